@@ -1,0 +1,284 @@
+"""Which torchvision and timm networks convert: writes docs/coverage.md (``make coverage``).
+
+Every network has seeded random weights and statistics calibrated on seeded smooth images, so that its outputs differ
+from sample to sample; nothing is downloaded. What is measured is told in the table's header.
+"""
+
+import argparse
+import collections
+import hashlib
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import transpike as ts
+from transpike.errors import UnsupportedOperator
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "docs" / "coverage.md"
+SEED, TIMESTEPS = 0, 1024
+CALIBRATION, TEST = 192, 32  # images
+LIMIT = 60  # seconds for one network
+LARGEST_ERROR, LEAST_COSINE = 1e-5, 0.99
+
+
+@dataclass(frozen=True)
+class Network:
+    source: str
+    name: str
+    size: int = 32
+    output: str | None = None
+    options: tuple[tuple[str, object], ...] = ()
+
+    def build(self) -> nn.Module:
+        options = dict(self.options)
+        if self.source == "timm":
+            import timm
+
+            return timm.create_model(self.name, pretrained=False, num_classes=100, **options)
+        from torchvision import models
+
+        return models.get_model(self.name, weights=None, **options)
+
+
+def _torchvision(names: str, size: int = 32, **options: object) -> list[Network]:
+    return [Network("torchvision", name, size, None, (("num_classes", 100), *options.items())) for name in names.split()]
+
+
+def _timm(names: str, size: int = 32, **options: object) -> list[Network]:
+    return [Network("timm", name, size, None, tuple(options.items())) for name in names.split()]
+
+
+NETWORKS = (
+    *_torchvision("alexnet", 64),
+    *_torchvision("vgg11_bn vgg16"),
+    *_torchvision("resnet18 resnet50 wide_resnet50_2 resnext50_32x4d densenet121"),
+    *_torchvision("mobilenet_v2 mnasnet1_0 shufflenet_v2_x1_0 squeezenet1_1"),
+    *_torchvision("googlenet", 32, aux_logits=False, init_weights=False),
+    *_torchvision("inception_v3", 75, aux_logits=False, init_weights=False),
+    *_torchvision("regnet_x_400mf"),
+    *(Network("torchvision", name, 32, "out", (("weights_backbone", None),)) for name in ("fcn_resnet50", "deeplabv3_resnet50")),
+    *_timm("resnet26 resnet26d resnetaa50 resnetblur18 resnetv2_50 resnetv2_34d nf_resnet26"),
+    *_timm("repvgg_a0 hrnet_w18_small dla34 vovnet39a selecsls42b gernet_s res2net50_26w_4s dpn68"),
+    *_timm("xception41", 64),
+    *_timm("inception_v4", 75),
+    *_timm("tf_efficientnet_lite0 mobilenetv1_100 fbnetc_100 spnasnet_100 hgnet_tiny"),
+    *_timm("cspresnet50 darknet53 ese_vovnet19b_dw ghostnet_100 skresnet18"),
+    *_torchvision("regnet_y_400mf efficientnet_b0 mobilenet_v3_small convnext_tiny"),
+    *_torchvision("vit_b_32 swin_t", 32),
+)  # fmt: skip
+
+
+def sources_digest() -> str:
+    """SHA-256 over the files that decide what converts; the table is older than they are where it differs."""
+    package = ROOT / "src" / "transpike"
+    files = [package / "capture.py", *(package / "activations").rglob("*.py"), *(package / "ops").rglob("*.py")]
+    digest = hashlib.sha256()
+    for name, path in sorted((path.relative_to(package).as_posix(), path) for path in files):
+        digest.update(name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()
+
+
+def images(count: int, size: int, seed: int) -> Tensor:
+    """Smooth random images (count, 3, size, size) of unit variance, each with colours of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(count, 3, max(2, size // 8), max(2, size // 8), generator=generator)
+    fine = torch.randn(count, 3, size, size, generator=generator)
+    colour = torch.randn(count, 3, 1, 1, generator=generator)
+    smooth = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
+    mixed = smooth + 0.5 * colour + 0.2 * fine
+    return (mixed - mixed.mean()) / mixed.std()
+
+
+@torch.no_grad()
+def randomise(model: nn.Module, x: Tensor, seed: int) -> nn.Module:
+    """Random affine parameters of every BatchNorm, statistics calibrated on ``x``; in eval mode afterwards.
+
+    Networks without BatchNorm get the same from weights and biases: every layer's channels have mean near 0 and
+    variance near 1 over the batch, in the order in which the layers run.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model.eval()
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean of all batches
+        norm.weight.copy_(0.5 + torch.rand(norm.weight.shape, generator=generator))
+        norm.bias.copy_(0.3 * torch.randn(norm.bias.shape, generator=generator))
+        norm.train()
+    handles = [m.register_forward_hook(_standardise(generator)) for m in _layers(model) if not norms]
+    for batch in (x,) if handles else x.chunk(3):
+        model(batch)
+    for handle in handles:
+        handle.remove()
+    for norm in norms:
+        norm.momentum = 0.1
+    return model.eval()
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+
+
+def _standardise(generator: torch.Generator) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        axes = (0, 2, 3) if output.ndim == 4 else tuple(range(output.ndim - 1))
+        spread = output.var(axes).clamp(min=1e-12).mean().sqrt()
+        module.weight.div_(spread)
+        if module.bias is not None:
+            module.bias.zero_()
+            mean = module.forward(*inputs).mean(axes)
+            module.bias.copy_(0.3 * torch.randn(mean.shape, generator=generator) - mean)
+        return module.forward(*inputs)
+
+    return hook
+
+
+@dataclass(frozen=True)
+class Row:
+    network: Network
+    parameters: int
+    layers: int = 0
+    neurons: int = 0
+    steps: int = 0
+    error: float = float("nan")
+    cosine: float = float("nan")
+    centred: float = float("nan")
+    exact: str = ""
+    refused: str = ""
+    seconds: float = 0.0
+
+    @property
+    def converts(self) -> bool:
+        return not self.refused and self.error <= LARGEST_ERROR and min(self.cosine, self.centred) >= LEAST_COSINE
+
+
+@torch.no_grad()
+def measure(network: Network) -> Row:
+    """One row of the table."""
+    start = time.perf_counter()
+    torch.manual_seed(SEED)
+    calibration, test = images(CALIBRATION, network.size, SEED + 1), images(TEST, network.size, SEED + 2)
+    model = network.build()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    try:
+        randomise(model, calibration, SEED + 3)
+        graph = ts.capture(model, calibration[:8], output=network.output)
+        answer = model(test)
+        answer = answer[network.output] if network.output else answer
+        captured = graph.run(test)
+        error = float((captured - answer).abs().max() / answer.double().std(0).square().mean().sqrt())
+        recipe = ts.recipes.ECC(timesteps=TIMESTEPS, schedule=ts.schedules.LayerSynchronous())
+        snn = ts.convert(graph, recipe, calibration)
+        trace = snn.run(test)
+        logits, mean = trace.logits[-1].double(), answer.double().mean(0)
+        exactness = snn.exactness
+        exact = "yes" if trace.exact else f"no: {trace.why}"
+        if exactness is not None and not exactness.timesteps:
+            exact = f"no: {exactness.reason}"
+        return Row(
+            network, parameters, len(graph.nodes),
+            sum(layer.neurons for layer in trace.activity.layers if layer.role == "neuron"), snn.total_steps(), error,
+            _cosine(logits, answer.double()), _cosine(logits - mean, answer.double() - mean), exact,
+            seconds=time.perf_counter() - start,
+        )  # fmt: skip
+    except UnsupportedOperator as problem:
+        counts = collections.Counter(operator.split(".")[0].rstrip("_") for operator, _, _ in problem.places)
+        reason = ", ".join(f"{name} ({count})" for name, count in counts.most_common())
+    except ts.TranspikeError as problem:
+        reason = f"{type(problem).__name__}: {str(problem).splitlines()[0]}"
+    return Row(network, parameters, refused=reason, seconds=time.perf_counter() - start)
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    return float(F.cosine_similarity(a.flatten(1), b.flatten(1), 1).mean())
+
+
+def _out_of_time(signum: int, frame: object) -> None:
+    raise TimeoutError
+
+
+def limited(network: Network) -> Row:
+    signal.signal(signal.SIGALRM, _out_of_time)
+    signal.alarm(LIMIT)
+    try:
+        return measure(network)
+    except TimeoutError:
+        return Row(network, 0, refused=f"took longer than {LIMIT} s", seconds=LIMIT)
+    finally:
+        signal.alarm(0)
+
+
+def _line(row: Row) -> str:
+    network = row.network
+    head = f"| {network.source} {network.name} | {row.parameters / 1e6:.1f} | {network.size} |"
+    if row.refused:
+        return f"{head} | | | | | | refused: {row.refused} | {row.seconds:.0f} |"
+    verdict = "converts" if row.converts else "**converts badly**"
+    return (f"{head} {row.layers} | {row.neurons:,} | {row.steps:,} | {row.error:.1e} | {row.cosine:.4f} / {row.centred:.4f} |"
+            f" {verdict}; exact: {row.exact} | {row.seconds:.0f} |")  # fmt: skip
+
+
+def table(rows: list[Row], seconds: float) -> str:
+    import timm
+    import torchvision
+
+    good = sum(row.converts for row in rows)
+    refused = sum(bool(row.refused) for row in rows)
+    versions = (
+        f"transpike {ts.__version__}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
+        f"timm {timm.__version__}, Python {platform.python_version()}"
+    )
+    lines = [
+        "# Which networks convert", "",
+        f"**{good} of {len(rows)} networks convert; {refused} are refused with the operators that stop them.**",
+        "Generated by `make coverage` (`python benchmarks/coverage.py`); do not edit.", "",
+        f"- {versions}; seed {SEED}; CPU, {torch.get_num_threads()} threads; {seconds:.0f} s in all.",
+        f"- sources: `{sources_digest()}` (SHA-256 over `capture.py`, `activations/` and `ops/` in `src/transpike`).",
+        "- Weights are random, not trained. BatchNorm has random γ and β and statistics calibrated on smooth random images;",
+        "  networks without it have each layer standardised in the same way. Pictures are small, so the table says that a",
+        "  network's operators convert, not how accurate a trained one is at few steps.",
+        f"- *Error*: the captured graph against the model in float32, the largest difference over {TEST} new images,",
+        "  relative to the standard deviation of the outputs over them (root mean square over the outputs).",
+        f"- *Cosine*: logits of `ECC(timesteps={TIMESTEPS}, schedule=LayerSynchronous())`, calibrated on {CALIBRATION} images,",
+        "  against the model's on the new images, mean over the images; first as they are, then after subtracting from both the",
+        "  model's mean over the images, so that a common offset counts for nothing.",
+        f"- *converts*: error ≤ {LARGEST_ERROR:g} and both cosines ≥ {LEAST_COSINE}. *exact*: on the power-of-two grid, where every engine",
+        f"  gives the same spikes for {TIMESTEPS} steps. *Seconds* for everything in the row.",
+        "- After *refused*: the operators that stop the network and how often each occurs.", "",
+        "| network | million parameters | input | layers | neurons | steps to the answer | error | cosine / centred | result | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *map(_line, rows), "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these networks; the table is printed, not written")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    chosen = [network for network in NETWORKS if not arguments.names or network.name in arguments.names]
+    start, rows = time.perf_counter(), []
+    for index, network in enumerate(chosen):
+        rows.append(limited(network))
+        print(f"{index + 1}/{len(chosen)} {_line(rows[-1])}", flush=True)
+    text = table(rows, time.perf_counter() - start)
+    if arguments.names:
+        return 0
+    TABLE.write_text(text, encoding="utf-8")
+    print(f"{sum(row.converts for row in rows)} of {len(rows)} convert; wrote {TABLE.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Turn trained PyTorch networks into spiking neural networks, and know what you gained."""
+
+from transpike import data, encoders, models, neurons, ops, readouts, recipes, report, schedules, steps
+from transpike.capture import capture
+from transpike.convert import convert
+from transpike.core.graph import Graph
+from transpike.core.preprocessing import Preprocessing
+from transpike.core.trace import Trace
+from transpike.errors import TranspikeError
+from transpike.evaluate import Report, evaluate
+from transpike.files import load, save
+from transpike.simulate import simulate
+from transpike.snn import SNN
+from transpike.train import train
+
+__version__ = "0.1.0"
+__all__ = [
+    "SNN",
+    "Graph",
+    "Preprocessing",
+    "Report",
+    "Trace",
+    "TranspikeError",
+    "capture",
+    "convert",
+    "data",
+    "encoders",
+    "evaluate",
+    "load",
+    "models",
+    "neurons",
+    "ops",
+    "readouts",
+    "recipes",
+    "report",
+    "save",
+    "schedules",
+    "simulate",
+    "steps",
+    "train",
+]

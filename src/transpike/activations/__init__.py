@@ -1,0 +1,6 @@
+"""Activations of the source network that a neuron can stand for."""
+
+from transpike.activations.relu import Clip, ReLU
+from transpike.core.op import Op
+
+members: tuple[type[Op], ...] = (Clip, ReLU)

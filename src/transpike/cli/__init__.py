@@ -1,0 +1,39 @@
+"""The command line: the sentences of the Python interface, with exit codes 0 ok · 2 usage · 3 model · 4 gate."""
+
+import sys
+
+import click
+
+from transpike.cli import convert, demo, doctor, evaluate, inspect, train, verify
+from transpike.errors import TranspikeError
+
+commands = (
+    convert.command,
+    demo.command,
+    doctor.command,
+    evaluate.command,
+    inspect.command,
+    train.command,
+    verify.command,
+)
+
+
+class _Group(click.Group):
+    """Turns transpike's errors into one line on stderr and their exit code."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except TranspikeError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="transpike")
+def main() -> None:
+    """Turn trained PyTorch networks into spiking neural networks, and know what you gained."""
+
+
+for _command in commands:
+    main.add_command(_command)

@@ -1,0 +1,195 @@
+"""What the commands share: options, progress, and how a recipe's fields become flags."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from transpike import data, encoders, models, readouts, recipes, schedules
+from transpike.core.preprocessing import Preprocessing
+from transpike.core.recipe import Recipe
+from transpike.data import Dataset
+from transpike.errors import DataError, SettingError
+
+_TABLES: dict[str, dict[str, Any]] = {
+    "encoder": encoders.table,
+    "readout": readouts.table,
+    "schedule": schedules.table,
+}
+
+
+def options(*groups: Callable) -> Callable:
+    """Apply option decorators in the order written."""
+
+    def apply(function: Callable) -> Callable:
+        for group in reversed(groups):
+            function = group(function)
+        return function
+
+    return apply
+
+
+data_options = options(
+    click.option(
+        "--data",
+        "data_name",
+        default="digits",
+        show_default=True,
+        metavar="NAME",
+        help="digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, imagenet, npz:FILE, imagefolder:DIR.",
+    ),
+    click.option(
+        "--data-dir", type=click.Path(path_type=Path), help="Where named data sets lie (else TRANSPIKE_DATA)."
+    ),
+)
+model_options = options(
+    click.option(
+        "--model",
+        "model_name",
+        default="zoo:small-cnn",
+        show_default=True,
+        metavar="NAME",
+        help="zoo:NAME, torchvision:NAME, timm:NAME, file:PROGRAM.pt2, py:package.module:factory.",
+    ),
+    click.option("--weights", type=click.Path(path_type=Path), help="A safetensors checkpoint."),
+    click.option("--mean", metavar="M,M,…", help="Mean of each input channel, in place of the model's own."),
+    click.option("--std", metavar="S,S,…", help="Standard deviation of each input channel."),
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
+threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: PyTorch's).")
+
+
+def with_threads(threads: int | None) -> None:
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def load_data(name: str, directory: Path | None) -> Dataset:
+    return data.load(name, directory)
+
+
+def load_model(
+    name: str, weights: Path | None, dataset: Dataset, mean: str | None, std: str | None
+) -> tuple[nn.Module, Preprocessing]:
+    """The network for this data, and its preprocessing: the flags', else the checkpoint's, else the model's own."""
+    module, spec = models.build(
+        name,
+        num_classes=len(dataset.classes) if not name.startswith("file:") else None,
+        weights=weights,
+        input_shape=dataset.image_shape,
+    )
+    preprocessing = _stored_preprocessing(weights) or spec.preprocessing
+    if mean is not None or std is not None:
+        preprocessing = Preprocessing(
+            preprocessing.mean if mean is None else _numbers("--mean", mean),
+            preprocessing.std if std is None else _numbers("--std", std),
+        )
+    for part in (preprocessing.mean, preprocessing.std):
+        if len(part) not in (1, dataset.image_shape[0]):
+            raise SettingError(
+                f"preprocessing has {len(part)} channels, {dataset.name} has {dataset.image_shape[0]}; "
+                "give --mean and --std"
+            )
+    return module, preprocessing
+
+
+def _stored_preprocessing(weights: Path | None) -> Preprocessing | None:
+    if weights is None:
+        return None
+    from safetensors import safe_open
+
+    with safe_open(str(weights), "pt") as file:
+        text = (file.metadata() or {}).get("preprocessing")
+    return None if text is None else Preprocessing(**{k: tuple(v) for k, v in json.loads(text).items()})
+
+
+def _numbers(flag: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingError(f"{flag} takes numbers with commas between them, not {text!r}") from None
+
+
+def recipe_options(function: Callable) -> Callable:
+    """--recipe, and one flag for every field of every recipe."""
+    fields: dict[str, tuple[Any, list[str]]] = {}
+    for name, kind in recipes.table.items():
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+            fields.setdefault(field.name, (hints[field.name], []))[1].append(name)
+    for field_name, (hint, names) in reversed(fields.items()):
+        text = "" if len(names) == len(recipes.table) else f"Only {', '.join(names)}."
+        function = click.option(
+            f"--{field_name.replace('_', '-')}", field_name, type=_click_type(field_name, hint), help=text
+        )(function)
+    return click.option(
+        "--recipe", "recipe_name", default="ecc", show_default=True, type=click.Choice(sorted(recipes.table))
+    )(function)
+
+
+def _click_type(name: str, hint: Any) -> Any:
+    if name in _TABLES:
+        return click.Choice(sorted(_TABLES[name]))
+    if typing.get_origin(hint) is typing.Literal:
+        return click.Choice(list(typing.get_args(hint)))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return _click_type(name, next(a for a in typing.get_args(hint) if a is not type(None)))
+    return hint
+
+
+def make_recipe(name: str, settings: dict[str, Any]) -> Recipe:
+    """The recipe with the flags that were given; a flag it does not have is an error."""
+    kind = recipes.table[name]
+    given = {key: value for key, value in settings.items() if value is not None}
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(given) - known):
+        raise SettingError(f"{name} has no setting {', '.join('--' + key.replace('_', '-') for key in unknown)}")
+    for key in set(given) & set(_TABLES):
+        given[key] = _TABLES[key][given[key]]()
+    return kind(**given)
+
+
+def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> Any:
+    """Training images drawn with the seed, as batches."""
+    if not len(dataset.train):
+        raise DataError(f"{dataset.name} has no training images to calibrate on")
+    order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(seed))[:samples]
+    return dataset.train.batches(batch, indices=order)
+
+
+@contextlib.contextmanager
+def progress_bar(text: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on a terminal, nothing in a pipe; it writes to stderr."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1))
+
+
+def bytes_of(text: str | None) -> int | None:
+    """2GiB, 500MB, 64MiB or plain bytes."""
+    if text is None:
+        return None
+    units = {"gib": 2**30, "mib": 2**20, "kib": 2**10, "gb": 10**9, "mb": 10**6, "kb": 10**3, "b": 1, "": 1}
+    number = text.strip().lower().rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text.strip().lower()[len(number) :]
+    try:
+        return int(float(number) * units[unit])
+    except (ValueError, KeyError):
+        raise SettingError(f"--memory takes a size like 2GiB or 500MB, not {text!r}") from None

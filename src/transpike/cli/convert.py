@@ -1,0 +1,78 @@
+"""transpike convert."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import transpike as ts
+from transpike.cli import _base
+
+
+@click.command("convert")
+@_base.model_options
+@_base.data_options
+@_base.recipe_options
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
+@click.option("--output-name", help="Which answer to keep, where the model gives several.")
+@click.option("--on-unsupported", type=click.Choice(["error", "keep"]), default="error", show_default=True)
+@click.option("--calibration-samples", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the calibration samples.")
+@click.option(
+    "--exact-grid/--no-exact-grid", default=True, show_default=True, help="Bit-identical spikes on every engine."
+)
+@_base.json_option
+@_base.threads_option
+def command(
+    model_name: str,
+    weights: Path | None,
+    mean: str | None,
+    std: str | None,
+    data_name: str,
+    data_dir: Path | None,
+    recipe_name: str,
+    output: Path,
+    output_name: str | None,
+    on_unsupported: Any,
+    calibration_samples: int,
+    seed: int,
+    exact_grid: bool,
+    as_json: bool,
+    threads: int | None,
+    **settings: Any,
+) -> None:
+    """Convert a trained network to a spiking one and save it."""
+    _base.with_threads(threads)
+    recipe = _base.make_recipe(recipe_name, settings)
+    dataset = _base.load_data(data_name, data_dir)
+    module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
+    if weights is None and model_name.startswith("zoo:"):
+        click.echo("warning: no --weights: the network is untrained", err=True)
+    snn = ts.convert(
+        module,
+        recipe,
+        _base.calibration(dataset, calibration_samples, seed),
+        preprocessing=preprocessing,
+        output=output_name,
+        on_unsupported=on_unsupported,
+        exact_grid=exact_grid,
+        seed=seed,
+    )
+    snn.provenance.update({"model": model_name, "weights": weights.name if weights else None, "data": dataset.name})
+    ts.save(snn, output)
+    if as_json:
+        exactness = snn.exactness
+        _base.print_json(
+            {
+                "file": str(output),
+                "recipe": str(recipe),
+                "timesteps": snn.timesteps,
+                "total_steps": snn.total_steps(),
+                "exact_up_to": exactness.timesteps if exactness else 0,
+                "remarks": list(snn.remarks),
+                "provenance": snn.provenance,
+            }
+        )
+    else:
+        click.echo(str(snn))
+        click.echo(f"wrote {output}")

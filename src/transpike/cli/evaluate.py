@@ -1,0 +1,71 @@
+"""transpike evaluate."""
+
+from pathlib import Path
+
+import click
+
+import transpike as ts
+from transpike import engines, report
+from transpike.cli import _base
+from transpike.errors import DataError, GateFailed
+
+
+@click.command("evaluate")
+@click.argument("file", type=click.Path(path_type=Path))
+@_base.data_options
+@click.option("--timesteps", type=int, help="Steps to simulate (default: the recipe's).")
+@click.option("--answers", help="Windows of a layer-synchronous network, like 8,16,32.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many test samples.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--engine", type=click.Choice(sorted(engines.table)), default="fused", show_default=True)
+@click.option("--memory", help="Budget for what the run adds, like 2GiB.")
+@click.option(
+    "--report",
+    "reports",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
+)
+@click.option("--max-drop", type=float, help="Fail (exit code 4) if more points are lost than this.")
+@_base.json_option
+@_base.threads_option
+def command(
+    file: Path,
+    data_name: str,
+    data_dir: Path | None,
+    timesteps: int | None,
+    answers: str | None,
+    limit: int | None,
+    batch_size: int,
+    engine: str,
+    memory: str | None,
+    reports: tuple[Path, ...],
+    max_drop: float | None,
+    as_json: bool,
+    threads: int | None,
+) -> None:
+    """Accuracy at every t, latency and activity of a converted network, beside its source network."""
+    _base.with_threads(threads)
+    snn = ts.load(file)
+    dataset = _base.load_data(data_name, data_dir)
+    if not len(dataset.test):
+        raise DataError(f"{dataset.name} has no test images")
+    asked = None if answers is None else tuple(int(part) for part in answers.split(",") if part.strip().isdigit())
+    with _base.progress_bar("evaluating") as progress:
+        result = ts.evaluate(
+            snn,
+            dataset.test.batches(batch_size, limit=limit),
+            timesteps=timesteps,
+            answers=asked,
+            engine=engine,
+            memory=_base.bytes_of(memory),
+            progress=lambda done, _: progress(done, min(limit or 10**12, len(dataset.test))),
+        )
+    for path in reports:
+        report.save(result, path)
+    if as_json:
+        _base.print_json(result.to_json())
+    else:
+        report.show(result)
+    if max_drop is not None and 100 * result.drop > max_drop:
+        raise GateFailed(f"{100 * result.drop:.2f} points lost, more than --max-drop {max_drop:g}")

@@ -1,0 +1,72 @@
+"""transpike inspect."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+import transpike as ts
+from transpike.cli import _base
+from transpike.core.graph import Graph
+
+
+@click.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@_base.model_options
+@_base.data_options
+@click.option("--output-name", help="Which answer to keep, where the model gives several.")
+@click.option("--on-unsupported", type=click.Choice(["error", "keep"]), default="error", show_default=True)
+@_base.json_option
+def command(
+    file: Path | None,
+    model_name: str,
+    weights: Path | None,
+    mean: str | None,
+    std: str | None,
+    data_name: str,
+    data_dir: Path | None,
+    output_name: str | None,
+    on_unsupported: Any,
+    as_json: bool,
+) -> None:
+    """Print a network, one line per layer: a converted FILE, or a --model as transpike reads it."""
+    if file is not None:
+        snn = ts.load(file)
+        graph, text = snn.graph, str(snn)
+    else:
+        dataset = _base.load_data(data_name, data_dir)
+        module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
+        split = dataset.train if len(dataset.train) else dataset.test
+        example = preprocessing(split.batch(torch.arange(2))[0])
+        graph = ts.capture(module, example, output=output_name, on_unsupported=on_unsupported)
+        text = str(graph)
+    if as_json:
+        _base.print_json({"layers": _rows(graph), "macs": _total(graph), "parameters": _parameters(graph)})
+    else:
+        click.echo(text)
+        click.echo(f"{_total(graph) / 1e6:.4g} M multiplications a sample, {_parameters(graph):,} parameters")
+
+
+def _total(graph: Graph) -> int:
+    return sum(graph.macs(node) for node in graph)
+
+
+def _parameters(graph: Graph) -> int:
+    return sum(
+        value.numel() for node in graph for name, value in node.op.tensors().items() if name in ("weight", "bias")
+    )
+
+
+def _rows(graph: Graph) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": node.name,
+            "op": node.op.describe(),
+            "inputs": list(node.inputs),
+            "shape": list(node.shape),
+            "macs": graph.macs(node),
+            "path": node.path,
+        }
+        for node in graph
+    ]

@@ -1,0 +1,113 @@
+"""From a trained network to a spiking one."""
+
+import hashlib
+import platform
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transpike.capture import OnUnsupported, capture
+from transpike.core.batches import calibration_batches
+from transpike.core.graph import Graph
+from transpike.core.preprocessing import Preprocessing
+from transpike.core.recipe import Recipe
+from transpike.core.step import Context, Step
+from transpike.errors import NotExact, SettingError
+from transpike.recipes import ECC
+from transpike.snn import SNN
+
+TOLERANCE = 1e-4  # of the largest output: what float32 may lose when weights are multiplied out
+
+
+def convert(
+    model: nn.Module | Graph,
+    recipe: Recipe | None = None,
+    calibration: Any = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    output: str | int | None = None,
+    on_unsupported: OnUnsupported = "error",
+    exact_grid: bool = True,
+    calibration_samples: int | None = None,
+    seed: int = 0,
+) -> SNN:
+    """The spiking network that ``recipe`` (default: ECC) makes of ``model``.
+
+    ``calibration``: training inputs as a tensor (samples, *shape), an iterable of tensors or of (input, target) pairs,
+    or a loader; they and every later input pass through ``preprocessing``. ``calibration_samples`` takes the first so
+    many. ``output`` names the model's answer where it gives several, ``on_unsupported="keep"`` keeps unknown operators
+    analogue. ``exact_grid`` rounds what runs to a power-of-two grid, so that all engines give the same spikes.
+
+    Raises UnsupportedOperator, DataError, SettingError and NotExact, each naming the place and the way out.
+    """
+    recipe = ECC() if recipe is None else recipe
+    if not isinstance(recipe, Recipe):
+        raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
+    batches = calibration_batches(calibration, preprocessing or (lambda x: x.float()), limit=calibration_samples)
+    batches = tuple(batch.cpu() for batch in batches)
+    with torch.no_grad():
+        source = capture(model, batches[0], output=output, on_unsupported=on_unsupported)
+        if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
+            calibration_batches(batches, lambda x: x, source.input.shape)
+        remarks: list[str] = []
+        context = Context(source, batches, recipe.timesteps, seed, remarks=remarks)
+        graph = source
+        for step in recipe.steps:
+            graph = _applied(step, graph, context)
+    largest = max(float(batch.abs().max()) for batch in batches)
+    provenance = {
+        "source_sha256": _digest(source.parameters()),
+        "calibration_sha256": _digest({str(i): batch for i, batch in enumerate(batches)}),
+        "calibration_samples": sum(len(batch) for batch in batches),
+        "seed": seed,
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+    }
+    snn = SNN(
+        graph,
+        source,
+        recipe,
+        recipe.encoder.calibrated(largest),
+        preprocessing,
+        exact_grid,
+        {},
+        tuple(remarks),
+        provenance,
+    )
+    snn.rates.update(_rates(snn, batches[0]))
+    return snn
+
+
+def _applied(step: Step, graph: Graph, context: Context) -> Graph:
+    """The step's graph; a promise to compute the same function is checked on calibration data."""
+    changed = step.apply(graph, context)
+    if step.exact and changed is not graph:
+        probe = context.batches[0][:16]
+        before, after = graph.run(probe), changed.run(probe)
+        scale = float(before.abs().max()) or 1.0
+        error = float((before - after).abs().max()) / scale
+        if not error <= TOLERANCE:
+            raise NotExact(
+                f"{type(step).__name__} promises the same function and changed it by {error:.2g} of the largest output"
+            )
+    return changed
+
+
+def _rates(snn: SNN, batch: Tensor) -> dict[str, float]:
+    """Spikes per neuron and step on a few calibration samples, already preprocessed."""
+    probe = SNN(snn.graph, snn.source, snn.recipe, snn.encoder, None, snn.exact_grid)
+    probe.__dict__["lowered"] = snn.lowered
+    probe.__dict__["program"] = snn.program
+    steps = min(snn.timesteps, 32)
+    activity = probe.run(batch[:16], steps).activity
+    return {
+        layer.name: float(layer.spikes.sum()) / (layer.neurons * steps * activity.samples) for layer in activity.layers
+    }
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""What everything may import: the graph, the contracts of its members, and the form that runs."""

@@ -1,0 +1,103 @@
+"""Whatever has memory: neurons, lateral-inhibition pooling, temporal-difference operators."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from transpike.core.alphabet import Alphabet
+from transpike.core.op import Op
+
+State = Any
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdUnit:
+    """All that a compiled kernel may read of a neuron.
+
+    ``threshold`` θ and ``initial`` v(0): tensors that broadcast to (batch, *shape). ``reset``: "soft" subtracts θ,
+    "hard" sets the potential to 0. ``leak`` multiplies the potential each step.
+    """
+
+    threshold: Tensor
+    initial: Tensor
+    reset: str
+    leak: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A layer with memory. Its state is passed, never stored; inputs and outputs are (batch, *shape).
+
+    A wire that leaves a cell carries levels; their worth is ``amplitude``.
+    """
+
+    alphabet: ClassVar[Alphabet]
+    takes_levels: ClassVar[bool] = False
+    """True where a common amplitude of the inputs may pass through to the output."""
+
+    def init(self, *inputs: Tensor) -> State:
+        """The state before the first step; ``inputs`` tell shape, dtype and device."""
+        raise TypeError(f"{type(self).__name__} must define init()")
+
+    def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
+        """One time step; ``t`` counts from 1 at this cell's own start."""
+        raise TypeError(f"{type(self).__name__} must define step()")
+
+    def window(self, *trains: Tensor) -> Tensor:
+        """(time, batch, …) in and out: all steps, from a fresh state."""
+        state, outputs = self.init(*(train[0] for train in trains)), []
+        for t in range(len(trains[0])):
+            state, output = self.step(state, *(train[t] for train in trains), t=t + 1)
+            outputs.append(output)
+        return torch.stack(outputs)
+
+    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
+        """Closed form of a layer that hears a whole window before it fires: total charge in, total levels out."""
+        raise TypeError(f"{type(self).__name__} has no closed form; use the streaming schedule")
+
+    def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
+        """The same as ``counts`` by time steps, the oracle of the closed form."""
+        return self.counts(*charges, timesteps=timesteps)
+
+    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
+        """The worth of one output level, broadcastable to (1, *shape); None is 1 everywhere."""
+        return None
+
+    def bound(self, *inputs: Tensor) -> Tensor | None:
+        """The largest absolute output of one step, for the largest absolute inputs; None where there is no bound."""
+        return None
+
+    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
+        """What the output wire carries, given what the inputs carry."""
+        return self.alphabet
+
+    @property
+    def unit(self) -> ThresholdUnit | None:
+        """What a kernel may read, or None where only ``step`` knows."""
+        return None
+
+    def tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def with_tensors(self, **tensors: Tensor) -> Self:
+        return dataclasses.replace(self, **tensors) if tensors else self
+
+    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """The same cell with its tensors on another device or of another dtype."""
+        return self.with_tensors(
+            **{name: value.to(device=device, dtype=dtype) for name, value in self.tensors().items()}
+        )
+
+    def describe(self) -> str:
+        return type(self).__name__
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron(Cell):
+    """A cell that stands for an activation of the source network."""
+
+    source: Op

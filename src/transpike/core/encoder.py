@@ -1,0 +1,62 @@
+"""How an input enters a spiking network."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.alphabet import GRADED, Alphabet
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Turns an input (batch, *shape) into one step of input; ``largest`` is the largest |x| on calibration data.
+
+    An analogue encoder gives charge; a spiking one gives levels worth ``largest`` each. Random encoders draw from a
+    counter hash of (seed, sample, element, t), so that batches and chunks do not matter.
+    """
+
+    alphabet: ClassVar[Alphabet] = GRADED
+    is_constant: ClassVar[bool] = False
+    largest: float | None = None
+
+    def encode(self, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:
+        """The input of step t (from 1); ``sample_ids`` (batch,) are integers that name the samples."""
+        raise TypeError(f"{type(self).__name__} must define encode()")
+
+    def counts(self, x: Tensor, sample_ids: Tensor, timesteps: int) -> Tensor:
+        """The sum of all steps of a window."""
+        total = self.encode(x, sample_ids, 1)
+        for t in range(2, timesteps + 1):
+            total = total + self.encode(x, sample_ids, t)
+        return total
+
+    def calibrated(self, largest: float) -> "Encoder":
+        return self if self.largest is not None else dataclasses.replace(self, largest=largest)
+
+    @property
+    def worth(self) -> float | None:
+        """The charge of one level; None for an analogue encoder."""
+        return self.largest if self.alphabet.is_spiking else None
+
+    def shares(self, x: Tensor) -> Tensor:
+        """|x| / largest, at most 1, in float64: what a spiking encoder can express."""
+        assert self.largest is not None
+        return (x.double().abs() / self.largest).clamp(max=1.0)
+
+
+def uniform(seed: int, sample_ids: Tensor, elements: int, t: int) -> Tensor:
+    """Numbers in [0, 1) for (batch, elements), by a counter hash: murmur3's finaliser on 32 bits, mixed four times."""
+    mask = 0xFFFFFFFF
+    key = _mix(torch.tensor(seed & mask)) ^ t
+    rows = _mix((sample_ids.long() & mask) ^ _mix(key).to(sample_ids.device))
+    columns = torch.arange(elements, device=sample_ids.device)
+    return _mix(_mix(rows[:, None] ^ (columns * 0x9E3779B1 & mask)) + 0x7F4A7C15 & mask).double() / 2**32
+
+
+def _mix(h: Tensor) -> Tensor:
+    h = (h ^ (h >> 16)) * 0x85EBCA6B & 0xFFFFFFFF
+    h = (h ^ (h >> 13)) * 0xC2B2AE35 & 0xFFFFFFFF
+    return h ^ (h >> 16)

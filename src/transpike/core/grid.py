@@ -1,0 +1,258 @@
+"""The exact grid: weights, biases, thresholds and potentials on powers of two, so that float32 sums are exact.
+
+A sum of multiples of s is exact in float32 as long as every partial sum stays below 2²⁴·s, whatever the order of the
+additions. Then engines, batch sizes, chunks and memory layouts cannot disagree about a spike.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Cell
+from transpike.core.graph import Input, Node
+from transpike.core.lowered import Exactness, Lowered
+from transpike.core.op import Op, Role, Synapse
+from transpike.core.scale import Scale
+from transpike.core.span import Span, growth, offset, spans
+
+MANTISSA = 2.0**24
+INNER_BITS = 10  # of a weight whose output meets another weight before a neuron
+INPUT_BITS = 16  # of the analogue input, and
+STEADY_BITS = 24  # of the weights it meets: they run in float64
+MARGIN = 1.001  # for what rounding adds to the weights
+
+
+@dataclass(frozen=True, eq=False)
+class OnGrid(Op):
+    """Rounds to multiples of ``grid`` (1, *shape): where the analogue input's current meets the neurons."""
+
+    role: ClassVar[Role] = "wiring"
+    grid: Tensor
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return torch.round(inputs[0] / self.grid) * self.grid
+
+    def paths(self) -> Op:
+        return Scale(weight=torch.ones((), dtype=self.grid.dtype))  # rounding hides the path from the gradient
+
+    def describe(self) -> str:
+        return "on_grid"
+
+
+def put_on_grid(lowered: Lowered, timesteps: int, input_bound: float) -> Lowered:
+    """The lowered form with everything on a grid as fine as ``timesteps`` steps allow, or unchanged if none does.
+
+    ``input_bound`` is the largest absolute input of one step. The network of steady nodes (analogue input) runs in
+    float64 and is rounded once, where it meets neurons. Returns it with its ``exactness`` filled in.
+    """
+    prepared = _with_rounding_points(lowered)
+    found = spans(prepared, input_bound)
+    endless = next((name for name, span in found.items() if not bool(torch.isfinite(span.radius).all())), None)
+    if endless is not None:
+        reason = f"{endless} is analogue inside the network, so its values lie on no grid"
+    else:
+        rounding = _Rounding(prepared, _wanted_steps(prepared, found, timesteps), input_bound)
+        rounded = rounding.apply()
+        longest, where = rounding.longest(rounded)
+        reason = f"{where} reaches 2^24 grid steps after {longest} steps"
+        if longest >= timesteps:
+            return dataclasses.replace(rounded, exactness=Exactness(longest, rounding.change, input_bound, reason))
+        reason = f"float32 is too narrow for {timesteps} steps: {reason}"
+    return dataclasses.replace(lowered, exactness=Exactness(0, 0.0, input_bound, reason))
+
+
+def _with_rounding_points(lowered: Lowered) -> Lowered:
+    """An OnGrid node on every wire from the steady part (analogue input) to the rest."""
+    if lowered.worths[lowered.nodes[0].name] is not None:
+        return lowered  # the input carries spikes: nothing analogue enters
+    nodes: list[Node] = []
+    worths, alphabets = dict(lowered.worths), dict(lowered.alphabets)
+    for node in lowered.nodes:
+        inputs = []
+        for name in node.inputs:
+            if name in lowered.steady and node.name not in lowered.steady:
+                source, name = name, f"{name}→grid"
+                if name not in worths:
+                    shape = next(n.shape for n in nodes if n.name == source)
+                    grid = torch.full((1, *shape), 2.0**-40, dtype=torch.float64)
+                    nodes.append(Node(name, OnGrid(grid), (source,), "", (), shape))
+                    worths[name], alphabets[name] = None, alphabets[source]
+            inputs.append(name)
+        nodes.append(dataclasses.replace(node, inputs=tuple(inputs)))
+    return dataclasses.replace(lowered, nodes=tuple(nodes), worths=worths, alphabets=alphabets)
+
+
+def _power(value: Tensor) -> Tensor:
+    """The smallest power of two that is at least ``value``."""
+    return torch.exp2(torch.ceil(torch.log2(value.clamp(min=1e-30))))
+
+
+def _wanted_steps(lowered: Lowered, found: dict[str, Span], timesteps: int) -> dict[str, Tensor | None]:
+    """Name → the finest grid step (1, *shape) that keeps the neurons behind a wire in range for ``timesteps`` steps.
+
+    None where more weights come between.
+    """
+    wanted: dict[str, Tensor | None] = {}
+
+    def want(name: str, step: Tensor | None) -> None:
+        old = wanted.get(name, step)
+        wanted[name] = None if old is None or step is None else torch.maximum(old, step)
+
+    for node in reversed(lowered.nodes):
+        if node.name == lowered.output.name:
+            want(node.name, _per_channel(_power(MARGIN * timesteps * found[node.name].largest / MANTISSA)))
+        if isinstance(node.op, Cell):
+            charge = timesteps * growth(lowered, node, found) + offset(node)
+            for name in node.inputs:
+                want(name, _per_channel(_power(MARGIN * charge / MANTISSA)))
+        elif isinstance(node.op, Synapse):
+            for name in node.inputs:
+                want(name, None)
+        elif not isinstance(node.op, Input):
+            step = wanted[node.name]
+            for name in node.inputs:
+                shape = found[name].radius.shape
+                same = step is None or step.shape == shape
+                want(name, step if same or step is None else torch.full(shape, float(step.max()), dtype=torch.float64))
+    return wanted
+
+
+def _per_channel(step: Tensor) -> Tensor:
+    """The coarsest step of each channel (axis 1), everywhere in it: weights are shared over the positions."""
+    if step.ndim < 3:
+        return step
+    return step.flatten(2).amax(2).reshape(*step.shape[:2], *(1,) * (step.ndim - 2)).expand_as(step).contiguous()
+
+
+def _channels(step: Tensor, axis: int) -> Tensor:
+    """(1, *shape) → the finest step of each channel along ``axis``."""
+    return step.movedim(axis, 0).flatten(1).amin(1)
+
+
+def _fit(step: Tensor, value: Tensor) -> Tensor:
+    """``step`` (1, *shape) reduced to what broadcasts to ``value``, finest first."""
+    for axis in range(step.ndim):
+        size = value.shape[axis - step.ndim] if step.ndim - axis <= value.ndim else 1
+        if size == 1 and step.shape[axis] > 1:
+            step = step.amin(axis, keepdim=True)
+    return step.reshape(step.shape[step.ndim - value.ndim :]) if step.ndim > value.ndim else step
+
+
+def _onto(value: Tensor, step: Tensor) -> Tensor:
+    grid = _fit(step, value)
+    return torch.round(value / grid) * grid
+
+
+class _Rounding:
+    """Goes through the nodes once and puts every constant on the grid of its wire (``steps``)."""
+
+    def __init__(self, lowered: Lowered, wanted: dict[str, Tensor | None], input_bound: float) -> None:
+        self.lowered, self.wanted, self.input_bound = lowered, wanted, input_bound
+        self.steps: dict[str, Tensor] = {}
+        self.change = 0.0
+
+    def apply(self) -> Lowered:
+        nodes, biases = [], dict(self.lowered.biases)
+        for node in self.lowered.nodes:
+            op = node.op
+            full = torch.ones((1, *node.shape), dtype=torch.float64)
+            if isinstance(op, Input):
+                fine = float(_power(torch.tensor(self.input_bound))) * 2.0**-INPUT_BITS
+                self.steps[node.name] = full if self.lowered.worths[node.name] is not None else full * fine
+            elif isinstance(op, Cell):
+                step = self._meeting(node)
+                biases[node.name] = tuple(_onto(bias, step) for bias in biases[node.name])
+                op = _rounded_cell(op, step)
+                passed = None if self.lowered.worths[node.name] is not None else op.bound(step)
+                self.steps[node.name] = full if passed is None else passed
+            elif isinstance(op, OnGrid):
+                step = self.wanted[node.name]  # type: ignore[assignment]
+                coarse = _power(self.steps[node.inputs[0]].amax()) * 2.0**STEADY_BITS * 2.0**-INPUT_BITS
+                self.steps[node.name] = full * coarse if step is None else step
+                op = OnGrid(self.steps[node.name])
+            elif isinstance(op, Synapse):
+                op = self._rounded_synapse(node, op, full)
+            else:
+                self.steps[node.name] = self._through(node, op, full)
+            nodes.append(dataclasses.replace(node, op=op))
+        output = self.lowered.output.name
+        biases[output] = tuple(_onto(bias, self.steps[output]) for bias in biases[output])
+        return dataclasses.replace(self.lowered, nodes=tuple(nodes), biases=biases)
+
+    def longest(self, rounded: Lowered) -> tuple[int, str]:
+        """The largest number of steps for which every partial sum stays below 2²⁴ grid steps, and what limits it."""
+        found, limit, where = spans(rounded, self.input_bound), torch.inf, rounded.output.name
+        for node in rounded.nodes:
+            if isinstance(node.op, Cell):
+                room = MANTISSA * self._meeting(node) - offset(node)
+                most = float((room / growth(rounded, node, found).clamp(min=1e-30)).min())
+            elif node.name in rounded.steady:
+                continue
+            else:
+                most = float((MANTISSA * self.steps[node.name] / found[node.name].largest.clamp(min=1e-30)).min())
+            if most < limit:
+                limit, where = most, node.name
+        return int(min(limit, 2.0**31)), where
+
+    def _meeting(self, node: Node) -> Tensor:
+        """The grid on which a cell's inputs meet."""
+        steps = [self.steps[name] for name in node.inputs]
+        return (
+            steps[0] if len(steps) == 1 else torch.stack([step.amin() for step in steps]).amin().expand(1, *node.shape)
+        )
+
+    def _rounded_synapse(self, node: Node, op: Synapse, full: Tensor) -> Synapse:
+        step_in, wanted = self.steps[node.inputs[0]], self.wanted.get(node.name)
+        steady = node.name in self.lowered.steady
+        bits = STEADY_BITS if steady else INNER_BITS  # where no neuron is right behind
+        if isinstance(op, Scale) and op.weight.ndim > 1:  # one weight an element
+            step = _power(op.weight.abs()) * step_in * 2.0**-bits if wanted is None or steady else wanted
+            grid = (step / step_in)[0]
+        else:
+            inputs = _channels(step_in, op.channel_axis)
+            if wanted is None or steady:
+                channels = _power(_row_peaks(op, full.shape[op.channel_axis])) * 2.0**-bits * inputs.min()
+            else:
+                channels = _channels(wanted, op.channel_axis)
+            if op.weight.ndim == 0:
+                channels = torch.full_like(channels, float(channels.min()))
+                grid = channels.min() / inputs.min()
+            else:
+                grid = op.per_output(channels) / op.per_input(inputs)
+            step = full * (channels if op.channel_axis == -1 else channels.reshape(-1, *(1,) * (full.ndim - 2)))
+        rounded = op.rounded(grid)
+        change = (rounded.weight - op.weight).abs().max() / op.weight.abs().max().clamp(min=1e-30)
+        self.change = max(self.change, float(change))
+        self.steps[node.name] = step
+        return rounded
+
+    def _through(self, node: Node, op: Op, full: Tensor) -> Tensor:
+        """The grid behind wiring: the finest of what meets."""
+        steps = [self.steps[name] for name in node.inputs]
+        if op.is_sum and all(step.shape == full.shape for step in steps):
+            return torch.stack(steps).amin(0)
+        finest = torch.stack([step.min() for step in steps]).min()
+        relayed = op.relay(tuple(steps))
+        if relayed is None or relayed[1] is None:
+            return full * finest
+        return torch.where(torch.isnan(relayed[1]), finest, relayed[1])
+
+
+def _rounded_cell(cell: Cell, step: Tensor) -> Cell:
+    """Thresholds and initial potentials on the grid; a threshold never falls to zero."""
+    new = {name: _onto(value, step) for name, value in cell.tensors().items()}
+    if "threshold" in new:
+        new["threshold"] = torch.maximum(new["threshold"], _fit(step, new["threshold"]).expand_as(new["threshold"]))
+    return cell.with_tensors(**new)
+
+
+def _row_peaks(op: Synapse, channels: int) -> Tensor:
+    """The largest absolute weight of each output channel."""
+    if op.weight.ndim == 0:
+        return op.weight.abs().expand(channels)
+    marks = op.per_output(torch.arange(channels, dtype=torch.float64)).expand_as(op.weight).long()
+    rows = torch.zeros(channels, dtype=torch.float64)
+    return rows.scatter_reduce(0, marks.flatten(), op.weight.abs().flatten(), "amax")

@@ -1,0 +1,191 @@
+"""The form that runs: wires carry integer levels, weights carry the levels' worth."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from transpike.core.alphabet import GRADED, Alphabet
+from transpike.core.cell import Cell
+from transpike.core.graph import Graph, Input, Node
+from transpike.core.op import Op, spatially_uniform
+from transpike.core.scale import diagonal
+from transpike.errors import UnsupportedModel
+
+
+@dataclass(frozen=True, eq=False)
+class Exactness:
+    """How far the power-of-two grid carries: up to ``timesteps`` every partial sum stays below 2²⁴ grid steps.
+
+    ``rounding`` is the largest change of a weight, relative to the largest weight of its output channel. ``reason``
+    says what limits the run where ``timesteps`` is 0; ``input_bound`` is the largest input that the bound allows for.
+    """
+
+    timesteps: int
+    rounding: float
+    input_bound: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """Nodes in execution order. Ops are linear: their bias is gathered in ``biases`` of the cells and the output.
+
+    ``biases[name]`` has one tensor for each input of a cell (for the output: one), (1, *shape) or broadcastable, in
+    charge per step. ``worths[name]`` is the charge that one level on the wire stands for (None: the wire carries
+    currents). ``alphabets[name]`` is what the wire carries per step. The last node gives the output's currents.
+    """
+
+    nodes: tuple[Node, ...]
+    biases: dict[str, tuple[Tensor, ...]]
+    worths: dict[str, Tensor | None]
+    alphabets: dict[str, Alphabet]
+    exactness: Exactness | None = None
+
+    @cached_property
+    def steady(self) -> frozenset[str]:
+        """The nodes that only depend on the input, not on spikes: under constant input they never change."""
+        names: set[str] = set()
+        for node in self.nodes:
+            if isinstance(node.op, Input) or (not isinstance(node.op, Cell) and set(node.inputs) <= names):
+                names.add(node.name)
+        return frozenset(names)
+
+    @cached_property
+    def last_reader(self) -> dict[str, str]:
+        """Name → the last node that reads it, after which its value may go."""
+        return {name: node.name for node in self.nodes for name in node.inputs}
+
+    @property
+    def output(self) -> Node:
+        return self.nodes[-1]
+
+    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Lowered":
+        """The same form on another device or of another dtype."""
+
+        def move(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device=device, dtype=dtype)
+
+        return dataclasses.replace(
+            self,
+            nodes=tuple(dataclasses.replace(n, op=n.op.to(device=device, dtype=dtype)) for n in self.nodes),
+            biases={k: tuple(b.to(device=device, dtype=dtype) for b in v) for k, v in self.biases.items()},
+            worths={k: move(v) for k, v in self.worths.items()},
+        )
+
+
+def lower(graph: Graph, input_worth: float | None, input_alphabet: Alphabet) -> Lowered:
+    """Make the lowered form: W̃ = W · worth of the source's levels, averages become sums, biases go to the cells.
+
+    ``input_worth`` is the charge of one input level, None for an analogue input. An identity shortcut becomes a
+    diagonal W̃. Works in float64, so that nothing is rounded twice.
+    """
+    builder = _Builder(input_worth, input_alphabet)
+    for node in graph.to(dtype=torch.float64):
+        builder.add(node)
+    return builder.finish(graph.output.name)
+
+
+class _Builder:
+    """Walks a graph once, keeping for every wire the worth of its levels."""
+
+    def __init__(self, input_worth: float | None, input_alphabet: Alphabet) -> None:
+        self.input_worth, self.input_alphabet = input_worth, input_alphabet
+        self.nodes: list[Node] = []
+        self.worths: dict[str, Tensor | None] = {}
+        self.alphabets: dict[str, Alphabet] = {}
+
+    def add(self, node: Node) -> None:
+        if isinstance(node.op, Input):
+            worth = None if self.input_worth is None else torch.full((1, *node.shape), self.input_worth).double()
+            self._place(node, worth, self.input_alphabet)
+        elif isinstance(node.op, Cell):
+            self._cell(node, node.op)
+        elif not node.op.is_linear:
+            raise UnsupportedModel(
+                f"{node.name} ({node.op.describe()}) is neither linear nor spiking; the recipe has left it. "
+                'Capture with on_unsupported="keep", or use a recipe that handles it'
+            )
+        else:
+            self._linear(node, node.op)
+
+    def _linear(self, node: Node, op: Op) -> None:
+        worths = [self.worths[name] for name in node.inputs]
+        alphabet = GRADED
+        if any(worth is not None for worth in worths):
+            ones = [torch.ones((1, *self._shape(name))).double() for name in node.inputs]
+            relayed = op.relay(tuple(one if w is None else w for w, one in zip(worths, ones, strict=True)))
+            if relayed is not None:
+                if relayed[1] is not None:
+                    alphabet = _merged([self.alphabets[name] for name in node.inputs], sums=relayed[0] is not op)
+                self._place(dataclasses.replace(node, op=relayed[0]), relayed[1], alphabet)
+                return
+        self._place(self._on_currents(node), None, alphabet)
+
+    def _cell(self, node: Node, cell: Cell) -> None:
+        worths = [self.worths[name] for name in node.inputs]
+        # levels that meet in a cell must be worth the same
+        if not (cell.takes_levels and all(w is not None and spatially_uniform(w) is not None for w in worths)):
+            node = self._on_currents(node)
+            worths = [None] * len(worths)
+        alphabet = cell.output_alphabet(*(self.alphabets[name] for name in node.inputs))
+        worth = cell.amplitude(*worths)
+        self._place(node, None if worth is None else worth.expand(1, *node.shape), alphabet)
+
+    def _on_currents(self, node: Node) -> Node:
+        """The node with a diagonal synapse before every input that carries levels."""
+        inputs = []
+        for name in node.inputs:
+            worth = self.worths[name]
+            if worth is not None:
+                shape, name = self._shape(name), f"{name}→{node.name}"
+                if name not in self.worths:
+                    source = name.split("→")[0]
+                    self._place(Node(name, diagonal(worth), (source,), node.path, (), shape), None, GRADED)
+            inputs.append(name)
+        return dataclasses.replace(node, inputs=tuple(inputs))
+
+    def _place(self, node: Node, worth: Tensor | None, alphabet: Alphabet) -> None:
+        self.nodes.append(node)
+        self.worths[node.name], self.alphabets[node.name] = worth, alphabet
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return next(node.shape for node in reversed(self.nodes) if node.name == name)
+
+    def finish(self, output: str) -> Lowered:
+        worth = self.worths[output]
+        if worth is not None or isinstance(self.nodes[-1].op, Cell):
+            worth = torch.ones((1, *self._shape(output))).double() if worth is None else worth
+            node = Node(f"{output}→output", diagonal(worth), (output,), "", (), self._shape(output))
+            self._place(node, None, GRADED)
+        lowered = Lowered(tuple(self.nodes), {}, self.worths, self.alphabets)
+        return dataclasses.replace(lowered, biases=_biases(lowered))
+
+
+def _merged(alphabets: list[Alphabet], sums: bool) -> Alphabet:
+    """What a wire carries after wiring; sums of levels are levels."""
+    first = max(alphabets, key=lambda a: (a.kind == "graded", a.signed, a.levels))
+    return Alphabet("levels", 0, first.signed) if sums and first.is_spiking else first
+
+
+def _biases(lowered: Lowered) -> dict[str, tuple[Tensor, ...]]:
+    """The affine network's response to no spikes and no input, where it meets a cell or the output."""
+    values: dict[str, Tensor] = {}
+    biases = {}
+    for node in lowered.nodes:
+        if isinstance(node.op, (Cell, Input)):
+            values[node.name] = torch.zeros((1, *node.shape), dtype=torch.float64)
+            if isinstance(node.op, Cell):
+                biases[node.name] = tuple(_compact(values[name]) for name in node.inputs)
+        else:
+            values[node.name] = node.op.run(*(values[name] for name in node.inputs))
+    biases[lowered.output.name] = (_compact(values[lowered.output.name]),)
+    return biases
+
+
+def _compact(value: Tensor) -> Tensor:
+    """(1, channels, 1, …) where all positions agree, else unchanged."""
+    channels = spatially_uniform(value)
+    return value if channels is None or value.ndim < 3 else channels.reshape(1, -1, *(1,) * (value.ndim - 2))

@@ -1,0 +1,163 @@
+"""What one layer without memory says about itself."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, Union
+
+import torch
+from torch import Tensor
+
+from transpike.errors import SettingError
+
+if TYPE_CHECKING:
+    from transpike.core.call import Call, Wire
+
+Captured = Union["tuple[Op, tuple[Wire, ...]]", "list[tuple[Op, tuple[Wire, ...]]]"]
+Role = Literal["synapse", "wiring", "analogue", "activation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One layer: a pure function of tensors that carries its own weights and knows nothing of time.
+
+    ``role``: a *synapse* is affine and has weights; *wiring* is linear without weights (reshape, add, average
+    pooling); an *activation* is what a neuron replaces; everything else is *analogue*.
+    Shapes: inputs and output are (batch, *shape). Tensors are compared by identity.
+    """
+
+    role: ClassVar[Role] = "analogue"
+    aten: ClassVar[tuple[str, ...]] = ()
+    is_sum: ClassVar[bool] = False
+    """True where every output element is a weighted sum of the inputs' elements at the same place."""
+    buffers: ClassVar[tuple[str, ...]] = ()
+    """Fields that training updates without a gradient."""
+
+    @classmethod
+    def capture(cls, call: "Call") -> "Captured":
+        """The op that stands for this call, and the wires it reads; a list where the call has several outputs.
+
+        Raises core.call.Refused with the reason where the call's arguments are outside what the op can do.
+        """
+        return cls(), (call.wire(next(iter(call.arguments))),)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        """The layer's answer, bias included."""
+        raise TypeError(f"{type(self).__name__} must define run()")
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        """The layer without its bias; only synapses and wiring have it. In time, the schedule adds the bias."""
+        if self.role == "wiring":
+            return self.run(*inputs)
+        raise TypeError(f"{type(self).__name__} is not linear")
+
+    def train_run(self, *inputs: Tensor) -> Tensor:
+        """What the layer does while training; batch normalisation and dropout differ from ``run``."""
+        return self.run(*inputs)
+
+    def relay(self, worths: tuple[Tensor, ...]) -> "tuple[Op, Tensor | None] | None":
+        """How levels pass: (the op that takes levels, the worth of one output level); None: it needs real values.
+
+        ``worths`` are the amplitudes of the inputs, (1, *shape) each; NaN marks places where no spike ever comes.
+        The returned worth is None where the output is a current.
+        """
+        return None
+
+    def paths(self) -> "Op":
+        """The same wiring with every non-zero weight set to one: its gradient counts paths."""
+        return self
+
+    def magnitude(self) -> "Op":
+        """The same wiring with absolute weights: it bounds what ``linear`` can give."""
+        return self
+
+    @property
+    def is_linear(self) -> bool:
+        return self.role in ("synapse", "wiring")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors this op carries, by field name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def with_tensors(self, **tensors: Tensor) -> Self:
+        return dataclasses.replace(self, **tensors) if tensors else self
+
+    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
+        """The same op with its tensors on another device or of another dtype."""
+        return self.with_tensors(
+            **{name: value.to(device=device, dtype=dtype) for name, value in self.tensors().items()}
+        )
+
+    def describe(self) -> str:
+        """The op and its settings in a few words, for the line that prints it."""
+        return type(self).__name__.lower()
+
+
+@dataclass(frozen=True, eq=False)
+class Synapse(Op):
+    """An affine op: ``run(x) = linear(x) + bias``.
+
+    ``channel_axis`` is the axis of inputs and outputs that the weights mix, the batch being axis 0.
+    """
+
+    role: ClassVar[Role] = "synapse"
+    channel_axis: ClassVar[int] = 1
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def absorb(self, amplitude: Tensor) -> "Synapse | None":
+        """The synapse that answers to levels as this one answers to ``levels · amplitude``; None if there is none.
+
+        ``amplitude`` has the shape of the input with batch 1; NaN marks places where no spike ever comes.
+        """
+        raise TypeError(f"{type(self).__name__} must define absorb()")
+
+    def scale_outputs(self, factor: Tensor) -> "Synapse":
+        """The synapse whose output channels (weights and bias) are multiplied by ``factor``, one value a channel."""
+        raise TypeError(f"{type(self).__name__} must define scale_outputs()")
+
+    def relay(self, worths: tuple[Tensor, ...]) -> tuple[Op, Tensor | None] | None:
+        absorbed = self.absorb(worths[0])
+        return None if absorbed is None else (absorbed, None)
+
+    def paths(self) -> "Synapse":
+        return dataclasses.replace(self, weight=(self.weight != 0).to(self.weight.dtype), bias=None)
+
+    def magnitude(self) -> "Synapse":
+        return dataclasses.replace(self, weight=self.weight.abs(), bias=None)
+
+    def rounded(self, step: Tensor) -> "Synapse":
+        """Weights on multiples of ``step``, which broadcasts to the weight."""
+        return dataclasses.replace(self, weight=torch.round(self.weight / step) * step)
+
+    def per_output(self, value: Tensor) -> Tensor:
+        """``value`` (one an output channel) shaped to multiply the weight."""
+        raise TypeError(f"{type(self).__name__} must define per_output()")
+
+    def per_input(self, value: Tensor) -> Tensor:
+        """``value`` (one an input channel) shaped to multiply the weight."""
+        raise TypeError(f"{type(self).__name__} must define per_input()")
+
+    def macs(self, output_shape: tuple[int, ...]) -> int:
+        """Multiplications of one forward pass of one sample, zero padding included as is the custom."""
+        raise TypeError(f"{type(self).__name__} must define macs()")
+
+
+def spatially_uniform(amplitude: Tensor) -> Tensor | None:
+    """One value a channel of ``amplitude`` (1, channels, …), or None where a channel holds different values.
+
+    NaN (no spike ever comes) agrees with everything; a channel of nothing else gets 1.
+    """
+    flat = amplitude.flatten(2)[0] if amplitude.ndim > 2 else amplitude.reshape(amplitude.shape[1], 1)
+    low = torch.nan_to_num(flat, nan=torch.inf).amin(1)
+    high = torch.nan_to_num(flat, nan=-torch.inf).amax(1)
+    silent = torch.isinf(low) & torch.isinf(high)
+    low, high = torch.where(silent, 1.0, low), torch.where(silent, 1.0, high)
+    return low if bool((low == high).all()) else None
+
+
+def check_finite(where: str, **tensors: Tensor | None) -> None:
+    """Raise a SettingError that names the tensor which holds NaN or infinite values."""
+    for name, value in tensors.items():
+        if value is not None and value.device.type != "meta" and not bool(torch.isfinite(value).all()):
+            raise SettingError(f"{where}: {name} holds NaN or infinite values; train or load the network again")

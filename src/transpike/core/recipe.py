@@ -1,0 +1,46 @@
+"""One paper's method, as data."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from transpike.core.encoder import Encoder
+from transpike.core.lowered import Lowered
+from transpike.core.readout import Readout
+from transpike.core.schedule import Schedule
+from transpike.core.step import Step
+
+
+class Recipe:
+    """Settings only: printable, hashable, JSON-able; every field is a command-line flag of the same name.
+
+    ``steps`` turn the source graph into a spiking one; ``encoder``, ``schedule`` and ``readout`` say how it runs.
+    """
+
+    name: ClassVar[str]
+    timesteps: int
+    encoder: Encoder
+    schedule: Schedule
+    readout: Readout
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        raise TypeError(f"{type(self).__name__} must define steps")
+
+    @property
+    def depends_on_timesteps(self) -> bool:
+        """True where another number of steps gives another network, so that one run does not serve every t."""
+        return False
+
+    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
+        """The threshold κ of each neuron layer in this method's own scale; spike trains do not depend on it."""
+        return dict.fromkeys((n.name for n in lowered.nodes if getattr(n.op, "unit", None) is not None), 1.0)
+
+    def __str__(self) -> str:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        changed = [(f.name, getattr(self, f.name)) for f in fields if getattr(self, f.name) != f.default]
+        return f"{self.name}({', '.join(f'{name}={_short(value)}' for name, value in changed)})"
+
+
+def _short(value: Any) -> str:
+    return type(value).__name__ if dataclasses.is_dataclass(value) else repr(value)

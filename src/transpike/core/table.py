@@ -1,0 +1,48 @@
+"""One line per layer: how a graph prints."""
+
+from typing import TYPE_CHECKING
+
+from transpike.core.cell import Cell
+
+if TYPE_CHECKING:
+    from transpike.core.graph import Graph, Node
+
+
+def _count(number: int) -> str:
+    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g} {suffix}"
+    return str(number)
+
+
+def threshold_text(node: "Node") -> str:
+    """The threshold of a neuron, as a range where channels differ."""
+    unit = node.op.unit if isinstance(node.op, Cell) else None
+    if unit is None:
+        return ""
+    low, high = float(unit.threshold.min()), float(unit.threshold.max())
+    return f"θ {low:.3g}" if low == high else f"θ {low:.3g}…{high:.3g}"
+
+
+def lines(graph: "Graph", extra: dict[str, str] | None = None, heading: str | None = None) -> list[str]:
+    """The graph as text: name, operator, output shape, MACs, threshold, and what ``extra`` adds by name."""
+    rows = [("layer", "operator", "inputs", "shape", "MACs", "threshold", heading or "")]
+    previous = ""
+    for node in graph:
+        inputs = "" if node.inputs in ((previous,), ()) else ", ".join(node.inputs)
+        macs = graph.macs(node)
+        shape = "×".join(map(str, node.shape))
+        rows.append(
+            (
+                node.name,
+                node.op.describe(),
+                inputs,
+                shape,
+                _count(macs) if macs else "",
+                threshold_text(node),
+                (extra or {}).get(node.name, ""),
+            )
+        )
+        previous = node.name
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

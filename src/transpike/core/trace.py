@@ -1,0 +1,24 @@
+"""What a simulation gives back."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from transpike.core.activity import Activity
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """``logits`` (answers, batch, classes), one row for each entry of ``timesteps``; counts, and recorded trains.
+
+    ``trains`` maps a layer's name to its levels, (timesteps, batch, *shape), where asked for. ``exact`` is False where
+    the run left the exact grid, with ``why``; ``ties`` then counts potentials too close to a threshold to trust.
+    """
+
+    logits: Tensor
+    timesteps: tuple[int, ...]
+    activity: Activity
+    trains: dict[str, Tensor] = field(default_factory=dict)
+    exact: bool = False
+    why: str = ""
+    ties: int = 0

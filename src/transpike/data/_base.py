@@ -1,0 +1,164 @@
+"""What every data set is: two splits, class names, and the mean and standard deviation of the training images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from transpike.core.preprocessing import Preprocessing
+from transpike.errors import DataError, MissingExtra, SettingError
+
+
+class Images(Protocol):
+    """Anything that gives images (n, channels, height, width) for an int64 tensor of n indices; a Tensor is one."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def __getitem__(self, indices: Tensor, /) -> Tensor: ...
+
+
+class Split:
+    """Labelled images: ``images`` (N, channels, height, width), uint8 0..255 or floating; ``labels`` (N) int64.
+
+    ``images`` may read lazily (JPEG archives and image folders do); ``source`` names the data in messages. Raises
+    DataError for shapes that do not fit, labels below zero, or values that are not finite.
+    """
+
+    def __init__(self, images: Images, labels: Tensor, source: str = "images") -> None:
+        if len(images.shape) != 4:
+            raise DataError(f"{source}: images are (N, channels, height, width), not {tuple(images.shape)}")
+        if labels.shape != (images.shape[0],):
+            raise DataError(f"{source}: {images.shape[0]} images but labels of shape {tuple(labels.shape)}")
+        if labels.dtype.is_floating_point or (len(labels) and int(labels.min()) < 0):
+            raise DataError(f"{source}: labels must be whole numbers from 0 on")
+        if isinstance(images, Tensor) and images.dtype != torch.uint8:
+            if not images.is_floating_point():
+                raise DataError(f"{source}: images are uint8 (0..255) or floating, not {images.dtype}")
+            if not bool(torch.isfinite(images).all()):
+                raise DataError(f"{source}: images hold NaN or infinite values")
+        self.images, self.labels, self.source = images, labels.long(), source
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    def __repr__(self) -> str:
+        return f"Split({self.source}: {len(self)} images of {'x'.join(map(str, self.image_shape))})"
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(channels, height, width)."""
+        return tuple(self.images.shape[1:])
+
+    def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images (n, channels, height, width) and labels (n) at these indices, in this order."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        return self.images[chosen], self.labels[chosen]
+
+    def batches(
+        self, size: int = 256, limit: int | None = None, indices: Tensor | Sequence[int] | None = None
+    ) -> "Batches":
+        """Pairs of images and labels, in order; ``limit``: at most that many images; ``indices``: only those."""
+        if size < 1 or (limit is not None and limit < 1):
+            raise SettingError(f"size and limit must be at least 1, not size={size}, limit={limit}")
+        if not len(self):
+            raise DataError(f"there are no {self.source}")
+        chosen = torch.arange(len(self)) if indices is None else torch.as_tensor(indices, dtype=torch.int64)
+        return Batches(self, chosen if limit is None else chosen[:limit], size)
+
+    def subset(self, indices: Tensor | Sequence[int]) -> "Split":
+        """A split of the images at these indices; lazily read images stay lazy."""
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        images = self.images[chosen] if isinstance(self.images, Tensor) else Chosen(self.images, chosen)
+        return Split(images, self.labels[chosen], self.source)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Pairs (images, labels) of one split; can be gone through again and again, and has a length."""
+
+    split: Split
+    indices: Tensor
+    size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for chosen in self.indices.split(self.size):
+            yield self.split.batch(chosen)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A selection of lazily read images."""
+
+    images: Images
+    indices: Tensor
+
+    @property
+    def shape(self) -> Sequence[int]:
+        return (len(self.indices), *self.images.shape[1:])
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return self.images[self.indices[indices]]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Training and test images; either split may be empty. ``note`` says where the data comes from."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for split in (self.train, self.test):
+            if len(split) and int(split.labels.max()) >= len(self.classes):
+                raise DataError(f"{split.source}: label {int(split.labels.max())} of {len(self.classes)} classes")
+        if len(self.train) and len(self.test) and self.train.image_shape != self.test.image_shape:
+            shapes = f"{self.train.image_shape} and {self.test.image_shape}"
+            raise DataError(f"{self.name}: training and test images differ in shape, {shapes}")
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(channels, height, width)."""
+        return (self.train if len(self.train) else self.test).image_shape
+
+
+def statistics(split: Split, most: int | None = None) -> Preprocessing:
+    """Mean and standard deviation of every channel, to six digits, over the split or ``most`` evenly spaced images.
+
+    Bytes count as 0..1. Without images, nothing is changed; the deviation of a constant channel counts as 1.
+    """
+    if not len(split):
+        return Preprocessing()
+    count = len(split) if most is None else min(most, len(split))
+    total = square = torch.zeros(split.image_shape[0], dtype=torch.float64)
+    for chosen in (torch.arange(count) * len(split) // count).split(1024):
+        images = split.images[chosen]
+        # Whole numbers are summed without rounding, so that the result does not depend on the order of addition.
+        values = images.int() if images.dtype == torch.uint8 else images.double()
+        scale = 255 if images.dtype == torch.uint8 else 1
+        total = total + values.sum((0, 2, 3)).double() / scale
+        square = square + (values * values).sum((0, 2, 3)).double() / scale**2
+    pixels = count * split.image_shape[1] * split.image_shape[2]
+    mean = total / pixels
+    deviation = (square / pixels - mean * mean).clamp(min=0).sqrt()
+    mean_values, deviations = ([round(v, 6) for v in t.tolist()] for t in (mean, deviation))
+    return Preprocessing(tuple(mean_values), tuple(d or 1.0 for d in deviations))
+
+
+def pillow() -> ModuleType:
+    """Pillow's Image module; MissingExtra without it."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtra(f"reading JPEG and PNG needs Pillow: pip install 'transpike[images]' ({error})") from error
+    return Image

@@ -1,0 +1,101 @@
+"""Image folders: ``train/`` and ``val/`` (or ``test/``), each with one folder of pictures per class.
+
+Tiny-ImageNet's own layout is read too: pictures deeper inside a class folder, and ``val/val_annotations.txt``.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transpike.core.preprocessing import Preprocessing
+from transpike.data._base import Dataset, Split, pillow, statistics
+from transpike.errors import DataError, SettingError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
+STATISTICS_IMAGES = 256
+
+
+def load(
+    directory: str | Path,
+    size: int = 224,
+    resize: int | None = None,
+    name: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    note: str = "",
+) -> Dataset:
+    """RGB images (N, 3, size, size), read when asked for: shorter side to ``resize``, then the centre.
+
+    ``resize`` is size / 0.875 (256 for 224) unless given. Without ``preprocessing``, mean and deviation come from 256
+    training images. Raises DataError when a folder is missing, empty, or names a class that train/ does not have.
+    """
+    if size < 1 or (resize is not None and resize < size):
+        raise SettingError(f"size must be at least 1, and resize at least size; not size={size}, resize={resize}")
+    root = Path(directory).expanduser()
+    resize = resize or round(size / 0.875)
+    train = _pictures(root / "train")
+    held_out = next((root / n for n in ("val", "test") if (root / n).is_dir()), root / "val")
+    test = _annotated(held_out) if (held_out / "val_annotations.txt").is_file() else _pictures(held_out)
+    if not train and not test:
+        raise DataError(f"{root}: no class folders with pictures in train/, val/ or test/")
+    classes = tuple(sorted({c for _, c in train or test}))
+    unknown = sorted({c for _, c in test} - set(classes))
+    if unknown:
+        raise DataError(f"{held_out}: classes that {root / 'train'} does not have: {', '.join(unknown[:10])}")
+    name = name or f"imagefolder:{root}"
+    splits = []
+    for pictures, which in ((train, "training"), (test, "test")):
+        labels = torch.tensor([classes.index(c) for _, c in pictures], dtype=torch.int64)
+        images = FolderImages(tuple(p for p, _ in pictures), size, resize)
+        splits.append(Split(images, labels, f"{which} images of {name}"))
+    preprocessing = preprocessing or statistics(splits[0], STATISTICS_IMAGES)
+    return Dataset(name, splits[0], splits[1], classes, preprocessing, note or f"pictures in {root.name}/")
+
+
+def _pictures(folder: Path) -> list[tuple[Path, str]]:
+    """(picture, class) for every picture below every class folder, sorted."""
+    if not folder.is_dir():
+        return []
+    folders = sorted(f for f in folder.iterdir() if f.is_dir())
+    return [(p, f.name) for f in folders for p in sorted(f.rglob("*")) if p.suffix.lower() in SUFFIXES]
+
+
+def _annotated(folder: Path) -> list[tuple[Path, str]]:
+    rows = [line.split("\t") for line in (folder / "val_annotations.txt").read_text("utf-8").splitlines() if line]
+    return [(folder / "images" / row[0], row[1]) for row in rows if len(row) > 1]
+
+
+class FolderImages:
+    """Pictures on disk, decoded by several threads each time they are asked for: uint8 (n, 3, size, size)."""
+
+    def __init__(self, paths: tuple[Path, ...], size: int, resize: int) -> None:
+        self.paths, self.size, self.resize = paths, size, resize
+
+    @property
+    def shape(self) -> Sequence[int]:
+        return (len(self.paths), 3, self.size, self.size)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        if not len(indices):
+            return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
+        pillow()
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            return torch.stack(list(pool.map(self._decode, indices.tolist())))
+
+    def _decode(self, index: int) -> Tensor:
+        library = pillow()
+        try:
+            with library.open(self.paths[index]) as image:
+                width, height = image.size
+                scale = self.resize / min(width, height)
+                wanted = (max(self.size, round(width * scale)), max(self.size, round(height * scale)))
+                picture = image.convert("RGB").resize(wanted, library.Resampling.BILINEAR)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.paths[index]} cannot be read as a picture: {error}") from error
+        left, top = (wanted[0] - self.size) // 2, (wanted[1] - self.size) // 2
+        cropped = picture.crop((left, top, left + self.size, top + self.size))
+        return torch.from_numpy(np.array(cropped)).permute(2, 0, 1)

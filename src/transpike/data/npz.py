@@ -1,0 +1,140 @@
+"""Data sets in NumPy archives, without pickled objects.
+
+Keys, for ``train`` and ``test`` (or ``val``, which counts as test): ``train_images`` uint8 or floating [N, H, W] or
+[N, H, W, C] with ``train_labels``; or ``train_jpeg`` (the files one after another), ``train_offsets`` [N + 1] and
+``train_labels``. ``class_names`` is optional, and one of the splits may be missing.
+"""
+
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transpike.core.preprocessing import Preprocessing
+from transpike.data._base import Dataset, Images, Split, pillow, statistics
+from transpike.errors import DataError
+
+# Decoding JPEG takes about 0.1 ms an image, so the mean and the deviation come from a part of a large archive.
+STATISTICS_IMAGES = 4096
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, KeyError, NotImplementedError)
+
+
+def load(
+    paths: str | Path | Sequence[Path],
+    name: str | None = None,
+    classes: tuple[str, ...] | None = None,
+    preprocessing: Preprocessing | None = None,
+    note: str = "",
+) -> Dataset:
+    """One archive, or several whose splits are put together; DataError when one cannot be used."""
+    files = [Path(paths).expanduser()] if isinstance(paths, str | Path) else list(paths)
+    name = name or f"npz:{files[0]}"
+    archives = [_read(file) for file in files]
+    train = _split([(a, "train") for a in archives if "train_labels" in a], f"training images of {name}")
+    # An archive with both keeps its validation images out of the test.
+    tested = [
+        (a, "test" if "test_labels" in a else "val") for a in archives if {"test_labels", "val_labels"} & a.keys()
+    ]
+    test = _split(tested, f"test images of {name}")
+    if not len(train) and not len(test):
+        found = ", ".join(sorted({key for a in archives for key in a})) or "nothing"
+        raise DataError(
+            f"{', '.join(map(str, files))}: no images. Wanted train_images and train_labels, or train_jpeg, "
+            f"train_offsets and train_labels, or the same with test_ or val_; found {found}"
+        )
+    if classes is None:
+        named = [a["class_names"] for a in archives if "class_names" in a]
+        highest = max(int(split.labels.max()) for split in (train, test) if len(split))
+        classes = tuple(str(n) for n in named[0].tolist()) if named else tuple(map(str, range(highest + 1)))
+    if preprocessing is None:
+        preprocessing = statistics(train, None if isinstance(train.images, Tensor) else STATISTICS_IMAGES)
+    return Dataset(name, train, test, classes, preprocessing, note or ", ".join(file.name for file in files))
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise DataError(f"no data at {path}")
+    try:
+        with path.open("rb") as file:  # numpy leaves the file open when the archive is damaged
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is a single array; an archive written by numpy.savez is wanted")
+            keys = [k for k in archive.files if k == "class_names" or k.partition("_")[0] in ("train", "test", "val")]
+            return {key: archive[key] for key in keys}
+    except DataError:
+        raise
+    except DAMAGE as error:
+        hint = "; write the arrays as numbers, not as Python objects" if "Object arrays" in str(error) else ""
+        raise DataError(f"{path} is not a readable .npz archive, or is truncated: {error}{hint}") from error
+
+
+def _split(parts: list[tuple[dict[str, np.ndarray], str]], source: str) -> Split:
+    if not parts:
+        return Split(torch.empty(0, 1, 1, 1), torch.empty(0, dtype=torch.int64), source)
+    images: Images
+    labels = np.concatenate([archive[f"{key}_labels"].reshape(-1) for archive, key in parts])
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{source}: labels are {labels.dtype}, not whole numbers")
+    if all(f"{key}_images" in archive for archive, key in parts):
+        arrays = [_channels_first(archive[f"{key}_images"], source) for archive, key in parts]
+        images = torch.from_numpy(np.concatenate(arrays))
+    elif all(f"{key}_jpeg" in archive and f"{key}_offsets" in archive for archive, key in parts):
+        images = JpegImages([(a[f"{key}_jpeg"].tobytes(), a[f"{key}_offsets"]) for a, key in parts], source)
+    else:
+        key = parts[0][1]
+        raise DataError(f"{source}: {key}_labels without {key}_images, or {key}_jpeg and {key}_offsets")
+    return Split(images, torch.from_numpy(labels.astype(np.int64)), source)
+
+
+def _channels_first(array: np.ndarray, source: str) -> np.ndarray:
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or array.shape[3] > 4:
+        raise DataError(f"{source}: images are [N, H, W] or [N, H, W, C] with C up to 4, not {list(array.shape)}")
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+
+
+class JpegImages:
+    """JPEG files in memory, decoded to RGB when first asked for and then kept."""
+
+    def __init__(self, parts: list[tuple[bytes, np.ndarray]], source: str) -> None:
+        """``parts``: (files one after another, offsets [n + 1]) each."""
+        self.source = source
+        self.files: list[memoryview] = []
+        for blob, offsets in parts:
+            ends = offsets.reshape(-1).astype(np.int64)
+            if not ends.size or ends[0] < 0 or np.any(np.diff(ends) <= 0) or ends[-1] > len(blob):
+                raise DataError(f"{source}: the offsets do not fit the {len(blob)} JPEG bytes")
+            view = memoryview(blob)
+            self.files += [view[a:b] for a, b in pairwise(ends)]
+        height, width = self._decode(0).shape[:2] if self.files else (1, 1)
+        self.decoded = torch.empty(len(self.files), 3, height, width, dtype=torch.uint8)
+        self.known = torch.zeros(len(self.files), dtype=torch.bool)
+
+    @property
+    def shape(self) -> Sequence[int]:
+        return self.decoded.shape
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        for index in indices[~self.known[indices]].tolist():
+            pixels = torch.from_numpy(self._decode(index)).permute(2, 0, 1)
+            if pixels.shape != self.decoded.shape[1:]:
+                shapes = f"{tuple(pixels.shape[1:])}, not {tuple(self.decoded.shape[2:])}"
+                raise DataError(f"{self.source}: image {index} is of another size, {shapes}")
+            self.decoded[index] = pixels
+            self.known[index] = True
+        return self.decoded[indices]
+
+    def _decode(self, index: int) -> np.ndarray:
+        try:
+            with pillow().open(io.BytesIO(self.files[index])) as image:
+                return np.array(image.convert("RGB"))
+        except OSError as error:
+            raise DataError(f"{self.source}: image {index} cannot be decoded: {error}") from error

@@ -1,0 +1,9 @@
+"""How inputs enter, by the name that recipes and the command line use."""
+
+from transpike.core.encoder import Encoder
+from transpike.encoders.constant_current import ConstantCurrent
+from transpike.encoders.deterministic_counts import DeterministicCounts
+from transpike.encoders.poisson import Poisson
+
+table: dict[str, type[Encoder]] = {"constant": ConstantCurrent, "counts": DeterministicCounts, "poisson": Poisson}
+members: tuple[type[Encoder], ...] = tuple(table.values())

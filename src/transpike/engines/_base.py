@@ -1,0 +1,188 @@
+"""What the engines share: the run, its counters, and when it is exact."""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transpike.core.activity import Activity, LayerActivity, Role, analogue_macs, fan_outs
+from transpike.core.cell import Cell, Neuron
+from transpike.core.encoder import Encoder
+from transpike.core.graph import Input
+from transpike.core.lowered import Lowered
+from transpike.core.readout import Readout
+from transpike.core.schedule import Schedule
+from transpike.core.trace import Trace
+from transpike.errors import SettingError
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """All that an engine runs: the lowered form, how input enters, when neurons fire, how the answer is read."""
+
+    lowered: Lowered
+    encoder: Encoder
+    schedule: Schedule
+    readout: Readout
+    prepared: dict[Any, Any] = field(default_factory=dict)
+    """What an engine makes of the program once, by engine and device."""
+
+    @cached_property
+    def fans(self) -> dict[str, Tensor]:
+        """Fan-out of every wire that carries levels, flattened."""
+        fans = fan_outs(self.lowered)
+        return {name: fan.flatten() for name, fan in fans.items() if self.lowered.worths[name] is not None}
+
+
+class Counter:
+    """Adds up what layers send: spikes and synaptic operations of each step, over the batch."""
+
+    def __init__(
+        self, program: Program, samples: int, device: torch.device, record: Iterable[str], count: bool
+    ) -> None:
+        self.lowered, self.samples = program.lowered, samples
+        self.fans = {name: fan.to(device) for name, fan in program.fans.items()} if count else {}
+        self.record = frozenset(record)
+        names = {node.name for node in self.lowered.nodes if isinstance(node.op, (Cell, Input))}
+        if unknown := self.record - names:
+            raise SettingError(
+                f"no spiking layer is called {', '.join(sorted(unknown))}; choose from {', '.join(sorted(names))}"
+            )
+        self.sent: dict[str, list[Tensor]] = {name: [] for name in self.fans}
+        self.operations: dict[str, list[Tensor]] = {name: [] for name in self.fans}
+        self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
+        self.steps = 0
+
+    def add(self, name: str, levels: Tensor) -> None:
+        """``levels`` is (time, batch, *shape)."""
+        if name in self.record:
+            self.trains[name].append(levels.clone())
+        if name in self.fans:
+            signed = self.lowered.alphabets[name].signed
+            # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
+            per_neuron = (levels.abs() if signed else levels).sum(1).flatten(1).double()
+            self.sent[name].append(per_neuron.sum(1))
+            self.operations[name].append(per_neuron @ self.fans[name])
+
+    def activity(self) -> Activity:
+        layers = []
+        for node in self.lowered.nodes:
+            if node.name in self.fans:
+                neurons = self.fans[node.name].numel()
+                role: Role = (
+                    "neuron" if isinstance(node.op, Neuron) else "cell" if isinstance(node.op, Cell) else "input"
+                )
+                layers.append(
+                    LayerActivity(
+                        node.name,
+                        node.op.describe(),
+                        role,
+                        neurons,
+                        str(self.lowered.alphabets[node.name]),
+                        torch.cat(self.sent[node.name]).cpu(),
+                        torch.cat(self.operations[node.name]).cpu(),
+                        neurons * self.steps * self.samples if role != "input" else 0,
+                    )
+                )
+        return Activity(tuple(layers), self.samples, analogue_macs(self.lowered))
+
+
+class Run:
+    """One simulation in progress. ``advance(n)`` gives the logits of the next n steps, (answers, batch, classes)."""
+
+    def __init__(self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str], count: bool) -> None:
+        self.program, self.x, self.sample_ids = program, x, sample_ids
+        self.counter = Counter(program, len(x), x.device, record, count)
+        self.logits: list[Tensor] = []
+        self.timesteps: list[int] = []
+        self.t, self.ties = 0, 0
+        self.reading: Tensor | None = None
+        self.exact, self.why = _exact(program, x)
+
+    def advance(self, steps: int) -> Tensor:
+        """Simulate ``steps`` more steps; a layer-synchronous run is one window, asked for once."""
+        schedule, before = self.program.schedule, len(self.logits)
+        if not schedule.every_step:
+            if self.t:
+                raise SettingError("a layer-synchronous run is one window; start another for another length")
+            self._window(steps)
+        else:
+            self._steps(steps)
+        self.counter.steps += steps
+        exactness = self.program.lowered.exactness
+        if self.exact and exactness is not None and self.t > exactness.timesteps:
+            self.exact, self.why = False, f"exact up to {exactness.timesteps} steps only: {exactness.reason}"
+        return torch.stack(self.logits[before:])
+
+    def read(self, output: Tensor, t: int) -> None:
+        """Pass the output's current of step t, bias included, to the readout."""
+        readout = self.program.readout
+        state = readout.init(output) if self.reading is None else self.reading
+        self.reading = readout.update(state, output, t)
+        self.logits.append(readout.logits(self.reading, t))
+        self.timesteps.append(t)
+
+    def keep(self, mask: Tensor) -> None:
+        """Go on with the samples where ``mask`` (batch,) is true; counters keep what the others did."""
+        self.x, self.sample_ids = self.x[mask], self.sample_ids[mask]
+        self.reading = None if self.reading is None else self.reading[mask]
+        self._keep(mask)
+
+    def finish(self) -> Trace:
+        trains = {name: torch.cat(parts) for name, parts in self.counter.trains.items() if parts}
+        logits = torch.stack(self.logits) if len({len(row) for row in self.logits}) == 1 else self.logits[-1][None]
+        return Trace(logits, tuple(self.timesteps), self.counter.activity(), trains, self.exact, self.why, self.ties)
+
+    def _steps(self, steps: int) -> None:
+        raise TypeError(f"{type(self).__name__} must define _steps()")
+
+    def _window(self, timesteps: int) -> None:
+        raise TypeError(f"{type(self).__name__} must define _window()")
+
+    def _keep(self, mask: Tensor) -> None:
+        raise TypeError(f"{type(self).__name__} must define _keep()")
+
+
+@functools.cache
+def adds_exactly(device: str, tf32: bool) -> bool:
+    """True where this device's convolution and matrix product add multiples of one step without rounding.
+
+    Winograd and TF32 kernels do not; ``tf32`` only tells settings apart in the cache.
+    """
+    random = torch.Generator().manual_seed(0)
+    spikes = torch.randint(0, 2, (8, 64, 16, 16), generator=random).double()
+    weights = torch.randint(-(2**17), 2**17, (64, 64, 3, 3), generator=random).double()
+    flat = weights.flatten(1)
+    images = F.conv2d(spikes.float().to(device), weights.float().to(device), padding=1).cpu().double()
+    rows = F.linear(spikes.flatten(1)[:, : flat.shape[1]].float().to(device), flat.float().to(device)).cpu().double()
+    same_images = torch.equal(images, F.conv2d(spikes, weights, padding=1))
+    return same_images and torch.equal(rows, F.linear(spikes.flatten(1)[:, : flat.shape[1]], flat))
+
+
+def _exact(program: Program, x: Tensor) -> tuple[bool, str]:
+    largest = float(x.abs().max()) if x.numel() else 0.0
+    exactness = program.lowered.exactness
+    if exactness is None:
+        return False, "the network is not on the exact grid"
+    if exactness.timesteps == 0:
+        return False, exactness.reason
+    if program.encoder.worth is None and largest > exactness.input_bound:
+        return False, f"an input of {largest:.3g} lies beyond the calibrated range of {exactness.input_bound:.3g}"
+    tf32 = x.device.type == "cuda" and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+    if not adds_exactly(str(x.device), tf32):
+        return False, f"the convolution of {x.device} rounds its sums (TF32 or Winograd)"
+    return True, ""
+
+
+def map_state(state: object, change: object) -> object:
+    """Apply ``change`` to every tensor in a cell's state."""
+    if isinstance(state, Tensor):
+        return change(state)  # type: ignore[operator]
+    if isinstance(state, tuple):
+        return tuple(map_state(part, change) for part in state)
+    return state

@@ -1,0 +1,80 @@
+"""The specification: step by step, in float64, as plain as the equations. It is never fast."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Cell
+from transpike.core.graph import Input
+from transpike.engines._base import Program, Run, map_state
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Runs the lowered form one step after another; every other engine must give the same spikes."""
+
+    def start(
+        self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str] = (), count: bool = True
+    ) -> Run:
+        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose trains are kept."""
+        key = ("reference", x.device)
+        if key not in program.prepared:
+            program.prepared[key] = replace(program, lowered=program.lowered.to(dtype=torch.float64, device=x.device))
+        return _ReferenceRun(program.prepared[key], x.double(), sample_ids, record, count)
+
+    def batch_limit(self, program: Program) -> int:
+        return 64
+
+
+class _ReferenceRun(Run):
+    states: dict[str, Any]
+
+    def _steps(self, steps: int) -> None:
+        lowered = self.program.lowered
+        if self.t == 0:
+            self.states = {}
+        for _ in range(steps):
+            self.t += 1
+            values: dict[str, Tensor] = {}
+            for node in lowered.nodes:
+                if isinstance(node.op, Input):
+                    values[node.name] = self.program.encoder.encode(self.x, self.sample_ids, self.t)
+                elif isinstance(node.op, Cell):
+                    inputs = [
+                        values[name] + bias for name, bias in zip(node.inputs, lowered.biases[node.name], strict=True)
+                    ]
+                    if node.name not in self.states:
+                        self.states[node.name] = node.op.init(*inputs)
+                    self.states[node.name], values[node.name] = node.op.step(self.states[node.name], *inputs, t=self.t)
+                else:
+                    values[node.name] = node.op.linear(*(values[name] for name in node.inputs))
+                self.counter.add(node.name, values[node.name][None])
+            output = lowered.output.name
+            self.read(values[output] + lowered.biases[output][0], self.t)
+
+    def _window(self, timesteps: int) -> None:
+        """Every layer hears the charge of its whole window, then fires for a window."""
+        program, lowered = self.program, self.program.lowered
+        held = lowered.steady if program.encoder.is_constant else frozenset()
+        values: dict[str, Tensor] = {}
+        for node in lowered.nodes:
+            # what never changes is worked out for one step, and heard as often as the window is long
+            inputs = [values[i] * timesteps if i in held and node.name not in held else values[i] for i in node.inputs]
+            if isinstance(node.op, Input):
+                constant = node.name in held
+                values[node.name] = self.x if constant else program.encoder.counts(self.x, self.sample_ids, timesteps)
+            elif isinstance(node.op, Cell):
+                charges = [v + timesteps * b for v, b in zip(inputs, lowered.biases[node.name], strict=True)]
+                values[node.name] = node.op.fire_window(*charges, timesteps=timesteps)
+            else:
+                values[node.name] = node.op.linear(*inputs)
+            self.counter.add(node.name, values[node.name][None])
+        output, self.t = lowered.output.name, timesteps
+        answer = values[output] * timesteps if output in held else values[output]
+        self.read(answer + timesteps * lowered.biases[output][0], timesteps)
+
+    def _keep(self, mask: Tensor) -> None:
+        self.states = {name: map_state(state, lambda v: v[mask]) for name, state in self.states.items()}

@@ -1,0 +1,66 @@
+"""The errors of transpike.
+
+    TranspikeError
+    ├── UnsupportedModel         the network cannot be converted as it is         (exit code 3)
+    │   └── UnsupportedOperator  … because of operators, all of them listed
+    ├── NotExact                 a rewrite that promises the same function broke the promise
+    ├── SettingError             a setting, or a combination of settings, makes no sense   (2)
+    ├── DataError                calibration or test data cannot be used                   (2)
+    ├── CheckpointError          weights do not fit the network                            (2)
+    ├── FileError                a file is damaged, foreign or of another version          (2)
+    ├── MissingExtra             an optional package is needed                             (2)
+    └── GateFailed               a bound given by the user was not met                     (4)
+
+Every message names the place and the way out.
+"""
+
+
+class TranspikeError(Exception):
+    """Root of all errors that transpike raises on purpose; ``exit_code`` is what the command line returns."""
+
+    exit_code = 2
+
+
+class UnsupportedModel(TranspikeError):
+    """The network cannot be captured or converted as it is."""
+
+    exit_code = 3
+
+
+class UnsupportedOperator(UnsupportedModel):
+    """The network holds operators that transpike does not know; ``places`` lists every one of them."""
+
+    def __init__(self, message: str, places: tuple[tuple[str, str, str], ...] = ()) -> None:
+        """``places``: (operator, module path, source line) each."""
+        super().__init__(message)
+        self.places = places
+
+
+class NotExact(TranspikeError):
+    """A rewrite that promises the same function changed it."""
+
+
+class SettingError(TranspikeError, ValueError):
+    """A setting is out of its range, or two settings contradict each other."""
+
+
+class DataError(TranspikeError, ValueError):
+    """Data is empty, constant, not finite, of the wrong shape, or not there."""
+
+
+class CheckpointError(TranspikeError):
+    """A checkpoint does not fit the network, or is not a safe file."""
+
+
+class FileError(TranspikeError):
+    """A transpike file is truncated, damaged, foreign, or of another version."""
+
+
+class MissingExtra(TranspikeError, ImportError):
+    """An optional package is needed; the message says which extra installs it."""
+
+
+class GateFailed(TranspikeError):
+    """A bound that the user asked for was not met."""
+
+    exit_code = 4

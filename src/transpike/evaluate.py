@@ -1,0 +1,291 @@
+"""Accuracy at every t, latency and activity of an SNN, beside its source network."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.core.activity import Activity
+from transpike.core.batches import pairs
+from transpike.core.schedule import check_timesteps
+from transpike.errors import DataError
+from transpike.files import write_atomically
+from transpike.simulate import engine_named
+from transpike.snn import SNN
+
+SCHEMA = 1
+"""Version of the report's JSON, documented in docs/report-schema.md."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Accuracy after ``timesteps`` steps, ready after ``total_steps``; ``low`` and ``high`` are 95 % bounds."""
+
+    timesteps: int
+    total_steps: int
+    accuracy: float
+    low: float
+    high: float
+    agreement: float
+    synaptic_operations: float | None = None
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """Counts of one layer, per sample; ``spike_rate`` is spikes per neuron and time step."""
+
+    name: str
+    op: str
+    role: str
+    neurons: int
+    alphabet: str
+    spike_rate: float
+    spikes: float
+    synaptic_operations: float
+    membrane_updates: float
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per sample."""
+
+    recipe: str
+    schedule: str
+    engine: str
+    samples: int
+    ann_accuracy: float
+    ann_low: float
+    ann_high: float
+    ann_macs: int
+    curve: tuple[Answer, ...]
+    layers: tuple[LayerRow, ...]
+    macs: dict[str, int]
+    exact: bool
+    exact_why: str
+    ties: int
+    grid: dict[str, Any]
+    encoder: str
+    readout: str
+    remarks: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    @property
+    def final(self) -> Answer:
+        return self.curve[-1]
+
+    @property
+    def drop(self) -> float:
+        """ANN minus SNN accuracy at the last answer."""
+        return self.ann_accuracy - self.final.accuracy
+
+    @property
+    def spike_rate(self) -> float:
+        """Spikes per neuron and time step over all neurons."""
+        rows = [row for row in self.layers if row.role == "neuron"]
+        neurons = sum(row.neurons for row in rows)
+        return sum(row.spikes for row in rows) / (neurons * self.final.timesteps) if neurons else 0.0
+
+    def at(self, timesteps: int) -> Answer:
+        """The answer after ``timesteps`` steps."""
+        for answer in self.curve:
+            if answer.timesteps == timesteps:
+                return answer
+        raise DataError(f"the report has no answer at T={timesteps}; it has {[a.timesteps for a in self.curve]}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain data, schema version ``SCHEMA``."""
+        return {
+            "schema": SCHEMA,
+            "recipe": self.recipe,
+            "schedule": self.schedule,
+            "engine": self.engine,
+            "samples": self.samples,
+            "ann": {"accuracy": self.ann_accuracy, "low": self.ann_low, "high": self.ann_high, "macs": self.ann_macs},
+            "snn": {
+                "timesteps": self.final.timesteps,
+                "total_steps": self.final.total_steps,
+                "accuracy": self.final.accuracy,
+                "drop": self.drop,
+                "spike_rate": self.spike_rate,
+                "curve": [dataclasses.asdict(answer) for answer in self.curve],
+            },
+            "layers": [dataclasses.asdict(row) for row in self.layers],
+            "synaptic_operations": sum(row.synaptic_operations for row in self.layers),
+            "membrane_updates": sum(row.membrane_updates for row in self.layers),
+            "macs": sum(self.macs.values()),
+            "analogue_layers": self.macs,
+            "encoder": self.encoder,
+            "readout": self.readout,
+            "exact": {"holds": self.exact, "why": self.exact_why, "ties": self.ties, **self.grid},
+            "remarks": list(self.remarks),
+            "provenance": self.provenance,
+        }
+
+    def save(self, path: Any) -> None:
+        """Write the JSON to ``path``, whole or not at all."""
+        write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
+
+
+def evaluate(
+    snn: SNN,
+    data: Any,
+    *,
+    timesteps: int | None = None,
+    answers: tuple[int, ...] | None = None,
+    engine: str = "fused",
+    memory: int | None = None,
+    limit: int | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Report:
+    """Accuracy of ``snn`` and of its source network on the same inputs, and what each layer did.
+
+    ``data``: any iterable of (input, target) batches, or a pair of tensors. Streaming gives every t up to
+    ``timesteps`` (default: the recipe's) from one run; a layer-synchronous network is run once for each of ``answers``
+    (default: powers of two). ``limit`` takes the first so many samples; ``progress(done, total)`` is called after each
+    batch. Intervals are Wilson's, 95 %. Deterministic for a seed, whatever the batch size.
+
+    Raises DataError for data without targets or without samples.
+    """
+    steps = snn.timesteps if timesteps is None else check_timesteps(timesteps)
+    schedule = snn.schedule
+    asked = tuple(sorted({check_timesteps(t) for t in answers})) if answers else schedule.answers(steps)
+    runs = (steps,) if schedule.every_step else asked
+    total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
+    engine_, tally = engine_named(engine, memory), _Tally()
+    for x, y in pairs(data):
+        if limit is not None and tally.samples >= limit:
+            break
+        if y is None:
+            raise DataError("evaluation needs targets: give batches of (input, target)")
+        x, y = (x, y) if limit is None else (x[: limit - tally.samples], y[: limit - tally.samples])
+        if len(x) != len(y):
+            raise DataError(f"a batch holds {len(x)} inputs and {len(y)} targets")
+        tally.add(snn, x, y, runs, engine_)
+        if progress is not None:
+            progress(tally.samples, limit if limit is not None else total)
+    if not tally.samples:
+        raise DataError("there are no samples to evaluate on")
+    return tally.report(snn, engine, asked)
+
+
+class _Tally:
+    """Adds up what batches gave."""
+
+    def __init__(self) -> None:
+        self.samples = self.ann_correct = self.ties = 0
+        self.correct: dict[int, int] = {}
+        self.agree: dict[int, int] = {}
+        self.activities: dict[int, Activity] = {}
+        self.exact, self.why = True, ""
+
+    def add(self, snn: SNN, x: Tensor, y: Tensor, runs: tuple[int, ...], engine: Any) -> None:
+        ids = torch.arange(self.samples, self.samples + len(x))
+        y = y.to(x.device)
+        with torch.no_grad():
+            source = snn.source if x.device.type == "cpu" else snn.source.to(device=x.device)
+            ann = source.run(snn.prepare(x)).argmax(-1)
+        self.ann_correct += int((ann == y).sum())
+        for steps in runs:
+            trace = snn.run(x, steps, engine=engine, sample_ids=ids)
+            predicted = trace.logits.argmax(-1)
+            for t, row in zip(trace.timesteps, predicted, strict=True):
+                self.correct[t] = self.correct.get(t, 0) + int((row == y).sum())
+                self.agree[t] = self.agree.get(t, 0) + int((row == ann).sum())
+            before = self.activities.get(steps)
+            self.activities[steps] = trace.activity if before is None else before + trace.activity
+            self.ties += trace.ties
+            if not trace.exact:
+                self.exact, self.why = False, trace.why
+        self.samples += len(x)
+
+    def report(self, snn: SNN, engine: str, asked: tuple[int, ...]) -> Report:
+        exactness, activity = snn.exactness, self.activities[max(self.activities)]
+        operations = self._operations(snn)
+        curve = tuple(
+            Answer(
+                t,
+                snn.total_steps(t),
+                self.correct[t] / self.samples,
+                *wilson(self.correct[t], self.samples),
+                self.agree[t] / self.samples,
+                operations.get(t),
+            )
+            for t in asked
+        )
+        grid = (
+            {}
+            if exactness is None
+            else {"exact_up_to": exactness.timesteps, "largest_weight_rounding": exactness.rounding}
+        )
+        return Report(
+            recipe=str(snn.recipe),
+            schedule=_name(snn.schedule),
+            engine=engine,
+            samples=self.samples,
+            ann_accuracy=self.ann_correct / self.samples,
+            ann_low=wilson(self.ann_correct, self.samples)[0],
+            ann_high=wilson(self.ann_correct, self.samples)[1],
+            ann_macs=sum(snn.source.macs(node) for node in snn.source),
+            curve=curve,
+            layers=_rows(activity, curve[-1].timesteps),
+            macs=activity.macs,
+            exact=self.exact,
+            exact_why=self.why,
+            ties=self.ties,
+            grid=grid,
+            encoder=_name(snn.encoder),
+            readout=_name(snn.readout),
+            remarks=snn.remarks,
+            provenance=snn.provenance,
+        )
+
+    def _operations(self, snn: SNN) -> dict[int, float]:
+        """Synaptic operations per sample up to each answer."""
+        found: dict[int, float] = {}
+        for steps, activity in self.activities.items():
+            per_step = sum(
+                (layer.synaptic_operations for layer in activity.layers), torch.zeros(1, dtype=torch.float64)
+            )
+            total = per_step.cumsum(0) / self.samples
+            found.update(
+                zip(range(1, steps + 1), total.tolist(), strict=False)
+                if snn.schedule.every_step
+                else {steps: float(total[-1])}
+            )
+        return found
+
+
+def _rows(activity: Activity, timesteps: int) -> tuple[LayerRow, ...]:
+    n = activity.samples
+    return tuple(
+        LayerRow(
+            name=layer.name,
+            op=layer.kind,
+            role=layer.role,
+            neurons=layer.neurons,
+            alphabet=layer.alphabet,
+            spike_rate=float(layer.spikes.sum()) / (n * layer.neurons * timesteps),
+            spikes=float(layer.spikes.sum()) / n,
+            synaptic_operations=float(layer.synaptic_operations.sum()) / n,
+            membrane_updates=layer.updates / n,
+        )
+        for layer in activity.layers
+    )
+
+
+def _name(thing: object) -> str:
+    """LayerSynchronous → layer synchronous."""
+    return "".join(" " + c.lower() if c.isupper() else c for c in type(thing).__name__).strip()
+
+
+def wilson(correct: int, samples: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion (Wilson 1927, JASA 22:209)."""
+    z, p = 1.959963984540054, correct / samples
+    centre, spread = p + z * z / (2 * samples), z * math.sqrt(p * (1 - p) / samples + z * z / (4 * samples**2))
+    scale = 1 + z * z / samples
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -1,0 +1,110 @@
+"""Networks by name. A new one: one file with a ``model``, one line in ``models``."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from transpike.core.preprocessing import Preprocessing
+from transpike.errors import SettingError
+from transpike.models import densenet, mobilenet, resnet20, small_cnn, vgg7, vgg16
+from transpike.models._base import Model
+from transpike.models._sources import from_file, from_python, from_timm, from_torchvision, nearest
+from transpike.models._weights import load_weights
+
+__all__ = ["Model", "build", "load_weights", "models"]
+
+models: dict[str, Model] = {
+    spec.name: spec
+    for spec in (
+        densenet.model,
+        mobilenet.model,
+        resnet20.model,
+        small_cnn.model,
+        vgg7.model,
+        vgg16.model,
+        vgg16.average,
+    )
+}
+
+
+def build(
+    spec: str,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    weights: str | Path | None = None,
+    input_shape: tuple[int, ...] | None = None,
+) -> tuple[nn.Module, Model]:
+    """The network that ``spec`` names, in evaluation mode where it has one, and what is known about it.
+
+    ``zoo:NAME`` · ``torchvision:NAME`` · ``timm:NAME`` · ``file:PROGRAM.pt2`` · ``py:package.module:factory``; a bare
+    NAME is the zoo's. ``weights``: a safetensors file, or "default" for the published weights (a download) of
+    torchvision and timm; without, they are random. ``input_shape`` (channels, height, width) gives ``in_channels`` and
+    is tried out once. Raises SettingError, CheckpointError, or MissingExtra.
+    """
+    if input_shape is not None:
+        if len(input_shape) == 0 or any(size < 1 for size in input_shape):
+            raise SettingError(f"input_shape is (channels, height, width), each at least 1, not {input_shape}")
+        if in_channels not in (None, input_shape[0]):
+            raise SettingError(f"in_channels={in_channels} contradicts input_shape={input_shape}")
+        in_channels = input_shape[0]
+    for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if value is not None and value < 1:
+            raise SettingError(f"{name} must be at least 1, not {value}")
+    kind, colon, name = spec.partition(":")
+    if not colon:
+        kind, name = "zoo", spec
+    published = weights == "default"
+    if published and kind not in ("torchvision", "timm"):
+        raise SettingError(f"only torchvision: and timm: have weights='default'; give {spec} a safetensors file")
+    if kind == "zoo":
+        module, model = _from_zoo(name, num_classes, in_channels)
+    elif kind in ("torchvision", "timm"):
+        source: Callable[[str, int, int, bool], tuple[nn.Module, Model]]
+        source = from_torchvision if kind == "torchvision" else from_timm
+        module, model = source(name, num_classes or 1000, in_channels or 3, published)
+    elif kind == "file":
+        if num_classes is not None or (in_channels is not None and input_shape is None):
+            raise SettingError(f"{spec} is a finished program; num_classes and in_channels cannot be chosen")
+        module, model = from_file(name)
+    elif kind == "py":
+        module, model = from_python(name, num_classes, None if input_shape else in_channels)
+    else:
+        known = ("zoo", "torchvision", "timm", "file", "py")
+        raise SettingError(f"unknown kind of network {kind!r} in {spec!r}{nearest(kind, known)}; known: {known}")
+    if kind != "file":
+        module.eval()
+    if input_shape is not None:
+        _try_out(module, spec, input_shape)
+        model = replace(model, input_shape=tuple(input_shape))
+    if weights is not None and not published:
+        load_weights(module, weights)
+    return module, model
+
+
+def _from_zoo(name: str, num_classes: int | None, in_channels: int | None) -> tuple[nn.Module, Model]:
+    if name not in models:
+        known = ", ".join(sorted(models))
+        raise SettingError(f"the zoo has no network {name!r}{nearest(name, models)}; known: {known}")
+    model = models[name]
+    classes, channels = num_classes or model.num_classes, in_channels or model.input_shape[0]
+    preprocessing = model.preprocessing
+    if channels != model.input_shape[0]:
+        # The stated values are per colour; another number of channels gets their average.
+        mean, std = (sum(values) / len(values) for values in (preprocessing.mean, preprocessing.std))
+        preprocessing = Preprocessing((mean,), (std,))
+    shape = (channels, *model.input_shape[1:])
+    spec = replace(model, input_shape=shape, preprocessing=preprocessing, num_classes=classes)
+    return model.build(classes, channels), spec
+
+
+def _try_out(module: nn.Module, spec: str, input_shape: tuple[int, ...]) -> None:
+    """One blank image through the network, so that a wrong size is told here and not deep inside a layer later."""
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, *input_shape))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise SettingError(f"{spec} does not take images of shape {input_shape}: {error}") from error

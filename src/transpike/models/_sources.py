@@ -1,0 +1,119 @@
+"""Networks from elsewhere: torchvision, timm, a saved program, or a function of the user."""
+
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from transpike.core.preprocessing import Preprocessing
+from transpike.errors import CheckpointError, MissingExtra, SettingError
+from transpike.models._base import IMAGENET, Model
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'vgg16'?`` or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def from_torchvision(name: str, num_classes: int, in_channels: int, pretrained: bool) -> tuple[nn.Module, Model]:
+    """A torchvision classifier; ``pretrained`` downloads the published ImageNet weights."""
+    library = _optional("torchvision.models")
+    known = library.list_models(module=library)
+    if name not in known:
+        raise SettingError(f"torchvision has no model {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+    if in_channels != 3:
+        raise SettingError(f"torchvision:{name} takes 3 input channels, not {in_channels}; use timm: or py: instead")
+    if pretrained and num_classes != 1000:
+        raise SettingError(f"the published weights of torchvision:{name} have 1000 classes, not {num_classes}")
+    module = library.get_model(name, weights="DEFAULT" if pretrained else None, num_classes=num_classes)
+
+    def build(classes: int, channels: int) -> nn.Module:
+        return from_torchvision(name, classes, channels, False)[0]
+
+    return module, Model(f"torchvision:{name}", build, (3, 224, 224), IMAGENET, num_classes)
+
+
+def from_timm(name: str, num_classes: int, in_channels: int, pretrained: bool) -> tuple[nn.Module, Model]:
+    """A timm network with the input size, mean and standard deviation that timm states for it."""
+    library = _optional("timm")
+    if not library.is_model(name):
+        raise SettingError(f"timm has no model {name!r}{nearest(name, library.list_models())}")
+    module = library.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels)
+    stated = getattr(module, "pretrained_cfg", {})
+    shape = (in_channels, *tuple(stated.get("input_size", (3, 224, 224)))[1:])
+    mean = tuple(stated.get("mean", IMAGENET.mean))
+    preprocessing = Preprocessing(mean, tuple(stated.get("std", IMAGENET.std)))
+
+    def build(classes: int, channels: int) -> nn.Module:
+        return from_timm(name, classes, channels, False)[0]
+
+    return module, Model(f"timm:{name}", build, shape, preprocessing, num_classes)
+
+
+def from_file(path: str) -> tuple[nn.Module, Model]:
+    """A program saved by ``torch.export.save``, as it is. PyTorch unpickles such a file: open only those you trust."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"no saved program at {path}")
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # torch raises whatever its zip reader, JSON reader and unpickler raise
+        raise CheckpointError(
+            f"{path} is not a program saved by torch.export.save, or is damaged ({type(error).__name__}: {error}). "
+            "For a file of weights, name the network (zoo:, torchvision:, timm:, py:) and give the file as weights"
+        ) from error
+    module = program.module()
+    arguments = program.example_inputs[0] if program.example_inputs else ()
+    shape = tuple(arguments[0].shape[1:]) if arguments and isinstance(arguments[0], torch.Tensor) else ()
+
+    def build(classes: int, channels: int) -> nn.Module:
+        return from_file(path)[0]
+
+    return module, Model(f"file:{path}", build, shape, Preprocessing())
+
+
+def from_python(target: str, num_classes: int | None, in_channels: int | None) -> tuple[nn.Module, Model]:
+    """``package.module:factory``, imported also from the current folder; it gets only the settings that were given."""
+    place, _, attribute = target.partition(":")
+    if not place or not attribute:
+        raise SettingError(f"py:{target} is not of the form py:package.module:factory")
+    folder = str(Path.cwd())
+    sys.path.append(folder)
+    try:
+        factory = getattr(importlib.import_module(place), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SettingError(f"py:{target} cannot be imported: {error}") from error
+    finally:
+        sys.path.remove(folder)
+    if not callable(factory):
+        raise SettingError(f"py:{target} is a {type(factory).__name__}, not a function that builds a network")
+
+    def build(classes: int | None, channels: int | None) -> nn.Module:
+        if isinstance(factory, nn.Module):
+            return factory
+        settings = {"num_classes": classes, "in_channels": channels}
+        given = {name: value for name, value in settings.items() if value is not None}
+        try:
+            inspect.signature(factory).bind(**given)
+        except TypeError as error:
+            raise SettingError(f"py:{target} cannot be called with {given}: {error}") from error
+        return factory(**given)
+
+    module = build(num_classes, in_channels)
+    if not isinstance(module, nn.Module):
+        raise SettingError(f"py:{target} gave a {type(module).__name__}, not a torch.nn.Module")
+    return module, Model(f"py:{target}", build, (), Preprocessing(), num_classes or 0)
+
+
+def _optional(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
+        package = name.partition(".")[0]
+        raise MissingExtra(f"{package} cannot be imported: pip install 'transpike[vision]' ({error})") from error

@@ -1,0 +1,14 @@
+"""Cells, one file for each kind: neurons, and the pooling and operators that need memory in time."""
+
+from transpike.core.cell import Cell
+from transpike.neurons.integrate_and_fire import IntegrateAndFire
+from transpike.neurons.max_pooling import CurrentMaximum, GatedMaximum, LateralInhibition
+from transpike.neurons.temporal_difference import TemporalDifference
+
+members: tuple[type[Cell], ...] = (
+    CurrentMaximum,
+    GatedMaximum,
+    IntegrateAndFire,
+    LateralInhibition,
+    TemporalDifference,
+)

@@ -1,0 +1,43 @@
+"""Analogue operators inside a spiking network."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.alphabet import GRADED, Alphabet
+from transpike.core.cell import Cell
+from transpike.core.op import Op
+
+
+@dataclass(frozen=True, eq=False)
+class TemporalDifference(Cell):
+    """``out_t = t f(S_t / t) − (t−1) f(S_{t−1} / (t−1))``, S the cumulative inputs.
+
+    The mean of the outputs is f of the mean inputs at every t, so any analogue f fits between spiking layers; its
+    messages are real numbers, and every report says so.
+    """
+
+    alphabet: ClassVar[Alphabet] = GRADED
+    op: Op
+
+    def init(self, *inputs: Tensor) -> tuple[Tensor | float, ...]:
+        return (*(torch.zeros_like(x) for x in inputs), 0.0)
+
+    def step(self, state: tuple, *inputs: Tensor, t: int) -> tuple[tuple, Tensor]:
+        sums = tuple(s + x for s, x in zip(state[:-1], inputs, strict=True))
+        total = t * self.op.run(*(s / t for s in sums))
+        return (*sums, total), total - state[-1]
+
+    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
+        return timesteps * self.op.run(*(charge / timesteps for charge in charges))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.op.tensors()
+
+    def with_tensors(self, **tensors: Tensor) -> "TemporalDifference":
+        return TemporalDifference(self.op.with_tensors(**tensors))
+
+    def describe(self) -> str:
+        return f"{self.op.describe()}, temporal difference"

@@ -1,0 +1,36 @@
+"""Layers without memory, one file for each kind. ``table`` maps an operator of torch.export to its class."""
+
+from transpike.core.op import Op
+from transpike.core.scale import Scale
+from transpike.ops.add import Add
+from transpike.ops.average import AvgPool, Mean
+from transpike.ops.batchnorm import BatchNorm
+from transpike.ops.conv import Conv
+from transpike.ops.dropout import Dropout
+from transpike.ops.kept import Kept
+from transpike.ops.linear import Linear
+from transpike.ops.maxpool import AdaptiveMaxPool, MaxPool
+from transpike.ops.resample import Resample
+from transpike.ops.shape import Cat, Identity, Nearest, Pad, Permute, Reshape, Slice
+
+members: tuple[type[Op], ...] = (
+    Add,
+    AdaptiveMaxPool,
+    AvgPool,
+    BatchNorm,
+    Cat,
+    Conv,
+    Dropout,
+    Identity,
+    Kept,
+    Linear,
+    MaxPool,
+    Mean,
+    Nearest,
+    Pad,
+    Permute,
+    Resample,
+    Reshape,
+    Scale,
+    Slice,
+)

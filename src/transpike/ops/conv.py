@@ -1,0 +1,130 @@
+"""Convolution and transposed convolution in one, two and three dimensions."""
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from transpike.core.call import Call, Refused
+from transpike.core.op import Captured, Synapse, spatially_uniform
+
+_PLAIN = (F.conv1d, F.conv2d, F.conv3d)
+_TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+
+
+def _padding(call: Call, weight: Tensor) -> tuple[int, ...]:
+    """Torch's padding as numbers; "same" is d·(k−1)/2 on both sides."""
+    count = weight.ndim - 2
+    if not isinstance(call["padding"], str):
+        return call.numbers("padding", count)
+    if call["padding"] == "valid":
+        return (0,) * count
+    total = [d * (k - 1) for d, k in zip(call.numbers("dilation", count), weight.shape[2:], strict=True)]
+    if any(amount % 2 for amount in total):
+        raise Refused("padding='same' with an even kernel pads unevenly; pad explicitly with F.pad before it")
+    return tuple(amount // 2 for amount in total)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Synapse):
+    """``y[o] = Σ_i W[o, i] ∗ x[i] + b[o]``; x is (batch, channels, *space).
+
+    W is (out, in/groups, *kernel), or (in, out/groups, *kernel) where ``transposed``. ``padding`` is symmetric, one
+    number a dimension; uneven ("same" with even kernels) padding is a Pad of its own before it.
+    """
+
+    aten: ClassVar[tuple[str, ...]] = (
+        "conv1d.default",
+        "conv2d.default",
+        "conv3d.default",
+        "conv1d.padding",
+        "conv2d.padding",
+        "conv3d.padding",
+        "conv_transpose1d.default",
+        "conv_transpose2d.input",
+        "conv_transpose3d.input",
+    )
+    stride: tuple[int, ...] = (1, 1)
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
+    groups: int = 1
+    transposed: bool = False
+    output_padding: tuple[int, ...] = (0, 0)
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        x, weight, bias = call.wire("input"), call.constant("weight"), call.constant("bias")
+        assert weight is not None
+        count, transposed = weight.ndim - 2, "transpose" in call.operator
+        settings = {name: call.numbers(name, count) for name in ("stride", "dilation")}
+        padding = _padding(call, weight)
+        output_padding = call.numbers("output_padding", count) if transposed else (0,) * count
+        op = cls(
+            weight=weight,
+            bias=bias,
+            padding=padding,
+            groups=call["groups"],
+            transposed=transposed,
+            output_padding=output_padding,
+            **settings,
+        )
+        return op, (x,)
+
+    @property
+    def dimensions(self) -> int:
+        return self.weight.ndim - 2
+
+    def _apply(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        if self.transposed:
+            return _TRANSPOSED[self.dimensions - 1](
+                x, self.weight, bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+            )
+        return _PLAIN[self.dimensions - 1](x, self.weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return self._apply(inputs[0], self.bias)
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        return self._apply(inputs[0], None)
+
+    def absorb(self, amplitude: Tensor) -> "Conv | None":
+        channels = spatially_uniform(amplitude)
+        return None if channels is None else replace(self, weight=self.weight * self.per_input(channels))
+
+    def per_input(self, value: Tensor) -> Tensor:
+        tail = (1,) * self.dimensions
+        if self.transposed:
+            return value.reshape(-1, 1, *tail)
+        grouped = value.reshape(self.groups, -1).repeat_interleave(self.weight.shape[0] // self.groups, 0)
+        return grouped.reshape(self.weight.shape[0], -1, *tail)
+
+    def per_output(self, value: Tensor) -> Tensor:
+        tail = (1,) * self.dimensions
+        if not self.transposed:
+            return value.reshape(-1, 1, *tail)
+        inputs = self.weight.shape[0] // self.groups
+        return value.reshape(self.groups, 1, -1).expand(-1, inputs, -1).reshape(self.weight.shape[0], -1, *tail)
+
+    def scale_outputs(self, factor: Tensor) -> "Conv":
+        bias = None if self.bias is None else self.bias * factor
+        return replace(self, weight=self.weight * self.per_output(factor), bias=bias)
+
+    def macs(self, output_shape: tuple[int, ...]) -> int:
+        if self.transposed:  # every output channel sums weight[:, o] over positions that depend on the stride
+            return (
+                prod(output_shape)
+                * self.weight[0, 0].numel()
+                * self.weight.shape[0]
+                // self.groups
+                // prod(self.stride)
+            )
+        return prod(output_shape) * self.weight[0].numel()
+
+    def describe(self) -> str:
+        kernel = "×".join(map(str, self.weight.shape[2:]))
+        text = f"conv{'_transpose' if self.transposed else ''}{self.dimensions}d {kernel}"
+        text += f" /{self.stride[0]}" if max(self.stride) > 1 else ""
+        text += f" dilation {self.dilation[0]}" if max(self.dilation) > 1 else ""
+        return text + (f" groups {self.groups}" if self.groups > 1 else "")

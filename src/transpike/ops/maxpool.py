@@ -1,0 +1,69 @@
+"""Maximum pooling of the source network."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from transpike.core.call import Call
+from transpike.core.op import Captured, Op
+
+_POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+_ADAPTIVE = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(Op):
+    """Maximum over windows (torch.nn.MaxPool1d/2d/3d); padding never wins."""
+
+    aten: ClassVar[tuple[str, ...]] = ("max_pool1d.default", "max_pool2d.default", "max_pool3d.default")
+    kernel: tuple[int, ...] = (2, 2)
+    stride: tuple[int, ...] = (2, 2)
+    padding: tuple[int, ...] = (0, 0)
+    dilation: tuple[int, ...] = (1, 1)
+    ceil: bool = False
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        x = call.wire("self")
+        count = len(x.shape) - 1
+        kernel = call.numbers("kernel_size", count)
+        stride = call.numbers("stride", count) if call["stride"] else kernel
+        op = cls(
+            kernel=kernel,
+            stride=stride,
+            padding=call.numbers("padding", count),
+            dilation=call.numbers("dilation", count),
+            ceil=call["ceil_mode"],
+        )
+        return op, (x,)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        pool = _POOLS[len(self.kernel) - 1]
+        return pool(inputs[0], self.kernel, self.stride, self.padding, self.dilation, self.ceil)
+
+    def describe(self) -> str:
+        return f"max_pool {'×'.join(map(str, self.kernel))} /{self.stride[0]}"
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveMaxPool(Op):
+    """Maximum over windows that cover the input evenly (torch.nn.AdaptiveMaxPool1d/2d/3d)."""
+
+    aten: ClassVar[tuple[str, ...]] = (
+        "adaptive_max_pool1d.default",
+        "adaptive_max_pool2d.default",
+        "adaptive_max_pool3d.default",
+    )
+    size: tuple[int, ...] = (1, 1)
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        return [(cls(size=call.shapes[0][1:]), (call.wire("self"),))]
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return _ADAPTIVE[len(self.size) - 1](inputs[0], self.size)
+
+    def describe(self) -> str:
+        return f"adaptive_max_pool {'×'.join(map(str, self.size))}"

@@ -1,0 +1,90 @@
+"""Linear maps that act on each spatial axis by a matrix: uneven adaptive averages and bilinear upsampling."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transpike.core.call import Call
+from transpike.core.op import Captured, Op
+from transpike.ops._base import Average
+
+
+@dataclass(frozen=True, eq=False)
+class Resample(Average):
+    """``y = M_1 x M_2ᵀ``, one matrix (out, in) for each of the last axes: heights first, then widths.
+
+    ``aten`` covers adaptive average pooling (rows of equal weights) and linear, bilinear and bicubic upsampling.
+    """
+
+    aten: ClassVar[tuple[str, ...]] = (
+        "adaptive_avg_pool1d.default",
+        "adaptive_avg_pool2d.default",
+        "upsample_linear1d.vec",
+        "upsample_bilinear2d.vec",
+        "upsample_bicubic2d.vec",
+    )
+    rows: Tensor | None = None
+    columns: Tensor = None  # type: ignore[assignment]
+    kind: str = "resample"
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        x = call.wire("self" if "self" in call.arguments else "input")
+        if call.operator.startswith("adaptive"):
+            kind, maps = (
+                "adaptive_avg_pool",
+                [adaptive_average(n, m) for n, m in zip(x.shape[1:], call.shapes[0][1:], strict=True)],
+            )
+        else:
+            kind = call.operator.split(".")[0]
+            maps = [
+                _interpolation(call, axis, n, m)
+                for axis, (n, m) in enumerate(zip(x.shape[1:], call.shapes[0][1:], strict=True))
+            ]
+        return cls(rows=maps[0] if len(maps) == 2 else None, columns=maps[-1], kind=kind), (x,)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        y = inputs[0] @ self.columns.T
+        return y if self.rows is None else self.rows @ y
+
+    def total(self) -> "Resample":
+        """The same paths, each of weight one."""
+        rows = None if self.rows is None else (self.rows != 0).to(self.rows.dtype)
+        return replace(self, rows=rows, columns=(self.columns != 0).to(self.columns.dtype))
+
+    def magnitude(self) -> "Resample":
+        return replace(self, rows=None if self.rows is None else self.rows.abs(), columns=self.columns.abs())
+
+    def relay(self, worths: tuple[Tensor, ...]) -> tuple[Op, Tensor | None] | None:
+        matrices = [self.columns] if self.rows is None else [self.rows, self.columns]
+        means = all(bool(((m == 0) | (m == m.amax(1, keepdim=True))).all()) for m in matrices)
+        return super().relay(worths) if means else None  # interpolation weighs its inputs unequally
+
+    def describe(self) -> str:
+        return f"{self.kind} {self.columns.shape[0] if self.rows is None else f'{len(self.rows)}×{len(self.columns)}'}"
+
+
+def adaptive_average(size_in: int, size_out: int) -> Tensor:
+    """The matrix of torch's adaptive average pooling along one axis: window i is ⌊i·n/m⌋ … ⌈(i+1)·n/m⌉."""
+    matrix = torch.zeros(size_out, size_in)
+    for i in range(size_out):
+        start, stop = i * size_in // size_out, -(-(i + 1) * size_in // size_out)
+        matrix[i, start:stop] = 1 / (stop - start)
+    return matrix
+
+
+def _interpolation(call: Call, axis: int, size_in: int, size_out: int) -> Tensor:
+    """The matrix of torch's interpolation along one axis, found by interpolating the unit vectors."""
+    mode = {"linear1d": "linear", "bilinear2d": "bilinear", "bicubic2d": "bicubic"}[call.operator.split(".")[0][9:]]
+    factors = call.get("scale_factors")
+    units = torch.eye(size_in)
+    if mode == "linear":
+        image, size, scale = units[:, None], [size_out], None if factors is None else factors[axis]
+    else:
+        image, size, scale = units[:, None, :, None], [size_out, 1], None if factors is None else (factors[axis], 1.0)
+    settings = {"size": size} if scale is None else {"scale_factor": scale, "recompute_scale_factor": False}
+    answer = F.interpolate(image, mode=mode, align_corners=call["align_corners"], **settings)
+    return answer.reshape(size_in, size_out).T.contiguous()

@@ -1,0 +1,197 @@
+"""Wiring that only moves elements: every output element is one input element, or the fill of a padding."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transpike.core.call import Call, Refused, Wire
+from transpike.core.op import Captured, Op
+from transpike.ops._base import Selection
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Selection):
+    """(batch, …) → (batch, *shape) in row-major order: flatten, view, reshape, squeeze, unsqueeze."""
+
+    aten: ClassVar[tuple[str, ...]] = (
+        "flatten.using_ints",
+        "view.default",
+        "reshape.default",
+        "unflatten.int",
+        "_unsafe_view.default",
+        "squeeze.dim",
+        "squeeze.dims",
+        "unsqueeze.default",
+    )
+    shape: tuple[int, ...] = (-1,)
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        return cls(shape=call.shapes[0]), (call.wire("self"),)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].reshape(inputs[0].shape[0], *self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Permute(Selection):
+    """Axes in another order; ``axes`` counts the batch as axis 0, which stays first."""
+
+    aten: ClassVar[tuple[str, ...]] = ("permute.default", "transpose.int")
+    axes: tuple[int, ...] = (0, 1)
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        x = call.wire("self")
+        rank = len(x.shape) + 1
+        if "dims" in call.arguments:
+            axes = [axis % rank for axis in call["dims"]]
+        else:
+            axes = list(range(rank))
+            a, b = call["dim0"] % rank, call["dim1"] % rank
+            axes[a], axes[b] = axes[b], axes[a]
+        if axes[0] != 0:
+            raise Refused("it moves the batch axis")
+        return cls(axes=tuple(axes)), (x,)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return inputs[0].permute(self.axes)
+
+    def describe(self) -> str:
+        return f"permute {self.axes}"
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Selection):
+    """``x[…, start:stop:step, …]`` along ``axis`` (the batch is axis 0)."""
+
+    aten: ClassVar[tuple[str, ...]] = (
+        "slice.Tensor",
+        "narrow.default",
+        "chunk.default",
+        "split.Tensor",
+        "split_with_sizes.default",
+    )
+    axis: int = 1
+    start: int = 0
+    stop: int = 0
+    step: int = 1
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        x = call.wire("self")
+        rank = len(x.shape) + 1
+        if call.operator == "slice.Tensor":
+            start, stop, step = slice(call["start"], call["end"], call["step"]).indices(
+                ([2**62, *x.shape])[call["dim"] % rank]
+            )
+            if call["dim"] % rank == 0:  # x[:, …] slices the whole batch first
+                if (call["start"] or 0, step) == (0, 1) and (call["end"] is None or call["end"] >= 2**62):
+                    return Identity(), (x,)
+                raise Refused("it takes a part of the batch")
+            return cls(axis=call["dim"] % rank, start=start, stop=stop, step=step), (x,)
+        axis = call.axis("dim", rank)
+        if call.operator == "narrow.default":
+            return cls(axis=axis, start=call["start"], stop=call["start"] + call["length"]), (x,)
+        pieces: list[tuple[Op, tuple[Wire, ...]]] = []
+        start = 0
+        for shape in call.shapes:
+            pieces.append((cls(axis=axis, start=start, stop=start + shape[axis - 1]), (x,)))
+            start += shape[axis - 1]
+        return pieces
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        index = [slice(None)] * inputs[0].ndim
+        index[self.axis] = slice(self.start, self.stop, self.step)
+        return inputs[0][tuple(index)]
+
+    def describe(self) -> str:
+        step = f":{self.step}" if self.step > 1 else ""
+        return f"slice axis {self.axis} {self.start}:{self.stop}{step}"
+
+
+@dataclass(frozen=True, eq=False)
+class Pad(Selection):
+    """Zeros, or reflected, repeated or circular borders, in torch's order (last axis first)."""
+
+    aten: ClassVar[tuple[str, ...]] = ("pad.default", "constant_pad_nd.default")
+    amounts: tuple[int, ...] = ()
+    mode: str = "constant"
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        mode = call.get("mode", "constant")
+        if mode == "constant" and call.get("value"):
+            raise Refused(f"it pads with {call['value']}; only zeros carry no spikes")
+        x = call.wire("self")
+        if len(call["pad"]) > 2 * len(x.shape):
+            raise Refused("it pads the batch axis")
+        return cls(amounts=tuple(call["pad"]), mode=mode), (x,)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return F.pad(inputs[0], self.amounts, self.mode)
+
+    def relay(self, worths: tuple[Tensor, ...]) -> tuple[Op, Tensor | None]:
+        value = torch.nan if self.mode == "constant" else None  # no spike ever comes from a border of zeros
+        return self, F.pad(worths[0], self.amounts, self.mode, value)
+
+    def describe(self) -> str:
+        return f"pad {self.amounts}" + ("" if self.mode == "constant" else f" {self.mode}")
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest(Selection):
+    """Nearest-neighbour upsampling to ``size``."""
+
+    aten: ClassVar[tuple[str, ...]] = ("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec")
+    size: tuple[int, ...] = ()
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        return cls(size=call.shapes[0][1:]), (call.wire("input"),)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return F.interpolate(inputs[0], size=self.size, mode="nearest")
+
+    def describe(self) -> str:
+        return f"upsample nearest {'×'.join(map(str, self.size))}"
+
+
+@dataclass(frozen=True, eq=False)
+class Cat(Selection):
+    """Inputs one after another along ``axis`` (the batch is axis 0)."""
+
+    aten: ClassVar[tuple[str, ...]] = ("cat.default", "concat.default")
+    axis: int = 1
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        wires = tuple(call["tensors"])
+        if not all(isinstance(wire, Wire) for wire in wires):
+            raise Refused("it concatenates a constant; add it to the input instead")
+        return cls(axis=call.axis("dim", len(wires[0].shape) + 1)), wires
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, self.axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Identity(Selection):
+    """Gives what it gets."""
+
+    aten: ClassVar[tuple[str, ...]] = (
+        "contiguous.default",
+        "clone.default",
+        "detach.default",
+        "detach_.default",
+        "alias.default",
+        "to.dtype",
+        "_to_copy.default",
+        "lift_fresh_copy.default",
+    )
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return inputs[0]

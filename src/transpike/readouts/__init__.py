@@ -1,0 +1,8 @@
+"""How answers are read, by the name that recipes and the command line use."""
+
+from transpike.core.readout import Readout
+from transpike.readouts.accumulated_membrane import AccumulatedMembrane
+from transpike.readouts.spike_count import SpikeCount
+
+table: dict[str, type[Readout]] = {"membrane": AccumulatedMembrane, "spike-count": SpikeCount}
+members: tuple[type[Readout], ...] = tuple(table.values())

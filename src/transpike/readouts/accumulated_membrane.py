@@ -1,0 +1,10 @@
+"""The output layer integrates and never fires."""
+
+from dataclasses import dataclass
+
+from transpike.core.readout import Readout
+
+
+@dataclass(frozen=True)
+class AccumulatedMembrane(Readout):
+    """``logits(t) = Σ_{τ≤t} I(τ) / t``: the output membrane over time, comparable with the ANN's logits at every t."""

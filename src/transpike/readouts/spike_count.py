@@ -1,0 +1,13 @@
+"""The output layer fires, and its spikes are counted."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transpike.core.readout import Readout
+
+
+@dataclass(frozen=True)
+class SpikeCount(Readout):
+    """``logits(t) = θ · count(t) / t`` of neurons behind the last layer; negative logits read as zero (SpKeras)."""
+
+    spiking_output: ClassVar[bool] = True

@@ -1,0 +1,34 @@
+"""Explicit current control."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transpike.core.lowered import Lowered
+from transpike.recipes._base import RateCoded
+
+
+@dataclass(frozen=True)
+class ECC(RateCoded):
+    """Explicit current control: current normalisation (CN), CMB and thresholding for residual elimination (TRE).
+
+    CN:  ``W ← κ (λ_{n−1}/λ_n) W,  b ← (κ/λ_n) b,  θ = κ`` with κ the same in every layer.
+    CMB: batch normalisation folded with the layer's own ε and running statistics.
+    TRE: a residual of at least (1−β) θ after the last step is one more spike, which is ``v(0) = β θ``.
+
+    Source: Wu, Yi, Huang, Front. Neurosci. 2022, 16:759900 (arXiv 2103.00944) and its code SpKeras.
+    Differs from the paper: thresholds are the 99.9 percentile per channel on training data, not the maximum per layer
+    (``ECC.paper()``); average pooling is a linear synapse without a neuron of its own; a residual add feeds one neuron
+    with both currents; time is simulated step by step unless ``schedule`` is layer-synchronous, which is what SpKeras
+    computes. κ is a power of two (128 for the paper's 100), so that spike trains stay bit-identical.
+    """
+
+    name: ClassVar[str] = "ecc"
+
+    @classmethod
+    def paper(cls, **settings: object) -> "ECC":
+        """The paper's statistics: the maximum of each layer."""
+        return cls(**{"percentile": 100.0, "granularity": "layer", **settings})  # type: ignore[arg-type]
+
+    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
+        return dict.fromkeys(super().kappa(lowered), 128.0)

@@ -1,0 +1,36 @@
+"""Threshold balancing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from transpike.core.lowered import Lowered
+from transpike.recipes._base import RateCoded
+from transpike.steps.thresholds import Granularity
+
+
+@dataclass(frozen=True)
+class ThresholdBalancing(RateCoded):
+    """``W`` as it is, ``b ← b/λ_{n−1}``, ``θ = λ_n/λ_{n−1}``: ECC's current normalisation at κ = λ_n/λ_{n−1}.
+
+    λ_n is the largest activation of layer n on training data; hard reset, v(0) = 0. Where channels have thresholds of
+    their own λ_n is the largest of them.
+    Source: Sengupta et al. 2019, Front. Neurosci. 13:95, section 3.
+    Differs from the paper: λ_n comes from the source network, not from the spiking layers before (that is SpikeNorm).
+    """
+
+    name: ClassVar[str] = "threshold-balancing"
+    percentile: float = 100.0
+    granularity: Granularity = "layer"
+    reset: Literal["soft", "hard"] = "hard"
+
+    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
+        largest = {name: float(worth.max()) for name, worth in lowered.worths.items() if worth is not None}
+        sources = {node.name: node.inputs for node in lowered.nodes}
+
+        def before(name: str) -> float:
+            """λ of the layer whose spikes arrive; the input's is 1."""
+            found = [largest.get(source) or before(source) for source in sources[name]]
+            return max(found, default=1.0)
+
+        return {name: largest[name] / before(name) for name in super().kappa(lowered)}

@@ -1,0 +1,22 @@
+"""Data-based weight normalisation."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from transpike.recipes._base import RateCoded
+from transpike.steps.thresholds import Granularity
+
+
+@dataclass(frozen=True)
+class WeightNormalisation(RateCoded):
+    """``W ← (λ_{n−1}/λ_n) W,  b ← b/λ_n,  θ = 1``: ECC's current normalisation at κ = 1.
+
+    λ_n is the largest activation of layer n on training data; hard reset, v(0) = 0.
+    Source: Diehl et al. 2015, IJCNN, section III.D (data-based normalisation).
+    Differs from the paper: biases are kept; the default input is a constant current (``encoder=Poisson()`` for theirs).
+    """
+
+    name: ClassVar[str] = "weight-normalisation"
+    percentile: float = 100.0
+    granularity: Granularity = "layer"
+    reset: Literal["soft", "hard"] = "hard"

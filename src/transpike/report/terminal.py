@@ -1,0 +1,88 @@
+"""A report as text for a terminal."""
+
+from rich.console import Console
+from rich.table import Table
+
+from transpike.evaluate import Report
+
+
+def show(report: Report, console: Console | None = None) -> None:
+    """Print the report: accuracy over time, what each layer did, and the sentence that sums it up."""
+    console = console or Console()
+    console.print(
+        f"[bold]{report.recipe}[/bold], {report.schedule}, {report.encoder} input, read from {report.readout}"
+    )
+    console.print(_curve(report))
+    console.print(_layers(report))
+    console.print(text(report), soft_wrap=True, highlight=False)
+
+
+def text(report: Report) -> str:
+    """The result in a few sentences, plain text."""
+    last = report.final
+    lines = [
+        f"ANN {report.ann_accuracy:.2%} ({report.ann_low:.2%} to {report.ann_high:.2%}), "
+        f"SNN {last.accuracy:.2%} ({last.low:.2%} to {last.high:.2%}) at T={last.timesteps}, ready after "
+        f"{last.total_steps} steps: {_drop(report.drop)} on {report.samples} samples.",
+        f"Mean spike rate {report.spike_rate:.1%} per neuron and step; "
+        f"{sum(row.synaptic_operations for row in report.layers) / 1e6:.3g} M synaptic operations a sample, beside "
+        f"{sum(report.macs.values()) / 1e6:.3g} M multiplications that stay; "
+        f"the ANN takes {report.ann_macs / 1e6:.3g} M.",
+    ]
+    if report.exact:
+        grid = report.grid
+        lines.append(
+            f"Exact: every engine gives these spikes, up to T={grid['exact_up_to']} "
+            f"(largest rounding of a weight {grid['largest_weight_rounding']:.1e} of its layer's largest)."
+        )
+    else:
+        lines.append(
+            f"Not exact: {report.exact_why}. Engines may differ at ties; {report.ties} potentials were near one."
+        )
+    lines += [f"Note: {remark}." for remark in report.remarks]
+    return "\n".join(lines)
+
+
+def _drop(drop: float) -> str:
+    if drop == 0:
+        return "no loss"
+    return f"{abs(drop) * 100:.2f} points {'lost' if drop > 0 else 'gained'}"
+
+
+def _curve(report: Report) -> Table:
+    table = Table(title="Accuracy over time", title_justify="left")
+    for heading in ("T", "total steps", "accuracy", "95 % interval", "points below ANN", "agrees with ANN", "M SynOps"):
+        table.add_column(heading, justify="right")
+    shown = {2**k for k in range(20)} | {report.final.timesteps}
+    for answer in report.curve:
+        if answer.timesteps in shown:
+            operations = "" if answer.synaptic_operations is None else f"{answer.synaptic_operations / 1e6:.3g}"
+            table.add_row(
+                str(answer.timesteps),
+                str(answer.total_steps),
+                f"{answer.accuracy:.2%}",
+                f"{answer.low:.2%} … {answer.high:.2%}",
+                f"{(report.ann_accuracy - answer.accuracy) * 100:.2f}",
+                f"{answer.agreement:.2%}",
+                operations,
+            )
+    return table
+
+
+def _layers(report: Report) -> Table:
+    table = Table(title=f"Layers, per sample at T={report.final.timesteps}", title_justify="left")
+    for heading in ("layer", "cell", "wire"):
+        table.add_column(heading)
+    for heading in ("neurons", "spike rate", "spikes", "M SynOps"):
+        table.add_column(heading, justify="right")
+    for row in report.layers:
+        table.add_row(
+            row.name,
+            row.op,
+            row.alphabet,
+            str(row.neurons),
+            f"{row.spike_rate:.1%}",
+            f"{row.spikes:,.0f}",
+            f"{row.synaptic_operations / 1e6:.3g}",
+        )
+    return table

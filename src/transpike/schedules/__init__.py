@@ -1,0 +1,8 @@
+"""When neurons fire, by the name that recipes and the command line use."""
+
+from transpike.core.schedule import Schedule
+from transpike.schedules.layer_synchronous import LayerSynchronous
+from transpike.schedules.streaming import Streaming
+
+table: dict[str, type[Schedule]] = {"streaming": Streaming, "layer-synchronous": LayerSynchronous}
+members: tuple[type[Schedule], ...] = tuple(table.values())

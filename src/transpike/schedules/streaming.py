@@ -1,0 +1,17 @@
+"""Neurons fire as input arrives."""
+
+from dataclasses import dataclass
+
+from transpike.core.graph import Graph, Node
+from transpike.core.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Streaming(Schedule):
+    """Every layer runs in every step; a spike reaches the output within the step, so the answer at t costs t steps.
+
+    The order of arrival matters: unevenness error. One run answers at every t.
+    """
+
+    def start(self, graph: Graph, node: Node, timesteps: int) -> int:
+        return 0

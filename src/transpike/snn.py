@@ -1,0 +1,146 @@
+"""A converted network: what runs, what it was made from, and how."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.core.encoder import Encoder
+from transpike.core.graph import Graph
+from transpike.core.grid import put_on_grid
+from transpike.core.lowered import Exactness, Lowered, lower
+from transpike.core.preprocessing import Preprocessing
+from transpike.core.readout import Readout
+from transpike.core.recipe import Recipe
+from transpike.core.scaling import scaled
+from transpike.core.schedule import Schedule, check_timesteps
+from transpike.core.table import lines
+from transpike.core.trace import Trace
+from transpike.engines import Engine, Fused, Program
+from transpike.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class SNN:
+    """A spiking network: call it on inputs (batch, *shape) for logits (batch, classes).
+
+    ``graph`` is the spiking graph, ``source`` the network it came from, ``encoder`` the recipe's encoder with its
+    calibrated range. ``exact_grid`` puts what runs on a power-of-two grid (docs: exactness). ``rates`` are spikes per
+    neuron and step on calibration data, ``remarks`` what the conversion left for the user to know.
+    """
+
+    graph: Graph
+    source: Graph
+    recipe: Recipe
+    encoder: Encoder
+    preprocessing: Preprocessing | None = None
+    exact_grid: bool = True
+    rates: dict[str, float] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def timesteps(self) -> int:
+        return self.recipe.timesteps
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.recipe.schedule
+
+    @property
+    def readout(self) -> Readout:
+        return self.recipe.readout
+
+    @cached_property
+    def lowered(self) -> Lowered:
+        """The form that runs, before the grid: threshold 1 wherever a layer's scale is its own to choose."""
+        lowered = lower(self.graph, self.encoder.worth, self.encoder.alphabet)
+        return scaled(lowered, Recipe.kappa(self.recipe, lowered), strict=False)
+
+    @cached_property
+    def program(self) -> Program:
+        """What engines run."""
+        lowered = self.lowered
+        if self.exact_grid:
+            # inputs a little beyond the calibrated range still count as inside
+            largest = self.encoder.largest or 1.0
+            lowered = put_on_grid(lowered, self.timesteps, 1.25 * largest)
+        return Program(lowered, self.encoder, self.schedule, self.readout)
+
+    @property
+    def exactness(self) -> Exactness | None:
+        return self.program.lowered.exactness
+
+    def total_steps(self, timesteps: int | None = None) -> int:
+        """The step at which the answer is ready."""
+        return self.schedule.total_steps(self.graph, timesteps or self.timesteps)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """The input after preprocessing; DataError for a wrong shape, NaN or infinite values."""
+        x = x if self.preprocessing is None else self.preprocessing(x)
+        expected = self.graph.input.shape
+        if x.ndim != len(expected) + 1 or tuple(x.shape[1:]) != expected:
+            raise DataError(f"the network takes (batch, {', '.join(map(str, expected))}), not {tuple(x.shape)}")
+        if not bool(torch.isfinite(x).all()):
+            raise DataError("the input holds NaN or infinite values")
+        return x.float()
+
+    def run(
+        self,
+        x: Tensor,
+        timesteps: int | None = None,
+        *,
+        engine: Engine | None = None,
+        sample_ids: Tensor | None = None,
+        record: Iterable[str] = (),
+        count: bool = True,
+    ) -> Trace:
+        """Simulate a batch; ``transpike.simulate`` documents the arguments."""
+        steps = self.timesteps if timesteps is None else check_timesteps(timesteps)
+        engine = engine or Fused()
+        x = self.prepare(x)
+        ids = torch.arange(len(x), device=x.device) if sample_ids is None else sample_ids.to(x.device)
+        limit, traces = engine.batch_limit(self.program), []
+        with torch.no_grad():
+            for start in range(0, len(x), limit):
+                part = slice(start, start + limit)
+                run = engine.start(self.program, x[part], ids[part], record, count)
+                run.advance(steps)
+                traces.append(run.finish())
+        return _joined(traces)
+
+    def __call__(self, x: Tensor, timesteps: int | None = None, *, return_all: bool = False) -> Tensor:
+        """Logits (batch, classes); with ``return_all`` those of every answer, (answers, batch, classes)."""
+        logits = self.run(x, timesteps, count=False).logits
+        return logits if return_all else logits[-1]
+
+    def __str__(self) -> str:
+        rates = {name: f"{rate:.1%}" for name, rate in self.rates.items()}
+        schedule = type(self.schedule).__name__
+        head = f"{self.recipe}: {schedule}, T={self.timesteps}, {self.total_steps()} steps to the answer"
+        return "\n".join(
+            [head, *lines(self.graph, rates, "spike rate"), *(f"note: {remark}" for remark in self.remarks)]
+        )
+
+
+def _joined(traces: list[Trace]) -> Trace:
+    """The traces of parts of a batch as one."""
+    first = traces[0]
+    if len(traces) == 1:
+        return first
+    activity = first.activity
+    for trace in traces[1:]:
+        activity = activity + trace.activity
+    inexact = next((trace for trace in traces if not trace.exact), None)
+    return Trace(
+        torch.cat([trace.logits for trace in traces], 1),
+        first.timesteps,
+        activity,
+        {name: torch.cat([trace.trains[name] for trace in traces], 1) for name in first.trains},
+        inexact is None,
+        "" if inexact is None else inexact.why,
+        sum(trace.ties for trace in traces),
+    )

@@ -1,0 +1,21 @@
+"""What only training needs goes."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transpike.core.graph import Graph, Node
+from transpike.core.step import Context, Step
+from transpike.ops import Dropout, Identity
+
+
+@dataclass(frozen=True)
+class RemoveDropout(Step):
+    """Dropout, and other layers that give what they get, leave the graph."""
+
+    exact: ClassVar[bool] = True
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        def change(node: Node) -> str | None:
+            return node.inputs[0] if isinstance(node.op, (Dropout, Identity)) else None
+
+        return graph.rewrite(change)

@@ -1,0 +1,83 @@
+"""Maximum pooling and other analogue layers in a spiking network."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from transpike.core.cell import Cell
+from transpike.core.graph import Graph, Node
+from transpike.core.op import Op
+from transpike.core.step import Context, Step
+from transpike.errors import SettingError, UnsupportedModel
+from transpike.neurons import CurrentMaximum, GatedMaximum, LateralInhibition, TemporalDifference
+from transpike.ops import AdaptiveMaxPool, MaxPool
+
+PoolingRule = Literal["lateral-inhibition", "before-neuron", "gated"]
+_CELLS: dict[str, type] = {
+    "lateral-inhibition": LateralInhibition,
+    "before-neuron": CurrentMaximum,
+    "gated": GatedMaximum,
+}
+
+
+@dataclass(frozen=True)
+class PoolBeforeActivation(Step):
+    """``max(relu(z)) = relu(max(z))``: the pooling moves before the activation, where it sees currents."""
+
+    exact: ClassVar[bool] = True
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        consumers, table = graph.consumers(), {node.name: node for node in graph}
+        swaps: dict[str, Node] = {}
+        for node in graph:
+            before = table[node.inputs[0]] if node.inputs else node
+            if isinstance(node.op, MaxPool) and isinstance(before.op, Op) and before.op.role == "activation":
+                if len(consumers[before.name]) > 1:
+                    raise UnsupportedModel(
+                        f"{node.name} cannot move before {before.name}, which other layers read too; "
+                        "use pooling='lateral-inhibition'"
+                    )
+                swaps[node.name], swaps[before.name] = before, node
+
+        def change(node: Node) -> Node | None:
+            other = swaps.get(node.name)
+            return None if other is None else dataclasses.replace(node, op=other.op, path=other.path)
+
+        return graph.rewrite(change)
+
+
+@dataclass(frozen=True)
+class PoolInTime(Step):
+    """Every maximum pooling becomes a cell by ``rule``; operators kept analogue become temporal differences."""
+
+    rule: PoolingRule = "lateral-inhibition"
+
+    def __post_init__(self) -> None:
+        if self.rule not in _CELLS:
+            raise SettingError(f"pooling must be one of {', '.join(_CELLS)}, not {self.rule!r}")
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        shapes = {node.name: node.shape for node in graph}
+
+        def change(node: Node) -> Node | None:
+            op = node.op
+            if isinstance(op, Cell) or op.is_linear:
+                return None
+            if isinstance(op, AdaptiveMaxPool):
+                op = _fixed(op, shapes[node.inputs[0]], node.name)
+            if isinstance(op, MaxPool):
+                return dataclasses.replace(node, op=_CELLS[self.rule](op))
+            context.remark(f"{node.name} ({op.describe()}) stays analogue: its messages are real numbers")
+            return dataclasses.replace(node, op=TemporalDifference(op), origin=())
+
+        return graph.rewrite(change)
+
+
+def _fixed(op: AdaptiveMaxPool, shape: tuple[int, ...], name: str) -> MaxPool:
+    """The pooling with windows of one size that an even adaptive pooling is."""
+    sizes = shape[1:]
+    if any(size % out for size, out in zip(sizes, op.size, strict=True)):
+        raise UnsupportedModel(f"{name}: adaptive max-pooling of {sizes} to {op.size} has windows of different sizes")
+    kernel = tuple(size // out for size, out in zip(sizes, op.size, strict=True))
+    zeros, ones = (0,) * len(kernel), (1,) * len(kernel)
+    return MaxPool(kernel=kernel, stride=kernel, padding=zeros, dilation=ones)

@@ -1,0 +1,156 @@
+"""Files of a training: safetensors written at one stroke, so that a kill at any moment leaves the old file whole."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from transpike.errors import CheckpointError, SettingError
+
+FORMAT = "transpike training checkpoint"
+SEED_SCHEME = "numpy SeedSequence((seed, epoch)), epoch 0 for the validation part"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One epoch; losses in nats, accuracies 0 to 1 (training: under augmentation); ``learning_rate`` at its end."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+    seconds: float
+
+
+@dataclass
+class State:
+    """What a checkpoint holds beside network and optimiser; ``best`` are the tensors after ``best_epoch``."""
+
+    history: list[Row]
+    best_epoch: int
+    best: dict[str, Tensor]
+
+
+def save(
+    path: Path,
+    settings: dict[str, Any],
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    state: State,
+) -> None:
+    """Write weights, momentum, best weights (where they are not the last) and, as JSON, everything else."""
+    tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
+    if state.best_epoch != len(state.history):
+        tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
+    for name, parameter in parameters.items():
+        buffer = optimiser.state[parameter].get("momentum_buffer")
+        if buffer is not None:
+            tensors[f"momentum.{name}"] = buffer
+    metadata = {
+        "format": FORMAT,
+        "progress": json.dumps({"epoch": len(state.history), "best_epoch": state.best_epoch}),
+        "settings": json.dumps(settings),
+        "settings_sha256": _hash(settings),
+        "seed_scheme": SEED_SCHEME,
+        "history": json.dumps([asdict(row) for row in state.history]),
+        "preprocessing": json.dumps(settings["preprocessing"]),
+        "spec": settings["spec"],
+    }
+    _write(path, tensors, metadata)
+
+
+def load(
+    path: Path,
+    settings: dict[str, Any],
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+) -> State:
+    """Put a checkpoint into network and optimiser. SettingError: of other settings; CheckpointError: damaged."""
+    tensors, metadata = _read(path)
+    try:
+        before, history = json.loads(metadata["settings"]), json.loads(metadata["history"])
+        rows = [Row(**row) for row in history]
+        best_epoch = int(json.loads(metadata["progress"])["best_epoch"])
+        same = metadata["settings_sha256"] == _hash(settings) and metadata["seed_scheme"] == SEED_SCHEME
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error!r}. Delete it to start anew") from error
+    if not same:
+        names = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+        changes = ", ".join(f"{name} was {before.get(name)!r}, now {settings.get(name)!r}" for name in names)
+        raise SettingError(
+            f"{path} belongs to a training with other settings: {changes or 'another seed scheme'}. Use the old "
+            "settings, another path, or resume=False to start anew over it"
+        )
+    try:
+        module.load_state_dict(_part(tensors, "model."))
+        for name, buffer in _part(tensors, "momentum.").items():
+            # In the layout and on the device of the parameter, as the optimiser itself would have made it.
+            optimiser.state[parameters[name]]["momentum_buffer"] = torch.empty_like(parameters[name]).copy_(buffer)
+        best = _part(tensors, "model." if best_epoch == len(rows) else "best.")
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}. Delete it to start anew") from error
+    return State(rows, best_epoch, best)
+
+
+def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Save the plain state of ``module`` for ``models.load_weights``; ``metadata`` holds text only."""
+    _write(Path(path), module.state_dict(), {"format": "transpike weights", **(metadata or {})})
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    # Cloned, because safetensors refuses two names for one memory.
+    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    with _replacing(path) as temporary:
+        temporary.write_bytes(to_bytes(copies, dict(metadata)))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file, in UTF-8, at one stroke."""
+    with _replacing(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}. Delete it to start anew") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a training checkpoint of transpike; give another path for the checkpoint")
+    return tensors, metadata
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _hash(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,17 @@
+"""Learning rate schedules: a factor for every step."""
+
+import math
+
+from transpike.errors import SettingError
+
+
+def cosine(step: int, steps: int, warmup: int = 0) -> float:
+    """The factor for ``step`` of 0 … steps − 1: up in a line to 1 over ``warmup`` steps, then half a cosine towards 0.
+
+    Without warm-up the first step gets 1. Raises SettingError unless 0 ≤ warmup < steps and 0 ≤ step < steps.
+    """
+    if not 0 <= warmup < steps or not 0 <= step < steps:
+        raise SettingError(f"want 0 <= warmup < steps and 0 <= step < steps, not {warmup=}, {step=}, {steps=}")
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))

@@ -1,0 +1,5 @@
+"""Ways to hold weights on few bits."""
+
+from transpike.weights.uniform import uniform
+
+members = (uniform,)

@@ -1,0 +1,249 @@
+"""Small networks whose layers really fire, and a Hypothesis strategy that draws random ones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from transpike.core.cell import Cell
+from transpike.core.trace import Trace
+from transpike.snn import SNN
+
+CONVS, NORMS = {1: nn.Conv1d, 2: nn.Conv2d}, {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+AVERAGES, MAXIMA = {1: nn.AvgPool1d, 2: nn.AvgPool2d}, {1: nn.MaxPool1d, 2: nn.MaxPool2d}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A network in eval mode with calibrated statistics, inputs to calibrate a conversion on, and others to run."""
+
+    model: nn.Module
+    calibration: Tensor
+    x: Tensor
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class Residual(nn.Module):
+    """``relu(body(x) + shortcut(x))``."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.body, self.shortcut = body, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x) + self.shortcut(x))
+
+
+class StridedSlice(nn.Module):
+    """Every second position, zero channels on both sides (option A of the ResNet paper)."""
+
+    def __init__(self, dimensions: int, extra: int) -> None:
+        super().__init__()
+        self.dimensions, self.extra = dimensions, extra
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, :, ::2] if self.dimensions == 1 else x[:, :, ::2, ::2]
+        return F.pad(x, (0, 0) * self.dimensions + (self.extra, self.extra))
+
+
+class Dense(nn.Module):
+    """The input and what a body makes of it, side by side."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.body(x)], 1)
+
+
+class SpatialMean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2).mean(2)
+
+
+def settle(model: nn.Module, x: Tensor) -> nn.Module:
+    """Weights whose outputs have mean zero and a spread of one on x, and running statistics of x; then eval mode."""
+
+    def spread(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        scale, middle = 1 / output.std().clamp(min=1e-3), output.mean()
+        module.weight.mul_(scale)
+        if module.bias is not None:
+            module.bias.sub_(middle).mul_(scale)
+            output = output - middle
+        return output * scale
+
+    weighted = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))]
+    hooks = [module.register_forward_hook(spread) for module in weighted]
+    model.train()
+    with torch.no_grad():
+        model(x)
+        for hook in hooks:
+            hook.remove()
+        for part in x.chunk(3):
+            model(part)
+    return model.eval()
+
+
+def random_norm(dimensions: int, channels: int, eps: float) -> nn.Module:
+    """Batch normalisation with its own γ, β and ε, whose statistics are the mean over the batches it saw."""
+    norm = NORMS[dimensions](channels, eps=eps, momentum=None)
+    nn.init.uniform_(norm.weight, 0.5, 1.5)
+    nn.init.uniform_(norm.bias, -0.4, 0.4)
+    return norm
+
+
+def small_cnn(seed: int = 0) -> Case:
+    """Convolution, batch normalisation, overlapping max-pool, residual add, average pool, linear."""
+    torch.manual_seed(seed)
+    body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), random_norm(2, 4, 1e-5))
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), random_norm(2, 4, 1e-5), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
+        Residual(body, nn.Identity()), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 3),
+    )  # fmt: skip
+    return _case(model, (2, 8, 8), "small_cnn")
+
+
+def mlp(seed: int = 0, sizes: tuple[int, ...] = (5, 8, 6, 3)) -> Case:
+    """Fully connected layers with ReLU between them."""
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return _case(nn.Sequential(*layers[:-1]), sizes[:1], f"mlp {sizes}")
+
+
+def _case(model: nn.Module, shape: tuple[int, ...], text: str, calibration: int = 48, samples: int = 5) -> Case:
+    data = torch.rand(calibration + samples, *shape) * 2 - 1
+    return Case(settle(model, data[:calibration]), data[:calibration], data[calibration:], text)
+
+
+KINDS = ("conv", "depthwise", "residual", "shortcut", "concat", "average", "maximum")
+
+
+@st.composite
+def cases(draw: Callable, dimensions: tuple[int, ...] = (1, 2), kinds: tuple[str, ...] = KINDS, calibration: int = 48,
+          samples: int = 5) -> Case:  # fmt: skip
+    """A network of one to four random blocks behind a stem, with a linear head."""
+    n = draw(st.sampled_from(dimensions))
+    torch.manual_seed(draw(st.integers(0, 10**6)))
+    channels, size = draw(st.integers(1, 3)), draw(st.integers(6, 9))
+    builder = _Builder(draw, n, (channels, *(size,) * n))
+    builder.block("conv")
+    for _ in range(draw(st.integers(1, 4))):
+        builder.block(draw(st.sampled_from(kinds)))
+    head = draw(st.sampled_from(["flatten", "mean"]))
+    builder.add(nn.Flatten() if head == "flatten" else SpatialMean(), head)
+    if draw(st.booleans()):
+        builder.add(nn.Sequential(nn.Linear(builder.shape[0], 6), nn.ReLU()), "linear 6")
+    builder.add(nn.Linear(builder.shape[0], 3), "linear 3")
+    text = f"{channels}×{size}^{n}: " + " | ".join(builder.text)
+    return _case(nn.Sequential(*builder.layers), (channels, *(size,) * n), text, calibration, samples)
+
+
+class _Builder:
+    """Adds blocks one after another and keeps the shape."""
+
+    def __init__(self, draw: Callable, dimensions: int, shape: tuple[int, ...]) -> None:
+        self.draw, self.n, self.shape = draw, dimensions, shape
+        self.layers: list[nn.Module] = []
+        self.text: list[str] = []
+
+    def add(self, layer: nn.Module, text: str) -> None:
+        self.layers.append(layer)
+        self.text.append(text)
+        with torch.no_grad():
+            self.shape = tuple(layer.eval()(torch.zeros(2, *self.shape)).shape[1:])
+
+    def activation(self) -> nn.Module:
+        return self.draw(st.sampled_from([nn.ReLU, nn.ReLU6]))()
+
+    def convolution(self, channels: int, out: int, **settings: int) -> list[nn.Module]:
+        """With batch normalisation or a bias, without an activation."""
+        normalised = self.draw(st.booleans())
+        layers = [CONVS[self.n](channels, out, bias=not normalised or self.draw(st.booleans()), **settings)]
+        eps = self.draw(st.sampled_from([1e-5, 1e-3, 0.3])) if normalised else 0.0
+        return [*layers, random_norm(self.n, out, eps)] if normalised else layers
+
+    def block(self, kind: str) -> None:
+        channels, size = self.shape[0], self.shape[1]
+        getattr(self, f"_{kind}")(channels, size)
+
+    def _conv(self, channels: int, size: int) -> None:
+        groups = self.draw(st.sampled_from([g for g in (1, 2) if channels % g == 0]))
+        out = groups * self.draw(st.integers(1, 2)) * (2 if groups == 1 else 1)
+        stride, kernel = self.draw(st.integers(1, 2)), self.draw(st.sampled_from([1, 2, 3]))
+        dilation, padding = self.draw(st.integers(1, 2)), self.draw(st.integers(0, 2))
+        if size + 2 * padding < dilation * (kernel - 1) + 1 + stride:
+            kernel, padding, stride = 3, 1, 1
+            dilation = 1
+        settings = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        body = nn.Sequential(*self.convolution(channels, out, **settings), self.activation())
+        self.add(body, f"conv {out} k{kernel} s{stride} p{padding} d{dilation} g{groups} {len(body)}")
+
+    def _depthwise(self, channels: int, size: int) -> None:
+        settings = {"kernel_size": 3, "padding": 1, "groups": channels}
+        self.add(nn.Sequential(*self.convolution(channels, channels, **settings), self.activation()), "depthwise")
+
+    def _residual(self, channels: int, size: int) -> None:
+        first = self.convolution(channels, 3, kernel_size=3, padding=1)
+        second = self.convolution(3, channels, kernel_size=3, padding=1)
+        self.add(Residual(nn.Sequential(*first, nn.ReLU(), *second), nn.Identity()), "residual")
+
+    def _shortcut(self, channels: int, size: int) -> None:
+        body = self.convolution(channels, channels + 2, kernel_size=3, stride=2, padding=1)
+        self.add(Residual(nn.Sequential(*body), StridedSlice(self.n, 1)), "strided shortcut")
+
+    def _concat(self, channels: int, size: int) -> None:
+        body = nn.Sequential(*self.convolution(channels, 2, kernel_size=3, padding=1), self.activation())
+        self.add(Dense(body), "concat")
+
+    def _average(self, channels: int, size: int) -> None:
+        if size >= 3:
+            kernel, stride, padding = self.draw(st.sampled_from([(2, 2, 0), (3, 2, 1), (3, 1, 0)]))
+            count = self.draw(st.booleans())
+            pool = AVERAGES[self.n](kernel, stride, padding, count_include_pad=count)
+            self.add(pool, f"average {kernel} {stride} {padding} {count}")
+
+    def _maximum(self, channels: int, size: int) -> None:
+        if size >= 3:
+            kernel, stride, padding = self.draw(st.sampled_from([(2, 2, 0), (3, 2, 1), (3, 1, 1)]))
+            self.add(MAXIMA[self.n](kernel, stride, padding), f"maximum {kernel} {stride} {padding}")
+
+
+def cells(snn: SNN) -> list[str]:
+    """Every layer with memory, as ``record`` wants them."""
+    return [node.name for node in snn.program.lowered.nodes if isinstance(node.op, Cell)]
+
+
+def neurons(snn: SNN) -> list[str]:
+    """Every layer with a threshold."""
+    nodes = snn.program.lowered.nodes
+    return [node.name for node in nodes if isinstance(node.op, Cell) and node.op.unit is not None]
+
+
+def spike_rate(snn: SNN, trace: Trace, timesteps: int) -> float:
+    """Spikes per neuron and step over all neurons of the network."""
+    names = set(neurons(snn))
+    rows = [layer for layer in trace.activity.layers if layer.name in names]
+    slots = sum(layer.neurons for layer in rows) * timesteps * trace.activity.samples
+    return sum(float(layer.spikes.sum()) for layer in rows) / slots
+
+
+def assert_fires(snn: SNN, trace: Trace, timesteps: int) -> None:
+    """Silent or saturated layers would make any equality of spikes an empty statement."""
+    assert 0.01 <= spike_rate(snn, trace, timesteps) <= 0.6
+
+
+def assert_same_spikes(a: Trace, b: Trace) -> None:
+    """Every recorded train and every logit of two traces, bit for bit."""
+    assert a.trains.keys() == b.trains.keys() and a.trains
+    for name in a.trains:
+        assert torch.equal(a.trains[name].double(), b.trains[name].double()), f"{name} differs"
+    assert torch.equal(a.logits, b.logits), "logits differ"
