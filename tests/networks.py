@@ -1,6 +1,7 @@
 """Small networks whose layers really fire, and a Hypothesis strategy that draws random ones."""
 
-from collections.abc import Callable
+import functools
+import random
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +9,14 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from transpike.activations import ReLU
+from transpike.capture import capture
 from transpike.core.cell import Cell
+from transpike.core.graph import Graph, Input, Node
 from transpike.core.trace import Trace
+from transpike.neurons import IntegrateAndFire
+from transpike.ops import Linear
+from transpike.recipes import ECC
 from transpike.snn import SNN
 
 CONVS, NORMS = {1: nn.Conv1d, 2: nn.Conv2d}, {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
@@ -18,15 +25,16 @@ AVERAGES, MAXIMA = {1: nn.AvgPool1d, 2: nn.AvgPool2d}, {1: nn.MaxPool1d, 2: nn.M
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A network in eval mode with calibrated statistics, inputs to calibrate a conversion on, and others to run."""
+    """A network in eval mode with calibrated statistics, its graph, data to calibrate on, and other data to run."""
 
     model: nn.Module
+    graph: Graph
     calibration: Tensor
     x: Tensor
     text: str
 
-    def __repr__(self) -> str:
-        return self.text
+    def _repr_pretty_(self, printer: object, cycle: bool) -> None:
+        printer.text(self.text)  # type: ignore[attr-defined]
 
 
 class Residual(nn.Module):
@@ -121,37 +129,41 @@ def mlp(seed: int = 0, sizes: tuple[int, ...] = (5, 8, 6, 3)) -> Case:
 
 def _case(model: nn.Module, shape: tuple[int, ...], text: str, calibration: int = 48, samples: int = 5) -> Case:
     data = torch.rand(calibration + samples, *shape) * 2 - 1
-    return Case(settle(model, data[:calibration]), data[:calibration], data[calibration:], text)
+    settle(model, data[:calibration])
+    return Case(model, capture(model, data[:calibration]), data[:calibration], data[calibration:], text)
 
 
 KINDS = ("conv", "depthwise", "residual", "shortcut", "concat", "average", "maximum")
 
 
-@st.composite
-def cases(draw: Callable, dimensions: tuple[int, ...] = (1, 2), kinds: tuple[str, ...] = KINDS, calibration: int = 48,
-          samples: int = 5) -> Case:  # fmt: skip
-    """A network of one to four random blocks behind a stem, with a linear head."""
-    n = draw(st.sampled_from(dimensions))
-    torch.manual_seed(draw(st.integers(0, 10**6)))
-    channels, size = draw(st.integers(1, 3)), draw(st.integers(6, 9))
-    builder = _Builder(draw, n, (channels, *(size,) * n))
+def cases() -> st.SearchStrategy[Case]:
+    """One of a hundred random networks; ``network(seed)`` is the one that a failure names."""
+    return st.integers(0, 99).map(network)
+
+
+@functools.cache
+def network(seed: int) -> Case:
+    """A network of one to four random blocks behind a stem, in one or two dimensions, with a linear head."""
+    pick = random.Random(seed)
+    torch.manual_seed(seed)
+    n, channels, size = pick.choice([1, 2, 2]), pick.randint(1, 3), pick.randint(6, 9)
+    builder = _Builder(pick, n, (channels, *(size,) * n))
     builder.block("conv")
-    for _ in range(draw(st.integers(1, 4))):
-        builder.block(draw(st.sampled_from(kinds)))
-    head = draw(st.sampled_from(["flatten", "mean"]))
-    builder.add(nn.Flatten() if head == "flatten" else SpatialMean(), head)
-    if draw(st.booleans()):
+    for _ in range(pick.randint(1, 4)):
+        builder.block(pick.choice(KINDS))
+    builder.add(*pick.choice([(nn.Flatten(), "flatten"), (SpatialMean(), "mean")]))
+    if pick.random() < 0.5:
         builder.add(nn.Sequential(nn.Linear(builder.shape[0], 6), nn.ReLU()), "linear 6")
     builder.add(nn.Linear(builder.shape[0], 3), "linear 3")
-    text = f"{channels}×{size}^{n}: " + " | ".join(builder.text)
-    return _case(nn.Sequential(*builder.layers), (channels, *(size,) * n), text, calibration, samples)
+    text = f"network({seed}): {channels}×{size}^{n} | " + " | ".join(builder.text)
+    return _case(nn.Sequential(*builder.layers), (channels, *(size,) * n), text)
 
 
 class _Builder:
     """Adds blocks one after another and keeps the shape."""
 
-    def __init__(self, draw: Callable, dimensions: int, shape: tuple[int, ...]) -> None:
-        self.draw, self.n, self.shape = draw, dimensions, shape
+    def __init__(self, pick: random.Random, dimensions: int, shape: tuple[int, ...]) -> None:
+        self.pick, self.n, self.shape = pick, dimensions, shape
         self.layers: list[nn.Module] = []
         self.text: list[str] = []
 
@@ -161,35 +173,29 @@ class _Builder:
         with torch.no_grad():
             self.shape = tuple(layer.eval()(torch.zeros(2, *self.shape)).shape[1:])
 
-    def activation(self) -> nn.Module:
-        return self.draw(st.sampled_from([nn.ReLU, nn.ReLU6]))()
-
     def convolution(self, channels: int, out: int, **settings: int) -> list[nn.Module]:
         """With batch normalisation or a bias, without an activation."""
-        normalised = self.draw(st.booleans())
-        layers = [CONVS[self.n](channels, out, bias=not normalised or self.draw(st.booleans()), **settings)]
-        eps = self.draw(st.sampled_from([1e-5, 1e-3, 0.3])) if normalised else 0.0
-        return [*layers, random_norm(self.n, out, eps)] if normalised else layers
+        normalised = self.pick.random() < 0.5
+        layers = [CONVS[self.n](channels, out, bias=not normalised or self.pick.random() < 0.5, **settings)]
+        return [*layers, random_norm(self.n, out, self.pick.choice([1e-5, 1e-3, 0.3]))] if normalised else layers
 
     def block(self, kind: str) -> None:
-        channels, size = self.shape[0], self.shape[1]
-        getattr(self, f"_{kind}")(channels, size)
+        getattr(self, f"_{kind}")(*self.shape[:2])
 
     def _conv(self, channels: int, size: int) -> None:
-        groups = self.draw(st.sampled_from([g for g in (1, 2) if channels % g == 0]))
-        out = groups * self.draw(st.integers(1, 2)) * (2 if groups == 1 else 1)
-        stride, kernel = self.draw(st.integers(1, 2)), self.draw(st.sampled_from([1, 2, 3]))
-        dilation, padding = self.draw(st.integers(1, 2)), self.draw(st.integers(0, 2))
+        groups = self.pick.choice([g for g in (1, 2) if channels % g == 0])
+        out = groups * self.pick.randint(1, 2) * (2 if groups == 1 else 1)
+        stride, kernel = self.pick.randint(1, 2), self.pick.randint(1, 3)
+        dilation, padding = self.pick.randint(1, 2), self.pick.randint(0, 2)
         if size + 2 * padding < dilation * (kernel - 1) + 1 + stride:
-            kernel, padding, stride = 3, 1, 1
-            dilation = 1
+            kernel, padding, stride, dilation = 3, 1, 1, 1
         settings = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        body = nn.Sequential(*self.convolution(channels, out, **settings), self.activation())
-        self.add(body, f"conv {out} k{kernel} s{stride} p{padding} d{dilation} g{groups} {len(body)}")
+        body = nn.Sequential(*self.convolution(channels, out, **settings), self.pick.choice([nn.ReLU, nn.ReLU6])())
+        self.add(body, f"conv {out} k{kernel} s{stride} p{padding} d{dilation} g{groups}")
 
     def _depthwise(self, channels: int, size: int) -> None:
         settings = {"kernel_size": 3, "padding": 1, "groups": channels}
-        self.add(nn.Sequential(*self.convolution(channels, channels, **settings), self.activation()), "depthwise")
+        self.add(nn.Sequential(*self.convolution(channels, channels, **settings), nn.ReLU()), "depthwise")
 
     def _residual(self, channels: int, size: int) -> None:
         first = self.convolution(channels, 3, kernel_size=3, padding=1)
@@ -201,19 +207,19 @@ class _Builder:
         self.add(Residual(nn.Sequential(*body), StridedSlice(self.n, 1)), "strided shortcut")
 
     def _concat(self, channels: int, size: int) -> None:
-        body = nn.Sequential(*self.convolution(channels, 2, kernel_size=3, padding=1), self.activation())
+        body = nn.Sequential(*self.convolution(channels, 2, kernel_size=3, padding=1), nn.ReLU())
         self.add(Dense(body), "concat")
 
     def _average(self, channels: int, size: int) -> None:
         if size >= 3:
-            kernel, stride, padding = self.draw(st.sampled_from([(2, 2, 0), (3, 2, 1), (3, 1, 0)]))
-            count = self.draw(st.booleans())
+            kernel, stride, padding = self.pick.choice([(2, 2, 0), (3, 2, 1), (3, 1, 0)])
+            count = self.pick.random() < 0.5
             pool = AVERAGES[self.n](kernel, stride, padding, count_include_pad=count)
             self.add(pool, f"average {kernel} {stride} {padding} {count}")
 
     def _maximum(self, channels: int, size: int) -> None:
         if size >= 3:
-            kernel, stride, padding = self.draw(st.sampled_from([(2, 2, 0), (3, 2, 1), (3, 1, 1)]))
+            kernel, stride, padding = self.pick.choice([(2, 2, 0), (3, 2, 1), (3, 1, 1)])
             self.add(MAXIMA[self.n](kernel, stride, padding), f"maximum {kernel} {stride} {padding}")
 
 
@@ -247,3 +253,17 @@ def assert_same_spikes(a: Trace, b: Trace) -> None:
     for name in a.trains:
         assert torch.equal(a.trains[name].double(), b.trains[name].double()), f"{name} differs"
     assert torch.equal(a.logits, b.logits), "logits differ"
+
+
+def single_neuron(weight: float, threshold: float = 1.0, initial: float = 0.0, *, exact_grid: bool = True,
+                  timesteps: int = 16, reset: str = "soft") -> SNN:  # fmt: skip
+    """One input, one integrate-and-fire neuron, one output of weight one: worked by hand, without calibration."""
+    neuron = IntegrateAndFire(ReLU(), torch.tensor(threshold), torch.tensor(initial), reset)
+    graph = Graph((
+        Node("input", Input((1,))),
+        Node("weight", Linear(weight=torch.tensor([[weight]])), ("input",)),
+        Node("neuron", neuron, ("weight",)),
+        Node("answer", Linear(weight=torch.tensor([[1.0]])), ("neuron",)),
+    ))  # fmt: skip
+    recipe = ECC(timesteps=timesteps)
+    return SNN(graph, graph, recipe, recipe.encoder.calibrated(1.0), None, exact_grid)

@@ -83,12 +83,9 @@ def load_model(
     name: str, weights: Path | None, dataset: Dataset, mean: str | None, std: str | None
 ) -> tuple[nn.Module, Preprocessing]:
     """The network for this data, and its preprocessing: the flags', else the checkpoint's, else the model's own."""
-    module, spec = models.build(
-        name,
-        num_classes=len(dataset.classes) if not name.startswith("file:") else None,
-        weights=weights,
-        input_shape=dataset.image_shape,
-    )
+    own = name.startswith(("file:", "py:"))  # the user's own network has the classes that it has
+    classes = None if own else len(dataset.classes)
+    module, spec = models.build(name, num_classes=classes, weights=weights, input_shape=dataset.image_shape)
     preprocessing = _stored_preprocessing(weights) or spec.preprocessing
     if mean is not None or std is not None:
         preprocessing = Preprocessing(

@@ -50,9 +50,9 @@ def _cell_span(lowered: Lowered, node: Node, cell: Cell, found: dict[str, Span],
 
 
 def growth(lowered: Lowered, node: Node, found: dict[str, Span]) -> Tensor:
-    """The most that the charge of a cell moves in one step, bias included, (1, *input shape)."""
-    pairs = zip(node.inputs, lowered.biases[node.name], strict=True)
-    steps = [(found[name].middle + bias).abs() + found[name].radius for name, bias in pairs]
+    """The most that the charge of a cell moves in one step, with or without its bias, (1, *input shape)."""
+    pairs = [(found[name], bias) for name, bias in zip(node.inputs, lowered.biases[node.name], strict=True)]
+    steps = [torch.maximum((span.middle + bias).abs(), span.middle.abs()) + span.radius for span, bias in pairs]
     return torch.stack(steps).amax(0) if len({step.shape for step in steps}) == 1 else steps[0]
 
 

@@ -1,0 +1,264 @@
+"""All engines, batches, chunks and schedules tell the same story, spike for spike."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from networks import Case, assert_fires, assert_same_spikes, cases, cells, single_neuron, small_cnn, spike_rate
+from torch import Tensor
+
+import transpike as ts
+from transpike.core.cell import Neuron
+from transpike.core.graph import Graph, Input, Node
+from transpike.engines import Fused, Reference
+from transpike.engines._base import Run
+from transpike.neurons import LateralInhibition
+
+STEPS = 12
+ENCODERS = (ts.encoders.ConstantCurrent(), ts.encoders.DeterministicCounts(), ts.encoders.Poisson(seed=3))
+SYNCHRONOUS = ts.schedules.LayerSynchronous()
+
+
+@st.composite
+def recipes(draw: Callable) -> ts.recipes.ECC:
+    """Every choice that changes what runs, for a streaming network."""
+    reset = draw(st.sampled_from(["soft", "soft", "hard"]))
+    return ts.recipes.ECC(
+        timesteps=STEPS,
+        reset=reset,
+        percentile=draw(st.sampled_from([99.0, 100.0])),
+        granularity=draw(st.sampled_from(["layer", "channel", "neuron"])),
+        pooling=draw(st.sampled_from(["lateral-inhibition", "before-neuron", "gated"])),
+        weight_bits=draw(st.sampled_from([None, 6])),
+        encoder=draw(st.sampled_from(ENCODERS)),
+        readout=draw(st.sampled_from([ts.readouts.AccumulatedMembrane(), ts.readouts.SpikeCount()])),
+    )
+
+
+def run(snn: ts.SNN, x: Tensor, engine: str = "fused", timesteps: int = STEPS, **settings: object) -> ts.Trace:
+    trace = ts.simulate(snn, x, timesteps, engine=engine, record=cells(snn), **settings)
+    assert trace.exact, trace.why
+    return trace
+
+
+def converted(case: Case, recipe: ts.recipes.ECC, **settings: object) -> ts.SNN:
+    """The spiking network, if its layers fire on the inputs and it has a grid (test_grid.py asks how many have)."""
+    snn = ts.convert(case.graph, recipe, case.calibration, **settings)
+    assume(snn.exactness is None or snn.exactness.timesteps >= recipe.timesteps)
+    assume(0.01 <= spike_rate(snn, ts.simulate(snn, case.x, STEPS), STEPS) <= 0.6)
+    return snn
+
+
+@settings(max_examples=60)
+@given(cases(), recipes())
+def test_fused_and_reference_fire_the_same_spikes_when_streaming(case, recipe):
+    snn = converted(case, recipe)
+    assert_same_spikes(run(snn, case.x, "reference"), run(snn, case.x, "fused"))
+
+
+@settings(max_examples=40)
+@given(cases(), st.sampled_from(ENCODERS), st.sampled_from(["layer", "channel", "neuron"]))
+def test_fused_and_reference_agree_when_layers_are_synchronous(case, encoder, granularity):
+    recipe = ts.recipes.ECC(timesteps=STEPS, schedule=SYNCHRONOUS, encoder=encoder, granularity=granularity)
+    snn = converted(case, recipe)
+    assert_same_spikes(run(snn, case.x, "reference"), run(snn, case.x, "fused"))
+
+
+@given(cases(), st.sampled_from(ENCODERS), st.sampled_from([ts.schedules.Streaming(), SYNCHRONOUS]))
+def test_a_small_memory_budget_changes_nothing(case, encoder, schedule):
+    snn = converted(case, ts.recipes.ECC(timesteps=STEPS, encoder=encoder, schedule=schedule))
+    assert Fused(memory=1).batch_limit(snn.program) == 1
+    assert_same_spikes(run(snn, case.x), run(snn, case.x, memory=1))
+
+
+@given(cases(), st.sampled_from(ENCODERS))
+def test_the_counts_of_a_split_batch_are_those_of_the_whole(case, encoder):
+    snn = converted(case, ts.recipes.ECC(timesteps=STEPS, encoder=encoder))
+    whole, split = run(snn, case.x).activity, run(snn, case.x, memory=1).activity
+    assert whole.samples == split.samples
+    for a, b in zip(whole.layers, split.layers, strict=True):
+        assert torch.equal(a.spikes, b.spikes) and torch.equal(a.synaptic_operations, b.synaptic_operations)
+        assert a.updates == b.updates
+
+
+@given(cases(), st.sampled_from(ENCODERS), st.lists(st.integers(1, 5), min_size=1, max_size=4))
+def test_time_may_be_cut_anywhere(case, encoder, chunks):
+    snn = converted(case, ts.recipes.ECC(timesteps=20, encoder=encoder))
+    whole = run(snn, case.x, timesteps=sum(chunks))
+    for engine in (Fused(), Reference()):
+        started = _start(engine, snn, case.x)
+        logits = torch.cat([started.advance(steps) for steps in chunks])
+        trace = started.finish()
+        assert torch.equal(logits, whole.logits)
+        assert_same_spikes(trace, whole)
+
+
+@given(cases(), st.integers(1, STEPS - 1))
+def test_a_shorter_run_is_the_beginning_of_a_longer_one(case, short):
+    snn = converted(case, ts.recipes.ECC(timesteps=STEPS))
+    long, brief = run(snn, case.x), run(snn, case.x, timesteps=short)
+    assert torch.equal(long.logits[:short], brief.logits)
+    for name, train in brief.trains.items():
+        assert torch.equal(long.trains[name][:short], train)
+
+
+@given(cases(), st.sampled_from(ENCODERS), st.permutations(range(5)))
+def test_permuting_the_batch_permutes_the_answer(case, encoder, order):
+    snn, order = converted(case, ts.recipes.ECC(timesteps=STEPS, encoder=encoder)), torch.tensor(order)
+    plain, permuted = run(snn, case.x), run(snn, case.x[order], sample_ids=order)
+    assert torch.equal(plain.logits[:, order], permuted.logits)
+    for name, train in plain.trains.items():
+        assert torch.equal(train[:, order], permuted.trains[name])
+
+
+@pytest.fixture
+def two_threads() -> Iterator[Callable[[], None]]:
+    yield lambda: torch.set_num_threads(2)
+    torch.set_num_threads(1)
+
+
+def test_two_threads_fire_the_same_spikes_as_one(two_threads):
+    case = small_cnn()
+    snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=4), case.calibration)
+    one = run(snn, case.x, timesteps=4)
+    assert_fires(snn, one, 4)
+    two_threads()
+    assert torch.get_num_threads() == 2
+    assert_same_spikes(one, run(snn, case.x, timesteps=4))
+
+
+@given(cases(), st.sampled_from(ENCODERS))
+def test_a_second_call_remembers_nothing_of_the_first(case, encoder):
+    snn = converted(case, ts.recipes.ECC(timesteps=STEPS, encoder=encoder))
+    for engine in ("fused", "reference"):
+        first = run(snn, case.x, engine)
+        run(snn, case.x.flip(0) / 2, engine)
+        assert_same_spikes(first, run(snn, case.x, engine))
+
+
+@given(cases(), st.sampled_from(ENCODERS), st.lists(st.booleans(), min_size=5, max_size=5).filter(any))
+def test_going_on_with_some_samples_is_running_only_those(case, encoder, mask):
+    snn, mask = converted(case, ts.recipes.ECC(timesteps=STEPS, encoder=encoder)), torch.tensor(mask)
+    for engine in (Fused(), Reference()):
+        started = _start(engine, snn, case.x)
+        started.advance(4)
+        started.keep(mask)
+        kept = started.advance(STEPS - 4)
+        alone = _start(engine, snn, case.x[mask], torch.arange(5)[mask])
+        assert torch.equal(kept, alone.advance(STEPS)[4:])
+
+
+@given(cases(), st.sampled_from(["lateral-inhibition", "gated"]))
+def test_off_the_grid_engines_differ_only_where_ties_are_reported(case, pooling):
+    snn = converted(case, ts.recipes.ECC(timesteps=STEPS, pooling=pooling), exact_grid=False)
+    names = cells(snn)
+    fused = ts.simulate(snn, case.x, STEPS, record=names)
+    reference = ts.simulate(snn, case.x, STEPS, engine="reference", record=names)
+    assert not fused.exact and not reference.exact
+    same = all(torch.equal(fused.trains[name].double(), reference.trains[name].double()) for name in names)
+    assert same or fused.ties
+
+
+@pytest.mark.parametrize(("weight", "steps"), [(0.3, 1200), (0.1, 500), (0.7, 300)])
+def test_a_spike_that_float32_loses_is_reported_as_a_tie(weight, steps):
+    # each weight · steps is a whole number, which float32 sums miss and the engines may see on either side
+    snn = single_neuron(weight, exact_grid=False, timesteps=steps)
+    x = torch.ones(1, 1)
+    fused = ts.simulate(snn, x, steps, record=["neuron"])
+    reference = ts.simulate(snn, x, steps, engine="reference", record=["neuron"])
+    same = torch.equal(fused.trains["neuron"].double(), reference.trains["neuron"].double())
+    assert same or fused.ties
+    assert not fused.exact
+
+
+@pytest.mark.parametrize(("weight", "steps"), [(0.3, 1200), (0.1, 500), (0.7, 300)])
+def test_on_the_grid_float32_loses_no_spike(weight, steps):
+    snn = single_neuron(weight, timesteps=steps)
+    x = torch.ones(1, 1)
+    fused = ts.simulate(snn, x, steps, record=["neuron"])
+    assert fused.exact, fused.why
+    assert_same_spikes(fused, ts.simulate(snn, x, steps, engine="reference", record=["neuron"]))
+
+
+def test_ties_of_a_synchronous_layer_off_the_grid_are_reported():
+    # 10 · 0.3 is three thresholds: float32 and float64 may round to either side of it
+    base = single_neuron(0.3, exact_grid=False, timesteps=10)
+    recipe = ts.recipes.ECC(timesteps=10, schedule=SYNCHRONOUS)
+    snn = ts.SNN(base.graph, base.source, recipe, base.encoder, None, False)
+    assert ts.simulate(snn, torch.ones(1, 1), 10).ties > 0
+
+
+def staircase(graph: Graph, x: Tensor, timesteps: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The source network with ``θ/T · clip(⌊(T z + v(0)) / θ⌋, 0, T)`` as its activation, and those counts."""
+    values, counts = {}, {}
+    for node in graph.to(dtype=torch.float64):
+        inputs = [values[name] for name in node.inputs]
+        if isinstance(node.op, Input):
+            values[node.name] = x.double()
+        elif isinstance(node.op, Neuron):
+            theta, initial = node.op.threshold, node.op.initial
+            counts[node.name] = torch.floor((timesteps * inputs[0] + initial) / theta).clamp(0, timesteps)
+            values[node.name] = counts[node.name] * theta / timesteps
+        elif isinstance(node.op, LateralInhibition):
+            values[node.name] = node.op.pool.run(inputs[0])
+        else:
+            values[node.name] = node.op.run(*inputs)
+    return values[graph.output.name], counts
+
+
+@settings(max_examples=50)
+@given(cases(), st.sampled_from([1, 4, STEPS]), st.sampled_from([0.5, 0.25]))
+def test_a_layer_synchronous_network_is_its_staircase_network(case, timesteps, beta):
+    snn = converted(case, ts.recipes.ECC(timesteps=STEPS, schedule=SYNCHRONOUS, beta=beta), exact_grid=False)
+    trace = ts.simulate(snn, case.x, timesteps, engine="reference", record=cells(snn))
+    logits, counts = staircase(snn.graph, case.x, timesteps)
+    # both in float64: sums in another order differ by 1e-15, far from any edge of a staircase on random weights
+    for name, expected in counts.items():
+        assert torch.equal(trace.trains[name][0], expected)
+    # the trace gives float32: half a unit in its last place, 6e-8
+    assert torch.allclose(trace.logits[-1].double(), logits, rtol=6.1e-8, atol=1e-9)
+
+
+def test_a_synchronous_network_on_dyadic_weights_is_its_staircase_on_every_engine():
+    snn = dyadic(SYNCHRONOUS)
+    x = torch.randint(-16, 17, (6, 2, 6, 6), generator=torch.Generator().manual_seed(1)) / 16
+    logits, counts = staircase(snn.graph, x, 8)
+    for engine in ("fused", "reference"):
+        trace = ts.simulate(snn, x, 8, engine=engine, record=cells(snn))
+        assert trace.exact, trace.why
+        assert_fires(snn, trace, 8)
+        for name, expected in counts.items():
+            assert torch.equal(trace.trains[name][0].double(), expected)
+        assert torch.equal(trace.logits[-1].double(), logits)
+
+
+def dyadic(schedule: ts.schedules.Schedule) -> ts.SNN:
+    """A network whose weights, thresholds and potentials are small powers of two: the grid changes nothing in it."""
+    generator = torch.Generator().manual_seed(0)
+
+    def weights(*shape: int) -> Tensor:
+        return torch.randint(-8, 9, shape, generator=generator) / 16
+
+    theta = torch.tensor([1.0, 0.5, 2.0, 1.0]).reshape(4, 1, 1)
+    first = ts.neurons.IntegrateAndFire(None, theta, theta / 2)
+    second = ts.neurons.IntegrateAndFire(None, torch.tensor(2.0), torch.tensor(0.5))
+    conv = {"padding": (1, 1)}
+    graph = Graph((
+        Node("input", Input((2, 6, 6))),
+        Node("conv", ts.ops.Conv(weight=weights(4, 2, 3, 3), bias=weights(4), **conv), ("input",)),
+        Node("first", first, ("conv",)),
+        Node("pool", ts.ops.AvgPool(), ("first",)),
+        Node("deep", ts.ops.Conv(weight=weights(4, 4, 3, 3), bias=weights(4), **conv), ("pool",)),
+        Node("sum", ts.ops.Add(), ("deep", "pool")),
+        Node("second", second, ("sum",)),
+        Node("flat", ts.ops.Reshape(shape=(36,)), ("second",)),
+        Node("answer", ts.ops.Linear(weight=weights(3, 36), bias=weights(3)), ("flat",)),
+    ))  # fmt: skip
+    recipe = ts.recipes.ECC(timesteps=8, schedule=schedule)
+    return ts.SNN(graph, graph, recipe, recipe.encoder.calibrated(1.0))
+
+
+def _start(engine: Fused | Reference, snn: ts.SNN, x: Tensor, ids: Tensor | None = None) -> Run:
+    return engine.start(snn.program, x, torch.arange(len(x)) if ids is None else ids, cells(snn))

@@ -1,0 +1,50 @@
+"""The promises of the architecture: budgets, public names, a lean import, documents that exist."""
+
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import transpike as ts
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "src/transpike").rglob("*.py"))
+
+
+def test_files_are_short() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in SOURCES}
+    assert statistics.median(lengths.values()) <= 120
+    assert not {str(path): n for path, n in lengths.items() if n > 400}
+
+
+def test_public_names_are_few_and_there() -> None:  # ruff sorts them
+    assert len(ts.__all__) == len(set(ts.__all__)) <= 30
+    assert all(hasattr(ts, name) for name in ts.__all__)
+
+
+def test_import_touches_no_optional_package() -> None:
+    optional = "matplotlib PIL torchvision timm sklearn spikingjelly scipy".split()
+    code = f"import sys, transpike; print([name for name in {optional!r} if name in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_import_adds_under_a_second_to_torch() -> None:
+    code = "import time, torch; t = time.process_time(); import transpike; print(time.process_time() - t)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(answer.stdout) < 1.0
+
+
+def test_no_path_of_a_machine_is_in_the_tree() -> None:
+    tracked = [path for path in SOURCES if re.search(r"/home/|/root/|/work/", path.read_text())]
+    assert not tracked
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    broken = []
+    for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
+            if not target.startswith("http") and not (document.parent / target).exists():
+                broken.append(f"{document.name}: {target}")
+    assert not broken
