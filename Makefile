@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check install clean coverage bench
+.PHONY: demo test check install clean coverage bench reproduce
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -36,5 +36,18 @@ coverage:
 	.venv-vision/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[vision]"
 	.venv-vision/bin/python benchmarks/coverage.py
 
+# Needs the shared ResNet-20 weights and CIFAR-10: make bench WEIGHTS=resnet20.safetensors DATA=folder
+WEIGHTS ?= resnet20-cifar10-jpeg.safetensors
+DATA ?= data
+bench:
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[bench,images,report]"
+	.venv-bench/bin/python benchmarks/speed.py --weights $(WEIGHTS) --data-dir $(DATA)
+	.venv-bench/bin/python benchmarks/accuracy.py --weights $(WEIGHTS) --data-dir $(DATA)
+	.venv-bench/bin/python benchmarks/tables.py
+
+reproduce: install
+	$(BIN)/python reproductions/ecc/run.py $(if $(wildcard $(WEIGHTS)),--weights $(WEIGHTS) --data-dir $(DATA))
+
 clean:
-	rm -rf $(VENV) .venv-vision build dist runs
+	rm -rf $(VENV) .venv-vision .venv-bench build dist runs

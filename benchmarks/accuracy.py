@@ -37,7 +37,7 @@ def theirs(twin, preprocessing, calibration, dataset, arguments, kind) -> dict:
     batches = [preprocessing(x) for x, _ in calibration]
     snn = converted(twin, kind, batches)
     correct, delayed, ann, samples = dict.fromkeys(SHOWN, 0), dict.fromkeys(SHOWN, 0), 0, 0
-    horizon = min(arguments.timesteps, 128)
+    horizon = arguments.peer_timesteps
     delay = estimate_delay_start(snn, batches[:1], "cpu", horizon) if kind == "local threshold balancing" else 0
     with torch.no_grad():
         for x, y in dataset.test.batches(32, limit=arguments.samples):
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--calibration-samples", type=int, default=1000)
     parser.add_argument("--timesteps", type=int, default=256)
+    parser.add_argument("--peer-timesteps", type=int, default=64, help="SpikingJelly takes seconds a step.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append")
     parser.add_argument("--output", type=Path, default=HERE / "accuracy.json")

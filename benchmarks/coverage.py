@@ -25,7 +25,7 @@ from transpike.errors import UnsupportedOperator
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "coverage.md"
 SEED, TIMESTEPS = 0, 1024
-CALIBRATION, TEST = 192, 32  # images
+CALIBRATION, TEST = 128, 32  # images
 LIMIT = 120  # seconds for one network
 SHIFT = 0.5  # mean of the random β
 LARGEST_ERROR, LEAST_COSINE = 1e-5, 0.99
@@ -76,7 +76,8 @@ NETWORKS = (
     *_timm("tf_efficientnet_lite0 mobilenetv1_100 fbnetc_100 spnasnet_100 hgnet_tiny"),
     *_timm("cspresnet50 darknet53 ese_vovnet19b_dw ghostnet_100 skresnet18"),
     *_torchvision("regnet_y_400mf efficientnet_b0 mobilenet_v3_small convnext_tiny"),
-    *_torchvision("vit_b_32 swin_t", 32),
+    *_torchvision("vit_b_32", 32, image_size=32),
+    *_torchvision("swin_t"),
 )  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def hand_built(twin, snn):
 
         def forward(self, x):
             values = {}
-            for (name, key, inputs, shape), node in zip(self.plan, self.table, strict=True):
+            for (name, key, inputs, _), node in zip(self.plan, self.table, strict=True):
                 lead = x.shape[: x.ndim - 3]
                 if not inputs:
                     values[name] = x

@@ -24,7 +24,7 @@ from transpike.files import write_atomically
 from transpike.steps import FoldBatchNorm
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 HERE = Path(__file__).parent
 TIMES = (4, 8, 16, 32, 64, 128, 256)
@@ -190,11 +190,14 @@ def judged(all_losses: dict, settings: dict) -> list[dict]:
     claims = {claim["id"]: claim for claim in tomllib.loads((HERE / "claims.toml").read_text())["claim"]}
     digits = all_losses["digits, small CNN"]
 
-    def mean_gain(worse: str, better: str) -> float:
-        gains = [digits[s][worse][t] - digits[s][better][t] for s in digits for t in TIMES]
+    def mean_gain(worse: str, better: str, times: tuple[int, ...]) -> float:
+        gains = [digits[s][worse][t] - digits[s][better][t] for s in digits for t in times]
         return sum(gains) / len(gains)
 
-    measured = {"cmb-matters": mean_gain("CN", "CN+CMB"), "tre-matters": mean_gain("CN+CMB", "CN+CMB+TRE")}
+    measured = {
+        "cmb-matters": mean_gain("CN", "CN+CMB", (256,)),
+        "tre-matters": mean_gain("CN+CMB", "CN+CMB+TRE", TIMES),
+    }
     cifar = all_losses.get("CIFAR-10 (JPEG copy), ResNet-20")
     measured["near-zero-loss-cifar10"] = cifar["streaming"]["CN+CMB+TRE"][256] if cifar else None
     rows = []

@@ -145,15 +145,16 @@ def _click_type(name: str, hint: Any) -> Any:
     return hint
 
 
-def make_recipe(name: str, settings: dict[str, Any]) -> Recipe:
-    """The recipe with the flags that were given; a flag it does not have is an error."""
+def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
+    """The recipe with the flags that were given; a flag it does not have is an error. ``seed`` is for the encoder."""
     kind = recipes.table[name]
     given = {key: value for key, value in settings.items() if value is not None}
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - known):
         raise SettingError(f"{name} has no setting {', '.join('--' + key.replace('_', '-') for key in unknown)}")
     for key in set(given) & set(_TABLES):
-        given[key] = _TABLES[key][given[key]]()
+        member = _TABLES[key][given[key]]
+        given[key] = member(seed=seed) if "seed" in member.__dataclass_fields__ else member()
     return kind(**given)
 
 

@@ -17,7 +17,13 @@ from transpike.cli import _base
 @click.option("--output-name", help="Which answer to keep, where the model gives several.")
 @click.option("--on-unsupported", type=click.Choice(["error", "keep"]), default="error", show_default=True)
 @click.option("--calibration-samples", type=click.IntRange(1), default=1000, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the calibration samples.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Draws calibration samples and random input spikes.",
+)
 @click.option(
     "--exact-grid/--no-exact-grid", default=True, show_default=True, help="Bit-identical spikes on every engine."
 )
@@ -43,7 +49,7 @@ def command(
 ) -> None:
     """Convert a trained network to a spiking one and save it."""
     _base.with_threads(threads)
-    recipe = _base.make_recipe(recipe_name, settings)
+    recipe = _base.make_recipe(recipe_name, settings, seed)
     dataset = _base.load_data(data_name, data_dir)
     module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
     if weights is None and model_name.startswith("zoo:"):

@@ -77,7 +77,7 @@ def command(
             if isinstance(where, Progress):
                 bar((where.epoch - 1) * where.steps + where.step, where.epochs * where.steps)
             elif not as_json:
-                click.echo(f"epoch {where.epoch}: {where}", err=True)
+                click.echo(_line(where), err=True)
 
         result = ts.train(
             module,
@@ -107,3 +107,11 @@ def command(
             else f", test accuracy {result.test_accuracy:.2%} on {result.test_images} images"
         )
         click.echo(f"wrote {output}: weights of epoch {result.best_epoch}{accuracy}")
+
+
+def _line(row: Row) -> str:
+    """One epoch in one line."""
+    text = f"epoch {row.epoch}: loss {row.train_loss:.4f}, training accuracy {row.train_accuracy:.2%}"
+    if row.validation_accuracy is not None:
+        text += f", validation {row.validation_accuracy:.2%}"
+    return f"{text}, {row.seconds:.1f} s"

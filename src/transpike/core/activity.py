@@ -89,8 +89,11 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
     }
 
 
-def analogue_macs(lowered: Lowered) -> dict[str, int]:
-    """Multiplications of one sample that stay multiplications: synapses fed by analogue values, by node name."""
+def analogue_macs(lowered: Lowered, times: int) -> dict[str, int]:
+    """Multiplications of one sample that stay multiplications: synapses fed by analogue values, by node name.
+
+    Counted as executed: once where a constant input alone decides, else ``times`` times.
+    """
     macs, graded = {}, set()
     for node in lowered.nodes:
         if isinstance(node.op, Cell) or not node.inputs:
@@ -99,5 +102,5 @@ def analogue_macs(lowered: Lowered) -> dict[str, int]:
         elif any(name in graded for name in node.inputs):
             graded.add(node.name)
             if isinstance(node.op, Synapse):
-                macs[node.name] = node.op.macs(node.shape)
+                macs[node.name] = node.op.macs(node.shape) * (1 if node.name in lowered.steady else times)
     return macs

@@ -45,7 +45,7 @@ class Counter:
     def __init__(
         self, program: Program, samples: int, device: torch.device, record: Iterable[str], count: bool
     ) -> None:
-        self.lowered, self.samples = program.lowered, samples
+        self.program, self.lowered, self.samples = program, program.lowered, samples
         self.fans = {name: fan.to(device) for name, fan in program.fans.items()} if count else {}
         self.record = frozenset(record)
         names = {node.name for node in self.lowered.nodes if isinstance(node.op, (Cell, Input))}
@@ -89,7 +89,8 @@ class Counter:
                         neurons * self.steps * self.samples if role != "input" else 0,
                     )
                 )
-        return Activity(tuple(layers), self.samples, analogue_macs(self.lowered))
+        times = self.steps if self.program.schedule.every_step else 1
+        return Activity(tuple(layers), self.samples, analogue_macs(self.lowered, times))
 
 
 class Run:

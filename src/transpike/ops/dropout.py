@@ -27,7 +27,7 @@ class Dropout(Selection):
 
     @classmethod
     def capture(cls, call: Call) -> Captured:
-        return cls(probability=call["p"]), (call.wire("input"),)
+        return cls(probability=call["p"]), (call.wire(next(iter(call.arguments))),)  # "self" where in place
 
     def run(self, *inputs: Tensor) -> Tensor:
         return inputs[0]

@@ -83,8 +83,8 @@ class ToSpiking(Step):
         if self.granularity != "layer" and any(silent.values()):
             where = ", ".join(f"{name} {count}" for name, count in silent.items() if count)
             context.remark(
-                f"{sum(silent.values())} {self.granularity}s have a threshold statistic of 0 on the calibration data "
-                f"and take their layer's largest threshold: {where}"
+                f"on the calibration data the threshold statistic is 0, so that the layer's largest threshold serves, "
+                f"for these {self.granularity}s: {where}"
             )
         thresholds = {name: self._threshold(graph[name], quantile.result()) for name, quantile in found.items()}
         return _with_neurons(
