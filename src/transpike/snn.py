@@ -84,6 +84,8 @@ class SNN:
         expected = self.graph.input.shape
         if x.ndim != len(expected) + 1 or tuple(x.shape[1:]) != expected:
             raise DataError(f"the network takes (batch, {', '.join(map(str, expected))}), not {tuple(x.shape)}")
+        if not len(x):
+            raise DataError("the batch is empty; give at least one sample")
         if not bool(torch.isfinite(x).all()):
             raise DataError("the input holds NaN or infinite values")
         return x.float()

@@ -51,8 +51,11 @@ def put_on_grid(lowered: Lowered, timesteps: int, input_bound: float) -> Lowered
     prepared = _with_rounding_points(lowered)
     found = spans(prepared, input_bound)
     endless = next((name for name, span in found.items() if not bool(torch.isfinite(span.radius).all())), None)
+    uneven = next((node for node in prepared.nodes if isinstance(node.op, Op) and not node.op.is_whole), None)
     if endless is not None:
         reason = f"{endless} is analogue inside the network, so its values lie on no grid"
+    elif uneven is not None:
+        reason = f"{uneven.name} ({uneven.op.describe()}) weighs its inputs by fractions"
     else:
         rounding = _Rounding(prepared, _wanted_steps(prepared, found, timesteps), input_bound)
         rounded = rounding.apply()
@@ -176,7 +179,7 @@ class _Rounding:
             elif isinstance(op, Synapse):
                 op = self._rounded_synapse(node, op, full)
             else:
-                self.steps[node.name] = self._through(node, op, full)
+                op = self._rounded_wiring(node, op, full)
             nodes.append(dataclasses.replace(node, op=op))
         output = self.lowered.output.name
         biases[output] = tuple(_onto(bias, self.steps[output]) for bias in biases[output])
@@ -228,6 +231,17 @@ class _Rounding:
         self.change = max(self.change, float(change))
         self.steps[node.name] = step
         return rounded
+
+    def _rounded_wiring(self, node: Node, op: Op, full: Tensor) -> Op:
+        """Wiring adds whole multiples; interpolation weighs, and its matrices get a fixed number of bits each."""
+        step = self._through(node, op, full)
+        new = {}
+        for name, value in op.tensors().items():
+            if not bool((value == value.round()).all()):
+                new[name] = torch.round(value * 2.0**INNER_BITS) * 2.0**-INNER_BITS
+                step = step * 2.0**-INNER_BITS
+        self.steps[node.name] = step
+        return op.with_tensors(**new)
 
     def _through(self, node: Node, op: Op, full: Tensor) -> Tensor:
         """The grid behind wiring: the finest of what meets."""

@@ -46,8 +46,10 @@ class Lowered:
 
     @cached_property
     def steady(self) -> frozenset[str]:
-        """The nodes that only depend on the input, not on spikes: under constant input they never change."""
+        """The nodes that only depend on an analogue input, not on spikes: under constant input they never change."""
         names: set[str] = set()
+        if self.worths[self.nodes[0].name] is not None:
+            return frozenset()  # spikes enter
         for node in self.nodes:
             if isinstance(node.op, Input) or (not isinstance(node.op, Cell) and set(node.inputs) <= names):
                 names.add(node.name)
@@ -112,17 +114,26 @@ class _Builder:
             self._linear(node, node.op)
 
     def _linear(self, node: Node, op: Op) -> None:
-        worths = [self.worths[name] for name in node.inputs]
-        alphabet = GRADED
-        if any(worth is not None for worth in worths):
-            ones = [torch.ones((1, *self._shape(name))).double() for name in node.inputs]
-            relayed = op.relay(tuple(one if w is None else w for w, one in zip(worths, ones, strict=True)))
+        if any(self.worths[name] is not None for name in node.inputs):
+            relayed = op.relay(tuple(self._worth(name) for name in node.inputs))
             if relayed is not None:
-                if relayed[1] is not None:
-                    alphabet = _merged([self.alphabets[name] for name in node.inputs], sums=relayed[0] is not op)
+                graded = relayed[1] is None
+                alphabet = (
+                    GRADED if graded else _merged([self.alphabets[name] for name in node.inputs], relayed[0] is not op)
+                )
                 self._place(dataclasses.replace(node, op=relayed[0]), relayed[1], alphabet)
                 return
-        self._place(self._on_currents(node), None, alphabet)
+            node = self._on_currents(node)
+        relayed = None if op.role == "synapse" else op.relay(tuple(self._worth(name) for name in node.inputs))
+        if relayed is not None and relayed[0] is not op:  # an average of currents: sum them, the next weights divide
+            self._place(dataclasses.replace(node, op=relayed[0]), relayed[1], GRADED)
+        else:
+            self._place(node, None, GRADED)
+
+    def _worth(self, name: str) -> Tensor:
+        """The worth of a level on this wire, (1, *shape); currents are worth 1."""
+        worth = self.worths[name]
+        return torch.ones((1, *self._shape(name)), dtype=torch.float64) if worth is None else worth
 
     def _cell(self, node: Node, cell: Cell) -> None:
         worths = [self.worths[name] for name in node.inputs]

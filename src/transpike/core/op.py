@@ -71,6 +71,11 @@ class Op:
         return self
 
     @property
+    def is_whole(self) -> bool:
+        """False for wiring that multiplies by fractions which are not tensors, so that no grid carries it."""
+        return True
+
+    @property
     def is_linear(self) -> bool:
         return self.role in ("synapse", "wiring")
 

@@ -193,9 +193,8 @@ class _FusedRun(Run):
             spikes = train if self.plan.owned(node) else train.clone()
         potential = self.states.get(node.name)
         if potential is None:
-            potential = unit.initial.to(spikes).expand_as(spikes[:batch]).contiguous()
-            if potential.ndim == 4:
-                potential = potential.clone(memory_format=torch.channels_last)
+            layout = torch.channels_last if spikes.ndim == 4 else torch.contiguous_format
+            potential = unit.initial.to(spikes).expand_as(spikes[:batch]).clone(memory_format=layout)
             self.states[node.name] = potential
         scalar = unit.threshold.numel() == 1
         threshold: Any = float(unit.threshold) if scalar else unit.threshold.to(spikes)
@@ -228,6 +227,8 @@ class _FusedRun(Run):
             elif isinstance(node.op, Cell):
                 charges = [v + timesteps * b for v, b in zip(inputs, biases[node.name], strict=True)]
                 values[node.name] = node.op.counts(*charges, timesteps=timesteps)
+                if not self.exact and node.op.unit is not None:
+                    self.ties += _near_edges(node.op.unit, charges[0], timesteps)
             else:
                 values[node.name] = node.op.linear(*inputs)
             self.counter.add(node.name, values[node.name][None])
@@ -241,6 +242,14 @@ class _FusedRun(Run):
     def _keep(self, mask: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[mask]) for name, state in self.states.items()}
         self.held = {name: value[mask] for name, value in self.held.items()}
+
+
+def _near_edges(unit: ThresholdUnit, charge: Tensor, timesteps: int) -> int:
+    """How many charges lie so near an edge of the staircase that rounding may decide."""
+    level = (charge + unit.initial.to(charge)) / unit.threshold.to(charge)
+    edge = level.round()
+    near = (level - edge).abs() < 1e-5 * edge.abs().clamp(min=1)
+    return int((near & (edge >= 1) & (edge <= timesteps)).sum())
 
 
 def _repeated(value: Tensor, steps: int) -> Tensor:

@@ -47,6 +47,10 @@ class Add(Op):
             total = total + x if coefficient == 1 else total + coefficient * x
         return total
 
+    @property
+    def is_whole(self) -> bool:
+        return all(c == int(c) for c in self.coefficients)
+
     def paths(self) -> "Add":
         return Add(coefficients=(1.0,) * len(self.coefficients))
 

@@ -64,6 +64,8 @@ class ToSpiking(Step):
             raise SettingError(f"granularity must be 'layer', 'channel' or 'neuron', not {self.granularity!r}")
         if not 0 <= self.beta < 1:
             raise SettingError(f"beta must be in [0, 1), not {self.beta}: it is the share of θ that v starts from")
+        if self.reset not in ("soft", "hard"):
+            raise SettingError(f"reset must be 'soft' or 'hard', not {self.reset!r}")
         if self.reset == "hard" and self.beta > 0:
             raise SettingError("a hard reset discards the initial potential that beta calibrates; set beta=0")
 
