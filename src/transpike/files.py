@@ -14,15 +14,18 @@ from torch import Tensor
 
 from transpike import activations, encoders, neurons, ops, readouts, recipes, schedules
 from transpike.core.codec import decode, encode
+from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.preprocessing import Preprocessing
-from transpike.errors import FileError
+from transpike.core.recipe import Recipe
+from transpike.errors import FileError, TranspikeError
 from transpike.snn import SNN
 
 VERSION = 1
 LARGEST_HEADER = 64 * 2**20
 """Bytes; the header of a real file is a few hundred kilobytes."""
 
+_KINDS = {"graph": Graph, "source": Graph, "recipe": Recipe, "encoder": Encoder}
 _FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid")
 _TYPES: dict[str, type] = {
     kind.__name__: kind
@@ -78,21 +81,31 @@ def load(path: str | Path) -> SNN:
     text = metadata.get("content", "")
     if _digest(text, tensors) != metadata.get("sha256"):
         raise FileError(f"{path} is damaged: its checksum does not match its content; make it again or restore a copy")
-    content = json.loads(text)
-    fields = {name: decode(content[name], tensors, _TYPES) for name in _FIELDS}
-    return SNN(**fields, rates=content["rates"], remarks=tuple(content["remarks"]), provenance=content["provenance"])
+    try:
+        content = json.loads(text)
+        fields = {name: decode(content[name], tensors, _TYPES) for name in _FIELDS}
+        if wrong := [name for name, kind in _KINDS.items() if not isinstance(fields[name], kind)]:
+            raise FileError(f"its {', '.join(wrong)} is of another kind")
+        return SNN(
+            **fields,
+            rates=dict(content["rates"]),
+            remarks=tuple(content["remarks"]),
+            provenance=dict(content["provenance"]),
+        )
+    except (TranspikeError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise FileError(f"{path} does not hold a spiking network that this version can read: {error}") from error
 
 
 def _metadata(data: bytes, path: Path) -> dict[str, str]:
     """The header's metadata, after checking that a header is there and believable."""
     size = int.from_bytes(data[:8], "little") if len(data) >= 8 else 0
-    if data[:2] == b"PK" or data[:1] == b"\x80":
-        raise FileError(f"{path} is a pickle or a zip archive, not a transpike file; transpike never unpickles")
     if not 2 <= size <= LARGEST_HEADER or 8 + size > len(data):
+        if data[:2] == b"PK" or data[:1] == b"\x80":
+            raise FileError(f"{path} is a pickle or a zip archive, not a transpike file; transpike never unpickles")
         raise FileError(f"{path} is truncated, damaged or not a transpike file: its header would be {size} bytes long")
     try:
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
-    except (ValueError, AttributeError) as error:
+        metadata = dict(json.loads(data[8 : 8 + size]).get("__metadata__") or {})
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise FileError(f"{path} is damaged or not a transpike file: its header cannot be read") from error
     if "transpike" not in metadata:
         raise FileError(f"{path} is a safetensors file without a spiking network; give weights with --weights instead")

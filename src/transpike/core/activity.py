@@ -97,7 +97,7 @@ def analogue_macs(lowered: Lowered, times: int) -> dict[str, int]:
     macs, graded = {}, set()
     for node in lowered.nodes:
         if isinstance(node.op, Cell) or not node.inputs:
-            if lowered.worths[node.name] is None:
+            if not lowered.alphabets[node.name].is_spiking:
                 graded.add(node.name)
         elif any(name in graded for name in node.inputs):
             graded.add(node.name)

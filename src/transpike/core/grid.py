@@ -169,7 +169,7 @@ class _Rounding:
                 step = self._meeting(node)
                 biases[node.name] = tuple(_onto(bias, step) for bias in biases[node.name])
                 op = _rounded_cell(op, step)
-                passed = None if self.lowered.worths[node.name] is not None else op.bound(step)
+                passed = None if self.lowered.alphabets[node.name].is_spiking else op.bound(step)
                 self.steps[node.name] = full if passed is None else passed
             elif isinstance(op, OnGrid):
                 step = self.wanted[node.name]  # type: ignore[assignment]

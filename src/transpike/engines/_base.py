@@ -34,9 +34,9 @@ class Program:
 
     @cached_property
     def fans(self) -> dict[str, Tensor]:
-        """Fan-out of every wire that carries levels, flattened."""
+        """Fan-out of every source of spikes, flattened."""
         fans = fan_outs(self.lowered)
-        return {name: fan.flatten() for name, fan in fans.items() if self.lowered.worths[name] is not None}
+        return {name: fan.flatten() for name, fan in fans.items() if self.lowered.alphabets[name].is_spiking}
 
 
 class Counter:

@@ -26,6 +26,7 @@ class Resample(Average):
         "upsample_bilinear2d.vec",
         "upsample_bicubic2d.vec",
     )
+    buffers: ClassVar[tuple[str, ...]] = ("rows", "columns")  # fixed by the geometry, not trained
     rows: Tensor | None = None
     columns: Tensor = None  # type: ignore[assignment]
     kind: str = "resample"

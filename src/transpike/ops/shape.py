@@ -144,20 +144,32 @@ class Pad(Selection):
 
 @dataclass(frozen=True, eq=False)
 class Nearest(Selection):
-    """Nearest-neighbour upsampling to ``size``."""
+    """Nearest-neighbour resampling: ``picks`` has, for each spatial axis, the input position of every output one."""
 
     aten: ClassVar[tuple[str, ...]] = ("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec")
-    size: tuple[int, ...] = ()
+    picks: tuple[tuple[int, ...], ...] = ()
 
     @classmethod
     def capture(cls, call: Call) -> Captured:
-        return cls(size=call.shapes[0][1:]), (call.wire("input"),)
+        x, factors = call.wire("input"), call.get("scale_factors")
+        picks = []
+        for axis, (size, out) in enumerate(zip(x.shape[1:], call.shapes[0][1:], strict=True)):
+            line = torch.arange(size, dtype=torch.float32)[None, None]  # torch knows how it rounds a factor
+            if factors is None:
+                picked = F.interpolate(line, size=out, mode="nearest")
+            else:
+                picked = F.interpolate(line, scale_factor=factors[axis], recompute_scale_factor=False, mode="nearest")
+            picks.append(tuple(int(position) for position in picked.flatten()))
+        return cls(picks=tuple(picks)), (x,)
 
     def run(self, *inputs: Tensor) -> Tensor:
-        return F.interpolate(inputs[0], size=self.size, mode="nearest")
+        y = inputs[0]
+        for axis, picks in enumerate(self.picks):
+            y = y.index_select(axis + 2, torch.tensor(picks, device=y.device))
+        return y
 
     def describe(self) -> str:
-        return f"upsample nearest {'×'.join(map(str, self.size))}"
+        return f"upsample nearest {'×'.join(str(len(picks)) for picks in self.picks)}"
 
 
 @dataclass(frozen=True, eq=False)

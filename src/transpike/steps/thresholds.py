@@ -112,8 +112,8 @@ class ToSpiking(Step):
         largest = values.max()
         if not float(largest) > 0:
             raise DataError(
-                f"{node.name} never fires on the calibration data, so its threshold would be 0; "
-                "give more or other calibration data, raise the percentile, or remove the layer"
+                f"{node.name} never fires on the calibration data (its {self.percentile:g} percentile is 0), so its "
+                "threshold would be 0; give more or other calibration data, raise the percentile, or remove the layer"
             )
         silent = values <= 0
         values = torch.where(silent, largest, values)
