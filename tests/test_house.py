@@ -1,5 +1,6 @@
 """The promises of the architecture: budgets, public names, a lean import, documents that exist."""
 
+import importlib.util
 import re
 import statistics
 import subprocess
@@ -48,3 +49,11 @@ def test_links_in_documents_lead_somewhere() -> None:
             if not target.startswith("http") and not (document.parent / target).exists():
                 broken.append(f"{document.name}: {target}")
     assert not broken
+
+
+def test_the_readme_shows_what_the_benchmarks_wrote() -> None:
+    specification = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks/tables.py")
+    assert specification is not None and specification.loader is not None
+    tables = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(tables)
+    assert tables.results() in (ROOT / "README.md").read_text()

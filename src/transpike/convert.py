@@ -70,6 +70,7 @@ def convert(
         recipe.encoder.calibrated(largest),
         preprocessing,
         exact_grid,
+        context.ranges,
         {},
         tuple(remarks),
         provenance,
@@ -95,7 +96,7 @@ def _applied(step: Step, graph: Graph, context: Context) -> Graph:
 
 def _rates(snn: SNN, batch: Tensor) -> dict[str, float]:
     """Spikes per neuron and step on a few calibration samples, already preprocessed."""
-    probe = SNN(snn.graph, snn.source, snn.recipe, snn.encoder, None, snn.exact_grid)
+    probe = SNN(snn.graph, snn.source, snn.recipe, snn.encoder, None, snn.exact_grid, snn.ranges)
     probe.__dict__["lowered"] = snn.lowered
     probe.__dict__["program"] = snn.program
     steps = min(snn.timesteps, 32)

@@ -26,7 +26,7 @@ LARGEST_HEADER = 64 * 2**20
 """Bytes; the header of a real file is a few hundred kilobytes."""
 
 _KINDS = {"graph": Graph, "source": Graph, "recipe": Recipe, "encoder": Encoder}
-_FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid")
+_FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid", "ranges")
 _TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (

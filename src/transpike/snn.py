@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transpike.core.cell import Cell
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph
 from transpike.core.grid import put_on_grid
@@ -28,7 +29,8 @@ class SNN:
     """A spiking network: call it on inputs (batch, *shape) for logits (batch, classes).
 
     ``graph`` is the spiking graph, ``source`` the network it came from, ``encoder`` the recipe's encoder with its
-    calibrated range. ``exact_grid`` puts what runs on a power-of-two grid (docs: exactness). ``rates`` are spikes per
+    calibrated range. ``ranges`` are the largest |current| of each neuron layer on calibration data, by channel.
+    ``exact_grid`` puts what runs on a power-of-two grid (docs: exactness). ``rates`` are spikes per
     neuron and step on calibration data, ``remarks`` what the conversion left for the user to know.
     """
 
@@ -38,6 +40,7 @@ class SNN:
     encoder: Encoder
     preprocessing: Preprocessing | None = None
     exact_grid: bool = True
+    ranges: dict[str, Tensor] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -67,8 +70,22 @@ class SNN:
         if self.exact_grid:
             # inputs a little beyond the calibrated range still count as inside
             largest = self.encoder.largest or 1.0
-            lowered = put_on_grid(lowered, self.timesteps, 1.25 * largest)
+            lowered = put_on_grid(lowered, self.timesteps, 1.25 * largest, self._lowered_ranges(lowered))
         return Program(lowered, self.encoder, self.schedule, self.readout)
+
+    def _lowered_ranges(self, lowered: Lowered) -> dict[str, Tensor]:
+        """``ranges`` in the units of the lowered form, whose thresholds are scaled."""
+        found = {}
+        for node in lowered.nodes:
+            if node.name in self.ranges and isinstance(node.op, Cell) and node.op.unit is not None:
+                unit = self.graph[node.name].op.unit  # type: ignore[union-attr]
+                scale = (node.op.unit.threshold / unit.threshold).expand(1, *node.shape)  # type: ignore[union-attr]
+                found[node.name] = (
+                    self.ranges[node.name].double() * scale.flatten(2).amax(2).flatten()
+                    if len(node.shape) > 1
+                    else self.ranges[node.name].double() * scale[0]
+                )
+        return found
 
     @property
     def exactness(self) -> Exactness | None:

@@ -232,6 +232,15 @@ def test_a_spiking_output_is_a_neuron_behind_the_last_layer():
     assert isinstance(after.output.op, IntegrateAndFire) and after.output.inputs == ("2",)
 
 
+def test_the_threshold_of_a_spiking_output_looks_at_positive_answers_only():
+    model = nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1.0], [-3.0]]))
+    x = torch.arange(1.0, 9.0).reshape(8, 1) / 8
+    _, after = applied(ToSpiking(100.0, "layer", spiking_output=True), model, x)
+    assert float(after.output.op.threshold) == 1.0
+
+
 def converts(model: nn.Module, recipe: ECC, x: Tensor) -> ts.SNN:
     return ts.convert(model.eval(), recipe, x)
 

@@ -64,7 +64,7 @@ def test_powers_of_two_change_no_bit_on_the_grid(case, seed):
     lowered, pick = plain(snn), random.Random(seed)
     base = scaled(lowered, dict.fromkeys(thresholds(lowered), 1.0), strict=False)
     changed = scaled(base, {name: 2.0 ** pick.randint(-8, 8) for name in thresholds(lowered)}, strict=False)
-    grids = [put_on_grid(form, STEPS, 1.25 * snn.encoder.largest) for form in (base, changed)]
+    grids = [put_on_grid(form, STEPS, 1.25 * snn.encoder.largest, {}) for form in (base, changed)]
     assume(all(form.exactness.timesteps >= STEPS for form in grids))
     assert_same_spikes(*(run(Fused(), snn, form, case.x) for form in grids))
 

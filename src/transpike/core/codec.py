@@ -17,6 +17,8 @@ def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
         return {"tensor": name}
     if isinstance(value, tuple):
         return {"tuple": [encode(item, tensors, f"{name}.{index}") for index, item in enumerate(value)]}
+    if isinstance(value, dict):
+        return {"dict": {key: encode(item, tensors, f"{name}.{key}") for key, item in value.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             f.name: encode(getattr(value, f.name), tensors, f"{name}.{f.name}") for f in dataclasses.fields(value)
@@ -35,6 +37,8 @@ def decode(value: Any, tensors: dict[str, Tensor], types: dict[str, type]) -> An
         return tensors[value["tensor"]]
     if "tuple" in value:
         return tuple(decode(item, tensors, types) for item in value["tuple"])
+    if "dict" in value:
+        return {key: decode(item, tensors, types) for key, item in value["dict"].items()}
     kind = types.get(value.get("type", ""))
     if kind is None:
         raise FileError(f"the file holds a {value.get('type')!r}, which this version of transpike does not know")

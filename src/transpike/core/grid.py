@@ -5,6 +5,7 @@ additions. Then engines, batch sizes, chunks and memory layouts cannot disagree 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,10 +20,13 @@ from transpike.core.scale import Scale
 from transpike.core.span import Span, growth, offset, spans
 
 MANTISSA = 2.0**24
-INNER_BITS = 10  # of a weight whose output meets another weight before a neuron
+INNER_BITS = (10, 8, 7)  # tried for weights whose output meets another weight before a neuron: the two share 24
 INPUT_BITS = 16  # of the analogue input, and
 STEADY_BITS = 24  # of the weights it meets: they run in float64
 MARGIN = 1.001  # for what rounding adds to the weights
+SAFETY = 2.0  # how much faster than on calibration data potentials may grow
+LOOK_EVERY = 8  # steps after which a run looks whether its potentials are still in range
+COARSEST = 2.0**-7  # a grid that changes weights by more than this share of the largest costs accuracy
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +46,13 @@ class OnGrid(Op):
         return "on_grid"
 
 
-def put_on_grid(lowered: Lowered, timesteps: int, input_bound: float) -> Lowered:
-    """The lowered form with everything on a grid as fine as ``timesteps`` steps allow, or unchanged if none does.
+def put_on_grid(lowered: Lowered, timesteps: int, input_bound: float, ranges: Mapping[str, Tensor]) -> Lowered:
+    """The lowered form with everything on the finest grid that serves ``timesteps`` steps, or unchanged if none does.
 
-    ``input_bound`` is the largest absolute input of one step. The network of steady nodes (analogue input) runs in
-    float64 and is rounded once, where it meets neurons. Returns it with its ``exactness`` filled in.
+    ``input_bound`` is the largest absolute input of one step; ``ranges`` the largest mean current of each neuron layer
+    on calibration data, one value a channel, in the lowered form's units: potentials grow at most that fast per step
+    (times ``SAFETY``), which every run checks. The sums of one step are bounded for any input by interval arithmetic.
+    The steady nodes (analogue input) run in float64 and are rounded once, where they meet neurons.
     """
     prepared = _with_rounding_points(lowered)
     found = spans(prepared, input_bound)
@@ -57,14 +63,27 @@ def put_on_grid(lowered: Lowered, timesteps: int, input_bound: float) -> Lowered
     elif uneven is not None:
         reason = f"{uneven.name} ({uneven.op.describe()}) weighs its inputs by fractions"
     else:
-        rounding = _Rounding(prepared, _wanted_steps(prepared, found, timesteps), input_bound)
-        rounded = rounding.apply()
-        longest, where = rounding.longest(rounded)
-        reason = f"{where} reaches 2^24 grid steps after {longest} steps"
-        if longest >= timesteps:
-            return dataclasses.replace(rounded, exactness=Exactness(longest, rounding.change, input_bound, reason))
-        reason = f"float32 is too narrow for {timesteps} steps: {reason}"
+        wanted = _wanted_steps(prepared, found, timesteps, ranges)
+        tries = [_Rounding(prepared, wanted, input_bound, bits) for bits in INNER_BITS]
+        rounded, rounding = min(((one.apply(), one) for one in tries), key=lambda pair: pair[1].change)
+        exactness = rounding.exactness(rounded, ranges)
+        if rounding.change > COARSEST:
+            reason = (
+                f"float32 is too narrow for {timesteps} steps: the grid would change weights by {rounding.change:.1%}"
+            )
+        elif exactness.timesteps < timesteps:
+            reason = f"float32 is too narrow for {timesteps} steps: {exactness.reason}"
+        else:
+            return dataclasses.replace(rounded, exactness=exactness)
     return dataclasses.replace(lowered, exactness=Exactness(0, 0.0, input_bound, reason))
+
+
+def _drift(lowered: Lowered, node: Node, found: Mapping[str, Span], ranges: Mapping[str, Tensor]) -> Tensor:
+    """How far a cell's charge moves in one step, in the long run: measured where it can be, else the worst case."""
+    if node.name not in ranges:
+        return growth(lowered, node, found)
+    drift = SAFETY * ranges[node.name].reshape(1, -1, *(1,) * (len(node.shape) - 1)).expand(1, *node.shape)
+    return torch.maximum(drift, offset(node) / 16)  # a channel that was silent on calibration data may still wake
 
 
 def _with_rounding_points(lowered: Lowered) -> Lowered:
@@ -93,7 +112,9 @@ def _power(value: Tensor) -> Tensor:
     return torch.exp2(torch.ceil(torch.log2(value.clamp(min=1e-30))))
 
 
-def _wanted_steps(lowered: Lowered, found: dict[str, Span], timesteps: int) -> dict[str, Tensor | None]:
+def _wanted_steps(
+    lowered: Lowered, found: Mapping[str, Span], timesteps: int, ranges: Mapping[str, Tensor]
+) -> dict[str, Tensor | None]:
     """Name → the finest grid step (1, *shape) that keeps the neurons behind a wire in range for ``timesteps`` steps.
 
     None where more weights come between.
@@ -106,9 +127,12 @@ def _wanted_steps(lowered: Lowered, found: dict[str, Span], timesteps: int) -> d
 
     for node in reversed(lowered.nodes):
         if node.name == lowered.output.name:
-            want(node.name, _per_channel(_power(MARGIN * timesteps * found[node.name].largest / MANTISSA)))
+            largest = found[node.name].with_bias(lowered.biases[node.name][0])
+            want(node.name, _per_channel(_power(MARGIN * largest / MANTISSA)))
         if isinstance(node.op, Cell):
-            charge = timesteps * growth(lowered, node, found) + offset(node)
+            charge = growth(lowered, node, found)  # cells without a threshold keep their sums in float64
+            if node.op.unit is not None:
+                charge = timesteps * _drift(lowered, node, found, ranges) + _slack(lowered, node, found)
             for name in node.inputs:
                 want(name, _per_channel(_power(MARGIN * charge / MANTISSA)))
         elif isinstance(node.op, Synapse):
@@ -149,11 +173,16 @@ def _onto(value: Tensor, step: Tensor) -> Tensor:
     return torch.round(value / grid) * grid
 
 
+def _slack(lowered: Lowered, node: Node, found: Mapping[str, Span]) -> Tensor:
+    """Room kept for what comes between two looks at a potential: some steps of the largest current, θ and v(0)."""
+    return LOOK_EVERY * growth(lowered, node, found) + offset(node)
+
+
 class _Rounding:
     """Goes through the nodes once and puts every constant on the grid of its wire (``steps``)."""
 
-    def __init__(self, lowered: Lowered, wanted: dict[str, Tensor | None], input_bound: float) -> None:
-        self.lowered, self.wanted, self.input_bound = lowered, wanted, input_bound
+    def __init__(self, lowered: Lowered, wanted: dict[str, Tensor | None], input_bound: float, bits: int) -> None:
+        self.lowered, self.wanted, self.input_bound, self.inner_bits = lowered, wanted, input_bound, bits
         self.steps: dict[str, Tensor] = {}
         self.change = 0.0
 
@@ -185,20 +214,32 @@ class _Rounding:
         biases[output] = tuple(_onto(bias, self.steps[output]) for bias in biases[output])
         return dataclasses.replace(self.lowered, nodes=tuple(nodes), biases=biases)
 
-    def longest(self, rounded: Lowered) -> tuple[int, str]:
-        """The largest number of steps for which every partial sum stays below 2²⁴ grid steps, and what limits it."""
-        found, limit, where = spans(rounded, self.input_bound), torch.inf, rounded.output.name
+    def exactness(self, rounded: Lowered, ranges: Mapping[str, Tensor]) -> Exactness:
+        """How long a run and how long a window stay below 2²⁴ grid steps, and which layer is the limit."""
+        found, limit, window, where = spans(rounded, self.input_bound), 2.0**31, 2.0**31, rounded.output.name
+        rooms: dict[str, Tensor] = {}
         for node in rounded.nodes:
-            if isinstance(node.op, Cell):
-                room = MANTISSA * self._meeting(node) - offset(node)
-                most = float((room / growth(rounded, node, found).clamp(min=1e-30)).min())
-            elif node.name in rounded.steady:
+            if node.name in rounded.steady:
                 continue
+            reach = MANTISSA * (self._meeting(node) if isinstance(node.op, Cell) else self.steps[node.name])
+            if isinstance(node.op, Cell):
+                most = limit
+                if node.op.unit is not None:
+                    room = reach - _slack(rounded, node, found)
+                    rooms[node.name] = _compact(room + node.op.unit.initial.abs())  # a potential begins with it
+                    most = float((room / _drift(rounded, node, found, ranges).clamp(min=1e-30)).min())
+                window = min(
+                    window, float(((reach - offset(node)) / growth(rounded, node, found).clamp(min=1e-30)).min())
+                )
             else:
-                most = float((MANTISSA * self.steps[node.name] / found[node.name].largest.clamp(min=1e-30)).min())
+                biases = rounded.biases.get(node.name)
+                largest = found[node.name].largest if biases is None else found[node.name].with_bias(biases[0])
+                most = limit if bool((largest < reach).all()) else 0.0  # the sums of one step
+                window = min(window, float((reach / largest.clamp(min=1e-30)).min()))
             if most < limit:
                 limit, where = most, node.name
-        return int(min(limit, 2.0**31)), where
+        reason = f"{where} reaches 2^24 grid steps after {int(limit)} steps"
+        return Exactness(int(limit), self.change, self.input_bound, reason, int(window), rooms)
 
     def _meeting(self, node: Node) -> Tensor:
         """The grid on which a cell's inputs meet."""
@@ -210,7 +251,7 @@ class _Rounding:
     def _rounded_synapse(self, node: Node, op: Synapse, full: Tensor) -> Synapse:
         step_in, wanted = self.steps[node.inputs[0]], self.wanted.get(node.name)
         steady = node.name in self.lowered.steady
-        bits = STEADY_BITS if steady else INNER_BITS  # where no neuron is right behind
+        bits = STEADY_BITS if steady else self.inner_bits  # where no neuron is right behind
         if isinstance(op, Scale) and op.weight.ndim > 1:  # one weight an element
             step = _power(op.weight.abs()) * step_in * 2.0**-bits if wanted is None or steady else wanted
             grid = (step / step_in)[0]
@@ -238,8 +279,8 @@ class _Rounding:
         new = {}
         for name, value in op.tensors().items():
             if not bool((value == value.round()).all()):
-                new[name] = torch.round(value * 2.0**INNER_BITS) * 2.0**-INNER_BITS
-                step = step * 2.0**-INNER_BITS
+                new[name] = torch.round(value * 2.0**self.inner_bits) * 2.0**-self.inner_bits
+                step = step * 2.0**-self.inner_bits
         self.steps[node.name] = step
         return op.with_tensors(**new)
 
@@ -270,3 +311,8 @@ def _row_peaks(op: Synapse, channels: int) -> Tensor:
     marks = op.per_output(torch.arange(channels, dtype=torch.float64)).expand_as(op.weight).long()
     rows = torch.zeros(channels, dtype=torch.float64)
     return rows.scatter_reduce(0, marks.flatten(), op.weight.abs().flatten(), "amax")
+
+
+def _compact(value: Tensor) -> Tensor:
+    """(1, channels, 1, …): the least of each channel."""
+    return value if value.ndim < 3 else value.flatten(2).amin(2).reshape(*value.shape[:2], *(1,) * (value.ndim - 2))

@@ -1,7 +1,7 @@
 """The form that runs: wires carry integer levels, weights carry the levels' worth."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -17,16 +17,20 @@ from transpike.errors import UnsupportedModel
 
 @dataclass(frozen=True, eq=False)
 class Exactness:
-    """How far the power-of-two grid carries: up to ``timesteps`` every partial sum stays below 2²⁴ grid steps.
+    """How far the power-of-two grid carries: float32 adds multiples of a grid step exactly below 2²⁴ of them.
 
-    ``rounding`` is the largest change of a weight, relative to the largest weight of its output channel. ``reason``
-    says what limits the run where ``timesteps`` is 0; ``input_bound`` is the largest input that the bound allows for.
+    Up to ``timesteps`` steps potentials stay in that range on inputs like the calibration data; a run checks it.
+    ``window`` is the longest window whose counts fit into float32 in one pass; longer ones take float64. ``rooms`` are
+    the potentials up to which each neuron layer is exact, broadcastable. ``rounding`` is the largest change of a
+    weight, relative to the largest of its layer, ``input_bound`` the largest input allowed for, ``reason`` the limit.
     """
 
     timesteps: int
     rounding: float
     input_bound: float
     reason: str = ""
+    window: int = 0
+    rooms: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """What a wire can carry at most: interval arithmetic over the lowered form."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,10 @@ class Span:
     def largest(self) -> Tensor:
         """The largest absolute value; subsets of the terms of a sum stay below it too."""
         return self.middle.abs() + self.radius
+
+    def with_bias(self, bias: Tensor) -> Tensor:
+        """The largest absolute value before or after a bias is added."""
+        return torch.maximum((self.middle + bias).abs(), self.middle.abs()) + self.radius
 
 
 def spans(lowered: Lowered, input_bound: float) -> dict[str, Span]:
@@ -49,10 +54,10 @@ def _cell_span(lowered: Lowered, node: Node, cell: Cell, found: dict[str, Span],
     return Span(zero, zero + torch.inf if bound is None else bound)
 
 
-def growth(lowered: Lowered, node: Node, found: dict[str, Span]) -> Tensor:
+def growth(lowered: Lowered, node: Node, found: Mapping[str, Span]) -> Tensor:
     """The most that the charge of a cell moves in one step, with or without its bias, (1, *input shape)."""
-    pairs = [(found[name], bias) for name, bias in zip(node.inputs, lowered.biases[node.name], strict=True)]
-    steps = [torch.maximum((span.middle + bias).abs(), span.middle.abs()) + span.radius for span, bias in pairs]
+    pairs = zip(node.inputs, lowered.biases[node.name], strict=True)
+    steps = [found[name].with_bias(bias) for name, bias in pairs]
     return torch.stack(steps).amax(0) if len({step.shape for step in steps}) == 1 else steps[0]
 
 

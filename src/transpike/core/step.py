@@ -1,7 +1,7 @@
 """One stage of a conversion."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor
@@ -22,6 +22,8 @@ class Context:
     seed: int = 0
     simulate: Callable[[Graph, Tensor], dict[str, Tensor]] | None = None
     remarks: list[str] | None = None
+    ranges: dict[str, Tensor] = field(default_factory=dict)
+    """What a step measured: the largest |current| of each neuron layer, one value a channel."""
 
     def remark(self, text: str) -> None:
         """Leave a line for the reports: something the user should know and need not act on."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from transpike.core.cell import Cell, ThresholdUnit
 from transpike.core.graph import Input, Node
+from transpike.core.grid import LOOK_EVERY
 from transpike.core.lowered import Lowered
 from transpike.core.op import Op, Synapse
 from transpike.engines._base import Program, Run, map_state
@@ -61,6 +62,10 @@ class _Plan:
         for node in self.lowered.nodes:
             for name in node.inputs:
                 readers[name] = readers.get(name, 0) + 1
+        exactness = self.lowered.exactness
+        self.rooms = (
+            {} if exactness is None else {n: r.flatten().float().to(device) for n, r in exactness.rooms.items()}
+        )
         self.table = {node.name: node for node in self.lowered.nodes}
         self.readers = readers
         self.ops: dict[str, Op] = {n.name: _channels_last(n.op) for n in self.lowered.nodes if isinstance(n.op, Op)}
@@ -168,16 +173,19 @@ class _FusedRun(Run):
         if unit is not None and unit.leak == 1.0 and len(trains) == 1:
             return self._scan_unit(node, unit, trains[0], steps)
         outputs = []
+        graded = any(not self.plan.lowered.alphabets[name].is_spiking for name in node.inputs)
+        wide = self.exact and graded  # its sums have no bound in float32
         for k in range(steps):
             now = [
                 self.held[name] if train is None else train[k * batch : (k + 1) * batch]
                 for name, train in zip(node.inputs, trains, strict=True)
             ]
             now = [value if bias is None else value + bias for value, bias in zip(now, biases, strict=True)]
+            now = [value.double() for value in now] if wide else now
             if node.name not in self.states:
                 self.states[node.name] = cell.init(*now)
             self.states[node.name], output = cell.step(self.states[node.name], *now, t=self.t + k + 1)
-            outputs.append(output)
+            outputs.append(output.float())
         return torch.cat(outputs)
 
     def _scan_unit(self, node: Node, unit: ThresholdUnit, train: Tensor | None, steps: int) -> Tensor:
@@ -212,18 +220,35 @@ class _FusedRun(Run):
                 potential.sub_(here, alpha=threshold)
             else:
                 potential.addcmul_(here, threshold, value=-1)
+            if self.exact and (self.t + k + 1) % LOOK_EVERY == 0:
+                self._look(node, potential)
         return spikes
 
+    def _look(self, node: Node, potential: Tensor) -> None:
+        """Potentials beyond their room may have lost a bit: the run is no longer exact, and says so."""
+        room = self.plan.rooms[node.name]
+        flat = potential.movedim(1, -1).reshape(-1, potential.shape[1])
+        low, high = flat.aminmax(dim=0)
+        if bool((torch.maximum(-low, high) > room).any()):
+            self.exact = False
+            self.why = f"a potential of {node.name} left the grid: its currents go far beyond the calibration data's"
+
     def _window(self, timesteps: int) -> None:
-        """One pass: counts from charges in closed form."""
+        """One pass: counts from charges in closed form; in float64 where float32 is too narrow for a long window."""
         plan, values = self.plan, dict[str, Tensor]()
-        last, biases = plan.lowered.last_reader, plan.lowered.biases
-        for node in plan.lowered.nodes:
+        exactness = plan.lowered.exactness
+        wide = self.exact and exactness is not None and timesteps > exactness.window
+        lowered = plan.steady_form if wide else plan.lowered
+        last, biases = lowered.last_reader, lowered.biases
+        if wide:
+            self.held = {name: value.double() for name, value in self.held.items()}
+        for node in lowered.nodes:
             if node.name in plan.held:
                 continue
             inputs = [values[i] if i in values else self.held[i] * timesteps for i in node.inputs]
             if isinstance(node.op, Input):
-                values[node.name] = self.program.encoder.counts(self.x, self.sample_ids, timesteps)
+                counts = self.program.encoder.counts(self.x, self.sample_ids, timesteps)
+                values[node.name] = counts.double() if wide else counts
             elif isinstance(node.op, Cell):
                 charges = [v + timesteps * b for v, b in zip(inputs, biases[node.name], strict=True)]
                 values[node.name] = node.op.counts(*charges, timesteps=timesteps)
@@ -235,7 +260,7 @@ class _FusedRun(Run):
             for name in node.inputs:
                 if last[name] == node.name:
                     values.pop(name, None)
-        output, self.t = plan.lowered.output.name, timesteps
+        output, self.t = lowered.output.name, timesteps
         answer = values[output] if output in values else self.held[output] * timesteps
         self.read(answer.double() + timesteps * biases[output][0].double(), timesteps)
 

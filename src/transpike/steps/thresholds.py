@@ -75,6 +75,10 @@ class ToSpiking(Step):
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if self._fires(graph, node):
+                current = inputs[0] if isinstance(node.op, Op) and node.op.role == "activation" else output
+                name = node.name if current is inputs[0] else _behind(node)
+                largest = current.abs().movedim(1, 0).flatten(1).amax(1)
+                context.ranges[name] = torch.maximum(context.ranges.get(name, largest), largest)
                 rows = self._rows(torch.relu(output))
                 if node.name not in found:
                     found[node.name] = Quantile(self.percentile, samples * rows.shape[1] // len(output))
@@ -122,6 +126,11 @@ class ToSpiking(Step):
         return values.reshape(node.shape if self.granularity == "neuron" else (-1, *(1,) * (len(node.shape) - 1)))
 
 
+def _behind(node: Node) -> str:
+    """The name of the neuron behind the last layer."""
+    return f"{node.name}.neuron"
+
+
 def _with_neurons(
     graph: Graph, thresholds: dict[str, Tensor], neuron: Callable[[Op, Tensor], IntegrateAndFire]
 ) -> Graph:
@@ -135,5 +144,5 @@ def _with_neurons(
     spiking, last = graph.rewrite(change), graph.output
     if last.name in thresholds and isinstance(last.op, Op) and last.op.role != "activation":
         cell = neuron(last.op, thresholds[last.name])
-        spiking = Graph((*spiking.nodes, Node(f"{last.name}.neuron", cell, (last.name,))))
+        spiking = Graph((*spiking.nodes, Node(_behind(last), cell, (last.name,))))
     return spiking
