@@ -35,6 +35,20 @@ def test_exact_means_that_float32_logits_are_the_float64_ones(case, granularity)
     assert torch.equal(fused.logits, reference.logits)
 
 
+@given(cases(), st.integers(0, 100))
+def test_a_run_to_the_end_of_the_grid_with_the_worst_inputs_is_exact_or_says_that_it_is_not(case, seed):
+    snn = ts.convert(case.graph, ECC(timesteps=8), case.calibration)
+    steps = min(snn.exactness.timesteps, 200)
+    assume(steps > 0)
+    signs = torch.randint(0, 2, case.x.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    x = signs * 1.249 * snn.encoder.largest
+    fused, reference = (
+        ts.simulate(snn, x, steps, engine=engine, record=cells(snn)) for engine in ("fused", "reference")
+    )
+    same = all(torch.equal(train.double(), reference.trains[name]) for name, train in fused.trains.items())
+    assert same or not fused.exact
+
+
 @given(cases())
 def test_exact_means_that_every_current_fits_into_float32(case):
     snn = ts.convert(case.graph, ECC(timesteps=16), case.calibration)
