@@ -1,13 +1,13 @@
 """Whatever has memory: neurons, lateral-inhibition pooling, temporal-difference operators."""
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
+from transpike.core.carrier import Carrier
 from transpike.core.op import Op
 
 State = Any
@@ -28,7 +28,7 @@ class ThresholdUnit:
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class Cell(Carrier):
     """A layer with memory. Its state is passed, never stored; inputs and outputs are (batch, *shape).
 
     A wire that leaves a cell carries levels; their worth is ``amplitude``.
@@ -78,19 +78,6 @@ class Cell:
     def unit(self) -> ThresholdUnit | None:
         """What a kernel may read, or None where only ``step`` knows."""
         return None
-
-    def tensors(self) -> dict[str, Tensor]:
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-    def with_tensors(self, **tensors: Tensor) -> Self:
-        return dataclasses.replace(self, **tensors) if tensors else self
-
-    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """The same cell with its tensors on another device or of another dtype."""
-        return self.with_tensors(
-            **{name: value.to(device=device, dtype=dtype) for name, value in self.tensors().items()}
-        )
 
     def describe(self) -> str:
         return type(self).__name__

@@ -2,11 +2,12 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, Union
+from typing import TYPE_CHECKING, ClassVar, Literal, Union
 
 import torch
 from torch import Tensor
 
+from transpike.core.carrier import Carrier
 from transpike.errors import SettingError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ Role = Literal["synapse", "wiring", "analogue", "activation"]
 
 
 @dataclass(frozen=True, eq=False)
-class Op:
+class Op(Carrier):
     """One layer: a pure function of tensors that carries its own weights and knows nothing of time.
 
     ``role``: a *synapse* is affine and has weights; *wiring* is linear without weights (reshape, add, average
@@ -78,20 +79,6 @@ class Op:
     @property
     def is_linear(self) -> bool:
         return self.role in ("synapse", "wiring")
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors this op carries, by field name."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-    def with_tensors(self, **tensors: Tensor) -> Self:
-        return dataclasses.replace(self, **tensors) if tensors else self
-
-    def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """The same op with its tensors on another device or of another dtype."""
-        return self.with_tensors(
-            **{name: value.to(device=device, dtype=dtype) for name, value in self.tensors().items()}
-        )
 
     def describe(self) -> str:
         """The op and its settings in a few words, for the line that prints it."""

@@ -7,23 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transpike.core.alphabet import GRADED, Alphabet
-from transpike.core.cell import Cell
-from transpike.ops.maxpool import MaxPool
+from transpike.neurons._base import MaximumInTime
 
 
 @dataclass(frozen=True, eq=False)
-class LateralInhibition(Cell):
+class LateralInhibition(MaximumInTime):
     """``C += x;  out_t = max(C_t) − max(C_{t−1})`` over each window, C the cumulative input.
 
     The cumulative output is the maximum of the cumulative inputs at every t, for overlapping windows too. Binary in,
     binary out. Source: Li and Zeng 2022 (LIPooling), stated for any window; the published subtraction form holds
     only for windows that do not overlap.
     """
-
-    alphabet: ClassVar[Alphabet] = GRADED
-    takes_levels: ClassVar[bool] = True
-    pool: MaxPool
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(inputs[0]), self.pool.run(torch.zeros_like(inputs[0]))
@@ -38,32 +32,19 @@ class LateralInhibition(Cell):
         maximum = self.pool.run(cumulative.flatten(0, 1)).unflatten(0, cumulative.shape[:2])
         return torch.cat([maximum[:1], maximum[1:] - maximum[:-1]])
 
-    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
-        return self.pool.run(charges[0])
-
-    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
-        return None if inputs[0] is None else self.pool.run(inputs[0])
-
-    def bound(self, *inputs: Tensor) -> Tensor:
-        return self.pool.run(inputs[0])
-
-    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
-        return inputs[0]
-
     def describe(self) -> str:
         return f"{self.pool.describe()}, lateral inhibition"
 
 
 @dataclass(frozen=True, eq=False)
-class CurrentMaximum(Cell):
+class CurrentMaximum(MaximumInTime):
     """``out_t = max(x_t)``: the window's largest current in this step, before the neuron (Bu et al. 2025, LTB).
 
     Equal to the source network for constant currents; with spikes that arrive at different times the maximum of a
     step is at least that of the mean.
     """
 
-    alphabet: ClassVar[Alphabet] = GRADED
-    pool: MaxPool
+    takes_levels: ClassVar[bool] = False
 
     def init(self, *inputs: Tensor) -> tuple[()]:
         return ()
@@ -71,26 +52,16 @@ class CurrentMaximum(Cell):
     def step(self, state: tuple[()], *inputs: Tensor, t: int) -> tuple[tuple[()], Tensor]:
         return (), self.pool.run(inputs[0])
 
-    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
-        return self.pool.run(charges[0])
-
-    def bound(self, *inputs: Tensor) -> Tensor:
-        return self.pool.run(inputs[0])
-
     def describe(self) -> str:
         return f"{self.pool.describe()} of currents"
 
 
 @dataclass(frozen=True, eq=False)
-class GatedMaximum(Cell):
+class GatedMaximum(MaximumInTime):
     """Passes the spikes of the window's unit with the largest count so far (Rueckauer et al. 2017, section 2.2.4).
 
     Approximate: when the leader changes, the new one's earlier spikes are lost.
     """
-
-    alphabet: ClassVar[Alphabet] = GRADED
-    takes_levels: ClassVar[bool] = True
-    pool: MaxPool
 
     def init(self, *inputs: Tensor) -> Tensor:
         return torch.zeros_like(inputs[0])
@@ -100,18 +71,6 @@ class GatedMaximum(Cell):
         pool, p = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(self.pool.kernel) - 1], self.pool
         leaders = pool(cumulative, p.kernel, p.stride, p.padding, p.dilation, p.ceil, return_indices=True)[1]
         return cumulative, inputs[0].flatten(2).gather(2, leaders.flatten(2)).reshape(leaders.shape)
-
-    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
-        return self.pool.run(charges[0])
-
-    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
-        return None if inputs[0] is None else self.pool.run(inputs[0])
-
-    def bound(self, *inputs: Tensor) -> Tensor:
-        return self.pool.run(inputs[0])
-
-    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
-        return inputs[0]
 
     def describe(self) -> str:
         return f"{self.pool.describe()}, gated"
