@@ -127,7 +127,7 @@ def hand_built(twin, snn):
 
 
 def memory(arguments, timesteps: int) -> float:
-    """MiB that one run adds to the resident set, in a fresh process."""
+    """MiB that one run adds to the resident set: the median of five fresh processes."""
     with tempfile.TemporaryDirectory() as folder:
         dataset = ts.data.load("cifar10", arguments.data_dir)
         zoo, _, preprocessing = network(arguments.weights)
@@ -137,7 +137,8 @@ def memory(arguments, timesteps: int) -> float:
         images = {"images": dataset.test.batch(torch.arange(arguments.batch))[0]}
         (Path(folder) / "images").write_bytes(safetensors.torch.save(images))
         command = [sys.executable, __file__, "--child", folder, "--weights", str(arguments.weights)]
-        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+        runs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(5)]
+        return statistics.median(float(out.split()[-1]) for out in runs)
 
 
 def child(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """README's results, made from the JSON that the benchmarks wrote; ``make bench`` calls it, a test compares.
 
-    python benchmarks/tables.py
+python benchmarks/tables.py
 """
 
 import json
@@ -32,7 +32,10 @@ def accuracy() -> list[str]:
             late = row["delayed_curve"]
             cells = [f"{100 * late[t]['accuracy']:.2f}" if t in late else "" for t in SHOWN]
             lines.append(f"| {name}, read from step {row['delay']} on | {' | '.join(cells)} |")
-    lines += ["", "Layer-synchronous answers are ready after 20 · T steps; the others after T. An empty cell was not run."]
+    lines += [
+        "",
+        "Layer-synchronous answers are ready after 20 · T steps; the others after T. An empty cell was not run.",
+    ]
     return lines
 
 

@@ -22,7 +22,9 @@ def cifar(data_directory: Path) -> ts.data.Dataset:
     return ts.data.load("cifar10", data_directory)
 
 
-def convert(source: tuple[nn.Module, ts.Preprocessing], cifar: ts.data.Dataset, samples: int, recipe: ts.recipes.ECC) -> ts.SNN:
+def convert(
+    source: tuple[nn.Module, ts.Preprocessing], cifar: ts.data.Dataset, samples: int, recipe: ts.recipes.ECC
+) -> ts.SNN:
     order = torch.randperm(len(cifar.train), generator=torch.Generator().manual_seed(0))[:samples]
     return ts.convert(source[0], recipe, cifar.train.batches(250, indices=order), preprocessing=source[1])
 

@@ -17,7 +17,7 @@ from transpike.errors import NotExact, SettingError
 from transpike.recipes import ECC
 from transpike.snn import SNN
 
-TOLERANCE = 1e-4  # of the largest output: what float32 may lose when weights are multiplied out
+TOLERANCE = 1e-4  # of the largest output: what weights may lose when they are multiplied out and kept in float32
 
 
 def convert(
@@ -83,8 +83,8 @@ def _applied(step: Step, graph: Graph, context: Context) -> Graph:
     """The step's graph; a promise to compute the same function is checked on calibration data."""
     changed = step.apply(graph, context)
     if step.exact and changed is not graph:
-        probe = context.batches[0][:16]
-        before, after = graph.run(probe), changed.run(probe)
+        probe = context.batches[0][:16].double()
+        before, after = graph.to(dtype=torch.float64).run(probe), changed.to(dtype=torch.float64).run(probe)
         scale = float(before.abs().max()) or 1.0
         error = float((before - after).abs().max()) / scale
         if not error <= TOLERANCE:

@@ -238,6 +238,7 @@ class _Rounding:
                 window = min(window, float((reach / largest.clamp(min=1e-30)).min()))
             if most < limit:
                 limit, where = most, node.name
+        limit, window = max(limit, 0.0), max(window, 0.0)
         reason = f"{where} reaches 2^24 grid steps after {int(limit)} steps"
         return Exactness(int(limit), self.change, self.input_bound, reason, int(window), rooms)
 

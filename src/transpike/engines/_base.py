@@ -34,9 +34,10 @@ class Program:
 
     @cached_property
     def fans(self) -> dict[str, Tensor]:
-        """Fan-out of every source of spikes, flattened."""
+        """Fan-out of every source of spikes, flattened with the channels last."""
         fans = fan_outs(self.lowered)
-        return {name: fan.flatten() for name, fan in fans.items() if self.lowered.alphabets[name].is_spiking}
+        spiking = {name: fan for name, fan in fans.items() if self.lowered.alphabets[name].is_spiking}
+        return {name: fan.movedim(1, -1).flatten() for name, fan in spiking.items()}
 
 
 class Counter:
@@ -65,7 +66,7 @@ class Counter:
         if name in self.fans:
             signed = self.lowered.alphabets[name].signed
             # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
-            per_neuron = (levels.abs() if signed else levels).sum(1).flatten(1).double()
+            per_neuron = (levels.abs() if signed else levels).movedim(2, -1).flatten(2).sum(1).double()
             self.sent[name].append(per_neuron.sum(1))
             self.operations[name].append(per_neuron @ self.fans[name])
 

@@ -111,8 +111,6 @@ class ToSpiking(Step):
         return output.flatten(1).T
 
     def _threshold(self, node: Node, values: Tensor) -> Tensor:
-        ceiling = getattr(node.op, "ceiling", None)
-        values = values if ceiling is None else values.clamp(max=ceiling)
         largest = values.max()
         if not float(largest) > 0:
             raise DataError(
