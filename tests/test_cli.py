@@ -76,6 +76,10 @@ def test_verify_compares_engines(network: Path) -> None:
     assert "layers equal" in run("verify", network).output
 
 
+def test_answers_that_are_no_numbers_are_refused(network: Path) -> None:
+    assert "8,16,32" in run("evaluate", network, "--answers", "8,soon", code=2).output
+
+
 def test_layer_synchronous_answers_are_those_asked_for(trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "sync.transpike"
     run("convert", "--weights", trained, "--timesteps", 16, "--schedule", "layer-synchronous", "--output", path)
@@ -123,6 +127,7 @@ def test_models_that_cannot_be_converted_exit_with_3(tmp_path: Path, monkeypatch
         (("convert", "--data", "cifra10", "--output", "x"), "cifar10"),
         (("convert", "--recipe", "nonsense", "--output", "x"), "ecc"),
         (("evaluate", "x", "--memory", "lots"), "x"),
+        (("convert", "--mean", "1,2", "--output", "x"), "2 channels"),
     ],
 )
 def test_usage_errors_exit_with_2_and_say_what_to_do(words: tuple[str, ...], text: str, tmp_path: Path) -> None:

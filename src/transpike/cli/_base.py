@@ -121,12 +121,14 @@ def _numbers(flag: str, text: str) -> tuple[float, ...]:
 def recipe_options(function: Callable) -> Callable:
     """--recipe, and one flag for every field of every recipe."""
     fields: dict[str, tuple[Any, list[str]]] = {}
+    helps: dict[str, str] = {}
     for name, kind in recipes.table.items():
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):  # type: ignore[arg-type]
             fields.setdefault(field.name, (hints[field.name], []))[1].append(name)
+            helps.setdefault(field.name, field.metadata.get("help", ""))
     for field_name, (hint, names) in reversed(fields.items()):
-        text = "" if len(names) == len(recipes.table) else f"Only {', '.join(names)}."
+        text = helps[field_name] + ("" if len(names) == len(recipes.table) else f" Only {', '.join(names)}.")
         function = click.option(
             f"--{field_name.replace('_', '-')}", field_name, type=_click_type(field_name, hint), help=text
         )(function)
@@ -164,6 +166,14 @@ def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> 
         raise DataError(f"{dataset.name} has no training images to calibrate on")
     order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(seed))[:samples]
     return dataset.train.batches(batch, indices=order)
+
+
+def whole_numbers(flag: str, text: str) -> tuple[int, ...]:
+    """Positive whole numbers with commas between them."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise SettingError(f"{flag} takes whole numbers with commas between them, like 8,16,32; not {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def command(
     dataset = _base.load_data(data_name, data_dir)
     if not len(dataset.test):
         raise DataError(f"{dataset.name} has no test images")
-    asked = None if answers is None else tuple(int(part) for part in answers.split(",") if part.strip().isdigit())
+    asked = None if answers is None else _base.whole_numbers("--answers", answers)
     with _base.progress_bar("evaluating") as progress:
         result = ts.evaluate(
             snn,

@@ -16,6 +16,7 @@ from transpike.core.op import Op, Synapse
 from transpike.engines._base import Program, Run, map_state
 
 FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, small enough for the cache
+LIVE_WIRES = 6  # tensors of the largest wire's size that may be alive together
 LARGEST_TENSOR = 32 * 2**20  # bytes; beyond it the allocator returns pages to the system after every call
 
 
@@ -35,12 +36,14 @@ class Fused:
         key = ("fused", x.device)
         if key not in program.prepared:
             program.prepared[key] = _Plan(program, x.device)
-        return _FusedRun(program, program.prepared[key], x, sample_ids, record, count)
+        run = _FusedRun(program, program.prepared[key], x, sample_ids, record, count)
+        run.memory = self.memory
+        return run
 
     def batch_limit(self, program: Program) -> int:
         """How many samples fit into the memory budget together."""
         state, largest = _bytes_per_sample(program.lowered)
-        return max(1, self.memory // (state + 6 * largest))
+        return max(1, self.memory // (state + LIVE_WIRES * largest))
 
 
 def _bytes_per_sample(lowered: Lowered) -> tuple[int, int]:
@@ -56,7 +59,7 @@ class _Plan:
     def __init__(self, program: Program, device: torch.device) -> None:
         self.steady_form = program.lowered.to(dtype=torch.float64, device=device)
         self.lowered = program.lowered.to(dtype=torch.float32, device=device)
-        self.largest = _bytes_per_sample(program.lowered)[1]
+        self.state, self.largest = _bytes_per_sample(program.lowered)
         self.held = self.lowered.steady if program.encoder.is_constant else frozenset()
         readers: dict[str, int] = {}
         for node in self.lowered.nodes:
@@ -111,6 +114,8 @@ def _channels_last(op: Op) -> Op:
 
 
 class _FusedRun(Run):
+    memory = 2 * 2**30
+
     def __init__(
         self, program: Program, plan: _Plan, x: Tensor, sample_ids: Tensor, record: Iterable[str], count: bool
     ) -> None:
@@ -132,8 +137,10 @@ class _FusedRun(Run):
         return {k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in held.items()}
 
     def _steps(self, steps: int) -> None:
-        batch = len(self.x)
-        room = max(1, min(FOLDED_IMAGES // batch, LARGEST_TENSOR // (batch * self.plan.largest)))
+        batch, largest = len(self.x), self.plan.largest
+        spare = self.memory - batch * self.plan.state
+        room = min(FOLDED_IMAGES // batch, LARGEST_TENSOR // (batch * largest), spare // (LIVE_WIRES * batch * largest))
+        room = max(1, room)
         while steps > 0:
             chunk = min(room, steps)
             self._chunk(chunk)

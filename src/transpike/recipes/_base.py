@@ -1,7 +1,7 @@
 """What the rate-coded recipes share: the settings, and the order of the steps."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from transpike.core.encoder import Encoder
 from transpike.core.readout import Readout
@@ -17,6 +17,11 @@ from transpike.steps.pooling import PoolingRule
 from transpike.steps.thresholds import Granularity
 
 
+def _setting(default: Any, text: str) -> Any:
+    """A field whose command-line flag says ``text``."""
+    return field(default=default, metadata={"help": text})
+
+
 @dataclass(frozen=True)
 class RateCoded(Recipe):
     """Fold batch normalisation, replace activations by integrate-and-fire neurons, give pooling a memory.
@@ -24,16 +29,16 @@ class RateCoded(Recipe):
     ``beta`` is the initial potential as a share of the threshold; None means ½ for a soft reset and 0 for a hard one.
     """
 
-    timesteps: int = 64
-    percentile: float = 99.9
-    granularity: Granularity = "channel"
-    beta: float | None = None
-    reset: Literal["soft", "hard"] = "soft"
-    weight_bits: int | None = None
-    pooling: PoolingRule = "lateral-inhibition"
-    encoder: Encoder = ConstantCurrent()
-    schedule: Schedule = Streaming()
-    readout: Readout = AccumulatedMembrane()
+    timesteps: int = _setting(64, "Steps that the network is made for.")
+    percentile: float = _setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
+    granularity: Granularity = _setting("channel", "One threshold for each layer, channel or neuron.")
+    beta: float | None = _setting(None, "Initial potential as a share of the threshold (1/2; 0 for a hard reset).")
+    reset: Literal["soft", "hard"] = _setting("soft", "Subtract the threshold, or set the potential to 0.")
+    weight_bits: int | None = _setting(None, "Quantise weights to so many bits.")
+    pooling: PoolingRule = _setting("lateral-inhibition", "How maximum pooling works in time.")
+    encoder: Encoder = _setting(ConstantCurrent(), "How the input enters.")
+    schedule: Schedule = _setting(Streaming(), "When neurons fire: as input arrives, or window by window.")
+    readout: Readout = _setting(AccumulatedMembrane(), "How the answer is read.")
 
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
