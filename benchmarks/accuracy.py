@@ -35,6 +35,8 @@ def theirs(twin, preprocessing, calibration, dataset, arguments, kind) -> dict:
     from spikingjelly.activation_based.ann2snn import estimate_delay_start
 
     batches = [preprocessing(x) for x, _ in calibration]
+    if kind == "local threshold balancing":  # one update a batch: four would be too few
+        batches = [part for batch in batches for part in batch.split(20)]
     snn = converted(twin, kind, batches)
     correct, delayed, ann, samples = dict.fromkeys(SHOWN, 0), dict.fromkeys(SHOWN, 0), 0, 0
     horizon = arguments.peer_timesteps

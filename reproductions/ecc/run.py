@@ -185,6 +185,13 @@ def draw_errors(all_rows: dict, path: Path) -> None:
     pyplot.close(figure)
 
 
+def benchmarked() -> float | None:
+    """Points that ECC.paper() loses at T=256, streaming, if benchmarks/accuracy.py was run."""
+    path = HERE.parents[1] / "benchmarks/accuracy.json"
+    row = json.loads(path.read_text())["rows"].get("transpike ECC.paper(), streaming") if path.exists() else None
+    return None if row is None else 100 * (row["ann"] - row["curve"]["256"]["accuracy"])
+
+
 def judged(all_losses: dict, settings: dict) -> list[dict]:
     """result.json's rows: each claim beside what was measured."""
     claims = {claim["id"]: claim for claim in tomllib.loads((HERE / "claims.toml").read_text())["claim"]}
@@ -199,17 +206,15 @@ def judged(all_losses: dict, settings: dict) -> list[dict]:
         "tre-matters": mean_gain("CN+CMB", "CN+CMB+TRE", TIMES),
     }
     cifar = all_losses.get("CIFAR-10 (JPEG copy), ResNet-20")
-    measured["near-zero-loss-cifar10"] = cifar["streaming"]["CN+CMB+TRE"][256] if cifar else None
+    measured["near-zero-loss-cifar10"] = cifar["streaming"]["CN+CMB+TRE"][256] if cifar else benchmarked()
     rows = []
     for name, claim in claims.items():
         value = measured[name]
         if value is None:
             status, reason = "not measured", "needs --weights and --data-dir"
         elif name == "near-zero-loss-cifar10":
-            holds = value <= claim["value"] + claim["tolerance"]
-            status, reason = (
-                ("holds", "") if holds else ("explained", "maximum thresholds; see docs for the percentile default")
-            )
+            status = "holds" if value <= claim["value"] + claim["tolerance"] else "explained"
+            reason = "ResNet-20 on the JPEG copy, not the paper's networks; see benchmarks/accuracy.json"
         else:
             status, reason = ("holds", "") if value > claim["value"] else ("explained", "no gain on this network")
         rows.append({"id": name, "claim": claim["claim"], "published": claim["value"], "measured": value, "unit": claim["unit"],
