@@ -1,11 +1,16 @@
 """The promises of the architecture: budgets, public names, a lean import, documents that exist."""
 
+import doctest
+import importlib
 import importlib.util
 import re
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+import torch
 
 import transpike as ts
 
@@ -57,3 +62,11 @@ def test_the_readme_shows_what_the_benchmarks_wrote() -> None:
     tables = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(tables)
     assert tables.results() in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if ">>>" in path.read_text()], ids=lambda path: path.stem)
+def test_examples_in_docstrings_are_true(path: Path) -> None:
+    name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+    module = importlib.import_module(name)
+    found = doctest.testmod(module, extraglobs={"torch": torch})
+    assert found.attempted and not found.failed

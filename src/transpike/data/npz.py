@@ -23,6 +23,7 @@ from transpike.errors import DataError
 
 # Decoding JPEG takes about 0.1 ms an image, so the mean and the deviation come from a part of a large archive.
 STATISTICS_IMAGES = 4096
+# What a damaged archive makes zipfile raise; NotImplementedError is its word for a compression that it does not know.
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, KeyError, NotImplementedError)
 
 
