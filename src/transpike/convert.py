@@ -13,6 +13,7 @@ from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.step import Context, Step
+from transpike.engines import Fused
 from transpike.errors import NotExact, SettingError
 from transpike.recipes import ECC
 from transpike.snn import SNN
@@ -52,9 +53,7 @@ def convert(
             calibration_batches(batches, lambda x: x, source.input.shape)
         remarks: list[str] = []
         context = Context(source, batches, recipe.timesteps, seed, remarks=remarks)
-        graph = source
-        for step in recipe.steps:
-            graph = _applied(step, graph, context)
+        graph = _converted(source, recipe.steps, context)
     largest = max(float(batch.abs().max()) for batch in batches)
     provenance = {
         "source_sha256": _digest(source.parameters()),
@@ -79,28 +78,31 @@ def convert(
     return snn
 
 
-def _applied(step: Step, graph: Graph, context: Context) -> Graph:
-    """The step's graph; a promise to compute the same function is checked on calibration data."""
-    changed = step.apply(graph, context)
-    if step.exact and changed is not graph:
-        probe = context.batches[0][:16].double()
-        before, after = graph.to(dtype=torch.float64).run(probe), changed.to(dtype=torch.float64).run(probe)
-        scale = float(before.abs().max()) or 1.0
-        error = float((before - after).abs().max()) / scale
-        if not error <= TOLERANCE:
-            raise NotExact(
-                f"{type(step).__name__} promises the same function and changed it by {error:.2g} of the largest output"
-            )
-    return changed
+def _converted(graph: Graph, steps: tuple[Step, ...], context: Context) -> Graph:
+    """The graph after all steps; a promise to compute the same function is checked on calibration data."""
+    probe, answer = context.batches[0][:16].double(), None
+    for step in steps:
+        changed = step.apply(graph, context)
+        if step.exact and changed is not graph:
+            before = graph.to(dtype=torch.float64).run(probe) if answer is None else answer
+            answer = changed.to(dtype=torch.float64).run(probe)
+            scale = float(before.abs().max()) or 1.0
+            error = float((before - answer).abs().max()) / scale
+            if not error <= TOLERANCE:
+                raise NotExact(
+                    f"{type(step).__name__} promises the same function and changed it by {error:.2g} of the largest "
+                    "output; this is a fault of the step, please report it with the network"
+                )
+        elif changed is not graph:
+            answer = None
+        graph = changed
+    return graph
 
 
 def _rates(snn: SNN, batch: Tensor) -> dict[str, float]:
     """Spikes per neuron and step on a few calibration samples, already preprocessed."""
-    probe = SNN(snn.graph, snn.source, snn.recipe, snn.encoder, None, snn.exact_grid, snn.ranges)
-    probe.__dict__["lowered"] = snn.lowered
-    probe.__dict__["program"] = snn.program
     steps = min(snn.timesteps, 32)
-    activity = probe.run(batch[:16], steps).activity
+    activity = snn.run_prepared(batch[:16], steps, Fused(), None, (), True).activity
     return {
         layer.name: float(layer.spikes.sum()) / (layer.neurons * steps * activity.samples) for layer in activity.layers
     }

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from transpike.core.activity import Activity
 from transpike.core.batches import pairs
+from transpike.core.graph import Graph
 from transpike.core.schedule import check_timesteps
 from transpike.errors import DataError
 from transpike.files import write_atomically
@@ -182,13 +183,16 @@ class _Tally:
         self.agree: dict[int, int] = {}
         self.activities: dict[int, Activity] = {}
         self.exact, self.why = True, ""
+        self.source: Graph | None = None
+        self.device = torch.device("cpu")
 
     def add(self, snn: SNN, x: Tensor, y: Tensor, runs: tuple[int, ...], engine: Any) -> None:
         ids = torch.arange(self.samples, self.samples + len(x))
         y = y.to(x.device)
         with torch.no_grad():
-            source = snn.source if x.device.type == "cpu" else snn.source.to(device=x.device)
-            ann = source.run(snn.prepare(x)).argmax(-1)
+            if self.source is None or x.device != self.device:
+                self.source, self.device = snn.source.to(device=x.device), x.device
+            ann = self.source.run(snn.prepare(x)).argmax(-1)
         self.ann_correct += int((ann == y).sum())
         for steps in runs:
             trace = snn.run(x, steps, engine=engine, sample_ids=ids)

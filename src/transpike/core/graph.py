@@ -1,6 +1,7 @@
 """A network as a frozen tuple of nodes: the one data structure for the ANN and for the SNN."""
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -15,6 +16,9 @@ from transpike.errors import SettingError, UnsupportedModel
 
 if TYPE_CHECKING:
     from transpike.core.module import GraphModule
+
+_FINITE: "weakref.WeakSet[Op | Cell]" = weakref.WeakSet()
+"""Ops that have been checked: they are frozen and compare by identity."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +74,9 @@ class Graph:
                 raise UnsupportedModel(f"{node.name}: a network has one input; combine the others before it")
             if missing := [name for name in node.inputs if name not in shapes]:
                 raise UnsupportedModel(f"{node.name} reads {', '.join(missing)}, which no earlier node gives")
-            check_finite(node.path or node.name, **node.op.tensors())
+            if node.op not in _FINITE:  # rewriting keeps most ops as they are
+                check_finite(node.path or node.name, **node.op.tensors())
+                _FINITE.add(node.op)
             shapes[node.name] = _shape(node, [shapes[name] for name in node.inputs])
             nodes.append(dataclasses.replace(node, shape=shapes[node.name]))
         object.__setattr__(self, "nodes", tuple(nodes))

@@ -89,8 +89,8 @@ def lower(graph: Graph, input_worth: float | None, input_alphabet: Alphabet) -> 
     diagonal W̃. Works in float64, so that nothing is rounded twice.
     """
     builder = _Builder(input_worth, input_alphabet)
-    for node in graph.to(dtype=torch.float64):
-        builder.add(node)
+    for node in graph:
+        builder.add(dataclasses.replace(node, op=node.op.to(dtype=torch.float64)))
     return builder.finish(graph.output.name)
 
 

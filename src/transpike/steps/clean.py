@@ -15,6 +15,9 @@ class RemoveDropout(Step):
     exact: ClassVar[bool] = True
 
     def apply(self, graph: Graph, context: Context) -> Graph:
+        if not any(isinstance(node.op, (Dropout, Identity)) for node in graph):
+            return graph
+
         def change(node: Node) -> str | None:
             return node.inputs[0] if isinstance(node.op, (Dropout, Identity)) else None
 
