@@ -16,7 +16,7 @@ from transpike.core.lowered import Exactness, Lowered, lower
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
-from transpike.core.scaling import scaled
+from transpike.core.scaling import scaled, unit_scale
 from transpike.core.schedule import Schedule, check_timesteps
 from transpike.core.table import lines
 from transpike.core.trace import Trace
@@ -61,7 +61,7 @@ class SNN:
     def lowered(self) -> Lowered:
         """The form that runs, before the grid: threshold 1 wherever a layer's scale is its own to choose."""
         lowered = lower(self.graph, self.encoder.worth, self.encoder.alphabet)
-        return scaled(lowered, Recipe.kappa(self.recipe, lowered), strict=False)
+        return scaled(lowered, unit_scale(lowered), strict=False)
 
     @cached_property
     def program(self) -> Program:
@@ -119,8 +119,12 @@ class SNN:
     ) -> Trace:
         """Simulate a batch; ``transpike.simulate`` documents the arguments."""
         steps = self.timesteps if timesteps is None else check_timesteps(timesteps)
-        engine = engine or Fused()
-        x = self.prepare(x)
+        return self.run_prepared(self.prepare(x), steps, engine or Fused(), sample_ids, record, count)
+
+    def run_prepared(
+        self, x: Tensor, steps: int, engine: Engine, sample_ids: Tensor | None, record: Iterable[str], count: bool
+    ) -> Trace:
+        """Simulate a batch (batch, *shape) that has been preprocessed, in parts that the engine's memory allows."""
         ids = torch.arange(len(x), device=x.device) if sample_ids is None else sample_ids.to(x.device)
         limit, traces = engine.batch_limit(self.program), []
         with torch.no_grad():

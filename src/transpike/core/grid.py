@@ -64,7 +64,12 @@ def put_on_grid(lowered: Lowered, timesteps: int, input_bound: float, ranges: Ma
         reason = f"{uneven.name} ({uneven.op.describe()}) weighs its inputs by fractions"
     else:
         wanted = _wanted_steps(prepared, found, timesteps, ranges)
-        tries = [_Rounding(prepared, wanted, input_bound, bits) for bits in INNER_BITS]
+        inner = any(
+            isinstance(n.op, Synapse) and wanted[n.name] is None
+            for n in prepared.nodes
+            if n.name not in prepared.steady
+        )
+        tries = [_Rounding(prepared, wanted, input_bound, bits) for bits in INNER_BITS[: None if inner else 1]]
         rounded, rounding = min(((one.apply(), one) for one in tries), key=lambda pair: pair[1].change)
         exactness = rounding.exactness(rounded, ranges)
         if rounding.change > COARSEST:
@@ -239,7 +244,7 @@ class _Rounding:
             if most < limit:
                 limit, where = most, node.name
         limit, window = max(limit, 0.0), max(window, 0.0)
-        reason = f"{where} reaches 2^24 grid steps after {int(limit)} steps"
+        reason = f"{where} reaches 2^24 grid steps " + (f"after {int(limit)} steps" if limit else "within one step")
         return Exactness(int(limit), self.change, self.input_bound, reason, int(window), rooms)
 
     def _meeting(self, node: Node) -> Tensor:

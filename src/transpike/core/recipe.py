@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from transpike.core.encoder import Encoder
 from transpike.core.lowered import Lowered
 from transpike.core.readout import Readout
+from transpike.core.scaling import unit_scale
 from transpike.core.schedule import Schedule
 from transpike.core.step import Step
 
@@ -34,7 +35,7 @@ class Recipe:
 
     def kappa(self, lowered: Lowered) -> Mapping[str, float]:
         """The threshold κ of each neuron layer in this method's own scale; spike trains do not depend on it."""
-        return dict.fromkeys((n.name for n in lowered.nodes if getattr(n.op, "unit", None) is not None), 1.0)
+        return unit_scale(lowered)
 
     def __str__(self) -> str:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]

@@ -19,6 +19,11 @@ from transpike.core.op import Synapse, spatially_uniform
 from transpike.errors import UnsupportedModel
 
 
+def unit_scale(lowered: Lowered) -> dict[str, float]:
+    """κ = 1 for every layer with a threshold: the scale in which engines run."""
+    return {n.name: 1.0 for n in lowered.nodes if isinstance(n.op, Cell) and n.op.unit is not None}
+
+
 def scaled(lowered: Lowered, kappa: Mapping[str, float], *, strict: bool = True) -> Lowered:
     """The lowered form with threshold κ in each named cell; neurons that share a synapse cannot be scaled alone.
 

@@ -36,9 +36,7 @@ class Fused:
         key = ("fused", x.device)
         if key not in program.prepared:
             program.prepared[key] = _Plan(program, x.device)
-        run = _FusedRun(program, program.prepared[key], x, sample_ids, record, count)
-        run.memory = self.memory
-        return run
+        return _FusedRun(program, program.prepared[key], x, sample_ids, record, count, self.memory)
 
     def batch_limit(self, program: Program) -> int:
         """How many samples fit into the memory budget together."""
@@ -114,13 +112,18 @@ def _channels_last(op: Op) -> Op:
 
 
 class _FusedRun(Run):
-    memory = 2 * 2**30
-
     def __init__(
-        self, program: Program, plan: _Plan, x: Tensor, sample_ids: Tensor, record: Iterable[str], count: bool
+        self,
+        program: Program,
+        plan: _Plan,
+        x: Tensor,
+        sample_ids: Tensor,
+        record: Iterable[str],
+        count: bool,
+        memory: int,
     ) -> None:
         super().__init__(program, x.float(), sample_ids, record, count)
-        self.plan, self.states = plan, dict[str, Any]()
+        self.plan, self.memory, self.states = plan, memory, dict[str, Any]()
         self.held = self._hold() if plan.held else {}
 
     def _hold(self) -> dict[str, Tensor]:
