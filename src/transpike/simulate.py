@@ -17,11 +17,12 @@ def engine_named(name: str, memory: int | None = None) -> Engine:
         raise SettingError(f"no engine is called {name!r}; choose from {', '.join(sorted(engines.table))}")
     if memory is None:
         return engines.table[name]()
-    if name != "fused":
+    engine = engines.table[name]
+    if issubclass(engine, engines.Reference):
         raise SettingError(f"the {name} engine has no memory budget")
     if memory < 1:
         raise SettingError(f"a memory budget must be positive, not {memory}")
-    return engines.Fused(memory=memory)
+    return engine(memory=memory)
 
 
 def simulate(

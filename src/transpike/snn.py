@@ -166,4 +166,5 @@ def _joined(traces: list[Trace]) -> Trace:
         inexact is None,
         "" if inexact is None else inexact.why,
         sum(trace.ties for trace in traces),
+        first.kernels,
     )

@@ -23,6 +23,7 @@ from transpike.training import checkpoint as files
 
 Row = files.Row
 save_weights = files.save_weights
+PRECISIONS = ("float32", "bfloat16")
 __all__ = ["Progress", "Row", "TrainingResult", "save_weights", "train"]
 
 
@@ -68,6 +69,7 @@ def train(
     label_smoothing: float = 0.0,
     seed: int = 0,
     validation_fraction: float = 0.1,
+    precision: str = "float32",
     checkpoint: str | Path | None = None,
     weights: str | Path | None = None,
     resume: bool = True,
@@ -81,7 +83,8 @@ def train(
 
     The best epoch is chosen on ``validation_fraction`` of the training images (0: the last epoch is taken), never on
     the test images. ``augment``: "crop-flip", "crop", "none", or "auto": flips for colour images only, nothing below
-    16 pixels. The file ``checkpoint`` is replaced after every epoch, and a line of numbers added to the .jsonl file
+    16 pixels. ``precision`` "bfloat16" multiplies in 16 bits (weights and sums stay float32): three times faster on a
+    CPU that has instructions for it. The file ``checkpoint`` is replaced after every epoch, and a line of numbers added to the .jsonl file
     beside it; with ``resume``, a run that finds it goes on from there and ends in the same bits as an unbroken one (on
     a CPU, with the same number of threads). ``weights`` is written at the end, by default beside the checkpoint as
     NAME.weights.safetensors. ``spec`` is noted in both. ``progress`` gets a Progress every step, a Row every epoch.
@@ -105,6 +108,7 @@ def train(
         "label_smoothing": label_smoothing,
         "seed": seed,
         "validation_fraction": validation_fraction,
+        "precision": precision,
         "preprocessing": {"mean": list(preprocessing.mean), "std": list(preprocessing.std)},
         "dataset": dataset.name,
         "labels": hashlib.sha256(dataset.train.labels.numpy().tobytes()).hexdigest()[:16],
@@ -194,6 +198,8 @@ def _check(settings: dict[str, Any], images: int) -> None:
     if settings["augment"] not in augmentation.MODES or settings["padding"] not in augmentation.PADDINGS:
         modes = f"augment {('auto', *augmentation.MODES)}, padding {augmentation.PADDINGS}"
         raise SettingError(f"wanted {modes}; not {settings['augment']!r}, {settings['padding']!r}")
+    if settings["precision"] not in PRECISIONS:
+        raise SettingError(f"precision is one of {PRECISIONS}, not {settings['precision']!r}")
     if images < 2:
         raise DataError(f"training needs at least two images; {settings['dataset']} has {images}")
 
@@ -227,7 +233,8 @@ def _epoch(
             rate = settings["learning_rate"] * factor
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            logits = module(preprocessing(images))
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings["precision"] == "bfloat16"):
+                logits = module(preprocessing(images)).float()
             if logits.ndim != 2 or logits.shape[1] < len(dataset.classes):
                 wanted = f"(batch, {len(dataset.classes)}) for the classes of {dataset.name}"
                 raise DataError(f"the network gives {tuple(logits.shape)}, not {wanted}")

@@ -13,6 +13,7 @@ class Trace:
 
     ``trains`` maps a layer's name to its levels, (timesteps, batch, *shape), where asked for. ``exact`` is False where
     the run left the exact grid, with ``why``; ``ties`` then counts potentials too close to a threshold to trust.
+    ``kernels`` says what ran each layer, and why not events, where the engine had a choice.
     """
 
     logits: Tensor
@@ -22,3 +23,4 @@ class Trace:
     exact: bool = False
     why: str = ""
     ties: int = 0
+    kernels: dict[str, str] = field(default_factory=dict)

@@ -70,6 +70,11 @@ class Counter:
             self.sent[name].append(per_neuron.sum(1))
             self.operations[name].append(per_neuron @ self.fans[name])
 
+    def add_totals(self, name: str, totals: Tensor) -> None:
+        """``totals`` (2, time): the spikes of each step over the batch, and their synaptic operations."""
+        self.sent[name].append(totals[0])
+        self.operations[name].append(totals[1])
+
     def activity(self) -> Activity:
         layers = []
         for node in self.lowered.nodes:
@@ -105,6 +110,7 @@ class Run:
         self.t, self.ties = 0, 0
         self.reading: Tensor | None = None
         self.exact, self.why = _exact(program, x)
+        self.kernels: dict[str, str] = {}
 
     def advance(self, steps: int) -> Tensor:
         """Simulate ``steps`` more steps; a layer-synchronous run is one window, asked for once."""
@@ -138,7 +144,7 @@ class Run:
     def finish(self) -> Trace:
         trains = {name: torch.cat(parts) for name, parts in self.counter.trains.items() if parts}
         logits = torch.stack(self.logits) if len({len(row) for row in self.logits}) == 1 else self.logits[-1][None]
-        return Trace(logits, tuple(self.timesteps), self.counter.activity(), trains, self.exact, self.why, self.ties)
+        return Trace(logits, tuple(self.timesteps), self.counter.activity(), trains, self.exact, self.why, self.ties, self.kernels)
 
     def _steps(self, steps: int) -> None:
         raise TypeError(f"{type(self).__name__} must define _steps()")

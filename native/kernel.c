@@ -1,0 +1,492 @@
+/* The kernels, in vector extensions of the compiler: this file is compiled once for every instruction set.
+ *
+ * A layer is computed output by output ("output stationary"): the potentials of one position and up to 64 channels
+ * stay in registers while time runs innermost; in every step the rows of weights of the inputs that fired are added.
+ */
+#include <stddef.h>
+#include <string.h>
+
+#include "kernel.h"
+
+#ifndef TP_LANES
+#define TP_LANES 4 /* SSE2, NEON */
+#endif
+#ifndef TP_NAME
+#define TP_NAME tp_kernels_baseline
+#endif
+
+#define VECTORS (TP_UNIT / TP_LANES) /* of one unit */
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vf __attribute__((vector_size(4 * TP_LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * TP_LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * TP_LANES)));
+typedef uint8_t b32 __attribute__((vector_size(32)));
+typedef uint64_t q32 __attribute__((vector_size(32)));
+typedef uint16_t h16 __attribute__((vector_size(16)));
+typedef uint16_t h32 __attribute__((vector_size(32)));
+
+INLINE vf load(const float *p) {
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+INLINE vu load_words(const uint32_t *p) {
+    vu v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+INLINE void store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+INLINE void store_words(uint32_t *p, vu v) { memcpy(p, &v, sizeof v); }
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* bytes[t] bit j = words[j] bit t, for eight neighbouring channels and 32 steps. */
+INLINE void by_step(const uint32_t *words, uint8_t *bytes) {
+    b32 x;
+    q32 q, d;
+    memcpy(&x, words, 32);
+    x = __builtin_shufflevector(x, x, 0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29, 2, 6, 10, 14, 18, 22,
+                                26, 30, 3, 7, 11, 15, 19, 23, 27, 31);
+    memcpy(&q, &x, 32); /* lane k: byte j = steps 8k … 8k+7 of channel j; now transpose its 8 × 8 bits */
+    d = (q ^ (q >> 7)) & 0x00AA00AA00AA00AAu;
+    q ^= d ^ (d << 7);
+    d = (q ^ (q >> 14)) & 0x0000CCCC0000CCCCu;
+    q ^= d ^ (d << 14);
+    d = (q ^ (q >> 28)) & 0x00000000F0F0F0F0u;
+    q ^= d ^ (d << 28);
+    memcpy(bytes, &q, 32);
+}
+
+/* ---- lists ---------------------------------------------------------------------------------------------------- */
+
+/* The lists of one row of pixels: for every step, the channels that fired, pixel by pixel and group by group. */
+static void list_pixels(const tp_source *s, const tp_plan *plan, char *scratch, int64_t slot, int64_t sample,
+                        int64_t row, int64_t steps) {
+    uint16_t *list = (uint16_t *)(scratch + plan->pixel_lists) + slot * TP_STEPS * plan->pixel_entries;
+    const int64_t width = s->width * s->groups, group = s->channels / s->groups;
+    int32_t *starts = (int32_t *)(scratch + plan->pixel_starts) + slot * TP_STEPS * (width + 1);
+    int32_t at[TP_STEPS] = {0};
+    for (int64_t x = 0; x < s->width; ++x)
+        for (int64_t g = 0; g < s->groups; ++g) {
+            memcpy(starts + (x * s->groups + g) * TP_STEPS, at, sizeof at);
+            for (int64_t p = 0; p < s->plane_count; ++p) {
+                const uint32_t *words = s->planes[p] + sample * s->sample_words + row * s->row_words +
+                                        x * s->column_words + g * group;
+                for (int64_t c = 0; c < group; c += TP_UNIT) {
+                    uint8_t bytes[2][TP_STEPS];
+                    by_step(words + c, bytes[0]);
+                    by_step(words + c + 8, bytes[1]);
+                    const uint16_t c16 = (uint16_t)c;
+                    const h16 low = {c16, c16, c16, c16, c16, c16, c16, c16}, high = low + 8;
+                    for (int64_t t = 0; t < steps; ++t) {
+                        const uint8_t a = bytes[0][t], b = bytes[1][t];
+                        uint16_t *to = list + t * plan->pixel_entries + at[t];
+                        h16 first, second;
+                        memcpy(&first, tp_expand[a], 16);
+                        memcpy(&second, tp_expand[b], 16);
+                        first += low;
+                        second += high;
+                        memcpy(to, &first, 16);
+                        memcpy(to + tp_bits[a], &second, 16);
+                        at[t] += tp_bits[a] + tp_bits[b];
+                    }
+                }
+            }
+        }
+    memcpy(starts + width * TP_STEPS, at, sizeof at);
+}
+
+/* Join the lists of the rows that a window spans, column by column, so that a window is one stretch of the list.
+ * Columns come in the order of their residue modulo the dilation. An entry is (column · kernel_y + ky) · group + c. */
+static void list_windows(const tp_source *s, const tp_plan *plan, char *scratch, int64_t index, int64_t sample,
+                         int64_t row, int64_t steps) {
+    const int64_t group = s->channels / s->groups, width = s->width * s->groups;
+    const int64_t *columns = (const int64_t *)(scratch + plan->columns);
+    int64_t *tags = (int64_t *)(scratch + plan->tags);
+    uint16_t *list = (uint16_t *)(scratch + plan->window_lists) + index * TP_STEPS * plan->window_entries;
+    int32_t *starts = (int32_t *)(scratch + plan->window_starts) + index * TP_STEPS * s->groups * (s->width + 1);
+    int32_t at[TP_STEPS] = {0};
+    const int64_t top = row * s->stride_y - s->padding_y;
+    for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
+        const int64_t y = top + ky * s->dilation_y, slot = y % plan->slots;
+        if (y >= 0 && y < s->height && tags[slot] != sample * s->height + y) {
+            list_pixels(s, plan, scratch, slot, sample, y, steps);
+            tags[slot] = sample * s->height + y;
+        }
+    }
+    for (int64_t g = 0; g < s->groups; ++g) {
+        for (int64_t j = 0; j < s->width; ++j) {
+            memcpy(starts + (g * (s->width + 1) + j) * TP_STEPS, at, sizeof at);
+            for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
+                const int64_t y = top + ky * s->dilation_y, slot = y % plan->slots;
+                if (y < 0 || y >= s->height)
+                    continue;
+                const uint16_t *from =
+                    (const uint16_t *)(scratch + plan->pixel_lists) + slot * TP_STEPS * plan->pixel_entries;
+                const int32_t *pixel = (const int32_t *)(scratch + plan->pixel_starts) +
+                                       (slot * (width + 1) + columns[j] * s->groups + g) * TP_STEPS;
+                const uint16_t shift = (uint16_t)((j * s->kernel_y + ky) * group);
+                const h32 offset = {shift, shift, shift, shift, shift, shift, shift, shift,
+                                    shift, shift, shift, shift, shift, shift, shift, shift};
+                for (int64_t t = 0; t < steps; ++t) {
+                    const uint16_t *source = from + t * plan->pixel_entries + pixel[t];
+                    uint16_t *to = list + t * plan->window_entries + at[t];
+                    const int32_t entries = pixel[TP_STEPS + t] - pixel[t];
+                    int32_t i = 0;
+                    do { /* whole vectors: what is written too much is overwritten or never read */
+                        h32 some;
+                        memcpy(&some, source + i, 32);
+                        some += offset;
+                        memcpy(to + i, &some, 32);
+                        i += 16;
+                    } while (i < entries);
+                    at[t] += entries;
+                }
+            }
+        }
+        memcpy(starts + (g * (s->width + 1) + s->width) * TP_STEPS, at, sizeof at);
+    }
+}
+
+/* The rows of spikes of a look-up source as bytes, [column with borders][half of the 16 channels][step]. */
+static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, int64_t sample, int64_t row) {
+    int64_t *tags = (int64_t *)(scratch + plan->tags);
+    for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
+        const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y, slot = y % plan->slots;
+        if (y < 0 || y >= s->height || tags[slot] == sample * s->height + y)
+            continue;
+        tags[slot] = sample * s->height + y;
+        uint8_t *bytes = (uint8_t *)(scratch + plan->pixel_lists) + (slot + 1) * plan->padded_width * 2 * TP_STEPS;
+        const uint32_t *words = s->planes[0] + sample * s->sample_words + y * s->row_words;
+        for (int64_t x = 0; x < least(s->width, plan->padded_width - s->padding_x); ++x)
+            for (int64_t half = 0; half < 2; ++half)
+                by_step(words + x * s->column_words + 8 * half, bytes + ((s->padding_x + x) * 2 + half) * TP_STEPS);
+    }
+}
+
+/* ---- one position --------------------------------------------------------------------------------------------- */
+
+/* What a source brings to one position. */
+typedef struct {
+    int64_t kind;
+    /* gather: where the window's entries begin and end in every step, and row 0 of its weights */
+    const int32_t *begin, *end;
+    const uint16_t *list;
+    int64_t entries, nothing; /* nothing: the entry of the row of zeros */
+    const float *weights;
+    /* look-up and masked */
+    const tp_source *source;
+    const tp_plan *plan;
+    const char *scratch;
+    int64_t sample, row, column, channel;
+} place;
+
+/* acc += the weights of the inputs that fired. Four at a time; the last ones are filled up with rows of zeros, for a
+ * loop that ends by surprise costs more than an addition. */
+#define DEFINE_GATHER(UNITS)                                                                                       \
+    INLINE void gather_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
+        enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
+        const uint16_t *list = p->list + t * p->entries;                                                           \
+        int64_t i = p->begin[t];                                                                                   \
+        const int64_t end = p->end[t];                                                                             \
+        for (; i < end; i += 4) {                                                                                  \
+            const float *a = p->weights + (int64_t)list[i] * ROW;                                                  \
+            const float *b = p->weights + (i + 1 < end ? (int64_t)list[i + 1] : p->nothing) * ROW;                 \
+            const float *c = p->weights + (i + 2 < end ? (int64_t)list[i + 2] : p->nothing) * ROW;                 \
+            const float *d = p->weights + (i + 3 < end ? (int64_t)list[i + 3] : p->nothing) * ROW;                 \
+            for (int v = 0; v < N; ++v)                                                                            \
+                acc[v] += (load(a + v * TP_LANES) + load(b + v * TP_LANES)) +                                      \
+                          (load(c + v * TP_LANES) + load(d + v * TP_LANES));                                       \
+        }                                                                                                          \
+    }
+
+/* acc += one row of a table for every eight channels of every tap. */
+#define DEFINE_LOOKUP(UNITS)                                                                                       \
+    INLINE void lookup_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
+        enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
+        const tp_source *s = p->source;                                                                            \
+        const uint8_t *bytes = (const uint8_t *)(p->scratch + p->plan->pixel_lists);                               \
+        const float *table = p->weights;                                                                           \
+        const int64_t left = p->column * s->stride_x;                                                              \
+        for (int64_t ky = 0; ky < s->kernel_y; ++ky) {                                                             \
+            const int64_t y = p->row * s->stride_y - s->padding_y + ky * s->dilation_y;                            \
+            const int64_t slot = y >= 0 && y < s->height ? y % p->plan->slots + 1 : 0; /* 0: a row of zeros */     \
+            const uint8_t *line = bytes + (slot * p->plan->padded_width + left) * 2 * TP_STEPS + t;                \
+            vf sum[N];                                                                                             \
+            for (int v = 0; v < N; ++v)                                                                            \
+                sum[v] = (vf){0};                                                                                  \
+            for (int64_t kx = 0; kx < s->kernel_x; ++kx) {                                                         \
+                const float *a = table + (int64_t)line[kx * s->dilation_x * 2 * TP_STEPS] * ROW;                   \
+                const float *b = table + (256 + (int64_t)line[(kx * s->dilation_x * 2 + 1) * TP_STEPS]) * ROW;     \
+                for (int v = 0; v < N; ++v)                                                                        \
+                    sum[v] += load(a + v * TP_LANES) + load(b + v * TP_LANES);                                     \
+                table += 512 * ROW;                                                                                \
+            }                                                                                                      \
+            for (int v = 0; v < N; ++v)                                                                            \
+                acc[v] += sum[v];                                                                                  \
+        }                                                                                                          \
+    }
+
+/* acc += weights where the same channel fired: depthwise convolutions and shortcuts. */
+#define DEFINE_MASKED(UNITS)                                                                                       \
+    INLINE void masked_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
+        enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
+        const tp_source *s = p->source;                                                                            \
+        const int64_t top = p->row * s->stride_y - s->padding_y, left = p->column * s->stride_x - s->padding_x;    \
+        const float *weights = p->weights;                                                                         \
+        for (int64_t ky = 0; ky < s->kernel_y; ++ky)                                                               \
+            for (int64_t kx = 0; kx < s->kernel_x; ++kx, weights += ROW) {                                         \
+                const int64_t y = top + ky * s->dilation_y, x = left + kx * s->dilation_x;                         \
+                if (y < 0 || y >= s->height || x < 0 || x >= s->width)                                             \
+                    continue;                                                                                      \
+                const int64_t pixel = p->sample * s->sample_words + y * s->row_words + x * s->column_words +       \
+                                      p->channel;                                                                  \
+                for (int64_t plane = 0; plane < s->plane_count; ++plane)                                           \
+                    for (int v = 0; v < N; ++v) {                                                                  \
+                        const vi fired = (vi)(load_words(s->planes[plane] + pixel + v * TP_LANES) << (31 - t)) >> 31; \
+                        acc[v] += (vf)((vi)load(weights + v * TP_LANES) & fired);                                  \
+                    }                                                                                              \
+            }                                                                                                      \
+    }
+
+INLINE vf magnitude(vf v) { return (vf)((vi)v & 0x7fffffff); }
+
+/* All steps of one position and one block of channels. */
+#define DEFINE_POSITION(UNITS)                                                                                     \
+    DEFINE_GATHER(UNITS)                                                                                           \
+    DEFINE_LOOKUP(UNITS)                                                                                           \
+    DEFINE_MASKED(UNITS)                                                                                           \
+    static void position_##UNITS(const tp_layer *layer, const place *places, int64_t sample, int64_t position,     \
+                                 int64_t channel, vi *near_ties, vi *beyond) {                                     \
+        enum { N = UNITS * VECTORS };                                                                              \
+        const int64_t at = (sample * layer->height * layer->width + position) * layer->channels + channel;         \
+        const float *constant = layer->constant + sample * layer->constant_sample +                                \
+                                position * layer->constant_position + channel;                                     \
+        const float *threshold = layer->threshold + position * layer->threshold_position + channel;                \
+        const float *room = layer->room + position * layer->room_position + channel;                               \
+        vf v[N], now[N];                                                                                           \
+        vu fired[N];                                                                                               \
+        for (int i = 0; i < N; ++i) {                                                                              \
+            v[i] = load(layer->potential + at + i * TP_LANES);                                                     \
+            fired[i] = (vu){0};                                                                                    \
+        }                                                                                                          \
+        for (int64_t t = 0; t < layer->steps; ++t) {                                                               \
+            for (int i = 0; i < N; ++i)                                                                            \
+                now[i] = load(constant + i * TP_LANES);                                                            \
+            for (int64_t s = 0; s < layer->source_count; ++s) {                                                    \
+                if (places[s].kind == TP_GATHER)                                                                   \
+                    gather_##UNITS(now, places + s, t);                                                            \
+                else if (places[s].kind == TP_LOOKUP)                                                              \
+                    lookup_##UNITS(now, places + s, t);                                                            \
+                else                                                                                               \
+                    masked_##UNITS(now, places + s, t);                                                            \
+            }                                                                                                      \
+            for (int i = 0; i < N; ++i) {                                                                          \
+                const vf theta = load(threshold + i * TP_LANES);                                                   \
+                v[i] += now[i];                                                                                    \
+                const vi spike = v[i] >= theta;                                                                    \
+                if (__builtin_expect(layer->count_ties != 0, 0))                                                   \
+                    near_ties[0] -= magnitude(v[i] - theta) < 1e-5f * theta;                                       \
+                fired[i] |= (vu)spike & ((uint32_t)1 << t);                                                        \
+                v[i] = layer->hard_reset ? (vf)((vi)v[i] & ~spike) : v[i] - (vf)((vi)theta & spike);               \
+            }                                                                                                      \
+            if ((layer->first_step + t + 1) % layer->look_every == 0)                                              \
+                for (int i = 0; i < N; ++i)                                                                        \
+                    *beyond |= magnitude(v[i]) > load(room + i * TP_LANES);                                        \
+        }                                                                                                          \
+        for (int i = 0; i < N; ++i) {                                                                              \
+            store(layer->potential + at + i * TP_LANES, v[i]);                                                     \
+            store_words(layer->words + at + i * TP_LANES, fired[i]);                                               \
+        }                                                                                                          \
+    }
+
+DEFINE_POSITION(1)
+DEFINE_POSITION(2)
+DEFINE_POSITION(3)
+DEFINE_POSITION(4)
+
+/* ---- a stretch of rows ---------------------------------------------------------------------------------------- */
+
+/* Where the source's window for one output lies. */
+static void find_place(place *p, const tp_source *s, const tp_plan *plan, const char *scratch, int64_t index,
+                       int64_t sample, int64_t row, int64_t column, int64_t block, int64_t channel,
+                       int64_t block_units, int64_t layer_channels) {
+    p->kind = s->kind;
+    p->weights = s->weights + s->block_weights[block];
+    if (s->kind != TP_GATHER) {
+        p->source = s, p->plan = plan, p->scratch = scratch;
+        p->sample = sample, p->row = row, p->column = column, p->channel = channel;
+        return;
+    }
+    const int64_t group = s->channels / s->groups, g = channel / (layer_channels / s->groups);
+    const int64_t *index_of = (const int64_t *)(scratch + plan->columns) + s->width;
+    const int32_t *starts = (const int32_t *)(scratch + plan->window_starts) +
+                            (index * s->groups + g) * (s->width + 1) * TP_STEPS;
+    const int64_t left = column * s->stride_x - s->padding_x;
+    int64_t first = 0, last = s->kernel_x; /* taps inside the row */
+    while (first < last && left + first * s->dilation_x < 0)
+        ++first;
+    while (last > first && left + (last - 1) * s->dilation_x >= s->width)
+        --last;
+    const int64_t begin = first < last ? index_of[left + first * s->dilation_x] : 0;
+    p->begin = starts + begin * TP_STEPS;
+    p->end = p->begin + (last - first) * TP_STEPS;
+    p->list = (const uint16_t *)(scratch + plan->window_lists) + index * TP_STEPS * plan->window_entries;
+    p->entries = plan->window_entries;
+    const int64_t shift = (begin - first) * s->kernel_y * group; /* the entry of the window's first input */
+    p->nothing = shift + s->kernel_x * s->kernel_y * group;
+    p->weights -= shift * block_units * TP_UNIT;
+}
+
+static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, int64_t block, int64_t last_block,
+                 int64_t *ties, int64_t *beyond) {
+    tp_plan plans[TP_SOURCES];
+    int64_t together;
+    place places[TP_SOURCES];
+    vi near_ties = {0}, too_far = {0};
+    tp_plan_scratch(layer, plans, &together);
+    for (int64_t i = 0; i < layer->source_count; ++i) {
+        const tp_source *s = layer->sources + i;
+        if (s->kind == TP_MASKED)
+            continue;
+        int64_t *tags = (int64_t *)(scratch + plans[i].tags);
+        for (int64_t k = 0; k < plans[i].slots; ++k)
+            tags[k] = -1;
+        if (s->kind == TP_LOOKUP) {
+            memset(scratch + plans[i].pixel_lists, 0, (size_t)((plans[i].slots + 1) * plans[i].padded_width * 2 * TP_STEPS));
+            continue;
+        }
+        int64_t *columns = (int64_t *)(scratch + plans[i].columns), *index_of = columns + s->width, j = 0;
+        for (int64_t r = 0; r < s->dilation_x; ++r)
+            for (int64_t x = r; x < s->width; x += s->dilation_x, ++j)
+                columns[j] = x, index_of[x] = j;
+    }
+    for (int64_t start = first; start < last; start += together) {
+        const int64_t stop = least(start + together, last);
+        for (int64_t r = start; r < stop; ++r)
+            for (int64_t i = 0; i < layer->source_count; ++i) {
+                const tp_source *s = layer->sources + i;
+                if (s->kind == TP_GATHER)
+                    list_windows(s, plans + i, scratch, r - start, r / layer->height, r % layer->height, layer->steps);
+                else if (s->kind == TP_LOOKUP)
+                    list_bytes(s, plans + i, scratch, r / layer->height, r % layer->height);
+            }
+        for (int64_t b = block; b < last_block; ++b) {
+            const int64_t channel = layer->block_start[b], units = layer->block_units[b];
+            for (int64_t r = start; r < stop; ++r)
+                for (int64_t x = 0; x < layer->width; ++x) {
+                    const int64_t sample = r / layer->height, row = r % layer->height;
+                    for (int64_t i = 0; i < layer->source_count; ++i)
+                        find_place(places + i, layer->sources + i, plans + i, scratch, r - start, sample, row, x, b,
+                                   channel, units, layer->channels);
+                    const int64_t position = row * layer->width + x;
+                    if (units == 1)
+                        position_1(layer, places, sample, position, channel, &near_ties, &too_far);
+                    else if (units == 2)
+                        position_2(layer, places, sample, position, channel, &near_ties, &too_far);
+                    else if (units == 3)
+                        position_3(layer, places, sample, position, channel, &near_ties, &too_far);
+                    else
+                        position_4(layer, places, sample, position, channel, &near_ties, &too_far);
+                }
+        }
+    }
+    for (int i = 0; i < TP_LANES; ++i) {
+        *ties += near_ties[i];
+        *beyond |= too_far[i] != 0;
+    }
+}
+
+/* ---- the small ones ------------------------------------------------------------------------------------------- */
+
+static void count(const uint32_t *words, const uint32_t *fan_out, int64_t neurons, int64_t steps, int64_t *spikes,
+                  int64_t *operations) {
+    enum { PART = 4096 * TP_LANES }; /* lanes of 32 bits hold the sums of 4096 spikes of fan-out below 2^20 */
+    for (int64_t start = 0; start < neurons; start += PART) {
+        const int64_t stop = least(start + PART, neurons), whole = start + (stop - start) / TP_LANES * TP_LANES;
+        vu sent[TP_STEPS] = {{0}}, done[TP_STEPS] = {{0}};
+        for (int64_t n = start; n < whole; n += TP_LANES) {
+            const vu word = load_words(words + n), fan = load_words(fan_out + n);
+            for (int t = 0; t < TP_STEPS; ++t) {
+                const vu fired = (vu)((vi)(word << (31 - t)) >> 31);
+                sent[t] -= fired;
+                done[t] += fired & fan;
+            }
+        }
+        for (int64_t t = 0; t < steps; ++t)
+            for (int i = 0; i < TP_LANES; ++i)
+                spikes[t] += sent[t][i], operations[t] += done[t][i];
+        for (int64_t n = whole; n < stop; ++n)
+            for (int64_t t = 0; t < steps; ++t)
+                if (words[n] >> t & 1)
+                    spikes[t] += 1, operations[t] += fan_out[n];
+    }
+}
+
+static void unpack(const uint32_t *words, int64_t count_, int64_t first, int64_t steps, float *values, int64_t stride) {
+    for (int64_t t = 0; t < steps; ++t)
+        for (int64_t n = 0; n < count_; ++n)
+            values[t * stride + n] = (float)(int32_t)(words[n] >> (first + t) & 1);
+}
+
+static int64_t pack(const float *values, int64_t count_, int64_t stride, int64_t steps, uint32_t *words) {
+    int64_t odd = 0;
+    memset(words, 0, (size_t)count_ * 4);
+    for (int64_t t = 0; t < steps; ++t)
+        for (int64_t n = 0; n < count_; ++n) {
+            const float value = values[t * stride + n];
+            words[n] |= (uint32_t)(value == 1.0f) << t;
+            odd += value != 1.0f && value != 0.0f;
+        }
+    return odd;
+}
+
+static void sum_positions(const uint32_t *words, int64_t positions, int64_t channels, int64_t steps, float *sums,
+                          int64_t stride) {
+    for (int64_t c = 0; c < channels; c += TP_LANES) {
+        vi total[TP_STEPS] = {{0}};
+        for (int64_t p = 0; p < positions; ++p) {
+            const vu word = load_words(words + p * channels + c);
+            for (int t = 0; t < TP_STEPS; ++t)
+                total[t] -= (vi)(word << (31 - t)) >> 31;
+        }
+        for (int64_t t = 0; t < steps; ++t)
+            for (int i = 0; i < TP_LANES; ++i)
+                sums[t * stride + c + i] = (float)total[t][i];
+    }
+}
+
+static void pool_max(const uint32_t *words, const int64_t *taps, int64_t outputs, int64_t window, int64_t channels,
+                     int64_t steps_, int32_t *counts, int32_t *largest, uint32_t *out) {
+    for (int64_t o = 0; o < outputs; ++o)
+        for (int64_t c = 0; c < channels; c += TP_LANES) {
+            vi most[TP_STEPS];
+            vi before, after;
+            memcpy(&before, largest + o * channels + c, sizeof before);
+            for (int t = 0; t < TP_STEPS; ++t)
+                most[t] = (vi){0};
+            for (int64_t k = 0; k < window; ++k) {
+                const int64_t tap = taps[o * window + k];
+                if (tap < 0)
+                    continue;
+                const vu word = load_words(words + tap * channels + c);
+                vi total;
+                memcpy(&total, counts + tap * channels + c, sizeof total);
+                for (int64_t t = 0; t < steps_; ++t) {
+                    total -= (vi)(word << (31 - t)) >> 31;
+                    const vi more = total > most[t];
+                    most[t] = (total & more) | (most[t] & ~more);
+                }
+            }
+            vu fired = {0};
+            for (int64_t t = 0; t < steps_; ++t) {
+                after = most[t];
+                fired |= (vu)((after > before) & 1) << t;
+                before = after;
+            }
+            store_words(out + o * channels + c, fired);
+            memcpy(largest + o * channels + c, &before, sizeof before);
+        }
+}
+
+const tp_kernels TP_NAME = {rows, count, unpack, pack, sum_positions, pool_max};

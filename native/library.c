@@ -1,0 +1,230 @@
+/* What Python calls: checks, scratch memory, threads, and the choice of the instruction set at run time. */
+#include <stddef.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "kernel.h"
+
+uint16_t tp_expand[256][8];
+uint8_t tp_bits[256];
+
+extern const tp_kernels tp_kernels_baseline, tp_kernels_avx2, tp_kernels_avx512;
+static const tp_kernels *kernels = &tp_kernels_baseline;
+static const char *instructions = "baseline";
+
+__attribute__((constructor)) static void choose(void) {
+    for (int byte = 0; byte < 256; ++byte)
+        for (int bit = 0; bit < 8; ++bit)
+            if (byte >> bit & 1)
+                tp_expand[byte][tp_bits[byte]++] = (uint16_t)bit;
+#ifdef TP_X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        kernels = &tp_kernels_avx512, instructions = "AVX-512";
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        kernels = &tp_kernels_avx2, instructions = "AVX2";
+#elif defined(__aarch64__)
+    instructions = "NEON";
+#endif
+}
+
+int64_t tp_abi(void) { return TP_ABI; }
+int64_t tp_struct_bytes(int64_t which) { return which ? (int64_t)sizeof(tp_layer) : (int64_t)sizeof(tp_source); }
+const char *tp_instructions(void) { return instructions; }
+int64_t tp_has_threads(void) {
+#ifdef _OPENMP
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+/* Take what AVX2 or the baseline would use, to test them on a better machine. Gives 0 where this is not one. */
+TP_API int64_t tp_force(const char *name);
+int64_t tp_force(const char *name) {
+    if (!strcmp(name, "baseline"))
+        kernels = &tp_kernels_baseline, instructions = "baseline";
+#ifdef TP_X86
+    else if (!strcmp(name, "AVX2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        kernels = &tp_kernels_avx2, instructions = "AVX2";
+    else if (!strcmp(name, "AVX-512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"))
+        kernels = &tp_kernels_avx512, instructions = "AVX-512";
+#endif
+    else
+        return 0;
+    return 1;
+}
+
+static int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* Room for `entries` and for what whole vectors write beyond them; never a multiple of a page apart. */
+static int64_t with_room(int64_t entries) {
+    const int64_t lines = (entries + 64) / 32 + 1;
+    return (lines % 2 ? lines : lines + 1) * 32;
+}
+
+int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
+    enum { CACHE = 2 << 20 }; /* lists of windows that are held together, in bytes */
+    int64_t at = 0, row_bytes = 1, together = layer->batch * layer->height;
+    for (int64_t i = 0; i < layer->source_count; ++i) {
+        const tp_source *s = layer->sources + i;
+        tp_plan *p = plans + i;
+        memset(p, 0, sizeof *p);
+        if (s->kind == TP_MASKED)
+            continue;
+        p->slots = (s->kernel_y - 1) * s->dilation_y + 1;
+        p->tags = at;
+        at += align(p->slots * 8);
+        if (s->kind == TP_LOOKUP) {
+            const int64_t reach = (layer->width - 1) * s->stride_x + (s->kernel_x - 1) * s->dilation_x + 1;
+            p->padded_width = reach;
+            p->pixel_lists = at;
+            at += align((p->slots + 1) * reach * 2 * TP_STEPS);
+            together = 1; /* its rows of bytes are not kept */
+            continue;
+        }
+        p->pixel_entries = with_room(s->width * s->channels * s->plane_count);
+        p->window_entries = with_room(s->width * s->kernel_y * s->channels * s->plane_count);
+        p->columns = at;
+        at += align(2 * s->width * 8);
+        p->pixel_starts = at;
+        at += align(p->slots * TP_STEPS * (s->width * s->groups + 1) * 4);
+        p->pixel_lists = at;
+        at += align(p->slots * TP_STEPS * p->pixel_entries * 2);
+        row_bytes += TP_STEPS * (p->window_entries * 2 + s->groups * (s->width + 1) * 4);
+    }
+    if (together > CACHE / row_bytes)
+        together = CACHE / row_bytes;
+    if (together < 1)
+        together = 1;
+    for (int64_t i = 0; i < layer->source_count; ++i) {
+        const tp_source *s = layer->sources + i;
+        if (s->kind != TP_GATHER)
+            continue;
+        plans[i].window_starts = at;
+        at += align(together * TP_STEPS * s->groups * (s->width + 1) * 4);
+        plans[i].window_lists = at;
+        at += align(together * TP_STEPS * plans[i].window_entries * 2);
+    }
+    *rows = together;
+    return at + 64;
+}
+
+static int64_t possible(const tp_layer *layer) {
+    if (layer->source_count < 0 || layer->source_count > TP_SOURCES || layer->steps < 1 || layer->steps > TP_STEPS ||
+        layer->channels % TP_UNIT || layer->look_every < 1)
+        return 0;
+    for (int64_t i = 0; i < layer->source_count; ++i) {
+        const tp_source *s = layer->sources + i;
+        if (s->groups < 1 || s->channels % (s->groups * TP_UNIT) || s->plane_count < 1)
+            return 0;
+        if (s->kind == TP_LOOKUP && (s->channels != TP_UNIT || s->plane_count != 1))
+            return 0;
+        if (s->kind == TP_MASKED && s->channels != layer->channels)
+            return 0;
+        /* one more for the row of zeros; planes only make lists longer */
+        if (s->kind == TP_GATHER && (s->width + s->kernel_x) * s->kernel_y * (s->channels / s->groups) >= TP_LIST)
+            return 0;
+    }
+    for (int64_t b = 0; b < layer->blocks; ++b)
+        if (layer->block_units[b] < 1 || layer->block_units[b] > 4 ||
+            layer->block_start[b] + layer->block_units[b] * TP_UNIT > layer->channels)
+            return 0;
+    return 1;
+}
+
+int64_t tp_scratch_bytes(const tp_layer *layer) {
+    tp_plan plans[TP_SOURCES];
+    int64_t rows;
+    return possible(layer) ? tp_plan_scratch(layer, plans, &rows) * (layer->threads < 1 ? 1 : layer->threads) : -1;
+}
+
+static int64_t thread(void) {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+int64_t tp_run(tp_layer *layer, void *scratch) {
+    tp_plan plans[TP_SOURCES];
+    int64_t together;
+    if (!possible(layer))
+        return -1;
+    const int64_t bytes = tp_plan_scratch(layer, plans, &together), rows = layer->batch * layer->height;
+    const int64_t threads = layer->threads < 1 ? 1 : layer->threads;
+    /* a task is a stretch of rows; a few rows only are split by channels too */
+    int64_t length = together > layer->height ? together : layer->height;
+    if (length > (rows + 4 * threads - 1) / (4 * threads))
+        length = (rows + 4 * threads - 1) / (4 * threads);
+    const int64_t stretches = (rows + length - 1) / length;
+    const int64_t parts = stretches >= threads || layer->blocks < 2 ? 1 : layer->blocks < threads ? layer->blocks : threads;
+    int64_t ties = 0, beyond = 0;
+#pragma omp parallel for schedule(dynamic, 1) num_threads((int)threads) reduction(+ : ties, beyond)
+    for (int64_t task = 0; task < stretches * parts; ++task) {
+        const int64_t first = task / parts * length, part = task % parts;
+        const int64_t last = first + length < rows ? first + length : rows;
+        kernels->rows(layer, (char *)scratch + thread() * bytes, first, last, part * layer->blocks / parts,
+                      (part + 1) * layer->blocks / parts, &ties, &beyond);
+    }
+    layer->ties = ties;
+    layer->beyond = beyond;
+    return 0;
+}
+
+void tp_count(const uint32_t *words, const uint32_t *fan_out, int64_t batch, int64_t neurons, int64_t steps,
+              int64_t threads, int64_t *spikes, int64_t *operations) {
+#pragma omp parallel num_threads((int)(threads < 1 ? 1 : threads))
+    {
+        int64_t sent[TP_STEPS] = {0}, done[TP_STEPS] = {0};
+#pragma omp for schedule(static)
+        for (int64_t sample = 0; sample < batch; ++sample)
+            kernels->count(words + sample * neurons, fan_out, neurons, steps, sent, done);
+#pragma omp critical(tp_count)
+        for (int64_t t = 0; t < steps; ++t)
+            spikes[t] += sent[t], operations[t] += done[t];
+    }
+}
+
+enum { PART = 1 << 14 };
+
+void tp_unpack(const uint32_t *words, int64_t count, int64_t first, int64_t steps, int64_t threads, float *values) {
+#pragma omp parallel for schedule(static) num_threads((int)(threads < 1 ? 1 : threads))
+    for (int64_t start = 0; start < count; start += PART)
+        kernels->unpack(words + start, start + PART < count ? PART : count - start, first, steps, values + start, count);
+}
+
+int64_t tp_pack(const float *values, int64_t count, int64_t steps, int64_t threads, uint32_t *words) {
+    int64_t odd = 0;
+#pragma omp parallel for schedule(static) num_threads((int)(threads < 1 ? 1 : threads)) reduction(+ : odd)
+    for (int64_t start = 0; start < count; start += PART)
+        odd += kernels->pack(values + start, start + PART < count ? PART : count - start, count, steps, words + start);
+    return odd;
+}
+
+void tp_sum_positions(const uint32_t *words, int64_t batch, int64_t positions, int64_t channels, int64_t steps,
+                      int64_t threads, float *sums) {
+#pragma omp parallel for schedule(static) num_threads((int)(threads < 1 ? 1 : threads))
+    for (int64_t sample = 0; sample < batch; ++sample)
+        kernels->sum_positions(words + sample * positions * channels, positions, channels, steps,
+                               sums + sample * channels, batch * channels);
+}
+
+void tp_pool_max(const uint32_t *words, const int64_t *taps, int64_t batch, int64_t inputs, int64_t outputs,
+                 int64_t window, int64_t channels, int64_t steps, int64_t threads, int32_t *counts, int32_t *largest,
+                 uint32_t *out) {
+#pragma omp parallel for schedule(static) num_threads((int)(threads < 1 ? 1 : threads))
+    for (int64_t sample = 0; sample < batch; ++sample) {
+        int32_t *count = counts + sample * inputs * channels;
+        const uint32_t *word = words + sample * inputs * channels;
+        kernels->pool_max(word, taps, outputs, window, channels, steps, count,
+                          largest + sample * outputs * channels, out + sample * outputs * channels);
+        for (int64_t i = 0; i < inputs * channels; ++i)
+            count[i] += __builtin_popcount(word[i]);
+    }
+}

@@ -1,0 +1,378 @@
+"""What the event engine makes of a program once: which layers the native kernels run, and their weights."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transpike.core.alphabet import BINARY
+from transpike.core.cell import Cell
+from transpike.core.graph import Input, Node
+from transpike.core.lowered import Lowered
+from transpike.core.op import Op, Synapse
+from transpike.core.scale import Scale
+from transpike.engines._native import UNIT
+from transpike.neurons import LateralInhibition
+from transpike.ops import Add, AvgPool, Conv, Linear, MaxPool, Pad
+from transpike.ops._base import Selection
+
+GATHER, LOOKUP, MASKED = 0, 1, 2
+KINDS = {GATHER: "gather", LOOKUP: "look-up", MASKED: "masked"}
+BLOCK = 4  # units of channels whose potentials fit into registers
+LONGEST_LIST = 65535
+LARGEST_TABLE = 2 * 2**20  # bytes of a look-up table that still lie in the cache
+MOST_PLANES = 64
+MOST_SOURCES = 64
+
+
+class UnfitError(Exception):
+    """Why the native kernels cannot run a layer."""
+
+
+def padded(channels: int) -> int:
+    """The number of channels that are stored for so many."""
+    return -(-channels // UNIT) * UNIT
+
+
+def image(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(channels, height, width) of a wire; lines have one row, vectors one position."""
+    if len(shape) > 3:
+        raise UnfitError(f"it has {len(shape) - 1} spatial dimensions")
+    return (shape[0], *((1,) * (3 - len(shape))), *shape[1:])  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One synapse into a layer: the wire it reads, what kernel runs it, its weights by blocks, its geometry."""
+
+    wire: str
+    kind: int
+    weights: Tensor
+    block_weights: Tensor
+    groups: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class EventLayer:
+    """A layer of neurons for the native kernel. Rows of values are (1 or positions, padded channels).
+
+    ``held`` names the steady wires whose current comes in every step; ``bias`` is that of the synapses.
+    """
+
+    node: Node
+    sources: tuple[Source, ...]
+    held: tuple[tuple[str, float], ...]
+    bias: Tensor
+    threshold: Tensor
+    initial: Tensor
+    room: Tensor
+    hard: bool
+    block_start: Tensor
+    block_units: Tensor
+
+    @property
+    def kernel(self) -> str:
+        """What runs it, in a word or two."""
+        kinds = sorted({KINDS[source.kind] for source in self.sources})
+        return "event: " + (" + ".join(kinds) or "constant current")
+
+
+@dataclass(frozen=True, eq=False)
+class EventPool:
+    """Maximum pooling by lateral inhibition: ``taps`` (outputs, window) are input positions, −1 outside."""
+
+    node: Node
+    taps: Tensor
+    kernel: str = "event: lateral inhibition"
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What runs what. ``layers`` are native; ``moved`` is wiring done on packed spikes; the rest is dense.
+
+    ``dense`` are the nodes whose real values are needed; ``kernels`` says for every cell what runs it and why.
+    """
+
+    layers: dict[str, EventLayer | EventPool]
+    moved: frozenset[str]
+    dense: frozenset[str]
+    kernels: dict[str, str] = field(default_factory=dict)
+
+
+def choose(lowered: Lowered, held: frozenset[str], unwanted: frozenset[str] = frozenset()) -> Choice:
+    """Give the native kernels all layers that they can run, but for the ``unwanted`` ones."""
+    table = {node.name: node for node in lowered.nodes}
+    layers: dict[str, EventLayer | EventPool] = {}
+    kernels: dict[str, str] = {}
+    planes: dict[str, int] = {}  # wires that can be had as packed spikes → how many planes they have
+    for node in lowered.nodes:
+        if node.name in held or isinstance(node.op, Input):
+            continue
+        if not isinstance(node.op, Cell):
+            count = _planes(node, planes)
+            if count:
+                planes[node.name] = count
+            continue
+        try:
+            if node.name in unwanted:
+                raise UnfitError("fires too often for events to pay")
+            layer = _Compiler(lowered, table, held, planes).cell(node, node.op)
+            layers[node.name], kernels[node.name] = layer, layer.kernel
+        except UnfitError as reason:
+            kernels[node.name] = f"dense: {reason}"
+        if lowered.alphabets[node.name] == BINARY and len(node.shape) <= 3:
+            planes[node.name] = 1
+    dense = _dense_nodes(lowered, table, held, layers)
+    moved: set[str] = set()
+    wanted = [s.wire for layer in layers.values() if isinstance(layer, EventLayer) for s in layer.sources]
+    wanted += [layer.node.inputs[0] for layer in layers.values() if isinstance(layer, EventPool)]
+    while wanted:
+        node = table[wanted.pop()]
+        if not isinstance(node.op, Cell) and node.name not in moved:
+            moved.add(node.name)
+            wanted.extend(node.inputs)
+    return Choice(layers, frozenset(moved), dense, kernels)
+
+
+def _planes(node: Node, planes: dict[str, int]) -> int:
+    """How many planes of packed spikes a wire is the sum of; 0: it cannot be had so."""
+    if len(node.shape) > 3 or not all(name in planes for name in node.inputs):
+        return 0
+    most = max(planes[name] for name in node.inputs)
+    op = node.op
+    if isinstance(op, Pad) and op.mode != "constant":
+        return 0
+    if isinstance(op, Selection):
+        return most
+    if isinstance(op, AvgPool) and not op.divide and len(op.kernel) <= 2:
+        count = most * prod(op.kernel)
+        return count if count <= MOST_PLANES else 0
+    return 0
+
+
+def _dense_nodes(
+    lowered: Lowered, table: dict[str, Node], held: frozenset[str], layers: dict[str, EventLayer | EventPool]
+) -> frozenset[str]:
+    """The output and the cells without a kernel, and all linear nodes before them up to the cells that feed them."""
+    needed: set[str] = set()
+    heads = [lowered.output.name]
+    heads += [n.name for n in lowered.nodes if isinstance(n.op, Cell) and n.name not in layers]
+    open_nodes = list(heads)
+    while open_nodes:
+        name = open_nodes.pop()
+        if name in needed or name in held:
+            continue
+        needed.add(name)
+        node = table[name]
+        if not isinstance(node.op, Cell) or name not in layers:
+            open_nodes.extend(node.inputs)
+    return frozenset(needed)
+
+
+class _Compiler:
+    """Takes apart what flows into one cell."""
+
+    def __init__(
+        self, lowered: Lowered, table: dict[str, Node], held: frozenset[str], planes: dict[str, int]
+    ) -> None:
+        self.lowered, self.table, self.held, self.planes = lowered, table, held, planes
+
+    def cell(self, node: Node, cell: Cell) -> EventLayer | EventPool:
+        if isinstance(cell, LateralInhibition):
+            return self._pool(node, cell)
+        unit = cell.unit
+        if unit is None:
+            raise UnfitError(f"{cell.describe()} has no kernel")
+        if unit.leak != 1.0:
+            raise UnfitError("a leaky neuron has no kernel")
+        if len(node.inputs) != 1 or self.lowered.alphabets[node.name] != BINARY:
+            raise UnfitError("its spikes are not binary")
+        channels, height, width = image(node.shape)
+        terms = list(self._terms(node.inputs[0], 1.0, node.shape))
+        held = tuple((name, factor) for name, factor in terms if name in self.held)
+        synapses = [(self.table[name], factor) for name, factor in terms if name not in self.held]
+        if len(synapses) > MOST_SOURCES:
+            raise UnfitError(f"more than {MOST_SOURCES} synapses meet in it")
+        shapes = [self._shape(synapse, channels) for synapse, _ in synapses]
+        starts, units = _blocks(channels, [groups for _, groups in shapes])
+        sources = tuple(
+            self._source(synapse, factor, kind, groups, starts, units, channels)
+            for (synapse, factor), (kind, groups) in zip(synapses, shapes, strict=True)
+        )
+        exactness = self.lowered.exactness
+        room = None if exactness is None else exactness.rooms.get(node.name)
+        return EventLayer(
+            node,
+            sources,
+            held,
+            rows(self.lowered.biases[node.name][0], node.shape, 0.0),
+            rows(unit.threshold, node.shape, torch.inf),
+            rows(unit.initial, node.shape, 0.0),
+            rows(torch.tensor(torch.inf) if room is None else room, node.shape, torch.inf),
+            unit.reset == "hard",
+            torch.tensor(starts),
+            torch.tensor(units),
+        )
+
+    def _terms(self, name: str, factor: float, shape: tuple[int, ...]) -> Iterator[tuple[str, float]]:
+        """(held wire or synapse, factor) for everything that the current is a sum of."""
+        node = self.table[name]
+        if node.shape != shape:
+            raise UnfitError(f"{name} is broadcast")
+        if name in self.held or isinstance(node.op, Synapse):
+            yield name, factor
+        elif isinstance(node.op, Add):
+            for source, coefficient in zip(node.inputs, node.op.coefficients, strict=True):
+                yield from self._terms(source, factor * coefficient, shape)
+        else:
+            what = node.op.describe() if isinstance(node.op, (Op, Cell)) else "input"
+            raise UnfitError(f"{what} lies between the synapse and the neuron")
+
+    def _shape(self, node: Node, channels: int) -> tuple[int, int]:
+        """(kernel, groups) that suit a synapse."""
+        op, wire = node.op, node.inputs[0]
+        if wire not in self.planes:
+            raise UnfitError(f"{wire} does not carry binary spikes")
+        inputs = image(self.table[wire].shape)[0]
+        if isinstance(op, Scale):
+            if op.weight.ndim > 1:
+                raise UnfitError("its synapse has a weight for every element")
+            return MASKED, 1
+        if isinstance(op, Linear):
+            if len(node.shape) > 1:
+                raise UnfitError("a linear layer over several positions has no kernel")
+            return GATHER, 1
+        if not isinstance(op, Conv) or op.transposed or op.dimensions > 2:
+            raise UnfitError(f"{op.describe() if isinstance(op, Op) else '?'} has no kernel")
+        if op.groups == inputs == channels:
+            return MASKED, 1
+        groups = op.groups
+        while groups > 1 and (inputs // groups % UNIT or channels // groups % UNIT or op.groups % groups):
+            groups -= 1
+        height, width = image(self.table[wire].shape)[1:]
+        kernel = pair(op.weight.shape[2:], 1)
+        table = kernel[0] * kernel[1] * 2 * 256 * min(padded(channels), BLOCK * UNIT) * 4
+        if padded(inputs) == UNIT and self.planes[wire] == 1 and table <= LARGEST_TABLE:
+            return LOOKUP, 1
+        if (width + kernel[1]) * kernel[0] * padded(inputs // groups) >= LONGEST_LIST:
+            raise UnfitError(f"a row of its windows has more than {LONGEST_LIST} inputs")
+        return GATHER, groups
+
+    def _source(
+        self, node: Node, factor: float, kind: int, groups: int, starts: list[int], units: list[int], channels: int
+    ) -> Source:
+        op, wire = node.op, node.inputs[0]
+        assert isinstance(op, Synapse)
+        inputs = image(self.table[wire].shape)[0]
+        kernel, stride, padding, dilation = (1, 1), (1, 1), (0, 0), (1, 1)
+        if isinstance(op, Conv):
+            kernel, stride = pair(op.weight.shape[2:], 1), pair(op.stride, 1)
+            padding, dilation = pair(op.padding, 0), pair(op.dilation, 1)
+        if 2 * max(padding) > 2**20 or min(stride) < 1:
+            raise UnfitError("its padding is out of range")
+        blocks = list(zip(starts, units, strict=True))
+        if kind == MASKED:
+            weight = op.weight.expand(channels) if op.weight.ndim == 0 else op.weight
+            taps = (weight * factor).reshape(channels, -1).t()  # (taps, channels)
+            taps = F.pad(taps, (0, padded(channels) - channels))
+            parts = [taps[:, start : start + count * UNIT] for start, count in blocks]
+        else:
+            dense = _ungrouped(op, groups, inputs, channels) * factor  # (out, in of a group, y, x)
+            parts = [_block(dense, kind, groups, start, count, padded(channels)) for start, count in blocks]
+        weights = torch.cat([part.float().reshape(-1) for part in parts])
+        sizes = [0, *(part.numel() for part in parts)]
+        offsets = torch.tensor(sizes).cumsum(0)[:-1].contiguous()
+        return Source(wire, kind, weights, offsets, groups, kernel, stride, padding, dilation)
+
+    def _pool(self, node: Node, cell: LateralInhibition) -> EventPool:
+        wire, pool = node.inputs[0], cell.pool
+        if not isinstance(pool, MaxPool):
+            raise UnfitError(f"{cell.describe()} has no kernel")
+        if self.planes.get(wire) != 1 or self.lowered.alphabets[node.name] != BINARY:
+            raise UnfitError(f"{wire} does not carry binary spikes")
+        if bool(self.lowered.biases[node.name][0].any()):
+            raise UnfitError("its input has a bias")
+        _, height, width = image(self.table[wire].shape)
+        # the pooling of position numbers, tap by tap: shift the kernel over a map that knows where it is
+        positions = torch.arange(1, height * width + 1, dtype=torch.float64).reshape(1, 1, height, width)
+        kernel, stride = pair(pool.kernel, 1), pair(pool.stride, 1)
+        padding, dilation = pair(pool.padding, 0), pair(pool.dilation, 1)
+        _, rows_out, columns_out = image(node.shape)
+        reach = [
+            (size - 1) * step + (taps - 1) * spread + 1
+            for size, step, taps, spread in zip((rows_out, columns_out), stride, kernel, dilation, strict=True)
+        ]
+        right = max(0, reach[1] - width - padding[1])
+        below = max(0, reach[0] - height - padding[0])
+        board = F.pad(positions, (padding[1], right, padding[0], below))
+        taps = F.unfold(board[:, :, : reach[0], : reach[1]], kernel, dilation, 0, stride)[0].t().long() - 1
+        return EventPool(node, taps.contiguous())
+
+
+def pair(values: tuple[int, ...] | torch.Size, missing: int) -> tuple[int, int]:
+    """(vertical, horizontal); what has one dimension is horizontal."""
+    return (missing, values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def _blocks(channels: int, groups: list[int]) -> tuple[list[int], list[int]]:
+    """First channels and units of the blocks: at most ``BLOCK`` units, none across the border of a group."""
+    total = padded(channels)
+    borders = {0, total}
+    for count in groups:
+        borders |= set(range(0, channels, channels // count)) if count > 1 else set()
+    starts, units = [], []
+    for first, last in pairwise(sorted(borders)):
+        for start in range(first, last, BLOCK * UNIT):
+            starts.append(start)
+            units.append(min(BLOCK, (last - start) // UNIT))
+    return starts, units
+
+
+def _ungrouped(op: Synapse, groups: int, inputs: int, channels: int) -> Tensor:
+    """Weights as (out, in of one of ``groups``, y, x): groups are joined, with zeros, where they are too narrow."""
+    weight = op.weight.reshape(op.weight.shape[0], op.weight.shape[1], *pair(op.weight.shape[2:] or (1,), 1))
+    own = op.groups if isinstance(op, Conv) else 1
+    if own == groups:
+        return weight
+    wide = weight.new_zeros((channels, inputs // groups, *weight.shape[2:]))
+    for g in range(own):
+        outs = slice(g * (channels // own), (g + 1) * (channels // own))
+        first = g * (inputs // own) % (inputs // groups)
+        wide[outs, first : first + inputs // own] = weight[outs]
+    return wide
+
+
+def _block(dense: Tensor, kind: int, groups: int, start: int, units: int, total: int) -> Tensor:
+    """The weights of one block as its kernel wants them, one row of ``units`` · 16 outputs after another."""
+    dense = F.pad(dense, (0, 0, 0, 0, 0, padded(dense.shape[1]) - dense.shape[1], 0, total - dense.shape[0]))
+    part = dense[start : start + units * UNIT]
+    if kind == GATHER:  # [kx][ky][in], and a row of zeros
+        table = part.permute(3, 2, 1, 0).reshape(-1, units * UNIT)
+        return F.pad(table, (0, 0, 0, 1))
+    halves = part.permute(2, 3, 1, 0).reshape(*part.shape[2:], 2, 8, units * UNIT).double()  # [ky][kx][half][in]
+    bits = (torch.arange(256)[:, None] >> torch.arange(8) & 1).double()
+    return bits @ halves
+
+
+def rows(value: Tensor, shape: tuple[int, ...], fill: float) -> Tensor:
+    """(1 or positions, padded channels) in float32 of what broadcasts to (1, *shape)."""
+    channels, height, width = image(shape)
+    value = value.float()
+    if value.ndim > len(shape):
+        value = value[0]
+    per_channel = value.numel() == 1 or (value.numel() == channels and value.shape[0] == channels)
+    if per_channel and value.ndim in (0, len(shape)):
+        flat = value.reshape(1, -1).expand(1, channels)
+    else:
+        flat = value.expand(shape).reshape(channels, height * width).t()
+    return F.pad(flat, (0, padded(channels) - channels), value=fill).contiguous()
+
+

@@ -1,0 +1,101 @@
+"""The event engine's native library, loaded with ctypes: where it is, whether it fits, and its functions."""
+
+import ctypes
+import functools
+import importlib.metadata
+import os
+import sys
+from ctypes import POINTER, c_char_p, c_int64, c_void_p
+from pathlib import Path
+
+from torch import Tensor
+
+ABI = 1
+UNIT = 16  # channels that are always computed together
+STEPS = 32  # most time steps of one call
+NAME = {"win32": "transpike_events.dll", "darwin": "libtranspike_events.dylib"}.get(
+    sys.platform, "libtranspike_events.so"
+)
+HOW = "install a C compiler (gcc or clang) and then transpike again"
+
+
+class Source(ctypes.Structure):
+    """native/transpike.h: tp_source."""
+
+    _fields_ = [
+        ("planes", c_void_p),
+        ("weights", c_void_p),
+        ("block_weights", c_void_p),
+        *((name, c_int64) for name in ("kind", "plane_count", "sample_words", "row_words", "column_words")),
+        *((name, c_int64) for name in ("height", "width", "channels", "groups")),
+        *((f"{name}_{axis}", c_int64) for name in ("kernel", "stride", "padding", "dilation") for axis in "yx"),
+    ]
+
+
+class Layer(ctypes.Structure):
+    """native/transpike.h: tp_layer."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("sources", "constant", "threshold", "room", "potential", "words")),
+        *((name, c_void_p) for name in ("block_start", "block_units")),
+        *((name, c_int64) for name in ("source_count", "blocks", "batch", "height", "width", "channels", "steps")),
+        *((name, c_int64) for name in ("constant_sample", "constant_position")),
+        *((name, c_int64) for name in ("threshold_position", "room_position", "first_step", "hard_reset")),
+        *((name, c_int64) for name in ("count_ties", "look_every", "threads", "ties", "beyond")),
+    ]
+
+
+_SIGNATURES = {  # name → (pointers, integers, pointers, the type of the answer), in the order of the header
+    "tp_abi": ([], c_int64),
+    "tp_struct_bytes": ([c_int64], c_int64),
+    "tp_instructions": ([], c_char_p),
+    "tp_has_threads": ([], c_int64),
+    "tp_force": ([c_char_p], c_int64),
+    "tp_scratch_bytes": ([POINTER(Layer)], c_int64),
+    "tp_run": ([POINTER(Layer), c_void_p], c_int64),
+    "tp_count": ([c_void_p] * 2 + [c_int64] * 4 + [c_void_p] * 2, None),
+    "tp_unpack": ([c_void_p] + [c_int64] * 4 + [c_void_p], None),
+    "tp_pack": ([c_void_p] + [c_int64] * 3 + [c_void_p], c_int64),
+    "tp_sum_positions": ([c_void_p] + [c_int64] * 5 + [c_void_p], None),
+    "tp_pool_max": ([c_void_p] * 2 + [c_int64] * 7 + [c_void_p] * 3, None),
+}
+
+
+def _path() -> Path | None:
+    """The library: TRANSPIKE_NATIVE where set, else beside this file, else where the installation has put it."""
+    if chosen := os.environ.get("TRANSPIKE_NATIVE"):
+        return Path(chosen)
+    places = [Path(__file__).with_name(NAME)]
+    try:
+        installed = importlib.metadata.distribution("transpike").locate_file(f"transpike/engines/{NAME}")
+        places.append(Path(str(installed)))
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    return next((place for place in places if place.exists()), None)
+
+
+@functools.cache
+def load() -> tuple[ctypes.CDLL | None, str]:
+    """(the library or None, one line that says what it is or why it is not there)."""
+    path = _path()
+    if path is None:
+        return None, f"not built, the fused engine serves: {HOW}"
+    if str(path) in ("off", ""):
+        return None, "switched off by TRANSPIKE_NATIVE, the fused engine serves"
+    try:
+        library = ctypes.CDLL(str(path))
+        for name, (arguments, answer) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = arguments, answer
+    except (OSError, AttributeError) as error:
+        return None, f"cannot be loaded ({error}), the fused engine serves: {HOW}"
+    sizes = library.tp_struct_bytes(0), library.tp_struct_bytes(1)
+    if library.tp_abi() != ABI or sizes != (ctypes.sizeof(Source), ctypes.sizeof(Layer)):
+        return None, f"{path} is of another version than these Python files, the fused engine serves: {HOW}"
+    threads = "OpenMP" if library.tp_has_threads() else "one thread"
+    return library, f"{library.tp_instructions().decode()}, {threads}"
+
+
+def pointer(tensor: Tensor) -> int:
+    """The address of a tensor's first element."""
+    return tensor.data_ptr()
