@@ -21,6 +21,7 @@
 typedef float vf __attribute__((vector_size(4 * TP_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * TP_LANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * TP_LANES)));
+typedef int16_t vs __attribute__((vector_size(2 * TP_LANES)));
 typedef uint8_t b32 __attribute__((vector_size(32)));
 typedef uint64_t q32 __attribute__((vector_size(32)));
 typedef uint16_t h16 __attribute__((vector_size(16)));
@@ -28,6 +29,11 @@ typedef uint16_t h32 __attribute__((vector_size(32)));
 
 INLINE vf load(const float *p) {
     vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+INLINE vs load_narrow(const int16_t *p) {
+    vs v;
     memcpy(&v, p, sizeof v);
     return v;
 }
@@ -174,15 +180,18 @@ typedef struct {
     const uint16_t *list;
     int64_t entries, nothing; /* nothing: the entry of the row of zeros */
     const float *weights;
-    /* look-up and masked */
-    const tp_source *source;
-    const tp_plan *plan;
-    const char *scratch;
-    int64_t sample, row, column, channel;
+    const int16_t *narrow;
+    const float *unit;
+    const uint8_t *lines[TP_TALLEST]; /* look-up: the bytes of the window's rows from its left end on */
+    const tp_source *source;          /* look-up */
+    int64_t taps; /* masked: the taps of all planes that lie inside, and their weights */
+    const uint32_t *pixels[TP_TAPS];
+    const float *tap_weights[TP_TAPS];
 } place;
 
 /* acc += the weights of the inputs that fired. Four at a time; the last ones are filled up with rows of zeros, for a
- * loop that ends by surprise costs more than an addition. */
+ * loop that ends by surprise costs more than an addition. Narrow weights are whole numbers of at most 13 bits, so that
+ * the sum of four fits into 16: half the memory traffic, which is what bounds wide layers. */
 #define DEFINE_GATHER(UNITS)                                                                                       \
     INLINE void gather_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
         enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
@@ -198,54 +207,71 @@ typedef struct {
                 acc[v] += (load(a + v * TP_LANES) + load(b + v * TP_LANES)) +                                      \
                           (load(c + v * TP_LANES) + load(d + v * TP_LANES));                                       \
         }                                                                                                          \
+    }                                                                                                              \
+    INLINE void gather_narrow_##UNITS(vf *acc, const place *p, int64_t t) {                                        \
+        enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
+        const uint16_t *list = p->list + t * p->entries;                                                           \
+        int64_t i = p->begin[t];                                                                                   \
+        const int64_t end = p->end[t];                                                                             \
+        vi sum[N];                                                                                                 \
+        for (int v = 0; v < N; ++v)                                                                                \
+            sum[v] = (vi){0};                                                                                      \
+        for (; i < end; i += 4) {                                                                                  \
+            const int16_t *a = p->narrow + (int64_t)list[i] * ROW;                                                 \
+            const int16_t *b = p->narrow + (i + 1 < end ? (int64_t)list[i + 1] : p->nothing) * ROW;                \
+            const int16_t *c = p->narrow + (i + 2 < end ? (int64_t)list[i + 2] : p->nothing) * ROW;                \
+            const int16_t *d = p->narrow + (i + 3 < end ? (int64_t)list[i + 3] : p->nothing) * ROW;                \
+            for (int v = 0; v < N; ++v)                                                                            \
+                sum[v] += __builtin_convertvector(                                                                 \
+                    (load_narrow(a + v * TP_LANES) + load_narrow(b + v * TP_LANES)) +                              \
+                        (load_narrow(c + v * TP_LANES) + load_narrow(d + v * TP_LANES)),                           \
+                    vi);                                                                                           \
+        }                                                                                                          \
+        for (int v = 0; v < N; ++v)                                                                                \
+            acc[v] += __builtin_convertvector(sum[v], vf) * load(p->unit + v * TP_LANES);                          \
     }
 
-/* acc += one row of a table for every eight channels of every tap. */
+/* acc += one row of a table for every eight channels of every tap. KX is the kernel's width where the compiler may
+ * unroll it, else 0. */
 #define DEFINE_LOOKUP(UNITS)                                                                                       \
-    INLINE void lookup_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
+    INLINE void lookup_taps_##UNITS(vf *acc, const place *p, int64_t t, const int64_t kernel_y,                    \
+                                    const int64_t kernel_x, const int64_t dilation) {                              \
         enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
-        const tp_source *s = p->source;                                                                            \
-        const uint8_t *bytes = (const uint8_t *)(p->scratch + p->plan->pixel_lists);                               \
         const float *table = p->weights;                                                                           \
-        const int64_t left = p->column * s->stride_x;                                                              \
-        for (int64_t ky = 0; ky < s->kernel_y; ++ky) {                                                             \
-            const int64_t y = p->row * s->stride_y - s->padding_y + ky * s->dilation_y;                            \
-            const int64_t slot = y >= 0 && y < s->height ? y % p->plan->slots + 1 : 0; /* 0: a row of zeros */     \
-            const uint8_t *line = bytes + (slot * p->plan->padded_width + left) * 2 * TP_STEPS + t;                \
+        for (int64_t ky = 0; ky < kernel_y; ++ky) {                                                                \
+            const uint8_t *line = p->lines[ky] + t;                                                                \
             vf sum[N];                                                                                             \
             for (int v = 0; v < N; ++v)                                                                            \
-                sum[v] = (vf){0};                                                                                  \
-            for (int64_t kx = 0; kx < s->kernel_x; ++kx) {                                                         \
-                const float *a = table + (int64_t)line[kx * s->dilation_x * 2 * TP_STEPS] * ROW;                   \
-                const float *b = table + (256 + (int64_t)line[(kx * s->dilation_x * 2 + 1) * TP_STEPS]) * ROW;     \
+                sum[v] = load(table + line[0] * ROW + v * TP_LANES) +                                              \
+                         load(table + (TP_TABLE + line[TP_STEPS]) * ROW + v * TP_LANES);                                \
+            for (int64_t kx = 1; kx < kernel_x; ++kx) {                                                            \
+                const float *a = table + (kx * 2 * TP_TABLE + line[kx * dilation * 2 * TP_STEPS]) * ROW;                    \
+                const float *b = table + ((kx * 2 + 1) * TP_TABLE + line[(kx * dilation * 2 + 1) * TP_STEPS]) * ROW;        \
                 for (int v = 0; v < N; ++v)                                                                        \
                     sum[v] += load(a + v * TP_LANES) + load(b + v * TP_LANES);                                     \
-                table += 512 * ROW;                                                                                \
             }                                                                                                      \
+            table += kernel_x * 2 * TP_TABLE * ROW;                                                                         \
             for (int v = 0; v < N; ++v)                                                                            \
                 acc[v] += sum[v];                                                                                  \
         }                                                                                                          \
+    }                                                                                                              \
+    INLINE void lookup_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
+        const tp_source *s = p->source;                                                                            \
+        if (s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1)                                            \
+            lookup_taps_##UNITS(acc, p, t, 3, 3, 1); /* for the compiler to unroll */                              \
+        else                                                                                                       \
+            lookup_taps_##UNITS(acc, p, t, s->kernel_y, s->kernel_x, s->dilation_x);                               \
     }
 
 /* acc += weights where the same channel fired: depthwise convolutions and shortcuts. */
 #define DEFINE_MASKED(UNITS)                                                                                       \
     INLINE void masked_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
-        enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
-        const tp_source *s = p->source;                                                                            \
-        const int64_t top = p->row * s->stride_y - s->padding_y, left = p->column * s->stride_x - s->padding_x;    \
-        const float *weights = p->weights;                                                                         \
-        for (int64_t ky = 0; ky < s->kernel_y; ++ky)                                                               \
-            for (int64_t kx = 0; kx < s->kernel_x; ++kx, weights += ROW) {                                         \
-                const int64_t y = top + ky * s->dilation_y, x = left + kx * s->dilation_x;                         \
-                if (y < 0 || y >= s->height || x < 0 || x >= s->width)                                             \
-                    continue;                                                                                      \
-                const int64_t pixel = p->sample * s->sample_words + y * s->row_words + x * s->column_words +       \
-                                      p->channel;                                                                  \
-                for (int64_t plane = 0; plane < s->plane_count; ++plane)                                           \
-                    for (int v = 0; v < N; ++v) {                                                                  \
-                        const vi fired = (vi)(load_words(s->planes[plane] + pixel + v * TP_LANES) << (31 - t)) >> 31; \
-                        acc[v] += (vf)((vi)load(weights + v * TP_LANES) & fired);                                  \
-                    }                                                                                              \
+        enum { N = UNITS * VECTORS };                                                                              \
+        const uint32_t bit = (uint32_t)1 << t;                                                                     \
+        for (int64_t k = 0; k < p->taps; ++k)                                                                      \
+            for (int v = 0; v < N; ++v) {                                                                          \
+                const vi fired = (load_words(p->pixels[k] + v * TP_LANES) & bit) != 0;                             \
+                acc[v] += (vf)((vi)load(p->tap_weights[k] + v * TP_LANES) & fired);                                \
             }                                                                                                      \
     }
 
@@ -274,7 +300,9 @@ INLINE vf magnitude(vf v) { return (vf)((vi)v & 0x7fffffff); }
             for (int i = 0; i < N; ++i)                                                                            \
                 now[i] = load(constant + i * TP_LANES);                                                            \
             for (int64_t s = 0; s < layer->source_count; ++s) {                                                    \
-                if (places[s].kind == TP_GATHER)                                                                   \
+                if (places[s].kind == TP_NARROW)                                                                   \
+                    gather_narrow_##UNITS(now, places + s, t);                                                     \
+                else if (places[s].kind == TP_GATHER)                                                              \
                     gather_##UNITS(now, places + s, t);                                                            \
                 else if (places[s].kind == TP_LOOKUP)                                                              \
                     lookup_##UNITS(now, places + s, t);                                                            \
@@ -312,10 +340,32 @@ static void find_place(place *p, const tp_source *s, const tp_plan *plan, const 
                        int64_t sample, int64_t row, int64_t column, int64_t block, int64_t channel,
                        int64_t block_units, int64_t layer_channels) {
     p->kind = s->kind;
-    p->weights = s->weights + s->block_weights[block];
-    if (s->kind != TP_GATHER) {
-        p->source = s, p->plan = plan, p->scratch = scratch;
-        p->sample = sample, p->row = row, p->column = column, p->channel = channel;
+    if (s->kind == TP_LOOKUP) {
+        p->weights = (const float *)s->weights + s->block_weights[block];
+        p->source = s;
+        for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
+            const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y;
+            const int64_t slot = y >= 0 && y < s->height ? y % plan->slots + 1 : 0; /* 0: a row of zeros */
+            p->lines[ky] = (const uint8_t *)(scratch + plan->pixel_lists) +
+                           (slot * plan->padded_width + column * s->stride_x) * 2 * TP_STEPS;
+        }
+        return;
+    }
+    if (s->kind == TP_MASKED) {
+        p->taps = 0;
+        for (int64_t ky = 0; ky < s->kernel_y; ++ky)
+            for (int64_t kx = 0; kx < s->kernel_x; ++kx) {
+                const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y;
+                const int64_t x = column * s->stride_x - s->padding_x + kx * s->dilation_x;
+                if (y < 0 || y >= s->height || x < 0 || x >= s->width)
+                    continue;
+                const float *weights = (const float *)s->weights + s->block_weights[block];
+                for (int64_t plane = 0; plane < s->plane_count; ++plane, ++p->taps) {
+                    p->tap_weights[p->taps] = weights + (ky * s->kernel_x + kx) * block_units * TP_UNIT;
+                    p->pixels[p->taps] = s->planes[plane] + sample * s->sample_words + y * s->row_words +
+                                         x * s->column_words + channel;
+                }
+            }
         return;
     }
     const int64_t group = s->channels / s->groups, g = channel / (layer_channels / s->groups);
@@ -335,7 +385,11 @@ static void find_place(place *p, const tp_source *s, const tp_plan *plan, const 
     p->entries = plan->window_entries;
     const int64_t shift = (begin - first) * s->kernel_y * group; /* the entry of the window's first input */
     p->nothing = shift + s->kernel_x * s->kernel_y * group;
-    p->weights -= shift * block_units * TP_UNIT;
+    if (s->kind == TP_NARROW) {
+        p->narrow = (const int16_t *)s->weights + s->block_weights[block] - shift * block_units * TP_UNIT;
+        p->unit = s->units + channel;
+    } else
+        p->weights = (const float *)s->weights + s->block_weights[block] - shift * block_units * TP_UNIT;
 }
 
 static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, int64_t block, int64_t last_block,
@@ -366,7 +420,7 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
         for (int64_t r = start; r < stop; ++r)
             for (int64_t i = 0; i < layer->source_count; ++i) {
                 const tp_source *s = layer->sources + i;
-                if (s->kind == TP_GATHER)
+                if (s->kind == TP_GATHER || s->kind == TP_NARROW)
                     list_windows(s, plans + i, scratch, r - start, r / layer->height, r % layer->height, layer->steps);
                 else if (s->kind == TP_LOOKUP)
                     list_bytes(s, plans + i, scratch, r / layer->height, r % layer->height);

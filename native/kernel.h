@@ -28,8 +28,9 @@ typedef struct {
 /* Rows that are prepared together, and every source's place in the scratch memory. Gives the bytes of one thread. */
 int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows);
 
-/* Most sources of one layer. */
-#define TP_SOURCES 64
+#define TP_SOURCES 64 /* most sources of one layer */
+#define TP_TALLEST 16 /* most rows of a kernel that looks up */
+#define TP_TAPS 100   /* most taps of a masked source, over all planes */
 
 extern uint16_t tp_expand[256][8]; /* the positions of the bits that are set */
 extern uint8_t tp_bits[256];       /* how many they are */

@@ -11,25 +11,24 @@
 uint16_t tp_expand[256][8];
 uint8_t tp_bits[256];
 
-extern const tp_kernels tp_kernels_baseline, tp_kernels_avx2, tp_kernels_avx512;
+extern const tp_kernels tp_kernels_baseline;
+#ifdef TP_X86
+extern const tp_kernels tp_kernels_avx2, tp_kernels_avx512;
+#endif
 static const tp_kernels *kernels = &tp_kernels_baseline;
+#ifdef __aarch64__
+static const char *instructions = "NEON";
+#else
 static const char *instructions = "baseline";
+#endif
 
 __attribute__((constructor)) static void choose(void) {
     for (int byte = 0; byte < 256; ++byte)
         for (int bit = 0; bit < 8; ++bit)
             if (byte >> bit & 1)
                 tp_expand[byte][tp_bits[byte]++] = (uint16_t)bit;
-#ifdef TP_X86
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-        kernels = &tp_kernels_avx512, instructions = "AVX-512";
-    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        kernels = &tp_kernels_avx2, instructions = "AVX2";
-#elif defined(__aarch64__)
-    instructions = "NEON";
-#endif
+    if (!tp_force("AVX-512"))
+        tp_force("AVX2");
 }
 
 int64_t tp_abi(void) { return TP_ABI; }
@@ -43,20 +42,25 @@ int64_t tp_has_threads(void) {
 #endif
 }
 
-/* Take what AVX2 or the baseline would use, to test them on a better machine. Gives 0 where this is not one. */
-TP_API int64_t tp_force(const char *name);
 int64_t tp_force(const char *name) {
-    if (!strcmp(name, "baseline"))
+    if (!strcmp(name, "baseline")) {
         kernels = &tp_kernels_baseline, instructions = "baseline";
+        return 1;
+    }
 #ifdef TP_X86
-    else if (!strcmp(name, "AVX2") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    __builtin_cpu_init();
+    const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (!strcmp(name, "AVX2") && avx2) {
         kernels = &tp_kernels_avx2, instructions = "AVX2";
-    else if (!strcmp(name, "AVX-512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"))
+        return 1;
+    }
+    if (!strcmp(name, "AVX-512") && avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
         kernels = &tp_kernels_avx512, instructions = "AVX-512";
+        return 1;
+    }
 #endif
-    else
-        return 0;
-    return 1;
+    return 0;
 }
 
 static int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -103,7 +107,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
         together = 1;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (s->kind != TP_GATHER)
+        if (s->kind == TP_LOOKUP || s->kind == TP_MASKED)
             continue;
         plans[i].window_starts = at;
         at += align(together * TP_STEPS * s->groups * (s->width + 1) * 4);
@@ -122,12 +126,13 @@ static int64_t possible(const tp_layer *layer) {
         const tp_source *s = layer->sources + i;
         if (s->groups < 1 || s->channels % (s->groups * TP_UNIT) || s->plane_count < 1)
             return 0;
-        if (s->kind == TP_LOOKUP && (s->channels != TP_UNIT || s->plane_count != 1))
+        if (s->kind == TP_LOOKUP && (s->channels != TP_UNIT || s->plane_count != 1 || s->kernel_y > TP_TALLEST))
             return 0;
-        if (s->kind == TP_MASKED && s->channels != layer->channels)
+        if (s->kind == TP_MASKED &&
+            (s->channels != layer->channels || s->kernel_y * s->kernel_x * s->plane_count > TP_TAPS))
             return 0;
         /* one more for the row of zeros; planes only make lists longer */
-        if (s->kind == TP_GATHER && (s->width + s->kernel_x) * s->kernel_y * (s->channels / s->groups) >= TP_LIST)
+        if ((s->kind == TP_GATHER || s->kind == TP_NARROW) && (s->width + s->kernel_x) * s->kernel_y * (s->channels / s->groups) >= TP_LIST)
             return 0;
     }
     for (int64_t b = 0; b < layer->blocks; ++b)

@@ -11,6 +11,7 @@
 #define TP_ABI 1     /* changes with every change of a struct or a meaning below */
 #define TP_UNIT 16   /* channels that are always computed together */
 #define TP_STEPS 32  /* most steps of one call: the bits of a word */
+#define TP_TABLE 259 /* rows of a look-up table, 256 of them used: powers of two would all lie in the same cache sets */
 #define TP_LIST 65535 /* most inputs of one window, and of one row of windows: list entries have 16 bits */
 
 #if defined(_WIN32)
@@ -19,14 +20,15 @@
 #define TP_API __attribute__((visibility("default")))
 #endif
 
-enum { TP_GATHER = 0, TP_LOOKUP = 1, TP_MASKED = 2 };
+enum { TP_GATHER = 0, TP_LOOKUP = 1, TP_MASKED = 2, TP_NARROW = 3 };
 
 /* One synapse into a layer: a convolution over spikes (a linear layer is one of a single position).
  * Rows and columns are those after pooling: a sum over windows is the sum of as many planes, all of the same strides. */
 typedef struct {
     const uint32_t *const *planes; /* [plane_count] */
-    const float *weights;       /* of all blocks, see block_weights */
-    const int64_t *block_weights; /* [blocks]: where a block's weights begin, in floats */
+    const void *weights;          /* of all blocks: floats, or 16-bit whole numbers of TP_NARROW */
+    const float *units;           /* [channels of the layer]: what a narrow weight of 1 stands for */
+    const int64_t *block_weights; /* [blocks]: where a block's weights begin, in elements */
     int64_t kind, plane_count;
     int64_t sample_words, row_words, column_words; /* strides */
     int64_t height, width, channels, groups;       /* channels: padded; a multiple of TP_UNIT in every group */
@@ -53,6 +55,8 @@ typedef struct {
 TP_API int64_t tp_abi(void);
 TP_API int64_t tp_struct_bytes(int64_t which); /* 0: tp_source, 1: tp_layer */
 TP_API const char *tp_instructions(void);      /* what run-time dispatch has chosen */
+/* Take "baseline", "AVX2" or "AVX-512" instead, to test them on a better machine. Gives 0 where this is not one. */
+TP_API int64_t tp_force(const char *name);
 TP_API int64_t tp_has_threads(void);
 
 /* Scratch memory that tp_run needs, in bytes, or -1 for a layer that it cannot run. */

@@ -23,6 +23,7 @@ MANTISSA = 2.0**24
 INNER_BITS = (10, 8, 7)  # tried for weights whose output meets another weight before a neuron: the two share 24
 INPUT_BITS = 16  # of the analogue input, and
 STEADY_BITS = 24  # of the weights it meets: they run in float64
+WEIGHT_PEAK = 2.0**13 - 1  # grid steps of the largest weight of an output: no finer, for engines with 16-bit weights
 MARGIN = 1.001  # for what rounding adds to the weights
 SAFETY = 2.0  # how much faster than on calibration data potentials may grow
 LOOK_EVERY = 8  # steps after which a run looks whether its potentials are still in range
@@ -37,7 +38,7 @@ class OnGrid(Op):
     grid: Tensor
 
     def run(self, *inputs: Tensor) -> Tensor:
-        return torch.round(inputs[0] / self.grid) * self.grid
+        return (inputs[0] / self.grid).round_().mul_(self.grid)
 
     def paths(self) -> Op:
         return Scale(weight=torch.ones((), dtype=self.grid.dtype))  # rounding hides the path from the gradient
@@ -267,6 +268,8 @@ class _Rounding:
                 channels = _power(_row_peaks(op, full.shape[op.channel_axis])) * 2.0**-bits * inputs.min()
             else:
                 channels = _channels(wanted, op.channel_axis)
+                if op.weight.ndim > 1 and bool((inputs == 1).all()):  # it meets levels
+                    channels = torch.maximum(channels, _power(_row_peaks(op, len(channels)) / WEIGHT_PEAK))
             if op.weight.ndim == 0:
                 channels = torch.full_like(channels, float(channels.min()))
                 grid = channels.min() / inputs.min()

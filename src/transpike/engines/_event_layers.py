@@ -20,11 +20,14 @@ from transpike.neurons import LateralInhibition
 from transpike.ops import Add, AvgPool, Conv, Linear, MaxPool, Pad
 from transpike.ops._base import Selection
 
-GATHER, LOOKUP, MASKED = 0, 1, 2
-KINDS = {GATHER: "gather", LOOKUP: "look-up", MASKED: "masked"}
+GATHER, LOOKUP, MASKED, NARROW = 0, 1, 2, 3
+KINDS = {GATHER: "gather", LOOKUP: "look-up", MASKED: "masked", NARROW: "gather, 16 bits"}
 BLOCK = 4  # units of channels whose potentials fit into registers
 LONGEST_LIST = 65535
+NARROW_PEAK = 2.0**13 - 1  # of a 16-bit weight: the sum of four must fit
+TABLE_ROWS = 259  # 256 are used; the rest keeps tables out of the same cache sets
 LARGEST_TABLE = 2 * 2**20  # bytes of a look-up table that still lie in the cache
+MOST_TAPS = 100  # of a masked synapse, over all planes
 MOST_PLANES = 64
 MOST_SOURCES = 64
 
@@ -52,6 +55,7 @@ class Source:
     wire: str
     kind: int
     weights: Tensor
+    units: Tensor
     block_weights: Tensor
     groups: int
     kernel: tuple[int, int]
@@ -252,7 +256,7 @@ class _Compiler:
             return GATHER, 1
         if not isinstance(op, Conv) or op.transposed or op.dimensions > 2:
             raise UnfitError(f"{op.describe() if isinstance(op, Op) else '?'} has no kernel")
-        if op.groups == inputs == channels:
+        if op.groups == inputs == channels and prod(op.weight.shape[2:]) * self.planes[wire] <= MOST_TAPS:
             return MASKED, 1
         groups = op.groups
         while groups > 1 and (inputs // groups % UNIT or channels // groups % UNIT or op.groups % groups):
@@ -279,6 +283,7 @@ class _Compiler:
         if 2 * max(padding) > 2**20 or min(stride) < 1:
             raise UnfitError("its padding is out of range")
         blocks = list(zip(starts, units, strict=True))
+        units_of = torch.zeros(0)
         if kind == MASKED:
             weight = op.weight.expand(channels) if op.weight.ndim == 0 else op.weight
             taps = (weight * factor).reshape(channels, -1).t()  # (taps, channels)
@@ -286,11 +291,14 @@ class _Compiler:
             parts = [taps[:, start : start + count * UNIT] for start, count in blocks]
         else:
             dense = _ungrouped(op, groups, inputs, channels) * factor  # (out, in of a group, y, x)
+            if kind == GATHER and (found := _narrow(dense)) is not None:
+                kind, units_of, dense = NARROW, F.pad(found, (0, padded(channels) - channels)), dense / found[:, None, None, None]
             parts = [_block(dense, kind, groups, start, count, padded(channels)) for start, count in blocks]
-        weights = torch.cat([part.float().reshape(-1) for part in parts])
+        kept = torch.int16 if kind == NARROW else torch.float32
+        weights = torch.cat([part.to(kept).reshape(-1) for part in parts])
         sizes = [0, *(part.numel() for part in parts)]
         offsets = torch.tensor(sizes).cumsum(0)[:-1].contiguous()
-        return Source(wire, kind, weights, offsets, groups, kernel, stride, padding, dilation)
+        return Source(wire, kind, weights, units_of, offsets, groups, kernel, stride, padding, dilation)
 
     def _pool(self, node: Node, cell: LateralInhibition) -> EventPool:
         wire, pool = node.inputs[0], cell.pool
@@ -350,16 +358,24 @@ def _ungrouped(op: Synapse, groups: int, inputs: int, channels: int) -> Tensor:
     return wide
 
 
+def _narrow(dense: Tensor) -> Tensor | None:
+    """What one stands for, for each output, if all weights are whole numbers of it of at most 13 bits."""
+    peaks = dense.abs().flatten(1).amax(1).clamp(min=2.0**-100)
+    units = torch.exp2(torch.ceil(torch.log2(peaks / NARROW_PEAK)))
+    whole = dense / units[:, None, None, None]
+    return units if bool((whole == whole.round()).all()) else None
+
+
 def _block(dense: Tensor, kind: int, groups: int, start: int, units: int, total: int) -> Tensor:
     """The weights of one block as its kernel wants them, one row of ``units`` · 16 outputs after another."""
     dense = F.pad(dense, (0, 0, 0, 0, 0, padded(dense.shape[1]) - dense.shape[1], 0, total - dense.shape[0]))
     part = dense[start : start + units * UNIT]
-    if kind == GATHER:  # [kx][ky][in], and a row of zeros
+    if kind != LOOKUP:  # [kx][ky][in], and a row of zeros
         table = part.permute(3, 2, 1, 0).reshape(-1, units * UNIT)
         return F.pad(table, (0, 0, 0, 1))
     halves = part.permute(2, 3, 1, 0).reshape(*part.shape[2:], 2, 8, units * UNIT).double()  # [ky][kx][half][in]
     bits = (torch.arange(256)[:, None] >> torch.arange(8) & 1).double()
-    return bits @ halves
+    return F.pad(bits @ halves, (0, 0, 0, TABLE_ROWS - 256))
 
 
 def rows(value: Tensor, shape: tuple[int, ...], fill: float) -> Tensor:

@@ -15,6 +15,7 @@ from transpike.core.lowered import Lowered
 from transpike.core.op import Op, Synapse
 from transpike.engines._base import Program, Run, map_state
 
+HELD_SAMPLES = 4  # whose constant currents are worked out together: float64 images that stay in the cache
 FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, small enough for the cache
 LIVE_WIRES = 6  # tensors of the largest wire's size that may be alive together
 LARGEST_TENSOR = 32 * 2**20  # bytes; beyond it the allocator returns pages to the system after every call
@@ -103,17 +104,21 @@ class FoldedRun(Run):
         self.held = self._hold() if plan.held else {}
 
     def _hold(self) -> dict[str, Tensor]:
-        """What depends on constant input alone, worked out once, in float64."""
+        """What depends on constant input alone, worked out once, in float64, a few samples at a time."""
+        parts = [self._hold_part(x) for x in self.x.split(HELD_SAMPLES)]
+        held = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+        return {k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in held.items()}
+
+    def _hold_part(self, x: Tensor) -> dict[str, Tensor]:
         values: dict[str, Tensor] = {}
         plan, needed = self.plan, {i for n in self.plan.lowered.nodes if n.name not in self.plan.held for i in n.inputs}
         for node in plan.steady_form.nodes:
             if node.name in plan.held:
                 op = node.op
                 inputs = [values[name] for name in node.inputs]
-                values[node.name] = self.x.double() if isinstance(op, Input) else op.linear(*inputs)  # type: ignore[union-attr]
+                values[node.name] = x.double() if isinstance(op, Input) else op.linear(*inputs)  # type: ignore[union-attr]
         needed.add(plan.lowered.output.name)
-        held = {name: value.float() for name, value in values.items() if name in needed}
-        return {k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in held.items()}
+        return {name: value.float() for name, value in values.items() if name in needed}
 
     def _steps(self, steps: int) -> None:
         batch, largest = len(self.x), self.plan.largest

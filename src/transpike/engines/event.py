@@ -185,6 +185,7 @@ class EventRun(FoldedRun):
             alive.append((planes, addresses))
             struct.planes, struct.plane_count = ctypes.addressof(addresses), len(planes)
             struct.weights, struct.block_weights = source.weights.data_ptr(), source.block_weights.data_ptr()
+            struct.units = source.units.data_ptr()
             struct.kind, struct.groups = source.kind, source.groups
             struct.sample_words, struct.row_words, struct.column_words = planes[0].stride()[:3]
             struct.height, struct.width, struct.channels = planes[0].shape[1:]
