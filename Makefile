@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check install clean coverage bench reproduce
+.PHONY: demo test check install sanitize clean coverage bench reproduce
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml CMakeLists.txt $(wildcard native/*)
 	@echo "Installing transpike and its tools into $(VENV) (a minute or two) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "transpike needs Python 3.11 or newer; run make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,16 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not slow" -n 2
+
+# The event engine's tests with AddressSanitizer and UndefinedBehaviorSanitizer in the native library (needs gcc).
+sanitize: install
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet cmake
+	$(BIN)/cmake -S . -B build/sanitize -DTRANSPIKE_SANITIZE=ON
+	$(BIN)/cmake --build build/sanitize --parallel
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	TRANSPIKE_NATIVE=$(CURDIR)/build/sanitize/libtranspike_events.so \
+	$(BIN)/python -m pytest tests/laws/test_event_laws.py tests/laws/test_native_laws.py tests/hostile/test_native_library.py
 
 coverage:
 	$(PYTHON) -m venv .venv-vision

@@ -118,25 +118,45 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
     return at + 64;
 }
 
+static int64_t within(int64_t value, int64_t low, int64_t high) { return value >= low && value <= high; }
+
+/* Whether everything is in range, so that no product below overflows and no kernel leaves its memory. */
 static int64_t possible(const tp_layer *layer) {
-    if (layer->source_count < 0 || layer->source_count > TP_SOURCES || layer->steps < 1 || layer->steps > TP_STEPS ||
-        layer->channels % TP_UNIT || layer->look_every < 1)
+    enum { SIZE = 1 << 24, STRIDE = 1 << 12 };
+    if (!within(layer->source_count, 0, TP_SOURCES) || !within(layer->steps, 1, TP_STEPS) ||
+        !within(layer->batch, 1, INT32_MAX) || !within(layer->height, 1, SIZE) || !within(layer->width, 1, SIZE) ||
+        !within(layer->channels, TP_UNIT, SIZE) || layer->channels % TP_UNIT || !within(layer->blocks, 0, SIZE) ||
+        !within(layer->look_every, 1, SIZE) || !within(layer->threads, 1, STRIDE) ||
+        (double)layer->batch * layer->height * layer->width * layer->channels > 1e15)
         return 0;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (s->groups < 1 || s->channels % (s->groups * TP_UNIT) || s->plane_count < 1)
+        if (!within(s->kind, TP_GATHER, TP_NARROW) || !within(s->plane_count, 1, SIZE) ||
+            !within(s->height, 1, SIZE) || !within(s->width, 1, SIZE) || !within(s->channels, TP_UNIT, SIZE) ||
+            !within(s->groups, 1, SIZE) || s->channels % (s->groups * TP_UNIT) ||
+            !within(s->kernel_y, 1, STRIDE) || !within(s->kernel_x, 1, SIZE) || !within(s->stride_y, 1, STRIDE) ||
+            !within(s->stride_x, 1, STRIDE) || !within(s->padding_y, 0, STRIDE) || !within(s->padding_x, 0, STRIDE) ||
+            !within(s->dilation_y, 1, STRIDE) || !within(s->dilation_x, 1, STRIDE))
+            return 0;
+        if (s->kind == TP_MASKED &&
+            (s->channels != layer->channels || s->kernel_y * s->kernel_x > TP_TAPS ||
+             s->kernel_y * s->kernel_x * s->plane_count > TP_TAPS))
             return 0;
         if (s->kind == TP_LOOKUP && (s->channels != TP_UNIT || s->plane_count != 1 || s->kernel_y > TP_TALLEST))
             return 0;
-        if (s->kind == TP_MASKED &&
-            (s->channels != layer->channels || s->kernel_y * s->kernel_x * s->plane_count > TP_TAPS))
+        const int64_t gathers = s->kind == TP_GATHER || s->kind == TP_NARROW;
+        /* entries have 16 bits, starts 32; one kernel's width more for the row of zeros */
+        if (gathers && ((s->width + s->kernel_x) * s->kernel_y * (s->channels / s->groups) >= TP_LIST ||
+                        layer->channels % s->groups ||
+                        (double)s->width * s->channels * s->kernel_y * s->plane_count > INT32_MAX - 4096))
             return 0;
-        /* one more for the row of zeros; planes only make lists longer */
-        if ((s->kind == TP_GATHER || s->kind == TP_NARROW) && (s->width + s->kernel_x) * s->kernel_y * (s->channels / s->groups) >= TP_LIST)
+        if ((double)((s->kernel_y - 1) * s->dilation_y + 2) * s->width * s->channels * s->plane_count * 64 > 1e12 ||
+            (double)((s->kernel_y - 1) * s->dilation_y + 2) *
+                    ((double)layer->width * s->stride_x + (double)s->kernel_x * s->dilation_x) * 64 > 1e12)
             return 0;
     }
     for (int64_t b = 0; b < layer->blocks; ++b)
-        if (layer->block_units[b] < 1 || layer->block_units[b] > 4 ||
+        if (!within(layer->block_units[b], 1, 4) || !within(layer->block_start[b], 0, layer->channels) ||
             layer->block_start[b] + layer->block_units[b] * TP_UNIT > layer->channels)
             return 0;
     return 1;
@@ -145,7 +165,7 @@ static int64_t possible(const tp_layer *layer) {
 int64_t tp_scratch_bytes(const tp_layer *layer) {
     tp_plan plans[TP_SOURCES];
     int64_t rows;
-    return possible(layer) ? tp_plan_scratch(layer, plans, &rows) * (layer->threads < 1 ? 1 : layer->threads) : -1;
+    return possible(layer) ? tp_plan_scratch(layer, plans, &rows) * layer->threads : -1;
 }
 
 static int64_t thread(void) {
@@ -162,7 +182,7 @@ int64_t tp_run(tp_layer *layer, void *scratch) {
     if (!possible(layer))
         return -1;
     const int64_t bytes = tp_plan_scratch(layer, plans, &together), rows = layer->batch * layer->height;
-    const int64_t threads = layer->threads < 1 ? 1 : layer->threads;
+    const int64_t threads = layer->threads;
     /* a task is a stretch of rows; a few rows only are split by channels too */
     int64_t length = together > layer->height ? together : layer->height;
     if (length > (rows + 4 * threads - 1) / (4 * threads))

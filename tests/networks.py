@@ -3,23 +3,31 @@
 import functools
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from transpike.activations import ReLU
 from transpike.capture import capture
+from transpike.convert import convert
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.trace import Trace
+from transpike.encoders import ConstantCurrent, DeterministicCounts, Poisson
+from transpike.engines import event_status
 from transpike.neurons import IntegrateAndFire
 from transpike.ops import Linear
+from transpike.readouts import AccumulatedMembrane, SpikeCount
 from transpike.recipes import ECC
+from transpike.simulate import simulate
 from transpike.snn import SNN
 
+ENGINES = [name for name in ("event", "fused", "reference") if name != "event" or event_status()[0] is not None]
 CONVS, NORMS = {1: nn.Conv1d, 2: nn.Conv2d}, {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 AVERAGES, MAXIMA = {1: nn.AvgPool1d, 2: nn.AvgPool2d}, {1: nn.MaxPool1d, 2: nn.MaxPool2d}
 
@@ -222,6 +230,76 @@ class _Builder:
         if size >= 3:
             kernel, stride, padding = self.pick.choice([(2, 2, 0), (3, 2, 1), (3, 1, 1)])
             self.add(MAXIMA[self.n](kernel, stride, padding), f"maximum {kernel} {stride} {padding}")
+
+
+@functools.cache
+def wide_network(seed: int) -> Case:
+    """Layers of 16 to 150 channels in one or two dimensions: every kernel of the event engine and their borders."""
+    pick = random.Random(seed)
+    torch.manual_seed(seed)
+    n, size, channels = pick.choice([1, 2, 2]), pick.randint(5, 9), pick.choice([16, 20, 33, 64])
+    input_shape = (2, *(size,) * n)
+    builder = _Builder(pick, n, input_shape)
+    builder.add(nn.Sequential(CONVS[n](2, channels, 3, padding=1), nn.ReLU()), f"stem {channels}")
+    for _ in range(pick.randint(1, 3)):
+        channels, size = builder.shape[:2]
+        kind = pick.choice(["dense", "dense", "grouped", "depthwise", "residual", "concat", "average", "maximum"])
+        if kind in ("average", "maximum", "depthwise", "residual", "concat"):
+            builder.block(kind)
+            continue
+        groups = pick.choice([g for g in (2, 3, 4, 8) if channels % g == 0] or [1]) if kind == "grouped" else 1
+        out = groups * pick.choice([8, 16, 24, 50] if groups > 1 else [16, 48, 70, 150])
+        kernel, stride, dilation = pick.choice(
+            [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (2, 1, 3), (5, 1, 1)]
+        )
+        settings = {
+            "kernel_size": kernel,
+            "stride": stride,
+            "dilation": dilation,
+            "padding": dilation * (kernel // 2) + (kernel == 2),
+        }
+        body = builder.convolution(channels, out, groups=groups, **settings)
+        builder.add(nn.Sequential(*body, nn.ReLU()), f"conv {out} k{kernel} s{stride} d{dilation} g{groups}")
+    builder.add(*pick.choice([(nn.Flatten(), "flatten"), (SpatialMean(), "mean")]))
+    if pick.random() < 0.5:
+        builder.add(nn.Sequential(nn.Linear(builder.shape[0], 40), nn.ReLU()), "linear 40")
+    builder.add(nn.Linear(builder.shape[0], 3), "linear 3")
+    text = f"wide_network({seed}): {input_shape} | " + " | ".join(builder.text)
+    return _case(nn.Sequential(*builder.layers), input_shape, text, calibration=24, samples=3)
+
+
+STEPS = 12
+ENCODERS = (ConstantCurrent(), DeterministicCounts(), Poisson(seed=3))
+
+
+@st.composite
+def recipes(draw: Callable) -> ECC:
+    """Every choice that changes what runs, for a streaming network."""
+    return ECC(
+        timesteps=STEPS,
+        reset=draw(st.sampled_from(["soft", "soft", "hard"])),
+        percentile=draw(st.sampled_from([99.0, 100.0])),
+        granularity=draw(st.sampled_from(["layer", "channel", "neuron"])),
+        pooling=draw(st.sampled_from(["lateral-inhibition", "before-neuron", "gated"])),
+        weight_bits=draw(st.sampled_from([None, 6])),
+        encoder=draw(st.sampled_from(ENCODERS)),
+        readout=draw(st.sampled_from([AccumulatedMembrane(), SpikeCount()])),
+    )
+
+
+def run(snn: SNN, x: Tensor, engine: str = "fused", timesteps: int = STEPS, **settings: object) -> Trace:
+    """A run on the grid that records every cell."""
+    trace = simulate(snn, x, timesteps, engine=engine, record=cells(snn), **settings)
+    assert trace.exact, trace.why
+    return trace
+
+
+def converted(case: Case, recipe: ECC, **settings: object) -> SNN:
+    """The spiking network, if its layers fire on the inputs and it has a grid (test_grid.py asks how many have)."""
+    snn = convert(case.graph, recipe, case.calibration, **settings)
+    assume(snn.exactness is None or snn.exactness.timesteps >= recipe.timesteps)
+    assume(0.01 <= spike_rate(snn, simulate(snn, case.x, STEPS, engine="fused"), STEPS) <= 0.6)
+    return snn
 
 
 def cells(snn: SNN) -> list[str]:

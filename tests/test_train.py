@@ -212,11 +212,21 @@ def test_divergence_names_the_place():
         ({"augment": "flip"}, "crop-flip"),
         ({"padding": "wrap"}, "reflect"),
         ({"threads": 0}, "threads"),
+        ({"precision": "float16"}, "bfloat16"),
     ],
 )
 def test_settings_that_make_no_sense(change, says):
     with pytest.raises(SettingError, match=says):
         train(_net(), _digits(100), **{**SETTINGS, **change})
+
+
+def test_bfloat16_multiplies_in_16_bits_and_keeps_weights_in_32():
+    nets, losses = {}, {}
+    for precision in ("float32", "bfloat16"):
+        nets[precision] = _net()
+        losses[precision] = train(nets[precision], _digits(), precision=precision, **SETTINGS).history[-1].train_loss
+    assert losses["float32"] != losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.1)
+    assert {p.dtype for p in nets["bfloat16"].parameters()} == {torch.float32}
 
 
 def test_data_and_networks_that_do_not_fit():

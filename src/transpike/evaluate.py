@@ -53,11 +53,14 @@ class LayerRow:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per sample."""
+    """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per
+    sample. ``kernels`` says what ran each layer, where the engine had a choice.
+    """
 
     recipe: str
     schedule: str
     engine: str
+    kernels: dict[str, str]
     samples: int
     ann_accuracy: float
     ann_low: float
@@ -105,6 +108,7 @@ class Report:
             "recipe": self.recipe,
             "schedule": self.schedule,
             "engine": self.engine,
+            "kernels": self.kernels,
             "samples": self.samples,
             "ann": {"accuracy": self.ann_accuracy, "low": self.ann_low, "high": self.ann_high, "macs": self.ann_macs},
             "snn": {
@@ -138,7 +142,7 @@ def evaluate(
     *,
     timesteps: int | None = None,
     answers: tuple[int, ...] | None = None,
-    engine: str = "fused",
+    engine: str = "auto",
     memory: int | None = None,
     limit: int | None = None,
     progress: Callable[[int, int | None], None] | None = None,
@@ -183,6 +187,7 @@ class _Tally:
         self.agree: dict[int, int] = {}
         self.activities: dict[int, Activity] = {}
         self.exact, self.why = True, ""
+        self.kernels: dict[str, str] = {}
         self.source: Graph | None = None
         self.device = torch.device("cpu")
 
@@ -203,6 +208,7 @@ class _Tally:
             before = self.activities.get(steps)
             self.activities[steps] = trace.activity if before is None else before + trace.activity
             self.ties += trace.ties
+            self.kernels = trace.kernels
             if not trace.exact:
                 self.exact, self.why = False, trace.why
         self.samples += len(x)
@@ -230,6 +236,7 @@ class _Tally:
             recipe=str(snn.recipe),
             schedule=_name(snn.schedule),
             engine=engine,
+            kernels=self.kernels,
             samples=self.samples,
             ann_accuracy=self.ann_correct / self.samples,
             ann_low=wilson(self.ann_correct, self.samples)[0],

@@ -30,7 +30,7 @@ def simulate(
     x: Tensor,
     timesteps: int | None = None,
     *,
-    engine: str = "fused",
+    engine: str = "auto",
     memory: int | None = None,
     record: Iterable[str] = (),
     sample_ids: Tensor | None = None,
@@ -38,8 +38,10 @@ def simulate(
 ) -> Trace:
     """Run ``snn`` on x (batch, *shape) for ``timesteps`` steps (default: the recipe's).
 
-    ``record`` names layers of ``snn.program.lowered`` whose trains are kept; ``sample_ids`` (batch,) name the samples
-    for random encoders; ``memory`` is the budget in bytes; ``count=False`` skips the counters.
+    ``engine``: "auto" (events where they pay, dense elsewhere), "event", "fused" (dense), or "reference" (float64,
+    step by step); on the exact grid all give the same spikes. ``record`` names layers of ``snn.program.lowered`` whose
+    trains are kept; ``sample_ids`` (batch,) name the samples for random encoders; ``memory`` is the budget in bytes;
+    ``count=False`` skips the counters.
     Raises DataError for inputs that do not fit, SettingError for settings that make no sense.
     """
     return snn.run(x, timesteps, engine=engine_named(engine, memory), sample_ids=sample_ids, record=record, count=count)

@@ -20,7 +20,7 @@ from transpike.core.scaling import scaled, unit_scale
 from transpike.core.schedule import Schedule, check_timesteps
 from transpike.core.table import lines
 from transpike.core.trace import Trace
-from transpike.engines import Engine, Fused, Program
+from transpike.engines import Auto, Engine, Program
 from transpike.errors import DataError
 
 
@@ -119,7 +119,7 @@ class SNN:
     ) -> Trace:
         """Simulate a batch; ``transpike.simulate`` documents the arguments."""
         steps = self.timesteps if timesteps is None else check_timesteps(timesteps)
-        return self.run_prepared(self.prepare(x), steps, engine or Fused(), sample_ids, record, count)
+        return self.run_prepared(self.prepare(x), steps, engine or Auto(), sample_ids, record, count)
 
     def run_prepared(
         self, x: Tensor, steps: int, engine: Engine, sample_ids: Tensor | None, record: Iterable[str], count: bool

@@ -83,11 +83,12 @@ def train(
 
     The best epoch is chosen on ``validation_fraction`` of the training images (0: the last epoch is taken), never on
     the test images. ``augment``: "crop-flip", "crop", "none", or "auto": flips for colour images only, nothing below
-    16 pixels. ``precision`` "bfloat16" multiplies in 16 bits (weights and sums stay float32): three times faster on a
-    CPU that has instructions for it. The file ``checkpoint`` is replaced after every epoch, and a line of numbers added to the .jsonl file
-    beside it; with ``resume``, a run that finds it goes on from there and ends in the same bits as an unbroken one (on
-    a CPU, with the same number of threads). ``weights`` is written at the end, by default beside the checkpoint as
-    NAME.weights.safetensors. ``spec`` is noted in both. ``progress`` gets a Progress every step, a Row every epoch.
+    16 pixels. ``precision`` "bfloat16" multiplies in 16 bits (weights and sums stay float32): faster where the
+    processor has instructions for it. The file ``checkpoint`` is replaced after every epoch, and a line of numbers
+    added to the .jsonl file beside it; with ``resume``, a run that finds it goes on from there and ends in the same
+    bits as an unbroken one (on a CPU, with the same number of threads). ``weights`` is written at the end, by default
+    beside the checkpoint as NAME.weights.safetensors. ``spec`` is noted in both. ``progress`` gets a Progress every
+    step, a Row every epoch.
     Raises SettingError (also when the checkpoint is of other settings), DataError (no images, a loss that is not
     finite), or CheckpointError (a damaged checkpoint).
     """

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import transpike as ts
-from networks import single_neuron
+from networks import ENGINES, single_neuron
 from transpike.activations import ReLU
 from transpike.core.graph import Graph, Input, Node
 from transpike.neurons import IntegrateAndFire
@@ -86,7 +86,7 @@ WORKED = [
 ]
 
 
-@pytest.mark.parametrize("engine", ["fused", "reference"])
+@pytest.mark.parametrize("engine", sorted(ENGINES))
 @pytest.mark.parametrize(("weight", "threshold", "initial", "reset", "expected"), WORKED)
 def test_a_neuron_step_by_step(weight, threshold, initial, reset, expected, engine):
     snn = single_neuron(weight, threshold, initial, reset=reset, exact_grid=False)  # a grid would round 0.4
@@ -94,7 +94,7 @@ def test_a_neuron_step_by_step(weight, threshold, initial, reset, expected, engi
     assert trace.trains["neuron"].flatten().tolist() == expected
 
 
-@pytest.mark.parametrize("engine", ["fused", "reference"])
+@pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_the_answer_is_the_charge_so_far_over_the_time_so_far(engine):
     snn = single_neuron(0.75, threshold=2.0)
     trace = ts.simulate(snn, torch.ones(1, 1), 6, engine=engine)
@@ -117,7 +117,7 @@ def counted() -> ts.SNN:
     return ts.SNN(spiking, source, recipe, recipe.encoder.calibrated(1.0))
 
 
-@pytest.mark.parametrize("engine", ["fused", "reference"])
+@pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_operations_counted_by_hand(engine):
     activity = ts.simulate(counted(), torch.ones(1, 1), engine=engine).activity
     (row,) = activity.layers
@@ -160,7 +160,7 @@ def test_a_shortcut_carries_the_charge_of_its_spikes():
     ))  # fmt: skip
     recipe = ECC(timesteps=4)
     snn = ts.SNN(graph, graph, recipe, recipe.encoder.calibrated(1.0))
-    for engine in ("fused", "reference"):
+    for engine in sorted(ENGINES):
         trace = ts.simulate(snn, torch.ones(1, 1), engine=engine, record=["first", "second"])
         assert trace.trains["first"].flatten().tolist() == [0, 1, 0, 1]
         assert trace.trains["second"].flatten().tolist() == [0, 1, 0, 1]

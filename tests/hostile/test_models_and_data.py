@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import transpike as ts
-from networks import mlp, network, small_cnn
+from networks import ENGINES, mlp, network, small_cnn
 from transpike.errors import DataError, SettingError, UnsupportedModel, UnsupportedOperator
 from transpike.recipes import ECC, ThresholdBalancing, WeightNormalisation
 
@@ -243,20 +243,20 @@ def test_a_broken_input_is_refused():
         ts.simulate(converted(), _with_nan())
 
 
-@pytest.mark.parametrize("engine", ["fused", "reference"])
+@pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_an_empty_batch_is_refused(engine):
     with pytest.raises(DataError, match="batch is empty; give at least one sample"):
         ts.simulate(converted(), X[:0], engine=engine)
 
 
-@pytest.mark.parametrize("engine", ["fused", "reference"])
+@pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_recording_an_unknown_layer_lists_those_that_there_are(engine):
     with pytest.raises(SettingError, match=r"no spiking layer is called nonsense; choose from .*1.*input"):
         ts.simulate(converted(), X, record=["nonsense"], engine=engine)
 
 
 def test_an_unknown_engine_lists_the_others():
-    with pytest.raises(SettingError, match="no engine is called 'loihi'; choose from fused, reference"):
+    with pytest.raises(SettingError, match="no engine is called 'loihi'; choose from auto, event, fused, reference"):
         ts.simulate(converted(), X, engine="loihi")
 
 

@@ -4,51 +4,35 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import networks
 import transpike as ts
-from networks import Case, assert_fires, assert_same_spikes, cases, cells, mlp, single_neuron, small_cnn, spike_rate
+from networks import (
+    ENCODERS,
+    STEPS,
+    assert_fires,
+    assert_same_spikes,
+    cases,
+    cells,
+    converted,
+    mlp,
+    recipes,
+    run,
+    single_neuron,
+    small_cnn,
+)
+from transpike import engines
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Input, Node
-from transpike.engines import Fused, Reference
+from transpike.engines import Event, Fused, Reference
 from transpike.engines._base import Run
 from transpike.neurons import LateralInhibition
 
-STEPS = 12
-ENCODERS = (ts.encoders.ConstantCurrent(), ts.encoders.DeterministicCounts(), ts.encoders.Poisson(seed=3))
 SYNCHRONOUS = ts.schedules.LayerSynchronous()
-
-
-@st.composite
-def recipes(draw: Callable) -> ts.recipes.ECC:
-    """Every choice that changes what runs, for a streaming network."""
-    reset = draw(st.sampled_from(["soft", "soft", "hard"]))
-    return ts.recipes.ECC(
-        timesteps=STEPS,
-        reset=reset,
-        percentile=draw(st.sampled_from([99.0, 100.0])),
-        granularity=draw(st.sampled_from(["layer", "channel", "neuron"])),
-        pooling=draw(st.sampled_from(["lateral-inhibition", "before-neuron", "gated"])),
-        weight_bits=draw(st.sampled_from([None, 6])),
-        encoder=draw(st.sampled_from(ENCODERS)),
-        readout=draw(st.sampled_from([ts.readouts.AccumulatedMembrane(), ts.readouts.SpikeCount()])),
-    )
-
-
-def run(snn: ts.SNN, x: Tensor, engine: str = "fused", timesteps: int = STEPS, **settings: object) -> ts.Trace:
-    trace = ts.simulate(snn, x, timesteps, engine=engine, record=cells(snn), **settings)
-    assert trace.exact, trace.why
-    return trace
-
-
-def converted(case: Case, recipe: ts.recipes.ECC, **settings: object) -> ts.SNN:
-    """The spiking network, if its layers fire on the inputs and it has a grid (test_grid.py asks how many have)."""
-    snn = ts.convert(case.graph, recipe, case.calibration, **settings)
-    assume(snn.exactness is None or snn.exactness.timesteps >= recipe.timesteps)
-    assume(0.01 <= spike_rate(snn, ts.simulate(snn, case.x, STEPS), STEPS) <= 0.6)
-    return snn
+ENGINES = {name: engines.table[name]() for name in networks.ENGINES}
 
 
 @settings(max_examples=50)
@@ -87,7 +71,7 @@ def test_the_counts_of_a_split_batch_are_those_of_the_whole(case, encoder):
 def test_time_may_be_cut_anywhere(case, encoder, chunks):
     snn = converted(case, ts.recipes.ECC(timesteps=20, encoder=encoder))
     whole = run(snn, case.x, timesteps=sum(chunks))
-    for engine in (Fused(), Reference()):
+    for engine in ENGINES.values():
         started = _start(engine, snn, case.x)
         logits = torch.cat([started.advance(steps) for steps in chunks])
         trace = started.finish()
@@ -133,7 +117,7 @@ def test_two_threads_fire_the_same_spikes_as_one(two_threads):
 def test_a_second_call_remembers_nothing_of_the_first(case, encoder, granularity, samples):
     snn = converted(case, ts.recipes.ECC(timesteps=STEPS, encoder=encoder, granularity=granularity))
     x = case.x[:samples]
-    for engine in ("fused", "reference"):
+    for engine in ENGINES:
         first = run(snn, x, engine)
         run(snn, x.flip(0) / 2, engine)
         assert_same_spikes(first, run(snn, x, engine))
@@ -152,7 +136,7 @@ def test_a_run_leaves_the_initial_potentials_of_the_network_alone(samples):
 @given(cases(), st.sampled_from(ENCODERS), st.lists(st.booleans(), min_size=5, max_size=5).filter(any))
 def test_going_on_with_some_samples_is_running_only_those(case, encoder, mask):
     snn, mask = converted(case, ts.recipes.ECC(timesteps=STEPS, encoder=encoder)), torch.tensor(mask)
-    for engine in (Fused(), Reference()):
+    for engine in ENGINES.values():
         started = _start(engine, snn, case.x)
         started.advance(4)
         started.keep(mask)
@@ -165,11 +149,12 @@ def test_going_on_with_some_samples_is_running_only_those(case, encoder, mask):
 def test_off_the_grid_engines_differ_only_where_ties_are_reported(case, pooling):
     snn = converted(case, ts.recipes.ECC(timesteps=STEPS, pooling=pooling), exact_grid=False)
     names = cells(snn)
-    fused = ts.simulate(snn, case.x, STEPS, record=names)
     reference = ts.simulate(snn, case.x, STEPS, engine="reference", record=names)
-    assert not fused.exact and not reference.exact
-    same = all(torch.equal(fused.trains[name].double(), reference.trains[name].double()) for name in names)
-    assert same or fused.ties
+    for engine in ENGINES:
+        trace = ts.simulate(snn, case.x, STEPS, engine=engine, record=names)
+        assert not trace.exact
+        same = all(torch.equal(trace.trains[name].double(), reference.trains[name].double()) for name in names)
+        assert same or trace.ties
 
 
 # whole numbers of steps reach the threshold exactly, which float32 and float64 see from either side
@@ -177,18 +162,20 @@ TIES = pytest.mark.parametrize(("weight", "threshold"), [(0.1, 1.1), (0.35, 1.0)
 
 
 @TIES
-def test_a_spike_that_float32_moves_is_reported_as_a_tie(weight, threshold):
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "reference"])
+def test_a_spike_that_float32_moves_is_reported_as_a_tie(weight, threshold, engine):
     snn = single_neuron(weight, threshold, exact_grid=False)
-    fused = ts.simulate(snn, torch.ones(1, 1), 100, record=["neuron"])
+    fused = ts.simulate(snn, torch.ones(1, 1), 100, engine=engine, record=["neuron"])
     reference = ts.simulate(snn, torch.ones(1, 1), 100, engine="reference", record=["neuron"])
     assert not torch.equal(fused.trains["neuron"].double(), reference.trains["neuron"])
     assert fused.ties > 0 and not fused.exact
 
 
 @TIES
-def test_on_the_grid_float32_moves_no_spike(weight, threshold):
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "reference"])
+def test_on_the_grid_float32_moves_no_spike(weight, threshold, engine):
     snn = single_neuron(weight, threshold, timesteps=100)
-    fused = ts.simulate(snn, torch.ones(1, 1), 100, record=["neuron"])
+    fused = ts.simulate(snn, torch.ones(1, 1), 100, engine=engine, record=["neuron"])
     assert fused.exact, fused.why
     assert_same_spikes(fused, ts.simulate(snn, torch.ones(1, 1), 100, engine="reference", record=["neuron"]))
 
@@ -236,7 +223,7 @@ def test_a_synchronous_network_on_dyadic_weights_is_its_staircase_on_every_engin
     snn = dyadic(SYNCHRONOUS)
     x = torch.randint(-16, 17, (6, 2, 6, 6), generator=torch.Generator().manual_seed(1)) / 16
     logits, counts = staircase(snn.graph, x, 8)
-    for engine in ("fused", "reference"):
+    for engine in ENGINES:
         trace = ts.simulate(snn, x, 8, engine=engine, record=cells(snn))
         assert trace.exact, trace.why
         assert_fires(snn, trace, 8)
@@ -271,5 +258,5 @@ def dyadic(schedule: ts.schedules.Schedule) -> ts.SNN:
     return ts.SNN(graph, graph, recipe, recipe.encoder.calibrated(1.0))
 
 
-def _start(engine: Fused | Reference, snn: ts.SNN, x: Tensor, ids: Tensor | None = None) -> Run:
+def _start(engine: Event | Fused | Reference, snn: ts.SNN, x: Tensor, ids: Tensor | None = None) -> Run:
     return engine.start(snn.program, x, torch.arange(len(x)) if ids is None else ids, cells(snn))

@@ -1,4 +1,4 @@
-"""The event engine fires the reference's spikes and counts them alike, on every instruction set and thread count."""
+"""The event engine fires the reference's spikes and counts them alike, with every instruction set and thread count."""
 
 from collections.abc import Iterator
 
@@ -6,23 +6,34 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 import transpike as ts
-from networks import assert_same_spikes, cases, cells, network
-from test_engine_laws import STEPS, converted, recipes, run
-from transpike.engines import _native
+from networks import STEPS, assert_fires, assert_same_spikes, cases, cells, converted, recipes, run, wide_network
+from transpike.engines import Event, _native
+from transpike.engines import auto as auto_engine
+from transpike.engines._event_layers import EventLayer
+from transpike.engines.event import EventPlan
 
 LIBRARY, WHY = _native.load()
-pytestmark = pytest.mark.skipif(LIBRARY is None, reason=f"native library {WHY}")
+pytestmark = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
+INSTRUCTIONS = ("baseline", "AVX2", "AVX-512")
+wide = st.integers(0, 59).map(wide_network)
 
 
-@settings(max_examples=100)
-@given(cases(), recipes())
-def test_event_and_reference_fire_the_same_spikes(case, recipe):
-    snn = converted(case, recipe)
-    event, reference = run(snn, case.x, "event"), run(snn, case.x, "reference")
-    assert_same_spikes(event, reference)
-    assert_same_counts(event, reference)
+@pytest.fixture(params=INSTRUCTIONS)
+def instructions(request) -> Iterator[str]:
+    chosen = LIBRARY.tp_instructions()
+    if not LIBRARY.tp_force(request.param.encode()):
+        pytest.skip(f"this machine has no {request.param}")
+    yield request.param
+    assert LIBRARY.tp_force(chosen) or chosen == b"NEON"
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    yield
+    torch.set_num_threads(1)
 
 
 def assert_same_counts(a: ts.Trace, b: ts.Trace) -> None:
@@ -30,3 +41,160 @@ def assert_same_counts(a: ts.Trace, b: ts.Trace) -> None:
         assert (one.name, one.neurons, one.updates) == (other.name, other.neurons, other.updates)
         assert torch.equal(one.spikes, other.spikes), one.name
         assert torch.equal(one.synaptic_operations, other.synaptic_operations), one.name
+
+
+def assert_is_the_reference(snn: ts.SNN, x: Tensor, timesteps: int = STEPS) -> ts.Trace:
+    event, reference = run(snn, x, "event", timesteps), run(snn, x, "reference", timesteps)
+    assert_same_spikes(event, reference)
+    assert_same_counts(event, reference)
+    return event
+
+
+@settings(max_examples=50)
+@given(cases(), recipes())
+def test_small_networks_fire_the_same_spikes(case, recipe):
+    assert_is_the_reference(converted(case, recipe), case.x)
+
+
+@settings(max_examples=60)
+@given(wide, recipes())
+def test_wide_networks_fire_the_same_spikes(case, recipe):
+    assert_is_the_reference(converted(case, recipe), case.x)
+
+
+@pytest.mark.parametrize("seed", range(0, 60, 4))
+def test_every_instruction_set_fires_the_same_spikes(instructions, seed):
+    case = wide_network(seed)
+    snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=STEPS), case.calibration)
+    assert_is_the_reference(snn, case.x)
+
+
+def test_the_networks_of_these_tests_use_every_kernel():
+    found: set[str] = set()
+    for seed in range(60):
+        case = wide_network(seed)
+        snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=STEPS), case.calibration)
+        plan = EventPlan(snn.program)
+        for layer in plan.choice.layers.values():
+            found |= {layer.kernel}
+            if isinstance(layer, EventLayer):
+                found |= {"several blocks"} if len(layer.block_start) > 1 else set()
+                found |= {"groups"} if any(source.groups > 1 for source in layer.sources) else set()
+    kernels = {"event: gather, 16 bits", "event: look-up", "event: masked", "event: lateral inhibition"}
+    assert found >= kernels | {"event: constant current", "several blocks", "groups"}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_threads_change_nothing(threads, count, samples):
+    for seed in (3, 4, 8, 17):
+        case = wide_network(seed)
+        snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=STEPS), case.calibration)
+        expected = run(snn, case.x[:samples], "reference")
+        torch.set_num_threads(count)
+        assert_same_spikes(run(snn, case.x[:samples], "event"), expected)
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("timesteps", [1, 31, 32, 33, 64, 70])
+def test_words_of_32_steps_may_end_anywhere(timesteps):
+    for seed in (2, 8):
+        case = wide_network(seed)
+        snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=70), case.calibration)
+        assert_is_the_reference(snn, case.x, timesteps)
+
+
+@settings(max_examples=25)
+@given(wide)
+def test_off_the_grid_wide_networks_differ_only_where_ties_are_reported(case):
+    snn = converted(case, ts.recipes.ECC(timesteps=STEPS), exact_grid=False)
+    event, fused = (ts.simulate(snn, case.x, STEPS, engine=name, record=cells(snn)) for name in ("event", "fused"))
+    assert not event.exact
+    same = all(torch.equal(event.trains[name], fused.trains[name]) for name in event.trains)
+    assert same or event.ties
+
+
+def _dense_reasons(snn: ts.SNN) -> str:
+    return " ".join(EventPlan(snn.program).choice.kernels.values())
+
+
+def test_a_layer_without_a_kernel_runs_dense_and_says_why():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(12, 2, 330, generator=generator)
+    body = [nn.Conv1d(2, 256, 3, padding=1), nn.ReLU(), nn.Conv1d(256, 16, 3, padding=1), nn.ReLU()]
+    torch.manual_seed(0)
+    snn = ts.convert(nn.Sequential(*body, nn.Flatten(), nn.Linear(16 * 330, 3)), ts.recipes.ECC(timesteps=8), x)
+    event = assert_is_the_reference(snn, x[:2], 8)
+    assert_fires(snn, event, 8)
+    assert "dense: a row of its windows has more than 65535 inputs" in event.kernels.values()
+    assert "event: constant current" in event.kernels.values()
+
+
+def test_auto_takes_dense_layers_where_they_fire_too_often(monkeypatch):
+    case = wide_network(8)
+    recipe = ts.recipes.ECC(timesteps=STEPS)
+    kernels = {}
+    for limit in (0.0, 1.0):
+        monkeypatch.setattr(auto_engine, "break_even", lambda limit=limit: limit)
+        snn = ts.convert(case.graph, recipe, case.calibration)
+        trace = run(snn, case.x, "auto")
+        assert_same_spikes(trace, run(snn, case.x, "reference"))
+        kernels[limit] = list(trace.kernels.values())
+    assert any("gather" in kernel for kernel in kernels[1.0])
+    assert not any("gather" in kernel for kernel in kernels[0.0])
+    assert "dense: fires too often for events to pay" in kernels[0.0]
+
+
+def test_the_rates_that_auto_sees_are_those_of_the_inputs():
+    case = wide_network(8)
+    snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=32), case.calibration)
+    plan = EventPlan(snn.program)
+    rates = auto_engine._rates(snn.program, plan, case.x, torch.arange(len(case.x)), 2**30)
+    trace = run(snn, case.x, "reference", 32)
+    assert rates
+    for name, rate in rates.items():
+        layer = plan.choice.layers[name]
+        for source in layer.sources:
+            if source.wire in trace.trains and source.kind in (0, 3):
+                assert rate == pytest.approx(float(trace.trains[source.wire].mean()), rel=1e-6)
+
+
+def test_the_break_even_rate_of_this_machine_is_a_rate():
+    assert 0.02 <= auto_engine.break_even() <= 1.0
+
+
+def test_auto_says_why_it_runs_dense():
+    case = wide_network(8)
+    recipe = ts.recipes.ECC(timesteps=STEPS, schedule=ts.schedules.LayerSynchronous())
+    trace = ts.simulate(ts.convert(case.graph, recipe, case.calibration), case.x, engine="auto")
+    assert set(trace.kernels.values()) == {"dense: a window is one dense pass"}
+
+
+def test_a_potential_beyond_its_room_takes_the_word_exact_away():
+    case = wide_network(8)
+    snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=STEPS), case.calibration)
+    rooms = snn.exactness.rooms
+    plan = EventPlan(snn.program)
+    name = next(name for name, layer in plan.choice.layers.items() if isinstance(layer, EventLayer))
+    plan.choice.layers[name].room.zero_()
+    snn.program.prepared["event"] = plan
+    trace = ts.simulate(snn, case.x, STEPS, engine="event")
+    assert rooms and not trace.exact and name in trace.why
+
+
+@pytest.mark.parametrize("memory", [1, 2**20, 2**34])
+def test_the_budget_splits_the_batch_and_changes_nothing(memory):
+    case = wide_network(8)
+    snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=STEPS), case.calibration)
+    limits = [Event(memory=size).batch_limit(snn.program) for size in (1, 2**20, 2**34)]
+    assert limits[0] == 1 < limits[2]
+    assert_same_spikes(run(snn, case.x, "event", memory=memory), run(snn, case.x, "reference"))
+
+
+def test_lowering_is_not_changed_by_a_plan():
+    case = wide_network(4)
+    snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=STEPS), case.calibration)
+    before = [{k: v.clone() for k, v in node.op.tensors().items()} for node in snn.program.lowered.nodes]
+    run(snn, case.x, "event")
+    for node, tensors in zip(snn.program.lowered.nodes, before, strict=True):
+        assert all(torch.equal(node.op.tensors()[name], value) for name, value in tensors.items())

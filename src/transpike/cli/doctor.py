@@ -21,6 +21,7 @@ def command() -> None:
         f"{torch.get_num_threads()} threads"
     )
     click.echo(f"engines: {', '.join(sorted(engines.table))}")
+    click.echo(f"event engine's native library: {engines.event_status()[1]}")
     for extra, package in _EXTRAS.items():
         found = importlib.util.find_spec(package) is not None
         click.echo(

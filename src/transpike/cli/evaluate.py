@@ -17,7 +17,7 @@ from transpike.errors import DataError, GateFailed
 @click.option("--answers", help="Windows of a layer-synchronous network, like 8,16,32.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many test samples.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--engine", type=click.Choice(sorted(engines.table)), default="fused", show_default=True)
+@click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
 @click.option("--memory", help="Budget for what the run adds, like 2GiB.")
 @click.option(
     "--report",

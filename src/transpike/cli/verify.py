@@ -7,6 +7,7 @@ import torch
 
 import transpike as ts
 from transpike.cli import _base
+from transpike.engines import event_status
 from transpike.errors import GateFailed
 
 
@@ -19,34 +20,39 @@ from transpike.errors import GateFailed
 def command(
     file: Path, data_name: str, data_dir: Path | None, samples: int, timesteps: int | None, as_json: bool
 ) -> None:
-    """Check a file's checksum, then compare every layer's spikes between the fused engine and the reference."""
+    """Check a file's checksum, then compare every layer's spikes between the fast engines and the reference."""
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir)
     split = dataset.test if len(dataset.test) else dataset.train
     x = split.batch(torch.arange(min(samples, len(split))))[0]
     steps = timesteps or min(snn.timesteps, 32)
-    fused, reference = (ts.simulate(snn, x, steps, engine=name) for name in ("fused", "reference"))
+    names = ["fused", "event"] if snn.schedule.every_step and event_status()[0] else ["fused"]
+    reference = ts.simulate(snn, x, steps, engine="reference")
+    traces = {name: ts.simulate(snn, x, steps, engine=name) for name in names}
     counts = [
-        (a.name, float(a.spikes.sum()), float(b.spikes.sum()))
-        for a, b in zip(fused.activity.layers, reference.activity.layers, strict=True)
+        (layer.name, float(layer.spikes.sum()), [float(t.activity.layers[i].spikes.sum()) for t in traces.values()])
+        for i, layer in enumerate(reference.activity.layers)
     ]
-    different = [name for name, a, b in counts if a != b]
+    different = [name for name, expected, found in counts if any(count != expected for count in found)]
+    exact = all(trace.exact for trace in traces.values())
     if as_json:
         _base.print_json(
             {
                 "file": str(file),
                 "samples": len(x),
                 "timesteps": steps,
-                "exact": fused.exact,
+                "engines": ["reference", *names],
+                "exact": exact,
                 "layers_that_differ": different,
             }
         )
     else:
-        for name, a, b in counts:
-            click.echo(f"{name:30} {a:12,.0f} spikes  {'equal' if a == b else f'reference {b:,.0f}'}")
+        for name, expected, found in counts:
+            others = ", ".join(f"{engine} {count:,.0f}" for engine, count in zip(names, found, strict=True))
+            click.echo(f"{name:30} {expected:12,.0f} spikes  {others if name in different else 'equal'}")
         click.echo(
             f"{file}: checksum right, {len(counts) - len(different)} of {len(counts)} layers equal "
-            f"over {len(x)} samples, T={steps}"
+            f"between {', '.join(['reference', *names])} over {len(x)} samples, T={steps}"
         )
-    if different and fused.exact:
+    if different and exact:
         raise GateFailed(f"engines differ in {', '.join(different)} although the run is on the exact grid")

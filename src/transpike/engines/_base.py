@@ -144,7 +144,16 @@ class Run:
     def finish(self) -> Trace:
         trains = {name: torch.cat(parts) for name, parts in self.counter.trains.items() if parts}
         logits = torch.stack(self.logits) if len({len(row) for row in self.logits}) == 1 else self.logits[-1][None]
-        return Trace(logits, tuple(self.timesteps), self.counter.activity(), trains, self.exact, self.why, self.ties, self.kernels)
+        return Trace(
+            logits,
+            tuple(self.timesteps),
+            self.counter.activity(),
+            trains,
+            self.exact,
+            self.why,
+            self.ties,
+            self.kernels,
+        )
 
     def _steps(self, steps: int) -> None:
         raise TypeError(f"{type(self).__name__} must define _steps()")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from math import prod
 
 import torch
@@ -15,37 +14,33 @@ from transpike.core.graph import Input, Node
 from transpike.core.lowered import Lowered
 from transpike.core.op import Op, Synapse
 from transpike.core.scale import Scale
+from transpike.engines._event_weights import (
+    BLOCK,
+    GATHER,
+    LOOKUP,
+    MASKED,
+    NARROW,
+    UnfitError,
+    block_weights,
+    blocks_of,
+    image,
+    narrow_units,
+    padded,
+    pair,
+    rows,
+    ungrouped,
+)
 from transpike.engines._native import UNIT
 from transpike.neurons import LateralInhibition
 from transpike.ops import Add, AvgPool, Conv, Linear, MaxPool, Pad
 from transpike.ops._base import Selection
 
-GATHER, LOOKUP, MASKED, NARROW = 0, 1, 2, 3
 KINDS = {GATHER: "gather", LOOKUP: "look-up", MASKED: "masked", NARROW: "gather, 16 bits"}
-BLOCK = 4  # units of channels whose potentials fit into registers
 LONGEST_LIST = 65535
-NARROW_PEAK = 2.0**13 - 1  # of a 16-bit weight: the sum of four must fit
-TABLE_ROWS = 259  # 256 are used; the rest keeps tables out of the same cache sets
 LARGEST_TABLE = 2 * 2**20  # bytes of a look-up table that still lie in the cache
 MOST_TAPS = 100  # of a masked synapse, over all planes
 MOST_PLANES = 64
 MOST_SOURCES = 64
-
-
-class UnfitError(Exception):
-    """Why the native kernels cannot run a layer."""
-
-
-def padded(channels: int) -> int:
-    """The number of channels that are stored for so many."""
-    return -(-channels // UNIT) * UNIT
-
-
-def image(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(channels, height, width) of a wire; lines have one row, vectors one position."""
-    if len(shape) > 3:
-        raise UnfitError(f"it has {len(shape) - 1} spatial dimensions")
-    return (shape[0], *((1,) * (3 - len(shape))), *shape[1:])  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +78,11 @@ class EventLayer:
     block_units: Tensor
 
     @property
+    def wires(self) -> tuple[str, ...]:
+        """The spikes that it reads."""
+        return tuple(source.wire for source in self.sources)
+
+    @property
     def kernel(self) -> str:
         """What runs it, in a word or two."""
         kinds = sorted({KINDS[source.kind] for source in self.sources})
@@ -96,6 +96,11 @@ class EventPool:
     node: Node
     taps: Tensor
     kernel: str = "event: lateral inhibition"
+
+    @property
+    def wires(self) -> tuple[str, ...]:
+        """The spikes that it reads."""
+        return self.node.inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +141,7 @@ def choose(lowered: Lowered, held: frozenset[str], unwanted: frozenset[str] = fr
             planes[node.name] = 1
     dense = _dense_nodes(lowered, table, held, layers)
     moved: set[str] = set()
-    wanted = [s.wire for layer in layers.values() if isinstance(layer, EventLayer) for s in layer.sources]
-    wanted += [layer.node.inputs[0] for layer in layers.values() if isinstance(layer, EventPool)]
+    wanted = [wire for layer in layers.values() for wire in layer.wires]
     while wanted:
         node = table[wanted.pop()]
         if not isinstance(node.op, Cell) and node.name not in moved:
@@ -184,9 +188,7 @@ def _dense_nodes(
 class _Compiler:
     """Takes apart what flows into one cell."""
 
-    def __init__(
-        self, lowered: Lowered, table: dict[str, Node], held: frozenset[str], planes: dict[str, int]
-    ) -> None:
+    def __init__(self, lowered: Lowered, table: dict[str, Node], held: frozenset[str], planes: dict[str, int]) -> None:
         self.lowered, self.table, self.held, self.planes = lowered, table, held, planes
 
     def cell(self, node: Node, cell: Cell) -> EventLayer | EventPool:
@@ -199,14 +201,14 @@ class _Compiler:
             raise UnfitError("a leaky neuron has no kernel")
         if len(node.inputs) != 1 or self.lowered.alphabets[node.name] != BINARY:
             raise UnfitError("its spikes are not binary")
-        channels, height, width = image(node.shape)
+        channels = image(node.shape)[0]
         terms = list(self._terms(node.inputs[0], 1.0, node.shape))
         held = tuple((name, factor) for name, factor in terms if name in self.held)
         synapses = [(self.table[name], factor) for name, factor in terms if name not in self.held]
         if len(synapses) > MOST_SOURCES:
             raise UnfitError(f"more than {MOST_SOURCES} synapses meet in it")
         shapes = [self._shape(synapse, channels) for synapse, _ in synapses]
-        starts, units = _blocks(channels, [groups for _, groups in shapes])
+        starts, units = blocks_of(channels, [groups for _, groups in shapes])
         sources = tuple(
             self._source(synapse, factor, kind, groups, starts, units, channels)
             for (synapse, factor), (kind, groups) in zip(synapses, shapes, strict=True)
@@ -261,7 +263,7 @@ class _Compiler:
         groups = op.groups
         while groups > 1 and (inputs // groups % UNIT or channels // groups % UNIT or op.groups % groups):
             groups -= 1
-        height, width = image(self.table[wire].shape)[1:]
+        width = image(self.table[wire].shape)[2]
         kernel = pair(op.weight.shape[2:], 1)
         table = kernel[0] * kernel[1] * 2 * 256 * min(padded(channels), BLOCK * UNIT) * 4
         if padded(inputs) == UNIT and self.planes[wire] == 1 and table <= LARGEST_TABLE:
@@ -290,10 +292,14 @@ class _Compiler:
             taps = F.pad(taps, (0, padded(channels) - channels))
             parts = [taps[:, start : start + count * UNIT] for start, count in blocks]
         else:
-            dense = _ungrouped(op, groups, inputs, channels) * factor  # (out, in of a group, y, x)
-            if kind == GATHER and (found := _narrow(dense)) is not None:
-                kind, units_of, dense = NARROW, F.pad(found, (0, padded(channels) - channels)), dense / found[:, None, None, None]
-            parts = [_block(dense, kind, groups, start, count, padded(channels)) for start, count in blocks]
+            dense = ungrouped(op, groups, inputs, channels) * factor  # (out, in of a group, y, x)
+            if kind == GATHER and (found := narrow_units(dense)) is not None:
+                kind, units_of, dense = (
+                    NARROW,
+                    F.pad(found, (0, padded(channels) - channels)),
+                    dense / found[:, None, None, None],
+                )
+            parts = [block_weights(dense, kind, groups, start, count, padded(channels)) for start, count in blocks]
         kept = torch.int16 if kind == NARROW else torch.float32
         weights = torch.cat([part.to(kept).reshape(-1) for part in parts])
         sizes = [0, *(part.numel() for part in parts)]
@@ -323,72 +329,3 @@ class _Compiler:
         board = F.pad(positions, (padding[1], right, padding[0], below))
         taps = F.unfold(board[:, :, : reach[0], : reach[1]], kernel, dilation, 0, stride)[0].t().long() - 1
         return EventPool(node, taps.contiguous())
-
-
-def pair(values: tuple[int, ...] | torch.Size, missing: int) -> tuple[int, int]:
-    """(vertical, horizontal); what has one dimension is horizontal."""
-    return (missing, values[0]) if len(values) == 1 else (values[0], values[1])
-
-
-def _blocks(channels: int, groups: list[int]) -> tuple[list[int], list[int]]:
-    """First channels and units of the blocks: at most ``BLOCK`` units, none across the border of a group."""
-    total = padded(channels)
-    borders = {0, total}
-    for count in groups:
-        borders |= set(range(0, channels, channels // count)) if count > 1 else set()
-    starts, units = [], []
-    for first, last in pairwise(sorted(borders)):
-        for start in range(first, last, BLOCK * UNIT):
-            starts.append(start)
-            units.append(min(BLOCK, (last - start) // UNIT))
-    return starts, units
-
-
-def _ungrouped(op: Synapse, groups: int, inputs: int, channels: int) -> Tensor:
-    """Weights as (out, in of one of ``groups``, y, x): groups are joined, with zeros, where they are too narrow."""
-    weight = op.weight.reshape(op.weight.shape[0], op.weight.shape[1], *pair(op.weight.shape[2:] or (1,), 1))
-    own = op.groups if isinstance(op, Conv) else 1
-    if own == groups:
-        return weight
-    wide = weight.new_zeros((channels, inputs // groups, *weight.shape[2:]))
-    for g in range(own):
-        outs = slice(g * (channels // own), (g + 1) * (channels // own))
-        first = g * (inputs // own) % (inputs // groups)
-        wide[outs, first : first + inputs // own] = weight[outs]
-    return wide
-
-
-def _narrow(dense: Tensor) -> Tensor | None:
-    """What one stands for, for each output, if all weights are whole numbers of it of at most 13 bits."""
-    peaks = dense.abs().flatten(1).amax(1).clamp(min=2.0**-100)
-    units = torch.exp2(torch.ceil(torch.log2(peaks / NARROW_PEAK)))
-    whole = dense / units[:, None, None, None]
-    return units if bool((whole == whole.round()).all()) else None
-
-
-def _block(dense: Tensor, kind: int, groups: int, start: int, units: int, total: int) -> Tensor:
-    """The weights of one block as its kernel wants them, one row of ``units`` · 16 outputs after another."""
-    dense = F.pad(dense, (0, 0, 0, 0, 0, padded(dense.shape[1]) - dense.shape[1], 0, total - dense.shape[0]))
-    part = dense[start : start + units * UNIT]
-    if kind != LOOKUP:  # [kx][ky][in], and a row of zeros
-        table = part.permute(3, 2, 1, 0).reshape(-1, units * UNIT)
-        return F.pad(table, (0, 0, 0, 1))
-    halves = part.permute(2, 3, 1, 0).reshape(*part.shape[2:], 2, 8, units * UNIT).double()  # [ky][kx][half][in]
-    bits = (torch.arange(256)[:, None] >> torch.arange(8) & 1).double()
-    return F.pad(bits @ halves, (0, 0, 0, TABLE_ROWS - 256))
-
-
-def rows(value: Tensor, shape: tuple[int, ...], fill: float) -> Tensor:
-    """(1 or positions, padded channels) in float32 of what broadcasts to (1, *shape)."""
-    channels, height, width = image(shape)
-    value = value.float()
-    if value.ndim > len(shape):
-        value = value[0]
-    per_channel = value.numel() == 1 or (value.numel() == channels and value.shape[0] == channels)
-    if per_channel and value.ndim in (0, len(shape)):
-        flat = value.reshape(1, -1).expand(1, channels)
-    else:
-        flat = value.expand(shape).reshape(channels, height * width).t()
-    return F.pad(flat, (0, padded(channels) - channels), value=fill).contiguous()
-
-

@@ -4,6 +4,7 @@ import ctypes
 import functools
 import importlib.metadata
 import os
+import struct
 import sys
 from ctypes import POINTER, c_char_p, c_int64, c_void_p
 from pathlib import Path
@@ -62,7 +63,7 @@ _SIGNATURES = {  # name → (pointers, integers, pointers, the type of the answe
 }
 
 
-def _path() -> Path | None:
+def path() -> Path | None:
     """The library: TRANSPIKE_NATIVE where set, else beside this file, else where the installation has put it."""
     if chosen := os.environ.get("TRANSPIKE_NATIVE"):
         return Path(chosen)
@@ -75,16 +76,28 @@ def _path() -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
+def _is_cut_off(file: Path) -> bool:
+    """True for an ELF file that ends before its section headers: loading it would kill the process, not fail."""
+    with file.open("rb") as stream:
+        head = stream.read(64)
+    if len(head) < 64 or head[:5] != b"\x7fELF\x02":  # 64 bits; others fail by themselves
+        return head[:4] == b"\x7fELF"
+    (offset,), (size, count) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
+    return file.stat().st_size < offset + size * count
+
+
 @functools.cache
 def load() -> tuple[ctypes.CDLL | None, str]:
     """(the library or None, one line that says what it is or why it is not there)."""
-    path = _path()
-    if path is None:
+    file = path()
+    if file is None:
         return None, f"not built, the fused engine serves: {HOW}"
-    if str(path) in ("off", ""):
+    if str(file) in ("off", ""):
         return None, "switched off by TRANSPIKE_NATIVE, the fused engine serves"
     try:
-        library = ctypes.CDLL(str(path))
+        if _is_cut_off(file):
+            return None, f"cannot be loaded ({file} is cut off), the fused engine serves: {HOW}"
+        library = ctypes.CDLL(str(file))
         for name, (arguments, answer) in _SIGNATURES.items():
             function = getattr(library, name)
             function.argtypes, function.restype = arguments, answer
@@ -92,7 +105,7 @@ def load() -> tuple[ctypes.CDLL | None, str]:
         return None, f"cannot be loaded ({error}), the fused engine serves: {HOW}"
     sizes = library.tp_struct_bytes(0), library.tp_struct_bytes(1)
     if library.tp_abi() != ABI or sizes != (ctypes.sizeof(Source), ctypes.sizeof(Layer)):
-        return None, f"{path} is of another version than these Python files, the fused engine serves: {HOW}"
+        return None, f"{file} is of another version than these Python files, the fused engine serves: {HOW}"
     threads = "OpenMP" if library.tp_has_threads() else "one thread"
     return library, f"{library.tp_instructions().decode()}, {threads}"
 

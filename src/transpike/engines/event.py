@@ -15,7 +15,8 @@ from transpike.core.graph import Input, Node
 from transpike.core.grid import LOOK_EVERY
 from transpike.engines import _native
 from transpike.engines._base import Program, Run
-from transpike.engines._event_layers import EventLayer, EventPool, choose, image, padded, pair
+from transpike.engines._event_layers import EventLayer, EventPool, choose
+from transpike.engines._event_weights import image, padded, pair
 from transpike.engines._folded import FOLDED_IMAGES, LIVE_WIRES, FoldedRun, Plan, bytes_per_sample
 from transpike.errors import SettingError
 from transpike.ops import AvgPool, Mean
@@ -66,6 +67,11 @@ class EventPlan:
             if name in self.choice.layers
         }
         self.last = self._last_readers()
+        wanted = {w for layer in self.choice.layers.values() for w in layer.wires}
+        wanted |= {w for name in self.choice.moved for w in self.folded.table[name].inputs}
+        self.packed = {
+            name for name in wanted if isinstance(self.folded.table[name].op, Cell) and name not in self.choice.layers
+        }
         nodes = self.folded.table
         self.dense_bytes = max(
             (4 * prod(nodes[name].shape) for name in self.choice.dense if name not in self.choice.layers), default=0
@@ -79,9 +85,7 @@ class EventPlan:
             layer = self.choice.layers.get(node.name)
             if isinstance(layer, EventLayer):
                 last.update((source.wire, node.name) for source in layer.sources)
-            elif layer is not None or node.name in self.choice.moved:
-                last.update((name, node.name) for name in node.inputs)
-            elif node.name in self.choice.dense:
+            elif layer is not None or node.name in self.choice.moved or node.name in self.choice.dense:
                 last.update((name, node.name) for name in node.inputs)
         return last
 
@@ -135,7 +139,11 @@ class EventRun(FoldedRun):
                 continue
             if name in choice.layers:
                 layer = choice.layers[name]
-                fire = self._fire(layer, words, steps) if isinstance(layer, EventLayer) else self._pool(layer, words, steps)
+                fire = (
+                    self._fire(layer, words, steps)
+                    if isinstance(layer, EventLayer)
+                    else self._pool(layer, words, steps)
+                )
                 words[name] = [fire]
                 self._count(node, fire, steps)
             elif name in choice.moved:
@@ -162,9 +170,8 @@ class EventRun(FoldedRun):
         values[node.name] = self._evaluate(node, values, steps)
         if isinstance(node.op, (Cell, Input)):
             self.counter.add(node.name, values[node.name].unflatten(0, (steps, len(self.x))))
-            if isinstance(node.op, Cell) and node.name in self.event.last and len(node.shape) <= 3:
-                if str(self.plan.lowered.alphabets[node.name]) == "binary":
-                    words[node.name] = [self._pack(values[node.name], node.shape, steps)]
+        if node.name in self.event.packed:
+            words[node.name] = [self._pack(values[node.name], node.shape, steps)]
 
     # -- the native library ------------------------------------------------------------------------------------
 
@@ -174,7 +181,7 @@ class EventRun(FoldedRun):
         channels, height, width = image(layer.node.shape)
         shape = (batch, height * width, padded(channels))
         if name not in self.states:
-            self.states[name] = layer.initial.expand(shape).contiguous()
+            self.states[name] = layer.initial.expand(shape).clone(memory_format=torch.contiguous_format)
             self.constants[name] = self._constant(layer)
         constant, potential = self.constants[name], self.states[name]
         fired = torch.empty((batch, height, width, padded(channels)), dtype=torch.int32)
@@ -268,7 +275,9 @@ class EventRun(FoldedRun):
     def _count(self, node: Node, fired: Tensor, steps: int) -> None:
         counter, threads = self.counter, torch.get_num_threads()
         if node.name in counter.record:
-            counter.trains[node.name].append(self._unpack([fired], node.shape, steps).unflatten(0, (steps, len(self.x))))
+            counter.trains[node.name].append(
+                self._unpack([fired], node.shape, steps).unflatten(0, (steps, len(self.x)))
+            )
         if node.name not in counter.fans:
             return
         fan, totals = self.event.fans[node.name], torch.zeros((2, steps), dtype=torch.int64)
@@ -310,9 +319,7 @@ class EventRun(FoldedRun):
     def _pack(self, values: Tensor, shape: tuple[int, ...], steps: int) -> Tensor:
         lanes = _lanes(values, shape)
         packed = torch.empty((len(self.x), *lanes.shape[1:]), dtype=torch.int32)
-        odd = self.library.tp_pack(
-            lanes.data_ptr(), packed.numel(), steps, torch.get_num_threads(), packed.data_ptr()
-        )
+        odd = self.library.tp_pack(lanes.data_ptr(), packed.numel(), steps, torch.get_num_threads(), packed.data_ptr())
         assert not odd, "a binary wire carried other values than 0 and 1"
         return packed
 

@@ -39,8 +39,24 @@ def text(report: Report) -> str:
         lines.append(
             f"Not exact: {report.exact_why}. Engines may differ at ties; {report.ties} potentials were near one."
         )
+    lines += [kernels(report.engine, report.kernels)] if report.kernels else []
     lines += [f"Note: {remark}." for remark in report.remarks]
     return "\n".join(lines)
+
+
+def kernels(engine: str, chosen: dict[str, str]) -> str:
+    """What ran the layers, and why some ran dense, in one line."""
+    groups: dict[str, list[str]] = {}
+    for name, kernel in chosen.items():
+        groups.setdefault(kernel, []).append(name)
+    parts = [f"{len(names)} × {kernel.removeprefix('event: ')}" for kernel, names in groups.items() if kernel[0] == "e"]
+    dense = [
+        f"{', '.join(names) if len(names) < len(chosen) else 'all layers'} dense ({kernel.removeprefix('dense: ')})"
+        for kernel, names in groups.items()
+        if kernel[0] == "d"
+    ]
+    events = [f"events for {', '.join(parts)}"] if parts else []
+    return f"Engine {engine}: {'; '.join(events + dense)}."
 
 
 def _drop(drop: float) -> str:

@@ -1,0 +1,149 @@
+"""The engine that suits the network, its spikes and the machine: the default."""
+
+import functools
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transpike.activations import ReLU
+from transpike.core.cell import Cell
+from transpike.core.graph import Graph, Input, Node
+from transpike.core.lowered import lower
+from transpike.encoders import ConstantCurrent
+from transpike.engines import _native
+from transpike.engines._base import Program, Run
+from transpike.engines._event_layers import EventLayer
+from transpike.engines._event_weights import GATHER, NARROW
+from transpike.engines.event import Event, EventPlan, EventRun
+from transpike.engines.fused import Fused
+from transpike.neurons import IntegrateAndFire
+from transpike.ops import Conv, Mean
+from transpike.readouts import AccumulatedMembrane
+from transpike.schedules import Streaming
+
+PROBE_SAMPLES = 4
+BREAK_EVEN = 0.25
+"""The rate from which on a dense layer is taken off the grid, where a measurement must not decide over ties."""
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Events for the layers where they pay, dense where they do not or cannot; same spikes on the exact grid.
+
+    The first batch tells how often each layer's inputs fire, a short measurement from which rate on a dense layer is
+    faster on this machine (off the grid: a fixed rate, so that results do not depend on a clock). A trace's
+    ``kernels`` says what ran each layer and why. ``memory`` bounds what a run adds, in bytes.
+    """
+
+    memory: int = 2 * 2**30
+
+    def start(
+        self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str] = (), count: bool = True
+    ) -> Run:
+        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose trains are kept."""
+        why = _why_not(program, x)
+        chosen = None if why else _chosen(program, x, sample_ids, self.memory)
+        if chosen is not None:
+            return EventRun(program, chosen, x, sample_ids, record, count, self.memory)
+        run = Fused(self.memory).start(program, x, sample_ids, record, count)
+        reason = why or "no layer gains by events"
+        run.kernels = {n.name: f"dense: {reason}" for n in program.lowered.nodes if isinstance(n.op, Cell)}
+        return run
+
+    def batch_limit(self, program: Program) -> int:
+        """How many samples fit into the memory budget together."""
+        chosen = program.prepared.get("auto")
+        return (Fused if chosen is None else Event)(self.memory).batch_limit(program)
+
+
+def _why_not(program: Program, x: Tensor) -> str:
+    """Why events are out of the question, or nothing."""
+    if x.device.type != "cpu":
+        return f"events are for the CPU, the input lies on {x.device}"
+    if not program.schedule.every_step:
+        return "a window is one dense pass"
+    return "" if _native.load()[0] is not None else f"the native library is {_native.load()[1]}"
+
+
+def _chosen(program: Program, x: Tensor, sample_ids: Tensor, memory: int) -> EventPlan | None:
+    """The plan for this network, made on its first samples; None: the fused engine is better."""
+    if "auto" not in program.prepared:
+        plan = EventPlan(program)
+        limit = break_even() if _on_grid(program) else BREAK_EVEN
+        unwanted = frozenset(
+            name for name, rate in _rates(program, plan, x, sample_ids, memory).items() if rate > limit
+        )
+        if unwanted:
+            plan = EventPlan(program, unwanted)
+        program.prepared["auto"] = plan if plan.choice.layers.keys() - unwanted else None
+    return program.prepared["auto"]
+
+
+def _on_grid(program: Program) -> bool:
+    exactness = program.lowered.exactness
+    return exactness is not None and exactness.timesteps > 0
+
+
+def _rates(program: Program, plan: EventPlan, x: Tensor, sample_ids: Tensor, memory: int) -> dict[str, float]:
+    """Gathering layer → events per input and step, measured on a few samples."""
+    run = EventRun(program, plan, x[:PROBE_SAMPLES], sample_ids[:PROBE_SAMPLES], (), True, memory)
+    run.advance(_native.STEPS)
+    slots = {name: rows.numel() * run.counter.samples * run.counter.steps for name, rows in run.counter.fans.items()}
+    sent = {name: float(torch.cat(parts).sum()) / slots[name] for name, parts in run.counter.sent.items() if parts}
+    rates = {}
+    for name, layer in plan.choice.layers.items():
+        if isinstance(layer, EventLayer):
+            wires = [source.wire for source in layer.sources if source.kind in (GATHER, NARROW)]
+            if wires:
+                rates[name] = max(_wire_rate(program, wire, sent) for wire in wires)
+    return rates
+
+
+def _wire_rate(program: Program, name: str, sent: dict[str, float]) -> float:
+    """Events per element and step: those of the cells behind it, added up where a pool sums them."""
+    if name in sent:
+        return sent[name]
+    node = next(node for node in program.lowered.nodes if node.name == name)
+    share = 1.0
+    if node.op.role == "wiring" and len(node.inputs) == 1:  # type: ignore[union-attr]
+        source = next(n for n in program.lowered.nodes if n.name == node.inputs[0])
+        windows = node.op.linear(torch.ones((1, *source.shape)))  # type: ignore[union-attr]
+        share = float(windows.mean())
+    return share * max((_wire_rate(program, i, sent) for i in node.inputs), default=0.0)
+
+
+@functools.cache
+def break_even() -> float:
+    """The firing rate at which this machine's dense convolution is as fast as events: 64 channels, 3×3, 8×8."""
+    low, high = _cost(0.05, Event()), _cost(0.2, Event())
+    slope = max((high - low) / 0.15, 1e-9)
+    return min(1.0, max(0.02, 0.05 + (_cost(0.05, Fused()) - low) / slope))
+
+
+def _cost(rate: float, engine: Event | Fused) -> float:
+    """Seconds of a convolution whose inputs fire at this rate: the best of two."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(64, 64, 3, 3, generator=generator)
+    neuron = IntegrateAndFire(ReLU(), torch.tensor(1.0), torch.tensor(0.0))
+    many = IntegrateAndFire(ReLU(), torch.tensor(64.0), torch.tensor(0.0))
+    graph = Graph((
+        Node("input", Input((64, 8, 8))),
+        Node("first", neuron, ("input",)),
+        Node("conv", Conv(weight=weight, padding=(1, 1)), ("first",)),
+        Node("second", many, ("conv",)),
+        Node("answer", Mean(axes=(2, 3)), ("second",)),
+    ))  # fmt: skip
+    encoder = ConstantCurrent(largest=1.0)
+    program = Program(lower(graph, encoder.worth, encoder.alphabet), encoder, Streaming(), AccumulatedMembrane())
+    x = torch.rand((PROBE_SAMPLES, 64, 8, 8), generator=generator) * 2 * rate
+    seconds = []
+    with torch.no_grad():
+        for _ in range(3):
+            run = engine.start(program, x, torch.arange(len(x)), (), False)
+            start = time.perf_counter()
+            run.advance(_native.STEPS)
+            seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
