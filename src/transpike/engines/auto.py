@@ -11,6 +11,7 @@ from torch import Tensor
 from transpike.activations import ReLU
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Input, Node
+from transpike.core.grid import put_on_grid
 from transpike.core.lowered import lower
 from transpike.encoders import ConstantCurrent
 from transpike.engines import _native
@@ -56,7 +57,7 @@ class Auto:
     def batch_limit(self, program: Program) -> int:
         """How many samples fit into the memory budget together."""
         chosen = program.prepared.get("auto")
-        return (Fused if chosen is None else Event)(self.memory).batch_limit(program)
+        return Fused(self.memory).batch_limit(program) if chosen is None else chosen.batch_limit(self.memory)
 
 
 def _why_not(program: Program, x: Tensor) -> str:
@@ -127,7 +128,7 @@ def _cost(rate: float, engine: Event | Fused) -> float:
     """Seconds of a convolution whose inputs fire at this rate: the best of two."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(64, 64, 3, 3, generator=generator)
-    neuron = IntegrateAndFire(ReLU(), torch.tensor(1.0), torch.tensor(0.0))
+    neuron = IntegrateAndFire(ReLU(), torch.tensor(1.0), torch.rand(64, 8, 8, generator=generator))
     many = IntegrateAndFire(ReLU(), torch.tensor(64.0), torch.tensor(0.0))
     graph = Graph((
         Node("input", Input((64, 8, 8))),
@@ -137,7 +138,8 @@ def _cost(rate: float, engine: Event | Fused) -> float:
         Node("answer", Mean(axes=(2, 3)), ("second",)),
     ))  # fmt: skip
     encoder = ConstantCurrent(largest=1.0)
-    program = Program(lower(graph, encoder.worth, encoder.alphabet), encoder, Streaming(), AccumulatedMembrane())
+    lowered = put_on_grid(lower(graph, encoder.worth, encoder.alphabet), _native.STEPS, 1.0, {})
+    program = Program(lowered, encoder, Streaming(), AccumulatedMembrane())
     x = torch.rand((PROBE_SAMPLES, 64, 8, 8), generator=generator) * 2 * rate
     seconds = []
     with torch.no_grad():
