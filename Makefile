@@ -46,13 +46,16 @@ coverage:
 	.venv-vision/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[vision]"
 	.venv-vision/bin/python benchmarks/coverage.py
 
-# Needs the shared ResNet-20 weights and CIFAR-10: make bench WEIGHTS=resnet20.safetensors DATA=folder
+# Needs the shared ResNet-20 weights and CIFAR-10: make bench WEIGHTS=resnet20.safetensors DATA=folder. The VGG-16 runs
+# with seeded weights, or with VGG_WEIGHTS=vgg16.safetensors as trained by
+#   transpike train --model zoo:vgg16-average --data cifar10 --epochs 14 --learning-rate 0.05 \
+#     --validation-fraction 0.02 --precision bfloat16 --output vgg16.safetensors
 WEIGHTS ?= resnet20-cifar10-jpeg.safetensors
 DATA ?= data
 bench:
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[bench,images,report]"
-	.venv-bench/bin/python benchmarks/speed.py --weights $(WEIGHTS) --data-dir $(DATA)
+	.venv-bench/bin/python benchmarks/speed.py --weights $(WEIGHTS) --data-dir $(DATA) $(if $(VGG_WEIGHTS),--vgg-weights $(VGG_WEIGHTS))
 	.venv-bench/bin/python benchmarks/accuracy.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/grid.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/tables.py

@@ -41,28 +41,72 @@ def accuracy() -> list[str]:
 
 
 def speed() -> list[str]:
-    content = json.loads((HERE / "speed.json").read_text())
+    content = json.loads((HERE / "results.json").read_text())
+    rows, machine = content["rows"], content["machine"]
     lines = [
         "",
-        f"Speed on a CPU, same network, {content['rows'][0]['threads']} threads, medians of one run (`benchmarks/speed.py`); "
-        "ratio = time / (T × ANN forward):",
-        "",
-        "| engine | T | batch | ms | ratio to ANN | ratio to best peer |",
-        "|---|---:|---:|---:|---:|---:|",
+        f"Speed on a CPU ({machine['native_library'].split(',')[0]}, {machine['threads']} threads, torch {machine['versions']['torch']}): "
+        "every engine and library runs the same",
+        "converted graph; milliseconds, and in brackets time / (T × ANN forward) of the same run (`benchmarks/speed.py`):",
     ]
-    for row in content["rows"]:
-        lines.append(f"| {row['engine']} | {row['timesteps']} | {row['batch']} | {1000 * row['seconds']:.0f} | "
-                     f"{row['ratio_to_ann']:.2f} | {row['ratio_to_best_peer']:.2f} |")  # fmt: skip
-    added = content["added_mib"]
-    text = ", ".join(f"{value:.0f} MiB at T={t}" for t, value in added.items())
-    return [*lines, "", f"Added memory of the fused engine, batch 32: {text}."]
+    for network in dict.fromkeys(row["network"] for row in rows):
+        for batch in sorted({row["batch"] for row in rows}, reverse=True):
+            part = [row for row in rows if (row["network"], row["batch"]) == (network, batch) and row["graph"] != "source"]
+            if part:
+                lines += ["", *_speed_of(f"{network}, batch {batch}", part)]
+    return [*lines, *_notes(content)]
+
+
+def _speed_of(title: str, rows: list[dict]) -> list[str]:
+    steps = sorted({row["timesteps"] for row in rows})
+    lines = [f"| {title} | {' | '.join(f'T={t}' for t in steps)} |", f"|---|{'---:|' * len(steps)}"]
+    for engine in dict.fromkeys(row["engine"] for row in rows):
+        found = {row["timesteps"]: row for row in rows if row["engine"] == engine and row["seconds"]}
+        if found:
+            lines.append(f"| {engine} | {' | '.join(_cell(found.get(t)) for t in steps)} |")
+    return lines
+
+
+def _cell(row: dict | None) -> str:
+    if row is None:
+        return ""
+    void = "†" if "void" in row else ""
+    digits = 1 if row["seconds"] < 0.1 else 0
+    return f"{1000 * row['seconds']:.{digits}f} ({row['ratio_to_ann']:.2f}){void}"
+
+
+def _notes(content: dict) -> list[str]:
+    rows = content["rows"]
+    lines = [""]
+    for network in dict.fromkeys(row["network"] for row in rows):
+        ours = [row for row in rows if (row["network"], row["engine"], row["batch"]) == (network, "transpike auto", 32)]
+        facts = []
+        for row in ours:
+            accuracy = "" if row["snn_accuracy"] is None else f", accuracy {100 * row['snn_accuracy']:.1f} %"
+            added = "" if row["added_mib"] is None else f", {row['added_mib']:.0f} MiB added"
+            ratio = f"{1 / row['ratio_to_best_peer']:.1f} times as fast as SpikingJelly's best" if row["ratio_to_best_peer"] else ""
+            facts.append(f"T={row['timesteps']}: {ratio}, spike rate {100 * row['mean_spike_rate']:.1f} %{accuracy}{added}")
+        lines.append(f"- {network} ({ours[0]['weights']} weights), auto, batch 32: {'; '.join(facts)}.")
+    exact = [row for row in rows if row["engine"].startswith("transpike") and row["differing_counts"] is not None]
+    differing = sum(row["differing_counts"] for row in exact)
+    lines.append(
+        f"- Spike counts that differ from the float64 reference, all transpike rows together: {differing:,} of "
+        f"{sum(row['compared_counts'] for row in exact):,}."
+    )
+    for row in content.get("shapes", []):
+        lines.append(f"- {row['network']}, T={row['timesteps']}, batch {row['batch']}: event {1000 * row['event_seconds']:.1f} ms, fused {1000 * row['fused_seconds']:.1f} ms.")
+    if any("void" in row for row in rows):
+        lines.append("- † The ANN or SpikingJelly ran outside its usual range in this group: do not quote.")
+    if "rates" in content:
+        lines += ["", "![Cost against firing rate](benchmarks/rates.png)"]
+    return lines
 
 
 def results() -> str:
     parts = ["## Results", ""]
     if (HERE / "accuracy.json").exists():
         parts += accuracy()
-    if (HERE / "speed.json").exists():
+    if (HERE / "results.json").exists():
         parts += speed()
     return "\n".join([MARKS[0], "", *parts, "", MARKS[1]])
 
