@@ -21,7 +21,8 @@ from transpike.engines import event_status
 TICKS = os.sysconf("SC_CLK_TCK")
 QUIET = 0.12  # cores of other processes, above which a sample is dropped
 LEAST, MOST = 3, 15  # samples of one function
-BETWEEN = 4  # the reference is timed once before so many functions of a round, and at its end
+BETWEEN = 2  # the reference is timed once before so many functions of a round, and at its end
+LEAST_SPEED = 0.8  # of the reference's best: samples beside a slower one are dropped, the whole machine was slow then
 PACKAGES = ("numpy", "spikingjelly", "snntorch", "sinabs", "norse")
 
 Function = Callable[[], object]
@@ -40,6 +41,8 @@ class Timing:
 
     calls: int = 1
     seconds: list[float] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+    """How many samples of the reference came before each of these."""
     dropped: int = 0
     spent: float = 0.0
 
@@ -53,7 +56,7 @@ class Timing:
             elapsed = _seconds(function)
             self.calls = max(1, math.ceil(at_least / elapsed))
 
-    def sample(self, function: Function) -> None:
+    def sample(self, function: Function, mark: int = 0) -> None:
         others, start = busy_of_others(), time.perf_counter()
         for _ in range(self.calls):
             function()
@@ -61,8 +64,15 @@ class Timing:
         self.spent += elapsed
         if (busy_of_others() - others) / elapsed < QUIET:
             self.seconds.append(elapsed / self.calls)
+            self.marks.append(mark)
         else:
             self.dropped += 1
+
+    def keep(self, undisturbed: Callable[[int], bool]) -> None:
+        """Drop the samples whose mark says that they were disturbed."""
+        kept = [s for s, mark in zip(self.seconds, self.marks, strict=True) if undisturbed(mark)]
+        self.dropped += len(self.seconds) - len(kept)
+        self.seconds = kept
 
     def wants(self, budget: float, most: int) -> bool:
         kept, tries = len(self.seconds), len(self.seconds) + self.dropped
@@ -82,6 +92,7 @@ def interleaved(
 ) -> dict[str, Timing]:
     """Round robin after a warm-up that does not count; the ``reference`` is timed several times a round.
 
+    Samples beside a slow one of the reference are dropped: a shared machine has slow phases that no process shows.
     ``budget`` is in seconds a function; a sample lasts ``at_least`` so many.
     """
     timings = {name: Timing() for name in functions}
@@ -91,9 +102,17 @@ def interleaved(
         for index, name in enumerate(wanted):
             if reference and index % BETWEEN == 0:
                 timings[reference].sample(functions[reference])
-            timings[name].sample(functions[name])
+            timings[name].sample(functions[name], len(timings[reference].seconds) if reference else 0)
         if reference:
             timings[reference].sample(functions[reference])
+    beside = list(timings[reference].seconds) if reference else []
+    if beside:
+        slowest = min(beside) / LEAST_SPEED
+        timings[reference].marks = list(range(len(beside)))
+        timings[reference].keep(lambda mark: beside[mark] <= slowest)
+        for name in functions:
+            if name != reference:
+                timings[name].keep(lambda mark: max(beside[max(0, mark - 1) : mark + 1]) <= slowest)
     return timings
 
 

@@ -51,7 +51,9 @@ def speed() -> list[str]:
     ]
     for network in dict.fromkeys(row["network"] for row in rows):
         for batch in sorted({row["batch"] for row in rows}, reverse=True):
-            part = [row for row in rows if (row["network"], row["batch"]) == (network, batch) and row["graph"] != "source"]
+            part = [
+                row for row in rows if (row["network"], row["batch"]) == (network, batch) and row["graph"] != "source"
+            ]
             if part:
                 lines += ["", *_speed_of(f"{network}, batch {batch}", part)]
     return [*lines, *_notes(content)]
@@ -84,8 +86,14 @@ def _notes(content: dict) -> list[str]:
         for row in ours:
             accuracy = "" if row["snn_accuracy"] is None else f", accuracy {100 * row['snn_accuracy']:.1f} %"
             added = "" if row["added_mib"] is None else f", {row['added_mib']:.0f} MiB added"
-            ratio = f"{1 / row['ratio_to_best_peer']:.1f} times as fast as SpikingJelly's best" if row["ratio_to_best_peer"] else ""
-            facts.append(f"T={row['timesteps']}: {ratio}, spike rate {100 * row['mean_spike_rate']:.1f} %{accuracy}{added}")
+            ratio = (
+                f"{1 / row['ratio_to_best_peer']:.1f} times as fast as SpikingJelly's best"
+                if row["ratio_to_best_peer"]
+                else ""
+            )
+            facts.append(
+                f"T={row['timesteps']}: {ratio}, spike rate {100 * row['mean_spike_rate']:.1f} %{accuracy}{added}"
+            )
         lines.append(f"- {network} ({ours[0]['weights']} weights), auto, batch 32: {'; '.join(facts)}.")
     exact = [row for row in rows if row["engine"].startswith("transpike") and row["differing_counts"] is not None]
     differing = sum(row["differing_counts"] for row in exact)
@@ -94,7 +102,9 @@ def _notes(content: dict) -> list[str]:
         f"{sum(row['compared_counts'] for row in exact):,}."
     )
     for row in content.get("shapes", []):
-        lines.append(f"- {row['network']}, T={row['timesteps']}, batch {row['batch']}: event {1000 * row['event_seconds']:.1f} ms, fused {1000 * row['fused_seconds']:.1f} ms.")
+        lines.append(
+            f"- {row['network']}, T={row['timesteps']}, batch {row['batch']}: event {1000 * row['event_seconds']:.1f} ms, fused {1000 * row['fused_seconds']:.1f} ms."
+        )
     if any("void" in row for row in rows):
         lines.append("- † The ANN or SpikingJelly ran outside its usual range in this group: do not quote.")
     if "rates" in content:

@@ -17,7 +17,7 @@ from transpike.engines import _native
 from transpike.engines._base import Program, Run
 from transpike.engines._event_layers import EventLayer, EventPool, choose
 from transpike.engines._event_weights import image, padded, pair
-from transpike.engines._folded import FOLDED_IMAGES, LIVE_WIRES, FoldedRun, Plan, bytes_per_sample
+from transpike.engines._folded import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, FoldedRun, Plan, bytes_per_sample
 from transpike.errors import SettingError
 from transpike.ops import AvgPool, Mean
 
@@ -73,10 +73,10 @@ class EventPlan:
             name for name in wanted if isinstance(self.folded.table[name].op, Cell) and name not in self.choice.layers
         }
         nodes = self.folded.table
-        self.dense_bytes = max(
-            (4 * prod(nodes[name].shape) for name in self.choice.dense if name not in self.choice.layers), default=0
-        )
-        self.mostly_native = len(self.choice.layers) == sum(isinstance(n.op, Cell) for n in nodes.values())
+        self.all_native = len(self.choice.layers) == sum(isinstance(n.op, Cell) for n in nodes.values())
+        read = {i for name in self.choice.dense for i in nodes[name].inputs if not _is_global(nodes[name])}
+        unpacked = [n for n in self.choice.dense if n not in self.choice.layers or n in read]
+        self.dense_bytes = max(4 * prod(nodes[name].shape) for name in unpacked)
 
     def _last_readers(self) -> dict[str, str]:
         """Name → the last node that reads it as packed spikes."""
@@ -92,8 +92,8 @@ class EventPlan:
     def batch_limit(self, memory: int) -> int:
         """Membranes and words of all samples, and for what runs dense as many images as the cache likes."""
         state, largest = bytes_per_sample(self.folded.lowered)
-        most = max(1, memory // (2 * state + LIVE_WIRES * largest))
-        return most if self.mostly_native else min(most, max(1, FOLDED_IMAGES // _native.STEPS))
+        most = min(memory // (2 * state + LIVE_WIRES * largest), LARGEST_TENSOR // (_native.STEPS * self.dense_bytes))
+        return max(1, most if self.all_native else min(most, FOLDED_IMAGES // _native.STEPS))
 
 
 def plan(program: Program, unwanted: frozenset[str] | None = None) -> EventPlan:
@@ -120,12 +120,14 @@ class EventRun(FoldedRun):
         self.event, self.library = event, event.library
         self.scratch = torch.empty(0, dtype=torch.uint8)
         self.constants: dict[str, Tensor] = {}
-        synchronous = {name: "dense: a window is one dense pass" for name in event.choice.kernels}
+        synchronous = dict.fromkeys(event.choice.kernels, "dense: a window is one dense pass")
         self.kernels = event.choice.kernels if program.schedule.every_step else synchronous
 
     def _steps(self, steps: int) -> None:
+        dense = len(self.x) * self.event.dense_bytes  # of one step
+        room = min(_native.STEPS, LARGEST_TENSOR // dense, self.memory // (LIVE_WIRES * dense))
         while steps > 0:
-            chunk = min(_native.STEPS, steps)
+            chunk = min(max(1, room), steps)
             self._chunk(chunk)
             steps -= chunk
 
@@ -161,7 +163,7 @@ class EventRun(FoldedRun):
 
     def _dense(self, node: Node, values: dict[str, Tensor], words: dict[str, Planes], steps: int) -> None:
         """Evaluate a node on real values, and pack them where a kernel wants them."""
-        if isinstance(node.op, Mean) and node.inputs[0] in words and _is_global(node):
+        if _is_global(node) and len(words.get(node.inputs[0], ())) == 1:
             values[node.name] = self._sum(node, words[node.inputs[0]][0], steps)
             return
         for name in node.inputs:
@@ -348,8 +350,8 @@ def _rows_of_fans(fan: Tensor, node: Node) -> Tensor:
 
 def _is_global(node: Node) -> bool:
     """True for the sum over all positions."""
-    op: Any = node.op
-    return not op.divide and prod(node.shape) == node.shape[0] and 1 not in op.axes
+    op = node.op
+    return isinstance(op, Mean) and not op.divide and prod(node.shape) == node.shape[0] and 1 not in op.axes
 
 
 def _moved(node: Node, inputs: list[Planes], shapes: list[tuple[int, ...]]) -> Planes:
