@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 import transpike as ts
 from networks import STEPS, assert_fires, assert_same_spikes, cases, cells, converted, recipes, run, wide_network
+from transpike.activations import ReLU
+from transpike.core.graph import Graph, Input, Node
 from transpike.engines import Event, _native
 from transpike.engines import auto as auto_engine
 from transpike.engines._event_layers import EventLayer
@@ -114,8 +116,26 @@ def test_off_the_grid_wide_networks_differ_only_where_ties_are_reported(case):
     assert same or event.ties
 
 
-def _dense_reasons(snn: ts.SNN) -> str:
-    return " ".join(EventPlan(snn.program).choice.kernels.values())
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize(("channels", "size"), [(48, 7), (64, 8), (80, 5)])
+def test_lists_are_long_enough_for_neurons_that_all_fire_in_every_step(channels, size, pooled):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randint(-8, 9, (32, channels, 3, 3), generator=generator) / 16
+    first = ts.neurons.IntegrateAndFire(ReLU(), torch.tensor(1.0), torch.tensor(0.0))
+    second = ts.neurons.IntegrateAndFire(ReLU(), torch.tensor(16.0), torch.tensor(8.0))
+    graph = Graph((
+        Node("input", Input((channels, size, size))),
+        Node("first", first, ("input",)),
+        *([Node("pool", ts.ops.AvgPool(), ("first",))] if pooled else []),
+        Node("conv", ts.ops.Conv(weight=weight, padding=(1, 1)), ("pool" if pooled else "first",)),
+        Node("second", second, ("conv",)),
+        Node("answer", ts.ops.Mean(axes=(2, 3)), ("second",)),
+    ))  # fmt: skip
+    recipe = ts.recipes.ECC(timesteps=40)
+    snn = ts.SNN(graph, graph, recipe, recipe.encoder.calibrated(1.0))
+    event = assert_is_the_reference(snn, torch.ones(3, channels, size, size), 40)
+    assert bool(event.trains["first"].all())
+    assert 0.01 < float(event.trains["second"].mean()) < 0.9
 
 
 def test_a_layer_without_a_kernel_runs_dense_and_says_why():
