@@ -250,6 +250,21 @@ def measure(arguments: argparse.Namespace, results: Results, dataset: ts.data.Da
                 progress(rows, time.perf_counter() - start)
 
 
+def measure_memory(arguments: argparse.Namespace, results: Results, dataset: ts.data.Dataset) -> None:
+    """Measure the added memory of the rows that are there again."""
+    for name in arguments.networks:
+        one = case(name, arguments, dataset)
+        for timesteps in arguments.timesteps:
+            snn = one.convert(timesteps)
+            for batch in arguments.batches:
+                added = memory(snn, one.images(batch), list(OURS), arguments.memory_repeats)
+                for row in results.content.get("rows", []):
+                    if (row["network"], row["timesteps"], row["batch"]) == (name, timesteps, batch):
+                        row["added_mib"] = added.get(row["engine"], row["added_mib"])
+                results.write()
+                print(name, timesteps, batch, added, file=sys.stderr, flush=True)
+
+
 def progress(rows: list[dict], seconds: float) -> None:
     first = rows[0]
     cells = [
@@ -268,7 +283,11 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--timesteps", type=int, nargs="+", default=[8, 32, 128])
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 1])
-    parser.add_argument("--parts", default="rows,rates,shapes", help="some of rows,rates,shapes")
+    parser.add_argument(
+        "--parts",
+        default="rows,rates,shapes",
+        help="some of rows,rates,shapes; memory: only that of rows that are there",
+    )
     parser.add_argument("--engines", nargs="+", help="only what has one of these in its name")
     parser.add_argument("--all", action="store_true", help="slow peers at T=128 too, and the peers' memory")
     parser.add_argument("--budget", type=float, default=20, help="seconds a function and group")
@@ -285,15 +304,17 @@ def main() -> None:
         child(Path(arguments.child[0]), arguments.child[1])
         return
     parts = set(arguments.parts.split(","))
-    if parts - {"rows", "rates", "shapes"}:
-        parser.error("--parts takes rows, rates and shapes")
-    if arguments.weights is None and "rows" in parts and NETWORKS[0] in arguments.networks:
+    if parts - {"rows", "rates", "shapes", "memory"}:
+        parser.error("--parts takes rows, rates, shapes and memory")
+    if arguments.weights is None and parts & {"rows", "memory"} and NETWORKS[0] in arguments.networks:
         parser.error("the ResNet-20 needs --weights")
     results = Results(arguments.output, description(arguments.seed))
-    if parts & {"rows", "shapes"}:
+    if parts & {"rows", "shapes", "memory"}:
         dataset = ts.data.load("cifar10", arguments.data_dir)
     if "rows" in parts:
         measure(arguments, results, dataset)
+    if "memory" in parts:
+        measure_memory(arguments, results, dataset)
     if "rates" in parts:
         for row in kernels.rates(arguments):
             results.merge("rates", [row], ("channels", "size", "rate"))

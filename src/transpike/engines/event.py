@@ -153,7 +153,8 @@ class EventRun(FoldedRun):
                 words[name] = _moved(node, [words[i] for i in node.inputs], shapes)
             if name in choice.dense and name not in choice.layers:
                 self._dense(node, values, words, steps)
-            for source in node.inputs:
+            wires = choice.layers[name].wires if name in choice.layers else node.inputs
+            for source in wires:
                 if self.event.last.get(source) == name:
                     values.pop(source, None)
                     words.pop(source, None)
