@@ -231,8 +231,7 @@ typedef struct {
             acc[v] += __builtin_convertvector(sum[v], vf) * load(p->unit + v * TP_LANES);                          \
     }
 
-/* acc += one row of a table for every eight channels of every tap. KX is the kernel's width where the compiler may
- * unroll it, else 0. */
+/* acc += one row of a table for every eight channels of every tap. */
 #define DEFINE_LOOKUP(UNITS)                                                                                       \
     INLINE void lookup_taps_##UNITS(vf *acc, const place *p, int64_t t, const int64_t kernel_y,                    \
                                     const int64_t kernel_x, const int64_t dilation) {                              \
@@ -455,7 +454,7 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
 
 static void count(const uint32_t *words, const uint32_t *fan_out, int64_t neurons, int64_t steps, int64_t *spikes,
                   int64_t *operations) {
-    enum { PART = 4096 * TP_LANES }; /* lanes of 32 bits hold the sums of 4096 spikes of fan-out below 2^20 */
+    enum { PART = 256 * TP_LANES }; /* a lane of 32 bits holds the sum of 256 fan-outs below 2^24 */
     for (int64_t start = 0; start < neurons; start += PART) {
         const int64_t stop = least(start + PART, neurons), whole = start + (stop - start) / TP_LANES * TP_LANES;
         vu sent[TP_STEPS] = {{0}}, done[TP_STEPS] = {{0}};

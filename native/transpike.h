@@ -64,7 +64,8 @@ TP_API int64_t tp_scratch_bytes(const tp_layer *layer);
 /* 0, or -1 where tp_scratch_bytes says so. */
 TP_API int64_t tp_run(tp_layer *layer, void *scratch);
 
-/* spikes[t] += the spikes of step t; operations[t] += the same, each times its neuron's fan_out [neurons]. */
+/* spikes[t] += the spikes of step t; operations[t] += the same, each times its neuron's fan_out [neurons],
+ * which is below 2^24. */
 TP_API void tp_count(const uint32_t *words, const uint32_t *fan_out, int64_t batch, int64_t neurons, int64_t steps,
                      int64_t threads, int64_t *spikes, int64_t *operations);
 /* values[t][n] = bit first + t of words[n]. */

@@ -138,6 +138,24 @@ def test_lists_are_long_enough_for_neurons_that_all_fire_in_every_step(channels,
     assert 0.01 < float(event.trains["second"].mean()) < 0.9
 
 
+@pytest.mark.parametrize(
+    ("settings_", "kernel"),
+    [
+        ({"kernel_size": (16, 1)}, "event: look-up"),
+        ({"kernel_size": (17, 1)}, "event: gather, 16 bits"),
+        ({"kernel_size": 1, "stride": 4097}, "dense: its stride, padding, dilation or kernel is beyond 4096"),
+    ],
+)
+def test_the_library_takes_every_layer_that_is_given_to_it(settings_, kernel):
+    torch.manual_seed(0)
+    body = [nn.Conv2d(2, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, **settings_), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)]
+    x = torch.rand(12, 2, 20, 3)
+    model = nn.Sequential(*body)
+    model(x)
+    snn = ts.convert(model, ts.recipes.ECC(timesteps=8), x)
+    assert kernel in assert_is_the_reference(snn, x[:2], 8).kernels.values()
+
+
 def test_a_layer_without_a_kernel_runs_dense_and_says_why():
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(12, 2, 330, generator=generator)

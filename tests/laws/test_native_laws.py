@@ -49,6 +49,14 @@ def test_counts(seed, batch, neurons, steps, threads):
     assert np.array_equal(totals[1] - 1, (fired * fan).sum((1, 2)))
 
 
+def test_sums_of_large_fan_outs_do_not_overflow():
+    neurons = 5000 * 16
+    word, fan = np.full(neurons, 3, dtype=np.uint32), np.full(neurons, 2**24 - 1, dtype=np.uint32)
+    totals = np.zeros((2, 2), dtype=np.int64)
+    LIBRARY.tp_count(word.ctypes, fan.ctypes, 1, neurons, 2, 1, totals[0].ctypes, totals[1].ctypes)
+    assert totals.tolist() == [[neurons] * 2, [neurons * (2**24 - 1)] * 2]
+
+
 @settings(max_examples=20)
 @given(seeds, st.sampled_from([1, 7, 16, 100, 16384, 16385]), st.integers(1, 16), st.integers(0, 16))
 def test_unpacking_and_packing(seed, count, steps, first):

@@ -40,6 +40,8 @@ LONGEST_LIST = 65535
 LARGEST_TABLE = 2 * 2**20  # bytes of a look-up table that still lie in the cache
 MOST_TAPS = 100  # of a masked synapse, over all planes
 MOST_PLANES = 64
+TALLEST = 16  # rows of a kernel that looks up
+FARTHEST = 4096  # stride, padding, dilation and rows of a kernel
 MOST_SOURCES = 64
 
 
@@ -266,7 +268,7 @@ class _Compiler:
         width = image(self.table[wire].shape)[2]
         kernel = pair(op.weight.shape[2:], 1)
         table = kernel[0] * kernel[1] * 2 * 256 * min(padded(channels), BLOCK * UNIT) * 4
-        if padded(inputs) == UNIT and self.planes[wire] == 1 and table <= LARGEST_TABLE:
+        if padded(inputs) == UNIT and self.planes[wire] == 1 and kernel[0] <= TALLEST and table <= LARGEST_TABLE:
             return LOOKUP, 1
         if (width + kernel[1]) * kernel[0] * padded(inputs // groups) >= LONGEST_LIST:
             raise UnfitError(f"a row of its windows has more than {LONGEST_LIST} inputs")
@@ -282,8 +284,8 @@ class _Compiler:
         if isinstance(op, Conv):
             kernel, stride = pair(op.weight.shape[2:], 1), pair(op.stride, 1)
             padding, dilation = pair(op.padding, 0), pair(op.dilation, 1)
-        if 2 * max(padding) > 2**20 or min(stride) < 1:
-            raise UnfitError("its padding is out of range")
+        if max(kernel[0], *stride, *padding, *dilation) > FARTHEST:
+            raise UnfitError(f"its stride, padding, dilation or kernel is beyond {FARTHEST}")
         blocks = list(zip(starts, units, strict=True))
         units_of = torch.zeros(0)
         if kind == MASKED:

@@ -9,8 +9,6 @@ import sys
 from ctypes import POINTER, c_char_p, c_int64, c_void_p
 from pathlib import Path
 
-from torch import Tensor
-
 ABI = 1
 UNIT = 16  # channels that are always computed together
 STEPS = 32  # most time steps of one call
@@ -47,7 +45,7 @@ class Layer(ctypes.Structure):
     ]
 
 
-_SIGNATURES = {  # name → (pointers, integers, pointers, the type of the answer), in the order of the header
+_SIGNATURES = {  # name → (the types of its arguments, that of its answer), as in native/transpike.h
     "tp_abi": ([], c_int64),
     "tp_struct_bytes": ([c_int64], c_int64),
     "tp_instructions": ([], c_char_p),
@@ -108,8 +106,3 @@ def load() -> tuple[ctypes.CDLL | None, str]:
         return None, f"{file} is of another version than these Python files, the fused engine serves: {HOW}"
     threads = "OpenMP" if library.tp_has_threads() else "one thread"
     return library, f"{library.tp_instructions().decode()}, {threads}"
-
-
-def pointer(tensor: Tensor) -> int:
-    """The address of a tensor's first element."""
-    return tensor.data_ptr()

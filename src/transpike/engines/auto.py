@@ -19,6 +19,7 @@ from transpike.engines._base import Program, Run
 from transpike.engines._event_layers import EventLayer
 from transpike.engines._event_weights import GATHER, NARROW
 from transpike.engines.event import Event, EventPlan, EventRun
+from transpike.engines.event import plan as full_plan
 from transpike.engines.fused import Fused
 from transpike.neurons import IntegrateAndFire
 from transpike.ops import Conv, Mean
@@ -56,7 +57,9 @@ class Auto:
 
     def batch_limit(self, program: Program) -> int:
         """How many samples fit into the memory budget together."""
-        chosen = program.prepared.get("auto")
+        if "auto" not in program.prepared:  # nothing is chosen yet, and events keep up to twice the state
+            return Fused(self.memory // 2).batch_limit(program)
+        chosen = program.prepared["auto"]
         return Fused(self.memory).batch_limit(program) if chosen is None else chosen.batch_limit(self.memory)
 
 
@@ -72,7 +75,7 @@ def _why_not(program: Program, x: Tensor) -> str:
 def _chosen(program: Program, x: Tensor, sample_ids: Tensor, memory: int) -> EventPlan | None:
     """The plan for this network, made on its first samples; None: the fused engine is better."""
     if "auto" not in program.prepared:
-        plan = EventPlan(program)
+        plan = full_plan(program)
         limit = break_even() if _on_grid(program) else BREAK_EVEN
         unwanted = frozenset(
             name for name, rate in _rates(program, plan, x, sample_ids, memory).items() if rate > limit

@@ -66,7 +66,10 @@ class EventPlan:
             for name, fan in program.fans.items()
             if name in self.choice.layers
         }
-        self.last = self._last_readers()
+        self.reads = self._readers()
+        """Node → the wires that it reads, packed or as numbers."""
+        self.last = {wire: name for name, wires in self.reads.items() for wire in wires}
+        """Wire → its last reader."""
         wanted = {w for layer in self.choice.layers.values() for w in layer.wires}
         wanted |= {w for name in self.choice.moved for w in self.folded.table[name].inputs}
         self.packed = {
@@ -78,16 +81,14 @@ class EventPlan:
         unpacked = [n for n in self.choice.dense if n not in self.choice.layers or n in read]
         self.dense_bytes = max(4 * prod(nodes[name].shape) for name in unpacked)
 
-    def _last_readers(self) -> dict[str, str]:
-        """Name → the last node that reads it as packed spikes."""
-        last: dict[str, str] = {}
+    def _readers(self) -> dict[str, tuple[str, ...]]:
+        choice, found = self.choice, dict[str, tuple[str, ...]]()
         for node in self.folded.lowered.nodes:
-            layer = self.choice.layers.get(node.name)
-            if isinstance(layer, EventLayer):
-                last.update((source.wire, node.name) for source in layer.sources)
-            elif layer is not None or node.name in self.choice.moved or node.name in self.choice.dense:
-                last.update((name, node.name) for name in node.inputs)
-        return last
+            if node.name in choice.layers:
+                found[node.name] = choice.layers[node.name].wires
+            elif node.name in choice.moved or node.name in choice.dense:
+                found[node.name] = node.inputs
+        return found
 
     def batch_limit(self, memory: int) -> int:
         """Membranes and words of all samples, and for what runs dense as many images as the cache likes."""
@@ -96,10 +97,10 @@ class EventPlan:
         return max(1, most if self.all_native else min(most, FOLDED_IMAGES // _native.STEPS))
 
 
-def plan(program: Program, unwanted: frozenset[str] | None = None) -> EventPlan:
-    """The program's plan, made once; ``unwanted`` layers make it anew."""
-    if unwanted is not None or "event" not in program.prepared:
-        program.prepared["event"] = EventPlan(program, unwanted or frozenset())
+def plan(program: Program) -> EventPlan:
+    """The program's plan with every layer native that can be, made once."""
+    if "event" not in program.prepared:
+        program.prepared["event"] = EventPlan(program)
     return program.prepared["event"]
 
 
@@ -153,8 +154,7 @@ class EventRun(FoldedRun):
                 words[name] = _moved(node, [words[i] for i in node.inputs], shapes)
             if name in choice.dense and name not in choice.layers:
                 self._dense(node, values, words, steps)
-            wires = choice.layers[name].wires if name in choice.layers else node.inputs
-            for source in wires:
+            for source in self.event.reads.get(name, ()):
                 if self.event.last.get(source) == name:
                     values.pop(source, None)
                     words.pop(source, None)
@@ -344,6 +344,8 @@ def _of_one_stride(planes: Planes) -> Planes:
 
 def _rows_of_fans(fan: Tensor, node: Node) -> Tensor:
     """Fan-outs (positions · channels) as 32-bit numbers with padded channels."""
+    if fan.numel() and float(fan.max()) >= 2**24:
+        raise SettingError(f"a spike of {node.name} reaches more than 2^24 neurons; use engine='fused'")
     channels = node.shape[0]
     lanes = fan.reshape(-1, channels).to(torch.int32)
     return F.pad(lanes, (0, padded(channels) - channels)).contiguous()
