@@ -42,7 +42,7 @@ class RateCoded(Recipe):
 
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
-        if self.schedule.bias_per_window and self.reset == "hard":
+        if self.schedule.mode != "steps" and self.reset == "hard":
             raise SettingError("a hard reset forgets the charge of a window: use reset='soft' with this schedule")
         _ = self.steps  # settings are checked by the steps that use them
 
