@@ -11,7 +11,7 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph
-from transpike.core.grid import put_on_grid
+from transpike.core.grid import MANTISSA, WIDE_MANTISSA, put_on_grid
 from transpike.core.lowered import Exactness, Lowered, lower
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
@@ -30,6 +30,7 @@ class SNN:
 
     ``graph`` is the spiking graph, ``source`` the network it came from, ``encoder`` the recipe's encoder with its
     calibrated range. ``ranges`` are the largest |current| of each neuron layer on calibration data, by channel.
+    ``calibrated_readout`` is the recipe's readout with what was measured for it, if anything was.
     ``exact_grid`` puts what runs on a power-of-two grid (docs: exactness). ``rates`` are spikes per
     neuron and step on calibration data, ``remarks`` what the conversion left for the user to know.
     """
@@ -44,6 +45,7 @@ class SNN:
     rates: dict[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    calibrated_readout: Readout | None = None
 
     @property
     def timesteps(self) -> int:
@@ -55,7 +57,7 @@ class SNN:
 
     @property
     def readout(self) -> Readout:
-        return self.recipe.readout
+        return self.calibrated_readout or self.recipe.readout
 
     @cached_property
     def lowered(self) -> Lowered:
@@ -70,7 +72,9 @@ class SNN:
         if self.exact_grid:
             # inputs a little beyond the calibrated range still count as inside
             largest = self.encoder.largest or 1.0
-            lowered = put_on_grid(lowered, self.timesteps, 1.25 * largest, self._lowered_ranges(lowered))
+            ranges = self._lowered_ranges(lowered)
+            mantissa = WIDE_MANTISSA if self.schedule.mode == "cycles" else MANTISSA
+            lowered = put_on_grid(lowered, self.timesteps, 1.25 * largest, ranges, mantissa)
         return Program(lowered, self.encoder, self.schedule, self.readout)
 
     def _lowered_ranges(self, lowered: Lowered) -> dict[str, Tensor]:

@@ -233,10 +233,8 @@ class FoldedRun(Run):
             if t % LOOK_EVERY == 0:
                 self._look(node, potential)
             return
-        near = 1e-5 * unit.threshold
-        edge = (potential.abs() < near) & ((sent != 0) | (unit.negative != "")) | (
-            (potential - unit.threshold).abs() < near
-        )
+        near, either = 1e-5 * unit.threshold, (sent != 0) | (unit.negative != "")
+        edge = (potential.abs() < near) & either | ((potential - unit.threshold).abs() < near)
         self.ties += int(edge.sum())
 
     def _look(self, node: Node, potential: Tensor) -> None:

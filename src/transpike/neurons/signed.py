@@ -41,10 +41,7 @@ class SignedIntegrateAndFire(ThresholdNeuron):
 
     def step(self, state: tuple[Tensor, Tensor], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
         potential, sent = state[0] + inputs[0], state[1]
-        if self.rule == "snm":
-            below = fire(-potential - self.threshold)
-        else:
-            below = 1 - fire(potential)
+        below = fire(-potential - self.threshold) if self.rule == "snm" else 1 - fire(potential)
         negative = below if self.rule == "pascal" else below * (sent > 0).to(below)
         spikes = fire(potential - self.threshold) - negative
         return (potential - spikes * self.threshold, sent + spikes), spikes
