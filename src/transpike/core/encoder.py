@@ -36,6 +36,10 @@ class Encoder:
             total = total + self.encode(x, sample_ids, t)
         return total
 
+    def spikes(self, x: Tensor, timesteps: int) -> Tensor | None:
+        """How many spikes of either sign each element sends in a window; None where |counts| tells."""
+        return None
+
     def accumulate(self, x: Tensor) -> Tensor:
         """What the source network sees of an input: (batch, *shape)."""
         return x

@@ -110,11 +110,11 @@ def _after_lines(path: Path, data: bytes, first: bytes, last: bytes | None = Non
     position = 0
     while data[position : position + 1] == b"#":
         end = data.find(b"\n", position) + 1
-        if not end:
-            break
+        if not end:  # no address of a DVS128 begins with #, so this is no data
+            raise DataError(f"{path} is truncated: its header does not end")
         line, position = data[position:end].rstrip(), end
         if line == last:
             return position
-    if last is not None or not position:
-        raise DataError(f"{path} is truncated: its header does not end" + (f" with {last.decode()}" if last else ""))
+    if last is not None:
+        raise DataError(f"{path} is truncated: its header does not end with {last.decode()}")
     return position

@@ -54,8 +54,8 @@ def load(
     if (root / "trials_to_train.txt").is_file():
         train, test = (_gestures(root, f"trials_to_{which}.txt") for which in ("train", "test"))
         return dataset(name, train, test, GESTURES, bins, span, frames, "DVS128 Gesture, official split")
-    if (root / "Train").is_dir() or (root / "Test").is_dir():
-        train, test = (_digits(root / which) for which in ("Train", "Test"))
+    train, test = (_digits(root / which) for which in ("Train", "Test"))
+    if train[0] or test[0]:
         return dataset(name, train, test, DIGITS, bins, span, frames, "N-MNIST, official split")
     found = {folder.name: sorted(folder.glob("*.aedat")) for folder in sorted(root.glob("*/"))}
     found = {label: files for label, files in found.items() if files}

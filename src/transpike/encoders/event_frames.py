@@ -61,3 +61,6 @@ class SignedEventFrames(EventFrames):
     """EventFrames with one channel for both polarities: sign(on − off) of each pixel, signed spikes."""
 
     alphabet: ClassVar[Alphabet] = TERNARY
+
+    def spikes(self, x: Tensor, timesteps: int) -> Tensor:
+        return x[:, :timesteps].abs().sum(1)

@@ -59,12 +59,13 @@ class Counter:
         self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
         self.steps = 0
 
-    def add(self, name: str, levels: Tensor) -> None:
-        """``levels`` is (time, batch, *shape)."""
+    def add(self, name: str, levels: Tensor, spikes: Tensor | None = None) -> None:
+        """``levels`` is (time, batch, *shape); ``spikes`` (batch, *shape) where signs cancel in those of a window."""
         if name in self.record:
             self.trains[name].append(levels.clone())
         if name in self.fans:
             signed = self.lowered.alphabets[name].signed
+            levels = levels if spikes is None else spikes[None]
             # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
             per_neuron = (levels.abs() if signed else levels).movedim(2, -1).flatten(2).sum(1).double()
             self.sent[name].append(per_neuron.sum(1))
