@@ -164,6 +164,8 @@ def test_what_cannot_be_converted_says_why(tmp_path: Path) -> None:
         convert(found, ts.recipes.ECC(timesteps=6))
     with pytest.raises(SettingError, match=r"at most one step a frame. Ask for timesteps=6"):
         convert(found, ts.recipes.ECC(encoder=EventFrames()))
+    with pytest.raises(SettingError, match="41 time steps of an input with 40 frames"):
+        convert(data.load(tmp_path / "a.npz", bins=40), ts.recipes.ECC(timesteps=41, encoder=EventFrames()))
     with pytest.raises(SettingError, match="silent pixels of recordings into currents"):
         convert(found, ts.recipes.ECC(timesteps=6, encoder=EventFrames()), preprocessing=Preprocessing((0.1,), (1.0,)))
     with pytest.raises(DataError, match="hold 0 and 1 only; this batch lies between -1 and 1"):
@@ -187,6 +189,8 @@ def test_a_network_for_recordings_takes_nothing_else(tmp_path: Path) -> None:
         snn(x / 2)
     with pytest.raises(SettingError, match="7 time steps of an input with 6 frames"):
         ts.evaluate(snn, (x, y), timesteps=7)
+    with pytest.raises(SettingError, match="7 time steps"):  # before any engine begins
+        snn.run_prepared(x, 7, None, None, (), False)
     for engine in ("reference", "fused"):
         with pytest.raises(SettingError, match="6 time steps of an input with 5 frames"):
             ts.simulate(snn, x[:, :5], engine=engine)

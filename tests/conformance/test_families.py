@@ -321,7 +321,11 @@ def test_the_closed_form_of_a_window_is_the_sum_of_its_steps_under_constant_inpu
 
 @pytest.mark.parametrize("kind", encoders.members, ids=name)
 def test_an_encoder_brings_what_its_alphabet_allows(kind):
-    encoder, x, ids = kind().calibrated(1.0), torch.sign(rand(6, 9, 4)) * (rand(9, 4, 6).permute(2, 0, 1) > 0), torch.arange(6)
+    encoder, x, ids = (
+        kind().calibrated(1.0),
+        torch.sign(rand(6, 9, 4)) * (rand(9, 4, 6).permute(2, 0, 1) > 0),
+        torch.arange(6),
+    )
     x = x if encoder.alphabet.signed else x.clamp(min=0)
     train = torch.stack([encoder.encode(x, ids, t) for t in range(1, 8)])
     encoder.check(x)
