@@ -147,6 +147,8 @@ def _shown(context: Context, x: Tensor) -> Tensor:
     if encoder.is_constant:
         return x[None]
     worth = encoder.worth or 1.0
+    if context.recorded is not None:
+        x = context.recorded[: len(x)]
     if context.mode == "windows":
         return encoder.counts(x, ids, timesteps)[None] * (worth / timesteps)
     return torch.stack([encoder.encode(x, ids, t + 1) for t in range(timesteps)]) * worth
@@ -156,6 +158,8 @@ def _samples(graph: Graph, context: Context, samples: int) -> Tensor:
     largest = max(math.prod(node.shape) for node in graph)
     steps = 1 if context.mode == "windows" else context.timesteps
     most = max(FEWEST_SAMPLES, BUDGET // (4 * largest * steps))
+    if context.recorded is not None:
+        samples = min(samples, len(context.recorded))
     if most < samples:
         context.remark(f"layers were corrected on {most} calibration samples instead of {samples}, for want of memory")
     return torch.cat(context.first(min(samples, most)))
