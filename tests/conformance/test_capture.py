@@ -74,6 +74,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "relu as a method": (lambda: Apply(lambda x: x.relu()), IMAGE),
     "relu6": (nn.ReLU6, IMAGE),
     "relu6 in place": (lambda: nn.Sequential(nn.Linear(9, 5), nn.ReLU6(inplace=True)), (9,)),
+    "quantised clip": (lambda: activations.QuantisedClip(4, 0.7), IMAGE),
     "hardtanh": (lambda: nn.Hardtanh(0.0, 0.7), IMAGE),
     "hardtanh in place": (lambda: nn.Sequential(nn.Linear(9, 5), nn.Hardtanh(0.0, 0.7, inplace=True)), (9,)),
     "clamp": (lambda: Apply(lambda x: x.clamp(0, 0.6)), IMAGE),

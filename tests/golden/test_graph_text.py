@@ -23,7 +23,7 @@ flat   reshape                  8
 fc     linear 8→1               1      8"""
 
 AFTER = """\
-ecc(timesteps=4, percentile=100.0, granularity='layer'): Streaming, T=4, 4 steps to the answer
+ecc(timesteps=4, granularity='layer', percentile=100.0): Streaming, T=4, 4 steps to the answer
 layer  operator                             inputs  shape  MACs   threshold  spike rate
 input  input                                        1×4×4
 conv   conv2d 3×3                                   2×4×4  288

@@ -35,7 +35,7 @@ class DelayedWindow(Readout):
         samples = sum(len(batch) for batch in context.batches)
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            means[node.name] = means.get(node.name, 0) + output.movedim(1, 0).flatten(2).mean(2).sum(1) / samples
+            means[node.name] = means.get(node.name, 0) + output.movedim(1, 0).flatten(1).mean(1) * len(output) / samples
 
         context.observe(context.analogue[0], see)
         steps = 0.0

@@ -57,7 +57,10 @@ class RateCoded(Recipe):
         kind = self.neurons
         if self.schedule.mode != "steps":
             if kind.reset == "hard" or kind.leak != 1:
-                raise SettingError("a hard reset or a leak forgets the charge of a window: use the streaming schedule")
+                raise SettingError(
+                    "a hard reset forgets the charge of a window, as does a leak: use reset='soft' and leak=1, or the "
+                    "streaming schedule"
+                )
         elif kind.kind == "signed" and kind.rule == "pascal":
             raise SettingError(
                 "PASCAL's rule lets counts fall below zero, where a ReLU is zero: it needs a layer-synchronous schedule"

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.step import Step
-from transpike.recipes._base import PercentileCoded, setting
-from transpike.steps import LearnedThresholds, PercentileThresholds
+from transpike.recipes._base import PercentileCoded, RateCoded, setting
+from transpike.steps import InitialPotential, LearnedThresholds, PercentileThresholds
 from transpike.steps._base import Granularity
 
 
@@ -37,7 +37,7 @@ class OPI(PercentileCoded):
 
 
 @dataclass(frozen=True)
-class QCFS(OPI):
+class QCFS(RateCoded):
     """Thresholds learned by a quantised clip: ``a = λ/L · clip(⌊z L/λ + ½⌋, 0, L)`` becomes θ = λ, v(0) = θ/2.
 
     Source: Bu, Fang, Ding, Dai, Yu, Huang 2022 (ICLR), equation 15 and theorem 2. Conversion side: train with
@@ -48,3 +48,14 @@ class QCFS(OPI):
     """
 
     name: ClassVar[str] = "qcfs"
+    training_free: ClassVar[bool] = False
+    granularity: Granularity = setting("layer", "One threshold for each layer or channel, as it was learned.")
+    beta: float = setting(0.5, "Initial potential as a share of the threshold.")
+
+    @property
+    def thresholds(self) -> Step:
+        return LearnedThresholds(self.granularity)
+
+    @property
+    def shifts(self) -> tuple[Step, ...]:
+        return (InitialPotential(self.beta),)
