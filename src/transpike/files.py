@@ -27,7 +27,7 @@ LARGEST_HEADER = 64 * 2**20
 
 _KINDS = {"graph": Graph, "source": Graph, "recipe": Recipe, "encoder": Encoder}
 _FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid", "ranges")
-_TYPES: dict[str, type] = {
+TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Graph,
@@ -43,6 +43,7 @@ _TYPES: dict[str, type] = {
         *recipes.members,
     )
 }
+"""What a file may hold, by class name."""
 
 
 def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -> Path:
@@ -83,7 +84,7 @@ def load(path: str | Path) -> SNN:
         raise FileError(f"{path} is damaged: its checksum does not match its content; make it again or restore a copy")
     try:
         content = json.loads(text)
-        fields = {name: decode(content[name], tensors, _TYPES) for name in _FIELDS}
+        fields = {name: decode(content[name], tensors, TYPES) for name in _FIELDS}
         if wrong := [name for name, kind in _KINDS.items() if not isinstance(fields[name], kind)]:
             raise FileError(f"its {', '.join(wrong)} is of another kind")
         return SNN(

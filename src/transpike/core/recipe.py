@@ -19,6 +19,8 @@ class Recipe:
     """
 
     name: ClassVar[str]
+    training_free: ClassVar[bool] = True
+    """False where the method needs a network that was trained for it, so that any other gives poor results."""
     timesteps: int
     encoder: Encoder
     schedule: Schedule

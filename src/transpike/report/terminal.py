@@ -72,7 +72,6 @@ def _curve(report: Report) -> Table:
     shown = {2**k for k in range(20)} | {report.final.timesteps}
     for answer in report.curve:
         if answer.timesteps in shown:
-            operations = "" if answer.synaptic_operations is None else f"{answer.synaptic_operations / 1e6:.3g}"
             table.add_row(
                 str(answer.timesteps),
                 str(answer.total_steps),
@@ -80,7 +79,7 @@ def _curve(report: Report) -> Table:
                 f"{answer.low:.2%} … {answer.high:.2%}",
                 f"{(report.ann_accuracy - answer.accuracy) * 100:.2f}",
                 f"{answer.agreement:.2%}",
-                operations,
+                f"{answer.synaptic_operations / 1e6:.3g}",
             )
     return table
 
