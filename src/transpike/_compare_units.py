@@ -178,10 +178,10 @@ def plan(recipe: Recipe, timesteps: tuple[int, ...]) -> tuple[list[Unit], list[t
 
 @functools.cache
 def code_digest() -> str:
-    """Of the package's Python sources: what another version of the code found is not taken for this one's."""
+    """Of the package's Python sources, without those that only show results: other code may find something else."""
     root = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(path for path in root.rglob("*.py") if path.parent.name not in ("cli", "report")):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -62,6 +62,15 @@ class Comparison:
     def refused(self) -> tuple[Refusal, ...]:
         return tuple(row for row in self.rows if isinstance(row, Refusal))
 
+    @property
+    def ann(self) -> dict[str, Any] | None:
+        """``accuracy`` of the source network with Wilson's 95 % bounds ``low`` and ``high``, and its ``macs``."""
+        if not self.measured:
+            return None
+        first = self.measured[0]
+        low, high = wilson(round(first.ann_accuracy * self.samples), self.samples)
+        return {"accuracy": first.ann_accuracy, "low": low, "high": high, "macs": first.ann_macs}
+
     def front(self, cost: Cost = "total_steps") -> tuple[Row, ...]:
         """The rows that no other beats in accuracy and ``cost`` (or "synaptic_operations"), cheapest first."""
         return front(self.measured, cost)
@@ -112,18 +121,13 @@ class Comparison:
             names = [name for name, members in fronts.items() if entry in members]
             return entry.to_json() | ({"front": names} if isinstance(entry, Row) else {})
 
-        first = self.measured[0] if self.measured else None
-        ann = None
-        if first is not None:
-            low, high = wilson(round(first.ann_accuracy * self.samples), self.samples)
-            ann = {"accuracy": first.ann_accuracy, "low": low, "high": high, "macs": first.ann_macs}
         return {
             "schema": SCHEMA,
             "kind": "comparison",
             "samples": self.samples,
             "timesteps": list(self.timesteps),
             "engine": self.engine,
-            "ann": ann,
+            "ann": self.ann,
             "rows": [row(entry) for entry in self.rows],
             "remarks": list(self.remarks),
             "provenance": self.provenance,

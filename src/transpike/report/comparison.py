@@ -1,0 +1,195 @@
+"""A comparison as a table for a terminal, and as a picture."""
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from transpike.compare import Comparison, Cost, Refusal, Row
+from transpike.report.picture import pyplot
+
+WIDTH = 120
+COSTS: dict[Cost, str] = {"total_steps": "steps", "synaptic_operations": "ops"}
+NEAR = 0.01
+COLUMNS = (
+    ("T", 5),
+    ("total\nsteps", 6),
+    ("accuracy\n%", 8),
+    ("points\nlost", 7),
+    ("95 %,\npaired", 12),
+    ("agrees\n%", 7),
+    ("M Syn-\nOps", 8),
+    ("k\nspikes", 7),
+    ("M MACs\nthat stay", 9),
+    ("spike\nrate", 6),
+    ("alphabet", 9),
+    ("signed", 6),
+    ("training\n-free", 8),
+    ("Pareto\nfront", 6),
+)
+LEFT = ("alphabet", "signed", "training\n-free", "Pareto\nfront")
+MARKERS = "osD^vP*Xp<>hd8"
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print a line for each row under its recipe, those of a Pareto front bold, and then sentences."""
+    console.print(_title(comparison), highlight=False, markup=False)
+    console.print(_table(header=True))
+    for recipe in dict.fromkeys(row.recipe for row in comparison.rows):
+        console.print(recipe, style="cyan", highlight=False, markup=False, soft_wrap=True)
+        console.print(_rows(comparison, recipe))
+    console.print(text(comparison), soft_wrap=True, highlight=False, markup=False)
+
+
+def _table(header: bool = False) -> Table:
+    """The columns, as wide in every table, so that those of all recipes stand below one another."""
+    table = Table(box=None, show_header=header, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading, width in COLUMNS:
+        left = heading in LEFT
+        table.add_column(heading, width=width, justify="left" if left else "right", no_wrap=not left, overflow="fold")
+    return table
+
+
+def _rows(comparison: Comparison, recipe: str) -> Table:
+    table = _table()
+    fronts = {name: comparison.front(cost) for cost, name in COSTS.items()}
+    for row in comparison.rows:
+        free = "yes" if row.training_free else "no"
+        if row.recipe != recipe:
+            continue
+        if isinstance(row, Refusal):
+            table.add_row(str(row.timesteps), "", "broke" if row.failed else "refused", *[""] * 9, free, style="dim")
+            continue
+        best = [name for name, members in fronts.items() if row in members]
+        table.add_row(
+            str(row.timesteps),
+            str(row.total_steps),
+            f"{100 * row.accuracy:.2f}",
+            f"{100 * row.drop:.2f}",
+            f"{100 * row.drop_low:.1f} … {100 * row.drop_high:.1f}",
+            f"{100 * row.agreement:.1f}",
+            f"{row.synaptic_operations / 1e6:.3g}",
+            f"{row.spikes / 1e3:.3g}",
+            f"{row.macs / 1e6:.3g}",
+            f"{row.spike_rate:.1%}",
+            ", ".join(row.alphabets),
+            "yes" if row.signed else "no",
+            free,
+            "both" if len(best) == len(COSTS) else "".join(best),
+            style="bold" if best else "",
+        )
+    return table
+
+
+def text(comparison: Comparison) -> str:
+    """What is cheapest near the ANN, and everything that was refused or is not exact, in sentences."""
+    lines = []
+    near = [row for row in comparison.measured if row.drop <= NEAR]
+    if near:
+        steps = min(near, key=lambda row: row.total_steps)
+        operations = min(near, key=lambda row: row.synaptic_operations)
+        lines.append(
+            f"Within {100 * NEAR:g} point of the ANN: fewest total steps {steps.recipe} at T={steps.timesteps} "
+            f"({steps.total_steps} steps); fewest synaptic operations {operations.recipe} at T={operations.timesteps} "
+            f"({operations.synaptic_operations / 1e6:.3g} M a sample)."
+        )
+    elif comparison.measured:
+        lines.append(f"Nothing comes within {100 * NEAR:g} point of the ANN.")
+    lines += _grouped((row.recipe, f"gives no answer: {row.reason}", row.timesteps) for row in comparison.refused)
+    inexact = (row for row in comparison.measured if not row.exact)
+    lines += _grouped((row.recipe, f"is not exact: {row.exact_why}", row.timesteps) for row in inexact)
+    return "\n".join(lines + [f"Note: {remark}." for remark in comparison.remarks])
+
+
+def _grouped(found: Iterable[tuple[str, str, int]]) -> list[str]:
+    """(recipe, what is so, T) as lines, with all T of which the same is so together."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for recipe, what, timesteps in found:
+        groups.setdefault((recipe, what), []).append(str(timesteps))
+    return [f"{recipe} at T={', '.join(ts)} {what}" for (recipe, what), ts in groups.items()]
+
+
+def plain(comparison: Comparison) -> str:
+    """Table and sentences without colours, 120 columns wide."""
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
+    show(comparison, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def draw(comparison: Comparison, path: str | Path) -> Path:
+    """Accuracy against total steps and against synaptic operations, as PNG, SVG or PDF by the ending.
+
+    Rings and the dark line mark each panel's Pareto front; whiskers and the ANN's band are 95 % intervals.
+    """
+    plot = pyplot()
+    recipes = list(dict.fromkeys(row.recipe for row in comparison.measured))
+    lines = 0.28 * math.ceil((len(recipes) + 2) / 2)  # two columns of legend below the panels
+    figure, panels = plot.subplots(1, 2, figsize=(11, 4.4 + lines), layout="constrained", sharey=True)
+    for axes, cost, label in zip(
+        panels, COSTS, ("total steps until the answer", "synaptic operations a sample"), strict=True
+    ):
+        for number, recipe in enumerate(recipes):
+            rows = sorted((r for r in comparison.measured if r.recipe == recipe), key=lambda r: getattr(r, cost))
+            _series(axes, rows, cost, plot.get_cmap("tab20")(_hue(number)), MARKERS[number % len(MARKERS)])
+        _front(axes, comparison.front(cost), cost)
+        _ann(axes, comparison)
+        axes.set_xscale("log", base=2 if cost == "total_steps" else 10)
+        if cost == "total_steps":
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("accuracy in %")
+    handles, labels = panels[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.suptitle(
+        f"{comparison.samples} samples; whiskers and band are 95 % intervals", fontsize=10, x=0.01, ha="left"
+    )
+    figure.savefig(path, dpi=150)
+    plot.close(figure)
+    return Path(path)
+
+
+def _hue(number: int) -> int:
+    """The ten strong colours of tab20 first, then the ten light ones."""
+    return 2 * (number % 10) + (number // 10) % 2
+
+
+def _series(axes: Any, rows: Sequence[Row], cost: Cost, colour: Any, marker: str) -> None:
+    x, y = [getattr(row, cost) for row in rows], [100 * row.accuracy for row in rows]
+    below = [100 * (row.accuracy - row.low) for row in rows]
+    above = [100 * (row.high - row.accuracy) for row in rows]
+    axes.errorbar(x, y, (below, above), fmt="none", ecolor=colour, elinewidth=1, alpha=0.4)
+    axes.plot(x, y, color=colour, marker=marker, markersize=5, linewidth=1.3, label=rows[0].recipe)
+
+
+def _front(axes: Any, rows: Sequence[Row], cost: Cost) -> None:
+    """A staircase: the best accuracy that so much cost can buy."""
+    x, y = [getattr(row, cost) for row in rows], [100 * row.accuracy for row in rows]
+    axes.step(x, y, where="post", color="0.15", linewidth=1, linestyle=":", zorder=1)
+    axes.plot(x, y, "o", markersize=11, markerfacecolor="none", markeredgecolor="0.15", label="Pareto front", zorder=3)
+
+
+def _ann(axes: Any, comparison: Comparison) -> None:
+    ann = comparison.ann
+    if ann is not None:
+        axes.axhspan(100 * ann["low"], 100 * ann["high"], color="0.5", alpha=0.12, linewidth=0)
+        axes.axhline(
+            100 * ann["accuracy"], color="0.25", linestyle="--", linewidth=1, label=f"ANN {ann['accuracy']:.1%}"
+        )
+
+
+def _title(comparison: Comparison) -> str:
+    ann = comparison.ann
+    if ann is None:
+        return f"Nothing was measured on {comparison.samples} samples"
+    return (
+        f"{comparison.samples} samples; ANN {100 * ann['accuracy']:.2f} % ({100 * ann['low']:.2f} to "
+        f"{100 * ann['high']:.2f}), {ann['macs'] / 1e6:.3g} M MACs"
+    )
