@@ -22,9 +22,7 @@ from transpike._compare_units import Task, Unit, named, plan, rows
 from transpike.capture import OnUnsupported, capture
 from transpike.convert import convert
 from transpike.core.batches import calibration_batches
-from transpike.core.codec import encode
 from transpike.core.graph import Graph
-from transpike.core.lowered import Lowered
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
@@ -88,13 +86,12 @@ class Comparison:
         return pick(self.measured, text)
 
     def snn(self, row: Row) -> SNN:
-        """The network of a row, converted again: ``evaluate(snn, data, timesteps=row.timesteps)`` gives its numbers.
+        """The network of a row, converted again, with the row's number of steps: ``evaluate`` gives the row's numbers.
 
-        Its own number of steps is the row's, unless it was made for a longer run and a shorter one has another grid.
+        Where it was made for a longer run, it keeps the grid of that run.
         """
-        snn = self.convert(row.made_by)
-        short = dataclasses.replace(snn, recipe=dataclasses.replace(row.made_by, timesteps=row.timesteps))  # type: ignore[type-var]
-        return short if _same(snn.program.lowered, short.program.lowered) else snn
+        recipe = dataclasses.replace(row.made_by, timesteps=row.timesteps)  # type: ignore[type-var]
+        return dataclasses.replace(self.convert(row.made_by), recipe=recipe, grid_timesteps=row.made_by.timesteps)
 
     def difference(self, first: str, second: str, total_steps: int) -> Difference:
         """Accuracy of one recipe minus another's in points, of what each has answered after ``total_steps`` steps.
@@ -272,14 +269,3 @@ def _convert(
 ) -> SNN:
     with one_thread():
         return convert(source, recipe, calibration, preprocessing=preprocessing, exact_grid=exact_grid, seed=seed)
-
-
-def _numbers(lowered: Lowered) -> tuple[Any, dict[str, Tensor]]:
-    """Everything in a lowered form that a run depends on, as plain data and tensors."""
-    tensors: dict[str, Tensor] = {}
-    return encode({"nodes": lowered.nodes, "biases": lowered.biases}, tensors, "lowered"), tensors
-
-
-def _same(a: Lowered, b: Lowered) -> bool:
-    (plain, tensors), (other_plain, others) = _numbers(a), _numbers(b)
-    return plain == other_plain and all(torch.equal(value, others[name]) for name, value in tensors.items())

@@ -32,6 +32,7 @@ class SNN:
     calibrated range. ``ranges`` are the largest |current| of each neuron layer on calibration data, by channel.
     ``exact_grid`` puts what runs on a power-of-two grid (docs: exactness). ``rates`` are spikes per
     neuron and step on calibration data, ``remarks`` what the conversion left for the user to know.
+    ``grid_timesteps`` is the number of steps that the grid serves, where that is not the recipe's.
     """
 
     graph: Graph
@@ -44,6 +45,7 @@ class SNN:
     rates: dict[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    grid_timesteps: int | None = None
 
     @property
     def timesteps(self) -> int:
@@ -70,7 +72,9 @@ class SNN:
         if self.exact_grid:
             # inputs a little beyond the calibrated range still count as inside
             largest = self.encoder.largest or 1.0
-            lowered = put_on_grid(lowered, self.timesteps, 1.25 * largest, self._lowered_ranges(lowered))
+            lowered = put_on_grid(
+                lowered, self.grid_timesteps or self.timesteps, 1.25 * largest, self._lowered_ranges(lowered)
+            )
         return Program(lowered, self.encoder, self.schedule, self.readout)
 
     def _lowered_ranges(self, lowered: Lowered) -> dict[str, Tensor]:

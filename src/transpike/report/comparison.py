@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,42 @@ COLUMNS = (
     ("Pareto\nfront", 6),
 )
 LEFT = ("alphabet", "signed", "training\n-free", "Pareto\nfront")
+LABEL = 60
+TICKS = (
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.85,
+    0.9,
+    0.93,
+    0.95,
+    0.97,
+    0.98,
+    0.99,
+    0.995,
+    0.999,
+)
 MARKERS = "osD^vP*Xp<>hd8"
 
 
 def show(comparison: Comparison, console: Console) -> None:
     """Print a line for each row under its recipe, those of a Pareto front bold, and then sentences."""
+    before = console.width
+    console.width = max(before, WIDTH)  # a narrow terminal breaks lines, which is better than numbers cut short
     console.print(_title(comparison), highlight=False, markup=False)
     console.print(_table(header=True))
     for recipe in dict.fromkeys(row.recipe for row in comparison.rows):
         console.print(recipe, style="cyan", highlight=False, markup=False, soft_wrap=True)
         console.print(_rows(comparison, recipe))
+    console.width = before
     console.print(text(comparison), soft_wrap=True, highlight=False, markup=False)
 
 
@@ -124,33 +151,36 @@ def plain(comparison: Comparison) -> str:
 def draw(comparison: Comparison, path: str | Path) -> Path:
     """Accuracy against total steps and against synaptic operations, as PNG, SVG or PDF by the ending.
 
-    Rings and the dark line mark each panel's Pareto front; whiskers and the ANN's band are 95 % intervals.
+    Rings and the dotted line mark each panel's Pareto front; whiskers and the ANN's band are 95 % intervals. The
+    accuracy axis is logistic, ``log(p / (1 − p))``, which spreads what lies close to the ANN.
     """
     plot = pyplot()
     recipes = list(dict.fromkeys(row.recipe for row in comparison.measured))
-    lines = 0.28 * math.ceil((len(recipes) + 2) / 2)  # two columns of legend below the panels
-    figure, panels = plot.subplots(1, 2, figsize=(11, 4.4 + lines), layout="constrained", sharey=True)
-    for axes, cost, label in zip(
+    labels = [textwrap.fill(recipe, LABEL) for recipe in recipes]
+    lines = math.ceil((sum(label.count("\n") + 1 for label in labels) + 2) / 2)  # two columns of legend
+    figure, panels = plot.subplots(1, 2, figsize=(11, 4.6 + 0.21 * lines), layout="constrained", sharey=True)
+    for axes, cost, title in zip(
         panels, COSTS, ("total steps until the answer", "synaptic operations a sample"), strict=True
     ):
         for number, recipe in enumerate(recipes):
             rows = sorted((r for r in comparison.measured if r.recipe == recipe), key=lambda r: getattr(r, cost))
-            _series(axes, rows, cost, plot.get_cmap("tab20")(_hue(number)), MARKERS[number % len(MARKERS)])
+            width = 1 - number / len(recipes)  # later ones are thinner, so that equal ones show
+            style = {"color": plot.get_cmap("tab20")(_hue(number)), "marker": MARKERS[number % len(MARKERS)]}
+            style |= {"linewidth": 1 + 1.5 * width, "markersize": 4 + 3.5 * width, "label": labels[number]}
+            _series(axes, rows, cost, style)
         _front(axes, comparison.front(cost), cost)
-        _ann(axes, comparison)
+        _ann(axes, comparison.ann)
         axes.set_xscale("log", base=2 if cost == "total_steps" else 10)
         if cost == "total_steps":
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_xlabel(label)
+        axes.set_xlabel(title)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
+    _logistic(panels[0], comparison)
     panels[0].set_ylabel("accuracy in %")
-    handles, labels = panels[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    figure.suptitle(
-        f"{comparison.samples} samples; whiskers and band are 95 % intervals", fontsize=10, x=0.01, ha="left"
-    )
+    if recipes:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
+    figure.suptitle(f"{comparison.samples} samples, 95 % intervals", fontsize=10, x=0.01, ha="left")
     figure.savefig(path, dpi=150)
     plot.close(figure)
     return Path(path)
@@ -161,28 +191,37 @@ def _hue(number: int) -> int:
     return 2 * (number % 10) + (number // 10) % 2
 
 
-def _series(axes: Any, rows: Sequence[Row], cost: Cost, colour: Any, marker: str) -> None:
-    x, y = [getattr(row, cost) for row in rows], [100 * row.accuracy for row in rows]
-    below = [100 * (row.accuracy - row.low) for row in rows]
-    above = [100 * (row.high - row.accuracy) for row in rows]
-    axes.errorbar(x, y, (below, above), fmt="none", ecolor=colour, elinewidth=1, alpha=0.4)
-    axes.plot(x, y, color=colour, marker=marker, markersize=5, linewidth=1.3, label=rows[0].recipe)
+def _series(axes: Any, rows: Sequence[Row], cost: Cost, style: dict[str, Any]) -> None:
+    x, y = [getattr(row, cost) for row in rows], [row.accuracy for row in rows]
+    low, high = [row.accuracy - row.low for row in rows], [row.high - row.accuracy for row in rows]
+    axes.errorbar(x, y, (low, high), fmt="none", ecolor=style["color"], elinewidth=1, alpha=0.4)
+    axes.plot(x, y, **style)
 
 
 def _front(axes: Any, rows: Sequence[Row], cost: Cost) -> None:
     """A staircase: the best accuracy that so much cost can buy."""
-    x, y = [getattr(row, cost) for row in rows], [100 * row.accuracy for row in rows]
-    axes.step(x, y, where="post", color="0.15", linewidth=1, linestyle=":", zorder=1)
-    axes.plot(x, y, "o", markersize=11, markerfacecolor="none", markeredgecolor="0.15", label="Pareto front", zorder=3)
+    x, y = [getattr(row, cost) for row in rows], [row.accuracy for row in rows]
+    axes.step(x, y, where="post", color="0.15", linewidth=1.2, linestyle=":", zorder=1)
+    ring = {"markerfacecolor": "none", "markeredgecolor": "0.15", "linestyle": "none"}
+    axes.plot(x, y, "o", markersize=11, label="Pareto front", zorder=3, **ring)
 
 
-def _ann(axes: Any, comparison: Comparison) -> None:
-    ann = comparison.ann
+def _ann(axes: Any, ann: dict[str, Any] | None) -> None:
     if ann is not None:
-        axes.axhspan(100 * ann["low"], 100 * ann["high"], color="0.5", alpha=0.12, linewidth=0)
-        axes.axhline(
-            100 * ann["accuracy"], color="0.25", linestyle="--", linewidth=1, label=f"ANN {ann['accuracy']:.1%}"
-        )
+        axes.axhspan(ann["low"], ann["high"], color="0.5", alpha=0.12, linewidth=0)
+        axes.axhline(ann["accuracy"], color="0.25", linestyle="--", linewidth=1, label=f"ANN {ann['accuracy']:.1%}")
+
+
+def _logistic(axes: Any, comparison: Comparison) -> None:
+    """Ticks where accuracies are, and no closer to 0 and 1 than so many samples can tell."""
+    edge = 0.5 / comparison.samples
+    bounds = [bound for row in comparison.measured for bound in (row.low, row.high, row.ann_accuracy)] or [0.1, 0.9]
+    low, high = max(min(bounds), edge), min(max(bounds), 1 - edge)
+    axes.set_yscale("logit", nonpositive="clip")
+    axes.set_ylim(low / 1.2, 1 - (1 - high) / 1.3)
+    axes.set_yticks([tick for tick in TICKS if low / 1.2 <= tick <= high])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
+    axes.minorticks_off()
 
 
 def _title(comparison: Comparison) -> str:

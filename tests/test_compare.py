@@ -1,0 +1,495 @@
+"""Many recipes in one table: the numbers, what is kept, what is refused, and what is picked."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+import transpike as ts
+from compared import LOG, Told, ToldForEach
+from transpike._compare_pool import DEATH
+from transpike._compare_rows import Row, front
+from transpike.encoders import Poisson
+from transpike.errors import DataError, GateFailed, SettingError
+from transpike.evaluate import paired_difference
+from transpike.recipes import ECC, WeightNormalisation
+from transpike.schedules import LayerSynchronous
+
+T = (2, 4, 8)
+SYNCHRONOUS = ECC(schedule=LayerSynchronous())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """A network that knows some digits, and what to compare it on."""
+
+    graph: ts.Graph
+    calibration: Tensor
+    data: tuple[Tensor, Tensor]
+    preprocessing: ts.Preprocessing
+
+    def compare(self, recipes: list, **settings: object) -> ts.Comparison:
+        settings = {"timesteps": T, "data": self.data, "preprocessing": self.preprocessing, **settings}
+        return ts.compare(self.graph, recipes, self.calibration, **settings)
+
+
+@pytest.fixture(scope="module")
+def job() -> Job:
+    torch.manual_seed(0)
+    digits = ts.data.load("digits")
+    model, spec = ts.models.build("zoo:small-cnn", input_shape=digits.image_shape)
+    ts.train(model, digits, epochs=3, learning_rate=0.05, batch_size=64, preprocessing=spec.preprocessing)
+    calibration, test = digits.train.images[:200], (digits.test.images[:150], digits.test.labels[:150])
+    return Job(ts.capture(model, spec.preprocessing(calibration)), calibration, test, spec.preprocessing)
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(LOG, str(tmp_path / "log"))
+    (tmp_path / "log").touch()
+    return tmp_path / "log"
+
+
+def conversions(log: Path) -> int:
+    return len(log.read_text().splitlines())
+
+
+def content(comparison: ts.Comparison) -> dict:
+    """The JSON without what a clock decides."""
+    found = comparison.to_json()
+    for row in found["rows"]:
+        row.pop("seconds", None)
+    return found
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize("recipe", [ECC(), SYNCHRONOUS, ECC(encoder=Poisson(seed=3))], ids=str)
+def test_rows_are_what_evaluate_says_of_each_recipe_alone(job: Job, recipe: ECC) -> None:
+    comparison = job.compare([WeightNormalisation(), recipe])
+    rows = [row for row in comparison.measured if row.recipe == str(recipe)]
+    assert [row.timesteps for row in rows] == list(T) and len(comparison.rows) == 2 * len(T)
+    for row in rows:
+        made = dataclasses.replace(recipe, timesteps=row.timesteps if recipe is SYNCHRONOUS else max(T))
+        assert row.made_by == made
+        snn = ts.convert(job.graph, made, job.calibration, preprocessing=job.preprocessing)
+        report = ts.evaluate(snn, job.data, timesteps=row.timesteps, answers=(row.timesteps,))
+        answer = report.final
+        for name in dataclasses.asdict(answer):
+            assert getattr(row, name) == getattr(answer, name), name
+        assert torch.equal(row.outcomes, report.outcomes[row.timesteps]) and 0.2 < row.accuracy < 1
+        assert (row.ann_accuracy, row.ann_macs) == (report.ann_accuracy, report.ann_macs)
+        assert (row.drop, row.drop_low, row.drop_high) == paired_difference(report.ann_outcomes, row.outcomes)
+        assert row.schedule == report.schedule and row.exact == report.exact and row.training_free
+        assert set(row.alphabets) == {layer.alphabet for layer in report.layers if layer.role == "neuron"}
+        assert row.total_steps == (4 * row.timesteps if recipe is SYNCHRONOUS else row.timesteps)
+
+
+def test_an_answer_counts_what_a_run_that_ends_there_counts(job: Job) -> None:
+    snn = ts.convert(job.graph, ECC(timesteps=8), job.calibration, preprocessing=job.preprocessing)
+    early, report = ts.evaluate(snn, job.data, timesteps=3), ts.evaluate(snn, job.data, timesteps=8)
+    assert report.at(3) == early.final and early.final.spikes > 100
+    assert early.final.macs == sum(early.macs.values()) > 0
+    assert early.final.spikes == pytest.approx(sum(row.spikes for row in early.layers))
+    assert early.final.synaptic_operations == pytest.approx(sum(row.synaptic_operations for row in early.layers))
+    assert report.outcomes[3].float().mean() == pytest.approx(report.at(3).accuracy)
+    assert report.ann_outcomes.float().mean() == pytest.approx(report.ann_accuracy)
+
+
+def test_one_conversion_serves_every_number_of_steps_where_it_can(job: Job, log: Path) -> None:
+    synchronous = Told(schedule=LayerSynchronous())
+    for recipe, expected in ((Told(), 1), (ToldForEach(), 3), (synchronous, 3)):
+        log.write_text("")
+        assert len(job.compare([recipe]).measured) == 3 and conversions(log) == expected
+
+
+def test_every_known_recipe_is_compared_unless_told_otherwise(job: Job) -> None:
+    comparison = job.compare(None, timesteps=(2,), limit=10)
+    assert {row.recipe.partition("(")[0] for row in comparison.rows} == set(ts.recipes.table)
+
+
+# --- jobs, threads, processes
+
+
+def test_any_number_of_jobs_gives_the_same_result_with_one_thread_each(job: Job, log: Path, tmp_path: Path) -> None:
+    recipes = [ECC(), SYNCHRONOUS, Told(multiple=4), Told(ending="break"), Told(ending="refuse")]
+    torch.set_num_threads(2)
+    try:
+        one, two = (job.compare(recipes, jobs=jobs, store=tmp_path / str(jobs)) for jobs in (1, 2))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert content(one) == content(two) and len(one.measured) == 8
+    assert all(torch.equal(a.outcomes, b.outcomes) for a, b in zip(one.measured, two.measured, strict=True))
+    workers = [line.split() for line in log.read_text().splitlines()]
+    assert {threads for _, threads in workers} == {"1"} and str(os.getpid()) not in dict(workers[3:])
+
+
+def test_a_process_that_dies_is_a_row_and_the_others_go_on(job: Job) -> None:
+    comparison = job.compare([Told(ending="die"), Told(pause=1.0)], jobs=2)
+    assert {row.recipe: row.reason for row in comparison.refused} == {"told(ending='die')": DEATH}
+    assert all(row.failed for row in comparison.refused) and len(comparison.measured) == len(T)
+
+
+# --- refusals
+
+
+def test_what_is_refused_has_a_row_with_the_reason(job: Job, log: Path, tmp_path: Path) -> None:
+    recipes = [Told(multiple=4), Told(ending="refuse"), Told(ending="break")]
+    for times in (1, 2):
+        comparison = job.compare(recipes, store=tmp_path / "store")
+        assert [row.timesteps for row in comparison.rows] == list(T) * 3
+        reasons = [getattr(row, "reason", None) for row in comparison.rows]
+        assert reasons[0] == "timesteps must be a multiple of 4" and reasons[1:3] == [None, None]
+        assert reasons[3:] == ["told to refuse"] * 3 + ["RuntimeError: told to break"] * 3
+        assert conversions(log) == 2 + times  # what a recipe refuses it refuses again; what broke may work now
+    assert [row["failed"] for row in comparison.to_json()["rows"] if "reason" in row] == [False] * 4 + [True] * 3
+
+
+def test_a_comparison_without_a_measured_row_still_says_why(job: Job) -> None:
+    comparison = job.compare([Told(ending="refuse")])
+    assert comparison.measured == () and comparison.ann is None and comparison.front() == ()
+    assert "told to refuse" in ts.report.text(comparison)
+    with pytest.raises(GateFailed, match="nothing was measured"):
+        comparison.pick("min=steps")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"timesteps": ()}, SettingError, "at least one"),
+        ({"timesteps": (0,)}, SettingError, "timesteps must be"),
+        ({"jobs": 0}, SettingError, "jobs must be"),
+        ({"engine": "steam"}, SettingError, "fused"),
+        ({"data": torch.rand(4, 1, 8, 8)}, DataError, "targets"),
+        ({"data": []}, DataError, "no samples"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(job: Job, settings: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        job.compare([ECC()], **settings)
+
+
+def test_a_recipe_is_there_once(job: Job) -> None:
+    with pytest.raises(SettingError, match="twice"):
+        job.compare([ECC(timesteps=4), ECC(timesteps=8)])
+    comparison = job.compare([ECC(encoder=Poisson(seed=seed)) for seed in (1, 2)], timesteps=(2,), limit=20)
+    assert [row.recipe for row in comparison.rows] == ["ecc(encoder=Poisson)", "ecc(encoder=Poisson) #2"]
+
+
+# --- the store
+
+
+def test_what_is_kept_is_not_done_again_unless_something_changed(job: Job, log: Path, tmp_path: Path) -> None:
+    def count(**settings: object) -> int:
+        log.write_text("")
+        job.compare([Told(), Told(number=1)], store=tmp_path / "store", **settings)
+        return conversions(log)
+
+    assert count() == 2 and count() == 0 and count(jobs=2) == 0
+    changes: list[dict] = [{"limit": 100}, {"seed": 1}, {"timesteps": (2, 4)}, {"preprocessing": None}, {"memory": 2**30},
+                           {"exact_grid": False}, {"calibration_samples": 100}, {"engine": "fused"}]  # fmt: skip
+    assert [count(**change) for change in changes] == [2] * len(changes)
+    assert [count(**change) for change in changes] == [0] * len(changes)
+    images, labels = job.data
+    assert count(data=(images, labels.flip(0))) == 2 and count() == 0
+
+
+@pytest.mark.parametrize("damage", [lambda old: old[:300], lambda old: old.replace('"drop": ', '"drop": 1', 1),
+                                    lambda old: "", lambda old: "[1]", lambda old: "{}"])  # fmt: skip
+def test_damaged_results_are_named_and_done_again(job: Job, log: Path, tmp_path: Path, damage) -> None:
+    recipes = [Told(), Told(number=1)]
+    before = job.compare(recipes, store=tmp_path, limit=30)
+    victim = sorted(tmp_path.glob("told-*.json"))[0]
+    victim.write_text(damage(victim.read_text()))
+    again = job.compare(recipes, store=tmp_path, limit=30)
+    assert conversions(log) == 3 and len(again.remarks) == 1 and victim.name in again.remarks[0]
+    assert content(again) | {"remarks": []} == content(before)
+    assert job.compare(recipes, store=tmp_path, limit=30).remarks == ()
+
+
+def test_damaged_inputs_are_written_again(job: Job, tmp_path: Path) -> None:
+    before = job.compare([ECC()], store=tmp_path, limit=30)
+    inputs = next(tmp_path.glob("inputs-*"))
+    inputs.write_bytes(inputs.read_bytes()[:-1] + b"x")
+    next(tmp_path.glob("ecc-*")).unlink()
+    assert content(job.compare([ECC()], store=tmp_path, limit=30)) == content(before)
+
+
+KILLED = """
+import sys, torch
+from compared import Told
+from networks import small_cnn
+import transpike as ts
+
+def main(store, jobs):
+    case = small_cnn()
+    recipes = [Told(number=n, pause=0.3) for n in range(6)]
+    data = (case.calibration, torch.arange(len(case.calibration)) % 3)
+    return ts.compare(case.graph, recipes, case.calibration, data=data, timesteps=(2, 4), store=store, jobs=jobs)
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_comparison_goes_on_and_leaves_no_process(
+    log: Path, tmp_path: Path, end: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "killed.py").write_text(KILLED)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    store = tmp_path / "store"
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "killed.py", store, "2"], stderr=subprocess.PIPE, start_new_session=True
+    )
+    _wait(lambda: len(list(store.glob("told-*.json"))) >= 2)
+    process.send_signal(end)
+    process.communicate(timeout=30)
+    assert process.returncode == (-signal.SIGKILL if end == signal.SIGKILL else -signal.SIGINT)
+    workers = {int(line.split()[0]) for line in log.read_text().splitlines()}
+    assert len(workers) == 2
+    _wait(lambda: not any(_is_alive(worker) for worker in workers))
+    finished = len(list(store.glob("told-*.json")))
+    assert 2 <= finished < 6
+    log.write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import killed
+
+    resumed = killed.main(store, 1)
+    assert conversions(log) == 6 - finished
+    assert content(resumed) == content(killed.main(tmp_path / "fresh", 1)) and len(resumed.measured) == 12
+    sys.modules.pop("killed")
+
+
+def _wait(happened, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/stat")  # a zombie has ended; nobody has asked for its status yet
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+# --- picking, fronts, differences
+
+
+def row(
+    accuracy: float = 0.9, steps: int = 8, operations: float = 1e6, recipe: str = "ecc()", **settings: object
+) -> Row:
+    """A row with these numbers, the ANN being right on 90 %."""
+    values = {
+        "recipe": recipe, "timesteps": steps, "made_by": ECC(timesteps=steps), "total_steps": steps, "accuracy": accuracy,
+        "low": accuracy, "high": accuracy, "ann_accuracy": 0.9, "ann_macs": 100, "drop": 0.9 - accuracy, "drop_low": 0.0,
+        "drop_high": 0.0, "agreement": 1.0, "synaptic_operations": operations, "spikes": 10.0, "spike_rate": 0.1, "macs": 5,
+        "alphabets": ("binary",), "signed": False, "schedule": "streaming", "exact": True, "exact_why": "", "remarks": (),
+        "seconds": 1.0, "outcomes": torch.tensor([True]),
+    }  # fmt: skip
+    return Row(**values | settings)
+
+
+def table(*rows: Row, samples: int = 1) -> ts.Comparison:
+    return ts.Comparison(rows, samples, (8,), "auto", (), {}, lambda recipe: None)
+
+
+A = row(0.90, 64, 5e6, "a")
+B = row(0.89, 16, 2e6, "b", alphabets=("ternary",), signed=True)
+C = row(0.85, 4, 1e6, "c", made_by=Told(), spike_rate=0.3)
+D = row(0.89, 16, 1e6, "d", alphabets=("4 levels", "binary"), macs=50, spikes=5.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "picked"),
+    [
+        ("max=accuracy", "a"),
+        ("min=steps", "c"),
+        ("drop<=1.5 min=steps", "d"),  # as many steps as b, and fewer operations
+        ("drop<=1.5 steps<=16 alphabet=ternary min=synops", "b"),
+        ("min=synops", "c"),  # as many operations as d, and fewer steps
+        ("training-free=yes min=synops", "d"),
+        ("training-free=no max=accuracy", "c"),
+        ("signed=yes min=drop", "b"),
+        ("accuracy>=90 min=synops", "a"),
+        ("rate<=0.2 min=steps", "d"),
+        ("synops>=2e6 min=steps", "b"),
+        ("macs>=50 min=steps", "d"),
+        ("min=spikes", "d"),
+        ("alphabet=binary signed=no steps>=5 max=accuracy", "a"),
+    ],
+)
+def test_a_sentence_picks_a_row(text: str, picked: str) -> None:
+    assert table(A, B, C, D).pick(text).recipe == picked
+
+
+def test_equal_rows_go_by_steps_operations_accuracy_and_order() -> None:
+    assert table(row(recipe="later"), row(steps=4, recipe="sooner")).pick("min=drop").recipe == "sooner"
+    assert table(row(0.8, recipe="worse"), row(recipe="better")).pick("min=steps").recipe == "better"
+    assert table(row(recipe="first"), row(recipe="second")).pick("min=steps").recipe == "first"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("drop<=1", "0 objectives"),
+        ("min=drop max=accuracy", "2 objectives"),
+        ("dorp<=1 min=steps", "'dorp<=1'.*synops.*training-free"),
+        ("drop<1 min=steps", "'drop<1'"),
+        ("drop=1 min=steps", "'drop=1'"),
+        ("drop<=nan min=steps", "'drop<=nan'"),
+        ("drop<=much min=steps", "'drop<=much'"),
+        ("alphabet<=binary min=steps", "'alphabet<=binary'"),
+        ("alphabet=latin min=steps", "'alphabet=latin'.*binary"),
+        ("signed=maybe min=steps", "'signed=maybe'"),
+        ("min=accuracy", "'min=accuracy'.*max=accuracy"),
+        ("best", "'best'"),
+        ("", "0 objectives"),
+    ],
+)
+def test_words_that_say_nothing_are_named(text: str, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        table(A).pick(text)
+
+
+def test_a_gate_that_no_row_passes_names_the_nearest_misses() -> None:
+    with pytest.raises(
+        GateFailed, match=r"nearest: b at T=16 has steps 16, not <= 15; c at T=4 has drop 5, .*; a at T=64 has"
+    ):
+        table(A, B, C).pick("drop<=1.5 steps<=15 min=synops")
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), max_size=24),
+    st.sampled_from(["total_steps", "synaptic_operations"]),
+)
+def test_a_front_holds_all_that_nothing_beats_and_nothing_else(points: list[tuple[int, int]], cost: str) -> None:
+    rows = [row(accuracy / 6, steps if cost == "total_steps" else 1, steps) for accuracy, steps in points]
+
+    def beats(a: Row, b: Row) -> bool:
+        costs = getattr(a, cost), getattr(b, cost)
+        return a.accuracy >= b.accuracy and costs[0] <= costs[1] and (a.accuracy, costs[0]) != (b.accuracy, costs[1])
+
+    found = front(rows, cost)
+    assert all((one in found) != any(beats(other, one) for other in rows) for one in rows)
+    assert [getattr(one, cost) for one in found] == sorted(getattr(one, cost) for one in found)
+
+
+def test_a_front_is_drawn_against_a_cost() -> None:
+    with pytest.raises(SettingError, match="total_steps"):
+        table(A).front("seconds")
+
+
+def test_recipes_are_compared_pairwise_by_what_they_have_answered() -> None:
+    first, second = outcomes(36, 12, 2, 0)
+    comparison = table(
+        row(0.96, 8, recipe="a", outcomes=first), row(0.0, 4, recipe="b", outcomes=~first),
+        row(0.76, 16, recipe="b", outcomes=second), samples=50,
+    )  # fmt: skip
+    difference = comparison.difference("a", "b", 16)
+    assert difference.points == pytest.approx(20) and difference.samples == 50
+    assert (difference.low, difference.high) == pytest.approx((5.69, 34.04), abs=0.005)
+    assert comparison.difference("b", "a", 8).points == pytest.approx(-92)
+    with pytest.raises(DataError, match="a from 8 steps on"):
+        comparison.difference("a", "b", 5)
+
+
+# --- the paired interval
+
+
+def outcomes(a: int, b: int, c: int, d: int) -> tuple[Tensor, Tensor]:
+    """Right or wrong: a both, b only the first, c only the second, d neither."""
+    first, second = [1] * (a + b) + [0] * (c + d), [1] * a + [0] * b + [1] * c + [0] * d
+    return torch.tensor(first).bool(), torch.tensor(second).bool()
+
+
+def test_the_paired_interval_is_newcombes() -> None:
+    # Newcombe 1998, method 10, on his example of 36, 12, 2, 0: 0.0569 to 0.3404
+    assert paired_difference(*outcomes(36, 12, 2, 0)) == pytest.approx((0.2, 0.0569, 0.3404), abs=5e-5)
+    # by hand: Wilson's limits of 8/10 and 6/10 are 0.490162 to 0.943318 and 0.312674 to 0.831820; a = 5, b = 3, c = 1,
+    # d = 1: ad − bc = 2 < n/2, so φ = 0: 0.2 − √(0.309838² + 0.231820²) and 0.2 + √(0.143318² + 0.287326²)
+    assert paired_difference(*outcomes(5, 3, 1, 1)) == pytest.approx((0.2, -0.186963, 0.521086), abs=2e-5)
+    # a = 6, b = 2, c = 0, d = 2: φ = (12 − 5)/√(8·2·6·4) = 0.357217, so both roots lose 2φ times the product
+    assert paired_difference(*outcomes(6, 2, 0, 2)) == pytest.approx((0.2, -0.113727, 0.471434), abs=2e-5)
+
+
+@given(st.tuples(*[st.integers(0, 40)] * 4).filter(any))
+def test_the_paired_interval_holds_the_difference_and_turns_with_it(counts: tuple[int, int, int, int]) -> None:
+    first, second = outcomes(*counts)
+    value, low, high = paired_difference(first, second)
+    assert -1 <= low <= value <= high <= 1 and high > low
+    assert value == pytest.approx((counts[1] - counts[2]) / sum(counts))
+    assert paired_difference(second, first) == pytest.approx((-value, -high, -low))
+
+
+@pytest.mark.parametrize("chances", [(0.83, 0.06, 0.03, 0.08), (0.5, 0.02, 0.02, 0.46), (0.95, 0.02, 0.0, 0.03)])
+def test_the_paired_interval_covers_the_truth(chances: tuple[float, ...]) -> None:
+    random = torch.Generator().manual_seed(0)
+    covered, times = 0, 1500
+    for _ in range(times):
+        kinds = torch.multinomial(torch.tensor(chances), 300, replacement=True, generator=random)
+        _, low, high = paired_difference(kinds < 2, (kinds == 0) | (kinds == 2))
+        covered += low <= chances[1] - chances[2] <= high
+    assert 0.93 <= covered / times <= 0.99
+
+
+def test_other_samples_are_not_paired() -> None:
+    with pytest.raises(DataError, match="cannot be paired"):
+        paired_difference(torch.ones(3).bool(), torch.ones(4).bool())
+
+
+# --- the picked network, reports
+
+
+@pytest.mark.parametrize("recipe", [ECC(), SYNCHRONOUS, ECC(encoder=Poisson(seed=1))], ids=str)
+def test_the_network_of_a_row_has_its_numbers_from_a_file_too(job: Job, recipe: ECC, tmp_path: Path) -> None:
+    comparison = job.compare([recipe], timesteps=(3, 32))
+    for one in comparison.measured:
+        snn = ts.load(ts.save(comparison.snn(one), tmp_path / "row.transpike"))
+        report = ts.evaluate(snn, job.data)
+        assert report.final.timesteps == one.timesteps and torch.equal(report.outcomes[one.timesteps], one.outcomes)
+        assert report.final.accuracy == one.accuracy
+        assert report.final.synaptic_operations == one.synaptic_operations
+
+
+def test_reports_show_and_save_comparisons(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    recipes = [ECC(), SYNCHRONOUS, Told(multiple=4), ECC(pooling="before-neuron", timesteps=64)]
+    comparison = job.compare(recipes, limit=60)
+    for ending in ("json", "txt", "png", "svg"):
+        assert ts.report.save(comparison, tmp_path / f"c.{ending}").stat().st_size > 1000
+    assert json.loads((tmp_path / "c.json").read_text()) == comparison.to_json()
+    lines = (tmp_path / "c.txt").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line == "ecc()")
+    assert max(len(line) for line in lines[: start + 4]) <= 120
+    found = comparison.measured[0]
+    assert lines[start + 1].split()[:3] == ["2", "2", f"{100 * found.accuracy:.2f}"]
+    assert "told(multiple=4) at T=2 gives no answer: timesteps must be a multiple of 4" in lines
+    assert (tmp_path / "c.svg").read_text().count(
+        "ecc(schedule=LayerSynchronous)"
+    ) == 1  # text as paths has the label once
+    ts.report.show(comparison)
+    assert "refused" in capsys.readouterr().out
+
+
+def test_the_json_says_what_the_documents_say(job: Job) -> None:
+    document = (Path(__file__).parents[1] / "docs/report-schema.md").read_text().partition("# A comparison")[2]
+    found = job.compare([Told(multiple=4)], limit=20).to_json()
+    names = {*found, *found["ann"], *(key for one in found["rows"] for key in one), *found["provenance"]}
+    assert not {name for name in names if not re.search(rf"[`.]{name}(\[\])?`", document)}
