@@ -16,18 +16,21 @@ from transpike.recipes import ECC
 
 LOG = "TRANSPIKE_TEST_LOG"
 """Names the file that gets one line, process and threads, for each conversion."""
+PAUSE = "TRANSPIKE_TEST_PAUSE"
+"""Seconds that the conversion of every recipe from the third on takes."""
 
 
 @dataclass(frozen=True)
 class Tell(Step):
-    pause: float
+    number: int
     ending: str
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         if LOG in os.environ:
             with Path(os.environ[LOG]).open("a") as file:
                 file.write(f"{os.getpid()} {torch.get_num_threads()}\n")
-        time.sleep(self.pause)
+        if self.number >= 2:
+            time.sleep(float(os.environ.get(PAUSE, "0")))
         if self.ending == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.ending == "break":
@@ -42,7 +45,6 @@ class Told(ECC):
     name: ClassVar[str] = "told"
     training_free: ClassVar[bool] = False
     number: int = field(default=0)
-    pause: float = field(default=0.0)
     ending: str = field(default="")
     multiple: int = field(default=1)
 
@@ -53,7 +55,7 @@ class Told(ECC):
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        return (*super().steps, Tell(self.pause, self.ending))
+        return (*super().steps, Tell(self.number, self.ending))
 
 
 @dataclass(frozen=True)

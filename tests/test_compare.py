@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import transpike as ts
-from compared import LOG, Told, ToldForEach
+from compared import LOG, PAUSE, Told, ToldForEach
 from transpike._compare_pool import DEATH
 from transpike._compare_rows import Row, front
 from transpike.encoders import Poisson
@@ -108,6 +108,15 @@ def test_an_answer_counts_what_a_run_that_ends_there_counts(job: Job) -> None:
     assert report.ann_outcomes.float().mean() == pytest.approx(report.ann_accuracy)
 
 
+def test_an_answer_counts_the_multiplications_of_its_own_steps() -> None:
+    torch.manual_seed(0)
+    layers = (torch.nn.Linear(5, 8), torch.nn.ReLU(), torch.nn.Linear(8, 6), torch.nn.Sigmoid(), torch.nn.Linear(6, 3))
+    x = torch.rand(16, 5)
+    snn = ts.convert(torch.nn.Sequential(*layers), ECC(timesteps=8), x, on_unsupported="keep")
+    curve = ts.evaluate(snn, (x, torch.arange(16) % 3)).curve
+    assert [answer.macs for answer in curve] == [40 + 18 * t for t in range(1, 9)]  # the first layer once
+
+
 def test_one_conversion_serves_every_number_of_steps_where_it_can(job: Job, log: Path) -> None:
     synchronous = Told(schedule=LayerSynchronous())
     for recipe, expected in ((Told(), 1), (ToldForEach(), 3), (synchronous, 3)):
@@ -123,7 +132,10 @@ def test_every_known_recipe_is_compared_unless_told_otherwise(job: Job) -> None:
 # --- jobs, threads, processes
 
 
-def test_any_number_of_jobs_gives_the_same_result_with_one_thread_each(job: Job, log: Path, tmp_path: Path) -> None:
+def test_any_number_of_jobs_gives_the_same_result_with_one_thread_each(
+    job: Job, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # of a process that starts
     recipes = [ECC(), SYNCHRONOUS, Told(multiple=4), Told(ending="break"), Told(ending="refuse")]
     torch.set_num_threads(2)
     try:
@@ -138,7 +150,7 @@ def test_any_number_of_jobs_gives_the_same_result_with_one_thread_each(job: Job,
 
 
 def test_a_process_that_dies_is_a_row_and_the_others_go_on(job: Job) -> None:
-    comparison = job.compare([Told(ending="die"), Told(pause=1.0)], jobs=2)
+    comparison = job.compare([Told(ending="die"), Told()], jobs=2)
     assert {row.recipe: row.reason for row in comparison.refused} == {"told(ending='die')": DEATH}
     assert all(row.failed for row in comparison.refused) and len(comparison.measured) == len(T)
 
@@ -199,7 +211,7 @@ def test_what_is_kept_is_not_done_again_unless_something_changed(job: Job, log: 
         return conversions(log)
 
     assert count() == 2 and count() == 0 and count(jobs=2) == 0
-    changes: list[dict] = [{"limit": 100}, {"seed": 1}, {"timesteps": (2, 4)}, {"preprocessing": None}, {"memory": 2**30},
+    changes: list[dict] = [{"limit": 100}, {"seed": 1}, {"timesteps": (2, 4)}, {"timesteps": (2, 8)}, {"preprocessing": None}, {"memory": 2**30},
                            {"exact_grid": False}, {"calibration_samples": 100}, {"engine": "fused"}]  # fmt: skip
     assert [count(**change) for change in changes] == [2] * len(changes)
     assert [count(**change) for change in changes] == [0] * len(changes)
@@ -236,7 +248,7 @@ import transpike as ts
 
 def main(store, jobs):
     case = small_cnn()
-    recipes = [Told(number=n, pause=0.3) for n in range(6)]
+    recipes = [Told(number=n) for n in range(6)]
     data = (case.calibration, torch.arange(len(case.calibration)) % 3)
     return ts.compare(case.graph, recipes, case.calibration, data=data, timesteps=(2, 4), store=store, jobs=jobs)
 
@@ -251,25 +263,26 @@ def test_a_killed_comparison_goes_on_and_leaves_no_process(
 ) -> None:
     (tmp_path / "killed.py").write_text(KILLED)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv(PAUSE, "60")
     store = tmp_path / "store"
     process = subprocess.Popen(
         [sys.executable, tmp_path / "killed.py", store, "2"], stderr=subprocess.PIPE, start_new_session=True
     )
-    _wait(lambda: len(list(store.glob("told-*.json"))) >= 2)
+    _wait(lambda: conversions(log) == 4)
     process.send_signal(end)
-    process.communicate(timeout=30)
-    assert process.returncode == (-signal.SIGKILL if end == signal.SIGKILL else -signal.SIGINT)
+    process.communicate(timeout=30)  # long before the conversions that run would have ended
+    assert process.returncode == -end
     workers = {int(line.split()[0]) for line in log.read_text().splitlines()}
     assert len(workers) == 2
-    _wait(lambda: not any(_is_alive(worker) for worker in workers))
-    finished = len(list(store.glob("told-*.json")))
-    assert 2 <= finished < 6
+    _wait(lambda: not any(_is_alive(worker) for worker in workers), 30)
+    assert len(list(store.glob("told-*.json"))) == 2
+    monkeypatch.delenv(PAUSE)
     log.write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
     import killed
 
     resumed = killed.main(store, 1)
-    assert conversions(log) == 6 - finished
+    assert conversions(log) == 4
     assert content(resumed) == content(killed.main(tmp_path / "fresh", 1)) and len(resumed.measured) == 12
     sys.modules.pop("killed")
 
@@ -467,6 +480,16 @@ def test_the_network_of_a_row_has_its_numbers_from_a_file_too(job: Job, recipe: 
         assert report.final.timesteps == one.timesteps and torch.equal(report.outcomes[one.timesteps], one.outcomes)
         assert report.final.accuracy == one.accuracy
         assert report.final.synaptic_operations == one.synaptic_operations
+        made = comparison.convert(one.made_by)
+        assert weights(snn) == weights(made)
+        alone = comparison.convert(dataclasses.replace(recipe, timesteps=one.timesteps))
+        other_grid = one.timesteps != one.made_by.timesteps
+        assert (weights(alone) != weights(made)) == other_grid
+
+
+def weights(snn: ts.SNN) -> list:
+    """Everything on the grid."""
+    return [value.tolist() for node in snn.program.lowered.nodes for value in node.op.tensors().values()]
 
 
 def test_reports_show_and_save_comparisons(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
