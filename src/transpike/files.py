@@ -33,7 +33,7 @@ _KINDS: dict[str, Any] = {
     "grid_timesteps": int | None,
 }
 _FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid", "ranges", "grid_timesteps")
-TYPES: dict[str, type] = {
+_TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         Graph,
@@ -49,7 +49,6 @@ TYPES: dict[str, type] = {
         *recipes.members,
     )
 }
-"""What a file may hold, by class name."""
 
 
 def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -> Path:
@@ -90,7 +89,7 @@ def load(path: str | Path) -> SNN:
         raise FileError(f"{path} is damaged: its checksum does not match its content; make it again or restore a copy")
     try:
         content = json.loads(text)
-        fields = {name: decode(content[name], tensors, TYPES) for name in _FIELDS if name in content}
+        fields = {name: decode(content[name], tensors, _TYPES) for name in _FIELDS if name in content}
         if wrong := [name for name, kind in _KINDS.items() if not isinstance(fields.get(name), kind)]:
             raise FileError(f"its {', '.join(wrong)} is of another kind")
         return SNN(
