@@ -43,7 +43,6 @@ class Tell(Step):
 @dataclass(frozen=True)
 class Told(ECC):
     name: ClassVar[str] = "told"
-    training_free: ClassVar[bool] = False
     number: int = field(default=0)
     ending: str = field(default="")
     multiple: int = field(default=1)
@@ -52,6 +51,10 @@ class Told(ECC):
         super().__post_init__()
         if self.timesteps % self.multiple:
             raise SettingError(f"timesteps must be a multiple of {self.multiple}")
+
+    @property
+    def training_free(self) -> bool:
+        return False
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -23,11 +23,12 @@ from transpike._compare_rows import Row, front
 from transpike.encoders import Poisson
 from transpike.errors import DataError, GateFailed, SettingError
 from transpike.evaluate import paired_difference
-from transpike.recipes import ECC, WeightNormalisation
+from transpike.recipes import BSNN, ECC, WeightNormalisation
 from transpike.schedules import LayerSynchronous
 
 T = (2, 4, 8)
 SYNCHRONOUS = ECC(schedule=LayerSynchronous())
+CYCLES = BSNN(period=2)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,13 +77,13 @@ def content(comparison: ts.Comparison) -> dict:
 # --- numbers
 
 
-@pytest.mark.parametrize("recipe", [ECC(), SYNCHRONOUS, ECC(encoder=Poisson(seed=3))], ids=str)
+@pytest.mark.parametrize("recipe", [ECC(), SYNCHRONOUS, CYCLES, ECC(encoder=Poisson(seed=3))], ids=str)
 def test_rows_are_what_evaluate_says_of_each_recipe_alone(job: Job, recipe: ECC) -> None:
     comparison = job.compare([WeightNormalisation(), recipe])
     rows = [row for row in comparison.measured if row.recipe == str(recipe)]
     assert [row.timesteps for row in rows] == list(T) and len(comparison.rows) == 2 * len(T)
     for row in rows:
-        made = dataclasses.replace(recipe, timesteps=row.timesteps if recipe is SYNCHRONOUS else max(T))
+        made = dataclasses.replace(recipe, timesteps=max(T) if recipe.schedule.every_step else row.timesteps)
         assert row.made_by == made
         snn = ts.convert(job.graph, made, job.calibration, preprocessing=job.preprocessing)
         report = ts.evaluate(snn, job.data, timesteps=row.timesteps, answers=(row.timesteps,))
@@ -94,7 +95,8 @@ def test_rows_are_what_evaluate_says_of_each_recipe_alone(job: Job, recipe: ECC)
         assert (row.drop, row.drop_low, row.drop_high) == paired_difference(report.ann_outcomes, row.outcomes)
         assert row.schedule == report.schedule and row.exact == report.exact and row.training_free
         assert set(row.alphabets) == {layer.alphabet for layer in report.layers if layer.role == "neuron"}
-        assert row.total_steps == (4 * row.timesteps if recipe is SYNCHRONOUS else row.timesteps)
+        steps = {SYNCHRONOUS: 4 * row.timesteps, CYCLES: 8 + 2 * (row.timesteps - 2)}
+        assert row.total_steps == steps.get(recipe, row.timesteps)
 
 
 def test_an_answer_counts_what_a_run_that_ends_there_counts(job: Job) -> None:
@@ -106,6 +108,15 @@ def test_an_answer_counts_what_a_run_that_ends_there_counts(job: Job) -> None:
     assert early.final.synaptic_operations == pytest.approx(sum(row.synaptic_operations for row in early.layers))
     assert report.outcomes[3].float().mean() == pytest.approx(report.at(3).accuracy)
     assert report.ann_outcomes.float().mean() == pytest.approx(report.ann_accuracy)
+
+
+def test_phase_cycles_count_every_sample_once_for_each_answer(job: Job) -> None:
+    snn = ts.convert(
+        job.graph, dataclasses.replace(CYCLES, timesteps=8), job.calibration, preprocessing=job.preprocessing
+    )
+    several = ts.evaluate(snn, job.data, answers=(2, 4, 8))
+    assert several.curve == tuple(ts.evaluate(snn, job.data, answers=(t,)).final for t in (2, 4, 8))
+    assert all(len(right) == several.samples for right in several.outcomes.values())
 
 
 def test_an_answer_counts_the_multiplications_of_its_own_steps() -> None:

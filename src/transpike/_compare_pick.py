@@ -18,7 +18,10 @@ NUMBERS: dict[str, Callable[[Row], float]] = {
 }
 """Accuracy in percent, drop in points, the rest as in Row."""
 WORDS: dict[str, tuple[tuple[str, ...], Callable[[Row], set[str]]]] = {
-    "alphabet": (("binary", "graded", "levels", "ternary"), lambda row: {_kind(text) for text in row.alphabets}),
+    "alphabet": (
+        ("binary", "graded", "levels", "phase", "ternary"),
+        lambda row: {_kind(text) for text in row.alphabets},
+    ),
     "signed": (("no", "yes"), lambda row: {"yes" if row.signed else "no"}),
     "training-free": (("no", "yes"), lambda row: {"yes" if row.training_free else "no"}),
 }
@@ -108,8 +111,8 @@ def _misses(rows: tuple[Row, ...], conditions: tuple[Condition, ...], text: str)
 
 
 def _kind(alphabet: str) -> str:
-    """binary, ternary, graded or levels, whatever the number of levels and the sign."""
-    return next((kind for kind in ("binary", "ternary", "graded") if alphabet.startswith(kind)), "levels")
+    """binary, ternary, graded, phase or levels, whatever the number of levels and the sign."""
+    return next((kind for kind in ("binary", "ternary", "graded", "phase") if alphabet.startswith(kind)), "levels")
 
 
 def _is_number(text: str) -> bool:

@@ -77,9 +77,10 @@ class Comparison:
         """The row that a sentence like ``"drop<=1 steps<=32 min=synops"`` picks.
 
         Conditions ``accuracy`` (percent), ``drop`` (points), ``steps`` (total), ``synops``, ``spikes``, ``macs``,
-        ``rate`` with ``<=`` or ``>=``; ``alphabet=binary|ternary|levels|graded`` (of every neuron), ``signed=yes|no``,
-        ``training-free=yes|no``; and one objective, ``min=`` one of them or ``max=accuracy``. Of equal rows the one
-        with fewer total steps, then fewer synaptic operations, then the higher accuracy, then the first.
+        ``rate`` with ``<=`` or ``>=``; ``alphabet=binary|ternary|levels|phase|graded`` (of every neuron),
+        ``signed=yes|no``, ``training-free=yes|no``; and one objective, ``min=`` one of them or ``max=accuracy``. Of
+        equal rows the one with fewer total steps, then fewer synaptic operations, then the higher accuracy, then the
+        first.
 
         Raises SettingError for other words, GateFailed with the nearest misses where no row satisfies it.
         """

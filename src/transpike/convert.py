@@ -52,9 +52,11 @@ def convert(
         if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
             calibration_batches(batches, lambda x: x, source.input.shape)
         remarks: list[str] = []
-        context = Context(source, batches, recipe.timesteps, seed, remarks=remarks)
+        largest = max(float(batch.abs().max()) for batch in batches)
+        encoder = recipe.encoder.calibrated(largest)
+        mode = recipe.schedule.mode
+        context = Context(source, batches, recipe.timesteps, seed, encoder, mode, remarks=remarks)
         graph = _converted(source, recipe.steps, context)
-    largest = max(float(batch.abs().max()) for batch in batches)
     provenance = {
         "source_sha256": _digest(source.parameters()),
         "calibration_sha256": _digest({str(i): batch for i, batch in enumerate(batches)}),
@@ -66,13 +68,14 @@ def convert(
         graph,
         source,
         recipe,
-        recipe.encoder.calibrated(largest),
+        encoder,
         preprocessing,
         exact_grid,
         context.ranges,
         {},
         tuple(remarks),
         provenance,
+        recipe.readout.calibrated(graph, context),
     )
     snn.rates.update(_rates(snn, batches[0]))
     return snn

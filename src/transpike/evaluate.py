@@ -211,7 +211,8 @@ class _Tally:
             trace = snn.run(x, steps, engine=engine, sample_ids=ids)
             predicted = trace.logits.argmax(-1)
             for t, row in zip(trace.timesteps, predicted, strict=True):
-                if t in asked:
+                # a run for each answer counts for that one only, although one in phase cycles gives earlier ones too
+                if t in (asked if snn.schedule.every_step else (steps,)):
                     self.correct.setdefault(t, []).append((row == y).cpu())
                     self.agree[t] = self.agree.get(t, 0) + int((row == ann).sum())
             before = self.activities.get(steps)
@@ -259,9 +260,10 @@ class _Tally:
         )
 
     def _answer(self, snn: SNN, t: int, correct: int) -> Answer:
-        """What the first t steps cost: streaming counts step by step, a window is counted whole."""
+        """What the first t steps cost: streaming counts step by step, windows and cycles have a run of their own."""
         streaming = snn.schedule.every_step
-        layers = self.activities[max(self.activities) if streaming else t].layers
+        activity = self.activities[max(self.activities) if streaming else t]
+        macs, layers = analogue_macs(snn.program.lowered, t) if streaming else activity.macs, activity.layers
         until = t if streaming else None
         neurons = [layer for layer in layers if layer.role == "neuron"]
         slots = self.samples * t * sum(layer.neurons for layer in neurons)
@@ -275,7 +277,7 @@ class _Tally:
             synaptic_operations=sum(float(layer.synaptic_operations[:until].sum()) for layer in layers) / self.samples,
             spikes=sum(float(layer.spikes[:until].sum()) for layer in layers) / self.samples,
             spike_rate=sum(float(layer.spikes[:until].sum()) for layer in neurons) / slots if slots else 0.0,
-            macs=sum(analogue_macs(snn.program.lowered, t if streaming else 1).values()),
+            macs=sum(macs.values()),
         )
 
 

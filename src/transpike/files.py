@@ -17,6 +17,7 @@ from transpike.core.codec import decode, encode
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.errors import FileError, TranspikeError
 from transpike.snn import SNN
@@ -60,6 +61,8 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
     tensors: dict[str, Tensor] = {}
     content = {name: encode(getattr(snn, name), tensors, name) for name in _FIELDS}
     provenance = snn.provenance | ({"metrics": metrics} if metrics else {})
+    if snn.calibrated_readout is not None:
+        content["readout"] = encode(snn.calibrated_readout, tensors, "readout")
     content |= {"rates": snn.rates, "remarks": list(snn.remarks), "provenance": provenance}
     text = json.dumps(content, sort_keys=True)
     metadata = {"transpike": str(VERSION), "content": text, "sha256": _digest(text, tensors)}
@@ -92,8 +95,12 @@ def load(path: str | Path) -> SNN:
         fields = {name: decode(content[name], tensors, _TYPES) for name in _FIELDS if name in content}
         if wrong := [name for name, kind in _KINDS.items() if not isinstance(fields.get(name), kind)]:
             raise FileError(f"its {', '.join(wrong)} is of another kind")
+        readout = decode(content["readout"], tensors, _TYPES) if "readout" in content else None
+        if not isinstance(readout, Readout | None):
+            raise FileError("its readout is of another kind")
         return SNN(
             **fields,
+            calibrated_readout=readout,
             rates=dict(content["rates"]),
             remarks=tuple(content["remarks"]),
             provenance=dict(content["provenance"]),

@@ -11,7 +11,7 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph
-from transpike.core.grid import put_on_grid
+from transpike.core.grid import MANTISSA, WIDE_MANTISSA, put_on_grid
 from transpike.core.lowered import Exactness, Lowered, lower
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
@@ -30,6 +30,7 @@ class SNN:
 
     ``graph`` is the spiking graph, ``source`` the network it came from, ``encoder`` the recipe's encoder with its
     calibrated range. ``ranges`` are the largest |current| of each neuron layer on calibration data, by channel.
+    ``calibrated_readout`` is the recipe's readout with what was measured for it, if anything was.
     ``exact_grid`` puts what runs on a power-of-two grid (docs: exactness). ``rates`` are spikes per
     neuron and step on calibration data, ``remarks`` what the conversion left for the user to know.
     ``grid_timesteps`` is the number of steps that the grid serves, where that is not the recipe's.
@@ -45,6 +46,7 @@ class SNN:
     rates: dict[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    calibrated_readout: Readout | None = None
     grid_timesteps: int | None = None
 
     @property
@@ -57,7 +59,7 @@ class SNN:
 
     @property
     def readout(self) -> Readout:
-        return self.recipe.readout
+        return self.calibrated_readout or self.recipe.readout
 
     @cached_property
     def lowered(self) -> Lowered:
@@ -72,9 +74,10 @@ class SNN:
         if self.exact_grid:
             # inputs a little beyond the calibrated range still count as inside
             largest = self.encoder.largest or 1.0
-            lowered = put_on_grid(
-                lowered, self.grid_timesteps or self.timesteps, 1.25 * largest, self._lowered_ranges(lowered)
-            )
+            ranges = self._lowered_ranges(lowered)
+            steps = self.grid_timesteps or self.timesteps
+            mantissa = WIDE_MANTISSA if self.schedule.mode == "cycles" else MANTISSA
+            lowered = put_on_grid(lowered, steps, 1.25 * largest, ranges, mantissa)
         return Program(lowered, self.encoder, self.schedule, self.readout)
 
     def _lowered_ranges(self, lowered: Lowered) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 import transpike as ts
 from networks import mlp, small_cnn
 from transpike import activations, encoders, engines, neurons, ops, readouts, recipes, schedules, steps
+from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Cell, Neuron
 from transpike.core.codec import decode, encode
 from transpike.core.encoder import Encoder
@@ -65,6 +66,12 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     neurons.IntegrateAndFire: (
         neurons.IntegrateAndFire(activations.ReLU(), torch.tensor([0.5, 1.0]), torch.tensor([0.1, 0.2])), ((2,),),
     ),
+    neurons.Burst: (neurons.Burst(activations.ReLU(), torch.tensor(0.25), torch.tensor(0.1), 3), ((2,),)),
+    neurons.SignedIntegrateAndFire: (
+        neurons.SignedIntegrateAndFire(activations.ReLU(), torch.tensor(0.5), torch.tensor(0.2), "fast-snn"), ((2,),),
+    ),
+    neurons.Bistable: (neurons.Bistable(activations.ReLU(), torch.tensor(1.0), torch.tensor(0.1), 3), ((2,),)),
+    neurons.Synchronous: (neurons.Synchronous(period=3), ((2, 4),)),
     neurons.LateralInhibition: (neurons.LateralInhibition(POOL), ((2, 4, 4),)),
     neurons.CurrentMaximum: (neurons.CurrentMaximum(POOL), ((2, 4, 4),)),
     neurons.GatedMaximum: (neurons.GatedMaximum(POOL), ((2, 4, 4),)),
@@ -301,12 +308,18 @@ def _scan(cell: Cell, train: list[tuple[Tensor, ...]]) -> Tensor:
     return torch.stack(outputs)
 
 
-@pytest.mark.parametrize("kind", [k for k in neurons.members if issubclass(k, Neuron)], ids=name)
+@pytest.mark.parametrize(
+    "kind", [k for k in neurons.members if issubclass(k, Neuron) and k is not neurons.Synchronous], ids=name
+)
 def test_a_neuron_sends_what_its_alphabet_allows(kind):
     cell, inputs = example(kind)
     sent = set(_scan(cell, [inputs] * 12).unique().tolist())
-    allowed = {"binary": {0.0, 1.0}, "ternary": {-1.0, 0.0, 1.0}}
-    assert len(sent) > 1 and sent <= allowed[cell.alphabet.kind]
+    alphabet = cell.output_alphabet(Alphabet("phase", 4))
+    allowed = {
+        "binary": {0.0, 1.0}, "ternary": {-1.0, 0.0, 1.0}, "phase": {0.0, 1.0, 2.0, 4.0},
+        "levels": set(map(float, range(alphabet.levels + 1))),
+    }  # fmt: skip
+    assert len(sent) > 1 and sent <= allowed[alphabet.kind]
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["binary", "ternary", "levels", "graded"]
+Kind = Literal["binary", "ternary", "levels", "phase", "graded"]
 
 
 @dataclass(frozen=True)
 class Alphabet:
-    """The values a wire carries per step: {0, 1}, {−1, 0, 1}, integers up to ``levels``, or real numbers (graded)."""
+    """The values a wire carries per step: {0, 1}, {−1, 0, 1}, integers up to ``levels``, or real numbers (graded).
+
+    "phase": one spike or none, whose phase in the cycle weighs it by a power of two, at most ``levels``.
+    """
 
     kind: Kind = "binary"
     levels: int = 1
@@ -19,9 +22,10 @@ class Alphabet:
         return self.kind != "graded"
 
     def __str__(self) -> str:
-        names = {"binary": "binary", "ternary": "ternary", "graded": "graded"}
-        text = names.get(self.kind, f"{self.levels} levels")
-        return f"{text} signed" if self.signed and self.kind in ("levels", "graded") else text
+        if self.kind in ("binary", "ternary"):
+            return self.kind
+        texts = {"graded": "graded", "phase": "phase-weighted", "levels": f"{self.levels} levels"}
+        return f"{texts[self.kind]} signed" if self.signed else texts[self.kind]
 
 
 BINARY = Alphabet("binary")

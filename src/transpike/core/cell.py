@@ -1,7 +1,7 @@
 """Whatever has memory: neurons, lateral-inhibition pooling, temporal-difference operators."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from transpike.core.carrier import Carrier
 from transpike.core.op import Op
 
 State = Any
+Mode = Literal["steps", "windows", "cycles"]
+"""How time passes: step by step, in windows that a layer hears first, in phase cycles."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +20,22 @@ class ThresholdUnit:
     """All that a compiled kernel may read of a neuron.
 
     ``threshold`` θ and ``initial`` v(0): tensors that broadcast to (batch, *shape). ``reset``: "soft" subtracts θ,
-    "hard" sets the potential to 0. ``leak`` multiplies the potential each step.
+    "hard" sets the potential to 0. ``leak`` multiplies the potential each step. ``levels`` is the most that one step
+    sends, ``negative`` the rule by which negative spikes come, "" for none; ``period`` the steps of a phase cycle.
     """
 
     threshold: Tensor
     initial: Tensor
     reset: str
     leak: float = 1.0
+    levels: int = 1
+    negative: str = ""
+    period: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """True for the integrate-and-fire neuron of one threshold: the form that scans and kernels know."""
+        return self.leak == 1.0 and self.levels == 1 and not self.negative and not self.period
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +46,10 @@ class Cell(Carrier):
     """
 
     alphabet: ClassVar[Alphabet]
+    modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
+    """The schedules under which the cell works as it is defined."""
+    delays: ClassVar[bool] = False
+    """True where a schedule with windows lets the cell answer one window after its input."""
     takes_levels: ClassVar[bool] = False
     """True where a common amplitude of the inputs may pass through to the output."""
 
@@ -62,6 +77,18 @@ class Cell(Carrier):
         """The same as ``counts`` by time steps, the oracle of the closed form."""
         return self.counts(*charges, timesteps=timesteps)
 
+    def cycle(self, state: State, *charges: Tensor) -> tuple[State, Tensor]:
+        """One phase cycle in closed form: a cycle's charge in, the levels of the cycle that answers it out."""
+        return state, self.counts(*charges, timesteps=1)
+
+    def listen(self, state: State, *inputs: Tensor) -> State:
+        """One time step in which a neuron hears and must not fire."""
+        raise TypeError(f"{type(self).__name__} cannot hold its spikes; use the streaming schedule")
+
+    def potential(self, state: State) -> Tensor:
+        """The membrane potential in a state; only cells with a ``unit`` have one."""
+        raise TypeError(f"{type(self).__name__} has no membrane potential")
+
     def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
         """The worth of one output level, broadcastable to (1, *shape); None is 1 everywhere."""
         return None
@@ -86,5 +113,7 @@ class Cell(Carrier):
 @dataclass(frozen=True, eq=False)
 class Neuron(Cell):
     """A cell that stands for an activation of the source network."""
+
+    delays: ClassVar[bool] = True
 
     source: Op

@@ -7,6 +7,7 @@ additions. Then engines, batch sizes, chunks and memory layouts cannot disagree 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log2
 from typing import ClassVar
 
 import torch
@@ -20,6 +21,7 @@ from transpike.core.scale import Scale
 from transpike.core.span import Span, growth, offset, spans
 
 MANTISSA = 2.0**24
+WIDE_MANTISSA = 2.0**50  # of what runs in float64, some bits kept for the weights of phases
 INNER_BITS = (10, 8, 7)  # tried for weights whose output meets another weight before a neuron: the two share 24
 INPUT_BITS = 16  # of the analogue input, and
 STEADY_BITS = 24  # of the weights it meets: they run in float64
@@ -47,12 +49,15 @@ class OnGrid(Op):
         return "on_grid"
 
 
-def put_on_grid(lowered: Lowered, timesteps: int, input_bound: float, ranges: Mapping[str, Tensor]) -> Lowered:
+def put_on_grid(
+    lowered: Lowered, timesteps: int, input_bound: float, ranges: Mapping[str, Tensor], mantissa: float = MANTISSA
+) -> Lowered:
     """The lowered form with everything on the finest grid that serves ``timesteps`` steps, or unchanged if none does.
 
     ``input_bound`` is the largest absolute input of one step; ``ranges`` the largest mean current of each neuron layer
     on calibration data, one value a channel, in the lowered form's units: potentials grow at most that fast per step
     (times ``SAFETY``), which every run checks. The sums of one step are bounded for any input by interval arithmetic.
+    ``mantissa`` is the largest number of grid steps that the run's arithmetic adds exactly.
     The steady nodes (analogue input) run in float64 and are rounded once, where they meet neurons.
     """
     prepared = _with_rounding_points(lowered)
@@ -64,13 +69,15 @@ def put_on_grid(lowered: Lowered, timesteps: int, input_bound: float, ranges: Ma
     elif uneven is not None:
         reason = f"{uneven.name} ({uneven.op.describe()}) weighs its inputs by fractions"
     else:
-        wanted = _wanted_steps(prepared, found, timesteps, ranges)
+        wanted = _wanted_steps(prepared, found, timesteps, ranges, mantissa)
         inner = any(
             isinstance(n.op, Synapse) and wanted[n.name] is None
             for n in prepared.nodes
             if n.name not in prepared.steady
         )
-        tries = [_Rounding(prepared, wanted, input_bound, bits) for bits in INNER_BITS[: None if inner else 1]]
+        tries = [
+            _Rounding(prepared, wanted, input_bound, bits, mantissa) for bits in INNER_BITS[: None if inner else 1]
+        ]
         rounded, rounding = min(((one.apply(), one) for one in tries), key=lambda pair: pair[1].change)
         exactness = rounding.exactness(rounded, ranges)
         if rounding.change > COARSEST:
@@ -119,7 +126,7 @@ def _power(value: Tensor) -> Tensor:
 
 
 def _wanted_steps(
-    lowered: Lowered, found: Mapping[str, Span], timesteps: int, ranges: Mapping[str, Tensor]
+    lowered: Lowered, found: Mapping[str, Span], timesteps: int, ranges: Mapping[str, Tensor], mantissa: float
 ) -> dict[str, Tensor | None]:
     """Name → the finest grid step (1, *shape) that keeps the neurons behind a wire in range for ``timesteps`` steps.
 
@@ -134,13 +141,13 @@ def _wanted_steps(
     for node in reversed(lowered.nodes):
         if node.name == lowered.output.name:
             largest = found[node.name].with_bias(lowered.biases[node.name][0])
-            want(node.name, _per_channel(_power(MARGIN * largest / MANTISSA)))
+            want(node.name, _per_channel(_power(MARGIN * largest / mantissa)))
         if isinstance(node.op, Cell):
             charge = growth(lowered, node, found)  # cells without a threshold keep their sums in float64
             if node.op.unit is not None:
                 charge = timesteps * _drift(lowered, node, found, ranges) + _slack(lowered, node, found)
             for name in node.inputs:
-                want(name, _per_channel(_power(MARGIN * charge / MANTISSA)))
+                want(name, _per_channel(_power(MARGIN * charge / mantissa)))
         elif isinstance(node.op, Synapse):
             for name in node.inputs:
                 want(name, None)
@@ -187,8 +194,11 @@ def _slack(lowered: Lowered, node: Node, found: Mapping[str, Span]) -> Tensor:
 class _Rounding:
     """Goes through the nodes once and puts every constant on the grid of its wire (``steps``)."""
 
-    def __init__(self, lowered: Lowered, wanted: dict[str, Tensor | None], input_bound: float, bits: int) -> None:
+    def __init__(
+        self, lowered: Lowered, wanted: dict[str, Tensor | None], input_bound: float, bits: int, mantissa: float
+    ) -> None:
         self.lowered, self.wanted, self.input_bound, self.inner_bits = lowered, wanted, input_bound, bits
+        self.mantissa = mantissa
         self.steps: dict[str, Tensor] = {}
         self.change = 0.0
 
@@ -227,7 +237,7 @@ class _Rounding:
         for node in rounded.nodes:
             if node.name in rounded.steady:
                 continue
-            reach = MANTISSA * (self._meeting(node) if isinstance(node.op, Cell) else self.steps[node.name])
+            reach = self.mantissa * (self._meeting(node) if isinstance(node.op, Cell) else self.steps[node.name])
             if isinstance(node.op, Cell):
                 most = limit
                 if node.op.unit is not None:
@@ -245,7 +255,9 @@ class _Rounding:
             if most < limit:
                 limit, where = most, node.name
         limit, window = max(limit, 0.0), max(window, 0.0)
-        reason = f"{where} reaches 2^24 grid steps " + (f"after {int(limit)} steps" if limit else "within one step")
+        reason = f"{where} reaches 2^{log2(self.mantissa):.0f} grid steps " + (
+            f"after {int(limit)} steps" if limit else "within one step"
+        )
         return Exactness(int(limit), self.change, self.input_bound, reason, int(window), rooms)
 
     def _meeting(self, node: Node) -> Tensor:
@@ -309,6 +321,9 @@ def _rounded_cell(cell: Cell, step: Tensor) -> Cell:
     """Thresholds and initial potentials on the grid; a threshold never falls to zero."""
     new = {name: _onto(value, step) for name, value in cell.tensors().items()}
     if "threshold" in new:
+        period = 0 if cell.unit is None else cell.unit.period
+        step = step * 2.0**period  # phases halve the threshold so often
+        new["threshold"] = _onto(cell.tensors()["threshold"], step)
         new["threshold"] = torch.maximum(new["threshold"], _fit(step, new["threshold"]).expand_as(new["threshold"]))
     return cell.with_tensors(**new)
 

@@ -6,6 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from transpike.core.graph import Graph
+from transpike.core.step import Context
+
 
 @dataclass(frozen=True)
 class Readout:
@@ -15,6 +18,10 @@ class Readout:
     """
 
     spiking_output: ClassVar[bool] = False
+
+    def calibrated(self, graph: Graph, context: Context) -> "Readout":
+        """The readout with what it needs to know of a converted graph."""
+        return self
 
     def init(self, output: Tensor) -> Tensor:
         return torch.zeros(output.shape, dtype=torch.float64, device=output.device)

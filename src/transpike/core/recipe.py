@@ -19,8 +19,6 @@ class Recipe:
     """
 
     name: ClassVar[str]
-    training_free: ClassVar[bool] = True
-    """False where the method needs a network that was trained for it, so that any other gives poor results."""
     timesteps: int
     encoder: Encoder
     schedule: Schedule
@@ -34,6 +32,11 @@ class Recipe:
     def depends_on_timesteps(self) -> bool:
         """True where another number of steps gives another network, so that one run does not serve every t."""
         return False
+
+    @property
+    def training_free(self) -> bool:
+        """False where the method needs a network that was trained for it."""
+        return True
 
     def kappa(self, lowered: Lowered) -> Mapping[str, float]:
         """The threshold κ of each neuron layer in this method's own scale; spike trains do not depend on it."""

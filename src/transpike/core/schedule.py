@@ -1,26 +1,48 @@
 """When neurons hear and when they fire."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transpike.core.cell import Neuron
+from transpike.core.cell import Cell, Mode
 from transpike.core.graph import Graph, Node
 from transpike.errors import SettingError
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """``start(graph, node, T)`` and ``duration`` of each node's activity, in steps; ``total_steps`` to the answer.
+    """``lag(T)`` steps lie between the start of a layer and that of its readers; ``total_steps`` is the latency.
 
-    ``bias_per_window``: a layer hears its bias T times at once instead of once each step.
+    A node's own steps count from 1 at its start. ``share(own, T)`` says how much of the bias and of a constant input
+    comes in such a step, ``fires(own, T)`` whether a neuron may send then.
     """
 
-    bias_per_window: ClassVar[bool] = False
-    every_step: ClassVar[bool] = True
-    """True where one run gives an answer at every t."""
+    mode: ClassVar[Mode] = "steps"
+    one_run: ClassVar[bool] = True
+    """True where one run gives all answers up to its length."""
+
+    @property
+    def period(self) -> int:
+        """Steps of a phase cycle; 0 where time has no phases."""
+        return 0
+
+    @property
+    def every_step(self) -> bool:
+        """True where every step of a run is an answer."""
+        return self.mode == "steps"
+
+    def lag(self, timesteps: int) -> int:
+        raise TypeError(f"{type(self).__name__} must define lag()")
 
     def start(self, graph: Graph, node: Node, timesteps: int) -> int:
-        raise TypeError(f"{type(self).__name__} must define start()")
+        """How many steps pass before the node's first own step."""
+        return depth(graph, node.name) * self.lag(timesteps)
+
+    def share(self, own: int, timesteps: int) -> float:
+        return 1.0
+
+    def fires(self, own: int, timesteps: int) -> bool:
+        return True
 
     def duration(self, node: Node, timesteps: int) -> int:
         return timesteps
@@ -36,13 +58,28 @@ class Schedule:
 
 def depth(graph: Graph, name: str) -> int:
     """The largest number of neurons on a path from the input to the node's inputs."""
-    depths: dict[str, int] = {}
-    for node in graph:
-        before = max((depths[source] for source in node.inputs), default=0)
-        if node.name == name:
-            return before
-        depths[node.name] = before + isinstance(node.op, Neuron)
-    raise SettingError(f"no layer is called {name!r}")
+    found = depths(graph)
+    if name not in found:
+        raise SettingError(f"no layer is called {name!r}")
+    return found[name]
+
+
+def depths(nodes: Iterable[Node]) -> dict[str, int]:
+    """Node → the largest number of cells that answer a window later on a path from the input to its inputs."""
+    return {node.name: depth for node, depth, _ in _depths(nodes)}
+
+
+def arrivals(nodes: Iterable[Node]) -> dict[str, int]:
+    """Node → the same number with the node itself."""
+    return {node.name: after for node, _, after in _depths(nodes)}
+
+
+def _depths(nodes: Iterable[Node]) -> Iterator[tuple[Node, int, int]]:
+    after: dict[str, int] = {}
+    for node in nodes:
+        before = max((after[source] for source in node.inputs), default=0)
+        after[node.name] = before + (isinstance(node.op, Cell) and node.op.delays)
+        yield node, before, after[node.name]
 
 
 def check_timesteps(timesteps: int) -> int:

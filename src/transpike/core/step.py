@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from transpike.core.cell import Mode
+from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph, Node
 
 
@@ -13,22 +15,34 @@ from transpike.core.graph import Graph, Node
 class Context:
     """What a step may look at: the source network, calibration batches (after preprocessing), settings.
 
-    ``simulate(graph, batch)`` runs a half-converted graph; steps that must see spikes call it.
+    ``encoder`` and ``mode`` say how the network will run: steps that must see spikes simulate with ``sequential``.
     """
 
     source: Graph
     batches: tuple[Tensor, ...]
     timesteps: int
     seed: int = 0
-    simulate: Callable[[Graph, Tensor], dict[str, Tensor]] | None = None
+    encoder: Encoder = field(default_factory=Encoder)
+    mode: Mode = "steps"
     remarks: list[str] | None = None
     ranges: dict[str, Tensor] = field(default_factory=dict)
     """What a step measured: the largest |current| of each neuron layer, one value a channel."""
+    analogue: list[Graph] = field(default_factory=list)
+    """The graph as it was before its activations became neurons, whose names it shares; empty before that."""
 
     def remark(self, text: str) -> None:
         """Leave a line for the reports: something the user should know and need not act on."""
         if self.remarks is not None and text not in self.remarks:
             self.remarks.append(text)
+
+    def first(self, samples: int) -> tuple[Tensor, ...]:
+        """The first so many calibration samples, in the batches that they come in."""
+        taken, found = 0, []
+        for batch in self.batches:
+            if taken < samples:
+                found.append(batch[: samples - taken])
+                taken += len(found[-1])
+        return tuple(found)
 
     def observe(self, graph: Graph, see: Callable[[Node, tuple[Tensor, ...], Tensor], None]) -> None:
         """Run the calibration batches through a graph of ops and show every layer's inputs and output to ``see``."""

@@ -32,6 +32,15 @@ class Program:
     prepared: dict[Any, Any] = field(default_factory=dict)
     """What an engine makes of the program once, by engine and device."""
 
+    def __post_init__(self) -> None:
+        for node in self.lowered.nodes:
+            cell, period = node.op, getattr(node.op, "period", 0)
+            if isinstance(cell, Cell) and (self.schedule.mode not in cell.modes or period != self.schedule.period):
+                raise SettingError(
+                    f"{node.name} ({cell.describe()}) does not work under {self.schedule}; such cells run in "
+                    f"{' or '.join(cell.modes)}" + (f" with a period of {period}" if period else "")
+                )
+
     @cached_property
     def fans(self) -> dict[str, Tensor]:
         """Fan-out of every source of spikes, flattened with the channels last."""
@@ -57,6 +66,7 @@ class Counter:
         self.sent: dict[str, list[Tensor]] = {name: [] for name in self.fans}
         self.operations: dict[str, list[Tensor]] = {name: [] for name in self.fans}
         self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
+        self.wanted = self.record | self.fans.keys()
         self.steps = 0
 
     def add(self, name: str, levels: Tensor) -> None:
@@ -64,9 +74,11 @@ class Counter:
         if name in self.record:
             self.trains[name].append(levels.clone())
         if name in self.fans:
-            signed = self.lowered.alphabets[name].signed
+            alphabet = self.lowered.alphabets[name]
+            spikes = levels.abs() if alphabet.signed else levels
+            spikes = _ones(spikes) if alphabet.kind == "phase" else spikes
             # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
-            per_neuron = (levels.abs() if signed else levels).movedim(2, -1).flatten(2).sum(1).double()
+            per_neuron = spikes.movedim(2, -1).flatten(2).sum(1).double()
             self.sent[name].append(per_neuron.sum(1))
             self.operations[name].append(per_neuron @ self.fans[name])
 
@@ -95,8 +107,18 @@ class Counter:
                         neurons * self.steps * self.samples if role != "input" else 0,
                     )
                 )
-        times = self.steps if self.program.schedule.every_step else 1
+        schedule = self.program.schedule
+        times = {"steps": self.steps, "windows": 1, "cycles": self.steps // (schedule.period or 1)}[schedule.mode]
         return Activity(tuple(layers), self.samples, analogue_macs(self.lowered, times))
+
+
+def _ones(levels: Tensor) -> Tensor:
+    """The number of ones in the binary form of each level: a phase-weighted spike each."""
+    total, left = torch.zeros_like(levels), levels
+    while bool((left > 0).any()):
+        half = torch.floor(left / 2)
+        total, left = total + (left - 2 * half), half
+    return total
 
 
 class Run:
@@ -113,14 +135,18 @@ class Run:
         self.kernels: dict[str, str] = {}
 
     def advance(self, steps: int) -> Tensor:
-        """Simulate ``steps`` more steps; a layer-synchronous run is one window, asked for once."""
+        """Simulate ``steps`` more steps; a layer-synchronous run is one window, asked for once, as are phase cycles."""
         schedule, before = self.program.schedule, len(self.logits)
-        if not schedule.every_step:
-            if self.t:
-                raise SettingError("a layer-synchronous run is one window; start another for another length")
-            self._window(steps)
-        else:
+        if schedule.every_step:
             self._steps(steps)
+        elif self.t:
+            raise SettingError("such a run has its length from the start; start another for another length")
+        elif schedule.mode == "cycles":
+            self._cycles(steps)
+        elif schedule.lag(steps) < steps:
+            self._held(steps)
+        else:
+            self._window(steps)
         self.counter.steps += steps
         exactness = self.program.lowered.exactness
         if self.exact and exactness is not None and self.t > exactness.timesteps:
@@ -159,7 +185,16 @@ class Run:
         raise TypeError(f"{type(self).__name__} must define _steps()")
 
     def _window(self, timesteps: int) -> None:
+        """A whole window for every layer, one layer after another."""
         raise TypeError(f"{type(self).__name__} must define _window()")
+
+    def _held(self, timesteps: int) -> None:
+        """A window of which layers hear a part before they fire."""
+        raise TypeError(f"{type(self).__name__} must define _held()")
+
+    def _cycles(self, timesteps: int) -> None:
+        """Phase cycles, ``timesteps`` being those in which a layer listens."""
+        raise TypeError(f"{type(self).__name__} must define _cycles()")
 
     def _keep(self, mask: Tensor) -> None:
         raise TypeError(f"{type(self).__name__} must define _keep()")

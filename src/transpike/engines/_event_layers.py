@@ -197,10 +197,8 @@ class _Compiler:
         if isinstance(cell, LateralInhibition):
             return self._pool(node, cell)
         unit = cell.unit
-        if unit is None:
+        if unit is None or not unit.is_plain:
             raise UnfitError(f"{cell.describe()} has no kernel")
-        if unit.leak != 1.0:
-            raise UnfitError("a leaky neuron has no kernel")
         if len(node.inputs) != 1 or self.lowered.alphabets[node.name] != BINARY:
             raise UnfitError("its spikes are not binary")
         channels = image(node.shape)[0]

@@ -14,6 +14,7 @@ from transpike.core.grid import LOOK_EVERY
 from transpike.core.lowered import Lowered
 from transpike.core.op import Op, Synapse
 from transpike.engines._base import Program, Run, map_state
+from transpike.engines._clocked import aligned, clocked
 
 HELD_SAMPLES = 4  # whose constant currents are worked out together: float64 images that stay in the cache
 FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, small enough for the cache
@@ -167,7 +168,7 @@ class FoldedRun(Run):
     def _scan(self, node: Node, cell: Cell, values: dict[str, Tensor], steps: int) -> Tensor:
         biases, unit, batch = self.plan.biases[node.name], cell.unit, len(self.x)
         trains = [values.get(name) for name in node.inputs]
-        if unit is not None and unit.leak == 1.0 and len(trains) == 1:
+        if unit is not None and unit.is_plain and len(trains) == 1:
             return self._scan_unit(node, unit, trains[0], steps)
         outputs = []
         graded = any(not self.plan.lowered.alphabets[name].is_spiking for name in node.inputs)
@@ -182,6 +183,8 @@ class FoldedRun(Run):
             if node.name not in self.states:
                 self.states[node.name] = cell.init(*now)
             self.states[node.name], output = cell.step(self.states[node.name], *now, t=self.t + k + 1)
+            if unit is not None:
+                self._watch(node, unit, cell.potential(self.states[node.name]), output, self.t + k + 1)
             outputs.append(output.float())
         return torch.cat(outputs)
 
@@ -220,6 +223,19 @@ class FoldedRun(Run):
             if self.exact and (self.t + k + 1) % LOOK_EVERY == 0:
                 self._look(node, potential)
         return spikes
+
+    def _watch(self, node: Node, unit: ThresholdUnit, potential: Tensor, sent: Tensor, t: int) -> None:
+        """Range checks on the grid; off it, potentials left so near to a step of the staircase that rounding decides.
+
+        A spike at the edge leaves about 0, a missed one about θ; a neuron that takes spikes back has an edge at 0 too.
+        """
+        if self.exact:
+            if t % LOOK_EVERY == 0:
+                self._look(node, potential)
+            return
+        near, either = 1e-5 * unit.threshold, (sent != 0) | (unit.negative != "")
+        edge = (potential.abs() < near) & either | ((potential - unit.threshold).abs() < near)
+        self.ties += int(edge.sum())
 
     def _look(self, node: Node, potential: Tensor) -> None:
         """Potentials beyond their room may have lost a bit: the run is no longer exact, and says so."""
@@ -263,6 +279,40 @@ class FoldedRun(Run):
         output, self.t = lowered.output.name, timesteps
         answer = values[output] if output in values else self.held[output] * timesteps
         self.read(answer.double() + timesteps * biases[output][0].double(), timesteps)
+
+    def _held(self, timesteps: int) -> None:
+        clocked(self, self.plan.lowered, self.x, timesteps, self._look if self.exact else None)
+
+    def _cycles(self, timesteps: int) -> None:
+        """One pass a round, in float64: a cycle's charge needs more than 24 bits."""
+        lowered = self.plan.steady_form
+        if not aligned(lowered):
+            clocked(self, lowered, self.x.double(), timesteps)
+            return
+        states: dict[str, Any] = {}
+        period = self.program.schedule.period
+        for _ in range(timesteps // period):
+            values: dict[str, Tensor] = {}
+            self.t += period
+            for node in lowered.nodes:
+                inputs = [values[name] for name in node.inputs]
+                if isinstance(node.op, Input):
+                    shown = self.x if self.plan.held else self.program.encoder.counts(self.x, self.sample_ids, period)
+                    values[node.name] = shown.double()
+                elif isinstance(node.op, Cell):
+                    biases = lowered.biases[node.name]
+                    charges = [value + bias for value, bias in zip(inputs, biases, strict=True)]
+                    state = states[node.name] if node.name in states else node.op.init(*charges)
+                    states[node.name], values[node.name] = node.op.cycle(state, *charges)
+                else:
+                    values[node.name] = node.op.linear(*inputs)
+                if node.name in self.counter.wanted:
+                    self.counter.add(node.name, values[node.name][None])
+                for name in node.inputs:
+                    if lowered.last_reader[name] == node.name:
+                        values.pop(name, None)
+            answer = values[lowered.output.name] + lowered.biases[lowered.output.name][0]
+            self.read(answer * period, self.t)
 
     def _keep(self, mask: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[mask]) for name, state in self.states.items()}

@@ -68,7 +68,7 @@ def _why_not(program: Program, x: Tensor) -> str:
     if x.device.type != "cpu":
         return f"events are for the CPU, the input lies on {x.device}"
     if not program.schedule.every_step:
-        return "a window is one dense pass"
+        return "windows and cycles are dense passes"
     return "" if _native.load()[0] is not None else f"the native library is {_native.load()[1]}"
 
 

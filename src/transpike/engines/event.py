@@ -121,7 +121,7 @@ class EventRun(FoldedRun):
         self.event, self.library = event, event.library
         self.scratch = torch.empty(0, dtype=torch.uint8)
         self.constants: dict[str, Tensor] = {}
-        synchronous = dict.fromkeys(event.choice.kernels, "dense: a window is one dense pass")
+        synchronous = dict.fromkeys(event.choice.kernels, "dense: windows and cycles are dense passes")
         self.kernels = event.choice.kernels if program.schedule.every_step else synchronous
 
     def _steps(self, steps: int) -> None:

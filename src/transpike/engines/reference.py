@@ -10,6 +10,7 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.graph import Input
 from transpike.engines._base import Program, Run, map_state
+from transpike.engines._clocked import clocked
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class _ReferenceRun(Run):
         output, self.t = lowered.output.name, timesteps
         answer = values[output] * timesteps if output in held else values[output]
         self.read(answer + timesteps * lowered.biases[output][0], timesteps)
+
+    def _held(self, timesteps: int) -> None:
+        clocked(self, self.program.lowered, self.x, timesteps)
+
+    _cycles = _held
 
     def _keep(self, mask: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[mask]) for name, state in self.states.items()}

@@ -1,14 +1,21 @@
 """Cells, one file for each kind: neurons, and the pooling and operators that need memory in time."""
 
 from transpike.core.cell import Cell
+from transpike.neurons.bistable import Bistable, Synchronous
+from transpike.neurons.burst import Burst
 from transpike.neurons.integrate_and_fire import IntegrateAndFire
 from transpike.neurons.max_pooling import CurrentMaximum, GatedMaximum, LateralInhibition
+from transpike.neurons.signed import SignedIntegrateAndFire
 from transpike.neurons.temporal_difference import TemporalDifference
 
 members: tuple[type[Cell], ...] = (
+    Bistable,
+    Burst,
     CurrentMaximum,
     GatedMaximum,
     IntegrateAndFire,
     LateralInhibition,
+    SignedIntegrateAndFire,
+    Synchronous,
     TemporalDifference,
 )

@@ -1,24 +1,24 @@
-"""The integrate-and-fire neuron."""
+"""The integrate-and-fire neuron, with or without leak."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from transpike.core.alphabet import BINARY, Alphabet
-from transpike.core.cell import Neuron, ThresholdUnit
-from transpike.core.op import check_finite
+from transpike.core.cell import State, ThresholdUnit
 from transpike.core.spike import fire
 from transpike.errors import SettingError
+from transpike.neurons._threshold import ThresholdNeuron
 
 
 @dataclass(frozen=True, eq=False)
-class IntegrateAndFire(Neuron):
-    """``m = v + x;  s = 1 if m ≥ θ else 0;  v = m − θ s`` (soft reset) or ``v = m (1 − s)`` (hard reset).
+class IntegrateAndFire(ThresholdNeuron):
+    """``m = k v + x;  s = 1 if m ≥ θ else 0;  v = m − θ s`` (soft reset) or ``v = m (1 − s)`` (hard reset).
 
     Shapes: x and s are (batch, *shape); ``threshold`` θ and ``initial`` v(0) are (), (channels, 1, …) or *shape,
-    in units of charge. Source: Rueckauer et al. 2017, Front. Neurosci. 11:682, eq. 2 and 3.
+    in units of charge; ``leak`` k is 1 without leak, below 1 where the potential decays each step.
+    Source: Rueckauer et al. 2017, Front. Neurosci. 11:682, eq. 2 and 3.
 
     >>> cell = IntegrateAndFire(None, torch.tensor(1.0), torch.tensor(0.0))
     >>> cell.window(torch.full((5, 1), 0.4)).flatten().tolist()
@@ -26,22 +26,18 @@ class IntegrateAndFire(Neuron):
     """
 
     alphabet: ClassVar[Alphabet] = BINARY
-    threshold: Tensor
-    initial: Tensor
     reset: Literal["soft", "hard"] = "soft"
+    leak: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.reset not in ("soft", "hard"):
             raise SettingError(f"reset must be 'soft' or 'hard', not {self.reset!r}")
-        check_finite("neuron", threshold=self.threshold, initial=self.initial)
-        if self.threshold.device.type != "meta" and not bool((self.threshold > 0).all()):
-            raise SettingError("a threshold must be positive; the layer is dead on the calibration data")
-
-    def init(self, *inputs: Tensor) -> Tensor:
-        return self.initial.to(inputs[0]).expand_as(inputs[0]).clone()
+        if not 0 < self.leak <= 1:
+            raise SettingError(f"leak must be in (0, 1], not {self.leak}: the share of the potential that a step keeps")
 
     def step(self, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        potential = state + inputs[0]
+        potential = (state if self.leak == 1 else self.leak * state) + inputs[0]
         spikes = fire(potential - self.threshold)
         if self.reset == "soft":
             return potential - spikes * self.threshold, spikes
@@ -49,28 +45,26 @@ class IntegrateAndFire(Neuron):
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         """``N = clip(⌊(Q + v(0)) / θ⌋, 0, T)`` for the total charge Q of a window (SpKeras; QCFS eq. 11)."""
-        self._needs_soft_reset()
-        return torch.floor((charges[0] + self.initial) / self.threshold).clamp(0, timesteps)
+        self._keeps_charge()
+        return self.staircase(charges[0], timesteps)
 
     def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
-        """Hears the window, then fires for a window without input."""
-        self._needs_soft_reset()
-        state, total = self.init(charges[0]) + charges[0], torch.zeros_like(charges[0])
-        for t in range(timesteps):
-            state, spikes = self.step(state, torch.zeros_like(charges[0]), t=t + 1)
-            total = total + spikes
-        return total
+        self._keeps_charge()
+        return super().fire_window(*charges, timesteps=timesteps)
 
-    def _needs_soft_reset(self) -> None:
+    def listen(self, state: State, *inputs: Tensor) -> State:
+        self._keeps_charge()
+        return super().listen(state, *inputs)
+
+    def _keeps_charge(self) -> None:
         if self.reset == "hard":
             raise SettingError("a hard reset forgets the window's charge: use reset='soft' or the streaming schedule")
-
-    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
-        return self.threshold
+        if self.leak != 1:
+            raise SettingError("a leak forgets the window's charge: use leak=1 or the streaming schedule")
 
     @property
     def unit(self) -> ThresholdUnit:
-        return ThresholdUnit(self.threshold, self.initial, self.reset)
+        return ThresholdUnit(self.threshold, self.initial, self.reset, self.leak)
 
     def describe(self) -> str:
-        return f"IF {self.reset} reset"
+        return f"IF {self.reset} reset" + ("" if self.leak == 1 else f", leak {self.leak:g}")

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from transpike.core.cell import Mode
 from transpike.neurons._base import MaximumInTime
 
 
@@ -16,18 +17,25 @@ class LateralInhibition(MaximumInTime):
 
     The cumulative output is the maximum of the cumulative inputs at every t, for overlapping windows too. Binary in,
     binary out. Source: Li and Zeng 2022 (LIPooling), stated for any window; the published subtraction form holds
-    only for windows that do not overlap.
+    only for windows that do not overlap. With ``period`` C starts anew each phase cycle: phase-weighted spikes come
+    highest first, so that the maximum of a cycle's values is spelt in single spikes too.
     """
+
+    modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows", "cycles")
+    period: int = 0
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(inputs[0]), self.pool.run(torch.zeros_like(inputs[0]))
 
     def step(self, state: tuple[Tensor, Tensor], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        cumulative = state[0] + inputs[0]
+        before = self.init(*inputs) if self.period and (t - 1) % self.period == 0 else state
+        cumulative = before[0] + inputs[0]
         maximum = self.pool.run(cumulative)
-        return (cumulative, maximum), maximum - state[1]
+        return (cumulative, maximum), maximum - before[1]
 
     def window(self, *trains: Tensor) -> Tensor:
+        if self.period:
+            return super().window(*trains)
         cumulative = trains[0].cumsum(0)
         maximum = self.pool.run(cumulative.flatten(0, 1)).unflatten(0, cumulative.shape[:2])
         return torch.cat([maximum[:1], maximum[1:] - maximum[:-1]])

@@ -2,7 +2,12 @@
 
 from transpike.core.readout import Readout
 from transpike.readouts.accumulated_membrane import AccumulatedMembrane
+from transpike.readouts.delayed_window import DelayedWindow
 from transpike.readouts.spike_count import SpikeCount
 
-table: dict[str, type[Readout]] = {"membrane": AccumulatedMembrane, "spike-count": SpikeCount}
+table: dict[str, type[Readout]] = {
+    "delayed-window": DelayedWindow,
+    "membrane": AccumulatedMembrane,
+    "spike-count": SpikeCount,
+}
 members: tuple[type[Readout], ...] = tuple(table.values())

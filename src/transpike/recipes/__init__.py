@@ -1,13 +1,33 @@
 """Papers' methods, one file each, by the name that the command line uses."""
 
 from transpike.core.recipe import Recipe
+from transpike.recipes.bsnn import BSNN
+from transpike.recipes.burst import BurstLIP
+from transpike.recipes.deng_gu import DengGu
 from transpike.recipes.ecc import ECC
+from transpike.recipes.learned import OPI, QCFS
+from transpike.recipes.local_balancing import LTB
+from transpike.recipes.rueckauer import Rueckauer
+from transpike.recipes.signed import SNM
+from transpike.recipes.snn_calibration import SNNCalibration
+from transpike.recipes.spike_norm import RMP, SpikeNorm
 from transpike.recipes.threshold_balancing import ThresholdBalancing
 from transpike.recipes.weight_normalisation import WeightNormalisation
 
-table: dict[str, type[Recipe]] = {
-    "ecc": ECC,
-    "threshold-balancing": ThresholdBalancing,
-    "weight-normalisation": WeightNormalisation,
-}
-members: tuple[type[Recipe], ...] = tuple(table.values())
+members: tuple[type[Recipe], ...] = (
+    BSNN,
+    BurstLIP,
+    DengGu,
+    ECC,
+    LTB,
+    OPI,
+    QCFS,
+    RMP,
+    Rueckauer,
+    SNM,
+    SNNCalibration,
+    SpikeNorm,
+    ThresholdBalancing,
+    WeightNormalisation,
+)
+table: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in members}

@@ -12,44 +12,110 @@ from transpike.encoders import ConstantCurrent
 from transpike.errors import SettingError
 from transpike.readouts import AccumulatedMembrane
 from transpike.schedules import Streaming
-from transpike.steps import FoldBatchNorm, PoolBeforeActivation, PoolInTime, QuantiseWeights, RemoveDropout, ToSpiking
+from transpike.steps import (
+    FoldBatchNorm,
+    InitialPotential,
+    PercentileThresholds,
+    PoolBeforeActivation,
+    PoolInTime,
+    QuantiseWeights,
+    RemoveDropout,
+    SpikingAverage,
+    UseNeurons,
+)
+from transpike.steps._base import Granularity
 from transpike.steps.pooling import PoolingRule
-from transpike.steps.thresholds import Granularity
 
 
-def _setting(default: Any, text: str) -> Any:
+def setting(default: Any, text: str) -> Any:
     """A field whose command-line flag says ``text``."""
     return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
 class RateCoded(Recipe):
-    """Fold batch normalisation, replace activations by integrate-and-fire neurons, give pooling a memory.
+    """Fold batch normalisation, give every activation a threshold and a neuron, give pooling a memory.
+
+    A method says what its ``thresholds``, ``shifts`` (what neurons get beside their input), ``neurons`` and
+    ``corrections`` (on simulated spikes) are; the order is always this one.
+    """
+
+    timesteps: int = setting(64, "Steps that the network is made for.")
+    granularity: Granularity = setting("channel", "One threshold for each layer, channel or neuron.")
+    weight_bits: int | None = setting(None, "Quantise weights to so many bits.")
+    pooling: PoolingRule = setting("lateral-inhibition", "How maximum pooling works in time.")
+    average_pooling: Literal["linear", "spiking"] = setting(
+        "linear", "Average pooling with neurons of its own, or not."
+    )
+    encoder: Encoder = setting(ConstantCurrent(), "How the input enters.")
+    schedule: Schedule = setting(Streaming(), "When neurons fire: as input arrives, or window by window.")
+    readout: Readout = setting(AccumulatedMembrane(), "How the answer is read.")
+
+    def __post_init__(self) -> None:
+        check_timesteps(self.timesteps)
+        _ = self.steps  # settings are checked by the steps that use them
+        kind = self.neurons
+        if self.schedule.mode != "steps":
+            if kind.reset == "hard" or kind.leak != 1:
+                raise SettingError("a hard reset or a leak forgets the charge of a window: use the streaming schedule")
+        elif kind.kind == "signed" and kind.rule == "pascal":
+            raise SettingError(
+                "PASCAL's rule lets counts fall below zero, where a ReLU is zero: it needs a layer-synchronous schedule"
+            )
+
+    @property
+    def thresholds(self) -> Step:
+        raise TypeError(f"{type(self).__name__} must define thresholds")
+
+    @property
+    def shifts(self) -> tuple[Step, ...]:
+        return ()
+
+    @property
+    def neurons(self) -> UseNeurons:
+        return UseNeurons()
+
+    @property
+    def corrections(self) -> tuple[Step, ...]:
+        return ()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        before = (PoolBeforeActivation(),) if self.pooling == "before-neuron" else ()
+        average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
+        quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits),)
+        made = (self.thresholds, *self.shifts, self.neurons, PoolInTime(self.pooling, self.neurons_period))
+        return (RemoveDropout(), FoldBatchNorm(), *before, *average, *quantise, *made, *self.corrections)
+
+    @property
+    def neurons_period(self) -> int:
+        """The period of phase cycles; 0 without."""
+        return self.neurons.period if self.neurons.kind == "bistable" else 0
+
+
+@dataclass(frozen=True)
+class PercentileCoded(RateCoded):
+    """Thresholds are a percentile of the activations; neurons integrate and fire.
 
     ``beta`` is the initial potential as a share of the threshold; None means ½ for a soft reset and 0 for a hard one.
     """
 
-    timesteps: int = _setting(64, "Steps that the network is made for.")
-    percentile: float = _setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
-    granularity: Granularity = _setting("channel", "One threshold for each layer, channel or neuron.")
-    beta: float | None = _setting(None, "Initial potential as a share of the threshold (1/2; 0 for a hard reset).")
-    reset: Literal["soft", "hard"] = _setting("soft", "Subtract the threshold, or set the potential to 0.")
-    weight_bits: int | None = _setting(None, "Quantise weights to so many bits.")
-    pooling: PoolingRule = _setting("lateral-inhibition", "How maximum pooling works in time.")
-    encoder: Encoder = _setting(ConstantCurrent(), "How the input enters.")
-    schedule: Schedule = _setting(Streaming(), "When neurons fire: as input arrives, or window by window.")
-    readout: Readout = _setting(AccumulatedMembrane(), "How the answer is read.")
-
-    def __post_init__(self) -> None:
-        check_timesteps(self.timesteps)
-        if self.schedule.bias_per_window and self.reset == "hard":
-            raise SettingError("a hard reset forgets the charge of a window: use reset='soft' with this schedule")
-        _ = self.steps  # settings are checked by the steps that use them
+    percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
+    beta: float | None = setting(None, "Initial potential as a share of the threshold (1/2; 0 for a hard reset).")
+    reset: Literal["soft", "hard"] = setting("soft", "Subtract the threshold, or set the potential to 0.")
+    leak: float = setting(1.0, "Share of the potential that a step keeps; 1 is no leak.")
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def thresholds(self) -> Step:
+        return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)
+
+    @property
+    def shifts(self) -> tuple[Step, ...]:
         beta = self.beta if self.beta is not None else (0.0 if self.reset == "hard" else 0.5)
-        before = (PoolBeforeActivation(),) if self.pooling == "before-neuron" else ()
-        quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits),)
-        spiking = ToSpiking(self.percentile, self.granularity, beta, self.reset, self.readout.spiking_output)
-        return (RemoveDropout(), FoldBatchNorm(), *before, *quantise, spiking, PoolInTime(self.pooling))
+        if self.reset == "hard" and beta > 0:
+            raise SettingError("a hard reset discards the initial potential that beta calibrates; set beta=0")
+        return (InitialPotential(beta),)
+
+    @property
+    def neurons(self) -> UseNeurons:
+        return UseNeurons(reset=self.reset, leak=self.leak)

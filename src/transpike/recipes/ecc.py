@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.lowered import Lowered
-from transpike.recipes._base import RateCoded
+from transpike.recipes._base import PercentileCoded
 
 
 @dataclass(frozen=True)
-class ECC(RateCoded):
+class ECC(PercentileCoded):
     """Explicit current control: current normalisation (CN), CMB and thresholding for residual elimination (TRE).
 
     CN:  ``W ← κ (λ_{n−1}/λ_n) W,  b ← (κ/λ_n) b,  θ = κ`` with κ the same in every layer.

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from transpike.core.lowered import Lowered
-from transpike.recipes._base import RateCoded
-from transpike.steps.thresholds import Granularity
+from transpike.recipes._base import PercentileCoded
+from transpike.steps._base import Granularity
 
 
 @dataclass(frozen=True)
-class ThresholdBalancing(RateCoded):
+class ThresholdBalancing(PercentileCoded):
     """``W`` as it is, ``b ← b/λ_{n−1}``, ``θ = λ_n/λ_{n−1}``: ECC's current normalisation at κ = λ_n/λ_{n−1}.
 
     λ_n is the largest activation of layer n on training data; hard reset, v(0) = 0. Where channels have thresholds of

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from transpike.recipes._base import RateCoded
-from transpike.steps.thresholds import Granularity
+from transpike.recipes._base import PercentileCoded
+from transpike.steps._base import Granularity
 
 
 @dataclass(frozen=True)
-class WeightNormalisation(RateCoded):
+class WeightNormalisation(PercentileCoded):
     """``W ← (λ_{n−1}/λ_n) W,  b ← b/λ_n,  θ = 1``: ECC's current normalisation at κ = 1.
 
     λ_n is the largest activation of layer n on training data; hard reset, v(0) = 0.

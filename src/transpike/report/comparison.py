@@ -27,7 +27,7 @@ COLUMNS = (
     ("k\nspikes", 7),
     ("M MACs\nthat stay", 9),
     ("spike\nrate", 6),
-    ("alphabet", 9),
+    ("alphabet", 8),
     ("signed", 6),
     ("training\n-free", 8),
     ("Pareto\nfront", 6),

@@ -2,7 +2,12 @@
 
 from transpike.core.schedule import Schedule
 from transpike.schedules.layer_synchronous import LayerSynchronous
+from transpike.schedules.phase_cycles import PhaseCycles
 from transpike.schedules.streaming import Streaming
 
-table: dict[str, type[Schedule]] = {"streaming": Streaming, "layer-synchronous": LayerSynchronous}
+table: dict[str, type[Schedule]] = {
+    "layer-synchronous": LayerSynchronous,
+    "phase-cycles": PhaseCycles,
+    "streaming": Streaming,
+}
 members: tuple[type[Schedule], ...] = tuple(table.values())

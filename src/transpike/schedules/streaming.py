@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from transpike.core.graph import Graph, Node
 from transpike.core.schedule import Schedule
 
 
@@ -13,5 +12,5 @@ class Streaming(Schedule):
     The order of arrival matters: unevenness error. One run answers at every t.
     """
 
-    def start(self, graph: Graph, node: Node, timesteps: int) -> int:
+    def lag(self, timesteps: int) -> int:
         return 0

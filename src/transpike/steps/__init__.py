@@ -1,17 +1,40 @@
 """Stages of a conversion, Graph to Graph."""
 
 from transpike.core.step import Step
+from transpike.steps.bias_shift import BiasShift
+from transpike.steps.calibrate_bias import CalibrateBias, CalibratePotential
+from transpike.steps.calibrate_weights import CalibrateWeights
 from transpike.steps.clean import RemoveDropout
 from transpike.steps.fold_batchnorm import FoldBatchNorm
+from transpike.steps.initial_potential import InitialPotential
+from transpike.steps.learned import LearnedThresholds
+from transpike.steps.local_balancing import LocalThresholdBalancing
+from transpike.steps.match_delays import MatchDelays
+from transpike.steps.percentile import PercentileThresholds
 from transpike.steps.pooling import PoolBeforeActivation, PoolInTime
 from transpike.steps.quantise_weights import QuantiseWeights
-from transpike.steps.thresholds import ToSpiking
+from transpike.steps.spike_norm import SpikeNorm
+from transpike.steps.spiking_average import SpikingAverage
+from transpike.steps.squared_error import SquaredErrorThresholds
+from transpike.steps.use_neurons import UseNeurons
 
 members: tuple[type[Step], ...] = (
+    BiasShift,
+    CalibrateBias,
+    CalibratePotential,
+    CalibrateWeights,
     FoldBatchNorm,
+    InitialPotential,
+    LearnedThresholds,
+    LocalThresholdBalancing,
+    MatchDelays,
+    PercentileThresholds,
     PoolBeforeActivation,
     PoolInTime,
     QuantiseWeights,
     RemoveDropout,
-    ToSpiking,
+    SpikeNorm,
+    SpikingAverage,
+    SquaredErrorThresholds,
+    UseNeurons,
 )

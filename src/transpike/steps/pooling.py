@@ -48,11 +48,17 @@ class PoolBeforeActivation(Step):
 
 @dataclass(frozen=True)
 class PoolInTime(Step):
-    """Every maximum pooling becomes a cell by ``rule``; operators kept analogue become temporal differences."""
+    """Every maximum pooling becomes a cell by ``rule``; operators kept analogue become temporal differences.
+
+    ``period`` is that of phase cycles, which know lateral inhibition only.
+    """
 
     rule: PoolingRule = "lateral-inhibition"
+    period: int = 0
 
     def __post_init__(self) -> None:
+        if self.period and self.rule != "lateral-inhibition":
+            raise SettingError(f"in phase cycles maximum pooling is lateral inhibition, not {self.rule!r}")
         if self.rule not in _CELLS:
             raise SettingError(f"pooling must be one of {', '.join(_CELLS)}, not {self.rule!r}")
 
@@ -66,7 +72,8 @@ class PoolInTime(Step):
             if isinstance(op, AdaptiveMaxPool):
                 op = _fixed(op, shapes[node.inputs[0]], node.name)
             if isinstance(op, MaxPool):
-                return dataclasses.replace(node, op=_CELLS[self.rule](op))
+                cell = LateralInhibition(op, self.period) if self.period else _CELLS[self.rule](op)
+                return dataclasses.replace(node, op=cell)
             context.remark(f"{node.name} ({op.describe()}) stays analogue: its messages are real numbers")
             return dataclasses.replace(node, op=TemporalDifference(op), origin=())
 

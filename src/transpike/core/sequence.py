@@ -1,0 +1,139 @@
+"""A spiking graph simulated layer by layer, each whole in time, so that a layer can be corrected on its real input."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Cell, Neuron
+from transpike.core.graph import Graph, Input, Node
+from transpike.core.op import Op
+from transpike.core.step import Context
+from transpike.errors import SettingError
+
+BUDGET = 2**30
+"""Bytes of one wire's values in time; fewer samples are taken where they would not fit."""
+FEWEST_SAMPLES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """One neuron layer on its real input. ``current`` (time, batch, *shape), ``analogue`` the source's activation.
+
+    ``values`` are the wires before it, (time, batch, *shape); ``time`` is 1 where nothing changes, and in windows,
+    whose values are means over the T steps. ``sent(cell)`` is what a cell would send on this current: mean charge.
+    """
+
+    graph: Graph
+    node: Node
+    cell: Neuron
+    current: Tensor
+    analogue: Tensor
+    values: dict[str, Tensor]
+    timesteps: int
+    windows: bool
+
+    def sent(self, cell: Neuron, current: Tensor | None = None) -> Tensor:
+        """(batch, *shape): the mean over time of what ``cell`` sends, in charge."""
+        return self.train(cell, self.current if current is None else current).mean(0)
+
+    def train(self, cell: Neuron, current: Tensor) -> Tensor:
+        """(time, batch, *shape): what the cell sends, in charge."""
+        worth = cell.amplitude()
+        if self.windows:
+            levels = cell.counts(current[0] * self.timesteps, timesteps=self.timesteps)[None] / self.timesteps
+        else:
+            levels = cell.window(current.expand(self.timesteps, *current.shape[1:]))
+        return levels if worth is None else levels * worth
+
+
+Visit = Callable[[Heard], Graph | None]
+
+
+def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Graph:
+    """Show every neuron layer of ``graph`` to ``visit``, in order, on ``samples`` calibration inputs simulated so far.
+
+    ``visit`` may return the graph with that layer, or the layers between it and the neurons before, changed; later
+    layers then hear what the changed layer sends. Values are charge in float32, W and b as they are: what the lowered
+    form computes. Raises SettingError under a schedule whose neurons have no such picture.
+    """
+    if context.mode == "cycles":
+        raise SettingError("steps that correct layers on their spikes know no phase cycles; leave them out")
+    x = _samples(graph, context, samples)
+    analogue: dict[str, Tensor] = {}
+    context.analogue[0].run(x, observe=lambda node, inputs, output: analogue.update({node.name: output}))
+    windows, timesteps = context.mode == "windows", context.timesteps
+    values: dict[str, Tensor] = {}
+    names = [node.name for node in graph]
+    last = _last_use(graph)
+    for index, name in enumerate(names):
+        node = graph[name]
+        if isinstance(node.op, Neuron):
+            source = name if name in analogue else node.inputs[0]
+            current = values[node.inputs[0]]
+            changed = visit(Heard(graph, node, node.op, current, analogue[source], values, timesteps, windows))
+            if changed is not None:
+                graph = changed
+                for other in names[:index]:  # what the change touched lies between the last neurons and this one
+                    if other in values and not isinstance(graph[other].op, (Cell, Input)):
+                        values[other] = _linear(graph[other], values)
+                node = graph[name]
+            assert isinstance(node.op, Neuron)
+            heard = Heard(graph, node, node.op, values[node.inputs[0]], analogue[source], values, timesteps, windows)
+            values[name] = heard.train(node.op, heard.current)
+        elif isinstance(node.op, Cell):
+            trains = [values[i] for i in node.inputs]
+            if windows:
+                charges = [train[0] * timesteps for train in trains]
+                values[name] = node.op.counts(*charges, timesteps=timesteps)[None] / timesteps
+            else:
+                values[name] = node.op.window(*(t.expand(timesteps, *t.shape[1:]) for t in trains))
+        elif isinstance(node.op, Input):
+            values[name] = _shown(context, x)
+        else:
+            values[name] = _linear(node, values)
+        for old in [key for key in values if last[key] <= index]:
+            values.pop(old)
+    return graph
+
+
+def _linear(node: Node, values: dict[str, Tensor]) -> Tensor:
+    """An op on every step, time folded into the batch."""
+    assert isinstance(node.op, Op)
+    time = max(len(values[name]) for name in node.inputs)
+    inputs = [values[name].expand(time, *values[name].shape[1:]) for name in node.inputs]
+    return node.op.run(*(value.flatten(0, 1) for value in inputs)).unflatten(0, (time, -1))
+
+
+def _shown(context: Context, x: Tensor) -> Tensor:
+    encoder, timesteps, ids = context.encoder, context.timesteps, torch.arange(len(x))
+    if encoder.is_constant:
+        return x[None]
+    worth = encoder.worth or 1.0
+    if context.mode == "windows":
+        return encoder.counts(x, ids, timesteps)[None] * (worth / timesteps)
+    return torch.stack([encoder.encode(x, ids, t + 1) for t in range(timesteps)]) * worth
+
+
+def _samples(graph: Graph, context: Context, samples: int) -> Tensor:
+    largest = max(math.prod(node.shape) for node in graph)
+    steps = 1 if context.mode == "windows" else context.timesteps
+    most = max(FEWEST_SAMPLES, BUDGET // (4 * largest * steps))
+    if most < samples:
+        context.remark(f"layers were corrected on {most} calibration samples instead of {samples}, for want of memory")
+    return torch.cat(context.first(min(samples, most)))
+
+
+def _last_use(graph: Graph) -> dict[str, int]:
+    """Wire → the place after which nothing needs it, not even a change to the layers before the next neuron."""
+    order = {node.name: index for index, node in enumerate(graph)}
+    until: dict[str, int] = {}  # node → the farthest neuron that its output reaches without another in between
+    last: dict[str, int] = {}
+    for node in reversed(graph.nodes):
+        readers = [other for other in graph if node.name in other.inputs]
+        reach = [order[o.name] if isinstance(o.op, Cell) else until[o.name] for o in readers]
+        until[node.name] = max([order[node.name], *reach])
+        last[node.name] = until[node.name]
+    return last

@@ -1,0 +1,115 @@
+"""A run in which layers start one after another, step by step: held windows, and phase cycles as they are defined."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Cell, Neuron
+from transpike.core.graph import Input, Node
+from transpike.core.lowered import Lowered
+from transpike.core.schedule import arrivals, depths
+from transpike.engines._base import Run
+
+Look = Callable[[Node, Tensor], None]
+
+
+def aligned(lowered: Lowered) -> bool:
+    """True where all wires that meet have passed equally many neurons, so that they meet in the same cycle."""
+    after = arrivals(lowered.nodes)
+    return all(len({after[name] for name in node.inputs}) <= 1 for node in lowered.nodes)
+
+
+def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | None = None) -> None:
+    """Simulate all steps of a run of T ``timesteps`` and read its answer; of phase cycles, one for each round.
+
+    ``lowered`` in the dtype and on the device of ``x``; ``look`` sees the potentials after every step. Phase-weighted
+    levels are counted and recorded in sums over each round, others step by step.
+    """
+    clock = _Clock(run, lowered, x, timesteps, look)
+    for t in range(1, clock.total + 1):
+        clock.tick(t)
+    clock.finish()
+
+
+class _Clock:
+    def __init__(self, run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | None) -> None:
+        self.run, self.lowered, self.x, self.timesteps, self.look = run, lowered, x, timesteps, look
+        self.schedule, self.period = run.program.schedule, run.program.schedule.period
+        lag, before = self.schedule.lag(timesteps), depths(lowered.nodes)
+        self.starts = {name: depth * lag for name, depth in before.items()}
+        self.rounds = timesteps // self.period if self.period else 1
+        self.total = self.starts[lowered.output.name] + self.schedule.duration(lowered.output, timesteps)
+        self.states: dict[str, Any] = {}
+        self.sent: dict[str, list[Tensor]] = {}
+        self.answer: Tensor | None = None
+
+    def tick(self, t: int) -> None:
+        """One step of the whole network."""
+        values: dict[str, Tensor] = {}
+        for node in self.lowered.nodes:
+            own = t - self.starts[node.name]
+            if isinstance(node.op, Input):
+                values[node.name] = self._shown(own)
+            elif isinstance(node.op, Cell):
+                values[node.name] = self._cell(node, node.op, values, own)
+            else:
+                values[node.name] = node.op.linear(*(values[name] for name in node.inputs))
+            self._count(node, values[node.name], own)
+        self._read(values[self.lowered.output.name], t - self.starts[self.lowered.output.name])
+
+    def _shown(self, own: int) -> Tensor:
+        """The input of this step; it rests where its schedule does."""
+        encoder, x = self.run.program.encoder, self.x
+        if encoder.is_constant:
+            return x * self.schedule.share(own, self.timesteps)
+        if self.period:
+            cycle, phase = divmod(own - 1, self.period)
+            own = cycle // 2 * self.period + phase + 1 if cycle % 2 == 0 else self.timesteps + 1
+        return encoder.encode(x, self.run.sample_ids, own) if own <= self.timesteps else torch.zeros_like(x)
+
+    def _cell(self, node: Node, cell: Cell, values: dict[str, Tensor], own: int) -> Tensor:
+        share, name = self.schedule.share(own, self.timesteps), node.name
+        biases = self.lowered.biases[name]
+        inputs = [values[i] + share * bias for i, bias in zip(node.inputs, biases, strict=True)]
+        state = self.states[name] if name in self.states else cell.init(*inputs)
+        output = torch.zeros((len(self.x), *node.shape), dtype=self.x.dtype, device=self.x.device)
+        if not isinstance(cell, Neuron):
+            state, output = cell.step(state, *inputs, t=max(own, 1))
+        elif own >= 1 and self.schedule.fires(own, self.timesteps):
+            state, output = cell.step(state, *inputs, t=own)
+        elif not self.period:
+            state = cell.listen(state, *inputs)
+        self.states[name] = state
+        if self.look is not None and cell.unit is not None:
+            self.look(node, cell.potential(state))
+        return output
+
+    def _count(self, node: Node, levels: Tensor, own: int) -> None:
+        if node.name not in self.run.counter.wanted:
+            return
+        if not self.period:
+            self.run.counter.add(node.name, levels[None])
+            return
+        parts = self.sent.setdefault(node.name, [torch.zeros_like(levels) for _ in range(self.rounds)])
+        slot = (own - 1) // (2 * self.period)
+        if 0 <= slot < self.rounds:
+            parts[slot] += levels
+
+    def _read(self, charge: Tensor, own: int) -> None:
+        charge = charge + self.schedule.share(own, self.timesteps) * self.lowered.biases[self.lowered.output.name][0]
+        if self.period and (own < 1 or (own - 1) // self.period % 2):
+            return  # a deaf cycle
+        self.answer = charge if self.answer is None else self.answer + charge
+        if self.period and own % self.period == 0:
+            self.run.t += self.period
+            self.run.read(self.answer * self.period, self.run.t)
+            self.answer = None
+
+    def finish(self) -> None:
+        if self.answer is not None:
+            self.run.t = self.timesteps
+            self.run.read(self.answer, self.timesteps)
+        for name, parts in self.sent.items():
+            self.run.counter.add(name, torch.stack(parts))

@@ -1,0 +1,50 @@
+"""What neurons with one threshold share: their checks, their start, and the closed form of a window."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Neuron, State
+from transpike.core.op import check_finite
+from transpike.errors import SettingError
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdNeuron(Neuron):
+    """``threshold`` θ and ``initial`` v(0) are (), (channels, 1, …) or *shape, in units of charge."""
+
+    threshold: Tensor
+    initial: Tensor
+
+    def __post_init__(self) -> None:
+        check_finite("neuron", threshold=self.threshold, initial=self.initial)
+        if self.threshold.device.type != "meta" and not bool((self.threshold > 0).all()):
+            raise SettingError("a threshold must be positive; the layer is dead on the calibration data")
+
+    def init(self, *inputs: Tensor) -> State:
+        return self.initial.to(inputs[0]).expand_as(inputs[0]).clone()
+
+    def potential(self, state: State) -> Tensor:
+        return state[0] if isinstance(state, tuple) else state
+
+    def listen(self, state: State, *inputs: Tensor) -> State:
+        if isinstance(state, tuple):
+            return (state[0] + inputs[0], *state[1:])
+        return state + inputs[0]
+
+    def staircase(self, charge: Tensor, most: int) -> Tensor:
+        """``clip(⌊(Q + v(0)) / θ⌋, 0, most)``."""
+        return torch.floor((charge + self.initial) / self.threshold).clamp(0, most)
+
+    def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
+        """Hears the window, then fires for a window without input."""
+        silence, total = torch.zeros_like(charges[0]), torch.zeros_like(charges[0])
+        state = self.listen(self.init(charges[0]), charges[0])
+        for t in range(timesteps):
+            state, sent = self.step(state, silence, t=t + 1)
+            total = total + sent
+        return total
+
+    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
+        return self.threshold

@@ -1,0 +1,119 @@
+"""The neurons of BSNN: one that listens for a cycle and fires for a cycle, and the one that keeps shortcuts in step."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.alphabet import Alphabet
+from transpike.core.cell import Mode, Neuron, State, ThresholdUnit
+from transpike.core.op import Op
+from transpike.core.spike import fire
+from transpike.errors import SettingError
+from transpike.neurons._threshold import ThresholdNeuron
+from transpike.ops import Identity
+
+LONGEST_PERIOD = 16
+
+
+def _check_period(period: int) -> None:
+    if isinstance(period, bool) or not isinstance(period, int) or not 1 <= period <= LONGEST_PERIOD:
+        raise SettingError(f"period must be a whole number from 1 to {LONGEST_PERIOD}, not {period!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Bistable(ThresholdNeuron):
+    """Two states of ``period`` K steps in turn. Listening: ``v += x``, no spike. Firing, deaf, with
+    ``p = 2^{−k}`` in step k = 1 … K:  ``s = 1 if v ≥ p θ else 0;  v −= p θ s``.
+
+    A spike is worth p θ: the wire carries the level ``2^{K−k}`` of worth ``θ 2^{−K}``, so that a cycle spells
+    ``n = clip(⌊v 2^K / θ⌋, 0, 2^K − 1)`` in bits, the closed form; what is left in v counts in the next round.
+    Shapes as IntegrateAndFire. Source: **reconstructed** from the abstract of Li, Zeng and Zhao 2021 (BSNN, arXiv
+    2105.12917, Front. Neurosci. 16:991851); phase weights after Kim et al. 2018 (weighted spikes).
+
+    >>> cell = Bistable(None, torch.tensor(1.0), torch.tensor(0.0), period=2)
+    >>> cell.window(torch.tensor([[0.5], [0.25], [0.0], [0.0]])).flatten().tolist()
+    [0.0, 0.0, 2.0, 1.0]
+    """
+
+    alphabet: ClassVar[Alphabet] = Alphabet("phase", 128)
+    modes: ClassVar[tuple[Mode, ...]] = ("cycles",)
+    period: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_period(self.period)
+
+    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
+        return Alphabet("phase", 2 ** (self.period - 1))
+
+    def step(self, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        cycle, phase = divmod(t - 1, self.period)
+        if cycle % 2 == 0:
+            return state + inputs[0], torch.zeros_like(inputs[0])
+        bar = self.threshold * 2.0 ** -(phase + 1)
+        spikes = fire(state - bar)
+        return state - spikes * bar, spikes * 2.0 ** (self.period - 1 - phase)
+
+    def cycle(self, state: Tensor, *charges: Tensor) -> tuple[Tensor, Tensor]:
+        potential, unit = state + charges[0], self.threshold * 2.0**-self.period
+        levels = torch.floor(potential / unit).clamp(0, 2**self.period - 1)
+        return potential - levels * unit, levels
+
+    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
+        """Not there: a cycle leaves a remainder that the next one needs; ``cycle`` is the closed form."""
+        raise SettingError("bistable neurons answer cycle by cycle: use them with the schedule of phase cycles")
+
+    def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
+        return self.counts(*charges, timesteps=timesteps)
+
+    def amplitude(self, *inputs: Tensor | None) -> Tensor:
+        return self.threshold * 2.0**-self.period
+
+    @property
+    def unit(self) -> ThresholdUnit:
+        return ThresholdUnit(self.threshold, self.initial, "soft", period=self.period)
+
+    def describe(self) -> str:
+        return f"bistable, period {self.period}"
+
+
+@dataclass(frozen=True, eq=False)
+class Synchronous(Neuron):
+    """``out_t = in_{t−K}``: a bistable neuron of weight one and the threshold of its source, which repeats what it
+    heard one cycle of K = ``period`` steps later. On a shortcut it waits for the layers beside it.
+
+    Passes any alphabet; where it delays a current instead of spikes, its messages are real numbers and every report
+    says so. Closed form of a cycle: the identity. Source: reconstructed, as ``Bistable``.
+    """
+
+    alphabet: ClassVar[Alphabet] = Alphabet("phase", 128)
+    modes: ClassVar[tuple[Mode, ...]] = ("cycles",)
+    takes_levels: ClassVar[bool] = True
+    source: Op = Identity()
+    period: int = 8
+
+    def __post_init__(self) -> None:
+        _check_period(self.period)
+
+    def init(self, *inputs: Tensor) -> State:
+        return (torch.zeros_like(inputs[0]),) * self.period
+
+    def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
+        return (*state[1:], inputs[0].clone()), state[0]
+
+    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
+        return charges[0]
+
+    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
+        return inputs[0]
+
+    def bound(self, *inputs: Tensor) -> Tensor:
+        return inputs[0]
+
+    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
+        return inputs[0]
+
+    def describe(self) -> str:
+        return f"synchronous, period {self.period}"

@@ -1,0 +1,60 @@
+"""The integrate-and-fire neuron that takes spikes back."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from transpike.core.alphabet import TERNARY, Alphabet
+from transpike.core.cell import ThresholdUnit
+from transpike.core.spike import fire
+from transpike.errors import SettingError
+from transpike.neurons._threshold import ThresholdNeuron
+
+NegativeRule = Literal["snm", "fast-snn", "pascal"]
+
+
+@dataclass(frozen=True, eq=False)
+class SignedIntegrateAndFire(ThresholdNeuron):
+    """``m = v + x;  s = [m ≥ θ] − n;  v = m − θ s``, with n = 1 where a negative spike is due, by ``rule``:
+
+    - "snm": ``m ≤ −θ`` and more spikes than negative ones so far (Wang et al. 2022, Signed Neuron with Memory)
+    - "fast-snn": ``m < 0`` and more spikes than negative ones so far (Hu et al. 2023; its code compares with −0.001)
+    - "pascal": ``m < 0``, whatever came before; only a whole window's net count is cut at zero (Ramesh and Srinivasan
+      2025), so that it needs a layer-synchronous schedule
+
+    Under the first two rules the count never falls below zero, as that of a ReLU. Alphabet {−1, 0, 1}, soft reset.
+    Closed form of a window: ``clip(⌊(Q + v(0)) / θ⌋, 0, T)``, as without negative spikes. Shapes as IntegrateAndFire.
+    """
+
+    alphabet: ClassVar[Alphabet] = TERNARY
+    rule: NegativeRule = "snm"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rule not in get_args(NegativeRule):
+            raise SettingError(f"rule must be one of {', '.join(get_args(NegativeRule))}, not {self.rule!r}")
+
+    def init(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return super().init(*inputs), torch.zeros_like(inputs[0])
+
+    def step(self, state: tuple[Tensor, Tensor], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        potential, sent = state[0] + inputs[0], state[1]
+        below = fire(-potential - self.threshold) if self.rule == "snm" else 1 - fire(potential)
+        negative = below if self.rule == "pascal" else below * (sent > 0).to(below)
+        spikes = fire(potential - self.threshold) - negative
+        return (potential - spikes * self.threshold, sent + spikes), spikes
+
+    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
+        return self.staircase(charges[0], timesteps)
+
+    def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
+        return super().fire_window(*charges, timesteps=timesteps).clamp(min=0)
+
+    @property
+    def unit(self) -> ThresholdUnit:
+        return ThresholdUnit(self.threshold, self.initial, "soft", negative=self.rule)
+
+    def describe(self) -> str:
+        return f"signed IF ({self.rule})"

@@ -1,0 +1,57 @@
+"""The output is read after the network has settled."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Neuron
+from transpike.core.graph import Graph, Node
+from transpike.core.readout import Readout
+from transpike.core.step import Context
+from transpike.errors import SettingError
+
+
+@dataclass(frozen=True)
+class DelayedWindow(Readout):
+    """``logits(t) = Σ_{D < τ ≤ t} I(τ) / (t − D)``: the first D = ``delay`` steps are not read.
+
+    Until step D the mean of all steps is given. ``delay`` None is estimated on calibration data: the sum over layers
+    of the steps that the layer's strongest channel takes to its first spike, ``max(θ − v(0)) / max_c mean(a_c)``.
+    The delay is part of the latency: T counts it. Source: Bu, Li, Yu 2025 (LTB, CVPR), section 4.3, in the form of
+    SpikingJelly's port.
+    """
+
+    delay: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and (isinstance(self.delay, bool) or self.delay < 0):
+            raise SettingError(f"delay must be a whole number of steps from 0 on, or None, not {self.delay!r}")
+
+    def calibrated(self, graph: Graph, context: Context) -> "DelayedWindow":
+        if self.delay is not None:
+            return self
+        means: dict[str, Tensor] = {}
+        samples = sum(len(batch) for batch in context.batches)
+
+        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            means[node.name] = means.get(node.name, 0) + output.movedim(1, 0).flatten(2).mean(2).sum(1) / samples
+
+        context.observe(context.analogue[0], see)
+        steps = 0.0
+        for node in graph:
+            unit = node.op.unit if isinstance(node.op, Neuron) else None
+            if unit is not None and node.name in means and float(means[node.name].max()) > 0:
+                steps += float((unit.threshold - unit.initial).max() / means[node.name].max())
+        return replace(self, delay=round(steps))
+
+    def init(self, output: Tensor) -> Tensor:
+        return torch.zeros((len(output), 2, *output.shape[1:]), dtype=torch.float64, device=output.device)
+
+    def update(self, state: Tensor, output: Tensor, t: int) -> Tensor:
+        early = output if t <= (self.delay or 0) else torch.zeros_like(output)
+        return state + torch.stack([early, output - early], 1)
+
+    def logits(self, state: Tensor, t: int) -> Tensor:
+        delay = self.delay or 0
+        return (state[:, 1] / (t - delay) if t > delay else state[:, 0] / t).float()

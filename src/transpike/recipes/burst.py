@@ -1,0 +1,47 @@
+"""Burst spikes and lateral inhibition pooling."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transpike.core.step import Step
+from transpike.errors import SettingError
+from transpike.recipes._base import RateCoded, setting
+from transpike.steps import InitialPotential, PercentileThresholds, UseNeurons
+from transpike.steps._base import Granularity
+
+
+@dataclass(frozen=True)
+class BurstLIP(RateCoded):
+    """Up to Γ spikes in a step pass on what a neuron could not send before; maximum pooling by lateral inhibition.
+
+    ``percentile`` of the activations is the threshold, as in the paper's code (99.9), v(0) = 0.
+    Source: Li and Zeng 2022 (IJCAI), "Efficient and accurate conversion of spiking neural network with burst spikes",
+    sections 3.2 and 3.3, and the authors' code (Γ = 5).
+    Differs from the paper: activations are not scaled before the percentile (its demo divides those above 1 by Γ, one
+    of its codes clamps them at 1); pooling works for overlapping windows too.
+    Checked: with z in (θ, Γθ] the rate is z, where one spike a step stops at θ; pooled counts equal the largest count
+    (tests/test_recipes.py, tests/laws/test_pooling_laws.py).
+    """
+
+    name: ClassVar[str] = "burst"
+    granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
+    percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
+    beta: float = setting(0.0, "Initial potential as a share of the threshold.")
+    gamma: int = setting(5, "Most spikes in a step.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.gamma <= 255:
+            raise SettingError(f"gamma must be between 1 and 255, not {self.gamma}")
+
+    @property
+    def thresholds(self) -> Step:
+        return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)
+
+    @property
+    def shifts(self) -> tuple[Step, ...]:
+        return (InitialPotential(self.beta),)
+
+    @property
+    def neurons(self) -> UseNeurons:
+        return UseNeurons("burst", gamma=self.gamma)

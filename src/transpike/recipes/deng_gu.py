@@ -1,0 +1,36 @@
+"""Half a threshold by bias."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transpike.core.step import Step
+from transpike.recipes._base import RateCoded, setting
+from transpike.steps import BiasShift, PercentileThresholds
+from transpike.steps._base import Granularity
+
+
+@dataclass(frozen=True)
+class DengGu(RateCoded):
+    """``θ`` = the largest activation of a layer, ``b ← b + θ/2T``, soft reset, v(0) = 0.
+
+    Source: Deng and Gu 2021 (ICLR), "Optimal conversion of conventional artificial neural networks to spiking neural
+    networks", equations 9 and 13. Differs from the paper: the source network need not be trained with a threshold
+    ReLU; where it was, the largest activation is that threshold.
+    Checked: after T steps a constant input gives the count of v(0) = θ/2, before that fewer; without the shift the
+    mean error is half a step (tests/test_recipes.py).
+    """
+
+    name: ClassVar[str] = "deng-gu"
+    granularity: Granularity = setting("layer", "One threshold for each layer or channel.")
+
+    @property
+    def depends_on_timesteps(self) -> bool:
+        return True
+
+    @property
+    def thresholds(self) -> Step:
+        return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=100.0)
+
+    @property
+    def shifts(self) -> tuple[Step, ...]:
+        return (BiasShift(),)

@@ -1,0 +1,33 @@
+"""Robust normalisation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transpike.core.step import Step
+from transpike.recipes._base import PercentileCoded, setting
+from transpike.steps import PercentileThresholds
+from transpike.steps._base import Granularity
+from transpike.steps.pooling import PoolingRule
+
+
+@dataclass(frozen=True)
+class Rueckauer(PercentileCoded):
+    """``W ← (λ_{n−1}/λ_n) W, b ← b/λ_n, θ = 1`` with λ the 99.9 percentile of a layer's non-zero activations.
+
+    Soft reset, v(0) = 0, constant current in, maximum pooling gated by the leading unit, biases kept.
+    Source: Rueckauer, Lungu, Hu, Pfeiffer, Liu 2017, Front. Neurosci. 11:682, sections 2.2.1 to 2.2.4; snn_toolbox.
+    Differs from the paper: the softmax readout is the accumulated membrane; concatenated inputs need no blocks of
+    their own scale, since W is not rewritten.
+    Checked: count = clip(⌊T z/θ⌋, 0, T) for constant z, that is, no half threshold anywhere; the percentile ignores
+    zeros; after T steps it stands below ECC by the missing half threshold (tests/test_recipes.py).
+    """
+
+    name: ClassVar[str] = "rueckauer"
+    granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
+    pooling: PoolingRule = setting("gated", "How maximum pooling works in time.")
+    beta: float | None = setting(0.0, "Initial potential as a share of the threshold.")
+
+    @property
+    def thresholds(self) -> Step:
+        spiking = self.readout.spiking_output
+        return PercentileThresholds(self.granularity, spiking, percentile=self.percentile, of="non-zero")

@@ -1,0 +1,58 @@
+"""SNN calibration, light and advanced."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from transpike.core.step import Step
+from transpike.errors import SettingError
+from transpike.recipes._base import RateCoded, setting
+from transpike.steps import BiasShift, CalibrateBias, CalibratePotential, CalibrateWeights, SquaredErrorThresholds
+from transpike.steps._base import Granularity
+
+
+@dataclass(frozen=True)
+class SNNCalibration(RateCoded):
+    """Thresholds of least squared error, ``b ← b + θ/2T``, then layer by layer what takes the mean error away.
+
+    ``calibrate``: "light" corrects biases, one value a channel; "advanced" initial potentials, one value a neuron;
+    "advanced-weights" fine-tunes weights before that; "none" leaves the shift alone.
+    Source: Li, Deng, Dong, Gong, Gu 2021 (ICML; IJCV 2024), sections 4.1 to 4.3, and the authors' code.
+    Differs from the paper: the threshold search runs once over ``samples`` calibration inputs instead of a moving
+    average over batches; weight fine-tuning takes fewer iterations by default.
+    Checked: the mean error of every channel (light) and neuron (advanced) on its calibration inputs falls to a part
+    of what it was, and accuracy on the digits rises at few steps (tests/test_recipes.py).
+    """
+
+    name: ClassVar[str] = "snn-calibration"
+    granularity: Granularity = setting("layer", "One threshold for each layer or channel.")
+    calibrate: Literal["none", "light", "advanced", "advanced-weights"] = setting("light", "What is corrected.")
+    samples: int = setting(128, "Calibration inputs that are simulated.")
+    iterations: int = setting(200, "Of fine-tuning each layer's weights.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.calibrate not in ("none", "light", "advanced", "advanced-weights"):
+            raise SettingError(
+                f"calibrate must be 'none', 'light', 'advanced' or 'advanced-weights', not {self.calibrate!r}"
+            )
+
+    @property
+    def depends_on_timesteps(self) -> bool:
+        return True
+
+    @property
+    def thresholds(self) -> Step:
+        return SquaredErrorThresholds(self.granularity, self.readout.spiking_output, samples=self.samples)
+
+    @property
+    def shifts(self) -> tuple[Step, ...]:
+        return (BiasShift(),)
+
+    @property
+    def corrections(self) -> tuple[Step, ...]:
+        if self.calibrate == "none":
+            return ()
+        if self.calibrate == "light":
+            return (CalibrateBias(self.samples),)
+        weights = (CalibrateWeights(2 * self.samples, self.iterations),) if self.calibrate == "advanced-weights" else ()
+        return (*weights, CalibratePotential(self.samples))

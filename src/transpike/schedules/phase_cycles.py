@@ -1,0 +1,52 @@
+"""Layers listen and fire in turn, a cycle each."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transpike.core.cell import Mode
+from transpike.core.graph import Node
+from transpike.core.schedule import Schedule, check_timesteps
+from transpike.errors import SettingError
+
+
+@dataclass(frozen=True)
+class PhaseCycles(Schedule):
+    """Layer n listens in the cycles n, n+2, n+4 … of ``period`` K steps and fires in those between.
+
+    T counts the steps in which a layer listens, whole cycles: T/K rounds. The first answer is ready after
+    ``(n + 1) K`` steps, n being the neurons on the longest path, each further round takes 2 K more:
+    ``total_steps = (n + 1) K + 2 (T − K)``. Bias and analogue input come once a cycle, in its first step. Every wire
+    must take one cycle, which ``steps.MatchDelays`` sees to.
+    """
+
+    mode: ClassVar[Mode] = "cycles"
+    period: int = 8
+
+    def __post_init__(self) -> None:
+        check_timesteps(self.period)
+
+    def lag(self, timesteps: int) -> int:
+        return self.period
+
+    def duration(self, node: Node, timesteps: int) -> int:
+        return self.period + 2 * (self.rounds(timesteps) - 1) * self.period
+
+    def rounds(self, timesteps: int) -> int:
+        """How often a layer listens in T steps; SettingError where T is not whole cycles."""
+        if timesteps % self.period:
+            raise SettingError(
+                f"{timesteps} steps are not whole cycles of {self.period}; use a multiple of {self.period}, "
+                "or another period"
+            )
+        return timesteps // self.period
+
+    def share(self, own: int, timesteps: int) -> float:
+        cycles, phase = divmod(own - 1, self.period)
+        return float(own >= 1 and cycles % 2 == 0 and phase == 0 and cycles // 2 < timesteps // self.period)
+
+    def fires(self, own: int, timesteps: int) -> bool:
+        return own <= 2 * timesteps
+
+    def answers(self, timesteps: int) -> tuple[int, ...]:
+        """Every whole number of cycles."""
+        return tuple(range(self.period, self.rounds(timesteps) * self.period + 1, self.period))

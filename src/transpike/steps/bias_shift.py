@@ -1,0 +1,38 @@
+"""Half a threshold, spread over all time steps."""
+
+from dataclasses import dataclass
+
+from transpike.core.graph import Graph
+from transpike.core.step import Context, Step
+from transpike.errors import SettingError, UnsupportedModel
+from transpike.neurons import IntegrateAndFire
+from transpike.steps._shift import only_synapse, per_channel, shifted
+
+
+@dataclass(frozen=True)
+class BiasShift(Step):
+    """``b ← b + θ / 2T``: after T steps every neuron has been given half a threshold.
+
+    The same in sum as v(0) = θ/2, and refused together with an initial potential, which would shift twice.
+    Source: Deng and Gu 2021, section 3.2. Raises UnsupportedModel where no bias reaches a neuron alone.
+    """
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        for node in graph:
+            cell = node.op
+            if not isinstance(cell, IntegrateAndFire):
+                continue
+            if bool(cell.initial.any()):
+                raise SettingError(
+                    f"{node.name} starts from an initial potential and would be shifted by θ/2T too: half a threshold "
+                    "twice; set beta=0 or leave out the bias shift"
+                )
+            synapse = only_synapse(graph, node.name)
+            theta = per_channel(cell.threshold, node.shape[0])
+            if synapse is None or theta is None:
+                raise UnsupportedModel(
+                    f"no bias of the layer before {node.name} reaches its neurons alone, one value a channel; use an "
+                    "initial potential (beta=0.5) instead of the bias shift"
+                )
+            graph = shifted(graph, synapse, theta / (2 * context.timesteps))
+        return graph

@@ -1,0 +1,79 @@
+"""Biases and initial potentials that take the mean error of each layer away."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+
+from transpike.core.graph import Graph
+from transpike.core.sequence import Heard, sequential
+from transpike.core.step import Context, Step
+from transpike.errors import SettingError
+from transpike.steps._shift import channel_mean, only_synapse, shifted
+
+
+@dataclass(frozen=True)
+class CalibrateBias(Step):
+    """``b ← b + mean_{samples, places}(a − φ)``, one value a channel, layer by layer on already corrected input.
+
+    a is the source's activation, φ the mean over T steps of what the layer sends. Repeated ``rounds`` times for each
+    layer. Layers whose bias does not reach one neuron alone stay as they are, with a remark.
+    Source: Li et al. 2021 (SNN calibration, ICML), section 4.2 "light"; one round on one batch there.
+    """
+
+    samples: int = 128
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.rounds < 1:
+            raise SettingError(f"samples and rounds must be at least 1: {self}")
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        def visit(heard: Heard) -> Graph | None:
+            synapse = only_synapse(heard.graph, heard.node.name)
+            if synapse is None:
+                context.remark(f"the bias before {heard.node.name} reaches other layers too, so it was not calibrated")
+                return None
+            shape = (-1, *(1,) * (len(heard.node.shape) - 1))
+            delta = torch.zeros(heard.node.shape[0])
+            for _ in range(self.rounds):
+                sent = heard.sent(heard.cell, heard.current + delta.reshape(shape))
+                delta = delta + channel_mean(heard.analogue - sent)
+            return shifted(heard.graph, synapse, delta)
+
+        return sequential(graph, context, self.samples, visit)
+
+
+@dataclass(frozen=True)
+class CalibratePotential(Step):
+    """``v(0) ← v(0) + T · mean_{samples}(a − φ)``, one value a neuron, layer by layer on already corrected input.
+
+    a is the source's activation, φ the mean over T steps of what the layer sends. Not with a hard reset or a leak,
+    which forget the potential. ``rounds`` as in ``CalibrateBias``.
+    Source: Li et al. 2021 (SNN calibration, ICML), section 4.3 "advanced", potential calibration.
+    """
+
+    samples: int = 128
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.rounds < 1:
+            raise SettingError(f"samples and rounds must be at least 1: {self}")
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        def visit(heard: Heard) -> Graph | None:
+            cell, unit = heard.cell, heard.cell.unit
+            if unit is None:
+                return None
+            if unit.reset == "hard" or unit.leak != 1:
+                raise SettingError(
+                    f"{heard.node.name} forgets its potential ({cell.describe()}), so an initial potential cannot be "
+                    "calibrated; use a soft reset without leak"
+                )
+            for _ in range(self.rounds):
+                error = (heard.analogue - heard.sent(cell)).mean(0)
+                cell = cell.with_tensors(initial=cell.tensors()["initial"] + context.timesteps * error)
+            new = dataclasses.replace(heard.node, op=cell)
+            return heard.graph.rewrite(lambda old: new if old.name == new.name else None)
+
+        return sequential(graph, context, self.samples, visit)

@@ -1,0 +1,28 @@
+"""Where potentials begin."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from transpike.core.graph import Graph, Node
+from transpike.core.step import Context, Step
+from transpike.errors import SettingError
+from transpike.neurons import IntegrateAndFire
+
+
+@dataclass(frozen=True)
+class InitialPotential(Step):
+    """``v(0) = β θ``: ½ makes the expected error of a staircase zero (OPI, Bu et al. 2022, theorem 2; ECC's TRE)."""
+
+    beta: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta < 1:
+            raise SettingError(f"beta must be in [0, 1), not {self.beta}: it is the share of θ that v starts from")
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        def change(node: Node) -> Node | None:
+            if not isinstance(node.op, IntegrateAndFire):
+                return None
+            return dataclasses.replace(node, op=node.op.with_tensors(initial=self.beta * node.op.threshold))
+
+        return graph.rewrite(change)

@@ -1,0 +1,57 @@
+"""Which neuron stands in the place of an activation."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from transpike.core.cell import Neuron
+from transpike.core.graph import Graph, Node
+from transpike.core.step import Context, Step
+from transpike.errors import SettingError
+from transpike.neurons import Bistable, Burst, IntegrateAndFire, SignedIntegrateAndFire
+from transpike.neurons.signed import NegativeRule
+
+NeuronKind = Literal["integrate-and-fire", "signed", "burst", "bistable"]
+
+
+@dataclass(frozen=True)
+class UseNeurons(Step):
+    """Integrate-and-fire neurons become neurons of ``kind`` with the same threshold and initial potential.
+
+    ``reset`` and ``leak`` are for integrate-and-fire, ``rule`` for signed, ``gamma`` for burst and ``period`` for
+    bistable neurons, whose initial potential is a share of their smallest step, θ 2^−period. Raises SettingError for
+    a hard reset with an initial potential.
+    """
+
+    kind: NeuronKind = "integrate-and-fire"
+    reset: Literal["soft", "hard"] = "soft"
+    leak: float = 1.0
+    rule: NegativeRule = "snm"
+    gamma: int = 5
+    period: int = 8
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(NeuronKind):
+            raise SettingError(f"kind must be one of {', '.join(get_args(NeuronKind))}, not {self.kind!r}")
+        if self.reset not in ("soft", "hard"):
+            raise SettingError(f"reset must be 'soft' or 'hard', not {self.reset!r}")
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        def change(node: Node) -> Node | None:
+            if not isinstance(node.op, IntegrateAndFire):
+                return None
+            return dataclasses.replace(node, op=self._neuron(node.op))
+
+        return graph.rewrite(change)
+
+    def _neuron(self, old: IntegrateAndFire) -> Neuron:
+        source, threshold, initial = old.source, old.threshold, old.initial
+        if self.kind == "signed":
+            return SignedIntegrateAndFire(source, threshold, initial, self.rule)
+        if self.kind == "burst":
+            return Burst(source, threshold, initial, self.gamma)
+        if self.kind == "bistable":
+            return Bistable(source, threshold, initial * 2.0**-self.period, self.period)
+        if self.reset == "hard" and bool(initial.any()):
+            raise SettingError("a hard reset discards the initial potential that beta calibrates; set beta=0")
+        return IntegrateAndFire(source, threshold, initial, self.reset, self.leak)
