@@ -62,6 +62,7 @@ bench:
 
 reproduce: install
 	$(BIN)/python reproductions/ecc/run.py $(if $(wildcard $(WEIGHTS)),--weights $(WEIGHTS) --data-dir $(DATA))
+	$(if $(wildcard $(DATA)/nmnist_small.npz),$(BIN)/python reproductions/nmnist/run.py --data-dir $(DATA))
 
 clean:
 	rm -rf $(VENV) .venv-vision .venv-bench build dist runs

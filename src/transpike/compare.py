@@ -181,7 +181,8 @@ def compare(
     raw = first_batches(calibration, calibration_samples)
     prepared = calibration_batches(raw, preprocessing or (lambda x: x.float()))
     with torch.no_grad():
-        source = capture(model, prepared[0], output=output, on_unsupported=on_unsupported)
+        still = next(iter(chosen.values())).encoder.accumulate(prepared[0])  # recordings: what the network sees of them
+        source = capture(model, still, output=output, on_unsupported=on_unsupported)
     batches = labelled_batches(data, limit)
     with contextlib.ExitStack() as stack:
         if store is None:

@@ -13,11 +13,13 @@ from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.step import Context, Step
+from transpike.data import Batches
 from transpike.engines import Fused
 from transpike.errors import NotExact, SettingError
 from transpike.recipes import ECC
 from transpike.snn import SNN
 
+KEPT_RECORDINGS = 256  # with all their frames, for steps that simulate spikes
 TOLERANCE = 1e-4  # of the largest output: what weights may lose when they are multiplied out and kept in float32
 
 
@@ -37,7 +39,8 @@ def convert(
 
     ``calibration``: training inputs as a tensor (samples, *shape), an iterable of tensors or of (input, target) pairs,
     or a loader; they and every later input pass through ``preprocessing``. ``calibration_samples`` takes the first so
-    many. ``output`` names the model's answer where it gives several, ``on_unsupported="keep"`` keeps unknown operators
+    many. Recordings (samples, frames, *shape) need an encoder with frames; the source network sees their mean.
+    ``output`` names the model's answer where it gives several, ``on_unsupported="keep"`` keeps unknown operators
     analogue. ``exact_grid`` rounds what runs to a power-of-two grid, so that all engines give the same spikes.
 
     Raises UnsupportedOperator, DataError, SettingError and NotExact, each naming the place and the way out.
@@ -45,7 +48,8 @@ def convert(
     recipe = ECC() if recipe is None else recipe
     if not isinstance(recipe, Recipe):
         raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
-    batches = calibration_batches(calibration, preprocessing or (lambda x: x.float()), limit=calibration_samples)
+    entrance = _Entrance(recipe, calibration, preprocessing)
+    batches = calibration_batches(calibration, entrance, limit=calibration_samples)
     batches = tuple(batch.cpu() for batch in batches)
     with torch.no_grad():
         source = capture(model, batches[0], output=output, on_unsupported=on_unsupported)
@@ -55,7 +59,8 @@ def convert(
         largest = max(float(batch.abs().max()) for batch in batches)
         encoder = recipe.encoder.calibrated(largest)
         mode = recipe.schedule.mode
-        context = Context(source, batches, recipe.timesteps, seed, encoder, mode, remarks=remarks)
+        recorded = entrance.recorded if encoder.has_frames else None
+        context = Context(source, batches, recipe.timesteps, seed, encoder, mode, recorded, remarks)
         graph = _converted(source, recipe.steps, context)
     provenance = {
         "source_sha256": _digest(source.parameters()),
@@ -69,7 +74,7 @@ def convert(
         source,
         recipe,
         encoder,
-        preprocessing,
+        entrance.preprocessing,
         exact_grid,
         context.ranges,
         {},
@@ -77,8 +82,43 @@ def convert(
         provenance,
         recipe.readout.calibrated(graph, context),
     )
-    snn.rates.update(_rates(snn, batches[0]))
+    snn.rates.update(_rates(snn, entrance.recorded))
     return snn
+
+
+class _Entrance:
+    """How calibration inputs enter: after preprocessing, and without the time that an encoder with frames gives them.
+
+    ``recorded`` keeps the first samples as they enter the spiking network.
+    """
+
+    recorded: Tensor
+
+    def __init__(self, recipe: Recipe, data: Any, preprocessing: Preprocessing | None) -> None:
+        self.recipe, self.encoder, self.preprocessing = recipe, recipe.encoder, preprocessing
+        framed = isinstance(data, Batches) and data.split.frames is not None
+        if framed and not self.encoder.has_frames:
+            raise SettingError(
+                f"the calibration data are recordings of {data.split.frames} frames; give the recipe an encoder for "
+                "them, encoder=transpike.encoders.EventFrames() (SignedEventFrames() where they are signed)"
+            )
+        if self.encoder.has_frames and preprocessing is not None:
+            if not preprocessing.is_identity:
+                raise SettingError(
+                    "preprocessing would turn the silent pixels of recordings into currents, and their events into "
+                    "something else than spikes; convert with preprocessing=None, and train the network that way"
+                )
+            self.preprocessing = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.float() if self.preprocessing is None else self.preprocessing(x)
+        still = self.encoder.accumulate(x)
+        if not hasattr(self, "recorded"):
+            self.encoder.check_steps(x, self.recipe.timesteps)
+            self.recorded = x[:0].cpu()
+        if len(self.recorded) < (KEPT_RECORDINGS if self.encoder.has_frames else 16):
+            self.recorded = torch.cat([self.recorded, x.cpu()])[:KEPT_RECORDINGS]
+        return still
 
 
 def _converted(graph: Graph, steps: tuple[Step, ...], context: Context) -> Graph:
@@ -105,7 +145,7 @@ def _converted(graph: Graph, steps: tuple[Step, ...], context: Context) -> Graph
 def _rates(snn: SNN, batch: Tensor) -> dict[str, float]:
     """Spikes per neuron and step on a few calibration samples, already preprocessed."""
     steps = min(snn.timesteps, 32)
-    activity = snn.run_prepared(batch[:16], steps, Fused(), None, (), True).activity
+    activity = snn.run_prepared(batch, steps, Fused(), None, (), True).activity
     return {
         layer.name: float(layer.spikes.sum()) / (layer.neurons * steps * activity.samples) for layer in activity.layers
     }

@@ -205,7 +205,7 @@ class _Tally:
         with torch.no_grad():
             if self.source is None or x.device != self.device:
                 self.source, self.device = snn.source.to(device=x.device), x.device
-            ann = self.source.run(snn.prepare(x)).argmax(-1)
+            ann = self.source.run(snn.encoder.accumulate(snn.prepare(x))).argmax(-1)
         self.ann_correct.append((ann == y).cpu())
         for steps in runs:
             trace = snn.run(x, steps, engine=engine, sample_ids=ids)

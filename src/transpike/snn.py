@@ -103,15 +103,20 @@ class SNN:
         return self.schedule.total_steps(self.graph, timesteps or self.timesteps)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """The input after preprocessing; DataError for a wrong shape, NaN or infinite values."""
+        """The input after preprocessing; DataError for a wrong shape, NaN or infinite values.
+
+        Where the encoder has frames, an input is (batch, frames, *shape).
+        """
         x = x if self.preprocessing is None else self.preprocessing(x)
-        expected = self.graph.input.shape
-        if x.ndim != len(expected) + 1 or tuple(x.shape[1:]) != expected:
-            raise DataError(f"the network takes (batch, {', '.join(map(str, expected))}), not {tuple(x.shape)}")
+        expected, lead = self.graph.input.shape, 2 if self.encoder.has_frames else 1
+        if x.ndim != len(expected) + lead or tuple(x.shape[lead:]) != expected:
+            axes = ("batch", "frames")[:lead]
+            raise DataError(f"the network takes ({', '.join(map(str, axes + expected))}), not {tuple(x.shape)}")
         if not len(x):
             raise DataError("the batch is empty; give at least one sample")
         if not bool(torch.isfinite(x).all()):
             raise DataError("the input holds NaN or infinite values")
+        self.encoder.check(x)
         return x.float()
 
     def run(
@@ -132,6 +137,7 @@ class SNN:
         self, x: Tensor, steps: int, engine: Engine, sample_ids: Tensor | None, record: Iterable[str], count: bool
     ) -> Trace:
         """Simulate a batch (batch, *shape) that has been preprocessed, in parts that the engine's memory allows."""
+        self.encoder.check_steps(x, steps)
         ids = torch.arange(len(x), device=x.device) if sample_ids is None else sample_ids.to(x.device)
         limit, traces = engine.batch_limit(self.program), []
         with torch.no_grad():

@@ -82,9 +82,10 @@ def train(
     """Train ``module`` in place and leave it with the best weights, in evaluation mode, on ``device``.
 
     The best epoch is chosen on ``validation_fraction`` of the training images (0: the last epoch is taken), never on
-    the test images. ``augment``: "crop-flip", "crop", "none", or "auto": flips for colour images only, nothing below
-    16 pixels. ``precision`` "bfloat16" multiplies in 16 bits (weights and sums stay float32): faster where the
-    processor has instructions for it. The file ``checkpoint`` is replaced after every epoch, and a line of numbers
+    the test images. Recordings are trained on the mean of their frames, without preprocessing. ``augment``:
+    "crop-flip", "crop", "none", or "auto": flips for colour images only, nothing below 16 pixels. ``precision``
+    "bfloat16" multiplies in 16 bits (weights and sums stay float32): faster where the processor has instructions for
+    it. The file ``checkpoint`` is replaced after every epoch, and a line of numbers
     added to the .jsonl file beside it; with ``resume``, a run that finds it goes on from there and ends in the same
     bits as an unbroken one (on a CPU, with the same number of threads). ``weights`` is written at the end, by default
     beside the checkpoint as NAME.weights.safetensors. ``spec`` is noted in both. ``progress`` gets a Progress every
@@ -93,10 +94,14 @@ def train(
     finite), or CheckpointError (a damaged checkpoint).
     """
     preprocessing = preprocessing or dataset.preprocessing
+    if dataset.frames is not None and not preprocessing.is_identity:
+        raise SettingError(f"{dataset.name} holds recordings, whose silent pixels must stay 0; not {preprocessing}")
     if augment == "auto":
         channels, height = dataset.image_shape[:2]
-        # Of 8x8 pixels a shift by one loses too much; and mirrored digits are other digits.
-        augment = "none" if height < 16 else "crop-flip" if channels > 1 else "crop"
+        # Of 8x8 pixels a shift by one loses too much; and mirrored digits and gestures are other ones.
+        flips = channels > 1 and dataset.frames is None
+        augment = "none" if height < 16 else "crop-flip" if flips else "crop"
+    dataset = dataset.accumulated()
     settings: dict[str, Any] = {
         "epochs": epochs,
         "learning_rate": learning_rate,

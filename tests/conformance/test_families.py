@@ -62,6 +62,7 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     ops.Scale: (ops.Scale(weight=rand(2), bias=rand(2)), ((2, 3),)),
     ops.Slice: (ops.Slice(axis=2, start=1, stop=4, step=2), ((2, 5),)),
     activations.ReLU: (activations.ReLU(), ((4,),)),
+    activations.QuantisedClipOp: (activations.QuantisedClipOp(torch.tensor([0.5]), 4), ((4,),)),
     activations.Clip: (activations.Clip(ceiling=0.5), ((4,),)),
     neurons.IntegrateAndFire: (
         neurons.IntegrateAndFire(activations.ReLU(), torch.tensor([0.5, 1.0]), torch.tensor([0.1, 0.2])), ((2,),),
@@ -330,6 +331,29 @@ def test_the_closed_form_of_a_window_is_the_sum_of_its_steps_under_constant_inpu
     total = _scan(cell, [inputs] * 6).sum(0)
     closed = cell.counts(*(6 * x for x in inputs), timesteps=6)
     assert torch.allclose(total, closed, rtol=0, atol=2e-5)  # float32 sums of six numbers below 4
+
+
+@pytest.mark.parametrize("kind", encoders.members, ids=name)
+def test_an_encoder_brings_what_its_alphabet_allows(kind):
+    encoder, x, ids = (
+        kind().calibrated(1.0),
+        torch.sign(rand(6, 9, 4)) * (rand(9, 4, 6).permute(2, 0, 1) > 0),
+        torch.arange(6),
+    )
+    x = x if encoder.alphabet.signed else x.clamp(min=0)
+    train = torch.stack([encoder.encode(x, ids, t) for t in range(1, 8)])
+    encoder.check(x)
+    encoder.check_steps(x, 7)
+    assert torch.equal(encoder.counts(x, ids, 7), train.sum(0))
+    allowed = {"binary": {0.0, 1.0}, "ternary": {-1.0, 0.0, 1.0}}
+    assert not encoder.alphabet.is_spiking or set(train.unique().tolist()) == allowed[encoder.alphabet.kind]
+    # frames are a time of the input's own: the source network sees their mean, and a run ends with them
+    still = x.mean(1) if encoder.has_frames else x
+    assert torch.equal(encoder.accumulate(x), still) and train[0].shape == still.shape
+    assert encoder.most_steps(x) == (9 if encoder.has_frames else None)
+    if encoder.has_frames:
+        with pytest.raises(ts.errors.SettingError, match="10 time steps of an input with 9 frames"):
+            encoder.counts(x, ids, 10)
 
 
 @pytest.mark.parametrize("kind", readouts.members, ids=name)

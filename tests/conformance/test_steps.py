@@ -17,7 +17,15 @@ from transpike.errors import NotExact
 from transpike.neurons import CurrentMaximum, GatedMaximum, IntegrateAndFire, LateralInhibition, TemporalDifference
 from transpike.ops import BatchNorm, Dropout, Identity, MaxPool, Scale
 from transpike.recipes import ECC
-from transpike.steps import FoldBatchNorm, PoolBeforeActivation, PoolInTime, QuantiseWeights, RemoveDropout, ToSpiking
+from transpike.steps import (
+    FoldBatchNorm,
+    PercentileThresholds,
+    PoolBeforeActivation,
+    PoolInTime,
+    QuantiseWeights,
+    RemoveDropout,
+    SpikingAverage,
+)
 
 EXACT = [step for step in steps.members if step.exact]
 # float32 weights multiplied out once, on answers of size one
@@ -43,10 +51,10 @@ def ops(graph: ts.Graph) -> list[type]:
 
 
 def test_the_exact_steps_are_those_that_these_tests_know():
-    assert set(EXACT) == {FoldBatchNorm, PoolBeforeActivation, RemoveDropout}
+    assert set(EXACT) == {FoldBatchNorm, PoolBeforeActivation, RemoveDropout, SpikingAverage}
 
 
-@pytest.mark.parametrize("step", [FoldBatchNorm, RemoveDropout])
+@pytest.mark.parametrize("step", [FoldBatchNorm, RemoveDropout, SpikingAverage])
 @given(case=cases())
 def test_an_exact_step_keeps_the_function(step, case):
     after = step().apply(case.graph, context(case.graph, case.x))
@@ -54,7 +62,7 @@ def test_an_exact_step_keeps_the_function(step, case):
 
 
 @pytest.mark.parametrize(
-    "step", [FoldBatchNorm(), RemoveDropout(), QuantiseWeights(), ToSpiking(), PoolInTime()], ids=repr
+    "step", [FoldBatchNorm(), RemoveDropout(), QuantiseWeights(), PercentileThresholds(), PoolInTime()], ids=repr
 )
 def test_a_step_leaves_the_graph_it_was_given_alone(step):
     case = small_cnn()
@@ -204,7 +212,7 @@ def test_thresholds_are_percentiles_over_all_calibration_data(percentile, granul
     model, x = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU()), torch.randn(40, 1, 5, 5)
     nn.init.constant_(model[0].bias, 0.5)  # most answers are positive, the median too
     graph = ts.capture(model, x)
-    step = ToSpiking(percentile, granularity)
+    step = PercentileThresholds(granularity, percentile=percentile)
     split = step.apply(graph, context(graph, x[:7], x[7:30], x[30:]))
     found = next(node.op for node in split if isinstance(node.op, IntegrateAndFire)).threshold
     rates = graph.run(x).double()
@@ -220,7 +228,7 @@ def test_thresholds_are_percentiles_over_all_calibration_data(percentile, granul
 def test_a_clip_bounds_the_threshold():
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(4, 4), nn.Hardtanh(0, 0.1)), torch.rand(40, 4)
-    _, after = applied(ToSpiking(100.0, "layer"), model, x)
+    _, after = applied(PercentileThresholds("layer", percentile=100.0), model, x)
     assert float(after["1"].op.threshold) == pytest.approx(0.1, rel=1e-7)  # the ceiling itself, in float32
 
 
@@ -228,7 +236,7 @@ def test_a_spiking_output_is_a_neuron_behind_the_last_layer():
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), torch.rand(40, 4)
     nn.init.constant_(model[2].bias, 2.0)
-    _, after = applied(ToSpiking(spiking_output=True), model, x)
+    _, after = applied(PercentileThresholds(spiking_output=True), model, x)
     assert isinstance(after.output.op, IntegrateAndFire) and after.output.inputs == ("2",)
 
 
@@ -237,7 +245,7 @@ def test_the_threshold_of_a_spiking_output_looks_at_positive_answers_only():
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[1.0], [-3.0]]))
     x = torch.arange(1.0, 9.0).reshape(8, 1) / 8
-    _, after = applied(ToSpiking(100.0, "layer", spiking_output=True), model, x)
+    _, after = applied(PercentileThresholds("layer", True, percentile=100.0), model, x)
     assert float(after.output.op.threshold) == 1.0
 
 

@@ -22,7 +22,11 @@ def test_every_small_network_has_a_grid_for_the_steps_it_was_made_for(case, gran
 @pytest.mark.parametrize("timesteps", [4, 16])
 def test_every_encoder_leaves_room_for_a_grid(encoder, timesteps):
     for case in (mlp(), small_cnn()):
-        snn = ts.convert(case.graph, ECC(timesteps=timesteps, encoder=encoder()), case.calibration)
+        x = case.calibration
+        if encoder.has_frames:  # of events, as many as there are steps
+            x = torch.sign(x)[:, None].repeat(1, timesteps, *(1,) * (x.ndim - 1))
+            x = x if encoder.alphabet.signed else x.clamp(min=0)
+        snn = ts.convert(case.graph, ECC(timesteps=timesteps, encoder=encoder()), x)
         assert snn.exactness.timesteps >= timesteps, snn.exactness.reason
 
 

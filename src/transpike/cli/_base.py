@@ -21,6 +21,7 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.data import Dataset
 from transpike.errors import DataError, SettingError
+from transpike.snn import SNN
 
 _TABLES: dict[str, dict[str, Any]] = {
     "encoder": encoders.table,
@@ -40,6 +41,12 @@ def options(*groups: Callable) -> Callable:
     return apply
 
 
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Remember an option of the data set for load_data, so that no command has to pass it on."""
+    if value is not None:
+        context.meta.setdefault(__name__, {})[parameter.name] = value
+
+
 data_options = options(
     click.option(
         "--data",
@@ -47,10 +54,28 @@ data_options = options(
         default="digits",
         show_default=True,
         metavar="NAME",
-        help="digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, imagenet, npz:FILE, imagefolder:DIR.",
+        help="digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, imagenet, npz:FILE, imagefolder:DIR, "
+        "events:DIR.",
     ),
     click.option(
         "--data-dir", type=click.Path(path_type=Path), help="Where named data sets lie (else TRANSPIKE_DATA)."
+    ),
+    click.option(
+        "--bins", type=click.IntRange(1), expose_value=False, callback=_keep, help="Frames of a recording of events."
+    ),
+    click.option(
+        "--span",
+        type=click.IntRange(1),
+        expose_value=False,
+        callback=_keep,
+        help="Microseconds that the frames of a recording cover (default: from its first event to its last).",
+    ),
+    click.option(
+        "--frames",
+        type=click.Choice(["two-channel", "signed"]),
+        expose_value=False,
+        callback=_keep,
+        help="A channel for each polarity of events, or the sign of their difference.",
     ),
 )
 model_options = options(
@@ -75,8 +100,19 @@ def with_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def load_data(name: str, directory: Path | None) -> Dataset:
-    return data.load(name, directory)
+def load_data(name: str, directory: Path | None, snn: SNN | None = None) -> Dataset:
+    """The data set, with the options of the command line, and those that ``snn`` was made with for the others."""
+    before = {} if snn is None else snn.provenance.get("data_options", {})
+    return data.load(name, directory, **{**before, **_given()})
+
+
+def data_options_of(dataset: Dataset) -> dict[str, Any]:
+    """The options that give ``dataset`` again, where it holds recordings."""
+    return {} if dataset.frames is None else {"bins": dataset.frames, **_given()}
+
+
+def _given() -> dict[str, Any]:
+    return click.get_current_context().meta.get(__name__, {})
 
 
 def load_model(
@@ -86,7 +122,8 @@ def load_model(
     own = name.startswith(("file:", "py:"))  # the user's own network has the classes that it has
     classes = None if own else len(dataset.classes)
     module, spec = models.build(name, num_classes=classes, weights=weights, input_shape=dataset.image_shape)
-    preprocessing = _stored_preprocessing(weights) or spec.preprocessing
+    own_values = spec.preprocessing if dataset.frames is None else dataset.preprocessing
+    preprocessing = _stored_preprocessing(weights) or own_values
     if mean is not None or std is not None:
         preprocessing = Preprocessing(
             preprocessing.mean if mean is None else _numbers("--mean", mean),
@@ -147,6 +184,14 @@ def _click_type(name: str, hint: Any) -> Any:
     return hint
 
 
+def for_recordings(settings: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """A recipe's flags with what recordings need in place of those not given: their encoder, a step for each frame."""
+    if dataset.frames is None:
+        return settings
+    needed = {"encoder": dataset.encoder, "timesteps": dataset.frames}
+    return {**settings, **{key: value for key, value in needed.items() if settings.get(key) is None}}
+
+
 def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
     """The recipe with the flags that were given; a flag it does not have is an error. ``seed`` is for the encoder."""
     kind = recipes.table[name]
@@ -160,7 +205,7 @@ def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
     return kind(**given)
 
 
-def recipe_named(text: str, seed: int = 0) -> Recipe:
+def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
     """The recipe that ``name:key=value;key=value`` says, with the names and types of the flags of ``convert``."""
     name, _, rest = text.partition(":")
     if name not in recipes.table:
@@ -178,7 +223,7 @@ def recipe_named(text: str, seed: int = 0) -> Recipe:
             settings[field] = click.types.convert_type(_click_type(field, hints[field]))(value.strip())
         except click.BadParameter as error:
             raise SettingError(f"{name}:{part.strip()}: {error.message}") from None
-    return make_recipe(name, settings, seed)
+    return make_recipe(name, for_recordings(settings, dataset), seed)
 
 
 def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> Any:

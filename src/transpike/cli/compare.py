@@ -10,6 +10,7 @@ from transpike import engines, recipes, report
 from transpike._compare_pick import parse
 from transpike.cli import _base
 from transpike.compare import Comparison, Row
+from transpike.data import Dataset
 from transpike.errors import DataError, GateFailed, SettingError
 
 
@@ -91,8 +92,9 @@ def command(
         raise SettingError("--output writes what --pick names; give --pick too")
     if pick is not None:
         parse(pick)  # a word it does not know is an error before the work, not after it
-    chosen = [_base.recipe_named(text.strip(), seed) for text in (recipe_texts or ",".join(recipes.table)).split(",")]
     dataset = _base.load_data(data_name, data_dir)
+    texts = (recipe_texts or ",".join(recipes.table)).split(",")
+    chosen = [_base.recipe_named(text.strip(), dataset, seed) for text in texts]
     if not len(dataset.test):
         raise DataError(f"{dataset.name} has no test images")
     module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
@@ -133,17 +135,18 @@ def command(
     if missed is not None:
         raise missed
     if picked is not None:
-        place = _written(found, picked, output, model_name, weights, dataset.name)
+        place = _written(found, picked, output, model_name, weights, dataset)
         click.echo(f"picked {picked.recipe} at T={picked.timesteps}, {picked.total_steps} steps{place}", err=as_json)
 
 
 def _written(
-    found: Comparison, row: Row, output: Path | None, model_name: str, weights: Path | None, data_name: str
+    found: Comparison, row: Row, output: Path | None, model_name: str, weights: Path | None, dataset: Dataset
 ) -> str:
     """Write the row's network; what to say of it."""
     if output is None:
         return ""
     snn = found.snn(row)
-    snn.provenance.update({"model": model_name, "weights": weights.name if weights else None, "data": data_name})
+    snn.provenance.update({"model": model_name, "weights": weights.name if weights else None, "data": dataset.name})
+    snn.provenance["data_options"] = _base.data_options_of(dataset)
     ts.save(snn, output, metrics=row.to_json())
     return f"; wrote {output}"

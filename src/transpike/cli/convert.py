@@ -49,8 +49,8 @@ def command(
 ) -> None:
     """Convert a trained network to a spiking one and save it."""
     _base.with_threads(threads)
-    recipe = _base.make_recipe(recipe_name, settings, seed)
     dataset = _base.load_data(data_name, data_dir)
+    recipe = _base.make_recipe(recipe_name, _base.for_recordings(settings, dataset), seed)
     module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
     if weights is None and model_name.startswith("zoo:"):
         click.echo("warning: no --weights: the network is untrained", err=True)
@@ -65,6 +65,7 @@ def command(
         seed=seed,
     )
     snn.provenance.update({"model": model_name, "weights": weights.name if weights else None, "data": dataset.name})
+    snn.provenance["data_options"] = _base.data_options_of(dataset)
     ts.save(snn, output)
     if as_json:
         exactness = snn.exactness

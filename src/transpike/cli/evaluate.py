@@ -47,7 +47,7 @@ def command(
     """Accuracy at every t, latency and activity of a converted network, beside its source network."""
     _base.with_threads(threads)
     snn = ts.load(file)
-    dataset = _base.load_data(data_name, data_dir)
+    dataset = _base.load_data(data_name, data_dir, snn)
     if not len(dataset.test):
         raise DataError(f"{dataset.name} has no test images")
     asked = None if answers is None else _base.whole_numbers("--answers", answers)

@@ -38,7 +38,7 @@ def command(
         dataset = _base.load_data(data_name, data_dir)
         module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
         split = dataset.train if len(dataset.train) else dataset.test
-        example = preprocessing(split.batch(torch.arange(2))[0])
+        example = preprocessing(split.accumulated().batch(torch.arange(2))[0])
         graph = ts.capture(module, example, output=output_name, on_unsupported=on_unsupported)
         text = str(graph)
     if as_json:

@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Check a file's checksum, then compare every layer's spikes between the fast engines and the reference."""
     snn = ts.load(file)
-    dataset = _base.load_data(data_name, data_dir)
+    dataset = _base.load_data(data_name, data_dir, snn)
     split = dataset.test if len(dataset.test) else dataset.train
     x = split.batch(torch.arange(min(samples, len(split))))[0]
     steps = timesteps or min(snn.timesteps, 32)

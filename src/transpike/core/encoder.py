@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.alphabet import GRADED, Alphabet
+from transpike.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Encoder:
 
     alphabet: ClassVar[Alphabet] = GRADED
     is_constant: ClassVar[bool] = False
+    has_frames: ClassVar[bool] = False
+    """True where an input has a time of its own: (batch, frames, *shape), one frame a step."""
     largest: float | None = None
 
     def encode(self, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:
@@ -32,6 +35,30 @@ class Encoder:
         for t in range(2, timesteps + 1):
             total = total + self.encode(x, sample_ids, t)
         return total
+
+    def spikes(self, x: Tensor, timesteps: int) -> Tensor | None:
+        """How many spikes of either sign each element sends in a window; None where |counts| tells."""
+        return None
+
+    def accumulate(self, x: Tensor) -> Tensor:
+        """What the source network sees of an input: (batch, *shape)."""
+        return x
+
+    def check(self, x: Tensor) -> None:
+        """Raise DataError where an input cannot enter."""
+
+    def most_steps(self, x: Tensor) -> int | None:
+        """The longest run that these inputs allow; None where there is no limit."""
+        return None
+
+    def check_steps(self, x: Tensor, timesteps: int) -> None:
+        """Raise SettingError where these inputs do not last for so many steps."""
+        most = self.most_steps(x)
+        if most is not None and timesteps > most:
+            raise SettingError(
+                f"{timesteps} time steps of an input with {most} frames: at most one step a frame. Ask for "
+                f"timesteps={most} (in the recipe too), or bin the recordings into bins={timesteps} frames"
+            )
 
     def calibrated(self, largest: float) -> "Encoder":
         return self if self.largest is not None else dataclasses.replace(self, largest=largest)

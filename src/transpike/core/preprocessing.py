@@ -16,6 +16,11 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
+    @property
+    def is_identity(self) -> bool:
+        """True where real-valued inputs stay as they are."""
+        return not any(self.mean) and all(s == 1 for s in self.std)
+
     def __call__(self, x: Tensor) -> Tensor:
         x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
         shape = (1, -1) + (1,) * (x.ndim - 2)

@@ -16,6 +16,8 @@ from transpike.errors import SettingError
 BUDGET = 2**30
 """Bytes of one wire's values in time; fewer samples are taken where they would not fit."""
 FEWEST_SAMPLES = 8
+CACHED = 2**17
+"""Neurons that are stepped together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +47,8 @@ class Heard:
         if self.windows:
             levels = cell.counts(current[0] * self.timesteps, timesteps=self.timesteps)[None] / self.timesteps
         else:
-            levels = cell.window(current.expand(self.timesteps, *current.shape[1:]))
-        return levels if worth is None else levels * worth
+            levels = _scanned(cell, current, self.timesteps)
+        return levels if worth is None else levels.mul_(worth)
 
 
 Visit = Callable[[Heard], Graph | None]
@@ -62,8 +64,7 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     if context.mode == "cycles":
         raise SettingError("steps that correct layers on their spikes know no phase cycles; leave them out")
     x = _samples(graph, context, samples)
-    analogue: dict[str, Tensor] = {}
-    context.analogue[0].run(x, observe=lambda node, inputs, output: analogue.update({node.name: output}))
+    analogue = _activations(graph, context.analogue[0], x)
     windows, timesteps = context.mode == "windows", context.timesteps
     values: dict[str, Tensor] = {}
     names = [node.name for node in graph]
@@ -75,10 +76,8 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
             current = values[node.inputs[0]]
             changed = visit(Heard(graph, node, node.op, current, analogue[source], values, timesteps, windows))
             if changed is not None:
+                _renew(values, graph, changed)
                 graph = changed
-                for other in names[:index]:  # what the change touched lies between the last neurons and this one
-                    if other in values and not isinstance(graph[other].op, (Cell, Input)):
-                        values[other] = _linear(graph[other], values)
                 node = graph[name]
             assert isinstance(node.op, Neuron)
             heard = Heard(graph, node, node.op, values[node.inputs[0]], analogue[source], values, timesteps, windows)
@@ -99,6 +98,42 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     return graph
 
 
+def _scanned(cell: Neuron, current: Tensor, timesteps: int) -> Tensor:
+    """The levels of all steps, (time, batch, *shape); few samples at a time, so that their state stays in the cache."""
+    current = current.expand(timesteps, *current.shape[1:])
+    levels = torch.empty(current.shape)
+    few = max(1, CACHED // math.prod(current.shape[2:]))
+    for start in range(0, current.shape[1], few):
+        part = current[:, start : start + few]
+        state = cell.init(part[0])
+        for t in range(timesteps):
+            state, levels[t, start : start + few] = cell.step(state, part[t], t=t + 1)
+    return levels
+
+
+def _renew(values: dict[str, Tensor], old: Graph, new: Graph) -> None:
+    """Work out the wires of changed layers again, and those of the layers without memory behind them."""
+    before, stale = {node.name: node.op for node in old}, set[str]()
+    for node in new:
+        fresh = node.op is before.get(node.name) and not stale & set(node.inputs)
+        if node.name in values and not fresh and not isinstance(node.op, (Cell, Input)):
+            values[node.name] = _linear(node, values)
+            stale.add(node.name)
+
+
+def _activations(graph: Graph, analogue: Graph, x: Tensor) -> dict[str, Tensor]:
+    """What the source network gives where neurons stand, or before the neuron behind the last layer."""
+    wanted = {node.name for node in graph if isinstance(node.op, Neuron)} | {analogue.output.name}
+    found: dict[str, Tensor] = {}
+
+    def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if node.name in wanted:
+            found[node.name] = output
+
+    analogue.run(x, observe=see)
+    return found
+
+
 def _linear(node: Node, values: dict[str, Tensor]) -> Tensor:
     """An op on every step, time folded into the batch."""
     assert isinstance(node.op, Op)
@@ -112,6 +147,8 @@ def _shown(context: Context, x: Tensor) -> Tensor:
     if encoder.is_constant:
         return x[None]
     worth = encoder.worth or 1.0
+    if context.recorded is not None:
+        x = context.recorded[: len(x)]
     if context.mode == "windows":
         return encoder.counts(x, ids, timesteps)[None] * (worth / timesteps)
     return torch.stack([encoder.encode(x, ids, t + 1) for t in range(timesteps)]) * worth
@@ -121,6 +158,8 @@ def _samples(graph: Graph, context: Context, samples: int) -> Tensor:
     largest = max(math.prod(node.shape) for node in graph)
     steps = 1 if context.mode == "windows" else context.timesteps
     most = max(FEWEST_SAMPLES, BUDGET // (4 * largest * steps))
+    if context.recorded is not None:
+        samples = min(samples, len(context.recorded))
     if most < samples:
         context.remark(f"layers were corrected on {most} calibration samples instead of {samples}, for want of memory")
     return torch.cat(context.first(min(samples, most)))

@@ -24,6 +24,8 @@ class Context:
     seed: int = 0
     encoder: Encoder = field(default_factory=Encoder)
     mode: Mode = "steps"
+    recorded: Tensor | None = None
+    """The first calibration inputs with all their frames, (samples, frames, *shape), where inputs have frames."""
     remarks: list[str] | None = None
     ranges: dict[str, Tensor] = field(default_factory=dict)
     """What a step measured: the largest |current| of each neuron layer, one value a channel."""

@@ -6,28 +6,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transpike.data import digits, idx, imagefolder, named, npz, torchvision_sets
+from transpike.data import digits, event_archive, event_folder, idx, imagefolder, named, npz, torchvision_sets
 from transpike.data._base import Batches, Dataset, Split
+from transpike.data._recordings import Events, Frames, Recordings
 from transpike.errors import DataError, SettingError
 
-__all__ = ["Batches", "Dataset", "Split", "load", "names", "sources"]
+__all__ = ["Batches", "Dataset", "Events", "Frames", "Recordings", "Split", "load", "names", "sources"]
 
 sources: dict[str, Callable[..., Dataset]] = {
     "digits": digits.load,
+    "event-archive": event_archive.load,
+    "event-folder": event_folder.load,
     "idx": idx.load,
     "imagefolder": imagefolder.load,
     "npz": npz.load,
     "torchvision": torchvision_sets.load,
 }
-names = ("digits", *named.sets, "npz:FILE", "imagefolder:DIR")
+names = ("digits", *named.sets, "npz:FILE", "imagefolder:DIR", "events:DIR")
 
 
 def load(name: str | Path = "digits", data_dir: str | Path | None = None, **options: Any) -> Dataset:
-    """The data set ``name``: digits, one of the well-known names, ``npz:FILE``, ``imagefolder:DIR``, or FILE.npz.
+    """The data set ``name``: digits, a well-known name, ``npz:FILE``, ``imagefolder:DIR``, ``events:DIR``, or FILE.npz.
 
-    Well-known sets are looked for in ``data_dir``, else in the directory TRANSPIKE_DATA. Options: ``size`` and
-    ``resize`` for folders of pictures. Raises DataError (unknown name, data not there or damaged), SettingError for an
-    option that the data set does not have, or MissingExtra.
+    Well-known sets are looked for in ``data_dir``, else in the directory TRANSPIKE_DATA. Archives may hold images or
+    recordings of event cameras. Options: ``size`` and ``resize`` for folders of pictures; ``bins``, ``span`` and
+    ``frames`` for recordings, ``test_fraction`` and ``split_seed`` where they have no split of their own.
+    Raises DataError (unknown name, data not there or damaged), SettingError for an option that the data set does not
+    have, or MissingExtra.
     """
     name = str(name)
     kind, _, place = name.partition(":")
@@ -36,12 +41,15 @@ def load(name: str | Path = "digits", data_dir: str | Path | None = None, **opti
         return _call(location.source, name, location.arguments)
     if name == "digits":
         return _call("digits", name, options)
-    if kind == "npz" and place:
-        return _call("npz", name, {"paths": place, **options})
+    if name.endswith(".npz") or (kind == "npz" and place):
+        file = Path(place if kind in ("npz", "events") else name).expanduser()
+        if kind == "events" or event_archive.is_event_archive(file):
+            return _call("event-archive", name, {"path": file, **options})
+        return _call("npz", name, {"paths": file, **options})
+    if kind == "events" and place:
+        return _call("event-folder", name, {"path": place, **options})
     if kind == "imagefolder" and place:
         return _call("imagefolder", name, {"directory": place, **options})
-    if name.endswith(".npz"):
-        return _call("npz", name, {"paths": name, **options})
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise DataError(f"unknown data set {name!r}{hint}; known: {', '.join(names)}")

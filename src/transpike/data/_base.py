@@ -1,7 +1,7 @@
 """What every data set is: two splits, class names, and the mean and standard deviation of the training images."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Protocol
 
@@ -13,7 +13,10 @@ from transpike.errors import DataError, MissingExtra, SettingError
 
 
 class Images(Protocol):
-    """Anything that gives images (n, channels, height, width) for an int64 tensor of n indices; a Tensor is one."""
+    """Anything that gives images (n, channels, height, width) for an int64 tensor of n indices; a Tensor is one.
+
+    Recordings give (n, frames, channels, height, width).
+    """
 
     @property
     def shape(self) -> Sequence[int]: ...
@@ -24,13 +27,15 @@ class Images(Protocol):
 class Split:
     """Labelled images: ``images`` (N, channels, height, width), uint8 0..255 or floating; ``labels`` (N) int64.
 
-    ``images`` may read lazily (JPEG archives and image folders do); ``source`` names the data in messages. Raises
-    DataError for shapes that do not fit, labels below zero, or values that are not finite.
+    Recordings have their frames before the channels. ``images`` may read lazily (JPEG archives, image folders and
+    recordings do); ``source`` names the data in messages. Raises DataError for shapes that do not fit, labels below
+    zero, or values that are not finite.
     """
 
     def __init__(self, images: Images, labels: Tensor, source: str = "images") -> None:
-        if len(images.shape) != 4:
-            raise DataError(f"{source}: images are (N, channels, height, width), not {tuple(images.shape)}")
+        if len(images.shape) not in (4, 5):
+            wanted = "(N, channels, height, width), recordings (N, frames, channels, height, width)"
+            raise DataError(f"{source}: images are {wanted}, not {tuple(images.shape)}")
         if labels.shape != (images.shape[0],):
             raise DataError(f"{source}: {images.shape[0]} images but labels of shape {tuple(labels.shape)}")
         if labels.dtype.is_floating_point or (len(labels) and int(labels.min()) < 0):
@@ -46,12 +51,22 @@ class Split:
         return int(self.images.shape[0])
 
     def __repr__(self) -> str:
-        return f"Split({self.source}: {len(self)} images of {'x'.join(map(str, self.image_shape))})"
+        frames = "" if self.frames is None else f"{self.frames} frames of "
+        return f"Split({self.source}: {len(self)} images of {frames}{'x'.join(map(str, self.image_shape))})"
 
     @property
     def image_shape(self) -> tuple[int, ...]:
         """(channels, height, width)."""
-        return tuple(self.images.shape[1:])
+        return tuple(self.images.shape[-3:])
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames each recording has; None for images."""
+        return int(self.images.shape[1]) if len(self.images.shape) == 5 else None
+
+    def accumulated(self) -> "Split":
+        """The recordings as images, for a network without time: the mean of their frames. Images stay as they are."""
+        return self if self.frames is None else Split(Accumulated(self.images), self.labels, self.source)
 
     def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images (n, channels, height, width) and labels (n) at these indices, in this order."""
@@ -108,8 +123,25 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class Accumulated:
+    """The mean over the frames of lazily read recordings."""
+
+    recordings: Images
+
+    @property
+    def shape(self) -> Sequence[int]:
+        return (self.recordings.shape[0], *self.recordings.shape[2:])
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return self.recordings[indices].float().mean(1)
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """Training and test images; either split may be empty. ``note`` says where the data comes from."""
+    """Training and test images; either split may be empty. ``note`` says where the data comes from.
+
+    ``encoder`` names the one of ``transpike.encoders`` that the samples need; empty where any will do.
+    """
 
     name: str
     train: Split
@@ -117,6 +149,7 @@ class Dataset:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     note: str = ""
+    encoder: str = ""
 
     def __post_init__(self) -> None:
         for split in (self.train, self.test):
@@ -125,6 +158,15 @@ class Dataset:
         if len(self.train) and len(self.test) and self.train.image_shape != self.test.image_shape:
             shapes = f"{self.train.image_shape} and {self.test.image_shape}"
             raise DataError(f"{self.name}: training and test images differ in shape, {shapes}")
+
+    def accumulated(self) -> "Dataset":
+        """What a network without time is trained on; see Split.accumulated."""
+        return replace(self, train=self.train.accumulated(), test=self.test.accumulated())
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames each recording has; None for images."""
+        return (self.train if len(self.train) else self.test).frames
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -6,9 +6,6 @@ Keys, for ``train`` and ``test`` (or ``val``, which counts as test): ``train_ima
 """
 
 import io
-import lzma
-import zipfile
-import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,13 +15,12 @@ import torch
 from torch import Tensor
 
 from transpike.core.preprocessing import Preprocessing
+from transpike.data import _archive
 from transpike.data._base import Dataset, Images, Split, pillow, statistics
 from transpike.errors import DataError
 
 # Decoding JPEG takes about 0.1 ms an image, so the mean and the deviation come from a part of a large archive.
 STATISTICS_IMAGES = 4096
-# What a damaged archive makes zipfile raise; NotImplementedError is its word for a compression that it does not know.
-DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, KeyError, NotImplementedError)
 
 
 def load(
@@ -37,7 +33,7 @@ def load(
     """One archive, or several whose splits are put together; DataError when one cannot be used."""
     files = [Path(paths).expanduser()] if isinstance(paths, str | Path) else list(paths)
     name = name or f"npz:{files[0]}"
-    archives = [_read(file) for file in files]
+    archives = [_archive.read(file, lambda key: key == "class_names" or _archive.is_split(key)) for file in files]
     train = _split([(a, "train") for a in archives if "train_labels" in a], f"training images of {name}")
     # An archive with both keeps its validation images out of the test.
     tested = [
@@ -57,23 +53,6 @@ def load(
     if preprocessing is None:
         preprocessing = statistics(train, None if isinstance(train.images, Tensor) else STATISTICS_IMAGES)
     return Dataset(name, train, test, classes, preprocessing, note or ", ".join(file.name for file in files))
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise DataError(f"no data at {path}")
-    try:
-        with path.open("rb") as file:  # numpy leaves the file open when the archive is damaged
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array; an archive written by numpy.savez is wanted")
-            keys = [k for k in archive.files if k == "class_names" or k.partition("_")[0] in ("train", "test", "val")]
-            return {key: archive[key] for key in keys}
-    except DataError:
-        raise
-    except DAMAGE as error:
-        hint = "; write the arrays as numbers, not as Python objects" if "Object arrays" in str(error) else ""
-        raise DataError(f"{path} is not a readable .npz archive, or is truncated: {error}{hint}") from error
 
 
 def _split(parts: list[tuple[dict[str, np.ndarray], str]], source: str) -> Split:

@@ -3,7 +3,14 @@
 from transpike.core.encoder import Encoder
 from transpike.encoders.constant_current import ConstantCurrent
 from transpike.encoders.deterministic_counts import DeterministicCounts
+from transpike.encoders.event_frames import EventFrames, SignedEventFrames
 from transpike.encoders.poisson import Poisson
 
-table: dict[str, type[Encoder]] = {"constant": ConstantCurrent, "counts": DeterministicCounts, "poisson": Poisson}
+table: dict[str, type[Encoder]] = {
+    "constant": ConstantCurrent,
+    "counts": DeterministicCounts,
+    "event-frames": EventFrames,
+    "poisson": Poisson,
+    "signed-event-frames": SignedEventFrames,
+}
 members: tuple[type[Encoder], ...] = tuple(table.values())

@@ -69,13 +69,13 @@ class Counter:
         self.wanted = self.record | self.fans.keys()
         self.steps = 0
 
-    def add(self, name: str, levels: Tensor) -> None:
-        """``levels`` is (time, batch, *shape)."""
+    def add(self, name: str, levels: Tensor, spikes: Tensor | None = None) -> None:
+        """``levels`` is (time, batch, *shape); ``spikes`` (batch, *shape) where signs cancel in those of a window."""
         if name in self.record:
             self.trains[name].append(levels.clone())
         if name in self.fans:
             alphabet = self.lowered.alphabets[name]
-            spikes = levels.abs() if alphabet.signed else levels
+            spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
             spikes = _ones(spikes) if alphabet.kind == "phase" else spikes
             # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
             per_neuron = spikes.movedim(2, -1).flatten(2).sum(1).double()

@@ -272,7 +272,8 @@ class FoldedRun(Run):
                     self.ties += _near_edges(node.op.unit, charges[0], timesteps)
             else:
                 values[node.name] = node.op.linear(*inputs)
-            self.counter.add(node.name, values[node.name][None])
+            spikes = self.program.encoder.spikes(self.x, timesteps) if isinstance(node.op, Input) else None
+            self.counter.add(node.name, values[node.name][None], spikes)
             for name in node.inputs:
                 if last[name] == node.name:
                     values.pop(name, None)

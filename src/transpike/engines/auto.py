@@ -94,7 +94,7 @@ def _on_grid(program: Program) -> bool:
 def _rates(program: Program, plan: EventPlan, x: Tensor, sample_ids: Tensor, memory: int) -> dict[str, float]:
     """Gathering layer → events per input and step, measured on a few samples."""
     run = EventRun(program, plan, x[:PROBE_SAMPLES], sample_ids[:PROBE_SAMPLES], (), True, memory)
-    run.advance(_native.STEPS)
+    run.advance(min(_native.STEPS, program.encoder.most_steps(x) or _native.STEPS))
     slots = {name: rows.numel() * run.counter.samples * run.counter.steps for name, rows in run.counter.fans.items()}
     sent = {name: float(torch.cat(parts).sum()) / slots[name] for name, parts in run.counter.sent.items() if parts}
     rates = {}

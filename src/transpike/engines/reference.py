@@ -72,7 +72,8 @@ class _ReferenceRun(Run):
                 values[node.name] = node.op.fire_window(*charges, timesteps=timesteps)
             else:
                 values[node.name] = node.op.linear(*inputs)
-            self.counter.add(node.name, values[node.name][None])
+            spikes = program.encoder.spikes(self.x, timesteps) if isinstance(node.op, Input) else None
+            self.counter.add(node.name, values[node.name][None], spikes)
         output, self.t = lowered.output.name, timesteps
         answer = values[output] * timesteps if output in held else values[output]
         self.read(answer + timesteps * lowered.biases[output][0], timesteps)

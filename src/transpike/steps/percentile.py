@@ -34,7 +34,7 @@ class Quantile:
     def result(self) -> Tensor:
         assert self.tail is not None and self.positive is not None
         counts = self.positive.clamp(min=1) if self.non_zero else torch.full_like(self.positive, self.total)
-        position = (counts - 1) * (self.percentile / 100)
+        position = (counts - 1).double() * self.percentile / 100
         below = position.floor().long()
         weight = (position - below).to(self.tail.dtype)
         lower, upper = (

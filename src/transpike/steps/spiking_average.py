@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 from transpike.activations import ReLU
 from transpike.core.graph import Graph, Node
@@ -19,7 +20,7 @@ class SpikingAverage(Step):
     the readout follows, stays linear. Source: SpKeras (ECC's code) and Li et al. 2021 (AvgPoolConv on ImageNet).
     """
 
-    exact = True
+    exact: ClassVar[bool] = True
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         positive: set[str] = set()

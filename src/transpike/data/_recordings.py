@@ -1,0 +1,175 @@
+"""Recordings of event cameras, and the frames that their events are binned into."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transpike.core.preprocessing import Preprocessing
+from transpike.data._base import Dataset, Split
+from transpike.errors import DataError, SettingError
+
+Kind = Literal["two-channel", "signed"]
+ENCODERS: dict[str, str] = {"two-channel": "event-frames", "signed": "signed-event-frames"}
+BINS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Events as four arrays (events,): ``t`` in microseconds from the recording's start, pixel ``x`` < width from the
+    left and ``y`` < height from the top, polarity ``p`` (0 darker, 1 brighter). Arrays keep their own integer types.
+
+    Raises DataError that begins with ``source`` for other types and lengths, values out of range, or negative times.
+    """
+
+    t: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+    width: int
+    height: int
+    source: str = "recording"
+
+    def __post_init__(self) -> None:
+        for name, limit in (("t", None), ("x", self.width), ("y", self.height), ("p", 2)):
+            values = getattr(self, name)
+            if values.ndim != 1 or values.dtype.kind not in "iub" or len(values) != len(self.t):
+                raise DataError(
+                    f"{self.source}: {name} is {values.dtype}{list(values.shape)}; t, x, y and p are whole numbers, "
+                    f"one of each for every event, {len(self.t)} here"
+                )
+            if len(values) and (values.min() < 0 or (limit is not None and values.max() >= limit)):
+                allowed = "times are not negative" if limit is None else f"{name} goes from 0 to {limit - 1}"
+                raise DataError(f"{self.source}: {name} from {values.min()} to {values.max()}; {allowed}")
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+
+class Source(Protocol):
+    """Recordings that can be asked for one by one; all from a sensor of the same size."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Events: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings:
+    """Recordings in memory, one after another: number i has the events ``offsets[i]`` to ``offsets[i + 1]``.
+
+    ``offsets`` (N + 1,) int64, from 0 to the number of events, never falling. A recording without events is silent;
+    DataError where there are no events at all, or where the offsets do not fit.
+    """
+
+    events: Events
+    offsets: np.ndarray
+
+    def __post_init__(self) -> None:
+        ends, source = self.offsets, self.events.source
+        if ends.ndim != 1 or ends.dtype.kind not in "iu" or len(ends) < 2:
+            raise DataError(f"{source}: offsets are {ends.dtype}{list(ends.shape)}, not N + 1 whole numbers")
+        falls = np.flatnonzero(ends[1:] < ends[:-1])
+        if len(falls):
+            at = int(falls[0])
+            raise DataError(f"{source}: offsets fall from {ends[at]} to {ends[at + 1]} at recording {at}")
+        if ends[0] != 0 or ends[-1] != len(self.events):
+            raise DataError(
+                f"{source}: offsets go from {ends[0]} to {ends[-1]}, not from 0 to {len(self.events)} events"
+            )
+        if not len(self.events):
+            raise DataError(f"{source}: there are no events")
+
+    @property
+    def width(self) -> int:
+        return self.events.width
+
+    @property
+    def height(self) -> int:
+        return self.events.height
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Events:
+        events, part = self.events, slice(self.offsets[index], self.offsets[index + 1])
+        t, x, y, p = (array[part] for array in (events.t, events.x, events.y, events.p))
+        return Events(t, x, y, p, events.width, events.height, f"{events.source} {index}")
+
+
+class Frames:
+    """Recordings binned into frames when they are asked for: float32 (n, bins, channels, height, width).
+
+    An event at time t lies in bin ``⌊(t − start) · bins / span⌋``. Without ``span`` (microseconds) that is each
+    recording's own time, from its first event to its last; with it, every recording starts at 0 and what comes after
+    the span counts to the last bin. ``kind`` "two-channel": 1 where a pixel had an event of that polarity (channel 0
+    darker, 1 brighter); "signed": one channel, sign(brighter − darker). Raises SettingError for settings out of range.
+    """
+
+    def __init__(self, source: Source, bins: int = BINS, span: int | None = None, kind: Kind = "two-channel") -> None:
+        if bins < 1 or (span is not None and span < bins):
+            raise SettingError(f"bins must be at least 1 and span at least a microsecond a bin; not {bins}, {span}")
+        if kind not in ENCODERS:
+            raise SettingError(f"frames are one of {', '.join(ENCODERS)}, not {kind!r}")
+        self.source, self.bins, self.span, self.signed = source, bins, span, kind == "signed"
+
+    @property
+    def shape(self) -> Sequence[int]:
+        return (len(self.source), self.bins, 1 if self.signed else 2, self.source.height, self.source.width)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        chosen = np.arange(len(self.source))[indices.numpy()]
+        shape = (len(chosen), *self.shape[1:])
+        cells, values = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for row, index in enumerate(chosen):
+            events = self.source[int(index)]
+            cell = row * self.bins + self._bins(events)
+            if not self.signed:
+                cell = cell * 2 + events.p
+            cells.append((cell * shape[3] + events.y) * shape[4] + events.x)
+            values.append(2 * events.p.astype(np.int64) - 1)
+        flat = np.concatenate(cells)
+        if self.signed:
+            total = np.zeros(int(np.prod(shape)), np.int32)
+            np.add.at(total, flat, np.concatenate(values).astype(np.int32))
+            return torch.from_numpy(np.sign(total).astype(np.float32)).reshape(shape)
+        frames = torch.zeros(shape)
+        frames.view(-1)[torch.from_numpy(flat)] = 1
+        return frames
+
+    def _bins(self, events: Events) -> np.ndarray:
+        """The bin of each event, int64."""
+        t = events.t.astype(np.int64)
+        if self.span is not None:
+            return np.minimum(t * self.bins // self.span, self.bins - 1)
+        if not len(t):
+            return t
+        start = t.min()
+        return (t - start) * self.bins // (t.max() - start + 1)
+
+
+def dataset(
+    name: str,
+    train: tuple[Source | None, np.ndarray],
+    test: tuple[Source | None, np.ndarray],
+    classes: tuple[str, ...],
+    bins: int,
+    span: int | None,
+    kind: Kind,
+    note: str,
+) -> Dataset:
+    """Two splits of (recordings, labels), None for a missing one, as a data set of frames."""
+    splits = []
+    for (source, labels), which in ((train, "training"), (test, "test")):
+        images = torch.empty(0, 1, 1, 1) if source is None else Frames(source, bins, span, kind)
+        splits.append(Split(images, torch.from_numpy(labels.astype(np.int64)), f"{which} recordings of {name}"))
+    return Dataset(name, splits[0], splits[1], classes, Preprocessing(), note, ENCODERS[kind])
