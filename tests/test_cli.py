@@ -102,6 +102,51 @@ def test_every_recipe_flag_arrives(trained: Path, tmp_path: Path) -> None:
         assert expected in text
 
 
+RECIPES = "ecc,weight-normalisation,ecc:percentile=99.99;granularity=layer;weight-bits=8;schedule=layer-synchronous"
+
+
+def test_compare_picks_writes_and_reports(trained: Path, tmp_path: Path) -> None:
+    best = tmp_path / "best.transpike"
+    words = ("compare", "--weights", trained, "--recipes", RECIPES, "--timesteps", "4,8", "--limit", 80, "--store", tmp_path / "store",
+             "--report", tmp_path / "c.png", "--report", tmp_path / "c.txt", "--report", tmp_path / "c.json")  # fmt: skip
+    found = json.loads(run(*words, "--pick", "max=accuracy", "--output", best, "--json").stdout)
+    assert len(found["rows"]) == 6 and found["samples"] == 80
+    layer = found["rows"][-1]["settings"]["fields"]
+    assert layer["percentile"] == 99.99 and layer["granularity"] == "layer" and layer["weight_bits"] == 8
+    assert layer["schedule"]["type"] == "LayerSynchronous" and layer["timesteps"] == 8
+    picked = found["picked"]
+    assert picked["accuracy"] == max(row["accuracy"] for row in found["rows"])
+    report = json.loads(run("evaluate", best, "--limit", 80, "--json").stdout)
+    assert report["snn"]["accuracy"] == picked["accuracy"] and report["snn"]["total_steps"] == picked["total_steps"]
+    assert report["provenance"]["metrics"]["recipe"] == picked["recipe"] and report["provenance"]["data"] == "digits"
+    again = run(*words, "--pick", "max=accuracy", "--output", best)
+    assert f"picked {picked['recipe']} at T={picked['timesteps']}" in again.output and "Within 1 point" in again.output
+    saved = json.loads((tmp_path / "c.json").read_text())
+    assert saved["rows"] == found["rows"]  # seconds too: nothing ran again
+    assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG" and "ecc()" in (tmp_path / "c.txt").read_text()
+    missed = run(*words, "--pick", "steps<=3 min=synops", code=4).output
+    assert "nearest" in missed and "total" in missed
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--recipes", "nonsense"), "weight-normalisation"),
+        (("--recipes", "ecc:percentle=9"), "has no setting 'percentle'"),
+        (("--recipes", "ecc:timesteps=9"), "has no setting 'timesteps'"),
+        (("--recipes", "ecc:percentile=high"), "not a valid float"),
+        (("--recipes", "ecc:granularity=pixel"), "channel"),
+        (("--recipes", "ecc,ecc"), "twice"),
+        (("--timesteps", "4,many"), "--timesteps takes"),
+        (("--pick", "dorp<=1 min=steps"), "dorp<=1"),
+        (("--output", "best.transpike"), "--pick"),
+        (("--recipes", "ecc:reset=hard;beta=0.5"), "hard reset"),
+    ],
+)
+def test_compare_refuses_what_makes_no_sense(words: tuple[str, ...], text: str, tmp_path: Path) -> None:
+    assert text in run("compare", "--store", tmp_path, *words, code=2).output
+
+
 def test_untrained_networks_are_remarked(tmp_path: Path) -> None:
     assert "untrained" in run("convert", "--timesteps", 4, "--output", tmp_path / "n.transpike").output
 

@@ -221,3 +221,16 @@ def test_recordings_are_refused_preprocessing_on_the_command_line(tmp_path: Path
     assert (
         "digits has no option bins" in run("train", "--bins", 3, "--output", tmp_path / "w.safetensors", code=2).output
     )
+
+
+def test_recipes_are_compared_on_recordings(tmp_path: Path) -> None:
+    name, net = f"events:{archive(tmp_path / 'a.npz')}", tmp_path / "n.transpike"
+    words = ("compare", "--data", name, "--bins", 6, "--recipes", "ecc,ecc:percentile=100", "--timesteps", "3,6",
+             "--store", tmp_path / "store", "--pick", "max=accuracy", "--output", net)  # fmt: skip
+    found = json.loads(run(*words, "--json").stdout)
+    assert [row["timesteps"] for row in found["rows"]] == [3, 6, 3, 6] and not any(
+        "reason" in row for row in found["rows"]
+    )
+    report = json.loads(run("evaluate", net, "--data", name, "--json").stdout)
+    assert report["snn"]["accuracy"] == found["picked"]["accuracy"]
+    run(*words, "--timesteps", "12", code=2)  # more steps than frames

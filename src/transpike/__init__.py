@@ -2,6 +2,7 @@
 
 from transpike import data, encoders, models, neurons, ops, readouts, recipes, report, schedules, steps
 from transpike.capture import capture
+from transpike.compare import Comparison, compare
 from transpike.convert import convert
 from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
@@ -16,12 +17,14 @@ from transpike.train import train
 __version__ = "0.1.0"
 __all__ = [
     "SNN",
+    "Comparison",
     "Graph",
     "Preprocessing",
     "Report",
     "Trace",
     "TranspikeError",
     "capture",
+    "compare",
     "convert",
     "data",
     "encoders",

@@ -4,13 +4,13 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from transpike.core.activity import Activity
+from transpike.core.activity import Activity, analogue_macs
 from transpike.core.batches import pairs
 from transpike.core.graph import Graph
 from transpike.core.schedule import check_timesteps
@@ -25,7 +25,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Answer:
-    """Accuracy after ``timesteps`` steps, ready after ``total_steps``; ``low`` and ``high`` are 95 % bounds."""
+    """Accuracy after ``timesteps`` steps, ready after ``total_steps``; ``low`` and ``high`` are 95 % bounds.
+
+    Counts are per sample, over all layers, up to this answer; ``macs`` are the multiplications that stay.
+    """
 
     timesteps: int
     total_steps: int
@@ -33,7 +36,10 @@ class Answer:
     low: float
     high: float
     agreement: float
-    synaptic_operations: float | None = None
+    synaptic_operations: float
+    spikes: float
+    spike_rate: float
+    macs: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,8 @@ class LayerRow:
 @dataclass(frozen=True, eq=False)
 class Report:
     """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per
-    sample. ``kernels`` says what ran each layer, where the engine had a choice.
+    sample. ``kernels`` says what ran each layer, where the engine had a choice. ``outcomes`` (timesteps → (samples,)
+    bool) and ``ann_outcomes`` say which samples were right, for paired comparisons; they stay out of the JSON.
     """
 
     recipe: str
@@ -77,6 +84,8 @@ class Report:
     readout: str
     remarks: tuple[str, ...]
     provenance: dict[str, Any]
+    outcomes: dict[int, Tensor] = field(repr=False)
+    ann_outcomes: Tensor = field(repr=False)
 
     @property
     def final(self) -> Answer:
@@ -90,9 +99,7 @@ class Report:
     @property
     def spike_rate(self) -> float:
         """Spikes per neuron and time step over all neurons."""
-        rows = [row for row in self.layers if row.role == "neuron"]
-        neurons = sum(row.neurons for row in rows)
-        return sum(row.spikes for row in rows) / (neurons * self.final.timesteps) if neurons else 0.0
+        return self.final.spike_rate
 
     def at(self, timesteps: int) -> Answer:
         """The answer after ``timesteps`` steps."""
@@ -170,7 +177,7 @@ def evaluate(
         x, y = (x, y) if limit is None else (x[: limit - tally.samples], y[: limit - tally.samples])
         if len(x) != len(y):
             raise DataError(f"a batch holds {len(x)} inputs and {len(y)} targets")
-        tally.add(snn, x, y, runs, engine_)
+        tally.add(snn, x, y, runs, asked, engine_)
         if progress is not None:
             progress(tally.samples, limit if limit is not None else total)
     if not tally.samples:
@@ -182,8 +189,9 @@ class _Tally:
     """Adds up what batches gave."""
 
     def __init__(self) -> None:
-        self.samples = self.ann_correct = self.ties = 0
-        self.correct: dict[int, int] = {}
+        self.samples = self.ties = 0
+        self.ann_correct: list[Tensor] = []
+        self.correct: dict[int, list[Tensor]] = {}
         self.agree: dict[int, int] = {}
         self.activities: dict[int, Activity] = {}
         self.exact, self.why = True, ""
@@ -191,20 +199,22 @@ class _Tally:
         self.source: Graph | None = None
         self.device = torch.device("cpu")
 
-    def add(self, snn: SNN, x: Tensor, y: Tensor, runs: tuple[int, ...], engine: Any) -> None:
+    def add(self, snn: SNN, x: Tensor, y: Tensor, runs: tuple[int, ...], asked: tuple[int, ...], engine: Any) -> None:
         ids = torch.arange(self.samples, self.samples + len(x))
         y = y.to(x.device)
         with torch.no_grad():
             if self.source is None or x.device != self.device:
                 self.source, self.device = snn.source.to(device=x.device), x.device
             ann = self.source.run(snn.encoder.accumulate(snn.prepare(x))).argmax(-1)
-        self.ann_correct += int((ann == y).sum())
+        self.ann_correct.append((ann == y).cpu())
         for steps in runs:
             trace = snn.run(x, steps, engine=engine, sample_ids=ids)
             predicted = trace.logits.argmax(-1)
             for t, row in zip(trace.timesteps, predicted, strict=True):
-                self.correct[t] = self.correct.get(t, 0) + int((row == y).sum())
-                self.agree[t] = self.agree.get(t, 0) + int((row == ann).sum())
+                # a run for each answer counts for that one only, although one in phase cycles gives earlier ones too
+                if t in (asked if snn.schedule.every_step else (steps,)):
+                    self.correct.setdefault(t, []).append((row == y).cpu())
+                    self.agree[t] = self.agree.get(t, 0) + int((row == ann).sum())
             before = self.activities.get(steps)
             self.activities[steps] = trace.activity if before is None else before + trace.activity
             self.ties += trace.ties
@@ -215,18 +225,10 @@ class _Tally:
 
     def report(self, snn: SNN, engine: str, asked: tuple[int, ...]) -> Report:
         exactness, activity = snn.exactness, self.activities[max(self.activities)]
-        operations = self._operations(snn)
-        curve = tuple(
-            Answer(
-                t,
-                snn.total_steps(t),
-                self.correct[t] / self.samples,
-                *wilson(self.correct[t], self.samples),
-                self.agree[t] / self.samples,
-                operations.get(t),
-            )
-            for t in asked
-        )
+        outcomes = {t: torch.cat(self.correct[t]) for t in asked}
+        ann_outcomes = torch.cat(self.ann_correct)
+        ann_correct = int(ann_outcomes.sum())
+        curve = tuple(self._answer(snn, t, int(outcomes[t].sum())) for t in asked)
         grid = (
             {}
             if exactness is None
@@ -238,9 +240,9 @@ class _Tally:
             engine=engine,
             kernels=self.kernels,
             samples=self.samples,
-            ann_accuracy=self.ann_correct / self.samples,
-            ann_low=wilson(self.ann_correct, self.samples)[0],
-            ann_high=wilson(self.ann_correct, self.samples)[1],
+            ann_accuracy=ann_correct / self.samples,
+            ann_low=wilson(ann_correct, self.samples)[0],
+            ann_high=wilson(ann_correct, self.samples)[1],
             ann_macs=sum(snn.source.macs(node) for node in snn.source),
             curve=curve,
             layers=_rows(activity, curve[-1].timesteps),
@@ -253,22 +255,30 @@ class _Tally:
             readout=_name(snn.readout),
             remarks=snn.remarks,
             provenance=snn.provenance,
+            outcomes=outcomes,
+            ann_outcomes=ann_outcomes,
         )
 
-    def _operations(self, snn: SNN) -> dict[int, float]:
-        """Synaptic operations per sample up to each answer."""
-        found: dict[int, float] = {}
-        for steps, activity in self.activities.items():
-            per_step = sum(
-                (layer.synaptic_operations for layer in activity.layers), torch.zeros(1, dtype=torch.float64)
-            )
-            total = per_step.cumsum(0) / self.samples
-            found.update(
-                zip(range(1, steps + 1), total.tolist(), strict=False)
-                if snn.schedule.every_step
-                else {steps: float(total[-1])}
-            )
-        return found
+    def _answer(self, snn: SNN, t: int, correct: int) -> Answer:
+        """What the first t steps cost: streaming counts step by step, windows and cycles have a run of their own."""
+        streaming = snn.schedule.every_step
+        activity = self.activities[max(self.activities) if streaming else t]
+        macs, layers = analogue_macs(snn.program.lowered, t) if streaming else activity.macs, activity.layers
+        until = t if streaming else None
+        neurons = [layer for layer in layers if layer.role == "neuron"]
+        slots = self.samples * t * sum(layer.neurons for layer in neurons)
+        return Answer(
+            timesteps=t,
+            total_steps=snn.total_steps(t),
+            accuracy=correct / self.samples,
+            low=wilson(correct, self.samples)[0],
+            high=wilson(correct, self.samples)[1],
+            agreement=self.agree[t] / self.samples,
+            synaptic_operations=sum(float(layer.synaptic_operations[:until].sum()) for layer in layers) / self.samples,
+            spikes=sum(float(layer.spikes[:until].sum()) for layer in layers) / self.samples,
+            spike_rate=sum(float(layer.spikes[:until].sum()) for layer in neurons) / slots if slots else 0.0,
+            macs=sum(macs.values()),
+        )
 
 
 def _rows(activity: Activity, timesteps: int) -> tuple[LayerRow, ...]:
@@ -300,3 +310,30 @@ def wilson(correct: int, samples: int) -> tuple[float, float]:
     centre, spread = p + z * z / (2 * samples), z * math.sqrt(p * (1 - p) / samples + z * z / (4 * samples**2))
     scale = 1 + z * z / samples
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float, float]:
+    """Accuracy of ``first`` minus that of ``second`` on the same samples, and its 95 % interval.
+
+    ``first``, ``second``: (samples,) bool, right or wrong. With a both right, b only the first, c only the second, d
+    neither, n = a+b+c+d, ``δ = (b − c)/n``; l₁, u₁, l₂, u₂ are Wilson's limits of p₁ = (a+b)/n and p₂ = (a+c)/n:
+
+    ``low  = δ − √((p₁−l₁)² − 2φ(p₁−l₁)(u₂−p₂) + (u₂−p₂)²)``
+    ``high = δ + √((u₁−p₁)² − 2φ(u₁−p₁)(p₂−l₂) + (p₂−l₂)²)``
+
+    φ is the correlation ``C/√((a+b)(c+d)(a+c)(b+d))`` with ``C = max(ad − bc − n/2, 0)`` where ad > bc, else ad − bc;
+    0 where the root is. Unlike Wald's interval it has a width where no sample differs.
+    Source: Newcombe 1998, Statistics in Medicine 17:2635, method 10. Raises DataError for other than the same samples.
+    """
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise DataError(f"outcomes of {tuple(first.shape)} and {tuple(second.shape)} samples cannot be paired")
+    n, a = len(first), int((first & second).sum())
+    b, c = int(first.sum()) - a, int(second.sum()) - a
+    d = n - a - b - c
+    p, q = (a + b) / n, (a + c) / n
+    (l1, u1), (l2, u2) = wilson(a + b, n), wilson(a + c, n)
+    product, cross = (a + b) * (c + d) * (a + c) * (b + d), a * d - b * c
+    phi = (max(cross - n / 2, 0) if cross > 0 else cross) / math.sqrt(product) if product else 0.0
+    below = (p - l1) ** 2 - 2 * phi * (p - l1) * (u2 - q) + (u2 - q) ** 2
+    above = (u1 - p) ** 2 - 2 * phi * (u1 - p) * (q - l2) + (q - l2) ** 2
+    return p - q, p - q - math.sqrt(max(below, 0.0)), p - q + math.sqrt(max(above, 0.0))

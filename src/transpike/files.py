@@ -26,8 +26,14 @@ VERSION = 1
 LARGEST_HEADER = 64 * 2**20
 """Bytes; the header of a real file is a few hundred kilobytes."""
 
-_KINDS = {"graph": Graph, "source": Graph, "recipe": Recipe, "encoder": Encoder}
-_FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid", "ranges")
+_KINDS: dict[str, Any] = {
+    "graph": Graph,
+    "source": Graph,
+    "recipe": Recipe,
+    "encoder": Encoder,
+    "grid_timesteps": int | None,
+}
+_FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid", "ranges", "grid_timesteps")
 _TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
@@ -86,8 +92,8 @@ def load(path: str | Path) -> SNN:
         raise FileError(f"{path} is damaged: its checksum does not match its content; make it again or restore a copy")
     try:
         content = json.loads(text)
-        fields = {name: decode(content[name], tensors, _TYPES) for name in _FIELDS}
-        if wrong := [name for name, kind in _KINDS.items() if not isinstance(fields[name], kind)]:
+        fields = {name: decode(content[name], tensors, _TYPES) for name in _FIELDS if name in content}
+        if wrong := [name for name, kind in _KINDS.items() if not isinstance(fields.get(name), kind)]:
             raise FileError(f"its {', '.join(wrong)} is of another kind")
         readout = decode(content["readout"], tensors, _TYPES) if "readout" in content else None
         if not isinstance(readout, Readout | None):

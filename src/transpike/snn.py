@@ -33,6 +33,7 @@ class SNN:
     ``calibrated_readout`` is the recipe's readout with what was measured for it, if anything was.
     ``exact_grid`` puts what runs on a power-of-two grid (docs: exactness). ``rates`` are spikes per
     neuron and step on calibration data, ``remarks`` what the conversion left for the user to know.
+    ``grid_timesteps`` is the number of steps that the grid serves, where that is not the recipe's.
     """
 
     graph: Graph
@@ -46,6 +47,7 @@ class SNN:
     remarks: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     calibrated_readout: Readout | None = None
+    grid_timesteps: int | None = None
 
     @property
     def timesteps(self) -> int:
@@ -73,8 +75,9 @@ class SNN:
             # inputs a little beyond the calibrated range still count as inside
             largest = self.encoder.largest or 1.0
             ranges = self._lowered_ranges(lowered)
+            steps = self.grid_timesteps or self.timesteps
             mantissa = WIDE_MANTISSA if self.schedule.mode == "cycles" else MANTISSA
-            lowered = put_on_grid(lowered, self.timesteps, 1.25 * largest, ranges, mantissa)
+            lowered = put_on_grid(lowered, steps, 1.25 * largest, ranges, mantissa)
         return Program(lowered, self.encoder, self.schedule, self.readout)
 
     def _lowered_ranges(self, lowered: Lowered) -> dict[str, Tensor]:

@@ -4,10 +4,11 @@ import sys
 
 import click
 
-from transpike.cli import convert, demo, doctor, evaluate, inspect, train, verify
+from transpike.cli import compare, convert, demo, doctor, evaluate, inspect, train, verify
 from transpike.errors import TranspikeError
 
 commands = (
+    compare.command,
     convert.command,
     demo.command,
     doctor.command,

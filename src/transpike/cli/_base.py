@@ -205,6 +205,27 @@ def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
     return kind(**given)
 
 
+def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
+    """The recipe that ``name:key=value;key=value`` says, with the names and types of the flags of ``convert``."""
+    name, _, rest = text.partition(":")
+    if name not in recipes.table:
+        raise SettingError(f"no recipe is called {name!r}; choose from {', '.join(sorted(recipes.table))}")
+    kind, settings = recipes.table[name], dict[str, Any]()
+    hints = typing.get_type_hints(kind)
+    known = {field.name for field in dataclasses.fields(kind)} - {"timesteps"}  # type: ignore[arg-type]
+    for part in filter(None, rest.split(";")):
+        key, _, value = part.partition("=")
+        field = key.strip().replace("-", "_")
+        if field not in known:
+            flags = ", ".join(sorted(flag.replace("_", "-") for flag in known))
+            raise SettingError(f"{name} has no setting {key.strip()!r} here; it has {flags}")
+        try:
+            settings[field] = click.types.convert_type(_click_type(field, hints[field]))(value.strip())
+        except click.BadParameter as error:
+            raise SettingError(f"{name}:{part.strip()}: {error.message}") from None
+    return make_recipe(name, for_recordings(settings, dataset), seed)
+
+
 def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> Any:
     """Training images drawn with the seed, as batches."""
     if not len(dataset.train):

@@ -33,6 +33,11 @@ class Recipe:
         """True where another number of steps gives another network, so that one run does not serve every t."""
         return False
 
+    @property
+    def training_free(self) -> bool:
+        """False where the method needs a network that was trained for it."""
+        return True
+
     def kappa(self, lowered: Lowered) -> Mapping[str, float]:
         """The threshold κ of each neuron layer in this method's own scale; spike trains do not depend on it."""
         return unit_scale(lowered)

@@ -1,6 +1,7 @@
 """A report as a picture: accuracy over time steps."""
 
 from pathlib import Path
+from typing import Any
 
 from transpike.errors import MissingExtra
 from transpike.evaluate import Report
@@ -8,14 +9,8 @@ from transpike.evaluate import Report
 
 def draw(reports: dict[str, Report], path: str | Path) -> Path:
     """Accuracy of each report over total steps, with 95 % bands and the ANN's own, as PNG, SVG or PDF by the ending."""
-    try:
-        import matplotlib  # optional, and slow to import
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise MissingExtra("drawing needs matplotlib: pip install 'transpike[report]'") from error
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")
+    plot = pyplot()
+    figure, axes = plot.subplots(figsize=(7.2, 4.4), layout="constrained")
     for label, report in reports.items():
         steps = [answer.total_steps for answer in report.curve]
         marker = "" if len(steps) > 16 else "o"
@@ -49,5 +44,17 @@ def draw(reports: dict[str, Report], path: str | Path) -> Path:
     axes.legend(loc="lower right", frameon=False)
     axes.set_title(f"{first.samples} samples, bands are 95 % intervals", fontsize=10, loc="left")
     figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    plot.close(figure)
     return Path(path)
+
+
+def pyplot() -> Any:
+    """matplotlib's pyplot without a screen; MissingExtra where it is not installed."""
+    try:
+        import matplotlib  # optional, and slow to import
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot as plot
+    except ImportError as error:
+        raise MissingExtra("drawing needs matplotlib: pip install 'transpike[report]'") from error
+    return plot

@@ -1,24 +1,30 @@
-"""A report as text for a terminal."""
+"""A result as text for a terminal."""
 
 from rich.console import Console
 from rich.table import Table
 
+from transpike.compare import Comparison
 from transpike.evaluate import Report
+from transpike.report import comparison
 
 
-def show(report: Report, console: Console | None = None) -> None:
-    """Print the report: accuracy over time, what each layer did, and the sentence that sums it up."""
+def show(report: Report | Comparison, console: Console | None = None) -> None:
+    """Print a report (accuracy over time, what each layer did, the sentence that sums it up) or a comparison."""
     console = console or Console()
+    if isinstance(report, Comparison):
+        return comparison.show(report, console)
     console.print(
         f"[bold]{report.recipe}[/bold], {report.schedule}, {report.encoder} input, read from {report.readout}"
     )
     console.print(_curve(report))
     console.print(_layers(report))
-    console.print(text(report), soft_wrap=True, highlight=False)
+    return console.print(text(report), soft_wrap=True, highlight=False)
 
 
-def text(report: Report) -> str:
+def text(report: Report | Comparison) -> str:
     """The result in a few sentences, plain text."""
+    if isinstance(report, Comparison):
+        return comparison.text(report)
     last = report.final
     lines = [
         f"ANN {report.ann_accuracy:.2%} ({report.ann_low:.2%} to {report.ann_high:.2%}), "
@@ -72,7 +78,6 @@ def _curve(report: Report) -> Table:
     shown = {2**k for k in range(20)} | {report.final.timesteps}
     for answer in report.curve:
         if answer.timesteps in shown:
-            operations = "" if answer.synaptic_operations is None else f"{answer.synaptic_operations / 1e6:.3g}"
             table.add_row(
                 str(answer.timesteps),
                 str(answer.total_steps),
@@ -80,7 +85,7 @@ def _curve(report: Report) -> Table:
                 f"{answer.low:.2%} … {answer.high:.2%}",
                 f"{(report.ann_accuracy - answer.accuracy) * 100:.2f}",
                 f"{answer.agreement:.2%}",
-                operations,
+                f"{answer.synaptic_operations / 1e6:.3g}",
             )
     return table
 

@@ -1,0 +1,98 @@
+"""What a comparison works on, network and data, as one file that its processes map into memory."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import safe_open
+from torch import Tensor
+
+from transpike.core.batches import pairs
+from transpike.core.codec import decode, encode
+from transpike.core.graph import Graph
+from transpike.errors import DataError
+from transpike.files import _TYPES, write_atomically
+
+
+def first_batches(calibration: Any, samples: int | None) -> tuple[Tensor, ...]:
+    """Calibration batches as they are, before preprocessing."""
+    if calibration is None:
+        raise DataError("a comparison needs calibration data: pass calibration=a tensor or a loader of training inputs")
+    return tuple(x.cpu() for x, _ in _limited(calibration, samples))
+
+
+def labelled_batches(data: Any, limit: int | None) -> list[tuple[Tensor, Tensor]]:
+    batches = []
+    for x, y in _limited(data, limit):
+        if y is None:
+            raise DataError("a comparison needs targets: give data as batches of (input, target)")
+        if len(x) != len(y):
+            raise DataError(f"a batch holds {len(x)} inputs and {len(y)} targets")
+        batches.append((x, y))
+    if not batches:
+        raise DataError("there are no samples to compare on")
+    return batches
+
+
+def _limited(data: Any, limit: int | None) -> Iterable[tuple[Tensor, Tensor | None]]:
+    seen = 0
+    for x, y in pairs(data):
+        if limit is not None and seen >= limit:
+            return
+        keep = len(x) if limit is None else limit - seen
+        yield x[:keep], None if y is None else y[:keep]
+        seen += len(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Test batches (input, target) of an inputs file, read one at a time from the memory-mapped file."""
+
+    path: Path
+    batches: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        with safe_open(str(self.path), "pt") as file:
+            for index in range(self.batches):
+                yield file.get_tensor(f"inputs.{index}"), file.get_tensor(f"targets.{index}")
+
+
+def write_inputs(
+    store: Path, source: Graph, calibration: Sequence[Tensor], data: Sequence[tuple[Tensor, Tensor]]
+) -> str:
+    """Network and data as one file in the store, named by its SHA-256, which is returned."""
+    tensors: dict[str, Tensor] = {}
+    graph = encode(source, tensors, "source")
+    tensors |= {f"calibration.{index}": x.detach().cpu().clone() for index, x in enumerate(calibration)}
+    for index, (x, y) in enumerate(data):
+        tensors |= {f"inputs.{index}": x.detach().cpu().clone(), f"targets.{index}": y.detach().cpu().clone()}
+    content = {"source": graph, "calibration": len(calibration), "batches": len(data)}
+    packed = safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, {"content": json.dumps(content)})
+    digest = sha256(packed)
+    path = inputs_path(store, digest)
+    if not path.exists() or sha256(path.read_bytes()) != digest:
+        write_atomically(path, packed)
+    return digest
+
+
+@functools.lru_cache(maxsize=1)
+def open_inputs(path: Path) -> tuple[Graph, tuple[Tensor, ...], Stored]:
+    """The source network, the calibration batches and the test batches of an inputs file."""
+    with safe_open(str(path), "pt") as file:
+        content = json.loads(file.metadata()["content"])
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith("source")}  # noqa: SIM118
+        calibration = tuple(file.get_tensor(f"calibration.{index}") for index in range(content["calibration"]))
+    return decode(content["source"], tensors, _TYPES), calibration, Stored(path, content["batches"])
+
+
+def inputs_path(store: Path, digest: str) -> Path:
+    return store / f"inputs-{digest[:24]}.safetensors"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

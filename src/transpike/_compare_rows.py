@@ -1,0 +1,113 @@
+"""What a comparison is made of: one row for each recipe and number of steps, measured or refused."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from transpike.core.codec import encode
+from transpike.core.recipe import Recipe
+from transpike.errors import SettingError
+
+Cost = Literal["total_steps", "synaptic_operations"]
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """``recipe`` is its text without the number of steps; ``made_by`` the settings that the network was converted with.
+
+    ``made_by.timesteps`` may be larger than ``timesteps``: where one run answers at every step, it serves all of them.
+    """
+
+    recipe: str
+    timesteps: int
+    made_by: Recipe = field(repr=False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting of ``made_by``, as plain data."""
+        return encode(self.made_by, {}, "recipe")
+
+    @property
+    def training_free(self) -> bool:
+        return self.made_by.training_free
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field as plain data, but for the outcomes of single samples."""
+        hidden = ("made_by", "outcomes")
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in hidden}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return values | {"settings": self.settings, "training_free": self.training_free}
+
+
+@dataclass(frozen=True, eq=False)
+class Row(Entry):
+    """What a recipe gives after ``timesteps`` steps; fractions in [0, 1], counts per sample.
+
+    ``total_steps`` is the step at which the answer is ready. ``low`` and ``high`` are Wilson's 95 % bounds of
+    ``accuracy``; ``drop`` is ANN minus SNN on the same samples with its paired 95 % interval ``drop_low``,
+    ``drop_high`` (transpike.evaluate.paired_difference). ``macs`` are multiplications that stay; ``alphabets`` what the
+    neurons send, ``signed`` whether any of them sends negative spikes. ``seconds`` is the time of conversion and
+    evaluation together, of all rows that came from one run. ``outcomes`` (samples,) bool: right or wrong.
+    """
+
+    total_steps: int
+    accuracy: float
+    low: float
+    high: float
+    ann_accuracy: float
+    ann_macs: int
+    drop: float
+    drop_low: float
+    drop_high: float
+    agreement: float
+    synaptic_operations: float
+    spikes: float
+    spike_rate: float
+    macs: int
+    alphabets: tuple[str, ...]
+    signed: bool
+    schedule: str
+    exact: bool
+    exact_why: str
+    remarks: tuple[str, ...]
+    seconds: float
+    outcomes: Tensor = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Refusal(Entry):
+    """A recipe that gives no answer for this number of steps, and why. ``failed``: it broke, and may work next time."""
+
+    reason: str
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of one row minus another's on the same samples, in points, with a paired 95 % interval."""
+
+    points: float
+    low: float
+    high: float
+    samples: int
+
+
+def front(rows: Iterable[Row], cost: Cost = "total_steps") -> tuple[Row, ...]:
+    """The rows that no other beats: none is at least as accurate and as cheap, and better in one of the two.
+
+    Cheapest first. Raises SettingError for another ``cost`` than "total_steps" and "synaptic_operations".
+    """
+    if cost not in get_args(Cost):
+        raise SettingError(f"a front is drawn against {' or '.join(get_args(Cost))}, not {cost!r}")
+    best: list[Row] = []
+    for row in sorted(rows, key=lambda row: (getattr(row, cost), -row.accuracy)):
+        if not best or row.accuracy > best[-1].accuracy or _same(row, best[-1], cost):
+            best.append(row)
+    return tuple(best)
+
+
+def _same(a: Row, b: Row, cost: Cost) -> bool:
+    return a.accuracy == b.accuracy and getattr(a, cost) == getattr(b, cost)

@@ -1,0 +1,230 @@
+"""The units of work of a comparison: a conversion and an evaluation, and the file that keeps what they found."""
+
+import base64
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transpike._compare_inputs import inputs_path, open_inputs, sha256
+from transpike._compare_rows import Refusal, Row
+from transpike.convert import convert
+from transpike.core.cell import Neuron
+from transpike.core.codec import encode
+from transpike.core.preprocessing import Preprocessing
+from transpike.core.recipe import Recipe
+from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
+from transpike.evaluate import Report, evaluate, paired_difference
+from transpike.files import write_atomically
+from transpike.snn import SNN
+
+FORMAT = 1
+REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
+"""What a recipe answers every time, so that it is kept; other errors may pass."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One conversion and one evaluation: ``recipe`` with its number of steps, and the answers that are wanted."""
+
+    recipe: Recipe
+    answers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all units of a comparison share; ``inputs`` is the SHA-256 of the file that holds network and data."""
+
+    store: Path
+    inputs: str
+    preprocessing: Preprocessing | None
+    exact_grid: bool
+    engine: str
+    memory: int | None
+    seed: int
+
+    def key(self, unit: Unit) -> dict[str, Any]:
+        """Everything that decides what the unit finds."""
+        kind = type(unit.recipe)
+        return {
+            "format": FORMAT,
+            "inputs": self.inputs,
+            "preprocessing": repr(self.preprocessing),
+            "exact_grid": self.exact_grid,
+            "engine": self.engine,
+            "memory": self.memory,
+            "seed": self.seed,
+            "recipe": f"{kind.__module__}.{kind.__qualname__}",
+            "settings": encode(unit.recipe, {}, "recipe"),
+            "answers": list(unit.answers),
+            "torch": torch.__version__,
+            "transpike": code_digest(),
+        }
+
+    def path(self, unit: Unit) -> Path:
+        return self.store / f"{unit.recipe.name}-{sha256(_text(self.key(unit)).encode())[:24]}.json"
+
+    def write(self, unit: Unit, content: dict[str, Any]) -> None:
+        body = {"key": self.key(unit), **content}
+        write_atomically(
+            self.path(unit), json.dumps({"sha256": sha256(_text(body).encode()), **body}, indent=1).encode()
+        )
+
+    def read(self, unit: Unit) -> dict[str, Any] | None:
+        """What an earlier run found; None where there is nothing, FileError where the file is damaged."""
+        path = self.path(unit)
+        try:
+            content = json.loads(path.read_bytes())
+            checksum = content.pop("sha256")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+            raise FileError(f"{path.name} is damaged ({type(error).__name__})") from error
+        if checksum != sha256(_text(content).encode()):
+            raise FileError(f"{path.name} is damaged (its checksum does not match)")
+        return content
+
+
+def measure(task: Task, unit: Unit) -> None:
+    """Convert and evaluate, and keep what was found, or the reason of a refusal, in the store."""
+    source, calibration, data = open_inputs(inputs_path(task.store, task.inputs))
+    start = time.perf_counter()
+    try:
+        snn = convert(
+            source,
+            unit.recipe,
+            calibration,
+            preprocessing=task.preprocessing,
+            exact_grid=task.exact_grid,
+            seed=task.seed,
+        )
+        report = evaluate(
+            snn, data, timesteps=max(unit.answers), answers=unit.answers, engine=task.engine, memory=task.memory
+        )
+        content = _found(snn, report)
+    except REFUSALS as error:
+        content = {"refused": str(error)}
+    task.write(unit, {**content, "seconds": round(time.perf_counter() - start, 3)})
+
+
+def _found(snn: SNN, report: Report) -> dict[str, Any]:
+    lowered = snn.program.lowered
+    alphabets = [lowered.alphabets[node.name] for node in lowered.nodes if isinstance(node.op, Neuron)]
+    common = {
+        "ann_accuracy": report.ann_accuracy,
+        "ann_macs": report.ann_macs,
+        "alphabets": sorted({str(alphabet) for alphabet in alphabets}),
+        "signed": any(alphabet.signed for alphabet in alphabets),
+        "schedule": report.schedule,
+        "exact": report.exact,
+        "exact_why": report.exact_why,
+        "remarks": list(report.remarks),
+    }
+    cells = []
+    for answer in report.curve:
+        right = report.outcomes[answer.timesteps]
+        drop, low, high = paired_difference(report.ann_outcomes, right)
+        paired = {"drop": drop, "drop_low": low, "drop_high": high, "outcomes": _packed(right)}
+        cells.append(dataclasses.asdict(answer) | paired)
+    return {"samples": report.samples, "common": common, "cells": cells}
+
+
+def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal]:
+    """What the store keeps of a unit, as rows."""
+    if "refused" in content:
+        return [Refusal(recipe, t, unit.recipe, content["refused"]) for t in unit.answers]
+    samples, common = content["samples"], content["common"]
+    common = common | {"alphabets": tuple(common["alphabets"]), "remarks": tuple(common["remarks"])}
+    return [
+        Row(
+            recipe,
+            made_by=unit.recipe,
+            seconds=content["seconds"],
+            **common,
+            **(cell | {"outcomes": _unpacked(cell["outcomes"], samples)}),
+        )
+        for cell in content["cells"]
+    ]
+
+
+def plan(recipe: Recipe, timesteps: tuple[int, ...]) -> tuple[list[Unit], list[tuple[int, str]]]:
+    """The units that answer at ``timesteps``, and (T, reason) where the recipe's settings do not allow T.
+
+    One run serves all of them where neither the network nor the way it is run depends on the number of steps.
+    """
+    possible: dict[int, Recipe] = {}
+    refused: list[tuple[int, str]] = []
+    for t in timesteps:
+        try:
+            possible[t] = dataclasses.replace(recipe, timesteps=t)  # type: ignore[type-var]
+        except TranspikeError as error:
+            refused.append((t, str(error)))
+    if not possible:
+        return [], refused
+    longest = possible[max(possible)]
+    together = longest.schedule.every_step and not longest.depends_on_timesteps
+    if together and set(possible) <= set(longest.schedule.answers(longest.timesteps)):
+        return [Unit(longest, tuple(possible))], refused
+    return [Unit(with_steps, (t,)) for t, with_steps in possible.items()], refused
+
+
+@functools.cache
+def code_digest() -> str:
+    """Of the package's Python sources, without those that only show results: other code may find something else."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*.py") if path.parent.name not in ("cli", "report")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _packed(outcomes: Tensor) -> str:
+    """Eight samples a byte, the first in the highest bit, in base64."""
+    return base64.b64encode(np.packbits(outcomes.numpy()).tobytes()).decode()
+
+
+def _unpacked(text: str, samples: int) -> Tensor:
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=samples)
+    return torch.from_numpy(bits.astype(bool))
+
+
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def named(recipes: list[Recipe]) -> dict[str, Recipe]:
+    """Recipes by their text without the number of steps; SettingError where one is there twice."""
+    found: dict[str, Recipe] = {}
+    for recipe in recipes:
+        if not isinstance(recipe, Recipe):
+            raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
+        if any(_settings(recipe) == _settings(other) for other in found.values()):
+            raise SettingError(f"{recipe} is there twice; the number of steps is set by timesteps=")
+        text = name = _series(recipe)
+        number = 1
+        while name in found:  # settings that a text leaves out, such as a seed
+            name = f"{text} #{(number := number + 1)}"
+        found[name] = recipe
+    return found
+
+
+def _series(recipe: Recipe) -> str:
+    default = next(f.default for f in dataclasses.fields(recipe) if f.name == "timesteps")  # type: ignore[arg-type]
+    try:
+        return str(dataclasses.replace(recipe, timesteps=default))  # type: ignore[type-var]
+    except SettingError:  # the other settings do not go with the default
+        return str(recipe)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Everything but the number of steps."""
+    encoded = encode(recipe, {}, "recipe")
+    return encoded | {"fields": {key: value for key, value in encoded["fields"].items() if key != "timesteps"}}

@@ -1,0 +1,273 @@
+"""Many recipes on one network: one table of accuracy, latency and cost."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transpike import recipes as known
+from transpike._compare_inputs import first_batches, labelled_batches, write_inputs
+from transpike._compare_pick import pick
+from transpike._compare_pool import one_thread, run_units
+from transpike._compare_rows import Cost, Difference, Entry, Refusal, Row, front
+from transpike._compare_units import Task, Unit, named, plan, rows
+from transpike.capture import OnUnsupported, capture
+from transpike.convert import convert
+from transpike.core.batches import calibration_batches
+from transpike.core.graph import Graph
+from transpike.core.preprocessing import Preprocessing
+from transpike.core.recipe import Recipe
+from transpike.core.schedule import check_timesteps
+from transpike.errors import DataError, FileError, SettingError
+from transpike.evaluate import paired_difference, wilson
+from transpike.files import write_atomically
+from transpike.simulate import engine_named
+from transpike.snn import SNN
+
+SCHEMA = 1
+"""Version of the comparison's JSON, documented in docs/report-schema.md."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """``rows``: one for each recipe and number of steps, in the order asked for, measured (Row) or not (Refusal).
+
+    ``remarks`` say what happened to stored results; ``provenance`` what the numbers come from.
+    """
+
+    rows: tuple[Row | Refusal, ...]
+    samples: int
+    timesteps: tuple[int, ...]
+    engine: str
+    remarks: tuple[str, ...]
+    provenance: dict[str, Any]
+    convert: Callable[[Recipe], SNN] = field(repr=False)
+    """Makes the network of a recipe again, as it was made for the rows."""
+
+    @property
+    def measured(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if isinstance(row, Row))
+
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        return tuple(row for row in self.rows if isinstance(row, Refusal))
+
+    @property
+    def ann(self) -> dict[str, Any] | None:
+        """``accuracy`` of the source network with Wilson's 95 % bounds ``low`` and ``high``, and its ``macs``."""
+        if not self.measured:
+            return None
+        first = self.measured[0]
+        low, high = wilson(round(first.ann_accuracy * self.samples), self.samples)
+        return {"accuracy": first.ann_accuracy, "low": low, "high": high, "macs": first.ann_macs}
+
+    def front(self, cost: Cost = "total_steps") -> tuple[Row, ...]:
+        """The rows that no other beats in accuracy and ``cost`` (or "synaptic_operations"), cheapest first."""
+        return front(self.measured, cost)
+
+    def pick(self, text: str) -> Row:
+        """The row that a sentence like ``"drop<=1 steps<=32 min=synops"`` picks.
+
+        Conditions ``accuracy`` (percent), ``drop`` (points), ``steps`` (total), ``synops``, ``spikes``, ``macs``,
+        ``rate`` with ``<=`` or ``>=``; ``alphabet=binary|ternary|levels|phase|graded`` (of every neuron),
+        ``signed=yes|no``, ``training-free=yes|no``; and one objective, ``min=`` one of them or ``max=accuracy``. Of
+        equal rows the one with fewer total steps, then fewer synaptic operations, then the higher accuracy, then the
+        first.
+
+        Raises SettingError for other words, GateFailed with the nearest misses where no row satisfies it.
+        """
+        return pick(self.measured, text)
+
+    def snn(self, row: Row) -> SNN:
+        """The network of a row, converted again, with the row's number of steps: ``evaluate`` gives the row's numbers.
+
+        Where it was made for a longer run, it keeps the grid of that run.
+        """
+        recipe = dataclasses.replace(row.made_by, timesteps=row.timesteps)  # type: ignore[type-var]
+        return dataclasses.replace(self.convert(row.made_by), recipe=recipe, grid_timesteps=row.made_by.timesteps)
+
+    def difference(self, first: str, second: str, total_steps: int) -> Difference:
+        """Accuracy of one recipe minus another's in points, of what each has answered after ``total_steps`` steps.
+
+        Recipes are named as in the rows. The interval is paired on the same samples (evaluate.paired_difference).
+        Raises DataError for a recipe that is not there or has no answer by then.
+        """
+        outcomes = [self._by_then(name, total_steps).outcomes for name in (first, second)]
+        points, low, high = (100 * value for value in paired_difference(*outcomes))
+        return Difference(points, low, high, self.samples)
+
+    def _by_then(self, recipe: str, total_steps: int) -> Row:
+        found = [row for row in self.measured if row.recipe == recipe and row.total_steps <= total_steps]
+        if not found:
+            names = ", ".join(dict.fromkeys(f"{r.recipe} from {r.total_steps} steps on" for r in self.measured[::-1]))
+            raise DataError(f"{recipe!r} has no answer within {total_steps} steps; there are {names}")
+        return max(found, key=lambda row: row.total_steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain data, schema version ``SCHEMA``."""
+        fronts = {"total_steps": self.front(), "synaptic_operations": self.front("synaptic_operations")}
+
+        def row(entry: Entry) -> dict[str, Any]:
+            names = [name for name, members in fronts.items() if entry in members]
+            return entry.to_json() | ({"front": names} if isinstance(entry, Row) else {})
+
+        return {
+            "schema": SCHEMA,
+            "kind": "comparison",
+            "samples": self.samples,
+            "timesteps": list(self.timesteps),
+            "engine": self.engine,
+            "ann": self.ann,
+            "rows": [row(entry) for entry in self.rows],
+            "remarks": list(self.remarks),
+            "provenance": self.provenance,
+        }
+
+    def save(self, path: Any) -> None:
+        """Write the JSON to ``path``, whole or not at all."""
+        write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
+
+
+def compare(
+    model: nn.Module | Graph,
+    recipes: Iterable[Recipe] | None = None,
+    calibration: Any = None,
+    *,
+    data: Any,
+    timesteps: Iterable[int] = (4, 8, 16, 32, 64),
+    preprocessing: Preprocessing | None = None,
+    output: str | int | None = None,
+    on_unsupported: OnUnsupported = "error",
+    exact_grid: bool = True,
+    calibration_samples: int | None = None,
+    limit: int | None = None,
+    engine: str = "auto",
+    memory: int | None = None,
+    seed: int = 0,
+    store: str | Path | None = None,
+    jobs: int = 1,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Comparison:
+    """Every recipe (default: all, as they are) at every one of ``timesteps``, on the same samples of ``data``.
+
+    ``model`` … ``calibration_samples`` and ``seed`` are those of ``convert``, ``data``, ``engine``, ``memory`` (a
+    process) and ``limit`` those of ``evaluate``. A recipe's own number of steps does not count: it is converted for
+    each of ``timesteps``, or once for the largest where that run answers at all of them. A recipe that cannot do a
+    number of steps, or breaks, has a row that says why. Compare rows by ``total_steps``, not by T.
+
+    ``store`` is a directory that keeps what each conversion found, so that the same call, after a kill too, does only
+    what is missing; a changed setting, network, sample or version of transpike or torch is another result.
+    ``jobs`` processes share the work (a script then needs ``if __name__ == "__main__":``). Every conversion and
+    evaluation runs with one thread, whatever ``jobs`` is, so that the result is the same bit for bit but for
+    ``seconds``. ``progress(done, total)`` counts conversions.
+
+    Raises what ``convert`` raises before a recipe's steps, DataError for data without targets, SettingError.
+    """
+    asked = tuple(sorted({check_timesteps(t) for t in timesteps}))
+    chosen = named([kind() for kind in known.table.values()] if recipes is None else list(recipes))
+    if not asked or not chosen:
+        raise SettingError("a comparison needs at least one recipe and one number of time steps")
+    if jobs < 1:
+        raise SettingError(f"jobs must be at least 1, not {jobs}")
+    engine_named(engine, memory)
+    raw = first_batches(calibration, calibration_samples)
+    prepared = calibration_batches(raw, preprocessing or (lambda x: x.float()))
+    with torch.no_grad():
+        still = next(iter(chosen.values())).encoder.accumulate(prepared[0])  # recordings: what the network sees of them
+        source = capture(model, still, output=output, on_unsupported=on_unsupported)
+    batches = labelled_batches(data, limit)
+    with contextlib.ExitStack() as stack:
+        if store is None:
+            store = stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-"))
+        folder = _folder(store)
+        inputs = write_inputs(folder, source, raw, batches)
+        task = Task(folder, inputs, preprocessing, exact_grid, engine, memory, seed)
+        plans = {name: plan(recipe, asked) for name, recipe in chosen.items()}
+        entries, remarks = _entries(task, chosen, plans, jobs, progress)
+    order = {name: position for position, name in enumerate(chosen)}
+    return Comparison(
+        rows=tuple(sorted(entries, key=lambda entry: (order[entry.recipe], entry.timesteps))),
+        samples=sum(len(x) for x, _ in batches),
+        timesteps=asked,
+        engine=engine,
+        remarks=tuple(remarks),
+        provenance={
+            "inputs_sha256": inputs,
+            "calibration_samples": sum(len(x) for x in raw),
+            "seed": seed,
+            "exact_grid": exact_grid,
+            "versions": {"torch": torch.__version__},
+        },
+        convert=functools.partial(_convert, source, raw, preprocessing, exact_grid, seed),
+    )
+
+
+def _entries(
+    task: Task,
+    chosen: dict[str, Recipe],
+    plans: dict[str, tuple[list[Unit], list[tuple[int, str]]]],
+    jobs: int,
+    progress: Callable[[int, int | None], None] | None,
+) -> tuple[list[Row | Refusal], list[str]]:
+    """The rows of all recipes: what the store has, and then what is missing."""
+    units = [(name, unit) for name, (found, _) in plans.items() for unit in found]
+    remarks: list[str] = []
+    missing = []
+    for name, unit in units:
+        try:
+            if task.read(unit) is None:
+                missing.append((name, unit))
+        except FileError as error:
+            remarks.append(f"the store's {error}, so {name} was measured again")
+            missing.append((name, unit))
+    count = len(units) - len(missing)
+
+    def done() -> None:
+        nonlocal count
+        count += 1
+        if progress is not None:
+            progress(count, len(units))
+
+    if progress is not None:
+        progress(count, len(units))
+    broken = run_units(task, [unit for _, unit in missing], jobs, done)
+    failed = {id(missing[index][1]): reason for index, reason in broken.items()}
+    entries: list[Row | Refusal] = [
+        Refusal(name, t, chosen[name], reason) for name, (_, refused) in plans.items() for t, reason in refused
+    ]
+    for name, unit in units:
+        if id(unit) in failed:
+            entries += [Refusal(name, t, unit.recipe, failed[id(unit)], failed=True) for t in unit.answers]
+            continue
+        content = task.read(unit)
+        assert content is not None  # it was read, or has just been written
+        entries += rows(name, unit, content)
+    return entries, remarks
+
+
+def _folder(path: str | Path) -> Path:
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"the store {path} cannot be made: {error.strerror or error}") from error
+    return Path(path)
+
+
+def _convert(
+    source: Graph,
+    calibration: tuple[Tensor, ...],
+    preprocessing: Preprocessing | None,
+    exact_grid: bool,
+    seed: int,
+    recipe: Recipe,
+) -> SNN:
+    with one_thread():
+        return convert(source, recipe, calibration, preprocessing=preprocessing, exact_grid=exact_grid, seed=seed)

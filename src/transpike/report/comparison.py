@@ -1,0 +1,234 @@
+"""A comparison as a table for a terminal, and as a picture."""
+
+import io
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from transpike.compare import Comparison, Cost, Refusal, Row
+from transpike.report.picture import pyplot
+
+WIDTH = 120
+COSTS: dict[Cost, str] = {"total_steps": "steps", "synaptic_operations": "ops"}
+NEAR = 0.01
+COLUMNS = (
+    ("T", 5),
+    ("total\nsteps", 6),
+    ("accuracy\n%", 8),
+    ("points\nlost", 7),
+    ("95 %,\npaired", 12),
+    ("agrees\n%", 7),
+    ("M Syn-\nOps", 8),
+    ("k\nspikes", 7),
+    ("M MACs\nthat stay", 9),
+    ("spike\nrate", 6),
+    ("alphabet", 8),
+    ("signed", 6),
+    ("training\n-free", 8),
+    ("Pareto\nfront", 6),
+)
+LEFT = ("alphabet", "signed", "training\n-free", "Pareto\nfront")
+LABEL = 60
+TICKS = (
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.85,
+    0.9,
+    0.93,
+    0.95,
+    0.97,
+    0.98,
+    0.99,
+    0.995,
+    0.999,
+)
+MARKERS = "osD^vP*Xp<>hd8"
+
+
+def show(comparison: Comparison, console: Console) -> None:
+    """Print a line for each row under its recipe, those of a Pareto front bold, and then sentences."""
+    before = console.width
+    console.width = max(before, WIDTH)  # a narrow terminal breaks lines, which is better than numbers cut short
+    console.print(_title(comparison), highlight=False, markup=False)
+    console.print(_table(header=True))
+    for recipe in dict.fromkeys(row.recipe for row in comparison.rows):
+        console.print(recipe, style="cyan", highlight=False, markup=False, soft_wrap=True)
+        console.print(_rows(comparison, recipe))
+    console.width = before
+    console.print(text(comparison), soft_wrap=True, highlight=False, markup=False)
+
+
+def _table(header: bool = False) -> Table:
+    """The columns, as wide in every table, so that those of all recipes stand below one another."""
+    table = Table(box=None, show_header=header, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading, width in COLUMNS:
+        left = heading in LEFT
+        table.add_column(heading, width=width, justify="left" if left else "right", no_wrap=not left, overflow="fold")
+    return table
+
+
+def _rows(comparison: Comparison, recipe: str) -> Table:
+    table = _table()
+    fronts = {name: comparison.front(cost) for cost, name in COSTS.items()}
+    for row in comparison.rows:
+        free = "yes" if row.training_free else "no"
+        if row.recipe != recipe:
+            continue
+        if isinstance(row, Refusal):
+            table.add_row(str(row.timesteps), "", "broke" if row.failed else "refused", *[""] * 9, free, style="dim")
+            continue
+        best = [name for name, members in fronts.items() if row in members]
+        table.add_row(
+            str(row.timesteps),
+            str(row.total_steps),
+            f"{100 * row.accuracy:.2f}",
+            f"{100 * row.drop:.2f}",
+            f"{100 * row.drop_low:.1f} … {100 * row.drop_high:.1f}",
+            f"{100 * row.agreement:.1f}",
+            f"{row.synaptic_operations / 1e6:.3g}",
+            f"{row.spikes / 1e3:.3g}",
+            f"{row.macs / 1e6:.3g}",
+            f"{row.spike_rate:.1%}",
+            ", ".join(row.alphabets),
+            "yes" if row.signed else "no",
+            free,
+            "both" if len(best) == len(COSTS) else "".join(best),
+            style="bold" if best else "",
+        )
+    return table
+
+
+def text(comparison: Comparison) -> str:
+    """What is cheapest near the ANN, and everything that was refused or is not exact, in sentences."""
+    lines = []
+    near = [row for row in comparison.measured if row.drop <= NEAR]
+    if near:
+        steps = min(near, key=lambda row: row.total_steps)
+        operations = min(near, key=lambda row: row.synaptic_operations)
+        lines.append(
+            f"Within {100 * NEAR:g} point of the ANN: fewest total steps {steps.recipe} at T={steps.timesteps} "
+            f"({steps.total_steps} steps); fewest synaptic operations {operations.recipe} at T={operations.timesteps} "
+            f"({operations.synaptic_operations / 1e6:.3g} M a sample)."
+        )
+    elif comparison.measured:
+        lines.append(f"Nothing comes within {100 * NEAR:g} point of the ANN.")
+    lines += _grouped((row.recipe, f"gives no answer: {row.reason}", row.timesteps) for row in comparison.refused)
+    inexact = (row for row in comparison.measured if not row.exact)
+    lines += _grouped((row.recipe, f"is not exact: {row.exact_why}", row.timesteps) for row in inexact)
+    return "\n".join(lines + [f"Note: {remark}." for remark in comparison.remarks])
+
+
+def _grouped(found: Iterable[tuple[str, str, int]]) -> list[str]:
+    """(recipe, what is so, T) as lines, with all T of which the same is so together."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for recipe, what, timesteps in found:
+        groups.setdefault((recipe, what), []).append(str(timesteps))
+    return [f"{recipe} at T={', '.join(ts)} {what}" for (recipe, what), ts in groups.items()]
+
+
+def plain(comparison: Comparison) -> str:
+    """Table and sentences without colours, 120 columns wide."""
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
+    show(comparison, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def draw(comparison: Comparison, path: str | Path) -> Path:
+    """Accuracy against total steps and against synaptic operations, as PNG, SVG or PDF by the ending.
+
+    Rings and the dotted line mark each panel's Pareto front; whiskers and the ANN's band are 95 % intervals. The
+    accuracy axis is logistic, ``log(p / (1 − p))``, which spreads what lies close to the ANN.
+    """
+    plot = pyplot()
+    recipes = list(dict.fromkeys(row.recipe for row in comparison.measured))
+    labels = [textwrap.fill(recipe, LABEL) for recipe in recipes]
+    lines = math.ceil((sum(label.count("\n") + 1 for label in labels) + 2) / 2)  # two columns of legend
+    figure, panels = plot.subplots(1, 2, figsize=(11, 4.6 + 0.21 * lines), layout="constrained", sharey=True)
+    for axes, cost, title in zip(
+        panels, COSTS, ("total steps until the answer", "synaptic operations a sample"), strict=True
+    ):
+        for number, recipe in enumerate(recipes):
+            rows = sorted((r for r in comparison.measured if r.recipe == recipe), key=lambda r: getattr(r, cost))
+            width = 1 - number / len(recipes)  # later ones are thinner, so that equal ones show
+            style = {"color": plot.get_cmap("tab20")(_hue(number)), "marker": MARKERS[number % len(MARKERS)]}
+            style |= {"linewidth": 1 + 1.5 * width, "markersize": 4 + 3.5 * width, "label": labels[number]}
+            _series(axes, rows, cost, style)
+        _front(axes, comparison.front(cost), cost)
+        _ann(axes, comparison.ann)
+        axes.set_xscale("log", base=2 if cost == "total_steps" else 10)
+        if cost == "total_steps":
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_xlabel(title)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    _logistic(panels[0], comparison)
+    panels[0].set_ylabel("accuracy in %")
+    if recipes:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
+    figure.suptitle(f"{comparison.samples} samples, 95 % intervals", fontsize=10, x=0.01, ha="left")
+    figure.savefig(path, dpi=150)
+    plot.close(figure)
+    return Path(path)
+
+
+def _hue(number: int) -> int:
+    """The ten strong colours of tab20 first, then the ten light ones."""
+    return 2 * (number % 10) + (number // 10) % 2
+
+
+def _series(axes: Any, rows: Sequence[Row], cost: Cost, style: dict[str, Any]) -> None:
+    x, y = [getattr(row, cost) for row in rows], [row.accuracy for row in rows]
+    low, high = [row.accuracy - row.low for row in rows], [row.high - row.accuracy for row in rows]
+    axes.errorbar(x, y, (low, high), fmt="none", ecolor=style["color"], elinewidth=1, alpha=0.4)
+    axes.plot(x, y, **style)
+
+
+def _front(axes: Any, rows: Sequence[Row], cost: Cost) -> None:
+    """A staircase: the best accuracy that so much cost can buy."""
+    x, y = [getattr(row, cost) for row in rows], [row.accuracy for row in rows]
+    axes.step(x, y, where="post", color="0.15", linewidth=1.2, linestyle=":", zorder=1)
+    ring = {"markerfacecolor": "none", "markeredgecolor": "0.15", "linestyle": "none"}
+    axes.plot(x, y, "o", markersize=11, label="Pareto front", zorder=3, **ring)
+
+
+def _ann(axes: Any, ann: dict[str, Any] | None) -> None:
+    if ann is not None:
+        axes.axhspan(ann["low"], ann["high"], color="0.5", alpha=0.12, linewidth=0)
+        axes.axhline(ann["accuracy"], color="0.25", linestyle="--", linewidth=1, label=f"ANN {ann['accuracy']:.1%}")
+
+
+def _logistic(axes: Any, comparison: Comparison) -> None:
+    """Ticks where accuracies are, and no closer to 0 and 1 than so many samples can tell."""
+    edge = 0.5 / comparison.samples
+    bounds = [bound for row in comparison.measured for bound in (row.low, row.high, row.ann_accuracy)] or [0.1, 0.9]
+    low, high = max(min(bounds), edge), min(max(bounds), 1 - edge)
+    axes.set_yscale("logit", nonpositive="clip")
+    axes.set_ylim(low / 1.2, 1 - (1 - high) / 1.3)
+    axes.set_yticks([tick for tick in TICKS if low / 1.2 <= tick <= high])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
+    axes.minorticks_off()
+
+
+def _title(comparison: Comparison) -> str:
+    ann = comparison.ann
+    if ann is None:
+        return f"Nothing was measured on {comparison.samples} samples"
+    return (
+        f"{comparison.samples} samples; ANN {100 * ann['accuracy']:.2f} % ({100 * ann['low']:.2f} to "
+        f"{100 * ann['high']:.2f}), {ann['macs'] / 1e6:.3g} M MACs"
+    )

@@ -1,0 +1,72 @@
+"""Recipes for the tests of ``compare``: they write down that they ran, wait, refuse, break or die, as told."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from transpike.core.graph import Graph
+from transpike.core.step import Context, Step
+from transpike.errors import SettingError
+from transpike.recipes import ECC
+
+LOG = "TRANSPIKE_TEST_LOG"
+"""Names the file that gets one line, process and threads, for each conversion."""
+PAUSE = "TRANSPIKE_TEST_PAUSE"
+"""Seconds that the conversion of every recipe from the third on takes."""
+
+
+@dataclass(frozen=True)
+class Tell(Step):
+    number: int
+    ending: str
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        if LOG in os.environ:
+            with Path(os.environ[LOG]).open("a") as file:
+                file.write(f"{os.getpid()} {torch.get_num_threads()}\n")
+        if self.number >= 2:
+            time.sleep(float(os.environ.get(PAUSE, "0")))
+        if self.ending == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.ending == "break":
+            raise RuntimeError("told to break")
+        if self.ending == "refuse":
+            raise SettingError("told to refuse")
+        return graph
+
+
+@dataclass(frozen=True)
+class Told(ECC):
+    name: ClassVar[str] = "told"
+    number: int = field(default=0)
+    ending: str = field(default="")
+    multiple: int = field(default=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.timesteps % self.multiple:
+            raise SettingError(f"timesteps must be a multiple of {self.multiple}")
+
+    @property
+    def training_free(self) -> bool:
+        return False
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return (*super().steps, Tell(self.number, self.ending))
+
+
+@dataclass(frozen=True)
+class ToldForEach(Told):
+    """Another network for every number of steps."""
+
+    name: ClassVar[str] = "told-for-each"
+
+    @property
+    def depends_on_timesteps(self) -> bool:
+        return True
