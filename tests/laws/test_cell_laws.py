@@ -154,7 +154,7 @@ def test_a_leak_forgets(seed, sixteenths):
 @given(SEEDS, st.integers(1, 8), st.integers(1, 3))
 def test_a_bistable_neuron_spells_its_charge_in_bits(seed, period, rounds):
     """One round in time equals the closed form, with what is left over in the next round; it never fires while it hears."""
-    train = charges(seed, 2 * period * rounds) / period
+    train = charges(seed, 2 * period * rounds) / 8
     cell = Bistable(ReLU(), theta(16), theta(1) / 2**period, period)
     state, closed = cell.init(train[0]), cell.init(train[0])
     for n in range(rounds):

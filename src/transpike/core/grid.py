@@ -146,8 +146,11 @@ def _wanted_steps(
             charge = growth(lowered, node, found)  # cells without a threshold keep their sums in float64
             if node.op.unit is not None:
                 charge = timesteps * _drift(lowered, node, found, ranges) + _slack(lowered, node, found)
+            fine: Tensor | None = _per_channel(_power(MARGIN * charge / mantissa))
+            if node.op.unit is None and not lowered.alphabets[node.name].is_spiking and charge.shape[1:] == node.shape:
+                fine = wanted[node.name]  # it hands currents on
             for name in node.inputs:
-                want(name, _per_channel(_power(MARGIN * charge / mantissa)))
+                want(name, fine)
         elif isinstance(node.op, Synapse):
             for name in node.inputs:
                 want(name, None)

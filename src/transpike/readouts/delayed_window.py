@@ -18,19 +18,24 @@ class DelayedWindow(Readout):
 
     Until step D the mean of all steps is given. ``delay`` None is estimated on calibration data: the sum over layers
     of the steps that the layer's strongest channel takes to its first spike, ``max(θ − v(0)) / max_c mean(a_c)``.
-    The delay is part of the latency: T counts it. Source: Bu, Li, Yu 2025 (LTB, CVPR), section 4.3, in the form of
+    ``share`` makes it that share of the recipe's T instead. The delay is part of the latency: T counts it. Source: Bu, Li, Yu 2025 (LTB, CVPR), section 4.3, in the form of
     SpikingJelly's port.
     """
 
     delay: int | None = None
+    share: float | None = None
 
     def __post_init__(self) -> None:
         if self.delay is not None and (isinstance(self.delay, bool) or self.delay < 0):
             raise SettingError(f"delay must be a whole number of steps from 0 on, or None, not {self.delay!r}")
+        if self.share is not None and not 0 <= self.share < 1:
+            raise SettingError(f"share must be in [0, 1), not {self.share!r}: it is the part of T that is not read")
 
     def calibrated(self, graph: Graph, context: Context) -> "DelayedWindow":
         if self.delay is not None:
             return self
+        if self.share is not None:
+            return replace(self, delay=int(self.share * context.timesteps))
         means: dict[str, Tensor] = {}
         samples = sum(len(batch) for batch in context.batches)
 

@@ -5,6 +5,7 @@ from transpike.recipes.bsnn import BSNN
 from transpike.recipes.burst import BurstLIP
 from transpike.recipes.deng_gu import DengGu
 from transpike.recipes.ecc import ECC
+from transpike.recipes.few_steps import FewSteps
 from transpike.recipes.learned import OPI, QCFS
 from transpike.recipes.local_balancing import LTB
 from transpike.recipes.rueckauer import Rueckauer
@@ -19,6 +20,7 @@ members: tuple[type[Recipe], ...] = (
     BurstLIP,
     DengGu,
     ECC,
+    FewSteps,
     LTB,
     OPI,
     QCFS,
