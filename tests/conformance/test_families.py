@@ -76,6 +76,7 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     neurons.Synchronous: (neurons.Synchronous(period=3), ((2, 4),)),
     neurons.LateralInhibition: (neurons.LateralInhibition(POOL), ((2, 4, 4),)),
     neurons.CurrentMaximum: (neurons.CurrentMaximum(POOL), ((2, 4, 4),)),
+    neurons.OrMaximum: (neurons.OrMaximum(POOL), ((2, 4, 4),)),
     neurons.GatedMaximum: (neurons.GatedMaximum(POOL), ((2, 4, 4),)),
     neurons.TemporalDifference: (neurons.TemporalDifference(ops.Scale(weight=rand(2))), ((2, 3),)),
 }  # fmt: skip

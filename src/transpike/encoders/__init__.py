@@ -4,12 +4,14 @@ from transpike.core.encoder import Encoder
 from transpike.encoders.constant_current import ConstantCurrent
 from transpike.encoders.deterministic_counts import DeterministicCounts
 from transpike.encoders.event_frames import EventFrames, SignedEventFrames
+from transpike.encoders.phase_bits import PhaseBits
 from transpike.encoders.poisson import Poisson
 
 table: dict[str, type[Encoder]] = {
     "constant": ConstantCurrent,
     "counts": DeterministicCounts,
     "event-frames": EventFrames,
+    "phase-bits": PhaseBits,
     "poisson": Poisson,
     "signed-event-frames": SignedEventFrames,
 }

@@ -33,6 +33,10 @@ class Program:
     """What an engine makes of the program once, by engine and device."""
 
     def __post_init__(self) -> None:
+        if (self.encoder.alphabet.kind == "phase") > (self.schedule.mode == "cycles"):
+            raise SettingError(
+                f"phase-weighted input spikes need phase cycles, not {self.schedule}; use another encoder"
+            )
         for node in self.lowered.nodes:
             cell, period = node.op, getattr(node.op, "period", 0)
             if isinstance(cell, Cell) and (self.schedule.mode not in cell.modes or period != self.schedule.period):

@@ -4,7 +4,7 @@ from transpike.core.cell import Cell
 from transpike.neurons.bistable import Bistable, Synchronous
 from transpike.neurons.burst import Burst
 from transpike.neurons.integrate_and_fire import IntegrateAndFire
-from transpike.neurons.max_pooling import CurrentMaximum, GatedMaximum, LateralInhibition
+from transpike.neurons.max_pooling import CurrentMaximum, GatedMaximum, LateralInhibition, OrMaximum
 from transpike.neurons.signed import SignedIntegrateAndFire
 from transpike.neurons.temporal_difference import TemporalDifference
 
@@ -15,6 +15,7 @@ members: tuple[type[Cell], ...] = (
     GatedMaximum,
     IntegrateAndFire,
     LateralInhibition,
+    OrMaximum,
     SignedIntegrateAndFire,
     Synchronous,
     TemporalDifference,

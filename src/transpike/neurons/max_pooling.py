@@ -66,19 +66,40 @@ class CurrentMaximum(MaximumInTime):
 
 @dataclass(frozen=True, eq=False)
 class GatedMaximum(MaximumInTime):
-    """Passes the spikes of the window's unit with the largest count so far (Rueckauer et al. 2017, section 2.2.4).
+    """Passes the spikes of the window's unit with the largest estimate so far (Rueckauer et al. 2017, section 2.2.4).
 
-    Approximate: when the leader changes, the new one's earlier spikes are lost.
+    The estimate is the count, ``r ← r + x``, or with ``exponential`` ``r ← 1.005 r + 0.995 x`` (snn_toolbox: fir_max
+    and avg_max order units as counts do; exp_max). Approximate: when the leader changes, the new one's earlier spikes
+    are lost.
     """
+
+    exponential: bool = False
 
     def init(self, *inputs: Tensor) -> Tensor:
         return torch.zeros_like(inputs[0])
 
     def step(self, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        cumulative = state + inputs[0]
+        cumulative = 1.005 * state + 0.995 * inputs[0] if self.exponential else state + inputs[0]
         pool, p = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(self.pool.kernel) - 1], self.pool
         leaders = pool(cumulative, p.kernel, p.stride, p.padding, p.dilation, p.ceil, return_indices=True)[1]
         return cumulative, inputs[0].flatten(2).gather(2, leaders.flatten(2)).reshape(leaders.shape)
 
     def describe(self) -> str:
-        return f"{self.pool.describe()}, gated"
+        return f"{self.pool.describe()}, gated{' exponentially' if self.exponential else ''}"
+
+
+@dataclass(frozen=True, eq=False)
+class OrMaximum(MaximumInTime):
+    """``out_t = max(x_t)`` over the spikes of a window: one spike if any unit fires.
+
+    Sends more than the largest count wherever units take turns; kept for comparison (reference, section 6, rule e).
+    """
+
+    def init(self, *inputs: Tensor) -> tuple[()]:
+        return ()
+
+    def step(self, state: tuple[()], *inputs: Tensor, t: int) -> tuple[tuple[()], Tensor]:
+        return (), self.pool.run(inputs[0])
+
+    def describe(self) -> str:
+        return f"{self.pool.describe()}, or"

@@ -17,9 +17,9 @@ class DelayedWindow(Readout):
     """``logits(t) = Σ_{D < τ ≤ t} I(τ) / (t − D)``: the first D = ``delay`` steps are not read.
 
     Until step D the mean of all steps is given. ``delay`` None is estimated on calibration data: the sum over layers
-    of the steps that the layer's strongest channel takes to its first spike, ``max(θ − v(0)) / max_c mean(a_c)``.
-    ``share`` makes it that share of the recipe's T instead. The delay is part of the latency: T counts it. Source: Bu, Li, Yu 2025 (LTB, CVPR), section 4.3, in the form of
-    SpikingJelly's port.
+    of the steps that the layer's strongest channel takes to its first spike, ``max(θ − v(0)) / max_c mean(a_c)``;
+    ``share`` makes it that share of the recipe's T instead. The delay is part of the latency: T counts it.
+    Source: Bu, Li, Yu 2025 (LTB, CVPR), section 4.3, in the form of SpikingJelly's port.
     """
 
     delay: int | None = None

@@ -20,6 +20,7 @@ from transpike.steps import (
     PoolInTime,
     QuantiseWeights,
     RemoveDropout,
+    ShareThresholds,
     SpikingAverage,
     UseNeurons,
 )
@@ -46,6 +47,9 @@ class RateCoded(Recipe):
     pooling: PoolingRule = setting("lateral-inhibition", "How maximum pooling works in time.")
     average_pooling: Literal["linear", "spiking"] = setting(
         "linear", "Average pooling with neurons of its own, or not."
+    )
+    residual: Literal["currents", "shared"] = setting(
+        "currents", "Sums of spikes: each at its own threshold's worth, or all at their largest threshold."
     )
     encoder: Encoder = setting(ConstantCurrent(), "How the input enters.")
     schedule: Schedule = setting(Streaming(), "When neurons fire: as input arrives, or window by window.")
@@ -87,7 +91,8 @@ class RateCoded(Recipe):
         before = (PoolBeforeActivation(),) if self.pooling == "before-neuron" else ()
         average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
         quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits),)
-        made = (self.thresholds, *self.shifts, self.neurons, PoolInTime(self.pooling, self.neurons_period))
+        share = (ShareThresholds(),) if self.residual == "shared" else ()
+        made = (self.thresholds, *share, *self.shifts, self.neurons, PoolInTime(self.pooling, self.neurons_period))
         return (RemoveDropout(), FoldBatchNorm(), *before, *average, *quantise, *made, *self.corrections)
 
     @property

@@ -59,8 +59,12 @@ class BSNN(Recipe):
         self.schedule.rounds(self.timesteps)
         if self.readout.spiking_output:
             raise SettingError("bistable neurons send phase-weighted spikes, which a spike count does not read")
-        if self.encoder.worth is not None or self.encoder.alphabet.is_spiking:
-            raise SettingError("input spikes without phase do not fit phase cycles; use the constant current")
+        kind = self.encoder.alphabet.kind
+        if kind not in ("graded", "phase") or getattr(self.encoder, "period", self.cycle) != self.cycle:
+            raise SettingError(
+                f"input spikes without phase, or of another period, do not fit phase cycles: use the constant current, "
+                f"or PhaseBits(period={self.cycle})"
+            )
         _ = self.steps
 
     @property

@@ -5,9 +5,11 @@ from typing import ClassVar
 
 from transpike.core.readout import Readout
 from transpike.core.step import Step
+from transpike.errors import SettingError
 from transpike.readouts import DelayedWindow
 from transpike.recipes._base import RateCoded, setting
-from transpike.steps import CalibrateBias, CalibratePotential, InitialPotential, SquaredErrorThresholds
+from transpike.steps import CalibrateBias, CalibratePotential, InitialPotential, SquaredErrorThresholds, UseNeurons
+from transpike.steps.use_neurons import NeuronKind
 
 
 @dataclass(frozen=True)
@@ -18,13 +20,21 @@ class FewSteps(RateCoded):
     ``θ = argmin Σ (a − θ/T · clip(⌊a T/θ + ½⌋, 0, T))²`` a channel; ``b ← b + mean(a − φ)``;
     ``v(0) ← v(0) + T mean(a − φ)``; ``logits = Σ_{T/4 < t ≤ T} I(t)``. Binary spikes, streaming, no training.
     Source: transpike's own combination of Li et al. 2021 (thresholds, calibrations), Bu et al. 2022 (v(0) = θ/2) and
-    Bu et al. 2025 (delayed readout). It was put together on training images.
+    Bu et al. 2025 (delayed readout); ``neuron`` "signed" takes spikes back by Fast-SNN's rule, "burst" sends up to
+    ``gamma`` in a step. It was put together on training images.
     Checked: each part is switched off in turn in reproductions/rate_coding, which costs accuracy.
     """
 
     name: ClassVar[str] = "few-steps"
     readout: Readout = setting(DelayedWindow(share=0.25), "How the answer is read.")
+    neuron: NeuronKind = setting("integrate-and-fire", "What fires: integrate-and-fire, signed or burst neurons.")
+    gamma: int = setting(4, "Most spikes of a burst in a step.")
     samples: int = setting(128, "Calibration inputs that are simulated.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.neuron == "bistable":
+            raise SettingError("bistable neurons come with their own recipe, bsnn")
 
     @property
     def depends_on_timesteps(self) -> bool:
@@ -33,11 +43,16 @@ class FewSteps(RateCoded):
     @property
     def thresholds(self) -> Step:
         spiking = self.readout.spiking_output
-        return SquaredErrorThresholds(self.granularity, spiking, shift=0.5, samples=self.samples)
+        gamma = self.gamma if self.neuron == "burst" else 1
+        return SquaredErrorThresholds(self.granularity, spiking, gamma=gamma, shift=0.5, samples=self.samples)
 
     @property
     def shifts(self) -> tuple[Step, ...]:
         return (InitialPotential(0.5),)
+
+    @property
+    def neurons(self) -> UseNeurons:
+        return UseNeurons(self.neuron, rule="fast-snn", gamma=self.gamma)
 
     @property
     def corrections(self) -> tuple[Step, ...]:

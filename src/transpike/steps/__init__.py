@@ -13,6 +13,7 @@ from transpike.steps.match_delays import MatchDelays
 from transpike.steps.percentile import PercentileThresholds
 from transpike.steps.pooling import PoolBeforeActivation, PoolInTime
 from transpike.steps.quantise_weights import QuantiseWeights
+from transpike.steps.share_thresholds import ShareThresholds
 from transpike.steps.spike_norm import SpikeNorm
 from transpike.steps.spiking_average import SpikingAverage
 from transpike.steps.squared_error import SquaredErrorThresholds
@@ -33,6 +34,7 @@ members: tuple[type[Step], ...] = (
     PoolInTime,
     QuantiseWeights,
     RemoveDropout,
+    ShareThresholds,
     SpikeNorm,
     SpikingAverage,
     SquaredErrorThresholds,

@@ -1,7 +1,9 @@
 """Maximum pooling and other analogue layers in a spiking network."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 from transpike.core.cell import Cell
@@ -9,14 +11,16 @@ from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.step import Context, Step
 from transpike.errors import SettingError, UnsupportedModel
-from transpike.neurons import CurrentMaximum, GatedMaximum, LateralInhibition, TemporalDifference
+from transpike.neurons import CurrentMaximum, GatedMaximum, LateralInhibition, OrMaximum, TemporalDifference
 from transpike.ops import AdaptiveMaxPool, MaxPool
 
-PoolingRule = Literal["lateral-inhibition", "before-neuron", "gated"]
-_CELLS: dict[str, type] = {
+PoolingRule = Literal["lateral-inhibition", "before-neuron", "gated", "gated-exponential", "or"]
+_CELLS: dict[str, Callable[[MaxPool], Cell]] = {
     "lateral-inhibition": LateralInhibition,
     "before-neuron": CurrentMaximum,
     "gated": GatedMaximum,
+    "gated-exponential": partial(GatedMaximum, exponential=True),
+    "or": OrMaximum,
 }
 
 
