@@ -348,7 +348,8 @@ def test_an_encoder_brings_what_its_alphabet_allows(kind):
     encoder.check(x)
     encoder.check_steps(x, 7)
     assert torch.equal(encoder.counts(x, ids, 7), train.sum(0))
-    allowed = {"binary": {0.0, 1.0}, "ternary": {-1.0, 0.0, 1.0}}
+    phases = {0.0} | {sign * 2.0**k for k in range(1, 8) for sign in (-1, 1)}  # the lowest bit comes in step 8
+    allowed = {"binary": {0.0, 1.0}, "ternary": {-1.0, 0.0, 1.0}, "phase": phases}
     assert not encoder.alphabet.is_spiking or set(train.unique().tolist()) == allowed[encoder.alphabet.kind]
     # frames are a time of the input's own: the source network sees their mean, and a run ends with them
     still = x.mean(1) if encoder.has_frames else x
