@@ -34,7 +34,10 @@ GROUPS = {
     "layer-synchronous": ((2, 4, 8, 16), [r.ECC(schedule=WINDOWS), r.FewSteps(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane())]),
     "phase": ((2, 3, 4, 5, 6), [r.BSNN()]),
     "signed and burst": ((8, 16), [r.SNM(), r.SNM(**SIGNED), r.FewSteps(neuron="signed"), r.BurstLIP(), r.FewSteps(neuron="burst")]),
-    "ablation": ((16, 32, 64), [r.FewSteps(readout=ts.readouts.AccumulatedMembrane())]),
+    "ablation": ((32,), [
+        r.FewSteps(), r.FewSteps(readout=ts.readouts.AccumulatedMembrane()), r.FewSteps(calibrate="bias"),
+        r.FewSteps(calibrate="potential"), r.FewSteps(calibrate="none"), r.FewSteps(granularity="layer"),
+    ]),
     "long": ((64, 96, 128, 192, 256), [r.Rueckauer()]),
 }  # fmt: skip
 PEERS = ("max", "99.9%", "99.9% per channel", "local threshold balancing")

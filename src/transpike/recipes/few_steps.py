@@ -1,7 +1,7 @@
 """What works best with few binary spikes, put together."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from transpike.core.readout import Readout
 from transpike.core.step import Step
@@ -22,19 +22,23 @@ class FewSteps(RateCoded):
     Source: transpike's own combination of Li et al. 2021 (thresholds, calibrations), Bu et al. 2022 (v(0) = θ/2) and
     Bu et al. 2025 (delayed readout); ``neuron`` "signed" takes spikes back by Fast-SNN's rule, "burst" sends up to
     ``gamma`` in a step. It was put together on training images.
-    Checked: each part is switched off in turn in reproductions/rate_coding, which costs accuracy.
+    Checked: calibration takes most of the mean error of each layer away (tests/test_recipes.py); each part switched
+    off in turn costs accuracy (benchmarks/methods.py, ablation; docs/methods.md).
     """
 
     name: ClassVar[str] = "few-steps"
     readout: Readout = setting(DelayedWindow(share=0.25), "How the answer is read.")
     neuron: NeuronKind = setting("integrate-and-fire", "What fires: integrate-and-fire, signed or burst neurons.")
     gamma: int = setting(4, "Most spikes of a burst in a step.")
+    calibrate: Literal["both", "bias", "potential", "none"] = setting("both", "What is corrected on simulated spikes.")
     samples: int = setting(128, "Calibration inputs that are simulated.")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.neuron == "bistable":
             raise SettingError("bistable neurons come with their own recipe, bsnn")
+        if self.calibrate not in ("both", "bias", "potential", "none"):
+            raise SettingError(f"calibrate must be 'both', 'bias', 'potential' or 'none', not {self.calibrate!r}")
+        super().__post_init__()
 
     @property
     def depends_on_timesteps(self) -> bool:
@@ -56,4 +60,5 @@ class FewSteps(RateCoded):
 
     @property
     def corrections(self) -> tuple[Step, ...]:
-        return (CalibrateBias(self.samples), CalibratePotential(self.samples))
+        bias, potential = (CalibrateBias(self.samples),), (CalibratePotential(self.samples),)
+        return {"both": (*bias, *potential), "bias": bias, "potential": potential, "none": ()}[self.calibrate]
