@@ -26,9 +26,9 @@ SIGNED = {"rule": "fast-snn", "granularity": "channel", "percentile": 99.9, "bet
 # recipes, and the steps that they are asked for: what is stepped densely takes minutes, and is asked for less
 GROUPS = {
     "binary": ((8, 16, 32, 64), [
-        r.ECC(), r.ECC(granularity="layer"), r.ECC.paper(), r.OPI(calibrate=True, percentile=100.0), r.Rueckauer(),
+        r.FewSteps(), r.ECC(), r.ECC(granularity="layer"), r.ECC.paper(), r.OPI(calibrate=True, percentile=100.0), r.Rueckauer(),
         r.WeightNormalisation(), r.ThresholdBalancing(), r.DengGu(), r.LTB(), r.LTB(updates=50, batch_size=20),
-        r.SNNCalibration(calibrate="none"), r.SNNCalibration(), r.SNNCalibration(calibrate="advanced"), r.FewSteps(),
+        r.SNNCalibration(calibrate="none"), r.SNNCalibration(), r.SNNCalibration(calibrate="advanced"),
         r.SpikeNorm(encoder=ts.encoders.ConstantCurrent()), r.RMP(encoder=ts.encoders.ConstantCurrent()),
     ]),
     "layer-synchronous": ((2, 4, 8, 16), [r.ECC(schedule=WINDOWS), r.FewSteps(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane())]),
