@@ -59,6 +59,12 @@ class RateCoded(Recipe):
         check_timesteps(self.timesteps)
         _ = self.steps  # settings are checked by the steps that use them
         kind = self.neurons
+        if self.schedule.mode == "cycles" or self.encoder.alphabet.kind == "phase":
+            wanting = self.schedule if self.schedule.mode == "cycles" else self.encoder
+            raise SettingError(
+                f"{type(wanting).__name__} needs neurons that fire in phase cycles; use transpike.recipes.BSNN, "
+                f"not {self.name}"
+            )
         if self.schedule.mode != "steps":
             if kind.reset == "hard" or kind.leak != 1:
                 raise SettingError(
@@ -92,13 +98,8 @@ class RateCoded(Recipe):
         average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
         quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits),)
         share = (ShareThresholds(),) if self.residual == "shared" else ()
-        made = (self.thresholds, *share, *self.shifts, self.neurons, PoolInTime(self.pooling, self.neurons_period))
+        made = (self.thresholds, *share, *self.shifts, self.neurons, PoolInTime(self.pooling))
         return (RemoveDropout(), FoldBatchNorm(), *before, *average, *quantise, *made, *self.corrections)
-
-    @property
-    def neurons_period(self) -> int:
-        """The period of phase cycles; 0 without."""
-        return self.neurons.period if self.neurons.kind == "bistable" else 0
 
 
 @dataclass(frozen=True)
