@@ -1,11 +1,14 @@
 """What the rate-coded recipes share: the settings, and the order of the steps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from transpike.core.encoder import Encoder
+from transpike.core.lowered import Lowered
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
+from transpike.core.scaling import balanced_scale
 from transpike.core.schedule import Schedule, check_timesteps
 from transpike.core.step import Step
 from transpike.encoders import ConstantCurrent
@@ -75,6 +78,10 @@ class RateCoded(Recipe):
             raise SettingError(
                 "PASCAL's rule lets counts fall below zero, where a ReLU is zero: it needs a layer-synchronous schedule"
             )
+
+    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
+        """Weights as they were trained, thresholds to match (threshold balancing), if a method says nothing else."""
+        return balanced_scale(lowered)
 
     @property
     def thresholds(self) -> Step:
