@@ -1,7 +1,10 @@
 """From a trained network to a spiking one."""
 
+import dataclasses
 import hashlib
 import platform
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +26,9 @@ KEPT_RECORDINGS = 256  # with all their frames, for steps that simulate spikes
 TOLERANCE = 1e-4  # of the largest output: what weights may lose when they are multiplied out and kept in float32
 
 
+Notify = Callable[[str, int, int], None]
+
+
 def convert(
     model: nn.Module | Graph,
     recipe: Recipe | None = None,
@@ -34,6 +40,7 @@ def convert(
     exact_grid: bool = True,
     calibration_samples: int | None = None,
     seed: int = 0,
+    progress: Notify | None = None,
 ) -> SNN:
     """The spiking network that ``recipe`` (default: ECC) makes of ``model``.
 
@@ -42,6 +49,7 @@ def convert(
     many. Recordings (samples, frames, *shape) need an encoder with frames; the source network sees their mean.
     ``output`` names the model's answer where it gives several, ``on_unsupported="keep"`` keeps unknown operators
     analogue. ``exact_grid`` rounds what runs to a power-of-two grid, so that all engines give the same spikes.
+    ``progress(step, done, total)`` hears of the steps that take long.
 
     Raises UnsupportedOperator, DataError, SettingError and NotExact, each naming the place and the way out.
     """
@@ -61,7 +69,7 @@ def convert(
         mode = recipe.schedule.mode
         recorded = entrance.recorded if encoder.has_frames else None
         context = Context(source, batches, recipe.timesteps, seed, encoder, mode, recorded, remarks)
-        graph = _converted(source, recipe.steps, context)
+        graph = _converted(source, recipe.steps, context, progress)
     provenance = {
         "source_sha256": _digest(source.parameters()),
         "calibration_sha256": _digest({str(i): batch for i, batch in enumerate(batches)}),
@@ -121,10 +129,12 @@ class _Entrance:
         return still
 
 
-def _converted(graph: Graph, steps: tuple[Step, ...], context: Context) -> Graph:
+def _converted(graph: Graph, steps: tuple[Step, ...], context: Context, progress: Notify | None) -> Graph:
     """The graph after all steps; a promise to compute the same function is checked on calibration data."""
     probe, answer = context.batches[0][:16].double(), None
     for step in steps:
+        if progress is not None:
+            context = dataclasses.replace(context, progress=partial(progress, type(step).__name__))
         changed = step.apply(graph, context)
         if step.exact and changed is not graph:
             before = graph.to(dtype=torch.float64).run(probe) if answer is None else answer

@@ -16,7 +16,7 @@ from transpike.core.step import Context
 from transpike.errors import NotExact
 from transpike.neurons import CurrentMaximum, GatedMaximum, IntegrateAndFire, LateralInhibition, TemporalDifference
 from transpike.ops import BatchNorm, Dropout, Identity, MaxPool, Scale
-from transpike.recipes import ECC
+from transpike.recipes import ECC, FewSteps
 from transpike.steps import (
     FoldBatchNorm,
     PercentileThresholds,
@@ -294,3 +294,14 @@ def test_the_settings_of_a_step_cannot_change(step):
             setattr(made, field.name, None)
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.anything = 1
+
+
+def test_progress_names_each_long_step_and_all_its_parts():
+    case, heard = small_cnn(), []
+    ts.convert(case.graph, FewSteps(timesteps=4), case.calibration, progress=lambda *what: heard.append(what))
+    neurons = sum(
+        isinstance(node.op, IntegrateAndFire) for node in ts.convert(case.graph, ECC(4), case.calibration).graph
+    )
+    for name in ("CalibrateBias", "CalibratePotential"):
+        assert [what[1:] for what in heard if what[0] == name] == [(n, neurons) for n in range(1, neurons + 1)]
+    assert {what[0] for what in heard} == {"SquaredErrorThresholds", "CalibrateBias", "CalibratePotential"}

@@ -243,13 +243,18 @@ def whole_numbers(flag: str, text: str) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def progress_bar(text: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on a terminal, nothing in a pipe; it writes to stderr."""
+def progress_bar(text: str) -> Iterator[Callable[..., None]]:
+    """A bar on a terminal, nothing in a pipe, on stderr. It is called with (done, total) or (what, done, total)."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def update(*what: Any) -> None:
+            *names, done, total = what
+            bar.update(task, completed=done, total=total, description=": ".join([text, *names]))
+
+        yield update
 
 
 def print_json(value: Any) -> None:

@@ -54,16 +54,18 @@ def command(
     module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
     if weights is None and model_name.startswith("zoo:"):
         click.echo("warning: no --weights: the network is untrained", err=True)
-    snn = ts.convert(
-        module,
-        recipe,
-        _base.calibration(dataset, calibration_samples, seed),
-        preprocessing=preprocessing,
-        output=output_name,
-        on_unsupported=on_unsupported,
-        exact_grid=exact_grid,
-        seed=seed,
-    )
+    with _base.progress_bar("converting") as progress:
+        snn = ts.convert(
+            module,
+            recipe,
+            _base.calibration(dataset, calibration_samples, seed),
+            preprocessing=preprocessing,
+            output=output_name,
+            on_unsupported=on_unsupported,
+            exact_grid=exact_grid,
+            seed=seed,
+            progress=progress,
+        )
     snn.provenance.update({"model": model_name, "weights": weights.name if weights else None, "data": dataset.name})
     snn.provenance["data_options"] = _base.data_options_of(dataset)
     ts.save(snn, output)

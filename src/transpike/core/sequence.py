@@ -68,7 +68,7 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     windows, timesteps = context.mode == "windows", context.timesteps
     values: dict[str, Tensor] = {}
     names = [node.name for node in graph]
-    last = _last_use(graph)
+    last, neurons, done = _last_use(graph), sum(isinstance(node.op, Neuron) for node in graph), 0
     for index, name in enumerate(names):
         node = graph[name]
         if isinstance(node.op, Neuron):
@@ -82,6 +82,8 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
             assert isinstance(node.op, Neuron)
             heard = Heard(graph, node, node.op, values[node.inputs[0]], analogue[source], values, timesteps, windows)
             values[name] = heard.train(node.op, heard.current)
+            done += 1
+            context.progress(done, neurons)
         elif isinstance(node.op, Cell):
             trains = [values[i] for i in node.inputs]
             if windows:

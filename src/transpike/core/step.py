@@ -31,6 +31,8 @@ class Context:
     """What a step measured: the largest |current| of each neuron layer, one value a channel."""
     analogue: list[Graph] = field(default_factory=list)
     """The graph as it was before its activations became neurons, whose names it shares; empty before that."""
+    progress: Callable[[int, int], None] = lambda done, total: None
+    """Called by a step that takes long, with how many of its parts are done."""
 
     def remark(self, text: str) -> None:
         """Leave a line for the reports: something the user should know and need not act on."""
@@ -48,8 +50,9 @@ class Context:
 
     def observe(self, graph: Graph, see: Callable[[Node, tuple[Tensor, ...], Tensor], None]) -> None:
         """Run the calibration batches through a graph of ops and show every layer's inputs and output to ``see``."""
-        for batch in self.batches:
+        for done, batch in enumerate(self.batches, 1):
             graph.run(batch, observe=see)
+            self.progress(done, len(self.batches))
 
 
 @dataclass(frozen=True)

@@ -47,4 +47,5 @@ class LocalThresholdBalancing(Thresholds):
         for update in range(self.updates):
             chosen = (torch.arange(self.batch_size) + update * self.batch_size) % len(data)
             graph.run(data[chosen], observe=see)
+            context.progress(update + 1, self.updates)
         return found

@@ -49,9 +49,10 @@ class SquaredErrorThresholds(Thresholds):
                 errors[node.name] = errors.get(node.name, 0) + torch.stack(error)
 
         batches = context.first(self.samples)
-        for see in (see_largest, see_errors):
-            for batch in batches:
-                graph.run(batch, observe=see)
+        passes = [(see, batch) for see in (see_largest, see_errors) for batch in batches]
+        for done, (see, batch) in enumerate(passes, 1):
+            graph.run(batch, observe=see)
+            context.progress(done, len(passes))
         return {name: shares[error.argmin(0)] * largest[name] / self.gamma for name, error in errors.items()}
 
     def _error(self, rows: Tensor, top: Tensor, timesteps: int) -> Tensor:
