@@ -5,9 +5,12 @@ from torch import Tensor, nn
 
 import transpike as ts
 from networks import cells
+from transpike.core.alphabet import GRADED
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph
+from transpike.core.lowered import lower
 from transpike.core.recipe import Recipe
+from transpike.core.scaling import scaled
 from transpike.engines import Reference
 from transpike.neurons import Bistable
 
@@ -86,3 +89,32 @@ def staircase_currents(snn: ts.SNN, x: Tensor) -> dict[str, Tensor]:
         else:
             values[node.name] = node.op.linear(*inputs) if inputs else x.double()
     return found
+
+
+def later(trace: ts.Trace, delay: int) -> Tensor:
+    """The mean output current of the steps after ``delay``, from the accumulated membrane of every step."""
+    logits, steps = trace.logits.double(), len(trace.logits)
+    return (steps * logits[-1] - delay * logits[delay - 1]) / (steps - delay)
+
+
+def in_own_scale(recipe: Recipe) -> list[tuple[float, float, float]]:
+    """(W, b, θ) of ``relu(3 relu(2x + ½) − 1)``, calibrated on [0, 1], in the recipe's scale; activations reach 2.5 and 6.5."""
+    model = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1))
+    with torch.no_grad():
+        for layer, weight, bias in ((model[0], 2.0, 0.5), (model[2], 3.0, -1.0)):
+            layer.weight.fill_(weight), layer.bias.fill_(bias)
+    snn = ts.convert(model, recipe, torch.linspace(0, 1, 65)[:, None])
+    lowered = lower(snn.graph, None, GRADED)
+    form = scaled(lowered, recipe.kappa(lowered))
+    table = {node.name: node.op for node in form.nodes}
+    return [
+        (float(table[synapse].weight), float(form.biases[cell][0]), float(table[cell].unit.threshold))
+        for synapse, cell in (("0", "1"), ("2", "3"))
+    ]
+
+
+def threshold(recipe: Recipe, values: list[float]) -> float:
+    """θ of a neuron whose activations on calibration data are ``values``."""
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1))
+    nn.init.ones_(model[0].weight)
+    return float(ts.convert(model, recipe, torch.tensor(values)[:, None]).graph["1"].op.threshold)
