@@ -56,7 +56,7 @@ def test_the_hard_reset_loses_charge_for_ever(digits, recipe):
         current, spikes, _, _ = streamed(snn, digits.images[:16])["2"]
         return float((current[0].clamp(0, 1) - spikes.mean(0)).mean())
 
-    hard, soft = ([error(reset, t) for t in (16, 64)] for reset in ("hard", "soft"))
+    hard, soft = ([error(reset, t) for t in (16, 48)] for reset in ("hard", "soft"))
     assert min(hard) > 0.01 and hard[1] > 0.5 * hard[0]
     assert all(abs(s) < 0.1 * h for s, h in zip(soft, hard, strict=True))
 

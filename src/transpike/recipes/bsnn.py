@@ -39,7 +39,7 @@ class BSNN(Recipe):
     Differs from the paper as far as it is known: bias and analogue input come once a cycle; v(0) is half the smallest
     step (``beta``); thresholds are percentiles per channel; maximum pooling is lateral inhibition within a cycle.
     Checked: one round is the K-bit staircase network bit for bit, which it is not without the synchronous neurons,
-    and accuracy falls; no neuron fires for whom no charge arrived, which a streaming run does
+    and accuracy falls; no neuron fires without the charge for it, as some do in a streaming run
     (tests/recipes/test_bsnn.py, reproductions/bsnn).
     """
 
