@@ -13,6 +13,38 @@ SHOWN = ("8", "16", "32", "64", "128", "256")
 MARKS = ("<!-- results -->", "<!-- end of results -->")
 
 
+SHOWN_METHODS = (
+    "few-steps", "ecc", "snn-calibration(calibrate='advanced')", "snn-calibration", "rueckauer", "few-steps(neuron='signed')",
+    "few-steps(neuron='burst')",
+)  # fmt: skip
+
+
+def methods() -> list[str]:
+    """The recipes that a reader meets first, and the best peer at each T; the rest is in docs/methods.md."""
+    content = json.loads((HERE / "methods.json").read_text())
+    settings, times = content["settings"], (8, 16, 32, 64)
+    rows = [row for group in ("binary", "signed and burst") for row in content["rows"][group] if "accuracy" in row]
+    lines = [
+        f"Which recipe? ResNet-20 (16-32-64), {settings['data']}, first {settings['samples']:,} test images, ANN "
+        f"{100 * rows[0]['ann_accuracy']:.2f} %; accuracy in %",
+        "after T time steps, streaming, no training (`benchmarks/methods.py`; every recipe, intervals, operations, windows and",
+        "phase cycles: [docs/methods.md](docs/methods.md)):",
+        "",
+        f"| | spikes | {' | '.join(f'T={t}' for t in times)} |",
+        f"|---|---|{'---:|' * len(times)}",
+    ]
+    for name in SHOWN_METHODS:
+        of = {row["timesteps"]: row for row in rows if row["recipe"] == name}
+        cells = [f"{100 * of[t]['accuracy']:.2f}" if t in of else "" for t in times]
+        lines.append(f"| `{name}` | {', '.join(next(iter(of.values()))['alphabets'])} | {' | '.join(cells)} |")
+    best = [max(peer["right"][str(t)].count("1") for peer in content["peers"].values()) for t in times]
+    cells = [f"{100 * right / settings['samples']:.2f}" for right in best]
+    lines.append(
+        f"| SpikingJelly 2.0, the best of its {len(content['peers'])} at each T | binary | {' | '.join(cells)} |"
+    )
+    return [*lines, "", "![Accuracy against total steps and synaptic operations](benchmarks/methods.png)", ""]
+
+
 def accuracy() -> list[str]:
     content = json.loads((HERE / "accuracy.json").read_text())
     settings, rows = content["settings"], content["rows"]
@@ -114,6 +146,8 @@ def _notes(content: dict) -> list[str]:
 
 def results() -> str:
     parts = ["## Results", ""]
+    if (HERE / "methods.json").exists():
+        parts += methods()
     if (HERE / "accuracy.json").exists():
         parts += accuracy()
     if (HERE / "results.json").exists():

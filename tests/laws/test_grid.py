@@ -8,7 +8,7 @@ from torch import nn
 
 import transpike as ts
 from networks import assert_fires, cases, cells, mlp, network, settle, single_neuron, small_cnn
-from transpike.recipes import ECC
+from transpike.recipes import BSNN, ECC
 
 
 @settings(max_examples=40)
@@ -26,7 +26,12 @@ def test_every_encoder_leaves_room_for_a_grid(encoder, timesteps):
         if encoder.has_frames:  # of events, as many as there are steps
             x = torch.sign(x)[:, None].repeat(1, timesteps, *(1,) * (x.ndim - 1))
             x = x if encoder.alphabet.signed else x.clamp(min=0)
-        snn = ts.convert(case.graph, ECC(timesteps=timesteps, encoder=encoder()), x)
+        if encoder.alphabet.kind == "phase":
+            period = min(timesteps, 8)
+            recipe = BSNN(timesteps, period, encoder=encoder(period=period))
+        else:
+            recipe = ECC(timesteps, encoder=encoder())
+        snn = ts.convert(case.graph, recipe, x)
         assert snn.exactness.timesteps >= timesteps, snn.exactness.reason
 
 

@@ -24,6 +24,21 @@ def unit_scale(lowered: Lowered) -> dict[str, float]:
     return {n.name: 1.0 for n in lowered.nodes if isinstance(n.op, Cell) and n.op.unit is not None}
 
 
+def balanced_scale(lowered: Lowered) -> dict[str, float]:
+    """κ = λ_n/λ_{n−1}, which leaves the weights of layers as they were trained.
+
+    λ_n is the worth of a layer's spikes, their largest where channels have their own; the input's is 1.
+    """
+    largest = {name: float(worth.max()) for name, worth in lowered.worths.items() if worth is not None}
+    sources = {node.name: node.inputs for node in lowered.nodes}
+
+    def before(name: str) -> float:
+        """λ of the layer whose spikes arrive."""
+        return max((largest.get(source) or before(source) for source in sources[name]), default=1.0)
+
+    return {name: largest[name] / before(name) for name in unit_scale(lowered)}
+
+
 def scaled(lowered: Lowered, kappa: Mapping[str, float], *, strict: bool = True) -> Lowered:
     """The lowered form with threshold κ in each named cell; neurons that share a synapse cannot be scaled alone.
 

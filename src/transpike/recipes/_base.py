@@ -1,11 +1,14 @@
 """What the rate-coded recipes share: the settings, and the order of the steps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from transpike.core.encoder import Encoder
+from transpike.core.lowered import Lowered
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
+from transpike.core.scaling import balanced_scale
 from transpike.core.schedule import Schedule, check_timesteps
 from transpike.core.step import Step
 from transpike.encoders import ConstantCurrent
@@ -59,6 +62,12 @@ class RateCoded(Recipe):
         check_timesteps(self.timesteps)
         _ = self.steps  # settings are checked by the steps that use them
         kind = self.neurons
+        if self.schedule.mode == "cycles" or self.encoder.alphabet.kind == "phase":
+            wanting = self.schedule if self.schedule.mode == "cycles" else self.encoder
+            raise SettingError(
+                f"{type(wanting).__name__} needs neurons that fire in phase cycles; use transpike.recipes.BSNN, "
+                f"not {self.name}"
+            )
         if self.schedule.mode != "steps":
             if kind.reset == "hard" or kind.leak != 1:
                 raise SettingError(
@@ -69,6 +78,10 @@ class RateCoded(Recipe):
             raise SettingError(
                 "PASCAL's rule lets counts fall below zero, where a ReLU is zero: it needs a layer-synchronous schedule"
             )
+
+    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
+        """Weights as they were trained, thresholds to match (threshold balancing), if a method says nothing else."""
+        return balanced_scale(lowered)
 
     @property
     def thresholds(self) -> Step:
@@ -92,13 +105,8 @@ class RateCoded(Recipe):
         average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
         quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits),)
         share = (ShareThresholds(),) if self.residual == "shared" else ()
-        made = (self.thresholds, *share, *self.shifts, self.neurons, PoolInTime(self.pooling, self.neurons_period))
+        made = (self.thresholds, *share, *self.shifts, self.neurons, PoolInTime(self.pooling))
         return (RemoveDropout(), FoldBatchNorm(), *before, *average, *quantise, *made, *self.corrections)
-
-    @property
-    def neurons_period(self) -> int:
-        """The period of phase cycles; 0 without."""
-        return self.neurons.period if self.neurons.kind == "bistable" else 0
 
 
 @dataclass(frozen=True)

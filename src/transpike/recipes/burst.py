@@ -1,8 +1,11 @@
 """Burst spikes and lateral inhibition pooling."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from transpike.core.lowered import Lowered
+from transpike.core.scaling import unit_scale
 from transpike.core.step import Step
 from transpike.errors import SettingError
 from transpike.recipes._base import RateCoded, setting
@@ -45,3 +48,6 @@ class BurstLIP(RateCoded):
     @property
     def neurons(self) -> UseNeurons:
         return UseNeurons("burst", gamma=self.gamma)
+
+    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
+        return unit_scale(lowered)

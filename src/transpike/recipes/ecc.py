@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.lowered import Lowered
+from transpike.core.scaling import unit_scale
 from transpike.recipes._base import PercentileCoded
 
 
@@ -34,4 +35,4 @@ class ECC(PercentileCoded):
         return cls(**{"percentile": 100.0, "granularity": "layer", **settings})  # type: ignore[arg-type]
 
     def kappa(self, lowered: Lowered) -> Mapping[str, float]:
-        return dict.fromkeys(super().kappa(lowered), 128.0)
+        return dict.fromkeys(unit_scale(lowered), 128.0)

@@ -1,8 +1,11 @@
 """Robust normalisation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from transpike.core.lowered import Lowered
+from transpike.core.scaling import unit_scale
 from transpike.core.step import Step
 from transpike.recipes._base import PercentileCoded, setting
 from transpike.steps import PercentileThresholds
@@ -31,3 +34,6 @@ class Rueckauer(PercentileCoded):
     def thresholds(self) -> Step:
         spiking = self.readout.spiking_output
         return PercentileThresholds(self.granularity, spiking, percentile=self.percentile, of="non-zero")
+
+    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
+        return unit_scale(lowered)

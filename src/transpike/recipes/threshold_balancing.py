@@ -1,10 +1,8 @@
 """Threshold balancing."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from transpike.core.lowered import Lowered
 from transpike.recipes._base import PercentileCoded
 from transpike.steps._base import Granularity
 
@@ -25,14 +23,3 @@ class ThresholdBalancing(PercentileCoded):
     percentile: float = 100.0
     granularity: Granularity = "layer"
     reset: Literal["soft", "hard"] = "hard"
-
-    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
-        largest = {name: float(worth.max()) for name, worth in lowered.worths.items() if worth is not None}
-        sources = {node.name: node.inputs for node in lowered.nodes}
-
-        def before(name: str) -> float:
-            """λ of the layer whose spikes arrive; the input's is 1."""
-            found = [largest.get(source) or before(source) for source in sources[name]]
-            return max(found, default=1.0)
-
-        return {name: largest[name] / before(name) for name in super().kappa(lowered)}

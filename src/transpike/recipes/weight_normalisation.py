@@ -1,8 +1,11 @@
 """Data-based weight normalisation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from transpike.core.lowered import Lowered
+from transpike.core.scaling import unit_scale
 from transpike.recipes._base import PercentileCoded
 from transpike.steps._base import Granularity
 
@@ -22,3 +25,6 @@ class WeightNormalisation(PercentileCoded):
     percentile: float = 100.0
     granularity: Granularity = "layer"
     reset: Literal["soft", "hard"] = "hard"
+
+    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
+        return unit_scale(lowered)

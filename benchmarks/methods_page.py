@@ -1,0 +1,263 @@
+"""docs/methods.md: every recipe by its properties, and what was measured.
+
+    python benchmarks/methods_page.py
+
+Properties are read off the recipes and off small networks that they convert; numbers come from benchmarks/methods.json.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import transpike as ts
+from transpike import steps as s
+from transpike.activations import QuantisedClip
+from transpike.core.cell import Neuron
+from transpike.core.recipe import Recipe
+from transpike.errors import TranspikeError
+from transpike.evaluate import paired_difference
+from transpike.neurons import IntegrateAndFire, Synchronous
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "methods.md"
+CONTENT = HERE / "methods.json"
+TIMESTEPS = 8
+# what a step asks of the calibration data, and what it does; steps that ask nothing have an empty first entry
+ASKS = {
+    s.PercentileThresholds: ("activations", lambda x: _statistic(x)),
+    s.SquaredErrorThresholds: ("activations", lambda x: f"least squared error at T, per {x.granularity}"),
+    s.LocalThresholdBalancing: ("activations", lambda x: f"{x.updates} updates against clipping, per {x.granularity}"),
+    s.LearnedThresholds: ("", lambda x: "learned in training"),
+    s.SpikeNorm: ("spikes", lambda x: f"× {x.scale:g}: largest spiking current, per layer"),
+    s.InitialPotential: ("", lambda x: f"v(0) = {x.beta:g} θ" if x.beta else ""),
+    s.BiasShift: ("", lambda x: "b + θ/2T"),
+    s.CalibrateBias: ("spikes", lambda x: "biases"),
+    s.CalibratePotential: ("spikes", lambda x: "initial potentials"),
+    s.CalibrateWeights: ("spikes", lambda x: "weights"),
+    s.MatchDelays: ("", lambda x: "shortcuts delayed"),
+    s.UseNeurons: ("", lambda x: ""),
+    s.PoolInTime: ("", lambda x: ""),
+    s.FoldBatchNorm: ("", lambda x: ""),
+    s.RemoveDropout: ("", lambda x: ""),
+    s.PoolBeforeActivation: ("", lambda x: ""),
+}
+SETS_THRESHOLDS = (
+    s.PercentileThresholds, s.SquaredErrorThresholds, s.LocalThresholdBalancing, s.LearnedThresholds, s.SpikeNorm
+)  # fmt: skip
+INGREDIENTS = {
+    "HR": "hard reset", "SR": "soft reset (subtraction)", "WN": "weights scaled so that every threshold is 1",
+    "TB": "weights as trained, thresholds to match", "TS": "thresholds scaled by a further factor",
+    "ECC": "one threshold κ in every layer, residual elimination", "BN": "batch normalisation", "MP": "maximum pooling",
+    "AP": "average pooling", "bias": "biases",
+}  # fmt: skip
+
+
+def _statistic(step: s.PercentileThresholds) -> str:
+    name = "maximum" if step.percentile == 100 else f"percentile {step.percentile:g}"
+    return f"{name}{' of non-zero' if step.of == 'non-zero' else ''}, per {step.granularity}"
+
+
+def network(recipe: Recipe, *extra: nn.Module) -> tuple[nn.Module, Tensor]:
+    """A small network that the recipe can convert, ``extra`` layers behind its first neurons, and inputs for it."""
+    torch.manual_seed(0)
+
+    def activation(threshold: float) -> nn.Module:
+        return nn.ReLU() if recipe.training_free else QuantisedClip(4, threshold)
+
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, bias=False), activation(1.5), *extra, nn.Conv2d(4, 4, 3, bias=False), activation(0.5),
+        nn.Flatten(), nn.LazyLinear(3),
+    )  # fmt: skip
+    x = torch.rand(32, 1, 8, 8)
+    model(x)
+    return model.eval(), x
+
+
+def works(recipe: Recipe, *extra: nn.Module) -> bool:
+    try:
+        model, x = network(recipe, *extra)
+        ts.simulate(ts.convert(model, recipe, x), x[:2], TIMESTEPS)
+    except TranspikeError:
+        return False
+    return True
+
+
+def ingredients(recipe: Recipe) -> dict[str, str]:
+    """● what the recipe does by default, ○ what it does as a setting."""
+    model, x = network(recipe)
+    snn = ts.convert(model, recipe, x)
+    neuron = next(node.op for node in snn.graph if isinstance(node.op, Neuron))
+    found = dict.fromkeys(INGREDIENTS, "")
+    if isinstance(neuron, IntegrateAndFire):
+        found["HR" if neuron.reset == "hard" else "SR"] = "●"
+        if hasattr(recipe, "reset"):
+            found["SR" if neuron.reset == "hard" else "HR"] = "○"
+    else:
+        found["SR"] = "●"
+    kappa = set(recipe.kappa(snn.program.lowered).values())
+    found["WN" if kappa == {1.0} else "ECC" if len(kappa) == 1 else "TB"] = "●"
+    if hasattr(recipe, "scale"):
+        found["TS"] = "●" if recipe.scale != 1 else "○"
+    norm = nn.BatchNorm2d(4)
+    extras = {"BN": (nn.Conv2d(4, 4, 3, padding=1), norm, network(recipe)[0][1]), "MP": (nn.MaxPool2d(2),),
+              "AP": (nn.AvgPool2d(2),), "bias": (nn.Conv2d(4, 4, 1), network(recipe)[0][1])}  # fmt: skip
+    for name, extra in extras.items():
+        found[name] = "●" if works(recipe, *extra) else ""
+    return found
+
+
+def properties(recipe: Recipe) -> list[str]:
+    model, x = network(recipe)
+    snn = ts.convert(model, recipe, x)
+    cells = [node.op for node in snn.graph if isinstance(node.op, Neuron) and not isinstance(node.op, Synchronous)]
+    alphabet = ", ".join(sorted({str(cell.output_alphabet(recipe.encoder.alphabet)) for cell in cells}))
+    asks, thresholds, corrections = {"input range"}, [], []
+    for step in recipe.steps:
+        asked, says = ASKS[type(step)]
+        asks.add(asked)
+        (thresholds if isinstance(step, SETS_THRESHOLDS) else corrections).append(says(step))
+    needs = [name for name in ("activations", "spikes") if name in asks] or ["input range"]
+    if any(isinstance(step, s.SpikeNorm) for step in recipe.steps):
+        thresholds = thresholds[-1:]
+    if recipe.schedule.mode == "cycles":
+        corrections = [c.replace("θ", "θ/2^K") for c in corrections]
+    shares = "delayed by a cycle" if isinstance(recipe, ts.recipes.BSNN) else recipe.residual  # type: ignore[attr-defined]
+    pooling = getattr(recipe, "pooling", "lateral-inhibition")
+    schedule = re.sub(r"(?<!^)([A-Z])", r"-\1", type(recipe.schedule).__name__).lower()
+    total = {"steps": "T", "windows": "(n + 1) T", "cycles": "(n + 1) K + 2 (T − K)"}[recipe.schedule.mode]
+    return [
+        "no" if recipe.training_free else "yes", " and ".join(needs), "; ".join(t for t in thresholds if t),
+        "; ".join(c for c in corrections if c), cells[0].describe(), alphabet, pooling, shares, f"{schedule}: {total}",
+        type(recipe.readout).__name__,
+    ]  # fmt: skip
+
+
+def source(recipe: type[Recipe]) -> str:
+    """First author and year, as the docstring has them."""
+    text = " ".join((recipe.__doc__ or "").split())
+    found = re.search(r"Source: (transpike's own|.*?\b\d{4}\b)", text)
+    if found is None:
+        raise ValueError(f"the docstring of {recipe.__name__} names no source")
+    *authors, year = re.split(r",? and |, | (?=\d{4}$)", found[1])
+    if not authors:
+        return year
+    name = authors[0].removesuffix(" et al.")
+    few = len(authors) <= 2 and name == authors[0]
+    return f"{' and '.join(authors)} {year}" if few else f"{name} et al. {year}"
+
+
+def table(head: list[str], rows: list[list[str]], right: int | None = None) -> list[str]:
+    """``right``: the first column that is aligned to the right."""
+    rule = ["---" if right is None or i < right else "---:" for i in range(len(head))]
+    return ["", *(f"| {' | '.join(row)} |" for row in (head, rule, *rows)), ""]
+
+
+def percent(row: dict) -> str:
+    low, high = 100 * row["drop_low"], 100 * row["drop_high"]
+    return f"{100 * row['accuracy']:.2f} (−{100 * row['drop']:.2f} [{low:.2f}, {high:.2f}])".replace("−-", "+").replace(
+        "[-", "[−"
+    )
+
+
+def measured(content: dict) -> list[str]:
+    settings, rows, peers = content["settings"], content["rows"], content["peers"]
+    ann = next(row for row in rows["binary"] if "accuracy" in row)["ann_accuracy"]
+    lines = [
+        f"ResNet-20 (16-32-64), {settings['data']}, first {settings['samples']:,} test images, ANN {100 * ann:.2f} %, "
+        f"{settings['calibration_samples']:,} calibration images, seed {settings['seed']}, torch {content['versions']['torch']};",
+        "made by `benchmarks/methods.py`. Accuracy in % after T steps, in brackets what is lost against the ANN on the same",
+        "images, in points with a paired 95 % interval. M: synaptic operations of a sample in millions.",
+        "",
+        "### Binary spikes, streaming: total steps = T",
+    ]
+    times = sorted({row["timesteps"] for row in rows["binary"]})
+    body = []
+    for name in dict.fromkeys(row["recipe"] for row in rows["binary"]):
+        of = {row["timesteps"]: row for row in rows["binary"] if row["recipe"] == name}
+        cells = [percent(of[t]) if "accuracy" in of.get(t, {}) else "refused" for t in times]
+        operations = of[32].get("synaptic_operations")
+        body.append([f"`{name}`", *cells, f"{operations / 1e6:.0f}" if operations else ""])
+    body.sort(key=lambda row: -float(row[3].split()[0]) if row[3] != "refused" else 0)
+    for kind, peer in peers.items():
+        cells = [f"{100 * share(peer['right'][str(t)]):.2f}" for t in times]
+        body.append(
+            [
+                f"SpikingJelly 2.0, {kind}" + (f", read from step {peer['delay']} on" if peer["delay"] else ""),
+                *cells,
+                "",
+            ]
+        )
+    lines += table(["recipe", *(f"T={t}" for t in times), "M at T=32"], body, 1)
+    lines += ["SpikingJelly's rows are its own converter on the same weights and calibration images.", ""]
+    lines += ["![Accuracy against total steps and synaptic operations](../benchmarks/methods.png)", ""]
+    lines += ["### Against SpikingJelly's best at each T", ""]
+    lines += table(
+        ["T", "best of ours", "best of theirs", "difference in points, 95 %"], duel(rows["binary"], peers), 3
+    )
+    lines += ["### Windows, phase cycles, signed and burst spikes", ""]
+    others = [
+        row for group in ("layer-synchronous", "phase", "signed and burst") for row in rows[group] if "accuracy" in row
+    ]
+    body = [[f"`{row['recipe']}`", ", ".join(row["alphabets"]), row["schedule"], str(row["timesteps"]), str(row["total_steps"]),
+             percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in others]  # fmt: skip
+    lines += table(["recipe", "alphabet", "schedule", "T", "total steps", "accuracy", "M"], body, 3)
+    lines += ["### What each part of `few-steps` is worth, T=32", ""]
+    body = [[f"`{row['recipe']}`", percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows["ablation"]]
+    lines += table(["recipe", "accuracy", "M"], body, 1)
+    lines += ["### Rueckauer, longer", ""]
+    body = [[str(row["timesteps"]), percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows["long"]]
+    return lines + table(["T", "accuracy", "M"], body, 1)
+
+
+def share(outcomes: str) -> float:
+    return outcomes.count("1") / len(outcomes)
+
+
+def right(outcomes: str) -> Tensor:
+    return torch.tensor([o == "1" for o in outcomes])
+
+
+def duel(rows: list[dict], peers: dict) -> list[list[str]]:
+    body = []
+    for t in sorted({row["timesteps"] for row in rows}):
+        ours = max((r for r in rows if r["timesteps"] == t and "right" in r), key=lambda r: r["accuracy"])
+        kind = max(peers, key=lambda k: share(peers[k]["right"][str(t)]))
+        theirs = peers[kind]["right"][str(t)]
+        points, low, high = (100 * x for x in paired_difference(right(ours["right"]), right(theirs)))
+        body.append([str(t), f"`{ours['recipe']}` {100 * ours['accuracy']:.2f}", f"{kind} {100 * share(theirs):.2f}",
+                     f"{points:+.2f} [{low:+.2f}, {high:+.2f}]"])  # fmt: skip
+    return body
+
+
+def page() -> str:
+    made = [recipe(timesteps=TIMESTEPS) for recipe in ts.recipes.members]
+    lines = [
+        "# Methods", "",
+        "Every recipe of `transpike.recipes` with its default settings. Made by `benchmarks/methods_page.py`, which reads the",
+        "properties off the recipes and off small networks that they convert, and the numbers off `benchmarks/methods.json`.",
+        "Where a recipe differs from its paper, its docstring says so. `bsnn` is **reconstructed**: the paper's body was not",
+        "available and there is no public code.", "", "## Properties", "",
+        "n is the number of neuron layers on the longest path, K the steps of a phase cycle.",
+    ]  # fmt: skip
+    head = ["recipe", "source", "needs training", "calibration on", "threshold", "corrections", "neuron", "alphabet",
+            "maximum pooling", "residual sums", "schedule: total steps", "readout"]  # fmt: skip
+    lines += table(head, [[f"`{r.name}`", source(type(r)), *properties(r)] for r in made])
+    lines += [
+        "Pooling, residual sums, granularity, weight bits, encoder, schedule and readout are settings of every rate-coded recipe",
+        "(`transpike convert --recipe NAME --help`). Every recipe takes 2 to 16-bit weights (`--weight-bits`)." , "",
+        "## Ingredients", "", "; ".join(f"**{name}**: {text}" for name, text in INGREDIENTS.items()) + ".",
+        "● by default, ○ as a setting. The columns are those of Wu et al. 2021, as this page reads them. WN, TB and ECC write the",
+        "same network at different scales, with the same spikes ([decision 2](adr/0002-lowered-form-scaled-to-one.md)).",
+    ]  # fmt: skip
+    lines += table(["recipe", *INGREDIENTS], [[f"`{r.name}`", *ingredients(r).values()] for r in made])
+    if CONTENT.exists():
+        lines += ["## Measured", "", *measured(json.loads(CONTENT.read_text()))]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE}")
