@@ -53,7 +53,7 @@ def test_the_hard_reset_loses_charge_for_ever(digits, recipe):
 
     def error(reset: str, timesteps: int) -> float:
         snn = digits.converted(recipe(timesteps=timesteps, reset=reset))
-        current, spikes, _, _ = streamed(snn, digits.images[:16])["2"]
+        current, spikes, _, _ = streamed(snn, digits.images[:4])["2"]
         return float((current[0].clamp(0, 1) - spikes.mean(0)).mean())
 
     hard, soft = ([error(reset, t) for t in (16, 48)] for reset in ("hard", "soft"))

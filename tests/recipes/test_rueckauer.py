@@ -1,8 +1,9 @@
 """Robust normalisation: the plain staircase, and a percentile that ignores silence."""
 
+import pytest
 import torch
 
-from measured import alone, errors, threshold
+from measured import alone, errors, in_own_scale, threshold
 from transpike.recipes import ECC, Rueckauer
 
 T = 8
@@ -13,6 +14,14 @@ def test_a_neuron_is_the_plain_staircase():
     # ⌊8 z⌋ in 0 … 8; half a threshold at the start rounds instead
     assert alone(Rueckauer(timesteps=T, percentile=100.0), z).sum(0).tolist() == [0, 0, 0, 1, 3, 4, 7, 8, 8]
     assert alone(ECC(timesteps=T, percentile=100.0), z).sum(0).tolist() == [0, 0, 1, 1, 4, 4, 8, 8, 8]
+
+
+def test_weights_are_normalised():
+    # λ = 1, 2.5, 6.5:  W λ_{n−1}/λ_n,  b / λ_n,  θ = 1; ECC has 128 times all of it
+    first, second = in_own_scale(Rueckauer(percentile=100.0))
+    assert first == pytest.approx((2 / 2.5, 0.5 / 2.5, 1))
+    assert second == pytest.approx((3 * 2.5 / 6.5, -1 / 6.5, 1))
+    assert in_own_scale(ECC.paper())[0][0] == pytest.approx(128 * first[0])
 
 
 def test_it_stands_below_ecc_by_half_a_spike():
