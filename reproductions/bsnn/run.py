@@ -30,7 +30,7 @@ REASONS = {
     "steps-resnet": "each layer waits a whole cycle, so that the first answer takes (layers + 1) cycles",
     "steps-vgg": "each layer waits a whole cycle, so that the first answer takes (layers + 1) cycles",
     "inactivated-resnet": "a cycle's rounding and clipping move z itself: where the ANN's z is just below 0 the "
-    "spiking network's may be above; against its own z no neuron fires that should not (tests/test_recipes.py)",
+    "spiking network's may be above; against its own z no neuron fires that should not (tests/recipes/test_bsnn.py)",
 }
 REASONS["inactivated-vgg"] = REASONS["inactivated-resnet"]
 

@@ -38,9 +38,9 @@ class BSNN(Recipe):
     16:991851); phase weights after Kim et al. 2018.
     Differs from the paper as far as it is known: bias and analogue input come once a cycle; v(0) is half the smallest
     step (``beta``); thresholds are percentiles per channel; maximum pooling is lateral inhibition within a cycle.
-    Checked: one round is the K-bit staircase network bit for bit; no neuron fires where that network's is silent,
-    which a streaming run does; without the synchronous neurons accuracy falls (tests/test_recipes.py,
-    reproductions/bsnn).
+    Checked: one round is the K-bit staircase network bit for bit, which it is not without the synchronous neurons,
+    and accuracy falls; no neuron fires without the charge for it, as some do in a streaming run
+    (tests/recipes/test_bsnn.py, reproductions/bsnn).
     """
 
     name: ClassVar[str] = "bsnn"

@@ -23,7 +23,7 @@ class BurstLIP(RateCoded):
     Differs from the paper: activations are not scaled before the percentile (its demo divides those above 1 by Γ, one
     of its codes clamps them at 1); pooling works for overlapping windows too.
     Checked: with z in (θ, Γθ] the rate is z, where one spike a step stops at θ; pooled counts equal the largest count
-    (tests/test_recipes.py, tests/laws/test_pooling_laws.py).
+    (tests/recipes/test_burst.py, tests/laws/test_pooling_laws.py).
     """
 
     name: ClassVar[str] = "burst"

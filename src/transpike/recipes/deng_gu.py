@@ -16,8 +16,8 @@ class DengGu(RateCoded):
     Source: Deng and Gu 2021 (ICLR), "Optimal conversion of conventional artificial neural networks to spiking neural
     networks", equations 9 and 13. Differs from the paper: the source network need not be trained with a threshold
     ReLU; where it was, the largest activation is that threshold.
-    Checked: after T steps a constant input gives the count of v(0) = θ/2, before that fewer; without the shift the
-    mean error is half a step (tests/test_recipes.py).
+    Checked: after T steps a constant input gives the count of v(0) = θ/2, before that fewer; the mean error is zero,
+    and half a step without the shift (tests/recipes/test_deng_gu.py).
     """
 
     name: ClassVar[str] = "deng-gu"

@@ -17,8 +17,8 @@ class OPI(PercentileCoded):
     Source: Bu, Ding, Yu, Huang 2022 (AAAI), theorem 2; training with a trainable clip after Ho and Chang 2020 (TCL).
     Differs from the paper: nothing in the conversion; training is not part of a recipe.
     Checked: for inputs spread evenly over [0, θ] the mean error of the rate is zero at v(0) = θ/2 and half a step of
-    the staircase at v(0) = 0 (tests/test_recipes.py). With ``calibrate`` it is ECC at the same percentile: TRE(½) is
-    v(0) = θ/2.
+    the staircase at v(0) = 0; no other share has a smaller mean square. With ``calibrate`` it is
+    ECC at the same percentile: TRE(½) is v(0) = θ/2 (tests/recipes/test_learned.py).
     """
 
     name: ClassVar[str] = "opi"
@@ -44,7 +44,7 @@ class QCFS(RateCoded):
     ``activations.QuantisedClip``, whose parameter has the published checkpoints' name ``thresh``.
     Differs from the paper: batch normalisation is folded, which is the same function in evaluation.
     Checked: layer-synchronous at T = L the spiking network is the source network, bit for bit on the exact grid; not
-    at v(0) = 0 (tests/test_recipes.py).
+    at v(0) = 0, at another T, or streaming (tests/recipes/test_learned.py).
     """
 
     name: ClassVar[str] = "qcfs"

@@ -18,8 +18,9 @@ class LTB(RateCoded):
     Maximum pooling moves before the neuron. Source: Bu, Li, Yu 2025 (CVPR), "Inference-scale complexity in ANN-SNN
     conversion", sections 4.2 and 4.3, and the authors' code; the delay as estimated by SpikingJelly's port.
     Differs from the paper: a neuron fires at v ≥ θ (the code compares strictly); batch normalisation is folded before.
-    Checked: with one update θ is 2 mean(max(a, 0)) of each channel; more updates clip less; the readout is the mean
-    of the steps after D, which the plain readout is not (tests/test_recipes.py).
+    Checked: with one update θ is 2 mean(max(a, 0)) of each channel; more updates clip less, though deep layers,
+    whose input grows meanwhile, only from the second on; the readout is the mean of the steps after D, which the plain
+    readout is not (tests/recipes/test_ltb.py).
     """
 
     name: ClassVar[str] = "ltb"

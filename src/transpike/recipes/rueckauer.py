@@ -22,7 +22,7 @@ class Rueckauer(PercentileCoded):
     Differs from the paper: the softmax readout is the accumulated membrane; concatenated inputs need no blocks of
     their own scale, since W is not rewritten.
     Checked: count = clip(⌊T z/θ⌋, 0, T) for constant z, that is, no half threshold anywhere; the percentile ignores
-    zeros; after T steps it stands below ECC by the missing half threshold (tests/test_recipes.py).
+    zeros; after T steps it stands below ECC by half a spike (tests/recipes/test_rueckauer.py).
     """
 
     name: ClassVar[str] = "rueckauer"

@@ -19,8 +19,10 @@ class SNM(RateCoded):
     normalisation), and the authors' code.
     Differs from the paper: the maximum runs over the whole batch (the code keeps one for each slot of a batch); the
     last layer accumulates instead of firing.
-    Checked: on the unevenness vector of QCFS (figure 1) the count falls back to the source's value, where without
-    negative spikes it stays too high (tests/test_recipes.py).
+    Checked: on the unevenness vectors of QCFS (figure 1) one more step without input brings the count to the source's
+    value, where without negative spikes it stays too high; after the five steps alone it may lie on either side, since
+    a step takes back one spike. On images hardly a neuron ends with spikes for which no charge came; its threshold is
+    its own largest activation (tests/recipes/test_snm.py).
     """
 
     name: ClassVar[str] = "snm"

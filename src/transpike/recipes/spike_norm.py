@@ -21,8 +21,8 @@ class SpikeNorm(RateCoded):
     code in hybrid-snn-conversion.
     Differs from the paper: thresholds are measured over the recipe's own time steps on ``samples`` calibration inputs
     (there up to 2500 steps on one batch of 512); biases and batch normalisation are allowed.
-    Checked: on its calibration inputs no single step of current exceeds a threshold, which the largest activation
-    does not give (tests/test_recipes.py).
+    Checked: on its calibration inputs the largest single step of current is the threshold, in every layer; the largest
+    activation is exceeded (tests/recipes/test_spike_norm.py).
     """
 
     name: ClassVar[str] = "spike-norm"
@@ -55,8 +55,8 @@ class RMP(SpikeNorm):
 
     Source: Han, Srinivasan, Roy 2020 (RMP-SNN, CVPR), sections 4 and 5; the factor as in RNL's replica.
     Differs from the paper: as Spike-Norm.
-    Checked: thresholds are 0.8 of Spike-Norm's in the first layer, and the balance
-    ``Σ θ s = Σ x + v(0) − v(T)`` holds, which a hard reset breaks (tests/test_recipes.py).
+    Checked: thresholds are 0.8 of the largest step of current, and the balance ``Σ θ s = Σ x + v(0) − v(T)`` holds,
+    which a hard reset breaks and pays for in accuracy (tests/recipes/test_spike_norm.py).
     """
 
     name: ClassVar[str] = "rmp"

@@ -15,6 +15,8 @@ class ThresholdBalancing(PercentileCoded):
     their own λ_n is the largest of them.
     Source: Sengupta et al. 2019, Front. Neurosci. 13:95, section 3.
     Differs from the paper: λ_n comes from the source network, not from the spiking layers before (that is SpikeNorm).
+    Checked: W and θ of a network worked out by hand; nothing of the training data is clipped, which the 99th percentile
+    does; the hard reset fires every ⌈θ/z⌉ steps, which a soft one does not (tests/recipes/test_normalisation.py).
     """
 
     name: ClassVar[str] = "threshold-balancing"
