@@ -70,7 +70,7 @@ class GatedMaximum(MaximumInTime):
 
     The estimate is the count, ``r ← r + x``, or with ``exponential`` ``r ← 1.005 r + 0.995 x`` (snn_toolbox: fir_max
     and avg_max order units as counts do; exp_max). Approximate: when the leader changes, the new one's earlier spikes
-    are lost.
+    are lost, and those that the old one sent too many stay.
     """
 
     exponential: bool = False
