@@ -9,6 +9,7 @@ from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.step import Context, Step
 from transpike.neurons import IntegrateAndFire
+from transpike.ops import AdaptiveMaxPool, MaxPool
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class ShareThresholds(Step):
 def _neuron(graph: Graph, name: str) -> Node | None:
     """The neuron whose spikes this wire carries, moved or pooled at most."""
     node = graph[name]
-    while isinstance(node.op, Op) and node.op.role == "wiring" and len(node.inputs) == 1:
+    while isinstance(node.op, (MaxPool, AdaptiveMaxPool)) or (
+        isinstance(node.op, Op) and node.op.role == "wiring" and len(node.inputs) == 1
+    ):
         node = graph[node.inputs[0]]
     return node if isinstance(node.op, IntegrateAndFire) else None

@@ -8,6 +8,7 @@ from transpike.activations import ReLU
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.step import Context, Step
+from transpike.ops import AdaptiveMaxPool, MaxPool
 from transpike.ops._base import Average
 
 
@@ -30,10 +31,8 @@ class SpikingAverage(Step):
             node = dataclasses.replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
             nodes.append(node)
             op = node.op
-            wiring = (
-                isinstance(op, Op) and op.role == "wiring" and bool(node.inputs) and not getattr(op, "is_sum", False)
-            )
-            if (isinstance(op, Op) and op.role == "activation") or (wiring and set(node.inputs) <= positive):
+            kept = isinstance(op, Op) and bool(node.inputs) and _keeps_sign(op) and set(node.inputs) <= positive
+            if kept or (isinstance(op, Op) and op.role == "activation"):
                 positive.add(node.name)
             if isinstance(op, Average) and node.name in positive and node.name != graph.output.name:
                 name = f"{node.name}.fired"
@@ -41,3 +40,9 @@ class SpikingAverage(Step):
                 positive.add(name)
                 renamed[node.name] = name
         return Graph(tuple(nodes)) if renamed else graph
+
+
+def _keeps_sign(op: Op) -> bool:
+    """True where nothing negative comes out if nothing negative goes in: moved, pooled, added."""
+    pooled = isinstance(op, (MaxPool, AdaptiveMaxPool))
+    return pooled or (op.role == "wiring" and all(c >= 0 for c in getattr(op, "coefficients", ())))
