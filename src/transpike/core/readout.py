@@ -18,6 +18,8 @@ class Readout:
     """
 
     spiking_output: ClassVar[bool] = False
+    every_step: ClassVar[bool] = False
+    """True where it must see the current of single steps, which windows and phase cycles sum up."""
 
     def calibrated(self, graph: Graph, context: Context) -> "Readout":
         """The readout with what it needs to know of a converted graph."""

@@ -23,8 +23,8 @@ class PhaseBits(Encoder):
     period: int = 8
 
     def __post_init__(self) -> None:
-        if not 1 <= self.period <= 8:
-            raise SettingError(f"period must be between 1 and 8 bits, not {self.period}")
+        if isinstance(self.period, bool) or not isinstance(self.period, int) or not 1 <= self.period <= 8:
+            raise SettingError(f"period must be a whole number of bits from 1 to 8, not {self.period!r}")
 
     def _value(self, x: Tensor) -> Tensor:
         return (self.shares(x) * 2**self.period).floor().clamp(max=2**self.period - 1)

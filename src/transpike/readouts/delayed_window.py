@@ -1,6 +1,7 @@
 """The output is read after the network has settled."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,11 +23,13 @@ class DelayedWindow(Readout):
     Source: Bu, Li, Yu 2025 (LTB, CVPR), section 4.3, in the form of SpikingJelly's port.
     """
 
+    every_step: ClassVar[bool] = True
     delay: int | None = None
     share: float | None = None
 
     def __post_init__(self) -> None:
-        if self.delay is not None and (isinstance(self.delay, bool) or self.delay < 0):
+        whole = isinstance(self.delay, int) and not isinstance(self.delay, bool)
+        if self.delay is not None and not (whole and self.delay >= 0):
             raise SettingError(f"delay must be a whole number of steps from 0 on, or None, not {self.delay!r}")
         if self.share is not None and not 0 <= self.share < 1:
             raise SettingError(f"share must be in [0, 1), not {self.share!r}: it is the part of T that is not read")

@@ -61,6 +61,10 @@ class RateCoded(Recipe):
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
         _ = self.steps  # settings are checked by the steps that use them
+        if self.average_pooling not in ("linear", "spiking"):
+            raise SettingError(f"average_pooling must be 'linear' or 'spiking', not {self.average_pooling!r}")
+        if self.residual not in ("currents", "shared"):
+            raise SettingError(f"residual must be 'currents' or 'shared', not {self.residual!r}")
         kind = self.neurons
         if self.schedule.mode == "cycles" or self.encoder.alphabet.kind == "phase":
             wanting = self.schedule if self.schedule.mode == "cycles" else self.encoder
@@ -73,6 +77,11 @@ class RateCoded(Recipe):
                 raise SettingError(
                     "a hard reset forgets the charge of a window, as does a leak: use reset='soft' and leak=1, or the "
                     "streaming schedule"
+                )
+            if self.readout.every_step:
+                raise SettingError(
+                    f"{type(self.readout).__name__} leaves out single steps, and a window is read in one sum: use "
+                    "readout=AccumulatedMembrane(), or the streaming schedule"
                 )
         elif kind.kind == "signed" and kind.rule == "pascal":
             raise SettingError(

@@ -59,6 +59,11 @@ class BSNN(Recipe):
         self.schedule.rounds(self.timesteps)
         if self.readout.spiking_output:
             raise SettingError("bistable neurons send phase-weighted spikes, which a spike count does not read")
+        if self.readout.every_step:
+            raise SettingError(
+                f"{type(self.readout).__name__} leaves out single steps, and a round is read in one sum: use "
+                "readout=AccumulatedMembrane()"
+            )
         kind = self.encoder.alphabet.kind
         if kind not in ("graded", "phase") or getattr(self.encoder, "period", self.cycle) != self.cycle:
             raise SettingError(
@@ -70,7 +75,8 @@ class BSNN(Recipe):
     @property
     def cycle(self) -> int:
         """K: ``period``, else the longest divisor of T up to 8."""
-        return self.period or max(k for k in range(1, 9) if self.timesteps % k == 0)
+        longest = max(k for k in range(1, 9) if self.timesteps % k == 0)
+        return longest if self.period is None else self.period
 
     @property
     def schedule(self) -> PhaseCycles:  # type: ignore[override]

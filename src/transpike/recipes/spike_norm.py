@@ -7,6 +7,7 @@ from transpike import steps
 from transpike.core.encoder import Encoder
 from transpike.core.step import Step
 from transpike.encoders import Poisson
+from transpike.errors import SettingError
 from transpike.recipes._base import RateCoded, setting
 from transpike.steps import PercentileThresholds, UseNeurons
 from transpike.steps._base import Granularity
@@ -31,6 +32,15 @@ class SpikeNorm(RateCoded):
     reset: Literal["soft", "hard"] = setting("hard", "Subtract the threshold, or set the potential to 0.")
     scale: float = setting(1.0, "Multiplies every threshold.")
     samples: int = setting(64, "Calibration inputs that are simulated.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.granularity != "layer":
+            raise SettingError(
+                f"Spike-Norm has one threshold a layer: granularity must be 'layer', not {self.granularity!r}"
+            )
+        if self.schedule.mode != "steps":
+            raise SettingError("Spike-Norm looks at single steps of current: it needs the streaming schedule")
 
     @property
     def depends_on_timesteps(self) -> bool:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from transpike.core.cell import Mode
 from transpike.core.graph import Node
-from transpike.core.schedule import Schedule, check_timesteps
+from transpike.core.schedule import Schedule
 from transpike.errors import SettingError
 
 
@@ -23,7 +23,8 @@ class PhaseCycles(Schedule):
     period: int = 8
 
     def __post_init__(self) -> None:
-        check_timesteps(self.period)
+        if isinstance(self.period, bool) or not isinstance(self.period, int) or self.period < 1:
+            raise SettingError(f"period must be a whole number of steps from 1 on, not {self.period!r}")
 
     def lag(self, timesteps: int) -> int:
         return self.period

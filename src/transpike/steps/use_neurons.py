@@ -4,6 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
+
+from transpike.activations import ReLU
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
 from transpike.core.step import Context, Step
@@ -35,6 +38,7 @@ class UseNeurons(Step):
             raise SettingError(f"kind must be one of {', '.join(get_args(NeuronKind))}, not {self.kind!r}")
         if self.reset not in ("soft", "hard"):
             raise SettingError(f"reset must be 'soft' or 'hard', not {self.reset!r}")
+        self._neuron(IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(())))  # which checks its settings
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
