@@ -83,9 +83,10 @@ class RateCoded(Recipe):
                     f"{type(self.readout).__name__} leaves out single steps, and a window is read in one sum: use "
                     "readout=AccumulatedMembrane(), or the streaming schedule"
                 )
-        elif kind.kind == "signed" and kind.rule == "pascal":
+        if kind.kind == "signed" and kind.rule == "pascal" and self.schedule.lag(self.timesteps) < self.timesteps:
             raise SettingError(
-                "PASCAL's rule lets counts fall below zero, where a ReLU is zero: it needs a layer-synchronous schedule"
+                "PASCAL's rule lets counts fall below zero, where a ReLU is zero, unless a whole window was heard: it "
+                "needs a layer-synchronous schedule with hold=None"
             )
 
     def kappa(self, lowered: Lowered) -> Mapping[str, float]:

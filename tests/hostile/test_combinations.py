@@ -1,0 +1,279 @@
+"""Settings and combinations that make no sense are refused with the reason, each of them and as early as it can be."""
+
+import ast
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import transpike as ts
+from networks import mlp, small_cnn
+from transpike import steps
+from transpike.activations import ReLU
+from transpike.core.schedule import depth
+from transpike.core.step import Context, Step
+from transpike.encoders import EventFrames, PhaseBits, Poisson, SignedEventFrames
+from transpike.errors import DataError, SettingError, TranspikeError, UnsupportedModel
+from transpike.neurons import Bistable, Burst, IntegrateAndFire, SignedIntegrateAndFire, Synchronous
+from transpike.readouts import DelayedWindow, SpikeCount
+from transpike.recipes import (
+    BSNN,
+    ECC,
+    LTB,
+    OPI,
+    RMP,
+    SNM,
+    BurstLIP,
+    DengGu,
+    FewSteps,
+    Rueckauer,
+    SNNCalibration,
+    SpikeNorm,
+    ThresholdBalancing,
+    WeightNormalisation,
+)
+from transpike.recipes._base import RateCoded
+from transpike.schedules import LayerSynchronous, PhaseCycles
+
+SOURCE = Path(ts.__file__).parent
+PLACES = [
+    *(path for folder in ("recipes", "steps", "neurons", "schedules", "readouts", "encoders")
+      for path in sorted((SOURCE / folder).glob("*.py"))),
+    *(SOURCE / "core" / f"{name}.py" for name in ("schedule", "sequence", "encoder")),
+]  # fmt: skip
+WINDOWS, HELD = LayerSynchronous(), LayerSynchronous(4)
+ONE, ZERO = torch.ones(()), torch.zeros(())
+NAN, PLAIN = float("nan"), steps.UseNeurons()
+
+
+@dataclass(frozen=True)
+class Mixed(RateCoded):
+    """A method of anybody's: thresholds at the maximum, then the steps it is given."""
+
+    name = "mixed"
+    shift: tuple[Step, ...] = ()
+    correction: tuple[Step, ...] = ()
+    neuron: steps.UseNeurons = PLAIN
+
+    @property
+    def thresholds(self) -> Step:
+        return steps.PercentileThresholds("layer", percentile=100.0)
+
+    @property
+    def shifts(self) -> tuple[Step, ...]:
+        return self.shift
+
+    @property
+    def neurons(self) -> steps.UseNeurons:
+        return self.neuron
+
+    @property
+    def corrections(self) -> tuple[Step, ...]:
+        return self.correction
+
+
+def converted(recipe: ts.core.recipe.Recipe, model: nn.Module | ts.Graph | None = None, x: Tensor | None = None):
+    case = mlp()
+    return ts.convert(case.graph if model is None else model, recipe, case.calibration if x is None else x)
+
+
+def mixed(*shift: Step, correction: tuple[Step, ...] = (), neuron: steps.UseNeurons = PLAIN):
+    return converted(Mixed(8, shift=shift, correction=correction, neuron=neuron))
+
+
+def applied(step: Step, mode: str = "steps"):
+    """A step on a network whose neurons it corrects, under a schedule."""
+    snn = converted(ECC(8))
+    context = Context(snn.source, (mlp().calibration,), 8, mode=mode, analogue=[snn.source])  # type: ignore[arg-type]
+    return step.apply(snn.graph, context)
+
+
+def charged(**settings: object) -> Tensor:
+    return IntegrateAndFire(ReLU(), ONE, ZERO, **settings).counts(torch.ones(1, 1), timesteps=4)  # type: ignore[arg-type]
+
+
+def pooled(kernel: nn.Module, recipe: ECC) -> ts.SNN:
+    class Fork(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.relu()
+            return torch.cat([kernel(x).flatten(1), x.flatten(1)], 1)
+
+    return converted(recipe, Fork(), torch.rand(16, 2, 5, 5))
+
+
+def per_neuron() -> ts.SNN:
+    case = small_cnn()
+    return converted(DengGu(8, granularity="neuron"), case.graph, case.calibration)
+
+
+def silent(weight: float = -1.0) -> nn.Module:
+    """Its second layer never hears a positive current; with ``weight`` one it hears what the first one sends."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    for layer, value in ((model[0], 1.0), (model[2], weight)):
+        nn.init.constant_(layer.weight, value)
+        nn.init.zeros_(layer.bias)
+    return model
+
+
+FRAMES = torch.ones(12, 4, 1, 3, 3)
+# what is done, what refuses it, what it says: the reason and the way out
+REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
+    # θ/2 twice
+    "θ/2 and θ/2T": (lambda: mixed(steps.InitialPotential(0.5), steps.BiasShift()), SettingError, "half a threshold twice; set beta=0"),
+    "θ/2T for each neuron": (per_neuron, UnsupportedModel, "one value a channel; use an initial potential"),
+    # hard reset and leak
+    "hard reset, v(0)": (lambda: ECC(reset="hard", beta=0.5), SettingError, "discards the initial potential .* set beta=0"),
+    "hard reset, v(0), Diehl": (lambda: WeightNormalisation(beta=0.1), SettingError, "set beta=0"),
+    "hard reset, v(0), in steps": (lambda: mixed(steps.InitialPotential(0.5), neuron=steps.UseNeurons(reset="hard")), SettingError, "set beta=0"),
+    "hard reset, calibrated potential": (lambda: mixed(correction=(steps.CalibratePotential(8),), neuron=steps.UseNeurons(reset="hard")), SettingError, "forgets its potential .*use a soft reset without leak"),
+    "leak, calibrated potential": (lambda: mixed(correction=(steps.CalibratePotential(8),), neuron=steps.UseNeurons(leak=0.9)), SettingError, "use a soft reset without leak"),
+    "hard reset, windows": (lambda: ECC(reset="hard", schedule=WINDOWS), SettingError, "use reset='soft' and leak=1, or the streaming"),
+    "hard reset, held windows": (lambda: ThresholdBalancing(schedule=HELD), SettingError, "use reset='soft'"),
+    "leak, windows": (lambda: Rueckauer(leak=0.5, schedule=WINDOWS), SettingError, "leak: use reset='soft' and leak=1"),
+    "hard reset, a window's charge": (lambda: charged(reset="hard"), SettingError, "use reset='soft' or the streaming schedule"),
+    "leak, a window's charge": (lambda: charged(leak=0.5), SettingError, "use leak=1 or the streaming schedule"),
+    "reset": (lambda: ECC(reset="medium"), SettingError, "'soft' or 'hard', not 'medium'"),  # type: ignore[arg-type]
+    "reset of a neuron": (lambda: IntegrateAndFire(ReLU(), ONE, ZERO, "medium"), SettingError, "'soft' or 'hard', not 'medium'"),  # type: ignore[arg-type]
+    "leak of nothing": (lambda: ECC(leak=0.0), SettingError, r"leak must be in \(0, 1\], not 0.0"),
+    "leak that grows": (lambda: ECC(leak=1.5), SettingError, r"leak must be in \(0, 1\]"),
+    # signed, burst and bistable neurons
+    "pascal, streaming": (lambda: SNM(rule="pascal"), SettingError, "needs a layer-synchronous schedule"),
+    "pascal, held": (lambda: SNM(rule="pascal", schedule=HELD), SettingError, "needs a layer-synchronous schedule .*hold=None"),
+    "rule": (lambda: SNM(rule="none"), SettingError, "one of snm, fast-snn, pascal, not 'none'"),  # type: ignore[arg-type]
+    "rule of a neuron": (lambda: SignedIntegrateAndFire(ReLU(), ONE, ZERO, "none"), SettingError, "one of snm, fast-snn"),  # type: ignore[arg-type]
+    "no bursts": (lambda: BurstLIP(gamma=0), SettingError, "gamma must be"),
+    "long bursts": (lambda: BurstLIP(gamma=256), SettingError, "between 1 and 255, not 256"),
+    "half bursts": (lambda: FewSteps(neuron="burst", gamma=2.5), SettingError, "gamma must be a whole number"),  # type: ignore[arg-type]
+    "bursts of nothing": (lambda: FewSteps(neuron="burst", gamma=0), SettingError, "gamma"),
+    "gamma of a neuron": (lambda: Burst(ReLU(), ONE, ZERO, 0), SettingError, "at least 1, not 0"),
+    "bistable few steps": (lambda: FewSteps(neuron="bistable"), SettingError, "their own recipe, bsnn"),
+    "neuron": (lambda: FewSteps(neuron="izhikevich"), SettingError, "one of integrate-and-fire, signed, burst, bistable"),  # type: ignore[arg-type]
+    "bistable, streaming": (lambda: mixed(neuron=steps.UseNeurons("bistable")), SettingError, "bistable.* (work under|phase)"),
+    "bistable, windows": (lambda: Bistable(ReLU(), ONE, ZERO).fire_window(ONE, timesteps=8), SettingError, "use them with the schedule of phase cycles"),
+    "threshold of 0": (lambda: IntegrateAndFire(ReLU(), ZERO, ZERO), SettingError, "must be positive"),
+    # phase cycles
+    "phase cycles, other neurons": (lambda: ECC(8, schedule=PhaseCycles()), SettingError, "use transpike.recipes.BSNN"),
+    "phase bits, no cycles": (lambda: ECC(8, encoder=PhaseBits()), SettingError, "use transpike.recipes.BSNN"),
+    "phase bits, windows": (lambda: SNNCalibration(8, encoder=PhaseBits(), schedule=WINDOWS), SettingError, "BSNN"),
+    "phase bits of another period": (lambda: BSNN(8, period=4, encoder=PhaseBits()), SettingError, r"PhaseBits\(period=4\)"),
+    "random spikes, cycles": (lambda: BSNN(encoder=Poisson()), SettingError, "use the constant current, or PhaseBits"),
+    "frames, cycles": (lambda: BSNN(encoder=EventFrames()), SettingError, "use the constant current, or PhaseBits"),
+    "broken cycles": (lambda: BSNN(9, period=4), SettingError, "not whole cycles of 4; use a multiple of 4, or another period"),
+    "cycles of nothing": (lambda: BSNN(period=0), SettingError, "period must be a whole number"),
+    "cycles of half steps": (lambda: PhaseCycles(2.5), SettingError, "period must be a whole number"),  # type: ignore[arg-type]
+    "long cycles": (lambda: BSNN(32, period=32), SettingError, "from 1 to 16, not 32"),
+    "synchronous neurons of no period": (lambda: Synchronous(period=0), SettingError, "from 1 to 16, not 0"),
+    "spike count, phase spikes": (lambda: BSNN(readout=SpikeCount()), SettingError, "a spike count does not read"),
+    "bits": (lambda: PhaseBits(period=9), SettingError, "from 1 to 8, not 9"),
+    "broken bits": (lambda: PhaseBits(period=1.5), SettingError, "whole number of bits"),  # type: ignore[arg-type]
+    "pooling in cycles": (lambda: steps.PoolInTime("gated", 8), SettingError, "lateral inhibition, not 'gated'"),
+    "calibration in cycles": (lambda: applied(steps.CalibrateBias(8), "cycles"), SettingError, "no phase cycles; leave them out"),
+    # readouts
+    "delayed window, windows": (lambda: ECC(readout=DelayedWindow(2), schedule=WINDOWS), SettingError, "AccumulatedMembrane"),
+    "delayed window, held windows": (lambda: LTB(schedule=HELD), SettingError, "AccumulatedMembrane.*or the streaming schedule"),
+    "delayed window, few steps in windows": (lambda: FewSteps(schedule=WINDOWS), SettingError, "leaves out single steps"),
+    "delayed window, cycles": (lambda: BSNN(readout=DelayedWindow(share=0.5)), SettingError, "AccumulatedMembrane"),
+    "delay": (lambda: DelayedWindow(-1), SettingError, "from 0 on, or None, not -1"),
+    "half a delay": (lambda: DelayedWindow(1.5), SettingError, "whole number of steps"),  # type: ignore[arg-type]
+    "all is delay": (lambda: DelayedWindow(share=1.0), SettingError, r"share must be in \[0, 1\)"),
+    "less than no delay": (lambda: DelayedWindow(share=-0.1), SettingError, r"share must be in \[0, 1\)"),
+    # schedules
+    "hold": (lambda: LayerSynchronous(-1), SettingError, "whole number of steps from 0 on, or None"),
+    "no steps": (lambda: ECC(0), SettingError, "timesteps must be a whole number of at least 1"),
+    "half a step": (lambda: DengGu(0.5), SettingError, "timesteps must be a whole number"),  # type: ignore[arg-type]
+    "a layer that is not there": (lambda: depth(mlp().graph, "nowhere"), SettingError, "no layer is called 'nowhere'"),
+    "spike-norm, windows": (lambda: RMP(schedule=WINDOWS), SettingError, "it needs the streaming schedule"),
+    "spike-norm, windows, in steps": (lambda: applied(steps.SpikeNorm(), "windows"), SettingError, "it needs the streaming schedule"),
+    # thresholds
+    "granularity": (lambda: ECC(granularity="pixel"), SettingError, "'layer', 'channel' or 'neuron', not 'pixel'"),  # type: ignore[arg-type]
+    "granularity of spike-norm": (lambda: SpikeNorm(granularity="channel"), SettingError, "must be 'layer', not 'channel'"),
+    "granularity of ltb": (lambda: LTB(granularity="neuron"), SettingError, "use granularity 'channel' or 'layer'"),
+    "percentile of nothing": (lambda: ECC(percentile=0.0), SettingError, r"in \(0, 100\], not 0.0"),
+    "percentile": (lambda: SNM(percentile=100.5), SettingError, r"in \(0, 100\], not 100.5"),
+    "percentile that is no number": (lambda: BurstLIP(percentile=NAN), SettingError, r"in \(0, 100\], not nan"),
+    "of": (lambda: steps.PercentileThresholds(of="some"), SettingError, "'all' or 'non-zero'"),  # type: ignore[arg-type]
+    "scale": (lambda: steps.PercentileThresholds(scale=0.0), SettingError, "scale must be positive"),
+    "scale of spike-norm": (lambda: SpikeNorm(scale=-1.0), SettingError, "scale must be positive"),
+    "beta": (lambda: ECC(beta=1.0), SettingError, r"beta must be in \[0, 1\), not 1.0"),
+    "beta that is no number": (lambda: BSNN(beta=NAN), SettingError, r"beta must be in \[0, 1\)"),
+    "shift": (lambda: steps.SquaredErrorThresholds(shift=1.0), SettingError, r"shift in \[0, 1\)"),
+    "rate": (lambda: LTB(rate=0.0), SettingError, r"rate must be in \(0, 1\]"),
+    "no clip was learned": (lambda: converted(OPI(8)), UnsupportedModel, "use a recipe that calibrates thresholds"),
+    "a dead layer": (lambda: converted(ECC(8), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
+    "a layer that hears nothing": (lambda: converted(SpikeNorm(1, scale=100.0), silent(1.0), torch.rand(16, 4)), DataError, "hears no positive current in 1 steps.*give more time steps"),
+    # calibration
+    "calibrate": (lambda: SNNCalibration(calibrate="dark"), SettingError, "'none', 'light', 'advanced' or 'advanced-weights'"),  # type: ignore[arg-type]
+    "calibrate few steps": (lambda: FewSteps(calibrate="light"), SettingError, "'both', 'bias', 'potential' or 'none'"),  # type: ignore[arg-type]
+    "no samples": (lambda: FewSteps(samples=0), SettingError, "samples"),
+    "no samples for biases": (lambda: steps.CalibrateBias(0), SettingError, "at least 1"),
+    "no rounds for potentials": (lambda: steps.CalibratePotential(rounds=0), SettingError, "at least 1"),
+    "no iterations": (lambda: SNNCalibration(calibrate="advanced-weights", iterations=0), SettingError, "iterations.* must be positive"),
+    # pooling, weights, input
+    "pooling": (lambda: ECC(pooling="mean"), SettingError, "one of lateral-inhibition, before-neuron, gated"),  # type: ignore[arg-type]
+    "average": (lambda: ECC(average_pooling="hard"), SettingError, "'linear' or 'spiking', not 'hard'"),  # type: ignore[arg-type]
+    "residual": (lambda: ECC(residual="none"), SettingError, "'currents' or 'shared', not 'none'"),  # type: ignore[arg-type]
+    "a pool that cannot move": (lambda: pooled(nn.MaxPool2d(2), ECC(8, pooling="before-neuron")), UnsupportedModel, "use pooling='lateral-inhibition'"),
+    "windows of many sizes": (lambda: pooled(nn.AdaptiveMaxPool2d(3), ECC(8)), UnsupportedModel, "windows of different sizes"),
+    "1 bit": (lambda: ECC(weight_bits=1), SettingError, "between 2 and 16, not 1"),
+    "17 bits": (lambda: BSNN(weight_bits=17), SettingError, "between 2 and 16, not 17"),
+    "events worth 2": (lambda: EventFrames(largest=2.0), SettingError, "worth 1; largest=2.0"),
+    "frames without time": (lambda: EventFrames().check(torch.ones(3, 3)), DataError, r"recordings are \(batch, frames"),
+    "frames with numbers": (lambda: SignedEventFrames().check(2 * FRAMES), DataError, "Bin recordings with transpike.data"),
+    "more steps than frames": (lambda: converted(ECC(8, encoder=EventFrames()), nn.Flatten(), FRAMES), SettingError, "Ask for timesteps=4"),
+}  # fmt: skip
+# what only a conversion can see, or a step by itself; all else is refused where it is made
+CONVERSION = {
+    "calibration in cycles", "spike-norm, windows, in steps",
+    "θ/2 and θ/2T", "θ/2T for each neuron", "hard reset, v(0), in steps", "hard reset, calibrated potential",
+    "leak, calibrated potential", "bistable, streaming", "no clip was learned", "a dead layer",
+    "a layer that hears nothing", "a pool that cannot move", "windows of many sizes", "more steps than frames",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_makes_no_sense_is_refused_with_the_reason(what):
+    provoke, error, words = REFUSED[what]
+    with pytest.raises(error, match=words):
+        provoke()
+
+
+@pytest.mark.parametrize("what", sorted(REFUSED.keys() - CONVERSION))
+def test_it_is_refused_before_any_calibration(what, monkeypatch):
+    def measured(*_: object) -> None:
+        raise AssertionError("calibration had begun")
+
+    for step in (steps.PercentileThresholds, steps.SquaredErrorThresholds, steps.LocalThresholdBalancing):
+        monkeypatch.setattr(step, "measure", measured)
+    with pytest.raises(TranspikeError):
+        REFUSED[what][0]()
+
+
+OURS = ("SettingError(", "DataError(", "UnsupportedModel(", "TranspikeError(")
+
+
+def refusals(path: Path) -> Iterator[tuple[int, int]]:
+    """First and last line of every place that raises one of our errors; what must be overridden raises TypeError."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Raise) and ast.unparse(node.exc or node).startswith(OURS):
+            yield node.lineno, node.end_lineno or node.lineno
+
+
+def test_every_refusal_in_the_sources_is_in_the_table():
+    raised = set()
+    for provoke, *_ in REFUSED.values():
+        try:
+            provoke()
+        except TranspikeError as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raised.add((last.filename, last.lineno))
+    missing = [
+        f"{path.relative_to(SOURCE)}:{first}"
+        for path in PLACES
+        for first, last in refusals(path)
+        if not any((str(path), line) in raised for line in range(first, last + 1))
+    ]
+    assert not missing
