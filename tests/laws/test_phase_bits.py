@@ -15,7 +15,6 @@ from transpike.encoders import ConstantCurrent, PhaseBits
 from transpike.recipes import BSNN
 
 periods, seeds = st.integers(1, 8), st.integers(0, 10**6)
-CLOCKED = [name for name in ENGINES if name != "event"]  # which knows no phase cycles
 
 
 def signed(seed: int, *shape: int) -> Tensor:
@@ -59,7 +58,7 @@ def test_engines_agree_on_phase_bits(case, period, rounds):
     snn = ts.convert(
         case.graph, BSNN(period * rounds, period=period, encoder=PhaseBits(period=period)), case.calibration
     )
-    runs = [ts.simulate(snn, case.x, engine=engine, record=["input", *cells(snn)]) for engine in CLOCKED]
+    runs = [ts.simulate(snn, case.x, engine=engine, record=["input", *cells(snn)]) for engine in ENGINES]
     assume(runs[0].exact)
     for trace in runs[1:]:
         assert_same_spikes(trace, runs[0])
@@ -69,7 +68,7 @@ def test_engines_agree_on_phase_bits(case, period, rounds):
 
 
 @settings(max_examples=15)
-@given(cases(), st.sampled_from([2, 4, 5]), st.integers(1, 2), st.sampled_from(CLOCKED))
+@given(cases(), st.sampled_from([2, 4, 5]), st.integers(1, 2), st.sampled_from(ENGINES))
 def test_the_spikes_of_the_input_are_counted(case, period, rounds, engine):
     snn = ts.convert(
         case.graph, BSNN(period * rounds, period=period, encoder=PhaseBits(period=period)), case.calibration
