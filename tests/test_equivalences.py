@@ -258,12 +258,12 @@ def test_recipes_with_equal_spike_counts_on_a_trained_residual_network(models_di
         "zoo:resnet20-16-32-64", weights=models_directory / "resnet20-cifar10-jpeg.safetensors"
     )
     assert spec.preprocessing is not None
-    images = spec.preprocessing(ts.data.load("cifar10", data_directory).train.batch(list(range(18)))[0])
-    network = Shared(ts.capture(model, images[:8]), images[:16], images[16:])
+    images = spec.preprocessing(ts.data.load("cifar10", data_directory).train.batch(list(range(10)))[0])
+    network = Shared(ts.capture(model, images[:8]), images[:8], images[8:])
     # Spike-Norm's high thresholds leave the deep layers silent in so few steps
     chosen = {label: recipe for label, recipe in TRAINING_FREE.items() if not isinstance(recipe, SpikeNorm)}
     chosen |= {label: VARIANTS[label] for pair in EQUAL_RESNET for label in pair if label in VARIANTS}
-    fewer = {label: {"samples": 8} if hasattr(recipe, "samples") else {} for label, recipe in chosen.items()}
+    fewer = {label: {"samples": 4} if hasattr(recipe, "samples") else {} for label, recipe in chosen.items()}
     recipes = {label: dataclasses.replace(r, timesteps=8, **fewer[label]) for label, r in chosen.items()}  # type: ignore[type-var]
     assert equal_pairs(network, recipes) == closure(EQUAL_RESNET)
 
