@@ -68,7 +68,8 @@ def convert(
         encoder = recipe.encoder.calibrated(largest)
         mode = recipe.schedule.mode
         recorded = entrance.recorded if encoder.has_frames else None
-        context = Context(source, batches, recipe.timesteps, seed, encoder, mode, recorded, remarks)
+        lag = recipe.schedule.lag(recipe.timesteps)
+        context = Context(source, batches, recipe.timesteps, seed, encoder, mode, lag, recorded, remarks)
         graph = _converted(source, recipe.steps, context, progress)
     provenance = {
         "source_sha256": _digest(source.parameters()),

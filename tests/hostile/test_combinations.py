@@ -85,10 +85,10 @@ def mixed(*shift: Step, correction: tuple[Step, ...] = (), neuron: steps.UseNeur
     return converted(Mixed(8, shift=shift, correction=correction, neuron=neuron))
 
 
-def applied(step: Step, mode: str = "steps"):
+def applied(step: Step, mode: str = "steps", lag: int | None = None):
     """A step on a network whose neurons it corrects, under a schedule."""
     snn = converted(ECC(8))
-    context = Context(snn.source, (mlp().calibration,), 8, mode=mode, analogue=[snn.source])  # type: ignore[arg-type]
+    context = Context(snn.source, (mlp().calibration,), 8, mode=mode, lag=lag, analogue=[snn.source])  # type: ignore[arg-type]
     return step.apply(snn.graph, context)
 
 
@@ -124,7 +124,7 @@ FRAMES = torch.ones(12, 4, 1, 3, 3)
 REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     # θ/2 twice
     "θ/2 and θ/2T": (lambda: mixed(steps.InitialPotential(0.5), steps.BiasShift()), SettingError, "half a threshold twice; set beta=0"),
-    "θ/2T for each neuron": (per_neuron, UnsupportedModel, "one value a channel; use an initial potential"),
+    "θ/2T for each neuron": (per_neuron, UnsupportedModel, "one value a channel; use granularity="),
     # hard reset and leak
     "hard reset, v(0)": (lambda: ECC(reset="hard", beta=0.5), SettingError, "discards the initial potential .* set beta=0"),
     "hard reset, v(0), Diehl": (lambda: WeightNormalisation(beta=0.1), SettingError, "set beta=0"),
@@ -148,6 +148,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "no bursts": (lambda: BurstLIP(gamma=0), SettingError, "gamma must be"),
     "long bursts": (lambda: BurstLIP(gamma=256), SettingError, "between 1 and 255, not 256"),
     "half bursts": (lambda: FewSteps(neuron="burst", gamma=2.5), SettingError, "gamma must be a whole number"),  # type: ignore[arg-type]
+    "long bursts, few steps": (lambda: FewSteps(neuron="burst", gamma=256), SettingError, "between 1 and 255, not 256"),
     "bursts of nothing": (lambda: FewSteps(neuron="burst", gamma=0), SettingError, "gamma"),
     "gamma of a neuron": (lambda: Burst(ReLU(), ONE, ZERO, 0), SettingError, "at least 1, not 0"),
     "bistable few steps": (lambda: FewSteps(neuron="bistable"), SettingError, "their own recipe, bsnn"),
@@ -181,7 +182,10 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "half a delay": (lambda: DelayedWindow(1.5), SettingError, "whole number of steps"),  # type: ignore[arg-type]
     "all is delay": (lambda: DelayedWindow(share=1.0), SettingError, r"share must be in \[0, 1\)"),
     "less than no delay": (lambda: DelayedWindow(share=-0.1), SettingError, r"share must be in \[0, 1\)"),
+    "two delays": (lambda: DelayedWindow(2, 0.5), SettingError, "give one"),
     # schedules
+    "calibration in held windows": (lambda: SNNCalibration(8, schedule=HELD), SettingError, "use hold=None, or the streaming"),
+    "calibration in held windows, in steps": (lambda: applied(steps.CalibrateBias(8), "windows", 4), SettingError, "use hold=None, or the"),
     "hold": (lambda: LayerSynchronous(-1), SettingError, "whole number of steps from 0 on, or None"),
     "no steps": (lambda: ECC(0), SettingError, "timesteps must be a whole number of at least 1"),
     "half a step": (lambda: DengGu(0.5), SettingError, "timesteps must be a whole number"),  # type: ignore[arg-type]
@@ -212,6 +216,15 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "no samples for biases": (lambda: steps.CalibrateBias(0), SettingError, "at least 1"),
     "no rounds for potentials": (lambda: steps.CalibratePotential(rounds=0), SettingError, "at least 1"),
     "no iterations": (lambda: SNNCalibration(calibrate="advanced-weights", iterations=0), SettingError, "iterations.* must be positive"),
+    # what is not of the kind that a setting is
+    "half a sample": (lambda: FewSteps(samples=2.5), SettingError, "samples must be a whole number, not 2.5"),  # type: ignore[arg-type]
+    "half an update": (lambda: LTB(updates=2.5), SettingError, "updates must be a whole number"),  # type: ignore[arg-type]
+    "half a bit": (lambda: BSNN(weight_bits=2.5), SettingError, "weight_bits must be a whole number or None"),  # type: ignore[arg-type]
+    "a percentile in words": (lambda: ECC(percentile="99"), SettingError, "percentile must be a number, not '99'"),  # type: ignore[arg-type]
+    "calibrate in words": (lambda: OPI(calibrate="yes"), SettingError, "calibrate must be True or False"),  # type: ignore[arg-type]
+    "an encoder's name": (lambda: ECC(encoder="poisson"), SettingError, "one of transpike.encoders, not 'poisson'"),  # type: ignore[arg-type]
+    "no readout": (lambda: ECC(readout=None), SettingError, "one of transpike.readouts, not None"),  # type: ignore[arg-type]
+    "a schedule's class": (lambda: ECC(schedule=LayerSynchronous), SettingError, "one of transpike.schedules"),  # type: ignore[arg-type]
     # pooling, weights, input
     "pooling": (lambda: ECC(pooling="mean"), SettingError, "one of lateral-inhibition, before-neuron, gated"),  # type: ignore[arg-type]
     "average": (lambda: ECC(average_pooling="hard"), SettingError, "'linear' or 'spiking', not 'hard'"),  # type: ignore[arg-type]
@@ -227,7 +240,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
 }  # fmt: skip
 # what only a conversion can see, or a step by itself; all else is refused where it is made
 CONVERSION = {
-    "calibration in cycles", "spike-norm, windows, in steps",
+    "calibration in cycles", "calibration in held windows, in steps", "spike-norm, windows, in steps",
     "θ/2 and θ/2T", "θ/2T for each neuron", "hard reset, v(0), in steps", "hard reset, calibrated potential",
     "leak, calibrated potential", "bistable, streaming", "no clip was learned", "a dead layer",
     "a layer that hears nothing", "a pool that cannot move", "windows of many sizes", "more steps than frames",

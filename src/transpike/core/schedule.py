@@ -60,7 +60,7 @@ def depth(graph: Graph, name: str) -> int:
     """The largest number of neurons on a path from the input to the node's inputs."""
     found = depths(graph)
     if name not in found:
-        raise SettingError(f"no layer is called {name!r}")
+        raise SettingError(f"no layer is called {name!r}; there are {', '.join(found)}")
     return found[name]
 
 

@@ -63,6 +63,11 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     """
     if context.mode == "cycles":
         raise SettingError("steps that correct layers on their spikes know no phase cycles; leave them out")
+    if context.mode == "windows" and context.lag not in (None, context.timesteps):
+        raise SettingError(
+            "steps that correct layers on their spikes know streams and whole windows, not windows that are held for a "
+            "part: use hold=None, or the streaming schedule"
+        )
     x = _samples(graph, context, samples)
     analogue = _activations(graph, context.analogue[0], x)
     windows, timesteps = context.mode == "windows", context.timesteps

@@ -24,6 +24,8 @@ class Context:
     seed: int = 0
     encoder: Encoder = field(default_factory=Encoder)
     mode: Mode = "steps"
+    lag: int | None = None
+    """Steps of a window that a layer hears before it may fire; None is all of them."""
     recorded: Tensor | None = None
     """The first calibration inputs with all their frames, (samples, frames, *shape), where inputs have frames."""
     remarks: list[str] | None = None

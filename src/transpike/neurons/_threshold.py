@@ -20,7 +20,9 @@ class ThresholdNeuron(Neuron):
     def __post_init__(self) -> None:
         check_finite("neuron", threshold=self.threshold, initial=self.initial)
         if self.threshold.device.type != "meta" and not bool((self.threshold > 0).all()):
-            raise SettingError("a threshold must be positive; the layer is dead on the calibration data")
+            raise SettingError(
+                "a threshold must be positive: where it was calibrated, its layer is dead on that data; use more data"
+            )
 
     def init(self, *inputs: Tensor) -> State:
         return self.initial.to(inputs[0]).expand_as(inputs[0]).clone()

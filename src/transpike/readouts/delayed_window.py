@@ -33,12 +33,14 @@ class DelayedWindow(Readout):
             raise SettingError(f"delay must be a whole number of steps from 0 on, or None, not {self.delay!r}")
         if self.share is not None and not 0 <= self.share < 1:
             raise SettingError(f"share must be in [0, 1), not {self.share!r}: it is the part of T that is not read")
+        if self.delay is not None and self.share is not None:
+            raise SettingError(f"delay={self.delay} and share={self.share} both say when reading begins: give one")
 
     def calibrated(self, graph: Graph, context: Context) -> "DelayedWindow":
         if self.delay is not None:
             return self
         if self.share is not None:
-            return replace(self, delay=int(self.share * context.timesteps))
+            return replace(self, delay=int(self.share * context.timesteps), share=None)
         means: dict[str, Tensor] = {}
         samples = sum(len(batch) for batch in context.batches)
 

@@ -1,5 +1,7 @@
 """What the rate-coded recipes share: the settings, and the order of the steps."""
 
+import dataclasses
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -36,6 +38,22 @@ def setting(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
+def check_types(recipe: Recipe) -> None:
+    """SettingError for a setting that is not what its annotation says: half a sample, a name for an encoder."""
+    names = {f.name for f in dataclasses.fields(recipe)}  # type: ignore[arg-type]
+    words = {int: "a whole number", float: "a number", bool: "True or False"}
+    for name, hint in typing.get_type_hints(type(recipe)).items():
+        kinds = typing.get_args(hint) or (hint,)
+        if name not in names or not all(isinstance(k, type) for k in kinds):
+            continue
+        value = getattr(recipe, name)
+        kinds = (*kinds, int) if float in kinds else kinds
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            kind = kinds[0]
+            text = words.get(kind) or f"one of transpike.{kind.__name__.lower()}s"
+            raise SettingError(f"{name} must be {text}{' or None' if type(None) in kinds else ''}, not {value!r}")
+
+
 @dataclass(frozen=True)
 class RateCoded(Recipe):
     """Fold batch normalisation, give every activation a threshold and a neuron, give pooling a memory.
@@ -60,12 +78,18 @@ class RateCoded(Recipe):
 
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
+        check_types(self)
         _ = self.steps  # settings are checked by the steps that use them
         if self.average_pooling not in ("linear", "spiking"):
             raise SettingError(f"average_pooling must be 'linear' or 'spiking', not {self.average_pooling!r}")
         if self.residual not in ("currents", "shared"):
             raise SettingError(f"residual must be 'currents' or 'shared', not {self.residual!r}")
         kind = self.neurons
+        if self.corrections and self.schedule.mode == "windows" and self.schedule.lag(self.timesteps) < self.timesteps:
+            raise SettingError(
+                f"{self.name} corrects layers on their spikes, which is done for streams and whole windows: use "
+                "hold=None, or the streaming schedule"
+            )
         if self.schedule.mode == "cycles" or self.encoder.alphabet.kind == "phase":
             wanting = self.schedule if self.schedule.mode == "cycles" else self.encoder
             raise SettingError(

@@ -11,7 +11,7 @@ from transpike.core.step import Step
 from transpike.encoders import ConstantCurrent
 from transpike.errors import SettingError
 from transpike.readouts import AccumulatedMembrane
-from transpike.recipes._base import setting
+from transpike.recipes._base import check_types, setting
 from transpike.schedules import PhaseCycles
 from transpike.steps import (
     FoldBatchNorm,
@@ -56,9 +56,13 @@ class BSNN(Recipe):
 
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
+        check_types(self)
         self.schedule.rounds(self.timesteps)
         if self.readout.spiking_output:
-            raise SettingError("bistable neurons send phase-weighted spikes, which a spike count does not read")
+            raise SettingError(
+                "bistable neurons send phase-weighted spikes, which a spike count does not read; use "
+                "readout=AccumulatedMembrane()"
+            )
         if self.readout.every_step:
             raise SettingError(
                 f"{type(self.readout).__name__} leaves out single steps, and a round is read in one sum: use "
@@ -66,9 +70,10 @@ class BSNN(Recipe):
             )
         kind = self.encoder.alphabet.kind
         if kind not in ("graded", "phase") or getattr(self.encoder, "period", self.cycle) != self.cycle:
+            bits = f"PhaseBits(period={self.cycle})" if self.cycle <= 8 else "a period of at most 8 and PhaseBits"
             raise SettingError(
                 f"input spikes without phase, or of another period, do not fit phase cycles: use the constant current, "
-                f"or PhaseBits(period={self.cycle})"
+                f"or {bits}"
             )
         _ = self.steps
 

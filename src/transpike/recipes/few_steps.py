@@ -41,6 +41,8 @@ class FewSteps(RateCoded):
         if self.calibrate not in ("both", "bias", "potential", "none"):
             raise SettingError(f"calibrate must be 'both', 'bias', 'potential' or 'none', not {self.calibrate!r}")
         super().__post_init__()
+        if not 1 <= self.gamma <= 255:
+            raise SettingError(f"gamma must be between 1 and 255, not {self.gamma}")
 
     @property
     def depends_on_timesteps(self) -> bool:

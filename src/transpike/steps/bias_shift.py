@@ -31,8 +31,8 @@ class BiasShift(Step):
             theta = per_channel(cell.threshold, node.shape[0])
             if synapse is None or theta is None:
                 raise UnsupportedModel(
-                    f"no bias of the layer before {node.name} reaches its neurons alone, one value a channel; use an "
-                    "initial potential (beta=0.5) instead of the bias shift"
+                    f"no bias of the layer before {node.name} reaches its neurons alone, one value a channel; use "
+                    "granularity='layer' or 'channel', or a recipe that starts from v(0) = θ/2 (ECC, FewSteps)"
                 )
             graph = shifted(graph, synapse, theta / (2 * context.timesteps))
         return graph

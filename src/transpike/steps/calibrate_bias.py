@@ -26,7 +26,7 @@ class CalibrateBias(Step):
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.rounds < 1:
-            raise SettingError(f"samples and rounds must be at least 1: {self}")
+            raise SettingError(f"samples and rounds must be at least 1, not {self.samples} and {self.rounds}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def visit(heard: Heard) -> Graph | None:
@@ -58,7 +58,7 @@ class CalibratePotential(Step):
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.rounds < 1:
-            raise SettingError(f"samples and rounds must be at least 1: {self}")
+            raise SettingError(f"samples and rounds must be at least 1, not {self.samples} and {self.rounds}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def visit(heard: Heard) -> Graph | None:

@@ -30,7 +30,8 @@ class CalibrateWeights(Step):
 
     def __post_init__(self) -> None:
         if min(self.samples, self.iterations, self.batch_size) < 1 or not self.learning_rate > 0:
-            raise SettingError(f"samples, iterations, batch_size and learning_rate must be positive: {self}")
+            given = f"{self.samples}, {self.iterations}, {self.batch_size} and {self.learning_rate}"
+            raise SettingError(f"samples, iterations, batch_size and learning_rate must be positive, not {given}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         generator = torch.Generator().manual_seed(context.seed)

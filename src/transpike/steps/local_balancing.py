@@ -29,7 +29,8 @@ class LocalThresholdBalancing(Thresholds):
         if self.granularity == "neuron":
             raise SettingError("local threshold balancing averages over places: use granularity 'channel' or 'layer'")
         if not 0 < self.rate <= 1 or self.updates < 1 or self.batch_size < 1:
-            raise SettingError(f"rate must be in (0, 1], updates and batch_size at least 1: {self}")
+            given = f"{self.rate}, {self.updates} and {self.batch_size}"
+            raise SettingError(f"rate must be in (0, 1], updates and batch_size at least 1, not {given}")
 
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

@@ -88,7 +88,10 @@ def _fixed(op: AdaptiveMaxPool, shape: tuple[int, ...], name: str) -> MaxPool:
     """The pooling with windows of one size that an even adaptive pooling is."""
     sizes = shape[1:]
     if any(size % out for size, out in zip(sizes, op.size, strict=True)):
-        raise UnsupportedModel(f"{name}: adaptive max-pooling of {sizes} to {op.size} has windows of different sizes")
+        raise UnsupportedModel(
+            f"{name}: adaptive max-pooling of {sizes} to {op.size} has windows of different sizes; "
+            "give the network an input whose size is a multiple, or pool by nn.MaxPool2d"
+        )
     kernel = tuple(size // out for size, out in zip(sizes, op.size, strict=True))
     zeros, ones = (0,) * len(kernel), (1,) * len(kernel)
     return MaxPool(kernel=kernel, stride=kernel, padding=zeros, dilation=ones)

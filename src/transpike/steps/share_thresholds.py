@@ -21,28 +21,36 @@ class ShareThresholds(Step):
     """
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        thresholds: dict[str, torch.Tensor] = {}
-        for node in graph:
-            if isinstance(node.op, Op) and node.op.is_sum and len(node.inputs) > 1:
-                sources = [_neuron(graph, name) for name in node.inputs]
-                names = [source.name for source in sources if source is not None]
-                if len(names) == len(sources):
-                    values = [thresholds.get(n, graph[n].op.tensors()["threshold"]) for n in names]
-                    thresholds.update(dict.fromkeys(names, torch.stack([value.max() for value in values]).max()))
+        groups: list[set[str]] = []
+        sums = [node for node in graph if isinstance(node.op, Op) and node.op.is_sum and len(node.inputs) > 1]
+        for node in sums:
+            group = _neurons(graph, node.name)
+            if group:  # those that share a neuron with it share its threshold too
+                groups = [
+                    *(other for other in groups if not other & group),
+                    group.union(*(o for o in groups if o & group)),
+                ]
+        if sums and not groups:
+            context.remark("residual='shared' changed nothing: every sum of this network adds a current to something")
+        shared = {}
+        for group in groups:
+            largest = torch.stack([graph[name].op.tensors()["threshold"].max() for name in sorted(group)]).max()
+            shared.update(dict.fromkeys(group, largest))
 
         def change(node: Node) -> Node | None:
-            if node.name not in thresholds or not isinstance(node.op, IntegrateAndFire):
+            if node.name not in shared or not isinstance(node.op, IntegrateAndFire):
                 return None
-            return dataclasses.replace(node, op=node.op.with_tensors(threshold=thresholds[node.name]))
+            return dataclasses.replace(node, op=node.op.with_tensors(threshold=shared[node.name]))
 
         return graph.rewrite(change)
 
 
-def _neuron(graph: Graph, name: str) -> Node | None:
-    """The neuron whose spikes this wire carries, moved or pooled at most."""
-    node = graph[name]
-    while isinstance(node.op, (MaxPool, AdaptiveMaxPool)) or (
-        isinstance(node.op, Op) and node.op.role == "wiring" and len(node.inputs) == 1
-    ):
-        node = graph[node.inputs[0]]
-    return node if isinstance(node.op, IntegrateAndFire) else None
+def _neurons(graph: Graph, name: str) -> set[str]:
+    """The neurons whose spikes this wire carries, moved, pooled or added at most; empty where it carries a current."""
+    op = graph[name].op
+    if isinstance(op, IntegrateAndFire):
+        return {name}
+    if not isinstance(op, Op) or not (op.is_sum or op.role == "wiring" or isinstance(op, (MaxPool, AdaptiveMaxPool))):
+        return set()
+    found = [_neurons(graph, source) for source in graph[name].inputs]
+    return set().union(*found) if all(found) else set()

@@ -24,7 +24,7 @@ class SpikeNorm(Step):
 
     def __post_init__(self) -> None:
         if not 0 < self.scale < float("inf") or self.samples < 1:
-            raise SettingError(f"scale must be positive and samples at least 1: {self}")
+            raise SettingError(f"scale must be positive and samples at least 1, not {self.scale} and {self.samples}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         if context.mode != "steps":

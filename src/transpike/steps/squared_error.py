@@ -30,7 +30,8 @@ class SquaredErrorThresholds(Thresholds):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.gamma < 1 or not 0 <= self.shift < 1 or self.samples < 1:
-            raise SettingError(f"gamma and samples must be at least 1 and shift in [0, 1): {self}")
+            given = f"{self.gamma}, {self.samples} and {self.shift}"
+            raise SettingError(f"gamma and samples must be at least 1 and shift in [0, 1), not {given}")
 
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         largest: dict[str, Tensor] = {}
