@@ -9,7 +9,7 @@ from hypothesis import given
 from torch import Tensor, nn
 
 import transpike as ts
-from networks import cases, random_norm, settle, small_cnn
+from networks import Residual, cases, mlp, random_norm, settle, small_cnn
 from transpike import steps
 from transpike.core.op import Op
 from transpike.core.step import Context
@@ -305,3 +305,43 @@ def test_progress_names_each_long_step_and_all_its_parts():
     for name in ("CalibrateBias", "CalibratePotential"):
         assert [what[1:] for what in heard if what[0] == name] == [(n, neurons) for n in range(1, neurons + 1)]
     assert {what[0] for what in heard} == {"SquaredErrorThresholds", "CalibrateBias", "CalibratePotential"}
+
+
+class Sums(nn.Module):
+    """Neurons a, b, c, d whose spikes meet in chained sums, behind a pool and through a flattening; e meets a current."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(1, 2, 1) for _ in range(6))
+        self.pool = nn.MaxPool2d(3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, c, d, e = (layer(x).relu() for layer in list(self.layers)[:5])
+        chained = (a + self.pool(b)).flatten(1) + c.flatten(1)
+        return chained + (c + d).flatten(1) + (e + self.layers[5](x)).flatten(1)
+
+
+def test_thresholds_are_shared_along_chains_of_sums_and_a_current_ends_them():
+    torch.manual_seed(0)
+    model, x = Sums(), torch.rand(64, 1, 4, 4)
+    for k, layer in enumerate(model.layers):
+        nn.init.constant_(layer.weight, 1.0 + k)
+    graphs = {
+        r: ts.convert(model, ECC(8, residual=r, granularity="layer"), x, exact_grid=False).graph
+        for r in ("currents", "shared")
+    }
+    own, shared = (
+        [float(node.op.threshold) for node in graph if isinstance(node.op, IntegrateAndFire)]
+        for graph in graphs.values()
+    )
+    assert len(set(own)) == 5
+    assert shared[:4] == [max(own[:4])] * 4 and shared[4] == own[4]
+
+
+def test_sharing_nothing_leaves_a_remark():
+    case = mlp()
+    plain = ts.convert(case.graph, ECC(8, residual="shared"), case.calibration)
+    assert not [remark for remark in plain.remarks if "changed nothing" in remark]  # it has no sum
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), Residual(nn.Linear(3, 3), nn.Identity()))
+    snn = ts.convert(model, ECC(8, residual="shared"), torch.rand(32, 3))
+    assert [remark for remark in snn.remarks if "changed nothing" in remark]
