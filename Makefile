@@ -46,7 +46,7 @@ coverage:
 	.venv-vision/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[vision]"
 	.venv-vision/bin/python benchmarks/coverage.py
 
-# Needs the shared ResNet-20 weights and CIFAR-10: make bench WEIGHTS=resnet20.safetensors DATA=folder. The VGG-16 runs
+# Needs ResNet-20 weights and CIFAR-10: make bench WEIGHTS=resnet20.safetensors DATA=folder. The VGG-16 runs
 # with seeded weights, or with VGG_WEIGHTS=vgg16.safetensors as trained by
 #   transpike train --model zoo:vgg16-average --data cifar10 --epochs 14 --learning-rate 0.05 \
 #     --validation-fraction 0.02 --precision bfloat16 --output vgg16.safetensors
@@ -58,10 +58,13 @@ bench:
 	.venv-bench/bin/python benchmarks/speed.py --weights $(WEIGHTS) --data-dir $(DATA) $(if $(VGG_WEIGHTS),--vgg-weights $(VGG_WEIGHTS))
 	.venv-bench/bin/python benchmarks/accuracy.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/grid.py --weights $(WEIGHTS) --data-dir $(DATA)
+	.venv-bench/bin/python benchmarks/methods.py --weights $(WEIGHTS) --data-dir $(DATA)
+	.venv-bench/bin/python benchmarks/methods_page.py
 	.venv-bench/bin/python benchmarks/tables.py
 
 reproduce: install
 	$(BIN)/python reproductions/ecc/run.py $(if $(wildcard $(WEIGHTS)),--weights $(WEIGHTS) --data-dir $(DATA))
+	$(if $(wildcard $(WEIGHTS)),$(BIN)/python reproductions/bsnn/run.py --weights $(WEIGHTS) $(if $(VGG7_WEIGHTS),--vgg-weights $(VGG7_WEIGHTS)) --data-dir $(DATA))
 	$(if $(wildcard $(DATA)/nmnist_small.npz),$(BIN)/python reproductions/nmnist/run.py --data-dir $(DATA))
 
 clean:

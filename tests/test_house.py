@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -56,12 +57,22 @@ def test_links_in_documents_lead_somewhere() -> None:
     assert not broken
 
 
-def test_the_readme_shows_what_the_benchmarks_wrote() -> None:
-    specification = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks/tables.py")
+def _benchmark(name: str) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(name, ROOT / f"benchmarks/{name}.py")
     assert specification is not None and specification.loader is not None
-    tables = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(tables)
-    assert tables.results() in (ROOT / "README.md").read_text()
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_readme_shows_what_the_benchmarks_wrote() -> None:
+    assert _benchmark("tables").results() in (ROOT / "README.md").read_text()
+
+
+def test_the_page_of_methods_says_what_the_recipes_are_and_what_was_measured() -> None:
+    page = _benchmark("methods_page").page()
+    assert page == (ROOT / "docs/methods.md").read_text(encoding="utf-8"), "run benchmarks/methods_page.py"
+    assert all(f"| `{recipe.name}` |" in page for recipe in ts.recipes.members)
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if ">>>" in path.read_text()], ids=lambda path: path.stem)
