@@ -12,6 +12,7 @@ from transpike._compare_rows import Row, front
 from transpike.errors import DataError, GateFailed, SettingError
 from transpike.evaluate import paired_difference
 from transpike.recipes import ECC
+from transpike.report._numbers import short
 
 
 def row(
@@ -174,3 +175,9 @@ def test_the_paired_interval_covers_the_truth(chances: tuple[float, ...]) -> Non
 def test_other_samples_are_not_paired() -> None:
     with pytest.raises(DataError, match="cannot be paired"):
         paired_difference(torch.ones(3).bool(), torch.ones(4).bool())
+
+
+def test_numbers_have_no_exponents():
+    assert [short(x) for x in (0.0, 0.0512, 43.71, 999.4, 999.6, 1434.4, 12345678.0)] == [
+        "0", "0.0512", "43.7", "999", "1,000", "1,434", "12,345,678"
+    ]  # fmt: skip

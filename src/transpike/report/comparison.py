@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transpike.compare import Comparison, Cost, Refusal, Row
+from transpike.report._numbers import short
 from transpike.report.picture import pyplot
 
 WIDTH = 120
@@ -99,11 +100,11 @@ def _rows(comparison: Comparison, recipe: str) -> Table:
             f"{100 * row.drop:.2f}",
             f"{100 * row.drop_low:.1f} … {100 * row.drop_high:.1f}",
             f"{100 * row.agreement:.1f}",
-            f"{row.synaptic_operations / 1e6:.3g}",
-            f"{row.spikes / 1e3:.3g}",
-            f"{row.macs / 1e6:.3g}",
+            short(row.synaptic_operations / 1e6),
+            short(row.spikes / 1e3),
+            short(row.macs / 1e6),
             f"{row.spike_rate:.1%}",
-            ", ".join(row.alphabets),
+            ", ".join(row.alphabets).replace("-weighted", ""),
             "yes" if row.signed else "no",
             free,
             "both" if len(best) == len(COSTS) else "".join(best),
@@ -122,7 +123,7 @@ def text(comparison: Comparison) -> str:
         lines.append(
             f"Within {100 * NEAR:g} point of the ANN: fewest total steps {steps.recipe} at T={steps.timesteps} "
             f"({steps.total_steps} steps); fewest synaptic operations {operations.recipe} at T={operations.timesteps} "
-            f"({operations.synaptic_operations / 1e6:.3g} M a sample)."
+            f"({short(operations.synaptic_operations / 1e6)} M a sample)."
         )
     elif comparison.measured:
         lines.append(f"Nothing comes within {100 * NEAR:g} point of the ANN.")
@@ -230,5 +231,5 @@ def _title(comparison: Comparison) -> str:
         return f"Nothing was measured on {comparison.samples} samples"
     return (
         f"{comparison.samples} samples; ANN {100 * ann['accuracy']:.2f} % ({100 * ann['low']:.2f} to "
-        f"{100 * ann['high']:.2f}), {ann['macs'] / 1e6:.3g} M MACs"
+        f"{100 * ann['high']:.2f}), {short(ann['macs'] / 1e6)} M MACs"
     )

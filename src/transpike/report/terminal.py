@@ -6,6 +6,7 @@ from rich.table import Table
 from transpike.compare import Comparison
 from transpike.evaluate import Report
 from transpike.report import comparison
+from transpike.report._numbers import short
 
 
 def show(report: Report | Comparison, console: Console | None = None) -> None:
@@ -31,9 +32,9 @@ def text(report: Report | Comparison) -> str:
         f"SNN {last.accuracy:.2%} ({last.low:.2%} to {last.high:.2%}) at T={last.timesteps}, ready after "
         f"{last.total_steps} steps: {_drop(report.drop)} on {report.samples} samples.",
         f"Mean spike rate {report.spike_rate:.1%} per neuron and step; "
-        f"{sum(row.synaptic_operations for row in report.layers) / 1e6:.3g} M synaptic operations a sample, beside "
-        f"{sum(report.macs.values()) / 1e6:.3g} M multiplications that stay; "
-        f"the ANN takes {report.ann_macs / 1e6:.3g} M.",
+        f"{short(sum(row.synaptic_operations for row in report.layers) / 1e6)} M synaptic operations a sample, beside "
+        f"{short(sum(report.macs.values()) / 1e6)} M multiplications that stay; "
+        f"the ANN takes {short(report.ann_macs / 1e6)} M.",
     ]
     if report.exact:
         grid = report.grid
@@ -85,7 +86,7 @@ def _curve(report: Report) -> Table:
                 f"{answer.low:.2%} … {answer.high:.2%}",
                 f"{(report.ann_accuracy - answer.accuracy) * 100:.2f}",
                 f"{answer.agreement:.2%}",
-                f"{answer.synaptic_operations / 1e6:.3g}",
+                short(answer.synaptic_operations / 1e6),
             )
     return table
 
@@ -104,6 +105,6 @@ def _layers(report: Report) -> Table:
             str(row.neurons),
             f"{row.spike_rate:.1%}",
             f"{row.spikes:,.0f}",
-            f"{row.synaptic_operations / 1e6:.3g}",
+            short(row.synaptic_operations / 1e6),
         )
     return table
