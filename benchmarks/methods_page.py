@@ -163,7 +163,11 @@ def percent(row: dict) -> str:
 
 
 def measured(content: dict) -> list[str]:
-    settings, rows, peers = content["settings"], content["rows"], content["peers"]
+    settings, peers = content["settings"], content["peers"]
+    rows = {
+        group: [row | {"recipe": row["recipe"].removesuffix("()")} for row in found]
+        for group, found in content["rows"].items()
+    }
     ann = next(row for row in rows["binary"] if "accuracy" in row)["ann_accuracy"]
     lines = [
         f"ResNet-20 (16-32-64), {settings['data']}, first {settings['samples']:,} test images, ANN {100 * ann:.2f} %, "

@@ -34,7 +34,7 @@ def methods() -> list[str]:
         f"|---|---|{'---:|' * len(times)}",
     ]
     for name in SHOWN_METHODS:
-        of = {row["timesteps"]: row for row in rows if row["recipe"] == name}
+        of = {row["timesteps"]: row for row in rows if row["recipe"].removesuffix("()") == name}
         cells = [f"{100 * of[t]['accuracy']:.2f}" if t in of else "" for t in times]
         lines.append(f"| `{name}` | {', '.join(next(iter(of.values()))['alphabets'])} | {' | '.join(cells)} |")
     best = [max(peer["right"][str(t)].count("1") for peer in content["peers"].values()) for t in times]
