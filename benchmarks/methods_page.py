@@ -251,7 +251,7 @@ def page() -> str:
     lines += table(head, [[f"`{r.name}`", source(type(r)), *properties(r)] for r in made])
     lines += [
         "Pooling, residual sums, granularity, weight bits, encoder, schedule and readout are settings of every rate-coded recipe",
-        "(`transpike convert --recipe NAME --help`). Every recipe takes 2 to 16-bit weights (`--weight-bits`)." , "",
+        "(`transpike convert --help`). Every recipe takes 2 to 16-bit weights (`--weight-bits`)." , "",
         "## Ingredients", "", "; ".join(f"**{name}**: {text}" for name, text in INGREDIENTS.items()) + ".",
         "● by default, ○ as a setting. The columns are those of Wu et al. 2021, as this page reads them. WN, TB and ECC write the",
         "same network at different scales, with the same spikes ([decision 2](adr/0002-lowered-form-scaled-to-one.md)).",

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+import transpike as ts
 from transpike.cli import main
 
 
@@ -73,7 +75,42 @@ def test_inspect_prints_one_line_per_layer(network: Path, trained: Path) -> None
 
 
 def test_verify_compares_engines(network: Path) -> None:
-    assert "layers equal" in run("verify", network).output
+    text = run("verify", network).output
+    assert "layers equal" in text and "pool " in text and "not exact" not in text
+
+
+def test_verify_sees_other_spikes_behind_equal_sums(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate = ts.simulate
+
+    def shuffled(snn: ts.SNN, *arguments: Any, engine: str, **settings: Any) -> ts.Trace:
+        trace = simulate(snn, *arguments, engine=engine, **settings)
+        if engine == "fused":
+            trace.trains.update({"relu_1": trace.trains["relu_1"].flip(1)})
+        return trace
+
+    monkeypatch.setattr(ts, "simulate", shuffled)
+    assert "engines differ in relu_1" in run("verify", network, code=4).output
+
+
+def test_verify_says_why_engines_may_differ(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "snm.transpike"
+    run("convert", "--weights", trained, "--timesteps", 8, "--recipe", "snm", "--output", path)
+    text = run("verify", path).output
+    assert "differs in" in text and "not exact, so that engines may differ: float32 is too narrow" in text
+
+
+def test_parts_of_a_recipe_have_settings_too(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "held.transpike"
+    words = ("convert", "--weights", trained, "--timesteps", 8, "--output", path, "--schedule")
+    run(*words, "layer-synchronous:hold=2")
+    assert ts.load(path).schedule == ts.schedules.LayerSynchronous(2)
+    assert "it has hold" in run(*words, "layer-synchronous:wait=2", code=2).output
+    assert "not a valid integer" in run(*words, "layer-synchronous:hold=x", code=2).output
+    assert "must be hold=value, and once" in run(*words, "layer-synchronous:hold", code=2).output
+
+
+def test_a_gate_of_no_number_is_refused(network: Path) -> None:
+    assert "--max-drop takes points" in run("evaluate", network, "--limit", 5, "--max-drop", "nan", code=2).output
 
 
 def test_answers_that_are_no_numbers_are_refused(network: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_recipe_is_there_once(job: Job) -> None:
     with pytest.raises(SettingError, match="twice"):
         job.compare([ECC(timesteps=4), ECC(timesteps=8)])
     comparison = job.compare([ECC(encoder=Poisson(seed=seed)) for seed in (1, 2)], timesteps=(2,), limit=20)
-    assert [row.recipe for row in comparison.rows] == ["ecc(encoder=Poisson)", "ecc(encoder=Poisson) #2"]
+    assert [row.recipe for row in comparison.rows] == ["ecc(encoder=Poisson(seed=1))", "ecc(encoder=Poisson(seed=2))"]
 
 
 # --- the store

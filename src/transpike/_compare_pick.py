@@ -34,6 +34,7 @@ KNOWN = ", ".join(
     ]
 )
 NEAREST = 3
+EXAMPLE = "drop<=1 steps<=32 min=synops"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ def parse(text: str) -> tuple[tuple[Condition, ...], tuple[str, str]]:
     """The conditions, and the objective as ("min" or "max", name); SettingError that lists what is known."""
     conditions: list[Condition] = []
     objectives: list[tuple[str, str]] = []
-    for word in text.split():
+    if not isinstance(text, str):
+        raise SettingError(f"what to pick is a sentence like {EXAMPLE!r}, not {text!r}")
+    for word in re.sub(r"\s*(<=|>=|=)\s*", r"\1", text).split():
         match = re.fullmatch(r"([a-z-]+)(<=|>=|=)(\S+)", word)
         name, sign, value = match.groups() if match else ("", "", "")
         if sign == "=" and value in OBJECTIVES.get(name, ()):
@@ -73,7 +76,7 @@ def parse(text: str) -> tuple[tuple[Condition, ...], tuple[str, str]]:
         ):
             conditions.append(Condition(name, sign, value))
         else:
-            raise SettingError(f"{word!r} says nothing that can be picked by; known are {KNOWN}")
+            raise SettingError(f"{word!r} says nothing that can be picked by, as {EXAMPLE!r} does; known are {KNOWN}")
     if len(objectives) != 1:
         raise SettingError(f"{text!r} has {len(objectives)} objectives and needs one; known are {KNOWN}")
     return tuple(conditions), objectives[0]
@@ -116,7 +119,4 @@ def _kind(alphabet: str) -> str:
 
 
 def _is_number(text: str) -> bool:
-    try:
-        return float(text) == float(text)
-    except ValueError:
-        return False
+    return re.fullmatch(r"-?[0-9]+(\.[0-9]*)?(e[0-9]+)?", text) is not None

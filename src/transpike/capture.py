@@ -50,7 +50,7 @@ def capture(
         module.eval()
     for name, value in (*module.named_parameters(), *module.named_buffers()):
         if value.is_floating_point():
-            check_finite("the model", **{name.replace(".", "_"): value})
+            check_finite("the model", **{name: value})
     example = example.detach().cpu().float()
     example = torch.cat([example] * 2) if len(example) == 1 else example[:8]
     program = _export(module, example)

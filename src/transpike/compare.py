@@ -171,6 +171,12 @@ def compare(
 
     Raises what ``convert`` raises before a recipe's steps, DataError for data without targets, SettingError.
     """
+    for name, value in (("timesteps", timesteps), ("recipes", recipes)):
+        if isinstance(value, (int, Recipe)):
+            raise SettingError(f"{name} must be several, in a tuple or a list, not {value!r}")
+    for name, number in (("seed", seed), ("jobs", jobs)):
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise SettingError(f"{name} must be a whole number, not {number!r}")
     asked = tuple(sorted({check_timesteps(t) for t in timesteps}))
     chosen = named([kind() for kind in known.table.values()] if recipes is None else list(recipes))
     if not asked or not chosen:

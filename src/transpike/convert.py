@@ -54,6 +54,9 @@ def convert(
     Raises UnsupportedOperator, DataError, SettingError and NotExact, each naming the place and the way out.
     """
     recipe = ECC() if recipe is None else recipe
+    for name, value in (("seed", seed), ("calibration_samples", calibration_samples or 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise SettingError(f"{name} must be a whole number from 0 on, not {value!r}")
     if not isinstance(recipe, Recipe):
         raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
     entrance = _Entrance(recipe, calibration, preprocessing)

@@ -13,8 +13,7 @@ from torch import Tensor
 from transpike.core.activity import Activity, analogue_macs
 from transpike.core.batches import pairs
 from transpike.core.graph import Graph
-from transpike.core.schedule import check_timesteps
-from transpike.errors import DataError
+from transpike.errors import DataError, SettingError
 from transpike.files import write_atomically
 from transpike.simulate import engine_named
 from transpike.snn import SNN
@@ -161,11 +160,14 @@ def evaluate(
     (default: powers of two). ``limit`` takes the first so many samples; ``progress(done, total)`` is called after each
     batch. Intervals are Wilson's, 95 %. Deterministic for a seed, whatever the batch size.
 
-    Raises DataError for data without targets or without samples.
+    Raises DataError for data without targets or without samples, SettingError for steps that a run does not answer.
     """
-    steps = snn.timesteps if timesteps is None else check_timesteps(timesteps)
     schedule = snn.schedule
-    asked = tuple(sorted({check_timesteps(t) for t in answers})) if answers else schedule.answers(steps)
+    asked = tuple(sorted({schedule.check(t) for t in answers})) if answers else ()
+    steps = max((snn.timesteps, *asked)) if timesteps is None else schedule.check(timesteps)
+    if asked and schedule.every_step and asked[-1] > steps:
+        raise SettingError(f"a run of {steps} steps has no answer after {asked[-1]}; give timesteps={asked[-1]}")
+    asked = asked or schedule.answers(steps)
     runs = (steps,) if schedule.every_step else asked
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
     engine_, tally = engine_named(engine, memory), _Tally()
@@ -175,8 +177,11 @@ def evaluate(
         if y is None:
             raise DataError("evaluation needs targets: give batches of (input, target)")
         x, y = (x, y) if limit is None else (x[: limit - tally.samples], y[: limit - tally.samples])
-        if len(x) != len(y):
-            raise DataError(f"a batch holds {len(x)} inputs and {len(y)} targets")
+        if y.numel() != len(x):
+            raise DataError(
+                f"a batch holds {len(x)} inputs and targets of shape {tuple(y.shape)}; give the number of a class each"
+            )
+        y = y.reshape(-1)
         tally.add(snn, x, y, runs, asked, engine_)
         if progress is not None:
             progress(tally.samples, limit if limit is not None else total)
@@ -205,7 +210,13 @@ class _Tally:
         with torch.no_grad():
             if self.source is None or x.device != self.device:
                 self.source, self.device = snn.source.to(device=x.device), x.device
-            ann = self.source.run(snn.encoder.accumulate(snn.prepare(x))).argmax(-1)
+            logits = self.source.run(snn.encoder.accumulate(snn.prepare(x)))
+            if logits.ndim != 2:
+                raise DataError(
+                    f"accuracy needs logits (batch, classes), and the network gives {tuple(logits.shape)}; simulate() "
+                    "runs it"
+                )
+            ann = logits.argmax(-1)
         self.ann_correct.append((ann == y).cpu())
         for steps in runs:
             trace = snn.run(x, steps, engine=engine, sample_ids=ids)

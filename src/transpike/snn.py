@@ -17,7 +17,7 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.scaling import scaled, unit_scale
-from transpike.core.schedule import Schedule, check_timesteps
+from transpike.core.schedule import Schedule
 from transpike.core.table import lines
 from transpike.core.trace import Trace
 from transpike.engines import Auto, Engine, Program
@@ -100,13 +100,16 @@ class SNN:
 
     def total_steps(self, timesteps: int | None = None) -> int:
         """The step at which the answer is ready."""
-        return self.schedule.total_steps(self.graph, timesteps or self.timesteps)
+        return self.schedule.total_steps(self.graph, self.timesteps if timesteps is None else timesteps)
 
     def prepare(self, x: Tensor) -> Tensor:
         """The input after preprocessing; DataError for a wrong shape, NaN or infinite values.
 
         Where the encoder has frames, an input is (batch, frames, *shape).
         """
+        if not isinstance(x, Tensor) or x.is_complex():
+            kind = "complex tensor" if isinstance(x, Tensor) else type(x).__name__
+            raise DataError(f"inputs must be a tensor of real numbers, (batch, …), not a {kind}")
         x = x if self.preprocessing is None else self.preprocessing(x)
         expected, lead = self.graph.input.shape, 2 if self.encoder.has_frames else 1
         if x.ndim != len(expected) + lead or tuple(x.shape[lead:]) != expected:
@@ -114,10 +117,11 @@ class SNN:
             raise DataError(f"the network takes ({', '.join(map(str, axes + expected))}), not {tuple(x.shape)}")
         if not len(x):
             raise DataError("the batch is empty; give at least one sample")
+        x = x.float()
         if not bool(torch.isfinite(x).all()):
-            raise DataError("the input holds NaN or infinite values")
+            raise DataError("the input holds NaN or infinite values, or values beyond float32")
         self.encoder.check(x)
-        return x.float()
+        return x
 
     def run(
         self,
@@ -130,7 +134,7 @@ class SNN:
         count: bool = True,
     ) -> Trace:
         """Simulate a batch; ``transpike.simulate`` documents the arguments."""
-        steps = self.timesteps if timesteps is None else check_timesteps(timesteps)
+        steps = self.schedule.check(self.timesteps if timesteps is None else timesteps)
         return self.run_prepared(self.prepare(x), steps, engine or Auto(), sample_ids, record, count)
 
     def run_prepared(
@@ -138,7 +142,11 @@ class SNN:
     ) -> Trace:
         """Simulate a batch (batch, *shape) that has been preprocessed, in parts that the engine's memory allows."""
         self.encoder.check_steps(x, steps)
-        ids = torch.arange(len(x), device=x.device) if sample_ids is None else sample_ids.to(x.device)
+        if sample_ids is None:
+            sample_ids = torch.arange(len(x))
+        elif not isinstance(sample_ids, Tensor) or sample_ids.shape != (len(x),):
+            raise DataError(f"sample_ids must be a tensor of {len(x)} whole numbers, one for each sample")
+        ids = sample_ids.to(x.device)
         limit, traces = engine.batch_limit(self.program), []
         with torch.no_grad():
             for start in range(0, len(x), limit):

@@ -79,8 +79,10 @@ class QuantisedClip(nn.Module):
 
     def __init__(self, levels: int = 4, threshold: float = 8.0) -> None:
         super().__init__()
-        if levels < 1 or not threshold > 0:
-            raise SettingError(f"levels must be at least 1 and the threshold positive, not {levels} and {threshold}")
+        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1 or not threshold > 0:
+            raise SettingError(
+                f"levels must be a whole number of at least 1 and the threshold positive, not {levels} and {threshold}"
+            )
         self.levels = levels
         self.thresh = nn.Parameter(torch.tensor([float(threshold)]))
 

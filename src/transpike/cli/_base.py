@@ -176,7 +176,7 @@ def recipe_options(function: Callable) -> Callable:
 
 def _click_type(name: str, hint: Any) -> Any:
     if name in _TABLES:
-        return click.Choice(sorted(_TABLES[name]))
+        return Part(name)
     if typing.get_origin(hint) is typing.Literal:
         return click.Choice(list(typing.get_args(hint)))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
@@ -200,9 +200,55 @@ def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
     if unknown := sorted(set(given) - known):
         raise SettingError(f"{name} has no setting {', '.join('--' + key.replace('_', '-') for key in unknown)}")
     for key in set(given) & set(_TABLES):
-        member = _TABLES[key][given[key]]
-        given[key] = member(seed=seed) if "seed" in member.__dataclass_fields__ else member()
+        given[key] = part_named(key, given[key], seed)
     return kind(**given)
+
+
+class Part(click.ParamType):
+    """An encoder, schedule or readout: its name, and after colons the settings that are not its own default."""
+
+    def __init__(self, key: str) -> None:
+        self.key, self.name = key, f"{key}[:setting=value]"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(sorted(_TABLES[self.key]))}][:setting=value…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            part_named(self.key, value)
+        except SettingError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+def part_named(key: str, text: str, seed: int = 0) -> Any:
+    """The encoder, schedule or readout that ``name:setting=value:…`` says; ``seed`` is for one that draws."""
+    name, *parts = text.split(":")
+    if name not in _TABLES[key]:
+        raise SettingError(f"no {key} is called {name!r}; choose from {', '.join(sorted(_TABLES[key]))}")
+    member = _TABLES[key][name]
+    hints = typing.get_type_hints(member)
+    known = {field.name: hints[field.name] for field in dataclasses.fields(member)}
+    settings = {"seed": seed} if "seed" in known else {}
+    return member(**settings | _settings(name, parts, known))
+
+
+def _settings(name: str, parts: list[str], known: dict[str, Any]) -> dict[str, Any]:
+    """What ``key=value`` parts say, in the types that ``known`` names."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        field = key.strip().replace("-", "_")
+        if field not in known:
+            flags = ", ".join(sorted(flag.replace("_", "-") for flag in known)) or "none"
+            raise SettingError(f"{name} has no setting {key.strip()!r} here; it has {flags}")
+        if not equals or field in found:
+            raise SettingError(f"{name}: {part.strip()!r} must be {key.strip()}=value, and once")
+        try:
+            found[field] = click.types.convert_type(_click_type(field, known[field]))(value.strip())
+        except click.BadParameter as error:
+            raise SettingError(f"{name}:{part.strip()}: {error.message}") from None
+    return found
 
 
 def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
@@ -210,19 +256,10 @@ def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
     name, _, rest = text.partition(":")
     if name not in recipes.table:
         raise SettingError(f"no recipe is called {name!r}; choose from {', '.join(sorted(recipes.table))}")
-    kind, settings = recipes.table[name], dict[str, Any]()
+    kind = recipes.table[name]
     hints = typing.get_type_hints(kind)
-    known = {field.name for field in dataclasses.fields(kind)} - {"timesteps"}  # type: ignore[arg-type]
-    for part in filter(None, rest.split(";")):
-        key, _, value = part.partition("=")
-        field = key.strip().replace("-", "_")
-        if field not in known:
-            flags = ", ".join(sorted(flag.replace("_", "-") for flag in known))
-            raise SettingError(f"{name} has no setting {key.strip()!r} here; it has {flags}")
-        try:
-            settings[field] = click.types.convert_type(_click_type(field, hints[field]))(value.strip())
-        except click.BadParameter as error:
-            raise SettingError(f"{name}:{part.strip()}: {error.message}") from None
+    known = {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name != "timesteps"}  # type: ignore[arg-type]
+    settings = _settings(name, [part for part in rest.split(";") if part], known)
     return make_recipe(name, for_recordings(settings, dataset), seed)
 
 

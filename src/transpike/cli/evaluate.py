@@ -1,5 +1,6 @@
 """transpike evaluate."""
 
+import math
 from pathlib import Path
 
 import click
@@ -7,7 +8,7 @@ import click
 import transpike as ts
 from transpike import engines, report
 from transpike.cli import _base
-from transpike.errors import DataError, GateFailed
+from transpike.errors import DataError, GateFailed, SettingError
 
 
 @click.command("evaluate")
@@ -46,6 +47,8 @@ def command(
 ) -> None:
     """Accuracy at every t, latency and activity of a converted network, beside its source network."""
     _base.with_threads(threads)
+    if max_drop is not None and not math.isfinite(max_drop):
+        raise SettingError(f"--max-drop takes points of accuracy, not {max_drop}")
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     if not len(dataset.test):

@@ -82,7 +82,9 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
             weighted[node.name] = met + free if synapse else met
             bare[node.name] = torch.zeros_like(free) if synapse else free
         total = total + weighted[lowered.output.name].sum()
-        gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        gradients: tuple[Tensor | None, ...] = (None,) * len(leaves)
+        if total.requires_grad:  # there is a layer at all
+            gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     return {
         name: torch.zeros_like(leaf) if gradient is None else torch.round(gradient)
         for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)

@@ -45,6 +45,8 @@ def calibration_batches(
 
 def pairs(data: Any) -> Iterator[tuple[Tensor, Tensor | None]]:
     """(input batch, targets or None) from a tensor, a loader, or any iterable of batches."""
+    if isinstance(data, Tensor) and data.ndim < 2:
+        raise DataError(f"data must have the samples as its first axis; got shape {tuple(data.shape)}")
     if isinstance(data, Tensor):
         for start in range(0, len(data), 256):
             yield data[start : start + 256], None
@@ -58,6 +60,10 @@ def pairs(data: Any) -> Iterator[tuple[Tensor, Tensor | None]]:
         for start in range(0, len(data[0]), 256):
             yield data[0][start : start + 256], data[1][start : start + 256]
         return
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(p, Tensor) and p.ndim for p in data):
+        inputs, targets = data
+        if targets.ndim == 1 and inputs.ndim > 1 and not targets.is_floating_point():
+            raise DataError(f"there are {len(inputs)} inputs and {len(targets)} targets; they must be equally many")
     if not isinstance(data, Iterable):
         raise DataError(f"data must be a tensor, a loader or an iterable of batches, not {type(data).__name__}")
     for batch in data:

@@ -49,4 +49,11 @@ class Recipe:
 
 
 def _short(value: Any) -> str:
-    return type(value).__name__ if dataclasses.is_dataclass(value) else repr(value)
+    """A value as it is written, of a part only the settings that are not its own default."""
+    if not dataclasses.is_dataclass(value):
+        return repr(value)
+    changed = [
+        (f.name, getattr(value, f.name)) for f in dataclasses.fields(value) if getattr(value, f.name) != f.default
+    ]
+    settings = ", ".join(f"{name}={setting!r}" for name, setting in changed)
+    return type(value).__name__ + (f"({settings})" if settings else "")

@@ -8,6 +8,9 @@ from transpike.core.cell import Cell, Mode
 from transpike.core.graph import Graph, Node
 from transpike.errors import SettingError
 
+MOST_STEPS = 2**24
+"""Counts beyond it are not whole numbers in float32."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -47,8 +50,13 @@ class Schedule:
     def duration(self, node: Node, timesteps: int) -> int:
         return timesteps
 
+    def check(self, timesteps: int) -> int:
+        """``timesteps``, or SettingError for a number that a run of this schedule cannot have."""
+        return check_timesteps(timesteps)
+
     def total_steps(self, graph: Graph, timesteps: int) -> int:
         """The step at which the answer is ready."""
+        timesteps = self.check(timesteps)
         return self.start(graph, graph.output, timesteps) + self.duration(graph.output, timesteps)
 
     def answers(self, timesteps: int) -> tuple[int, ...]:
@@ -83,7 +91,7 @@ def _depths(nodes: Iterable[Node]) -> Iterator[tuple[Node, int, int]]:
 
 
 def check_timesteps(timesteps: int) -> int:
-    """A positive whole number of steps, or a SettingError."""
-    if isinstance(timesteps, bool) or not isinstance(timesteps, int) or timesteps < 1:
-        raise SettingError(f"timesteps must be a whole number of at least 1, not {timesteps!r}")
+    """A positive whole number of steps, at most 2^24, or a SettingError."""
+    if isinstance(timesteps, bool) or not isinstance(timesteps, int) or not 1 <= timesteps <= MOST_STEPS:
+        raise SettingError(f"timesteps must be a whole number of at least 1, at most {MOST_STEPS:,}, not {timesteps!r}")
     return timesteps

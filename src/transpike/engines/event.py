@@ -79,7 +79,7 @@ class EventPlan:
         self.all_native = len(self.choice.layers) == sum(isinstance(n.op, Cell) for n in nodes.values())
         read = {i for name in self.choice.dense for i in nodes[name].inputs if not _is_global(nodes[name])}
         unpacked = [n for n in self.choice.dense if n not in self.choice.layers or n in read]
-        self.dense_bytes = max(4 * prod(nodes[name].shape) for name in unpacked)
+        self.dense_bytes = max((4 * prod(nodes[name].shape) for name in unpacked), default=4)
 
     def _readers(self) -> dict[str, tuple[str, ...]]:
         choice, found = self.choice, dict[str, tuple[str, ...]]()

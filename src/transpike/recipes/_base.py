@@ -93,8 +93,8 @@ class RateCoded(Recipe):
         if self.schedule.mode == "cycles" or self.encoder.alphabet.kind == "phase":
             wanting = self.schedule if self.schedule.mode == "cycles" else self.encoder
             raise SettingError(
-                f"{type(wanting).__name__} needs neurons that fire in phase cycles; use transpike.recipes.BSNN, "
-                f"not {self.name}"
+                f"{type(wanting).__name__} needs neurons that fire in phase cycles; use the recipe bsnn "
+                f"(transpike.recipes.BSNN), not {self.name}"
             )
         if self.schedule.mode != "steps":
             if kind.reset == "hard" or kind.leak != 1:

@@ -80,8 +80,15 @@ class BSNN(Recipe):
     @property
     def cycle(self) -> int:
         """K: ``period``, else the longest divisor of T up to 8."""
+        if self.period is not None:
+            return self.period
         longest = max(k for k in range(1, 9) if self.timesteps % k == 0)
-        return longest if self.period is None else self.period
+        if longest == 1 < self.timesteps:
+            raise SettingError(
+                f"{self.timesteps} steps divide into cycles of one step only, which tell a neuron from nothing: use "
+                "another number of steps, or period=1"
+            )
+        return longest
 
     @property
     def schedule(self) -> PhaseCycles:  # type: ignore[override]

@@ -37,6 +37,12 @@ class SNNCalibration(RateCoded):
                 f"calibrate must be 'none', 'light', 'advanced' or 'advanced-weights', not {self.calibrate!r}"
             )
 
+        if self.weight_bits is not None and self.calibrate == "advanced-weights":
+            raise SettingError(
+                "fine-tuning leaves the few values that weight_bits allows: use calibrate='light' or 'advanced', or "
+                "weight_bits=None"
+            )
+
     @property
     def depends_on_timesteps(self) -> bool:
         return True

@@ -32,6 +32,9 @@ class PhaseCycles(Schedule):
     def duration(self, node: Node, timesteps: int) -> int:
         return self.period + 2 * (self.rounds(timesteps) - 1) * self.period
 
+    def check(self, timesteps: int) -> int:
+        return self.rounds(super().check(timesteps)) * self.period
+
     def rounds(self, timesteps: int) -> int:
         """How often a layer listens in T steps; SettingError where T is not whole cycles."""
         if timesteps % self.period:

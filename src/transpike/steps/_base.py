@@ -69,7 +69,7 @@ class Thresholds(Step):
         largest = values.max()
         if not float(largest) > 0:
             raise DataError(
-                f"{node.name} never fires on the calibration data (its statistic is 0: {self}), so its threshold "
+                f"{node.name} never fires on the calibration data (its threshold statistic is 0), so its threshold "
                 "would be 0; give more or other calibration data, raise the percentile, or remove the layer"
             )
         values = torch.where(values <= 0, largest, values)
