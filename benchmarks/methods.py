@@ -34,7 +34,7 @@ GROUPS = {
     "layer-synchronous": ((2, 4, 8, 16), [r.ECC(schedule=WINDOWS), r.FewSteps(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane())]),
     "phase": ((2, 3, 4, 5, 6), [r.BSNN()]),
     "signed and burst": ((8, 16), [r.SNM(), r.SNM(**SIGNED), r.FewSteps(neuron="signed"), r.BurstLIP(), r.FewSteps(neuron="burst")]),
-    "ablation": ((32,), [
+    "ablation": ((8, 32), [
         r.FewSteps(), r.FewSteps(readout=ts.readouts.AccumulatedMembrane()), r.FewSteps(calibrate="bias"),
         r.FewSteps(calibrate="potential"), r.FewSteps(calibrate="none"), r.FewSteps(granularity="layer"),
     ]),

@@ -156,10 +156,9 @@ def table(head: list[str], rows: list[list[str]], right: int | None = None) -> l
 
 
 def percent(row: dict) -> str:
-    low, high = 100 * row["drop_low"], 100 * row["drop_high"]
-    return f"{100 * row['accuracy']:.2f} (−{100 * row['drop']:.2f} [{low:.2f}, {high:.2f}])".replace("−-", "+").replace(
-        "[-", "[−"
-    )
+    """Accuracy, and in brackets the points lost with their interval."""
+    lost, low, high = (f"{100 * row[key]:.2f}".replace("-", "−") for key in ("drop", "drop_low", "drop_high"))
+    return f"{100 * row['accuracy']:.2f} ({lost} [{low}, {high}])"
 
 
 def measured(content: dict) -> list[str]:
@@ -208,9 +207,13 @@ def measured(content: dict) -> list[str]:
     body = [[f"`{row['recipe']}`", ", ".join(row["alphabets"]), row["schedule"], str(row["timesteps"]), str(row["total_steps"]),
              percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in others]  # fmt: skip
     lines += table(["recipe", "alphabet", "schedule", "T", "total steps", "accuracy", "M"], body, 3)
-    lines += ["### What each part of `few-steps` is worth, T=32", ""]
-    body = [[f"`{row['recipe']}`", percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows["ablation"]]
-    lines += table(["recipe", "accuracy", "M"], body, 1)
+    lines += ["### What each part of `few-steps` is worth", ""]
+    few = sorted({row["timesteps"] for row in rows["ablation"]})
+    body = []
+    for name in dict.fromkeys(row["recipe"] for row in rows["ablation"]):
+        of = {row["timesteps"]: row for row in rows["ablation"] if row["recipe"] == name}
+        body.append([f"`{name}`", *(percent(of[t]) for t in few)])
+    lines += table(["recipe", *(f"T={t}" for t in few)], body, 1)
     lines += ["### Rueckauer, longer", ""]
     body = [[str(row["timesteps"]), percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows["long"]]
     return lines + table(["T", "accuracy", "M"], body, 1)
