@@ -179,7 +179,8 @@ def evaluate(
         x, y = (x, y) if limit is None else (x[: limit - tally.samples], y[: limit - tally.samples])
         if y.numel() != len(x):
             raise DataError(
-                f"a batch holds {len(x)} inputs and targets of shape {tuple(y.shape)}; give the number of a class each"
+                f"a batch holds {len(x)} inputs and {len(y)} targets of shape {tuple(y.shape)}; give each the number "
+                "of its class"
             )
         y = y.reshape(-1)
         tally.add(snn, x, y, runs, asked, engine_)

@@ -115,14 +115,14 @@ def test_broken_weights_are_named(value):
     model = plain()
     with torch.no_grad():
         model[2].weight[0, 0] = value
-    with pytest.raises(SettingError, match=r"2_weight holds NaN or infinite.*train or load"):
+    with pytest.raises(SettingError, match=r"2\.weight holds NaN or infinite.*train or load"):
         ts.convert(model, ECC(timesteps=4), X)
 
 
 def test_broken_running_statistics_are_named():
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     model[1].running_var[0] = float("nan")
-    with pytest.raises(SettingError, match="1_running_var holds NaN"):
+    with pytest.raises(SettingError, match=r"1\.running_var holds NaN"):
         ts.convert(model, ECC(timesteps=4), X)
 
 
