@@ -1,6 +1,6 @@
 """Turn trained PyTorch networks into spiking neural networks, and know what you gained."""
 
-from transpike import data, encoders, models, neurons, ops, readouts, recipes, report, schedules, steps
+from transpike import activations, data, encoders, models, neurons, ops, readouts, recipes, report, schedules, steps
 from transpike.capture import capture
 from transpike.compare import Comparison, compare
 from transpike.convert import convert
@@ -10,6 +10,7 @@ from transpike.core.trace import Trace
 from transpike.errors import TranspikeError
 from transpike.evaluate import Report, evaluate
 from transpike.files import load, save
+from transpike.prepare import prepare
 from transpike.simulate import simulate
 from transpike.snn import SNN
 from transpike.train import train
@@ -23,6 +24,7 @@ __all__ = [
     "Report",
     "Trace",
     "TranspikeError",
+    "activations",
     "capture",
     "compare",
     "convert",
@@ -33,6 +35,7 @@ __all__ = [
     "models",
     "neurons",
     "ops",
+    "prepare",
     "readouts",
     "recipes",
     "report",
