@@ -104,6 +104,16 @@ def test_it_learns_and_its_spikes_give_its_answers():
     assert (reference.argmax(1) == answers.argmax(1)).float().mean() > 0.995  # float32 against float64 at the edges
 
 
+class Always(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(F.relu(x), 0.5)  # in evaluation too
+
+
+def test_dropout_that_never_rests_is_left_alone():
+    prepared, x = ts.prepare(Always().eval(), QuantisedClip(LEVELS, 1.0)), torch.ones(8, 64)
+    assert not torch.equal(prepared(x), prepared(x))
+
+
 class Mode(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x) if self.training else x
@@ -120,6 +130,7 @@ REFUSED = {
     "nothing to replace": (lambda: ts.prepare(nn.Sequential(nn.Linear(2, 2), nn.GELU()), QuantisedClip()), UnsupportedModel, "has no ReLU"),
     "a class": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip), SettingError, "both torch.nn.Module"),
     "batches": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), [torch.rand(3, 3)]), SettingError, "one batch of inputs"),  # type: ignore[arg-type]
+    "nothing to calibrate": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), nn.ReLU6(), torch.rand(3, 3)), SettingError, "ReLU6 has no parameter thresh"),
     "percentile": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.rand(3, 3), 0.0), SettingError, "percentile must be"),
 }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -29,9 +29,9 @@ def prepare(
     ``activation``: a source activation such as ``activations.QuantisedClip(levels=8)``. Modules and functional calls
     are found, ReLU6 and clips at 0 too; each place gets its own activation, also where a module is used twice, under
     the name of the module that it stands in. Everything else keeps its name, so that the checkpoints of ``model`` fit;
-    batch normalisation stays, functional dropout becomes a module. ``calibration`` (batch, *shape): inputs after
-    preprocessing, on which each place's ``percentile`` of what the ReLU gave becomes the parameter ``thresh``, where
-    the activation has one; training from trained weights wants that.
+    batch normalisation stays, functional dropout that rests in evaluation becomes a module. ``calibration``
+    (batch, *shape): inputs after preprocessing, on which each place's ``percentile`` of what the ReLU gave becomes the
+    activation's parameter ``thresh``; training from trained weights wants that.
 
     Raises UnsupportedModel where torch.fx cannot trace the model, where training and evaluation take different ways,
     or where nothing is found; SettingError and DataError for the rest.
@@ -41,32 +41,34 @@ def prepare(
         raise SettingError(f"prepare takes a network and an activation, both torch.nn.Module, not {given}")
     if calibration is not None and not isinstance(calibration, Tensor):
         raise SettingError(f"calibration is one batch of inputs, a tensor, not a {type(calibration).__name__}")
+    if calibration is not None and not isinstance(getattr(activation, "thresh", None), nn.Parameter):
+        raise SettingError(f"{type(activation).__name__} has no parameter thresh to calibrate; leave out calibration")
     if not 0 < percentile <= 100:
         raise SettingError(f"percentile must be in (0, 100], not {percentile}")
     root = copy.deepcopy(model)
-    graph = _traced(root)
+    graph, dropouts = _traced(root)
     modules = dict(root.named_modules())
     found = dict(_paths(graph, modules))
     if not found:
         raise UnsupportedModel("the network has no ReLU, ReLU6 or clip at 0 whose place an activation could take")
     largest = {} if calibration is None else _measured(root, graph, found, calibration, percentile)
     for node in list(graph.nodes):
-        if node.op == "call_function" and node.target in DROPOUTS:
+        if node in dropouts:
             share = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
-            _replace(root, graph, node, _free(root, f"{_stack(node)}dropout"), DROPOUTS[node.target](share))
+            path = _free(dict(root.named_modules()), f"{_stack(node)}dropout")
+            _replace(root, graph, node, path, DROPOUTS[node.target](share))
         elif node in found:
             new = copy.deepcopy(activation)
-            threshold = getattr(new, "thresh", None)
-            if node in largest and isinstance(threshold, nn.Parameter):
+            if node in largest:
                 with torch.no_grad():
-                    threshold.fill_(largest[node])
+                    new.thresh.fill_(largest[node])  # type: ignore[operator]
             _replace(root, graph, node, found[node], new)
     prepared = fx.GraphModule(root, graph, type(model).__name__)
     return prepared.train(model.training)
 
 
-def _traced(root: nn.Module) -> fx.Graph:
-    """The graph of a forward pass, the same in training and in evaluation."""
+def _traced(root: nn.Module) -> tuple[fx.Graph, set[fx.Node]]:
+    """The graph of a forward pass, the same in training and in evaluation, and the dropouts that only training has."""
     mode, graphs = root.training, []
     for training in (True, False):
         try:
@@ -82,7 +84,13 @@ def _traced(root: nn.Module) -> fx.Graph:
             f"{type(root).__name__} computes something else in training than in evaluation; use modules that know the "
             "difference (nn.Dropout, nn.BatchNorm2d) in place of self.training"
         )
-    return graphs[1]
+    both = zip(*(graph.nodes for graph in graphs), strict=True)
+    return graphs[1], {node for other, node in both if node.target in DROPOUTS and _drops(node) != _drops(other)}
+
+
+def _drops(node: fx.Node) -> bool:
+    """The flag of a functional dropout, which drops unless it is told not to."""
+    return bool(node.args[2] if len(node.args) > 2 else node.kwargs.get("training", True))
 
 
 def _text(graph: fx.Graph) -> list[str]:
@@ -104,7 +112,7 @@ def _paths(graph: fx.Graph, modules: dict[str, nn.Module]) -> Iterator[tuple[fx.
             yield node, str(node.target)
             continue
         stem = str(node.target) if node.op == "call_module" else f"{_stack(node)}relu"
-        path = next(p for n in range(len(taken) + 1) if (p := f"{stem}_{n}" if n else stem) not in taken)
+        path = _free(taken, stem)
         taken.add(path)
         yield node, path
 
@@ -128,8 +136,8 @@ def _stack(node: fx.Node) -> str:
     return f"{path}." if path else ""
 
 
-def _free(root: nn.Module, stem: str) -> str:
-    taken = {name for name, _ in root.named_modules()}
+def _free(taken: Collection[str], stem: str) -> str:
+    """``stem``, or with the first number that makes it a new name."""
     return next(path for n in range(len(taken) + 1) if (path := f"{stem}_{n}" if n else stem) not in taken)
 
 
