@@ -210,7 +210,7 @@ def named(recipes: list[Recipe]) -> dict[str, Recipe]:
             raise SettingError(f"{recipe} is there twice; the number of steps is set by timesteps=")
         text = name = _series(recipe)
         number = 1
-        while name in found:  # settings that a text leaves out, such as a seed
+        while name in found:  # a class of the user's that kept its parent's name
             name = f"{text} #{(number := number + 1)}"
         found[name] = recipe
     return found

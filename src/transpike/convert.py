@@ -69,10 +69,8 @@ def convert(
         remarks: list[str] = []
         largest = max(float(batch.abs().max()) for batch in batches)
         encoder = recipe.encoder.calibrated(largest)
-        mode = recipe.schedule.mode
         recorded = entrance.recorded if encoder.has_frames else None
-        lag = recipe.schedule.lag(recipe.timesteps)
-        context = Context(source, batches, recipe.timesteps, seed, encoder, mode, lag, recorded, remarks)
+        context = Context(source, batches, recipe.timesteps, seed, encoder, recipe.schedule, recorded, remarks)
         graph = _converted(source, recipe.steps, context, progress)
     provenance = {
         "source_sha256": _digest(source.parameters()),

@@ -14,7 +14,7 @@ import transpike as ts
 from networks import mlp, small_cnn
 from transpike import steps
 from transpike.activations import ReLU
-from transpike.core.schedule import depth
+from transpike.core.schedule import Schedule, depth
 from transpike.core.step import Context, Step
 from transpike.encoders import EventFrames, PhaseBits, Poisson, SignedEventFrames
 from transpike.errors import DataError, SettingError, TranspikeError, UnsupportedModel
@@ -85,10 +85,10 @@ def mixed(*shift: Step, correction: tuple[Step, ...] = (), neuron: steps.UseNeur
     return converted(Mixed(8, shift=shift, correction=correction, neuron=neuron))
 
 
-def applied(step: Step, mode: str = "steps", lag: int | None = None):
+def applied(step: Step, schedule: Schedule):
     """A step on a network whose neurons it corrects, under a schedule."""
     snn = converted(ECC(8))
-    context = Context(snn.source, (mlp().calibration,), 8, mode=mode, lag=lag, analogue=[snn.source])  # type: ignore[arg-type]
+    context = Context(snn.source, (mlp().calibration,), 8, schedule=schedule, analogue=[snn.source])
     return step.apply(snn.graph, context)
 
 
@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "bits": (lambda: PhaseBits(period=9), SettingError, "from 1 to 8, not 9"),
     "broken bits": (lambda: PhaseBits(period=1.5), SettingError, "whole number of bits"),  # type: ignore[arg-type]
     "pooling in cycles": (lambda: steps.PoolInTime("gated", 8), SettingError, "lateral inhibition, not 'gated'"),
-    "calibration in cycles": (lambda: applied(steps.CalibrateBias(8), "cycles"), SettingError, "no phase cycles; leave them out"),
+    "calibration in cycles": (lambda: applied(steps.CalibrateBias(8), PhaseCycles()), SettingError, "no phase cycles; leave them out"),
     # readouts
     "delayed window, windows": (lambda: ECC(readout=DelayedWindow(2), schedule=WINDOWS), SettingError, "AccumulatedMembrane"),
     "delayed window, held windows": (lambda: LTB(schedule=HELD), SettingError, "AccumulatedMembrane.*or the streaming schedule"),
@@ -186,13 +186,13 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "two delays": (lambda: DelayedWindow(2, 0.5), SettingError, "give one"),
     # schedules
     "calibration in held windows": (lambda: SNNCalibration(8, schedule=HELD), SettingError, "use hold=None, or the streaming"),
-    "calibration in held windows, in steps": (lambda: applied(steps.CalibrateBias(8), "windows", 4), SettingError, "use hold=None, or the"),
+    "calibration in held windows, in steps": (lambda: applied(steps.CalibrateBias(8), HELD), SettingError, "use hold=None, or the"),
     "hold": (lambda: LayerSynchronous(-1), SettingError, "whole number of steps from 0 on, or None"),
     "no steps": (lambda: ECC(0), SettingError, "timesteps must be a whole number of at least 1"),
     "half a step": (lambda: DengGu(0.5), SettingError, "timesteps must be a whole number"),  # type: ignore[arg-type]
     "a layer that is not there": (lambda: depth(mlp().graph, "nowhere"), SettingError, "no layer is called 'nowhere'"),
     "spike-norm, windows": (lambda: RMP(schedule=WINDOWS), SettingError, "it needs the streaming schedule"),
-    "spike-norm, windows, in steps": (lambda: applied(steps.SpikeNorm(), "windows"), SettingError, "it needs the streaming schedule"),
+    "spike-norm, windows, in steps": (lambda: applied(steps.SpikeNorm(), WINDOWS), SettingError, "it needs the streaming schedule"),
     # thresholds
     "granularity": (lambda: ECC(granularity="pixel"), SettingError, "'layer', 'channel' or 'neuron', not 'pixel'"),  # type: ignore[arg-type]
     "granularity of spike-norm": (lambda: SpikeNorm(granularity="channel"), SettingError, "must be 'layer', not 'channel'"),

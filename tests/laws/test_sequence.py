@@ -22,7 +22,7 @@ from transpike.core.step import Context
 from transpike.encoders import ConstantCurrent, DeterministicCounts, Poisson, SignedEventFrames
 from transpike.errors import SettingError
 from transpike.recipes import BSNN, ECC, SNM, BurstLIP, FewSteps, Rueckauer
-from transpike.schedules import LayerSynchronous, Streaming
+from transpike.schedules import LayerSynchronous, PhaseCycles, Streaming
 from transpike.steps._shift import only_synapse, shifted
 
 T, SAMPLES = 10, 9
@@ -73,7 +73,7 @@ class Simulated:
         snn = ts.convert(case.graph, recipe, x, exact_grid=False)
         still = snn.encoder.accumulate(x).double()
         context = Context(
-            snn.source, (still[:5], still[5:]), T, encoder=snn.encoder, mode=snn.schedule.mode,
+            snn.source, (still[:5], still[5:]), T, encoder=snn.encoder, schedule=snn.schedule,
             recorded=x.double() if recipe.encoder.has_frames else None, remarks=[],
             analogue=[prepared(case, recipe)],
         )  # fmt: skip
@@ -237,6 +237,6 @@ def test_a_calibration_takes_the_error_away_that_the_engine_shows():
 def test_phase_cycles_have_no_such_picture():
     case = small_cnn()
     snn = ts.convert(case.graph, BSNN(8), case.calibration)
-    context = Context(case.graph, (case.calibration,), 8, mode="cycles", analogue=[case.graph])
+    context = Context(case.graph, (case.calibration,), 8, schedule=PhaseCycles(), analogue=[case.graph])
     with pytest.raises(SettingError, match="no phase cycles"):
         sequential(snn.graph, context, 8, lambda heard: None)

@@ -113,6 +113,10 @@ class Graph:
                 table[name].append(node)
         return table
 
+    def replaced(self, new: Node) -> "Graph":
+        """The graph with ``new`` in the place of the node of its name."""
+        return self.rewrite(lambda node: new if node.name == new.name else None)
+
     def rewrite(self, change: Callable[[Node], Node | str | None]) -> "Graph":
         """A new graph in which every node is what ``change`` makes of it: a node, None (unchanged), or the name
         of the node that takes its place (the node itself goes).

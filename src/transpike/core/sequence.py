@@ -61,16 +61,16 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     layers then hear what the changed layer sends. Values are charge in float32, W and b as they are: what the lowered
     form computes. Raises SettingError under a schedule whose neurons have no such picture.
     """
-    if context.mode == "cycles":
+    windows, timesteps = context.schedule.mode == "windows", context.timesteps
+    if context.schedule.mode == "cycles":
         raise SettingError("steps that correct layers on their spikes know no phase cycles; leave them out")
-    if context.mode == "windows" and context.lag not in (None, context.timesteps):
+    if windows and context.schedule.lag(timesteps) < timesteps:
         raise SettingError(
             "steps that correct layers on their spikes know streams and whole windows, not windows that are held for a "
             "part: use hold=None, or the streaming schedule"
         )
     x = _samples(graph, context, samples)
     analogue = _activations(graph, context.analogue[0], x)
-    windows, timesteps = context.mode == "windows", context.timesteps
     values: dict[str, Tensor] = {}
     names = [node.name for node in graph]
     last, neurons, done = _last_use(graph), sum(isinstance(node.op, Neuron) for node in graph), 0
@@ -156,14 +156,14 @@ def _shown(context: Context, x: Tensor) -> Tensor:
     worth = encoder.worth or 1.0
     if context.recorded is not None:
         x = context.recorded[: len(x)]
-    if context.mode == "windows":
+    if context.schedule.mode == "windows":
         return encoder.counts(x, ids, timesteps)[None] * (worth / timesteps)
     return torch.stack([encoder.encode(x, ids, t + 1) for t in range(timesteps)]) * worth
 
 
 def _samples(graph: Graph, context: Context, samples: int) -> Tensor:
     largest = max(math.prod(node.shape) for node in graph)
-    steps = 1 if context.mode == "windows" else context.timesteps
+    steps = 1 if context.schedule.mode == "windows" else context.timesteps
     most = max(FEWEST_SAMPLES, BUDGET // (4 * largest * steps))
     if context.recorded is not None:
         samples = min(samples, len(context.recorded))

@@ -6,16 +6,16 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from transpike.core.cell import Mode
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph, Node
+from transpike.core.schedule import Schedule
 
 
 @dataclass(frozen=True, eq=False)
 class Context:
     """What a step may look at: the source network, calibration batches (after preprocessing), settings.
 
-    ``encoder`` and ``mode`` say how the network will run: steps that must see spikes simulate with ``sequential``.
+    ``encoder`` and ``schedule`` say how the network will run: steps that must see spikes simulate with ``sequential``.
     """
 
     source: Graph
@@ -23,9 +23,7 @@ class Context:
     timesteps: int
     seed: int = 0
     encoder: Encoder = field(default_factory=Encoder)
-    mode: Mode = "steps"
-    lag: int | None = None
-    """Steps of a window that a layer hears before it may fire; None is all of them."""
+    schedule: Schedule = field(default_factory=Schedule)
     recorded: Tensor | None = None
     """The first calibration inputs with all their frames, (samples, frames, *shape), where inputs have frames."""
     remarks: list[str] | None = None

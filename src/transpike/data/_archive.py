@@ -10,7 +10,7 @@ import numpy as np
 
 from transpike.errors import DataError
 
-# What a damaged archive makes zipfile raise; NotImplementedError is its word for a compression that it does not know.
+# What zipfile and numpy raise at a damaged archive; the last is how zipfile says "unknown compression method".
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, KeyError, NotImplementedError)
 
 

@@ -144,20 +144,26 @@ class RateCoded(Recipe):
 
 
 @dataclass(frozen=True)
-class PercentileCoded(RateCoded):
-    """Thresholds are a percentile of the activations; neurons integrate and fire.
-
-    ``beta`` is the initial potential as a share of the threshold; None means ½ for a soft reset and 0 for a hard one.
-    """
+class PercentileThresholded(RateCoded):
+    """Thresholds are a percentile of the activations."""
 
     percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
-    beta: float | None = setting(None, "Initial potential as a share of the threshold (1/2; 0 for a hard reset).")
-    reset: Literal["soft", "hard"] = setting("soft", "Subtract the threshold, or set the potential to 0.")
-    leak: float = setting(1.0, "Share of the potential that a step keeps; 1 is no leak.")
 
     @property
     def thresholds(self) -> Step:
         return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)
+
+
+@dataclass(frozen=True)
+class PercentileCoded(PercentileThresholded):
+    """Neurons integrate and fire.
+
+    ``beta`` is the initial potential as a share of the threshold; None means ½ for a soft reset and 0 for a hard one.
+    """
+
+    beta: float | None = setting(None, "Initial potential as a share of the threshold (1/2; 0 for a hard reset).")
+    reset: Literal["soft", "hard"] = setting("soft", "Subtract the threshold, or set the potential to 0.")
+    leak: float = setting(1.0, "Share of the potential that a step keeps; 1 is no leak.")
 
     @property
     def shifts(self) -> tuple[Step, ...]:

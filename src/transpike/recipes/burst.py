@@ -8,13 +8,13 @@ from transpike.core.lowered import Lowered
 from transpike.core.scaling import unit_scale
 from transpike.core.step import Step
 from transpike.errors import SettingError
-from transpike.recipes._base import RateCoded, setting
-from transpike.steps import InitialPotential, PercentileThresholds, UseNeurons
+from transpike.recipes._base import PercentileThresholded, setting
+from transpike.steps import InitialPotential, UseNeurons
 from transpike.steps._base import Granularity
 
 
 @dataclass(frozen=True)
-class BurstLIP(RateCoded):
+class BurstLIP(PercentileThresholded):
     """Up to Γ spikes in a step pass on what a neuron could not send before; maximum pooling by lateral inhibition.
 
     ``percentile`` of the activations is the threshold, as in the paper's code (99.9), v(0) = 0.
@@ -28,7 +28,6 @@ class BurstLIP(RateCoded):
 
     name: ClassVar[str] = "burst"
     granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
-    percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
     beta: float = setting(0.0, "Initial potential as a share of the threshold.")
     gamma: int = setting(5, "Most spikes in a step.")
 
@@ -36,10 +35,6 @@ class BurstLIP(RateCoded):
         super().__post_init__()
         if not 1 <= self.gamma <= 255:
             raise SettingError(f"gamma must be between 1 and 255, not {self.gamma}")
-
-    @property
-    def thresholds(self) -> Step:
-        return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)
 
     @property
     def shifts(self) -> tuple[Step, ...]:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from transpike.core.step import Step
 from transpike.recipes._base import PercentileCoded, RateCoded, setting
-from transpike.steps import InitialPotential, LearnedThresholds, PercentileThresholds
+from transpike.steps import InitialPotential, LearnedThresholds
 from transpike.steps._base import Granularity
 
 
@@ -32,7 +32,7 @@ class OPI(PercentileCoded):
     @property
     def thresholds(self) -> Step:
         if self.calibrate:
-            return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)
+            return super().thresholds
         return LearnedThresholds(self.granularity)
 
 

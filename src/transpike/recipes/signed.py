@@ -5,13 +5,13 @@ from typing import ClassVar
 
 from transpike.core.step import Step
 from transpike.neurons.signed import NegativeRule
-from transpike.recipes._base import RateCoded, setting
-from transpike.steps import InitialPotential, PercentileThresholds, UseNeurons
+from transpike.recipes._base import PercentileThresholded, setting
+from transpike.steps import InitialPotential, UseNeurons
 from transpike.steps._base import Granularity
 
 
 @dataclass(frozen=True)
-class SNM(RateCoded):
+class SNM(PercentileThresholded):
     """A neuron that has fired too early takes spikes back; one threshold a neuron, its largest activation.
 
     ``rule`` chooses among the published conditions for a negative spike (``neurons.SignedIntegrateAndFire``).
@@ -30,10 +30,6 @@ class SNM(RateCoded):
     percentile: float = setting(100.0, "Of each layer's activations: the threshold; 100 is the maximum.")
     beta: float = setting(0.0, "Initial potential as a share of the threshold.")
     rule: NegativeRule = setting("snm", "When a negative spike is due.")
-
-    @property
-    def thresholds(self) -> Step:
-        return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)
 
     @property
     def shifts(self) -> tuple[Step, ...]:

@@ -34,7 +34,7 @@ def shifted(graph: Graph, synapse: Node, delta: Tensor) -> Graph:
     assert isinstance(op, Synapse)
     bias = delta.to(op.weight.dtype) if op.bias is None else op.bias + delta.to(op.bias)
     new = dataclasses.replace(synapse, op=dataclasses.replace(op, bias=bias), origin=())
-    return graph.rewrite(lambda node: new if node.name == synapse.name else None)
+    return graph.replaced(new)
 
 
 def per_channel(value: Tensor, channels: int) -> Tensor | None:

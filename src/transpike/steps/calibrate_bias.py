@@ -13,13 +13,8 @@ from transpike.steps._shift import channel_mean, only_synapse, shifted
 
 
 @dataclass(frozen=True)
-class CalibrateBias(Step):
-    """``b ← b + mean_{samples, places}(a − φ)``, one value a channel, layer by layer on already corrected input.
-
-    a is the source's activation, φ the mean over T steps of what the layer sends. Repeated ``rounds`` times for each
-    layer. Layers whose bias does not reach one neuron alone stay as they are, with a remark.
-    Source: Li et al. 2021 (SNN calibration, ICML), section 4.2 "light"; one round on one batch there.
-    """
+class _Calibration(Step):
+    """On ``samples`` calibration inputs, ``rounds`` times for each layer."""
 
     samples: int = 128
     rounds: int = 1
@@ -27,6 +22,16 @@ class CalibrateBias(Step):
     def __post_init__(self) -> None:
         if self.samples < 1 or self.rounds < 1:
             raise SettingError(f"samples and rounds must be at least 1, not {self.samples} and {self.rounds}")
+
+
+@dataclass(frozen=True)
+class CalibrateBias(_Calibration):
+    """``b ← b + mean_{samples, places}(a − φ)``, one value a channel, layer by layer on already corrected input.
+
+    a is the source's activation, φ the mean over T steps of what the layer sends. Repeated ``rounds`` times for each
+    layer. Layers whose bias does not reach one neuron alone stay as they are, with a remark.
+    Source: Li et al. 2021 (SNN calibration, ICML), section 4.2 "light"; one round on one batch there.
+    """
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def visit(heard: Heard) -> Graph | None:
@@ -45,20 +50,13 @@ class CalibrateBias(Step):
 
 
 @dataclass(frozen=True)
-class CalibratePotential(Step):
+class CalibratePotential(_Calibration):
     """``v(0) ← v(0) + T · mean_{samples}(a − φ)``, one value a neuron, layer by layer on already corrected input.
 
     a is the source's activation, φ the mean over T steps of what the layer sends. Not with a hard reset or a leak,
     which forget the potential. ``rounds`` as in ``CalibrateBias``.
     Source: Li et al. 2021 (SNN calibration, ICML), section 4.3 "advanced", potential calibration.
     """
-
-    samples: int = 128
-    rounds: int = 1
-
-    def __post_init__(self) -> None:
-        if self.samples < 1 or self.rounds < 1:
-            raise SettingError(f"samples and rounds must be at least 1, not {self.samples} and {self.rounds}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def visit(heard: Heard) -> Graph | None:
@@ -74,6 +72,6 @@ class CalibratePotential(Step):
                 error = (heard.analogue - heard.sent(cell)).mean(0)
                 cell = cell.with_tensors(initial=cell.tensors()["initial"] + context.timesteps * error)
             new = dataclasses.replace(heard.node, op=cell)
-            return heard.graph.rewrite(lambda old: new if old.name == new.name else None)
+            return heard.graph.replaced(new)
 
         return sequential(graph, context, self.samples, visit)

@@ -42,7 +42,7 @@ class CalibrateWeights(Step):
                 context.remark(f"the weights before {heard.node.name} reach other layers too, so they stay as they are")
                 return None
             new = self._fitted(synapse, heard, context.timesteps, generator)
-            return heard.graph.rewrite(lambda old: new if old.name == new.name else None)
+            return heard.graph.replaced(new)
 
         return sequential(graph, context, self.samples, visit)
 

@@ -27,7 +27,7 @@ class SpikeNorm(Step):
             raise SettingError(f"scale must be positive and samples at least 1, not {self.scale} and {self.samples}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        if context.mode != "steps":
+        if context.schedule.mode != "steps":
             raise SettingError("Spike-Norm looks at single steps of current: it needs the streaming schedule")
 
         def visit(heard: Heard) -> Graph | None:
@@ -41,6 +41,6 @@ class SpikeNorm(Step):
                     "give more time steps or other calibration data"
                 )
             new = dataclasses.replace(node, op=cell.with_tensors(threshold=self.scale * largest))
-            return heard.graph.rewrite(lambda old: new if old.name == node.name else None)
+            return heard.graph.replaced(new)
 
         return sequential(graph, context, self.samples, visit)
