@@ -91,6 +91,23 @@ model_options = options(
     click.option("--mean", metavar="M,M,…", help="Mean of each input channel, in place of the model's own."),
     click.option("--std", metavar="S,S,…", help="Standard deviation of each input channel."),
 )
+capture_options = options(
+    click.option("--output-name", help="Which answer to keep, where the model gives several."),
+    click.option("--on-unsupported", type=click.Choice(["error", "keep"]), default="error", show_default=True),
+)
+conversion_options = options(
+    click.option("--calibration-samples", type=click.IntRange(1), default=1000, show_default=True),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Draws calibration samples and random input spikes.",
+    ),
+    click.option(
+        "--exact-grid/--no-exact-grid", default=True, show_default=True, help="Bit-identical spikes on every engine."
+    ),
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: PyTorch's).")
 
@@ -136,6 +153,21 @@ def load_model(
                 "give --mean and --std"
             )
     return module, preprocessing
+
+
+def load_trained(
+    name: str, weights: Path | None, dataset: Dataset, mean: str | None, std: str | None
+) -> tuple[nn.Module, Preprocessing]:
+    """``load_model``, with a warning where the network has learned nothing."""
+    if weights is None and name.startswith("zoo:"):
+        click.echo("warning: no --weights: the network is untrained", err=True)
+    return load_model(name, weights, dataset, mean, std)
+
+
+def note_origin(snn: SNN, model_name: str, weights: Path | None, dataset: Dataset) -> None:
+    """Keep with a network what it was made from, so that its data are found again."""
+    snn.provenance.update({"model": model_name, "weights": weights.name if weights else None, "data": dataset.name})
+    snn.provenance["data_options"] = data_options_of(dataset)
 
 
 def _stored_preprocessing(weights: Path | None) -> Preprocessing | None:

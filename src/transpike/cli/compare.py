@@ -27,21 +27,10 @@ from transpike.errors import DataError, GateFailed, SettingError
 @click.option("--timesteps", default="4,8,16,32,64", show_default=True, help="Numbers of time steps, each a row.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many test samples.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--calibration-samples", type=click.IntRange(1), default=1000, show_default=True)
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Draws calibration samples and random input spikes.",
-)
+@_base.conversion_options
 @click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
 @click.option("--memory", help="Budget for what the run of one process adds, like 2GiB.")
-@click.option("--output-name", help="Which answer to keep, where the model gives several.")
-@click.option("--on-unsupported", type=click.Choice(["error", "keep"]), default="error", show_default=True)
-@click.option(
-    "--exact-grid/--no-exact-grid", default=True, show_default=True, help="Bit-identical spikes on every engine."
-)
+@_base.capture_options
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, of one thread each.")
 @click.option(
     "--store",
@@ -97,9 +86,7 @@ def command(
     chosen = [_base.recipe_named(text.strip(), dataset, seed) for text in texts]
     if not len(dataset.test):
         raise DataError(f"{dataset.name} has no test images")
-    module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
-    if weights is None and model_name.startswith("zoo:"):
-        click.echo("warning: no --weights: the network is untrained", err=True)
+    module, preprocessing = _base.load_trained(model_name, weights, dataset, mean, std)
     with _base.progress_bar("comparing") as progress:
         found = ts.compare(
             module,
@@ -146,7 +133,6 @@ def _written(
     if output is None:
         return ""
     snn = found.snn(row)
-    snn.provenance.update({"model": model_name, "weights": weights.name if weights else None, "data": dataset.name})
-    snn.provenance["data_options"] = _base.data_options_of(dataset)
+    _base.note_origin(snn, model_name, weights, dataset)
     ts.save(snn, output, metrics=row.to_json())
     return f"; wrote {output}"

@@ -14,19 +14,8 @@ from transpike.cli import _base
 @_base.data_options
 @_base.recipe_options
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
-@click.option("--output-name", help="Which answer to keep, where the model gives several.")
-@click.option("--on-unsupported", type=click.Choice(["error", "keep"]), default="error", show_default=True)
-@click.option("--calibration-samples", type=click.IntRange(1), default=1000, show_default=True)
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Draws calibration samples and random input spikes.",
-)
-@click.option(
-    "--exact-grid/--no-exact-grid", default=True, show_default=True, help="Bit-identical spikes on every engine."
-)
+@_base.capture_options
+@_base.conversion_options
 @_base.json_option
 @_base.threads_option
 def command(
@@ -51,9 +40,7 @@ def command(
     _base.with_threads(threads)
     dataset = _base.load_data(data_name, data_dir)
     recipe = _base.make_recipe(recipe_name, _base.for_recordings(settings, dataset), seed)
-    module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
-    if weights is None and model_name.startswith("zoo:"):
-        click.echo("warning: no --weights: the network is untrained", err=True)
+    module, preprocessing = _base.load_trained(model_name, weights, dataset, mean, std)
     with _base.progress_bar("converting") as progress:
         snn = ts.convert(
             module,
@@ -66,8 +53,7 @@ def command(
             seed=seed,
             progress=progress,
         )
-    snn.provenance.update({"model": model_name, "weights": weights.name if weights else None, "data": dataset.name})
-    snn.provenance["data_options"] = _base.data_options_of(dataset)
+    _base.note_origin(snn, model_name, weights, dataset)
     ts.save(snn, output)
     if as_json:
         exactness = snn.exactness

@@ -15,8 +15,7 @@ from transpike.core.graph import Graph
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @_base.model_options
 @_base.data_options
-@click.option("--output-name", help="Which answer to keep, where the model gives several.")
-@click.option("--on-unsupported", type=click.Choice(["error", "keep"]), default="error", show_default=True)
+@_base.capture_options
 @_base.json_option
 def command(
     file: Path | None,
