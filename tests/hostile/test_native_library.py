@@ -15,6 +15,7 @@ from transpike.engines import event as event_engine
 from transpike.errors import SettingError
 
 LIBRARY, WHY = event_status()
+# Where there is no C compiler the library is not built, and the fused engine serves: there is nothing to test then.
 needs_library = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
 
 PROGRAM = """

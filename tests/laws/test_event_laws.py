@@ -18,6 +18,7 @@ from transpike.engines._event_layers import EventLayer
 from transpike.engines.event import EventPlan
 
 LIBRARY, WHY = _native.load()
+# Where there is no C compiler the library is not built, and the fused engine serves: there is nothing to test then.
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
 INSTRUCTIONS = ("baseline", "AVX2", "AVX-512")
 wide = st.integers(0, 59).map(wide_network)
