@@ -1,4 +1,4 @@
-"""What the steps that set thresholds share: where neurons stand, and how statistics become thresholds."""
+"""What steps share: where neurons stand, how statistics become thresholds, what corrections are asked."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -76,6 +76,18 @@ class Thresholds(Step):
         if self.granularity == "layer":
             return values[0]
         return values.reshape(node.shape if self.granularity == "neuron" else (-1, *(1,) * (len(node.shape) - 1)))
+
+
+@dataclass(frozen=True)
+class Calibration(Step):
+    """On ``samples`` calibration inputs, ``rounds`` times for each layer."""
+
+    samples: int = 128
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.rounds < 1:
+            raise SettingError(f"samples and rounds must be at least 1, not {self.samples} and {self.rounds}")
 
 
 def is_activation(node: Node) -> bool:

@@ -7,25 +7,14 @@ import torch
 
 from transpike.core.graph import Graph
 from transpike.core.sequence import Heard, sequential
-from transpike.core.step import Context, Step
+from transpike.core.step import Context
 from transpike.errors import SettingError
+from transpike.steps._base import Calibration
 from transpike.steps._shift import channel_mean, only_synapse, shifted
 
 
 @dataclass(frozen=True)
-class _Calibration(Step):
-    """On ``samples`` calibration inputs, ``rounds`` times for each layer."""
-
-    samples: int = 128
-    rounds: int = 1
-
-    def __post_init__(self) -> None:
-        if self.samples < 1 or self.rounds < 1:
-            raise SettingError(f"samples and rounds must be at least 1, not {self.samples} and {self.rounds}")
-
-
-@dataclass(frozen=True)
-class CalibrateBias(_Calibration):
+class CalibrateBias(Calibration):
     """``b ← b + mean_{samples, places}(a − φ)``, one value a channel, layer by layer on already corrected input.
 
     a is the source's activation, φ the mean over T steps of what the layer sends. Repeated ``rounds`` times for each
@@ -50,7 +39,7 @@ class CalibrateBias(_Calibration):
 
 
 @dataclass(frozen=True)
-class CalibratePotential(_Calibration):
+class CalibratePotential(Calibration):
     """``v(0) ← v(0) + T · mean_{samples}(a − φ)``, one value a neuron, layer by layer on already corrected input.
 
     a is the source's activation, φ the mean over T steps of what the layer sends. Not with a hard reset or a leak,
