@@ -63,7 +63,7 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     ops.Scale: (ops.Scale(weight=rand(2), bias=rand(2)), ((2, 3),)),
     ops.Slice: (ops.Slice(axis=2, start=1, stop=4, step=2), ((2, 5),)),
     activations.ReLU: (activations.ReLU(), ((4,),)),
-    activations.QuantisedClipOp: (activations.QuantisedClipOp(torch.tensor([0.5]), 4), ((4,),)),
+    activations.Staircase: (activations.Staircase(torch.tensor([0.5]), 4), ((4,),)),
     activations.Clip: (activations.Clip(ceiling=0.5), ((4,),)),
     neurons.IntegrateAndFire: (
         neurons.IntegrateAndFire(activations.ReLU(), torch.tensor([0.5, 1.0]), torch.tensor([0.1, 0.2])), ((2,),),

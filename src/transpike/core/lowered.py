@@ -147,6 +147,8 @@ class _Builder:
             worths = [None] * len(worths)
         alphabet = cell.output_alphabet(*(self.alphabets[name] for name in node.inputs))
         worth = cell.amplitude(*worths)
+        if "worth" in cell.tensors():  # said here, and in no other scale
+            node = dataclasses.replace(node, op=dataclasses.replace(cell, worth=None))  # type: ignore[call-arg]
         self._place(node, None if worth is None else worth.expand(1, *node.shape), alphabet)
 
     def _on_currents(self, node: Node) -> Node:

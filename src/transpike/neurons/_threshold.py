@@ -1,6 +1,6 @@
 """What neurons with one threshold share: their checks, their start, and the closed form of a window."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,13 +12,18 @@ from transpike.errors import SettingError
 
 @dataclass(frozen=True, eq=False)
 class ThresholdNeuron(Neuron):
-    """``threshold`` θ and ``initial`` v(0) are (), (channels, 1, …) or *shape, in units of charge."""
+    """``threshold`` θ and ``initial`` v(0) are (), (channels, 1, …) or *shape, in units of charge.
+
+    ``worth`` is the charge that a spike brings to the next layers where that is not θ: thresholds that were trained
+    after the weights behind them, or lowered by a slack, keep their spikes' worth. Same shapes; None is θ.
+    """
 
     threshold: Tensor
     initial: Tensor
+    worth: Tensor | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_finite("neuron", threshold=self.threshold, initial=self.initial)
+        check_finite("neuron", threshold=self.threshold, initial=self.initial, worth=self.worth)
         if self.threshold.device.type != "meta" and not bool((self.threshold > 0).all()):
             raise SettingError(
                 "a threshold must be positive: where it was calibrated, its layer is dead on that data; use more data"
@@ -49,4 +54,4 @@ class ThresholdNeuron(Neuron):
         return total
 
     def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
-        return self.threshold
+        return self.threshold if self.worth is None else self.worth

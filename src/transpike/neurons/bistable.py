@@ -69,7 +69,9 @@ class Bistable(ThresholdNeuron):
         return self.counts(*charges, timesteps=timesteps)
 
     def amplitude(self, *inputs: Tensor | None) -> Tensor:
-        return self.threshold * 2.0**-self.period
+        worth = super().amplitude(*inputs)
+        assert worth is not None
+        return worth * 2.0**-self.period
 
     @property
     def unit(self) -> ThresholdUnit:

@@ -3,6 +3,7 @@
 from transpike.core.recipe import Recipe
 from transpike.recipes.bsnn import BSNN
 from transpike.recipes.burst import BurstLIP
+from transpike.recipes.cq import CQ, VR, CQPlus
 from transpike.recipes.deng_gu import DengGu
 from transpike.recipes.ecc import ECC
 from transpike.recipes.few_steps import FewSteps
@@ -17,7 +18,9 @@ from transpike.recipes.weight_normalisation import WeightNormalisation
 
 members: tuple[type[Recipe], ...] = (
     BSNN,
+    CQ,
     BurstLIP,
+    CQPlus,
     DengGu,
     ECC,
     FewSteps,
@@ -30,6 +33,7 @@ members: tuple[type[Recipe], ...] = (
     SNNCalibration,
     SpikeNorm,
     ThresholdBalancing,
+    VR,
     WeightNormalisation,
 )
 table: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in members}

@@ -20,6 +20,8 @@ from transpike.schedules import Streaming
 from transpike.steps import (
     FoldBatchNorm,
     InitialPotential,
+    LearnedInitialPotential,
+    LearnedThresholds,
     PercentileThresholds,
     PoolBeforeActivation,
     PoolInTime,
@@ -175,3 +177,27 @@ class PercentileCoded(PercentileThresholded):
     @property
     def neurons(self) -> UseNeurons:
         return UseNeurons(reset=self.reset, leak=self.leak)
+
+
+@dataclass(frozen=True)
+class LearnedCoded(RateCoded):
+    """Thresholds are the ceilings that the source activations were trained with.
+
+    ``beta`` is the initial potential as a share of the threshold; None means as the staircase was trained, and ½ for a
+    clip without stairs.
+    """
+
+    granularity: Granularity = setting("layer", "One threshold for each layer or channel, as it was learned.")
+    beta: float | None = setting(None, "Initial potential as a share of the threshold.")
+
+    @property
+    def training_free(self) -> bool:
+        return False
+
+    @property
+    def thresholds(self) -> Step:
+        return LearnedThresholds(self.granularity)
+
+    @property
+    def shifts(self) -> tuple[Step, ...]:
+        return (LearnedInitialPotential() if self.beta is None else InitialPotential(self.beta),)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.step import Step
-from transpike.recipes._base import PercentileCoded, RateCoded, setting
-from transpike.steps import InitialPotential, LearnedThresholds
+from transpike.recipes._base import LearnedCoded, PercentileCoded, setting
+from transpike.steps import LearnedThresholds
 from transpike.steps._base import Granularity
 
 
@@ -37,25 +37,15 @@ class OPI(PercentileCoded):
 
 
 @dataclass(frozen=True)
-class QCFS(RateCoded):
+class QCFS(LearnedCoded):
     """Thresholds learned by a quantised clip: ``a = λ/L · clip(⌊z L/λ + ½⌋, 0, L)`` becomes θ = λ, v(0) = θ/2.
 
     Source: Bu, Fang, Ding, Dai, Yu, Huang 2022 (ICLR), equation 15 and theorem 2. Conversion side: train with
-    ``activations.QuantisedClip``, whose parameter has the published checkpoints' name ``thresh``.
+    ``activations.QuantisedClip``, whose parameter has the published checkpoints' name ``thresh``; also for
+    ``SlipReLU``, ``UniformQuantiser`` and ``RateNorm`` (beta=0), whose papers convert alike.
     Differs from the paper: batch normalisation is folded, which is the same function in evaluation.
     Checked: layer-synchronous at T = L the spiking network is the source network, bit for bit on the exact grid; not
     at v(0) = 0, at another T, or streaming (tests/recipes/test_learned.py).
     """
 
     name: ClassVar[str] = "qcfs"
-    training_free: ClassVar[bool] = False
-    granularity: Granularity = setting("layer", "One threshold for each layer or channel, as it was learned.")
-    beta: float = setting(0.5, "Initial potential as a share of the threshold.")
-
-    @property
-    def thresholds(self) -> Step:
-        return LearnedThresholds(self.granularity)
-
-    @property
-    def shifts(self) -> tuple[Step, ...]:
-        return (InitialPotential(self.beta),)

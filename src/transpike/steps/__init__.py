@@ -6,7 +6,7 @@ from transpike.steps.calibrate_bias import CalibrateBias, CalibratePotential
 from transpike.steps.calibrate_weights import CalibrateWeights
 from transpike.steps.clean import RemoveDropout
 from transpike.steps.fold_batchnorm import FoldBatchNorm
-from transpike.steps.initial_potential import InitialPotential
+from transpike.steps.initial_potential import InitialPotential, LearnedInitialPotential
 from transpike.steps.learned import LearnedThresholds
 from transpike.steps.local_balancing import LocalThresholdBalancing
 from transpike.steps.match_delays import MatchDelays
@@ -17,6 +17,7 @@ from transpike.steps.share_thresholds import ShareThresholds
 from transpike.steps.spike_norm import SpikeNorm
 from transpike.steps.spiking_average import SpikingAverage
 from transpike.steps.squared_error import SquaredErrorThresholds
+from transpike.steps.train_thresholds import SlackThresholds, TrainThresholds
 from transpike.steps.use_neurons import UseNeurons
 
 members: tuple[type[Step], ...] = (
@@ -26,6 +27,7 @@ members: tuple[type[Step], ...] = (
     CalibrateWeights,
     FoldBatchNorm,
     InitialPotential,
+    LearnedInitialPotential,
     LearnedThresholds,
     LocalThresholdBalancing,
     MatchDelays,
@@ -35,8 +37,10 @@ members: tuple[type[Step], ...] = (
     QuantiseWeights,
     RemoveDropout,
     ShareThresholds,
+    SlackThresholds,
     SpikeNorm,
     SpikingAverage,
     SquaredErrorThresholds,
+    TrainThresholds,
     UseNeurons,
 )

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
+from transpike.activations import Staircase
 from transpike.core.graph import Graph, Node
 from transpike.core.step import Context, Step
 from transpike.errors import SettingError
@@ -23,6 +24,20 @@ class InitialPotential(Step):
         def change(node: Node) -> Node | None:
             if not isinstance(node.op, IntegrateAndFire):
                 return None
-            return dataclasses.replace(node, op=node.op.with_tensors(initial=self.beta * node.op.threshold))
+            share = self.share(node.op)
+            return dataclasses.replace(node, op=node.op.with_tensors(initial=share * node.op.threshold))
 
         return graph.rewrite(change)
+
+    def share(self, cell: IntegrateAndFire) -> float:
+        """v(0) / θ of a neuron."""
+        return self.beta
+
+
+@dataclass(frozen=True)
+class LearnedInitialPotential(InitialPotential):
+    """``v(0) = φ θ`` with the φ of the source's staircase ``⌊z L/θ + φ⌋``; ``beta`` θ for a source without stairs."""
+
+    def share(self, cell: IntegrateAndFire) -> float:
+        source = cell.source
+        return source.shift if isinstance(source, Staircase) and source.slope < 1 else self.beta

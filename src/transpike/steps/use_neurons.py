@@ -49,13 +49,13 @@ class UseNeurons(Step):
         return graph.rewrite(change)
 
     def _neuron(self, old: IntegrateAndFire) -> Neuron:
-        source, threshold, initial = old.source, old.threshold, old.initial
+        source, threshold, initial, worth = old.source, old.threshold, old.initial, old.worth
         if self.kind == "signed":
-            return SignedIntegrateAndFire(source, threshold, initial, self.rule)
+            return SignedIntegrateAndFire(source, threshold, initial, self.rule, worth=worth)
         if self.kind == "burst":
-            return Burst(source, threshold, initial, self.gamma)
+            return Burst(source, threshold, initial, self.gamma, worth=worth)
         if self.kind == "bistable":
-            return Bistable(source, threshold, initial * 2.0**-self.period, self.period)
+            return Bistable(source, threshold, initial * 2.0**-self.period, self.period, worth=worth)
         if self.reset == "hard" and bool(initial.any()):
             raise SettingError("a hard reset discards the initial potential that beta calibrates; set beta=0")
-        return IntegrateAndFire(source, threshold, initial, self.reset, self.leak)
+        return IntegrateAndFire(source, threshold, initial, self.reset, self.leak, worth=worth)

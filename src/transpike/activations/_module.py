@@ -1,0 +1,80 @@
+"""What source activations share: a threshold, the stage of a warm-up, a penalty."""
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from transpike.activations.staircase import staircase
+from transpike.errors import SettingError
+
+Stage = Literal["relu", "clip", "quantise"]
+
+
+class SourceActivation(nn.Module):
+    """An activation to train with, in the place of a ReLU. z is (batch, *shape), what comes out has its shape.
+
+    ``thresh`` λ is its ceiling: a parameter where it is learned, else a buffer. ``stage`` says how much of the
+    activation works, so that training can begin with a ReLU and a plain clip; ``penalty`` is what the last forward
+    pass in training adds to the loss, None without a regulariser.
+    """
+
+    thresh: Tensor
+    shift: float = 0.0
+
+    def __init__(self, threshold: float, *, trainable: bool, levels: int = 1) -> None:
+        super().__init__()
+        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
+            raise SettingError(f"levels must be a whole number of at least 1, not {levels!r}")
+        if not 0 < threshold < math.inf:
+            raise SettingError(f"the threshold must be positive, not {threshold}")
+        self.levels = levels
+        self.penalty: Tensor | None = None
+        self._stage: Stage = "quantise"
+        value = torch.tensor([float(threshold)])
+        if trainable:
+            self.thresh = nn.Parameter(value)
+        else:
+            self.register_buffer("thresh", value)
+
+    @property
+    def stage(self) -> Stage:
+        return self._stage
+
+    @stage.setter
+    def stage(self, value: Stage) -> None:
+        if value not in get_args(Stage):
+            raise SettingError(f"stage must be one of {', '.join(get_args(Stage))}, not {value!r}")
+        self._stage = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.penalty = None
+        if self._stage == "relu":
+            return torch.relu(x)
+        if self._stage == "clip":
+            return self.clipped(x)
+        output = self.quantised(x)
+        if self.training:
+            self.penalty = self.regulariser(x, output)
+        return output
+
+    def calibrate(self, largest: float) -> None:
+        """Set λ for a place whose ReLU gave values up to ``largest``."""
+        with torch.no_grad():
+            self.thresh.fill_(largest)
+
+    def clipped(self, x: Tensor) -> Tensor:
+        """``min(max(z, 0), λ)``."""
+        return staircase(x, self.thresh, 1, 0.0, 1.0)
+
+    def quantised(self, x: Tensor) -> Tensor:
+        """The activation itself."""
+        return staircase(x, self.thresh, self.levels, self.shift)
+
+    def regulariser(self, x: Tensor, output: Tensor) -> Tensor | None:
+        """A scalar to be added to the loss, or None."""
+        return None
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}, threshold={float(self.thresh.detach()):g}"

@@ -1,0 +1,81 @@
+"""Clamp and quantise: the activations of CQ and of VR-encoding, whose range is fixed before training."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from transpike.activations._module import SourceActivation
+from transpike.activations.staircase import TIE, staircase
+from transpike.errors import SettingError
+
+SHIFTS = {"floor": TIE, "nearest": 0.5, "ceil": 1 - TIE}
+
+
+class ClampQuantise(SourceActivation):
+    """``a = ⌊min(max(z, 0), 1) · T⌋ / T``: the range [0, 1] is the threshold, ``timesteps`` T its levels.
+
+    Nothing is normalised after training; from trained weights, ``prepare(calibration=…)`` fixes another range for each
+    place, which is the same but for the scale of the weights. Gradient: 1 for z in [0, 1], else 0, of what arrives
+    clipped to ±``bound`` (CQ's code clips it to ±1, which binds only where a loss is summed; None leaves it).
+    ``rounding`` "ceil" is used in their code for ECG and EEG; "nearest" is v(0) = θ/2. Edges lie 2⁻¹⁰ of a level to the
+    left, so that ties are safe.
+    Source: Yan, Zhou, Wong 2021 (CQ, AAAI) and 2023 (CQ+, TPAMI 45:11600), from their code.
+    """
+
+    def __init__(
+        self,
+        timesteps: int = 16,
+        rounding: Literal["floor", "nearest", "ceil"] = "floor",
+        bound: float | None = 1.0,
+        threshold: float = 1.0,
+    ) -> None:
+        super().__init__(threshold, trainable=False, levels=timesteps)
+        if rounding not in SHIFTS:
+            raise SettingError(f"rounding must be one of {', '.join(SHIFTS)}, not {rounding!r}")
+        if bound is not None and not bound > 0:
+            raise SettingError(f"bound must be positive or None, not {bound}")
+        self.shift = SHIFTS[rounding]
+        self.bound = float(bound or 0.0)
+
+    def quantised(self, x: Tensor) -> Tensor:
+        return staircase(x, self.thresh, self.levels, self.shift, 0.0, 0.0, self.bound)
+
+
+class ValueRange(ClampQuantise):
+    """``a = ⌊min(max(z, 0), T/L) · L⌋ / L``: VR-encoding, T + 1 levels of width 1/L on [0, T/L].
+
+    ``timesteps`` T are the SNN's steps, ``resolution`` L > T makes the levels finer than T steps of [0, 1] could, for
+    most activations are small. The threshold is m = T/L. Published: (T, L) = (8, 10), (16, 20), (32, 40) for CIFAR,
+    (1, 4) for MNIST. Source: Yan, Zhou, Wong 2022 (arXiv 2211.08410), from their code.
+    """
+
+    def __init__(self, timesteps: int = 8, resolution: int = 10, bound: float | None = 1.0) -> None:
+        if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 1:
+            raise SettingError(f"resolution must be a whole number of at least 1, not {resolution!r}")
+        if isinstance(timesteps, bool) or not isinstance(timesteps, int) or timesteps < 1:
+            raise SettingError(f"timesteps must be a whole number of at least 1, not {timesteps!r}")
+        super().__init__(timesteps, "floor", bound, timesteps / resolution)
+        self.resolution = resolution
+
+    def calibrate(self, largest: float) -> None:
+        super().calibrate(largest * self.levels / self.resolution)
+
+
+class ExpandedInput(nn.Module):
+    """Input channel expansion: each channel six times, quantised with L − 1, L + 1 and L levels, twice each.
+
+    ``x (batch, C, …) → (batch, 6 C, …)`` with ``a_k = ⌊x L_k⌋ / L`` on [0, T/L]: few time steps carry an input of more
+    than T + 1 values. ``prepare(input=…)`` widens the first layer to match. Source: as ``ValueRange`` (ICE).
+    """
+
+    factor = 6
+
+    def __init__(self, timesteps: int = 8, resolution: int = 10) -> None:
+        super().__init__()
+        self.quantise = ValueRange(timesteps, resolution)
+        self.shares = ((resolution - 1) / resolution, (resolution + 1) / resolution, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [x if share == 1 else x * share for share in self.shares]
+        return self.quantise(torch.cat(parts * 2, 1))

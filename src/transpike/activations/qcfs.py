@@ -1,0 +1,46 @@
+"""The quantised clip of QCFS, and the uniform quantiser of Fast-SNN that has its form."""
+
+from torch import Tensor
+
+from transpike.activations._module import SourceActivation
+from transpike.errors import SettingError
+
+
+class QuantisedClip(SourceActivation):
+    """``a = λ/L · clip(⌊z L/λ + ½⌋, 0, L)`` with a trainable λ, the parameter ``thresh``; the floor passes gradients.
+
+    ``recipes.QCFS`` converts it. Gradients: 1 for z in [0, λ], else 0; for λ, what autograd gives the straight-through
+    form (the published equation 17 is wrong, as its authors say). ``regulariser`` w adds ``w · mean((c − a)²)`` to the
+    loss, c being z clipped to [0, λ]: training keeps away from the edges of the stairs (w ≈ 0.2, from a report that
+    repeats QCFS; which z it meant is our reading). Source: Bu et al. 2022 (QCFS, ICLR), equation 15; λ starts at 8.
+    """
+
+    shift = 0.5
+
+    def __init__(self, levels: int = 4, threshold: float = 8.0, regulariser: float = 0.0) -> None:
+        super().__init__(threshold, trainable=True, levels=levels)
+        if not 0 <= regulariser < float("inf"):
+            raise SettingError(f"regulariser must be a weight from 0 on, not {regulariser}")
+        self.weight = regulariser
+
+    def regulariser(self, x: Tensor, output: Tensor) -> Tensor | None:
+        if not self.weight:
+            return None
+        return self.weight * (self.clipped(x) - output.detach()).square().mean()
+
+
+class UniformQuantiser(QuantisedClip):
+    """``a = λ/L · clip(round(z L/λ), 0, L)`` with ``L = 2^bits − 1`` and a trainable λ: b-bit activations.
+
+    T = 2^b − 1 time steps carry it, with v(0) = θ/2. Source: Hu et al. 2023 (Fast-SNN), uniform activations; their
+    α is ``thresh``.
+    """
+
+    def __init__(self, bits: int = 2, threshold: float = 8.0) -> None:
+        if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
+            raise SettingError(f"bits must be a whole number from 1 to 8, not {bits!r}")
+        super().__init__(2**bits - 1, threshold)
+        self.bits = bits
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}, threshold={float(self.thresh.detach()):g}"

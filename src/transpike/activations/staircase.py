@@ -1,0 +1,106 @@
+"""The staircase that every source activation is, as an operator with gradients and as a layer of the graph."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.call import Call
+from transpike.core.op import Captured, Op, Role, check_finite
+from transpike.errors import SettingError
+
+TIE = 2.0**-10
+"""Of a level. Values behind average pooling or from a quantised input lie exactly on the edges of the stairs, where
+rounding would decide; so far to the left of them an edge is safe, in the network and in the neuron's v(0) alike."""
+
+
+@torch.library.custom_op("transpike::staircase", mutates_args=())
+def staircase(
+    x: Tensor, threshold: Tensor, levels: int, shift: float, slope: float = 0.0, offset: float = 0.0,
+    bound: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """``a = (1−s) λ/L clip(⌊x L/λ + φ⌋, 0, L) + s λ clip(x/λ + δ, 0, 1)`` with s = ``slope`` and δ = ``offset``.
+
+    Gradients pass straight through the floor: ∂a/∂x is 1 where 0 ≤ x ≤ λ (for the second part, 0 ≤ x + δ λ ≤ λ), ∂a/∂λ
+    is what autograd gives that form. What arrives from above is first clipped to ±``bound`` (CQ) if that is not 0.
+    """
+    parts = []
+    if slope < 1:
+        parts.append(
+            (1 - slope) * (torch.floor(x / threshold * levels + shift).clamp(0, levels) * (threshold / levels))
+        )
+    if slope > 0:
+        parts.append(slope * torch.minimum((x + offset * threshold).clamp(min=0), threshold))
+    return sum(parts[1:], parts[0])
+
+
+@staircase.register_fake
+def _(
+    x: Tensor, threshold: Tensor, levels: int, shift: float, slope: float = 0.0, offset: float = 0.0,
+    bound: float = 0.0,
+) -> Tensor:  # fmt: skip
+    return torch.empty_like(x)
+
+
+def _remember(ctx: object, inputs: tuple, output: Tensor) -> None:
+    x, threshold, _, _, ctx.slope, ctx.offset, ctx.bound = inputs  # type: ignore[attr-defined]
+    ctx.save_for_backward(x, threshold, output)  # type: ignore[attr-defined]
+
+
+def _gradient(ctx: object, above: Tensor) -> tuple[Tensor, Tensor, None, None, None, None, None]:
+    x, threshold, output = ctx.saved_tensors  # type: ignore[attr-defined]
+    slope, offset, bound = ctx.slope, ctx.offset, ctx.bound  # type: ignore[attr-defined]
+    if bound:
+        above = above.clamp(-bound, bound)
+    inside = torch.zeros_like(x)
+    if slope < 1:
+        inside += (1 - slope) * ((x >= 0) & (x <= threshold))
+    if slope > 0:
+        inside += slope * ((x + offset * threshold >= 0) & (x + (offset - 1) * threshold <= 0))
+    slopes = above * (output - x * inside) / threshold
+    axes = [axis for axis in range(x.ndim) if threshold.ndim < x.ndim - axis or threshold.shape[axis - x.ndim] == 1]
+    return above * inside, slopes.sum(axes, keepdim=True).reshape(threshold.shape), None, None, None, None, None
+
+
+staircase.register_autograd(_gradient, setup_context=_remember)
+
+
+@dataclass(frozen=True, eq=False)
+class Staircase(Op):
+    """``a = (1−s) λ/L clip(⌊z L/λ + φ⌋, 0, L) + s λ clip(z/λ + δ, 0, 1)``: what source activations become in a graph.
+
+    ``threshold`` λ is the ceiling, ``levels`` L, ``shift`` φ the part of a level that rounds up, which is the neuron's
+    v(0)/θ; ``slope`` s is 0 for a quantised clip, 1 for a plain one, between for SlipReLU, ``offset`` its δ.
+    """
+
+    role: ClassVar[Role] = "activation"
+    aten: ClassVar[tuple[str, ...]] = ("transpike::staircase.default",)
+    threshold: Tensor
+    levels: int = 4
+    shift: float = 0.5
+    slope: float = 0.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_finite("staircase", threshold=self.threshold)
+        if self.threshold.device.type != "meta" and not bool((self.threshold > 0).all()):
+            raise SettingError("the threshold of a staircase must be positive")
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        settings = (call["levels"], call["shift"], call["slope"], call["offset"])
+        return cls(call["threshold"], *settings), (call.wire("x"),)
+
+    @property
+    def ceiling(self) -> Tensor:
+        return self.threshold
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        threshold = self.threshold.to(inputs[0].dtype)
+        return staircase(inputs[0], threshold, self.levels, self.shift, self.slope, self.offset)
+
+    def describe(self) -> str:
+        if self.slope == 1:
+            return "learned clip"
+        return f"quantised clip, {self.levels} levels" + (f", slope {self.slope:g}" if self.slope else "")
