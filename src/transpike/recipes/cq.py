@@ -38,7 +38,7 @@ class CQ(LearnedCoded):
 class CQPlus(CQ):
     """CQ+: CQ with threshold training, which makes each channel of plain neurons send what the source network does.
 
-    ``θ_c ← θ_c · s̄_c/ā_c`` layer by layer on calibration data, a spike's worth unchanged.
+    ``θ_c ← θ_c √(s̄_c/ā_c)`` layer by layer on calibration data, a spike's worth unchanged.
     Source: Yan, Zhou, Wong 2023 (TPAMI 45:11600), from their code (CQ-PLUS-Training).
     Differs from the paper: a faster rule with the same fixed point (``steps.TrainThresholds``). Parameterised input
     encoding is a source activation with a trainable threshold on the input (``prepare(input=QuantisedClip(T))``).

@@ -19,10 +19,10 @@ SILENT = 1e-4  # of the threshold: a channel that sends less tells nothing about
 
 @dataclass(frozen=True)
 class TrainThresholds(Calibration):
-    """``θ_c ← θ_c · s̄_c / ā_c``, ``rounds`` times a layer: s̄ the mean charge sent, ā the source's mean activation.
+    """``θ_c ← θ_c √(s̄_c / ā_c)``, ``rounds`` times a layer: s̄ the mean charge sent, ā the source's mean activation.
 
     Means are over samples and places of channel c, layer by layer on input that is already corrected; a spike's worth
-    stays what it was. θ moves by a factor of 2 at most. Source: CQ+ (Yan, Zhou, Wong 2023) and VR-encoding (2022),
+    stays what it was. θ moves by a factor of 2 at most, and the value with the least |s̄ − ā| is kept. Source: CQ+ (Yan, Zhou, Wong 2023) and VR-encoding (2022),
     channel-wise threshold training, ``θ_c −= 0.1 (ā_c − s̄_c)`` for every batch of 50 in their code: an integral
     controller with the same fixed point, which takes hundreds of rounds to come near it.
     """
@@ -36,18 +36,17 @@ class TrainThresholds(Calibration):
                 return None
             shape = (-1, *(1,) * (len(heard.node.shape) - 1))
             worth = cell.threshold if cell.worth is None else cell.worth
-            start = (
-                cell.threshold.expand(heard.node.shape[0], *shape[1:]) if cell.threshold.ndim == 0 else cell.threshold
-            )
+            best = start = cell.threshold.expand(heard.node.shape[0], *shape[1:])
             wanted = channel_mean(heard.analogue).reshape(shape)
-            least = SILENT * worth
-            threshold = start
-            for _ in range(self.rounds):
-                cell = dataclasses.replace(cell, threshold=threshold, worth=worth)
-                sent = channel_mean(heard.sent(cell)).reshape(shape)
-                factor = torch.where((wanted > least) & (sent > least), sent / wanted.clamp(min=1e-30), 1.0)
+            least, error, threshold = SILENT * worth, torch.full_like(wanted, torch.inf), start
+            for _ in range(self.rounds + 1):
+                tried = dataclasses.replace(cell, threshold=threshold, worth=worth)
+                sent = channel_mean(heard.sent(tried)).reshape(shape)
+                better = (sent - wanted).abs() < error
+                best, error = torch.where(better, threshold, best), torch.where(better, (sent - wanted).abs(), error)
+                factor = torch.where((wanted > least) & (sent > least), (sent / wanted.clamp(min=1e-30)).sqrt(), 1.0)
                 threshold = torch.clamp(threshold * factor, start / FARTHEST, start * FARTHEST)
-            new = dataclasses.replace(cell, threshold=threshold)
+            new = dataclasses.replace(cell, threshold=best, worth=worth)
             return heard.graph.replaced(dataclasses.replace(heard.node, op=new))
 
         return sequential(graph, context, self.samples, visit)
