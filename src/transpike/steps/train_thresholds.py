@@ -22,9 +22,10 @@ class TrainThresholds(Calibration):
     """``θ_c ← θ_c √(s̄_c / ā_c)``, ``rounds`` times a layer: s̄ the mean charge sent, ā the source's mean activation.
 
     Means are over samples and places of channel c, layer by layer on input that is already corrected; a spike's worth
-    stays what it was. θ moves by a factor of 2 at most, and the value with the least |s̄ − ā| is kept. Source: CQ+ (Yan, Zhou, Wong 2023) and VR-encoding (2022),
-    channel-wise threshold training, ``θ_c −= 0.1 (ā_c − s̄_c)`` for every batch of 50 in their code: an integral
-    controller with the same fixed point, which takes hundreds of rounds to come near it.
+    stays what it was. θ moves by a factor of 2 at most, and the value with the least |s̄ − ā| is kept.
+    Source: CQ+ (Yan, Zhou, Wong 2023) and VR-encoding (2022), channel-wise threshold training; their code has
+    ``θ_c −= 0.1 (ā_c − s̄_c)`` for every batch of 50: an integral controller with the same fixed point, which takes
+    hundreds of rounds to come near it.
     """
 
     rounds: int = 6
