@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from transpike.activations._module import SourceActivation
-from transpike.activations.staircase import TIE, staircase
+from transpike.activations.staircase import staircase, tie
 from transpike.errors import SettingError
 
-SHIFTS = {"floor": TIE, "nearest": 0.5, "ceil": 1 - TIE}
+ROUNDINGS = ("floor", "nearest", "ceil")
 
 
 class ClampQuantise(SourceActivation):
@@ -18,8 +18,8 @@ class ClampQuantise(SourceActivation):
     Nothing is normalised after training; from trained weights, ``prepare(calibration=…)`` fixes another range for each
     place, which is the same but for the scale of the weights. Gradient: 1 for z in [0, 1], else 0, of what arrives
     clipped to ±``bound`` (CQ's code clips it to ±1, which binds only where a loss is summed; None leaves it).
-    ``rounding`` "ceil" is used in their code for ECG and EEG; "nearest" is v(0) = θ/2. Edges lie 2⁻¹⁰ of a level to the
-    left, so that ties are safe.
+    ``rounding`` "ceil" is used in their code for ECG and EEG; "nearest" is v(0) = θ/2. Edges lie a
+    little to the left (``tie``).
     Source: Yan, Zhou, Wong 2021 (CQ, AAAI) and 2023 (CQ+, TPAMI 45:11600), from their code.
     """
 
@@ -31,11 +31,11 @@ class ClampQuantise(SourceActivation):
         threshold: float = 1.0,
     ) -> None:
         super().__init__(threshold, trainable=False, levels=timesteps)
-        if rounding not in SHIFTS:
-            raise SettingError(f"rounding must be one of {', '.join(SHIFTS)}, not {rounding!r}")
+        if rounding not in ROUNDINGS:
+            raise SettingError(f"rounding must be one of {', '.join(ROUNDINGS)}, not {rounding!r}")
         if bound is not None and not bound > 0:
             raise SettingError(f"bound must be positive or None, not {bound}")
-        self.shift = SHIFTS[rounding]
+        self.shift = {"floor": tie(timesteps), "nearest": 0.5, "ceil": 1 - tie(timesteps)}[rounding]
         self.bound = float(bound or 0.0)
 
     def quantised(self, x: Tensor) -> Tensor:

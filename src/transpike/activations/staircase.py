@@ -10,9 +10,15 @@ from transpike.core.call import Call
 from transpike.core.op import Captured, Op, Role, check_finite
 from transpike.errors import SettingError
 
-TIE = 2.0**-10
-"""Of a level. Values behind average pooling or from a quantised input lie exactly on the edges of the stairs, where
-rounding would decide; so far to the left of them an edge is safe, in the network and in the neuron's v(0) alike."""
+
+def tie(levels: int) -> float:
+    """How far to the left of a floor's edges they are put, in levels: ``max(2⁻¹⁰, L² 2⁻²³)``, at most ½.
+
+    Values behind average pooling or from a quantised input lie exactly on the edges of the stairs, where rounding would
+    decide; there the network's answer and the count of a neuron with this v(0)/θ are safe, also where L steps of a
+    current are summed that was rounded to the exact grid (24 bits for the largest sum).
+    """
+    return min(0.5, max(2.0**-10, levels**2 * 2.0**-23))
 
 
 @torch.library.custom_op("transpike::staircase", mutates_args=())

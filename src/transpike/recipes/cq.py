@@ -19,8 +19,8 @@ class CQ(LearnedCoded):
     on activations, average pools (``prepare(pools=True)``) and, for an input of spikes, on the input.
     Source: Yan, Zhou, Wong 2021 (AAAI), from their code (shenjingcat).
     Differs from the paper: λ may be any range fixed before training (the paper's is 1, the same but for the weights'
-    scale); v(0) is 2⁻¹⁰ θ, so that ties cannot be lost, in place of θ = 0.999 (``slack`` gives that); the output layer
-    is read as currents; ``weight_bits`` rounds with the layer's largest weight as full scale, biases stay.
+    scale); v(0) is a little more than 0, so that ties cannot be lost, in place of θ = 0.999 (``slack`` gives that); the
+    output layer is read as currents; ``weight_bits`` rounds with the layer's largest weight as full scale, biases stay.
     Checked: layer-synchronous at T levels the counts are the source network's levels, ties of pools and of the input
     included, also where T is not a power of two; streaming they are not (tests/recipes/test_cq.py).
     """

@@ -57,7 +57,7 @@ class TrainThresholds(Calibration):
 class SlackThresholds(Step):
     """``θ ← (1 − slack) θ`` with the spikes' worth unchanged: the 0.999 and 0.9999 of CQ's and VR's code.
 
-    There it saves the last spike of an input that lies exactly on the edge of a level; here v(0) does (``TIE``), and
+    There it saves the last spike of an input that lies exactly on the edge of a level; here v(0) does (``tie``), and
     the slack is for repeating published runs: it counts some of the inputs below an edge too.
     """
 
