@@ -33,6 +33,8 @@ ASKS = {
     s.LearnedThresholds: ("", lambda x: "learned in training"),
     s.SpikeNorm: ("spikes", lambda x: f"× {x.scale:g}: largest spiking current, per layer"),
     s.InitialPotential: ("", lambda x: f"v(0) = {x.beta:g} θ" if x.beta else ""),
+    s.LearnedInitialPotential: ("", lambda x: "v(0) as trained"),
+    s.TrainThresholds: ("spikes", lambda x: "thresholds"),
     s.BiasShift: ("", lambda x: "b + θ/2T"),
     s.CalibrateBias: ("spikes", lambda x: "biases"),
     s.CalibratePotential: ("spikes", lambda x: "initial potentials"),

@@ -1,0 +1,246 @@
+"""Networks trained for conversion: QCFS, CQ, CQ+ and VR against the ReLU network that was trained as long.
+
+    python reproductions/trained/run.py --folder FOLDER --data-dir DATA \
+      --weights resnet20-cifar10-jpeg.safetensors --vgg-weights vgg7.safetensors
+
+FOLDER holds what training.py makes. Networks that are not there leave their claims "not measured"; those measured
+before stay as they are with --keep. Writes result.json and tables.md beside itself.
+"""
+
+import argparse
+import json
+import platform
+import tomllib
+from pathlib import Path
+
+import torch
+from training import MNIST, PLANS, RESNET, VGG, dataset, options, prepared
+
+import transpike as ts
+from transpike.core.recipe import Recipe
+from transpike.files import write_atomically
+
+HERE = Path(__file__).parent
+WINDOWS = ts.schedules.LayerSynchronous()
+R = ts.recipes
+EXACT = 64
+"""Images on which every neuron's count is compared with its source's level."""
+MEASURED: dict[str, dict[str, Recipe]] = {
+    "qcfs": {"streaming": R.QCFS(timesteps=32), "averaging neurons, T = L": R.QCFS(timesteps=4, schedule=WINDOWS)},
+    "vr": {"averaging neurons, T = 8": R.VR(timesteps=8)},
+    "cq8": {
+        "averaging neurons, T = 8": R.CQ(timesteps=8, schedule=WINDOWS),
+        "averaging neurons, 9-bit weights": R.CQ(timesteps=8, schedule=WINDOWS, weight_bits=9),
+        "averaging neurons, 8-bit weights": R.CQ(timesteps=8, schedule=WINDOWS, weight_bits=8),
+        "plain neurons, T = 8": R.CQ(timesteps=8),
+        "plain neurons, threshold training, T = 8": R.CQPlus(timesteps=8),
+    },
+    "cq600": {
+        "averaging neurons, T = 600": R.CQ(timesteps=600, schedule=WINDOWS),
+        "averaging neurons, 9-bit weights": R.CQ(timesteps=600, schedule=WINDOWS, weight_bits=9),
+        "averaging neurons, 8-bit weights": R.CQ(timesteps=600, schedule=WINDOWS, weight_bits=8),
+        "plain neurons, T = 600": R.CQ(timesteps=600),
+        "plain neurons, T = 64": R.CQ(timesteps=64),
+        "plain neurons, threshold training, T = 64": R.CQPlus(timesteps=64),
+    },
+    "mnist": {"averaging neurons, T = 1": R.VR(timesteps=1)},
+    "block": {
+        "averaging neurons, T = 50": R.CQ(timesteps=50, schedule=WINDOWS),
+        "plain neurons, T = 50": R.CQ(timesteps=50),
+        "plain neurons, threshold training, T = 50": R.CQPlus(timesteps=50),
+    },
+}
+
+
+def group(name: str) -> str | None:
+    """Which recipes a trained network is measured under."""
+    plan, kind = PLANS[name], name.rsplit("-", 1)[-1]
+    if plan.activation is None:
+        return None
+    if plan.network == MNIST:
+        return "mnist"
+    if plan.network not in (RESNET, VGG):
+        return "block"
+    return ("cq600" if plan.network == VGG else "cq8") if kind == "cq" else kind
+
+
+def exact(module: torch.nn.Module, recipe: Recipe, x: torch.Tensor) -> dict:
+    """How many counts of averaging neurons differ from the levels of the source network, both in float64."""
+    snn = ts.convert(module, recipe, x, exact_grid=False)
+    names = [node.name for node in snn.graph.cells]
+    levels: dict[str, torch.Tensor] = {}
+
+    def see(node, inputs, output) -> None:
+        if node.name in names:
+            levels[node.name] = (output * recipe.timesteps / snn.graph[node.name].op.amplitude()).round()
+
+    differing = total = 0
+    rates = []
+    for part in x.split(8):
+        snn.source.to(dtype=torch.float64).run(part.double(), observe=see)
+        trains = ts.simulate(snn, part, engine="reference", record=names).trains
+        for name in names:
+            count = trains[name].double().sum(0)
+            differing += int((count != levels[name]).sum())
+            total += count.numel()
+            rates.append((name, float(count.mean()) / recipe.timesteps))
+    least = {name: max(rate for other, rate in rates if other == name) for name in names}
+    return {
+        "differing": differing,
+        "neurons": total,
+        "lowest_rate": min(least.values()),
+        "highest_rate": max(least.values()),
+    }
+
+
+def measured(name: str, arguments: argparse.Namespace) -> dict:
+    plan = PLANS[name]
+    data = dataset(plan, arguments)
+    module, preprocessing = prepared(name, data, arguments)
+    ts.models.load_weights(module, arguments.folder / f"{name}.safetensors")
+    module.eval()
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:1000]
+    calibration = data.train.subset(order)
+    found: dict = {"epochs": plan.epochs, "learning_rate": plan.learning_rate, "seed": plan.seed, "rows": []}
+    kind = group(name)
+    if kind is None:
+        images = data.test.subset(torch.arange(arguments.samples))
+        right = sum(int((module(preprocessing(x)).argmax(1) == y).sum()) for x, y in images.batches(200))
+        return {**found, "ann": right / len(images), "samples": len(images)}
+    for label, recipe in MEASURED[kind].items():
+        long = recipe.timesteps > 100 and recipe.schedule.mode == "steps"
+        images = data.test.subset(
+            torch.arange(min(arguments.samples, arguments.long_samples if long else len(data.test)))
+        )
+        snn = ts.convert(module, recipe, calibration.batches(200), preprocessing=preprocessing)
+        answers = tuple(t for t in (1, 2, 4, 8, 16, 32, 50, 64, 600) if t <= recipe.timesteps)
+        if recipe.schedule.mode == "windows" or snn.recipe.depends_on_timesteps:
+            answers = (recipe.timesteps,)
+        report = ts.evaluate(snn, images.batches(100), answers=answers)
+        for answer in report.curve:
+            found["rows"].append({"recipe": label, "timesteps": answer.timesteps, "total_steps": answer.total_steps,
+                                  "accuracy": answer.accuracy, "low": answer.low, "high": answer.high,
+                                  "ann": report.ann_accuracy, "samples": report.samples, "spike_rate": answer.spike_rate,
+                                  "analogue_share": answer.macs / report.ann_macs})  # fmt: skip
+        print(name, label, found["rows"][-1], flush=True)
+        if "averaging" in label and "weights" not in label:
+            x = preprocessing(data.test.batch(torch.arange(EXACT))[0])
+            found["exact"] = {"recipe": label, **exact(module, recipe, x)}
+            print(name, found["exact"], flush=True)
+    return {**found, "ann": found["rows"][0]["ann"], "samples": found["rows"][0]["samples"]}
+
+
+def lost(found: dict, name: str, recipe: str, timesteps: int) -> float | None:
+    """Points that a network loses to its own source network."""
+    rows = [r for r in found.get(name, {}).get("rows", []) if (r["recipe"], r["timesteps"]) == (recipe, timesteps)]
+    return 100 * (rows[0]["ann"] - rows[0]["accuracy"]) if rows else None
+
+
+def accuracy(found: dict, name: str, recipe: str, timesteps: int) -> float | None:
+    rows = [r for r in found.get(name, {}).get("rows", []) if (r["recipe"], r["timesteps"]) == (recipe, timesteps)]
+    return 100 * rows[0]["accuracy"] if rows else None
+
+
+def values(found: dict) -> dict[str, float | None]:
+    """Claim → what was measured for it."""
+    got: dict[str, float | None] = {}
+    for net in ("resnet20", "vgg7"):
+        got[f"qcfs-32-{net}"] = lost(found, f"{net}-qcfs", "streaming", 32)
+        got[f"qcfs-8-{net}"] = lost(found, f"{net}-qcfs", "streaming", 8)
+        twin, own = found.get(f"{net}-relu"), accuracy(found, f"{net}-vr", "averaging neurons, T = 8", 8)
+        got[f"vr-8-{net}"] = 100 * twin["ann"] - own if twin and own is not None else None
+        for kind in ("vr", "cq"):
+            got[f"exact-{kind}-{net}"] = found.get(f"{net}-{kind}", {}).get("exact", {}).get("differing")
+    got["twin-resnet20"] = 100 * found["resnet20-relu"]["ann"] if "resnet20-relu" in found else None
+    seeds = [accuracy(found, f"mnist-vr-{s}", "averaging neurons, T = 1", 1) for s in range(3)]
+    got["mnist-vr"] = sum(seeds) / 3 if None not in seeds else None
+    got["mnist-analogue"] = max(
+        (r["analogue_share"] for s in range(3) for r in found.get(f"mnist-vr-{s}", {}).get("rows", [])), default=None
+    )
+    got["plain-600"] = lost(found, "vgg7-cq", "plain neurons, T = 600", 600)
+    for net, steps in (("vgg7", 600), ("resnet20", 8)):
+        full = accuracy(found, f"{net}-cq", f"averaging neurons, T = {steps}", steps)
+        for bits in (9, 8):
+            less = accuracy(found, f"{net}-cq", f"averaging neurons, {bits}-bit weights", steps)
+            got[f"weights-{bits}-{net}"] = None if full is None or less is None else full - less
+    for block in BLOCKS:
+        got[f"block-{block}"] = lost(found, f"{block}-cq", "plain neurons, threshold training, T = 50", 50)
+    return got
+
+
+BLOCKS = ("residual", "mobilenet-v1", "mobilenet-v2", "dense")
+
+
+def judged(found: dict, settings: dict) -> list[dict]:
+    got, rows = values(found), []
+    for claim in tomllib.loads((HERE / "claims.toml").read_text())["claim"]:
+        value = got[claim["id"]]
+        least = claim["unit"].endswith("at least")
+        bound = claim["value"] - claim["tolerance"] if least else claim["value"] + claim["tolerance"]
+        holds = value is not None and (value >= bound if least else value <= bound)
+        status = "not measured" if value is None else "holds" if holds else "explained"
+        rows.append({"id": claim["id"], "claim": claim["claim"], "published": claim["value"], "measured": value, "unit": claim["unit"],
+                     "tolerance": claim["tolerance"], "status": status, "setting": "cpu-sized",
+                     "reason": claim.get("reason", "") if status == "explained" else "", **settings})  # fmt: skip
+    return rows
+
+
+def tables(found: dict, rows: list[dict]) -> str:
+    parts = [
+        "# Networks trained for conversion: what was measured", "",
+        "Made by `python reproductions/trained/run.py`; numbers and intervals are in result.json. CIFAR-10 is the JPEG copy.", "",
+        "## Claims", "", "| claim | bound | measured | |", "|---|---:|---:|---|",
+    ]  # fmt: skip
+    for row in rows:
+        sign = "≥" if row["unit"].endswith("at least") else "≤"
+        bound = row["published"] - row["tolerance"] if sign == "≥" else row["published"] + row["tolerance"]
+        value = "" if row["measured"] is None else f"{row['measured']:.4g}"
+        parts.append(
+            f"| {row['claim']} | {sign} {bound:g} | {value} | {row['status']}{': ' if row['reason'] else ''}{row['reason']} |"
+        )
+    parts += [
+        "",
+        "## Networks",
+        "",
+        "| network | epochs | recipe | T | total steps | accuracy | own ANN | images |",
+        "|---|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, part in found.items():
+        if not part["rows"]:
+            parts.append(
+                f"| {name} | {part['epochs']} | the network itself | | | | {part['ann']:.2%} | {part['samples']:,} |"
+            )
+        parts += [f"| {name} | {part['epochs']} | {r['recipe']} | {r['timesteps']} | {r['total_steps']} | {r['accuracy']:.2%} | {r['ann']:.2%} | {r['samples']:,} |"
+                  for r in part["rows"]]  # fmt: skip
+    parts += ["", "## Counts against levels", "", f"Averaging neurons, stepped in float64, against the source network's levels on {EXACT} test images.", "",
+              "| network | neurons × images | counts that differ | mean rate of the layers |", "|---|---:|---:|---:|"]  # fmt: skip
+    parts += [f"| {name} | {e['neurons']:,} | {e['differing']:,} | {e['lowest_rate']:.1%} to {e['highest_rate']:.1%} |"
+              for name, part in found.items() if (e := part.get("exact"))]  # fmt: skip
+    return "\n".join([*parts, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options(parser)
+    parser.add_argument(
+        "names", nargs="*", choices=[*sorted(PLANS), []], help="Networks to measure (default: all there)."
+    )
+    parser.add_argument("--samples", type=int, default=10_000, help="Test images.")
+    parser.add_argument("--long-samples", type=int, default=1000, help="Test images of runs of more than 100 steps.")
+    parser.add_argument("--keep", action="store_true", help="Keep what result.json holds of the other networks.")
+    arguments = parser.parse_args()
+    path = HERE / "result.json"
+    stored = json.loads(path.read_text())["networks"] if arguments.keep and path.exists() else {}
+    there = [name for name in PLANS if (arguments.folder / f"{name}.safetensors").exists()]
+    for name in arguments.names or there:
+        stored[name] = measured(name, arguments)
+    found = {name: stored[name] for name in PLANS if name in stored}
+    versions = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}
+    rows = judged(found, {"versions": versions, "data": "CIFAR-10 (JPEG copy), MNIST"})
+    write_atomically(path, json.dumps({"rows": rows, "networks": found}, indent=1).encode())
+    write_atomically(HERE / "tables.md", tables(found, rows).encode())
+    print(tables(found, rows))
+
+
+if __name__ == "__main__":
+    main()
