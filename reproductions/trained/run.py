@@ -26,7 +26,12 @@ R = ts.recipes
 EXACT = 64
 """Images on which every neuron's count is compared with its source's level."""
 MEASURED: dict[str, dict[str, Recipe]] = {
-    "qcfs": {"streaming": R.QCFS(timesteps=32), "averaging neurons, T = L": R.QCFS(timesteps=4, schedule=WINDOWS)},
+    "qcfs": {
+        "streaming": R.QCFS(timesteps=32),
+        "streaming, potentials calibrated for T = 8": R.QCFS(timesteps=8, calibrate="potential"),
+        "streaming, thresholds calibrated for T = 8": R.QCFS(timesteps=8, calibrate="thresholds"),
+        "averaging neurons, T = L": R.QCFS(timesteps=4, schedule=WINDOWS),
+    },
     "vr": {"averaging neurons, T = 8": R.VR(timesteps=8)},
     "cq8": {
         "averaging neurons, T = 8": R.CQ(timesteps=8, schedule=WINDOWS),
@@ -146,7 +151,8 @@ def values(found: dict) -> dict[str, float | None]:
     got: dict[str, float | None] = {}
     for net in ("resnet20", "vgg7"):
         got[f"qcfs-32-{net}"] = lost(found, f"{net}-qcfs", "streaming", 32)
-        got[f"qcfs-8-{net}"] = lost(found, f"{net}-qcfs", "streaming", 8)
+        got[f"qcfs-8-plain-{net}"] = lost(found, f"{net}-qcfs", "streaming", 8)
+        got[f"qcfs-8-{net}"] = lost(found, f"{net}-qcfs", "streaming, potentials calibrated for T = 8", 8)
         twin, own = found.get(f"{net}-relu"), accuracy(found, f"{net}-vr", "averaging neurons, T = 8", 8)
         got[f"vr-8-{net}"] = 100 * twin["ann"] - own if twin and own is not None else None
         for kind in ("vr", "cq"):

@@ -206,6 +206,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "scale of spike-norm": (lambda: SpikeNorm(scale=-1.0), SettingError, "scale must be positive"),
     "beta": (lambda: ECC(beta=1.0), SettingError, r"beta must be in \[0, 1\), not 1.0"),
     "beta that is no number": (lambda: BSNN(beta=NAN), SettingError, r"beta must be in \[0, 1\)"),
+    "calibrate learned": (lambda: CQ(calibrate="bias"), SettingError, "'none', 'thresholds', 'potential' or 'both', not 'bias'"),  # type: ignore[arg-type]
     "slack": (lambda: CQ(slack=1.0), SettingError, r"slack must be in \[0, 1\), not 1.0"),
     "shift": (lambda: steps.SquaredErrorThresholds(shift=1.0), SettingError, r"shift in \[0, 1\)"),
     "rate": (lambda: LTB(rate=0.0), SettingError, r"rate must be in \(0, 1\]"),

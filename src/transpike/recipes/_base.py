@@ -18,6 +18,8 @@ from transpike.errors import SettingError
 from transpike.readouts import AccumulatedMembrane
 from transpike.schedules import Streaming
 from transpike.steps import (
+    CalibrateBias,
+    CalibratePotential,
     FoldBatchNorm,
     InitialPotential,
     LearnedInitialPotential,
@@ -29,6 +31,7 @@ from transpike.steps import (
     RemoveDropout,
     ShareThresholds,
     SpikingAverage,
+    TrainThresholds,
     UseNeurons,
 )
 from transpike.steps._base import Granularity
@@ -184,15 +187,39 @@ class LearnedCoded(RateCoded):
     """Thresholds are the ceilings that the source activations were trained with.
 
     ``beta`` is the initial potential as a share of the threshold; None means as the staircase was trained, and ½ for a
-    clip without stairs.
+    clip without stairs. ``calibrate`` corrects layer by layer on the spikes that really arrive in T steps: the
+    thresholds of channels (CQ+), or biases and then initial potentials (SNN calibration).
     """
 
     granularity: Granularity = setting("layer", "One threshold for each layer or channel, as it was learned.")
     beta: float | None = setting(None, "Initial potential as a share of the threshold.")
+    calibrate: Literal["none", "thresholds", "potential", "both"] = setting(
+        "none", "What is corrected on simulated spikes: thresholds; initial potentials; biases and potentials (both)."
+    )
+    samples: int = setting(128, "Calibration inputs on which spikes are simulated.")
+
+    def __post_init__(self) -> None:
+        if self.calibrate not in ("none", "thresholds", "potential", "both"):
+            raise SettingError(f"calibrate must be 'none', 'thresholds', 'potential' or 'both', not {self.calibrate!r}")
+        super().__post_init__()
 
     @property
     def training_free(self) -> bool:
         return False
+
+    @property
+    def depends_on_timesteps(self) -> bool:
+        return self.calibrate != "none"
+
+    @property
+    def corrections(self) -> tuple[Step, ...]:
+        potential = CalibratePotential(samples=self.samples)
+        return {
+            "none": (),
+            "thresholds": (TrainThresholds(samples=self.samples),),
+            "potential": (potential,),
+            "both": (CalibrateBias(samples=self.samples), potential),
+        }[self.calibrate]
 
     @property
     def thresholds(self) -> Step:

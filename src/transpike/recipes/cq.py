@@ -1,13 +1,13 @@
 """Recipes for networks that were trained with a clamp and as many levels as there are time steps."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from transpike.core.schedule import Schedule
 from transpike.core.step import Step
 from transpike.recipes._base import LearnedCoded, setting
 from transpike.schedules import LayerSynchronous
-from transpike.steps import SlackThresholds, TrainThresholds
+from transpike.steps import SlackThresholds
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,10 @@ class CQPlus(CQ):
     """
 
     name: ClassVar[str] = "cq-plus"
-    samples: int = setting(128, "Calibration inputs on which spikes are simulated.")
-    rounds: int = setting(6, "Threshold updates for each layer.")
-
-    @property
-    def depends_on_timesteps(self) -> bool:
-        return True
-
-    @property
-    def corrections(self) -> tuple[Step, ...]:
-        return (TrainThresholds(samples=self.samples, rounds=self.rounds),)
+    calibrate: Literal["none", "thresholds", "potential", "both"] = setting(
+        "thresholds",
+        "What is corrected on simulated spikes: thresholds; initial potentials; biases and potentials (both).",
+    )
 
 
 @dataclass(frozen=True)
