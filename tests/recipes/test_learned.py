@@ -77,3 +77,17 @@ def test_layer_synchronous_at_its_levels_it_is_the_source_network(quantised, set
     assert all(len(level.unique()) == 5 for level in levels)
     if same:
         assert all(torch.equal(count, level.double()) for count, level in zip(sent.values(), levels, strict=True))
+
+
+@pytest.mark.parametrize("calibrate", ["thresholds", "potential", "both"])
+def test_calibration_on_spikes_takes_the_mean_error_of_streaming_away(quantised, calibrate):
+    model, x = quantised
+
+    def error(recipe: QCFS) -> float:
+        snn = ts.convert(model, recipe, x, exact_grid=False)
+        name, sent = list(counts(snn, x, engine="reference").items())[-1]
+        charge = sent * snn.graph[name].op.amplitude() / recipe.timesteps
+        return float((activations(snn.source, x)[name][1] - charge).mean(0).abs().mean())
+
+    assert error(QCFS(timesteps=8, calibrate=calibrate, samples=64)) < 0.75 * error(QCFS(timesteps=8))
+    assert QCFS(calibrate=calibrate).depends_on_timesteps and not QCFS().depends_on_timesteps
