@@ -130,7 +130,7 @@ REFUSED = {
     "nothing to replace": (lambda: ts.prepare(nn.Sequential(nn.Linear(2, 2), nn.GELU()), QuantisedClip()), UnsupportedModel, "has no ReLU"),
     "a class": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip), SettingError, "both torch.nn.Module"),
     "batches": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), [torch.rand(3, 3)]), SettingError, "one batch of inputs"),  # type: ignore[arg-type]
-    "nothing to calibrate": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), nn.ReLU6(), torch.rand(3, 3)), SettingError, "ReLU6 has no parameter thresh"),
+    "nothing to calibrate": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), nn.ReLU6(), torch.rand(3, 3)), SettingError, "ReLU6 has no threshold to calibrate"),
     "percentile": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.rand(3, 3), 0.0), SettingError, "percentile must be"),
 }  # fmt: skip
 
