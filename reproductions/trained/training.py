@@ -37,6 +37,9 @@ class Plan:
     seed: int = 0
     entrance: Callable[[], nn.Module] | None = None
     pools: bool = False
+    augment: str = "auto"
+    largest: float | None = None
+    """The range that activations get in a network without weights: about 3 of what batch normalisation gives."""
 
 
 PLANS: dict[str, Plan] = {
@@ -48,13 +51,24 @@ PLANS: dict[str, Plan] = {
     "vgg7-qcfs": Plan(VGG, lambda: QuantisedClip(4), 2, 0.02),
     "vgg7-vr": Plan(VGG, lambda: ValueRange(8, 10), 2, 0.02),
     "vgg7-cq": Plan(VGG, lambda: ClampQuantise(600), 2, 0.02, 99.9, pools=True),
-    **{f"mnist-relu-{s}": Plan(MNIST, None, 5, 0.05, seed=s) for s in range(3)},
+    **{f"mnist-relu-{s}": Plan(MNIST, None, 4, 0.05, seed=s, augment="none") for s in range(3)},
     **{
-        f"mnist-vr-{s}": Plan(MNIST, lambda: ValueRange(1, 4), 5, 0.05, seed=s, entrance=lambda: ExpandedInput(1, 4))
+        f"mnist-vr-{s}": Plan(
+            MNIST,
+            lambda: ValueRange(1, 4),
+            4,
+            0.05,
+            seed=s,
+            entrance=lambda: ExpandedInput(1, 4),
+            augment="none",
+            largest=3.0,
+        )
         for s in range(3)
     },
     **{
-        f"{block}-{kind}": Plan(block, (lambda: ClampQuantise(50)) if kind == "cq" else None, 3, 0.05, pools=True)
+        f"{block}-{kind}": Plan(
+            block, (lambda: ClampQuantise(50)) if kind == "cq" else None, 3, 0.05, pools=True, augment="none"
+        )
         for block in ("residual", "mobilenet-v1", "mobilenet-v2", "dense")
         for kind in ("relu", "cq")
     },
@@ -134,7 +148,10 @@ def prepared(name: str, data: Dataset, arguments: argparse.Namespace) -> tuple[n
         starts = plan.network in (RESNET, VGG)
         images = preprocessing(data.train.batch(torch.arange(CALIBRATION))[0]) if starts else None
         entrance = plan.entrance() if plan.entrance else None
-        module = ts.prepare(module, plan.activation(), images, plan.percentile, pools=plan.pools, input=entrance)
+        activation = plan.activation()
+        if plan.largest is not None:
+            activation.calibrate(plan.largest)
+        module = ts.prepare(module, activation, images, plan.percentile, pools=plan.pools, input=entrance)
     return module, preprocessing
 
 
@@ -161,7 +178,7 @@ def main() -> None:
         module, preprocessing = prepared(name, data, arguments)
         result = ts.train(
             module, data, epochs=plan.epochs, learning_rate=plan.learning_rate, seed=plan.seed, precision="bfloat16",
-            preprocessing=preprocessing, spec=name, checkpoint=arguments.folder / f"{name}.checkpoint.safetensors",
+            augment=plan.augment, preprocessing=preprocessing, spec=name, checkpoint=arguments.folder / f"{name}.checkpoint.safetensors",
             weights=arguments.folder / f"{name}.safetensors",
             progress=lambda row: print(row, flush=True) if hasattr(row, "train_loss") else None,
         )  # fmt: skip

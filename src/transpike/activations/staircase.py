@@ -31,14 +31,13 @@ def staircase(
     Gradients pass straight through the floor: ∂a/∂x is 1 where 0 ≤ x ≤ λ (for the second part, 0 ≤ x + δ λ ≤ λ), ∂a/∂λ
     is what autograd gives that form. What arrives from above is first clipped to ±``bound`` (CQ) if that is not 0.
     """
-    parts = []
-    if slope < 1:
-        parts.append(
-            (1 - slope) * (torch.floor(x / threshold * levels + shift).clamp(0, levels) * (threshold / levels))
-        )
-    if slope > 0:
-        parts.append(slope * torch.minimum((x + offset * threshold).clamp(min=0), threshold))
-    return sum(parts[1:], parts[0])
+    # in place where it can be: training spends its time in passes over memory
+    if slope == 1:
+        return torch.minimum((x + offset * threshold).clamp_(min=0), threshold)
+    stairs = (x / threshold).mul_(levels).add_(shift).floor_().clamp_(0, levels).mul_(threshold / levels)
+    if slope == 0:
+        return stairs
+    return stairs.mul_(1 - slope).add_(torch.minimum((x + offset * threshold).clamp_(min=0), threshold), alpha=slope)
 
 
 @staircase.register_fake
@@ -59,14 +58,20 @@ def _gradient(ctx: object, above: Tensor) -> tuple[Tensor, Tensor, None, None, N
     slope, offset, bound = ctx.slope, ctx.offset, ctx.bound  # type: ignore[attr-defined]
     if bound:
         above = above.clamp(-bound, bound)
-    inside = torch.zeros_like(x)
-    if slope < 1:
-        inside += (1 - slope) * ((x >= 0) & (x <= threshold))
-    if slope > 0:
-        inside += slope * ((x + offset * threshold >= 0) & (x + (offset - 1) * threshold <= 0))
-    slopes = above * (output - x * inside) / threshold
-    axes = [axis for axis in range(x.ndim) if threshold.ndim < x.ndim - axis or threshold.shape[axis - x.ndim] == 1]
-    return above * inside, slopes.sum(axes, keepdim=True).reshape(threshold.shape), None, None, None, None, None
+    if slope in (0, 1):
+        low = -offset * threshold if slope else torch.zeros_like(threshold)
+        below = torch.where((x >= low) & (x <= low + threshold), above, 0.0)
+    else:
+        first = (1 - slope) * ((x >= 0) & (x <= threshold))
+        below = above * (first + slope * ((x + offset * threshold >= 0) & (x + (offset - 1) * threshold <= 0)))
+    if threshold.numel() == 1:
+        slopes = ((above.flatten() @ output.flatten()) - (below.flatten() @ x.flatten().to(below))).reshape(
+            threshold.shape
+        )
+    else:
+        axes = [a for a in range(x.ndim) if threshold.ndim < x.ndim - a or threshold.shape[a - x.ndim] == 1]
+        slopes = (above * output - below * x).sum(axes, keepdim=True).reshape(threshold.shape)
+    return below, slopes / threshold, None, None, None, None, None
 
 
 staircase.register_autograd(_gradient, setup_context=_remember)
