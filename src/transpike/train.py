@@ -179,6 +179,7 @@ def train(
     steps = optimiser_named(optimiser, parameters, rate, momentum, weight_decay, decay_thresholds)
     scaling = precisions.Precision(precision, group.device)
     state = files.State([], 0, {})
+    group.wait()  # the first process may still be writing what a training before this one has left
     if path and resume and path.exists():
         state = files.load(path, settings, module, steps, parameters)
         scaling.restore(state.scaler)
@@ -197,9 +198,8 @@ def train(
         if board:
             stack.callback(board.close)
         stack.enter_context(ranks.synchronised(module, group, sync_batchnorm))
-        network = group.wrap(penalties.Penalised(module), unused=bool(settings["stages"]))
         chosen = order[held_out:]
-        one = loop.Loop(network, dataset, chosen, steps, preprocessing, scaling, group, settings, progress)
+        one = loop.Loop(module, dataset, chosen, steps, preprocessing, scaling, group, settings, progress)
         for epoch in range(len(state.history) + 1, epochs + 1):
             start = time.perf_counter()
             phases.enter(module, settings["stages"], epoch)

@@ -13,8 +13,9 @@ from torch import Generator, Tensor, nn
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, Split
 from transpike.errors import DataError
-from transpike.training import augmentation, policies, schedule
+from transpike.training import augmentation, policies, schedule, stages
 from transpike.training.checkpoint import Row
+from transpike.training.penalties import Penalised
 from transpike.training.precision import Precision
 from transpike.training.ranks import Ranks
 
@@ -34,10 +35,10 @@ class Progress:
 class Loop:
     """What stays the same from epoch to epoch.
 
-    ``network`` gives logits and penalty; ``chosen`` are the indices of the images trained on.
+    ``chosen`` are the indices of the images trained on.
     """
 
-    network: nn.Module
+    module: nn.Module
     dataset: Dataset
     chosen: Tensor
     optimiser: torch.optim.Optimizer
@@ -54,13 +55,17 @@ class Loop:
         parts = batches(order, self.settings["batch_size"], self.ranks.count)
         losses, right, penalties, rate = 0.0, 0.0, 0.0, 0.0
         device = self.ranks.device
-        self.network.train()
+        self.module.train()
+        # Wrapped anew every epoch, for the order of the sums over processes depends on the steps since then.
+        network = self.ranks.wrap(Penalised(self.module), unused=stages.partial(self.module))
         # Dropout draws from the global generator, which is given back as it was found.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed((generator.initial_seed() + self.ranks.rank) % 2**63)
             for step, indices in enumerate(parts):
                 rate = self._rate(epoch, step, len(parts))
-                loss, hits, penalty = self._step(indices, generator, f"epoch {epoch}, step {step + 1} of {len(parts)}")
+                loss, hits, penalty = self._step(
+                    network, indices, generator, f"epoch {epoch}, step {step + 1} of {len(parts)}"
+                )
                 losses, right, penalties = losses + loss, right + hits, penalties + penalty
                 if self.progress and self.ranks.first:
                     mean = loss / len(indices)
@@ -81,13 +86,15 @@ class Loop:
             group["lr"] = rate
         return rate
 
-    def _step(self, indices: Tensor, generator: Generator, where: str) -> tuple[float, float, float]:
+    def _step(
+        self, network: nn.Module, indices: Tensor, generator: Generator, where: str
+    ) -> tuple[float, float, float]:
         """Learn from the images at these indices; gives the sums of loss, right answers and penalty over them."""
         start, end = self.ranks.share(len(indices))
         labels = self.dataset.train.labels[indices[start:end]].to(self.ranks.device)
         inputs = self._inputs(indices[start:end], generator, (start, len(indices)))
         with self.precision.products():
-            logits, penalty = self.network(inputs)
+            logits, penalty = network(inputs)
         logits = logits.float()
         classes = len(self.dataset.classes)
         if logits.ndim != 2 or logits.shape[1] < classes:

@@ -50,6 +50,11 @@ def enter(module: nn.Module, stages: Mapping[str, int], epoch: int) -> None:
             part.stage = stage_of(stages, epoch)  # type: ignore[assignment]
 
 
+def partial(module: nn.Module) -> bool:
+    """Whether an activation is in an early stage, in which its parameters may have no effect."""
+    return any(part.stage != STAGES[-1] for part in staged(module).values())
+
+
 def last_begins(stages: Mapping[str, int]) -> int:
     """The first epoch of the last stage; 1 without stages."""
     return max(stages.values(), default=1)
