@@ -15,6 +15,7 @@ from transpike import activations
 from transpike.cli._parts import settings_of
 from transpike.errors import CheckpointError, SettingError, TranspikeError
 from transpike.prepare import prepare
+from transpike.training import stages
 
 KEY = "prepare"
 SIMPLE = (bool, int, float, str)
@@ -37,20 +38,21 @@ class Activation:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What ``prepare`` is called with, without what only starts the thresholds."""
+    """What ``prepare`` is called with, without what only starts the thresholds, and the stage trained last."""
 
     activation: Activation
     pools: bool = False
     input: Activation | None = None
     max_pool: str = "keep"
+    stage: str = "quantise"
 
     def apply(self, module: nn.Module, calibration: Tensor | None = None, percentile: float = 99.9) -> nn.Module:
         """A prepared copy of ``module``, with the errors of ``prepare``."""
-        options: dict[str, Any] = {"pools": self.pools, "input": self.input and self.input.build()}
-        options["max_pool"] = self.max_pool
-        before = inspect.signature(prepare).parameters
-        changed = {key: value for key, value in options.items() if value != before[key].default}
-        return prepare(module, self.activation.build(), calibration, percentile, **changed)
+        first = None if self.input is None else self.input.build()
+        options: dict[str, Any] = {"pools": self.pools, "input": first, "max_pool": self.max_pool}
+        prepared = prepare(module, self.activation.build(), calibration, percentile, **options)
+        stages.enter(prepared, {self.stage: 1}, 1)
+        return prepared
 
     def note(self) -> str:
         """For the metadata of the weights."""
@@ -72,6 +74,8 @@ def noted(weights: Path | None) -> Preparation | None:
         values = json.loads(text)
         activation, first = Activation(**values.pop("activation")), values.pop("input")
         found = Preparation(activation, input=first and Activation(**first), **values)
+        if found.stage not in stages.STAGES:
+            raise SettingError(f"no stage is called {found.stage!r}")
         for part in (found.activation, found.input):
             if part is not None:
                 part.build()
@@ -156,11 +160,13 @@ def from_flags(activation: Activation | None, **flags: Any) -> Preparation | Non
             names = ", ".join("--" + key.replace("_", "-") for key in sorted(given))
             raise SettingError(f"{names} without --activation has no effect; name an activation to prepare with")
         return None
+    if getattr(_known(activation.name), "factor", 1) != 1:
+        raise SettingError(f"{activation.name} widens what it gets, so it can only be an --input-activation")
     return Preparation(
         activation, given.get("pools", False), given.get("input_activation"), given.get("max_pool", "keep")
     )
 
 
-def learns_threshold(activation: Activation) -> bool:
-    """Whether calibration has something to set."""
-    return isinstance(getattr(activation.build(), "thresh", None), nn.Parameter)
+def learns(activation: Activation) -> bool:
+    """Whether it has a threshold to learn, which calibration may begin with; others have chosen theirs."""
+    return any(True for _ in activation.build().parameters())

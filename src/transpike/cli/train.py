@@ -1,6 +1,7 @@
 """transpike train."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +116,19 @@ def command(
     torch.manual_seed(seed)
     module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
     if preparation:
-        learns = _prepared.learns_threshold(preparation.activation)
-        samples = (1000 if weights and learns else 0) if calibration_samples is None else calibration_samples
+        usual = 1000 if weights and _prepared.learns(preparation.activation) else 0
+        samples = usual if calibration_samples is None else calibration_samples
         if percentile is not None and not samples:
             raise SettingError("--percentile needs --calibration-samples")
         batches = _base.calibration(dataset.accumulated(), samples, seed, samples) if samples else []
         inputs = [preprocessing(images) for images, _ in batches]
         module = preparation.apply(module, inputs[0] if inputs else None, percentile or 99.9)
-    notes = {_prepared.KEY: note.note()} if (note := preparation or before) else {}
+    begins = None if stage_text is None else _stages(stage_text)
+    notes = {}
+    if note := preparation or before:
+        if begins:
+            note = replace(note, stage=max(begins, key=lambda name: begins[name]))
+        notes[_prepared.KEY] = note.note()
     first = ranks.is_first()
     with _base.progress_bar("training", first) as bar:
 
@@ -136,7 +142,7 @@ def command(
             module,
             dataset,
             **options,
-            stages=None if stage_text is None else _stages(stage_text),
+            stages=begins,
             seed=seed,
             checkpoint=checkpoint or output.with_suffix(".checkpoint.safetensors"),
             weights=output,
