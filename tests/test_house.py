@@ -31,7 +31,7 @@ def test_public_names_are_few_and_there() -> None:  # ruff sorts them
 
 
 def test_import_touches_no_optional_package() -> None:
-    optional = ["matplotlib", "PIL", "torchvision", "timm", "sklearn", "spikingjelly", "scipy"]
+    optional = ["matplotlib", "PIL", "torchvision", "timm", "sklearn", "spikingjelly", "scipy", "tensorboard"]
     code = f"import sys, transpike; print([name for name in {optional!r} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

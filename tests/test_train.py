@@ -6,12 +6,14 @@ import os
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from transpike import data, models
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, Split
-from transpike.errors import DataError, SettingError
+from transpike.errors import CheckpointError, DataError, SettingError
 from transpike.train import Progress, Row, save_weights, train
 from transpike.training import augmentation, schedule
 from transpike.training import checkpoint as files
@@ -66,6 +68,9 @@ def _kill_after(epoch: int):
         ({"momentum": 0.0}, (2,)),
         ({"validation_fraction": 0.0}, (1, 2, 3)),
         ({"padding": "reflect", "seed": 5}, (3,)),
+        ({"schedule": "step", "step_size": 1, "gamma": 0.7}, (2,)),
+        ({"optimiser": "adam", "learning_rate": 3e-3, "decay_thresholds": False}, (2, 3)),
+        ({"optimiser": "adam", "schedule": "step", "step_size": 2, "momentum": 0.0}, (3,)),
     ],
 )
 def test_a_resumed_run_ends_in_the_same_bits(tmp_path, extra, kills):
@@ -86,7 +91,9 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path, extra, kills):
         assert torch.equal(tensor, broken.state_dict()[name]), name
     assert result.test_accuracy == expected.test_accuracy
     assert result.best_epoch == expected.best_epoch
-    rows = [[(r.epoch, r.train_loss, r.validation_loss) for r in x.history] for x in (result, expected)]
+    rows = [
+        [(r.epoch, r.learning_rate, r.train_loss, r.validation_loss) for r in x.history] for x in (result, expected)
+    ]
     assert rows[0] == rows[1]
     lines = [json.loads(line) for line in (tmp_path / "broken.jsonl").read_text().splitlines()]
     assert [Row(**line) for line in lines] == list(result.history)
@@ -129,6 +136,17 @@ def test_other_settings_are_refused_by_name(tmp_path):
         )
         == 1
     )
+
+
+def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path):
+    path, digits = tmp_path / "run.safetensors", _digits(100)
+    train(_net(), digits, checkpoint=path, **SETTINGS)
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del metadata["version"]
+    save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointError, match=r"version 1, and this transpike goes on from version 2 .*resume=False"):
+        train(_net(), digits, checkpoint=path, **SETTINGS)
 
 
 def test_it_learns_and_writes_weights_that_load(tmp_path):
@@ -212,7 +230,23 @@ def test_divergence_names_the_place():
         ({"augment": "flip"}, "crop-flip"),
         ({"padding": "wrap"}, "reflect"),
         ({"threads": 0}, "threads"),
-        ({"precision": "float16"}, "bfloat16"),
+        ({"precision": "float16"}, "for GPUs; on cpu use bfloat16"),
+        ({"precision": "float8"}, "bfloat16"),
+        ({"optimiser": "adamw"}, "'sgd', 'adam'"),
+        ({"schedule": "linear"}, "'cosine', 'step'"),
+        ({"schedule": "step"}, "needs step_size"),
+        ({"schedule": "step", "step_size": 0}, "step_size must be"),
+        ({"schedule": "step", "step_size": 1, "gamma": 1.5}, "gamma must be"),
+        ({"schedule": "step", "step_size": 1, "gamma": 0.0}, "gamma must be above 0"),
+        ({"gamma": 0.5}, "belong to schedule 'step'"),
+        ({"step_size": 3}, "belong to schedule 'step'"),
+        ({"stages": {"clip": 2}}, "no activation of the network has stages"),
+        ({"cutout": 8}, "less than the image's 8x8"),
+        ({"cutout": -1}, "whole number of pixels"),
+        ({"cutout": 2.5}, "whole number of pixels"),
+        ({"augment": "auto-augment"}, "at least 16 pixels.*not 1x8x8"),
+        ({"notes": {"spec": "mine"}}, "'spec' is written anyway"),
+        ({"tensorboard": __file__}, "is a file"),
     ],
 )
 def test_settings_that_make_no_sense(change, says):
@@ -290,5 +324,17 @@ def test_cosine():
     assert factors[:11] == sorted(factors[:11])
     assert factors[10:] == sorted(factors[10:], reverse=True)
     assert schedule.cosine(0, 5) == 1
+
+
+def test_steps_down():
+    factors = [schedule.steps_down(step, 100, 10, 30, 0.5) for step in range(100)]
+    assert factors[:10] == [schedule.cosine(step, 100, 10) for step in range(10)]
+    assert factors[10:] == [1.0] * 30 + [0.5] * 30 + [0.25] * 30
+    for wrong in ({"step": 100}, {"every": 0}, {"gamma": 0.0}, {"gamma": 1.1}, {"warmup": 100}):
+        with pytest.raises(SettingError):
+            schedule.steps_down(**{"step": 99, "steps": 100, "warmup": 0, "every": 5, "gamma": 0.5, **wrong})
+
+
+def test_cosine_refuses_steps_outside():
     with pytest.raises(SettingError):
         schedule.cosine(5, 5)

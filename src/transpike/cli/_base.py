@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import sys
-import types
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,18 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from transpike import data, encoders, models, readouts, recipes, schedules
+from transpike import data, models, recipes
+from transpike.cli._parts import TABLES, click_type, part_named, settings_of
+from transpike.cli._prepared import again
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.data import Dataset
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN
-
-_TABLES: dict[str, dict[str, Any]] = {
-    "encoder": encoders.table,
-    "readout": readouts.table,
-    "schedule": schedules.table,
-}
 
 
 def options(*groups: Callable) -> Callable:
@@ -135,10 +130,16 @@ def _given() -> dict[str, Any]:
 def load_model(
     name: str, weights: Path | None, dataset: Dataset, mean: str | None, std: str | None
 ) -> tuple[nn.Module, Preprocessing]:
-    """The network for this data, and its preprocessing: the flags', else the checkpoint's, else the model's own."""
+    """The network for this data, prepared as its weights were trained, and its preprocessing.
+
+    That is the flags', else the checkpoint's, else the model's own.
+    """
     own = name.startswith(("file:", "py:"))  # the user's own network has the classes that it has
     classes = None if own else len(dataset.classes)
-    module, spec = models.build(name, num_classes=classes, weights=weights, input_shape=dataset.image_shape)
+    module, spec = models.build(name, num_classes=classes, input_shape=dataset.image_shape)
+    if weights is not None:
+        module = again(module, weights)
+        models.load_weights(module, weights)
     own_values = spec.preprocessing if dataset.frames is None else dataset.preprocessing
     preprocessing = _stored_preprocessing(weights) or own_values
     if mean is not None or std is not None:
@@ -199,21 +200,11 @@ def recipe_options(function: Callable) -> Callable:
     for field_name, (hint, names) in reversed(fields.items()):
         text = helps[field_name] + ("" if len(names) == len(recipes.table) else f" Only {', '.join(names)}.")
         function = click.option(
-            f"--{field_name.replace('_', '-')}", field_name, type=_click_type(field_name, hint), help=text
+            f"--{field_name.replace('_', '-')}", field_name, type=click_type(field_name, hint), help=text
         )(function)
     return click.option(
         "--recipe", "recipe_name", default="ecc", show_default=True, type=click.Choice(sorted(recipes.table))
     )(function)
-
-
-def _click_type(name: str, hint: Any) -> Any:
-    if name in _TABLES:
-        return Part(name)
-    if typing.get_origin(hint) is typing.Literal:
-        return click.Choice(list(typing.get_args(hint)))
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return _click_type(name, next(a for a in typing.get_args(hint) if a is not type(None)))
-    return hint
 
 
 def for_recordings(settings: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
@@ -231,56 +222,9 @@ def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - known):
         raise SettingError(f"{name} has no setting {', '.join('--' + key.replace('_', '-') for key in unknown)}")
-    for key in set(given) & set(_TABLES):
+    for key in set(given) & set(TABLES):
         given[key] = part_named(key, given[key], seed)
     return kind(**given)
-
-
-class Part(click.ParamType):
-    """An encoder, schedule or readout: its name, and after colons the settings that are not its own default."""
-
-    def __init__(self, key: str) -> None:
-        self.key, self.name = key, f"{key}[:setting=value]"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        return f"[{'|'.join(sorted(_TABLES[self.key]))}][:setting=value…]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            part_named(self.key, value)
-        except SettingError as error:
-            self.fail(str(error), param, ctx)
-        return value
-
-
-def part_named(key: str, text: str, seed: int = 0) -> Any:
-    """The encoder, schedule or readout that ``name:setting=value:…`` says; ``seed`` is for one that draws."""
-    name, *parts = text.split(":")
-    if name not in _TABLES[key]:
-        raise SettingError(f"no {key} is called {name!r}; choose from {', '.join(sorted(_TABLES[key]))}")
-    member = _TABLES[key][name]
-    hints = typing.get_type_hints(member)
-    known = {field.name: hints[field.name] for field in dataclasses.fields(member)}
-    settings = {"seed": seed} if "seed" in known else {}
-    return member(**settings | _settings(name, parts, known))
-
-
-def _settings(name: str, parts: list[str], known: dict[str, Any]) -> dict[str, Any]:
-    """What ``key=value`` parts say, in the types that ``known`` names."""
-    found: dict[str, Any] = {}
-    for part in parts:
-        key, equals, value = part.partition("=")
-        field = key.strip().replace("-", "_")
-        if field not in known:
-            flags = ", ".join(sorted(flag.replace("_", "-") for flag in known)) or "none"
-            raise SettingError(f"{name} has no setting {key.strip()!r} here; it has {flags}")
-        if not equals or field in found:
-            raise SettingError(f"{name}: {part.strip()!r} must be {key.strip()}=value, and once")
-        try:
-            found[field] = click.types.convert_type(_click_type(field, known[field]))(value.strip())
-        except click.BadParameter as error:
-            raise SettingError(f"{name}:{part.strip()}: {error.message}") from None
-    return found
 
 
 def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
@@ -291,7 +235,7 @@ def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
     kind = recipes.table[name]
     hints = typing.get_type_hints(kind)
     known = {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name != "timesteps"}  # type: ignore[arg-type]
-    settings = _settings(name, [part for part in rest.split(";") if part], known)
+    settings = settings_of(name, [part for part in rest.split(";") if part], known)
     return make_recipe(name, for_recordings(settings, dataset), seed)
 
 
@@ -312,11 +256,11 @@ def whole_numbers(flag: str, text: str) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def progress_bar(text: str) -> Iterator[Callable[..., None]]:
+def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]:
     """A bar on a terminal, nothing in a pipe, on stderr. It is called with (done, total) or (what, done, total)."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not shown or not sys.stderr.isatty()) as bar:
         task = bar.add_task(text, total=None)
 
         def update(*what: Any) -> None:

@@ -1,37 +1,60 @@
 """transpike train."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 import transpike as ts
-from transpike.cli import _base
+from transpike.cli import _base, _prepared
+from transpike.errors import SettingError
 from transpike.train import Progress, Row
+from transpike.training import augmentation, optimisers, precision, ranks, settings, stages
+
+
+def _choice(flag: str, *names: str, text: str = "") -> Callable:
+    """One of these names, the first unless given."""
+    return click.option(flag, type=click.Choice(names), default=names[0], show_default=True, help=text)
+
+
+def _number(flag: str, default: float, text: str = "") -> Callable:
+    return click.option(flag, type=float, default=default, show_default=True, help=text)
 
 
 @click.command("train")
 @_base.model_options
+@_base.options(*_prepared.FLAGS)
 @_base.data_options
 @click.option("--epochs", type=click.IntRange(1), default=30, show_default=True)
-@click.option("--learning-rate", type=float, default=0.1, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
-@click.option("--weight-decay", type=float, default=5e-4, show_default=True)
-@click.option("--augment", type=click.Choice(["auto", "crop-flip", "crop", "none"]), default="auto", show_default=True)
-@click.option("--label-smoothing", type=float, default=0.0, show_default=True)
+@_choice("--optimiser", *optimisers.RATES)
+@click.option("--learning-rate", type=float, help="Default: 0.1, for adam 0.001.")
+@_number("--momentum", 0.9, "For adam: its beta 1.")
+@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True, help="Of all processes together.")
+@_number("--weight-decay", 5e-4)
+@click.option("--decay-thresholds/--no-decay-thresholds", default=True, show_default=True)
+@_choice("--schedule", *settings.SCHEDULES)
+@click.option("--step-size", type=click.IntRange(1), help="Epochs between two steps of --schedule step.")
+@click.option("--gamma", type=float, help="Factor of a step (default: 0.1).")
+@click.option("--warmup-epochs", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
-    "--validation-fraction",
-    type=float,
-    default=0.1,
-    show_default=True,
-    help="Of the training set, to choose the epoch.",
+    "--stages",
+    "stage_text",
+    metavar="STAGE=EPOCH,…",
+    help=f"From which epoch activations are in a stage ({', '.join(stages.STAGES)}), like clip=3,quantise=5.",
 )
-@click.option(
+@_choice("--augment", "auto", *augmentation.MODES)
+@_choice("--padding", *augmentation.PADDINGS)
+@click.option("--cutout", type=click.IntRange(0), default=0, show_default=True, help="Pixels of the square cut out.")
+@_number("--label-smoothing", 0.0)
+@_number("--validation-fraction", 0.1, "Of the training set, to choose the epoch.")
+@_choice(
     "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="Of the products; bfloat16 is faster on a CPU or GPU that has it.",
+    *precision.TYPES,
+    text="Of the products; bfloat16 is faster on a CPU or GPU that has it, float16 is for GPUs.",
 )
+@click.option("--sync-batchnorm", is_flag=True, help="Normalise over the images of all processes (GPUs).")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--output",
@@ -45,6 +68,7 @@ from transpike.train import Progress, Row
     help="Resume file (default: OUTPUT.checkpoint.safetensors).",
 )
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Go on from an existing checkpoint.")
+@click.option("--tensorboard", type=click.Path(path_type=Path, file_okay=False), help="Folder for TensorBoard.")
 @click.option("--device", default="cpu", show_default=True)
 @_base.json_option
 @_base.threads_option
@@ -53,33 +77,60 @@ def command(
     weights: Path | None,
     mean: str | None,
     std: str | None,
+    activation: _prepared.Activation | None,
+    percentile: float | None,
+    calibration_samples: int | None,
+    pools: bool | None,
+    input_activation: _prepared.Activation | None,
+    max_pool: str | None,
     data_name: str,
     data_dir: Path | None,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    weight_decay: float,
-    augment: str,
-    label_smoothing: float,
-    validation_fraction: float,
-    precision: str,
+    stage_text: str | None,
     seed: int,
     output: Path,
     checkpoint: Path | None,
-    resume: bool,
-    device: str,
     as_json: bool,
     threads: int | None,
+    **options: Any,
 ) -> None:
-    """Train a network; a killed run goes on where it was and ends in the same weights."""
+    """Train a network; a killed run goes on where it was and ends in the same weights.
+
+    With --activation it is prepared for conversion first, which its weights then say to the other commands. Several
+    GPUs: torchrun --no-python --nproc-per-node 2 transpike train …
+    """
     import torch
 
     _base.with_threads(threads)
+    preparation = _prepared.from_flags(
+        activation,
+        percentile=percentile,
+        calibration_samples=calibration_samples,
+        pools=pools,
+        input_activation=input_activation,
+        max_pool=max_pool,
+    )
+    before = _prepared.noted(weights)
+    if preparation and before:
+        raise SettingError(f"{weights} is prepared already, by {before.note()}; leave out --activation to train it on")
     dataset = _base.load_data(data_name, data_dir)
     torch.manual_seed(seed)
     module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
-    checkpoint = checkpoint or output.with_suffix(".checkpoint.safetensors")
-    with _base.progress_bar("training") as bar:
+    if preparation:
+        usual = 1000 if weights and _prepared.learns(preparation.activation) else 0
+        samples = usual if calibration_samples is None else calibration_samples
+        if percentile is not None and not samples:
+            raise SettingError("--percentile needs --calibration-samples")
+        batches = _base.calibration(dataset.accumulated(), samples, seed, samples) if samples else []
+        inputs = [preprocessing(images) for images, _ in batches]
+        module = preparation.apply(module, inputs[0] if inputs else None, percentile or 99.9)
+    begins = None if stage_text is None else _stages(stage_text)
+    notes = {}
+    if note := preparation or before:
+        if begins:
+            note = replace(note, stage=max(begins, key=lambda name: begins[name]))
+        notes[_prepared.KEY] = note.note()
+    first = ranks.is_first()
+    with _base.progress_bar("training", first) as bar:
 
         def progress(where: Progress | Row) -> None:
             if isinstance(where, Progress):
@@ -90,26 +141,19 @@ def command(
         result = ts.train(
             module,
             dataset,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            weight_decay=weight_decay,
-            augment=augment,
-            label_smoothing=label_smoothing,
+            **options,
+            stages=begins,
             seed=seed,
-            validation_fraction=validation_fraction,
-            precision=precision,
-            checkpoint=checkpoint,
+            checkpoint=checkpoint or output.with_suffix(".checkpoint.safetensors"),
             weights=output,
-            resume=resume,
             preprocessing=preprocessing,
             spec=model_name,
+            notes=notes,
             progress=progress,
-            device=device,
         )
-    if as_json:
+    if as_json and first:
         _base.print_json(result.to_json())
-    else:
+    elif first:
         accuracy = (
             ""
             if result.test_accuracy is None
@@ -118,9 +162,21 @@ def command(
         click.echo(f"wrote {output}: weights of epoch {result.best_epoch}{accuracy}")
 
 
+def _stages(text: str) -> dict[str, int]:
+    """What ``clip=3,quantise=5`` says."""
+    pairs = [part.strip().partition("=") for part in text.split(",")]
+    if not all(name and number.strip().isdigit() for name, _, number in pairs):
+        raise SettingError(
+            f"--stages takes stages with the epoch they begin with, like clip=3,quantise=5; not {text!r}"
+        )
+    return {name.strip(): int(number) for name, _, number in pairs}
+
+
 def _line(row: Row) -> str:
     """One epoch in one line."""
     text = f"epoch {row.epoch}: loss {row.train_loss:.4f}, training accuracy {row.train_accuracy:.2%}"
+    if row.penalty:
+        text += f", penalty {row.penalty:.4f}"
     if row.validation_accuracy is not None:
         text += f", validation {row.validation_accuracy:.2%}"
     return f"{text}, {row.seconds:.1f} s"

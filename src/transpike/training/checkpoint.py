@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ from torch import Tensor, nn
 from transpike.errors import CheckpointError, SettingError
 
 FORMAT = "transpike training checkpoint"
+VERSION = "2"  # 1: momentum only, and nothing of schedules, stages, penalties and processes in its settings
 SEED_SCHEME = "numpy SeedSequence((seed, epoch)), epoch 0 for the validation part"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One epoch; losses in nats, accuracies 0 to 1 (training: under augmentation); ``learning_rate`` at its end."""
+    """One epoch; losses in nats, accuracies 0 to 1 (training: under augmentation); ``learning_rate`` at its end.
+
+    ``train_loss`` is without the ``penalty`` of the activations (0 where there is none), which was added to it.
+    """
 
     epoch: int
     learning_rate: float
@@ -31,15 +35,20 @@ class Row:
     validation_loss: float | None
     validation_accuracy: float | None
     seconds: float
+    penalty: float = 0.0
 
 
 @dataclass
 class State:
-    """What a checkpoint holds beside network and optimiser; ``best`` are the tensors after ``best_epoch``."""
+    """What a checkpoint holds beside network and optimiser; ``best`` are the tensors after ``best_epoch``.
+
+    ``scaler``: of the loss in float16, else empty.
+    """
 
     history: list[Row]
     best_epoch: int
     best: dict[str, Tensor]
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
 def save(
@@ -50,21 +59,23 @@ def save(
     parameters: Mapping[str, nn.Parameter],
     state: State,
 ) -> None:
-    """Write weights, momentum, best weights (where they are not the last) and, as JSON, everything else."""
+    """Write weights, the optimiser's, best weights (where they are not the last) and, as JSON, everything else."""
     tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
     if state.best_epoch != len(state.history):
         tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
     for name, parameter in parameters.items():
-        buffer = optimiser.state[parameter].get("momentum_buffer")
-        if buffer is not None:
-            tensors[f"momentum.{name}"] = buffer
+        for key, value in optimiser.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"optimiser.{key}.{name}"] = value
     metadata = {
         "format": FORMAT,
+        "version": VERSION,
         "progress": json.dumps({"epoch": len(state.history), "best_epoch": state.best_epoch}),
         "settings": json.dumps(settings),
         "settings_sha256": _hash(settings),
         "seed_scheme": SEED_SCHEME,
         "history": json.dumps([asdict(row) for row in state.history]),
+        "scaler": json.dumps(state.scaler),
         "preprocessing": json.dumps(settings["preprocessing"]),
         "spec": settings["spec"],
     }
@@ -78,12 +89,18 @@ def load(
     optimiser: torch.optim.Optimizer,
     parameters: Mapping[str, nn.Parameter],
 ) -> State:
-    """Put a checkpoint into network and optimiser. SettingError: of other settings; CheckpointError: damaged."""
+    """Put a checkpoint into network and optimiser. SettingError: of other settings; CheckpointError: damaged or old."""
     tensors, metadata = _read(path)
+    if metadata.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path} is a checkpoint of version {metadata.get('version', '1')}, and this transpike goes on from "
+            f"version {VERSION} only: finish it with the transpike that began it, or start anew with resume=False"
+        )
     try:
         before, history = json.loads(metadata["settings"]), json.loads(metadata["history"])
         rows = [Row(**row) for row in history]
         best_epoch = int(json.loads(metadata["progress"])["best_epoch"])
+        scaler = dict(json.loads(metadata["scaler"]))
         same = metadata["settings_sha256"] == _hash(settings) and metadata["seed_scheme"] == SEED_SCHEME
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}. Delete it to start anew") from error
@@ -96,13 +113,16 @@ def load(
         )
     try:
         module.load_state_dict(_part(tensors, "model."))
-        for name, buffer in _part(tensors, "momentum.").items():
-            # In the layout and on the device of the parameter, as the optimiser itself would have made it.
-            optimiser.state[parameters[name]]["momentum_buffer"] = torch.empty_like(parameters[name]).copy_(buffer)
+        for place, value in _part(tensors, "optimiser.").items():
+            key, _, name = place.partition(".")
+            # In the layout and on the device of the parameter, as the optimiser itself would have made it; it counts
+            # its steps on the CPU.
+            parameter = parameters[name]
+            optimiser.state[parameter][key] = value if key == "step" else torch.empty_like(parameter).copy_(value)
         best = _part(tensors, "model." if best_epoch == len(rows) else "best.")
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}. Delete it to start anew") from error
-    return State(rows, best_epoch, best)
+    return State(rows, best_epoch, best, scaler)
 
 
 def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:

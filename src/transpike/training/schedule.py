@@ -15,3 +15,15 @@ def cosine(step: int, steps: int, warmup: int = 0) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def steps_down(step: int, steps: int, warmup: int, every: int, gamma: float) -> float:
+    """The factor for ``step`` of 0 … steps − 1: up in a line to 1 over ``warmup`` steps, then times γ after ``every``.
+
+    ``γ^⌊(step − warmup) / every⌋``. Raises SettingError as ``cosine`` does, or unless every ≥ 1 and 0 < γ ≤ 1.
+    """
+    if every < 1 or not 0 < gamma <= 1:
+        raise SettingError(f"want every >= 1 and 0 < gamma <= 1, not {every=}, {gamma=}")
+    if step < warmup or not 0 <= warmup <= step < steps:
+        return cosine(step, steps, warmup)  # the same way up, and the same bounds
+    return float(gamma ** ((step - warmup) // every))

@@ -1,0 +1,75 @@
+"""Settings as text: ``name:setting=value``, in the types that a class says."""
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+import click
+
+from transpike import encoders, readouts, schedules
+from transpike.errors import SettingError
+
+TABLES: dict[str, dict[str, Any]] = {
+    "encoder": encoders.table,
+    "readout": readouts.table,
+    "schedule": schedules.table,
+}
+
+
+def click_type(name: str, hint: Any) -> Any:
+    """What click reads a setting of this annotation with."""
+    if name in TABLES:
+        return Part(name)
+    if typing.get_origin(hint) is typing.Literal:
+        return click.Choice(list(typing.get_args(hint)))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return click_type(name, next(a for a in typing.get_args(hint) if a is not type(None)))
+    return hint
+
+
+class Part(click.ParamType):
+    """An encoder, schedule or readout: its name, and after colons the settings that are not its own default."""
+
+    def __init__(self, key: str) -> None:
+        self.key, self.name = key, f"{key}[:setting=value]"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(sorted(TABLES[self.key]))}][:setting=value…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            part_named(self.key, value)
+        except SettingError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+def part_named(key: str, text: str, seed: int = 0) -> Any:
+    """The encoder, schedule or readout that ``name:setting=value:…`` says; ``seed`` is for one that draws."""
+    name, *parts = text.split(":")
+    if name not in TABLES[key]:
+        raise SettingError(f"no {key} is called {name!r}; choose from {', '.join(sorted(TABLES[key]))}")
+    member = TABLES[key][name]
+    hints = typing.get_type_hints(member)
+    known = {field.name: hints[field.name] for field in dataclasses.fields(member)}
+    settings = {"seed": seed} if "seed" in known else {}
+    return member(**settings | settings_of(name, parts, known))
+
+
+def settings_of(name: str, parts: list[str], known: dict[str, Any]) -> dict[str, Any]:
+    """What ``key=value`` parts say, in the types that ``known`` names."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        field = key.strip().replace("-", "_")
+        if field not in known:
+            flags = ", ".join(sorted(flag.replace("_", "-") for flag in known)) or "none"
+            raise SettingError(f"{name} has no setting {key.strip()!r} here; it has {flags}")
+        if not equals or field in found:
+            raise SettingError(f"{name}: {part.strip()!r} must be {key.strip()}=value, and once")
+        try:
+            found[field] = click.types.convert_type(click_type(field, known[field]))(value.strip())
+        except click.BadParameter as error:
+            raise SettingError(f"{name}:{part.strip()}: {error.message}") from None
+    return found

@@ -1,0 +1,172 @@
+"""Source activations put into a network by flags, noted in its weights, and put in again from that note."""
+
+import inspect
+import json
+import typing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from transpike import activations
+from transpike.cli._parts import settings_of
+from transpike.errors import CheckpointError, SettingError, TranspikeError
+from transpike.prepare import prepare
+from transpike.training import stages
+
+KEY = "prepare"
+SIMPLE = (bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A source activation by its name in ``activations.table``, with all of its settings."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> nn.Module:
+        """Raises SettingError."""
+        try:
+            return _known(self.name)(**self.settings)
+        except TypeError as error:
+            raise SettingError(f"{self.name} does not take {self.settings}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What ``prepare`` is called with, without what only starts the thresholds, and the stage trained last."""
+
+    activation: Activation
+    pools: bool = False
+    input: Activation | None = None
+    max_pool: str = "keep"
+    stage: str = "quantise"
+
+    def apply(self, module: nn.Module, calibration: Tensor | None = None, percentile: float = 99.9) -> nn.Module:
+        """A prepared copy of ``module``, with the errors of ``prepare``."""
+        first = None if self.input is None else self.input.build()
+        options: dict[str, Any] = {"pools": self.pools, "input": first, "max_pool": self.max_pool}
+        prepared = prepare(module, self.activation.build(), calibration, percentile, **options)
+        stages.enter(prepared, {self.stage: 1}, 1)
+        return prepared
+
+    def note(self) -> str:
+        """For the metadata of the weights."""
+        return json.dumps(asdict(self))
+
+
+def noted(weights: Path | None) -> Preparation | None:
+    """What the network of these weights was prepared with. Raises CheckpointError for a note that makes no sense."""
+    if weights is None:
+        return None
+    try:
+        with safe_open(str(weights), "pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+    except (SafetensorError, OSError):
+        return None  # whoever loads the weights says what is wrong with them
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+        activation, first = Activation(**values.pop("activation")), values.pop("input")
+        found = Preparation(activation, input=first and Activation(**first), **values)
+        if found.stage not in stages.STAGES:
+            raise SettingError(f"no stage is called {found.stage!r}")
+        for part in (found.activation, found.input):
+            if part is not None:
+                part.build()
+    except (ValueError, TypeError, KeyError, AttributeError, TranspikeError) as error:
+        raise CheckpointError(
+            f"{weights} was prepared for conversion in a way that this transpike does not know ({error}): {text}. "
+            "Train it anew, or use the transpike that made it"
+        ) from error
+    return found
+
+
+def again(module: nn.Module, weights: Path | None) -> nn.Module:
+    """``module`` as the weights need it: prepared where their network was, else itself."""
+    found = noted(weights)
+    return module if found is None else found.apply(module)
+
+
+def activation_named(text: str) -> Activation:
+    """The one that ``name:setting=value:…`` says. Raises SettingError."""
+    name, *parts = text.split(":")
+    kind = _known(name)
+    parameters = inspect.signature(kind).parameters
+    hints = typing.get_type_hints(kind.__init__)
+    known = {key: hints[key] for key in parameters if key in hints and _is_simple(hints[key])}
+    defaults = {key: parameters[key].default for key in known}
+    found = Activation(name, defaults | settings_of(name, parts, known))
+    found.build()
+    return found
+
+
+def _known(name: str) -> type[nn.Module]:
+    if name not in activations.table:
+        raise SettingError(f"no activation is called {name!r}; choose from {', '.join(sorted(activations.table))}")
+    return activations.table[name]
+
+
+def _is_simple(hint: Any) -> bool:
+    parts = [part for part in typing.get_args(hint) if part is not type(None)] or [hint]
+    return all(part in SIMPLE or isinstance(part, SIMPLE) for part in parts)
+
+
+class Named(click.ParamType):
+    """A source activation on the command line."""
+
+    name = "activation"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(sorted(activations.table))}][:setting=value…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Activation:
+        if isinstance(value, Activation):
+            return value
+        try:
+            return activation_named(value)
+        except SettingError as error:
+            self.fail(str(error), param, ctx)
+
+
+FLAGS = (
+    click.option("--activation", type=Named(), help="Train with it in the place of every ReLU, to be converted."),
+    click.option("--pools/--no-pools", default=None, help="An activation after every average pooling too."),
+    click.option("--input-activation", type=Named(), help="For the input, before the first layer."),
+    click.option("--max-pool", type=click.Choice(["keep", "average"]), help="What becomes of max pooling."),
+    click.option(
+        "--percentile",
+        type=click.FloatRange(0, 100, min_open=True),
+        help="Of activations, to begin learned thresholds with (default: 99.9).",
+    ),
+    click.option(
+        "--calibration-samples",
+        type=click.IntRange(0),
+        help="Training samples for that; 0 keeps the activation's own (default: 1000 with --weights, else 0).",
+    ),
+)
+
+
+def from_flags(activation: Activation | None, **flags: Any) -> Preparation | None:
+    """None without --activation. Raises SettingError for a flag that has no effect then."""
+    given = {key: value for key, value in flags.items() if value is not None}
+    if activation is None:
+        if given:
+            names = ", ".join("--" + key.replace("_", "-") for key in sorted(given))
+            raise SettingError(f"{names} without --activation has no effect; name an activation to prepare with")
+        return None
+    if getattr(_known(activation.name), "factor", 1) != 1:
+        raise SettingError(f"{activation.name} widens what it gets, so it can only be an --input-activation")
+    return Preparation(
+        activation, given.get("pools", False), given.get("input_activation"), given.get("max_pool", "keep")
+    )
+
+
+def learns(activation: Activation) -> bool:
+    """Whether it has a threshold to learn, which calibration may begin with; others have chosen theirs."""
+    return any(True for _ in activation.build().parameters())

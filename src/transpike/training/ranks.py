@@ -1,0 +1,140 @@
+"""Several processes that train one network, as torchrun starts them."""
+
+import atexit
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from transpike.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One process, number ``rank`` of ``count``, and its device."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes files and reports progress."""
+        return self.rank == 0
+
+    def share(self, size: int) -> tuple[int, int]:
+        """The part [start, end) of a batch of this size: equal parts, the first ones larger by one where needed."""
+        base, more = divmod(size, self.count)
+        start = self.rank * base + min(self.rank, more)
+        return start, start + base + (self.rank < more)
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """The sums over all processes, the same in each of them."""
+        if self.count == 1:
+            return list(values)
+        device = self.device if self.device.type == "cuda" else "cpu"
+        tensor = torch.tensor(values, dtype=torch.float64, device=device)
+        distributed.all_reduce(tensor)
+        return tensor.tolist()
+
+    def agree(self, value: int) -> bool:
+        """Whether all processes have the same number."""
+        return self.count == 1 or self.total([value, value * value]) == [self.count * value, self.count * value * value]
+
+    def wait(self) -> None:
+        """Go on when all processes have come here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def wrap(self, module: nn.Module, unused: bool) -> nn.Module:
+        """DistributedDataParallel, which averages the gradients; ``unused``: some parameters may get none."""
+        if self.count == 1:
+            return module
+        return DistributedDataParallel(
+            module, [self.device] if self.device.type == "cuda" else None, find_unused_parameters=unused
+        )
+
+    def same_buffers(self, module: nn.Module) -> None:
+        """Give every process the first one's buffers: each has seen its own part of the batches."""
+        if self.count > 1:
+            for buffer in module.buffers():
+                # Gloo knows no booleans; their bytes it does
+                distributed.broadcast(buffer.view(torch.uint8) if buffer.dtype == torch.bool else buffer, 0)
+
+
+def join(device: str | torch.device) -> Ranks:
+    """Our place among the processes that torchrun has started (RANK, WORLD_SIZE, LOCAL_RANK); alone without them.
+
+    NCCL on GPUs, each process its own one, and Gloo on CPUs; a process group that is there already is used. Raises
+    SettingError where there is no GPU for this process, or the group does not come together.
+    """
+    device = torch.device(device)
+    ready = distributed.is_available() and distributed.is_initialized()
+    if not ready and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Ranks(0, 1, device)
+    if not distributed.is_available():
+        raise SettingError("torchrun has started several processes, but this PyTorch has no torch.distributed")
+    if device.type == "cuda" and not ready:
+        if device.index is not None:
+            raise SettingError(f"each process takes a GPU of its own: give device 'cuda', not '{device}'")
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise SettingError(
+                f"no GPU for process {local} of this machine, which has {torch.cuda.device_count()}: start torchrun "
+                "with --nproc-per-node of the GPUs that there are"
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    if not ready:
+        try:
+            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except (ValueError, RuntimeError) as error:
+            raise SettingError(
+                f"WORLD_SIZE says that several processes train together, but they do not meet: {error}. Start them "
+                "with torchrun, or unset WORLD_SIZE to train alone"
+            ) from error
+        # Not at the end of a training: the same processes may train again, and meet only once.
+        atexit.register(_leave)
+    return Ranks(distributed.get_rank(), distributed.get_world_size(), device)
+
+
+def is_first() -> bool:
+    """Whether this is the process that speaks to the user, also before ``join``."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def synchronised(module: nn.Module, ranks: Ranks, wanted: bool) -> Iterator[None]:
+    """Inside, batch normalisations count the images of all processes; afterwards they are the plain ones again.
+
+    Raises SettingError on a CPU, for which torch has no such layer.
+    """
+    if not wanted or ranks.count == 1:
+        yield
+        return
+    if ranks.device.type != "cuda":
+        raise SettingError("sync_batchnorm needs GPUs; on CPUs leave it out, or train in one process")
+    plain = dict(normalisations(module))
+    nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    try:
+        yield
+    finally:
+        for path, layer in plain.items():
+            layer.train(module.training)
+            module.set_submodule(path, layer)  # it holds the very same tensors
+
+
+def normalisations(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Batch normalisations inside ``module``, with their paths."""
+    for path, layer in module.named_modules(remove_duplicate=False):
+        if path and isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            yield path, layer

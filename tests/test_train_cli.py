@@ -1,0 +1,246 @@
+"""transpike train: every flag arrives, and a prepared network is found again by the other commands."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import transpike as ts
+from transpike import activations
+from transpike.cli import _prepared, main
+
+
+def run(*words: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata())
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("train") / "plain.safetensors"
+    run("train", "--epochs", 3, "--learning-rate", 0.05, "--batch-size", 64, "--output", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def prepared(plain: Path) -> Path:
+    """From trained weights, whose activations begin the thresholds."""
+    path = plain.with_name("qcfs.safetensors")
+    words = ("--weights", plain, "--activation", "qcfs:levels=8", "--learning-rate", 0.02, "--batch-size", 64)
+    run("train", *words, "--epochs", 1, "--output", path)
+    return path
+
+
+def test_a_prepared_network_is_trained_converted_and_evaluated(prepared: Path, tmp_path: Path) -> None:
+    network = tmp_path / "net.transpike"
+    words = ("--weights", prepared, "--recipe", "qcfs", "--timesteps", 8, "--schedule", "layer-synchronous")
+    run("convert", *words, "--output", network)
+    report = json.loads(run("evaluate", network, "--json").output)
+    trained = json.loads(metadata(prepared)["facts"])
+    # at T = L a layer-synchronous network is its source, which is the one that was trained
+    assert report["ann"]["accuracy"] == pytest.approx(trained["test_accuracy"]) and trained["test_accuracy"] > 0.8
+    assert report["snn"]["curve"][-1]["accuracy"] == pytest.approx(trained["test_accuracy"])
+    assert "quantised clip, 8 levels" in run("inspect", "--weights", prepared).output
+    compared = ("compare", "--weights", prepared, "--recipes", "qcfs", "--timesteps", 8, "--limit", 50)
+    assert "qcfs" in run(*compared, "--store", tmp_path / "store").output
+
+
+def test_thresholds_begin_with_the_activations_of_the_trained_network(plain: Path, tmp_path: Path) -> None:
+    words = ("train", "--weights", plain, "--activation", "qcfs", "--epochs", 1, "--learning-rate", 0)
+    found = {}
+    for name, flags in {"usual": (), "low": ("--percentile", 90), "own": ("--calibration-samples", 0)}.items():
+        run(*words, *flags, "--output", tmp_path / f"{name}.safetensors")
+        tensors = load_file(tmp_path / f"{name}.safetensors")
+        found[name] = {key: float(value) for key, value in tensors.items() if key.endswith("thresh")}
+    assert set(found["own"].values()) == {8.0} and len(found["own"]) >= 2
+    assert all(0 < found["low"][key] < found["usual"][key] != 8 for key in found["own"])
+
+
+def test_an_untrained_network_keeps_the_thresholds_of_its_activation(tmp_path: Path) -> None:
+    words = ("--activation", "qcfs:threshold=3.5", "--epochs", 1, "--learning-rate", 0)
+    run("train", *words, "--output", tmp_path / "net.safetensors")
+    tensors = load_file(tmp_path / "net.safetensors")
+    assert {float(value) for key, value in tensors.items() if key.endswith("thresh")} == {3.5}
+
+
+def test_training_goes_on_from_prepared_weights(prepared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "on.safetensors"
+    run("train", "--weights", prepared, "--epochs", 1, "--learning-rate", 0.001, "--output", path)
+    assert metadata(path)["prepare"] == metadata(prepared)["prepare"]
+    words = ("train", "--weights", prepared, "--activation", "qcfs", "--epochs", 1, "--output", path)
+    assert "is prepared already" in run(*words, code=2).output
+
+
+def test_the_note_says_every_setting(prepared: Path) -> None:
+    note = json.loads(metadata(prepared)["prepare"])
+    assert note["activation"]["name"] == "qcfs"
+    assert note["activation"]["settings"] | {"levels": 8, "threshold": 8.0} == note["activation"]["settings"]
+    assert (note["pools"], note["input"], note["max_pool"]) == (False, None, "keep")
+    assert json.loads(metadata(prepared)["training"])["notes"] == {"prepare": metadata(prepared)["prepare"]}
+
+
+@pytest.mark.parametrize("name", sorted(set(activations.table) - {"expanded"}))
+def test_every_activation_has_a_note_that_gives_it_back(name: str, tmp_path: Path) -> None:
+    found = _prepared.from_flags(_prepared.activation_named(name), pools=True, max_pool="average")
+    assert found is not None
+    save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", {"prepare": found.note()})
+    again = _prepared.noted(tmp_path / "w.safetensors")
+    assert again == found
+    model = ts.models.build("zoo:small-cnn", input_shape=(1, 8, 8))[0]
+    one, two = found.apply(model), again.apply(model)
+    x = torch.rand(2, 1, 8, 8)
+    assert one.state_dict().keys() == two.state_dict().keys() and torch.equal(one(x), two(x))
+    kind = activations.table[name]
+    assert sum(isinstance(part, kind) for part in one.modules()) > sum(
+        isinstance(part, kind) for part in ts.prepare(model, kind()).modules()
+    )  # pools too
+
+
+def test_all_of_prepare_comes_back_from_the_note(tmp_path: Path) -> None:
+    path, network = tmp_path / "vr.safetensors", tmp_path / "net.transpike"
+    words = ("--activation", "vr:timesteps=4:resolution=5", "--input-activation", "expanded:timesteps=4:resolution=5")
+    run("train", *words, "--pools", "--max-pool", "average", "--epochs", 2, "--learning-rate", 0.05, "--output", path)
+    run("convert", "--weights", path, "--recipe", "vr", "--timesteps", 4, "--output", network)
+    report = json.loads(run("evaluate", network, "--json").output)
+    assert report["ann"]["accuracy"] == pytest.approx(json.loads(metadata(path)["facts"])["test_accuracy"])
+
+
+def test_every_flag_arrives(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    words = {
+        "epochs": 3, "optimiser": "adam", "learning-rate": 0.002, "momentum": 0.8, "batch-size": 100,
+        "weight-decay": 0.001, "schedule": "step", "step-size": 2, "gamma": 0.3, "warmup-epochs": 1,
+        "stages": "clip=2,quantise=3", "augment": "crop", "padding": "reflect", "cutout": 2, "label-smoothing": 0.05,
+        "validation-fraction": 0.2, "precision": "bfloat16", "seed": 4,
+    }  # fmt: skip
+    flags = [word for key, value in words.items() for word in (f"--{key}", value)]
+    run("train", "--activation", "qcfs", "--no-decay-thresholds", *flags, "--output", path)
+    settings = json.loads(metadata(path)["training"])
+    expected = {key.replace("-", "_"): value for key, value in words.items()} | {"stages": {"clip": 2, "quantise": 3}}
+    assert expected == {key: settings[key] for key in expected}
+    assert settings["decay_thresholds"] is False and settings["sync_batchnorm"] is False
+
+
+def test_the_last_stage_comes_back_too(tmp_path: Path) -> None:
+    path = tmp_path / "clip.safetensors"
+    words = ("--activation", "qcfs:levels=2:threshold=2", "--learning-rate", 0.05)
+    run("train", *words, "--epochs", 2, "--stages", "clip=2", "--output", path)
+    assert "learned clip" in (text := run("inspect", "--weights", path).output) and "2 levels" not in text
+    run("train", "--weights", path, "--epochs", 1, "--learning-rate", 0, "--output", tmp_path / "on.safetensors")
+    assert metadata(tmp_path / "on.safetensors")["prepare"] == metadata(path)["prepare"]
+
+
+def test_a_killed_command_goes_on_and_another_activation_is_refused(tmp_path: Path, monkeypatch) -> None:
+    from transpike.training import loop
+
+    words = ("train", "--epochs", 3, "--learning-rate", 0.05, "--activation", "qcfs:levels=4:regulariser=0.2")
+    run(*words, "--output", tmp_path / "whole.safetensors")
+    epoch = loop.Loop.epoch
+    monkeypatch.setattr(loop.Loop, "epoch", lambda self, number: epoch(self, number) if number < 3 else 1 / 0)
+    CliRunner().invoke(main, [str(word) for word in (*words, "--output", tmp_path / "broken.safetensors")])
+    monkeypatch.undo()
+    assert not (tmp_path / "broken.safetensors").exists()
+    text = run(*words, "--output", tmp_path / "broken.safetensors").output
+    assert "epoch 3" in text and "epoch 2:" not in text and "penalty 0." in text
+    whole, broken = (load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(whole[key], broken[key]) for key in whole)
+    other = [word.replace("levels=4", "levels=8") if isinstance(word, str) else word for word in words]
+    text = run(*other, "--output", tmp_path / "whole.safetensors", code=2).output
+    assert "belongs to a training with other settings" in text and "levels" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--activation", "qfcs"), "no activation is called 'qfcs'"),
+        (("--activation", "qcfs:level=3"), "it has levels"),
+        (("--activation", "qcfs:levels=0"), "levels must be"),
+        (("--activation", "qcfs:levels=many"), "not a valid integer"),
+        (("--activation", "expanded"), "only be an --input-activation"),
+        (("--pools",), "--pools without --activation has no effect"),
+        (("--percentile", 99, "--max-pool", "keep"), "--max-pool, --percentile without --activation"),
+        (("--activation", "qcfs", "--percentile", 99), "--percentile needs --calibration-samples"),
+        (("--stages", "clip=2"), "no activation of the network has stages"),
+        (("--activation", "qcfs", "--stages", "clip"), "like clip=3,quantise=5; not 'clip'"),
+        (("--activation", "qcfs", "--stages", "round=1"), "not 'round'"),
+        (("--optimiser", "adamw"), "adamw"),
+        (("--gamma", 0.5), "belong to schedule 'step'"),
+        (("--precision", "float16"), "on cpu use bfloat16"),
+        (("--augment", "rand-augment"), "not 1x8x8"),
+    ],
+)
+def test_flags_that_make_no_sense(words: tuple, says: str, tmp_path: Path) -> None:
+    assert says in " ".join(
+        run("train", *words, "--epochs", 2, "--output", tmp_path / "x.safetensors", code=2).output.split()
+    )
+
+
+@pytest.mark.parametrize(
+    "note", ["{", "[]", "{}", '{"activation": {"name": "qcfs"}}', '{"activation": {"name": "later"}, "input": null}',
+             '{"activation": {"name": "qcfs", "settings": {"levels": 0}}, "input": null}',
+             '{"activation": {"name": "qcfs", "settings": {"kind": 1}}, "input": null}',
+             '{"activation": {"name": "qcfs"}, "input": null, "stage": "later"}',
+             '{"activation": {"name": "qcfs"}, "input": null, "later": 1}']
+)  # fmt: skip
+def test_a_note_that_makes_no_sense_is_refused(note: str, prepared: Path, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(load_file(prepared), path, {**metadata(prepared), "prepare": note})
+    text = run("convert", "--weights", path, "--output", tmp_path / "n.transpike", code=2).output
+    assert "in a way that this transpike does not know" in text
+
+
+def test_weights_of_another_activation_do_not_fit(prepared: Path, tmp_path: Path) -> None:
+    """Without its note the network has no thresholds."""
+    path = tmp_path / "w.safetensors"
+    save_file(load_file(prepared), path)
+    assert "not in the network" in run("inspect", "--weights", path, code=2).output
+
+
+def test_numbers_are_written_for_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'transpike[tensorboard]'")
+    words = ("train", "--epochs", 2, "--learning-rate", 0.05, "--activation", "qcfs:regulariser=0.2")
+    code = "import sys; from transpike.cli import main; main(sys.argv[1:])"  # its import warns of its own code
+    flags = (*words, "--output", tmp_path / "net.safetensors", "--tensorboard", tmp_path / "board")
+    subprocess.run([sys.executable, "-c", code, *map(str, flags)], check=True, capture_output=True)
+    read = """
+import json, sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+found = EventAccumulator(sys.argv[1]).Reload()
+print(json.dumps({tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}))
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", read, tmp_path / "board"], check=True, capture_output=True, text=True
+    )
+    found = json.loads(answer.stdout)
+    rows = [json.loads(line) for line in (tmp_path / "net.checkpoint.jsonl").read_text().splitlines()]
+    names = {"train_loss": "loss/train", "validation_accuracy": "accuracy/validation", "penalty": "penalty"}
+    for key, tag in names.items():
+        assert found[tag] == [[row["epoch"], pytest.approx(row[key])] for row in rows]
+    assert set(found) == {
+        "learning_rate",
+        "loss/train",
+        "accuracy/train",
+        "loss/validation",
+        "accuracy/validation",
+        "seconds",
+        "penalty",
+    }
+
+
+def test_a_missing_tensorboard_is_told_before_the_training(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    words = ("train", "--tensorboard", tmp_path / "board", "--output", tmp_path / "x.safetensors")
+    assert "pip install tensorboard" in run(*words, code=2).output
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,130 @@
+"""Optimisers, what weight decay touches, 16-bit products, and what a fingerprint sees."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from transpike import data
+from transpike.errors import CheckpointError, SettingError
+from transpike.train import train
+from transpike.training import checkpoint, precision, settings
+from transpike.training.optimisers import is_threshold, optimiser
+
+
+class _Clipped(nn.Module):
+    """A linear network with a threshold for all, one a channel, and a scale."""
+
+    def __init__(self, levels: int = 4) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+        self.thresh = nn.Parameter(torch.full((1,), 4.0))
+        self.thresholds = nn.Parameter(torch.full((10,), 4.0))
+        self.scale = nn.Parameter(torch.ones(()))
+        self.levels = levels
+
+    def forward(self, x):
+        x = torch.minimum(x.flatten(1).relu(), self.thresh)
+        return torch.minimum(self.linear(x) * self.scale, self.thresholds)
+
+
+THRESHOLDS = ("thresh", "thresholds", "scale")
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_weight_decay_leaves_thresholds_alone_when_told_to(name):
+    """The loss is 0, so that decay is all that moves a parameter."""
+    for decayed in (True, False):
+        module = _Clipped()
+        before = copy.deepcopy(dict(module.named_parameters()))
+        steps = optimiser(name, dict(module.named_parameters()), 0.1, 0.9, 0.1, decayed)
+        for _ in range(2):
+            sum(0 * p.sum() for p in module.parameters()).backward()
+            steps.step()
+        moved = {key for key, p in module.named_parameters() if not torch.equal(p, before[key])}
+        assert moved == {"linear.weight", "linear.bias"} | (set(THRESHOLDS) if decayed else set())
+
+
+def test_thresholds_are_known_by_name_or_size():
+    parameters = dict(_Clipped().named_parameters())
+    assert {name for name, p in parameters.items() if is_threshold(f"layer.{name}", p)} == set(THRESHOLDS)
+
+
+def test_adam_is_torch_s_with_momentum_as_its_first_beta():
+    group = optimiser("adam", dict(_Clipped().named_parameters()), 0.01, 0.8, 0.1).param_groups[0]
+    assert (group["betas"], group["lr"], group["weight_decay"]) == ((0.8, 0.999), 0.01, 0.1)
+    assert settings.learning_rate_of("sgd", None) == 0.1 and settings.learning_rate_of("adam", None) == 1e-3
+    assert settings.learning_rate_of("adam", 0.3) == 0.3
+
+
+def test_a_network_of_thresholds_only_can_be_trained():
+    module = _Clipped()
+    module.linear.requires_grad_(False)
+    before = module.scale.detach().clone()
+    train(module, data.load("digits"), epochs=1, decay_thresholds=False, learning_rate=0.01)
+    assert not torch.equal(before, module.scale)
+
+
+def test_steps_go_down_by_epoch():
+    found = train(_Clipped(), data.load("digits"), epochs=5, schedule="step", step_size=2, gamma=0.5, warmup_epochs=1)
+    rates = [row.learning_rate for row in found.history]
+    assert rates[1:] == [0.1, 0.1, 0.05, 0.05] and 0.09 < rates[0] < 0.1
+    assert found.settings["gamma"] == 0.5
+
+
+def test_a_plain_setting_of_a_layer_is_part_of_the_fingerprint(tmp_path):
+    """The levels of an activation are in none of its tensors."""
+    assert settings.fingerprint(_Clipped()) == settings.fingerprint(_Clipped()) != settings.fingerprint(_Clipped(8))
+    path = tmp_path / "run.safetensors"
+    train(_Clipped(), data.load("digits"), epochs=1, checkpoint=path)
+    with pytest.raises(SettingError, match="network was"):
+        train(_Clipped(8), data.load("digits"), epochs=1, checkpoint=path)
+
+
+def test_what_was_noted_is_part_of_the_settings(tmp_path):
+    path = tmp_path / "run.safetensors"
+    train(_Clipped(), data.load("digits"), epochs=1, checkpoint=path, notes={"prepare": "a"})
+    with pytest.raises(SettingError, match=r"notes was \{'prepare': 'a'\}, now \{'prepare': 'b'\}"):
+        train(_Clipped(), data.load("digits"), epochs=1, checkpoint=path, notes={"prepare": "b"})
+
+
+def test_float16_scales_the_loss_and_resumes_with_its_scale(tmp_path, monkeypatch):
+    """On a CPU, where torch can do it too, though nobody should."""
+    monkeypatch.setattr(precision, "check", lambda *_: None)
+    digits, seen = data.load("digits"), []
+    common = {"precision": "float16", "learning_rate": 0.01, "validation_fraction": 0.0, "batch_size": 48}
+    # Short of its first growth a scale stays as it began: 2 ** 16, doubled after 2000 steps
+    monkeypatch.setattr(precision.torch.amp, "GradScaler", _quick(torch.amp.GradScaler))
+    whole, broken = _Clipped(), _Clipped()
+    broken.load_state_dict(whole.state_dict())
+    train(whole, digits, epochs=3, checkpoint=tmp_path / "whole.safetensors", **common)
+    path = tmp_path / "broken.safetensors"
+    save = checkpoint.save
+    monkeypatch.setattr(
+        checkpoint, "save", lambda *words: (save(*words), seen.append(words[-1].scaler), 1 / (len(seen) - 2))
+    )
+    with pytest.raises(ZeroDivisionError):
+        train(broken, digits, epochs=3, checkpoint=path, **common)
+    monkeypatch.setattr(checkpoint, "save", save)
+    train(broken, digits, epochs=3, checkpoint=path, **common)
+    assert seen[0]["scale"] > 16 and seen[0]["scale"] != seen[1]["scale"]
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), broken.parameters(), strict=True))
+    # A scale is a power of two, so that weights cannot tell whether it went on from where it was
+    ends = [checkpoint._read(tmp_path / f"{name}.safetensors")[1]["scaler"] for name in ("whole", "broken")]
+    assert ends[0] == ends[1] != "{}"
+    assert {p.dtype for p in broken.parameters()} == {torch.float32}
+
+
+def _quick(kind):
+    return lambda device: kind(device, init_scale=16.0, growth_interval=7)
+
+
+def test_a_damaged_state_of_the_optimiser_is_refused(tmp_path):
+    path, digits = tmp_path / "run.safetensors", data.load("digits")
+    train(_Clipped(), digits, epochs=1, optimiser="adam", checkpoint=path)
+    tensors, metadata = checkpoint._read(path)
+    tensors["optimiser.exp_avg.linear.weight"] = torch.zeros(3)
+    checkpoint._write(path, tensors, metadata)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        train(_Clipped(), digits, epochs=1, optimiser="adam", checkpoint=path)
