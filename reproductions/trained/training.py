@@ -47,10 +47,10 @@ PLANS: dict[str, Plan] = {
     "resnet20-qcfs": Plan(RESNET, lambda: QuantisedClip(4), 8, 0.05),
     "resnet20-vr": Plan(RESNET, lambda: ValueRange(8, 10), 8, 0.05),
     "resnet20-cq": Plan(RESNET, lambda: ClampQuantise(8), 4, 0.05),
-    "vgg7-relu": Plan(VGG, None, 2, 0.02),
-    "vgg7-qcfs": Plan(VGG, lambda: QuantisedClip(4), 2, 0.02),
-    "vgg7-vr": Plan(VGG, lambda: ValueRange(8, 10), 2, 0.02),
-    "vgg7-cq": Plan(VGG, lambda: ClampQuantise(600), 2, 0.02, 99.9, pools=True),
+    "vgg7-relu": Plan(VGG, None, 1, 0.02),
+    "vgg7-qcfs": Plan(VGG, lambda: QuantisedClip(4), 1, 0.02),
+    "vgg7-vr": Plan(VGG, lambda: ValueRange(8, 10), 1, 0.02),
+    "vgg7-cq": Plan(VGG, lambda: ClampQuantise(600), 1, 0.02, 99.9, pools=True),
     **{f"mnist-relu-{s}": Plan(MNIST, None, 4, 0.05, seed=s, augment="none") for s in range(3)},
     **{
         f"mnist-vr-{s}": Plan(
