@@ -35,7 +35,7 @@ class GradR(torch.optim.Optimizer):
 
     Raises SettingError for settings out of range, nothing to sparsify, complex or sparse tensors, and weights that
     were changed or are all zero; DataError for a gradient that is not finite.
-    Source: Chen, Yu, Fang, Huang, Tian, "Pruning of deep spiking neural networks through gradient rewiring" (IJCAI 2021).
+    Source: Chen et al., "Pruning of deep spiking neural networks through gradient rewiring", IJCAI 2021.
     """
 
     def __init__(
