@@ -8,6 +8,7 @@ import transpike as ts
 from networks import ENGINES, settle
 from transpike.core.op import Synapse
 from transpike.errors import SettingError
+from transpike.recipes._base import LearnedCoded
 from transpike.training import connectivity
 
 T, SHAPE = 8, (2, 8, 8)
@@ -15,7 +16,7 @@ TUNED = ts.recipes.SNNCalibration(timesteps=T, calibrate="advanced-weights")
 CONVERSIONS = [
     recipe(timesteps=T, weight_bits=bits, **({"period": T} if recipe.name == "bsnn" else {}))
     for recipe in ts.recipes.members
-    if recipe.name not in ("qcfs", "opi")  # which want QuantisedClip
+    if not issubclass(recipe, LearnedCoded | ts.recipes.OPI)  # those want a network trained for them
     for bits in (None, 5)
 ]
 
