@@ -19,6 +19,7 @@ class CalibrateWeights(Step):
 
     φ' is the mean spike input of the layer's last synapse, r what other branches add, a the source's activation; the
     floor passes gradients straight through inside the staircase. Cosine rate, batches of ``batch_size``, seeded.
+    Weights that are zero stay zero: a connection that was pruned is not made anew.
     Source: Li et al. 2021 (SNN calibration, ICML), section 4.3 "advanced": 1024 samples, rate 1e-5, 5000 iterations;
     here fewer iterations at as much higher a rate.
     """
@@ -56,7 +57,7 @@ class CalibrateWeights(Step):
         weight, bias = (value.detach().clone().requires_grad_() for value in (op.weight, bias))
         optimiser = torch.optim.Adam([weight, bias], lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.iterations)
-        most = timesteps * unit.levels
+        most, present = timesteps * unit.levels, (op.weight != 0).to(op.weight.dtype)
         with torch.enable_grad():
             for _ in range(self.iterations):
                 chosen = torch.randperm(len(mean), generator=generator)[: self.batch_size]
@@ -66,6 +67,8 @@ class CalibrateWeights(Step):
                 loss = (sent - heard.analogue[chosen]).square().sum() / len(chosen)
                 optimiser.zero_grad()
                 loss.backward()
+                assert weight.grad is not None
+                weight.grad.mul_(present)
                 optimiser.step()
                 schedule.step()
         return replace(synapse, op=replace(op, weight=weight.detach(), bias=bias.detach()), origin=())
