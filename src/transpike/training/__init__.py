@@ -1,4 +1,4 @@
-"""The parts of the training loop in ``transpike.train``."""
+"""The parts of the training loops in ``transpike.train`` and ``transpike.finetune``."""
 
 from transpike.training import (
     augmentation,
