@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transpike.convert import _rates
+from transpike.core.cell import Neuron
 from transpike.core.schedule import check_timesteps
 from transpike.engines import Auto
 from transpike.errors import DataError, SettingError
@@ -85,13 +86,15 @@ class _Tuning:
         ).to(device)  # fmt: skip
         self.source = snn.source.to(device=device) if settings.loss.needs_teacher else None
         self.augment = self._augmentation()
-        self.trained = self._choose()
-        self.bounds = _bounds(self.module)
-        self.optimiser = self._optimiser()
         order = torch.randperm(len(samples), generator=_generator(settings.seed, 0))
         share = settings.validation_fraction
         held_out = min(len(order) - 1, max(1, round(len(order) * share))) if share else 0
         self.validation, self.training = order[:held_out], order[held_out:]
+        if settings.normalise:
+            self.module.normalise(self.snn.prepare(samples.batch(self.training[:MEASURED // 2])[0]).to(device))
+        self.trained = self._choose()
+        self.bounds = _bounds(self.module)
+        self.optimiser = self._optimiser()
         self.facts = json.loads(json.dumps(self.described()))  # as a checkpoint gives it back
 
     def _augmentation(self) -> str:
@@ -173,6 +176,7 @@ class _Tuning:
         generator = _generator(settings.seed, epoch)
         order = self.training[torch.randperm(len(self.training), generator=generator)]
         parts = order.split(settings.batch_size)
+        self.module.train()
         steps, total, loss_sum, right, factor = len(parts), len(parts) * settings.epochs, 0.0, 0, 1.0
         for step, indices in enumerate(parts):
             inputs, labels = self.samples.batch(indices)
@@ -234,6 +238,7 @@ class _Tuning:
     @torch.no_grad()
     def measure(self, indices: Tensor) -> tuple[float, float]:
         """Mean cross-entropy and accuracy."""
+        self.module.eval()
         loss, right = 0.0, 0
         for part in indices.split(256):
             answer, labels = self.answer(part)
@@ -251,6 +256,7 @@ class _Tuning:
     def result(self, state: files.State) -> SNN:
         """The network with the best values, on the grid."""
         self.module.load_state_dict(state.best)
+        self.module.eval()
         recipe = self.snn.recipe
         if self.timesteps != recipe.timesteps:
             recipe = dataclasses.replace(recipe, timesteps=self.timesteps)  # type: ignore[type-var]
@@ -276,13 +282,14 @@ class _Tuning:
     def ranges(self, indices: Tensor) -> dict[str, Tensor]:
         """The largest |mean current| of each neuron layer, one value a channel."""
         found: dict[str, Tensor] = {}
+        before = {n.name: n.inputs[0] for n in self.module.source_graph if isinstance(n.op, Neuron)}
         for part in indices.split(128):
-            self.module.seen = {}
-            self.answer(part)
-            for name, current in self.module.seen.items():
+            inputs = self.snn.prepare(self.samples.batch(part)[0]).to(self.device)
+            seen = self.module.watched(inputs, before.values())
+            for name, source in before.items():
+                current = seen[source].charge
                 largest = current.mean(0).abs().movedim(1, 0).flatten(1).amax(1).cpu()
                 found[name] = torch.maximum(found.get(name, largest), largest)
-        self.module.seen = None
         return found
 
     def grid_cost(self, tuned: SNN) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class _Fire(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         unit, x = ctx.saved_tensors
-        change = gradient * (x * ctx.surrogate.height_if_flat if ctx.compact else ctx.surrogate.gradient(x)) / unit
+        slope = x.to(gradient) * ctx.surrogate.height_if_flat if ctx.compact else ctx.surrogate.gradient(x)
+        change = gradient * slope / unit
         edge = -change.sum_to_size(ctx.shape) if ctx.needs_input_grad[1] else None
         width = -(change * x).sum_to_size(unit.shape) if ctx.needs_input_grad[2] else None
         return change, edge, width, None

@@ -49,6 +49,7 @@ class FineTuning:
     padding: str = _setting("zero", "What comes in at the border of a shifted image.")
     validation_fraction: float = _setting(0.1, "Of the training samples, to choose the epoch.")
     detach_reset: bool = _setting(False, "No gradient through the spikes that reset a potential.")
+    normalise: bool = _setting(False, "Batch normalisation of the currents while training, folded at the end.")
     pack_spikes: bool = _setting(False, "Keep spikes as bits for the backward pass.")
     precision: Literal["float32", "bfloat16"] = _setting("float32", "Of the products.")
     seed: int = _setting(0, "Draws order, augmentation and the validation part.")

@@ -1,6 +1,7 @@
 """A spiking graph as a trainable module: layer by layer, the time axis folded into the batch, off the grid."""
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,7 @@ from transpike.core.spike import Surrogate, surrogate_gradient
 from transpike.errors import SettingError
 from transpike.neurons import IntegrateAndFire
 from transpike.ops._base import Selection
+from transpike.training.normalisation import EPSILON, folded, tdbn
 from transpike.training.packing import mark
 from transpike.training.scan import scan
 from transpike.training.surrogates import Rectangular
@@ -78,9 +80,35 @@ class Unrolled(GraphModule):
         for node in graph:
             if isinstance(node.op, IntegrateAndFire):
                 self._place(f"{node.name}.leak", torch.tensor(float(node.op.leak)), trainable=True)
+        self.normalised: frozenset[str] = frozenset()
         self.last = {name: node.name for node in graph for name in node.inputs}
-        self.seen: dict[str, Tensor] | None = None
-        """Where it is a dictionary, a forward pass leaves the current of every neuron layer in it."""
+        self.seen: dict[str, Wire] | None = None
+        self.wanted: frozenset[str] = frozenset()
+
+    @torch.no_grad()
+    def normalise(self, x: Tensor) -> None:
+        """Put a batch normalisation behind every layer with weights before a neuron; at first it changes nothing.
+
+        Its scale and shift begin as the standard deviation and the mean of the currents that ``x`` gives.
+        """
+        names = {n.name for n in self.source_graph if _normalisable(n) and n is not self.source_graph.output}
+        seen = self.watched(x, names)
+        for name in names:
+            current = seen[name].charge.transpose(1, 2).flatten(2).transpose(0, 1).flatten(1)  # (channels, everything else)
+            mean, variance = current.mean(1), current.var(1, unbiased=False)
+            start = {"scale": (variance + EPSILON).sqrt(), "shift": mean, "mean": mean, "variance": variance}
+            for field, value in start.items():
+                self._place(f"{name}.norm.{field}", value, trainable=field in ("scale", "shift"))
+        self.normalised = frozenset(names)
+
+    def watched(self, x: Tensor, names: Collection[str]) -> dict[str, Wire]:
+        """What the named nodes send for x."""
+        self.seen, self.wanted = {}, frozenset(names)
+        try:
+            self(x)
+            return self.seen
+        finally:
+            self.seen, self.wanted = None, frozenset()
 
     def groups(self) -> dict[Kind, dict[str, nn.Parameter]]:
         """The parameters by what they are."""
@@ -90,6 +118,8 @@ class Unrolled(GraphModule):
             names = node.keys()
             if isinstance(node.op, IntegrateAndFire):
                 names = names | {"leak": f"{node.name}.leak"}
+            if node.name in self.normalised:
+                names = names | {field: f"{node.name}.norm.{field}" for field in ("scale", "shift")}
             kinds: dict[str, Kind] = {"threshold": "thresholds", "initial": "initial", "leak": "leaks"}
             for field, key in names.items():
                 if key in parameters:
@@ -105,6 +135,9 @@ class Unrolled(GraphModule):
             op = node.op.with_tensors(**{field: live[key] for field, key in node.keys().items()})
             if isinstance(op, IntegrateAndFire):
                 op = dataclasses.replace(op, leak=float(live[f"{node.name}.leak"]))
+            if node.name in self.normalised:
+                op = folded(op, **_norm(node, live))  # type: ignore[arg-type]
+                return dataclasses.replace(node, op=op, origin=())
             return dataclasses.replace(node, op=op)
 
         return self.source_graph.rewrite(change)
@@ -117,7 +150,12 @@ class Unrolled(GraphModule):
             for node in self.source_graph:
                 op = self.bound(node, live)
                 inputs = [wires[name] for name in node.inputs]
-                wires[node.name] = self.layer(node, op, inputs, x, ids, live)
+                wire = self.layer(node, op, inputs, x, ids, live)
+                if node.name in self.normalised:
+                    wire = Wire(tdbn(wire.levels, **_norm(node, live), training=self.training))
+                if self.seen is not None and node.name in self.wanted:
+                    self.seen[node.name] = wire
+                wires[node.name] = wire
                 for name in node.inputs:
                     if self.last[name] == node.name:
                         wires.pop(name, None)
@@ -150,8 +188,6 @@ class Unrolled(GraphModule):
         return Wire(frames, worth, self.encoder.alphabet.kind == "binary")
 
     def _cell(self, node: Node, cell: Cell, currents: list[Tensor], live: dict[str, Tensor]) -> Wire:
-        if self.seen is not None and isinstance(cell, Neuron):
-            self.seen[node.name] = currents[0]
         steps, worth = self.timesteps, cell.amplitude(*[None] * len(currents))
         if self.windows:
             return Wire(cell.counts(*(current[0] * steps for current in currents), timesteps=steps)[None] / steps, worth)
@@ -172,6 +208,15 @@ class Unrolled(GraphModule):
             state = self.readout.update(state, current, t)
             found.append(self.readout.logits(state, t))
         return torch.stack(found)
+
+
+def _normalisable(node: Node) -> bool:
+    op = node.op
+    return isinstance(op, Synapse) and op.weight.ndim > 1 and (op.channel_axis == 1 or len(node.shape) == 1)
+
+
+def _norm(node: Node, live: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {field: live[f"{node.name}.norm.{field}"] for field in ("scale", "shift", "mean", "variance")}
 
 
 def _passed(op: Op, wire: Wire) -> Wire | None:
