@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from transpike.errors import SettingError
 from transpike.training import augmentation
+from transpike.training.layerwise import LayerwiseSchedule
+from transpike.training.layerwise import table as schedules
 from transpike.training.losses import CrossEntropy, Loss
 from transpike.training.losses import table as losses
 from transpike.training.surrogates import Linear, Rectangular, _Surrogate
@@ -48,6 +50,8 @@ class FineTuning:
     augment: str = _setting("auto", "Random changes of images.")
     padding: str = _setting("zero", "What comes in at the border of a shifted image.")
     validation_fraction: float = _setting(0.1, "Of the training samples, to choose the epoch.")
+    gradients: Literal["time", "counts"] = _setting("time", "Through all steps, or straight through spike counts.")
+    layerwise: LayerwiseSchedule | None = _setting(None, "One layer after another; None is all at once.")
     detach_reset: bool = _setting(False, "No gradient through the spikes that reset a potential.")
     normalise: bool = _setting(False, "Batch normalisation of the currents while training, folded at the end.")
     pack_spikes: bool = _setting(False, "Keep spikes as bits for the backward pass.")
@@ -61,6 +65,10 @@ class FineTuning:
                 object.__setattr__(self, name, table[value]())
             elif not isinstance(value, kind):
                 raise SettingError(f"{name} is one of {', '.join(sorted(table))}, or its object; not {value!r}")
+        if isinstance(self.layerwise, str) and self.layerwise in schedules:
+            object.__setattr__(self, "layerwise", schedules[self.layerwise])
+        elif not isinstance(self.layerwise, LayerwiseSchedule | None):
+            raise SettingError(f"layerwise is one of {', '.join(sorted(schedules))}, or None; not {self.layerwise!r}")
         names = (self.train,) if isinstance(self.train, str) else tuple(self.train)
         object.__setattr__(self, "train", names)
         if not names or set(names) - set(KINDS) or len(set(names)) < len(names):
@@ -78,6 +86,7 @@ class FineTuning:
         for name, choices in (
             ("optimiser", ("adam", "amsgrad", "sgd")),
             ("precision", PRECISIONS),
+            ("gradients", ("time", "counts")),
             ("augment", ("auto", *augmentation.MODES)),
             ("padding", augmentation.PADDINGS),
         ):
