@@ -1,6 +1,5 @@
 """Fine-tuning: it learns, resumes to the same bits, keeps its constraints, and says what the grid cost."""
 
-import dataclasses
 import json
 import math
 
@@ -116,7 +115,7 @@ def test_weight_decay_is_for_weights_and_neurons_learn_in_their_own_scale(snn, d
         kind = next(kind for kind, members in tuning.module.groups().items() if name in members)
         theta = tuning.module.tensors()[name.replace(".initial", ".threshold")].mean() if kind != "weights" else 1
         expected = {"weights": 0.2, "thresholds": 0.5 * theta, "leaks": 0.3, "initial": 0.4 * theta}[kind]
-        assert group["lr"] == pytest.approx(float(expected)) and group["weight_decay"] == (0.1 if kind == "weights" else 0)
+        assert group["lr"] == pytest.approx(float(torch.as_tensor(expected).detach())) and group["weight_decay"] == (0.1 if kind == "weights" else 0)
         seen.add(kind)
     assert seen == {"weights", "thresholds", "leaks", "initial"}
 
@@ -306,6 +305,3 @@ def test_data_that_do_not_fit_are_refused(source, snn, digits):
     bursts = converted(source, digits, ts.recipes.FewSteps(timesteps=2, neuron="burst", samples=16))
     with pytest.raises(SettingError, match="no leaks"):
         finetune(bursts, few(digits), train=("weights", "leaks"))
-    broken = dataclasses.replace(snn, graph=snn.graph.bind({k: v * 1e20 for k, v in snn.graph.parameters().items() if "weight" in k}))
-    with pytest.raises(DataError):
-        finetune(broken, few(digits), epochs=1, learning_rate=1e10)

@@ -80,6 +80,9 @@ class _Tuning:
         self.snn, self.samples, self.settings, self.timesteps, self.device = snn, samples, settings, timesteps, device
         if len(samples) < 2:
             raise DataError(f"training needs at least two samples, there are {len(samples)}")
+        shape, most = snn.graph.output.shape, int(samples.labels.max())
+        if len(shape) != 1 or shape[0] <= most:
+            raise DataError(f"the network gives (batch, {', '.join(map(str, shape))}), and there is a label {most}")
         self.module = Unrolled(
             snn.graph, snn.encoder, snn.schedule, snn.readout, timesteps, settings.surrogate,
             detach_reset=settings.detach_reset,
@@ -222,8 +225,6 @@ class _Tuning:
                 currents = self.module(inputs, ids)
         currents = currents.float()
         answer = self.module.answers(currents)[-1]
-        if answer.ndim != 2 or answer.shape[1] <= int(labels.max()):
-            raise DataError(f"the network gives {tuple(answer.shape)}, and there is a label {int(labels.max())}")
         return self.settings.loss(currents, answer, labels, teacher), answer
 
     @torch.no_grad()

@@ -86,17 +86,21 @@ class Unrolled(GraphModule):
         self.wanted: frozenset[str] = frozenset()
 
     @torch.no_grad()
-    def normalise(self, x: Tensor) -> None:
-        """Put a batch normalisation behind every layer with weights before a neuron; at first it changes nothing.
+    def normalise(self, x: Tensor | None, scale: float = 1.0) -> None:
+        """Put a batch normalisation behind every layer with weights before the output, folded by ``to_graph``.
 
-        Its scale and shift begin as the standard deviation and the mean of the currents that ``x`` gives.
+        Its scale and shift begin as the standard deviation and the mean of the currents that ``x`` gives, so that at
+        first nothing changes; without x the currents begin with mean 0 and deviation ``scale`` (tdBN: α V_th).
         """
         names = {n.name for n in self.source_graph if _normalisable(n) and n is not self.source_graph.output}
-        seen = self.watched(x, names)
+        seen = {} if x is None else self.watched(x, names)
         for name in names:
-            current = seen[name].charge.transpose(1, 2).flatten(2).transpose(0, 1).flatten(1)  # (channels, everything else)
-            mean, variance = current.mean(1), current.var(1, unbiased=False)
-            start = {"scale": (variance + EPSILON).sqrt(), "shift": mean, "mean": mean, "variance": variance}
+            zero = torch.zeros(self.source_graph[name].shape[0])
+            start = {"scale": zero + scale, "shift": zero, "mean": zero, "variance": zero + 1}
+            if x is not None:
+                current = seen[name].charge.flatten(0, 1).transpose(0, 1).flatten(1)  # (channels, everything else)
+                mean, variance = current.mean(1), current.var(1, unbiased=False)
+                start = {"scale": (variance + EPSILON).sqrt(), "shift": mean, "mean": mean, "variance": variance}
             for field, value in start.items():
                 self._place(f"{name}.norm.{field}", value, trainable=field in ("scale", "shift"))
         self.normalised = frozenset(names)
