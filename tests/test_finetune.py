@@ -70,7 +70,7 @@ def test_two_steps_gain_clearly_over_the_conversion(source, digits, schedule, no
     assert after >= before + 0.02 and after >= 0.87
     facts = tuned.provenance["fine_tuning"][0]
     assert facts["grid"]["accuracy_on"] >= facts["grid"]["accuracy_off"] - 0.01
-    assert 0 < facts["grid"]["largest_logit_change"] and facts["grid"]["samples"] == 126
+    assert facts["grid"]["largest_logit_change"] > 0 and facts["grid"]["samples"] == 126
     assert facts["before"]["validation_accuracy"] < facts["history"][facts["best_epoch"] - 1]["validation_accuracy"]
     assert tuned.recipe == plain.recipe and tuned.timesteps == 2 and "fine-tuned" in str(tuned)
     assert json.dumps(tuned.provenance) and tuned.exactness.timesteps >= 2
@@ -102,11 +102,11 @@ def test_only_what_is_named_moves(snn, digits):
 
 
 def test_weight_decay_is_for_weights_and_neurons_learn_in_their_own_scale(snn, digits):
-    from transpike.finetune import _Tuning
+    from transpike._finetune_loop import Tuning
 
     settings = FineTuning(train=("weights", "thresholds", "leaks", "initial"), weight_decay=0.1, threshold_rate=0.5,
                           learning_rate=0.2, leak_rate=0.3, initial_rate=0.4)  # fmt: skip
-    tuning = _Tuning(snn, digits.train, settings, 2, torch.device("cpu"))
+    tuning = Tuning(snn, digits.train, settings, 2, torch.device("cpu"))
     names = {id(p): name for name, p in tuning.module.named_parameters()}
     seen = set()
     for group in tuning.optimiser.param_groups:
@@ -115,13 +115,17 @@ def test_weight_decay_is_for_weights_and_neurons_learn_in_their_own_scale(snn, d
         kind = next(kind for kind, members in tuning.module.groups().items() if name in members)
         theta = tuning.module.tensors()[name.replace(".initial", ".threshold")].mean() if kind != "weights" else 1
         expected = {"weights": 0.2, "thresholds": 0.5 * theta, "leaks": 0.3, "initial": 0.4 * theta}[kind]
-        assert group["lr"] == pytest.approx(float(torch.as_tensor(expected).detach())) and group["weight_decay"] == (0.1 if kind == "weights" else 0)
+        assert group["lr"] == pytest.approx(float(torch.as_tensor(expected).detach())) and group["weight_decay"] == (
+            0.1 if kind == "weights" else 0
+        )
         seen.add(kind)
     assert seen == {"weights", "thresholds", "leaks", "initial"}
 
 
 def test_thresholds_stay_positive_and_leaks_in_their_range_whatever_the_rate(snn, digits):
-    tuned = finetune(snn, few(digits), epochs=1, train=("thresholds", "leaks", "initial"), threshold_rate=3.0, leak_rate=5.0)
+    tuned = finetune(
+        snn, few(digits), epochs=1, train=("thresholds", "leaks", "initial"), threshold_rate=3.0, leak_rate=5.0
+    )
     for before, node in zip(snn.graph.cells, tuned.graph.cells, strict=True):
         if hasattr(node.op, "leak"):
             assert 0 < node.op.leak <= 1
@@ -240,7 +244,9 @@ def test_every_step_counts_under_tet(snn, digits):
 def test_loaders_tensors_and_presets_are_taken(snn, digits):
     images, labels = few(digits).batch(torch.arange(100))
     a = finetune(snn, (images, labels), "diet-snn", epochs=1)
-    b = finetune(snn, [(images[:60], labels[:60]), (images[60:], labels[60:])], finetuning.presets["diet-snn"], epochs=1)
+    b = finetune(
+        snn, [(images[:60], labels[:60]), (images[60:], labels[60:])], finetuning.presets["diet-snn"], epochs=1
+    )
     c = finetune(snn, digits.train.batches(30, indices=torch.arange(100)), "diet-snn", epochs=1)
     assert same(a, b) and same(a, c)
     assert a.provenance["fine_tuning"][0]["settings"]["surrogate"] == ["Linear", {"height": 0.3, "width": 1.0}]

@@ -85,6 +85,8 @@ def test_gain_is_the_ratio_of_the_norms_of_gradients():
     module = Unrolled(graph, recipe.encoder.calibrated(1.0), recipe.schedule, recipe.readout, 1, Arctangent(2.0))
     expected = 0.75 * float(Arctangent(2.0).gradient(torch.tensor(0.25)))
     assert surrogate_gain(module, torch.tensor([[1.25]]))["first"] == pytest.approx(expected)
+    snn = ts.snn.SNN(graph, graph, recipe, recipe.encoder.calibrated(1.0))
+    assert surrogate_gain(snn, torch.tensor([[1.25]]))["first"] == pytest.approx(0.75)  # rectangular, as by default
 
 
 def test_without_neurons_there_is_no_gain():

@@ -101,7 +101,9 @@ def test_the_scan_is_the_cells_own_steps(seed, surrogate, reset, leak, heard):
         slow = moving(reset, threshold, initial, kept).window(current.expand(4, 3, 2, 5))
     assert torch.equal(fast, slow) and 0 < fast.sum() < fast.numel()
     moved = inputs if leak < 1 else inputs[:3]  # the cell does not multiply by one
-    for a, b in zip(*(torch.autograd.grad((s * weights).sum(), moved, retain_graph=True) for s in (fast, slow)), strict=True):
+    for a, b in zip(
+        *(torch.autograd.grad((s * weights).sum(), moved, retain_graph=True) for s in (fast, slow)), strict=True
+    ):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
     lean = scan(current, threshold.detach(), initial, kept.detach(), reset, surrogate, 4)
     along = torch.autograd.grad((lean * weights).sum(), (current, initial))
@@ -126,7 +128,9 @@ def test_a_big_batch_is_scanned_in_parts_that_fit_together():
     whole = scan(current, threshold, threshold.detach() / 2, 1.0, "soft", Rectangular(), 2)
     parts = [scan(c, threshold, threshold.detach() / 2, 1.0, "soft", Rectangular(), 2) for c in current.split(7, 1)]
     assert torch.equal(whole, torch.cat(parts, 1))
-    a, b = (torch.autograd.grad((s * current.detach()).sum(), (current, threshold)) for s in (whole, torch.cat(parts, 1)))
+    a, b = (
+        torch.autograd.grad((s * current.detach()).sum(), (current, threshold)) for s in (whole, torch.cat(parts, 1))
+    )
     assert torch.equal(a[0], b[0]) and torch.allclose(a[1], b[1])
 
 
@@ -152,7 +156,11 @@ def test_an_unrolled_network_gives_the_spikes_of_the_reference_engine(name, make
     case = make(0)
     snn = replace(ts.convert(case.graph, RECIPES[name], case.calibration), exact_grid=False)
     if name == "hard":
-        cells = {n.name: replace(n, op=replace(n.op, reset="hard", leak=0.9)) for n in snn.graph.cells if hasattr(n.op, "leak")}
+        cells = {
+            n.name: replace(n, op=replace(n.op, reset="hard", leak=0.9))
+            for n in snn.graph.cells
+            if hasattr(n.op, "leak")
+        }
         snn = replace(snn, graph=snn.graph.rewrite(lambda node: cells.get(node.name)))
     names = [node.name for node in snn.graph.cells]
     trace = ts.simulate(snn, case.x, engine="reference", record=names)
@@ -163,7 +171,7 @@ def test_an_unrolled_network_gives_the_spikes_of_the_reference_engine(name, make
         if seen[node.name].worth is None and trace.trains[node.name].any():  # pooling passes charges here, levels there
             continue
         assert torch.equal(levels.round(), trace.trains[node.name]), node.name
-        assert torch.allclose(levels, levels.round(), atol=1e-9) and 0 < levels.abs().mean()
+        assert torch.allclose(levels, levels.round(), atol=1e-9) and levels.abs().mean() > 0
     logits = module.answers(module(snn.prepare(case.x).double()))
     assert torch.allclose(logits, trace.logits, atol=1e-5) and len(logits) == len(trace.logits)
     gradients = torch.autograd.grad(logits[-1].square().sum(), [*module.groups()["weights"].values()])
@@ -172,7 +180,10 @@ def test_an_unrolled_network_gives_the_spikes_of_the_reference_engine(name, make
 
 def test_cycles_and_broken_windows_are_refused():
     case = mlp(0)
-    for recipe in (ts.recipes.BSNN(timesteps=8), ts.recipes.ECC(timesteps=8, schedule=ts.schedules.LayerSynchronous(hold=3))):
+    for recipe in (
+        ts.recipes.BSNN(timesteps=8),
+        ts.recipes.ECC(timesteps=8, schedule=ts.schedules.LayerSynchronous(hold=3)),
+    ):
         snn = ts.convert(case.graph, recipe, case.calibration)
         with pytest.raises(SettingError, match="LayerSynchronous"):
             Unrolled(snn.graph, snn.encoder, snn.schedule, snn.readout, 8)

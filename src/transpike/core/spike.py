@@ -12,7 +12,7 @@ from torch import Tensor
 class Surrogate(Protocol):
     """What stands for the derivative of the step, as a function of ``x = (u − threshold) / unit``.
 
-    ``height_if_flat`` is the one value beside 0 that a rectangular one has, so that a bit an element is all it must keep.
+    ``height_if_flat`` is the one value beside 0 that a rectangular one has: a bit an element is all that it must keep.
     """
 
     @property
@@ -68,7 +68,7 @@ class _Fire(torch.autograd.Function):
         return (u >= threshold).to(u.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         unit, x = ctx.saved_tensors
         slope = x.to(gradient) * ctx.surrogate.height_if_flat if ctx.compact else ctx.surrogate.gradient(x)
         change = gradient * slope / unit
@@ -84,6 +84,6 @@ class _Stairs(torch.autograd.Function):
         return torch.floor(level).clamp(0, most)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (inside,) = ctx.saved_tensors
         return gradient * inside, None

@@ -34,7 +34,7 @@ class FineTuning:
     """
 
     timesteps: int | None = _setting(None, "Time steps, if not those of the network.")
-    epochs: int = _setting(5, "Passes over the training samples.")
+    epochs: int = _setting(5, "Passes over the training samples; a layer-wise schedule has its own.")
     train: tuple[str, ...] = _setting(("weights", "thresholds", "initial"), "What is trained.")
     surrogate: _Surrogate = _setting(Rectangular(), "What takes the place of the derivative of a spike.")
     loss: Loss = _setting(CrossEntropy(), "What is made small.")
@@ -145,7 +145,21 @@ presets: dict[str, FineTuning] = {
         leak_rate=1e-4,
         epochs=20,
     ),
+    "tandem": FineTuning(train=("weights",), gradients="counts", learning_rate=1e-3, epochs=20),
+    "ptl": FineTuning(
+        train=("weights",),
+        layerwise=schedules["progressive-tandem"],
+        learning_rate=1e-3,
+        weight_decay=1e-5,
+        batch_size=512,
+    ),
+    "fast-snn": FineTuning(
+        train=("weights",), layerwise=schedules["fast-snn"], optimiser="sgd", learning_rate=1e-3, batch_size=64
+    ),
+    "local-tandem": FineTuning(train=("weights",), layerwise=schedules["local-tandem"], learning_rate=1e-3),
 }
 """Published settings. "hybrid-stdb": Rathi et al. 2020, with the linear surrogate that its code advises; the CE of the
 mean output is that of the final membrane of an output that integrates. "diet-snn": Rathi and Roy 2021, thresholds and
-leaks trained, without weight decay, analogue input. Both papers train up to 20 (hybrid) and 300 epochs."""
+leaks trained, without weight decay, analogue input. "tandem" and "ptl": Wu et al. 2021; "fast-snn": Hu et al. 2023;
+"local-tandem": Yang et al. 2022. Epochs are fewer than the papers', which train up to 300; batch normalisation has been
+folded before, so that none of its pitfalls in frozen layers arise."""

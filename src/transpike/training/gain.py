@@ -10,18 +10,19 @@ from transpike.core.cell import Neuron
 from transpike.core.spike import Surrogate
 from transpike.errors import DataError
 from transpike.training.surrogates import Rectangular
-from transpike.training.unrolled import Unrolled
+from transpike.training.unrolled import Network, Unrolled
 
 HALVINGS = 12
 
 
-def surrogate_gain(module: Unrolled, x: Tensor, seed: int = 0) -> dict[str, float]:
+def surrogate_gain(network: Unrolled | Network, x: Tensor, seed: int = 0) -> dict[str, float]:
     """``‖∂L/∂I_n‖ / ‖∂L/∂I_{n+1}‖`` for the input currents I of each neuron layer and the next, by its name.
 
     L is a random weighting of the output of every step for x (batch, *shape), as it enters the network; 1 is a gradient
-    that neither grows nor fades, 0 one that is lost (also where the next layer's is). Where the module trains,
-    normalisations use the batch. Source: after Ledinauskas et al. 2020 (arXiv 2006.04436), section 3.
+    that neither grows nor fades, 0 one that is lost (also where the next layer's is). ``network`` is an SNN, or a
+    module (Unrolled) with its surrogate; where that trains, normalisations use the batch. Source: after Ledinauskas et al. 2020 (arXiv 2006.04436), section 3.
     """
+    module = network if isinstance(network, Unrolled) else Unrolled.of(network)
     before = {node.name: node.inputs[0] for node in module.source_graph if isinstance(node.op, Neuron)}
     seen = module.watched(x, {*before.values(), module.source_graph.output.name})
     output = seen[module.source_graph.output.name].charge

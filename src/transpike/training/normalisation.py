@@ -28,8 +28,8 @@ def tdbn(
 ) -> Tensor:
     """``y = γ α V_th (x − E) / √(Var + ε) + β`` per channel, E and Var over (time, batch, *space).
 
-    ``current`` (time, batch, channels, …); γ = ``scale``, β = ``shift``, V_th = ``threshold``; ``alpha`` is 1/√n where n
-    branches meet. In training batch statistics are used and the running ``mean`` and ``variance`` move by ``momentum``.
+    ``current`` (time, batch, channels, …); γ = ``scale``, β = ``shift``, V_th = ``threshold``; ``alpha`` is 1/√n where
+    n branches meet. In training batch statistics are used and the running ``mean`` and ``variance`` move by ``momentum``.
     Source: Zheng, Wu, Deng, Hu, Li 2021 (AAAI), STBP-tdBN, eq. 5 to 7.
     """
     gain = _gain(scale, threshold, alpha, mean)
@@ -56,7 +56,7 @@ def folded(
         raise SettingError(f"{op.describe()} has no channels that a normalisation could be folded into")
     gain = _gain(scale, threshold, alpha, mean)
     factor = (torch.ones_like(mean) if gain is None else gain).double() * torch.rsqrt(variance.double() + epsilon)
-    wide = op.to(dtype=torch.float64).scale_outputs(factor)  # type: ignore[attr-defined]
+    wide = op.to(dtype=torch.float64).scale_outputs(factor)
     bias = -mean.double() * factor + (0.0 if shift is None else shift.double())
     bias = bias if wide.bias is None else bias + wide.bias
     return dataclasses.replace(wide, weight=wide.weight.to(op.weight.dtype), bias=bias.to(op.weight.dtype))

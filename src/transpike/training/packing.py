@@ -70,7 +70,7 @@ def _unpack(kept: Any) -> Tensor:
 
 def _dense(tensor: Tensor) -> list[int]:
     """The axes from the slowest to the fastest, so that the layout in memory comes back as it was."""
-    return sorted(range(tensor.ndim), key=lambda axis: (-tensor.stride(axis), axis))
+    return sorted(range(tensor.ndim), key=lambda axis: (-int(tensor.stride()[axis]), axis))
 
 
 def _key(tensor: Tensor) -> tuple[int, int]:

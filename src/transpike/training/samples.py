@@ -14,7 +14,8 @@ from transpike.errors import DataError
 class Samples(Protocol):
     """``batch(indices)`` gives inputs (n, …) and labels (n)."""
 
-    labels: Tensor
+    @property
+    def labels(self) -> Tensor: ...
 
     def __len__(self) -> int: ...
 

@@ -51,7 +51,8 @@ class _Scan(torch.autograd.Function):
         narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else current.dtype
         spikes = mark(current.new_empty((timesteps, *current.shape[1:]), dtype=narrow))
         needs = ctx.needs_input_grad
-        compact = surrogate.height_if_flat is not None and reset == "soft" and not (needs[1] or needs[3])
+        height = surrogate.height_if_flat
+        compact = height is not None and reset == "soft" and not (needs[1] or needs[3])
         kept = torch.empty_like(spikes, dtype=narrow if compact else wide)
         if compact:
             mark(kept)
@@ -63,9 +64,9 @@ class _Scan(torch.autograd.Function):
                 if not _is_one(leak):
                     potential.mul_(leak)
                 potential.add_(now[t if len(now) > 1 else 0])
-                if compact:
+                if compact and height is not None:
                     x = torch.div(potential, threshold, out=fired).sub_(1)
-                    keep[t] = surrogate.gradient(x).div_(surrogate.height_if_flat)
+                    keep[t] = surrogate.gradient(x).div_(height)
                 else:
                     keep[t] = potential
                 sent[t] = torch.ge(potential, threshold, out=fired)
@@ -76,7 +77,7 @@ class _Scan(torch.autograd.Function):
         return spikes
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         spikes, kept, threshold, initial, leak = ctx.saved_tensors
         result = spikes.new_empty((ctx.steps, *spikes.shape[1:]), dtype=ctx.dtype)
         totals = [

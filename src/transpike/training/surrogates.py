@@ -32,7 +32,7 @@ class _Surrogate:
 
 @dataclass(frozen=True)
 class Rectangular(_Surrogate):
-    """``g(x) = 1/(2a) · [|x| < a]`` with a = ``width``; it keeps one bit an element. Source: Zheng et al. 2021 (tdBN)."""
+    """``g(x) = 1/(2a) · [|x| < a]`` with a = ``width``; it keeps a bit an element. Source: Zheng et al. 2021 (tdBN)."""
 
     width: float = 0.5
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,21 @@ from transpike.training.surrogates import Rectangular
 
 Kind = Literal["weights", "thresholds", "leaks", "initial"]
 KINDS: tuple[Kind, ...] = ("weights", "thresholds", "leaks", "initial")
+
+
+class Network(Protocol):
+    """What is needed of an SNN."""
+
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def encoder(self) -> Encoder: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def readout(self) -> Readout: ...
+    @property
+    def timesteps(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +97,10 @@ class Unrolled(GraphModule):
                 self._place(f"{node.name}.leak", torch.tensor(float(node.op.leak)), trainable=True)
         self.normalised: frozenset[str] = frozenset()
         self.last = {name: node.name for node in graph for name in node.inputs}
+        self.spiking: frozenset[str] | None = None
+        """The neurons that fire, None for all; the others compute the source's activation of their mean current."""
+        self.cut = False
+        """True where no gradient passes from what neurons send to the layers behind."""
         self.seen: dict[str, Wire] | None = None
         self.wanted: frozenset[str] = frozenset()
 
@@ -105,14 +124,20 @@ class Unrolled(GraphModule):
                 self._place(f"{name}.norm.{field}", value, trainable=field in ("scale", "shift"))
         self.normalised = frozenset(names)
 
-    def watched(self, x: Tensor, names: Collection[str]) -> dict[str, Wire]:
+    def watched(self, x: Tensor, names: Collection[str], ids: Tensor | None = None) -> dict[str, Wire]:
         """What the named nodes send for x."""
         self.seen, self.wanted = {}, frozenset(names)
         try:
-            self(x)
+            self(x, ids)
             return self.seen
         finally:
             self.seen, self.wanted = None, frozenset()
+
+    @classmethod
+    def of(cls, network: Network, timesteps: int | None = None, surrogate: Surrogate | None = None) -> Self:
+        """An SNN as a module, for ``timesteps`` steps or its own number of them."""
+        steps = network.timesteps if timesteps is None else timesteps
+        return cls(network.graph, network.encoder, network.schedule, network.readout, steps, surrogate)
 
     def groups(self) -> dict[Kind, dict[str, nn.Parameter]]:
         """The parameters by what they are."""
@@ -140,7 +165,7 @@ class Unrolled(GraphModule):
             if isinstance(op, IntegrateAndFire):
                 op = dataclasses.replace(op, leak=float(live[f"{node.name}.leak"]))
             if node.name in self.normalised:
-                op = folded(op, **_norm(node, live))  # type: ignore[arg-type]
+                op = folded(op, *_norm(node, live))  # type: ignore[arg-type]
                 return dataclasses.replace(node, op=op, origin=())
             return dataclasses.replace(node, op=op)
 
@@ -156,9 +181,12 @@ class Unrolled(GraphModule):
                 inputs = [wires[name] for name in node.inputs]
                 wire = self.layer(node, op, inputs, x, ids, live)
                 if node.name in self.normalised:
-                    wire = Wire(tdbn(wire.levels, **_norm(node, live), training=self.training))
+                    wire = Wire(tdbn(wire.levels, *_norm(node, live), training=self.training))
                 if self.seen is not None and node.name in self.wanted:
                     self.seen[node.name] = wire
+                if self.cut and isinstance(op, Neuron):
+                    worth = None if wire.worth is None else wire.worth.detach()
+                    wire = Wire(wire.levels.detach(), worth, wire.binary)
                 wires[node.name] = wire
                 for name in node.inputs:
                     if self.last[name] == node.name:
@@ -192,9 +220,13 @@ class Unrolled(GraphModule):
         return Wire(frames, worth, self.encoder.alphabet.kind == "binary")
 
     def _cell(self, node: Node, cell: Cell, currents: list[Tensor], live: dict[str, Tensor]) -> Wire:
+        if isinstance(cell, Neuron) and self.spiking is not None and node.name not in self.spiking:
+            return Wire(cell.source.run(currents[0].mean(0))[None])
         steps, worth = self.timesteps, cell.amplitude(*[None] * len(currents))
         if self.windows:
-            return Wire(cell.counts(*(current[0] * steps for current in currents), timesteps=steps)[None] / steps, worth)
+            return Wire(
+                cell.counts(*(current[0] * steps for current in currents), timesteps=steps)[None] / steps, worth
+            )
         if isinstance(cell, IntegrateAndFire):
             leak = live[f"{node.name}.leak"]
             spikes = scan(currents[0], cell.threshold, cell.initial, leak, cell.reset, self.surrogate, steps,
@@ -219,8 +251,9 @@ def _normalisable(node: Node) -> bool:
     return isinstance(op, Synapse) and op.weight.ndim > 1 and (op.channel_axis == 1 or len(node.shape) == 1)
 
 
-def _norm(node: Node, live: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {field: live[f"{node.name}.norm.{field}"] for field in ("scale", "shift", "mean", "variance")}
+def _norm(node: Node, live: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    scale, shift, mean, variance = (live[f"{node.name}.norm.{f}"] for f in ("scale", "shift", "mean", "variance"))
+    return scale, shift, mean, variance
 
 
 def _passed(op: Op, wire: Wire) -> Wire | None:
