@@ -83,6 +83,8 @@ class Tuning:
         groups, found = self.module.groups(), dict[str, nn.Parameter]()
         if "leaks" in self.settings.train and self.module.windows:
             raise SettingError("a leak forgets a window's charge: leave 'leaks' out, or use the streaming schedule")
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(False)
         for kind, parameters in groups.items():
             wanted = kind in self.settings.train
             if wanted and not parameters:

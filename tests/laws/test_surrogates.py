@@ -138,6 +138,7 @@ STREAMING, WINDOWS = ts.schedules.Streaming(), ts.schedules.LayerSynchronous()
 RECIPES = {
     "soft": ts.recipes.ECC(timesteps=6),
     "hard": ts.recipes.ECC(timesteps=6, beta=0.0),
+    "worth": ts.recipes.ECC(timesteps=6),
     "spikes in": ts.recipes.ECC(timesteps=6, encoder=ts.encoders.DeterministicCounts()),
     "random spikes in": ts.recipes.ECC(timesteps=6, encoder=ts.encoders.Poisson()),
     "spikes out": ts.recipes.ECC(timesteps=6, readout=ts.readouts.SpikeCount()),
@@ -161,6 +162,9 @@ def test_an_unrolled_network_gives_the_spikes_of_the_reference_engine(name, make
             for n in snn.graph.cells
             if hasattr(n.op, "leak")
         }
+        snn = replace(snn, graph=snn.graph.rewrite(lambda node: cells.get(node.name)))
+    if name == "worth":
+        cells = {n.name: replace(n, op=replace(n.op, worth=0.8 * n.op.threshold)) for n in snn.graph.cells if n.op.unit}
         snn = replace(snn, graph=snn.graph.rewrite(lambda node: cells.get(node.name)))
     names = [node.name for node in snn.graph.cells]
     trace = ts.simulate(snn, case.x, engine="reference", record=names)

@@ -20,7 +20,8 @@ def surrogate_gain(network: Unrolled | Network, x: Tensor, seed: int = 0) -> dic
 
     L is a random weighting of the output of every step for x (batch, *shape), as it enters the network; 1 is a gradient
     that neither grows nor fades, 0 one that is lost (also where the next layer's is). ``network`` is an SNN, or a
-    module (Unrolled) with its surrogate; where that trains, normalisations use the batch. Source: after Ledinauskas et al. 2020 (arXiv 2006.04436), section 3.
+    module (Unrolled) with its surrogate; where that trains, normalisations use the batch.
+    Source: after Ledinauskas et al. 2020 (arXiv 2006.04436), section 3.
     """
     module = network if isinstance(network, Unrolled) else Unrolled.of(network)
     before = {node.name: node.inputs[0] for node in module.source_graph if isinstance(node.op, Neuron)}

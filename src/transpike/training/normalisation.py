@@ -29,7 +29,8 @@ def tdbn(
     """``y = γ α V_th (x − E) / √(Var + ε) + β`` per channel, E and Var over (time, batch, *space).
 
     ``current`` (time, batch, channels, …); γ = ``scale``, β = ``shift``, V_th = ``threshold``; ``alpha`` is 1/√n where
-    n branches meet. In training batch statistics are used and the running ``mean`` and ``variance`` move by ``momentum``.
+    n branches meet. In training batch statistics are used, and the running ``mean`` and ``variance`` move by
+    ``momentum``.
     Source: Zheng, Wu, Deng, Hu, Li 2021 (AAAI), STBP-tdBN, eq. 5 to 7.
     """
     gain = _gain(scale, threshold, alpha, mean)

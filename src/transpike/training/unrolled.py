@@ -151,7 +151,7 @@ class Unrolled(GraphModule):
                 names = names | {field: f"{node.name}.norm.{field}" for field in ("scale", "shift")}
             kinds: dict[str, Kind] = {"threshold": "thresholds", "initial": "initial", "leak": "leaks"}
             for field, key in names.items():
-                if key in parameters:
+                if key in parameters and field != "worth":  # the weights behind can say it
                     kind = kinds.get(field, "weights") if isinstance(node.op, Neuron) else "weights"
                     found[kind][key] = parameters[key]
         return found
