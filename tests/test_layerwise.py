@@ -11,7 +11,7 @@ from transpike.finetune import finetune
 from transpike.train import Progress, Row
 from transpike.training.layerwise import LayerwiseSchedule
 from transpike.training.packing import PackSpikes
-from transpike.training.stages import place, stages
+from transpike.training.layer_stages import place, stages
 from transpike.training.tandem import Tandem
 from transpike.training.unrolled import Unrolled
 

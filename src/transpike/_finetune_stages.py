@@ -13,7 +13,7 @@ from transpike.core.op import Synapse
 from transpike.errors import SettingError
 from transpike.train import Row
 from transpike.training import checkpoint as files
-from transpike.training.stages import _lower, place, stages
+from transpike.training.layer_stages import _lower, place, stages
 
 
 class Stagewise(Tuning):
