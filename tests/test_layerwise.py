@@ -9,9 +9,9 @@ import transpike as ts
 from transpike.errors import SettingError
 from transpike.finetune import finetune
 from transpike.train import Progress, Row
+from transpike.training.layer_stages import place, stages
 from transpike.training.layerwise import LayerwiseSchedule
 from transpike.training.packing import PackSpikes
-from transpike.training.layer_stages import place, stages
 from transpike.training.tandem import Tandem
 from transpike.training.unrolled import Unrolled
 

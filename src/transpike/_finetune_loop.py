@@ -19,12 +19,14 @@ from transpike.core.cell import Neuron
 from transpike.engines import Auto
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN
-from transpike.train import Progress, Row, _better, _diverged, _generator, _shape_of
+from transpike.train import Progress, Row, _better
 from transpike.training import augmentation, schedule
 from transpike.training import checkpoint as files
 from transpike.training.finetuning import FineTuning
+from transpike.training.loop import diverged, generator_of
 from transpike.training.packing import PackSpikes
 from transpike.training.samples import Samples
+from transpike.training.settings import fingerprint
 from transpike.training.tandem import Tandem
 from transpike.training.unrolled import Unrolled
 
@@ -57,7 +59,7 @@ class Tuning:
         ).to(device)  # fmt: skip
         self.source = snn.source.to(device=device) if settings.loss.needs_teacher else None
         self.augment = self._augmentation()
-        order = torch.randperm(len(samples), generator=_generator(settings.seed, 0))
+        order = torch.randperm(len(samples), generator=generator_of(settings.seed, 0))
         share = settings.validation_fraction
         held_out = min(len(order) - 1, max(1, round(len(order) * share))) if share else 0
         self.validation, self.training = order[:held_out], order[held_out:]
@@ -116,7 +118,7 @@ class Tuning:
             "augment": self.augment,
             "recipe": str(self.snn.recipe),
             "labels": hashlib.sha256(self.samples.labels.numpy().tobytes()).hexdigest()[:16],
-            "network": _shape_of(self.module),
+            "network": fingerprint(self.module),
             "start": _digest(self.module),
             "preprocessing": None if preprocessing is None else asdict(preprocessing),
             "spec": "",
@@ -132,7 +134,7 @@ class Tuning:
             numbers = self.epoch(epoch, progress)
             loss, accuracy = self.measure(self.validation) if len(self.validation) else (None, None)
             if loss is not None and not math.isfinite(loss):
-                raise _diverged(f"the validation loss after epoch {epoch} is {loss}", self.settings.learning_rate)
+                raise diverged(f"the validation loss after epoch {epoch} is {loss}", self.settings.learning_rate)
             row = Row(epoch, *numbers, loss, accuracy, round(time.perf_counter() - start, 3))
             if self.is_better(row, state):
                 state.best_epoch = epoch
@@ -149,7 +151,7 @@ class Tuning:
         return len(state.history) >= self.settings.epochs
 
     def is_better(self, row: Row, state: files.State) -> bool:
-        return _better(row, state)
+        return _better(row, state, 1)
 
     def factor(self, epoch: int, step: int, steps: int) -> float:
         """What the learning rates are multiplied by; ``step`` of ``steps`` counts from 0."""
@@ -160,7 +162,7 @@ class Tuning:
     def epoch(self, epoch: int, progress: Notify | None) -> tuple[float, float, float]:
         """One pass; gives the last learning rate, the mean loss and the accuracy."""
         settings = self.settings
-        generator = _generator(settings.seed, epoch)
+        generator = generator_of(settings.seed, epoch)
         order = self.training[torch.randperm(len(self.training), generator=generator)]
         parts = order.split(settings.batch_size)
         self.module.train()
@@ -177,7 +179,7 @@ class Tuning:
             value = loss.item()
             if not math.isfinite(value):
                 where = f"the loss is {value} in epoch {epoch}, step {step + 1} of {steps}"
-                raise _diverged(where, settings.learning_rate)
+                raise diverged(where, settings.learning_rate)
             loss.backward()
             self.optimiser.step()
             self.constrain()

@@ -4,7 +4,11 @@ from transpike.training import (
     augmentation,
     board,
     checkpoint,
+    finetuning,
+    gain,
+    layerwise,
     loop,
+    losses,
     optimisers,
     penalties,
     policies,
@@ -13,13 +17,20 @@ from transpike.training import (
     schedule,
     settings,
     stages,
+    surrogates,
 )
+from transpike.training.finetuning import FineTuning
 
 __all__ = [
+    "FineTuning",
     "augmentation",
     "board",
     "checkpoint",
+    "finetuning",
+    "gain",
+    "layerwise",
     "loop",
+    "losses",
     "optimisers",
     "penalties",
     "policies",
@@ -28,4 +39,5 @@ __all__ = [
     "schedule",
     "settings",
     "stages",
+    "surrogates",
 ]

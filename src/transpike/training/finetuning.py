@@ -87,7 +87,7 @@ class FineTuning:
             ("optimiser", ("adam", "amsgrad", "sgd")),
             ("precision", PRECISIONS),
             ("gradients", ("time", "counts")),
-            ("augment", ("auto", *augmentation.MODES)),
+            ("augment", ("auto", "crop-flip", "crop", "none")),
             ("padding", augmentation.PADDINGS),
         ):
             if getattr(self, name) not in choices:
