@@ -4,7 +4,8 @@
 
 Needs the JPEG copy of CIFAR-10 in DATA or TRANSPIKE_DATA. The recipe is chosen on 1,000 training images; the epoch on
 1,000 others; the ANN is trained on for as many epochs. Checkpoints lie in FOLDER: a run that is stopped goes on from the
-last epoch, and a finished one only measures. Hours on one CPU thread, even with bfloat16 instructions. Writes result.json and tables.md beside itself.
+last epoch, and a finished one only measures. Hours on one CPU thread, even with bfloat16 instructions. Writes
+result.json and tables.md beside itself.
 """
 
 import argparse
