@@ -10,6 +10,7 @@ from transpike.core.trace import Trace
 from transpike.errors import TranspikeError
 from transpike.evaluate import Report, evaluate
 from transpike.files import load, save
+from transpike.finetune import finetune
 from transpike.prepare import prepare
 from transpike.simulate import simulate
 from transpike.snn import SNN
@@ -31,6 +32,7 @@ __all__ = [
     "data",
     "encoders",
     "evaluate",
+    "finetune",
     "load",
     "models",
     "neurons",

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from transpike.cli import compare, convert, demo, doctor, evaluate, inspect, train, verify
+from transpike.cli import compare, convert, demo, doctor, evaluate, finetune, inspect, train, verify
 from transpike.errors import TranspikeError
 
 commands = (
@@ -13,6 +13,7 @@ commands = (
     demo.command,
     doctor.command,
     evaluate.command,
+    finetune.command,
     inspect.command,
     train.command,
     verify.command,

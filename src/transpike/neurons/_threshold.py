@@ -7,6 +7,7 @@ from torch import Tensor
 
 from transpike.core.cell import Neuron, State
 from transpike.core.op import check_finite
+from transpike.core.spike import stairs
 from transpike.errors import SettingError
 
 
@@ -42,7 +43,7 @@ class ThresholdNeuron(Neuron):
 
     def staircase(self, charge: Tensor, most: int) -> Tensor:
         """``clip(⌊(Q + v(0)) / θ⌋, 0, most)``."""
-        return torch.floor((charge + self.initial) / self.threshold).clamp(0, most)
+        return stairs((charge + self.initial) / self.threshold, most)
 
     def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
         """Hears the window, then fires for a window without input."""

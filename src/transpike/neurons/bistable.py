@@ -9,7 +9,7 @@ from torch import Tensor
 from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Mode, Neuron, State, ThresholdUnit
 from transpike.core.op import Op
-from transpike.core.spike import fire
+from transpike.core.spike import fire, stairs
 from transpike.errors import SettingError
 from transpike.neurons._threshold import ThresholdNeuron
 from transpike.ops import Identity
@@ -53,12 +53,12 @@ class Bistable(ThresholdNeuron):
         if cycle % 2 == 0:
             return state + inputs[0], torch.zeros_like(inputs[0])
         bar = self.threshold * 2.0 ** -(phase + 1)
-        spikes = fire(state - bar)
+        spikes = fire(state, bar)
         return state - spikes * bar, spikes * 2.0 ** (self.period - 1 - phase)
 
     def cycle(self, state: Tensor, *charges: Tensor) -> tuple[Tensor, Tensor]:
         potential, unit = state + charges[0], self.threshold * 2.0**-self.period
-        levels = torch.floor(potential / unit).clamp(0, 2**self.period - 1)
+        levels = stairs(potential / unit, 2**self.period - 1)
         return potential - levels * unit, levels
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
 from transpike.core.cell import ThresholdUnit
+from transpike.core.spike import stairs
 from transpike.errors import SettingError
 from transpike.neurons._threshold import ThresholdNeuron
 
@@ -34,7 +34,7 @@ class Burst(ThresholdNeuron):
 
     def step(self, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor, Tensor]:
         potential = state + inputs[0]
-        spikes = torch.floor(potential / self.threshold).clamp(0, self.gamma)
+        spikes = stairs(potential / self.threshold, self.gamma)
         return potential - spikes * self.threshold, spikes
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:

@@ -38,7 +38,7 @@ class IntegrateAndFire(ThresholdNeuron):
 
     def step(self, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor, Tensor]:
         potential = (state if self.leak == 1 else self.leak * state) + inputs[0]
-        spikes = fire(potential - self.threshold)
+        spikes = fire(potential, self.threshold)
         if self.reset == "soft":
             return potential - spikes * self.threshold, spikes
         return potential * (1 - spikes), spikes

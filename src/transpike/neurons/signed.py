@@ -41,10 +41,15 @@ class SignedIntegrateAndFire(ThresholdNeuron):
 
     def step(self, state: tuple[Tensor, Tensor], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
         potential, sent = state[0] + inputs[0], state[1]
-        below = fire(-potential - self.threshold) if self.rule == "snm" else 1 - fire(potential)
+        below = self._below(potential)
         negative = below if self.rule == "pascal" else below * (sent > 0).to(below)
-        spikes = fire(potential - self.threshold) - negative
+        spikes = fire(potential, self.threshold) - negative
         return (potential - spikes * self.threshold, sent + spikes), spikes
+
+    def _below(self, potential: Tensor) -> Tensor:
+        if self.rule == "snm":
+            return fire(-potential, self.threshold)
+        return 1 - fire(potential, torch.zeros_like(self.threshold), self.threshold)
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         return self.staircase(charges[0], timesteps)

@@ -1,10 +1,14 @@
-"""The parts of the training loop in ``transpike.train``, and what a loop of one's own may use."""
+"""The parts of the loops in ``transpike.train`` and ``transpike.finetune``, and what a loop of one's own may use."""
 
 from transpike.training import (
     augmentation,
     board,
     checkpoint,
+    finetuning,
+    gain,
+    layerwise,
     loop,
+    losses,
     optimisers,
     penalties,
     policies,
@@ -13,18 +17,25 @@ from transpike.training import (
     schedule,
     settings,
     stages,
+    surrogates,
 )
 from transpike.training.connectivity import Connectivity, connectivity
+from transpike.training.finetuning import FineTuning
 from transpike.training.grad_r import GradR
 
 __all__ = [
     "Connectivity",
+    "FineTuning",
     "GradR",
     "augmentation",
     "board",
     "checkpoint",
     "connectivity",
+    "finetuning",
+    "gain",
+    "layerwise",
     "loop",
+    "losses",
     "optimisers",
     "penalties",
     "policies",
@@ -33,4 +44,5 @@ __all__ = [
     "schedule",
     "settings",
     "stages",
+    "surrogates",
 ]

@@ -1,0 +1,109 @@
+"""transpike finetune."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import transpike as ts
+from transpike.cli import _base
+from transpike.train import Progress, Row
+from transpike.training import finetuning, layerwise, losses, surrogates
+from transpike.training.unrolled import KINDS
+
+_CHOICES: dict[str, list[str]] = {
+    "surrogate": sorted(surrogates.table),
+    "loss": sorted(losses.table),
+    "optimiser": ["adam", "amsgrad", "sgd"],
+    "gradients": ["time", "counts"],
+    "layerwise": sorted(layerwise.table),
+    "augment": ["auto", "crop-flip", "crop", "none"],
+    "padding": ["zero", "reflect"],
+    "precision": list(finetuning.PRECISIONS),
+}
+
+
+def _settings(function: Callable) -> Callable:
+    """One flag for every field of FineTuning; those not given stay as the preset has them."""
+    for field in reversed(dataclasses.fields(finetuning.FineTuning)):
+        flag, text = field.name.replace("_", "-"), field.metadata["help"]
+        if field.name == "train":
+            option = click.option("--train", multiple=True, type=click.Choice(KINDS), help=f"{text} Can be repeated.")
+        elif field.name in _CHOICES:
+            option = click.option(f"--{flag}", field.name, type=click.Choice(_CHOICES[field.name]), help=text)
+        elif isinstance(field.default, bool):
+            option = click.option(f"--{flag}/--no-{flag}", field.name, default=None, help=text)
+        else:
+            kind = int if field.name == "timesteps" or isinstance(field.default, int) else float
+            option = click.option(f"--{flag}", field.name, type=kind, help=text)
+        function = option(function)
+    return function
+
+
+@click.command("finetune")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_base.data_options
+@click.option("--preset", type=click.Choice(sorted(finetuning.presets)), help="Settings of a published method.")
+@_settings
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Resume file (default: OUTPUT.checkpoint.safetensors).",
+)
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on from an existing checkpoint.")
+@click.option("--device", default="cpu", show_default=True)
+@_base.json_option
+@_base.threads_option
+def command(
+    file: Path,
+    data_name: str,
+    data_dir: Path | None,
+    preset: str | None,
+    output: Path,
+    checkpoint: Path | None,
+    resume: bool,
+    device: str,
+    as_json: bool,
+    threads: int | None,
+    **settings: Any,
+) -> None:
+    """Train the converted network in FILE as it runs, and write it to OUTPUT; a killed run goes on where it was."""
+    _base.with_threads(threads)
+    snn = ts.load(file)
+    dataset = _base.load_data(data_name, data_dir, snn)
+    given = {name: value for name, value in settings.items() if value not in (None, ())}
+    with _base.progress_bar("fine-tuning") as bar:
+
+        def progress(where: Progress | Row) -> None:
+            if isinstance(where, Progress):
+                bar((where.epoch - 1) * where.steps + where.step, where.epochs * where.steps)
+            elif not as_json:
+                validation = where.validation_accuracy
+                text = f"epoch {where.epoch}: loss {where.train_loss:.4f}, training accuracy {where.train_accuracy:.2%}"
+                text += "" if validation is None else f", validation {validation:.2%}"
+                click.echo(f"{text}, {where.seconds:.1f} s", err=True)
+
+        tuned = ts.finetune(
+            snn,
+            dataset,
+            preset,
+            checkpoint=checkpoint or output.with_suffix(".checkpoint.safetensors"),
+            resume=resume,
+            progress=progress,
+            threads=threads,
+            device=device,
+            **given,
+        )
+    ts.save(tuned, output)
+    facts = tuned.provenance["fine_tuning"][-1]
+    if as_json:
+        _base.print_json({"file": str(output), **facts})
+        return
+    grid = facts["grid"]
+    click.echo(
+        f"wrote {output}: values of epoch {facts['best_epoch']}, accuracy on {grid['samples']} held-out samples "
+        f"{grid['accuracy_on']:.2%} ({grid['accuracy_off']:.2%} before the grid)"
+    )

@@ -1,0 +1,90 @@
+"""What fine-tuning makes small: functions of the output over time, the readout's answer, labels and a teacher.
+
+``currents`` are the output's current of each step, (time, batch, classes); ``answer`` the readout's logits at the end,
+(batch, classes), which for most readouts is their mean; ``teacher`` the source network's logits, where asked for.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transpike.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Settings only; ``needs_teacher`` where the source network's logits are part of it."""
+
+    needs_teacher: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise SettingError(f"{type(self).__name__}: {field.name} must be a number from 0 on, not {value!r}")
+
+    def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+        """A scalar, the mean over the batch, in nats."""
+        raise TypeError(f"{type(self).__name__} must define __call__()")
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """``CE(answer, y)``, of the mean of the outputs over time."""
+
+    def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+        return F.cross_entropy(answer, labels)
+
+
+@dataclass(frozen=True)
+class TET(Loss):
+    """``(1 − λ) · mean_t CE(o_t, y) + λ · MSE(o_t, φ)``: every step is trained, which suits early exits.
+
+    λ = ``regularisation``, φ = ``target``. Source: Deng, Li, Zhang, Gu 2022 (ICLR), temporal efficient training.
+    """
+
+    regularisation: float = 1e-3
+    target: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.regularisation > 1:
+            raise SettingError(f"TET: regularisation must be from 0 to 1, not {self.regularisation}")
+
+    def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+        each = F.cross_entropy(currents.flatten(0, 1), labels.repeat(len(currents)))
+        return (1 - self.regularisation) * each + self.regularisation * (currents - self.target).square().mean()
+
+
+@dataclass(frozen=True)
+class Distillation(Loss):
+    """``(1 − w) CE(answer, y) + w τ² KL(softmax(teacher/τ) ‖ softmax(answer/τ))``, the source network as teacher.
+
+    w = ``weight``, τ = ``temperature``. Source: Hinton, Vinyals, Dean 2015, section 2.
+    """
+
+    needs_teacher: ClassVar[bool] = True
+    temperature: float = 2.0
+    weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight > 1 or not self.temperature:
+            raise SettingError(
+                f"distillation takes a weight from 0 to 1 and a temperature above 0, not {self.weight} and "
+                f"{self.temperature}"
+            )
+
+    def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+        assert teacher is not None
+        ours = torch.log_softmax(answer / self.temperature, 1)
+        theirs = torch.log_softmax(teacher / self.temperature, 1)
+        distance = F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * self.temperature**2
+        return (1 - self.weight) * F.cross_entropy(answer, labels) + self.weight * distance
+
+
+table: dict[str, type[Loss]] = {"ce": CrossEntropy, "distil": Distillation, "tet": TET}

@@ -1,0 +1,56 @@
+"""Labelled samples in whatever form they come, reached by their numbers."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from transpike.core.batches import pairs
+from transpike.data import Batches, Dataset, Split
+from transpike.errors import DataError
+
+
+class Samples(Protocol):
+    """``batch(indices)`` gives inputs (n, …) and labels (n)."""
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor, /) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Inputs and labels held in memory."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self.inputs[indices], self.labels[indices]
+
+
+def samples_of(data: Any) -> Samples:
+    """The training samples of a data set, or of a split, a loader, a pair of tensors; DataError without labels."""
+    if isinstance(data, Dataset):
+        return data.train
+    if isinstance(data, Split):
+        return data
+    if isinstance(data, Batches):
+        return data.split.subset(data.indices)
+    batches = list(pairs(data))
+    if not batches:
+        raise DataError("there are no samples to train on")
+    inputs, labels = torch.cat([x for x, _ in batches]), [y for _, y in batches]
+    if any(y is None for y in labels):
+        raise DataError("training needs labels: give a data set, or batches of (input, label)")
+    joined = torch.cat([y for y in labels if y is not None])
+    if joined.is_floating_point() or len(joined) != len(inputs) or (len(joined) and int(joined.min()) < 0):
+        raise DataError(f"labels must be whole numbers from 0 on, one for each of {len(inputs)} inputs")
+    return Pairs(inputs, joined.long())
