@@ -14,16 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transpike.convert import _rates
+from transpike.convert import spike_rates
 from transpike.core.cell import Neuron
 from transpike.engines import Auto
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN
-from transpike.train import Progress, Row, _better
+from transpike.train import Progress, Row
 from transpike.training import augmentation, schedule
 from transpike.training import checkpoint as files
 from transpike.training.finetuning import FineTuning
-from transpike.training.loop import diverged, generator_of
+from transpike.training.loop import diverged, generator_of, is_better
 from transpike.training.packing import PackSpikes
 from transpike.training.samples import Samples
 from transpike.training.settings import fingerprint
@@ -151,7 +151,7 @@ class Tuning:
         return len(state.history) >= self.settings.epochs
 
     def is_better(self, row: Row, state: files.State) -> bool:
-        return _better(row, state, 1)
+        return is_better(row, state, 1)
 
     def factor(self, epoch: int, step: int, steps: int) -> float:
         """What the learning rates are multiplied by; ``step`` of ``steps`` counts from 0."""
@@ -252,7 +252,7 @@ class Tuning:
             self.snn, graph=self.module.to_graph(), recipe=recipe, ranges=self.ranges(shown), rates={},
             provenance=dict(self.snn.provenance),
         )  # fmt: skip
-        tuned.rates.update(_rates(tuned, tuned.prepare(self.samples.batch(shown[:16])[0])))
+        tuned.rates.update(spike_rates(tuned, tuned.prepare(self.samples.batch(shown[:16])[0])))
         facts = {
             "settings": self.facts,
             "best_epoch": state.best_epoch,

@@ -92,7 +92,7 @@ def convert(
         provenance,
         recipe.readout.calibrated(graph, context),
     )
-    snn.rates.update(_rates(snn, entrance.recorded))
+    snn.rates.update(spike_rates(snn, entrance.recorded))
     return snn
 
 
@@ -154,7 +154,7 @@ def _converted(graph: Graph, steps: tuple[Step, ...], context: Context, progress
     return graph
 
 
-def _rates(snn: SNN, batch: Tensor) -> dict[str, float]:
+def spike_rates(snn: SNN, batch: Tensor) -> dict[str, float]:
     """Spikes per neuron and step on a few calibration samples, already preprocessed."""
     steps = min(snn.timesteps, 32)
     activity = snn.run_prepared(batch, steps, Fused(), None, (), True).activity

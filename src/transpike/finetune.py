@@ -8,8 +8,8 @@ import torch
 from transpike._finetune_loop import Notify, Tuning
 from transpike._finetune_stages import Stagewise
 from transpike.snn import SNN
-from transpike.train import _threads
 from transpike.training.finetuning import FineTuning, fine_tuning
+from transpike.training.loop import using_threads
 from transpike.training.samples import samples_of
 
 
@@ -39,7 +39,7 @@ def finetune(
     chosen = fine_tuning(settings, changes)
     samples = samples_of(data)
     timesteps = snn.schedule.check(chosen.timesteps if chosen.timesteps is not None else snn.timesteps)
-    with _threads(threads):
+    with using_threads(threads):
         tuning = (Tuning if chosen.layerwise is None else Stagewise)(
             snn, samples, chosen, timesteps, torch.device(device)
         )

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -192,7 +192,7 @@ def train(
     held_out = min(len(order) - 1, max(1, round(len(order) * validation_fraction))) if validation_fraction else 0
     validation = dataset.train.subset(order[:held_out]) if held_out else None
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_threads(threads))
+        stack.enter_context(loop.using_threads(threads))
         stack.callback(penalties.forget, module)
         board = Board(tensorboard, len(state.history)) if tensorboard and group.first else None
         if board:
@@ -210,7 +210,7 @@ def train(
                 raise loop.diverged(f"the validation loss after epoch {epoch} is {loss}", rate)
             seconds = round(time.perf_counter() - start, 3)
             row = Row(epoch, last_rate, means[0], means[1], loss, accuracy, seconds, penalty)
-            if _better(row, state, phases.last_begins(settings["stages"])):
+            if loop.is_better(row, state, phases.last_begins(settings["stages"])):
                 state.best_epoch = epoch
                 state.best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
             state.history.append(row)
@@ -248,23 +248,3 @@ def _write(module: nn.Module, path: Path, result: TrainingResult, dataset: Datas
     text = {"spec": settings["spec"], "training": json.dumps(settings), "facts": json.dumps(facts)}
     preprocessing = json.dumps(settings["preprocessing"])
     save_weights(module, path, {**settings["notes"], **text, "preprocessing": preprocessing})
-
-
-def _better(row: Row, state: files.State, first: int) -> bool:
-    """By validation accuracy, then by loss, from epoch ``first`` on; without validation the last epoch is the best."""
-    if row.validation_accuracy is None or row.validation_loss is None or row.epoch <= first:
-        return True
-    best = state.history[state.best_epoch - 1]
-    return (row.validation_accuracy, -row.validation_loss) > (best.validation_accuracy, -(best.validation_loss or 0.0))
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if count is not None and count < 1:
-        raise SettingError(f"threads must be at least 1, not {count}")
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,7 +1,8 @@
 """One epoch of training, and the measurement after it."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,9 @@ from torch import Generator, Tensor, nn
 
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, Split
-from transpike.errors import DataError
+from transpike.errors import DataError, SettingError
 from transpike.training import augmentation, policies, schedule, stages
-from transpike.training.checkpoint import Row
+from transpike.training.checkpoint import Row, State
 from transpike.training.penalties import Penalised
 from transpike.training.precision import Precision
 from transpike.training.ranks import Ranks
@@ -166,3 +167,24 @@ def diverged(what: str, rate: float) -> DataError:
         f"{what}: the training has diverged. Try a lower learning_rate (it was {rate:g}), or warmup_epochs; and check "
         "that the images hold no NaN"
     )
+
+
+def is_better(row: Row, state: State, first: int) -> bool:
+    """By validation accuracy, then by loss, from epoch ``first`` on; without validation the last epoch is the best."""
+    if row.validation_accuracy is None or row.validation_loss is None or row.epoch <= first:
+        return True
+    best = state.history[state.best_epoch - 1]
+    return (row.validation_accuracy, -row.validation_loss) > (best.validation_accuracy, -(best.validation_loss or 0.0))
+
+
+@contextlib.contextmanager
+def using_threads(count: int | None) -> Iterator[None]:
+    """PyTorch's threads, given back as they were found. Raises SettingError."""
+    before = torch.get_num_threads()
+    if count is not None and count < 1:
+        raise SettingError(f"threads must be at least 1, not {count}")
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
