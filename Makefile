@@ -52,6 +52,7 @@ coverage:
 #     --validation-fraction 0.02 --precision bfloat16 --output vgg16.safetensors
 WEIGHTS ?= resnet20-cifar10-jpeg.safetensors
 DATA ?= data
+TRAINED ?= trained
 bench:
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[bench,images,report]"
@@ -66,6 +67,9 @@ reproduce: install
 	$(BIN)/python reproductions/ecc/run.py $(if $(wildcard $(WEIGHTS)),--weights $(WEIGHTS) --data-dir $(DATA))
 	$(if $(wildcard $(WEIGHTS)),$(BIN)/python reproductions/bsnn/run.py --weights $(WEIGHTS) $(if $(VGG7_WEIGHTS),--vgg-weights $(VGG7_WEIGHTS)) --data-dir $(DATA))
 	$(if $(wildcard $(DATA)/nmnist_small.npz),$(BIN)/python reproductions/nmnist/run.py --data-dir $(DATA))
+	$(if $(wildcard $(TRAINED)/*.safetensors),$(BIN)/python reproductions/trained/run.py --folder $(TRAINED) --weights $(WEIGHTS) $(if $(VGG7_WEIGHTS),--vgg-weights $(VGG7_WEIGHTS)) --data-dir $(DATA))
+	$(if $(wildcard $(DATA)/mitbih_arrhythmia.npz),$(BIN)/python reproductions/ecg/run.py --data-dir $(DATA))
+	$(if $(wildcard $(DATA)/eeg_eye_state.npz),$(BIN)/python reproductions/eeg/run.py --data-dir $(DATA))
 
 clean:
 	rm -rf $(VENV) .venv-vision .venv-bench build dist runs
