@@ -97,7 +97,8 @@ def train(
 
     The loss is the cross-entropy, with ``label_smoothing``, plus every submodule's ``penalty``, a scalar that its
     forward sets. The best epoch is chosen on ``validation_fraction`` of the training images (0: the last epoch is
-    taken), never on the test images. Recordings are trained on the mean of their frames, without preprocessing.
+    taken), or, unless that is 0, on the images that the data set gives for it; never on the test images. Recordings are
+    trained on the mean of their frames, without preprocessing.
 
     Optimisation: ``optimiser`` "sgd" (Nesterov's ``momentum``) or "adam" (β₁ = ``momentum``); ``learning_rate`` is 0.1
     or 0.001 unless given; ``weight_decay``, also of thresholds unless ``decay_thresholds`` is off; ``schedule``
@@ -127,7 +128,7 @@ def train(
         channels, height = dataset.image_shape[:2]
         # Of 8x8 pixels a shift by one loses too much; and mirrored digits and gestures are other ones.
         flips = channels > 1 and not recordings
-        augment = "none" if height < 16 else "crop-flip" if flips else "crop"
+        augment = "none" if height < 16 or len(dataset.image_shape) < 3 else "crop-flip" if flips else "crop"
     dataset = dataset.accumulated()
     group = ranks.join(device)
     settings: dict[str, Any] = {
@@ -190,7 +191,10 @@ def train(
         files.write_text(log, "".join(json.dumps(asdict(row)) + "\n" for row in state.history))
     order = torch.randperm(len(dataset.train), generator=loop.generator_of(seed, 0))
     held_out = min(len(order) - 1, max(1, round(len(order) * validation_fraction))) if validation_fraction else 0
-    validation = dataset.train.subset(order[:held_out]) if held_out else None
+    if dataset.validation is not None:
+        held_out, validation = 0, dataset.validation if validation_fraction else None
+    else:
+        validation = dataset.train.subset(order[:held_out]) if held_out else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(loop.using_threads(threads))
         stack.callback(penalties.forget, module)

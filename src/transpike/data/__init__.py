@@ -6,7 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transpike.data import digits, event_archive, event_folder, idx, imagefolder, named, npz, torchvision_sets
+from transpike.data import (
+    deap,
+    digits,
+    event_archive,
+    event_folder,
+    eye_state,
+    idx,
+    imagefolder,
+    mitbih,
+    named,
+    npz,
+    torchvision_sets,
+)
 from transpike.data._base import Batches, Dataset, Split
 from transpike.data._recordings import Events, Frames, Recordings
 from transpike.errors import DataError, SettingError
@@ -14,11 +26,14 @@ from transpike.errors import DataError, SettingError
 __all__ = ["Batches", "Dataset", "Events", "Frames", "Recordings", "Split", "load", "names", "sources"]
 
 sources: dict[str, Callable[..., Dataset]] = {
+    "deap": deap.load,
     "digits": digits.load,
     "event-archive": event_archive.load,
     "event-folder": event_folder.load,
+    "eye_state": eye_state.load,
     "idx": idx.load,
     "imagefolder": imagefolder.load,
+    "mitbih": mitbih.load,
     "npz": npz.load,
     "torchvision": torchvision_sets.load,
 }
@@ -30,7 +45,8 @@ def load(name: str | Path = "digits", data_dir: str | Path | None = None, **opti
 
     Well-known sets are looked for in ``data_dir``, else in the directory TRANSPIKE_DATA. Archives may hold images or
     recordings of event cameras. Options: ``size`` and ``resize`` for folders of pictures; ``bins``, ``span`` and
-    ``frames`` for recordings, ``test_fraction`` and ``split_seed`` where they have no split of their own.
+    ``frames`` for recordings, ``test_fraction`` and ``split_seed`` where they have no split of their own; those of
+    mitbih, deap and eeg-eye-state are the arguments of their ``load`` (docs/biosignals.md).
     Raises DataError (unknown name, data not there or damaged), SettingError for an option that the data set does not
     have, or MissingExtra.
     """

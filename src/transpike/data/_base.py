@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from types import ModuleType
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from transpike.errors import DataError, MissingExtra, SettingError
 class Images(Protocol):
     """Anything that gives images (n, channels, height, width) for an int64 tensor of n indices; a Tensor is one.
 
-    Recordings give (n, frames, channels, height, width).
+    Recordings give (n, frames, channels, height, width), signals (n, channels, samples).
     """
 
     @property
@@ -27,14 +28,15 @@ class Images(Protocol):
 class Split:
     """Labelled images: ``images`` (N, channels, height, width), uint8 0..255 or floating; ``labels`` (N) int64.
 
-    Recordings have their frames before the channels. ``images`` may read lazily (JPEG archives, image folders and
-    recordings do); ``source`` names the data in messages. Raises DataError for shapes that do not fit, labels below
-    zero, or values that are not finite.
+    Recordings have their frames before the channels; signals are (N, channels, samples). ``images`` may read lazily
+    (JPEG archives, image folders and recordings do); ``source`` names the data in messages. Raises DataError for
+    shapes that do not fit, labels below zero, or values that are not finite.
     """
 
     def __init__(self, images: Images, labels: Tensor, source: str = "images") -> None:
-        if len(images.shape) not in (4, 5):
-            wanted = "(N, channels, height, width), recordings (N, frames, channels, height, width)"
+        if len(images.shape) not in (3, 4, 5):
+            wanted = "(N, channels, height, width), recordings (N, frames, channels, height, width), signals (N, "
+            wanted += "channels, samples)"
             raise DataError(f"{source}: images are {wanted}, not {tuple(images.shape)}")
         if labels.shape != (images.shape[0],):
             raise DataError(f"{source}: {images.shape[0]} images but labels of shape {tuple(labels.shape)}")
@@ -52,12 +54,13 @@ class Split:
 
     def __repr__(self) -> str:
         frames = "" if self.frames is None else f"{self.frames} frames of "
-        return f"Split({self.source}: {len(self)} images of {frames}{'x'.join(map(str, self.image_shape))})"
+        kind = "signals" if len(self.image_shape) == 2 else "images"
+        return f"Split({self.source}: {len(self)} {kind} of {frames}{'x'.join(map(str, self.image_shape))})"
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(channels, height, width)."""
-        return tuple(self.images.shape[-3:])
+        """(channels, height, width), of signals (channels, samples)."""
+        return tuple(self.images.shape[1:] if self.frames is None else self.images.shape[2:])
 
     @property
     def frames(self) -> int | None:
@@ -140,7 +143,9 @@ class Accumulated:
 class Dataset:
     """Training and test images; either split may be empty. ``note`` says where the data comes from.
 
-    ``encoder`` names the one of ``transpike.encoders`` that the samples need; empty where any will do.
+    ``encoder`` names the one of ``transpike.encoders`` that the samples need; empty where any will do. ``validation``:
+    the images to choose an epoch on where a random part of the training images would not do, as with several
+    samples of one person; no other data set has it.
     """
 
     name: str
@@ -150,9 +155,10 @@ class Dataset:
     preprocessing: Preprocessing
     note: str = ""
     encoder: str = ""
+    validation: Split | None = None
 
     def __post_init__(self) -> None:
-        for split in (self.train, self.test):
+        for split in (self.train, self.test, *((self.validation,) if self.validation else ())):
             if len(split) and int(split.labels.max()) >= len(self.classes):
                 raise DataError(f"{split.source}: label {int(split.labels.max())} of {len(self.classes)} classes")
         if len(self.train) and len(self.test) and self.train.image_shape != self.test.image_shape:
@@ -161,7 +167,8 @@ class Dataset:
 
     def accumulated(self) -> "Dataset":
         """What a network without time is trained on; see Split.accumulated."""
-        return replace(self, train=self.train.accumulated(), test=self.test.accumulated())
+        held_out = None if self.validation is None else self.validation.accumulated()
+        return replace(self, train=self.train.accumulated(), test=self.test.accumulated(), validation=held_out)
 
     @property
     def frames(self) -> int | None:
@@ -170,7 +177,7 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(channels, height, width)."""
+        """(channels, height, width), of signals (channels, samples)."""
         return (self.train if len(self.train) else self.test).image_shape
 
 
@@ -188,13 +195,25 @@ def statistics(split: Split, most: int | None = None) -> Preprocessing:
         # Whole numbers are summed without rounding, so that the result does not depend on the order of addition.
         values = images.int() if images.dtype == torch.uint8 else images.double()
         scale = 255 if images.dtype == torch.uint8 else 1
-        total = total + values.sum((0, 2, 3)).double() / scale
-        square = square + (values * values).sum((0, 2, 3)).double() / scale**2
-    pixels = count * split.image_shape[1] * split.image_shape[2]
+        axes = (0, *range(2, values.ndim))
+        total = total + values.sum(axes).double() / scale
+        square = square + (values * values).sum(axes).double() / scale**2
+    pixels = count * prod(split.image_shape[1:])
     mean = total / pixels
     deviation = (square / pixels - mean * mean).clamp(min=0).sqrt()
     mean_values, deviations = ([round(v, 6) for v in t.tolist()] for t in (mean, deviation))
     return Preprocessing(tuple(mean_values), tuple(d or 1.0 for d in deviations))
+
+
+def balanced(labels: Tensor, strength: float) -> Tensor:
+    """Indices that repeat rare classes: class c comes ``round((n_max / n_c) ** strength)`` times, in the order of
+    ``labels`` (N); 0 leaves all as it is, 1 makes classes about equal. SettingError for a strength outside [0, 1].
+    """
+    if not 0 <= strength <= 1:
+        raise SettingError(f"balance must be from 0 (as it is) to 1 (all classes equal), not {strength}")
+    counts = labels.bincount().double()
+    times = torch.where(counts > 0, (counts.max() / counts.clamp(min=1)) ** strength, 0).round().long()
+    return torch.arange(len(labels)).repeat_interleave(times[labels])
 
 
 def pillow() -> ModuleType:

@@ -24,7 +24,8 @@ class Named:
     """One data set. Paths are relative to the data directory, tried in this order: archives, the set's own files.
 
     ``archives``: a pattern may match several files, which are put together; ``index_files``: folders with IDX files;
-    ``pickles``: a folder that torchvision reads; ``pictures``: folders with train/ and val/.
+    ``pickles``: a folder that torchvision reads; ``pictures``: folders with train/ and val/. ``source`` reads the
+    archives, the first or, where there are ``many``, all that match; ``obtain`` says how to come by them.
     """
 
     title: str
@@ -37,6 +38,9 @@ class Named:
     pictures: tuple[str, ...] = ()
     size: int = 224
     resize: int = 256
+    source: str = "npz"
+    many: bool = False
+    obtain: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,29 @@ sets: dict[str, Named] = {
         size=64,
         resize=64,
     ),
+    "mitbih": Named(
+        "MIT-BIH arrhythmia",
+        Preprocessing(),
+        archives=("mitbih_arrhythmia.npz",),
+        source="mitbih",
+        obtain="The records are on PhysioNet (mitdb 1.0.0, ODC-BY); docs/biosignals.md says how to pack them",
+    ),
+    "deap": Named(
+        "DEAP",
+        Preprocessing(),
+        archives=tuple(f"{folder}s[0-3][0-9].dat" for folder in ("deap/", "data_preprocessed_python/", "")),
+        source="deap",
+        many=True,
+        obtain="DEAP is given to researchers who sign its agreement (https://www.eecs.qmul.ac.uk/mmv/datasets/deap/); "
+        "wanted are s01.dat to s32.dat of data_preprocessed_python.zip",
+    ),
+    "eeg-eye-state": Named(
+        "EEG Eye State",
+        Preprocessing(),
+        archives=("eeg_eye_state.npz",),
+        source="eye_state",
+        obtain="It is in the UCI repository (EEG Eye State); docs/biosignals.md says how to pack it",
+    ),
     "imagenet": Named("ImageNet", IMAGENET_VALUES, pictures=("imagenet", "ILSVRC2012", ".")),
 }
 
@@ -104,6 +131,9 @@ def locate(name: str, data_dir: str | Path | None, options: dict[str, Any]) -> L
     common = {"name": name, "preprocessing": known.preprocessing, "note": known.title}
     for pattern in known.archives:
         files = sorted(root.glob(pattern))
+        if files and known.source != "npz":
+            place: dict[str, Any] = {"paths": files} if known.many else {"path": files[0]}
+            return Location(known.source, {**place, **options})
         if files:
             if pattern == "cifar10_jpeg.npz":
                 common |= {"note": f"{known.title} (JPEG copy)", "preprocessing": JPEG_VALUES}
@@ -124,7 +154,8 @@ def locate(name: str, data_dir: str | Path | None, options: dict[str, Any]) -> L
         return Location("torchvision", {**arguments, **common, **options})
     looked = [*known.archives, *(f"{f}/{IDX[0]}[.gz] …" for f in known.index_files), known.pickles]
     looked += [f"{f}/train, {f}/val" for f in known.pictures]
-    download = "; with torchvision installed it would be downloaded" if known.torchvision else ""
+    download = f". {known.obtain}" if known.obtain else ""
+    download = "; with torchvision installed it would be downloaded" if known.torchvision else download
     raise DataError(
         f"{known.title} is not in {root}. Looked for: {', '.join(filter(None, looked))}{download}. Set TRANSPIKE_DATA "
         "or --data-dir (data_dir=) to the directory that holds it"

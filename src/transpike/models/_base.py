@@ -29,7 +29,7 @@ class Model:
 def initialise(network: nn.Module) -> None:
     """He initialisation for every convolution and linear layer (in place); biases start at zero."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -1,0 +1,126 @@
+"""Arrays in pickles, read without running anything that a pickle may name."""
+
+import pickle
+import re
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transpike.errors import DataError
+
+# What the unpickler raises at damaged bytes, and at a pickle that does not build arrays as numpy does.
+DAMAGE = (
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    ImportError,
+)
+
+
+def read(path: Path) -> Any:
+    """What a pickle of dicts, lists, texts, numbers and arrays of numbers holds; written by Python 2 or 3.
+
+    A pickle is a program that may call whatever it names. Here nothing that it names is ever imported or called: the
+    five names of numpy's arrays stand for records in this module, made into arrays afterwards, and any other name is
+    refused. Raises DataError.
+    """
+    try:
+        with path.open("rb") as file:
+            return _arrays(_Unpickler(file, encoding="latin1").load(), str(path))
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    except DAMAGE as error:
+        raise DataError(f"{path} is not a pickle of arrays, or is truncated: {error!r}") from error
+
+
+class _Type:
+    """A type of numbers, as a pickle describes it."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        self.code, self.order = str(code), "="
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = str(state[1])
+
+    def dtype(self, place: str) -> np.dtype:
+        if not re.fullmatch("b1|[iu][1248]|f[248]", self.code) or self.order not in ("<", ">", "=", "|"):
+            raise DataError(f"{place}: arrays of type {self.code!r} are not read; only numbers are")
+        return np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
+
+
+class _Array:
+    """An array: type, shape and bytes, before they are checked."""
+
+    def __init__(self, *_: Any) -> None:
+        self.kind, self.shape, self.columns, self.raw = None, (), False, b""
+
+    def __setstate__(self, state: Any) -> None:
+        _, self.shape, self.kind, self.columns, self.raw = state
+
+    def array(self, place: str) -> np.ndarray:
+        if not isinstance(self.kind, _Type):
+            raise DataError(f"{place}: an array without a type")
+        dtype, shape = self.kind.dtype(place), tuple(int(size) for size in self.shape)
+        raw = self.raw.encode("latin1") if isinstance(self.raw, str) else self.raw
+        if not isinstance(raw, bytes | bytearray) or min(shape, default=0) < 0:
+            raise DataError(f"{place}: arrays of Python objects are not read; only numbers are")
+        if len(raw) != prod(shape) * dtype.itemsize:
+            raise DataError(f"{place}: an array of shape {shape} and type {dtype} cannot have {len(raw)} bytes")
+        return np.frombuffer(raw, dtype).reshape(shape, order="F" if self.columns else "C")
+
+
+def _from_buffer(raw: Any, kind: Any, shape: Any, order: Any) -> _Array:
+    """How protocol 5 writes an array."""
+    made = _Array()
+    made.__setstate__((1, shape, kind, order == "F", raw))
+    return made
+
+
+def _encoded(text: Any, coding: Any) -> bytes:
+    """How Python 3 writes bytes for Python 2."""
+    if coding != "latin1" or not isinstance(text, str):
+        raise pickle.UnpicklingError(f"bytes in the coding {coding!r}, which no array of numpy has")
+    return text.encode("latin1")
+
+
+_KNOWN: dict[tuple[str, str], Callable] = {
+    ("multiarray", "_reconstruct"): _Array,
+    ("numeric", "_frombuffer"): _from_buffer,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encoded,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        short = re.sub(r"^numpy\._?core\.(?=multiarray$|numeric$)", "", module)
+        if (short, name) not in _KNOWN or (short in ("multiarray", "numeric") and short == module):
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}, which an array of numbers does not need: a pickle can run any code, so it "
+                "is refused; get the file anew from its source"
+            )
+        return _KNOWN[short, name]
+
+
+def _arrays(value: Any, place: str) -> Any:
+    """The value with arrays in the place of their records."""
+    if isinstance(value, _Array):
+        return value.array(place)
+    if isinstance(value, dict):
+        return {key: _arrays(part, place) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_arrays(part, place) for part in value)
+    if value is None or isinstance(value, str | bytes | bytearray | int | float):
+        return value
+    raise DataError(f"{place}: holds a {type(value).__name__}; only dicts, lists, texts, numbers and arrays are read")
