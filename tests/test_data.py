@@ -87,7 +87,7 @@ def test_batches(split):
 @pytest.mark.parametrize(
     ("images", "labels", "says"),
     [
-        (torch.zeros(3, 4, 4), torch.zeros(3).long(), "N, channels"),
+        (torch.zeros(3, 4), torch.zeros(3).long(), "N, channels"),
         (torch.zeros(3, 1, 4, 4), torch.zeros(2).long(), "labels of shape"),
         (torch.zeros(3, 1, 4, 4), torch.zeros(3), "whole numbers"),
         (torch.zeros(3, 1, 4, 4), torch.tensor([0, -1, 2]), "from 0 on"),

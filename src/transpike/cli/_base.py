@@ -49,8 +49,8 @@ data_options = options(
         default="digits",
         show_default=True,
         metavar="NAME",
-        help="digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, imagenet, npz:FILE, imagefolder:DIR, "
-        "events:DIR.",
+        help="digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, imagenet, mitbih, deap, eeg-eye-state, "
+        "npz:FILE, imagefolder:DIR, events:DIR.",
     ),
     click.option(
         "--data-dir", type=click.Path(path_type=Path), help="Where named data sets lie (else TRANSPIKE_DATA)."

@@ -29,7 +29,7 @@ def read(path: Path) -> Any:
     """What a pickle of dicts, lists, texts, numbers and arrays of numbers holds; written by Python 2 or 3.
 
     A pickle is a program that may call whatever it names. Here nothing that it names is ever imported or called: the
-    five names of numpy's arrays stand for records in this module, made into arrays afterwards, and any other name is
+    few names that arrays need stand for records in this module, made into arrays afterwards, and any other name is
     refused. Raises DataError.
     """
     try:
@@ -93,12 +93,18 @@ def _encoded(text: Any, coding: Any) -> bytes:
     return text.encode("latin1")
 
 
+def _empty() -> bytes:
+    """How Python 3 writes no bytes for Python 2."""
+    return b""
+
+
 _KNOWN: dict[tuple[str, str], Callable] = {
     ("multiarray", "_reconstruct"): _Array,
     ("numeric", "_frombuffer"): _from_buffer,
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _encoded,
+    ("__builtin__", "bytes"): _empty,
 }
 
 

@@ -4,7 +4,9 @@ Read from one archive, mitbih_arrhythmia.npz: ``records`` (names), ``fs``, and f
 [leads, samples] in ADC units, ``R_leads`` (names), ``R_ann_sample`` (R-peaks) and ``R_ann_symbol`` (PhysioNet's codes).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -52,11 +54,11 @@ def load(
     (and Q with ``keep_q``); "screen": normal (N) or abnormal. ``baseline``: two median filters, of 0.2 and 0.6 s,
     give the baseline that is subtracted; needs scipy. ``align`` moves each peak to the largest value within 20
     samples. ``scale``: each record to [0, 1], or to mean 0 and deviation 1, over its half hour. ``rhythm`` adds
-    channels that are constant over a beat, RR / (2 · mean of the last 10 RR) up to 1: "past" that of the interval
-    before the beat and of the one before that; "both" also of the one after it, so that the answer comes one beat
-    later. ``balance``: see ``balanced``; training and validation only. ``patient`` (of DS2): EC57's patient-wise
-    protocol, training on that record's first 5 minutes and on ``common`` evenly spaced beats of each class of DS1,
-    test on the rest of the record.
+    channels that are constant over a beat, each ``RR / mean − ½`` within [0, 1]: "past" the interval before the beat
+    and the one before that by the mean of the last 10, and the former by the mean of all so far; "both" also the
+    interval after the beat by the mean of the last 10, so that the answer comes one beat later. ``balance``: see
+    ``balanced``; training and validation only. ``patient`` (of DS2): EC57's patient-wise protocol, training on that
+    record's first 5 minutes and on ``common`` evenly spaced beats of each class of DS1, test on the rest of the record.
 
     Sources: de Chazal, O'Dwyer, Reilly 2004 (IEEE TBME 51(7)); Yan, Zhou, Wong 2021 (BSPC 63:102170), whose code counts
     e and j to S, here N as in EC57. Raises DataError, SettingError, or MissingExtra (no scipy).
@@ -132,20 +134,23 @@ class _Reader:
     def rate(self) -> int:
         return 360
 
-    def beats(self, records: "list[str] | tuple[str, ...]") -> Beats:
+    def beats(self, records: Sequence[str]) -> Beats:
         """The beats of these records, whole windows only, in order of time."""
-        parts = ("signal", "leads", "ann_sample", "ann_symbol")
-        wanted = {f"{record}_{part}" for record in records for part in parts}
+        changed = self.path.stat().st_mtime_ns if self.path.is_file() else 0
+        return _together([_read(self, record, changed) for record in records])
+
+    def record(self, name: str) -> Beats:
+        wanted = [f"{name}_{part}" for part in ("signal", "leads", "ann_sample", "ann_symbol")]
         found = _archive.read(self.path, lambda key: key in wanted or key == "fs")
-        missing = sorted((wanted | {"fs"}) - found.keys())
+        missing = [key for key in (*wanted, "fs") if key not in found]
         if missing:
             raise DataError(
-                f"{self.path} lacks {', '.join(missing[:4])}{' …' if len(missing) > 4 else ''}; wanted is an archive "
-                "of MIT-BIH records (arrays RECORD_signal, _leads, _ann_sample, _ann_symbol and fs), not wfdb's files"
+                f"{self.path} lacks {', '.join(missing)}; wanted is an archive of MIT-BIH records (arrays "
+                "RECORD_signal, _leads, _ann_sample, _ann_symbol and fs), not wfdb's files"
             )
         if int(found["fs"]) != self.rate:
             raise DataError(f"{self.path}: fs is {found['fs']}, and windows and filters are made for {self.rate} Hz")
-        return _together([self._record(record, *(found[f"{record}_{part}"] for part in parts)) for record in records])
+        return self._record(name, *(found[key] for key in wanted))
 
     def _record(self, name: str, signal: np.ndarray, leads: np.ndarray, at: np.ndarray, codes: np.ndarray) -> Beats:
         place, names = f"{self.path}: record {name}", leads.tolist()
@@ -168,6 +173,12 @@ class _Reader:
         rhythm = _rhythm(at, self.rhythm)[keep]
         return Beats(torch.from_numpy(windows), torch.from_numpy(rhythm), torch.from_numpy(labels[keep]),
                      np.full(int(keep.sum()), name), at[keep])  # fmt: skip
+
+
+@lru_cache(maxsize=48)
+def _read(reader: _Reader, record: str, changed: int) -> Beats:
+    """A record's beats, kept: each is wanted for two tasks, and DS1's for each of DS2's patients."""
+    return reader.record(record)
 
 
 def _together(parts: list[Beats]) -> Beats:
@@ -199,18 +210,20 @@ def _aligned(lead: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def _rhythm(at: np.ndarray, kind: Rhythm) -> np.ndarray:
-    """(beats, 0, 2 or 3) in [0, 1]: intervals by twice the mean of those before the beat, ½ where none is known."""
+    """(beats, 0, 3 or 4) in [0, 1]: intervals by the mean of those before a beat, less ½; ½ where one is not known."""
     intervals = np.diff(at).astype(np.float64)
     total = np.concatenate(([0.0], np.cumsum(intervals)))
     beat = np.arange(len(at))  # intervals[i - 1] ends at beat i
     first = np.maximum(beat - MEAN_OF, 0)
-    mean = (total[beat] - total[first]) / np.maximum(beat - first, 1)
-    mean[0] = intervals[0]
-    before = np.concatenate(([mean[0]], intervals))
-    columns = {"past": [before, np.concatenate((before[:1], before[:-1]))]}
-    columns["both"] = [*columns["past"], np.concatenate((intervals, mean[-1:]))]
-    chosen = [np.clip(column / (2 * mean), 0, 1) for column in columns.get(kind, [])]
-    return np.stack(chosen, 1).astype(np.float32) if chosen else np.zeros((len(at), 0), np.float32)
+    local, all_so_far = (total[beat] - total[first]) / np.maximum(beat - first, 1), total / np.maximum(beat, 1)
+    before = np.concatenate(([np.nan], intervals))
+    earlier, after = np.concatenate(([np.nan], before[:-1])), np.concatenate((intervals, [np.nan]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        past = [before / local, earlier / local, before / all_so_far]
+        ratios = {"none": [], "past": past, "both": [*past, after / local]}[kind]
+    known = [np.where(np.isfinite(ratio), ratio, 1.0) for ratio in ratios]
+    columns = [np.clip(ratio - 0.5, 0, 1).astype(np.float32) for ratio in known]
+    return np.stack(columns, 1) if columns else np.zeros((len(at), 0), np.float32)
 
 
 def _spaced(labels: Tensor, count: int) -> Tensor:

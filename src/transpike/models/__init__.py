@@ -9,7 +9,7 @@ from torch import nn
 
 from transpike.core.preprocessing import Preprocessing
 from transpike.errors import SettingError
-from transpike.models import densenet, ecg, events_cnn, mobilenet, resnet20, small_cnn, vgg7, vgg16
+from transpike.models import densenet, ecg, eeg, events_cnn, mobilenet, resnet20, small_cnn, vgg7, vgg16
 from transpike.models._base import Model
 from transpike.models._sources import from_file, from_python, from_timm, from_torchvision, nearest
 from transpike.models._weights import load_weights
@@ -22,6 +22,8 @@ models: dict[str, Model] = {
         densenet.model,
         ecg.classes,
         ecg.screen,
+        eeg.power,
+        eeg.windows,
         events_cnn.model,
         mobilenet.model,
         resnet20.model,
