@@ -82,14 +82,14 @@ def load(
 
 
 def subject(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One file's EEG [40, 32, 7680] float64, without what precedes the video, and ratings [40, 4]; or DataError."""
+    """One file's EEG [40, 32, 7680] float32, without what precedes the video, and ratings [40, 4]; or DataError."""
     content = _pickles.read(Path(path))
     arrays = (content.get("data"), content.get("labels")) if isinstance(content, dict) else (None, None)
     wanted = ((TRIALS, CHANNELS, SAMPLES), (TRIALS, len(LABELS)))
     if tuple(getattr(array, "shape", None) for array in arrays) != wanted:
         found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise DataError(f"{path}: wanted data {wanted[0]} and labels {wanted[1]}, found {found}; is it DEAP's .dat?")
-    data, ratings = (np.asarray(array, np.float64) for array in arrays)
+    data, ratings = (np.asarray(array, np.float32) for array in arrays)
     if not (np.isfinite(data).all() and np.isfinite(ratings).all()):
         raise DataError(f"{path}: holds NaN or infinite values")
     return data[:, :EEG, BASELINE:], ratings
