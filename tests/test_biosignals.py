@@ -1,5 +1,7 @@
 """Heartbeats and EEG: what the loaders make of records, and that no patient, trial or moment is on both sides."""
 
+import contextlib
+import dataclasses
 import importlib.util
 import io
 import pickle
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+import transpike as ts
 from transpike import data
 from transpike.data import _pickles, deap, mitbih
 from transpike.data._base import balanced
 from transpike.errors import DataError, MissingExtra, SettingError
+from transpike.steps import FoldBatchNorm
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 360
@@ -329,3 +333,52 @@ def test_the_recording_of_eye_state(data_directory):
     dataset = data.load("eeg-eye-state", data_directory)
     assert dataset.image_shape == (14, 128) and set(dataset.test.labels.tolist()) == {0, 1}
     assert float(dataset.preprocessing(dataset.train.images[:]).abs().max()) < 100  # the device's spikes are gone
+
+
+def test_an_epoch_is_chosen_on_the_validation_split_that_data_give():
+    torch.manual_seed(0)
+    y = torch.arange(64) % 2
+    x = torch.randn(64, 1, 16) + 2 * y[:, None, None]
+    parts = [data.Split(x, labels) for labels in (y, y, 1 - y)]
+    dataset = data.Dataset("made", parts[0], parts[1], ("a", "b"), ts.Preprocessing(), validation=parts[2])
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+    settings = {"epochs": 6, "learning_rate": 0.01, "batch_size": 8}
+    result = ts.train(network, dataset, **settings)
+    assert result.history[-1].train_accuracy > 0.9 and result.history[-1].validation_accuracy < 0.1
+    worst = min(result.history, key=lambda row: (-row.validation_accuracy, row.validation_loss))
+    assert result.best_epoch == worst.epoch < 6  # of the exchanged labels
+    assert all(
+        row.validation_accuracy is None
+        for row in ts.train(network, dataset, validation_fraction=0.0, **settings).history
+    )
+    with pytest.raises(SettingError, match="no pictures"):
+        ts.train(network, dataset, augment="crop", **settings)
+    with pytest.raises(DataError, match="label 1 of 1 classes"):
+        data.Dataset(
+            "made", parts[0].subset([0]), parts[0].subset([0]), ("a",), ts.Preprocessing(), validation=parts[2]
+        )
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_a_staircase_may_step_on_a_rounding_but_not_on_a_fault(fault, monkeypatch):
+    """With 4095 levels a few of 384,000 values lie so near an edge that folded weights in float32 cross it."""
+    torch.manual_seed(0)
+    layers = torch.nn.Conv1d(1, 8, 3, padding=1), torch.nn.BatchNorm1d(8), ts.activations.QuantisedClip(4095, 2.0)
+    network = torch.nn.Sequential(*layers).train()
+    x = torch.randn(16, 1, 3000)
+    network(x)
+    network.eval()
+    if fault:
+        fold = FoldBatchNorm.apply
+
+        def wrong(step, graph, context):
+            folded = fold(step, graph, context)
+            node = next(node for node in folded if isinstance(node.op, ts.ops.Conv))
+            changed = node.op.with_tensors(weight=node.op.weight * 1.01)
+            return folded.rewrite(lambda n: dataclasses.replace(n, op=changed) if n.name == node.name else None)
+
+        monkeypatch.setattr(FoldBatchNorm, "apply", wrong)
+    with pytest.raises(ts.errors.NotExact) if fault else contextlib.nullcontext():
+        ts.convert(
+            network, ts.recipes.QCFS(timesteps=4095, schedule=ts.schedules.LayerSynchronous()), x, exact_grid=False
+        )

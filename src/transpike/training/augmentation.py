@@ -54,10 +54,6 @@ def augment(
         raise SettingError(f"augment is one of {MODES} with padding {PADDINGS}, not {mode!r} with {padding!r}")
     if mode == "none":
         return images
-    if images.ndim != 4:
-        raise SettingError(
-            f"signals of shape {tuple(images.shape[1:])} are not shifted or mirrored; use augment='none'"
-        )
     if mode in policies.POLICIES:
         before = "crop-flip" if images.shape[1] == 3 else "crop"
         images = augment(images, before, generator, padding, pixels, place)
