@@ -166,7 +166,7 @@ def train(
     if taken := sorted(set(settings["notes"]) & set(OWN_NOTES)):
         raise SettingError(f"the note {taken[0]!r} is written anyway; give yours another name")
     if tensorboard:
-        writer()  # before the work, and in every process
+        writer(tensorboard)  # before the work, and in every process
     path = Path(checkpoint) if checkpoint else None
     if path and not weights:
         weights = path.with_suffix(".weights.safetensors")

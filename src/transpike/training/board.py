@@ -12,9 +12,7 @@ class Board:
     """Writes rows as scalars into ``folder``; those of epochs after ``done`` take the place of an earlier run's."""
 
     def __init__(self, folder: str | Path, done: int = 0) -> None:
-        if Path(folder).is_file():
-            raise SettingError(f"tensorboard is the folder to write into, and {folder} is a file")
-        self.writer: Any = writer()(str(folder), purge_step=done + 1)
+        self.writer: Any = writer(folder)(str(folder), purge_step=done + 1)
 
     def write(self, row: Row) -> None:
         for name, value in asdict(row).items():
@@ -27,8 +25,10 @@ class Board:
         self.writer.close()
 
 
-def writer() -> Any:
-    """torch's SummaryWriter. Raises MissingExtra."""
+def writer(folder: str | Path) -> Any:
+    """torch's SummaryWriter for ``folder``. Raises SettingError where that is a file, MissingExtra."""
+    if Path(folder).is_file():
+        raise SettingError(f"tensorboard is the folder to write into, and {folder} is a file")
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
