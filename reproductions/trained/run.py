@@ -32,13 +32,10 @@ MEASURED: dict[str, dict[str, Recipe]] = {
         "streaming, thresholds calibrated for T = 8": R.QCFS(timesteps=8, calibrate="thresholds"),
         "averaging neurons, T = L": R.QCFS(timesteps=4, schedule=WINDOWS),
     },
-    "vr": {"averaging neurons, T = 8": R.VR(timesteps=8)},
-    "cq8": {
-        "averaging neurons, T = 8": R.CQ(timesteps=8, schedule=WINDOWS),
-        "averaging neurons, 9-bit weights": R.CQ(timesteps=8, schedule=WINDOWS, weight_bits=9),
-        "averaging neurons, 8-bit weights": R.CQ(timesteps=8, schedule=WINDOWS, weight_bits=8),
-        "plain neurons, T = 8": R.CQ(timesteps=8),
-        "plain neurons, threshold training, T = 8": R.CQPlus(timesteps=8),
+    "vr": {
+        "averaging neurons, T = 8": R.VR(timesteps=8),
+        "averaging neurons, 9-bit weights": R.VR(timesteps=8, weight_bits=9),
+        "averaging neurons, 8-bit weights": R.VR(timesteps=8, weight_bits=8),
     },
     "cq600": {
         "averaging neurons, T = 600": R.CQ(timesteps=600, schedule=WINDOWS),
@@ -66,7 +63,7 @@ def group(name: str) -> str | None:
         return "mnist"
     if plan.network not in (RESNET, VGG):
         return "block"
-    return ("cq600" if plan.network == VGG else "cq8") if kind == "cq" else kind
+    return "cq600" if kind == "cq" else kind
 
 
 def exact(module: torch.nn.Module, recipe: Recipe, x: torch.Tensor) -> dict:
@@ -155,20 +152,20 @@ def values(found: dict) -> dict[str, float | None]:
         got[f"qcfs-8-{net}"] = lost(found, f"{net}-qcfs", "streaming, potentials calibrated for T = 8", 8)
         twin, own = found.get(f"{net}-relu"), accuracy(found, f"{net}-vr", "averaging neurons, T = 8", 8)
         got[f"vr-8-{net}"] = 100 * twin["ann"] - own if twin and own is not None else None
-        for kind in ("vr", "cq"):
-            got[f"exact-{kind}-{net}"] = found.get(f"{net}-{kind}", {}).get("exact", {}).get("differing")
+        got[f"exact-vr-{net}"] = found.get(f"{net}-vr", {}).get("exact", {}).get("differing")
     got["twin-resnet20"] = 100 * found["resnet20-relu"]["ann"] if "resnet20-relu" in found else None
     seeds = [accuracy(found, f"mnist-vr-{s}", "averaging neurons, T = 1", 1) for s in range(3)]
     got["mnist-vr"] = sum(seeds) / 3 if None not in seeds else None
     got["mnist-analogue"] = max(
         (r["analogue_share"] for s in range(3) for r in found.get(f"mnist-vr-{s}", {}).get("rows", [])), default=None
     )
+    got["exact-cq-vgg7"] = found.get("vgg7-cq", {}).get("exact", {}).get("differing")
     got["plain-600"] = lost(found, "vgg7-cq", "plain neurons, T = 600", 600)
-    for net, steps in (("vgg7", 600), ("resnet20", 8)):
-        full = accuracy(found, f"{net}-cq", f"averaging neurons, T = {steps}", steps)
+    for name, steps in (("vgg7-cq", 600), ("resnet20-vr", 8), ("vgg7-vr", 8)):
+        full = accuracy(found, name, f"averaging neurons, T = {steps}", steps)
         for bits in (9, 8):
-            less = accuracy(found, f"{net}-cq", f"averaging neurons, {bits}-bit weights", steps)
-            got[f"weights-{bits}-{net}"] = None if full is None or less is None else full - less
+            less = accuracy(found, name, f"averaging neurons, {bits}-bit weights", steps)
+            got[f"weights-{bits}-{name}"] = None if full is None or less is None else full - less
     for block in BLOCKS:
         got[f"block-{block}"] = lost(found, f"{block}-cq", "plain neurons, threshold training, T = 50", 50)
     return got

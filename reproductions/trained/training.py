@@ -46,7 +46,6 @@ PLANS: dict[str, Plan] = {
     "resnet20-relu": Plan(RESNET, None, 8, 0.05),
     "resnet20-qcfs": Plan(RESNET, lambda: QuantisedClip(4), 8, 0.05),
     "resnet20-vr": Plan(RESNET, lambda: ValueRange(8, 10), 8, 0.05),
-    "resnet20-cq": Plan(RESNET, lambda: ClampQuantise(8), 4, 0.05),
     "vgg7-relu": Plan(VGG, None, 1, 0.02),
     "vgg7-qcfs": Plan(VGG, lambda: QuantisedClip(4), 1, 0.02),
     "vgg7-vr": Plan(VGG, lambda: ValueRange(8, 10), 1, 0.02),
