@@ -1,6 +1,6 @@
 """The staircase that every source activation is, as an operator with gradients and as a layer of the graph."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -102,6 +102,9 @@ class Staircase(Op):
     def capture(cls, call: Call) -> Captured:
         settings = (call["levels"], call["shift"], call["slope"], call["offset"])
         return cls(call["threshold"], *settings), (call.wire("x"),)
+
+    def continuous(self) -> Op:
+        return self if self.slope == 1 else replace(self, slope=1.0, offset=0.0)
 
     @property
     def ceiling(self) -> Tensor:

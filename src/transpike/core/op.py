@@ -55,6 +55,10 @@ class Op(Carrier):
         """What the layer does while training; batch normalisation and dropout differ from ``run``."""
         return self.run(*inputs)
 
+    def continuous(self) -> "Op":
+        """The op without jumps: what a staircase rounds. Exact steps are checked on it."""
+        return self
+
     def relay(self, worths: tuple[Tensor, ...]) -> "tuple[Op, Tensor | None] | None":
         """How levels pass: (the op that takes levels, the worth of one output level); None: it needs real values.
 
