@@ -149,6 +149,8 @@ EQUAL: dict[tuple[str, str], str] = {
 EQUAL_LEARNED: dict[tuple[str, str], str] = {
     ("weight-normalisation", "threshold-balancing"): SCALING,
     ("opi", "qcfs"): "θ = λ and v(0) = θ/2 in both papers",
+    ("cq", "qcfs"): "v(0) is what the staircase was trained with: θ/2 on this network of quantised clips",
+    ("vr", "qcfs, windows"): "the same, and averaging neurons are the layer-synchronous schedule",
     ("opi, v(0)=0", "qcfs, v(0)=0"): "the same",
     ("opi, windows", "qcfs, windows"): "the same",
     ("opi", "ecc, layer"): CLIPPED,

@@ -46,7 +46,7 @@ def test_networks_have_the_asked_outputs_and_are_sensitive_to_their_input(name):
 def test_other_channels_get_fitting_preprocessing(name):
     module, spec = models.build(name, in_channels=2)
     assert spec.input_shape[0] == 2
-    assert module(spec.preprocessing(torch.rand(1, *spec.input_shape))).shape == (1, 10)
+    assert module(spec.preprocessing(torch.rand(1, *spec.input_shape))).shape == (1, spec.num_classes)
 
 
 @pytest.mark.parametrize("name", ZOO)
