@@ -18,7 +18,9 @@ from training import MNIST, PLANS, RESNET, VGG, dataset, options, prepared
 
 import transpike as ts
 from transpike.core.recipe import Recipe
+from transpike.core.step import Context
 from transpike.files import write_atomically
+from transpike.steps import FoldBatchNorm, RemoveDropout
 
 HERE = Path(__file__).parent
 WINDOWS = ts.schedules.LayerSynchronous()
@@ -67,8 +69,13 @@ def group(name: str) -> str | None:
 
 
 def exact(module: torch.nn.Module, recipe: Recipe, x: torch.Tensor) -> dict:
-    """How many counts of averaging neurons differ from the levels of the source network, both in float64."""
+    """How many counts of averaging neurons differ from the levels of the source network, both in float64.
+
+    The source network has its batch normalisation folded, for the spiking one has the folded weights in float32.
+    """
     snn = ts.convert(module, recipe, x, exact_grid=False)
+    context = Context(snn.source, (x,), recipe.timesteps)
+    source = FoldBatchNorm().apply(RemoveDropout().apply(snn.source, context), context).to(dtype=torch.float64)
     names = [node.name for node in snn.graph.cells]
     levels: dict[str, torch.Tensor] = {}
 
@@ -79,7 +86,7 @@ def exact(module: torch.nn.Module, recipe: Recipe, x: torch.Tensor) -> dict:
     differing = total = 0
     rates = []
     for part in x.split(8):
-        snn.source.to(dtype=torch.float64).run(part.double(), observe=see)
+        source.run(part.double(), observe=see)
         trains = ts.simulate(snn, part, engine="reference", record=names).trains
         for name in names:
             count = trains[name].double().sum(0)
