@@ -13,7 +13,7 @@ from transpike.core.op import Synapse
 from transpike.errors import SettingError
 from transpike.train import Row
 from transpike.training import checkpoint as files
-from transpike.training.layer_stages import _lower, place, stages
+from transpike.training.layer_stages import is_lower, place, stages
 
 
 class Stagewise(Tuning):
@@ -91,7 +91,7 @@ class Stagewise(Tuning):
 
     def is_better(self, row: Row, state: files.State) -> bool:
         now = place(state.history, self.plan)
-        return now.begins or not now.best or _lower(row, state.history[now.best - 1])
+        return now.begins or not now.best or is_lower(row, state.history[now.best - 1])
 
     def factor(self, epoch: int, step: int, steps: int) -> float:
         return self.plan.last_rate if self.stage is self.stages[-1] else 1.0
@@ -127,7 +127,7 @@ class Stagewise(Tuning):
     @torch.no_grad()
     def measure(self, indices: Tensor) -> tuple[float, float]:
         """The stage's objective and the accuracy of the network as it is in this stage."""
-        if not hasattr(self, "plan") or self.plan.objective == "task":
+        if self.plan.objective == "task":
             return super().measure(indices)
         self.module.eval()
         total, right = 0.0, 0

@@ -16,22 +16,11 @@ from torch import nn
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset
 from transpike.errors import CheckpointError, SettingError
-from transpike.training import (
-    augmentation,
-    loop,
-    penalties,
-    ranks,
-)
+from transpike.training import augmentation, loop, penalties, ranks
 from transpike.training import checkpoint as files
-from transpike.training import (
-    precision as precisions,
-)
-from transpike.training import (
-    settings as bounds,
-)
-from transpike.training import (
-    stages as phases,
-)
+from transpike.training import precision as precisions
+from transpike.training import settings as bounds
+from transpike.training import stages as phases
 from transpike.training.board import Board, writer
 from transpike.training.loop import Progress
 from transpike.training.optimisers import optimiser as optimiser_named

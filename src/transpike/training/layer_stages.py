@@ -75,7 +75,7 @@ def place(history: Sequence[Row], schedule: LayerwiseSchedule) -> Place:
     """Where training stands after these epochs: a stage ends with its patience or its epochs."""
     stage, first, best = 0, 0, -1
     for index, row in enumerate(history):
-        if best < first or _lower(row, history[best]):
+        if best < first or is_lower(row, history[best]):
             best = index
         if index - first + 1 >= schedule.epochs or index - best >= schedule.patience:
             stage, first = stage + 1, index + 1
@@ -83,7 +83,7 @@ def place(history: Sequence[Row], schedule: LayerwiseSchedule) -> Place:
     return Place(stage, begins, best + 1)
 
 
-def _lower(row: Row, best: Row) -> bool:
+def is_lower(row: Row, best: Row) -> bool:
     """By validation loss, without one by training loss."""
     if row.validation_loss is None or best.validation_loss is None:
         return row.train_loss < best.train_loss

@@ -1,15 +1,13 @@
 """Tandem learning: spike counts forward, the source network's layers backward."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell, Neuron
-from transpike.core.encoder import Encoder
-from transpike.core.graph import Graph, Input
+from transpike.core.graph import Input
 from transpike.core.op import Op
-from transpike.core.readout import Readout
-from transpike.core.schedule import Schedule
-from transpike.core.spike import Surrogate
 from transpike.errors import SettingError
 from transpike.training.unrolled import Unrolled, Wire
 
@@ -23,18 +21,8 @@ class Tandem(Unrolled):
     counts are in closed form and pass gradients as they are.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        encoder: Encoder,
-        schedule: Schedule,
-        readout: Readout,
-        timesteps: int,
-        surrogate: Surrogate | None = None,
-        *,
-        detach_reset: bool = False,
-    ) -> None:
-        super().__init__(graph, encoder, schedule, readout, timesteps, surrogate, detach_reset=detach_reset)
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
         if self.windows:
             raise SettingError("windows pass gradients straight through their counts: leave gradients='counts' out")
 
