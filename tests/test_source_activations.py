@@ -127,6 +127,9 @@ def test_rate_norm_follows_the_maximum_and_gives_rates():
     assert module.penalty.item() == pytest.approx(float(omega.mean()))
     module.penalty.backward()
     assert module.p.grad.item() != 0
+    module.momentum, peak = 0.0, module.peak.clone()
+    module(torch.tensor([[9.0, 1.0]]))
+    assert torch.equal(module.peak, peak)
 
 
 def test_expanded_input_holds_three_resolutions_twice():
@@ -207,7 +210,7 @@ REFUSED = {
     "regulariser": (lambda: QuantisedClip(4, regulariser=-1.0), SettingError, "regulariser must be"),
     "slope": (lambda: SlipReLU(4, 1.5), SettingError, "slope must be"),
     "shift": (lambda: ThresholdReLU(1.0, math.inf), SettingError, "shift must be"),
-    "momentum": (lambda: RateNorm(0.0), SettingError, "momentum must be"),
+    "momentum": (lambda: RateNorm(-0.1), SettingError, "momentum must be"),
     "max_pool": (lambda: ts.prepare(RELU, QuantisedClip(), max_pool="min"), SettingError, "'keep' or 'average'"),
     "an input that is no module": (lambda: ts.prepare(RELU, QuantisedClip(), input=3), SettingError, "input is an activation"),
     "dilated pools": (

@@ -71,6 +71,7 @@ def _kill_after(epoch: int):
         ({"schedule": "step", "step_size": 1, "gamma": 0.7}, (2,)),
         ({"optimiser": "adam", "learning_rate": 3e-3, "decay_thresholds": False}, (2, 3)),
         ({"optimiser": "adam", "schedule": "step", "step_size": 2, "momentum": 0.0}, (3,)),
+        ({"optimiser": "grad-r", "learning_rate": 5e-3, "sparsity": 0.8}, (1, 3)),
     ],
 )
 def test_a_resumed_run_ends_in_the_same_bits(tmp_path, extra, kills):
@@ -240,6 +241,12 @@ def test_divergence_names_the_place():
         ({"schedule": "step", "step_size": 1, "gamma": 0.0}, "gamma must be above 0"),
         ({"gamma": 0.5}, "belong to schedule 'step'"),
         ({"step_size": 3}, "belong to schedule 'step'"),
+        ({"optimiser": "grad-r", "weight_decay": 1e-4}, "in place of weight_decay"),
+        ({"optimiser": "grad-r", "sparsity": 0.3}, "sparsity from 0.5"),
+        ({"optimiser": "grad-r", "alpha": 0}, "alpha above 0"),
+        ({"sparsity": 0.9}, "belong to optimiser 'grad-r'"),
+        ({"learn": "thresholds"}, "learn is one of"),
+        ({"learn": "activations"}, "no activation of _Net has parameters"),
         ({"stages": {"clip": 2}}, "no activation of the network has stages"),
         ({"cutout": 8}, "less than the image's 8x8"),
         ({"cutout": -1}, "whole number of pixels"),

@@ -133,6 +133,21 @@ def test_every_flag_arrives(tmp_path: Path) -> None:
     assert settings["decay_thresholds"] is False and settings["sync_batchnorm"] is False
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"optimiser": "grad-r", "alpha": 0.02, "sparsity": 0.7, "weight-decay": 0.0},
+        {"learn": "activations", "weight-decay": 1e-4},
+    ],
+)
+def test_flags_of_sparse_training_and_of_what_learns_arrive(words: dict, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    flags = [word for key, value in words.items() for word in (f"--{key}", value)]
+    run("train", "--activation", "qcfs", "--epochs", 1, *flags, "--output", path)
+    settings = json.loads(metadata(path)["training"])
+    assert {key: settings[key.replace("-", "_")] for key in words} == words
+
+
 def test_the_last_stage_comes_back_too(tmp_path: Path) -> None:
     path = tmp_path / "clip.safetensors"
     words = ("--activation", "qcfs:levels=2:threshold=2", "--learning-rate", 0.05)

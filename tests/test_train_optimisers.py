@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from transpike import data
+from transpike import convert, data, prepare, recipes
+from transpike.activations import RateNorm
 from transpike.errors import CheckpointError, SettingError
 from transpike.train import train
-from transpike.training import checkpoint, precision, settings
+from transpike.training import checkpoint, connectivity, precision, settings
 from transpike.training.optimisers import is_threshold, optimiser
 
 
@@ -64,6 +65,35 @@ def test_a_network_of_thresholds_only_can_be_trained():
     before = module.scale.detach().clone()
     train(module, data.load("digits"), epochs=1, decay_thresholds=False, learning_rate=0.01)
     assert not torch.equal(before, module.scale)
+
+
+def test_grad_r_trains_a_sparse_network_that_converts_without_the_lost_synapses():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    digits = data.load("digits")
+    result = train(module, digits, epochs=10, optimiser="grad-r", learning_rate=5e-3, alpha=0.5)
+    assert result.settings["sparsity"] == 0.9 and result.settings["alpha"] == 0.5
+    assert result.settings["weight_decay"] == 0 and result.test_accuracy > 0.9
+    zeros = sum(int((p == 0).sum()) for p in module.parameters() if p.ndim > 1)
+    total = connectivity(module).total
+    assert zeros / total.weights > 0.5 and total.weights - total.connections == zeros
+    snn = convert(module, recipes.ECC(), digits.train.batches(50, limit=100))
+    assert connectivity(snn.graph).total.connections == total.connections
+
+
+def test_only_activations_learn_where_that_is_asked_for():
+    torch.manual_seed(0)
+    layers = [nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 10)]
+    module = prepare(nn.Sequential(*layers), RateNorm(momentum=0.5, regulariser=0.1))
+    digits = data.load("digits")
+    module.get_submodule("3").p.data.fill_(0.0)
+    train(module, digits, epochs=1, learning_rate=0.1)  # the first stage: weights, and the range M
+    module.get_submodule("3").momentum = 0.0
+    before = copy.deepcopy(module.state_dict())
+    found = train(module, digits, epochs=1, learning_rate=0.1, validation_fraction=0, learn="activations")
+    moved = {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {"3.p"} and found.settings["learn"] == "activations"
+    assert all(p.requires_grad for p in module.parameters()) and not module.training
 
 
 def test_steps_go_down_by_epoch():

@@ -46,9 +46,12 @@ PLANS: dict[str, Plan] = {
     "resnet20-relu": Plan(RESNET, None, 8, 0.05),
     "resnet20-qcfs": Plan(RESNET, lambda: QuantisedClip(4), 8, 0.05),
     "resnet20-vr": Plan(RESNET, lambda: ValueRange(8, 10), 8, 0.05),
+    "resnet20-relu-fine": Plan(RESNET, None, 6, 0.02, augment="crop-flip"),
+    "resnet20-vr-fine": Plan(RESNET, lambda: ValueRange(8, 10, rounding="nearest"), 6, 0.02, 99.9, augment="crop-flip"),
     "vgg7-relu": Plan(VGG, None, 1, 0.02),
     "vgg7-qcfs": Plan(VGG, lambda: QuantisedClip(4), 1, 0.02),
     "vgg7-vr": Plan(VGG, lambda: ValueRange(8, 10), 1, 0.02),
+    "vgg7-vr-fine": Plan(VGG, lambda: ValueRange(8, 10, rounding="nearest"), 1, 0.02, 99.9),
     "vgg7-cq": Plan(VGG, lambda: ClampQuantise(600), 1, 0.02, 99.9, pools=True),
     **{f"mnist-relu-{s}": Plan(MNIST, None, 4, 0.05, seed=s, augment="none") for s in range(3)},
     **{

@@ -16,7 +16,7 @@ from torch import nn
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset
 from transpike.errors import CheckpointError, SettingError
-from transpike.training import augmentation, loop, penalties, ranks
+from transpike.training import augmentation, learners, loop, penalties, ranks
 from transpike.training import checkpoint as files
 from transpike.training import precision as precisions
 from transpike.training import settings as bounds
@@ -55,14 +55,17 @@ def train(
     optimiser: str = "sgd",
     learning_rate: float | None = None,
     batch_size: int = 128,
-    weight_decay: float = 5e-4,
+    weight_decay: float | None = None,
     decay_thresholds: bool = True,
+    alpha: float | None = None,
+    sparsity: float | None = None,
     momentum: float = 0.9,
     schedule: str = "cosine",
     step_size: int | None = None,
     gamma: float | None = None,
     warmup_epochs: int = 0,
     stages: Mapping[str, int] | None = None,
+    learn: learners.Learn = "all",
     augment: str = "auto",
     padding: str = "zero",
     cutout: int = 0,
@@ -89,12 +92,15 @@ def train(
     taken), or, unless that is 0, on the images that the data set gives for it; never on the test images. Recordings are
     trained on the mean of their frames, without preprocessing.
 
-    Optimisation: ``optimiser`` "sgd" (Nesterov's ``momentum``) or "adam" (β₁ = ``momentum``); ``learning_rate`` is 0.1
-    or 0.001 unless given; ``weight_decay``, also of thresholds unless ``decay_thresholds`` is off; ``schedule``
-    "cosine", or "step": times ``gamma`` (0.1) every ``step_size`` epochs; both after a line up over ``warmup_epochs``.
+    Optimisation: ``optimiser`` "sgd" (Nesterov's ``momentum``), "adam" (β₁ = ``momentum``), or "grad-r", which ends in
+    a sparse network (``training.GradR`` with ``alpha``, 0.05, and ``sparsity``, 0.9); ``learning_rate`` is 0.1, 0.001
+    or 0.001 unless given; ``weight_decay`` (5e-4; not for "grad-r"), also of thresholds unless ``decay_thresholds`` is
+    off; ``schedule`` "cosine", or "step": times ``gamma`` (0.1) every ``step_size`` epochs; both after a line up over
+    ``warmup_epochs``.
     ``precision``: "bfloat16" and, on GPUs, "float16" multiply in 16 bits; weights and sums stay float32.
     Activations: ``stages`` {"clip": 3, "quantise": 5} sets the attribute ``stage`` of source activations by the epoch
-    from which it holds, "relu" before the first; the best epoch is one of the last stage.
+    from which it holds, "relu" before the first; the best epoch is one of the last stage. ``learn`` "activations"
+    trains the parameters of source activations alone, in a network that else is as in evaluation (RNL's second stage).
     Images: ``augment`` is "crop-flip", "crop", "none", "auto-augment", "rand-augment", "trivial-augment" (torchvision,
     after crop and flip), or "auto": flips for colour images only, nothing below 16 pixels; ``padding`` "zero" or
     "reflect" is what comes in at the border; ``cutout`` sets a square of so many pixels to the mean colour.
@@ -125,7 +131,7 @@ def train(
         "optimiser": optimiser,
         "learning_rate": bounds.learning_rate_of(optimiser, learning_rate),
         "batch_size": batch_size,
-        "weight_decay": weight_decay,
+        **bounds.regularisation_of(optimiser, weight_decay, alpha, sparsity),
         "decay_thresholds": decay_thresholds,
         "momentum": momentum,
         "schedule": schedule,
@@ -133,6 +139,7 @@ def train(
         "gamma": 0.1 if schedule == "step" and gamma is None else gamma,
         "warmup_epochs": warmup_epochs,
         "stages": {} if stages is None else phases.check(stages, epochs, module),
+        "learn": learn,
         "augment": augment,
         "padding": padding,
         "cutout": cutout,
@@ -162,11 +169,10 @@ def train(
     if path and weights and path.resolve() == Path(weights).resolve():
         raise SettingError(f"checkpoint and weights are the same file, {path}")
     module.to(group.device)
-    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    if not parameters:
-        raise SettingError(f"{type(module).__name__} has no parameters to train")
+    parameters = learners.parameters(module, learn)
     rate = settings["learning_rate"]
-    steps = optimiser_named(optimiser, parameters, rate, momentum, weight_decay, decay_thresholds)
+    regularised = (settings["weight_decay"], decay_thresholds, settings.get("alpha"), settings.get("sparsity"))
+    steps = optimiser_named(optimiser, parameters, rate, momentum, *regularised)
     scaling = precisions.Precision(precision, group.device)
     state = files.State([], 0, {})
     group.wait()  # the first process may still be writing what a training before this one has left
@@ -187,6 +193,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(loop.using_threads(threads))
         stack.callback(penalties.forget, module)
+        stack.enter_context(learners.alone(module, learn))
         board = Board(tensorboard, len(state.history)) if tensorboard and group.first else None
         if board:
             stack.callback(board.close)

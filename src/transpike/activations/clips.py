@@ -71,8 +71,9 @@ class RateNorm(SourceActivation):
 
     M follows each batch's largest z with ``momentum``; p is trained, σ(p) starts near 1. ``regulariser`` adds
     ``w · mean Ω`` to the loss, ``Ω = ‖r‖₁ / ‖r‖₂²`` of each sample (rate inference loss): few steps estimate rates well
-    where Ω is small. ``recipes.QCFS`` with beta=0 converts it. Source: Ding et al. 2021 (RNL, IJCAI); the published
-    training freezes the weights while it trains p, which is the training loop's business.
+    where Ω is small. ``recipes.QCFS`` with beta=0 converts it. The published training has two stages: weights with
+    p = 1, then p alone while weights and M (``momentum`` 0) stay: ``train(…, learn="activations")``.
+    Source: Ding et al. 2021 (RNL, IJCAI).
     """
 
     peak: Tensor
@@ -80,8 +81,8 @@ class RateNorm(SourceActivation):
 
     def __init__(self, momentum: float = 0.1, regulariser: float = 0.0, start: float = 10.0) -> None:
         super().__init__(1.0, trainable=False)
-        if not 0 < momentum <= 1 or not 0 <= regulariser < float("inf"):
-            raise SettingError(f"momentum must be in (0, 1], regulariser from 0 on, not {momentum}, {regulariser}")
+        if not 0 <= momentum <= 1 or not 0 <= regulariser < float("inf"):
+            raise SettingError(f"momentum must be in [0, 1], regulariser from 0 on, not {momentum}, {regulariser}")
         self.momentum, self.weight = momentum, regulariser
         self.p = torch.nn.Parameter(torch.tensor([float(start)]))
         self.register_buffer("peak", torch.ones(1))
@@ -93,7 +94,7 @@ class RateNorm(SourceActivation):
         self.seen.fill_(True)
 
     def quantised(self, x: Tensor) -> Tensor:
-        if self.training:
+        if self.training and self.momentum:
             with torch.no_grad():
                 largest = x.amax().reshape(1).float().clamp(min=1e-6)
                 kept = (1 - self.momentum) * self.peak + self.momentum * largest

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -11,7 +11,7 @@ import transpike as ts
 from transpike.cli import _base, _prepared
 from transpike.errors import SettingError
 from transpike.train import Progress, Row
-from transpike.training import augmentation, optimisers, precision, ranks, settings, stages
+from transpike.training import augmentation, learners, optimisers, precision, ranks, settings, stages
 
 
 def _choice(flag: str, *names: str, text: str = "") -> Callable:
@@ -29,11 +29,13 @@ def _number(flag: str, default: float, text: str = "") -> Callable:
 @_base.data_options
 @click.option("--epochs", type=click.IntRange(1), default=30, show_default=True)
 @_choice("--optimiser", *optimisers.RATES)
-@click.option("--learning-rate", type=float, help="Default: 0.1, for adam 0.001.")
-@_number("--momentum", 0.9, "For adam: its beta 1.")
+@click.option("--learning-rate", type=float, help="Default: 0.1, for the others 0.001.")
+@_number("--momentum", 0.9, "For adam and grad-r: beta 1.")
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True, help="Of all processes together.")
-@_number("--weight-decay", 5e-4)
+@click.option("--weight-decay", type=float, help="Default: 0.0005, for grad-r 0.")
 @click.option("--decay-thresholds/--no-decay-thresholds", default=True, show_default=True)
+@click.option("--alpha", type=float, help=f"For grad-r: the pull of its prior (default: {optimisers.ALPHA}).")
+@click.option("--sparsity", type=float, help=f"For grad-r: the share of zero weights (default: {optimisers.SPARSITY}).")
 @_choice("--schedule", *settings.SCHEDULES)
 @click.option("--step-size", type=click.IntRange(1), help="Epochs between two steps of --schedule step.")
 @click.option("--gamma", type=float, help="Factor of a step (default: 0.1).")
@@ -44,6 +46,7 @@ def _number(flag: str, default: float, text: str = "") -> Callable:
     metavar="STAGE=EPOCH,…",
     help=f"From which epoch activations are in a stage ({', '.join(stages.STAGES)}), like clip=3,quantise=5.",
 )
+@_choice("--learn", *get_args(learners.Learn), text="activations: thresholds alone, the rest as in evaluation.")
 @_choice("--augment", "auto", *augmentation.MODES)
 @_choice("--padding", *augmentation.PADDINGS)
 @click.option("--cutout", type=click.IntRange(0), default=0, show_default=True, help="Pixels of the square cut out.")

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, Split
 from transpike.errors import DataError, SettingError
-from transpike.training import augmentation, policies, schedule, stages
+from transpike.training import augmentation, learners, policies, schedule, stages
 from transpike.training.checkpoint import Row, State
 from transpike.training.penalties import Penalised
 from transpike.training.precision import Precision
@@ -56,7 +56,7 @@ class Loop:
         parts = batches(order, self.settings["batch_size"], self.ranks.count)
         losses, right, penalties, rate = 0.0, 0.0, 0.0, 0.0
         device = self.ranks.device
-        self.module.train()
+        learners.enter(self.module, self.settings["learn"])
         # Wrapped anew every epoch, for the order of the sums over processes depends on the steps since then.
         network = self.ranks.wrap(Penalised(self.module), unused=stages.partial(self.module))
         # Dropout draws from the global generator, which is given back as it was found.

@@ -6,8 +6,11 @@ import torch
 from torch import nn
 
 from transpike.errors import SettingError
+from transpike.training.grad_r import GradR
 
-RATES = {"sgd": 0.1, "adam": 1e-3}
+RATES = {"sgd": 0.1, "adam": 1e-3, "grad-r": 1e-3}
+DECAY = 5e-4
+ALPHA, SPARSITY = 0.05, 0.9
 
 
 def optimiser(
@@ -17,13 +20,19 @@ def optimiser(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     decay_thresholds: bool = True,
+    alpha: float | None = None,
+    sparsity: float | None = None,
 ) -> torch.optim.Optimizer:
-    """torch's "sgd" (Nesterov's, where there is momentum) or "adam" with β₁ = ``momentum``, β₂ = 0.999.
+    """torch's "sgd" (Nesterov's, where there is momentum) or "adam" with β₁ = ``momentum``, β₂ = 0.999; or "grad-r".
 
     The decay is added to the gradient, as the papers do it. Without ``decay_thresholds`` it leaves out thresholds: the
     parameters called ``thresh…``, and those of one element (a leak, a scale). Source: QCFS and OPI decay them, DIET-SNN
-    does not. Raises SettingError for another name.
+    does not. "grad-r" is ``GradR`` with its ``alpha`` and ``sparsity``, Adam for the rest; its prior is its decay.
+    Raises SettingError for another name.
     """
+    if name == "grad-r":
+        prior = {"alpha": ALPHA if alpha is None else alpha, "sparsity": SPARSITY if sparsity is None else sparsity}
+        return GradR(parameters.items(), learning_rate, betas=(momentum, 0.999), **prior)
     spared = [] if decay_thresholds else [p for key, p in parameters.items() if is_threshold(key, p)]
     others = [p for p in parameters.values() if not any(p is other for other in spared)]
     groups = [{"params": others, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]

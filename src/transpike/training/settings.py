@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from transpike.errors import DataError, SettingError
-from transpike.training.optimisers import RATES
+from transpike.training.optimisers import ALPHA, DECAY, RATES, SPARSITY
 
 SCHEDULES = ("cosine", "step")
 
@@ -48,6 +48,22 @@ def learning_rate_of(optimiser: str, given: float | None) -> float:
     if optimiser not in RATES:
         raise SettingError(f"optimiser is one of {tuple(RATES)}, not {optimiser!r}")
     return RATES[optimiser] if given is None else given
+
+
+def regularisation_of(
+    optimiser: str, decay: float | None, alpha: float | None, sparsity: float | None
+) -> dict[str, float | None]:
+    """Weight decay, or Grad R's prior, as given or as usual. Raises SettingError for one that the optimiser has not."""
+    if optimiser == "grad-r":
+        if decay:
+            raise SettingError(
+                "grad-r has a prior on weights, alpha and sparsity, in place of weight_decay; leave it out"
+            )
+        prior = {"alpha": ALPHA if alpha is None else alpha, "sparsity": SPARSITY if sparsity is None else sparsity}
+        return {"weight_decay": 0.0, **prior}
+    if not alpha is sparsity is None:
+        raise SettingError(f"alpha and sparsity belong to optimiser 'grad-r', not {optimiser!r}; leave them out")
+    return {"weight_decay": DECAY if decay is None else decay}
 
 
 def fingerprint(module: nn.Module) -> str:
