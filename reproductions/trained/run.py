@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 
 import torch
-from training import MNIST, PLANS, RESNET, VGG, dataset, options, prepared
+from training import CIFAR, MNIST, PLANS, dataset, options, prepared
 
 import transpike as ts
 from transpike.core.recipe import Recipe
@@ -58,12 +58,12 @@ MEASURED: dict[str, dict[str, Recipe]] = {
 
 def group(name: str) -> str | None:
     """Which recipes a trained network is measured under."""
-    plan, kind = PLANS[name], name.rsplit("-", 1)[-1]
+    plan, kind = PLANS[name], name.split("-")[1]
     if plan.activation is None:
         return None
     if plan.network == MNIST:
         return "mnist"
-    if plan.network not in (RESNET, VGG):
+    if plan.network not in CIFAR:
         return "block"
     return "cq600" if kind == "cq" else kind
 
@@ -157,18 +157,21 @@ def values(found: dict) -> dict[str, float | None]:
         got[f"qcfs-32-{net}"] = lost(found, f"{net}-qcfs", "streaming", 32)
         got[f"qcfs-8-plain-{net}"] = lost(found, f"{net}-qcfs", "streaming", 8)
         got[f"qcfs-8-{net}"] = lost(found, f"{net}-qcfs", "streaming, potentials calibrated for T = 8", 8)
-        twin, own = found.get(f"{net}-relu"), accuracy(found, f"{net}-vr", "averaging neurons, T = 8", 8)
-        got[f"vr-8-{net}"] = 100 * twin["ann"] - own if twin and own is not None else None
-        got[f"exact-vr-{net}"] = found.get(f"{net}-vr", {}).get("exact", {}).get("differing")
+        for end, twin in (("", f"{net}-relu"), ("-fine", TWINS[net])):
+            best, own = found.get(twin), accuracy(found, f"{net}-vr{end}", "averaging neurons, T = 8", 8)
+            got[f"vr-8-{net}{end}"] = 100 * best["ann"] - own if best and own is not None else None
+        counts = [found.get(f"{net}-vr{end}", {}).get("exact", {}).get("differing") for end in ("", "-fine")]
+        got[f"exact-vr-{net}"] = None if None in counts else sum(counts)
     got["twin-resnet20"] = 100 * found["resnet20-relu"]["ann"] if "resnet20-relu" in found else None
     seeds = [accuracy(found, f"mnist-vr-{s}", "averaging neurons, T = 1", 1) for s in range(3)]
     got["mnist-vr"] = sum(seeds) / 3 if None not in seeds else None
     got["mnist-analogue"] = max(
         (r["analogue_share"] for s in range(3) for r in found.get(f"mnist-vr-{s}", {}).get("rows", [])), default=None
     )
-    got["exact-cq-vgg7"] = found.get("vgg7-cq", {}).get("exact", {}).get("differing")
-    got["plain-600"] = lost(found, "vgg7-cq", "plain neurons, T = 600", 600)
-    for name, steps in (("vgg7-cq", 600), ("resnet20-vr", 8), ("vgg7-vr", 8)):
+    for net in ("vgg7", "vgg19"):
+        got[f"exact-cq-{net}"] = found.get(f"{net}-cq", {}).get("exact", {}).get("differing")
+        got[f"plain-600-{net}"] = lost(found, f"{net}-cq", "plain neurons, T = 600", 600)
+    for name, steps in WEIGHTS.items():
         full = accuracy(found, name, f"averaging neurons, T = {steps}", steps)
         for bits in (9, 8):
             less = accuracy(found, name, f"averaging neurons, {bits}-bit weights", steps)
@@ -178,6 +181,9 @@ def values(found: dict) -> dict[str, float | None]:
     return got
 
 
+TWINS = {"resnet20": "resnet20-relu-fine", "vgg7": "vgg7-relu"}
+"""The ReLU network that was trained as the one with VR and nearest levels was."""
+WEIGHTS = {"vgg19-cq": 600, "vgg7-cq": 600, "resnet20-vr": 8, "resnet20-vr-fine": 8, "vgg7-vr": 8, "vgg7-vr-fine": 8}
 BLOCKS = ("residual", "mobilenet-v1", "mobilenet-v2", "dense")
 
 

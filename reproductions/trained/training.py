@@ -21,7 +21,9 @@ from transpike.activations import ClampQuantise, ExpandedInput, QuantisedClip, V
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset
 
-RESNET, VGG, MNIST = "resnet20-16-32-64", "vgg7", "mnist"
+RESNET, VGG, DEEP, MNIST = "resnet20-16-32-64", "vgg7", "vgg19", "mnist"
+CIFAR = (RESNET, VGG, DEEP)
+POOL = 0  # in the widths of a network
 CALIBRATION = 500
 
 
@@ -53,6 +55,7 @@ PLANS: dict[str, Plan] = {
     "vgg7-vr": Plan(VGG, lambda: ValueRange(8, 10), 1, 0.02),
     "vgg7-vr-fine": Plan(VGG, lambda: ValueRange(8, 10, rounding="nearest"), 1, 0.02, 99.9),
     "vgg7-cq": Plan(VGG, lambda: ClampQuantise(600), 1, 0.02, 99.9, pools=True),
+    "vgg19-cq": Plan(DEEP, lambda: ClampQuantise(600), 10, 0.05, pools=True, largest=3.0),
     **{f"mnist-relu-{s}": Plan(MNIST, None, 4, 0.05, seed=s, augment="none") for s in range(3)},
     **{
         f"mnist-vr-{s}": Plan(
@@ -122,6 +125,16 @@ def block(name: str) -> list[nn.Module]:
     return [Dense([conv(16, 8), conv(24, 8)]), conv(32, 16, 1)]
 
 
+def vgg19() -> list[nn.Module]:
+    """CQ's VGG-19 with a quarter of its channels: 16 convolutions, average pools."""
+    layers: list[nn.Module] = []
+    inputs = 3
+    for width in (16, 16, POOL, 32, 32, POOL, *[64] * 4, POOL, *[128] * 4, POOL, *[128] * 4, POOL):
+        layers.append(conv(inputs, width) if width else nn.AvgPool2d(2))
+        inputs = width or inputs
+    return [*layers, nn.Flatten(), nn.Linear(128, 10)]
+
+
 def built(plan: Plan, arguments: argparse.Namespace) -> tuple[nn.Module, Preprocessing]:
     """The untrained network of a plan, or the trained ReLU network that it starts from."""
     torch.manual_seed(plan.seed)
@@ -131,6 +144,8 @@ def built(plan: Plan, arguments: argparse.Namespace) -> tuple[nn.Module, Preproc
     if plan.network == VGG:
         module, spec = ts.models.build(f"zoo:{VGG}", weights=arguments.vgg_weights)
         return module, spec.preprocessing
+    if plan.network == DEEP:
+        return nn.Sequential(*vgg19()), Preprocessing()
     if plan.network == MNIST:
         layers = [
             conv(1, 32), nn.AvgPool2d(2), conv(32, 64), nn.AvgPool2d(2), nn.Flatten(),
@@ -158,7 +173,7 @@ def prepared(name: str, data: Dataset, arguments: argparse.Namespace) -> tuple[n
 
 
 def dataset(plan: Plan, arguments: argparse.Namespace) -> Dataset:
-    return ts.data.load("cifar10" if plan.network in (RESNET, VGG) else "mnist", arguments.data_dir)
+    return ts.data.load("cifar10" if plan.network in CIFAR else "mnist", arguments.data_dir)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
