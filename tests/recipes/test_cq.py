@@ -66,6 +66,16 @@ CASES = {
     "CQ, 10 steps": (ClampQuantise(10), ClampQuantise(10), CQ(timesteps=10, schedule=WINDOWS)),
     "CQ, analogue input": (ClampQuantise(10), None, CQ(timesteps=10, schedule=WINDOWS)),
     "VR": (ValueRange(8, 10), ValueRange(8, 10), VR(timesteps=8)),
+    "VR, nearest levels": (
+        ValueRange(8, 10, rounding="nearest"),
+        ValueRange(8, 10, rounding="nearest"),
+        VR(timesteps=8),
+    ),
+    "CQ, nearest levels, 8 steps": (
+        ClampQuantise(8, "nearest"),
+        ClampQuantise(8, "nearest"),
+        CQ(timesteps=8, schedule=WINDOWS),
+    ),
     "VR, expanded input": (ValueRange(8, 10), ExpandedInput(8, 10), VR(timesteps=8)),
 }
 

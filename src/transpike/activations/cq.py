@@ -19,7 +19,7 @@ class ClampQuantise(SourceActivation):
     place, which is the same but for the scale of the weights. Gradient: 1 for z in [0, 1], else 0, of what arrives
     clipped to ±``bound`` (CQ's code clips it to ±1, which binds only where a loss is summed; None leaves it).
     ``rounding`` "ceil" is used in their code for ECG and EEG; "nearest" is v(0) = θ/2. Edges lie a
-    little to the left (``tie``).
+    little to the left (``tie``): means of levels fall on them.
     Source: Yan, Zhou, Wong 2021 (CQ, AAAI) and 2023 (CQ+, TPAMI 45:11600), from their code.
     """
 
@@ -35,7 +35,8 @@ class ClampQuantise(SourceActivation):
             raise SettingError(f"rounding must be one of {', '.join(ROUNDINGS)}, not {rounding!r}")
         if bound is not None and not bound > 0:
             raise SettingError(f"bound must be positive or None, not {bound}")
-        self.shift = {"floor": tie(timesteps), "nearest": 0.5, "ceil": 1 - tie(timesteps)}[rounding]
+        left = tie(timesteps)
+        self.shift = {"floor": left, "nearest": 0.5 + min(left, 0.25), "ceil": 1 - left}[rounding]
         self.bound = float(bound or 0.0)
 
     def quantised(self, x: Tensor) -> Tensor:
