@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import transpike as ts
-from transpike.activations import QuantisedClip
+from transpike.activations import ClampQuantise, QuantisedClip
 from transpike.errors import DataError, SettingError, UnsupportedModel
 
 LEVELS = 4
@@ -131,6 +131,11 @@ REFUSED = {
     "a class": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip), SettingError, "both torch.nn.Module"),
     "batches": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), [torch.rand(3, 3)]), SettingError, "one batch of inputs"),  # type: ignore[arg-type]
     "nothing to calibrate": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), nn.ReLU6(), torch.rand(3, 3)), SettingError, "ReLU6 has no threshold to calibrate"),
+    "no input": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.rand(0, 3)), DataError, "at least one input"),
+    "bytes": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.ones(2, 3, dtype=torch.uint8)), DataError, "in floating point"),
+    "another shape": (lambda: ts.prepare(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), QuantisedClip(), torch.rand(2, 3)), DataError, "does not take the calibration data"),
+    "negative input": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.linspace(-1, 1, 9), input=ClampQuantise(4)), SettingError, "go down to -1"),
+    "NaN weights": (lambda: ts.prepare(nn.Sequential(nn.PReLU(init=float("nan")), nn.ReLU()), QuantisedClip(), torch.rand(2, 3)), SettingError, "0.weight holds NaN"),
     "percentile": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.rand(3, 3), 0.0), SettingError, "percentile must be"),
 }  # fmt: skip
 

@@ -127,9 +127,15 @@ def test_rate_norm_follows_the_maximum_and_gives_rates():
     assert module.penalty.item() == pytest.approx(float(omega.mean()))
     module.penalty.backward()
     assert module.p.grad.item() != 0
-    module.momentum, peak = 0.0, module.peak.clone()
-    module(torch.tensor([[9.0, 1.0]]))
-    assert torch.equal(module.peak, peak)
+    peak, module.locked = module.peak.clone(), True
+    x = torch.tensor([[9.0, 1.0]])
+    assert module(x).max() == 1 and torch.equal(module.peak, peak)
+    module.stage = "clip"
+    assert module(x).max() == 1
+    module.stage = "relu"
+    assert float(module(x).detach().max()) == pytest.approx(9 / (float(peak) / (1 + math.exp(-10))))
+    with pytest.raises(SettingError, match="train it from the start"):
+        module.calibrate(2.0)
 
 
 def test_expanded_input_holds_three_resolutions_twice():
@@ -210,7 +216,9 @@ REFUSED = {
     "regulariser": (lambda: QuantisedClip(4, regulariser=-1.0), SettingError, "regulariser must be"),
     "slope": (lambda: SlipReLU(4, 1.5), SettingError, "slope must be"),
     "shift": (lambda: ThresholdReLU(1.0, math.inf), SettingError, "shift must be"),
-    "momentum": (lambda: RateNorm(-0.1), SettingError, "momentum must be"),
+    "start": (lambda: RateNorm(start=math.nan), SettingError, "start must be within"),
+    "a word": (lambda: TrainableClip("x"), SettingError, "threshold must be positive"),
+    "momentum": (lambda: RateNorm(0.0), SettingError, "momentum must be"),
     "max_pool": (lambda: ts.prepare(RELU, QuantisedClip(), max_pool="min"), SettingError, "'keep' or 'average'"),
     "an input that is no module": (lambda: ts.prepare(RELU, QuantisedClip(), input=3), SettingError, "input is an activation"),
     "dilated pools": (

@@ -241,7 +241,14 @@ def test_divergence_names_the_place():
         ({"schedule": "step", "step_size": 1, "gamma": 0.0}, "gamma must be above 0"),
         ({"gamma": 0.5}, "belong to schedule 'step'"),
         ({"step_size": 3}, "belong to schedule 'step'"),
-        ({"optimiser": "grad-r", "weight_decay": 1e-4}, "in place of weight_decay"),
+        ({"optimiser": "grad-r", "weight_decay": 1e-4}, "in place of weight decay"),
+        ({"optimiser": "grad-r", "decay_thresholds": False}, "in place of weight decay"),
+        ({"epochs": 1.5}, "epochs must be a whole number"),
+        ({"epochs": True}, "epochs must be a whole number"),
+        ({"learning_rate": "a"}, "learning_rate must be a number"),
+        ({"momentum": "x"}, "momentum must be a number"),
+        ({"schedule": "step", "step_size": 1.5}, "step_size must be a whole number"),
+        ({"device": "bogus"}, "no device 'bogus' here"),
         ({"optimiser": "grad-r", "sparsity": 0.3}, "sparsity from 0.5"),
         ({"optimiser": "grad-r", "alpha": 0}, "alpha above 0"),
         ({"sparsity": 0.9}, "belong to optimiser 'grad-r'"),
@@ -259,6 +266,15 @@ def test_divergence_names_the_place():
 def test_settings_that_make_no_sense(change, says):
     with pytest.raises(SettingError, match=says):
         train(_net(), _digits(100), **{**SETTINGS, **change})
+
+
+def test_weights_that_are_not_finite_are_named_before_training(tmp_path):
+    net = _net()
+    with torch.no_grad():
+        next(net.parameters()).flatten()[0] = math.nan
+    with pytest.raises(SettingError, match=next(iter(net.state_dict())) + " holds NaN"):
+        train(net, _digits(100), checkpoint=tmp_path / "net.safetensors", **SETTINGS)
+    assert not list(tmp_path.iterdir())
 
 
 def test_bfloat16_multiplies_in_16_bits_and_keeps_weights_in_32():

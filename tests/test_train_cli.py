@@ -88,7 +88,8 @@ def test_the_note_says_every_setting(prepared: Path) -> None:
     assert note["activation"]["name"] == "qcfs"
     assert note["activation"]["settings"] | {"levels": 8, "threshold": 8.0} == note["activation"]["settings"]
     assert (note["pools"], note["input"], note["max_pool"]) == (False, None, "keep")
-    assert json.loads(metadata(prepared)["training"])["notes"] == {"prepare": metadata(prepared)["prepare"]}
+    notes = json.loads(metadata(prepared)["training"])["notes"]
+    assert notes["prepare"] == metadata(prepared)["prepare"] and set(notes) <= {"prepare", "start"}
 
 
 @pytest.mark.parametrize("name", sorted(set(activations.table) - {"expanded"}))
@@ -131,6 +132,35 @@ def test_every_flag_arrives(tmp_path: Path) -> None:
     expected = {key.replace("-", "_"): value for key, value in words.items()} | {"stages": {"clip": 2, "quantise": 3}}
     assert expected == {key: settings[key] for key in expected}
     assert settings["decay_thresholds"] is False and settings["sync_batchnorm"] is False
+
+
+def test_another_start_is_refused_by_a_checkpoint(plain: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    words = ("train", "--weights", plain, "--activation", "qcfs:levels=4", "--epochs", 1, "--output", path)
+    run(*words, "--percentile", 99)
+    before = path.read_bytes()
+    result = run(*words, "--percentile", 60, code=2)
+    assert "belongs to a training with other settings: notes" in result.output and path.read_bytes() == before
+
+
+def test_fixed_ranges_begin_where_trained_weights_want_them(plain: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    run("train", "--weights", plain, "--activation", "vr", "--epochs", 1, "--learning-rate", 0, "--output", path)
+    ranges = [float(t) for name, t in load_file(path).items() if name.endswith("thresh")]
+    assert ranges and all(t != pytest.approx(0.8) for t in ranges)
+    run("train", "--weights", plain, "--activation", "cq:threshold=2.5", "--epochs", 1, "--learning-rate", 0,
+        "--output", tmp_path / "chosen.safetensors")  # fmt: skip
+    chosen = load_file(tmp_path / "chosen.safetensors")
+    assert {float(t) for name, t in chosen.items() if name.endswith("thresh")} == {2.5}
+
+
+def test_a_sparse_training_tells_what_is_left(tmp_path: Path) -> None:
+    words = ("--optimiser", "grad-r", "--epochs", 1, "--output", tmp_path / "net.safetensors")
+    assert "total" in run("train", *words).output
+
+
+def test_an_output_that_cannot_be_written_is_an_error_without_a_traceback(plain: Path) -> None:
+    assert "error:" in run("train", "--epochs", 1, "--output", plain / "net.safetensors", code=2).output
 
 
 @pytest.mark.parametrize(

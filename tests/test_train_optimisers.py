@@ -76,6 +76,7 @@ def test_grad_r_trains_a_sparse_network_that_converts_without_the_lost_synapses(
     assert result.settings["weight_decay"] == 0 and result.test_accuracy > 0.9
     zeros = sum(int((p == 0).sum()) for p in module.parameters() if p.ndim > 1)
     total = connectivity(module).total
+    assert result.best_epoch == 10  # the last, for earlier ones are denser
     assert zeros / total.weights > 0.5 and total.weights - total.connections == zeros
     snn = convert(module, recipes.ECC(), digits.train.batches(50, limit=100))
     assert connectivity(snn.graph).total.connections == total.connections
@@ -85,15 +86,20 @@ def test_only_activations_learn_where_that_is_asked_for():
     torch.manual_seed(0)
     layers = [nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 10)]
     module = prepare(nn.Sequential(*layers), RateNorm(momentum=0.5, regulariser=0.1))
+    norm = module.get_submodule("3")
     digits = data.load("digits")
-    module.get_submodule("3").p.data.fill_(0.0)
+    norm.p.data.fill_(0.0)
     train(module, digits, epochs=1, learning_rate=0.1)  # the first stage: weights, and the range M
-    module.get_submodule("3").momentum = 0.0
     before = copy.deepcopy(module.state_dict())
     found = train(module, digits, epochs=1, learning_rate=0.1, validation_fraction=0, learn="activations")
     moved = {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved == {"3.p"} and found.settings["learn"] == "activations"
-    assert all(p.requires_grad for p in module.parameters()) and not module.training
+    assert all(p.requires_grad for p in module.parameters()) and not module.training and not norm.locked
+    with pytest.raises(SettingError, match="leave out stages"):
+        train(module, digits, epochs=2, learn="activations", stages={"quantise": 2})
+    norm.stage = "relu"
+    with pytest.raises(SettingError, match="set the attribute stage"):
+        train(module, digits, epochs=2, learn="activations")
 
 
 def test_steps_go_down_by_epoch():

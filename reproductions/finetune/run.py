@@ -61,16 +61,15 @@ SETTINGS = FineTuning(
     loss=Distillation(temperature=2.0, weight=0.7),
     optimiser="adam",
     learning_rate=1e-3,
-    threshold_rate=3e-3,
-    initial_rate=3e-3,
     batch_size=64,
     normalise=True,
     augment="crop-flip",
     validation_fraction=0.02,
     precision="bfloat16",
 )
-# Chosen on held-out training images: 82.6 % at 1e-3.
-RATES = {"layer-synchronous": 2e-3}
+# Chosen on held-out training images: at 1e-3, and 3e-3 for thresholds and initial potentials, binary spikes end at
+# 82.6 %, and bursts fall from 89.0 to 83.2 % in two epochs.
+RATES = {"layer-synchronous": 4e-4, "layer-synchronous, bursts": 2e-4, "streaming, bursts": 2e-4}
 
 
 def name_of(start: str) -> str:

@@ -157,11 +157,10 @@ def values(found: dict) -> dict[str, float | None]:
         got[f"qcfs-32-{net}"] = lost(found, f"{net}-qcfs", "streaming", 32)
         got[f"qcfs-8-plain-{net}"] = lost(found, f"{net}-qcfs", "streaming", 8)
         got[f"qcfs-8-{net}"] = lost(found, f"{net}-qcfs", "streaming, potentials calibrated for T = 8", 8)
-        for end, twin in (("", f"{net}-relu"), ("-fine", TWINS[net])):
-            best, own = found.get(twin), accuracy(found, f"{net}-vr{end}", "averaging neurons, T = 8", 8)
-            got[f"vr-8-{net}{end}"] = 100 * best["ann"] - own if best and own is not None else None
-        counts = [found.get(f"{net}-vr{end}", {}).get("exact", {}).get("differing") for end in ("", "-fine")]
-        got[f"exact-vr-{net}"] = None if None in counts else sum(counts)
+        for end in ("", "-fine"):
+            twin, own = found.get(f"{net}-relu"), accuracy(found, f"{net}-vr{end}", "averaging neurons, T = 8", 8)
+            got[f"vr-8-{net}{end}"] = 100 * twin["ann"] - own if twin and own is not None else None
+            got[f"exact-vr-{net}{end}"] = found.get(f"{net}-vr{end}", {}).get("exact", {}).get("differing")
     got["twin-resnet20"] = 100 * found["resnet20-relu"]["ann"] if "resnet20-relu" in found else None
     seeds = [accuracy(found, f"mnist-vr-{s}", "averaging neurons, T = 1", 1) for s in range(3)]
     got["mnist-vr"] = sum(seeds) / 3 if None not in seeds else None
@@ -181,9 +180,7 @@ def values(found: dict) -> dict[str, float | None]:
     return got
 
 
-TWINS = {"resnet20": "resnet20-relu-fine", "vgg7": "vgg7-relu"}
-"""The ReLU network that was trained as the one with VR and nearest levels was."""
-WEIGHTS = {"vgg19-cq": 600, "vgg7-cq": 600, "resnet20-vr": 8, "resnet20-vr-fine": 8, "vgg7-vr": 8, "vgg7-vr-fine": 8}
+WEIGHTS = {"vgg19-cq": 600, "vgg7-cq": 600, "resnet20-vr": 8, "vgg7-vr": 8, "vgg7-vr-fine": 8}
 BLOCKS = ("residual", "mobilenet-v1", "mobilenet-v2", "dense")
 
 

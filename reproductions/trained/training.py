@@ -48,8 +48,6 @@ PLANS: dict[str, Plan] = {
     "resnet20-relu": Plan(RESNET, None, 8, 0.05),
     "resnet20-qcfs": Plan(RESNET, lambda: QuantisedClip(4), 8, 0.05),
     "resnet20-vr": Plan(RESNET, lambda: ValueRange(8, 10), 8, 0.05),
-    "resnet20-relu-fine": Plan(RESNET, None, 4, 0.005),
-    "resnet20-vr-fine": Plan(RESNET, lambda: ValueRange(8, 10, rounding="nearest"), 4, 0.005, 99.9),
     "vgg7-relu": Plan(VGG, None, 1, 0.02),
     "vgg7-qcfs": Plan(VGG, lambda: QuantisedClip(4), 1, 0.02),
     "vgg7-vr": Plan(VGG, lambda: ValueRange(8, 10), 1, 0.02),

@@ -8,6 +8,7 @@ import torch
 from transpike._finetune_loop import Notify, Tuning
 from transpike._finetune_stages import Stagewise
 from transpike.snn import SNN
+from transpike.training import ranks
 from transpike.training.finetuning import FineTuning, fine_tuning
 from transpike.training.loop import using_threads
 from transpike.training.samples import samples_of
@@ -41,7 +42,7 @@ def finetune(
     timesteps = snn.schedule.check(chosen.timesteps if chosen.timesteps is not None else snn.timesteps)
     with using_threads(threads):
         tuning = (Tuning if chosen.layerwise is None else Stagewise)(
-            snn, samples, chosen, timesteps, torch.device(device)
+            snn, samples, chosen, timesteps, ranks.usable(device)
         )
         state = tuning.run(Path(checkpoint) if checkpoint else None, resume, progress)
         return tuning.result(state)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from transpike.activations._module import SourceActivation
+from transpike.core.op import check_finite
 from transpike.errors import DataError, SettingError, UnsupportedModel
 
 FUNCTIONS: tuple[Any, ...] = (F.relu, F.relu6, torch.relu, torch.relu_)
@@ -50,8 +51,9 @@ def prepare(
     activation's ``thresh``; training from trained weights wants that.
 
     ``pools`` puts activations behind average pools too, where the method gives those neurons (CQ, VR); means over axes
-    stay linear. ``input``: an activation for the input, so that it becomes spikes; ``activations.ExpandedInput`` widens
-    the first layer, whose weights are shared out. ``max_pool`` "average" makes every maximum pool an average pool.
+    stay linear. ``input``: an activation for the input, which must not be negative, so that it becomes spikes; it
+    starts at the largest of ``calibration``. ``activations.ExpandedInput``, for inputs from 0 to 1, widens the first
+    layer, whose weights are shared out. ``max_pool`` "average" makes every maximum pool an average pool.
 
     Raises UnsupportedModel where torch.fx cannot trace the model, where training and evaluation take different ways,
     or where nothing is found; SettingError and DataError for the rest.
@@ -67,8 +69,13 @@ def prepare(
         raise SettingError(f"input is an activation for the input, a torch.nn.Module, not a {type(input).__name__}")
     if max_pool not in ("keep", "average"):
         raise SettingError(f"max_pool must be 'keep' or 'average', not {max_pool!r}")
-    if not 0 < percentile <= 100:
-        raise SettingError(f"percentile must be in (0, 100], not {percentile}")
+    if not isinstance(percentile, (int, float)) or not 0 < percentile <= 100:
+        raise SettingError(f"percentile must be in (0, 100], not {percentile!r}")
+    if calibration is not None and (not calibration.is_floating_point() or not len(calibration)):
+        raise DataError(
+            f"calibration is a batch of at least one input as the network gets them, in floating point; not "
+            f"{tuple(calibration.shape)} of {calibration.dtype}"
+        )
     root = copy.deepcopy(model)
     graph, dropouts = _traced(root)
     if max_pool == "average":
@@ -92,7 +99,10 @@ def prepare(
                 new.calibrate(largest[node])
             _replace(root, graph, node, found[node], new)
     if input is not None:
-        _put_at_input(root, graph, copy.deepcopy(input))
+        entrance = copy.deepcopy(input)
+        if calibration is not None:
+            _check_range(entrance, calibration)
+        _put_at_input(root, graph, entrance)
     prepared = fx.GraphModule(root, graph, type(model).__name__)
     return prepared.train(model.training)
 
@@ -235,6 +245,17 @@ def _rectify_averages(root: nn.Module, graph: fx.Graph) -> None:
         new.args = (node,)
 
 
+def _check_range(entrance: nn.Module, x: Tensor) -> None:
+    """An activation for the input starts at the largest input. SettingError where it would cut negative ones off."""
+    if float(x.min()) < 0:
+        raise SettingError(
+            f"calibration data go down to {float(x.min()):.3g}, and {type(entrance).__name__} on the input cuts off "
+            "what is negative: train without normalising the input (mean 0, standard deviation 1)"
+        )
+    if isinstance(entrance, SourceActivation):
+        entrance.calibrate(float(x.max()))
+
+
 def _put_at_input(root: nn.Module, graph: fx.Graph, module: nn.Module) -> None:
     """The activation between the input and whoever reads it; a module with a ``factor`` widens the layers behind it."""
     places = [node for node in graph.nodes if node.op == "placeholder" and node.users]
@@ -275,9 +296,17 @@ def _measured(
             return output
 
     mode = root.training
-    with torch.no_grad():
-        Observer(root.eval(), graph=graph).run(x)
-    root.train(mode)
+    for name, tensor in root.state_dict().items():
+        check_finite(type(root).__name__, **{name: tensor})
+    try:
+        with torch.no_grad():
+            Observer(root.eval(), graph=graph).run(x)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise DataError(
+            f"the network does not take the calibration data, {tuple(x.shape)}, a batch of inputs: {error}"
+        ) from error
+    finally:
+        root.train(mode)
     for node, value in largest.items():
         if not 0 < value < math.inf:
             raise DataError(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from transpike.core.op import check_finite
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset
 from transpike.errors import CheckpointError, SettingError
@@ -92,8 +93,9 @@ def train(
     taken), or, unless that is 0, on the images that the data set gives for it; never on the test images. Recordings are
     trained on the mean of their frames, without preprocessing.
 
-    Optimisation: ``optimiser`` "sgd" (Nesterov's ``momentum``), "adam" (β₁ = ``momentum``), or "grad-r", which ends in
-    a sparse network (``training.GradR`` with ``alpha``, 0.05, and ``sparsity``, 0.9); ``learning_rate`` is 0.1, 0.001
+    Optimisation: ``optimiser`` "sgd" (Nesterov's ``momentum``), "adam" (β₁ = ``momentum``), or "grad-r", which prunes
+    while it trains (``training.GradR`` with ``alpha``, 0.05, and ``sparsity``, 0.9, the share that its prior has at
+    zero; long training or a large α comes near it; the last epoch is taken); ``learning_rate`` is 0.1, 0.001
     or 0.001 unless given; ``weight_decay`` (5e-4; not for "grad-r"), also of thresholds unless ``decay_thresholds`` is
     off; ``schedule`` "cosine", or "step": times ``gamma`` (0.1) every ``step_size`` epochs; both after a line up over
     ``warmup_epochs``.
@@ -131,7 +133,7 @@ def train(
         "optimiser": optimiser,
         "learning_rate": bounds.learning_rate_of(optimiser, learning_rate),
         "batch_size": batch_size,
-        **bounds.regularisation_of(optimiser, weight_decay, alpha, sparsity),
+        **bounds.regularisation_of(optimiser, weight_decay, decay_thresholds, alpha, sparsity),
         "decay_thresholds": decay_thresholds,
         "momentum": momentum,
         "schedule": schedule,
@@ -139,7 +141,7 @@ def train(
         "gamma": 0.1 if schedule == "step" and gamma is None else gamma,
         "warmup_epochs": warmup_epochs,
         "stages": {} if stages is None else phases.check(stages, epochs, module),
-        "learn": learn,
+        **({} if learn == "all" else {"learn": learn}),
         "augment": augment,
         "padding": padding,
         "cutout": cutout,
@@ -169,7 +171,9 @@ def train(
     if path and weights and path.resolve() == Path(weights).resolve():
         raise SettingError(f"checkpoint and weights are the same file, {path}")
     module.to(group.device)
-    parameters = learners.parameters(module, learn)
+    for name, tensor in module.state_dict().items():
+        check_finite(f"{type(module).__name__} before training", **{name: tensor})
+    parameters = learners.parameters(module, learn, settings["stages"])
     rate = settings["learning_rate"]
     regularised = (settings["weight_decay"], decay_thresholds, settings.get("alpha"), settings.get("sparsity"))
     steps = optimiser_named(optimiser, parameters, rate, momentum, *regularised)
@@ -210,7 +214,7 @@ def train(
                 raise loop.diverged(f"the validation loss after epoch {epoch} is {loss}", rate)
             seconds = round(time.perf_counter() - start, 3)
             row = Row(epoch, last_rate, means[0], means[1], loss, accuracy, seconds, penalty)
-            if loop.is_better(row, state, phases.last_begins(settings["stages"])):
+            if loop.is_better(row, state, epochs if optimiser == "grad-r" else phases.last_begins(settings["stages"])):
                 state.best_epoch = epoch
                 state.best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
             state.history.append(row)

@@ -22,13 +22,15 @@ class SourceActivation(nn.Module):
 
     thresh: Tensor
     shift: float = 0.0
+    locked = False
+    """Whether what it measures while training stays as it is, as while ``train(learn="activations")`` runs."""
 
     def __init__(self, threshold: float, *, trainable: bool, levels: int = 1) -> None:
         super().__init__()
         if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
             raise SettingError(f"levels must be a whole number of at least 1, not {levels!r}")
-        if not 0 < threshold < math.inf:
-            raise SettingError(f"the threshold must be positive, not {threshold}")
+        if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 < threshold < math.inf:
+            raise SettingError(f"the threshold must be positive, not {threshold!r}")
         self.levels = levels
         self.penalty: Tensor | None = None
         self._stage: Stage = "quantise"

@@ -7,6 +7,8 @@ from transpike.activations._module import SourceActivation
 from transpike.activations.staircase import staircase
 from transpike.errors import SettingError
 
+LARGEST_START = 20
+
 
 class TrainableClip(SourceActivation):
     """``a = min(max(z, 0), λ)`` with a trainable λ, the parameter ``thresh``: TCL, and the network that OPI converts.
@@ -55,7 +57,8 @@ class SlipReLU(SourceActivation):
         self, levels: int = 16, slope: float = 0.5, threshold: float = 8.0, offset: float = 0.0, shift: float = 0.5
     ) -> None:
         super().__init__(threshold, trainable=True, levels=levels)
-        if not (0 <= slope <= 1 and 0 <= shift < 1 and -levels < offset < levels):
+        numbers = all(isinstance(value, (int, float)) for value in (slope, offset, shift))
+        if not (numbers and 0 <= slope <= 1 and 0 <= shift < 1 and -levels < offset < levels):
             raise SettingError(
                 f"slope must be in [0, 1], shift in [0, 1) and offset less than {levels} levels, "
                 f"not {slope}, {shift} and {offset}"
@@ -71,8 +74,10 @@ class RateNorm(SourceActivation):
 
     M follows each batch's largest z with ``momentum``; p is trained, σ(p) starts near 1. ``regulariser`` adds
     ``w · mean Ω`` to the loss, ``Ω = ‖r‖₁ / ‖r‖₂²`` of each sample (rate inference loss): few steps estimate rates well
-    where Ω is small. ``recipes.QCFS`` with beta=0 converts it. The published training has two stages: weights with
-    p = 1, then p alone while weights and M (``momentum`` 0) stay: ``train(…, learn="activations")``.
+    where Ω is small. ``recipes.QCFS`` with beta=0 converts it. Stage "relu" leaves out the 1, all of them divide by θ.
+    The published training has two stages: weights, then p alone while weights and M stay:
+    ``train(…, learn="activations")``. It trains from the start: the next layer gets rates, which weights that were
+    trained with ReLUs do not expect, so that there is nothing to calibrate.
     Source: Ding et al. 2021 (RNL, IJCAI).
     """
 
@@ -81,26 +86,33 @@ class RateNorm(SourceActivation):
 
     def __init__(self, momentum: float = 0.1, regulariser: float = 0.0, start: float = 10.0) -> None:
         super().__init__(1.0, trainable=False)
-        if not 0 <= momentum <= 1 or not 0 <= regulariser < float("inf"):
-            raise SettingError(f"momentum must be in [0, 1], regulariser from 0 on, not {momentum}, {regulariser}")
+        if not 0 < momentum <= 1 or not 0 <= regulariser < float("inf"):
+            raise SettingError(f"momentum must be in (0, 1], regulariser from 0 on, not {momentum}, {regulariser}")
+        if not -LARGEST_START <= start <= LARGEST_START:
+            raise SettingError(f"start must be within ±{LARGEST_START}, for θ is σ(start) M; not {start}")
         self.momentum, self.weight = momentum, regulariser
         self.p = torch.nn.Parameter(torch.tensor([float(start)]))
         self.register_buffer("peak", torch.ones(1))
         self.register_buffer("seen", torch.tensor(False))
 
     def calibrate(self, largest: float) -> None:
-        """The running maximum."""
-        self.peak.fill_(largest)
-        self.seen.fill_(True)
+        """Raises SettingError: there is nothing to calibrate."""
+        raise SettingError(
+            "RateNorm gives rates, which weights trained with ReLUs do not expect, and measures its range itself: "
+            "train it from the start, without calibration"
+        )
 
-    def quantised(self, x: Tensor) -> Tensor:
-        if self.training and self.momentum:
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and not self.locked:
             with torch.no_grad():
                 largest = x.amax().reshape(1).float().clamp(min=1e-6)
                 kept = (1 - self.momentum) * self.peak + self.momentum * largest
                 self.peak.copy_(torch.where(self.seen, kept, largest))
                 self.seen.fill_(True)
-        return self.clipped(x / (torch.sigmoid(self.p) * self.peak))
+        return super().forward(x / (torch.sigmoid(self.p) * self.peak))
+
+    def quantised(self, x: Tensor) -> Tensor:
+        return self.clipped(x)
 
     def regulariser(self, x: Tensor, output: Tensor) -> Tensor | None:
         if not self.weight:

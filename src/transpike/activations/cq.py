@@ -47,10 +47,10 @@ class ValueRange(ClampQuantise):
     """``a = ⌊min(max(z, 0), T/L) · L⌋ / L``: VR-encoding, T + 1 levels of width 1/L on [0, T/L].
 
     ``timesteps`` T are the SNN's steps, ``resolution`` L > T makes the levels finer than T steps of [0, 1] could, for
-    most activations are small. The threshold is m = T/L. Published: (T, L) = (8, 10), (16, 20), (32, 40) for CIFAR,
-    (1, 4) for MNIST, with floors; ``rounding`` "nearest" starts training from trained weights nearer to what they
-    computed, for a floor takes half a level from every activation. Source: Yan, Zhou, Wong 2022 (arXiv 2211.08410),
-    from their code.
+    most activations are small; L < T widens the range instead (published for ImageNet). The threshold is m = T/L.
+    Published: (T, L) = (8, 10), (16, 20), (32, 40) for CIFAR, (1, 4) for MNIST, with floors;
+    ``rounding`` "nearest" starts training from trained weights nearer to what they computed, for a floor takes half a
+    level from every activation. Source: Yan, Zhou, Wong 2022 (arXiv 2211.08410), from their code.
     """
 
     def __init__(

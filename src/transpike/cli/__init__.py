@@ -1,5 +1,6 @@
 """The command line: the sentences of the Python interface, with exit codes 0 ok · 2 usage · 3 model · 4 gate."""
 
+import errno
 import sys
 
 import click
@@ -29,6 +30,11 @@ class _Group(click.Group):
         except TranspikeError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(error.exit_code)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever reads our output has closed it, which click knows about
+                raise
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -142,12 +142,13 @@ FLAGS = (
     click.option(
         "--percentile",
         type=click.FloatRange(0, 100, min_open=True),
-        help="Of activations, to begin learned thresholds with (default: 99.9).",
+        help="Of activations, to begin thresholds with (default: 99.9).",
     ),
     click.option(
         "--calibration-samples",
         type=click.IntRange(0),
-        help="Training samples for that; 0 keeps the activation's own (default: 1000 with --weights, else 0).",
+        help="Training samples for that; 0 keeps the activation's own (default: 1000 with --weights, 0 without, for "
+        "rnl, which measures, and for an activation with threshold=…).",
     ),
 )
 
@@ -167,6 +168,8 @@ def from_flags(activation: Activation | None, **flags: Any) -> Preparation | Non
     )
 
 
-def learns(activation: Activation) -> bool:
-    """Whether it has a threshold to learn, which calibration may begin with; others have chosen theirs."""
-    return any(True for _ in activation.build().parameters())
+def calibrates(activation: Activation) -> bool:
+    """Whether its thresholds begin with what a trained network gives: unless one was chosen, or it measures its own."""
+    default = inspect.signature(_known(activation.name)).parameters.get("threshold")
+    chosen = default is not None and activation.settings.get("threshold") != default.default
+    return not chosen and activation.name != "rnl"

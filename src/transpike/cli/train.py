@@ -1,17 +1,19 @@
 """transpike train."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import click
+from torch import nn
 
 import transpike as ts
 from transpike.cli import _base, _prepared
 from transpike.errors import SettingError
 from transpike.train import Progress, Row
-from transpike.training import augmentation, learners, optimisers, precision, ranks, settings, stages
+from transpike.training import augmentation, connectivity, learners, optimisers, precision, ranks, settings, stages
 
 
 def _choice(flag: str, *names: str, text: str = "") -> Callable:
@@ -35,7 +37,11 @@ def _number(flag: str, default: float, text: str = "") -> Callable:
 @click.option("--weight-decay", type=float, help="Default: 0.0005, for grad-r 0.")
 @click.option("--decay-thresholds/--no-decay-thresholds", default=True, show_default=True)
 @click.option("--alpha", type=float, help=f"For grad-r: the pull of its prior (default: {optimisers.ALPHA}).")
-@click.option("--sparsity", type=float, help=f"For grad-r: the share of zero weights (default: {optimisers.SPARSITY}).")
+@click.option(
+    "--sparsity",
+    type=float,
+    help=f"For grad-r: the share of its prior at zero; what is reached is told (default: {optimisers.SPARSITY}).",
+)
 @_choice("--schedule", *settings.SCHEDULES)
 @click.option("--step-size", type=click.IntRange(1), help="Epochs between two steps of --schedule step.")
 @click.option("--gamma", type=float, help="Factor of a step (default: 0.1).")
@@ -119,7 +125,7 @@ def command(
     torch.manual_seed(seed)
     module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
     if preparation:
-        usual = 1000 if weights and _prepared.learns(preparation.activation) else 0
+        usual = 1000 if weights and _prepared.calibrates(preparation.activation) else 0
         samples = usual if calibration_samples is None else calibration_samples
         if percentile is not None and not samples:
             raise SettingError("--percentile needs --calibration-samples")
@@ -132,6 +138,8 @@ def command(
         if begins:
             note = replace(note, stage=max(begins, key=lambda name: begins[name]))
         notes[_prepared.KEY] = note.note()
+    if weights:  # a checkpoint goes on only from the same start
+        notes["start"] = _digest(module)
     first = ranks.is_first()
     with _base.progress_bar("training", first) as bar:
 
@@ -157,12 +165,20 @@ def command(
     if as_json and first:
         _base.print_json(result.to_json())
     elif first:
+        if options["optimiser"] == "grad-r":
+            click.echo(f"weights that are left:\n{connectivity(module)}")
         accuracy = (
             ""
             if result.test_accuracy is None
             else f", test accuracy {result.test_accuracy:.2%} on {result.test_images} images"
         )
         click.echo(f"wrote {output}: weights of epoch {result.best_epoch}{accuracy}")
+
+
+def _digest(module: nn.Module) -> str:
+    """Sixteen digits for what the network holds."""
+    tensors = (t.detach().cpu().contiguous() for t in module.state_dict().values())
+    return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()[:16]
 
 
 def _stages(text: str) -> dict[str, int]:

@@ -21,8 +21,9 @@ class CQ(LearnedCoded):
     Differs from the paper: λ may be any range fixed before training (the paper's is 1, the same but for the weights'
     scale); v(0) is a little more than 0, so that ties cannot be lost, in place of θ = 0.999 (``slack`` gives that); the
     output layer is read as currents; ``weight_bits`` rounds with the layer's largest weight as full scale, biases stay.
-    Checked: layer-synchronous at T levels the counts are the source network's levels, ties of pools and of the input
-    included, also where T is not a power of two; streaming they are not (tests/recipes/test_cq.py).
+    Checked: layer-synchronous at T levels and off the grid, which rounds weights, the counts are the source network's
+    levels, ties of pools and of the input included, also where T is not a power of two; streaming they are not
+    (tests/recipes/test_cq.py).
     """
 
     name: ClassVar[str] = "cq"

@@ -44,8 +44,9 @@ class QCFS(LearnedCoded):
     ``activations.QuantisedClip``, whose parameter has the published checkpoints' name ``thresh``; also for
     ``SlipReLU``, ``UniformQuantiser`` and ``RateNorm`` (beta=0), whose papers convert alike.
     Differs from the paper: batch normalisation is folded, which is the same function in evaluation.
-    Checked: layer-synchronous at T = L the spiking network is the source network, bit for bit on the exact grid; not
-    at v(0) = 0, at another T, or streaming (tests/recipes/test_learned.py).
+    Checked: layer-synchronous at T = L the spiking network is the source network, bit for bit where the exact grid
+    holds its weights (others it rounds, and a value at an edge may change its level); not at v(0) = 0, at another T,
+    or streaming (tests/recipes/test_learned.py).
     """
 
     name: ClassVar[str] = "qcfs"

@@ -124,7 +124,10 @@ def fine_tuning(settings: "FineTuning | str | None", changes: dict[str, Any]) ->
     known = [f.name for f in dataclasses.fields(FineTuning)]
     if unknown := sorted(set(changes) - set(known)):
         raise SettingError(f"fine-tuning has no setting {', '.join(unknown)}; it has {', '.join(known)}")
-    return dataclasses.replace(settings, **changes)
+    chosen = dataclasses.replace(settings, **changes)
+    if chosen.layerwise is not None and "epochs" in changes:
+        raise SettingError("a layer-wise schedule has epochs of its own, for each stage; leave out epochs")
+    return chosen
 
 
 presets: dict[str, FineTuning] = {

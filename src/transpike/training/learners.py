@@ -1,21 +1,27 @@
 """Which parameters of a network learn: all of them, or its source activations' alone."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 from torch import nn
 
 from transpike.activations._module import SourceActivation
 from transpike.errors import SettingError
+from transpike.training import stages as phases
 
 Learn = Literal["all", "activations"]
 
 
-def parameters(module: nn.Module, learn: Learn) -> dict[str, nn.Parameter]:
-    """Those that learn, by name. Raises SettingError for another word, or where there is none."""
+def parameters(module: nn.Module, learn: Learn, stages: Mapping[str, int]) -> dict[str, nn.Parameter]:
+    """Those that learn, by name. Raises SettingError for another word, where there is none, or in early ``stages``."""
     if learn not in get_args(Learn):
         raise SettingError(f"learn is one of {get_args(Learn)}, not {learn!r}")
+    if learn == "activations" and (stages or phases.partial(module)):
+        raise SettingError(
+            "learn='activations' trains activations in their last stage, 'quantise', for their parameters may have no "
+            "effect before: leave out stages, and set the attribute stage of every activation to 'quantise'"
+        )
     found = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if learn == "activations":
         own = {id(p) for part in _activations(module) for p in part.parameters()}
@@ -32,19 +38,24 @@ def parameters(module: nn.Module, learn: Learn) -> dict[str, nn.Parameter]:
 
 @contextlib.contextmanager
 def alone(module: nn.Module, learn: Learn) -> Iterator[None]:
-    """Inside, everything but the activations is fixed if only these learn."""
+    """Inside, everything but the activations' parameters is fixed if only these learn."""
     if learn == "all":
         yield
         return
-    own = {id(p) for part in _activations(module) for p in part.parameters()}
+    parts = _activations(module)
+    own = {id(p) for part in parts for p in part.parameters()}
     others = [p for p in module.parameters() if p.requires_grad and id(p) not in own]
     for parameter in others:
         parameter.requires_grad_(False)
+    for part in parts:
+        part.locked = True
     try:
         yield
     finally:
         for parameter in others:
             parameter.requires_grad_(True)
+        for part in parts:
+            part.locked = False
 
 
 def enter(module: nn.Module, learn: Learn) -> None:

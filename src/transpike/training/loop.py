@@ -56,7 +56,7 @@ class Loop:
         parts = batches(order, self.settings["batch_size"], self.ranks.count)
         losses, right, penalties, rate = 0.0, 0.0, 0.0, 0.0
         device = self.ranks.device
-        learners.enter(self.module, self.settings["learn"])
+        learners.enter(self.module, self.settings.get("learn", "all"))
         # Wrapped anew every epoch, for the order of the sums over processes depends on the steps since then.
         network = self.ranks.wrap(Penalised(self.module), unused=stages.partial(self.module))
         # Dropout draws from the global generator, which is given back as it was found.

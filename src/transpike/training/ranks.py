@@ -72,10 +72,10 @@ def join(device: str | torch.device) -> Ranks:
     NCCL on GPUs, each process its own one, and Gloo on CPUs; a process group that is there already is used. Raises
     SettingError where there is no GPU for this process, or the group does not come together.
     """
-    device = torch.device(device)
     ready = distributed.is_available() and distributed.is_initialized()
     if not ready and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Ranks(0, 1, device)
+        return Ranks(0, 1, usable(device))
+    device = torch.device(device)
     if not distributed.is_available():
         raise SettingError("torchrun has started several processes, but this PyTorch has no torch.distributed")
     if device.type == "cuda" and not ready:
@@ -100,6 +100,15 @@ def join(device: str | torch.device) -> Ranks:
         # Not at the end of a training: the same processes may train again, and meet only once.
         atexit.register(_leave)
     return Ranks(distributed.get_rank(), distributed.get_world_size(), device)
+
+
+def usable(device: str | torch.device) -> torch.device:
+    """Raises SettingError where this machine, or this PyTorch, does not have it."""
+    try:
+        torch.empty(1, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise SettingError(f"no device {str(device)!r} here: {str(error).splitlines()[0]}") from error
 
 
 def is_first() -> bool:

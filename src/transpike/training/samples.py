@@ -51,6 +51,11 @@ def samples_of(data: Any) -> Samples:
     if any(y is None for y in labels):
         raise DataError("training needs labels: give a data set, or batches of (input, label)")
     joined = torch.cat([y for y in labels if y is not None])
-    if joined.is_floating_point() or len(joined) != len(inputs) or (len(joined) and int(joined.min()) < 0):
+    if (
+        joined.ndim != 1
+        or joined.is_floating_point()
+        or len(joined) != len(inputs)
+        or (len(joined) and int(joined.min()) < 0)
+    ):
         raise DataError(f"labels must be whole numbers from 0 on, one for each of {len(inputs)} inputs")
     return Pairs(inputs, joined.long())

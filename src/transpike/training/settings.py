@@ -10,6 +10,7 @@ from transpike.errors import DataError, SettingError
 from transpike.training.optimisers import ALPHA, DECAY, RATES, SPARSITY
 
 SCHEDULES = ("cosine", "step")
+WHOLE = ("epochs", "batch_size", "seed", "warmup_epochs", "step_size")
 
 
 def check(settings: dict[str, Any], images: int, ranks: int = 1) -> None:
@@ -17,6 +18,9 @@ def check(settings: dict[str, Any], images: int, ranks: int = 1) -> None:
 
     def within(name: str, low: float, high: float = math.inf, open_high: bool = False) -> None:
         value = settings[name]
+        kind = int if name in WHOLE else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise SettingError(f"{name} must be a {'whole ' if kind is int else ''}number, not {value!r}")
         if not low <= value <= high or (open_high and value == high) or not math.isfinite(value):
             raise SettingError(f"{name} must be from {low:g} to {high:g}, not {value}")
 
@@ -51,14 +55,12 @@ def learning_rate_of(optimiser: str, given: float | None) -> float:
 
 
 def regularisation_of(
-    optimiser: str, decay: float | None, alpha: float | None, sparsity: float | None
+    optimiser: str, decay: float | None, decay_thresholds: bool, alpha: float | None, sparsity: float | None
 ) -> dict[str, float | None]:
     """Weight decay, or Grad R's prior, as given or as usual. Raises SettingError for one that the optimiser has not."""
     if optimiser == "grad-r":
-        if decay:
-            raise SettingError(
-                "grad-r has a prior on weights, alpha and sparsity, in place of weight_decay; leave it out"
-            )
+        if decay or not decay_thresholds:
+            raise SettingError("grad-r has a prior on weights in place of weight decay; leave out what is about it")
         prior = {"alpha": ALPHA if alpha is None else alpha, "sparsity": SPARSITY if sparsity is None else sparsity}
         return {"weight_decay": 0.0, **prior}
     if not alpha is sparsity is None:
