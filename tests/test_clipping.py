@@ -89,7 +89,7 @@ def test_claims_are_judged_by_the_numbers(run):
     }  # fmt: skip
     assert rows["near-zero-loss"]["measured"] == pytest.approx(10) and rows["near-zero-loss"]["reason"]
     assert rows["tre-beats-relu6"]["measured"] == pytest.approx(-5) and "85.00 %" in rows["tre-beats-relu6"]["reason"]
-    text = run.tables(found)
+    text = run.tables(found, 200)
     assert "| ReLU-CM (reconstructed) | 1.00 to 2.00 | 90.00% |" in text
     named = [line for line in text.splitlines() if line.startswith(("| ReLU-CM", "| ReLU-SC"))]
     assert len(named) == 10 and all("(reconstructed)" in line for line in named)
@@ -103,4 +103,4 @@ def test_what_is_written_down_is_what_was_measured(run):
     assert [row["id"] for row in stored["rows"]] == [claim["id"] for claim in claims]
     settings = {key: stored["rows"][0][key] for key in ("samples", "epochs", "seed", "versions", "data")}
     assert run.judged(stored["networks"], settings) == stored["rows"]
-    assert run.tables(stored["networks"]) == (FOLDER / "tables.md").read_text()
+    assert run.tables(stored["networks"], settings["samples"]) == (FOLDER / "tables.md").read_text()

@@ -169,13 +169,15 @@ def clip_text(part: dict) -> str:
     return f"{values[0]:.2f}" if max(values) == min(values) else f"{min(values):.2f} to {max(values):.2f}"
 
 
-def tables(found: dict[str, dict]) -> str:
+def tables(found: dict[str, dict], samples: int) -> str:
     head, rule = " | ".join(f"T={t}" for t in TIMES), "|".join("---:" for _ in TIMES)
     parts = ["# Clipping against TRE: what was measured", "",
              "Made by `python reproductions/ecc_clipping/run.py`; numbers are in result.json.", "",
              "CIFAR-10 (JPEG copy), ResNet-20, thresholds at the maximum of each layer (`ECC.paper()`), whole windows. "
              "ReLU-CM (one clip for all layers, at the mean of their 99.9 percentiles) and ReLU-SC (each layer's own 99.9 "
              "percentile) are reconstructions: the paper's definitions were not to be found.", "",
+             f"{samples:,} test images, the same for all: a single accuracy of 90 % is known to ±{196 * (0.09 / samples) ** 0.5:.1f} points "
+             "(95 %), differences between rows better.", "",
              "| network | clip c | ANN accuracy | first layer: 99.9 percentile | maximum |", "|---|---:|---:|---:|---:|"]  # fmt: skip
     for network, part in found.items():
         shape = part["histogram"]
@@ -268,10 +270,10 @@ def main() -> None:
                 "data": data.note}  # fmt: skip
     rows = judged(found, settings)
     write_atomically(HERE / "result.json", json.dumps({"rows": rows, "networks": found}, indent=1).encode())
-    write_atomically(HERE / "tables.md", tables(found).encode())
+    write_atomically(HERE / "tables.md", tables(found, arguments.samples).encode())
     draw_histogram(found, HERE / "histogram.png")
     draw_over_time(found, HERE / "over_time.png")
-    print(tables(found))
+    print(tables(found, arguments.samples))
     for row in rows:
         print(row["id"], row["status"], row["measured"], row["reason"])
 
