@@ -68,6 +68,8 @@ reproduce: install
 	$(if $(wildcard $(WEIGHTS)),$(BIN)/python reproductions/bsnn/run.py --weights $(WEIGHTS) $(if $(VGG7_WEIGHTS),--vgg-weights $(VGG7_WEIGHTS)) --data-dir $(DATA))
 	$(if $(wildcard $(DATA)/nmnist_small.npz),$(BIN)/python reproductions/nmnist/run.py --data-dir $(DATA))
 	$(if $(wildcard $(TRAINED)/*.safetensors),$(BIN)/python reproductions/trained/run.py --folder $(TRAINED) --weights $(WEIGHTS) $(if $(VGG7_WEIGHTS),--vgg-weights $(VGG7_WEIGHTS)) --data-dir $(DATA))
+	$(if $(wildcard $(WEIGHTS)),$(BIN)/python reproductions/ecc_clipping/run.py --weights $(WEIGHTS) --data-dir $(DATA) --store $(TRAINED)/clipping)
+	$(if $(wildcard $(WEIGHTS)),$(BIN)/python reproductions/finetune/run.py --weights $(WEIGHTS) --data-dir $(DATA) --work $(TRAINED)/finetune)
 	$(if $(wildcard $(DATA)/mitbih_arrhythmia.npz),$(BIN)/python reproductions/ecg/run.py --data-dir $(DATA))
 	$(if $(wildcard $(DATA)/eeg_eye_state.npz),$(BIN)/python reproductions/eeg/run.py --data-dir $(DATA))
 
