@@ -252,6 +252,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    arguments.store.mkdir(parents=True, exist_ok=True)
     data = ts.data.load("cifar10", arguments.data_dir)
     module, spec = ts.models.build("zoo:resnet20-16-32-64", weights=arguments.weights)
     module = with_modules(module)
