@@ -271,13 +271,14 @@ def test_a_killed_comparison_goes_on_and_leaves_no_process(
     log: Path, tmp_path: Path, end: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "killed.py").write_text(KILLED)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.setenv(PAUSE, "60")
     store = tmp_path / "store"
     process = subprocess.Popen(
         [sys.executable, tmp_path / "killed.py", store, "2"], stderr=subprocess.PIPE, start_new_session=True
     )
-    _wait(lambda: conversions(log) == 4)
+    _wait(lambda: conversions(log) == 4 or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[1].decode()
     process.send_signal(end)
     process.communicate(timeout=30)  # long before the conversions that run would have ended
     assert process.returncode == -end
