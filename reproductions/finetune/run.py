@@ -69,8 +69,10 @@ SETTINGS = FineTuning(
     validation_fraction=0.02,
     precision="bfloat16",
 )
-# Bursts begin near the ANN: at this rate they fall from 89.0 to 83.2 % of held-out training images in two epochs.
-FROM_AFAR = {"learning_rate": 1e-3}
+# Chosen on held-out training images: binary spikes reach 83.7 % so, and 82.6 % at 1e-3 with 3e-3 for the others; bursts at
+# these fall from 89.0 to 83.2 % in two epochs. The source network was trained on those images, which misleads: on test
+# images binary spikes reach 81.5 % so, and 82.3 % at 1e-3.
+FROM_AFAR = {"learning_rate": 4e-4, "threshold_rate": 1e-3, "initial_rate": 1e-3}
 CHANGES = {"layer-synchronous": FROM_AFAR, "streaming": FROM_AFAR}
 
 
