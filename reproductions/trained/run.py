@@ -52,6 +52,8 @@ MEASURED: dict[str, dict[str, Recipe]] = {
         "averaging neurons, T = 50": R.CQ(timesteps=50, schedule=WINDOWS),
         "plain neurons, T = 50": R.CQ(timesteps=50),
         "plain neurons, threshold training, T = 50": R.CQPlus(timesteps=50),
+        "plain neurons, threshold training, T = 58": R.CQPlus(timesteps=58),
+        "plain neurons, biases and potentials calibrated, T = 58": R.CQ(timesteps=58, calibrate="both", samples=256),
     },
 }
 
@@ -102,7 +104,8 @@ def exact(module: torch.nn.Module, recipe: Recipe, x: torch.Tensor) -> dict:
     }
 
 
-def measured(name: str, arguments: argparse.Namespace) -> dict:
+def measured(name: str, arguments: argparse.Namespace, before: dict) -> dict:
+    """The numbers of a network; with --recipe those of the others are as ``before``."""
     plan = PLANS[name]
     data = dataset(plan, arguments)
     module, preprocessing = prepared(name, data, arguments)
@@ -116,7 +119,12 @@ def measured(name: str, arguments: argparse.Namespace) -> dict:
         images = data.test.subset(torch.arange(arguments.samples))
         right = sum(int((module(preprocessing(x)).argmax(1) == y).sum()) for x, y in images.batches(200))
         return {**found, "ann": right / len(images), "samples": len(images)}
-    for label, recipe in MEASURED[kind].items():
+    wanted = {
+        label: recipe for label, recipe in MEASURED[kind].items() if label in (arguments.recipe or MEASURED[kind])
+    }
+    if arguments.recipe:
+        found |= before | {"rows": [row for row in before.get("rows", []) if row["recipe"] not in wanted]}
+    for label, recipe in wanted.items():
         long = recipe.timesteps > 100 and recipe.schedule.mode == "steps"
         images = data.test.subset(
             torch.arange(min(arguments.samples, arguments.long_samples if long else len(data.test)))
@@ -158,8 +166,10 @@ def values(found: dict) -> dict[str, float | None]:
         got[f"qcfs-8-plain-{net}"] = lost(found, f"{net}-qcfs", "streaming", 8)
         got[f"qcfs-8-{net}"] = lost(found, f"{net}-qcfs", "streaming, potentials calibrated for T = 8", 8)
         for end in ("", "-fine"):
-            twin, own = found.get(f"{net}-relu"), accuracy(found, f"{net}-vr{end}", "averaging neurons, T = 8", 8)
-            got[f"vr-8-{net}{end}"] = 100 * twin["ann"] - own if twin and own is not None else None
+            twin, vr = found.get(f"{net}-relu"), found.get(f"{net}-vr{end}")
+            same = twin and vr and twin["samples"] == vr["samples"]
+            own = accuracy(found, f"{net}-vr{end}", "averaging neurons, T = 8", 8)
+            got[f"vr-8-{net}{end}"] = 100 * twin["ann"] - own if same else None
             got[f"exact-vr-{net}{end}"] = found.get(f"{net}-vr{end}", {}).get("exact", {}).get("differing")
     got["twin-resnet20"] = 100 * found["resnet20-relu"]["ann"] if "resnet20-relu" in found else None
     seeds = [accuracy(found, f"mnist-vr-{s}", "averaging neurons, T = 1", 1) for s in range(3)]
@@ -176,7 +186,7 @@ def values(found: dict) -> dict[str, float | None]:
             less = accuracy(found, name, f"averaging neurons, {bits}-bit weights", steps)
             got[f"weights-{bits}-{name}"] = None if full is None or less is None else full - less
     for block in BLOCKS:
-        got[f"block-{block}"] = lost(found, f"{block}-cq", "plain neurons, threshold training, T = 50", 50)
+        got[f"block-{block}"] = lost(found, f"{block}-cq", "plain neurons, threshold training, T = 58", 58)
     return got
 
 
@@ -241,13 +251,14 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000, help="Test images.")
     parser.add_argument("--long-samples", type=int, default=1000, help="Test images of runs of more than 100 steps.")
     parser.add_argument("--keep", action="store_true", help="Keep what result.json holds of the other networks.")
+    parser.add_argument("--recipe", action="append", help="Measure this one only, of networks measured with --keep.")
     parser.add_argument("--judge", action="store_true", help="Measure nothing; judge what result.json holds.")
     arguments = parser.parse_args()
     path = HERE / "result.json"
     stored = json.loads(path.read_text())["networks"] if (arguments.keep or arguments.judge) and path.exists() else {}
     there = [name for name in PLANS if (arguments.folder / f"{name}.safetensors").exists()]
     for name in () if arguments.judge else arguments.names or there:
-        stored[name] = measured(name, arguments)
+        stored[name] = measured(name, arguments, stored.get(name, {}))
     found = {name: stored[name] for name in PLANS if name in stored}
     versions = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}
     rows = judged(found, {"versions": versions, "data": "CIFAR-10 (JPEG copy), MNIST"})
