@@ -186,6 +186,8 @@ def values(found: dict) -> dict[str, float | None]:
             less = accuracy(found, name, f"averaging neurons, {bits}-bit weights", steps)
             got[f"weights-{bits}-{name}"] = None if full is None or less is None else full - less
     for block in BLOCKS:
+        calibrated = "plain neurons, biases and potentials calibrated, T = 58"
+        got[f"calibrated-{block}"] = lost(found, f"{block}-cq", calibrated, 58)
         got[f"block-{block}"] = lost(found, f"{block}-cq", "plain neurons, threshold training, T = 58", 58)
     return got
 
