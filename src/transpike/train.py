@@ -175,8 +175,8 @@ def train(
         check_finite(f"{type(module).__name__} before training", **{name: tensor})
     parameters = learners.parameters(module, learn, settings["stages"])
     rate = settings["learning_rate"]
-    regularised = (settings["weight_decay"], decay_thresholds, settings.get("alpha"), settings.get("sparsity"))
-    steps = optimiser_named(optimiser, parameters, rate, momentum, *regularised)
+    prior = {name: settings[name] for name in ("alpha", "sparsity") if name in settings}
+    steps = optimiser_named(optimiser, parameters, rate, momentum, settings["weight_decay"], decay_thresholds, **prior)
     scaling = precisions.Precision(precision, group.device)
     state = files.State([], 0, {})
     group.wait()  # the first process may still be writing what a training before this one has left
@@ -197,7 +197,7 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(loop.using_threads(threads))
         stack.callback(penalties.forget, module)
-        stack.enter_context(learners.alone(module, learn))
+        stack.enter_context(learners.alone(module, learn, parameters))
         board = Board(tensorboard, len(state.history)) if tensorboard and group.first else None
         if board:
             stack.callback(board.close)

@@ -37,13 +37,12 @@ def parameters(module: nn.Module, learn: Learn, stages: Mapping[str, int]) -> di
 
 
 @contextlib.contextmanager
-def alone(module: nn.Module, learn: Learn) -> Iterator[None]:
-    """Inside, everything but the activations' parameters is fixed if only these learn."""
+def alone(module: nn.Module, learn: Learn, found: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Inside, everything but the parameters ``found`` is fixed if only activations learn."""
     if learn == "all":
         yield
         return
-    parts = _activations(module)
-    own = {id(p) for part in parts for p in part.parameters()}
+    parts, own = _activations(module), {id(p) for p in found.values()}
     others = [p for p in module.parameters() if p.requires_grad and id(p) not in own]
     for parameter in others:
         parameter.requires_grad_(False)

@@ -20,8 +20,8 @@ def optimiser(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     decay_thresholds: bool = True,
-    alpha: float | None = None,
-    sparsity: float | None = None,
+    alpha: float = ALPHA,
+    sparsity: float = SPARSITY,
 ) -> torch.optim.Optimizer:
     """torch's "sgd" (Nesterov's, where there is momentum) or "adam" with β₁ = ``momentum``, β₂ = 0.999; or "grad-r".
 
@@ -31,8 +31,7 @@ def optimiser(
     Raises SettingError for another name.
     """
     if name == "grad-r":
-        prior = {"alpha": ALPHA if alpha is None else alpha, "sparsity": SPARSITY if sparsity is None else sparsity}
-        return GradR(parameters.items(), learning_rate, betas=(momentum, 0.999), **prior)
+        return GradR(parameters.items(), learning_rate, alpha, sparsity, (momentum, 0.999))
     spared = [] if decay_thresholds else [p for key, p in parameters.items() if is_threshold(key, p)]
     others = [p for p in parameters.values() if not any(p is other for other in spared)]
     groups = [{"params": others, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]

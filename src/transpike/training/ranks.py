@@ -107,8 +107,9 @@ def usable(device: str | torch.device) -> torch.device:
     try:
         torch.empty(1, device=device)
         return torch.device(device)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        raise SettingError(f"no device {str(device)!r} here: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, AssertionError, TypeError) as error:  # unknown or absent, a build without it, no name at all
+        reason = str(error).splitlines()[0]
+        raise SettingError(f"no device {str(device)!r} here, use another, such as 'cpu': {reason}") from error
 
 
 def is_first() -> bool:
