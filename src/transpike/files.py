@@ -19,6 +19,7 @@ from transpike.core.graph import Graph, Input, Node
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
+from transpike.core.time_code import TimeCode
 from transpike.errors import FileError, TranspikeError
 from transpike.snn import SNN
 
@@ -41,6 +42,7 @@ _TYPES: dict[str, type] = {
         Node,
         Input,
         Preprocessing,
+        TimeCode,
         *ops.members,
         *activations.members,
         *neurons.members,

@@ -23,6 +23,9 @@ from transpike.core.trace import Trace
 from transpike.engines import Auto, Engine, Program
 from transpike.errors import DataError
 
+SLOT_ROUNDING = 2.0**-8
+"""Of a layer's largest weight: from more on, a network of first spikes runs in float64."""
+
 
 @dataclass(frozen=True, eq=False)
 class SNN:
@@ -76,9 +79,20 @@ class SNN:
             largest = self.encoder.largest or 1.0
             ranges = self._lowered_ranges(lowered)
             steps = self.grid_timesteps or self.timesteps
-            mantissa = WIDE_MANTISSA if self.schedule.mode == "cycles" else MANTISSA
-            lowered = put_on_grid(lowered, steps, 1.25 * largest, ranges, mantissa)
+            if self.schedule.mode == "slots":
+                lowered = self._on_slot_grid(lowered, 1.25 * largest)
+            else:
+                mantissa = WIDE_MANTISSA if self.schedule.mode == "cycles" else MANTISSA
+                lowered = put_on_grid(lowered, steps, 1.25 * largest, ranges, mantissa)
         return Program(lowered, self.encoder, self.schedule, self.readout)
+
+    def _on_slot_grid(self, lowered: Lowered, input_bound: float) -> Lowered:
+        """Weights and levels share the bits of one sum: float32 if its grid changes weights little, else float64."""
+        narrow = put_on_grid(lowered, 1, input_bound, {}, MANTISSA)
+        assert narrow.exactness is not None
+        if narrow.exactness.timesteps and narrow.exactness.rounding <= SLOT_ROUNDING:
+            return narrow
+        return put_on_grid(lowered, 1, input_bound, {}, WIDE_MANTISSA)
 
     def _lowered_ranges(self, lowered: Lowered) -> dict[str, Tensor]:
         """``ranges`` in the units of the lowered form, whose thresholds are scaled."""

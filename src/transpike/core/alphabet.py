@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["binary", "ternary", "levels", "phase", "graded"]
+Kind = Literal["binary", "ternary", "levels", "phase", "time", "graded"]
 
 
 @dataclass(frozen=True)
@@ -11,6 +11,7 @@ class Alphabet:
     """The values a wire carries per step: {0, 1}, {−1, 0, 1}, integers up to ``levels``, or real numbers (graded).
 
     "phase": one spike or none, whose phase in the cycle weighs it by a power of two, at most ``levels``.
+    "time": one spike or none in a whole window, whose slot weighs it, at most ``levels``.
     """
 
     kind: Kind = "binary"
@@ -24,7 +25,12 @@ class Alphabet:
     def __str__(self) -> str:
         if self.kind in ("binary", "ternary"):
             return self.kind
-        texts = {"graded": "graded", "phase": "phase-weighted", "levels": f"{self.levels} levels"}
+        texts = {
+            "graded": "graded",
+            "phase": "phase-weighted",
+            "time": "first spike",
+            "levels": f"{self.levels} levels",
+        }
         return f"{texts[self.kind]} signed" if self.signed else texts[self.kind]
 
 

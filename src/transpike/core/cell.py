@@ -9,10 +9,11 @@ from torch import Tensor
 from transpike.core.alphabet import Alphabet
 from transpike.core.carrier import Carrier
 from transpike.core.op import Op
+from transpike.core.time_code import TimeCode
 
 State = Any
-Mode = Literal["steps", "windows", "cycles"]
-"""How time passes: step by step, in windows that a layer hears first, in phase cycles."""
+Mode = Literal["steps", "windows", "cycles", "slots"]
+"""How time passes: step by step, in windows that a layer hears first, in phase cycles, in slots of a window."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,7 @@ class ThresholdUnit:
     ``threshold`` θ and ``initial`` v(0): tensors that broadcast to (batch, *shape). ``reset``: "soft" subtracts θ,
     "hard" sets the potential to 0. ``leak`` multiplies the potential each step. ``levels`` is the most that one step
     sends, ``negative`` the rule by which negative spikes come, "" for none; ``period`` the steps of a phase cycle.
+    ``code``: it fires once in a window, where the threshold of the slot times ``threshold`` is reached.
     """
 
     threshold: Tensor
@@ -31,11 +33,12 @@ class ThresholdUnit:
     levels: int = 1
     negative: str = ""
     period: int = 0
+    code: TimeCode | None = None
 
     @property
     def is_plain(self) -> bool:
         """True for the integrate-and-fire neuron of one threshold: the form that scans and kernels know."""
-        return self.leak == 1.0 and self.levels == 1 and not self.negative and not self.period
+        return self.leak == 1.0 and self.levels == 1 and not self.negative and not self.period and not self.code
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,8 @@ class Cell(Carrier):
     """The schedules under which the cell works as it is defined."""
     delays: ClassVar[bool] = False
     """True where a schedule with windows lets the cell answer one window after its input."""
+    relays: ClassVar[bool] = False
+    """True where it repeats later what it hears, so that nothing may be heard before its time."""
     takes_levels: ClassVar[bool] = False
     """True where a common amplitude of the inputs may pass through to the output."""
 

@@ -191,6 +191,8 @@ def _onto(value: Tensor, step: Tensor) -> Tensor:
 
 def _slack(lowered: Lowered, node: Node, found: Mapping[str, Span]) -> Tensor:
     """Room kept for what comes between two looks at a potential: some steps of the largest current, θ and v(0)."""
+    if isinstance(node.op, Cell) and node.op.unit is not None and node.op.unit.code is not None:
+        return offset(node)  # it hears once, and never more than the worst case
     return LOOK_EVERY * growth(lowered, node, found) + offset(node)
 
 
@@ -261,7 +263,9 @@ class _Rounding:
         reason = f"{where} reaches 2^{log2(self.mantissa):.0f} grid steps " + (
             f"after {int(limit)} steps" if limit else "within one step"
         )
-        return Exactness(int(limit), self.change, self.input_bound, reason, int(window), rooms)
+        wide = self.mantissa > MANTISSA
+        steps = {n.name: _compact(self._meeting(n)) for n in rounded.nodes if isinstance(n.op, Cell)}
+        return Exactness(int(limit), self.change, self.input_bound, reason, int(window), wide, rooms, steps)
 
     def _meeting(self, node: Node) -> Tensor:
         """The grid on which a cell's inputs meet."""

@@ -30,6 +30,11 @@ class Schedule:
         return 0
 
     @property
+    def whole_windows(self) -> bool:
+        """True in time slots where every neuron hears all of its input before it fires."""
+        return False
+
+    @property
     def every_step(self) -> bool:
         """True where every step of a run is an answer."""
         return self.mode == "steps"
@@ -46,6 +51,10 @@ class Schedule:
 
     def fires(self, own: int, timesteps: int) -> bool:
         return True
+
+    def slot(self, own: int, timesteps: int) -> int:
+        """Which of the steps in which a neuron may send this own step is, from 1."""
+        return own
 
     def duration(self, node: Node, timesteps: int) -> int:
         return timesteps

@@ -4,6 +4,7 @@ from transpike.core.encoder import Encoder
 from transpike.encoders.constant_current import ConstantCurrent
 from transpike.encoders.deterministic_counts import DeterministicCounts
 from transpike.encoders.event_frames import EventFrames, SignedEventFrames
+from transpike.encoders.first_spikes import FirstSpikes
 from transpike.encoders.phase_bits import PhaseBits
 from transpike.encoders.poisson import Poisson
 
@@ -11,6 +12,7 @@ table: dict[str, type[Encoder]] = {
     "constant": ConstantCurrent,
     "counts": DeterministicCounts,
     "event-frames": EventFrames,
+    "first-spikes": FirstSpikes,
     "phase-bits": PhaseBits,
     "poisson": Poisson,
     "signed-event-frames": SignedEventFrames,

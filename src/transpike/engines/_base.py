@@ -33,10 +33,11 @@ class Program:
     """What an engine makes of the program once, by engine and device."""
 
     def __post_init__(self) -> None:
-        if (self.encoder.alphabet.kind == "phase") > (self.schedule.mode == "cycles"):
-            raise SettingError(
-                f"phase-weighted input spikes need phase cycles, not {self.schedule}; use another encoder"
-            )
+        for kind, mode, text in (("phase", "cycles", "phase cycles"), ("time", "slots", "time slots")):
+            if self.encoder.alphabet.kind == kind and self.schedule.mode != mode:
+                raise SettingError(
+                    f"{self.encoder.alphabet} input spikes need {text}, not {self.schedule}; use another encoder"
+                )
         for node in self.lowered.nodes:
             cell, period = node.op, getattr(node.op, "period", 0)
             if isinstance(cell, Cell) and (self.schedule.mode not in cell.modes or period != self.schedule.period):
@@ -81,6 +82,7 @@ class Counter:
             alphabet = self.lowered.alphabets[name]
             spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
             spikes = _ones(spikes) if alphabet.kind == "phase" else spikes
+            spikes = (spikes > 0).to(spikes.dtype) if alphabet.kind == "time" else spikes
             # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
             per_neuron = spikes.movedim(2, -1).flatten(2).sum(1).double()
             self.sent[name].append(per_neuron.sum(1))
@@ -112,7 +114,7 @@ class Counter:
                     )
                 )
         schedule = self.program.schedule
-        times = {"steps": self.steps, "windows": 1, "cycles": self.steps // (schedule.period or 1)}[schedule.mode]
+        times = {"steps": self.steps, "windows": 1, "slots": 1, "cycles": self.steps // (schedule.period or 1)}[schedule.mode]
         return Activity(tuple(layers), self.samples, analogue_macs(self.lowered, times))
 
 
@@ -147,13 +149,18 @@ class Run:
             raise SettingError("such a run has its length from the start; start another for another length")
         elif schedule.mode == "cycles":
             self._cycles(steps)
+        elif schedule.mode == "slots":
+            for node in self.program.lowered.nodes:
+                if isinstance(node.op, Cell) and node.op.unit is not None and node.op.unit.code is not None:
+                    node.op.unit.code.shortened(steps)  # SettingError for more slots than it was made for
+            self._slots(steps)
         elif schedule.lag(steps) < steps:
             self._held(steps)
         else:
             self._window(steps)
         self.counter.steps += steps
         exactness = self.program.lowered.exactness
-        if self.exact and exactness is not None and self.t > exactness.timesteps:
+        if self.exact and exactness is not None and schedule.mode != "slots" and self.t > exactness.timesteps:
             self.exact, self.why = False, f"exact up to {exactness.timesteps} steps only: {exactness.reason}"
         return torch.stack(self.logits[before:])
 
@@ -195,6 +202,10 @@ class Run:
     def _held(self, timesteps: int) -> None:
         """A window of which layers hear a part before they fire."""
         raise TypeError(f"{type(self).__name__} must define _held()")
+
+    def _slots(self, timesteps: int) -> None:
+        """Windows of ``timesteps`` slots, one spike at most in each."""
+        raise TypeError(f"{type(self).__name__} must define _slots()")
 
     def _cycles(self, timesteps: int) -> None:
         """Phase cycles, ``timesteps`` being those in which a layer listens."""

@@ -1,4 +1,4 @@
-"""A run in which layers start one after another, step by step: held windows, and phase cycles as they are defined."""
+"""A run in which layers start one after another, step by step: held windows, time slots, phase cycles as defined."""
 
 from collections.abc import Callable
 from typing import Any
@@ -78,8 +78,8 @@ class _Clock:
         if not isinstance(cell, Neuron):
             state, output = cell.step(state, *inputs, t=max(own, 1))
         elif own >= 1 and self.schedule.fires(own, self.timesteps):
-            state, output = cell.step(state, *inputs, t=own)
-        elif not self.period:
+            state, output = cell.step(state, *inputs, t=self.schedule.slot(own, self.timesteps))
+        elif not self.period and (own >= 1 or not cell.relays):
             state = cell.listen(state, *inputs)
         self.states[name] = state
         if self.look is not None and cell.unit is not None:
@@ -110,6 +110,7 @@ class _Clock:
     def finish(self) -> None:
         if self.answer is not None:
             self.run.t = self.timesteps
-            self.run.read(self.answer, self.timesteps)
+            once = self.timesteps if self.schedule.mode == "slots" else 1  # a window of slots is one answer, no mean
+            self.run.read(self.answer * once, self.timesteps)
         for name, parts in self.sent.items():
             self.run.counter.add(name, torch.stack(parts))

@@ -15,6 +15,7 @@ from transpike.core.lowered import Lowered
 from transpike.core.op import Op, Synapse
 from transpike.engines._base import Program, Run, map_state
 from transpike.engines._clocked import aligned, clocked
+from transpike.engines._first_spike import Coder, closed
 
 HELD_SAMPLES = 4  # whose constant currents are worked out together: float64 images that stay in the cache
 FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, small enough for the cache
@@ -102,6 +103,8 @@ class FoldedRun(Run):
     ) -> None:
         super().__init__(program, x.float(), sample_ids, record, count)
         self.plan, self.memory, self.states = plan, memory, dict[str, Any]()
+        exactness = program.lowered.exactness
+        self.wide = self.exact and exactness is not None and exactness.wide
         self.held = self._hold() if plan.held else {}
 
     def _hold(self) -> dict[str, Tensor]:
@@ -119,7 +122,8 @@ class FoldedRun(Run):
                 inputs = [values[name] for name in node.inputs]
                 values[node.name] = x.double() if isinstance(op, Input) else op.linear(*inputs)  # type: ignore[union-attr]
         needed.add(plan.lowered.output.name)
-        return {name: value.float() for name, value in values.items() if name in needed}
+        dtype = torch.float64 if self.wide else torch.float32
+        return {name: value.to(dtype) for name, value in values.items() if name in needed}
 
     def _steps(self, steps: int) -> None:
         batch, largest = len(self.x), self.plan.largest
@@ -280,6 +284,55 @@ class FoldedRun(Run):
         output, self.t = lowered.output.name, timesteps
         answer = values[output] if output in values else self.held[output] * timesteps
         self.read(answer.double() + timesteps * biases[output][0].double(), timesteps)
+
+    def _slots(self, timesteps: int) -> None:
+        """One pass in closed form where neurons hear whole windows, else step by step."""
+        plan, wide = self.plan, self.wide
+        lowered = plan.steady_form if wide else plan.lowered
+        if not closed(lowered, self.program.schedule):
+            clocked(self, lowered, self.x.double() if wide else self.x, timesteps)
+            return
+        values: dict[str, Tensor] = {}
+        for node in lowered.nodes:
+            if node.name in plan.held:
+                continue
+            inputs = [values[i] if i in values else self.held[i] for i in node.inputs]
+            inputs = [value.double() for value in inputs] if wide else inputs  # levels are whole in either
+            if isinstance(node.op, Input):
+                values[node.name] = self.program.encoder.counts(self.x, self.sample_ids, timesteps)
+            elif isinstance(node.op, Cell):
+                values[node.name] = self._first_spikes(node, node.op, inputs, lowered, timesteps)
+            else:
+                op = node.op if wide else plan.ops[node.name]
+                values[node.name] = op.linear(*inputs) if wide else op.run(*inputs)
+            self.counter.add(node.name, values[node.name][None])
+            for name in node.inputs:
+                if lowered.last_reader[name] == node.name:
+                    values.pop(name, None)
+        output, self.t = lowered.output.name, timesteps
+        answer = values[output] if output in values else self.held[output]
+        bias = lowered.biases[output][0] if wide else plan.biases[output][0]
+        answer = answer.double() if bias is None else answer.double() + bias.double()
+        self.read(answer * timesteps, timesteps)
+
+    def _first_spikes(self, node: Node, cell: Cell, inputs: list[Tensor], lowered: Lowered, slots: int) -> Tensor:
+        """The level that each element of a cell sends in its window."""
+        biases = (lowered if self.wide else self.plan).biases[node.name]
+        charges = [value if bias is None else value + bias for value, bias in zip(inputs, biases, strict=True)]
+        if cell.unit is None or cell.unit.code is None:
+            return cell.counts(*charges, timesteps=slots)
+        coder = self._coder(node, cell.unit, slots, charges[0])
+        if not self.exact:
+            self.ties += coder.near(charges[0])
+        return coder(charges[0])
+
+    def _coder(self, node: Node, unit: ThresholdUnit, slots: int, like: Tensor) -> Coder:
+        key = ("coder", node.name, slots, like.dtype, like.device, self.exact)
+        prepared, exactness = self.program.prepared, self.plan.lowered.exactness
+        if key not in prepared:
+            step = exactness.steps[node.name] if self.exact and exactness is not None else None
+            prepared[key] = Coder(unit, slots, step, like)
+        return prepared[key]
 
     def _held(self, timesteps: int) -> None:
         clocked(self, self.plan.lowered, self.x, timesteps, self._look if self.exact else None)

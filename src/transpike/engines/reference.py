@@ -81,7 +81,7 @@ class _ReferenceRun(Run):
     def _held(self, timesteps: int) -> None:
         clocked(self, self.program.lowered, self.x, timesteps)
 
-    _cycles = _held
+    _cycles = _slots = _held
 
     def _keep(self, mask: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[mask]) for name, state in self.states.items()}

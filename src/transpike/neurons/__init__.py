@@ -3,6 +3,7 @@
 from transpike.core.cell import Cell
 from transpike.neurons.bistable import Bistable, Synchronous
 from transpike.neurons.burst import Burst
+from transpike.neurons.first_spike import FirstSpike, Retimed
 from transpike.neurons.integrate_and_fire import IntegrateAndFire
 from transpike.neurons.max_pooling import CurrentMaximum, GatedMaximum, LateralInhibition, OrMaximum
 from transpike.neurons.signed import SignedIntegrateAndFire
@@ -12,10 +13,12 @@ members: tuple[type[Cell], ...] = (
     Bistable,
     Burst,
     CurrentMaximum,
+    FirstSpike,
     GatedMaximum,
     IntegrateAndFire,
     LateralInhibition,
     OrMaximum,
+    Retimed,
     SignedIntegrateAndFire,
     Synchronous,
     TemporalDifference,

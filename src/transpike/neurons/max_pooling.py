@@ -18,10 +18,11 @@ class LateralInhibition(MaximumInTime):
     The cumulative output is the maximum of the cumulative inputs at every t, for overlapping windows too. Binary in,
     binary out. Source: Li and Zeng 2022 (LIPooling), stated for any window; the published subtraction form holds
     only for windows that do not overlap. With ``period`` C starts anew each phase cycle: phase-weighted spikes come
-    highest first, so that the maximum of a cycle's values is spelt in single spikes too.
+    highest first, so that the maximum of a cycle's values is spelt in single spikes too. Of first spikes, whose levels
+    fall with time, it passes the earliest.
     """
 
-    modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows", "cycles")
+    modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows", "cycles", "slots")
     period: int = 0
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:

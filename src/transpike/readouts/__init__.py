@@ -3,10 +3,12 @@
 from transpike.core.readout import Readout
 from transpike.readouts.accumulated_membrane import AccumulatedMembrane
 from transpike.readouts.delayed_window import DelayedWindow
+from transpike.readouts.earliest_spike import EarliestSpike
 from transpike.readouts.spike_count import SpikeCount
 
 table: dict[str, type[Readout]] = {
     "delayed-window": DelayedWindow,
+    "earliest-spike": EarliestSpike,
     "membrane": AccumulatedMembrane,
     "spike-count": SpikeCount,
 }

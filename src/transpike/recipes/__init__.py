@@ -3,6 +3,7 @@
 from transpike.core.recipe import Recipe
 from transpike.recipes.bsnn import BSNN
 from transpike.recipes.burst import BurstLIP
+from transpike.recipes.cat import CAT, YOSO, LinearTTFS
 from transpike.recipes.cq import CQ, VR, CQPlus
 from transpike.recipes.deng_gu import DengGu
 from transpike.recipes.ecc import ECC
@@ -13,11 +14,13 @@ from transpike.recipes.rueckauer import Rueckauer
 from transpike.recipes.signed import SNM
 from transpike.recipes.snn_calibration import SNNCalibration
 from transpike.recipes.spike_norm import RMP, SpikeNorm
+from transpike.recipes.t2fsnn import T2FSNN
 from transpike.recipes.threshold_balancing import ThresholdBalancing
 from transpike.recipes.weight_normalisation import WeightNormalisation
 
 members: tuple[type[Recipe], ...] = (
     BSNN,
+    CAT,
     CQ,
     BurstLIP,
     CQPlus,
@@ -25,6 +28,7 @@ members: tuple[type[Recipe], ...] = (
     ECC,
     FewSteps,
     LTB,
+    LinearTTFS,
     OPI,
     QCFS,
     RMP,
@@ -32,8 +36,10 @@ members: tuple[type[Recipe], ...] = (
     SNM,
     SNNCalibration,
     SpikeNorm,
+    T2FSNN,
     ThresholdBalancing,
     VR,
     WeightNormalisation,
+    YOSO,
 )
 table: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in members}

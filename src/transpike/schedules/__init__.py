@@ -4,10 +4,12 @@ from transpike.core.schedule import Schedule
 from transpike.schedules.layer_synchronous import LayerSynchronous
 from transpike.schedules.phase_cycles import PhaseCycles
 from transpike.schedules.streaming import Streaming
+from transpike.schedules.time_slots import TimeSlots
 
 table: dict[str, type[Schedule]] = {
     "layer-synchronous": LayerSynchronous,
     "phase-cycles": PhaseCycles,
     "streaming": Streaming,
+    "time-slots": TimeSlots,
 }
 members: tuple[type[Schedule], ...] = tuple(table.values())

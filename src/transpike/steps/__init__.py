@@ -5,6 +5,7 @@ from transpike.steps.bias_shift import BiasShift
 from transpike.steps.calibrate_bias import CalibrateBias, CalibratePotential
 from transpike.steps.calibrate_weights import CalibrateWeights
 from transpike.steps.clean import RemoveDropout
+from transpike.steps.first_spikes import FirstSpikeThresholds, SpikesAtInput, TrainKernels, UseFirstSpikes
 from transpike.steps.fold_batchnorm import FoldBatchNorm
 from transpike.steps.initial_potential import InitialPotential, LearnedInitialPotential
 from transpike.steps.learned import LearnedThresholds
@@ -25,6 +26,7 @@ members: tuple[type[Step], ...] = (
     CalibrateBias,
     CalibratePotential,
     CalibrateWeights,
+    FirstSpikeThresholds,
     FoldBatchNorm,
     InitialPotential,
     LearnedInitialPotential,
@@ -39,8 +41,11 @@ members: tuple[type[Step], ...] = (
     ShareThresholds,
     SlackThresholds,
     SpikeNorm,
+    SpikesAtInput,
     SpikingAverage,
     SquaredErrorThresholds,
+    TrainKernels,
     TrainThresholds,
+    UseFirstSpikes,
     UseNeurons,
 )

@@ -7,14 +7,15 @@ from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Node
 from transpike.core.schedule import arrivals
 from transpike.core.step import Context, Step
-from transpike.neurons import Synchronous
+from transpike.neurons import Retimed, Synchronous
 
 
 @dataclass(frozen=True)
 class MatchDelays(Step):
-    """Synchronous neurons of ``period`` K on every wire that meets another one which has passed more neurons.
+    """Relays on every wire that meets another one which has passed more neurons: synchronous neurons of ``period`` K,
+    or, with period 0, cells that re-time first spikes.
 
-    Each holds its input back by one cycle. They stand right behind the neuron or pool where the early wire begins, if
+    Each holds its input back by one cycle, or by as many slots as neurons hold their spikes. They stand right behind the neuron or pool where the early wire begins, if
     nothing but layers without memory lies between, so that spikes are delayed and not currents.
     Source: reconstructed from the abstract of Li, Zeng and Zhao 2021 (BSNN): synchronous neurons on ResNet's shortcuts.
     """
@@ -39,12 +40,13 @@ class MatchDelays(Step):
         # the first reader of the source on this way
         first = (chain[-2], 0) if moved else (reader, place)
         nodes: list[Node] = []
+        relay = Synchronous(period=self.period) if self.period else Retimed()
         for node in graph:
             inputs = list(node.inputs)
             if node.name == first[0]:
                 name = source
                 for _ in range(cycles):
-                    nodes.append(Node(_fresh(graph, nodes, f"{source}.late"), Synchronous(period=self.period), (name,)))
+                    nodes.append(Node(_fresh(graph, nodes, f"{source}.late"), relay, (name,)))
                     name = nodes[-1].name
                 inputs[first[1]] = name
             nodes.append(dataclasses.replace(node, inputs=tuple(inputs)))

@@ -2,28 +2,48 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor
 
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Synapse
 from transpike.core.step import Context, Step
 from transpike.errors import SettingError
-from transpike.weights import uniform
+from transpike.weights import logarithmic, uniform
+
+WeightScale = Literal["uniform", "logarithmic"]
 
 
 @dataclass(frozen=True)
 class QuantiseWeights(Step):
-    """Each layer's weights on a signed uniform scale of ``bits`` bits (ECC's study: 7 to 10)."""
+    """Each layer's weights on ``bits`` bits: a signed uniform scale (ECC's study: 7 to 10), or a logarithmic one (CAT: 5).
+
+    ``fraction_bits`` and ``granularity`` are those of ``weights.logarithmic``. Biases stay.
+    """
 
     bits: int = 8
+    scale: WeightScale = "uniform"
+    fraction_bits: int | None = None
+    granularity: Literal["layer", "channel"] = "layer"
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16:
             raise SettingError(f"weight bits must be between 2 and 16, not {self.bits}")
+        if self.scale not in get_args(WeightScale):
+            raise SettingError(f"scale must be one of {', '.join(get_args(WeightScale))}, not {self.scale!r}")
+        if self.scale == "logarithmic" and not 3 <= self.bits <= 12:
+            raise SettingError(f"logarithmic weights have 3 to 12 bits, not {self.bits}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
             if not isinstance(node.op, Synapse) or node.op.weight.ndim < 2:
                 return None
-            return dataclasses.replace(node, op=node.op.with_tensors(weight=uniform(node.op.weight, self.bits)))
+            return dataclasses.replace(node, op=node.op.with_tensors(weight=self._quantised(node.op.weight)))
 
         return graph.rewrite(change)
+
+    def _quantised(self, weight: Tensor) -> Tensor:
+        if self.scale == "uniform":
+            return uniform(weight, self.bits)
+        return logarithmic(weight, self.bits, self.fraction_bits, self.granularity).values.to(weight.dtype)

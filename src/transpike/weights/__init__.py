@@ -1,5 +1,6 @@
 """Ways to hold weights on few bits."""
 
+from transpike.weights.logarithmic import LogarithmicWeights, logarithmic
 from transpike.weights.uniform import uniform
 
-members = (uniform,)
+members = (logarithmic, uniform)

@@ -1,0 +1,131 @@
+"""The activation whose values are the times of first spikes, to train with and as a layer of the graph."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from transpike.activations._module import SourceActivation
+from transpike.activations.relu import Clip
+from transpike.core.call import Call
+from transpike.core.closed_form import first_levels
+from transpike.core.op import Captured, Op, Role, check_finite
+from transpike.core.time_code import Kernel, Rounding, TimeCode
+from transpike.errors import SettingError
+
+
+@torch.library.custom_op("transpike::first_spike", mutates_args=())
+def first_spike(
+    x: Tensor, threshold: Tensor, window: int, tau: float, base: float, delay: float, last: int, nearest: bool,
+    linear: bool, bits: int,
+) -> Tensor:  # fmt: skip
+    """``φ(x)`` = the largest level ``θ κ(t)`` that x reaches, 0 if it reaches none; θ is ``threshold``.
+
+    Gradient: that of the clip, ``∂φ/∂x = 1`` where 0 < x < θ, else 0 (straight through); none for θ.
+    """
+    code = _code(window, tau, base, delay, last, nearest, linear, bits)
+    return first_levels(x, threshold, code).mul_(threshold * code.worth)
+
+
+def _code(*values: Any) -> TimeCode:
+    window, tau, base, delay, last, nearest, linear, bits = values
+    rounding, kernel = "nearest" if nearest else "down", "linear" if linear else "exponential"
+    last = None if last == window - 1 else last
+    return TimeCode(window, tau, base, delay, last, cast(Rounding, rounding), cast(Kernel, kernel), bits or None)
+
+
+def _settings(code: TimeCode) -> tuple[Any, ...]:
+    """The code as the operator's arguments."""
+    last = code.slots - 1
+    nearest, linear = code.rounding == "nearest", code.kernel == "linear"
+    return code.window, float(code.tau), float(code.base), float(code.delay), last, nearest, linear, code.bits or 0
+
+
+@first_spike.register_fake
+def _(
+    x: Tensor, threshold: Tensor, window: int, tau: float, base: float, delay: float, last: int, nearest: bool,
+    linear: bool, bits: int,
+) -> Tensor:  # fmt: skip
+    return torch.empty_like(x)
+
+
+def _remember(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward((inputs[0] > 0) & (inputs[0] < inputs[1]))
+
+
+def _gradient(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
+    (inside,) = ctx.saved_tensors
+    return (torch.where(inside, above, 0.0), *(None,) * 9)
+
+
+first_spike.register_autograd(_gradient, setup_context=_remember)
+
+
+class TimeToFirstSpike(SourceActivation):
+    """``φ(x) = θ κ(t)`` with t the first slot in which ``x ≥ θ κ(t)``, 0 where no slot of the window has that.
+
+    ``κ(t) = 2^{−t/τ}``: x is rounded down to one of T levels, by a factor of at most ``2^{1/τ}``, clipped at θ =
+    ``thresh`` and lost below ``κ(T − 1)``. CAT trains in three stages, ``train(stages={"clip": …, "quantise": …})``:
+    ReLU, ``clip(x, 0, θ)``, φ; on the hidden layers and, as ``prepare(input=…)``, on the input. θ is fixed: 1, or what
+    ``prepare(calibration=…)`` finds in trained weights. Gradient: 1 where 0 < x < θ, else 0.
+    ``window``, ``tau``, ``base``, ``last``, ``rounding``, ``kernel``, ``bits`` are those of ``TimeCode``. Do not shift
+    by half a slot (``rounding="nearest"``) what is not trained with it.
+    Source: Lew, Lee, Park 2022 (CAT, DAC; arXiv 2208.04494). **Unverified**, for the paper's body was not available:
+    φ's lower limit (``last``), the base 2, the gradient, and the epochs of the stages.
+    """
+
+    def __init__(
+        self,
+        window: int = 24,
+        tau: float = 4.0,
+        threshold: float = 1.0,
+        base: float = 2.0,
+        last: int | None = None,
+        rounding: Rounding = "down",
+        kernel: Kernel = "exponential",
+        bits: int | None = None,
+    ) -> None:
+        super().__init__(threshold, trainable=False)
+        self.code = TimeCode(window, tau, base, 0.0, last, rounding, kernel, bits)
+
+    def quantised(self, x: Tensor) -> Tensor:
+        return first_spike(x.float(), self.thresh, *_settings(self.code))  # 16 bits would move the bars
+
+    def extra_repr(self) -> str:
+        return f"{self.code}, threshold={float(self.thresh):g}"
+
+
+@dataclass(frozen=True, eq=False)
+class FirstSpikeStaircase(Op):
+    """``a = θ κ(t)`` of the first slot t of ``code`` with ``z ≥ θ κ(t)``, else 0: φ of CAT in a graph."""
+
+    role: ClassVar[Role] = "activation"
+    aten: ClassVar[tuple[str, ...]] = ("transpike::first_spike.default",)
+    threshold: Tensor
+    code: TimeCode = TimeCode()
+
+    def __post_init__(self) -> None:
+        check_finite("first-spike staircase", threshold=self.threshold)
+        if self.threshold.device.type != "meta" and not bool((self.threshold > 0).all()):
+            raise SettingError("the threshold of a first-spike staircase must be positive")
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        names = ("window", "tau", "base", "delay", "last", "nearest", "linear", "bits")
+        return cls(call["threshold"], _code(*(call[name] for name in names))), (call.wire("x"),)
+
+    def continuous(self) -> Op:
+        largest = float(self.threshold.max()) if self.threshold.device.type != "meta" else math.inf
+        return Clip(ceiling=largest)
+
+    @property
+    def ceiling(self) -> Tensor:
+        return self.threshold
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return first_spike(inputs[0], self.threshold.to(inputs[0].dtype), *_settings(self.code))
+
+    def describe(self) -> str:
+        return f"first spike, {self.code}"

@@ -1,0 +1,75 @@
+"""The input as the times of first spikes."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from transpike.core.alphabet import Alphabet
+from transpike.core.encoder import Encoder
+from transpike.core.time_code import Kernel, Rounding, TimeCode
+from transpike.errors import DataError, SettingError
+
+
+@dataclass(frozen=True)
+class FirstSpikes(Encoder):
+    """One spike at most for each element, in the first slot t with ``x ≥ largest · bar(t)``: the earlier, the brighter.
+
+    In CAT and T2FSNN pixels are coded as neurons code their potential. What is darker than the last slot's threshold
+    vanishes. There is no room for negative inputs: normalise within the network, or leave the input analogue. The
+    settings are those of ``TimeCode``.
+    """
+
+    window: int = 24
+    tau: float = 4.0
+    base: float = 2.0
+    delay: float = 0.0
+    last: int | None = None
+    rounding: Rounding = "down"
+    kernel: Kernel = "exponential"
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.code
+
+    @cached_property
+    def code(self) -> TimeCode:
+        return TimeCode(
+            self.window, self.tau, self.base, self.delay, self.last, self.rounding, self.kernel, self.bits
+        )
+
+    @property
+    def alphabet(self) -> Alphabet:  # type: ignore[override]
+        return Alphabet("time", int(self.code.levels[0]))
+
+    def encode(self, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:
+        if t > self.code.slots:
+            return torch.zeros_like(x)
+        reached = self._reached(x, t - 1)
+        now = reached & ~self._reached(x, t - 2) if t > 1 else reached
+        return now.to(x.dtype) * float(self.code.levels[t - 1])
+
+    def counts(self, x: Tensor, sample_ids: Tensor, timesteps: int) -> Tensor:
+        code = self.code.shortened(timesteps)
+        levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)]).to(x)
+        return levels[torch.bucketize(self._share(x), code.bars.flip(0).to(x.device), right=True)]
+
+    def check(self, x: Tensor) -> None:
+        if float(x.min()) < 0:
+            raise DataError(
+                f"an input of {float(x.min()):.3g} has no spike time: first spikes code values from 0 on. Give inputs "
+                "without mean and standard deviation taken out (put that into the network), or leave the input analogue"
+            )
+
+    @property
+    def worth(self) -> float | None:
+        return None if self.largest is None else self.largest * self.code.worth
+
+    def _reached(self, x: Tensor, slot: int) -> Tensor:
+        return self._share(x) >= float(self.code.bars[slot])
+
+    def _share(self, x: Tensor) -> Tensor:
+        if self.largest is None:
+            raise SettingError("the encoder has no range yet: give largest, or convert with calibration data")
+        return x.double() / self.largest

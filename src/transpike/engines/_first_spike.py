@@ -1,0 +1,49 @@
+"""The closed form of time to first spike in an engine: which networks have it, and the fastest exact way to it."""
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Cell, Neuron, ThresholdUnit
+from transpike.core.closed_form import exact_levels, first_levels, formula_agrees
+from transpike.core.lowered import Lowered
+from transpike.core.schedule import Schedule
+from transpike.engines import _native_first_spike
+
+
+def closed(lowered: Lowered, schedule: Schedule) -> bool:
+    """True where every neuron hears its whole window before it fires, and codes what it heard in a slot."""
+    cells = [node.op for node in lowered.nodes if isinstance(node.op, Cell)]
+    return schedule.whole_windows and all(not isinstance(c, Neuron) or c.relays or _codes(c) for c in cells)
+
+
+def _codes(cell: Cell) -> bool:
+    return cell.unit is not None and cell.unit.code is not None
+
+
+class Coder:
+    """Charges to levels, for one layer and length of window: natively, by a formula that was checked, or by a table.
+
+    ``step`` is the layer's exact grid, None off the grid, where float32 decides about charges next to a bar.
+    """
+
+    def __init__(self, unit: ThresholdUnit, slots: int, step: Tensor | None, like: Tensor) -> None:
+        assert unit.code is not None
+        self.code, self.threshold = unit.code.shortened(slots), unit.threshold
+        if bool((self.threshold == self.threshold.flatten()[0]).all()):
+            self.threshold = self.threshold.flatten()[0]
+        self.table = None
+        if self.threshold.numel() == 1 and like.device.type == "cpu" and like.dtype == torch.float32:
+            self.table = _native_first_spike.table(self.code, self.threshold)
+        self.formula = step is None or formula_agrees(step.cpu(), self.threshold.cpu(), self.code, like.dtype)
+
+    def __call__(self, charge: Tensor) -> Tensor:
+        if self.table is not None:
+            return self.table(charge)
+        if self.formula:
+            return first_levels(charge, self.threshold, self.code)
+        return exact_levels(charge, self.threshold, self.code)
+
+    def near(self, charge: Tensor) -> int:
+        """How many charges lie so near a bar that rounding may decide."""
+        up, down = (first_levels(charge * side, self.threshold, self.code) for side in (1 + 1e-5, 1 - 1e-5))
+        return int((up != down).sum())

@@ -1,0 +1,103 @@
+"""Neurons that fire once: two phases with a falling threshold, and the relay that re-times shortcuts."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.alphabet import Alphabet
+from transpike.core.cell import Mode, Neuron, State, ThresholdUnit
+from transpike.core.op import Op
+from transpike.core.time_code import TimeCode
+from transpike.neurons._threshold import ThresholdNeuron
+from transpike.ops import Identity
+
+
+@dataclass(frozen=True, eq=False)
+class FirstSpike(ThresholdNeuron):
+    """Listening: ``v += x``. Firing, in slot t = 0 … T − 1, once at most: ``s = 1 if v ≥ θ bar(t)``, worth θ κ(t).
+
+    The threshold falls with the slots as ``code`` says; a wire carries the level of the slot, a whole number. In time
+    the receiver multiplies by κ(t), which its encoder shares, as sender and receiver share one ``code`` here. With
+    whole windows nothing arrives after the first slot of firing; with early firing what arrives moves v until the
+    spike, and a neuron that has fired stays silent whatever it hears (T2FSNN's code lets it fire again).
+    The closed form, ``core.closed_form``, is not known here. Shapes as IntegrateAndFire.
+    Source: Park et al. 2020 (T2FSNN), from its code, with a fired flag; Lew et al. 2022 (CAT) for base 2.
+
+    >>> cell = FirstSpike(None, torch.tensor(1.0), torch.tensor(0.0), code=TimeCode(3, 1.0))
+    >>> state = cell.listen(cell.init(torch.zeros(1)), torch.tensor([0.6]))
+    >>> state, first = cell.step(state, torch.zeros(1), t=1)
+    >>> state, second = cell.step(state, torch.zeros(1), t=2)
+    >>> first.tolist(), second.tolist()
+    ([0.0], [128.0])
+    """
+
+    alphabet: ClassVar[Alphabet] = Alphabet("time", 256)
+    modes: ClassVar[tuple[Mode, ...]] = ("slots",)
+    code: TimeCode = TimeCode()
+
+    def init(self, *inputs: Tensor) -> State:
+        return super().init(*inputs), torch.zeros_like(inputs[0], dtype=torch.bool)
+
+    def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
+        potential, fired = state
+        potential = potential + inputs[0]
+        if t > self.code.slots:
+            return (potential, fired), torch.zeros_like(potential)
+        now = (potential >= self.threshold * float(self.code.bars[t - 1])) & ~fired
+        return (potential, fired | now), now.to(potential.dtype) * float(self.code.levels[t - 1])
+
+    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
+        return Alphabet("time", int(self.code.levels[0]))
+
+    def amplitude(self, *inputs: Tensor | None) -> Tensor:
+        worth = super().amplitude(*inputs)
+        assert worth is not None
+        return worth * self.code.worth
+
+    @property
+    def unit(self) -> ThresholdUnit:
+        return ThresholdUnit(self.threshold, self.initial, "soft", code=self.code)
+
+    def describe(self) -> str:
+        return f"first spike, {self.code}"
+
+
+@dataclass(frozen=True, eq=False)
+class Retimed(Neuron):
+    """Repeats what it heard as many slots later as neurons hold their spikes: a shortcut waits for the layers beside it.
+
+    A spike that is passed on so counts as a spike again. Passes any alphabet.
+    """
+
+    alphabet: ClassVar[Alphabet] = Alphabet("time", 256)
+    modes: ClassVar[tuple[Mode, ...]] = ("slots",)
+    relays: ClassVar[bool] = True
+    takes_levels: ClassVar[bool] = True
+    source: Op = Identity()
+
+    def init(self, *inputs: Tensor) -> State:
+        return ()
+
+    def listen(self, state: State, *inputs: Tensor) -> State:
+        return (*state, inputs[0].clone())
+
+    def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
+        queue = (*state, inputs[0].clone())
+        return queue[1:], queue[0]
+
+    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
+        return charges[0]
+
+    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
+        return inputs[0]
+
+    def bound(self, *inputs: Tensor) -> Tensor:
+        return inputs[0]
+
+    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
+        return inputs[0]
+
+    def describe(self) -> str:
+        return "re-timed by a window"

@@ -1,0 +1,97 @@
+"""What the recipes of time to first spike share: the settings, and the order of the steps."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from transpike.core.encoder import Encoder
+from transpike.core.readout import Readout
+from transpike.core.recipe import Recipe
+from transpike.core.schedule import Schedule, check_timesteps
+from transpike.core.step import Step
+from transpike.core.time_code import TimeCode
+from transpike.encoders import ConstantCurrent, FirstSpikes
+from transpike.errors import SettingError
+from transpike.readouts import AccumulatedMembrane, DelayedWindow
+from transpike.recipes._base import check_types, setting
+from transpike.schedules import TimeSlots
+from transpike.steps import (
+    FoldBatchNorm,
+    MatchDelays,
+    PoolInTime,
+    QuantiseWeights,
+    RemoveDropout,
+    SpikesAtInput,
+    SpikingAverage,
+    UseFirstSpikes,
+)
+from transpike.steps._base import Granularity
+from transpike.steps.quantise_weights import WeightScale
+
+
+@dataclass(frozen=True)
+class TimeCoded(Recipe):
+    """Fold batch normalisation, give every activation a threshold and a neuron that fires once, re-time shortcuts.
+
+    A method says what its ``code``, its ``thresholds`` and its ``corrections`` are; the order is always this one.
+    """
+
+    timesteps: int = setting(24, "Slots of a window.")
+    granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
+    weight_bits: int | None = setting(None, "Quantise weights to so many bits.")
+    weight_scale: WeightScale = setting("logarithmic", "Scale of quantised weights: powers of 2^(-1/2^z), or uniform.")
+    average_pooling: Literal["linear", "spiking"] = setting(
+        "linear", "Average pooling within the next weights, or with neurons of its own that fire."
+    )
+    retime: bool = setting(True, "Relays that hold the spikes of shortcuts back until the layers beside them are done.")
+    input: Literal["analogue", "spikes"] = setting("analogue", "The input as a current, or as times of first spikes.")
+    readout: Readout = setting(AccumulatedMembrane(), "How the answer is read.")
+
+    def __post_init__(self) -> None:
+        check_timesteps(self.timesteps)
+        check_types(self)
+        if self.average_pooling not in ("linear", "spiking"):
+            raise SettingError(f"average_pooling must be 'linear' or 'spiking', not {self.average_pooling!r}")
+        if self.input not in ("analogue", "spikes"):
+            raise SettingError(f"input must be 'analogue' or 'spikes', not {self.input!r}")
+        if isinstance(self.readout, DelayedWindow):
+            raise SettingError(
+                "DelayedWindow leaves out single steps, and a window of slots is read in one sum: use "
+                "readout=AccumulatedMembrane()"
+            )
+        _ = self.steps, self.encoder, self.schedule  # settings are checked by the parts that use them
+
+    @property
+    def code(self) -> TimeCode:
+        """The code of neurons whose source has none of its own."""
+        raise TypeError(f"{type(self).__name__} must define code")
+
+    @property
+    def thresholds(self) -> Step:
+        raise TypeError(f"{type(self).__name__} must define thresholds")
+
+    @property
+    def corrections(self) -> tuple[Step, ...]:
+        return ()
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        if self.input == "analogue":
+            return ConstantCurrent()
+        c = self.code
+        return FirstSpikes(None, c.window, c.tau, c.base, c.delay, c.last, c.rounding, c.kernel, c.bits)
+
+    @property
+    def schedule(self) -> Schedule:  # type: ignore[override]
+        return TimeSlots()
+
+    @property
+    def depends_on_timesteps(self) -> bool:
+        return True
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
+        quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits, self.weight_scale),)
+        neurons = (self.thresholds, UseFirstSpikes(self.code), *self.corrections, PoolInTime())
+        retime = (MatchDelays(0),) if self.retime else ()
+        return (RemoveDropout(), FoldBatchNorm(), SpikesAtInput(), *average, *quantise, *neurons, *retime)

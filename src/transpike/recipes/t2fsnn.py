@@ -1,0 +1,60 @@
+"""T2FSNN: deep networks of first spikes with kernels of their own and early firing."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from transpike.core.schedule import Schedule
+from transpike.core.step import Step
+from transpike.core.time_code import TimeCode
+from transpike.errors import SettingError
+from transpike.recipes._base import setting
+from transpike.recipes._first_spike import TimeCoded
+from transpike.schedules import TimeSlots
+from transpike.steps import PercentileThresholds, TrainKernels
+
+
+@dataclass(frozen=True)
+class T2FSNN(TimeCoded):
+    """Exponential kernels ``exp(−(t − td)/τ)``, τ and td trained for each layer, neurons that fire early.
+
+    θ is the layer's largest activation, as a percentile; ``hold`` slots after it began to listen a layer begins to
+    fire: half a window unless given, ``hold=timesteps`` for whole windows. With n neuron layers the answer takes
+    ``n · hold + T`` slots: 680 for VGG-16 at T = 80 and hold 40, 1280 at 80.
+    Source: Park, Kim, Na, Yoon 2020 (DAC; arXiv 2003.11741), from their code (SNN-neural-coding).
+    Differs from the paper: a neuron that has fired cannot fire again; λ is a percentile of the layer's values, not the
+    largest of its neurons' percentiles; the input's kernel is not trained; an analogue input unless ``input`` is
+    "spikes"; the kernel's levels lie on a grid.
+    Checked: the published τ and td give its smallest and largest code; training lowers its losses; whole windows are
+    the closed form, early firing is not and answers sooner (tests/recipes/test_first_spike.py).
+    """
+
+    name: ClassVar[str] = "t2fsnn"
+    timesteps: int = setting(80, "Slots of a window.")
+    tau: float = setting(20.0, "Slots in which a spike's worth falls by e, before training.")
+    hold: int | None = setting(None, "Slots from a layer's first hearing to its first firing; default: half a window.")
+    epochs: int = setting(6, "Rounds over the calibration data that train each layer's tau and delay.")
+    percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
+    rounding: Literal["down", "nearest"] = setting("down", "To a level below, or to the nearest one.")
+
+    def __post_init__(self) -> None:
+        if self.hold is not None and (isinstance(self.hold, bool) or not isinstance(self.hold, int) or self.hold < 0):
+            raise SettingError(f"hold must be a whole number of slots from 0 on, or None, not {self.hold!r}")
+        super().__post_init__()
+
+    @property
+    def code(self) -> TimeCode:
+        return TimeCode(self.timesteps, self.tau, math.e, rounding=self.rounding)
+
+    @property
+    def thresholds(self) -> Step:
+        return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)
+
+    @property
+    def corrections(self) -> tuple[Step, ...]:
+        return (TrainKernels(self.epochs),)
+
+    @property
+    def schedule(self) -> Schedule:  # type: ignore[override]
+        hold = self.timesteps // 2 if self.hold is None else self.hold
+        return TimeSlots(hold if hold < self.timesteps else None)

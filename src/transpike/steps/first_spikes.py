@@ -1,0 +1,197 @@
+"""Neurons that fire once, in the places and with the codes that a source network or a recipe gives them."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transpike.activations import FirstSpikeStaircase
+from transpike.core.closed_form import first_levels
+from transpike.core.graph import Graph, Node
+from transpike.core.step import Context, Step
+from transpike.core.time_code import TimeCode
+from transpike.encoders import FirstSpikes
+from transpike.errors import SettingError
+from transpike.neurons import FirstSpike, IntegrateAndFire
+from transpike.steps._base import Thresholds
+
+CANDIDATES = 95
+"""Shares 1, 0.99 … 0.06 of the largest activation."""
+
+
+@dataclass(frozen=True)
+class UseFirstSpikes(Step):
+    """Integrate-and-fire neurons become first-spike neurons with the code of the source's φ, else with ``code``.
+
+    Raises SettingError where φ was trained with fewer slots than the recipe has: a longer window is another φ.
+    """
+
+    code: TimeCode = TimeCode()
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        def change(node: Node) -> Node | None:
+            if not isinstance(node.op, IntegrateAndFire):
+                return None
+            old, code = node.op, self.code
+            if isinstance(old.source, FirstSpikeStaircase):
+                code = old.source.code
+                if context.timesteps > code.window:
+                    raise SettingError(
+                        f"{node.path or node.name} was trained with {code.window} slots, and the recipe has "
+                        f"{context.timesteps}: use timesteps={code.window}"
+                    )
+            cell = FirstSpike(old.source, old.threshold, torch.zeros_like(old.threshold), code=code)
+            return dataclasses.replace(node, op=cell)
+
+        return graph.rewrite(change)
+
+
+@dataclass(frozen=True)
+class SpikesAtInput(Step):
+    """The encoder takes the place of a φ that the source network has on its input, and what vanishes is reported.
+
+    Raises SettingError where the two differ.
+    """
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        encoder = context.encoder
+        if not isinstance(encoder, FirstSpikes):
+            return graph
+        self._report(encoder, context)
+
+        def change(node: Node) -> str | None:
+            if not isinstance(node.op, FirstSpikeStaircase) or node.inputs != (graph.input.name,):
+                return None
+            threshold = float(node.op.threshold.max())
+            if node.op.code != encoder.code or abs(threshold - (encoder.largest or 1.0)) > 1e-6 * threshold:
+                raise SettingError(
+                    f"the input was trained as {node.op.code} with a threshold of {threshold:g}, and the encoder is "
+                    f"{encoder.code} with {encoder.largest:g}: give the recipe the same numbers"
+                )
+            return graph.input.name
+
+        return graph.rewrite(change)
+
+    def _report(self, encoder: FirstSpikes, context: Context) -> None:
+        lit = dark = 0
+        for batch in context.batches:
+            encoder.check(batch)
+            lit += int((batch > 0).sum())
+            dark += int(((batch > 0) & (encoder.counts(batch, torch.zeros(0), context.timesteps) == 0)).sum())
+        if dark:
+            code = encoder.code.shortened(context.timesteps)
+            context.remark(
+                f"{dark / lit:.1%} of the non-zero input values on the calibration data are below "
+                f"{code.smallest * (encoder.largest or 1.0):.3g}, the last slot's threshold, and vanish"
+            )
+
+
+@dataclass(frozen=True)
+class FirstSpikeThresholds(Thresholds):
+    """``θ = argmin Σ (a − φ_θ(a))²`` over θ = (1 − i/100) · max a, i = 0 … 94, a the activations: clip against level.
+
+    Over the first ``samples`` calibration inputs. For networks that were not trained with φ; the rule is ours, in the
+    place of the unpublished optimisation of YOSO (Srivatsa et al. 2020).
+    """
+
+    code: TimeCode = TimeCode()
+    samples: int = 128
+
+    def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
+        largest: dict[str, Tensor] = {}
+        errors: dict[str, Tensor] = {}
+        shares = 1 - torch.arange(CANDIDATES) / 100
+
+        def see_largest(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if self.fires(graph, node):
+                peak = self.rows(torch.relu(output)).amax(1)
+                largest[node.name] = torch.maximum(largest.get(node.name, peak), peak)
+
+        def see_errors(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if self.fires(graph, node):
+                rows = self.rows(torch.relu(output))
+                error = [self._error(rows, share * largest[node.name]) for share in shares.tolist()]
+                errors[node.name] = errors.get(node.name, 0) + torch.stack(error)
+
+        batches = context.first(self.samples)
+        passes = [(see, batch) for see in (see_largest, see_errors) for batch in batches]
+        for done, (see, batch) in enumerate(passes, 1):
+            graph.run(batch, observe=see)
+            context.progress(done, len(passes))
+        return {name: shares[error.argmin(0)] * largest[name] for name, error in errors.items()}
+
+    def _error(self, rows: Tensor, top: Tensor) -> Tensor:
+        top = top.clamp(min=1e-30)[:, None]
+        return (rows - first_levels(rows, top, self.code) * (top * self.code.worth)).square().sum(1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class TrainKernels(Step):
+    """τ and the delay td of each layer by T2FSNN's rule, on calibration data, scalars a layer.
+
+    With a the activation over θ, ``â = base^{−(t − td)/τ}`` of its spike, T slots, in natural units τ' = τ / ln(base):
+    ``τ' += 10 δ₁ + 100 δ₂``, ``δ₁ = mean_{fired}[(a − â) â (t − td)] / τ'²``,
+    ``δ₂ = (a_min − â_min) â_min (T − td) / τ'²`` with ``â_min = exp(−(T − td)/τ')`` and a_min the 2nd percentile of
+    positive a; ``td += mean[(a_max − â_max) â_max / τ']`` with ``â_max = exp(td/τ')`` and a_max each sample's largest.
+    Source: Park et al. 2020 (T2FSNN), from its code; there 6 epochs over 10,000 images, here ``epochs`` over the
+    calibration data in the batches that they come in. A td < 0 lowers the first threshold below θ.
+    """
+
+    epochs: int = 6
+
+    def __post_init__(self) -> None:
+        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 0:
+            raise SettingError(f"epochs must be a whole number from 0 on, not {self.epochs!r}")
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        cells = {n.name: n.op for n in graph if isinstance(n.op, FirstSpike) and n.op.code.kernel == "exponential"}
+        state = {name: (cell.code.tau / _log(cell.code), cell.code.delay) for name, cell in cells.items()}
+
+        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if node.name in cells:
+                share = torch.relu(output).double() / cells[node.name].threshold.double()
+                state[node.name] = trained_kernel(share, cells[node.name].code.window, *state[node.name])
+
+        for epoch in range(self.epochs):
+            for done, batch in enumerate(context.batches, 1):
+                context.analogue[0].run(batch, observe=see)
+                context.progress(epoch * len(context.batches) + done, self.epochs * len(context.batches))
+
+        def change(node: Node) -> Node | None:
+            if node.name not in cells:
+                return None
+            code, (tau, delay) = cells[node.name].code, state[node.name]
+            code = dataclasses.replace(code, tau=tau * _log(code), delay=delay, bits=None)
+            return dataclasses.replace(node, op=dataclasses.replace(cells[node.name], code=code))
+
+        return graph.rewrite(change)
+
+
+def trained_kernel(share: Tensor, window: int, tau: float, delay: float) -> tuple[float, float]:
+    """One round of T2FSNN's rule on activations as shares of θ, (batch, …): the new τ' and td."""
+    slots = torch.ceil(delay - tau * torch.log(share.clamp(min=1e-30))).clamp(min=0)
+    fired = (share > 0) & (slots < window)
+    positive = share[share > 0]
+    if not len(positive):
+        return tau, delay
+    value = torch.exp(-(slots - delay) / tau)
+    precise = torch.where(fired, (share - value) * value * (slots - delay), 0.0).sum() / fired.sum().clamp(min=1)
+    smallest, last = torch.quantile(positive[:MOST_QUANTILE], 0.02), _exp(-(window - delay) / tau)
+    least = (smallest - last) * last * (window - delay)
+    top, first = share.flatten(1).amax(1), _exp(delay / tau)
+    shift = ((top - first) * first / tau).mean()
+    return tau + float(10 * precise + 100 * least) / tau**2, delay + float(shift)
+
+
+MOST_QUANTILE = 2**24  # torch.quantile takes no more
+
+
+def _exp(value: float) -> Tensor:
+    return torch.exp(torch.tensor(value, dtype=torch.float64))
+
+
+def _log(code: TimeCode) -> float:
+    return float(torch.log(torch.tensor(code.base, dtype=torch.float64)))
+
+
