@@ -542,4 +542,18 @@ static void pool_max(const uint32_t *words, const int64_t *taps, int64_t outputs
         }
 }
 
-const tp_kernels TP_NAME = {rows, count, unpack, pack, sum_positions, pool_max};
+static void first_spikes(const float *restrict charge, int64_t n, const float *restrict bars,
+                         const float *restrict levels, const int32_t *restrict first, int32_t low, int32_t entries,
+                         int32_t shift, float *restrict out) {
+    for (int64_t i = 0; i < n; ++i) {
+        int32_t bits, entry;
+        memcpy(&bits, charge + i, sizeof bits);
+        entry = (bits >> shift) - low; /* a negative float is a negative whole number */
+        entry = entry < 0 ? 0 : entry;
+        entry = entry > entries - 1 ? entries - 1 : entry;
+        const int32_t reached = first[entry];
+        out[i] = levels[reached + (charge[i] >= bars[reached])];
+    }
+}
+
+const tp_kernels TP_NAME = {rows, count, unpack, pack, sum_positions, pool_max, first_spikes};

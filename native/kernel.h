@@ -13,6 +13,8 @@ typedef struct {
     void (*sum_positions)(const uint32_t *, int64_t, int64_t, int64_t, float *, int64_t);
     void (*pool_max)(const uint32_t *, const int64_t *, int64_t, int64_t, int64_t, int64_t, int32_t *, int32_t *,
                      uint32_t *);
+    void (*first_spikes)(const float *, int64_t, const float *, const float *, const int32_t *, int32_t, int32_t,
+                         int32_t, float *);
 } tp_kernels;
 
 /* The lists of one source: those of single pixels, kept for the rows a window spans, and those of whole windows.
