@@ -196,7 +196,7 @@ class _Tally:
     """Adds up what batches gave."""
 
     def __init__(self) -> None:
-        self.samples = self.ties = 0
+        self.samples = self.ties = self.early = 0
         self.ann_correct: list[Tensor] = []
         self.correct: dict[int, list[Tensor]] = {}
         self.agree: dict[int, int] = {}
@@ -231,6 +231,7 @@ class _Tally:
             before = self.activities.get(steps)
             self.activities[steps] = trace.activity if before is None else before + trace.activity
             self.ties += trace.ties
+            self.early += trace.early
             self.kernels = trace.kernels
             if not trace.exact:
                 self.exact, self.why = False, trace.why
@@ -266,10 +267,18 @@ class _Tally:
             grid=grid,
             encoder=_name(snn.encoder),
             readout=_name(snn.readout),
-            remarks=snn.remarks,
+            remarks=(*snn.remarks, *self._remarks()),
             provenance=snn.provenance,
             outcomes=outcomes,
             ann_outcomes=ann_outcomes,
+        )
+
+    def _remarks(self) -> tuple[str, ...]:
+        if not self.early:
+            return ()
+        return (
+            f"{self.early} spikes came before all of their causes, because a value was larger than its window: give "
+            "more calibration data, or a larger zeta",
         )
 
     def _answer(self, snn: SNN, t: int, correct: int) -> Answer:

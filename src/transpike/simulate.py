@@ -18,7 +18,7 @@ def engine_named(name: str, memory: int | None = None) -> Engine:
     if memory is None:
         return engines.table[name]()
     engine = engines.table[name]
-    if issubclass(engine, engines.Reference):
+    if issubclass(engine, (engines.Reference, engines.Sorted)):
         raise SettingError(f"the {name} engine has no memory budget")
     if memory < 1:
         raise SettingError(f"a memory budget must be positive, not {memory}")
@@ -38,8 +38,8 @@ def simulate(
 ) -> Trace:
     """Run ``snn`` on x (batch, *shape) for ``timesteps`` steps (default: the recipe's).
 
-    ``engine``: "auto" (events where they pay, dense elsewhere), "event", "fused" (dense), or "reference" (float64,
-    step by step); on the exact grid all give the same spikes. ``record`` names layers of ``snn.program.lowered`` whose
+    ``engine``: "auto" (events where they pay, dense elsewhere), "event", "fused" (dense), "reference" (float64,
+    step by step), or "sorted" (first crossings and exact spike times, event by event); on the exact grid all give the same spikes. ``record`` names layers of ``snn.program.lowered`` whose
     trains are kept; ``sample_ids`` (batch,) name the samples for random encoders; ``memory`` is the budget in bytes;
     ``count=False`` skips the counters.
     Raises DataError for inputs that do not fit, SettingError for settings that make no sense.

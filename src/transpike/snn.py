@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transpike.core.cell import Cell
+from transpike.core.cell import Cell, Neuron
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph
 from transpike.core.grid import MANTISSA, WIDE_MANTISSA, put_on_grid
@@ -87,7 +87,13 @@ class SNN:
         return Program(lowered, self.encoder, self.schedule, self.readout)
 
     def _on_slot_grid(self, lowered: Lowered, input_bound: float) -> Lowered:
-        """Weights and levels share the bits of one sum: float32 if its grid changes weights little, else float64."""
+        """Weights and levels share the bits of one sum: float32 if its grid changes weights little, else float64.
+
+        Neurons that fire as they hear are stepped in float64.
+        """
+        units = [node.op.unit for node in lowered.nodes if isinstance(node.op, Neuron) and not node.op.relays]
+        if not self.schedule.whole_windows or not all(unit is not None and unit.code for unit in units):
+            return put_on_grid(lowered, self.grid_timesteps or self.timesteps, input_bound, {}, WIDE_MANTISSA)
         narrow = put_on_grid(lowered, 1, input_bound, {}, MANTISSA)
         assert narrow.exactness is not None
         if narrow.exactness.timesteps and narrow.exactness.rounding <= SLOT_ROUNDING:
@@ -202,4 +208,5 @@ def _joined(traces: list[Trace]) -> Trace:
         "" if inexact is None else inexact.why,
         sum(trace.ties for trace in traces),
         first.kernels,
+        sum(trace.early for trace in traces),
     )

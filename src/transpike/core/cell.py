@@ -55,6 +55,8 @@ class Cell(Carrier):
     """True where a schedule with windows lets the cell answer one window after its input."""
     relays: ClassVar[bool] = False
     """True where it repeats later what it hears, so that nothing may be heard before its time."""
+    continuous: ClassVar[bool] = False
+    """True where it sends real numbers, which a run keeps in the precision that it works in."""
     takes_levels: ClassVar[bool] = False
     """True where a common amplitude of the inputs may pass through to the output."""
 
@@ -101,6 +103,10 @@ class Cell(Carrier):
     def bound(self, *inputs: Tensor) -> Tensor | None:
         """The largest absolute output of one step, for the largest absolute inputs; None where there is no bound."""
         return None
+
+    def early(self, levels: Tensor) -> int:
+        """How many of these outputs came before the cell had heard all of its input, where it should have."""
+        return 0
 
     def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
         """What the output wire carries, given what the inputs carry."""

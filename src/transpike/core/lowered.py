@@ -20,10 +20,10 @@ class Exactness:
     """How far the power-of-two grid carries: float32 adds multiples of a grid step exactly below 2²⁴ of them.
 
     Up to ``timesteps`` steps potentials stay in that range on inputs like the calibration data; a run checks it.
-    ``window`` is the longest window whose counts fit into float32 in one pass; longer ones take float64, as all do that
-    are ``wide``. ``rooms`` are
-    the potentials up to which each neuron layer is exact, ``steps`` the grid of what it hears, broadcastable. ``rounding`` is the largest change of a
-    weight, relative to the largest of its layer, ``input_bound`` the largest input allowed for, ``reason`` the limit.
+    ``window`` is the longest window whose counts fit into float32 in one pass; longer ones take float64, as everything
+    does that is ``wide``. ``rooms`` are the potentials up to which each neuron layer is exact, ``steps`` the grid of
+    what it hears, both broadcastable. ``rounding`` is the largest change of a weight, relative to the largest of its
+    layer, ``input_bound`` the largest input allowed for, ``reason`` the limit.
     """
 
     timesteps: int

@@ -32,5 +32,5 @@ class Readout:
         return state + output
 
     def logits(self, state: Tensor, t: int) -> Tensor:
-        """The answer after t steps, in the source network's units."""
-        return (state / t).float()
+        """The answer after t steps, in the source network's units, float64."""
+        return state / t

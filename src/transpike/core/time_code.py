@@ -120,7 +120,7 @@ class TimeCode:
         return float(self.bars[-1])
 
     def slot(self, value: float) -> int | None:
-        """The slot in which ``value``, in units of θ, reaches the threshold; None: never. As plain as the definition."""
+        """The slot in which ``value``, in units of θ, reaches the threshold; None: never."""
         return next((t for t, bar in enumerate(self.bars.tolist()) if value >= bar), None)
 
     def value(self, slot: int | None) -> float:
@@ -166,8 +166,10 @@ class TimeCode:
             base = "e" if self.base == math.e else f"{self.base:g}"
             text = f"{self.window} slots, base {base}, τ {self.tau:g}"
             text += f", delay {self.delay:g}" if self.delay else ""
-        return text + (f", last {self.last}" if self.last is not None else "") + (
-            ", to the nearest" if self.rounding == "nearest" else ""
+        return (
+            text
+            + (f", last {self.last}" if self.last is not None else "")
+            + (", to the nearest" if self.rounding == "nearest" else "")
         )
 
 

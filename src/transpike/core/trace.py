@@ -13,7 +13,8 @@ class Trace:
 
     ``trains`` maps a layer's name to its levels, (timesteps, batch, *shape), where asked for. ``exact`` is False where
     the run left the exact grid, with ``why``; ``ties`` then counts potentials too close to a threshold to trust.
-    ``kernels`` says what ran each layer, and why not events, where the engine had a choice.
+    ``kernels`` says what ran each layer, and why not events, where the engine had a choice. ``early`` counts spikes of
+    exact times that came before all of their causes, so that their value is wrong.
     """
 
     logits: Tensor
@@ -24,3 +25,4 @@ class Trace:
     why: str = ""
     ties: int = 0
     kernels: dict[str, str] = field(default_factory=dict)
+    early: int = 0

@@ -18,7 +18,7 @@ class FirstSpikes(Encoder):
 
     In CAT and T2FSNN pixels are coded as neurons code their potential. What is darker than the last slot's threshold
     vanishes. There is no room for negative inputs: normalise within the network, or leave the input analogue. The
-    settings are those of ``TimeCode``.
+    settings are those of ``TimeCode``; with ``weighted`` off every spike is 1, whenever it comes (S4NN).
     """
 
     window: int = 24
@@ -29,31 +29,31 @@ class FirstSpikes(Encoder):
     rounding: Rounding = "down"
     kernel: Kernel = "exponential"
     bits: int | None = None
+    weighted: bool = True
 
     def __post_init__(self) -> None:
         _ = self.code
 
     @cached_property
     def code(self) -> TimeCode:
-        return TimeCode(
-            self.window, self.tau, self.base, self.delay, self.last, self.rounding, self.kernel, self.bits
-        )
+        return TimeCode(self.window, self.tau, self.base, self.delay, self.last, self.rounding, self.kernel, self.bits)
 
     @property
     def alphabet(self) -> Alphabet:  # type: ignore[override]
-        return Alphabet("time", int(self.code.levels[0]))
+        return Alphabet("time", int(self.code.levels[0]) if self.weighted else 1)
 
     def encode(self, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:
         if t > self.code.slots:
             return torch.zeros_like(x)
         reached = self._reached(x, t - 1)
         now = reached & ~self._reached(x, t - 2) if t > 1 else reached
-        return now.to(x.dtype) * float(self.code.levels[t - 1])
+        return now.to(x.dtype) * (float(self.code.levels[t - 1]) if self.weighted else 1.0)
 
     def counts(self, x: Tensor, sample_ids: Tensor, timesteps: int) -> Tensor:
         code = self.code.shortened(timesteps)
         levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)]).to(x)
-        return levels[torch.bucketize(self._share(x), code.bars.flip(0).to(x.device), right=True)]
+        levels = levels if self.weighted else (levels > 0).to(x)
+        return levels[torch.bucketize(self._share(x).contiguous(), code.bars.flip(0).to(x.device), right=True)]
 
     def check(self, x: Tensor) -> None:
         if float(x.min()) < 0:
@@ -64,7 +64,7 @@ class FirstSpikes(Encoder):
 
     @property
     def worth(self) -> float | None:
-        return None if self.largest is None else self.largest * self.code.worth
+        return None if self.largest is None else self.largest * (self.code.worth if self.weighted else 1.0)
 
     def _reached(self, x: Tensor, slot: int) -> Tensor:
         return self._share(x) >= float(self.code.bars[slot])

@@ -114,7 +114,9 @@ class Counter:
                     )
                 )
         schedule = self.program.schedule
-        times = {"steps": self.steps, "windows": 1, "slots": 1, "cycles": self.steps // (schedule.period or 1)}[schedule.mode]
+        times = {"steps": self.steps, "windows": 1, "slots": 1, "cycles": self.steps // (schedule.period or 1)}[
+            schedule.mode
+        ]
         return Activity(tuple(layers), self.samples, analogue_macs(self.lowered, times))
 
 
@@ -135,10 +137,11 @@ class Run:
         self.counter = Counter(program, len(x), x.device, record, count)
         self.logits: list[Tensor] = []
         self.timesteps: list[int] = []
-        self.t, self.ties = 0, 0
+        self.t, self.ties, self.early = 0, 0, 0
         self.reading: Tensor | None = None
         self.exact, self.why = _exact(program, x)
         self.kernels: dict[str, str] = {}
+        self.double = any(isinstance(node.op, Cell) and node.op.continuous for node in program.lowered.nodes)
 
     def advance(self, steps: int) -> Tensor:
         """Simulate ``steps`` more steps; a layer-synchronous run is one window, asked for once, as are phase cycles."""
@@ -169,7 +172,8 @@ class Run:
         readout = self.program.readout
         state = readout.init(output) if self.reading is None else self.reading
         self.reading = readout.update(state, output, t)
-        self.logits.append(readout.logits(self.reading, t))
+        logits = readout.logits(self.reading, t)
+        self.logits.append(logits if self.double else logits.float())
         self.timesteps.append(t)
 
     def keep(self, mask: Tensor) -> None:
@@ -190,6 +194,7 @@ class Run:
             self.why,
             self.ties,
             self.kernels,
+            self.early,
         )
 
     def _steps(self, steps: int) -> None:

@@ -79,6 +79,7 @@ class _Clock:
             state, output = cell.step(state, *inputs, t=max(own, 1))
         elif own >= 1 and self.schedule.fires(own, self.timesteps):
             state, output = cell.step(state, *inputs, t=self.schedule.slot(own, self.timesteps))
+            self.run.early += cell.early(output)
         elif not self.period and (own >= 1 or not cell.relays):
             state = cell.listen(state, *inputs)
         self.states[name] = state

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from transpike.core.cell import Cell, Neuron, ThresholdUnit
+from transpike.core.cell import Cell, ThresholdUnit
 from transpike.core.closed_form import exact_levels, first_levels, formula_agrees
 from transpike.core.lowered import Lowered
 from transpike.core.schedule import Schedule
@@ -13,7 +13,7 @@ from transpike.engines import _native_first_spike
 def closed(lowered: Lowered, schedule: Schedule) -> bool:
     """True where every neuron hears its whole window before it fires, and codes what it heard in a slot."""
     cells = [node.op for node in lowered.nodes if isinstance(node.op, Cell)]
-    return schedule.whole_windows and all(not isinstance(c, Neuron) or c.relays or _codes(c) for c in cells)
+    return schedule.whole_windows and all(_codes(cell) or type(cell).counts is not Cell.counts for cell in cells)
 
 
 def _codes(cell: Cell) -> bool:

@@ -320,7 +320,9 @@ class FoldedRun(Run):
         biases = (lowered if self.wide else self.plan).biases[node.name]
         charges = [value if bias is None else value + bias for value, bias in zip(inputs, biases, strict=True)]
         if cell.unit is None or cell.unit.code is None:
-            return cell.counts(*charges, timesteps=slots)
+            levels = cell.counts(*charges, timesteps=slots)
+            self.early += cell.early(levels)
+            return levels
         coder = self._coder(node, cell.unit, slots, charges[0])
         if not self.exact:
             self.ties += coder.near(charges[0])

@@ -3,6 +3,8 @@
 from transpike.core.cell import Cell
 from transpike.neurons.bistable import Bistable, Synchronous
 from transpike.neurons.burst import Burst
+from transpike.neurons.exact_relu import ExactReLU
+from transpike.neurons.first_crossing import FirstCrossing, Latch, Latched, Prospect
 from transpike.neurons.first_spike import FirstSpike, Retimed
 from transpike.neurons.integrate_and_fire import IntegrateAndFire
 from transpike.neurons.max_pooling import CurrentMaximum, GatedMaximum, LateralInhibition, OrMaximum
@@ -13,11 +15,16 @@ members: tuple[type[Cell], ...] = (
     Bistable,
     Burst,
     CurrentMaximum,
+    ExactReLU,
+    FirstCrossing,
     FirstSpike,
     GatedMaximum,
     IntegrateAndFire,
+    Latch,
+    Latched,
     LateralInhibition,
     OrMaximum,
+    Prospect,
     Retimed,
     SignedIntegrateAndFire,
     Synchronous,

@@ -64,4 +64,4 @@ class DelayedWindow(Readout):
 
     def logits(self, state: Tensor, t: int) -> Tensor:
         delay = self.delay or 0
-        return (state[:, 1] / (t - delay) if t > delay else state[:, 0] / t).float()
+        return state[:, 1] / (t - delay) if t > delay else state[:, 0] / t

@@ -14,6 +14,7 @@ from transpike.recipes.rueckauer import Rueckauer
 from transpike.recipes.signed import SNM
 from transpike.recipes.snn_calibration import SNNCalibration
 from transpike.recipes.spike_norm import RMP, SpikeNorm
+from transpike.recipes.spike_times import S4NN, ExactMapping, RueckauerLiu
 from transpike.recipes.t2fsnn import T2FSNN
 from transpike.recipes.threshold_balancing import ThresholdBalancing
 from transpike.recipes.weight_normalisation import WeightNormalisation
@@ -25,14 +26,17 @@ members: tuple[type[Recipe], ...] = (
     BurstLIP,
     CQPlus,
     DengGu,
+    ExactMapping,
     ECC,
     FewSteps,
     LTB,
+    S4NN,
     LinearTTFS,
     OPI,
     QCFS,
     RMP,
     Rueckauer,
+    RueckauerLiu,
     SNM,
     SNNCalibration,
     SpikeNorm,

@@ -16,6 +16,7 @@ from transpike.steps.pooling import PoolBeforeActivation, PoolInTime
 from transpike.steps.quantise_weights import QuantiseWeights
 from transpike.steps.share_thresholds import ShareThresholds
 from transpike.steps.spike_norm import SpikeNorm
+from transpike.steps.spike_times import ExactTimes, FixedThresholds, UseFirstCrossings, UseLatches
 from transpike.steps.spiking_average import SpikingAverage
 from transpike.steps.squared_error import SquaredErrorThresholds
 from transpike.steps.train_thresholds import SlackThresholds, TrainThresholds
@@ -26,7 +27,9 @@ members: tuple[type[Step], ...] = (
     CalibrateBias,
     CalibratePotential,
     CalibrateWeights,
+    ExactTimes,
     FirstSpikeThresholds,
+    FixedThresholds,
     FoldBatchNorm,
     InitialPotential,
     LearnedInitialPotential,
@@ -46,6 +49,8 @@ members: tuple[type[Step], ...] = (
     SquaredErrorThresholds,
     TrainKernels,
     TrainThresholds,
+    UseFirstCrossings,
     UseFirstSpikes,
+    UseLatches,
     UseNeurons,
 )

@@ -123,7 +123,9 @@ class FirstSpikeThresholds(Thresholds):
 
     def _error(self, rows: Tensor, top: Tensor) -> Tensor:
         top = top.clamp(min=1e-30)[:, None]
-        return (rows - first_levels(rows, top, self.code) * (top * self.code.worth)).square().sum(1, dtype=torch.float64)
+        return (
+            (rows - first_levels(rows, top, self.code) * (top * self.code.worth)).square().sum(1, dtype=torch.float64)
+        )
 
 
 @dataclass(frozen=True)
@@ -193,5 +195,3 @@ def _exp(value: float) -> Tensor:
 
 def _log(code: TimeCode) -> float:
     return float(torch.log(torch.tensor(code.base, dtype=torch.float64)))
-
-

@@ -242,7 +242,7 @@ class Unrolled(GraphModule):
             current = current * self.timesteps if windows else current
             state = self.readout.init(current) if state is None else state
             state = self.readout.update(state, current, t)
-            found.append(self.readout.logits(state, t))
+            found.append(self.readout.logits(state, t).float())
         return torch.stack(found)
 
 

@@ -1,0 +1,60 @@
+"""The neuron whose spike time is exactly the value of a ReLU."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.alphabet import Alphabet
+from transpike.core.cell import Mode, State
+from transpike.errors import SettingError
+from transpike.neurons._threshold import ThresholdNeuron
+
+ALPHA = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class ExactReLU(ThresholdNeuron):
+    """A spike at ``t = t_max − max(u, 0)`` in continuous time, u the charge over θ: a wire carries ``t_max − t``.
+
+    In the window before its own, and in its own,
+    ``v(t) = α (t − t_before) + Σ_j J_j (t − t_j)₊`` with ``J_j = α W_j / (1 − Σ W)``, and it fires where v reaches
+    ``ϑ = α (t_max − t_before) + B Σ J − (α + Σ J) b``; α = 1. ``span`` B is the length of its window, ``total``
+    Σ W the sum of its weights over θ, (), (channels, 1, …) or *shape. Valid where Σ W < 1, else v would fall towards
+    the end (checked when it is made), and where u ≤ B: a larger u fires before all inputs are in, which a run reports. Inputs that stay silent count from the end of their window on: the slope is set by a timer. Nothing is rounded: no exact grid, float64 wherever it matters.
+    Source: Stanojevic et al. 2023, Neural Networks 168:74 (arXiv 2212.12522), from their code.
+    """
+
+    alphabet: ClassVar[Alphabet] = Alphabet("time", 0)
+    modes: ClassVar[tuple[Mode, ...]] = ("slots",)
+    continuous: ClassVar[bool] = True
+    span: Tensor = torch.tensor(1.0)
+    total: Tensor = torch.tensor(0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.total.device.type != "meta" and not bool((self.total < 1).all()):
+            raise SettingError(
+                f"the weights of a neuron add up to {float(self.total.max()):.3g} times its threshold, and must stay "
+                "below 1 for its potential to rise when all inputs are in: raise the threshold"
+            )
+
+    def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
+        """The answer of a whole window, once: time is continuous in it."""
+        return state, self.counts(state + inputs[0], timesteps=1)
+
+    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
+        """From the potential at the end of the window before, when all inputs are in, and its slope from there on."""
+        share = charges[0] / self.threshold
+        slope = ALPHA / (1 - self.total)  # α + Σ J
+        potential = slope * share  # what inputs and bias have brought, above where α alone would be
+        threshold = ALPHA * self.span + slope * self.span * self.total
+        after = (threshold - potential) / slope  # t − t_min
+        return torch.where(after < self.span, self.span - after, torch.zeros_like(after))
+
+    def early(self, levels: Tensor) -> int:
+        return int((levels > self.span).sum())
+
+    def describe(self) -> str:
+        return f"exact spike time, window {float(self.span):.3g}"

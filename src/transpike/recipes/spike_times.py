@@ -1,0 +1,165 @@
+"""Recipes whose neurons fire as they hear, or at an exact time."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from transpike.core.encoder import Encoder
+from transpike.core.readout import Readout
+from transpike.core.recipe import Recipe
+from transpike.core.schedule import Schedule, check_timesteps
+from transpike.core.step import Step
+from transpike.encoders import ConstantCurrent, FirstSpikes
+from transpike.errors import SettingError
+from transpike.readouts import AccumulatedMembrane, EarliestSpike
+from transpike.recipes._base import check_types, setting
+from transpike.schedules import TimeSlots
+from transpike.steps import (
+    ExactTimes,
+    FixedThresholds,
+    FoldBatchNorm,
+    MatchDelays,
+    PercentileThresholds,
+    PoolInTime,
+    RemoveDropout,
+    UseFirstCrossings,
+    UseLatches,
+)
+from transpike.steps._base import Granularity
+
+
+@dataclass(frozen=True)
+class ExactMapping(Recipe):
+    """A spike at ``t = t_max − ReLU(u)``, in continuous time: the spiking network is the ReLU network.
+
+    One spike a neuron, every neuron hears its whole window first: ``total_steps`` counts windows. ``zeta`` is the room
+    in a window above the largest activation on the calibration data; a larger value fires early, which a run reports.
+    On a clock the times are rounded: that is ``LinearTTFS``. ``simulate(engine="sorted")`` follows every potential from
+    spike to spike; use the reference engine, in float64, for exact numbers.
+    Source: Stanojevic, Woźniak, Bellec, Cherubini, Pantazi, Gerstner 2023, Neural Networks 168:74 (arXiv 2212.12522),
+    from their code.
+    Differs from the paper: thresholds are scaled where it scales weights; the input is a current unless ``input`` is
+    "spikes"; sums of layers are allowed, shortcuts re-timed.
+    Checked: logits equal the ReLU network's in float64, no neuron fires before its window, which some do where zeta is
+    too small (tests/recipes/test_exact_mapping.py).
+    """
+
+    name: ClassVar[str] = "exact-mapping"
+    timesteps: int = setting(1, "1: time is continuous, and the run is one window for each layer.")
+    zeta: float = setting(0.5, "Room in each window above the largest activation, as a share of it.")
+    input: Literal["analogue", "spikes"] = setting("analogue", "The input as a current, or as spike times.")
+    readout: Readout = setting(AccumulatedMembrane(), "How the answer is read.")
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if self.timesteps != 1:
+            raise SettingError(
+                f"time is continuous in an exact mapping: timesteps counts windows and is 1, not {self.timesteps!r}; "
+                "on a clock use linear-ttfs"
+            )
+        if self.input not in ("analogue", "spikes"):
+            raise SettingError(f"input must be 'analogue' or 'spikes', not {self.input!r}")
+        if not isinstance(self.readout, AccumulatedMembrane):
+            raise SettingError("the exact mapping reads the output's membrane: use readout=AccumulatedMembrane()")
+        _ = self.steps
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        return ConstantCurrent()
+
+    @property
+    def schedule(self) -> Schedule:  # type: ignore[override]
+        return TimeSlots()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        exact = ExactTimes(self.zeta, self.input == "spikes")
+        return (RemoveDropout(), FoldBatchNorm(), exact, PoolInTime(), MatchDelays(0))
+
+
+@dataclass(frozen=True)
+class S4NN(Recipe):
+    """First crossings: a neuron fires when the weights of the spikes so far exceed its threshold; the earliest class wins.
+
+    For networks trained that way (S4NN, or BS4NN with binary weights): the weights of a network with ReLUs in the
+    neurons' places, biases as a charge at the start, one ``threshold`` for all. Pixels are linear first spikes.
+    Source: Kheradpisheh and Masquelier 2020 (S4NN, arXiv 1910.09495), Kheradpisheh et al. 2021 (BS4NN), from their code.
+    Differs from the paper: without the delay of one slot a layer, which shifts all times alike; slots are rounded
+    up, not down; silent output neurons count as none, where the code lets them fire in the last slot.
+    Checked: spike times are those of cumulative sums that exceed the threshold, also in the event-sorted engine
+    (tests/recipes/test_spike_times.py).
+    """
+
+    name: ClassVar[str] = "s4nn"
+    timesteps: int = setting(256, "Slots of the input's window, and of the run.")
+    threshold: float = setting(100.0, "Of every neuron.")
+    readout: Readout = setting(EarliestSpike(), "How the answer is read.")
+
+    def __post_init__(self) -> None:
+        check_timesteps(self.timesteps)
+        check_types(self)
+        _ = self.steps
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        return FirstSpikes(1.0, self.timesteps, kernel="linear", weighted=False)
+
+    @property
+    def schedule(self) -> Schedule:  # type: ignore[override]
+        return TimeSlots(0)
+
+    @property
+    def training_free(self) -> bool:
+        return False
+
+    @property
+    def depends_on_timesteps(self) -> bool:
+        return True
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        thresholds = FixedThresholds("layer", self.readout.spiking_output, value=self.threshold)
+        return (RemoveDropout(), FoldBatchNorm(), thresholds, UseFirstCrossings(), PoolInTime())
+
+
+@dataclass(frozen=True)
+class RueckauerLiu(Recipe):
+    """Sparse temporal coding: a first spike leaves a current that stays, and 1/t is the activation.
+
+    ``rule`` "first": one spike, however late its causes; "dynamic": thresholds wait for inputs on their way;
+    "corrective": spikes are taken back by negative ones. The largest activation fires after ``resolution`` S steps,
+    one of share a after S/a: T bounds the smallest, S/T.
+    Source: Rueckauer and Liu 2018 (ISCAS), from snn_toolbox (ttfs, ttfs_dyn_thresh, ttfs_corrective).
+    Differs from the code: bias from the first step on, also before any input spike; the inputs that "dynamic" waits for
+    are those that have not fired and have a positive current (there: a second batch of prospective spikes); the output
+    integrates.
+    Checked: a lone neuron fires after ⌈θ/x⌉ steps; on a deep network "corrective" comes nearer to the source than
+    "first", and sends more spikes (tests/recipes/test_spike_times.py).
+    """
+
+    name: ClassVar[str] = "rueckauer-liu"
+    timesteps: int = setting(64, "Steps that the network is made for.")
+    resolution: int = setting(8, "Steps after which a neuron at its threshold's activation fires.")
+    rule: Literal["first", "corrective", "dynamic"] = setting("first", "What happens to spikes that came too early.")
+    granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
+    percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
+    readout: Readout = setting(AccumulatedMembrane(), "How the answer is read.")
+
+    def __post_init__(self) -> None:
+        check_timesteps(self.timesteps)
+        check_types(self)
+        if not isinstance(self.readout, AccumulatedMembrane):
+            raise SettingError("latched currents are read from the output's membrane: use AccumulatedMembrane()")
+        _ = self.steps
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        return ConstantCurrent()
+
+    @property
+    def schedule(self) -> Schedule:  # type: ignore[override]
+        return TimeSlots(0)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        thresholds = PercentileThresholds(self.granularity, percentile=self.percentile)
+        return (RemoveDropout(), FoldBatchNorm(), thresholds, UseLatches(self.rule, self.resolution), PoolInTime())
