@@ -38,10 +38,10 @@ def simulate(
 ) -> Trace:
     """Run ``snn`` on x (batch, *shape) for ``timesteps`` steps (default: the recipe's).
 
-    ``engine``: "auto" (events where they pay, dense elsewhere), "event", "fused" (dense), "reference" (float64,
-    step by step), or "sorted" (first crossings and exact spike times, event by event); on the exact grid all give the same spikes. ``record`` names layers of ``snn.program.lowered`` whose
-    trains are kept; ``sample_ids`` (batch,) name the samples for random encoders; ``memory`` is the budget in bytes;
-    ``count=False`` skips the counters.
+    ``engine``: "auto" (events where they pay, dense elsewhere), "event", "fused" (dense), "reference" (float64, step by
+    step), or "sorted" (first crossings and exact spike times, event by event); on the exact grid all give the same
+    spikes. ``record`` names layers of ``snn.program.lowered`` whose trains are kept; ``sample_ids`` (batch,) name the
+    samples for random encoders; ``memory`` is the budget in bytes; ``count=False`` skips the counters.
     Raises DataError for inputs that do not fit, SettingError for settings that make no sense.
     """
     return snn.run(x, timesteps, engine=engine_named(engine, memory), sample_ids=sample_ids, record=record, count=count)

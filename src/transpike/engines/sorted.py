@@ -1,7 +1,7 @@
 """Events in the order of their times: neurons that fire as they hear, and spike times without a clock."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,9 +22,9 @@ BASIS = 2**25  # elements of unit inputs that are pushed through the layers toge
 class Sorted:
     """Every neuron's inputs sorted by time, its potential followed from spike to spike: exact, on no clock, and slow.
 
-    For networks of first-crossing neurons (S4NN) and of exact spike times, whose potentials may be looked at in between:
-    ``Trace.early`` counts the neurons that reached their threshold before the window in which they should fire. A
-    layer's weights are held as rows, one for each neuron.
+    For networks of first-crossing neurons (S4NN) and of exact spike times: ``Trace.early`` counts the neurons that
+    reached their threshold before the window in which they should fire. A layer's weights are held as rows, one for
+    each neuron.
     """
 
     def start(
@@ -192,7 +192,7 @@ def _slots_of(encoder: object, x: Tensor, ids: Tensor, timesteps: int) -> Tensor
     return time
 
 
-def _window(table: dict[str, object], name: str, lowered: Lowered) -> float:
+def _window(table: Mapping[str, object], name: str, lowered: Lowered) -> float:
     """The length of the window in which a wire's spikes come: that of its neuron."""
     op = table[name]
     if isinstance(op, ExactReLU):

@@ -66,7 +66,7 @@ class FirstSpike(ThresholdNeuron):
 
 @dataclass(frozen=True, eq=False)
 class Retimed(Neuron):
-    """Repeats what it heard as many slots later as neurons hold their spikes: a shortcut waits for the layers beside it.
+    """Repeats what it heard as many slots later as neurons hold their spikes: so long a shortcut waits.
 
     A spike that is passed on so counts as a spike again. Passes any alphabet.
     """

@@ -78,11 +78,11 @@ class ExactMapping(Recipe):
 
 @dataclass(frozen=True)
 class S4NN(Recipe):
-    """First crossings: a neuron fires when the weights of the spikes so far exceed its threshold; the earliest class wins.
+    """A neuron fires when the weights of the spikes so far exceed its threshold, and the first class wins.
 
     For networks trained that way (S4NN, or BS4NN with binary weights): the weights of a network with ReLUs in the
     neurons' places, biases as a charge at the start, one ``threshold`` for all. Pixels are linear first spikes.
-    Source: Kheradpisheh and Masquelier 2020 (S4NN, arXiv 1910.09495), Kheradpisheh et al. 2021 (BS4NN), from their code.
+    Source: Kheradpisheh and Masquelier 2020 (S4NN, arXiv 1910.09495), Kheradpisheh et al. 2021 (BS4NN), from code.
     Differs from the paper: without the delay of one slot a layer, which shifts all times alike; slots are rounded
     up, not down; silent output neurons count as none, where the code lets them fire in the last slot.
     Checked: spike times are those of cumulative sums that exceed the threshold, also in the event-sorted engine

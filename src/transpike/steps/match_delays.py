@@ -15,8 +15,9 @@ class MatchDelays(Step):
     """Relays on every wire that meets another one which has passed more neurons: synchronous neurons of ``period`` K,
     or, with period 0, cells that re-time first spikes.
 
-    Each holds its input back by one cycle, or by as many slots as neurons hold their spikes. They stand right behind the neuron or pool where the early wire begins, if
-    nothing but layers without memory lies between, so that spikes are delayed and not currents.
+    Each holds its input back by one cycle, or by as many slots as neurons hold their spikes. They stand right behind
+    the neuron or pool where the early wire begins, if nothing but layers without memory lies between, so that spikes
+    are delayed and not currents.
     Source: reconstructed from the abstract of Li, Zeng and Zhao 2021 (BSNN): synchronous neurons on ResNet's shortcuts.
     """
 

@@ -17,7 +17,7 @@ WeightScale = Literal["uniform", "logarithmic"]
 
 @dataclass(frozen=True)
 class QuantiseWeights(Step):
-    """Each layer's weights on ``bits`` bits: a signed uniform scale (ECC's study: 7 to 10), or a logarithmic one (CAT: 5).
+    """Each layer's weights on ``bits`` bits: a signed uniform scale (ECC: 7 to 10), or a logarithmic one (CAT: 5).
 
     ``fraction_bits`` and ``granularity`` are those of ``weights.logarithmic``. Biases stay.
     """

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from transpike.activations import ReLU
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
+from transpike.core.scale import Scale
 from transpike.core.step import Context, Step
 from transpike.errors import DataError, SettingError, UnsupportedModel
 from transpike.neurons import ExactReLU, FirstCrossing, IntegrateAndFire, Latch, Latched, Prospect
@@ -103,14 +105,14 @@ def _with_prospects(graph: Graph) -> Graph:
         known = [twins[name] for name in inputs if name in twins]
         if not known:
             continue
-        if isinstance(op, MaxPool) or isinstance(op, Cell) or not op.is_linear:
+        if isinstance(op, (MaxPool, Cell)) or not op.is_linear:
             raise UnsupportedModel(
                 f"{node.name} ({op.describe()}) lies between neurons whose thresholds must know what is on its way; "
                 "the rule 'dynamic' takes convolutions, linear layers, average pools and sums: use rule='corrective'"
             )
         if len(known) < len(inputs):
             raise UnsupportedModel(f"{node.name} adds spikes to the analogue input, which 'dynamic' cannot follow")
-        nodes.append(Node(f"{node.name}.missing", _absolute(op), tuple(known)))
+        nodes.append(Node(f"{node.name}.missing", op.magnitude(), tuple(known)))
         twins[node.name] = nodes[-1].name
     read = {name for node in nodes for name in node.inputs} | {graph.output.name}
     while unread := [n for n in nodes if n.name not in read and not isinstance(n.op, Input)]:
@@ -120,16 +122,10 @@ def _with_prospects(graph: Graph) -> Graph:
 
 
 def _scaled(node: Node, op: Latched) -> Node:
-    from transpike.core.scale import Scale
-
     worth = op.threshold if op.worth is None else op.worth
     return Node(
         f"{node.name}.worth", Scale(weight=worth.flatten() if worth.ndim else worth), (f"{node.name}.prospect",)
     )
-
-
-def _absolute(op: Op) -> Op:
-    return op.magnitude()
 
 
 @dataclass(frozen=True)
@@ -209,8 +205,6 @@ class ExactTimes(Step):
 
 
 def _with_input_neuron(graph: Graph) -> Graph:
-    from transpike.activations import ReLU
-
     first = graph.input.name
     name = behind(graph.input)
 
