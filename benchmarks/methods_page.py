@@ -5,6 +5,7 @@
 Properties are read off the recipes and off small networks that they convert; numbers come from benchmarks/methods.json.
 """
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 
 import transpike as ts
 from transpike import steps as s
-from transpike.activations import QuantisedClip
+from transpike.activations import QuantisedClip, TimeToFirstSpike
 from transpike.core.cell import Neuron
 from transpike.core.recipe import Recipe
 from transpike.errors import TranspikeError
 from transpike.evaluate import paired_difference
-from transpike.neurons import IntegrateAndFire, Synchronous
+from transpike.neurons import ExactReLU, FirstCrossing, FirstSpike, IntegrateAndFire, Latched, Retimed, Synchronous
+from transpike.recipes import BSNN, CAT, S4NN, ExactMapping
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "methods.md"
@@ -39,7 +41,15 @@ ASKS = {
     s.CalibrateBias: ("spikes", lambda x: "biases"),
     s.CalibratePotential: ("spikes", lambda x: "initial potentials"),
     s.CalibrateWeights: ("spikes", lambda x: "weights"),
-    s.MatchDelays: ("", lambda x: "shortcuts delayed"),
+    s.MatchDelays: ("", lambda x: "shortcuts delayed" if x.period else "shortcuts re-timed"),
+    s.FirstSpikeThresholds: ("activations", lambda x: f"least squared error of φ, per {x.granularity}"),
+    s.FixedThresholds: ("", lambda x: f"{x.value:g}, a setting"),
+    s.ExactTimes: ("activations", lambda x: f"maximum, or what weights add up to; window {1 + x.zeta:g} × maximum"),
+    s.TrainKernels: ("activations", lambda x: f"τ and delay of each layer, {x.epochs} epochs"),
+    s.UseLatches: ("", lambda x: f"{x.resolution} θ, spikes worth θ"),
+    s.UseFirstSpikes: ("", lambda x: ""),
+    s.UseFirstCrossings: ("", lambda x: ""),
+    s.SpikesAtInput: ("", lambda x: ""),
     s.UseNeurons: ("", lambda x: ""),
     s.PoolInTime: ("", lambda x: ""),
     s.FoldBatchNorm: ("", lambda x: ""),
@@ -47,8 +57,10 @@ ASKS = {
     s.PoolBeforeActivation: ("", lambda x: ""),
 }
 SETS_THRESHOLDS = (
-    s.PercentileThresholds, s.SquaredErrorThresholds, s.LocalThresholdBalancing, s.LearnedThresholds, s.SpikeNorm
+    s.PercentileThresholds, s.SquaredErrorThresholds, s.LocalThresholdBalancing, s.LearnedThresholds, s.SpikeNorm,
+    s.FirstSpikeThresholds, s.FixedThresholds, s.ExactTimes,
 )  # fmt: skip
+NOT_RESET = (FirstSpike, FirstCrossing, Latched, ExactReLU)
 INGREDIENTS = {
     "HR": "hard reset", "SR": "soft reset (subtraction)", "WN": "weights scaled so that every threshold is 1",
     "TB": "weights as trained, thresholds to match", "TS": "thresholds scaled by a further factor",
@@ -67,7 +79,10 @@ def network(recipe: Recipe, *extra: nn.Module) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
 
     def activation(threshold: float) -> nn.Module:
-        return nn.ReLU() if recipe.training_free else QuantisedClip(4, threshold)
+        if isinstance(recipe, CAT):
+            return TimeToFirstSpike(recipe.timesteps, recipe.tau, threshold)
+        # a network of S4NN is trained in time; its weights come with ReLUs in the neurons' places
+        return nn.ReLU() if recipe.training_free or isinstance(recipe, S4NN) else QuantisedClip(4, threshold)
 
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1, bias=False), activation(1.5), *extra, nn.Conv2d(4, 4, 3, bias=False), activation(0.5),
@@ -81,7 +96,7 @@ def network(recipe: Recipe, *extra: nn.Module) -> tuple[nn.Module, Tensor]:
 def works(recipe: Recipe, *extra: nn.Module) -> bool:
     try:
         model, x = network(recipe, *extra)
-        ts.simulate(ts.convert(model, recipe, x), x[:2], TIMESTEPS)
+        ts.simulate(ts.convert(model, recipe, x), x[:2], recipe.timesteps)
     except TranspikeError:
         return False
     return True
@@ -97,10 +112,11 @@ def ingredients(recipe: Recipe) -> dict[str, str]:
         found["HR" if neuron.reset == "hard" else "SR"] = "●"
         if hasattr(recipe, "reset"):
             found["SR" if neuron.reset == "hard" else "HR"] = "○"
-    else:
+    elif not isinstance(neuron, NOT_RESET):
         found["SR"] = "●"
     kappa = set(recipe.kappa(snn.program.lowered).values())
-    found["WN" if kappa == {1.0} else "ECC" if len(kappa) == 1 else "TB"] = "●"
+    if kappa:  # neurons whose threshold is not theirs to choose have none
+        found["WN" if kappa == {1.0} else "ECC" if len(kappa) == 1 else "TB"] = "●"
     if hasattr(recipe, "scale"):
         found["TS"] = "●" if recipe.scale != 1 else "○"
     norm = nn.BatchNorm2d(4)
@@ -111,36 +127,64 @@ def ingredients(recipe: Recipe) -> dict[str, str]:
     return found
 
 
+def named(recipe: Recipe, cell: Neuron) -> str:
+    """What the neuron says of itself, without this page's T and what its small networks were measured to have."""
+    if isinstance(cell, FirstSpike):  # the recipe's code, for T2FSNN has trained the cell's
+        return f"first spike, {recipe.code}".replace(f"{TIMESTEPS} slots", "T slots")  # type: ignore[attr-defined]
+    return cell.describe().split(", window")[0] if isinstance(cell, ExactReLU) else cell.describe()
+
+
+def total(recipe: Recipe) -> str:
+    """Steps from the input to the answer."""
+    if isinstance(recipe, ExactMapping):
+        return "n + 1 windows of continuous time"
+    if recipe.schedule.mode == "slots":
+        held = recipe.schedule.lag(TIMESTEPS)
+        return {TIMESTEPS: "(n + 1) T", 0: "T"}.get(held) or f"n T/{TIMESTEPS // held} + T"
+    return {"steps": "T", "windows": "(n + 1) T", "cycles": "(n + 1) K + 2 (T − K)"}[recipe.schedule.mode]
+
+
+def sums(recipe: Recipe) -> str:
+    if isinstance(recipe, BSNN):
+        return "delayed by a cycle"
+    retimed = any(isinstance(step, s.MatchDelays) for step in recipe.steps)
+    return getattr(recipe, "residual", "currents") + (", re-timed" if retimed else "")
+
+
 def properties(recipe: Recipe) -> list[str]:
     model, x = network(recipe)
     snn = ts.convert(model, recipe, x)
-    cells = [node.op for node in snn.graph if isinstance(node.op, Neuron) and not isinstance(node.op, Synchronous)]
+    relays = (Synchronous, Retimed)
+    cells = [node.op for node in snn.graph if isinstance(node.op, Neuron) and not isinstance(node.op, relays)]
     alphabet = ", ".join(sorted({str(cell.output_alphabet(recipe.encoder.alphabet)) for cell in cells}))
-    asks, thresholds, corrections = {"input range"}, [], []
+    # what enters as spikes of a given worth needs no range
+    asks, thresholds, corrections = {"input range"} if recipe.encoder.largest is None else set(), [], []
     for step in recipe.steps:
         asked, says = ASKS[type(step)]
         asks.add(asked)
         (thresholds if isinstance(step, SETS_THRESHOLDS) else corrections).append(says(step))
-    needs = [name for name in ("activations", "spikes") if name in asks] or ["input range"]
+    needs = [name for name in ("activations", "spikes") if name in asks] or sorted(asks - {""}) or ["nothing"]
     if any(isinstance(step, s.SpikeNorm) for step in recipe.steps):
         thresholds = thresholds[-1:]
+    if isinstance(recipe, CAT):  # whose φ does not learn it
+        thresholds = ["φ's ceiling, as trained"]
     if recipe.schedule.mode == "cycles":
         corrections = [c.replace("θ", "θ/2^K") for c in corrections]
-    shares = "delayed by a cycle" if isinstance(recipe, ts.recipes.BSNN) else recipe.residual  # type: ignore[attr-defined]
     pooling = getattr(recipe, "pooling", "lateral-inhibition")
     schedule = re.sub(r"(?<!^)([A-Z])", r"-\1", type(recipe.schedule).__name__).lower()
-    total = {"steps": "T", "windows": "(n + 1) T", "cycles": "(n + 1) K + 2 (T − K)"}[recipe.schedule.mode]
     return [
         "no" if recipe.training_free else "yes", " and ".join(needs), "; ".join(t for t in thresholds if t),
-        "; ".join(c for c in corrections if c), cells[0].describe(), alphabet, pooling, shares, f"{schedule}: {total}",
-        type(recipe.readout).__name__,
+        "; ".join(c for c in corrections if c), named(recipe, cells[0]), alphabet, pooling, sums(recipe),
+        f"{schedule}: {total(recipe)}", type(recipe.readout).__name__,
     ]  # fmt: skip
 
 
 def source(recipe: type[Recipe]) -> str:
-    """First author and year, as the docstring has them."""
+    """First author and year, as the docstring has them, or the program that has no paper."""
     text = " ".join((recipe.__doc__ or "").split())
-    found = re.search(r"Source: (transpike's own|.*?\b\d{4}\b)", text)
+    found = re.search(
+        r"Source: (?:\*\*reconstructed\*\* after )?(transpike's own|[^,;]+(?=, from its code;)|.*?\b\d{4}\b)", text
+    )
     if found is None:
         raise ValueError(f"the docstring of {recipe.__name__} names no source")
     *authors, year = re.split(r",? and |, | (?=\d{4}$)", found[1])
@@ -241,29 +285,47 @@ def duel(rows: list[dict], peers: dict) -> list[list[str]]:
     return body
 
 
+def listed(names: list[str]) -> str:
+    *most, last = (f"`{name}`" for name in names)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def page() -> str:
-    made = [recipe(timesteps=TIMESTEPS) for recipe in ts.recipes.members]
+    # the time of an exact mapping is continuous: it has windows, and no number of steps to choose
+    made = [recipe() if recipe is ExactMapping else recipe(timesteps=TIMESTEPS) for recipe in ts.recipes.members]
+    settings = {r.name: {f.name for f in dataclasses.fields(r)} for r in made}  # type: ignore[arg-type]
+    whole = [name for name, has in settings.items() if "weight_bits" not in has]
+    logarithmic = [name for name, has in settings.items() if "weight_scale" in has]
     lines = [
         "# Methods", "",
         "Every recipe of `transpike.recipes` with its default settings. Made by `benchmarks/methods_page.py`, which reads the",
         "properties off the recipes and off small networks that they convert, and the numbers off `benchmarks/methods.json`.",
         "Where a recipe differs from its paper, its docstring says so. `bsnn` is **reconstructed**: the paper's body was not",
-        "available and there is no public code.", "", "## Properties", "",
-        "n is the number of neuron layers on the longest path, K the steps of a phase cycle.",
+        "available and there is no public code. `yoso` is, too: its optimisation of thresholds is unpublished, and",
+        "ours stands in its place. Of `cat` only the abstract was available: base and slots of its φ are",
+        "**unverified**.", "", "## Properties", "",
+        "n is the number of neuron layers on the longest path, K the steps of a phase cycle. For first spikes T is the",
+        "number of slots in a window; in `exact-mapping` time is continuous, so that there is no T to choose.",
     ]  # fmt: skip
     head = ["recipe", "source", "needs training", "calibration on", "threshold", "corrections", "neuron", "alphabet",
             "maximum pooling", "residual sums", "schedule: total steps", "readout"]  # fmt: skip
     lines += table(head, [[f"`{r.name}`", source(type(r)), *properties(r)] for r in made])
     lines += [
         "Pooling, residual sums, granularity, weight bits, encoder, schedule and readout are settings of every rate-coded recipe",
-        "(`transpike convert --help`). Every recipe takes 2 to 16-bit weights (`--weight-bits`)." , "",
+        "(`transpike convert --help`). Every recipe takes 2 to 16-bit weights (`--weight-bits`), but for",
+        f"{listed(whole)}; those of {listed(logarithmic)} are",
+        "logarithmic, of 3 to 12 bits, unless `--weight-scale uniform`.", "",
         "## Ingredients", "", "; ".join(f"**{name}**: {text}" for name, text in INGREDIENTS.items()) + ".",
         "● by default, ○ as a setting. The columns are those of Wu et al. 2021, as this page reads them. WN, TB and ECC write the",
         "same network at different scales, with the same spikes ([decision 2](adr/0002-lowered-form-scaled-to-one.md)).",
+        "The neurons of first spikes are not reset; where no scale is marked, thresholds run as they are.",
     ]  # fmt: skip
     lines += table(["recipe", *INGREDIENTS], [[f"`{r.name}`", *ingredients(r).values()] for r in made])
     if CONTENT.exists():
-        lines += ["## Measured", "", *measured(json.loads(CONTENT.read_text()))]
+        content = json.loads(CONTENT.read_text())
+        lines += ["## Measured", "", *measured(content)]
+        run = {row["recipe"].split("(")[0] for rows in content["rows"].values() for row in rows if "accuracy" in row}
+        lines += ["", f"In none of these tables: {listed([r.name for r in made if r.name not in run])}."]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
 
 

@@ -82,7 +82,7 @@ TP_API void tp_sum_positions(const uint32_t *words, int64_t batch, int64_t posit
 TP_API void tp_pool_max(const uint32_t *words, const int64_t *taps, int64_t batch, int64_t inputs, int64_t outputs,
                         int64_t window, int64_t channels, int64_t steps, int64_t threads, int32_t *counts,
                         int32_t *largest, uint32_t *out);
-/* levels[n] of the bars that a charge reaches: n = the number of ascending bars [count + 1], the last one infinite,
+/* levels[n] of the bars that a charge reaches: n = the number of ascending bars [count + 1], the last one NaN,
  * that are not above it. first[e] is that number for the least float whose bits >> shift are low + e, and no more than
  * one bar lies between it and the least of e + 1; smaller charges have e = 0, larger ones e = entries - 1. */
 TP_API void tp_first_spikes(const float *charge, int64_t n, const float *bars, const float *levels,

@@ -12,6 +12,7 @@ from transpike.evaluate import Report, evaluate
 from transpike.files import load, save
 from transpike.finetune import finetune
 from transpike.prepare import prepare
+from transpike.processor import run_processor
 from transpike.simulate import simulate
 from transpike.snn import SNN
 from transpike.train import train
@@ -41,6 +42,7 @@ __all__ = [
     "readouts",
     "recipes",
     "report",
+    "run_processor",
     "save",
     "schedules",
     "simulate",

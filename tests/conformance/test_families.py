@@ -74,12 +74,35 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     ),
     neurons.Bistable: (neurons.Bistable(activations.ReLU(), torch.tensor(1.0), torch.tensor(0.1), 3), ((2,),)),
     neurons.Synchronous: (neurons.Synchronous(period=3), ((2, 4),)),
+    activations.FirstSpikeStaircase: (
+        activations.FirstSpikeStaircase(torch.tensor([0.5]), ts.core.time_code.TimeCode(6, 2.0)), ((4,),),
+    ),
+    neurons.ExactReLU: (
+        neurons.ExactReLU(
+            activations.ReLU(), torch.tensor(0.5), torch.tensor(0.0), span=torch.tensor(2.0), total=torch.tensor(0.25)
+        ),
+        ((2,),),
+    ),
+    neurons.FirstCrossing: (
+        neurons.FirstCrossing(activations.ReLU(), torch.tensor([0.5, 1.0]), torch.tensor([0.1, 0.2]), timed=12), ((2,),),
+    ),
+    neurons.FirstSpike: (
+        neurons.FirstSpike(
+            activations.ReLU(), torch.tensor(1.0), torch.tensor(0.0), code=ts.core.time_code.TimeCode(12, 2.0)
+        ),
+        ((2,),),
+    ),
+    neurons.Latch: (neurons.Latch(), ((2,),)),
+    neurons.Latched: (neurons.Latched(activations.ReLU(), torch.tensor(2.0), torch.tensor(0.0), "corrective"), ((2,),)),
+    neurons.Prospect: (neurons.Prospect(activations.ReLU(), torch.tensor(2.0), torch.tensor(0.0)), ((2,),)),
+    neurons.Retimed: (neurons.Retimed(), ((2, 4),)),
     neurons.LateralInhibition: (neurons.LateralInhibition(POOL), ((2, 4, 4),)),
     neurons.CurrentMaximum: (neurons.CurrentMaximum(POOL), ((2, 4, 4),)),
     neurons.OrMaximum: (neurons.OrMaximum(POOL), ((2, 4, 4),)),
     neurons.GatedMaximum: (neurons.GatedMaximum(POOL), ((2, 4, 4),)),
     neurons.TemporalDifference: (neurons.TemporalDifference(ops.Scale(weight=rand(2))), ((2, 3),)),
 }  # fmt: skip
+OTHER_ALPHABETS = (neurons.ExactReLU, neurons.Retimed, neurons.Synchronous)  # real times, or those of the input
 OPS = [*ops.members, *activations.members]
 LINEAR = [kind for kind in ops.members if kind in EXAMPLES and EXAMPLES[kind][0].is_linear]
 LOWERED = [kind for kind in LINEAR if kind is not ops.BatchNorm]  # which is folded before
@@ -285,7 +308,7 @@ def test_a_fresh_state_shares_nothing_with_the_cell(kind):
     cell, inputs = example(kind, batch=1)
     tensors = copy.deepcopy(cell.tensors())
     for part in _tensors(cell.init(*inputs)):
-        part.add_(1)
+        part.logical_not_() if part.dtype == torch.bool else part.add_(1)
     assert all(torch.equal(value, tensors[key]) for key, value in cell.tensors().items())
 
 
@@ -313,7 +336,7 @@ def _scan(cell: Cell, train: list[tuple[Tensor, ...]]) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "kind", [k for k in neurons.members if issubclass(k, Neuron) and k is not neurons.Synchronous], ids=name
+    "kind", [k for k in neurons.members if issubclass(k, Neuron) and k not in OTHER_ALPHABETS], ids=name
 )
 def test_a_neuron_sends_what_its_alphabet_allows(kind):
     cell, inputs = example(kind)
@@ -321,7 +344,7 @@ def test_a_neuron_sends_what_its_alphabet_allows(kind):
     alphabet = cell.output_alphabet(Alphabet("phase", 4))
     allowed = {
         "binary": {0.0, 1.0}, "ternary": {-1.0, 0.0, 1.0}, "phase": {0.0, 1.0, 2.0, 4.0},
-        "levels": set(map(float, range(alphabet.levels + 1))),
+        "levels": set(map(float, range(alphabet.levels + 1))), "time": set(map(float, range(alphabet.levels + 1))),
     }  # fmt: skip
     assert len(sent) > 1 and sent <= allowed[alphabet.kind]
 
@@ -350,7 +373,10 @@ def test_an_encoder_brings_what_its_alphabet_allows(kind):
     assert torch.equal(encoder.counts(x, ids, 7), train.sum(0))
     phases = {0.0} | {sign * 2.0**k for k in range(1, 8) for sign in (-1, 1)}  # the lowest bit comes in step 8
     allowed = {"binary": {0.0, 1.0}, "ternary": {-1.0, 0.0, 1.0}, "phase": phases}
-    assert not encoder.alphabet.is_spiking or set(train.unique().tolist()) == allowed[encoder.alphabet.kind]
+    if encoder.alphabet.kind == "time":  # one spike, worth what its slot says: these inputs are 0 and the largest
+        assert set(train.unique().tolist()) == {0.0, float(encoder.alphabet.levels)}
+    else:
+        assert not encoder.alphabet.is_spiking or set(train.unique().tolist()) == allowed[encoder.alphabet.kind]
     # frames are a time of the input's own: the source network sees their mean, and a run ends with them
     still = x.mean(1) if encoder.has_frames else x
     assert torch.equal(encoder.accumulate(x), still) and train[0].shape == still.shape
@@ -366,10 +392,8 @@ def test_a_readout_answers_the_mean_so_far(kind):
     state = readout.init(outputs[0])
     for t, output in enumerate(outputs, 1):
         state = readout.update(state, output, t)
-        # float64 sums rounded to float32 once: half a unit in the last place of numbers below 8
-        assert torch.allclose(
-            readout.logits(state, t), torch.stack(outputs[:t]).double().mean(0).float(), rtol=0, atol=5e-7
-        )
+        # sums in float64, in another order
+        assert torch.allclose(readout.logits(state, t), torch.stack(outputs[:t]).double().mean(0), rtol=0, atol=1e-12)
 
 
 def test_streaming_answers_at_every_step_and_needs_no_more():
@@ -390,8 +414,14 @@ def _chain() -> ts.Graph:
     return ts.convert(case.graph, recipes.ECC(timesteps=4), case.calibration).graph
 
 
+# what fires before it has heard everything answers like its source on networks that were trained for it only
+NO_TWINS = (recipes.RueckauerLiu, recipes.S4NN)
+
+
 def suited(kind: type[Recipe], **settings: object) -> Recipe:
     """The recipe with those of the settings that it has."""
+    if kind is recipes.ExactMapping:  # whose time is continuous
+        settings = {**settings, "timesteps": 1}
     return kind(**{key: value for key, value in settings.items() if key in kind.__dataclass_fields__})
 
 
@@ -421,7 +451,8 @@ def test_a_recipe_survives_saving(kind, changes, tmp_path):
 @pytest.mark.parametrize("kind", recipes.members, ids=name)
 def test_a_recipe_prints_what_differs_from_its_defaults(kind):
     assert str(kind()) == f"{kind.name}()"
-    assert str(kind(timesteps=7)) == f"{kind.name}(timesteps=7)"
+    if kind is not recipes.ExactMapping:
+        assert str(kind(timesteps=7)) == f"{kind.name}(timesteps=7)"
 
 
 @pytest.mark.parametrize("label", sorted(recipes.table))
@@ -429,11 +460,12 @@ def test_a_recipe_is_listed_under_its_own_name(label):
     assert recipes.table[label].name == label
 
 
-@pytest.mark.parametrize("kind", recipes.members, ids=name)
+@pytest.mark.parametrize("kind", [k for k in recipes.members if k not in NO_TWINS], ids=name)
 def test_a_recipe_converts_a_network_that_answers_like_its_source(kind):
     case = small_cnn()
     settings = {"timesteps": 256, "reset": "soft", "percentile": 100.0, "encoder": encoders.ConstantCurrent()}
-    recipe = suited(kind, **settings, updates=1000, pooling="lateral-inhibition")  # the others are approximate
+    fine = {"tau": 32.0 if kind is not recipes.T2FSNN else 45.0, "hold": 256, "epochs": 0}  # eight octaves of slots
+    recipe = suited(kind, **settings, **fine, updates=1000, pooling="lateral-inhibition")  # others are approximate
     snn = ts.convert(clipped(case), recipe, case.calibration)
     x = case.calibration[:8]  # nothing clips on it
     source, answer = case.graph.run(x), snn(x)

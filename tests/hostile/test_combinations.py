@@ -11,40 +11,55 @@ import torch
 from torch import Tensor, nn
 
 import transpike as ts
-from networks import mlp, small_cnn
+from networks import Residual, mlp, small_cnn
 from transpike import steps
-from transpike.activations import ReLU
+from transpike.activations import ReLU, TimeToFirstSpike
 from transpike.core.schedule import Schedule, depth
 from transpike.core.step import Context, Step
-from transpike.encoders import EventFrames, PhaseBits, Poisson, SignedEventFrames
+from transpike.encoders import EventFrames, FirstSpikes, PhaseBits, Poisson, SignedEventFrames
 from transpike.errors import DataError, SettingError, TranspikeError, UnsupportedModel
-from transpike.neurons import Bistable, Burst, IntegrateAndFire, SignedIntegrateAndFire, Synchronous
+from transpike.neurons import (
+    Bistable,
+    Burst,
+    ExactReLU,
+    IntegrateAndFire,
+    Latched,
+    SignedIntegrateAndFire,
+    Synchronous,
+)
 from transpike.readouts import DelayedWindow, SpikeCount
 from transpike.recipes import (
     BSNN,
+    CAT,
     CQ,
     ECC,
     LTB,
     OPI,
     RMP,
+    S4NN,
     SNM,
+    T2FSNN,
+    YOSO,
     BurstLIP,
     DengGu,
+    ExactMapping,
     FewSteps,
+    LinearTTFS,
     Rueckauer,
+    RueckauerLiu,
     SNNCalibration,
     SpikeNorm,
     ThresholdBalancing,
     WeightNormalisation,
 )
 from transpike.recipes._base import RateCoded
-from transpike.schedules import LayerSynchronous, PhaseCycles
+from transpike.schedules import LayerSynchronous, PhaseCycles, TimeSlots
 
 SOURCE = Path(ts.__file__).parent
 PLACES = [
     *(path for folder in ("recipes", "steps", "neurons", "schedules", "readouts", "encoders")
       for path in sorted((SOURCE / folder).glob("*.py"))),
-    *(SOURCE / "core" / f"{name}.py" for name in ("schedule", "sequence", "encoder")),
+    *(SOURCE / "core" / f"{name}.py" for name in ("schedule", "sequence", "encoder", "time_code")),
 ]  # fmt: skip
 WINDOWS, HELD = LayerSynchronous(), LayerSynchronous(4)
 ONE, ZERO = torch.ones(()), torch.zeros(())
@@ -120,7 +135,25 @@ def silent(weight: float = -1.0) -> nn.Module:
     return model
 
 
+def dynamic() -> ts.SNN:
+    """Spikes and the input in one sum, before neurons that must know what is on its way."""
+    model = Residual(nn.Sequential(nn.Linear(5, 5), nn.ReLU()), nn.Identity())
+    return converted(RueckauerLiu(rule="dynamic"), model)
+
+
+def pooled_dynamic() -> ts.SNN:
+    case = small_cnn()
+    return converted(RueckauerLiu(rule="dynamic"), case.graph, case.calibration)
+
+
+def kept(recipe: ts.core.recipe.Recipe) -> ts.SNN:
+    model = nn.Sequential(nn.Linear(5, 4), nn.Sigmoid(), nn.Linear(4, 2))
+    return ts.convert(model, recipe, torch.rand(16, 5), on_unsupported="keep")
+
+
 FRAMES = torch.ones(12, 4, 1, 3, 3)
+SLOTS = nn.Sequential(nn.Linear(5, 4), TimeToFirstSpike(12), nn.Linear(4, 2))
+BRIGHT = nn.Sequential(TimeToFirstSpike(threshold=2.0), nn.Linear(5, 2))
 # what is done, what refuses it, what it says: the reason and the way out
 REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     # θ/2 twice
@@ -242,6 +275,47 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "frames without time": (lambda: EventFrames().check(torch.ones(3, 3)), DataError, r"recordings are \(batch, frames"),
     "frames with numbers": (lambda: SignedEventFrames().check(2 * FRAMES), DataError, "Bin recordings with transpike.data"),
     "more steps than frames": (lambda: converted(ECC(8, encoder=EventFrames()), nn.Flatten(), FRAMES), SettingError, "Ask for timesteps=4"),
+    # first spikes
+    "average, first spikes": (lambda: CAT(average_pooling="hard"), SettingError, "'linear' or 'spiking', not 'hard'"),  # type: ignore[arg-type]
+    "input, first spikes": (lambda: LinearTTFS(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
+    "delayed window, slots": (lambda: YOSO(readout=DelayedWindow(2)), SettingError, "leaves out single steps.* use readout=AccumulatedMembrane"),
+    "half a slot of hold": (lambda: T2FSNN(hold=2.5), SettingError, "hold must be a whole number of slots from 0 on, or None, not 2.5"),  # type: ignore[arg-type]
+    "less than no hold": (lambda: TimeSlots(-1), SettingError, "hold must be a whole number of slots from 0 on, or None, not -1"),
+    "fewer than no epochs": (lambda: T2FSNN(epochs=-1), SettingError, "epochs must be a whole number from 0 on, not -1"),
+    "scale of weights": (lambda: CAT(weight_bits=5, weight_scale="cubic"), SettingError, "one of uniform, logarithmic, not 'cubic'"),  # type: ignore[arg-type]
+    "2 bits, logarithmic": (lambda: CAT(weight_bits=2), SettingError, "logarithmic weights have 3 to 12 bits, not 2"),
+    "13 bits, logarithmic": (lambda: YOSO(weight_bits=13), SettingError, "logarithmic weights have 3 to 12 bits, not 13"),
+    "more slots than trained": (lambda: converted(CAT(24), SLOTS), SettingError, "trained with 12 slots.* use timesteps=12"),
+    "another input than trained": (lambda: converted(CAT(input="spikes"), BRIGHT, torch.rand(16, 5)), SettingError, "trained as 24 slots.* threshold of 2.* give the recipe the same numbers"),
+    "first spikes of what is negative": (lambda: FirstSpikes().check(-ONE), DataError, "has no spike time.*or leave the input analogue"),
+    "first spikes without a range": (lambda: FirstSpikes().counts(ONE, ZERO, 24), SettingError, "give largest, or convert with calibration data"),
+    # codes of time
+    "tau": (lambda: YOSO(tau=0.0), SettingError, "tau must be positive"),
+    "tau that is no number": (lambda: CAT(tau=NAN), SettingError, "tau must be a number, not nan"),
+    "tau for fewer slots": (lambda: CAT(tau=0.1), SettingError, "take fewer slots, or another tau"),
+    "base": (lambda: FirstSpikes(base=1.0), SettingError, "base above 1, not 4.0 and 1.0"),
+    "rounding": (lambda: LinearTTFS(rounding="up"), SettingError, "one of down, nearest, not 'up'"),  # type: ignore[arg-type]
+    "kernel": (lambda: FirstSpikes(kernel="cubic"), SettingError, "one of exponential, linear, not 'cubic'"),  # type: ignore[arg-type]
+    "last slot": (lambda: FirstSpikes(last=24), SettingError, "0 to 23 or None"),
+    "bits of levels": (lambda: FirstSpikes(bits=25), SettingError, "from 1 to 24 or None, not 25"),
+    "bits too few for the slots": (lambda: FirstSpikes(bits=4), SettingError, "take more bits, a larger tau, or an earlier last slot"),
+    "a long window": (lambda: LinearTTFS(2**16 + 1), SettingError, "1 to 65536 slots, not 65537"),
+    "a longer window than converted": (lambda: ts.simulate(converted(LinearTTFS(4)), mlp().x, 8), SettingError, "ask for at most so many, or convert with more"),
+    # exact spike times, first crossings and latched currents
+    "exact times on a clock": (lambda: ExactMapping(8), SettingError, "timesteps counts windows and is 1, not 8; on a clock use linear-ttfs"),
+    "input, exact times": (lambda: ExactMapping(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
+    "spike count, exact times": (lambda: ExactMapping(readout=SpikeCount()), SettingError, "use readout=AccumulatedMembrane"),
+    "less than no room": (lambda: ExactMapping(zeta=-0.5), SettingError, "zeta must be a number from 0 on, not -0.5"),
+    "exact times of what is negative": (lambda: converted(ExactMapping(input="spikes")), DataError, "give inputs from 0 on, or leave the input analogue"),
+    "exact times of a sigmoid": (lambda: kept(ExactMapping()), UnsupportedModel, "no exact spike time; the mapping is for ReLUs"),
+    "a dead layer, exact times": (lambda: converted(ExactMapping(), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
+    "a potential that falls": (lambda: ExactReLU(ReLU(), ONE, ZERO, total=ONE), SettingError, "must stay below 1 .*raise the threshold"),
+    "threshold of all": (lambda: S4NN(threshold=0.0), SettingError, "must be positive, not 0.0"),
+    "spike count, latched currents": (lambda: RueckauerLiu(readout=SpikeCount()), SettingError, "use AccumulatedMembrane"),
+    "resolution": (lambda: RueckauerLiu(resolution=0), SettingError, "resolution must be a whole number of steps from 1 on, not 0"),
+    "rule of a latched neuron": (lambda: Latched(ReLU(), ONE, ZERO, "none"), SettingError, "one of first, corrective, dynamic, not 'none'"),  # type: ignore[arg-type]
+    "dynamic thresholds and pools": (pooled_dynamic, UnsupportedModel, "max_pool.*use rule='corrective'"),
+    "dynamic thresholds and analogue input": (dynamic, UnsupportedModel, "adds spikes to the analogue input, which 'dynamic' cannot follow"),
 }  # fmt: skip
 # what only a conversion can see, or a step by itself; all else is refused where it is made
 CONVERSION = {
@@ -249,6 +323,9 @@ CONVERSION = {
     "θ/2 and θ/2T", "θ/2T for each neuron", "hard reset, v(0), in steps", "hard reset, calibrated potential",
     "leak, calibrated potential", "bistable, streaming", "no clip was learned", "a dead layer",
     "a layer that hears nothing", "a pool that cannot move", "windows of many sizes", "more steps than frames",
+    "more slots than trained", "another input than trained", "a longer window than converted",
+    "exact times of what is negative", "exact times of a sigmoid", "a dead layer, exact times",
+    "dynamic thresholds and pools", "dynamic thresholds and analogue input",
 }  # fmt: skip
 
 
@@ -264,8 +341,14 @@ def test_it_is_refused_before_any_calibration(what, monkeypatch):
     def measured(*_: object) -> None:
         raise AssertionError("calibration had begun")
 
-    for step in (steps.PercentileThresholds, steps.SquaredErrorThresholds, steps.LocalThresholdBalancing):
+    for step in (
+        steps.PercentileThresholds,
+        steps.SquaredErrorThresholds,
+        steps.LocalThresholdBalancing,
+        steps.FirstSpikeThresholds,
+    ):
         monkeypatch.setattr(step, "measure", measured)
+    monkeypatch.setattr(steps.ExactTimes, "apply", measured)  # which measures as it goes
     with pytest.raises(TranspikeError):
         REFUSED[what][0]()
 

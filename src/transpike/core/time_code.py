@@ -90,13 +90,12 @@ class TimeCode:
         slots = torch.arange(self.slots, dtype=torch.float64)
         if self.kernel == "linear":
             return self.window - slots
-        levels = self._levels(self._bits)
-        if not _apart(levels):
+        if not self._fits(self._bits):
             raise SettingError(
                 f"with {self._bits} bits the levels of the last slots fall together: take more bits, a larger tau, or "
                 f"an earlier last slot than {self.slots - 1}"
             )
-        return levels
+        return self._levels(self._bits)
 
     @cached_property
     def bars(self) -> Tensor:
@@ -144,13 +143,20 @@ class TimeCode:
     def _bits(self) -> int:
         if self.bits is not None:
             return self.bits
-        fewest = next((b for b in range(FEWEST_BITS, MOST_BITS + 1) if _apart(self._levels(b))), None)
+        fewest = next((b for b in range(FEWEST_BITS, MOST_BITS + 1) if self._fits(b)), None)
         if fewest is None:
             raise SettingError(
                 f"the levels of {self.slots} slots with tau={self.tau:g} are too close or too small for {MOST_BITS} "
                 "bits: take fewer slots, or another tau"
             )
         return fewest
+
+    def _fits(self, bits: int) -> bool:
+        """Whether every level is its own, and would be coded as itself."""
+        levels = self._levels(bits)
+        values, bars = levels * 2.0**-bits, self.bars
+        apart = bool((levels[1:] < levels[:-1]).all()) and bool(levels[-1] >= 1)
+        return apart and bool((values >= bars).all()) and bool((values[1:] < bars[:-1]).all())
 
     def _kernel(self, slots: Tensor) -> Tensor:
         return torch.exp2(-(slots - self.delay) / self.tau * math.log2(self.base))
@@ -171,7 +177,3 @@ class TimeCode:
             + (f", last {self.last}" if self.last is not None else "")
             + (", to the nearest" if self.rounding == "nearest" else "")
         )
-
-
-def _apart(levels: Tensor) -> bool:
-    return bool((levels[1:] < levels[:-1]).all()) and bool(levels[-1] >= 1)

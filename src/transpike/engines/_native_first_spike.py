@@ -56,5 +56,5 @@ def table(code: TimeCode, threshold: Tensor) -> Table | None:
     else:
         return None
     levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)]).float()
-    endless = torch.cat([bars, torch.tensor([math.inf])])
+    endless = torch.cat([bars, torch.tensor([math.nan])])  # which nothing reaches, not even infinity
     return Table(library, endless, levels, first.int().contiguous(), low, shift)

@@ -91,6 +91,11 @@ class _SortedRun(Run):
                 levels[node.name] = self._exact(node, node.op, levels)
             elif isinstance(node.op, MaximumInTime):
                 pool = node.op.pool
+                if node.inputs[0] not in times and not _real(lowered, node.inputs[0]):
+                    raise SettingError(
+                        f"{node.name} pools sums of spikes or currents, which have no time of their own: use "
+                        "engine='auto', or 'reference' for the steps"
+                    )
                 levels[node.name] = pool.run(levels[node.inputs[0]])
                 if node.inputs[0] in times:
                     times[node.name] = -pool.run(-times[node.inputs[0]])  # the earliest
@@ -99,6 +104,10 @@ class _SortedRun(Run):
                 levels[node.name] = node.op.counts(levels[node.inputs[0]] + bias, timesteps=timesteps)
             else:
                 levels[node.name] = node.op.linear(*(levels[name] for name in node.inputs))
+                if lowered.worths[node.name] is not None and all(name in times for name in node.inputs):
+                    # wiring that only moves levels moves 1/(1 + t) too, and a border of zeros stays silent
+                    moved = node.op.linear(*(1 / (1 + times[name]) for name in node.inputs))
+                    times[node.name] = torch.round(1 / moved - 1)
             self.counter.add(node.name, levels[node.name][None])
         output, self.t = lowered.output.name, timesteps
         self.read((levels[output] + lowered.biases[output][0]) * timesteps, timesteps)
@@ -183,6 +192,15 @@ class _SortedRun(Run):
             self.early += int((cross < -1e-9).sum())
             found.append(torch.where(cross < span, span - cross, 0.0))
         return torch.stack(found).reshape(len(self.x), *node.shape)
+
+
+def _real(lowered: Lowered, name: str) -> bool:
+    """True on wires of neurons with exact times."""
+    table = {node.name: node for node in lowered.nodes}
+    node = table[name]
+    while not isinstance(node.op, (ExactReLU, FirstCrossing)) and node.inputs:
+        node = table[node.inputs[0]]
+    return isinstance(node.op, ExactReLU)
 
 
 def _slots_of(encoder: object, x: Tensor, ids: Tensor, timesteps: int) -> Tensor:

@@ -42,6 +42,9 @@ class TimeCoded(Recipe):
     average_pooling: Literal["linear", "spiking"] = setting(
         "linear", "Average pooling within the next weights, or with neurons of its own that fire."
     )
+    kernel_bits: int | None = setting(
+        None, "Bits of a spike's worth; default: as few as tell the slots apart, from 8 on."
+    )
     retime: bool = setting(True, "Relays that hold the spikes of shortcuts back until the layers beside them are done.")
     input: Literal["analogue", "spikes"] = setting("analogue", "The input as a current, or as times of first spikes.")
     readout: Readout = setting(AccumulatedMembrane(), "How the answer is read.")

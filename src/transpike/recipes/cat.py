@@ -30,7 +30,7 @@ class CAT(TimeCoded):
 
     @property
     def code(self) -> TimeCode:
-        return TimeCode(self.timesteps, self.tau)
+        return TimeCode(self.timesteps, self.tau, bits=self.kernel_bits)
 
     @property
     def thresholds(self) -> Step:
@@ -52,7 +52,7 @@ class YOSO(TimeCoded):
     only the abstract is known: its optimisation of thresholds is unpublished, and ours stands in its place.
     Differs from the paper: see there.
     Checked: the squared error of nearest levels is a quarter of that of levels rounded down, for values spread evenly
-    over [0, θ] (tests/core/test_time_code.py); accuracy falls with "down" (tests/recipes/test_first_spike.py).
+    over [0, θ] (tests/laws/test_time_code.py); accuracy falls with "down" (tests/recipes/test_first_spike.py).
     """
 
     name: ClassVar[str] = "yoso"
@@ -63,7 +63,7 @@ class YOSO(TimeCoded):
 
     @property
     def code(self) -> TimeCode:
-        return TimeCode(self.timesteps, self.tau, rounding=self.rounding)
+        return TimeCode(self.timesteps, self.tau, rounding=self.rounding, bits=self.kernel_bits)
 
     @property
     def thresholds(self) -> Step:

@@ -44,7 +44,7 @@ class T2FSNN(TimeCoded):
 
     @property
     def code(self) -> TimeCode:
-        return TimeCode(self.timesteps, self.tau, math.e, rounding=self.rounding)
+        return TimeCode(self.timesteps, self.tau, math.e, rounding=self.rounding, bits=self.kernel_bits)
 
     @property
     def thresholds(self) -> Step:

@@ -164,7 +164,7 @@ class TrainKernels(Step):
             if node.name not in cells:
                 return None
             code, (tau, delay) = cells[node.name].code, state[node.name]
-            code = dataclasses.replace(code, tau=tau * _log(code), delay=delay, bits=None)
+            code = dataclasses.replace(code, tau=tau * _log(code), delay=delay)
             return dataclasses.replace(node, op=dataclasses.replace(cells[node.name], code=code))
 
         return graph.rewrite(change)

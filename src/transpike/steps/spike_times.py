@@ -15,7 +15,7 @@ from transpike.core.step import Context, Step
 from transpike.errors import DataError, SettingError, UnsupportedModel
 from transpike.neurons import ExactReLU, FirstCrossing, IntegrateAndFire, Latch, Latched, Prospect
 from transpike.neurons.first_crossing import LatchRule
-from transpike.ops import MaxPool
+from transpike.ops import Cat, Identity, MaxPool, Nearest, Pad, Permute, Reshape, Slice
 from transpike.steps._base import Thresholds, behind, is_activation, note_ranges
 
 LARGEST_SUM = 0.99
@@ -170,6 +170,11 @@ class ExactTimes(Step):
             elif isinstance(node.op, Input):
                 sums[node.name] = torch.zeros((1, *node.shape), dtype=torch.float64)
             elif isinstance(node.op, MaxPool):
+                if not _single(graph, node.inputs[0]):
+                    raise UnsupportedModel(
+                        f"{node.name} takes the maximum of sums, whose parts arrive as spikes of their own: put a ReLU "
+                        "between, or pool behind the activation"
+                    )
                 sums[node.name] = node.op.run(sums[node.inputs[0]])
             elif isinstance(node.op, Op) and node.op.is_linear:
                 op = node.op.to(dtype=torch.float64)
@@ -202,6 +207,15 @@ class ExactTimes(Step):
         same = all(bool((row == row[0]).all()) for row in total.flatten(1)) if total.ndim > 1 else True
         total = total.flatten(1)[:, 0].reshape(shaped.shape) if same and total.ndim > 1 else total
         return ExactReLU(node.op, shaped, torch.zeros_like(shaped), span=torch.tensor(span).double(), total=total)
+
+
+def _single(graph: Graph, name: str) -> bool:
+    """True where a wire carries what single neurons sent, one spike an element."""
+    node = graph[name]
+    if is_activation(node) or isinstance(node.op, MaxPool):
+        return True
+    moves = isinstance(node.op, (Cat, Identity, Nearest, Pad, Permute, Reshape, Slice))
+    return moves and all(_single(graph, name) for name in node.inputs)
 
 
 def _with_input_neuron(graph: Graph) -> Graph:

@@ -1,0 +1,177 @@
+"""The tables of first spikes, and the closed form that must read them as the definition does."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from transpike.core.closed_form import exact_levels, first_levels, formula_agrees
+from transpike.core.time_code import TIE, TimeCode
+from transpike.engines import event_status
+from transpike.engines._native_first_spike import table
+from transpike.errors import SettingError
+
+FINE = 24  # bits: levels as good as the kernel
+VECTORS = {  # ttfs-cq-energy.md, 1.1.1, θ = 1: x → slot, value
+    (24, 4.0): {1.3: (0, 1), 1: (0, 1), 0.9: (1, 0.840896), 0.5: (4, 0.5), 0.3: (7, 0.297302), 0.1: (14, 0.088388),
+                0.02: (23, 0.018581), 0.018: (None, 0)},
+    (48, 8.0): {0.9: (2, 0.840896), 0.5: (8, 0.5), 0.3: (14, 0.297302), 0.1: (27, 0.096388), 0.02: (46, 0.018581),
+                0.018: (47, 0.017039), 0.01: (None, 0)},
+    (12, 2.0): {0.9: (1, 0.707107), 0.5: (2, 0.5), 0.3: (4, 0.25), 0.1: (7, 0.088388), 0.02: (None, 0)},
+}  # fmt: skip
+# (T, τ, base): the smallest level, and the largest relative error
+SETTINGS = {
+    (48, 8.0, 2.0): (0.01704, 0.0830), (24, 4.0, 2.0): (0.01858, 0.1591), (12, 2.0, 2.0): (0.02210, 0.2929),
+    (16, 4.0, 2.0): (0.0743, 0.1591), (80, 20.0, math.e): (0.01926, 0.0488),
+}  # fmt: skip
+MEAN_ERRORS = {(48, 8.0): 0.0424, (24, 4.0): 0.0839, (12, 2.0): 0.1640, (16, 4.0): 0.0843}
+
+
+@st.composite
+def codes(draw: st.DrawFn) -> TimeCode:
+    """Codes of every kind whose levels are apart."""
+    window = draw(st.integers(1, 60))
+    last = draw(st.sampled_from([None, None, window // 2]))
+    rounding = draw(st.sampled_from(["down", "nearest"]))
+    if draw(st.booleans()):
+        return TimeCode(window, last=last, rounding=rounding, kernel="linear")
+    tau, base = draw(st.sampled_from([1.0, 2.0, 3.3, 4.0, 8.0, 20.0])), draw(st.sampled_from([2.0, math.e]))
+    delay = draw(st.sampled_from([0.0, -2.5, 0.7]))
+    assume(window / tau * math.log2(base) < 12)  # a smaller level has no 24 bits
+    try:
+        return TimeCode(window, tau, base, delay, last, rounding, bits=draw(st.sampled_from([None, None, FINE])))
+    except SettingError:
+        assume(False)
+        raise
+
+
+@pytest.mark.parametrize("setting", VECTORS)
+def test_values_have_the_slots_and_levels_of_the_reference(setting):
+    code = TimeCode(*setting, bits=FINE)
+    for x, (slot, value) in VECTORS[setting].items():
+        assert code.slot(x) == slot
+        assert code.value(slot) == pytest.approx(value, abs=6e-7)  # six digits are given
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_smallest_level_and_the_largest_error_are_those_of_the_reference(setting):
+    window, tau, base = setting
+    code = TimeCode(window, tau, base, bits=FINE)
+    smallest, largest_error = SETTINGS[setting]
+    assert code.value(code.slots - 1) == pytest.approx(smallest, rel=4e-4)  # as many digits as are given
+    # just below a bar a value is rounded to the next level
+    worst = max(1 - code.value(t + 1) / float(bar) for t, bar in enumerate(code.bars[:-1]))
+    assert worst == pytest.approx(largest_error, abs=6e-5)
+
+
+@pytest.mark.parametrize("setting", MEAN_ERRORS)
+def test_the_mean_error_of_even_values_is_that_of_the_reference(setting):
+    code = TimeCode(*setting, bits=FINE)
+    x = torch.linspace(code.smallest, 1, 200_001, dtype=torch.float64)
+    error = (1 - first_levels(x, 1.0, code) * code.worth / x).mean()
+    assert float(error) == pytest.approx(MEAN_ERRORS[setting], rel=0.01)  # theirs is of random values
+
+
+def test_rounding_to_the_nearest_cuts_the_squared_error_of_even_values_fourfold():
+    x = torch.linspace(0, 1, 200_001, dtype=torch.float64)
+    errors = []
+    for rounding in ("down", "nearest"):
+        code = TimeCode(24, 4.0, rounding=rounding, bits=FINE)
+        errors.append(float((x - first_levels(x, 1.0, code) * code.worth).square().mean()))
+    assert errors[0] == pytest.approx(3.33e-3, rel=0.01) and errors[1] == pytest.approx(8.26e-4, rel=0.01)
+
+
+@settings(max_examples=200)
+@given(codes(), st.floats(0.05, 20), st.data())
+def test_the_closed_form_finds_the_slot_that_the_definition_finds(code, theta, data):
+    bars = data.draw(st.lists(st.sampled_from(code.bars.tolist()), max_size=6))
+    near = [bar * side for bar in bars for side in (1, 1 + 1e-9, 1 - 1e-9)]  # float64 tells them apart
+    values = near + data.draw(st.lists(st.floats(-2, 2), min_size=1, max_size=8))
+    charge = torch.tensor(values, dtype=torch.float64) * theta
+    threshold = torch.tensor(theta, dtype=torch.float64)
+    wanted = [0.0 if (t := code.slot(float(c / threshold))) is None else float(code.levels[t]) for c in charge]
+    # charge / θ and θ · bar round differently: within a rounding of a bar either may be
+    clear = [min(abs(float(c / threshold) / bar - 1) for bar in code.bars.tolist()) > 1e-14 for c in charge]
+    found = exact_levels(charge, threshold, code)
+    assert all(a == b for a, b, c in zip(found.tolist(), wanted, clear, strict=True) if c)
+
+
+@settings(max_examples=100)
+@given(codes(), st.integers(0, 2**32 - 1))
+def test_the_formula_is_the_table_but_within_a_rounding_of_a_bar(code, seed):
+    x = torch.rand(5000, generator=torch.Generator().manual_seed(seed)) * 1.4 - 0.1
+    found, wanted = first_levels(x, 1.0, code), exact_levels(x, torch.tensor(1.0), code)
+    distance = (x[:, None].double() / code.bars - 1).abs().amin(1)
+    assert torch.equal(found[distance > 4e-6], wanted[distance > 4e-6])
+
+
+@settings(max_examples=100)
+@given(codes(), st.integers(8, 20), st.floats(0.3, 3))
+def test_where_the_formula_is_said_to_agree_it_does_on_the_whole_grid(code, bits, theta):
+    step, threshold = torch.tensor(2.0**-bits, dtype=torch.float64), torch.tensor(theta).double()
+    for dtype in (torch.float32, torch.float64):
+        if formula_agrees(step, threshold, code, dtype):
+            charge = (torch.arange(-10, min(2**bits * 4, 200_000)) * step).to(dtype)
+            wanted = exact_levels(charge.double(), threshold, code)
+            assert torch.equal(first_levels(charge, threshold.to(dtype), code).double(), wanted)
+
+
+def test_the_formula_serves_the_published_settings():
+    for window, tau, base in SETTINGS:
+        assert formula_agrees(torch.tensor(2.0**-12), torch.tensor(1.0), TimeCode(window, tau, base), torch.float32)
+
+
+@settings(max_examples=100)
+@given(codes(), st.floats(0.05, 20))
+def test_a_level_that_is_coded_again_stays_itself(code, theta):
+    threshold = torch.tensor(theta, dtype=torch.float64)
+    again = exact_levels(code.levels * code.worth * theta, threshold, code)
+    assert torch.equal(again, code.levels)
+
+
+@settings(max_examples=60)
+@given(codes(), st.integers(1, 60))
+def test_a_shorter_window_loses_what_would_come_later_and_nothing_else(code, window):
+    assume(window <= code.window)
+    short = code.shortened(window)
+    assert torch.equal(short.bars, code.bars[:window]) and short.worth == code.worth
+    assert torch.equal(short.levels, code.levels[:window])
+
+
+def test_thresholds_stand_a_tie_below_powers_of_two():
+    bars = TimeCode(24, 4.0).bars
+    assert float(bars[4]) == pytest.approx(0.5 * (1 - TIE), abs=1e-12) and float(bars[4]) < 0.5
+
+
+@pytest.mark.skipif(event_status()[0] is None, reason=f"the native library is {event_status()[1]}")
+@settings(max_examples=150)
+@given(codes(), st.floats(0.05, 20), st.integers(0, 2**32 - 1))
+def test_the_native_table_is_the_table(code, theta, seed):
+    threshold = torch.tensor(theta)
+    native = table(code, threshold)
+    assume(native is not None)
+    bars = (code.bars * threshold.double()).float()
+    edges = torch.cat([bars, torch.nextafter(bars, bars - 1), torch.nextafter(bars, bars + 1)])
+    odd = torch.tensor([0.0, -0.0, 1e30, -1e30, 1e-38, -1e-38, math.inf, -math.inf])
+    x = torch.cat([torch.randn(3001, generator=torch.Generator().manual_seed(seed)) * theta, edges, odd])
+    assert torch.equal(native(x), exact_levels(x, threshold, code))
+    images = x[:3000].reshape(3, 10, 10, 10).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(native(images), exact_levels(images, threshold, code))
+    assert torch.equal(native(images[:, ::3]), exact_levels(images[:, ::3], threshold, code))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"window": 0}, "1 to 65536 slots"), ({"window": 2.5}, "slots"), ({"tau": 0}, "tau must be positive"),
+        ({"tau": "4"}, "tau must be a number"), ({"base": 1}, "base above 1"), ({"delay": math.nan}, "delay must be"),
+        ({"rounding": "up"}, "rounding must be"), ({"kernel": "ramp"}, "kernel must be"), ({"last": 24}, "last usable slot"),
+        ({"bits": 30}, "bits must be"), ({"window": 48, "tau": 8.0, "bits": 8}, "fall together: take more bits"),
+        ({"window": 200, "tau": 4.0}, "too close or too small"),
+    ],
+)  # fmt: skip
+def test_codes_that_cannot_be_are_refused(settings, words):
+    with pytest.raises(SettingError, match=words):
+        TimeCode(**settings)
