@@ -33,6 +33,7 @@ from transpike.steps import FoldBatchNorm
 HERE = Path(__file__).parent
 BATCH = 100
 COUNTED = 1000  # images whose levels are compared one by one
+STEPPED = 16  # images that are simulated slot by slot, in float64
 PROCESSED = 200  # images on the processor's arithmetic, a pass for each slot
 FOLLOWED = 4  # CIFAR-10 images whose potentials are followed from spike to spike
 SLOTS = 24
@@ -60,12 +61,12 @@ def trained(name: str, data, arguments) -> tuple[nn.Module, Preprocessing, Tenso
     return module.eval(), preprocessing, images
 
 
-def differing(snn: ts.SNN, data, preprocessing: Preprocessing, samples: int) -> dict:
-    """Levels that the spiking network sends and its source network does not have, and spikes a neuron."""
+def differing(snn: ts.SNN, x: Tensor, engine: str, dtype: torch.dtype) -> dict:
+    """Levels that the spiking network sends and its source, batch normalisation folded, does not have; spikes a neuron."""
     neurons = {n.name: n.op for n in snn.graph if isinstance(n.op, Neuron) and not n.op.relays}
+    source = FoldBatchNorm().apply(snn.source, None).to(dtype=dtype)
     found, total, spikes = 0, 0, 0
-    for start in range(0, samples, BATCH):
-        x = preprocessing(data.test.batch(torch.arange(start, start + BATCH))[0])
+    for part in x.split(BATCH):
         wanted: dict[str, Tensor] = {}
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor, wanted: dict = wanted) -> None:
@@ -73,14 +74,14 @@ def differing(snn: ts.SNN, data, preprocessing: Preprocessing, samples: int) -> 
                 wanted[node.name] = output
 
         with torch.no_grad():
-            snn.source.run(x, observe=see)
-        trace = ts.simulate(snn, x, record=neurons)
+            source.run(part.to(dtype), observe=see)
+        trace = ts.simulate(snn, part, engine=engine, record=neurons)
         for name, op in neurons.items():
             levels = trace.trains[name].sum(0)
             found += int((levels * op.amplitude() - wanted[name]).abs().gt(1e-4 * float(op.threshold.max())).sum())
             spikes += int((levels > 0).sum())
             total += levels.numel()
-    return {"differing": found, "neurons": total, "spikes_per_neuron": spikes / total}
+    return {"levels": found, "neurons": total, "spikes_per_neuron": spikes / total, "samples": len(x)}
 
 
 def twins(name: str, relu: str, data, arguments, *, limit: int | None = None) -> dict:
@@ -93,7 +94,9 @@ def twins(name: str, relu: str, data, arguments, *, limit: int | None = None) ->
     snn = ts.convert(module, recipe, images, preprocessing=None, exact_grid=False)
     result["phi"] = accuracy(module, data, preprocessing, limit)
     result["snn"] = accuracy(snn, data, preprocessing, limit)
-    result |= differing(snn, data, preprocessing, COUNTED)
+    few, many = (preprocessing(data.test.batch(torch.arange(n))[0]) for n in (STEPPED, COUNTED))
+    result["differing in time, float64"] = differing(snn, few, "reference", torch.float64)
+    result["differing in closed form, float32"] = differing(snn, many, "fused", torch.float32)
     result["total_steps"] = snn.total_steps()
     result["remarks"] = list(snn.remarks)
     grid = ts.convert(module, recipe, images)
@@ -164,7 +167,9 @@ def exact(arguments) -> dict:
             module = network(PLANS["resnet20-relu"], arguments.weights).eval()
         else:
             module = digits_network() if name == "digits" else mnist_network()
-            ts.train(module, data, epochs=10 if name == "digits" else 3, preprocessing=preprocessing, learning_rate=0.05)
+            ts.train(
+                module, data, epochs=10 if name == "digits" else 3, preprocessing=preprocessing, learning_rate=0.05
+            )
         images = preprocessing(data.train.batch(torch.arange(1000))[0])
         recipe = ExactMapping(input="spikes" if name != "cifar10" else "analogue")
         snn = ts.convert(module, recipe, images)
@@ -203,7 +208,11 @@ def main() -> None:
         parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     for part in arguments.parts or PARTS:
         found = PARTS[part](arguments)
-        found["versions"] = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}
+        found["versions"] = {
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "transpike": ts.__version__,
+        }
         kept = json.loads(arguments.keep.read_text()) if arguments.keep.exists() else {}
         write_atomically(arguments.keep, json.dumps(kept | {part: found}, indent=1).encode())
         print(part, json.dumps(found), flush=True)

@@ -69,7 +69,7 @@ def convert(
             calibration_batches(batches, lambda x: x, source.input.shape)
         remarks: list[str] = []
         largest = max(float(batch.abs().max()) for batch in batches)
-        encoder = recipe.encoder.calibrated(largest)
+        encoder = recipe.encoder.suited(source).calibrated(largest)
         recorded = entrance.recorded if encoder.has_frames else None
         context = Context(source, batches, recipe.timesteps, seed, encoder, recipe.schedule, recorded, remarks)
         graph = _converted(source, recipe.steps, context, progress)

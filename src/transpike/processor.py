@@ -54,8 +54,8 @@ def run_processor(snn: SNN, x: Tensor, *, table_bits: int = 12, guard: int = 12)
 
     Needs base 2, τ a power of two, whole windows, and weights that were quantised logarithmically
     (``weight_bits=5, weight_scale="logarithmic"``) with one full scale a layer. A synapse accumulates whole numbers,
-    whose sum is then added in units of ``θ 2^−(table_bits + guard)``, as are bias, shortcuts and an analogue first layer,
-    which are rounded to that unit. Average pools divide sums. Slow: a pass for each slot.
+    whose sum is then added in units of ``θ 2^−(table_bits + guard)``; bias, shortcuts and an analogue first layer are
+    rounded to that unit. Average pools divide sums. Slow: a pass for each slot.
 
     The shifter gives κ(t) itself; a simulation carries levels on a grid, ``TimeCode.bits`` wide, and differs by that.
 

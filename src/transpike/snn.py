@@ -23,9 +23,6 @@ from transpike.core.trace import Trace
 from transpike.engines import Auto, Engine, Program
 from transpike.errors import DataError
 
-SLOT_ROUNDING = 2.0**-8
-"""Of a layer's largest weight: from more on, a network of first spikes runs in float64."""
-
 
 @dataclass(frozen=True, eq=False)
 class SNN:
@@ -87,7 +84,7 @@ class SNN:
         return Program(lowered, self.encoder, self.schedule, self.readout)
 
     def _on_slot_grid(self, lowered: Lowered, input_bound: float) -> Lowered:
-        """Weights and levels share the bits of one sum: float32 if its grid changes weights little, else float64.
+        """Weights and levels share the bits of one sum: float32 if its grid is fine enough, else float64.
 
         Neurons that fire as they hear are stepped in float64.
         """
@@ -96,7 +93,7 @@ class SNN:
             return put_on_grid(lowered, self.grid_timesteps or self.timesteps, input_bound, {}, WIDE_MANTISSA)
         narrow = put_on_grid(lowered, 1, input_bound, {}, MANTISSA)
         assert narrow.exactness is not None
-        if narrow.exactness.timesteps and narrow.exactness.rounding <= SLOT_ROUNDING:
+        if narrow.exactness.timesteps:
             return narrow
         return put_on_grid(lowered, 1, input_bound, {}, WIDE_MANTISSA)
 

@@ -112,7 +112,7 @@ def charged(**settings: object) -> Tensor:
     return IntegrateAndFire(ReLU(), ONE, ZERO, **settings).counts(torch.ones(1, 1), timesteps=4)  # type: ignore[arg-type]
 
 
-def pooled(kernel: nn.Module, recipe: ECC) -> ts.SNN:
+def pooled(kernel: nn.Module, recipe: ts.core.recipe.Recipe) -> ts.SNN:
     class Fork(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             x = x.relu()
@@ -308,6 +308,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "less than no room": (lambda: ExactMapping(zeta=-0.5), SettingError, "zeta must be a number from 0 on, not -0.5"),
     "exact times of what is negative": (lambda: converted(ExactMapping(input="spikes")), DataError, "give inputs from 0 on, or leave the input analogue"),
     "exact times of a sigmoid": (lambda: kept(ExactMapping()), UnsupportedModel, "no exact spike time; the mapping is for ReLUs"),
+    "exact times of the maximum of sums": (lambda: pooled(nn.Sequential(nn.Conv2d(2, 2, 3), nn.MaxPool2d(3)), ExactMapping()), UnsupportedModel, "maximum of sums.*or pool behind the activation"),
     "a dead layer, exact times": (lambda: converted(ExactMapping(), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
     "a potential that falls": (lambda: ExactReLU(ReLU(), ONE, ZERO, total=ONE), SettingError, "must stay below 1 .*raise the threshold"),
     "threshold of all": (lambda: S4NN(threshold=0.0), SettingError, "must be positive, not 0.0"),
@@ -325,6 +326,7 @@ CONVERSION = {
     "a layer that hears nothing", "a pool that cannot move", "windows of many sizes", "more steps than frames",
     "more slots than trained", "another input than trained", "a longer window than converted",
     "exact times of what is negative", "exact times of a sigmoid", "a dead layer, exact times",
+    "exact times of the maximum of sums",
     "dynamic thresholds and pools", "dynamic thresholds and analogue input",
 }  # fmt: skip
 

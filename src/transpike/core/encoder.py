@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.alphabet import GRADED, Alphabet
+from transpike.core.graph import Graph
 from transpike.errors import SettingError
 
 
@@ -59,6 +60,10 @@ class Encoder:
                 f"{timesteps} time steps of an input with {most} frames: at most one step a frame. Ask for "
                 f"timesteps={most} (in the recipe too), or bin the recordings into bins={timesteps} frames"
             )
+
+    def suited(self, source: Graph) -> "Encoder":
+        """The encoder for a source network that may say how its input was coded in training."""
+        return self
 
     def calibrated(self, largest: float) -> "Encoder":
         return self if self.largest is not None else dataclasses.replace(self, largest=largest)

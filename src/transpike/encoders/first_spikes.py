@@ -8,6 +8,7 @@ from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
 from transpike.core.encoder import Encoder
+from transpike.core.graph import Graph
 from transpike.core.time_code import Kernel, Rounding, TimeCode
 from transpike.errors import DataError, SettingError
 
@@ -54,6 +55,13 @@ class FirstSpikes(Encoder):
         levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)]).to(x)
         levels = levels if self.weighted else (levels > 0).to(x)
         return levels[torch.bucketize(self._share(x).contiguous(), code.bars.flip(0).to(x.device), right=True)]
+
+    def suited(self, source: Graph) -> Encoder:
+        """With the range of a φ that the source has on its input."""
+        for node in source:
+            if isinstance(getattr(node.op, "code", None), TimeCode) and node.inputs == (source.input.name,):
+                return self.calibrated(float(node.op.threshold.max()))  # type: ignore[union-attr]
+        return self
 
     def check(self, x: Tensor) -> None:
         if float(x.min()) < 0:

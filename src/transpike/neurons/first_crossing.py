@@ -125,17 +125,18 @@ class Prospect(Latched):
 
 @dataclass(frozen=True, eq=False)
 class Latch(Cell):
-    """``I += x;  out = I``: the output layer of latched currents, whose membrane is the sum of what comes out."""
+    """``I += x;  out = I / steps``: the output layer of latched currents, whose mean membrane slope is the answer."""
 
     alphabet: ClassVar[Alphabet] = GRADED
     modes: ClassVar[tuple[Mode, ...]] = ("slots",)
+    steps: int = 1
 
     def init(self, *inputs: Tensor) -> Tensor:
         return torch.zeros_like(inputs[0])
 
     def step(self, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor, Tensor]:
         state = state + inputs[0]
-        return state, state
+        return state, state / self.steps
 
     def bound(self, *inputs: Tensor) -> Tensor:
         return inputs[0]

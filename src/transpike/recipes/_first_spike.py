@@ -43,7 +43,7 @@ class TimeCoded(Recipe):
         "linear", "Average pooling within the next weights, or with neurons of its own that fire."
     )
     kernel_bits: int | None = setting(
-        None, "Bits of a spike's worth; default: as few as tell the slots apart, from 8 on."
+        None, "Bits of an exponential kernel's levels; default: as few as tell the slots apart."
     )
     retime: bool = setting(True, "Relays that hold the spikes of shortcuts back until the layers beside them are done.")
     input: Literal["analogue", "spikes"] = setting("analogue", "The input as a current, or as times of first spikes.")
@@ -61,6 +61,7 @@ class TimeCoded(Recipe):
                 "DelayedWindow leaves out single steps, and a window of slots is read in one sum: use "
                 "readout=AccumulatedMembrane()"
             )
+        QuantiseWeights(8, self.weight_scale)  # which checks the scale, used or not
         _ = self.steps, self.encoder, self.schedule  # settings are checked by the parts that use them
 
     @property

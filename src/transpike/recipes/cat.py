@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from transpike.core.step import Step
 from transpike.core.time_code import TimeCode
+from transpike.errors import SettingError
 from transpike.recipes._base import setting
 from transpike.recipes._first_spike import TimeCoded
 from transpike.steps import FirstSpikeThresholds, LearnedThresholds, PercentileThresholds
@@ -60,6 +61,12 @@ class YOSO(TimeCoded):
     rounding: Literal["down", "nearest"] = setting("nearest", "To a level below, or to the nearest one.")
     thresholds_by: Literal["error", "percentile"] = setting("error", "Least squared error, or a percentile.")
     percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
+
+    def __post_init__(self) -> None:
+        if self.thresholds_by not in ("error", "percentile"):
+            raise SettingError(f"thresholds_by must be 'error' or 'percentile', not {self.thresholds_by!r}")
+        PercentileThresholds(self.granularity, percentile=self.percentile)  # which checks it, used or not
+        super().__post_init__()
 
     @property
     def code(self) -> TimeCode:

@@ -21,6 +21,7 @@ from transpike.steps import (
     PercentileThresholds,
     PoolInTime,
     RemoveDropout,
+    SpikesAtInput,
     UseFirstCrossings,
     UseLatches,
 )
@@ -97,7 +98,9 @@ class S4NN(Recipe):
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
         check_types(self)
-        _ = self.steps
+        if self.readout.every_step:
+            raise SettingError("a window of slots is read in one sum: use EarliestSpike() or AccumulatedMembrane()")
+        _ = self.steps, self.encoder
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
@@ -118,7 +121,7 @@ class S4NN(Recipe):
     @property
     def steps(self) -> tuple[Step, ...]:
         thresholds = FixedThresholds("layer", self.readout.spiking_output, value=self.threshold)
-        return (RemoveDropout(), FoldBatchNorm(), thresholds, UseFirstCrossings(), PoolInTime())
+        return (RemoveDropout(), FoldBatchNorm(), SpikesAtInput(), thresholds, UseFirstCrossings(), PoolInTime())
 
 
 @dataclass(frozen=True)

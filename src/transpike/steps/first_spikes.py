@@ -63,11 +63,10 @@ class SpikesAtInput(Step):
         def change(node: Node) -> str | None:
             if not isinstance(node.op, FirstSpikeStaircase) or node.inputs != (graph.input.name,):
                 return None
-            threshold = float(node.op.threshold.max())
-            if node.op.code != encoder.code or abs(threshold - (encoder.largest or 1.0)) > 1e-6 * threshold:
+            if node.op.code != encoder.code:
                 raise SettingError(
-                    f"the input was trained as {node.op.code} with a threshold of {threshold:g}, and the encoder is "
-                    f"{encoder.code} with {encoder.largest:g}: give the recipe the same numbers"
+                    f"the input was trained as {node.op.code}, and the recipe codes it as {encoder.code}: give the "
+                    "recipe the same timesteps, tau and kernel_bits"
                 )
             return graph.input.name
 

@@ -31,9 +31,11 @@ class QuantiseWeights(Step):
         if not 2 <= self.bits <= 16:
             raise SettingError(f"weight bits must be between 2 and 16, not {self.bits}")
         if self.scale not in get_args(WeightScale):
-            raise SettingError(f"scale must be one of {', '.join(get_args(WeightScale))}, not {self.scale!r}")
+            raise SettingError(f"weight_scale must be one of {', '.join(get_args(WeightScale))}, not {self.scale!r}")
         if self.scale == "logarithmic" and not 3 <= self.bits <= 12:
-            raise SettingError(f"logarithmic weights have 3 to 12 bits, not {self.bits}")
+            raise SettingError(
+                f"logarithmic weights have 3 to 12 bits, not {self.bits}; weight_scale='uniform' takes 2 to 16"
+            )
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:

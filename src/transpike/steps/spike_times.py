@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from transpike.core.step import Context, Step
 from transpike.errors import DataError, SettingError, UnsupportedModel
 from transpike.neurons import ExactReLU, FirstCrossing, IntegrateAndFire, Latch, Latched, Prospect
 from transpike.neurons.first_crossing import LatchRule
-from transpike.ops import Cat, Identity, MaxPool, Nearest, Pad, Permute, Reshape, Slice
+from transpike.ops import AdaptiveMaxPool, Cat, Identity, MaxPool, Nearest, Pad, Permute, Reshape, Slice
 from transpike.steps._base import Thresholds, behind, is_activation, note_ranges
 
 LARGEST_SUM = 0.99
@@ -31,7 +32,7 @@ class FixedThresholds(Thresholds):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.value, bool) or not isinstance(self.value, (int, float)) or not 0 < self.value < 1e30:
-            raise SettingError(f"a threshold must be positive, not {self.value!r}")
+            raise SettingError(f"a threshold must be positive and below 1e30, not {self.value!r}")
 
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         return {node.name: torch.tensor([float(self.value)]) for node in graph if self.fires(graph, node)}
@@ -66,6 +67,8 @@ class UseLatches(Step):
     resolution: int = 8
 
     def __post_init__(self) -> None:
+        if self.rule not in get_args(LatchRule):
+            raise SettingError(f"rule must be one of {', '.join(get_args(LatchRule))}, not {self.rule!r}")
         whole = isinstance(self.resolution, int) and not isinstance(self.resolution, bool)
         if not whole or self.resolution < 1:
             raise SettingError(f"resolution must be a whole number of steps from 1 on, not {self.resolution!r}")
@@ -84,7 +87,8 @@ class UseLatches(Step):
             graph = _with_prospects(graph)
         if isinstance(graph.output.op, Cell):
             return graph
-        return Graph((*graph.nodes, Node(f"{graph.output.name}.latch", Latch(), (graph.output.name,))))
+        latch = Latch(steps=context.timesteps)
+        return Graph((*graph.nodes, Node(f"{graph.output.name}.latch", latch, (graph.output.name,))))
 
 
 def _with_prospects(graph: Graph) -> Graph:
@@ -111,7 +115,10 @@ def _with_prospects(graph: Graph) -> Graph:
                 "the rule 'dynamic' takes convolutions, linear layers, average pools and sums: use rule='corrective'"
             )
         if len(known) < len(inputs):
-            raise UnsupportedModel(f"{node.name} adds spikes to the analogue input, which 'dynamic' cannot follow")
+            raise UnsupportedModel(
+                f"{node.name} brings spikes and the analogue input together, which the rule 'dynamic' cannot follow: "
+                "use rule='corrective'"
+            )
         nodes.append(Node(f"{node.name}.missing", op.magnitude(), tuple(known)))
         twins[node.name] = nodes[-1].name
     read = {name for node in nodes for name in node.inputs} | {graph.output.name}
@@ -142,7 +149,9 @@ class ExactTimes(Step):
 
     def __post_init__(self) -> None:
         if isinstance(self.zeta, bool) or not isinstance(self.zeta, (int, float)) or not 0 <= self.zeta < 1e6:
-            raise SettingError(f"zeta must be a number from 0 on, not {self.zeta!r}: the room above the largest value")
+            raise SettingError(
+                f"zeta must be a number from 0 to 1e6, not {self.zeta!r}: the room above the largest value, as a share"
+            )
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         if self.spiking_input:
@@ -165,15 +174,20 @@ class ExactTimes(Step):
         cells: dict[str, ExactReLU] = {}
         for node in graph:
             if is_activation(node):
+                if getattr(node.op, "ceiling", None) is not None:
+                    raise UnsupportedModel(
+                        f"{node.path or node.name} is a {node.op.describe()}, and exact spike times are those of ReLUs "
+                        "without a ceiling: use the recipe linear-ttfs or cat, or train with nn.ReLU"
+                    )
                 cells[node.name] = self._cell(node, sums[node.inputs[0]], largest[node.name])
                 sums[node.name] = cells[node.name].threshold.expand(1, *node.shape)
             elif isinstance(node.op, Input):
                 sums[node.name] = torch.zeros((1, *node.shape), dtype=torch.float64)
-            elif isinstance(node.op, MaxPool):
+            elif isinstance(node.op, (AdaptiveMaxPool, MaxPool)):
                 if not _single(graph, node.inputs[0]):
                     raise UnsupportedModel(
-                        f"{node.name} takes the maximum of sums, whose parts arrive as spikes of their own: put a ReLU "
-                        "between, or pool behind the activation"
+                        f"{node.name} takes the maximum of sums or of the analogue input, which are no single spikes: "
+                        "put a ReLU between, or pool behind the activation"
                     )
                 sums[node.name] = node.op.run(sums[node.inputs[0]])
             elif isinstance(node.op, Op) and node.op.is_linear:
@@ -212,7 +226,7 @@ class ExactTimes(Step):
 def _single(graph: Graph, name: str) -> bool:
     """True where a wire carries what single neurons sent, one spike an element."""
     node = graph[name]
-    if is_activation(node) or isinstance(node.op, MaxPool):
+    if is_activation(node) or isinstance(node.op, (AdaptiveMaxPool, MaxPool)):
         return True
     moves = isinstance(node.op, (Cat, Identity, Nearest, Pad, Permute, Reshape, Slice))
     return moves and all(_single(graph, name) for name in node.inputs)
