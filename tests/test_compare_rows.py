@@ -24,7 +24,7 @@ def row(
         "low": accuracy, "high": accuracy, "ann_accuracy": 0.9, "ann_macs": 100, "drop": 0.9 - accuracy, "drop_low": 0.0,
         "drop_high": 0.0, "agreement": 1.0, "synaptic_operations": operations, "spikes": 10.0, "spike_rate": 0.1, "macs": 5,
         "alphabets": ("binary",), "signed": False, "schedule": "streaming", "exact": True, "exact_why": "", "remarks": (),
-        "seconds": 1.0, "outcomes": torch.tensor([True]),
+        "energy_joule": {}, "seconds": 1.0, "outcomes": torch.tensor([True]),
     }  # fmt: skip
     return Row(**values | settings)
 

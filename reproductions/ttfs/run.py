@@ -66,7 +66,7 @@ def differing(snn: ts.SNN, x: Tensor, engine: str, dtype: torch.dtype) -> dict:
     neurons = {n.name: n.op for n in snn.graph if isinstance(n.op, Neuron) and not n.op.relays}
     source = FoldBatchNorm().apply(snn.source, None).to(dtype=dtype)
     found, total, spikes = 0, 0, 0
-    for part in x.split(BATCH):
+    for part in x.split(2 if engine == "reference" else BATCH):  # which keeps the trains of every slot
         wanted: dict[str, Tensor] = {}
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor, wanted: dict = wanted) -> None:

@@ -1,6 +1,19 @@
 """Turn trained PyTorch networks into spiking neural networks, and know what you gained."""
 
-from transpike import activations, data, encoders, models, neurons, ops, readouts, recipes, report, schedules, steps
+from transpike import (
+    activations,
+    data,
+    encoders,
+    energy,
+    models,
+    neurons,
+    ops,
+    readouts,
+    recipes,
+    report,
+    schedules,
+    steps,
+)
 from transpike.capture import capture
 from transpike.compare import Comparison, compare
 from transpike.convert import convert
@@ -32,6 +45,7 @@ __all__ = [
     "convert",
     "data",
     "encoders",
+    "energy",
     "evaluate",
     "finetune",
     "load",

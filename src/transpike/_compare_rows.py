@@ -49,7 +49,8 @@ class Row(Entry):
     ``total_steps`` is the step at which the answer is ready. ``low`` and ``high`` are Wilson's 95 % bounds of
     ``accuracy``; ``drop`` is ANN minus SNN on the same samples with its paired 95 % interval ``drop_low``,
     ``drop_high`` (transpike.evaluate.paired_difference). ``macs`` are multiplications that stay; ``alphabets`` what the
-    neurons send, ``signed`` whether any of them sends negative spikes. ``seconds`` is the time of conversion and
+    neurons send, ``signed`` whether any of them sends negative spikes.
+    ``energy_joule`` is by the name of the model, None where it does not fit. ``seconds`` is the time of conversion and
     evaluation together, of all rows that came from one run. ``outcomes`` (samples,) bool: right or wrong.
     """
 
@@ -73,6 +74,7 @@ class Row(Entry):
     exact: bool
     exact_why: str
     remarks: tuple[str, ...]
+    energy_joule: dict[str, float | None]
     seconds: float
     outcomes: Tensor = field(repr=False)
 

@@ -21,12 +21,13 @@ from transpike.core.cell import Neuron
 from transpike.core.codec import encode
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
+from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
 from transpike.evaluate import Report, evaluate, paired_difference
 from transpike.files import write_atomically
 from transpike.snn import SNN
 
-FORMAT = 1
+FORMAT = 2
 REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
 """What a recipe answers every time, so that it is kept; other errors may pass."""
 
@@ -50,6 +51,7 @@ class Task:
     engine: str
     memory: int | None
     seed: int
+    energy: tuple[EnergyModel, ...] = ()
 
     def key(self, unit: Unit) -> dict[str, Any]:
         """Everything that decides what the unit finds."""
@@ -65,6 +67,7 @@ class Task:
             "recipe": f"{kind.__module__}.{kind.__qualname__}",
             "settings": encode(unit.recipe, {}, "recipe"),
             "answers": list(unit.answers),
+            "energy": [repr(model) for model in self.energy],
             "torch": torch.__version__,
             "transpike": code_digest(),
         }
@@ -107,7 +110,13 @@ def measure(task: Task, unit: Unit) -> None:
             seed=task.seed,
         )
         report = evaluate(
-            snn, data, timesteps=max(unit.answers), answers=unit.answers, engine=task.engine, memory=task.memory
+            snn,
+            data,
+            timesteps=max(unit.answers),
+            answers=unit.answers,
+            engine=task.engine,
+            memory=task.memory,
+            energy=task.energy,
         )
         content = _found(snn, report)
     except REFUSALS as error:

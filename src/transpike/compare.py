@@ -26,6 +26,7 @@ from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
+from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, SettingError
 from transpike.evaluate import paired_difference, wilson
 from transpike.files import write_atomically
@@ -152,6 +153,7 @@ def compare(
     engine: str = "auto",
     memory: int | None = None,
     seed: int = 0,
+    energy: EnergyModel | Iterable[EnergyModel] = (),
     store: str | Path | None = None,
     jobs: int = 1,
     progress: Callable[[int, int | None], None] | None = None,
@@ -159,9 +161,9 @@ def compare(
     """Every recipe (default: all, as they are) at every one of ``timesteps``, on the same samples of ``data``.
 
     ``model`` … ``calibration_samples`` and ``seed`` are those of ``convert``, ``data``, ``engine``, ``memory`` (a
-    process) and ``limit`` those of ``evaluate``. A recipe's own number of steps does not count: it is converted for
-    each of ``timesteps``, or once for the largest where that run answers at all of them. A recipe that cannot do a
-    number of steps, or breaks, has a row that says why. Compare rows by ``total_steps``, not by T.
+    process), ``energy`` and ``limit`` those of ``evaluate``. A recipe's own number of steps does not count: it is
+    converted for each of ``timesteps``, or once for the largest where that run answers at all of them. A recipe that
+    cannot do a number of steps, or breaks, has a row that says why. Compare rows by ``total_steps``, not by T.
 
     ``store`` is a directory that keeps what each conversion found, so that the same call, after a kill too, does only
     what is missing; a changed setting, network, sample or version of transpike or torch is another result.
@@ -195,7 +197,8 @@ def compare(
             store = stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-"))
         folder = _folder(store)
         inputs = write_inputs(folder, source, raw, batches)
-        task = Task(folder, inputs, preprocessing, exact_grid, engine, memory, seed)
+        models = (energy,) if isinstance(energy, EnergyModel) else tuple(energy)
+        task = Task(folder, inputs, preprocessing, exact_grid, engine, memory, seed, models)
         plans = {name: plan(recipe, asked) for name, recipe in chosen.items()}
         entries, remarks = _entries(task, chosen, plans, jobs, progress)
     order = {name: position for position, name in enumerate(chosen)}

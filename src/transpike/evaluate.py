@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from transpike.core.activity import Activity, analogue_macs
 from transpike.core.batches import pairs
 from transpike.core.graph import Graph
+from transpike.energy import EnergyModel
 from transpike.errors import DataError, SettingError
 from transpike.files import write_atomically
 from transpike.simulate import engine_named
@@ -27,6 +28,7 @@ class Answer:
     """Accuracy after ``timesteps`` steps, ready after ``total_steps``; ``low`` and ``high`` are 95 % bounds.
 
     Counts are per sample, over all layers, up to this answer; ``macs`` are the multiplications that stay.
+    ``energy_joule`` is by the name of the model, None where a model is of hardware for other networks.
     """
 
     timesteps: int
@@ -39,6 +41,7 @@ class Answer:
     spikes: float
     spike_rate: float
     macs: int
+    energy_joule: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,15 +154,16 @@ def evaluate(
     engine: str = "auto",
     memory: int | None = None,
     limit: int | None = None,
+    energy: EnergyModel | Iterable[EnergyModel] = (),
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report:
     """Accuracy of ``snn`` and of its source network on the same inputs, and what each layer did.
 
     ``data``: any iterable of (input, target) batches, or a pair of tensors. Streaming gives every t up to
     ``timesteps`` (default: the recipe's) from one run; a layer-synchronous network is run once for each of ``answers``
-    (default: powers of two). ``limit`` takes the first so many samples; ``progress(done, total)`` is called after each
-    batch. Intervals are Wilson's, 95 %. Deterministic for a seed, on the exact grid whatever
-    the batch size.
+    (default: powers of two). ``limit`` takes the first so many samples; ``energy`` are models of ``transpike.energy``,
+    whose joules every answer gets; ``progress(done, total)`` is called after each batch. Intervals are Wilson's, 95 %.
+    Deterministic for a seed, on the exact grid whatever the batch size.
 
     Raises DataError for data without targets or without samples, SettingError for steps that a run does not answer.
     """
@@ -189,7 +193,7 @@ def evaluate(
             progress(tally.samples, limit if limit is not None else total)
     if not tally.samples:
         raise DataError("there are no samples to evaluate on")
-    return tally.report(snn, engine, asked)
+    return tally.report(snn, engine, asked, (energy,) if isinstance(energy, EnergyModel) else tuple(energy))
 
 
 class _Tally:
@@ -237,12 +241,12 @@ class _Tally:
                 self.exact, self.why = False, trace.why
         self.samples += len(x)
 
-    def report(self, snn: SNN, engine: str, asked: tuple[int, ...]) -> Report:
+    def report(self, snn: SNN, engine: str, asked: tuple[int, ...], models: tuple[EnergyModel, ...] = ()) -> Report:
         exactness, activity = snn.exactness, self.activities[max(self.activities)]
         outcomes = {t: torch.cat(self.correct[t]) for t in asked}
         ann_outcomes = torch.cat(self.ann_correct)
         ann_correct = int(ann_outcomes.sum())
-        curve = tuple(self._answer(snn, t, int(outcomes[t].sum())) for t in asked)
+        curve = tuple(self._answer(snn, t, int(outcomes[t].sum()), models) for t in asked)
         grid = (
             {}
             if exactness is None
@@ -281,12 +285,13 @@ class _Tally:
             "more calibration data, or a larger zeta",
         )
 
-    def _answer(self, snn: SNN, t: int, correct: int) -> Answer:
+    def _answer(self, snn: SNN, t: int, correct: int, models: tuple[EnergyModel, ...]) -> Answer:
         """What the first t steps cost: streaming counts step by step, windows and cycles have a run of their own."""
         streaming = snn.schedule.every_step
         activity = self.activities[max(self.activities) if streaming else t]
-        macs, layers = analogue_macs(snn.program.lowered, t) if streaming else activity.macs, activity.layers
-        until = t if streaming else None
+        if streaming:
+            activity = activity.until(t, analogue_macs(snn.program.lowered, t))
+        macs, layers = activity.macs, activity.layers
         neurons = [layer for layer in layers if layer.role == "neuron"]
         slots = self.samples * t * sum(layer.neurons for layer in neurons)
         return Answer(
@@ -296,10 +301,11 @@ class _Tally:
             low=wilson(correct, self.samples)[0],
             high=wilson(correct, self.samples)[1],
             agreement=self.agree[t] / self.samples,
-            synaptic_operations=sum(float(layer.synaptic_operations[:until].sum()) for layer in layers) / self.samples,
-            spikes=sum(float(layer.spikes[:until].sum()) for layer in layers) / self.samples,
-            spike_rate=sum(float(layer.spikes[:until].sum()) for layer in neurons) / slots if slots else 0.0,
+            synaptic_operations=sum(float(layer.synaptic_operations.sum()) for layer in layers) / self.samples,
+            spikes=sum(float(layer.spikes.sum()) for layer in layers) / self.samples,
+            spike_rate=sum(float(layer.spikes.sum()) for layer in neurons) / slots if slots else 0.0,
             macs=sum(macs.values()),
+            energy_joule={model.name: model.joule(activity) for model in models},
         )
 
 

@@ -286,7 +286,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "2 bits, logarithmic": (lambda: CAT(weight_bits=2), SettingError, "logarithmic weights have 3 to 12 bits, not 2"),
     "13 bits, logarithmic": (lambda: YOSO(weight_bits=13), SettingError, "logarithmic weights have 3 to 12 bits, not 13"),
     "more slots than trained": (lambda: converted(CAT(24), SLOTS), SettingError, "trained with 12 slots.* use timesteps=12"),
-    "another input than trained": (lambda: converted(CAT(input="spikes"), BRIGHT, torch.rand(16, 5)), SettingError, "trained as 24 slots.* threshold of 2.* give the recipe the same numbers"),
+    "another input than trained": (lambda: converted(CAT(input="spikes", tau=3.0), BRIGHT, torch.rand(16, 5)), SettingError, "trained as 24 slots.* give the recipe the same timesteps"),
     "first spikes of what is negative": (lambda: FirstSpikes().check(-ONE), DataError, "has no spike time.*or leave the input analogue"),
     "first spikes without a range": (lambda: FirstSpikes().counts(ONE, ZERO, 24), SettingError, "give largest, or convert with calibration data"),
     # codes of time
@@ -305,18 +305,22 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "exact times on a clock": (lambda: ExactMapping(8), SettingError, "timesteps counts windows and is 1, not 8; on a clock use linear-ttfs"),
     "input, exact times": (lambda: ExactMapping(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
     "spike count, exact times": (lambda: ExactMapping(readout=SpikeCount()), SettingError, "use readout=AccumulatedMembrane"),
-    "less than no room": (lambda: ExactMapping(zeta=-0.5), SettingError, "zeta must be a number from 0 on, not -0.5"),
+    "less than no room": (lambda: ExactMapping(zeta=-0.5), SettingError, "zeta must be a number from 0 to 1e6, not -0.5"),
     "exact times of what is negative": (lambda: converted(ExactMapping(input="spikes")), DataError, "give inputs from 0 on, or leave the input analogue"),
     "exact times of a sigmoid": (lambda: kept(ExactMapping()), UnsupportedModel, "no exact spike time; the mapping is for ReLUs"),
     "exact times of the maximum of sums": (lambda: pooled(nn.Sequential(nn.Conv2d(2, 2, 3), nn.MaxPool2d(3)), ExactMapping()), UnsupportedModel, "maximum of sums.*or pool behind the activation"),
     "a dead layer, exact times": (lambda: converted(ExactMapping(), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
     "a potential that falls": (lambda: ExactReLU(ReLU(), ONE, ZERO, total=ONE), SettingError, "must stay below 1 .*raise the threshold"),
-    "threshold of all": (lambda: S4NN(threshold=0.0), SettingError, "must be positive, not 0.0"),
+    "threshold of all": (lambda: S4NN(threshold=0.0), SettingError, "must be positive and below 1e30, not 0.0"),
+    "delayed window, first crossings": (lambda: S4NN(readout=DelayedWindow(2)), SettingError, "read in one sum"),
+    "a way to find thresholds": (lambda: YOSO(thresholds_by="luck"), SettingError, "one of 'error'|must be 'error' or"),
+    "exact times of a clip": (lambda: converted(ExactMapping(), nn.Sequential(nn.Linear(4, 3), nn.ReLU6(), nn.Linear(3, 2)), torch.rand(16, 4)), UnsupportedModel, "without a ceiling: use the recipe"),
+    "rule of latches": (lambda: RueckauerLiu(rule="none"), SettingError, "one of first, corrective, dynamic, not 'none'"),
     "spike count, latched currents": (lambda: RueckauerLiu(readout=SpikeCount()), SettingError, "use AccumulatedMembrane"),
     "resolution": (lambda: RueckauerLiu(resolution=0), SettingError, "resolution must be a whole number of steps from 1 on, not 0"),
     "rule of a latched neuron": (lambda: Latched(ReLU(), ONE, ZERO, "none"), SettingError, "one of first, corrective, dynamic, not 'none'"),  # type: ignore[arg-type]
     "dynamic thresholds and pools": (pooled_dynamic, UnsupportedModel, "max_pool.*use rule='corrective'"),
-    "dynamic thresholds and analogue input": (dynamic, UnsupportedModel, "adds spikes to the analogue input, which 'dynamic' cannot follow"),
+    "dynamic thresholds and analogue input": (dynamic, UnsupportedModel, "brings spikes and the analogue input together.*use rule='corrective'"),
 }  # fmt: skip
 # what only a conversion can see, or a step by itself; all else is refused where it is made
 CONVERSION = {
@@ -326,7 +330,7 @@ CONVERSION = {
     "a layer that hears nothing", "a pool that cannot move", "windows of many sizes", "more steps than frames",
     "more slots than trained", "another input than trained", "a longer window than converted",
     "exact times of what is negative", "exact times of a sigmoid", "a dead layer, exact times",
-    "exact times of the maximum of sums",
+    "exact times of the maximum of sums", "exact times of a clip",
     "dynamic thresholds and pools", "dynamic thresholds and analogue input",
 }  # fmt: skip
 

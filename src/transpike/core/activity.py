@@ -1,5 +1,6 @@
 """What a run did: spikes, synaptic operations and membrane updates, layer by layer."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,19 @@ class Activity:
     layers: tuple[LayerActivity, ...]
     samples: int
     macs: dict[str, int]
+
+    def until(self, t: int, macs: dict[str, int]) -> "Activity":
+        """What the first t steps of a run took that counts step by step; ``macs`` are those of t steps."""
+        layers = tuple(
+            dataclasses.replace(
+                layer,
+                spikes=layer.spikes[:t],
+                synaptic_operations=layer.synaptic_operations[:t],
+                updates=layer.neurons * t * self.samples if layer.updates else 0,
+            )
+            for layer in self.layers
+        )
+        return Activity(layers, self.samples, macs)
 
     def __add__(self, other: "Activity") -> "Activity":
         """Counts of two runs of the same network over different samples."""

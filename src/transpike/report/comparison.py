@@ -69,6 +69,8 @@ def show(comparison: Comparison, console: Console) -> None:
     for recipe in dict.fromkeys(row.recipe for row in comparison.rows):
         console.print(recipe, style="cyan", highlight=False, markup=False, soft_wrap=True)
         console.print(_rows(comparison, recipe))
+    if any(row.energy_joule for row in comparison.measured):
+        console.print(_energy(comparison))
     console.width = before
     console.print(text(comparison), soft_wrap=True, highlight=False, markup=False)
 
@@ -110,6 +112,19 @@ def _rows(comparison: Comparison, recipe: str) -> Table:
             "both" if len(best) == len(COSTS) else "".join(best),
             style="bold" if best else "",
         )
+    return table
+
+
+def _energy(comparison: Comparison) -> Table:
+    """A line for each row: its joules under every model, and what else decides about them."""
+    names = list(dict.fromkeys(name for row in comparison.measured for name in row.energy_joule))
+    table = Table("recipe", "T", "total\nsteps", "accuracy\n%", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in names:
+        table.add_column(f"µJ a sample,\n{name}", justify="right")
+    for row in comparison.measured:
+        joules = [row.energy_joule.get(name) for name in names]
+        shown = ["does not fit" if joule is None else short(1e6 * joule) for joule in joules]
+        table.add_row(row.recipe, str(row.timesteps), str(row.total_steps), f"{100 * row.accuracy:.2f}", *shown)
     return table
 
 
