@@ -91,7 +91,8 @@ class TimeToFirstSpike(SourceActivation):
         self.code = TimeCode(window, tau, base, 0.0, last, rounding, kernel, bits)
 
     def quantised(self, x: Tensor) -> Tensor:
-        return first_spike(x.float(), self.thresh, *_settings(self.code))  # 16 bits would move the bars
+        x = x if x.dtype in (torch.float32, torch.float64) else x.float()  # 16 bits would move the bars
+        return first_spike(x, self.thresh.to(x.dtype), *_settings(self.code))
 
     def extra_repr(self) -> str:
         return f"{self.code}, threshold={float(self.thresh):g}"

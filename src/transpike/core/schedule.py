@@ -65,8 +65,10 @@ class Schedule:
 
     def total_steps(self, graph: Graph, timesteps: int) -> int:
         """The step at which the answer is ready."""
-        timesteps = self.check(timesteps)
-        return self.start(graph, graph.output, timesteps) + self.duration(graph.output, timesteps)
+        timesteps, output = self.check(timesteps), graph.output
+        fires = isinstance(output.op, Cell) and output.op.delays  # behind the last layer: it has to hear first
+        late = self.lag(timesteps) if fires else 0
+        return self.start(graph, output, timesteps) + late + self.duration(output, timesteps)
 
     def answers(self, timesteps: int) -> tuple[int, ...]:
         """The numbers of time steps for which an evaluation up to ``timesteps`` gives an answer."""

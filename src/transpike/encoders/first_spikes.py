@@ -8,9 +8,10 @@ from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
 from transpike.core.encoder import Encoder
-from transpike.core.graph import Graph
+from transpike.core.graph import Graph, Input, Node
 from transpike.core.time_code import Kernel, Rounding, TimeCode
 from transpike.errors import DataError, SettingError
+from transpike.ops import Identity
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class FirstSpikes(Encoder):
     def suited(self, source: Graph) -> Encoder:
         """With the range of a φ that the source has on its input."""
         for node in source:
-            if isinstance(getattr(node.op, "code", None), TimeCode) and node.inputs == (source.input.name,):
+            if isinstance(getattr(node.op, "code", None), TimeCode) and hears_input(source, node):
                 return self.calibrated(float(node.op.threshold.max()))  # type: ignore[union-attr]
         return self
 
@@ -81,3 +82,12 @@ class FirstSpikes(Encoder):
         if self.largest is None:
             raise SettingError("the encoder has no range yet: give largest, or convert with calibration data")
         return x.double() / self.largest
+
+
+def hears_input(graph: Graph, node: Node) -> bool:
+    """True where a layer hears the network's input itself."""
+    while len(node.inputs) == 1:
+        node = graph[node.inputs[0]]
+        if not isinstance(node.op, Identity):
+            return isinstance(node.op, Input)
+    return False

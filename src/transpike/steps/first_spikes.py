@@ -12,6 +12,7 @@ from transpike.core.graph import Graph, Node
 from transpike.core.step import Context, Step
 from transpike.core.time_code import TimeCode
 from transpike.encoders import FirstSpikes
+from transpike.encoders.first_spikes import hears_input
 from transpike.errors import SettingError
 from transpike.neurons import FirstSpike, IntegrateAndFire
 from transpike.steps._base import Thresholds
@@ -61,7 +62,7 @@ class SpikesAtInput(Step):
         self._report(encoder, context)
 
         def change(node: Node) -> str | None:
-            if not isinstance(node.op, FirstSpikeStaircase) or node.inputs != (graph.input.name,):
+            if not isinstance(node.op, FirstSpikeStaircase) or not hears_input(graph, node):
                 return None
             if node.op.code != encoder.code:
                 raise SettingError(
