@@ -58,6 +58,7 @@ bench:
 	.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[bench,images,report]"
 	.venv-bench/bin/python benchmarks/speed.py --weights $(WEIGHTS) --data-dir $(DATA) $(if $(VGG_WEIGHTS),--vgg-weights $(VGG_WEIGHTS))
 	.venv-bench/bin/python benchmarks/accuracy.py --weights $(WEIGHTS) --data-dir $(DATA)
+	.venv-bench/bin/python benchmarks/first_spike.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/grid.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/methods.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/methods_page.py
@@ -70,6 +71,7 @@ reproduce: install
 	$(if $(wildcard $(TRAINED)/*.safetensors),$(BIN)/python reproductions/trained/run.py --folder $(TRAINED) --weights $(WEIGHTS) $(if $(VGG7_WEIGHTS),--vgg-weights $(VGG7_WEIGHTS)) --data-dir $(DATA))
 	$(if $(wildcard $(WEIGHTS)),$(BIN)/python reproductions/ecc_clipping/run.py --weights $(WEIGHTS) --data-dir $(DATA) --store $(TRAINED)/clipping)
 	$(if $(wildcard $(WEIGHTS)),$(BIN)/python reproductions/finetune/run.py --weights $(WEIGHTS) --data-dir $(DATA) --work $(TRAINED)/finetune)
+	$(if $(wildcard $(TRAINED)/*-cat.safetensors),$(BIN)/python reproductions/ttfs/run.py --folder $(TRAINED) --weights $(WEIGHTS) --data-dir $(DATA) --keep $(TRAINED)/ttfs.json)
 	$(if $(wildcard $(DATA)/mitbih_arrhythmia.npz),$(BIN)/python reproductions/ecg/run.py --data-dir $(DATA))
 	$(if $(wildcard $(DATA)/eeg_eye_state.npz),$(BIN)/python reproductions/eeg/run.py --data-dir $(DATA))
 

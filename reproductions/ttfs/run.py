@@ -1,9 +1,11 @@
 """Time to first spike: CAT against ReLU, what training buys, logarithmic weights, exact spike times.
 
-    python reproductions/ttfs/run.py [PART …] --folder FOLDER --data-dir DATA --weights resnet20-cifar10-jpeg.safetensors
+    python reproductions/ttfs/run.py [PART …] --folder FOLDER --data-dir DATA --keep measured.json \\
+      --weights resnet20-cifar10-jpeg.safetensors
 
 FOLDER holds what training.py made. Parts: cat, input, tiny, post, exact, compare; default: all. A part's numbers go to
-result.json when it is done, beside those of the others; tables.md is made from them. CIFAR-10 is the JPEG copy.
+the --keep file when it is done, beside those of the others; result.json and tables.md are made from them. CIFAR-10 is
+the JPEG copy.
 Numbers of CAT's paper are of VGG-16 with full training; ours are of a CPU-sized ResNet-20, so that claims are bounds on
 differences between networks of this folder, and say so.
 """
@@ -17,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 from training import CALIBRATION, IMAGENET, PLANS, network, prepared
 
@@ -37,6 +40,7 @@ STEPPED = 16  # images that are simulated slot by slot, in float64
 PROCESSED = 200  # images on the processor's arithmetic, a pass for each slot
 FOLLOWED = 4  # CIFAR-10 images whose potentials are followed from spike to spike
 SLOTS = 24
+COMPARED = 500  # images in the table of recipes
 
 
 def accuracy(answer: Callable[[Tensor], Tensor], data, preprocessing: Preprocessing, limit: int | None = None) -> dict:
@@ -191,9 +195,163 @@ def exact(arguments) -> dict:
     return result
 
 
+def compare(arguments) -> dict:
+    """CAT, ECC and CQ on CAT's network, whose ceilings ECC and CQ take as thresholds, in one table."""
+    data = ts.data.load("cifar10", arguments.data_dir)
+    module, preprocessing, images = trained("resnet20-cat", data, arguments)
+    indices = torch.arange(COMPARED)
+    x, y = data.test.batch(indices)
+    synchronous = ts.schedules.LayerSynchronous()
+    recipes = [
+        CAT(), CAT(weight_bits=5), ts.recipes.ECC(), ts.recipes.ECC(schedule=synchronous), ts.recipes.CQ(),
+        ts.recipes.CQ(schedule=synchronous),
+    ]  # fmt: skip
+    found = ts.compare(
+        module, recipes, images, data=(preprocessing(x), y), timesteps=(24, 64),
+        energy=[ts.energy.Operations(), ts.energy.TTFSProcessor()],
+    )  # fmt: skip
+    ts.report.comparison.show(found, Console(width=140))
+    kept = (
+        "recipe",
+        "timesteps",
+        "total_steps",
+        "accuracy",
+        "spikes",
+        "synaptic_operations",
+        "energy_joule",
+        "alphabets",
+    )
+    rows = [{name: row[name] for name in kept} for row in found.to_json()["rows"] if "accuracy" in row]
+    neurons = sum(
+        row.neurons for row in ts.evaluate(found.snn(found.measured[0]), (preprocessing(x[:8]), y[:8])).layers
+    )
+    return {"rows": rows, "samples": COMPARED, "neurons": neurons, "ann": found.ann["accuracy"]}
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], dict]] = {
-    "cat": cat, "input": spiking_input, "tiny": tiny, "post": post, "exact": exact,
+    "cat": cat, "input": spiking_input, "tiny": tiny, "post": post, "exact": exact, "compare": compare,
 }  # fmt: skip
+
+
+def values(measured: dict[str, dict]) -> dict[str, tuple[float, int]]:
+    """Claim → (what was measured, samples)."""
+    found: dict[str, tuple[float, int]] = {}
+    for part, name in (("cat", "cat"), ("input", "cat-input"), ("tiny", "tiny")):
+        if part not in measured:
+            continue
+        one = measured[part]
+        samples = one["snn"]["samples"]
+        lost = one["relu"]["accuracy"] - one["snn"]["accuracy"]
+        found |= {
+            f"{name}-loss": (lost, samples), f"{name}-log5": (one["snn"]["accuracy"] - one["log5"]["accuracy"], samples),
+            f"{name}-accuracy": (one["snn"]["accuracy"], samples),
+            f"{name}-is-phi": (one["differing in time, float64"]["levels"], one["differing in time, float64"]["samples"]),
+        }  # fmt: skip
+    networks = {name: one for name, one in measured.get("exact", {}).items() if name != "versions"}
+    for name, one in networks.items():
+        worst = max(one["largest_error"], one["sorted_error"])
+        found[f"exact-{name}"] = worst if one["agreement"] == 100 else float("inf"), one["samples"]
+    if networks:
+        early = sum(one["early"] + one["sorted_early"] for one in networks.values())
+        found["exact-early"] = early, sum(one["samples"] for one in networks.values())
+    return found
+
+
+def judged(measured: dict[str, dict]) -> list[dict]:
+    """result.json's rows: each claim beside what was measured."""
+    found, rows = values(measured), []
+    for claim in tomllib.loads((HERE / "claims.toml").read_text())["claim"]:
+        row = {name: claim[name] for name in ("id", "claim", "unit", "tolerance")} | {"published": claim["value"]}
+        if claim["id"] not in found:
+            reason = claim.get("missing", "this part was not run: see run.py")
+            rows.append(row | {"measured": None, "status": "not measured", "reason": reason})
+            continue
+        value, samples = found[claim["id"]]
+        least = claim["unit"].endswith("at least")
+        holds = value >= claim["value"] if least else value <= claim["value"] + claim["tolerance"]
+        part = measured[claim["part"]]
+        rows.append(
+            row | {"measured": value, "status": "holds" if holds else "explained", "reason": "" if holds else REASON,
+                   "setting": "cpu-sized", "samples": samples, "seed": 0, "versions": part["versions"]}
+        )  # fmt: skip
+    return rows
+
+
+REASON = "a CPU-sized network, fine-tuned for eight epochs from ReLU weights"
+
+
+def tables(measured: dict[str, dict], rows: list[dict]) -> str:
+    """tables.md."""
+    lines = ["# Time to first spike: what was measured", "",
+             "Made by `python reproductions/ttfs/run.py`; numbers and intervals are in result.json. CIFAR-10 is the JPEG copy.", "",
+             "## Claims", "", "| claim | bound | measured | |", "|---|---:|---:|---|"]  # fmt: skip
+    for row in rows:
+        bound = row["published"] if row["unit"].endswith("at least") else row["published"] + row["tolerance"]
+        value = "" if row["measured"] is None else f"{row['measured']:.3g} {row['unit'].split(',')[0]}"
+        status = row["status"] + (f": {row['reason']}" if row["reason"] else "")
+        lines.append(f"| {row['claim']} | {bound:g} | {value} | {status} |")
+    names = {"cat": "ResNet-20, analogue input", "input": "ResNet-20, pixels as spikes", "tiny": "Tiny-ImageNet"}
+    if parts := [part for part in names if part in measured]:
+        lines += ["", "## Conversion-aware training, (T, τ) = (24, 4)", "",
+                  "Accuracy in %, all test images. “Float32” counts levels of the closed form that are not the folded source's.", "",
+                  "| network | ReLU | ANN with φ | SNN | on the exact grid | 5-bit weights | spikes a neuron | slots to the answer | differing, float32 |",
+                  "|---|---:|---:|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
+        for part in parts:
+            one = measured[part]
+            many = one["differing in closed form, float32"]
+            cells = [one[name]["accuracy"] for name in ("relu", "phi", "snn", "grid", "log5")]
+            lines.append(
+                f"| {names[part]} | " + " | ".join(f"{cell:.2f}" for cell in cells)
+                + f" | {many['spikes_per_neuron']:.3f} | {one['total_steps']} | {many['levels']} of {many['neurons']} |"
+            )  # fmt: skip
+        lines += [
+            "",
+            f"On the processor's whole numbers (12-bit table, 12 guard bits, 5-bit weights, {PROCESSED} images):",
+            "",
+        ]
+        for part in parts:
+            one = measured[part]["processor"]
+            layers = one["layers"]
+            lines.append(
+                f"- {names[part]}: answers as the simulation on {one['agreement']:.1f} %; a potential differs from products in "
+                f"float64 by at most {max(layer['largest_error'] for layer in layers):.1e} θ, and "
+                f"{100 * max(layer['moved'] for layer in layers):.2f} % of a layer's neurons at most fire in another slot"
+            )  # fmt: skip
+    if "post" in measured:
+        lines += [
+            "",
+            "## Without training: ResNet-20 of ReLUs, T = 24, τ = 4",
+            "",
+            "| thresholds, rounding | accuracy, % |",
+            "|---|---:|",
+        ]
+        lines += [f"| {name} | {one['accuracy']:.2f} |" for name, one in measured["post"].items() if name != "versions"]
+    if "exact" in measured:
+        lines += ["", "## Exact spike times, float64", "",
+                  "| network | accuracy, % | largest difference | followed event by event | early | windows | spikes a neuron |",
+                  "|---|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
+        for name, one in measured["exact"].items():
+            if name != "versions":
+                lines.append(
+                    f"| {name} | {one['accuracy']:.2f} of {one['samples']} | {one['largest_error']:.1e} | "
+                    f"{one['sorted_error']:.1e} of {one['followed']} | {one['early'] + one['sorted_early']} | {one['windows']} | "
+                    f"{one['spikes_per_neuron']:.2f} |"
+                )  # fmt: skip
+    if "compare" in measured:
+        one = measured["compare"]
+        lines += ["", "## One network, one table", "",
+                  f"CAT's ResNet-20, {one['samples']} images, ANN with φ {100 * one['ann']:.2f} %. Energy by two models of "
+                  "transpike.energy: arithmetic alone, and a TTFS processor with look-ups, shifts, sorting, queues and timers.", "",
+                  "| recipe | T | total steps | accuracy, % | k spikes | M synaptic operations | µJ, operations | µJ, TTFS processor |",
+                  "|---|---:|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
+        for row in one["rows"]:
+            joules = [row["energy_joule"][name] for name in ("operations", "ttfs-processor")]
+            shown = ["does not fit" if joule is None else f"{1e6 * joule:.3g}" for joule in joules]
+            lines.append(
+                f"| {row['recipe']} | {row['timesteps']} | {row['total_steps']} | {100 * row['accuracy']:.2f} | "
+                f"{row['spikes'] / 1e3:.1f} | {row['synaptic_operations'] / 1e6:.2f} | {shown[0]} | {shown[1]} |"
+            )  # fmt: skip
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -202,11 +360,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="Where training.py has left its networks.")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--weights", type=Path, help="ResNet-20 with ReLU, trained on the JPEG copy.")
-    parser.add_argument("--keep", type=Path, default=HERE / "measured.json", help="Where finished parts are kept.")
+    parser.add_argument("--keep", type=Path, required=True, help="A JSON file that keeps the parts that are done.")
+    parser.add_argument("--judge", action="store_true", help="Make the tables from what is kept; measure nothing.")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    for part in arguments.parts or PARTS:
+    for part in () if arguments.judge else arguments.parts or PARTS:
         found = PARTS[part](arguments)
         found["versions"] = {
             "torch": torch.__version__,
@@ -216,7 +375,10 @@ def main() -> None:
         kept = json.loads(arguments.keep.read_text()) if arguments.keep.exists() else {}
         write_atomically(arguments.keep, json.dumps(kept | {part: found}, indent=1).encode())
         print(part, json.dumps(found), flush=True)
-    _ = tomllib
+    measured = json.loads(arguments.keep.read_text())
+    rows = judged(measured)
+    write_atomically(HERE / "result.json", json.dumps({"rows": rows, "measured": measured}, indent=1).encode())
+    write_atomically(HERE / "tables.md", tables(measured, rows).encode())
 
 
 if __name__ == "__main__":

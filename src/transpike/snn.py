@@ -1,7 +1,7 @@
 """A converted network: what runs, what it was made from, and how."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -91,11 +91,13 @@ class SNN:
         units = [node.op.unit for node in lowered.nodes if isinstance(node.op, Neuron) and not node.op.relays]
         if not self.schedule.whole_windows or not all(unit is not None and unit.code for unit in units):
             return put_on_grid(lowered, self.grid_timesteps or self.timesteps, input_bound, {}, WIDE_MANTISSA)
-        narrow = put_on_grid(lowered, 1, input_bound, {}, MANTISSA)
-        assert narrow.exactness is not None
-        if narrow.exactness.timesteps:
-            return narrow
-        return put_on_grid(lowered, 1, input_bound, {}, WIDE_MANTISSA)
+        for mantissa in (MANTISSA, WIDE_MANTISSA):
+            found = put_on_grid(lowered, 1, input_bound, {}, mantissa)
+            assert found.exactness is not None
+            if found.exactness.timesteps:  # a window is one sum, however many slots it has
+                slots = max(found.exactness.timesteps, self.grid_timesteps or self.timesteps)
+                return replace(found, exactness=replace(found.exactness, timesteps=slots))
+        return found
 
     def _lowered_ranges(self, lowered: Lowered) -> dict[str, Tensor]:
         """``ranges`` in the units of the lowered form, whose thresholds are scaled."""

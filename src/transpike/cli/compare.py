@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 import transpike as ts
-from transpike import engines, recipes, report
+from transpike import energy, engines, recipes, report
 from transpike._compare_pick import parse
 from transpike.cli import _base
 from transpike.compare import Comparison, Row
@@ -47,6 +47,13 @@ from transpike.errors import DataError, GateFailed, SettingError
     help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
 )
 @click.option(
+    "--energy",
+    "energies",
+    type=click.Choice(sorted(energy.table)),
+    multiple=True,
+    help="Joules a sample by this model; repeatable.",
+)
+@click.option(
     "--pick", help='Name the best row, like "drop<=1 steps<=32 min=synops"; exit code 4 where none satisfies it.'
 )
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the picked network here.")
@@ -72,6 +79,7 @@ def command(
     jobs: int,
     store: Path,
     reports: tuple[Path, ...],
+    energies: tuple[str, ...],
     pick: str | None,
     output: Path | None,
     as_json: bool,
@@ -101,6 +109,7 @@ def command(
             engine=engine,
             memory=_base.bytes_of(memory),
             seed=seed,
+            energy=[energy.table[name]() for name in energies],
             store=store,
             jobs=jobs,
             progress=progress,

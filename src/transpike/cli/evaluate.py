@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 import transpike as ts
-from transpike import engines, report
+from transpike import energy, engines, report
 from transpike.cli import _base
 from transpike.errors import DataError, GateFailed, SettingError
 
@@ -27,6 +27,13 @@ from transpike.errors import DataError, GateFailed, SettingError
     multiple=True,
     help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
 )
+@click.option(
+    "--energy",
+    "energies",
+    type=click.Choice(sorted(energy.table)),
+    multiple=True,
+    help="Joules a sample by this model; repeatable.",
+)
 @click.option("--max-drop", type=float, help="Fail (exit code 4) if more points are lost than this.")
 @_base.json_option
 @_base.threads_option
@@ -41,6 +48,7 @@ def command(
     engine: str,
     memory: str | None,
     reports: tuple[Path, ...],
+    energies: tuple[str, ...],
     max_drop: float | None,
     as_json: bool,
     threads: int | None,
@@ -62,6 +70,7 @@ def command(
             answers=asked,
             engine=engine,
             memory=_base.bytes_of(memory),
+            energy=[energy.table[name]() for name in energies],
             progress=lambda done, _: progress(done, min(limit or 10**12, len(dataset.test))),
         )
     for path in reports:

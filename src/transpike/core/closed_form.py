@@ -13,17 +13,18 @@ from torch import Tensor
 from transpike.core.time_code import TIE, TimeCode
 
 MOST_CHECKED = 1024
+NEAR = 2e-6
 
 
 def first_levels(charge: Tensor, threshold: Tensor | float, code: TimeCode) -> Tensor:
     """The level of the first slot whose threshold ``θ bar(t)`` the charge reaches, 0 for none; same shape and dtype.
 
-    A logarithm finds the slot where that agrees with the table but for charges within a rounding of a bar, else a
-    binary search in the table.
+    In float32 a logarithm finds the slot where that agrees with the table but for charges within a rounding of a bar;
+    in float64, or else, a binary search in the table.
     """
     x = charge / threshold
-    formula = _formula(code)
-    return _searched(x, code) if formula is None or not x.is_floating_point() else formula(x)
+    formula = _formula(code) if x.dtype == torch.float32 else None
+    return _searched(x, code) if formula is None else formula(x)
 
 
 def exact_levels(charge: Tensor, threshold: Tensor, code: TimeCode) -> Tensor:
@@ -91,10 +92,7 @@ class _Formula:
 
 @lru_cache(maxsize=256)
 def _formula(code: TimeCode) -> _Formula | None:
-    """The formula of this code where both dtypes give the table's levels on both sides of every bar."""
+    """The formula of this code where it gives the table's levels on both sides of every bar."""
     form, bars = _Formula(code), code.bars
-    for dtype, near in ((torch.float32, 2e-6), (torch.float64, 1e-7)):
-        x = torch.cat([bars * (1 + near), bars * (1 - near), code.levels * code.worth, torch.tensor([-1.0, 0.0, 9.0])])
-        if not torch.equal(form(x.to(dtype)), _searched(x.to(dtype), code)):
-            return None
-    return form
+    x = torch.cat([bars * (1 + NEAR), bars * (1 - NEAR), code.levels * code.worth, torch.tensor([-1.0, 0.0, 9.0])])
+    return form if torch.equal(form(x.float()), _searched(x.float(), code)) else None

@@ -121,7 +121,7 @@ class _SortedRun(Run):
         """What bias and analogue input bring, (batch, neurons)."""
         lowered, name = self.program.lowered, node.inputs[0]
         silent = {source: torch.zeros_like(levels[source]) for source in rows.sources}
-        return (_again(lowered, name, levels, silent) + lowered.biases[node.name][0]).flatten(1)
+        return (_again(lowered, name, levels, silent, biased=True) + lowered.biases[node.name][0]).flatten(1)
 
     def _crossings(
         self, node: Node, cell: FirstCrossing, levels: dict[str, Tensor], times: dict[str, Tensor], timesteps: int
@@ -222,21 +222,27 @@ def _window(table: Mapping[str, object], name: str, lowered: Lowered) -> float:
 def _sources(lowered: Lowered, name: str) -> tuple[str, ...]:
     """The wires that carry spikes into a node, through layers without memory."""
     node = next(n for n in lowered.nodes if n.name == name)
-    if lowered.worths[name] is not None and (isinstance(node.op, (Cell, Input))):
+    relays = isinstance(node.op, Cell) and node.op.relays  # it hands on what may be many spikes
+    if lowered.worths[name] is not None and isinstance(node.op, (Cell, Input)) and not relays:
         return (name,)
-    if isinstance(node.op, (Cell, Input)):
+    if isinstance(node.op, (Cell, Input)) and not relays:
         return ()
     return tuple(dict.fromkeys(source for i in node.inputs for source in _sources(lowered, i)))
 
 
-def _again(lowered: Lowered, name: str, levels: dict[str, Tensor], given: dict[str, Tensor]) -> Tensor:
-    """A wire worked out again with other values on the wires that carry spikes."""
+def _again(
+    lowered: Lowered, name: str, levels: dict[str, Tensor], given: dict[str, Tensor], biased: bool = False
+) -> Tensor:
+    """A wire worked out again with other values on the wires that carry spikes; relays may have biases."""
     if name in given:
         return given[name]
     node = next(n for n in lowered.nodes if n.name == name)
+    if isinstance(node.op, Cell) and node.op.relays:
+        value = _again(lowered, node.inputs[0], levels, given, biased)
+        return value + lowered.biases[name][0] if biased else value
     if isinstance(node.op, (Cell, Input)):
         return levels[name]
-    return node.op.linear(*(_again(lowered, i, levels, given) for i in node.inputs))
+    return node.op.linear(*(_again(lowered, i, levels, given, biased) for i in node.inputs))
 
 
 def _rows(lowered: Lowered, node: Node) -> _Rows:

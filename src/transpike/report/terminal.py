@@ -46,6 +46,9 @@ def text(report: Report | Comparison) -> str:
         lines.append(
             f"Not exact: {report.exact_why}. Engines may differ at ties; {report.ties} potentials were near one."
         )
+    for name, joule in last.energy_joule.items():
+        found = "is of other networks" if joule is None else f"{short(1e6 * joule)} µJ a sample"
+        lines.append(f"Energy by the model {name}: {found}.")
     lines += [kernels(report.engine, report.kernels)] if report.kernels else []
     lines += [f"Note: {remark}." for remark in report.remarks]
     return "\n".join(lines)

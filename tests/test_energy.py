@@ -1,0 +1,88 @@
+"""Energy models: counts times constants, every constant with its source, in evaluate and in compare."""
+
+import math
+
+import pytest
+import torch
+
+import transpike as ts
+from networks import small_cnn
+from transpike.core.activity import Activity, LayerActivity
+from transpike.energy import Operations, TTFSProcessor
+from transpike.recipes import ECC, YOSO
+
+
+def one_layer(alphabet: str = "first spike") -> Activity:
+    """Two samples: 10 and 20 spikes of 64 neurons, each with a fan-out of 9, in 24 slots."""
+    layer = LayerActivity(
+        "a", "neuron", "neuron", 64, alphabet, torch.tensor([30.0]), torch.tensor([270.0]), 2 * 64 * 24
+    )
+    return Activity((layer,), 2, {"stem": 1000})
+
+
+def test_a_first_spike_costs_look_up_shift_sorting_queue_and_timer_beside_its_accumulate():
+    rows = {row.cause: row for row in TTFSProcessor().rows(one_layer())}
+    products, spikes = 135.0, 15.0
+    expected = {
+        "exponent addition": (products, 0.03), "kernel look-up": (products, 0.03), "shift": (products, 0.03),
+        "accumulate": (products, 0.1), "weight fetch": (products, 5 * 20 / 64), "sorting": (spikes * 6, 0.03),
+        "spike queue": (2 * spikes, (6 + 8) * 10 / 64), "timer: threshold comparison": (64 * 24, 0.1),
+        "window counter": (24, 0.03), "analogue multiply-accumulate": (1000, 0.3),
+    }  # fmt: skip
+    assert rows.keys() == expected.keys()
+    for cause, (count, picojoule) in expected.items():
+        assert rows[cause].count == pytest.approx(count)
+        assert rows[cause].joule == pytest.approx(count * picojoule * 1e-12)
+    assert TTFSProcessor().joule(one_layer()) == pytest.approx(sum(c * p for c, p in expected.values()) * 1e-12)
+
+
+def test_the_processor_is_for_first_spikes_only():
+    assert TTFSProcessor().joule(one_layer("binary")) is None
+    assert Operations().joule(one_layer("binary")) == pytest.approx((135 * 0.1 + 64 * 24 * 0.1 + 1000 * 0.3) * 1e-12)
+
+
+@pytest.mark.parametrize("kind", ts.energy.members, ids=lambda kind: kind.name)
+def test_every_constant_has_a_unit_and_a_source_and_exclusions_are_listed(kind):
+    model = kind()
+    assert model.constants and model.excluded and ts.energy.table[kind.name] is kind
+    for quantity in model.constants.values():
+        assert quantity.unit.startswith("pJ") and ("Horowitz" in quantity.source or "assumption" in quantity.source)
+        assert math.isfinite(quantity.value) and quantity.value > 0
+
+
+def test_each_answer_of_a_stream_costs_what_happened_until_then():
+    case = small_cnn()
+    snn = ts.convert(case.graph, ECC(timesteps=8), case.calibration)
+    labels = torch.zeros(len(case.x), dtype=torch.long)
+    report = ts.evaluate(snn, (case.x, labels), energy=[Operations(), TTFSProcessor()])
+    joules = [answer.energy_joule["operations"] for answer in report.curve]
+    assert joules == sorted(joules) and joules[0] > 0
+    assert all(answer.energy_joule["ttfs-processor"] is None for answer in report.curve)
+    neurons = sum(row.neurons for row in report.layers if row.role != "input")
+    for answer, joule in zip(report.curve, joules, strict=True):
+        counted = 0.1 * answer.synaptic_operations + 0.3 * answer.macs + 0.1 * neurons * answer.timesteps
+        assert joule == pytest.approx(counted * 1e-12)
+
+
+def test_energy_stands_beside_accuracy_and_latency_in_one_comparison(tmp_path, capsys):
+    case = small_cnn()
+    x = case.calibration.abs()
+    data = (case.x.abs(), torch.zeros(len(case.x), dtype=torch.long))
+    found = ts.compare(
+        case.graph,
+        [YOSO(), ECC()],
+        x,
+        data=data,
+        timesteps=(12,),
+        energy=[Operations(), TTFSProcessor()],
+        store=tmp_path,
+    )
+    first, second = found.measured
+    assert first.energy_joule["ttfs-processor"] > 0 and second.energy_joule["ttfs-processor"] is None
+    assert first.total_steps != second.total_steps and found.to_json()["rows"][0]["energy_joule"] == first.energy_joule
+    again = ts.compare(case.graph, [YOSO(), ECC()], x, data=data, timesteps=(12,), store=tmp_path)
+    assert again.measured[0].energy_joule == {}  # another question, another entry of the store
+    from rich.console import Console
+
+    ts.report.comparison.show(found, Console(width=120))
+    assert "µJ a sample" in capsys.readouterr().out
