@@ -52,8 +52,8 @@ class YOSO(TimeCoded):
     Source: **reconstructed** after Srivatsa, Chu, Tavva, Wu, Zhang, Li, Carlson 2020 (YOSO, arXiv 2006.09982), of which
     only the abstract is known: its optimisation of thresholds is unpublished, and ours stands in its place.
     Differs from the paper: see there.
-    Checked: the squared error of nearest levels is a quarter of that of levels rounded down, for values spread evenly
-    over [0, θ] (tests/laws/test_time_code.py); accuracy falls with "down" (tests/recipes/test_first_spike.py).
+    Checked: accuracy falls with "down" (tests/recipes/test_first_spike.py); the squared error of nearest levels is a
+    quarter of that of levels rounded down, for values spread evenly over [0, θ] (tests/laws/test_time_code.py).
     """
 
     name: ClassVar[str] = "yoso"
@@ -86,7 +86,7 @@ class LinearTTFS(TimeCoded):
     The same staircase as S averaging spikes, in one spike; "nearest" shifts it by half a slot. ``learned`` takes the
     ceilings that clips or staircases were trained with, as for CQ at T = S.
     Source: mimarsinan's TTFS neuron, from its code; Stanojevic et al. 2023 on a clock.
-    Differs from it: comparisons are ≥, ties safe; the strict comparator is not offered.
+    Differs from the paper: comparisons are ≥, ties safe; the strict comparator is not offered.
     Checked: counts are those of the layer-synchronous averaging neuron at the same T, thresholds and weights, with one
     spike in place of each count (tests/recipes/test_first_spike.py).
     """

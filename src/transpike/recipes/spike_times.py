@@ -132,11 +132,11 @@ class RueckauerLiu(Recipe):
     "corrective": spikes are taken back by negative ones. The largest activation fires after ``resolution`` S steps,
     one of share a after S/a: T bounds the smallest, S/T.
     Source: Rueckauer and Liu 2018 (ISCAS), from snn_toolbox (ttfs, ttfs_dyn_thresh, ttfs_corrective).
-    Differs from the code: bias from the first step on, also before any input spike; the inputs that "dynamic" waits for
-    are those that have not fired and have a positive current (there: a second batch of prospective spikes); the output
-    integrates.
-    Checked: a lone neuron fires after ⌈θ/x⌉ steps; on a deep network "corrective" comes nearer to the source than
-    "first", and sends more spikes (tests/recipes/test_spike_times.py).
+    Differs from the paper: bias from the first step on, also before any input spike; the inputs that "dynamic" waits
+    for are those that have not fired and have a positive current (in the code: a second batch of prospective spikes);
+    the output integrates.
+    Checked: on a network of four layers "corrective" sends more spikes than "first" and is as accurate, "dynamic" fires
+    later (tests/recipes/test_spike_times.py); a lone neuron fires after ⌈θ/x⌉ steps.
     """
 
     name: ClassVar[str] = "rueckauer-liu"
