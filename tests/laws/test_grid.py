@@ -8,7 +8,8 @@ from torch import nn
 
 import transpike as ts
 from networks import assert_fires, cases, cells, mlp, network, settle, single_neuron, small_cnn
-from transpike.recipes import BSNN, ECC
+from transpike.encoders import FirstSpikes
+from transpike.recipes import BSNN, ECC, YOSO
 
 
 @settings(max_examples=40)
@@ -26,7 +27,9 @@ def test_every_encoder_leaves_room_for_a_grid(encoder, timesteps):
         if encoder.has_frames:  # of events, as many as there are steps
             x = torch.sign(x)[:, None].repeat(1, timesteps, *(1,) * (x.ndim - 1))
             x = x if encoder.alphabet.signed else x.clamp(min=0)
-        if encoder.alphabet.kind == "phase":
+        if encoder is FirstSpikes:
+            recipe, x = YOSO(timesteps, tau=2.0, input="spikes"), x.abs()
+        elif encoder.alphabet.kind == "phase":
             period = min(timesteps, 8)
             recipe = BSNN(timesteps, period, encoder=encoder(period=period))
         else:
