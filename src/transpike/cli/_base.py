@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from transpike import data, models, recipes
+from transpike import data, energy, models, recipes
 from transpike.cli._parts import TABLES, click_type, part_named, settings_of
 from transpike.cli._prepared import again
 from transpike.core.preprocessing import Preprocessing
@@ -102,6 +102,13 @@ conversion_options = options(
     click.option(
         "--exact-grid/--no-exact-grid", default=True, show_default=True, help="Bit-identical spikes on every engine."
     ),
+)
+energy_option = click.option(
+    "--energy",
+    "energies",
+    type=click.Choice(sorted(energy.table)),
+    multiple=True,
+    help="Joules a sample by this model; repeatable.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: PyTorch's).")

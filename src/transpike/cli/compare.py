@@ -46,13 +46,7 @@ from transpike.errors import DataError, GateFailed, SettingError
     multiple=True,
     help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
 )
-@click.option(
-    "--energy",
-    "energies",
-    type=click.Choice(sorted(energy.table)),
-    multiple=True,
-    help="Joules a sample by this model; repeatable.",
-)
+@_base.energy_option
 @click.option(
     "--pick", help='Name the best row, like "drop<=1 steps<=32 min=synops"; exit code 4 where none satisfies it.'
 )

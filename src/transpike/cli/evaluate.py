@@ -27,13 +27,7 @@ from transpike.errors import DataError, GateFailed, SettingError
     multiple=True,
     help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
 )
-@click.option(
-    "--energy",
-    "energies",
-    type=click.Choice(sorted(energy.table)),
-    multiple=True,
-    help="Joules a sample by this model; repeatable.",
-)
+@_base.energy_option
 @click.option("--max-drop", type=float, help="Fail (exit code 4) if more points are lost than this.")
 @_base.json_option
 @_base.threads_option

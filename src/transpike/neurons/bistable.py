@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
-from transpike.core.cell import Mode, Neuron, State, ThresholdUnit
-from transpike.core.op import Op
+from transpike.core.cell import Mode, State, ThresholdUnit
 from transpike.core.spike import fire, stairs
 from transpike.errors import SettingError
+from transpike.neurons._base import Relay
 from transpike.neurons._threshold import ThresholdNeuron
-from transpike.ops import Identity
 
 LONGEST_PERIOD = 16
 
@@ -82,7 +81,7 @@ class Bistable(ThresholdNeuron):
 
 
 @dataclass(frozen=True, eq=False)
-class Synchronous(Neuron):
+class Synchronous(Relay):
     """``out_t = in_{t−K}``: a bistable neuron of weight one and the threshold of its source, which repeats what it
     heard one cycle of K = ``period`` steps later. On a shortcut it waits for the layers beside it.
 
@@ -92,8 +91,6 @@ class Synchronous(Neuron):
 
     alphabet: ClassVar[Alphabet] = Alphabet("phase", 128)
     modes: ClassVar[tuple[Mode, ...]] = ("cycles",)
-    takes_levels: ClassVar[bool] = True
-    source: Op = Identity()
     period: int = 8
 
     def __post_init__(self) -> None:
@@ -104,18 +101,6 @@ class Synchronous(Neuron):
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
         return (*state[1:], inputs[0].clone()), state[0]
-
-    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
-        return charges[0]
-
-    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
-        return inputs[0]
-
-    def bound(self, *inputs: Tensor) -> Tensor:
-        return inputs[0]
-
-    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
-        return inputs[0]
 
     def describe(self) -> str:
         return f"synchronous, period {self.period}"

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
-from transpike.core.cell import Mode, Neuron, State, ThresholdUnit
-from transpike.core.op import Op
+from transpike.core.cell import Mode, State, ThresholdUnit
 from transpike.core.time_code import TimeCode
+from transpike.neurons._base import Relay
 from transpike.neurons._threshold import ThresholdNeuron
-from transpike.ops import Identity
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +64,7 @@ class FirstSpike(ThresholdNeuron):
 
 
 @dataclass(frozen=True, eq=False)
-class Retimed(Neuron):
+class Retimed(Relay):
     """Repeats what it heard as many slots later as neurons hold their spikes: so long a shortcut waits.
 
     A spike that is passed on so counts as a spike again. Passes any alphabet.
@@ -73,9 +72,6 @@ class Retimed(Neuron):
 
     alphabet: ClassVar[Alphabet] = Alphabet("time", 256)
     modes: ClassVar[tuple[Mode, ...]] = ("slots",)
-    relays: ClassVar[bool] = True
-    takes_levels: ClassVar[bool] = True
-    source: Op = Identity()
 
     def init(self, *inputs: Tensor) -> State:
         return ()
@@ -86,18 +82,6 @@ class Retimed(Neuron):
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
         queue = (*state, inputs[0].clone())
         return queue[1:], queue[0]
-
-    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
-        return charges[0]
-
-    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
-        return inputs[0]
-
-    def bound(self, *inputs: Tensor) -> Tensor:
-        return inputs[0]
-
-    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
-        return inputs[0]
 
     def describe(self) -> str:
         return "re-timed by a window"

@@ -15,10 +15,7 @@ from transpike.encoders import FirstSpikes
 from transpike.encoders.first_spikes import hears_input
 from transpike.errors import SettingError
 from transpike.neurons import FirstSpike, IntegrateAndFire
-from transpike.steps._base import Thresholds
-
-CANDIDATES = 95
-"""Shares 1, 0.99 … 0.06 of the largest activation."""
+from transpike.steps.squared_error import SquaredErrorThresholds
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class SpikesAtInput(Step):
 
 
 @dataclass(frozen=True)
-class FirstSpikeThresholds(Thresholds):
+class FirstSpikeThresholds(SquaredErrorThresholds):
     """``θ = argmin Σ (a − φ_θ(a))²`` over θ = (1 − i/100) · max a, i = 0 … 94, a the activations: clip against level.
 
     Over the first ``samples`` calibration inputs. For networks that were not trained with φ; the rule is ours, in the
@@ -96,36 +93,11 @@ class FirstSpikeThresholds(Thresholds):
     """
 
     code: TimeCode = TimeCode()
-    samples: int = 128
 
-    def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
-        largest: dict[str, Tensor] = {}
-        errors: dict[str, Tensor] = {}
-        shares = 1 - torch.arange(CANDIDATES) / 100
-
-        def see_largest(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if self.fires(graph, node):
-                peak = self.rows(torch.relu(output)).amax(1)
-                largest[node.name] = torch.maximum(largest.get(node.name, peak), peak)
-
-        def see_errors(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if self.fires(graph, node):
-                rows = self.rows(torch.relu(output))
-                error = [self._error(rows, share * largest[node.name]) for share in shares.tolist()]
-                errors[node.name] = errors.get(node.name, 0) + torch.stack(error)
-
-        batches = context.first(self.samples)
-        passes = [(see, batch) for see in (see_largest, see_errors) for batch in batches]
-        for done, (see, batch) in enumerate(passes, 1):
-            graph.run(batch, observe=see)
-            context.progress(done, len(passes))
-        return {name: shares[error.argmin(0)] * largest[name] for name, error in errors.items()}
-
-    def _error(self, rows: Tensor, top: Tensor) -> Tensor:
+    def _error(self, rows: Tensor, top: Tensor, timesteps: int) -> Tensor:
         top = top.clamp(min=1e-30)[:, None]
-        return (
-            (rows - first_levels(rows, top, self.code) * (top * self.code.worth)).square().sum(1, dtype=torch.float64)
-        )
+        values = first_levels(rows, top, self.code) * (top * self.code.worth)
+        return (rows - values).square().sum(1, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
