@@ -5,6 +5,9 @@
  */
 #include <stddef.h>
 #include <string.h>
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #include "kernel.h"
 
@@ -542,9 +545,63 @@ static void pool_max(const uint32_t *words, const int64_t *taps, int64_t outputs
         }
 }
 
-static void first_spikes(const float *restrict charge, int64_t n, const float *restrict bars,
-                         const float *restrict levels, const int32_t *restrict first, int32_t low, int32_t entries,
-                         int32_t shift, float *restrict out) {
+/* ---- first spikes --------------------------------------------------------------------------------------------- */
+
+#ifdef __AVX512F__
+/* Five steps of a binary search in two registers; the room after the last bar holds NaN, which nothing reaches. */
+INLINE vf level_of(vf x, const __m512 bar[2], const __m512 level[2]) {
+    __m512i reached = _mm512_setzero_si512();
+    for (int step = 16; step > 0; step /= 2) {
+        const __m512i probe = _mm512_add_epi32(reached, _mm512_set1_epi32(step - 1));
+        const __mmask16 above =
+            _mm512_cmp_ps_mask((__m512)x, _mm512_permutex2var_ps(bar[0], probe, bar[1]), _CMP_GE_OQ);
+        reached = _mm512_mask_add_epi32(reached, above, reached, _mm512_set1_epi32(step));
+    }
+    return (vf)_mm512_permutex2var_ps(level[0], reached, level[1]);
+}
+#else
+INLINE vf sum_of_gains(vf x, const float *bars, const float *gain, float least_level, int64_t count) {
+    vf level = {0};
+    level += least_level;
+    for (int64_t k = 0; k < count; ++k) {
+        const vf one = {0};
+        const vi above = x >= one + bars[k];
+        level += (vf)(above & (vi)(one + gain[k]));
+    }
+    return level;
+}
+#endif
+
+static void compare_bars(const float *charge, int64_t n, const float *bars, const float *levels, int64_t count,
+                         float *out) {
+#ifdef __AVX512F__
+    float bar[32], level[32] = {0};
+    for (int64_t k = 0; k < 32; ++k)
+        bar[k] = bars[k < count ? k : count];
+    memcpy(level, levels, (size_t)(count + 1) * sizeof *level);
+    const __m512 two_bars[2] = {_mm512_loadu_ps(bar), _mm512_loadu_ps(bar + 16)};
+    const __m512 two_levels[2] = {_mm512_loadu_ps(level), _mm512_loadu_ps(level + 16)};
+#define LEVEL(x) level_of(x, two_bars, two_levels)
+#else
+    float gain[TP_COMPARED]; /* whole numbers: their sums are exact */
+    for (int64_t k = 0; k < count; ++k)
+        gain[k] = levels[k + 1] - levels[k];
+#define LEVEL(x) sum_of_gains(x, bars, gain, levels[0], count)
+#endif
+    int64_t i = 0;
+    for (; i + TP_LANES <= n; i += TP_LANES)
+        store(out + i, LEVEL(load(charge + i)));
+    if (i < n) {
+        float rest[TP_LANES] = {0};
+        memcpy(rest, charge + i, (size_t)(n - i) * sizeof *rest);
+        store(rest, LEVEL(load(rest)));
+        memcpy(out + i, rest, (size_t)(n - i) * sizeof *rest);
+    }
+#undef LEVEL
+}
+
+static void look_up_bars(const float *charge, int64_t n, const float *bars, const float *levels, const int32_t *first,
+                         int32_t low, int32_t entries, int32_t shift, float *out) {
     for (int64_t i = 0; i < n; ++i) {
         int32_t bits, entry;
         memcpy(&bits, charge + i, sizeof bits);
@@ -556,4 +613,4 @@ static void first_spikes(const float *restrict charge, int64_t n, const float *r
     }
 }
 
-const tp_kernels TP_NAME = {rows, count, unpack, pack, sum_positions, pool_max, first_spikes};
+const tp_kernels TP_NAME = {rows, count, unpack, pack, sum_positions, pool_max, compare_bars, look_up_bars};

@@ -13,7 +13,8 @@ typedef struct {
     void (*sum_positions)(const uint32_t *, int64_t, int64_t, int64_t, float *, int64_t);
     void (*pool_max)(const uint32_t *, const int64_t *, int64_t, int64_t, int64_t, int64_t, int32_t *, int32_t *,
                      uint32_t *);
-    void (*first_spikes)(const float *, int64_t, const float *, const float *, const int32_t *, int32_t, int32_t,
+    void (*compare_bars)(const float *, int64_t, const float *, const float *, int64_t, float *);
+    void (*look_up_bars)(const float *, int64_t, const float *, const float *, const int32_t *, int32_t, int32_t,
                          int32_t, float *);
 } tp_kernels;
 
@@ -32,6 +33,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows);
 
 #define TP_SOURCES 64 /* most sources of one layer */
 #define TP_TALLEST 16 /* most rows of a kernel that looks up */
+#define TP_COMPARED 31 /* most bars that every charge is compared with */
 #define TP_TAPS 100   /* most taps of a masked source, over all planes */
 
 extern uint16_t tp_expand[256][8]; /* the positions of the bits that are set */

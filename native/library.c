@@ -254,10 +254,15 @@ void tp_pool_max(const uint32_t *words, const int64_t *taps, int64_t batch, int6
     }
 }
 
-void tp_first_spikes(const float *charge, int64_t n, const float *bars, const float *levels, const int32_t *first,
-                     int64_t low, int64_t entries, int64_t shift, int64_t threads, float *out) {
+void tp_first_spikes(const float *charge, int64_t n, const float *bars, const float *levels, int64_t count,
+                     const int32_t *first, int64_t low, int64_t entries, int64_t shift, int64_t threads, float *out) {
 #pragma omp parallel for schedule(static) num_threads((int)(threads < 1 ? 1 : threads))
-    for (int64_t start = 0; start < n; start += PART)
-        kernels->first_spikes(charge + start, start + PART < n ? PART : n - start, bars, levels, first, (int32_t)low,
-                              (int32_t)entries, (int32_t)shift, out + start);
+    for (int64_t start = 0; start < n; start += PART) {
+        const int64_t part = start + PART < n ? PART : n - start;
+        if (count <= TP_COMPARED)
+            kernels->compare_bars(charge + start, part, bars, levels, count, out + start);
+        else
+            kernels->look_up_bars(charge + start, part, bars, levels, first, (int32_t)low, (int32_t)entries,
+                                  (int32_t)shift, out + start);
+    }
 }

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define TP_ABI 2     /* changes with every change of a struct or a meaning below */
+#define TP_ABI 3     /* changes with every change of a struct or a meaning below */
 #define TP_UNIT 16   /* channels that are always computed together */
 #define TP_STEPS 32  /* most steps of one call: the bits of a word */
 #define TP_TABLE 259 /* rows of a look-up table, 256 of them used: powers of two would all lie in the same cache sets */
@@ -82,10 +82,11 @@ TP_API void tp_sum_positions(const uint32_t *words, int64_t batch, int64_t posit
 TP_API void tp_pool_max(const uint32_t *words, const int64_t *taps, int64_t batch, int64_t inputs, int64_t outputs,
                         int64_t window, int64_t channels, int64_t steps, int64_t threads, int32_t *counts,
                         int32_t *largest, uint32_t *out);
-/* levels[n] of the bars that a charge reaches: n = the number of ascending bars [count + 1], the last one NaN,
- * that are not above it. first[e] is that number for the least float whose bits >> shift are low + e, and no more than
- * one bar lies between it and the least of e + 1; smaller charges have e = 0, larger ones e = entries - 1. */
-TP_API void tp_first_spikes(const float *charge, int64_t n, const float *bars, const float *levels,
+/* out[i] = levels[n], n = how many of the ascending bars [count + 1] are not above charge[i]; the last bar is NaN.
+ * Levels are whole numbers below 2^24, and out may be charge. first[e] is n for the least float whose
+ * bits >> shift are low + e, and no more than one bar lies between it and the least of e + 1; smaller charges have
+ * e = 0, larger ones e = entries - 1. */
+TP_API void tp_first_spikes(const float *charge, int64_t n, const float *bars, const float *levels, int64_t count,
                             const int32_t *first, int64_t low, int64_t entries, int64_t shift, int64_t threads,
                             float *out);
 

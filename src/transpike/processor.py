@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell
+from transpike.core.closed_form import first_levels
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, Synapse
 from transpike.core.time_code import TimeCode
@@ -177,13 +178,8 @@ class _Processor:
         ours = torch.round(ours / unit) * unit
         code = cell.code.shortened(self.snn.timesteps)
         error = (ours - plain).abs() / theta
-        levels, other = _levels(ours / theta, code), _levels(plain / theta, code)
+        levels, other = first_levels(ours, theta, code), first_levels(plain, theta, code)
         moved = float((levels != other).double().mean())
         self.layers.append(ProcessorLayer(node.name, float(error.max()), float(error.mean()), moved, self.products))
         self.products = 0.0
         return levels, levels
-
-
-def _levels(share: Tensor, code: TimeCode) -> Tensor:
-    levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)])
-    return levels[torch.bucketize(share.contiguous(), code.bars.flip(0), right=True)]

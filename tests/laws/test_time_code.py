@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from transpike.core.closed_form import exact_levels, first_levels, formula_agrees
+from transpike.core.closed_form import FEW, _entries, first_levels
 from transpike.core.time_code import TIE, TimeCode
-from transpike.engines import event_status
+from transpike.engines import _native, event_status
 from transpike.engines._native_first_spike import table
 from transpike.errors import SettingError
 
@@ -94,40 +94,52 @@ def test_the_closed_form_finds_the_slot_that_the_definition_finds(code, theta, d
     wanted = [0.0 if (t := code.slot(float(c / threshold))) is None else float(code.levels[t]) for c in charge]
     # charge / θ and θ · bar round differently: within a rounding of a bar either may be
     clear = [min(abs(float(c / threshold) / bar - 1) for bar in code.bars.tolist()) > 1e-14 for c in charge]
-    found = exact_levels(charge, threshold, code)
+    found = first_levels(charge, threshold, code)
     assert all(a == b for a, b, c in zip(found.tolist(), wanted, clear, strict=True) if c)
 
 
 @settings(max_examples=100)
-@given(codes(), st.integers(0, 2**32 - 1))
-def test_the_formula_is_the_table_but_within_a_rounding_of_a_bar(code, seed):
-    x = torch.rand(5000, generator=torch.Generator().manual_seed(seed)) * 1.4 - 0.1
-    found, wanted = first_levels(x, 1.0, code), exact_levels(x, torch.tensor(1.0), code)
-    distance = (x[:, None].double() / code.bars - 1).abs().amin(1)
-    assert torch.equal(found[distance > 4e-6], wanted[distance > 4e-6])
+@given(codes(), st.sampled_from([torch.float32, torch.float64]), st.booleans(), st.integers(0, 2**32 - 1))
+def test_the_list_finds_what_comparing_with_every_bar_finds(code, dtype, channels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    theta = torch.rand(1, 3, 1, 1, generator=generator, dtype=torch.float64).to(dtype) * 3 + 0.05
+    theta = theta if channels else theta[:, :1]
+    x = torch.rand(8, 3, 16, 16, generator=generator).to(dtype) * 1.4 - 0.1
+    bars = (code.bars.to(dtype) * (theta if channels else theta.expand(1, 3, 1, 1))[:, :, 0]).reshape(-1)  # as rounded
+    edges = torch.cat([bars, torch.nextafter(bars, bars - 1), torch.nextafter(bars, bars + 1), bars * (1 + 1e-6)])
+    odd = torch.tensor([0.0, -0.0, 1e30, -1e30, 1e-38, math.inf, -math.inf], dtype=dtype)
+    special = torch.cat([edges, odd])
+    x = torch.where(torch.rand(x.shape, generator=generator) < 0.5, x * theta, special[torch.randint(
+        len(special), x.shape, generator=generator)])  # fmt: skip
+    assert x.numel() >= FEW
+    reached = (x.double()[..., None] >= theta.double()[..., None] * code.bars).sum(-1)
+    wanted = torch.cat([torch.zeros(1), code.levels.flip(0)]).to(dtype)[reached]
+    assert torch.equal(first_levels(x, theta, code), wanted)
+    assert torch.equal(first_levels(x.contiguous(memory_format=torch.channels_last), theta, code), wanted)
+    assert torch.equal(first_levels(x[:, :, ::2], theta, code), wanted[:, :, ::2])
+    assert torch.equal(first_levels(x[:1, :1], theta[:, :1], code), wanted[:1, :1])  # too few for the list
 
 
-@settings(max_examples=100)
-@given(codes(), st.integers(8, 20), st.floats(0.3, 3))
-def test_where_the_formula_is_said_to_agree_it_does_on_the_whole_grid(code, bits, theta):
-    step, threshold = torch.tensor(2.0**-bits, dtype=torch.float64), torch.tensor(theta).double()
-    for dtype in (torch.float32, torch.float64):
-        if formula_agrees(step, threshold, code, dtype):
-            charge = (torch.arange(-10, min(2**bits * 4, 200_000)) * step).to(dtype)
-            wanted = exact_levels(charge.double(), threshold, code)
-            assert torch.equal(first_levels(charge, threshold.to(dtype), code).double(), wanted)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_published_settings_need_few_second_looks(setting):
+    entries = _entries(TimeCode(*setting))
+    assert entries is not None and float((entries.levels < 0).double().mean()) < 0.01
+    assert entries.levels[0] == 0 and entries.levels[-1] > 0  # where all that is smaller and larger is put
 
 
-def test_the_formula_serves_the_published_settings():
-    for window, tau, base in SETTINGS:
-        assert formula_agrees(torch.tensor(2.0**-12), torch.tensor(1.0), TimeCode(window, tau, base), torch.float32)
+def test_charges_beside_a_bar_that_stands_between_two_entries_are_told_apart():
+    code = TimeCode(24, 4.0, delay=-4 * math.log2(1 - TIE))
+    assert code.bars[4] == 0.5  # a float whose last bits are all zeros
+    below, at = torch.full((FEW,), 0.5 * (1 - 1e-9), dtype=torch.float64), torch.full((FEW,), 0.5, dtype=torch.float64)
+    assert set(first_levels(below, 1.0, code).tolist()) == {float(code.levels[5])}
+    assert set(first_levels(at, 1.0, code).tolist()) == {float(code.levels[4])}
 
 
 @settings(max_examples=100)
 @given(codes(), st.floats(0.05, 20))
 def test_a_level_that_is_coded_again_stays_itself(code, theta):
     threshold = torch.tensor(theta, dtype=torch.float64)
-    again = exact_levels(code.levels * code.worth * theta, threshold, code)
+    again = first_levels(code.levels * code.worth * theta, threshold, code)
     assert torch.equal(again, code.levels)
 
 
@@ -145,10 +157,20 @@ def test_thresholds_stand_a_tie_below_powers_of_two():
     assert float(bars[4]) == pytest.approx(0.5 * (1 - TIE), abs=1e-12) and float(bars[4]) < 0.5
 
 
+@pytest.fixture(params=("baseline", "AVX2", "AVX-512"))
+def instructions(request):
+    library, _ = _native.load()
+    chosen = library.tp_instructions()
+    if not library.tp_force(request.param.encode()):
+        pytest.skip(f"this machine has no {request.param}")
+    yield
+    assert library.tp_force(chosen) or chosen == b"NEON"
+
+
 @pytest.mark.skipif(event_status()[0] is None, reason=f"the native library is {event_status()[1]}")
-@settings(max_examples=150)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])  # chosen once for all examples
 @given(codes(), st.floats(0.05, 20), st.integers(0, 2**32 - 1))
-def test_the_native_table_is_the_table(code, theta, seed):
+def test_the_native_table_is_the_table(instructions, code, theta, seed):
     threshold = torch.tensor(theta)
     native = table(code, threshold)
     assume(native is not None)
@@ -156,10 +178,12 @@ def test_the_native_table_is_the_table(code, theta, seed):
     edges = torch.cat([bars, torch.nextafter(bars, bars - 1), torch.nextafter(bars, bars + 1)])
     odd = torch.tensor([0.0, -0.0, 1e30, -1e30, 1e-38, -1e-38, math.inf, -math.inf])
     x = torch.cat([torch.randn(3001, generator=torch.Generator().manual_seed(seed)) * theta, edges, odd])
-    assert torch.equal(native(x), exact_levels(x, threshold, code))
+    assert torch.equal(native(x), first_levels(x, threshold, code))
     images = x[:3000].reshape(3, 10, 10, 10).contiguous(memory_format=torch.channels_last)
-    assert torch.equal(native(images), exact_levels(images, threshold, code))
-    assert torch.equal(native(images[:, ::3]), exact_levels(images[:, ::3], threshold, code))
+    assert torch.equal(native(images), first_levels(images, threshold, code))
+    assert torch.equal(native(images[:, ::3]), first_levels(images[:, ::3], threshold, code))
+    wanted, address = first_levels(images, threshold, code), images.data_ptr()
+    assert torch.equal(native(images, True), wanted) and images.data_ptr() == address and torch.equal(images, wanted)
 
 
 @pytest.mark.parametrize(

@@ -5,33 +5,44 @@ checked against.
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from transpike.core.time_code import TIE, TimeCode
+from transpike.core.time_code import TimeCode
 
-MOST_CHECKED = 1024
-NEAR = 2e-6
+SHIFTS = (12, 10, 8)  # of a float's bits: the fewer are cut off, the longer the list and the fewer the second looks
+RARE, OFTEN = 0.01, 0.3  # shares of the list's entries that need a second look: few enough; too many for a list
+NEAR = 2.0**-22  # relative: more than rounding to float32 and one division there lose
+FEW = 4096  # elements below which a search is as fast
 
 
 def first_levels(charge: Tensor, threshold: Tensor | float, code: TimeCode) -> Tensor:
     """The level of the first slot whose threshold ``θ bar(t)`` the charge reaches, 0 for none; same shape and dtype.
 
-    In float32 a logarithm finds the slot where that agrees with the table but for charges within a rounding of a bar;
-    in float64, or else, a binary search in the table.
+    ``threshold`` broadcasts to the charge. What decides is the comparison in float64. On a CPU the highest bits of
+    charge ÷ threshold are looked up in a list, and only a charge whose entry holds a bar is compared.
     """
-    x = charge / threshold
-    formula = _formula(code) if x.dtype == torch.float32 else None
-    return _searched(x, code) if formula is None else formula(x)
-
-
-def exact_levels(charge: Tensor, threshold: Tensor, code: TimeCode) -> Tensor:
-    """The same by the table alone, also where the charge is as near to a bar as float32 can tell."""
-    if threshold.numel() == 1:
-        return _looked_up(charge, raised(code.bars * threshold.double().cpu().reshape(()), charge.dtype), code)
-    return _searched(charge.double() / threshold.double(), code).to(charge.dtype)
+    theta = torch.as_tensor(threshold, dtype=charge.dtype, device=charge.device)
+    share = charge / theta
+    entries = _entries(code) if share.device.type == "cpu" and share.numel() >= FEW else None
+    if entries is None:
+        return _searched(charge, share, theta, code)
+    channels_last = share.ndim == 4 and share.is_contiguous(memory_format=torch.channels_last)
+    order = (0, 2, 3, 1) if channels_last else tuple(range(share.ndim))  # as memory holds them
+    share = share.permute(order).contiguous().float()
+    flat = share.view(-1)
+    place = (flat.view(torch.int32) >> entries.shift).sub_(entries.low).clamp_(0, len(entries.levels) - 1)
+    levels = torch.index_select(entries.levels, 0, place, out=flat)
+    doubtful = (levels < 0).nonzero().squeeze(1)
+    if len(doubtful):
+        where = torch.unravel_index(doubtful, share.shape)
+        heard, height = charge.permute(order)[where], theta.expand(charge.shape).permute(order)[where]
+        levels[doubtful] = _searched(heard, heard / height, height, code).float()
+    back = [order.index(axis) for axis in range(len(order))]
+    return share.permute(back).to(charge.dtype)
 
 
 def raised(bars: Tensor, dtype: torch.dtype) -> Tensor:
@@ -40,59 +51,41 @@ def raised(bars: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(near.double() < bars, torch.nextafter(near, torch.full_like(near, math.inf)), near)
 
 
-def formula_agrees(step: Tensor, threshold: Tensor, code: TimeCode, dtype: torch.dtype) -> bool:
-    """True where ``first_levels`` gives the table's levels for all charges that are multiples of ``step``.
-
-    ``step`` and ``threshold`` broadcast to one another. Looks at the multiples on both sides of every bar.
-    """
-    if _formula(code) is None or code.slots > MOST_CHECKED:
-        return False
-    step, threshold = torch.broadcast_tensors(step.double(), threshold.double())
-    step, threshold = step.reshape(-1, 1), threshold.reshape(-1, 1)
-    bars = threshold * code.bars
-    above = torch.ceil(bars / step)
-    levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)])
-    for charge in (above * step, (above - 1) * step):
-        reached = (charge[:, :, None] >= bars[:, None, :]).sum(-1)
-        found = first_levels(charge.to(dtype), threshold.to(dtype), code).double()
-        if not torch.equal(found, levels[reached]):
-            return False
-    return True
+def _searched(charge: Tensor, share: Tensor, threshold: Tensor, code: TimeCode) -> Tensor:
+    """Binary search for ``share`` = charge ÷ threshold, put right by what float64 says of the bars on both sides."""
+    bars, nothing = code.bars.flip(0).to(share.device), torch.zeros(1, dtype=torch.float64, device=share.device)
+    reached = torch.bucketize(share.contiguous(), bars.to(share.dtype), right=True)
+    padded = torch.cat([nothing - math.inf, bars, nothing + math.nan])  # not even infinity reaches the last
+    charge, threshold = charge.double(), threshold.double()
+    reached -= (charge < padded[reached] * threshold).long()
+    reached += (charge >= padded[reached + 1] * threshold).long()
+    return torch.cat([nothing, code.levels.flip(0).to(share.device)]).to(share.dtype)[reached]
 
 
-def _searched(x: Tensor, code: TimeCode) -> Tensor:
-    return _looked_up(x, code.bars.to(x.dtype), code)
+@dataclass(frozen=True, eq=False)
+class _Entries:
+    """Entry e holds the floats whose bits >> ``shift`` are ``low`` + e: their level, −1 where they do not share one."""
+
+    levels: Tensor
+    low: int
+    shift: int
 
 
-def _looked_up(x: Tensor, bars: Tensor, code: TimeCode) -> Tensor:
-    levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)]).to(x)
-    return levels[torch.bucketize(x.contiguous(), bars.flip(0).to(x.device), right=True)]
-
-
-class _Formula:
-    """``−slot = ⌊τ log_b(x) − delay⌋``, and the slot's level worked out again in whole numbers."""
-
-    def __init__(self, code: TimeCode) -> None:
-        self.code, self.linear, self.low = code, code.kernel == "linear", code.smallest
-        self.late = 0.5 if code.rounding == "nearest" else 0.0
-        if not self.linear:
-            self.per_octave = code.tau / math.log2(code.base)
-            self.offset = self.late - code.delay - self.per_octave * math.log2(1 - TIE)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        code = self.code
-        if self.linear:
-            level = x.mul(code.window).add_(self.late + code.window * TIE).floor_().clamp_(0, code.window)
-            return level if code.slots == code.window else level.masked_fill_(level <= code.window - code.slots, 0)
-        silent = x < self.low
-        level = x.clamp(min=self.low).log2_().mul_(self.per_octave).add_(self.offset).floor_().clamp_(max=0.0)
-        level.add_(code.delay).mul_(1 / self.per_octave).exp2_().mul_(1 / code.worth).sub_(1e-3).ceil_()
-        return level.masked_fill_(silent, 0)
-
-
-@lru_cache(maxsize=256)
-def _formula(code: TimeCode) -> _Formula | None:
-    """The formula of this code where it gives the table's levels on both sides of every bar."""
-    form, bars = _Formula(code), code.bars
-    x = torch.cat([bars * (1 + NEAR), bars * (1 - NEAR), code.levels * code.worth, torch.tensor([-1.0, 0.0, 9.0])])
-    return form if torch.equal(form(x.float()), _searched(x.float(), code)) else None
+@lru_cache(maxsize=64)
+def _entries(code: TimeCode) -> _Entries | None:
+    """The coarsest list of which few entries need a second look; None where too many would."""
+    bars = code.bars.flip(0)
+    below, above = bars * (1 - NEAR), bars * (1 + NEAR)
+    levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)]).float()
+    for shift in SHIFTS:
+        ends = torch.stack([below[0], above[-1]]).float().view(torch.int32) >> shift
+        low, high = int(ends[0]) - 1, int(ends[1]) + 1  # all that is smaller, and all that is larger
+        least = torch.arange(low, high + 1, dtype=torch.int32) << shift
+        most = least + ((1 << shift) - 1)
+        surely = torch.searchsorted(above, least.view(torch.float32).double(), right=True)
+        perhaps = torch.searchsorted(below, most.view(torch.float32).double(), right=True)
+        doubtful = surely != perhaps
+        share = float(doubtful.double().mean())
+        if share < RARE:
+            break
+    return None if share > OFTEN else _Entries(levels[surely].masked_fill(doubtful, -1.0), low, shift)

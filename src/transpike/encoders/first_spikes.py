@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
+from transpike.core.closed_form import first_levels
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.time_code import Kernel, Rounding, TimeCode
@@ -53,9 +54,8 @@ class FirstSpikes(Encoder):
 
     def counts(self, x: Tensor, sample_ids: Tensor, timesteps: int) -> Tensor:
         code = self.code.shortened(timesteps)
-        levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)]).to(x)
-        levels = levels if self.weighted else (levels > 0).to(x)
-        return levels[torch.bucketize(self._share(x).contiguous(), code.bars.flip(0).to(x.device), right=True)]
+        levels = first_levels(self._share(x), 1.0, code).to(x)
+        return levels if self.weighted else (levels > 0).to(x)
 
     def suited(self, source: Graph) -> Encoder:
         """With the range of a φ that the source has on its input."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell, ThresholdUnit
-from transpike.core.closed_form import exact_levels, first_levels, formula_agrees
+from transpike.core.closed_form import first_levels
 from transpike.core.lowered import Lowered
 from transpike.core.schedule import Schedule
 from transpike.engines import _native_first_spike
@@ -21,12 +21,9 @@ def _codes(cell: Cell) -> bool:
 
 
 class Coder:
-    """Charges to levels, for one layer and length of window: natively, by a formula that was checked, or by a table.
+    """Charges to levels, for one layer and length of window: natively where there is one threshold."""
 
-    ``step`` is the layer's exact grid, None off the grid, where float32 decides about charges next to a bar.
-    """
-
-    def __init__(self, unit: ThresholdUnit, slots: int, step: Tensor | None, like: Tensor) -> None:
+    def __init__(self, unit: ThresholdUnit, slots: int, like: Tensor) -> None:
         assert unit.code is not None
         self.code, self.threshold = unit.code.shortened(slots), unit.threshold
         if bool((self.threshold == self.threshold.flatten()[0]).all()):
@@ -34,14 +31,12 @@ class Coder:
         self.table = None
         if self.threshold.numel() == 1 and like.device.type == "cpu" and like.dtype == torch.float32:
             self.table = _native_first_spike.table(self.code, self.threshold)
-        self.formula = step is None or formula_agrees(step.cpu(), self.threshold.cpu(), self.code, like.dtype)
 
-    def __call__(self, charge: Tensor) -> Tensor:
+    def __call__(self, charge: Tensor, owned: bool) -> Tensor:
+        """The levels, written over the charges where nobody else reads them."""
         if self.table is not None:
-            return self.table(charge)
-        if self.formula:
-            return first_levels(charge, self.threshold, self.code)
-        return exact_levels(charge, self.threshold, self.code)
+            return self.table(charge, owned)
+        return first_levels(charge, self.threshold, self.code)
 
     def near(self, charge: Tensor) -> int:
         """How many charges lie so near a bar that rounding may decide."""

@@ -326,14 +326,13 @@ class FoldedRun(Run):
         coder = self._coder(node, cell.unit, slots, charges[0])
         if not self.exact:
             self.ties += coder.near(charges[0])
-        return coder(charges[0])
+        owned = biases[0] is not None or self.plan.owned(node)
+        return coder(charges[0], owned)
 
     def _coder(self, node: Node, unit: ThresholdUnit, slots: int, like: Tensor) -> Coder:
-        key = ("coder", node.name, slots, like.dtype, like.device, self.exact)
-        prepared, exactness = self.program.prepared, self.plan.lowered.exactness
+        key, prepared = ("coder", node.name, slots, like.dtype, like.device), self.program.prepared
         if key not in prepared:
-            step = exactness.steps[node.name] if self.exact and exactness is not None else None
-            prepared[key] = Coder(unit, slots, step, like)
+            prepared[key] = Coder(unit, slots, like)
         return prepared[key]
 
     def _held(self, timesteps: int) -> None:

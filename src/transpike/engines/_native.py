@@ -9,7 +9,7 @@ import sys
 from ctypes import POINTER, c_char_p, c_int64, c_void_p
 from pathlib import Path
 
-ABI = 2
+ABI = 3
 UNIT = 16  # channels that are always computed together
 STEPS = 32  # most time steps of one call
 NAME = {"win32": "transpike_events.dll", "darwin": "libtranspike_events.dylib"}.get(
@@ -57,7 +57,7 @@ _SIGNATURES = {  # name → (the types of its arguments, that of its answer), as
     "tp_unpack": ([c_void_p] + [c_int64] * 4 + [c_void_p], None),
     "tp_pack": ([c_void_p] + [c_int64] * 3 + [c_void_p], c_int64),
     "tp_sum_positions": ([c_void_p] + [c_int64] * 5 + [c_void_p], None),
-    "tp_first_spikes": ([c_void_p, c_int64] + [c_void_p] * 3 + [c_int64] * 4 + [c_void_p], None),
+    "tp_first_spikes": ([c_void_p, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p] + [c_int64] * 4 + [c_void_p], None),
     "tp_pool_max": ([c_void_p] * 2 + [c_int64] * 7 + [c_void_p] * 3, None),
 }
 

@@ -26,14 +26,14 @@ class Table:
     low: int
     shift: int
 
-    def __call__(self, charge: Tensor) -> Tensor:
+    def __call__(self, charge: Tensor, owned: bool = False) -> Tensor:
         dense = charge.is_contiguous() or (charge.ndim == 4 and charge.is_contiguous(memory_format=torch.channels_last))
         charge = charge if dense else charge.contiguous()
-        out = torch.empty_like(charge)  # of the same layout
+        out = charge if owned else torch.empty_like(charge)  # of the same layout
         threads = 1 if charge.numel() < SMALL else torch.get_num_threads()
         self.library.tp_first_spikes(
-            charge.data_ptr(), charge.numel(), self.bars.data_ptr(), self.levels.data_ptr(), self.first.data_ptr(),
-            self.low, len(self.first), self.shift, threads, out.data_ptr(),
+            charge.data_ptr(), charge.numel(), self.bars.data_ptr(), self.levels.data_ptr(), len(self.levels) - 1,
+            self.first.data_ptr(), self.low, len(self.first), self.shift, threads, out.data_ptr(),
         )  # fmt: skip
         return out
 
