@@ -22,6 +22,7 @@ from transpike.neurons import (
     Bistable,
     Burst,
     ExactReLU,
+    FirstSpike,
     IntegrateAndFire,
     Latched,
     SignedIntegrateAndFire,
@@ -101,10 +102,12 @@ def mixed(*shift: Step, correction: tuple[Step, ...] = (), neuron: steps.UseNeur
     return converted(Mixed(8, shift=shift, correction=correction, neuron=neuron))
 
 
-def applied(step: Step, schedule: Schedule):
+def applied(step: Step, schedule: Schedule, snn: ts.SNN | None = None):
     """A step on a network whose neurons it corrects, under a schedule."""
-    snn = converted(ECC(8))
-    context = Context(snn.source, (mlp().calibration,), 8, schedule=schedule, analogue=[snn.source])
+    snn = snn or converted(ECC(8))
+    context = Context(
+        snn.source, (mlp().calibration,), 8, encoder=snn.encoder, schedule=schedule, analogue=[snn.source]
+    )
     return step.apply(snn.graph, context)
 
 
@@ -251,6 +254,9 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "calibrate few steps": (lambda: FewSteps(calibrate="light"), SettingError, "'both', 'bias', 'potential' or 'none'"),  # type: ignore[arg-type]
     "no samples": (lambda: FewSteps(samples=0), SettingError, "samples"),
     "no samples for biases": (lambda: steps.CalibrateBias(0), SettingError, "at least 1"),
+    "potentials of first spikes": (lambda: applied(steps.CalibratePotential(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "begins at 0: use CalibrateBias"),
+    "weights of first spikes": (lambda: applied(steps.CalibrateWeights(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "fits even stairs.*leave it out"),
+    "first spikes that begin above 0": (lambda: FirstSpike(ReLU(), ONE, ONE), SettingError, "begin at 0.*into the bias"),
     "no rounds for potentials": (lambda: steps.CalibratePotential(rounds=0), SettingError, "at least 1"),
     "no iterations": (lambda: SNNCalibration(calibrate="advanced-weights", iterations=0), SettingError, "iterations.* must be positive"),
     # what is not of the kind that a setting is
@@ -282,6 +288,9 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "half a slot of hold": (lambda: T2FSNN(hold=2.5), SettingError, "hold must be a whole number of slots from 0 on, or None, not 2.5"),  # type: ignore[arg-type]
     "less than no hold": (lambda: TimeSlots(-1), SettingError, "hold must be a whole number of slots from 0 on, or None, not -1"),
     "fewer than no epochs": (lambda: T2FSNN(epochs=-1), SettingError, "epochs must be a whole number from 0 on, not -1"),
+    "granularity of weights": (lambda: CAT(weight_bits=5, weight_granularity="pixel"), SettingError, "'layer' or 'channel', not 'pixel'"),  # type: ignore[arg-type]
+    "channels of uniform weights": (lambda: YOSO(weight_bits=5, weight_scale="uniform", weight_granularity="channel"), SettingError, "one scale a layer"),
+    "correction of weights": (lambda: CAT(weight_bits=5, weight_correction="both"), SettingError, "'bias' or 'none', not 'both'"),  # type: ignore[arg-type]
     "scale of weights": (lambda: CAT(weight_bits=5, weight_scale="cubic"), SettingError, "one of uniform, logarithmic, not 'cubic'"),  # type: ignore[arg-type]
     "2 bits, logarithmic": (lambda: CAT(weight_bits=2), SettingError, "logarithmic weights have 3 to 12 bits, not 2"),
     "13 bits, logarithmic": (lambda: YOSO(weight_bits=13), SettingError, "logarithmic weights have 3 to 12 bits, not 13"),

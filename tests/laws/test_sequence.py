@@ -21,7 +21,7 @@ from transpike.core.sequence import Heard, Visit, sequential
 from transpike.core.step import Context
 from transpike.encoders import ConstantCurrent, DeterministicCounts, Poisson, SignedEventFrames
 from transpike.errors import SettingError
-from transpike.recipes import BSNN, ECC, SNM, BurstLIP, FewSteps, Rueckauer
+from transpike.recipes import BSNN, ECC, SNM, T2FSNN, YOSO, BurstLIP, FewSteps, LinearTTFS, Rueckauer
 from transpike.schedules import LayerSynchronous, PhaseCycles, Streaming
 from transpike.steps._shift import only_synapse, shifted
 
@@ -38,6 +38,13 @@ METHODS: tuple[Recipe, ...] = (
     SNM(T, percentile=96.0, rule="fast-snn"),
     BurstLIP(T, percentile=95.0, gamma=3),
     Rueckauer(T, percentile=97.0),
+)
+# in a window of slots one level is all that is sent
+SLOTTED: tuple[Recipe, ...] = (
+    YOSO(T, tau=2.0, retime=False),
+    YOSO(T, tau=3.0, rounding="down", granularity="channel", weight_bits=5, retime=False),
+    YOSO(T, tau=2.0, input="spikes", average_pooling="spiking", retime=False),
+    LinearTTFS(T, retime=False),
 )
 STREAMED: tuple[Recipe, ...] = (ECC(T, percentile=98.0, reset="hard"), ECC(T, percentile=98.0, leak=0.875))
 
@@ -127,7 +134,7 @@ def levels(heard: Heard, delta: Tensor | float = 0.0, cell: object = None) -> Te
     """What the layer sends, in levels instead of charge and counts instead of means."""
     used = heard.cell if cell is None else cell
     train = heard.train(used, heard.current + delta) / used.amplitude()  # type: ignore[arg-type, attr-defined]
-    return train * T if heard.windows else train
+    return train * heard.per if heard.windows else train
 
 
 def assert_same(heard: dict[str, Tensor], simulated: dict[str, Tensor]) -> None:
@@ -151,6 +158,22 @@ def test_every_layer_hears_what_the_engine_simulates(case, recipe, schedule, enc
 def test_neurons_that_forget_hear_it_too(case, recipe, encoder):
     both = Simulated.of(case, dataclasses.replace(recipe, encoder=encoder))
     assert_same(both.layer_by_layer(), both.at_once())
+
+
+@settings(max_examples=20)
+@given(cases(), st.sampled_from(SLOTTED))
+def test_slots_are_heard_as_one_charge(case, recipe):
+    both = Simulated.of(dataclasses.replace(case, calibration=case.calibration.abs()), recipe)
+    simulated = {name: train.sum(0, keepdim=True) for name, train in both.at_once().items()}
+    assert_same(both.layer_by_layer(), simulated)
+
+
+def test_slots_that_begin_early_have_no_such_picture():
+    case = small_cnn()
+    snn = ts.convert(case.graph, T2FSNN(T, tau=3.0, hold=4, epochs=0), case.calibration)
+    context = Context(case.graph, (case.calibration,), T, schedule=snn.schedule, analogue=[case.graph])
+    with pytest.raises(SettingError, match="held for a part"):
+        sequential(snn.graph, context, 8, lambda heard: None)
 
 
 @settings(max_examples=10)

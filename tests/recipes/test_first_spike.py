@@ -180,7 +180,9 @@ def test_kernels_are_trained_for_each_layer_and_early_firing_costs_no_window(dig
 def test_logarithmic_weights_of_five_bits_cost_little(digits):
     plain = digits.accuracy(YOSO(timesteps=24))
     assert digits.accuracy(YOSO(timesteps=24, weight_bits=5)) > plain - 0.03
-    assert digits.accuracy(YOSO(timesteps=24, weight_bits=3)) < plain - 0.02  # and three cost more
+    three = digits.accuracy(YOSO(timesteps=24, weight_bits=3, weight_correction="none"))
+    assert three < plain - 0.02  # more, and biases give most of it back:
+    assert digits.accuracy(YOSO(timesteps=24, weight_bits=3)) > three + 0.01
 
 
 def test_the_earliest_spike_answers_like_the_membrane(digits):

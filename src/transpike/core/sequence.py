@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell, Neuron
+from transpike.core.closed_form import first_levels
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
 from transpike.core.step import Context
@@ -25,7 +26,8 @@ class Heard:
     """One neuron layer on its real input. ``current`` (time, batch, *shape), ``analogue`` the source's activation.
 
     ``values`` are the wires before it, (time, batch, *shape); ``time`` is 1 where nothing changes, and in windows,
-    whose values are means over the T steps. ``sent(cell)`` is what a cell would send on this current: mean charge.
+    whose values are means over the T steps, or, in windows of slots, what is sent once. ``sent(cell)`` is what a cell
+    would send on this current: mean charge. ``per`` = T, or 1 for slots: values times ``per`` are a window's charge.
     """
 
     graph: Graph
@@ -36,6 +38,7 @@ class Heard:
     values: dict[str, Tensor]
     timesteps: int
     windows: bool
+    per: int
 
     def sent(self, cell: Neuron, current: Tensor | None = None) -> Tensor:
         """(batch, *shape): the mean over time of what ``cell`` sends, in charge."""
@@ -45,7 +48,7 @@ class Heard:
         """(time, batch, *shape): what the cell sends, in charge."""
         worth = cell.amplitude()
         if self.windows:
-            levels = cell.counts(current[0] * self.timesteps, timesteps=self.timesteps)[None] / self.timesteps
+            levels = _counts(cell, [current[0] * self.per], self.timesteps)[None] / self.per
         else:
             levels = _scanned(cell, current, self.timesteps)
         return levels if worth is None else levels.mul_(worth)
@@ -61,10 +64,11 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     layers then hear what the changed layer sends. Values are charge in float32, W and b as they are: what the lowered
     form computes. Raises SettingError under a schedule whose neurons have no such picture.
     """
-    windows, timesteps = context.schedule.mode == "windows", context.timesteps
-    if context.schedule.mode == "cycles":
+    schedule, timesteps = context.schedule, context.timesteps
+    windows, per = schedule.mode in ("windows", "slots"), 1 if schedule.mode == "slots" else context.timesteps
+    if schedule.mode == "cycles":
         raise SettingError("steps that correct layers on their spikes know no phase cycles; leave them out")
-    if windows and context.schedule.lag(timesteps) < timesteps:
+    if windows and schedule.lag(timesteps) < timesteps:
         raise SettingError(
             "steps that correct layers on their spikes know streams and whole windows, not windows that are held for a "
             "part: use hold=None, or the streaming schedule"
@@ -77,23 +81,22 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     for index, name in enumerate(names):
         node = graph[name]
         if isinstance(node.op, Neuron):
-            source = name if name in analogue else node.inputs[0]
-            current = values[node.inputs[0]]
-            changed = visit(Heard(graph, node, node.op, current, analogue[source], values, timesteps, windows))
+            truth = analogue[name if name in analogue else node.inputs[0]]
+            heard = Heard(graph, node, node.op, values[node.inputs[0]], truth, values, timesteps, windows, per)
+            changed = visit(heard)
             if changed is not None:
                 _renew(values, graph, changed)
                 graph = changed
                 node = graph[name]
             assert isinstance(node.op, Neuron)
-            heard = Heard(graph, node, node.op, values[node.inputs[0]], analogue[source], values, timesteps, windows)
+            heard = replace(heard, graph=graph, node=node, cell=node.op, current=values[node.inputs[0]])
             values[name] = heard.train(node.op, heard.current)
             done += 1
             context.progress(done, neurons)
         elif isinstance(node.op, Cell):
             trains = [values[i] for i in node.inputs]
             if windows:
-                charges = [train[0] * timesteps for train in trains]
-                values[name] = node.op.counts(*charges, timesteps=timesteps)[None] / timesteps
+                values[name] = _counts(node.op, [train[0] * per for train in trains], timesteps)[None] / per
             else:
                 values[name] = node.op.window(*(t.expand(timesteps, *t.shape[1:]) for t in trains))
         elif isinstance(node.op, Input):
@@ -103,6 +106,13 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
         for old in [key for key in values if last[key] <= index]:
             values.pop(old)
     return graph
+
+
+def _counts(cell: Cell, charges: list[Tensor], timesteps: int) -> Tensor:
+    """What a cell sends in a window of whose charges it has heard all; first spikes by their closed form."""
+    if cell.unit is not None and cell.unit.code is not None:
+        return first_levels(charges[0], cell.unit.threshold, cell.unit.code.shortened(timesteps))
+    return cell.counts(*charges, timesteps=timesteps)
 
 
 def _scanned(cell: Neuron, current: Tensor, timesteps: int) -> Tensor:
@@ -156,14 +166,15 @@ def _shown(context: Context, x: Tensor) -> Tensor:
     worth = encoder.worth or 1.0
     if context.recorded is not None:
         x = context.recorded[: len(x)]
-    if context.schedule.mode == "windows":
-        return encoder.counts(x, ids, timesteps)[None] * (worth / timesteps)
+    if context.schedule.mode in ("windows", "slots"):
+        per = timesteps if context.schedule.mode == "windows" else 1
+        return encoder.counts(x, ids, timesteps)[None] * (worth / per)
     return torch.stack([encoder.encode(x, ids, t + 1) for t in range(timesteps)]) * worth
 
 
 def _samples(graph: Graph, context: Context, samples: int) -> Tensor:
     largest = max(math.prod(node.shape) for node in graph)
-    steps = 1 if context.schedule.mode == "windows" else context.timesteps
+    steps = 1 if context.schedule.mode in ("windows", "slots") else context.timesteps
     most = max(FEWEST_SAMPLES, BUDGET // (4 * largest * steps))
     if context.recorded is not None:
         samples = min(samples, len(context.recorded))

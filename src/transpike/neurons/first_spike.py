@@ -9,6 +9,7 @@ from torch import Tensor
 from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Mode, State, ThresholdUnit
 from transpike.core.time_code import TimeCode
+from transpike.errors import SettingError
 from transpike.neurons._base import Relay
 from transpike.neurons._threshold import ThresholdNeuron
 
@@ -35,6 +36,14 @@ class FirstSpike(ThresholdNeuron):
     alphabet: ClassVar[Alphabet] = Alphabet("time", 256)
     modes: ClassVar[tuple[Mode, ...]] = ("slots",)
     code: TimeCode = TimeCode()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.initial.device.type != "meta" and bool(self.initial.any()):
+            raise SettingError(
+                "neurons of first spikes begin at 0, for their closed form knows charges only: put an initial charge "
+                "into the bias, as CalibrateBias does"
+            )
 
     def init(self, *inputs: Tensor) -> State:
         return super().init(*inputs), torch.zeros_like(inputs[0], dtype=torch.bool)

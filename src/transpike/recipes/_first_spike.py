@@ -15,6 +15,7 @@ from transpike.readouts import AccumulatedMembrane, DelayedWindow
 from transpike.recipes._base import check_types, setting
 from transpike.schedules import TimeSlots
 from transpike.steps import (
+    CalibrateBias,
     FoldBatchNorm,
     MatchDelays,
     PoolInTime,
@@ -25,7 +26,9 @@ from transpike.steps import (
     UseFirstSpikes,
 )
 from transpike.steps._base import Granularity
-from transpike.steps.quantise_weights import WeightScale
+from transpike.steps.quantise_weights import WeightGranularity, WeightScale
+
+CORRECTED = 256  # calibration samples
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class TimeCoded(Recipe):
     granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
     weight_bits: int | None = setting(None, "Quantise weights to so many bits.")
     weight_scale: WeightScale = setting("logarithmic", "Scale of quantised weights: powers of 2^(-1/2^z), or uniform.")
+    weight_granularity: WeightGranularity = setting("layer", "One scale a layer or an output channel.")
+    weight_correction: Literal["bias", "none"] = setting(
+        "bias", "Each channel's bias takes away what quantised weights change on average, in whole windows."
+    )
     average_pooling: Literal["linear", "spiking"] = setting(
         "linear", "Average pooling within the next weights, or with neurons of its own that fire."
     )
@@ -61,7 +68,9 @@ class TimeCoded(Recipe):
                 "DelayedWindow leaves out single steps, and a window of slots is read in one sum: use "
                 "readout=AccumulatedMembrane()"
             )
-        QuantiseWeights(8, self.weight_scale)  # which checks the scale, used or not
+        if self.weight_correction not in ("bias", "none"):
+            raise SettingError(f"weight_correction must be 'bias' or 'none', not {self.weight_correction!r}")
+        QuantiseWeights(8, self.weight_scale, None, self.weight_granularity)  # which checks them, used or not
         _ = self.steps, self.encoder, self.schedule  # settings are checked by the parts that use them
 
     @property
@@ -95,7 +104,16 @@ class TimeCoded(Recipe):
     @property
     def steps(self) -> tuple[Step, ...]:
         average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
-        quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits, self.weight_scale),)
-        neurons = (self.thresholds, UseFirstSpikes(self.code), *self.corrections, PoolInTime())
+        neurons = (self.thresholds, UseFirstSpikes(self.code), *self.corrections)
         retime = (MatchDelays(0),) if self.retime else ()
-        return (RemoveDropout(), FoldBatchNorm(), SpikesAtInput(), *average, *quantise, *neurons, *retime)
+        prepared = (RemoveDropout(), FoldBatchNorm(), SpikesAtInput(), *average)
+        return (*prepared, *neurons, *self._quantise, PoolInTime(), *retime)
+
+    @property
+    def _quantise(self) -> tuple[Step, ...]:
+        """After the neurons, so that biases are corrected against the activations of the weights as they were."""
+        if self.weight_bits is None:
+            return ()
+        quantise = QuantiseWeights(self.weight_bits, self.weight_scale, None, self.weight_granularity)
+        correct = self.weight_correction == "bias" and self.schedule.lag(self.timesteps) == self.timesteps
+        return (quantise, CalibrateBias(CORRECTED)) if correct else (quantise,)

@@ -57,6 +57,8 @@ class CalibratePotential(Calibration):
                     f"{heard.node.name} forgets its potential ({cell.describe()}), so an initial potential cannot be "
                     "calibrated; use a soft reset without leak"
                 )
+            if unit.code is not None:
+                raise SettingError(f"{heard.node.name} ({cell.describe()}) begins at 0: use CalibrateBias")
             for _ in range(self.rounds):
                 error = (heard.analogue - heard.sent(cell)).mean(0)
                 cell = cell.with_tensors(initial=cell.tensors()["initial"] + context.timesteps * error)

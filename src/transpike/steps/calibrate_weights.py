@@ -42,6 +42,10 @@ class CalibrateWeights(Step):
             if synapse is None or synapse.inputs[0] not in heard.values or heard.cell.unit is None:
                 context.remark(f"the weights before {heard.node.name} reach other layers too, so they stay as they are")
                 return None
+            if heard.cell.unit.code is not None:
+                raise SettingError(
+                    f"CalibrateWeights fits even stairs; {heard.node.name} is a {heard.cell.describe()}: leave it out"
+                )
             new = self._fitted(synapse, heard, context.timesteps, generator)
             return heard.graph.replaced(new)
 

@@ -13,6 +13,7 @@ from transpike.errors import SettingError
 from transpike.weights import logarithmic, uniform
 
 WeightScale = Literal["uniform", "logarithmic"]
+WeightGranularity = Literal["layer", "channel"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class QuantiseWeights(Step):
     bits: int = 8
     scale: WeightScale = "uniform"
     fraction_bits: int | None = None
-    granularity: Literal["layer", "channel"] = "layer"
+    granularity: WeightGranularity = "layer"
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16:
@@ -35,6 +36,13 @@ class QuantiseWeights(Step):
         if self.scale == "logarithmic" and not 3 <= self.bits <= 12:
             raise SettingError(
                 f"logarithmic weights have 3 to 12 bits, not {self.bits}; weight_scale='uniform' takes 2 to 16"
+            )
+
+        if self.granularity not in get_args(WeightGranularity):
+            raise SettingError(f"weight_granularity must be 'layer' or 'channel', not {self.granularity!r}")
+        if self.scale == "uniform" and self.granularity == "channel":
+            raise SettingError(
+                "uniform weights have one scale a layer; weight_granularity='channel' needs weight_scale='logarithmic'"
             )
 
     def apply(self, graph: Graph, context: Context) -> Graph:
