@@ -609,7 +609,7 @@ static void look_up_bars(const float *charge, int64_t n, const float *bars, cons
         entry = entry < 0 ? 0 : entry;
         entry = entry > entries - 1 ? entries - 1 : entry;
         const int32_t reached = first[entry];
-        out[i] = levels[reached + (charge[i] >= bars[reached])];
+        out[i] = charge[i] == charge[i] ? levels[reached + (charge[i] >= bars[reached])] : levels[0];
     }
 }
 

@@ -82,7 +82,7 @@ TP_API void tp_sum_positions(const uint32_t *words, int64_t batch, int64_t posit
 TP_API void tp_pool_max(const uint32_t *words, const int64_t *taps, int64_t batch, int64_t inputs, int64_t outputs,
                         int64_t window, int64_t channels, int64_t steps, int64_t threads, int32_t *counts,
                         int32_t *largest, uint32_t *out);
-/* out[i] = levels[n], n = how many of the ascending bars [count + 1] are not above charge[i]; the last bar is NaN.
+/* out[i] = levels[n], n = how many of the ascending bars [count + 1] are not above charge[i]; the last bar is NaN; a NaN has n = 0.
  * Levels are whole numbers below 2^24, and out may be charge. first[e] is n for the least float whose
  * bits >> shift are low + e, and no more than one bar lies between it and the least of e + 1; smaller charges have
  * e = 0, larger ones e = entries - 1. */

@@ -8,15 +8,18 @@ import torch
 import transpike as ts
 from networks import small_cnn
 from transpike.core.activity import Activity, LayerActivity
+from transpike.core.time_code import TimeCode
 from transpike.energy import Operations, TTFSProcessor
-from transpike.recipes import ECC, YOSO
+from transpike.errors import SettingError
+from transpike.recipes import ECC, S4NN, T2FSNN, YOSO, ExactMapping, LinearTTFS
 
 
 def one_layer(alphabet: str = "first spike") -> Activity:
     """Two samples: 10 and 20 spikes of 64 neurons, each with a fan-out of 9, in 24 slots."""
     layer = LayerActivity(
-        "a", "neuron", "neuron", 64, alphabet, torch.tensor([30.0]), torch.tensor([270.0]), 2 * 64 * 24
-    )
+        "a", "neuron", "neuron", 64, alphabet, torch.tensor([30.0]), torch.tensor([270.0]), 2 * 64 * 24,
+        code=TimeCode(24) if alphabet == "first spike" else None,
+    )  # fmt: skip
     return Activity((layer,), 2, {"stem": 1000})
 
 
@@ -41,6 +44,47 @@ def test_the_processor_is_for_first_spikes_only():
     assert Operations().joule(one_layer("binary")) == pytest.approx((135 * 0.1 + 64 * 24 * 0.1 + 1000 * 0.3) * 1e-12)
 
 
+@pytest.mark.parametrize(
+    "recipe", [YOSO(12), LinearTTFS(12), T2FSNN(12, tau=3.0, weight_bits=5), S4NN(12, threshold=1.0), ExactMapping()], ids=lambda r: r.name
+)  # fmt: skip
+def test_the_processor_has_no_number_for_other_kernels_weights_and_neurons(recipe):
+    case = small_cnn()
+    snn = ts.convert(case.graph, recipe, case.calibration.abs())
+    activity = snn.run(case.x.abs(), snn.timesteps, engine=ts.engines.table["auto"]()).activity
+    assert TTFSProcessor().joule(activity) is None and Operations().joule(activity) > 0
+
+
+def test_pools_and_relays_have_no_thresholds_to_compare():
+    case = small_cnn()  # with a maximum pool
+    snn = ts.convert(case.graph, YOSO(12, weight_bits=5), case.calibration)
+    activity = snn.run(case.x, 12, engine=ts.engines.table["auto"]()).activity
+    cells = {layer.name for layer in activity.layers if layer.role == "cell"}
+    compared = {row.layer for row in TTFSProcessor().rows(activity) if row.cause.startswith("timer")}
+    compared |= {row.layer for row in Operations().rows(activity) if row.cause.startswith("threshold")}
+    assert cells and compared and not cells & compared
+
+
+@pytest.mark.parametrize(
+    "energy", ["operations", Operations, None, [Operations(), Operations()], [Operations(), "ttfs-processor"]]
+)
+def test_what_is_no_energy_model_is_refused_before_the_run(energy):
+    case = small_cnn()
+    snn = ts.convert(case.graph, ECC(timesteps=2), case.calibration)
+    with pytest.raises(SettingError, match=r"transpike\.energy|twice"):
+        ts.evaluate(snn, (case.x, torch.zeros(len(case.x), dtype=torch.long)), energy=energy)
+
+
+def test_models_say_their_settings_and_refuse_impossible_ones():
+    few = TTFSProcessor(weight_bits=8)
+    case = small_cnn()
+    snn = ts.convert(case.graph, YOSO(12, weight_bits=5), case.calibration)
+    found = ts.evaluate(snn, (case.x, torch.zeros(len(case.x), dtype=torch.long)), energy=[TTFSProcessor(), few])
+    assert found.final.energy_joule.keys() == {"ttfs-processor", "ttfs-processor (weight_bits=8)"}
+    for settings in ({"weight_bits": -50}, {"accumulate": 0.2}, {"slot_bits": 2.5}, {"weight_bits": True}):
+        with pytest.raises(SettingError, match=f"{next(iter(settings))} of ttfs-processor must be"):
+            TTFSProcessor(**settings)
+
+
 @pytest.mark.parametrize("kind", ts.energy.members, ids=lambda kind: kind.name)
 def test_every_constant_has_a_unit_and_a_source_and_exclusions_are_listed(kind):
     model = kind()
@@ -58,7 +102,7 @@ def test_each_answer_of_a_stream_costs_what_happened_until_then():
     joules = [answer.energy_joule["operations"] for answer in report.curve]
     assert joules == sorted(joules) and joules[0] > 0
     assert all(answer.energy_joule["ttfs-processor"] is None for answer in report.curve)
-    neurons = sum(row.neurons for row in report.layers if row.role != "input")
+    neurons = sum(row.neurons for row in report.layers if row.role == "neuron")
     for answer, joule in zip(report.curve, joules, strict=True):
         counted = 0.1 * answer.synaptic_operations + 0.3 * answer.macs + 0.1 * neurons * answer.timesteps
         assert joule == pytest.approx(counted * 1e-12)
@@ -70,7 +114,7 @@ def test_energy_stands_beside_accuracy_and_latency_in_one_comparison(tmp_path, c
     data = (case.x.abs(), torch.zeros(len(case.x), dtype=torch.long))
     found = ts.compare(
         case.graph,
-        [YOSO(), ECC()],
+        [YOSO(weight_bits=5), ECC()],
         x,
         data=data,
         timesteps=(12,),

@@ -26,7 +26,7 @@ from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
-from transpike.energy import EnergyModel
+from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
 from transpike.evaluate import paired_difference, wilson
 from transpike.files import write_atomically
@@ -197,7 +197,7 @@ def compare(
             store = stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-"))
         folder = _folder(store)
         inputs = write_inputs(folder, source, raw, batches)
-        models = (energy,) if isinstance(energy, EnergyModel) else tuple(energy)
+        models = checked(energy)
         task = Task(folder, inputs, preprocessing, exact_grid, engine, memory, seed, models)
         plans = {name: plan(recipe, asked) for name, recipe in chosen.items()}
         entries, remarks = _entries(task, chosen, plans, jobs, progress)

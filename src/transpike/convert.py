@@ -167,7 +167,9 @@ def _answer(graph: Graph, probe: Tensor) -> Tensor:
 
 def spike_rates(snn: SNN, batch: Tensor) -> dict[str, float]:
     """Spikes per neuron and step on a few calibration samples, already preprocessed."""
-    steps = min(snn.timesteps, 32)
+    steps = (
+        snn.timesteps if snn.schedule.mode == "slots" else min(snn.timesteps, 32)
+    )  # a shorter window is another code
     activity = snn.run_prepared(batch, steps, Fused(), None, (), True).activity
     return {
         layer.name: float(layer.spikes.sum()) / (layer.neurons * steps * activity.samples) for layer in activity.layers

@@ -13,7 +13,7 @@ from torch import Tensor
 from transpike.core.activity import Activity, analogue_macs
 from transpike.core.batches import pairs
 from transpike.core.graph import Graph
-from transpike.energy import EnergyModel
+from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, SettingError
 from transpike.files import write_atomically
 from transpike.simulate import engine_named
@@ -175,7 +175,7 @@ def evaluate(
     asked = asked or schedule.answers(steps)
     runs = (steps,) if schedule.every_step else asked
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
-    engine_, tally = engine_named(engine, memory), _Tally()
+    engine_, tally, models = engine_named(engine, memory), _Tally(), checked(energy)
     for x, y in pairs(data):
         if limit is not None and tally.samples >= limit:
             break
@@ -193,14 +193,14 @@ def evaluate(
             progress(tally.samples, limit if limit is not None else total)
     if not tally.samples:
         raise DataError("there are no samples to evaluate on")
-    return tally.report(snn, engine, asked, (energy,) if isinstance(energy, EnergyModel) else tuple(energy))
+    return tally.report(snn, engine, asked, models)
 
 
 class _Tally:
     """Adds up what batches gave."""
 
     def __init__(self) -> None:
-        self.samples = self.ties = self.early = 0
+        self.samples = self.ties = self.early = self.beyond = self.elements = 0
         self.ann_correct: list[Tensor] = []
         self.correct: dict[int, list[Tensor]] = {}
         self.agree: dict[int, int] = {}
@@ -216,7 +216,9 @@ class _Tally:
         with torch.no_grad():
             if self.source is None or x.device != self.device:
                 self.source, self.device = snn.source.to(device=x.device), x.device
-            logits = self.source.run(snn.encoder.accumulate(snn.prepare(x)))
+            prepared = snn.prepare(x)
+            self.beyond, self.elements = self.beyond + snn.encoder.beyond(prepared), self.elements + prepared.numel()
+            logits = self.source.run(snn.encoder.accumulate(prepared))
             if logits.ndim != 2:
                 raise DataError(
                     f"accuracy needs logits (batch, classes), and the network gives {tuple(logits.shape)}; simulate() "
@@ -271,19 +273,28 @@ class _Tally:
             grid=grid,
             encoder=_name(snn.encoder),
             readout=_name(snn.readout),
-            remarks=(*snn.remarks, *self._remarks()),
+            remarks=(*snn.remarks, *self._remarks(snn, activity)),
             provenance=snn.provenance,
             outcomes=outcomes,
             ann_outcomes=ann_outcomes,
         )
 
-    def _remarks(self) -> tuple[str, ...]:
-        if not self.early:
-            return ()
-        return (
-            f"{self.early} spikes came before all of their causes, because a value was larger than its window: give "
-            "more calibration data, or a larger zeta",
-        )
+    def _remarks(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
+        found = []
+        if self.early:
+            found.append(
+                f"{self.early} spikes came before all of their causes, because a value was larger than its window: "
+                "give more calibration data, or a larger zeta"
+            )
+        if self.beyond:
+            found.append(
+                f"{self.beyond / self.elements:.2%} of the input values lie beyond {snn.encoder.largest:.3g}, the "
+                "largest that input spikes stand for, and were cut off: scale the input, or calibrate with such inputs"
+            )
+        silent = [row.name for row in activity.layers if row.role == "neuron" and not bool(row.spikes.any())]
+        if silent:
+            found.append(f"no neuron of {', '.join(silent)} fired: lower the threshold there, or give more steps")
+        return tuple(found)
 
     def _answer(self, snn: SNN, t: int, correct: int, models: tuple[EnergyModel, ...]) -> Answer:
         """What the first t steps cost: streaming counts step by step, windows and cycles have a run of their own."""
@@ -305,7 +316,7 @@ class _Tally:
             spikes=sum(float(layer.spikes.sum()) for layer in layers) / self.samples,
             spike_rate=sum(float(layer.spikes.sum()) for layer in neurons) / slots if slots else 0.0,
             macs=sum(macs.values()),
-            energy_joule={model.name: model.joule(activity) for model in models},
+            energy_joule={str(model): model.joule(activity) for model in models},
         )
 
 

@@ -1,6 +1,7 @@
 """A network of first spikes on the processor's whole-number arithmetic, layer by layer beside its float form."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from transpike.neurons._base import MaximumInTime
 from transpike.snn import SNN
 from transpike.weights import LogarithmicWeights, ProcessingElement
 
+SHIFTED = (1, 2, 4, 8, 16, 32, 64)  # τ
+POOLED = 2**16  # averages over powers of two are whole multiples of 1 / POOLED
 EXACT = 1e-5  # of a weight: as near as float32 holds a logarithmic code
 
 
@@ -70,16 +73,29 @@ def run_processor(snn: SNN, x: Tensor, *, table_bits: int = 12, guard: int = 12)
     if isinstance(snn.encoder, FirstSpikes):
         codes[snn.graph.input.name] = snn.encoder.code
     for name, code in codes.items():
-        if code.kernel != "exponential" or code.base != 2 or code.delay or not math.log2(code.tau).is_integer():
+        if code.kernel != "exponential" or code.base != 2 or code.delay or code.tau not in SHIFTED:
             raise SettingError(
-                f"{name} codes with {code}; shifts need base 2, no delay and a tau that is a power of two"
+                f"{name} codes with {code}; shifts need base 2, no delay and a tau of {', '.join(map(str, SHIFTED))}"
             )
     with torch.no_grad():
         return _Processor(snn, codes, table_bits, guard).run(snn.prepare(x).double())
 
 
+@dataclass(frozen=True, eq=False)
+class _Spikes:
+    """What is on a wire of spikes: ``at(slot)`` the spikes of a slot, moved and pooled since they were sent.
+
+    ``paths(slot)`` counts them where a pool weighs them.
+    """
+
+    at: Callable[[int], Tensor]
+    paths: Callable[[int], Tensor]
+    code: TimeCode
+    worth: float
+
+
 class _Processor:
-    """Goes through the graph once; a wire of spikes holds levels, one of currents charge."""
+    """Goes through the graph once; a wire of currents holds charge, one of spikes what they are worth together."""
 
     def __init__(self, snn: SNN, codes: dict[str, TimeCode], table_bits: int, guard: int) -> None:
         self.snn, self.codes, self.table_bits, self.guard = snn, codes, table_bits, guard
@@ -89,44 +105,66 @@ class _Processor:
 
     def run(self, x: Tensor) -> ProcessorRun:
         graph: Graph = self.snn.graph.to(dtype=torch.float64)
-        # a wire: (what the processor has, the same with products in float64, code and worth where spikes are on it)
+        # a wire: (what the processor has, the same with products in float64), and the spikes where they are on it
         wires: dict[str, tuple[Tensor, Tensor]] = {}
-        spikes: dict[str, tuple[TimeCode, float]] = {}
+        spikes: dict[str, _Spikes] = {}
+        analogue: set[str] = set()
         for node in graph:
-            if isinstance(node.op, Input):
-                value = x
+            op, inputs = node.op, [wires[name] for name in node.inputs]
+            if isinstance(op, Input):
+                wires[node.name] = x, x
+                analogue.add(node.name)
                 if isinstance(self.snn.encoder, FirstSpikes):
-                    value = self.snn.encoder.counts(x, torch.arange(len(x)), self.snn.timesteps)
-                    spikes[node.name] = self.codes[node.name], float(self.snn.encoder.worth or 1.0)
-                wires[node.name] = value, value
-            elif isinstance(node.op, FirstSpike):
-                wires[node.name] = self._fired(node, node.op, *wires[node.inputs[0]])
-                spikes[node.name] = node.op.code, self._worth(node, node.op)
-            elif isinstance(node.op, MaximumInTime):
-                wires[node.name] = tuple(node.op.pool.run(v) for v in wires[node.inputs[0]])  # type: ignore[assignment]
-                self._pass_on(node, spikes)
-            elif isinstance(node.op, Cell):
-                wires[node.name] = wires[node.inputs[0]]
-                self._pass_on(node, spikes)
-            elif isinstance(node.op, Synapse) and node.inputs[0] in spikes and node.op.weight.ndim > 1:
-                wires[node.name] = self._accumulated(node, node.op, wires[node.inputs[0]][0], *spikes[node.inputs[0]])
+                    levels = self.snn.encoder.counts(x, torch.arange(len(x)), self.snn.timesteps)
+                    worth = float(self.snn.encoder.worth or 1.0)
+                    wires[node.name] = levels * worth, levels * worth
+                    spikes[node.name] = _sent(levels, self.codes[node.name], worth)
+                    analogue.clear()
+            elif isinstance(op, FirstSpike):
+                levels, worth = self._fired(node, op, *inputs[0]), self._worth(node, op)
+                wires[node.name] = levels * worth, levels * worth
+                spikes[node.name] = _sent(levels, op.code, worth)
+            elif isinstance(op, MaximumInTime):
+                wires[node.name] = op.pool.run(inputs[0][0]), op.pool.run(inputs[0][1])
+                if node.inputs[0] in spikes:
+                    before = spikes[node.inputs[0]]
+                    levels = wires[node.name][0] / before.worth
+                    spikes[node.name] = _sent(levels.round(), before.code, before.worth)
+            elif isinstance(op, Cell):
+                wires[node.name] = inputs[0]
+                if node.inputs[0] in spikes:
+                    spikes[node.name] = spikes[node.inputs[0]]
+            elif isinstance(op, Synapse) and node.inputs[0] in spikes:
+                wires[node.name] = self._accumulated(node, op, spikes[node.inputs[0]])
             else:
-                charges = [self._charge(name, wires, spikes) for name in node.inputs]
-                assert isinstance(node.op, Op)
-                wires[node.name] = node.op.run(*(c[0] for c in charges)), node.op.run(*(c[1] for c in charges))
-        logits = self._charge(graph.output.name, wires, spikes)[0]
-        return ProcessorRun(logits.float(), tuple(self.layers), self.elements)
+                assert isinstance(op, Op)
+                if set(node.inputs) <= analogue:
+                    analogue.add(node.name)
+                elif isinstance(op, Synapse):
+                    raise UnsupportedModel(
+                        f"{node.name} hears spikes of different worth, or currents, whose products with weights are no "
+                        "shifts: give the layers before it one threshold, or a neuron between"
+                    )
+                wires[node.name] = op.run(*(value[0] for value in inputs)), op.run(*(value[1] for value in inputs))
+                self._move(node, op, spikes)
+        return ProcessorRun(wires[graph.output.name][0].float(), tuple(self.layers), self.elements)
 
-    def _charge(
-        self, name: str, wires: dict[str, tuple[Tensor, Tensor]], spikes: dict[str, tuple[TimeCode, float]]
-    ) -> tuple[Tensor, Tensor]:
-        ours, plain = wires[name]
-        worth = spikes[name][1] if name in spikes else 1.0
-        return ours * worth, plain * worth
-
-    def _pass_on(self, node: Node, spikes: dict[str, tuple[TimeCode, float]]) -> None:
-        if node.inputs[0] in spikes:
-            spikes[node.name] = spikes[node.inputs[0]]
+    def _move(self, node: Node, op: Op, spikes: dict[str, _Spikes]) -> None:
+        """Wiring moves, joins and pools spikes; where they meet currents, or others of other worth, they are charge."""
+        entering = [spikes.get(name) for name in node.inputs]
+        known = [one for one in entering if one is not None]
+        if op.role != "wiring" or len(known) < len(entering) or not known:
+            return
+        first = known[0]
+        if any(one.worth != first.worth or one.code != first.code for one in known):
+            return
+        counted = op.paths()
+        spikes[node.name] = _Spikes(
+            lambda slot: op.run(*(one.at(slot) for one in known)),
+            lambda slot: counted.run(*(one.paths(slot) for one in known)),
+            first.code,
+            first.worth,
+        )
 
     def _worth(self, node: Node, cell: FirstSpike) -> float:
         if cell.threshold.numel() != 1:
@@ -136,24 +174,29 @@ class _Processor:
             )
         return float(cell.amplitude())
 
-    def _accumulated(
-        self, node: Node, op: Synapse, levels: Tensor, code: TimeCode, worth: float
-    ) -> tuple[Tensor, Tensor]:
-        codes, element = self._codes(node, op, code)
+    def _accumulated(self, node: Node, op: Synapse, spikes: _Spikes) -> tuple[Tensor, Tensor]:
+        if op.weight.ndim < 2:
+            raise UnsupportedModel(f"{node.name} multiplies spikes by a factor for each channel, which is no shift")
+        codes, element = self._codes(node, op, spikes.code)
         self.elements[node.name] = element
-        total, kernel, spiked = torch.zeros(()), torch.zeros(()), torch.zeros_like(levels)
-        for slot, level in enumerate(code.levels.tolist()):
-            now = (levels == level).double()
+        total, kernel, products = torch.zeros(()), torch.zeros(()), 0.0
+        for slot in range(spikes.code.slots):
+            now = spikes.at(slot)
             if bool(now.any()):
+                if not bool((now * POOLED == (now * POOLED).round()).all()):
+                    raise UnsupportedModel(
+                        f"{node.name} hears averages over a number of spikes that is no power of two, which is no "
+                        'shift: use pools of 2 × 2 or 4 × 4, max pools, or average_pooling="spiking"'
+                    )
                 weights = element.products(codes.signs, codes.exponents, slot).double()
                 total = total + op.with_tensors(weight=weights).linear(now)  # whole numbers below 2^53
-                kernel = kernel + op.linear(now) * 2.0 ** (-slot / code.tau)
-                spiked = spiked + now
+                kernel = kernel + op.linear(now) * 2.0 ** (-slot / spikes.code.tau)
+                products += float(op.paths().linear(spikes.paths(slot)).sum()) / len(now)
+        bias = op.run(torch.zeros_like(spikes.at(0))) if op.bias is not None else 0.0
         if not total.ndim:
-            total = kernel = torch.zeros((len(levels), *node.shape), dtype=torch.float64)
-        self.products += float(op.paths().linear(spiked).sum()) / len(levels)
-        bias = op.run(torch.zeros_like(levels)) if op.bias is not None else 0.0
-        theta = worth / code.worth  # of the source: what a spike in slot 0 is worth
+            total = kernel = torch.zeros((len(spikes.at(0)), *node.shape), dtype=torch.float64)
+        self.products += products
+        theta = spikes.worth / spikes.code.worth  # of the source: what a spike in slot 0 is worth
         return total * element.unit * float(codes.full_scale) * theta + bias, kernel * theta + bias
 
     def _codes(self, node: Node, op: Synapse, code: TimeCode) -> tuple[LogarithmicWeights, ProcessingElement]:
@@ -172,7 +215,7 @@ class _Processor:
             'weight_scale="logarithmic"'
         )
 
-    def _fired(self, node: Node, cell: FirstSpike, ours: Tensor, plain: Tensor) -> tuple[Tensor, Tensor]:
+    def _fired(self, node: Node, cell: FirstSpike, ours: Tensor, plain: Tensor) -> Tensor:
         theta = float(cell.threshold.flatten()[0])
         unit = theta * 2.0 ** -(self.table_bits + self.guard)
         ours = torch.round(ours / unit) * unit
@@ -182,4 +225,11 @@ class _Processor:
         moved = float((levels != other).double().mean())
         self.layers.append(ProcessorLayer(node.name, float(error.max()), float(error.mean()), moved, self.products))
         self.products = 0.0
-        return levels, levels
+        return levels
+
+
+def _sent(levels: Tensor, code: TimeCode, worth: float) -> _Spikes:
+    def at(slot: int) -> Tensor:
+        return (levels == float(code.levels[slot])).double()
+
+    return _Spikes(at, at, code, worth)

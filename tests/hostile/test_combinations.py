@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import transpike as ts
 from networks import Residual, mlp, small_cnn
 from transpike import steps
-from transpike.activations import ReLU, TimeToFirstSpike
+from transpike.activations import ReLU, SlipReLU, TimeToFirstSpike
 from transpike.core.schedule import Schedule, depth
 from transpike.core.step import Context, Step
 from transpike.encoders import EventFrames, FirstSpikes, PhaseBits, Poisson, SignedEventFrames
@@ -156,6 +156,7 @@ def kept(recipe: ts.core.recipe.Recipe) -> ts.SNN:
 
 FRAMES = torch.ones(12, 4, 1, 3, 3)
 SLOTS = nn.Sequential(nn.Linear(5, 4), TimeToFirstSpike(12), nn.Linear(4, 2))
+SLIPPED = nn.Sequential(nn.Linear(5, 4), SlipReLU(8), nn.Linear(4, 2))
 BRIGHT = nn.Sequential(TimeToFirstSpike(threshold=2.0), nn.Linear(5, 2))
 # what is done, what refuses it, what it says: the reason and the way out
 REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
@@ -326,6 +327,12 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "exact times of a clip": (lambda: converted(ExactMapping(), nn.Sequential(nn.Linear(4, 3), nn.ReLU6(), nn.Linear(3, 2)), torch.rand(16, 4)), UnsupportedModel, "without a ceiling: use the recipe"),
     "rule of latches": (lambda: RueckauerLiu(rule="none"), SettingError, "one of first, corrective, dynamic, not 'none'"),
     "spike count, latched currents": (lambda: RueckauerLiu(readout=SpikeCount()), SettingError, "use AccumulatedMembrane"),
+    "resolution beyond the run": (lambda: RueckauerLiu(resolution=1000), SettingError, "fires after 1000 steps, and a run has 64"),
+    "latches in a run of other length": (lambda: ts.simulate(converted(RueckauerLiu(timesteps=8)), mlp().x, 9), SettingError, "made for 8 steps"),
+    "exact times in several windows": (lambda: ts.simulate(converted(ExactMapping()), mlp().x, 2), SettingError, "timesteps=1, not 2"),
+    "negative input of exact times": (lambda: ts.simulate(converted(ExactMapping(input="spikes"), x=mlp().calibration.abs()), -mlp().x.abs()), DataError, "no spike time"),
+    "trained slots, another recipe": (lambda: converted(T2FSNN(12, epochs=0), SLOTS), SettingError, "use the recipe cat"),
+    "stairs that slots cannot round": (lambda: converted(LinearTTFS(8, learned=True), SLIPPED), SettingError, "round down or to the nearest"),
     "resolution": (lambda: RueckauerLiu(resolution=0), SettingError, "resolution must be a whole number of steps from 1 on, not 0"),
     "rule of a latched neuron": (lambda: Latched(ReLU(), ONE, ZERO, "none"), SettingError, "one of first, corrective, dynamic, not 'none'"),  # type: ignore[arg-type]
     "dynamic thresholds and pools": (pooled_dynamic, UnsupportedModel, "max_pool.*use rule='corrective'"),
@@ -340,6 +347,8 @@ CONVERSION = {
     "more slots than trained", "another input than trained", "a longer window than converted",
     "exact times of what is negative", "exact times of a sigmoid", "a dead layer, exact times",
     "exact times of the maximum of sums", "exact times of a clip",
+    "latches in a run of other length", "exact times in several windows", "negative input of exact times",
+    "trained slots, another recipe",
     "dynamic thresholds and pools", "dynamic thresholds and analogue input",
 }  # fmt: skip
 

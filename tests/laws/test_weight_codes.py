@@ -127,13 +127,60 @@ def test_one_synapse_by_hand():
     assert {layer.name: layer.largest_error for layer in run.layers}["3"] < 1e-6
 
 
+class Joined(nn.Module):
+    """Two branches of neurons that are joined, and pooled."""
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.a, self.b, self.pool = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(1, 4, 3, padding=1), pool
+        self.c, self.head = nn.Conv2d(8, 6, 3, padding=1), nn.Linear(6 * 16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.cat([self.a(x).clamp(0, 1), self.b(x).clamp(0, 1)], 1)
+        return self.head(self.c(self.pool(x)).clamp(0, 2).flatten(1))
+
+
+def on_clips(pool: nn.Module, **settings: object) -> tuple[ts.SNN, torch.Tensor]:
+    torch.manual_seed(0)
+    model, x = Joined(pool).eval(), torch.rand(24, 1, 8, 8)
+    with torch.no_grad():
+        model.c.weight.mul_(2)
+    return ts.convert(model, ts.recipes.CAT(24, weight_bits=5, kernel_bits=20, **settings), x), x
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.MaxPool2d(2)], ids=["average", "maximum"])
+def test_spikes_that_were_joined_pooled_and_moved_are_products_of_shifts_too(pool):
+    snn, x = on_clips(pool)
+    run = ts.run_processor(snn, x)
+    assert run.elements.keys() == {"c", "head"}
+    errors = {layer.name: layer for layer in run.layers}
+    heard = next(layer for name, layer in errors.items() if layer.products)
+    assert 0 < heard.largest_error < 8 * 9 * 2**-12
+    # as many products as the simulation counts synaptic operations before that layer
+    counted = {layer.name: layer for layer in ts.simulate(snn, x).activity.layers}
+    entering = [layer for name, layer in counted.items() if name in list(errors)[:2] or layer.role == "cell"]
+    operations = sum(float(one.synaptic_operations.sum()) for one in entering) / len(x)
+    assert heard.products == pytest.approx(operations)
+
+
+def test_products_that_are_no_shifts_are_refused_by_name():
+    snn, x = on_clips(nn.AvgPool2d(3, 2, 1))
+    with pytest.raises(ts.errors.UnsupportedModel, match=r"c hears averages over a number .* no power of two"):
+        ts.run_processor(snn, x)
+    torch.manual_seed(0)
+    model, x = Joined(nn.AvgPool2d(2)).eval(), torch.rand(24, 1, 8, 8)
+    two = ts.convert(model, YOSO(24, weight_bits=5), x)  # a threshold for each branch
+    with pytest.raises(ts.errors.UnsupportedModel, match="c hears spikes of different worth"):
+        ts.run_processor(two, x)
+
+
 def test_networks_that_the_processor_cannot_run_are_refused():
     model, x = network()
     refused = {
         "not logarithmic": YOSO(),
         "fire once": ts.recipes.ECC(timesteps=8),
         "base 2": ts.recipes.T2FSNN(hold=80, epochs=0, weight_bits=5),
-        "power of two": YOSO(tau=3.0, weight_bits=5),
+        "a tau of 1, 2, 4": YOSO(tau=3.0, weight_bits=5),
         "each channel": YOSO(weight_bits=5, granularity="channel"),
     }
     for words, recipe in refused.items():
@@ -149,6 +196,19 @@ def test_bits_of_minus_one_and_one_are_the_number(bits, data):
     )
     planes = bits_of(values, bits)
     assert set(planes.unique().tolist()) <= {-1.0, 1.0} and torch.equal(from_bits(planes), values)
+
+
+def test_bits_of_narrow_whole_numbers_are_those_of_wide_ones():
+    small = torch.tensor([127, -127, 1])
+    assert torch.equal(bits_of(small.to(torch.int8), 7), bits_of(small, 7))
+    assert bits_of(torch.tensor([3, 1, 1], dtype=torch.uint8), 2).min() == -1
+
+
+@pytest.mark.parametrize("weight", [torch.tensor([[math.nan, 1.0]]), torch.tensor([[math.inf, 1.0]]), torch.zeros(0, 3), torch.tensor(1.0)])  # fmt: skip
+@pytest.mark.parametrize("granularity", ["layer", "channel"])
+def test_weights_that_no_logarithmic_code_stands_for_are_refused(weight, granularity):
+    with pytest.raises(ts.errors.SettingError, match=r"NaN or infinite|numbers in rows"):
+        logarithmic(weight, 5, granularity=granularity)
 
 
 def test_the_bits_of_the_reference():

@@ -11,9 +11,10 @@ import transpike as ts
 from networks import small_cnn
 from transpike.activations import ClampQuantise, FirstSpikeStaircase, TimeToFirstSpike
 from transpike.core.cell import Neuron
+from transpike.core.closed_form import first_levels
 from transpike.core.time_code import TimeCode
 from transpike.neurons import FirstSpike
-from transpike.recipes import CAT, CQ, T2FSNN, YOSO, LinearTTFS
+from transpike.recipes import CAT, CQ, S4NN, T2FSNN, YOSO, LinearTTFS
 from transpike.schedules import LayerSynchronous
 from transpike.steps.first_spikes import trained_kernel
 
@@ -190,3 +191,82 @@ def test_the_earliest_spike_answers_like_the_membrane(digits):
     earliest = digits.converted(YOSO(timesteps=32, tau=8.0, readout=ts.readouts.EarliestSpike()))
     same = (membrane(digits.images).argmax(1) == earliest(digits.images).argmax(1)).float().mean()
     assert float(same) > 0.95 and earliest.total_steps() == membrane.total_steps() + 32
+
+
+def test_slots_that_were_trained_are_kept_or_the_recipe_is_refused():
+    model, x, _ = prepared()
+    for recipe in (YOSO(12, tau=3.0), LinearTTFS(12), T2FSNN(12, tau=3.0, epochs=0)):
+        with pytest.raises(ts.errors.SettingError, match=r"was trained with 12 slots, base 2, τ 2.*use the recipe cat"):
+            ts.convert(model, recipe, x)
+    snn = ts.convert(model, CAT(12, tau=9.0), x)
+    assert any("keeps the slots that it was trained with" in remark for remark in snn.remarks)
+    assert not ts.convert(model, CAT(12, tau=2.0), x).remarks
+
+
+@pytest.mark.parametrize("source", [ClampQuantise(8), ts.activations.QuantisedClip(8)], ids=["CQ", "QCFS"])
+def test_learned_stairs_are_rounded_as_they_were_trained(source):
+    """CQ's stairs round down and QCFS's to the nearest: the linear code does the same, level by level."""
+    case = small_cnn()
+    x = case.calibration.abs()
+    model = ts.prepare(case.model, source, x).eval()
+    snn = ts.convert(model, LinearTTFS(8, learned=True), x, exact_grid=False)
+    found = levels(snn, x, "reference")
+    wanted = activations(snn, x, found)
+    for name, value in found.items():
+        theta = snn.graph[name].op.threshold
+        same = (value / theta - wanted[name] / theta).abs() < 1e-5  # CQ's stairs begin a thousandth of a level early
+        assert float(same.double().mean()) > (0.99 if isinstance(source, ClampQuantise) else 0.9999)
+        assert float(value.max()) > 0
+    case = small_cnn()
+    odd = ts.prepare(case.model, ts.activations.SlipReLU(8), x).eval()
+    with pytest.raises(ts.errors.SettingError, match="round down or to the nearest"):
+        ts.convert(odd, LinearTTFS(8, learned=True), x)
+
+
+def test_not_a_number_passes_through_phi_and_reaches_no_level():
+    nan = torch.tensor([float("nan"), 0.5, 2.0])
+    value = TimeToFirstSpike(8, 2.0).eval()(nan.repeat(3000))
+    assert value.isnan().sum() == 3000 and not bool(value[1:3].isnan().any())
+    found = first_levels(nan.repeat(3000), 1.0, TimeCode(8, 2.0))
+    assert found[0] == 0 and found[1] > 0 and torch.equal(found[:3], first_levels(nan, 1.0, TimeCode(8, 2.0)))
+
+
+def test_spiking_averages_fire_with_what_their_inputs_have_learned():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(96, 3),
+    )  # fmt: skip
+    x = torch.rand(24, 1, 8, 8)
+    trained = ts.prepare(model, TimeToFirstSpike(12, 2.0), x).eval()
+    snn = ts.convert(trained, CAT(12, tau=2.0, average_pooling="spiking"), x)
+    cells = {n.name: n.op for n in snn.graph if isinstance(n.op, FirstSpike)}
+    assert len(cells) == 3
+    pool = next(op for name, op in cells.items() if "fired" in name)
+    assert float(pool.threshold) == pytest.approx(float(next(iter(cells.values())).threshold))
+    logits = trained(x).detach()
+    assert float((snn(x) - logits).abs().mean()) < 0.2 * float(logits.abs().mean())
+
+
+def test_an_input_beyond_the_range_of_spikes_is_said():
+    case = small_cnn()
+    x = case.calibration.abs()
+    labels = torch.zeros(len(case.x), dtype=torch.long)
+    snn = ts.convert(case.graph, YOSO(12, input="spikes"), x)
+    report = ts.evaluate(snn, (200 * case.x.abs(), labels))
+    assert any("lie beyond" in remark for remark in report.remarks)
+    assert not any("lie beyond" in remark for remark in ts.evaluate(snn, (0.5 * case.x.abs(), labels)).remarks)
+    pixels = ts.convert(case.graph, S4NN(12, threshold=1.0), 200 * x)
+    assert any("above 1, the largest that a spike stands for" in remark for remark in pixels.remarks)
+
+
+def test_layers_that_never_fire_are_named():
+    case = small_cnn()
+    snn = ts.convert(case.graph, S4NN(12, threshold=1e6), case.calibration.abs())
+    report = ts.evaluate(snn, (case.x.abs(), torch.zeros(len(case.x), dtype=torch.long)))
+    assert any(remark.startswith("no neuron of") for remark in report.remarks)
+
+
+def test_fine_tuning_names_the_way_that_there_is(digits):
+    with pytest.raises(ts.errors.SettingError, match="TimeToFirstSpike and convert it with the recipe cat"):
+        ts.finetune(digits.converted(YOSO(timesteps=8)), [(digits.images, digits.labels)], epochs=1)

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import transpike as ts
-from transpike.recipes import S4NN, RueckauerLiu
+from transpike.errors import SettingError
+from transpike.recipes import S4NN, ExactMapping, RueckauerLiu
 
 
 def test_spike_times_are_those_of_cumulative_sums_above_the_threshold():
@@ -79,3 +80,28 @@ def test_a_sum_of_spikes_and_input_cannot_be_waited_for():
 
     with pytest.raises(ts.errors.UnsupportedModel, match="'corrective'"):
         ts.convert(Sum(), RueckauerLiu(rule="dynamic"), torch.rand(16, 3))
+
+
+def test_runs_of_other_lengths_are_refused_where_the_answer_would_be_another():
+    x, model = torch.rand(16, 5), nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
+    exact, latched = ts.convert(model, ExactMapping(), x), ts.convert(model, RueckauerLiu(timesteps=16), x)
+    for engine in ("auto", "reference"):
+        with pytest.raises(SettingError, match=r"one window for each layer: timesteps=1, not 3"):
+            ts.simulate(exact, x, 3, engine=engine)
+        with pytest.raises(SettingError, match=r"made for 16 steps.*convert with timesteps=32"):
+            ts.simulate(latched, x, 32, engine=engine)
+
+
+def test_every_engine_runs_exact_times_in_float64_however_long_their_windows():
+    torch.manual_seed(0)
+    x, model = torch.rand(16, 5), nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
+    snn = ts.convert(model, ExactMapping(zeta=1e5), x)
+    wanted = model.double()(x.double()).detach()
+    assert float((snn(x) - wanted).abs().max()) < 1e-9
+
+
+def test_a_spiking_input_of_exact_times_has_nothing_below_zero():
+    x, model = torch.rand(16, 5), nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
+    snn = ts.convert(model, ExactMapping(input="spikes"), x)
+    with pytest.raises(ts.errors.DataError, match="has no spike time"):
+        ts.simulate(snn, x - 0.5)

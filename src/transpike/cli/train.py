@@ -15,6 +15,8 @@ from transpike.errors import SettingError
 from transpike.train import Progress, Row
 from transpike.training import augmentation, connectivity, learners, optimisers, precision, ranks, settings, stages
 
+SEEN = 256  # inputs whose range is looked at
+
 
 def _choice(flag: str, *names: str, text: str = "") -> Callable:
     """One of these names, the first unless given."""
@@ -131,6 +133,14 @@ def command(
             raise SettingError("--percentile needs --calibration-samples")
         batches = _base.calibration(dataset.accumulated(), samples, seed, samples) if samples else []
         inputs = [preprocessing(images) for images, _ in batches]
+        if input_activation and not inputs:
+            few = torch.arange(min(SEEN, len(dataset.train)))
+            lowest = float(preprocessing(dataset.accumulated().train.batch(few)[0]).min())
+            if lowest < 0:
+                raise SettingError(
+                    f"inputs go down to {lowest:.3g}, and --input-activation cuts off what is negative: train and "
+                    "convert with --mean 0 --std 1"
+                )
         module = preparation.apply(module, inputs[0] if inputs else None, percentile or 99.9)
     begins = None if stage_text is None else _stages(stage_text)
     notes = {}

@@ -1,6 +1,7 @@
 """What a run did: spikes, synaptic operations and membrane updates, layer by layer."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.lowered import Lowered
 from transpike.core.op import Synapse
+from transpike.core.time_code import TimeCode
 
 Role = Literal["input", "neuron", "cell"]
 
@@ -20,6 +22,10 @@ class LayerActivity:
 
     ``spikes`` counts levels (a ternary spike counts one), ``synaptic_operations`` each spike's fan-out.
     ``updates`` are membrane updates: neurons × steps. Integers, held exactly in float64. Pooling in time is a "cell".
+    Of one sample: ``synapses`` non-zero connections that leave the layer, ``biases`` additions of a bias that is not
+    zero, ``resets`` subtractions or resets for each spike (1 or 0), ``payload_bits`` what a spike says beside its
+    address, ``code`` that of first spikes. ``overshoot`` are spikes that others of the opposite sign took back: Σ |s|
+    − |Σ s| over a neuron's run, whole runs only.
     """
 
     name: str
@@ -30,6 +36,42 @@ class LayerActivity:
     spikes: Tensor
     synaptic_operations: Tensor
     updates: int
+    synapses: int = 0
+    biases: int = 0
+    resets: int = 0
+    payload_bits: int = 0
+    code: TimeCode | None = None
+    overshoot: float = 0.0
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One layer of weights: what it joins, and its sizes. The same for every run.
+
+    ``sources`` are the layers of spikes (or the analogue values) that enter, ``target`` the cell, or the output, that
+    hears it. ``macs`` are the multiplications of a forward pass, padding included, ``synapses`` its non-zero paths
+    without padding, ``weights`` stored numbers, ``nonzero`` those that are not 0. ``inputs`` and ``outputs`` are
+    elements, ``channels`` output channels, ``magnitudes`` the most different |w| > 0 of one of them. ``kernel`` and
+    ``stride`` are () for linear layers. ``analogue``: real numbers enter, so that its products stay products,
+    ``times`` of them in the run.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    target: str
+    macs: int
+    synapses: int
+    weights: int
+    nonzero: int
+    inputs: int
+    outputs: int
+    channels: int
+    magnitudes: int
+    groups: int = 1
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    analogue: bool = False
+    times: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +81,8 @@ class Activity:
     layers: tuple[LayerActivity, ...]
     samples: int
     macs: dict[str, int]
+    connections: tuple[Connection, ...] = ()
+    timesteps: int = 1
 
     def until(self, t: int, macs: dict[str, int]) -> "Activity":
         """What the first t steps of a run took that counts step by step; ``macs`` are those of t steps."""
@@ -48,27 +92,63 @@ class Activity:
                 spikes=layer.spikes[:t],
                 synaptic_operations=layer.synaptic_operations[:t],
                 updates=layer.neurons * t * self.samples if layer.updates else 0,
+                biases=layer.biases * t // self.timesteps,
+                overshoot=layer.overshoot if t == self.timesteps else 0.0,
             )
             for layer in self.layers
         )
-        return Activity(layers, self.samples, macs)
+        connections = tuple(
+            dataclasses.replace(c, times=macs[c.name] // c.macs if c.macs else 1) if c.analogue else c
+            for c in self.connections
+        )
+        return Activity(layers, self.samples, macs, connections, t)
 
     def __add__(self, other: "Activity") -> "Activity":
         """Counts of two runs of the same network over different samples."""
         layers = tuple(
-            LayerActivity(
-                a.name,
-                a.kind,
-                a.role,
-                a.neurons,
-                a.alphabet,
-                a.spikes + b.spikes,
-                a.synaptic_operations + b.synaptic_operations,
-                a.updates + b.updates,
+            dataclasses.replace(
+                a,
+                spikes=a.spikes + b.spikes,
+                synaptic_operations=a.synaptic_operations + b.synaptic_operations,
+                updates=a.updates + b.updates,
+                overshoot=a.overshoot + b.overshoot,
             )
             for a, b in zip(self.layers, other.layers, strict=True)
         )
-        return Activity(layers, self.samples + other.samples, self.macs)
+        return dataclasses.replace(self, layers=layers, samples=self.samples + other.samples)
+
+    @property
+    def neurons(self) -> int:
+        """Elements that fire and have a potential."""
+        return sum(layer.neurons for layer in self.layers if layer.role == "neuron")
+
+    @property
+    def events(self) -> float:
+        """Synaptic operations of a sample."""
+        return sum(float(layer.synaptic_operations.sum()) for layer in self.layers) / self.samples
+
+    @property
+    def synapses(self) -> int:
+        """Non-zero connections that spikes pass."""
+        return sum(layer.synapses for layer in self.layers)
+
+    @property
+    def spikes_per_synapse(self) -> float:
+        """σ = synaptic operations / synapses, of a sample: what published break-even points are given in."""
+        return self.events / self.synapses if self.synapses else 0.0
+
+    def busier(self, factor: float) -> "Activity":
+        """The same with ``factor`` times the spikes, evenly: what a break-even rate is found with."""
+        layers = tuple(
+            dataclasses.replace(
+                layer,
+                spikes=layer.spikes * factor,
+                synaptic_operations=layer.synaptic_operations * factor,
+                overshoot=layer.overshoot * factor,
+            )
+            for layer in self.layers
+        )
+        return dataclasses.replace(self, layers=layers)
 
 
 def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
@@ -120,3 +200,61 @@ def analogue_macs(lowered: Lowered, times: int) -> dict[str, int]:
             if isinstance(node.op, Synapse):
                 macs[node.name] = node.op.macs(node.shape) * (1 if node.name in lowered.steady else times)
     return macs
+
+
+def connections(lowered: Lowered) -> tuple[Connection, ...]:
+    """Every layer of weights, in order."""
+    macs, found = analogue_macs(lowered, 1), []
+    table = {node.name: node for node in lowered.nodes}
+    from_: dict[str, tuple[str, ...]] = {}
+    for node in lowered.nodes:
+        op = node.op
+        if isinstance(op, Cell) or not node.inputs:
+            from_[node.name] = (node.name,)
+            continue
+        sources = tuple(dict.fromkeys(source for name in node.inputs for source in from_[name]))
+        from_[node.name] = sources
+        if not isinstance(op, Synapse):
+            continue
+        entering = table[node.inputs[0]]
+        ones = torch.ones((1, *entering.shape), dtype=torch.float64)
+        paths = op.paths().to(dtype=torch.float64).linear(ones)
+        dense = op.macs(node.shape)
+        found.append(
+            Connection(
+                node.name,
+                sources,
+                _target(lowered, node.name),
+                dense,
+                int(torch.round(paths.sum())),
+                op.weight.numel(),
+                int((op.weight != 0).sum()),
+                math.prod(entering.shape),
+                math.prod(node.shape),
+                node.shape[0],
+                _magnitudes(op.weight),
+                getattr(op, "groups", 1),
+                tuple(op.weight.shape[2:]),
+                tuple(getattr(op, "stride", ())) if op.weight.ndim > 2 else (),
+                node.name in macs,
+            )
+        )
+    return tuple(found)
+
+
+def _magnitudes(weight: Tensor) -> int:
+    rows = weight.abs().reshape(len(weight) if weight.ndim > 1 else weight.numel(), -1).sort(1).values
+    new = torch.ones_like(rows, dtype=torch.bool)
+    new[:, 1:] = rows[:, 1:] > rows[:, :-1] * (1 + 1e-6)  # float32 rounds products
+    return int((new & (rows > 0)).sum(1).max()) if rows.numel() else 0
+
+
+def _target(lowered: Lowered, name: str) -> str:
+    """The first cell that hears a node, or the output."""
+    reached = {name}
+    for node in lowered.nodes:
+        if reached & set(node.inputs):
+            if isinstance(node.op, Cell):
+                return node.name
+            reached.add(node.name)
+    return lowered.output.name

@@ -1,5 +1,6 @@
 """What a wire may carry in one step."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,13 @@ class Alphabet:
     @property
     def is_spiking(self) -> bool:
         return self.kind != "graded"
+
+    @property
+    def payload_bits(self) -> int:
+        """Bits of a spike beside its address: a sign, a number of levels. When it comes costs nothing."""
+        if self.kind in ("binary", "phase", "time", "ternary"):
+            return int(self.signed)
+        return (math.ceil(math.log2(self.levels)) if self.levels > 1 else 0) + self.signed
 
     def __str__(self) -> str:
         if self.kind in ("binary", "ternary"):

@@ -65,7 +65,10 @@ def pairs(data: Any) -> Iterator[tuple[Tensor, Tensor | None]]:
         if targets.ndim == 1 and inputs.ndim > 1 and not targets.is_floating_point():
             raise DataError(f"there are {len(inputs)} inputs and {len(targets)} targets; they must be equally many")
     if not isinstance(data, Iterable):
-        raise DataError(f"data must be a tensor, a loader or an iterable of batches, not {type(data).__name__}")
+        raise DataError(
+            f"data must be a tensor, a loader or an iterable of batches, not {type(data).__name__}"
+            + ("; take data.test.batches(64), or data.train" if hasattr(data, "test") else "")
+        )
     for batch in data:
         if isinstance(batch, Tensor):
             yield _batch(batch), None

@@ -100,6 +100,9 @@ class Cell(Carrier):
         """The worth of one output level, broadcastable to (1, *shape); None is 1 everywhere."""
         return None
 
+    def check_steps(self, timesteps: int) -> None:
+        """SettingError where the cell was made for runs of another length."""
+
     def bound(self, *inputs: Tensor) -> Tensor | None:
         """The largest absolute output of one step, for the largest absolute inputs; None where there is no bound."""
         return None

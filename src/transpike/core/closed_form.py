@@ -23,7 +23,7 @@ def first_levels(charge: Tensor, threshold: Tensor | float, code: TimeCode) -> T
     """The level of the first slot whose threshold ``θ bar(t)`` the charge reaches, 0 for none; same shape and dtype.
 
     ``threshold`` broadcasts to the charge. What decides is the comparison in float64. On a CPU the highest bits of
-    charge ÷ threshold are looked up in a list, and only a charge whose entry holds a bar is compared.
+    charge ÷ threshold are looked up in a list, and only a charge whose entry holds a bar is compared. NaN reaches none.
     """
     theta = torch.as_tensor(threshold, dtype=charge.dtype, device=charge.device)
     share = charge / theta
@@ -35,7 +35,10 @@ def first_levels(charge: Tensor, threshold: Tensor | float, code: TimeCode) -> T
     share = share.permute(order).contiguous().float()
     flat = share.view(-1)
     place = (flat.view(torch.int32) >> entries.shift).sub_(entries.low).clamp_(0, len(entries.levels) - 1)
+    odd = not math.isfinite(float(flat.sum()))  # a NaN, which would stand behind infinity
     levels = torch.index_select(entries.levels, 0, place, out=flat)
+    if odd:
+        levels.masked_fill_(charge.permute(order).reshape(-1).isnan(), 0.0)
     doubtful = (levels < 0).nonzero().squeeze(1)
     if len(doubtful):
         where = torch.unravel_index(doubtful, share.shape)
@@ -59,6 +62,7 @@ def _searched(charge: Tensor, share: Tensor, threshold: Tensor, code: TimeCode) 
     charge, threshold = charge.double(), threshold.double()
     reached -= (charge < padded[reached] * threshold).long()
     reached += (charge >= padded[reached + 1] * threshold).long()
+    reached *= charge.isnan().logical_not()
     return torch.cat([nothing, code.levels.flip(0).to(share.device)]).to(share.dtype)[reached]
 
 

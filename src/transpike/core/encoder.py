@@ -45,6 +45,12 @@ class Encoder:
         """What the source network sees of an input: (batch, *shape)."""
         return x
 
+    def beyond(self, x: Tensor) -> int:
+        """How many values of an input are larger than spikes can tell, so that they are cut off."""
+        if self.worth is None or self.largest is None or self.has_frames:
+            return 0
+        return int((x.abs() > self.largest * (1 + 1e-6)).sum())
+
     def check(self, x: Tensor) -> None:
         """Raise DataError where an input cannot enter."""
 

@@ -6,13 +6,25 @@ from typing import ClassVar
 from torch import Tensor
 
 from transpike.core.encoder import Encoder
+from transpike.errors import DataError
 
 
 @dataclass(frozen=True)
 class ConstantCurrent(Encoder):
-    """Every step brings x itself: the first layer multiplies, the rest accumulates (Rueckauer et al. 2017, 2.2.1)."""
+    """Every step brings x itself: the first layer multiplies, the rest accumulates (Rueckauer et al. 2017, 2.2.1).
+
+    ``positive`` refuses inputs below 0, for networks whose first neurons stand at the input.
+    """
 
     is_constant: ClassVar[bool] = True
+    positive: bool = False
+
+    def check(self, x: Tensor) -> None:
+        if self.positive and float(x.min()) < 0:
+            raise DataError(
+                f"an input of {float(x.min()):.3g} has no spike time; give inputs from 0 on, or leave the input "
+                "analogue"
+            )
 
     def encode(self, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:
         return x

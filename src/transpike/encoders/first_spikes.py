@@ -68,7 +68,8 @@ class FirstSpikes(Encoder):
         if float(x.min()) < 0:
             raise DataError(
                 f"an input of {float(x.min()):.3g} has no spike time: first spikes code values from 0 on. Give inputs "
-                "without mean and standard deviation taken out (put that into the network), or leave the input analogue"
+                "without mean and standard deviation taken out (--mean 0 --std 1, or put that into the network), or "
+                "leave the input analogue"
             )
 
     @property

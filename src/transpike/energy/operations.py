@@ -25,7 +25,8 @@ class Operations(EnergyModel):
     def rows(self, activity: Activity) -> tuple[EnergyRow, ...]:
         n, found = activity.samples, []
         for layer in activity.layers:
-            events, updates = float(layer.synaptic_operations.sum()) / n, layer.updates / n
+            events = float(layer.synaptic_operations.sum()) / n
+            updates = layer.updates / n if layer.role == "neuron" else 0
             found.append(EnergyRow(layer.name, "accumulate", events, events * self.add.value * PICO))
             found.append(EnergyRow(layer.name, "threshold comparison", updates, updates * self.compare.value * PICO))
         for name, macs in activity.macs.items():

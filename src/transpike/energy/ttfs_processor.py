@@ -20,7 +20,8 @@ class TTFSProcessor(EnergyModel):
     slots; weights of ``weight_bits`` are fetched from SRAM for every product, an analogue first layer multiplies.
     A **model** of a processor such as CAT's (Lew et al. 2022), not its measured energy: that paper's tables were not
     available (its abstract gives 486.7 µJ for VGG-16 on CIFAR-10, 28 nm). Constants: Horowitz 2014, 45 nm; the look-up
-    and the shift are assumptions. Only for networks whose neurons fire once, a slot for a value.
+    and the shift are assumptions. Only for networks whose neurons fire once with kernels of base 2,
+    and whose layers (behind the first, if it is analogue) have no more weights than ``weight_bits`` tell apart.
     """
 
     name: ClassVar[str] = "ttfs-processor"
@@ -41,8 +42,13 @@ class TTFSProcessor(EnergyModel):
     queue_memory: Quantity = Quantity(10 / 64, "pJ a bit", "Horowitz 2014, ISSCC, 45 nm: 8 KB SRAM, 10 pJ for 64 bits")
 
     def fits(self, activity: Activity) -> bool:
-        neurons = [layer for layer in activity.layers if layer.role == "neuron"]
-        return bool(neurons) and all(layer.alphabet == "first spike" for layer in neurons)
+        codes = [layer.code for layer in activity.layers if layer.role == "neuron"]
+        shifts = all(
+            code is not None and code.kernel == "exponential" and code.base == 2 and not code.delay for code in codes
+        )
+        few = 2 ** (self.weight_bits - 1)  # one bit is the sign
+        coded = all(c.magnitudes < few for c in activity.connections if not c.analogue)
+        return bool(codes) and shifts and coded
 
     def rows(self, activity: Activity) -> tuple[EnergyRow, ...]:
         n, found = activity.samples, []
@@ -58,7 +64,7 @@ class TTFSProcessor(EnergyModel):
                 "weight fetch": (products, self.weight_bits * self.weight_memory.value),
                 "sorting": (spikes * address, self.compare_slots.value),
                 "spike queue": (2 * spikes, (address + self.slot_bits) * self.queue_memory.value),
-                "timer: threshold comparison": (updates, self.compare_potential.value),
+                "timer: threshold comparison": (updates if layer.role == "neuron" else 0, self.compare_potential.value),
                 "window counter": (slots, self.count_slots.value),
             }
             found += [EnergyRow(layer.name, cause, c, c * each * PICO) for cause, (c, each) in causes.items() if c]

@@ -1,5 +1,6 @@
 """What the engines share: the run, its counters, and when it is exact."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transpike.core.activity import Activity, LayerActivity, Role, analogue_macs, fan_outs
+from transpike.core.activity import Activity, Connection, LayerActivity, Role, analogue_macs, connections, fan_outs
 from transpike.core.cell import Cell, Neuron
 from transpike.core.encoder import Encoder
-from transpike.core.graph import Input
+from transpike.core.graph import Input, Node
 from transpike.core.lowered import Lowered
 from transpike.core.readout import Readout
 from transpike.core.schedule import Schedule
@@ -53,6 +54,37 @@ class Program:
         spiking = {name: fan for name, fan in fans.items() if self.lowered.alphabets[name].is_spiking}
         return {name: fan.movedim(1, -1).flatten() for name, fan in spiking.items()}
 
+    @cached_property
+    def table(self) -> dict[str, Node]:
+        return {node.name: node for node in self.lowered.nodes}
+
+    @cached_property
+    def connections(self) -> tuple[Connection, ...]:
+        """The layers of weights."""
+        return connections(self.lowered)
+
+    @cached_property
+    def layers(self) -> tuple[LayerActivity, ...]:
+        """The layers of spikes before any run: ``biases`` are those of one time that the layer hears them."""
+        nothing, found = torch.zeros(0, dtype=torch.float64), []
+        for name, fan in self.fans.items():
+            node, alphabet = self.table[name], self.lowered.alphabets[name]
+            role: Role = "neuron" if isinstance(node.op, Neuron) else "cell" if isinstance(node.op, Cell) else "input"
+            unit = node.op.unit if isinstance(node.op, Cell) else None
+            biases = 0
+            if role == "neuron":
+                shape = (1, *node.shape)
+                biases = sum(int((b != 0).expand(shape).sum()) for b in self.lowered.biases[name])
+            code = getattr(self.encoder, "code", None) if role == "input" else None
+            found.append(
+                LayerActivity(
+                    name, node.op.describe(), role, fan.numel(), str(alphabet), nothing, nothing, 0,
+                    synapses=int(fan.sum()), biases=biases, resets=int(unit is not None and unit.code is None),
+                    payload_bits=alphabet.payload_bits, code=unit.code if unit is not None else code,
+                )
+            )  # fmt: skip
+        return tuple(found)
+
 
 class Counter:
     """Adds up what layers send: spikes and synaptic operations of each step, over the batch."""
@@ -71,6 +103,8 @@ class Counter:
         self.sent: dict[str, list[Tensor]] = {name: [] for name in self.fans}
         self.operations: dict[str, list[Tensor]] = {name: [] for name in self.fans}
         self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
+        self.net: dict[str, Tensor] = {}  # of signed neurons, each of every sample that goes on
+        self.kept: dict[str, float] = {}
         self.wanted = self.record | self.fans.keys()
         self.steps = 0
 
@@ -83,6 +117,9 @@ class Counter:
             spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
             spikes = _ones(spikes) if alphabet.kind == "phase" else spikes
             spikes = (spikes > 0).to(spikes.dtype) if alphabet.kind == "time" else spikes
+            if alphabet.signed and isinstance(self.program.table[name].op, Neuron):
+                net = levels.sum(0)
+                self.net[name] = self.net[name] + net if name in self.net else net
             # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
             per_neuron = spikes.movedim(2, -1).flatten(2).sum(1).double()
             self.sent[name].append(per_neuron.sum(1))
@@ -93,31 +130,41 @@ class Counter:
         self.sent[name].append(totals[0])
         self.operations[name].append(totals[1])
 
+    def keep(self, mask: Tensor) -> None:
+        """Samples that go on; what the others took back is counted now."""
+        for name, net in self.net.items():
+            self.kept[name] = self.kept.get(name, 0.0) + float(net[~mask].abs().sum())
+            self.net[name] = net[mask]
+
     def activity(self) -> Activity:
-        layers = []
-        for node in self.lowered.nodes:
-            if node.name in self.fans:
-                neurons = self.fans[node.name].numel()
-                role: Role = (
-                    "neuron" if isinstance(node.op, Neuron) else "cell" if isinstance(node.op, Cell) else "input"
-                )
-                layers.append(
-                    LayerActivity(
-                        node.name,
-                        node.op.describe(),
-                        role,
-                        neurons,
-                        str(self.lowered.alphabets[node.name]),
-                        torch.cat(self.sent[node.name]).cpu(),
-                        torch.cat(self.operations[node.name]).cpu(),
-                        neurons * self.steps * self.samples if role != "input" else 0,
-                    )
-                )
-        schedule = self.program.schedule
-        times = {"steps": self.steps, "windows": 1, "slots": 1, "cycles": self.steps // (schedule.period or 1)}[
-            schedule.mode
-        ]
-        return Activity(tuple(layers), self.samples, analogue_macs(self.lowered, times))
+        schedule, steps = self.program.schedule, self.steps
+        cycles = steps // (schedule.period or 1)
+        heard = {"steps": steps, "windows": steps, "slots": 1, "cycles": cycles}[schedule.mode]
+        times = {"steps": steps, "windows": 1, "slots": 1, "cycles": cycles}[schedule.mode]
+        layers = tuple(
+            dataclasses.replace(
+                layer,
+                spikes=torch.cat(self.sent[layer.name]).cpu(),
+                synaptic_operations=torch.cat(self.operations[layer.name]).cpu(),
+                updates=layer.neurons * steps * self.samples if layer.role != "input" else 0,
+                biases=layer.biases * heard,
+                overshoot=self._overshoot(layer.name),
+            )
+            for layer in self.program.layers
+            if layer.name in self.fans
+        )
+        macs = analogue_macs(self.lowered, times)
+        joined = tuple(
+            dataclasses.replace(c, times=macs[c.name] // c.macs) if c.analogue and c.macs else c
+            for c in self.program.connections
+        )
+        return Activity(layers, self.samples, macs, joined if self.fans else (), steps)
+
+    def _overshoot(self, name: str) -> float:
+        if name not in self.net:
+            return 0.0
+        left = float(self.net[name].abs().sum()) + self.kept.get(name, 0.0)
+        return float(torch.cat(self.sent[name]).sum()) - left
 
 
 def _ones(levels: Tensor) -> Tensor:
@@ -154,8 +201,8 @@ class Run:
             self._cycles(steps)
         elif schedule.mode == "slots":
             for node in self.program.lowered.nodes:
-                if isinstance(node.op, Cell) and node.op.unit is not None and node.op.unit.code is not None:
-                    node.op.unit.code.shortened(steps)  # SettingError for more slots than it was made for
+                if isinstance(node.op, Cell):
+                    node.op.check_steps(steps)
             self._slots(steps)
         elif schedule.lag(steps) < steps:
             self._held(steps)
@@ -180,6 +227,7 @@ class Run:
         """Go on with the samples where ``mask`` (batch,) is true; counters keep what the others did."""
         self.x, self.sample_ids = self.x[mask], self.sample_ids[mask]
         self.reading = None if self.reading is None else self.reading[mask]
+        self.counter.keep(mask)
         self._keep(mask)
 
     def finish(self) -> Trace:

@@ -104,7 +104,8 @@ class FoldedRun(Run):
         super().__init__(program, x.float(), sample_ids, record, count)
         self.plan, self.memory, self.states = plan, memory, dict[str, Any]()
         exactness = program.lowered.exactness
-        self.wide = self.exact and exactness is not None and exactness.wide
+        # exact spike times are real numbers: a float32 of t would round them
+        self.wide = self.double or (self.exact and exactness is not None and exactness.wide)
         self.held = self._hold() if plan.held else {}
 
     def _hold(self) -> dict[str, Tensor]:

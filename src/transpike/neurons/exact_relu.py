@@ -24,7 +24,7 @@ class ExactReLU(ThresholdNeuron):
     Σ W the sum of its weights over θ, (), (channels, 1, …) or *shape. Valid where Σ W < 1, else v would fall towards
     the end (checked when it is made), and where u ≤ B: a larger u fires before all inputs are in, which a run reports.
     Inputs that stay silent count from the end of their window on: a timer sets the slope. Nothing is rounded: there is
-    no exact grid, and the reference engine works in float64.
+    no exact grid, and every engine works in float64.
     Source: Stanojevic et al. 2023, Neural Networks 168:74 (arXiv 2212.12522), from their code.
     """
 
@@ -41,6 +41,10 @@ class ExactReLU(ThresholdNeuron):
                 f"the weights of a neuron add up to {float(self.total.max()):.3g} times its threshold, and must stay "
                 "below 1 for its potential to rise when all inputs are in: raise the threshold"
             )
+
+    def check_steps(self, timesteps: int) -> None:
+        if timesteps != 1:
+            raise SettingError(f"exact spike times take one window for each layer: timesteps=1, not {timesteps}")
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
         """The answer of a whole window, once: time is continuous in it."""

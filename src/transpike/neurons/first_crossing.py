@@ -131,6 +131,13 @@ class Latch(Cell):
     modes: ClassVar[tuple[Mode, ...]] = ("slots",)
     steps: int = 1
 
+    def check_steps(self, timesteps: int) -> None:
+        if timesteps != self.steps:
+            raise SettingError(
+                f"the network was made for {self.steps} steps, which its answer is divided by, not {timesteps}: "
+                f"convert with timesteps={timesteps}"
+            )
+
     def init(self, *inputs: Tensor) -> Tensor:
         return torch.zeros_like(inputs[0])
 

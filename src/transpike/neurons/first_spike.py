@@ -45,6 +45,9 @@ class FirstSpike(ThresholdNeuron):
                 "into the bias, as CalibrateBias does"
             )
 
+    def check_steps(self, timesteps: int) -> None:
+        self.code.shortened(timesteps)
+
     def init(self, *inputs: Tensor) -> State:
         return super().init(*inputs), torch.zeros_like(inputs[0], dtype=torch.bool)
 

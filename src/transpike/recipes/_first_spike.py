@@ -83,6 +83,11 @@ class TimeCoded(Recipe):
         raise TypeError(f"{type(self).__name__} must define thresholds")
 
     @property
+    def follows(self) -> bool:
+        """True where the source's own slots or stairs come before the recipe's."""
+        return False
+
+    @property
     def corrections(self) -> tuple[Step, ...]:
         return ()
 
@@ -104,7 +109,7 @@ class TimeCoded(Recipe):
     @property
     def steps(self) -> tuple[Step, ...]:
         average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
-        neurons = (self.thresholds, UseFirstSpikes(self.code), *self.corrections)
+        neurons = (self.thresholds, UseFirstSpikes(self.code, self.follows), *self.corrections)
         retime = (MatchDelays(0),) if self.retime else ()
         prepared = (RemoveDropout(), FoldBatchNorm(), SpikesAtInput(), *average)
         return (*prepared, *neurons, *self._quantise, PoolInTime(), *retime)

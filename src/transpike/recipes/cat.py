@@ -16,8 +16,8 @@ class CAT(TimeCoded):
     """Conversion-aware training: neurons with φ's own slots, θ = φ's ceiling, whole windows.
 
     Train with ``activations.TimeToFirstSpike``; the spiking network is then the source network. ``weight_bits`` 5 gives
-    CAT's logarithmic weights, without retraining. ``tau`` and ``base`` serve an input of spikes, and activations
-    that are clips without slots of their own.
+    CAT's logarithmic weights, without retraining. ``tau``, ``base`` and ``last`` serve an input of spikes,
+    and activations that are clips without slots of their own; others keep what they were trained with.
     Source: Lew, Lee, Park 2022 (DAC; arXiv 2208.04494), of which only the abstract was available: the kernel's base 2,
     the slots' rounding and its limit are ``activations.TimeToFirstSpike``'s, **unverified**.
     Differs from the paper as far as it is known: batch normalisation is folded before weights are quantised; shortcuts
@@ -28,14 +28,20 @@ class CAT(TimeCoded):
 
     name: ClassVar[str] = "cat"
     tau: float = setting(4.0, "Slots after which a spike is worth half.")
+    base: float = setting(2.0, "A spike is worth 1 / base after tau slots.")
+    last: int | None = setting(None, "The last slot that may hold a spike; default: that of the window.")
 
     @property
     def code(self) -> TimeCode:
-        return TimeCode(self.timesteps, self.tau, bits=self.kernel_bits)
+        return TimeCode(self.timesteps, self.tau, self.base, last=self.last, bits=self.kernel_bits)
 
     @property
     def thresholds(self) -> Step:
         return LearnedThresholds(self.granularity)
+
+    @property
+    def follows(self) -> bool:
+        return True
 
     @property
     def training_free(self) -> bool:
@@ -84,7 +90,8 @@ class LinearTTFS(TimeCoded):
     """Linear time to first spike: a spike in slot k of S is worth ``(S − k)/S``, ``k = ⌈S (1 − v/θ)⌉``.
 
     The same staircase as S averaging spikes, in one spike; "nearest" shifts it by half a slot. ``learned`` takes the
-    ceilings that clips or staircases were trained with, as for CQ at T = S.
+    ceilings that clips or staircases were trained with, and rounds as the stairs do: down for CQ, to the nearest for
+    QCFS, at T = S the same staircase.
     Source: mimarsinan's TTFS neuron, from its code; Stanojevic et al. 2023 on a clock.
     Differs from the paper: comparisons are ≥, ties safe; the strict comparator is not offered.
     Checked: counts are those of the layer-synchronous averaging neuron at the same T, thresholds and weights, with one
@@ -93,7 +100,7 @@ class LinearTTFS(TimeCoded):
 
     name: ClassVar[str] = "linear-ttfs"
     rounding: Literal["down", "nearest"] = setting("nearest", "To a level below, or to the nearest one.")
-    learned: bool = setting(False, "Thresholds that the network was trained with.")
+    learned: bool = setting(False, "Thresholds and rounding that the network was trained with.")
     percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
 
     @property
@@ -105,6 +112,10 @@ class LinearTTFS(TimeCoded):
         if self.learned:
             return LearnedThresholds(self.granularity)
         return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)
+
+    @property
+    def follows(self) -> bool:
+        return self.learned
 
     @property
     def training_free(self) -> bool:

@@ -35,7 +35,7 @@ class ExactMapping(Recipe):
     One spike a neuron, every neuron hears its whole window first: ``total_steps`` counts windows. ``zeta`` is the room
     in a window above the largest activation on the calibration data; a larger value fires early, which a run reports.
     On a clock the times are rounded: that is ``LinearTTFS``. ``simulate(engine="sorted")`` follows every potential from
-    spike to spike; use the reference engine, in float64, for exact numbers.
+    spike to spike; runs are in float64.
     Source: Stanojevic, Woźniak, Bellec, Cherubini, Pantazi, Gerstner 2023, Neural Networks 168:74 (arXiv 2212.12522),
     from their code.
     Differs from the paper: thresholds are scaled where it scales weights; the input is a current unless ``input`` is
@@ -65,7 +65,7 @@ class ExactMapping(Recipe):
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
-        return ConstantCurrent()
+        return ConstantCurrent(positive=self.input == "spikes")
 
     @property
     def schedule(self) -> Schedule:  # type: ignore[override]
@@ -152,6 +152,11 @@ class RueckauerLiu(Recipe):
         check_types(self)
         if not isinstance(self.readout, AccumulatedMembrane):
             raise SettingError("latched currents are read from the output's membrane: use AccumulatedMembrane()")
+        if self.resolution > self.timesteps:
+            raise SettingError(
+                f"with resolution={self.resolution} the largest activation fires after {self.resolution} steps, and a "
+                f"run has {self.timesteps}: give more timesteps, or a smaller resolution"
+            )
         _ = self.steps
 
     @property
@@ -161,6 +166,10 @@ class RueckauerLiu(Recipe):
     @property
     def schedule(self) -> Schedule:  # type: ignore[override]
         return TimeSlots(0)
+
+    @property
+    def depends_on_timesteps(self) -> bool:
+        return True
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from transpike.activations import FirstSpikeStaircase
+from transpike.activations import FirstSpikeStaircase, Staircase
 from transpike.core.closed_form import first_levels
 from transpike.core.graph import Graph, Node
 from transpike.core.step import Context, Step
@@ -17,15 +17,20 @@ from transpike.errors import SettingError
 from transpike.neurons import FirstSpike, IntegrateAndFire
 from transpike.steps.squared_error import SquaredErrorThresholds
 
+TIED = 0.01  # of a level: CQ's stairs begin a little early, so that float32 makes no tie a level less
+
 
 @dataclass(frozen=True)
 class UseFirstSpikes(Step):
-    """Integrate-and-fire neurons become first-spike neurons with the code of the source's φ, else with ``code``.
+    """Integrate-and-fire neurons become first-spike neurons with ``code``.
 
-    Raises SettingError where φ was trained with fewer slots than the recipe has: a longer window is another φ.
+    ``learned``: with the slots of the source's φ instead, where it has one, and for linear kernels rounded as its
+    stairs are (``⌊z + φ⌋``, φ = 0 or ½). Raises SettingError where φ was trained with fewer slots than the recipe has,
+    a longer window being another φ, and, without ``learned``, where it was trained with other slots than ``code``'s.
     """
 
     code: TimeCode = TimeCode()
+    learned: bool = False
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
@@ -33,16 +38,39 @@ class UseFirstSpikes(Step):
                 return None
             old, code = node.op, self.code
             if isinstance(old.source, FirstSpikeStaircase):
-                code = old.source.code
-                if context.timesteps > code.window:
-                    raise SettingError(
-                        f"{node.path or node.name} was trained with {code.window} slots, and the recipe has "
-                        f"{context.timesteps}: use timesteps={code.window}"
-                    )
+                code = self._trained(node, old.source.code, context)
+            elif self.learned and isinstance(old.source, Staircase) and code.kernel == "linear":
+                code = self._stairs(node, old.source)
             cell = FirstSpike(old.source, old.threshold, torch.zeros_like(old.threshold), code=code)
             return dataclasses.replace(node, op=cell)
 
         return graph.rewrite(change)
+
+    def _trained(self, node: Node, code: TimeCode, context: Context) -> TimeCode:
+        name = node.path or node.name
+        if context.timesteps > code.window:
+            raise SettingError(
+                f"{name} was trained with {code.window} slots, and the recipe has {context.timesteps}: use "
+                f"timesteps={code.window}"
+            )
+        if code.shortened(context.timesteps) == self.code:
+            return code
+        if not self.learned:
+            raise SettingError(
+                f"{name} was trained with {code}, and the recipe has {self.code}: use the recipe cat, which takes what "
+                "was trained"
+            )
+        context.remark(f"{name} keeps the slots that it was trained with ({code}), not the recipe's ({self.code})")
+        return code
+
+    def _stairs(self, node: Node, source: Staircase) -> TimeCode:
+        down = 0 <= source.shift < TIED
+        if source.slope or not (down or source.shift == 0.5):
+            raise SettingError(
+                f"{node.path or node.name} is a {source.describe()} shifted by {source.shift:g}, and slots round down "
+                "or to the nearest: use learned=False"
+            )
+        return dataclasses.replace(self.code, rounding="down" if down else "nearest")
 
 
 @dataclass(frozen=True)
@@ -71,11 +99,17 @@ class SpikesAtInput(Step):
         return graph.rewrite(change)
 
     def _report(self, encoder: FirstSpikes, context: Context) -> None:
-        lit = dark = 0
+        lit = dark = over = 0
         for batch in context.batches:
             encoder.check(batch)
             lit += int((batch > 0).sum())
+            over += encoder.beyond(batch)
             dark += int(((batch > 0) & (encoder.counts(batch, torch.zeros(0), context.timesteps) == 0)).sum())
+        if over:
+            context.remark(
+                f"{over / lit:.1%} of the non-zero input values on the calibration data are above "
+                f"{encoder.largest:.3g}, the largest that a spike stands for, and are cut off: scale the input"
+            )
         if dark:
             code = encoder.code.shortened(context.timesteps)
             context.remark(

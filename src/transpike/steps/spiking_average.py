@@ -4,7 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transpike.activations import ReLU
+import torch
+
+from transpike.activations import Clip, ReLU
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.step import Context, Step
@@ -17,14 +19,18 @@ class SpikingAverage(Step):
     """A rectification behind every average pooling of activations, which later becomes a neuron: pooled spikes are
     binary again, at the price of one more staircase.
 
-    Exact, for means of what is never negative stay so. An average that meets the input or a signed wire, or that only
-    the readout follows, stays linear. Source: SpKeras (ECC's code) and Li et al. 2021 (AvgPoolConv on ImageNet).
+    Exact, for means of what is never negative stay so, and means of clipped values stay below the largest clip, which
+    is the clip of the new one. An average that an activation follows has its neuron there; one that meets the input or
+    a signed wire, or that only the readout follows, stays linear.
+    Source: SpKeras (ECC's code) and Li et al. 2021 (AvgPoolConv on ImageNet).
     """
 
     exact: ClassVar[bool] = True
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         positive: set[str] = set()
+        ceilings: dict[str, float] = {}  # of wires between 0 and a number that the source network has learned
+        readers = graph.consumers()
         nodes: list[Node] = []
         renamed: dict[str, str] = {}
         for node in graph:
@@ -34,10 +40,23 @@ class SpikingAverage(Step):
             kept = isinstance(op, Op) and bool(node.inputs) and _keeps_sign(op) and set(node.inputs) <= positive
             if kept or (isinstance(op, Op) and op.role == "activation"):
                 positive.add(node.name)
-            if isinstance(op, Average) and node.name in positive and node.name != graph.output.name:
+                ceiling = getattr(op, "ceiling", None)
+                if ceiling is not None:
+                    ceilings[node.name] = float(torch.as_tensor(ceiling).max())
+                elif kept and set(node.inputs) <= ceilings.keys():
+                    factors = getattr(op, "coefficients", ()) or (1.0,)
+                    largest = [ceilings[i] for i in node.inputs]
+                    summed = sum(c * f for c, f in zip(largest, factors, strict=False))
+                    ceilings[node.name] = summed if getattr(op, "coefficients", ()) else max(largest)
+            followed = all(isinstance(r.op, Op) and r.op.role == "activation" for r in readers[node.name])
+            pooled = isinstance(op, Average) and node.name in positive and node.name != graph.output.name
+            if pooled and not followed:
                 name = f"{node.name}.fired"
-                nodes.append(Node(name, ReLU(), (node.name,), node.path))
+                clip = Clip(ceilings[node.name]) if node.name in ceilings else ReLU()
+                nodes.append(Node(name, clip, (node.name,), node.path))
                 positive.add(name)
+                if node.name in ceilings:
+                    ceilings[name] = ceilings[node.name]
                 renamed[node.name] = name
         return Graph(tuple(nodes)) if renamed else graph
 

@@ -17,6 +17,7 @@ def bits_of(values: Tensor, bits: int) -> Tensor:
     Source: Sun et al. 2019 (AAAI; arXiv 1905.13389). Raises DataError for other values.
     """
     _check(bits)
+    values = values if values.is_floating_point() else values.long()  # 8 bits have no room for the sum
     whole = values.round()
     if not bool(((whole == values) & (values.abs() < 2**bits) & (whole.remainder(2) == 1)).all()):
         raise DataError(

@@ -43,7 +43,7 @@ def logarithmic(
     octaves below it, or, one an output channel (axis 0), the better of the two powers of two around the channel's
     largest weight, so that no multiplier comes back. Source: Lew et al. 2022 (CAT, DAC): logarithmic weights of 5 bits;
     the base and the choice of z are ours, for the paper's body was not available.
-    Raises SettingError for fewer than 3 bits.
+    Raises SettingError for fewer than 3 bits, and for weights that are not finite.
     """
     whole = isinstance(bits, int) and not isinstance(bits, bool)
     if not whole or not 3 <= bits <= 12:
@@ -52,6 +52,10 @@ def logarithmic(
         raise SettingError(f"fraction bits must be 0 to {FINEST} or None, not {fraction_bits!r}")
     if granularity not in ("layer", "channel"):
         raise SettingError(f"granularity must be 'layer' or 'channel', not {granularity!r}")
+    if not weight.numel() or not weight.ndim:
+        raise SettingError(f"logarithmic weights need numbers in rows, not a weight of shape {tuple(weight.shape)}")
+    if not bool(weight.isfinite().all()):
+        raise SettingError("a weight is NaN or infinite, which no logarithmic code stands for")
     rows = weight.detach().double().reshape(weight.shape[0], -1) if granularity == "channel" else None
     rows = weight.detach().double().reshape(1, -1) if rows is None else rows
     largest = rows.abs().amax(1, keepdim=True)
