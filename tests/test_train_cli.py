@@ -112,8 +112,22 @@ def test_every_activation_has_a_note_that_gives_it_back(name: str, tmp_path: Pat
 def test_all_of_prepare_comes_back_from_the_note(tmp_path: Path) -> None:
     path, network = tmp_path / "vr.safetensors", tmp_path / "net.transpike"
     words = ("--activation", "vr:timesteps=4:resolution=5", "--input-activation", "expanded:timesteps=4:resolution=5")
-    run("train", *words, "--pools", "--max-pool", "average", "--epochs", 2, "--learning-rate", 0.05, "--output", path)
-    run("convert", "--weights", path, "--recipe", "vr", "--timesteps", 4, "--output", network)
+    plain = ("--mean", 0, "--std", 1)
+    run(
+        "train",
+        *words,
+        *plain,
+        "--pools",
+        "--max-pool",
+        "average",
+        "--epochs",
+        2,
+        "--learning-rate",
+        0.05,
+        "--output",
+        path,
+    )
+    run("convert", "--weights", path, *plain, "--recipe", "vr", "--timesteps", 4, "--output", network)
     report = json.loads(run("evaluate", network, "--json").output)
     assert report["ann"]["accuracy"] == pytest.approx(json.loads(metadata(path)["facts"])["test_accuracy"])
 
@@ -213,6 +227,10 @@ def test_a_killed_command_goes_on_and_another_activation_is_refused(tmp_path: Pa
         (("--activation", "qcfs:level=3"), "it has levels"),
         (("--activation", "qcfs:levels=0"), "levels must be"),
         (("--activation", "qcfs:levels=many"), "not a valid integer"),
+        (
+            ("--activation", "ttfs", "--input-activation", "ttfs"),
+            "cuts off what is negative: train and convert with --mean 0 --std 1",
+        ),
         (("--activation", "expanded"), "only be an --input-activation"),
         (("--pools",), "--pools without --activation has no effect"),
         (("--percentile", 99, "--max-pool", "keep"), "--max-pool, --percentile without --activation"),

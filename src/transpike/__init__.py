@@ -20,6 +20,7 @@ from transpike.convert import convert
 from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.trace import Trace
+from transpike.cost import Cost, cost
 from transpike.errors import TranspikeError
 from transpike.evaluate import Report, evaluate
 from transpike.files import load, save
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SNN",
     "Comparison",
+    "Cost",
     "Graph",
     "Preprocessing",
     "Report",
@@ -43,6 +45,7 @@ __all__ = [
     "capture",
     "compare",
     "convert",
+    "cost",
     "data",
     "encoders",
     "energy",

@@ -63,7 +63,8 @@ class LayerRow:
 class Report:
     """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per
     sample. ``kernels`` says what ran each layer, where the engine had a choice. ``outcomes`` (timesteps → (samples,)
-    bool) and ``ann_outcomes`` say which samples were right, for paired comparisons; they stay out of the JSON.
+    bool) and ``ann_outcomes`` say which samples were right, for paired comparisons, ``activities`` (timesteps →) what
+    energy models count with; they stay out of the JSON.
     """
 
     recipe: str
@@ -88,6 +89,7 @@ class Report:
     provenance: dict[str, Any]
     outcomes: dict[int, Tensor] = field(repr=False)
     ann_outcomes: Tensor = field(repr=False)
+    activities: dict[int, Activity] = field(default_factory=dict, repr=False)
 
     @property
     def final(self) -> Answer:
@@ -248,7 +250,8 @@ class _Tally:
         outcomes = {t: torch.cat(self.correct[t]) for t in asked}
         ann_outcomes = torch.cat(self.ann_correct)
         ann_correct = int(ann_outcomes.sum())
-        curve = tuple(self._answer(snn, t, int(outcomes[t].sum()), models) for t in asked)
+        counted = {t: self._until(snn, t) for t in asked}
+        curve = tuple(self._answer(snn, t, int(outcomes[t].sum()), counted[t], models) for t in asked)
         grid = (
             {}
             if exactness is None
@@ -277,6 +280,7 @@ class _Tally:
             provenance=snn.provenance,
             outcomes=outcomes,
             ann_outcomes=ann_outcomes,
+            activities=counted,
         )
 
     def _remarks(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
@@ -296,12 +300,13 @@ class _Tally:
             found.append(f"no neuron of {', '.join(silent)} fired: lower the threshold there, or give more steps")
         return tuple(found)
 
-    def _answer(self, snn: SNN, t: int, correct: int, models: tuple[EnergyModel, ...]) -> Answer:
-        """What the first t steps cost: streaming counts step by step, windows and cycles have a run of their own."""
-        streaming = snn.schedule.every_step
-        activity = self.activities[max(self.activities) if streaming else t]
-        if streaming:
-            activity = activity.until(t, analogue_macs(snn.program.lowered, t))
+    def _until(self, snn: SNN, t: int) -> Activity:
+        """What the first t steps did: streaming counts step by step, windows and cycles have a run of their own."""
+        if not snn.schedule.every_step:
+            return self.activities[t]
+        return self.activities[max(self.activities)].until(t, analogue_macs(snn.program.lowered, t))
+
+    def _answer(self, snn: SNN, t: int, correct: int, activity: Activity, models: tuple[EnergyModel, ...]) -> Answer:
         macs, layers = activity.macs, activity.layers
         neurons = [layer for layer in layers if layer.role == "neuron"]
         slots = self.samples * t * sum(layer.neurons for layer in neurons)

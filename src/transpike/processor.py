@@ -42,15 +42,20 @@ class ProcessorLayer:
 
 @dataclass(frozen=True, eq=False)
 class ProcessorRun:
-    """``logits`` (batch, classes) of the processor; ``elements`` the tables of its layers by the synapse's name."""
+    """``logits`` (batch, classes) of the processor; ``elements`` the tables of its layers by the synapse's name.
+
+    ``analogue`` are the layers of weights whose products stay products of real numbers: those that the input reaches
+    as a current, or scaled channel by channel before any neuron.
+    """
 
     logits: Tensor
     layers: tuple[ProcessorLayer, ...]
     elements: dict[str, ProcessingElement]
+    analogue: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The layers' numbers as plain data."""
-        return {"layers": [asdict(layer) for layer in self.layers]}
+        return {"layers": [asdict(layer) for layer in self.layers], "analogue": list(self.analogue)}
 
 
 def run_processor(snn: SNN, x: Tensor, *, table_bits: int = 12, guard: int = 12) -> ProcessorRun:
@@ -108,7 +113,7 @@ class _Processor:
         # a wire: (what the processor has, the same with products in float64), and the spikes where they are on it
         wires: dict[str, tuple[Tensor, Tensor]] = {}
         spikes: dict[str, _Spikes] = {}
-        analogue: set[str] = set()
+        analogue, real = set[str](), list[str]()
         for node in graph:
             op, inputs = node.op, [wires[name] for name in node.inputs]
             if isinstance(op, Input):
@@ -119,7 +124,6 @@ class _Processor:
                     worth = float(self.snn.encoder.worth or 1.0)
                     wires[node.name] = levels * worth, levels * worth
                     spikes[node.name] = _sent(levels, self.codes[node.name], worth)
-                    analogue.clear()
             elif isinstance(op, FirstSpike):
                 levels, worth = self._fired(node, op, *inputs[0]), self._worth(node, op)
                 wires[node.name] = levels * worth, levels * worth
@@ -134,12 +138,13 @@ class _Processor:
                 wires[node.name] = inputs[0]
                 if node.inputs[0] in spikes:
                     spikes[node.name] = spikes[node.inputs[0]]
-            elif isinstance(op, Synapse) and node.inputs[0] in spikes:
+            elif isinstance(op, Synapse) and node.inputs[0] in spikes and not _scales(op, node, analogue):
                 wires[node.name] = self._accumulated(node, op, spikes[node.inputs[0]])
             else:
                 assert isinstance(op, Op)
                 if set(node.inputs) <= analogue:
                     analogue.add(node.name)
+                    real += [node.name] if isinstance(op, Synapse) else []
                 elif isinstance(op, Synapse):
                     raise UnsupportedModel(
                         f"{node.name} hears spikes of different worth, or currents, whose products with weights are no "
@@ -147,7 +152,7 @@ class _Processor:
                     )
                 wires[node.name] = op.run(*(value[0] for value in inputs)), op.run(*(value[1] for value in inputs))
                 self._move(node, op, spikes)
-        return ProcessorRun(wires[graph.output.name][0].float(), tuple(self.layers), self.elements)
+        return ProcessorRun(wires[graph.output.name][0].float(), tuple(self.layers), self.elements, tuple(real))
 
     def _move(self, node: Node, op: Op, spikes: dict[str, _Spikes]) -> None:
         """Wiring moves, joins and pools spikes; where they meet currents, or others of other worth, they are charge."""
@@ -226,6 +231,11 @@ class _Processor:
         self.layers.append(ProcessorLayer(node.name, float(error.max()), float(error.mean()), moved, self.products))
         self.products = 0.0
         return levels
+
+
+def _scales(op: Synapse, node: Node, analogue: set[str]) -> bool:
+    """True for a factor and shift of the input's channels, such as its normalisation."""
+    return op.weight.ndim < 2 and node.inputs[0] in analogue
 
 
 def _sent(levels: Tensor, code: TimeCode, worth: float) -> _Spikes:

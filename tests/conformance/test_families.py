@@ -422,6 +422,8 @@ def suited(kind: type[Recipe], **settings: object) -> Recipe:
     """The recipe with those of the settings that it has."""
     if kind is recipes.ExactMapping:  # whose time is continuous
         settings = {**settings, "timesteps": 1}
+    if kind is recipes.RueckauerLiu:  # whose largest activation fires after so many steps
+        settings = {"resolution": 4, **settings}
     return kind(**{key: value for key, value in settings.items() if key in kind.__dataclass_fields__})
 
 

@@ -327,7 +327,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "exact times of a clip": (lambda: converted(ExactMapping(), nn.Sequential(nn.Linear(4, 3), nn.ReLU6(), nn.Linear(3, 2)), torch.rand(16, 4)), UnsupportedModel, "without a ceiling: use the recipe"),
     "rule of latches": (lambda: RueckauerLiu(rule="none"), SettingError, "one of first, corrective, dynamic, not 'none'"),
     "spike count, latched currents": (lambda: RueckauerLiu(readout=SpikeCount()), SettingError, "use AccumulatedMembrane"),
-    "resolution beyond the run": (lambda: RueckauerLiu(resolution=1000), SettingError, "fires after 1000 steps, and a run has 64"),
+    "resolution beyond the run": (lambda: converted(RueckauerLiu(resolution=1000)), SettingError, "fires after 1000 steps, and a run has 64"),
     "latches in a run of other length": (lambda: ts.simulate(converted(RueckauerLiu(timesteps=8)), mlp().x, 9), SettingError, "made for 8 steps"),
     "exact times in several windows": (lambda: ts.simulate(converted(ExactMapping()), mlp().x, 2), SettingError, "timesteps=1, not 2"),
     "negative input of exact times": (lambda: ts.simulate(converted(ExactMapping(input="spikes"), x=mlp().calibration.abs()), -mlp().x.abs()), DataError, "no spike time"),
@@ -347,7 +347,7 @@ CONVERSION = {
     "more slots than trained", "another input than trained", "a longer window than converted",
     "exact times of what is negative", "exact times of a sigmoid", "a dead layer, exact times",
     "exact times of the maximum of sums", "exact times of a clip",
-    "latches in a run of other length", "exact times in several windows", "negative input of exact times",
+    "resolution beyond the run", "latches in a run of other length", "exact times in several windows", "negative input of exact times",
     "trained slots, another recipe",
     "dynamic thresholds and pools", "dynamic thresholds and analogue input",
 }  # fmt: skip

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from transpike.cli import compare, convert, demo, doctor, evaluate, finetune, inspect, train, verify
+from transpike.cli import compare, convert, demo, doctor, energy, evaluate, finetune, inspect, train, verify
 from transpike.errors import TranspikeError
 
 commands = (
@@ -13,6 +13,7 @@ commands = (
     convert.command,
     demo.command,
     doctor.command,
+    energy.command,
     evaluate.command,
     finetune.command,
     inspect.command,

@@ -103,10 +103,30 @@ conversion_options = options(
         "--exact-grid/--no-exact-grid", default=True, show_default=True, help="Bit-identical spikes on every engine."
     ),
 )
+
+
+class Model(click.ParamType):
+    """An energy model: its name, or a TOML file with constants of one's own."""
+
+    name = "NAME|FILE.toml"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(energy.table)}|FILE.toml]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> energy.EnergyModel:
+        if isinstance(value, energy.EnergyModel):
+            return value
+        if value.endswith(".toml"):
+            return energy.load(value)
+        if value not in energy.table:
+            self.fail(f"{value!r} is none of {', '.join(energy.table)}, and no .toml file", param, ctx)
+        return energy.table[value]()
+
+
 energy_option = click.option(
     "--energy",
     "energies",
-    type=click.Choice(sorted(energy.table)),
+    type=Model(),
     multiple=True,
     help="Joules a sample by this model; repeatable.",
 )

@@ -42,7 +42,7 @@ def command(
     engine: str,
     memory: str | None,
     reports: tuple[Path, ...],
-    energies: tuple[str, ...],
+    energies: tuple[energy.EnergyModel, ...],
     max_drop: float | None,
     as_json: bool,
     threads: int | None,
@@ -64,7 +64,7 @@ def command(
             answers=asked,
             engine=engine,
             memory=_base.bytes_of(memory),
-            energy=[energy.table[name]() for name in energies],
+            energy=energies,
             progress=lambda done, _: progress(done, min(limit or 10**12, len(dataset.test))),
         )
     for path in reports:

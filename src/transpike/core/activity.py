@@ -76,13 +76,17 @@ class Connection:
 
 @dataclass(frozen=True, eq=False)
 class Activity:
-    """Counts of a whole run: spiking layers, and the multiplications of what stays analogue (per sample)."""
+    """Counts of a whole run: spiking layers, and the multiplications of what stays analogue (per sample).
+
+    ``weight_bits``: how wide energy models take a weight to be; no run knows that.
+    """
 
     layers: tuple[LayerActivity, ...]
     samples: int
     macs: dict[str, int]
     connections: tuple[Connection, ...] = ()
     timesteps: int = 1
+    weight_bits: int = 8
 
     def until(self, t: int, macs: dict[str, int]) -> "Activity":
         """What the first t steps of a run took that counts step by step; ``macs`` are those of t steps."""
@@ -101,7 +105,7 @@ class Activity:
             dataclasses.replace(c, times=macs[c.name] // c.macs if c.macs else 1) if c.analogue else c
             for c in self.connections
         )
-        return Activity(layers, self.samples, macs, connections, t)
+        return dataclasses.replace(self, layers=layers, macs=macs, connections=connections, timesteps=t)
 
     def __add__(self, other: "Activity") -> "Activity":
         """Counts of two runs of the same network over different samples."""
@@ -131,6 +135,16 @@ class Activity:
     def synapses(self) -> int:
         """Non-zero connections that spikes pass."""
         return sum(layer.synapses for layer in self.layers)
+
+    @property
+    def spikes(self) -> float:
+        """Spikes of a sample, input spikes included."""
+        return sum(float(layer.spikes.sum()) for layer in self.layers) / self.samples
+
+    @property
+    def updates(self) -> float:
+        """Membrane updates of a sample: neurons × steps."""
+        return sum(layer.updates for layer in self.layers if layer.role == "neuron") / self.samples
 
     @property
     def spikes_per_synapse(self) -> float:

@@ -25,19 +25,56 @@ class EnergyRow:
 
 
 @dataclass(frozen=True)
+class AnnLayer:
+    """A layer of weights of a quantised ANN, per sample: ``macs`` products, ``effective`` those without a zero.
+
+    ``inputs``, ``outputs``, ``weights`` are elements, ``input_bits`` and ``output_bits`` the widths of activations.
+    """
+
+    name: str
+    macs: int
+    effective: float
+    inputs: int
+    outputs: int
+    weights: int
+    input_bits: int
+    output_bits: int
+    kernel: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnnActivity:
+    """What a quantised ANN does with a sample: layers of weights that are ``weight_bits`` wide."""
+
+    layers: tuple[AnnLayer, ...]
+    weight_bits: int = 8
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def density(self) -> float:
+        """Share of the products that have no zero."""
+        return sum(layer.effective for layer in self.layers) / self.macs if self.macs else 0.0
+
+
+@dataclass(frozen=True)
 class EnergyModel:
     """Counts of a run, whatever engine made them, to joules. Ratios between models mean more than any of them.
 
-    ``excluded`` lists what a model leaves out.
+    Every joule is linear in the spikes, so that break-even rates are those of a line. ``excluded`` lists what a model
+    leaves out.
     """
 
     name: ClassVar[str]
     excluded: ClassVar[tuple[str, ...]]
+    judges: ClassVar[bool] = True
+    """False where the ANN is charged for more bits than a quantised one has, so that no verdict may rest on it."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            wanted = type(field.default)
+            value, wanted = getattr(self, field.name), type(field.default)
             if not isinstance(value, wanted) or isinstance(value, bool) is not issubclass(wanted, bool):
                 raise SettingError(f"{field.name} of {self.name} must be a {wanted.__name__}, not {value!r}")
             number = value.value if isinstance(value, Quantity) else value
@@ -45,8 +82,12 @@ class EnergyModel:
                 raise SettingError(f"{field.name} of {self.name} must be a number from 0 on, not {value}")
 
     def rows(self, activity: Activity) -> tuple[EnergyRow, ...]:
-        """What each cause cost in each layer, per sample."""
+        """What each cause cost in each layer of the spiking network, per sample."""
         raise TypeError(f"{type(self).__name__} must define rows()")
+
+    def ann_rows(self, ann: AnnActivity, zero_skipping: bool) -> tuple[EnergyRow, ...] | None:
+        """The same for the quantised ANN, which may skip products with a zero; None: the model is of spikes only."""
+        return None
 
     def fits(self, activity: Activity) -> bool:
         """False where the model is of hardware that cannot run such a network."""
@@ -55,6 +96,11 @@ class EnergyModel:
     def joule(self, activity: Activity) -> float | None:
         """The sum of all rows, per sample; None where the model does not fit."""
         return sum(row.joule for row in self.rows(activity)) if self.fits(activity) else None
+
+    def ann_joule(self, ann: AnnActivity, zero_skipping: bool) -> float | None:
+        """The same for the quantised ANN."""
+        rows = self.ann_rows(ann, zero_skipping)
+        return None if rows is None else sum(row.joule for row in rows)
 
     def __str__(self) -> str:
         """The name, and the settings that are not the default ones."""
@@ -74,6 +120,25 @@ class EnergyModel:
 
 def horowitz(picojoule: float, what: str) -> Quantity:
     return Quantity(picojoule, "pJ", f"{HOROWITZ}: {what}")
+
+
+def row(layer: str, cause: str, count: float, picojoule: float) -> EnergyRow:
+    """``count`` events of so many picojoule each."""
+    return EnergyRow(layer, cause, count, count * picojoule * PICO)
+
+
+def spiking(activity: Activity) -> Iterable[tuple[str, float, float, float]]:
+    """(layer, synaptic operations, spikes, membrane updates) of a sample; what pools and relays has no membrane."""
+    n = activity.samples
+    for layer in activity.layers:
+        updates = layer.updates / n if layer.role == "neuron" else 0.0
+        yield layer.name, float(layer.synaptic_operations.sum()) / n, float(layer.spikes.sum()) / n, updates
+
+
+def products(ann: AnnActivity, zero_skipping: bool) -> Iterable[tuple[AnnLayer, float]]:
+    """Layers and the products that they work out."""
+    for layer in ann.layers:
+        yield layer, layer.effective if zero_skipping else float(layer.macs)
 
 
 def checked(models: EnergyModel | Iterable[EnergyModel]) -> tuple[EnergyModel, ...]:

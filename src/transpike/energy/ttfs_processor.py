@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from transpike.core.activity import Activity
 from transpike.core.quantity import Quantity
-from transpike.energy._base import PICO, EnergyModel, EnergyRow, horowitz
+from transpike.energy._base import PICO, AnnActivity, EnergyModel, EnergyRow, horowitz, products, row
 
 ASSUMED = "assumption: as an 8-bit addition, Horowitz 2014, 45 nm"
 
@@ -71,4 +71,16 @@ class TTFSProcessor(EnergyModel):
         for name, macs in activity.macs.items():
             each = (self.multiply.value + self.accumulate.value) * PICO
             found.append(EnergyRow(name, "analogue multiply-accumulate", macs, macs * each))
+        return tuple(found)
+
+    def ann_rows(self, ann: AnnActivity, zero_skipping: bool) -> tuple[EnergyRow, ...]:
+        """A multiply-accumulate with its weight's fetch, from the same memory, and the activations' queue as memory."""
+        found = []
+        for layer, n in products(ann, zero_skipping):
+            product = self.multiply.value * layer.input_bits * ann.weight_bits / 64
+            fetch = ann.weight_bits * self.weight_memory.value
+            found.append(row(layer.name, "multiply-accumulate", n, product + self.accumulate.value))
+            found.append(row(layer.name, "weight fetch", n, fetch))
+            bits = 2 * layer.outputs * layer.output_bits
+            found.append(row(layer.name, "activation memory", bits, self.queue_memory.value))
         return tuple(found)

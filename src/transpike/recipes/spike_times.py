@@ -152,11 +152,6 @@ class RueckauerLiu(Recipe):
         check_types(self)
         if not isinstance(self.readout, AccumulatedMembrane):
             raise SettingError("latched currents are read from the output's membrane: use AccumulatedMembrane()")
-        if self.resolution > self.timesteps:
-            raise SettingError(
-                f"with resolution={self.resolution} the largest activation fires after {self.resolution} steps, and a "
-                f"run has {self.timesteps}: give more timesteps, or a smaller resolution"
-            )
         _ = self.steps
 
     @property

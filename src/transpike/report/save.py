@@ -3,14 +3,15 @@
 from pathlib import Path
 
 from transpike.compare import Comparison
+from transpike.cost import Cost
 from transpike.errors import SettingError
 from transpike.evaluate import Report
-from transpike.report import comparison
+from transpike.report import comparison, energy_card
 from transpike.report.picture import draw
 from transpike.report.terminal import text
 
 
-def save(result: Report | Comparison, path: str | Path) -> Path:
+def save(result: Report | Comparison | Cost, path: str | Path) -> Path:
     """Write ``result`` as .json (every number), .txt, or a picture (.png, .svg, .pdf), by the ending of ``path``."""
     path = Path(path)
     if path.suffix == ".json":
@@ -21,6 +22,8 @@ def save(result: Report | Comparison, path: str | Path) -> Path:
     elif path.suffix in (".png", ".svg", ".pdf"):
         if isinstance(result, Comparison):
             comparison.draw(result, path)
+        elif isinstance(result, Cost):
+            energy_card.draw(result, path)
         else:
             draw({result.recipe: result}, path)
     else:

@@ -4,16 +4,19 @@ from rich.console import Console
 from rich.table import Table
 
 from transpike.compare import Comparison
+from transpike.cost import Cost
 from transpike.evaluate import Report
-from transpike.report import comparison
+from transpike.report import comparison, energy_card
 from transpike.report._numbers import short
 
 
-def show(report: Report | Comparison, console: Console | None = None) -> None:
-    """Print a report (accuracy over time, what each layer did, the sentence that sums it up) or a comparison."""
+def show(report: Report | Comparison | Cost, console: Console | None = None) -> None:
+    """Print a report (accuracy over time, each layer, the sentences that sum it up), a comparison or a cost."""
     console = console or Console()
     if isinstance(report, Comparison):
         return comparison.show(report, console)
+    if isinstance(report, Cost):
+        return energy_card.show(report, console)
     console.print(
         f"[bold]{report.recipe}[/bold], {report.schedule}, {report.encoder} input, read from {report.readout}"
     )
@@ -22,10 +25,12 @@ def show(report: Report | Comparison, console: Console | None = None) -> None:
     return console.print(text(report), soft_wrap=True, highlight=False)
 
 
-def text(report: Report | Comparison) -> str:
+def text(report: Report | Comparison | Cost) -> str:
     """The result in a few sentences, plain text."""
     if isinstance(report, Comparison):
         return comparison.text(report)
+    if isinstance(report, Cost):
+        return energy_card.text(report)
     last = report.final
     lines = [
         f"ANN {report.ann_accuracy:.2%} ({report.ann_low:.2%} to {report.ann_high:.2%}), "

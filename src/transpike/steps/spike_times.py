@@ -82,6 +82,11 @@ class UseLatches(Step):
             cell = Latched(old.source, theta, torch.zeros_like(theta), self.rule, worth=worth)
             return dataclasses.replace(node, op=cell)
 
+        if self.resolution > context.timesteps:
+            raise SettingError(
+                f"with resolution={self.resolution} the largest activation fires after {self.resolution} steps, and a "
+                f"run has {context.timesteps}: give more timesteps, or a smaller resolution"
+            )
         graph = graph.rewrite(change)
         if self.rule == "dynamic":
             graph = _with_prospects(graph)

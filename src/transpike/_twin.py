@@ -1,0 +1,157 @@
+"""The quantised ANN that a spiking network stands beside: as many levels, the same weight bits."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transpike.activations import Staircase
+from transpike.core.alphabet import Alphabet
+from transpike.core.cell import Neuron
+from transpike.core.graph import Graph, Node
+from transpike.core.op import Op, Synapse
+from transpike.energy import AnnActivity, AnnLayer
+from transpike.errors import SettingError
+from transpike.snn import SNN
+from transpike.steps import FoldBatchNorm, QuantiseWeights
+
+INPUT_BITS = 8  # of an analogue input, as pixels have
+WIDE_BITS = 8  # of activations that the spiking network leaves without finite levels
+MOST_BITS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Twin:
+    """``graph`` runs; ``bits`` are those of its activations, by name, ``weight_bits`` None where weights stay real."""
+
+    graph: Graph
+    bits: dict[str, int]
+    weight_bits: int | None
+
+
+def levels(alphabet: Alphabet, timesteps: int, slots: int | None) -> int | None:
+    """How many values the sum of a wire over a run can take; None where there is no such number.
+
+    T + 1 for binary spikes, 2 T + 1 for signed ones, k T + 1 for k levels; for first spikes the slots and none.
+    """
+    if alphabet.kind == "graded" or (alphabet.kind == "time" and not alphabet.levels):
+        return None
+    if alphabet.kind == "time":
+        return (slots or 1) + 1
+    most = (alphabet.levels if alphabet.kind in ("levels", "phase") else 1) * timesteps
+    return (2 if alphabet.signed else 1) * most + 1
+
+
+def quantised(snn: SNN, timesteps: int, activation_bits: int | None = None, weight_bits: int | None = None) -> Twin:
+    """The source network with ``⌈log2(levels)⌉`` bits an activation, evenly between 0 and what its neuron can tell.
+
+    ``activation_bits`` gives all of them another width, ``weight_bits`` the weights (default: those of the recipe).
+    """
+    for name, value in (("activation_bits", activation_bits), ("weight_bits", weight_bits)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_BITS):
+            raise SettingError(f"{name} must be whole numbers from 1 to {MOST_BITS}, not {value!r}")
+    graph = FoldBatchNorm().apply(snn.source, None)  # type: ignore[arg-type]
+    used, weights = _weights(snn, weight_bits)
+    if weights is not None:
+        graph = weights.apply(graph, None)  # type: ignore[arg-type]
+    alphabets = snn.lowered.alphabets
+    cells = {node.name: node.op for node in snn.graph if isinstance(node.op, Neuron) and not node.op.relays}
+    bits: dict[str, int] = {}
+
+    def change(node: Node) -> Node | None:
+        cell = cells.get(node.name)
+        if cell is None or not isinstance(node.op, Op) or node.op.role != "activation":
+            return None
+        alphabet, worth = alphabets[node.name], cell.amplitude()
+        code = cell.unit.code if cell.unit is not None else None
+        found = levels(alphabet, timesteps, None if code is None else code.slots)
+        width = WIDE_BITS if found is None else math.ceil(math.log2(found))
+        width = width if activation_bits is None else activation_bits
+        bits[node.name] = width
+        if found is None or worth is None:
+            return None
+        top = worth * (float(code.levels[0]) if code is not None else _most(alphabet))
+        op = Staircase(top.float(), 2**width - 1, 0.5)
+        return dataclasses.replace(node, op=op, origin=())
+
+    return Twin(graph.rewrite(change), bits, used)
+
+
+def _most(alphabet: Alphabet) -> int:
+    return alphabet.levels if alphabet.kind in ("levels", "phase") else 1
+
+
+def _weights(snn: SNN, weight_bits: int | None) -> tuple[int | None, QuantiseWeights | None]:
+    """The bits of the weights, and the step that makes them so: the recipe's own, or uniform ones."""
+    if weight_bits is not None:
+        return weight_bits, QuantiseWeights(weight_bits)
+    own = next((step for step in snn.recipe.steps if isinstance(step, QuantiseWeights)), None)
+    return (None, None) if own is None else (own.bits, own)
+
+
+class Counted:
+    """Adds up what a twin does, over batches."""
+
+    def __init__(self, twin: Twin) -> None:
+        self.twin, self.samples = twin, 0
+        self.effective: dict[str, float] = {}
+        self.entering, self.leaving = _widths(twin)
+        self.paths = {node.name: node.op.paths() for node in twin.graph if isinstance(node.op, Synapse)}
+
+    def add(self, x: Tensor) -> Tensor:
+        """Run a batch, (batch, *shape), and count its products without a zero; gives the logits."""
+
+        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if node.name in self.paths:
+                with torch.no_grad():
+                    found = self.paths[node.name].linear((inputs[0] != 0).to(inputs[0].dtype))
+                self.effective[node.name] = self.effective.get(node.name, 0.0) + float(found.double().sum())
+
+        with torch.no_grad():
+            logits = self.twin.graph.run(x, observe=see)
+        self.samples += len(x)
+        return logits
+
+    def activity(self, weight_bits: int) -> AnnActivity:
+        """Counts of a sample; ``weight_bits`` where the twin's are real."""
+        found, graph = [], self.twin.graph
+        for node in graph:
+            if isinstance(node.op, Synapse):
+                inputs, weight = graph[node.inputs[0]].shape, node.op.weight
+                effective = self.effective[node.name] / self.samples
+                found.append(
+                    AnnLayer(
+                        node.name, node.op.macs(node.shape), effective, math.prod(inputs), math.prod(node.shape),
+                        weight.numel(), self.entering[node.name], self.leaving[node.name],
+                        tuple(weight.shape[2:]),
+                    )
+                )  # fmt: skip
+        return AnnActivity(tuple(found), self.twin.weight_bits or weight_bits)
+
+
+def _widths(twin: Twin) -> tuple[dict[str, int], dict[str, int]]:
+    """Bits of what enters each layer of weights, and of what its output becomes."""
+    wire: dict[str, int] = {}
+    entering: dict[str, int] = {}
+    for node in twin.graph:
+        before = max((wire[name] for name in node.inputs), default=INPUT_BITS)
+        wire[node.name] = twin.bits.get(node.name, before)
+        if isinstance(node.op, Synapse):
+            entering[node.name] = before
+    leaving: dict[str, int] = {}
+    after: dict[str, int] = {}
+    for node in reversed(twin.graph.nodes):
+        readers = [other.name for other in twin.graph if node.name in other.inputs]
+        reached = max((twin.bits.get(name, after[name]) for name in readers), default=INPUT_BITS)
+        after[node.name] = reached
+        if isinstance(node.op, Synapse):
+            leaving[node.name] = reached
+    return entering, leaving
+
+
+def with_weight_bits(snn: SNN, weight_bits: int) -> SNN:
+    """The spiking network with uniform weights of so many bits, nothing calibrated again."""
+    graph = QuantiseWeights(weight_bits).apply(snn.graph, None)  # type: ignore[arg-type]
+    return dataclasses.replace(snn, graph=graph)

@@ -1,0 +1,64 @@
+"""A user's own constants, from a file."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from transpike.core.quantity import Quantity
+from transpike.energy._base import EnergyModel
+from transpike.errors import FileError, SettingError
+
+
+def read_model(path: str | Path, table: dict[str, type[EnergyModel]]) -> EnergyModel:
+    """The model of a TOML file: ``model = "operations"``, and under ``[constants]`` those that differ, each
+    ``add = {value = 0.05, unit = "pJ", source = "…"}``; under ``[settings]`` what is no constant.
+
+    Raises FileError for a file that is not TOML, SettingError for names that the model has not, for a constant without
+    unit or source, in another unit than the model's own, negative or not finite.
+    """
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FileError(f"{path} is not TOML: {error}") from None
+    name = content.pop("model", None)
+    if name not in table:
+        raise SettingError(f"{path}: model must be one of {', '.join(sorted(table))}, not {name!r}")
+    kind = table[name]
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    constants = {n for n, field in fields.items() if isinstance(field.default, Quantity)}
+    found: dict[str, Any] = {}
+    for key, value in _part(path, content, "constants").items():
+        if key not in constants:
+            raise SettingError(f"{path}: {name} has no constant {key!r}; it has {', '.join(sorted(constants))}")
+        found[key] = _quantity(path, key, value, fields[key].default)
+    for key, value in _part(path, content, "settings").items():
+        if key not in fields or key in constants:
+            choices = ", ".join(sorted(fields.keys() - constants)) or "none"
+            raise SettingError(f"{path}: {name} has no setting {key!r}; it has {choices}")
+        found[key] = value
+    if content:
+        raise SettingError(f"{path}: {', '.join(content)} is not known; there are model, [constants] and [settings]")
+    return kind(**found)
+
+
+def _part(path: Path, content: dict[str, Any], name: str) -> dict[str, Any]:
+    part = content.pop(name, {})
+    if not isinstance(part, dict):
+        raise SettingError(f"{path}: [{name}] must be a table")
+    return part
+
+
+def _quantity(path: Path, key: str, value: Any, default: Any) -> Quantity:
+    if not isinstance(value, dict) or value.keys() != {"value", "unit", "source"}:
+        raise SettingError(f'{path}: {key} must be {{value = …, unit = "{default.unit}", source = "…"}}')
+    if value["unit"] != default.unit:
+        raise SettingError(f"{path}: {key} is in {default.unit}, not in {value['unit']!r}")
+    if isinstance(value["value"], bool) or not isinstance(value["value"], (int, float)):
+        raise SettingError(f"{path}: the value of {key} must be a number, not {value['value']!r}")
+    if not isinstance(value["source"], str) or not value["source"].strip():
+        raise SettingError(f"{path}: {key} needs a source: who measured it, on what")
+    return Quantity(float(value["value"]), value["unit"], value["source"])
