@@ -13,6 +13,7 @@ from transpike import (
     report,
     schedules,
     steps,
+    targets,
 )
 from transpike.capture import capture
 from transpike.compare import Comparison, compare
@@ -25,6 +26,7 @@ from transpike.errors import TranspikeError
 from transpike.evaluate import Report, evaluate
 from transpike.files import load, save
 from transpike.finetune import finetune
+from transpike.fit import Fit, fit
 from transpike.prepare import prepare
 from transpike.processor import run_processor
 from transpike.simulate import simulate
@@ -36,6 +38,7 @@ __all__ = [
     "SNN",
     "Comparison",
     "Cost",
+    "Fit",
     "Graph",
     "Preprocessing",
     "Report",
@@ -51,6 +54,7 @@ __all__ = [
     "energy",
     "evaluate",
     "finetune",
+    "fit",
     "load",
     "models",
     "neurons",
@@ -64,5 +68,6 @@ __all__ = [
     "schedules",
     "simulate",
     "steps",
+    "targets",
     "train",
 ]

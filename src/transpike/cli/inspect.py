@@ -9,6 +9,7 @@ import torch
 import transpike as ts
 from transpike.cli import _base
 from transpike.core.graph import Graph
+from transpike.errors import GateFailed, SettingError
 
 
 @click.command("inspect")
@@ -16,6 +17,7 @@ from transpike.core.graph import Graph
 @_base.model_options
 @_base.data_options
 @_base.capture_options
+@click.option("--fit", "chips", multiple=True, help=f"Of a FILE: {', '.join(ts.targets.NAMES)} or a .toml; repeatable.")
 @_base.json_option
 def command(
     file: Path | None,
@@ -27,12 +29,21 @@ def command(
     data_dir: Path | None,
     output_name: str | None,
     on_unsupported: Any,
+    chips: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Print a network, one line per layer: a converted FILE, or a --model as transpike reads it."""
+    """Print a network, one line per layer: a converted FILE, or a --model as transpike reads it.
+
+    --fit says whether a converted FILE fits a chip, as far as public documents tell, and what would have to change; the
+    exit code is 4 where it does not.
+    """
+    if chips and file is None:
+        raise SettingError("--fit looks at a converted FILE: convert the model first, and give the file")
+    fits: list[ts.Fit] = []
     if file is not None:
         snn = ts.load(file)
         graph, text = snn.graph, str(snn)
+        fits = [ts.fit(snn, chip) for chip in chips]
     else:
         dataset = _base.load_data(data_name, data_dir)
         module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
@@ -41,10 +52,15 @@ def command(
         graph = ts.capture(module, example, output=output_name, on_unsupported=on_unsupported)
         text = str(graph)
     if as_json:
-        _base.print_json({"layers": _rows(graph), "macs": _total(graph), "parameters": _parameters(graph)})
+        found = {"layers": _rows(graph), "macs": _total(graph), "parameters": _parameters(graph)}
+        _base.print_json(found | ({"fit": [one.to_json() for one in fits]} if fits else {}))
     else:
         click.echo(text)
         click.echo(f"{_total(graph) / 1e6:.4g} M multiplications a sample, {_parameters(graph):,} parameters")
+        for one in fits:
+            click.echo(one)
+    if failed := [one.target.title for one in fits if not one.fits]:
+        raise GateFailed(f"it does not fit {', '.join(failed)}")
 
 
 def _total(graph: Graph) -> int:
