@@ -7,6 +7,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -81,3 +82,24 @@ def test_examples_in_docstrings_are_true(path: Path) -> None:
     module = importlib.import_module(name)
     found = doctest.testmod(module, extraglobs={"torch": torch})
     assert found.attempted and not found.failed
+
+
+def test_every_published_number_has_a_row_with_a_status_and_a_reason() -> None:
+    claims = _benchmark("claims_page")
+    runs, register = claims.measured(), claims.registered()
+    rows = {f"{folder}/{row['id']}": row for folder, found in runs.items() for row in found}
+    for name, row in rows.items():
+        assert row["status"] in claims.STATUSES, name
+        assert (row["measured"] is None) == (row["status"] == "not measured"), name
+        assert row["status"] != "explained" or row["reason"], name
+    names = [claim["id"] for claim in register]
+    assert len(set(names)) == len(names) and len(register) > 500
+    for claim in register:
+        assert claim["status"] in ("explained", "not measured") and claim["missing"] and claim["source"], claim["id"]
+        assert not claim["nearest"] or claim["nearest"] in rows, claim["id"]
+    for paper in ("ECC", "CAT", "CQ", "CQ+", "VR", "BSNN", "EEG", "ECG"):
+        assert any(claim["paper"].startswith(paper) for claim in register), paper
+    page = claims.page()
+    assert page == (ROOT / "docs/claims.md").read_text(encoding="utf-8"), "run benchmarks/claims_page.py"
+    for claim in tomllib.loads((ROOT / "reproductions/ttfs/claims.toml").read_text())["claim"]:
+        assert claim["claim"].replace("|", "\\|") in page

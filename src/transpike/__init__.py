@@ -13,20 +13,20 @@ from transpike import (
     report,
     schedules,
     steps,
-    targets,
 )
 from transpike.capture import capture
-from transpike.compare import Comparison, compare
+from transpike.compare import Comparison as Comparison
+from transpike.compare import compare
 from transpike.convert import convert
 from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
-from transpike.core.trace import Trace
-from transpike.cost import Cost, cost
+from transpike.core.trace import Trace as Trace
+from transpike.cost import cost
 from transpike.errors import TranspikeError
 from transpike.evaluate import Report, evaluate
 from transpike.files import load, save
 from transpike.finetune import finetune
-from transpike.fit import Fit, fit
+from transpike.fit import fit
 from transpike.prepare import prepare
 from transpike.processor import run_processor
 from transpike.simulate import simulate
@@ -36,13 +36,9 @@ from transpike.train import train
 __version__ = "0.1.0"
 __all__ = [
     "SNN",
-    "Comparison",
-    "Cost",
-    "Fit",
     "Graph",
     "Preprocessing",
     "Report",
-    "Trace",
     "TranspikeError",
     "activations",
     "capture",
@@ -68,6 +64,5 @@ __all__ = [
     "schedules",
     "simulate",
     "steps",
-    "targets",
     "train",
 ]

@@ -7,9 +7,11 @@ import click
 import torch
 
 import transpike as ts
+from transpike import targets
 from transpike.cli import _base
 from transpike.core.graph import Graph
 from transpike.errors import GateFailed, SettingError
+from transpike.fit import Fit
 
 
 @click.command("inspect")
@@ -17,7 +19,7 @@ from transpike.errors import GateFailed, SettingError
 @_base.model_options
 @_base.data_options
 @_base.capture_options
-@click.option("--fit", "chips", multiple=True, help=f"Of a FILE: {', '.join(ts.targets.NAMES)} or a .toml; repeatable.")
+@click.option("--fit", "chips", multiple=True, help=f"Of a FILE: {', '.join(targets.NAMES)} or a .toml; repeatable.")
 @_base.json_option
 def command(
     file: Path | None,
@@ -39,7 +41,7 @@ def command(
     """
     if chips and file is None:
         raise SettingError("--fit looks at a converted FILE: convert the model first, and give the file")
-    fits: list[ts.Fit] = []
+    fits: list[Fit] = []
     if file is not None:
         snn = ts.load(file)
         graph, text = snn.graph, str(snn)

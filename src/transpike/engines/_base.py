@@ -69,7 +69,8 @@ class Program:
         nothing, found = torch.zeros(0, dtype=torch.float64), []
         for name, fan in self.fans.items():
             node, alphabet = self.table[name], self.lowered.alphabets[name]
-            role: Role = "neuron" if isinstance(node.op, Neuron) else "cell" if isinstance(node.op, Cell) else "input"
+            fires = isinstance(node.op, Neuron) and not node.op.relays
+            role: Role = "neuron" if fires else "cell" if isinstance(node.op, Cell) else "input"
             unit = node.op.unit if isinstance(node.op, Cell) else None
             biases = 0
             if role == "neuron":
@@ -116,7 +117,8 @@ class Counter:
             alphabet = self.lowered.alphabets[name]
             spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
             spikes = _ones(spikes) if alphabet.kind == "phase" else spikes
-            spikes = (spikes > 0).to(spikes.dtype) if alphabet.kind == "time" else spikes
+            if alphabet.kind == "time":  # whole levels from 1 on, or the real numbers of exact times
+                spikes = spikes.clamp(max=1) if alphabet.levels else (spikes > 0).to(spikes.dtype)
             if alphabet.signed and isinstance(self.program.table[name].op, Neuron):
                 net = levels.sum(0)
                 self.net[name] = self.net[name] + net if name in self.net else net
