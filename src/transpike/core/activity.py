@@ -21,11 +21,11 @@ class LayerActivity:
     """Counts of one spiking layer, summed over ``samples``; per step where a (timesteps,) tensor is given.
 
     ``spikes`` counts levels (a ternary spike counts one), ``synaptic_operations`` each spike's fan-out.
-    ``updates`` are membrane updates: neurons × steps. Integers, held exactly in float64. Pooling in time and relays are
-    "cell"s. Of one sample: ``synapses`` non-zero connections that leave the layer, ``biases`` additions of a bias that is not
-    zero, ``resets`` subtractions or resets for each spike (1 or 0), ``payload_bits`` what a spike says beside its
-    address, ``code`` that of first spikes. ``overshoot`` are spikes that others of the opposite sign took back: Σ |s|
-    − |Σ s| over a neuron's run, whole runs only.
+    ``updates`` are membrane updates: neurons × steps. Integers, held exactly in float64. Pooling in time and relays
+    are "cell"s. Of one sample: ``synapses`` non-zero connections that leave the layer, ``biases`` additions of a bias
+    that is not zero, ``resets`` subtractions or resets for each spike (1 or 0), ``payload_bits`` what a spike says
+    beside its address, ``code`` that of first spikes. ``overshoot`` are spikes that others of the opposite sign took
+    back: Σ |s| − |Σ s| over a neuron's run, whole runs only.
     """
 
     name: str
