@@ -24,6 +24,7 @@ from transpike.core.trace import Trace as Trace
 from transpike.cost import cost
 from transpike.errors import TranspikeError
 from transpike.evaluate import Report, evaluate
+from transpike.explain import explain
 from transpike.files import load, save
 from transpike.finetune import finetune
 from transpike.fit import fit
@@ -49,6 +50,7 @@ __all__ = [
     "encoders",
     "energy",
     "evaluate",
+    "explain",
     "finetune",
     "fit",
     "load",

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from transpike.cli import compare, convert, demo, doctor, energy, evaluate, finetune, inspect, train, verify
+from transpike.cli import compare, convert, demo, doctor, energy, evaluate, explain, finetune, inspect, train, verify
 from transpike.errors import TranspikeError
 
 commands = (
@@ -15,6 +15,7 @@ commands = (
     doctor.command,
     energy.command,
     evaluate.command,
+    explain.command,
     finetune.command,
     inspect.command,
     train.command,

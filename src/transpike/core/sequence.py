@@ -1,7 +1,7 @@
 """A spiking graph simulated layer by layer, each whole in time, so that a layer can be corrected on its real input."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,7 @@ from transpike.core.cell import Cell, Neuron
 from transpike.core.closed_form import first_levels
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
+from transpike.core.schedule import Schedule
 from transpike.core.step import Context
 from transpike.errors import SettingError
 
@@ -65,14 +66,7 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     form computes. Raises SettingError under a schedule whose neurons have no such picture.
     """
     schedule, timesteps = context.schedule, context.timesteps
-    windows, per = schedule.mode in ("windows", "slots"), 1 if schedule.mode == "slots" else context.timesteps
-    if schedule.mode == "cycles":
-        raise SettingError("steps that correct layers on their spikes know no phase cycles; leave them out")
-    if windows and schedule.lag(timesteps) < timesteps:
-        raise SettingError(
-            "steps that correct layers on their spikes know streams and whole windows, not windows that are held for a "
-            "part: use hold=None, or the streaming schedule"
-        )
+    windows, per = layerwise(schedule, timesteps, "steps that correct layers on their spikes")
     x = _samples(graph, context, samples)
     analogue = _activations(graph, context.analogue[0], x)
     values: dict[str, Tensor] = {}
@@ -94,11 +88,7 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
             done += 1
             context.progress(done, neurons)
         elif isinstance(node.op, Cell):
-            trains = [values[i] for i in node.inputs]
-            if windows:
-                values[name] = _counts(node.op, [train[0] * per for train in trains], timesteps)[None] / per
-            else:
-                values[name] = node.op.window(*(t.expand(timesteps, *t.shape[1:]) for t in trains))
+            values[name] = _passed(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
         elif isinstance(node.op, Input):
             values[name] = _shown(context, x)
         else:
@@ -106,6 +96,68 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
         for old in [key for key in values if last[key] <= index]:
             values.pop(old)
     return graph
+
+
+def layerwise(schedule: Schedule, timesteps: int, who: str) -> tuple[bool, int]:
+    """Whether layers hear whole windows, and ``Heard.per``. SettingError where no layer can be run whole in time."""
+    if schedule.mode == "cycles":
+        raise SettingError(f"{who} know no phase cycles; leave them out")
+    windows = schedule.mode in ("windows", "slots")
+    if windows and schedule.lag(timesteps) < timesteps:
+        raise SettingError(
+            f"{who} know streams and whole windows, not windows that are held for a part: use hold=None, or the "
+            "streaming schedule"
+        )
+    return windows, 1 if schedule.mode == "slots" else timesteps
+
+
+def layer_by_layer(
+    graph: Graph,
+    context: Context,
+    x: Tensor,
+    given: Mapping[str, Tensor],
+    see: Callable[[Node, Tensor], None] | None = None,
+) -> Tensor:
+    """The output's currents, (time, batch, …), of ``x`` (batch, *shape), each layer simulated whole in time.
+
+    ``given`` puts charge, (time, batch, *shape) or constant with time 1, in the place of what layers send; layers that
+    only they hear are not simulated. ``see`` gets every cell and the output with what it sends, (time, batch, *shape),
+    in charge. For streams and whole windows, as ``sequential``.
+    """
+    timesteps = context.timesteps
+    windows, per = layerwise(context.schedule, timesteps, "layers that are run one by one")
+    needed, values = {graph.output.name}, dict[str, Tensor]()
+    for node in reversed(graph.nodes):
+        if node.name in needed and node.name not in given:
+            needed.update(node.inputs)
+    nodes = [node for node in graph if node.name in needed]
+    last = {name: node.name for node in nodes if node.name not in given for name in node.inputs}
+    for node in nodes:
+        if node.name in given:
+            values[node.name] = given[node.name]
+            continue
+        if isinstance(node.op, Neuron):
+            heard = Heard(graph, node, node.op, values[node.inputs[0]], x, values, timesteps, windows, per)
+            values[node.name] = heard.train(node.op, heard.current)
+        elif isinstance(node.op, Cell):
+            values[node.name] = _passed(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
+        elif isinstance(node.op, Input):
+            values[node.name] = _shown(context, x)
+        else:
+            values[node.name] = _linear(node, values)
+        if see is not None and (isinstance(node.op, Cell) or node.name == graph.output.name):
+            see(node, values[node.name])
+        for name in set(node.inputs):
+            if last[name] == node.name:
+                values.pop(name)
+    return values[graph.output.name]
+
+
+def _passed(cell: Cell, trains: list[Tensor], timesteps: int, windows: bool, per: int) -> Tensor:
+    """What a cell that is no neuron sends."""
+    if windows:
+        return _counts(cell, [train[0] * per for train in trains], timesteps)[None] / per
+    return cell.window(*(train.expand(timesteps, *train.shape[1:]) for train in trains))
 
 
 def _counts(cell: Cell, charges: list[Tensor], timesteps: int) -> Tensor:

@@ -6,12 +6,13 @@ from transpike.compare import Comparison
 from transpike.cost import Cost
 from transpike.errors import SettingError
 from transpike.evaluate import Report
-from transpike.report import comparison, energy_card
+from transpike.explain import Explanation
+from transpike.report import comparison, energy_card, explanation
 from transpike.report.picture import draw
 from transpike.report.terminal import text
 
 
-def save(result: Report | Comparison | Cost, path: str | Path) -> Path:
+def save(result: Report | Comparison | Cost | Explanation, path: str | Path) -> Path:
     """Write ``result`` as .json (every number), .txt, or a picture (.png, .svg, .pdf), by the ending of ``path``."""
     path = Path(path)
     if path.suffix == ".json":
@@ -24,6 +25,8 @@ def save(result: Report | Comparison | Cost, path: str | Path) -> Path:
             comparison.draw(result, path)
         elif isinstance(result, Cost):
             energy_card.draw(result, path)
+        elif isinstance(result, Explanation):
+            explanation.draw(result, path)
         else:
             draw({result.recipe: result}, path)
     else:

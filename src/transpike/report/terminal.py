@@ -6,17 +6,20 @@ from rich.table import Table
 from transpike.compare import Comparison
 from transpike.cost import Cost
 from transpike.evaluate import Report
-from transpike.report import comparison, energy_card
+from transpike.explain import Explanation
+from transpike.report import comparison, energy_card, explanation
 from transpike.report._numbers import short
 
 
-def show(report: Report | Comparison | Cost, console: Console | None = None) -> None:
-    """Print a report (accuracy over time, each layer, the sentences that sum it up), a comparison or a cost."""
+def show(report: Report | Comparison | Cost | Explanation, console: Console | None = None) -> None:
+    """Print a report (accuracy over time, each layer, what sums it up), a comparison, a cost or an explanation."""
     console = console or Console()
     if isinstance(report, Comparison):
         return comparison.show(report, console)
     if isinstance(report, Cost):
         return energy_card.show(report, console)
+    if isinstance(report, Explanation):
+        return explanation.show(report, console)
     console.print(
         f"[bold]{report.recipe}[/bold], {report.schedule}, {report.encoder} input, read from {report.readout}"
     )
@@ -25,12 +28,14 @@ def show(report: Report | Comparison | Cost, console: Console | None = None) -> 
     return console.print(text(report), soft_wrap=True, highlight=False)
 
 
-def text(report: Report | Comparison | Cost) -> str:
+def text(report: Report | Comparison | Cost | Explanation) -> str:
     """The result in a few sentences, plain text."""
     if isinstance(report, Comparison):
         return comparison.text(report)
     if isinstance(report, Cost):
         return energy_card.text(report)
+    if isinstance(report, Explanation):
+        return explanation.text(report)
     last = report.final
     lines = [
         f"ANN {report.ann_accuracy:.2%} ({report.ann_low:.2%} to {report.ann_high:.2%}), "

@@ -1,0 +1,60 @@
+"""transpike explain."""
+
+from pathlib import Path
+
+import click
+
+import transpike as ts
+from transpike import report
+from transpike.cli import _base
+from transpike.errors import DataError
+from transpike.explain import SAMPLES
+
+
+@click.command("explain")
+@click.argument("file", type=click.Path(path_type=Path))
+@_base.data_options
+@click.option("--timesteps", type=int, help="Steps to simulate (default: the recipe's).")
+@click.option("--samples", type=click.IntRange(1), default=SAMPLES, show_default=True, help="The first test samples.")
+@click.option("--oracle/--no-oracle", default=True, show_default=True, help="Replace each layer by its original.")
+@click.option("--changes/--no-changes", default=True, show_default=True, help="Try what might give accuracy back.")
+@click.option(
+    "--report", "reports", type=click.Path(path_type=Path), multiple=True,
+    help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
+)  # fmt: skip
+@_base.json_option
+@_base.threads_option
+def command(
+    file: Path,
+    data_name: str,
+    data_dir: Path | None,
+    timesteps: int | None,
+    samples: int,
+    oracle: bool,
+    changes: bool,
+    reports: tuple[Path, ...],
+    as_json: bool,
+    threads: int | None,
+) -> None:
+    """Where a converted network lost accuracy, layer by layer, and what would give it back."""
+    _base.with_threads(threads)
+    snn = ts.load(file)
+    dataset = _base.load_data(data_name, data_dir, snn)
+    if not len(dataset.test):
+        raise DataError(f"{dataset.name} has no test images")
+    with _base.progress_bar("simulations") as progress:
+        result = ts.explain(
+            snn,
+            dataset.test.batches(64, limit=samples),
+            timesteps=timesteps,
+            samples=samples,
+            oracle=oracle,
+            changes=changes,
+            progress=progress,
+        )
+    for path in reports:
+        report.save(result, path)
+    if as_json:
+        _base.print_json(result.to_json())
+    else:
+        report.show(result)
