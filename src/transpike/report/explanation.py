@@ -71,11 +71,12 @@ def draw(result: Explanation, path: str | Path) -> Path:
         base = [a + b for a, b in zip(base, sizes, strict=True)]
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
     axis.set_ylabel("error, % of the\nmean activation")
-    axis.legend(loc="upper left", frameon=False, fontsize=8, ncols=4)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8, ncols=4)
     axis.spines[["top", "right"]].set_visible(False)
     if any(one.regained is not None for one in result.layers):
         other = axis.twinx()
         other.plot(range(len(names)), [one.regained or 0.0 for one in result.layers], "k.", markersize=6)
+        other.axhline(0, color="0.7", linewidth=0.6)
         other.set_ylabel("points regained (dots)")
         other.spines[["top"]].set_visible(False)
     for column, name in enumerate(scattered):
