@@ -62,5 +62,5 @@ def wrongly_folded(snn: ts.SNN, name: str, normal: nn.BatchNorm2d, what: str) ->
         return _with(snn, synapse, bias=synapse.op.bias + gain * normal.running_mean)
     wrong = normal.weight.detach() / torch.sqrt(normal.running_var)
     shape = (-1, *(1,) * (synapse.op.weight.ndim - 1))
-    bias = normal.bias.detach() - wrong * normal.running_mean
+    bias = synapse.op.bias + (gain - wrong) * normal.running_mean
     return _with(snn, synapse, weight=synapse.op.weight * (wrong / gain).reshape(shape), bias=bias)

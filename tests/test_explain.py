@@ -13,9 +13,10 @@ from torch import nn
 import transpike as ts
 from faults import neurons, scaled_threshold, small_network, without_bias, wrongly_folded
 from networks import cases, mlp, small_cnn
+from transpike._layer_errors import LayerSums
 from transpike.cli import main
 from transpike.errors import DataError, SettingError
-from transpike.explain import FAULT, Explanation, _Case, _Sums
+from transpike.explain import FAULT, Explanation, _Case
 from transpike.recipes import BSNN, CQ, ECC, SNM, T2FSNN, YOSO, FewSteps
 from transpike.schedules import LayerSynchronous
 
@@ -50,7 +51,7 @@ def test_layers_run_one_by_one_answer_as_the_engine_does(recipe):
     right = explained.run(snn.graph)
     predicted = ts.simulate(snn, x[:40], engine="reference").logits[-1].argmax(1)
     assert int((right != (predicted == explained.y)).sum()) <= 1  # a tie in float32
-    both, _ = explained.compared({n.name: _Sums() for n in neurons(snn.graph)}, False, lambda: None)
+    both, _ = explained.compared({n.name: LayerSums() for n in neurons(snn.graph)}, False, lambda: None)
     assert torch.equal(both, right)
 
 

@@ -23,7 +23,8 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.core.trace import Trace as Trace
 from transpike.cost import cost
 from transpike.errors import TranspikeError
-from transpike.evaluate import Report, evaluate
+from transpike.evaluate import Report as Report
+from transpike.evaluate import evaluate
 from transpike.explain import explain
 from transpike.files import load, save
 from transpike.finetune import finetune
@@ -39,7 +40,6 @@ __all__ = [
     "SNN",
     "Graph",
     "Preprocessing",
-    "Report",
     "TranspikeError",
     "activations",
     "capture",

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transpike._layer_errors import LayerError, LayerSums
 from transpike.core.batches import pairs
 from transpike.core.cell import Cell, Neuron
-from transpike.core.closed_form import first_levels
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
 from transpike.core.sequence import layer_by_layer, layerwise
@@ -30,46 +30,6 @@ FAULT = 2.0  # points that a layer alone must give back to be called a fault
 SCALES = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 TRIED = 3  # layers whose changes are tried
 BUDGET = 2**30  # bytes of what is held of a batch
-
-
-@dataclass(frozen=True)
-class LayerError:
-    """One layer of neurons; errors are means over samples and neurons, in shares of the mean activation.
-
-    With u the mean current that the layer hears, φ what it sends (mean charge), a the source's activation:
-    ``carried = relu(u) − a``, ``clipping = min(relu(u), θ) − relu(u)``, ``flooring = staircase(u) − min(relu(u), θ)``,
-    ``unevenness = φ − staircase(u)``; they add up to φ − a. ``…_size`` are means of absolute values. ``dead``: neurons
-    that never fire although the source's do; ``saturated``: φ at the ceiling; ``inactivated``: the share of spikes sent
-    where the source's activation is 0. ``residual``: mean potential left at the end, in θ. ``regained``: points of
-    accuracy that come back where this layer alone is replaced by its original, with a 95 % interval.
-    """
-
-    name: str
-    mean_activation: float
-    rate: float
-    correlation: float
-    cosine: float
-    carried: float
-    clipping: float
-    flooring: float
-    unevenness: float
-    carried_size: float
-    clipping_size: float
-    flooring_size: float
-    unevenness_size: float
-    dead: float
-    saturated: float
-    inactivated: float
-    residual: float
-    regained: float | None = None
-    regained_low: float | None = None
-    regained_high: float | None = None
-
-    @property
-    def worst(self) -> str:
-        """The part of the error with the largest size."""
-        parts = ("carried", "clipping", "flooring", "unevenness")
-        return max(parts, key=lambda part: getattr(self, f"{part}_size"))
 
 
 @dataclass(frozen=True)
@@ -164,7 +124,7 @@ def _explained_case(
         if progress is not None:
             progress(done, total)
 
-    sums = {name: _Sums() for name in names}
+    sums = {name: LayerSums() for name in names}
     right, originals = case.compared(sums, oracle, advance)
     layers = []
     for name in names:
@@ -248,7 +208,7 @@ class _Case:
         return sum(math.prod(node.shape) for node in self.snn.graph if isinstance(node.op, Cell))
 
     def compared(
-        self, sums: "dict[str, _Sums]", oracle: bool, advance: Callable[[], None]
+        self, sums: "dict[str, LayerSums]", oracle: bool, advance: Callable[[], None]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Which samples are right, (samples,); with ``oracle`` also those with each layer replaced by its original."""
         graph, right = self.snn.graph, list[Tensor]()
@@ -268,6 +228,7 @@ class _Case:
             for name in sums if oracle else ():
                 given = {other: train for other, train in trains.items() if other not in behind[name]}
                 given[name] = self._original(name, shown, sent)[None]
+                sums[name].compare(sent[name], given[name][0])
                 originals[name].append(layer_by_layer(graph, context, shown, given).mean(0).argmax(-1) == y)
                 advance()
         return torch.cat(right), {name: torch.cat(found) for name, found in originals.items() if found}
@@ -305,7 +266,9 @@ class _Case:
             values[node.name] = sent.get(node.name, output) if _is_activation(node) else output
         raise AssertionError(f"{name} is not in the source network")
 
-    def _add(self, graph: Graph, sums: "dict[str, _Sums]", steps: int, shown: Tensor, sent: dict[str, Tensor]) -> None:
+    def _add(
+        self, graph: Graph, sums: "dict[str, LayerSums]", steps: int, shown: Tensor, sent: dict[str, Tensor]
+    ) -> None:
         """The layers' currents from what they sent in the mean, and the source's activations beside them."""
         activations: dict[str, Tensor] = {}
 
@@ -324,7 +287,7 @@ class _Case:
                 if node.name in sums:
                     assert isinstance(node.op, Neuron)
                     current, sent_here = values[node.inputs[0]], sent[node.name]
-                    sums[node.name].add(node.op, current, sent_here, activations[node.name], steps, self.snn)
+                    sums[node.name].add(node.op, current, sent_here, activations[node.name], steps)
                 values[node.name] = sent[node.name]
 
 
@@ -339,85 +302,6 @@ def _behind(graph: Graph, name: str) -> set[str]:
         if found & set(node.inputs):
             found.add(node.name)
     return found
-
-
-class _Sums:
-    """Adds up one layer over batches, in float64."""
-
-    def __init__(self) -> None:
-        self.parts = dict.fromkeys(("carried", "clipping", "flooring", "unevenness"), 0.0)
-        self.sizes = dict(self.parts)
-        self.count = self.spikes = self.idle = self.residual = self.full = self.active = 0.0
-        self.a = self.p = self.aa = self.pp = self.ap = 0.0
-        self.fired: Tensor | None = None
-        self.wanted: Tensor | None = None
-        self.pairs: list[tuple[Tensor, Tensor]] = []
-
-    def add(self, cell: Neuron, u: Tensor, sent: Tensor, a: Tensor, steps: int, snn: SNN) -> None:
-        stairs, ceiling, left = _staircase(cell, u, sent, steps, snn)
-        u, sent, a, stairs = u.double(), sent.double(), torch.relu(a.double()), stairs.double()
-        relu = torch.relu(u)
-        clipped = torch.minimum(relu, ceiling.double())
-        errors = {
-            "carried": relu - a, "clipping": clipped - relu, "flooring": stairs - clipped, "unevenness": sent - stairs,
-        }  # fmt: skip
-        for name, error in errors.items():
-            self.parts[name] += float(error.sum())
-            self.sizes[name] += float(error.abs().sum())
-        self.count += a.numel()
-        self.a, self.p = self.a + float(a.sum()), self.p + float(sent.sum())
-        self.aa, self.pp = self.aa + float((a * a).sum()), self.pp + float((sent * sent).sum())
-        self.ap += float((a * sent).sum())
-        size = sent.abs()
-        self.spikes += float(size.sum())
-        self.idle += float((size * (a == 0)).sum())
-        self.full += float((sent >= ceiling.double() * (1 - 1e-6)).sum())
-        self.residual += float(left.double().sum())
-        fired, wanted = (sent > 0).any(0), (a > 0).any(0)
-        self.fired = fired if self.fired is None else self.fired | fired
-        self.wanted = wanted if self.wanted is None else self.wanted | wanted
-        if sum(len(pair[0]) for pair in self.pairs) < 2000:
-            step = max(1, a.numel() // 500)
-            self.pairs.append((a.flatten()[::step].float(), sent.flatten()[::step].float()))
-
-    def layer(self, name: str) -> LayerError:
-        n, mean = self.count, self.a / self.count
-        scale = mean or 1.0
-        variance = (self.aa / n - mean**2) * (self.pp / n - (self.p / n) ** 2)
-        covariance = self.ap / n - mean * self.p / n
-        assert self.fired is not None and self.wanted is not None
-        return LayerError(
-            name=name,
-            mean_activation=mean,
-            rate=self.p / n,
-            correlation=covariance / math.sqrt(variance) if variance > 0 else 0.0,
-            cosine=self.ap / math.sqrt(self.aa * self.pp) if self.aa * self.pp > 0 else 0.0,
-            **{part: total / n / scale for part, total in self.parts.items()},
-            **{f"{part}_size": total / n / scale for part, total in self.sizes.items()},
-            dead=float((self.wanted & ~self.fired).double().mean()),
-            saturated=self.full / n,
-            inactivated=self.idle / self.spikes if self.spikes else 0.0,
-            residual=self.residual / n,
-        )
-
-    def scatter(self) -> tuple[Tensor, Tensor]:
-        """(activations, what was sent), a few thousand pairs."""
-        return torch.cat([pair[0] for pair in self.pairs]), torch.cat([pair[1] for pair in self.pairs])
-
-
-def _staircase(cell: Neuron, u: Tensor, sent: Tensor, steps: int, snn: SNN) -> tuple[Tensor, Tensor, Tensor]:
-    """(what the cell would send on this constant current, the most it can send, its potential at the end in θ)."""
-    unit, worth = cell.unit, cell.amplitude()
-    if unit is None or worth is None:
-        return sent, torch.full_like(sent, math.inf), torch.zeros_like(sent)
-    if unit.code is not None:
-        code = unit.code.shortened(steps)
-        top = worth * float(code.levels[0])
-        return first_levels(u, unit.threshold, code) * worth, top.expand_as(u), torch.zeros_like(u)
-    most = steps * unit.levels
-    level = torch.floor((steps * u + unit.initial) / unit.threshold + 1e-5).clamp(0, most)
-    left = (steps * u + unit.initial) / unit.threshold - sent / worth * steps
-    return level * worth / steps, (worth * unit.levels).expand_as(u), left
 
 
 def _tried(snn: SNN, case: _Case, found: Explanation, right: Tensor, advance: Callable[[], None]) -> list[Change]:
