@@ -109,18 +109,13 @@ def work(folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("this torch has no Gloo")
-    folder = tmp_path_factory.mktemp("processes")
-    launch = (
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        __file__,
-        str(folder),
-    )
-    answer = subprocess.run(launch, capture_output=True, text=True, timeout=300)
+    for _ in range(2):
+        folder = tmp_path_factory.mktemp("processes")
+        launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__)
+        answer = subprocess.run((*launch, str(folder)), capture_output=True, text=True, timeout=300)
+        # on a busy machine Gloo's threads may abort a process that is about to end, its work done
+        if "terminate called without an active exception" not in answer.stderr:
+            break
     assert answer.returncode == 0, answer.stderr[-20000:]
     return folder
 
@@ -224,3 +219,4 @@ def test_bounds_know_of_processes():
 if __name__ == "__main__":
     torch.set_num_threads(1)
     work(Path(sys.argv[1]))
+    torch.distributed.barrier()  # so that neither leaves while the other still speaks
