@@ -26,9 +26,9 @@ WEIGHT_BITS = 8
 SENSITIVITY = 2.0
 """A constant is halved and doubled for the sensitivity of a verdict."""
 THRESHOLDS = (
-    ("1.72", 1.72, "Davidson and Furber 2021"),
-    ("0.15 to 1.38", 0.15, "Dampfhoffer et al. 2022, by how the ANN is built"),
-    ("0.29 to 0.45", 0.29, "Yan et al. 2024 and later, T = 5 and 6"),
+    ("1.72", "Davidson and Furber 2021"),
+    ("0.15 to 1.38", "Dampfhoffer et al. 2022, by how the ANN is built"),
+    ("0.29 to 0.45", "Yan et al. 2024 and later, T = 5 and 6"),
 )
 """Published spikes per synapse and inference below which a spiking network is cheaper."""
 
@@ -153,7 +153,7 @@ class Cost:
             },
             "spike_rate": self.spike_rate,
             "spikes_per_synapse": self.spikes_per_synapse,
-            "published_break_even": [{"spikes_per_synapse": text, "source": source} for text, _, source in THRESHOLDS],
+            "published_break_even": [{"spikes_per_synapse": text, "source": source} for text, source in THRESHOLDS],
             "models": [dataclasses.asdict(one) for one in self.models],
             "points": [dataclasses.asdict(point) for point in self.points],
             "front": {name: [str(point) for point in self.front(name)] for name in names},

@@ -130,6 +130,13 @@ energy_option = click.option(
     multiple=True,
     help="Joules a sample by this model; repeatable.",
 )
+report_option = click.option(
+    "--report",
+    "reports",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: PyTorch's).")
 

@@ -22,10 +22,7 @@ from transpike.errors import DataError
 @click.option("--model", "models", type=_base.Model(), multiple=True, help="Repeatable; default: all.")
 @click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
 @click.option("--memory", help="Budget for what the run adds, like 2GiB.")
-@click.option(
-    "--report", "reports", type=click.Path(path_type=Path), multiple=True,
-    help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
-)  # fmt: skip
+@_base.report_option
 @_base.json_option
 @_base.threads_option
 def command(

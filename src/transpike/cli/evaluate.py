@@ -20,13 +20,7 @@ from transpike.errors import DataError, GateFailed, SettingError
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
 @click.option("--memory", help="Budget for what the run adds, like 2GiB.")
-@click.option(
-    "--report",
-    "reports",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
-)
+@_base.report_option
 @_base.energy_option
 @click.option("--max-drop", type=float, help="Fail (exit code 4) if more points are lost than this.")
 @_base.json_option

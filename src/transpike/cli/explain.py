@@ -18,10 +18,7 @@ from transpike.explain import SAMPLES
 @click.option("--samples", type=click.IntRange(1), default=SAMPLES, show_default=True, help="The first test samples.")
 @click.option("--oracle/--no-oracle", default=True, show_default=True, help="Replace each layer by its original.")
 @click.option("--changes/--no-changes", default=True, show_default=True, help="Try what might give accuracy back.")
-@click.option(
-    "--report", "reports", type=click.Path(path_type=Path), multiple=True,
-    help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
-)  # fmt: skip
+@_base.report_option
 @_base.json_option
 @_base.threads_option
 def command(

@@ -1,6 +1,5 @@
 """Arithmetic and the transport of spikes and activations, with costs a bit that a user sets."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,9 +44,13 @@ class Movement(EnergyModel):
         for layer, n in products(ann, zero_skipping):
             each = self._product(layer.input_bits, ann.weight_bits)
             found.append(row(layer.name, "multiply-accumulate", n, each))
-            bits = math.ceil(layer.output_bits)
             found.append(
-                row(layer.name, "transport of activations", layer.outputs * bits, self.hops.value * self.dense.value)
+                row(
+                    layer.name,
+                    "transport of activations",
+                    layer.outputs * layer.output_bits,
+                    self.hops.value * self.dense.value,
+                )
             )
         return tuple(found)
 

@@ -52,7 +52,7 @@ def text(result: Cost) -> str:
         else f"{result.verdict.capitalize()}.",
         f"It sends {result.spikes_per_synapse:.3g} spikes a synapse and inference (spike rate "
         f"{result.spike_rate:.1%}); published break-even points: "
-        + "; ".join(f"{text} ({source})" for text, _, source in THRESHOLDS)
+        + "; ".join(f"{text} ({source})" for text, source in THRESHOLDS)
         + ".",
         *(f"{result.advice(one.model)}." for one in result.models if one.ratio is not None and one.judges),
     ]

@@ -41,9 +41,7 @@ class Target:
     name: str
     title: str
     vendor: str = ""
-    cores: int | None = None
     max_layers: int | None = None
-    neurons_per_core: int | None = None
     neurons_total: int | None = None
     synapses_total: int | None = None
     kernel_memory_words: tuple[int, ...] | None = None
