@@ -15,7 +15,7 @@ import torch
 from peers import converted, network, steps
 
 import transpike as ts
-from transpike.evaluate import wilson
+from transpike.core.interval import wilson
 from transpike.files import write_atomically
 
 HERE = Path(__file__).parent

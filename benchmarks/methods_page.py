@@ -17,9 +17,9 @@ import transpike as ts
 from transpike import steps as s
 from transpike.activations import QuantisedClip, TimeToFirstSpike
 from transpike.core.cell import Neuron
+from transpike.core.interval import paired_difference
 from transpike.core.recipe import Recipe
 from transpike.errors import TranspikeError
-from transpike.evaluate import paired_difference
 from transpike.neurons import ExactReLU, FirstCrossing, FirstSpike, IntegrateAndFire, Latched, Retimed, Synchronous
 from transpike.recipes import BSNN, CAT, S4NN, ExactMapping
 

@@ -17,9 +17,9 @@ from torch import Tensor
 import transpike as ts
 from compared import LOG, PAUSE, Told, ToldForEach
 from transpike._compare_pool import DEATH
+from transpike.core.interval import paired_difference
 from transpike.encoders import Poisson
 from transpike.errors import DataError, GateFailed, SettingError
-from transpike.evaluate import paired_difference
 from transpike.recipes import BSNN, ECC, WeightNormalisation
 from transpike.schedules import LayerSynchronous
 

@@ -9,8 +9,8 @@ from torch import Tensor
 import transpike as ts
 from compared import Told
 from transpike._compare_rows import Row, front
+from transpike.core.interval import paired_difference
 from transpike.errors import DataError, GateFailed, SettingError
-from transpike.evaluate import paired_difference
 from transpike.recipes import ECC
 from transpike.report._numbers import short
 

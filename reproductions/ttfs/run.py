@@ -27,7 +27,7 @@ import transpike as ts
 from transpike.core.cell import Neuron
 from transpike.core.graph import Node
 from transpike.core.preprocessing import Preprocessing
-from transpike.evaluate import wilson
+from transpike.core.interval import wilson
 from transpike.files import write_atomically
 from transpike.models._weights import load_weights
 from transpike.recipes import CAT, YOSO, ExactMapping

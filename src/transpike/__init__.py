@@ -31,6 +31,7 @@ from transpike.finetune import finetune
 from transpike.fit import fit
 from transpike.prepare import prepare
 from transpike.processor import run_processor
+from transpike.record import record as record
 from transpike.simulate import simulate
 from transpike.snn import SNN
 from transpike.train import train

@@ -19,11 +19,12 @@ from transpike._compare_rows import Refusal, Row
 from transpike.convert import convert
 from transpike.core.cell import Neuron
 from transpike.core.codec import encode
+from transpike.core.interval import paired_difference
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
-from transpike.evaluate import Report, evaluate, paired_difference
+from transpike.evaluate import Report, evaluate
 from transpike.files import write_atomically
 from transpike.snn import SNN
 

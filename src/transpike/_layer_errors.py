@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,9 @@ class LayerError:
     that never fire although the source's do; ``saturated``: φ at the ceiling; ``inactivated``: the share of spikes sent
     where the source's activation is 0. ``residual``: mean potential left at the end, in θ. ``own``: mean |φ − o| over
     mean |o|, o being what the original gives on what the spiking layers before it send. ``regained``: points of
-    accuracy that come back where this layer alone is replaced by its original, with a 95 % interval.
+    accuracy that come back where this layer alone is replaced by its original, with a 95 % interval; ``renewed``: where
+    its weights (biases and pools among them) or its neurons alone are converted anew, whichever gives back more, which
+    ``fault`` says.
     """
 
     name: str
@@ -46,6 +49,10 @@ class LayerError:
     regained: float | None = None
     regained_low: float | None = None
     regained_high: float | None = None
+    renewed: float | None = None
+    renewed_low: float | None = None
+    renewed_high: float | None = None
+    fault: str | None = None
 
     @property
     def worst(self) -> str:
@@ -65,6 +72,7 @@ class LayerSums:
         self.strange = self.original = 0.0
         self.fired: Tensor | None = None
         self.wanted: Tensor | None = None
+        self.lacking: Tensor | None = None
         self.pairs: list[tuple[Tensor, Tensor]] = []
 
     def add(self, cell: Neuron, u: Tensor, sent: Tensor, a: Tensor, steps: int) -> None:
@@ -78,6 +86,8 @@ class LayerSums:
         for name, error in errors.items():
             self.parts[name] += float(error.sum())
             self.sizes[name] += float(error.abs().sum())
+        lacking = torch.movedim(a - sent, 1, 0).flatten(1).sum(1)
+        self.lacking = lacking if self.lacking is None else self.lacking + lacking
         self.count += a.numel()
         self.a, self.p = self.a + float(a.sum()), self.p + float(sent.sum())
         self.aa, self.pp = self.aa + float((a * a).sum()), self.pp + float((sent * sent).sum())
@@ -105,20 +115,26 @@ class LayerSums:
         variance = (self.aa / n - mean**2) * (self.pp / n - (self.p / n) ** 2)
         covariance = self.ap / n - mean * self.p / n
         assert self.fired is not None and self.wanted is not None
+        shares: dict[str, Any] = {part: total / n / scale for part, total in self.parts.items()}
+        shares |= {f"{part}_size": total / n / scale for part, total in self.sizes.items()}
         return LayerError(
             name=name,
             mean_activation=mean,
             rate=self.p / n,
             correlation=covariance / math.sqrt(variance) if variance > 0 else 0.0,
             cosine=self.ap / math.sqrt(self.aa * self.pp) if self.aa * self.pp > 0 else 0.0,
-            **{part: total / n / scale for part, total in self.parts.items()},
-            **{f"{part}_size": total / n / scale for part, total in self.sizes.items()},
+            **shares,
             dead=float((self.wanted & ~self.fired).double().mean()),
             saturated=self.full / n,
             inactivated=self.idle / self.spikes if self.spikes else 0.0,
             residual=self.residual / n,
             own=self.strange / self.original if self.original else None,
         )
+
+    def missing(self) -> Tensor:
+        """mean(a − φ) over samples and places, (channels): what a bias would have to add."""
+        assert self.lacking is not None
+        return self.lacking * len(self.lacking) / self.count
 
     def scatter(self) -> tuple[Tensor, Tensor]:
         """(activations, what was sent), a few thousand pairs."""

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from transpike.core.activity import Activity
 from transpike.core.batches import pairs
+from transpike.core.interval import wilson
 from transpike.engines import Engine
 from transpike.errors import DataError, SettingError
-from transpike.evaluate import wilson
 from transpike.files import write_atomically
 from transpike.simulate import engine_named
 from transpike.snn import SNN

@@ -22,13 +22,14 @@ from transpike._compare_units import Task, Unit, named, plan, rows
 from transpike.capture import OnUnsupported, capture
 from transpike.convert import convert
 from transpike.core.batches import calibration_batches
+from transpike.core.display import Shown
 from transpike.core.graph import Graph
+from transpike.core.interval import paired_difference, wilson
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
-from transpike.evaluate import paired_difference, wilson
 from transpike.files import write_atomically
 from transpike.simulate import engine_named
 from transpike.snn import SNN
@@ -38,7 +39,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Shown):
     """``rows``: one for each recipe and number of steps, in the order asked for, measured (Row) or not (Refusal).
 
     ``remarks`` say what happened to stored results; ``provenance`` what the numbers come from.

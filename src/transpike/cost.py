@@ -12,11 +12,13 @@ from torch import Tensor
 from transpike._twin import Counted, quantised, with_weight_bits
 from transpike.core.activity import Activity
 from transpike.core.batches import pairs
+from transpike.core.display import Shown
+from transpike.core.interval import wilson
 from transpike.core.op import Synapse
 from transpike.core.quantity import Quantity
 from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
-from transpike.evaluate import Report, evaluate, wilson
+from transpike.evaluate import Report, evaluate
 from transpike.files import write_atomically
 from transpike.simulate import simulate
 from transpike.snn import SNN
@@ -80,7 +82,7 @@ class ModelCost:
 
 
 @dataclass(frozen=True, eq=False)
-class Cost:
+class Cost(Shown):
     """The twin, every model's answer, and the curve: SNN over T, ANN over bits, with what is best for each model."""
 
     report: Report

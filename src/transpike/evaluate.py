@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,9 @@ from torch import Tensor
 
 from transpike.core.activity import Activity, analogue_macs
 from transpike.core.batches import pairs
+from transpike.core.display import Shown
 from transpike.core.graph import Graph
+from transpike.core.interval import paired_difference, wilson
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, SettingError
 from transpike.files import write_atomically
@@ -59,8 +60,22 @@ class LayerRow:
     membrane_updates: float
 
 
+@dataclass(frozen=True)
+class Latency:
+    """``within``: points below the ANN → the first total steps at which the SNN is no farther, None where never.
+
+    ``settled_mean`` and ``settled`` (p50, p95, p99): total steps after which samples that end right are right for good;
+    ``stays_right``: the share of samples that are right at each answer of the curve and at all later ones.
+    """
+
+    within: dict[float, int | None]
+    settled_mean: float | None
+    settled: dict[str, float]
+    stays_right: tuple[float, ...]
+
+
 @dataclass(frozen=True, eq=False)
-class Report:
+class Report(Shown):
     """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per
     sample. ``kernels`` says what ran each layer, where the engine had a choice. ``outcomes`` (timesteps → (samples,)
     bool) and ``ann_outcomes`` say which samples were right, for paired comparisons, ``activities`` (timesteps →) what
@@ -105,6 +120,30 @@ class Report:
         """Spikes per neuron and time step over all neurons."""
         return self.final.spike_rate
 
+    @property
+    def drop_interval(self) -> tuple[float, float]:
+        """95 % bounds of ``drop``, paired on the same samples."""
+        return paired_difference(self.ann_outcomes, self.outcomes[self.final.timesteps])[1:]
+
+    @property
+    def latency(self) -> "Latency":
+        """When answers are good enough, and when they are right for good."""
+        right = torch.stack([self.outcomes[answer.timesteps] for answer in self.curve])
+        stays = right.flip(0).cumprod(0).flip(0).bool()  # right at this answer and at every later one
+        steps = torch.tensor([answer.total_steps for answer in self.curve])
+        first = steps[len(steps) - stays.sum(0)[stays[-1]]].double()
+        quantile = {q: float(first.quantile(q, interpolation="higher")) for q in (0.5, 0.95, 0.99) if len(first)}
+        return Latency(
+            {drop: self._within(drop / 100) for drop in (0.5, 1.0, 2.0)},
+            float(first.mean()) if len(first) else None,
+            {f"p{100 * q:.0f}": value for q, value in quantile.items()},
+            tuple(float(row.double().mean()) for row in stays),
+        )
+
+    def _within(self, drop: float) -> int | None:
+        near = (a.total_steps for a in self.curve if self.ann_accuracy - a.accuracy <= drop + 1e-12)
+        return next(near, None)
+
     def at(self, timesteps: int) -> Answer:
         """The answer after ``timesteps`` steps."""
         for answer in self.curve:
@@ -127,6 +166,9 @@ class Report:
                 "total_steps": self.final.total_steps,
                 "accuracy": self.final.accuracy,
                 "drop": self.drop,
+                "drop_low": self.drop_interval[0],
+                "drop_high": self.drop_interval[1],
+                "latency": dataclasses.asdict(self.latency),
                 "spike_rate": self.spike_rate,
                 "curve": [dataclasses.asdict(answer) for answer in self.curve],
             },
@@ -346,38 +388,3 @@ def _rows(activity: Activity, timesteps: int) -> tuple[LayerRow, ...]:
 def _name(thing: object) -> str:
     """LayerSynchronous → layer synchronous."""
     return "".join(" " + c.lower() if c.isupper() else c for c in type(thing).__name__).strip()
-
-
-def wilson(correct: int, samples: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion (Wilson 1927, JASA 22:209)."""
-    z, p = 1.959963984540054, correct / samples
-    centre, spread = p + z * z / (2 * samples), z * math.sqrt(p * (1 - p) / samples + z * z / (4 * samples**2))
-    scale = 1 + z * z / samples
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float, float]:
-    """Accuracy of ``first`` minus that of ``second`` on the same samples, and its 95 % interval.
-
-    ``first``, ``second``: (samples,) bool, right or wrong. With a both right, b only the first, c only the second, d
-    neither, n = a+b+c+d, ``δ = (b − c)/n``; l₁, u₁, l₂, u₂ are Wilson's limits of p₁ = (a+b)/n and p₂ = (a+c)/n:
-
-    ``low  = δ − √((p₁−l₁)² − 2φ(p₁−l₁)(u₂−p₂) + (u₂−p₂)²)``
-    ``high = δ + √((u₁−p₁)² − 2φ(u₁−p₁)(p₂−l₂) + (p₂−l₂)²)``
-
-    φ is the correlation ``C/√((a+b)(c+d)(a+c)(b+d))`` with ``C = max(ad − bc − n/2, 0)`` where ad > bc, else ad − bc;
-    0 where the root is. Unlike Wald's interval it has a width where no sample differs.
-    Source: Newcombe 1998, Statistics in Medicine 17:2635, method 10. Raises DataError for other than the same samples.
-    """
-    if first.shape != second.shape or first.ndim != 1 or not len(first):
-        raise DataError(f"outcomes of {tuple(first.shape)} and {tuple(second.shape)} samples cannot be paired")
-    n, a = len(first), int((first & second).sum())
-    b, c = int(first.sum()) - a, int(second.sum()) - a
-    d = n - a - b - c
-    p, q = (a + b) / n, (a + c) / n
-    (l1, u1), (l2, u2) = wilson(a + b, n), wilson(a + c, n)
-    product, cross = (a + b) * (c + d) * (a + c) * (b + d), a * d - b * c
-    phi = (max(cross - n / 2, 0) if cross > 0 else cross) / math.sqrt(product) if product else 0.0
-    below = (p - l1) ** 2 - 2 * phi * (p - l1) * (u2 - q) + (u2 - q) ** 2
-    above = (u1 - p) ** 2 - 2 * phi * (u1 - p) * (q - l2) + (q - l2) ** 2
-    return p - q, p - q - math.sqrt(max(below, 0.0)), p - q + math.sqrt(max(above, 0.0))

@@ -10,26 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transpike._explain_case import PARTS, Case, explained
 from transpike._layer_errors import LayerError, LayerSums
-from transpike.core.batches import pairs
-from transpike.core.cell import Cell, Neuron
-from transpike.core.graph import Graph, Input, Node
-from transpike.core.op import Op
-from transpike.core.sequence import layer_by_layer, layerwise
-from transpike.core.step import Context
-from transpike.errors import DataError, SettingError
-from transpike.evaluate import paired_difference, wilson
+from transpike.core.cell import Neuron
+from transpike.core.display import Shown
+from transpike.core.graph import Graph, Node
+from transpike.core.interval import paired_difference, wilson
+from transpike.core.sequence import layerwise
+from transpike.errors import SettingError, TranspikeError
 from transpike.files import write_atomically
+from transpike.schedules import LayerSynchronous
 from transpike.snn import SNN
-from transpike.steps import FoldBatchNorm
+from transpike.steps._shift import only_synapse, shifted
 
 SCHEMA = 1
 SAMPLES = 256
-BATCH = 32
 FAULT = 2.0  # points that a layer alone must give back to be called a fault
 SCALES = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 TRIED = 3  # layers whose changes are tried
-BUDGET = 2**30  # bytes of what is held of a batch
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Change:
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Shown):
     """``accuracy`` is that of layers simulated one by one, read as the mean of the output's current."""
 
     samples: int
@@ -59,13 +57,19 @@ class Explanation:
 
     @property
     def ranked(self) -> tuple[LayerError, ...]:
-        """Layers by what they alone give back, the most first."""
-        return tuple(sorted(self.layers, key=lambda one: -(one.regained or 0.0)))
+        """Layers by what they give back converted anew, then by what their originals do, the most first."""
+        return tuple(sorted(self.layers, key=lambda one: (-(one.renewed or 0.0), -(one.regained or 0.0))))
 
     @property
     def faults(self) -> tuple[LayerError, ...]:
-        """Layers that alone give back two points or more, beyond what chance would, the most first."""
-        return tuple(one for one in self.ranked if (one.regained or 0.0) >= FAULT and (one.regained_low or 0.0) > 0)
+        """Layers that converted anew give back two points or more, beyond what chance would, the most first."""
+        return tuple(one for one in self.ranked if (one.renewed or 0.0) >= FAULT and (one.renewed_low or 0.0) > 0)
+
+    @property
+    def first_to_change(self) -> tuple[LayerError, ...]:
+        """Faults, then the layers where spiking costs the most."""
+        rest = (one for one in self.layers if one not in self.faults)
+        return (*self.faults, *sorted(rest, key=lambda one: -(one.regained or 0.0)))
 
     def to_json(self) -> dict[str, Any]:
         """Every number, as plain data."""
@@ -89,250 +93,153 @@ def explain(
     timesteps: int | None = None,
     samples: int = SAMPLES,
     oracle: bool = True,
+    renew: bool = True,
     changes: bool = True,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Explanation:
     """Compare every layer of ``snn`` with the network it came from, on the first ``samples`` of ``data``.
 
-    Layers are simulated one by one, each whole in time, in float32. ``oracle`` replaces one layer after another by its
-    original (weights and activation of the source on what the spiking layers before it send, constant in time) and
-    measures the accuracy that comes back. ``changes`` then tries more steps, other thresholds and corrected biases
-    where the most came back. ``data`` as for ``evaluate``; ``progress(done, total)`` counts simulations.
+    Layers are simulated one by one, each whole in time, in float32, and read as the network is. ``oracle`` replaces one
+    layer after another by its original (weights and activation of the source on what the spiking layers before it
+    send, constant in time) and measures the accuracy that comes back: what spiking costs there. ``renew`` replaces
+    its weights (with biases and pools), and then its neurons, by those of the source converted again by the recipe,
+    calibrated on these inputs: what comes back then was no cost of spiking but a fault. ``changes`` tries more steps,
+    windows, other thresholds and biases where the most came back. ``data`` as for ``evaluate``;
+    ``progress(done, total)`` counts simulations.
     Raises DataError for data without targets, SettingError for phase cycles, windows held for a part and early firing,
-    whose layers do not run one by one, and for pools before
-    neurons. Changes are chosen and measured on the same images, so that small gains flatter them.
+    whose layers do not run one by one, and for pools before neurons. Changes are chosen and measured on the same
+    images, so that small gains flatter them.
     """
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
         raise SettingError(f"samples must be a whole number from 1 on, not {samples!r}")
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
     layerwise(snn.schedule, steps, "explanations")
     with torch.no_grad():
-        return _explained_case(_Case.of(snn, data, samples, steps), oracle, changes, progress)
+        return _explained_case(Case.of(snn, data, samples, steps), oracle, renew, changes, progress)
 
 
 def _explained_case(
-    case: "_Case", oracle: bool, changes: bool, progress: Callable[[int, int | None], None] | None
+    case: Case, oracle: bool, renew: bool, changes: bool, progress: Callable[[int, int | None], None] | None
 ) -> Explanation:
-    snn, steps = case.snn, case.timesteps
-    names = [node.name for node in snn.graph if _explained(node, case.source)]
-    total = case.batches * (1 + len(names) * oracle) + (1 + TRIED * len(SCALES)) * changes
+    names = [node.name for node in case.snn.graph if explained(node, case.source)]
+    remarks: list[str] = []
+    anew: Graph | None = None
+    try:
+        anew = case.anew() if renew else None
+    except TranspikeError as error:
+        remarks.append(f"the source could not be converted anew, so that faults were not looked for: {error}")
+    runs = 1 + len(names) * (oracle + len(PARTS) * (anew is not None))
+    total = case.batches * runs + (3 + TRIED * (len(SCALES) + 2)) * changes
     done = 0
 
-    def advance() -> None:
+    def advance(count: int = 1) -> None:
         nonlocal done
-        done += 1
+        done += count
         if progress is not None:
             progress(done, total)
 
     sums = {name: LayerSums() for name in names}
-    right, originals = case.compared(sums, oracle, advance)
+    right, originals, renewed = case.compared(sums, oracle, anew, advance)
     layers = []
     for name in names:
-        layer = sums[name].layer(name)
-        if oracle:
-            difference, low, high = paired_difference(originals[name], right)
-            layer = dataclasses.replace(
-                layer, regained=100 * difference, regained_low=100 * low, regained_high=100 * high
+        regained = _points(originals[name], right) if name in originals else (None,) * 3
+        parts = [(*_points(renewed[part, name], right), part) for part in PARTS if (part, name) in renewed]
+        again = max(parts) if parts else (None,) * 4
+        layers.append(
+            dataclasses.replace(
+                sums[name].layer(name),
+                regained=regained[0], regained_low=regained[1], regained_high=regained[2],
+                renewed=again[0], renewed_low=again[1], renewed_high=again[2], fault=again[3],
             )
-        layers.append(layer)
+        )  # fmt: skip
     correct, count = int(right.sum()), len(right)
     found = Explanation(
         samples=count,
-        timesteps=steps,
+        timesteps=case.timesteps,
         ann_accuracy=case.ann,
         accuracy=correct / count,
         low=wilson(correct, count)[0],
         high=wilson(correct, count)[1],
         layers=tuple(layers),
         changes=(),
+        remarks=tuple(remarks),
         scatter={name: sums[name].scatter() for name in names},
     )
-    if not changes:
-        return found
-    tried = _tried(snn, case, found, right, advance)
-    return dataclasses.replace(found, changes=tuple(sorted(tried, key=lambda change: -change.gain)))
-
-
-def _explained(node: Node, source: Graph) -> bool:
-    activations = {n.name for n in source if _is_activation(n)}
-    return isinstance(node.op, Neuron) and not node.op.relays and node.name in activations
-
-
-@dataclass(frozen=True, eq=False)
-class _Case:
-    """The images, their targets, and the source network with batch normalisation folded."""
-
-    snn: SNN
-    source: Graph
-    x: Tensor
-    shown: Tensor
-    y: Tensor
-    ann: float
-    timesteps: int
-
-    @classmethod
-    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int) -> "_Case":
-        inputs, targets, seen = [], [], 0
-        for x, y in pairs(data):
-            if y is None:
-                raise DataError("an explanation needs targets: give batches of (input, target)")
-            inputs.append(x[: samples - seen])
-            targets.append(y.reshape(-1)[: samples - seen])
-            seen += len(inputs[-1])
-            if seen >= samples:
-                break
-        if not seen:
-            raise DataError("there are no samples to explain")
-        x, y = snn.prepare(torch.cat(inputs)).cpu().float(), torch.cat(targets).cpu()
-        shown = snn.encoder.accumulate(x)
-        source = FoldBatchNorm().apply(snn.source, None)  # type: ignore[arg-type]
-        table = {node.name: node for node in source}
-        for node in snn.graph:
-            there = table.get(node.name)
-            fires = isinstance(node.op, Neuron) and not node.op.relays and node.name != snn.graph.output.name
-            if fires and there is not None and not (_is_activation(there) and there.shape == node.shape):
-                raise SettingError(
-                    f"the neurons of {node.name} stand behind a pool, elsewhere than the activation in the source "
-                    "network: convert with another rule than pooling='before-neuron' to explain it"
-                )
-        right = torch.cat([source.run(part).argmax(-1) for part in shown.split(BATCH)]) == y
-        return cls(snn, source, x, shown, y, float(right.double().mean()), timesteps)
-
-    @property
-    def batches(self) -> int:
-        """How many parts the comparison takes."""
-        return len(self._parts(self._held, self.timesteps))
-
-    @property
-    def _held(self) -> int:
-        return sum(math.prod(node.shape) for node in self.snn.graph if isinstance(node.op, Cell))
-
-    def compared(
-        self, sums: "dict[str, LayerSums]", oracle: bool, advance: Callable[[], None]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Which samples are right, (samples,); with ``oracle`` also those with each layer replaced by its original."""
-        graph, right = self.snn.graph, list[Tensor]()
-        originals: dict[str, list[Tensor]] = {name: [] for name in sums}
-        behind = {name: _behind(graph, name) for name in sums}
-        for context, shown, y in self._parts(self._held, self.timesteps):
-            trains: dict[str, Tensor] = {}
-
-            def see(node: Node, train: Tensor, trains: dict[str, Tensor] = trains) -> None:
-                if isinstance(node.op, Cell):
-                    trains[node.name] = train
-
-            right.append(layer_by_layer(graph, context, shown, {}, see).mean(0).argmax(-1) == y)
-            sent = {name: train.mean(0) for name, train in trains.items()}
-            self._add(graph, sums, self.timesteps, shown, sent)
-            advance()
-            for name in sums if oracle else ():
-                given = {other: train for other, train in trains.items() if other not in behind[name]}
-                given[name] = self._original(name, shown, sent)[None]
-                sums[name].compare(sent[name], given[name][0])
-                originals[name].append(layer_by_layer(graph, context, shown, given).mean(0).argmax(-1) == y)
-                advance()
-        return torch.cat(right), {name: torch.cat(found) for name, found in originals.items() if found}
-
-    def run(self, graph: Graph, timesteps: int | None = None) -> Tensor:
-        """Which samples a changed network has right, (samples,)."""
-        largest, steps = max(math.prod(node.shape) for node in graph), timesteps or self.timesteps
-        right = [
-            layer_by_layer(graph, context, shown, {}).mean(0).argmax(-1) == y
-            for context, shown, y in self._parts(largest, steps)
-        ]
-        return torch.cat(right)
-
-    def _parts(self, elements: int, steps: int) -> list[tuple[Context, Tensor, Tensor]]:
-        """Batches of which ``elements`` of every sample and step fit into the memory at once."""
-        batch = max(1, min(BATCH, BUDGET // (4 * elements * steps)))
-        framed = self.snn.encoder.has_frames
-        found = []
-        for x, shown, y in zip(self.x.split(batch), self.shown.split(batch), self.y.split(batch), strict=True):
-            context = Context(
-                self.snn.source, (shown,), steps, encoder=self.snn.encoder, schedule=self.snn.schedule,
-                recorded=x if framed else None,
-            )  # fmt: skip
-            found.append((context, shown, y))
-        return found
-
-    def _original(self, name: str, shown: Tensor, sent: dict[str, Tensor]) -> Tensor:
-        """What the source's layer gives on what the spiking layers before it send."""
-        values: dict[str, Tensor] = {}
-        for node in self.source:
-            assert isinstance(node.op, (Op, Input))
-            output = shown if isinstance(node.op, Input) else node.op.run(*(values[i] for i in node.inputs))
-            if node.name == name:
-                return output
-            values[node.name] = sent.get(node.name, output) if _is_activation(node) else output
-        raise AssertionError(f"{name} is not in the source network")
-
-    def _add(
-        self, graph: Graph, sums: "dict[str, LayerSums]", steps: int, shown: Tensor, sent: dict[str, Tensor]
-    ) -> None:
-        """The layers' currents from what they sent in the mean, and the source's activations beside them."""
-        activations: dict[str, Tensor] = {}
-
-        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if node.name in sums:
-                activations[node.name] = output
-
-        self.source.run(shown, observe=see)
-        values: dict[str, Tensor] = {}
-        for node in graph:
-            if isinstance(node.op, Input):
-                values[node.name] = shown
-            elif isinstance(node.op, Op):
-                values[node.name] = node.op.run(*(values[i] for i in node.inputs))
-            else:
-                if node.name in sums:
-                    assert isinstance(node.op, Neuron)
-                    current, sent_here = values[node.inputs[0]], sent[node.name]
-                    sums[node.name].add(node.op, current, sent_here, activations[node.name], steps)
-                values[node.name] = sent[node.name]
-
-
-def _is_activation(node: Node) -> bool:
-    return isinstance(node.op, Op) and node.op.role == "activation"
-
-
-def _behind(graph: Graph, name: str) -> set[str]:
-    """The layer and all that depends on it."""
-    found = {name}
-    for node in graph:
-        if found & set(node.inputs):
-            found.add(node.name)
+    if changes:
+        tried = _Tried(case, right, advance)
+        tried.whole_network(anew)
+        for layer in found.first_to_change[:TRIED]:
+            tried.layer(case.snn.graph[layer.name], sums[layer.name].missing())
+        best = sorted(tried.changes, key=lambda change: -change.gain)
+        again_ = [Change(f"convert the {one.fault} of {one.name} anew", *_change(one)) for one in found.faults[:TRIED]]
+        found = dataclasses.replace(found, changes=tuple(sorted(best + again_, key=lambda change: -change.gain)))
+        if done < total:  # what could not be tried
+            advance(total - done)
     return found
 
 
-def _tried(snn: SNN, case: _Case, found: Explanation, right: Tensor, advance: Callable[[], None]) -> list[Change]:
+def _points(first: Tensor, second: Tensor) -> tuple[float, float, float]:
+    difference, low, high = paired_difference(first, second)
+    return 100 * difference, 100 * low, 100 * high
+
+
+def _change(one: LayerError) -> tuple[float, float, float]:
+    return one.renewed or 0.0, one.renewed_low or 0.0, one.renewed_high or 0.0
+
+
+class _Tried:
     """Changes and what they give, on the same images."""
-    tried: list[Change] = []
 
-    def keep(what: str, outcome: Tensor) -> None:
-        difference, low, high = paired_difference(outcome, right)
-        tried.append(Change(what, 100 * difference, 100 * low, 100 * high))
-        advance()
+    def __init__(self, case: Case, right: Tensor, advance: Callable[[], None]) -> None:
+        self.case, self.right, self.advance, self.changes = case, right, advance, list[Change]()
+        self.by_channel: Graph | None = None
+        recipe = case.snn.recipe
+        if getattr(recipe, "granularity", None) == "layer":
+            try:
+                self.by_channel = case.anew(dataclasses.replace(recipe, granularity="channel"))  # type: ignore[type-var]
+            except TranspikeError:
+                self.by_channel = None  # a recipe may know thresholds of layers only
 
-    if snn.schedule.mode != "slots":
-        more = math.ceil(1.5 * case.timesteps)
-        if snn.encoder.most_steps(case.x) is None:
-            keep(f"raise T to {more}", case.run(snn.graph, more))
-    for layer in found.ranked[:TRIED]:
-        node = snn.graph[layer.name]
+    def keep(self, what: str, outcome: Tensor) -> None:
+        self.changes.append(Change(what, *_points(outcome, self.right)))
+        self.advance()
+
+    def whole_network(self, anew: Graph | None) -> None:
+        """More steps, a window for each layer, and the output layer as it should be."""
+        case, graph = self.case, self.case.snn.graph
+        units = [node.op.unit for node in graph if isinstance(node.op, Neuron) and not node.op.relays]
+        if case.snn.schedule.mode != "slots" and case.snn.encoder.most_steps(case.x) is None:
+            more = math.ceil(1.5 * case.timesteps)
+            self.keep(f"raise T to {more}", case.run(graph, more))
+        remembers = all(unit is not None and unit.reset == "soft" and unit.leak == 1 for unit in units)
+        if case.snn.schedule.mode == "steps" and remembers:
+            schedule = LayerSynchronous()
+            total = schedule.total_steps(graph, case.timesteps)
+            self.keep(f"a window for each layer ({total} steps in all)", case.run(graph, schedule=schedule))
+        if anew is not None:
+            self.keep(f"convert {graph.output.name} anew", case.with_layer(graph.output.name, anew))
+
+    def layer(self, node: Node, missing: Tensor) -> None:
+        """Other thresholds, thresholds by channel, and the bias that the layer lacks in the mean."""
+        case, graph, name = self.case, self.case.snn.graph, node.name
         assert isinstance(node.op, Neuron)
         unit = node.op.unit
+        synapse = only_synapse(graph, name)
+        if synapse is not None:
+            self.keep(f"correct the biases before {name}", case.run(shifted(graph, synapse, missing.float())))
         if unit is None or "threshold" not in node.op.tensors() or unit.code is not None:
-            continue
+            return
+        if self.by_channel is not None:
+            self.keep(f"channel-wise thresholds on {name}", case.with_layer(name, self.by_channel))
         best: tuple[Tensor, float] | None = None
         for scale in SCALES:
-            outcome = case.run(_scaled(snn.graph, node, scale))
-            advance()
+            outcome = case.run(_scaled(graph, node, scale))
             if best is None or int(outcome.sum()) > int(best[0].sum()):
                 best = outcome, scale
+            if scale != SCALES[-1]:
+                self.advance()
         assert best is not None
-        difference, low, high = paired_difference(best[0], right)
-        tried.append(Change(f"{best[1]:g} × the threshold of {layer.name}", 100 * difference, 100 * low, 100 * high))
-    return tried
+        self.keep(f"{best[1]:g} × the threshold of {name}", best[0])
 
 
 def _scaled(graph: Graph, node: Node, scale: float) -> Graph:

@@ -5,7 +5,20 @@ import sys
 
 import click
 
-from transpike.cli import compare, convert, demo, doctor, energy, evaluate, explain, finetune, inspect, train, verify
+from transpike.cli import (
+    compare,
+    convert,
+    demo,
+    doctor,
+    energy,
+    evaluate,
+    explain,
+    finetune,
+    inspect,
+    report,
+    train,
+    verify,
+)
 from transpike.errors import TranspikeError
 
 commands = (
@@ -18,13 +31,18 @@ commands = (
     explain.command,
     finetune.command,
     inspect.command,
+    report.command,
     train.command,
     verify.command,
 )
 
 
 class _Group(click.Group):
-    """Turns transpike's errors into one line on stderr and their exit code."""
+    """Turns transpike's errors into one line on stderr and their exit code; keeps what was typed for reports."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        context.meta["transpike.typed"] = tuple(args)
+        return super().parse_args(context, args)
 
     def invoke(self, context: click.Context) -> object:
         try:

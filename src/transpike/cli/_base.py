@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shlex
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
+import transpike
 from transpike import data, energy, models, recipes
 from transpike.cli._parts import TABLES, click_type, part_named, settings_of
 from transpike.cli._prepared import again
@@ -135,7 +137,7 @@ report_option = click.option(
     "reports",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
+    help="Write .html, .json, .txt, .png, .svg or .pdf; repeatable.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: PyTorch's).")
@@ -302,6 +304,13 @@ def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]
             bar.update(task, completed=done, total=total, description=": ".join([text, *names]))
 
         yield update
+
+
+def typed() -> str:
+    """The command line as it was typed, and the versions that it ran with, to be copied."""
+    words = click.get_current_context().meta.get("transpike.typed", ())
+    versions = f"transpike {transpike.__version__}, torch {torch.__version__}"
+    return f"# {versions}\n{shlex.join(['transpike', *words])}"
 
 
 def print_json(value: Any) -> None:

@@ -109,7 +109,7 @@ def command(
             progress=progress,
         )
     for path in reports:
-        report.save(found, path)
+        report.save(found, path, command=_base.typed())
     if not as_json:
         report.show(found)
     if not found.measured:

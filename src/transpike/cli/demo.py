@@ -13,6 +13,8 @@ from transpike.errors import MissingExtra
 from transpike.files import write_atomically
 from transpike.train import Progress, Row
 
+EXPLAINED = 128
+
 
 @click.command("demo")
 @click.option(
@@ -59,6 +61,7 @@ def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: b
     say(str(snn))
     synchronous = ts.recipes.ECC(timesteps=min(32, timesteps), schedule=ts.schedules.LayerSynchronous())
     snn_synchronous = ts.convert(module, synchronous, images, preprocessing=spec.preprocessing)
+    _base.note_origin(snn, "zoo:small-cnn", None, dataset)
     say("3. evaluate on the test digits")
     with _base.progress_bar("evaluating") as bar:
         result = ts.evaluate(snn, dataset.test.batches(64), progress=lambda done, _: bar(done, len(dataset.test)))
@@ -67,12 +70,20 @@ def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: b
     content = result.to_json() | {"layer_synchronous": result_synchronous.to_json()}
     write_atomically(output_dir / "report.json", json.dumps(content, indent=1).encode())
     ts.save(snn, output_dir / "digits.transpike")
+    say("4. energy against the quantised ANN, every layer beside the ANN's, and a page with all of it")
+    with _base.progress_bar("networks") as bar:
+        cost = ts.cost(snn, dataset.test.batches(64), activation_bits=(2, 3, 4), progress=bar)
+    with _base.progress_bar("simulations") as bar:
+        why = ts.explain(snn, dataset.test.batches(64), samples=EXPLAINED, progress=bar)
+    spikes = ts.record(snn, dataset.test.batches(64), classes=dataset.classes)
     written = ["report.json", "digits.transpike"]
     try:
         report.draw(both, output_dir / "accuracy.png")
-        written.append("accuracy.png")
+        everything: list[report.Result] = [result, result_synchronous, cost, why, spikes]
+        report.save(everything, output_dir / "report.html", command=_base.typed())
+        written += ["accuracy.png", "report.html"]
     except MissingExtra as error:
-        click.echo(f"no picture: {error}", err=True)
+        click.echo(f"no picture and no page: {error}", err=True)
     if as_json:
         _base.print_json(content)
         return

@@ -64,7 +64,7 @@ def command(
             progress=progress,
         )
     for path in reports:
-        report.save(result, path)
+        report.save(result, path, command=_base.typed())
     if as_json:
         _base.print_json(result.to_json())
     else:

@@ -62,7 +62,7 @@ def command(
             progress=lambda done, _: progress(done, min(limit or 10**12, len(dataset.test))),
         )
     for path in reports:
-        report.save(result, path)
+        report.save(result, path, command=_base.typed())
     if as_json:
         _base.print_json(result.to_json())
     else:

@@ -17,6 +17,7 @@ from transpike.explain import SAMPLES
 @click.option("--timesteps", type=int, help="Steps to simulate (default: the recipe's).")
 @click.option("--samples", type=click.IntRange(1), default=SAMPLES, show_default=True, help="The first test samples.")
 @click.option("--oracle/--no-oracle", default=True, show_default=True, help="Replace each layer by its original.")
+@click.option("--renew/--no-renew", default=True, show_default=True, help="Convert each layer anew, to find faults.")
 @click.option("--changes/--no-changes", default=True, show_default=True, help="Try what might give accuracy back.")
 @_base.report_option
 @_base.json_option
@@ -28,6 +29,7 @@ def command(
     timesteps: int | None,
     samples: int,
     oracle: bool,
+    renew: bool,
     changes: bool,
     reports: tuple[Path, ...],
     as_json: bool,
@@ -46,11 +48,12 @@ def command(
             timesteps=timesteps,
             samples=samples,
             oracle=oracle,
+            renew=renew,
             changes=changes,
             progress=progress,
         )
     for path in reports:
-        report.save(result, path)
+        report.save(result, path, command=_base.typed())
     if as_json:
         _base.print_json(result.to_json())
     else:

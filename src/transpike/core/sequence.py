@@ -117,16 +117,18 @@ def layer_by_layer(
     x: Tensor,
     given: Mapping[str, Tensor],
     see: Callable[[Node, Tensor], None] | None = None,
+    until: str | None = None,
 ) -> Tensor:
     """The output's currents, (time, batch, …), of ``x`` (batch, *shape), each layer simulated whole in time.
 
     ``given`` puts charge, (time, batch, *shape) or constant with time 1, in the place of what layers send; layers that
     only they hear are not simulated. ``see`` gets every cell and the output with what it sends, (time, batch, *shape),
-    in charge. For streams and whole windows, as ``sequential``.
+    in charge. ``until`` stops at another node and returns what that one sends. For streams and whole windows, as
+    ``sequential``.
     """
-    timesteps = context.timesteps
+    timesteps, end = context.timesteps, until or graph.output.name
     windows, per = layerwise(context.schedule, timesteps, "layers that are run one by one")
-    needed, values = {graph.output.name}, dict[str, Tensor]()
+    needed, values = {end}, dict[str, Tensor]()
     for node in reversed(graph.nodes):
         if node.name in needed and node.name not in given:
             needed.update(node.inputs)
@@ -145,12 +147,12 @@ def layer_by_layer(
             values[node.name] = _shown(context, x)
         else:
             values[node.name] = _linear(node, values)
-        if see is not None and (isinstance(node.op, Cell) or node.name == graph.output.name):
+        if see is not None and (isinstance(node.op, Cell) or node.name == end):
             see(node, values[node.name])
         for name in set(node.inputs):
             if last[name] == node.name:
                 values.pop(name)
-    return values[graph.output.name]
+    return values[end]
 
 
 def _passed(cell: Cell, trains: list[Tensor], timesteps: int, windows: bool, per: int) -> Tensor:

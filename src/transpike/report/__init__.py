@@ -1,7 +1,11 @@
-"""What was found, for people: terminal text, JSON, pictures. ``save(result, path)`` draws by the file's ending."""
+"""What was found, for people: text, JSON, pictures, pages. ``save(result, path)`` draws by the ending of the path."""
 
+from transpike.core import display
+from transpike.report.page import fragment, page
 from transpike.report.picture import draw
-from transpike.report.save import save
+from transpike.report.save import save, to_json
+from transpike.report.terminal import Result as Result
 from transpike.report.terminal import show, text
 
-members = (draw, save, show, text)
+members = (draw, page, save, show, text, to_json)
+display.painter = fragment

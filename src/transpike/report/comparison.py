@@ -12,10 +12,14 @@ from rich.table import Table
 
 from transpike.compare import Comparison, Cost, Refusal, Row
 from transpike.report._numbers import short
-from transpike.report.picture import pyplot
+from transpike.report._style import PAPER, Palette, figure, library, theme
 
 WIDTH = 120
 COSTS: dict[Cost, str] = {"total_steps": "steps", "synaptic_operations": "ops"}
+TITLES: dict[Cost, str] = {
+    "total_steps": "total steps until the answer",
+    "synaptic_operations": "synaptic operations a sample",
+}
 NEAR = 0.01
 COLUMNS = (
     ("T", 5),
@@ -64,7 +68,7 @@ def show(comparison: Comparison, console: Console) -> None:
     """Print a line for each row under its recipe, those of a Pareto front bold, and then sentences."""
     before = console.width
     console.width = max(before, WIDTH)  # a narrow terminal breaks lines, which is better than numbers cut short
-    console.print(_title(comparison), highlight=False, markup=False)
+    console.print(title(comparison), highlight=False, markup=False)
     console.print(_table(header=True))
     for recipe in dict.fromkeys(row.recipe for row in comparison.rows):
         console.print(recipe, style="cyan", highlight=False, markup=False, soft_wrap=True)
@@ -170,41 +174,55 @@ def draw(comparison: Comparison, path: str | Path) -> Path:
     Rings and the dotted line mark each panel's Pareto front; whiskers and the ANN's band are 95 % intervals. The
     accuracy axis is logistic, ``log(p / (1 − p))``, which spreads what lies close to the ANN.
     """
-    plot = pyplot()
-    recipes = list(dict.fromkeys(row.recipe for row in comparison.measured))
-    labels = [textwrap.fill(recipe, LABEL) for recipe in recipes]
+    labels = [textwrap.fill(recipe, LABEL) for recipe in dict.fromkeys(row.recipe for row in comparison.measured)]
     lines = math.ceil((sum(label.count("\n") + 1 for label in labels) + 2) / 2)  # two columns of legend
-    figure, panels = plot.subplots(1, 2, figsize=(11, 4.6 + 0.21 * lines), layout="constrained", sharey=True)
-    for axes, cost, title in zip(
-        panels, COSTS, ("total steps until the answer", "synaptic operations a sample"), strict=True
-    ):
-        for number, recipe in enumerate(recipes):
-            rows = sorted((r for r in comparison.measured if r.recipe == recipe), key=lambda r: getattr(r, cost))
-            width = 1 - number / len(recipes)  # later ones are thinner, so that equal ones show
-            style = {"color": plot.get_cmap("tab20")(_hue(number)), "marker": MARKERS[number % len(MARKERS)]}
-            style |= {"linewidth": 1 + 1.5 * width, "markersize": 4 + 3.5 * width, "label": labels[number]}
-            _series(axes, rows, cost, style)
-        _front(axes, comparison.front(cost), cost)
-        _ann(axes, comparison.ann)
-        axes.set_xscale("log", base=2 if cost == "total_steps" else 10)
-        if cost == "total_steps":
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_xlabel(title)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    _logistic(panels[0], comparison)
-    panels[0].set_ylabel("accuracy in %")
-    if recipes:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
-    figure.suptitle(f"{comparison.samples} samples, 95 % intervals", fontsize=10, x=0.01, ha="left")
-    figure.savefig(path, dpi=150)
-    plot.close(figure)
+    with theme(PAPER):
+        drawn = figure(11, 4.6 + 0.21 * lines)
+        panels = drawn.subplots(1, 2, sharey=True)
+        for axes, cost in zip(panels, COSTS, strict=True):
+            panel(axes, comparison, cost, PAPER)
+        panels[0].set_ylabel("accuracy in %")
+        if labels:
+            drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
+        drawn.suptitle(f"{comparison.samples} samples, 95 % intervals", fontsize=10, x=0.01, ha="left")
+        drawn.savefig(path, dpi=150)
     return Path(path)
 
 
-def _hue(number: int) -> int:
-    """The ten strong colours of tab20 first, then the ten light ones."""
-    return 2 * (number % 10) + (number // 10) % 2
+def panel(axes: Any, comparison: Comparison, cost: Cost, palette: Palette) -> dict[str, str]:
+    """Accuracy against one cost; rows under the mouse by the gid of their mark."""
+    tips = {}
+    recipes = list(dict.fromkeys(row.recipe for row in comparison.measured))
+    for number, recipe in enumerate(recipes):
+        rows = sorted((r for r in comparison.measured if r.recipe == recipe), key=lambda r: getattr(r, cost))
+        width = 1 - number / len(recipes)  # later ones are thinner, so that equal ones show
+        style: dict[str, Any] = {"color": _hue(number, palette), "marker": MARKERS[number % len(MARKERS)]}
+        style |= {"linewidth": 1 + 1.5 * width, "markersize": 4 + 3.5 * width}
+        style |= {"label": textwrap.fill(recipe, LABEL), "linestyle": "-" if number < len(palette.series) else "--"}
+        _series(axes, rows, cost, style)
+        for place, row in enumerate(rows if palette is not PAPER else ()):
+            gid = f"tip{number}-{place}"
+            axes.plot([getattr(row, cost)], [row.accuracy], "o", alpha=0, markersize=9, gid=gid)
+            tips[gid] = (
+                f"{recipe}, T={row.timesteps}: {row.accuracy:.2%}, {row.total_steps} steps, "
+                f"{short(row.synaptic_operations / 1e6)} M synaptic operations"
+            )
+    _front(axes, comparison.front(cost), cost, palette)
+    _ann(axes, comparison.ann, palette)
+    _logistic(axes, comparison)
+    axes.set_xscale("log", base=2 if cost == "total_steps" else 10)
+    if cost == "total_steps":
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel(TITLES[cost])
+    axes.grid(alpha=0.5)
+    return tips
+
+
+def _hue(number: int, palette: Palette) -> Any:
+    """On paper the ten strong colours of tab20 first, then the ten light ones; on a page the ten again, dashed."""
+    if palette is not PAPER:
+        return palette.series[number % len(palette.series)]
+    return library().colormaps["tab20"](2 * (number % 10) + (number // 10) % 2)
 
 
 def _series(axes: Any, rows: Sequence[Row], cost: Cost, style: dict[str, Any]) -> None:
@@ -214,18 +232,19 @@ def _series(axes: Any, rows: Sequence[Row], cost: Cost, style: dict[str, Any]) -
     axes.plot(x, y, **style)
 
 
-def _front(axes: Any, rows: Sequence[Row], cost: Cost) -> None:
+def _front(axes: Any, rows: Sequence[Row], cost: Cost, palette: Palette) -> None:
     """A staircase: the best accuracy that so much cost can buy."""
     x, y = [getattr(row, cost) for row in rows], [row.accuracy for row in rows]
-    axes.step(x, y, where="post", color="0.15", linewidth=1.2, linestyle=":", zorder=1)
-    ring = {"markerfacecolor": "none", "markeredgecolor": "0.15", "linestyle": "none"}
+    axes.step(x, y, where="post", color=palette.ink, linewidth=1.2, linestyle=":", zorder=1)
+    ring = {"markerfacecolor": "none", "markeredgecolor": palette.ink, "linestyle": "none"}
     axes.plot(x, y, "o", markersize=11, label="Pareto front", zorder=3, **ring)
 
 
-def _ann(axes: Any, ann: dict[str, Any] | None) -> None:
+def _ann(axes: Any, ann: dict[str, Any] | None, palette: Palette) -> None:
     if ann is not None:
-        axes.axhspan(ann["low"], ann["high"], color="0.5", alpha=0.12, linewidth=0)
-        axes.axhline(ann["accuracy"], color="0.25", linestyle="--", linewidth=1, label=f"ANN {ann['accuracy']:.1%}")
+        label = f"ANN {ann['accuracy']:.1%}"
+        axes.axhspan(ann["low"], ann["high"], color=palette.faint, alpha=0.3, linewidth=0)
+        axes.axhline(ann["accuracy"], color=palette.ink, linestyle="--", linewidth=1, label=label)
 
 
 def _logistic(axes: Any, comparison: Comparison) -> None:
@@ -240,7 +259,8 @@ def _logistic(axes: Any, comparison: Comparison) -> None:
     axes.minorticks_off()
 
 
-def _title(comparison: Comparison) -> str:
+def title(comparison: Comparison) -> str:
+    """What was measured, in a line."""
     ann = comparison.ann
     if ann is None:
         return f"Nothing was measured on {comparison.samples} samples"

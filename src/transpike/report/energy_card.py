@@ -1,13 +1,14 @@
 """What a network costs, for a terminal and as a picture: the twin, every model's answer, and what is best."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from transpike.cost import THRESHOLDS, Cost, ModelCost
 from transpike.report._numbers import short
-from transpike.report.picture import pyplot
+from transpike.report._style import PAPER, Palette, figure, log_ticks, theme
 
 DRAWN = 4  # models in the picture
 
@@ -25,16 +26,15 @@ def table(result: Cost) -> Table:
     for heading in ("SNN\nµJ", "ANN\nµJ", "dense\nANN µJ", "SNN /\nANN", "break\neven", "½× … 2×\nconstants"):
         found.add_column(heading, justify="right", no_wrap=True)
     for one in result.models:
-        found.add_row(
-            one.model if one.judges else f"{one.model} *",
-            _micro(one.snn_joule),
-            _micro(one.ann_joule),
-            _micro(one.dense_joule),
-            _number(one.ratio, 3),
-            _rate(one.break_even_rate),
-            _span(one),
-        )
+        found.add_row(*cells(one))
     return found
+
+
+def cells(one: ModelCost) -> tuple[str, ...]:
+    """Name, SNN, ANN and dense ANN in µJ, ratio, break-even spike rate, and what the constants do to the ratio."""
+    joules = (_micro(joule) for joule in (one.snn_joule, one.ann_joule, one.dense_joule))
+    name = one.model if one.judges else f"{one.model} *"
+    return (name, *joules, _number(one.ratio, 3), _rate(one.break_even_rate), _span(one))
 
 
 def text(result: Cost) -> str:
@@ -79,51 +79,70 @@ def text(result: Cost) -> str:
 
 def draw(result: Cost, path: str | Path) -> Path:
     """Accuracy over energy for the first models that price both networks, with the Pareto front."""
-    plot = pyplot()
-    names = [one.model for one in result.models if one.ratio is not None and one.judges][:DRAWN]
-    figure, axes = plot.subplots(
-        1,
-        max(1, len(names)),
-        figsize=(3.4 * max(1, len(names)) + 0.6, 3.6),
-        layout="constrained",
-        sharey=True,
-        squeeze=False,
-    )
-    for axis, name in zip(axes[0], names, strict=False):
-        for kind, marker, colour in (("SNN", "o", "tab:orange"), ("ANN", "s", "tab:blue")):
-            points = [p for p in result.points if p.kind == kind and p.energy_joule.get(name) is not None]
-            axis.scatter(
-                [1e6 * (p.energy_joule[name] or 0.0) for p in points],
-                [100 * p.accuracy for p in points],
-                s=18,
-                marker=marker,
-                color=colour,
-                alpha=0.75,
-                label=kind,
-            )
-        front = result.front(name)
-        axis.plot(
-            [1e6 * (p.energy_joule[name] or 0.0) for p in front],
-            [100 * p.accuracy for p in front],
-            color="0.4",
-            linewidth=1,
-            zorder=0,
-            label="nothing is better",
-        )
-        axis.set_xscale("log")
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter("{x:g}")
-        axis.tick_params(axis="x", which="both", labelsize=7)
-        axis.set_xlabel("µJ a sample")
-        axis.set_title(name, fontsize=10)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("accuracy in %")
-    if names:
-        axes[0][0].legend(loc="lower right", frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
-    plot.close(figure)
+    names = drawn_models(result)
+    with theme(PAPER):
+        drawn = figure(3.4 * max(1, len(names)) + 0.6, 3.6)
+        axes = drawn.subplots(1, max(1, len(names)), sharey=True, squeeze=False)[0]
+        for axis, name in zip(axes, names, strict=False):
+            front(axis, result, name, PAPER)
+            axis.set_title(name)
+        axes[0].set_ylabel("accuracy in %")
+        if names:
+            axes[0].legend(loc="lower right")
+        drawn.savefig(path, dpi=150)
     return Path(path)
+
+
+def drawn_models(result: Cost) -> list[str]:
+    """The first models that judge and price both networks."""
+    return [one.model for one in result.models if one.ratio is not None and one.judges][:DRAWN]
+
+
+def front(axis: Any, result: Cost, name: str, palette: Palette) -> dict[str, str]:
+    """One model's Pareto picture; networks under the mouse by the gid of their mark."""
+    tips = {}
+    for number, (kind, marker) in enumerate((("ANN", "s"), ("SNN", "o"))):
+        points = [p for p in result.points if p.kind == kind and p.energy_joule.get(name) is not None]
+        label: str | None = kind
+        for place, point in enumerate(points):
+            joule, gid = 1e6 * (point.energy_joule[name] or 0.0), f"tip{kind}{place}"
+            axis.plot(
+                [joule], [100 * point.accuracy], marker, color=palette.series[number], markersize=4.5, alpha=0.8,
+                linestyle="none", label=label, gid=gid,
+            )  # fmt: skip
+            label = None
+            tips[gid] = f"{point}: {point.accuracy:.2%}, {short(joule)} µJ"
+    best = result.front(name)
+    axis.plot(
+        [1e6 * (p.energy_joule[name] or 0.0) for p in best], [100 * p.accuracy for p in best], color=palette.ink,
+        alpha=0.6, linewidth=1, zorder=0, label="nothing is better",
+    )  # fmt: skip
+    axis.set_xscale("log")
+    log_ticks(axis)
+    axis.tick_params(axis="x", labelsize=8)
+    axis.set_xlabel("µJ a sample")
+    axis.grid(alpha=0.5)
+    return tips
+
+
+def ratios(axis: Any, result: Cost, palette: Palette) -> dict[str, str]:
+    """SNN over ANN under each model: dots; bars are what halving or doubling one constant gives at most."""
+    shown = [one for one in reversed(result.models) if one.ratio is not None]
+    tips = {}
+    for row, one in enumerate(shown):
+        assert one.ratio is not None
+        values = [value for pair in one.sensitivity.values() for value in pair] or [one.ratio]
+        colour = palette.series[0 if one.judges else 7]
+        axis.barh(row, max(values) - min(values), left=min(values), height=0.5, color=colour, alpha=0.3)
+        axis.plot([one.ratio], [row], "o", color=colour, markersize=5, gid=f"tip{row}")
+        tips[f"tip{row}"] = f"{one.model}: {one.ratio:.3g} × the quantised ANN ({min(values):.2g} to {max(values):.2g})"
+    axis.axvline(1, color=palette.ink, linewidth=1, linestyle="--")
+    axis.set_yticks(range(len(shown)), [one.model if one.judges else f"{one.model} *" for one in shown])
+    axis.set_xscale("log")
+    log_ticks(axis)
+    axis.set_xlabel("SNN energy / quantised ANN energy")
+    axis.grid(axis="x", alpha=0.5)
+    return tips
 
 
 def _micro(joule: float | None) -> str:

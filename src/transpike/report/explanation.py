@@ -1,14 +1,16 @@
 """Where the accuracy went, for a terminal and as a picture."""
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from transpike.explain import Explanation, LayerError
-from transpike.report.picture import pyplot
+from transpike.report._style import PAPER, Palette, figure, theme
 
-COLOURS = {"carried": "0.55", "clipping": "tab:red", "flooring": "tab:blue", "unevenness": "tab:orange"}
+PARTS = ("carried", "clipping", "flooring", "unevenness")
+DOTS = 300  # of a layer's scatter
 SCATTERED = 4  # layers whose rates are drawn against their activations
 
 
@@ -16,16 +18,17 @@ def show(result: Explanation, console: Console) -> None:
     """Print the table of layers and the sentences."""
     found = Table(title="Errors, in % of the mean activation", title_justify="left")
     found.add_column("layer", no_wrap=True)
-    for heading in ("carried", "clip", "floor", "uneven", "cosine", "dead", "full", "regained\npoints"):
+    for heading in ("carried", "clip", "floor", "uneven", "cosine", "dead", "full", "original\npoints", "anew\npoints"):
         found.add_column(heading, justify="right", no_wrap=True)
     for one in result.layers:
         found.add_row(
             one.name,
-            *(f"{100 * getattr(one, f'{part}_size'):.1f}" for part in COLOURS),
+            *(f"{100 * getattr(one, f'{part}_size'):.1f}" for part in PARTS),
             f"{one.cosine:.3f}",
             f"{one.dead:.1%}",
             f"{one.saturated:.1%}",
-            "-" if one.regained is None else f"{one.regained:+.1f}",
+            _signed(one.regained),
+            _signed(one.renewed),
         )
     console.print(found)
     console.print(text(result), soft_wrap=True, highlight=False)
@@ -38,12 +41,21 @@ def text(result: Explanation) -> str:
         f"ANN {result.ann_accuracy:.2%}, SNN {result.accuracy:.2%} ({result.low:.2%} to {result.high:.2%}) at "
         f"T={result.timesteps} on {result.samples} samples: {lost:.2f} points lost."
     ]
-    if any(one.regained is not None for one in result.layers):
+    if any(one.renewed is not None for one in result.layers):
         faults = result.faults
         lines.append(
-            "No layer alone gives back two points or more beyond chance."
+            "No layer has a fault: none, converted anew, gives back two points or more beyond chance."
             if not faults
-            else "Look first at " + ", ".join(_fault(one) for one in faults[:5]) + "."
+            else "Faults, look first at " + ", ".join(_fault(one) for one in faults[:5]) + "."
+        )
+    if any(one.regained is not None for one in result.layers):
+        dear = [one for one in sorted(result.layers, key=lambda one: -(one.regained or 0.0)) if _sure(one)][:3]
+        lines.append(
+            "What spiking itself costs, by the layer whose original gives back most: "
+            + ", ".join(f"{one.name} ({one.regained:+.1f} points, mostly {one.worst})" for one in dear)
+            + "."
+            if dear
+            else "No layer's original alone gives accuracy back beyond chance."
         )
     gains = [change for change in result.changes if change.gain > 0]
     for change in gains:
@@ -57,44 +69,90 @@ def text(result: Explanation) -> str:
 
 def draw(result: Explanation, path: str | Path) -> Path:
     """The parts of every layer's error, what each layer alone gives back, and rates against activations."""
-    plot = pyplot()
-    names = [one.name for one in result.layers]
-    scattered = [one.name for one in result.ranked if one.name in result.scatter][:SCATTERED]
-    rows = 1 + bool(scattered)
-    figure = plot.figure(figsize=(max(7.2, 0.42 * len(names) + 3), 3.2 * rows + 0.6), layout="constrained")
-    grid = figure.add_gridspec(rows, max(1, len(scattered)))
-    axis = figure.add_subplot(grid[0, :])
-    base = [0.0] * len(names)
-    for part, colour in COLOURS.items():
-        sizes = [100 * getattr(one, f"{part}_size") for one in result.layers]
-        axis.bar(range(len(names)), sizes, bottom=base, color=colour, label=part, width=0.7)
-        base = [a + b for a, b in zip(base, sizes, strict=True)]
-    axis.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=7)
-    axis.set_ylabel("error, % of the\nmean activation")
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8, ncols=4)
-    axis.spines[["top", "right"]].set_visible(False)
-    if any(one.regained is not None for one in result.layers):
-        other = axis.twinx()
-        other.plot(range(len(names)), [one.regained or 0.0 for one in result.layers], "k.", markersize=6)
-        other.axhline(0, color="0.7", linewidth=0.6)
-        other.set_ylabel("points regained (dots)")
-        other.spines[["top"]].set_visible(False)
-    for column, name in enumerate(scattered):
-        axis = figure.add_subplot(grid[1, column])
-        activation, rate = result.scatter[name]
-        axis.plot(activation, rate, ".", markersize=2, alpha=0.4)
-        top = float(max(activation.max(), rate.max()))
-        axis.plot([0, top], [0, top], color="0.4", linewidth=0.8)
-        axis.set_title(name, fontsize=8)
-        axis.set_xlabel("activation", fontsize=8)
-        axis.tick_params(labelsize=7)
-        axis.spines[["top", "right"]].set_visible(False)
-        if not column:
-            axis.set_ylabel("what the layer sends", fontsize=8)
-    figure.savefig(path, dpi=150)
-    plot.close(figure)
+    shown = scattered(result)
+    with theme(PAPER):
+        drawn = figure(8.5, 0.24 * len(result.layers) + 1.6 + 2.6 * bool(shown))
+        heights = [0.24 * len(result.layers) + 1.6, *([2.6] if shown else [])]
+        grid = drawn.add_gridspec(len(heights), 1, height_ratios=heights)
+        left, right = grid[0].subgridspec(1, 2).subplots(sharey=True)
+        parts(left, result, PAPER)
+        points(right, result, PAPER)
+        if shown:
+            for axis, name in zip(grid[1].subgridspec(1, len(shown)).subplots(squeeze=False)[0], shown, strict=True):
+                scatter(axis, result, name, PAPER)
+        drawn.savefig(path, dpi=150)
     return Path(path)
 
 
+def scattered(result: Explanation) -> list[str]:
+    """The layers whose rates are drawn: the first of the ranking."""
+    return [one.name for one in result.first_to_change if one.name in result.scatter][:SCATTERED]
+
+
+def parts(axis: Any, result: Explanation, palette: Palette) -> dict[str, str]:
+    """A stacked bar for each layer."""
+    tips, base = {}, [0.0] * len(result.layers)
+    for number, part in enumerate(PARTS):
+        sizes = [100 * getattr(one, f"{part}_size") for one in result.layers]
+        colour = palette.series[(7, 3, 0, 1)[number]]
+        for row, (size, start) in enumerate(zip(sizes, base, strict=True)):
+            gid = f"tip{number}-{row}"
+            bar = axis.barh(row, size, left=start, color=colour, height=0.7, label=None if row else part)
+            bar[0].set_gid(gid)
+            tips[gid] = f"{result.layers[row].name}: {part} {size:.1f} %"
+        base = [a + b for a, b in zip(base, sizes, strict=True)]
+    _rows(axis, result)
+    axis.set_xlabel("error, % of the mean activation")
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return tips
+
+
+def points(axis: Any, result: Explanation, palette: Palette) -> dict[str, str]:
+    """What each layer alone gives back: replaced by its original, and converted anew, with 95 % intervals."""
+    tips = {}
+    kinds = (("regained", "by its original", 0, -0.15), ("renewed", "converted anew", 3, 0.15))
+    for kind, label, number, shift in kinds:
+        rows = [(row, one) for row, one in enumerate(result.layers) if getattr(one, kind) is not None]
+        for place, (row, one) in enumerate(rows):
+            value, low, high = (getattr(one, f"{kind}{end}") for end in ("", "_low", "_high"))
+            colour, gid = palette.series[number], f"tip{kind}{row}"
+            axis.plot([low, high], [row + shift] * 2, color=colour, linewidth=1, alpha=0.5)
+            axis.plot(
+                [value], [row + shift], "o", color=colour, markersize=4, gid=gid, label=None if place else label
+            )  # fmt: skip
+            tips[gid] = f"{one.name}, {label}: {value:+.1f} points ({low:+.1f} to {high:+.1f})"
+    axis.axvline(0, color=palette.ink, linewidth=0.8)
+    _rows(axis, result)
+    axis.set_xlabel("points of accuracy that come back")
+    if axis.get_legend_handles_labels()[1]:
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    return tips
+
+
+def scatter(axis: Any, result: Explanation, name: str, palette: Palette) -> None:
+    """What a layer sends against the source's activation."""
+    activation, rate = (values[:: max(1, len(values) // DOTS)] for values in result.scatter[name])
+    axis.plot(activation, rate, ".", markersize=2.5, alpha=0.5, color=palette.series[0])
+    top = float(max(activation.max(), rate.max()))
+    axis.plot([0, top], [0, top], color=palette.ink, linewidth=0.8)
+    axis.set_title(name)
+    axis.set_xlabel("activation")
+    axis.set_ylabel("what the layer sends")
+
+
+def _rows(axis: Any, result: Explanation) -> None:
+    axis.set_yticks(range(len(result.layers)), [one.name for one in result.layers], fontsize=8)
+    axis.set_ylim(len(result.layers) - 0.5, -0.5)
+    axis.grid(axis="x", alpha=0.5)
+
+
 def _fault(one: LayerError) -> str:
-    return f"{one.name} ({one.regained:+.1f} points where it alone is replaced by its original, mostly {one.worst})"
+    return f"{one.name} ({one.renewed:+.1f} points where its {one.fault} alone are converted anew)"
+
+
+def _sure(one: LayerError) -> bool:
+    return (one.regained or 0.0) > 0 and (one.regained_low or 0.0) > 0
+
+
+def _signed(points: float | None) -> str:
+    return "-" if points is None else f"{points:+.1f}"

@@ -3,28 +3,45 @@
 from pathlib import Path
 from typing import Any
 
-from transpike.errors import MissingExtra
 from transpike.evaluate import Report
+from transpike.report._style import PAPER, Palette, figure, theme
+
+MARKED = 16  # answers, beyond which a line has no marks
 
 
 def draw(reports: dict[str, Report], path: str | Path) -> Path:
     """Accuracy of each report over total steps, with 95 % bands and the ANN's own, as PNG, SVG or PDF by the ending."""
-    plot = pyplot()
-    figure, axes = plot.subplots(figsize=(7.2, 4.4), layout="constrained")
-    for label, report in reports.items():
+    with theme(PAPER):
+        drawn = figure(7.2, 4.4)
+        axes = drawn.subplots()
+        accuracy(axes, reports, PAPER)
+        samples = next(iter(reports.values())).samples
+        axes.set_title(f"{samples} samples, bands are 95 % intervals", loc="left")
+        drawn.savefig(path, dpi=150)
+    return Path(path)
+
+
+def accuracy(axes: Any, reports: dict[str, Report], palette: Palette) -> dict[str, str]:
+    """Draw the curves; answers under the mouse by the gid of their mark."""
+    tips = {}
+    for number, (label, report) in enumerate(reports.items()):
         steps = [answer.total_steps for answer in report.curve]
-        marker = "" if len(steps) > 16 else "o"
-        (line,) = axes.plot(steps, [100 * a.accuracy for a in report.curve], marker=marker, markersize=4, label=label)
-        axes.fill_between(
-            steps,
-            [100 * a.low for a in report.curve],
-            [100 * a.high for a in report.curve],
-            color=line.get_color(),
-            alpha=0.18,
-            linewidth=0,
+        colour = palette.series[number % len(palette.series)]
+        marker = "" if len(steps) > MARKED else "o"
+        axes.plot(
+            steps, [100 * a.accuracy for a in report.curve], marker=marker, markersize=4, color=colour, label=label
         )
+        low, high = [100 * a.low for a in report.curve], [100 * a.high for a in report.curve]
+        axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+        for answer in report.curve if palette is not PAPER else ():
+            gid = f"tip{number}-{answer.timesteps}"
+            axes.plot([answer.total_steps], [100 * answer.accuracy], "o", color=colour, alpha=0, markersize=9, gid=gid)
+            tips[gid] = (
+                f"{label}, T={answer.timesteps}: {answer.accuracy:.2%} ({answer.low:.2%} to {answer.high:.2%}) after "
+                f"{answer.total_steps} steps"
+            )
     first = next(iter(reports.values()))
-    axes.axhline(100 * first.ann_accuracy, color="0.25", linestyle="--", linewidth=1)
+    axes.axhline(100 * first.ann_accuracy, color=palette.ink, linestyle="--", linewidth=1)
     axes.annotate(
         f"ANN {first.ann_accuracy:.1%}",
         (1, 100 * first.ann_accuracy),
@@ -32,29 +49,12 @@ def draw(reports: dict[str, Report], path: str | Path) -> Path:
         xytext=(-4, 4),
         textcoords="offset points",
         ha="right",
-        color="0.25",
     )
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("time steps until the answer")
     axes.set_ylabel("accuracy in %")
     axes.set_ylim(top=min(104, 100 * first.ann_accuracy + 6))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False)
-    axes.set_title(f"{first.samples} samples, bands are 95 % intervals", fontsize=10, loc="left")
-    figure.savefig(path, dpi=150)
-    plot.close(figure)
-    return Path(path)
-
-
-def pyplot() -> Any:
-    """matplotlib's pyplot without a screen; MissingExtra where it is not installed."""
-    try:
-        import matplotlib  # optional, and slow to import
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot as plot
-    except ImportError as error:
-        raise MissingExtra("drawing needs matplotlib: pip install 'transpike[report]'") from error
-    return plot
+    axes.grid(alpha=0.5)
+    axes.legend(loc="lower right")
+    return tips

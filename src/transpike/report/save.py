@@ -1,5 +1,7 @@
-"""A result in a file."""
+"""Results in a file."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from transpike.compare import Comparison
@@ -7,30 +9,71 @@ from transpike.cost import Cost
 from transpike.errors import SettingError
 from transpike.evaluate import Report
 from transpike.explain import Explanation
+from transpike.files import write_atomically
+from transpike.record import SpikeRecord
 from transpike.report import comparison, energy_card, explanation
+from transpike.report.page import KINDS, page
 from transpike.report.picture import draw
-from transpike.report.terminal import text
+from transpike.report.terminal import Result, text
+
+NAMES = {
+    Report: "report", Comparison: "comparison", Cost: "cost", Explanation: "explanation", SpikeRecord: "spikes",
+}  # fmt: skip
 
 
-def save(result: Report | Comparison | Cost | Explanation, path: str | Path) -> Path:
-    """Write ``result`` as .json (every number), .txt, or a picture (.png, .svg, .pdf), by the ending of ``path``."""
+def save(
+    result: Result | Sequence[Result],
+    path: str | Path,
+    *,
+    title: str | None = None,
+    command: str | None = None,
+    remarks: tuple[str, ...] = (),
+) -> Path:
+    """Write ``result`` as .html, .json (every number), .txt, or a picture (.png, .svg, .pdf), by the path's ending.
+
+    Several results go on one page (.html), or into one .json or .txt. ``title``, ``command`` (what gives the
+    numbers again) and ``remarks`` are for the page.
+    Raises SettingError for other endings, and for pictures of more than one result.
+    """
     path = Path(path)
-    if path.suffix == ".json":
-        result.save(path)
+    many = (result,) if isinstance(result, KINDS) else tuple(result)
+    if path.suffix in (".html", ".htm"):
+        write_atomically(path, page(many, title=title, command=command, remarks=remarks).encode())
+    elif path.suffix == ".json":
+        content = many[0].to_json() if isinstance(result, KINDS) else to_json(many)
+        write_atomically(path, json.dumps(content, indent=1).encode())
     elif path.suffix == ".txt":
-        words = comparison.plain(result) if isinstance(result, Comparison) else text(result) + "\n"
-        path.write_text(words, encoding="utf-8")
+        words = [comparison.plain(one) if isinstance(one, Comparison) else text(one) + "\n" for one in many]
+        write_atomically(path, "\n".join(words).encode())
     elif path.suffix in (".png", ".svg", ".pdf"):
-        if isinstance(result, Comparison):
-            comparison.draw(result, path)
-        elif isinstance(result, Cost):
-            energy_card.draw(result, path)
-        elif isinstance(result, Explanation):
-            explanation.draw(result, path)
-        else:
-            draw({result.recipe: result}, path)
+        if len(many) != 1:
+            raise SettingError(f"a picture shows one result, not {len(many)}: save a page (.html)")
+        _picture(many[0], path)
     else:
         raise SettingError(
-            f"a report is saved as .json, .txt, .png, .svg or .pdf, not {path.suffix or 'without an ending'!r}"
+            f"a report is saved as .html, .json, .txt, .png, .svg or .pdf, not {path.suffix or 'without an ending'!r}"
         )
     return path
+
+
+def to_json(results: Sequence[Result]) -> dict[str, object]:
+    """Every number of several results, by kind; a further evaluation as report-2, and so on."""
+    found: dict[str, object] = {}
+    for one in results:
+        name = NAMES[type(one)]
+        count = sum(key == name or key.startswith(f"{name}-") for key in found)
+        found[name if not count else f"{name}-{count + 1}"] = one.to_json()
+    return found
+
+
+def _picture(result: Result, path: Path) -> None:
+    if isinstance(result, Comparison):
+        comparison.draw(result, path)
+    elif isinstance(result, Cost):
+        energy_card.draw(result, path)
+    elif isinstance(result, Explanation):
+        explanation.draw(result, path)
+    elif isinstance(result, Report):
+        draw({result.recipe: result}, path)
+    else:
+        raise SettingError("spikes are drawn on a page (.html)")

@@ -7,12 +7,15 @@ from transpike.compare import Comparison
 from transpike.cost import Cost
 from transpike.evaluate import Report
 from transpike.explain import Explanation
+from transpike.record import SampleRecord, SpikeRecord
 from transpike.report import comparison, energy_card, explanation
 from transpike.report._numbers import short
 
+Result = Report | Comparison | Cost | Explanation | SpikeRecord
 
-def show(report: Report | Comparison | Cost | Explanation, console: Console | None = None) -> None:
-    """Print a report (accuracy over time, each layer, what sums it up), a comparison, a cost or an explanation."""
+
+def show(report: Result, console: Console | None = None) -> None:
+    """Print a report (accuracy over time, each layer, what sums it up), or another result."""
     console = console or Console()
     if isinstance(report, Comparison):
         return comparison.show(report, console)
@@ -20,6 +23,8 @@ def show(report: Report | Comparison | Cost | Explanation, console: Console | No
         return energy_card.show(report, console)
     if isinstance(report, Explanation):
         return explanation.show(report, console)
+    if isinstance(report, SpikeRecord):
+        return console.print(text(report), soft_wrap=True, highlight=False)
     console.print(
         f"[bold]{report.recipe}[/bold], {report.schedule}, {report.encoder} input, read from {report.readout}"
     )
@@ -28,7 +33,7 @@ def show(report: Report | Comparison | Cost | Explanation, console: Console | No
     return console.print(text(report), soft_wrap=True, highlight=False)
 
 
-def text(report: Report | Comparison | Cost | Explanation) -> str:
+def text(report: Result) -> str:
     """The result in a few sentences, plain text."""
     if isinstance(report, Comparison):
         return comparison.text(report)
@@ -36,6 +41,8 @@ def text(report: Report | Comparison | Cost | Explanation) -> str:
         return energy_card.text(report)
     if isinstance(report, Explanation):
         return explanation.text(report)
+    if isinstance(report, SpikeRecord):
+        return "\n".join(_sample(report, number, one) for number, one in enumerate(report.samples, 1))
     last = report.final
     lines = [
         f"ANN {report.ann_accuracy:.2%} ({report.ann_low:.2%} to {report.ann_high:.2%}), "
@@ -62,6 +69,12 @@ def text(report: Report | Comparison | Cost | Explanation) -> str:
     lines += [kernels(report.engine, report.kernels)] if report.kernels else []
     lines += [f"Note: {remark}." for remark in report.remarks]
     return "\n".join(lines)
+
+
+def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> str:
+    label = "" if one.label is None else f", which is class {one.label}"
+    layers = ", ".join(f"{layer.name} {layer.spikes:,.0f}" for layer in one.layers)
+    return f"Sample {number}{label}: class {one.answers[-1]} from step {one.settled} on; spikes: {layers}."
 
 
 def kernels(engine: str, chosen: dict[str, str]) -> str:

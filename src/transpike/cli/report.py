@@ -1,0 +1,137 @@
+"""transpike report."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+import transpike as ts
+from transpike import engines, report
+from transpike.cli import _base
+from transpike.data import Dataset
+from transpike.errors import DataError, SettingError
+from transpike.evaluate import Report
+from transpike.snn import SNN
+
+PARTS = ("energy", "explain", "spikes")
+
+
+@click.command("report")
+@click.argument("file", type=click.Path(path_type=Path))
+@_base.data_options
+@click.option(
+    "--output", "outputs", type=click.Path(path_type=Path), multiple=True, default=(Path("report.html"),),
+    show_default=True, help="Write .html, .json or .txt; repeatable.",
+)  # fmt: skip
+@click.option("--timesteps", type=int, help="Steps to simulate (default: the recipe's).")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many test samples.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--explain-samples", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--spike-samples", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--activation-bits", help="Quantised ANNs for the energy curve, like 2,4,8.")
+@click.option("--compare", "recipe_texts", help="Recipes beside it, as for compare: few-steps,ecc:percentile=99.")
+@click.option("--compare-timesteps", default="4,8,16,32", show_default=True, help="Their time steps.")
+@click.option("--without", type=click.Choice(PARTS), multiple=True, help="A part to leave out; repeatable.")
+@click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
+@click.option("--memory", help="Budget for what the run adds, like 2GiB.")
+@_base.json_option
+@_base.threads_option
+def command(
+    file: Path,
+    data_name: str,
+    data_dir: Path | None,
+    outputs: tuple[Path, ...],
+    timesteps: int | None,
+    limit: int | None,
+    batch_size: int,
+    explain_samples: int,
+    spike_samples: int,
+    activation_bits: str | None,
+    recipe_texts: str | None,
+    compare_timesteps: str,
+    without: tuple[str, ...],
+    engine: str,
+    memory: str | None,
+    as_json: bool,
+    threads: int | None,
+) -> None:
+    """Everything about a converted network on one page: accuracy, latency, energy, layers, what to change, spikes."""
+    _base.with_threads(threads)
+    for path in outputs:
+        if path.suffix not in (".html", ".htm", ".json", ".txt"):
+            raise SettingError(f"a whole report is written as .html, .json or .txt, not {path.suffix or path.name!r}")
+    bits = () if activation_bits is None else _base.whole_numbers("--activation-bits", activation_bits)
+    steps = _base.whole_numbers("--compare-timesteps", compare_timesteps)
+    snn = ts.load(file)
+    dataset = _base.load_data(data_name, data_dir, snn)
+    if not len(dataset.test):
+        raise DataError(f"{dataset.name} has no test images")
+    chosen = [_base.recipe_named(text.strip(), dataset) for text in (recipe_texts or "").split(",") if text.strip()]
+    images = dataset.test.batches(batch_size, limit=limit)
+    settings: dict[str, Any] = {"timesteps": timesteps, "engine": engine, "memory": _base.bytes_of(memory)}
+    results: list[report.Result] = []
+    if "energy" in without:
+        total = min(limit or 10**12, len(dataset.test))
+        with _base.progress_bar("evaluating") as bar:
+            evaluated = ts.evaluate(snn, images, **settings, progress=lambda done, _: bar(done, total))
+        results.append(evaluated)
+    else:
+        with _base.progress_bar("networks") as bar:
+            cost = ts.cost(snn, images, **settings, activation_bits=bits, progress=bar)
+        evaluated = cost.report
+        results += [evaluated, cost]
+    missing = []
+    if "explain" not in without:
+        try:
+            with _base.progress_bar("simulations") as bar:
+                first = dataset.test.batches(batch_size, limit=explain_samples)
+                results.append(ts.explain(snn, first, timesteps=timesteps, samples=explain_samples, progress=bar))
+        except SettingError as error:  # schedules whose layers do not run one by one
+            missing.append(f"not explained: {error}")
+    if "spikes" not in without:
+        shown = dataset.test.batches(1, indices=_interesting(evaluated, spike_samples))
+        results.append(
+            ts.record(snn, shown, samples=spike_samples, timesteps=timesteps, classes=dataset.classes, engine=engine)
+        )
+    if chosen:
+        results.append(_compared(snn, chosen, dataset, limit, batch_size, steps, engine))
+    for path in outputs:
+        report.save(results, path, command=_base.typed(), remarks=tuple(missing))
+    if as_json:
+        _base.print_json(report.to_json(results))
+    else:
+        click.echo(report.text(evaluated))
+        for line in missing:
+            click.echo(f"Note: {line}.")
+        click.echo(f"Wrote {', '.join(map(str, outputs))}.")
+
+
+def _interesting(evaluated: Report, count: int) -> Tensor:
+    """Samples to look at: one that is wrong, the one that is right the latest, and the first ones that are right."""
+    last = evaluated.outcomes[evaluated.final.timesteps]
+    right = torch.stack(list(evaluated.outcomes.values()))
+    late = (right.flip(0).cumprod(0).sum(0) * last + (~last) * 10**9).argmin()
+    first = last.nonzero().flatten()[:count].tolist()
+    lost, wrong = (rows.nonzero().flatten()[:1].tolist() for rows in (~last & evaluated.ann_outcomes, ~last))
+    special = [int(late)] * bool(last.any()) + (lost or wrong)
+    order = list(dict.fromkeys([*first[: max(1, count - len(special))], *special, *first, *range(len(last))]))
+    return torch.tensor(order[:count])
+
+
+def _compared(
+    snn: SNN, chosen: list, dataset: Dataset, limit: int | None, batch_size: int, steps: tuple[int, ...], engine: str
+) -> report.Result:
+    """The network's own recipe and the others, on the network that it came from."""
+    with _base.progress_bar("comparing") as bar:
+        return ts.compare(
+            snn.source,
+            list(dict.fromkeys([snn.recipe, *chosen])),
+            _base.calibration(dataset, snn.provenance.get("calibration_samples", 1000), snn.provenance.get("seed", 0)),
+            data=dataset.test.batches(batch_size, limit=limit),
+            timesteps=steps,
+            preprocessing=snn.preprocessing,
+            engine=engine,
+            progress=bar,
+        )

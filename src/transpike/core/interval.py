@@ -1,0 +1,42 @@
+"""Confidence intervals of accuracies, and of their differences."""
+
+import math
+
+from torch import Tensor
+
+from transpike.errors import DataError
+
+
+def wilson(correct: int, samples: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion (Wilson 1927, JASA 22:209)."""
+    z, p = 1.959963984540054, correct / samples
+    centre, spread = p + z * z / (2 * samples), z * math.sqrt(p * (1 - p) / samples + z * z / (4 * samples**2))
+    scale = 1 + z * z / samples
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float, float]:
+    """Accuracy of ``first`` minus that of ``second`` on the same samples, and its 95 % interval.
+
+    ``first``, ``second``: (samples,) bool, right or wrong. With a both right, b only the first, c only the second, d
+    neither, n = a+b+c+d, ``δ = (b − c)/n``; l₁, u₁, l₂, u₂ are Wilson's limits of p₁ = (a+b)/n and p₂ = (a+c)/n:
+
+    ``low  = δ − √((p₁−l₁)² − 2φ(p₁−l₁)(u₂−p₂) + (u₂−p₂)²)``
+    ``high = δ + √((u₁−p₁)² − 2φ(u₁−p₁)(p₂−l₂) + (p₂−l₂)²)``
+
+    φ is the correlation ``C/√((a+b)(c+d)(a+c)(b+d))`` with ``C = max(ad − bc − n/2, 0)`` where ad > bc, else ad − bc;
+    0 where the root is. Unlike Wald's interval it has a width where no sample differs.
+    Source: Newcombe 1998, Statistics in Medicine 17:2635, method 10. Raises DataError for other than the same samples.
+    """
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise DataError(f"outcomes of {tuple(first.shape)} and {tuple(second.shape)} samples cannot be paired")
+    n, a = len(first), int((first & second).sum())
+    b, c = int(first.sum()) - a, int(second.sum()) - a
+    d = n - a - b - c
+    p, q = (a + b) / n, (a + c) / n
+    (l1, u1), (l2, u2) = wilson(a + b, n), wilson(a + c, n)
+    product, cross = (a + b) * (c + d) * (a + c) * (b + d), a * d - b * c
+    phi = (max(cross - n / 2, 0) if cross > 0 else cross) / math.sqrt(product) if product else 0.0
+    below = (p - l1) ** 2 - 2 * phi * (p - l1) * (u2 - q) + (u2 - q) ** 2
+    above = (u1 - p) ** 2 - 2 * phi * (u1 - p) * (q - l2) + (q - l2) ** 2
+    return p - q, p - q - math.sqrt(max(below, 0.0)), p - q + math.sqrt(max(above, 0.0))

@@ -1,0 +1,84 @@
+"""A cost on a page: the energy card."""
+
+from typing import Any
+
+from transpike.cost import Cost, ModelCost
+from transpike.report import energy_card
+from transpike.report._section import Drawing, Section, Table, Tile, drawing, rows
+from transpike.report._style import PAGE
+
+
+def tile(result: Cost) -> Tile:
+    judged = [one for one in result.models if one.judges and one.ratio is not None]
+    cheaper = sum(one.ratio < 1 for one in judged if one.ratio is not None)
+    return Tile(
+        "energy models under which it is cheaper",
+        f"{cheaper} of {len(judged)}",
+        f"than its quantised ANN ({result.twin_accuracy:.2%}), zeros skipped",
+    )
+
+
+def section(result: Cost) -> Section:
+    sentences = energy_card.text(result).splitlines()
+    advice = [result.advice(one.model) for one in result.models if one.ratio is not None and one.judges]
+    told = [line for line in sentences if line.rstrip(".") not in advice]
+    lead = tuple(line for line in told if not line.startswith(("Not counted", "Note", "Models differ", "*")))
+    figures = []
+    if any(one.ratio is not None for one in result.models):
+        height = 0.34 * sum(one.ratio is not None for one in result.models) + 1.0
+        caption = (
+            "Energy of the SNN over that of the quantised ANN: left of the line the SNN is cheaper. Bars: every "
+            "constant halved and doubled, one at a time."
+        )
+        figures.append(drawing("ratios", caption, lambda axes: energy_card.ratios(axes, result, PAGE), 4.8, height))
+    return Section(
+        "energy", "Energy, against the quantised ANN", lead, figures=tuple(figures), small=tuple(_fronts(result)),
+        tables=(_models(result), _sensitivity(result), _advice(advice), _constants(result.models)),
+        notes=tuple(line for line in told if line not in lead and line[0] != "*"),
+    )  # fmt: skip
+
+
+def _fronts(result: Cost) -> list[Drawing]:
+    found = []
+    for number, name in enumerate(energy_card.drawn_models(result)):
+
+        def paint(axes: Any, name: str = name) -> dict[str, str]:
+            tips = energy_card.front(axes, result, name, PAGE)
+            axes.set_title(name)
+            axes.set_ylabel("accuracy in %")
+            axes.legend(loc="lower right")
+            return tips
+
+        caption = f"Accuracy against energy by {name}: SNN over T, quantised ANN over bits."
+        found.append(drawing(f"front{number}", caption, paint, 3.6, 3.0))
+    return found
+
+
+def _models(result: Cost) -> Table:
+    found = [energy_card.cells(one) for one in result.models]
+    headings = (
+        "model", "SNN, µJ", "ANN, µJ", "dense ANN, µJ", "SNN / ANN", "break-even\nspike rate", "constants\n½× … 2×"
+    )  # fmt: skip
+    note = "" if all(one.judges for one in result.models) else "* charges the ANN for more bits than it has; no judge."
+    return Table(headings, rows(found, lambda n: bool(result.models[n].judges)), "Every model", note=note)
+
+
+def _sensitivity(result: Cost) -> Table:
+    found = [
+        (one.model, name, f"{low:.3g}", f"{one.ratio:.3g}", f"{high:.3g}")
+        for one in result.models if one.ratio is not None
+        for name, (low, high) in one.sensitivity.items()
+    ]  # fmt: skip
+    headings = ("model", "constant", "SNN / ANN at half of it", "as it is", "at twice of it")
+    return Table(headings, rows(found), "Sensitivity to every constant", left=(0, 1), closed=True)
+
+
+def _advice(advice: list[str]) -> Table:
+    found = [line.split(": ", 1) for line in advice]
+    return Table(("model", "cheapest at its accuracy"), rows(found), "What to take", wrap=(1,), closed=True)
+
+
+def _constants(models: tuple[ModelCost, ...]) -> Table:
+    found = [(one.model, name, value) for one in models for name, value in one.constants.items()]
+    title = "Constants, and where they come from"
+    return Table(("model", "constant", "value and source"), rows(found), title, left=(0, 1), wrap=(2,), closed=True)

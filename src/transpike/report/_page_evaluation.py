@@ -1,0 +1,143 @@
+"""An evaluation on a page: accuracy over time, latency, layers, and where the numbers come from."""
+
+from typing import Any
+
+from transpike.evaluate import Report
+from transpike.report import picture, terminal
+from transpike.report._numbers import short
+from transpike.report._section import Cell, Section, Table, Tile, drawing, rows
+from transpike.report._style import PAGE
+
+STAYS = "right, and stays right"
+SHOWN = 12  # answers in the table that is not folded
+
+
+def tiles(report: Report) -> tuple[Tile, ...]:
+    last, (low, high) = report.final, report.drop_interval
+    return (
+        Tile("accuracy", f"{last.accuracy:.2%}", f"{last.low:.2%} to {last.high:.2%}; ANN {report.ann_accuracy:.2%}"),
+        Tile("points lost", f"{100 * report.drop:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}, paired, 95 %"),
+        Tile("steps to the answer", f"{last.total_steps:,}", f"T = {last.timesteps}, {report.schedule}"),
+        Tile("spikes per neuron and step", f"{report.spike_rate:.1%}", f"{last.spikes:,.0f} spikes a sample"),
+        Tile(
+            "synaptic operations",
+            f"{short(last.synaptic_operations / 1e6)} M",
+            f"and {short(last.macs / 1e6)} M MACs that stay; the ANN takes {short(report.ann_macs / 1e6)} M MACs",
+        ),
+    )
+
+
+def summary(report: Report) -> str:
+    last, drop = report.final, 100 * report.drop
+    change = "as many as" if drop == 0 else f"{abs(drop):.2f} points {'fewer' if drop > 0 else 'more'} than"
+    return (
+        f"{report.recipe}: the spiking network has {last.accuracy:.2%} of {report.samples:,} samples right, {change} "
+        f"its ANN ({report.ann_accuracy:.2%}), {last.total_steps:,} steps after the input comes."
+    )
+
+
+def sections(reports: dict[str, Report]) -> list[Section]:
+    first = next(iter(reports.values()))
+    return [_accuracy(reports), _latency(reports), _layers(first)]
+
+
+def _accuracy(reports: dict[str, Report]) -> Section:
+    def paint(axes: Any) -> dict[str, str]:
+        tips = picture.accuracy(axes, reports, PAGE)
+        for number, report in enumerate(reports.values()):
+            steps = [answer.total_steps for answer in report.curve]
+            settled = [100 * share for share in report.latency.stays_right]
+            axes.plot(steps, settled, ":", color=PAGE.series[number], linewidth=1, label=None if number else STAYS)
+        axes.legend(loc="lower right")
+        return tips
+
+    caption = (
+        "Accuracy after so many steps; bands are 95 % intervals (Wilson). Dotted: samples that are right from then on."
+    )
+    tables = tuple(_curve(label, report) for label, report in reports.items())
+    return Section(
+        "accuracy", "Accuracy over time", figures=(drawing("accuracy", caption, paint, 5.0, 3.5),), tables=tables
+    )
+
+
+def _curve(label: str, report: Report) -> Table:
+    powers = {2**k for k in range(24)} | {report.final.timesteps}
+    shown = [a for a in report.curve if len(report.curve) <= SHOWN or a.timesteps in powers]
+    names = list(report.final.energy_joule)
+    found = [
+        (
+            a.timesteps, a.total_steps, f"{a.accuracy:.2%}", f"{a.low:.2%} … {a.high:.2%}",
+            f"{100 * (report.ann_accuracy - a.accuracy):+.2f}", f"{a.agreement:.2%}",
+            short(a.synaptic_operations / 1e6), short(a.spikes / 1e3), short(a.macs / 1e6),
+            *("-" if (joule := a.energy_joule[name]) is None else short(1e6 * joule) for name in names),
+        )
+        for a in shown
+    ]  # fmt: skip
+    headings = (
+        "T", "total steps", "accuracy", "95 % interval", "points lost", "agrees with ANN", "M SynOps", "k spikes",
+        "M MACs that stay", *(f"µJ, {name}" for name in names),
+    )  # fmt: skip
+    more = " (powers of two; every t is in the JSON)" if len(shown) < len(report.curve) else ""
+    return Table(headings, rows(found), f"The numbers: {label}{more}", left=(), closed=True)
+
+
+def _latency(reports: dict[str, Report]) -> Section:
+    found = []
+    for label, report in reports.items():
+        latency = report.latency
+        near = (latency.within[drop] for drop in (2.0, 1.0, 0.5))
+        settled = ["-" if latency.settled_mean is None else f"{latency.settled_mean:.1f}"]
+        settled += [f"{latency.settled.get(q, 0):,.0f}" if latency.settled else "-" for q in ("p50", "p95", "p99")]
+        found.append((label, *("never" if t is None else f"{t:,}" for t in near), *settled))
+    first = next(iter(reports.values()))
+    lead = (
+        "Steps are counted until the answer is ready, pipeline and delays included. Samples need different times: "
+        "where one is answered rightly for good can be known only afterwards, and shows what an early exit could save."
+    )
+    headings = (
+        "", "steps to within\n2 points", "1 point", "½ point", "right for good,\nmean steps", "p50", "p95", "p99"
+    )  # fmt: skip
+    answers = "" if len(first.curve) > 1 else "This network answers once, at the end of its windows."
+    return Section(
+        "latency", "Latency", tuple(line for line in (lead, answers) if line), tables=(Table(headings, rows(found)),)
+    )
+
+
+def _layers(report: Report) -> Section:
+    most = max((row.synaptic_operations for row in report.layers), default=0.0) or 1.0
+    found = [
+        (
+            row.name, row.op, row.alphabet, Cell(f"{row.neurons:,}", row.neurons),
+            Cell(f"{row.spike_rate:.1%}", row.spike_rate, min(1.0, row.spike_rate)),
+            Cell(f"{row.spikes:,.0f}", row.spikes),
+            Cell(short(row.synaptic_operations / 1e6), row.synaptic_operations, row.synaptic_operations / most),
+            Cell(f"{row.membrane_updates:,.0f}", row.membrane_updates),
+        )
+        for row in report.layers
+    ]  # fmt: skip
+    headings = ("layer", "cell", "wire", "neurons", "spike rate", "spikes", "M SynOps", "membrane updates")
+    stay = ", ".join(f"{name} ({short(macs / 1e6)} M MACs)" for name, macs in report.macs.items())
+    return Section(
+        "layers",
+        "Layers",
+        (f"Per sample at T={report.final.timesteps}.",),
+        tables=(Table(headings, rows(found), left=(0, 1, 2), sortable=True),),
+        notes=(f"Analogue, with multiplications: {stay}.",) if stay else (),
+    )
+
+
+def provenance(reports: dict[str, Report], command: str | None, remarks: tuple[str, ...]) -> Section:
+    """Where the numbers come from, what was not exact, and how to get them again."""
+    report = next(iter(reports.values()))
+    found = [("recipe", report.recipe), ("schedule", report.schedule), ("input", report.encoder)]
+    found += [("readout", report.readout), ("engine", report.engine)]
+    for name, value in report.provenance.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {part}" for key, part in value.items())
+        if value not in (None, ""):
+            found.append((name.replace("_", " "), str(value)))
+    sentences = terminal.text(report).splitlines()
+    kept = tuple(line for line in sentences if line.startswith(("Exact", "Not exact", "Engine", "Note")))
+    kept += tuple(f"Note: {remark}." for remark in remarks)
+    table = Table(("", ""), rows(found), wrap=(1,))
+    return Section("provenance", "Where the numbers come from", kept, tables=(table,), code=command or "")

@@ -1,0 +1,68 @@
+"""An explanation on a page: the ranking, what was tried, and every layer's error."""
+
+from typing import Any
+
+from transpike.explain import Explanation
+from transpike.report import explanation
+from transpike.report._section import Cell, Section, Table, drawing, rows
+from transpike.report._style import PAGE
+
+
+def section(result: Explanation) -> Section:
+    height = 0.2 * len(result.layers) + 1.3
+    figures = [
+        drawing(
+            "parts", "Error of every layer beside the ANN's, in parts (means of absolute values).",
+            lambda axes: explanation.parts(axes, result, PAGE), 4.8, height,
+        )
+    ]  # fmt: skip
+    if any(one.regained is not None or one.renewed is not None for one in result.layers):
+        caption = (
+            "Accuracy that comes back where one layer alone is replaced by its original (the cost of spiking) or "
+            "converted anew (a fault); lines are 95 % intervals."
+        )
+        figures.append(drawing("points", caption, lambda axes: explanation.points(axes, result, PAGE), 4.8, height))
+    small = []
+    for number, name in enumerate(explanation.scattered(result)):
+
+        def paint(axes: Any, name: str = name) -> None:
+            explanation.scatter(axes, result, name, PAGE)
+
+        small.append(drawing(f"scatter{number}", f"{name}: rate against activation.", paint, 2.9, 2.6))
+    changes = [
+        (one.what, Cell(f"{one.gain:+.1f}", one.gain), f"{one.low:+.1f} … {one.high:+.1f}") for one in result.changes
+    ]
+    tried = Table(
+        ("tried", "points", "95 % interval, paired"), rows(changes, lambda n: result.changes[n].low > 0),
+        "What was tried",
+        note="Chosen and measured on the same images, which flatters small gains.",
+    )  # fmt: skip
+    lead = tuple(line for line in explanation.text(result).splitlines() if not line.startswith("Note"))
+    wanted = 3 if result.changes else len(lead)
+    return Section(
+        "explain", "Where the accuracy went", lead[:wanted], figures=tuple(figures), small=tuple(small),
+        tables=((tried,) if changes else ()) + (_layers(result),), notes=tuple(f"Note: {r}." for r in result.remarks),
+    )  # fmt: skip
+
+
+def _layers(result: Explanation) -> Table:
+    columns = (
+        ("regained", "original,\npoints"), ("renewed", "anew,\npoints"), ("carried_size", "carried"),
+        ("clipping_size", "clipping"), ("flooring_size", "flooring"), ("unevenness_size", "unevenness"),
+        ("correlation", "correlation"), ("cosine", "cosine"), ("dead", "dead"), ("saturated", "saturated"),
+        ("inactivated", "spikes where\nthe ANN is 0"), ("residual", "potential\nleft, θ"),
+    )  # fmt: skip
+    shares = {"carried_size", "clipping_size", "flooring_size", "unevenness_size", "dead", "saturated", "inactivated"}
+    found = []
+    for one in result.first_to_change:
+        cells = [Cell(one.name)]
+        for name, _ in columns:
+            value = getattr(one, name)
+            shown = "-" if value is None else f"{value:.1%}" if name in shares else f"{value:+.1f}"
+            cells.append(Cell(f"{value:.3f}" if name in ("correlation", "cosine", "residual") else shown, value))
+        found.append(cells)
+    faults = len(result.faults)
+    return Table(
+        ("layer", *(heading for _, heading in columns)), rows(found, lambda n: n < faults), "Every layer",
+        closed=True, sortable=True,
+    )  # fmt: skip

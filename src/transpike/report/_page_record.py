@@ -1,0 +1,105 @@
+"""Spikes on a page: inputs, rate maps and rasters."""
+
+import base64
+import io
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.record import SampleRecord, SpikeRecord
+from transpike.report._numbers import short
+from transpike.report._section import Drawing, Map, Sample, Section, drawing
+from transpike.report._style import PAGE, library
+
+LEAST = 96  # pixels of a picture's side, so that browsers do not blur it
+
+
+def section(result: SpikeRecord) -> Section:
+    lead = [
+        "What each place of a layer sends (mean over channels and steps; brighter is more), from the first layer "
+        "to the last."
+    ]
+    if result.steps:
+        lead.append("Below it the spikes of single neurons over time, the busiest at the top.")
+    else:
+        lead.append("Layers send whole windows, so that single spikes have no place in time here.")
+    samples = tuple(_sample(result, number, one) for number, one in enumerate(result.samples))
+    return Section("spikes", "Spikes of some samples", tuple(lead), samples=samples)
+
+
+def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> Sample:
+    def named(answer: int) -> str:
+        return result.classes[answer] if answer < len(result.classes) else f"class {answer}"
+
+    answer = named(one.answers[-1])
+    told = f"answer: {answer}, from step {one.settled} on" if len(one.timesteps) > 1 else f"answer: {answer}"
+    if one.ann_answer != one.answers[-1]:
+        told += f" (the ANN: {named(one.ann_answer)})"
+    spikes, operations = (sum(getattr(layer, key) for layer in one.layers) for key in ("spikes", "synaptic_operations"))
+    alt = f"sample {number + 1}" + ("" if one.label is None else f": {named(one.label)}")
+    maps = tuple(
+        Map(
+            _heat(layer.map),
+            f"{layer.name}: {layer.spikes:,.0f} spikes, {short(layer.synaptic_operations / 1e6)} M SynOps",
+        )
+        for layer in one.layers
+    )
+    right = one.label is None or one.label == one.answers[-1]
+    told += f"; {spikes:,.0f} spikes and {short(operations / 1e6)} M SynOps in these layers"
+    return Sample(_image(one.input), alt, told, right, maps, _raster(one, number) if result.steps else None)
+
+
+def _raster(one: SampleRecord, number: int) -> Drawing:
+    """A band of rows for each layer, a tick for each spike; negative ones in the fourth colour."""
+
+    def paint(axes: Any) -> dict[str, str]:
+        base, marks, tops = 0, [], []
+        for layer in one.layers:
+            for sign, colour in ((1, PAGE.series[0]), (-1, PAGE.series[3])):
+                t, k = (layer.train * sign > 0).nonzero(as_tuple=True)
+                gap = torch.full((len(t),), math.nan)
+                x = torch.stack([t + 1, t + 1, gap], 1).flatten()  # one line with gaps is far smaller than many lines
+                y = torch.stack([base + k - 0.4, base + k + 0.4, gap], 1).flatten()
+                axes.plot(x, y, color=colour, linewidth=1.1, solid_capstyle="butt")
+            marks.append(base + (len(layer.neurons) - 1) / 2)
+            base += len(layer.neurons) + 2
+            tops.append(base - 1.5)
+        for top in tops[:-1]:
+            axes.axhline(top, color=PAGE.faint, linewidth=0.8)
+        axes.set_yticks(marks, [layer.name for layer in one.layers], fontsize=8)
+        axes.set_ylim(base - 2, -1)
+        axes.set_xlim(0.3, one.timesteps[-1] + 0.7)
+        axes.set_xlabel("time step")
+        return {}
+
+    names = ", ".join(layer.name for layer in one.layers)
+    return drawing(f"raster{number}", f"Spikes of {names}.", paint, 5.6, 3.4)
+
+
+def _heat(values: Tensor) -> str:
+    top = float(values.max()) or 1.0
+    colours = library().colormaps["viridis"]((values / top).numpy())
+    return _png(torch.from_numpy(colours[..., :3]))
+
+
+def _image(values: Tensor) -> str:
+    """An input as a picture: colours, or grey; of recordings the mean of the frames; none of signals."""
+    x = values.float().mean(0) if values.ndim == 4 else values.float()
+    if x.ndim != 3 or min(x.shape[1:]) < 2:
+        return ""
+    x = x if x.shape[0] == 3 else x.mean(0, keepdim=True).expand(3, *x.shape[1:])
+    low, high = float(x.min()), float(x.max())
+    return _png(((x - low) / ((high - low) or 1.0)).movedim(0, -1))
+
+
+def _png(pixels: Tensor) -> str:
+    """(height, width, 3) in [0, 1] as a data address, enlarged by whole pixels; of long rows more rows."""
+    height, width = pixels.shape[:2]
+    grow = max(1, -(-LEAST // max(height, width)))
+    tall = max(grow, -(-12 // height))
+    pixels = pixels.repeat_interleave(tall, 0).repeat_interleave(grow, 1)
+    buffer = io.BytesIO()
+    library().image.imsave(buffer, pixels.double().clamp(0, 1).numpy(), format="png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,93 @@
+"""How pictures look: the colours of a page follow its theme, those of a file are ink on paper."""
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from transpike.errors import MissingExtra
+
+
+@dataclass(frozen=True)
+class Palette:
+    """``ink`` for text and axes, ``faint`` for grids, ``series`` for what is compared."""
+
+    ink: str
+    faint: str
+    series: tuple[str, ...]
+
+
+PAPER = Palette(
+    "#222222",
+    "#b5b5b5",
+    ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
+)
+PAGE = Palette("#010101", "#010102", tuple(f"#0102{number:02x}" for number in range(10)))
+"""Colours that stand for the variables --ink, --faint and --series-0 … of the page's style sheet."""
+PIXELS = 115  # of an inch, where there is room
+CUSTOM = {PAGE.ink: "ink", PAGE.faint: "faint"} | {colour: f"series-{n}" for n, colour in enumerate(PAGE.series)}
+
+
+def library() -> Any:
+    """matplotlib; MissingExtra where it is not installed. Figures are made without pyplot, which would be global."""
+    try:
+        import matplotlib  # optional, and slow to import
+        import matplotlib.figure
+        import matplotlib.image
+        import matplotlib.ticker
+    except ImportError as error:
+        raise MissingExtra("drawing needs matplotlib: pip install 'transpike[report]'") from error
+    return matplotlib
+
+
+@contextlib.contextmanager
+def theme(palette: Palette) -> Iterator[None]:
+    """Text, axes and lines in the palette's colours."""
+    settings: dict[str, Any] = {f"{part}.color": palette.ink for part in ("text", "xtick", "ytick")}
+    settings |= {"axes.edgecolor": palette.ink, "axes.labelcolor": palette.ink, "grid.color": palette.faint}
+    settings |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+    more = {"svg.fonttype": "none", "font.size": 10, "axes.titlesize": 10, "legend.fontsize": 9, "axes.grid": False}
+    with library().rc_context(settings | more):
+        yield
+
+
+def figure(width: float, height: float) -> Any:
+    """An empty figure, inches."""
+    return library().figure.Figure(figsize=(width, height), layout="constrained")
+
+
+def svg(drawn: Any, name: str, label: str, tips: dict[str, str] | None = None) -> str:
+    """A figure as an <svg> element of a page, as wide as its place; ``tips``: gid → what to say under the mouse.
+
+    ``name`` keeps its ids apart from those of other figures, ``label`` says to those who cannot see what it shows.
+    """
+    buffer = io.StringIO()
+    with library().rc_context({"svg.hashsalt": name}):
+        drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
+    for colour, variable in CUSTOM.items():
+        text = text.replace(colour, f"var(--{variable})")
+    for gid, tip in (tips or {}).items():
+        text = text.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{_escaped(tip)}</title>')
+    text = re.sub(r' id="', f' id="{name}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
+    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
+    widest = f"max-width:{round(PIXELS * drawn.get_size_inches()[0])}px"
+    return text.replace("<svg ", f'<svg role="img" aria-label="{_escaped(label)}" style="{widest}" ', 1)
+
+
+def log_ticks(axis: Any) -> None:
+    """Ticks of a logarithmic x axis that do not run into one another: 1, 2, 5 or whole decades."""
+    low, high = sorted(axis.get_xlim())
+    ticker = library().ticker
+    subs = (1, 2, 5) if high / low < 60 else (1, 3) if high / low < 1000 else (1,)
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=subs, numticks=20))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")

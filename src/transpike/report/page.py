@@ -1,0 +1,129 @@
+"""Results as one page of HTML that needs nothing else, and in notebooks."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from transpike.compare import Comparison
+from transpike.cost import Cost
+from transpike.errors import MissingExtra, SettingError
+from transpike.evaluate import Report
+from transpike.explain import Explanation
+from transpike.record import SpikeRecord
+from transpike.report._section import Section, Tile
+from transpike.report.terminal import Result, text
+
+KINDS = (Report, Comparison, Cost, Explanation, SpikeRecord)
+
+
+def page(
+    results: Result | Sequence[Result],
+    *,
+    title: str | None = None,
+    command: str | None = None,
+    remarks: tuple[str, ...] = (),
+) -> str:
+    """The results of one network as HTML: style, script and pictures inside, nothing is loaded from anywhere.
+
+    Several evaluations are drawn into one picture; of other kinds there is one each. ``command``: what gives the
+    numbers again, to be copied from the page; ``remarks``: what else to say.
+    Raises SettingError for two results of a kind, MissingExtra without matplotlib.
+    """
+    found = _sorted((results,) if isinstance(results, KINDS) else tuple(results))
+    return _filled("page.html", found, title, command, remarks)
+
+
+def fragment(result: Result) -> str:
+    """One result as a part of a notebook; its text alone where there is no matplotlib."""
+    try:
+        return _filled("fragment.html", _sorted((result,)), None, None)
+    except MissingExtra:
+        return f"<pre>{_environment().filters['escape'](text(result))}</pre>"
+
+
+def _sorted(results: Sequence[Result]) -> dict[type, Any]:
+    """The results by kind; reports as {label: report}, the one inside a cost among them."""
+    reports: dict[str, Report] = {}
+    found: dict[type, Any] = {}
+    for result in results:
+        if isinstance(result, Report):
+            label = result.recipe if result.recipe not in reports else f"{result.recipe}, {result.schedule}"
+            reports[label] = result
+        elif type(result) not in KINDS:
+            raise SettingError(f"a page shows results, not {type(result).__name__}")
+        elif type(result) in found:
+            raise SettingError(f"a page shows one {type(result).__name__}, and there are two: write two pages")
+        else:
+            found[type(result)] = result
+    if not results:
+        raise SettingError("there is no result to put on a page")
+    if not reports and Cost in found:
+        reports = {found[Cost].report.recipe: found[Cost].report}
+    return found | ({Report: reports} if reports else {})
+
+
+def _filled(
+    template: str, found: dict[type, Any], title: str | None, command: str | None, remarks: tuple[str, ...] = ()
+) -> str:
+    from transpike import __version__
+    from transpike.report import (
+        _page_comparison,
+        _page_cost,
+        _page_evaluation,
+        _page_explanation,
+        _page_record,
+        terminal,
+    )
+
+    sections: list[Section] = []
+    tiles: list[Tile] = []
+    sentences: list[str] = []
+    reports = found.get(Report)
+    if reports:
+        first = next(iter(reports.values()))
+        sections += _page_evaluation.sections(reports)
+        tiles += _page_evaluation.tiles(first)
+        sentences.append(_page_evaluation.summary(first))
+    if Cost in found:
+        sections.insert(2, _page_cost.section(found[Cost]))
+        tiles.append(_page_cost.tile(found[Cost]))
+        sentences.append(f"By energy models the SNN is {found[Cost].verdict}.")
+    if Explanation in found:
+        sections.append(_page_explanation.section(found[Explanation]))
+        sentences += terminal.text(found[Explanation]).splitlines()[1 if reports else 0 : 2]
+    if SpikeRecord in found:
+        sections.append(_page_record.section(found[SpikeRecord]))
+    if Comparison in found:
+        sections.append(_page_comparison.section(found[Comparison]))
+        sentences += [] if reports else [_page_comparison.summary(found[Comparison])]
+    if reports:
+        sections.append(_page_evaluation.provenance(reports, command, remarks))
+    environment = _environment()
+    source = environment.loader.get_source
+    return environment.get_template(template).render(
+        title=title or _title(found), summary=" ".join(sentences), tiles=tiles, sections=sections, version=__version__,
+        style=_raw(source(environment, "style.css")[0]), script=_raw(source(environment, "page.js")[0]),
+    )  # fmt: skip
+
+
+def _title(found: dict[type, Any]) -> str:
+    reports = found.get(Report)
+    if not reports:
+        return "Recipes compared" if Comparison in found else "A spiking network"
+    origin = next(iter(reports.values())).provenance
+    model, data = origin.get("model"), origin.get("data")
+    return f"{model} on {data}, as spikes" if model and data else "A spiking network"
+
+
+def _raw(text: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(text)  # the package's own files
+
+
+@cache
+def _environment() -> Any:
+    import jinja2
+
+    loader = jinja2.PackageLoader("transpike.report")
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
