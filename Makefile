@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check install sanitize clean coverage bench reproduce
+.PHONY: demo test check install browser sanitize clean coverage bench reproduce
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -23,6 +23,13 @@ demo: install
 	$(BIN)/transpike demo
 
 test: check
+
+# Chromium for the tests that open the report; they are skipped, and say so, where there is none.
+browser:
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends chromium >/dev/null; \
+	  else echo "No Chromium, and no right to install one: the report's browser tests will be skipped."; fi; }
 
 check: install
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""What counting costs: a run with every counter against the same run without, in one process.
+"""What counting costs: a run with every counter, and an evaluation, against the same without, in one process.
 
     python benchmarks/counting.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA
 
@@ -29,20 +29,34 @@ def main() -> None:
     model, spec = ts.models.build("zoo:resnet20-16-32-64", weights=arguments.weights)
     data = ts.data.load("cifar10", arguments.data_dir)
     images = spec.preprocessing(data.train.batch(torch.arange(256))[0])
-    x = spec.preprocessing(data.test.batch(torch.arange(BATCH))[0])
+    x, y = data.test.batch(torch.arange(BATCH))
+    x = spec.preprocessing(x)
     rows = []
     for recipe in (ts.recipes.ECC(32), ts.recipes.SNM(16), ts.recipes.YOSO(24)):
         snn = ts.convert(model, recipe, images)
+
+        def plainly(snn: ts.SNN = snn) -> tuple[int, int]:
+            """An evaluation's answers without what layers did."""
+            ann = (snn.source.run(x).argmax(-1) == y).sum()
+            return int(ann), int((ts.simulate(snn, x, count=False).logits[-1].argmax(-1) == y).sum())
+
         functions = {
             "without": lambda snn=snn: ts.simulate(snn, x, count=False),
             "with": lambda snn=snn: ts.simulate(snn, x),
+            "evaluate without": plainly,
+            "evaluate": lambda snn=snn: ts.evaluate(snn, (x, y), answers=(snn.timesteps,)),
         }
         with torch.inference_mode():
             timings = interleaved(functions, arguments.budget, 0.3, "without")
-        plain, counted = (timings[name].median for name in ("without", "with"))
-        assert plain is not None and counted is not None
-        rows.append({"recipe": str(recipe), "milliseconds": 1000 * plain, "ratio": counted / plain, "bound": BOUND})
-        print(rows[-1])
+        times = {name: timings[name].median for name in functions}
+        for name, plain in (("with", "without"), ("evaluate", "evaluate without")):
+            more, less = times[name], times[plain]
+            assert more is not None and less is not None
+            what = "simulate" if name == "with" else name
+            rows.append(
+                {"recipe": str(recipe), "what": what, "milliseconds": 1000 * less, "ratio": more / less, "bound": BOUND}
+            )
+        print(*rows[-2:], sep="\n")
     content = {"rows": rows, "batch": BATCH, "machine": description(0)}
     write_atomically(HERE / "counting.json", json.dumps(content, indent=1).encode())
 

@@ -5,6 +5,7 @@ from transpike import (
     data,
     encoders,
     energy,
+    exits,
     models,
     neurons,
     ops,
@@ -22,6 +23,8 @@ from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.trace import Trace as Trace
 from transpike.cost import cost
+from transpike.early_exit import answer_early as answer_early
+from transpike.early_exit import fit_exit as fit_exit
 from transpike.errors import TranspikeError
 from transpike.evaluate import Report as Report
 from transpike.evaluate import evaluate

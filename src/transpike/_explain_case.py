@@ -98,6 +98,7 @@ class Case:
             sent = {name: train.mean(0) for name, train in trains.items()}
             self._add(graph, sums, self.timesteps, shown, sent)
             advance()
+            output: Tensor | None
             for name in sums:
                 given = {other: train for other, train in trains.items() if other not in after[name]}
                 if oracle:
@@ -108,8 +109,8 @@ class Case:
                     advance()
                 if anew is not None:
                     for part, other in self.renewed(name, anew).items():
-                        output = self._with_layer(name, other, context, shown, given)
-                        renewed[part, name].append(self._right(output, y))
+                        output = self._with_layer(name, other, context, shown, given, trains[name])
+                        renewed[part, name].append(right[-1] if output is None else self._right(output, y))
                         advance()
         joined = {name: torch.cat(found) for name, found in originals.items() if found}
         return torch.cat(right), joined, {key: torch.cat(found) for key, found in renewed.items() if found}
@@ -151,15 +152,30 @@ class Case:
                     given[node.name] = train
 
             layer_by_layer(graph, context, shown, {}, see, until=name)
-            right.append(self._right(self._with_layer(name, other, context, shown, given), y))
+            output = self._with_layer(name, other, context, shown, given)
+            assert output is not None
+            right.append(self._right(output, y))
         return torch.cat(right)
 
-    def _with_layer(self, name: str, other: Graph, context: Context, shown: Tensor, given: dict[str, Tensor]) -> Tensor:
-        """The output's currents, with ``given`` sent by layers before this one, which is another graph's."""
+    def _with_layer(
+        self,
+        name: str,
+        other: Graph,
+        context: Context,
+        shown: Tensor,
+        given: dict[str, Tensor],
+        before: Tensor | None = None,
+    ) -> Tensor | None:
+        """The output's currents, with ``given`` sent by layers before this one, which is another graph's.
+
+        None where it sends what it sent ``before``, so that nothing behind it changes.
+        """
         heard = {one: train for one, train in given.items() if explained(self.snn.graph[one], self.source)}
         layer = layer_by_layer(other, context, shown, heard, until=name)
         if name == self.snn.graph.output.name:
             return layer
+        if before is not None and torch.equal(layer, before):
+            return None
         return layer_by_layer(self.snn.graph, context, shown, given | {name: layer})
 
     def _right(self, output: Tensor, y: Tensor) -> Tensor:

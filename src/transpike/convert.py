@@ -63,7 +63,7 @@ def convert(
     entrance = _Entrance(recipe, calibration, preprocessing)
     batches = calibration_batches(calibration, entrance, limit=calibration_samples)
     batches = tuple(batch.cpu() for batch in batches)
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         source = capture(model, batches[0], output=output, on_unsupported=on_unsupported)
         if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
             calibration_batches(batches, lambda x: x, source.input.shape)

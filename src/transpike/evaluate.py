@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transpike._exits import ExitReport, ExitTally
+from transpike._latency import Latency, latency
 from transpike.core.activity import Activity, analogue_macs
 from transpike.core.batches import pairs
 from transpike.core.display import Shown
+from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
 from transpike.core.interval import paired_difference, wilson
 from transpike.energy import EnergyModel, checked
@@ -60,26 +63,12 @@ class LayerRow:
     membrane_updates: float
 
 
-@dataclass(frozen=True)
-class Latency:
-    """``within``: points below the ANN → the first total steps at which the SNN is no farther, None where never.
-
-    ``settled_mean`` and ``settled`` (p50, p95, p99): total steps after which samples that end right are right for good;
-    ``stays_right``: the share of samples that are right at each answer of the curve and at all later ones.
-    """
-
-    within: dict[float, int | None]
-    settled_mean: float | None
-    settled: dict[str, float]
-    stays_right: tuple[float, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class Report(Shown):
     """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per
     sample. ``kernels`` says what ran each layer, where the engine had a choice. ``outcomes`` (timesteps → (samples,)
     bool) and ``ann_outcomes`` say which samples were right, for paired comparisons, ``activities`` (timesteps →) what
-    energy models count with; they stay out of the JSON.
+    energy models count with; they stay out of the JSON. ``exit`` is early exit's part, where the network has a policy.
     """
 
     recipe: str
@@ -105,6 +94,7 @@ class Report(Shown):
     outcomes: dict[int, Tensor] = field(repr=False)
     ann_outcomes: Tensor = field(repr=False)
     activities: dict[int, Activity] = field(default_factory=dict, repr=False)
+    exit: ExitReport | None = None
 
     @property
     def final(self) -> Answer:
@@ -126,23 +116,11 @@ class Report(Shown):
         return paired_difference(self.ann_outcomes, self.outcomes[self.final.timesteps])[1:]
 
     @property
-    def latency(self) -> "Latency":
+    def latency(self) -> Latency:
         """When answers are good enough, and when they are right for good."""
-        right = torch.stack([self.outcomes[answer.timesteps] for answer in self.curve])
-        stays = right.flip(0).cumprod(0).flip(0).bool()  # right at this answer and at every later one
-        steps = torch.tensor([answer.total_steps for answer in self.curve])
-        first = steps[len(steps) - stays.sum(0)[stays[-1]]].double()
-        quantile = {q: float(first.quantile(q, interpolation="higher")) for q in (0.5, 0.95, 0.99) if len(first)}
-        return Latency(
-            {drop: self._within(drop / 100) for drop in (0.5, 1.0, 2.0)},
-            float(first.mean()) if len(first) else None,
-            {f"p{100 * q:.0f}": value for q, value in quantile.items()},
-            tuple(float(row.double().mean()) for row in stays),
-        )
-
-    def _within(self, drop: float) -> int | None:
-        near = (a.total_steps for a in self.curve if self.ann_accuracy - a.accuracy <= drop + 1e-12)
-        return next(near, None)
+        steps = tuple(answer.total_steps for answer in self.curve)
+        below = tuple(self.ann_accuracy - answer.accuracy for answer in self.curve)
+        return latency(steps, below, torch.stack([self.outcomes[answer.timesteps] for answer in self.curve]))
 
     def at(self, timesteps: int) -> Answer:
         """The answer after ``timesteps`` steps."""
@@ -172,6 +150,7 @@ class Report(Shown):
                 "spike_rate": self.spike_rate,
                 "curve": [dataclasses.asdict(answer) for answer in self.curve],
             },
+            "exit": None if self.exit is None else dataclasses.asdict(self.exit),
             "layers": [dataclasses.asdict(row) for row in self.layers],
             "synaptic_operations": sum(row.synaptic_operations for row in self.layers),
             "membrane_updates": sum(row.membrane_updates for row in self.layers),
@@ -219,7 +198,8 @@ def evaluate(
     asked = asked or schedule.answers(steps)
     runs = (steps,) if schedule.every_step else asked
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
-    engine_, tally, models = engine_named(engine, memory), _Tally(), checked(energy)
+    engine_, models = engine_named(engine, memory), checked(energy)
+    tally = _Tally(snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None)
     for x, y in pairs(data):
         if limit is not None and tally.samples >= limit:
             break
@@ -243,7 +223,8 @@ def evaluate(
 class _Tally:
     """Adds up what batches gave."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: ExitPolicy | None) -> None:
+        self.exits = None if policy is None else ExitTally(policy)
         self.samples = self.ties = self.early = self.beyond = self.elements = 0
         self.ann_correct: list[Tensor] = []
         self.correct: dict[int, list[Tensor]] = {}
@@ -280,6 +261,8 @@ class _Tally:
                     self.agree[t] = self.agree.get(t, 0) + int((row == ann).sum())
             before = self.activities.get(steps)
             self.activities[steps] = trace.activity if before is None else before + trace.activity
+            if self.exits is not None:
+                self.exits.add(snn, x, y, ids, trace.logits, engine)
             self.ties += trace.ties
             self.early += trace.early
             self.kernels = trace.kernels
@@ -323,6 +306,7 @@ class _Tally:
             outcomes=outcomes,
             ann_outcomes=ann_outcomes,
             activities=counted,
+            exit=None if self.exits is None else self.exits.report(snn, models),
         )
 
     def _remarks(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
@@ -332,6 +316,8 @@ class _Tally:
                 f"{self.early} spikes came before all of their causes, because a value was larger than its window: "
                 "give more calibration data, or a larger zeta"
             )
+        if snn.exit is not None and self.exits is None:
+            found.append(f"the exit was fitted for T={snn.exit.timesteps}, and this run is shorter: it was left out")
         if self.beyond:
             found.append(
                 f"{self.beyond / self.elements:.2%} of the input values lie beyond {snn.encoder.largest:.3g}, the "

@@ -12,9 +12,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from transpike import activations, encoders, neurons, ops, readouts, recipes, schedules
+from transpike import activations, encoders, exits, neurons, ops, readouts, recipes, schedules
 from transpike.core.codec import decode, encode
 from transpike.core.encoder import Encoder
+from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
@@ -50,6 +51,8 @@ _TYPES: dict[str, type] = {
         *readouts.members,
         *schedules.members,
         *recipes.members,
+        *exits.members,
+        ExitPolicy,
     )
 }
 
@@ -65,6 +68,8 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
     provenance = snn.provenance | ({"metrics": metrics} if metrics else {})
     if snn.calibrated_readout is not None:
         content["readout"] = encode(snn.calibrated_readout, tensors, "readout")
+    if snn.exit is not None:
+        content["exit"] = encode(snn.exit, tensors, "exit")
     content |= {"rates": snn.rates, "remarks": list(snn.remarks), "provenance": provenance}
     text = json.dumps(content, sort_keys=True)
     metadata = {"transpike": str(VERSION), "content": text, "sha256": _digest(text, tensors)}
@@ -100,8 +105,12 @@ def load(path: str | Path) -> SNN:
         readout = decode(content["readout"], tensors, _TYPES) if "readout" in content else None
         if not isinstance(readout, Readout | None):
             raise FileError("its readout is of another kind")
+        policy = decode(content["exit"], tensors, _TYPES) if "exit" in content else None
+        if not isinstance(policy, ExitPolicy | None):
+            raise FileError("its exit is of another kind")
         return SNN(
             **fields,
+            exit=policy,
             calibrated_readout=readout,
             rates=dict(content["rates"]),
             remarks=tuple(content["remarks"]),

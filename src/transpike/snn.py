@@ -10,6 +10,7 @@ from torch import Tensor
 
 from transpike.core.cell import Cell, Neuron
 from transpike.core.encoder import Encoder
+from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
 from transpike.core.grid import MANTISSA, WIDE_MANTISSA, put_on_grid
 from transpike.core.lowered import Exactness, Lowered, lower
@@ -33,7 +34,8 @@ class SNN:
     ``calibrated_readout`` is the recipe's readout with what was measured for it, if anything was.
     ``exact_grid`` puts what runs on a power-of-two grid (docs: exactness). ``rates`` are spikes per
     neuron and step on calibration data, ``remarks`` what the conversion left for the user to know.
-    ``grid_timesteps`` is the number of steps that the grid serves, where that is not the recipe's.
+    ``grid_timesteps`` is the number of steps that the grid serves, where that is not the recipe's. ``exit`` says when
+    samples may stop early, where that was fitted.
     """
 
     graph: Graph
@@ -48,6 +50,7 @@ class SNN:
     provenance: dict[str, Any] = field(default_factory=dict)
     calibrated_readout: Readout | None = None
     grid_timesteps: int | None = None
+    exit: ExitPolicy | None = None
 
     @property
     def timesteps(self) -> int:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import transpike as ts
-from networks import cases
+from networks import cases, small_cnn
 from transpike.core.activity import fan_outs
 from transpike.core.alphabet import BINARY
 from transpike.core.cell import Cell
@@ -143,3 +143,15 @@ def test_operations_are_spikes_times_fan_out(case):
         train = trace.trains[name].double()
         assert torch.equal(rows[name].spikes, train.flatten(1).sum(1))
         assert torch.equal(rows[name].synaptic_operations, (train * found[name]).flatten(1).sum(1))
+
+
+def test_networks_first_run_or_made_in_inference_mode_count_as_others_do():
+    case = small_cnn()
+    with torch.inference_mode():
+        snn = ts.convert(case.model, ts.recipes.SNNCalibration(8, calibrate="advanced"), case.calibration)
+        inside = snn.run(case.x).activity
+    wanted = ts.convert(case.model, ts.recipes.SNNCalibration(8, calibrate="advanced"), case.calibration)
+    for activity in (inside, snn.run(case.x).activity):
+        found = {row.name: row.synaptic_operations.tolist() for row in activity.layers}
+        assert found == {row.name: row.synaptic_operations.tolist() for row in wanted.run(case.x).activity.layers}
+        assert sum(map(sum, found.values())) > 0

@@ -172,7 +172,7 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
     included. Paths without a synapse (a spike that is only moved or pooled) cost no operation. Shapes (1, *shape).
     """
     sources = [n for n in lowered.nodes if isinstance(n.op, Cell) or not n.inputs]
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():  # inside inference mode gradients would be 0
         leaves = {n.name: torch.zeros((1, *n.shape), dtype=torch.float64, requires_grad=True) for n in sources}
         total = torch.zeros((), dtype=torch.float64)
         # each wire has two values: paths that have met a synapse, and paths that have not yet

@@ -15,6 +15,16 @@ def wilson(correct: int, samples: int) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
+def binomial_at_most(count: int, samples: int, rate: float) -> float:
+    """P(X ≤ count) of X ~ Bin(samples, rate), summed exactly; 0 < rate < 1."""
+    logs = (
+        math.lgamma(samples + 1) - math.lgamma(k + 1) - math.lgamma(samples - k + 1)
+        + k * math.log(rate) + (samples - k) * math.log1p(-rate)
+        for k in range(count + 1)
+    )  # fmt: skip
+    return min(1.0, math.fsum(math.exp(value) for value in logs))
+
+
 def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float, float]:
     """Accuracy of ``first`` minus that of ``second`` on the same samples, and its 95 % interval.
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from transpike._exits import ExitReport
 from transpike.evaluate import Report
 from transpike.report import picture, terminal
 from transpike.report._numbers import short
@@ -98,9 +99,31 @@ def _latency(reports: dict[str, Report]) -> Section:
         "", "steps to within\n2 points", "1 point", "½ point", "right for good,\nmean steps", "p50", "p95", "p99"
     )  # fmt: skip
     answers = "" if len(first.curve) > 1 else "This network answers once, at the end of its windows."
+    left = [_exits(report.exit) for report in reports.values() if report.exit is not None]
     return Section(
-        "latency", "Latency", tuple(line for line in (lead, answers) if line), tables=(Table(headings, rows(found)),)
-    )
+        "latency", "Latency and early exit", tuple(line for line in (lead, answers) if line),
+        tables=(Table(headings, rows(found)), *left), notes=tuple(terminal.exits(first)),
+    )  # fmt: skip
+
+
+def _exits(found: ExitReport) -> Table:
+    """The early exit beside the fixed run and the oracle."""
+    steps = [f"{value:,}" for value in found.quantiles.values()]
+    joules = [(name, joule) for name, joule in found.energy_joule.items() if joule is not None]
+    made = [
+        (
+            f"early exit by {found.score}", f"{found.accuracy:.2%}", f"{found.mean_steps:.1f}", *steps,
+            short(found.synaptic_operations / 1e6), *(short(1e6 * joule) for _, joule in joules),
+        ),
+        (f"fixed T = {found.timesteps}", f"{found.full_accuracy:.2%}", *["" for _ in range(5 + len(joules))]),
+        ("fixed, as accurate as the exit", "", f"{found.equal_steps:,}", *["" for _ in range(4 + len(joules))]),
+        (
+            "oracle: first right answer", f"{found.oracle_accuracy:.2%}", f"{found.oracle_steps:.1f}",
+            *["" for _ in range(4 + len(joules))],
+        ),
+    ]  # fmt: skip
+    headings = ("", "accuracy", "mean steps", *found.quantiles, "M SynOps", *(f"µJ, {name}" for name, _ in joules))
+    return Table(headings, rows(made), "Early exit")
 
 
 def _layers(report: Report) -> Section:

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from transpike.compare import Comparison, Cost, Refusal, Row
 from transpike.report._numbers import short
-from transpike.report._style import PAPER, Palette, figure, library, theme
+from transpike.report._style import PAPER, Palette, figure, library, log_ticks, theme
 
 WIDTH = 120
 COSTS: dict[Cost, str] = {"total_steps": "steps", "synaptic_operations": "ops"}
 TITLES: dict[Cost, str] = {
     "total_steps": "total steps until the answer",
-    "synaptic_operations": "synaptic operations a sample",
+    "synaptic_operations": "million synaptic operations a sample",
 }
 NEAR = 0.01
 COLUMNS = (
@@ -213,6 +213,9 @@ def panel(axes: Any, comparison: Comparison, cost: Cost, palette: Palette) -> di
     axes.set_xscale("log", base=2 if cost == "total_steps" else 10)
     if cost == "total_steps":
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        log_ticks(axes)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}")
     axes.set_xlabel(TITLES[cost])
     axes.grid(alpha=0.5)
     return tips

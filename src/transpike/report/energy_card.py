@@ -163,4 +163,4 @@ def _rate(value: float | None) -> str:
 
 def _span(one: ModelCost) -> str:
     values = [value for pair in one.sensitivity.values() for value in pair]
-    return f"{min(values):.2g}…{max(values):.2g}" if values else "-"
+    return f"{short(min(values))}…{short(max(values))}" if values else "-"

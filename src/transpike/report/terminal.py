@@ -66,9 +66,27 @@ def text(report: Result) -> str:
     for name, joule in last.energy_joule.items():
         found = "is of other networks" if joule is None else f"{short(1e6 * joule)} µJ a sample"
         lines.append(f"Energy by the model {name}: {found}.")
+    lines += exits(report)
     lines += [kernels(report.engine, report.kernels)] if report.kernels else []
     lines += [f"Note: {remark}." for remark in report.remarks]
     return "\n".join(lines)
+
+
+def exits(report: Report) -> list[str]:
+    """What early exit gives, in sentences."""
+    found = report.exit
+    if found is None:
+        return []
+    quantiles = ", ".join(f"{name} {value:,}" for name, value in found.quantiles.items())
+    held = "held" if found.kept else "did not hold"
+    return [
+        f"Early exit by {found.score}: {found.accuracy:.2%} ({found.low:.2%} to {found.high:.2%}) after "
+        f"{found.mean_steps:.1f} steps in the mean ({quantiles}), {found.share:.0%} of the {found.equal_steps:,} that "
+        f"a fixed run needs for as much; {short(found.synaptic_operations / 1e6)} M synaptic operations a sample.",
+        f"It loses the right answer of {found.lost:.2%} of samples and finds {found.gained:.2%}; promised were "
+        f"{found.promised:.2%} at most with {found.confidence:.0%} confidence, which {held} here. An oracle would stop "
+        f"after {found.oracle_steps:.1f} steps.",
+    ]
 
 
 def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> str:

@@ -1,0 +1,116 @@
+"""Early exit on ResNet-20: does the promise hold on images that did not fit it, and what does it save, in steps and seconds?
+
+    python benchmarks/early_exit.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA
+
+Every score is fitted on the first 2,000 test images and checked on the other 8,000; equal accuracy is that of the fixed run
+on the same 8,000. Seconds: interleaved medians of whole batches, one thread, with samples that have stopped leaving the batch,
+against fixed runs of T and of the steps of equal accuracy. Synaptic operations: evaluate() on the first 1,000 of the 8,000.
+Writes early_exit.json beside itself.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from machine import description, interleaved
+
+import transpike as ts
+from transpike import exits
+from transpike.core.interval import paired_difference, wilson
+from transpike.files import write_atomically
+
+HERE = Path(__file__).parent
+FIT, COUNTED, BATCH, TIMED = 2000, 1000, 100, 256
+RECIPES = (
+    ts.recipes.FewSteps(32),
+    ts.recipes.FewSteps(16, neuron="signed"),
+    ts.recipes.SNNCalibration(64),
+    ts.recipes.ECC(128),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--drop", type=float, default=0.5)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--budget", type=float, default=40.0, help="Seconds a timed function.")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    model, spec = ts.models.build("zoo:resnet20-16-32-64", weights=arguments.weights)
+    data = ts.data.load("cifar10", arguments.data_dir)
+    calibration = data.train.batch(torch.arange(1000))[0]
+    rows: list[dict] = []
+    content = {"rows": rows, "fitted_on": FIT, "images": arguments.images, "machine": description(0)}
+    for recipe in RECIPES:
+        snn = ts.convert(model, recipe, calibration, preprocessing=spec.preprocessing)
+        rest = torch.arange(FIT, arguments.images)
+        logits, y, ann = _answers(snn, data, rest)
+        right = logits.argmax(-1) == y
+        for score in exits.table:
+            fitted = ts.fit_exit(snn, data.test.batches(BATCH, limit=FIT), score=score, drop=arguments.drop)
+            assert fitted.exit is not None
+            stops = fitted.exit.stops(logits)
+            early = right.gather(0, stops[None] - 1)[0]
+            enough = right.sum(1) >= early.sum()
+            equal = int(enough.byte().argmax()) + 1 if bool(enough.any()) else snn.timesteps
+            drop, low, high = (100 * value for value in paired_difference(right[-1], early))
+            row = {
+                "recipe": str(recipe), "score": score, "T": snn.timesteps, "ann": float(ann),
+                "accuracy": float(early.double().mean()), "interval": wilson(int(early.sum()), len(early)),
+                "full_accuracy": float(right[-1].double().mean()), "drop": drop, "drop_interval": [low, high],
+                "lost": float((right[-1] & ~early).double().mean()), "promised": fitted.exit.drop,
+                "mean_steps": float(stops.double().mean()),
+                "quantiles": [int(stops.double().quantile(q, interpolation="higher")) for q in (0.5, 0.95, 0.99)],
+                "equal_steps": equal, "share": float(stops.double().mean()) / equal,
+                "oracle_steps": float(_first(right).double().mean()),
+            }  # fmt: skip
+            if score == "gap":
+                row |= _measured(fitted, data, equal, arguments.budget)
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+            write_atomically(HERE / "early_exit.json", json.dumps(content, indent=1).encode())
+
+
+def _answers(snn: ts.SNN, data: ts.data.Dataset, rest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """(T, images, classes) of every step, the labels, and the ANN's accuracy."""
+    logits, labels, correct = [], [], 0
+    for x, y in data.test.batches(BATCH, indices=rest):
+        logits.append(snn.run(x, count=False).logits)
+        labels.append(y)
+        correct += int((snn.source.run(snn.prepare(x)).argmax(-1) == y).sum())
+    return torch.cat(logits, 1), torch.cat(labels), correct / len(rest)
+
+
+def _first(right: torch.Tensor) -> torch.Tensor:
+    """The oracle's stop: the first right answer, the last step where there is none."""
+    return torch.where(right.any(0), right.byte().argmax(0), len(right) - 1) + 1
+
+
+def _measured(fitted: ts.SNN, data: ts.data.Dataset, equal: int, budget: float) -> dict:
+    """Seconds and synaptic operations."""
+    plain = dataclasses.replace(fitted, exit=None)
+    x = data.test.batch(torch.arange(FIT, FIT + TIMED))[0]
+    functions = {
+        "early": lambda: ts.answer_early(fitted, x),
+        "fixed": lambda: ts.simulate(plain, x, count=False),
+        "equal": lambda: ts.simulate(plain, x, equal, count=False),
+    }
+    with torch.inference_mode():
+        timings = {name: found.median for name, found in interleaved(functions, budget, 0.3, "fixed").items()}
+    report = ts.evaluate(fitted, data.test.batches(BATCH, indices=torch.arange(FIT, FIT + COUNTED)))
+    assert report.exit is not None
+    return {
+        "seconds": timings, "time_over_fixed": timings["early"] / timings["fixed"],
+        "time_over_equal": timings["early"] / timings["equal"],
+        "synaptic_operations": report.exit.synaptic_operations,
+        "fixed_synaptic_operations": report.final.synaptic_operations,
+        "equal_synaptic_operations": report.at(equal).synaptic_operations,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

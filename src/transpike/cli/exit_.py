@@ -1,0 +1,94 @@
+"""transpike exit."""
+
+from pathlib import Path
+
+import click
+
+import transpike as ts
+from transpike import energy, engines, exits, report
+from transpike.cli import _base
+from transpike.early_exit import fit_exit
+from transpike.errors import DataError
+
+
+@click.command("exit")
+@click.argument("file", type=click.Path(path_type=Path))
+@_base.data_options
+@click.option("--score", type=click.Choice(sorted(exits.table)), default="confidence", show_default=True)
+@click.option("--drop", type=float, default=0.5, show_default=True, help="Points that may be lost at most.")
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of that promise.")
+@click.option("--checkpoints", help="Steps where a sample may stop, like 4,8,12,16 (default: every eighth of T).")
+@click.option("--timesteps", type=int, help="Steps of those that do not stop (default: the recipe's).")
+@click.option(
+    "--fit-samples", type=click.IntRange(1), default=2000, show_default=True,
+    help="The first so many test samples fit the exit; the others check it.",
+)  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), help="Check on so many of the others only.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="The network with its exit.")
+@_base.report_option
+@_base.energy_option
+@_base.json_option
+@_base.threads_option
+def command(
+    file: Path,
+    data_name: str,
+    data_dir: Path | None,
+    score: str,
+    drop: float,
+    confidence: float,
+    checkpoints: str | None,
+    timesteps: int | None,
+    fit_samples: int,
+    limit: int | None,
+    batch_size: int,
+    engine: str,
+    output: Path,
+    reports: tuple[Path, ...],
+    energies: tuple[energy.EnergyModel, ...],
+    as_json: bool,
+    threads: int | None,
+) -> None:
+    """Fit an early exit with a promise on some test samples, check it on the others, and save the network with it."""
+    _base.with_threads(threads)
+    places = None if checkpoints is None else _base.whole_numbers("--checkpoints", checkpoints)
+    snn = ts.load(file)
+    dataset = _base.load_data(data_name, data_dir, snn)
+    total = len(dataset.test)
+    if total < 2:
+        raise DataError(f"{dataset.name} has {total} test samples: an exit is fitted on some and checked on others")
+    if fit_samples >= total:
+        raise DataError(
+            f"{dataset.name} has {total} test samples, and --fit-samples {fit_samples} leaves none to check the exit on"
+        )
+    rest = range(fit_samples, total if limit is None else min(total, fit_samples + limit))
+    with _base.progress_bar("fitting") as bar:
+        fitted = fit_exit(
+            snn,
+            dataset.test.batches(batch_size, indices=list(range(fit_samples))),
+            score=score,
+            drop=drop,
+            confidence=confidence,
+            checkpoints=places,
+            timesteps=timesteps,
+            engine=engine,
+            progress=bar,
+        )
+    with _base.progress_bar("checking") as bar:
+        result = ts.evaluate(
+            fitted,
+            dataset.test.batches(batch_size, indices=list(rest)),
+            timesteps=timesteps,
+            engine=engine,
+            energy=energies,
+            progress=lambda done, _: bar(done, len(rest)),
+        )
+    ts.save(fitted, output)
+    for path in reports:
+        report.save(result, path, command=_base.typed())
+    if as_json:
+        _base.print_json(result.to_json())
+    else:
+        click.echo(report.text(result))
+        click.echo(f"wrote {output}")

@@ -1,0 +1,56 @@
+"""When a sample has been answered well enough to stop."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transpike.errors import SettingError
+
+
+@dataclass(frozen=True)
+class ExitScore:
+    """How sure an answer is: a number for each sample of logits (batch, classes), the larger the surer."""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} must define __call__")
+
+
+@dataclass(frozen=True)
+class ExitPolicy:
+    """Stop at the first of ``checkpoints`` (steps) where ``score(logits / temperature) ≥ threshold``, else at T.
+
+    Logits are means over the steps so far, in the source network's units, so that they do not grow with time;
+    ``temperatures`` and ``thresholds`` have one number a checkpoint. ``drop``, ``confidence``: what the fit promised,
+    the largest share of samples whose right answer the stop may lose, and with what confidence over the ``samples``
+    that it was fitted on.
+    """
+
+    score: ExitScore
+    timesteps: int
+    checkpoints: tuple[int, ...]
+    temperatures: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    drop: float
+    confidence: float
+    samples: int
+
+    def __post_init__(self) -> None:
+        count = len(self.checkpoints)
+        if not count or len(self.temperatures) != count or len(self.thresholds) != count:
+            raise SettingError("an exit needs a temperature and a threshold for each of its checkpoints")
+        if list(self.checkpoints) != sorted(set(self.checkpoints)) or self.checkpoints[0] < 1:
+            raise SettingError(f"checkpoints must be steps that rise from 1 on, not {self.checkpoints}")
+        if self.checkpoints[-1] >= self.timesteps:
+            raise SettingError(f"checkpoints lie before the last step, {self.timesteps}, not {self.checkpoints}")
+
+    def ready(self, logits: Tensor, place: int) -> Tensor:
+        """(batch,): which samples stop at this checkpoint, given their logits (batch, classes) there."""
+        return self.score(logits.double() / self.temperatures[place]) >= self.thresholds[place]
+
+    def stops(self, logits: Tensor) -> Tensor:
+        """(batch,): the step at which each sample stops; ``logits`` (timesteps, batch, classes) of every step."""
+        found = torch.full((logits.shape[1],), self.timesteps, device=logits.device)
+        for place in reversed(range(len(self.checkpoints))):
+            found[self.ready(logits[self.checkpoints[place] - 1], place)] = self.checkpoints[place]
+        return found

@@ -1,0 +1,207 @@
+"""Early exit: a policy fitted with a promise, and answers that stop as soon as it allows."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike import exits
+from transpike.core.batches import pairs
+from transpike.core.exit import ExitPolicy, ExitScore
+from transpike.core.interval import binomial_at_most
+from transpike.data import Batches
+from transpike.errors import DataError, SettingError
+from transpike.exits import Conformal
+from transpike.simulate import engine_named
+from transpike.snn import SNN
+
+CANDIDATES = 400
+LOOKS = 8
+TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class EarlyAnswers:
+    """``logits`` (batch, classes) of each sample at its stop, ``timesteps`` (batch,) where that was."""
+
+    logits: Tensor
+    timesteps: Tensor
+
+
+def checkpoints_until(timesteps: int) -> tuple[int, ...]:
+    """Every eighth of T: engines lose what they save where they are asked for single steps."""
+    step = max(1, round(timesteps / LOOKS))
+    return tuple(range(step, timesteps, step))
+
+
+def fit_exit(
+    snn: SNN,
+    data: Any,
+    *,
+    score: str | ExitScore = "confidence",
+    drop: float = 0.5,
+    confidence: float = 0.95,
+    checkpoints: tuple[int, ...] | None = None,
+    timesteps: int | None = None,
+    fit_share: float = 0.3,
+    seed: int = 0,
+    engine: str = "auto",
+    progress: Callable[[int, int | None], None] | None = None,
+) -> SNN:
+    """The network with an exit policy: at most ``drop`` points of samples lose a right answer, with ``confidence``.
+
+    ``data``: batches of (input, target) that neither trained the network nor will test it. On a share of them, drawn by
+    ``seed``, temperatures κ_t = argmin mean −ln softmax(z_t/κ)_y and the candidates for thresholds are fitted; on the
+    others candidates are tested from the strictest to the laxest, ``P(Bin(n, drop) ≤ lost) ≤ 1 − confidence``, until
+    one fails; the last that passed is taken. ``lost`` counts samples that are right at T and not at their stop, so that
+    accuracy falls by no more. ``score``: one of ``transpike.exits`` or its name.
+    Source of the test: Angelopoulos et al. 2021 (Learn then Test), fixed-sequence testing with exact binomial tails.
+    Raises SettingError where answers do not come step by step, DataError with fewer samples than any promise needs.
+    """
+    for name, value, most in (("drop", drop, 100), ("confidence", confidence, 1), ("fit_share", fit_share, 1)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < most:
+            raise SettingError(f"{name} must lie between 0 and {most}, not {value!r}")
+    if isinstance(score, str):
+        if score not in exits.table:
+            raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}")
+        score = exits.table[score]()
+    if not snn.schedule.every_step:
+        raise SettingError(
+            f"early exit needs an answer after every step, and {type(snn.schedule).__name__} gives one a window: "
+            "convert with the streaming schedule"
+        )
+    steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
+    places = checkpoints_until(steps) if checkpoints is None else tuple(checkpoints)
+    never = (math.inf,) * len(places)
+    wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0)
+    logits, y = _answers(snn, data, wanted, engine, progress)
+    least = math.ceil(math.log(1 - confidence) / math.log(1 - drop / 100))
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    first, second = order[: round(fit_share * len(y))], order[round(fit_share * len(y)) :]
+    if len(second) < least or not len(first):
+        raise DataError(
+            f"a promise of {drop:g} points with confidence {confidence:g} needs {math.ceil(least / (1 - fit_share))} "
+            f"samples at least, and there are {len(y)}: give more, or a larger drop"
+        )
+    temperatures = tuple(_temperature(logits[k, first], y[first]) for k in range(len(places)))
+    wanted = dataclasses.replace(wanted, temperatures=temperatures, samples=len(y))
+    return dataclasses.replace(snn, exit=_tested(wanted, logits, y, first, second))
+
+
+def _answers(
+    snn: SNN, data: Any, policy: ExitPolicy, engine: str, progress: Callable[[int, int | None], None] | None
+) -> tuple[Tensor, Tensor]:
+    """(checkpoints + 1, samples, classes) logits, float64, the last row after T steps, and the targets."""
+    chosen, parts, targets = engine_named(engine), [], []
+    rows = torch.tensor([*policy.checkpoints, policy.timesteps]) - 1
+    total = len(data.indices) if isinstance(data, Batches) else None
+    done = 0
+    for x, y in pairs(data):
+        if y is None:
+            raise DataError("an exit is fitted with targets: give batches of (input, target)")
+        ids = torch.arange(done, done + len(x))
+        parts.append(
+            snn.run(x, policy.timesteps, engine=chosen, sample_ids=ids, count=False).logits[rows].double().cpu()
+        )
+        targets.append(y.reshape(-1).cpu())
+        done += len(x)
+        if progress is not None:
+            progress(done, total)
+    if not parts:
+        raise DataError("there are no samples to fit an exit on")
+    return torch.cat(parts, 1), torch.cat(targets)
+
+
+def _temperature(logits: Tensor, y: Tensor) -> float:
+    """argmin over κ of mean −ln softmax(z/κ)_y, on a logarithmic grid of 2.9 % steps around the logits' size."""
+    size = float(logits.abs().max()) or 1.0
+    losses = [torch.nn.functional.cross_entropy(logits / (size * k), y) for k in TEMPERATURES]
+    return size * float(TEMPERATURES[int(torch.stack(losses).argmin())])
+
+
+def _tested(policy: ExitPolicy, logits: Tensor, y: Tensor, first: Tensor, second: Tensor) -> ExitPolicy:
+    """The laxest policy of the sequence whose tests all passed."""
+    right = logits.argmax(-1) == y
+    scores = torch.stack([policy.score(logits[k] / t) for k, t in enumerate(policy.temperatures)])
+    found = policy
+    for thresholds in _candidates(policy, scores[:, first], logits[:, first], y[first]):
+        passed = scores[:, second] >= torch.tensor(thresholds, dtype=torch.float64)[:, None]
+        place = torch.where(passed.any(0), passed.byte().argmax(0), len(thresholds))
+        early = right[:, second].gather(0, place[None])[0]
+        lost = int((right[-1, second] & ~early).sum())
+        if binomial_at_most(lost, len(second), policy.drop) > 1 - policy.confidence:
+            break
+        found = dataclasses.replace(policy, thresholds=thresholds)
+    return found
+
+
+def _candidates(policy: ExitPolicy, scores: Tensor, logits: Tensor, y: Tensor) -> list[tuple[float, ...]]:
+    """Thresholds for all checkpoints, from the strictest to the laxest."""
+    count = len(policy.checkpoints)
+    if isinstance(policy.score, Conformal):
+        shares = torch.logspace(-4, 0, CANDIDATES, dtype=torch.float64)
+        found = []
+        for share in shares.tolist():
+            found.append(tuple(_conformal(logits[k] / t, y, share / count) for k, t in enumerate(policy.temperatures)))
+        return list(dict.fromkeys(found))
+    levels = torch.linspace(1, 0, CANDIDATES, dtype=torch.float64)
+    return [(value,) * count for value in dict.fromkeys(scores.flatten().quantile(levels).tolist())]
+
+
+def _conformal(logits: Tensor, y: Tensor, alpha: float) -> float:
+    """The ⌈(n+1)(1 − α)⌉-th smallest nonconformity of the right class; infinite where n is too small for α."""
+    strange = -logits.log_softmax(-1).gather(1, y[:, None])[:, 0]
+    rank = math.ceil((len(strange) + 1) * (1 - alpha))
+    if rank > len(strange):
+        return math.inf
+    return float(strange.sort().values[max(0, rank - 1)])
+
+
+def answer_early(snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | None = None) -> EarlyAnswers:
+    """Run x (batch, *shape) until each sample stops by the network's exit policy; those leave the batch.
+
+    Raises SettingError for a network without a policy.
+    """
+    policy = snn.exit
+    if policy is None:
+        raise SettingError("this network has no exit policy: fit_exit(snn, data) gives it one")
+    prepared, chosen = snn.prepare(x), engine_named(engine, memory)
+    snn.encoder.check_steps(prepared, policy.timesteps)
+    limit = chosen.batch_limit(snn.program)
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(x), limit):
+            ids = torch.arange(start, min(start + limit, len(x)), device=prepared.device)
+            run = chosen.start(snn.program, prepared[start : start + limit], ids, (), False)
+            parts.append(_stopped(run, policy, len(ids)))
+    return EarlyAnswers(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
+
+
+def _stopped(run: Any, policy: ExitPolicy, samples: int) -> tuple[Tensor, Tensor]:
+    here = torch.arange(samples)
+    steps = torch.full((samples,), policy.timesteps)
+    found: Tensor | None = None
+    before = 0
+    for place, step in enumerate((*policy.checkpoints, policy.timesteps)):
+        logits = run.advance(step - before)[-1]
+        before = step
+        if found is None:
+            found = logits.new_zeros((samples, *logits.shape[1:]))
+        if step == policy.timesteps:
+            found[here] = logits
+            break
+        ready = policy.ready(logits, place)
+        if not bool(ready.any()):
+            continue
+        stopping = here[ready.cpu()]
+        found[stopping], steps[stopping] = logits[ready], step
+        here = here[~ready.cpu()]
+        if not len(here):
+            break
+        run.keep(~ready)
+    assert found is not None
+    return found, steps

@@ -1,0 +1,238 @@
+"""Early exit: scores a person can check, a promise that holds as often as it says, and answers that stop in truth."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import transpike as ts
+from networks import small_cnn
+from transpike import exits
+from transpike.cli import main
+from transpike.core.interval import binomial_at_most
+from transpike.early_exit import _conformal, _temperature, _tested, answer_early, checkpoints_until, fit_exit
+from transpike.errors import DataError, FileError, SettingError
+from transpike.exits import ExitPolicy
+from transpike.recipes import ECC, FewSteps
+from transpike.schedules import LayerSynchronous
+
+
+def policy(score=None, places=(2, 5), timesteps=8, thresholds=(0.8, 0.6), **settings) -> ExitPolicy:
+    given = {"temperatures": (1.0,) * len(places), "drop": 0.01, "confidence": 0.95, "samples": 100} | settings
+    return ExitPolicy(score or exits.Confidence(), timesteps, places, thresholds=thresholds, **given)
+
+
+def test_scores_are_what_their_formulas_say():
+    logits = torch.tensor([[math.log(6.0), math.log(3.0), 0.0]], dtype=torch.float64)
+    assert float(exits.Confidence()(logits)) == pytest.approx(0.6)
+    entropy = -(0.6 * math.log(0.6) + 0.3 * math.log(0.3) + 0.1 * math.log(0.1))
+    assert float(exits.Entropy()(logits)) == pytest.approx(1 - entropy / math.log(3))
+    assert float(exits.Gap()(logits)) == pytest.approx(math.log(2))
+    assert float(exits.Conformal()(logits)) == pytest.approx(-math.log(0.3))
+    same = torch.zeros(1, 4, dtype=torch.float64)
+    assert float(exits.Entropy()(same)) == pytest.approx(0) and float(exits.Gap()(same)) == 0
+    for kind in exits.members:  # surer logits, larger score
+        assert float(kind()(3 * logits)) > float(kind()(logits))
+
+
+@given(st.integers(1, 200), st.floats(0.01, 0.5), st.data())
+def test_binomial_tails_are_sums_of_the_distribution(samples, rate, data):
+    count = data.draw(st.integers(0, samples))
+    wanted = math.fsum(math.comb(samples, k) * rate**k * (1 - rate) ** (samples - k) for k in range(count + 1))
+    assert binomial_at_most(count, samples, rate) == pytest.approx(wanted, abs=1e-9)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 1000))
+def test_a_sample_stops_at_the_first_checkpoint_that_it_passes(seed):
+    random = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(8, 20, 3, generator=random, dtype=torch.float64)
+    found = policy().stops(logits)
+    for sample, stop in enumerate(found.tolist()):
+        sure = [float(logits[t - 1, sample].softmax(-1).max()) for t in (2, 5)]
+        assert stop == (2 if sure[0] >= 0.8 else 5 if sure[1] >= 0.6 else 8)
+
+
+def test_the_temperature_is_the_one_that_the_answers_were_drawn_with():
+    random = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(20000, 5, generator=random, dtype=torch.float64)
+    y = torch.multinomial((logits / 2.5).softmax(-1), 1, generator=random)[:, 0]
+    assert _temperature(logits, y) == pytest.approx(2.5, rel=0.06)
+    assert _temperature(100 * logits, y) == pytest.approx(250, rel=0.06)  # sums instead of means change it alone
+
+
+def _walk(samples: int, random: torch.Generator, steps: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits that become surer with time, (steps, samples, 4), and labels."""
+    y = torch.randint(0, 4, (samples,), generator=random)
+    truth = torch.nn.functional.one_hot(y, 4).double()
+    noise = torch.randn(steps, samples, 4, generator=random, dtype=torch.float64).cumsum(0)
+    time = torch.arange(1, steps + 1, dtype=torch.float64)[:, None, None]
+    return 1.2 * truth + 1.3 * noise / time, y
+
+
+@pytest.mark.parametrize("score", list(exits.table))
+def test_the_promise_holds_as_often_as_it_says(score):
+    """Fitted again and again on fresh samples, the true loss is above the promise in 5 % of the fits at most."""
+    random = torch.Generator().manual_seed(1)
+    places, drop = (1, 2, 3, 5, 6), 0.02
+    rows = torch.tensor([*places, 8]) - 1
+    big, labels = _walk(40000, random)
+    full = big[-1].argmax(-1) == labels
+    broken, stopped, repeats = 0, 0, 120
+    for _ in range(repeats):
+        logits, y = _walk(600, random)
+        logits, order = logits[rows], torch.randperm(600, generator=random)
+        first, second = order[:180], order[180:]
+        warm = tuple(_temperature(logits[k, first], y[first]) for k in range(len(places)))
+        never = (math.inf,) * len(places)
+        start = ExitPolicy(exits.table[score](), 8, places, warm, never, drop, 0.95, 600)
+        found = _tested(start, logits, y, first, second)
+        stops = found.stops(big)
+        early = (big.argmax(-1) == labels).gather(0, stops[None] - 1)[0]
+        broken += float((full & ~early).double().mean()) > drop
+        stopped += float((stops < 8).double().mean()) > 0.02
+    assert broken <= 12, "5 % of 120 are 6, and more than 12 a chance of 1 %"
+    assert stopped > repeats / 2, "a policy that never stops keeps every promise"
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000), st.floats(0.02, 0.3))
+def test_conformal_quantiles_are_order_statistics(seed, alpha):
+    random = torch.Generator().manual_seed(seed)
+    logits, y = torch.randn(99, 4, generator=random, dtype=torch.float64), torch.randint(0, 4, (99,), generator=random)
+    strange = (-logits.log_softmax(-1).gather(1, y[:, None])[:, 0]).sort().values
+    found = _conformal(logits, y, alpha)
+    assert found in strange.tolist() and int((strange <= found).sum()) >= 100 * (1 - alpha) - 1e-9
+    assert _conformal(logits, y, 0.005) == math.inf  # 99 samples cannot bound so small a share
+
+
+@pytest.fixture(scope="module")
+def network():
+    data = ts.data.load("digits")
+    torch.manual_seed(0)
+    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
+    ts.train(model, data, epochs=4, seed=0)
+    images = data.train.batch(torch.arange(300))[0]
+    snn = ts.convert(model, ECC(24), images, preprocessing=spec.preprocessing)
+    fitted = fit_exit(snn, data.test.batches(64, limit=300), drop=2.0)
+    return fitted, data.test.batch(torch.arange(300, 540))
+
+
+@pytest.mark.parametrize("engine", ["auto", "event", "fused", "reference"])
+def test_answers_are_those_of_the_whole_run_at_the_stop(network, engine):
+    snn, (x, _) = network
+    x = x[:60] if engine != "reference" else x[:12]
+    whole = ts.simulate(snn, x, engine=engine).logits
+    found = answer_early(snn, x, engine=engine)
+    stops = snn.exit.stops(whole)
+    assert torch.equal(found.timesteps, stops) and len(stops.unique()) > 1 and int(stops.min()) < 24
+    assert torch.equal(found.logits, whole.gather(0, (stops - 1)[None, :, None].expand(1, -1, 10))[0])
+    alone = answer_early(snn, x[:1], engine=engine)
+    assert torch.equal(alone.logits[0], found.logits[0]) and int(alone.timesteps) == int(found.timesteps[0])
+
+
+def test_samples_leave_the_batch(network, monkeypatch):
+    from transpike.engines import _base
+
+    sizes = []
+    keep = _base.Run.keep
+    monkeypatch.setattr(_base.Run, "keep", lambda run, mask: (sizes.append(int(mask.sum())), keep(run, mask))[1])
+    snn, (x, _) = network
+    answer_early(snn, x)
+    assert sizes == sorted(sizes, reverse=True) and len(sizes) > 2 and sizes[-1] < len(x) / 2
+
+
+def test_evaluate_counts_each_sample_up_to_its_stop(network):
+    snn, (x, y) = network
+    report = ts.evaluate(snn, (x[:80], y[:80]), energy=ts.energy.Operations())
+    found, stops = report.exit, snn.exit.stops(ts.simulate(snn, x[:80]).logits)
+    assert found.mean_steps == pytest.approx(float(stops.double().mean()))
+    assert found.quantiles["p50"] == int(stops.double().quantile(0.5, interpolation="higher"))
+    answers = answer_early(snn, x[:80]).logits.argmax(-1)
+    assert found.accuracy == float((answers == y[:80]).double().mean())
+    assert found.full_accuracy == report.final.accuracy
+    assert found.lost - found.gained == pytest.approx(found.drop) and found.kept == (found.lost <= 0.02)
+    operations = joules = 0.0
+    for index in range(80):
+        activity = ts.simulate(snn, x[index : index + 1], int(stops[index])).activity
+        operations += sum(float(row.synaptic_operations.sum()) for row in activity.layers)
+        joules += ts.energy.Operations().joule(activity)
+    assert found.synaptic_operations == pytest.approx(operations / 80)
+    assert found.energy_joule["operations"] == pytest.approx(joules / 80)
+    assert found.synaptic_operations < report.final.synaptic_operations
+    right = torch.stack([report.outcomes[t] for t in range(1, 25)])
+    assert found.oracle_accuracy == float(right.any(0).double().mean()) and found.oracle_steps <= found.mean_steps
+    first = [right[:, k].tolist().index(True) + 1 if bool(right[:, k].any()) else 24 for k in range(80)]
+    assert found.oracle_steps == pytest.approx(sum(first) / 80)
+    assert json.loads(json.dumps(report.to_json()["exit"], allow_nan=False))["score"] == "confidence"
+    assert "Early exit by confidence" in ts.report.text(report) and "Early exit" in ts.report.page(report)
+    short = ts.evaluate(snn, (x[:8], y[:8]), timesteps=4)
+    assert short.exit is None and any("fitted for T=24" in remark for remark in short.remarks)
+
+
+def test_the_policy_is_saved_with_the_network(network, tmp_path):
+    snn, (x, _) = network
+    loaded = ts.load(ts.save(snn, tmp_path / "net.transpike"))
+    assert loaded.exit == snn.exit
+    assert torch.equal(answer_early(loaded, x[:20]).logits, answer_early(snn, x[:20]).logits)
+    wrong = dataclasses.replace(snn, exit=exits.Gap())  # type: ignore[arg-type]
+    ts.save(wrong, tmp_path / "wrong.transpike")
+    with pytest.raises(FileError, match="exit is of another kind"):
+        ts.load(tmp_path / "wrong.transpike")
+
+
+def test_what_makes_no_exit_is_refused():
+    case = small_cnn()
+    snn = ts.convert(case.graph, ECC(8), case.calibration)
+    data = (torch.cat([case.calibration] * 3), torch.zeros(3 * len(case.calibration), dtype=torch.long))
+    with pytest.raises(DataError, match=r"needs \d+ samples at least, and there are"):
+        fit_exit(snn, data, drop=0.5)
+    with pytest.raises(SettingError, match="no exit policy"):
+        answer_early(snn, case.x)
+    windows = ts.convert(case.graph, ECC(8, schedule=LayerSynchronous()), case.calibration)
+    with pytest.raises(SettingError, match="gives one a window"):
+        fit_exit(windows, data)
+    with pytest.raises(SettingError, match="choose from"):
+        fit_exit(snn, data, score="luck")
+    with pytest.raises(DataError, match="targets"):
+        fit_exit(snn, case.calibration)
+    for wrong in ({"drop": 0.0}, {"drop": True}, {"confidence": 1.0}, {"fit_share": 1.5}):
+        with pytest.raises(SettingError, match="must lie between"):
+            fit_exit(snn, data, **wrong)
+    for places in ((), (0, 3), (3, 3), (4, 2), (8,)):
+        with pytest.raises(SettingError, match="checkpoint"):
+            fit_exit(snn, data, checkpoints=places)
+    assert (
+        checkpoints_until(1) == ()
+        and checkpoints_until(10) == tuple(range(1, 10))
+        and checkpoints_until(64) == tuple(range(8, 64, 8))
+    )
+
+
+def test_the_command_fits_checks_and_saves(network, tmp_path):
+    snn, _ = network
+    ts.save(dataclasses.replace(snn, exit=None), tmp_path / "net.transpike")
+    call = ["exit", str(tmp_path / "net.transpike"), "--output", str(tmp_path / "early.transpike")]
+    shown = CliRunner().invoke(main, [*call, "--fit-samples", "300", "--drop", "2", "--score", "gap"])
+    assert shown.exit_code == 0, shown.output
+    assert "Early exit by gap" in shown.stdout and ts.load(tmp_path / "early.transpike").exit is not None
+    shown = CliRunner().invoke(main, ["evaluate", str(tmp_path / "early.transpike"), "--limit", "40", "--json"])
+    assert json.loads(shown.stdout)["exit"]["score"] == "gap"
+    shown = CliRunner().invoke(main, call)
+    assert shown.exit_code == 2 and "leaves none to check" in shown.output
+
+
+def test_readouts_that_begin_late_stop_no_earlier_than_they_read(network):
+    data = ts.data.load("digits")
+    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
+    images = data.train.batch(torch.arange(100))[0]
+    snn = ts.convert(model, FewSteps(8), images, preprocessing=spec.preprocessing)
+    fitted = fit_exit(snn, data.test.batches(64, limit=200), drop=5.0, checkpoints=(2, 4, 6))
+    assert (
+        fitted.exit.checkpoints == (2, 4, 6) and ts.evaluate(fitted, data.test.batches(64, limit=20)).exit is not None
+    )
