@@ -24,10 +24,10 @@ from transpike.files import write_atomically
 HERE = Path(__file__).parent
 FIT, COUNTED, BATCH, TIMED = 2000, 1000, 100, 256
 RECIPES = (
+    ts.recipes.ECC(128),
+    ts.recipes.SNNCalibration(64),
     ts.recipes.FewSteps(32),
     ts.recipes.FewSteps(16, neuron="signed"),
-    ts.recipes.SNNCalibration(64),
-    ts.recipes.ECC(128),
 )
 
 

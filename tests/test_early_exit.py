@@ -144,7 +144,7 @@ def test_samples_leave_the_batch(network, monkeypatch):
     monkeypatch.setattr(_base.Run, "keep", lambda run, mask: (sizes.append(int(mask.sum())), keep(run, mask))[1])
     snn, (x, _) = network
     answer_early(snn, x)
-    assert sizes == sorted(sizes, reverse=True) and len(sizes) > 2 and sizes[-1] < len(x) / 2
+    assert sizes == sorted(sizes, reverse=True) and len(sizes) > 1 and sizes[-1] < len(x) / 2
 
 
 def test_evaluate_counts_each_sample_up_to_its_stop(network):
@@ -209,8 +209,8 @@ def test_what_makes_no_exit_is_refused():
             fit_exit(snn, data, checkpoints=places)
     assert (
         checkpoints_until(1) == ()
-        and checkpoints_until(10) == tuple(range(1, 10))
-        and checkpoints_until(64) == tuple(range(8, 64, 8))
+        and checkpoints_until(10) == tuple(range(2, 10, 2))
+        and checkpoints_until(64) == tuple(range(11, 64, 11))
     )
 
 
@@ -236,3 +236,53 @@ def test_readouts_that_begin_late_stop_no_earlier_than_they_read(network):
     assert (
         fitted.exit.checkpoints == (2, 4, 6) and ts.evaluate(fitted, data.test.batches(64, limit=20)).exit is not None
     )
+
+
+def test_compare_takes_exits_as_rows_on_the_same_samples_and_front(network, tmp_path):
+    data = ts.data.load("digits")
+    torch.manual_seed(0)
+    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
+    ts.train(model, data, epochs=4, seed=0)
+    images = data.train.batch(torch.arange(200))[0]
+    settings = {
+        "calibration": images, "data": data.test.batches(64, limit=80), "timesteps": (8, 24),
+        "preprocessing": spec.preprocessing, "exits": (exits.Exit("gap", 2.0), exits.Exit("confidence", 3.0)),
+        "exit_data": data.test.batches(64, indices=list(range(100, 400))), "store": tmp_path,
+    }  # fmt: skip
+    recipes = [ECC(8), ECC(8, schedule=LayerSynchronous())]
+    found = ts.compare(model, recipes, **settings)
+    early = [row for row in found.measured if row.exit]
+    assert [row.exit for row in early] == ["exit by confidence (3 points)", "exit by gap (2 points)"]
+    assert [(row.recipe, row.timesteps) for row in found.measured[:2]] == [("ecc()", 8), ("ecc()", 24)]
+    row = early[1]
+    fixed = next(r for r in found.measured if r.recipe == "ecc()" and r.timesteps == 24)
+    assert row.recipe == "ecc() + exit by gap (2 points)" and row.timesteps == 24
+    assert row.total_steps < 24 and row.synaptic_operations < fixed.synaptic_operations
+    snn = found.snn(row)
+    again = ts.evaluate(snn, data.test.batches(64, limit=80))
+    assert again.exit.accuracy == row.accuracy and again.exit.mean_steps == row.total_steps
+    assert again.exit.synaptic_operations == row.synaptic_operations and again.exit.agreement == row.agreement
+    assert torch.equal(again.exit_outcomes, row.outcomes)
+    assert row in found.front() or any(other.total_steps <= row.total_steps for other in found.front())
+    stored = ts.compare(model, recipes, **settings)
+    assert [r.to_json() for r in stored.rows] == [r.to_json() for r in found.rows]
+    assert json.dumps(found.to_json(), allow_nan=False) and found.pick("drop<=50 steps<=24 min=steps")
+    assert "exit by gap" in ts.report.page(found) and f"{row.total_steps:.1f}" in ts.report.page(found)
+    ts.report.show(found)
+    with pytest.raises(DataError, match="exit_data"):
+        ts.compare(model, recipes, **settings | {"exit_data": None})
+
+
+def test_the_command_compares_with_exits_and_keeps_their_samples_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call = ["compare", "--recipes", "ecc", "--timesteps", "8", "--calibration-samples", "50", "--exit", "gap:5"]
+    call += ["--exit-samples", "200", "--store", "store"]
+    shown = CliRunner().invoke(main, [*call, "--limit", "60", "--json"])
+    assert shown.exit_code == 0, shown.output
+    rows = json.loads(shown.stdout)["rows"]
+    assert [row["exit"] for row in rows] == [None, "exit by gap (5 points)"] and rows[1]["total_steps"] <= 8
+    for wrong, words in (([], "--limit 340 or less"), (["--limit", "60", "--exit", "luck"], "choose from")):
+        shown = CliRunner().invoke(main, [*call, *wrong])
+        assert shown.exit_code == 2 and words in " ".join(shown.output.split())
+    shown = CliRunner().invoke(main, [*call, "--limit", "60", "--report", "nowhere/x.html"])
+    assert shown.exit_code == 2 and "there is no folder" in shown.output

@@ -209,6 +209,7 @@ def test_progress_ends_at_its_total(trained):
 def test_the_result_is_plain_data_text_and_a_picture(trained, tmp_path):
     content = json.loads(json.dumps(trained.base.to_json(), allow_nan=False))
     assert [one["name"] for one in content["layers"]] == trained.names and content["faults"] == []
+    assert all(len(content["scatter"][name]) > 100 for name in trained.names)
     for ending in ("json", "txt", "png"):
         assert ts.report.save(trained.base, tmp_path / f"why.{ending}").stat().st_size > 100
     ts.save(trained.snn, tmp_path / "net.transpike")

@@ -49,29 +49,42 @@ def _limited(data: Any, limit: int | None) -> Iterable[tuple[Tensor, Tensor | No
         seen += len(x)
 
 
+FITTING = "fitting."
+
+
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """Test batches (input, target) of an inputs file, read one at a time from the memory-mapped file."""
+    """Labelled batches of an inputs file, read one at a time from the memory-mapped file; ``kind`` names them there."""
 
     path: Path
     batches: int
+    kind: str = ""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         with safe_open(str(self.path), "pt") as file:
             for index in range(self.batches):
-                yield file.get_tensor(f"inputs.{index}"), file.get_tensor(f"targets.{index}")
+                yield (
+                    file.get_tensor(f"{self.kind}inputs.{index}"),
+                    file.get_tensor(f"{self.kind}targets.{index}"),
+                )
 
 
 def write_inputs(
-    store: Path, source: Graph, calibration: Sequence[Tensor], data: Sequence[tuple[Tensor, Tensor]]
+    store: Path,
+    source: Graph,
+    calibration: Sequence[Tensor],
+    data: Sequence[tuple[Tensor, Tensor]],
+    fitting: Sequence[tuple[Tensor, Tensor]] = (),
 ) -> str:
-    """Network and data as one file in the store, named by its SHA-256, which is returned."""
+    """Network, data and what exits are fitted on as one file in the store, named by its SHA-256, which is returned."""
     tensors: dict[str, Tensor] = {}
     graph = encode(source, tensors, "source")
     tensors |= {f"calibration.{index}": x.detach().cpu().clone() for index, x in enumerate(calibration)}
-    for index, (x, y) in enumerate(data):
-        tensors |= {f"inputs.{index}": x.detach().cpu().clone(), f"targets.{index}": y.detach().cpu().clone()}
-    content = {"source": graph, "calibration": len(calibration), "batches": len(data)}
+    for kind, batches in (("", data), (FITTING, fitting)):
+        for index, (x, y) in enumerate(batches):
+            tensors[f"{kind}inputs.{index}"] = x.detach().cpu().clone()
+            tensors[f"{kind}targets.{index}"] = y.detach().cpu().clone()
+    content = {"source": graph, "calibration": len(calibration), "batches": len(data), "fitting": len(fitting)}
     packed = safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, {"content": json.dumps(content)})
     digest = sha256(packed)
     path = inputs_path(store, digest)
@@ -81,13 +94,14 @@ def write_inputs(
 
 
 @functools.lru_cache(maxsize=1)
-def open_inputs(path: Path) -> tuple[Graph, tuple[Tensor, ...], Stored]:
-    """The source network, the calibration batches and the test batches of an inputs file."""
+def open_inputs(path: Path) -> tuple[Graph, tuple[Tensor, ...], Stored, Stored]:
+    """The source network, calibration batches, test batches and those that exits are fitted on, of an inputs file."""
     with safe_open(str(path), "pt") as file:
         content = json.loads(file.metadata()["content"])
         tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith("source")}  # noqa: SIM118
         calibration = tuple(file.get_tensor(f"calibration.{index}") for index in range(content["calibration"]))
-    return decode(content["source"], tensors, _TYPES), calibration, Stored(path, content["batches"])
+    tests, fitting = Stored(path, content["batches"]), Stored(path, content["fitting"], FITTING)
+    return decode(content["source"], tensors, _TYPES), calibration, tests, fitting
 
 
 def inputs_path(store: Path, digest: str) -> Path:

@@ -36,7 +36,7 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Every field as plain data, but for the outcomes of single samples."""
-        hidden = ("made_by", "outcomes")
+        hidden = ("made_by", "outcomes", "policy")
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in hidden}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         return values | {"settings": self.settings, "training_free": self.training_free}
@@ -50,11 +50,12 @@ class Row(Entry):
     ``accuracy``; ``drop`` is ANN minus SNN on the same samples with its paired 95 % interval ``drop_low``,
     ``drop_high`` (transpike.evaluate.paired_difference). ``macs`` are multiplications that stay; ``alphabets`` what the
     neurons send, ``signed`` whether any of them sends negative spikes.
+    ``exit`` says how samples stop early, if they do: ``total_steps`` is then their mean, ``policy`` what was fitted.
     ``energy_joule`` is by the name of the model, None where it does not fit. ``seconds`` is the time of conversion and
     evaluation together, of all rows that came from one run. ``outcomes`` (samples,) bool: right or wrong.
     """
 
-    total_steps: int
+    total_steps: float
     accuracy: float
     low: float
     high: float
@@ -77,6 +78,8 @@ class Row(Entry):
     energy_joule: dict[str, float | None]
     seconds: float
     outcomes: Tensor = field(repr=False)
+    exit: str | None = None
+    policy: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,21 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transpike._compare_inputs import inputs_path, open_inputs, sha256
+from transpike._compare_inputs import Stored, inputs_path, open_inputs, sha256
 from transpike._compare_rows import Refusal, Row
 from transpike.convert import convert
 from transpike.core.cell import Neuron
 from transpike.core.codec import encode
+from transpike.core.exit import Exit
 from transpike.core.interval import paired_difference
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
+from transpike.early_exit import fit_exit
 from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
 from transpike.evaluate import Report, evaluate
 from transpike.files import write_atomically
 from transpike.snn import SNN
 
-FORMAT = 2
+FORMAT = 3
 REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
 """What a recipe answers every time, so that it is kept; other errors may pass."""
 
@@ -53,6 +55,7 @@ class Task:
     memory: int | None
     seed: int
     energy: tuple[EnergyModel, ...] = ()
+    exits: tuple[Exit, ...] = ()
 
     def key(self, unit: Unit) -> dict[str, Any]:
         """Everything that decides what the unit finds."""
@@ -69,6 +72,7 @@ class Task:
             "settings": encode(unit.recipe, {}, "recipe"),
             "answers": list(unit.answers),
             "energy": [repr(model) for model in self.energy],
+            "exits": [repr(wish) for wish in self.exits],
             "torch": torch.__version__,
             "transpike": code_digest(),
         }
@@ -99,7 +103,7 @@ class Task:
 
 def measure(task: Task, unit: Unit) -> None:
     """Convert and evaluate, and keep what was found, or the reason of a refusal, in the store."""
-    source, calibration, data = open_inputs(inputs_path(task.store, task.inputs))
+    source, calibration, data, fitting = open_inputs(inputs_path(task.store, task.inputs))
     start = time.perf_counter()
     try:
         snn = convert(
@@ -120,6 +124,8 @@ def measure(task: Task, unit: Unit) -> None:
             energy=task.energy,
         )
         content = _found(snn, report)
+        if snn.schedule.every_step and max(unit.answers) > 1:
+            content["cells"] += [_early(task, unit, snn, data, fitting, wish) for wish in task.exits]
     except REFUSALS as error:
         content = {"refused": str(error)}
     task.write(unit, {**content, "seconds": round(time.perf_counter() - start, 3)})
@@ -147,6 +153,27 @@ def _found(snn: SNN, report: Report) -> dict[str, Any]:
     return {"samples": report.samples, "common": common, "cells": cells}
 
 
+def _early(task: Task, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish: Exit) -> dict[str, Any]:
+    """The same network with an exit, fitted on other samples, as one more answer of its longest run."""
+    steps = max(unit.answers)
+    fitted = fit_exit(
+        snn, fitting, score=wish.score, drop=wish.drop, confidence=wish.confidence, timesteps=steps, engine=task.engine
+    )
+    report = evaluate(
+        fitted, data, timesteps=steps, answers=(steps,), engine=task.engine, memory=task.memory, energy=task.energy
+    )
+    found, right = report.exit, report.exit_outcomes
+    assert found is not None and right is not None
+    drop, low, high = paired_difference(report.ann_outcomes, right)
+    return {
+        "timesteps": steps, "total_steps": found.mean_steps, "accuracy": found.accuracy, "low": found.low,
+        "high": found.high, "agreement": found.agreement, "synaptic_operations": found.synaptic_operations,
+        "spikes": found.spikes, "spike_rate": found.spike_rate, "macs": round(found.macs),
+        "energy_joule": found.energy_joule, "drop": drop, "drop_low": low, "drop_high": high,
+        "outcomes": _packed(right), "exit": str(wish), "policy": encode(fitted.exit, {}, "exit"),
+    }  # fmt: skip
+
+
 def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal]:
     """What the store keeps of a unit, as rows."""
     if "refused" in content:
@@ -155,7 +182,7 @@ def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal
     common = common | {"alphabets": tuple(common["alphabets"]), "remarks": tuple(common["remarks"])}
     return [
         Row(
-            recipe,
+            f"{recipe} + {cell['exit']}" if cell.get("exit") else recipe,
             made_by=unit.recipe,
             seconds=content["seconds"],
             **common,

@@ -20,11 +20,12 @@ class ExitReport:
     """Early exit beside the fixed run of T = ``timesteps``; steps are total steps until the answer, counts per sample.
 
     ``accuracy`` with Wilson's 95 % bounds; ``full_accuracy`` is that of the fixed run, ``drop`` the difference (fixed
-    minus early) with paired bounds. ``lost``: the share of samples that are right at T and not at their stop, of which
-    ``promised`` (with ``confidence``) is the most; ``kept`` whether it held here; ``gained`` the opposite.
-    ``equal_steps``: the first total steps at which the fixed run is as accurate, ``share`` the mean steps as a part of
-    them. ``stopped``: step → share of samples that stopped there. The oracle stops at the first right answer, at T
-    where there is none: ``oracle_accuracy``, ``oracle_steps`` (the empirical average exit time).
+    minus early) with paired bounds, ``agreement`` the share of answers that are the ANN's. ``lost``: the share of
+    samples that are right at T and not at their stop, of which ``promised`` (with ``confidence``) is the most; ``kept``
+    whether it held here; ``gained`` the opposite. ``equal_steps``: the first total steps at which the fixed run is as
+    accurate, ``share`` the mean steps as a part of them. ``stopped``: step → share of samples that stopped there. The
+    oracle stops at the first right answer, at T where there is none: ``oracle_accuracy``, ``oracle_steps`` (the
+    empirical average exit time).
     """
 
     score: str
@@ -36,6 +37,7 @@ class ExitReport:
     drop: float
     drop_low: float
     drop_high: float
+    agreement: float
     lost: float
     gained: float
     promised: float
@@ -47,7 +49,9 @@ class ExitReport:
     share: float
     stopped: dict[int, float]
     spikes: float
+    spike_rate: float
     synaptic_operations: float
+    macs: float
     energy_joule: dict[str, float | None] = field(default_factory=dict)
     oracle_accuracy: float = 0.0
     oracle_steps: float = 0.0
@@ -60,17 +64,23 @@ class ExitTally:
         self.policy = policy
         self.stops: list[Tensor] = []
         self.early: list[Tensor] = []
+        self.same = 0
         self.right: list[Tensor] = []  # (T, batch)
         self.activities: dict[int, Activity] = {}
 
-    def add(self, snn: SNN, x: Tensor, y: Tensor, ids: Tensor, logits: Tensor, engine: Any) -> None:
-        """``logits`` (timesteps, batch, classes) of every step; runs again what stops early, to count it."""
+    def add(self, snn: SNN, x: Tensor, y: Tensor, ids: Tensor, logits: Tensor, ann: Tensor, engine: Any) -> None:
+        """``logits`` (timesteps, batch, classes) of every step, ``ann`` (batch,) the source's answers.
+
+        Runs again what stops early, to count it.
+        """
         logits = logits[: self.policy.timesteps]
         right = (logits.argmax(-1) == y).cpu()
         stops = self.policy.stops(logits).cpu()
         self.stops.append(stops)
         self.right.append(right)
         self.early.append(right.gather(0, stops[None] - 1)[0])
+        answers = logits.argmax(-1).cpu().gather(0, stops[None] - 1)[0]
+        self.same += int((answers == ann.cpu()).sum())
         for step in stops.unique().tolist():
             chosen = stops == step
             activity = snn.run(x[chosen.to(x.device)], step, engine=engine, sample_ids=ids[chosen]).activity
@@ -86,6 +96,8 @@ class ExitTally:
         first = torch.where(right.any(0), right.byte().argmax(0), policy.timesteps - 1)
         equal = int(ready[(right.sum(1) >= correct).byte().argmax()]) if bool((right.sum(1) >= correct).any()) else 0
         parts = list(self.activities.values())
+        fired = sum(float(r.spikes.sum()) for part in parts for r in part.layers if r.role == "neuron")
+        chances = sum(part.neurons * part.samples * step for step, part in self.activities.items())
         drop, low, high = paired_difference(full, early)
         return ExitReport(
             score=type(policy.score).__name__.lower(),
@@ -97,6 +109,7 @@ class ExitTally:
             drop=drop,
             drop_low=low,
             drop_high=high,
+            agreement=self.same / n,
             lost=lost,
             gained=float((~full & early).double().mean()),
             promised=policy.drop,
@@ -108,6 +121,8 @@ class ExitTally:
             share=float(steps.mean()) / (equal or int(ready[-1])),
             stopped={int(t): float((stops == t).double().mean()) for t in stops.unique().tolist()},
             spikes=sum(float(row.spikes.sum()) for part in parts for row in part.layers) / n,
+            spike_rate=fired / chances if chances else 0.0,
+            macs=sum(sum(part.macs.values()) * part.samples for part in parts) / n,
             synaptic_operations=sum(float(r.synaptic_operations.sum()) for part in parts for r in part.layers) / n,
             energy_joule={str(model): _joule(model, parts, n) for model in models},
             oracle_accuracy=float(right.any(0).double().mean()),

@@ -22,7 +22,9 @@ from transpike._compare_units import Task, Unit, named, plan, rows
 from transpike.capture import OnUnsupported, capture
 from transpike.convert import convert
 from transpike.core.batches import calibration_batches
+from transpike.core.codec import decode
 from transpike.core.display import Shown
+from transpike.core.exit import Exit
 from transpike.core.graph import Graph
 from transpike.core.interval import paired_difference, wilson
 from transpike.core.preprocessing import Preprocessing
@@ -30,7 +32,7 @@ from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
-from transpike.files import write_atomically
+from transpike.files import _TYPES, write_atomically
 from transpike.simulate import engine_named
 from transpike.snn import SNN
 
@@ -94,7 +96,9 @@ class Comparison(Shown):
         Where it was made for a longer run, it keeps the grid of that run.
         """
         recipe = dataclasses.replace(row.made_by, timesteps=row.timesteps)  # type: ignore[type-var]
-        return dataclasses.replace(self.convert(row.made_by), recipe=recipe, grid_timesteps=row.made_by.timesteps)
+        policy = None if row.policy is None else decode(row.policy, {}, _TYPES)
+        made = self.convert(row.made_by)
+        return dataclasses.replace(made, recipe=recipe, grid_timesteps=row.made_by.timesteps, exit=policy)
 
     def difference(self, first: str, second: str, total_steps: int) -> Difference:
         """Accuracy of one recipe minus another's in points, of what each has answered after ``total_steps`` steps.
@@ -155,6 +159,8 @@ def compare(
     memory: int | None = None,
     seed: int = 0,
     energy: EnergyModel | Iterable[EnergyModel] = (),
+    exits: Exit | Iterable[Exit] = (),
+    exit_data: Any = None,
     store: str | Path | None = None,
     jobs: int = 1,
     progress: Callable[[int, int | None], None] | None = None,
@@ -165,6 +171,9 @@ def compare(
     process), ``energy`` and ``limit`` those of ``evaluate``. A recipe's own number of steps does not count: it is
     converted for each of ``timesteps``, or once for the largest where that run answers at all of them. A recipe that
     cannot do a number of steps, or breaks, has a row that says why. Compare rows by ``total_steps``, not by T.
+
+    ``exits`` (transpike.exits.Exit) add rows: each network that answers step by step, with an early exit fitted on
+    ``exit_data``, labelled samples that are neither in ``data`` nor were trained on; for the largest T of a network.
 
     ``store`` is a directory that keeps what each conversion found, so that the same call, after a kill too, does only
     what is missing; a changed setting, network, sample or version of transpike or torch is another result.
@@ -193,18 +202,31 @@ def compare(
         still = next(iter(chosen.values())).encoder.accumulate(prepared[0])  # recordings: what the network sees of them
         source = capture(model, still, output=output, on_unsupported=on_unsupported)
     batches = labelled_batches(data, limit)
+    wishes = (exits,) if isinstance(exits, Exit) else tuple(exits)
+    if wishes and exit_data is None:
+        raise DataError("exits are fitted on samples of their own: pass exit_data, labelled and not in data")
+    fitting = labelled_batches(exit_data, None) if wishes else []
     with contextlib.ExitStack() as stack:
         if store is None:
             store = stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-"))
         folder = _folder(store)
-        inputs = write_inputs(folder, source, raw, batches)
+        inputs = write_inputs(folder, source, raw, batches, fitting)
         models = checked(energy)
-        task = Task(folder, inputs, preprocessing, exact_grid, engine, memory, seed, models)
+        task = Task(folder, inputs, preprocessing, exact_grid, engine, memory, seed, models, wishes)
         plans = {name: plan(recipe, asked) for name, recipe in chosen.items()}
         entries, remarks = _entries(task, chosen, plans, jobs, progress)
     order = {name: position for position, name in enumerate(chosen)}
+
+    def place(entry: Row | Refusal) -> tuple[int, str, int]:
+        """As asked for; a recipe's exits stand behind it."""
+        return order[entry.recipe.split(" + exit by ")[0]], entry.recipe, entry.timesteps
+
     return Comparison(
-        rows=tuple(sorted(entries, key=lambda entry: (order[entry.recipe], entry.timesteps))),
+        rows=tuple(
+            sorted(
+                entries, key=lambda entry: (order[entry.recipe.split(" + exit by ")[0]], entry.recipe, entry.timesteps)
+            )
+        ),
         samples=sum(len(x) for x, _ in batches),
         timesteps=asked,
         engine=engine,

@@ -95,6 +95,7 @@ class Report(Shown):
     ann_outcomes: Tensor = field(repr=False)
     activities: dict[int, Activity] = field(default_factory=dict, repr=False)
     exit: ExitReport | None = None
+    exit_outcomes: Tensor | None = field(default=None, repr=False)
 
     @property
     def final(self) -> Answer:
@@ -262,7 +263,7 @@ class _Tally:
             before = self.activities.get(steps)
             self.activities[steps] = trace.activity if before is None else before + trace.activity
             if self.exits is not None:
-                self.exits.add(snn, x, y, ids, trace.logits, engine)
+                self.exits.add(snn, x, y, ids, trace.logits, ann, engine)
             self.ties += trace.ties
             self.early += trace.early
             self.kernels = trace.kernels
@@ -307,6 +308,7 @@ class _Tally:
             ann_outcomes=ann_outcomes,
             activities=counted,
             exit=None if self.exits is None else self.exits.report(snn, models),
+            exit_outcomes=None if self.exits is None else torch.cat(self.exits.early),
         )
 
     def _remarks(self, snn: SNN, activity: Activity) -> tuple[str, ...]:

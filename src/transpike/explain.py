@@ -27,6 +27,7 @@ SCHEMA = 1
 SAMPLES = 256
 FAULT = 2.0  # points that a layer alone must give back to be called a fault
 SCALES = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
+SCATTERED = 300  # pairs of a layer in the JSON, and in pictures
 TRIED = 3  # layers whose changes are tried
 
 
@@ -79,6 +80,7 @@ class Explanation(Shown):
             "layers": [dataclasses.asdict(one) for one in self.layers],
             "ranked": [one.name for one in self.ranked], "faults": [one.name for one in self.faults],
             "changes": [dataclasses.asdict(one) for one in self.changes], "remarks": list(self.remarks),
+            "scatter": {name: _rounded(pairs) for name, pairs in self.scatter.items()},
         }  # fmt: skip
 
     def save(self, path: Any) -> None:
@@ -185,6 +187,12 @@ def _points(first: Tensor, second: Tensor) -> tuple[float, float, float]:
 
 def _change(one: LayerError) -> tuple[float, float, float]:
     return one.renewed or 0.0, one.renewed_low or 0.0, one.renewed_high or 0.0
+
+
+def _rounded(pairs: tuple[Tensor, Tensor]) -> list[list[float]]:
+    """[activation, what was sent], a few hundred of them."""
+    some = torch.stack(pairs, 1)[:: max(1, len(pairs[0]) // SCATTERED)]
+    return [[float(f"{a:.5g}"), float(f"{b:.5g}")] for a, b in some.tolist()]
 
 
 class _Tried:

@@ -187,9 +187,9 @@ class SNN:
         rates = {name: f"{rate:.1%}" for name, rate in self.rates.items()}
         schedule = type(self.schedule).__name__
         head = f"{self.recipe}: {schedule}, T={self.timesteps}, {self.total_steps()} steps to the answer"
-        return "\n".join(
-            [head, *lines(self.graph, rates, "spike rate"), *(f"note: {remark}" for remark in self.remarks)]
-        )
+        notes = [f"note: {remark}" for remark in self.remarks]
+        notes += [] if self.exit is None else [f"exit: {self.exit}"]
+        return "\n".join([head, *lines(self.graph, rates, "spike rate"), *notes])
 
 
 def _joined(traces: list[Trace]) -> Trace:

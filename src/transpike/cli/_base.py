@@ -17,13 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 import transpike
-from transpike import data, energy, models, recipes
+from transpike import data, energy, exits, models, recipes
 from transpike.cli._parts import TABLES, click_type, part_named, settings_of
 from transpike.cli._prepared import again
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.data import Dataset
-from transpike.errors import DataError, SettingError
+from transpike.errors import DataError, FileError, SettingError
 from transpike.snn import SNN
 
 
@@ -132,6 +132,22 @@ energy_option = click.option(
     multiple=True,
     help="Joules a sample by this model; repeatable.",
 )
+exit_options = options(
+    click.option(
+        "--exit",
+        "exit_texts",
+        multiple=True,
+        metavar="SCORE[:DROP]",
+        help=f"Also with an early exit by {', '.join(exits.table)} that loses so many points at most; repeatable.",
+    ),
+    click.option(
+        "--exit-samples",
+        type=click.IntRange(1),
+        default=2000,
+        show_default=True,
+        help="The last so many test samples fit exits.",
+    ),
+)
 report_option = click.option(
     "--report",
     "reports",
@@ -141,6 +157,17 @@ report_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
 threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: PyTorch's).")
+
+
+def exit_named(text: str) -> exits.Exit:
+    """SCORE or SCORE:DROP, the drop in points."""
+    score, _, drop = text.partition(":")
+    if score not in exits.table:
+        raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}")
+    try:
+        return exits.Exit(score, float(drop or 0.5))
+    except ValueError:
+        raise SettingError(f"--exit takes SCORE:DROP like gap:0.5, not {text!r}") from None
 
 
 def with_threads(threads: int | None) -> None:
@@ -304,6 +331,13 @@ def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]
             bar.update(task, completed=done, total=total, description=": ".join([text, *names]))
 
         yield update
+
+
+def check_writable(*paths: Path | None) -> None:
+    """FileError before the work where a result could not be written after it."""
+    for path in paths:
+        if path is not None and not path.absolute().parent.is_dir():
+            raise FileError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
 
 
 def typed() -> str:

@@ -47,6 +47,7 @@ from transpike.errors import DataError, GateFailed, SettingError
     help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
 )
 @_base.energy_option
+@_base.exit_options
 @click.option(
     "--pick", help='Name the best row, like "drop<=1 steps<=32 min=synops"; exit code 4 where none satisfies it.'
 )
@@ -74,11 +75,14 @@ def command(
     store: Path,
     reports: tuple[Path, ...],
     energies: tuple[energy.EnergyModel, ...],
+    exit_texts: tuple[str, ...],
+    exit_samples: int,
     pick: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
     """Many recipes on one network: accuracy against total steps and synaptic operations, and the best one."""
+    _base.check_writable(*reports, output)
     if output is not None and pick is None:
         raise SettingError("--output writes what --pick names; give --pick too")
     if pick is not None:
@@ -88,6 +92,14 @@ def command(
     chosen = [_base.recipe_named(text.strip(), dataset, seed) for text in texts]
     if not len(dataset.test):
         raise DataError(f"{dataset.name} has no test images")
+    wishes = tuple(_base.exit_named(text) for text in exit_texts)
+    first = len(dataset.test) - exit_samples
+    if wishes and (limit is None or limit > first):
+        raise DataError(
+            f"exits are fitted on the last {exit_samples} of {len(dataset.test)} test samples, which are not to be "
+            f"compared on: give --limit {max(0, first)} or less, or a smaller --exit-samples"
+        )
+    fitting = dataset.test.batches(batch_size, indices=list(range(first, len(dataset.test)))) if wishes else None
     module, preprocessing = _base.load_trained(model_name, weights, dataset, mean, std)
     with _base.progress_bar("comparing") as progress:
         found = ts.compare(
@@ -104,6 +116,8 @@ def command(
             memory=_base.bytes_of(memory),
             seed=seed,
             energy=energies,
+            exits=wishes,
+            exit_data=fitting,
             store=store,
             jobs=jobs,
             progress=progress,
@@ -126,7 +140,7 @@ def command(
         raise missed
     if picked is not None:
         place = _written(found, picked, output, model_name, weights, dataset)
-        click.echo(f"picked {picked.recipe} at T={picked.timesteps}, {picked.total_steps} steps{place}", err=as_json)
+        click.echo(f"picked {picked.recipe} at T={picked.timesteps}, {picked.total_steps:g} steps{place}", err=as_json)
 
 
 def _written(

@@ -43,6 +43,7 @@ def command(
 ) -> None:
     """What a converted network costs against the quantised ANN that it replaces, under every energy model."""
     _base.with_threads(threads)
+    _base.check_writable(*reports)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     if not len(dataset.test):

@@ -43,6 +43,7 @@ def command(
 ) -> None:
     """Accuracy at every t, latency and activity of a converted network, beside its source network."""
     _base.with_threads(threads)
+    _base.check_writable(*reports)
     if max_drop is not None and not math.isfinite(max_drop):
         raise SettingError(f"--max-drop takes points of accuracy, not {max_drop}")
     snn = ts.load(file)

@@ -37,6 +37,7 @@ def command(
 ) -> None:
     """Where a converted network lost accuracy, layer by layer, and what would give it back."""
     _base.with_threads(threads)
+    _base.check_writable(*reports)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     if not len(dataset.test):

@@ -59,6 +59,7 @@ def command(
 ) -> None:
     """Everything about a converted network on one page: accuracy, latency, energy, layers, what to change, spikes."""
     _base.with_threads(threads)
+    _base.check_writable(*outputs)
     for path in outputs:
         if path.suffix not in (".html", ".htm", ".json", ".txt"):
             raise SettingError(f"a whole report is written as .html, .json or .txt, not {path.suffix or path.name!r}")

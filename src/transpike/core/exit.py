@@ -17,6 +17,19 @@ class ExitScore:
 
 
 @dataclass(frozen=True)
+class Exit:
+    """An early exit to be fitted: the name of its score, the points that it may lose at most, how sure that is."""
+
+    score: str = "confidence"
+    drop: float = 0.5
+    confidence: float = 0.95
+
+    def __str__(self) -> str:
+        sure = "" if self.confidence == 0.95 else f", {self.confidence:.0%} sure"
+        return f"exit by {self.score} ({self.drop:g} points{sure})"
+
+
+@dataclass(frozen=True)
 class ExitPolicy:
     """Stop at the first of ``checkpoints`` (steps) where ``score(logits / temperature) ≥ threshold``, else at T.
 
@@ -43,6 +56,13 @@ class ExitPolicy:
             raise SettingError(f"checkpoints must be steps that rise from 1 on, not {self.checkpoints}")
         if self.checkpoints[-1] >= self.timesteps:
             raise SettingError(f"checkpoints lie before the last step, {self.timesteps}, not {self.checkpoints}")
+
+    def __str__(self) -> str:
+        places = ", ".join(map(str, self.checkpoints))
+        return (
+            f"by {type(self.score).__name__.lower()} after {places} of {self.timesteps} steps, at most "
+            f"{100 * self.drop:g} points of right answers lost ({self.confidence:.0%} sure, {self.samples} samples)"
+        )
 
     def ready(self, logits: Tensor, place: int) -> Tensor:
         """(batch,): which samples stop at this checkpoint, given their logits (batch, classes) there."""

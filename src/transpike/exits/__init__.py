@@ -1,5 +1,6 @@
 """How sure an answer is, by the name that the command line uses."""
 
+from transpike.core.exit import Exit as Exit
 from transpike.core.exit import ExitPolicy as ExitPolicy
 from transpike.core.exit import ExitScore
 from transpike.exits.confidence import Confidence

@@ -49,7 +49,8 @@ def section(result: Comparison) -> Section:
 
 def _cells(row: Row, fronts: list[str]) -> list[Cell]:
     return [
-        Cell(row.recipe), Cell(str(row.timesteps)), Cell(str(row.total_steps)), Cell(f"{row.accuracy:.2%}"),
+        Cell(row.recipe), Cell(str(row.timesteps)), Cell(comparison.steps(row), row.total_steps),
+        Cell(f"{row.accuracy:.2%}"),
         Cell(f"{100 * row.drop:+.2f}", row.drop), Cell(f"{100 * row.drop_low:+.1f} … {100 * row.drop_high:+.1f}"),
         Cell(f"{row.agreement:.1%}"), Cell(short(row.synaptic_operations / 1e6), row.synaptic_operations),
         Cell(short(row.spikes / 1e3), row.spikes), Cell(short(row.macs / 1e6), row.macs), Cell(f"{row.spike_rate:.1%}"),

@@ -79,6 +79,11 @@ def show(comparison: Comparison, console: Console) -> None:
     console.print(text(comparison), soft_wrap=True, highlight=False, markup=False)
 
 
+def steps(row: Row) -> str:
+    """Total steps; of an early exit their mean."""
+    return f"{row.total_steps:g}" if row.exit is None else f"{row.total_steps:.1f}"
+
+
 def _table(header: bool = False) -> Table:
     """The columns, as wide in every table, so that those of all recipes stand below one another."""
     table = Table(box=None, show_header=header, padding=(0, 1, 0, 0), pad_edge=False)
@@ -101,7 +106,7 @@ def _rows(comparison: Comparison, recipe: str) -> Table:
         best = [name for name, members in fronts.items() if row in members]
         table.add_row(
             str(row.timesteps),
-            str(row.total_steps),
+            steps(row),
             f"{100 * row.accuracy:.2f}",
             f"{100 * row.drop:.2f}",
             f"{100 * row.drop_low:.1f} … {100 * row.drop_high:.1f}",
@@ -128,7 +133,7 @@ def _energy(comparison: Comparison) -> Table:
     for row in comparison.measured:
         joules = [row.energy_joule.get(name) for name in names]
         shown = ["does not fit" if joule is None else short(1e6 * joule) for joule in joules]
-        table.add_row(row.recipe, str(row.timesteps), str(row.total_steps), f"{100 * row.accuracy:.2f}", *shown)
+        table.add_row(row.recipe, str(row.timesteps), steps(row), f"{100 * row.accuracy:.2f}", *shown)
     return table
 
 
@@ -137,11 +142,11 @@ def text(comparison: Comparison) -> str:
     lines = []
     near = [row for row in comparison.measured if row.drop <= NEAR]
     if near:
-        steps = min(near, key=lambda row: row.total_steps)
+        soon = min(near, key=lambda row: row.total_steps)
         operations = min(near, key=lambda row: row.synaptic_operations)
         lines.append(
-            f"Within {100 * NEAR:g} point of the ANN: fewest total steps {steps.recipe} at T={steps.timesteps} "
-            f"({steps.total_steps} steps); fewest synaptic operations {operations.recipe} at T={operations.timesteps} "
+            f"Within {100 * NEAR:g} point of the ANN: fewest total steps {soon.recipe} at T={soon.timesteps} "
+            f"({steps(soon)} steps); fewest synaptic operations {operations.recipe} at T={operations.timesteps} "
             f"({short(operations.synaptic_operations / 1e6)} M a sample)."
         )
     elif comparison.measured:
@@ -204,7 +209,7 @@ def panel(axes: Any, comparison: Comparison, cost: Cost, palette: Palette) -> di
             gid = f"tip{number}-{place}"
             axes.plot([getattr(row, cost)], [row.accuracy], "o", alpha=0, markersize=9, gid=gid)
             tips[gid] = (
-                f"{recipe}, T={row.timesteps}: {row.accuracy:.2%}, {row.total_steps} steps, "
+                f"{recipe}, T={row.timesteps}: {row.accuracy:.2%}, {steps(row)} steps, "
                 f"{short(row.synaptic_operations / 1e6)} M synaptic operations"
             )
     _front(axes, comparison.front(cost), cost, palette)

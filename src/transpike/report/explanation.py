@@ -6,12 +6,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from transpike.explain import Explanation, LayerError
+from transpike.explain import SCATTERED, Explanation, LayerError
 from transpike.report._style import PAPER, Palette, figure, theme
 
 PARTS = ("carried", "clipping", "flooring", "unevenness")
-DOTS = 300  # of a layer's scatter
-SCATTERED = 4  # layers whose rates are drawn against their activations
+LAYERS = 4  # whose rates are drawn against their activations
 
 
 def show(result: Explanation, console: Console) -> None:
@@ -86,7 +85,7 @@ def draw(result: Explanation, path: str | Path) -> Path:
 
 def scattered(result: Explanation) -> list[str]:
     """The layers whose rates are drawn: the first of the ranking."""
-    return [one.name for one in result.first_to_change if one.name in result.scatter][:SCATTERED]
+    return [one.name for one in result.first_to_change if one.name in result.scatter][:LAYERS]
 
 
 def parts(axis: Any, result: Explanation, palette: Palette) -> dict[str, str]:
@@ -131,7 +130,7 @@ def points(axis: Any, result: Explanation, palette: Palette) -> dict[str, str]:
 
 def scatter(axis: Any, result: Explanation, name: str, palette: Palette) -> None:
     """What a layer sends against the source's activation."""
-    activation, rate = (values[:: max(1, len(values) // DOTS)] for values in result.scatter[name])
+    activation, rate = (values[:: max(1, len(values) // SCATTERED)] for values in result.scatter[name])
     axis.plot(activation, rate, ".", markersize=2.5, alpha=0.5, color=palette.series[0])
     top = float(max(activation.max(), rate.max()))
     axis.plot([0, top], [0, top], color=palette.ink, linewidth=0.8)
