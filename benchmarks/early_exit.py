@@ -10,7 +10,9 @@ Writes early_exit.json beside itself.
 
 import argparse
 import dataclasses
+import itertools
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -18,11 +20,14 @@ from machine import description, interleaved
 
 import transpike as ts
 from transpike import exits
+from transpike.core.exit import ExitPolicy
 from transpike.core.interval import paired_difference, wilson
+from transpike.early_exit import checkpoints_until, fit_policy
 from transpike.files import write_atomically
 
 HERE = Path(__file__).parent
 FIT, COUNTED, BATCH, TIMED = 2000, 1000, 100, 256
+DROPS, CONFIDENCE, TIMED_EXIT = (0.5, 1.0), 0.95, ("confidence", 1.0)
 RECIPES = (
     ts.recipes.ECC(128),
     ts.recipes.SNNCalibration(64),
@@ -35,7 +40,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--drop", type=float, default=0.5)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--budget", type=float, default=40.0, help="Seconds a timed function.")
     arguments = parser.parse_args()
@@ -50,8 +54,14 @@ def main() -> None:
         rest = torch.arange(FIT, arguments.images)
         logits, y, ann = _answers(snn, data, rest)
         right = logits.argmax(-1) == y
-        for score in exits.table:
-            fitted = ts.fit_exit(snn, data.test.batches(BATCH, limit=FIT), score=score, drop=arguments.drop)
+        before, labels, _ = _answers(snn, data, torch.arange(FIT))
+        places = checkpoints_until(snn.timesteps)
+        wanted = torch.tensor([*places, snn.timesteps]) - 1
+        for score, points in itertools.product(exits.table, DROPS):
+            never = (math.inf,) * len(places)
+            kind = exits.table[score]()
+            start = ExitPolicy(kind, snn.timesteps, places, never, never, points / 100, CONFIDENCE, 0)
+            fitted = dataclasses.replace(snn, exit=fit_policy(start, before[wanted].double(), labels))
             assert fitted.exit is not None
             stops = fitted.exit.stops(logits)
             early = right.gather(0, stops[None] - 1)[0]
@@ -68,7 +78,7 @@ def main() -> None:
                 "equal_steps": equal, "share": float(stops.double().mean()) / equal,
                 "oracle_steps": float(_first(right).double().mean()),
             }  # fmt: skip
-            if score == "gap":
+            if (score, points) == TIMED_EXIT:
                 row |= _measured(fitted, data, equal, arguments.budget)
             rows.append(row)
             print(json.dumps(row), flush=True)

@@ -26,8 +26,8 @@ from training import CALIBRATION, IMAGENET, PLANS, network, prepared
 import transpike as ts
 from transpike.core.cell import Neuron
 from transpike.core.graph import Node
-from transpike.core.preprocessing import Preprocessing
 from transpike.core.interval import wilson
+from transpike.core.preprocessing import Preprocessing
 from transpike.files import write_atomically
 from transpike.models._weights import load_weights
 from transpike.recipes import CAT, YOSO, ExactMapping

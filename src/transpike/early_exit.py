@@ -48,7 +48,7 @@ def fit_exit(
     confidence: float = 0.95,
     checkpoints: tuple[int, ...] | None = None,
     timesteps: int | None = None,
-    fit_share: float = 0.3,
+    fit_share: float = 0.2,
     seed: int = 0,
     engine: str = "auto",
     progress: Callable[[int, int | None], None] | None = None,
@@ -80,17 +80,27 @@ def fit_exit(
     never = (math.inf,) * len(places)
     wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0)
     logits, y = _answers(snn, data, wanted, engine, progress)
-    least = math.ceil(math.log(1 - confidence) / math.log(1 - drop / 100))
+    return dataclasses.replace(snn, exit=fit_policy(wanted, logits, y, fit_share, seed))
+
+
+def fit_policy(policy: ExitPolicy, logits: Tensor, y: Tensor, fit_share: float = 0.2, seed: int = 0) -> ExitPolicy:
+    """``policy`` with temperatures and thresholds fitted as ``fit_exit`` does.
+
+    ``logits`` (checkpoints + 1, samples, classes) at its checkpoints and after T steps, ``y`` (samples,).
+    """
+    drop, confidence = policy.drop, policy.confidence
+    least = math.ceil(math.log(1 - confidence) / math.log(1 - drop))
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
     first, second = order[: round(fit_share * len(y))], order[round(fit_share * len(y)) :]
     if len(second) < least or not len(first):
         raise DataError(
-            f"a promise of {drop:g} points with confidence {confidence:g} needs {math.ceil(least / (1 - fit_share))} "
-            f"samples at least, and there are {len(y)}: give more, or a larger drop"
+            f"a promise of {100 * drop:g} points with confidence {confidence:g} needs "
+            f"{math.ceil(least / (1 - fit_share))} samples at least, and there are {len(y)}: give more, or a "
+            "larger drop"
         )
-    temperatures = tuple(_temperature(logits[k, first], y[first]) for k in range(len(places)))
-    wanted = dataclasses.replace(wanted, temperatures=temperatures, samples=len(y))
-    return dataclasses.replace(snn, exit=_tested(wanted, logits, y, first, second))
+    temperatures = tuple(_temperature(logits[k, first], y[first]) for k in range(len(policy.checkpoints)))
+    warm = dataclasses.replace(policy, temperatures=temperatures, samples=len(y))
+    return _tested(warm, logits.double(), y, first, second)
 
 
 def _answers(
