@@ -186,6 +186,13 @@ def test_the_policy_is_saved_with_the_network(network, tmp_path):
         ts.load(tmp_path / "wrong.transpike")
 
 
+def test_a_changed_network_loses_its_exit(network):
+    snn, (x, y) = network
+    tuned = ts.finetune(snn, (x[:64], y[:64]), epochs=1, learning_rate=1e-5)
+    assert tuned.exit is None and "fit it again" in tuned.remarks[-1]
+    assert "exit: by confidence after" in str(snn)
+
+
 def test_what_makes_no_exit_is_refused():
     case = small_cnn()
     snn = ts.convert(case.graph, ECC(8), case.calibration)

@@ -250,7 +250,7 @@ class Tuning:
         shown = self.training[:MEASURED]
         tuned = dataclasses.replace(
             self.snn, graph=self.module.to_graph(), recipe=recipe, ranges=self.ranges(shown), rates={},
-            provenance=dict(self.snn.provenance),
+            provenance=dict(self.snn.provenance), exit=None,
         )  # fmt: skip
         tuned.rates.update(spike_rates(tuned, tuned.prepare(self.samples.batch(shown[:16])[0])))
         facts = {
@@ -263,6 +263,7 @@ class Tuning:
         earlier = self.snn.provenance.get("fine_tuning", [])
         tuned.provenance["fine_tuning"] = [*earlier, facts]
         remark = f"fine-tuned at T={self.timesteps}: {', '.join(self.settings.train)}, epoch {state.best_epoch}"
+        remark += "" if self.snn.exit is None else "; its early exit was fitted before, and is gone: fit it again"
         return dataclasses.replace(tuned, remarks=(*self.snn.remarks, remark))
 
     @torch.no_grad()

@@ -154,4 +154,4 @@ def _widths(twin: Twin) -> tuple[dict[str, int], dict[str, int]]:
 def with_weight_bits(snn: SNN, weight_bits: int) -> SNN:
     """The spiking network with uniform weights of so many bits, nothing calibrated again."""
     graph = QuantiseWeights(weight_bits).apply(snn.graph, None)  # type: ignore[arg-type]
-    return dataclasses.replace(snn, graph=graph)
+    return dataclasses.replace(snn, graph=graph, exit=None)  # which was fitted to other answers

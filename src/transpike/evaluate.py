@@ -186,7 +186,8 @@ def evaluate(
     ``data``: any iterable of (input, target) batches, or a pair of tensors. Streaming gives every t up to
     ``timesteps`` (default: the recipe's) from one run; a layer-synchronous network is run once for each of ``answers``
     (default: powers of two). ``limit`` takes the first so many samples; ``energy`` are models of ``transpike.energy``,
-    whose joules every answer gets; ``progress(done, total)`` is called after each batch. Intervals are Wilson's, 95 %.
+    whose joules every answer gets; samples that a network's ``exit`` stops early are run again, to count them so far;
+    ``progress(done, total)`` is called after each batch. Intervals are Wilson's, 95 %.
     Deterministic for a seed, on the exact grid whatever the batch size.
 
     Raises DataError for data without targets or without samples, SettingError for steps that a run does not answer.
