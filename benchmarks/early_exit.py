@@ -5,7 +5,7 @@
 Every score is fitted on the first 2,000 test images and checked on the other 8,000; equal accuracy is that of the fixed run
 on the same 8,000. Seconds: interleaved medians of whole batches, one thread, with samples that have stopped leaving the batch,
 against fixed runs of T and of the steps of equal accuracy. Synaptic operations: evaluate() on the first 1,000 of the 8,000.
-Writes early_exit.json beside itself.
+Writes early_exit.json beside itself, and the table of docs/early-exit.md (`--page` alone writes it from the JSON).
 """
 
 import argparse
@@ -26,7 +26,7 @@ from transpike.early_exit import checkpoints_until, fit_policy
 from transpike.files import write_atomically
 
 HERE = Path(__file__).parent
-FIT, COUNTED, BATCH, TIMED = 2000, 1000, 100, 256
+FIT, COUNTED, BATCH, TIMED = 2000, 1000, 100, 128
 DROPS, CONFIDENCE, TIMED_EXIT = (0.5, 1.0), 0.95, ("confidence", 1.0)
 RECIPES = (
     ts.recipes.ECC(128),
@@ -38,11 +38,15 @@ RECIPES = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--budget", type=float, default=40.0, help="Seconds a timed function.")
+    parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args()
+    if arguments.page:
+        return _page(json.loads((HERE / "early_exit.json").read_text()))
+    assert arguments.weights is not None, "give --weights"
     torch.set_num_threads(1)
     model, spec = ts.models.build("zoo:resnet20-16-32-64", weights=arguments.weights)
     data = ts.data.load("cifar10", arguments.data_dir)
@@ -83,6 +87,38 @@ def main() -> None:
             rows.append(row)
             print(json.dumps(row), flush=True)
             write_atomically(HERE / "early_exit.json", json.dumps(content, indent=1).encode())
+    return _page(content)
+
+
+def _page(content: dict) -> None:
+    """The table between the marks of docs/early-exit.md."""
+    path = HERE.parent / "docs" / "early-exit.md"
+    text = path.read_text()
+    head, rest = text.split("<!-- results -->")
+    tail = rest.split("<!-- end of results -->")[1]
+    checked = content["images"] - content["fitted_on"]
+    lines = [
+        f"ResNet-20 (16-32-64), CIFAR-10 (JPEG copy): fitted on the first {content['fitted_on']:,} test images, checked on the",
+        f"other {checked:,} (`benchmarks/early_exit.py`; ANN {100 * content['rows'][0]['ann']:.2f} % there). Lost: right at T,",
+        "wrong at the stop. Equal: the first fixed T that is as accurate. Seconds and synaptic operations against that T, one",
+        "thread, the same run.\n",
+        "| network | score | promised | lost | accuracy | at T | mean steps (p50, p95, p99) | equal T | share | seconds | SynOps |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in content["rows"]:
+        steps = ", ".join(map(str, row["quantiles"]))
+        seconds, operations = "", ""
+        if "time_over_equal" in row:
+            seconds = f"{row['time_over_equal']:.2f}"
+            operations = f"{row['synaptic_operations'] / row['equal_synaptic_operations']:.2f}"
+        lines.append(
+            f"| `{row['recipe']}` | {row['score']} | {100 * row['promised']:g} | {100 * row['lost']:.2f} | "
+            f"{100 * row['accuracy']:.2f} | {100 * row['full_accuracy']:.2f} | {row['mean_steps']:.1f} ({steps}) | "
+            f"{row['equal_steps']} | {row['share']:.2f} | {seconds} | {operations} |"
+        )
+    held = sum(row["lost"] <= row["promised"] for row in content["rows"])
+    lines.append(f"\nThe promise held in {held} of {len(content['rows'])} rows.\n")
+    write_atomically(path, f"{head}<!-- results -->\n\n{chr(10).join(lines)}\n<!-- end of results -->{tail}".encode())
 
 
 def _answers(snn: ts.SNN, data: ts.data.Dataset, rest: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
