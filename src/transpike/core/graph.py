@@ -148,7 +148,11 @@ class Graph:
         return Graph(tuple(bound(node) for node in self.nodes))
 
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Graph":
-        """The same graph on another device or of another dtype."""
+        """The same graph on another device or of another dtype; itself where it is so already."""
+        tensors = [t for n in self.nodes for t in n.op.tensors().values()]
+        there = device is None or all(t.device == torch.device(device) for t in tensors)
+        if there and (dtype is None or all(t.dtype == dtype for t in tensors if t.is_floating_point())):
+            return self
         return Graph(tuple(dataclasses.replace(n, op=n.op.to(device=device, dtype=dtype)) for n in self.nodes))
 
     def run(
