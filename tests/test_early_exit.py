@@ -276,6 +276,10 @@ def test_compare_takes_exits_as_rows_on_the_same_samples_and_front(network, tmp_
     assert json.dumps(found.to_json(), allow_nan=False) and found.pick("drop<=50 steps<=24 min=steps")
     assert "exit by gap" in ts.report.page(found) and f"{row.total_steps:.1f}" in ts.report.page(found)
     ts.report.show(found)
+    with pytest.raises(SettingError, match="choose from"):
+        ts.compare(model, recipes, **settings | {"exits": exits.Exit("luck", 2.0)})
+    with pytest.raises(DataError, match="samples at least"):
+        ts.compare(model, recipes, **settings | {"exits": exits.Exit("gap", 0.1)})
     with pytest.raises(DataError, match="exit_data"):
         ts.compare(model, recipes, **settings | {"exit_data": None})
 

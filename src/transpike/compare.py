@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transpike import exits as known_exits
 from transpike import recipes as known
 from transpike._compare_inputs import first_batches, labelled_batches, write_inputs
 from transpike._compare_pick import pick
@@ -206,6 +207,10 @@ def compare(
     if wishes and exit_data is None:
         raise DataError("exits are fitted on samples of their own: pass exit_data, labelled and not in data")
     fitting = labelled_batches(exit_data, None) if wishes else []
+    for wish in wishes:  # before the work: later each recipe would be refused for it
+        if wish.score not in known_exits.table:
+            raise SettingError(f"no exit score is called {wish.score!r}; choose from {', '.join(known_exits.table)}")
+        wish.check_samples(sum(len(x) for x, _ in fitting))
     with contextlib.ExitStack() as stack:
         if store is None:
             store = stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-"))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from transpike import exits
 from transpike.core.batches import pairs
-from transpike.core.exit import ExitPolicy, ExitScore
+from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore
 from transpike.core.interval import binomial_at_most
 from transpike.data import Batches
 from transpike.errors import DataError, SettingError
@@ -48,7 +48,7 @@ def fit_exit(
     confidence: float = 0.95,
     checkpoints: tuple[int, ...] | None = None,
     timesteps: int | None = None,
-    fit_share: float = 0.2,
+    fit_share: float = FIT_SHARE,
     seed: int = 0,
     engine: str = "auto",
     progress: Callable[[int, int | None], None] | None = None,
@@ -63,9 +63,11 @@ def fit_exit(
     Source of the test: Angelopoulos et al. 2021 (Learn then Test), fixed-sequence testing with exact binomial tails.
     Raises SettingError where answers do not come step by step, DataError with fewer samples than any promise needs.
     """
-    for name, value, most in (("drop", drop, 100), ("confidence", confidence, 1), ("fit_share", fit_share, 1)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < most:
-            raise SettingError(f"{name} must lie between 0 and {most}, not {value!r}")
+    wish = Exit("", drop, confidence)
+    if isinstance(fit_share, bool) or not isinstance(fit_share, (int, float)) or not 0 < fit_share < 1:
+        raise SettingError(f"fit_share must lie between 0 and 1, not {fit_share!r}")
+    if isinstance(data, Batches):  # else they are counted when they have been run
+        wish.check_samples(len(data.indices), fit_share)
     if isinstance(score, str):
         if score not in exits.table:
             raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}")
@@ -83,21 +85,16 @@ def fit_exit(
     return dataclasses.replace(snn, exit=fit_policy(wanted, logits, y, fit_share, seed))
 
 
-def fit_policy(policy: ExitPolicy, logits: Tensor, y: Tensor, fit_share: float = 0.2, seed: int = 0) -> ExitPolicy:
+def fit_policy(
+    policy: ExitPolicy, logits: Tensor, y: Tensor, fit_share: float = FIT_SHARE, seed: int = 0
+) -> ExitPolicy:
     """``policy`` with temperatures and thresholds fitted as ``fit_exit`` does.
 
     ``logits`` (checkpoints + 1, samples, classes) at its checkpoints and after T steps, ``y`` (samples,).
     """
-    drop, confidence = policy.drop, policy.confidence
-    least = math.ceil(math.log(1 - confidence) / math.log(1 - drop))
+    Exit("", 100 * policy.drop, policy.confidence).check_samples(len(y), fit_share)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
     first, second = order[: round(fit_share * len(y))], order[round(fit_share * len(y)) :]
-    if len(second) < least or not len(first):
-        raise DataError(
-            f"a promise of {100 * drop:g} points with confidence {confidence:g} needs "
-            f"{math.ceil(least / (1 - fit_share))} samples at least, and there are {len(y)}: give more, or a "
-            "larger drop"
-        )
     temperatures = tuple(_temperature(logits[k, first], y[first]) for k in range(len(policy.checkpoints)))
     warm = dataclasses.replace(policy, temperatures=temperatures, samples=len(y))
     return _tested(warm, logits.double(), y, first, second)

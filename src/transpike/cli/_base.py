@@ -181,6 +181,14 @@ def load_data(name: str, directory: Path | None, snn: SNN | None = None) -> Data
     return data.load(name, directory, **{**before, **_given()})
 
 
+def load_tested(name: str, directory: Path | None, snn: SNN | None = None) -> Dataset:
+    """``load_data``, with test samples; DataError without any."""
+    dataset = load_data(name, directory, snn)
+    if not len(dataset.test):
+        raise DataError(f"{dataset.name} has no test images")
+    return dataset
+
+
 def data_options_of(dataset: Dataset) -> dict[str, Any]:
     """The options that give ``dataset`` again, where it holds recordings."""
     return {} if dataset.frames is None else {"bins": dataset.frames, **_given()}

@@ -87,11 +87,9 @@ def command(
         raise SettingError("--output writes what --pick names; give --pick too")
     if pick is not None:
         parse(pick)  # a word it does not know is an error before the work, not after it
-    dataset = _base.load_data(data_name, data_dir)
+    dataset = _base.load_tested(data_name, data_dir)
     texts = (recipe_texts or ",".join(recipes.table)).split(",")
     chosen = [_base.recipe_named(text.strip(), dataset, seed) for text in texts]
-    if not len(dataset.test):
-        raise DataError(f"{dataset.name} has no test images")
     wishes = tuple(_base.exit_named(text) for text in exit_texts)
     first = len(dataset.test) - exit_samples
     if wishes and (limit is None or limit > first):

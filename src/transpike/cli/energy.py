@@ -8,7 +8,6 @@ import transpike as ts
 from transpike import engines, report
 from transpike.cli import _base
 from transpike.energy import EnergyModel
-from transpike.errors import DataError
 
 
 @click.command("energy")
@@ -45,9 +44,7 @@ def command(
     _base.with_threads(threads)
     _base.check_writable(*reports)
     snn = ts.load(file)
-    dataset = _base.load_data(data_name, data_dir, snn)
-    if not len(dataset.test):
-        raise DataError(f"{dataset.name} has no test images")
+    dataset = _base.load_tested(data_name, data_dir, snn)
     bits = [
         () if given is None else _base.whole_numbers(flag, given)
         for flag, given in (("--activation-bits", activation_bits), ("--weight-bits", weight_bits))

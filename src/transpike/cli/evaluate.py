@@ -8,7 +8,7 @@ import click
 import transpike as ts
 from transpike import energy, engines, report
 from transpike.cli import _base
-from transpike.errors import DataError, GateFailed, SettingError
+from transpike.errors import GateFailed, SettingError
 
 
 @click.command("evaluate")
@@ -47,9 +47,7 @@ def command(
     if max_drop is not None and not math.isfinite(max_drop):
         raise SettingError(f"--max-drop takes points of accuracy, not {max_drop}")
     snn = ts.load(file)
-    dataset = _base.load_data(data_name, data_dir, snn)
-    if not len(dataset.test):
-        raise DataError(f"{dataset.name} has no test images")
+    dataset = _base.load_tested(data_name, data_dir, snn)
     asked = None if answers is None else _base.whole_numbers("--answers", answers)
     with _base.progress_bar("evaluating") as progress:
         result = ts.evaluate(

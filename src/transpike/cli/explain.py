@@ -7,7 +7,6 @@ import click
 import transpike as ts
 from transpike import report
 from transpike.cli import _base
-from transpike.errors import DataError
 from transpike.explain import SAMPLES
 
 
@@ -39,9 +38,7 @@ def command(
     _base.with_threads(threads)
     _base.check_writable(*reports)
     snn = ts.load(file)
-    dataset = _base.load_data(data_name, data_dir, snn)
-    if not len(dataset.test):
-        raise DataError(f"{dataset.name} has no test images")
+    dataset = _base.load_tested(data_name, data_dir, snn)
     with _base.progress_bar("simulations") as progress:
         result = ts.explain(
             snn,

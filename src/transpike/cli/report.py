@@ -11,7 +11,7 @@ import transpike as ts
 from transpike import engines, report
 from transpike.cli import _base
 from transpike.data import Dataset
-from transpike.errors import DataError, SettingError
+from transpike.errors import SettingError
 from transpike.evaluate import Report
 from transpike.snn import SNN
 
@@ -66,9 +66,7 @@ def command(
     bits = () if activation_bits is None else _base.whole_numbers("--activation-bits", activation_bits)
     steps = _base.whole_numbers("--compare-timesteps", compare_timesteps)
     snn = ts.load(file)
-    dataset = _base.load_data(data_name, data_dir, snn)
-    if not len(dataset.test):
-        raise DataError(f"{dataset.name} has no test images")
+    dataset = _base.load_tested(data_name, data_dir, snn)
     chosen = [_base.recipe_named(text.strip(), dataset) for text in (recipe_texts or "").split(",") if text.strip()]
     images = dataset.test.batches(batch_size, limit=limit)
     settings: dict[str, Any] = {"timesteps": timesteps, "engine": engine, "memory": _base.bytes_of(memory)}

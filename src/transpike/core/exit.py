@@ -1,11 +1,14 @@
 """When a sample has been answered well enough to stop."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from transpike.errors import SettingError
+from transpike.errors import DataError, SettingError
+
+FIT_SHARE = 0.2  # of the samples, for temperatures and candidates; the others test them
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,25 @@ class Exit:
     score: str = "confidence"
     drop: float = 0.5
     confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name, value, most in (("drop", self.drop, 100), ("confidence", self.confidence, 1)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < most:
+                raise SettingError(f"{name} must lie between 0 and {most}, not {value!r}")
+
+    def check_samples(self, samples: int, fit_share: float = FIT_SHARE) -> None:
+        """DataError where even a policy that loses nothing could not be promised with so many samples.
+
+        n tests without a loss pass where ``(1 − drop)ⁿ ≤ 1 − confidence``; a share of the samples is not tested.
+        """
+        tested = math.ceil(math.log(1 - self.confidence) / math.log(1 - self.drop / 100))
+        warming = round(fit_share * samples)
+        if samples - warming < tested or not warming:
+            raise DataError(
+                f"a promise of {self.drop:g} points with confidence {self.confidence:g} needs "
+                f"{math.ceil(tested / (1 - fit_share))} samples at least, and there are {samples}: give more, or a "
+                "larger drop"
+            )
 
     def __str__(self) -> str:
         sure = "" if self.confidence == 0.95 else f", {self.confidence:.0%} sure"
