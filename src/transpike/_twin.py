@@ -40,7 +40,7 @@ def levels(alphabet: Alphabet, timesteps: int, slots: int | None) -> int | None:
         return None
     if alphabet.kind == "time":
         return (slots or 1) + 1
-    most = (alphabet.levels if alphabet.kind in ("levels", "phase") else 1) * timesteps
+    most = _most(alphabet) * timesteps
     return (2 if alphabet.signed else 1) * most + 1
 
 
@@ -80,7 +80,7 @@ def quantised(snn: SNN, timesteps: int, activation_bits: int | None = None, weig
 
 
 def _most(alphabet: Alphabet) -> int:
-    return alphabet.levels if alphabet.kind in ("levels", "phase") else 1
+    return alphabet.levels if alphabet.kind in ("levels", "bits", "phase") else 1
 
 
 def _weights(snn: SNN, weight_bits: int | None) -> tuple[int | None, QuantiseWeights | None]:

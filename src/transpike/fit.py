@@ -77,7 +77,8 @@ def fit(snn: SNN, target: str | Path | Target) -> Fit:
     compiler has the last word. Raises SettingError for a target that is not known.
     """
     chip = target if isinstance(target, Target) else targets.load(target)
-    found: list[Misfit] = []
+    anew = ("change for each input", "those that stay", "use a recipe that is calibrated once, such as few-steps")
+    found = [Misfit(node.name, "neurons", *anew, "no chip") for node, cell in _neurons(snn) if cell.per_input]
     checked, unknown = [], []
     for limit, check in CHECKS.items():
         if getattr(chip, limit) is None:

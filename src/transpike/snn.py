@@ -79,7 +79,10 @@ class SNN:
             largest = self.encoder.largest or 1.0
             ranges = self._lowered_ranges(lowered)
             steps = self.grid_timesteps or self.timesteps
-            if self.schedule.mode == "slots":
+            if self.schedule.mode == "differences":
+                reason = "differences are divided by their step, so that potentials lie on no grid"
+                lowered = replace(lowered, exactness=Exactness(0, 0.0, 1.25 * largest, reason))
+            elif self.schedule.mode == "slots":
                 lowered = self._on_slot_grid(lowered, 1.25 * largest)
             else:
                 mantissa = WIDE_MANTISSA if self.schedule.mode == "cycles" else MANTISSA

@@ -87,6 +87,8 @@ class Activity:
     connections: tuple[Connection, ...] = ()
     timesteps: int = 1
     weight_bits: int = 8
+    once: bool = False
+    """True where biases come in the first step alone."""
 
     def until(self, t: int, macs: dict[str, int]) -> "Activity":
         """What the first t steps of a run took that counts step by step; ``macs`` are those of t steps."""
@@ -96,7 +98,7 @@ class Activity:
                 spikes=layer.spikes[:t],
                 synaptic_operations=layer.synaptic_operations[:t],
                 updates=layer.neurons * t * self.samples if layer.updates else 0,
-                biases=layer.biases * t // self.timesteps,
+                biases=layer.biases if self.once else layer.biases * t // self.timesteps,
                 overshoot=layer.overshoot if t == self.timesteps else 0.0,
             )
             for layer in self.layers

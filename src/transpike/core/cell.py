@@ -12,8 +12,9 @@ from transpike.core.op import Op
 from transpike.core.time_code import TimeCode
 
 State = Any
-Mode = Literal["steps", "windows", "cycles", "slots"]
-"""How time passes: step by step, in windows that a layer hears first, in phase cycles, in slots of a window."""
+Mode = Literal["steps", "differences", "windows", "cycles", "slots"]
+"""How time passes: step by step, in steps that carry differences, in windows that a layer hears first, in phase
+cycles, in slots of a window."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class ThresholdUnit:
     ``threshold`` θ and ``initial`` v(0): tensors that broadcast to (batch, *shape). ``reset``: "soft" subtracts θ,
     "hard" sets the potential to 0. ``leak`` multiplies the potential each step. ``levels`` is the most that one step
     sends, ``negative`` the rule by which negative spikes come, "" for none; ``period`` the steps of a phase cycle.
-    ``code``: it fires once in a window, where the threshold of the slot times ``threshold`` is reached.
+    ``code``: it fires once in a window, where the threshold of the slot times ``threshold`` is reached. ``rehearsal``:
+    steps that it runs first, to start anew with what it has learned of its input.
     """
 
     threshold: Tensor
@@ -34,11 +36,13 @@ class ThresholdUnit:
     negative: str = ""
     period: int = 0
     code: TimeCode | None = None
+    rehearsal: int = 0
 
     @property
     def is_plain(self) -> bool:
         """True for the integrate-and-fire neuron of one threshold: the form that scans and kernels know."""
-        return self.leak == 1.0 and self.levels == 1 and not self.negative and not self.period and not self.code
+        special = self.negative or self.period or self.code or self.rehearsal
+        return self.leak == 1.0 and self.levels == 1 and not special
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,8 @@ class Cell(Carrier):
     """True where it repeats later what it hears, so that nothing may be heard before its time."""
     continuous: ClassVar[bool] = False
     """True where it sends real numbers, which a run keeps in the precision that it works in."""
+    per_input: ClassVar[bool] = False
+    """True where it changes itself for each input, which a network on a chip cannot."""
     takes_levels: ClassVar[bool] = False
     """True where a common amplitude of the inputs may pass through to the output."""
 

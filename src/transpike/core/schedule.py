@@ -37,7 +37,7 @@ class Schedule:
     @property
     def every_step(self) -> bool:
         """True where every step of a run is an answer."""
-        return self.mode == "steps"
+        return self.mode in ("steps", "differences")
 
     def lag(self, timesteps: int) -> int:
         raise TypeError(f"{type(self).__name__} must define lag()")

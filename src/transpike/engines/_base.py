@@ -116,10 +116,11 @@ class Counter:
         if name in self.fans:
             alphabet = self.lowered.alphabets[name]
             spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
-            spikes = _ones(spikes) if alphabet.kind == "phase" else spikes
+            spikes = _ones(spikes) if alphabet.kind in ("phase", "bits") else spikes
+            spikes = 2 * (spikes > 0).to(spikes.dtype) if alphabet.kind == "switch" else spikes
             if alphabet.kind == "time":  # whole levels from 1 on, or the real numbers of exact times
                 spikes = spikes.clamp(max=1) if alphabet.levels else (spikes > 0).to(spikes.dtype)
-            if alphabet.signed and isinstance(self.program.table[name].op, Neuron):
+            if alphabet.signed and alphabet.kind != "bits" and isinstance(self.program.table[name].op, Neuron):
                 net = levels.sum(0)
                 self.net[name] = self.net[name] + net if name in self.net else net
             # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
@@ -141,8 +142,8 @@ class Counter:
     def activity(self) -> Activity:
         schedule, steps = self.program.schedule, self.steps
         cycles = steps // (schedule.period or 1)
-        heard = {"steps": steps, "windows": steps, "slots": 1, "cycles": cycles}[schedule.mode]
-        times = {"steps": steps, "windows": 1, "slots": 1, "cycles": cycles}[schedule.mode]
+        heard = {"steps": steps, "differences": 1, "windows": steps, "slots": 1, "cycles": cycles}[schedule.mode]
+        times = {"steps": steps, "differences": 1, "windows": 1, "slots": 1, "cycles": cycles}[schedule.mode]
         layers = tuple(
             dataclasses.replace(
                 layer,
@@ -160,7 +161,8 @@ class Counter:
             dataclasses.replace(c, times=macs[c.name] // c.macs) if c.analogue and c.macs else c
             for c in self.program.connections
         )
-        return Activity(layers, self.samples, macs, joined if self.fans else (), steps)
+        once = schedule.mode == "differences"
+        return Activity(layers, self.samples, macs, joined if self.fans else (), steps, once=once)
 
     def _overshoot(self, name: str) -> float:
         if name not in self.net:
@@ -195,8 +197,10 @@ class Run:
     def advance(self, steps: int) -> Tensor:
         """Simulate ``steps`` more steps; a layer-synchronous run is one window, asked for once, as are phase cycles."""
         schedule, before = self.program.schedule, len(self.logits)
-        if schedule.every_step:
+        if schedule.mode == "steps":
             self._steps(steps)
+        elif schedule.mode == "differences":
+            self._differences(steps)
         elif self.t:
             raise SettingError("such a run has its length from the start; start another for another length")
         elif schedule.mode == "cycles":
@@ -249,6 +253,10 @@ class Run:
 
     def _steps(self, steps: int) -> None:
         raise TypeError(f"{type(self).__name__} must define _steps()")
+
+    def _differences(self, steps: int) -> None:
+        """Steps that carry differences; constants come in the first."""
+        raise TypeError(f"{type(self).__name__} must define _differences()")
 
     def _window(self, timesteps: int) -> None:
         """A whole window for every layer, one layer after another."""

@@ -10,7 +10,7 @@ from transpike.core.cell import Cell, Neuron
 from transpike.core.graph import Input, Node
 from transpike.core.lowered import Lowered
 from transpike.core.schedule import arrivals, depths
-from transpike.engines._base import Run
+from transpike.engines._base import Run, map_state
 
 Look = Callable[[Node, Tensor], None]
 
@@ -27,13 +27,15 @@ def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | 
     ``lowered`` in the dtype and on the device of ``x``; ``look`` sees the potentials after every step. Phase-weighted
     levels are counted and recorded in sums over each round, others step by step.
     """
-    clock = _Clock(run, lowered, x, timesteps, look)
+    clock = Clock(run, lowered, x, timesteps, look)
     for t in range(1, clock.total + 1):
         clock.tick(t)
     clock.finish()
 
 
-class _Clock:
+class Clock:
+    """The state of such a run between its steps."""
+
     def __init__(self, run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | None) -> None:
         self.run, self.lowered, self.x, self.timesteps, self.look = run, lowered, x, timesteps, look
         self.schedule, self.period = run.program.schedule, run.program.schedule.period
@@ -100,6 +102,12 @@ class _Clock:
 
     def _read(self, charge: Tensor, own: int) -> None:
         charge = charge + self.schedule.share(own, self.timesteps) * self.lowered.biases[self.lowered.output.name][0]
+        if self.schedule.mode == "differences":
+            rate = charge if self.answer is None else charge + self.answer  # what a rate code would send in this step
+            self.answer = charge / own if self.answer is None else self.answer + charge / own
+            self.run.t = own
+            self.run.read(rate, own)
+            return
         if self.period and (own < 1 or (own - 1) // self.period % 2):
             return  # a deaf cycle
         self.answer = charge if self.answer is None else self.answer + charge
@@ -107,6 +115,12 @@ class _Clock:
             self.run.t += self.period
             self.run.read(self.answer * self.period, self.run.t)
             self.answer = None
+
+    def keep(self, mask: Tensor) -> None:
+        """Go on with these samples."""
+        self.x = self.x[mask]
+        self.states = {name: map_state(state, lambda v: v[mask]) for name, state in self.states.items()}
+        self.answer = None if self.answer is None else self.answer[mask]
 
     def finish(self) -> None:
         if self.answer is not None:

@@ -308,7 +308,7 @@ class _Compiler:
 
     def _pool(self, node: Node, cell: LateralInhibition) -> EventPool:
         wire, pool = node.inputs[0], cell.pool
-        if not isinstance(pool, MaxPool):
+        if not isinstance(pool, MaxPool) or cell.rehearsal:
             raise UnfitError(f"{cell.describe()} has no kernel")
         if self.planes.get(wire) != 1 or self.lowered.alphabets[node.name] != BINARY:
             raise UnfitError(f"{wire} does not carry binary spikes")

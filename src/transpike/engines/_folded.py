@@ -14,7 +14,7 @@ from transpike.core.grid import LOOK_EVERY
 from transpike.core.lowered import Lowered
 from transpike.core.op import Op, Synapse
 from transpike.engines._base import Program, Run, map_state
-from transpike.engines._clocked import aligned, clocked
+from transpike.engines._clocked import Clock, aligned, clocked
 from transpike.engines._first_spike import Coder, closed
 
 HELD_SAMPLES = 4  # whose constant currents are worked out together: float64 images that stay in the cache
@@ -106,7 +106,8 @@ class FoldedRun(Run):
         exactness = program.lowered.exactness
         # exact spike times are real numbers: a float32 of t would round them
         self.wide = self.double or (self.exact and exactness is not None and exactness.wide)
-        self.held = self._hold() if plan.held else {}
+        self.clock: Clock | None = None
+        self.held = self._hold() if plan.held and program.schedule.mode != "differences" else {}
 
     def _hold(self) -> dict[str, Tensor]:
         """What depends on constant input alone, worked out once, in float64, a few samples at a time."""
@@ -336,6 +337,13 @@ class FoldedRun(Run):
             prepared[key] = Coder(unit, slots, like)
         return prepared[key]
 
+    def _differences(self, steps: int) -> None:
+        """Potentials lie on no grid: float64."""
+        if self.clock is None:
+            self.clock = Clock(self, self.plan.steady_form, self.x.double(), steps, None)
+        for _ in range(steps):
+            self.clock.tick(self.t + 1)
+
     def _held(self, timesteps: int) -> None:
         clocked(self, self.plan.lowered, self.x, timesteps, self._look if self.exact else None)
 
@@ -373,6 +381,8 @@ class FoldedRun(Run):
     def _keep(self, mask: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[mask]) for name, state in self.states.items()}
         self.held = {name: value[mask] for name, value in self.held.items()}
+        if self.clock is not None:
+            self.clock.keep(mask)
 
 
 def _near_edges(unit: ThresholdUnit, charge: Tensor, timesteps: int) -> int:

@@ -67,8 +67,8 @@ def _why_not(program: Program, x: Tensor) -> str:
     """Why events are out of the question, or nothing."""
     if x.device.type != "cpu":
         return f"events are for the CPU, the input lies on {x.device}"
-    if not program.schedule.every_step:
-        return "windows and cycles are dense passes"
+    if program.schedule.mode != "steps":
+        return "windows, cycles and differences are dense passes"
     return "" if _native.load()[0] is not None else f"the native library is {_native.load()[1]}"
 
 

@@ -46,7 +46,7 @@ class Event:
     def batch_limit(self, program: Program) -> int:
         """How many samples fit into the memory budget together."""
         state, largest = bytes_per_sample(program.lowered)
-        if not program.schedule.every_step:
+        if program.schedule.mode != "steps":
             return max(1, self.memory // (state + LIVE_WIRES * largest))
         return plan(program).batch_limit(self.memory)
 
@@ -121,8 +121,8 @@ class EventRun(FoldedRun):
         self.event, self.library = event, event.library
         self.scratch = torch.empty(0, dtype=torch.uint8)
         self.constants: dict[str, Tensor] = {}
-        synchronous = dict.fromkeys(event.choice.kernels, "dense: windows and cycles are dense passes")
-        self.kernels = event.choice.kernels if program.schedule.every_step else synchronous
+        synchronous = dict.fromkeys(event.choice.kernels, "dense: windows, cycles and differences are dense passes")
+        self.kernels = event.choice.kernels if program.schedule.mode == "steps" else synchronous
 
     def _steps(self, steps: int) -> None:
         dense = len(self.x) * self.event.dense_bytes  # of one step

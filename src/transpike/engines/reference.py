@@ -10,7 +10,7 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.graph import Input
 from transpike.engines._base import Program, Run, map_state
-from transpike.engines._clocked import clocked
+from transpike.engines._clocked import Clock, clocked
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,13 @@ class Reference:
 
 
 class _ReferenceRun(Run):
-    states: dict[str, Any]
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.states: dict[str, Any] = {}
+        self.clock: Clock | None = None
 
     def _steps(self, steps: int) -> None:
         lowered = self.program.lowered
-        if self.t == 0:
-            self.states = {}
         for _ in range(steps):
             self.t += 1
             values: dict[str, Tensor] = {}
@@ -78,6 +79,12 @@ class _ReferenceRun(Run):
         answer = values[output] * timesteps if output in held else values[output]
         self.read(answer + timesteps * lowered.biases[output][0], timesteps)
 
+    def _differences(self, steps: int) -> None:
+        if self.clock is None:
+            self.clock = Clock(self, self.program.lowered, self.x, steps, None)
+        for _ in range(steps):
+            self.clock.tick(self.t + 1)
+
     def _held(self, timesteps: int) -> None:
         clocked(self, self.program.lowered, self.x, timesteps)
 
@@ -85,3 +92,5 @@ class _ReferenceRun(Run):
 
     def _keep(self, mask: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[mask]) for name, state in self.states.items()}
+        if self.clock is not None:
+            self.clock.keep(mask)

@@ -3,18 +3,24 @@
 from transpike.core.cell import Cell
 from transpike.neurons.bistable import Bistable, Synchronous
 from transpike.neurons.burst import Burst
+from transpike.neurons.differential import DifferentialOperator
 from transpike.neurons.exact_relu import ExactReLU
 from transpike.neurons.first_crossing import FirstCrossing, Latch, Latched, Prospect
 from transpike.neurons.first_spike import FirstSpike, Retimed
 from transpike.neurons.integrate_and_fire import IntegrateAndFire
+from transpike.neurons.ladder import DifferentialLadder, ThresholdLadder
 from transpike.neurons.max_pooling import CurrentMaximum, GatedMaximum, LateralInhibition, OrMaximum
+from transpike.neurons.pre_simulated import OffsetCorrected, ResidualGate
 from transpike.neurons.signed import SignedIntegrateAndFire
+from transpike.neurons.switched import Switched
 from transpike.neurons.temporal_difference import TemporalDifference
 
 members: tuple[type[Cell], ...] = (
     Bistable,
     Burst,
     CurrentMaximum,
+    DifferentialLadder,
+    DifferentialOperator,
     ExactReLU,
     FirstCrossing,
     FirstSpike,
@@ -23,10 +29,14 @@ members: tuple[type[Cell], ...] = (
     Latch,
     Latched,
     LateralInhibition,
+    OffsetCorrected,
     OrMaximum,
     Prospect,
+    ResidualGate,
     Retimed,
     SignedIntegrateAndFire,
+    Switched,
     Synchronous,
     TemporalDifference,
+    ThresholdLadder,
 )

@@ -83,7 +83,7 @@ class Retimed(Relay):
     """
 
     alphabet: ClassVar[Alphabet] = Alphabet("time", 256)
-    modes: ClassVar[tuple[Mode, ...]] = ("slots",)
+    modes: ClassVar[tuple[Mode, ...]] = ("slots", "windows")
 
     def init(self, *inputs: Tensor) -> State:
         return ()

@@ -12,7 +12,7 @@ from transpike.core.spike import fire
 from transpike.errors import SettingError
 from transpike.neurons._threshold import ThresholdNeuron
 
-NegativeRule = Literal["snm", "fast-snn", "pascal"]
+NegativeRule = Literal["snm", "fast-snn", "pascal", "dual"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,18 +21,25 @@ class SignedIntegrateAndFire(ThresholdNeuron):
 
     - "snm": ``m ≤ −θ`` and more spikes than negative ones so far (Wang et al. 2022, Signed Neuron with Memory)
     - "fast-snn": ``m < 0`` and more spikes than negative ones so far (Hu et al. 2023; its code compares with −0.001)
+    - "dual": ``m < −d θ`` and more spikes than negative ones so far, d = ``depth`` (the dual-threshold neuron of Liu
+      2025, whose negative threshold is unpublished): 0 is "fast-snn", near 1 is "snm"
     - "pascal": ``m < 0``, whatever came before; only a whole window's net count is cut at zero (Ramesh and Srinivasan
       2025), so that it needs a layer-synchronous schedule
 
-    Under the first two rules the count never falls below zero, as that of a ReLU. Alphabet {−1, 0, 1}, soft reset.
+    Under all rules but the last the count never falls below zero, as that of a ReLU. Alphabet {−1, 0, 1}, soft reset.
     Closed form of a window: ``clip(⌊(Q + v(0)) / θ⌋, 0, T)``, as without negative spikes. Shapes as IntegrateAndFire.
     """
 
     alphabet: ClassVar[Alphabet] = TERNARY
     rule: NegativeRule = "snm"
+    depth: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.depth < float("inf"):
+            raise SettingError(
+                f"depth must be a number from 0 on, not {self.depth!r}: the negative threshold is −depth θ"
+            )
         if self.rule not in get_args(NegativeRule):
             raise SettingError(f"rule must be one of {', '.join(get_args(NegativeRule))}, not {self.rule!r}")
 
@@ -49,7 +56,8 @@ class SignedIntegrateAndFire(ThresholdNeuron):
     def _below(self, potential: Tensor) -> Tensor:
         if self.rule == "snm":
             return fire(-potential, self.threshold)
-        return 1 - fire(potential, torch.zeros_like(self.threshold), self.threshold)
+        depth = self.depth if self.rule == "dual" else 0.0
+        return 1 - fire(potential, -depth * self.threshold, self.threshold)
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         return self.staircase(charges[0], timesteps)
@@ -62,4 +70,4 @@ class SignedIntegrateAndFire(ThresholdNeuron):
         return ThresholdUnit(self.threshold, self.initial, "soft", negative=self.rule)
 
     def describe(self) -> str:
-        return f"signed IF ({self.rule})"
+        return f"signed IF ({self.rule}{f' at −{self.depth:g} θ' if self.rule == 'dual' else ''})"

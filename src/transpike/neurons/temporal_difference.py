@@ -16,16 +16,20 @@ class TemporalDifference(Cell):
     """``out_t = t f(S_t / t) − (t−1) f(S_{t−1} / (t−1))``, S the cumulative inputs.
 
     The mean of the outputs is f of the mean inputs at every t, so any analogue f fits between spiking layers; its
-    messages are real numbers, and every report says so.
+    messages are real numbers, and every report says so. ``rehearsal`` > 0: S and t start anew after so many steps.
     """
 
     alphabet: ClassVar[Alphabet] = GRADED
     op: Op
+    rehearsal: int = 0
 
     def init(self, *inputs: Tensor) -> tuple[Tensor | float, ...]:
         return (*(torch.zeros_like(x) for x in inputs), 0.0)
 
     def step(self, state: tuple, *inputs: Tensor, t: int) -> tuple[tuple, Tensor]:
+        if self.rehearsal and t > self.rehearsal:
+            t -= self.rehearsal
+            state = self.init(*inputs) if t == 1 else state
         sums = tuple(s + x for s, x in zip(state[:-1], inputs, strict=True))
         total = t * self.op.run(*(s / t for s in sums))
         return (*sums, total), total - state[-1]
@@ -37,7 +41,7 @@ class TemporalDifference(Cell):
         return self.op.tensors()
 
     def with_tensors(self, **tensors: Tensor) -> "TemporalDifference":
-        return TemporalDifference(self.op.with_tensors(**tensors))
+        return TemporalDifference(self.op.with_tensors(**tensors), self.rehearsal)
 
     def describe(self) -> str:
         return f"{self.op.describe()}, temporal difference"

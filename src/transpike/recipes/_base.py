@@ -10,7 +10,7 @@ from transpike.core.encoder import Encoder
 from transpike.core.lowered import Lowered
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
-from transpike.core.scaling import balanced_scale
+from transpike.core.scaling import balanced_scale, unit_scale
 from transpike.core.schedule import Schedule, check_timesteps
 from transpike.core.step import Step
 from transpike.encoders import ConstantCurrent
@@ -32,9 +32,10 @@ from transpike.steps import (
     ShareThresholds,
     SpikingAverage,
     TrainThresholds,
+    UseLadders,
     UseNeurons,
 )
-from transpike.steps._base import Granularity
+from transpike.steps._base import Granularity, ReplaceNeurons
 from transpike.steps.pooling import PoolingRule
 
 
@@ -101,8 +102,20 @@ class RateCoded(Recipe):
                 f"{type(wanting).__name__} needs neurons that fire in phase cycles; use the recipe bsnn "
                 f"(transpike.recipes.BSNN), not {self.name}"
             )
-        if self.schedule.mode != "steps":
-            if kind.reset == "hard" or kind.leak != 1:
+        coded = isinstance(kind, UseLadders) and kind.kind == "differences"
+        if len({self.schedule.mode == "differences", self.pooling == "differences", coded}) > 1:
+            raise SettingError(
+                "neurons, schedule and pooling code differences all together or not at all: use the recipe dcgs "
+                "(transpike.recipes.DCGS) as it is"
+            )
+        if self.schedule.mode == "differences":
+            if not self.encoder.is_constant:
+                raise SettingError(
+                    f"a difference is that of a constant input, and {type(self.encoder).__name__} changes it in every "
+                    "step: use encoder=ConstantCurrent()"
+                )
+        elif self.schedule.mode != "steps":
+            if kind.forgets:
                 raise SettingError(
                     "a hard reset forgets the charge of a window, as does a leak: use reset='soft' and leak=1, or the "
                     "streaming schedule"
@@ -112,7 +125,8 @@ class RateCoded(Recipe):
                     f"{type(self.readout).__name__} leaves out single steps, and a window is read in one sum: use "
                     "readout=AccumulatedMembrane(), or the streaming schedule"
                 )
-        if kind.kind == "signed" and kind.rule == "pascal" and self.schedule.lag(self.timesteps) < self.timesteps:
+        pascal = isinstance(kind, UseNeurons) and kind.kind == "signed" and kind.rule == "pascal"
+        if pascal and self.schedule.lag(self.timesteps) < self.timesteps:
             raise SettingError(
                 "PASCAL's rule lets counts fall below zero, where a ReLU is zero, unless a whole window was heard: it "
                 "needs a layer-synchronous schedule with hold=None"
@@ -131,8 +145,17 @@ class RateCoded(Recipe):
         return ()
 
     @property
-    def neurons(self) -> UseNeurons:
+    def neurons(self) -> ReplaceNeurons:
         return UseNeurons()
+
+    @property
+    def checks(self) -> tuple[Step, ...]:
+        """Steps that refuse networks which the method does not know."""
+        return ()
+
+    @property
+    def pools(self) -> PoolInTime:
+        return PoolInTime(self.pooling)
 
     @property
     def corrections(self) -> tuple[Step, ...]:
@@ -144,8 +167,8 @@ class RateCoded(Recipe):
         average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
         quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits),)
         share = (ShareThresholds(),) if self.residual == "shared" else ()
-        made = (self.thresholds, *share, *self.shifts, self.neurons, PoolInTime(self.pooling))
-        return (RemoveDropout(), FoldBatchNorm(), *before, *average, *quantise, *made, *self.corrections)
+        made = (self.thresholds, *share, *self.shifts, self.neurons, self.pools)
+        return (RemoveDropout(), FoldBatchNorm(), *self.checks, *before, *average, *quantise, *made, *self.corrections)
 
 
 @dataclass(frozen=True)
@@ -178,7 +201,7 @@ class PercentileCoded(PercentileThresholded):
         return (InitialPotential(beta),)
 
     @property
-    def neurons(self) -> UseNeurons:
+    def neurons(self) -> ReplaceNeurons:
         return UseNeurons(reset=self.reset, leak=self.leak)
 
 
@@ -228,3 +251,15 @@ class LearnedCoded(RateCoded):
     @property
     def shifts(self) -> tuple[Step, ...]:
         return (LearnedInitialPotential() if self.beta is None else InitialPotential(self.beta),)
+
+
+@dataclass(frozen=True)
+class GaussianCoded(RateCoded):
+    """Thresholds of least squared error for Gaussian currents, without training."""
+
+    timesteps: int = setting(4, "Steps that the network is made for.")
+    granularity: Granularity = setting("channel", "One threshold for each layer or channel.")
+    iterations: int = setting(100, "Of the search for thresholds.")
+
+    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
+        return unit_scale(lowered)

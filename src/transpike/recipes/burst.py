@@ -10,7 +10,7 @@ from transpike.core.step import Step
 from transpike.errors import SettingError
 from transpike.recipes._base import PercentileThresholded, setting
 from transpike.steps import InitialPotential, UseNeurons
-from transpike.steps._base import Granularity
+from transpike.steps._base import Granularity, ReplaceNeurons
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class BurstLIP(PercentileThresholded):
         return (InitialPotential(self.beta),)
 
     @property
-    def neurons(self) -> UseNeurons:
+    def neurons(self) -> ReplaceNeurons:
         return UseNeurons("burst", gamma=self.gamma)
 
     def kappa(self, lowered: Lowered) -> Mapping[str, float]:

@@ -9,6 +9,7 @@ from transpike.errors import SettingError
 from transpike.readouts import DelayedWindow
 from transpike.recipes._base import RateCoded, setting
 from transpike.steps import CalibrateBias, CalibratePotential, InitialPotential, SquaredErrorThresholds, UseNeurons
+from transpike.steps._base import ReplaceNeurons
 from transpike.steps.use_neurons import NeuronKind
 
 
@@ -59,7 +60,7 @@ class FewSteps(RateCoded):
         return (InitialPotential(0.5),)
 
     @property
-    def neurons(self) -> UseNeurons:
+    def neurons(self) -> ReplaceNeurons:
         return UseNeurons(self.neuron, rule="fast-snn", gamma=self.gamma)
 
     @property

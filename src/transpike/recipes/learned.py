@@ -50,3 +50,47 @@ class QCFS(LearnedCoded):
     """
 
     name: ClassVar[str] = "qcfs"
+
+
+@dataclass(frozen=True)
+class TCL(LearnedCoded):
+    """``θ`` = the clip λ that each layer was trained with, v(0) = 0: the conversion of a trainable clipping layer.
+
+    Train with ``activations.TrainableClip``. Source: Ho and Chang 2021 (TCL, DAC), after QCFS's code, which has its
+    activation. Differs from the paper: weights are not rewritten, which moves no spike.
+    Checked: a current above λ fires in every step and no more, one of λ/2 in every other; the mean error is half a
+    step of the staircase, which v(0) = θ/2 takes away (OPI) (tests/recipes/test_clipped.py).
+    """
+
+    name: ClassVar[str] = "tcl"
+    beta: float | None = setting(0.0, "Initial potential as a share of the threshold.")
+
+
+@dataclass(frozen=True)
+class RNL(LearnedCoded):
+    """``θ_l = σ(p_l) M_l``, the range that a rate norm layer has learned, v(0) = 0, soft reset, constant input.
+
+    Train with ``activations.RateNorm``, whose rate inference loss Ω makes rates that few steps estimate well;
+    ``transpike explain`` draws each layer's fit ``K(t) = ‖r − r(t)‖² / ‖r‖²`` beside its estimate ``2 Ω / t``.
+    Source: Ding, Yu, Tian, Huang 2021 (RNL, IJCAI), theorem 1. Differs from the paper: nothing in the conversion.
+    Checked: rates r̂ = clip(z/θ, 0, 1) of the source are what the neurons' rates tend to, at half a step of the
+    staircase for T steps; with another θ they do not (tests/recipes/test_clipped.py).
+    """
+
+    name: ClassVar[str] = "rnl"
+    beta: float | None = setting(0.0, "Initial potential as a share of the threshold.")
+
+
+@dataclass(frozen=True)
+class SlipReLU(LearnedCoded):
+    """``θ = λ``, ``v(0) = δ₂ θ`` of the mixed activation ``s λ clip(z/λ + δ₁/L, 0, 1) + (1 − s) staircase``.
+
+    Train with ``activations.SlipReLU``. The staircase part is what T = L steps of a constant current give; the clip's
+    part is what the network was trained to expect besides.
+    Source: Jiang, Anumasa, De Masi, Xiong, Gu 2023 (SlipReLU, ICML), from its code. Differs from the paper: nothing in
+    the conversion.
+    Checked: at T = L the rate of a constant current is the staircase with the δ₂ that it was trained with, not with
+    another; the source is off it by s times the staircase's own error (tests/recipes/test_clipped.py).
+    """
+
+    name: ClassVar[str] = "slip-relu"

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from transpike.core.schedule import Schedule
 from transpike.core.step import Step
 from transpike.neurons.signed import NegativeRule
-from transpike.recipes._base import PercentileThresholded, setting
-from transpike.steps import InitialPotential, UseNeurons
-from transpike.steps._base import Granularity
+from transpike.recipes._base import LearnedCoded, PercentileThresholded, setting
+from transpike.schedules import LayerSynchronous
+from transpike.steps import InitialPotential, RefuseLevels, UseNeurons
+from transpike.steps._base import Granularity, ReplaceNeurons
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,81 @@ class SNM(PercentileThresholded):
     percentile: float = setting(100.0, "Of each layer's activations: the threshold; 100 is the maximum.")
     beta: float = setting(0.0, "Initial potential as a share of the threshold.")
     rule: NegativeRule = setting("snm", "When a negative spike is due.")
+    depth: float = setting(0.0, "Of the rule dual: the negative threshold is −depth θ.")
 
     @property
     def shifts(self) -> tuple[Step, ...]:
         return (InitialPotential(self.beta),)
 
     @property
-    def neurons(self) -> UseNeurons:
-        return UseNeurons("signed", rule=self.rule)
+    def neurons(self) -> ReplaceNeurons:
+        return UseNeurons("signed", rule=self.rule, depth=self.depth)
+
+
+@dataclass(frozen=True)
+class FastSNN(LearnedCoded):
+    """``θ`` = the range α of a b-bit activation, v(0) = θ/2, T = 2^b − 1 steps, and below zero a spike is taken back.
+
+    Train with ``activations.UniformQuantiser(bits)``. ``calibrate`` corrects layer by layer, in the place of the
+    paper's fine-tuning of weights.
+    Source: Hu, Zheng, Jiang, Pan 2023 (Fast-SNN, IEEE TPAMI), section 4, from its code.
+    Differs from the paper: a spike is taken back at m < 0 (the code compares with −0.001); what fires in a step is one
+    spike of either sign; weights need not be of powers of two.
+    Checked: on the unevenness vectors of QCFS the count is back at the source's within two silent steps, where SNM
+    waits for −θ; layer-synchronous at T = 2^b − 1 it is its source bit for bit (tests/recipes/test_clipped.py).
+    """
+
+    name: ClassVar[str] = "fast-snn"
+    timesteps: int = setting(3, "Steps that the network is made for: 2^b − 1 for activations of b bits.")
+
+    @property
+    def neurons(self) -> ReplaceNeurons:
+        return UseNeurons("signed", rule="fast-snn")
+
+
+@dataclass(frozen=True)
+class ErrorCompensation(LearnedCoded):
+    """``θ`` = the clip that was trained, v(0) = θ/2, and a second threshold −``depth`` θ that takes a spike back.
+
+    Train with ``activations.TrainableClip``.
+    Source: Liu 2025 (error compensation, ICML), dual-threshold neurons, learned clips, v(0) = θ/2. **The negative
+    threshold is unpublished**: ``depth`` is a setting, 0 by default, which is Fast-SNN's rule.
+    Differs from the paper: as said.
+    Checked: a neuron whose potential falls below −depth θ takes a spike back, and at −depth θ keeps it; depth 0 sends
+    what Fast-SNN's neurons do (tests/recipes/test_clipped.py).
+    """
+
+    name: ClassVar[str] = "error-compensation"
+    depth: float = setting(0.0, "The negative threshold is −depth θ.")
+
+    @property
+    def neurons(self) -> ReplaceNeurons:
+        return UseNeurons("signed", rule="dual", depth=self.depth)
+
+
+@dataclass(frozen=True)
+class PASCAL(LearnedCoded):
+    """The source network itself, in spikes: layers of T = L levels hear T steps, settle in T − 1 more, then send.
+
+    Train with ``activations.QuantisedClip(L)``; T must be its L. A neuron fires as it hears; then, without input, it
+    sends +1 while v ≥ θ and −1 while v < 0, T − 1 times at most, and the count it ends with, cut at 0, is
+    ``clip(⌊(Q + v(0)) / θ⌋, 0, T)`` whatever the order of arrival. It sends that count in T steps.
+    ``total_steps = n (2 T − 1) + T`` for n neurons on the longest path.
+    Source: Ramesh and Srinivasan 2025 (PASCAL, TMLR), algorithm 1, from its code.
+    Differs from the paper: one T for all layers (the paper chooses levels layer by layer, by a metric that the
+    reference does not define); its T_eff, a mean over layers, is not reported; the first layer is as the others.
+    Checked: counts, layer by layer, and answers equal the source's bit for bit on the exact grid; neurons that settle
+    for T − 2 steps, or only fire as they hear, do not (tests/recipes/test_pascal.py).
+    """
+
+    name: ClassVar[str] = "pascal"
+    timesteps: int = setting(4, "Steps that the network is made for: the levels of its activations.")
+    schedule: Schedule = setting(LayerSynchronous(settle=True), "When neurons fire: window by window.")
+
+    @property
+    def checks(self) -> tuple[Step, ...]:
+        return (RefuseLevels(),)
+
+    @property
+    def neurons(self) -> ReplaceNeurons:
+        return UseNeurons("signed", rule="pascal")

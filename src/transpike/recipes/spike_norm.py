@@ -10,7 +10,7 @@ from transpike.encoders import Poisson
 from transpike.errors import SettingError
 from transpike.recipes._base import RateCoded, setting
 from transpike.steps import PercentileThresholds, UseNeurons
-from transpike.steps._base import Granularity
+from transpike.steps._base import Granularity, ReplaceNeurons
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SpikeNorm(RateCoded):
         return PercentileThresholds("layer", self.readout.spiking_output, percentile=100.0)
 
     @property
-    def neurons(self) -> UseNeurons:
+    def neurons(self) -> ReplaceNeurons:
         return UseNeurons(reset=self.reset)
 
     @property

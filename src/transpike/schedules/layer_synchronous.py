@@ -15,19 +15,30 @@ class LayerSynchronous(Schedule):
     ``hold`` None is the whole window, H = T: layer n listens in window n and fires in window n+1, so that counts are
     a staircase of the charge in closed form, one pass a window, without unevenness error; it is what the authors of
     ECC compute (SpKeras). A shorter hold trades latency for unevenness, and is stepped in time.
+    With ``settle`` a neuron fires as it hears, and in T − 1 silent steps more sends one spike of either sign while its
+    potential lies outside [0, θ): then its count is right, and it sends that in the T steps after (PASCAL, Ramesh and
+    Srinivasan 2025). The closed form is the same, H = 2 T − 1.
     ``total_steps = (neurons on the longest path) · H + T``. Windows are pipelined: the next sample may follow after T.
     """
 
     mode: ClassVar[Mode] = "windows"
     one_run: ClassVar[bool] = False
     hold: int | None = None
+    settle: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.settle, bool) or (self.settle and self.hold is not None):
+            raise SettingError(
+                f"settle must be True or False, and needs a whole window (hold=None), not {self.settle!r} with "
+                f"hold={self.hold!r}"
+            )
         if self.hold is not None and (isinstance(self.hold, bool) or not isinstance(self.hold, int) or self.hold < 0):
             raise SettingError(f"hold must be a whole number of steps from 0 on, or None, not {self.hold!r}")
 
     def lag(self, timesteps: int) -> int:
         """H, at most T: a window that has been heard holds nothing back."""
+        if self.settle:
+            return 2 * timesteps - 1
         return timesteps if self.hold is None else min(self.hold, timesteps)
 
     def share(self, own: int, timesteps: int) -> float:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.step import Context, Step
@@ -88,6 +89,27 @@ class Calibration(Step):
     def __post_init__(self) -> None:
         if self.samples < 1 or self.rounds < 1:
             raise SettingError(f"samples and rounds must be at least 1, not {self.samples} and {self.rounds}")
+
+
+@dataclass(frozen=True)
+class ReplaceNeurons(Step):
+    """Integrate-and-fire neurons become what ``neuron`` makes of them."""
+
+    @property
+    def forgets(self) -> bool:
+        """True where charge is lost on the way: a hard reset, a leak."""
+        return False
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        def change(node: Node) -> Node | None:
+            if not isinstance(node.op, IntegrateAndFire):
+                return None
+            return dataclasses.replace(node, op=self.neuron(node.op))
+
+        return graph.rewrite(change)
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        raise TypeError(f"{type(self).__name__} must define neuron()")
 
 
 def is_activation(node: Node) -> bool:

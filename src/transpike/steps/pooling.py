@@ -11,16 +11,24 @@ from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.step import Context, Step
 from transpike.errors import SettingError, UnsupportedModel
-from transpike.neurons import CurrentMaximum, GatedMaximum, LateralInhibition, OrMaximum, TemporalDifference
+from transpike.neurons import (
+    CurrentMaximum,
+    DifferentialOperator,
+    GatedMaximum,
+    LateralInhibition,
+    OrMaximum,
+    TemporalDifference,
+)
 from transpike.ops import AdaptiveMaxPool, MaxPool
 
-PoolingRule = Literal["lateral-inhibition", "before-neuron", "gated", "gated-exponential", "or"]
+PoolingRule = Literal["lateral-inhibition", "before-neuron", "gated", "gated-exponential", "or", "differences"]
 _CELLS: dict[str, Callable[[MaxPool], Cell]] = {
     "lateral-inhibition": LateralInhibition,
     "before-neuron": CurrentMaximum,
     "gated": GatedMaximum,
     "gated-exponential": partial(GatedMaximum, exponential=True),
     "or": OrMaximum,
+    "differences": DifferentialOperator,
 }
 
 
@@ -54,11 +62,13 @@ class PoolBeforeActivation(Step):
 class PoolInTime(Step):
     """Every maximum pooling becomes a cell by ``rule``; operators kept analogue become temporal differences.
 
-    ``period`` is that of phase cycles, which know lateral inhibition only.
+    ``period`` is that of phase cycles, which know lateral inhibition only; ``rehearsal`` the steps after which all
+    cells start anew. "differences" is for neurons that code them, and keeps pooling analogue.
     """
 
     rule: PoolingRule = "lateral-inhibition"
     period: int = 0
+    rehearsal: int = 0
 
     def __post_init__(self) -> None:
         if self.period and self.rule != "lateral-inhibition":
@@ -77,11 +87,19 @@ class PoolInTime(Step):
                 op = _fixed(op, shapes[node.inputs[0]], node.name)
             if isinstance(op, MaxPool):
                 cell = LateralInhibition(op, self.period) if self.period else _CELLS[self.rule](op)
-                return dataclasses.replace(node, op=cell)
+                if self.rule != "differences":
+                    return dataclasses.replace(node, op=self._again(cell))
             context.remark(f"{node.name} ({op.describe()}) stays analogue: its messages are real numbers")
-            return dataclasses.replace(node, op=TemporalDifference(op), origin=())
+            kept = DifferentialOperator(op) if self.rule == "differences" else self._again(TemporalDifference(op))
+            return dataclasses.replace(node, op=kept, origin=())
 
         return graph.rewrite(change)
+
+    def _again(self, cell: Cell) -> Cell:
+        """The cell, which starts anew where it remembers and the neurons do."""
+        if isinstance(cell, (LateralInhibition, GatedMaximum, TemporalDifference)) and self.rehearsal:
+            return dataclasses.replace(cell, rehearsal=self.rehearsal)
+        return cell
 
 
 def _fixed(op: AdaptiveMaxPool, shape: tuple[int, ...], name: str) -> MaxPool:

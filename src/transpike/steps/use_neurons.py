@@ -1,6 +1,5 @@
 """Which neuron stands in the place of an activation."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -8,28 +7,28 @@ import torch
 
 from transpike.activations import ReLU
 from transpike.core.cell import Neuron
-from transpike.core.graph import Graph, Node
-from transpike.core.step import Context, Step
 from transpike.errors import SettingError
 from transpike.neurons import Bistable, Burst, IntegrateAndFire, SignedIntegrateAndFire
 from transpike.neurons.signed import NegativeRule
+from transpike.steps._base import ReplaceNeurons
 
 NeuronKind = Literal["integrate-and-fire", "signed", "burst", "bistable"]
 
 
 @dataclass(frozen=True)
-class UseNeurons(Step):
+class UseNeurons(ReplaceNeurons):
     """Integrate-and-fire neurons become neurons of ``kind`` with the same threshold and initial potential.
 
-    ``reset`` and ``leak`` are for integrate-and-fire, ``rule`` for signed, ``gamma`` for burst and ``period`` for
-    bistable neurons, whose initial potential is a share of their smallest step, θ 2^−period. Raises SettingError for
-    a hard reset with an initial potential.
+    ``reset`` and ``leak`` are for integrate-and-fire, ``rule`` and ``depth`` for signed, ``gamma`` for burst and
+    ``period`` for bistable neurons, whose initial potential is a share of their smallest step, θ 2^−period. Raises
+    SettingError for a hard reset with an initial potential.
     """
 
     kind: NeuronKind = "integrate-and-fire"
     reset: Literal["soft", "hard"] = "soft"
     leak: float = 1.0
     rule: NegativeRule = "snm"
+    depth: float = 0.0
     gamma: int = 5
     period: int = 8
 
@@ -38,20 +37,16 @@ class UseNeurons(Step):
             raise SettingError(f"kind must be one of {', '.join(get_args(NeuronKind))}, not {self.kind!r}")
         if self.reset not in ("soft", "hard"):
             raise SettingError(f"reset must be 'soft' or 'hard', not {self.reset!r}")
-        self._neuron(IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(())))  # which checks its settings
+        self.neuron(IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(())))  # which checks its settings
 
-    def apply(self, graph: Graph, context: Context) -> Graph:
-        def change(node: Node) -> Node | None:
-            if not isinstance(node.op, IntegrateAndFire):
-                return None
-            return dataclasses.replace(node, op=self._neuron(node.op))
+    @property
+    def forgets(self) -> bool:
+        return self.reset == "hard" or self.leak != 1
 
-        return graph.rewrite(change)
-
-    def _neuron(self, old: IntegrateAndFire) -> Neuron:
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
         source, threshold, initial, worth = old.source, old.threshold, old.initial, old.worth
         if self.kind == "signed":
-            return SignedIntegrateAndFire(source, threshold, initial, self.rule, worth=worth)
+            return SignedIntegrateAndFire(source, threshold, initial, self.rule, self.depth, worth=worth)
         if self.kind == "burst":
             return Burst(source, threshold, initial, self.gamma, worth=worth)
         if self.kind == "bistable":

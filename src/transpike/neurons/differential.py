@@ -1,0 +1,41 @@
+"""Analogue operators between neurons that send differences."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.alphabet import GRADED, Alphabet
+from transpike.core.cell import Cell, Mode
+from transpike.core.op import Op
+
+
+@dataclass(frozen=True, eq=False)
+class DifferentialOperator(Cell):
+    """``out_t = t (f(r_t) − f(r_{t−1}))`` with ``r_t = r_{t−1} + x_t / t``: what the outputs add up to is f of what the
+    inputs have added up to, at every t, so that any analogue f (a maximum pooling) fits between layers that send
+    differences; its messages are real numbers, and every report says so.
+    """
+
+    alphabet: ClassVar[Alphabet] = GRADED
+    modes: ClassVar[tuple[Mode, ...]] = ("differences",)
+    op: Op
+
+    def init(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        zeros = tuple(torch.zeros_like(x) for x in inputs)
+        return (*zeros, torch.zeros_like(self.op.run(*zeros)))
+
+    def step(self, state: tuple[Tensor, ...], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        sums = tuple(r + x / t for r, x in zip(state[:-1], inputs, strict=True))
+        value = self.op.run(*sums)
+        return (*sums, value), t * (value - state[-1])
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.op.tensors()
+
+    def with_tensors(self, **tensors: Tensor) -> "DifferentialOperator":
+        return DifferentialOperator(self.op.with_tensors(**tensors))
+
+    def describe(self) -> str:
+        return f"{self.op.describe()}, of differences"

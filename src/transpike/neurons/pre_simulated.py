@@ -1,0 +1,132 @@
+"""Neurons that hear their input once, and run on it again, corrected."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.alphabet import BINARY, Alphabet
+from transpike.core.cell import Mode, State, ThresholdUnit
+from transpike.core.spike import fire
+from transpike.errors import SettingError
+from transpike.neurons._threshold import ThresholdNeuron
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualGate(ThresholdNeuron):
+    """τ = ``rehearsal`` steps of integrate-and-fire; then v starts from v(0) again, and only those neurons send whose
+    ``v(τ) > margin``: where the residual potential is not positive, the source's activation was 0.
+
+    The rehearsal's spikes reach the next layers, and its steps are steps of the run. ``margin`` in units of charge,
+    shaped as the threshold (the code's is 0.001 θ). Shapes as IntegrateAndFire.
+    Source: Hao et al. 2023 (SRP, AAAI), from its code.
+    """
+
+    alphabet: ClassVar[Alphabet] = BINARY
+    modes: ClassVar[tuple[Mode, ...]] = ("steps",)
+    per_input: ClassVar[bool] = True
+    margin: Tensor = field(default_factory=lambda: torch.zeros(()))
+    rehearsal: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rehearsal(self.rehearsal)
+
+    def init(self, *inputs: Tensor) -> State:
+        return super().init(*inputs), torch.ones_like(inputs[0])
+
+    def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
+        potential, gate = state
+        if t == self.rehearsal + 1:
+            gate = (potential > self.margin).to(potential.dtype)
+            potential = super().init(*inputs)
+        potential = potential + inputs[0]
+        spikes = fire(potential, self.threshold)
+        return (potential - spikes * self.threshold, gate), spikes * gate
+
+    @property
+    def unit(self) -> ThresholdUnit:
+        return ThresholdUnit(self.threshold, self.initial, "soft", rehearsal=self.rehearsal)
+
+    def describe(self) -> str:
+        return f"IF, gated after {self.rehearsal} steps"
+
+
+@dataclass(frozen=True, eq=False)
+class OffsetCorrected(ThresholdNeuron):
+    """Hears ρ = ``rehearsal`` steps and tries them; then runs on all that it heard, ρ steps late, from a better v(0).
+
+    Of the trial, with m the potential before the reset, v(ρ) the last one and c the spikes:
+
+    - c > 0 and v(ρ) < 0, a spike too many: ``v(0) ← v(0) − max(θ, min_{fired} m − θ + margin)``
+    - v(ρ) ≥ θ and c < ρ, one too few: ``v(0) ← v(0) + max(θ, θ − max_{not fired} m + margin)``
+
+    ``rounds`` times: each mends one spike. Needs windows that are held for ρ steps, so that each layer costs ρ more.
+    ``margin`` in units of charge, shaped as the threshold (the code's is 0.001 θ). Shapes as IntegrateAndFire.
+    Source: Hao et al. 2023 (COS, ICLR), from its code, which simulates one round.
+    """
+
+    alphabet: ClassVar[Alphabet] = BINARY
+    modes: ClassVar[tuple[Mode, ...]] = ("windows",)
+    per_input: ClassVar[bool] = True
+    margin: Tensor = field(default_factory=lambda: torch.zeros(()))
+    rehearsal: int = 4
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rehearsal(self.rehearsal)
+        if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:
+            raise SettingError(f"rounds must be a whole number from 1 on, not {self.rounds!r}")
+
+    def init(self, *inputs: Tensor) -> State:
+        return super().init(*inputs), ()
+
+    def listen(self, state: State, *inputs: Tensor) -> State:
+        return state[0], (*state[1], inputs[0].clone())[-self.rehearsal :]
+
+    def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
+        potential, queue = state
+        if t == 1:
+            potential = self.corrected(queue, potential)
+        queue = (*queue, inputs[0].clone())
+        potential = potential + queue[0]
+        spikes = fire(potential, self.threshold)
+        return (potential - spikes * self.threshold, queue[1:]), spikes
+
+    def corrected(self, train: tuple[Tensor, ...], initial: Tensor) -> Tensor:
+        """v(0) after trials on the ``train`` that was heard."""
+        for _ in range(self.rounds):
+            potential, count = initial, torch.zeros_like(initial)
+            weakest, strongest = torch.full_like(initial, torch.inf), torch.full_like(initial, -torch.inf)
+            for x in train:
+                potential = potential + x
+                fired = potential >= self.threshold
+                weakest = torch.where(fired, torch.minimum(weakest, potential), weakest)
+                strongest = torch.where(fired, strongest, torch.maximum(strongest, potential))
+                count = count + fired
+                potential = potential - fired * self.threshold
+            down = torch.maximum(self.threshold, weakest - self.threshold + self.margin)
+            up = torch.maximum(self.threshold, self.threshold - strongest + self.margin)
+            many, few = (count > 0) & (potential < 0), (potential >= self.threshold) & (count < len(train))
+            initial = torch.where(many, initial - down, torch.where(few, initial + up, initial))
+        return initial
+
+    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
+        raise SettingError(
+            "a corrected neuron looks at single steps: hold its window for its rehearsal, not for all of it"
+        )
+
+    @property
+    def unit(self) -> ThresholdUnit:
+        return ThresholdUnit(self.threshold, self.initial, "soft", rehearsal=self.rehearsal)
+
+    def describe(self) -> str:
+        return f"IF, offset corrected after {self.rehearsal} steps"
+
+
+def check_rehearsal(steps: int) -> None:
+    """SettingError for a number of steps that cannot be rehearsed."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise SettingError(f"rehearsal must be a whole number of steps from 1 on, not {steps!r}")

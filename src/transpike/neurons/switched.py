@@ -1,0 +1,39 @@
+"""The neuron that switches a current on and off."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from transpike.core.alphabet import Alphabet
+from transpike.core.cell import Mode, ThresholdUnit
+from transpike.core.spike import fire
+from transpike.neurons._threshold import ThresholdNeuron
+
+
+@dataclass(frozen=True, eq=False)
+class Switched(ThresholdNeuron):
+    """Hears a window, then sends N spikes' charge by two: on, and N steps later off.
+
+    ``N = clip(⌊(Q + v(0)) / θ⌋, 0, T)``; between the two the receiver adds the weight in every step, so that what it
+    hears is what N spikes would bring. The wire carries N; two spikes are counted where N > 0. Soft reset.
+    Shapes as IntegrateAndFire. Source: Han and Roy 2020 (temporal-switch coding, ECCV), from memory.
+    """
+
+    alphabet: ClassVar[Alphabet] = Alphabet("switch")
+    modes: ClassVar[tuple[Mode, ...]] = ("windows",)
+
+    def step(self, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        potential = state + inputs[0]
+        on = fire(potential, self.threshold)
+        return potential - on * self.threshold, on
+
+    def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
+        return self.staircase(charges[0], timesteps)
+
+    @property
+    def unit(self) -> ThresholdUnit:
+        return ThresholdUnit(self.threshold, self.initial, "soft")
+
+    def describe(self) -> str:
+        return "switch, on and off"

@@ -1,0 +1,17 @@
+"""The output is read when neurons have started anew."""
+
+from dataclasses import dataclass, replace
+
+from transpike.core.cell import Cell
+from transpike.core.graph import Graph
+from transpike.core.step import Context
+from transpike.readouts.delayed_window import DelayedWindow
+
+
+@dataclass(frozen=True)
+class AfterRehearsal(DelayedWindow):
+    """``DelayedWindow`` whose delay is the steps that the network's neurons rehearse (SRP's τ); 0 where none does."""
+
+    def calibrated(self, graph: Graph, context: Context) -> "AfterRehearsal":
+        units = [node.op.unit for node in graph if isinstance(node.op, Cell)]
+        return replace(self, delay=max((unit.rehearsal for unit in units if unit is not None), default=0), share=None)

@@ -1,0 +1,72 @@
+"""The first conversions: thresholds by hand, and thresholds from weights alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from transpike.core.encoder import Encoder
+from transpike.core.lowered import Lowered
+from transpike.core.scaling import unit_scale
+from transpike.core.step import Step
+from transpike.encoders import Poisson
+from transpike.recipes._base import PercentileCoded, RateCoded, setting
+from transpike.steps import FixedThresholds, ModelBasedThresholds, RefuseBiases, UseNeurons
+from transpike.steps._base import Granularity, ReplaceNeurons
+
+
+@dataclass(frozen=True)
+class Cao(RateCoded):
+    """One threshold that is set by hand, random input spikes, hard reset, v(0) = 0, no biases.
+
+    Source: Cao, Chen, Khosla 2015 (IJCV 113), **from memory**: convolutions and ReLUs without biases, average pooling,
+    thresholds chosen by trying.
+    Differs from the paper: maximum pooling is allowed; the output accumulates instead of firing.
+    Checked: the threshold is the setting, whatever the data; a constant z fires every ⌈θ/z⌉ steps, which a soft reset
+    does not; biases and batch normalisation are refused (tests/recipes/test_classics.py).
+    """
+
+    name: ClassVar[str] = "cao"
+    granularity: Granularity = setting("layer", "One threshold for all: the method knows no other.")
+    encoder: Encoder = setting(Poisson(), "How the input enters.")
+    threshold: float = setting(1.0, "Of all neurons, in units of the network's activations.")
+    reset: Literal["soft", "hard"] = setting("hard", "Subtract the threshold, or set the potential to 0.")
+
+    @property
+    def checks(self) -> tuple[Step, ...]:
+        return (RefuseBiases(),)
+
+    @property
+    def thresholds(self) -> Step:
+        return FixedThresholds(self.granularity, self.readout.spiking_output, value=self.threshold)
+
+    @property
+    def neurons(self) -> ReplaceNeurons:
+        return UseNeurons(reset=self.reset)
+
+    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
+        return unit_scale(lowered)
+
+
+@dataclass(frozen=True)
+class DiehlModel(PercentileCoded):
+    """``W ← (λ_{n−1}/λ_n) W, b ← b/λ_n, θ = 1`` with ``λ_n = max Σ max(w, 0) λ_{n−1}``: no step can bring more.
+
+    The model-based normalisation: no activation is looked at, so that nothing is ever clipped and rates are low.
+    Hard reset, v(0) = 0.
+    Source: Diehl et al. 2015, IJCNN, section III.C.
+    Differs from the paper: biases are kept; the default input is a constant current (``encoder=Poisson()`` for theirs).
+    Checked: no current of one step exceeds a threshold when every neuron fires at once, which data-based thresholds
+    allow; W of a network worked out by hand (tests/recipes/test_classics.py).
+    """
+
+    name: ClassVar[str] = "diehl-model"
+    percentile: float = 100.0
+    granularity: Granularity = "layer"
+    reset: Literal["soft", "hard"] = "hard"
+
+    @property
+    def thresholds(self) -> Step:
+        return ModelBasedThresholds(self.granularity, self.readout.spiking_output)
+
+    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
+        return unit_scale(lowered)

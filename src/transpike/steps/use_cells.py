@@ -1,0 +1,118 @@
+"""Neurons of single methods in the place of integrate-and-fire ones."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from transpike.activations import ReLU
+from transpike.core.cell import Neuron
+from transpike.errors import SettingError
+from transpike.neurons import (
+    Burst,
+    DifferentialLadder,
+    IntegrateAndFire,
+    OffsetCorrected,
+    ResidualGate,
+    Switched,
+    ThresholdLadder,
+)
+from transpike.steps._base import ReplaceNeurons
+
+LadderKind = Literal["any", "one", "differences"]
+
+
+def _scaled(old: IntegrateAndFire, factor: float) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Threshold, initial potential and worth times ``factor``."""
+    return old.threshold * factor, old.initial * factor, None if old.worth is None else old.worth * factor
+
+
+@dataclass(frozen=True)
+class UseGroups(ReplaceNeurons):
+    """Groups of m = ``members`` neurons on one membrane, thresholds θ/m, 2 θ/m … θ: a burst of Γ = m at θ/m.
+
+    The initial potential keeps its share of the lowest threshold. Source: Lv et al. 2024 (group neuron).
+    """
+
+    members: int = 4
+
+    def __post_init__(self) -> None:
+        if isinstance(self.members, bool) or not isinstance(self.members, int) or not 1 <= self.members <= 255:
+            raise SettingError(f"members must be a whole number from 1 to 255, not {self.members!r}")
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        threshold, initial, worth = _scaled(old, 1 / self.members)
+        return Burst(old.source, threshold, initial, self.members, worth=worth)
+
+
+@dataclass(frozen=True)
+class UseLadders(ReplaceNeurons):
+    """Neurons with ``rungs`` n thresholds that halve downwards, on the same range: with "any" of them together the most
+    of a step is θ, with "one" at a time, or one of "differences", the highest is θ.
+
+    The initial potential keeps its share of the lowest threshold.
+    """
+
+    rungs: int = 4
+    kind: LadderKind = "any"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(LadderKind):
+            raise SettingError(f"kind must be one of {', '.join(get_args(LadderKind))}, not {self.kind!r}")
+        self.neuron(IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(())))  # which checks its settings
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        levels = 2**self.rungs - 1 if self.kind == "any" else 2.0 ** (self.rungs - 1)
+        threshold, initial, worth = _scaled(old, 1 / max(levels, 1))
+        if self.kind == "differences":
+            return DifferentialLadder(old.source, threshold, initial, self.rungs, worth=worth)
+        return ThresholdLadder(old.source, threshold, initial, self.rungs, self.kind, worth=worth)
+
+
+@dataclass(frozen=True)
+class UseGates(ReplaceNeurons):
+    """SRP's neurons: ``rehearsal`` steps, then only those whose residual is above ``margin`` θ send."""
+
+    rehearsal: int = 4
+    margin: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin)
+        self.neuron(IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(())))
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        margin = self.margin * old.threshold
+        return ResidualGate(old.source, old.threshold, old.initial, margin, self.rehearsal, worth=old.worth)
+
+
+@dataclass(frozen=True)
+class UseOffsets(ReplaceNeurons):
+    """COS's neurons: ``rehearsal`` steps, ``rounds`` corrections of one spike, missed or caught by ``margin`` θ."""
+
+    rehearsal: int = 4
+    margin: float = 1e-3
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin)
+        self.neuron(IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(())))
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        margin = self.margin * old.threshold
+        settings = (margin, self.rehearsal, self.rounds)
+        return OffsetCorrected(old.source, old.threshold, old.initial, *settings, worth=old.worth)
+
+
+@dataclass(frozen=True)
+class UseSwitches(ReplaceNeurons):
+    """Neurons that send a whole window by two spikes, on and off."""
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        return Switched(old.source, old.threshold, old.initial, worth=old.worth)
+
+
+def check_margin(margin: float) -> None:
+    """SettingError for a share of the threshold that no comparison can use."""
+    if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not 0 <= margin < 1:
+        raise SettingError(f"margin must be in [0, 1), not {margin!r}: it is a share of the threshold")
