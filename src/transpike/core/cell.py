@@ -61,6 +61,8 @@ class Cell(Carrier):
     """True where it repeats later what it hears, so that nothing may be heard before its time."""
     continuous: ClassVar[bool] = False
     """True where it sends real numbers, which a run keeps in the precision that it works in."""
+    single_steps: ClassVar[bool] = False
+    """True where even a window that is held whole must be heard step by step."""
     per_input: ClassVar[bool] = False
     """True where it changes itself for each input, which a network on a chip cannot."""
     takes_levels: ClassVar[bool] = False

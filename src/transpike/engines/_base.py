@@ -48,6 +48,11 @@ class Program:
                 )
 
     @cached_property
+    def single_steps(self) -> bool:
+        """True where a window must be stepped, however long layers hear before they fire."""
+        return any(node.op.single_steps for node in self.lowered.nodes if isinstance(node.op, Cell))
+
+    @cached_property
     def fans(self) -> dict[str, Tensor]:
         """Fan-out of every source of spikes, flattened with the channels last."""
         fans = fan_outs(self.lowered)
@@ -210,7 +215,7 @@ class Run:
                 if isinstance(node.op, Cell):
                     node.op.check_steps(steps)
             self._slots(steps)
-        elif schedule.lag(steps) < steps:
+        elif schedule.lag(steps) < steps or self.program.single_steps:
             self._held(steps)
         else:
             self._window(steps)

@@ -69,7 +69,8 @@ class Clock:
         if self.period:
             cycle, phase = divmod(own - 1, self.period)
             own = cycle // 2 * self.period + phase + 1 if cycle % 2 == 0 else self.timesteps + 1
-        return encoder.encode(x, self.run.sample_ids, own) if own <= self.timesteps else torch.zeros_like(x)
+        shown = encoder.encode(x, self.run.sample_ids, min(own, self.timesteps))
+        return shown if own <= self.timesteps else torch.zeros_like(shown)
 
     def _cell(self, node: Node, cell: Cell, values: dict[str, Tensor], own: int) -> Tensor:
         share, name = self.schedule.share(own, self.timesteps), node.name

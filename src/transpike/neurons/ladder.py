@@ -133,11 +133,13 @@ class DifferentialLadder(ThresholdNeuron):
 
 def nearest_rung(potential: Tensor, rungs: int, sent: Tensor) -> Tensor:
     """± the largest 2^i, i < ``rungs``, with |m| ≥ ¾ 2^i, or 0; a negative one at most what was ``sent``."""
-    size, levels = potential.abs(), torch.zeros_like(potential)
-    room = torch.where(potential < 0, sent, torch.inf)
-    for rung in range(rungs):
-        levels = torch.where((size >= 0.75 * 2**rung) & (room >= 2**rung), 2.0**rung, levels)
-    return torch.where(potential < 0, -levels, levels)
+    negative = potential < 0
+    mantissa, exponent = torch.frexp(potential.abs())  # in [½, 1) and a power of two: no rounding
+    rung = (exponent - (mantissa < 0.75).to(exponent.dtype)).clamp_(max=rungs - 1)
+    room = torch.frexp(sent)[1] - 1
+    rung = torch.where(negative, torch.minimum(rung, room), rung)
+    levels = torch.where(rung >= 0, torch.ldexp(torch.ones_like(potential), rung), 0.0)
+    return torch.where(negative, -levels, levels)
 
 
 def check_rungs(rungs: int) -> None:

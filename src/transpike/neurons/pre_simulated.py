@@ -57,7 +57,8 @@ class ResidualGate(ThresholdNeuron):
 class OffsetCorrected(ThresholdNeuron):
     """Hears ρ = ``rehearsal`` steps and tries them; then runs on all that it heard, ρ steps late, from a better v(0).
 
-    Of the trial, with m the potential before the reset, v(ρ) the last one and c the spikes:
+    Of the trial, with m the potential before the reset, v(ρ) the last one less what v(0) was moved by before, and c the
+    spikes:
 
     - c > 0 and v(ρ) < 0, a spike too many: ``v(0) ← v(0) − max(θ, min_{fired} m − θ + margin)``
     - v(ρ) ≥ θ and c < ρ, one too few: ``v(0) ← v(0) + max(θ, θ − max_{not fired} m + margin)``
@@ -69,6 +70,7 @@ class OffsetCorrected(ThresholdNeuron):
 
     alphabet: ClassVar[Alphabet] = BINARY
     modes: ClassVar[tuple[Mode, ...]] = ("windows",)
+    single_steps: ClassVar[bool] = True
     per_input: ClassVar[bool] = True
     margin: Tensor = field(default_factory=lambda: torch.zeros(()))
     rehearsal: int = 4
@@ -97,6 +99,7 @@ class OffsetCorrected(ThresholdNeuron):
 
     def corrected(self, train: tuple[Tensor, ...], initial: Tensor) -> Tensor:
         """v(0) after trials on the ``train`` that was heard."""
+        start = initial
         for _ in range(self.rounds):
             potential, count = initial, torch.zeros_like(initial)
             weakest, strongest = torch.full_like(initial, torch.inf), torch.full_like(initial, -torch.inf)
@@ -109,7 +112,8 @@ class OffsetCorrected(ThresholdNeuron):
                 potential = potential - fired * self.threshold
             down = torch.maximum(self.threshold, weakest - self.threshold + self.margin)
             up = torch.maximum(self.threshold, self.threshold - strongest + self.margin)
-            many, few = (count > 0) & (potential < 0), (potential >= self.threshold) & (count < len(train))
+            left = potential - (initial - start)
+            many, few = (count > 0) & (left < 0), (left >= self.threshold) & (count < len(train))
             initial = torch.where(many, initial - down, torch.where(few, initial + up, initial))
         return initial
 

@@ -53,7 +53,7 @@ class FastSNN(LearnedCoded):
     Differs from the paper: a spike is taken back at m < 0 (the code compares with −0.001); what fires in a step is one
     spike of either sign; weights need not be of powers of two.
     Checked: on the unevenness vectors of QCFS the count is back at the source's within two silent steps, where SNM
-    waits for −θ; layer-synchronous at T = 2^b − 1 it is its source bit for bit (tests/recipes/test_clipped.py).
+    waits for −θ; layer-synchronous at T = 2^b − 1 its counts are its source's levels (tests/recipes/test_clipped.py).
     """
 
     name: ClassVar[str] = "fast-snn"

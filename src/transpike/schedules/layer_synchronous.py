@@ -47,6 +47,9 @@ class LayerSynchronous(Schedule):
     def fires(self, own: int, timesteps: int) -> bool:
         return self.lag(timesteps) < own <= self.lag(timesteps) + timesteps
 
+    def slot(self, own: int, timesteps: int) -> int:
+        return own - self.lag(timesteps)
+
     def answers(self, timesteps: int) -> tuple[int, ...]:
         """Powers of two, and ``timesteps`` itself."""
         return tuple(sorted({2**k for k in range(timesteps.bit_length()) if 2**k <= timesteps} | {timesteps}))

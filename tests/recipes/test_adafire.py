@@ -1,0 +1,77 @@
+"""AdaFire: bursts where the answer minds, within a budget of spikes."""
+
+import itertools
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import transpike as ts
+from measured import counts
+from transpike.neurons import Burst
+from transpike.recipes import AdaFire
+from transpike.steps.sensitivity import BINS, cheapest
+
+LAYER = st.lists(st.tuples(st.floats(0, 10), st.integers(1, 40)), min_size=2, max_size=5)
+
+
+@given(st.lists(LAYER, min_size=1, max_size=4), st.integers(5, 120))
+def test_the_search_finds_the_best_of_all_choices(layers, budget):
+    table = [[(float(k), damage, float(spikes)) for k, (damage, spikes) in enumerate(layer)] for layer in layers]
+    choices = [c for c in itertools.product(*table) if sum(one[2] for one in c) <= budget]
+    if not choices:
+        with pytest.raises(ts.TranspikeError, match="raise the budget"):
+            cheapest(table, budget)
+        return
+    assert budget < BINS  # whole spikes fall into bins of their own
+    found = cheapest(table, budget)
+    chosen = [next(one for one in layer if one[0] == k) for layer, k in zip(table, found, strict=True)]
+    assert sum(one[2] for one in chosen) <= budget
+    assert sum(one[1] for one in chosen) == pytest.approx(min(sum(one[1] for one in c) for c in choices))
+
+
+@given(st.lists(LAYER, min_size=1, max_size=4))
+def test_more_budget_never_does_more_damage(layers):
+    table = [[(float(k), damage, float(spikes)) for k, (damage, spikes) in enumerate(layer)] for layer in layers]
+    least = sum(min(one[2] for one in layer) for layer in table)
+
+    def damage(budget: float) -> float:
+        return sum(
+            next(o[1] for o in layer if o[0] == k) for layer, k in zip(table, cheapest(table, budget), strict=True)
+        )
+
+    damages = [damage(least * k) for k in (1.0, 1.5, 2.0, 5.0)]
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(damages))
+
+
+def gammas(snn: ts.SNN) -> list[int]:
+    return [node.op.gamma for node in snn.graph if isinstance(node.op, Burst)]
+
+
+def test_a_larger_budget_buys_longer_bursts_and_accuracy(digits):
+    rich, poor = (digits.converted(AdaFire(timesteps=4, budget=b, samples=32)) for b in (1.2, 0.6))
+    assert sum(gammas(rich)) > sum(gammas(poor)) and max(gammas(rich)) <= 8
+    accuracy = [float((snn(digits.images).argmax(1) == digits.labels).float().mean()) for snn in (rich, poor)]
+    sent = [float(sum(c.sum() for c in counts(snn, digits.images[:64]).values())) for snn in (rich, poor)]
+    assert accuracy[0] > accuracy[1] and sent[0] > 1.5 * sent[1]
+    assert re.search(r"bursts of up to \d", " ".join(rich.remarks))
+
+
+def test_compression_raises_thresholds_and_saves_spikes(digits):
+    plain, fewer = (digits.converted(AdaFire(timesteps=4, compress=c, samples=32)) for c in (1.0, 0.6))
+    sent = [float(sum(c.sum() for c in counts(snn, digits.images[:64]).values())) for snn in (plain, fewer)]
+    assert sent[1] < 0.8 * sent[0]
+    ratios = [
+        float(b.op.threshold / a.op.threshold) for a, b in zip(plain.graph.cells, fewer.graph.cells, strict=True)
+        if isinstance(a.op, Burst)
+    ]  # fmt: skip
+    assert min(ratios) >= 1 and max(ratios) > 1
+    assert all(r * 2 == pytest.approx(round(r * 2)) for r in ratios)
+
+
+def test_a_network_with_one_output_has_no_sensitivity():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    with pytest.raises(ts.TranspikeError, match="one output"):
+        ts.convert(model, AdaFire(timesteps=4), torch.rand(32, 3))
