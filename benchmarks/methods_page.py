@@ -21,7 +21,7 @@ from transpike.core.interval import paired_difference
 from transpike.core.recipe import Recipe
 from transpike.errors import TranspikeError
 from transpike.neurons import ExactReLU, FirstCrossing, FirstSpike, IntegrateAndFire, Latched, Retimed, Synchronous
-from transpike.recipes import BSNN, CAT, S4NN, ExactMapping
+from transpike.recipes import BSNN, CAT, COS, PASCAL, S4NN, Cao, ExactMapping
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "methods.md"
@@ -51,6 +51,24 @@ ASKS = {
     s.UseFirstCrossings: ("", lambda x: ""),
     s.SpikesAtInput: ("", lambda x: ""),
     s.UseNeurons: ("", lambda x: ""),
+    s.GaussianThresholds: (
+        "activations",
+        lambda x: f"least squared error of {_stairs(x.levels)} under a Gaussian, per {x.granularity}",
+    ),
+    s.ModelBasedThresholds: ("", lambda x: f"the most that weights let in, per {x.granularity}"),
+    s.PercentileScaleThresholds: (
+        "activations",
+        lambda x: f"percentile α and worth β without mean error at T, per {x.granularity}",
+    ),
+    s.SearchBursts: ("activations", lambda x: f"up to {x.gamma} spikes, and θ of least squared error, by sensitivity"),
+    s.SearchThresholds: ("activations", lambda x: f"× 1 … 10 by sensitivity, for {x.budget:g} of the spikes"),
+    s.RefuseBiases: ("", lambda x: "biases refused"),
+    s.RefuseLevels: ("", lambda x: "T = L"),
+    s.UseGroups: ("", lambda x: f"{x.members} thresholds at i θ/{x.members}"),
+    s.UseLadders: ("", lambda x: ""),
+    s.UseGates: ("spikes of each input", lambda x: f"gate after {x.rehearsal} steps"),
+    s.UseOffsets: ("spikes of each input", lambda x: f"v(0) after {x.rehearsal} steps, {x.rounds} spike"),
+    s.UseSwitches: ("", lambda x: ""),
     s.PoolInTime: ("", lambda x: ""),
     s.FoldBatchNorm: ("", lambda x: ""),
     s.RemoveDropout: ("", lambda x: ""),
@@ -58,15 +76,32 @@ ASKS = {
 }
 SETS_THRESHOLDS = (
     s.PercentileThresholds, s.SquaredErrorThresholds, s.LocalThresholdBalancing, s.LearnedThresholds, s.SpikeNorm,
-    s.FirstSpikeThresholds, s.FixedThresholds, s.ExactTimes,
+    s.FirstSpikeThresholds, s.FixedThresholds, s.ExactTimes, s.GaussianThresholds, s.ModelBasedThresholds,
+    s.PercentileScaleThresholds,
 )  # fmt: skip
 NOT_RESET = (FirstSpike, FirstCrossing, Latched, ExactReLU)
+LEFT_OUT = {
+    "SpikeConverter (Liu et al. 2022)": "the gain k of its neuron and how layers are pipelined are known from memory only, and no code is public.",
+    "MSAT (thresholds that follow the potential)": "its constants lie in a file that is not in the reference.",
+    "Dual-phase conversion (Wang et al. 2022)": "its second phase is known from a configuration, without equations. "
+    "`snn-calibration` with `advanced-weights` is the nearest.",
+    "Streaming rollout (Kugele et al. 2020)": "a way to train, for networks whose connections all have a delay; `event-frames` take recordings in.",
+    "PASCAL's levels for each layer, and its T_eff": "the metric that chooses levels is not defined in the reference; `pascal` takes one T for all.",
+    "H-MT's twins of positive and negative neurons": "they stand for y = x, which networks of ReLUs do not have between neurons.",
+    "Error compensation's negative threshold": "unpublished; `error-compensation` has it as a setting.",
+    "TSC's switching while a neuron hears": "not in the reference; `tsc` switches after whole windows.",
+    "Datta and Beerel's fine-tuning": "leaky neurons trained by surrogate gradients are `transpike finetune`, not a conversion.",
+}
 INGREDIENTS = {
     "HR": "hard reset", "SR": "soft reset (subtraction)", "WN": "weights scaled so that every threshold is 1",
     "TB": "weights as trained, thresholds to match", "TS": "thresholds scaled by a further factor",
     "ECC": "one threshold κ in every layer, residual elimination", "BN": "batch normalisation", "MP": "maximum pooling",
     "AP": "average pooling", "bias": "biases",
 }  # fmt: skip
+
+
+def _stairs(count: int) -> str:
+    return f"{count} stairs"
 
 
 def _statistic(step: s.PercentileThresholds) -> str:
@@ -82,11 +117,12 @@ def network(recipe: Recipe, *extra: nn.Module) -> tuple[nn.Module, Tensor]:
         if isinstance(recipe, CAT):
             return TimeToFirstSpike(recipe.timesteps, recipe.tau, threshold)
         # a network of S4NN is trained in time; its weights come with ReLUs in the neurons' places
-        return nn.ReLU() if recipe.training_free or isinstance(recipe, S4NN) else QuantisedClip(4, threshold)
+        levels = recipe.timesteps if isinstance(recipe, PASCAL) else 4
+        return nn.ReLU() if recipe.training_free or isinstance(recipe, S4NN) else QuantisedClip(levels, threshold)
 
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1, bias=False), activation(1.5), *extra, nn.Conv2d(4, 4, 3, bias=False), activation(0.5),
-        nn.Flatten(), nn.LazyLinear(3),
+        nn.Flatten(), nn.LazyLinear(3, bias=not isinstance(recipe, Cao)),
     )  # fmt: skip
     x = torch.rand(32, 1, 8, 8)
     model(x)
@@ -141,7 +177,13 @@ def total(recipe: Recipe) -> str:
     if recipe.schedule.mode == "slots":
         held = recipe.schedule.lag(TIMESTEPS)
         return {TIMESTEPS: "(n + 1) T", 0: "T"}.get(held) or f"n T/{TIMESTEPS // held} + T"
-    return {"steps": "T", "windows": "(n + 1) T", "cycles": "(n + 1) K + 2 (T − K)"}[recipe.schedule.mode]
+    if isinstance(recipe, COS):
+        return f"n · {recipe.rehearsal} + T"
+    if isinstance(recipe, PASCAL):
+        return "n (2 T − 1) + T"
+    return {"steps": "T", "differences": "T", "windows": "(n + 1) T", "cycles": "(n + 1) K + 2 (T − K)"}[
+        recipe.schedule.mode
+    ]
 
 
 def sums(recipe: Recipe) -> str:
@@ -163,7 +205,11 @@ def properties(recipe: Recipe) -> list[str]:
         asked, says = ASKS[type(step)]
         asks.add(asked)
         (thresholds if isinstance(step, SETS_THRESHOLDS) else corrections).append(says(step))
-    needs = [name for name in ("activations", "spikes") if name in asks] or sorted(asks - {""}) or ["nothing"]
+    needs = (
+        [name for name in ("activations", "spikes", "spikes of each input") if name in asks]
+        or sorted(asks - {""})
+        or ["nothing"]
+    )
     if any(isinstance(step, s.SpikeNorm) for step in recipe.steps):
         thresholds = thresholds[-1:]
     if isinstance(recipe, CAT):  # whose φ does not learn it
@@ -321,6 +367,14 @@ def page() -> str:
         "The neurons of first spikes are not reset; where no scale is marked, thresholds run as they are.",
     ]  # fmt: skip
     lines += table(["recipe", *INGREDIENTS], [[f"`{r.name}`", *ingredients(r).values()] for r in made])
+    lines += [
+        "## Left out",
+        "",
+        "What the reference does not define well enough to be checked, or what has no place here:",
+        "",
+    ]
+    lines += [f"- **{name}**: {why}" for name, why in LEFT_OUT.items()]
+    lines += [""]
     if CONTENT.exists():
         content = json.loads(CONTENT.read_text())
         lines += ["## Measured", "", *measured(content)]

@@ -96,6 +96,23 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     neurons.Latched: (neurons.Latched(activations.ReLU(), torch.tensor(2.0), torch.tensor(0.0), "corrective"), ((2,),)),
     neurons.Prospect: (neurons.Prospect(activations.ReLU(), torch.tensor(2.0), torch.tensor(0.0)), ((2,),)),
     neurons.Retimed: (neurons.Retimed(), ((2, 4),)),
+    neurons.DifferentialLadder: (
+        neurons.DifferentialLadder(activations.ReLU(), torch.tensor([0.05, 0.1]), torch.tensor(0.0), 5), ((2,),),
+    ),
+    neurons.DifferentialOperator: (neurons.DifferentialOperator(ops.Scale(weight=rand(2))), ((2, 3),)),
+    neurons.OffsetCorrected: (
+        neurons.OffsetCorrected(
+            activations.ReLU(), torch.tensor([0.5, 1.0]), torch.tensor([0.1, 0.2]), torch.tensor([0.01, 0.02]), 3, 2
+        ),
+        ((2,),),
+    ),
+    neurons.ResidualGate: (
+        neurons.ResidualGate(activations.ReLU(), torch.tensor(0.5), torch.tensor(0.2), torch.tensor(0.01), 2), ((2,),),
+    ),
+    neurons.Switched: (neurons.Switched(activations.ReLU(), torch.tensor(0.5), torch.tensor(0.2)), ((2,),)),
+    neurons.ThresholdLadder: (
+        neurons.ThresholdLadder(activations.ReLU(), torch.tensor([0.1, 0.2]), torch.tensor(0.05), 3), ((2,),),
+    ),
     neurons.LateralInhibition: (neurons.LateralInhibition(POOL), ((2, 4, 4),)),
     neurons.CurrentMaximum: (neurons.CurrentMaximum(POOL), ((2, 4, 4),)),
     neurons.OrMaximum: (neurons.OrMaximum(POOL), ((2, 4, 4),)),
@@ -344,7 +361,8 @@ def test_a_neuron_sends_what_its_alphabet_allows(kind):
     alphabet = cell.output_alphabet(Alphabet("phase", 4))
     allowed = {
         "binary": {0.0, 1.0}, "ternary": {-1.0, 0.0, 1.0}, "phase": {0.0, 1.0, 2.0, 4.0},
-        "levels": set(map(float, range(alphabet.levels + 1))), "time": set(map(float, range(alphabet.levels + 1))),
+        "levels": set(map(float, range(alphabet.levels + 1))), "switch": {0.0, 1.0},
+        "bits": {float(k) for k in range(-alphabet.levels if alphabet.signed else 0, alphabet.levels + 1)}, "time": set(map(float, range(alphabet.levels + 1))),
     }  # fmt: skip
     assert len(sent) > 1 and sent <= allowed[alphabet.kind]
 
@@ -414,8 +432,9 @@ def _chain() -> ts.Graph:
     return ts.convert(case.graph, recipes.ECC(timesteps=4), case.calibration).graph
 
 
-# what fires before it has heard everything answers like its source on networks that were trained for it only
-NO_TWINS = (recipes.RueckauerLiu, recipes.S4NN)
+# what fires before it has heard everything answers like its source on networks that were trained for it only, and a
+# gate that is set after a few steps is wrong for some neurons for ever
+NO_TWINS = (recipes.RueckauerLiu, recipes.S4NN, recipes.SRP)
 
 
 def suited(kind: type[Recipe], **settings: object) -> Recipe:
@@ -424,6 +443,8 @@ def suited(kind: type[Recipe], **settings: object) -> Recipe:
         settings = {**settings, "timesteps": 1}
     if kind is recipes.RueckauerLiu:  # whose largest activation fires after so many steps
         settings = {"resolution": 4, **settings}
+    if kind is recipes.SRP:
+        settings = {"rehearsal": 2, **settings}
     return kind(**{key: value for key, value in settings.items() if key in kind.__dataclass_fields__})
 
 
@@ -439,14 +460,31 @@ def clipped(case: Case) -> ts.Graph:
     return case.graph.rewrite(change)
 
 
+def fitting(recipe: Recipe, case: Case) -> ts.Graph:
+    """A network that the recipe takes: ReLUs, clips, stairs, or no biases."""
+    if isinstance(recipe, recipes.ExactMapping):
+        return case.graph
+
+    def change(node: Node) -> Node | None:
+        op = node.op
+        if isinstance(recipe, recipes.PASCAL) and isinstance(op, activations.Clip):
+            return dataclasses.replace(node, op=activations.Staircase(torch.tensor([op.ceiling]), recipe.timesteps))
+        if isinstance(recipe, recipes.Cao) and isinstance(op, ops.BatchNorm):
+            return dataclasses.replace(node, op=dataclasses.replace(op, bias=0 * op.bias, mean=0 * op.mean))
+        if isinstance(recipe, recipes.Cao) and isinstance(op, Synapse):
+            return dataclasses.replace(node, op=dataclasses.replace(op, bias=None))
+        return None
+
+    return clipped(case).rewrite(change)
+
+
 @pytest.mark.parametrize("kind", recipes.members, ids=name)
 @pytest.mark.parametrize(
     "changes", [{}, {"timesteps": 5, "percentile": 98.0, "granularity": "layer", "weight_bits": 6}]
 )
 def test_a_recipe_survives_saving(kind, changes, tmp_path):
     case, recipe = mlp(), suited(kind, **{"timesteps": 4, **changes})
-    network = case.graph if kind is recipes.ExactMapping else clipped(case)  # which takes ReLUs only
-    snn = ts.convert(network, recipe, case.calibration.abs())  # from 0 on, for first spikes
+    snn = ts.convert(fitting(recipe, case), recipe, case.calibration.abs())  # from 0 on, for first spikes
     loaded = ts.load(ts.save(snn, tmp_path / "net.transpike"))
     assert loaded.recipe == recipe and hash(loaded.recipe) == hash(recipe) and str(loaded.recipe) == str(recipe)
 
@@ -468,10 +506,13 @@ def test_a_recipe_converts_a_network_that_answers_like_its_source(kind):
     case = small_cnn()
     settings = {"timesteps": 256, "reset": "soft", "percentile": 100.0, "encoder": encoders.ConstantCurrent()}
     fine = {"tau": 32.0 if kind is not recipes.T2FSNN else 45.0, "hold": 256, "epochs": 0}  # eight octaves of slots
-    recipe = suited(kind, **settings, **fine, updates=1000, pooling="lateral-inhibition")  # others are approximate
-    snn = ts.convert(case.graph if kind is recipes.ExactMapping else clipped(case), recipe, case.calibration)
+    fine |= {"rungs": 10, "levels": 1023, "gamma": 4, "threshold": 8.0}  # no clip, no coarse step
+    fine |= {} if kind is recipes.DCGS else {"pooling": "lateral-inhibition"}  # others are approximate
+    recipe = suited(kind, **settings, **fine, updates=1000)
+    network = fitting(recipe, case)
+    snn = ts.convert(network, recipe, case.calibration)
     x = case.calibration[:8]  # nothing clips on it
-    source, answer = case.graph.run(x), snn(x)
+    source, answer = network.run(x), snn(x)
     # two layers of neurons, each within a few steps of θ/256
     assert (answer - source).abs().max() < 0.05 * source.abs().max()
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import transpike as ts
 from networks import Residual, mlp, small_cnn
 from transpike import steps
-from transpike.activations import ReLU, SlipReLU, TimeToFirstSpike
+from transpike.activations import QuantisedClip, ReLU, SlipReLU, TimeToFirstSpike
 from transpike.core.schedule import Schedule, depth
 from transpike.core.step import Context, Step
 from transpike.encoders import EventFrames, FirstSpikes, PhaseBits, Poisson, SignedEventFrames
@@ -25,26 +25,39 @@ from transpike.neurons import (
     FirstSpike,
     IntegrateAndFire,
     Latched,
+    OffsetCorrected,
     SignedIntegrateAndFire,
     Synchronous,
+    ThresholdLadder,
 )
 from transpike.readouts import DelayedWindow, SpikeCount
 from transpike.recipes import (
     BSNN,
     CAT,
+    COS,
     CQ,
+    DCGS,
     ECC,
+    HMT,
     LTB,
     OPI,
+    PASCAL,
     RMP,
     S4NN,
     SNM,
+    SRP,
     T2FSNN,
+    TSC,
     YOSO,
+    AdaFire,
     BurstLIP,
+    Cao,
+    DattaBeerel,
     DengGu,
+    DiehlModel,
     ExactMapping,
     FewSteps,
+    GroupNeuron,
     LinearTTFS,
     Rueckauer,
     RueckauerLiu,
@@ -156,6 +169,8 @@ def kept(recipe: ts.core.recipe.Recipe) -> ts.SNN:
 
 FRAMES = torch.ones(12, 4, 1, 3, 3)
 SLOTS = nn.Sequential(nn.Linear(5, 4), TimeToFirstSpike(12), nn.Linear(4, 2))
+CLIPPED = nn.Sequential(nn.Linear(5, 4), nn.Hardtanh(0, 1), nn.Linear(4, 2))
+QUANTISED = nn.Sequential(nn.Linear(5, 4), QuantisedClip(4, 1.0), nn.Linear(4, 2))
 SLIPPED = nn.Sequential(nn.Linear(5, 4), SlipReLU(8), nn.Linear(4, 2))
 BRIGHT = nn.Sequential(TimeToFirstSpike(threshold=2.0), nn.Linear(5, 2))
 # what is done, what refuses it, what it says: the reason and the way out
@@ -181,8 +196,44 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     # signed, burst and bistable neurons
     "pascal, streaming": (lambda: SNM(rule="pascal"), SettingError, "needs a layer-synchronous schedule"),
     "pascal, held": (lambda: SNM(rule="pascal", schedule=HELD), SettingError, "needs a layer-synchronous schedule .*hold=None"),
-    "rule": (lambda: SNM(rule="none"), SettingError, "one of snm, fast-snn, pascal, not 'none'"),  # type: ignore[arg-type]
+    "rule": (lambda: SNM(rule="none"), SettingError, "one of snm, fast-snn, pascal, dual, not 'none'"),  # type: ignore[arg-type]
     "rule of a neuron": (lambda: SignedIntegrateAndFire(ReLU(), ONE, ZERO, "none"), SettingError, "one of snm, fast-snn"),  # type: ignore[arg-type]
+    "a negative threshold above zero": (lambda: SNM(rule="dual", depth=-0.1), SettingError, "depth must be a number from 0 on, not -0.1"),
+    # what codes differences, starts anew, has several thresholds
+    "differences by halves": (lambda: DCGS(schedule=ts.schedules.Streaming()), SettingError, "all together or not at all: use the recipe dcgs"),
+    "differences of rates": (lambda: ECC(pooling="differences"), SettingError, "use the recipe dcgs"),
+    "differences of changing input": (lambda: DCGS(encoder=Poisson()), SettingError, r"use encoder=ConstantCurrent\(\)"),
+    "settling in a part": (lambda: LayerSynchronous(4, settle=True), SettingError, "needs a whole window"),
+    "settling by halves": (lambda: LayerSynchronous(settle=1), SettingError, "settle must be True or False"),  # type: ignore[arg-type]
+    "rungs": (lambda: HMT(rungs=17), SettingError, "rungs must be a whole number from 1 to 16, not 17"),
+    "rungs of a neuron": (lambda: ThresholdLadder(ReLU(), ONE, ZERO, 0), SettingError, "rungs must be a whole number"),
+    "rule of a ladder": (lambda: ThresholdLadder(ReLU(), ONE, ZERO, 2, "two"), SettingError, "one of any, one, not 'two'"),  # type: ignore[arg-type]
+    "kind of a ladder": (lambda: steps.UseLadders(4, "two"), SettingError, "one of any, one, differences"),  # type: ignore[arg-type]
+    "windows of one threshold": (lambda: ThresholdLadder(ReLU(), ONE, ZERO, 2, "one").counts(torch.ones(1, 1), timesteps=4), SettingError, "use the streaming schedule"),
+    "no members": (lambda: GroupNeuron(members=0), SettingError, "members must be a whole number from 1 to 255, not 0"),
+    "levels of Gaussian stairs": (lambda: DCGS(levels=0), SettingError, "levels must be a whole number from 1 to 65535, not 0"),
+    "a Gaussian of one neuron": (lambda: HMT(granularity="neuron"), SettingError, "use granularity 'channel'"),
+    "rehearsal": (lambda: SRP(rehearsal=0), SettingError, "rehearsal must be a whole number of steps from 1 on, not 0"),
+    "nothing but rehearsal": (lambda: SRP(4), SettingError, "leave nothing after a rehearsal of 4"),
+    "rehearsal in windows": (lambda: SRP(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane()), SettingError, "they need the streaming schedule"),
+    "rounds of corrections": (lambda: COS(rounds=0), SettingError, "rounds must be a whole number from 1 on, not 0"),
+    "another hold than the rehearsal": (lambda: COS(8, schedule=LayerSynchronous(2)), SettingError, r"use schedule=LayerSynchronous\(hold=4\)"),
+    "a corrected neuron's whole window": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).counts(torch.ones(1, 1), timesteps=4), SettingError, "hold its window for its rehearsal"),
+    "margin": (lambda: COS(margin=1.0), SettingError, r"margin must be in \[0, 1\), not 1.0"),
+    "a switch that streams": (lambda: TSC(schedule=ts.schedules.Streaming()), SettingError, r"use schedule=LayerSynchronous\(\)"),
+    "bursts without end": (lambda: AdaFire(gamma=0), SettingError, "gamma must be a whole number from 1 to 255, not 0"),
+    "bursts of channels": (lambda: AdaFire(granularity="channel"), SettingError, "granularity must be 'layer', not 'channel'"),
+    "no budget": (lambda: AdaFire(budget=0), SettingError, "budget must be positive, not 0"),
+    "no samples to search on": (lambda: AdaFire(samples=0), SettingError, "samples must be a whole number from 1 on, not 0"),
+    "compression to nothing": (lambda: AdaFire(compress=0.0), SettingError, r"compress must be in \(0, 1\], not 0.0"),
+    "too few spikes for all layers": (lambda: converted(AdaFire(8, budget=1e-6)), SettingError, "raise the budget, or the steps"),
+    "sensitivity of one output": (lambda: converted(AdaFire(8), nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 1)), torch.rand(16, 5)), DataError, "this network has one output"),
+    "α of channels": (lambda: DattaBeerel(granularity="channel"), SettingError, "granularity must be 'layer', not 'channel'"),
+    "no samples for α": (lambda: DattaBeerel(samples=0), SettingError, "samples must be a whole number from 1 on, not 0"),
+    "a bound of a sigmoid": (lambda: kept(DiehlModel()), UnsupportedModel, "no bound that its weights tell; use thresholds from activations"),
+    "biases": (lambda: converted(Cao()), UnsupportedModel, "knows no biases, and these layers have some: .*use weight-normalisation"),
+    "levels of no stairs": (lambda: converted(PASCAL(), CLIPPED), UnsupportedModel, "no quantised clip, .*use the recipe qcfs"),
+    "levels of other steps": (lambda: converted(PASCAL(8), QUANTISED), SettingError, "4 levels and there are 8 time steps: .*use timesteps=4"),
     "no bursts": (lambda: BurstLIP(gamma=0), SettingError, "gamma must be"),
     "long bursts": (lambda: BurstLIP(gamma=256), SettingError, "between 1 and 255, not 256"),
     "half bursts": (lambda: FewSteps(neuron="burst", gamma=2.5), SettingError, "gamma must be a whole number"),  # type: ignore[arg-type]
@@ -348,7 +399,8 @@ CONVERSION = {
     "exact times of what is negative", "exact times of a sigmoid", "a dead layer, exact times",
     "exact times of the maximum of sums", "exact times of a clip",
     "resolution beyond the run", "latches in a run of other length", "exact times in several windows", "negative input of exact times",
-    "trained slots, another recipe",
+    "trained slots, another recipe", "too few spikes for all layers", "sensitivity of one output", "a bound of a sigmoid", "biases",
+    "levels of no stairs", "levels of other steps", "windows of one threshold", "a corrected neuron's whole window",
     "dynamic thresholds and pools", "dynamic thresholds and analogue input",
 }  # fmt: skip
 

@@ -48,18 +48,31 @@ class Clock:
         self.answer: Tensor | None = None
 
     def tick(self, t: int) -> None:
-        """One step of the whole network."""
+        """One step of the whole network; layers that rest are left out."""
         values: dict[str, Tensor] = {}
+        resting: set[str] = set()
         for node in self.lowered.nodes:
-            own = t - self.starts[node.name]
+            own, quiet = t - self.starts[node.name], set(node.inputs) <= resting
             if isinstance(node.op, Input):
                 values[node.name] = self._shown(own)
+                if own > self.timesteps and not self.period:
+                    resting.add(node.name)
+            elif quiet and self._rests(node, own):
+                values[node.name] = torch.zeros((len(self.x), *node.shape), dtype=self.x.dtype, device=self.x.device)
+                resting.add(node.name)
             elif isinstance(node.op, Cell):
                 values[node.name] = self._cell(node, node.op, values, own)
             else:
                 values[node.name] = node.op.linear(*(values[name] for name in node.inputs))
-            self._count(node, values[node.name], own)
+            self._count(node, values[node.name], own, node.name in resting)
         self._read(values[self.lowered.output.name], t - self.starts[self.lowered.output.name])
+
+    def _rests(self, node: Node, own: int) -> bool:
+        """True where a node that hears nothing has nothing to say: before its window, after its spikes."""
+        if not isinstance(node.op, Cell):
+            return True
+        over = own > self.schedule.lag(self.timesteps) + self.timesteps
+        return not self.period and isinstance(node.op, Neuron) and (own < 1 or over)
 
     def _shown(self, own: int) -> Tensor:
         """The input of this step; it rests where its schedule does."""
@@ -90,8 +103,12 @@ class Clock:
             self.look(node, cell.potential(state))
         return output
 
-    def _count(self, node: Node, levels: Tensor, own: int) -> None:
-        if node.name not in self.run.counter.wanted:
+    def _count(self, node: Node, levels: Tensor, own: int, resting: bool) -> None:
+        counter = self.run.counter
+        if node.name not in counter.wanted:
+            return
+        if resting and node.name not in counter.record:
+            counter.add_totals(node.name, torch.zeros((2, 1), dtype=torch.float64, device=levels.device))
             return
         if not self.period:
             self.run.counter.add(node.name, levels[None])

@@ -29,7 +29,7 @@ class ThresholdLadder(ThresholdNeuron):
     Shapes as IntegrateAndFire.
 
     >>> cell = ThresholdLadder(None, torch.tensor(0.25), torch.tensor(0.0), rungs=3)
-    >>> cell.window(torch.tensor([[1.3], [0.2]])).flatten().tolist()
+    >>> cell.window(torch.tensor([[1.25], [0.375]])).flatten().tolist()
     [5.0, 1.0]
     """
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from transpike.core.schedule import Schedule
 from transpike.core.step import Step
+from transpike.neurons.ladder import check_rungs
 from transpike.recipes._base import GaussianCoded, LearnedCoded, setting
 from transpike.schedules import Differences
 from transpike.steps import GaussianThresholds, InitialPotential, UseGroups, UseLadders
@@ -51,6 +52,7 @@ class HMT(GaussianCoded):
 
     @property
     def thresholds(self) -> Step:
+        check_rungs(self.rungs)
         levels = 2**self.rungs - 1
         return GaussianThresholds(self.granularity, self.readout.spiking_output, 1.0, levels, self.iterations)
 

@@ -19,7 +19,8 @@ class SRP(LearnedCoded):
     """τ = ``rehearsal`` steps of a QCFS network; then every neuron starts anew, and those whose residual potential was
     not above ``margin`` θ stay silent: their source's activation is 0. Only the steps after the τ are read.
 
-    ``timesteps`` counts the rehearsal: T = τ + what the paper calls T.
+    ``timesteps`` counts the rehearsal: T = τ + what the paper calls T. A gate that closed on a neuron whose activation
+    is positive stays closed, so that accuracy settles below the source's.
     Source: Hao, Bu, Ding, Huang, Yu 2023 (SRP, AAAI), "Reducing ANN-SNN conversion error through residual membrane
     potential", section 4, from its code. Differs from the paper: the steps of both phases are counted.
     Checked: a neuron of figure 1 whose spikes came too early, with source activation 0, is silent after the rehearsal
@@ -64,7 +65,8 @@ class COS(LearnedCoded):
     cannot rehearse what the one before does not send; ``rounds`` repeats the correction, which its code has commented
     out.
     Checked: on the unevenness vectors of QCFS each round brings a wrong count one spike nearer, and counts that are
-    right stay; at ρ = T layers come to within a hundredth of streaming's distance from the staircase (tests/recipes/test_pre_simulated.py).
+    right stay; at ρ = T layers come to within a hundredth of streaming's distance from the staircase
+    (tests/recipes/test_pre_simulated.py).
     """
 
     name: ClassVar[str] = "cos"

@@ -10,7 +10,7 @@ from transpike.core.graph import Graph, Node
 from transpike.core.step import Context
 from transpike.errors import SettingError
 from transpike.neurons import IntegrateAndFire
-from transpike.steps._base import Thresholds, behind, is_activation, note_ranges, with_neurons
+from transpike.steps._base import Granularity, Thresholds, behind, is_activation, note_ranges, with_neurons
 
 BETAS = torch.arange(1, 201, dtype=torch.float64) / 100
 """Scales of a spike's worth that are tried: 0.01 … 2."""
@@ -33,6 +33,7 @@ class PercentileScaleThresholds(Thresholds):
     Source: Datta and Beerel 2021 (DATE), algorithm 1, **from memory**.
     """
 
+    granularity: Granularity = "layer"
     samples: int = 128
 
     def __post_init__(self) -> None:
