@@ -66,6 +66,31 @@ def test_a_network_that_is_its_source_has_no_error_and_nothing_to_regain():
     assert all(one.unevenness_size < 1e-5 and one.regained == 0 for one in found.layers)
 
 
+def test_fits_are_those_of_rates_to_activations_and_rnl_says_what_to_expect():
+    """K(t) and 2 Ω/t worked out from what the layer sends, sample by sample."""
+    case = small_cnn()
+    snn = ts.convert(case.graph, ECC(8, granularity="layer", percentile=100.0), case.calibration, exact_grid=False)
+    x = torch.cat([case.x, case.calibration])[:20]
+    found = ts.explain(snn, (x, torch.zeros(20, dtype=torch.long)), oracle=False, renew=False, changes=False)
+    one = found.layers[0]
+    assert [t for t, _, _ in one.fits] == [1, 2, 4, 8]
+    threshold, activation = snn.graph[one.name].op.threshold, {}
+    snn.source.run(x, observe=lambda node, inputs, output: activation.update({node.name: output}))
+    rates = (activation[one.name] / threshold).flatten(1).double()
+    train = ts.simulate(snn, x, record=[one.name], engine="reference").trains[one.name].flatten(2).double()
+    for t, fit, estimate in one.fits:
+        k = (rates - train[:t].mean(0)).square().sum(1) / rates.square().sum(1)
+        assert fit == pytest.approx(float(k.mean()), rel=1e-5)
+        assert estimate == pytest.approx(float((2 * rates.sum(1) / rates.square().sum(1) / t).mean()), rel=1e-5)
+    # the first layer hears a constant current: a staircase, whose fit stays below the estimate and falls faster
+    assert all(fit < estimate for _, fit, estimate in one.fits)
+    assert one.fits[-1][1] < one.fits[0][1] / 8
+    assert "Rates fit worst in" in ts.report.text(found)
+    windows = ts.convert(case.graph, ECC(8, schedule=LayerSynchronous()), case.calibration, exact_grid=False)
+    found = ts.explain(windows, (x, torch.zeros(20, dtype=torch.long)), oracle=False, renew=False, changes=False)
+    assert [t for t, _, _ in found.layers[0].fits] == [8]
+
+
 @dataclasses.dataclass
 class Trained:
     model: nn.Module

@@ -16,7 +16,8 @@ TUNED = ts.recipes.SNNCalibration(timesteps=T, calibrate="advanced-weights")
 CONVERSIONS = [
     recipe(timesteps=T, weight_bits=bits, **({"period": T} if recipe.name == "bsnn" else {}))
     for recipe in ts.recipes.members
-    if not issubclass(recipe, LearnedCoded | ts.recipes.OPI | ts.recipes.CAT)  # which want a network trained for them
+    # which want a network trained for them, or one without batch normalisation
+    if not issubclass(recipe, LearnedCoded | ts.recipes.OPI | ts.recipes.CAT | ts.recipes.Cao)
     and "weight_bits" in recipe.__dataclass_fields__
     for bits in (None, 5)
 ]

@@ -96,7 +96,7 @@ class Case:
 
             right.append(self._right(layer_by_layer(graph, context, shown, {}, see), y))
             sent = {name: train.mean(0) for name, train in trains.items()}
-            self._add(graph, sums, self.timesteps, shown, sent)
+            self._add(graph, sums, self.timesteps, shown, trains, sent)
             advance()
             output: Tensor | None
             for name in sums:
@@ -215,7 +215,13 @@ class Case:
         raise AssertionError(f"{name} is not in the source network")
 
     def _add(
-        self, graph: Graph, sums: dict[str, LayerSums], steps: int, shown: Tensor, sent: dict[str, Tensor]
+        self,
+        graph: Graph,
+        sums: dict[str, LayerSums],
+        steps: int,
+        shown: Tensor,
+        trains: dict[str, Tensor],
+        sent: dict[str, Tensor],
     ) -> None:
         """The layers' currents from what they sent in the mean, and the source's activations beside them."""
         activations: dict[str, Tensor] = {}
@@ -236,6 +242,7 @@ class Case:
                     assert isinstance(node.op, Neuron)
                     current, sent_here = values[node.inputs[0]], sent[node.name]
                     sums[node.name].add(node.op, current, sent_here, activations[node.name], steps)
+                    sums[node.name].fit(node.op, trains[node.name], activations[node.name], steps)
                 values[node.name] = sent[node.name]
 
 

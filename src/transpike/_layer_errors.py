@@ -25,7 +25,8 @@ class LayerError:
     mean |o|, o being what the original gives on what the spiking layers before it send. ``regained``: points of
     accuracy that come back where this layer alone is replaced by its original, with a 95 % interval; ``renewed``: where
     its weights (biases and pools among them) or its neurons alone are converted anew, whichever gives back more, which
-    ``fault`` says.
+    ``fault`` says. ``fits``: (t, K(t), 2 Ω / t), the fit of rates r(t), the mean of t steps, to r̂ = a/θ, means over
+    samples: ``K(t) = ‖r̂ − r(t)‖² / ‖r̂‖²`` beside its estimate ``2 Ω / t, Ω = ‖r̂‖₁ / ‖r̂‖₂²`` (RNL, Ding et al. 2021).
     """
 
     name: str
@@ -53,6 +54,7 @@ class LayerError:
     renewed_low: float | None = None
     renewed_high: float | None = None
     fault: str | None = None
+    fits: tuple[tuple[int, float, float], ...] = ()
 
     @property
     def worst(self) -> str:
@@ -74,6 +76,8 @@ class LayerSums:
         self.wanted: Tensor | None = None
         self.lacking: Tensor | None = None
         self.pairs: list[tuple[Tensor, Tensor]] = []
+        self.fitted: dict[int, float] = {}
+        self.sparseness, self.active_samples = 0.0, 0
 
     def add(self, cell: Neuron, u: Tensor, sent: Tensor, a: Tensor, steps: int) -> None:
         stairs, ceiling, left = _staircase(cell, u, sent, steps)
@@ -109,6 +113,26 @@ class LayerSums:
         self.strange += float((sent - original).abs().double().sum())
         self.original += float(original.abs().double().sum())
 
+    def fit(self, cell: Neuron, train: Tensor, a: Tensor, steps: int) -> None:
+        """How well the rates of the first t steps, ``train`` (time, batch, …) in charge, fit the activations a."""
+        worth = cell.amplitude()
+        if worth is None:
+            return
+        wanted = (a / worth).flatten(1).double()
+        there = wanted.square().sum(1) > 0
+        wanted = wanted[there]
+        if not len(wanted):
+            return
+        size, total = wanted.square().sum(1), torch.zeros_like(wanted)
+        for t, sent in enumerate(train, 1):
+            total = total + (sent / worth).flatten(1).double()[there]
+            last = steps if len(train) == 1 else t
+            if t == len(train) or not t & (t - 1):
+                fit = float(((wanted - total / t).square().sum(1) / size).sum())
+                self.fitted[last] = self.fitted.get(last, 0.0) + fit
+        self.sparseness += float((wanted.abs().sum(1) / size).sum())
+        self.active_samples += len(wanted)
+
     def layer(self, name: str) -> LayerError:
         n, mean = self.count, self.a / self.count
         scale = mean or 1.0
@@ -129,6 +153,10 @@ class LayerSums:
             inactivated=self.idle / self.spikes if self.spikes else 0.0,
             residual=self.residual / n,
             own=self.strange / self.original if self.original else None,
+            fits=tuple(
+                (t, total / self.active_samples, 2 * self.sparseness / self.active_samples / t)
+                for t, total in self.fitted.items()
+            ),
         )
 
     def missing(self) -> Tensor:

@@ -29,6 +29,14 @@ def section(result: Explanation) -> Section:
             explanation.scatter(axes, result, name, PAGE)
 
         small.append(drawing(f"scatter{number}", f"{name}: rate against activation.", paint, 2.9, 2.6))
+    for number, name in enumerate(explanation.curved(result)):
+
+        def curve(axes: Any, name: str = name) -> None:
+            explanation.fits(axes, result, name, PAGE)
+
+        small.append(
+            drawing(f"fit{number}", f"{name}: how well rates fit after t steps, and RNL's estimate.", curve, 2.9, 2.6)
+        )
     changes = [
         (one.what, Cell(f"{one.gain:+.1f}", one.gain), f"{one.low:+.1f} … {one.high:+.1f}") for one in result.changes
     ]

@@ -56,6 +56,14 @@ def text(result: Explanation) -> str:
             if dear
             else "No layer's original alone gives accuracy back beyond chance."
         )
+    fitted = [one for one in result.layers if one.fits]
+    if fitted:
+        worst = max(fitted, key=lambda one: one.fits[-1][1])
+        steps, fit, estimate = worst.fits[-1]
+        lines.append(
+            f"Rates fit worst in {worst.name}: K = {fit:.2g} after {steps} steps, where its activations let expect "
+            f"2 Ω/T = {estimate:.2g} (RNL)."
+        )
     gains = [change for change in result.changes if change.gain > 0]
     for change in gains:
         sure = "" if change.low > 0 else ", within chance"
@@ -68,10 +76,10 @@ def text(result: Explanation) -> str:
 
 def draw(result: Explanation, path: str | Path) -> Path:
     """The parts of every layer's error, what each layer alone gives back, and rates against activations."""
-    shown = scattered(result)
+    shown, fitted = scattered(result), curved(result)
     with theme(PAPER):
-        drawn = figure(8.5, 0.24 * len(result.layers) + 1.6 + 2.6 * bool(shown))
-        heights = [0.24 * len(result.layers) + 1.6, *([2.6] if shown else [])]
+        heights = [0.24 * len(result.layers) + 1.6, *([2.6] if shown else []), *([2.6] if fitted else [])]
+        drawn = figure(8.5, sum(heights))
         grid = drawn.add_gridspec(len(heights), 1, height_ratios=heights)
         left, right = grid[0].subgridspec(1, 2).subplots(sharey=True)
         parts(left, result, PAPER)
@@ -79,6 +87,10 @@ def draw(result: Explanation, path: str | Path) -> Path:
         if shown:
             for axis, name in zip(grid[1].subgridspec(1, len(shown)).subplots(squeeze=False)[0], shown, strict=True):
                 scatter(axis, result, name, PAPER)
+        if fitted:
+            axes = grid[len(heights) - 1].subgridspec(1, len(fitted)).subplots(squeeze=False, sharey=True)[0]
+            for axis, name in zip(axes, fitted, strict=True):
+                fits(axis, result, name, PAPER)
         drawn.savefig(path, dpi=150)
     return Path(path)
 
@@ -137,6 +149,27 @@ def scatter(axis: Any, result: Explanation, name: str, palette: Palette) -> None
     axis.set_title(name)
     axis.set_xlabel("activation")
     axis.set_ylabel("what the layer sends")
+
+
+def curved(result: Explanation) -> list[str]:
+    """The layers whose fits are drawn: those that fit worst and were simulated step by step."""
+    found = [one for one in result.layers if len(one.fits) > 1]
+    return [one.name for one in sorted(found, key=lambda one: -one.fits[-1][1])[:LAYERS]]
+
+
+def fits(axis: Any, result: Explanation, name: str, palette: Palette) -> None:
+    """A layer's fit against time, and what RNL expects of its activations."""
+    one = next(one for one in result.layers if one.name == name)
+    times, found, estimates = zip(*one.fits, strict=True)
+    axis.plot(times, found, "o-", color=palette.series[0], markersize=3.5, label="K(t)")
+    axis.plot(times, estimates, "--", color=palette.series[3], label="2 Ω / t")
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.set_xticks(times, [str(t) for t in times])
+    axis.set_title(name)
+    axis.set_xlabel("t")
+    axis.set_ylabel("relative squared error")
+    axis.legend()
 
 
 def _rows(axis: Any, result: Explanation) -> None:
