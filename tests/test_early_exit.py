@@ -217,7 +217,9 @@ def test_what_makes_no_exit_is_refused():
     assert (
         checkpoints_until(1) == ()
         and checkpoints_until(10) == tuple(range(2, 10, 2))
-        and checkpoints_until(64) == tuple(range(11, 64, 11))
+        and checkpoints_until(64) == tuple(range(8, 64, 8))
+        and checkpoints_until(128) == tuple(range(8, 128, 8))
+        and checkpoints_until(256) == tuple(range(16, 256, 16))
     )
 
 

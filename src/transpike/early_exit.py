@@ -20,7 +20,7 @@ from transpike.simulate import engine_named
 from transpike.snn import SNN
 
 CANDIDATES = 400
-LOOKS = 6
+LOOKS, FREE = (6, 16), 8  # looks in a run: few of short ones, more of long ones, whose chunks of 8 steps cost nothing
 COMPACTED = 0.1  # of a batch must have stopped before it is made smaller: that copies every potential
 TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
 
@@ -34,8 +34,10 @@ class EarlyAnswers:
 
 
 def checkpoints_until(timesteps: int) -> tuple[int, ...]:
-    """Every sixth of T: engines lose what they save where they are asked for single steps."""
-    step = max(1, round(timesteps / LOOKS))
+    """Every sixth of T, but every eighth step of long runs, down to a sixteenth of T: engines lose what a look saves
+    where they are asked for fewer than eight steps at a time."""
+    few, many = LOOKS
+    step = max(1, min(round(timesteps / few), max(FREE, round(timesteps / many))))
     return tuple(range(step, timesteps, step))
 
 

@@ -17,7 +17,10 @@ from transpike.errors import DataError
 @click.option("--score", type=click.Choice(sorted(exits.table)), default="confidence", show_default=True)
 @click.option("--drop", type=float, default=0.5, show_default=True, help="Points that may be lost at most.")
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of that promise.")
-@click.option("--checkpoints", help="Steps where a sample may stop, like 4,8,12,16 (default: every sixth of T).")
+@click.option(
+    "--checkpoints",
+    help="Steps where a sample may stop, like 4,8,12,16 (default: every sixth of T, or 8 of long runs).",
+)
 @click.option("--timesteps", type=int, help="Steps of those that do not stop (default: the recipe's).")
 @click.option(
     "--fit-samples", type=click.IntRange(1), default=2000, show_default=True,
