@@ -117,7 +117,7 @@ def record(
             break
     if not found:
         raise DataError("there are no samples to record")
-    return SpikeRecord(tuple(found), steps, snn.schedule.mode == "steps", str(snn.recipe), tuple(classes))
+    return SpikeRecord(tuple(found), steps, snn.schedule.every_step, str(snn.recipe), tuple(classes))
 
 
 def _names(snn: SNN) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ def _recorded(
     layers = []
     for name in names:
         train = trace.trains[name][:, 0].float().cpu()
-        charge = train.abs().mean(0) if snn.schedule.mode == "steps" else train.abs().mean(0) / steps
+        charge = train.abs().mean(0) if snn.schedule.every_step else train.abs().mean(0) / steps
         flat = train.flatten(1)
         busy = flat.abs().sum(0)
         order = busy.argsort(descending=True, stable=True)

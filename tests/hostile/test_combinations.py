@@ -205,6 +205,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "differences of changing input": (lambda: DCGS(encoder=Poisson()), SettingError, r"use encoder=ConstantCurrent\(\)"),
     "settling in a part": (lambda: LayerSynchronous(4, settle=True), SettingError, "needs a whole window"),
     "settling by halves": (lambda: LayerSynchronous(settle=1), SettingError, "settle must be True or False"),  # type: ignore[arg-type]
+    "calibration in differences": (lambda: applied(steps.CalibrateBias(8), ts.schedules.Differences()), SettingError, "know no differences"),
     "rungs": (lambda: HMT(rungs=17), SettingError, "rungs must be a whole number from 1 to 16, not 17"),
     "rungs of a neuron": (lambda: ThresholdLadder(ReLU(), ONE, ZERO, 0), SettingError, "rungs must be a whole number"),
     "rule of a ladder": (lambda: ThresholdLadder(ReLU(), ONE, ZERO, 2, "two"), SettingError, "one of any, one, not 'two'"),  # type: ignore[arg-type]
@@ -400,7 +401,7 @@ CONVERSION = {
     "exact times of the maximum of sums", "exact times of a clip",
     "resolution beyond the run", "latches in a run of other length", "exact times in several windows", "negative input of exact times",
     "trained slots, another recipe", "too few spikes for all layers", "sensitivity of one output", "a bound of a sigmoid", "biases",
-    "levels of no stairs", "levels of other steps", "windows of one threshold", "a corrected neuron's whole window",
+    "calibration in differences", "levels of no stairs", "levels of other steps", "windows of one threshold", "a corrected neuron's whole window",
     "dynamic thresholds and pools", "dynamic thresholds and analogue input",
 }  # fmt: skip
 

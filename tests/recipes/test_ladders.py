@@ -221,6 +221,16 @@ def test_biases_and_the_analogue_layer_are_counted_once():
     assert [layer.biases for layer in half.layers] == [layer.biases for layer in activity.layers]
 
 
+def test_what_runs_layer_by_layer_or_learns_in_time_refuses_differences():
+    model, x = network()
+    snn, y = ts.convert(model, DCGS(timesteps=4), x), torch.zeros(64, dtype=torch.long)
+    with pytest.raises(ts.TranspikeError, match="explanations know no differences"):
+        ts.explain(snn, (x, y))
+    with pytest.raises(ts.TranspikeError, match=r"fine-tuning knows streams and whole windows, not Differences"):
+        ts.finetune(snn, (x, y), epochs=1, learning_rate=1e-3)
+    assert ts.record(snn, x[:1]).to_json()  # a record is of single steps
+
+
 def test_a_ladder_says_how_many_levels_a_run_has():
     model, x = network()
     twin = ts.convert(model, HMT(timesteps=4, rungs=4), x)

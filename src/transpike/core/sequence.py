@@ -100,8 +100,9 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
 
 def layerwise(schedule: Schedule, timesteps: int, who: str) -> tuple[bool, int]:
     """Whether layers hear whole windows, and ``Heard.per``. SettingError where no layer can be run whole in time."""
-    if schedule.mode == "cycles":
-        raise SettingError(f"{who} know no phase cycles; leave them out")
+    if schedule.mode in ("cycles", "differences"):
+        what = "phase cycles" if schedule.mode == "cycles" else "differences"
+        raise SettingError(f"{who} know no {what}; leave them out")
     windows = schedule.mode in ("windows", "slots")
     if windows and schedule.lag(timesteps) < timesteps:
         raise SettingError(

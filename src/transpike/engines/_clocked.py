@@ -41,6 +41,7 @@ class Clock:
         self.schedule, self.period = run.program.schedule, run.program.schedule.period
         lag, before = self.schedule.lag(timesteps), depths(lowered.nodes)
         self.starts = {name: depth * lag for name, depth in before.items()}
+        self.ends = not self.period and self.schedule.mode != "differences"  # each layer has one window
         self.rounds = timesteps // self.period if self.period else 1
         self.total = self.starts[lowered.output.name] + self.schedule.duration(lowered.output, timesteps)
         self.states: dict[str, Any] = {}
@@ -55,7 +56,7 @@ class Clock:
             own, quiet = t - self.starts[node.name], set(node.inputs) <= resting
             if isinstance(node.op, Input):
                 values[node.name] = self._shown(own)
-                if own > self.timesteps and not self.period:
+                if own > self.timesteps and self.ends:
                     resting.add(node.name)
             elif quiet and self._rests(node, own):
                 values[node.name] = torch.zeros((len(self.x), *node.shape), dtype=self.x.dtype, device=self.x.device)
@@ -72,7 +73,7 @@ class Clock:
         if not isinstance(node.op, Cell):
             return True
         over = own > self.schedule.lag(self.timesteps) + self.timesteps
-        return not self.period and isinstance(node.op, Neuron) and (own < 1 or over)
+        return self.ends and isinstance(node.op, Neuron) and (own < 1 or over)
 
     def _shown(self, own: int) -> Tensor:
         """The input of this step; it rests where its schedule does."""

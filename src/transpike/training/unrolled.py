@@ -89,7 +89,7 @@ class Unrolled(GraphModule):
                 "networks of first spikes are not fine-tuned as spikes: train the source network with "
                 "activations.TimeToFirstSpike and convert it with the recipe cat"
             )
-        if schedule.mode == "cycles" or (self.windows and schedule.lag(timesteps) < timesteps):
+        if schedule.mode in ("cycles", "differences") or (self.windows and schedule.lag(timesteps) < timesteps):
             raise SettingError(
                 f"fine-tuning knows streams and whole windows, not {schedule}; convert with schedule=Streaming() or "
                 "LayerSynchronous()"
