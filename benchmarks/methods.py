@@ -34,11 +34,12 @@ GROUPS = {
     "layer-synchronous": ((2, 4, 8, 16), [r.ECC(schedule=WINDOWS), r.FewSteps(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane())]),
     "phase": ((2, 3, 4, 5, 6), [r.BSNN()]),
     "signed and burst": ((8, 16), [r.SNM(), r.SNM(**SIGNED), r.FewSteps(neuron="signed"), r.BurstLIP(), r.FewSteps(neuron="burst")]),
-    "few": ((2, 4, 8), [
+    "few": ((4, 8), [
         r.HMT(), r.HMT(rungs=8), r.FewSteps(neuron="burst", gamma=4), r.FewSteps(neuron="burst", gamma=15), r.AdaFire(),
         r.DCGS(), r.FewSteps(neuron="signed"),
     ]),
-    "classics": ((16, 64), [r.DiehlModel(), r.DattaBeerel(), r.TSC(), r.ECC.paper(schedule=WINDOWS)]),
+    "classics": ((16, 64), [
+        r.DiehlModel(), r.DattaBeerel(), r.TSC(), r.ECC.paper(schedule=WINDOWS)]),
     "ablation": ((8, 32), [
         r.FewSteps(), r.FewSteps(readout=ts.readouts.AccumulatedMembrane()), r.FewSteps(calibrate="bias"),
         r.FewSteps(calibrate="potential"), r.FewSteps(calibrate="none"), r.FewSteps(granularity="layer"),

@@ -25,7 +25,7 @@ from transpike.recipes import BSNN, CAT, COS, PASCAL, S4NN, Cao, ExactMapping
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "methods.md"
-CONTENT = HERE / "methods.json"
+CONTENT, LEARNED = HERE / "methods.json", HERE / "learned.json"
 TIMESTEPS = 8
 # what a step asks of the calibration data, and what it does; steps that ask nothing have an empty first entry
 ASKS = {
@@ -92,6 +92,7 @@ LEFT_OUT = {
     "TSC's switching while a neuron hears": "not in the reference; `tsc` switches after whole windows.",
     "Datta and Beerel's fine-tuning": "leaky neurons trained by surrogate gradients are `transpike finetune`, not a conversion.",
 }
+ORDER: list[str] = []
 INGREDIENTS = {
     "HR": "hard reset", "SR": "soft reset (subtraction)", "WN": "weights scaled so that every threshold is 1",
     "TB": "weights as trained, thresholds to match", "TS": "thresholds scaled by a further factor",
@@ -299,6 +300,11 @@ def measured(content: dict) -> list[str]:
     body = [[f"`{row['recipe']}`", ", ".join(row["alphabets"]), row["schedule"], str(row["timesteps"]), str(row["total_steps"]),
              percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in others]  # fmt: skip
     lines += table(["recipe", "alphabet", "schedule", "T", "total steps", "accuracy", "M"], body, 3)
+    lines += few(rows.get("few", []))
+    lines += ["### Before 2020, and thresholds by expectation", ""]
+    body = [[f"`{row['recipe']}`", str(row["timesteps"]), str(row["total_steps"]), percent(row),
+             f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows.get("classics", []) if "accuracy" in row]  # fmt: skip
+    lines += table(["recipe", "T", "total steps", "accuracy", "M"], body, 1)
     lines += ["### What each part of `few-steps` is worth", ""]
     few = sorted({row["timesteps"] for row in rows["ablation"]})
     body = []
@@ -309,6 +315,40 @@ def measured(content: dict) -> list[str]:
     lines += ["### Rueckauer, longer", ""]
     body = [[str(row["timesteps"]), percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows["long"]]
     return lines + table(["T", "accuracy", "M"], body, 1)
+
+
+def few(rows: list[dict]) -> list[str]:
+    """Several levels a step: what they lose at 8 and 4 total steps."""
+    lines = [
+        "### Several levels a step, signed spikes: few steps", "",
+        "Levels are those of one step, so that T steps tell T times as many; compare with binary spikes at as many levels.",
+    ]  # fmt: skip
+    body = [[f"`{row['recipe']}`", ", ".join(row["alphabets"]), str(row["timesteps"]), str(row["total_steps"]), percent(row),
+             f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows if "accuracy" in row]  # fmt: skip
+    lines += table(["recipe", "alphabet", "T", "total steps", "accuracy", "M"], body, 2)
+    for steps, bound in ((8, 1.0), (4, 2.0)):
+        names = [row["recipe"] for row in rows if row.get("total_steps") == steps and 100 * row.get("drop", 1) <= bound]
+        lines.append(f"Within {bound:g} points at {steps} total steps: {listed(names) if names else 'none'}.")
+    return [*lines, ""]
+
+
+def learned(content: dict) -> list[str]:
+    """Recipes for trained networks, by total steps."""
+    settings, rows = content["settings"], content["rows"]
+    lines = [
+        "### Networks trained to be converted", "",
+        f"ResNet-20 of quantised clips (L = {settings['levels']}), trained by `reproductions/trained`; first {settings['samples']:,} test",
+        f"images, or {settings['held_samples']:,} (*) where windows are stepped layer by layer; made by `benchmarks/learned.py`.",
+    ]  # fmt: skip
+    body = []
+    for label, row in rows.items():
+        lost, low, high = (f"{row[key]:.2f}".replace("-", "−") for key in ("lost", "low", "high"))
+        wrong = f"{row['levels_that_differ']:,} of {row['levels']:,}" if "levels" in row else ""
+        star = "" if row["samples"] == settings["samples"] else " *"
+        body.append([f"`{label.removesuffix('()')}`{star}", str(row["timesteps"]), str(row["total_steps"]), ", ".join(row["alphabets"]),
+                     f"{100 * row['accuracy']:.2f} ({lost} [{low}, {high}])", f"{row['synaptic_operations'] / 1e6:.0f}", wrong])  # fmt: skip
+    head = ["recipe", "T", "total steps", "alphabet", "accuracy", "M", "levels that are not the source's"]
+    return lines + table(head, body, 1) + ORDER
 
 
 def share(outcomes: str) -> float:
@@ -378,7 +418,11 @@ def page() -> str:
     if CONTENT.exists():
         content = json.loads(CONTENT.read_text())
         lines += ["## Measured", "", *measured(content)]
+        if LEARNED.exists():
+            lines += ["", *learned(json.loads(LEARNED.read_text()))]
         run = {row["recipe"].split("(")[0] for rows in content["rows"].values() for row in rows if "accuracy" in row}
+        if LEARNED.exists():
+            run |= {row["recipe"] for row in json.loads(LEARNED.read_text())["rows"].values()}
         lines += ["", f"In none of these tables: {listed([r.name for r in made if r.name not in run])}."]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
 
