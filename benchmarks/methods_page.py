@@ -300,7 +300,7 @@ def measured(content: dict) -> list[str]:
     body = [[f"`{row['recipe']}`", ", ".join(row["alphabets"]), row["schedule"], str(row["timesteps"]), str(row["total_steps"]),
              percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in others]  # fmt: skip
     lines += table(["recipe", "alphabet", "schedule", "T", "total steps", "accuracy", "M"], body, 3)
-    lines += few(rows.get("few", []))
+    lines += many_levels(rows.get("few", []))
     lines += ["### Before 2020, and thresholds by expectation", ""]
     body = [[f"`{row['recipe']}`", str(row["timesteps"]), str(row["total_steps"]), percent(row),
              f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows.get("classics", []) if "accuracy" in row]  # fmt: skip
@@ -317,7 +317,7 @@ def measured(content: dict) -> list[str]:
     return lines + table(["T", "accuracy", "M"], body, 1)
 
 
-def few(rows: list[dict]) -> list[str]:
+def many_levels(rows: list[dict]) -> list[str]:
     """Several levels a step: what they lose at 8 and 4 total steps."""
     lines = [
         "### Several levels a step, signed spikes: few steps", "",

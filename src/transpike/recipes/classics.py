@@ -9,7 +9,7 @@ from transpike.core.lowered import Lowered
 from transpike.core.scaling import unit_scale
 from transpike.core.step import Step
 from transpike.encoders import Poisson
-from transpike.recipes._base import PercentileCoded, RateCoded, setting
+from transpike.recipes._base import RateCoded, setting
 from transpike.steps import FixedThresholds, ModelBasedThresholds, RefuseBiases, UseNeurons
 from transpike.steps._base import Granularity, ReplaceNeurons
 
@@ -48,7 +48,7 @@ class Cao(RateCoded):
 
 
 @dataclass(frozen=True)
-class DiehlModel(PercentileCoded):
+class DiehlModel(RateCoded):
     """``W ← (λ_{n−1}/λ_n) W, b ← b/λ_n, θ = 1`` with ``λ_n = max Σ max(w, 0) λ_{n−1}``: no step can bring more.
 
     The model-based normalisation: no activation is looked at, so that nothing is ever clipped and rates are low.
@@ -60,13 +60,16 @@ class DiehlModel(PercentileCoded):
     """
 
     name: ClassVar[str] = "diehl-model"
-    percentile: float = 100.0
-    granularity: Granularity = "layer"
-    reset: Literal["soft", "hard"] = "hard"
+    granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
+    reset: Literal["soft", "hard"] = setting("hard", "Subtract the threshold, or set the potential to 0.")
 
     @property
     def thresholds(self) -> Step:
         return ModelBasedThresholds(self.granularity, self.readout.spiking_output)
+
+    @property
+    def neurons(self) -> ReplaceNeurons:
+        return UseNeurons(reset=self.reset)
 
     def kappa(self, lowered: Lowered) -> Mapping[str, float]:
         return unit_scale(lowered)
