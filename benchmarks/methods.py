@@ -38,7 +38,7 @@ GROUPS = {
         r.HMT(), r.HMT(rungs=8), r.FewSteps(neuron="burst", gamma=4), r.FewSteps(neuron="burst", gamma=15), r.AdaFire(),
         r.DCGS(), r.FewSteps(neuron="signed"),
     ]),
-    "classics": ((16, 64), [
+    "classics": ((16,), [
         r.DiehlModel(), r.DattaBeerel(), r.TSC(), r.ECC.paper(schedule=WINDOWS)]),
     "ablation": ((8, 32), [
         r.FewSteps(), r.FewSteps(readout=ts.readouts.AccumulatedMembrane()), r.FewSteps(calibrate="bias"),

@@ -35,7 +35,8 @@ class EarlyAnswers:
 
 def checkpoints_until(timesteps: int) -> tuple[int, ...]:
     """Every sixth of T, but every eighth step of long runs, down to a sixteenth of T: engines lose what a look saves
-    where they are asked for fewer than eight steps at a time."""
+    where they are asked for fewer than eight steps at a time.
+    """
     few, many = LOOKS
     step = max(1, min(round(timesteps / few), max(FREE, round(timesteps / many))))
     return tuple(range(step, timesteps, step))

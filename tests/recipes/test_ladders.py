@@ -13,6 +13,7 @@ from measured import alone, counts
 from networks import cells
 from transpike.activations import ReLU
 from transpike.neurons import DifferentialLadder, ThresholdLadder
+from transpike.neurons.ladder import nearest_rung
 from transpike.recipes import DCGS, ECC, HMT, QCFS, GroupNeuron
 from transpike.steps.gaussian import gaussian_threshold
 
@@ -148,6 +149,16 @@ def test_one_signed_threshold_leaves_at_most_half_of_it(seed, rungs, sixteenths)
         sent, potential = sent + levels, left
         assert bool((sent >= 0).all())
     assert torch.equal(state[0], potential)
+
+
+def test_the_highest_threshold_is_chosen_whose_three_quarters_are_reached():
+    just_below = 1 - 2.0**-50
+    sizes = torch.tensor(
+        [0.5, 0.75 * just_below, 0.75, 1.5 * just_below, 1.5, 3 * just_below, 3.0, 100.0], dtype=torch.float64
+    )
+    assert nearest_rung(sizes, 3, torch.zeros(8, dtype=torch.float64)).tolist() == [0, 0, 1, 1, 2, 2, 4, 4]
+    sent = torch.tensor([8.0, 8.0, 8.0, 8.0, 1.0, 2.0, 3.0, 0.0], dtype=torch.float64)  # of which no more is taken back
+    assert nearest_rung(-sizes, 3, sent).tolist() == [0, 0, -1, -1, -1, -2, -2, 0]
 
 
 @given(SEEDS, st.integers(2, 8), st.integers(4, 40))
