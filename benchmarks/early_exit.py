@@ -4,7 +4,7 @@
 
 Every score is fitted on the first 2,000 test images and checked on the other 8,000; equal accuracy is that of the fixed run
 on the same 8,000. Seconds: interleaved medians of whole batches, one thread, with samples that have stopped leaving the batch,
-against fixed runs of T and of the steps of equal accuracy. Synaptic operations: evaluate() on the first 1,000 of the 8,000.
+against fixed runs of T and of the steps of equal accuracy. Synaptic operations: evaluate() on the first 500 of the 8,000.
 Writes early_exit.json beside itself, and the table of docs/early-exit.md (`--page` alone writes it from the JSON).
 """
 
@@ -26,8 +26,8 @@ from transpike.early_exit import checkpoints_until, fit_policy
 from transpike.files import write_atomically
 
 HERE = Path(__file__).parent
-FIT, COUNTED, BATCH, TIMED = 2000, 1000, 100, 128
-DROPS, CONFIDENCE, TIMED_EXIT = (0.5, 1.0), 0.95, ("confidence", 1.0)
+FIT, COUNTED, BATCH, TIMED = 2000, 500, 100, 128
+DROPS, CONFIDENCE, TIMED_EXIT = (0.5, 1.0), 0.95, ("conformal", 1.0)
 RECIPES = (
     ts.recipes.ECC(128),
     ts.recipes.SNNCalibration(64),

@@ -36,8 +36,9 @@ GROUPS = {
     "signed and burst": ((8, 16), [r.SNM(), r.SNM(**SIGNED), r.FewSteps(neuron="signed"), r.BurstLIP(), r.FewSteps(neuron="burst")]),
     "few": ((4, 8), [
         r.HMT(), r.HMT(rungs=8), r.FewSteps(neuron="burst", gamma=4), r.FewSteps(neuron="burst", gamma=15), r.AdaFire(),
-        r.DCGS(), r.FewSteps(neuron="signed"),
+        r.FewSteps(neuron="signed"),
     ]),
+    "differences": ((8,), [r.DCGS()]),
     "classics": ((16,), [
         r.DiehlModel(), r.DattaBeerel(), r.TSC(), r.ECC.paper(schedule=WINDOWS)]),
     "ablation": ((8, 32), [

@@ -299,7 +299,7 @@ def measured(content: dict) -> list[str]:
     body = [[f"`{row['recipe']}`", ", ".join(row["alphabets"]), row["schedule"], str(row["timesteps"]), str(row["total_steps"]),
              percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in others]  # fmt: skip
     lines += table(["recipe", "alphabet", "schedule", "T", "total steps", "accuracy", "M"], body, 3)
-    lines += many_levels(rows.get("few", []))
+    lines += many_levels(rows.get("few", []) + rows.get("differences", []))
     lines += ["### Before 2020, and thresholds by expectation", ""]
     body = [[f"`{row['recipe']}`", str(row["timesteps"]), str(row["total_steps"]), percent(row),
              f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows.get("classics", []) if "accuracy" in row]  # fmt: skip
