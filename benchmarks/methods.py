@@ -35,8 +35,7 @@ GROUPS = {
     "phase": ((2, 3, 4, 5, 6), [r.BSNN()]),
     "signed and burst": ((8, 16), [r.SNM(), r.SNM(**SIGNED), r.FewSteps(neuron="signed"), r.BurstLIP(), r.FewSteps(neuron="burst")]),
     "few": ((4, 8), [
-        r.HMT(), r.HMT(rungs=8), r.FewSteps(neuron="burst", gamma=4), r.FewSteps(neuron="burst", gamma=15), r.AdaFire(),
-        r.FewSteps(neuron="signed"),
+        r.HMT(), r.HMT(rungs=8), r.FewSteps(neuron="burst", gamma=4), r.AdaFire(),
     ]),
     "differences": ((8,), [r.DCGS()]),
     "classics": ((16,), [

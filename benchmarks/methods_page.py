@@ -327,7 +327,9 @@ def many_levels(rows: list[dict]) -> list[str]:
     lines += table(["recipe", "alphabet", "T", "total steps", "accuracy", "M"], body, 2)
     for steps, bound in ((8, 1.0), (4, 2.0)):
         names = [row["recipe"] for row in rows if row.get("total_steps") == steps and 100 * row.get("drop", 1) <= bound]
-        lines.append(f"Within {bound:g} points at {steps} total steps: {listed(names) if names else 'none'}.")
+        lines.append(
+            f"Within {bound:g} point{'s' if bound > 1 else ''} at {steps} total steps: {listed(names) if names else 'none'}."
+        )
     return [*lines, ""]
 
 
