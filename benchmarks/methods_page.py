@@ -366,11 +366,11 @@ def order(rows: dict[str, dict]) -> list[str]:
     return [
         "#### Where the order of the literature is not ours", "",
         "- **SRP is not above signed neurons.** Tables that leave out the rehearsal have SRP at 4 steps above signed spikes at 4 (VGG-16,",
-        f"  95.43 against 94.54). With the rehearsal counted, 4 + 4 steps give {of('srp', 8)}; signed neurons (`fast-snn`) give {of('fast-snn', 4)} at 4",
+        f"  95.43 against 94.54 in reruns by others). With the rehearsal counted, 4 + 4 steps give {of('srp', 8)}; signed neurons (`fast-snn`) give {of('fast-snn', 4)} at 4",
         f"  and {of('fast-snn', 8)} at 8. Taken apart: the 4 steps that are read give {of('qcfs', 4)} without a gate, all 8 read as one run {of('qcfs', 8)}.",
         f"  The gate is worth the difference, and what it gets wrong stays wrong: at 12 steps it stands at {of('srp', 12)}.",
         "- **COS is not above QCFS at its own latency.** Its tables count T, or ρ + T; each layer must rehearse before it sends, so that n",
-        f"  layers cost n ρ. At ρ = T = 4 that is {80} steps, {of('cos', 80)} (* images), and those are the steps of plain windows of 4, which are the",
+        f"  layers cost n ρ. At ρ = T = 4 that is 80 steps, {of('cos', 80)} (* images), and those are the steps of plain windows of 4, which are the",
         f"  quantised network itself ({of('qcfs', 80)}). Windows that are held for 2 steps give {of('qcfs', 42)} (*) in 42.",
         "- **Group neurons at T = 1 are the quantised network**: m = L members say in one step what binary neurons say in L",
         f"  ({of('group-neuron', 1)}). Compared at equal levels, T m, they are no faster.", "",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import transpike as ts
+from figures import Sum
 from networks import neurons, random_norm, settle
 from transpike.activations import QuantisedClip
 from transpike.core.recipe import Recipe
@@ -215,17 +216,6 @@ EQUAL_RESNET: dict[tuple[str, str], str] = {
 Counts = tuple[tuple[tuple[int, ...], bytes], ...]
 
 
-class Residual(nn.Module):
-    """``act(body(x) + x)``: a sum of currents and spikes."""
-
-    def __init__(self, body: nn.Module, activation: nn.Module) -> None:
-        super().__init__()
-        self.body, self.activation = body, activation
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.body(x) + x)
-
-
 class Branch(nn.Module):
     """``x + body(x)``: a sum of spikes."""
 
@@ -282,7 +272,7 @@ def small(activation: Callable[[], nn.Module]) -> Shared:
         nn.Conv2d(6, 6, 3, padding=1, bias=False), random_norm(2, 6, 1e-5), activation(), nn.Conv2d(6, 6, 3, padding=1)
     )
     model = nn.Sequential(
-        nn.Conv2d(2, 6, 3, padding=1), random_norm(2, 6, 1e-5), activation(), Residual(body, activation()),
+        nn.Conv2d(2, 6, 3, padding=1), random_norm(2, 6, 1e-5), activation(), Sum(body, activation()),
         nn.MaxPool2d(3, 2, 1), Branch(nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), activation())), nn.AvgPool2d(2),
         nn.Conv2d(6, 8, 3, padding=1), activation(), nn.Flatten(), nn.Linear(32, 4),
     )  # fmt: skip

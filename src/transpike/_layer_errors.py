@@ -123,13 +123,12 @@ class LayerSums:
         wanted = wanted[there]
         if not len(wanted):
             return
-        size, total = wanted.square().sum(1), torch.zeros_like(wanted)
-        for t, sent in enumerate(train, 1):
-            total = total + (sent / worth).flatten(1).double()[there]
-            last = steps if len(train) == 1 else t
-            if t == len(train) or not t & (t - 1):
-                fit = float(((wanted - total / t).square().sum(1) / size).sum())
-                self.fitted[last] = self.fitted.get(last, 0.0) + fit
+        size, total, before = wanted.square().sum(1), torch.zeros_like(wanted), 0
+        for t in (t for t in range(1, len(train) + 1) if t == len(train) or not t & (t - 1)):
+            total = total + (train[before:t].sum(0, dtype=torch.float64) / worth).flatten(1)[there]
+            before, last = t, steps if len(train) == 1 else t
+            fit = float(((wanted - total / t).square().sum(1) / size).sum())
+            self.fitted[last] = self.fitted.get(last, 0.0) + fit
         self.sparseness += float((wanted.abs().sum(1) / size).sum())
         self.active_samples += len(wanted)
 

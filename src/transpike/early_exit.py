@@ -20,7 +20,7 @@ from transpike.simulate import engine_named
 from transpike.snn import SNN
 
 CANDIDATES = 400
-LOOKS, FREE = (6, 16), 8  # looks in a run: few of short ones, more of long ones, whose chunks of 8 steps cost nothing
+LOOKS, FREE = (6, 16), 8  # looks in a run: few of short ones, more of long ones, in chunks of 8 steps or more
 COMPACTED = 0.1  # of a batch must have stopped before it is made smaller: that copies every potential
 TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
 
