@@ -15,7 +15,16 @@ from networks import small_cnn
 from transpike import exits
 from transpike.cli import main
 from transpike.core.interval import binomial_at_most
-from transpike.early_exit import _conformal, _temperature, _tested, answer_early, checkpoints_until, fit_exit
+from transpike.early_exit import (
+    LOOK,
+    _quantile,
+    _strangeness,
+    _temperature,
+    answer_early,
+    checkpoints_until,
+    fit_exit,
+    fit_policy,
+)
 from transpike.errors import DataError, FileError, SettingError
 from transpike.exits import ExitPolicy
 from transpike.recipes import ECC, FewSteps
@@ -86,12 +95,9 @@ def test_the_promise_holds_as_often_as_it_says(score):
     broken, stopped, repeats = 0, 0, 120
     for _ in range(repeats):
         logits, y = _walk(600, random)
-        logits, order = logits[rows], torch.randperm(600, generator=random)
-        first, second = order[:180], order[180:]
-        warm = tuple(_temperature(logits[k, first], y[first]) for k in range(len(places)))
         never = (math.inf,) * len(places)
-        start = ExitPolicy(exits.table[score](), 8, places, warm, never, drop, 0.95, 600)
-        found = _tested(start, logits, y, first, second)
+        start = ExitPolicy(exits.table[score](), 8, places, never, never, drop, 0.95, 600)
+        found = fit_policy(start, logits[rows], y, 0.3, int(torch.randint(2**31, (), generator=random)))
         stops = found.stops(big)
         early = (big.argmax(-1) == labels).gather(0, stops[None] - 1)[0]
         broken += float((full & ~early).double().mean()) > drop
@@ -100,15 +106,73 @@ def test_the_promise_holds_as_often_as_it_says(score):
     assert stopped > repeats / 2, "a policy that never stops keeps every promise"
 
 
+def _fit(score: str, logits: torch.Tensor, y: torch.Tensor, drop: float = 0.02, **settings) -> ExitPolicy:
+    """Of answers after each step, with a look after each but the last."""
+    places = tuple(range(1, len(logits)))
+    never = (math.inf,) * len(places)
+    start = ExitPolicy(exits.table[score](), len(logits), places, never, never, drop, 0.95, 0)
+    return fit_policy(start, logits, y, **settings)
+
+
+@pytest.mark.parametrize("score", list(exits.table))
+def test_an_exit_foresees_the_answer_after_all_steps_not_the_right_one(score):
+    """Labels only test: what is tested is the same for other labels."""
+    random = torch.Generator().manual_seed(2)
+    logits, y = _walk(1000, random)
+    other = torch.randint(0, 4, (1000,), generator=random)
+    first, second = (_fit(score, logits, labels, drop=0.99, thin=False) for labels in (y, other))
+    assert first == second and max(first.thresholds) < math.inf, "with such a drop the laxest candidate is taken"
+
+
+def test_candidates_of_conformal_sets_begin_beyond_what_was_seen():
+    """The largest of 400 is exceeded by 4 of 1,600, and a promise of 0.5 points allows 3."""
+    stopped = [
+        float((_fit("conformal", *(data := _walk(2000, torch.Generator().manual_seed(seed))), drop=0.005)
+               .stops(data[0]) < 8).double().mean()) for seed in range(12)
+    ]  # fmt: skip
+    assert sum(share > 0.02 for share in stopped) >= 10
+
+
+def test_a_look_costs_steps():
+    """Half are sure after 7 of 16 steps, all after 8: the first look saves half a step, and costs two."""
+    y = torch.arange(1000) % 2
+    sure = 4 * torch.nn.functional.one_hot(y, 2).double() - 2
+    logits = torch.zeros(3, 1000, 2, dtype=torch.float64)
+    logits[0, :500], logits[1], logits[2] = sure[:500], sure, sure
+    start = ExitPolicy(exits.Gap(), 16, (7, 8), (1.0, 1.0), (math.inf, math.inf), 0.02, 0.95, 0)
+    assert fit_policy(start, logits, y).checkpoints == (8,)
+    assert fit_policy(dataclasses.replace(start, checkpoints=(2, 8)), logits, y).checkpoints == (2, 8)
+
+
+@pytest.mark.parametrize("score", list(exits.table))
+def test_looks_that_do_not_pay_are_dropped(score):
+    logits, y = _walk(3000, torch.Generator().manual_seed(3), 16)
+    logits[:4] = torch.randn(logits[:4].shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    thin, all_of_them = _fit(score, logits, y), _fit(score, logits, y, thin=False)
+    assert all_of_them.checkpoints == tuple(range(1, 16))
+    assert 1 <= len(thin.checkpoints) < 12 and not set(thin.checkpoints) & {1, 2, 3, 4}
+    looks = [sum(p.checkpoints.index(s) + 1 if s < 16 else len(p.checkpoints) for s in p.stops(logits).tolist())
+             for p in (thin, all_of_them)]  # fmt: skip
+    steps = [float(p.stops(logits).double().sum()) for p in (thin, all_of_them)]
+    assert steps[0] + LOOK * looks[0] < steps[1] + LOOK * looks[1]
+
+
+def test_a_policy_that_never_stops_says_so():
+    assert "after 2, 5 of 8 steps" in str(policy())
+    assert "never before the end" in str(policy(thresholds=(math.inf, math.inf)))
+
+
 @settings(max_examples=25)
 @given(st.integers(0, 10_000), st.floats(0.02, 0.3))
 def test_conformal_quantiles_are_order_statistics(seed, alpha):
     random = torch.Generator().manual_seed(seed)
     logits, y = torch.randn(99, 4, generator=random, dtype=torch.float64), torch.randint(0, 4, (99,), generator=random)
-    strange = (-logits.log_softmax(-1).gather(1, y[:, None])[:, 0]).sort().values
-    found = _conformal(logits, y, alpha)
+    strange = _strangeness(logits, y)
+    wanted = sorted(-math.log(float(row.softmax(-1)[k])) for row, k in zip(logits, y, strict=True))
+    assert strange.tolist() == pytest.approx(wanted)
+    found = _quantile(strange, alpha)
     assert found in strange.tolist() and int((strange <= found).sum()) >= 100 * (1 - alpha) - 1e-9
-    assert _conformal(logits, y, 0.005) == math.inf  # 99 samples cannot bound so small a share
+    assert _quantile(strange, 0.005) == math.inf  # 99 samples cannot bound so small a share
 
 
 @pytest.fixture(scope="module")

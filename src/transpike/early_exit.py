@@ -21,7 +21,8 @@ from transpike.snn import SNN
 
 CANDIDATES = 400
 LOOKS, FREE = (6, 16), 8  # looks in a run: few of short ones, more of long ones, in chunks of 8 steps or more
-COMPACTED = 0.1  # of a batch must have stopped before it is made smaller: that copies every potential
+LOOK = 2  # steps that a look costs: a layer of the event engine starts anew (benchmarks/early_exit.py)
+STRICTER = (8.0, 4.0, 2.0, 1.4)  # times the largest nonconformity, where candidates begin
 TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
 
 
@@ -59,10 +60,12 @@ def fit_exit(
     """The network with an exit policy: at most ``drop`` points of samples lose a right answer, with ``confidence``.
 
     ``data``: batches of (input, target) that neither trained the network nor will test it. On a share of them, drawn by
-    ``seed``, temperatures κ_t = argmin mean −ln softmax(z_t/κ)_y and the candidates for thresholds are fitted; on the
-    others candidates are tested from the strictest to the laxest, ``P(Bin(n, drop) ≤ lost) ≤ 1 − confidence``, until
-    one fails; the last that passed is taken. ``lost`` counts samples that are right at T and not at their stop, so that
-    accuracy falls by no more. ``score``: one of ``transpike.exits`` or its name.
+    ``seed``, temperatures ``κ_t = argmin mean −ln softmax(z_t/κ)_a`` and candidates for thresholds are fitted, with a
+    the answer after T steps: an exit must foresee that one, right or wrong. There, too, looks are dropped that cost
+    more than they save, unless ``checkpoints`` names them. On the others candidates are tested from the strictest to
+    the laxest, ``P(Bin(n, drop) ≤ lost) ≤ 1 − confidence``, until one fails; the last that passed is taken. ``lost``
+    counts samples that are right at T and not at their stop, so that accuracy falls by no more. ``score``: one of
+    ``transpike.exits`` or its name.
     Source of the test: Angelopoulos et al. 2021 (Learn then Test), fixed-sequence testing with exact binomial tails.
     Raises SettingError where answers do not come step by step, DataError with fewer samples than any promise needs.
     """
@@ -85,22 +88,31 @@ def fit_exit(
     never = (math.inf,) * len(places)
     wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0)
     logits, y = _answers(snn, data, wanted, engine, progress)
-    return dataclasses.replace(snn, exit=fit_policy(wanted, logits, y, fit_share, seed))
+    return dataclasses.replace(snn, exit=fit_policy(wanted, logits, y, fit_share, seed, thin=checkpoints is None))
 
 
 def fit_policy(
-    policy: ExitPolicy, logits: Tensor, y: Tensor, fit_share: float = FIT_SHARE, seed: int = 0
+    policy: ExitPolicy, logits: Tensor, y: Tensor, fit_share: float = FIT_SHARE, seed: int = 0, thin: bool = True
 ) -> ExitPolicy:
-    """``policy`` with temperatures and thresholds fitted as ``fit_exit`` does.
+    """``policy`` with temperatures and thresholds fitted as ``fit_exit`` does; ``thin``: without looks that do not pay.
 
     ``logits`` (checkpoints + 1, samples, classes) at its checkpoints and after T steps, ``y`` (samples,).
     """
     Exit("", 100 * policy.drop, policy.confidence).check_samples(len(y), fit_share)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
     first, second = order[: round(fit_share * len(y))], order[round(fit_share * len(y)) :]
-    temperatures = tuple(_temperature(logits[k, first], y[first]) for k in range(len(policy.checkpoints)))
+    logits = logits.double()
+    answers = logits[-1].argmax(-1)
+    temperatures = tuple(_temperature(logits[k, first], answers[first]) for k in range(len(policy.checkpoints)))
     warm = dataclasses.replace(policy, temperatures=temperatures, samples=len(y))
-    return _tested(warm, logits.double(), y, first, second)
+    if thin:
+        kept = _worthwhile(warm, logits[:, first], y[first])
+        logits = logits[[*kept, -1]]
+        places, temperatures = tuple(warm.checkpoints[k] for k in kept), tuple(temperatures[k] for k in kept)
+        warm = dataclasses.replace(
+            warm, checkpoints=places, temperatures=temperatures, thresholds=(math.inf,) * len(kept)
+        )
+    return _tested(warm, logits, y, first, second)
 
 
 def _answers(
@@ -136,40 +148,81 @@ def _temperature(logits: Tensor, y: Tensor) -> float:
 
 def _tested(policy: ExitPolicy, logits: Tensor, y: Tensor, first: Tensor, second: Tensor) -> ExitPolicy:
     """The laxest policy of the sequence whose tests all passed."""
-    right = logits.argmax(-1) == y
-    scores = torch.stack([policy.score(logits[k] / t) for k, t in enumerate(policy.temperatures)])
-    found = policy
-    for thresholds in _candidates(policy, scores[:, first], logits[:, first], y[first]):
-        passed = scores[:, second] >= torch.tensor(thresholds, dtype=torch.float64)[:, None]
-        place = torch.where(passed.any(0), passed.byte().argmax(0), len(thresholds))
-        early = right[:, second].gather(0, place[None])[0]
-        lost = int((right[-1, second] & ~early).sum())
+    right = logits[:, second].argmax(-1) == y[second]
+    scores, found = _scores(policy, logits[:, second]), policy
+    for thresholds in _candidates(policy, logits[:, first]):
+        early = right.gather(0, _places(scores, thresholds)[None])[0]
+        lost = int((right[-1] & ~early).sum())
         if binomial_at_most(lost, len(second), policy.drop) > 1 - policy.confidence:
             break
         found = dataclasses.replace(policy, thresholds=thresholds)
     return found
 
 
-def _candidates(policy: ExitPolicy, scores: Tensor, logits: Tensor, y: Tensor) -> list[tuple[float, ...]]:
-    """Thresholds for all checkpoints, from the strictest to the laxest."""
+def _scores(policy: ExitPolicy, logits: Tensor) -> Tensor:
+    """(checkpoints, samples)."""
+    return torch.stack([policy.score(logits[k] / t) for k, t in enumerate(policy.temperatures)])
+
+
+def _places(scores: Tensor, thresholds: tuple[float, ...]) -> Tensor:
+    """(samples,): which checkpoint stops each sample; their number where none does."""
+    passed = scores >= scores.new_tensor(thresholds)[:, None]
+    return torch.where(passed.any(0), passed.byte().argmax(0), len(thresholds))
+
+
+def _worthwhile(policy: ExitPolicy, logits: Tensor, y: Tensor) -> tuple[int, ...]:
+    """The checkpoints that save more steps than they cost, under the laxest candidate that keeps the drop here.
+
+    ``mean (step of the stop + LOOK · looks made)`` falls with every one that is taken away, one after another.
+    """
+    right, scores = logits.argmax(-1) == y, _scores(policy, logits)
+    laxest: tuple[float, ...] | None = None
+    for thresholds in _candidates(policy, logits):
+        early = right.gather(0, _places(scores, thresholds)[None])[0]
+        if float((right[-1] & ~early).double().mean()) > policy.drop:
+            break
+        laxest = thresholds
+    kept = tuple(range(len(policy.checkpoints)))
+    if laxest is None:
+        return kept
+
+    def cost(places: tuple[int, ...]) -> float:
+        at = _places(scores[list(places)], tuple(laxest[k] for k in places))
+        steps = torch.tensor([*(policy.checkpoints[k] for k in places), policy.timesteps])
+        return float((steps[at] + LOOK * (at + 1).clamp(max=len(places))).double().mean())
+
+    while len(kept) > 1:
+        cheapest = min((tuple(k for k in kept if k != out) for out in kept), key=cost)
+        if cost(cheapest) > cost(kept):
+            break
+        kept = cheapest
+    return kept
+
+
+def _candidates(policy: ExitPolicy, logits: Tensor) -> list[tuple[float, ...]]:
+    """Thresholds for all checkpoints, from the strictest to the laxest; the last ``logits`` are the answers after T."""
     count = len(policy.checkpoints)
     if isinstance(policy.score, Conformal):
-        shares = torch.logspace(-4, 0, CANDIDATES, dtype=torch.float64)
-        found = []
-        for share in shares.tolist():
-            found.append(tuple(_conformal(logits[k] / t, y, share / count) for k, t in enumerate(policy.temperatures)))
-        return list(dict.fromkeys(found))
+        answers, found = logits[-1].argmax(-1), []
+        shares = torch.logspace(-4, 0, CANDIDATES, dtype=torch.float64) / count
+        strange = [_strangeness(logits[k] / t, answers) for k, t in enumerate(policy.temperatures)]
+        found = [tuple(times * float(s.max()) for s in strange) for times in STRICTER]
+        found += [tuple(_quantile(s, share) for s in strange) for share in shares.tolist()]
+        return [one for one in dict.fromkeys(found) if one[0] < math.inf]
     levels = torch.linspace(1, 0, CANDIDATES, dtype=torch.float64)
-    return [(value,) * count for value in dict.fromkeys(scores.flatten().quantile(levels).tolist())]
+    values = _scores(policy, logits).flatten().quantile(levels)
+    return [(value,) * count for value in dict.fromkeys(values.tolist())]
 
 
-def _conformal(logits: Tensor, y: Tensor, alpha: float) -> float:
-    """The ⌈(n+1)(1 − α)⌉-th smallest nonconformity of the right class; infinite where n is too small for α."""
-    strange = -logits.log_softmax(-1).gather(1, y[:, None])[:, 0]
+def _strangeness(logits: Tensor, answers: Tensor) -> Tensor:
+    """(samples,) −ln softmax(z)_a, from the least to the most."""
+    return (-logits.log_softmax(-1).gather(1, answers[:, None])[:, 0]).sort().values
+
+
+def _quantile(strange: Tensor, alpha: float) -> float:
+    """The ⌈(n+1)(1 − α)⌉-th smallest of ``strange``, which is sorted; infinite where n is too small for α."""
     rank = math.ceil((len(strange) + 1) * (1 - alpha))
-    if rank > len(strange):
-        return math.inf
-    return float(strange.sort().values[max(0, rank - 1)])
+    return math.inf if rank > len(strange) else float(strange[max(0, rank - 1)])
 
 
 def answer_early(snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | None = None) -> EarlyAnswers:
@@ -193,9 +246,8 @@ def answer_early(snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | Non
 
 
 def _stopped(run: Any, policy: ExitPolicy, samples: int) -> tuple[Tensor, Tensor]:
-    """(logits, steps) of each sample; those that have stopped go when they are a good part of the batch."""
-    here, going = torch.arange(samples), torch.ones(samples, dtype=torch.bool)
-    steps = torch.full((samples,), policy.timesteps)
+    """(logits, steps) of each sample; those that have stopped leave the batch."""
+    here, steps = torch.arange(samples), torch.full((samples,), policy.timesteps)
     found: Tensor | None = None
     before = 0
     for place, step in enumerate((*policy.checkpoints, policy.timesteps)):
@@ -203,13 +255,13 @@ def _stopped(run: Any, policy: ExitPolicy, samples: int) -> tuple[Tensor, Tensor
         before = step
         if found is None:
             found = logits.new_zeros((samples, *logits.shape[1:]))
-        ready = going if step == policy.timesteps else going & policy.ready(logits, place).cpu()
-        found[here[ready]], steps[here[ready]] = logits[ready.to(logits.device)], step
-        going = going & ~ready
-        if not bool(going.any()):
+        ready = (
+            policy.ready(logits, place) if step < policy.timesteps else logits.new_ones(len(logits), dtype=torch.bool)
+        )
+        found[here[ready.cpu()]], steps[here[ready.cpu()]] = logits[ready], step
+        if bool(ready.all()):
             break
-        if float(going.double().mean()) <= 1 - COMPACTED:
-            run.keep(going.to(logits.device))
-            here, going = here[going], going[going]
+        if bool(ready.any()):
+            here = here[run.keep(~ready).cpu()]
     assert found is not None
     return found, steps

@@ -80,9 +80,11 @@ class ExitPolicy:
             raise SettingError(f"checkpoints lie before the last step, {self.timesteps}, not {self.checkpoints}")
 
     def __str__(self) -> str:
-        places = ", ".join(map(str, self.checkpoints))
+        places = "after " + ", ".join(map(str, self.checkpoints))
+        if min(self.thresholds) == math.inf:
+            places = "never before the end, for no candidate kept the promise,"
         return (
-            f"by {type(self.score).__name__.lower()} after {places} of {self.timesteps} steps, at most "
+            f"by {type(self.score).__name__.lower()} {places} of {self.timesteps} steps, at most "
             f"{100 * self.drop:g} points of right answers lost ({self.confidence:.0%} sure, {self.samples} samples)"
         )
 

@@ -138,11 +138,11 @@ class Counter:
         self.sent[name].append(totals[0])
         self.operations[name].append(totals[1])
 
-    def keep(self, mask: Tensor) -> None:
-        """Samples that go on; what the others took back is counted now."""
+    def keep(self, mask: Tensor, order: Tensor) -> None:
+        """Samples that go on, and in what order; what the others took back is counted now."""
         for name, net in self.net.items():
             self.kept[name] = self.kept.get(name, 0.0) + float(net[~mask].abs().sum())
-            self.net[name] = net[mask]
+            self.net[name] = net[order]
 
     def activity(self) -> Activity:
         schedule, steps = self.program.schedule, self.steps
@@ -234,12 +234,17 @@ class Run:
         self.logits.append(logits if self.double else logits.float())
         self.timesteps.append(t)
 
-    def keep(self, mask: Tensor) -> None:
-        """Go on with the samples where ``mask`` (batch,) is true; counters keep what the others did."""
-        self.x, self.sample_ids = self.x[mask], self.sample_ids[mask]
-        self.reading = None if self.reading is None else self.reading[mask]
-        self.counter.keep(mask)
-        self._keep(mask)
+    def keep(self, mask: Tensor) -> Tensor:
+        """Go on with the samples where ``mask`` (batch,) is true; counters keep what the others did.
+
+        Gives (samples that go on,): which sample now lies where. Holes are filled from the end, so that little moves.
+        """
+        order = closed_up(mask)
+        self.x, self.sample_ids = self.x[order], self.sample_ids[order]
+        self.reading = None if self.reading is None else self.reading[order]
+        self.counter.keep(mask, order)
+        self._keep(order)
+        return order
 
     def finish(self) -> Trace:
         trains = {name: torch.cat(parts) for name, parts in self.counter.trains.items() if parts}
@@ -279,7 +284,8 @@ class Run:
         """Phase cycles, ``timesteps`` being those in which a layer listens."""
         raise TypeError(f"{type(self).__name__} must define _cycles()")
 
-    def _keep(self, mask: Tensor) -> None:
+    def _keep(self, order: Tensor) -> None:
+        """The engine's own state of these samples, in this order."""
         raise TypeError(f"{type(self).__name__} must define _keep()")
 
 
@@ -312,6 +318,14 @@ def _exact(program: Program, x: Tensor) -> tuple[bool, str]:
     if not adds_exactly(str(x.device), tf32):
         return False, f"the convolution of {x.device} rounds its sums (TF32 or Winograd)"
     return True, ""
+
+
+def closed_up(mask: Tensor) -> Tensor:
+    """Where ``mask`` (batch,) is true, as places: the first n stay, holes among them are filled from behind them."""
+    going = mask.nonzero()[:, 0]
+    order = torch.arange(len(going), device=mask.device)
+    order[~mask[: len(going)]] = going[going >= len(going)]
+    return order
 
 
 def map_state(state: object, change: object) -> object:

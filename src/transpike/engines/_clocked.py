@@ -135,11 +135,11 @@ class Clock:
             self.run.read(self.answer * self.period, self.run.t)
             self.answer = None
 
-    def keep(self, mask: Tensor) -> None:
+    def keep(self, order: Tensor) -> None:
         """Go on with these samples."""
-        self.x = self.x[mask]
-        self.states = {name: map_state(state, lambda v: v[mask]) for name, state in self.states.items()}
-        self.answer = None if self.answer is None else self.answer[mask]
+        self.x = self.x[order]
+        self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
+        self.answer = None if self.answer is None else self.answer[order]
 
     def finish(self) -> None:
         if self.answer is not None:

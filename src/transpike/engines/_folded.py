@@ -378,11 +378,11 @@ class FoldedRun(Run):
             answer = values[lowered.output.name] + lowered.biases[lowered.output.name][0]
             self.read(answer * period, self.t)
 
-    def _keep(self, mask: Tensor) -> None:
-        self.states = {name: map_state(state, lambda v: v[mask]) for name, state in self.states.items()}
-        self.held = {name: value[mask] for name, value in self.held.items()}
+    def _keep(self, order: Tensor) -> None:
+        self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
+        self.held = {name: value[order] for name, value in self.held.items()}
         if self.clock is not None:
-            self.clock.keep(mask)
+            self.clock.keep(order)
 
 
 def _near_edges(unit: ThresholdUnit, charge: Tensor, timesteps: int) -> int:

@@ -14,7 +14,7 @@ from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
 from transpike.core.grid import LOOK_EVERY
 from transpike.engines import _native
-from transpike.engines._base import Program, Run
+from transpike.engines._base import Program, Run, map_state
 from transpike.engines._event_layers import EventLayer, EventPool, choose
 from transpike.engines._event_weights import image, padded, pair
 from transpike.engines._folded import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, FoldedRun, Plan, bytes_per_sample
@@ -326,9 +326,19 @@ class EventRun(FoldedRun):
         assert not odd, "a binary wire carried other values than 0 and 1"
         return packed
 
-    def _keep(self, mask: Tensor) -> None:
-        super()._keep(mask)
-        self.constants = {k: v if len(v) == 1 else v[mask] for k, v in self.constants.items()}
+    def _keep(self, order: Tensor) -> None:
+        native = {name: self.states.pop(name) for name in self.event.choice.layers if name in self.states}
+        super()._keep(order)
+        held = {name: value for name, value in self.constants.items() if len(value) > 1}
+        holes = (order != torch.arange(len(order))).nonzero()[:, 0]
+
+        def close_up(value: Tensor) -> Tensor:
+            """In place: these tensors are this run's own, and large."""
+            value[holes] = value[order[holes]]
+            return value[: len(order)]
+
+        self.states |= {name: map_state(state, close_up) for name, state in native.items()}
+        self.constants |= {name: close_up(value) for name, value in held.items()}
 
 
 def _stride(value: Tensor, axis: int) -> int:

@@ -90,7 +90,7 @@ class _ReferenceRun(Run):
 
     _cycles = _slots = _held
 
-    def _keep(self, mask: Tensor) -> None:
-        self.states = {name: map_state(state, lambda v: v[mask]) for name, state in self.states.items()}
+    def _keep(self, order: Tensor) -> None:
+        self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
         if self.clock is not None:
-            self.clock.keep(mask)
+            self.clock.keep(order)
