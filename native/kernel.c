@@ -182,11 +182,15 @@ typedef struct {
     const int32_t *begin, *end;
     const uint16_t *list;
     int64_t entries, nothing; /* nothing: the entry of the row of zeros */
+    int64_t group, row_of_weights, first_weight;
     const float *weights;
     const int16_t *narrow;
     const float *unit;
-    const uint8_t *lines[TP_TALLEST]; /* look-up: the bytes of the window's rows from its left end on */
-    const tp_source *source;          /* look-up */
+    const int32_t *starts;            /* gather: of the row of windows */
+    const int64_t *index_of;          /* gather: column → its place in the list */
+    const uint8_t *rows[TP_TALLEST];  /* look-up: the bytes of the window's rows, */
+    const uint8_t *lines[TP_TALLEST]; /* and from its left end on */
+    const tp_source *source;
     int64_t taps; /* masked: the taps of all planes that lie inside, and their weights */
     const uint32_t *pixels[TP_TAPS];
     const float *tap_weights[TP_TAPS];
@@ -284,8 +288,8 @@ INLINE vf magnitude(vf v) { return (vf)((vi)v & 0x7fffffff); }
     DEFINE_GATHER(UNITS)                                                                                           \
     DEFINE_LOOKUP(UNITS)                                                                                           \
     DEFINE_MASKED(UNITS)                                                                                           \
-    static void position_##UNITS(const tp_layer *layer, const place *places, int64_t sample, int64_t position,     \
-                                 int64_t channel, vi *near_ties, vi *beyond) {                                     \
+    static void position_##UNITS(const tp_layer *layer, const place *places, uint32_t looks, int64_t sample,       \
+                                 int64_t position, int64_t channel, vi *near_ties, vi *beyond) {                   \
         enum { N = UNITS * VECTORS };                                                                              \
         const int64_t at = (sample * layer->height * layer->width + position) * layer->channels + channel;         \
         const float *constant = layer->constant + sample * layer->constant_sample +                                \
@@ -320,7 +324,7 @@ INLINE vf magnitude(vf v) { return (vf)((vi)v & 0x7fffffff); }
                 fired[i] |= (vu)spike & ((uint32_t)1 << t);                                                        \
                 v[i] = layer->hard_reset ? (vf)((vi)v[i] & ~spike) : v[i] - (vf)((vi)theta & spike);               \
             }                                                                                                      \
-            if ((layer->first_step + t + 1) % layer->look_every == 0)                                              \
+            if (looks >> t & 1)                                                                                    \
                 for (int i = 0; i < N; ++i)                                                                        \
                     *beyond |= magnitude(v[i]) > load(room + i * TP_LANES);                                        \
         }                                                                                                          \
@@ -337,20 +341,41 @@ DEFINE_POSITION(4)
 
 /* ---- a stretch of rows ---------------------------------------------------------------------------------------- */
 
-/* Where the source's window for one output lies. */
-static void find_place(place *p, const tp_source *s, const tp_plan *plan, const char *scratch, int64_t index,
-                       int64_t sample, int64_t row, int64_t column, int64_t block, int64_t channel,
-                       int64_t block_units, int64_t layer_channels) {
+/* What the windows of one row of outputs have in common; divisions are slow, so that none are left for columns. */
+static void find_row(place *p, const tp_source *s, const tp_plan *plan, const char *scratch, int64_t index, int64_t row,
+                     int64_t block, int64_t channel, int64_t block_units, int64_t layer_channels) {
     p->kind = s->kind;
+    p->source = s;
+    if (s->kind == TP_MASKED)
+        return;
     if (s->kind == TP_LOOKUP) {
         p->weights = (const float *)s->weights + s->block_weights[block];
-        p->source = s;
         for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
             const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y;
             const int64_t slot = y >= 0 && y < s->height ? y % plan->slots + 1 : 0; /* 0: a row of zeros */
-            p->lines[ky] = (const uint8_t *)(scratch + plan->pixel_lists) +
-                           (slot * plan->padded_width + column * s->stride_x) * 2 * TP_STEPS;
+            p->rows[ky] = (const uint8_t *)(scratch + plan->pixel_lists) + slot * plan->padded_width * 2 * TP_STEPS;
         }
+        return;
+    }
+    const int64_t group = s->channels / s->groups, g = channel / (layer_channels / s->groups);
+    p->index_of = (const int64_t *)(scratch + plan->columns) + s->width;
+    p->starts = (const int32_t *)(scratch + plan->window_starts) +
+                (index * s->groups + g) * (s->width + 1) * TP_STEPS;
+    p->list = (const uint16_t *)(scratch + plan->window_lists) + index * TP_STEPS * plan->window_entries;
+    p->entries = plan->window_entries;
+    p->group = group;
+    p->row_of_weights = block_units * TP_UNIT;
+    p->first_weight = s->block_weights[block];
+    p->unit = s->kind == TP_NARROW ? s->units + channel : NULL;
+}
+
+/* Where the source's window for one output of that row lies. */
+INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, int64_t block, int64_t channel,
+                        int64_t block_units) {
+    const tp_source *s = p->source;
+    if (s->kind == TP_LOOKUP) {
+        for (int64_t ky = 0; ky < s->kernel_y; ++ky)
+            p->lines[ky] = p->rows[ky] + column * s->stride_x * 2 * TP_STEPS;
         return;
     }
     if (s->kind == TP_MASKED) {
@@ -370,28 +395,22 @@ static void find_place(place *p, const tp_source *s, const tp_plan *plan, const 
             }
         return;
     }
-    const int64_t group = s->channels / s->groups, g = channel / (layer_channels / s->groups);
-    const int64_t *index_of = (const int64_t *)(scratch + plan->columns) + s->width;
-    const int32_t *starts = (const int32_t *)(scratch + plan->window_starts) +
-                            (index * s->groups + g) * (s->width + 1) * TP_STEPS;
     const int64_t left = column * s->stride_x - s->padding_x;
     int64_t first = 0, last = s->kernel_x; /* taps inside the row */
     while (first < last && left + first * s->dilation_x < 0)
         ++first;
     while (last > first && left + (last - 1) * s->dilation_x >= s->width)
         --last;
-    const int64_t begin = first < last ? index_of[left + first * s->dilation_x] : 0;
-    p->begin = starts + begin * TP_STEPS;
+    const int64_t begin = first < last ? p->index_of[left + first * s->dilation_x] : 0;
+    p->begin = p->starts + begin * TP_STEPS;
     p->end = p->begin + (last - first) * TP_STEPS;
-    p->list = (const uint16_t *)(scratch + plan->window_lists) + index * TP_STEPS * plan->window_entries;
-    p->entries = plan->window_entries;
-    const int64_t shift = (begin - first) * s->kernel_y * group; /* the entry of the window's first input */
-    p->nothing = shift + s->kernel_x * s->kernel_y * group;
-    if (s->kind == TP_NARROW) {
-        p->narrow = (const int16_t *)s->weights + s->block_weights[block] - shift * block_units * TP_UNIT;
-        p->unit = s->units + channel;
-    } else
-        p->weights = (const float *)s->weights + s->block_weights[block] - shift * block_units * TP_UNIT;
+    const int64_t shift = (begin - first) * s->kernel_y * p->group; /* the entry of the window's first input */
+    p->nothing = shift + s->kernel_x * s->kernel_y * p->group;
+    const int64_t at = p->first_weight - shift * p->row_of_weights;
+    if (s->kind == TP_NARROW)
+        p->narrow = (const int16_t *)s->weights + at;
+    else
+        p->weights = (const float *)s->weights + at;
 }
 
 static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, int64_t block, int64_t last_block,
@@ -401,6 +420,9 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
     place places[TP_SOURCES];
     vi near_ties = {0}, too_far = {0};
     tp_plan_scratch(layer, plans, &together);
+    uint32_t looks = 0; /* the steps after which potentials are held against their room */
+    for (int64_t t = 0; t < layer->steps; ++t)
+        looks |= (uint32_t)((layer->first_step + t + 1) % layer->look_every == 0) << t;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
         if (s->kind == TP_MASKED)
@@ -429,22 +451,25 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
             }
         for (int64_t b = block; b < last_block; ++b) {
             const int64_t channel = layer->block_start[b], units = layer->block_units[b];
-            for (int64_t r = start; r < stop; ++r)
+            for (int64_t r = start; r < stop; ++r) {
+                const int64_t sample = r / layer->height, row = r % layer->height;
+                for (int64_t i = 0; i < layer->source_count; ++i)
+                    find_row(places + i, layer->sources + i, plans + i, scratch, r - start, row, b, channel, units,
+                             layer->channels);
                 for (int64_t x = 0; x < layer->width; ++x) {
-                    const int64_t sample = r / layer->height, row = r % layer->height;
                     for (int64_t i = 0; i < layer->source_count; ++i)
-                        find_place(places + i, layer->sources + i, plans + i, scratch, r - start, sample, row, x, b,
-                                   channel, units, layer->channels);
+                        find_column(places + i, sample, row, x, b, channel, units);
                     const int64_t position = row * layer->width + x;
                     if (units == 1)
-                        position_1(layer, places, sample, position, channel, &near_ties, &too_far);
+                        position_1(layer, places, looks, sample, position, channel, &near_ties, &too_far);
                     else if (units == 2)
-                        position_2(layer, places, sample, position, channel, &near_ties, &too_far);
+                        position_2(layer, places, looks, sample, position, channel, &near_ties, &too_far);
                     else if (units == 3)
-                        position_3(layer, places, sample, position, channel, &near_ties, &too_far);
+                        position_3(layer, places, looks, sample, position, channel, &near_ties, &too_far);
                     else
-                        position_4(layer, places, sample, position, channel, &near_ties, &too_far);
+                        position_4(layer, places, looks, sample, position, channel, &near_ties, &too_far);
                 }
+            }
         }
     }
     for (int i = 0; i < TP_LANES; ++i) {
