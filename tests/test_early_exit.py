@@ -14,6 +14,7 @@ import transpike as ts
 from networks import small_cnn
 from transpike import exits
 from transpike.cli import main
+from transpike.core.exit import ExitScore
 from transpike.core.interval import binomial_at_most
 from transpike.early_exit import (
     LOOK,
@@ -275,6 +276,21 @@ def test_what_makes_no_exit_is_refused():
     for wrong in ({"drop": 0.0}, {"drop": True}, {"confidence": 1.0}, {"fit_share": 1.5}):
         with pytest.raises(SettingError, match="must lie between"):
             fit_exit(snn, data, **wrong)
+    with pytest.raises(DataError, match="samples at least"):
+        fit_exit(snn, data, drop=1e-16)
+    with pytest.raises(DataError, match="leaves none"):
+        fit_exit(snn, data, drop=50, fit_share=1e-9)
+    for score in (None, 3, exits.Gap, lambda z: z.amax(-1)):
+        with pytest.raises(SettingError, match="score must be"):
+            fit_exit(snn, data, score=score)
+    for seed in (1.5, "x", True, 2**70):
+        with pytest.raises(SettingError, match="seed must be"):
+            fit_exit(snn, data, seed=seed)
+    for places in (4, (1.5,), ("a",), (True,)):
+        with pytest.raises(SettingError, match="checkpoints must be"):
+            fit_exit(snn, data, checkpoints=places)
+    with pytest.raises(SettingError, match="give more timesteps"):
+        fit_exit(snn, data, timesteps=1)
     for places in ((), (0, 3), (3, 3), (4, 2), (8,)):
         with pytest.raises(SettingError, match="checkpoint"):
             fit_exit(snn, data, checkpoints=places)
@@ -285,6 +301,70 @@ def test_what_makes_no_exit_is_refused():
         and checkpoints_until(128) == tuple(range(8, 128, 8))
         and checkpoints_until(256) == tuple(range(16, 256, 16))
     )
+    for wrong in ({"temperatures": (0.0, 1.0)}, {"temperatures": (math.nan, 1.0)}, {"thresholds": (math.nan, 1.0)}):
+        with pytest.raises(SettingError, match="must be"):
+            policy(**wrong)
+    with pytest.raises(DataError, match="sample_ids"):
+        answer_early(dataclasses.replace(snn, exit=policy()), case.x, sample_ids=torch.arange(1))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda y: y - 1, "run from -1 to"), (lambda y: y + 100, "and the network has"), (lambda y: y.float() / 2, "whole"),
+        (lambda y: y > 2, "whole"), (lambda y: torch.nn.functional.one_hot(y, 10), "once"), (lambda y: y[:100], "targets"),
+    ],
+)  # fmt: skip
+def test_targets_that_are_no_classes_are_refused(network, change, words):
+    snn, (x, y) = network
+    with pytest.raises(DataError, match=words):
+        fit_exit(snn, [(x, change(y))], drop=5.0)
+
+
+def test_targets_of_any_whole_kind_are_classes(network):
+    snn, (x, y) = network
+    wanted = fit_exit(snn, (x, y), drop=5.0).exit
+    for kind in (torch.int32, torch.int8, torch.float32):
+        assert fit_exit(snn, [(x, y.to(kind))], drop=5.0).exit == wanted
+
+
+@dataclasses.dataclass(frozen=True)
+class Own(ExitScore):
+    broken: bool = False
+
+    def __call__(self, logits):
+        return logits.amax(-1) * (math.nan if self.broken else 1)
+
+
+def test_a_score_of_ones_own_works_and_is_not_saved(network, tmp_path):
+    snn, (x, y) = network
+    fitted = fit_exit(snn, (x, y), score=Own(), drop=5.0)
+    assert int(answer_early(fitted, x).timesteps.min()) < 24
+    with pytest.raises(FileError, match="exit score Own, which no other program knows"):
+        ts.save(fitted, tmp_path / "own.transpike")
+    assert not (tmp_path / "own.transpike").exists()
+    with pytest.raises(DataError, match="not NaN"):
+        fit_exit(snn, (x, y), score=Own(broken=True), drop=5.0)
+
+
+def test_random_inputs_stop_by_their_ids_not_by_their_batch():
+    data = ts.data.load("digits")
+    torch.manual_seed(0)
+    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
+    ts.train(model, data, epochs=2, seed=0)
+    recipe = ECC(24, encoder=ts.encoders.Poisson())
+    snn = ts.convert(model, recipe, data.train.batch(torch.arange(100))[0], preprocessing=spec.preprocessing)
+    fitted = fit_exit(snn, data.test.batches(64, limit=200), drop=5.0)
+    x = data.test.batch(torch.arange(200, 220))[0]
+    whole = answer_early(fitted, x)
+    parts = [answer_early(fitted, x[k : k + 1], sample_ids=torch.tensor([k])) for k in range(20)]
+    assert torch.equal(torch.cat([part.logits for part in parts]), whole.logits) and len(whole.timesteps.unique()) > 1
+
+
+def test_a_policy_made_for_longer_runs_is_evaluated_in_them(network):
+    snn, (x, y) = network
+    fitted = fit_exit(dataclasses.replace(snn, exit=None), (x, y), drop=5.0, timesteps=32)
+    assert ts.evaluate(fitted, (x[:20], y[:20])).exit.timesteps == 32
 
 
 def test_the_command_fits_checks_and_saves(network, tmp_path):
@@ -300,15 +380,17 @@ def test_the_command_fits_checks_and_saves(network, tmp_path):
     assert shown.exit_code == 2 and "leaves none to check" in shown.output
 
 
-def test_readouts_that_begin_late_stop_no_earlier_than_they_read(network):
+def test_readouts_that_begin_late_are_not_looked_at_before():
     data = ts.data.load("digits")
     model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
     images = data.train.batch(torch.arange(100))[0]
     snn = ts.convert(model, FewSteps(8), images, preprocessing=spec.preprocessing)
-    fitted = fit_exit(snn, data.test.batches(64, limit=200), drop=5.0, checkpoints=(2, 4, 6))
-    assert (
-        fitted.exit.checkpoints == (2, 4, 6) and ts.evaluate(fitted, data.test.batches(64, limit=20)).exit is not None
-    )
+    assert snn.readout.delay == 2 and checkpoints_until(8) == (1, 2, 3, 4, 5, 6, 7)
+    fitted = fit_exit(snn, data.test.batches(64, limit=200), drop=5.0)
+    assert min(fitted.exit.checkpoints) > 2
+    assert int(answer_early(fitted, data.test.batch(torch.arange(200, 240))[0]).timesteps.min()) > 2
+    asked = fit_exit(snn, data.test.batches(64, limit=200), drop=5.0, checkpoints=(2, 4, 6))
+    assert asked.exit.checkpoints == (2, 4, 6), "who names checkpoints gets them"
 
 
 def test_compare_takes_exits_as_rows_on_the_same_samples_and_front(network, tmp_path):

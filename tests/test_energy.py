@@ -8,11 +8,12 @@ import torch
 
 import transpike as ts
 from networks import small_cnn
+from transpike.activations import QuantisedClip
 from transpike.core.activity import Activity, LayerActivity
 from transpike.core.time_code import TimeCode
 from transpike.energy import Operations, TTFSProcessor
 from transpike.errors import SettingError
-from transpike.recipes import ECC, S4NN, T2FSNN, YOSO, ExactMapping, LinearTTFS
+from transpike.recipes import COS, DCGS, ECC, PASCAL, QCFS, S4NN, T2FSNN, YOSO, ExactMapping, LinearTTFS
 
 
 def one_layer(alphabet: str = "first spike") -> Activity:
@@ -132,3 +133,52 @@ def test_energy_stands_beside_accuracy_and_latency_in_one_comparison(tmp_path, c
 
     ts.report.comparison.show(found, Console(width=120))
     assert "µJ a sample" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", list(ts.energy.table))
+def test_a_threshold_for_each_neuron_is_no_convolution(model):
+    """Its gains are a weight for every element, each read by one spike."""
+    case = small_cnn()
+    snn = ts.convert(case.graph, ECC(8, granularity="neuron"), case.calibration)
+    activity = snn.run(case.x, 8, engine=ts.engines.table["auto"]()).activity
+    scales = [c for c in activity.connections if c.weights == c.inputs == c.outputs]
+    joule = ts.energy.table[model]().joule(activity)
+    assert scales and all(c.kernel == c.stride == () for c in scales) and (joule is None or joule > 0)
+
+
+def test_lemaire_reads_one_weight_for_a_spike_through_a_scale():
+    from transpike.energy.lemaire import _fans
+
+    case = small_cnn()
+    snn = ts.convert(case.graph, ECC(8, granularity="neuron"), case.calibration)
+    activity = snn.run(case.x, 8, engine=ts.engines.table["auto"]()).activity
+    for c in activity.connections:
+        if c.weights == c.inputs == c.outputs:
+            assert _fans(c) == (1, 1)
+        elif not c.kernel:
+            assert _fans(c) == (c.outputs, c.outputs)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "updates"), [(COS(4), 8), (COS(4, rounds=3), 16), (PASCAL(4), 7), (QCFS(4), 4)], ids=str
+)
+def test_membrane_updates_of_rehearsals_and_of_settling_are_counted(recipe, updates):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 5), QuantisedClip(4, 1.0), torch.nn.Linear(5, 2))
+    snn = ts.convert(model, recipe, torch.rand(32, 3))
+    activity = ts.simulate(snn, torch.rand(6, 3)).activity
+    assert activity.updates == 5 * updates
+    assert ts.evaluate(snn, (torch.rand(6, 3), torch.zeros(6).long())).to_json()["membrane_updates"] == 5 * updates
+
+
+def test_what_stays_analogue_in_differences_is_counted_alike_everywhere():
+    """Behind a pool that stays analogue real numbers come in every step; the first layer's come once."""
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Conv2d(4, 4, 3), torch.nn.ReLU(),
+        torch.nn.Flatten(), torch.nn.Linear(4, 2),
+    )  # fmt: skip
+    x = torch.rand(16, 1, 8, 8)
+    snn = ts.convert(model, DCGS(timesteps=5), x)
+    activity = ts.simulate(snn, x).activity
+    assert activity.macs["0"] == 4 * 36 * 9 and activity.macs["3"] == 5 * 4 * 4 * 9
+    report = ts.evaluate(snn, (x, torch.zeros(16).long()))
+    assert report.final.macs == sum(activity.macs.values()) == report.to_json()["macs"]

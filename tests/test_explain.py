@@ -249,7 +249,7 @@ def test_what_cannot_be_explained_is_refused_with_the_reason():
     case = small_cnn()
     data = (case.x, torch.zeros(len(case.x), dtype=torch.long))
     for recipe, words in (
-        (BSNN(8), "no phase cycles"), (T2FSNN(8, tau=3.0, hold=4, epochs=0), "held for a part"),
+        (BSNN(8), "do not know phase cycles"), (T2FSNN(8, tau=3.0, hold=4, epochs=0), "held for a part"),
         (ECC(8, schedule=LayerSynchronous(4)), "held for a part"), (ECC(8, pooling="before-neuron"), "behind a pool"),
     ):  # fmt: skip
         snn = ts.convert(case.graph, recipe, case.calibration.abs())

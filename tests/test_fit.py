@@ -170,3 +170,9 @@ def test_inspect_exits_with_4_where_a_network_does_not_fit(tmp_path):
     mine.write_text('[limits]\nmax_layers = 9\n[[source]]\nlimit = "max_layers"\nsays = "nine"\nurl = "http://x"')
     assert CliRunner().invoke(main, ["inspect", str(file), "--fit", str(mine)]).exit_code == 0
     assert CliRunner().invoke(main, ["inspect", "--fit", "speck"]).exit_code == 2
+
+
+def test_thresholds_of_neurons_are_no_kernels():
+    snn = everything(ECC(8, granularity="neuron"))
+    found = ts.fit(snn, dataclasses.replace(GENEROUS, kernel_sizes=(2, 3, 5)))
+    assert not [misfit for misfit in found.misfits if misfit.limit == "kernel_sizes"]

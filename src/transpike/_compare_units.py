@@ -125,7 +125,13 @@ def measure(task: Task, unit: Unit) -> None:
         )
         content = _found(snn, report)
         if snn.schedule.every_step and max(unit.answers) > 1:
-            content["cells"] += [_early(task, unit, snn, data, fitting, wish) for wish in task.exits]
+            for wish in task.exits:
+                try:
+                    content["cells"].append(_early(task, unit, snn, data, fitting, wish))
+                except SettingError as error:
+                    content["common"]["remarks"].append(f"no {wish}: {error}")
+        elif task.exits:
+            content["common"]["remarks"].append("no early exit: there is one answer only in a run")
     except REFUSALS as error:
         content = {"refused": str(error)}
     task.write(unit, {**content, "seconds": round(time.perf_counter() - start, 3)})

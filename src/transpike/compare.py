@@ -22,7 +22,7 @@ from transpike._compare_rows import Cost, Difference, Entry, Refusal, Row, front
 from transpike._compare_units import Task, Unit, named, plan, rows
 from transpike.capture import OnUnsupported, capture
 from transpike.convert import convert
-from transpike.core.batches import calibration_batches
+from transpike.core.batches import calibration_batches, class_numbers
 from transpike.core.codec import decode
 from transpike.core.display import Shown
 from transpike.core.exit import Exit
@@ -203,7 +203,9 @@ def compare(
         still = next(iter(chosen.values())).encoder.accumulate(prepared[0])  # recordings: what the network sees of them
         source = capture(model, still, output=output, on_unsupported=on_unsupported)
     batches = labelled_batches(data, limit)
-    wishes = (exits,) if isinstance(exits, Exit) else tuple(exits)
+    wishes = tuple(dict.fromkeys((exits,) if isinstance(exits, Exit) else exits))
+    if any(not isinstance(wish, Exit) for wish in wishes):
+        raise SettingError(f"exits must be transpike.exits.Exit, like Exit('gap', 0.5), not {exits!r}")
     if wishes and exit_data is None:
         raise DataError("exits are fitted on samples of their own: pass exit_data, labelled and not in data")
     fitting = labelled_batches(exit_data, None) if wishes else []
@@ -211,6 +213,8 @@ def compare(
         if wish.score not in known_exits.table:
             raise SettingError(f"no exit score is called {wish.score!r}; choose from {', '.join(known_exits.table)}")
         wish.check_samples(sum(len(x) for x, _ in fitting))
+    for x, y in fitting:
+        class_numbers(y, len(x), source.output.shape[-1], "a batch of exit_data")
     with contextlib.ExitStack() as stack:
         if store is None:
             store = stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-"))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from transpike import exits
-from transpike.core.batches import pairs
+from transpike.core.batches import class_numbers, pairs
 from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore
 from transpike.core.interval import binomial_at_most
 from transpike.data import Batches
@@ -78,13 +78,28 @@ def fit_exit(
         if score not in exits.table:
             raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}")
         score = exits.table[score]()
+    if not isinstance(score, ExitScore):
+        raise SettingError(f"score must be an exit score or the name of one ({', '.join(exits.table)}), not {score!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise SettingError(f"seed must be a whole number from 0 on, not {seed!r}")
     if not snn.schedule.every_step:
         raise SettingError(
             f"early exit needs an answer after every step, and {type(snn.schedule).__name__} gives one a window: "
             "convert with the streaming schedule"
         )
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
-    places = checkpoints_until(steps) if checkpoints is None else tuple(checkpoints)
+    late = getattr(snn.readout, "delay", None) or 0
+    if checkpoints is None:  # before its delay a readout gives the mean of a network that is filling
+        places = tuple(step for step in checkpoints_until(steps) if step > late)
+    elif isinstance(checkpoints, Iterable):
+        places = tuple(checkpoints)
+    else:
+        raise SettingError(f"checkpoints must be steps, like (8, 16), not {checkpoints!r}")
+    if not places:
+        raise SettingError(
+            f"there is no checkpoint: a run of {steps} steps has none before its last and after the {late} that are "
+            "not read; give more timesteps"
+        )
     never = (math.inf,) * len(places)
     wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0)
     logits, y = _answers(snn, data, wanted, engine, progress)
@@ -127,10 +142,9 @@ def _answers(
         if y is None:
             raise DataError("an exit is fitted with targets: give batches of (input, target)")
         ids = torch.arange(done, done + len(x))
-        parts.append(
-            snn.run(x, policy.timesteps, engine=chosen, sample_ids=ids, count=False).logits[rows].double().cpu()
-        )
-        targets.append(y.reshape(-1).cpu())
+        logits = snn.run(x, policy.timesteps, engine=chosen, sample_ids=ids, count=False).logits[rows].double().cpu()
+        parts.append(logits)
+        targets.append(class_numbers(y.cpu(), len(x), logits.shape[-1]))
         done += len(x)
         if progress is not None:
             progress(done, total)
@@ -161,7 +175,10 @@ def _tested(policy: ExitPolicy, logits: Tensor, y: Tensor, first: Tensor, second
 
 def _scores(policy: ExitPolicy, logits: Tensor) -> Tensor:
     """(checkpoints, samples)."""
-    return torch.stack([policy.score(logits[k] / t) for k, t in enumerate(policy.temperatures)])
+    scores = torch.stack([policy.score(logits[k] / t) for k, t in enumerate(policy.temperatures)])
+    if scores.shape != (len(policy.temperatures), logits.shape[1]) or bool(scores.isnan().any()):
+        raise DataError(f"the exit score {policy.score} must give one number for each sample, and not NaN")
+    return scores
 
 
 def _places(scores: Tensor, thresholds: tuple[float, ...]) -> Tensor:
@@ -208,7 +225,8 @@ def _candidates(policy: ExitPolicy, logits: Tensor) -> list[tuple[float, ...]]:
         strange = [_strangeness(logits[k] / t, answers) for k, t in enumerate(policy.temperatures)]
         found = [tuple(times * float(s.max()) for s in strange) for times in STRICTER]
         found += [tuple(_quantile(s, share) for s in strange) for share in shares.tolist()]
-        return [one for one in dict.fromkeys(found) if one[0] < math.inf]
+        above = (tuple(math.nextafter(q, math.inf) for q in one) for one in found if one[0] < math.inf)
+        return list(dict.fromkeys(above))
     levels = torch.linspace(1, 0, CANDIDATES, dtype=torch.float64)
     values = _scores(policy, logits).flatten().quantile(levels)
     return [(value,) * count for value in dict.fromkeys(values.tolist())]
@@ -225,9 +243,12 @@ def _quantile(strange: Tensor, alpha: float) -> float:
     return math.inf if rank > len(strange) else float(strange[max(0, rank - 1)])
 
 
-def answer_early(snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | None = None) -> EarlyAnswers:
+def answer_early(
+    snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | None = None, sample_ids: Tensor | None = None
+) -> EarlyAnswers:
     """Run x (batch, *shape) until each sample stops by the network's exit policy; those leave the batch.
 
+    ``sample_ids`` (batch,) are what random encoders draw by, 0, 1 … by default, as for ``simulate``.
     Raises SettingError for a network without a policy.
     """
     policy = snn.exit
@@ -236,10 +257,14 @@ def answer_early(snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | Non
     prepared, chosen = snn.prepare(x), engine_named(engine, memory)
     snn.encoder.check_steps(prepared, policy.timesteps)
     limit = chosen.batch_limit(snn.program)
+    named = torch.arange(len(x)) if sample_ids is None else sample_ids
+    if named.shape != (len(x),):
+        raise DataError(f"there are {len(x)} samples and sample_ids of shape {tuple(named.shape)}")
+    named = named.to(prepared.device)
     parts = []
     with torch.no_grad():
         for start in range(0, len(x), limit):
-            ids = torch.arange(start, min(start + limit, len(x)), device=prepared.device)
+            ids = named[start : start + limit]
             run = chosen.start(snn.program, prepared[start : start + limit], ids, (), False)
             parts.append(_stopped(run, policy, len(ids)))
     return EarlyAnswers(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))

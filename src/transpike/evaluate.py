@@ -184,20 +184,21 @@ def evaluate(
     """Accuracy of ``snn`` and of its source network on the same inputs, and what each layer did.
 
     ``data``: any iterable of (input, target) batches, or a pair of tensors. Streaming gives every t up to
-    ``timesteps`` (default: the recipe's) from one run; a layer-synchronous network is run once for each of ``answers``
-    (default: powers of two). ``limit`` takes the first so many samples; ``energy`` are models of ``transpike.energy``,
-    whose joules every answer gets; samples that a network's ``exit`` stops early are run again, to count them so far;
-    ``progress(done, total)`` is called after each batch. Intervals are Wilson's, 95 %.
+    ``timesteps`` (default: the recipe's, or its exit's) from one run; a layer-synchronous network is run once for each
+    of ``answers`` (default: powers of two). ``limit`` takes the first so many samples; ``energy`` are models of
+    ``transpike.energy``, whose joules every answer gets; samples that a network's ``exit`` stops early are run again,
+    to count them so far; ``progress(done, total)`` is called after each batch. Intervals are Wilson's, 95 %.
     Deterministic for a seed, on the exact grid whatever the batch size.
 
     Raises DataError for data without targets or without samples, SettingError for steps that a run does not answer.
     """
     schedule = snn.schedule
     asked = tuple(sorted({schedule.check(t) for t in answers})) if answers else ()
-    steps = max((snn.timesteps, *asked)) if timesteps is None else schedule.check(timesteps)
+    longest = max((snn.timesteps, *asked, 0 if snn.exit is None else snn.exit.timesteps))
+    steps = longest if timesteps is None else schedule.check(timesteps)
     if asked and schedule.every_step and asked[-1] > steps:
         raise SettingError(f"a run of {steps} steps has no answer after {asked[-1]}; give timesteps={asked[-1]}")
-    asked = asked or schedule.answers(steps)
+    asked = asked or tuple(t for t in schedule.answers(steps) if _runs(snn, t) or t == steps)
     runs = (steps,) if schedule.every_step else asked
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
     engine_, models = engine_named(engine, memory), checked(energy)
@@ -220,6 +221,15 @@ def evaluate(
     if not tally.samples:
         raise DataError("there are no samples to evaluate on")
     return tally.report(snn, engine, asked, models)
+
+
+def _runs(snn: SNN, timesteps: int) -> bool:
+    """Whether all cells can run for so long."""
+    try:
+        snn.program.check_steps(timesteps)
+    except SettingError:
+        return snn.schedule.mode != "windows"
+    return True
 
 
 class _Tally:
@@ -320,7 +330,10 @@ class _Tally:
                 "give more calibration data, or a larger zeta"
             )
         if snn.exit is not None and self.exits is None:
-            found.append(f"the exit was fitted for T={snn.exit.timesteps}, and this run is shorter: it was left out")
+            found.append(
+                f"the exit was fitted for T={snn.exit.timesteps}, and this run is shorter: it was left out; give "
+                f"timesteps={snn.exit.timesteps}"
+            )
         if self.beyond:
             found.append(
                 f"{self.beyond / self.elements:.2%} of the input values lie beyond {snn.encoder.largest:.3g}, the "

@@ -115,7 +115,7 @@ def explain(
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
         raise SettingError(f"samples must be a whole number from 1 on, not {samples!r}")
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
-    layerwise(snn.schedule, steps, "explanations")
+    layerwise(snn.graph, snn.schedule, steps, "explanations")
     with torch.no_grad():
         return _explained_case(Case.of(snn, data, samples, steps), oracle, renew, changes, progress)
 

@@ -69,6 +69,12 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
     if snn.calibrated_readout is not None:
         content["readout"] = encode(snn.calibrated_readout, tensors, "readout")
     if snn.exit is not None:
+        score = type(getattr(snn.exit, "score", None))
+        if score not in (*_TYPES.values(), type(None)):
+            raise FileError(
+                f"{path} would hold the exit score {score.__name__}, which no other program knows: use one of "
+                "transpike.exits, or dataclasses.replace(snn, exit=None)"
+            )
         content["exit"] = encode(snn.exit, tensors, "exit")
     content |= {"rates": snn.rates, "remarks": list(snn.remarks), "provenance": provenance}
     text = json.dumps(content, sort_keys=True)

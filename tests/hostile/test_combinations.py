@@ -205,7 +205,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "differences of changing input": (lambda: DCGS(encoder=Poisson()), SettingError, r"use encoder=ConstantCurrent\(\)"),
     "settling in a part": (lambda: LayerSynchronous(4, settle=True), SettingError, "needs a whole window"),
     "settling by halves": (lambda: LayerSynchronous(settle=1), SettingError, "settle must be True or False"),  # type: ignore[arg-type]
-    "calibration in differences": (lambda: applied(steps.CalibrateBias(8), ts.schedules.Differences()), SettingError, "know no differences"),
+    "calibration in differences": (lambda: applied(steps.CalibrateBias(8), ts.schedules.Differences()), SettingError, "do not know differences"),
     "rungs": (lambda: HMT(rungs=17), SettingError, "rungs must be a whole number from 1 to 16, not 17"),
     "rungs of a neuron": (lambda: ThresholdLadder(ReLU(), ONE, ZERO, 0), SettingError, "rungs must be a whole number"),
     "rule of a ladder": (lambda: ThresholdLadder(ReLU(), ONE, ZERO, 2, "two"), SettingError, "one of any, one, not 'two'"),  # type: ignore[arg-type]
@@ -225,6 +225,11 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "bursts without end": (lambda: AdaFire(gamma=0), SettingError, "gamma must be a whole number from 1 to 255, not 0"),
     "bursts of channels": (lambda: AdaFire(granularity="channel"), SettingError, "granularity must be 'layer', not 'channel'"),
     "no budget": (lambda: AdaFire(budget=0), SettingError, "budget must be positive, not 0"),
+    "bursts that share thresholds": (lambda: AdaFire(residual="shared"), SettingError, "residual must be 'currents'"),
+    "no layer to search": (lambda: converted(AdaFire(4), nn.Sequential(nn.Linear(5, 3))), SettingError, "there is nothing to search"),
+    "corrections twice": (lambda: COS(calibrate="both"), SettingError, "calibrate must be 'none', not 'both'"),
+    "a run shorter than its rehearsal": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).check_steps(3), SettingError, "needs a run of as many, not 3"),
+    "what changes for each input, layer by layer": (lambda: ts.explain(converted(SRP(), QUANTISED), (mlp().x, torch.zeros(len(mlp().x)).long())), SettingError, "change for each input, like .* convert with another recipe"),
     "no samples to search on": (lambda: AdaFire(samples=0), SettingError, "samples must be a whole number from 1 on, not 0"),
     "compression to nothing": (lambda: AdaFire(compress=0.0), SettingError, r"compress must be in \(0, 1\], not 0.0"),
     "too few spikes for all layers": (lambda: converted(AdaFire(8, budget=1e-6)), SettingError, "raise the budget, or the steps"),
@@ -233,7 +238,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "no samples for α": (lambda: DattaBeerel(samples=0), SettingError, "samples must be a whole number from 1 on, not 0"),
     "a bound of a sigmoid": (lambda: kept(DiehlModel()), UnsupportedModel, "no bound that its weights tell; use thresholds from activations"),
     "biases": (lambda: converted(Cao()), UnsupportedModel, "knows no biases, and these layers have some: .*use weight-normalisation"),
-    "levels of no stairs": (lambda: converted(PASCAL(), CLIPPED), UnsupportedModel, "no quantised clip, .*use the recipe qcfs"),
+    "levels of no stairs": (lambda: converted(PASCAL(), CLIPPED), UnsupportedModel, "not a quantised clip .*use the recipe qcfs"),
     "levels of other steps": (lambda: converted(PASCAL(8), QUANTISED), SettingError, "4 levels and there are 8 time steps: .*use timesteps=4"),
     "no bursts": (lambda: BurstLIP(gamma=0), SettingError, "gamma must be"),
     "long bursts": (lambda: BurstLIP(gamma=256), SettingError, "between 1 and 255, not 256"),
@@ -263,7 +268,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "bits": (lambda: PhaseBits(period=9), SettingError, "from 1 to 8, not 9"),
     "broken bits": (lambda: PhaseBits(period=1.5), SettingError, "whole number of bits"),  # type: ignore[arg-type]
     "pooling in cycles": (lambda: steps.PoolInTime("gated", 8), SettingError, "lateral inhibition, not 'gated'"),
-    "calibration in cycles": (lambda: applied(steps.CalibrateBias(8), PhaseCycles()), SettingError, "no phase cycles; leave them out"),
+    "calibration in cycles": (lambda: applied(steps.CalibrateBias(8), PhaseCycles()), SettingError, "do not know phase cycles: leave that out"),
     # readouts
     "delayed window, windows": (lambda: ECC(readout=DelayedWindow(2), schedule=WINDOWS), SettingError, "AccumulatedMembrane"),
     "delayed window, held windows": (lambda: LTB(schedule=HELD), SettingError, "AccumulatedMembrane.*or the streaming schedule"),
@@ -402,6 +407,7 @@ CONVERSION = {
     "resolution beyond the run", "latches in a run of other length", "exact times in several windows", "negative input of exact times",
     "trained slots, another recipe", "too few spikes for all layers", "sensitivity of one output", "a bound of a sigmoid", "biases",
     "calibration in differences", "levels of no stairs", "levels of other steps", "windows of one threshold", "a corrected neuron's whole window",
+    "a run shorter than its rehearsal", "what changes for each input, layer by layer", "no layer to search",
     "dynamic thresholds and pools", "dynamic thresholds and analogue input",
 }  # fmt: skip
 

@@ -261,5 +261,5 @@ def test_phase_cycles_have_no_such_picture():
     case = small_cnn()
     snn = ts.convert(case.graph, BSNN(8), case.calibration)
     context = Context(case.graph, (case.calibration,), 8, schedule=PhaseCycles(), analogue=[case.graph])
-    with pytest.raises(SettingError, match="no phase cycles"):
+    with pytest.raises(SettingError, match="do not know phase cycles"):
         sequential(snn.graph, context, 8, lambda heard: None)

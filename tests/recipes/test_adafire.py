@@ -71,6 +71,66 @@ def test_compression_raises_thresholds_and_saves_spikes(digits):
     assert all(r * 2 == pytest.approx(round(r * 2)) for r in ratios)
 
 
+def two_layers(weights: tuple[float, float]) -> tuple[torch.nn.Module, torch.Tensor]:
+    """Two activations in a row, each of one unit, called ``neuron``; the answer minds them as ``weights`` say."""
+
+    class Block(torch.nn.Module):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.layer, self.neuron = torch.nn.Linear(2, 2, bias=False), torch.nn.ReLU()
+            torch.nn.init.eye_(self.layer.weight)
+            self.scale = scale
+
+        def forward(self, x):
+            return torch.cat([x, self.scale * self.neuron(self.layer(x[:, :2]))], 1)
+
+    last = torch.nn.Linear(6, 2, bias=False)
+    with torch.no_grad():
+        last.weight.zero_()
+        for column, weight in ((2, weights[0]), (4, weights[1])):
+            last.weight[:, column : column + 2] = weight * torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    model = torch.nn.Sequential(Block(1.0), Block(1.0), last)
+    return model.eval(), torch.rand(64, 2, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("weights", [(5.0, 0.001), (0.001, 5.0)])
+def test_the_layer_that_the_answer_minds_gets_the_bursts(weights):
+    """In order, whatever activations are called; and with compression the other one the higher threshold."""
+    model, x = two_layers(weights)
+    snn = ts.convert(model, AdaFire(timesteps=2, budget=0.75, samples=64), x)
+    first, second = gammas(snn)
+    assert (first > second) == (weights[0] > weights[1]) and first != second
+    fewer = ts.convert(model, AdaFire(timesteps=2, budget=0.75, samples=64, compress=0.7), x)
+    ratios = [float(b.op.threshold / a.op.threshold) for a, b in zip(snn.graph.cells, fewer.graph.cells, strict=True)]
+    assert (ratios[0] < ratios[1]) == (weights[0] > weights[1]) and ratios[0] != ratios[1]
+    assert all(float(node.op.initial / node.op.threshold) == pytest.approx(0.5) for node in snn.graph.cells)
+
+
+def test_damage_is_the_symmetric_divergence():
+    from transpike.core.step import Context
+    from transpike.steps.sensitivity import _Search
+
+    model, x = two_layers((2.0, 1.0))
+    graph = ts.capture(model, x[:1])
+    context = Context(graph, (x,), 2)
+    search = _Search(graph, context, 64)
+    damage, spikes = search.try_("0.neuron", torch.tensor(1.0), 1)
+    levels = torch.floor(2 * x + 0.5).clamp(0, 2)
+    both = torch.cat([2 * (levels / 2 - x) * torch.tensor([[1.0, -1.0]])], 1).sum(1)
+    answers = model(x).detach().double()
+    p = answers.softmax(1)
+    moved = answers + torch.stack([both, -both], 1).double()
+    q = moved.softmax(1)
+    kl = lambda a, b: float((a * (a / b).log()).sum(1).mean())  # noqa: E731
+    assert damage == pytest.approx(kl(p, q) + kl(q, p), rel=1e-4) and kl(p, q) != pytest.approx(kl(q, p), rel=1e-3)
+    assert spikes == pytest.approx(float(levels.sum() / 64))
+
+
+def test_each_layer_has_its_own_threshold():
+    with pytest.raises(ts.TranspikeError, match="residual must be 'currents'"):
+        AdaFire(residual="shared")
+
+
 def test_a_network_with_one_output_has_no_sensitivity():
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
     with pytest.raises(ts.TranspikeError, match="one output"):

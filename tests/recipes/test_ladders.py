@@ -96,8 +96,8 @@ def test_a_level_costs_a_spike_for_each_of_its_ones():
     assert layer.payload_bits == 2  # which of three thresholds
 
 
-@pytest.mark.parametrize("levels", [1, 3, 15])
-@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (-1.0, 0.5), (1.5, 2.0)])
+@pytest.mark.parametrize("levels", [1, 3, 7, 15, 64, 255])
+@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (-1.0, 0.5), (1.5, 2.0), (1.5, 0.2), (5.0, 0.1)])
 def test_gaussian_thresholds_have_the_least_squared_error(levels, mean, deviation):
     """Against every threshold on a grid, by integration over z."""
     z = torch.linspace(mean - 8 * deviation, mean + 8 * deviation, 40_001, dtype=torch.float64)
@@ -108,10 +108,25 @@ def test_gaussian_thresholds_have_the_least_squared_error(levels, mean, deviatio
         return float((density * (z.clamp(min=0) - stairs).square()).sum() / density.sum())
 
     found = float(gaussian_threshold(torch.tensor([mean]), torch.tensor([deviation]), levels))
-    best = min(error(k / 100) for k in range(5, 1000, 5))
-    # a hundred iterations come near the end of the way down
-    assert error(found) <= best * 1.02
-    assert error(0.7 * found) > 1.02 * error(found) < error(1.4 * found)
+    best = min(error(k / 250 * (abs(mean) + 6 * deviation)) for k in range(5, 250))
+    assert error(found) <= best * 1.003
+    assert error(0.7 * found) > error(found) < error(1.4 * found)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stairs", "rungs"), [(HMT(), 15, 4), (HMT(rungs=8), 255, 8), (DCGS(), 64, 8)], ids=str
+)
+def test_recipes_make_their_ladders_of_that_threshold(recipe, stairs, rungs):
+    """H-MT's stairs are all sums of its thresholds, up to it; DCGS's top threshold is it."""
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.ReLU(), nn.Linear(1, 1))
+    nn.init.ones_(model[0].weight)
+    x = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))
+    snn = ts.convert(model, recipe, x, exact_grid=False)
+    top = gaussian_threshold(x.double().mean()[None], x.double().std(correction=0)[None], stairs)
+    (cell,) = (node.op for node in snn.graph.cells if isinstance(node.op, ThresholdLadder | DifferentialLadder))
+    assert cell.rungs == rungs
+    levels = 2**rungs - 1 if isinstance(recipe, HMT) else 2 ** (rungs - 1)
+    assert float(levels * cell.threshold) == pytest.approx(float(top), rel=1e-4)
 
 
 def test_a_channel_that_is_never_positive_has_no_gaussian_threshold():
@@ -236,7 +251,7 @@ def test_biases_and_the_analogue_layer_are_counted_once():
 def test_what_runs_layer_by_layer_or_learns_in_time_refuses_differences():
     model, x = network()
     snn, y = ts.convert(model, DCGS(timesteps=4), x), torch.zeros(64, dtype=torch.long)
-    with pytest.raises(ts.TranspikeError, match="explanations know no differences"):
+    with pytest.raises(ts.TranspikeError, match="explanations do not know differences"):
         ts.explain(snn, (x, y))
     with pytest.raises(ts.TranspikeError, match=r"fine-tuning knows streams and whole windows, not Differences"):
         ts.finetune(snn, (x, y), epochs=1, learning_rate=1e-3)

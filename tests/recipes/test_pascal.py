@@ -100,5 +100,5 @@ def test_other_levels_and_other_activations_are_refused():
     )
     with pytest.raises(ts.TranspikeError, match=r"3 has 8 levels .* train all layers with equal levels"):
         ts.convert(mixed, PASCAL(timesteps=4), torch.rand(8, 2))
-    with pytest.raises(ts.TranspikeError, match="no quantised clip"):
+    with pytest.raises(ts.TranspikeError, match="not a quantised clip"):
         ts.convert(nn.Sequential(nn.Linear(2, 2), nn.Hardtanh(0, 1), nn.Linear(2, 2)), PASCAL(), torch.rand(8, 2))

@@ -31,6 +31,43 @@ def test_the_gate_silences_what_fired_on_a_negative_charge():
     assert sent(gated, twice(*EVEN)) == [1, 0, 1, 0, 0] * 2  # a positive residual keeps the gate open
 
 
+def step_by_step(cell, train: list[float]) -> list[float]:
+    """Float64, one neuron on its own."""
+    return cell.window(torch.tensor(train, dtype=torch.float64)[:, None]).flatten().tolist()
+
+
+@pytest.mark.parametrize(("residual", "later"), [(0.9, [0, 1]), (0.002, [0, 1]), (0.0005, [0, 0]), (0.0, [0, 0])])
+def test_after_the_rehearsal_potentials_start_anew_and_the_gate_needs_its_margin(residual, later):
+    """v(0) = ½ again: half a unit fires in the second step, where .9 would have fired in the first."""
+    one = torch.tensor(1.0, dtype=torch.float64)
+    cell = ts.neurons.ResidualGate(None, one, one / 2, margin=one / 1000, rehearsal=2)
+    assert step_by_step(cell, [residual - 0.5, 0.0, 0.3, 0.3]) == [0, 0, *later]
+
+
+@pytest.mark.parametrize(
+    ("train", "spikes"),
+    [
+        ([3, -3, 0, 0], [0, 0, 0, 0]),  # a spike at m = 3.5, v(4) = −½: v(0) = ½ − (3.5 − 1 + .001)
+        ([-3, 0, 0, 5], [1, 0, 0, 1]),  # none before the last at m = −2.5, v(4) = 1.5: v(0) = ½ + (1 + 2.5 + .001)
+        ([1, 0, -2, 0], [0, 0, 0, 0]),  # the usual case: one spike moves v(0) by θ
+        ([-2, -2, 0, 0], [0, 0, 0, 0]),  # nothing fired: nothing is taken away, however low v(4) is
+    ],
+)
+def test_an_offset_moves_as_far_as_one_spike_needs(train, spikes):
+    one = torch.tensor(1.0, dtype=torch.float64)
+    cell = ts.neurons.OffsetCorrected(None, one, one / 2, margin=one / 1000, rehearsal=4)
+    state = cell.init(torch.zeros(1, dtype=torch.float64))
+    for x in train:
+        state = cell.listen(state, torch.tensor([float(x)], dtype=torch.float64))
+    start = {(3, -3, 0, 0): -2.001, (-3, 0, 0, 5): 4.001, (1, 0, -2, 0): -0.5}.get(tuple(train), 0.5)
+    assert float(cell.corrected(state[1], state[0])) == pytest.approx(start)
+    sent = []
+    for t in range(4):
+        state, out = cell.step(state, torch.zeros(1, dtype=torch.float64), t=t + 1)
+        sent.append(float(out))
+    assert sent == spikes
+
+
 def test_only_the_steps_after_the_rehearsal_are_read_and_all_of_them_are_counted():
     snn = one_neuron(SRP(timesteps=12, rehearsal=STEPS, encoder=FRAMES), QuantisedClip(4, 1.0))
     x = torch.cat([frames((1, 2), (3, 4, 5), STEPS), frames((1, 2, 3), (), 7)], 1)
@@ -129,3 +166,19 @@ def test_what_changes_for_each_input_fits_no_chip(residual, recipe):
 def test_windows_are_held_for_the_rehearsal(settings):
     with pytest.raises(ts.TranspikeError, match="use schedule=LayerSynchronous"):
         COS(**settings)
+
+
+def test_no_answer_is_given_before_the_rehearsal_is_over(residual):
+    model, x = residual
+    snn = ts.convert(model, COS(8), x)
+    report = ts.evaluate(snn, (x, torch.zeros(len(x)).long()))
+    assert [answer.timesteps for answer in report.curve] == [4, 8]
+    with pytest.raises(ts.TranspikeError, match="needs a run of as many, not 2"):
+        snn(x, 2)
+
+
+def test_what_changes_for_each_input_is_not_explained(residual):
+    model, x = residual
+    for recipe in (SRP(), COS()):
+        with pytest.raises(ts.TranspikeError, match=r"change for each input, like .* or convert with another recipe"):
+            ts.explain(ts.convert(model, recipe, x), (x, torch.zeros(len(x)).long()))

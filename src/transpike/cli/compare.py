@@ -92,10 +92,15 @@ def command(
     chosen = [_base.recipe_named(text.strip(), dataset, seed) for text in texts]
     wishes = tuple(_base.exit_named(text) for text in exit_texts)
     first = len(dataset.test) - exit_samples
+    if wishes and first < 1:
+        raise DataError(
+            f"{dataset.name} has {len(dataset.test)} test samples, and --exit-samples {exit_samples} leaves none to "
+            "compare on: give fewer"
+        )
     if wishes and (limit is None or limit > first):
         raise DataError(
             f"exits are fitted on the last {exit_samples} of {len(dataset.test)} test samples, which are not to be "
-            f"compared on: give --limit {max(0, first)} or less, or a smaller --exit-samples"
+            f"compared on: give --limit {first} or less, or a smaller --exit-samples"
         )
     fitting = dataset.test.batches(batch_size, indices=list(range(first, len(dataset.test)))) if wishes else None
     module, preprocessing = _base.load_trained(model_name, weights, dataset, mean, std)

@@ -24,7 +24,7 @@ from transpike.errors import DataError
 @click.option("--timesteps", type=int, help="Steps of those that do not stop (default: the recipe's).")
 @click.option(
     "--fit-samples", type=click.IntRange(1), default=2000, show_default=True,
-    help="The first so many test samples fit the exit; the others check it.",
+    help="The last so many test samples fit the exit; the others check it.",
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), help="Check on so many of the others only.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
@@ -66,11 +66,12 @@ def command(
         raise DataError(
             f"{dataset.name} has {total} test samples, and --fit-samples {fit_samples} leaves none to check the exit on"
         )
-    rest = range(fit_samples, total if limit is None else min(total, fit_samples + limit))
+    first = total - fit_samples  # other commands begin with the first samples: they do not meet those that fit
+    rest = range(first if limit is None else min(first, limit))
     with _base.progress_bar("fitting") as bar:
         fitted = fit_exit(
             snn,
-            dataset.test.batches(batch_size, indices=list(range(fit_samples))),
+            dataset.test.batches(batch_size, indices=list(range(first, total))),
             score=score,
             drop=drop,
             confidence=confidence,

@@ -21,11 +21,11 @@ class LayerActivity:
     """Counts of one spiking layer, summed over ``samples``; per step where a (timesteps,) tensor is given.
 
     ``spikes`` counts levels (a ternary spike counts one), ``synaptic_operations`` each spike's fan-out.
-    ``updates`` are membrane updates: neurons × steps. Integers, held exactly in float64. Pooling in time and relays
-    are "cell"s. Of one sample: ``synapses`` non-zero connections that leave the layer, ``biases`` additions of a bias
-    that is not zero, ``resets`` subtractions or resets for each spike (1 or 0), ``payload_bits`` what a spike says
-    beside its address, ``code`` that of first spikes. ``overshoot`` are spikes that others of the opposite sign took
-    back: Σ |s| − |Σ s| over a neuron's run, whole runs only.
+    ``updates`` are membrane updates: neurons × steps, those of rehearsals and of settling included. Integers, held
+    exactly in float64. Pooling in time and relays are "cell"s. Of one sample: ``synapses`` non-zero connections that
+    leave the layer, ``biases`` additions of a bias that is not zero, ``resets`` subtractions or resets for each spike
+    (1 or 0), ``payload_bits`` what a spike says beside its address, ``code`` that of first spikes. ``overshoot`` are
+    spikes that others of the opposite sign took back: Σ |s| − |Σ s| over a neuron's run, whole runs only.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Connection:
     hears it. ``macs`` are the multiplications of a forward pass, padding included, ``synapses`` its non-zero paths
     without padding, ``weights`` stored numbers, ``nonzero`` those that are not 0. ``inputs`` and ``outputs`` are
     elements, ``channels`` output channels, ``magnitudes`` the most different |w| > 0 of one of them. ``kernel`` and
-    ``stride`` are () for linear layers. ``analogue``: real numbers enter, so that its products stay products,
+    ``stride`` are () where nothing is convolved. ``analogue``: real numbers enter, so that its products stay products,
     ``times`` of them in the run.
     """
 
@@ -250,8 +250,8 @@ def connections(lowered: Lowered) -> tuple[Connection, ...]:
                 node.shape[0],
                 _magnitudes(op.weight),
                 getattr(op, "groups", 1),
-                tuple(op.weight.shape[2:]),
-                tuple(getattr(op, "stride", ())) if op.weight.ndim > 2 else (),
+                tuple(op.weight.shape[2:]) if hasattr(op, "stride") else (),
+                tuple(getattr(op, "stride", ())),
                 node.name in macs,
             )
         )

@@ -111,6 +111,10 @@ class Cell(Carrier):
     def check_steps(self, timesteps: int) -> None:
         """SettingError where the cell was made for runs of another length."""
 
+    def updates(self, timesteps: int) -> int:
+        """How often a run of ``timesteps`` steps changes the membrane potential of one neuron."""
+        return timesteps
+
     def bound(self, *inputs: Tensor) -> Tensor | None:
         """The largest absolute output of one step, for the largest absolute inputs; None where there is no bound."""
         return None

@@ -37,8 +37,10 @@ class Exit:
 
         n tests without a loss pass where ``(1 − drop)ⁿ ≤ 1 − confidence``; a share of the samples is not tested.
         """
-        tested = math.ceil(math.log(1 - self.confidence) / math.log(1 - self.drop / 100))
+        tested = math.ceil(math.log1p(-self.confidence) / math.log1p(-self.drop / 100))
         warming = round(fit_share * samples)
+        if samples and not warming:
+            raise DataError(f"a fit_share of {fit_share:g} leaves none of {samples} samples to warm up on: give more")
         if samples - warming < tested or not warming:
             raise DataError(
                 f"a promise of {self.drop:g} points with confidence {self.confidence:g} needs "
@@ -72,7 +74,17 @@ class ExitPolicy:
 
     def __post_init__(self) -> None:
         count = len(self.checkpoints)
-        if not count or len(self.temperatures) != count or len(self.thresholds) != count:
+        if not count:
+            raise SettingError(f"in a run of {self.timesteps} steps there is no checkpoint before the last step")
+        if any(isinstance(step, bool) or not isinstance(step, int) for step in self.checkpoints):
+            raise SettingError(f"checkpoints must be whole numbers of steps, not {self.checkpoints}")
+        if not all(isinstance(t, (int, float)) and t > 0 for t in self.temperatures):
+            raise SettingError(f"temperatures must be positive, not {self.temperatures}")
+        if any(not isinstance(t, (int, float)) or math.isnan(t) for t in self.thresholds):
+            raise SettingError(f"thresholds must be numbers, not {self.thresholds}")
+        if not isinstance(self.score, ExitScore):
+            raise SettingError(f"score must be an exit score (transpike.exits), not {self.score!r}")
+        if len(self.temperatures) != count or len(self.thresholds) != count:
             raise SettingError("an exit needs a temperature and a threshold for each of its checkpoints")
         if list(self.checkpoints) != sorted(set(self.checkpoints)) or self.checkpoints[0] < 1:
             raise SettingError(f"checkpoints must be steps that rise from 1 on, not {self.checkpoints}")

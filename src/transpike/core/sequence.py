@@ -66,7 +66,7 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     form computes. Raises SettingError under a schedule whose neurons have no such picture.
     """
     schedule, timesteps = context.schedule, context.timesteps
-    windows, per = layerwise(schedule, timesteps, "steps that correct layers on their spikes")
+    windows, per = layerwise(graph, schedule, timesteps, "steps that correct layers on their spikes")
     x = _samples(graph, context, samples)
     analogue = _activations(graph, context.analogue[0], x)
     values: dict[str, Tensor] = {}
@@ -98,11 +98,15 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     return graph
 
 
-def layerwise(schedule: Schedule, timesteps: int, who: str) -> tuple[bool, int]:
+def layerwise(graph: Graph, schedule: Schedule, timesteps: int, who: str) -> tuple[bool, int]:
     """Whether layers hear whole windows, and ``Heard.per``. SettingError where no layer can be run whole in time."""
+    changing = next((node for node in graph if isinstance(node.op, Cell) and node.op.per_input), None)
+    if changing is not None:
+        what = f"neurons that change for each input, like {changing.name} ({changing.op.describe()})"
+        raise SettingError(f"{who} do not know {what}: leave that out, or convert with another recipe, like qcfs")
     if schedule.mode in ("cycles", "differences"):
         what = "phase cycles" if schedule.mode == "cycles" else "differences"
-        raise SettingError(f"{who} know no {what}; leave them out")
+        raise SettingError(f"{who} do not know {what}: leave that out, or convert with a recipe that streams, like ecc")
     windows = schedule.mode in ("windows", "slots")
     if windows and schedule.lag(timesteps) < timesteps:
         raise SettingError(
@@ -128,7 +132,7 @@ def layer_by_layer(
     ``sequential``.
     """
     timesteps, end = context.timesteps, until or graph.output.name
-    windows, per = layerwise(context.schedule, timesteps, "layers that are run one by one")
+    windows, per = layerwise(graph, context.schedule, timesteps, "layers that are run one by one")
     needed, values = {end}, dict[str, Tensor]()
     for node in reversed(graph.nodes):
         if node.name in needed and node.name not in given:

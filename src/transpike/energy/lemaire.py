@@ -69,7 +69,7 @@ class Lemaire(EnergyModel):
 def _fans(c: Connection) -> tuple[float, float]:
     """Weights that a spike reads, and sums that it enters."""
     if not c.kernel:
-        return c.outputs, c.outputs
+        return c.macs / c.inputs, c.macs / c.inputs  # all outputs of a linear layer, one of a scale
     channels = c.channels / c.groups
     taken = math.prod(math.ceil(k / s) for k, s in zip(c.kernel, c.stride, strict=True))
     return channels * math.prod(c.kernel), channels * taken

@@ -52,6 +52,12 @@ class Program:
         """True where a window must be stepped, however long layers hear before they fire."""
         return any(node.op.single_steps for node in self.lowered.nodes if isinstance(node.op, Cell))
 
+    def check_steps(self, timesteps: int) -> None:
+        """SettingError where a cell cannot run for so long."""
+        for node in self.lowered.nodes:
+            if isinstance(node.op, Cell):
+                node.op.check_steps(timesteps)
+
     @cached_property
     def fans(self) -> dict[str, Tensor]:
         """Fan-out of every source of spikes, flattened with the channels last."""
@@ -148,13 +154,13 @@ class Counter:
         schedule, steps = self.program.schedule, self.steps
         cycles = steps // (schedule.period or 1)
         heard = {"steps": steps, "differences": 1, "windows": steps, "slots": 1, "cycles": cycles}[schedule.mode]
-        times = {"steps": steps, "differences": 1, "windows": 1, "slots": 1, "cycles": cycles}[schedule.mode]
+        times = {"steps": steps, "differences": steps, "windows": 1, "slots": 1, "cycles": cycles}[schedule.mode]
         layers = tuple(
             dataclasses.replace(
                 layer,
                 spikes=torch.cat(self.sent[layer.name]).cpu(),
                 synaptic_operations=torch.cat(self.operations[layer.name]).cpu(),
-                updates=layer.neurons * steps * self.samples if layer.role != "input" else 0,
+                updates=layer.neurons * self._updates(layer.name, steps) * self.samples,
                 biases=layer.biases * heard,
                 overshoot=self._overshoot(layer.name),
             )
@@ -168,6 +174,10 @@ class Counter:
         )
         once = schedule.mode == "differences"
         return Activity(layers, self.samples, macs, joined if self.fans else (), steps, once=once)
+
+    def _updates(self, name: str, steps: int) -> int:
+        op = self.program.table[name].op
+        return op.updates(steps) if isinstance(op, Cell) else 0
 
     def _overshoot(self, name: str) -> float:
         if name not in self.net:
@@ -211,11 +221,10 @@ class Run:
         elif schedule.mode == "cycles":
             self._cycles(steps)
         elif schedule.mode == "slots":
-            for node in self.program.lowered.nodes:
-                if isinstance(node.op, Cell):
-                    node.op.check_steps(steps)
+            self.program.check_steps(steps)
             self._slots(steps)
         elif schedule.lag(steps) < steps or self.program.single_steps:
+            self.program.check_steps(steps)
             self._held(steps)
         else:
             self._window(steps)

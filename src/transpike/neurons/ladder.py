@@ -93,8 +93,7 @@ class DifferentialLadder(ThresholdNeuron):
     ``r_out = r_in − (v(T) − v(0)) / T``, as in rate coding, of which it is another writing (the rate sent in step t is
     ``s + r_out``), but a constant input and a bias come once, and a settled network is silent. A negative spike
     leaves r_out at 0 or above. Real numbers inside, so that potentials lie on no grid.
-    Source: Huang et al. 2025 (DCGS, ICML), from its code; that ``r_in`` and ``r_out`` are those before the step, and
-    what a negative spike may take back, are derived.
+    Source: Huang et al. 2025 (DCGS, ICML), from its code, where r_in and r_out are those before the step, too.
 
     >>> cell = DifferentialLadder(None, torch.tensor(0.25), torch.tensor(0.0), rungs=3)
     >>> cell.window(torch.tensor([[1.0], [0.0], [0.0]])).flatten().tolist()

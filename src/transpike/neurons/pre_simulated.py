@@ -97,6 +97,16 @@ class OffsetCorrected(ThresholdNeuron):
         spikes = fire(potential, self.threshold)
         return (potential - spikes * self.threshold, queue[1:]), spikes
 
+    def check_steps(self, timesteps: int) -> None:
+        if timesteps < self.rehearsal:
+            raise SettingError(
+                f"a rehearsal of {self.rehearsal} steps needs a run of as many, not {timesteps}: no layer can try what "
+                "the one before does not send"
+            )
+
+    def updates(self, timesteps: int) -> int:
+        return self.rounds * self.rehearsal + timesteps
+
     def corrected(self, train: tuple[Tensor, ...], initial: Tensor) -> Tensor:
         """v(0) after trials on the ``train`` that was heard."""
         start = initial

@@ -59,6 +59,9 @@ class SignedIntegrateAndFire(ThresholdNeuron):
         depth = self.depth if self.rule == "dual" else 0.0
         return 1 - fire(potential, -depth * self.threshold, self.threshold)
 
+    def updates(self, timesteps: int) -> int:
+        return 2 * timesteps - 1 if self.rule == "pascal" else timesteps  # it settles before it sends
+
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         return self.staircase(charges[0], timesteps)
 

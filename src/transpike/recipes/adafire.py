@@ -20,8 +20,9 @@ class AdaFire(RateCoded):
     Source: Wang et al. 2025 (AdaFire, AAAI), "Adaptive-firing neurons", from its code.
     Differs from the paper: v(0) = θ/2 in the place of θ/2T a step, the same in sum. Its code hands the compressed
     thresholds to the layers in reverse order; here each layer gets its own.
-    Checked: of all choices on a network small enough to try them all, the search's is the best within the budget;
-    more budget never does more damage (tests/recipes/test_adafire.py).
+    Checked: of all choices of a small table the search's is the best within the budget, and more budget never does more
+    damage; on two layers of which one alone matters to the answer, that one gets the bursts, its damage the symmetric
+    divergence worked out by hand (tests/recipes/test_adafire.py).
     """
 
     name: ClassVar[str] = "adafire"
@@ -37,6 +38,8 @@ class AdaFire(RateCoded):
             raise SettingError(f"AdaFire chooses for layers: granularity must be 'layer', not {self.granularity!r}")
         if isinstance(self.compress, bool) or not isinstance(self.compress, (int, float)) or not 0 < self.compress <= 1:
             raise SettingError(f"compress must be in (0, 1], not {self.compress!r}: the share of spikes that stay")
+        if self.residual == "shared":
+            raise SettingError("AdaFire searches each layer's threshold for itself: residual must be 'currents'")
         super().__post_init__()
 
     @property

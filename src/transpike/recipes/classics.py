@@ -49,7 +49,8 @@ class Cao(RateCoded):
 
 @dataclass(frozen=True)
 class DiehlModel(RateCoded):
-    """``W ← (λ_{n−1}/λ_n) W, b ← b/λ_n, θ = 1`` with ``λ_n = max Σ max(w, 0) λ_{n−1}``: no step can bring more.
+    """``W ← (λ_{n−1}/λ_n) W, b ← b/λ_n, θ = 1`` with ``λ_n = max Σ max(w, 0) λ_{n−1} + max(b, 0)``: no
+    step can bring more.
 
     The model-based normalisation: no activation is looked at, so that nothing is ever clipped and rates are low.
     Hard reset, v(0) = 0.

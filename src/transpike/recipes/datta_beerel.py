@@ -12,7 +12,8 @@ from transpike.steps._base import Granularity
 @dataclass(frozen=True)
 class DattaBeerel(RateCoded):
     """``θ = α μ`` and spikes worth ``β θ``: α a percentile of the currents, β a scale, so that each layer's expected
-    error at T steps vanishes; v(0) = 0.
+    error at T steps is below 1 % of the mean activation; of such pairs the one of least squared error, which is our own
+    choice; v(0) = 0.
 
     μ is the clip that a layer was trained with (``activations.TrainableClip``), or its largest activation.
     Source: Datta and Beerel 2021 (DATE), "Can deep neural networks be converted to ultra low-latency spiking neural

@@ -43,8 +43,8 @@ class HMT(GaussianCoded):
     Differs from the paper: only neurons for ReLUs; its twins of positive and negative neurons stand for y = x, which
     CNNs of ReLUs do not have.
     Checked: greedy firing from the top threshold down, one by one, sends what it sends, in at most n spikes a step;
-    its thresholds come within 2 % of the least squared error on Gaussian currents
-    (tests/recipes/test_ladders.py).
+    its thresholds have the least squared error on Gaussian currents, at its own number of
+    stairs (tests/recipes/test_ladders.py).
     """
 
     name: ClassVar[str] = "h-mt"
@@ -74,8 +74,8 @@ class DCGS(GaussianCoded):
     known: T steps are T. Maximum pooling stays analogue.
     Source: Huang et al. 2025 (DCGS, ICML), "Differential coding for training-free ANN-to-SNN conversion", from its
     code.
-    Differs from the paper: the order of updates within a step, and how far a negative spike may go, are derived
-    (``neurons.DifferentialLadder``).
+    Differs from the paper: its iteration of thresholds stops after a hundred rounds, before it has settled; ours goes
+    on. Its maximum pooling (which is exact where windows do not overlap) is not built.
     Checked: it is rate coding with signed ladders in other letters: estimates are the rates of neurons that send
     ``s + r``, step by step; thresholds as H-MT's (tests/recipes/test_ladders.py).
     """
@@ -89,6 +89,7 @@ class DCGS(GaussianCoded):
 
     @property
     def thresholds(self) -> Step:
+        check_rungs(self.rungs)
         return GaussianThresholds(self.granularity, self.readout.spiking_output, 1.0, self.levels, self.iterations)
 
     @property

@@ -19,8 +19,8 @@ class SRP(LearnedCoded):
     """τ = ``rehearsal`` steps of a QCFS network; then every neuron starts anew, and those whose residual potential was
     not above ``margin`` θ stay silent: their source's activation is 0. Only the steps after the τ are read.
 
-    ``timesteps`` counts the rehearsal: T = τ + what the paper calls T. A gate that closed on a neuron whose activation
-    is positive stays closed, so that accuracy settles below the source's.
+    ``timesteps`` counts the rehearsal: T = τ + what the paper calls T; answers after fewer steps are the rehearsal's.
+    A gate that closed on a neuron whose activation is positive stays closed: accuracy settles below the source's.
     Source: Hao, Bu, Ding, Huang, Yu 2023 (SRP, AAAI), "Reducing ANN-SNN conversion error through residual membrane
     potential", section 4, from its code. Differs from the paper: the steps of both phases are counted.
     Checked: a neuron of figure 1 whose spikes came too early, with source activation 0, is silent after the rehearsal
@@ -77,6 +77,11 @@ class COS(LearnedCoded):
     rounds: int = setting(1, "Corrections, one spike each.")
 
     def __post_init__(self) -> None:
+        if self.calibrate != "none":
+            raise SettingError(
+                "COS corrects each neuron for each input as it runs, and corrections on calibration data know no such "
+                f"neurons: calibrate must be 'none', not {self.calibrate!r}"
+            )
         super().__post_init__()
         held = isinstance(self.schedule, LayerSynchronous) and self.schedule.hold == self.rehearsal
         if not held or self.timesteps < self.rehearsal:

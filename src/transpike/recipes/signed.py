@@ -47,11 +47,11 @@ class SNM(PercentileThresholded):
 class FastSNN(LearnedCoded):
     """``θ`` = the range α of a b-bit activation, v(0) = θ/2, T = 2^b − 1 steps, and below zero a spike is taken back.
 
-    Train with ``activations.UniformQuantiser(bits)``. ``calibrate`` corrects layer by layer, in the place of the
-    paper's fine-tuning of weights.
+    Train with ``activations.UniformQuantiser(bits)``. ``calibrate`` corrects layer by layer without training; the
+    paper's fine-tuning of weights is ``transpike finetune --preset fast-snn``.
     Source: Hu, Zheng, Jiang, Pan 2023 (Fast-SNN, IEEE TPAMI), section 4, from its code.
-    Differs from the paper: a spike is taken back at m < 0 (the code compares with −0.001); what fires in a step is one
-    spike of either sign; weights need not be of powers of two.
+    Differs from the paper: a spike is taken back at m < 0 (the code compares with −0.001); weights need not be of
+    powers of two.
     Checked: on the unevenness vectors of QCFS the count is back at the source's within two silent steps, where SNM
     waits for −θ; layer-synchronous at T = 2^b − 1 its counts are its source's levels (tests/recipes/test_clipped.py).
     """
@@ -70,7 +70,8 @@ class ErrorCompensation(LearnedCoded):
 
     Train with ``activations.TrainableClip``.
     Source: Liu 2025 (error compensation, ICML), dual-threshold neurons, learned clips, v(0) = θ/2. **The negative
-    threshold is unpublished**: ``depth`` is a setting, 0 by default, which is Fast-SNN's rule.
+    threshold is unpublished**, and so is its modified update of the potential: ``depth`` is a setting, 0 by default,
+    which is Fast-SNN's rule, and the update is the usual one.
     Differs from the paper: as said.
     Checked: a neuron whose potential falls below −depth θ takes a spike back, and at −depth θ keeps it; depth 0 sends
     what Fast-SNN's neurons do (tests/recipes/test_clipped.py).
@@ -93,8 +94,9 @@ class PASCAL(LearnedCoded):
     ``clip(⌊(Q + v(0)) / θ⌋, 0, T)`` whatever the order of arrival. It sends that count in T steps.
     ``total_steps = n (2 T − 1) + T`` for n neurons on the longest path.
     Source: Ramesh and Srinivasan 2025 (PASCAL, TMLR), algorithm 1, from its code.
-    Differs from the paper: one T for all layers (the paper chooses levels layer by layer, by a metric that the
-    reference does not define); its T_eff, a mean over layers, is not reported; the first layer is as the others.
+    Differs from the paper: one T for all layers (the paper chooses levels layer by layer, by a metric that we could
+    not define; windows here have one length); its T_eff, a mean over layers, is not reported; the first layer is as the
+    others. ``membrane updates`` count the 2 T − 1 steps in which a neuron hears and settles.
     Checked: counts, layer by layer, and answers equal the source's bit for bit on the exact grid; neurons that settle
     for T − 2 steps, or only fire as they hear, do not (tests/recipes/test_pascal.py).
     """

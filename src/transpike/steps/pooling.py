@@ -73,7 +73,7 @@ class PoolInTime(Step):
     def __post_init__(self) -> None:
         if self.period and self.rule != "lateral-inhibition":
             raise SettingError(f"in phase cycles maximum pooling is lateral inhibition, not {self.rule!r}")
-        if self.rule not in _CELLS:
+        if not isinstance(self.rule, str) or self.rule not in _CELLS:
             raise SettingError(f"pooling must be one of {', '.join(_CELLS)}, not {self.rule!r}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:

@@ -44,8 +44,9 @@ class RefuseLevels(Step):
             if getattr(node.op, "role", "") == "activation":
                 if not isinstance(node.op, Staircase) or node.op.slope:
                     raise UnsupportedModel(
-                        f"{node.path or node.name} is a {node.op.describe()} and no quantised clip, whose levels time "
-                        "steps would repeat; train with activations.QuantisedClip, or use the recipe qcfs"
+                        f"{node.path or node.name} is a {node.op.describe()}, not a quantised clip without slope, "
+                        "whose levels time steps would repeat; train with activations.QuantisedClip, or use the recipe "
+                        "qcfs"
                     )
                 found[node.path or node.name] = node.op.levels
         other = {name: levels for name, levels in found.items() if levels != context.timesteps}

@@ -44,7 +44,8 @@ class SearchBursts(ReplaceNeurons):
             raise SettingError(f"gamma must be a whole number from 1 to 255, not {self.gamma!r}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        analogue, places = context.analogue[0], _places(graph)
+        analogue = context.analogue[0]
+        places = _places(graph, analogue)
         gammas = range(1, max(self.gamma, REFERENCE) + 1)
         thresholds = {}
         for gamma in gammas:
@@ -87,7 +88,8 @@ class SearchThresholds(Step):
         _check(self.budget, self.samples)
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        places, search = _places(graph), _Search(context.analogue[0], context, self.samples)
+        analogue = context.analogue[0]
+        places, search = _places(graph, analogue), _Search(analogue, context, self.samples)
         table: list[list[tuple[float, float, float]]] = []
         reference = 0.0
         for done, name in enumerate(places, 1):
@@ -104,9 +106,7 @@ class SearchThresholds(Step):
             if node.name not in chosen:
                 return None
             cell, k = node.op, chosen[node.name]
-            moved = {
-                name: value * k for name, value in cell.tensors().items() if name in ("threshold", "initial", "worth")
-            }
+            moved = {name: value * k for name, value in cell.tensors().items() if name in SCALED}
             return dataclasses.replace(node, op=cell.with_tensors(**moved))
 
         return graph.rewrite(change)
@@ -169,12 +169,13 @@ def cheapest(table: Sequence[Sequence[tuple[float, float, float]]], budget: floa
     return list(min(front, key=lambda one: one[1])[2])
 
 
-def _places(graph: Graph) -> list[str]:
-    """Where neurons stand in the place of activations."""
-    return [
-        node.name for node in graph
-        if isinstance(node.op, (IntegrateAndFire, Burst)) and not node.name.endswith(".neuron")
-    ]  # fmt: skip
+def _places(graph: Graph, analogue: Graph) -> list[str]:
+    """Where neurons stand in the place of activations, which one behind the last layer does not."""
+    activations = {node.name for node in analogue}
+    places = [n.name for n in graph if isinstance(n.op, (IntegrateAndFire, Burst)) and n.name in activations]
+    if not places:
+        raise SettingError("no neuron of this network stands in the place of an activation: there is nothing to search")
+    return places
 
 
 def _check(budget: float, samples: int) -> None:

@@ -14,7 +14,8 @@ from transpike.ops import AdaptiveMaxPool, MaxPool
 
 @dataclass(frozen=True)
 class ShareThresholds(Step):
-    """``θ ← max θ`` over all neurons whose spikes meet in one sum, so that a sum of counts is the sum of the values.
+    """``θ ← max θ`` over all neurons whose spikes meet in one sum, so that a sum of counts is the sum of the values; a
+    spike that is not worth its threshold keeps the ratio.
 
     Not needed where each spike is worth its own threshold, which is how sums run here; SpKeras (ECC's code) gives all
     inputs of an ``Add`` the scale of its output. Sums of a spiking wire and a current stay as they are.
@@ -40,7 +41,10 @@ class ShareThresholds(Step):
         def change(node: Node) -> Node | None:
             if node.name not in shared or not isinstance(node.op, IntegrateAndFire):
                 return None
-            return dataclasses.replace(node, op=node.op.with_tensors(threshold=shared[node.name]))
+            found = node.op.tensors()
+            ratio = shared[node.name] / found["threshold"]
+            worth = {"worth": found["worth"] * ratio} if "worth" in found else {}
+            return dataclasses.replace(node, op=node.op.with_tensors(threshold=shared[node.name], **worth))
 
         return graph.rewrite(change)
 

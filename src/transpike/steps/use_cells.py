@@ -18,6 +18,7 @@ from transpike.neurons import (
     Switched,
     ThresholdLadder,
 )
+from transpike.neurons.ladder import check_rungs
 from transpike.steps._base import ReplaceNeurons
 
 LadderKind = Literal["any", "one", "differences"]
@@ -60,7 +61,7 @@ class UseLadders(ReplaceNeurons):
     def __post_init__(self) -> None:
         if self.kind not in get_args(LadderKind):
             raise SettingError(f"kind must be one of {', '.join(get_args(LadderKind))}, not {self.kind!r}")
-        self.neuron(IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(())))  # which checks its settings
+        check_rungs(self.rungs)
 
     def neuron(self, old: IntegrateAndFire) -> Neuron:
         levels = 2**self.rungs - 1 if self.kind == "any" else 2.0 ** (self.rungs - 1)
