@@ -21,7 +21,7 @@ from transpike.core.interval import paired_difference
 from transpike.core.recipe import Recipe
 from transpike.errors import TranspikeError
 from transpike.neurons import ExactReLU, FirstCrossing, FirstSpike, IntegrateAndFire, Latched, Retimed, Synchronous
-from transpike.recipes import BSNN, CAT, COS, PASCAL, S4NN, Cao, ExactMapping
+from transpike.recipes import BSNN, CAT, COS, PASCAL, S4NN, AdaFire, Cao, ExactMapping
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "methods.md"
@@ -82,15 +82,30 @@ SETS_THRESHOLDS = (
 NOT_RESET = (FirstSpike, FirstCrossing, Latched, ExactReLU)
 LEFT_OUT = {
     "SpikeConverter (Liu et al. 2022)": "the gain k of its neuron and how layers are pipelined are known from memory only, and no code is public.",
-    "MSAT (thresholds that follow the potential)": "its constants lie in a file that is not in the reference.",
+    "MSAT (thresholds that follow the potential)": "its formula is known; its constants, one set a network, lie in a file that is "
+    "not in the reference, and without them there is no fact to check.",
+    "SpiCalib (a negative spike after a long silence)": "its rule is known, from code that comments it in passing; how long an interval "
+    "is allowed to be is not, and `snm` and `fast-snn` take spikes back by the potential instead.",
+    "CS-QCFS (a softplus λ for each channel)": "`activations.QuantisedClip` learns one λ a layer; its published numbers name no network.",
+    "RNL's second stage as published": "loss 1 − cos of the last layer's rates plus λ · the mean of Ω over layers, one p for all. "
+    "`RateNorm` has one p a layer and adds Ω of all layers to the usual loss, so that its λ is ours times the number of layers; "
+    "`train(learn=\"activations\")` trains p alone.",
     "Dual-phase conversion (Wang et al. 2022)": "its second phase is known from a configuration, without equations. "
     "`snn-calibration` with `advanced-weights` is the nearest.",
     "Streaming rollout (Kugele et al. 2020)": "a way to train, for networks whose connections all have a delay; `event-frames` take recordings in.",
-    "PASCAL's levels for each layer, and its T_eff": "the metric that chooses levels is not defined in the reference; `pascal` takes one T for all.",
-    "H-MT's twins of positive and negative neurons": "they stand for y = x, which networks of ReLUs do not have between neurons.",
-    "Error compensation's negative threshold": "unpublished; `error-compensation` has it as a setting.",
+    "PASCAL's levels for each layer, and its T_eff": "neither the metric that chooses levels nor what r_l is in T_eff is defined in the "
+    "reference, and windows here have one length; `pascal` takes one T for all.",
+    "H-MT's twins of positive and negative neurons": "defined, and left out by choice: they stand for y = x, which networks of ReLUs do "
+    "not have between neurons.",
+    "Error compensation's negative threshold and its modified update": "unpublished; `error-compensation` has the threshold as a setting.",
     "TSC's switching while a neuron hears": "not in the reference; `tsc` switches after whole windows.",
     "Datta and Beerel's fine-tuning": "leaky neurons trained by surrogate gradients are `transpike finetune`, not a conversion.",
+    "Early exits that choose T beforehand or by energy (SEENN-II, adaptive calibration's thresholds in time)": "a policy network to be "
+    "trained, and a formula known in outline only.",
+    "Dynamic Confidence's scale": "not found; temperatures fitted for each checkpoint stand in its place.",
+    "Top-K's threshold for each step, and its regulariser": "the score is `gap`; one threshold holds for all checkpoints "
+    "([decision 14](adr/0014-early-exit.md)).",
+    "SpikeCP's larger sets and Simes' correction": "sets of one class and Bonferroni's, which hold whatever the checkpoints' dependence.",
 }
 INGREDIENTS = {
     "HR": "hard reset", "SR": "soft reset (subtraction)", "WN": "weights scaled so that every threshold is 1",
@@ -167,6 +182,8 @@ def named(recipe: Recipe, cell: Neuron) -> str:
     """What the neuron says of itself, without this page's T and what its small networks were measured to have."""
     if isinstance(cell, FirstSpike):  # the recipe's code, for T2FSNN has trained the cell's
         return f"first spike, {recipe.code}".replace(f"{TIMESTEPS} slots", "T slots")  # type: ignore[attr-defined]
+    if isinstance(recipe, AdaFire):  # whose search is by layers
+        return f"burst IF, up to Γ of each layer, {recipe.gamma} at most"
     return cell.describe().split(", window")[0] if isinstance(cell, ExactReLU) else cell.describe()
 
 
@@ -178,7 +195,7 @@ def total(recipe: Recipe) -> str:
         held = recipe.schedule.lag(TIMESTEPS)
         return {TIMESTEPS: "(n + 1) T", 0: "T"}.get(held) or f"n T/{TIMESTEPS // held} + T"
     if isinstance(recipe, COS):
-        return f"n · {recipe.rehearsal} + T"
+        return f"n · {recipe.rehearsal} + T, T from {recipe.rehearsal} on"
     if isinstance(recipe, PASCAL):
         return "n (2 T − 1) + T"
     return {"steps": "T", "differences": "T", "windows": "(n + 1) T", "cycles": "(n + 1) K + 2 (T − K)"}[
@@ -218,6 +235,8 @@ def properties(recipe: Recipe) -> list[str]:
         corrections = [c.replace("θ", "θ/2^K") for c in corrections]
     pooling = getattr(recipe, "pooling", "lateral-inhibition")
     schedule = re.sub(r"(?<!^)([A-Z])", r"-\1", type(recipe.schedule).__name__).lower()
+    if isinstance(recipe, AdaFire):
+        alphabet = f"1 to {recipe.gamma} levels"
     return [
         "no" if recipe.training_free else "yes", " and ".join(needs), "; ".join(t for t in thresholds if t),
         "; ".join(c for c in corrections if c), named(recipe, cells[0]), alphabet, pooling, sums(recipe),
@@ -423,8 +442,9 @@ def page() -> str:
             "maximum pooling", "residual sums", "schedule: total steps", "readout"]  # fmt: skip
     lines += table(head, [[f"`{r.name}`", source(type(r)), *properties(r)] for r in made])
     lines += [
-        "Pooling, residual sums, granularity, weight bits, encoder, schedule and readout are settings of every rate-coded recipe",
-        "(`transpike convert --help`). Every recipe takes 2 to 16-bit weights (`--weight-bits`), but for",
+        "Pooling, residual sums, granularity, weight bits, encoder, schedule and readout are settings of rate-coded recipes",
+        "(`transpike convert --help`), but for what a method prescribes, which is refused with the reason (the layers of `adafire`",
+        "and `datta-beerel`, the differences of `dcgs`, the windows of `cos`, `pascal` and `tsc`, the stream of `srp`). Every recipe takes 2 to 16-bit weights (`--weight-bits`), but for",
         f"{listed(whole)}; those of {listed(logarithmic)} are",
         "logarithmic, of 3 to 12 bits, unless `--weight-scale uniform`.", "",
         "## Ingredients", "", "; ".join(f"**{name}**: {text}" for name, text in INGREDIENTS.items()) + ".",

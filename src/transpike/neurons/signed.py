@@ -73,4 +73,5 @@ class SignedIntegrateAndFire(ThresholdNeuron):
         return ThresholdUnit(self.threshold, self.initial, "soft", negative=self.rule)
 
     def describe(self) -> str:
-        return f"signed IF ({self.rule}{f' at −{self.depth:g} θ' if self.rule == 'dual' else ''})"
+        where = f" at {f'−{self.depth:g} θ' if self.depth else '0'}" if self.rule == "dual" else ""
+        return f"signed IF ({self.rule}{where})"
