@@ -84,12 +84,12 @@ LEFT_OUT = {
     "SpikeConverter (Liu et al. 2022)": "the gain k of its neuron and how layers are pipelined are known from memory only, and no code is public.",
     "MSAT (thresholds that follow the potential)": "its formula is known; its constants, one set a network, lie in a file that is "
     "not in the reference, and without them there is no fact to check.",
-    "SpiCalib (a negative spike after a long silence)": "its rule is known, from code that comments it in passing; how long an interval "
-    "is allowed to be is not, and `snm` and `fast-snn` take spikes back by the potential instead.",
+    "SpiCalib (a negative spike after a long silence)": "known in one line of code: how the average interval is taken, and what is "
+    "allowed beyond it, are not. `snm` and `fast-snn` take spikes back by the potential instead.",
     "CS-QCFS (a softplus λ for each channel)": "`activations.QuantisedClip` learns one λ a layer; its published numbers name no network.",
     "RNL's second stage as published": "loss 1 − cos of the last layer's rates plus λ · the mean of Ω over layers, one p for all. "
     "`RateNorm` has one p a layer and adds Ω of all layers to the usual loss, so that its λ is ours times the number of layers; "
-    "`train(learn=\"activations\")` trains p alone.",
+    '`train(learn="activations")` trains p alone.',
     "Dual-phase conversion (Wang et al. 2022)": "its second phase is known from a configuration, without equations. "
     "`snn-calibration` with `advanced-weights` is the nearest.",
     "Streaming rollout (Kugele et al. 2020)": "a way to train, for networks whose connections all have a delay; `event-frames` take recordings in.",

@@ -21,11 +21,11 @@ class ExitReport:
 
     ``accuracy`` with Wilson's 95 % bounds; ``full_accuracy`` is that of the fixed run, ``drop`` the difference (fixed
     minus early) with paired bounds, ``agreement`` the share of answers that are the ANN's. ``lost``: the share of
-    samples that are right at T and not at their stop, of which ``promised`` (with ``confidence``) is the most; ``kept``
-    whether it held here; ``gained`` the opposite. ``equal_steps``: the first total steps at which the fixed run is as
-    accurate, ``share`` the mean steps as a part of them. ``stopped``: step → share of samples that stopped there. The
-    oracle stops at the first right answer, at T where there is none: ``oracle_accuracy``, ``oracle_steps`` (the
-    empirical average exit time).
+    samples that are right at T and not at their stop, of which ``promised`` (with ``confidence``, from ``fitted_on``
+    other samples) is the most; ``kept`` whether it held here; ``gained`` the opposite. ``equal_steps``: the first total
+    steps at which the fixed run is as accurate, ``share`` the mean steps as a part of them. ``stopped``: step → share
+    of samples that stopped there. The oracle stops at the first right answer, at T where there is none:
+    ``oracle_accuracy``, ``oracle_steps`` (the empirical average exit time).
     """
 
     score: str
@@ -42,6 +42,7 @@ class ExitReport:
     gained: float
     promised: float
     confidence: float
+    fitted_on: int
     kept: bool
     mean_steps: float
     quantiles: dict[str, int]
@@ -114,6 +115,7 @@ class ExitTally:
             gained=float((~full & early).double().mean()),
             promised=policy.drop,
             confidence=policy.confidence,
+            fitted_on=policy.samples,
             kept=lost <= policy.drop,
             mean_steps=float(steps.mean()),
             quantiles={f"p{100 * q:.0f}": int(steps.quantile(q, interpolation="higher")) for q in QUANTILES},

@@ -102,7 +102,8 @@ def train(
     ``precision``: "bfloat16" and, on GPUs, "float16" multiply in 16 bits; weights and sums stay float32.
     Activations: ``stages`` {"clip": 3, "quantise": 5} sets the attribute ``stage`` of source activations by the epoch
     from which it holds, "relu" before the first; the best epoch is one of the last stage. ``learn`` "activations"
-    trains the parameters of source activations alone, in a network that else is as in evaluation (as in RNL's second stage).
+    trains the parameters of source activations alone, in a network that else is as in evaluation (see
+    ``RateNorm``).
     Images: ``augment`` is "crop-flip", "crop", "none", "auto-augment", "rand-augment", "trivial-augment" (torchvision,
     after crop and flip), or "auto": flips for colour images only, nothing below 16 pixels; ``padding`` "zero" or
     "reflect" is what comes in at the border; ``cutout`` sets a square of so many pixels to the mean colour.
