@@ -84,8 +84,8 @@ def exits(report: Report) -> list[str]:
         f"{found.mean_steps:.1f} steps in the mean ({quantiles}), {found.share:.0%} of the {found.equal_steps:,} that "
         f"a fixed run needs for as much; {short(found.synaptic_operations / 1e6)} M synaptic operations a sample.",
         f"It loses the right answer of {found.lost:.2%} of samples and finds {found.gained:.2%}; promised were "
-        f"{found.promised:.2%} at most with {found.confidence:.0%} confidence, fitted on {found.fitted_on:,} samples that "
-        f"must not be among these: it {held} here. An oracle would stop after {found.oracle_steps:.1f} steps.",
+        f"{found.promised:.2%} at most with {found.confidence:.0%} confidence, fitted on {found.fitted_on:,} samples "
+        f"that must not be among these: it {held} here. An oracle would stop after {found.oracle_steps:.1f} steps.",
     ]
 
 
