@@ -107,10 +107,11 @@ def main() -> None:
     stored = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     rows = stored.get("rows", {}) if stored.get("settings") == settings else {}
     peers = stored.get("peers", {}) if stored.get("settings") == settings else {}
+    made_with = stored.get("made_with", dict.fromkeys([*rows, *peers], stored.get("versions")))
     versions = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}
 
     def save() -> None:
-        content = {"settings": settings, "versions": versions, "rows": rows, "peers": peers}
+        content = {"settings": settings, "made_with": made_with, "rows": rows, "peers": peers}
         write_atomically(arguments.output, json.dumps(content, indent=1).encode())
 
     for group, (timesteps, recipes) in GROUPS.items():
@@ -123,6 +124,7 @@ def main() -> None:
         )  # fmt: skip
         report.show(comparison)
         rows[group] = [row_of(row) for row in comparison.measured]
+        made_with[group] = versions
         rows[group] += [{"recipe": e.recipe, "timesteps": e.timesteps, "refused": e.reason} for e in comparison.refused]
         save()
         if group == "binary":
@@ -131,6 +133,7 @@ def main() -> None:
         if kind in peers or (arguments.only and "peers" not in arguments.only):
             continue
         images = [x for x, _ in data.train.batches(250, indices=order)]
+        made_with[kind] = versions
         peers[kind] = theirs(twin, preprocessing, images, data, arguments.samples, kind)
         save()
         print(kind, {t: f"{100 * o.count('1') / len(o):.2f}" for t, o in peers[kind]["right"].items()}, flush=True)

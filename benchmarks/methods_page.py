@@ -281,7 +281,7 @@ def measured(content: dict) -> list[str]:
     ann = next(row for row in rows["binary"] if "accuracy" in row)["ann_accuracy"]
     lines = [
         f"ResNet-20 (16-32-64), {settings['data']}, first {settings['samples']:,} test images, ANN {100 * ann:.2f} %, "
-        f"{settings['calibration_samples']:,} calibration images, seed {settings['seed']}, torch {content['versions']['torch']};",
+        f"{settings['calibration_samples']:,} calibration images, seed {settings['seed']}, {torches(content['made_with'])};",
         "made by `benchmarks/methods.py`. Accuracy in % after T steps, in brackets what is lost against the ANN on the same",
         "images, in points with a paired 95 % interval. M: synaptic operations of a sample in millions.",
         "",
@@ -414,6 +414,15 @@ def duel(rows: list[dict], peers: dict) -> list[list[str]]:
         body.append([str(t), f"`{ours['recipe']}` {100 * ours['accuracy']:.2f}", f"{kind} {100 * share(theirs):.2f}",
                      f"{points:+.2f} [{low:+.2f}, {high:+.2f}]"])  # fmt: skip
     return body
+
+
+def torches(made_with: dict[str, dict]) -> str:
+    """Which PyTorch the groups of rows were measured with."""
+    groups: dict[str, list[str]] = {}
+    for group, versions in made_with.items():
+        groups.setdefault(versions["torch"], []).append(group)
+    first, *others = sorted(groups, key=lambda version: -len(groups[version]))
+    return f"torch {first}" + "".join(f" ({version}: {', '.join(groups[version])})" for version in others)
 
 
 def listed(names: list[str]) -> str:

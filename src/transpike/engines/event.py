@@ -12,9 +12,9 @@ from torch import Tensor
 
 from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
-from transpike.core.grid import LOOK_EVERY
 from transpike.engines import _native
 from transpike.engines._base import Program, Run, map_state
+from transpike.engines._event_call import LayerCall
 from transpike.engines._event_layers import EventLayer, EventPool, choose
 from transpike.engines._event_weights import image, padded, pair
 from transpike.engines._folded import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, FoldedRun, Plan, bytes_per_sample
@@ -61,6 +61,9 @@ class EventPlan:
         self.library = library
         self.folded = Plan(program, torch.device("cpu"))
         self.choice = choose(self.folded.lowered, self.folded.held, unwanted)
+        self.calls = {
+            n: LayerCall.of(layer) for n, layer in self.choice.layers.items() if isinstance(layer, EventLayer)
+        }
         self.fans = {
             name: _rows_of_fans(fan, self.folded.table[name])
             for name, fan in program.fans.items()
@@ -188,53 +191,16 @@ class EventRun(FoldedRun):
             self.constants[name] = self._constant(layer)
         constant, potential = self.constants[name], self.states[name]
         fired = torch.empty((batch, height, width, padded(channels)), dtype=torch.int32)
-        sources, alive = (_native.Source * max(1, len(layer.sources)))(), []
-        for struct, source in zip(sources, layer.sources, strict=False):
-            planes = _of_one_stride(words[source.wire])
-            addresses = (ctypes.c_void_p * len(planes))(*(plane.data_ptr() for plane in planes))
-            alive.append((planes, addresses))
-            struct.planes, struct.plane_count = ctypes.addressof(addresses), len(planes)
-            struct.weights, struct.block_weights = source.weights.data_ptr(), source.block_weights.data_ptr()
-            struct.units = source.units.data_ptr()
-            struct.kind, struct.groups = source.kind, source.groups
-            struct.sample_words, struct.row_words, struct.column_words = planes[0].stride()[:3]
-            struct.height, struct.width, struct.channels = planes[0].shape[1:]
-            for field in ("kernel", "stride", "padding", "dilation"):
-                vertical, horizontal = getattr(source, field)
-                setattr(struct, f"{field}_y", vertical)
-                setattr(struct, f"{field}_x", horizontal)
-        call = _native.Layer(
-            sources=ctypes.addressof(sources),
-            constant=constant.data_ptr(),
-            threshold=layer.threshold.data_ptr(),
-            room=layer.room.data_ptr(),
-            potential=potential.data_ptr(),
-            words=fired.data_ptr(),
-            block_start=layer.block_start.data_ptr(),
-            block_units=layer.block_units.data_ptr(),
-            source_count=len(layer.sources),
-            blocks=len(layer.block_start),
-            batch=batch,
-            height=height,
-            width=width,
-            channels=padded(channels),
-            steps=steps,
-            constant_sample=_stride(constant, 0),
-            constant_position=_stride(constant, 1),
-            threshold_position=_stride(layer.threshold, 0),
-            room_position=_stride(layer.room, 0),
-            first_step=self.t,
-            hard_reset=layer.hard,
-            count_ties=not self.exact,
-            look_every=LOOK_EVERY,
-            threads=torch.get_num_threads(),
-        )
+        wires = [_of_one_stride(words[source.wire]) for source in layer.sources]
+        call, alive = self.event.calls[name].filled(wires, constant, potential, fired, steps, self.t)
+        call.count_ties, call.threads = not self.exact, torch.get_num_threads()
         needed = self.library.tp_scratch_bytes(ctypes.byref(call))
         if needed < 0:
             raise SettingError(f"the native library refuses {name}; use engine='fused' and report this")
         if needed > len(self.scratch):
             self.scratch = torch.empty(needed, dtype=torch.uint8)
         self.library.tp_run(ctypes.byref(call), self.scratch.data_ptr())
+        del alive  # only now may the kernel's inputs go
         self.ties += call.ties
         if self.exact and call.beyond:
             self._left_the_grid(layer.node)
@@ -339,10 +305,6 @@ class EventRun(FoldedRun):
 
         self.states |= {name: map_state(state, close_up) for name, state in native.items()}
         self.constants |= {name: close_up(value) for name, value in held.items()}
-
-
-def _stride(value: Tensor, axis: int) -> int:
-    return value.stride(axis) if value.shape[axis] > 1 else 0
 
 
 def _of_one_stride(planes: Planes) -> Planes:
