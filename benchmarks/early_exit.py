@@ -5,7 +5,8 @@
 Every score is fitted on the first 2,000 test images and checked on the other 8,000; equal accuracy is that of the fixed run
 on the same 8,000. Seconds: interleaved medians of whole batches of 256, one thread, with samples that have stopped leaving the
 batch, against fixed runs of T and of the steps of equal accuracy; and of 32 images one by one. Synaptic operations:
-evaluate() on the first 500 of the 8,000.
+evaluate() on the first 500 of the 8,000. `--looks` measures only what a look costs, in steps of the event engine, which is
+what `transpike.early_exit.LOOK` rounds.
 Writes early_exit.json beside itself, and the table of docs/early-exit.md (`--page` alone writes it from the JSON).
 """
 
@@ -14,6 +15,7 @@ import dataclasses
 import itertools
 import json
 import math
+import time
 from pathlib import Path
 
 import torch
@@ -46,6 +48,7 @@ def main() -> None:
         "--store", type=Path, default=Path("runs/early_exit"), help="Where answers lie: a run may go on."
     )
     parser.add_argument("--answers", action="store_true", help="Only the answers, which a busy machine can give too.")
+    parser.add_argument("--looks", action="store_true", help="Only the price of a look.")
     parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args()
     if arguments.page:
@@ -56,8 +59,15 @@ def main() -> None:
     data = ts.data.load("cifar10", arguments.data_dir)
     calibration = data.train.batch(torch.arange(1000))[0]
     arguments.store.mkdir(parents=True, exist_ok=True)
+    looks = _price_of_looks(ts.convert(model, RECIPES[0], calibration, preprocessing=spec.preprocessing), data)
+    print(json.dumps(looks), flush=True)
+    if arguments.looks:
+        content = json.loads((HERE / "early_exit.json").read_text()) | {"looks": looks}
+        return write_atomically(HERE / "early_exit.json", json.dumps(content, indent=1).encode())
     rows: list[dict] = []
-    content = {"rows": rows, "fitted_on": FIT, "images": arguments.images, "machine": description(0)}
+    content = {
+        "rows": rows, "looks": looks, "fitted_on": FIT, "images": arguments.images, "machine": description(0),
+    }  # fmt: skip
     for recipe in RECIPES:
         snn = ts.convert(model, recipe, calibration, preprocessing=spec.preprocessing)
         file = arguments.store / f"{recipe.name}-{snn.timesteps}-{arguments.images}.pt"
@@ -138,6 +148,23 @@ def _answers(snn: ts.SNN, data: ts.data.Dataset, rest: torch.Tensor) -> tuple[to
         labels.append(y)
         correct += int((snn.source.run(snn.prepare(x)).argmax(-1) == y).sum())
     return torch.cat(logits, 1), torch.cat(labels), correct / len(rest)
+
+
+def _price_of_looks(snn: ts.SNN, data: ts.data.Dataset) -> dict:
+    """Of a run in chunks of 8 steps and in chunks of 32, best of five each: seconds(n, chunk) = n a + n/chunk c."""
+    steps, chunks = 96, (8, 32)
+    x = snn.prepare(data.test.batch(torch.arange(FIT, FIT + 128))[0])
+    engine, best = ts.engines.table["auto"](), {}
+    with torch.inference_mode():
+        for chunk in chunks * 5:
+            run = engine.start(snn.program, x, torch.arange(len(x)), (), False)
+            start = time.perf_counter()
+            for _ in range(steps // chunk):
+                run.advance(chunk)
+            best[chunk] = min(best.get(chunk, math.inf), time.perf_counter() - start)
+    look = (best[8] - best[32]) / (steps / 8 - steps / 32)
+    step = (best[32] - steps / 32 * look) / steps
+    return {"in_steps": look / step, "chunks_of_8_over_32": best[8] / best[32], "seconds": best}
 
 
 def _first(right: torch.Tensor) -> torch.Tensor:
