@@ -21,7 +21,7 @@ from transpike.snn import SNN
 
 CANDIDATES = 400
 LOOKS, FREE = (6, 16), 8  # looks in a run: few of short ones, more of long ones, in chunks of 8 steps or more
-LOOK = 2  # steps that a look costs: a layer of the event engine starts anew (benchmarks/early_exit.py)
+LOOK = 3  # steps that a look costs: layers of the event engine start anew (benchmarks/early_exit.py --looks)
 STRICTER = (8.0, 4.0, 2.0, 1.4)  # times the largest nonconformity, where candidates begin
 TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
 
