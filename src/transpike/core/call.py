@@ -3,11 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
-
-from transpike.core.op import spatially_uniform
-from transpike.core.scale import Scale
 
 
 class Refused(Exception):
@@ -65,20 +61,3 @@ class Call:
         if axis == 0:
             raise Refused("it works across the batch axis")
         return axis
-
-
-def per_element(value: Any, shape: tuple[int, ...]) -> Tensor:
-    """A constant that broadcasts against (batch, *shape), in the compact form that Scale takes."""
-    tensor = torch.as_tensor(value, dtype=torch.float32)
-    if tensor.numel() == 1:
-        return tensor.reshape(())
-    if tensor.ndim > len(shape) and tensor.shape[0] != 1:
-        raise Refused("it combines the batch with a constant of its own for each sample")
-    full = tensor.expand(1, *shape)
-    channels = spatially_uniform(full)
-    return full[0].clone() if channels is None else channels.clone()
-
-
-def shift(value: Any, wire: Wire, sign: float = 1.0) -> Scale:
-    """``x + sign·value`` for a constant value."""
-    return Scale(weight=torch.tensor(1.0), bias=sign * per_element(value, wire.shape))

@@ -1,62 +1,25 @@
 """A network as a frozen tuple of nodes: the one data structure for the ANN and for the SNN."""
 
 import dataclasses
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from transpike.core.cell import Cell
-from transpike.core.op import Op, Role, Synapse, check_finite
+from transpike.core.node import Input, Node, checked, moved
+from transpike.core.op import Op, Synapse
 from transpike.core.table import lines
 from transpike.errors import SettingError, UnsupportedModel
-
-if TYPE_CHECKING:
-    from transpike.core.module import GraphModule
-
-_FINITE: "weakref.WeakSet[Op | Cell]" = weakref.WeakSet()
-"""Ops that have been checked: they are frozen and compare by identity."""
-
-
-@dataclass(frozen=True, eq=False)
-class Input(Op):
-    """Where the network's input enters; ``shape`` is without the batch."""
-
-    role: ClassVar[Role] = "wiring"
-    shape: tuple[int, ...]
-
-    def run(self, *inputs: Tensor) -> Tensor:
-        return inputs[0]
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """One layer in its place: ``inputs`` are names of earlier nodes, ``path`` is the module it came from.
-
-    ``origin`` maps the op's tensor fields to the names they have in the source model's state_dict; ``shape`` (without
-    the batch) is filled in by the graph, which runs the op on a meta tensor.
-    """
-
-    name: str
-    op: Op | Cell
-    inputs: tuple[str, ...] = ()
-    path: str = ""
-    origin: tuple[tuple[str, str], ...] = ()
-    shape: tuple[int, ...] = ()
-
-    def keys(self) -> dict[str, str]:
-        """Tensor field → the name under which ``Graph.parameters`` lists it."""
-        names = dict(self.origin)
-        return {field: names.get(field, f"{self.name}.{field}") for field in self.op.tensors()}
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes in execution order: the first is the input, the last is the output. Checked when it is built.
 
+    An edit costs what it touches: an op whose inputs keep their shapes is not run on meta tensors again.
     Raises UnsupportedModel where a node's inputs do not exist or do not fit, SettingError for NaN or infinite weights.
     """
 
@@ -74,11 +37,8 @@ class Graph:
                 raise UnsupportedModel(f"{node.name}: a network has one input; combine the others before it")
             if missing := [name for name in node.inputs if name not in shapes]:
                 raise UnsupportedModel(f"{node.name} reads {', '.join(missing)}, which no earlier node gives")
-            if node.op not in _FINITE:  # rewriting keeps most ops as they are
-                check_finite(node.path or node.name, **node.op.tensors())
-                _FINITE.add(node.op)
-            shapes[node.name] = _shape(node, [shapes[name] for name in node.inputs])
-            nodes.append(dataclasses.replace(node, shape=shapes[node.name]))
+            nodes.append(checked(node, [shapes[name] for name in node.inputs]))
+            shapes[node.name] = nodes[-1].shape
         object.__setattr__(self, "nodes", tuple(nodes))
         read = {name for node in self.nodes for name in node.inputs} | {self.nodes[-1].name}
         if unread := [node.name for node in self.nodes[1:] if node.name not in read]:
@@ -88,10 +48,24 @@ class Graph:
         return iter(self.nodes)
 
     def __getitem__(self, name: str) -> Node:
+        place = self._places.get(name)
+        if place is None:
+            raise SettingError(f"no layer is called {name!r}; the layers are {', '.join(n.name for n in self.nodes)}")
+        return self.nodes[place]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Name → index in ``nodes``."""
+        return {node.name: index for index, node in enumerate(self.nodes)}
+
+    @cached_property
+    def readers(self) -> Mapping[str, tuple[str, ...]]:
+        """Name → the names of the nodes that read it, in order."""
+        table: dict[str, list[str]] = {node.name: [] for node in self.nodes}
         for node in self.nodes:
-            if node.name == name:
-                return node
-        raise SettingError(f"no layer is called {name!r}; the layers are {', '.join(n.name for n in self.nodes)}")
+            for name in dict.fromkeys(node.inputs):
+                table[name].append(node.name)
+        return {name: tuple(found) for name, found in table.items()}
 
     @property
     def input(self) -> Node:
@@ -107,30 +81,45 @@ class Graph:
 
     def consumers(self) -> dict[str, list[Node]]:
         """Name → the nodes that read it."""
-        table: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
-        for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
-                table[name].append(node)
-        return table
+        return {name: [self[reader] for reader in readers] for name, readers in self.readers.items()}
 
     def replaced(self, new: Node) -> "Graph":
-        """The graph with ``new`` in the place of the node of its name."""
+        """The graph with ``new`` in the place of the node of its name; SettingError where there is none.
+
+        Only the new node is checked, and those behind it whose inputs get another shape.
+        """
+        old = self[new.name]
+        if new.inputs == old.inputs and not isinstance(new.op, Input) and not isinstance(old.op, Input):
+            new = checked(new, [self[name].shape for name in new.inputs])
+            if new.shape == old.shape:
+                return self._exchanged(new)
         return self.rewrite(lambda node: new if node.name == new.name else None)
 
+    def _exchanged(self, new: Node) -> "Graph":
+        """The graph with a checked node that has the inputs and the shape of the old one: nothing else can change."""
+        place = self._places[new.name]
+        graph = object.__new__(type(self))
+        object.__setattr__(graph, "nodes", (*self.nodes[:place], new, *self.nodes[place + 1 :]))
+        graph.__dict__.update(_places=self._places, readers=self.readers)  # which do not know the ops
+        return graph
+
     def rewrite(self, change: Callable[[Node], Node | str | None]) -> "Graph":
-        """A new graph in which every node is what ``change`` makes of it: a node, None (unchanged), or the name
-        of the node that takes its place (the node itself goes).
+        """The graph in which every node is what ``change`` makes of it: a node, None (unchanged), or the name of the
+        node that takes its place (the node itself goes). The graph itself where nothing changes.
         """
         renamed: dict[str, str] = {}
         nodes = []
         for node in self.nodes:
-            node = dataclasses.replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
+            if not renamed.keys().isdisjoint(node.inputs):
+                node = dataclasses.replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
             changed = change(node)
             if isinstance(changed, str):
                 renamed[node.name] = renamed.get(changed, changed)
             else:
                 nodes.append(changed or node)
-        return Graph(tuple(_reachable(nodes, renamed.get(self.output.name, self.output.name))))
+        found = tuple(_reachable(nodes, renamed.get(self.output.name, self.output.name)))
+        same = len(found) == len(self.nodes) and all(a is b for a, b in zip(found, self.nodes, strict=True))
+        return self if same else Graph(found)
 
     def parameters(self) -> dict[str, Tensor]:
         """Every tensor by name, under the source model's own names where they are known; tied ones appear once."""
@@ -153,7 +142,7 @@ class Graph:
         there = device is None or all(t.device == torch.device(device) for t in tensors)
         if there and (dtype is None or all(t.dtype == dtype for t in tensors if t.is_floating_point())):
             return self
-        return Graph(tuple(dataclasses.replace(n, op=n.op.to(device=device, dtype=dtype)) for n in self.nodes))
+        return Graph(tuple(moved(node, device=device, dtype=dtype) for node in self.nodes))
 
     def run(
         self, x: Tensor, observe: Callable[[Node, tuple[Tensor, ...], Tensor], Tensor | None] | None = None
@@ -179,8 +168,6 @@ class Graph:
 
     def to_module(self) -> "GraphModule":
         """A trainable ``nn.Module`` under the source model's own parameter names."""
-        from transpike.core.module import GraphModule  # it builds on this file
-
         return GraphModule(self)
 
     def macs(self, node: Node) -> int:
@@ -195,21 +182,6 @@ class Graph:
         printer.text(str(self))  # type: ignore[attr-defined]
 
 
-def _shape(node: Node, inputs: list[tuple[int, ...]]) -> tuple[int, ...]:
-    if isinstance(node.op, Input):
-        return tuple(node.op.shape)
-    values = [torch.empty((2, *shape), device="meta") for shape in inputs]
-    op = node.op.to(device="meta", dtype=torch.float32)
-    where = f"{node.name} ({node.path})" if node.path else node.name
-    try:
-        output = op.step(op.init(*values), *values, t=1)[1] if isinstance(op, Cell) else op.run(*values)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise UnsupportedModel(f"{where}: {op.describe()} does not fit inputs of shape {inputs}: {error}") from error
-    if output.ndim == 0 or output.shape[0] != 2:
-        raise UnsupportedModel(f"{where}: {op.describe()} mixes the samples of a batch; keep the batch as first axis")
-    return tuple(output.shape[1:])
-
-
 def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:
     """The nodes from which the output can be reached, output last; the input always stays."""
     table = {node.name: node for node in nodes}
@@ -221,3 +193,52 @@ def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:
                 stack.append(name)
     first = next(iter(table))
     return [node for name, node in table.items() if name in wanted or name == first]
+
+
+class GraphModule(nn.Module):
+    """Runs a graph of ops; its state_dict has the names of the model that was captured.
+
+    In ``train()`` batch normalisation uses batch statistics and updates its running ones, and dropout drops.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.source_graph = graph
+        for node in graph:
+            for field, key in node.keys().items():
+                self._place(key, getattr(node.op, field), trainable=field not in getattr(node.op, "buffers", ()))
+
+    def _place(self, key: str, value: Tensor, *, trainable: bool) -> None:
+        *folders, name = key.split(".")
+        owner: nn.Module = self
+        for folder in folders:
+            if folder not in owner._modules:
+                owner.add_module(folder, nn.Module())
+            owner = owner._modules[folder]  # type: ignore[assignment]
+        if name in owner._parameters or name in owner._buffers:
+            return  # tied: the same tensor under the same name
+        if trainable:
+            owner.register_parameter(name, nn.Parameter(value.detach().clone()))
+        else:
+            owner.register_buffer(name, value.detach().clone())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Name → the live tensor, parameters and buffers."""
+        return {**dict(self.named_parameters(remove_duplicate=False)), **dict(self.named_buffers())}
+
+    def bound(self, node: Node, live: dict[str, Tensor]) -> Op:
+        """The node's op on the live tensors."""
+        return node.op.with_tensors(**{field: live[key] for field, key in node.keys().items()})  # type: ignore[return-value]
+
+    def forward(self, x: Tensor) -> Tensor:
+        live = self.tensors()
+        values: dict[str, Tensor] = {}
+        for node in self.source_graph:
+            op = self.bound(node, live)
+            inputs = [values[name] for name in node.inputs] or [x]
+            values[node.name] = op.train_run(*inputs) if self.training else op.run(*inputs)
+        return values[self.source_graph.output.name]
+
+    def to_graph(self) -> Graph:
+        """The graph with the present weights."""
+        return self.source_graph.bind({name: value.detach() for name, value in self.tensors().items()})

@@ -2,16 +2,14 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Union
+from typing import ClassVar, Literal, Union
 
 import torch
 from torch import Tensor
 
+from transpike.core.call import Call, Wire
 from transpike.core.carrier import Carrier
 from transpike.errors import SettingError
-
-if TYPE_CHECKING:
-    from transpike.core.call import Call, Wire
 
 Captured = Union["tuple[Op, tuple[Wire, ...]]", "list[tuple[Op, tuple[Wire, ...]]]"]
 Role = Literal["synapse", "wiring", "analogue", "activation"]
@@ -34,7 +32,7 @@ class Op(Carrier):
     """Fields that training updates without a gradient."""
 
     @classmethod
-    def capture(cls, call: "Call") -> "Captured":
+    def capture(cls, call: Call) -> "Captured":
         """The op that stands for this call, and the wires it reads; a list where the call has several outputs.
 
         Raises core.call.Refused with the reason where the call's arguments are outside what the op can do.

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from transpike.core.call import Call, Refused, Wire
 from transpike.core.op import Captured, Synapse, spatially_uniform
-
-if TYPE_CHECKING:
-    from transpike.core.call import Call
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +29,7 @@ class Scale(Synapse):
     )
 
     @classmethod
-    def capture(cls, call: "Call") -> Captured:
-        from transpike.core.call import Refused, Wire, per_element  # it builds on this file
-
+    def capture(cls, call: Call) -> Captured:
         if call.operator.startswith("neg"):
             return cls(weight=torch.tensor(-1.0)), (call.wire("self"),)
         x, factor = call["self"], call["other"]
@@ -83,3 +79,20 @@ def diagonal(amplitude: Tensor) -> Scale:
     """The identity shortcut: levels of worth ``amplitude`` (1, *shape) become currents; compact where it can be."""
     channels = spatially_uniform(amplitude)
     return Scale(weight=torch.nan_to_num(amplitude[0], nan=1.0) if channels is None else channels)
+
+
+def per_element(value: Any, shape: tuple[int, ...]) -> Tensor:
+    """A constant that broadcasts against (batch, *shape), in the compact form that Scale takes."""
+    tensor = torch.as_tensor(value, dtype=torch.float32)
+    if tensor.numel() == 1:
+        return tensor.reshape(())
+    if tensor.ndim > len(shape) and tensor.shape[0] != 1:
+        raise Refused("it combines the batch with a constant of its own for each sample")
+    full = tensor.expand(1, *shape)
+    channels = spatially_uniform(full)
+    return full[0].clone() if channels is None else channels.clone()
+
+
+def shift(value: Any, wire: Wire, sign: float = 1.0) -> Scale:
+    """``x + sign·value`` for a constant value."""
+    return Scale(weight=torch.tensor(1.0), bias=sign * per_element(value, wire.shape))

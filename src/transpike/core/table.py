@@ -1,11 +1,19 @@
 """One line per layer: how a graph prints."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import Protocol
 
 from transpike.core.cell import Cell
+from transpike.core.node import Node
 
-if TYPE_CHECKING:
-    from transpike.core.graph import Graph, Node
+
+class Printable(Protocol):
+    """What a table needs of a graph."""
+
+    def __iter__(self) -> Iterator[Node]: ...
+
+    def macs(self, node: Node) -> int:
+        """Multiplications of one sample's forward pass through this node."""
 
 
 def _count(number: int) -> str:
@@ -15,7 +23,7 @@ def _count(number: int) -> str:
     return str(number)
 
 
-def threshold_text(node: "Node") -> str:
+def threshold_text(node: Node) -> str:
     """The threshold of a neuron, as a range where channels differ."""
     unit = node.op.unit if isinstance(node.op, Cell) else None
     if unit is None:
@@ -24,7 +32,7 @@ def threshold_text(node: "Node") -> str:
     return f"θ {low:.3g}" if low == high else f"θ {low:.3g}…{high:.3g}"
 
 
-def lines(graph: "Graph", extra: dict[str, str] | None = None, heading: str | None = None) -> list[str]:
+def lines(graph: Printable, extra: dict[str, str] | None = None, heading: str | None = None) -> list[str]:
     """The graph as text: name, operator, output shape, MACs, threshold, and what ``extra`` adds by name."""
     rows = [("layer", "operator", "inputs", "shape", "MACs", "threshold", heading or "")]
     previous = ""

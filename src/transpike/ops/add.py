@@ -6,9 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from transpike.core.call import Call, Wire, per_element, shift
+from transpike.core.call import Call, Wire
 from transpike.core.op import Captured, Op, Role
-from transpike.core.scale import Scale
+from transpike.core.scale import Scale, per_element, shift
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from transpike.core.cell import Cell, Neuron
 from transpike.core.encoder import Encoder
-from transpike.core.graph import Graph, Input, Node
-from transpike.core.module import GraphModule
+from transpike.core.graph import Graph, GraphModule, Input, Node
 from transpike.core.op import Op, Synapse
 from transpike.core.readout import Readout
 from transpike.core.schedule import Schedule
