@@ -88,6 +88,8 @@ class _Reader:
         self.names: dict[int, str] = {}
         self.keepalive: list[Tensor] = []
         self.nodes: list[Node] = []
+        self.taken = {"input"}
+        self.numbers: dict[str, int] = {}
         self.refused: list[tuple[str, str, str, str]] = []
 
     def read(self, output: str | int | None) -> Graph:
@@ -209,10 +211,12 @@ class _Reader:
         leaf = bool(stack) and str(stack[-1][1]).startswith("torch.nn.modules.") and path
         call = node.target.__name__.split(".")[0].rstrip("_") if not leaf else ""  # type: ignore[union-attr]
         base = path if leaf else f"{path}.{call}".lstrip(".")
-        taken, name, number = {n.name for n in self.nodes}, base, 0
-        while name in taken or name == "input":
+        name, number = base, self.numbers.get(base, 0)
+        while name in self.taken:
             number += 1
             name = f"{base}_{number}"
+        self.taken.add(name)
+        self.numbers[base] = number
         return name
 
     def _refused(self, node: fx.Node, name: str, path: str, line: str, reason: str) -> None:

@@ -104,6 +104,7 @@ def _with_rounding_points(lowered: Lowered) -> Lowered:
     if lowered.worths[lowered.nodes[0].name] is not None:
         return lowered  # the input carries spikes: nothing analogue enters
     nodes: list[Node] = []
+    shapes = {node.name: node.shape for node in lowered.nodes}
     worths, alphabets = dict(lowered.worths), dict(lowered.alphabets)
     for node in lowered.nodes:
         inputs = []
@@ -111,7 +112,7 @@ def _with_rounding_points(lowered: Lowered) -> Lowered:
             if name in lowered.steady and node.name not in lowered.steady:
                 source, name = name, f"{name}→grid"
                 if name not in worths:
-                    shape = next(n.shape for n in nodes if n.name == source)
+                    shape = shapes[source]
                     grid = torch.full((1, *shape), 2.0**-40, dtype=torch.float64)
                     nodes.append(Node(name, OnGrid(grid), (source,), "", (), shape))
                     worths[name], alphabets[name] = None, alphabets[source]

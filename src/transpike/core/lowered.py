@@ -103,6 +103,7 @@ class _Builder:
     def __init__(self, input_worth: float | None, input_alphabet: Alphabet) -> None:
         self.input_worth, self.input_alphabet = input_worth, input_alphabet
         self.nodes: list[Node] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self.worths: dict[str, Tensor | None] = {}
         self.alphabets: dict[str, Alphabet] = {}
 
@@ -140,7 +141,7 @@ class _Builder:
     def _worth(self, name: str) -> Tensor:
         """The worth of a level on this wire, (1, *shape); currents are worth 1."""
         worth = self.worths[name]
-        return torch.ones((1, *self._shape(name)), dtype=torch.float64) if worth is None else worth
+        return torch.ones((1, *self.shapes[name]), dtype=torch.float64) if worth is None else worth
 
     def _cell(self, node: Node, cell: Cell) -> None:
         worths = [self.worths[name] for name in node.inputs]
@@ -160,7 +161,7 @@ class _Builder:
         for name in node.inputs:
             worth = self.worths[name]
             if worth is not None:
-                shape, name = self._shape(name), f"{name}→{node.name}"
+                shape, name = self.shapes[name], f"{name}→{node.name}"
                 if name not in self.worths:
                     source = name.split("→")[0]
                     self._place(Node(name, diagonal(worth), (source,), node.path, (), shape), None, GRADED)
@@ -169,16 +170,14 @@ class _Builder:
 
     def _place(self, node: Node, worth: Tensor | None, alphabet: Alphabet) -> None:
         self.nodes.append(node)
+        self.shapes[node.name] = node.shape
         self.worths[node.name], self.alphabets[node.name] = worth, alphabet
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        return next(node.shape for node in reversed(self.nodes) if node.name == name)
 
     def finish(self, output: str) -> Lowered:
         worth = self.worths[output]
         if worth is not None or isinstance(self.nodes[-1].op, Cell):
-            worth = torch.ones((1, *self._shape(output))).double() if worth is None else worth
-            node = Node(f"{output}→output", diagonal(worth), (output,), "", (), self._shape(output))
+            worth = torch.ones((1, *self.shapes[output])).double() if worth is None else worth
+            node = Node(f"{output}→output", diagonal(worth), (output,), "", (), self.shapes[output])
             self._place(node, None, GRADED)
         lowered = Lowered(tuple(self.nodes), {}, self.worths, self.alphabets)
         return dataclasses.replace(lowered, biases=_biases(lowered))

@@ -93,11 +93,16 @@ def arrivals(nodes: Iterable[Node]) -> dict[str, int]:
     return {node.name: after for node, _, after in _depths(nodes)}
 
 
+def arrival(node: Node, before: int) -> int:
+    """The number of cells that answer a window later up to and with the node, whose inputs have passed ``before``."""
+    return before + (isinstance(node.op, Cell) and node.op.delays)
+
+
 def _depths(nodes: Iterable[Node]) -> Iterator[tuple[Node, int, int]]:
     after: dict[str, int] = {}
     for node in nodes:
         before = max((after[source] for source in node.inputs), default=0)
-        after[node.name] = before + (isinstance(node.op, Cell) and node.op.delays)
+        after[node.name] = arrival(node, before)
         yield node, before, after[node.name]
 
 

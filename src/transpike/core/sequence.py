@@ -189,12 +189,13 @@ def _scanned(cell: Neuron, current: Tensor, timesteps: int) -> Tensor:
 
 def _renew(values: dict[str, Tensor], old: Graph, new: Graph) -> None:
     """Work out the wires of changed layers again, and those of the layers without memory behind them."""
-    before, stale = {node.name: node.op for node in old}, set[str]()
-    for node in new:
-        fresh = node.op is before.get(node.name) and not stale & set(node.inputs)
-        if node.name in values and not fresh and not isinstance(node.op, (Cell, Input)):
-            values[node.name] = _linear(node, values)
-            stale.add(node.name)
+    stale = set[str]()
+    for name in tuple(values):  # in the order in which they were worked out; there are few at a time
+        node = new[name]
+        fresh = node.op is old[name].op and stale.isdisjoint(node.inputs)
+        if not fresh and not isinstance(node.op, (Cell, Input)):
+            values[name] = _linear(node, values)
+            stale.add(name)
 
 
 def _activations(graph: Graph, analogue: Graph, x: Tensor) -> dict[str, Tensor]:
@@ -244,12 +245,11 @@ def _samples(graph: Graph, context: Context, samples: int) -> Tensor:
 
 def _last_use(graph: Graph) -> dict[str, int]:
     """Wire → the place after which nothing needs it, not even a change to the layers before the next neuron."""
-    order = {node.name: index for index, node in enumerate(graph)}
+    order, readers = {node.name: index for index, node in enumerate(graph)}, graph.consumers()
     until: dict[str, int] = {}  # node → the farthest neuron that its output reaches without another in between
     last: dict[str, int] = {}
     for node in reversed(graph.nodes):
-        readers = [other for other in graph if node.name in other.inputs]
-        reach = [order[o.name] if isinstance(o.op, Cell) else until[o.name] for o in readers]
+        reach = [order[o.name] if isinstance(o.op, Cell) else until[o.name] for o in readers[node.name]]
         until[node.name] = max([order[node.name], *reach])
         last[node.name] = until[node.name]
     return last

@@ -12,7 +12,7 @@ from transpike.neurons import CurrentMaximum
 
 def only_synapse(graph: Graph, name: str) -> Node | None:
     """The synapse whose bias reaches this neuron, and nothing else, channel by channel as it is; None without one."""
-    readers = graph.consumers()
+    readers = graph.readers
     node = graph[name]
     while True:
         choices = [graph[i] for i in node.inputs if len(readers[i]) == 1 and graph[i].shape[0] == graph[name].shape[0]]

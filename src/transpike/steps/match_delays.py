@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Node
-from transpike.core.schedule import arrivals
+from transpike.core.schedule import arrival
 from transpike.core.step import Context, Step
 from transpike.neurons import Retimed, Synchronous
 
@@ -24,51 +24,65 @@ class MatchDelays(Step):
     period: int = 8
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        while (early := _early(graph)) is not None:
-            reader, place, missing = early
-            graph = self._delayed(graph, reader, place, missing)
-        return graph
+        return _Delays(graph, Synchronous(period=self.period) if self.period else Retimed()).applied()
 
-    def _delayed(self, graph: Graph, reader: str, place: int, cycles: int) -> Graph:
-        chain = [graph[reader].inputs[place]]
-        readers = graph.consumers()
-        while not isinstance(graph[chain[-1]].op, Cell):
-            node = graph[chain[-1]]
-            if len(node.inputs) != 1 or len(readers[node.name]) != 1:
-                break
-            chain.append(node.inputs[0])
-        source, moved = chain[-1], set(chain[:-1])
-        # the first reader of the source on this way
-        first = (chain[-2], 0) if moved else (reader, place)
+
+class _Delays:
+    """Goes through the graph once: a relay changes when its own wire arrives, and nothing behind the reader."""
+
+    def __init__(self, graph: Graph, relay: Cell) -> None:
+        self.graph, self.relay = graph, relay
+        self.inputs = {node.name: list(node.inputs) for node in graph}
+        self.readers = {name: set(found) for name, found in graph.readers.items()}
+        self.ops = {node.name: node.op for node in graph}
+        self.late: dict[str, list[Node]] = {}  # node → the relays that stand right before it
+        self.after: dict[str, int] = {}  # node → how many windows after the input it answers
+
+    def applied(self) -> Graph:
+        for node in self.graph:
+            latest = max((self.after[name] for name in self.inputs[node.name]), default=0)
+            for place in range(len(node.inputs)):
+                missing = latest - self.after[self.inputs[node.name][place]]
+                if missing:
+                    self._delay(node.name, place, missing)
+            self.after[node.name] = arrival(node, latest)
+        if not self.late:
+            return self.graph
         nodes: list[Node] = []
-        relay = Synchronous(period=self.period) if self.period else Retimed()
-        for node in graph:
-            inputs = list(node.inputs)
-            if node.name == first[0]:
-                name = source
-                for _ in range(cycles):
-                    nodes.append(Node(_fresh(graph, nodes, f"{source}.late"), relay, (name,)))
-                    name = nodes[-1].name
-                inputs[first[1]] = name
-            nodes.append(dataclasses.replace(node, inputs=tuple(inputs)))
+        for node in self.graph:
+            nodes += self.late.get(node.name, [])
+            nodes.append(dataclasses.replace(node, inputs=tuple(self.inputs[node.name])))
         return Graph(tuple(nodes))
 
+    def _delay(self, reader: str, place: int, cycles: int) -> None:
+        chain = [self.inputs[reader][place]]
+        while not isinstance(self.ops[chain[-1]], Cell):
+            inputs = self.inputs[chain[-1]]
+            if len(inputs) != 1 or len(self.readers[chain[-1]]) != 1:
+                break
+            chain.append(inputs[0])
+        source, moved = chain[-1], chain[:-1]
+        # the first reader of the source on this way
+        first, place = (moved[-1], 0) if moved else (reader, place)
+        name = source
+        for _ in range(cycles):
+            relay = Node(self._fresh(f"{source}.late"), self.relay, (name,))
+            self.late.setdefault(first, []).append(relay)
+            self.ops[relay.name], self.inputs[relay.name] = self.relay, [name]
+            self.readers[name].add(relay.name)
+            self.readers[relay.name] = set()
+            self.after[relay.name] = arrival(relay, self.after[name])
+            name = relay.name
+        self.inputs[first][place] = name
+        self.readers[name].add(first)
+        if source not in self.inputs[first]:
+            self.readers[source].discard(first)
+        for passed in moved:
+            self.after[passed] += cycles
 
-def _early(graph: Graph) -> tuple[str, int, int] | None:
-    """The first (reader, place of its input, cycles) where a wire arrives before another one."""
-    after = arrivals(graph)
-    for node in graph:
-        latest = max((after[name] for name in node.inputs), default=0)
-        for place, name in enumerate(node.inputs):
-            if after[name] < latest:
-                return node.name, place, latest - after[name]
-    return None
-
-
-def _fresh(graph: Graph, nodes: list[Node], wanted: str) -> str:
-    taken = {node.name for node in (*graph, *nodes)}
-    name, number = wanted, 1
-    while name in taken:
-        number += 1
-        name = f"{wanted}{number}"
-    return name
+    def _fresh(self, wanted: str) -> str:
+        name, number = wanted, 1
+        while name in self.ops:
+            number += 1
+            name = f"{wanted}{number}"
+        return name
