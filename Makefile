@@ -67,6 +67,7 @@ bench:
 	.venv-bench/bin/python benchmarks/accuracy.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/first_spike.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/grid.py --weights $(WEIGHTS) --data-dir $(DATA)
+	.venv-bench/bin/python benchmarks/conversion_depth.py
 	.venv-bench/bin/python benchmarks/methods.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/methods_page.py
 	.venv-bench/bin/python benchmarks/tables.py
