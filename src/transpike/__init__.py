@@ -14,10 +14,11 @@ from transpike import (
     report,
     schedules,
     steps,
+    tasks,
 )
 from transpike.capture import capture
 from transpike.compare import Comparison as Comparison
-from transpike.compare import compare
+from transpike.compare import ComparisonSettings, compare
 from transpike.convert import convert
 from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
@@ -38,12 +39,17 @@ from transpike.record import record as record
 from transpike.simulate import simulate
 from transpike.snn import SNN
 from transpike.train import train
+from transpike.training.finetuning import FineTuning
+from transpike.training.settings import Training
 
 __version__ = "0.1.0"
 __all__ = [
     "SNN",
+    "ComparisonSettings",
+    "FineTuning",
     "Graph",
     "Preprocessing",
+    "Training",
     "TranspikeError",
     "activations",
     "capture",
@@ -70,5 +76,6 @@ __all__ = [
     "schedules",
     "simulate",
     "steps",
+    "tasks",
     "train",
 ]

@@ -58,6 +58,8 @@ def check_settings(settings: Any) -> None:
         if choices := choices_of(field, hints[field.name]):
             if not isinstance(value, str) or value not in choices:
                 raise SettingError(f"{field.name} is one of {', '.join(map(repr, choices))}, not {value!r}")
+        elif str in kinds and isinstance(value, str):
+            continue
         elif bool in kinds and not isinstance(value, bool):
             raise SettingError(f"{field.name} must be True or False, not {value!r}")
         elif float in kinds or (int in kinds and bool not in kinds):
@@ -101,7 +103,7 @@ def takes_settings(kind: type, **moved: str) -> Callable[[Callable[P, R]], Calla
                 given = ", ".join(f"{name}={kwargs[name]!r}" for name in old)
                 raise SettingError(
                     f"{function.__name__}() takes its settings as one object: write "
-                    f"{function.__name__}(…, {kind.__name__}({given})) in place of {', '.join(old)}"
+                    f"{function.__name__}(…, settings={kind.__name__}({given})) in place of {', '.join(old)}"
                 )
             if gone := [name for name in kwargs if name in moved]:
                 raise SettingError(
