@@ -262,7 +262,8 @@ def main(store, jobs):
     case = small_cnn()
     recipes = [Told(number=n) for n in range(6)]
     data = (case.calibration, torch.arange(len(case.calibration)) % 3)
-    return ts.compare(case.graph, recipes, case.calibration, data=data, timesteps=(2, 4), store=store, jobs=jobs)
+    settings = ts.ComparisonSettings(timesteps=(2, 4), jobs=jobs)
+    return ts.compare(case.graph, recipes, case.calibration, settings, data=data, store=store)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which the background jobs of a shell ignore

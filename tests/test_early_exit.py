@@ -34,7 +34,7 @@ from transpike.schedules import LayerSynchronous
 
 def policy(score=None, places=(2, 5), timesteps=8, thresholds=(0.8, 0.6), **settings) -> ExitPolicy:
     given = {"temperatures": (1.0,) * len(places), "drop": 0.01, "confidence": 0.95, "samples": 100} | settings
-    return ExitPolicy(score or exits.Confidence(), timesteps, places, thresholds=thresholds, **inputs)
+    return ExitPolicy(score or exits.Confidence(), timesteps, places, thresholds=thresholds, **given)
 
 
 def test_scores_are_what_their_formulas_say():

@@ -40,6 +40,7 @@ from transpike.files import _TYPES, write_atomically
 from transpike.simulate import engine_named
 from transpike.snn import SNN
 from transpike.tasks import Classification, task_given
+from transpike.tasks import remarks as task_remarks
 
 SCHEMA = 1
 """Version of the comparison's JSON, documented in docs/report-schema.md."""
@@ -265,7 +266,7 @@ def compare(
         samples=sum(len(x) for x, _ in batches),
         timesteps=asked,
         engine=chosen.engine,
-        remarks=tuple(remarks),
+        remarks=(*task_remarks(chosen.task), *remarks),
         provenance={
             "inputs_sha256": inputs,
             "calibration_samples": sum(len(x) for x in raw),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transpike import tasks
 from transpike._exits import ExitReport, ExitTally
 from transpike._latency import Latency, latency
 from transpike.core.activity import Activity, analogue_macs
@@ -23,7 +24,6 @@ from transpike.errors import DataError, SettingError
 from transpike.files import write_atomically
 from transpike.simulate import engine_named
 from transpike.snn import SNN
-from transpike.tasks import task_given
 
 SCHEMA = 1
 """Version of the report's JSON, documented in docs/report-schema.md."""
@@ -210,7 +210,7 @@ def evaluate(
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
     engine_, models = engine_named(engine, memory), checked(energy)
     policy = snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None
-    tally = _Tally(policy, task_given(task))
+    tally = _Tally(policy, tasks.task_given(task))
     for x, y in pairs(data):
         if limit is not None and tally.samples >= limit:
             break
@@ -310,7 +310,7 @@ class _Tally:
             grid=grid,
             encoder=_name(snn.encoder),
             readout=_name(snn.readout),
-            remarks=(*snn.remarks, *self._remarks(snn, activity)),
+            remarks=(*tasks.remarks(self.task), *snn.remarks, *self._remarks(snn, activity)),
             provenance=snn.provenance,
             outcomes=outcomes,
             ann_outcomes=ann_outcomes,

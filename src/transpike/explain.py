@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transpike import tasks
 from transpike._explain_case import PARTS, Case, explained
 from transpike._layer_errors import LayerError, LayerSums
 from transpike.core.cell import Neuron
@@ -23,7 +24,6 @@ from transpike.files import write_atomically
 from transpike.schedules import LayerSynchronous
 from transpike.snn import SNN
 from transpike.steps._shift import only_synapse, shifted
-from transpike.tasks import task_given
 
 SCHEMA = 1
 SAMPLES = 256
@@ -120,14 +120,16 @@ def explain(
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
     layerwise(snn.graph, snn.schedule, steps, "explanations")
     with torch.no_grad():
-        return _explained_case(Case.of(snn, data, samples, steps, task_given(task)), oracle, renew, changes, progress)
+        return _explained_case(
+            Case.of(snn, data, samples, steps, tasks.task_given(task)), oracle, renew, changes, progress
+        )
 
 
 def _explained_case(
     case: Case, oracle: bool, renew: bool, changes: bool, progress: Callable[[int, int | None], None] | None
 ) -> Explanation:
     names = [node.name for node in case.snn.graph if explained(node, case.source)]
-    remarks: list[str] = []
+    remarks = list(tasks.remarks(case.task))
     anew: Graph | None = None
     try:
         anew = case.anew() if renew else None

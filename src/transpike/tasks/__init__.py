@@ -9,6 +9,11 @@ table: dict[str, type[Task]] = {member.name: member for member in (Classificatio
 members: tuple[type[Task], ...] = tuple(table.values())
 
 
+def remarks(task: Task) -> tuple[str, ...]:
+    """What a result has to say of its task: nothing of classification, which accuracy is usually of."""
+    return () if task == Classification() else (f"accuracy and agreement are those of the task {task}",)
+
+
 def task_given(task: Task | None) -> Task:
     """``task``, by default classification. SettingError for something else, like the name of a task."""
     if task is None:
