@@ -63,7 +63,7 @@ def vgg(weights: Path | None, data_dir: Path | None, samples: int, seed: int) ->
         parts += [nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.BatchNorm2d(outside, eps=EPS), nn.ReLU()]
         parts += [nn.MaxPool2d(2)] * pooled
     model = nn.Sequential(*parts, nn.Flatten(), nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 10))
-    ts.train(model, data, epochs=25, learning_rate=0.05, seed=seed)
+    ts.train(model, data, ts.Training(epochs=25, learning_rate=0.05, seed=seed))
     images = data.train.batch(torch.arange(512))[0]
     recipe = ts.recipes.ECC(12)
     snn = ts.convert(model.eval(), recipe, images, preprocessing=data.preprocessing)

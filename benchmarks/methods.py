@@ -118,10 +118,16 @@ def main() -> None:
         if arguments.only and group not in arguments.only:
             continue
         comparison = ts.compare(
-            zoo, recipes, data.train.batches(250, indices=order), data=data.test.batches(32), timesteps=timesteps,
-            preprocessing=preprocessing, limit=arguments.samples, seed=arguments.seed, store=arguments.store,
-            jobs=arguments.jobs,
-        )  # fmt: skip
+            zoo,
+            recipes,
+            data.train.batches(250, indices=order),
+            ts.ComparisonSettings(
+                timesteps=timesteps, limit=arguments.samples, seed=arguments.seed, jobs=arguments.jobs
+            ),
+            data=data.test.batches(32),
+            preprocessing=preprocessing,
+            store=arguments.store,
+        )
         report.show(comparison)
         rows[group] = [row_of(row) for row in comparison.measured]
         made_with[group] = versions

@@ -89,7 +89,7 @@ LEFT_OUT = {
     "CS-QCFS (a softplus λ for each channel)": "`activations.QuantisedClip` learns one λ a layer; its published numbers name no network.",
     "RNL's second stage as published": "loss 1 − cos of the last layer's rates plus λ · the mean of Ω over layers, one p for all. "
     "`RateNorm` has one p a layer and adds Ω of all layers to the usual loss, so that its λ is ours times the number of layers; "
-    '`train(learn="activations")` trains p alone.',
+    '`Training(learn="activations")` trains p alone.',
     "Dual-phase conversion (Wang et al. 2022)": "its second phase is known from a configuration, without equations. "
     "`snn-calibration` with `advanced-weights` is the nearest.",
     "Streaming rollout (Kugele et al. 2020)": "a way to train, for networks whose connections all have a delay; `event-frames` take recordings in.",

@@ -12,7 +12,7 @@ epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 20
 torch.manual_seed(0)
 data = ts.data.load("digits")
 model, spec = ts.models.build("zoo:small-cnn", input_shape=data.image_shape)  # or any nn.Module of yours
-ts.train(model, data, epochs=epochs, learning_rate=0.05, batch_size=64, preprocessing=spec.preprocessing)
+ts.train(model, data, ts.Training(epochs=epochs, learning_rate=0.05, batch_size=64), preprocessing=spec.preprocessing)
 
 snn = ts.convert(model, ts.recipes.ECC(timesteps=32), data.train.batches(250), preprocessing=spec.preprocessing)
 print(snn)

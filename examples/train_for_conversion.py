@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from dataclasses import replace
 
 import torch
 
@@ -13,7 +14,7 @@ data = ts.data.load("digits")
 torch.manual_seed(0)
 relu, spec = ts.models.build("zoo:small-cnn", input_shape=data.image_shape)  # or any nn.Module of yours
 calibration = list(data.train.batches(250, limit=500))
-settings = {"learning_rate": 0.05, "batch_size": 64, "preprocessing": spec.preprocessing}
+settings = ts.Training(epochs=epochs, learning_rate=0.05, batch_size=64)
 
 
 def accuracy(snn: ts.SNN) -> str:
@@ -22,14 +23,15 @@ def accuracy(snn: ts.SNN) -> str:
 
 
 # 1. Train with ReLUs, convert afterwards.
-ts.train(relu, data, epochs=epochs, **settings)
+ts.train(relu, data, settings, preprocessing=spec.preprocessing)
 few = ts.convert(relu, ts.recipes.FewSteps(timesteps=TIMESTEPS), calibration, preprocessing=spec.preprocessing)
 print("converted after training:", accuracy(few))
 
 # 2. Put activations with as many levels as there will be steps into the trained network, and train on.
 images = spec.preprocessing(data.train.batch(range(500))[0])
 prepared = ts.prepare(copy.deepcopy(relu), ts.activations.QuantisedClip(levels=TIMESTEPS), images, percentile=99.0)
-ts.train(prepared, data, epochs=max(1, epochs // 2), **settings)
+shorter = replace(settings, epochs=max(1, epochs // 2))
+ts.train(prepared, data, shorter, preprocessing=spec.preprocessing)
 for name, schedule in {
     "streaming": ts.schedules.Streaming(),
     "layer-synchronous": ts.schedules.LayerSynchronous(),

@@ -343,16 +343,16 @@ def test_an_epoch_is_chosen_on_the_validation_split_that_data_give():
     dataset = data.Dataset("made", parts[0], parts[1], ("a", "b"), ts.Preprocessing(), validation=parts[2])
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
     settings = {"epochs": 6, "learning_rate": 0.01, "batch_size": 8}
-    result = ts.train(network, dataset, **settings)
+    result = ts.train(network, dataset, ts.Training(**settings))
     assert result.history[-1].train_accuracy > 0.9 and result.history[-1].validation_accuracy < 0.1
     worst = min(result.history, key=lambda row: (-row.validation_accuracy, row.validation_loss))
     assert result.best_epoch == worst.epoch < 6  # of the exchanged labels
     assert all(
         row.validation_accuracy is None
-        for row in ts.train(network, dataset, validation_fraction=0.0, **settings).history
+        for row in ts.train(network, dataset, ts.Training(validation_fraction=0.0, **settings)).history
     )
     with pytest.raises(SettingError, match="no pictures"):
-        ts.train(network, dataset, augment="crop", **settings)
+        ts.train(network, dataset, ts.Training(augment="crop", **settings))
     with pytest.raises(DataError, match="label 1 of 1 classes"):
         data.Dataset(
             "made", parts[0].subset([0]), parts[0].subset([0]), ("a",), ts.Preprocessing(), validation=parts[2]

@@ -174,7 +174,7 @@ def test_compare_picks_writes_and_reports(trained: Path, tmp_path: Path) -> None
         (("--recipes", "ecc:percentile=high"), "not a valid float"),
         (("--recipes", "ecc:granularity=pixel"), "channel"),
         (("--recipes", "ecc,ecc"), "twice"),
-        (("--timesteps", "4,many"), "--timesteps takes"),
+        (("--timesteps", "4,many"), "whole numbers with commas"),
         (("--pick", "dorp<=1 min=steps"), "dorp<=1"),
         (("--output", "best.transpike"), "--pick"),
         (("--recipes", "ecc:reset=hard;beta=0.5"), "hard reset"),
@@ -208,7 +208,7 @@ def test_models_that_cannot_be_converted_exit_with_3(tmp_path: Path, monkeypatch
         (("convert", "--model", "zoo:resnet99", "--output", "x"), "resnet"),
         (("convert", "--data", "cifra10", "--output", "x"), "cifar10"),
         (("convert", "--recipe", "nonsense", "--output", "x"), "ecc"),
-        (("evaluate", "x", "--memory", "lots"), "x"),
+        (("evaluate", "x", "--memory", "lots"), "a size like 2GiB"),
         (("convert", "--mean", "1,2", "--output", "x"), "2 channels"),
     ],
 )

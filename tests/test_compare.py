@@ -38,8 +38,12 @@ class Job:
     preprocessing: ts.Preprocessing
 
     def compare(self, recipes: list, **settings: object) -> ts.Comparison:
-        settings = {"timesteps": T, "data": self.data, "preprocessing": self.preprocessing, **settings}
-        return ts.compare(self.graph, recipes, self.calibration, **settings)
+        given = {"data": self.data, "preprocessing": self.preprocessing}
+        given |= {
+            name: settings.pop(name) for name in ("data", "preprocessing", "store", "progress") if name in settings
+        }
+        chosen = ts.ComparisonSettings(**{"timesteps": T, **settings})
+        return ts.compare(self.graph, recipes, self.calibration, chosen, **given)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def job() -> Job:
     torch.manual_seed(0)
     digits = ts.data.load("digits")
     model, spec = ts.models.build("zoo:small-cnn", input_shape=digits.image_shape)
-    ts.train(model, digits, epochs=3, learning_rate=0.05, batch_size=64, preprocessing=spec.preprocessing)
+    ts.train(model, digits, ts.Training(epochs=3, learning_rate=0.05, batch_size=64), preprocessing=spec.preprocessing)
     calibration, test = digits.train.images[:200], (digits.test.images[:150], digits.test.labels[:150])
     return Job(ts.capture(model, spec.preprocessing(calibration)), calibration, test, spec.preprocessing)
 
@@ -258,7 +262,8 @@ def main(store, jobs):
     case = small_cnn()
     recipes = [Told(number=n) for n in range(6)]
     data = (case.calibration, torch.arange(len(case.calibration)) % 3)
-    return ts.compare(case.graph, recipes, case.calibration, data=data, timesteps=(2, 4), store=store, jobs=jobs)
+    settings = ts.ComparisonSettings(timesteps=(2, 4), jobs=jobs)
+    return ts.compare(case.graph, recipes, case.calibration, settings, data=data, store=store)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which the background jobs of a shell ignore

@@ -181,7 +181,7 @@ def network():
     data = ts.data.load("digits")
     torch.manual_seed(0)
     model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
-    ts.train(model, data, epochs=4, seed=0)
+    ts.train(model, data, ts.Training(epochs=4, seed=0))
     images = data.train.batch(torch.arange(300))[0]
     snn = ts.convert(model, ECC(24), images, preprocessing=spec.preprocessing)
     fitted = fit_exit(snn, data.test.batches(64, limit=300), drop=2.0)
@@ -351,7 +351,7 @@ def test_random_inputs_stop_by_their_ids_not_by_their_batch():
     data = ts.data.load("digits")
     torch.manual_seed(0)
     model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
-    ts.train(model, data, epochs=2, seed=0)
+    ts.train(model, data, ts.Training(epochs=2, seed=0))
     recipe = ECC(24, encoder=ts.encoders.Poisson())
     snn = ts.convert(model, recipe, data.train.batch(torch.arange(100))[0], preprocessing=spec.preprocessing)
     fitted = fit_exit(snn, data.test.batches(64, limit=200), drop=5.0)
@@ -397,15 +397,16 @@ def test_compare_takes_exits_as_rows_on_the_same_samples_and_front(network, tmp_
     data = ts.data.load("digits")
     torch.manual_seed(0)
     model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
-    ts.train(model, data, epochs=4, seed=0)
+    ts.train(model, data, ts.Training(epochs=4, seed=0))
     images = data.train.batch(torch.arange(200))[0]
-    settings = {
-        "calibration": images, "data": data.test.batches(64, limit=80), "timesteps": (8, 24),
-        "preprocessing": spec.preprocessing, "exits": (exits.Exit("gap", 2.0), exits.Exit("confidence", 3.0)),
+    wishes = (exits.Exit("gap", 2.0), exits.Exit("confidence", 3.0))
+    settings = ts.ComparisonSettings(timesteps=(8, 24), exits=wishes)
+    inputs = {
+        "data": data.test.batches(64, limit=80), "preprocessing": spec.preprocessing,
         "exit_data": data.test.batches(64, indices=list(range(100, 400))), "store": tmp_path,
     }  # fmt: skip
     recipes = [ECC(8), ECC(8, schedule=LayerSynchronous())]
-    found = ts.compare(model, recipes, **settings)
+    found = ts.compare(model, recipes, images, settings, **inputs)
     early = [row for row in found.measured if row.exit]
     assert [row.exit for row in early] == ["exit by confidence (3 points)", "exit by gap (2 points)"]
     assert [(row.recipe, row.timesteps) for row in found.measured[:2]] == [("ecc()", 8), ("ecc()", 24)]
@@ -419,17 +420,17 @@ def test_compare_takes_exits_as_rows_on_the_same_samples_and_front(network, tmp_
     assert again.exit.synaptic_operations == row.synaptic_operations and again.exit.agreement == row.agreement
     assert torch.equal(again.exit_outcomes, row.outcomes)
     assert row in found.front() or any(other.total_steps <= row.total_steps for other in found.front())
-    stored = ts.compare(model, recipes, **settings)
+    stored = ts.compare(model, recipes, images, settings, **inputs)
     assert [r.to_json() for r in stored.rows] == [r.to_json() for r in found.rows]
     assert json.dumps(found.to_json(), allow_nan=False) and found.pick("drop<=50 steps<=24 min=steps")
     assert "exit by gap" in ts.report.page(found) and f"{row.total_steps:.1f}" in ts.report.page(found)
     ts.report.show(found)
     with pytest.raises(SettingError, match="choose from"):
-        ts.compare(model, recipes, **settings | {"exits": exits.Exit("luck", 2.0)})
+        ts.compare(model, recipes, images, dataclasses.replace(settings, exits=exits.Exit("luck", 2.0)), **inputs)
     with pytest.raises(DataError, match="samples at least"):
-        ts.compare(model, recipes, **settings | {"exits": exits.Exit("gap", 0.1)})
+        ts.compare(model, recipes, images, dataclasses.replace(settings, exits=exits.Exit("gap", 0.1)), **inputs)
     with pytest.raises(DataError, match="exit_data"):
-        ts.compare(model, recipes, **settings | {"exit_data": None})
+        ts.compare(model, recipes, images, settings, **inputs | {"exit_data": None})
 
 
 def test_the_command_compares_with_exits_and_keeps_their_samples_apart(tmp_path, monkeypatch):

@@ -119,15 +119,16 @@ def test_energy_stands_beside_accuracy_and_latency_in_one_comparison(tmp_path, c
         case.graph,
         [YOSO(weight_bits=5), ECC()],
         x,
+        ts.ComparisonSettings(timesteps=(12,), energy=[Operations(), TTFSProcessor()]),
         data=data,
-        timesteps=(12,),
-        energy=[Operations(), TTFSProcessor()],
         store=tmp_path,
     )
     first, second = found.measured
     assert first.energy_joule["ttfs-processor"] > 0 and second.energy_joule["ttfs-processor"] is None
     assert first.total_steps != second.total_steps and found.to_json()["rows"][0]["energy_joule"] == first.energy_joule
-    again = ts.compare(case.graph, [YOSO(), ECC()], x, data=data, timesteps=(12,), store=tmp_path)
+    again = ts.compare(
+        case.graph, [YOSO(), ECC()], x, ts.ComparisonSettings(timesteps=(12,)), data=data, store=tmp_path
+    )
     assert again.measured[0].energy_joule == {}  # another question, another entry of the store
     from rich.console import Console
 

@@ -138,17 +138,19 @@ def test_training_takes_the_accumulated_frames(tmp_path: Path) -> None:
     found = data.load(archive(tmp_path / "a.npz"), bins=6)
     module, seen = ts.models.build("zoo:small-cnn", input_shape=found.image_shape)[0], []
     module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    ts.train(module, found, epochs=1, batch_size=48, augment="none", validation_fraction=0.0)
+    ts.train(module, found, ts.Training(epochs=1, batch_size=48, augment="none", validation_fraction=0.0))
     everything = found.train.batches(48)
     expected = next(iter(everything))[0].mean(1)
     assert torch.equal(seen[0].sort(0).values, expected.sort(0).values)  # in another order
     with pytest.raises(SettingError, match="silent pixels must stay 0"):
-        ts.train(module, found, epochs=1, preprocessing=Preprocessing((0.5,), (1.0,)))
+        ts.train(module, found, ts.Training(epochs=1), preprocessing=Preprocessing((0.5,), (1.0,)))
 
 
 def test_recordings_are_not_mirrored(tmp_path: Path) -> None:
     result = ts.train(
-        ts.models.build("zoo:small-cnn", in_channels=2)[0], data.load(archive(tmp_path / "a.npz")), epochs=1
+        ts.models.build("zoo:small-cnn", in_channels=2)[0],
+        data.load(archive(tmp_path / "a.npz")),
+        ts.Training(epochs=1),
     )
     assert result.settings["augment"] == "crop"
 

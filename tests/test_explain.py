@@ -48,7 +48,7 @@ def test_layers_run_one_by_one_answer_as_the_engine_does(recipe):
     case = small_cnn()
     x = torch.cat([case.x, case.calibration])
     snn = ts.convert(case.graph, recipe, case.calibration, exact_grid=False)
-    explained = Case.of(snn, (x, case.graph.run(x).argmax(1)), 40, recipe.timesteps)
+    explained = Case.of(snn, (x, case.graph.run(x).argmax(1)), 40, recipe.timesteps, ts.tasks.Classification())
     right = explained.run(snn.graph)
     predicted = ts.simulate(snn, x[:40], engine="reference").logits[-1].argmax(1)
     assert int((right != (predicted == explained.y)).sum()) <= 1  # a tie in float32
@@ -112,7 +112,7 @@ class Trained:
 def trained() -> Trained:
     data = ts.data.load("digits")
     model = small_network()
-    ts.train(model, data, epochs=12, seed=0)
+    ts.train(model, data, ts.Training(epochs=12, seed=0))
     model.eval()
     images = data.train.batch(torch.arange(300))[0]
     snn = ts.convert(model, ECC(48), images, preprocessing=data.preprocessing)

@@ -31,7 +31,7 @@ def source(digits) -> nn.Module:
         nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 32), nn.ReLU(),
         nn.Linear(32, 10),
     )  # fmt: skip
-    ts.train(module, digits, epochs=6, learning_rate=0.1, batch_size=64)
+    ts.train(module, digits, ts.Training(epochs=6, learning_rate=0.1, batch_size=64))
     return module
 
 

@@ -3,11 +3,13 @@
 import doctest
 import importlib
 import importlib.util
+import inspect
 import re
 import statistics
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -26,9 +28,49 @@ def test_files_are_short() -> None:
     assert not {str(path): n for path, n in lengths.items() if n > 400}
 
 
-def test_public_names_are_few_and_there() -> None:  # ruff sorts them
-    assert len(ts.__all__) == len(set(ts.__all__)) <= 30
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+MOST = 12  # parameters of a function; one that needs more takes a settings object
+
+
+def test_public_names_are_those_that_the_pages_describe() -> None:  # ruff sorts them
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    described = set(re.findall(r"\bts\.([A-Za-z]\w*)", text))
+    assert len(ts.__all__) == len(set(ts.__all__)) and set(ts.__all__) == described
     assert all(hasattr(ts, name) for name in ts.__all__)
+
+
+@pytest.mark.parametrize("old", sorted(ts._MOVED))
+def test_a_name_that_has_moved_says_where_it_is(old: str) -> None:
+    new = ts._MOVED[old]
+    with pytest.raises(AttributeError, match=f"it is transpike.{re.escape(new)} now"):
+        getattr(ts, old)
+    found = ts
+    for part in new.split("."):
+        found = getattr(found, part)
+    assert old not in ts.__all__
+
+
+def test_a_name_that_never_was_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="module 'transpike' has no attribute 'nothing'"):
+        _ = ts.nothing
+
+
+def _functions() -> dict[str, Callable]:
+    """The public functions of transpike and of its public modules, by name; what a package gives, not the modules."""
+    spaces = {"": ts} | {
+        f"{name}.": getattr(ts, name) for name in ts.__all__ if isinstance(getattr(ts, name), ModuleType)
+    }
+    return {
+        space + name: thing
+        for space, module in spaces.items()
+        for name, thing in vars(module).items()
+        if not name.startswith("_") and inspect.isfunction(thing) and thing.__module__.startswith("transpike")
+    }
+
+
+@pytest.mark.parametrize("name", sorted(_functions()))
+def test_no_public_function_has_many_parameters(name: str) -> None:
+    assert len(inspect.signature(_functions()[name]).parameters) <= MOST
 
 
 def test_import_touches_no_optional_package() -> None:

@@ -28,7 +28,7 @@ def source(digits) -> nn.Module:
         nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 32), nn.ReLU(),
         nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10),
     )  # fmt: skip
-    ts.train(module, digits, epochs=8, learning_rate=0.1, batch_size=64)
+    ts.train(module, digits, ts.Training(epochs=8, learning_rate=0.1, batch_size=64))
     return module
 
 

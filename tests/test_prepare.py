@@ -92,7 +92,7 @@ def test_it_learns_and_its_spikes_give_its_answers():
     images = data.preprocessing(data.train.batch(torch.arange(128))[0])
     prepared = ts.prepare(model, QuantisedClip(LEVELS), images, 99.0)
     started = {name: clip.thresh.item() for name, clip in clips(prepared).items()}
-    result = ts.train(prepared, data, epochs=8, learning_rate=0.05, batch_size=64, validation_fraction=0.0)
+    result = ts.train(prepared, data, ts.Training(epochs=8, learning_rate=0.05, batch_size=64, validation_fraction=0.0))
     assert result.test_accuracy is not None and result.test_accuracy > 0.9
     assert all(clip.thresh.item() != started[name] for name, clip in clips(prepared).items())
     windows = ts.schedules.LayerSynchronous()

@@ -38,7 +38,7 @@ def found() -> Found:
     data = ts.data.load("digits")
     torch.manual_seed(0)
     model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
-    ts.train(model, data, epochs=3, seed=0)
+    ts.train(model, data, ts.Training(epochs=3, seed=0))
     images = data.train.batch(torch.arange(200))[0]
     snn = ts.convert(model, ECC(12), images, preprocessing=spec.preprocessing)
     test = data.test.batches(64, limit=SAMPLES)
@@ -47,10 +47,7 @@ def found() -> Found:
     results = [
         cost.report, ts.evaluate(windows, test), cost, ts.explain(snn, test, samples=SAMPLES),
         ts.record(snn, test, samples=2, classes=data.classes),
-        ts.compare(
-            model, [ECC(8), FewSteps(8), BSNN(8)], images, data=test, timesteps=(4, 8),
-            preprocessing=spec.preprocessing,
-        ),
+        ts.compare(model, [ECC(8), FewSteps(8), BSNN(8)], images, ts.ComparisonSettings(timesteps=(4, 8)), data=test, preprocessing=spec.preprocessing),
     ]  # fmt: skip
     return Found(snn, test, results, ts.report.page(results, command="transpike report net.transpike"))
 

@@ -14,7 +14,7 @@ from transpike import data, models
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, Split
 from transpike.errors import CheckpointError, DataError, SettingError
-from transpike.train import Progress, Row, save_weights, train
+from transpike.train import Progress, Row, Training, save_weights, train
 from transpike.training import augmentation, schedule
 from transpike.training import checkpoint as files
 
@@ -77,17 +77,17 @@ def _kill_after(epoch: int):
 def test_a_resumed_run_ends_in_the_same_bits(tmp_path, extra, kills):
     settings, digits = {**SETTINGS, **extra}, _digits()
     whole, broken = _net(), _net()
-    expected = train(whole, digits, checkpoint=tmp_path / "whole.safetensors", **settings)
+    expected = train(whole, digits, Training(**settings), checkpoint=tmp_path / "whole.safetensors")
     path = tmp_path / "broken.safetensors"
     for epoch in kills:
         if epoch < settings["epochs"]:
             with pytest.raises(_KilledError):
-                train(broken, digits, checkpoint=path, progress=_kill_after(epoch), **settings)
+                train(broken, digits, Training(**settings), checkpoint=path, progress=_kill_after(epoch))
         else:
-            train(broken, digits, checkpoint=path, **settings)
+            train(broken, digits, Training(**settings), checkpoint=path)
         torch.manual_seed(epoch + 100)
         broken = _net(seed=epoch)  # a new process knows nothing but the file
-    result = train(broken, digits, checkpoint=path, **settings)
+    result = train(broken, digits, Training(**settings), checkpoint=path)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, broken.state_dict()[name]), name
     assert result.test_accuracy == expected.test_accuracy
@@ -112,27 +112,29 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(tmp_path, mon
 
     monkeypatch.setattr(files.os, "fsync", fail_the_second_time)
     with pytest.raises(_KilledError):
-        train(_net(), digits, checkpoint=path, **SETTINGS)
+        train(_net(), digits, Training(**SETTINGS), checkpoint=path)
     monkeypatch.undo()
     assert path.read_bytes() == written[-1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.jsonl", "run.safetensors"]
-    assert len(train(_net(), digits, checkpoint=path, **SETTINGS).history) == 4
+    assert len(train(_net(), digits, Training(**SETTINGS), checkpoint=path).history) == 4
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
     path, digits = tmp_path / "run.safetensors", _digits(100)
-    train(_net(), digits, checkpoint=path, **SETTINGS)
-    for change in ({"learning_rate": 0.05}, {"seed": 1}, {"epochs": 5}, {"preprocessing": Preprocessing()}):
+    train(_net(), digits, Training(**SETTINGS), checkpoint=path)
+    for change in ({"learning_rate": 0.05}, {"seed": 1}, {"epochs": 5}):
         with pytest.raises(SettingError, match=f"other settings: {next(iter(change))} was"):
-            train(_net(), digits, checkpoint=path, **{**SETTINGS, **change})
+            train(_net(), digits, Training(**{**SETTINGS, **change}), checkpoint=path)
+    with pytest.raises(SettingError, match="other settings: preprocessing was"):
+        train(_net(), digits, Training(**SETTINGS), checkpoint=path, preprocessing=Preprocessing())
     with pytest.raises(SettingError, match="labels was"):
-        train(_net(), _digits(101), checkpoint=path, **SETTINGS)
+        train(_net(), _digits(101), Training(**SETTINGS), checkpoint=path)
     with pytest.raises(SettingError, match="network was"):
-        train(models.build("small-cnn")[0], digits, checkpoint=path, **SETTINGS)
+        train(models.build("small-cnn")[0], digits, Training(**SETTINGS), checkpoint=path)
     assert (
         len(
             train(
-                _net(), digits, checkpoint=path, resume=False, **{**SETTINGS, "epochs": 1, "warmup_epochs": 0}
+                _net(), digits, Training(**{**SETTINGS, "epochs": 1, "warmup_epochs": 0}), checkpoint=path, resume=False
             ).history
         )
         == 1
@@ -141,13 +143,13 @@ def test_other_settings_are_refused_by_name(tmp_path):
 
 def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path):
     path, digits = tmp_path / "run.safetensors", _digits(100)
-    train(_net(), digits, checkpoint=path, **SETTINGS)
+    train(_net(), digits, Training(**SETTINGS), checkpoint=path)
     with safe_open(path, "pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     del metadata["version"]
     save_file(tensors, path, metadata)
     with pytest.raises(CheckpointError, match=r"version 1, and this transpike goes on from version 2 .*resume=False"):
-        train(_net(), digits, checkpoint=path, **SETTINGS)
+        train(_net(), digits, Training(**SETTINGS), checkpoint=path)
 
 
 def test_it_learns_and_writes_weights_that_load(tmp_path):
@@ -157,9 +159,9 @@ def test_it_learns_and_writes_weights_that_load(tmp_path):
     result = train(
         module,
         data.load("digits"),
-        epochs=12,
+        Training(epochs=12),
         checkpoint=tmp_path / "net.safetensors",
-        spec="zoo:small-cnn",
+        notes={"spec": "zoo:small-cnn"},
         progress=news.append,
         threads=1,
     )
@@ -179,10 +181,10 @@ def test_it_learns_and_writes_weights_that_load(tmp_path):
 
 
 def test_the_best_epoch_is_chosen_on_validation_images(tmp_path):
-    result = train(_net(), _digits(), **{**SETTINGS, "epochs": 6})
+    result = train(_net(), _digits(), Training(**{**SETTINGS, "epochs": 6}))
     best = max(result.history, key=lambda row: (row.validation_accuracy, -row.validation_loss))
     assert result.best_epoch == best.epoch
-    last = train(_net(), _digits(), validation_fraction=0, **SETTINGS)
+    last = train(_net(), _digits(), Training(validation_fraction=0, **SETTINGS))
     assert last.best_epoch == 4
     assert last.history[0].validation_accuracy is None
 
@@ -201,7 +203,7 @@ def test_neither_test_nor_validation_images_are_trained_on(monkeypatch):
         module = _net()
 
     monkeypatch.setattr(Split, "batch", watched)
-    result = train(training.module, digits, validation_fraction=0.2, **SETTINGS)
+    result = train(training.module, digits, Training(validation_fraction=0.2, **SETTINGS))
     assert len(set(seen)) == 80
     assert result.test_images == 540
 
@@ -211,13 +213,13 @@ def test_the_global_generator_is_given_back():
     torch.manual_seed(3)
     expected = torch.rand(3)
     torch.manual_seed(3)
-    train(module, _digits(100), **SETTINGS)
+    train(module, _digits(100), Training(**SETTINGS))
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_divergence_names_the_place():
     with pytest.raises(DataError, match=r"epoch \d+, step \d+ of \d+.*lower learning_rate"):
-        train(_net(), _digits(), **{**SETTINGS, "learning_rate": 1e30, "warmup_epochs": 0})
+        train(_net(), _digits(), Training(**{**SETTINGS, "learning_rate": 1e30, "warmup_epochs": 0}))
 
 
 @pytest.mark.parametrize(
@@ -259,13 +261,15 @@ def test_divergence_names_the_place():
         ({"cutout": -1}, "whole number of pixels"),
         ({"cutout": 2.5}, "whole number of pixels"),
         ({"augment": "auto-augment"}, "at least 16 pixels.*not 1x8x8"),
-        ({"notes": {"spec": "mine"}}, "'spec' is written anyway"),
+        ({"notes": {"training": "mine"}}, "'training' is written anyway"),
         ({"tensorboard": __file__}, "is a file"),
     ],
 )
 def test_settings_that_make_no_sense(change, says):
     with pytest.raises(SettingError, match=says):
-        train(_net(), _digits(100), **{**SETTINGS, **change})
+        own = {name: change[name] for name in ("threads", "device", "notes", "tensorboard") if name in change}
+        settings = {name: value for name, value in change.items() if name not in own}
+        train(_net(), _digits(100), Training(**{**SETTINGS, **settings}), **own)
 
 
 def test_weights_that_are_not_finite_are_named_before_training(tmp_path):
@@ -273,7 +277,7 @@ def test_weights_that_are_not_finite_are_named_before_training(tmp_path):
     with torch.no_grad():
         next(net.parameters()).flatten()[0] = math.nan
     with pytest.raises(SettingError, match=next(iter(net.state_dict())) + " holds NaN"):
-        train(net, _digits(100), checkpoint=tmp_path / "net.safetensors", **SETTINGS)
+        train(net, _digits(100), Training(**SETTINGS), checkpoint=tmp_path / "net.safetensors")
     assert not list(tmp_path.iterdir())
 
 
@@ -281,7 +285,9 @@ def test_bfloat16_multiplies_in_16_bits_and_keeps_weights_in_32():
     nets, losses = {}, {}
     for precision in ("float32", "bfloat16"):
         nets[precision] = _net()
-        losses[precision] = train(nets[precision], _digits(), precision=precision, **SETTINGS).history[-1].train_loss
+        losses[precision] = (
+            train(nets[precision], _digits(), Training(precision=precision, **SETTINGS)).history[-1].train_loss
+        )
     assert losses["float32"] != losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.1)
     assert {p.dtype for p in nets["bfloat16"].parameters()} == {torch.float32}
 
@@ -289,15 +295,15 @@ def test_bfloat16_multiplies_in_16_bits_and_keeps_weights_in_32():
 def test_data_and_networks_that_do_not_fit():
     digits = _digits(100)
     with pytest.raises(DataError, match=r"gives \(\d+, 5\), not \(batch, 10\)"):
-        train(models.build("small-cnn", num_classes=5)[0], digits, epochs=1)
+        train(models.build("small-cnn", num_classes=5)[0], digits, Training(epochs=1))
     with pytest.raises(SettingError, match="no parameters"):
-        train(nn.Flatten(), digits, epochs=1)
+        train(nn.Flatten(), digits, Training(epochs=1))
     with pytest.raises(DataError, match="two images"):
-        train(_net(), _digits(1), epochs=1)
+        train(_net(), _digits(1), Training(epochs=1))
 
 
 def test_a_last_batch_of_one_image_is_left_out():
-    assert len(train(_net(), _digits(49), epochs=1, batch_size=16, validation_fraction=0).history) == 1
+    assert len(train(_net(), _digits(49), Training(epochs=1, batch_size=16, validation_fraction=0)).history) == 1
 
 
 def test_shared_tensors_can_be_saved(tmp_path):

@@ -10,7 +10,7 @@ from torch import nn
 from transpike import data
 from transpike.data import Dataset
 from transpike.errors import DataError, SettingError
-from transpike.train import train
+from transpike.train import Training, train
 from transpike.training import penalties, stages
 
 
@@ -54,7 +54,7 @@ def test_a_penalty_is_trained_on_and_written_down(tmp_path):
     found = {}
     for weight in (0.0, 1e-6, 3.0):
         module = _net(weight)
-        history = train(module, _digits(), checkpoint=tmp_path / f"{weight}.safetensors", **SETTINGS).history
+        history = train(module, _digits(), Training(**SETTINGS), checkpoint=tmp_path / f"{weight}.safetensors").history
         lines = [json.loads(line) for line in (tmp_path / f"{weight}.jsonl").read_text().splitlines()]
         assert [line["penalty"] for line in lines] == [row.penalty for row in history]
         assert all((row.penalty > 0) == (weight > 0) for row in history)
@@ -65,7 +65,8 @@ def test_a_penalty_is_trained_on_and_written_down(tmp_path):
 
 def test_the_loss_is_written_without_the_penalty():
     plain, heavy = (
-        train(_net(weight), _digits(), **{**SETTINGS, "epochs": 1, "learning_rate": 0.0}) for weight in (0.0, 100.0)
+        train(_net(weight), _digits(), Training(**{**SETTINGS, "epochs": 1, "learning_rate": 0.0}))
+        for weight in (0.0, 100.0)
     )
     assert plain.history[0].train_loss == heavy.history[0].train_loss
     assert heavy.history[0].penalty > 5
@@ -88,12 +89,12 @@ def test_only_what_a_forward_has_set_is_a_penalty():
     module[2].weight = torch.ones(2, 1)
     module[2].forward = lambda x: (setattr(module[2], "penalty", torch.ones(2)), x.relu())[1]
     with pytest.raises(DataError, match=r"penalty of 2 must be one number, not \(2,\)"):
-        train(module, _digits(), **SETTINGS)
+        train(module, _digits(), Training(**SETTINGS))
 
 
 def test_a_penalty_that_is_not_finite_names_the_place():
     with pytest.raises(DataError, match=r"penalty of the activations is inf in epoch 1, step 1"):
-        train(_net(float("inf")), _digits(), **SETTINGS)
+        train(_net(float("inf")), _digits(), Training(**SETTINGS))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_a_penalty_that_is_not_finite_names_the_place():
 )
 def test_stages_come_in_their_epochs(given, expected):
     module = _net()
-    result = train(module, _digits(), stages=given, **SETTINGS)
+    result = train(module, _digits(), Training(stages=given, **SETTINGS))
     steps = len(module[2].seen) // 6
     assert module[2].seen[::steps] == expected and module[2].stage == expected[-1]
     assert result.best_epoch >= max(given.values())
@@ -117,7 +118,7 @@ def test_stages_come_in_their_epochs(given, expected):
 def test_without_stages_nothing_is_switched():
     module = _net()
     module[2].stage = "clip"
-    train(module, _digits(), **SETTINGS)
+    train(module, _digits(), Training(**SETTINGS))
     assert set(module[2].seen) == {"clip"}
 
 
@@ -127,7 +128,7 @@ def test_the_best_epoch_is_one_of_the_last_stage(monkeypatch):
 
     numbers = iter([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
     monkeypatch.setattr(loop, "measure", lambda *_: (1.0, next(numbers)))
-    assert train(_net(), _digits(), stages={"quantise": 4}, **SETTINGS).best_epoch == 4
+    assert train(_net(), _digits(), Training(stages={"quantise": 4}, **SETTINGS)).best_epoch == 4
 
 
 class _KilledError(Exception):
@@ -142,16 +143,21 @@ def test_a_run_with_stages_and_penalties_resumes_to_the_same_bits(tmp_path, epoc
 
     settings = {**SETTINGS, "stages": {"clip": 3, "quantise": 5}, "optimiser": "adam", "learning_rate": 1e-2}
     whole, broken = _net(0.1), _net(0.1)
-    expected = train(whole, _digits(), **settings)
+    expected = train(whole, _digits(), Training(**settings))
     with pytest.raises(_KilledError):
-        train(broken, _digits(), checkpoint=tmp_path / "run.safetensors", progress=kill, **settings)
+        train(broken, _digits(), Training(**settings), checkpoint=tmp_path / "run.safetensors", progress=kill)
     broken = _net(0.1)
-    result = train(broken, _digits(), checkpoint=tmp_path / "run.safetensors", **settings)
+    result = train(broken, _digits(), Training(**settings), checkpoint=tmp_path / "run.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), broken.parameters(), strict=True))
     assert [r.penalty for r in result.history] == [r.penalty for r in expected.history]
     assert broken[2].stage == "quantise"
     with pytest.raises(SettingError, match="stages was"):
-        train(_net(0.1), _digits(), checkpoint=tmp_path / "run.safetensors", **{**settings, "stages": {"clip": 3}})
+        train(
+            _net(0.1),
+            _digits(),
+            Training(**{**settings, "stages": {"clip": 3}}),
+            checkpoint=tmp_path / "run.safetensors",
+        )
 
 
 @pytest.mark.parametrize(
@@ -169,7 +175,7 @@ def test_a_run_with_stages_and_penalties_resumes_to_the_same_bits(tmp_path, epoc
 )
 def test_stages_that_make_no_sense(given, says):
     with pytest.raises(SettingError, match=says):
-        train(_net(), _digits(), stages=given, **SETTINGS)
+        train(_net(), _digits(), Training(stages=given, **SETTINGS))
 
 
 def test_other_attributes_called_stage_are_left_alone():

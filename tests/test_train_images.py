@@ -10,7 +10,7 @@ from transpike import data
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, Split
 from transpike.errors import DataError, MissingExtra, SettingError
-from transpike.train import train
+from transpike.train import Training, train
 from transpike.training import augmentation, policies
 
 MODES = ("crop-flip", *policies.POLICIES)
@@ -98,7 +98,7 @@ def test_the_hole_has_the_mean_colour(monkeypatch):
                 seen.append(x)
             return self.linear(x.flatten(1))
 
-    train(Net(), _pictures(), epochs=1, augment="none", cutout=8, batch_size=16, learning_rate=0.01)
+    train(Net(), _pictures(), Training(epochs=1, augment="none", cutout=8, batch_size=16, learning_rate=0.01))
     shares = torch.cat([(x == 0).all(1).float().mean((1, 2)) for x in seen])
     assert shares.max() == 64 / 320 and shares.min() >= 16 / 320
 
@@ -122,11 +122,11 @@ def test_a_run_with_augmentation_resumes_to_the_same_bits(tmp_path, mode):
 
     settings = {"epochs": 3, "augment": mode, "cutout": 6, "batch_size": 16, "learning_rate": 0.01}
     whole, broken, path = net(), net(), tmp_path / "run.safetensors"
-    train(whole, _pictures(), **settings)
+    train(whole, _pictures(), Training(**settings))
     with pytest.raises(_KilledError):
-        train(broken, _pictures(), checkpoint=path, progress=kill, **settings)
+        train(broken, _pictures(), Training(**settings), checkpoint=path, progress=kill)
     broken = net()
-    train(broken, _pictures(), checkpoint=path, **settings)
+    train(broken, _pictures(), Training(**settings), checkpoint=path)
     assert torch.equal(whole[2].weight, broken[2].weight)
 
 
@@ -138,9 +138,13 @@ def test_images_that_a_policy_is_not_for():
         (_images()[..., :15], "at least 16 pixels.*not 3x16x15"),
     ):
         with pytest.raises(SettingError, match=says):
-            train(module, _pictures(images=images), epochs=1, augment="rand-augment")
+            train(module, _pictures(images=images), Training(epochs=1, augment="rand-augment"))
     with pytest.raises(DataError, match=r"within 0..1, not -1 to 1"):
-        train(module, _pictures(images=_images(kind=torch.float32).mul(2).sub(1)), epochs=1, augment="rand-augment")
+        train(
+            module,
+            _pictures(images=_images(kind=torch.float32).mul(2).sub(1)),
+            Training(epochs=1, augment="rand-augment"),
+        )
 
 
 def test_recordings_are_no_pictures():
@@ -149,18 +153,18 @@ def test_recordings_are_no_pictures():
     recordings = Dataset("recordings", split, split, tuple("abcd"), Preprocessing())
     for setting in ({"augment": "auto-augment"}, {"cutout": 4}):
         with pytest.raises(SettingError, match="recordings are no pictures"):
-            train(nn.Sequential(nn.Flatten(), nn.Linear(512, 4)), recordings, epochs=1, **setting)
+            train(nn.Sequential(nn.Flatten(), nn.Linear(512, 4)), recordings, Training(epochs=1, **setting))
 
 
 def test_a_missing_torchvision_is_told_before_the_training(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
     with pytest.raises(MissingExtra, match=r"transpike\[vision\]"):
-        train(nn.Sequential(nn.Flatten(), nn.Linear(960, 4)), _pictures(), epochs=1, augment="auto-augment")
+        train(nn.Sequential(nn.Flatten(), nn.Linear(960, 4)), _pictures(), Training(epochs=1, augment="auto-augment"))
 
 
 def test_the_digits_are_too_small_for_policies_but_not_for_holes():
     digits = data.load("digits")
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    assert train(module, digits, epochs=1, cutout=2).settings["cutout"] == 2
+    assert train(module, digits, Training(epochs=1, cutout=2)).settings["cutout"] == 2
     with pytest.raises(SettingError, match="use 'crop-flip' or 'none'"):
-        train(module, digits, epochs=1, augment="trivial-augment")
+        train(module, digits, Training(epochs=1, augment="trivial-augment"))

@@ -9,7 +9,7 @@ from torch import nn
 from transpike import convert, data, prepare, recipes
 from transpike.activations import RateNorm
 from transpike.errors import CheckpointError, SettingError
-from transpike.train import train
+from transpike.train import Training, train
 from transpike.training import checkpoint, connectivity, precision, settings
 from transpike.training.optimisers import is_threshold, optimiser
 
@@ -55,15 +55,17 @@ def test_thresholds_are_known_by_name_or_size():
 def test_adam_is_torch_s_with_momentum_as_its_first_beta():
     group = optimiser("adam", dict(_Clipped().named_parameters()), 0.01, 0.8, 0.1).param_groups[0]
     assert (group["betas"], group["lr"], group["weight_decay"]) == ((0.8, 0.999), 0.01, 0.1)
-    assert settings.learning_rate_of("sgd", None) == 0.1 and settings.learning_rate_of("adam", None) == 1e-3
-    assert settings.learning_rate_of("adam", 0.3) == 0.3
+    assert (
+        Training().to_json()["learning_rate"] == 0.1 and Training(optimiser="adam").to_json()["learning_rate"] == 1e-3
+    )
+    assert Training(optimiser="adam", learning_rate=0.3).to_json()["learning_rate"] == 0.3
 
 
 def test_a_network_of_thresholds_only_can_be_trained():
     module = _Clipped()
     module.linear.requires_grad_(False)
     before = module.scale.detach().clone()
-    train(module, data.load("digits"), epochs=1, decay_thresholds=False, learning_rate=0.01)
+    train(module, data.load("digits"), Training(epochs=1, decay_thresholds=False, learning_rate=0.01))
     assert not torch.equal(before, module.scale)
 
 
@@ -71,7 +73,7 @@ def test_grad_r_trains_a_sparse_network_that_converts_without_the_lost_synapses(
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     digits = data.load("digits")
-    result = train(module, digits, epochs=10, optimiser="grad-r", learning_rate=5e-3, alpha=0.5)
+    result = train(module, digits, Training(epochs=10, optimiser="grad-r", learning_rate=5e-3, alpha=0.5))
     assert result.settings["sparsity"] == 0.9 and result.settings["alpha"] == 0.5
     assert result.settings["weight_decay"] == 0 and result.test_accuracy > 0.9
     zeros = sum(int((p == 0).sum()) for p in module.parameters() if p.ndim > 1)
@@ -89,21 +91,23 @@ def test_only_activations_learn_where_that_is_asked_for():
     norm = module.get_submodule("3")
     digits = data.load("digits")
     norm.p.data.fill_(0.0)
-    train(module, digits, epochs=1, learning_rate=0.1)  # the first stage: weights, and the range M
+    train(module, digits, Training(epochs=1, learning_rate=0.1))  # the first stage: weights, and the range M
     before = copy.deepcopy(module.state_dict())
-    found = train(module, digits, epochs=1, learning_rate=0.1, validation_fraction=0, learn="activations")
+    found = train(module, digits, Training(epochs=1, learning_rate=0.1, validation_fraction=0, learn="activations"))
     moved = {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved == {"3.p"} and found.settings["learn"] == "activations"
     assert all(p.requires_grad for p in module.parameters()) and not module.training and not norm.locked
     with pytest.raises(SettingError, match="leave out stages"):
-        train(module, digits, epochs=2, learn="activations", stages={"quantise": 2})
+        train(module, digits, Training(epochs=2, learn="activations", stages={"quantise": 2}))
     norm.stage = "relu"
     with pytest.raises(SettingError, match="set the attribute stage"):
-        train(module, digits, epochs=2, learn="activations")
+        train(module, digits, Training(epochs=2, learn="activations"))
 
 
 def test_steps_go_down_by_epoch():
-    found = train(_Clipped(), data.load("digits"), epochs=5, schedule="step", step_size=2, gamma=0.5, warmup_epochs=1)
+    found = train(
+        _Clipped(), data.load("digits"), Training(epochs=5, schedule="step", step_size=2, gamma=0.5, warmup_epochs=1)
+    )
     rates = [row.learning_rate for row in found.history]
     assert rates[1:] == [0.1, 0.1, 0.05, 0.05] and 0.09 < rates[0] < 0.1
     assert found.settings["gamma"] == 0.5
@@ -113,16 +117,16 @@ def test_a_plain_setting_of_a_layer_is_part_of_the_fingerprint(tmp_path):
     """The levels of an activation are in none of its tensors."""
     assert settings.fingerprint(_Clipped()) == settings.fingerprint(_Clipped()) != settings.fingerprint(_Clipped(8))
     path = tmp_path / "run.safetensors"
-    train(_Clipped(), data.load("digits"), epochs=1, checkpoint=path)
+    train(_Clipped(), data.load("digits"), Training(epochs=1), checkpoint=path)
     with pytest.raises(SettingError, match="network was"):
-        train(_Clipped(8), data.load("digits"), epochs=1, checkpoint=path)
+        train(_Clipped(8), data.load("digits"), Training(epochs=1), checkpoint=path)
 
 
 def test_what_was_noted_is_part_of_the_settings(tmp_path):
     path = tmp_path / "run.safetensors"
-    train(_Clipped(), data.load("digits"), epochs=1, checkpoint=path, notes={"prepare": "a"})
+    train(_Clipped(), data.load("digits"), Training(epochs=1), checkpoint=path, notes={"prepare": "a"})
     with pytest.raises(SettingError, match=r"notes was \{'prepare': 'a'\}, now \{'prepare': 'b'\}"):
-        train(_Clipped(), data.load("digits"), epochs=1, checkpoint=path, notes={"prepare": "b"})
+        train(_Clipped(), data.load("digits"), Training(epochs=1), checkpoint=path, notes={"prepare": "b"})
 
 
 def test_float16_scales_the_loss_and_resumes_with_its_scale(tmp_path, monkeypatch):
@@ -134,16 +138,16 @@ def test_float16_scales_the_loss_and_resumes_with_its_scale(tmp_path, monkeypatc
     monkeypatch.setattr(precision.torch.amp, "GradScaler", _quick(torch.amp.GradScaler))
     whole, broken = _Clipped(), _Clipped()
     broken.load_state_dict(whole.state_dict())
-    train(whole, digits, epochs=3, checkpoint=tmp_path / "whole.safetensors", **common)
+    train(whole, digits, Training(epochs=3, **common), checkpoint=tmp_path / "whole.safetensors")
     path = tmp_path / "broken.safetensors"
     save = checkpoint.save
     monkeypatch.setattr(
         checkpoint, "save", lambda *words: (save(*words), seen.append(words[-1].scaler), 1 / (len(seen) - 2))
     )
     with pytest.raises(ZeroDivisionError):
-        train(broken, digits, epochs=3, checkpoint=path, **common)
+        train(broken, digits, Training(epochs=3, **common), checkpoint=path)
     monkeypatch.setattr(checkpoint, "save", save)
-    train(broken, digits, epochs=3, checkpoint=path, **common)
+    train(broken, digits, Training(epochs=3, **common), checkpoint=path)
     assert seen[0]["scale"] > 16 and seen[0]["scale"] != seen[1]["scale"]
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), broken.parameters(), strict=True))
     # A scale is a power of two, so that weights cannot tell whether it went on from where it was
@@ -158,9 +162,9 @@ def _quick(kind):
 
 def test_a_damaged_state_of_the_optimiser_is_refused(tmp_path):
     path, digits = tmp_path / "run.safetensors", data.load("digits")
-    train(_Clipped(), digits, epochs=1, optimiser="adam", checkpoint=path)
+    train(_Clipped(), digits, Training(epochs=1, optimiser="adam"), checkpoint=path)
     tensors, metadata = checkpoint._read(path)
     tensors["optimiser.exp_avg.linear.weight"] = torch.zeros(3)
     checkpoint._write(path, tensors, metadata)
     with pytest.raises(CheckpointError, match="is damaged"):
-        train(_Clipped(), digits, epochs=1, optimiser="adam", checkpoint=path)
+        train(_Clipped(), digits, Training(epochs=1, optimiser="adam"), checkpoint=path)

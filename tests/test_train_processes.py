@@ -13,7 +13,7 @@ from torch import nn
 from transpike import data
 from transpike.data import Dataset
 from transpike.errors import DataError, SettingError
-from transpike.train import save_weights, train
+from transpike.train import Training, save_weights, train
 from transpike.training import loop, ranks, settings
 
 SETTINGS = {
@@ -69,12 +69,12 @@ def work(folder: Path) -> None:
     news = []
     module = plain()
     # 360 images to train on, the last batch of 45 and every second share smaller by one
-    found = train(module, digits(), progress=news.append, checkpoint=folder / "plain.safetensors", **SETTINGS)
+    found = train(module, digits(), Training(**SETTINGS), progress=news.append, checkpoint=folder / "plain.safetensors")
     save_weights(module, folder / f"plain-{own}.safetensors")
     assert all(p.grad is not None for p in module.parameters())
 
     whole = usual()
-    train(whole, digits(), **STAGED)
+    train(whole, digits(), Training(**STAGED))
     save_weights(whole, folder / f"whole-{own}.safetensors")
     broken, epoch = usual(), loop.Loop.epoch
 
@@ -85,12 +85,12 @@ def work(folder: Path) -> None:
 
     loop.Loop.epoch = killed
     try:
-        train(broken, digits(), checkpoint=folder / "broken.safetensors", **STAGED)
+        train(broken, digits(), Training(**STAGED), checkpoint=folder / "broken.safetensors")
         raise AssertionError
     except KilledError:
         loop.Loop.epoch = epoch
     broken = usual()
-    train(broken, digits(), checkpoint=folder / "broken.safetensors", **STAGED)
+    train(broken, digits(), Training(**STAGED), checkpoint=folder / "broken.safetensors")
     same = all(
         torch.equal(a, b) for a, b in zip(whole.state_dict().values(), broken.state_dict().values(), strict=True)
     )
@@ -98,7 +98,7 @@ def work(folder: Path) -> None:
     refused = []
     for change in ({"batch_size": 1}, {"sync_batchnorm": True}, {"learning_rate": 1e30}):
         try:
-            train(usual(), digits(), **{**SETTINGS, **change})
+            train(usual(), digits(), Training(**{**SETTINGS, **change}))
         except (SettingError, DataError) as error:
             refused.append(str(error))
     facts = {"history": found.to_json()["history"], "test": found.test_accuracy, "news": len(news), "same": same}
@@ -136,7 +136,7 @@ def test_all_processes_end_in_the_same_weights_and_numbers(folder):
 def test_two_processes_train_like_one(folder):
     module, found = plain(), load_file(folder / "plain-0.safetensors")
     before = plain().state_dict()
-    alone = train(module, digits(), **SETTINGS)
+    alone = train(module, digits(), Training(**SETTINGS))
     for name, tensor in module.state_dict().items():
         # sums of float32 in another order: far below what training has moved
         assert torch.allclose(found[name], tensor, rtol=0, atol=2e-6), name
@@ -160,7 +160,7 @@ def test_all_processes_resume_to_the_same_bits(folder):
 
 def test_a_checkpoint_of_two_processes_is_not_gone_on_from_by_one(folder):
     with pytest.raises(SettingError, match="processes was 2, now 1"):
-        train(plain(), digits(), checkpoint=folder / "plain.safetensors", **SETTINGS)
+        train(plain(), digits(), Training(**SETTINGS), checkpoint=folder / "plain.safetensors")
 
 
 def test_every_process_refuses_the_same(folder):
@@ -202,7 +202,7 @@ def test_a_group_that_does_not_come_together_is_an_error_with_a_way_out(monkeypa
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(SettingError, match="unset WORLD_SIZE"):
-        train(plain(), digits(), **SETTINGS)
+        train(plain(), digits(), Training(**SETTINGS))
     with pytest.raises(SettingError, match="no GPU for process"):
         monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
         ranks.join("cuda")
@@ -211,9 +211,8 @@ def test_a_group_that_does_not_come_together_is_an_error_with_a_way_out(monkeypa
 
 
 def test_bounds_know_of_processes():
-    known = {"epochs": 1, "batch_size": 3, "seed": 0, "weight_decay": 0, "warmup_epochs": 0, "momentum": 0}
     with pytest.raises(SettingError, match="batch_size must be from 4"):
-        settings.check(known, 100, 4)
+        settings.check_images(Training(batch_size=3), "digits", 100, 4)
 
 
 if __name__ == "__main__":

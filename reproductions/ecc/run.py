@@ -67,8 +67,12 @@ def digits_network(seed: int):
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.eps = 0.3
-    ts.train(module, dataset, epochs=40, learning_rate=0.05, batch_size=64, validation_fraction=0.0, seed=seed,
-             preprocessing=spec.preprocessing)  # fmt: skip
+    ts.train(
+        module,
+        dataset,
+        ts.Training(epochs=40, learning_rate=0.05, batch_size=64, validation_fraction=0.0, seed=seed),
+        preprocessing=spec.preprocessing,
+    )
     shares = [
         float((layer.eps / layer.running_var).median())
         for layer in module.modules()

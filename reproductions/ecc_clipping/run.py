@@ -95,9 +95,21 @@ def tuned(module: nn.Module, network: str, spec, data, arguments) -> nn.Module:
     if weights.exists():
         load_weights(module, weights)
         return module.eval()
-    result = ts.train(module, data, epochs=arguments.epochs, learning_rate=0.01, validation_fraction=0.02, precision="bfloat16",
-                      seed=arguments.seed, checkpoint=path, weights=weights, preprocessing=spec.preprocessing,
-                      spec=f"zoo:resnet20-16-32-64 with {network}")  # fmt: skip
+    result = ts.train(
+        module,
+        data,
+        ts.Training(
+            epochs=arguments.epochs,
+            learning_rate=0.01,
+            validation_fraction=0.02,
+            precision="bfloat16",
+            seed=arguments.seed,
+        ),
+        checkpoint=path,
+        weights=weights,
+        preprocessing=spec.preprocessing,
+        notes={"spec": f"zoo:resnet20-16-32-64 with {network}"},
+    )
     print(network, f"test accuracy {result.test_accuracy:.2%}", flush=True)
     return module
 

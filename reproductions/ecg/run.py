@@ -54,7 +54,7 @@ def trained(task: str, data_dir: Path | None, epochs: int, seed: int, checkpoint
     beats = replace(dataset, test=dataset.validation.subset([]))  # the test has no part in training
     start = time.perf_counter()
     result = ts.train(
-        module, beats, epochs=epochs, learning_rate=0.05, warmup_epochs=1, seed=seed, checkpoint=checkpoint
+        module, beats, ts.Training(epochs=epochs, learning_rate=0.05, warmup_epochs=1, seed=seed), checkpoint=checkpoint
     )
     accuracy = [round(row.validation_accuracy, 4) for row in result.history]
     print(
@@ -76,7 +76,9 @@ def patient_wise(modules: dict[str, torch.nn.Module], data_dir: Path | None, epo
         for task, module in modules.items():
             dataset = ts.data.load("mitbih", data_dir, task=task, patient=patient, **OPTIONS)
             own = copy.deepcopy(module)
-            ts.train(own, dataset, epochs=epochs, learning_rate=0.005, batch_size=64, validation_fraction=0.0)
+            ts.train(
+                own, dataset, ts.Training(epochs=epochs, learning_rate=0.005, batch_size=64, validation_fraction=0.0)
+            )
             networks.append(converted(own, dataset))
         report = cascade(*networks, dataset.test.batches(1000))
         print(f"patient {patient}: ANN {report.ann.accuracy:.2%}, SNN {report.snn.accuracy:.2%}", flush=True)

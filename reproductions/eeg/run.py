@@ -36,7 +36,11 @@ def trained(dataset: ts.data.Dataset, network: str, epochs: int, seed: int, modu
         module, _ = ts.models.build(f"zoo:{network}", input_shape=dataset.image_shape)
         module = ts.prepare(module, ts.activations.QuantisedClip(levels=LEVELS, threshold=4.0))
     rate = 0.05
-    ts.train(module, dataset, epochs=epochs, learning_rate=rate, augment="none", validation_fraction=0.0, seed=seed)
+    ts.train(
+        module,
+        dataset,
+        ts.Training(epochs=epochs, learning_rate=rate, augment="none", validation_fraction=0.0, seed=seed),
+    )
     return module
 
 

@@ -204,9 +204,21 @@ def main() -> None:
     dataset = ts.data.load("cifar10", arguments.data_dir)
     module, spec = ts.models.build("zoo:resnet20-16-32-64", weights=arguments.weights)
     trained = copy.deepcopy(module)
-    ann = ts.train(trained, dataset, epochs=arguments.epochs, learning_rate=0.01, batch_size=64, seed=arguments.seed,
-                   precision="bfloat16", validation_fraction=SETTINGS.validation_fraction, progress=told("ANN"),
-                   preprocessing=spec.preprocessing, checkpoint=arguments.work / "ann.safetensors")  # fmt: skip
+    ann = ts.train(
+        trained,
+        dataset,
+        ts.Training(
+            epochs=arguments.epochs,
+            learning_rate=0.01,
+            batch_size=64,
+            seed=arguments.seed,
+            precision="bfloat16",
+            validation_fraction=SETTINGS.validation_fraction,
+        ),
+        progress=told("ANN"),
+        preprocessing=spec.preprocessing,
+        checkpoint=arguments.work / "ann.safetensors",
+    )
     path = HERE / "result.json"
     starts = json.loads(path.read_text())["starts"] if path.exists() else {}
     for start in arguments.start or RECIPES:

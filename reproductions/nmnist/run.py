@@ -56,7 +56,11 @@ def trained(dataset, epochs: int, seed: int):
     """The network on the mean of the frames, shifted by up to 4 pixels; the last epoch, so that nothing is chosen."""
     torch.manual_seed(seed)
     module, _ = ts.models.build("zoo:events-cnn", input_shape=dataset.image_shape)
-    ts.train(module, dataset, epochs=epochs, learning_rate=0.05, batch_size=50, validation_fraction=0.0, seed=seed)
+    ts.train(
+        module,
+        dataset,
+        ts.Training(epochs=epochs, learning_rate=0.05, batch_size=50, validation_fraction=0.0, seed=seed),
+    )
     return module
 
 

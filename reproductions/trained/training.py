@@ -192,11 +192,21 @@ def main() -> None:
         data = dataset(plan, arguments)
         module, preprocessing = prepared(name, data, arguments)
         result = ts.train(
-            module, data, epochs=plan.epochs, learning_rate=plan.learning_rate, seed=plan.seed, precision="bfloat16",
-            augment=plan.augment, preprocessing=preprocessing, spec=name, checkpoint=arguments.folder / f"{name}.checkpoint.safetensors",
+            module,
+            data,
+            ts.Training(
+                epochs=plan.epochs,
+                learning_rate=plan.learning_rate,
+                seed=plan.seed,
+                precision="bfloat16",
+                augment=plan.augment,
+            ),
+            preprocessing=preprocessing,
+            notes={"spec": name},
+            checkpoint=arguments.folder / f"{name}.checkpoint.safetensors",
             weights=arguments.folder / f"{name}.safetensors",
             progress=lambda row: print(row, flush=True) if hasattr(row, "train_loss") else None,
-        )  # fmt: skip
+        )
         print(f"{name}: {result.test_accuracy:.2%} on {result.test_images} test images", flush=True)
 
 

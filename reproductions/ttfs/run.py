@@ -172,7 +172,10 @@ def exact(arguments) -> dict:
         else:
             module = digits_network() if name == "digits" else mnist_network()
             ts.train(
-                module, data, epochs=10 if name == "digits" else 3, preprocessing=preprocessing, learning_rate=0.05
+                module,
+                data,
+                ts.Training(epochs=10 if name == "digits" else 3, learning_rate=0.05),
+                preprocessing=preprocessing,
             )
         images = preprocessing(data.train.batch(torch.arange(1000))[0])
         recipe = ExactMapping(input="spikes" if name != "cifar10" else "analogue")
@@ -209,9 +212,12 @@ def compare(arguments) -> dict:
         module, preprocessing, images = trained(name, data, arguments)
         x, y = data.test.batch(torch.arange(COMPARED))
         found = ts.compare(
-            module, recipes, images, data=(preprocessing(x), y), timesteps=(24, 64),
-            energy=[ts.energy.Operations(), ts.energy.TTFSProcessor()],
-        )  # fmt: skip
+            module,
+            recipes,
+            images,
+            ts.ComparisonSettings(timesteps=(24, 64), energy=[ts.energy.Operations(), ts.energy.TTFSProcessor()]),
+            data=(preprocessing(x), y),
+        )
         ts.report.comparison.show(found, Console(width=140))
         kept = ("recipe", "timesteps", "total_steps", "accuracy", "spikes", "synaptic_operations", "energy_joule")
         rows = [{key: row[key] for key in kept} for row in found.to_json()["rows"] if "accuracy" in row]

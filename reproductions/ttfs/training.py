@@ -106,11 +106,15 @@ def main() -> None:
         start = arguments.weights if plan.start is None else arguments.folder / f"{plan.start}.safetensors"
         module, preprocessing = prepared(name, data, start)
         result = ts.train(
-            module, data, epochs=plan.epochs, learning_rate=plan.learning_rate, precision="bfloat16", stages=plan.stages,
-            preprocessing=preprocessing, spec=name, checkpoint=arguments.folder / f"{name}.checkpoint.safetensors",
+            module,
+            data,
+            ts.Training(epochs=plan.epochs, learning_rate=plan.learning_rate, precision="bfloat16", stages=plan.stages),
+            preprocessing=preprocessing,
+            notes={"spec": name},
+            checkpoint=arguments.folder / f"{name}.checkpoint.safetensors",
             weights=arguments.folder / f"{name}.safetensors",
             progress=lambda row: print(row, flush=True) if hasattr(row, "train_loss") else None,
-        )  # fmt: skip
+        )
         print(f"{name}: {result.test_accuracy:.2%} on {result.test_images} test images", flush=True)
 
 

@@ -18,12 +18,14 @@ Cost = Literal["total_steps", "synaptic_operations"]
 class Entry:
     """``recipe`` is its text without the number of steps; ``made_by`` the settings that the network was converted with.
 
+    ``series`` is the recipe as it was asked for: rows with an early exit have the exit in ``recipe``, and not there.
     ``made_by.timesteps`` may be larger than ``timesteps``: where one run answers at every step, it serves all of them.
     """
 
     recipe: str
     timesteps: int
     made_by: Recipe = field(repr=False)
+    series: str = field(default="", repr=False, kw_only=True)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -36,7 +38,7 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Every field as plain data, but for the outcomes of single samples."""
-        hidden = ("made_by", "outcomes", "policy")
+        hidden = ("made_by", "series", "outcomes", "policy")
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in hidden}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         return values | {"settings": self.settings, "training_free": self.training_free}

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from transpike.core.exit import Exit
 from transpike.core.interval import paired_difference
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
+from transpike.core.task import Task as AnswerTask
 from transpike.early_exit import fit_exit
 from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
 from transpike.evaluate import Report, evaluate
 from transpike.files import write_atomically
 from transpike.snn import SNN
+from transpike.tasks import Classification
 
 FORMAT = 3
 REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
@@ -56,6 +58,7 @@ class Task:
     seed: int
     energy: tuple[EnergyModel, ...] = ()
     exits: tuple[Exit, ...] = ()
+    judge: AnswerTask = field(default_factory=Classification)
 
     def key(self, unit: Unit) -> dict[str, Any]:
         """Everything that decides what the unit finds."""
@@ -73,6 +76,7 @@ class Task:
             "answers": list(unit.answers),
             "energy": [repr(model) for model in self.energy],
             "exits": [repr(wish) for wish in self.exits],
+            "task": repr(self.judge),
             "torch": torch.__version__,
             "transpike": code_digest(),
         }
@@ -122,6 +126,7 @@ def measure(task: Task, unit: Unit) -> None:
             engine=task.engine,
             memory=task.memory,
             energy=task.energy,
+            task=task.judge,
         )
         content = _found(snn, report)
         if snn.schedule.every_step and max(unit.answers) > 1:
@@ -163,11 +168,13 @@ def _early(task: Task, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish
     """The same network with an exit, fitted on other samples, as one more answer of its longest run."""
     steps = max(unit.answers)
     fitted = fit_exit(
-        snn, fitting, score=wish.score, drop=wish.drop, confidence=wish.confidence, timesteps=steps, engine=task.engine
-    )
+        snn, fitting, score=wish.score, drop=wish.drop, confidence=wish.confidence, timesteps=steps, engine=task.engine,
+        task=task.judge,
+    )  # fmt: skip
     report = evaluate(
-        fitted, data, timesteps=steps, answers=(steps,), engine=task.engine, memory=task.memory, energy=task.energy
-    )
+        fitted, data, timesteps=steps, answers=(steps,), engine=task.engine, memory=task.memory, energy=task.energy,
+        task=task.judge,
+    )  # fmt: skip
     found, right = report.exit, report.exit_outcomes
     assert found is not None and right is not None
     drop, low, high = paired_difference(report.ann_outcomes, right)
@@ -183,7 +190,7 @@ def _early(task: Task, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish
 def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal]:
     """What the store keeps of a unit, as rows."""
     if "refused" in content:
-        return [Refusal(recipe, t, unit.recipe, content["refused"]) for t in unit.answers]
+        return [Refusal(recipe, t, unit.recipe, content["refused"], series=recipe) for t in unit.answers]
     samples, common = content["samples"], content["common"]
     common = common | {"alphabets": tuple(common["alphabets"]), "remarks": tuple(common["remarks"])}
     return [
@@ -191,6 +198,7 @@ def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal
             f"{recipe} + {cell['exit']}" if cell.get("exit") else recipe,
             made_by=unit.recipe,
             seconds=content["seconds"],
+            series=recipe,
             **common,
             **(cell | {"outcomes": _unpacked(cell["outcomes"], samples)}),
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 from transpike.core.activity import Activity
 from transpike.core.exit import ExitPolicy
 from transpike.core.interval import paired_difference, wilson
+from transpike.core.task import Task
 from transpike.energy import EnergyModel
 from transpike.snn import SNN
 
@@ -61,8 +62,8 @@ class ExitReport:
 class ExitTally:
     """Adds up batches: where samples stop, whether they are right there, and what they took up to there."""
 
-    def __init__(self, policy: ExitPolicy) -> None:
-        self.policy = policy
+    def __init__(self, policy: ExitPolicy, task: Task) -> None:
+        self.policy, self.task = policy, task
         self.stops: list[Tensor] = []
         self.early: list[Tensor] = []
         self.same = 0
@@ -70,18 +71,17 @@ class ExitTally:
         self.activities: dict[int, Activity] = {}
 
     def add(self, snn: SNN, x: Tensor, y: Tensor, ids: Tensor, logits: Tensor, ann: Tensor, engine: Any) -> None:
-        """``logits`` (timesteps, batch, classes) of every step, ``ann`` (batch,) the source's answers.
+        """``logits`` (timesteps, batch, classes) of every step, ``ann`` (batch, classes) the source's.
 
         Runs again what stops early, to count it.
         """
         logits = logits[: self.policy.timesteps]
-        right = (logits.argmax(-1) == y).cpu()
+        right, same = self.task.outcomes(logits, y).cpu(), self.task.agrees(logits, ann).cpu()
         stops = self.policy.stops(logits).cpu()
         self.stops.append(stops)
         self.right.append(right)
         self.early.append(right.gather(0, stops[None] - 1)[0])
-        answers = logits.argmax(-1).cpu().gather(0, stops[None] - 1)[0]
-        self.same += int((answers == ann.cpu()).sum())
+        self.same += int(same.gather(0, stops[None] - 1).sum())
         for step in stops.unique().tolist():
             chosen = stops == step
             activity = snn.run(x[chosen.to(x.device)], step, engine=engine, sample_ids=ids[chosen]).activity

@@ -19,6 +19,7 @@ from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
 from transpike.core.sequence import layer_by_layer
 from transpike.core.step import Context
+from transpike.core.task import Task
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN
 from transpike.steps import FoldBatchNorm
@@ -39,15 +40,16 @@ class Case:
     y: Tensor
     ann: float
     timesteps: int
+    task: Task
 
     @classmethod
-    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int) -> "Case":
+    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: Task) -> "Case":
         inputs, targets, seen = [], [], 0
         for x, y in pairs(data):
             if y is None:
                 raise DataError("an explanation needs targets: give batches of (input, target)")
             inputs.append(x[: samples - seen])
-            targets.append(y.reshape(-1)[: samples - seen])
+            targets.append(y[: samples - seen])
             seen += len(inputs[-1])
             if seen >= samples:
                 break
@@ -65,8 +67,9 @@ class Case:
                     f"the neurons of {node.name} stand behind a pool, elsewhere than the activation in the source "
                     "network: convert with another rule than pooling='before-neuron' to explain it"
                 )
-        right = torch.cat([source.run(part).argmax(-1) for part in shown.split(BATCH)]) == y
-        return cls(snn, source, x, shown, y, float(right.double().mean()), timesteps)
+        logits = torch.cat([source.run(part) for part in shown.split(BATCH)])
+        y = task.check(tuple(logits.shape[1:]), len(x), y, "what is explained")
+        return cls(snn, source, x, shown, y, float(task.outcomes(logits, y).double().mean()), timesteps, task)
 
     @property
     def batches(self) -> int:
@@ -182,11 +185,11 @@ class Case:
         """(batch,): the answers that the readout gives of the output's currents, (time, batch, classes)."""
         readout = self.snn.readout
         if not readout.every_step or len(output) == 1:
-            return output.mean(0).argmax(-1) == y
+            return self.task.outcomes(output.mean(0), y)
         state = readout.init(output[0])
         for t, current in enumerate(output, 1):
             state = readout.update(state, current, t)
-        return readout.logits(state, len(output)).argmax(-1) == y
+        return self.task.outcomes(readout.logits(state, len(output)), y)
 
     def _parts(
         self, elements: int, steps: int, schedule: Schedule | None = None

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transpike import engines
 from transpike import exits as known_exits
 from transpike import recipes as known
 from transpike._compare_inputs import first_batches, labelled_batches, write_inputs
@@ -22,8 +23,9 @@ from transpike._compare_rows import Cost, Difference, Entry, Refusal, Row, front
 from transpike._compare_units import Task, Unit, named, plan, rows
 from transpike.capture import OnUnsupported, capture
 from transpike.convert import convert
-from transpike.core.batches import calibration_batches, class_numbers
+from transpike.core.batches import calibration_batches
 from transpike.core.codec import decode
+from transpike.core.constraints import check_settings, setting, settings_given, takes_settings
 from transpike.core.display import Shown
 from transpike.core.exit import Exit
 from transpike.core.graph import Graph
@@ -31,11 +33,14 @@ from transpike.core.interval import paired_difference, wilson
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
+from transpike.core.task import Task as AnswerTask
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
 from transpike.files import _TYPES, write_atomically
 from transpike.simulate import engine_named
 from transpike.snn import SNN
+from transpike.tasks import Classification, task_given
+from transpike.tasks import remarks as task_remarks
 
 SCHEMA = 1
 """Version of the comparison's JSON, documented in docs/report-schema.md."""
@@ -143,111 +148,134 @@ class Comparison(Shown):
         write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
 
 
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """Settings of ``transpike.compare``; printable, hashable, and each a flag of ``transpike compare``.
+
+    ``output``, ``on_unsupported``, ``exact_grid``, ``calibration_samples`` and ``seed`` are those of ``convert``,
+    ``engine``, ``memory`` (in bytes, of a process), ``energy``, ``task`` and ``limit`` those of ``evaluate``.
+    ``exits`` (transpike.exits.Exit) add rows: each network that answers step by step, with an early exit fitted on
+    ``exit_data``, labelled samples that are neither in ``data`` nor were trained on; for the largest T of a network.
+    ``jobs`` processes share the work (a script then needs ``if __name__ == "__main__":``). Every conversion and
+    evaluation runs with one thread, whatever ``jobs`` is, so that the result is the same bit for bit but for
+    ``seconds``. Raises SettingError.
+    """
+
+    timesteps: tuple[int, ...] = setting((4, 8, 16, 32, 64), "Numbers of time steps, each a row.")
+    limit: int | None = setting(None, "Only the first so many test samples.", low=1)
+    calibration_samples: int | None = setting(None, "Only the first so many calibration samples.", low=1)
+    seed: int = setting(0, "Draws calibration samples and random input spikes.")
+    exact_grid: bool = setting(True, "Bit-identical spikes on every engine.")
+    engine: str = setting("auto", "What simulates.", choices=sorted(engines.table))
+    memory: int | None = setting(None, "Budget for what the run of one process adds, like 2GiB.", low=1, unit="bytes")
+    output: str | int | None = setting(None, "Which answer to keep, where the model gives several.", flag="output-name")
+    on_unsupported: OnUnsupported = setting("error", "Layers that cannot spike: an error, or kept as they are.")
+    energy: tuple[EnergyModel, ...] = setting((), "Joules a sample by this model; repeatable.")
+    exits: tuple[Exit, ...] = setting(
+        (), f"Also with an early exit by {', '.join(known_exits.table)} that loses so many points at most; repeatable.",
+        flag="exit",
+    )  # fmt: skip
+    task: AnswerTask = setting(Classification(), "What a good answer is.")
+    jobs: int = setting(1, "Processes, of one thread each.", low=1)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.timesteps, int):
+            raise SettingError(f"timesteps must be several, in a tuple or a list, not {self.timesteps!r}")
+        object.__setattr__(self, "timesteps", tuple(sorted({check_timesteps(t) for t in self.timesteps})))
+        if not self.timesteps:
+            raise SettingError("a comparison needs at least one number of time steps")
+        check_settings(self)
+        engine_named(self.engine, self.memory)
+        object.__setattr__(self, "energy", checked(self.energy))
+        wishes = (self.exits,) if isinstance(self.exits, Exit) else tuple(self.exits)
+        if any(not isinstance(wish, Exit) for wish in wishes):
+            raise SettingError(f"exits must be transpike.exits.Exit, like Exit('gap', 0.5), not {self.exits!r}")
+        for wish in wishes:
+            if wish.score not in known_exits.table:
+                raise SettingError(
+                    f"no exit score is called {wish.score!r}; choose from {', '.join(known_exits.table)}"
+                )
+        object.__setattr__(self, "exits", tuple(dict.fromkeys(wishes)))
+        object.__setattr__(self, "task", task_given(self.task))
+
+
+@takes_settings(ComparisonSettings)
 def compare(
     model: nn.Module | Graph,
     recipes: Iterable[Recipe] | None = None,
     calibration: Any = None,
+    settings: ComparisonSettings | None = None,
     *,
     data: Any,
-    timesteps: Iterable[int] = (4, 8, 16, 32, 64),
     preprocessing: Preprocessing | None = None,
-    output: str | int | None = None,
-    on_unsupported: OnUnsupported = "error",
-    exact_grid: bool = True,
-    calibration_samples: int | None = None,
-    limit: int | None = None,
-    engine: str = "auto",
-    memory: int | None = None,
-    seed: int = 0,
-    energy: EnergyModel | Iterable[EnergyModel] = (),
-    exits: Exit | Iterable[Exit] = (),
     exit_data: Any = None,
     store: str | Path | None = None,
-    jobs: int = 1,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Comparison:
-    """Every recipe (default: all, as they are) at every one of ``timesteps``, on the same samples of ``data``.
+    """Every recipe (default: all, as they are) at every number of time steps, on the same samples of ``data``.
 
-    ``model`` … ``calibration_samples`` and ``seed`` are those of ``convert``, ``data``, ``engine``, ``memory`` (a
-    process), ``energy`` and ``limit`` those of ``evaluate``. A recipe's own number of steps does not count: it is
-    converted for each of ``timesteps``, or once for the largest where that run answers at all of them. A recipe that
-    cannot do a number of steps, or breaks, has a row that says why. Compare rows by ``total_steps``, not by T.
-
-    ``exits`` (transpike.exits.Exit) add rows: each network that answers step by step, with an early exit fitted on
-    ``exit_data``, labelled samples that are neither in ``data`` nor were trained on; for the largest T of a network.
+    ``settings``: a ``ComparisonSettings``, by default ``ComparisonSettings()``. ``model``, ``calibration`` and
+    ``preprocessing`` are those of ``convert``, ``data`` that of ``evaluate``. A recipe's own number of steps does not
+    count: it is converted for each of ``settings.timesteps``, or once for the largest where that run answers at all of
+    them. A recipe that cannot do a number of steps, or breaks, has a row that says why. Compare rows by
+    ``total_steps``, not by T. ``exit_data``: labelled samples that exits are fitted on.
 
     ``store`` is a directory that keeps what each conversion found, so that the same call, after a kill too, does only
     what is missing; a changed setting, network, sample or version of transpike or torch is another result.
-    ``jobs`` processes share the work (a script then needs ``if __name__ == "__main__":``). Every conversion and
-    evaluation runs with one thread, whatever ``jobs`` is, so that the result is the same bit for bit but for
-    ``seconds``. ``progress(done, total)`` counts conversions.
+    ``progress(done, total)`` counts conversions.
 
     Raises what ``convert`` raises before a recipe's steps, DataError for data without targets, SettingError.
     """
-    for name, value in (("timesteps", timesteps), ("recipes", recipes)):
-        if isinstance(value, (int, Recipe)):
-            raise SettingError(f"{name} must be several, in a tuple or a list, not {value!r}")
-    for name, number in (("seed", seed), ("jobs", jobs)):
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise SettingError(f"{name} must be a whole number, not {number!r}")
-    asked = tuple(sorted({check_timesteps(t) for t in timesteps}))
-    chosen = named([kind() for kind in known.table.values()] if recipes is None else list(recipes))
-    if not asked or not chosen:
-        raise SettingError("a comparison needs at least one recipe and one number of time steps")
-    if jobs < 1:
-        raise SettingError(f"jobs must be at least 1, not {jobs}")
-    engine_named(engine, memory)
-    raw = first_batches(calibration, calibration_samples)
+    chosen = settings_given(ComparisonSettings, settings)
+    if isinstance(recipes, Recipe):
+        raise SettingError(f"recipes must be several, in a tuple or a list, not {recipes!r}")
+    asked = chosen.timesteps
+    by_name = named([kind() for kind in known.table.values()] if recipes is None else list(recipes))
+    if not by_name:
+        raise SettingError("a comparison needs at least one recipe")
+    raw = first_batches(calibration, chosen.calibration_samples)
     prepared = calibration_batches(raw, preprocessing or (lambda x: x.float()))
     with torch.no_grad():
-        still = next(iter(chosen.values())).encoder.accumulate(prepared[0])  # recordings: what the network sees of them
-        source = capture(model, still, output=output, on_unsupported=on_unsupported)
-    batches = labelled_batches(data, limit)
-    wishes = tuple(dict.fromkeys((exits,) if isinstance(exits, Exit) else exits))
-    if any(not isinstance(wish, Exit) for wish in wishes):
-        raise SettingError(f"exits must be transpike.exits.Exit, like Exit('gap', 0.5), not {exits!r}")
-    if wishes and exit_data is None:
+        still = next(iter(by_name.values())).encoder.accumulate(
+            prepared[0]
+        )  # recordings: what the network sees of them
+        source = capture(model, still, output=chosen.output, on_unsupported=chosen.on_unsupported)
+    batches = labelled_batches(data, chosen.limit)
+    if chosen.exits and exit_data is None:
         raise DataError("exits are fitted on samples of their own: pass exit_data, labelled and not in data")
-    fitting = labelled_batches(exit_data, None) if wishes else []
-    for wish in wishes:  # before the work: later each recipe would be refused for it
-        if wish.score not in known_exits.table:
-            raise SettingError(f"no exit score is called {wish.score!r}; choose from {', '.join(known_exits.table)}")
+    fitting = labelled_batches(exit_data, None) if chosen.exits else []
+    for wish in chosen.exits:  # before the work: later each recipe would be refused for it
         wish.check_samples(sum(len(x) for x, _ in fitting))
     for x, y in fitting:
-        class_numbers(y, len(x), source.output.shape[-1], "a batch of exit_data")
+        chosen.task.check(source.output.shape, len(x), y, "a batch of exit_data")
     with contextlib.ExitStack() as stack:
         if store is None:
             store = stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-"))
         folder = _folder(store)
         inputs = write_inputs(folder, source, raw, batches, fitting)
-        models = checked(energy)
-        task = Task(folder, inputs, preprocessing, exact_grid, engine, memory, seed, models, wishes)
-        plans = {name: plan(recipe, asked) for name, recipe in chosen.items()}
-        entries, remarks = _entries(task, chosen, plans, jobs, progress)
-    order = {name: position for position, name in enumerate(chosen)}
-
-    def place(entry: Row | Refusal) -> tuple[int, str, int]:
-        """As asked for; a recipe's exits stand behind it."""
-        return order[entry.recipe.split(" + exit by ")[0]], entry.recipe, entry.timesteps
-
+        task = Task(
+            folder, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed, chosen.energy,
+            chosen.exits, chosen.task,
+        )  # fmt: skip
+        plans = {name: plan(recipe, asked) for name, recipe in by_name.items()}
+        entries, remarks = _entries(task, by_name, plans, chosen.jobs, progress)
+    order = {name: position for position, name in enumerate(by_name)}  # a recipe's exits stand behind it
+    entries.sort(key=lambda entry: (order[entry.series], entry.recipe, entry.timesteps))
     return Comparison(
-        rows=tuple(
-            sorted(
-                entries, key=lambda entry: (order[entry.recipe.split(" + exit by ")[0]], entry.recipe, entry.timesteps)
-            )
-        ),
+        rows=tuple(entries),
         samples=sum(len(x) for x, _ in batches),
         timesteps=asked,
-        engine=engine,
-        remarks=tuple(remarks),
+        engine=chosen.engine,
+        remarks=(*task_remarks(chosen.task), *remarks),
         provenance={
             "inputs_sha256": inputs,
             "calibration_samples": sum(len(x) for x in raw),
-            "seed": seed,
-            "exact_grid": exact_grid,
+            "seed": chosen.seed,
+            "task": str(chosen.task),
+            "exact_grid": chosen.exact_grid,
             "versions": {"torch": torch.__version__},
         },
-        convert=functools.partial(_convert, source, raw, preprocessing, exact_grid, seed),
+        convert=functools.partial(_convert, source, raw, preprocessing, chosen.exact_grid, chosen.seed),
     )
 
 
@@ -282,11 +310,13 @@ def _entries(
     broken = run_units(task, [unit for _, unit in missing], jobs, done)
     failed = {id(missing[index][1]): reason for index, reason in broken.items()}
     entries: list[Row | Refusal] = [
-        Refusal(name, t, chosen[name], reason) for name, (_, refused) in plans.items() for t, reason in refused
+        Refusal(name, t, chosen[name], reason, series=name)
+        for name, (_, refused) in plans.items()
+        for t, reason in refused
     ]
     for name, unit in units:
         if id(unit) in failed:
-            entries += [Refusal(name, t, unit.recipe, failed[id(unit)], failed=True) for t in unit.answers]
+            entries += [Refusal(name, t, unit.recipe, failed[id(unit)], failed=True, series=name) for t in unit.answers]
             continue
         content = task.read(unit)
         assert content is not None  # it was read, or has just been written

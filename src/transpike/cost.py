@@ -16,12 +16,14 @@ from transpike.core.display import Shown
 from transpike.core.interval import wilson
 from transpike.core.op import Synapse
 from transpike.core.quantity import Quantity
+from transpike.core.task import Task
 from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
 from transpike.evaluate import Report, evaluate
 from transpike.files import write_atomically
 from transpike.simulate import simulate
 from transpike.snn import SNN
+from transpike.tasks import task_given
 
 SCHEMA = 1
 WEIGHT_BITS = 8
@@ -180,6 +182,7 @@ def cost(
     limit: int | None = None,
     engine: str = "auto",
     memory: int | None = None,
+    task: Task | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Cost:
     """Accuracy and joules of ``snn`` at every answer, and of the same network as a quantised ANN.
@@ -188,7 +191,7 @@ def cost(
     the weights of the recipe; it is run on the same inputs, its products with a zero are counted. ``activation_bits``
     and ``weight_bits`` add twins, and spiking networks with uniform weights of so many bits, to the curve. ``models``:
     of ``transpike.energy``, default all. Real weights are charged as 8 bits wide. ``data``, ``timesteps``, ``limit``,
-    ``engine``, ``memory`` are those of ``evaluate``; ``progress(done, total)`` counts the networks.
+    ``engine``, ``memory``, ``task`` are those of ``evaluate``; ``progress(done, total)`` counts the networks.
     Raises as ``evaluate`` does, and SettingError for bits that cannot be.
     """
     chosen = tuple(kind() for kind in members) if models is None else checked(models)
@@ -207,20 +210,22 @@ def cost(
         if progress is not None:
             progress(done, tasks)
 
-    settings: dict[str, Any] = {"timesteps": timesteps, "engine": engine, "memory": memory, "limit": limit}
+    asked = task_given(task)
+    settings: dict[str, Any] = {"engine": engine, "memory": memory, "limit": limit, "task": asked}
+    settings["timesteps"] = timesteps
     report = evaluate(snn, data, **settings)
     advance()
-    accuracy, twin, own = _twin(snn, data, steps, None, None, limit)
+    accuracy, twin, own = _twin(snn, data, steps, None, None, limit, asked)
     advance()
     points = [*_answers(report, own, chosen), _ann_point(accuracy, twin, None, own, chosen)]
     for bits in weights:
         points += _answers(evaluate(with_weight_bits(snn, bits), data, **settings), bits, chosen)
         advance()
-        points.append(_ann_point(*_twin(snn, data, steps, None, bits, limit)[:2], None, bits, chosen))
+        points.append(_ann_point(*_twin(snn, data, steps, None, bits, limit, asked)[:2], None, bits, chosen))
         advance()
     for wide in activations:
         for few in weights or (None,):
-            found = _twin(snn, data, steps, wide, few, limit)
+            found = _twin(snn, data, steps, wide, few, limit, asked)
             points.append(_ann_point(found[0], found[1], wide, few if weights else own, chosen))
             advance()
     final = dataclasses.replace(report.activities[report.final.timesteps], weight_bits=own or WEIGHT_BITS)
@@ -248,7 +253,7 @@ def cost(
 
 
 def _twin(
-    snn: SNN, data: Any, steps: int, activation_bits: int | None, weight_bits: int | None, limit: int | None
+    snn: SNN, data: Any, steps: int, activation_bits: int | None, weight_bits: int | None, limit: int | None, task: Task
 ) -> tuple[tuple[int, int], AnnActivity, int | None]:
     """((right answers, samples), what the twin did, the bits of its weights)."""
     twin = quantised(snn, steps, activation_bits, weight_bits)
@@ -260,7 +265,7 @@ def _twin(
             raise DataError("accuracy needs targets: give batches of (input, target)")
         x, y = (x, y) if limit is None else (x[: limit - counted.samples], y[: limit - counted.samples])
         logits = counted.add(snn.encoder.accumulate(snn.prepare(x)))
-        right += int((logits.argmax(-1) == y.reshape(-1)).sum())
+        right += int(task.outcomes(logits, task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))).sum())
     return (right, counted.samples), counted.activity(twin.weight_bits or WEIGHT_BITS), twin.weight_bits
 
 

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from transpike import exits
-from transpike.core.batches import class_numbers, pairs
+from transpike.core.batches import pairs
 from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore
 from transpike.core.interval import binomial_at_most
+from transpike.core.task import Task
 from transpike.data import Batches
 from transpike.errors import DataError, SettingError
 from transpike.exits import Conformal
 from transpike.simulate import engine_named
 from transpike.snn import SNN
+from transpike.tasks import Classification, task_given
 
 CANDIDATES = 400
 LOOKS, FREE = (6, 16), 8  # looks in a run: few of short ones, more of long ones, in chunks of 8 steps or more
@@ -55,6 +57,7 @@ def fit_exit(
     fit_share: float = FIT_SHARE,
     seed: int = 0,
     engine: str = "auto",
+    task: Task | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> SNN:
     """The network with an exit policy: at most ``drop`` points of samples lose a right answer, with ``confidence``.
@@ -64,8 +67,8 @@ def fit_exit(
     the answer after T steps: an exit must foresee that one, right or wrong. There, too, looks are dropped that cost
     more than they save, unless ``checkpoints`` names them. On the others candidates are tested from the strictest to
     the laxest, ``P(Bin(n, drop) ≤ lost) ≤ 1 − confidence``, until one fails; the last that passed is taken. ``lost``
-    counts samples that are right at T and not at their stop, so that accuracy falls by no more. ``score``: one of
-    ``transpike.exits`` or its name.
+    counts samples that are right at T and not at their stop, so that accuracy falls by no more; ``task`` (of
+    ``transpike.tasks``, default: classification) says what right is. ``score``: one of ``transpike.exits`` or its name.
     Source of the test: Angelopoulos et al. 2021 (Learn then Test), fixed-sequence testing with exact binomial tails.
     Raises SettingError where answers do not come step by step, DataError with fewer samples than any promise needs.
     """
@@ -101,37 +104,51 @@ def fit_exit(
             "not read; give more timesteps"
         )
     never = (math.inf,) * len(places)
-    wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0)
-    logits, y = _answers(snn, data, wanted, engine, progress)
-    return dataclasses.replace(snn, exit=fit_policy(wanted, logits, y, fit_share, seed, thin=checkpoints is None))
+    asked = task_given(task)
+    wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0, str(asked))
+    logits, y = _answers(snn, data, wanted, engine, asked, progress)
+    fitted = fit_policy(wanted, logits, y, fit_share, seed, thin=checkpoints is None, task=asked)
+    return dataclasses.replace(snn, exit=fitted)
 
 
 def fit_policy(
-    policy: ExitPolicy, logits: Tensor, y: Tensor, fit_share: float = FIT_SHARE, seed: int = 0, thin: bool = True
+    policy: ExitPolicy,
+    logits: Tensor,
+    y: Tensor,
+    fit_share: float = FIT_SHARE,
+    seed: int = 0,
+    thin: bool = True,
+    task: Task | None = None,
 ) -> ExitPolicy:
     """``policy`` with temperatures and thresholds fitted as ``fit_exit`` does; ``thin``: without looks that do not pay.
 
     ``logits`` (checkpoints + 1, samples, classes) at its checkpoints and after T steps, ``y`` (samples,).
     """
+    task = task or Classification()
     Exit("", 100 * policy.drop, policy.confidence).check_samples(len(y), fit_share)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
     first, second = order[: round(fit_share * len(y))], order[round(fit_share * len(y)) :]
     logits = logits.double()
-    answers = logits[-1].argmax(-1)
+    answers = task.answers(logits[-1])
     temperatures = tuple(_temperature(logits[k, first], answers[first]) for k in range(len(policy.checkpoints)))
     warm = dataclasses.replace(policy, temperatures=temperatures, samples=len(y))
     if thin:
-        kept = _worthwhile(warm, logits[:, first], y[first])
+        kept = _worthwhile(warm, logits[:, first], y[first], task)
         logits = logits[[*kept, -1]]
         places, temperatures = tuple(warm.checkpoints[k] for k in kept), tuple(temperatures[k] for k in kept)
         warm = dataclasses.replace(
             warm, checkpoints=places, temperatures=temperatures, thresholds=(math.inf,) * len(kept)
         )
-    return _tested(warm, logits, y, first, second)
+    return _tested(warm, logits, y, first, second, task)
 
 
 def _answers(
-    snn: SNN, data: Any, policy: ExitPolicy, engine: str, progress: Callable[[int, int | None], None] | None
+    snn: SNN,
+    data: Any,
+    policy: ExitPolicy,
+    engine: str,
+    task: Task,
+    progress: Callable[[int, int | None], None] | None,
 ) -> tuple[Tensor, Tensor]:
     """(checkpoints + 1, samples, classes) logits, float64, the last row after T steps, and the targets."""
     chosen, parts, targets = engine_named(engine), [], []
@@ -144,7 +161,7 @@ def _answers(
         ids = torch.arange(done, done + len(x))
         logits = snn.run(x, policy.timesteps, engine=chosen, sample_ids=ids, count=False).logits[rows].double().cpu()
         parts.append(logits)
-        targets.append(class_numbers(y.cpu(), len(x), logits.shape[-1]))
+        targets.append(task.check(tuple(logits.shape[2:]), len(x), y.cpu()))
         done += len(x)
         if progress is not None:
             progress(done, total)
@@ -160,11 +177,11 @@ def _temperature(logits: Tensor, y: Tensor) -> float:
     return size * float(TEMPERATURES[int(torch.stack(losses).argmin())])
 
 
-def _tested(policy: ExitPolicy, logits: Tensor, y: Tensor, first: Tensor, second: Tensor) -> ExitPolicy:
+def _tested(policy: ExitPolicy, logits: Tensor, y: Tensor, first: Tensor, second: Tensor, task: Task) -> ExitPolicy:
     """The laxest policy of the sequence whose tests all passed."""
-    right = logits[:, second].argmax(-1) == y[second]
+    right = task.outcomes(logits[:, second], y[second])
     scores, found = _scores(policy, logits[:, second]), policy
-    for thresholds in _candidates(policy, logits[:, first]):
+    for thresholds in _candidates(policy, logits[:, first], task):
         early = right.gather(0, _places(scores, thresholds)[None])[0]
         lost = int((right[-1] & ~early).sum())
         if binomial_at_most(lost, len(second), policy.drop) > 1 - policy.confidence:
@@ -187,14 +204,14 @@ def _places(scores: Tensor, thresholds: tuple[float, ...]) -> Tensor:
     return torch.where(passed.any(0), passed.byte().argmax(0), len(thresholds))
 
 
-def _worthwhile(policy: ExitPolicy, logits: Tensor, y: Tensor) -> tuple[int, ...]:
+def _worthwhile(policy: ExitPolicy, logits: Tensor, y: Tensor, task: Task) -> tuple[int, ...]:
     """The checkpoints that save more steps than they cost, under the laxest candidate that keeps the drop here.
 
     ``mean (step of the stop + LOOK · looks made)`` falls with every one that is taken away, one after another.
     """
-    right, scores = logits.argmax(-1) == y, _scores(policy, logits)
+    right, scores = task.outcomes(logits, y), _scores(policy, logits)
     laxest: tuple[float, ...] | None = None
-    for thresholds in _candidates(policy, logits):
+    for thresholds in _candidates(policy, logits, task):
         early = right.gather(0, _places(scores, thresholds)[None])[0]
         if float((right[-1] & ~early).double().mean()) > policy.drop:
             break
@@ -216,11 +233,11 @@ def _worthwhile(policy: ExitPolicy, logits: Tensor, y: Tensor) -> tuple[int, ...
     return kept
 
 
-def _candidates(policy: ExitPolicy, logits: Tensor) -> list[tuple[float, ...]]:
+def _candidates(policy: ExitPolicy, logits: Tensor, task: Task) -> list[tuple[float, ...]]:
     """Thresholds for all checkpoints, from the strictest to the laxest; the last ``logits`` are the answers after T."""
     count = len(policy.checkpoints)
     if isinstance(policy.score, Conformal):
-        answers, found = logits[-1].argmax(-1), []
+        answers, found = task.answers(logits[-1]), []
         shares = torch.logspace(-4, 0, CANDIDATES, dtype=torch.float64) / count
         strange = [_strangeness(logits[k] / t, answers) for k, t in enumerate(policy.temperatures)]
         found = [tuple(times * float(s.max()) for s in strange) for times in STRICTER]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transpike import tasks
 from transpike._exits import ExitReport, ExitTally
 from transpike._latency import Latency, latency
 from transpike.core.activity import Activity, analogue_macs
@@ -17,6 +18,7 @@ from transpike.core.display import Shown
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
 from transpike.core.interval import paired_difference, wilson
+from transpike.core.task import Task
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, SettingError
 from transpike.files import write_atomically
@@ -96,6 +98,7 @@ class Report(Shown):
     activities: dict[int, Activity] = field(default_factory=dict, repr=False)
     exit: ExitReport | None = None
     exit_outcomes: Tensor | None = field(default=None, repr=False)
+    task: str = "classification"
 
     @property
     def final(self) -> Answer:
@@ -139,6 +142,7 @@ class Report(Shown):
             "engine": self.engine,
             "kernels": self.kernels,
             "samples": self.samples,
+            "task": self.task,
             "ann": {"accuracy": self.ann_accuracy, "low": self.ann_low, "high": self.ann_high, "macs": self.ann_macs},
             "snn": {
                 "timesteps": self.final.timesteps,
@@ -179,6 +183,7 @@ def evaluate(
     memory: int | None = None,
     limit: int | None = None,
     energy: EnergyModel | Iterable[EnergyModel] = (),
+    task: Task | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report:
     """Accuracy of ``snn`` and of its source network on the same inputs, and what each layer did.
@@ -186,11 +191,13 @@ def evaluate(
     ``data``: any iterable of (input, target) batches, or a pair of tensors. Streaming gives every t up to
     ``timesteps`` (default: the recipe's, or its exit's) from one run; a layer-synchronous network is run once for each
     of ``answers`` (default: powers of two). ``limit`` takes the first so many samples; ``energy`` are models of
-    ``transpike.energy``, whose joules every answer gets; samples that a network's ``exit`` stops early are run again,
-    to count them so far; ``progress(done, total)`` is called after each batch. Intervals are Wilson's, 95 %.
+    ``transpike.energy``, whose joules every answer gets; ``task`` (of ``transpike.tasks``, default: classification)
+    says which answers are right; samples that a network's ``exit`` stops early are run again, to count them so far;
+    ``progress(done, total)`` is called after each batch. Intervals are Wilson's, 95 %.
     Deterministic for a seed, on the exact grid whatever the batch size.
 
-    Raises DataError for data without targets or without samples, SettingError for steps that a run does not answer.
+    Raises DataError for data without targets or without samples, and for targets or outputs that do not fit the task,
+    SettingError for steps that a run does not answer.
     """
     schedule = snn.schedule
     asked = tuple(sorted({schedule.check(t) for t in answers})) if answers else ()
@@ -202,19 +209,14 @@ def evaluate(
     runs = (steps,) if schedule.every_step else asked
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
     engine_, models = engine_named(engine, memory), checked(energy)
-    tally = _Tally(snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None)
+    policy = snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None
+    tally = _Tally(policy, tasks.task_given(task))
     for x, y in pairs(data):
         if limit is not None and tally.samples >= limit:
             break
         if y is None:
             raise DataError("evaluation needs targets: give batches of (input, target)")
         x, y = (x, y) if limit is None else (x[: limit - tally.samples], y[: limit - tally.samples])
-        if y.numel() != len(x):
-            raise DataError(
-                f"a batch holds {len(x)} inputs and {len(y)} targets of shape {tuple(y.shape)}; give each the number "
-                "of its class"
-            )
-        y = y.reshape(-1)
         tally.add(snn, x, y, runs, asked, engine_)
         if progress is not None:
             progress(tally.samples, limit if limit is not None else total)
@@ -235,8 +237,9 @@ def _runs(snn: SNN, timesteps: int) -> bool:
 class _Tally:
     """Adds up what batches gave."""
 
-    def __init__(self, policy: ExitPolicy | None) -> None:
-        self.exits = None if policy is None else ExitTally(policy)
+    def __init__(self, policy: ExitPolicy | None, task: Task) -> None:
+        self.task = task
+        self.exits = None if policy is None else ExitTally(policy, self.task)
         self.samples = self.ties = self.early = self.beyond = self.elements = 0
         self.ann_correct: list[Tensor] = []
         self.correct: dict[int, list[Tensor]] = {}
@@ -249,32 +252,26 @@ class _Tally:
 
     def add(self, snn: SNN, x: Tensor, y: Tensor, runs: tuple[int, ...], asked: tuple[int, ...], engine: Any) -> None:
         ids = torch.arange(self.samples, self.samples + len(x))
-        y = y.to(x.device)
         with torch.no_grad():
             if self.source is None or x.device != self.device:
                 self.source, self.device = snn.source.to(device=x.device), x.device
             prepared = snn.prepare(x)
             self.beyond, self.elements = self.beyond + snn.encoder.beyond(prepared), self.elements + prepared.numel()
             logits = self.source.run(snn.encoder.accumulate(prepared))
-            if logits.ndim != 2:
-                raise DataError(
-                    f"accuracy needs logits (batch, classes), and the network gives {tuple(logits.shape)}; simulate() "
-                    "runs it"
-                )
-            ann = logits.argmax(-1)
-        self.ann_correct.append((ann == y).cpu())
+            y = self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
+        self.ann_correct.append(self.task.outcomes(logits, y).cpu())
         for steps in runs:
             trace = snn.run(x, steps, engine=engine, sample_ids=ids)
-            predicted = trace.logits.argmax(-1)
-            for t, row in zip(trace.timesteps, predicted, strict=True):
+            right, same = self.task.outcomes(trace.logits, y).cpu(), self.task.agrees(trace.logits, logits)
+            for t, row, equal in zip(trace.timesteps, right, same.sum(-1).tolist(), strict=True):
                 # a run for each answer counts for that one only, although one in phase cycles gives earlier ones too
                 if t in (asked if snn.schedule.every_step else (steps,)):
-                    self.correct.setdefault(t, []).append((row == y).cpu())
-                    self.agree[t] = self.agree.get(t, 0) + int((row == ann).sum())
+                    self.correct.setdefault(t, []).append(row)
+                    self.agree[t] = self.agree.get(t, 0) + equal
             before = self.activities.get(steps)
             self.activities[steps] = trace.activity if before is None else before + trace.activity
             if self.exits is not None:
-                self.exits.add(snn, x, y, ids, trace.logits, ann, engine)
+                self.exits.add(snn, x, y, ids, trace.logits, logits, engine)
             self.ties += trace.ties
             self.early += trace.early
             self.kernels = trace.kernels
@@ -313,13 +310,14 @@ class _Tally:
             grid=grid,
             encoder=_name(snn.encoder),
             readout=_name(snn.readout),
-            remarks=(*snn.remarks, *self._remarks(snn, activity)),
+            remarks=(*tasks.remarks(self.task), *snn.remarks, *self._remarks(snn, activity)),
             provenance=snn.provenance,
             outcomes=outcomes,
             ann_outcomes=ann_outcomes,
             activities=counted,
             exit=None if self.exits is None else self.exits.report(snn, models),
             exit_outcomes=None if self.exits is None else torch.cat(self.exits.early),
+            task=str(self.task),
         )
 
     def _remarks(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
@@ -333,6 +331,11 @@ class _Tally:
             found.append(
                 f"the exit was fitted for T={snn.exit.timesteps}, and this run is shorter: it was left out; give "
                 f"timesteps={snn.exit.timesteps}"
+            )
+        if self.exits is not None and self.exits.policy.task != str(self.task):
+            found.append(
+                f"the exit was fitted for {self.exits.policy.task}, and its promise is of that, not of {self.task}: "
+                "fit it again for this task"
             )
         if self.beyond:
             found.append(

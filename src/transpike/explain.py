@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transpike import tasks
 from transpike._explain_case import PARTS, Case, explained
 from transpike._layer_errors import LayerError, LayerSums
 from transpike.core.cell import Neuron
@@ -17,6 +18,7 @@ from transpike.core.display import Shown
 from transpike.core.graph import Graph, Node
 from transpike.core.interval import paired_difference, wilson
 from transpike.core.sequence import layerwise
+from transpike.core.task import Task
 from transpike.errors import SettingError, TranspikeError
 from transpike.files import write_atomically
 from transpike.schedules import LayerSynchronous
@@ -97,6 +99,7 @@ def explain(
     oracle: bool = True,
     renew: bool = True,
     changes: bool = True,
+    task: Task | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Explanation:
     """Compare every layer of ``snn`` with the network it came from, on the first ``samples`` of ``data``.
@@ -106,7 +109,7 @@ def explain(
     send, constant in time) and measures the accuracy that comes back: what spiking costs there. ``renew`` replaces
     its weights (with biases and pools), and then its neurons, by those of the source converted again by the recipe,
     calibrated on these inputs: what comes back then was no cost of spiking but a fault. ``changes`` tries more steps,
-    windows, other thresholds and biases where the most came back. ``data`` as for ``evaluate``;
+    windows, other thresholds and biases where the most came back. ``data`` and ``task`` as for ``evaluate``;
     ``progress(done, total)`` counts simulations.
     Raises DataError for data without targets, SettingError for phase cycles, windows held for a part and early firing,
     whose layers do not run one by one, and for pools before neurons. Changes are chosen and measured on the same
@@ -117,14 +120,16 @@ def explain(
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
     layerwise(snn.graph, snn.schedule, steps, "explanations")
     with torch.no_grad():
-        return _explained_case(Case.of(snn, data, samples, steps), oracle, renew, changes, progress)
+        return _explained_case(
+            Case.of(snn, data, samples, steps, tasks.task_given(task)), oracle, renew, changes, progress
+        )
 
 
 def _explained_case(
     case: Case, oracle: bool, renew: bool, changes: bool, progress: Callable[[int, int | None], None] | None
 ) -> Explanation:
     names = [node.name for node in case.snn.graph if explained(node, case.source)]
-    remarks: list[str] = []
+    remarks = list(tasks.remarks(case.task))
     anew: Graph | None = None
     try:
         anew = case.anew() if renew else None

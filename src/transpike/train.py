@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from transpike.core.constraints import settings_given, takes_settings
 from transpike.core.op import check_finite
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset
@@ -20,16 +21,16 @@ from transpike.errors import CheckpointError, SettingError
 from transpike.training import augmentation, learners, loop, penalties, ranks
 from transpike.training import checkpoint as files
 from transpike.training import precision as precisions
-from transpike.training import settings as bounds
 from transpike.training import stages as phases
 from transpike.training.board import Board, writer
 from transpike.training.loop import Progress
 from transpike.training.optimisers import optimiser as optimiser_named
+from transpike.training.settings import Training, check_images, fingerprint
 
 Row = files.Row
 save_weights = files.save_weights
-OWN_NOTES = ("format", "spec", "training", "preprocessing", "facts")
-__all__ = ["Progress", "Row", "TrainingResult", "save_weights", "train"]
+OWN_NOTES = ("format", "training", "preprocessing", "facts")
+__all__ = ["Progress", "Row", "Training", "TrainingResult", "save_weights", "train"]
 
 
 @dataclass(frozen=True)
@@ -48,39 +49,17 @@ class TrainingResult:
         return {**asdict(self), "weights": str(self.weights) if self.weights else None}
 
 
+@takes_settings(Training, spec='notes={"spec": …}')
 def train(
     module: nn.Module,
     dataset: Dataset,
+    settings: Training | None = None,
     *,
-    epochs: int,
-    optimiser: str = "sgd",
-    learning_rate: float | None = None,
-    batch_size: int = 128,
-    weight_decay: float | None = None,
-    decay_thresholds: bool = True,
-    alpha: float | None = None,
-    sparsity: float | None = None,
-    momentum: float = 0.9,
-    schedule: str = "cosine",
-    step_size: int | None = None,
-    gamma: float | None = None,
-    warmup_epochs: int = 0,
-    stages: Mapping[str, int] | None = None,
-    learn: learners.Learn = "all",
-    augment: str = "auto",
-    padding: str = "zero",
-    cutout: int = 0,
-    label_smoothing: float = 0.0,
-    seed: int = 0,
-    validation_fraction: float = 0.1,
-    precision: str = "float32",
-    sync_batchnorm: bool = False,
+    preprocessing: Preprocessing | None = None,
     checkpoint: str | Path | None = None,
     weights: str | Path | None = None,
     resume: bool = True,
     tensorboard: str | Path | None = None,
-    preprocessing: Preprocessing | None = None,
-    spec: str = "",
     notes: Mapping[str, str] | None = None,
     progress: Callable[[Progress | Row], None] | None = None,
     threads: int | None = None,
@@ -88,40 +67,29 @@ def train(
 ) -> TrainingResult:
     """Train ``module`` in place and leave it with the best weights, in evaluation mode, on ``device``.
 
-    The loss is the cross-entropy, with ``label_smoothing``, plus every submodule's ``penalty``, a scalar that its
-    forward sets. The best epoch is chosen on ``validation_fraction`` of the training images (0: the last epoch is
-    taken), or, unless that is 0, on the images that the data set gives for it; never on the test images. Recordings are
-    trained on the mean of their frames, without preprocessing.
+    The loss is the cross-entropy, with label smoothing, plus every submodule's ``penalty``, a scalar that its forward
+    sets. ``settings``: a ``Training``, by default ``Training()``. The best epoch is chosen on held-out training images,
+    or on those that the data set gives for it; never on the test images. Recordings are trained on the mean of their
+    frames, without preprocessing.
 
-    Optimisation: ``optimiser`` "sgd" (Nesterov's ``momentum``), "adam" (β₁ = ``momentum``), or "grad-r", which prunes
-    while it trains (``training.GradR`` with ``alpha``, 0.05, and ``sparsity``, 0.9, the share that its prior has at
-    zero; long training or a large α comes near it; the last epoch is taken); ``learning_rate`` is 0.1, 0.001
-    or 0.001 unless given; ``weight_decay`` (5e-4; not for "grad-r"), also of thresholds unless ``decay_thresholds`` is
-    off; ``schedule`` "cosine", or "step": times ``gamma`` (0.1) every ``step_size`` epochs; both after a line up over
-    ``warmup_epochs``.
-    ``precision``: "bfloat16" and, on GPUs, "float16" multiply in 16 bits; weights and sums stay float32.
-    Activations: ``stages`` {"clip": 3, "quantise": 5} sets the attribute ``stage`` of source activations by the epoch
-    from which it holds, "relu" before the first; the best epoch is one of the last stage. ``learn`` "activations"
-    trains the parameters of source activations alone, in a network that else is as in evaluation (see
-    ``RateNorm``).
-    Images: ``augment`` is "crop-flip", "crop", "none", "auto-augment", "rand-augment", "trivial-augment" (torchvision,
-    after crop and flip), or "auto": flips for colour images only, nothing below 16 pixels; ``padding`` "zero" or
-    "reflect" is what comes in at the border; ``cutout`` sets a square of so many pixels to the mean colour.
-    Processes: under torchrun each of them trains on its part of every ``batch_size`` images (DistributedDataParallel),
-    and the first one writes; ``sync_batchnorm`` normalises over all of them.
+    Processes: under torchrun each of them trains on its part of every batch (DistributedDataParallel), and the first
+    one writes.
     Files: ``checkpoint`` is replaced after every epoch, and a line of numbers added to the .jsonl file beside it; with
-    ``resume``, a run that finds it goes on from there and ends in the same bits as an unbroken one of the same ``seed``
+    ``resume``, a run that finds it goes on from there and ends in the same bits as an unbroken one of the same seed
     (on CPUs, with the same ``threads``). ``weights`` is written at the end, by default beside the checkpoint as
-    NAME.weights.safetensors. ``spec`` and ``notes``, more text by name, are noted in both. ``tensorboard`` is a folder
-    to write the numbers into. ``progress`` gets a Progress every step, a Row every epoch.
+    NAME.weights.safetensors. ``notes``, text by name, are written in both; the note "spec" says what network it is.
+    ``tensorboard`` is a folder to write the numbers into. ``progress`` gets a Progress every step, a Row every epoch.
 
     Raises SettingError (also when the checkpoint is of other settings), DataError (no images, a loss that is not
     finite), CheckpointError (a damaged or old checkpoint), or MissingExtra (torchvision, tensorboard).
     """
+    chosen, others = settings_given(Training, settings), dict(notes or {})
+    spec = others.pop("spec", "")
     preprocessing = preprocessing or dataset.preprocessing
     recordings = dataset.frames is not None
     if recordings and not preprocessing.is_identity:
         raise SettingError(f"{dataset.name} holds recordings, whose silent pixels must stay 0; not {preprocessing}")
+    augment = chosen.augment
     if augment == "auto":
         channels, height = dataset.image_shape[:2]
         # Of 8x8 pixels a shift by one loses too much; and mirrored digits and gestures are other ones.
@@ -129,40 +97,22 @@ def train(
         augment = "none" if height < 16 or len(dataset.image_shape) < 3 else "crop-flip" if flips else "crop"
     dataset = dataset.accumulated()
     group = ranks.join(device)
-    settings: dict[str, Any] = {
-        "epochs": epochs,
-        "optimiser": optimiser,
-        "learning_rate": bounds.learning_rate_of(optimiser, learning_rate),
-        "batch_size": batch_size,
-        **bounds.regularisation_of(optimiser, weight_decay, decay_thresholds, alpha, sparsity),
-        "decay_thresholds": decay_thresholds,
-        "momentum": momentum,
-        "schedule": schedule,
-        "step_size": step_size,
-        "gamma": 0.1 if schedule == "step" and gamma is None else gamma,
-        "warmup_epochs": warmup_epochs,
-        "stages": {} if stages is None else phases.check(stages, epochs, module),
-        **({} if learn == "all" else {"learn": learn}),
+    facts: dict[str, Any] = {
+        **chosen.to_json(),
         "augment": augment,
-        "padding": padding,
-        "cutout": cutout,
-        "label_smoothing": label_smoothing,
-        "seed": seed,
-        "validation_fraction": validation_fraction,
-        "precision": precision,
-        "sync_batchnorm": sync_batchnorm,
         "processes": group.count,
         "preprocessing": {"mean": list(preprocessing.mean), "std": list(preprocessing.std)},
         "dataset": dataset.name,
         "labels": hashlib.sha256(dataset.train.labels.numpy().tobytes()).hexdigest()[:16],
-        "network": bounds.fingerprint(module),
+        "network": fingerprint(module),
         "spec": spec,
-        "notes": dict(notes or {}),
+        "notes": others,
     }
-    bounds.check(settings, len(dataset.train), group.count)
-    augmentation.check(augment, padding, cutout, dataset.image_shape, recordings)
-    precisions.check(precision, group.device)
-    if taken := sorted(set(settings["notes"]) & set(OWN_NOTES)):
+    check_images(chosen, dataset.name, len(dataset.train), group.count)
+    phases.check(facts["stages"], module)
+    augmentation.check(augment, chosen.padding, chosen.cutout, dataset.image_shape, recordings)
+    precisions.check(chosen.precision, group.device)
+    if taken := sorted(set(others) & set(OWN_NOTES)):
         raise SettingError(f"the note {taken[0]!r} is written anyway; give yours another name")
     if tensorboard:
         writer(tensorboard)  # before the work, and in every process
@@ -174,40 +124,43 @@ def train(
     module.to(group.device)
     for name, tensor in module.state_dict().items():
         check_finite(f"{type(module).__name__} before training", **{name: tensor})
-    parameters = learners.parameters(module, learn, settings["stages"])
-    rate = settings["learning_rate"]
-    prior = {name: settings[name] for name in ("alpha", "sparsity") if name in settings}
-    steps = optimiser_named(optimiser, parameters, rate, momentum, settings["weight_decay"], decay_thresholds, **prior)
-    scaling = precisions.Precision(precision, group.device)
+    parameters = learners.parameters(module, chosen.learn, facts["stages"])
+    rate = facts["learning_rate"]
+    steps = optimiser_named(
+        chosen.optimiser, parameters, rate, chosen.momentum, facts["weight_decay"], chosen.decay_thresholds,
+        **chosen.prior,
+    )  # fmt: skip
+    scaling = precisions.Precision(chosen.precision, group.device)
     state = files.State([], 0, {})
     group.wait()  # the first process may still be writing what a training before this one has left
     if path and resume and path.exists():
-        state = files.load(path, settings, module, steps, parameters)
+        state = files.load(path, facts, module, steps, parameters)
         scaling.restore(state.scaler)
     if not group.agree(len(state.history)):
         raise CheckpointError(f"some processes find another {path} than others: put it where all machines can read it")
     log = path.with_suffix(".jsonl") if path and group.first else None
     if log:  # a kill may have come between the checkpoint and its line here
         files.write_text(log, "".join(json.dumps(asdict(row)) + "\n" for row in state.history))
-    order = torch.randperm(len(dataset.train), generator=loop.generator_of(seed, 0))
-    held_out = min(len(order) - 1, max(1, round(len(order) * validation_fraction))) if validation_fraction else 0
+    order = torch.randperm(len(dataset.train), generator=loop.generator_of(chosen.seed, 0))
+    share = chosen.validation_fraction
+    held_out = min(len(order) - 1, max(1, round(len(order) * share))) if share else 0
     if dataset.validation is not None:
-        held_out, validation = 0, dataset.validation if validation_fraction else None
+        held_out, validation = 0, dataset.validation if share else None
     else:
         validation = dataset.train.subset(order[:held_out]) if held_out else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(loop.using_threads(threads))
         stack.callback(penalties.forget, module)
-        stack.enter_context(learners.alone(module, learn, parameters))
+        stack.enter_context(learners.alone(module, chosen.learn, parameters))
         board = Board(tensorboard, len(state.history)) if tensorboard and group.first else None
         if board:
             stack.callback(board.close)
-        stack.enter_context(ranks.synchronised(module, group, sync_batchnorm))
-        chosen = order[held_out:]
-        one = loop.Loop(module, dataset, chosen, steps, preprocessing, scaling, group, settings, progress)
-        for epoch in range(len(state.history) + 1, epochs + 1):
+        stack.enter_context(ranks.synchronised(module, group, chosen.sync_batchnorm))
+        kept = order[held_out:]
+        one = loop.Loop(module, dataset, kept, steps, preprocessing, scaling, group, facts, progress)
+        for epoch in range(len(state.history) + 1, chosen.epochs + 1):
             start = time.perf_counter()
-            phases.enter(module, settings["stages"], epoch)
+            phases.enter(module, facts["stages"], epoch)
             last_rate, *means, penalty = one.epoch(epoch)
             group.same_buffers(module)
             loss, accuracy = loop.measure(module, validation, preprocessing, group) if validation else (None, None)
@@ -215,25 +168,26 @@ def train(
                 raise loop.diverged(f"the validation loss after epoch {epoch} is {loss}", rate)
             seconds = round(time.perf_counter() - start, 3)
             row = Row(epoch, last_rate, means[0], means[1], loss, accuracy, seconds, penalty)
-            if loop.is_better(row, state, epochs if optimiser == "grad-r" else phases.last_begins(settings["stages"])):
+            begins = chosen.epochs if chosen.optimiser == "grad-r" else phases.last_begins(facts["stages"])
+            if loop.is_better(row, state, begins):
                 state.best_epoch = epoch
                 state.best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
             state.history.append(row)
             state.scaler = scaling.state()
             if path and log:
-                files.save(path, settings, module, steps, parameters, state)
+                files.save(path, facts, module, steps, parameters, state)
                 with log.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(asdict(row)) + "\n")
             if board:
                 board.write(row)
             if progress and group.first:
                 progress(row)
-        phases.enter(module, settings["stages"], epochs)
+        phases.enter(module, facts["stages"], chosen.epochs)
         module.load_state_dict(state.best)
         module.eval()
         test = loop.measure(module, dataset.test, preprocessing, group)[1] if len(dataset.test) else None
     target = Path(weights) if weights else None
-    result = TrainingResult(state.best_epoch, tuple(state.history), test, len(dataset.test), settings, target)
+    result = TrainingResult(state.best_epoch, tuple(state.history), test, len(dataset.test), facts, target)
     if target and group.first:
         _write(module, target, result, dataset)
     group.wait()

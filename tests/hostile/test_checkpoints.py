@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transpike import data
 from transpike.errors import CheckpointError, SettingError
 from transpike.models import build, load_weights
-from transpike.train import save_weights, train
+from transpike.train import Training, save_weights, train
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def digits():
 
 
 def test_a_training_checkpoint_is_not_taken_for_weights(module, digits, tmp_path):
-    train(module, digits, epochs=2, checkpoint=tmp_path / "run.safetensors")
+    train(module, digits, Training(epochs=2), checkpoint=tmp_path / "run.safetensors")
     with pytest.raises(CheckpointError, match=r"training checkpoint \(after epoch 2"):
         load_weights(module, tmp_path / "run.safetensors")
 
@@ -148,22 +148,22 @@ def test_training_does_not_go_on_from_something_else(module, digits, tmp_path):
     path = tmp_path / "run.safetensors"
     save_weights(module, path)
     with pytest.raises(CheckpointError, match="not a training checkpoint"):
-        train(module, digits, epochs=1, checkpoint=path)
+        train(module, digits, Training(epochs=1), checkpoint=path)
     path.write_bytes(b"nonsense")
     with pytest.raises(CheckpointError, match="Delete it to start anew"):
-        train(module, digits, epochs=1, checkpoint=path)
-    result = train(module, digits, epochs=1, checkpoint=path, resume=False)
+        train(module, digits, Training(epochs=1), checkpoint=path)
+    result = train(module, digits, Training(epochs=1), checkpoint=path, resume=False)
     assert len(result.history) == 1
 
 
 def test_a_truncated_training_checkpoint_is_refused(module, digits, tmp_path):
     path = tmp_path / "run.safetensors"
-    train(module, digits, epochs=1, checkpoint=path)
+    train(module, digits, Training(epochs=1), checkpoint=path)
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="damaged"):
-        train(module, digits, epochs=1, checkpoint=path)
+        train(module, digits, Training(epochs=1), checkpoint=path)
 
 
 def test_checkpoint_and_weights_are_two_files(module, digits, tmp_path):
     with pytest.raises(SettingError, match="same file"):
-        train(module, digits, epochs=1, checkpoint=tmp_path / "a", weights=tmp_path / "a")
+        train(module, digits, Training(epochs=1), checkpoint=tmp_path / "a", weights=tmp_path / "a")

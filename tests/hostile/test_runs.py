@@ -16,9 +16,9 @@ CALIBRATION, X, Y = torch.rand(64, 7), torch.rand(6, 7), torch.arange(6)
 ECC8, CYCLES = ts.convert(MODEL, ECC(8), CALIBRATION), ts.convert(MODEL, BSNN(16, period=4), CALIBRATION)
 
 
-def compared(**settings):
+def compared(recipes=None, **settings):
     return ts.compare(
-        MODEL, **{"recipes": [ECC()], "calibration": CALIBRATION, "data": (X, Y), "timesteps": (4,), **settings}
+        MODEL, recipes, CALIBRATION, ts.ComparisonSettings(**{"timesteps": (4,), **settings}), data=(X, Y)
     )
 
 

@@ -45,7 +45,7 @@ def digits() -> Trained:
         nn.Conv2d(1, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(), block(), nn.MaxPool2d(2), block(), nn.AvgPool2d(2),
         nn.Flatten(), nn.Linear(48, 10),
     )  # fmt: skip
-    ts.train(model, data, epochs=5, learning_rate=0.05, batch_size=64, validation_fraction=0.0)
+    ts.train(model, data, ts.Training(epochs=5, learning_rate=0.05, batch_size=64, validation_fraction=0.0))
     calibration, images = (
         data.preprocessing(split.batch(torch.arange(n))[0]) for split, n in ((data.train, 256), (data.test, 540))
     )

@@ -43,7 +43,7 @@ def scores(digits):
         nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 10)
     )  # fmt: skip
     data = ts.data.load("digits")
-    ts.train(model, data, epochs=10)
+    ts.train(model, data, ts.Training(epochs=10))
     found = {}
     for rule in ("first", "corrective", "dynamic"):
         snn = ts.convert(model.eval(), RueckauerLiu(rule=rule, timesteps=48, resolution=8), digits.calibration)

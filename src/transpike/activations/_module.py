@@ -23,7 +23,7 @@ class SourceActivation(nn.Module):
     thresh: Tensor
     shift: float = 0.0
     locked = False
-    """Whether what it measures while training stays as it is, as while ``train(learn="activations")`` runs."""
+    """Whether what it measures while training stays as it is, as while a training with ``learn="activations"`` runs."""
 
     def __init__(self, threshold: float, *, trainable: bool, levels: int = 1) -> None:
         super().__init__()

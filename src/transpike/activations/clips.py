@@ -75,7 +75,7 @@ class RateNorm(SourceActivation):
     M follows each batch's largest z with ``momentum``; p is trained, σ(p) starts near 1. ``regulariser`` adds
     ``w · mean Ω`` to the loss, ``Ω = ‖r‖₁ / ‖r‖₂²`` of each sample (rate inference loss): few steps estimate rates well
     where Ω is small. ``recipes.QCFS`` with beta=0 converts it. Stage "relu" leaves out the 1, all of them divide by θ.
-    Stages as in the paper: weights, then p alone while weights and M stay, ``train(…, learn="activations")``. Differs
+    Stages as in the paper: weights, then p alone while weights and M stay, ``Training(learn="activations")``. Differs
     from the paper: that stage's loss is 1 − cos of the last layer's rates plus λ times the *mean* of Ω over layers,
     with one p for all; here it is the usual loss plus ``w`` times the *sum*, w = λ / layers, and each layer has its p.
     It trains from the start: the next layer gets rates, which weights that were trained with ReLUs do not expect, so

@@ -70,8 +70,8 @@ class TimeToFirstSpike(SourceActivation):
     ``κ(t) = 2^{−t/τ}``: x is rounded down to one of T slots, by a factor of at most ``2^{1/τ}``, clipped at θ =
     ``thresh`` and lost below ``κ(T − 1)``. What a slot is worth lies on a grid of ``bits``, rounded up (``TimeCode``):
     for (24, 4) at most 6 % above κ, in the last slots; ``bits=24`` is as good as κ.
-    CAT trains in three stages, ``train(stages={"clip": …, "quantise": …})``: ReLU, ``clip(x, 0, θ)``, φ; on the hidden
-    layers and, as ``prepare(input=…)``, on the input. θ is fixed: 1, or what ``prepare(calibration=…)`` finds in
+    CAT trains in three stages, ``Training(stages={"clip": …, "quantise": …})``: ReLU, ``clip(x, 0, θ)``, φ; on the
+    hidden layers and, as ``prepare(input=…)``, on the input. θ is fixed: 1, or what ``prepare(calibration=…)`` finds in
     trained weights. Gradient: 1 where 0 < x < θ, else 0.
     ``window``, ``tau``, ``base``, ``last``, ``rounding``, ``kernel``, ``bits`` are those of ``TimeCode``. Do not shift
     by half a slot (``rounding="nearest"``) what is not trained with it.

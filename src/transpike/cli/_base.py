@@ -17,9 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 import transpike
-from transpike import data, energy, exits, models, recipes
-from transpike.cli._parts import TABLES, click_type, part_named, settings_of
+from transpike import data, models, recipes, tasks
+from transpike.cli._parts import TABLES, Part, click_type, part_named, settings_of
 from transpike.cli._prepared import again
+from transpike.cli._settings import ENERGY
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.data import Dataset
@@ -92,8 +93,11 @@ capture_options = options(
     click.option("--output-name", help="Which answer to keep, where the model gives several."),
     click.option("--on-unsupported", type=click.Choice(["error", "keep"]), default="error", show_default=True),
 )
+calibration_option = click.option(
+    "--calibration-samples", type=click.IntRange(1), default=1000, show_default=True, help="Drawn training samples."
+)
 conversion_options = options(
-    click.option("--calibration-samples", type=click.IntRange(1), default=1000, show_default=True),
+    calibration_option,
     click.option(
         "--seed",
         type=click.IntRange(0),
@@ -107,47 +111,14 @@ conversion_options = options(
 )
 
 
-class Model(click.ParamType):
-    """An energy model: its name, or a TOML file with constants of one's own."""
-
-    name = "NAME|FILE.toml"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        return f"[{'|'.join(energy.table)}|FILE.toml]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> energy.EnergyModel:
-        if isinstance(value, energy.EnergyModel):
-            return value
-        if value.endswith(".toml"):
-            return energy.load(value)
-        if value not in energy.table:
-            self.fail(f"{value!r} is none of {', '.join(energy.table)}, and no .toml file", param, ctx)
-        return energy.table[value]()
-
-
 energy_option = click.option(
     "--energy",
     "energies",
-    type=Model(),
+    type=ENERGY,
     multiple=True,
     help="Joules a sample by this model; repeatable.",
 )
-exit_options = options(
-    click.option(
-        "--exit",
-        "exit_texts",
-        multiple=True,
-        metavar="SCORE[:DROP]",
-        help=f"Also with an early exit by {', '.join(exits.table)} that loses so many points at most; repeatable.",
-    ),
-    click.option(
-        "--exit-samples",
-        type=click.IntRange(1),
-        default=2000,
-        show_default=True,
-        help="The last so many test samples fit exits.",
-    ),
-)
+task_option = click.option("--task", type=Part("task"), help="What a good answer is (default: classification).")
 report_option = click.option(
     "--report",
     "reports",
@@ -159,15 +130,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON a
 threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: PyTorch's).")
 
 
-def exit_named(text: str) -> exits.Exit:
-    """SCORE or SCORE:DROP, the drop in points."""
-    score, _, drop = text.partition(":")
-    if score not in exits.table:
-        raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}")
-    try:
-        return exits.Exit(score, float(drop or 0.5))
-    except ValueError:
-        raise SettingError(f"--exit takes SCORE:DROP like gap:0.5, not {text!r}") from None
+def task_named(text: str | None) -> tasks.Task | None:
+    """What --task says."""
+    return None if text is None else part_named("task", text)
 
 
 def with_threads(threads: int | None) -> None:
@@ -318,14 +283,6 @@ def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> 
     return dataset.train.batches(batch, indices=order)
 
 
-def whole_numbers(flag: str, text: str) -> tuple[int, ...]:
-    """Positive whole numbers with commas between them."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise SettingError(f"{flag} takes whole numbers with commas between them, like 8,16,32; not {text!r}")
-    return tuple(int(part) for part in parts)
-
-
 @contextlib.contextmanager
 def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]:
     """A bar on a terminal, nothing in a pipe, on stderr. It is called with (done, total) or (what, done, total)."""
@@ -357,16 +314,3 @@ def typed() -> str:
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1))
-
-
-def bytes_of(text: str | None) -> int | None:
-    """2GiB, 500MB, 64MiB or plain bytes."""
-    if text is None:
-        return None
-    units = {"gib": 2**30, "mib": 2**20, "kib": 2**10, "gb": 10**9, "mb": 10**6, "kb": 10**3, "b": 1, "": 1}
-    number = text.strip().lower().rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text.strip().lower()[len(number) :]
-    try:
-        return int(float(number) * units[unit])
-    except (ValueError, KeyError):
-        raise SettingError(f"--memory takes a size like 2GiB or 500MB, not {text!r}") from None

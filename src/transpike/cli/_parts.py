@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from transpike import encoders, readouts, schedules
+from transpike import encoders, readouts, schedules, tasks
 from transpike.errors import SettingError
 
 TABLES: dict[str, dict[str, Any]] = {
     "encoder": encoders.table,
     "readout": readouts.table,
     "schedule": schedules.table,
+    "task": tasks.table,
 }
 
 
@@ -29,7 +30,7 @@ def click_type(name: str, hint: Any) -> Any:
 
 
 class Part(click.ParamType):
-    """An encoder, schedule or readout: its name, and after colons the settings that are not its own default."""
+    """An encoder, schedule, readout or task: its name, and after colons the settings that are not its own default."""
 
     def __init__(self, key: str) -> None:
         self.key, self.name = key, f"{key}[:setting=value]"
@@ -38,6 +39,8 @@ class Part(click.ParamType):
         return f"[{'|'.join(sorted(TABLES[self.key]))}][:setting=value…]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
         try:
             part_named(self.key, value)
         except SettingError as error:
@@ -46,7 +49,7 @@ class Part(click.ParamType):
 
 
 def part_named(key: str, text: str, seed: int = 0) -> Any:
-    """The encoder, schedule or readout that ``name:setting=value:…`` says; ``seed`` is for one that draws."""
+    """The encoder, schedule, readout or task that ``name:setting=value:…`` says; ``seed`` is for one that draws."""
     name, *parts = text.split(":")
     if name not in TABLES[key]:
         raise SettingError(f"no {key} is called {name!r}; choose from {', '.join(sorted(TABLES[key]))}")

@@ -6,9 +6,9 @@ from typing import Any
 import click
 
 import transpike as ts
-from transpike import energy, engines, recipes, report
+from transpike import recipes, report
 from transpike._compare_pick import parse
-from transpike.cli import _base
+from transpike.cli import _base, _settings
 from transpike.compare import Comparison, Row
 from transpike.data import Dataset
 from transpike.errors import DataError, GateFailed, SettingError
@@ -24,14 +24,13 @@ from transpike.errors import DataError, GateFailed, SettingError
     help="With settings: NAME:key=value;key=value, the names as in convert --help. Default: all as they are: "
     f"{', '.join(sorted(recipes.table))}.",
 )
-@click.option("--timesteps", default="4,8,16,32,64", show_default=True, help="Numbers of time steps, each a row.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many test samples.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@_base.conversion_options
-@click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
-@click.option("--memory", help="Budget for what the run of one process adds, like 2GiB.")
-@_base.capture_options
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, of one thread each.")
+@_base.calibration_option
+@_settings.settings_options(ts.ComparisonSettings, leave_out=("calibration_samples",))
+@click.option(
+    "--exit-samples", type=click.IntRange(1), default=2000, show_default=True,
+    help="The last so many test samples fit exits.",
+)  # fmt: skip
 @click.option(
     "--store",
     type=click.Path(path_type=Path, file_okay=False),
@@ -46,12 +45,12 @@ from transpike.errors import DataError, GateFailed, SettingError
     multiple=True,
     help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
 )
-@_base.energy_option
-@_base.exit_options
 @click.option(
     "--pick", help='Name the best row, like "drop<=1 steps<=32 min=synops"; exit code 4 where none satisfies it.'
 )
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the picked network here.")
+@click.option(
+    "--output", "place", type=click.Path(path_type=Path, dir_okay=False), help="Write the picked network here."
+)
 @_base.json_option
 def command(
     model_name: str,
@@ -61,36 +60,27 @@ def command(
     data_name: str,
     data_dir: Path | None,
     recipe_texts: str | None,
-    timesteps: str,
-    limit: int | None,
     batch_size: int,
     calibration_samples: int,
-    seed: int,
-    engine: str,
-    memory: str | None,
-    output_name: str | None,
-    on_unsupported: Any,
-    exact_grid: bool,
-    jobs: int,
+    exit_samples: int,
     store: Path,
     reports: tuple[Path, ...],
-    energies: tuple[energy.EnergyModel, ...],
-    exit_texts: tuple[str, ...],
-    exit_samples: int,
     pick: str | None,
-    output: Path | None,
+    place: Path | None,
     as_json: bool,
+    **flags: Any,
 ) -> None:
     """Many recipes on one network: accuracy against total steps and synaptic operations, and the best one."""
-    _base.check_writable(*reports, output)
-    if output is not None and pick is None:
+    _base.check_writable(*reports, place)
+    if place is not None and pick is None:
         raise SettingError("--output writes what --pick names; give --pick too")
     if pick is not None:
         parse(pick)  # a word it does not know is an error before the work, not after it
+    settings = _settings.chosen(ts.ComparisonSettings, flags)
     dataset = _base.load_tested(data_name, data_dir)
     texts = (recipe_texts or ",".join(recipes.table)).split(",")
-    chosen = [_base.recipe_named(text.strip(), dataset, seed) for text in texts]
-    wishes = tuple(_base.exit_named(text) for text in exit_texts)
+    chosen = [_base.recipe_named(text.strip(), dataset, settings.seed) for text in texts]
+    wishes, limit = settings.exits, settings.limit
     first = len(dataset.test) - exit_samples
     if wishes and first < 1:
         raise DataError(
@@ -108,21 +98,12 @@ def command(
         found = ts.compare(
             module,
             chosen,
-            _base.calibration(dataset, calibration_samples, seed),
+            _base.calibration(dataset, calibration_samples, settings.seed),
+            settings,
             data=dataset.test.batches(batch_size, limit=limit),
-            timesteps=_base.whole_numbers("--timesteps", timesteps),
             preprocessing=preprocessing,
-            output=output_name,
-            on_unsupported=on_unsupported,
-            exact_grid=exact_grid,
-            engine=engine,
-            memory=_base.bytes_of(memory),
-            seed=seed,
-            energy=energies,
-            exits=wishes,
             exit_data=fitting,
             store=store,
-            jobs=jobs,
             progress=progress,
         )
     for path in reports:
@@ -142,8 +123,10 @@ def command(
     if missed is not None:
         raise missed
     if picked is not None:
-        place = _written(found, picked, output, model_name, weights, dataset)
-        click.echo(f"picked {picked.recipe} at T={picked.timesteps}, {picked.total_steps:g} steps{place}", err=as_json)
+        written = _written(found, picked, place, model_name, weights, dataset)
+        click.echo(
+            f"picked {picked.recipe} at T={picked.timesteps}, {picked.total_steps:g} steps{written}", err=as_json
+        )
 
 
 def _written(

@@ -46,11 +46,7 @@ def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: b
         trained = ts.train(
             module,
             dataset,
-            epochs=epochs,
-            learning_rate=0.05,
-            batch_size=64,
-            seed=seed,
-            validation_fraction=0.0,
+            ts.Training(epochs=epochs, learning_rate=0.05, batch_size=64, seed=seed, validation_fraction=0.0),
             preprocessing=spec.preprocessing,
             progress=progress,
         )

@@ -7,6 +7,7 @@ import click
 import transpike as ts
 from transpike import engines, report
 from transpike.cli import _base
+from transpike.cli._settings import ENERGY, MEMORY, NUMBERS
 from transpike.energy import EnergyModel
 
 
@@ -16,11 +17,12 @@ from transpike.energy import EnergyModel
 @click.option("--timesteps", type=int, help="Steps to simulate (default: the recipe's).")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many test samples.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--activation-bits", help="Quantised ANNs for the curve, like 2,3,4,8.")
-@click.option("--weight-bits", help="Weights of both networks for the curve, like 4,8.")
-@click.option("--model", "models", type=_base.Model(), multiple=True, help="Repeatable; default: all.")
+@click.option("--activation-bits", type=NUMBERS, default=(), help="Quantised ANNs for the curve, like 2,3,4,8.")
+@click.option("--weight-bits", type=NUMBERS, default=(), help="Weights of both networks for the curve, like 4,8.")
+@click.option("--model", "models", type=ENERGY, multiple=True, help="Repeatable; default: all.")
 @click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
-@click.option("--memory", help="Budget for what the run adds, like 2GiB.")
+@click.option("--memory", type=MEMORY, help="Budget for what the run adds, like 2GiB.")
+@_base.task_option
 @_base.report_option
 @_base.json_option
 @_base.threads_option
@@ -31,11 +33,12 @@ def command(
     timesteps: int | None,
     limit: int | None,
     batch_size: int,
-    activation_bits: str | None,
-    weight_bits: str | None,
+    activation_bits: tuple[int, ...],
+    weight_bits: tuple[int, ...],
     models: tuple[EnergyModel, ...],
     engine: str,
-    memory: str | None,
+    memory: int | None,
+    task: str | None,
     reports: tuple[Path, ...],
     as_json: bool,
     threads: int | None,
@@ -45,20 +48,17 @@ def command(
     _base.check_writable(*reports)
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
-    bits = [
-        () if given is None else _base.whole_numbers(flag, given)
-        for flag, given in (("--activation-bits", activation_bits), ("--weight-bits", weight_bits))
-    ]
     with _base.progress_bar("networks") as progress:
         result = ts.cost(
             snn,
             dataset.test.batches(batch_size, limit=limit),
             models=models or None,
             timesteps=timesteps,
-            activation_bits=bits[0],
-            weight_bits=bits[1],
+            activation_bits=activation_bits,
+            weight_bits=weight_bits,
             engine=engine,
-            memory=_base.bytes_of(memory),
+            memory=memory,
+            task=_base.task_named(task),
             progress=progress,
         )
     for path in reports:

@@ -8,6 +8,7 @@ import click
 import transpike as ts
 from transpike import energy, engines, report
 from transpike.cli import _base
+from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.errors import GateFailed, SettingError
 
 
@@ -15,11 +16,12 @@ from transpike.errors import GateFailed, SettingError
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
 @click.option("--timesteps", type=int, help="Steps to simulate (default: the recipe's).")
-@click.option("--answers", help="Windows of a layer-synchronous network, like 8,16,32.")
+@click.option("--answers", type=NUMBERS, help="Windows of a layer-synchronous network, like 8,16,32.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many test samples.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
-@click.option("--memory", help="Budget for what the run adds, like 2GiB.")
+@click.option("--memory", type=MEMORY, help="Budget for what the run adds, like 2GiB.")
+@_base.task_option
 @_base.report_option
 @_base.energy_option
 @click.option("--max-drop", type=float, help="Fail (exit code 4) if more points are lost than this.")
@@ -30,11 +32,12 @@ def command(
     data_name: str,
     data_dir: Path | None,
     timesteps: int | None,
-    answers: str | None,
+    answers: tuple[int, ...] | None,
     limit: int | None,
     batch_size: int,
     engine: str,
-    memory: str | None,
+    memory: int | None,
+    task: str | None,
     reports: tuple[Path, ...],
     energies: tuple[energy.EnergyModel, ...],
     max_drop: float | None,
@@ -48,15 +51,15 @@ def command(
         raise SettingError(f"--max-drop takes points of accuracy, not {max_drop}")
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
-    asked = None if answers is None else _base.whole_numbers("--answers", answers)
     with _base.progress_bar("evaluating") as progress:
         result = ts.evaluate(
             snn,
             dataset.test.batches(batch_size, limit=limit),
             timesteps=timesteps,
-            answers=asked,
+            answers=answers,
             engine=engine,
-            memory=_base.bytes_of(memory),
+            memory=memory,
+            task=_base.task_named(task),
             energy=energies,
             progress=lambda done, _: progress(done, min(limit or 10**12, len(dataset.test))),
         )

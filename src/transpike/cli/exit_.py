@@ -7,6 +7,7 @@ import click
 import transpike as ts
 from transpike import energy, engines, exits, report
 from transpike.cli import _base
+from transpike.cli._settings import NUMBERS
 from transpike.early_exit import fit_exit
 from transpike.errors import DataError
 
@@ -19,6 +20,7 @@ from transpike.errors import DataError
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of that promise.")
 @click.option(
     "--checkpoints",
+    type=NUMBERS,
     help="Steps where a sample may stop, like 4,8,12,16 (default: every sixth of T, or 8 of long runs).",
 )
 @click.option("--timesteps", type=int, help="Steps of those that do not stop (default: the recipe's).")
@@ -30,6 +32,7 @@ from transpike.errors import DataError
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="The network with its exit.")
+@_base.task_option
 @_base.report_option
 @_base.energy_option
 @_base.json_option
@@ -41,13 +44,14 @@ def command(
     score: str,
     drop: float,
     confidence: float,
-    checkpoints: str | None,
+    checkpoints: tuple[int, ...] | None,
     timesteps: int | None,
     fit_samples: int,
     limit: int | None,
     batch_size: int,
     engine: str,
     output: Path,
+    task: str | None,
     reports: tuple[Path, ...],
     energies: tuple[energy.EnergyModel, ...],
     as_json: bool,
@@ -56,7 +60,7 @@ def command(
     """Fit an early exit with a promise on some test samples, check it on the others, and save the network with it."""
     _base.with_threads(threads)
     _base.check_writable(*reports, output)
-    places = None if checkpoints is None else _base.whole_numbers("--checkpoints", checkpoints)
+    asked = _base.task_named(task)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     total = len(dataset.test)
@@ -75,9 +79,10 @@ def command(
             score=score,
             drop=drop,
             confidence=confidence,
-            checkpoints=places,
+            checkpoints=checkpoints,
             timesteps=timesteps,
             engine=engine,
+            task=asked,
             progress=bar,
         )
     with _base.progress_bar("checking") as bar:
@@ -87,6 +92,7 @@ def command(
             timesteps=timesteps,
             engine=engine,
             energy=energies,
+            task=asked,
             progress=lambda done, _: bar(done, len(rest)),
         )
     ts.save(fitted, output)

@@ -18,6 +18,7 @@ from transpike.explain import SAMPLES
 @click.option("--oracle/--no-oracle", default=True, show_default=True, help="Replace each layer by its original.")
 @click.option("--renew/--no-renew", default=True, show_default=True, help="Convert each layer anew, to find faults.")
 @click.option("--changes/--no-changes", default=True, show_default=True, help="Try what might give accuracy back.")
+@_base.task_option
 @_base.report_option
 @_base.json_option
 @_base.threads_option
@@ -30,6 +31,7 @@ def command(
     oracle: bool,
     renew: bool,
     changes: bool,
+    task: str | None,
     reports: tuple[Path, ...],
     as_json: bool,
     threads: int | None,
@@ -48,6 +50,7 @@ def command(
             oracle=oracle,
             renew=renew,
             changes=changes,
+            task=_base.task_named(task),
             progress=progress,
         )
     for path in reports:

@@ -1,52 +1,21 @@
 """transpike finetune."""
 
-import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 import transpike as ts
-from transpike.cli import _base
+from transpike.cli import _base, _settings
 from transpike.train import Progress, Row
-from transpike.training import finetuning, layerwise, losses, surrogates
-from transpike.training.unrolled import KINDS
-
-_CHOICES: dict[str, list[str]] = {
-    "surrogate": sorted(surrogates.table),
-    "loss": sorted(losses.table),
-    "optimiser": ["adam", "amsgrad", "sgd"],
-    "gradients": ["time", "counts"],
-    "layerwise": sorted(layerwise.table),
-    "augment": ["auto", "crop-flip", "crop", "none"],
-    "padding": ["zero", "reflect"],
-    "precision": list(finetuning.PRECISIONS),
-}
-
-
-def _settings(function: Callable) -> Callable:
-    """One flag for every field of FineTuning; those not given stay as the preset has them."""
-    for field in reversed(dataclasses.fields(finetuning.FineTuning)):
-        flag, text = field.name.replace("_", "-"), field.metadata["help"]
-        if field.name == "train":
-            option = click.option("--train", multiple=True, type=click.Choice(KINDS), help=f"{text} Can be repeated.")
-        elif field.name in _CHOICES:
-            option = click.option(f"--{flag}", field.name, type=click.Choice(_CHOICES[field.name]), help=text)
-        elif isinstance(field.default, bool):
-            option = click.option(f"--{flag}/--no-{flag}", field.name, default=None, help=text)
-        else:
-            kind = int if field.name == "timesteps" or isinstance(field.default, int) else float
-            option = click.option(f"--{flag}", field.name, type=kind, help=text)
-        function = option(function)
-    return function
+from transpike.training.finetuning import FineTuning, presets
 
 
 @click.command("finetune")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_base.data_options
-@click.option("--preset", type=click.Choice(sorted(finetuning.presets)), help="Settings of a published method.")
-@_settings
+@click.option("--preset", type=click.Choice(sorted(presets)), help="Settings of a published method.")
+@_settings.settings_options(FineTuning, defaults=False)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
 @click.option(
     "--checkpoint",
@@ -74,7 +43,7 @@ def command(
     _base.with_threads(threads)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
-    given = {name: value for name, value in settings.items() if value not in (None, ())}
+    given = _settings.given(FineTuning, settings)
     with _base.progress_bar("fine-tuning") as bar:
 
         def progress(where: Progress | Row) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 import transpike as ts
 from transpike import engines, report
 from transpike.cli import _base
+from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.data import Dataset
 from transpike.errors import SettingError
 from transpike.evaluate import Report
@@ -30,12 +31,13 @@ PARTS = ("energy", "explain", "spikes")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--explain-samples", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--spike-samples", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--activation-bits", help="Quantised ANNs for the energy curve, like 2,4,8.")
+@click.option("--activation-bits", type=NUMBERS, default=(), help="Quantised ANNs for the energy curve, like 2,4,8.")
 @click.option("--compare", "recipe_texts", help="Recipes beside it, as for compare: few-steps,ecc:percentile=99.")
-@click.option("--compare-timesteps", default="4,8,16,32", show_default=True, help="Their time steps.")
+@click.option("--compare-timesteps", type=NUMBERS, default="4,8,16,32", show_default=True, help="Their time steps.")
 @click.option("--without", type=click.Choice(PARTS), multiple=True, help="A part to leave out; repeatable.")
 @click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
-@click.option("--memory", help="Budget for what the run adds, like 2GiB.")
+@click.option("--memory", type=MEMORY, help="Budget for what the run adds, like 2GiB.")
+@_base.task_option
 @_base.json_option
 @_base.threads_option
 def command(
@@ -48,12 +50,13 @@ def command(
     batch_size: int,
     explain_samples: int,
     spike_samples: int,
-    activation_bits: str | None,
+    activation_bits: tuple[int, ...],
     recipe_texts: str | None,
-    compare_timesteps: str,
+    compare_timesteps: tuple[int, ...],
     without: tuple[str, ...],
     engine: str,
-    memory: str | None,
+    memory: int | None,
+    task: str | None,
     as_json: bool,
     threads: int | None,
 ) -> None:
@@ -63,13 +66,12 @@ def command(
     for path in outputs:
         if path.suffix not in (".html", ".htm", ".json", ".txt"):
             raise SettingError(f"a whole report is written as .html, .json or .txt, not {path.suffix or path.name!r}")
-    bits = () if activation_bits is None else _base.whole_numbers("--activation-bits", activation_bits)
-    steps = _base.whole_numbers("--compare-timesteps", compare_timesteps)
+    asked = _base.task_named(task)
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
     chosen = [_base.recipe_named(text.strip(), dataset) for text in (recipe_texts or "").split(",") if text.strip()]
     images = dataset.test.batches(batch_size, limit=limit)
-    settings: dict[str, Any] = {"timesteps": timesteps, "engine": engine, "memory": _base.bytes_of(memory)}
+    settings: dict[str, Any] = {"timesteps": timesteps, "engine": engine, "memory": memory, "task": asked}
     results: list[report.Result] = []
     if "energy" in without:
         total = min(limit or 10**12, len(dataset.test))
@@ -78,7 +80,7 @@ def command(
         results.append(evaluated)
     else:
         with _base.progress_bar("networks") as bar:
-            cost = ts.cost(snn, images, **settings, activation_bits=bits, progress=bar)
+            cost = ts.cost(snn, images, **settings, activation_bits=activation_bits, progress=bar)
         evaluated = cost.report
         results += [evaluated, cost]
     missing = []
@@ -86,7 +88,9 @@ def command(
         try:
             with _base.progress_bar("simulations") as bar:
                 first = dataset.test.batches(batch_size, limit=explain_samples)
-                results.append(ts.explain(snn, first, timesteps=timesteps, samples=explain_samples, progress=bar))
+                results.append(
+                    ts.explain(snn, first, timesteps=timesteps, samples=explain_samples, task=asked, progress=bar)
+                )
         except SettingError as error:  # schedules whose layers do not run one by one
             missing.append(f"not explained: {error}")
     if "spikes" not in without:
@@ -95,7 +99,10 @@ def command(
             ts.record(snn, shown, samples=spike_samples, timesteps=timesteps, classes=dataset.classes, engine=engine)
         )
     if chosen:
-        results.append(_compared(snn, chosen, dataset, limit, batch_size, steps, engine))
+        comparison = ts.ComparisonSettings(
+            timesteps=compare_timesteps, engine=engine, task=asked or ts.tasks.Classification()
+        )
+        results.append(_compared(snn, chosen, dataset, limit, batch_size, comparison))
     for path in outputs:
         report.save(results, path, command=_base.typed(), remarks=tuple(missing))
     if as_json:
@@ -120,7 +127,7 @@ def _interesting(evaluated: Report, count: int) -> Tensor:
 
 
 def _compared(
-    snn: SNN, chosen: list, dataset: Dataset, limit: int | None, batch_size: int, steps: tuple[int, ...], engine: str
+    snn: SNN, chosen: list, dataset: Dataset, limit: int | None, batch_size: int, settings: ts.ComparisonSettings
 ) -> report.Result:
     """The network's own recipe and the others, on the network that it came from."""
     with _base.progress_bar("comparing") as bar:
@@ -128,9 +135,8 @@ def _compared(
             snn.source,
             list(dict.fromkeys([snn.recipe, *chosen])),
             _base.calibration(dataset, snn.provenance.get("calibration_samples", 1000), snn.provenance.get("seed", 0)),
+            settings,
             data=dataset.test.batches(batch_size, limit=limit),
-            timesteps=steps,
             preprocessing=snn.preprocessing,
-            engine=engine,
             progress=bar,
         )

@@ -24,8 +24,7 @@ class LayerActivity:
     ``updates`` are membrane updates: neurons × steps, those of rehearsals and of settling included. Integers, held
     exactly in float64. Pooling in time and relays are "cell"s. Of one sample: ``synapses`` non-zero connections that
     leave the layer, ``biases`` additions of a bias that is not zero, ``resets`` subtractions or resets for each spike
-    (1 or 0), ``payload_bits`` what a spike says beside its address, ``code`` that of first spikes. ``overshoot`` are
-    spikes that others of the opposite sign took back: Σ |s| − |Σ s| over a neuron's run, whole runs only.
+    (1 or 0), ``payload_bits`` what a spike says beside its address, ``code`` that of first spikes.
     """
 
     name: str
@@ -41,7 +40,6 @@ class LayerActivity:
     resets: int = 0
     payload_bits: int = 0
     code: TimeCode | None = None
-    overshoot: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,6 @@ class Activity:
                 synaptic_operations=layer.synaptic_operations[:t],
                 updates=layer.neurons * t * self.samples if layer.updates else 0,
                 biases=layer.biases if self.once else layer.biases * t // self.timesteps,
-                overshoot=layer.overshoot if t == self.timesteps else 0.0,
             )
             for layer in self.layers
         )
@@ -117,7 +114,6 @@ class Activity:
                 spikes=a.spikes + b.spikes,
                 synaptic_operations=a.synaptic_operations + b.synaptic_operations,
                 updates=a.updates + b.updates,
-                overshoot=a.overshoot + b.overshoot,
             )
             for a, b in zip(self.layers, other.layers, strict=True)
         )
@@ -160,7 +156,6 @@ class Activity:
                 layer,
                 spikes=layer.spikes * factor,
                 synaptic_operations=layer.synaptic_operations * factor,
-                overshoot=layer.overshoot * factor,
             )
             for layer in self.layers
         )

@@ -74,27 +74,9 @@ def pairs(data: Any) -> Iterator[tuple[Tensor, Tensor | None]]:
             yield _batch(batch), None
         elif isinstance(batch, (tuple, list)) and len(batch) >= 1 and isinstance(batch[0], Tensor):
             target = batch[1] if len(batch) > 1 else None
-            yield _batch(batch[0]), None if target is None else torch.as_tensor(target).reshape(-1)
+            yield _batch(batch[0]), None if target is None else torch.atleast_1d(torch.as_tensor(target))
         else:
             raise DataError(f"a batch must be a tensor or (input, target), not {type(batch).__name__}")
-
-
-def class_numbers(y: Tensor, samples: int, classes: int, where: str = "a batch") -> Tensor:
-    """``y`` as (samples,) int64. DataError where it is no number of a class for each sample."""
-    flat = y.reshape(-1)
-    if len(flat) != samples:
-        raise DataError(
-            f"{where} holds {samples} inputs and {len(flat)} targets; give each the number of its class, once"
-        )
-    whole = flat.long()
-    if flat.dtype == torch.bool or not bool((whole == flat).all()) or flat.is_complex():
-        raise DataError(f"the targets of {where} are {flat.dtype}, and must be whole numbers of classes")
-    if samples and not (int(whole.min()) >= 0 and int(whole.max()) < classes):
-        raise DataError(
-            f"the targets of {where} run from {int(whole.min())} to {int(whole.max())}, and the network has {classes} "
-            f"classes, 0 to {classes - 1}"
-        )
-    return whole
 
 
 def _batch(x: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class ExitPolicy:
     Logits are means over the steps so far, in the source network's units, so that they do not grow with time;
     ``temperatures`` and ``thresholds`` have one number a checkpoint. ``drop``, ``confidence``: what the fit promised,
     the largest share of samples whose right answer the stop may lose, and with what confidence over the ``samples``
-    that it was fitted on.
+    that it was fitted on; ``task`` says what right is.
     """
 
     score: ExitScore
@@ -71,6 +71,7 @@ class ExitPolicy:
     drop: float
     confidence: float
     samples: int
+    task: str = "classification"
 
     def __post_init__(self) -> None:
         count = len(self.checkpoints)

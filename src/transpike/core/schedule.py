@@ -21,8 +21,6 @@ class Schedule:
     """
 
     mode: ClassVar[Mode] = "steps"
-    one_run: ClassVar[bool] = True
-    """True where one run gives all answers up to its length."""
 
     @property
     def period(self) -> int:

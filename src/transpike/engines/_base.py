@@ -115,8 +115,6 @@ class Counter:
         self.sent: dict[str, list[Tensor]] = {name: [] for name in self.fans}
         self.operations: dict[str, list[Tensor]] = {name: [] for name in self.fans}
         self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
-        self.net: dict[str, Tensor] = {}  # of signed neurons, each of every sample that goes on
-        self.kept: dict[str, float] = {}
         self.wanted = self.record | self.fans.keys()
         self.steps = 0
 
@@ -131,9 +129,6 @@ class Counter:
             spikes = 2 * (spikes > 0).to(spikes.dtype) if alphabet.kind == "switch" else spikes
             if alphabet.kind == "time":  # whole levels from 1 on, or the real numbers of exact times
                 spikes = spikes.clamp(max=1) if alphabet.levels else (spikes > 0).to(spikes.dtype)
-            if alphabet.signed and alphabet.kind != "bits" and isinstance(self.program.table[name].op, Neuron):
-                net = levels.sum(0)
-                self.net[name] = self.net[name] + net if name in self.net else net
             # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
             per_neuron = spikes.movedim(2, -1).flatten(2).sum(1).double()
             self.sent[name].append(per_neuron.sum(1))
@@ -143,12 +138,6 @@ class Counter:
         """``totals`` (2, time): the spikes of each step over the batch, and their synaptic operations."""
         self.sent[name].append(totals[0])
         self.operations[name].append(totals[1])
-
-    def keep(self, mask: Tensor, order: Tensor) -> None:
-        """Samples that go on, and in what order; what the others took back is counted now."""
-        for name, net in self.net.items():
-            self.kept[name] = self.kept.get(name, 0.0) + float(net[~mask].abs().sum())
-            self.net[name] = net[order]
 
     def activity(self) -> Activity:
         schedule, steps = self.program.schedule, self.steps
@@ -162,7 +151,6 @@ class Counter:
                 synaptic_operations=torch.cat(self.operations[layer.name]).cpu(),
                 updates=layer.neurons * self._updates(layer.name, steps) * self.samples,
                 biases=layer.biases * heard,
-                overshoot=self._overshoot(layer.name),
             )
             for layer in self.program.layers
             if layer.name in self.fans
@@ -178,12 +166,6 @@ class Counter:
     def _updates(self, name: str, steps: int) -> int:
         op = self.program.table[name].op
         return op.updates(steps) if isinstance(op, Cell) else 0
-
-    def _overshoot(self, name: str) -> float:
-        if name not in self.net:
-            return 0.0
-        left = float(self.net[name].abs().sum()) + self.kept.get(name, 0.0)
-        return float(torch.cat(self.sent[name]).sum()) - left
 
 
 def _ones(levels: Tensor) -> Tensor:
@@ -251,7 +233,6 @@ class Run:
         order = closed_up(mask)
         self.x, self.sample_ids = self.x[order], self.sample_ids[order]
         self.reading = None if self.reading is None else self.reading[order]
-        self.counter.keep(mask, order)
         self._keep(order)
         return order
 

@@ -3,9 +3,10 @@
 import dataclasses
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
+from transpike.core.constraints import setting
 from transpike.core.encoder import Encoder
 from transpike.core.lowered import Lowered
 from transpike.core.readout import Readout
@@ -37,11 +38,6 @@ from transpike.steps import (
 )
 from transpike.steps._base import Granularity, ReplaceNeurons
 from transpike.steps.pooling import PoolingRule
-
-
-def setting(default: Any, text: str) -> Any:
-    """A field whose command-line flag says ``text``."""
-    return field(default=default, metadata={"help": text})
 
 
 def check_types(recipe: Recipe) -> None:

@@ -22,7 +22,6 @@ class LayerSynchronous(Schedule):
     """
 
     mode: ClassVar[Mode] = "windows"
-    one_run: ClassVar[bool] = False
     hold: int | None = None
     settle: bool = False
 

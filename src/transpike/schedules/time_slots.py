@@ -23,7 +23,6 @@ class TimeSlots(Schedule):
     """
 
     mode: ClassVar[Mode] = "slots"
-    one_run: ClassVar[bool] = False
     hold: int | None = None
 
     def __post_init__(self) -> None:

@@ -1,10 +1,10 @@
 """How a spiking network is fine-tuned, as data, and the settings of published methods by name."""
 
 import dataclasses
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from transpike.core.constraints import check_settings, setting
 from transpike.errors import SettingError
 from transpike.training import augmentation
 from transpike.training.layerwise import LayerwiseSchedule
@@ -15,13 +15,7 @@ from transpike.training.surrogates import Linear, Rectangular, _Surrogate
 from transpike.training.surrogates import table as surrogates
 from transpike.training.unrolled import KINDS
 
-PRECISIONS = ("float32", "bfloat16")
-_RATES = ("learning_rate", "threshold_rate", "leak_rate", "initial_rate")
-
-
-def _setting(default: Any, text: str) -> Any:
-    """A field whose command-line flag says ``text``."""
-    return field(default=default, metadata={"help": text})
+MODES = ("auto", "crop-flip", "crop", "none")
 
 
 @dataclass(frozen=True)
@@ -33,30 +27,34 @@ class FineTuning:
     ``surrogate`` and ``loss`` are members of their tables, or names there. Raises SettingError.
     """
 
-    timesteps: int | None = _setting(None, "Time steps, if not those of the network.")
-    epochs: int = _setting(5, "Passes over the training samples; a layer-wise schedule has its own.")
-    train: tuple[str, ...] = _setting(("weights", "thresholds", "initial"), "What is trained.")
-    surrogate: _Surrogate = _setting(Rectangular(), "What takes the place of the derivative of a spike.")
-    loss: Loss = _setting(CrossEntropy(), "What is made small.")
-    optimiser: Literal["adam", "amsgrad", "sgd"] = _setting("adam", "Adam, its variant, or SGD with momentum.")
-    learning_rate: float = _setting(1e-4, "Of the weights, at its highest.")
-    threshold_rate: float = _setting(1e-3, "Of thresholds, in shares of their layer's mean.")
-    leak_rate: float = _setting(1e-3, "Of leaks.")
-    initial_rate: float = _setting(1e-3, "Of initial potentials, in shares of the threshold.")
-    weight_decay: float = _setting(0.0, "Of weights only.")
-    momentum: float = _setting(0.9, "Of SGD.")
-    warmup_epochs: int = _setting(0, "Epochs in which the learning rate rises.")
-    batch_size: int = _setting(64, "Samples of a step.")
-    augment: str = _setting("auto", "Random changes of images.")
-    padding: str = _setting("zero", "What comes in at the border of a shifted image.")
-    validation_fraction: float = _setting(0.1, "Of the training samples, to choose the epoch.")
-    gradients: Literal["time", "counts"] = _setting("time", "Through all steps, or straight through spike counts.")
-    layerwise: LayerwiseSchedule | None = _setting(None, "One layer after another; None is all at once.")
-    detach_reset: bool = _setting(False, "No gradient through the spikes that reset a potential.")
-    normalise: bool = _setting(False, "Batch normalisation of the currents while training, folded at the end.")
-    pack_spikes: bool = _setting(False, "Keep spikes as bits for the backward pass.")
-    precision: Literal["float32", "bfloat16"] = _setting("float32", "Of the products.")
-    seed: int = _setting(0, "Draws order, augmentation and the validation part.")
+    timesteps: int | None = setting(None, "Time steps, if not those of the network.", low=1)
+    epochs: int = setting(5, "Passes over the training samples; a layer-wise schedule has its own.", low=1)
+    train: tuple[str, ...] = setting(("weights", "thresholds", "initial"), "What is trained.", names=KINDS)
+    surrogate: _Surrogate = setting(
+        Rectangular(), "What takes the place of the derivative of a spike.", names=sorted(surrogates)
+    )
+    loss: Loss = setting(CrossEntropy(), "What is made small.", names=sorted(losses))
+    optimiser: Literal["adam", "amsgrad", "sgd"] = setting("adam", "Adam, its variant, or SGD with momentum.")
+    learning_rate: float = setting(1e-4, "Of the weights, at its highest.")
+    threshold_rate: float = setting(1e-3, "Of thresholds, in shares of their layer's mean.")
+    leak_rate: float = setting(1e-3, "Of leaks.")
+    initial_rate: float = setting(1e-3, "Of initial potentials, in shares of the threshold.")
+    weight_decay: float = setting(0.0, "Of weights only.")
+    momentum: float = setting(0.9, "Of SGD.", below=1)
+    warmup_epochs: int = setting(0, "Epochs in which the learning rate rises.")
+    batch_size: int = setting(64, "Samples of a step.", low=1)
+    augment: str = setting("auto", "Random changes of images.", choices=MODES)
+    padding: str = setting("zero", "What comes in at the border of a shifted image.", choices=augmentation.PADDINGS)
+    validation_fraction: float = setting(0.1, "Of the training samples, to choose the epoch.", below=1)
+    gradients: Literal["time", "counts"] = setting("time", "Through all steps, or straight through spike counts.")
+    layerwise: LayerwiseSchedule | None = setting(
+        None, "One layer after another; None is all at once.", names=sorted(schedules)
+    )
+    detach_reset: bool = setting(False, "No gradient through the spikes that reset a potential.")
+    normalise: bool = setting(False, "Batch normalisation of the currents while training, folded at the end.")
+    pack_spikes: bool = setting(False, "Keep spikes as bits for the backward pass.")
+    precision: Literal["float32", "bfloat16"] = setting("float32", "Of the products.")
+    seed: int = setting(0, "Draws order, augmentation and the validation part.")
 
     def __post_init__(self) -> None:
         for name, table, kind in (("surrogate", surrogates, _Surrogate), ("loss", losses, Loss)):
@@ -73,30 +71,9 @@ class FineTuning:
         object.__setattr__(self, "train", names)
         if not names or set(names) - set(KINDS) or len(set(names)) < len(names):
             raise SettingError(f"train takes some of {', '.join(KINDS)}, each once; not {self.train!r}")
-        for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("warmup_epochs", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise SettingError(f"{name} must be a whole number from {low} on, not {value!r}")
+        check_settings(self)
         if self.warmup_epochs >= self.epochs:
             raise SettingError(f"warmup_epochs must be below the {self.epochs} epochs, not {self.warmup_epochs}")
-        for name in (*_RATES, "weight_decay"):
-            self._within(name, math.inf)
-        self._within("momentum", 1.0)
-        self._within("validation_fraction", 1.0)
-        for name, choices in (
-            ("optimiser", ("adam", "amsgrad", "sgd")),
-            ("precision", PRECISIONS),
-            ("gradients", ("time", "counts")),
-            ("augment", ("auto", "crop-flip", "crop", "none")),
-            ("padding", augmentation.PADDINGS),
-        ):
-            if getattr(self, name) not in choices:
-                raise SettingError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}")
-
-    def _within(self, name: str, high: float) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < high:
-            raise SettingError(f"{name} must be a number from 0 to below {high:g}, not {value!r}")
 
     def rate_of(self, kind: str) -> float:
         """The learning rate of "weights", "thresholds", "leaks" or "initial"."""

@@ -19,23 +19,27 @@ def staged(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def check(stages: Mapping[str, int], epochs: int, module: nn.Module) -> dict[str, int]:
-    """The stages in their order. Raises SettingError for unknown, late or disordered ones, or where none has effect."""
+def ordered(stages: Mapping[str, int], epochs: int) -> dict[str, int]:
+    """The stages in their order. Raises SettingError for unknown, late or disordered ones."""
     if unknown := [name for name in stages if name not in STAGES]:
         raise SettingError(f"stages are {STAGES}, each with the epoch it begins with; not {unknown[0]!r}")
-    ordered = {name: stages[name] for name in STAGES if name in stages}
-    starts = list(ordered.values())
+    found = {name: stages[name] for name in STAGES if name in stages}
+    starts = list(found.values())
     whole = all(isinstance(start, int) and not isinstance(start, bool) for start in starts)
     if not starts or not whole or not all(1 <= start <= epochs for start in starts):
         raise SettingError(f"stages begin with whole epochs from 1 to {epochs}, not {dict(stages)}")
     if any(a >= b for a, b in pairwise(starts)):
-        raise SettingError(f"stages go from relu over clip to quantise, each later than the one before; not {ordered}")
-    if not staged(module):
+        raise SettingError(f"stages go from relu over clip to quantise, each later than the one before; not {found}")
+    return found
+
+
+def check(stages: Mapping[str, int], module: nn.Module) -> None:
+    """SettingError where stages are given and no activation of ``module`` has any."""
+    if stages and not staged(module):
         raise SettingError(
             "no activation of the network has stages; put source activations into it first (transpike.prepare), or "
             "leave out stages"
         )
-    return ordered
 
 
 def stage_of(stages: Mapping[str, int], epoch: int) -> str:

@@ -1,0 +1,127 @@
+"""One validator for settings: what a field may hold stands beside the field, and the command line reads it there."""
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+from transpike.errors import SettingError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def setting(
+    default: Any,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    choices: Iterable[str] = (),
+    names: Iterable[str] = (),
+    unit: str = "",
+    flag: str = "",
+) -> Any:
+    """A field of a settings class, with what ``check_settings`` and the command line need to know.
+
+    ``text`` is the help of its flag. Numbers lie from ``low`` to ``high``, or stay ``below``; ``unit`` names what is
+    counted. ``choices`` are the words allowed (those of a ``Literal`` need not be repeated), ``names`` words that stand
+    for objects. ``flag`` is the name on the command line where it is not that of the field.
+    """
+    limits: dict[str, Any] = {"low": low, "high": high, "below": below, "unit": unit, "flag": flag}
+    limits |= {"choices": tuple(choices), "names": tuple(names)}
+    return dataclasses.field(default=default, metadata={"help": text} | {k: v for k, v in limits.items() if v})
+
+
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the annotation alone."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def choices_of(field: dataclasses.Field, hint: Any) -> tuple[Any, ...]:
+    """The words that a field allows; none where it takes something else."""
+    literal = next((one for one in alternatives(hint) if typing.get_origin(one) is typing.Literal), None)
+    return field.metadata.get("choices", ()) or (() if literal is None else typing.get_args(literal))
+
+
+def check_settings(settings: Any) -> None:
+    """SettingError for the first field of ``settings`` that is of another type, out of its bounds or of no choice."""
+    hints = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value, kinds = getattr(settings, field.name), alternatives(hints[field.name])
+        if value is None and type(None) in kinds:
+            continue
+        if choices := choices_of(field, hints[field.name]):
+            if not isinstance(value, str) or value not in choices:
+                raise SettingError(f"{field.name} is one of {', '.join(map(repr, choices))}, not {value!r}")
+        elif str in kinds and isinstance(value, str):
+            continue
+        elif bool in kinds and not isinstance(value, bool):
+            raise SettingError(f"{field.name} must be True or False, not {value!r}")
+        elif float in kinds or (int in kinds and bool not in kinds):
+            check_number(field.name, value, whole=float not in kinds, **_limits(field))
+
+
+def _limits(field: dataclasses.Field) -> dict[str, Any]:
+    return {key: field.metadata[key] for key in ("low", "high", "below", "unit") if key in field.metadata}
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    whole: bool = False,
+    low: float = 0,
+    high: float = math.inf,
+    below: float = math.inf,
+    unit: str = "",
+) -> None:
+    """SettingError where ``value`` is no finite number from ``low`` to ``high``, or not ``below``."""
+    kind = f"a {'whole ' if whole else ''}number{f' of {unit}' if unit else ''}"
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise SettingError(f"{name} must be {kind}, not {value!r}")
+    if not (low <= value <= high and value < below and math.isfinite(value)):
+        end = f"to below {below:g}" if below < math.inf else f"to {high:g}" if high < math.inf else "on"
+        raise SettingError(f"{name} must be {kind} from {low:g} {end}, not {value!r}")
+
+
+def takes_settings(kind: type, **moved: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """For a function whose single settings have become fields of ``kind``: a call of the old form says how it is now.
+
+    ``moved``: other names that the function once had, and what to write in their place. Raises SettingError.
+    """
+    fields = {field.name for field in dataclasses.fields(kind)}
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            if old := [name for name in kwargs if name in fields]:
+                given = ", ".join(f"{name}={kwargs[name]!r}" for name in old)
+                raise SettingError(
+                    f"{function.__name__}() takes its settings as one object: write "
+                    f"{function.__name__}(…, settings={kind.__name__}({given})) in place of {', '.join(old)}"
+                )
+            if gone := [name for name in kwargs if name in moved]:
+                raise SettingError(
+                    f"{function.__name__}() has no {gone[0]} any more: write {moved[gone[0]]} in its place"
+                )
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def settings_given(kind: type[R], settings: Any) -> R:
+    """``settings``, or those of ``kind`` as they are by default. SettingError for an object of another class."""
+    if settings is None:
+        return kind()
+    if not isinstance(settings, kind):
+        raise SettingError(
+            f"settings must be a {kind.__name__}, like {kind.__name__}(…), not {type(settings).__name__}"
+        )
+    return settings

@@ -1,0 +1,37 @@
+"""One class for each sample."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from transpike.core.task import Task
+from transpike.errors import DataError
+from transpike.tasks._base import class_numbers
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """Logits (..., samples, classes), targets (samples,): right is where the largest logit is that of the target.
+
+    Of equal logits the one with the lowest number counts as the largest.
+    """
+
+    name: ClassVar[str] = "classification"
+
+    def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
+        if len(shape) != 1:
+            raise DataError(
+                f"{self} needs logits (batch, classes), and the network gives (batch, {', '.join(map(str, shape))}); "
+                "simulate() runs it"
+            )
+        return class_numbers(target, samples, shape[0], where)
+
+    def answers(self, output: Tensor) -> Tensor:
+        return output.argmax(-1)
+
+    def outcomes(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.answers(output) == target
+
+    def agrees(self, output: Tensor, reference: Tensor) -> Tensor:
+        return self.outcomes(output, reference.argmax(-1))

@@ -1,0 +1,48 @@
+"""The right class among the k best."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.constraints import check_settings, setting
+from transpike.core.task import Task
+from transpike.errors import DataError
+from transpike.tasks._base import class_numbers
+
+
+@dataclass(frozen=True)
+class TopK(Task):
+    """Logits (..., samples, classes), targets (samples,): right is where fewer than k classes come before the target.
+
+    Before a class come those with a larger logit, and of those with an equal one the classes with a lower number. So
+    ``TopK(1)`` is ``Classification``. An output agrees with a reference that has its first class among the output's k.
+    """
+
+    name: ClassVar[str] = "top-k"
+    k: int = setting(5, "How many classes are looked at.", low=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
+        if len(shape) != 1 or shape[0] < self.k:
+            raise DataError(
+                f"{self} needs logits (batch, classes) of at least {self.k} classes, and the network gives "
+                f"(batch, {', '.join(map(str, shape))})"
+            )
+        return class_numbers(target, samples, shape[0], where)
+
+    def answers(self, output: Tensor) -> Tensor:
+        return output.argmax(-1)
+
+    def outcomes(self, output: Tensor, target: Tensor) -> Tensor:
+        index = target.expand(output.shape[:-1])[..., None]
+        own = output.gather(-1, index)
+        lower = torch.arange(output.shape[-1], device=output.device) < index
+        before = (output > own) | ((output == own) & lower)
+        return before.sum(-1) < self.k
+
+    def agrees(self, output: Tensor, reference: Tensor) -> Tensor:
+        return self.outcomes(output, reference.argmax(-1))
