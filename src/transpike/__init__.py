@@ -21,6 +21,7 @@ from transpike.compare import compare
 from transpike.convert import convert
 from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.registry import register
 from transpike.core.trace import Trace as Trace
 from transpike.cost import cost
 from transpike.early_exit import answer_early as answer_early
@@ -64,6 +65,7 @@ __all__ = [
     "prepare",
     "readouts",
     "recipes",
+    "register",
     "report",
     "run_processor",
     "save",

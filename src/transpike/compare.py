@@ -33,7 +33,7 @@ from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
-from transpike.files import _TYPES, write_atomically
+from transpike.files import write_atomically
 from transpike.simulate import engine_named
 from transpike.snn import SNN
 
@@ -97,7 +97,7 @@ class Comparison(Shown):
         Where it was made for a longer run, it keeps the grid of that run.
         """
         recipe = dataclasses.replace(row.made_by, timesteps=row.timesteps)  # type: ignore[type-var]
-        policy = None if row.policy is None else decode(row.policy, {}, _TYPES)
+        policy = None if row.policy is None else decode(row.policy, {})
         made = self.convert(row.made_by)
         return dataclasses.replace(made, recipe=recipe, grid_timesteps=row.made_by.timesteps, exit=policy)
 

@@ -76,7 +76,7 @@ def fit_exit(
         wish.check_samples(len(data.indices), fit_share)
     if isinstance(score, str):
         if score not in exits.table:
-            raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}")
+            raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}{hint()}")
         score = exits.table[score]()
     if not isinstance(score, ExitScore):
         raise SettingError(f"score must be an exit score or the name of one ({', '.join(exits.table)}), not {score!r}")

@@ -22,6 +22,7 @@ from transpike.cli._parts import TABLES, click_type, part_named, settings_of
 from transpike.cli._prepared import again
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
+from transpike.core.registry import hint
 from transpike.data import Dataset
 from transpike.errors import DataError, FileError, SettingError
 from transpike.snn import SNN
@@ -52,7 +53,7 @@ data_options = options(
         show_default=True,
         metavar="NAME",
         help="digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, imagenet, mitbih, deap, eeg-eye-state, "
-        "npz:FILE, imagefolder:DIR, events:DIR.",
+        "npz:FILE, imagefolder:DIR, events:DIR" + "".join(f", {name}" for name in data.table) + ".",
     ),
     click.option(
         "--data-dir", type=click.Path(path_type=Path), help="Where named data sets lie (else TRANSPIKE_DATA)."
@@ -121,7 +122,7 @@ class Model(click.ParamType):
         if value.endswith(".toml"):
             return energy.load(value)
         if value not in energy.table:
-            self.fail(f"{value!r} is none of {', '.join(energy.table)}, and no .toml file", param, ctx)
+            self.fail(f"{value!r} is none of {', '.join(energy.table)}, and no .toml file{hint()}", param, ctx)
         return energy.table[value]()
 
 
@@ -163,7 +164,7 @@ def exit_named(text: str) -> exits.Exit:
     """SCORE or SCORE:DROP, the drop in points."""
     score, _, drop = text.partition(":")
     if score not in exits.table:
-        raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}")
+        raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}{hint()}")
     try:
         return exits.Exit(score, float(drop or 0.5))
     except ValueError:
@@ -302,7 +303,7 @@ def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
     """The recipe that ``name:key=value;key=value`` says, with the names and types of the flags of ``convert``."""
     name, _, rest = text.partition(":")
     if name not in recipes.table:
-        raise SettingError(f"no recipe is called {name!r}; choose from {', '.join(sorted(recipes.table))}")
+        raise SettingError(f"no recipe is called {name!r}; choose from {', '.join(sorted(recipes.table))}{hint()}")
     kind = recipes.table[name]
     hints = typing.get_type_hints(kind)
     known = {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name != "timesteps"}  # type: ignore[arg-type]

@@ -3,14 +3,16 @@
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from transpike import encoders, readouts, schedules
+from transpike.core.registry import hint
 from transpike.errors import SettingError
 
-TABLES: dict[str, dict[str, Any]] = {
+TABLES: dict[str, Mapping[str, Any]] = {
     "encoder": encoders.table,
     "readout": readouts.table,
     "schedule": schedules.table,
@@ -49,7 +51,7 @@ def part_named(key: str, text: str, seed: int = 0) -> Any:
     """The encoder, schedule or readout that ``name:setting=value:…`` says; ``seed`` is for one that draws."""
     name, *parts = text.split(":")
     if name not in TABLES[key]:
-        raise SettingError(f"no {key} is called {name!r}; choose from {', '.join(sorted(TABLES[key]))}")
+        raise SettingError(f"no {key} is called {name!r}; choose from {', '.join(sorted(TABLES[key]))}{hint()}")
     member = TABLES[key][name]
     hints = typing.get_type_hints(member)
     known = {field.name: hints[field.name] for field in dataclasses.fields(member)}
