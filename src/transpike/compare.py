@@ -30,6 +30,7 @@ from transpike.core.graph import Graph
 from transpike.core.interval import paired_difference, wilson
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
+from transpike.core.registry import hint
 from transpike.core.schedule import check_timesteps
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
@@ -191,7 +192,7 @@ def compare(
         if isinstance(number, bool) or not isinstance(number, int):
             raise SettingError(f"{name} must be a whole number, not {number!r}")
     asked = tuple(sorted({check_timesteps(t) for t in timesteps}))
-    chosen = named([kind() for kind in known.table.values()] if recipes is None else list(recipes))
+    chosen = named([kind() for kind in known.members] if recipes is None else list(recipes))
     if not asked or not chosen:
         raise SettingError("a comparison needs at least one recipe and one number of time steps")
     if jobs < 1:
@@ -211,7 +212,9 @@ def compare(
     fitting = labelled_batches(exit_data, None) if wishes else []
     for wish in wishes:  # before the work: later each recipe would be refused for it
         if wish.score not in known_exits.table:
-            raise SettingError(f"no exit score is called {wish.score!r}; choose from {', '.join(known_exits.table)}")
+            raise SettingError(
+                f"no exit score is called {wish.score!r}; choose from {', '.join(known_exits.table)}{hint()}"
+            )
         wish.check_samples(sum(len(x) for x, _ in fitting))
     for x, y in fitting:
         class_numbers(y, len(x), source.output.shape[-1], "a batch of exit_data")

@@ -13,6 +13,7 @@ from transpike import exits
 from transpike.core.batches import class_numbers, pairs
 from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore
 from transpike.core.interval import binomial_at_most
+from transpike.core.registry import hint
 from transpike.data import Batches
 from transpike.errors import DataError, SettingError
 from transpike.exits import Conformal

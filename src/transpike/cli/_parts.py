@@ -9,7 +9,10 @@ from typing import Any
 import click
 
 from transpike import encoders, readouts, schedules
+from transpike.core.encoder import Encoder
+from transpike.core.readout import Readout
 from transpike.core.registry import hint
+from transpike.core.schedule import Schedule
 from transpike.errors import SettingError
 
 TABLES: dict[str, Mapping[str, Any]] = {
@@ -28,6 +31,19 @@ def click_type(name: str, hint: Any) -> Any:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return click_type(name, next(a for a in typing.get_args(hint) if a is not type(None)))
     return hint
+
+
+def is_simple(hint: Any) -> bool:
+    """True where text can be read as this annotation: a number, a word, a choice, a part of the tables, or None."""
+    parts = [one for one in typing.get_args(hint) if one is not type(None)] or [hint]
+    if typing.get_origin(hint) is typing.Literal:
+        return all(isinstance(one, str) for one in parts)
+    if typing.get_origin(hint) not in (None, typing.Union, types.UnionType):
+        return False
+    return len(parts) == 1 and (
+        parts[0] in (bool, int, float, str, Encoder, Readout, Schedule)
+        or (typing.get_origin(parts[0]) is typing.Literal and is_simple(parts[0]))
+    )
 
 
 class Part(click.ParamType):

@@ -109,7 +109,9 @@ def activation_named(text: str) -> Activation:
 
 def _known(name: str) -> type[nn.Module]:
     if name not in activations.table:
-        raise SettingError(f"no activation is called {name!r}; choose from {', '.join(sorted(activations.table))}{hint()}")
+        raise SettingError(
+            f"no activation is called {name!r}; choose from {', '.join(sorted(activations.table))}{hint()}"
+        )
     return activations.table[name]
 
 

@@ -21,7 +21,8 @@ from transpike.errors import DataError, GateFailed, SettingError
     "--recipes",
     "recipe_texts",
     metavar="NAME,…",
-    help="With settings: NAME:key=value;key=value, the names as in convert --help. Default: all as they are: "
+    help="With settings: NAME:key=value;key=value, the names as in convert --help. Default: all of ours as they are. "
+    "There are "
     f"{', '.join(sorted(recipes.table))}.",
 )
 @click.option("--timesteps", default="4,8,16,32,64", show_default=True, help="Numbers of time steps, each a row.")
@@ -88,7 +89,7 @@ def command(
     if pick is not None:
         parse(pick)  # a word it does not know is an error before the work, not after it
     dataset = _base.load_tested(data_name, data_dir)
-    texts = (recipe_texts or ",".join(recipes.table)).split(",")
+    texts = (recipe_texts or ",".join(kind.name for kind in recipes.members)).split(",")
     chosen = [_base.recipe_named(text.strip(), dataset, seed) for text in texts]
     wishes = tuple(_base.exit_named(text) for text in exit_texts)
     first = len(dataset.test) - exit_samples
