@@ -19,7 +19,7 @@ from transpike._compare_inputs import first_batches, labelled_batches, write_inp
 from transpike._compare_pick import pick
 from transpike._compare_pool import one_thread, run_units
 from transpike._compare_rows import Cost, Difference, Entry, Refusal, Row, front
-from transpike._compare_units import Task, Unit, named, plan, rows
+from transpike._compare_units import Task, Unit, named, outside_code, plan, rows
 from transpike.capture import OnUnsupported, capture
 from transpike.convert import convert
 from transpike.core.batches import calibration_batches, class_numbers
@@ -167,7 +167,7 @@ def compare(
     jobs: int = 1,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Comparison:
-    """Every recipe (default: all, as they are) at every one of ``timesteps``, on the same samples of ``data``.
+    """Every recipe (default: all of ours, as they are) at every one of ``timesteps``, on the same samples of ``data``.
 
     ``model`` … ``calibration_samples`` and ``seed`` are those of ``convert``, ``data``, ``engine``, ``memory`` (a
     process), ``energy`` and ``limit`` those of ``evaluate``. A recipe's own number of steps does not count: it is
@@ -178,7 +178,9 @@ def compare(
     ``exit_data``, labelled samples that are neither in ``data`` nor were trained on; for the largest T of a network.
 
     ``store`` is a directory that keeps what each conversion found, so that the same call, after a kill too, does only
-    what is missing; a changed setting, network, sample or version of transpike or torch is another result.
+    what is missing; a changed setting, network, sample or version of transpike or torch is another result, and so is
+    changed code of a recipe, neuron or energy model of your own. Where that code cannot be known, as in a notebook or
+    in a class that a function makes, nothing is kept, and a remark says so.
     ``jobs`` processes share the work (a script then needs ``if __name__ == "__main__":``). Every conversion and
     evaluation runs with one thread, whatever ``jobs`` is, so that the result is the same bit for bit but for
     ``seconds``. ``progress(done, total)`` counts conversions.
@@ -219,14 +221,24 @@ def compare(
     for x, y in fitting:
         class_numbers(y, len(x), source.output.shape[-1], "a batch of exit_data")
     with contextlib.ExitStack() as stack:
-        if store is None:
-            store = stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-"))
-        folder = _folder(store)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
+        folder = scratch if store is None else _folder(store)
         inputs = write_inputs(folder, source, raw, batches, fitting)
         models = checked(energy)
-        task = Task(folder, inputs, preprocessing, exact_grid, engine, memory, seed, models, wishes)
-        plans = {name: plan(recipe, asked) for name, recipe in chosen.items()}
+        task = Task(folder, scratch, inputs, preprocessing, exact_grid, engine, memory, seed, models, wishes)
+        codes = {name: outside_code(recipe, source, preprocessing, models, wishes) for name, recipe in chosen.items()}
+        plans = {
+            name: plan(recipe, asked, name if code.digest is None else code.digest, code.digest is not None)
+            for (name, recipe), code in zip(chosen.items(), codes.values(), strict=True)
+        }
         entries, remarks = _entries(task, chosen, plans, jobs, progress)
+        if store is not None:
+            remarks += [
+                f"{name} was measured anew and is not kept in the store, for what its code does cannot be known: "
+                f"{code.reason}; define it in a module of its own"
+                for name, code in codes.items()
+                if code.digest is None
+            ]
     order = {name: position for position, name in enumerate(chosen)}
 
     def place(entry: Row | Refusal) -> tuple[int, str, int]:
