@@ -53,6 +53,9 @@ class MatchDelays(Step):
             nodes.append(dataclasses.replace(node, inputs=tuple(inputs)))
         return Graph(tuple(nodes))
 
+    def describe(self) -> str:
+        return "shortcuts delayed" if self.period else "shortcuts re-timed"
+
 
 def _early(graph: Graph) -> tuple[str, int, int] | None:
     """The first (reader, place of its input, cycles) where a wire arrives before another one."""
