@@ -91,7 +91,7 @@ def test_save_refuses_what_is_not_registered_and_writes_nothing(what, data, tmp_
         ts.save(snn, path)
     assert path.read_bytes() == b"the old file" and len(list(tmp_path.iterdir())) == 1
     if what == "neuron":
-        assert "RefractoryECC of plugged, Refractory of plugged" in str(caught.value)  # all of them at once
+        assert "Refractory of plugged, RefractoryECC of plugged" in str(caught.value)  # all of them at once
 
 
 def test_an_operator_is_known_only_while_its_op_is_registered(data, tmp_path):
