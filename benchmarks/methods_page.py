@@ -27,58 +27,6 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "methods.md"
 CONTENT, LEARNED = HERE / "methods.json", HERE / "learned.json"
 TIMESTEPS = 8
-# what a step asks of the calibration data, and what it does; steps that ask nothing have an empty first entry
-ASKS = {
-    s.PercentileThresholds: ("activations", lambda x: _statistic(x)),
-    s.SquaredErrorThresholds: ("activations", lambda x: f"least squared error at T, per {x.granularity}"),
-    s.LocalThresholdBalancing: ("activations", lambda x: f"{x.updates} updates against clipping, per {x.granularity}"),
-    s.LearnedThresholds: ("", lambda x: "learned in training"),
-    s.SpikeNorm: ("spikes", lambda x: f"× {x.scale:g}: largest spiking current, per layer"),
-    s.InitialPotential: ("", lambda x: f"v(0) = {x.beta:g} θ" if x.beta else ""),
-    s.LearnedInitialPotential: ("", lambda x: "v(0) as trained"),
-    s.TrainThresholds: ("spikes", lambda x: "thresholds"),
-    s.BiasShift: ("", lambda x: "b + θ/2T"),
-    s.CalibrateBias: ("spikes", lambda x: "biases"),
-    s.CalibratePotential: ("spikes", lambda x: "initial potentials"),
-    s.CalibrateWeights: ("spikes", lambda x: "weights"),
-    s.MatchDelays: ("", lambda x: "shortcuts delayed" if x.period else "shortcuts re-timed"),
-    s.FirstSpikeThresholds: ("activations", lambda x: f"least squared error of φ, per {x.granularity}"),
-    s.FixedThresholds: ("", lambda x: f"{x.value:g}, a setting"),
-    s.ExactTimes: ("activations", lambda x: f"maximum, or what weights add up to; window {1 + x.zeta:g} × maximum"),
-    s.TrainKernels: ("activations", lambda x: f"τ and delay of each layer, {x.epochs} epochs"),
-    s.UseLatches: ("", lambda x: f"{x.resolution} θ, spikes worth θ"),
-    s.UseFirstSpikes: ("", lambda x: ""),
-    s.UseFirstCrossings: ("", lambda x: ""),
-    s.SpikesAtInput: ("", lambda x: ""),
-    s.UseNeurons: ("", lambda x: ""),
-    s.GaussianThresholds: (
-        "activations",
-        lambda x: f"least squared error of {_stairs(x.levels)} under a Gaussian, per {x.granularity}",
-    ),
-    s.ModelBasedThresholds: ("", lambda x: f"the most that weights let in, per {x.granularity}"),
-    s.PercentileScaleThresholds: (
-        "activations",
-        lambda x: f"percentile α and worth β without mean error at T, per {x.granularity}",
-    ),
-    s.SearchBursts: ("activations", lambda x: f"up to {x.gamma} spikes, and θ of least squared error, by sensitivity"),
-    s.SearchThresholds: ("activations", lambda x: f"× 1 … 10 by sensitivity, for {x.budget:g} of the spikes"),
-    s.RefuseBiases: ("", lambda x: "biases refused"),
-    s.RefuseLevels: ("", lambda x: "T = L"),
-    s.UseGroups: ("", lambda x: f"{x.members} thresholds at i θ/{x.members}"),
-    s.UseLadders: ("", lambda x: ""),
-    s.UseGates: ("spikes of each input", lambda x: f"gate after {x.rehearsal} steps"),
-    s.UseOffsets: ("spikes of each input", lambda x: f"v(0) after {x.rehearsal} steps, {x.rounds} spike"),
-    s.UseSwitches: ("", lambda x: ""),
-    s.PoolInTime: ("", lambda x: ""),
-    s.FoldBatchNorm: ("", lambda x: ""),
-    s.RemoveDropout: ("", lambda x: ""),
-    s.PoolBeforeActivation: ("", lambda x: ""),
-}
-SETS_THRESHOLDS = (
-    s.PercentileThresholds, s.SquaredErrorThresholds, s.LocalThresholdBalancing, s.LearnedThresholds, s.SpikeNorm,
-    s.FirstSpikeThresholds, s.FixedThresholds, s.ExactTimes, s.GaussianThresholds, s.ModelBasedThresholds,
-    s.PercentileScaleThresholds,
-)  # fmt: skip
 NOT_RESET = (FirstSpike, FirstCrossing, Latched, ExactReLU)
 LEFT_OUT = {
     "SpikeConverter (Liu et al. 2022)": "the gain k of its neuron and how layers are pipelined are known from memory only, and no code is public.",
@@ -113,15 +61,6 @@ INGREDIENTS = {
     "ECC": "one threshold κ in every layer, residual elimination", "BN": "batch normalisation", "MP": "maximum pooling",
     "AP": "average pooling", "bias": "biases",
 }  # fmt: skip
-
-
-def _stairs(count: int) -> str:
-    return f"{count} stairs"
-
-
-def _statistic(step: s.PercentileThresholds) -> str:
-    name = "maximum" if step.percentile == 100 else f"percentile {step.percentile:g}"
-    return f"{name}{' of non-zero' if step.of == 'non-zero' else ''}, per {step.granularity}"
 
 
 def network(recipe: Recipe, *extra: nn.Module) -> tuple[nn.Module, Tensor]:
@@ -219,9 +158,8 @@ def properties(recipe: Recipe) -> list[str]:
     # what enters as spikes of a given worth needs no range
     asks, thresholds, corrections = {"input range"} if recipe.encoder.largest is None else set(), [], []
     for step in recipe.steps:
-        asked, says = ASKS[type(step)]
-        asks.add(asked)
-        (thresholds if isinstance(step, SETS_THRESHOLDS) else corrections).append(says(step))
+        asks.add(step.asks)
+        (thresholds if step.sets_thresholds else corrections).append(step.describe())
     needs = (
         [name for name in ("activations", "spikes", "spikes of each input") if name in asks]
         or sorted(asks - {""})

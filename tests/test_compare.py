@@ -1,6 +1,7 @@
 """Many recipes in one table: the numbers, what is kept, what is refused, and what is picked."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
+import plugged
 import transpike as ts
 from compared import LOG, PAUSE, Told, ToldForEach
 from transpike._compare_pool import DEATH
@@ -138,7 +141,7 @@ def test_one_conversion_serves_every_number_of_steps_where_it_can(job: Job, log:
 
 def test_every_known_recipe_is_compared_unless_told_otherwise(job: Job) -> None:
     comparison = job.compare(None, timesteps=(2,), limit=10)
-    assert {row.recipe.partition("(")[0] for row in comparison.rows} == set(ts.recipes.table)
+    assert {row.recipe.partition("(")[0] for row in comparison.rows} == {kind.name for kind in ts.recipes.members}
 
 
 # --- jobs, threads, processes
@@ -165,6 +168,84 @@ def test_a_process_that_dies_is_a_row_and_the_others_go_on(job: Job) -> None:
     comparison = job.compare([Told(ending="die"), Told()], jobs=2)
     assert {row.recipe: row.reason for row in comparison.refused} == {"told(ending='die')": DEATH}
     assert all(row.failed for row in comparison.refused) and len(comparison.measured) == len(T)
+
+
+# --- code that is not ours
+
+
+def _shifted(share: float) -> type[ECC]:
+    @dataclasses.dataclass(frozen=True)
+    class Mine(ECC):
+        name: ClassVar[str] = "mine"
+
+        @property
+        def shifts(self) -> tuple[ts.steps.InitialPotential, ...]:
+            return (ts.steps.InitialPotential(share),)
+
+    Mine.__qualname__ = "Mine"
+    return Mine
+
+
+def _small() -> tuple[torch.nn.Module, Tensor, Tensor]:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    x = torch.rand(32, 6)
+    return model, x, torch.arange(32) % 3
+
+
+def _spikes(recipes: list, store: Path | None, **settings: object) -> tuple[list[float], ts.Comparison]:
+    model, x, y = _small()
+    comparison = ts.compare(model, recipes, x, data=(x, y), timesteps=(4,), store=store, **settings)
+    return [row.spikes for row in comparison.measured], comparison
+
+
+def test_a_recipe_whose_code_cannot_be_known_is_not_kept_and_a_remark_says_so(tmp_path: Path) -> None:
+    right = [_spikes([_shifted(share)()], None)[0] for share in (0.0, 0.875)]
+    assert right[0] != right[1]
+    for share, expected in zip((0.0, 0.875), right, strict=True):
+        found, comparison = _spikes([_shifted(share)()], tmp_path)
+        assert found == expected
+        assert any("mine" in remark and "not kept" in remark for remark in comparison.remarks)
+    assert not list(tmp_path.glob("mine-*"))
+    both, _ = _spikes([_shifted(0.0)(), _shifted(0.875)()], tmp_path)  # in one comparison neither
+    assert both == [right[0][0], right[1][0]]
+
+
+def test_an_edited_recipe_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, first = _spikes([plugged.OurECC()], tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(plugged.OurECC, "shifts", property(_no_shifts))
+        edited, _ = _spikes([plugged.OurECC()], tmp_path)
+        assert edited == _spikes([plugged.OurECC()], None)[0] != before
+    again, comparison = _spikes([plugged.OurECC()], tmp_path)
+    assert again == before and comparison.remarks == first.remarks == ()
+    assert len(list(tmp_path.glob("our-ecc-*"))) == 2
+
+
+def _no_shifts(self: ECC) -> tuple:
+    return ()
+
+
+def test_an_edited_neuron_or_energy_model_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = functools.partial(_spikes, [plugged.RefractoryECC()], tmp_path, energy=plugged.PerSpike())
+    before, first = run()
+    monkeypatch.setattr(plugged.Refractory, "step", _always_silent)  # which only the pass's method names
+    edited, _ = run()
+    assert edited == [0.0] != before
+    monkeypatch.undo()
+    monkeypatch.setattr(plugged.PerSpike, "rows", _nothing)
+    again, second = run()
+    assert again == before
+    joule = [one.measured[0].energy_joule["per-spike"] for one in (first, second)]
+    assert joule[0] > 0 == joule[1]
+
+
+def _always_silent(self: object, state: tuple, *inputs: Tensor, t: int) -> tuple:
+    return state, torch.zeros_like(inputs[0])
+
+
+def _nothing(self: object, activity: object) -> tuple:
+    return ()
 
 
 # --- refusals

@@ -24,6 +24,7 @@ from transpike.compare import Comparison, ComparisonSettings, compare
 from transpike.convert import convert
 from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.registry import register
 from transpike.core.trace import Trace
 from transpike.cost import cost
 from transpike.early_exit import answer_early, fit_exit
@@ -77,6 +78,7 @@ __all__ = [
     "readouts",
     "recipes",
     "record",
+    "register",
     "report",
     "run_processor",
     "save",

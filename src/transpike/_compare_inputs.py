@@ -16,7 +16,7 @@ from transpike.core.batches import pairs
 from transpike.core.codec import decode, encode
 from transpike.core.graph import Graph
 from transpike.errors import DataError
-from transpike.files import _TYPES, write_atomically
+from transpike.files import write_atomically
 
 
 def first_batches(calibration: Any, samples: int | None) -> tuple[Tensor, ...]:
@@ -101,7 +101,7 @@ def open_inputs(path: Path) -> tuple[Graph, tuple[Tensor, ...], Stored, Stored]:
         tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith("source")}  # noqa: SIM118
         calibration = tuple(file.get_tensor(f"calibration.{index}") for index in range(content["calibration"]))
     tests, fitting = Stored(path, content["batches"]), Stored(path, content["fitting"], FITTING)
-    return decode(content["source"], tensors, _TYPES), calibration, tests, fitting
+    return decode(content["source"], tensors), calibration, tests, fitting
 
 
 def inputs_path(store: Path, digest: str) -> Path:

@@ -20,36 +20,50 @@ from transpike.convert import convert
 from transpike.core.cell import Neuron
 from transpike.core.codec import encode
 from transpike.core.exit import Exit
+from transpike.core.fingerprint import Code, code_of
+from transpike.core.graph import Graph
 from transpike.core.interval import paired_difference
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
+from transpike.core.registry import qualified
 from transpike.core.task import Task as AnswerTask
 from transpike.early_exit import fit_exit
 from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
 from transpike.evaluate import Report, evaluate
+from transpike.exits import table
 from transpike.files import write_atomically
 from transpike.snn import SNN
 from transpike.tasks import Classification
 
-FORMAT = 3
+FORMAT = 4
 REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
 """What a recipe answers every time, so that it is kept; other errors may pass."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One conversion and one evaluation: ``recipe`` with its number of steps, and the answers that are wanted."""
+    """One conversion and one evaluation: ``recipe`` with its number of steps, and the answers that are wanted.
+
+    ``code`` is the digest of the code from outside that it runs (core.fingerprint), "" where there is none. Where that
+    cannot be known, what the unit finds is not ``kept``, and ``code`` is only another text for each recipe.
+    """
 
     recipe: Recipe
     answers: tuple[int, ...]
+    code: str = ""
+    kept: bool = True
 
 
 @dataclass(frozen=True)
 class Task:
-    """What all units of a comparison share; ``inputs`` is the SHA-256 of the file that holds network and data."""
+    """What all units of a comparison share; ``inputs`` is the SHA-256 of the file that holds network and data.
+
+    ``scratch`` is a folder for what is not kept, which goes with the comparison.
+    """
 
     store: Path
+    scratch: Path
     inputs: str
     preprocessing: Preprocessing | None
     exact_grid: bool
@@ -71,7 +85,8 @@ class Task:
             "engine": self.engine,
             "memory": self.memory,
             "seed": self.seed,
-            "recipe": f"{kind.__module__}.{kind.__qualname__}",
+            "recipe": f"{qualified(kind)} {kind.__qualname__}",
+            "code": unit.code,
             "settings": encode(unit.recipe, {}, "recipe"),
             "answers": list(unit.answers),
             "energy": [repr(model) for model in self.energy],
@@ -82,7 +97,8 @@ class Task:
         }
 
     def path(self, unit: Unit) -> Path:
-        return self.store / f"{unit.recipe.name}-{sha256(_text(self.key(unit)).encode())[:24]}.json"
+        folder = self.store if unit.kept else self.scratch
+        return folder / f"{unit.recipe.name}-{sha256(_text(self.key(unit)).encode())[:24]}.json"
 
     def write(self, unit: Unit, content: dict[str, Any]) -> None:
         body = {"key": self.key(unit), **content}
@@ -206,7 +222,9 @@ def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal
     ]
 
 
-def plan(recipe: Recipe, timesteps: tuple[int, ...]) -> tuple[list[Unit], list[tuple[int, str]]]:
+def plan(
+    recipe: Recipe, timesteps: tuple[int, ...], code: str = "", kept: bool = True
+) -> tuple[list[Unit], list[tuple[int, str]]]:
     """The units that answer at ``timesteps``, and (T, reason) where the recipe's settings do not allow T.
 
     One run serves all of them where neither the network nor the way it is run depends on the number of steps.
@@ -223,8 +241,25 @@ def plan(recipe: Recipe, timesteps: tuple[int, ...]) -> tuple[list[Unit], list[t
     longest = possible[max(possible)]
     together = longest.schedule.every_step and not longest.depends_on_timesteps
     if together and set(possible) <= set(longest.schedule.answers(longest.timesteps)):
-        return [Unit(longest, tuple(possible))], refused
-    return [Unit(with_steps, (t,)) for t, with_steps in possible.items()], refused
+        return [Unit(longest, tuple(possible), code, kept)], refused
+    return [Unit(with_steps, (t,), code, kept) for t, with_steps in possible.items()], refused
+
+
+def outside_code(
+    recipe: Recipe,
+    source: Graph,
+    preprocessing: Any,
+    energy: tuple[EnergyModel, ...],
+    exits: tuple[Exit, ...],
+    judge: AnswerTask,
+) -> Code:
+    """The code that is not transpike's and decides what a recipe finds: its own, its steps', the network's, …"""
+    scores = [table[wish.score] for wish in exits]
+    try:
+        steps = recipe.steps
+    except Exception:  # the conversion will say so
+        steps = ()
+    return code_of(recipe, *steps, *(type(node.op) for node in source), preprocessing, *energy, *scores, judge)
 
 
 @functools.cache
@@ -257,7 +292,8 @@ def named(recipes: list[Recipe]) -> dict[str, Recipe]:
     for recipe in recipes:
         if not isinstance(recipe, Recipe):
             raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
-        if any(_settings(recipe) == _settings(other) for other in found.values()):
+        same = [other for other in found.values() if type(other) is type(recipe)]
+        if any(_settings(recipe) == _settings(other) for other in same):
             raise SettingError(f"{recipe} is there twice; the number of steps is set by timesteps=")
         text = name = _series(recipe)
         number = 1

@@ -1,6 +1,7 @@
 """From an ``nn.Module`` to a Graph, by ``torch.export``."""
 
 import copy
+import functools
 import operator
 import re
 import warnings
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from transpike import activations, ops
+from transpike import activations, ops  # noqa: F401 (whose ops stand in the registry)
+from transpike.core import registry
 from transpike.core.call import Call, Refused, Wire
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, check_finite
@@ -19,10 +21,16 @@ from transpike.errors import NotExact, SettingError, UnsupportedModel, Unsupport
 from transpike.ops.kept import Kept
 
 OnUnsupported = Literal["error", "keep"]
-_TABLE: dict[str, list[type[Op]]] = {}
-for _member in (*ops.members, *activations.members):
-    for _name in _member.aten:
-        _TABLE.setdefault(_name, []).append(_member)
+
+
+@functools.lru_cache(maxsize=1)
+def _claims(generation: int) -> dict[str, list[type[Op]]]:
+    """Operator of torch → the ops that stand for it, ours first; made anew when an op has been registered."""
+    found: dict[str, list[type[Op]]] = {}
+    for member in registry.families["op"].classes():
+        for name in member.aten:
+            found.setdefault(name, []).append(member)
+    return found
 
 
 def capture(
@@ -180,7 +188,7 @@ class _Reader:
         shapes = tuple(_shape(v) for v in ([value] if isinstance(value, Tensor) else value))
         call = Call(name, _bound(target, args, kwargs), shapes)
         reason = "transpike does not know it"
-        for member in _TABLE.get(name, []):
+        for member in _claims(registry.generation()).get(name, []):
             try:
                 self._place_node(node, member.capture(call), path, isinstance(value, Tensor), shapes)
                 return

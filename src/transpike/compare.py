@@ -20,7 +20,7 @@ from transpike._compare_inputs import first_batches, labelled_batches, write_inp
 from transpike._compare_pick import pick
 from transpike._compare_pool import one_thread, run_units
 from transpike._compare_rows import Cost, Difference, Entry, Refusal, Row, front
-from transpike._compare_units import Task, Unit, named, plan, rows
+from transpike._compare_units import Task, Unit, named, outside_code, plan, rows
 from transpike.capture import OnUnsupported, capture
 from transpike.convert import convert
 from transpike.core.batches import calibration_batches
@@ -32,11 +32,12 @@ from transpike.core.graph import Graph
 from transpike.core.interval import paired_difference, wilson
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
+from transpike.core.registry import hint
 from transpike.core.schedule import check_timesteps
 from transpike.core.task import Task as AnswerTask
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
-from transpike.files import _TYPES, write_atomically
+from transpike.files import write_atomically
 from transpike.simulate import engine_named
 from transpike.snn import SNN
 from transpike.tasks import Classification, task_given
@@ -102,7 +103,7 @@ class Comparison(Shown):
         Where it was made for a longer run, it keeps the grid of that run.
         """
         recipe = dataclasses.replace(row.made_by, timesteps=row.timesteps)  # type: ignore[type-var]
-        policy = None if row.policy is None else decode(row.policy, {}, _TYPES)
+        policy = None if row.policy is None else decode(row.policy, {})
         made = self.convert(row.made_by)
         return dataclasses.replace(made, recipe=recipe, grid_timesteps=row.made_by.timesteps, exit=policy)
 
@@ -193,7 +194,7 @@ class ComparisonSettings:
         for wish in wishes:
             if wish.score not in known_exits.table:
                 raise SettingError(
-                    f"no exit score is called {wish.score!r}; choose from {', '.join(known_exits.table)}"
+                    f"no exit score is called {wish.score!r}; choose from {', '.join(known_exits.table)}{hint()}"
                 )
         object.__setattr__(self, "exits", tuple(dict.fromkeys(wishes)))
         object.__setattr__(self, "task", task_given(self.task))
@@ -212,7 +213,7 @@ def compare(
     store: str | Path | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Comparison:
-    """Every recipe (default: all, as they are) at every number of time steps, on the same samples of ``data``.
+    """Every recipe (default: all of ours, as they are) at every number of time steps, on the same samples of ``data``.
 
     ``settings``: a ``ComparisonSettings``, by default ``ComparisonSettings()``. ``model``, ``calibration`` and
     ``preprocessing`` are those of ``convert``, ``data`` that of ``evaluate``. A recipe's own number of steps does not
@@ -221,7 +222,9 @@ def compare(
     ``total_steps``, not by T. ``exit_data``: labelled samples that exits are fitted on.
 
     ``store`` is a directory that keeps what each conversion found, so that the same call, after a kill too, does only
-    what is missing; a changed setting, network, sample or version of transpike or torch is another result.
+    what is missing; a changed setting, network, sample or version of transpike or torch is another result, and so is
+    changed code of a recipe, neuron or energy model of your own. Where that code cannot be known, as in a notebook or
+    in a class that a function makes, nothing is kept, and a remark says so.
     ``progress(done, total)`` counts conversions.
 
     Raises what ``convert`` raises before a recipe's steps, DataError for data without targets, SettingError.
@@ -230,7 +233,7 @@ def compare(
     if isinstance(recipes, Recipe):
         raise SettingError(f"recipes must be several, in a tuple or a list, not {recipes!r}")
     asked = chosen.timesteps
-    by_name = named([kind() for kind in known.table.values()] if recipes is None else list(recipes))
+    by_name = named([kind() for kind in known.members] if recipes is None else list(recipes))
     if not by_name:
         raise SettingError("a comparison needs at least one recipe")
     raw = first_batches(calibration, chosen.calibration_samples)
@@ -249,16 +252,29 @@ def compare(
     for x, y in fitting:
         chosen.task.check(source.output.shape, len(x), y, "a batch of exit_data")
     with contextlib.ExitStack() as stack:
-        if store is None:
-            store = stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-"))
-        folder = _folder(store)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
+        folder = scratch if store is None else _folder(store)
         inputs = write_inputs(folder, source, raw, batches, fitting)
         task = Task(
-            folder, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed, chosen.energy,
-            chosen.exits, chosen.task,
+            folder, scratch, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed,
+            chosen.energy, chosen.exits, chosen.task,
         )  # fmt: skip
-        plans = {name: plan(recipe, asked) for name, recipe in by_name.items()}
+        codes = {
+            name: outside_code(recipe, source, preprocessing, chosen.energy, chosen.exits, chosen.task)
+            for name, recipe in by_name.items()
+        }
+        plans = {
+            name: plan(recipe, asked, name if code.digest is None else code.digest, code.digest is not None)
+            for (name, recipe), code in zip(by_name.items(), codes.values(), strict=True)
+        }
         entries, remarks = _entries(task, by_name, plans, chosen.jobs, progress)
+        if store is not None:
+            remarks += [
+                f"{name} was measured anew and is not kept in the store, for what its code does cannot be known: "
+                f"{code.reason}; define it in a module of its own"
+                for name, code in codes.items()
+                if code.digest is None
+            ]
     order = {name: position for position, name in enumerate(by_name)}  # a recipe's exits stand behind it
     entries.sort(key=lambda entry: (order[entry.series], entry.recipe, entry.timesteps))
     return Comparison(

@@ -13,6 +13,7 @@ from transpike import exits
 from transpike.core.batches import pairs
 from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore
 from transpike.core.interval import binomial_at_most
+from transpike.core.registry import hint
 from transpike.core.task import Task
 from transpike.data import Batches
 from transpike.errors import DataError, SettingError
@@ -79,7 +80,7 @@ def fit_exit(
         wish.check_samples(len(data.indices), fit_share)
     if isinstance(score, str):
         if score not in exits.table:
-            raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}")
+            raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}{hint()}")
         score = exits.table[score]()
     if not isinstance(score, ExitScore):
         raise SettingError(f"score must be an exit score or the name of one ({', '.join(exits.table)}), not {score!r}")

@@ -1,7 +1,9 @@
 """Save and load spiking networks: safetensors and JSON, no pickle, written whole or not at all."""
 
 import contextlib
+import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import os
 import tempfile
@@ -9,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from transpike import activations, encoders, exits, neurons, ops, readouts, recipes, schedules
-from transpike.core.codec import decode, encode
+from transpike.core import format1, registry
+from transpike.core.codec import classes_in, decode, encode, not_known
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph, Input, Node
@@ -24,7 +27,9 @@ from transpike.core.time_code import TimeCode
 from transpike.errors import FileError, TranspikeError
 from transpike.snn import SNN
 
-VERSION = 1
+VERSION = 2
+READS = (1, 2)
+"""Versions of the format that ``load`` reads; ``core.format1`` has the old names of version 1."""
 LARGEST_HEADER = 64 * 2**20
 """Bytes; the header of a real file is a few hundred kilobytes."""
 
@@ -34,66 +39,116 @@ _KINDS: dict[str, Any] = {
     "recipe": Recipe,
     "encoder": Encoder,
     "grid_timesteps": int | None,
+    "preprocessing": Preprocessing | None,
+    "readout": Readout | None,
+    "exit": ExitPolicy | None,
 }
 _FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid", "ranges", "grid_timesteps")
-_TYPES: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (
-        Graph,
-        Node,
-        Input,
-        Preprocessing,
-        TimeCode,
-        *ops.members,
-        *activations.members,
-        *neurons.members,
-        *encoders.members,
-        *readouts.members,
-        *schedules.members,
-        *recipes.members,
-        *exits.members,
-        ExitPolicy,
-    )
-}
+for _part in (Graph, Node, Input, Preprocessing, TimeCode, ExitPolicy):
+    registry.families["part"].add(_part)
 
 
 def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -> Path:
     """Write ``snn`` to ``path``; ``metrics`` (JSON) are kept beside its provenance.
 
     The file is safetensors with the graph, recipe and provenance as JSON in its header and a SHA-256 over both. An
-    existing file stays whole until the new one is complete. Raises FileError where the disk refuses.
+    existing file stays whole until the new one is complete. The plug-ins whose classes it holds are named in it.
+
+    Raises FileError where the disk refuses, and before anything is written for what ``load`` could not read: classes
+    that are not registered, all of them named, and what does not come back as it was.
     """
     tensors: dict[str, Tensor] = {}
-    content = {name: encode(getattr(snn, name), tensors, name) for name in _FIELDS}
-    provenance = snn.provenance | ({"metrics": metrics} if metrics else {})
-    if snn.calibrated_readout is not None:
-        content["readout"] = encode(snn.calibrated_readout, tensors, "readout")
-    if snn.exit is not None:
-        score = type(getattr(snn.exit, "score", None))
-        if score not in (*_TYPES.values(), type(None)):
+    try:
+        content = _content(snn, tensors, metrics)
+        text = json.dumps(content, sort_keys=True)
+        _check_it_comes_back(snn, json.loads(text), tensors)
+        metadata = {"transpike": str(VERSION), "content": text, "sha256": _digest(text, tensors)}
+        data = safetensors.torch.save(tensors, metadata)
+        if (size := int.from_bytes(data[:8], "little")) > LARGEST_HEADER:
             raise FileError(
-                f"{path} would hold the exit score {score.__name__}, which no other program knows: use one of "
-                "transpike.exits, or dataclasses.replace(snn, exit=None)"
+                f"its header would have {size:,} bytes, and {LARGEST_HEADER:,} are read: give fewer metrics"
             )
-        content["exit"] = encode(snn.exit, tensors, "exit")
-    content |= {"rates": snn.rates, "remarks": list(snn.remarks), "provenance": provenance}
-    text = json.dumps(content, sort_keys=True)
-    metadata = {"transpike": str(VERSION), "content": text, "sha256": _digest(text, tensors)}
-    write_atomically(path, safetensors.torch.save(tensors, metadata))
+    except (TranspikeError, SafetensorError, TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise FileError(f"{path} is not written, for it could not be loaded again: {error}") from error
+    write_atomically(path, data)
     return Path(path)
 
 
+def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | None) -> dict[str, Any]:
+    """All of a network as plain data, and its tensors. Raises FileError for classes that are not registered."""
+    if type(snn) is not SNN:
+        raise FileError(f"files hold an SNN, not a {type(snn).__name__}")
+    parts = {name: getattr(snn, name) for name in _FIELDS}
+    parts |= {"readout": snn.calibrated_readout} if snn.calibrated_readout is not None else {}
+    parts |= {"exit": snn.exit} if snn.exit is not None else {}
+    kinds = sorted(classes_in(parts), key=registry.qualified)
+    if strangers := [kind for kind in kinds if registry.file_name(kind) is None]:
+        names = ", ".join(f"{kind.__qualname__} of {kind.__module__}" for kind in strangers)
+        raise FileError(
+            f"it holds {names}, which no other program would know: put @transpike.register on "
+            f"{'the class' if len(strangers) == 1 else 'each of these classes'}, above @dataclass(frozen=True)"
+        )
+    content = {name: encode(part, tensors, name) for name, part in parts.items()}
+    outside = {kind.__module__ for kind in kinds if not registry.is_ours(kind.__module__)}
+    provenance = snn.provenance | ({"metrics": metrics} if metrics else {})
+    return content | {
+        "rates": snn.rates,
+        "remarks": list(snn.remarks),
+        "provenance": provenance,
+        "plugins": {module.partition(".")[0]: list(registry.distribution_of(module) or ()) for module in outside},
+    }
+
+
+def _check_it_comes_back(snn: SNN, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Read what would be written; FileError where a part differs from what it was."""
+    found = _network(content, tensors)
+    for field in dataclasses.fields(SNN):
+        if field.name not in ("provenance", "remarks") and not _same(
+            before := getattr(snn, field.name), after := getattr(found, field.name)
+        ):
+            differs = type(before).__name__ if type(before) is not type(after) else _where(before, after)
+            raise FileError(f"its {field.name} would come back as something else ({differs})")
+
+
+def _same(before: Any, after: Any) -> bool:
+    if isinstance(before, Tensor):
+        equal = isinstance(after, Tensor) and before.dtype == after.dtype and before.shape == after.shape
+        return equal and torch.allclose(before.detach().cpu(), after, rtol=0.0, atol=0.0, equal_nan=True)
+    return type(before) is type(after) and not _where(before, after)
+
+
+def _where(before: Any, after: Any) -> str:
+    """What differs between two values of one type; "" where nothing does."""
+    if isinstance(before, (tuple, dict)):
+        items = list(before.items() if isinstance(before, dict) else enumerate(before))
+        others = dict(after.items() if isinstance(after, dict) else enumerate(after))
+        if len(items) != len(others):
+            return type(before).__name__
+        return next((str(key) for key, item in items if not _same(item, others.get(key))), "")
+    if dataclasses.is_dataclass(before):
+        names = [f.name for f in dataclasses.fields(before)]
+        wrong = [name for name in names if not _same(getattr(before, name), getattr(after, name))]
+        return f"{type(before).__name__}.{wrong[0]}" if wrong else ""
+    return "" if before == after or (before != before and after != after) else repr(before)
+
+
 def load(path: str | Path) -> SNN:
-    """Read what ``save`` wrote; FileError for a file that is truncated, damaged, foreign or of another version."""
+    """Read what ``save`` wrote, now or in format version 1.
+
+    No class is imported because a file names it: those of plug-ins must be registered, by an installed plug-in or by
+    the program itself. Raises FileError for a file that is truncated, damaged, foreign or of another version, and for
+    classes that are not registered, with the plug-in that wrote them.
+    """
     path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
     metadata = _metadata(data, path)
-    if metadata.get("transpike") != str(VERSION):
+    version = metadata.get("transpike")
+    if version not in [str(read) for read in READS]:
         raise FileError(
-            f"{path} has format version {metadata.get('transpike')!r}, this transpike reads {VERSION}; "
+            f"{path} has format version {version!r}, this transpike reads {' and '.join(map(str, READS))}; "
             "convert the network again or install the matching version"
         )
     try:
@@ -105,25 +160,55 @@ def load(path: str | Path) -> SNN:
         raise FileError(f"{path} is damaged: its checksum does not match its content; make it again or restore a copy")
     try:
         content = json.loads(text)
-        fields = {name: decode(content[name], tensors, _TYPES) for name in _FIELDS if name in content}
-        if wrong := [name for name, kind in _KINDS.items() if not isinstance(fields.get(name), kind)]:
-            raise FileError(f"its {', '.join(wrong)} is of another kind")
-        readout = decode(content["readout"], tensors, _TYPES) if "readout" in content else None
-        if not isinstance(readout, Readout | None):
-            raise FileError("its readout is of another kind")
-        policy = decode(content["exit"], tensors, _TYPES) if "exit" in content else None
-        if not isinstance(policy, ExitPolicy | None):
-            raise FileError("its exit is of another kind")
-        return SNN(
-            **fields,
-            exit=policy,
-            calibrated_readout=readout,
-            rates=dict(content["rates"]),
-            remarks=tuple(content["remarks"]),
-            provenance=dict(content["provenance"]),
-        )
-    except (TranspikeError, TypeError, ValueError, KeyError, AttributeError) as error:
+        return _network(format1.content(content) if version == "1" else content, tensors)
+    except (TranspikeError, TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise FileError(f"{path} does not hold a spiking network that this version can read: {error}") from error
+
+
+def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
+    """The network of a file's content. Raises FileError, and what classes raise for nonsense in their fields."""
+    plugins = dict(content.get("plugins", {}))
+    parts = (*_FIELDS, "readout", "exit")
+    fields = {
+        name: decode(content[name], tensors, lambda name: _not_registered(name, plugins))
+        for name in parts
+        if name in content
+    }
+    if wrong := [name for name, kind in _KINDS.items() if not isinstance(fields.get(name), kind)]:
+        raise FileError(f"its {', '.join(wrong)} is of another kind")
+    return SNN(
+        calibrated_readout=fields.pop("readout", None),
+        exit=fields.pop("exit", None),
+        **fields,
+        rates=dict(content["rates"]),
+        remarks=tuple(content["remarks"]),
+        provenance=dict(content["provenance"]),
+    )
+
+
+def _not_registered(name: Any, plugins: dict[str, Any]) -> str:
+    """What to do about a class that is not registered: which plug-in wrote it, and what is installed of that."""
+    if not isinstance(name, str) or ":" not in name:
+        return not_known(name)
+    package = name.partition(":")[0]
+    wrote: list[Any] = plugins.get(package) or []
+    if len(wrote) != 2:
+        return (
+            f"it holds {name}, which is not registered here and came from no installed plug-in: run what defines it, "
+            f"with @transpike.register on it, before loading{registry.hint()}"
+        )
+    distribution, version = wrote
+    try:
+        there = importlib.metadata.version(str(distribution))
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return (
+            f"it holds {name} of the plug-in {distribution} {version}, which is not installed: install {distribution}, "
+            "or import what registers the class"
+        )
+    return (
+        f"it holds {name} of the plug-in {distribution} {version}; {distribution} {there} is installed and has not "
+        f"registered it: install {version}, or import the module that registers the class{registry.hint()}"
+    )
 
 
 def _metadata(data: bytes, path: Path) -> dict[str, str]:

@@ -25,7 +25,6 @@ from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
 from transpike.core.step import Step
-from transpike.files import _TYPES
 
 FAMILIES: dict[ModuleType, type] = {
     ops: Op, activations: Op, neurons: Cell, encoders: Encoder, readouts: Readout, schedules: Schedule, recipes: Recipe,
@@ -207,14 +206,14 @@ def test_a_member_moves_to_another_dtype_with_all_its_tensors(kind):
 def test_the_codec_gives_a_member_back(kind):
     member, tensors = example(kind)[0], {}
     text = json.dumps(encode(member, tensors, "member"))
-    assert same(decode(json.loads(text), tensors, _TYPES), member)
+    assert same(decode(json.loads(text), tensors), member)
 
 
 @pytest.mark.parametrize("kind", [encoders, readouts, schedules, recipes], ids=lambda f: f.__name__)
 def test_the_codec_gives_settings_back(kind):
     for member in kind.members:
         text = json.dumps(encode(member(), {}, "member"))
-        assert decode(json.loads(text), {}, _TYPES) == member()
+        assert decode(json.loads(text), {}) == member()
 
 
 @pytest.mark.parametrize("kind", SETTINGS, ids=name)

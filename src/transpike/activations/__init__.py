@@ -1,5 +1,7 @@
 """Activations of the source network that a neuron can stand for, and the modules to train with in their place."""
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from transpike.activations.clips import RateNorm, SlipReLU, ThresholdReLU, TrainableClip
@@ -9,17 +11,8 @@ from transpike.activations.qcfs import QuantisedClip, UniformQuantiser
 from transpike.activations.relu import Clip, ReLU
 from transpike.activations.staircase import Staircase
 from transpike.core.op import Op
+from transpike.core.registry import family
 
-members: tuple[type[Op], ...] = (Clip, FirstSpikeStaircase, ReLU, Staircase)
-table: dict[str, type[nn.Module]] = {
-    "cq": ClampQuantise,
-    "expanded": ExpandedInput,
-    "qcfs": QuantisedClip,
-    "rnl": RateNorm,
-    "slip-relu": SlipReLU,
-    "tcl": TrainableClip,
-    "threshold-relu": ThresholdReLU,
-    "ttfs": TimeToFirstSpike,
-    "uniform": UniformQuantiser,
-    "vr": ValueRange,
-}
+members: tuple[type[Op], ...] = family("op", Op, in_files=True, named=False).own(globals())
+modules: tuple[type[nn.Module], ...] = family("activation", nn.Module).own(globals())
+table: Mapping[str, type[nn.Module]] = family("activation").table

@@ -17,6 +17,8 @@ class TrainableClip(SourceActivation):
     Source: Ho and Chang 2020 (TCL); λ starts at 4 as in QCFS's code.
     """
 
+    name = "tcl"
+
     def __init__(self, threshold: float = 4.0) -> None:
         super().__init__(threshold, trainable=True)
 
@@ -32,6 +34,8 @@ class ThresholdReLU(SourceActivation):
 
     Source: Deng and Gu 2021 (threshold ReLU; ``shift`` = λ/2T trains with the shift that their SNN gets as a bias).
     """
+
+    name = "threshold-relu"
 
     def __init__(self, threshold: float = 1.0, shift: float = 0.0) -> None:
         super().__init__(threshold, trainable=False)
@@ -52,6 +56,8 @@ class SlipReLU(SourceActivation):
     ``slope`` s in [0, 1], ``offset`` δ₁, ``shift`` δ₂ (the neuron's v(0)/θ), a trainable λ.
     ``recipes.QCFS`` converts it. Source: Jiang et al. 2023 (SlipReLU, ICML); defaults as in its code.
     """
+
+    name = "slip-relu"
 
     def __init__(
         self, levels: int = 16, slope: float = 0.5, threshold: float = 8.0, offset: float = 0.0, shift: float = 0.5
@@ -82,6 +88,8 @@ class RateNorm(SourceActivation):
     that there is nothing to calibrate.
     Source: Ding et al. 2021 (RNL, IJCAI).
     """
+
+    name = "rnl"
 
     peak: Tensor
     seen: Tensor

@@ -23,6 +23,8 @@ class ClampQuantise(SourceActivation):
     Source: Yan, Zhou, Wong 2021 (CQ, AAAI) and 2023 (CQ+, TPAMI 45:11600), from their code.
     """
 
+    name = "cq"
+
     def __init__(
         self,
         timesteps: int = 16,
@@ -53,6 +55,8 @@ class ValueRange(ClampQuantise):
     level from every activation. Source: Yan, Zhou, Wong 2022 (arXiv 2211.08410), from their code.
     """
 
+    name = "vr"
+
     def __init__(
         self,
         timesteps: int = 8,
@@ -77,6 +81,8 @@ class ExpandedInput(nn.Module):
     ``x (batch, C, …) → (batch, 6 C, …)`` with ``a_k = ⌊x L_k⌋ / L`` on [0, T/L]: few time steps carry an input of more
     than T + 1 values. ``prepare(input=…)`` widens the first layer to match. Source: as ``ValueRange`` (ICE).
     """
+
+    name = "expanded"
 
     factor = 6
 

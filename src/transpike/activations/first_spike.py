@@ -79,6 +79,8 @@ class TimeToFirstSpike(SourceActivation):
     φ's lower limit (``last``), the base 2, the gradient, and the epochs of the stages.
     """
 
+    name = "ttfs"
+
     def __init__(
         self,
         window: int = 24,

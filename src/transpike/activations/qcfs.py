@@ -15,6 +15,8 @@ class QuantisedClip(SourceActivation):
     repeats QCFS; which z it meant is our reading). Source: Bu et al. 2022 (QCFS, ICLR), equation 15; λ starts at 8.
     """
 
+    name = "qcfs"
+
     shift = 0.5
 
     def __init__(self, levels: int = 4, threshold: float = 8.0, regulariser: float = 0.0) -> None:
@@ -35,6 +37,8 @@ class UniformQuantiser(QuantisedClip):
     T = 2^b − 1 time steps carry it, with v(0) = θ/2. Source: Hu et al. 2023 (Fast-SNN), uniform activations; their
     α is ``thresh``.
     """
+
+    name = "uniform"
 
     def __init__(self, bits: int = 2, threshold: float = 8.0) -> None:
         if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:

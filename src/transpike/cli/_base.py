@@ -18,11 +18,13 @@ from torch import nn
 
 import transpike
 from transpike import data, models, recipes, tasks
-from transpike.cli._parts import TABLES, Part, click_type, part_named, settings_of
+from transpike.cli._parts import TABLES, Part, part_named, settings_of
 from transpike.cli._prepared import again
+from transpike.cli._recipes import flags_of
 from transpike.cli._settings import ENERGY
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
+from transpike.core.registry import hint
 from transpike.data import Dataset
 from transpike.errors import DataError, FileError, SettingError
 from transpike.snn import SNN
@@ -53,7 +55,7 @@ data_options = options(
         show_default=True,
         metavar="NAME",
         help="digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, imagenet, mitbih, deap, eeg-eye-state, "
-        "npz:FILE, imagefolder:DIR, events:DIR.",
+        "npz:FILE, imagefolder:DIR, events:DIR" + "".join(f", {name}" for name in data.table) + ".",
     ),
     click.option(
         "--data-dir", type=click.Path(path_type=Path), help="Where named data sets lie (else TRANSPIKE_DATA)."
@@ -224,25 +226,6 @@ def _numbers(flag: str, text: str) -> tuple[float, ...]:
         raise SettingError(f"{flag} takes numbers with commas between them, not {text!r}") from None
 
 
-def recipe_options(function: Callable) -> Callable:
-    """--recipe, and one flag for every field of every recipe."""
-    fields: dict[str, tuple[Any, list[str]]] = {}
-    helps: dict[str, str] = {}
-    for name, kind in recipes.table.items():
-        hints = typing.get_type_hints(kind)
-        for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-            fields.setdefault(field.name, (hints[field.name], []))[1].append(name)
-            helps.setdefault(field.name, field.metadata.get("help", ""))
-    for field_name, (hint, names) in reversed(fields.items()):
-        text = helps[field_name] + ("" if len(names) == len(recipes.table) else f" Only {', '.join(names)}.")
-        function = click.option(
-            f"--{field_name.replace('_', '-')}", field_name, type=click_type(field_name, hint), help=text
-        )(function)
-    return click.option(
-        "--recipe", "recipe_name", default="ecc", show_default=True, type=click.Choice(sorted(recipes.table))
-    )(function)
-
-
 def for_recordings(settings: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
     """A recipe's flags with what recordings need in place of those not given: their encoder, a step for each frame."""
     if dataset.frames is None:
@@ -255,19 +238,26 @@ def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
     """The recipe with the flags that were given; a flag it does not have is an error. ``seed`` is for the encoder."""
     kind = recipes.table[name]
     given = {key: value for key, value in settings.items() if value is not None}
+    flags = flags_of(kind)
+    for key, value in given.items():
+        if isinstance(value, str) and key in flags and key not in TABLES:  # which another recipe may read otherwise
+            given |= settings_of(name, [f"{key}={value}"], {key: flags[key][0]})
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - known):
         raise SettingError(f"{name} has no setting {', '.join('--' + key.replace('_', '-') for key in unknown)}")
     for key in set(given) & set(TABLES):
         given[key] = part_named(key, given[key], seed)
-    return kind(**given)
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise SettingError(f"{name} cannot be made from these settings: {error}") from error
 
 
 def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
     """The recipe that ``name:key=value;key=value`` says, with the names and types of the flags of ``convert``."""
     name, _, rest = text.partition(":")
     if name not in recipes.table:
-        raise SettingError(f"no recipe is called {name!r}; choose from {', '.join(sorted(recipes.table))}")
+        raise SettingError(f"no recipe is called {name!r}; choose from {', '.join(sorted(recipes.table))}{hint()}")
     kind = recipes.table[name]
     hints = typing.get_type_hints(kind)
     known = {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name != "timesteps"}  # type: ignore[arg-type]

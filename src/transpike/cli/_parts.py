@@ -3,14 +3,19 @@
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from transpike import encoders, readouts, schedules, tasks
+from transpike.core.encoder import Encoder
+from transpike.core.readout import Readout
+from transpike.core.registry import hint
+from transpike.core.schedule import Schedule
 from transpike.errors import SettingError
 
-TABLES: dict[str, dict[str, Any]] = {
+TABLES: dict[str, Mapping[str, Any]] = {
     "encoder": encoders.table,
     "readout": readouts.table,
     "schedule": schedules.table,
@@ -27,6 +32,19 @@ def click_type(name: str, hint: Any) -> Any:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return click_type(name, next(a for a in typing.get_args(hint) if a is not type(None)))
     return hint
+
+
+def is_simple(hint: Any) -> bool:
+    """True where text can be read as this annotation: a number, a word, a choice, a part of the tables, or None."""
+    parts = [one for one in typing.get_args(hint) if one is not type(None)] or [hint]
+    if typing.get_origin(hint) is typing.Literal:
+        return all(isinstance(one, str) for one in parts)
+    if typing.get_origin(hint) not in (None, typing.Union, types.UnionType):
+        return False
+    return len(parts) == 1 and (
+        parts[0] in (bool, int, float, str, Encoder, Readout, Schedule)
+        or (typing.get_origin(parts[0]) is typing.Literal and is_simple(parts[0]))
+    )
 
 
 class Part(click.ParamType):
@@ -52,7 +70,7 @@ def part_named(key: str, text: str, seed: int = 0) -> Any:
     """The encoder, schedule, readout or task that ``name:setting=value:…`` says; ``seed`` is for one that draws."""
     name, *parts = text.split(":")
     if name not in TABLES[key]:
-        raise SettingError(f"no {key} is called {name!r}; choose from {', '.join(sorted(TABLES[key]))}")
+        raise SettingError(f"no {key} is called {name!r}; choose from {', '.join(sorted(TABLES[key]))}{hint()}")
     member = TABLES[key][name]
     hints = typing.get_type_hints(member)
     known = {field.name: hints[field.name] for field in dataclasses.fields(member)}

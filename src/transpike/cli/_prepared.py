@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from transpike import activations
 from transpike.cli._parts import settings_of
+from transpike.core.registry import hint
 from transpike.errors import CheckpointError, SettingError, TranspikeError
 from transpike.prepare import prepare
 from transpike.training import stages
@@ -108,7 +109,9 @@ def activation_named(text: str) -> Activation:
 
 def _known(name: str) -> type[nn.Module]:
     if name not in activations.table:
-        raise SettingError(f"no activation is called {name!r}; choose from {', '.join(sorted(activations.table))}")
+        raise SettingError(
+            f"no activation is called {name!r}; choose from {', '.join(sorted(activations.table))}{hint()}"
+        )
     return activations.table[name]
 
 

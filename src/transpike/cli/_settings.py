@@ -10,6 +10,7 @@ import click
 from transpike import energy, exits
 from transpike.cli._parts import TABLES, Part, click_type, part_named
 from transpike.core.constraints import alternatives, choices_of
+from transpike.core.registry import hint
 from transpike.errors import SettingError
 
 S = TypeVar("S")
@@ -38,7 +39,7 @@ def energy_named(text: str) -> energy.EnergyModel:
     if text.endswith(".toml"):
         return energy.load(text)
     if text not in energy.table:
-        raise SettingError(f"{text!r} is none of {', '.join(energy.table)}, and no .toml file")
+        raise SettingError(f"{text!r} is none of {', '.join(energy.table)}, and no .toml file{hint()}")
     return energy.table[text]()
 
 
@@ -46,7 +47,7 @@ def exit_named(text: str) -> exits.Exit:
     """SCORE or SCORE:DROP, the drop in points."""
     score, _, drop = text.partition(":")
     if score not in exits.table:
-        raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}")
+        raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}{hint()}")
     try:
         return exits.Exit(score, float(drop or 0.5))
     except ValueError:

@@ -21,7 +21,8 @@ from transpike.errors import DataError, GateFailed, SettingError
     "--recipes",
     "recipe_texts",
     metavar="NAME,…",
-    help="With settings: NAME:key=value;key=value, the names as in convert --help. Default: all as they are: "
+    help="With settings: NAME:key=value;key=value, the names as in convert --help. Default: all of ours as they are. "
+    "There are "
     f"{', '.join(sorted(recipes.table))}.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
@@ -78,7 +79,7 @@ def command(
         parse(pick)  # a word it does not know is an error before the work, not after it
     settings = _settings.chosen(ts.ComparisonSettings, flags)
     dataset = _base.load_tested(data_name, data_dir)
-    texts = (recipe_texts or ",".join(recipes.table)).split(",")
+    texts = (recipe_texts or ",".join(kind.name for kind in recipes.members)).split(",")
     chosen = [_base.recipe_named(text.strip(), dataset, settings.seed) for text in texts]
     wishes, limit = settings.exits, settings.limit
     first = len(dataset.test) - exit_samples

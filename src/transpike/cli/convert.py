@@ -7,12 +7,13 @@ import click
 
 import transpike as ts
 from transpike.cli import _base
+from transpike.cli._recipes import recipe_options
 
 
 @click.command("convert")
 @_base.model_options
 @_base.data_options
-@_base.recipe_options
+@recipe_options
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
 @_base.capture_options
 @_base.conversion_options

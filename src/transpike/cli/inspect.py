@@ -19,7 +19,7 @@ from transpike.fit import Fit
 @_base.model_options
 @_base.data_options
 @_base.capture_options
-@click.option("--fit", "chips", multiple=True, help=f"Of a FILE: {', '.join(targets.NAMES)} or a .toml; repeatable.")
+@click.option("--fit", "chips", multiple=True, help=f"Of a FILE: {', '.join(targets.names())} or a .toml; repeatable.")
 @_base.json_option
 def command(
     file: Path | None,

@@ -1,34 +1,53 @@
 """Frozen dataclasses as JSON and named tensors, and back; nothing is executed, unknown types are refused."""
 
 import dataclasses
+import enum
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
+from transpike.core import registry
 from transpike.errors import FileError, TranspikeError
 
 
 def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
-    """``value`` as plain data; tensors go into ``tensors`` under names that begin with ``name``."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    """``value`` as plain data; tensors go into ``tensors`` under names that begin with ``name``.
+
+    Classes are named as the registry names them; one that is not registered gets the name that it would have, and
+    ``decode`` refuses it. Raises FileError for what is neither a frozen dataclass, a tensor nor plain data.
+    """
+    if value is None or (isinstance(value, (bool, int, float, str)) and not isinstance(value, enum.Enum)):
         return value
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().contiguous().clone()
-        return {"tensor": name}
+        free, number = name, 1
+        while free in tensors:  # the keys of dictionaries may have dots
+            free = f"{name}#{(number := number + 1)}"
+        tensors[free] = value.detach().cpu().contiguous().clone()
+        return {"tensor": free}
     if isinstance(value, tuple):
         return {"tuple": [encode(item, tensors, f"{name}.{index}") for index, item in enumerate(value)]}
     if isinstance(value, dict):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise FileError(f"{name}: the key {wrong[0]!r} of a dictionary cannot be saved; use text")
         return {"dict": {key: encode(item, tensors, f"{name}.{key}") for key, item in value.items()}}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             f.name: encode(getattr(value, f.name), tensors, f"{name}.{f.name}") for f in dataclasses.fields(value)
         }
-        return {"type": type(value).__name__, "fields": fields}
-    raise TypeError(f"{name}: a {type(value).__name__} cannot be saved")
+        kind = type(value)
+        return {"type": registry.file_name(kind) or registry.qualified(kind), "fields": fields}
+    raise FileError(
+        f"{name}: a {type(value).__name__} cannot be saved; files hold numbers, text, tuples, dictionaries, "
+        "tensors and registered dataclasses"
+    )
 
 
-def decode(value: Any, tensors: dict[str, Tensor], types: dict[str, type]) -> Any:
-    """The opposite of ``encode``; only classes listed in ``types`` are built."""
+def decode(value: Any, tensors: dict[str, Tensor], unknown: Callable[[str], str] | None = None) -> Any:
+    """The opposite of ``encode``; only registered classes are built, and nothing is imported for a name.
+
+    ``unknown`` says what stands in the message about a class that is not registered.
+    """
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
@@ -36,15 +55,34 @@ def decode(value: Any, tensors: dict[str, Tensor], types: dict[str, type]) -> An
             raise FileError(f"the file lacks the tensor {value['tensor']!r}")
         return tensors[value["tensor"]]
     if "tuple" in value:
-        return tuple(decode(item, tensors, types) for item in value["tuple"])
+        return tuple(decode(item, tensors, unknown) for item in value["tuple"])
     if "dict" in value:
-        return {key: decode(item, tensors, types) for key, item in value["dict"].items()}
-    kind = types.get(value.get("type", ""))
+        return {key: decode(item, tensors, unknown) for key, item in value["dict"].items()}
+    name = value.get("type", "")
+    kind = registry.file_class(name) if isinstance(name, str) else None
     if kind is None:
-        raise FileError(f"the file holds a {value.get('type')!r}, which this version of transpike does not know")
+        raise FileError((unknown or not_known)(name))
     try:
-        return kind(**{name: decode(field, tensors, types) for name, field in value["fields"].items()})
+        return kind(**{key: decode(field, tensors, unknown) for key, field in value["fields"].items()})
     except TranspikeError:
         raise
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise FileError(f"the file's {value['type']} cannot be read: {error}") from error
+        raise FileError(f"the file's {name} cannot be read: {error}") from error
+
+
+def not_known(name: Any) -> str:
+    """The message about a class that is not registered, where nothing is known of who wrote it."""
+    if isinstance(name, str) and ":" in name:
+        return f"{name} is not registered here: put @transpike.register on the class, and import its module first"
+    return f"the file holds a {name!r}, which this version of transpike does not know"
+
+
+def classes_in(value: Any) -> set[type]:
+    """Every dataclass that ``encode`` would meet."""
+    if isinstance(value, tuple):
+        return set().union(*(classes_in(item) for item in value)) if value else set()
+    if isinstance(value, dict):
+        return classes_in(tuple(value.values()))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {type(value)} | classes_in(tuple(getattr(value, f.name) for f in dataclasses.fields(value)))
+    return set()

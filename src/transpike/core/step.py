@@ -63,6 +63,14 @@ class Step:
     """
 
     exact: ClassVar[bool] = False
+    asks: ClassVar[str] = ""
+    """What it asks of calibration data: "activations", "spikes", "spikes of each input", "" for nothing."""
+    sets_thresholds: ClassVar[bool] = False
+    """True where it says what the thresholds are; other steps change what is there."""
+
+    def describe(self) -> str:
+        """What it does with these settings, in a few words for tables of methods; "" where it goes without saying."""
+        return ""
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         raise TypeError(f"{type(self).__name__} must define apply()")

@@ -2,10 +2,12 @@
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from transpike.core import registry
+from transpike.core.registry import family
 from transpike.data import (
     deap,
     digits,
@@ -37,6 +39,8 @@ sources: dict[str, Callable[..., Dataset]] = {
     "npz": npz.load,
     "torchvision": torchvision_sets.load,
 }
+table: Mapping[str, Callable[..., Dataset]] = family("data", holds="functions").table
+"""Data sets from outside, by the name under which they were registered."""
 names = ("digits", *named.sets, "npz:FILE", "imagefolder:DIR", "events:DIR")
 
 
@@ -47,6 +51,9 @@ def load(name: str | Path = "digits", data_dir: str | Path | None = None, **opti
     recordings of event cameras. Options: ``size`` and ``resize`` for folders of pictures; ``bins``, ``span`` and
     ``frames`` for recordings, ``test_fraction`` and ``split_seed`` where they have no split of their own; those of
     mitbih, deap and eeg-eye-state are the arguments of their ``load`` (docs/biosignals.md).
+    A data set from outside (``@transpike.register(kind="data", name="my-set")``) is a function that returns a Dataset;
+    after a colon, ``my-set:PLACE``, its first argument is the place, and it gets ``data_dir`` where it has such an
+    argument.
     Raises DataError (unknown name, data not there or damaged), SettingError for an option that the data set does not
     have, or MissingExtra.
     """
@@ -66,14 +73,36 @@ def load(name: str | Path = "digits", data_dir: str | Path | None = None, **opti
         return _call("event-folder", name, {"path": place, **options})
     if kind == "imagefolder" and place:
         return _call("imagefolder", name, {"directory": place, **options})
-    close = difflib.get_close_matches(name, names, n=1)
+    if kind in table:
+        return _from_outside(kind, place, data_dir, options)
+    close = difflib.get_close_matches(name, (*names, *table), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise DataError(f"unknown data set {name!r}{hint}; known: {', '.join(names)}")
+    raise DataError(f"unknown data set {name!r}{hint}; known: {', '.join((*names, *table))}{registry.hint()}")
 
 
 def _call(source: str, name: str, arguments: dict[str, Any]) -> Dataset:
-    reader = sources[source]
+    return _read(sources[source], name, arguments)
+
+
+def _read(reader: Callable[..., Dataset], name: str, arguments: dict[str, Any]) -> Dataset:
     unknown = sorted(set(arguments) - set(inspect.signature(reader).parameters))
     if unknown:
         raise SettingError(f"{name} has no option {', '.join(unknown)}")
     return reader(**arguments)
+
+
+def _from_outside(name: str, place: str, data_dir: str | Path | None, options: dict[str, Any]) -> Dataset:
+    """Raises SettingError for a place or a folder that the data set has no use for, DataError where it gives none."""
+    reader = table[name]
+    parameters = list(inspect.signature(reader).parameters)
+    arguments = dict(options)
+    if place:
+        if not parameters:
+            raise SettingError(f"{name} takes no place; write it without a colon")
+        arguments[parameters[0]] = place
+    if data_dir is not None and "data_dir" in parameters:
+        arguments.setdefault("data_dir", data_dir)
+    found = _read(reader, name, arguments)
+    if not isinstance(found, Dataset):
+        raise DataError(f"{name} gave a {type(found).__name__}; a registered data set returns a transpike.data.Dataset")
+    return found

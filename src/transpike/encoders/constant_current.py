@@ -16,6 +16,7 @@ class ConstantCurrent(Encoder):
     ``positive`` refuses inputs below 0, for networks whose first neurons stand at the input.
     """
 
+    name: ClassVar[str] = "constant"
     is_constant: ClassVar[bool] = True
     positive: bool = False
 

@@ -17,6 +17,7 @@ class DeterministicCounts(Encoder):
     Inputs beyond the calibrated range fire every step. Signed input gives signed spikes: the alphabet is ternary.
     """
 
+    name: ClassVar[str] = "counts"
     alphabet: ClassVar[Alphabet] = TERNARY
 
     def encode(self, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:

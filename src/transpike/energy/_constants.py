@@ -2,15 +2,17 @@
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transpike.core.quantity import Quantity
+from transpike.core.registry import hint
 from transpike.energy._base import EnergyModel
 from transpike.errors import FileError, SettingError
 
 
-def read_model(path: str | Path, table: dict[str, type[EnergyModel]]) -> EnergyModel:
+def read_model(path: str | Path, table: Mapping[str, type[EnergyModel]]) -> EnergyModel:
     """The model of a TOML file: ``model = "operations"``, and under ``[constants]`` those that differ, each
     ``add = {value = 0.05, unit = "pJ", source = "…"}``; under ``[settings]`` what is no constant.
 
@@ -26,7 +28,7 @@ def read_model(path: str | Path, table: dict[str, type[EnergyModel]]) -> EnergyM
         raise FileError(f"{path} is not TOML: {error}") from None
     name = content.pop("model", None)
     if name not in table:
-        raise SettingError(f"{path}: model must be one of {', '.join(sorted(table))}, not {name!r}")
+        raise SettingError(f"{path}: model must be one of {', '.join(sorted(table))}, not {name!r}{hint()}")
     kind = table[name]
     fields = {field.name: field for field in dataclasses.fields(kind)}
     constants = {n for n, field in fields.items() if isinstance(field.default, Quantity)}

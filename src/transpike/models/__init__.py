@@ -1,13 +1,15 @@
-"""Networks by name. A new one: one file with a ``model``, one line in ``models``."""
+"""Networks by name. A new one: one file with a ``Model``, imported here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.registry import family, hint
 from transpike.errors import SettingError
 from transpike.models import densenet, ecg, eeg, events_cnn, mobilenet, resnet20, small_cnn, vgg7, vgg16
 from transpike.models._base import Model
@@ -16,23 +18,17 @@ from transpike.models._weights import load_weights
 
 __all__ = ["Model", "build", "load_weights", "models"]
 
-models: dict[str, Model] = {
-    spec.name: spec
-    for spec in (
-        densenet.model,
-        ecg.classes,
-        ecg.screen,
-        eeg.power,
-        eeg.windows,
-        events_cnn.model,
-        mobilenet.model,
-        resnet20.model,
-        small_cnn.model,
-        vgg7.model,
-        vgg16.model,
-        vgg16.average,
-    )
-}
+
+def _network(function: Callable[[int, int], nn.Module], name: str, **details: Any) -> Model:
+    """The model of a function that builds a network, registered by name."""
+    try:
+        return Model(name, function, **{"input_shape": (), "preprocessing": Preprocessing(), **details})
+    except TypeError as error:
+        raise SettingError(f"the network {name!r} does not take these details: {error}") from error
+
+
+members: tuple[Model, ...] = family("network", Model, holds="instances", wrap=_network).own(globals())
+models: Mapping[str, Model] = family("network").table
 
 
 def build(
@@ -93,15 +89,17 @@ def build(
 def _from_zoo(name: str, num_classes: int | None, in_channels: int | None) -> tuple[nn.Module, Model]:
     if name not in models:
         known = ", ".join(sorted(models))
-        raise SettingError(f"the zoo has no network {name!r}{nearest(name, models)}; known: {known}")
+        raise SettingError(f"the zoo has no network {name!r}{nearest(name, models)}; known: {known}{hint()}")
     model = models[name]
+    if in_channels is None and not model.input_shape:
+        raise SettingError(f"zoo:{name} does not say what inputs it takes; give input_shape or in_channels")
     classes, channels = num_classes or model.num_classes, in_channels or model.input_shape[0]
     preprocessing = model.preprocessing
-    if channels != model.input_shape[0]:
+    if model.input_shape and channels != model.input_shape[0]:
         # The stated values are per colour; another number of channels gets their average.
         mean, std = (sum(values) / len(values) for values in (preprocessing.mean, preprocessing.std))
         preprocessing = Preprocessing((mean,), (std,))
-    shape = (channels, *model.input_shape[1:])
+    shape = (channels, *model.input_shape[1:]) if model.input_shape else ()
     spec = replace(model, input_shape=shape, preprocessing=preprocessing, num_classes=classes)
     return model.build(classes, channels), spec
 

@@ -1,6 +1,7 @@
 """Cells, one file for each kind: neurons, and the pooling and operators that need memory in time."""
 
 from transpike.core.cell import Cell
+from transpike.core.registry import family
 from transpike.neurons.bistable import Bistable, Synchronous
 from transpike.neurons.burst import Burst
 from transpike.neurons.differential import DifferentialOperator
@@ -15,28 +16,4 @@ from transpike.neurons.signed import SignedIntegrateAndFire
 from transpike.neurons.switched import Switched
 from transpike.neurons.temporal_difference import TemporalDifference
 
-members: tuple[type[Cell], ...] = (
-    Bistable,
-    Burst,
-    CurrentMaximum,
-    DifferentialLadder,
-    DifferentialOperator,
-    ExactReLU,
-    FirstCrossing,
-    FirstSpike,
-    GatedMaximum,
-    IntegrateAndFire,
-    Latch,
-    Latched,
-    LateralInhibition,
-    OffsetCorrected,
-    OrMaximum,
-    Prospect,
-    ResidualGate,
-    Retimed,
-    SignedIntegrateAndFire,
-    Switched,
-    Synchronous,
-    TemporalDifference,
-    ThresholdLadder,
-)
+members: tuple[type[Cell], ...] = family("neuron", Cell, in_files=True, named=False).own(globals())

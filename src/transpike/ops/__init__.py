@@ -1,6 +1,7 @@
 """Layers without memory, one file for each kind. ``table`` maps an operator of torch.export to its class."""
 
 from transpike.core.op import Op
+from transpike.core.registry import family
 from transpike.core.scale import Scale
 from transpike.ops.add import Add
 from transpike.ops.average import AvgPool, Mean
@@ -13,24 +14,4 @@ from transpike.ops.maxpool import AdaptiveMaxPool, MaxPool
 from transpike.ops.resample import Resample
 from transpike.ops.shape import Cat, Identity, Nearest, Pad, Permute, Reshape, Slice
 
-members: tuple[type[Op], ...] = (
-    Add,
-    AdaptiveMaxPool,
-    AvgPool,
-    BatchNorm,
-    Cat,
-    Conv,
-    Dropout,
-    Identity,
-    Kept,
-    Linear,
-    MaxPool,
-    Mean,
-    Nearest,
-    Pad,
-    Permute,
-    Resample,
-    Reshape,
-    Scale,
-    Slice,
-)
+members: tuple[type[Op], ...] = family("op", Op, in_files=True, named=False).own(globals())

@@ -1,6 +1,9 @@
 """Papers' methods, one file each, by the name that the command line uses."""
 
+from collections.abc import Mapping
+
 from transpike.core.recipe import Recipe
+from transpike.core.registry import family
 from transpike.recipes.adafire import AdaFire
 from transpike.recipes.bsnn import BSNN
 from transpike.recipes.burst import BurstLIP
@@ -25,47 +28,5 @@ from transpike.recipes.temporal_switch import TSC
 from transpike.recipes.threshold_balancing import ThresholdBalancing
 from transpike.recipes.weight_normalisation import WeightNormalisation
 
-members: tuple[type[Recipe], ...] = (
-    AdaFire,
-    BSNN,
-    BurstLIP,
-    Cao,
-    CAT,
-    COS,
-    CQ,
-    CQPlus,
-    DattaBeerel,
-    DCGS,
-    DengGu,
-    DiehlModel,
-    ECC,
-    ErrorCompensation,
-    ExactMapping,
-    FastSNN,
-    FewSteps,
-    GroupNeuron,
-    HMT,
-    LinearTTFS,
-    LTB,
-    OPI,
-    PASCAL,
-    QCFS,
-    RMP,
-    RNL,
-    Rueckauer,
-    RueckauerLiu,
-    S4NN,
-    SlipReLU,
-    SNM,
-    SNNCalibration,
-    SpikeNorm,
-    SRP,
-    T2FSNN,
-    TCL,
-    ThresholdBalancing,
-    TSC,
-    VR,
-    WeightNormalisation,
-    YOSO,
-)
-table: dict[str, type[Recipe]] = {recipe.name: recipe for recipe in members}
+members: tuple[type[Recipe], ...] = family("recipe", Recipe, in_files=True).own(globals())
+table: Mapping[str, type[Recipe]] = family("recipe").table

@@ -1,5 +1,8 @@
 """When neurons fire, by the name that recipes and the command line use."""
 
+from collections.abc import Mapping
+
+from transpike.core.registry import family
 from transpike.core.schedule import Schedule
 from transpike.schedules.differences import Differences
 from transpike.schedules.layer_synchronous import LayerSynchronous
@@ -7,11 +10,5 @@ from transpike.schedules.phase_cycles import PhaseCycles
 from transpike.schedules.streaming import Streaming
 from transpike.schedules.time_slots import TimeSlots
 
-table: dict[str, type[Schedule]] = {
-    "differences": Differences,
-    "layer-synchronous": LayerSynchronous,
-    "phase-cycles": PhaseCycles,
-    "streaming": Streaming,
-    "time-slots": TimeSlots,
-}
-members: tuple[type[Schedule], ...] = tuple(table.values())
+members: tuple[type[Schedule], ...] = family("schedule", Schedule, in_files=True).own(globals())
+table: Mapping[str, type[Schedule]] = family("schedule").table

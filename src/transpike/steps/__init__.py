@@ -1,5 +1,6 @@
 """Stages of a conversion, Graph to Graph."""
 
+from transpike.core.registry import family
 from transpike.core.step import Step
 from transpike.steps.bias_shift import BiasShift
 from transpike.steps.calibrate_bias import CalibrateBias, CalibratePotential
@@ -28,47 +29,4 @@ from transpike.steps.train_thresholds import SlackThresholds, TrainThresholds
 from transpike.steps.use_cells import UseGates, UseGroups, UseLadders, UseOffsets, UseSwitches
 from transpike.steps.use_neurons import UseNeurons
 
-members: tuple[type[Step], ...] = (
-    BiasShift,
-    CalibrateBias,
-    CalibratePotential,
-    CalibrateWeights,
-    ExactTimes,
-    FirstSpikeThresholds,
-    FixedThresholds,
-    FoldBatchNorm,
-    GaussianThresholds,
-    InitialPotential,
-    LearnedInitialPotential,
-    LearnedThresholds,
-    LocalThresholdBalancing,
-    MatchDelays,
-    ModelBasedThresholds,
-    PercentileScaleThresholds,
-    PercentileThresholds,
-    PoolBeforeActivation,
-    PoolInTime,
-    QuantiseWeights,
-    RefuseBiases,
-    RefuseLevels,
-    RemoveDropout,
-    SearchBursts,
-    SearchThresholds,
-    ShareThresholds,
-    SlackThresholds,
-    SpikeNorm,
-    SpikesAtInput,
-    SpikingAverage,
-    SquaredErrorThresholds,
-    TrainKernels,
-    TrainThresholds,
-    UseFirstCrossings,
-    UseFirstSpikes,
-    UseGates,
-    UseGroups,
-    UseLadders,
-    UseLatches,
-    UseNeurons,
-    UseOffsets,
-    UseSwitches,
-)
+members: tuple[type[Step], ...] = family("pass", Step, named=False).own(globals())

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ class Thresholds(Step):
     calibration data.
     """
 
+    asks: ClassVar[str] = "activations"
+    sets_thresholds: ClassVar[bool] = True
     granularity: Granularity = "channel"
     spiking_output: bool = False
     scale: float = 1.0

@@ -36,3 +36,6 @@ class BiasShift(Step):
                 )
             graph = shifted(graph, synapse, theta / (2 * context.timesteps))
         return graph
+
+    def describe(self) -> str:
+        return "b + θ/2T"

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -22,6 +23,8 @@ class CalibrateBias(Calibration):
     Source: Li et al. 2021 (SNN calibration, ICML), section 4.2 "light"; one round on one batch there.
     """
 
+    asks: ClassVar[str] = "spikes"
+
     def apply(self, graph: Graph, context: Context) -> Graph:
         def visit(heard: Heard) -> Graph | None:
             synapse = only_synapse(heard.graph, heard.node.name)
@@ -37,6 +40,9 @@ class CalibrateBias(Calibration):
 
         return sequential(graph, context, self.samples, visit)
 
+    def describe(self) -> str:
+        return "biases"
+
 
 @dataclass(frozen=True)
 class CalibratePotential(Calibration):
@@ -46,6 +52,8 @@ class CalibratePotential(Calibration):
     which forget the potential. ``rounds`` as in ``CalibrateBias``.
     Source: Li et al. 2021 (SNN calibration, ICML), section 4.3 "advanced", potential calibration.
     """
+
+    asks: ClassVar[str] = "spikes"
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def visit(heard: Heard) -> Graph | None:
@@ -66,3 +74,6 @@ class CalibratePotential(Calibration):
             return heard.graph.replaced(new)
 
         return sequential(graph, context, self.samples, visit)
+
+    def describe(self) -> str:
+        return "initial potentials"

@@ -1,6 +1,7 @@
 """Weights fine-tuned layer by layer to the spikes that really arrive."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class CalibrateWeights(Step):
     here fewer iterations at as much higher a rate.
     """
 
+    asks: ClassVar[str] = "spikes"
     samples: int = 256
     iterations: int = 200
     learning_rate: float = 2.5e-4
@@ -76,6 +78,9 @@ class CalibrateWeights(Step):
                 optimiser.step()
                 schedule.step()
         return replace(synapse, op=replace(op, weight=weight.detach(), bias=bias.detach()), origin=())
+
+    def describe(self) -> str:
+        return "weights"
 
 
 def _staircase(level: Tensor, most: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -133,6 +134,9 @@ class FirstSpikeThresholds(SquaredErrorThresholds):
         values = first_levels(rows, top, self.code) * (top * self.code.worth)
         return (rows - values).square().sum(1, dtype=torch.float64)
 
+    def describe(self) -> str:
+        return f"least squared error of φ, per {self.granularity}"
+
 
 @dataclass(frozen=True)
 class TrainKernels(Step):
@@ -146,6 +150,7 @@ class TrainKernels(Step):
     calibration data in the batches that they come in. A td < 0 lowers the first threshold below θ.
     """
 
+    asks: ClassVar[str] = "activations"
     epochs: int = 6
 
     def __post_init__(self) -> None:
@@ -174,6 +179,9 @@ class TrainKernels(Step):
             return dataclasses.replace(node, op=dataclasses.replace(cells[node.name], code=code))
 
         return graph.rewrite(change)
+
+    def describe(self) -> str:
+        return f"τ and delay of each layer, {self.epochs} epochs"
 
 
 def trained_kernel(share: Tensor, window: int, tau: float, delay: float) -> tuple[float, float]:

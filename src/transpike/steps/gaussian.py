@@ -105,3 +105,6 @@ class GaussianThresholds(Thresholds):
             deviation = (second / count - mean.square()).clamp(min=0).sqrt()
             found[name] = gaussian_threshold(mean, deviation, self.levels, self.iterations).float()
         return found
+
+    def describe(self) -> str:
+        return f"least squared error of {self.levels} stairs under a Gaussian, per {self.granularity}"

@@ -33,6 +33,9 @@ class InitialPotential(Step):
         """v(0) / θ of a neuron."""
         return self.beta
 
+    def describe(self) -> str:
+        return f"v(0) = {self.beta:g} θ" if self.beta else ""
+
 
 @dataclass(frozen=True)
 class LearnedInitialPotential(InitialPotential):
@@ -41,3 +44,6 @@ class LearnedInitialPotential(InitialPotential):
     def share(self, cell: IntegrateAndFire) -> float:
         source = cell.source
         return source.shift if isinstance(source, Staircase) and source.slope < 1 else self.beta
+
+    def describe(self) -> str:
+        return "v(0) as trained"

@@ -1,6 +1,7 @@
 """Thresholds that the source network has learned."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ class LearnedThresholds(Thresholds):
     no ceiling. Source: Ho and Chang 2020 (TCL); Bu et al. 2022 (QCFS), section 4.
     """
 
+    asks: ClassVar[str] = ""
+
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         found = {}
         for node in graph:
@@ -35,3 +38,6 @@ class LearnedThresholds(Thresholds):
 
     def threshold(self, node: Node, values: Tensor) -> Tensor:
         return values.reshape(() if len(values) == 1 else (-1, *(1,) * (len(node.shape) - 1)))
+
+    def describe(self) -> str:
+        return "learned in training"

@@ -50,3 +50,6 @@ class LocalThresholdBalancing(Thresholds):
             graph.run(data[chosen], observe=see)
             context.progress(update + 1, self.updates)
         return found
+
+    def describe(self) -> str:
+        return f"{self.updates} updates against clipping, per {self.granularity}"

@@ -26,6 +26,9 @@ class MatchDelays(Step):
     def apply(self, graph: Graph, context: Context) -> Graph:
         return _Delays(graph, Synchronous(period=self.period) if self.period else Retimed()).applied()
 
+    def describe(self) -> str:
+        return "shortcuts delayed" if self.period else "shortcuts re-timed"
+
 
 class _Delays:
     """Goes through the graph once: a relay changes when its own wire arrives, and nothing behind the reader."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ class ModelBasedThresholds(Thresholds):
     Raises UnsupportedModel for operators that are neither linear nor activations nor maximum pooling.
     """
 
+    asks: ClassVar[str] = ""
+
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         largest = torch.stack([batch.abs().amax() for batch in context.batches]).amax()
         signed = any(bool((batch < 0).any()) for batch in context.batches)
@@ -42,6 +45,9 @@ class ModelBasedThresholds(Thresholds):
                 low = torch.zeros_like(high)
             bounds[node.name] = low, high
         return found
+
+    def describe(self) -> str:
+        return f"the most that weights let in, per {self.granularity}"
 
 
 def _through(name: str, op: object, inputs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

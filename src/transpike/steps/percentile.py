@@ -76,3 +76,7 @@ class PercentileThresholds(Thresholds):
 
         context.observe(graph, see)
         return {name: quantile.result() for name, quantile in found.items()}
+
+    def describe(self) -> str:
+        name = "maximum" if self.percentile == 100 else f"percentile {self.percentile:g}"
+        return f"{name}{' of non-zero' if self.of == 'non-zero' else ''}, per {self.granularity}"

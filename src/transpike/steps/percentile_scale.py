@@ -70,6 +70,9 @@ class PercentileScaleThresholds(Thresholds):
 
         return spiking.rewrite(change)
 
+    def describe(self) -> str:
+        return f"percentile α and worth β without mean error at T, per {self.granularity}"
+
 
 def percentile_and_scale(values: Tensor, top: float, timesteps: int) -> tuple[float, float, float]:
     """(α, β, μ) for activations a ≥ 0 of a layer whose clip μ is ``top``, in ``timesteps`` steps T."""

@@ -28,6 +28,9 @@ class RefuseBiases(Step):
             )
         return graph
 
+    def describe(self) -> str:
+        return "biases refused"
+
 
 @dataclass(frozen=True)
 class RefuseLevels(Step):
@@ -57,3 +60,6 @@ class RefuseLevels(Step):
                 + (f"use timesteps={levels}" if len(set(found.values())) == 1 else "train all layers with equal levels")
             )
         return graph
+
+    def describe(self) -> str:
+        return "T = L"

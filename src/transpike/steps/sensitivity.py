@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class SearchBursts(ReplaceNeurons):
     Differs from the paper: v(0) = θ/2 stands for its θ/2T a step. Raises SettingError where no choice fits the budget.
     """
 
+    asks: ClassVar[str] = "activations"
     gamma: int = 8
     budget: float = 1.0
     samples: int = 64
@@ -71,6 +73,9 @@ class SearchBursts(ReplaceNeurons):
             new[name] = Burst(cell.source, theta, theta / 2, int(most))
         return graph.rewrite(lambda node: dataclasses.replace(node, op=new[node.name]) if node.name in new else None)
 
+    def describe(self) -> str:
+        return f"up to {self.gamma} spikes, and θ of least squared error, by sensitivity"
+
 
 @dataclass(frozen=True)
 class SearchThresholds(Step):
@@ -81,6 +86,7 @@ class SearchThresholds(Step):
     reverse.
     """
 
+    asks: ClassVar[str] = "activations"
     budget: float = 0.8
     samples: int = 64
 
@@ -110,6 +116,9 @@ class SearchThresholds(Step):
             return dataclasses.replace(node, op=cell.with_tensors(**moved))
 
         return graph.rewrite(change)
+
+    def describe(self) -> str:
+        return f"× 1 … 10 by sensitivity, for {self.budget:g} of the spikes"
 
 
 class _Search:

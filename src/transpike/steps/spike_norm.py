@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 from transpike.core.graph import Graph
 from transpike.core.sequence import Heard, sequential
@@ -19,6 +20,8 @@ class SpikeNorm(Step):
     Neurosci. 13:95, section 3.2 (Spike-Norm); its code takes one batch and up to 2500 steps.
     """
 
+    asks: ClassVar[str] = "spikes"
+    sets_thresholds: ClassVar[bool] = True
     scale: float = 1.0
     samples: int = 64
 
@@ -44,3 +47,6 @@ class SpikeNorm(Step):
             return heard.graph.replaced(new)
 
         return sequential(graph, context, self.samples, visit)
+
+    def describe(self) -> str:
+        return f"× {self.scale:g}: largest spiking current, per layer"

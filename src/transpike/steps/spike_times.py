@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ SMALLEST_SUM = -10.0
 class FixedThresholds(Thresholds):
     """``θ = value`` everywhere, the output layer included where it spikes."""
 
+    asks: ClassVar[str] = ""
     value: float = 100.0
 
     def __post_init__(self) -> None:
@@ -36,6 +37,9 @@ class FixedThresholds(Thresholds):
 
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         return {node.name: torch.tensor([float(self.value)]) for node in graph if self.fires(graph, node)}
+
+    def describe(self) -> str:
+        return f"{self.value:g}, a setting"
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,9 @@ class UseLatches(Step):
         latch = Latch(steps=context.timesteps)
         return Graph((*graph.nodes, Node(f"{graph.output.name}.latch", latch, (graph.output.name,))))
 
+    def describe(self) -> str:
+        return f"{self.resolution} θ, spikes worth θ"
+
 
 def _with_prospects(graph: Graph) -> Graph:
     """A prospect beside every latched neuron, and for the neurons behind it the same way with absolute weights."""
@@ -149,6 +156,8 @@ class ExactTimes(Step):
     Source: Stanojevic et al. 2023, section on preprocessing; there weights are scaled, which is the same.
     """
 
+    asks: ClassVar[str] = "activations"
+    sets_thresholds: ClassVar[bool] = True
     zeta: float = 0.5
     spiking_input: bool = False
 
@@ -226,6 +235,9 @@ class ExactTimes(Step):
         same = all(bool((row == row[0]).all()) for row in total.flatten(1)) if total.ndim > 1 else True
         total = total.flatten(1)[:, 0].reshape(shaped.shape) if same and total.ndim > 1 else total
         return ExactReLU(node.op, shaped, torch.zeros_like(shaped), span=torch.tensor(span).double(), total=total)
+
+    def describe(self) -> str:
+        return f"maximum, or what weights add up to; window {1 + self.zeta:g} × maximum"
 
 
 def _single(graph: Graph, name: str) -> bool:

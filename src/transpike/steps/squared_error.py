@@ -61,3 +61,6 @@ class SquaredErrorThresholds(Thresholds):
         step = (top / (self.gamma * timesteps)).clamp(min=1e-30)[:, None]
         staircase = torch.floor(rows / step + self.shift).clamp(0, self.gamma * timesteps) * step
         return (rows - staircase).square().sum(1, dtype=torch.float64)
+
+    def describe(self) -> str:
+        return f"least squared error at T, per {self.granularity}"

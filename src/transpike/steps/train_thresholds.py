@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -28,6 +29,7 @@ class TrainThresholds(Calibration):
     hundreds of rounds to come near it.
     """
 
+    asks: ClassVar[str] = "spikes"
     rounds: int = 6
 
     def apply(self, graph: Graph, context: Context) -> Graph:
@@ -51,6 +53,9 @@ class TrainThresholds(Calibration):
             return heard.graph.replaced(dataclasses.replace(heard.node, op=new))
 
         return sequential(graph, context, self.samples, visit)
+
+    def describe(self) -> str:
+        return "thresholds"
 
 
 @dataclass(frozen=True)

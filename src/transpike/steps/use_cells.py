@@ -1,7 +1,7 @@
 """Neurons of single methods in the place of integrate-and-fire ones."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -46,6 +46,9 @@ class UseGroups(ReplaceNeurons):
         threshold, initial, worth = _scaled(old, 1 / self.members)
         return Burst(old.source, threshold, initial, self.members, worth=worth)
 
+    def describe(self) -> str:
+        return f"{self.members} thresholds at i θ/{self.members}"
+
 
 @dataclass(frozen=True)
 class UseLadders(ReplaceNeurons):
@@ -75,6 +78,7 @@ class UseLadders(ReplaceNeurons):
 class UseGates(ReplaceNeurons):
     """SRP's neurons: ``rehearsal`` steps, then only those whose residual is above ``margin`` θ send."""
 
+    asks: ClassVar[str] = "spikes of each input"
     rehearsal: int = 4
     margin: float = 1e-3
 
@@ -86,11 +90,15 @@ class UseGates(ReplaceNeurons):
         margin = self.margin * old.threshold
         return ResidualGate(old.source, old.threshold, old.initial, margin, self.rehearsal, worth=old.worth)
 
+    def describe(self) -> str:
+        return f"gate after {self.rehearsal} steps"
+
 
 @dataclass(frozen=True)
 class UseOffsets(ReplaceNeurons):
     """COS's neurons: ``rehearsal`` steps, ``rounds`` corrections of one spike, missed or caught by ``margin`` θ."""
 
+    asks: ClassVar[str] = "spikes of each input"
     rehearsal: int = 4
     margin: float = 1e-3
     rounds: int = 1
@@ -103,6 +111,9 @@ class UseOffsets(ReplaceNeurons):
         margin = self.margin * old.threshold
         settings = (margin, self.rehearsal, self.rounds)
         return OffsetCorrected(old.source, old.threshold, old.initial, *settings, worth=old.worth)
+
+    def describe(self) -> str:
+        return f"v(0) after {self.rehearsal} steps, {self.rounds} spike"
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,37 @@
 """What chips take: one TOML file each, every limit with its public source."""
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
+from transpike.core.registry import family, hint
 from transpike.errors import SettingError
 from transpike.targets._base import Source, Target, read_target
 
-NAMES = ("akida", "loihi2", "speck", "spinnaker2", "xylo")
+chips: dict[str, Path] = {
+    Path(file.name).stem: Path(str(file))
+    for file in files("transpike.targets").iterdir()
+    if file.name.endswith(".toml")
+}
+NAMES = tuple(sorted(chips))
+table: Mapping[str, Target] = family("chip", Target, holds="instances").table
+"""Chips from outside; our own are read from their files when they are asked for."""
+
+
+def names() -> tuple[str, ...]:
+    """The chips that there are: our own, and those from outside."""
+    return (*NAMES, *table)
 
 
 def load(name: str | Path) -> Target:
     """The target of this name, or of a TOML file of one's own (anything that ends in .toml)."""
     if str(name).endswith(".toml"):
         return read_target(Path(name))
-    if name not in NAMES:
-        raise SettingError(f"no target is called {name!r}; choose from {', '.join(NAMES)}, or give a .toml file")
-    return read_target(Path(str(files("transpike.targets").joinpath(f"{name}.toml"))))
+    if name in chips:
+        return read_target(chips[str(name)])
+    if name in table:
+        return table[str(name)]
+    raise SettingError(f"no target is called {name!r}; choose from {', '.join(names())}, or give a .toml file{hint()}")
 
 
-__all__ = ["NAMES", "Source", "Target", "load", "read_target"]
+__all__ = ["NAMES", "Source", "Target", "load", "names", "read_target"]

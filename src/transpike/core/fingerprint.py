@@ -1,0 +1,286 @@
+"""What code from outside does, as a digest, so that stored results are not taken for those of code that was edited.
+
+The digest is of the code that runs, not of its file: a module that was edited after it was imported still runs as it
+was. It covers classes with their bases, methods, attributes and defaults, and the functions, classes and values that
+they refer to, across modules. What comes from transpike, from the standard library or from an installed distribution
+counts by its name and version.
+"""
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import importlib.metadata
+import re
+import reprlib
+import sys
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transpike.core.registry import is_ours
+
+PLAIN = (
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    type(Ellipsis),
+    type(NotImplemented),
+    range,
+    enum.Enum,
+    np.generic,
+)
+NAMED = (re.Pattern, torch.dtype, torch.device, torch.Size, types.GenericAlias, types.UnionType, typing.TypeVar)
+BUILT_IN = (
+    types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType,
+    types.GetSetDescriptorType, types.MemberDescriptorType, types.ClassMethodDescriptorType,
+)  # fmt: skip
+BOOKKEEPING = {
+    "__module__", "__dict__", "__weakref__", "__doc__", "__dataclass_fields__", "__dataclass_params__",
+    "__match_args__", "__abstractmethods__", "_abc_impl", "__annotations__", "__parameters__", "__orig_bases__",
+    "__qualname__", "__firstlineno__", "__static_attributes__", "__slots__", "__annotate__", "__annotations_cache__",
+}  # fmt: skip
+TORCH = Path(torch.__file__).parent
+GENERATED = {dataclasses.__file__, reprlib.__file__}
+GENERATED_NAMES = {
+    "__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__", "__lt__", "__le__", "__gt__", "__ge__",
+}  # fmt: skip
+
+
+class Unknown(Exception):
+    """What code does cannot be told from looking at it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """``digest`` of all code from outside; "" where there is none, None where it cannot be known, for ``reason``."""
+
+    digest: str | None
+    reason: str = ""
+
+
+def code_of(*things: Any) -> Code:
+    """The code from outside transpike that these objects, classes and functions run."""
+    walk = _Walk({_top(_module_of(thing)) for thing in things})
+    try:
+        for thing in things:
+            walk.value(thing, _title(thing))
+    except Unknown as reason:
+        return Code(None, str(reason))
+    except RecursionError:
+        return Code(None, "its code refers to more than can be followed")
+    if not walk.outside:
+        return Code("")
+    return Code(hashlib.sha256("\n".join((sys.version, *walk.parts)).encode()).hexdigest())
+
+
+class _Walk:
+    """Goes through what code refers to, once each, and notes it in an order that is the same every time."""
+
+    def __init__(self, roots: set[str]) -> None:
+        self.roots = roots
+        self.parts: list[str] = []
+        self.seen: dict[int, Any] = {}
+        self.outside = False
+
+    def note(self, *parts: object) -> None:
+        self.parts.append(" ".join(map(str, parts)))
+
+    def first_time(self, thing: Any) -> bool:
+        """False where it has been walked; it is held, so that its id stays its own."""
+        new = id(thing) not in self.seen
+        self.seen[id(thing)] = thing
+        return new
+
+    def value(self, value: Any, where: str) -> None:
+        """Note a value. Raises Unknown for one that could hide anything."""
+        wrapped = _unwrapped(value)
+        if isinstance(value, PLAIN):
+            self.note(type(value).__name__, repr(value))
+        elif isinstance(value, (Tensor, np.ndarray)):
+            array = value.detach().cpu().contiguous() if isinstance(value, Tensor) else np.ascontiguousarray(value)
+            raw = array.reshape(-1).view(torch.uint8).numpy() if isinstance(array, Tensor) else array
+            self.note("array", array.dtype, tuple(array.shape), hashlib.sha256(raw.tobytes()).hexdigest())
+        elif isinstance(value, NAMED) or _module_of(value) == "typing":
+            self.note(repr(value))
+        elif isinstance(value, BUILT_IN):
+            self.note("built-in", getattr(value, "__qualname__", repr(value)))
+        elif isinstance(value, ModuleType):
+            self.module(value.__name__)
+        elif isinstance(value, type):
+            self.kind(value)
+        elif isinstance(value, FunctionType):
+            self.function(value)
+        elif wrapped:
+            self.note(type(value).__name__, len(wrapped))
+            for part in wrapped:
+                self.value(part, where)
+        elif isinstance(value, (tuple, list, dict, set, frozenset, types.MappingProxyType)):
+            self.collection(value, where)
+        elif dataclasses.is_dataclass(value):
+            self.kind(type(value))
+            if self.first_time(value):
+                for field in dataclasses.fields(value):
+                    self.note(field.name)
+                    self.value(getattr(value, field.name, None), f"{where}.{field.name}")
+        else:
+            raise Unknown(f"{where} is a {type(value).__name__}, whose state is not known")
+
+    def collection(self, value: Any, where: str) -> None:
+        if not self.first_time(value):
+            return
+        self.note(type(value).__name__, len(value))
+        items = value.items() if isinstance(value, (dict, types.MappingProxyType)) else value
+        for item in sorted(items, key=repr) if isinstance(value, (set, frozenset)) else items:
+            for part in item if isinstance(value, (dict, types.MappingProxyType)) else (item,):
+                self.value(part, where)
+
+    def kind(self, kind: type) -> None:
+        """A class: by name where it is known by its version, else all that it defines, and its bases."""
+        self.note("class", _module_of(kind), kind.__qualname__)
+        if not self.first_time(kind) or self.trusted(_module_of(kind)):
+            return
+        self.outside = True
+        self.check_place(kind)
+        for base in (*kind.__mro__[1:], type(kind)):
+            if base not in (object, type):
+                self.kind(base)
+        for name, value in sorted(vars(kind).items()):
+            if name not in BOOKKEEPING and not _generated(name, value):
+                self.note(name)
+                self.value(value, f"{kind.__qualname__}.{name}")
+        for field in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
+            for value in (field.default, field.default_factory):
+                if value is not dataclasses.MISSING:
+                    self.note(field.name)
+                    self.value(value, f"{kind.__qualname__}.{field.name}")
+
+    def function(self, function: FunctionType) -> None:
+        self.note("function", _module_of(function), function.__qualname__)
+        if not self.first_time(function):
+            return
+        cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+        if self.trusted(_module_of(function)):
+            if is_ours(_module_of(function)):  # what was put into a function that transpike made
+                for name, cell in cells.items():
+                    self.value(cell.cell_contents, f"{function.__qualname__} ({name})")
+            return
+        self.outside = True
+        if Path(function.__code__.co_filename).is_relative_to(TORCH) and hasattr(function, "__wrapped__"):
+            self.note("torch", torch.__version__, function.__code__.co_name)  # as torch.no_grad() wraps a method
+            self.value(function.__wrapped__, function.__qualname__)
+            return
+        self.check_place(function)
+        if free := sorted(set(cells) - {"__class__"}):
+            raise Unknown(f"{function.__qualname__} uses {', '.join(free)} of the function around it")
+        self.value(function.__defaults__, function.__qualname__)
+        self.value(function.__kwdefaults__, function.__qualname__)
+        self.code(function.__code__, function.__globals__, function.__qualname__)
+
+    def code(self, code: CodeType, known: dict[str, Any], where: str) -> None:
+        self.note(code.co_name, code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars)
+        self.note(code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                self.code(constant, known, where)
+            else:
+                self.value(constant, where)
+        for name in code.co_names:
+            if name in known:
+                self.note(name)
+                self.reference(known[name], code.co_names, f"{name} in {where}")
+
+    def reference(self, value: Any, names: tuple[str, ...], where: str) -> None:
+        """A global: of a module from outside, those of its attributes that the code may ask for."""
+        if not isinstance(value, ModuleType) or self.trusted(value.__name__):
+            self.value(value, where)
+            return
+        self.note("module", value.__name__)
+        for name in names:
+            if name in vars(value) and vars(value)[name] is not value:
+                self.note(name)
+                self.reference(vars(value)[name], tuple(n for n in names if n != name), where)
+
+    def module(self, name: str) -> None:
+        self.note("module", name, _version(_top(name)) if not is_ours(name) else "")
+
+    def trusted(self, module: str) -> bool:
+        """True for what its name and version tell: transpike, the standard library, other installed distributions."""
+        top = _top(module)
+        if is_ours(module) or top in sys.stdlib_module_names:
+            return top != "__main__"
+        file = getattr(sys.modules.get(module), "__file__", None) or ""
+        installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+        if top in self.roots or not installed:
+            return False
+        self.module(module)
+        return True
+
+    def check_place(self, thing: type | FunctionType) -> None:
+        """Unknown for what is defined where nobody could look it up again."""
+        module = _module_of(thing)
+        if "<locals>" in thing.__qualname__:
+            raise Unknown(f"{thing.__qualname__} is defined inside a function")
+        if not getattr(sys.modules.get(module), "__file__", None):
+            raise Unknown(f"{thing.__qualname__} is defined in {module}, which has no file")
+        if _top(module) in self.roots:
+            self.note(_version(_top(module)))
+
+
+def _unwrapped(value: Any) -> tuple[Any, ...]:
+    """What wrappers of Python hold, () for everything else."""
+    if isinstance(value, property):
+        return tuple(part for part in (value.fget, value.fset, value.fdel) if part is not None)
+    if isinstance(value, (staticmethod, classmethod)):
+        return (value.__func__,)
+    if isinstance(value, functools.cached_property):
+        return (value.func,)
+    if isinstance(value, functools.partial):
+        return (value.func, value.args, value.keywords)
+    if isinstance(value, types.MethodType):
+        return (value.__func__, value.__self__)
+    if isinstance(value, functools._lru_cache_wrapper):
+        return (value.__wrapped__,)
+    return ()
+
+
+def _generated(name: str, value: Any) -> bool:
+    """True for the methods that ``dataclass`` writes: the fields decide what they do."""
+    code = getattr(value, "__code__", None)
+    if code is None:
+        return False
+    return code.co_filename in GENERATED or (name in GENERATED_NAMES and code.co_filename == "<string>")
+
+
+def _module_of(thing: Any) -> str:
+    name = thing.__module__ if isinstance(thing, (type, FunctionType)) else type(thing).__module__
+    return "__main__" if name == "__mp_main__" else str(name)
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@functools.cache
+def _version(top: str) -> str:
+    try:
+        names = importlib.metadata.packages_distributions().get(top, [])
+        return " ".join(f"{name}=={importlib.metadata.version(name)}" for name in sorted(set(names)))
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _title(thing: Any) -> str:
+    named: Callable[..., Any] = thing if isinstance(thing, (type, FunctionType)) else type(thing)
+    return named.__qualname__

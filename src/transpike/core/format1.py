@@ -1,0 +1,43 @@
+"""Files of format version 1: what they call a class or a field that has another name today."""
+
+from collections.abc import Mapping
+from typing import Any
+
+TYPES: dict[str, str] = {}
+"""Class name in a file of version 1 → class name in files today. A class that is not listed has kept its name."""
+
+FIELDS: dict[str, dict[str, str]] = {}
+"""Class name in a file of version 1 → {field there: field today}. "SNN" stands for the file's outermost parts."""
+
+VALUES: dict[tuple[str, str], dict[str, Any]] = {}
+"""(class name, field) in a file of version 1 → {setting there: setting today}, for words that were renamed."""
+
+
+def translated(
+    value: Any,
+    types: Mapping[str, str] = TYPES,
+    fields: Mapping[str, Mapping[str, str]] = FIELDS,
+    values: Mapping[tuple[str, str], Mapping[str, Any]] = VALUES,
+) -> Any:
+    """Encoded data (``core.codec``) of version 1 in today's names; names of tensors stay as the file has them."""
+    if not isinstance(value, dict):
+        return value
+    if isinstance(value.get("tuple"), list):
+        return {"tuple": [translated(item, types, fields, values) for item in value["tuple"]]}
+    if isinstance(value.get("dict"), dict):
+        return {"dict": {key: translated(item, types, fields, values) for key, item in value["dict"].items()}}
+    old = value.get("type")
+    if not isinstance(old, str) or not isinstance(value.get("fields"), dict):
+        return value
+    renamed, found = fields.get(old, {}), {}
+    for name, item in value["fields"].items():
+        words = values.get((old, name), {})
+        item = words.get(item, item) if isinstance(item, str) else translated(item, types, fields, values)
+        found[renamed.get(name, name)] = item
+    return {**value, "type": types.get(old, old), "fields": found}
+
+
+def content(found: dict[str, Any]) -> dict[str, Any]:
+    """The whole content of a file of version 1, as one of today."""
+    outer = FIELDS.get("SNN", {})
+    return {outer.get(name, name): translated(part) for name, part in found.items()}

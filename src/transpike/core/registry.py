@@ -1,0 +1,438 @@
+"""Names and what they stand for: one table a family, filled by our own folders and by plug-ins.
+
+A *family* is a kind of thing that transpike has several of: recipes, neurons, energy models. Each folder declares its
+family and fills it with the classes that its ``__init__`` imports. Others add to it with ``transpike.register``, in a
+script or in a package whose entry point in the group ``transpike.plugins`` names the module that registers. Entry
+points are loaded at the first look-up, never by ``import transpike``.
+
+In files our own classes have their bare name, others the name of their package before it: ``package:ClassName``.
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import inspect
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, TypeVar, overload
+
+from transpike.errors import SettingError
+
+GROUP = "transpike.plugins"
+"""The group of entry points that plug-ins declare."""
+NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
+Thing = TypeVar("Thing")
+
+
+class PluginWarning(UserWarning):
+    """A plug-in is installed and could not be loaded; everything else works."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point: the ``distribution`` and ``version`` it comes from, and the ``error`` that stopped it, or ""."""
+
+    name: str
+    distribution: str
+    version: str
+    error: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}".strip()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One member of a family: ``name`` in tables and on the command line, ``key`` in files."""
+
+    name: str
+    key: str
+    thing: Any
+    module: str
+
+
+@dataclass(eq=False)
+class Family:
+    """What there is of one ``kind``.
+
+    ``contract`` is the class that members derive from, or are instances of where ``holds`` is "instances".
+    ``in_files``: a saved network may hold one. ``named``: members are asked for by name.
+    """
+
+    kind: str
+    contract: type | None = None
+    holds: str = "classes"
+    in_files: bool = False
+    named: bool = True
+    wrap: Callable[..., Any] | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    @property
+    def table(self) -> "Table":
+        """Name → member, our own and those from outside."""
+        return Table(self)
+
+    def own(self, namespace: Mapping[str, Any], *, as_written: bool = False) -> tuple[Any, ...]:
+        """Register and return what a folder's ``__init__`` has imported: its namespace is the list of members.
+
+        In alphabetical order, or ``as_written``. Where members are instances, those of imported modules count too.
+        """
+        found: dict[int, Any] = {}
+        for value in namespace.values():
+            inner = vars(value).values() if self.holds == "instances" and _own_module(value) else (value,)
+            for thing in inner:
+                if self.takes(thing) and (self.holds == "instances" or is_ours(thing.__module__)):
+                    found.setdefault(id(thing), thing)
+        things = list(found.values())
+        if not as_written:
+            things.sort(key=lambda thing: str(getattr(thing, "__name__", getattr(thing, "name", ""))).casefold())
+        for thing in things:
+            self.add(thing)
+        return tuple(things)
+
+    @property
+    def takes_functions(self) -> bool:
+        """True where a function may be a member, as it is or wrapped."""
+        return self.holds == "functions" or self.wrap is not None
+
+    def takes(self, thing: Any) -> bool:
+        """True for what derives from the contract (and is not the contract itself)."""
+        if self.contract is None:
+            return False
+        if self.holds == "instances":
+            return isinstance(thing, self.contract)
+        return isinstance(thing, type) and issubclass(thing, self.contract) and thing is not self.contract
+
+    def add(self, thing: Any, name: str | None = None, module: str | None = None) -> None:
+        """Enter a member. SettingError where its name is taken, with both modules."""
+        place = _main(module or getattr(thing, "__module__", None) or "__main__")
+        chosen = name or self._name(thing)
+        key = thing.__name__ if isinstance(thing, type) else chosen
+        if not is_ours(place):
+            key = f"{place.partition('.')[0]}:{key}"
+            if self.named and not NAME.fullmatch(chosen):
+                raise SettingError(
+                    f"{chosen!r} cannot be the name of a {self.kind}: use small letters, digits, '-', '_', '+' and "
+                    "'.', for it is written on command lines"
+                )
+        entry = Entry(chosen if self.named else key, key, thing, place)
+        self._make_room(entry, self.entries.get(entry.name), f"the {self.kind} name {chosen!r}", "another `name`")
+        for one in families.values() if self.in_files else ():
+            if one.in_files:
+                taken = next((other for other in one.entries.values() if other.key == key), None)
+                one._make_room(entry, taken, f"the name {key!r} in files", "another class name")
+        self.entries[entry.name] = entry
+        _changed()
+
+    def _make_room(self, entry: Entry, other: Entry | None, what: str, way_out: str) -> None:
+        """Forget an older definition of the same thing; SettingError where another thing has the name."""
+        if other is None or other.thing is entry.thing:
+            return
+        if not _redefines(entry, other):
+            raise SettingError(
+                f"{what} is taken twice, by {_title(other.thing)} in {other.module} and by {_title(entry.thing)} in "
+                f"{entry.module}: give one of them {way_out}"
+            )
+        del self.entries[other.name]
+
+    def get(self, name: str) -> Any:
+        """The member of this name. SettingError with those that there are."""
+        table = self.table
+        if name not in table:
+            raise SettingError(f"no {self.kind} is called {name!r}; choose from {', '.join(sorted(table))}{hint()}")
+        return table[name]
+
+    def classes(self) -> tuple[Any, ...]:
+        """All members, ours first, those from outside by their name."""
+        return tuple(entry.thing for entry in self._sorted())
+
+    def _sorted(self) -> list[Entry]:
+        load_plugins()
+        ours = [entry for entry in self.entries.values() if is_ours(entry.module)]
+        return ours + sorted((e for e in self.entries.values() if not is_ours(e.module)), key=lambda e: (e.name, e.key))
+
+    def _name(self, thing: Any) -> str:
+        """Its own ``name``; an inherited one only where the contract asks for a name; else its class's, with dashes."""
+        if not isinstance(thing, type):
+            return str(getattr(thing, "name", None) or getattr(thing, "__name__", ""))
+        asked = "name" in getattr(self.contract, "__annotations__", {})
+        found = getattr(thing, "name", None) if asked else vars(thing).get("name")
+        return found if isinstance(found, str) else dashed(thing.__name__)
+
+
+class Table(Mapping[str, Any]):
+    """A family by name: live, so that it has what is registered later."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+
+    def __getitem__(self, name: str) -> Any:
+        load_plugins()
+        return self._family.entries[name].thing
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([entry.name for entry in self._family._sorted()])
+
+    def __len__(self) -> int:
+        load_plugins()
+        return len(self._family.entries)
+
+    def __repr__(self) -> str:
+        return f"<{self._family.kind}: {', '.join(self)}>"
+
+
+families: dict[str, Family] = {}
+_plugins: list[Plugin] | None = None
+_loading = False
+_generation = 0
+
+
+def family(kind: str, contract: type | None = None, **settings: Any) -> Family:
+    """The family of this kind, made where there is none; a later call may add what an earlier one left open."""
+    found = families.setdefault(kind, Family(kind))
+    found.contract = contract or found.contract
+    for name, value in settings.items():
+        setattr(found, name, value)
+    return found
+
+
+family("task", in_files=True)  # its contract comes with transpike.core.task
+family("exporter", holds="functions")
+family("part", in_files=True, named=False)
+
+
+@overload
+def register(thing: Thing, /) -> Thing: ...
+@overload
+def register(*, kind: str | None = None, name: str | None = None, **details: Any) -> Callable[[Thing], Thing]: ...
+
+
+def register(thing: Any = None, /, *, kind: str | None = None, name: str | None = None, **details: Any) -> Any:
+    """Add a class, function or object of your own to transpike: it gets its place in tables and on the command line.
+
+    As a bare decorator on a class; the family follows from what the class derives from: a recipe, neuron (any cell),
+    op, source activation, pass, energy model, encoder, readout, schedule, exit score or task. Chips
+    (``transpike.targets.Target``) and networks (``transpike.models.Model``) are objects: ``register(Target(...))``.
+    With ``kind`` and ``name`` on a function::
+
+        @transpike.register
+        @dataclass(frozen=True)
+        class MyECC(transpike.recipes.ECC):
+            name: ClassVar[str] = "my-ecc"
+
+        @transpike.register(kind="data", name="my-set")
+        def load(path: str) -> transpike.data.Dataset: ...
+
+        @transpike.register(kind="network", name="my-net", input_shape=(1, 28, 28))
+        def build(num_classes: int, in_channels: int) -> nn.Module: ...
+
+    A class is asked for by its ``name``, or by its class name with dashes. ``kind="part"`` is for a frozen dataclass
+    that fields of others hold, so that files may hold it. In files a class is called ``package:ClassName``. Defining
+    the same class again, as a notebook does, replaces it.
+
+    Raises SettingError for what belongs to no family, and for a name that is taken, with both modules.
+    """
+    if thing is None:
+        return lambda given: _register(given, kind, name, details)
+    return _register(thing, kind, name, details)
+
+
+def _register(thing: Any, kind: str | None, name: str | None, details: dict[str, Any]) -> Any:
+    home = _home(thing, kind)
+    module = _main(getattr(thing, "__module__", None) or "__main__")
+    if not isinstance(thing, type) and not inspect.isroutine(thing):
+        module = _main(sys._getframe(2).f_globals.get("__name__", "__main__"))  # an object: who registers it
+    if isinstance(thing, type) and home.in_files and not dataclasses.is_dataclass(thing):
+        raise SettingError(f"{_title(thing)} in {module} must be a frozen dataclass: put @dataclass(frozen=True) on it")
+    if home.takes_functions and not home.takes(thing):
+        if not name:
+            raise SettingError(f'give {_title(thing)} a name: @transpike.register(kind="{home.kind}", name="…")')
+        home.add(home.wrap(thing, name, **details) if home.wrap is not None else thing, name, module)
+        return thing
+    if details:
+        raise SettingError(f"a {home.kind} is registered without {', '.join(details)}")
+    home.add(thing, name, module)
+    return thing
+
+
+def _home(thing: Any, kind: str | None) -> Family:
+    """The family that a thing belongs to."""
+    title = _title(thing)
+    if kind is not None:
+        if kind not in families:
+            raise SettingError(f"there is no kind {kind!r}; there are {', '.join(sorted(families))}")
+        home = families[kind]
+        if home.holds == "classes":
+            fits = isinstance(thing, type) and (home.contract is None or home.takes(thing))
+        else:
+            fits = home.takes(thing) or (home.takes_functions and callable(thing))
+        if not fits:
+            wanted = "function" if home.takes_functions else home.contract.__name__ if home.contract else "class"
+            raise SettingError(f"{title} is no {kind}: it must be a {wanted}")
+        return home
+    found = [one for one in families.values() if one.takes(thing)]
+    if len(found) != 1:
+        if inspect.isroutine(thing):
+            raise SettingError(
+                f'say what {title} is: @transpike.register(kind="data", name="…"), or kind="network" for a function '
+                "that builds a network"
+            )
+        contracts = sorted(one.contract.__name__ for one in families.values() if one.contract is not None)
+        raise SettingError(
+            f"{title} belongs to {'more than one family' if found else 'no family'} of transpike: derive it from one "
+            f"of {', '.join(contracts)}"
+        )
+    return found[0]
+
+
+# --- files
+
+
+def file_name(kind: type) -> str | None:
+    """What files call this class; None where it is not registered."""
+    return _named_classes()[1].get(kind)
+
+
+def file_class(name: str) -> type | None:
+    """The class that files call so; None where none is registered. Nothing is imported for it but plug-ins."""
+    load_plugins()
+    return _named_classes()[0].get(name)
+
+
+_cache: tuple[int, dict[str, type], dict[type, str]] = (-1, {}, {})
+
+
+def _named_classes() -> tuple[dict[str, type], dict[type, str]]:
+    global _cache
+    if _cache[0] != _generation:
+        entries = [e for one in families.values() if one.in_files for e in one.entries.values()]
+        _cache = (_generation, {e.key: e.thing for e in entries}, {e.thing: e.key for e in entries})
+    return _cache[1], _cache[2]
+
+
+def generation() -> int:
+    """A number that changes whenever something is registered: what is derived from the registry is kept by it."""
+    load_plugins()
+    return _generation
+
+
+def qualified(kind: type) -> str:
+    """``package:ClassName``, as files would call a class from outside."""
+    return f"{_main(kind.__module__).partition('.')[0]}:{kind.__name__}"
+
+
+# --- plug-ins
+
+
+def plugins() -> tuple[Plugin, ...]:
+    """The plug-ins that are installed, loaded or not."""
+    load_plugins()
+    return tuple(_plugins or ())
+
+
+def load_plugins() -> None:
+    """Load the entry points, once. One that fails is left out with a PluginWarning that names its distribution."""
+    global _plugins, _loading
+    if _plugins is not None or _loading:
+        return
+    _loading, found = True, []
+    try:
+        for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name):
+            title = point.dist.name if point.dist is not None else point.module
+            version = point.dist.version if point.dist is not None else ""
+            before = {kind: dict(one.entries) for kind, one in families.items()}
+            error = ""
+            try:
+                loaded = point.load()
+                if inspect.isfunction(loaded):
+                    loaded()
+                elif isinstance(loaded, type) and not any(
+                    entry.thing is loaded for one in families.values() for entry in one.entries.values()
+                ):
+                    register(loaded)
+            except (Exception, SystemExit) as reason:
+                error = f"{type(reason).__name__}: {reason}"
+                for kind, entries in before.items():
+                    families[kind].entries = entries
+                _changed()
+            found.append(Plugin(point.name, title, version, error))
+    finally:
+        _loading, _plugins = False, found
+    for plugin in found:
+        if plugin.error:
+            warnings.warn(
+                f"the plug-in {plugin.name!r} of {plugin} could not be loaded and is left out ({plugin.error}); "
+                f"update or uninstall {plugin.distribution}",
+                PluginWarning,
+                stacklevel=3,
+            )
+
+
+def hint() -> str:
+    """For a message about an unknown name: the plug-ins that could not be loaded, or nothing."""
+    broken = [f"{plugin} ({plugin.error})" for plugin in plugins() if plugin.error]
+    return f". Plug-ins that could not be loaded: {'; '.join(broken)}" if broken else ""
+
+
+def distribution_of(module: str) -> tuple[str, str] | None:
+    """(name, version) of the installed distribution that this module belongs to; None where it belongs to none."""
+    top = module.partition(".")[0]
+    for point in importlib.metadata.entry_points(group=GROUP):
+        if point.module.partition(".")[0] == top and point.dist is not None:
+            return point.dist.name, point.dist.version
+    for name in importlib.metadata.packages_distributions().get(top, ()):
+        return name, importlib.metadata.version(name)
+    return None
+
+
+@contextlib.contextmanager
+def restored() -> Iterator[None]:
+    """What is registered inside is forgotten afterwards: for tests, and for trying out."""
+    before = {kind: dict(one.entries) for kind, one in families.items()}
+    try:
+        yield
+    finally:
+        for kind, one in families.items():
+            one.entries = before.get(kind, {})
+        _changed()
+
+
+# --- names
+
+
+def is_ours(module: str) -> bool:
+    """True for the modules of transpike itself."""
+    return module == "transpike" or module.startswith("transpike.")
+
+
+def dashed(name: str) -> str:
+    """``EventFrames`` as ``event-frames``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower().replace("_", "-")
+
+
+def _main(module: str) -> str:
+    """A script has one name, in the processes that it starts too."""
+    return "__main__" if module == "__mp_main__" else module
+
+
+def _own_module(value: Any) -> bool:
+    return isinstance(value, ModuleType) and is_ours(value.__name__)
+
+
+def _title(thing: Any) -> str:
+    return str(getattr(thing, "__qualname__", None) or getattr(thing, "name", None) or repr(thing))
+
+
+def _redefines(new: Entry, old: Entry) -> bool:
+    """True for the same definition once more, as when a notebook's cell or a module is run again."""
+    same = (new.module, _title(new.thing)) == (old.module, _title(old.thing))
+    return same and not is_ours(new.module)
+
+
+def _changed() -> None:
+    global _generation
+    _generation += 1
