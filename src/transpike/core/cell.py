@@ -10,6 +10,7 @@ from transpike.core.alphabet import Alphabet
 from transpike.core.carrier import Carrier
 from transpike.core.op import Op
 from transpike.core.time_code import TimeCode
+from transpike.errors import SettingError
 
 State = Any
 Mode = Literal["steps", "differences", "windows", "cycles", "slots"]
@@ -52,6 +53,12 @@ class Cell(Carrier):
     A wire that leaves a cell carries levels; their worth is ``amplitude``.
     """
 
+    behaviour: ClassVar[tuple[str, ...]] = ("step", "init", "listen")
+    claims: ClassVar[tuple[str, ...]] = ("unit", "window", "counts", "fire_window", "cycle")
+    free: ClassVar[tuple[str, ...]] = (
+        "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "amplitude", "potential",
+        "tensors", "with_tensors", "to", "stands_for", "withdraw",
+    )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
     """The schedules under which the cell works as it is defined."""
@@ -67,6 +74,13 @@ class Cell(Carrier):
     """True where it changes itself for each input, which a network on a chip cannot."""
     takes_levels: ClassVar[bool] = False
     """True where a common amplitude of the inputs may pass through to the output."""
+
+    @classmethod
+    def withdraw(cls, name: str, parent: type) -> None:
+        """Only ``step`` says what an altered cell does: no kernel, no closed form, every window step by step."""
+        setattr(cls, name, Cell.__dict__[name])
+        if name == "counts" and "single_steps" not in cls.__dict__:
+            cls.single_steps = True
 
     def init(self, *inputs: Tensor) -> State:
         """The state before the first step; ``inputs`` tell shape, dtype and device."""
@@ -86,7 +100,10 @@ class Cell(Carrier):
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         """Closed form of a layer that hears a whole window before it fires: total charge in, total levels out."""
-        raise TypeError(f"{type(self).__name__} has no closed form; use the streaming schedule")
+        raise SettingError(
+            f"{type(self).__name__} has no closed form of a window, its steps alone say what it does; use the "
+            "streaming schedule"
+        )
 
     def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
         """The same as ``counts`` by time steps, the oracle of the closed form."""
@@ -98,7 +115,7 @@ class Cell(Carrier):
 
     def listen(self, state: State, *inputs: Tensor) -> State:
         """One time step in which a neuron hears and must not fire."""
-        raise TypeError(f"{type(self).__name__} cannot hold its spikes; use the streaming schedule")
+        raise SettingError(f"{type(self).__name__} cannot hold its spikes; use the streaming schedule")
 
     def potential(self, state: State) -> Tensor:
         """The membrane potential in a state; only cells with a ``unit`` have one."""

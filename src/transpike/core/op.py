@@ -2,13 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union
 
 import torch
 from torch import Tensor
 
 from transpike.core.carrier import Carrier
-from transpike.errors import SettingError
+from transpike.errors import SettingError, UnsupportedModel
 
 if TYPE_CHECKING:
     from transpike.core.call import Call, Wire
@@ -26,12 +26,30 @@ class Op(Carrier):
     Shapes: inputs and output are (batch, *shape). Tensors are compared by identity.
     """
 
+    behaviour: ClassVar[tuple[str, ...]] = ("run", "linear")
+    claims: ClassVar[tuple[str, ...]] = (
+        "linear", "relay", "absorb", "scale_outputs", "paths", "magnitude", "rounded", "per_output", "per_input",
+        "total", "macs", "continuous", "is_whole", "is_sum",
+    )  # fmt: skip
+    free: ClassVar[tuple[str, ...]] = (
+        "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw"
+    )  # fmt: skip
     role: ClassVar[Role] = "analogue"
     aten: ClassVar[tuple[str, ...]] = ()
     is_sum: ClassVar[bool] = False
     """True where every output element is a weighted sum of the inputs' elements at the same place."""
     buffers: ClassVar[tuple[str, ...]] = ()
     """Fields that training updates without a gradient."""
+
+    @classmethod
+    def withdraw(cls, name: str, parent: type) -> None:
+        """Of an altered op nothing but ``run`` is known: what a linear layer must tell raises UnsupportedModel."""
+        if name in ("macs", "continuous"):
+            setattr(cls, name, Op.__dict__[name])
+        elif name in ("is_whole", "is_sum"):
+            setattr(cls, name, False)
+        elif cls.role in ("synapse", "wiring"):
+            setattr(cls, name, _withdrawn(cls, name, parent))
 
     @classmethod
     def capture(cls, call: "Call") -> "Captured":
@@ -87,6 +105,18 @@ class Op(Carrier):
     def describe(self) -> str:
         """The op and its settings in a few words, for the line that prints it."""
         return type(self).__name__.lower()
+
+
+def _withdrawn(cls: type[Op], name: str, parent: type) -> Any:
+    changed = " and ".join(f"{one}()" for one in cls.altered)
+
+    def refuse(self: Op, *arguments: Any, **options: Any) -> Any:
+        raise UnsupportedModel(
+            f"{cls.__name__} overrides {changed} of {parent.__name__}, so that {name}() of that class says nothing "
+            f"about it: define {name}() in {cls.__name__} too ({name} = {parent.__name__}.{name} where it still holds)"
+        )
+
+    return refuse
 
 
 @dataclass(frozen=True, eq=False)

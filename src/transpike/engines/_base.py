@@ -16,6 +16,7 @@ from transpike.core.cell import Cell, Neuron
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Input, Node
 from transpike.core.lowered import Lowered
+from transpike.core.plain import is_plain
 from transpike.core.readout import Readout
 from transpike.core.schedule import Schedule
 from transpike.core.trace import Trace
@@ -39,6 +40,12 @@ class Program:
                 raise SettingError(
                     f"{self.encoder.alphabet} input spikes need {text}, not {self.schedule}; use another encoder"
                 )
+        if not is_plain(self.schedule, Schedule):
+            own = type(self.schedule)
+            raise SettingError(
+                f"{own.__name__} overrides {', '.join(own.altered)} of {own.__mro__[1].__name__}, and engines run "
+                f"the mode {self.schedule.mode!r} as that class says; use {own.__mro__[1].__name__}"
+            )
         for node in self.lowered.nodes:
             cell, period = node.op, getattr(node.op, "period", 0)
             if isinstance(cell, Cell) and (self.schedule.mode not in cell.modes or period != self.schedule.period):

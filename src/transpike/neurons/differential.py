@@ -1,7 +1,7 @@
 """Analogue operators between neurons that send differences."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -34,8 +34,8 @@ class DifferentialOperator(Cell):
     def tensors(self) -> dict[str, Tensor]:
         return self.op.tensors()
 
-    def with_tensors(self, **tensors: Tensor) -> "DifferentialOperator":
-        return DifferentialOperator(self.op.with_tensors(**tensors))
+    def with_tensors(self, **tensors: Tensor) -> Self:
+        return replace(self, op=self.op.with_tensors(**tensors))
 
     def describe(self) -> str:
         return f"{self.op.describe()}, of differences"

@@ -1,7 +1,7 @@
 """Analogue operators inside a spiking network."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -40,8 +40,8 @@ class TemporalDifference(Cell):
     def tensors(self) -> dict[str, Tensor]:
         return self.op.tensors()
 
-    def with_tensors(self, **tensors: Tensor) -> "TemporalDifference":
-        return TemporalDifference(self.op.with_tensors(**tensors), self.rehearsal)
+    def with_tensors(self, **tensors: Tensor) -> Self:
+        return replace(self, op=self.op.with_tensors(**tensors))
 
     def describe(self) -> str:
         return f"{self.op.describe()}, temporal difference"

@@ -1,7 +1,7 @@
 """Operators kept analogue on the user's word."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ class Kept(Op):
     def tensors(self) -> dict[str, Tensor]:
         return {f"constant{index}": value for index, value in enumerate(self.constants)}
 
-    def with_tensors(self, **tensors: Tensor) -> "Kept":
+    def with_tensors(self, **tensors: Tensor) -> Self:
         own = self.tensors() | tensors
         return replace(self, constants=tuple(own[f"constant{index}"] for index in range(len(self.constants))))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
+from transpike.core.plain import is_plain
 from transpike.core.step import Context, Step
 from transpike.errors import DataError, SettingError
 from transpike.neurons import IntegrateAndFire
@@ -102,7 +103,7 @@ class ReplaceNeurons(Step):
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
-            if not isinstance(node.op, IntegrateAndFire):
+            if not is_plain(node.op, IntegrateAndFire):
                 return None
             return dataclasses.replace(node, op=self.neuron(node.op))
 
