@@ -22,20 +22,20 @@ FREE = frozenset((
     "bitwise_not", "bitwise_or", "broadcast_to", "cat", "ceil", "chunk", "clamp", "clamp_max", "clamp_min",
     "clone", "constant_pad_nd", "contiguous", "copy", "cumsum", "detach", "diagonal", "embedding", "empty",
     "empty_like", "eq", "expand", "fill", "flatten", "flip", "floor", "full", "full_like", "gather", "ge", "gt",
-    "hardtanh", "index", "index_select", "isnan", "le", "lift_fresh_copy", "logical_and", "logical_not",
-    "logical_or", "lt", "masked_fill", "max", "max_pool2d_with_indices", "max_pool3d_with_indices", "maximum",
-    "mean", "min", "minimum", "narrow", "ne", "neg", "new_empty", "new_full", "new_ones", "new_zeros", "ones",
-    "ones_like", "permute", "pixel_shuffle", "pixel_unshuffle", "reflection_pad1d", "reflection_pad2d", "relu",
-    "relu_", "repeat", "replication_pad1d", "replication_pad2d", "reshape", "roll", "round", "rsub",
-    "scalar_tensor", "select", "sgn", "sign", "slice", "sort", "split", "split_with_sizes", "squeeze", "stack",
-    "sub", "sum", "t", "threshold", "tile", "to", "_to_copy", "topk", "transpose", "tril", "triu", "unbind",
-    "unfold", "unsqueeze", "view", "_unsafe_view", "upsample_nearest1d", "upsample_nearest2d",
-    "upsample_nearest3d", "where", "zeros", "zeros_like", "avg_pool1d", "avg_pool2d", "avg_pool3d",
-    "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d",
+    "hardshrink", "hardtanh", "index", "index_select", "isnan", "le", "lift_fresh_copy", "logical_and",
+    "logical_not", "logical_or", "lt", "masked_fill", "max", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    "maximum", "mean", "min", "minimum", "narrow", "ne", "neg", "new_empty", "new_full", "new_ones", "new_zeros",
+    "ones", "ones_like", "permute", "pixel_shuffle", "pixel_unshuffle", "reflection_pad1d", "reflection_pad2d",
+    "relu", "relu_", "repeat", "replication_pad1d", "replication_pad2d", "reshape", "roll", "round", "rsub",
+    "scalar_tensor", "select", "sgn", "sign", "slice", "softshrink", "sort", "split", "split_with_sizes",
+    "squeeze", "stack", "sub", "sum", "t", "threshold", "tile", "to", "_to_copy", "topk", "transpose", "tril",
+    "triu", "unbind", "unfold", "unsqueeze", "view", "view_as_real", "_unsafe_view", "upsample_nearest1d",
+    "upsample_nearest2d", "upsample_nearest3d", "where", "zeros", "zeros_like", "avg_pool1d", "avg_pool2d",
+    "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d",
 ))  # fmt: skip
 """No multiplications: moved, compared, added, averaged."""
 ONE_EACH = frozenset((
-    "mul", "leaky_relu", "_prelu_kernel", "square", "addcmul", "lerp", "hardswish", "hardsigmoid",
+    "mul", "leaky_relu", "_prelu_kernel", "square", "cumprod", "addcmul", "lerp", "hardswish", "hardsigmoid",
 ))  # fmt: skip
 """A multiplication for each element that comes out."""
 EVALUATED = frozenset((
@@ -108,8 +108,10 @@ class _Counting(TorchDispatchMode):
             self.multiplications += count
         elif pure in EVALUATED:
             self.evaluations[pure] += count
-        elif pure in ("_softmax", "_log_softmax"):  # shifted by the largest
-            self.evaluations.update({"exp": count, "division" if pure == "_softmax" else "subtraction of log": count})
+        elif pure in ("_softmax", "_safe_softmax"):
+            self.evaluations.update({"exp": count, "division": count})
+        elif pure == "_log_softmax":
+            self.evaluations.update({"exp": count, "log": count // args[0].shape[args[1]]})
         elif pure in ("native_layer_norm", "native_group_norm", "var", "var_mean", "std"):
             self._add_norm(pure, args, count)
         elif pure == "native_batch_norm" or pure == "_native_batch_norm_legit_no_training":
