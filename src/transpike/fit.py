@@ -12,6 +12,8 @@ from transpike.core.activity import Connection
 from transpike.core.cell import Neuron
 from transpike.core.graph import Node
 from transpike.core.op import Synapse
+from transpike.core.plain import is_plain
+from transpike.core.scale import Scale
 from transpike.neurons._base import MaximumInTime
 from transpike.ops import AdaptiveMaxPool, Conv, Linear, MaxPool
 from transpike.ops._base import Average
@@ -109,9 +111,11 @@ def _op(snn: SNN, connection: Connection) -> Synapse:
 
 
 def _kind(op: Synapse) -> str:
-    if isinstance(op, Conv):
+    if is_plain(op, Conv):
         return "conv-transpose" if op.transposed else f"conv{op.weight.ndim - 2}d"
-    return "linear" if isinstance(op, Linear) else "scale"
+    if is_plain(op, Linear):
+        return "linear"
+    return "scale" if is_plain(op, Scale) else op.describe()
 
 
 def _total(snn: SNN) -> int:

@@ -12,11 +12,12 @@ from transpike.core.cell import Cell
 from transpike.core.closed_form import first_levels
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, Synapse
+from transpike.core.plain import is_plain
 from transpike.core.time_code import TimeCode
 from transpike.encoders import FirstSpikes
 from transpike.errors import SettingError, UnsupportedModel
 from transpike.neurons import FirstSpike
-from transpike.neurons._base import MaximumInTime
+from transpike.neurons._base import MaximumInTime, Relay
 from transpike.snn import SNN
 from transpike.weights import LogarithmicWeights, ProcessingElement
 
@@ -70,12 +71,12 @@ def run_processor(snn: SNN, x: Tensor, *, table_bits: int = 12, guard: int = 12)
 
     Raises SettingError and UnsupportedModel where a network does not fit the processor, DataError for inputs.
     """
-    codes = {node.name: node.op.code for node in snn.graph if isinstance(node.op, FirstSpike)}
+    codes = {node.name: node.op.code for node in snn.graph if is_plain(node.op, FirstSpike)}
     if not codes or not snn.schedule.whole_windows:
         raise SettingError(
             "the processor runs neurons that fire once after a whole window: convert with the recipe cat"
         )
-    if isinstance(snn.encoder, FirstSpikes):
+    if is_plain(snn.encoder, FirstSpikes):
         codes[snn.graph.input.name] = snn.encoder.code
     for name, code in codes.items():
         if code.kernel != "exponential" or code.base != 2 or code.delay or code.tau not in SHIFTED:
@@ -119,22 +120,27 @@ class _Processor:
             if isinstance(op, Input):
                 wires[node.name] = x, x
                 analogue.add(node.name)
-                if isinstance(self.snn.encoder, FirstSpikes):
+                if is_plain(self.snn.encoder, FirstSpikes):
                     levels = self.snn.encoder.counts(x, torch.arange(len(x)), self.snn.timesteps)
                     worth = float(self.snn.encoder.worth or 1.0)
                     wires[node.name] = levels * worth, levels * worth
                     spikes[node.name] = _sent(levels, self.codes[node.name], worth)
-            elif isinstance(op, FirstSpike):
+            elif is_plain(op, FirstSpike):
                 levels, worth = self._fired(node, op, *inputs[0]), self._worth(node, op)
                 wires[node.name] = levels * worth, levels * worth
                 spikes[node.name] = _sent(levels, op.code, worth)
-            elif isinstance(op, MaximumInTime):
+            elif is_plain(op, MaximumInTime):
                 wires[node.name] = op.pool.run(inputs[0][0]), op.pool.run(inputs[0][1])
                 if node.inputs[0] in spikes:
                     before = spikes[node.inputs[0]]
                     levels = wires[node.name][0] / before.worth
                     spikes[node.name] = _sent(levels.round(), before.code, before.worth)
             elif isinstance(op, Cell):
+                if not is_plain(op, Relay):
+                    raise UnsupportedModel(
+                        f"{node.name} ({op.describe()}) is a cell that the processor does not have; it runs neurons "
+                        "that fire once, maximum pooling of their spikes, and delays"
+                    )
                 wires[node.name] = inputs[0]
                 if node.inputs[0] in spikes:
                     spikes[node.name] = spikes[node.inputs[0]]

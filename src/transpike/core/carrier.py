@@ -6,8 +6,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from transpike.core.plain import Plain
 
-class Carrier:
+
+class Carrier(Plain):
     """A frozen dataclass, some of whose fields are tensors; others take their place in a copy."""
 
     def tensors(self) -> dict[str, Tensor]:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
 from transpike.core.carrier import Carrier
-from transpike.core.op import Op
+from transpike.core.op import Op, Shape, Shapes
 from transpike.core.time_code import TimeCode
+from transpike.errors import SettingError
 
 State = Any
 Mode = Literal["steps", "differences", "windows", "cycles", "slots"]
@@ -52,6 +53,12 @@ class Cell(Carrier):
     A wire that leaves a cell carries levels; their worth is ``amplitude``.
     """
 
+    behaviour: ClassVar[tuple[str, ...]] = ("step", "init", "listen")
+    claims: ClassVar[tuple[str, ...]] = ("unit", "window", "counts", "fire_window", "cycle")
+    free: ClassVar[tuple[str, ...]] = (
+        "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "amplitude", "potential",
+        "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak",
+    )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
     """The schedules under which the cell works as it is defined."""
@@ -67,6 +74,13 @@ class Cell(Carrier):
     """True where it changes itself for each input, which a network on a chip cannot."""
     takes_levels: ClassVar[bool] = False
     """True where a common amplitude of the inputs may pass through to the output."""
+
+    @classmethod
+    def withdraw(cls, name: str, parent: type) -> None:
+        """Only ``step`` says what an altered cell does: no kernel, no closed form, every window step by step."""
+        setattr(cls, name, Cell.__dict__[name])
+        if name == "counts" and "single_steps" not in cls.__dict__:
+            cls.single_steps = True
 
     def init(self, *inputs: Tensor) -> State:
         """The state before the first step; ``inputs`` tell shape, dtype and device."""
@@ -86,7 +100,10 @@ class Cell(Carrier):
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         """Closed form of a layer that hears a whole window before it fires: total charge in, total levels out."""
-        raise TypeError(f"{type(self).__name__} has no closed form; use the streaming schedule")
+        raise SettingError(
+            f"{type(self).__name__} has no closed form of a window, its steps alone say what it does; use the "
+            "streaming schedule"
+        )
 
     def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
         """The same as ``counts`` by time steps, the oracle of the closed form."""
@@ -98,7 +115,7 @@ class Cell(Carrier):
 
     def listen(self, state: State, *inputs: Tensor) -> State:
         """One time step in which a neuron hears and must not fire."""
-        raise TypeError(f"{type(self).__name__} cannot hold its spikes; use the streaming schedule")
+        raise SettingError(f"{type(self).__name__} cannot hold its spikes; use the streaming schedule")
 
     def potential(self, state: State) -> Tensor:
         """The membrane potential in a state; only cells with a ``unit`` have one."""
@@ -114,6 +131,17 @@ class Cell(Carrier):
     def updates(self, timesteps: int) -> int:
         """How often a run of ``timesteps`` steps changes the membrane potential of one neuron."""
         return timesteps
+
+    def macs(self, inputs: Shapes, output: Shape) -> int | None:
+        """Multiplications of one step of one sample; the shapes are without the batch. None where nobody knows.
+
+        Potentials, leaks and the sums that a cell keeps are counted as ``updates``, not here.
+        """
+        return 0
+
+    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
+        """How often one step evaluates what is no multiplication, by function."""
+        return {}
 
     def bound(self, *inputs: Tensor) -> Tensor | None:
         """The largest absolute output of one step, for the largest absolute inputs; None where there is no bound."""
@@ -143,3 +171,23 @@ class Neuron(Cell):
     delays: ClassVar[bool] = True
 
     source: Op
+
+    @classmethod
+    def stands_for(cls, activation: Op) -> bool | str:
+        """True where the mean of what the neuron sends can be ``activation`` of its mean current, else the reason.
+
+        An activation says that it is a ReLU, clipped or in levels (``rectifies``); a neuron for others overrides this.
+        """
+        if activation.rectifies:
+            return True
+        if isinstance(getattr(activation, "code", None), TimeCode):
+            return "its levels are the slots of first spikes, which a rate does not have: use the recipe cat"
+        return (
+            "what it sends is a ReLU of its current, clipped or in levels, and "
+            f"{type(activation).__name__} does not say that it is one (rectifies = True)"
+        )
+
+    @property
+    def peak(self) -> Tensor | None:
+        """The most that it can send in the mean, in charge, as ``threshold`` broadcasts; None where nothing tells."""
+        return None

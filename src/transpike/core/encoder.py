@@ -9,22 +9,36 @@ from torch import Tensor
 
 from transpike.core.alphabet import GRADED, Alphabet
 from transpike.core.graph import Graph
+from transpike.core.plain import Plain
 from transpike.errors import SettingError
 
 
 @dataclass(frozen=True)
-class Encoder:
+class Encoder(Plain):
     """Turns an input (batch, *shape) into one step of input; ``largest`` is the largest |x| on calibration data.
 
     An analogue encoder gives charge; a spiking one gives levels worth ``largest`` each. Random encoders draw from a
     counter hash of (seed, sample, element, t), so that batches and chunks do not matter.
     """
 
+    behaviour: ClassVar[tuple[str, ...]] = ("encode",)
+    claims: ClassVar[tuple[str, ...]] = ("counts", "spikes", "is_constant")
+    free: ClassVar[tuple[str, ...]] = (
+        "accumulate", "beyond", "check", "most_steps", "check_steps", "suited", "calibrated", "worth", "withdraw"
+    )  # fmt: skip
     alphabet: ClassVar[Alphabet] = GRADED
     is_constant: ClassVar[bool] = False
     has_frames: ClassVar[bool] = False
     """True where an input has a time of its own: (batch, frames, *shape), one frame a step."""
     largest: float | None = None
+
+    @classmethod
+    def withdraw(cls, name: str, parent: type) -> None:
+        """An altered encoder is asked in every step, and its windows are the sums of what it says then."""
+        if name == "spikes" and getattr(parent, name) is not Encoder.spikes:
+            setattr(cls, name, _unknown_spikes)
+        else:
+            setattr(cls, name, Encoder.__dict__[name])
 
     def encode(self, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:
         """The input of step t (from 1); ``sample_ids`` (batch,) are integers that name the samples."""
@@ -83,6 +97,13 @@ class Encoder:
         """|x| / largest, at most 1, in float64: what a spiking encoder can express."""
         assert self.largest is not None
         return (x.double().abs() / self.largest).clamp(max=1.0)
+
+
+def _unknown_spikes(self: Encoder, x: Tensor, timesteps: int) -> Tensor | None:
+    raise SettingError(
+        f"{type(self).__name__} overrides {' and '.join(type(self).altered)}() and not spikes(), so that nobody knows "
+        "how many spikes its windows hold; define spikes() too, or use the streaming schedule"
+    )
 
 
 def uniform(seed: int, sample_ids: Tensor, elements: int, t: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from transpike.core.cell import Cell
 from transpike.core.node import Input, Node, checked, moved
-from transpike.core.op import Op, Synapse
+from transpike.core.op import Op
 from transpike.core.table import lines
 from transpike.errors import SettingError, UnsupportedModel
 
@@ -170,9 +170,9 @@ class Graph:
         """A trainable ``nn.Module`` under the source model's own parameter names."""
         return GraphModule(self)
 
-    def macs(self, node: Node) -> int:
-        """Multiplications of one sample's forward pass through this node (synapses only)."""
-        return node.op.macs(node.shape) if isinstance(node.op, Synapse) else 0
+    def macs(self, node: Node) -> int | None:
+        """Multiplications of one sample's pass through this node, of a cell: in one step; None where nobody knows."""
+        return node.op.macs(tuple(self[name].shape for name in node.inputs), node.shape)
 
     def __str__(self) -> str:
 

@@ -17,6 +17,7 @@ from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
 from transpike.core.lowered import Exactness, Lowered
 from transpike.core.op import Op, Role, Synapse
+from transpike.core.plain import is_plain
 from transpike.core.scale import Scale
 from transpike.core.span import Span, growth, offset, spans
 
@@ -279,7 +280,7 @@ class _Rounding:
         step_in, wanted = self.steps[node.inputs[0]], self.wanted.get(node.name)
         steady = node.name in self.lowered.steady
         bits = STEADY_BITS if steady else self.inner_bits  # where no neuron is right behind
-        if isinstance(op, Scale) and op.weight.ndim > 1:  # one weight an element
+        if is_plain(op, Scale) and op.weight.ndim > 1:  # one weight an element
             step = _power(op.weight.abs()) * step_in * 2.0**-bits if wanted is None or steady else wanted
             grid = (step / step_in)[0]
         else:

@@ -2,17 +2,19 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Union
+from typing import Any, ClassVar, Literal, Union
 
 import torch
 from torch import Tensor
 
 from transpike.core.call import Call, Wire
 from transpike.core.carrier import Carrier
-from transpike.errors import SettingError
+from transpike.errors import SettingError, UnsupportedModel
 
 Captured = Union["tuple[Op, tuple[Wire, ...]]", "list[tuple[Op, tuple[Wire, ...]]]"]
 Role = Literal["synapse", "wiring", "analogue", "activation"]
+Shape = tuple[int, ...]
+Shapes = tuple[Shape, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +26,32 @@ class Op(Carrier):
     Shapes: inputs and output are (batch, *shape). Tensors are compared by identity.
     """
 
+    behaviour: ClassVar[tuple[str, ...]] = ("run", "linear")
+    claims: ClassVar[tuple[str, ...]] = (
+        "linear", "relay", "absorb", "scale_outputs", "paths", "magnitude", "rounded", "per_output", "per_input",
+        "total", "macs", "continuous", "is_whole", "is_sum", "rectifies",
+    )  # fmt: skip
+    free: ClassVar[tuple[str, ...]] = (
+        "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw", "evaluations"
+    )  # fmt: skip
     role: ClassVar[Role] = "analogue"
     aten: ClassVar[tuple[str, ...]] = ()
     is_sum: ClassVar[bool] = False
     """True where every output element is a weighted sum of the inputs' elements at the same place."""
     buffers: ClassVar[tuple[str, ...]] = ()
     """Fields that training updates without a gradient."""
+
+    @classmethod
+    def withdraw(cls, name: str, parent: type) -> None:
+        """Of an altered op nothing but ``run`` is known: what a linear layer must tell raises UnsupportedModel."""
+        if name == "macs":
+            cls.macs = _unpriced  # type: ignore[method-assign]
+        elif name == "continuous":
+            cls.continuous = Op.continuous  # type: ignore[method-assign]
+        elif name in ("is_whole", "is_sum", "rectifies"):
+            setattr(cls, name, False)
+        elif cls.role in ("synapse", "wiring"):
+            setattr(cls, name, _withdrawn(cls, name, parent))
 
     @classmethod
     def capture(cls, call: Call) -> "Captured":
@@ -73,10 +95,28 @@ class Op(Carrier):
         """The same wiring with absolute weights: it bounds what ``linear`` can give."""
         return self
 
+    def macs(self, inputs: Shapes, output: Shape) -> int | None:
+        """Multiplications of one forward pass of one sample; the shapes are without the batch.
+
+        Zero padding is included, as is the custom. Wiring has none: an average is a sum, whose division the next
+        weights can hold, and a resampling counts as the average that it is or stands for. Activations that compare
+        have none either. None where nobody knows: energy models then name the layer as left out.
+        """
+        return 0 if self.role == "wiring" else None
+
+    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
+        """How often one sample's pass evaluates what is no multiplication, by function: {"exp": 64}."""
+        return {}
+
     @property
     def is_whole(self) -> bool:
         """False for wiring that multiplies by fractions which are not tensors, so that no grid carries it."""
         return True
+
+    @property
+    def rectifies(self) -> bool:
+        """True for an activation that is ``max(z, 0)``, cut off or in levels: what the rate of a neuron can be."""
+        return False
 
     @property
     def is_linear(self) -> bool:
@@ -85,6 +125,22 @@ class Op(Carrier):
     def describe(self) -> str:
         """The op and its settings in a few words, for the line that prints it."""
         return type(self).__name__.lower()
+
+
+def _unpriced(self: Op, inputs: Shapes, output: Shape) -> int | None:
+    return None
+
+
+def _withdrawn(cls: type[Op], name: str, parent: type) -> Any:
+    changed = " and ".join(f"{one}()" for one in cls.altered)
+
+    def refuse(self: Op, *arguments: Any, **options: Any) -> Any:
+        raise UnsupportedModel(
+            f"{cls.__name__} overrides {changed} of {parent.__name__}, so that {name}() of that class says nothing "
+            f"about it: define {name}() in {cls.__name__} too ({name} = {parent.__name__}.{name} where it still holds)"
+        )
+
+    return refuse
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +187,6 @@ class Synapse(Op):
     def per_input(self, value: Tensor) -> Tensor:
         """``value`` (one an input channel) shaped to multiply the weight."""
         raise TypeError(f"{type(self).__name__} must define per_input()")
-
-    def macs(self, output_shape: tuple[int, ...]) -> int:
-        """Multiplications of one forward pass of one sample, zero padding included as is the custom."""
-        raise TypeError(f"{type(self).__name__} must define macs()")
 
 
 def spatially_uniform(amplitude: Tensor) -> Tensor | None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.call import Call, Refused, Wire
-from transpike.core.op import Captured, Synapse, spatially_uniform
+from transpike.core.op import Captured, Shape, Shapes, Synapse, spatially_uniform
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Scale(Synapse):
         return value.reshape(-1, *(1,) * (x.ndim - 2)) if value.ndim == 1 else value
 
     def run(self, *inputs: Tensor) -> Tensor:
-        output = self.linear(*inputs)
+        output = inputs[0] * self._shaped(self.weight, inputs[0])
         return output if self.bias is None else output + self._shaped(self.bias, inputs[0])
 
     def linear(self, *inputs: Tensor) -> Tensor:
@@ -68,8 +68,8 @@ class Scale(Synapse):
         weight = self.weight * self.per_output(factor)
         return replace(self, weight=weight, bias=None if self.bias is None else self.bias * factor)
 
-    def macs(self, output_shape: tuple[int, ...]) -> int:
-        return prod(output_shape)
+    def macs(self, inputs: Shapes, output: Shape) -> int:
+        return prod(output)
 
     def describe(self) -> str:
         return "scale"

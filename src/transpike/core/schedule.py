@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from transpike.core.cell import Cell, Mode
 from transpike.core.graph import Graph, Node
+from transpike.core.plain import Plain
 from transpike.errors import SettingError
 
 MOST_STEPS = 2**24
@@ -13,13 +14,15 @@ MOST_STEPS = 2**24
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Plain):
     """``lag(T)`` steps lie between the start of a layer and that of its readers; ``total_steps`` is the latency.
 
     A node's own steps count from 1 at its start. ``share(own, T)`` says how much of the bias and of a constant input
     comes in such a step, ``fires(own, T)`` whether a neuron may send then.
     """
 
+    behaviour: ClassVar[tuple[str, ...]] = ("lag", "share", "fires", "slot", "start", "duration")
+    free: ClassVar[tuple[str, ...]] = ("check", "answers", "total_steps", "rounds")
     mode: ClassVar[Mode] = "steps"
 
     @property

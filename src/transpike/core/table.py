@@ -12,8 +12,8 @@ class Printable(Protocol):
 
     def __iter__(self) -> Iterator[Node]: ...
 
-    def macs(self, node: Node) -> int:
-        """Multiplications of one sample's forward pass through this node."""
+    def macs(self, node: Node) -> int | None:
+        """Multiplications of one sample's pass through this node; None where nobody knows."""
 
 
 def _count(number: int) -> str:
@@ -46,7 +46,7 @@ def lines(graph: Printable, extra: dict[str, str] | None = None, heading: str | 
                 node.op.describe(),
                 inputs,
                 shape,
-                _count(macs) if macs else "",
+                "?" if macs is None else _count(macs) if macs else "",
                 threshold_text(node),
                 (extra or {}).get(node.name, ""),
             )

@@ -10,6 +10,7 @@ from transpike.core.alphabet import Alphabet
 from transpike.core.closed_form import first_levels
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph, Input, Node
+from transpike.core.plain import is_plain
 from transpike.core.time_code import Kernel, Rounding, TimeCode
 from transpike.errors import DataError, SettingError
 from transpike.ops import Identity
@@ -89,6 +90,6 @@ def hears_input(graph: Graph, node: Node) -> bool:
     """True where a layer hears the network's input itself."""
     while len(node.inputs) == 1:
         node = graph[node.inputs[0]]
-        if not isinstance(node.op, Identity):
+        if not is_plain(node.op, Identity):
             return isinstance(node.op, Input)
     return False

@@ -11,11 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transpike.core.activity import Activity, Connection, LayerActivity, Role, analogue_macs, connections, fan_outs
+from transpike.core.activity import (
+    Activity,
+    Connection,
+    LayerActivity,
+    Role,
+    analogue_macs,
+    connections,
+    fan_outs,
+    unpriced,
+)
 from transpike.core.cell import Cell, Neuron
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Input, Node
 from transpike.core.lowered import Lowered
+from transpike.core.plain import is_plain
 from transpike.core.readout import Readout
 from transpike.core.schedule import Schedule
 from transpike.core.trace import Trace
@@ -39,6 +49,12 @@ class Program:
                 raise SettingError(
                     f"{self.encoder.alphabet} input spikes need {text}, not {self.schedule}; use another encoder"
                 )
+        if not is_plain(self.schedule, Schedule):
+            own = type(self.schedule)
+            raise SettingError(
+                f"{own.__name__} overrides {', '.join(own.altered)} of {own.__mro__[1].__name__}, and engines run "
+                f"the mode {self.schedule.mode!r} as that class says; use {own.__mro__[1].__name__}"
+            )
         for node in self.lowered.nodes:
             cell, period = node.op, getattr(node.op, "period", 0)
             if isinstance(cell, Cell) and (self.schedule.mode not in cell.modes or period != self.schedule.period):
@@ -73,6 +89,11 @@ class Program:
     def connections(self) -> tuple[Connection, ...]:
         """The layers of weights."""
         return connections(self.lowered)
+
+    @cached_property
+    def unpriced(self) -> dict[str, str]:
+        """Layer → what it computes that is no multiplication, in one step."""
+        return unpriced(self.lowered)
 
     @cached_property
     def layers(self) -> tuple[LayerActivity, ...]:
@@ -161,7 +182,8 @@ class Counter:
             for c in self.program.connections
         )
         once = schedule.mode == "differences"
-        return Activity(layers, self.samples, macs, joined if self.fans else (), steps, once=once)
+        left_out = self.program.unpriced
+        return Activity(layers, self.samples, macs, joined if self.fans else (), steps, once=once, unpriced=left_out)
 
     def _updates(self, name: str, steps: int) -> int:
         op = self.program.table[name].op

@@ -21,6 +21,13 @@ def aligned(lowered: Lowered) -> bool:
     return all(len({after[name] for name in node.inputs}) <= 1 for node in lowered.nodes)
 
 
+def has_cycles(op: object) -> bool:
+    """False for a cell whose steps alone say what it does in a phase cycle."""
+    if not isinstance(op, Cell):
+        return True
+    return type(op).cycle is not Cell.cycle or type(op).counts is not Cell.counts
+
+
 def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | None = None) -> None:
     """Simulate all steps of a run of T ``timesteps`` and read its answer; of phase cycles, one for each round.
 

@@ -13,6 +13,7 @@ from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
 from transpike.core.lowered import Lowered
 from transpike.core.op import Op, Synapse
+from transpike.core.plain import is_plain
 from transpike.core.scale import Scale
 from transpike.engines._event_weights import (
     BLOCK,
@@ -158,11 +159,11 @@ def _planes(node: Node, planes: dict[str, int]) -> int:
         return 0
     most = max(planes[name] for name in node.inputs)
     op = node.op
-    if isinstance(op, Pad) and op.mode != "constant":
+    if is_plain(op, Pad) and op.mode != "constant":
         return 0
-    if isinstance(op, Selection):
+    if is_plain(op, Selection):
         return most
-    if isinstance(op, AvgPool) and not op.divide and len(op.kernel) <= 2:
+    if is_plain(op, AvgPool) and not op.divide and len(op.kernel) <= 2:
         count = most * prod(op.kernel)
         return count if count <= MOST_PLANES else 0
     return 0
@@ -194,7 +195,7 @@ class _Compiler:
         self.lowered, self.table, self.held, self.planes = lowered, table, held, planes
 
     def cell(self, node: Node, cell: Cell) -> EventLayer | EventPool:
-        if isinstance(cell, LateralInhibition):
+        if is_plain(cell, LateralInhibition):
             return self._pool(node, cell)
         unit = cell.unit
         if unit is None or not unit.is_plain:
@@ -235,7 +236,7 @@ class _Compiler:
             raise UnfitError(f"{name} is broadcast")
         if name in self.held or isinstance(node.op, Synapse):
             yield name, factor
-        elif isinstance(node.op, Add):
+        elif is_plain(node.op, Add):
             for source, coefficient in zip(node.inputs, node.op.coefficients, strict=True):
                 yield from self._terms(source, factor * coefficient, shape)
         else:
@@ -248,15 +249,15 @@ class _Compiler:
         if wire not in self.planes:
             raise UnfitError(f"{wire} does not carry binary spikes")
         inputs = image(self.table[wire].shape)[0]
-        if isinstance(op, Scale):
+        if is_plain(op, Scale):
             if op.weight.ndim > 1:
                 raise UnfitError("its synapse has a weight for every element")
             return MASKED, 1
-        if isinstance(op, Linear):
+        if is_plain(op, Linear):
             if len(node.shape) > 1:
                 raise UnfitError("a linear layer over several positions has no kernel")
             return GATHER, 1
-        if not isinstance(op, Conv) or op.transposed or op.dimensions > 2:
+        if not is_plain(op, Conv) or op.transposed or op.dimensions > 2:
             raise UnfitError(f"{op.describe() if isinstance(op, Op) else '?'} has no kernel")
         if op.groups == inputs == channels and prod(op.weight.shape[2:]) * self.planes[wire] <= MOST_TAPS:
             return MASKED, 1
@@ -279,7 +280,7 @@ class _Compiler:
         assert isinstance(op, Synapse)
         inputs = image(self.table[wire].shape)[0]
         kernel, stride, padding, dilation = (1, 1), (1, 1), (0, 0), (1, 1)
-        if isinstance(op, Conv):
+        if is_plain(op, Conv):
             kernel, stride = pair(op.weight.shape[2:], 1), pair(op.stride, 1)
             padding, dilation = pair(op.padding, 0), pair(op.dilation, 1)
         if max(kernel[0], *stride, *padding, *dilation) > FARTHEST:
@@ -308,7 +309,7 @@ class _Compiler:
 
     def _pool(self, node: Node, cell: LateralInhibition) -> EventPool:
         wire, pool = node.inputs[0], cell.pool
-        if not isinstance(pool, MaxPool) or cell.rehearsal:
+        if not is_plain(pool, MaxPool) or cell.rehearsal:
             raise UnfitError(f"{cell.describe()} has no kernel")
         if self.planes.get(wire) != 1 or self.lowered.alphabets[node.name] != BINARY:
             raise UnfitError(f"{wire} does not carry binary spikes")

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.op import Synapse
+from transpike.core.plain import is_plain
 from transpike.engines._native import UNIT
 from transpike.ops import Conv
 
@@ -54,7 +55,7 @@ def blocks_of(channels: int, groups: list[int]) -> tuple[list[int], list[int]]:
 def ungrouped(op: Synapse, groups: int, inputs: int, channels: int) -> Tensor:
     """Weights as (out, in of one of ``groups``, y, x): groups are joined, with zeros, where they are too narrow."""
     weight = op.weight.reshape(op.weight.shape[0], op.weight.shape[1], *pair(op.weight.shape[2:] or (1,), 1))
-    own = op.groups if isinstance(op, Conv) else 1
+    own = op.groups if is_plain(op, Conv) else 1
     if own == groups:
         return weight
     wide = weight.new_zeros((channels, inputs // groups, *weight.shape[2:]))

@@ -14,7 +14,7 @@ from transpike.core.grid import LOOK_EVERY
 from transpike.core.lowered import Lowered
 from transpike.core.op import Op, Synapse
 from transpike.engines._base import Program, Run, map_state
-from transpike.engines._clocked import Clock, aligned, clocked
+from transpike.engines._clocked import Clock, aligned, clocked, has_cycles
 from transpike.engines._first_spike import Coder, closed
 
 HELD_SAMPLES = 4  # whose constant currents are worked out together: float64 images that stay in the cache
@@ -350,7 +350,7 @@ class FoldedRun(Run):
     def _cycles(self, timesteps: int) -> None:
         """One pass a round, in float64: a cycle's charge needs more than 24 bits."""
         lowered = self.plan.steady_form
-        if not aligned(lowered):
+        if not aligned(lowered) or not all(has_cycles(node.op) for node in lowered.nodes):
             clocked(self, lowered, self.x.double(), timesteps)
             return
         states: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
+from transpike.core.plain import is_plain
 from transpike.engines import _native
 from transpike.engines._base import Program, Run, map_state
 from transpike.engines._event_call import LayerCall
@@ -326,13 +327,13 @@ def _rows_of_fans(fan: Tensor, node: Node) -> Tensor:
 def _is_global(node: Node) -> bool:
     """True for the sum over all positions."""
     op = node.op
-    return isinstance(op, Mean) and not op.divide and prod(node.shape) == node.shape[0] and 1 not in op.axes
+    return is_plain(op, Mean) and not op.divide and prod(node.shape) == node.shape[0] and 1 not in op.axes
 
 
 def _moved(node: Node, inputs: list[Planes], shapes: list[tuple[int, ...]]) -> Planes:
     """Wiring on packed spikes: it moves words as it moves numbers, and sums over windows become more planes."""
     op: Any = node.op
-    if isinstance(op, AvgPool):
+    if is_plain(op, AvgPool):
         return [window for plane in inputs[0] for window in _windows(op, plane, node.shape)]
     outputs = []
     for index in range(max(map(len, inputs))):

@@ -10,6 +10,7 @@ from torch import Tensor
 from transpike.core.cell import Cell, Neuron
 from transpike.core.graph import Input, Node
 from transpike.core.lowered import Lowered
+from transpike.core.plain import is_plain
 from transpike.engines._base import Program, Run
 from transpike.errors import SettingError
 from transpike.neurons import ExactReLU, FirstCrossing
@@ -32,7 +33,7 @@ class Sorted:
     ) -> Run:
         """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose levels are kept."""
         for node in program.lowered.nodes:
-            if isinstance(node.op, Neuron) and not (isinstance(node.op, (ExactReLU, FirstCrossing)) or node.op.relays):
+            if isinstance(node.op, Neuron) and not (is_plain(node.op, (ExactReLU, FirstCrossing)) or node.op.relays):
                 raise SettingError(
                     f"{node.name} ({node.op.describe()}) is not simulated event by event; use engine='auto', or "
                     "'reference' for the steps"
@@ -85,11 +86,11 @@ class _SortedRun(Run):
                 else:
                     levels[node.name] = encoder.counts(self.x, self.sample_ids, timesteps)
                     times[node.name] = _slots_of(encoder, self.x, self.sample_ids, timesteps)
-            elif isinstance(node.op, FirstCrossing):
+            elif is_plain(node.op, FirstCrossing):
                 levels[node.name], times[node.name] = self._crossings(node, node.op, levels, times, timesteps)
-            elif isinstance(node.op, ExactReLU):
+            elif is_plain(node.op, ExactReLU):
                 levels[node.name] = self._exact(node, node.op, levels)
-            elif isinstance(node.op, MaximumInTime):
+            elif is_plain(node.op, MaximumInTime):
                 pool = node.op.pool
                 if node.inputs[0] not in times and not _real(lowered, node.inputs[0]):
                     raise SettingError(
@@ -198,9 +199,9 @@ def _real(lowered: Lowered, name: str) -> bool:
     """True on wires of neurons with exact times."""
     table = {node.name: node for node in lowered.nodes}
     node = table[name]
-    while not isinstance(node.op, (ExactReLU, FirstCrossing)) and node.inputs:
+    while not is_plain(node.op, (ExactReLU, FirstCrossing)) and node.inputs:
         node = table[node.inputs[0]]
-    return isinstance(node.op, ExactReLU)
+    return is_plain(node.op, ExactReLU)
 
 
 def _slots_of(encoder: object, x: Tensor, ids: Tensor, timesteps: int) -> Tensor:
@@ -213,7 +214,7 @@ def _slots_of(encoder: object, x: Tensor, ids: Tensor, timesteps: int) -> Tensor
 def _window(table: Mapping[str, object], name: str, lowered: Lowered) -> float:
     """The length of the window in which a wire's spikes come: that of its neuron."""
     op = table[name]
-    if isinstance(op, ExactReLU):
+    if is_plain(op, ExactReLU):
         return float(op.span)
     node = next(n for n in lowered.nodes if n.name == name)
     return max((_window(table, i, lowered) for i in node.inputs), default=0.0)

@@ -1,14 +1,14 @@
 """Analogue operators between neurons that send differences."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from transpike.core.alphabet import GRADED, Alphabet
 from transpike.core.cell import Cell, Mode
-from transpike.core.op import Op
+from transpike.core.op import Op, Shape, Shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,14 @@ class DifferentialOperator(Cell):
     def tensors(self) -> dict[str, Tensor]:
         return self.op.tensors()
 
-    def with_tensors(self, **tensors: Tensor) -> "DifferentialOperator":
-        return DifferentialOperator(self.op.with_tensors(**tensors))
+    def with_tensors(self, **tensors: Tensor) -> Self:
+        return replace(self, op=self.op.with_tensors(**tensors))
+
+    def macs(self, inputs: Shapes, output: Shape) -> int | None:
+        return self.op.macs(inputs, output)
+
+    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
+        return self.op.evaluations(inputs, output)
 
     def describe(self) -> str:
         return f"{self.op.describe()}, of differences"

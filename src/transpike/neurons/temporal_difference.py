@@ -1,14 +1,14 @@
 """Analogue operators inside a spiking network."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from transpike.core.alphabet import GRADED, Alphabet
 from transpike.core.cell import Cell
-from transpike.core.op import Op
+from transpike.core.op import Op, Shape, Shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +40,14 @@ class TemporalDifference(Cell):
     def tensors(self) -> dict[str, Tensor]:
         return self.op.tensors()
 
-    def with_tensors(self, **tensors: Tensor) -> "TemporalDifference":
-        return TemporalDifference(self.op.with_tensors(**tensors), self.rehearsal)
+    def with_tensors(self, **tensors: Tensor) -> Self:
+        return replace(self, op=self.op.with_tensors(**tensors))
+
+    def macs(self, inputs: Shapes, output: Shape) -> int | None:
+        return self.op.macs(inputs, output)
+
+    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
+        return self.op.evaluations(inputs, output)
 
     def describe(self) -> str:
         return f"{self.op.describe()}, temporal difference"

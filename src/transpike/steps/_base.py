@@ -10,6 +10,8 @@ from torch import Tensor
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
+from transpike.core.plain import is_plain
+from transpike.core.stand_in import check_stand_ins
 from transpike.core.step import Context, Step
 from transpike.errors import DataError, SettingError
 from transpike.neurons import IntegrateAndFire
@@ -104,11 +106,13 @@ class ReplaceNeurons(Step):
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
-            if not isinstance(node.op, IntegrateAndFire):
+            if not is_plain(node.op, IntegrateAndFire):
                 return None
             return dataclasses.replace(node, op=self.neuron(node.op))
 
-        return graph.rewrite(change)
+        changed = graph.rewrite(change)
+        check_stand_ins(changed)
+        return changed
 
     def neuron(self, old: IntegrateAndFire) -> Neuron:
         raise TypeError(f"{type(self).__name__} must define neuron()")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Synapse
+from transpike.core.plain import is_plain
 from transpike.neurons import CurrentMaximum
 
 
@@ -21,7 +22,7 @@ def only_synapse(graph: Graph, name: str) -> Node | None:
             return synapses[0]
         through = [
             c for c in choices
-            if isinstance(c.op, CurrentMaximum) or (getattr(c.op, "is_sum", False) and getattr(c.op, "is_whole", False))
+            if is_plain(c.op, CurrentMaximum) or (getattr(c.op, "is_sum", False) and getattr(c.op, "is_whole", False))
         ]  # fmt: skip
         if len(through) != 1 or any(c < 0 for c in getattr(through[0].op, "coefficients", (1.0,))):
             return None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.graph import Graph, Node
+from transpike.core.plain import is_plain
 from transpike.core.step import Context, Step
 from transpike.ops import Dropout, Identity
 
@@ -15,10 +16,10 @@ class RemoveDropout(Step):
     exact: ClassVar[bool] = True
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        if not any(isinstance(node.op, (Dropout, Identity)) for node in graph):
+        if not any(is_plain(node.op, (Dropout, Identity)) for node in graph):
             return graph
 
         def change(node: Node) -> str | None:
-            return node.inputs[0] if isinstance(node.op, (Dropout, Identity)) else None
+            return node.inputs[0] if is_plain(node.op, (Dropout, Identity)) else None
 
         return graph.rewrite(change)

@@ -10,6 +10,8 @@ from torch import Tensor
 from transpike.activations import FirstSpikeStaircase, Staircase
 from transpike.core.closed_form import first_levels
 from transpike.core.graph import Graph, Node
+from transpike.core.plain import is_plain
+from transpike.core.stand_in import check_stand_ins
 from transpike.core.step import Context, Step
 from transpike.core.time_code import TimeCode
 from transpike.encoders import FirstSpikes
@@ -35,17 +37,19 @@ class UseFirstSpikes(Step):
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
-            if not isinstance(node.op, IntegrateAndFire):
+            if not is_plain(node.op, IntegrateAndFire):
                 return None
             old, code = node.op, self.code
-            if isinstance(old.source, FirstSpikeStaircase):
+            if is_plain(old.source, FirstSpikeStaircase):
                 code = self._trained(node, old.source.code, context)
-            elif self.learned and isinstance(old.source, Staircase) and code.kernel == "linear":
+            elif self.learned and is_plain(old.source, Staircase) and code.kernel == "linear":
                 code = self._stairs(node, old.source)
             cell = FirstSpike(old.source, old.threshold, torch.zeros_like(old.threshold), code=code)
             return dataclasses.replace(node, op=cell)
 
-        return graph.rewrite(change)
+        changed = graph.rewrite(change)
+        check_stand_ins(changed)
+        return changed
 
     def _trained(self, node: Node, code: TimeCode, context: Context) -> TimeCode:
         name = node.path or node.name
@@ -83,12 +87,12 @@ class SpikesAtInput(Step):
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         encoder = context.encoder
-        if not isinstance(encoder, FirstSpikes):
+        if not is_plain(encoder, FirstSpikes):
             return graph
         self._report(encoder, context)
 
         def change(node: Node) -> str | None:
-            if not isinstance(node.op, FirstSpikeStaircase) or not hears_input(graph, node):
+            if not is_plain(node.op, FirstSpikeStaircase) or not hears_input(graph, node):
                 return None
             if node.op.code != encoder.code:
                 raise SettingError(
@@ -158,7 +162,7 @@ class TrainKernels(Step):
             raise SettingError(f"epochs must be a whole number from 0 on, not {self.epochs!r}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        cells = {n.name: n.op for n in graph if isinstance(n.op, FirstSpike) and n.op.code.kernel == "exponential"}
+        cells = {n.name: n.op for n in graph if is_plain(n.op, FirstSpike) and n.op.code.kernel == "exponential"}
         state = {name: (cell.code.tau / _log(cell.code), cell.code.delay) for name, cell in cells.items()}
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Synapse
+from transpike.core.plain import is_plain
 from transpike.core.scale import Scale
 from transpike.core.step import Context, Step
 from transpike.ops import BatchNorm
@@ -32,7 +33,7 @@ class FoldBatchNorm(Step):
         folded: dict[str, Node] = {}
         gone: dict[str, str] = {}
         for node in graph:
-            if not isinstance(node.op, BatchNorm):
+            if not is_plain(node.op, BatchNorm):
                 continue
             factor, shift = self.factor_and_shift(node.op)
             source = table[node.inputs[0]]

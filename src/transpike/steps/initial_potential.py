@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from transpike.activations import Staircase
 from transpike.core.graph import Graph, Node
+from transpike.core.plain import is_plain
 from transpike.core.step import Context, Step
 from transpike.errors import SettingError
 from transpike.neurons import IntegrateAndFire
@@ -43,7 +44,7 @@ class LearnedInitialPotential(InitialPotential):
 
     def share(self, cell: IntegrateAndFire) -> float:
         source = cell.source
-        return source.shift if isinstance(source, Staircase) and source.slope < 1 else self.beta
+        return source.shift if is_plain(source, Staircase) and source.slope < 1 else self.beta
 
     def describe(self) -> str:
         return "v(0) as trained"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from transpike.core.graph import Graph, Input
 from transpike.core.op import Op, Synapse
+from transpike.core.plain import is_plain
 from transpike.core.step import Context
 from transpike.errors import UnsupportedModel
 from transpike.ops import AdaptiveMaxPool, MaxPool
@@ -66,7 +67,7 @@ def _through(name: str, op: object, inputs: list[tuple[Tensor, Tensor]]) -> tupl
         return op.run(inputs[0][0]), op.run(inputs[0][1])
     lows, highs = [pair[0] for pair in inputs], [pair[1] for pair in inputs]
     if isinstance(op, Op) and not op.is_linear:
-        if isinstance(op, (MaxPool, AdaptiveMaxPool)):
+        if is_plain(op, (MaxPool, AdaptiveMaxPool)):
             return op.run(*lows), op.run(*highs)
         raise UnsupportedModel(
             f"{name} ({op.describe()}) has no bound that its weights tell; use thresholds from activations "

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
+from transpike.core.plain import is_plain
 from transpike.core.step import Context, Step
 from transpike.errors import SettingError, UnsupportedModel
 from transpike.neurons import (
@@ -43,7 +44,7 @@ class PoolBeforeActivation(Step):
         swaps: dict[str, Node] = {}
         for node in graph:
             before = table[node.inputs[0]] if node.inputs else node
-            if isinstance(node.op, MaxPool) and isinstance(before.op, Op) and before.op.role == "activation":
+            if is_plain(node.op, MaxPool) and isinstance(before.op, Op) and before.op.role == "activation":
                 if len(consumers[before.name]) > 1:
                     raise UnsupportedModel(
                         f"{node.name} cannot move before {before.name}, which other layers read too; "
@@ -83,9 +84,9 @@ class PoolInTime(Step):
             op = node.op
             if isinstance(op, Cell) or op.is_linear:
                 return None
-            if isinstance(op, AdaptiveMaxPool):
+            if is_plain(op, AdaptiveMaxPool):
                 op = _fixed(op, shapes[node.inputs[0]], node.name)
-            if isinstance(op, MaxPool):
+            if is_plain(op, MaxPool):
                 cell = LateralInhibition(op, self.period) if self.period else _CELLS[self.rule](op)
                 if self.rule != "differences":
                     return dataclasses.replace(node, op=self._again(cell))

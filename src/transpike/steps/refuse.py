@@ -6,6 +6,7 @@ from typing import ClassVar
 from transpike.activations import Staircase
 from transpike.core.graph import Graph
 from transpike.core.op import Synapse
+from transpike.core.plain import is_plain
 from transpike.core.step import Context, Step
 from transpike.errors import SettingError, UnsupportedModel
 
@@ -45,7 +46,7 @@ class RefuseLevels(Step):
         found = {}
         for node in graph:
             if getattr(node.op, "role", "") == "activation":
-                if not isinstance(node.op, Staircase) or node.op.slope:
+                if not is_plain(node.op, Staircase) or node.op.slope:
                     raise UnsupportedModel(
                         f"{node.path or node.name} is a {node.op.describe()}, not a quantised clip without slope, "
                         "whose levels time steps would repeat; train with activations.QuantisedClip, or use the recipe "

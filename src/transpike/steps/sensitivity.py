@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.graph import Graph, Node
+from transpike.core.plain import is_plain
 from transpike.core.step import Context, Step
 from transpike.errors import DataError, SettingError
 from transpike.neurons import Burst, IntegrateAndFire
@@ -181,7 +182,7 @@ def cheapest(table: Sequence[Sequence[tuple[float, float, float]]], budget: floa
 def _places(graph: Graph, analogue: Graph) -> list[str]:
     """Where neurons stand in the place of activations, which one behind the last layer does not."""
     activations = {node.name for node in analogue}
-    places = [n.name for n in graph if isinstance(n.op, (IntegrateAndFire, Burst)) and n.name in activations]
+    places = [n.name for n in graph if is_plain(n.op, (IntegrateAndFire, Burst)) and n.name in activations]
     if not places:
         raise SettingError("no neuron of this network stands in the place of an activation: there is nothing to search")
     return places

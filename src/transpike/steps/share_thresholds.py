@@ -7,6 +7,7 @@ import torch
 
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
+from transpike.core.plain import is_plain
 from transpike.core.step import Context, Step
 from transpike.neurons import IntegrateAndFire
 from transpike.ops import AdaptiveMaxPool, MaxPool
@@ -54,7 +55,7 @@ def _neurons(graph: Graph, name: str) -> set[str]:
     op = graph[name].op
     if isinstance(op, IntegrateAndFire):
         return {name}
-    if not isinstance(op, Op) or not (op.is_sum or op.role == "wiring" or isinstance(op, (MaxPool, AdaptiveMaxPool))):
+    if not isinstance(op, Op) or not (op.is_sum or op.role == "wiring" or is_plain(op, (MaxPool, AdaptiveMaxPool))):
         return set()
     found = [_neurons(graph, source) for source in graph[name].inputs]
     return set().union(*found) if all(found) else set()

@@ -11,7 +11,9 @@ from transpike.activations import ReLU
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
+from transpike.core.plain import is_plain
 from transpike.core.scale import Scale
+from transpike.core.stand_in import check_stand_ins
 from transpike.core.step import Context, Step
 from transpike.errors import DataError, SettingError, UnsupportedModel
 from transpike.neurons import ExactReLU, FirstCrossing, IntegrateAndFire, Latch, Latched, Prospect
@@ -49,13 +51,15 @@ class UseFirstCrossings(Step):
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
             old = node.op
-            if not isinstance(old, IntegrateAndFire):
+            if not is_plain(old, IntegrateAndFire):
                 return None
             timed = context.timesteps if node.name == graph.output.name else 0
             cell = FirstCrossing(old.source, old.threshold, torch.zeros_like(old.threshold), timed=timed)
             return dataclasses.replace(node, op=dataclasses.replace(cell, worth=torch.ones_like(old.threshold)))
 
-        return graph.rewrite(change)
+        changed = graph.rewrite(change)
+        check_stand_ins(changed)
+        return changed
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class UseLatches(Step):
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
             old = node.op
-            if not isinstance(old, IntegrateAndFire):
+            if not is_plain(old, IntegrateAndFire):
                 return None
             theta, worth = old.threshold * self.resolution, old.threshold if old.worth is None else old.worth
             cell = Latched(old.source, theta, torch.zeros_like(theta), self.rule, worth=worth)
@@ -92,6 +96,7 @@ class UseLatches(Step):
                 f"run has {context.timesteps}: give more timesteps, or a smaller resolution"
             )
         graph = graph.rewrite(change)
+        check_stand_ins(graph)
         if self.rule == "dynamic":
             graph = _with_prospects(graph)
         if isinstance(graph.output.op, Cell):
@@ -109,7 +114,7 @@ def _with_prospects(graph: Graph) -> Graph:
     twins: dict[str, str] = {}  # wire → the wire that tells how much of it may still come
     for node in graph:
         op, inputs = node.op, node.inputs
-        if isinstance(op, Latched):
+        if is_plain(op, Latched):
             twin = twins.get(inputs[0])
             inputs = inputs if twin is None else (*inputs, twin)
             prospect = Prospect(op.source, op.threshold, op.initial, op.rule)
@@ -197,7 +202,7 @@ class ExactTimes(Step):
                 sums[node.name] = cells[node.name].threshold.expand(1, *node.shape)
             elif isinstance(node.op, Input):
                 sums[node.name] = torch.zeros((1, *node.shape), dtype=torch.float64)
-            elif isinstance(node.op, (AdaptiveMaxPool, MaxPool)):
+            elif is_plain(node.op, (AdaptiveMaxPool, MaxPool)):
                 if not _single(graph, node.inputs[0]):
                     raise UnsupportedModel(
                         f"{node.name} takes the maximum of sums or of the analogue input, which are no single spikes: "
@@ -216,7 +221,9 @@ class ExactTimes(Step):
         def change(node: Node) -> Node | None:
             return dataclasses.replace(node, op=cells[node.name], origin=()) if node.name in cells else None
 
-        return graph.rewrite(change)
+        changed = graph.rewrite(change)
+        check_stand_ins(changed)
+        return changed
 
     def _cell(self, node: Node, charge: Tensor, largest: Tensor) -> ExactReLU:
         """``charge`` (1, *shape): what one spike of every input at the start of its window would bring."""
@@ -243,9 +250,9 @@ class ExactTimes(Step):
 def _single(graph: Graph, name: str) -> bool:
     """True where a wire carries what single neurons sent, one spike an element."""
     node = graph[name]
-    if is_activation(node) or isinstance(node.op, (AdaptiveMaxPool, MaxPool)):
+    if is_activation(node) or is_plain(node.op, (AdaptiveMaxPool, MaxPool)):
         return True
-    moves = isinstance(node.op, (Cat, Identity, Nearest, Pad, Permute, Reshape, Slice))
+    moves = is_plain(node.op, (Cat, Identity, Nearest, Pad, Permute, Reshape, Slice))
     return moves and all(_single(graph, name) for name in node.inputs)
 
 

@@ -9,6 +9,7 @@ import torch
 from transpike.activations import Clip, ReLU
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
+from transpike.core.plain import is_plain
 from transpike.core.step import Context, Step
 from transpike.ops import AdaptiveMaxPool, MaxPool
 from transpike.ops._base import Average
@@ -49,7 +50,7 @@ class SpikingAverage(Step):
                     summed = sum(c * f for c, f in zip(largest, factors, strict=False))
                     ceilings[node.name] = summed if getattr(op, "coefficients", ()) else max(largest)
             followed = all(isinstance(r.op, Op) and r.op.role == "activation" for r in readers[node.name])
-            pooled = isinstance(op, Average) and node.name in positive and node.name != graph.output.name
+            pooled = is_plain(op, Average) and node.name in positive and node.name != graph.output.name
             if pooled and not followed:
                 name = f"{node.name}.fired"
                 clip = Clip(ceilings[node.name]) if node.name in ceilings else ReLU()
@@ -63,5 +64,5 @@ class SpikingAverage(Step):
 
 def _keeps_sign(op: Op) -> bool:
     """True where nothing negative comes out if nothing negative goes in: moved, pooled, added."""
-    pooled = isinstance(op, (MaxPool, AdaptiveMaxPool))
+    pooled = is_plain(op, (MaxPool, AdaptiveMaxPool))
     return pooled or (op.role == "wiring" and all(c >= 0 for c in getattr(op, "coefficients", ())))

@@ -12,6 +12,7 @@ from transpike.core.cell import Cell, Neuron
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph, GraphModule, Input, Node
 from transpike.core.op import Op, Synapse
+from transpike.core.plain import is_plain
 from transpike.core.readout import Readout
 from transpike.core.schedule import Schedule
 from transpike.core.spike import Surrogate, surrogate_gradient
@@ -97,7 +98,7 @@ class Unrolled(GraphModule):
         self.surrogate = surrogate or Rectangular()
         self.detach_reset = detach_reset
         for node in graph:
-            if isinstance(node.op, IntegrateAndFire):
+            if is_plain(node.op, IntegrateAndFire):
                 self._place(f"{node.name}.leak", torch.tensor(float(node.op.leak)), trainable=True)
         self.normalised: frozenset[str] = frozenset()
         self.last = {name: node.name for node in graph for name in node.inputs}
@@ -149,7 +150,7 @@ class Unrolled(GraphModule):
         found: dict[Kind, dict[str, nn.Parameter]] = {kind: {} for kind in KINDS}
         for node in self.source_graph:
             names = node.keys()
-            if isinstance(node.op, IntegrateAndFire):
+            if is_plain(node.op, IntegrateAndFire):
                 names = names | {"leak": f"{node.name}.leak"}
             if node.name in self.normalised:
                 names = names | {field: f"{node.name}.norm.{field}" for field in ("scale", "shift")}
@@ -166,7 +167,7 @@ class Unrolled(GraphModule):
 
         def change(node: Node) -> Node:
             op = node.op.with_tensors(**{field: live[key] for field, key in node.keys().items()})
-            if isinstance(op, IntegrateAndFire):
+            if is_plain(op, IntegrateAndFire):
                 op = dataclasses.replace(op, leak=float(live[f"{node.name}.leak"]))
             if node.name in self.normalised:
                 op = folded(op, *_norm(node, live))  # type: ignore[arg-type]
@@ -231,7 +232,7 @@ class Unrolled(GraphModule):
             return Wire(
                 cell.counts(*(current[0] * steps for current in currents), timesteps=steps)[None] / steps, worth
             )
-        if isinstance(cell, IntegrateAndFire):
+        if is_plain(cell, IntegrateAndFire):
             leak = live[f"{node.name}.leak"]
             spikes = scan(currents[0], cell.threshold, cell.initial, leak, cell.reset, self.surrogate, steps,
                           self.detach_reset)  # fmt: skip
@@ -268,7 +269,7 @@ def _passed(op: Op, wire: Wire) -> Wire | None:
     if isinstance(op, Synapse):
         absorbed = op.absorb(worth.expand(1, *shape))
         return None if absorbed is None else Wire(_folded(absorbed, levels))
-    if isinstance(op, Selection):  # elements are only moved
+    if is_plain(op, Selection):  # elements are only moved
         return Wire(_folded(op, levels), op.run(worth.expand(1, *shape))[0], wire.binary)
     return None
 

@@ -1,0 +1,99 @@
+"""Which classes count as the plain form of their parents.
+
+Kernels, closed forms and fine-tuning do not call ``step`` or ``run``: they read a neuron's threshold or a layer's
+weights and compute the same in another way. That is right for the class that says so, and wrong for a subclass that
+behaves differently. So a subclass which overrides behaviour loses what its parents claim, unless it claims it itself.
+"""
+
+from functools import cached_property
+from typing import Any, ClassVar, TypeGuard, TypeVar, overload
+
+Kind = TypeVar("Kind")
+Other = TypeVar("Other")
+_FUNCTIONS = (classmethod, staticmethod, property, cached_property)
+
+
+class Plain:
+    """Base of everything that somebody may subclass and that an engine may know by heart.
+
+    A class with ``behaviour`` of its own is concrete. A subclass of a concrete class is *altered* if it overrides any
+    method or property of it that is not in ``free`` (descriptions, bounds) or in ``claims`` (the same behaviour in
+    another form). An altered class has none of the claims that it does not define itself: ``withdrawn`` says what
+    stands in their place. To claim one again, name it in the class: ``absorb = Linear.absorb``.
+
+    ``plain = True`` in the class itself says: this class does what its parent does, whatever it overrides beside the
+    ``behaviour``. It raises TypeError together with an override of the behaviour.
+    """
+
+    plain: ClassVar[bool] = False
+    behaviour: ClassVar[tuple[str, ...]] = ()
+    claims: ClassVar[tuple[str, ...]] = ()
+    free: ClassVar[tuple[str, ...]] = ()
+    altered: ClassVar[tuple[str, ...]] = ()
+    """What the class itself overrides of a concrete parent; empty where it counts as the plain form of its parent."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.altered = ()
+        parents = [parent for parent in cls.__mro__[1:] if _is_concrete(parent)]
+        changed = tuple(name for name in cls.__dict__ if _overrides(cls, name, parents))
+        if cls.__dict__.get("plain", False):
+            if broken := [name for name in changed if name in cls.behaviour]:
+                raise TypeError(
+                    f"{cls.__name__} says plain = True and overrides {_names(broken)} of {parents[0].__name__}: a "
+                    "class that behaves differently is not the plain form of its parent; leave plain out"
+                )
+        elif changed:
+            cls.altered = changed
+            for name in cls.claims:
+                if name not in cls.__dict__:
+                    cls.withdraw(name, parents[0])
+
+    @classmethod
+    def withdraw(cls, name: str, parent: type) -> None:
+        """Put what may be said of any such class in the place of the ``parent``'s claim."""
+        raise TypeError(f"{cls.__name__} must define withdraw()")
+
+
+@overload
+def is_plain(value: object, kind: type[Kind]) -> TypeGuard[Kind]: ...
+@overload
+def is_plain(value: object, kind: tuple[type[Kind], type[Other]]) -> TypeGuard[Kind | Other]: ...
+@overload
+def is_plain(value: object, kind: tuple[type, ...]) -> bool: ...
+def is_plain(value: object, kind: Any) -> bool:
+    """True for a ``kind`` that behaves as that class does: code that knows the class by heart may take it so.
+
+    False for an instance of a subclass that overrides behaviour.
+    """
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return any(_is_plain(type(value), one) for one in kinds)
+
+
+def _is_plain(found: type, kind: type) -> bool:
+    if not issubclass(found, kind):
+        return False
+    between = found.__mro__[: found.__mro__.index(kind)]
+    return not any(one.__dict__.get("altered") for one in between)
+
+
+def _is_concrete(parent: type) -> bool:
+    """True where a class says what it does: the behaviour is neither missing nor that of the contract."""
+    if not issubclass(parent, Plain) or not parent.behaviour:
+        return False
+    root = next(one for one in reversed(parent.__mro__) if "behaviour" in one.__dict__ and one is not Plain)
+    name = parent.behaviour[0]
+    return getattr(parent, name) is not getattr(root, name)
+
+
+def _overrides(cls: type[Plain], name: str, parents: list[type]) -> bool:
+    """True where a name in the class replaces behaviour of a concrete parent."""
+    if name.startswith("__") or name in cls.free or (name in cls.claims and name not in cls.behaviour):
+        return False
+    value = cls.__dict__[name]
+    is_function = isinstance(value, _FUNCTIONS) or (callable(value) and not isinstance(value, type))
+    return is_function and any(hasattr(parent, name) for parent in parents)
+
+
+def _names(names: list[str]) -> str:
+    return " and ".join(f"{name}()" for name in names)
