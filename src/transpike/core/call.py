@@ -67,18 +67,22 @@ class Call:
         return axis
 
 
-def per_element(value: Any, shape: tuple[int, ...]) -> Tensor:
-    """A constant that broadcasts against (batch, *shape), in the compact form that Scale takes."""
+def per_element(value: Any, shape: tuple[int, ...]) -> tuple[Tensor, int]:
+    """A constant that broadcasts against (batch, *shape), in the compact form that Scale takes, and Scale's axis."""
     tensor = torch.as_tensor(value, dtype=torch.float32)
     if tensor.numel() == 1:
-        return tensor.reshape(())
+        return tensor.reshape(()), 1
     if tensor.ndim > len(shape) and tensor.shape[0] != 1:
         raise Refused("it combines the batch with a constant of its own for each sample")
     full = tensor.expand(1, *shape)
-    channels = spatially_uniform(full)
-    return full[0].clone() if channels is None else channels.clone()
+    for axis in dict.fromkeys((1, max(1, len(shape)))):
+        channels = spatially_uniform(full, axis)
+        if channels is not None:
+            return channels.clone(), axis
+    return full[0].clone(), 1
 
 
 def shift(value: Any, wire: Wire, sign: float = 1.0) -> Scale:
     """``x + sign·value`` for a constant value."""
-    return Scale(weight=torch.tensor(1.0), bias=sign * per_element(value, wire.shape))
+    constant, axis = per_element(value, wire.shape)
+    return Scale(weight=torch.tensor(1.0), bias=sign * constant, axis=axis)

@@ -4,12 +4,14 @@ import dataclasses
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell
+from transpike.core.channels import channel_axes
 from transpike.core.op import Op, Role, Synapse, check_finite
 from transpike.core.table import lines
 from transpike.errors import SettingError, UnsupportedModel
@@ -104,6 +106,11 @@ class Graph:
     @property
     def cells(self) -> tuple[Node, ...]:
         return tuple(node for node in self.nodes if isinstance(node.op, Cell))
+
+    @cached_property
+    def channel_axes(self) -> dict[str, int]:
+        """Name → the axis of the node's output that holds its features, the batch being axis 0 (core.channels)."""
+        return channel_axes(self.nodes)
 
     def consumers(self) -> dict[str, list[Node]]:
         """Name → the nodes that read it."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from transpike.core.channels import resolved, shaped
 from transpike.core.op import Captured, Synapse, spatially_uniform
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class Scale(Synapse):
     """``y = w · x + b`` element by element; w and b have one value (), one a channel (C), or the shape of x.
+
+    ``axis`` is that of the channels, the batch being axis 0.
 
     It stands for multiplication by a constant, for an unfolded batch normalisation, and for identity shortcuts.
     """
@@ -29,6 +32,15 @@ class Scale(Synapse):
         "div.Scalar",
         "neg.default",
     )
+
+    axis: int = 1
+
+    @property
+    def channel_axis(self) -> int:  # type: ignore[override]
+        return self.axis
+
+    def declared_axis(self, rank: int) -> int | None:
+        return None  # it works element by element, so that features stay where they are
 
     @classmethod
     def capture(cls, call: "Call") -> Captured:
@@ -44,10 +56,11 @@ class Scale(Synapse):
         if isinstance(x, Wire) and isinstance(factor, Wire):
             raise Refused("it multiplies two activations")
         wire, value = (x, factor) if isinstance(x, Wire) else (factor, x)
-        return cls(weight=per_element(value, wire.shape)), (wire,)
+        weight, axis = per_element(value, wire.shape)
+        return cls(weight=weight, axis=axis), (wire,)
 
     def _shaped(self, value: Tensor, x: Tensor) -> Tensor:
-        return value.reshape(-1, *(1,) * (x.ndim - 2)) if value.ndim == 1 else value
+        return shaped(value, resolved(self.axis, x.ndim - 1), x.ndim - 1) if value.ndim == 1 else value
 
     def run(self, *inputs: Tensor) -> Tensor:
         output = self.linear(*inputs)
@@ -58,19 +71,37 @@ class Scale(Synapse):
 
     def absorb(self, amplitude: Tensor) -> "Scale":
         """Always there: a diagonal takes any amplitude, with one weight an element where it must."""
-        channels = spatially_uniform(amplitude)
+        channels = spatially_uniform(amplitude, self.axis)
         if channels is not None and self.weight.ndim < 2:
             return replace(self, weight=self.weight * channels)
         return replace(self, weight=self._shaped(self.weight, amplitude) * torch.nan_to_num(amplitude[0], nan=1.0))
 
     def per_output(self, value: Tensor) -> Tensor:
-        return value if self.weight.ndim < 2 else value.reshape(-1, *(1,) * (self.weight.ndim - 1))
+        if self.weight.ndim < 2:
+            return value
+        return shaped(value, resolved(self.axis, self.weight.ndim), self.weight.ndim)
 
     per_input = per_output
 
     def scale_outputs(self, factor: Tensor) -> "Scale":
-        weight = self.weight * self.per_output(factor)
-        return replace(self, weight=weight, bias=None if self.bias is None else self.bias * factor)
+        bias = self.bias
+        if bias is not None and bias.ndim < 2:
+            bias = bias * factor
+        elif bias is not None:
+            bias = bias * shaped(factor, resolved(self.axis, bias.ndim), bias.ndim)
+        return replace(self, weight=self.weight * self.per_output(factor), bias=bias)
+
+    def times(self, factor: Tensor) -> "Scale":
+        """The same with outputs multiplied by ``factor``, which has as many axes as the output without its batch.
+
+        Weights and bias become those of elements, or of the channels of any axis.
+        """
+
+        def product(value: Tensor) -> Tensor:
+            rank = factor.ndim
+            return factor * (shaped(value, resolved(self.axis, rank), rank) if value.ndim == 1 else value)
+
+        return replace(self, weight=product(self.weight), bias=None if self.bias is None else product(self.bias))
 
     def macs(self, output_shape: tuple[int, ...]) -> int:
         return prod(output_shape)
@@ -79,7 +110,7 @@ class Scale(Synapse):
         return "scale"
 
 
-def diagonal(amplitude: Tensor) -> Scale:
+def diagonal(amplitude: Tensor, axis: int = 1) -> Scale:
     """The identity shortcut: levels of worth ``amplitude`` (1, *shape) become currents; compact where it can be."""
-    channels = spatially_uniform(amplitude)
-    return Scale(weight=torch.nan_to_num(amplitude[0], nan=1.0) if channels is None else channels)
+    channels = spatially_uniform(amplitude, axis)
+    return Scale(weight=torch.nan_to_num(amplitude[0], nan=1.0) if channels is None else channels, axis=axis)
