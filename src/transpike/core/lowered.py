@@ -13,7 +13,7 @@ from transpike.core.cell import Cell
 from transpike.core.channels import shaped
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, spatially_uniform
-from transpike.core.scale import diagonal
+from transpike.core.scale import Scale, diagonal
 from transpike.errors import UnsupportedModel
 
 
@@ -128,6 +128,10 @@ class _Builder:
             self._linear(node, node.op)
 
     def _linear(self, node: Node, op: Op) -> None:
+        if isinstance(op, Scale) and node.shape:
+            axis = self.axes[node.name]
+            op = op.along(axis, node.shape[axis - 1])
+            node = dataclasses.replace(node, op=op)
         if any(self.worths[name] is not None for name in node.inputs):
             relayed = op.relay(tuple(self._worth(name) for name in node.inputs))
             if relayed is not None:

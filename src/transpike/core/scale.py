@@ -91,6 +91,23 @@ class Scale(Synapse):
             bias = bias * shaped(factor, resolved(self.axis, bias.ndim), bias.ndim)
         return replace(self, weight=self.weight * self.per_output(factor), bias=bias)
 
+    def along(self, axis: int, channels: int) -> "Scale":
+        """The same with its values on ``axis``, which has so many channels, where all of them are equal; else itself.
+
+        What is the same everywhere may be a value of whatever channels its neighbours have.
+        """
+        values = [value for value in (self.weight, self.bias) if value is not None]
+        if self.axis == axis or any(
+            value.ndim > 1 or (value.ndim and not bool((value == value[:1]).all())) for value in values
+        ):
+            return self
+        weight, bias = (
+            value if value is None or not value.ndim else value[:1].expand(channels)
+            for value in (self.weight, self.bias)
+        )
+        assert weight is not None
+        return replace(self, weight=weight, bias=bias, axis=axis)
+
     def times(self, factor: Tensor) -> "Scale":
         """The same with outputs multiplied by ``factor``, which has as many axes as the output without its batch.
 
