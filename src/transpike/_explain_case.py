@@ -244,7 +244,8 @@ class Case:
                 if node.name in sums:
                     assert isinstance(node.op, Neuron)
                     current, sent_here = values[node.inputs[0]], sent[node.name]
-                    sums[node.name].add(node.op, current, sent_here, activations[node.name], steps)
+                    axis = graph.channel_axes[node.name]
+                    sums[node.name].add(node.op, current, sent_here, activations[node.name], steps, axis)
                     sums[node.name].fit(node.op, trains[node.name], activations[node.name], steps)
                 values[node.name] = sent[node.name]
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from transpike.convert import spike_rates
 from transpike.core.cell import Neuron
+from transpike.core.channels import rows, shaped
 from transpike.engines import Auto
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN
@@ -268,15 +269,17 @@ class Tuning:
 
     @torch.no_grad()
     def ranges(self, indices: Tensor) -> dict[str, Tensor]:
-        """The largest |mean current| of each neuron layer, one value a channel."""
+        """The largest |mean current| of each neuron layer, one value a channel, with size 1 on its other axes."""
         found: dict[str, Tensor] = {}
-        before = {n.name: n.inputs[0] for n in self.module.source_graph if isinstance(n.op, Neuron)}
+        graph = self.module.source_graph
+        before, axes = {n.name: n.inputs[0] for n in graph if isinstance(n.op, Neuron)}, graph.channel_axes
         for part in indices.split(128):
             inputs = self.snn.prepare(self.samples.batch(part)[0]).to(self.device)
             seen = self.module.watched(inputs, before.values())
             for name, source in before.items():
                 current = seen[source].charge
-                largest = current.mean(0).abs().movedim(1, 0).flatten(1).amax(1).cpu()
+                axis, mean = axes[source], current.mean(0).abs()
+                largest = shaped(rows(mean, axis).amax(1).cpu(), axis, mean.ndim - 1)
                 found[name] = torch.maximum(found.get(name, largest), largest)
         return found
 

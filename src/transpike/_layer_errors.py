@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Neuron
+from transpike.core.channels import rows
 from transpike.core.closed_form import first_levels
 
 KEPT = 2000  # pairs for a picture
@@ -79,7 +80,7 @@ class LayerSums:
         self.fitted: dict[int, float] = {}
         self.sparseness, self.active_samples = 0.0, 0
 
-    def add(self, cell: Neuron, u: Tensor, sent: Tensor, a: Tensor, steps: int) -> None:
+    def add(self, cell: Neuron, u: Tensor, sent: Tensor, a: Tensor, steps: int, axis: int) -> None:
         stairs, ceiling, left = _staircase(cell, u, sent, steps)
         u, sent, a, stairs = u.double(), sent.double(), torch.relu(a.double()), stairs.double()
         relu = torch.relu(u)
@@ -90,7 +91,7 @@ class LayerSums:
         for name, error in errors.items():
             self.parts[name] += float(error.sum())
             self.sizes[name] += float(error.abs().sum())
-        lacking = torch.movedim(a - sent, 1, 0).flatten(1).sum(1)
+        lacking = rows(a - sent, axis).sum(1)
         self.lacking = lacking if self.lacking is None else self.lacking + lacking
         self.count += a.numel()
         self.a, self.p = self.a + float(a.sum()), self.p + float(sent.sum())

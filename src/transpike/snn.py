@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell, Neuron
+from transpike.core.channels import extreme, shaped
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
@@ -30,7 +31,8 @@ class SNN:
     """A spiking network: call it on inputs (batch, *shape) for logits (batch, classes).
 
     ``graph`` is the spiking graph, ``source`` the network it came from, ``encoder`` the recipe's encoder with its
-    calibrated range. ``ranges`` are the largest |current| of each neuron layer on calibration data, by channel.
+    calibrated range. ``ranges`` are the largest |current| of each neuron layer on calibration data,
+    one value a channel, broadcastable to the layer's shape.
     ``calibrated_readout`` is the recipe's readout with what was measured for it, if anything was.
     ``exact_grid`` puts what runs on a power-of-two grid (docs: exactness). ``rates`` are spikes per
     neuron and step on calibration data, ``remarks`` what the conversion left for the user to know.
@@ -67,8 +69,18 @@ class SNN:
     @cached_property
     def lowered(self) -> Lowered:
         """The form that runs, before the grid: threshold 1 wherever a layer's scale is its own to choose."""
-        lowered = lower(self.graph, self.encoder.worth, self.encoder.alphabet)
+        lowered = lower(self.graph, self.encoder.worth, self.encoder.alphabet, self._axes)
         return scaled(lowered, unit_scale(lowered), strict=False)
+
+    @property
+    def _axes(self) -> dict[str, int]:
+        """Where the features of every wire are.
+
+        Files written before a network could tell have ranges without the other axes. Their channels were axis 1 of
+        every layer, and stay so, for the exact grid and thus the spikes to stay what they were.
+        """
+        before = any(self.ranges[n.name].ndim < len(n.shape) for n in self.graph.cells if n.name in self.ranges)
+        return dict.fromkeys(self.graph.channel_axes, 1) if before else self.graph.channel_axes
 
     @cached_property
     def program(self) -> Program:
@@ -112,11 +124,9 @@ class SNN:
             if node.name in self.ranges and isinstance(node.op, Cell) and node.op.unit is not None:
                 unit = self.graph[node.name].op.unit  # type: ignore[union-attr]
                 scale = (node.op.unit.threshold / unit.threshold).expand(1, *node.shape)  # type: ignore[union-attr]
-                found[node.name] = (
-                    self.ranges[node.name].double() * scale.flatten(2).amax(2).flatten()
-                    if len(node.shape) > 1
-                    else self.ranges[node.name].double() * scale[0]
-                )
+                axis, rank = lowered.axes[node.name], len(node.shape)
+                largest = shaped(self.ranges[node.name].double().flatten(), axis, rank)
+                found[node.name] = largest * extreme(scale, axis, largest=True)[0]
         return found
 
     @property

@@ -277,7 +277,7 @@ def connections(lowered: Lowered) -> tuple[Connection, ...]:
                 int((op.weight != 0).sum()),
                 math.prod(entering.shape),
                 math.prod(node.shape),
-                node.shape[0],
+                node.shape[lowered.axes[node.name] - 1],
                 _magnitudes(op.weight),
                 getattr(op, "groups", 1),
                 tuple(op.weight.shape[2:]) if hasattr(op, "stride") else (),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from transpike.core.cell import Cell
+from transpike.core.channels import channel_axes
 from transpike.core.node import Input, Node, checked, moved
 from transpike.core.op import Op
 from transpike.core.table import lines
@@ -78,6 +79,11 @@ class Graph:
     @property
     def cells(self) -> tuple[Node, ...]:
         return tuple(node for node in self.nodes if isinstance(node.op, Cell))
+
+    @cached_property
+    def channel_axes(self) -> dict[str, int]:
+        """Name → the axis of the node's output that holds its features, the batch being axis 0 (core.channels)."""
+        return channel_axes(self.nodes)
 
     def consumers(self) -> dict[str, list[Node]]:
         """Name → the nodes that read it."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell
+from transpike.core.channels import extreme, resolved, rows, shaped
 from transpike.core.graph import Input, Node
 from transpike.core.lowered import Exactness, Lowered
 from transpike.core.op import Op, Role, Synapse
@@ -56,7 +57,7 @@ def put_on_grid(
     """The lowered form with everything on the finest grid that serves ``timesteps`` steps, or unchanged if none does.
 
     ``input_bound`` is the largest absolute input of one step; ``ranges`` the largest mean current of each neuron layer
-    on calibration data, one value a channel, in the lowered form's units: potentials grow at most that fast per step
+    on calibration data, broadcastable, in the lowered form's units: potentials grow at most that fast per step
     (times ``SAFETY``), which every run checks. The sums of one step are bounded for any input by interval arithmetic.
     ``mantissa`` is the largest number of grid steps that the run's arithmetic adds exactly.
     The steady nodes (analogue input) run in float64 and are rounded once, where they meet neurons.
@@ -96,7 +97,7 @@ def _drift(lowered: Lowered, node: Node, found: Mapping[str, Span], ranges: Mapp
     """How far a cell's charge moves in one step, in the long run: measured where it can be, else the worst case."""
     if node.name not in ranges:
         return growth(lowered, node, found)
-    drift = SAFETY * ranges[node.name].reshape(1, -1, *(1,) * (len(node.shape) - 1)).expand(1, *node.shape)
+    drift = SAFETY * ranges[node.name].expand(1, *node.shape)
     return torch.maximum(drift, offset(node) / 16)  # a channel that was silent on calibration data may still wake
 
 
@@ -106,7 +107,7 @@ def _with_rounding_points(lowered: Lowered) -> Lowered:
         return lowered  # the input carries spikes: nothing analogue enters
     nodes: list[Node] = []
     shapes = {node.name: node.shape for node in lowered.nodes}
-    worths, alphabets = dict(lowered.worths), dict(lowered.alphabets)
+    worths, alphabets, axes = dict(lowered.worths), dict(lowered.alphabets), dict(lowered.axes)
     for node in lowered.nodes:
         inputs = []
         for name in node.inputs:
@@ -116,10 +117,10 @@ def _with_rounding_points(lowered: Lowered) -> Lowered:
                     shape = shapes[source]
                     grid = torch.full((1, *shape), 2.0**-40, dtype=torch.float64)
                     nodes.append(Node(name, OnGrid(grid), (source,), "", (), shape))
-                    worths[name], alphabets[name] = None, alphabets[source]
+                    worths[name], alphabets[name], axes[name] = None, alphabets[source], lowered.axes[source]
             inputs.append(name)
         nodes.append(dataclasses.replace(node, inputs=tuple(inputs)))
-    return dataclasses.replace(lowered, nodes=tuple(nodes), worths=worths, alphabets=alphabets)
+    return dataclasses.replace(lowered, nodes=tuple(nodes), worths=worths, alphabets=alphabets, axes=axes)
 
 
 def _power(value: Tensor) -> Tensor:
@@ -143,12 +144,12 @@ def _wanted_steps(
     for node in reversed(lowered.nodes):
         if node.name == lowered.output.name:
             largest = found[node.name].with_bias(lowered.biases[node.name][0])
-            want(node.name, _per_channel(_power(MARGIN * largest / mantissa)))
+            want(node.name, _per_channel(_power(MARGIN * largest / mantissa), lowered.axes[node.name]))
         if isinstance(node.op, Cell):
             charge = growth(lowered, node, found)  # cells without a threshold keep their sums in float64
             if node.op.unit is not None:
                 charge = timesteps * _drift(lowered, node, found, ranges) + _slack(lowered, node, found)
-            fine: Tensor | None = _per_channel(_power(MARGIN * charge / mantissa))
+            fine: Tensor | None = _per_channel(_power(MARGIN * charge / mantissa), lowered.axes[node.inputs[0]])
             if node.op.unit is None and not lowered.alphabets[node.name].is_spiking and charge.shape[1:] == node.shape:
                 fine = wanted[node.name]  # it hands currents on
             for name in node.inputs:
@@ -159,22 +160,29 @@ def _wanted_steps(
         elif not isinstance(node.op, Input):
             step = wanted[node.name]
             for name in node.inputs:
-                shape = found[name].radius.shape
-                same = step is None or step.shape == shape
-                want(name, step if same or step is None else torch.full(shape, float(step.max()), dtype=torch.float64))
+                axes = lowered.axes[node.name], lowered.axes[name]
+                want(name, None if step is None else _before(step, *axes, found[name].radius.shape))
     return wanted
 
 
-def _per_channel(step: Tensor) -> Tensor:
-    """The coarsest step of each channel (axis 1), everywhere in it: weights are shared over the positions."""
-    if step.ndim < 3:
+def _before(step: Tensor, axis: int, axis_before: int, shape: torch.Size) -> Tensor:
+    """The step that wiring wants of a wire of ``shape`` which it reads, for the ``step`` that is wanted of its own."""
+    if axis == axis_before and step.shape == shape:
         return step
-    return step.flatten(2).amax(2).reshape(*step.shape[:2], *(1,) * (step.ndim - 2)).expand_as(step).contiguous()
+    coarsest = rows(step, axis).amax(1)
+    if axis != axis_before and len(coarsest) == shape[axis_before]:  # the same channels in another order of axes
+        return shaped(coarsest, axis_before, len(shape) - 1).expand(shape).contiguous()
+    return torch.full(shape, float(step.max()), dtype=torch.float64)
+
+
+def _per_channel(step: Tensor, axis: int) -> Tensor:
+    """The coarsest step of each channel, everywhere in it: weights are shared over the positions."""
+    return step if step.ndim < 3 else extreme(step, axis, largest=True).expand_as(step).contiguous()
 
 
 def _channels(step: Tensor, axis: int) -> Tensor:
     """(1, *shape) → the finest step of each channel along ``axis``."""
-    return step.movedim(axis, 0).flatten(1).amin(1)
+    return rows(step, axis).amin(1)
 
 
 def _fit(step: Tensor, value: Tensor) -> Tensor:
@@ -249,7 +257,8 @@ class _Rounding:
                 most = limit
                 if node.op.unit is not None:
                     room = reach - _slack(rounded, node, found)
-                    rooms[node.name] = _compact(room + node.op.unit.initial.abs())  # a potential begins with it
+                    begun = room + node.op.unit.initial.abs()  # a potential begins with it
+                    rooms[node.name] = _compact(begun, rounded.axes[node.name])
                     most = float((room / _drift(rounded, node, found, ranges).clamp(min=1e-30)).min())
                 window = min(
                     window, float(((reach - offset(node)) / growth(rounded, node, found).clamp(min=1e-30)).min())
@@ -266,7 +275,11 @@ class _Rounding:
             f"after {int(limit)} steps" if limit else "within one step"
         )
         wide = self.mantissa > MANTISSA
-        steps = {n.name: _compact(self._meeting(n)) for n in rounded.nodes if isinstance(n.op, Cell)}
+        steps = {
+            n.name: _compact(self._meeting(n), rounded.axes[n.inputs[0]])
+            for n in rounded.nodes
+            if isinstance(n.op, Cell)
+        }
         return Exactness(int(limit), self.change, self.input_bound, reason, int(window), wide, rooms, steps)
 
     def _meeting(self, node: Node) -> Tensor:
@@ -296,7 +309,7 @@ class _Rounding:
                 grid = channels.min() / inputs.min()
             else:
                 grid = op.per_output(channels) / op.per_input(inputs)
-            step = full * (channels if op.channel_axis == -1 else channels.reshape(-1, *(1,) * (full.ndim - 2)))
+            step = full * shaped(channels, resolved(op.channel_axis, full.ndim - 1), full.ndim - 1)
         rounded = op.rounded(grid)
         change = (rounded.weight - op.weight).abs().max() / op.weight.abs().max().clamp(min=1e-30)
         self.change = max(self.change, float(change))
@@ -346,6 +359,6 @@ def _row_peaks(op: Synapse, channels: int) -> Tensor:
     return rows.scatter_reduce(0, marks.flatten(), op.weight.abs().flatten(), "amax")
 
 
-def _compact(value: Tensor) -> Tensor:
-    """(1, channels, 1, …): the least of each channel."""
-    return value if value.ndim < 3 else value.flatten(2).amin(2).reshape(*value.shape[:2], *(1,) * (value.ndim - 2))
+def _compact(value: Tensor, axis: int) -> Tensor:
+    """(1, channels, 1, …), the channels on ``axis``: the least of each channel."""
+    return extreme(value, axis, largest=False)

@@ -1,6 +1,7 @@
 """The form that runs: wires carry integer levels, weights carry the levels' worth."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,9 +10,10 @@ from torch import Tensor
 
 from transpike.core.alphabet import GRADED, Alphabet
 from transpike.core.cell import Cell
+from transpike.core.channels import shaped
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, spatially_uniform
-from transpike.core.scale import diagonal
+from transpike.core.scale import Scale, diagonal
 from transpike.errors import UnsupportedModel
 
 
@@ -42,7 +44,8 @@ class Lowered:
 
     ``biases[name]`` has one tensor for each input of a cell (for the output: one), (1, *shape) or broadcastable, in
     charge per step. ``worths[name]`` is the charge that one level on the wire stands for (None: the wire carries
-    currents). ``alphabets[name]`` is what the wire carries per step. The last node gives the output's currents.
+    currents). ``alphabets[name]`` is what the wire carries per step. ``axes[name]`` is the axis that holds its
+    features, the batch being axis 0. The last node gives the output's currents.
     """
 
     nodes: tuple[Node, ...]
@@ -50,6 +53,7 @@ class Lowered:
     worths: dict[str, Tensor | None]
     alphabets: dict[str, Alphabet]
     exactness: Exactness | None = None
+    axes: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def steady(self) -> frozenset[str]:
@@ -85,13 +89,16 @@ class Lowered:
         )
 
 
-def lower(graph: Graph, input_worth: float | None, input_alphabet: Alphabet) -> Lowered:
+def lower(
+    graph: Graph, input_worth: float | None, input_alphabet: Alphabet, axes: Mapping[str, int] | None = None
+) -> Lowered:
     """Make the lowered form: W̃ = W · worth of the source's levels, averages become sums, biases go to the cells.
 
-    ``input_worth`` is the charge of one input level, None for an analogue input. An identity shortcut becomes a
+    ``input_worth`` is the charge of one input level, None for an analogue input. ``axes`` takes the place of the
+    graph's ``channel_axes``. An identity shortcut becomes a
     diagonal W̃. Works in float64, so that nothing is rounded twice.
     """
-    builder = _Builder(input_worth, input_alphabet)
+    builder = _Builder(input_worth, input_alphabet, dict(graph.channel_axes if axes is None else axes))
     for node in graph:
         builder.add(dataclasses.replace(node, op=node.op.to(dtype=torch.float64)))
     return builder.finish(graph.output.name)
@@ -100,8 +107,8 @@ def lower(graph: Graph, input_worth: float | None, input_alphabet: Alphabet) -> 
 class _Builder:
     """Walks a graph once, keeping for every wire the worth of its levels."""
 
-    def __init__(self, input_worth: float | None, input_alphabet: Alphabet) -> None:
-        self.input_worth, self.input_alphabet = input_worth, input_alphabet
+    def __init__(self, input_worth: float | None, input_alphabet: Alphabet, axes: dict[str, int]) -> None:
+        self.input_worth, self.input_alphabet, self.axes = input_worth, input_alphabet, axes
         self.nodes: list[Node] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.worths: dict[str, Tensor | None] = {}
@@ -122,6 +129,10 @@ class _Builder:
             self._linear(node, node.op)
 
     def _linear(self, node: Node, op: Op) -> None:
+        if isinstance(op, Scale) and node.shape:
+            axis = self.axes[node.name]
+            op = op.along(axis, node.shape[axis - 1])
+            node = dataclasses.replace(node, op=op)
         if any(self.worths[name] is not None for name in node.inputs):
             relayed = op.relay(tuple(self._worth(name) for name in node.inputs))
             if relayed is not None:
@@ -146,7 +157,8 @@ class _Builder:
     def _cell(self, node: Node, cell: Cell) -> None:
         worths = [self.worths[name] for name in node.inputs]
         # levels that meet in a cell must be worth the same
-        if not (cell.takes_levels and all(w is not None and spatially_uniform(w) is not None for w in worths)):
+        axis = self.axes[node.name]
+        if not (cell.takes_levels and all(w is not None and spatially_uniform(w, axis) is not None for w in worths)):
             node = self._on_currents(node)
             worths = [None] * len(worths)
         alphabet = cell.output_alphabet(*(self.alphabets[name] for name in node.inputs))
@@ -164,7 +176,9 @@ class _Builder:
                 shape, name = self.shapes[name], f"{name}→{node.name}"
                 if name not in self.worths:
                     source = name.split("→")[0]
-                    self._place(Node(name, diagonal(worth), (source,), node.path, (), shape), None, GRADED)
+                    self.axes[name] = self.axes[source]
+                    scale = diagonal(worth, self.axes[name])
+                    self._place(Node(name, scale, (source,), node.path, (), shape), None, GRADED)
             inputs.append(name)
         return dataclasses.replace(node, inputs=tuple(inputs))
 
@@ -176,10 +190,12 @@ class _Builder:
     def finish(self, output: str) -> Lowered:
         worth = self.worths[output]
         if worth is not None or isinstance(self.nodes[-1].op, Cell):
-            worth = torch.ones((1, *self.shapes[output])).double() if worth is None else worth
-            node = Node(f"{output}→output", diagonal(worth), (output,), "", (), self.shapes[output])
+            shape = self.shapes[output]
+            worth = torch.ones((1, *shape)).double() if worth is None else worth
+            node = Node(f"{output}→output", diagonal(worth, self.axes[output]), (output,), "", (), shape)
+            self.axes[node.name] = self.axes[output]
             self._place(node, None, GRADED)
-        lowered = Lowered(tuple(self.nodes), {}, self.worths, self.alphabets)
+        lowered = Lowered(tuple(self.nodes), {}, self.worths, self.alphabets, axes=self.axes)
         return dataclasses.replace(lowered, biases=_biases(lowered))
 
 
@@ -197,14 +213,14 @@ def _biases(lowered: Lowered) -> dict[str, tuple[Tensor, ...]]:
         if isinstance(node.op, (Cell, Input)):
             values[node.name] = torch.zeros((1, *node.shape), dtype=torch.float64)
             if isinstance(node.op, Cell):
-                biases[node.name] = tuple(_compact(values[name]) for name in node.inputs)
+                biases[node.name] = tuple(_compact(values[name], lowered.axes[name]) for name in node.inputs)
         else:
             values[node.name] = node.op.run(*(values[name] for name in node.inputs))
-    biases[lowered.output.name] = (_compact(values[lowered.output.name]),)
+    biases[lowered.output.name] = (_compact(values[lowered.output.name], lowered.axes[lowered.output.name]),)
     return biases
 
 
-def _compact(value: Tensor) -> Tensor:
-    """(1, channels, 1, …) where all positions agree, else unchanged."""
-    channels = spatially_uniform(value)
-    return value if channels is None or value.ndim < 3 else channels.reshape(1, -1, *(1,) * (value.ndim - 2))
+def _compact(value: Tensor, axis: int) -> Tensor:
+    """(1, channels, 1, …), the channels on ``axis``, where all positions agree, else unchanged."""
+    channels = spatially_uniform(value, axis)
+    return value if channels is None or value.ndim < 3 else shaped(channels, axis, value.ndim - 1)[None]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from transpike.core.call import Call, Wire
 from transpike.core.carrier import Carrier
+from transpike.core.channels import rows
 from transpike.errors import SettingError, UnsupportedModel
 
 Captured = Union["tuple[Op, tuple[Wire, ...]]", "list[tuple[Op, tuple[Wire, ...]]]"]
@@ -189,12 +190,12 @@ class Synapse(Op):
         raise TypeError(f"{type(self).__name__} must define per_input()")
 
 
-def spatially_uniform(amplitude: Tensor) -> Tensor | None:
-    """One value a channel of ``amplitude`` (1, channels, …), or None where a channel holds different values.
+def spatially_uniform(amplitude: Tensor, axis: int = 1) -> Tensor | None:
+    """One value a channel of ``amplitude`` (1, *shape), or None where a channel (``axis``) holds different values.
 
     NaN (no spike ever comes) agrees with everything; a channel of nothing else gets 1.
     """
-    flat = amplitude.flatten(2)[0] if amplitude.ndim > 2 else amplitude.reshape(amplitude.shape[1], 1)
+    flat = rows(amplitude, axis)
     low = torch.nan_to_num(flat, nan=torch.inf).amin(1)
     high = torch.nan_to_num(flat, nan=-torch.inf).amax(1)
     silent = torch.isinf(low) & torch.isinf(high)

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell
+from transpike.core.channels import resolved, shaped
 from transpike.core.graph import Node
 from transpike.core.lowered import Lowered
 from transpike.core.op import Synapse, spatially_uniform
+from transpike.core.scale import Scale
 from transpike.errors import UnsupportedModel
 
 
@@ -49,64 +51,64 @@ def scaled(lowered: Lowered, kappa: Mapping[str, float], *, strict: bool = True)
     for node in lowered.nodes:
         for name in node.inputs:
             readers[name] = readers.get(name, 0) + 1
-    factors: dict[str, Tensor] = {}
+    factors: dict[str, tuple[Tensor, int]] = {}
     cells: dict[str, tuple[Tensor, float]] = {}
     for name, value in kappa.items():
         node = table[name]
         unit = node.op.unit if isinstance(node.op, Cell) else None
         if unit is None:
             continue
-        factor = _per_channel(value / unit.threshold.double(), node)
-        synapses = None if factor is None else _synapses(node.inputs[0], table, readers)
+        axis = lowered.axes.get(name, 1)
+        factor = spatially_uniform((value / unit.threshold.double()).expand(1, *node.shape), axis)
+        synapses = None if factor is None else _synapses(node.inputs[0], table, readers, axis)
         if factor is None or synapses is None:
             if strict:
                 raise UnsupportedModel(
                     f"{name} shares its weights with another layer, so its scale cannot be chosen alone"
                 )
             continue
-        factors.update(dict.fromkeys(synapses, factor))
-        cells[name] = factor, value
+        factors.update(dict.fromkeys(synapses, (factor, axis)))
+        cells[name] = shaped(factor, axis, len(node.shape)), value
     nodes = tuple(_scaled_node(node, factors, cells) for node in lowered.nodes)
     biases = {
-        name: tuple(b * _spread(cells[name][0], b.ndim) for b in values) if name in cells else values
+        name: tuple(b * cells[name][0] for b in values) if name in cells else values
         for name, values in lowered.biases.items()
     }
     return dataclasses.replace(lowered, nodes=nodes, biases=biases)
 
 
-def _per_channel(factor: Tensor, node: Node) -> Tensor | None:
-    return spatially_uniform(factor.expand(1, *node.shape))
+def _synapses(name: str, table: dict[str, Node], readers: dict[str, int], axis: int) -> list[str] | None:
+    """The synapses whose outputs meet in the wire ``name`` and go nowhere else; None if there is another way in.
 
-
-def _spread(factor: Tensor, rank: int) -> Tensor:
-    return factor.reshape(1, -1, *(1,) * (rank - 2))
-
-
-def _synapses(name: str, table: dict[str, Node], readers: dict[str, int]) -> list[str] | None:
-    """The synapses whose outputs meet in the wire ``name`` and go nowhere else; None if there is another way in."""
+    All of them have a row of weights for each channel of ``axis``, or one weight an element.
+    """
     node = table[name]
     if readers[name] != 1 or isinstance(node.op, Cell):
         return None
     if isinstance(node.op, Synapse):
-        return [name] if node.op.channel_axis == 1 or len(node.shape) == 1 else None
+        fits = isinstance(node.op, Scale) or resolved(node.op.channel_axis, len(node.shape)) == axis
+        return [name] if fits else None
     if not node.op.is_sum or any(table[i].shape != node.shape for i in node.inputs):
         return None
     found: list[str] = []
     for source in node.inputs:
-        inner = _synapses(source, table, readers)
+        inner = _synapses(source, table, readers, axis)
         if inner is None:
             return None
         found += inner
     return found
 
 
-def _scaled_node(node: Node, factors: dict[str, Tensor], cells: dict[str, tuple[Tensor, float]]) -> Node:
+def _scaled_node(node: Node, factors: dict[str, tuple[Tensor, int]], cells: dict[str, tuple[Tensor, float]]) -> Node:
     if node.name in factors and isinstance(node.op, Synapse):
-        return dataclasses.replace(node, op=node.op.scale_outputs(factors[node.name]))
+        channels, axis = factors[node.name]
+        if isinstance(node.op, Scale) and resolved(node.op.axis, len(node.shape)) != axis:
+            return dataclasses.replace(node, op=node.op.times(shaped(channels, axis, len(node.shape))))
+        return dataclasses.replace(node, op=node.op.scale_outputs(channels))
     if node.name in cells and isinstance(node.op, Cell):
         unit, (factor, value) = node.op.unit, cells[node.name]
         assert unit is not None
-        initial = unit.initial * (factor.reshape(-1, *(1,) * (len(node.shape) - 1)))
+        initial = unit.initial * factor
         initial = initial.flatten()[0] if bool((initial == initial.flatten()[0]).all()) else initial
         threshold = torch.tensor(value, dtype=torch.float64)
         return dataclasses.replace(node, op=node.op.with_tensors(threshold=threshold, initial=initial))

@@ -28,7 +28,8 @@ class Context:
     """The first calibration inputs with all their frames, (samples, frames, *shape), where inputs have frames."""
     remarks: list[str] | None = None
     ranges: dict[str, Tensor] = field(default_factory=dict)
-    """What a step measured: the largest |current| of each neuron layer, one value a channel."""
+    """What a step measured: the largest |current| of each neuron layer, one value a channel, with size 1 on its
+    other axes."""
     analogue: list[Graph] = field(default_factory=list)
     """The graph as it was before its activations became neurons, whose names it shares; empty before that."""
     progress: Callable[[int, int], None] = lambda done, total: None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from transpike.core.alphabet import BINARY
 from transpike.core.cell import Cell
+from transpike.core.channels import resolved
 from transpike.core.graph import Input, Node
 from transpike.core.lowered import Lowered
 from transpike.core.op import Op, Synapse
@@ -252,6 +253,8 @@ class _Compiler:
         if is_plain(op, Scale):
             if op.weight.ndim > 1:
                 raise UnfitError("its synapse has a weight for every element")
+            if op.weight.ndim and resolved(op.channel_axis, len(node.shape)) != 1:
+                raise UnfitError("its channels are not the first axis")
             return MASKED, 1
         if is_plain(op, Linear):
             if len(node.shape) > 1:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell, ThresholdUnit
+from transpike.core.channels import resolved
 from transpike.core.graph import Input, Node
 from transpike.core.grid import LOOK_EVERY
 from transpike.core.lowered import Lowered
@@ -64,15 +65,11 @@ class Plan:
             return bias
         if op.is_sum and all(self.table[i].shape == node.shape for i in node.inputs):
             return self._settle(node.inputs[0], bias)
-        per_channel = bias.numel() == node.shape[0] and len(node.shape) in (1, bias.ndim - 1)
-        if (
-            isinstance(op, Synapse)
-            and op.bias is None
-            and per_channel
-            and (op.channel_axis == 1 or len(node.shape) == 1)
-        ):
-            self.ops[name] = replace(op, bias=bias.flatten())
-            return None
+        if isinstance(op, Synapse) and op.bias is None and len(node.shape) in (1, bias.ndim - 1):
+            axis = resolved(op.channel_axis, len(node.shape))
+            if bias.numel() == node.shape[axis - 1] and (len(node.shape) == 1 or bias.shape[axis] == bias.numel()):
+                self.ops[name] = replace(op, bias=bias.flatten())
+                return None
         return bias
 
     def owned(self, node: Node, index: int = 0) -> bool:
@@ -246,7 +243,8 @@ class FoldedRun(Run):
     def _look(self, node: Node, potential: Tensor) -> None:
         """Potentials beyond their room may have lost a bit: the run is no longer exact, and says so."""
         room = self.plan.rooms[node.name]
-        flat = potential.movedim(1, -1).reshape(-1, potential.shape[1])
+        axis = self.plan.lowered.axes[node.name]
+        flat = potential.movedim(axis, -1).reshape(-1, potential.shape[axis])
         low, high = flat.aminmax(dim=0)
         if bool((torch.maximum(-low, high) > room).any()):
             self._left_the_grid(node)

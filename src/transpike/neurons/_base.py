@@ -18,6 +18,7 @@ class MaximumInTime(Cell):
 
     alphabet: ClassVar[Alphabet] = GRADED
     takes_levels: ClassVar[bool] = True
+    channel_axis: ClassVar[int] = MaxPool.channel_axis
     pool: MaxPool
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:

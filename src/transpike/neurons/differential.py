@@ -1,5 +1,6 @@
 """Analogue operators between neurons that send differences."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -21,6 +22,9 @@ class DifferentialOperator(Cell):
     alphabet: ClassVar[Alphabet] = GRADED
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
     op: Op
+
+    def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
+        return self.op.channel_axis_after(axes, shapes, shape)
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         zeros = tuple(torch.zeros_like(x) for x in inputs)

@@ -1,5 +1,6 @@
 """Analogue operators inside a spiking network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -22,6 +23,9 @@ class TemporalDifference(Cell):
     alphabet: ClassVar[Alphabet] = GRADED
     op: Op
     rehearsal: int = 0
+
+    def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
+        return self.op.channel_axis_after(axes, shapes, shape)
 
     def init(self, *inputs: Tensor) -> tuple[Tensor | float, ...]:
         return (*(torch.zeros_like(x) for x in inputs), 0.0)

@@ -40,7 +40,8 @@ class Add(Op):
             return cls(coefficients=(1.0, float(alpha))), (first, second)
         if isinstance(first, Wire):
             return shift(second, first, alpha), (first,)
-        return Scale(weight=torch.tensor(float(alpha)), bias=per_element(first, second.shape)), (second,)
+        constant, axis = per_element(first, second.shape)
+        return Scale(weight=torch.tensor(float(alpha)), bias=constant, axis=axis), (second,)
 
     def run(self, *inputs: Tensor) -> Tensor:
         total = inputs[0] if self.coefficients[0] == 1 else inputs[0] * self.coefficients[0]

@@ -1,5 +1,6 @@
 """Average pooling and spatial means."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ _POOLS: dict[int, Any] = {2: F.avg_pool2d, 3: F.avg_pool3d}
 class AvgPool(Average):
     """Mean over windows (torch.nn.AvgPool1d/2d/3d); with ``divide=False`` the sum."""
 
+    channel_axis: ClassVar[int] = 1
     aten: ClassVar[tuple[str, ...]] = (
         "avg_pool1d.default",
         "avg_pool2d.default",
@@ -102,6 +104,12 @@ class Mean(Average):
 
     def run(self, *inputs: Tensor) -> Tensor:
         return inputs[0].mean(self.axes, self.keep) if self.divide else inputs[0].sum(self.axes, self.keep)
+
+    def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
+        if self.keep:
+            return axes[0]
+        gone = sum(axis < axes[0] for axis in self.axes)
+        return 1 if axes[0] in self.axes else axes[0] - gone  # averaged over all features: what is left begins at 1
 
     def total(self) -> "Mean":
         return replace(self, divide=False)

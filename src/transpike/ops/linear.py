@@ -32,7 +32,7 @@ class Linear(Synapse):
         return F.linear(inputs[0], self.weight)
 
     def absorb(self, amplitude: Tensor) -> "Linear | None":
-        last = spatially_uniform(amplitude.movedim(-1, 1))
+        last = spatially_uniform(amplitude, -1)
         return None if last is None else replace(self, weight=self.weight * last)
 
     def per_input(self, value: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ _ADAPTIVE = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d
 class MaxPool(Op):
     """Maximum over windows (torch.nn.MaxPool1d/2d/3d); padding never wins."""
 
+    channel_axis: ClassVar[int] = 1
     aten: ClassVar[tuple[str, ...]] = ("max_pool1d.default", "max_pool2d.default", "max_pool3d.default")
     kernel: tuple[int, ...] = (2, 2)
     stride: tuple[int, ...] = (2, 2)
@@ -54,6 +55,7 @@ class MaxPool(Op):
 class AdaptiveMaxPool(Op):
     """Maximum over windows that cover the input evenly (torch.nn.AdaptiveMaxPool1d/2d/3d)."""
 
+    channel_axis: ClassVar[int] = 1
     aten: ClassVar[tuple[str, ...]] = (
         "adaptive_max_pool1d.default",
         "adaptive_max_pool2d.default",

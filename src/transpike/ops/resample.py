@@ -19,6 +19,7 @@ class Resample(Average):
     ``aten`` covers adaptive average pooling (rows of equal weights) and linear, bilinear and bicubic upsampling.
     """
 
+    channel_axis: ClassVar[int] = 1
     aten: ClassVar[tuple[str, ...]] = (
         "adaptive_avg_pool1d.default",
         "adaptive_avg_pool2d.default",

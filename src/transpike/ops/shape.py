@@ -1,5 +1,6 @@
 """Wiring that only moves elements: every output element is one input element, or the fill of a padding."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.call import Call, Refused, Wire
+from transpike.core.channels import reshaped
 from transpike.core.op import Captured, Op
 from transpike.ops._base import Selection
 
@@ -35,6 +37,9 @@ class Reshape(Selection):
     def run(self, *inputs: Tensor) -> Tensor:
         return inputs[0].reshape(inputs[0].shape[0], *self.shape)
 
+    def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
+        return reshaped(axes[0], shapes[0], shape)
+
 
 @dataclass(frozen=True, eq=False)
 class Permute(Selection):
@@ -59,6 +64,9 @@ class Permute(Selection):
 
     def run(self, *inputs: Tensor) -> Tensor:
         return inputs[0].permute(self.axes)
+
+    def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
+        return self.axes.index(axes[0])
 
     def describe(self) -> str:
         return f"permute {self.axes}"
@@ -146,6 +154,7 @@ class Pad(Selection):
 class Nearest(Selection):
     """Nearest-neighbour resampling: ``picks`` has, for each spatial axis, the input position of every output one."""
 
+    channel_axis: ClassVar[int] = 1
     aten: ClassVar[tuple[str, ...]] = ("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec")
     picks: tuple[tuple[int, ...], ...] = ()
 

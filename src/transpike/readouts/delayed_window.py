@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Neuron
+from transpike.core.channels import rows
 from transpike.core.graph import Graph, Node
 from transpike.core.readout import Readout
 from transpike.core.step import Context
@@ -42,12 +43,13 @@ class DelayedWindow(Readout):
         if self.share is not None:
             return replace(self, delay=int(self.share * context.timesteps), share=None)
         means: dict[str, Tensor] = {}
-        samples = sum(len(batch) for batch in context.batches)
+        samples, analogue = sum(len(batch) for batch in context.batches), context.analogue[0]
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            means[node.name] = means.get(node.name, 0) + output.movedim(1, 0).flatten(1).mean(1) * len(output) / samples
+            mean = rows(output, analogue.channel_axes[node.name]).mean(1)
+            means[node.name] = means.get(node.name, 0) + mean * len(output) / samples
 
-        context.observe(context.analogue[0], see)
+        context.observe(analogue, see)
         steps = 0.0
         for node in graph:
             unit = node.op.unit if isinstance(node.op, Neuron) else None

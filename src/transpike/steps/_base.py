@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Neuron
+from transpike.core.channels import rows, shaped
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.plain import is_plain
@@ -54,23 +55,26 @@ class Thresholds(Step):
                 f"on the calibration data the threshold statistic is 0, so that the layer's largest threshold serves, "
                 f"for these {self.granularity}s: {where}"
             )
-        thresholds = {name: self.scale * self.threshold(graph[name], values) for name, values in found.items()}
+        axes = graph.channel_axes
+        thresholds = {
+            name: self.scale * self.threshold(graph[name], values, axes[name]) for name, values in found.items()
+        }
         return with_neurons(graph, thresholds)
 
     def fires(self, graph: Graph, node: Node) -> bool:
         """True where a neuron will stand: at an activation, or behind the last layer."""
         return is_activation(node) or (self.spiking_output and node.name == graph.output.name)
 
-    def rows(self, output: Tensor) -> Tensor:
-        """(rows, values): one row for each threshold."""
+    def rows(self, output: Tensor, axis: int) -> Tensor:
+        """(rows, values): one row for each threshold; the channels of ``output`` are on ``axis``."""
         if self.granularity == "layer":
             return output.reshape(1, -1)
         if self.granularity == "channel":
-            return output.movedim(1, 0).flatten(1)
+            return rows(output, axis)
         return output.flatten(1).T
 
-    def threshold(self, node: Node, values: Tensor) -> Tensor:
-        """θ, (), (channels, 1, …) or the node's shape, from its statistic."""
+    def threshold(self, node: Node, values: Tensor, axis: int) -> Tensor:
+        """θ from its statistic: (), the node's shape, or one value a channel with size 1 on every other axis."""
         largest = values.max()
         if not float(largest) > 0:
             raise DataError(
@@ -80,7 +84,7 @@ class Thresholds(Step):
         values = torch.where(values <= 0, largest, values)
         if self.granularity == "layer":
             return values[0]
-        return values.reshape(node.shape if self.granularity == "neuron" else (-1, *(1,) * (len(node.shape) - 1)))
+        return values.reshape(node.shape) if self.granularity == "neuron" else shaped(values, axis, len(node.shape))
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ def note_ranges(graph: Graph, context: Context, spiking_output: bool) -> None:
     def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if is_activation(node) or (spiking_output and node.name == graph.output.name):
             current, name = (inputs[0], node.name) if is_activation(node) else (output, behind(node))
-            largest = current.abs().movedim(1, 0).flatten(1).amax(1)
+            axis = graph.channel_axes[node.name]  # that of an activation's current is its own
+            largest = shaped(rows(current.abs(), axis).amax(1), axis, len(node.shape))
             context.ranges[name] = torch.maximum(context.ranges.get(name, largest), largest)
 
     context.observe(graph, see)

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import torch
 from torch import Tensor
 
+from transpike.core.channels import resolved, rows
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Synapse
 from transpike.core.plain import is_plain
@@ -13,11 +13,18 @@ from transpike.neurons import CurrentMaximum
 
 def only_synapse(graph: Graph, name: str) -> Node | None:
     """The synapse whose bias reaches this neuron, and nothing else, channel by channel as it is; None without one."""
-    readers = graph.readers
-    node = graph[name]
+    readers, axes = graph.readers, graph.channel_axes
+    node, axis = graph[name], axes[name]
+
+    def same(other: Node) -> bool:
+        """True where it has the neuron's channels, on the same axis."""
+        return axes[other.name] == axis and other.shape[axis - 1 : axis] == graph[name].shape[axis - 1 : axis]
+
     while True:
-        choices = [graph[i] for i in node.inputs if len(readers[i]) == 1 and graph[i].shape[0] == graph[name].shape[0]]
-        synapses = [c for c in choices if isinstance(c.op, Synapse) and (c.op.channel_axis == 1 or len(c.shape) == 1)]
+        choices = [graph[i] for i in node.inputs if len(readers[i]) == 1 and same(graph[i])]
+        synapses = [
+            c for c in choices if isinstance(c.op, Synapse) and resolved(c.op.channel_axis, len(c.shape)) == axis
+        ]
         if synapses:
             return synapses[0]
         through = [
@@ -38,14 +45,12 @@ def shifted(graph: Graph, synapse: Node, delta: Tensor) -> Graph:
     return graph.replaced(new)
 
 
-def per_channel(value: Tensor, channels: int) -> Tensor | None:
-    """A threshold as one value a channel, or None where the places of a channel differ."""
-    if value.numel() == 1:
-        return value.reshape(1).expand(channels)
-    flat = value.reshape(value.shape[0], -1)
-    return flat[:, 0] if bool((flat == flat[:, :1]).all()) and len(flat) == channels else None
+def per_channel(value: Tensor, shape: tuple[int, ...], axis: int) -> Tensor | None:
+    """A threshold of a layer (batch, *shape) as one value a channel, or None where the places of a channel differ."""
+    flat = rows(value.expand(1, *shape), axis)
+    return flat[:, 0] if bool((flat == flat[:, :1]).all()) else None
 
 
-def channel_mean(value: Tensor) -> Tensor:
-    """(batch, channels, …) → (channels)."""
-    return torch.movedim(value, 1, 0).flatten(1).mean(1)
+def channel_mean(value: Tensor, axis: int) -> Tensor:
+    """(batch, *shape) with its channels on ``axis`` → (channels)."""
+    return rows(value, axis).mean(1)

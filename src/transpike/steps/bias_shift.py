@@ -28,7 +28,7 @@ class BiasShift(Step):
                     "twice; set beta=0 or leave out the bias shift"
                 )
             synapse = only_synapse(graph, node.name)
-            theta = per_channel(cell.threshold, node.shape[0])
+            theta = per_channel(cell.threshold, node.shape, graph.channel_axes[node.name])
             if synapse is None or theta is None:
                 raise UnsupportedModel(
                     f"no bias of the layer before {node.name} reaches its neurons alone, one value a channel; use "

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 
+from transpike.core.channels import shaped
 from transpike.core.graph import Graph
 from transpike.core.sequence import Heard, sequential
 from transpike.core.step import Context
@@ -31,11 +32,11 @@ class CalibrateBias(Calibration):
             if synapse is None:
                 context.remark(f"the bias before {heard.node.name} reaches other layers too, so it was not calibrated")
                 return None
-            shape = (-1, *(1,) * (len(heard.node.shape) - 1))
-            delta = torch.zeros(heard.node.shape[0])
+            axis, rank = heard.graph.channel_axes[heard.node.name], len(heard.node.shape)
+            delta = torch.zeros(heard.node.shape[axis - 1])
             for _ in range(self.rounds):
-                sent = heard.sent(heard.cell, heard.current + delta.reshape(shape))
-                delta = delta + channel_mean(heard.analogue - sent)
+                sent = heard.sent(heard.cell, heard.current + shaped(delta, axis, rank))
+                delta = delta + channel_mean(heard.analogue - sent, axis)
             return shifted(heard.graph, synapse, delta)
 
         return sequential(graph, context, self.samples, visit)

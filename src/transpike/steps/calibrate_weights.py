@@ -59,7 +59,7 @@ class CalibrateWeights(Step):
         mean = heard.values[synapse.inputs[0]].mean(0)
         with torch.no_grad():
             rest = heard.current.mean(0) - op.run(mean)
-        bias = torch.zeros(synapse.shape[0]) if op.bias is None else op.bias
+        bias = torch.zeros(synapse.shape[heard.graph.channel_axes[synapse.name] - 1]) if op.bias is None else op.bias
         weight, bias = (value.detach().clone().requires_grad_() for value in (op.weight, bias))
         optimiser = torch.optim.Adam([weight, bias], lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.iterations)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 
+from transpike.core.channels import resolved
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Synapse
 from transpike.core.plain import is_plain
@@ -42,7 +43,7 @@ class FoldBatchNorm(Step):
             if (
                 fits
                 and isinstance(op, Synapse)
-                and (op.channel_axis == 1 or len(source.shape) == 1)
+                and resolved(op.channel_axis, len(source.shape)) == resolved(node.op.channel_axis, len(source.shape))
                 and op.weight.ndim > 1
             ):
                 wide = op.to(dtype=torch.float64)

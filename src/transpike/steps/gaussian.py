@@ -94,7 +94,7 @@ class GaussianThresholds(Thresholds):
             if not self.fires(graph, node):
                 return
             behind = node.name == graph.output.name and self.spiking_output
-            rows = self.rows(output if behind else inputs[0]).double()
+            rows = self.rows(output if behind else inputs[0], graph.channel_axes[node.name]).double()
             found = torch.stack([torch.full((len(rows),), float(rows.shape[1])), rows.sum(1), rows.square().sum(1)])
             moments[node.name] = moments.get(node.name, 0) + found
 

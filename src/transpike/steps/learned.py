@@ -36,8 +36,12 @@ class LearnedThresholds(Thresholds):
                 found[node.name] = torch.as_tensor(ceiling, dtype=torch.float32).reshape(-1)
         return found
 
-    def threshold(self, node: Node, values: Tensor) -> Tensor:
-        return values.reshape(() if len(values) == 1 else (-1, *(1,) * (len(node.shape) - 1)))
+    def threshold(self, node: Node, values: Tensor, axis: int) -> Tensor:
+        if len(values) == 1:
+            return values.reshape(())
+        ceiling = torch.as_tensor(node.op.ceiling, dtype=torch.float32)  # type: ignore[union-attr]
+        shape = ceiling.shape[max(0, ceiling.ndim - len(node.shape)) :]  # as it broadcasts in the source network
+        return values.reshape(*(1,) * (len(node.shape) - len(shape)), *shape)
 
     def describe(self) -> str:
         return "learned in training"

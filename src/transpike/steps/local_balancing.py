@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from transpike.core.channels import shaped
 from transpike.core.graph import Graph, Node
 from transpike.core.step import Context
 from transpike.errors import SettingError
@@ -38,10 +39,11 @@ class LocalThresholdBalancing(Thresholds):
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if not self.fires(graph, node):
                 return None
-            rows = self.rows(torch.relu(output))
+            axis = graph.channel_axes[node.name]
+            rows = self.rows(torch.relu(output), axis)
             old = found.get(node.name, torch.zeros(len(rows)))
             found[node.name] = old + 2 * self.rate * torch.relu(rows - old[:, None]).mean(1)
-            top = found[node.name].reshape(-1, *(1,) * (output.ndim - 2))
+            top = found[node.name] if self.granularity == "layer" else shaped(found[node.name], axis, output.ndim - 1)
             return output.clamp(min=0).minimum(top)
 
         data = torch.cat(context.batches)

@@ -41,8 +41,9 @@ class ModelBasedThresholds(Thresholds):
             inputs = [bounds[name] for name in node.inputs]
             low, high = _through(node.name, node.op, inputs)
             if self.fires(graph, node):
-                found[node.name] = self.rows(high.clamp(min=0)).amax(1)
-                high = self.threshold(node, found[node.name]).expand(1, *node.shape)
+                axis = graph.channel_axes[node.name]
+                found[node.name] = self.rows(high.clamp(min=0), axis).amax(1)
+                high = self.threshold(node, found[node.name], axis).expand(1, *node.shape)
                 low = torch.zeros_like(high)
             bounds[node.name] = low, high
         return found

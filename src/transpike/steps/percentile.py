@@ -68,7 +68,7 @@ class PercentileThresholds(Thresholds):
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if self.fires(graph, node):
-                rows = self.rows(torch.relu(output))
+                rows = self.rows(torch.relu(output), graph.channel_axes[node.name])
                 if node.name not in found:
                     total = samples * rows.shape[1] // len(output)
                     found[node.name] = Quantile(self.percentile, total, self.of == "non-zero")

@@ -57,7 +57,7 @@ class PercentileScaleThresholds(Thresholds):
         for name, values in parts.items():
             ceiling = getattr(graph[name].op, "ceiling", None)
             top = torch.cat(values).max() if ceiling is None else torch.as_tensor(ceiling).max()
-            self.threshold(graph[name], top.reshape(1))  # which refuses a dead layer
+            self.threshold(graph[name], top.reshape(1), graph.channel_axes[name])  # which refuses a dead layer
             found[name] = percentile_and_scale(torch.cat(values), float(top), context.timesteps)
         spiking = with_neurons(graph, {n: torch.tensor(a * m) for n, (a, _, m) in found.items()})
         scales = {n if is_activation(graph[n]) else behind(graph[n]): b for n, (_, b, _) in found.items()}

@@ -128,8 +128,9 @@ class _Search:
     def __init__(self, analogue: Graph, context: Context, samples: int) -> None:
         self.graph, self.timesteps = analogue, context.timesteps
         self.batches = context.first(samples)
-        self.answers = [analogue.run(batch).flatten(1).double().log_softmax(1) for batch in self.batches]
-        if self.answers[0].shape[1] < 2:
+        self.axis = analogue.channel_axes[analogue.output.name]  # of the classes
+        self.answers = [analogue.run(batch).double().log_softmax(self.axis) for batch in self.batches]
+        if self.answers[0].shape[self.axis] < 2:
             raise DataError("sensitivity compares the answers of classes, and this network has one output")
 
     def try_(self, name: str, theta: Tensor, gamma: int) -> tuple[float, float]:
@@ -145,7 +146,7 @@ class _Search:
             return levels * theta / self.timesteps
 
         for batch, p in zip(self.batches, self.answers, strict=True):
-            q = self.graph.run(batch, observe=see).flatten(1).double().log_softmax(1)
+            q = self.graph.run(batch, observe=see).double().log_softmax(self.axis)
             damage += float(((p.exp() - q.exp()) * (p - q)).sum())
             count += len(batch)
         return damage / count, spikes / count

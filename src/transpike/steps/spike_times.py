@@ -9,10 +9,11 @@ from torch import Tensor
 
 from transpike.activations import ReLU
 from transpike.core.cell import Cell
+from transpike.core.channels import rows, shaped
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
 from transpike.core.plain import is_plain
-from transpike.core.scale import Scale
+from transpike.core.scale import Scale, diagonal
 from transpike.core.stand_in import check_stand_ins
 from transpike.core.step import Context, Step
 from transpike.errors import DataError, SettingError, UnsupportedModel
@@ -119,7 +120,8 @@ def _with_prospects(graph: Graph) -> Graph:
             inputs = inputs if twin is None else (*inputs, twin)
             prospect = Prospect(op.source, op.threshold, op.initial, op.rule)
             nodes += [dataclasses.replace(node, inputs=inputs)]
-            nodes += [Node(f"{node.name}.prospect", prospect, inputs), _scaled(node, op)]
+            nodes += [Node(f"{node.name}.prospect", prospect, inputs)]
+            nodes += [_scaled(node, op, graph.channel_axes[node.name])]
             twins[node.name] = nodes[-1].name
             continue
         nodes.append(node)
@@ -145,11 +147,10 @@ def _with_prospects(graph: Graph) -> Graph:
     return Graph((*(n for n in nodes if n.name != graph.output.name), graph.output))
 
 
-def _scaled(node: Node, op: Latched) -> Node:
+def _scaled(node: Node, op: Latched, axis: int) -> Node:
     worth = op.threshold if op.worth is None else op.worth
-    return Node(
-        f"{node.name}.worth", Scale(weight=worth.flatten() if worth.ndim else worth), (f"{node.name}.prospect",)
-    )
+    scale = diagonal(worth.expand(1, *node.shape), axis) if worth.ndim else Scale(weight=worth)
+    return Node(f"{node.name}.worth", scale, (f"{node.name}.prospect",))
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ class ExactTimes(Step):
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if is_activation(node):
-                peak = torch.relu(output).movedim(1, 0).flatten(1).amax(1).double()
+                peak = rows(torch.relu(output), graph.channel_axes[node.name]).amax(1).double()
                 largest[node.name] = torch.maximum(largest.get(node.name, peak), peak)
 
         context.observe(graph, see)
@@ -198,7 +199,9 @@ class ExactTimes(Step):
                         f"{node.path or node.name} is a {node.op.describe()}, and exact spike times are those of ReLUs "
                         "without a ceiling: use the recipe linear-ttfs or cat, or train with nn.ReLU"
                     )
-                cells[node.name] = self._cell(node, sums[node.inputs[0]], largest[node.name])
+                cells[node.name] = self._cell(
+                    node, sums[node.inputs[0]], largest[node.name], graph.channel_axes[node.name]
+                )
                 sums[node.name] = cells[node.name].threshold.expand(1, *node.shape)
             elif isinstance(node.op, Input):
                 sums[node.name] = torch.zeros((1, *node.shape), dtype=torch.float64)
@@ -225,7 +228,7 @@ class ExactTimes(Step):
         check_stand_ins(changed)
         return changed
 
-    def _cell(self, node: Node, charge: Tensor, largest: Tensor) -> ExactReLU:
+    def _cell(self, node: Node, charge: Tensor, largest: Tensor, axis: int) -> ExactReLU:
         """``charge`` (1, *shape): what one spike of every input at the start of its window would bring."""
         assert isinstance(node.op, Op)
         if not float(largest.max()) > 0:
@@ -233,15 +236,16 @@ class ExactTimes(Step):
                 f"{node.name} never fires on the calibration data, so that its window would be 0 long; give more or "
                 "other calibration data, or remove the layer"
             )
-        channels = charge.movedim(1, 0).flatten(1)
+        channels = rows(charge, axis)
         bounds = torch.stack([channels.amax(1) / LARGEST_SUM, channels.amin(1) / SMALLEST_SUM])
         theta = torch.maximum(bounds.amax(0), largest.max())
         span = (1 + self.zeta) * float((largest / theta).max())
-        shaped = theta.reshape(-1, *(1,) * (len(node.shape) - 1))
-        total = charge[0] / shaped
-        same = all(bool((row == row[0]).all()) for row in total.flatten(1)) if total.ndim > 1 else True
-        total = total.flatten(1)[:, 0].reshape(shaped.shape) if same and total.ndim > 1 else total
-        return ExactReLU(node.op, shaped, torch.zeros_like(shaped), span=torch.tensor(span).double(), total=total)
+        threshold = shaped(theta, axis, len(node.shape))
+        total = charge[0] / threshold
+        places = rows(total[None], axis)
+        if bool((places == places[:, :1]).all()):
+            total = places[:, 0].reshape(threshold.shape)
+        return ExactReLU(node.op, threshold, torch.zeros_like(threshold), span=torch.tensor(span).double(), total=total)
 
     def describe(self) -> str:
         return f"maximum, or what weights add up to; window {1 + self.zeta:g} × maximum"

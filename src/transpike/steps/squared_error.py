@@ -40,12 +40,12 @@ class SquaredErrorThresholds(Thresholds):
 
         def see_largest(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if self.fires(graph, node):
-                peak = self.rows(torch.relu(output)).amax(1)
+                peak = self.rows(torch.relu(output), graph.channel_axes[node.name]).amax(1)
                 largest[node.name] = torch.maximum(largest.get(node.name, peak), peak)
 
         def see_errors(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if self.fires(graph, node):
-                rows = self.rows(torch.relu(output))
+                rows = self.rows(torch.relu(output), graph.channel_axes[node.name])
                 error = [self._error(rows, share * largest[node.name], context.timesteps) for share in shares.tolist()]
                 errors[node.name] = errors.get(node.name, 0) + torch.stack(error)
 

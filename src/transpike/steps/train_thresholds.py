@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 
+from transpike.core.channels import shaped
 from transpike.core.graph import Graph, Node
 from transpike.core.sequence import Heard, sequential
 from transpike.core.step import Context, Step
@@ -37,14 +38,14 @@ class TrainThresholds(Calibration):
             cell = heard.cell
             if not isinstance(cell, IntegrateAndFire):
                 return None
-            shape = (-1, *(1,) * (len(heard.node.shape) - 1))
+            axis, rank = heard.graph.channel_axes[heard.node.name], len(heard.node.shape)
             worth = cell.threshold if cell.worth is None else cell.worth
-            best = start = cell.threshold.expand(heard.node.shape[0], *shape[1:])
-            wanted = channel_mean(heard.analogue).reshape(shape)
+            wanted = shaped(channel_mean(heard.analogue, axis), axis, rank)
+            best = start = cell.threshold.expand(wanted.shape)
             least, error, threshold = SILENT * worth, torch.full_like(wanted, torch.inf), start
             for _ in range(self.rounds + 1):
                 tried = dataclasses.replace(cell, threshold=threshold, worth=worth)
-                sent = channel_mean(heard.sent(tried)).reshape(shape)
+                sent = shaped(channel_mean(heard.sent(tried), axis), axis, rank)
                 better = (sent - wanted).abs() < error
                 best, error = torch.where(better, threshold, best), torch.where(better, (sent - wanted).abs(), error)
                 factor = torch.where((wanted > least) & (sent > least), (sent / wanted.clamp(min=1e-30)).sqrt(), 1.0)

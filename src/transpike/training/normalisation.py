@@ -25,16 +25,20 @@ def tdbn(
     training: bool,
     momentum: float = MOMENTUM,
     epsilon: float = EPSILON,
+    axis: int = 1,
 ) -> Tensor:
     """``y = γ α V_th (x − E) / √(Var + ε) + β`` per channel, E and Var over (time, batch, *space).
 
-    ``current`` (time, batch, channels, …); γ = ``scale``, β = ``shift``, V_th = ``threshold``; ``alpha`` is 1/√n where
-    n branches meet. In training batch statistics are used, and the running ``mean`` and ``variance`` move by
-    ``momentum``.
+    ``current`` (time, batch, channels, …), or with its channels on another ``axis``, the batch being axis 0;
+    γ = ``scale``, β = ``shift``, V_th = ``threshold``; ``alpha`` is 1/√n where n branches meet. In training batch
+    statistics are used, and the running ``mean`` and ``variance`` move by ``momentum``.
     Source: Zheng, Wu, Deng, Hu, Li 2021 (AAAI), STBP-tdBN, eq. 5 to 7.
     """
     gain = _gain(scale, threshold, alpha, mean)
-    flat = F.batch_norm(current.flatten(0, 1), mean, variance, gain, shift, training, momentum, epsilon)
+    flat = current.flatten(0, 1)
+    flat = flat if axis == 1 else flat.movedim(axis, 1)
+    flat = F.batch_norm(flat, mean, variance, gain, shift, training, momentum, epsilon)
+    flat = flat if axis == 1 else flat.movedim(1, axis)
     return flat.unflatten(0, current.shape[:2])
 
 

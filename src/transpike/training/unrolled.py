@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from transpike.core.cell import Cell, Neuron
+from transpike.core.channels import resolved, rows
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph, GraphModule, Input, Node
 from transpike.core.op import Op, Synapse
@@ -116,13 +117,16 @@ class Unrolled(GraphModule):
         Its scale and shift begin as the standard deviation and the mean of the currents that ``x`` gives, so that at
         first nothing changes; without x the currents begin with mean 0 and deviation ``scale`` (tdBN: α V_th).
         """
-        names = {n.name for n in self.source_graph if _normalisable(n) and n is not self.source_graph.output}
+        axes = self.source_graph.channel_axes
+        inner = (node for node in self.source_graph if node is not self.source_graph.output)
+        names = {node.name for node in inner if _normalisable(node, axes[node.name])}
         seen = {} if x is None else self.watched(x, names)
         for name in names:
-            zero = torch.zeros(self.source_graph[name].shape[0])
+            axis = axes[name]
+            zero = torch.zeros(self.source_graph[name].shape[axis - 1])
             start = {"scale": zero + scale, "shift": zero, "mean": zero, "variance": zero + 1}
             if x is not None:
-                current = seen[name].charge.flatten(0, 1).transpose(0, 1).flatten(1)  # (channels, everything else)
+                current = rows(seen[name].charge.flatten(0, 1), axis)
                 mean, variance = current.mean(1), current.var(1, unbiased=False)
                 start = {"scale": (variance + EPSILON).sqrt(), "shift": mean, "mean": mean, "variance": variance}
             for field, value in start.items():
@@ -186,7 +190,8 @@ class Unrolled(GraphModule):
                 inputs = [wires[name] for name in node.inputs]
                 wire = self.layer(node, op, inputs, x, ids, live)
                 if node.name in self.normalised:
-                    wire = Wire(tdbn(wire.levels, *_norm(node, live), training=self.training))
+                    axis = self.source_graph.channel_axes[node.name]
+                    wire = Wire(tdbn(wire.levels, *_norm(node, live), training=self.training, axis=axis))
                 if self.seen is not None and node.name in self.wanted:
                     self.seen[node.name] = wire
                 if self.cut and isinstance(op, Neuron):
@@ -251,9 +256,9 @@ class Unrolled(GraphModule):
         return torch.stack(found)
 
 
-def _normalisable(node: Node) -> bool:
+def _normalisable(node: Node, axis: int) -> bool:
     op = node.op
-    return isinstance(op, Synapse) and op.weight.ndim > 1 and (op.channel_axis == 1 or len(node.shape) == 1)
+    return isinstance(op, Synapse) and op.weight.ndim > 1 and resolved(op.channel_axis, len(node.shape)) == axis
 
 
 def _norm(node: Node, live: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
