@@ -16,6 +16,7 @@ from torch import Tensor
 
 import transpike as ts
 from compared import LOG, PAUSE, Told, ToldForEach
+from stored import stored
 from transpike._compare_pool import DEATH
 from transpike.core.interval import paired_difference
 from transpike.encoders import Poisson
@@ -44,12 +45,10 @@ class Job:
 
 @pytest.fixture(scope="module")
 def job() -> Job:
-    torch.manual_seed(0)
     digits = ts.data.load("digits")
-    model, spec = ts.models.build("zoo:small-cnn", input_shape=digits.image_shape)
-    ts.train(model, digits, epochs=3, learning_rate=0.05, batch_size=64, preprocessing=spec.preprocessing)
     calibration, test = digits.train.images[:200], (digits.test.images[:150], digits.test.labels[:150])
-    return Job(ts.capture(model, spec.preprocessing(calibration)), calibration, test, spec.preprocessing)
+    graph = ts.capture(stored("small-cnn"), digits.preprocessing(calibration))
+    return Job(graph, calibration, test, digits.preprocessing)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import transpike as ts
 from networks import small_cnn
+from stored import stored
 from transpike import exits
 from transpike.cli import main
 from transpike.core.exit import ExitScore
@@ -179,11 +180,8 @@ def test_conformal_quantiles_are_order_statistics(seed, alpha):
 @pytest.fixture(scope="module")
 def network():
     data = ts.data.load("digits")
-    torch.manual_seed(0)
-    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
-    ts.train(model, data, epochs=4, seed=0)
     images = data.train.batch(torch.arange(300))[0]
-    snn = ts.convert(model, ECC(24), images, preprocessing=spec.preprocessing)
+    snn = ts.convert(stored("small-cnn"), ECC(24), images, preprocessing=data.preprocessing)
     fitted = fit_exit(snn, data.test.batches(64, limit=300), drop=2.0)
     return fitted, data.test.batch(torch.arange(300, 540))
 
@@ -349,11 +347,8 @@ def test_a_score_of_ones_own_works_and_is_not_saved(network, tmp_path):
 
 def test_random_inputs_stop_by_their_ids_not_by_their_batch():
     data = ts.data.load("digits")
-    torch.manual_seed(0)
-    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
-    ts.train(model, data, epochs=2, seed=0)
-    recipe = ECC(24, encoder=ts.encoders.Poisson())
-    snn = ts.convert(model, recipe, data.train.batch(torch.arange(100))[0], preprocessing=spec.preprocessing)
+    recipe, images = ECC(24, encoder=ts.encoders.Poisson()), data.train.batch(torch.arange(100))[0]
+    snn = ts.convert(stored("small-cnn"), recipe, images, preprocessing=data.preprocessing)
     fitted = fit_exit(snn, data.test.batches(64, limit=200), drop=5.0)
     x = data.test.batch(torch.arange(200, 220))[0]
     whole = answer_early(fitted, x)
@@ -382,9 +377,8 @@ def test_the_command_fits_checks_and_saves(network, tmp_path):
 
 def test_readouts_that_begin_late_are_not_looked_at_before():
     data = ts.data.load("digits")
-    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
     images = data.train.batch(torch.arange(100))[0]
-    snn = ts.convert(model, FewSteps(8), images, preprocessing=spec.preprocessing)
+    snn = ts.convert(stored("small-cnn"), FewSteps(8), images, preprocessing=data.preprocessing)
     assert snn.readout.delay == 2 and checkpoints_until(8) == (1, 2, 3, 4, 5, 6, 7)
     fitted = fit_exit(snn, data.test.batches(64, limit=200), drop=5.0)
     assert min(fitted.exit.checkpoints) > 2
@@ -395,13 +389,11 @@ def test_readouts_that_begin_late_are_not_looked_at_before():
 
 def test_compare_takes_exits_as_rows_on_the_same_samples_and_front(network, tmp_path):
     data = ts.data.load("digits")
-    torch.manual_seed(0)
-    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
-    ts.train(model, data, epochs=4, seed=0)
+    model = stored("small-cnn")
     images = data.train.batch(torch.arange(200))[0]
     settings = {
         "calibration": images, "data": data.test.batches(64, limit=80), "timesteps": (8, 24),
-        "preprocessing": spec.preprocessing, "exits": (exits.Exit("gap", 2.0), exits.Exit("confidence", 3.0)),
+        "preprocessing": data.preprocessing, "exits": (exits.Exit("gap", 2.0), exits.Exit("confidence", 3.0)),
         "exit_data": data.test.batches(64, indices=list(range(100, 400))), "store": tmp_path,
     }  # fmt: skip
     recipes = [ECC(8), ECC(8, schedule=LayerSynchronous())]

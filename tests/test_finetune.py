@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import transpike as ts
+from stored import stored
 from transpike.errors import DataError, SettingError
 from transpike.finetune import finetune
 from transpike.train import Progress, Row
@@ -24,15 +25,8 @@ def digits() -> ts.data.Dataset:
 
 
 @pytest.fixture(scope="module")
-def source(digits) -> nn.Module:
-    torch.manual_seed(0)
-    module = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 32), nn.ReLU(),
-        nn.Linear(32, 10),
-    )  # fmt: skip
-    ts.train(module, digits, epochs=6, learning_rate=0.1, batch_size=64)
-    return module
+def source() -> nn.Module:
+    return stored("three-neuron-layers")
 
 
 def converted(source, digits, recipe=None) -> ts.SNN:

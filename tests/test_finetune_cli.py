@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
-from torch import nn
 
 import transpike as ts
+from stored import stored
 from transpike.cli import main
 
 
@@ -21,10 +20,7 @@ def run(*words: object, code: int = 0) -> Result:
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = ts.data.load("digits")
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    ts.train(module, digits, epochs=3, learning_rate=0.1, batch_size=64)
-    snn = ts.convert(module, ts.recipes.ECC(timesteps=2, beta=0.0), digits.train.batches(100, limit=200),
+    snn = ts.convert(stored("two-layers"), ts.recipes.ECC(timesteps=2, beta=0.0), digits.train.batches(100, limit=200),
                      preprocessing=digits.preprocessing)  # fmt: skip
     return ts.save(snn, tmp_path_factory.mktemp("cli") / "net.transpike")
 

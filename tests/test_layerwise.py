@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import transpike as ts
+from stored import stored
 from transpike.errors import SettingError
 from transpike.finetune import finetune
 from transpike.train import Progress, Row
@@ -22,14 +23,8 @@ def digits() -> ts.data.Dataset:
 
 
 @pytest.fixture(scope="module")
-def source(digits) -> nn.Module:
-    torch.manual_seed(0)
-    module = nn.Sequential(
-        nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 32), nn.ReLU(),
-        nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10),
-    )  # fmt: skip
-    ts.train(module, digits, epochs=8, learning_rate=0.1, batch_size=64)
-    return module
+def source() -> nn.Module:
+    return stored("without-norms")
 
 
 @pytest.fixture(scope="module")
