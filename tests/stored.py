@@ -93,7 +93,9 @@ def stored(name: str) -> nn.Module:
     """The network with its weights, in eval mode. Its weights are float16 values in float32."""
     model = NETWORKS[name].build()
     tensors = load_file(FOLDER / f"{name}.safetensors")
-    model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()})
+    model.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+    )
     return model.eval()
 
 

@@ -411,8 +411,8 @@ def test_compare_takes_exits_as_rows_on_the_same_samples_and_front(network, tmp_
     assert again.exit.synaptic_operations == row.synaptic_operations and again.exit.agreement == row.agreement
     assert torch.equal(again.exit_outcomes, row.outcomes)
     assert row in found.front() or any(other.total_steps <= row.total_steps for other in found.front())
-    stored = ts.compare(model, recipes, **settings)
-    assert [r.to_json() for r in stored.rows] == [r.to_json() for r in found.rows]
+    again = ts.compare(model, recipes, **settings)
+    assert [r.to_json() for r in again.rows] == [r.to_json() for r in found.rows]
     assert json.dumps(found.to_json(), allow_nan=False) and found.pick("drop<=50 steps<=24 min=steps")
     assert "exit by gap" in ts.report.page(found) and f"{row.total_steps:.1f}" in ts.report.page(found)
     ts.report.show(found)

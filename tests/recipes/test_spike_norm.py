@@ -40,7 +40,9 @@ def largest_steps(model: nn.Module, recipe: SpikeNorm, x: Tensor) -> list[tuple[
     values, found = run.finish().trains["input"].double(), []
     assert set(values.unique().tolist()) == {0.0, 1.0}
     for layer, name in zip(model[:-1:2], ("1", "3", "5"), strict=True):
-        weight, bias, threshold = (v.detach().double() for v in (layer.weight, layer.bias, snn.graph[name].op.threshold))
+        weight, bias, threshold = (
+            v.detach().double() for v in (layer.weight, layer.bias, snn.graph[name].op.threshold)
+        )
         current = values @ weight.T + bias
         potential, sent = torch.zeros_like(current[0]), []
         for step in current:

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import transpike as ts  # noqa: E402
-from stored import FOLDER, NETWORKS, narrowed, stored  # noqa: E402
+import transpike as ts
+from stored import FOLDER, NETWORKS, narrowed, stored
 
 
 def main(names: list[str]) -> None:
