@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import transpike as ts
+from measured import chance
 from networks import small_cnn
 from transpike.activations import ClampQuantise, FirstSpikeStaircase, TimeToFirstSpike
 from transpike.core.cell import Neuron
 from transpike.core.closed_form import first_levels
-from transpike.core.interval import binomial_at_most
 from transpike.core.time_code import TimeCode
 from transpike.neurons import FirstSpike
 from transpike.recipes import CAT, CQ, S4NN, T2FSNN, YOSO, LinearTTFS
@@ -180,23 +180,16 @@ def test_kernels_are_trained_for_each_layer_and_early_firing_costs_no_window(dig
 
 
 def test_logarithmic_weights_of_five_bits_cost_little(digits):
-    """Samples that only one of two networks gets right are heads and tails where both are equally good: 1 % decides."""
-
     def answers(**settings: object) -> Tensor:
         return digits.converted(YOSO(timesteps=24, **settings))(digits.images).double()
 
     plain = answers()
     few = {(bits, how): answers(weight_bits=bits, weight_correction=how) for bits in (3, 5) for how in ("none", "bias")}
-
-    def chance(better: Tensor, worse: Tensor) -> float:
-        """How often coins of as many throws show as few tails, or fewer."""
-        first, second = (logits.argmax(1) == digits.labels for logits in (better, worse))
-        lost, gained = int((~first & second).sum()), int((first & ~second).sum())
-        return binomial_at_most(lost, lost + gained, 0.5)
-
-    assert chance(plain, few[5, "bias"]) > 0.01  # of five bits nothing is seen
-    assert chance(plain, few[3, "none"]) < 0.01  # three bits cost answers,
-    assert chance(few[3, "bias"], few[3, "none"]) < 0.01  # and biases give most of them back
+    right = {key: logits.argmax(1) == digits.labels for key, logits in few.items()}
+    whole = plain.argmax(1) == digits.labels
+    assert chance(whole, right[5, "bias"]) > 0.01  # of five bits nothing is seen
+    assert chance(whole, right[3, "none"]) < 0.01  # three bits cost answers,
+    assert chance(right[3, "bias"], right[3, "none"]) < 0.01  # and biases give most of them back
     error = {key: float((logits - plain).square().sum() / plain.square().sum()) for key, logits in few.items()}
     # 15 exponents hold the 3 and all that lies between at half the step: at most a quarter of the error's power
     assert error[5, "none"] < error[3, "none"] / 4 and error[5, "bias"] < error[5, "none"]
