@@ -24,6 +24,11 @@ hypothesis.settings.load_profile("laws")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test draws without a seed of its own is the same whatever ran before it, in whichever worker."""
+    torch.manual_seed(0)
+
+
 def _folder(variable: str, name: str) -> Path:
     path = Path(os.environ.get(variable) or ROOT.parent / "shared" / name)
     if not path.is_dir():

@@ -80,7 +80,7 @@ def without_norms() -> nn.Module:
 FAST = {"learning_rate": 0.05, "batch_size": 64, "validation_fraction": 0.0}
 NETWORKS = {
     "residual": Stored(residual, {"epochs": 5, **FAST}),
-    "small-cnn": Stored(small_cnn, {"epochs": 4, **FAST}),
+    "small-cnn": Stored(small_cnn, {"epochs": 12}),
     "fully-connected": Stored(fully_connected, {"epochs": 10}),
     "two-layers": Stored(two_layers, {"epochs": 3, **FAST, "learning_rate": 0.1}),
     "three-neuron-layers": Stored(three_neuron_layers, {"epochs": 6, **FAST, "learning_rate": 0.1}),

@@ -34,7 +34,7 @@ def test_a_saved_network_is_tuned_and_saved(network, tmp_path):
     assert len(facts["history"]) == 2 and facts["grid"]["samples"] == 126
     assert ts.load(output).provenance["fine_tuning"][0]["history"] == facts["history"]
     again = run(*words)  # the checkpoint is finished: it only measures
-    assert f"{facts['grid']['accuracy_on']:.2%}" in again.output and "epoch 1" not in again.output
+    assert f"{facts['grid']['accuracy_on']:.2%}" in again.output and "epoch 1:" not in again.output
     assert "fine-tuned at T=2" in run("inspect", output).output
 
 
