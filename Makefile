@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check install browser sanitize clean coverage bench reproduce
+.PHONY: demo test test-matrix check install browser sanitize clean coverage bench reproduce
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -37,6 +37,11 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not slow" -n 2
+
+# The tests as other machines would run them: other vector instructions, two threads, a busy machine (an hour or two).
+# Some of them: make test-matrix TESTS="tests/recipes -k ecc"
+test-matrix: install
+	$(BIN)/python tests/matrix.py $(TESTS)
 
 # The event engine's tests with AddressSanitizer and UndefinedBehaviorSanitizer in the native library (needs gcc).
 sanitize: install

@@ -1,4 +1,4 @@
-"""Recipes for the tests of ``compare``: they write down that they ran, wait, refuse, break or die, as told."""
+"""Recipes for the tests of ``compare``: they write down that they ran, wait for a file, refuse, break or die, as told."""
 
 import os
 import signal
@@ -16,8 +16,8 @@ from transpike.recipes import ECC
 
 LOG = "TRANSPIKE_TEST_LOG"
 """Names the file that gets one line, process and threads, for each conversion."""
-PAUSE = "TRANSPIKE_TEST_PAUSE"
-"""Seconds that the conversion of every recipe from the third on takes."""
+GATE = "TRANSPIKE_TEST_GATE"
+"""Names a file without which the conversion of every recipe from the third on does not end."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Tell(Step):
         if LOG in os.environ:
             with Path(os.environ[LOG]).open("a") as file:
                 file.write(f"{os.getpid()} {torch.get_num_threads()}\n")
-        if self.number >= 2:
-            time.sleep(float(os.environ.get(PAUSE, "0")))
+        while self.number >= 2 and GATE in os.environ and not Path(os.environ[GATE]).exists():
+            time.sleep(0.02)
         if self.ending == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.ending == "break":

@@ -7,17 +7,26 @@ import hypothesis
 import pytest
 import torch
 
-torch.set_num_threads(1)
-# a failing network prints in one line, so no minutes go into shrinking it
+# One thread, so that workers of pytest do not fight; `make test-matrix` asks for two. No result may depend on it.
+THREADS = int(os.environ.get("TRANSPIKE_TEST_THREADS") or 1)
+torch.set_num_threads(THREADS)
+# A failing network prints in one line, so no minutes go into shrinking it. No clock decides: without `deadline` an
+# example may take any time, without `too_slow` drawing one may, on a machine that does ten other things.
 hypothesis.settings.register_profile(
     "laws",
     deadline=None,
     derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
     max_examples=25,
     phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
 )
 hypothesis.settings.load_profile("laws")
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test draws without a seed of its own is the same whatever ran before it, in whichever worker."""
+    torch.manual_seed(0)
 
 
 def _folder(variable: str, name: str) -> Path:

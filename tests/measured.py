@@ -8,6 +8,7 @@ from networks import cells
 from transpike.core.alphabet import GRADED
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph
+from transpike.core.interval import binomial_at_most
 from transpike.core.lowered import lower
 from transpike.core.recipe import Recipe
 from transpike.core.scaling import scaled
@@ -35,6 +36,44 @@ def activations(graph: Graph, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
 
     graph.run(x, observe=see)
     return found
+
+
+def undecided(source: Graph, x: Tensor, room: float = 1e-5) -> Tensor:
+    """(batch,): whether a value lies within ``room`` levels of an edge of its staircase, in float64.
+
+    Two ways to compute the same network may then round to two sides of it. A sum of n = 144 products, on the scale of a
+    clip of 8 levels, is rounded by about √n · 8 · 2⁻²⁴ = 6e-6 levels in float32, in whatever order it is taken.
+    """
+    found = torch.zeros(len(x), dtype=torch.bool)
+    for name, (z, _) in activations(source.to(dtype=torch.float64), x.double()).items():
+        stairs = source[name].op
+        level = z * stairs.levels / stairs.threshold.double() + stairs.shift
+        edge = level.round()
+        near = ((level - edge).abs() < room) & (edge >= 1) & (edge <= stairs.levels)
+        found |= near.flatten(1).any(1)
+    return found
+
+
+def chance(better: Tensor, worse: Tensor) -> float:
+    """How often fair coins would speak as clearly for ``better``, (samples,) right answers of two networks, or clearer.
+
+    A coin for each sample that only one of the two gets right: a sign test. What is below 0.01 is no accident.
+    """
+    lost, gained = int((~better & worse).sum()), int((better & ~worse).sum())
+    return 1 - binomial_at_most(gained - 1, lost + gained, 0.5) if gained else 1.0
+
+
+def nearest_mean(data: ts.data.Dataset) -> Tensor:
+    """(test images,): which ones the nearest mean of a class gets right, which learns without a gradient."""
+    (x, y), (test, labels) = (split.batch(torch.arange(len(split))) for split in (data.train, data.test))
+    means = torch.stack([x[y == k].flatten(1).double().mean(0) for k in range(len(data.classes))])
+    return torch.cdist(test.flatten(1).double(), means).argmin(1) == labels
+
+
+def right(snn: ts.SNN, data: ts.data.Dataset, timesteps: int | None = None) -> Tensor:
+    """(test images,): which answers of a network, after ``timesteps`` or its own number, are right."""
+    report = ts.evaluate(snn, data.test.batches(270))
+    return report.outcomes[timesteps or report.final.timesteps]
 
 
 def counts(snn: ts.SNN, x: Tensor, engine: str = "auto") -> dict[str, Tensor]:

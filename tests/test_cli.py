@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import transpike as ts
+from stored import stored
 from transpike.cli import main
+from transpike.train import save_weights
 
 
 def run(*words: object, code: int = 0) -> Result:
@@ -20,7 +22,7 @@ def run(*words: object, code: int = 0) -> Result:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "cnn.safetensors"
-    run("train", "--epochs", 3, "--learning-rate", 0.05, "--batch-size", 64, "--output", path)
+    save_weights(stored("small-cnn"), path)
     return path
 
 

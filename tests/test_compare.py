@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,13 +17,15 @@ from torch import Tensor
 
 import plugged
 import transpike as ts
-from compared import LOG, PAUSE, Told, ToldForEach
+from compared import GATE, LOG, Told, ToldForEach
+from stored import stored
 from transpike._compare_pool import DEATH
 from transpike.core.interval import paired_difference
 from transpike.encoders import Poisson
 from transpike.errors import DataError, GateFailed, SettingError
 from transpike.recipes import BSNN, ECC, WeightNormalisation
 from transpike.schedules import LayerSynchronous
+from waiting import HANGS, wait_until
 
 T = (2, 4, 8)
 SYNCHRONOUS = ECC(schedule=LayerSynchronous())
@@ -51,12 +52,10 @@ class Job:
 
 @pytest.fixture(scope="module")
 def job() -> Job:
-    torch.manual_seed(0)
     digits = ts.data.load("digits")
-    model, spec = ts.models.build("zoo:small-cnn", input_shape=digits.image_shape)
-    ts.train(model, digits, ts.Training(epochs=3, learning_rate=0.05, batch_size=64), preprocessing=spec.preprocessing)
     calibration, test = digits.train.images[:200], (digits.test.images[:150], digits.test.labels[:150])
-    return Job(ts.capture(model, spec.preprocessing(calibration)), calibration, test, spec.preprocessing)
+    graph = ts.capture(stored("small-cnn"), digits.preprocessing(calibration))
+    return Job(graph, calibration, test, digits.preprocessing)
 
 
 @pytest.fixture
@@ -152,12 +151,13 @@ def test_any_number_of_jobs_gives_the_same_result_with_one_thread_each(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "2")  # of a process that starts
     recipes = [ECC(), SYNCHRONOUS, Told(multiple=4), Told(ending="break"), Told(ending="refuse")]
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         one, two = (job.compare(recipes, jobs=jobs, store=tmp_path / str(jobs)) for jobs in (1, 2))
         assert torch.get_num_threads() == 2
     finally:
-        torch.set_num_threads(1)
+        torch.set_num_threads(before)
     assert content(one) == content(two) and len(one.measured) == 8
     assert all(torch.equal(a.outcomes, b.outcomes) for a, b in zip(one.measured, two.measured, strict=True))
     workers = [line.split() for line in log.read_text().splitlines()]
@@ -356,23 +356,27 @@ if __name__ == "__main__":
 def test_a_killed_comparison_goes_on_and_leaves_no_process(
     log: Path, tmp_path: Path, end: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The third and the fourth conversion wait for a file that never comes: only their parent's end can end them."""
     (tmp_path / "killed.py").write_text(KILLED)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-    monkeypatch.setenv(PAUSE, "60")
+    monkeypatch.setenv(GATE, str(tmp_path / "never"))
     store = tmp_path / "store"
     process = subprocess.Popen(
         [sys.executable, tmp_path / "killed.py", store, "2"], stderr=subprocess.PIPE, start_new_session=True
     )
-    _wait(lambda: conversions(log) == 4 or process.poll() is not None)
-    assert process.poll() is None, process.communicate()[1].decode()
-    process.send_signal(end)
-    process.communicate(timeout=30)  # long before the conversions that run would have ended
-    assert process.returncode == -end
-    workers = {int(line.split()[0]) for line in log.read_text().splitlines()}
-    assert len(workers) == 2
-    _wait(lambda: not any(_is_alive(worker) for worker in workers), 30)
+    try:
+        wait_until(lambda: conversions(log) == 4 or process.poll() is not None)
+        assert process.poll() is None, process.communicate()[1].decode()
+        process.send_signal(end)
+        process.communicate(timeout=HANGS)
+        assert process.returncode == -end
+        workers = {int(line.split()[0]) for line in log.read_text().splitlines()}
+        assert len(workers) == 2
+        wait_until(lambda: not any(_is_alive(worker) for worker in workers))
+    finally:
+        (tmp_path / "never").touch()  # whatever has gone wrong, nobody waits on
     assert len(list(store.glob("told-*.json"))) == 2
-    monkeypatch.delenv(PAUSE)
+    monkeypatch.delenv(GATE)
     log.write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
     import killed
@@ -381,13 +385,6 @@ def test_a_killed_comparison_goes_on_and_leaves_no_process(
     assert conversions(log) == 4
     assert content(resumed) == content(killed.main(tmp_path / "fresh", 1)) and len(resumed.measured) == 12
     sys.modules.pop("killed")
-
-
-def _wait(happened, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def _is_alive(process: int) -> bool:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import transpike as ts
 from networks import small_cnn
+from stored import stored
 from transpike import exits
 from transpike.cli import main
 from transpike.core.exit import ExitScore
@@ -179,11 +180,8 @@ def test_conformal_quantiles_are_order_statistics(seed, alpha):
 @pytest.fixture(scope="module")
 def network():
     data = ts.data.load("digits")
-    torch.manual_seed(0)
-    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
-    ts.train(model, data, ts.Training(epochs=4, seed=0))
     images = data.train.batch(torch.arange(300))[0]
-    snn = ts.convert(model, ECC(24), images, preprocessing=spec.preprocessing)
+    snn = ts.convert(stored("small-cnn"), ECC(24), images, preprocessing=data.preprocessing)
     fitted = fit_exit(snn, data.test.batches(64, limit=300), drop=2.0)
     return fitted, data.test.batch(torch.arange(300, 540))
 
@@ -208,7 +206,8 @@ def test_samples_leave_the_batch(network, monkeypatch):
     keep = _base.Run.keep
     monkeypatch.setattr(_base.Run, "keep", lambda run, mask: (sizes.append(int(mask.sum())), keep(run, mask))[1])
     snn, (x, _) = network
-    answer_early(snn, x)
+    chosen = policy(places=(4, 8, 16), timesteps=24, thresholds=(0.9, 0.9, 0.9), temperatures=(1.0,) * 3)
+    answer_early(dataclasses.replace(snn, exit=chosen), x)
     assert sizes == sorted(sizes, reverse=True) and len(sizes) > 1 and sizes[-1] < len(x) / 2
 
 
@@ -349,11 +348,8 @@ def test_a_score_of_ones_own_works_and_is_not_saved(network, tmp_path):
 
 def test_random_inputs_stop_by_their_ids_not_by_their_batch():
     data = ts.data.load("digits")
-    torch.manual_seed(0)
-    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
-    ts.train(model, data, ts.Training(epochs=2, seed=0))
-    recipe = ECC(24, encoder=ts.encoders.Poisson())
-    snn = ts.convert(model, recipe, data.train.batch(torch.arange(100))[0], preprocessing=spec.preprocessing)
+    recipe, images = ECC(24, encoder=ts.encoders.Poisson()), data.train.batch(torch.arange(100))[0]
+    snn = ts.convert(stored("small-cnn"), recipe, images, preprocessing=data.preprocessing)
     fitted = fit_exit(snn, data.test.batches(64, limit=200), drop=5.0)
     x = data.test.batch(torch.arange(200, 220))[0]
     whole = answer_early(fitted, x)
@@ -382,9 +378,8 @@ def test_the_command_fits_checks_and_saves(network, tmp_path):
 
 def test_readouts_that_begin_late_are_not_looked_at_before():
     data = ts.data.load("digits")
-    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
     images = data.train.batch(torch.arange(100))[0]
-    snn = ts.convert(model, FewSteps(8), images, preprocessing=spec.preprocessing)
+    snn = ts.convert(stored("small-cnn"), FewSteps(8), images, preprocessing=data.preprocessing)
     assert snn.readout.delay == 2 and checkpoints_until(8) == (1, 2, 3, 4, 5, 6, 7)
     fitted = fit_exit(snn, data.test.batches(64, limit=200), drop=5.0)
     assert min(fitted.exit.checkpoints) > 2
@@ -395,14 +390,12 @@ def test_readouts_that_begin_late_are_not_looked_at_before():
 
 def test_compare_takes_exits_as_rows_on_the_same_samples_and_front(network, tmp_path):
     data = ts.data.load("digits")
-    torch.manual_seed(0)
-    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
-    ts.train(model, data, ts.Training(epochs=4, seed=0))
+    model = stored("small-cnn")
     images = data.train.batch(torch.arange(200))[0]
     wishes = (exits.Exit("gap", 2.0), exits.Exit("confidence", 3.0))
     settings = ts.ComparisonSettings(timesteps=(8, 24), exits=wishes)
     inputs = {
-        "data": data.test.batches(64, limit=80), "preprocessing": spec.preprocessing,
+        "data": data.test.batches(64, limit=80), "preprocessing": data.preprocessing,
         "exit_data": data.test.batches(64, indices=list(range(100, 400))), "store": tmp_path,
     }  # fmt: skip
     recipes = [ECC(8), ECC(8, schedule=LayerSynchronous())]
@@ -420,8 +413,8 @@ def test_compare_takes_exits_as_rows_on_the_same_samples_and_front(network, tmp_
     assert again.exit.synaptic_operations == row.synaptic_operations and again.exit.agreement == row.agreement
     assert torch.equal(again.exit_outcomes, row.outcomes)
     assert row in found.front() or any(other.total_steps <= row.total_steps for other in found.front())
-    stored = ts.compare(model, recipes, images, settings, **inputs)
-    assert [r.to_json() for r in stored.rows] == [r.to_json() for r in found.rows]
+    again = ts.compare(model, recipes, images, settings, **inputs)
+    assert [r.to_json() for r in again.rows] == [r.to_json() for r in found.rows]
     assert json.dumps(found.to_json(), allow_nan=False) and found.pick("drop<=50 steps<=24 min=steps")
     assert "exit by gap" in ts.report.page(found) and f"{row.total_steps:.1f}" in ts.report.page(found)
     ts.report.show(found)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import transpike as ts
-from faults import neurons, scaled_threshold, small_network, without_bias, wrongly_folded
+from faults import neurons, scaled_threshold, without_bias, wrongly_folded
 from networks import cases, mlp, small_cnn
+from stored import stored
 from transpike._explain_case import Case
 from transpike._layer_errors import LayerSums
 from transpike.cli import main
@@ -111,9 +112,7 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained() -> Trained:
     data = ts.data.load("digits")
-    model = small_network()
-    ts.train(model, data, ts.Training(epochs=12, seed=0))
-    model.eval()
+    model = stored("vgg")
     images = data.train.batch(torch.arange(300))[0]
     snn = ts.convert(model, ECC(48), images, preprocessing=data.preprocessing)
     test = data.test.batch(torch.arange(SAMPLES))

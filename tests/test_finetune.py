@@ -1,5 +1,6 @@
 """Fine-tuning: it learns, resumes to the same bits, keeps its constraints, and says what the grid cost."""
 
+import dataclasses
 import json
 import math
 
@@ -8,6 +9,8 @@ import torch
 from torch import nn
 
 import transpike as ts
+from measured import chance, right
+from stored import stored
 from transpike.errors import DataError, SettingError
 from transpike.finetune import finetune
 from transpike.train import Progress, Row
@@ -24,15 +27,8 @@ def digits() -> ts.data.Dataset:
 
 
 @pytest.fixture(scope="module")
-def source(digits) -> nn.Module:
-    torch.manual_seed(0)
-    module = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.Conv2d(8, 16, 3, stride=2, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 32), nn.ReLU(),
-        nn.Linear(32, 10),
-    )  # fmt: skip
-    ts.train(module, digits, ts.Training(epochs=6, learning_rate=0.1, batch_size=64))
-    return module
+def source() -> nn.Module:
+    return stored("three-neuron-layers")
 
 
 def converted(source, digits, recipe=None) -> ts.SNN:
@@ -49,10 +45,6 @@ def few(digits, count: int = 200) -> ts.data.Split:
     return digits.train.subset(torch.arange(count))
 
 
-def accuracy(snn, digits) -> float:
-    return ts.evaluate(snn, digits.test.batches(270)).final.accuracy
-
-
 def same(a: ts.SNN, b: ts.SNN) -> bool:
     first, second = a.graph.parameters(), b.graph.parameters()
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
@@ -66,8 +58,7 @@ SCHEDULES = [ts.schedules.Streaming(), ts.schedules.LayerSynchronous()]
 def test_two_steps_gain_clearly_over_the_conversion(source, digits, schedule, normalise):
     plain = converted(source, digits, ts.recipes.ECC(timesteps=2, schedule=schedule))
     tuned = finetune(plain, digits, epochs=3, learning_rate=5e-3, normalise=normalise)
-    before, after = accuracy(plain, digits), accuracy(tuned, digits)
-    assert after >= before + 0.02 and after >= 0.87
+    assert chance(right(tuned, digits), right(plain, digits)) < 0.01
     facts = tuned.provenance["fine_tuning"][0]
     assert facts["grid"]["accuracy_on"] >= facts["grid"]["accuracy_off"] - 0.01
     assert facts["grid"]["largest_logit_change"] > 0 and facts["grid"]["samples"] == 126
@@ -94,11 +85,15 @@ def test_only_what_is_named_moves(snn, digits):
         moved = {name for name, value in tuned.graph.parameters().items() if not torch.equal(value, start[name])}
         assert moved and all(name.endswith(endings) for name in moved)
         assert moved == {name for name in start if name.endswith(endings)}
-    tuned = finetune(snn, few(digits), epochs=1, train="leaks", leak_rate=0.01)
+    # from below 1, beyond which no leak goes, whatever way the loss falls
+    leaky = snn.graph.rewrite(
+        lambda n: dataclasses.replace(n, op=dataclasses.replace(n.op, leak=0.9)) if hasattr(n.op, "leak") else None
+    )
+    tuned = finetune(dataclasses.replace(snn, graph=leaky), few(digits), epochs=1, train="leaks", leak_rate=0.01)
     assert torch.equal(tuned.graph.parameters()["0.weight"] if "0.weight" in start else next(iter(start.values())),
                        next(iter(tuned.graph.parameters().values())))  # fmt: skip
     leaks = [node.op.leak for node in tuned.graph.cells if hasattr(node.op, "leak")]
-    assert len(leaks) == 3 and all(0 < leak <= 1 for leak in leaks) and min(leaks) < 1
+    assert len(leaks) == 3 and all(0 < leak <= 1 and leak != 0.9 for leak in leaks)
 
 
 def test_weight_decay_is_for_weights_and_neurons_learn_in_their_own_scale(snn, digits):
@@ -237,8 +232,8 @@ def test_losses_are_their_formulas():
 
 def test_every_step_counts_under_tet(snn, digits):
     early = [finetune(snn, digits, epochs=2, learning_rate=2e-3, loss=loss, timesteps=4) for loss in (TET(0.0), "ce")]
-    first = [ts.evaluate(net, digits.test.batches(270)).at(1).accuracy for net in early]
-    assert early[0].timesteps == 4 and first[0] > first[1]
+    assert early[0].timesteps == 4
+    assert chance(*(right(net, digits, 1) for net in early)) < 0.01
 
 
 def test_loaders_tensors_and_presets_are_taken(snn, digits):

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
-from torch import nn
 
 import transpike as ts
+from stored import stored
 from transpike.cli import main
 
 
@@ -21,10 +20,7 @@ def run(*words: object, code: int = 0) -> Result:
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = ts.data.load("digits")
-    torch.manual_seed(0)
-    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    ts.train(module, digits, ts.Training(epochs=3, learning_rate=0.1, batch_size=64))
-    snn = ts.convert(module, ts.recipes.ECC(timesteps=2, beta=0.0), digits.train.batches(100, limit=200),
+    snn = ts.convert(stored("two-layers"), ts.recipes.ECC(timesteps=2, beta=0.0), digits.train.batches(100, limit=200),
                      preprocessing=digits.preprocessing)  # fmt: skip
     return ts.save(snn, tmp_path_factory.mktemp("cli") / "net.transpike")
 
@@ -38,7 +34,7 @@ def test_a_saved_network_is_tuned_and_saved(network, tmp_path):
     assert len(facts["history"]) == 2 and facts["grid"]["samples"] == 126
     assert ts.load(output).provenance["fine_tuning"][0]["history"] == facts["history"]
     again = run(*words)  # the checkpoint is finished: it only measures
-    assert f"{facts['grid']['accuracy_on']:.2%}" in again.output and "epoch 1" not in again.output
+    assert f"{facts['grid']['accuracy_on']:.2%}" in again.output and "epoch 1:" not in again.output
     assert "fine-tuned at T=2" in run("inspect", output).output
 
 

@@ -73,17 +73,14 @@ def test_no_public_function_has_many_parameters(name: str) -> None:
     assert len(inspect.signature(_functions()[name]).parameters) <= MOST
 
 
-def test_import_touches_no_optional_package() -> None:
-    optional = ["matplotlib", "PIL", "torchvision", "timm", "sklearn", "spikingjelly", "scipy", "tensorboard"]
-    code = f"import sys, transpike; print([name for name in {optional!r} if name in sys.modules])"
+def test_import_adds_to_torch_only_what_was_chosen_for_it() -> None:
+    """What an import costs is what it imports. Measured in packages, since seconds are the machine's."""
+    code = "import sys, torch; before = {*sys.modules}; import transpike; print(*({*sys.modules} - before))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "[]"
-
-
-def test_import_adds_under_a_second_to_torch() -> None:
-    code = "import time, torch; t = time.process_time(); import transpike; print(time.process_time() - t)"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(answer.stdout) < 1.0
+    added = {name.partition(".")[0] for name in answer.stdout.split()} - sys.stdlib_module_names
+    added = {name for name in added if not name.startswith(("_cython", "cython"))}  # made by compiled modules
+    # neither what is optional, nor click and jinja2, which wait until they are needed; rich has helpers
+    assert added <= {"transpike", "numpy", "safetensors", "rich", "pygments", "markdown_it", "mdurl", "markupsafe"}
 
 
 def test_no_path_of_this_machine_is_in_the_sources() -> None:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 import transpike as ts
 from networks import small_cnn
+from stored import stored
 from transpike.cli import main
 from transpike.errors import SettingError
 from transpike.recipes import BSNN, ECC, FewSteps
@@ -36,18 +37,19 @@ class Found:
 @pytest.fixture(scope="module")
 def found() -> Found:
     data = ts.data.load("digits")
-    torch.manual_seed(0)
-    model, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
-    ts.train(model, data, ts.Training(epochs=3, seed=0))
+    model = stored("small-cnn")
     images = data.train.batch(torch.arange(200))[0]
-    snn = ts.convert(model, ECC(12), images, preprocessing=spec.preprocessing)
+    snn = ts.convert(model, ECC(12), images, preprocessing=data.preprocessing)
     test = data.test.batches(64, limit=SAMPLES)
-    windows = ts.convert(model, ECC(8, schedule=LayerSynchronous()), images, preprocessing=spec.preprocessing)
+    windows = ts.convert(model, ECC(8, schedule=LayerSynchronous()), images, preprocessing=data.preprocessing)
     cost = ts.cost(snn, test, activation_bits=(2, 4))
     results = [
         cost.report, ts.evaluate(windows, test), cost, ts.explain(snn, test, samples=SAMPLES),
         ts.record(snn, test, samples=2, classes=data.classes),
-        ts.compare(model, [ECC(8), FewSteps(8), BSNN(8)], images, ts.ComparisonSettings(timesteps=(4, 8)), data=test, preprocessing=spec.preprocessing),
+        ts.compare(
+            model, [ECC(8), FewSteps(8), BSNN(8)], images, ts.ComparisonSettings(timesteps=(4, 8)), data=test,
+            preprocessing=data.preprocessing,
+        ),
     ]  # fmt: skip
     return Found(snn, test, results, ts.report.page(results, command="transpike report net.transpike"))
 

@@ -54,6 +54,7 @@ def test_engines_agree_bit_for_bit_on_a_deep_network(source, cifar) -> None:
 def test_streaming_beats_the_plain_conversion(source, cifar) -> None:
     # the plain row of the weights' README: 84.6 at T=32 and 87.1 at T=64 on the first 1,000 images, ANN 88.4
     report = ts.evaluate(convert(source, cifar, 1000, ts.recipes.ECC(timesteps=64)), cifar.test.batches(32, limit=1000))
-    assert report.ann_accuracy == pytest.approx(0.884)
+    # of 1,000 images one or two may have two logits that only the order of float sums tells apart
+    assert report.ann_accuracy == pytest.approx(0.884, abs=0.002)
     assert report.at(32).accuracy > 0.846 and report.at(64).accuracy > 0.871
     assert report.exact, report.exact_why

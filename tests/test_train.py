@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from measured import chance, nearest_mean
 from transpike import data, models
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, Split
@@ -165,7 +166,6 @@ def test_it_learns_and_writes_weights_that_load(tmp_path):
         progress=news.append,
         threads=1,
     )
-    assert result.test_accuracy > 0.93
     assert not module.training
     assert [r for r in news if isinstance(r, Row)] == list(result.history)
     steps = [p for p in news if isinstance(p, Progress)]
@@ -175,8 +175,9 @@ def test_it_learns_and_writes_weights_that_load(tmp_path):
     assert metadata["spec"] == "zoo:small-cnn"
     assert json.loads(metadata["facts"])["test_accuracy"] == result.test_accuracy
     test = data.load("digits").test
-    right = sum(int((again.eval()(spec.preprocessing(x)).argmax(1) == y).sum()) for x, y in test.batches())
-    assert right / len(test) == result.test_accuracy
+    right = torch.cat([again.eval()(spec.preprocessing(x)).argmax(1) == y for x, y in test.batches()])
+    assert int(right.sum()) / len(test) == result.test_accuracy
+    assert chance(right, nearest_mean(data.load("digits"))) < 0.01
     assert json.loads(json.dumps(result.to_json()))["best_epoch"] == result.best_epoch
 
 

@@ -15,6 +15,7 @@ from transpike.data import Dataset
 from transpike.errors import DataError, SettingError
 from transpike.train import Training, save_weights, train
 from transpike.training import loop, ranks, settings
+from waiting import HANGS
 
 SETTINGS = {
     "epochs": 2,
@@ -109,14 +110,13 @@ def work(folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("this torch has no Gloo")
-    for _ in range(2):
-        folder = tmp_path_factory.mktemp("processes")
-        launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__)
-        answer = subprocess.run((*launch, str(folder)), capture_output=True, text=True, timeout=300)
-        # on a busy machine Gloo's threads may abort a process that is about to end, its work done
-        if "terminate called without an active exception" not in answer.stderr:
-            break
-    assert answer.returncode == 0, answer.stderr[-20000:]
+    folder = tmp_path_factory.mktemp("processes")
+    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__)
+    answer = subprocess.run((*launch, str(folder)), capture_output=True, text=True, timeout=HANGS)
+    # Gloo's threads may abort a process that is about to end, its work done: facts are the last that it writes
+    aborted = "terminate called without an active exception" in answer.stderr
+    done = all((folder / f"facts-{rank}.json").exists() for rank in (0, 1))
+    assert answer.returncode == 0 or (aborted and done), answer.stderr[-20000:]
     return folder
 
 

@@ -22,6 +22,7 @@ from networks import assert_same_spikes, cells, mlp, small_cnn
 from transpike.errors import FileError
 from transpike.files import LARGEST_HEADER, VERSION
 from transpike.recipes import ECC
+from waiting import HANGS
 
 slow_setup = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -310,7 +311,9 @@ def test_a_process_killed_while_writing_leaves_the_old_file(content, tmp_path):
     path = tmp_path / "net.transpike"
     path.write_bytes(content)
     environment = {**os.environ, "PYTHONPATH": str(Path(ts.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], capture_output=True, env=environment, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path)], capture_output=True, env=environment, timeout=HANGS
+    )
     assert done.returncode == -signal.SIGKILL and done.stdout == b"writing\n"
     assert path.read_bytes() == content
     ts.load(path)

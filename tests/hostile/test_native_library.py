@@ -13,6 +13,7 @@ from networks import small_cnn
 from transpike.engines import _native, event_status
 from transpike.engines import event as event_engine
 from transpike.errors import SettingError
+from waiting import HANGS
 
 LIBRARY, WHY = event_status()
 # Where there is no C compiler the library is not built, and the fused engine serves: there is nothing to test then.
@@ -40,7 +41,7 @@ def say_with(library: str) -> str:
     here = Path(__file__).resolve().parents[1]
     environment = {"PATH": "", "TRANSPIKE_NATIVE": library, "PYTHONPATH": f"{here}:{here.parent / 'src'}"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False, timeout=HANGS
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -99,8 +99,10 @@ def test_permuting_the_batch_permutes_the_answer(case, encoder, order):
 
 @pytest.fixture
 def two_threads() -> Iterator[Callable[[], None]]:
-    yield lambda: torch.set_num_threads(2)
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield lambda: torch.set_num_threads(2)
+    torch.set_num_threads(before)
 
 
 def test_two_threads_fire_the_same_spikes_as_one(two_threads):

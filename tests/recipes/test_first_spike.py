@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import transpike as ts
+from measured import chance
 from networks import small_cnn
 from transpike.activations import ClampQuantise, FirstSpikeStaircase, TimeToFirstSpike
 from transpike.core.cell import Neuron
@@ -179,11 +180,20 @@ def test_kernels_are_trained_for_each_layer_and_early_firing_costs_no_window(dig
 
 
 def test_logarithmic_weights_of_five_bits_cost_little(digits):
-    plain = digits.accuracy(YOSO(timesteps=24))
-    assert digits.accuracy(YOSO(timesteps=24, weight_bits=5)) > plain - 0.03
-    three = digits.accuracy(YOSO(timesteps=24, weight_bits=3, weight_correction="none"))
-    assert three < plain - 0.02  # more, and biases give most of it back:
-    assert digits.accuracy(YOSO(timesteps=24, weight_bits=3)) > three + 0.01
+    def answers(**settings: object) -> Tensor:
+        return digits.converted(YOSO(timesteps=24, **settings))(digits.images).double()
+
+    plain = answers()
+    few = {(bits, how): answers(weight_bits=bits, weight_correction=how) for bits in (3, 5) for how in ("none", "bias")}
+    right = {key: logits.argmax(1) == digits.labels for key, logits in few.items()}
+    whole = plain.argmax(1) == digits.labels
+    assert chance(whole, right[5, "bias"]) > 0.01  # of five bits nothing is seen
+    assert chance(whole, right[3, "none"]) < 0.01  # three bits cost answers,
+    assert chance(right[3, "bias"], right[3, "none"]) < 0.01  # and biases give most of them back
+    error = {key: float((logits - plain).square().sum() / plain.square().sum()) for key, logits in few.items()}
+    # 15 exponents hold the 3 and all that lies between at half the step: at most a quarter of the error's power
+    assert error[5, "none"] < error[3, "none"] / 4 and error[5, "bias"] < error[5, "none"]
+    assert error[3, "bias"] < error[3, "none"] / 2
 
 
 def test_the_earliest_spike_answers_like_the_membrane(digits):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import transpike as ts
+from stored import stored
 from transpike.errors import SettingError
 from transpike.recipes import S4NN, ExactMapping, RueckauerLiu
 
@@ -38,15 +39,9 @@ def test_spike_times_are_those_of_cumulative_sums_above_the_threshold():
 @pytest.fixture(scope="module")
 def scores(digits):
     """Rule → (accuracy, spikes a sample), of a network of fully connected layers: "dynamic" knows no maximum pools."""
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 10)
-    )  # fmt: skip
-    data = ts.data.load("digits")
-    ts.train(model, data, ts.Training(epochs=10))
-    found = {}
+    model, found = stored("fully-connected"), {}
     for rule in ("first", "corrective", "dynamic"):
-        snn = ts.convert(model.eval(), RueckauerLiu(rule=rule, timesteps=48, resolution=8), digits.calibration)
+        snn = ts.convert(model, RueckauerLiu(rule=rule, timesteps=48, resolution=8), digits.calibration)
         report = ts.evaluate(snn, (digits.images, digits.labels))
         found[rule] = report.final.accuracy, report.final.spikes, snn
     return found
