@@ -262,6 +262,7 @@ def _put_at_input(root: nn.Module, graph: fx.Graph, module: nn.Module) -> None:
     if len(places) != 1:
         raise UnsupportedModel(f"the network takes {len(places)} inputs; an activation for the input needs one")
     factor = int(getattr(module, "factor", 1))
+    axes = set()
     for reader in places[0].users if factor > 1 else ():
         layer = root.get_submodule(str(reader.target)) if reader.op == "call_module" else None
         if not isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)) or getattr(layer, "groups", 1) != 1:
@@ -271,7 +272,15 @@ def _put_at_input(root: nn.Module, graph: fx.Graph, module: nn.Module) -> None:
             )
         repeats = (1, factor, *(1,) * (layer.weight.ndim - 2))
         layer.weight = nn.Parameter(layer.weight.detach().repeat(repeats) / factor)
+        axes.add(-1 if isinstance(layer, nn.Linear) else 1)
         setattr(layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", layer.weight.shape[1])
+    if len(axes) > 1:
+        raise UnsupportedModel(
+            f"convolutions and linear layers read the input, so that {type(module).__name__} cannot widen one axis for "
+            "all of them"
+        )
+    if axes:
+        module.axis = axes.pop()  # type: ignore[assignment]
     path = _free(dict(root.named_modules()), "input_activation")
     root.add_module(path, module)
     with graph.inserting_after(places[0]):

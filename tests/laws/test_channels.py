@@ -14,12 +14,17 @@ from torch import Tensor, nn
 import transpike as ts
 from networks import ENGINES
 from transpike.activations import ReLU
+from transpike.core.activity import connections
+from transpike.core.alphabet import BINARY
 from transpike.core.channels import reshaped, rows, shaped
 from transpike.core.graph import Graph, Input, Node
+from transpike.core.lowered import lower
 from transpike.core.op import spatially_uniform
 from transpike.core.recipe import Recipe
 from transpike.core.scale import Scale
+from transpike.core.step import Context
 from transpike.ops import Add, Conv, Linear, MaxPool, Mean, Permute, Reshape
+from transpike.steps.quantise_weights import QuantiseWeights
 from transpike.training.unrolled import Unrolled
 
 BATCH, TOKENS, FEATURES, HIDDEN, CLASSES = 16, 4, 6, 8, 3
@@ -136,7 +141,7 @@ def perceptron() -> nn.Sequential:
 def converted_twice(recipe: type[Recipe], granularity: str) -> list[ts.SNN]:
     """The network of tokens, converted on (batch, tokens, features) and on (batch · tokens, features)."""
     plain = recipe()
-    steps = {} if plain.schedule.mode == "slots" else {"timesteps": 7 if recipe.name == "pascal" else 8}
+    steps = {} if plain.schedule.mode == "slots" else {"timesteps": 8}
     own = {field.name for field in dataclasses.fields(plain)}
     chosen = {"granularity": granularity} if "granularity" in own else {}
     data = inputs(BATCH, TOKENS, FEATURES)
@@ -385,7 +390,36 @@ def test_explain_knows_the_bias_that_a_feature_lacks():
     assert {change.what for change in found.changes} >= {f"correct the biases before {n}" for n in ("relu", "relu2")}
 
 
-SPIKES, DIGEST = [164.0, 204.0], "357f8e28e4a6ba1e"
+def test_an_expanded_input_expands_the_axis_that_the_first_layer_reads():
+    """Six times as many features, not six times as many tokens; as a convolution of one position reads them."""
+    x, model = inputs(BATCH, TOKENS, FEATURES), perceptron()
+    expanded = [
+        ts.prepare(one, ts.activations.ValueRange(), input=ts.activations.ExpandedInput(), calibration=data).eval()
+        for one, data in ((model, x), (Convolved(model).eval(), x.transpose(1, 2)))
+    ]
+    answer = expanded[0](x)
+    assert answer.shape == (BATCH, TOKENS, CLASSES)
+    assert torch.allclose(answer, expanded[1](x.transpose(1, 2)).transpose(1, 2), atol=1e-5)
+    assert torch.allclose(answer, expanded[0](x.flatten(0, 1)).unflatten(0, (BATCH, TOKENS)), atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_weights_of_a_transposed_convolution_are_quantised_and_counted_by_output_channel(groups: int):
+    """One full scale an output channel: a power of two next to the largest weight of that channel."""
+    sizes = torch.tensor([1.0, 512.0, 1.0, 512.0]).reshape(groups, -1)  # of output channels
+    random = torch.Generator().manual_seed(3)
+    weight = (torch.rand(6, 4 // groups, 3, 3, generator=random) + 1) * sizes.repeat_interleave(6 // groups, 0)[
+        :, :, None, None
+    ]
+    conv = Conv(weight=weight, groups=groups, transposed=True, stride=(1, 1), output_padding=(0, 0))
+    graph = graph_of((6, 4, 4), conv)
+    step = QuantiseWeights(bits=5, scale="logarithmic", fraction_bits=1, granularity="channel")
+    made = step.apply(graph, Context(graph, (), 1))["0"].op.weight
+    assert float(((made - weight).abs() / weight).max()) < 2 ** (1 / 4) - 1 + 1e-6  # half a step of 2^(1/2)
+    assert connections(lower(graph, 1.0, BINARY))[0].magnitudes == weight[:, 0].numel() // groups
+
+
+SPIKES, DIGEST = [106.0, 95.0], "2fe7f93efd9c60cf"
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "tokens_with_thresholds_of_axis_1.transpike"
 
 

@@ -79,12 +79,14 @@ class ExpandedInput(nn.Module):
     """Input channel expansion: each channel six times, quantised with L − 1, L + 1 and L levels, twice each.
 
     ``x (batch, C, …) → (batch, 6 C, …)`` with ``a_k = ⌊x L_k⌋ / L`` on [0, T/L]: few time steps carry an input of more
-    than T + 1 values. ``prepare(input=…)`` widens the first layer to match. Source: as ``ValueRange`` (ICE).
+    than T + 1 values. ``prepare(input=…)`` widens the first layer to match, and says on which ``axis`` it has its
+    inputs: a fully connected layer on the last. Source: as ``ValueRange`` (ICE).
     """
 
     name = "expanded"
 
     factor = 6
+    axis = 1
 
     def __init__(self, timesteps: int = 8, resolution: int = 10) -> None:
         super().__init__()
@@ -93,4 +95,4 @@ class ExpandedInput(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [x if share == 1 else x * share for share in self.shares]
-        return self.quantise(torch.cat(parts * 2, 1))
+        return self.quantise(torch.cat(parts * 2, self.axis))

@@ -278,7 +278,7 @@ def connections(lowered: Lowered) -> tuple[Connection, ...]:
                 math.prod(entering.shape),
                 math.prod(node.shape),
                 node.shape[lowered.axes[node.name] - 1],
-                _magnitudes(op.weight),
+                _magnitudes(op),
                 getattr(op, "groups", 1),
                 tuple(op.weight.shape[2:]) if hasattr(op, "stride") else (),
                 tuple(getattr(op, "stride", ())),
@@ -288,7 +288,13 @@ def connections(lowered: Lowered) -> tuple[Connection, ...]:
     return tuple(found)
 
 
-def _magnitudes(weight: Tensor) -> int:
+def _magnitudes(op: Synapse) -> int:
+    """The most different |w| > 0 of one output channel."""
+    weight = op.weight
+    if getattr(op, "transposed", False):  # its first axis is that of the inputs
+        channels = weight.shape[1] * getattr(op, "groups", 1)
+        marks = op.per_output(torch.arange(channels, dtype=torch.float64)).expand_as(weight).flatten()
+        weight = weight.flatten()[marks.argsort(stable=True)].reshape(channels, -1)
     rows = weight.abs().reshape(len(weight) if weight.ndim > 1 else weight.numel(), -1).sort(1).values
     new = torch.ones_like(rows, dtype=torch.bool)
     new[:, 1:] = rows[:, 1:] > rows[:, :-1] * (1 + 1e-6)  # float32 rounds products

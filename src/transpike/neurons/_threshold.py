@@ -13,7 +13,8 @@ from transpike.errors import SettingError
 
 @dataclass(frozen=True, eq=False)
 class ThresholdNeuron(Neuron):
-    """``threshold`` θ and ``initial`` v(0) are (), (channels, 1, …) or *shape, in units of charge.
+    """``threshold`` θ and ``initial`` v(0) broadcast to *shape, in units of charge: (), *shape, or one value a channel
+    with size 1 on every other axis, (channels, 1, 1) of images and (1, features) of tokens.
 
     ``worth`` is the charge that a spike brings to the next layers where that is not θ: thresholds that were trained
     after the weights behind them, or lowered by a slack, keep their spikes' worth. Same shapes; None is θ.

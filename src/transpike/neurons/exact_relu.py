@@ -21,7 +21,7 @@ class ExactReLU(ThresholdNeuron):
     In the window before its own, and in its own,
     ``v(t) = α (t − t_before) + Σ_j J_j (t − t_j)₊`` with ``J_j = α W_j / (1 − Σ W)``, and it fires where v reaches
     ``ϑ = α (t_max − t_before) + B Σ J − (α + Σ J) b``; α = 1. ``span`` B is the length of its window, ``total``
-    Σ W the sum of its weights over θ, (), (channels, 1, …) or *shape. Valid where Σ W < 1, else v would fall towards
+    Σ W the sum of its weights over θ, which broadcasts to *shape. Valid where Σ W < 1, else v would fall towards
     the end (checked when it is made), and where u ≤ B: a larger u fires before all inputs are in, which a run reports.
     Inputs that stay silent count from the end of their window on: a timer sets the slope. Nothing is rounded: there is
     no exact grid, and every engine works in float64.

@@ -16,8 +16,9 @@ from transpike.neurons._threshold import ThresholdNeuron
 class IntegrateAndFire(ThresholdNeuron):
     """``m = k v + x;  s = 1 if m ≥ θ else 0;  v = m − θ s`` (soft reset) or ``v = m (1 − s)`` (hard reset).
 
-    Shapes: x and s are (batch, *shape); ``threshold`` θ and ``initial`` v(0) are (), (channels, 1, …) or *shape,
-    in units of charge; ``leak`` k is 1 without leak, below 1 where the potential decays each step.
+    Shapes: x and s are (batch, *shape); ``threshold`` θ and ``initial`` v(0) broadcast to *shape, in units of charge:
+    (), *shape, or one value a channel with size 1 on every other axis. ``leak`` k is 1 without leak, below 1 where the
+    potential decays each step.
     Source: Rueckauer et al. 2017, Front. Neurosci. 11:682, eq. 2 and 3.
 
     >>> cell = IntegrateAndFire(None, torch.tensor(1.0), torch.tensor(0.0))

@@ -10,6 +10,7 @@ from transpike.core.graph import Graph, Node
 from transpike.core.op import Synapse
 from transpike.core.step import Context, Step
 from transpike.errors import SettingError
+from transpike.ops import Conv
 from transpike.weights import logarithmic, uniform
 
 WeightScale = Literal["uniform", "logarithmic"]
@@ -49,7 +50,13 @@ class QuantiseWeights(Step):
         def change(node: Node) -> Node | None:
             if not isinstance(node.op, Synapse) or node.op.weight.ndim < 2:
                 return None
-            return dataclasses.replace(node, op=node.op.with_tensors(weight=self._quantised(node.op.weight)))
+            weight = node.op.weight
+            if isinstance(node.op, Conv) and node.op.transposed and self.granularity == "channel":
+                groups = node.op.groups  # its weight is (in, out / groups, …)
+                quantised = _swapped(self._quantised(_swapped(weight, groups)), groups)
+            else:
+                quantised = self._quantised(weight)
+            return dataclasses.replace(node, op=node.op.with_tensors(weight=quantised))
 
         return graph.rewrite(change)
 
@@ -57,3 +64,8 @@ class QuantiseWeights(Step):
         if self.scale == "uniform":
             return uniform(weight, self.bits)
         return logarithmic(weight, self.bits, self.fraction_bits, self.granularity).values.to(weight.dtype)
+
+
+def _swapped(weight: Tensor, groups: int) -> Tensor:
+    """(in, out / groups, …) ↔ (out, in / groups, …)."""
+    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
