@@ -155,6 +155,7 @@ def train(
         "preprocessing": {"mean": list(preprocessing.mean), "std": list(preprocessing.std)},
         "dataset": dataset.name,
         "labels": hashlib.sha256(dataset.train.labels.numpy().tobytes()).hexdigest()[:16],
+        **bounds.origins(dataset.train.images, *dict.fromkeys(type(part) for part in module.modules())),
         "network": bounds.fingerprint(module),
         "spec": spec,
         "notes": dict(notes or {}),

@@ -82,7 +82,7 @@ def code_of(*things: Any) -> Code:
         return Code(None, "its code refers to more than can be followed")
     if not walk.outside:
         return Code("")
-    return Code(hashlib.sha256("\n".join((sys.version, *walk.parts)).encode()).hexdigest())
+    return Code(hashlib.sha256("\n".join((sys.version.split(".", 2)[1], *walk.parts)).encode()).hexdigest())
 
 
 class _Walk:
