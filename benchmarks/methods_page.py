@@ -20,7 +20,7 @@ from transpike.core.cell import Neuron
 from transpike.core.interval import paired_difference
 from transpike.core.recipe import Recipe
 from transpike.errors import TranspikeError
-from transpike.neurons import ExactReLU, FirstCrossing, FirstSpike, IntegrateAndFire, Latched, Retimed, Synchronous
+from transpike.neurons import ExactReLU, FirstSpike, IntegrateAndFire, Retimed, Synchronous
 from transpike.recipes import BSNN, CAT, COS, PASCAL, S4NN, AdaFire, Cao, ExactMapping
 
 HERE = Path(__file__).resolve().parent

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transpike.core.registry import is_ours
+from transpike.core.naming import is_ours
 
 PLAIN = (
     type(None),
