@@ -132,8 +132,8 @@ class Family:
             return
         if not _redefines(entry, other):
             raise SettingError(
-                f"{what} is taken twice, by {title_of(other.thing)} in {other.module} and by {title_of(entry.thing)} in "
-                f"{entry.module}: give one of them {way_out}"
+                f"{what} is taken twice, by {title_of(other.thing)} in {other.module} and by {title_of(entry.thing)} "
+                f"in {entry.module}: give one of them {way_out}"
             )
         del self.entries[other.name]
 
@@ -289,9 +289,6 @@ def _home(thing: Any, kind: str | None) -> Family:
     return found[0]
 
 
-# --- files
-
-
 def file_name(kind: type) -> str | None:
     """What files call this class; None where it is not registered."""
     return _named_classes()[1].get(kind)
@@ -299,7 +296,6 @@ def file_name(kind: type) -> str | None:
 
 def file_class(name: str) -> type | None:
     """The class that files call so; None where none is registered. Nothing is imported for it but plug-ins."""
-    load_plugins()
     return _named_classes()[0].get(name)
 
 
@@ -308,6 +304,7 @@ _cache: tuple[int, dict[str, type], dict[type, str]] = (-1, {}, {})
 
 def _named_classes() -> tuple[dict[str, type], dict[type, str]]:
     global _cache
+    load_plugins()
     if _cache[0] != _generation:
         entries = [e for one in families.values() if one.in_files for e in one.entries.values()]
         _cache = (_generation, {e.key: e.thing for e in entries}, {e.thing: e.key for e in entries})
@@ -323,9 +320,6 @@ def generation() -> int:
 def qualified(kind: type) -> str:
     """``package:ClassName``, as files would call a class from outside."""
     return f"{script_name(kind.__module__).partition('.')[0]}:{kind.__name__}"
-
-
-# --- plug-ins
 
 
 def plugins() -> tuple[Plugin, ...]:
