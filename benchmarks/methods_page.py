@@ -20,14 +20,13 @@ from transpike.core.cell import Neuron
 from transpike.core.interval import paired_difference
 from transpike.core.recipe import Recipe
 from transpike.errors import TranspikeError
-from transpike.neurons import ExactReLU, FirstCrossing, FirstSpike, IntegrateAndFire, Latched, Retimed, Synchronous
+from transpike.neurons import ExactReLU, FirstSpike, IntegrateAndFire, Retimed, Synchronous
 from transpike.recipes import BSNN, CAT, COS, PASCAL, S4NN, AdaFire, Cao, ExactMapping
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "methods.md"
 CONTENT, LEARNED = HERE / "methods.json", HERE / "learned.json"
 TIMESTEPS = 8
-NOT_RESET = (FirstSpike, FirstCrossing, Latched, ExactReLU)
 LEFT_OUT = {
     "SpikeConverter (Liu et al. 2022)": "the gain k of its neuron and how layers are pipelined are known from memory only, and no code is public.",
     "MSAT (thresholds that follow the potential)": "its formula is known; its constants, one set a network, lie in a file that is "
@@ -102,7 +101,7 @@ def ingredients(recipe: Recipe) -> dict[str, str]:
         found["HR" if neuron.reset == "hard" else "SR"] = "●"
         if hasattr(recipe, "reset"):
             found["SR" if neuron.reset == "hard" else "HR"] = "○"
-    elif not isinstance(neuron, NOT_RESET):
+    elif neuron.unit is not None and neuron.unit.code is None:
         found["SR"] = "●"
     kappa = set(recipe.kappa(snn.program.lowered).values())
     if kappa:  # neurons whose threshold is not theirs to choose have none

@@ -195,7 +195,9 @@ def _small() -> tuple[torch.nn.Module, Tensor, Tensor]:
 
 def _spikes(recipes: list, store: Path | None, **settings: object) -> tuple[list[float], ts.Comparison]:
     model, x, y = _small()
-    comparison = ts.compare(model, recipes, x, ts.ComparisonSettings(timesteps=(4,)), data=(x, y), store=store, **settings)
+    comparison = ts.compare(
+        model, recipes, x, ts.ComparisonSettings(timesteps=(4,)), data=(x, y), store=store, **settings
+    )
     return [row.spikes for row in comparison.measured], comparison
 
 

@@ -12,6 +12,7 @@ import safetensors.torch
 from safetensors import safe_open
 from torch import Tensor
 
+from transpike.core import registry
 from transpike.core.batches import pairs
 from transpike.core.codec import decode, encode
 from transpike.core.graph import Graph
@@ -93,9 +94,14 @@ def write_inputs(
     return digest
 
 
-@functools.lru_cache(maxsize=1)
 def open_inputs(path: Path) -> tuple[Graph, tuple[Tensor, ...], Stored, Stored]:
     """The source network, calibration batches, test batches and those that exits are fitted on, of an inputs file."""
+    return _opened(path, registry.generation())
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: Path, generation: int) -> tuple[Graph, tuple[Tensor, ...], Stored, Stored]:
+    """``generation``: a class that was registered anew is another one, though the file is the same."""
     with safe_open(str(path), "pt") as file:
         content = json.loads(file.metadata()["content"])
         tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith("source")}  # noqa: SIM118

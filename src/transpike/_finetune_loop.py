@@ -27,7 +27,7 @@ from transpike.training.finetuning import FineTuning
 from transpike.training.loop import diverged, generator_of, is_better
 from transpike.training.packing import PackSpikes
 from transpike.training.samples import Samples
-from transpike.training.settings import fingerprint
+from transpike.training.settings import fingerprint, origins
 from transpike.training.tandem import Tandem
 from transpike.training.unrolled import Unrolled
 
@@ -119,6 +119,14 @@ class Tuning:
             "augment": self.augment,
             "recipe": str(self.snn.recipe),
             "labels": hashlib.sha256(self.samples.labels.numpy().tobytes()).hexdigest()[:16],
+            **origins(
+                getattr(self.samples, "images", getattr(self.samples, "inputs", None)),
+                *dict.fromkeys(type(node.op) for node in self.snn.graph),
+                self.snn.encoder,
+                self.snn.schedule,
+                self.snn.readout,
+                self.settings,
+            ),
             "network": fingerprint(self.module),
             "start": _digest(self.module),
             "preprocessing": None if preprocessing is None else asdict(preprocessing),

@@ -20,6 +20,7 @@ from transpike.core.codec import classes_in, decode, encode, not_known
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph, Input, Node
+from transpike.core.naming import distribution_of, is_ours
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
@@ -89,13 +90,13 @@ def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | Non
             f"{'the class' if len(strangers) == 1 else 'each of these classes'}, above @dataclass(frozen=True)"
         )
     content = {name: encode(part, tensors, name) for name, part in parts.items()}
-    outside = {kind.__module__ for kind in kinds if not registry.is_ours(kind.__module__)}
+    outside = {kind.__module__ for kind in kinds if not is_ours(kind.__module__)}
     provenance = snn.provenance | ({"metrics": metrics} if metrics else {})
     return content | {
         "rates": snn.rates,
         "remarks": list(snn.remarks),
         "provenance": provenance,
-        "plugins": {module.partition(".")[0]: list(registry.distribution_of(module) or ()) for module in outside},
+        "plugins": {module.partition(".")[0]: list(distribution_of(module) or ()) for module in outside},
     }
 
 

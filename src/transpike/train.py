@@ -25,7 +25,7 @@ from transpike.training import stages as phases
 from transpike.training.board import Board, writer
 from transpike.training.loop import Progress
 from transpike.training.optimisers import optimiser as optimiser_named
-from transpike.training.settings import Training, check_images, fingerprint
+from transpike.training.settings import Training, check_images, fingerprint, origins
 
 Row = files.Row
 save_weights = files.save_weights
@@ -104,6 +104,7 @@ def train(
         "preprocessing": {"mean": list(preprocessing.mean), "std": list(preprocessing.std)},
         "dataset": dataset.name,
         "labels": hashlib.sha256(dataset.train.labels.numpy().tobytes()).hexdigest()[:16],
+        **origins(dataset.train.images, *dict.fromkeys(type(part) for part in module.modules())),
         "network": fingerprint(module),
         "spec": spec,
         "notes": others,

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import typing
 from types import ModuleType
 
 import pytest
@@ -125,10 +126,18 @@ LOWERED = [kind for kind in LINEAR if kind is not ops.BatchNorm]  # which is fol
 
 
 def example(kind: type, batch: int = 3) -> tuple[object, tuple[Tensor, ...]]:
-    """A member with weights, and inputs for it."""
-    assert kind in EXAMPLES, f"give {kind.__name__} a line in EXAMPLES, with the shapes of its inputs"
-    member, shapes = EXAMPLES[kind]
+    """A member with weights, and inputs for it: as EXAMPLES has it, or made of what its fields ask for."""
+    member, shapes = EXAMPLES[kind] if kind in EXAMPLES else (_made(kind), ((2,),))
     return member, tuple(rand(batch, *shape) for shape in shapes)
+
+
+def _made(kind: type) -> object:
+    values = {"Op": activations.ReLU(), "Tensor": torch.tensor([0.5, 1.0]), "MaxPool": POOL}
+    hints = typing.get_type_hints(kind)
+    wanted = [f for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
+    names = [getattr(hints[field.name], "__name__", "") for field in wanted]
+    assert set(names) <= values.keys(), f"give {kind.__name__} a line in EXAMPLES, with the shapes of its inputs"
+    return kind(**{field.name: values[name] for field, name in zip(wanted, names, strict=True)})
 
 
 def name(kind: type) -> str:
@@ -520,3 +529,8 @@ def test_a_recipe_converts_a_network_that_answers_like_its_source(kind):
 def test_unknown_settings_of_a_recipe_are_refused(kind):
     with pytest.raises(TypeError, match="nonsense"):
         kind(nonsense=1)
+
+
+def test_a_plain_member_needs_no_example_of_its_own():
+    for kind in (neurons.IntegrateAndFire, neurons.Switched, neurons.OrMaximum, activations.ReLU, ops.Identity):
+        assert isinstance(_made(kind), kind)

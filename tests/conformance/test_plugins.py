@@ -18,6 +18,7 @@ import plugged
 import transpike as ts
 from transpike.core import registry
 from transpike.core.codec import decode, encode
+from transpike.core.naming import GROUP, dashed
 from transpike.errors import FileError, SettingError, UnsupportedOperator
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -264,7 +265,7 @@ def test_what_is_registered_in_a_trial_is_forgotten():
     [("EventFrames", "event-frames"), ("BSNN", "bsnn"), ("DelayedWindow", "delayed-window"), ("MyECC2", "my-ecc2")],
 )
 def test_a_class_name_with_dashes(name, expected):
-    assert registry.dashed(name) == expected
+    assert dashed(name) == expected
 
 
 # --- installed plug-ins
@@ -278,7 +279,7 @@ def distribution(folder: Path, name: str, version: str, points: dict[str, str], 
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     lines = [f"{key} = {value}" for key, value in points.items()]
-    (metadata / "entry_points.txt").write_text("\n".join([f"[{registry.GROUP}]", *lines, ""]))
+    (metadata / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *lines, ""]))
     (metadata / "top_level.txt").write_text("\n".join(modules))
 
 

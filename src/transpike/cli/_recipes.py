@@ -9,8 +9,8 @@ import click
 
 from transpike import recipes
 from transpike.cli._parts import click_type, is_simple
+from transpike.core.naming import is_ours
 from transpike.core.recipe import Recipe
-from transpike.core.registry import is_ours
 
 RESERVED = {
     "seed", "output", "data", "data_dir", "model", "weights", "mean", "std", "recipe", "bins", "span", "frames", "json",

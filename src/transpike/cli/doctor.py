@@ -10,6 +10,7 @@ import torch
 import transpike as ts
 from transpike import engines
 from transpike.core import registry
+from transpike.core.naming import GROUP, is_ours
 
 _EXTRAS = {"report": "matplotlib", "images": "PIL", "vision": "torchvision", "bench": "spikingjelly"}
 
@@ -31,11 +32,11 @@ def command() -> None:
     for plugin in registry.plugins():
         state = f"not loaded: {plugin.error}" if plugin.error else "loaded"
         click.echo(f"plug-in {plugin.name} of {plugin}: {state}")
-    outside = {kind: [e.name for e in one.entries.values() if not registry.is_ours(e.module)]
+    outside = {kind: [e.name for e in one.entries.values() if not is_ours(e.module)]
                for kind, one in registry.families.items()}  # fmt: skip
     for kind, names in outside.items():
         if names:
             click.echo(f"from outside, {kind}: {', '.join(sorted(names))}")
     if not registry.plugins():
-        click.echo(f"plug-ins: none installed (entry points {registry.GROUP})")
+        click.echo(f"plug-ins: none installed (entry points {GROUP})")
     click.echo(f"TRANSPIKE_DATA: {os.environ.get('TRANSPIKE_DATA') or 'not set (only digits is embedded)'}")

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from transpike.core.registry import is_ours
+from transpike.core.naming import is_ours
 
 PLAIN = (
     type(None),
@@ -51,6 +51,8 @@ BOOKKEEPING = {
     "__match_args__", "__abstractmethods__", "_abc_impl", "__annotations__", "__parameters__", "__orig_bases__",
     "__qualname__", "__firstlineno__", "__static_attributes__", "__slots__", "__annotate__", "__annotations_cache__",
 }  # fmt: skip
+LIBRARIES = {"torch", "torchvision", "timm", "numpy"}
+"""Known by their version, even where a network is made of their layers."""
 TORCH = Path(torch.__file__).parent
 GENERATED = {dataclasses.__file__, reprlib.__file__}
 GENERATED_NAMES = {
@@ -72,7 +74,7 @@ class Code:
 
 def code_of(*things: Any) -> Code:
     """The code from outside transpike that these objects, classes and functions run."""
-    walk = _Walk({_top(_module_of(thing)) for thing in things})
+    walk = _Walk({_top(_module_of(thing)) for thing in things} - LIBRARIES)
     try:
         for thing in things:
             walk.value(thing, _title(thing))
@@ -82,7 +84,7 @@ def code_of(*things: Any) -> Code:
         return Code(None, "its code refers to more than can be followed")
     if not walk.outside:
         return Code("")
-    return Code(hashlib.sha256("\n".join((sys.version, *walk.parts)).encode()).hexdigest())
+    return Code(hashlib.sha256("\n".join((sys.version.split(".", 2)[1], *walk.parts)).encode()).hexdigest())
 
 
 class _Walk:

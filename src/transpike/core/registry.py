@@ -17,13 +17,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any, TypeVar, overload
 
+from transpike.core.naming import GROUP, dashed, is_ours, is_own_module, script_name, title_of
 from transpike.errors import SettingError
 
-GROUP = "transpike.plugins"
-"""The group of entry points that plug-ins declare."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
 Thing = TypeVar("Thing")
 
@@ -83,7 +81,7 @@ class Family:
         """
         found: dict[int, Any] = {}
         for value in namespace.values():
-            inner = vars(value).values() if self.holds == "instances" and _own_module(value) else (value,)
+            inner = vars(value).values() if self.holds == "instances" and is_own_module(value) else (value,)
             for thing in inner:
                 if self.takes(thing) and (self.holds == "instances" or is_ours(thing.__module__)):
                     found.setdefault(id(thing), thing)
@@ -109,7 +107,7 @@ class Family:
 
     def add(self, thing: Any, name: str | None = None, module: str | None = None) -> None:
         """Enter a member. SettingError where its name is taken, with both modules."""
-        place = _main(module or getattr(thing, "__module__", None) or "__main__")
+        place = script_name(module or getattr(thing, "__module__", None) or "__main__")
         chosen = name or self._name(thing)
         key = thing.__name__ if isinstance(thing, type) else chosen
         if not is_ours(place):
@@ -134,8 +132,8 @@ class Family:
             return
         if not _redefines(entry, other):
             raise SettingError(
-                f"{what} is taken twice, by {_title(other.thing)} in {other.module} and by {_title(entry.thing)} in "
-                f"{entry.module}: give one of them {way_out}"
+                f"{what} is taken twice, by {title_of(other.thing)} in {other.module} and by {title_of(entry.thing)} "
+                f"in {entry.module}: give one of them {way_out}"
             )
         del self.entries[other.name]
 
@@ -243,14 +241,16 @@ def register(thing: Any = None, /, *, kind: str | None = None, name: str | None 
 
 def _register(thing: Any, kind: str | None, name: str | None, details: dict[str, Any]) -> Any:
     home = _home(thing, kind)
-    module = _main(getattr(thing, "__module__", None) or "__main__")
+    module = script_name(getattr(thing, "__module__", None) or "__main__")
     if not isinstance(thing, type) and not inspect.isroutine(thing):
-        module = _main(sys._getframe(2).f_globals.get("__name__", "__main__"))  # an object: who registers it
+        module = script_name(sys._getframe(2).f_globals.get("__name__", "__main__"))  # an object: who registers it
     if isinstance(thing, type) and home.in_files and not dataclasses.is_dataclass(thing):
-        raise SettingError(f"{_title(thing)} in {module} must be a frozen dataclass: put @dataclass(frozen=True) on it")
+        raise SettingError(
+            f"{title_of(thing)} in {module} must be a frozen dataclass: put @dataclass(frozen=True) on it"
+        )
     if home.takes_functions and not home.takes(thing):
         if not name:
-            raise SettingError(f'give {_title(thing)} a name: @transpike.register(kind="{home.kind}", name="…")')
+            raise SettingError(f'give {title_of(thing)} a name: @transpike.register(kind="{home.kind}", name="…")')
         home.add(home.wrap(thing, name, **details) if home.wrap is not None else thing, name, module)
         return thing
     if details:
@@ -261,7 +261,7 @@ def _register(thing: Any, kind: str | None, name: str | None, details: dict[str,
 
 def _home(thing: Any, kind: str | None) -> Family:
     """The family that a thing belongs to."""
-    title = _title(thing)
+    title = title_of(thing)
     if kind is not None:
         if kind not in families:
             raise SettingError(f"there is no kind {kind!r}; there are {', '.join(sorted(families))}")
@@ -289,9 +289,6 @@ def _home(thing: Any, kind: str | None) -> Family:
     return found[0]
 
 
-# --- files
-
-
 def file_name(kind: type) -> str | None:
     """What files call this class; None where it is not registered."""
     return _named_classes()[1].get(kind)
@@ -299,7 +296,6 @@ def file_name(kind: type) -> str | None:
 
 def file_class(name: str) -> type | None:
     """The class that files call so; None where none is registered. Nothing is imported for it but plug-ins."""
-    load_plugins()
     return _named_classes()[0].get(name)
 
 
@@ -308,6 +304,7 @@ _cache: tuple[int, dict[str, type], dict[type, str]] = (-1, {}, {})
 
 def _named_classes() -> tuple[dict[str, type], dict[type, str]]:
     global _cache
+    load_plugins()
     if _cache[0] != _generation:
         entries = [e for one in families.values() if one.in_files for e in one.entries.values()]
         _cache = (_generation, {e.key: e.thing for e in entries}, {e.thing: e.key for e in entries})
@@ -322,10 +319,7 @@ def generation() -> int:
 
 def qualified(kind: type) -> str:
     """``package:ClassName``, as files would call a class from outside."""
-    return f"{_main(kind.__module__).partition('.')[0]}:{kind.__name__}"
-
-
-# --- plug-ins
+    return f"{script_name(kind.__module__).partition('.')[0]}:{kind.__name__}"
 
 
 def plugins() -> tuple[Plugin, ...]:
@@ -378,17 +372,6 @@ def hint() -> str:
     return f". Plug-ins that could not be loaded: {'; '.join(broken)}" if broken else ""
 
 
-def distribution_of(module: str) -> tuple[str, str] | None:
-    """(name, version) of the installed distribution that this module belongs to; None where it belongs to none."""
-    top = module.partition(".")[0]
-    for point in importlib.metadata.entry_points(group=GROUP):
-        if point.module.partition(".")[0] == top and point.dist is not None:
-            return point.dist.name, point.dist.version
-    for name in importlib.metadata.packages_distributions().get(top, ()):
-        return name, importlib.metadata.version(name)
-    return None
-
-
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
     """What is registered inside is forgotten afterwards: for tests, and for trying out."""
@@ -401,35 +384,9 @@ def restored() -> Iterator[None]:
         _changed()
 
 
-# --- names
-
-
-def is_ours(module: str) -> bool:
-    """True for the modules of transpike itself."""
-    return module == "transpike" or module.startswith("transpike.")
-
-
-def dashed(name: str) -> str:
-    """``EventFrames`` as ``event-frames``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower().replace("_", "-")
-
-
-def _main(module: str) -> str:
-    """A script has one name, in the processes that it starts too."""
-    return "__main__" if module == "__mp_main__" else module
-
-
-def _own_module(value: Any) -> bool:
-    return isinstance(value, ModuleType) and is_ours(value.__name__)
-
-
-def _title(thing: Any) -> str:
-    return str(getattr(thing, "__qualname__", None) or getattr(thing, "name", None) or repr(thing))
-
-
 def _redefines(new: Entry, old: Entry) -> bool:
     """True for the same definition once more, as when a notebook's cell or a module is run again."""
-    same = (new.module, _title(new.thing)) == (old.module, _title(old.thing))
+    same = (new.module, title_of(new.thing)) == (old.module, title_of(old.thing))
     return same and not is_ours(new.module)
 
 

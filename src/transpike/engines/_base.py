@@ -302,10 +302,11 @@ class Run:
 
 
 @functools.cache
-def adds_exactly(device: str, tf32: bool) -> bool:
+def adds_exactly(device: str, settings: tuple[object, ...]) -> bool:
     """True where this device's convolution and matrix product add multiples of one step without rounding.
 
-    Winograd and TF32 kernels do not; ``tf32`` only tells settings apart in the cache.
+    Winograd, TF32 and bfloat16 kernels do not; ``settings`` of torch that choose kernels only tell answers apart in
+    the cache.
     """
     random = torch.Generator().manual_seed(0)
     spikes = torch.randint(0, 2, (8, 64, 16, 16), generator=random).double()
@@ -327,7 +328,8 @@ def _exact(program: Program, x: Tensor) -> tuple[bool, str]:
     if program.encoder.worth is None and largest > exactness.input_bound:
         return False, f"an input of {largest:.3g} lies beyond the calibrated range of {exactness.input_bound:.3g}"
     tf32 = x.device.type == "cuda" and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
-    if not adds_exactly(str(x.device), tf32):
+    settings = (tf32, torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled)
+    if not adds_exactly(str(x.device), settings):
         return False, f"the convolution of {x.device} rounds its sums (TF32 or Winograd)"
     return True, ""
 

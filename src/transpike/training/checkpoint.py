@@ -18,6 +18,8 @@ from transpike.errors import CheckpointError, SettingError
 
 FORMAT = "transpike training checkpoint"
 VERSION = "2"  # 1: momentum only, and nothing of schedules, stages, penalties and processes in its settings
+ADDED = ("code", "images")
+"""Settings that earlier checkpoints of this version do not have, so that they cannot speak against going on."""
 SEED_SCHEME = "numpy SeedSequence((seed, epoch)), epoch 0 for the validation part"
 
 
@@ -101,12 +103,13 @@ def load(
         rows = [Row(**row) for row in history]
         best_epoch = int(json.loads(metadata["progress"])["best_epoch"])
         scaler = dict(json.loads(metadata["scaler"]))
-        same = metadata["settings_sha256"] == _hash(settings) and metadata["seed_scheme"] == SEED_SCHEME
+        told = {name: value for name, value in settings.items() if name in before or name not in ADDED}
+        same = metadata["settings_sha256"] == _hash(told) and metadata["seed_scheme"] == SEED_SCHEME
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}. Delete it to start anew") from error
     if not same:
-        names = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
-        changes = ", ".join(f"{name} was {before.get(name)!r}, now {settings.get(name)!r}" for name in names)
+        names = [name for name in {**before, **told} if before.get(name) != told.get(name)]
+        changes = ", ".join(f"{name} was {before.get(name)!r}, now {told.get(name)!r}" for name in names)
         raise SettingError(
             f"{path} belongs to a training with other settings: {changes or 'another seed scheme'}. Use the old "
             "settings, another path, or resume=False to start anew over it"

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from transpike.core.constraints import check_settings, setting
+from transpike.core.fingerprint import code_of
 from transpike.errors import DataError, SettingError
 from transpike.training import augmentation, learners, stages
 from transpike.training.optimisers import ALPHA, DECAY, RATES, SPARSITY
@@ -149,3 +151,17 @@ def fingerprint(module: nn.Module) -> str:
         }
         lines.append(f"{path} {type(part).__name__} {sorted(own.items())}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def origins(images: Any, *things: Any) -> dict[str, str]:
+    """What else must be the same when a training goes on: the images, where they are held in memory, and code.
+
+    ``things`` are objects and classes; code that is not transpike's has a digest, where it can be known.
+    """
+    found = {}
+    if isinstance(images, Tensor):
+        data = images.detach().cpu().contiguous()
+        found["images"] = hashlib.sha256(data.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
+    if digest := code_of(*things).digest:
+        found["code"] = digest[:16]
+    return found
