@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transpike.activations import Staircase
+from transpike.core.activity import unpriced
 from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
@@ -118,36 +119,34 @@ class Counted:
         """Counts of a sample; ``weight_bits`` where the twin's are real."""
         found, graph = [], self.twin.graph
         for node in graph:
-            if isinstance(node.op, Synapse):
-                inputs, weight = graph[node.inputs[0]].shape, node.op.weight
-                effective = self.effective[node.name] / self.samples
+            macs = graph.macs(node) or 0
+            if isinstance(node.op, Synapse) or macs:
+                weight = node.op.weight if isinstance(node.op, Synapse) else torch.empty(0)
+                products = self.effective[node.name] / self.samples if node.name in self.effective else float(macs)
+                inputs = sum(math.prod(graph[name].shape) for name in node.inputs)
                 found.append(
                     AnnLayer(
-                        node.name, node.op.macs(node.shape), effective, math.prod(inputs), math.prod(node.shape),
-                        weight.numel(), self.entering[node.name], self.leaving[node.name],
-                        tuple(weight.shape[2:]),
+                        node.name, macs, products, inputs, math.prod(node.shape), weight.numel(),
+                        self.entering[node.name], self.leaving[node.name], tuple(weight.shape[2:]),
                     )
                 )  # fmt: skip
-        return AnnActivity(tuple(found), self.twin.weight_bits or weight_bits)
+        return AnnActivity(tuple(found), self.twin.weight_bits or weight_bits, unpriced(graph))
 
 
 def _widths(twin: Twin) -> tuple[dict[str, int], dict[str, int]]:
-    """Bits of what enters each layer of weights, and of what its output becomes."""
+    """Bits of what enters each layer, and of what its output becomes."""
     wire: dict[str, int] = {}
     entering: dict[str, int] = {}
     for node in twin.graph:
         before = max((wire[name] for name in node.inputs), default=INPUT_BITS)
         wire[node.name] = twin.bits.get(node.name, before)
-        if isinstance(node.op, Synapse):
-            entering[node.name] = before
+        entering[node.name] = before
     leaving: dict[str, int] = {}
     after: dict[str, int] = {}
     for node in reversed(twin.graph.nodes):
         readers = [other.name for other in twin.graph if node.name in other.inputs]
         reached = max((twin.bits.get(name, after[name]) for name in readers), default=INPUT_BITS)
-        after[node.name] = reached
-        if isinstance(node.op, Synapse):
-            leaving[node.name] = reached
+        after[node.name] = leaving[node.name] = reached
     return entering, leaving
 
 

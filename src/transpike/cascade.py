@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transpike.core.activity import Activity
+from transpike.core.activity import Activity, multiplications
 from transpike.core.batches import pairs
 from transpike.core.interval import wilson
 from transpike.engines import Engine
@@ -191,7 +191,7 @@ class _Tally:
         self.confusion = {kind: torch.zeros(classes, classes, dtype=torch.int64) for kind in ("ann", "snn")}
         self.screened = {kind: torch.zeros(2, 2, dtype=torch.int64) for kind in ("ann", "snn")}
         self.cost = {"ann": Cost(), "snn": Cost()}
-        self.macs = [float(sum(network.source.macs(node) for node in network.source)) for network in self.networks]
+        self.macs = [float(multiplications(network.source)) for network in self.networks]
         self.exact, self.ties = True, 0
 
     def add(self, x: Tensor, y: Tensor) -> None:

@@ -63,8 +63,10 @@ class ModelCost:
     """One model's answer, joules per sample; None where the model is of spikes only, or does not fit.
 
     ``ratio`` is SNN / ANN, the ANN that skips zeros; ``dense_ratio`` that of one that does not. ``break_even_rate`` is
-    the spike rate (per neuron and step, all layers scaled alike) at which the ratio is 1: negative where the SNN
-    without any spike costs more. ``sensitivity`` is each constant's ratio when it is halved and doubled.
+    the spike rate (per neuron and step, all layers scaled alike) at which the ratio is 1; None where there is none, as
+    where the SNN without any spike costs more, and ``break_even_missing`` says why. ``excluded`` is what the model
+    leaves out, with the layers of these networks that it cannot price. ``sensitivity`` is each constant's ratio when
+    it is halved and doubled.
     """
 
     model: str
@@ -75,6 +77,7 @@ class ModelCost:
     dense_ratio: float | None
     break_even_rate: float | None
     break_even_spikes_per_synapse: float | None
+    break_even_missing: str
     sensitivity: dict[str, tuple[float, float]]
     judges: bool
     excluded: tuple[str, ...]
@@ -291,10 +294,8 @@ def _ann_point(
 def _priced(model: EnergyModel, activity: Activity, ann: AnnActivity, rate: float) -> ModelCost:
     snn, skipping, dense = model.joule(activity), model.ann_joule(ann, True), model.ann_joule(ann, False)
     ratio = None if snn is None or not skipping else snn / skipping
-    break_even: float | None = None
-    if snn is not None and skipping is not None:
-        still = model.joule(activity.busier(0.0)) or 0.0
-        break_even = (skipping - still) / (snn - still) if snn != still else None
+    break_even, missing = _break_even(model, activity, snn, skipping)
+    left_out = {name: f"{name}: {what}" for name, what in (ann.unpriced | activity.unpriced).items()}
     return ModelCost(
         model=str(model),
         snn_joule=snn,
@@ -304,11 +305,28 @@ def _priced(model: EnergyModel, activity: Activity, ann: AnnActivity, rate: floa
         dense_ratio=None if snn is None or not dense else snn / dense,
         break_even_rate=None if break_even is None else break_even * rate,
         break_even_spikes_per_synapse=None if break_even is None else break_even * activity.spikes_per_synapse,
+        break_even_missing=missing,
         sensitivity={} if ratio is None else _sensitivity(model, activity, ann),
         judges=model.judges,
-        excluded=model.excluded,
+        excluded=(*model.excluded, *left_out.values()),
         constants={name: str(value) for name, value in model.constants.items()},
     )
+
+
+def _break_even(
+    model: EnergyModel, activity: Activity, snn: float | None, ann: float | None
+) -> tuple[float | None, str]:
+    """(how many times the spikes make the SNN cost what the ANN does, why there is no such number)."""
+    if snn is None or ann is None:
+        return None, f"the model gives the {'spiking network' if snn is None else 'ANN'} no number"
+    if not any(bool(layer.spikes.any()) for layer in activity.layers):
+        return None, "nothing spikes"
+    still = model.joule(activity.busier(0.0)) or 0.0
+    if still > ann:
+        return None, "the spiking network costs more than the ANN without any spike"
+    if snn <= still:
+        return None, "spikes cost nothing under this model"
+    return (ann - still) / (snn - still), ""
 
 
 def _sensitivity(model: EnergyModel, activity: Activity, ann: AnnActivity) -> dict[str, tuple[float, float]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from transpike._exits import ExitReport, ExitTally
 from transpike._latency import Latency, latency
-from transpike.core.activity import Activity, analogue_macs
+from transpike.core.activity import Activity, analogue_macs, multiplications, unpriced
 from transpike.core.batches import pairs
 from transpike.core.display import Shown
 from transpike.core.exit import ExitPolicy
@@ -68,7 +68,9 @@ class Report(Shown):
     """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per
     sample. ``kernels`` says what ran each layer, where the engine had a choice. ``outcomes`` (timesteps → (samples,)
     bool) and ``ann_outcomes`` say which samples were right, for paired comparisons, ``activities`` (timesteps →) what
-    energy models count with; they stay out of the JSON. ``exit`` is early exit's part, where the network has a policy.
+    energy models count with; they stay out of the JSON. ``unpriced`` names the layers of either network that compute
+    more than multiplications and additions (layer → what), which neither ``macs`` nor a joule holds. ``exit`` is
+    early exit's part, where the network has a policy.
     """
 
     recipe: str
@@ -94,6 +96,7 @@ class Report(Shown):
     outcomes: dict[int, Tensor] = field(repr=False)
     ann_outcomes: Tensor = field(repr=False)
     activities: dict[int, Activity] = field(default_factory=dict, repr=False)
+    unpriced: dict[str, str] = field(default_factory=dict)
     exit: ExitReport | None = None
     exit_outcomes: Tensor | None = field(default=None, repr=False)
 
@@ -157,6 +160,7 @@ class Report(Shown):
             "membrane_updates": sum(row.membrane_updates for row in self.layers),
             "macs": sum(self.macs.values()),
             "analogue_layers": self.macs,
+            "unpriced": self.unpriced,
             "encoder": self.encoder,
             "readout": self.readout,
             "exact": {"holds": self.exact, "why": self.exact_why, "ties": self.ties, **self.grid},
@@ -303,7 +307,7 @@ class _Tally:
             ann_accuracy=ann_correct / self.samples,
             ann_low=wilson(ann_correct, self.samples)[0],
             ann_high=wilson(ann_correct, self.samples)[1],
-            ann_macs=sum(snn.source.macs(node) for node in snn.source),
+            ann_macs=multiplications(snn.source),
             curve=curve,
             layers=_rows(activity, curve[-1].timesteps),
             macs=activity.macs,
@@ -318,6 +322,7 @@ class _Tally:
             outcomes=outcomes,
             ann_outcomes=ann_outcomes,
             activities=counted,
+            unpriced=unpriced(snn.source) | activity.unpriced,
             exit=None if self.exits is None else self.exits.report(snn, models),
             exit_outcomes=None if self.exits is None else torch.cat(self.exits.early),
         )
@@ -339,6 +344,9 @@ class _Tally:
                 f"{self.beyond / self.elements:.2%} of the input values lie beyond {snn.encoder.largest:.3g}, the "
                 "largest that input spikes stand for, and were cut off: scale the input, or calibrate with such inputs"
             )
+        if left_out := unpriced(snn.source) | activity.unpriced:
+            listed = "; ".join(f"{name} ({what})" for name, what in left_out.items())
+            found.append(f"neither a count of multiplications nor a joule holds what these layers compute: {listed}")
         silent = [row.name for row in activity.layers if row.role == "neuron" and not bool(row.spikes.any())]
         if silent:
             found.append(f"no neuron of {', '.join(silent)} fired: lower the threshold there, or give more steps")

@@ -11,7 +11,7 @@ from transpike.activations._module import SourceActivation
 from transpike.activations.relu import Clip
 from transpike.core.call import Call
 from transpike.core.closed_form import first_levels
-from transpike.core.op import Captured, Op, Role, check_finite
+from transpike.core.op import Captured, Op, Role, Shape, Shapes, check_finite
 from transpike.core.time_code import Kernel, Rounding, TimeCode
 from transpike.errors import SettingError
 
@@ -130,6 +130,9 @@ class FirstSpikeStaircase(Op):
 
     def run(self, *inputs: Tensor) -> Tensor:
         return first_spike(inputs[0], self.threshold.to(inputs[0].dtype), *_settings(self.code))
+
+    def macs(self, inputs: Shapes, output: Shape) -> int:
+        return 0  # it compares
 
     def describe(self) -> str:
         return f"first spike, {self.code}"

@@ -9,6 +9,7 @@ import torch
 import transpike as ts
 from transpike import targets
 from transpike.cli import _base
+from transpike.core.activity import multiplications
 from transpike.core.graph import Graph
 from transpike.errors import GateFailed, SettingError
 from transpike.fit import Fit
@@ -66,7 +67,7 @@ def command(
 
 
 def _total(graph: Graph) -> int:
-    return sum(graph.macs(node) for node in graph)
+    return multiplications(graph)
 
 
 def _parameters(graph: Graph) -> int:

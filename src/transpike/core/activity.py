@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell
+from transpike.core.graph import Graph, Node
 from transpike.core.lowered import Lowered
 from transpike.core.op import Synapse
 from transpike.core.time_code import TimeCode
@@ -78,6 +79,7 @@ class Connection:
 class Activity:
     """Counts of a whole run: spiking layers, and the multiplications of what stays analogue (per sample).
 
+    ``unpriced``: layer → what it computes beside multiplications and additions, which no count and no joule holds.
     ``weight_bits``: how wide energy models take a weight to be; no run knows that.
     """
 
@@ -89,6 +91,7 @@ class Activity:
     weight_bits: int = 8
     once: bool = False
     """True where biases come in the first step alone."""
+    unpriced: dict[str, str] = field(default_factory=dict)
 
     def until(self, t: int, macs: dict[str, int]) -> "Activity":
         """What the first t steps of a run took that counts step by step; ``macs`` are those of t steps."""
@@ -202,25 +205,57 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
 
 
 def analogue_macs(lowered: Lowered, times: int) -> dict[str, int]:
-    """Multiplications of one sample that stay multiplications: synapses fed by analogue values, by node name.
+    """Multiplications of one sample that stay multiplications, by node name: those of layers fed by analogue values,
+    and those of cells around analogue operators.
 
     Counted as executed: once where a constant input alone decides, else ``times`` times.
     """
-    macs, graded = {}, set()
+    macs, graded, shapes = {}, _graded(lowered), {node.name: node.shape for node in lowered.nodes}
+    for node in lowered.nodes:
+        if not isinstance(node.op, Cell) and (not node.inputs or node.name not in graded):
+            continue
+        each = node.op.macs(tuple(shapes[name] for name in node.inputs), node.shape)
+        if each or (each == 0 and isinstance(node.op, Synapse)):
+            macs[node.name] = each * (1 if node.name in lowered.steady else times)
+    return macs
+
+
+def _graded(lowered: Lowered) -> frozenset[str]:
+    """The wires that carry real numbers from an analogue source on, until a cell sends spikes again."""
+    graded: set[str] = set()
     for node in lowered.nodes:
         if isinstance(node.op, Cell) or not node.inputs:
             if not lowered.alphabets[node.name].is_spiking:
                 graded.add(node.name)
         elif any(name in graded for name in node.inputs):
             graded.add(node.name)
-            if isinstance(node.op, Synapse):
-                macs[node.name] = node.op.macs(node.shape) * (1 if node.name in lowered.steady else times)
-    return macs
+    return frozenset(graded)
+
+
+def multiplications(graph: Graph) -> int:
+    """Those of one sample's forward pass, as far as they are known; ``unpriced`` names the rest."""
+    return sum(graph.macs(node) or 0 for node in graph)
+
+
+def unpriced(network: Graph | Lowered) -> dict[str, str]:
+    """Layer → what it computes beside multiplications and additions in one pass, or that nobody knows what."""
+    found, shapes = {}, {node.name: node.shape for node in network.nodes}
+    for node in network.nodes:
+        if text := _unpriced(node, tuple(shapes[name] for name in node.inputs)):
+            found[node.name] = text
+    return found
+
+
+def _unpriced(node: Node, inputs: tuple[tuple[int, ...], ...]) -> str:
+    parts = [f"{count:,} {name}" for name, count in node.op.evaluations(inputs, node.shape).items()]
+    if node.op.macs(inputs, node.shape) is None:
+        parts.append("an unknown number of multiplications")
+    return ", ".join(parts)
 
 
 def connections(lowered: Lowered) -> tuple[Connection, ...]:
     """Every layer of weights, in order."""
-    macs, found = analogue_macs(lowered, 1), []
+    graded, found = _graded(lowered), []
     table = {node.name: node for node in lowered.nodes}
     from_: dict[str, tuple[str, ...]] = {}
     for node in lowered.nodes:
@@ -235,7 +270,7 @@ def connections(lowered: Lowered) -> tuple[Connection, ...]:
         entering = table[node.inputs[0]]
         ones = torch.ones((1, *entering.shape), dtype=torch.float64)
         paths = op.paths().to(dtype=torch.float64).linear(ones)
-        dense = op.macs(node.shape)
+        dense = op.macs((entering.shape,), node.shape) or 0
         found.append(
             Connection(
                 node.name,
@@ -252,7 +287,7 @@ def connections(lowered: Lowered) -> tuple[Connection, ...]:
                 getattr(op, "groups", 1),
                 tuple(op.weight.shape[2:]) if hasattr(op, "stride") else (),
                 tuple(getattr(op, "stride", ())),
-                node.name in macs,
+                node.name in graded,
             )
         )
     return tuple(found)

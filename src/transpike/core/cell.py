@@ -8,7 +8,7 @@ from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
 from transpike.core.carrier import Carrier
-from transpike.core.op import Op
+from transpike.core.op import Op, Shape, Shapes
 from transpike.core.time_code import TimeCode
 from transpike.errors import SettingError
 
@@ -57,7 +57,7 @@ class Cell(Carrier):
     claims: ClassVar[tuple[str, ...]] = ("unit", "window", "counts", "fire_window", "cycle")
     free: ClassVar[tuple[str, ...]] = (
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "amplitude", "potential",
-        "tensors", "with_tensors", "to", "stands_for", "withdraw",
+        "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
@@ -131,6 +131,17 @@ class Cell(Carrier):
     def updates(self, timesteps: int) -> int:
         """How often a run of ``timesteps`` steps changes the membrane potential of one neuron."""
         return timesteps
+
+    def macs(self, inputs: Shapes, output: Shape) -> int | None:
+        """Multiplications of one step of one sample; the shapes are without the batch. None where nobody knows.
+
+        Potentials, leaks and the sums that a cell keeps are counted as ``updates``, not here.
+        """
+        return 0
+
+    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
+        """How often one step evaluates what is no multiplication, by function."""
+        return {}
 
     def bound(self, *inputs: Tensor) -> Tensor | None:
         """The largest absolute output of one step, for the largest absolute inputs; None where there is no bound."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell
-from transpike.core.op import Op, Role, Synapse, check_finite
+from transpike.core.op import Op, Role, check_finite
 from transpike.core.table import lines
 from transpike.errors import SettingError, UnsupportedModel
 
@@ -183,9 +183,10 @@ class Graph:
 
         return GraphModule(self)
 
-    def macs(self, node: Node) -> int:
-        """Multiplications of one sample's forward pass through this node (synapses only)."""
-        return node.op.macs(node.shape) if isinstance(node.op, Synapse) else 0
+    def macs(self, node: Node) -> int | None:
+        """Multiplications of one sample's pass through this node, of a cell: in one step; None where nobody knows."""
+        shapes = {other.name: other.shape for other in self.nodes}
+        return node.op.macs(tuple(shapes[name] for name in node.inputs), node.shape)
 
     def __str__(self) -> str:
 

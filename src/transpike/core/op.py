@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Captured = Union["tuple[Op, tuple[Wire, ...]]", "list[tuple[Op, tuple[Wire, ...]]]"]
 Role = Literal["synapse", "wiring", "analogue", "activation"]
+Shape = tuple[int, ...]
+Shapes = tuple[Shape, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,7 @@ class Op(Carrier):
         "total", "macs", "continuous", "is_whole", "is_sum",
     )  # fmt: skip
     free: ClassVar[tuple[str, ...]] = (
-        "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw"
+        "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw", "evaluations"
     )  # fmt: skip
     role: ClassVar[Role] = "analogue"
     aten: ClassVar[tuple[str, ...]] = ()
@@ -44,8 +46,10 @@ class Op(Carrier):
     @classmethod
     def withdraw(cls, name: str, parent: type) -> None:
         """Of an altered op nothing but ``run`` is known: what a linear layer must tell raises UnsupportedModel."""
-        if name in ("macs", "continuous"):
-            setattr(cls, name, Op.__dict__[name])
+        if name == "macs":
+            cls.macs = _unpriced  # type: ignore[method-assign]
+        elif name == "continuous":
+            cls.continuous = Op.continuous  # type: ignore[method-assign]
         elif name in ("is_whole", "is_sum"):
             setattr(cls, name, False)
         elif cls.role in ("synapse", "wiring"):
@@ -93,6 +97,19 @@ class Op(Carrier):
         """The same wiring with absolute weights: it bounds what ``linear`` can give."""
         return self
 
+    def macs(self, inputs: Shapes, output: Shape) -> int | None:
+        """Multiplications of one forward pass of one sample; the shapes are without the batch.
+
+        Zero padding is included, as is the custom. Wiring has none: an average is a sum, whose division the next
+        weights can hold, and a resampling counts as the average that it is or stands for. Activations that compare
+        have none either. None where nobody knows: energy models then name the layer as left out.
+        """
+        return 0 if self.role == "wiring" else None
+
+    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
+        """How often one sample's pass evaluates what is no multiplication, by function: {"exp": 64}."""
+        return {}
+
     @property
     def is_whole(self) -> bool:
         """False for wiring that multiplies by fractions which are not tensors, so that no grid carries it."""
@@ -105,6 +122,10 @@ class Op(Carrier):
     def describe(self) -> str:
         """The op and its settings in a few words, for the line that prints it."""
         return type(self).__name__.lower()
+
+
+def _unpriced(self: Op, inputs: Shapes, output: Shape) -> int | None:
+    return None
 
 
 def _withdrawn(cls: type[Op], name: str, parent: type) -> Any:
@@ -163,10 +184,6 @@ class Synapse(Op):
     def per_input(self, value: Tensor) -> Tensor:
         """``value`` (one an input channel) shaped to multiply the weight."""
         raise TypeError(f"{type(self).__name__} must define per_input()")
-
-    def macs(self, output_shape: tuple[int, ...]) -> int:
-        """Multiplications of one forward pass of one sample, zero padding included as is the custom."""
-        raise TypeError(f"{type(self).__name__} must define macs()")
 
 
 def spatially_uniform(amplitude: Tensor) -> Tensor | None:

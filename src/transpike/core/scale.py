@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from transpike.core.op import Captured, Synapse, spatially_uniform
+from transpike.core.op import Captured, Shape, Shapes, Synapse, spatially_uniform
 
 if TYPE_CHECKING:
     from transpike.core.call import Call
@@ -72,8 +72,8 @@ class Scale(Synapse):
         weight = self.weight * self.per_output(factor)
         return replace(self, weight=weight, bias=None if self.bias is None else self.bias * factor)
 
-    def macs(self, output_shape: tuple[int, ...]) -> int:
-        return prod(output_shape)
+    def macs(self, inputs: Shapes, output: Shape) -> int:
+        return prod(output)
 
     def describe(self) -> str:
         return "scale"

@@ -38,7 +38,7 @@ def lines(graph: "Graph", extra: dict[str, str] | None = None, heading: str | No
                 node.op.describe(),
                 inputs,
                 shape,
-                _count(macs) if macs else "",
+                "?" if macs is None else _count(macs) if macs else "",
                 threshold_text(node),
                 (extra or {}).get(node.name, ""),
             )

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from transpike.core.activity import Activity
@@ -26,7 +26,9 @@ class EnergyRow:
 
 @dataclass(frozen=True)
 class AnnLayer:
-    """A layer of weights of a quantised ANN, per sample: ``macs`` products, ``effective`` those without a zero.
+    """A layer of products of a quantised ANN, per sample: ``macs`` products, ``effective`` those without a zero.
+
+    Where two wires are multiplied there are no ``weights``, and none of the products is known to have a zero.
 
     ``inputs``, ``outputs``, ``weights`` are elements, ``input_bits`` and ``output_bits`` the widths of activations.
     """
@@ -44,10 +46,14 @@ class AnnLayer:
 
 @dataclass(frozen=True)
 class AnnActivity:
-    """What a quantised ANN does with a sample: layers of weights that are ``weight_bits`` wide."""
+    """What a quantised ANN does with a sample: layers of products, whose weights are ``weight_bits`` wide.
+
+    ``unpriced``: layer → what it computes beside multiplications and additions, which no joule holds.
+    """
 
     layers: tuple[AnnLayer, ...]
     weight_bits: int = 8
+    unpriced: dict[str, str] = field(default_factory=dict)
 
     @property
     def macs(self) -> int:
@@ -73,13 +79,13 @@ class EnergyModel:
     """False where the ANN is charged for more bits than a quantised one has, so that no verdict may rest on it."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, wanted = getattr(self, field.name), type(field.default)
+        for one in dataclasses.fields(self):
+            value, wanted = getattr(self, one.name), type(one.default)
             if not isinstance(value, wanted) or isinstance(value, bool) is not issubclass(wanted, bool):
-                raise SettingError(f"{field.name} of {self.name} must be a {wanted.__name__}, not {value!r}")
+                raise SettingError(f"{one.name} of {self.name} must be a {wanted.__name__}, not {value!r}")
             number = value.value if isinstance(value, Quantity) else value
             if isinstance(number, (int, float)) and not 0 <= number < math.inf:
-                raise SettingError(f"{field.name} of {self.name} must be a number from 0 on, not {value}")
+                raise SettingError(f"{one.name} of {self.name} must be a number from 0 on, not {value}")
 
     def rows(self, activity: Activity) -> tuple[EnergyRow, ...]:
         """What each cause cost in each layer of the spiking network, per sample."""
@@ -105,16 +111,16 @@ class EnergyModel:
     def __str__(self) -> str:
         """The name, and the settings that are not the default ones."""
         changed = [
-            f"{field.name}={value.value:g}" if isinstance(value, Quantity) else f"{field.name}={value}"
-            for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.default
+            f"{one.name}={value.value:g}" if isinstance(value, Quantity) else f"{one.name}={value}"
+            for one in dataclasses.fields(self)
+            if (value := getattr(self, one.name)) != one.default
         ]
         return f"{self.name} ({', '.join(changed)})" if changed else self.name
 
     @property
     def constants(self) -> dict[str, Quantity]:
         """Every constant, by its name."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Quantity)}
 
 

@@ -45,6 +45,10 @@ class Lemaire(EnergyModel):
             found += self._costs(c.name, 0, heard * taken + outputs + sent, addresses, accesses)
             if c.kernel:
                 found.append(row(c.name, "address product", 2 * heard, self.multiply.value + self.add.value))
+        layers = {c.name for c in activity.connections}
+        for name, macs in activity.macs.items():
+            if name not in layers:  # products of two wires: both factors are read
+                found += self._costs(name, macs, 0, 0, 2 * macs)
         return tuple(found)
 
     def ann_rows(self, ann: AnnActivity, zero_skipping: bool) -> tuple[EnergyRow, ...]:

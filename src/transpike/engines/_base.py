@@ -11,7 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transpike.core.activity import Activity, Connection, LayerActivity, Role, analogue_macs, connections, fan_outs
+from transpike.core.activity import (
+    Activity,
+    Connection,
+    LayerActivity,
+    Role,
+    analogue_macs,
+    connections,
+    fan_outs,
+    unpriced,
+)
 from transpike.core.cell import Cell, Neuron
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Input, Node
@@ -80,6 +89,11 @@ class Program:
     def connections(self) -> tuple[Connection, ...]:
         """The layers of weights."""
         return connections(self.lowered)
+
+    @cached_property
+    def unpriced(self) -> dict[str, str]:
+        """Layer → what it computes that is no multiplication, in one step."""
+        return unpriced(self.lowered)
 
     @cached_property
     def layers(self) -> tuple[LayerActivity, ...]:
@@ -180,7 +194,8 @@ class Counter:
             for c in self.program.connections
         )
         once = schedule.mode == "differences"
-        return Activity(layers, self.samples, macs, joined if self.fans else (), steps, once=once)
+        left_out = self.program.unpriced
+        return Activity(layers, self.samples, macs, joined if self.fans else (), steps, once=once, unpriced=left_out)
 
     def _updates(self, name: str, steps: int) -> int:
         op = self.program.table[name].op

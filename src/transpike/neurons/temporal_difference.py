@@ -8,7 +8,7 @@ from torch import Tensor
 
 from transpike.core.alphabet import GRADED, Alphabet
 from transpike.core.cell import Cell
-from transpike.core.op import Op
+from transpike.core.op import Op, Shape, Shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,12 @@ class TemporalDifference(Cell):
 
     def with_tensors(self, **tensors: Tensor) -> Self:
         return replace(self, op=self.op.with_tensors(**tensors))
+
+    def macs(self, inputs: Shapes, output: Shape) -> int | None:
+        return self.op.macs(inputs, output)
+
+    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
+        return self.op.evaluations(inputs, output)
 
     def describe(self) -> str:
         return f"{self.op.describe()}, temporal difference"

@@ -1,13 +1,14 @@
 """Sums of layers."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from transpike.core.call import Call, Wire, per_element, shift
-from transpike.core.op import Captured, Op, Role
+from transpike.core.op import Captured, Op, Role, Shape, Shapes
 from transpike.core.scale import Scale
 
 
@@ -46,6 +47,9 @@ class Add(Op):
         for coefficient, x in zip(self.coefficients[1:], inputs[1:], strict=True):
             total = total + x if coefficient == 1 else total + coefficient * x
         return total
+
+    def macs(self, inputs: Shapes, output: Shape) -> int:
+        return prod(output) * sum(abs(c) != 1 for c in self.coefficients)
 
     @property
     def is_whole(self) -> bool:

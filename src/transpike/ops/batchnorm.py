@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.call import Call, Refused
-from transpike.core.op import Captured, Synapse
+from transpike.core.op import Captured, Shape, Shapes, Synapse
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class BatchNorm(Synapse):
         shift = torch.zeros_like(mean) if self.bias is None else self.bias.double()
         return factor, shift - mean * factor if use_mean else shift
 
-    def macs(self, output_shape: tuple[int, ...]) -> int:
+    def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0  # folded into a neighbour before anything runs
 
     def describe(self) -> str:

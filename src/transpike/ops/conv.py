@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.call import Call, Refused
-from transpike.core.op import Captured, Synapse, spatially_uniform
+from transpike.core.op import Captured, Shape, Shapes, Synapse, spatially_uniform
 
 _PLAIN = (F.conv1d, F.conv2d, F.conv3d)
 _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
@@ -111,16 +111,10 @@ class Conv(Synapse):
         bias = None if self.bias is None else self.bias * factor
         return replace(self, weight=self.weight * self.per_output(factor), bias=bias)
 
-    def macs(self, output_shape: tuple[int, ...]) -> int:
+    def macs(self, inputs: Shapes, output: Shape) -> int:
         if self.transposed:  # every output channel sums weight[:, o] over positions that depend on the stride
-            return (
-                prod(output_shape)
-                * self.weight[0, 0].numel()
-                * self.weight.shape[0]
-                // self.groups
-                // prod(self.stride)
-            )
-        return prod(output_shape) * self.weight[0].numel()
+            return prod(output) * self.weight[0, 0].numel() * self.weight.shape[0] // self.groups // prod(self.stride)
+        return prod(output) * self.weight[0].numel()
 
     def describe(self) -> str:
         kernel = "×".join(map(str, self.weight.shape[2:]))

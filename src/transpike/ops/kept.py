@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from transpike.core.call import Refused, Wire
-from transpike.core.op import Captured, Op
+from transpike.core.op import Captured, Op, Shape, Shapes
 from transpike.errors import FileError
+from transpike.ops.arithmetic import Arithmetic, arithmetic
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,16 @@ class Kept(Op):
             return [value(v) for v in a] if isinstance(a, tuple) else a
 
         return resolve(self.operator)(*map(value, self.arguments), **{name: value(v) for name, v in self.options})
+
+    def macs(self, inputs: Shapes, output: Shape) -> int | None:
+        return self._arithmetic(inputs).multiplications
+
+    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
+        return self._arithmetic(inputs).evaluations
+
+    def _arithmetic(self, inputs: Shapes) -> Arithmetic:
+        op = self.to(device="meta")
+        return arithmetic(op.run, inputs)
 
     def describe(self) -> str:
         return f"{self.operator.split('.')[1]} (analogue)"

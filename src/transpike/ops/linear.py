@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.call import Call
-from transpike.core.op import Captured, Synapse, spatially_uniform
+from transpike.core.op import Captured, Shape, Shapes, Synapse, spatially_uniform
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,8 @@ class Linear(Synapse):
         bias = None if self.bias is None else self.bias * factor
         return replace(self, weight=self.weight * factor[:, None], bias=bias)
 
-    def macs(self, output_shape: tuple[int, ...]) -> int:
-        return prod(output_shape) * self.weight.shape[1]
+    def macs(self, inputs: Shapes, output: Shape) -> int:
+        return prod(output) * self.weight.shape[1]
 
     def describe(self) -> str:
         return f"linear {self.weight.shape[1]}→{self.weight.shape[0]}"

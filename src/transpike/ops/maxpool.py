@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.call import Call
-from transpike.core.op import Captured, Op
+from transpike.core.op import Captured, Op, Shape, Shapes
 
 _POOLS = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _ADAPTIVE = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
@@ -43,6 +43,9 @@ class MaxPool(Op):
         pool = _POOLS[len(self.kernel) - 1]
         return pool(inputs[0], self.kernel, self.stride, self.padding, self.dilation, self.ceil)
 
+    def macs(self, inputs: Shapes, output: Shape) -> int:
+        return 0  # it compares
+
     def describe(self) -> str:
         return f"max_pool {'×'.join(map(str, self.kernel))} /{self.stride[0]}"
 
@@ -64,6 +67,9 @@ class AdaptiveMaxPool(Op):
 
     def run(self, *inputs: Tensor) -> Tensor:
         return _ADAPTIVE[len(self.size) - 1](inputs[0], self.size)
+
+    def macs(self, inputs: Shapes, output: Shape) -> int:
+        return 0  # it compares
 
     def describe(self) -> str:
         return f"adaptive_max_pool {'×'.join(map(str, self.size))}"
