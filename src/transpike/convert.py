@@ -16,6 +16,7 @@ from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
+from transpike.core.stand_in import check_ceilings, check_stand_ins
 from transpike.core.step import Context, Step
 from transpike.data import Batches
 from transpike.engines import Fused
@@ -73,6 +74,8 @@ def convert(
         recorded = entrance.recorded if encoder.has_frames else None
         context = Context(source, batches, recipe.timesteps, seed, encoder, recipe.schedule, recorded, remarks)
         graph = _converted(source, recipe.steps, context, progress)
+        check_stand_ins(graph)
+        check_ceilings(graph, context)
     provenance = {
         "source_sha256": _digest(source.parameters()),
         "calibration_sha256": _digest({str(i): batch for i, batch in enumerate(batches)}),

@@ -24,6 +24,10 @@ class ReLU(Op):
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0  # it compares
 
+    @property
+    def rectifies(self) -> bool:
+        return True
+
 
 def _ceiling(call: Call) -> float | None:
     if call.operator.startswith("relu6"):
@@ -65,6 +69,10 @@ class Clip(Op):
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0  # it compares
+
+    @property
+    def rectifies(self) -> bool:
+        return True
 
     def describe(self) -> str:
         return f"clip 0…{self.ceiling:g}"

@@ -117,6 +117,11 @@ class Staircase(Op):
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0  # it compares
 
+    @property
+    def rectifies(self) -> bool:
+        """False for a clip that is shifted: its zero is not that of a ReLU."""
+        return self.slope == 0 or self.offset == 0
+
     def describe(self) -> str:
         if self.slope == 1:
             return "learned clip"

@@ -57,7 +57,7 @@ class Cell(Carrier):
     claims: ClassVar[tuple[str, ...]] = ("unit", "window", "counts", "fire_window", "cycle")
     free: ClassVar[tuple[str, ...]] = (
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "amplitude", "potential",
-        "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations",
+        "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
@@ -171,3 +171,23 @@ class Neuron(Cell):
     delays: ClassVar[bool] = True
 
     source: Op
+
+    @classmethod
+    def stands_for(cls, activation: Op) -> bool | str:
+        """True where the mean of what the neuron sends can be ``activation`` of its mean current, else the reason.
+
+        An activation says that it is a ReLU, clipped or in levels (``rectifies``); a neuron for others overrides this.
+        """
+        if activation.rectifies:
+            return True
+        if isinstance(getattr(activation, "code", None), TimeCode):
+            return "its levels are the slots of first spikes, which a rate does not have: use the recipe cat"
+        return (
+            "what it sends is a ReLU of its current, clipped or in levels, and "
+            f"{type(activation).__name__} does not say that it is one (rectifies = True)"
+        )
+
+    @property
+    def peak(self) -> Tensor | None:
+        """The most that it can send in the mean, in charge, as ``threshold`` broadcasts; None where nothing tells."""
+        return None

@@ -31,7 +31,7 @@ class Op(Carrier):
     behaviour: ClassVar[tuple[str, ...]] = ("run", "linear")
     claims: ClassVar[tuple[str, ...]] = (
         "linear", "relay", "absorb", "scale_outputs", "paths", "magnitude", "rounded", "per_output", "per_input",
-        "total", "macs", "continuous", "is_whole", "is_sum",
+        "total", "macs", "continuous", "is_whole", "is_sum", "rectifies",
     )  # fmt: skip
     free: ClassVar[tuple[str, ...]] = (
         "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw", "evaluations"
@@ -50,7 +50,7 @@ class Op(Carrier):
             cls.macs = _unpriced  # type: ignore[method-assign]
         elif name == "continuous":
             cls.continuous = Op.continuous  # type: ignore[method-assign]
-        elif name in ("is_whole", "is_sum"):
+        elif name in ("is_whole", "is_sum", "rectifies"):
             setattr(cls, name, False)
         elif cls.role in ("synapse", "wiring"):
             setattr(cls, name, _withdrawn(cls, name, parent))
@@ -114,6 +114,11 @@ class Op(Carrier):
     def is_whole(self) -> bool:
         """False for wiring that multiplies by fractions which are not tensors, so that no grid carries it."""
         return True
+
+    @property
+    def rectifies(self) -> bool:
+        """True for an activation that is ``max(z, 0)``, cut off or in levels: what the rate of a neuron can be."""
+        return False
 
     @property
     def is_linear(self) -> bool:

@@ -54,5 +54,14 @@ class ThresholdNeuron(Neuron):
             total = total + sent
         return total
 
+    @property
+    def peak(self) -> Tensor | None:
+        unit, worth = self.unit, self.amplitude()
+        if unit is None or worth is None:
+            return None
+        if unit.code is not None:
+            return worth * float(unit.code.levels[0])
+        return worth * float(2**unit.period - 1 if unit.period else unit.levels)
+
     def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
         return self.threshold if self.worth is None else self.worth

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Mode, State, ThresholdUnit
+from transpike.core.op import Op
+from transpike.core.plain import is_plain
 from transpike.core.time_code import TimeCode
 from transpike.errors import SettingError
 from transpike.neurons._base import Relay
@@ -44,6 +46,11 @@ class FirstSpike(ThresholdNeuron):
                 "neurons of first spikes begin at 0, for their closed form knows charges only: put an initial charge "
                 "into the bias, as CalibrateBias does"
             )
+
+    @classmethod
+    def stands_for(cls, activation: Op) -> bool | str:
+        coded = isinstance(getattr(activation, "code", None), TimeCode) and is_plain(activation, Op)
+        return True if coded else super().stands_for(activation)
 
     def check_steps(self, timesteps: int) -> None:
         self.code.shortened(timesteps)

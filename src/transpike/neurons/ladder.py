@@ -122,6 +122,11 @@ class DifferentialLadder(ThresholdNeuron):
         return (potential - spikes, heard + inputs[0] / t, sent + spikes / t), levels
 
     @property
+    def peak(self) -> Tensor:
+        """Infinite: what differences add up to has no end."""
+        return torch.full_like(self.threshold, torch.inf)
+
+    @property
     def unit(self) -> ThresholdUnit:
         levels = 2 ** (self.rungs - 1)
         return ThresholdUnit(self.threshold, self.initial, "soft", levels=levels, negative="ladder")

@@ -11,6 +11,7 @@ from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.plain import is_plain
+from transpike.core.stand_in import check_stand_ins
 from transpike.core.step import Context, Step
 from transpike.errors import DataError, SettingError
 from transpike.neurons import IntegrateAndFire
@@ -107,7 +108,9 @@ class ReplaceNeurons(Step):
                 return None
             return dataclasses.replace(node, op=self.neuron(node.op))
 
-        return graph.rewrite(change)
+        changed = graph.rewrite(change)
+        check_stand_ins(changed)
+        return changed
 
     def neuron(self, old: IntegrateAndFire) -> Neuron:
         raise TypeError(f"{type(self).__name__} must define neuron()")

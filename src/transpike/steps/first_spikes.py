@@ -10,6 +10,7 @@ from transpike.activations import FirstSpikeStaircase, Staircase
 from transpike.core.closed_form import first_levels
 from transpike.core.graph import Graph, Node
 from transpike.core.plain import is_plain
+from transpike.core.stand_in import check_stand_ins
 from transpike.core.step import Context, Step
 from transpike.core.time_code import TimeCode
 from transpike.encoders import FirstSpikes
@@ -45,7 +46,9 @@ class UseFirstSpikes(Step):
             cell = FirstSpike(old.source, old.threshold, torch.zeros_like(old.threshold), code=code)
             return dataclasses.replace(node, op=cell)
 
-        return graph.rewrite(change)
+        changed = graph.rewrite(change)
+        check_stand_ins(changed)
+        return changed
 
     def _trained(self, node: Node, code: TimeCode, context: Context) -> TimeCode:
         name = node.path or node.name

@@ -13,6 +13,7 @@ from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
 from transpike.core.plain import is_plain
 from transpike.core.scale import Scale
+from transpike.core.stand_in import check_stand_ins
 from transpike.core.step import Context, Step
 from transpike.errors import DataError, SettingError, UnsupportedModel
 from transpike.neurons import ExactReLU, FirstCrossing, IntegrateAndFire, Latch, Latched, Prospect
@@ -52,7 +53,9 @@ class UseFirstCrossings(Step):
             cell = FirstCrossing(old.source, old.threshold, torch.zeros_like(old.threshold), timed=timed)
             return dataclasses.replace(node, op=dataclasses.replace(cell, worth=torch.ones_like(old.threshold)))
 
-        return graph.rewrite(change)
+        changed = graph.rewrite(change)
+        check_stand_ins(changed)
+        return changed
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class UseLatches(Step):
                 f"run has {context.timesteps}: give more timesteps, or a smaller resolution"
             )
         graph = graph.rewrite(change)
+        check_stand_ins(graph)
         if self.rule == "dynamic":
             graph = _with_prospects(graph)
         if isinstance(graph.output.op, Cell):
@@ -208,7 +212,9 @@ class ExactTimes(Step):
         def change(node: Node) -> Node | None:
             return dataclasses.replace(node, op=cells[node.name], origin=()) if node.name in cells else None
 
-        return graph.rewrite(change)
+        changed = graph.rewrite(change)
+        check_stand_ins(changed)
+        return changed
 
     def _cell(self, node: Node, charge: Tensor, largest: Tensor) -> ExactReLU:
         """``charge`` (1, *shape): what one spike of every input at the start of its window would bring."""

@@ -1,0 +1,85 @@
+"""Whether the neurons of a converted network can stand for the activations whose places they took."""
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Neuron
+from transpike.core.graph import Graph, Node
+from transpike.core.op import Op
+from transpike.core.step import Context
+from transpike.errors import UnsupportedModel
+
+TOLERANCE = 1e-3
+"""Of a ceiling: a threshold that was measured may lie so far above it."""
+LOST = 0.01
+"""Of a layer's activations on the calibration data: so much beyond a ceiling makes another network."""
+
+
+def check_stand_ins(graph: Graph) -> None:
+    """UnsupportedModel where a neuron cannot be the activation that it stands for."""
+    for node in graph:
+        if isinstance(node.op, Neuron) and node.op.source.role == "activation":
+            verdict = node.op.stands_for(node.op.source)
+            if verdict is not True:
+                what = node.op.source.describe()
+                raise UnsupportedModel(
+                    f"{node.path or node.name} is a {what}, for which {node.op.describe()} cannot stand: "
+                    f"{verdict or 'the neuron does not know it'}; train with nn.ReLU or one of transpike.activations, "
+                    "or keep the layer analogue"
+                )
+
+
+def check_ceilings(graph: Graph, context: Context) -> None:
+    """UnsupportedModel where neurons send more than the ceiling of their activation, and it matters.
+
+    On the calibration data: where more than ``LOST`` of a layer's activations are cut off by the source network and
+    not by its neurons. What is less becomes a remark.
+    """
+    places = {node.name: node for node in graph if _exceeds(node)}
+    if not places or not context.analogue:
+        return
+    lost, total = dict.fromkeys(places, 0.0), dict.fromkeys(places, 0.0)
+
+    def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if node.name in places:
+            cell = places[node.name].op
+            assert isinstance(cell, Neuron)
+            most, ceiling = _limits(cell)
+            sent = torch.minimum(inputs[0], most.to(inputs[0]))
+            lost[node.name] += float((sent - ceiling.to(sent)).clamp(min=0).sum())
+            total[node.name] += float(output.abs().sum())
+
+    context.observe(context.analogue[0], see)
+    for name, node in places.items():
+        share = lost[name] / total[name] if total[name] else 0.0
+        if share > LOST:
+            cell = node.op
+            assert isinstance(cell, Neuron)
+            most, ceiling = _limits(cell)
+            raise UnsupportedModel(
+                f"{node.path or name} is a {cell.source.describe()}, which cuts activations off at "
+                f"{float(ceiling.max()):.3g}, and {cell.describe()} sends up to {float(most.max()):.3g}: on the "
+                f"calibration data {share:.1%} of the layer's activations lie between; use a recipe whose thresholds "
+                "end at the ceiling, like ecc or qcfs, lower the recipe's threshold, or train with nn.ReLU"
+            )
+        if share:
+            context.remark(f"{name} does not cut off at its ceiling: {share:.2%} of its activations lie beyond")
+
+
+def _exceeds(node: Node) -> bool:
+    if not isinstance(node.op, Neuron) or _ceiling(node.op.source) is None or node.op.peak is None:
+        return False
+    most, ceiling = _limits(node.op)
+    return bool((most > ceiling * (1 + TOLERANCE)).any())
+
+
+def _limits(cell: Neuron) -> tuple[Tensor, Tensor]:
+    """The most that a neuron sends, and the ceiling of its activation, as they broadcast to (batch, *shape)."""
+    most, ceiling = cell.peak, _ceiling(cell.source)
+    assert most is not None and ceiling is not None
+    return most, ceiling.to(most)
+
+
+def _ceiling(source: Op) -> Tensor | None:
+    ceiling = getattr(source, "ceiling", None)
+    return None if ceiling is None else torch.as_tensor(ceiling)
