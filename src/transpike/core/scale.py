@@ -50,7 +50,7 @@ class Scale(Synapse):
         return value.reshape(-1, *(1,) * (x.ndim - 2)) if value.ndim == 1 else value
 
     def run(self, *inputs: Tensor) -> Tensor:
-        output = self.linear(*inputs)
+        output = inputs[0] * self._shaped(self.weight, inputs[0])
         return output if self.bias is None else output + self._shaped(self.bias, inputs[0])
 
     def linear(self, *inputs: Tensor) -> Tensor:

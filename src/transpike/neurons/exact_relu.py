@@ -48,11 +48,14 @@ class ExactReLU(ThresholdNeuron):
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
         """The answer of a whole window, once: time is continuous in it."""
-        return state, self.counts(state + inputs[0], timesteps=1)
+        return state, self._sent(state + inputs[0])
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
+        return self._sent(charges[0])
+
+    def _sent(self, charge: Tensor) -> Tensor:
         """From the potential at the end of the window before, when all inputs are in, and its slope from there on."""
-        share = charges[0] / self.threshold
+        share = charge / self.threshold
         slope = ALPHA / (1 - self.total)  # α + Σ J
         potential = slope * share  # what inputs and bias have brought, above where α alone would be
         threshold = ALPHA * self.span + slope * self.span * self.total
