@@ -70,9 +70,8 @@ class Report(Shown):
     """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per
     sample. ``kernels`` says what ran each layer, where the engine had a choice. ``outcomes`` (timesteps → (samples,)
     bool) and ``ann_outcomes`` say which samples were right, for paired comparisons, ``activities`` (timesteps →) what
-    energy models count with; they stay out of the JSON. ``unpriced`` names the layers of either network that compute
-    more than multiplications and additions (layer → what), which neither ``macs`` nor a joule holds. ``exit`` is
-    early exit's part, where the network has a policy.
+    energy models count with; they stay out of the JSON. ``unpriced``: layer → what it computes beside multiplications
+    and additions, in neither ``macs`` nor a joule. ``exit`` is early exit's part, where the network has a policy.
     """
 
     recipe: str
@@ -359,7 +358,8 @@ class _Tally:
         """What the first t steps did: streaming counts step by step, windows and cycles have a run of their own."""
         if not snn.schedule.every_step:
             return self.activities[t]
-        return self.activities[max(self.activities)].until(t, analogue_macs(snn.program.lowered, t))
+        macs = analogue_macs(snn.program.lowered, t, snn.encoder.is_constant)
+        return self.activities[max(self.activities)].until(t, macs)
 
     def _answer(self, snn: SNN, t: int, correct: int, activity: Activity, models: tuple[EnergyModel, ...]) -> Answer:
         macs, layers = activity.macs, activity.layers

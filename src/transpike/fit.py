@@ -113,9 +113,7 @@ def _op(snn: SNN, connection: Connection) -> Synapse:
 def _kind(op: Synapse) -> str:
     if is_plain(op, Conv):
         return "conv-transpose" if op.transposed else f"conv{op.weight.ndim - 2}d"
-    if is_plain(op, Linear):
-        return "linear"
-    return "scale" if is_plain(op, Scale) else op.describe()
+    return "linear" if is_plain(op, Linear) else "scale" if is_plain(op, Scale) else op.describe()
 
 
 def _total(snn: SNN) -> int:

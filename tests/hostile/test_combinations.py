@@ -173,6 +173,16 @@ CLIPPED = nn.Sequential(nn.Linear(5, 4), nn.Hardtanh(0, 1), nn.Linear(4, 2))
 QUANTISED = nn.Sequential(nn.Linear(5, 4), QuantisedClip(4, 1.0), nn.Linear(4, 2))
 SLIPPED = nn.Sequential(nn.Linear(5, 4), SlipReLU(8), nn.Linear(4, 2))
 BRIGHT = nn.Sequential(TimeToFirstSpike(threshold=2.0), nn.Linear(5, 2))
+
+
+@dataclass(frozen=True)
+class Doubled(SignedEventFrames):
+    """Frames of somebody else, who says nothing of their spikes."""
+
+    def encode(self, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:
+        return 2 * super().encode(x, sample_ids, t)
+
+
 # what is done, what refuses it, what it says: the reason and the way out
 REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     # θ/2 twice
@@ -338,6 +348,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "events worth 2": (lambda: EventFrames(largest=2.0), SettingError, "worth 1; largest=2.0"),
     "frames without time": (lambda: EventFrames().check(torch.ones(3, 3)), DataError, r"recordings are \(batch, frames"),
     "frames with numbers": (lambda: SignedEventFrames().check(2 * FRAMES), DataError, "Bin recordings with transpike.data"),
+    "frames of somebody else": (lambda: Doubled().spikes(FRAMES, 2), SettingError, r"Doubled overrides encode\(\) and not spikes\(\)"),
     "more steps than frames": (lambda: converted(ECC(8, encoder=EventFrames()), nn.Flatten(), FRAMES), SettingError, "Ask for timesteps=4"),
     # first spikes
     "average, first spikes": (lambda: CAT(average_pooling="hard"), SettingError, "'linear' or 'spiking', not 'hard'"),  # type: ignore[arg-type]

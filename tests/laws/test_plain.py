@@ -289,6 +289,8 @@ def test_an_encoder_that_overrides_encode_is_asked_in_every_step(schedule):
     assert not torch.equal(reference.logits, constant)
     for engine in ENGINES:
         assert (ts.simulate(snn, inputs(), engine=engine).logits - reference.logits).abs().max() < 1e-4
+    times = 5 if schedule.mode == "steps" else 1
+    assert reference.activity.macs["conv"] == times * 3 * 36 * 9  # the input's products are worked out in every step
 
 
 def test_a_schedule_that_overrides_when_neurons_fire_is_refused():

@@ -199,11 +199,12 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
     }
 
 
-def analogue_macs(lowered: Lowered, times: int) -> dict[str, int]:
+def analogue_macs(lowered: Lowered, times: int, is_constant: bool = True) -> dict[str, int]:
     """Multiplications of one sample that stay multiplications, by node name: those of layers fed by analogue values,
     and those of cells around analogue operators.
 
-    Counted as executed: once where a constant input alone decides, else ``times`` times.
+    Counted as executed: once where a constant input alone decides, else ``times`` times. ``is_constant``: whether the
+    encoder shows the same in every step.
     """
     macs, graded, shapes = {}, _graded(lowered), {node.name: node.shape for node in lowered.nodes}
     for node in lowered.nodes:
@@ -211,7 +212,7 @@ def analogue_macs(lowered: Lowered, times: int) -> dict[str, int]:
             continue
         each = node.op.macs(tuple(shapes[name] for name in node.inputs), node.shape)
         if each or (each == 0 and isinstance(node.op, Synapse)):
-            macs[node.name] = each * (1 if node.name in lowered.steady else times)
+            macs[node.name] = each * (1 if is_constant and node.name in lowered.steady else times)
     return macs
 
 

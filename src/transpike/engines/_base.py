@@ -176,7 +176,7 @@ class Counter:
             for layer in self.program.layers
             if layer.name in self.fans
         )
-        macs = analogue_macs(self.lowered, times)
+        macs = analogue_macs(self.lowered, times, self.program.encoder.is_constant)
         joined = tuple(
             dataclasses.replace(c, times=macs[c.name] // c.macs) if c.analogue and c.macs else c
             for c in self.program.connections

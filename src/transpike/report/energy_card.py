@@ -56,6 +56,11 @@ def text(result: Cost) -> str:
         + ".",
         *(f"{result.advice(one.model)}." for one in result.models if one.ratio is not None and one.judges),
     ]
+    missing: dict[str, list[str]] = {}
+    for one in result.models:
+        if one.ann_joule is not None and one.break_even_missing:
+            missing.setdefault(one.break_even_missing, []).append(one.model)
+    lines += [f"There is no break-even spike rate for {', '.join(who)}: {why}." for why, who in missing.items()]
     left_out: dict[str, list[str]] = {}
     judging = [one for one in result.models if one.judges and one.ratio is not None]
     for one in judging:
