@@ -24,8 +24,14 @@ hypothesis.settings.load_profile("laws")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What a test draws without a seed of its own is the same whatever ran before it, in whichever worker."""
+# What tests and fixtures draw without a seed of their own is the same whatever ran before, in whichever worker.
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
     torch.manual_seed(0)
 
 

@@ -21,6 +21,7 @@ from transpike.errors import SettingError
 from transpike.recipes import BSNN, ECC, FewSteps
 from transpike.record import SpikeRecord
 from transpike.schedules import LayerSynchronous
+from waiting import HANGS
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SAMPLES = 60
@@ -288,6 +289,7 @@ def browser():
     with api.sync_playwright() as playwright:
         yield playwright.chromium.launch(
             executable_path=BROWSER,
+            timeout=1000 * HANGS,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
         )
 
@@ -297,6 +299,7 @@ def browser():
 def test_a_browser_shows_it_whole_without_errors(found, browser, tmp_path, width, scheme):
     (tmp_path / "report.html").write_text(found.html)
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.set_default_timeout(1000 * HANGS)
     told, asked = [], []
     page.on("console", lambda message: told.append(message.text))
     page.on("pageerror", lambda error: told.append(str(error)))
@@ -324,6 +327,7 @@ def test_a_browser_shows_it_whole_without_errors(found, browser, tmp_path, width
 def test_without_javascript_and_on_paper_nothing_is_missing(found, browser, tmp_path):
     (tmp_path / "report.html").write_text(found.html)
     page = browser.new_page(java_script_enabled=False)
+    page.set_default_timeout(1000 * HANGS)
     page.goto((tmp_path / "report.html").as_uri())
     assert page.locator("svg").count() == found.html.count("<svg") and page.locator("h2").count() >= 8
     sheets = page.pdf(format="A4")

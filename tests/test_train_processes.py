@@ -143,7 +143,8 @@ def test_two_processes_train_like_one(folder):
         assert float((tensor - before[name]).abs().max()) > 1e-3
     keys = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate", "penalty")
     for row, expected in zip(facts(folder, 0)["history"], alone.to_json()["history"], strict=True):
-        assert [row[key] for key in keys] == pytest.approx([expected[key] for key in keys], abs=1e-6)
+        # means of losses of about 2.3, added up in float32 over up to 18 parts: 18 · 2⁻²³ · 2.3 = 5e-6
+        assert [row[key] for key in keys] == pytest.approx([expected[key] for key in keys], abs=1e-5)
     assert facts(folder, 0)["test"] == alone.test_accuracy
 
 

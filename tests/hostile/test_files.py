@@ -24,7 +24,10 @@ from transpike.files import LARGEST_HEADER, VERSION
 from transpike.recipes import ECC
 from waiting import HANGS
 
-slow_setup = settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+slow_setup = settings(
+    max_examples=120,
+    suppress_health_check=[*settings.default.suppress_health_check, HealthCheck.function_scoped_fixture],
+)
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,11 @@ def instructions(request):
 
 
 @pytest.mark.skipif(event_status()[0] is None, reason=f"the native library is {event_status()[1]}")
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])  # chosen once for all examples
+@settings(
+    max_examples=150,
+    # the instructions are chosen once for all examples
+    suppress_health_check=[*settings.default.suppress_health_check, HealthCheck.function_scoped_fixture],
+)
 @given(codes(), st.floats(0.05, 20), st.integers(0, 2**32 - 1))
 def test_the_native_table_is_the_table(instructions, code, theta, seed):
     threshold = torch.tensor(theta)
