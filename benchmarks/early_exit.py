@@ -24,9 +24,9 @@ from machine import description, interleaved
 import transpike as ts
 from transpike import exits
 from transpike.core.exit import ExitPolicy
-from transpike.core.interval import paired_difference, wilson
-from transpike.early_exit import checkpoints_until, fit_policy
 from transpike.files import write_atomically
+from transpike.results.statistics import paired_difference, wilson
+from transpike.workflow.early_exit import checkpoints_until, fit_policy
 
 HERE = Path(__file__).parent
 FIT, COUNTED, BATCH, TIMED, ALONE = 2000, 500, 100, 256, 32
@@ -59,14 +59,14 @@ def main() -> None:
     data = ts.data.load("cifar10", arguments.data_dir)
     calibration = data.train.batch(torch.arange(1000))[0]
     arguments.store.mkdir(parents=True, exist_ok=True)
-    looks = _price_of_looks(ts.convert(model, RECIPES[0], calibration, preprocessing=spec.preprocessing), data)
-    print(json.dumps(looks), flush=True)
-    if arguments.looks:
-        content = json.loads((HERE / "early_exit.json").read_text()) | {"looks": looks}
+    checkpoints = _price_of_looks(ts.convert(model, RECIPES[0], calibration, preprocessing=spec.preprocessing), data)
+    print(json.dumps(checkpoints), flush=True)
+    if arguments.checkpoints:
+        content = json.loads((HERE / "early_exit.json").read_text()) | {"looks": checkpoints}
         return write_atomically(HERE / "early_exit.json", json.dumps(content, indent=1).encode())
     rows: list[dict] = []
     content = {
-        "rows": rows, "looks": looks, "fitted_on": FIT, "images": arguments.images, "machine": description(0),
+        "rows": rows, "looks": checkpoints, "fitted_on": FIT, "images": arguments.images, "machine": description(0),
     }  # fmt: skip
     for recipe in RECIPES:
         snn = ts.convert(model, recipe, calibration, preprocessing=spec.preprocessing)

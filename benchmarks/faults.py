@@ -22,8 +22,8 @@ from machine import description
 from torch import Tensor, nn
 
 import transpike as ts
-from transpike.explain import Explanation
 from transpike.files import write_atomically
+from transpike.workflow.explain.run import Explanation
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))

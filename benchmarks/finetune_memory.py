@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import transpike as ts
-from transpike.training.packing import PackSpikes
-from transpike.training.surrogates import Rectangular, Triangle
-from transpike.training.unrolled import Unrolled
+from transpike.training.spiking.packing import PackSpikes
+from transpike.training.spiking.surrogates import Rectangular, Triangle
+from transpike.training.spiking.unrolled import Unrolled
 
 STEPS, BATCH, CHANNELS, SIZE = 6, 8, 32, 32
 

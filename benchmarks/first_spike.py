@@ -14,7 +14,7 @@ import torch
 from machine import description, interleaved
 
 import transpike as ts
-from transpike.engines import _native
+from transpike.engines.native import library as _native
 from transpike.files import write_atomically
 from transpike.recipes import YOSO
 
@@ -43,7 +43,7 @@ def main() -> None:
     _native.load = found
     native(x)
     ann = model.to(memory_format=torch.channels_last)
-    folded = ts.steps.FoldBatchNorm().apply(native.source, None).to_module().eval()
+    folded = ts.passes.FoldBatchNorm().apply(native.source, None).to_module().eval()
     functions = {
         "ANN, channels_last": lambda: ann(x.to(memory_format=torch.channels_last)),
         "ANN, batch norm folded": lambda: folded(x),

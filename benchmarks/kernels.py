@@ -11,22 +11,22 @@ from torch import Tensor, nn
 
 import transpike as ts
 from transpike.core.graph import Graph, Input, Node
-from transpike.core.grid import put_on_grid
-from transpike.core.lowered import lower
 from transpike.encoders import ConstantCurrent
 from transpike.engines import Program, event_status
+from transpike.lowering.exact_grid import put_on_grid
+from transpike.lowering.lowered import lower
 from transpike.models._base import initialise
 from transpike.neurons import IntegrateAndFire
 from transpike.ops import Conv, Mean
 from transpike.readouts import AccumulatedMembrane
 from transpike.schedules import Streaming
-from transpike.simulate import engine_named
+from transpike.workflow.simulate import engine_named
 
 SIZES = ((16, 32), (32, 16), (64, 8), (256, 8), (512, 4))  # channels, height and width of a 3×3 convolution
 RATES = (0.01, 0.02, 0.05, 0.10, 0.20, 0.30)
 BATCH, TIMESTEPS, SAMPLES = 4, 32, 5
 SHAPES_BATCH = 8
-ENGINES = ("event", "fused")
+ENGINES = ("event", "dense")
 
 
 def convolution(channels: int, size: int) -> Program:
@@ -42,7 +42,7 @@ def convolution(channels: int, size: int) -> Program:
         Node("answer", Mean(axes=(2, 3)), ("second",)),
     ))  # fmt: skip
     encoder = ConstantCurrent(largest=1.0)
-    lowered = put_on_grid(lower(graph, encoder.worth, encoder.alphabet), TIMESTEPS, 1.0, {})
+    lowered = put_on_grid(lower(graph, encoder.spike_scale, encoder.alphabet), TIMESTEPS, 1.0, {})
     return Program(lowered, encoder, Streaming(), AccumulatedMembrane())
 
 
@@ -60,7 +60,7 @@ def rates(arguments: argparse.Namespace) -> Iterator[dict]:
         noise = torch.rand((BATCH, channels, size, size), generator=torch.Generator().manual_seed(1))
         for rate in RATES:
             x = noise * 2 * rate
-            trace = once(program, x, "fused", count=True)
+            trace = once(program, x, "dense", count=True)
             first = next(layer for layer in trace.activity.layers if layer.name == "first")
             timings = interleaved(
                 {name: partial(once, program, x, name) for name in engines},
@@ -88,7 +88,7 @@ def picture(rows: list[dict], path: Path) -> None:
     )  # colour-blind safe
     for (channels, size), colour in colours.items():
         found = sorted((r for r in rows if (r["channels"], r["size"]) == (channels, size)), key=lambda r: r["rate"])
-        for name, style in (("event", "-"), ("fused", "--")):
+        for name, style in (("event", "-"), ("dense", "--")):
             points = [(100 * r["rate"], r[f"{name}_ms"]) for r in found if r.get(f"{name}_ms")]
             if points:
                 axes.plot(*zip(*points, strict=True), style, color=colour, marker="o", markersize=3.5, linewidth=1.6)
@@ -99,7 +99,7 @@ def picture(rows: list[dict], path: Path) -> None:
     axes.grid(True, which="both", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     handles = [Line2D([], [], color=c, label=f"{n}→{n}, {s}×{s}") for (n, s), c in colours.items()]
-    handles += [Line2D([], [], color="black", label="event"), Line2D([], [], color="black", ls="--", label="fused")]
+    handles += [Line2D([], [], color="black", label="event"), Line2D([], [], color="black", ls="--", label="dense")]
     figure.legend(handles=handles, loc="outside right upper", frameon=False, title="3×3 convolution", alignment="left")
     figure.savefig(path, dpi=150)
     pyplot.close(figure)

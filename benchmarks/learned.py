@@ -18,13 +18,13 @@ import transpike as ts
 from transpike import recipes as r
 from transpike.activations import QuantisedClip
 from transpike.core.cell import Neuron
-from transpike.core.interval import paired_difference
+from transpike.core.pass_ import Context
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
-from transpike.core.step import Context
 from transpike.files import write_atomically
+from transpike.passes import FoldBatchNorm, RemoveDropout
+from transpike.results.statistics import paired_difference
 from transpike.schedules import LayerSynchronous
-from transpike.steps import FoldBatchNorm, RemoveDropout
 
 HERE = Path(__file__).parent
 LEVELS, EXACT = 4, 64  # of the clips; images whose levels are compared
@@ -32,7 +32,7 @@ WINDOWS = LayerSynchronous()
 
 
 def held(steps: int, rounds: int = 1) -> r.COS:
-    return r.COS(steps, schedule=LayerSynchronous(hold=steps), rehearsal=steps, rounds=rounds)
+    return r.COS(steps, schedule=LayerSynchronous(wait_steps=steps), pre_simulation_steps=steps, rounds=rounds)
 
 
 ROWS = [
@@ -40,9 +40,9 @@ ROWS = [
     *(r.FastSNN(t) for t in (4, 8)), *(r.FastSNN(t, calibrate="both") for t in (4, 8)),
     r.ErrorCompensation(8, depth=0.5), r.ErrorCompensation(8, depth=1.0),
     *(r.GroupNeuron(t, members=m) for t, m in ((1, 4), (2, 4), (4, 4), (2, 16))),
-    *(r.SRP(4 + t, rehearsal=4) for t in (4, 8)),
+    *(r.SRP(4 + t, pre_simulation_steps=4) for t in (4, 8)),
     held(4), held(8), r.COS(8),
-    *(r.QCFS(4, schedule=LayerSynchronous(hold=h)) for h in (1, 2)),
+    *(r.QCFS(4, schedule=LayerSynchronous(wait_steps=h)) for h in (1, 2)),
     r.QCFS(8, calibrate="potential"),
 ]  # fmt: skip
 
@@ -74,9 +74,9 @@ def unequal(model: torch.nn.Module, recipe: Recipe, x: Tensor) -> dict[str, int]
         trace = ts.simulate(snn, part, engine="reference", record=names)
         found["answers_that_differ"] += int((trace.logits[-1] != answers.float()).any(1).sum())
         for name in names:
-            worth = snn.graph[name].op.amplitude() / recipe.timesteps  # type: ignore[union-attr]
+            spike_scale = snn.graph[name].op.output_scale() / recipe.timesteps  # type: ignore[union-attr]
             found["levels_that_differ"] += int(
-                (trace.trains[name].double().sum(0) != (levels[name] / worth).round()).sum()
+                (trace.trains[name].double().sum(0) != (levels[name] / spike_scale).round()).sum()
             )
             found["levels"] += levels[name].numel()
     return found

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 import transpike as ts
-from transpike import steps as s
+from transpike import passes as s
 from transpike.activations import QuantisedClip, TimeToFirstSpike
 from transpike.core.cell import Neuron
-from transpike.core.interval import paired_difference
 from transpike.core.recipe import Recipe
 from transpike.errors import TranspikeError
+from transpike.lowering.scaling import own_scale
 from transpike.neurons import ExactReLU, FirstSpike, IntegrateAndFire, Retimed, Synchronous
 from transpike.recipes import BSNN, CAT, COS, PASCAL, S4NN, AdaFire, Cao, ExactMapping
+from transpike.results.statistics import paired_difference
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "methods.md"
@@ -103,7 +104,7 @@ def ingredients(recipe: Recipe) -> dict[str, str]:
             found["SR" if neuron.reset == "hard" else "HR"] = "○"
     elif neuron.unit is not None and neuron.unit.code is None:
         found["SR"] = "●"
-    kappa = set(recipe.kappa(snn.program.lowered).values())
+    kappa = set(own_scale(recipe.threshold_scale, snn.program.lowered).values())
     if kappa:  # neurons whose threshold is not theirs to choose have none
         found["WN" if kappa == {1.0} else "ECC" if len(kappa) == 1 else "TB"] = "●"
     if hasattr(recipe, "scale"):
@@ -133,7 +134,7 @@ def total(recipe: Recipe) -> str:
         held = recipe.schedule.lag(TIMESTEPS)
         return {TIMESTEPS: "(n + 1) T", 0: "T"}.get(held) or f"n T/{TIMESTEPS // held} + T"
     if isinstance(recipe, COS):
-        return f"n · {recipe.rehearsal} + T, T from {recipe.rehearsal} on"
+        return f"n · {recipe.pre_simulation_steps} + T, T from {recipe.pre_simulation_steps} on"
     if isinstance(recipe, PASCAL):
         return "n (2 T − 1) + T"
     return {"steps": "T", "differences": "T", "windows": "(n + 1) T", "cycles": "(n + 1) K + 2 (T − K)"}[
@@ -144,19 +145,19 @@ def total(recipe: Recipe) -> str:
 def sums(recipe: Recipe) -> str:
     if isinstance(recipe, BSNN):
         return "delayed by a cycle"
-    retimed = any(isinstance(step, s.MatchDelays) for step in recipe.steps)
+    retimed = any(isinstance(step, s.MatchDelays) for step in recipe.passes)
     return getattr(recipe, "residual", "currents") + (", re-timed" if retimed else "")
 
 
 def properties(recipe: Recipe) -> list[str]:
     model, x = network(recipe)
     snn = ts.convert(model, recipe, x)
-    relays = (Synchronous, Retimed)
-    cells = [node.op for node in snn.graph if isinstance(node.op, Neuron) and not isinstance(node.op, relays)]
+    is_delay = (Synchronous, Retimed)
+    cells = [node.op for node in snn.graph if isinstance(node.op, Neuron) and not isinstance(node.op, is_delay)]
     alphabet = ", ".join(sorted({str(cell.output_alphabet(recipe.encoder.alphabet)) for cell in cells}))
     # what enters as spikes of a given worth needs no range
     asks, thresholds, corrections = {"input range"} if recipe.encoder.largest is None else set(), [], []
-    for step in recipe.steps:
+    for step in recipe.passes:
         asks.add(step.asks)
         (thresholds if step.sets_thresholds else corrections).append(step.describe())
     needs = (
@@ -164,7 +165,7 @@ def properties(recipe: Recipe) -> list[str]:
         or sorted(asks - {""})
         or ["nothing"]
     )
-    if any(isinstance(step, s.SpikeNorm) for step in recipe.steps):
+    if any(isinstance(step, s.SpikeNorm) for step in recipe.passes):
         thresholds = thresholds[-1:]
     if isinstance(recipe, CAT):  # whose φ does not learn it
         thresholds = ["φ's ceiling, as trained"]
@@ -321,8 +322,8 @@ def order(rows: dict[str, dict]) -> list[str]:
 
     return [
         "#### Where the order of the literature is not ours", "",
-        "- **SRP is not above signed neurons.** Tables that leave out the rehearsal have SRP at 4 steps above signed spikes at 4 (VGG-16,",
-        f"  95.43 against 94.54 in reruns by others). With the rehearsal counted, 4 + 4 steps give {of('srp', 8)}; signed neurons (`fast-snn`) give {of('fast-snn', 4)} at 4",
+        "- **SRP is not above signed neurons.** Tables that leave out the pre-simulation have SRP at 4 steps above signed spikes at 4 (VGG-16,",
+        f"  95.43 against 94.54 in reruns by others). With the pre-simulation counted, 4 + 4 steps give {of('srp', 8)}; signed neurons (`fast-snn`) give {of('fast-snn', 4)} at 4",
         f"  and {of('fast-snn', 8)} at 8. Taken apart: the 4 steps that are read give {of('qcfs', 4)} without a gate, all 8 read as one run {of('qcfs', 8)}.",
         f"  The gate is worth the difference, and what it gets wrong stays wrong: at 12 steps it stands at {of('srp', 12)}.",
         "- **COS is not above QCFS at its own latency.** Its tables count T, or ρ + T; each layer must rehearse before it sends, so that n",

@@ -58,12 +58,14 @@ class ResNet20(nn.Module):
 def network(weights: Path) -> tuple[nn.Module, nn.Module, ts.Preprocessing]:
     """(the zoo's network, the same with activation modules, preprocessing), on the same weights."""
     zoo, spec = ts.models.build("zoo:resnet20-16-32-64", weights=weights)
-    twin = ResNet20()
-    twin.load_state_dict(twin.state_dict() | zoo.state_dict())  # shortcuts have weights of their own
-    return zoo.eval(), twin.eval(), spec.preprocessing
+    quantised_baseline = ResNet20()
+    quantised_baseline.load_state_dict(
+        quantised_baseline.state_dict() | zoo.state_dict()
+    )  # shortcuts have weights of their own
+    return zoo.eval(), quantised_baseline.eval(), spec.preprocessing
 
 
-def converted(twin: nn.Module, kind: str, batches: list[Tensor]) -> nn.Module:
+def converted(quantised_baseline: nn.Module, kind: str, batches: list[Tensor]) -> nn.Module:
     """SpikingJelly's conversion: "max", "99.9%", "99.9% per channel" (half-threshold start) or LTB."""
     from spikingjelly.activation_based import ann2snn
 
@@ -75,7 +77,7 @@ def converted(twin: nn.Module, kind: str, batches: list[Tensor]) -> nn.Module:
         ),
         "local threshold balancing": lambda: ann2snn.LocalThresholdBalancingRecipe(batches),
     }
-    return ann2snn.Converter(recipes[kind]()).convert(copy.deepcopy(twin)).eval()
+    return ann2snn.Converter(recipes[kind]()).convert(copy.deepcopy(quantised_baseline)).eval()
 
 
 def steps(snn: nn.Module, x: Tensor, timesteps: int) -> Iterator[Tensor]:

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 import transpike as ts
 from transpike.core.cell import Neuron
 from transpike.engines import event_status
-from transpike.simulate import engine_named
+from transpike.workflow.simulate import engine_named
 
 HERE = Path(__file__).parent
 NETWORKS = ("resnet20-16-32-64", "vgg16-average")
@@ -40,10 +40,10 @@ ANN = "ANN, channels_last"
 OURS = {
     "transpike auto": ("auto", False),
     "transpike event, counting": ("event", True),
-    "transpike fused": ("fused", False),
+    "transpike dense": ("dense", False),
 }
 """Name → engine, and whether it counts."""
-LAYOUT = {ANN: "channels_last", "transpike fused": "channels_last"} | dict.fromkeys(list(OURS)[:2], "packed spikes")
+LAYOUT = {ANN: "channels_last", "transpike dense": "channels_last"} | dict.fromkeys(list(OURS)[:2], "packed spikes")
 COMPARED = 4  # images whose spike counts are compared with the reference engine's
 LONG = 128  # steps from which on slow peers need --all
 
@@ -54,7 +54,7 @@ class Case:
 
     name: str
     model: nn.Module
-    twin: nn.Module
+    quantised_baseline: nn.Module
     weights: str
     preprocessing: ts.Preprocessing
     dataset: ts.data.Dataset
@@ -80,8 +80,8 @@ def case(name: str, arguments: argparse.Namespace, dataset: ts.data.Dataset) -> 
     order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(arguments.seed))
     calibration = dataset.train.batches(250, indices=order[: arguments.calibration_samples])
     if name == NETWORKS[0]:
-        zoo, twin, preprocessing = network(arguments.weights)
-        return Case(name, zoo, twin, "trained", preprocessing, dataset, calibration)
+        zoo, quantised_baseline, preprocessing = network(arguments.weights)
+        return Case(name, zoo, quantised_baseline, "trained", preprocessing, dataset, calibration)
     torch.manual_seed(arguments.seed)
     model, spec = ts.models.build(f"zoo:{name}", weights=arguments.vgg_weights)
     if arguments.vgg_weights is None:
@@ -156,7 +156,7 @@ def facts(case: Case, timesteps: int, names: list[str], arguments: argparse.Name
         data = case.dataset.test.batches(32, limit=arguments.accuracy_images)
         accuracy = ts.evaluate(snn, data, answers=(timesteps,), engine="auto").final.accuracy
     peers = {name: SHARED[name](snn.lowered) for name in names if name in SHARED}
-    peers |= {name: CONVERTER[name](case.twin, case.peer_batches) for name in names if name in CONVERTER}
+    peers |= {name: CONVERTER[name](case.quantised_baseline, case.peer_batches) for name in names if name in CONVERTER}
     return Facts(case, snn, timesteps, accuracy, tuple(name for name in names if name in OURS), peers)
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
-from transpike.core.lowered import Lowered
 from transpike.core.op import Op
+from transpike.lowering.lowered import Lowered
 from transpike.ops import Conv, Linear
 
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -217,11 +217,11 @@ def _norse(lowered: Lowered) -> Peer:
     return Peer(network, "single", start, "channels_last", reset="hard")
 
 
-def _converter(twin: nn.Module, batches: list[Tensor], form: str) -> Peer:
+def _converter(quantised_baseline: nn.Module, batches: list[Tensor], form: str) -> Peer:
     from spikingjelly.activation_based import functional
 
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
-        network = converted(twin, "99.9% per channel", batches)
+        network = converted(quantised_baseline, "99.9% per channel", batches)
     functional.set_step_mode(network, form[0])
     return Peer(network, form, None, "channels_last")
 

@@ -422,7 +422,7 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
     tp_plan_scratch(layer, plans, &together);
     uint32_t looks = 0; /* the steps after which potentials are held against their room */
     for (int64_t t = 0; t < layer->steps; ++t)
-        looks |= (uint32_t)((layer->first_step + t + 1) % layer->look_every == 0) << t;
+        looks |= (uint32_t)((layer->first_step + t + 1) % layer->range_check_every == 0) << t;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
         if (s->kind == TP_MASKED)
@@ -585,24 +585,24 @@ INLINE vf level_of(vf x, const __m512 bar[2], const __m512 level[2]) {
     return (vf)_mm512_permutex2var_ps(level[0], reached, level[1]);
 }
 #else
-INLINE vf sum_of_gains(vf x, const float *bars, const float *gain, float least_level, int64_t count) {
+INLINE vf sum_of_gains(vf x, const float *slot_thresholds, const float *gain, float least_level, int64_t count) {
     vf level = {0};
     level += least_level;
     for (int64_t k = 0; k < count; ++k) {
         const vf one = {0};
-        const vi above = x >= one + bars[k];
+        const vi above = x >= one + slot_thresholds[k];
         level += (vf)(above & (vi)(one + gain[k]));
     }
     return level;
 }
 #endif
 
-static void compare_bars(const float *charge, int64_t n, const float *bars, const float *levels, int64_t count,
+static void compare_bars(const float *charge, int64_t n, const float *slot_thresholds, const float *levels, int64_t count,
                          float *out) {
 #ifdef __AVX512F__
     float bar[32], level[32] = {0};
     for (int64_t k = 0; k < 32; ++k)
-        bar[k] = bars[k < count ? k : count];
+        bar[k] = slot_thresholds[k < count ? k : count];
     memcpy(level, levels, (size_t)(count + 1) * sizeof *level);
     const __m512 two_bars[2] = {_mm512_loadu_ps(bar), _mm512_loadu_ps(bar + 16)};
     const __m512 two_levels[2] = {_mm512_loadu_ps(level), _mm512_loadu_ps(level + 16)};
@@ -611,7 +611,7 @@ static void compare_bars(const float *charge, int64_t n, const float *bars, cons
     float gain[TP_COMPARED]; /* whole numbers: their sums are exact */
     for (int64_t k = 0; k < count; ++k)
         gain[k] = levels[k + 1] - levels[k];
-#define LEVEL(x) sum_of_gains(x, bars, gain, levels[0], count)
+#define LEVEL(x) sum_of_gains(x, slot_thresholds, gain, levels[0], count)
 #endif
     int64_t i = 0;
     for (; i + TP_LANES <= n; i += TP_LANES)
@@ -625,7 +625,7 @@ static void compare_bars(const float *charge, int64_t n, const float *bars, cons
 #undef LEVEL
 }
 
-static void look_up_bars(const float *charge, int64_t n, const float *bars, const float *levels, const int32_t *first,
+static void look_up_bars(const float *charge, int64_t n, const float *slot_thresholds, const float *levels, const int32_t *first,
                          int32_t low, int32_t entries, int32_t shift, float *out) {
     for (int64_t i = 0; i < n; ++i) {
         int32_t bits, entry;
@@ -634,7 +634,7 @@ static void look_up_bars(const float *charge, int64_t n, const float *bars, cons
         entry = entry < 0 ? 0 : entry;
         entry = entry > entries - 1 ? entries - 1 : entry;
         const int32_t reached = first[entry];
-        out[i] = charge[i] == charge[i] ? levels[reached + (charge[i] >= bars[reached])] : levels[0];
+        out[i] = charge[i] == charge[i] ? levels[reached + (charge[i] >= slot_thresholds[reached])] : levels[0];
     }
 }
 

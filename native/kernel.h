@@ -33,7 +33,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows);
 
 #define TP_SOURCES 64 /* most sources of one layer */
 #define TP_TALLEST 16 /* most rows of a kernel that looks up */
-#define TP_COMPARED 31 /* most bars that every charge is compared with */
+#define TP_COMPARED 31 /* most slot_thresholds that every charge is compared with */
 #define TP_TAPS 100   /* most taps of a masked source, over all planes */
 
 extern uint16_t tp_expand[256][8]; /* the positions of the bits that are set */

@@ -126,7 +126,7 @@ static int64_t possible(const tp_layer *layer) {
     if (!within(layer->source_count, 0, TP_SOURCES) || !within(layer->steps, 1, TP_STEPS) ||
         !within(layer->batch, 1, INT32_MAX) || !within(layer->height, 1, SIZE) || !within(layer->width, 1, SIZE) ||
         !within(layer->channels, TP_UNIT, SIZE) || layer->channels % TP_UNIT || !within(layer->blocks, 0, SIZE) ||
-        !within(layer->look_every, 1, SIZE) || !within(layer->threads, 1, STRIDE) ||
+        !within(layer->range_check_every, 1, SIZE) || !within(layer->threads, 1, STRIDE) ||
         (double)layer->batch * layer->height * layer->width * layer->channels > 1e15)
         return 0;
     for (int64_t i = 0; i < layer->source_count; ++i) {
@@ -254,15 +254,15 @@ void tp_pool_max(const uint32_t *words, const int64_t *taps, int64_t batch, int6
     }
 }
 
-void tp_first_spikes(const float *charge, int64_t n, const float *bars, const float *levels, int64_t count,
+void tp_first_spikes(const float *charge, int64_t n, const float *slot_thresholds, const float *levels, int64_t count,
                      const int32_t *first, int64_t low, int64_t entries, int64_t shift, int64_t threads, float *out) {
 #pragma omp parallel for schedule(static) num_threads((int)(threads < 1 ? 1 : threads))
     for (int64_t start = 0; start < n; start += PART) {
         const int64_t part = start + PART < n ? PART : n - start;
         if (count <= TP_COMPARED)
-            kernels->compare_bars(charge + start, part, bars, levels, count, out + start);
+            kernels->compare_bars(charge + start, part, slot_thresholds, levels, count, out + start);
         else
-            kernels->look_up_bars(charge + start, part, bars, levels, first, (int32_t)low, (int32_t)entries,
+            kernels->look_up_bars(charge + start, part, slot_thresholds, levels, first, (int32_t)low, (int32_t)entries,
                                   (int32_t)shift, out + start);
     }
 }

@@ -48,7 +48,7 @@ typedef struct {
     int64_t batch, height, width, channels, steps;
     int64_t constant_sample, constant_position, threshold_position, room_position; /* strides in floats */
     int64_t first_step;     /* steps simulated before this chunk */
-    int64_t hard_reset, count_ties, look_every, threads;
+    int64_t hard_reset, count_ties, range_check_every, threads;
     int64_t ties, beyond;   /* out: near ties; whether a potential went beyond its room */
 } tp_layer;
 
@@ -82,11 +82,11 @@ TP_API void tp_sum_positions(const uint32_t *words, int64_t batch, int64_t posit
 TP_API void tp_pool_max(const uint32_t *words, const int64_t *taps, int64_t batch, int64_t inputs, int64_t outputs,
                         int64_t window, int64_t channels, int64_t steps, int64_t threads, int32_t *counts,
                         int32_t *largest, uint32_t *out);
-/* out[i] = levels[n], n = how many of the ascending bars [count + 1] are not above charge[i]; the last bar is NaN; a NaN has n = 0.
+/* out[i] = levels[n], n = how many of the ascending slot_thresholds [count + 1] are not above charge[i]; the last bar is NaN; a NaN has n = 0.
  * Levels are whole numbers below 2^24, and out may be charge. first[e] is n for the least float whose
  * bits >> shift are low + e, and no more than one bar lies between it and the least of e + 1; smaller charges have
  * e = 0, larger ones e = entries - 1. */
-TP_API void tp_first_spikes(const float *charge, int64_t n, const float *bars, const float *levels, int64_t count,
+TP_API void tp_first_spikes(const float *charge, int64_t n, const float *slot_thresholds, const float *levels, int64_t count,
                             const int32_t *first, int64_t low, int64_t entries, int64_t shift, int64_t threads,
                             float *out);
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from transpike.core.graph import Graph
-from transpike.core.step import Context, Step
+from transpike.core.pass_ import Context, Pass
 from transpike.errors import SettingError
 from transpike.recipes import ECC
 
@@ -21,7 +21,7 @@ GATE = "TRANSPIKE_TEST_GATE"
 
 
 @dataclass(frozen=True)
-class Tell(Step):
+class Tell(Pass):
     number: int
     ending: str
 
@@ -57,8 +57,8 @@ class Told(ECC):
         return False
 
     @property
-    def steps(self) -> tuple[Step, ...]:
-        return (*super().steps, Tell(self.number, self.ending))
+    def steps(self) -> tuple[Pass, ...]:
+        return (*super().passes, Tell(self.number, self.ending))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def small_network(seed: int = 0) -> nn.Module:
 
 
 def neurons(graph: Graph) -> list[Node]:
-    return [node for node in graph if isinstance(node.op, Neuron) and not node.op.relays]
+    return [node for node in graph if isinstance(node.op, Neuron) and not node.op.is_delay]
 
 
 def synapse_before(graph: Graph, name: str) -> Node:

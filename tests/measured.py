@@ -8,12 +8,12 @@ from networks import cells
 from transpike.core.alphabet import GRADED
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph
-from transpike.core.interval import binomial_at_most
-from transpike.core.lowered import lower
 from transpike.core.recipe import Recipe
-from transpike.core.scaling import scaled
 from transpike.engines import Reference
+from transpike.lowering.lowered import lower
+from transpike.lowering.scaling import own_scale, scaled
 from transpike.neurons import Bistable
+from transpike.results.statistics import binomial_at_most
 
 
 def alone(recipe: Recipe, z: Tensor, clip: float | None = None) -> Tensor:
@@ -46,10 +46,10 @@ def undecided(source: Graph, x: Tensor, room: float = 1e-5) -> Tensor:
     """
     found = torch.zeros(len(x), dtype=torch.bool)
     for name, (z, _) in activations(source.to(dtype=torch.float64), x.double()).items():
-        stairs = source[name].op
-        level = z * stairs.levels / stairs.threshold.double() + stairs.shift
+        floor_clip = source[name].op
+        level = z * floor_clip.levels / floor_clip.threshold.double() + floor_clip.shift
         edge = level.round()
-        near = ((level - edge).abs() < room) & (edge >= 1) & (edge <= stairs.levels)
+        near = ((level - edge).abs() < room) & (edge >= 1) & (edge <= floor_clip.levels)
         found |= near.flatten(1).any(1)
     return found
 
@@ -87,14 +87,14 @@ def errors(snn: ts.SNN, x: Tensor) -> dict[str, Tensor]:
     """Neuron layer → its source's activation less the mean charge that it sends, (batch, *shape)."""
     steps, sources = snn.timesteps, activations(snn.source, x)
     return {
-        name: sources[name][1].double() - count * snn.graph[name].op.amplitude() / steps
+        name: sources[name][1].double() - count * snn.graph[name].op.output_scale() / steps
         for name, count in counts(snn, x).items()
     }
 
 
 def streamed(snn: ts.SNN, x: Tensor) -> dict[str, tuple[Tensor, Tensor, Tensor, Cell]]:
     """Neuron layer → its current and its spikes in time, its last potential, and the neuron as it ran (threshold one)."""
-    spiking = snn.encoder.worth is not None
+    spiking = snn.encoder.spike_scale is not None
     run = Reference().start(snn.program, x, torch.arange(len(x)), [*cells(snn), *(["input"] if spiking else [])])
     run.advance(snn.timesteps)
     trains, lowered, found = run.finish().trains, run.program.lowered, {}
@@ -144,7 +144,7 @@ def in_own_scale(recipe: Recipe) -> list[tuple[float, float, float]]:
             layer.weight.fill_(weight), layer.bias.fill_(bias)
     snn = ts.convert(model, recipe, torch.linspace(0, 1, 65)[:, None])
     lowered = lower(snn.graph, None, GRADED)
-    form = scaled(lowered, recipe.kappa(lowered))
+    form = scaled(lowered, own_scale(recipe.threshold_scale, lowered))
     table = {node.name: node.op for node in form.nodes}
     return [
         (float(table[synapse].weight), float(form.biases[cell][0]), float(table[cell].unit.threshold))

@@ -13,21 +13,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from transpike.activations import ReLU
-from transpike.capture import capture
-from transpike.convert import convert
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Input, Node
-from transpike.core.trace import Trace
 from transpike.encoders import ConstantCurrent, DeterministicCounts, Poisson
 from transpike.engines import event_status
+from transpike.lowering.trace import Trace
 from transpike.neurons import IntegrateAndFire
 from transpike.ops import Linear
 from transpike.readouts import AccumulatedMembrane, SpikeCount
 from transpike.recipes import ECC
-from transpike.simulate import simulate
 from transpike.snn import SNN
+from transpike.workflow.capture import capture
+from transpike.workflow.convert import convert
+from transpike.workflow.simulate import simulate
 
-ENGINES = [name for name in ("event", "fused", "reference") if name != "event" or event_status()[0] is not None]
+ENGINES = [name for name in ("event", "dense", "reference") if name != "event" or event_status()[0] is not None]
 CONVS, NORMS = {1: nn.Conv1d, 2: nn.Conv2d}, {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 AVERAGES, MAXIMA = {1: nn.AvgPool1d, 2: nn.AvgPool2d}, {1: nn.MaxPool1d, 2: nn.MaxPool2d}
 
@@ -287,7 +287,7 @@ def recipes(draw: Callable) -> ECC:
     )
 
 
-def run(snn: SNN, x: Tensor, engine: str = "fused", timesteps: int = STEPS, **settings: object) -> Trace:
+def run(snn: SNN, x: Tensor, engine: str = "dense", timesteps: int = STEPS, **settings: object) -> Trace:
     """A run on the grid that records every cell."""
     trace = simulate(snn, x, timesteps, engine=engine, record=cells(snn), **settings)
     assert trace.exact, trace.why
@@ -298,7 +298,7 @@ def converted(case: Case, recipe: ECC, **settings: object) -> SNN:
     """The spiking network, if its layers fire on the inputs and it has a grid (test_grid.py asks how many have)."""
     snn = convert(case.graph, recipe, case.calibration, **settings)
     assume(snn.exactness is None or snn.exactness.timesteps >= recipe.timesteps)
-    assume(0.01 <= spike_rate(snn, simulate(snn, case.x, STEPS, engine="fused"), STEPS) <= 0.6)
+    assume(0.01 <= spike_rate(snn, simulate(snn, case.x, STEPS, engine="dense"), STEPS) <= 0.6)
     return snn
 
 

@@ -11,15 +11,15 @@ from transpike.core.call import Call
 from transpike.core.exit import ExitScore
 from transpike.core.graph import Graph
 from transpike.core.op import Captured, Op
-from transpike.core.quantity import Quantity
+from transpike.core.pass_ import Context, Pass
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
-from transpike.core.step import Context, Step
 from transpike.encoders import ConstantCurrent
 from transpike.energy import EnergyModel, EnergyRow
 from transpike.neurons import IntegrateAndFire
+from transpike.passes import ReplaceNeurons
+from transpike.results.quantity import Quantity
 from transpike.schedules import Streaming
-from transpike.steps._base import ReplaceNeurons
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class OurECC(ts.recipes.ECC):
     title: str = "plain"
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
-        return (ts.steps.InitialPotential(self.share.value),)
+    def shifts(self) -> tuple[Pass, ...]:
+        return (ts.passes.InitialPotential(self.share.value),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class UseRefractory(ReplaceNeurons):
     rest: int = 1
 
     def neuron(self, old: IntegrateAndFire) -> Refractory:
-        return Refractory(old.source, old.threshold, old.initial, worth=old.worth, rest=self.rest)
+        return Refractory(old.source, old.threshold, old.initial, spike_scale=old.spike_scale, rest=self.rest)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Spread(ExitScore):
 
 
 @dataclass(frozen=True)
-class Nothing(Step):
+class Nothing(Pass):
     """A step that does nothing."""
 
     exact: ClassVar[bool] = True
@@ -191,4 +191,4 @@ def register_all() -> None:
         ts.register(kind)
     ts.register(kind="data", name="blobs")(blobs)
     ts.register(kind="network", name="tiny", input_shape=(1, 8, 8), num_classes=2)(tiny)
-    ts.register(ts.targets.Target("tiny-chip", "Tiny chip", max_layers=1))
+    ts.register(ts.chips.Target("tiny-chip", "Tiny chip", max_layers=1))

@@ -1,8 +1,16 @@
 """How modules of the package import each other."""
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+
+import pytest
+
+import transpike as ts
+from transpike.core import renamed
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
@@ -90,3 +98,110 @@ def test_inside_core_not_even_lazily_or_for_type_checkers() -> None:
     known = {name: tree for name, tree in modules().items() if name.startswith("transpike.core.")}
     assert len(known) > 20
     assert circles({name: imported(ast.walk(tree), known) for name, tree in known.items()}) == []
+
+
+ROOT_MODULES = {"errors", "files", "snn", "testing"}
+FOLDERS = {
+    "activations", "chips", "cli", "codes", "core", "data", "encoders", "energy", "engines", "exits", "lowering", "models",
+    "neurons", "ops", "passes", "readouts", "recipes", "report", "results", "schedules", "tasks", "training", "weights",
+    "workflow",
+}  # fmt: skip
+NOUNS = (
+    "activations", "chips", "encoders", "energy", "exits", "neurons", "ops", "passes", "readouts", "recipes", "schedules",
+    "tasks", "weights",
+)  # fmt: skip
+SHARED = {
+    "activations": {"source", "staircase"},
+    "neurons": {"delay", "maximum_in_time"},
+    "ops": {"arithmetic", "scale", "wiring"},
+    "passes": {"shift"},
+}
+"""Folder → its modules that hold what several members are made of, as ``_base`` does, and that other folders ask for."""
+DERIVED = {
+    "activations.first_spike": "activations.relu",  # the clip that a first spike stands for
+    "passes.neurons.first_spikes": "passes.thresholds.squared_error",
+    "passes.thresholds.sensitivity": "passes.thresholds.squared_error",
+    "readouts.after_pre_simulation": "readouts.delayed_window",
+}
+"""Member → the member that it is a special case of, or measures with. No others."""
+
+
+def test_nothing_else_lies_at_the_root() -> None:
+    inside = {path for path in (SOURCE / "transpike").iterdir() if path.name not in ("__pycache__", "py.typed")}
+    assert {path.name for path in inside if path.is_dir()} == FOLDERS
+    assert {path.stem for path in inside if path.suffix == ".py"} - {"__init__"} <= ROOT_MODULES
+    assert all(path.is_dir() or path.suffix == ".py" for path in inside)
+
+
+def is_private_of_another_folder(importer: str, name: str) -> bool:
+    """True for a name with a part that begins with _, behind a folder of the package that the importer is not in."""
+    parts = name.split(".")
+    return any(part.startswith("_") for part in parts[1:]) and importer.split(".")[:2] != parts[:2]
+
+
+def test_a_private_module_is_seen_from_another_folder_only() -> None:
+    assert is_private_of_another_folder("transpike.recipes.ecc", "transpike.passes._base")
+    assert not is_private_of_another_folder("transpike.passes.neurons.use_cells", "transpike.passes._base")
+    assert not is_private_of_another_folder("transpike.recipes.ecc", "transpike.passes.shift")
+
+
+def test_no_private_module_is_imported_from_another_folder() -> None:
+    known = modules()
+    pairs = [(name, other) for name, tree in known.items() for other in imported(ast.walk(tree), known)]
+    assert len(pairs) > 1000 and not [pair for pair in pairs if is_private_of_another_folder(*pair)]
+
+
+def test_members_of_a_folder_do_not_import_each_other() -> None:
+    known = modules()
+    members = {
+        name.removeprefix("transpike.")
+        for name in known
+        if name.count(".") > 1 and name.split(".")[1] in NOUNS and (SOURCE / (name.replace(".", "/") + ".py")).exists()
+    }
+    found = {}
+    for name in members:
+        folder = name.split(".")[0]
+        for other in imported(ast.walk(known[f"transpike.{name}"]), known):
+            other = other.removeprefix("transpike.")
+            shared = other.split(".")[-1] in SHARED.get(folder, ()) or other.split(".")[-1].startswith("_")
+            if other in members - {name} and other.split(".")[0] == folder and not shared:
+                found[name] = other
+    assert found == DERIVED
+
+
+def test_no_submodule_has_the_name_of_a_public_function() -> None:
+    functions = {name for name in ts.__all__ if inspect.isfunction(getattr(ts, name))}
+    beside = {path.stem for path in (SOURCE / "transpike").iterdir()}
+    assert len(functions) > 15 and not functions & beside
+    for name in functions:
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(f"transpike.{name}")
+
+
+@pytest.mark.parametrize("old", sorted(renamed.MODULES))
+def test_an_old_module_says_where_its_content_is(old: str) -> None:
+    new = renamed.MODULES[old]
+    with pytest.raises(ModuleNotFoundError, match=f"transpike.{re.escape(old)} is now transpike.{re.escape(new)}"):
+        importlib.import_module(f"transpike.{old}")
+    assert importlib.import_module(f"transpike.{new}")
+
+
+@pytest.mark.parametrize(("folder", "old"), [(folder, old) for folder, names in renamed.NAMES.items() for old in names])
+def test_an_old_name_says_the_new_one(folder: str, old: str) -> None:
+    space, new = getattr(ts, folder), renamed.NAMES[folder][old]
+    with pytest.raises(AttributeError, match=rf"{folder}\.{old} is now transpike\.{folder}\.{new}"):
+        getattr(space, old)
+    assert getattr(space, new) and old not in vars(space)
+
+
+@pytest.mark.parametrize(
+    ("made", "new"),
+    [
+        (lambda: ts.recipes.HMT(rungs=6), "threshold_count=6"),
+        (lambda: ts.recipes.SRP(rehearsal=2), "pre_simulation_steps=2"),
+        (lambda: ts.schedules.LayerSynchronous(hold=3), "wait_steps=3"),
+    ],
+)
+def test_an_old_setting_says_the_new_one(made: Callable[[], object], new: str) -> None:
+    with pytest.raises(ts.TranspikeError, match=new):
+        made()

@@ -47,7 +47,7 @@ def inactivated(snn: ts.SNN, images: torch.Tensor) -> dict[str, float]:
     for x in images.split(5):
         currents: dict[str, torch.Tensor] = {}
         snn.source.run(snn.prepare(x), observe=lambda node, inputs, out, c=currents: c.update({node.name: inputs[0]}))
-        trace = ts.simulate(snn, x, engine="fused", record=[node.name for node in snn.graph.cells])
+        trace = ts.simulate(snn, x, engine="dense", record=[node.name for node in snn.graph.cells])
         counts = {name: train.double().sum(0) for name, train in trace.trains.items()}
         charges = charged(snn, x, counts)
         for name in wanted:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import transpike as ts
 from transpike.core.op import Synapse
 from transpike.files import write_atomically
-from transpike.steps import FoldBatchNorm
+from transpike.passes import FoldBatchNorm
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -49,7 +49,7 @@ class WithoutCMB(ts.recipes.ECC):
 
     @property
     def steps(self):
-        return tuple(FoldCarelessly() if type(step) is FoldBatchNorm else step for step in super().steps)
+        return tuple(FoldCarelessly() if type(step) is FoldBatchNorm else step for step in super().passes)
 
 
 VARIANTS = {
@@ -114,8 +114,8 @@ def errors(module, spec, dataset, recipe, samples: int, images: int) -> list[dic
     for t in TIMES:
         counted = {n: trace.trains[n][:t].sum(0) for n in neurons} if trace else {
             n: train[0] for n, train in ts.simulate(snn, x, t, record=neurons).trains.items()}  # fmt: skip
-        worth = {n: snn.graph[n].op.threshold for n in neurons}
-        error = {n: float((counted[n] / t * worth[n] - activations[n]).abs().mean()) for n in neurons}
+        spike_scale = {n: snn.graph[n].op.threshold for n in neurons}
+        error = {n: float((counted[n] / t * spike_scale[n] - activations[n]).abs().mean()) for n in neurons}
         rows.append({
             "timesteps": t, "accuracy": report.at(t).accuracy, "drop_points": 100 * (report.ann_accuracy - report.at(t).accuracy),
             "mops_paper": mops(snn, counted, images, snn.prepare(x), t), "synaptic_operations": report.at(t).synaptic_operations,

@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 
 import transpike as ts
-from transpike.cascade import CascadeReport, Outcome, cascade
 from transpike.data import mitbih
 from transpike.files import write_atomically
+from transpike.workflow.cascade import CascadeReport, Outcome, cascade
 
 HERE = Path(__file__).parent
 REASONS = {

@@ -24,10 +24,10 @@ import torch
 
 import transpike as ts
 from transpike.files import write_atomically
-from transpike.train import Row
 from transpike.training import FineTuning
-from transpike.training.losses import Distillation
-from transpike.training.surrogates import Rectangular
+from transpike.training.spiking.losses import Distillation
+from transpike.training.spiking.surrogates import Rectangular
+from transpike.workflow.train import Row
 
 HERE = Path(__file__).parent
 TIMESTEPS, CALIBRATION, CHOOSING = 2, 500, 1000

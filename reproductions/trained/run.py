@@ -14,13 +14,13 @@ import tomllib
 from pathlib import Path
 
 import torch
-from training import CIFAR, MNIST, PLANS, dataset, options, prepared
 
 import transpike as ts
+from training import CIFAR, MNIST, PLANS, dataset, options, prepared
+from transpike.core.pass_ import Context
 from transpike.core.recipe import Recipe
-from transpike.core.step import Context
 from transpike.files import write_atomically
-from transpike.steps import FoldBatchNorm, RemoveDropout
+from transpike.passes import FoldBatchNorm, RemoveDropout
 
 HERE = Path(__file__).parent
 WINDOWS = ts.schedules.LayerSynchronous()
@@ -83,7 +83,7 @@ def exact(module: torch.nn.Module, recipe: Recipe, x: torch.Tensor) -> dict:
 
     def see(node, inputs, output) -> None:
         if node.name in names:
-            levels[node.name] = (output * recipe.timesteps / snn.graph[node.name].op.amplitude()).round()
+            levels[node.name] = (output * recipe.timesteps / snn.graph[node.name].op.output_scale()).round()
 
     differing = total = 0
     rates = []
@@ -166,10 +166,10 @@ def values(found: dict) -> dict[str, float | None]:
         got[f"qcfs-8-plain-{net}"] = lost(found, f"{net}-qcfs", "streaming", 8)
         got[f"qcfs-8-{net}"] = lost(found, f"{net}-qcfs", "streaming, potentials calibrated for T = 8", 8)
         for end in ("", "-fine"):
-            twin, vr = found.get(f"{net}-relu"), found.get(f"{net}-vr{end}")
-            same = twin and vr and twin["samples"] == vr["samples"]
+            quantised_baseline, vr = found.get(f"{net}-relu"), found.get(f"{net}-vr{end}")
+            same = quantised_baseline and vr and quantised_baseline["samples"] == vr["samples"]
             own = accuracy(found, f"{net}-vr{end}", "averaging neurons, T = 8", 8)
-            got[f"vr-8-{net}{end}"] = 100 * twin["ann"] - own if same else None
+            got[f"vr-8-{net}{end}"] = 100 * quantised_baseline["ann"] - own if same else None
             got[f"exact-vr-{net}{end}"] = found.get(f"{net}-vr{end}", {}).get("exact", {}).get("differing")
     got["twin-resnet20"] = 100 * found["resnet20-relu"]["ann"] if "resnet20-relu" in found else None
     seeds = [accuracy(found, f"mnist-vr-{s}", "averaging neurons, T = 1", 1) for s in range(3)]

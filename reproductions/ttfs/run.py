@@ -21,17 +21,17 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from torch import Tensor, nn
-from training import CALIBRATION, IMAGENET, PLANS, network, prepared
 
 import transpike as ts
+from training import CALIBRATION, IMAGENET, PLANS, network, prepared
 from transpike.core.cell import Neuron
 from transpike.core.graph import Node
-from transpike.core.interval import wilson
 from transpike.core.preprocessing import Preprocessing
 from transpike.files import write_atomically
 from transpike.models._weights import load_weights
+from transpike.passes import FoldBatchNorm
 from transpike.recipes import CAT, YOSO, ExactMapping
-from transpike.steps import FoldBatchNorm
+from transpike.results.statistics import wilson
 
 HERE = Path(__file__).parent
 BATCH = 100
@@ -67,7 +67,7 @@ def trained(name: str, data, arguments) -> tuple[nn.Module, Preprocessing, Tenso
 
 def differing(snn: ts.SNN, x: Tensor, engine: str, dtype: torch.dtype) -> dict:
     """Levels that the spiking network sends and its source, batch normalisation folded, does not have; spikes a neuron."""
-    neurons = {n.name: n.op for n in snn.graph if isinstance(n.op, Neuron) and not n.op.relays}
+    neurons = {n.name: n.op for n in snn.graph if isinstance(n.op, Neuron) and not n.op.is_delay}
     source = FoldBatchNorm().apply(snn.source, None).to(dtype=dtype)
     found, total, spikes = 0, 0, 0
     for part in x.split(2 if engine == "reference" else BATCH):  # which keeps the trains of every slot
@@ -82,7 +82,7 @@ def differing(snn: ts.SNN, x: Tensor, engine: str, dtype: torch.dtype) -> dict:
         trace = ts.simulate(snn, part, engine=engine, record=neurons)
         for name, op in neurons.items():
             levels = trace.trains[name].sum(0)
-            found += int((levels * op.amplitude() - wanted[name]).abs().gt(1e-4 * float(op.threshold.max())).sum())
+            found += int((levels * op.output_scale() - wanted[name]).abs().gt(1e-4 * float(op.threshold.max())).sum())
             spikes += int((levels > 0).sum())
             total += levels.numel()
     return {"levels": found, "neurons": total, "spikes_per_neuron": spikes / total, "samples": len(x)}
@@ -100,7 +100,7 @@ def twins(name: str, relu: str, data, arguments, *, limit: int | None = None) ->
     result["snn"] = accuracy(snn, data, preprocessing, limit)
     few, many = (preprocessing(data.test.batch(torch.arange(n))[0]) for n in (STEPPED, COUNTED))
     result["differing in time, float64"] = differing(snn, few, "reference", torch.float64)
-    result["differing in closed form, float32"] = differing(snn, many, "fused", torch.float32)
+    result["differing in closed form, float32"] = differing(snn, many, "dense", torch.float32)
     result["total_steps"] = snn.total_steps()
     result["remarks"] = list(snn.remarks)
     grid = ts.convert(module, recipe, images)

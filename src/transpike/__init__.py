@@ -1,9 +1,11 @@
 """Turn trained PyTorch networks into spiking neural networks, and know what you gained."""
 
+import sys
 from typing import Any
 
 from transpike import (
     activations,
+    chips,
     data,
     encoders,
     energy,
@@ -11,37 +13,38 @@ from transpike import (
     models,
     neurons,
     ops,
+    passes,
     readouts,
     recipes,
     report,
     schedules,
-    steps,
     tasks,
     training,
 )
-from transpike.capture import capture
-from transpike.compare import Comparison, ComparisonSettings, compare
-from transpike.convert import convert
 from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.registry import register
-from transpike.core.trace import Trace
-from transpike.cost import cost
-from transpike.early_exit import answer_early, fit_exit
+from transpike.core.renamed import explain_old_names
 from transpike.errors import TranspikeError
-from transpike.evaluate import Report, evaluate
-from transpike.explain import explain
 from transpike.files import load, save
-from transpike.finetune import finetune
-from transpike.fit import fit
-from transpike.prepare import prepare
-from transpike.processor import run_processor
-from transpike.record import record
-from transpike.simulate import simulate
+from transpike.lowering.trace import Trace
 from transpike.snn import SNN
-from transpike.train import train
-from transpike.training.finetuning import FineTuning
 from transpike.training.settings import Training
+from transpike.training.spiking.finetuning import FineTuning
+from transpike.workflow.capture import capture
+from transpike.workflow.chip_fit import chip_fit
+from transpike.workflow.compare.run import Comparison, ComparisonSettings, compare
+from transpike.workflow.convert import convert
+from transpike.workflow.cost.run import cost
+from transpike.workflow.early_exit import answer_early, fit_exit
+from transpike.workflow.evaluate.run import Report, evaluate
+from transpike.workflow.explain.run import explain
+from transpike.workflow.finetune.run import finetune
+from transpike.workflow.prepare import prepare
+from transpike.workflow.processor import run_processor
+from transpike.workflow.record import record
+from transpike.workflow.simulate import simulate
+from transpike.workflow.train import train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -58,6 +61,7 @@ __all__ = [
     "activations",
     "answer_early",
     "capture",
+    "chip_fit",
     "compare",
     "convert",
     "cost",
@@ -68,12 +72,12 @@ __all__ = [
     "exits",
     "explain",
     "finetune",
-    "fit",
     "fit_exit",
     "load",
     "models",
     "neurons",
     "ops",
+    "passes",
     "prepare",
     "readouts",
     "recipes",
@@ -84,7 +88,6 @@ __all__ = [
     "save",
     "schedules",
     "simulate",
-    "steps",
     "tasks",
     "train",
     "training",
@@ -93,6 +96,9 @@ __all__ = [
 _MOVED: dict[str, str] = {
     "Exit": "exits.Exit",
     "connectivity": "training.connectivity",
+    "fit": "chip_fit",
+    "steps": "passes",
+    "targets": "chips",
 }
 """Names that are looked for here, or once were here → where they are; an AttributeError names that place."""
 
@@ -101,3 +107,6 @@ def __getattr__(name: str) -> Any:
     if name in _MOVED:
         raise AttributeError(f"transpike has no {name!r}: it is transpike.{_MOVED[name]} now", name=name)
     raise AttributeError(f"module 'transpike' has no attribute {name!r}", name=name)
+
+
+explain_old_names(sys.modules[__name__])

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from transpike.codes.time_code import TimeCode
 from transpike.core import format1, registry
 from transpike.core.codec import classes_in, decode, encode, not_known
 from transpike.core.encoder import Encoder
@@ -24,7 +25,6 @@ from transpike.core.naming import distribution_of, is_ours
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
-from transpike.core.time_code import TimeCode
 from transpike.errors import FileError, TranspikeError
 from transpike.snn import SNN
 

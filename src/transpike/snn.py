@@ -13,17 +13,17 @@ from transpike.core.channels import extreme, shaped
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
-from transpike.core.grid import MANTISSA, WIDE_MANTISSA, put_on_grid
-from transpike.core.lowered import Exactness, Lowered, lower
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
-from transpike.core.scaling import scaled, unit_scale
 from transpike.core.schedule import Schedule
 from transpike.core.table import lines
-from transpike.core.trace import Trace
 from transpike.engines import Auto, Engine, Program
 from transpike.errors import DataError
+from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid
+from transpike.lowering.lowered import Exactness, Lowered, lower
+from transpike.lowering.scaling import scaled, unit_scale
+from transpike.lowering.trace import Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class SNN:
     @cached_property
     def lowered(self) -> Lowered:
         """The form that runs, before the grid: threshold 1 wherever a layer's scale is its own to choose."""
-        lowered = lower(self.graph, self.encoder.worth, self.encoder.alphabet, self._axes)
+        lowered = lower(self.graph, self.encoder.spike_scale, self.encoder.alphabet, self._axes)
         return scaled(lowered, unit_scale(lowered), strict=False)
 
     @property
@@ -106,7 +106,7 @@ class SNN:
 
         Neurons that fire as they hear are stepped in float64.
         """
-        units = [node.op.unit for node in lowered.nodes if isinstance(node.op, Neuron) and not node.op.relays]
+        units = [node.op.unit for node in lowered.nodes if isinstance(node.op, Neuron) and not node.op.is_delay]
         if not self.schedule.whole_windows or not all(unit is not None and unit.code for unit in units):
             return put_on_grid(lowered, self.grid_timesteps or self.timesteps, input_bound, {}, WIDE_MANTISSA)
         for mantissa in (MANTISSA, WIDE_MANTISSA):

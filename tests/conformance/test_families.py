@@ -15,24 +15,24 @@ from torch import Tensor
 
 import transpike as ts
 from networks import Case, mlp, small_cnn
-from transpike import activations, encoders, engines, neurons, ops, readouts, recipes, schedules, steps
+from transpike import activations, encoders, engines, neurons, ops, passes, readouts, recipes, schedules
 from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Cell, Neuron
 from transpike.core.codec import decode, encode
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Node
 from transpike.core.op import Op, Synapse
+from transpike.core.pass_ import Pass
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
-from transpike.core.step import Step
 
 FAMILIES: dict[ModuleType, type] = {
     ops: Op, activations: Op, neurons: Cell, encoders: Encoder, readouts: Readout, schedules: Schedule, recipes: Recipe,
-    steps: Step,
+    passes: Pass,
 }  # fmt: skip
 MEMBERS = [member for family in FAMILIES for member in family.members]
-SETTINGS = [m for f in (encoders, readouts, schedules, recipes, steps) for m in f.members]
+SETTINGS = [m for f in (encoders, readouts, schedules, recipes, passes) for m in f.members]
 
 
 def rand(*shape: int) -> Tensor:
@@ -51,7 +51,7 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     ops.Conv: (ops.Conv(weight=rand(4, 1, 3, 3), bias=rand(4), groups=2, padding=(1, 1)), ((2, 5, 5),)),
     ops.Dropout: (ops.Dropout(), ((4,),)),
     ops.Identity: (ops.Identity(), ((4,),)),
-    ops.Kept: (ops.Kept.of("aten.silu.default", (ts.core.call.Wire("x", (4,)),), {})[0], ((4,),)),
+    ops.AnalogueOp: (ops.AnalogueOp.of("aten.silu.default", (ts.core.call.Wire("x", (4,)),), {})[0], ((4,),)),
     ops.Linear: (ops.Linear(weight=rand(3, 4), bias=rand(3)), ((4,),)),
     ops.MaxPool: (POOL, ((2, 4, 4),)),
     ops.Mean: (ops.Mean(), ((2, 3, 3),)),
@@ -75,7 +75,7 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     neurons.Bistable: (neurons.Bistable(activations.ReLU(), torch.tensor(1.0), torch.tensor(0.1), 3), ((2,),)),
     neurons.Synchronous: (neurons.Synchronous(period=3), ((2, 4),)),
     activations.FirstSpikeStaircase: (
-        activations.FirstSpikeStaircase(torch.tensor([0.5]), ts.core.time_code.TimeCode(6, 2.0)), ((4,),),
+        activations.FirstSpikeStaircase(torch.tensor([0.5]), ts.codes.time_code.TimeCode(6, 2.0)), ((4,),),
     ),
     neurons.ExactReLU: (
         neurons.ExactReLU(
@@ -88,16 +88,16 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     ),
     neurons.FirstSpike: (
         neurons.FirstSpike(
-            activations.ReLU(), torch.tensor(1.0), torch.tensor(0.0), code=ts.core.time_code.TimeCode(12, 2.0)
+            activations.ReLU(), torch.tensor(1.0), torch.tensor(0.0), code=ts.codes.time_code.TimeCode(12, 2.0)
         ),
         ((2,),),
     ),
-    neurons.Latch: (neurons.Latch(), ((2,),)),
+    neurons.Integrator: (neurons.Integrator(), ((2,),)),
     neurons.Latched: (neurons.Latched(activations.ReLU(), torch.tensor(2.0), torch.tensor(0.0), "corrective"), ((2,),)),
-    neurons.Prospect: (neurons.Prospect(activations.ReLU(), torch.tensor(2.0), torch.tensor(0.0)), ((2,),)),
+    neurons.PendingInput: (neurons.PendingInput(activations.ReLU(), torch.tensor(2.0), torch.tensor(0.0)), ((2,),)),
     neurons.Retimed: (neurons.Retimed(), ((2, 4),)),
-    neurons.DifferentialLadder: (
-        neurons.DifferentialLadder(activations.ReLU(), torch.tensor([0.05, 0.1]), torch.tensor(0.0), 5), ((2,),),
+    neurons.DifferentialMultiThreshold: (
+        neurons.DifferentialMultiThreshold(activations.ReLU(), torch.tensor([0.05, 0.1]), torch.tensor(0.0), 5), ((2,),),
     ),
     neurons.DifferentialOperator: (neurons.DifferentialOperator(ops.Scale(weight=rand(2))), ((2, 3),)),
     neurons.OffsetCorrected: (
@@ -110,8 +110,8 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
         neurons.ResidualGate(activations.ReLU(), torch.tensor(0.5), torch.tensor(0.2), torch.tensor(0.01), 2), ((2,),),
     ),
     neurons.Switched: (neurons.Switched(activations.ReLU(), torch.tensor(0.5), torch.tensor(0.2)), ((2,),)),
-    neurons.ThresholdLadder: (
-        neurons.ThresholdLadder(activations.ReLU(), torch.tensor([0.1, 0.2]), torch.tensor(0.05), 3), ((2,),),
+    neurons.MultiThreshold: (
+        neurons.MultiThreshold(activations.ReLU(), torch.tensor([0.1, 0.2]), torch.tensor(0.05), 3), ((2,),),
     ),
     neurons.LateralInhibition: (neurons.LateralInhibition(POOL), ((2, 4, 4),)),
     neurons.CurrentMaximum: (neurons.CurrentMaximum(POOL), ((2, 4, 4),)),
@@ -274,33 +274,33 @@ def test_the_magnitude_of_an_op_bounds_its_answers(kind):
 
 
 @pytest.mark.parametrize("kind", LOWERED, ids=name)
-def test_levels_pass_as_their_worth_in_charge(kind):
+def test_levels_pass_as_their_spike_scale_in_charge(kind):
     op, inputs = example(kind)
     op = op.to(dtype=torch.float64)
-    for worth in (torch.tensor([0.5]), torch.tensor([0.5, 2.0])):  # one for all, and one a channel
-        worths = tuple(_spread(worth, x).double() for x in inputs)
-        relayed = op.relay(worths)
-        if relayed is None:
+    for spike_scale in (torch.tensor([0.5]), torch.tensor([0.5, 2.0])):  # one for all, and one a channel
+        spike_scales = tuple(_spread(spike_scale, x).double() for x in inputs)
+        propagated = op.propagate_levels(spike_scales)
+        if propagated is None:
             continue
         levels = tuple(torch.round(2 * x.double()) for x in inputs)
-        expected = op.linear(*(level * w for level, w in zip(levels, worths, strict=True)))
-        answer = relayed[0].linear(*levels)
-        answer = answer if relayed[1] is None else answer * torch.nan_to_num(relayed[1])
+        expected = op.linear(*(level * w for level, w in zip(levels, spike_scales, strict=True)))
+        answer = propagated[0].linear(*levels)
+        answer = answer if propagated[1] is None else answer * torch.nan_to_num(propagated[1])
         assert torch.allclose(answer, expected, rtol=0, atol=1e-12)  # float64
 
 
-def _spread(worth: Tensor, x: Tensor) -> Tensor:
+def _spread(spike_scale: Tensor, x: Tensor) -> Tensor:
     """One worth for all, or alternating ones along the channels."""
-    values = worth.repeat(x.shape[1])[: x.shape[1]]
+    values = spike_scale.repeat(x.shape[1])[: x.shape[1]]
     return values.reshape(1, -1, *(1,) * (x.ndim - 2)).expand(1, *x.shape[1:])
 
 
-def test_every_linear_op_but_an_interpolation_passes_levels_of_one_worth():
+def test_every_linear_op_but_an_interpolation_passes_levels_of_one_spike_scale():
     refusing = set()
     for kind in LOWERED:
         op, inputs = example(kind)
-        worths = tuple(torch.full((1, *x.shape[1:]), 0.5, dtype=torch.float64) for x in inputs)
-        if op.to(dtype=torch.float64).relay(worths) is None:
+        spike_scales = tuple(torch.full((1, *x.shape[1:]), 0.5, dtype=torch.float64) for x in inputs)
+        if op.to(dtype=torch.float64).propagate_levels(spike_scales) is None:
             refusing.add(kind)
     assert refusing == {ops.Resample, ops.Add}  # this Add subtracts twice its second input
 
@@ -452,7 +452,7 @@ def suited(kind: type[Recipe], **settings: object) -> Recipe:
     if kind is recipes.RueckauerLiu:  # whose largest activation fires after so many steps
         settings = {"resolution": 4, **settings}
     if kind is recipes.SRP:
-        settings = {"rehearsal": 2, **settings}
+        settings = {"pre_simulation_steps": 2, **settings}
     return kind(**{key: value for key, value in settings.items() if key in kind.__dataclass_fields__})
 
 
@@ -513,8 +513,12 @@ def test_a_recipe_is_listed_under_its_own_name(label):
 def test_a_recipe_converts_a_network_that_answers_like_its_source(kind):
     case = small_cnn()
     settings = {"timesteps": 256, "reset": "soft", "percentile": 100.0, "encoder": encoders.ConstantCurrent()}
-    fine = {"tau": 32.0 if kind is not recipes.T2FSNN else 45.0, "hold": 256, "epochs": 0}  # eight octaves of slots
-    fine |= {"rungs": 10, "levels": 1023, "gamma": 4, "threshold": 8.0}  # no clip, no coarse step
+    fine = {
+        "tau": 32.0 if kind is not recipes.T2FSNN else 45.0,
+        "wait_steps": 256,
+        "epochs": 0,
+    }  # eight octaves of slots
+    fine |= {"threshold_count": 10, "levels": 1023, "gamma": 4, "threshold": 8.0}  # no clip, no coarse step
     fine |= {} if kind is recipes.DCGS else {"pooling": "lateral-inhibition"}  # others are approximate
     recipe = suited(kind, **settings, **fine, updates=1000)
     network = fitting(recipe, case)

@@ -8,10 +8,10 @@ import transpike as ts
 from networks import mlp
 from transpike.core.cell import Cell
 from transpike.core.op import Synapse
-from transpike.cost import neurobench_counts
 from transpike.encoders import DeterministicCounts
 from transpike.ops import Conv
 from transpike.recipes import ECC, SNM
+from transpike.workflow.cost.run import neurobench_counts
 
 workload = pytest.importorskip(
     "neurobench.metrics.workload", reason="needs NeuroBench: pip install neurobench==2.3.0 (it is no dependency)"

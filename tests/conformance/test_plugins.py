@@ -201,7 +201,7 @@ def test_data_networks_and_chips_from_outside_are_found_by_name(registered, data
     module, spec = ts.models.build("zoo:tiny", input_shape=dataset.image_shape)
     assert spec.num_classes == 2 and module(data[0]).shape == (64, 2)
     snn = ts.convert(module, plugged.OurECC(timesteps=2), data[0])
-    fit = ts.fit(snn, "tiny-chip")
+    fit = ts.chip_fit(snn, "tiny-chip")
     assert not fit.fits and fit.target.title == "Tiny chip"
 
 
@@ -315,7 +315,7 @@ GOOD = """
 
         @property
         def shifts(self):
-            return (ts.steps.InitialPotential(self.share),)
+            return (ts.passes.InitialPotential(self.share),)
 """
 HALF = GOOD.replace("Good", "Half").replace('"good"', '"half"') + "\n    raise RuntimeError('no licence')\n"
 

@@ -45,7 +45,7 @@ BASE = """
 
         @property
         def shifts(self):
-            return (ts.steps.InitialPotential(helper(SHARE) + other_code.K),)
+            return (ts.passes.InitialPotential(helper(SHARE) + other_code.K),)
 
         @functools.cached_property
         def slow(self):
@@ -162,7 +162,7 @@ def make(share: float) -> type:
 
         @property
         def shifts(self) -> tuple:
-            return (ts.steps.InitialPotential(share),)
+            return (ts.passes.InitialPotential(share),)
 
     return Inner
 
@@ -203,7 +203,7 @@ def test_nothing_from_outside_has_an_empty_digest():
     for kind in ts.recipes.members:
         recipe = kind()
         assert (
-            code_of(recipe, *recipe.steps, ts.Preprocessing(), *(model() for model in ts.energy.members)).digest == ""
+            code_of(recipe, *recipe.passes, ts.Preprocessing(), *(model() for model in ts.energy.members)).digest == ""
         )
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from transpike import data
 from transpike.errors import CheckpointError, SettingError
 from transpike.models import build, load_weights
-from transpike.train import Training, save_weights, train
+from transpike.workflow.train import Training, save_weights, train
 
 
 @pytest.fixture

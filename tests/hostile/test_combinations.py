@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 import transpike as ts
 from networks import Residual, mlp, small_cnn
-from transpike import steps
+from transpike import passes
 from transpike.activations import QuantisedClip, ReLU, SlipReLU, TimeToFirstSpike
+from transpike.core.pass_ import Context, Pass
 from transpike.core.schedule import Schedule, depth
-from transpike.core.step import Context, Step
 from transpike.encoders import EventFrames, FirstSpikes, PhaseBits, Poisson, SignedEventFrames
 from transpike.errors import DataError, SettingError, TranspikeError, UnsupportedModel
 from transpike.neurons import (
@@ -25,10 +25,10 @@ from transpike.neurons import (
     FirstSpike,
     IntegrateAndFire,
     Latched,
+    MultiThreshold,
     OffsetCorrected,
     SignedIntegrateAndFire,
     Synchronous,
-    ThresholdLadder,
 )
 from transpike.readouts import DelayedWindow, SpikeCount
 from transpike.recipes import (
@@ -77,7 +77,7 @@ PLACES = [
 ]  # fmt: skip
 WINDOWS, HELD = LayerSynchronous(), LayerSynchronous(4)
 ONE, ZERO = torch.ones(()), torch.zeros(())
-NAN, PLAIN = float("nan"), steps.UseNeurons()
+NAN, PLAIN = float("nan"), passes.UseNeurons()
 
 
 @dataclass(frozen=True)
@@ -85,24 +85,24 @@ class Mixed(RateCoded):
     """A method of anybody's: thresholds at the maximum, then the steps it is given."""
 
     name = "mixed"
-    shift: tuple[Step, ...] = ()
-    correction: tuple[Step, ...] = ()
-    neuron: steps.UseNeurons = PLAIN
+    shift: tuple[Pass, ...] = ()
+    correction: tuple[Pass, ...] = ()
+    neuron: passes.UseNeurons = PLAIN
 
     @property
-    def thresholds(self) -> Step:
-        return steps.PercentileThresholds("layer", percentile=100.0)
+    def thresholds(self) -> Pass:
+        return passes.PercentileThresholds("layer", percentile=100.0)
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         return self.shift
 
     @property
-    def neurons(self) -> steps.UseNeurons:
+    def neurons(self) -> passes.UseNeurons:
         return self.neuron
 
     @property
-    def corrections(self) -> tuple[Step, ...]:
+    def corrections(self) -> tuple[Pass, ...]:
         return self.correction
 
 
@@ -111,11 +111,11 @@ def converted(recipe: ts.core.recipe.Recipe, model: nn.Module | ts.Graph | None 
     return ts.convert(case.graph if model is None else model, recipe, case.calibration if x is None else x)
 
 
-def mixed(*shift: Step, correction: tuple[Step, ...] = (), neuron: steps.UseNeurons = PLAIN):
+def mixed(*shift: Pass, correction: tuple[Pass, ...] = (), neuron: passes.UseNeurons = PLAIN):
     return converted(Mixed(8, shift=shift, correction=correction, neuron=neuron))
 
 
-def applied(step: Step, schedule: Schedule, snn: ts.SNN | None = None):
+def applied(step: Pass, schedule: Schedule, snn: ts.SNN | None = None):
     """A step on a network whose neurons it corrects, under a schedule."""
     snn = snn or converted(ECC(8))
     context = Context(
@@ -186,14 +186,14 @@ class Doubled(SignedEventFrames):
 # what is done, what refuses it, what it says: the reason and the way out
 REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     # θ/2 twice
-    "θ/2 and θ/2T": (lambda: mixed(steps.InitialPotential(0.5), steps.BiasShift()), SettingError, "half a threshold twice; set beta=0"),
+    "θ/2 and θ/2T": (lambda: mixed(passes.InitialPotential(0.5), passes.BiasShift()), SettingError, "half a threshold twice; set beta=0"),
     "θ/2T for each neuron": (per_neuron, UnsupportedModel, "one value a channel; use granularity="),
     # hard reset and leak
     "hard reset, v(0)": (lambda: ECC(reset="hard", beta=0.5), SettingError, "discards the initial potential .* set beta=0"),
     "hard reset, v(0), Diehl": (lambda: WeightNormalisation(beta=0.1), SettingError, "set beta=0"),
-    "hard reset, v(0), in steps": (lambda: mixed(steps.InitialPotential(0.5), neuron=steps.UseNeurons(reset="hard")), SettingError, "set beta=0"),
-    "hard reset, calibrated potential": (lambda: mixed(correction=(steps.CalibratePotential(8),), neuron=steps.UseNeurons(reset="hard")), SettingError, "forgets its potential .*use a soft reset without leak"),
-    "leak, calibrated potential": (lambda: mixed(correction=(steps.CalibratePotential(8),), neuron=steps.UseNeurons(leak=0.9)), SettingError, "use a soft reset without leak"),
+    "hard reset, v(0), in steps": (lambda: mixed(passes.InitialPotential(0.5), neuron=passes.UseNeurons(reset="hard")), SettingError, "set beta=0"),
+    "hard reset, calibrated potential": (lambda: mixed(correction=(passes.CalibratePotential(8),), neuron=passes.UseNeurons(reset="hard")), SettingError, "forgets its potential .*use a soft reset without leak"),
+    "leak, calibrated potential": (lambda: mixed(correction=(passes.CalibratePotential(8),), neuron=passes.UseNeurons(leak=0.9)), SettingError, "use a soft reset without leak"),
     "hard reset, windows": (lambda: ECC(reset="hard", schedule=WINDOWS), SettingError, "use reset='soft' and leak=1, or the streaming"),
     "hard reset, held windows": (lambda: ThresholdBalancing(schedule=HELD), SettingError, "use reset='soft'"),
     "leak, windows": (lambda: Rueckauer(leak=0.5, schedule=WINDOWS), SettingError, "leak: use reset='soft' and leak=1"),
@@ -205,7 +205,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "leak that grows": (lambda: ECC(leak=1.5), SettingError, r"leak must be in \(0, 1\]"),
     # signed, burst and bistable neurons
     "pascal, streaming": (lambda: SNM(rule="pascal"), SettingError, "needs a layer-synchronous schedule"),
-    "pascal, held": (lambda: SNM(rule="pascal", schedule=HELD), SettingError, "needs a layer-synchronous schedule .*hold=None"),
+    "pascal, held": (lambda: SNM(rule="pascal", schedule=HELD), SettingError, "needs a layer-synchronous schedule .*wait_steps=None"),
     "rule": (lambda: SNM(rule="none"), SettingError, "one of snm, fast-snn, pascal, dual, not 'none'"),  # type: ignore[arg-type]
     "rule of a neuron": (lambda: SignedIntegrateAndFire(ReLU(), ONE, ZERO, "none"), SettingError, "one of snm, fast-snn"),  # type: ignore[arg-type]
     "a negative threshold above zero": (lambda: SNM(rule="dual", depth=-0.1), SettingError, "depth must be a number from 0 on, not -0.1"),
@@ -215,21 +215,21 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "differences of changing input": (lambda: DCGS(encoder=Poisson()), SettingError, r"use encoder=ConstantCurrent\(\)"),
     "settling in a part": (lambda: LayerSynchronous(4, settle=True), SettingError, "needs a whole window"),
     "settling by halves": (lambda: LayerSynchronous(settle=1), SettingError, "settle must be True or False"),  # type: ignore[arg-type]
-    "calibration in differences": (lambda: applied(steps.CalibrateBias(8), ts.schedules.Differences()), SettingError, "do not know differences"),
-    "rungs": (lambda: HMT(rungs=17), SettingError, "rungs must be a whole number from 1 to 16, not 17"),
-    "rungs of a neuron": (lambda: ThresholdLadder(ReLU(), ONE, ZERO, 0), SettingError, "rungs must be a whole number"),
-    "rule of a ladder": (lambda: ThresholdLadder(ReLU(), ONE, ZERO, 2, "two"), SettingError, "one of any, one, not 'two'"),  # type: ignore[arg-type]
-    "kind of a ladder": (lambda: steps.UseLadders(4, "two"), SettingError, "one of any, one, differences"),  # type: ignore[arg-type]
-    "windows of one threshold": (lambda: ThresholdLadder(ReLU(), ONE, ZERO, 2, "one").counts(torch.ones(1, 1), timesteps=4), SettingError, "use the streaming schedule"),
+    "calibration in differences": (lambda: applied(passes.CalibrateBias(8), ts.schedules.Differences()), SettingError, "do not know differences"),
+    "threshold_count": (lambda: HMT(threshold_count=17), SettingError, "threshold_count must be a whole number from 1 to 16, not 17"),
+    "threshold_count of a neuron": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 0), SettingError, "threshold_count must be a whole number"),
+    "rule of a ladder": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 2, "two"), SettingError, "one of any, one, not 'two'"),  # type: ignore[arg-type]
+    "kind of a ladder": (lambda: passes.UseMultiThresholds(4, "two"), SettingError, "one of any, one, differences"),  # type: ignore[arg-type]
+    "windows of one threshold": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 2, "one").counts(torch.ones(1, 1), timesteps=4), SettingError, "use the streaming schedule"),
     "no members": (lambda: GroupNeuron(members=0), SettingError, "members must be a whole number from 1 to 255, not 0"),
     "levels of Gaussian stairs": (lambda: DCGS(levels=0), SettingError, "levels must be a whole number from 1 to 65535, not 0"),
     "a Gaussian of one neuron": (lambda: HMT(granularity="neuron"), SettingError, "use granularity 'channel'"),
-    "rehearsal": (lambda: SRP(rehearsal=0), SettingError, "rehearsal must be a whole number of steps from 1 on, not 0"),
-    "nothing but rehearsal": (lambda: SRP(4), SettingError, "leave nothing after a rehearsal of 4"),
-    "rehearsal in windows": (lambda: SRP(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane()), SettingError, "they need the streaming schedule"),
+    "pre_simulation_steps": (lambda: SRP(pre_simulation_steps=0), SettingError, "pre-simulation must be a whole number of steps from 1 on, not 0"),
+    "nothing but pre-simulation": (lambda: SRP(4), SettingError, "leave nothing after a pre-simulation of 4"),
+    "pre-simulation in windows": (lambda: SRP(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane()), SettingError, "they need the streaming schedule"),
     "rounds of corrections": (lambda: COS(rounds=0), SettingError, "rounds must be a whole number from 1 on, not 0"),
-    "another hold than the rehearsal": (lambda: COS(8, schedule=LayerSynchronous(2)), SettingError, r"use schedule=LayerSynchronous\(hold=4\)"),
-    "a corrected neuron's whole window": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).counts(torch.ones(1, 1), timesteps=4), SettingError, "hold its window for its rehearsal"),
+    "another hold than the pre-simulation": (lambda: COS(8, schedule=LayerSynchronous(2)), SettingError, r"use schedule=LayerSynchronous\(wait_steps=4\)"),
+    "a corrected neuron's whole window": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).counts(torch.ones(1, 1), timesteps=4), SettingError, "hold its window for its pre-simulation"),
     "margin": (lambda: COS(margin=1.0), SettingError, r"margin must be in \[0, 1\), not 1.0"),
     "a switch that streams": (lambda: TSC(schedule=ts.schedules.Streaming()), SettingError, r"use schedule=LayerSynchronous\(\)"),
     "bursts without end": (lambda: AdaFire(gamma=0), SettingError, "gamma must be a whole number from 1 to 255, not 0"),
@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "bursts that share thresholds": (lambda: AdaFire(residual="shared"), SettingError, "residual must be 'currents'"),
     "no layer to search": (lambda: converted(AdaFire(4), nn.Sequential(nn.Linear(5, 3))), SettingError, "there is nothing to search"),
     "corrections twice": (lambda: COS(calibrate="both"), SettingError, "calibrate must be 'none', not 'both'"),
-    "a run shorter than its rehearsal": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).check_steps(3), SettingError, "needs a run of as many, not 3"),
+    "a run shorter than its pre-simulation": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).check_steps(3), SettingError, "needs a run of as many, not 3"),
     "what changes for each input, layer by layer": (lambda: ts.explain(converted(SRP(), QUANTISED), (mlp().x, torch.zeros(len(mlp().x)).long())), SettingError, "change for each input, like .* convert with another recipe"),
     "no samples to search on": (lambda: AdaFire(samples=0), SettingError, "samples must be a whole number from 1 on, not 0"),
     "compression to nothing": (lambda: AdaFire(compress=0.0), SettingError, r"compress must be in \(0, 1\], not 0.0"),
@@ -258,7 +258,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "gamma of a neuron": (lambda: Burst(ReLU(), ONE, ZERO, 0), SettingError, "at least 1, not 0"),
     "bistable few steps": (lambda: FewSteps(neuron="bistable"), SettingError, "their own recipe, bsnn"),
     "neuron": (lambda: FewSteps(neuron="izhikevich"), SettingError, "one of integrate-and-fire, signed, burst, bistable"),  # type: ignore[arg-type]
-    "bistable, streaming": (lambda: mixed(neuron=steps.UseNeurons("bistable")), SettingError, "bistable.* (work under|phase)"),
+    "bistable, streaming": (lambda: mixed(neuron=passes.UseNeurons("bistable")), SettingError, "bistable.* (work under|phase)"),
     "bistable, windows": (lambda: Bistable(ReLU(), ONE, ZERO).fire_window(ONE, timesteps=8), SettingError, "use them with the schedule of phase cycles"),
     "threshold of 0": (lambda: IntegrateAndFire(ReLU(), ZERO, ZERO), SettingError, "must be positive"),
     # phase cycles
@@ -277,8 +277,8 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "spike count, phase spikes": (lambda: BSNN(readout=SpikeCount()), SettingError, "a spike count does not read"),
     "bits": (lambda: PhaseBits(period=9), SettingError, "from 1 to 8, not 9"),
     "broken bits": (lambda: PhaseBits(period=1.5), SettingError, "whole number of bits"),  # type: ignore[arg-type]
-    "pooling in cycles": (lambda: steps.PoolInTime("gated", 8), SettingError, "lateral inhibition, not 'gated'"),
-    "calibration in cycles": (lambda: applied(steps.CalibrateBias(8), PhaseCycles()), SettingError, "do not know phase cycles: leave that out"),
+    "pooling in cycles": (lambda: passes.PoolInTime("gated", 8), SettingError, "lateral inhibition, not 'gated'"),
+    "calibration in cycles": (lambda: applied(passes.CalibrateBias(8), PhaseCycles()), SettingError, "do not know phase cycles: leave that out"),
     # readouts
     "delayed window, windows": (lambda: ECC(readout=DelayedWindow(2), schedule=WINDOWS), SettingError, "AccumulatedMembrane"),
     "delayed window, held windows": (lambda: LTB(schedule=HELD), SettingError, "AccumulatedMembrane.*or the streaming schedule"),
@@ -290,14 +290,14 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "less than no delay": (lambda: DelayedWindow(share=-0.1), SettingError, r"share must be in \[0, 1\)"),
     "two delays": (lambda: DelayedWindow(2, 0.5), SettingError, "give one"),
     # schedules
-    "calibration in held windows": (lambda: SNNCalibration(8, schedule=HELD), SettingError, "use hold=None, or the streaming"),
-    "calibration in held windows, in steps": (lambda: applied(steps.CalibrateBias(8), HELD), SettingError, "use hold=None, or the"),
-    "hold": (lambda: LayerSynchronous(-1), SettingError, "whole number of steps from 0 on, or None"),
+    "calibration in held windows": (lambda: SNNCalibration(8, schedule=HELD), SettingError, "use wait_steps=None, or the streaming"),
+    "calibration in held windows, in steps": (lambda: applied(passes.CalibrateBias(8), HELD), SettingError, "use wait_steps=None, or the"),
+    "wait_steps": (lambda: LayerSynchronous(-1), SettingError, "whole number of steps from 0 on, or None"),
     "no steps": (lambda: ECC(0), SettingError, "timesteps must be a whole number of at least 1"),
     "half a step": (lambda: DengGu(0.5), SettingError, "timesteps must be a whole number"),  # type: ignore[arg-type]
     "a layer that is not there": (lambda: depth(mlp().graph, "nowhere"), SettingError, "no layer is called 'nowhere'"),
     "spike-norm, windows": (lambda: RMP(schedule=WINDOWS), SettingError, "it needs the streaming schedule"),
-    "spike-norm, windows, in steps": (lambda: applied(steps.SpikeNorm(), WINDOWS), SettingError, "it needs the streaming schedule"),
+    "spike-norm, windows, in steps": (lambda: applied(passes.SpikeNorm(), WINDOWS), SettingError, "it needs the streaming schedule"),
     # thresholds
     "granularity": (lambda: ECC(granularity="pixel"), SettingError, "'layer', 'channel' or 'neuron', not 'pixel'"),  # type: ignore[arg-type]
     "granularity of spike-norm": (lambda: SpikeNorm(granularity="channel"), SettingError, "must be 'layer', not 'channel'"),
@@ -305,14 +305,14 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "percentile of nothing": (lambda: ECC(percentile=0.0), SettingError, r"in \(0, 100\], not 0.0"),
     "percentile": (lambda: SNM(percentile=100.5), SettingError, r"in \(0, 100\], not 100.5"),
     "percentile that is no number": (lambda: BurstLIP(percentile=NAN), SettingError, r"in \(0, 100\], not nan"),
-    "of": (lambda: steps.PercentileThresholds(of="some"), SettingError, "'all' or 'non-zero'"),  # type: ignore[arg-type]
-    "scale": (lambda: steps.PercentileThresholds(scale=0.0), SettingError, "scale must be positive"),
+    "of": (lambda: passes.PercentileThresholds(of="some"), SettingError, "'all' or 'non-zero'"),  # type: ignore[arg-type]
+    "scale": (lambda: passes.PercentileThresholds(scale=0.0), SettingError, "scale must be positive"),
     "scale of spike-norm": (lambda: SpikeNorm(scale=-1.0), SettingError, "scale must be positive"),
     "beta": (lambda: ECC(beta=1.0), SettingError, r"beta must be in \[0, 1\), not 1.0"),
     "beta that is no number": (lambda: BSNN(beta=NAN), SettingError, r"beta must be in \[0, 1\)"),
     "calibrate learned": (lambda: CQ(calibrate="bias"), SettingError, "'none', 'thresholds', 'potential' or 'both', not 'bias'"),  # type: ignore[arg-type]
     "slack": (lambda: CQ(slack=1.0), SettingError, r"slack must be in \[0, 1\), not 1.0"),
-    "shift": (lambda: steps.SquaredErrorThresholds(shift=1.0), SettingError, r"shift in \[0, 1\)"),
+    "shift": (lambda: passes.SquaredErrorThresholds(shift=1.0), SettingError, r"shift in \[0, 1\)"),
     "rate": (lambda: LTB(rate=0.0), SettingError, r"rate must be in \(0, 1\]"),
     "no clip was learned": (lambda: converted(OPI(8)), UnsupportedModel, "use a recipe that calibrates thresholds"),
     "a dead layer": (lambda: converted(ECC(8), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
@@ -321,11 +321,11 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "calibrate": (lambda: SNNCalibration(calibrate="dark"), SettingError, "'none', 'light', 'advanced' or 'advanced-weights'"),  # type: ignore[arg-type]
     "calibrate few steps": (lambda: FewSteps(calibrate="light"), SettingError, "'both', 'bias', 'potential' or 'none'"),  # type: ignore[arg-type]
     "no samples": (lambda: FewSteps(samples=0), SettingError, "samples"),
-    "no samples for biases": (lambda: steps.CalibrateBias(0), SettingError, "at least 1"),
-    "potentials of first spikes": (lambda: applied(steps.CalibratePotential(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "begins at 0: use CalibrateBias"),
-    "weights of first spikes": (lambda: applied(steps.CalibrateWeights(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "fits even stairs.*leave it out"),
+    "no samples for biases": (lambda: passes.CalibrateBias(0), SettingError, "at least 1"),
+    "potentials of first spikes": (lambda: applied(passes.CalibratePotential(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "begins at 0: use CalibrateBias"),
+    "weights of first spikes": (lambda: applied(passes.CalibrateWeights(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "fits even stairs.*leave it out"),
     "first spikes that begin above 0": (lambda: FirstSpike(ReLU(), ONE, ONE), SettingError, "begin at 0.*into the bias"),
-    "no rounds for potentials": (lambda: steps.CalibratePotential(rounds=0), SettingError, "at least 1"),
+    "no rounds for potentials": (lambda: passes.CalibratePotential(rounds=0), SettingError, "at least 1"),
     "no iterations": (lambda: SNNCalibration(calibrate="advanced-weights", iterations=0), SettingError, "iterations.* must be positive"),
     # what is not of the kind that a setting is
     "half a sample": (lambda: FewSteps(samples=2.5), SettingError, "samples must be a whole number, not 2.5"),  # type: ignore[arg-type]
@@ -354,7 +354,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "average, first spikes": (lambda: CAT(average_pooling="hard"), SettingError, "'linear' or 'spiking', not 'hard'"),  # type: ignore[arg-type]
     "input, first spikes": (lambda: LinearTTFS(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
     "delayed window, slots": (lambda: YOSO(readout=DelayedWindow(2)), SettingError, "leaves out single steps.* use readout=AccumulatedMembrane"),
-    "half a slot of hold": (lambda: T2FSNN(hold=2.5), SettingError, "hold must be a whole number of slots from 0 on, or None, not 2.5"),  # type: ignore[arg-type]
+    "half a slot of hold": (lambda: T2FSNN(wait_steps=2.5), SettingError, "hold must be a whole number of slots from 0 on, or None, not 2.5"),  # type: ignore[arg-type]
     "less than no hold": (lambda: TimeSlots(-1), SettingError, "hold must be a whole number of slots from 0 on, or None, not -1"),
     "fewer than no epochs": (lambda: T2FSNN(epochs=-1), SettingError, "epochs must be a whole number from 0 on, not -1"),
     "granularity of weights": (lambda: CAT(weight_bits=5, weight_granularity="pixel"), SettingError, "'layer' or 'channel', not 'pixel'"),  # type: ignore[arg-type]
@@ -418,7 +418,7 @@ CONVERSION = {
     "resolution beyond the run", "latches in a run of other length", "exact times in several windows", "negative input of exact times",
     "trained slots, another recipe", "too few spikes for all layers", "sensitivity of one output", "a bound of a sigmoid", "biases",
     "calibration in differences", "levels of no stairs", "levels of other steps", "windows of one threshold", "a corrected neuron's whole window",
-    "a run shorter than its rehearsal", "what changes for each input, layer by layer", "no layer to search",
+    "a run shorter than its pre-simulation", "what changes for each input, layer by layer", "no layer to search",
     "dynamic thresholds and pools", "dynamic thresholds and analogue input",
 }  # fmt: skip
 
@@ -436,13 +436,13 @@ def test_it_is_refused_before_any_calibration(what, monkeypatch):
         raise AssertionError("calibration had begun")
 
     for step in (
-        steps.PercentileThresholds,
-        steps.SquaredErrorThresholds,
-        steps.LocalThresholdBalancing,
-        steps.FirstSpikeThresholds,
+        passes.PercentileThresholds,
+        passes.SquaredErrorThresholds,
+        passes.LocalThresholdBalancing,
+        passes.FirstSpikeThresholds,
     ):
         monkeypatch.setattr(step, "measure", measured)
-    monkeypatch.setattr(steps.ExactTimes, "apply", measured)  # which measures as it goes
+    monkeypatch.setattr(passes.ExactTimes, "apply", measured)  # which measures as it goes
     with pytest.raises(TranspikeError):
         REFUSED[what][0]()
 

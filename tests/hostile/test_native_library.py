@@ -10,13 +10,14 @@ import torch
 
 import transpike as ts
 from networks import small_cnn
-from transpike.engines import _native, event_status
-from transpike.engines import event as event_engine
+from transpike.engines import event_status
+from transpike.engines.event import run as event_engine
+from transpike.engines.native import library as _native
 from transpike.errors import SettingError
 from waiting import HANGS
 
 LIBRARY, WHY = event_status()
-# Where there is no C compiler the library is not built, and the fused engine serves: there is nothing to test then.
+# Where there is no C compiler the library is not built, and the dense engine serves: there is nothing to test then.
 needs_library = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
 
 PROGRAM = """
@@ -50,7 +51,7 @@ def say_with(library: str) -> str:
 def test_without_the_library_the_fused_engine_serves(tmp_path):
     for library in ("off", str(tmp_path / "missing.so")):
         said = say_with(library)
-        assert "the fused engine serves" in said
+        assert "the dense engine serves" in said
         assert "dense: the native library is" in said
         assert "refused: the event engine's native library is" in said
 
@@ -90,7 +91,7 @@ def test_a_library_of_another_version_is_refused(monkeypatch, name):
 def test_the_event_engine_refuses_other_devices():
     case = small_cnn()
     snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=8), case.calibration)
-    with pytest.raises(SettingError, match="runs on the CPU, not on meta; use engine='fused'"):
+    with pytest.raises(SettingError, match="runs on the CPU, not on meta; use engine='dense'"):
         event_engine.Event().start(snn.program, case.x.to("meta"), torch.arange(5))
 
 
@@ -103,7 +104,7 @@ def test_the_event_engine_refuses_other_devices():
         {"channels": 17},
         {"source_count": 65},
         {"source_count": -1},
-        {"look_every": 0},
+        {"range_check_every": 0},
         {"batch": 2**40, "height": 2**40},
         {"threads": 2**40},
         {"width": -1},
@@ -118,7 +119,7 @@ def test_the_library_refuses_layers_that_it_cannot_run(change):
         "width": 1,
         "channels": 16,
         "steps": 8,
-        "look_every": 8,
+        "range_check_every": 8,
         "threads": 1,
         "blocks": 0,
     }
@@ -162,7 +163,7 @@ SOURCE = {
 def test_the_library_refuses_sources_that_it_cannot_read(change):
     source = _native.Source(**(SOURCE | change))
     layer = _native.Layer(
-        sources=ctypes.addressof(source), source_count=1, batch=1, height=4, width=4, channels=16, steps=8, look_every=8,
+        sources=ctypes.addressof(source), source_count=1, batch=1, height=4, width=4, channels=16, steps=8, range_check_every=8,
         threads=1,
     )  # fmt: skip
     assert LIBRARY.tp_scratch_bytes(ctypes.byref(layer)) == -1

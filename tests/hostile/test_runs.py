@@ -23,7 +23,7 @@ def compared(recipes=None, **settings):
 
 
 REFUSED = {
-    "broken cycles": (lambda: ts.simulate(CYCLES, X, 6, engine="fused"), SettingError, "not whole cycles of 4"),
+    "broken cycles": (lambda: ts.simulate(CYCLES, X, 6, engine="dense"), SettingError, "not whole cycles of 4"),
     "less than a cycle": (lambda: CYCLES(X, 3), SettingError, "not whole cycles of 4"),
     "broken cycles, evaluated": (lambda: ts.evaluate(CYCLES, (X, Y), answers=(5,)), SettingError, "not whole cycles"),
     "total steps of 0": (lambda: ECC8.total_steps(0), SettingError, "whole number of at least 1"),
@@ -72,7 +72,7 @@ def test_a_network_without_neurons_gives_what_it_gave(model, recipe):
     snn = ts.convert(model, recipe, CALIBRATION)
     with torch.no_grad():
         expected = model(X)
-    for engine in ("auto", "fused", "reference", *(["event"] if ts.engines.event_status()[0] else [])):
+    for engine in ("auto", "dense", "reference", *(["event"] if ts.engines.event_status()[0] else [])):
         assert torch.allclose(ts.simulate(snn, X, engine=engine).logits[-1], expected, atol=1e-5)
     assert ts.evaluate(snn, (X, expected.argmax(1))).final.accuracy == 1.0
 

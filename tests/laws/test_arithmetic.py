@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import transpike as ts
 from transpike import activations, ops
-from transpike.core.activity import multiplications, unpriced
 from transpike.core.graph import Graph, Input, Node
+from transpike.lowering.activity import multiplications, unpriced
 from transpike.ops.arithmetic import arithmetic
 
 B, N, D, H = 7, 9, 8, 2  # queries, keys, features, heads
@@ -163,7 +163,7 @@ def test_every_role_has_a_count():
         Node("wiring", ops.AvgPool(), ("activation",)),
         Node("maximum", ops.MaxPool(kernel=(1, 1), stride=(1, 1)), ("wiring",)),
         Node("weighted sum", ops.Add(coefficients=(1.0, 0.5)), ("wiring", "maximum")),
-        Node("kept", ops.Kept(operator="aten.sigmoid.default", arguments=(("input", 0),)), ("weighted sum",)),
+        Node("kept", ops.AnalogueOp(operator="aten.sigmoid.default", arguments=(("input", 0),)), ("weighted sum",)),
     ))  # fmt: skip
     macs = {node.name: graph.macs(node) for node in graph}
     assert macs == {
@@ -174,7 +174,7 @@ def test_every_role_has_a_count():
 
 
 def test_an_operator_without_a_count_is_named_and_left_out():
-    kept = ops.Kept(operator="aten.linalg_vector_norm.default", arguments=(("input", 0), 2, (1,), True))
+    kept = ops.AnalogueOp(operator="aten.linalg_vector_norm.default", arguments=(("input", 0), 2, (1,), True))
     graph = Graph((Node("input", Input((4,))), Node("norm", kept, ("input",))))
     assert graph.macs(graph["norm"]) is None and multiplications(graph) == 0
     assert unpriced(graph) == {"norm": "an unknown number of multiplications"}

@@ -13,12 +13,12 @@ from networks import STEPS, Case, assert_same_spikes, cases, cells, network
 from transpike.activations import ReLU
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph
+from transpike.core.pass_ import Context
 from transpike.core.schedule import arrivals
-from transpike.core.step import Context
 from transpike.neurons import Bistable, Burst, IntegrateAndFire, LateralInhibition, SignedIntegrateAndFire, Synchronous
 from transpike.ops import MaxPool
+from transpike.passes import MatchDelays
 from transpike.schedules import LayerSynchronous, PhaseCycles
-from transpike.steps import MatchDelays
 
 SEEDS = st.integers(0, 10_000)
 RULES = ("snm", "fast-snn", "pascal")
@@ -202,7 +202,7 @@ def bsnn(case: Case, period: int, rounds: int, **settings: object) -> ts.SNN:
 @given(cases(), PERIODS, st.integers(1, 3))
 def test_phase_cycles_in_closed_form_are_the_steps_in_time(case, period, rounds):
     snn = bsnn(case, period, rounds)
-    runs = [ts.simulate(snn, case.x, engine=e, record=cells(snn)) for e in ("reference", "fused")]
+    runs = [ts.simulate(snn, case.x, engine=e, record=cells(snn)) for e in ("reference", "dense")]
     assert runs[0].exact and runs[1].exact, runs[0].why
     assert_same_spikes(*runs)
     counts = [[(a.spikes.sum(), a.synaptic_operations.sum()) for a in run.activity.layers] for run in runs]
@@ -212,7 +212,7 @@ def test_phase_cycles_in_closed_form_are_the_steps_in_time(case, period, rounds)
 @given(cases(), PERIODS)
 def test_phase_cycles_without_delayed_shortcuts_agree_in_all_engines_too(case, period):
     snn = bsnn(case, period, 2, match_delays=False)
-    runs = [ts.simulate(snn, case.x, engine=e, record=cells(snn)) for e in ("reference", "fused")]
+    runs = [ts.simulate(snn, case.x, engine=e, record=cells(snn)) for e in ("reference", "dense")]
     assert_same_spikes(*runs)
 
 
@@ -242,9 +242,11 @@ def test_one_round_is_the_staircase_network(case, period):
 
 
 @given(cases(), st.integers(1, STEPS - 1))
-def test_held_windows_agree_in_all_engines(case, hold):
-    snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=STEPS, schedule=LayerSynchronous(hold)), case.calibration)
-    runs = [ts.simulate(snn, case.x, engine=e, record=cells(snn)) for e in ("reference", "fused")]
+def test_held_windows_agree_in_all_engines(case, wait_steps):
+    snn = ts.convert(
+        case.graph, ts.recipes.ECC(timesteps=STEPS, schedule=LayerSynchronous(wait_steps)), case.calibration
+    )
+    runs = [ts.simulate(snn, case.x, engine=e, record=cells(snn)) for e in ("reference", "dense")]
     if runs[1].exact:
         assert_same_spikes(*runs)
 

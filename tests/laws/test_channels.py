@@ -14,18 +14,18 @@ from torch import Tensor, nn
 import transpike as ts
 from networks import ENGINES
 from transpike.activations import ReLU
-from transpike.core.activity import connections
 from transpike.core.alphabet import BINARY
 from transpike.core.channels import reshaped, rows, shaped
 from transpike.core.graph import Graph, Input, Node
-from transpike.core.lowered import lower
 from transpike.core.op import spatially_uniform
+from transpike.core.pass_ import Context
 from transpike.core.recipe import Recipe
-from transpike.core.scale import Scale
-from transpike.core.step import Context
+from transpike.lowering.activity import connections
+from transpike.lowering.lowered import lower
 from transpike.ops import Add, Conv, Linear, MaxPool, Mean, Permute, Reshape
-from transpike.steps.quantise_weights import QuantiseWeights
-from transpike.training.unrolled import Unrolled
+from transpike.ops.scale import Scale
+from transpike.passes.rewrites.quantise_weights import QuantiseWeights
+from transpike.training.spiking.unrolled import Unrolled
 
 BATCH, TOKENS, FEATURES, HIDDEN, CLASSES = 16, 4, 6, 8, 3
 LONE = 32  # one feature is so much larger than the others: what one threshold for all features does badly
@@ -192,11 +192,11 @@ def test_a_large_feature_does_not_cost_the_others_their_resolution():
     x, model = inputs(64, TOKENS, FEATURES), perceptron()
     wanted, errors = model(x).detach(), {}
     for granularity in ("layer", "channel"):
-        snn = ts.convert(model, ts.recipes.DCGS(timesteps=4, rungs=6, granularity=granularity), x)
+        snn = ts.convert(model, ts.recipes.DCGS(timesteps=4, threshold_count=6, granularity=granularity), x)
         errors[granularity] = float((snn(x) - wanted).norm() / wanted.norm())
     cell = snn.graph.cells[0]
     assert cell.shape == (TOKENS, HIDDEN) and cell.op.unit.threshold.shape == (1, HIDDEN)
-    flat = ts.convert(model, ts.recipes.DCGS(timesteps=4, rungs=6), x.flatten(0, 1))(x.flatten(0, 1))
+    flat = ts.convert(model, ts.recipes.DCGS(timesteps=4, threshold_count=6), x.flatten(0, 1))(x.flatten(0, 1))
     error = float((flat - wanted.flatten(0, 1)).norm() / wanted.norm())
     assert errors["channel"] == pytest.approx(error, rel=1e-6)
     assert errors["channel"] < errors["layer"] / 4

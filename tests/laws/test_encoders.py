@@ -41,11 +41,11 @@ def test_poisson_spikes_of_a_part_of_a_batch_are_those_of_the_whole(seed, first)
 def test_poisson_spikes_are_the_same_in_every_engine():
     case = mlp()
     snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=8, encoder=Poisson(seed=5)), case.calibration)
-    fused = ts.simulate(snn, case.x, 8, record=["input"]).trains["input"]
+    dense = ts.simulate(snn, case.x, 8, record=["input"]).trains["input"]
     reference = ts.simulate(snn, case.x, 8, engine="reference", record=["input"]).trains["input"]
     split = ts.simulate(snn, case.x, 8, record=["input"], memory=1).trains["input"]
-    assert 0.05 < fused.abs().mean() < 0.95
-    assert torch.equal(fused.double(), reference) and torch.equal(fused, split)
+    assert 0.05 < dense.abs().mean() < 0.95
+    assert torch.equal(dense.double(), reference) and torch.equal(dense, split)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9])

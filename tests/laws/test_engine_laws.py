@@ -27,8 +27,8 @@ from networks import (
 from transpike import engines
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Input, Node
-from transpike.engines import Event, Fused, Reference
-from transpike.engines._base import Run
+from transpike.engines import Dense, Event, Reference
+from transpike.engines.run import Run
 from transpike.neurons import LateralInhibition
 
 SYNCHRONOUS = ts.schedules.LayerSynchronous()
@@ -39,7 +39,7 @@ ENGINES = {name: engines.table[name]() for name in networks.ENGINES}
 @given(cases(), recipes())
 def test_fused_and_reference_fire_the_same_spikes_when_streaming(case, recipe):
     snn = converted(case, recipe)
-    assert_same_spikes(run(snn, case.x, "reference"), run(snn, case.x, "fused"))
+    assert_same_spikes(run(snn, case.x, "reference"), run(snn, case.x, "dense"))
 
 
 @settings(max_examples=30)
@@ -47,13 +47,13 @@ def test_fused_and_reference_fire_the_same_spikes_when_streaming(case, recipe):
 def test_fused_and_reference_agree_when_layers_are_synchronous(case, encoder, granularity):
     recipe = ts.recipes.ECC(timesteps=STEPS, schedule=SYNCHRONOUS, encoder=encoder, granularity=granularity)
     snn = converted(case, recipe)
-    assert_same_spikes(run(snn, case.x, "reference"), run(snn, case.x, "fused"))
+    assert_same_spikes(run(snn, case.x, "reference"), run(snn, case.x, "dense"))
 
 
 @given(cases(), st.sampled_from(ENCODERS), st.sampled_from([ts.schedules.Streaming(), SYNCHRONOUS]))
 def test_a_small_memory_budget_changes_nothing(case, encoder, schedule):
     snn = converted(case, ts.recipes.ECC(timesteps=STEPS, encoder=encoder, schedule=schedule))
-    assert Fused(memory=1).batch_limit(snn.program) == 1
+    assert Dense(memory=1).batch_limit(snn.program) == 1
     assert_same_spikes(run(snn, case.x), run(snn, case.x, memory=1))
 
 
@@ -168,19 +168,19 @@ TIES = pytest.mark.parametrize(("weight", "threshold"), [(0.1, 1.1), (0.35, 1.0)
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name != "reference"])
 def test_a_spike_that_float32_moves_is_reported_as_a_tie(weight, threshold, engine):
     snn = single_neuron(weight, threshold, exact_grid=False)
-    fused = ts.simulate(snn, torch.ones(1, 1), 100, engine=engine, record=["neuron"])
+    dense = ts.simulate(snn, torch.ones(1, 1), 100, engine=engine, record=["neuron"])
     reference = ts.simulate(snn, torch.ones(1, 1), 100, engine="reference", record=["neuron"])
-    assert not torch.equal(fused.trains["neuron"].double(), reference.trains["neuron"])
-    assert fused.ties > 0 and not fused.exact
+    assert not torch.equal(dense.trains["neuron"].double(), reference.trains["neuron"])
+    assert dense.ties > 0 and not dense.exact
 
 
 @TIES
 @pytest.mark.parametrize("engine", [name for name in ENGINES if name != "reference"])
 def test_on_the_grid_float32_moves_no_spike(weight, threshold, engine):
     snn = single_neuron(weight, threshold, timesteps=100)
-    fused = ts.simulate(snn, torch.ones(1, 1), 100, engine=engine, record=["neuron"])
-    assert fused.exact, fused.why
-    assert_same_spikes(fused, ts.simulate(snn, torch.ones(1, 1), 100, engine="reference", record=["neuron"]))
+    dense = ts.simulate(snn, torch.ones(1, 1), 100, engine=engine, record=["neuron"])
+    assert dense.exact, dense.why
+    assert_same_spikes(dense, ts.simulate(snn, torch.ones(1, 1), 100, engine="reference", record=["neuron"]))
 
 
 def test_ties_of_a_synchronous_layer_off_the_grid_are_reported():
@@ -261,5 +261,5 @@ def dyadic(schedule: ts.schedules.Schedule) -> ts.SNN:
     return ts.SNN(graph, graph, recipe, recipe.encoder.calibrated(1.0))
 
 
-def _start(engine: Event | Fused | Reference, snn: ts.SNN, x: Tensor, ids: Tensor | None = None) -> Run:
+def _start(engine: Event | Dense | Reference, snn: ts.SNN, x: Tensor, ids: Tensor | None = None) -> Run:
     return engine.start(snn.program, x, torch.arange(len(x)) if ids is None else ids, cells(snn))

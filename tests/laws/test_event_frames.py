@@ -69,7 +69,7 @@ def test_the_steps_are_the_frames_and_their_mean_is_what_the_source_sees(seed, k
     assert torch.equal(train, x)
     assert torch.allclose(train.sum(1), FRAMES * encoder.accumulate(x), rtol=1e-6, atol=0)  # one division in float32
     assert torch.equal(encoder.counts(x, torch.arange(5), steps), train[:, :steps].sum(1))
-    assert train.abs().max() == 1 and encoder.worth == 1.0
+    assert train.abs().max() == 1 and encoder.spike_scale == 1.0
 
 
 def spiking_cnn(kind: str, recipe: dict, frames: int = FRAMES) -> tuple[ts.SNN, Tensor]:

@@ -12,13 +12,14 @@ import transpike as ts
 from networks import STEPS, assert_fires, assert_same_spikes, cases, cells, converted, recipes, run, wide_network
 from transpike.activations import ReLU
 from transpike.core.graph import Graph, Input, Node
-from transpike.engines import Event, _native
+from transpike.engines import Event
 from transpike.engines import auto as auto_engine
-from transpike.engines._event_layers import EventLayer
-from transpike.engines.event import EventPlan
+from transpike.engines.event.layers import EventLayer
+from transpike.engines.event.run import EventPlan
+from transpike.engines.native import library as _native
 
 LIBRARY, WHY = _native.load()
-# Where there is no C compiler the library is not built, and the fused engine serves: there is nothing to test then.
+# Where there is no C compiler the library is not built, and the dense engine serves: there is nothing to test then.
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
 INSTRUCTIONS = ("baseline", "AVX2", "AVX-512")
 wide = st.integers(0, 59).map(wide_network)
@@ -112,9 +113,9 @@ def test_words_of_32_steps_may_end_anywhere(timesteps):
 @given(wide)
 def test_off_the_grid_wide_networks_differ_only_where_ties_are_reported(case):
     snn = converted(case, ts.recipes.ECC(timesteps=STEPS), exact_grid=False)
-    event, fused = (ts.simulate(snn, case.x, STEPS, engine=name, record=cells(snn)) for name in ("event", "fused"))
+    event, dense = (ts.simulate(snn, case.x, STEPS, engine=name, record=cells(snn)) for name in ("event", "dense"))
     assert not event.exact
-    same = all(torch.equal(event.trains[name], fused.trains[name]) for name in event.trains)
+    same = all(torch.equal(event.trains[name], dense.trains[name]) for name in event.trains)
     assert same or event.ties
 
 

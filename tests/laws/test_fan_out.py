@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 import transpike as ts
 from networks import cases, small_cnn
-from transpike.core.activity import fan_outs
 from transpike.core.alphabet import BINARY
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Input, Node
-from transpike.core.lowered import lower
 from transpike.core.op import Op, Synapse
+from transpike.lowering.activity import fan_outs
+from transpike.lowering.lowered import lower
 from transpike.neurons import IntegrateAndFire, LateralInhibition
 from transpike.ops import Add, AvgPool, Conv, Linear, MaxPool, Pad, Reshape
 

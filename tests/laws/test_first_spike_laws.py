@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 import transpike as ts
 from networks import Case, cases, cells, small_cnn
 from transpike.activations import Clip, ReLU
+from transpike.codes.time_code import TimeCode
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Input, Node
-from transpike.core.time_code import TimeCode
-from transpike.engines import _native
+from transpike.engines.native import library as _native
 from transpike.errors import DataError, SettingError, UnsupportedModel
 from transpike.neurons import FirstSpike, Latched, Retimed
 from transpike.recipes import S4NN, T2FSNN, YOSO, ExactMapping, LinearTTFS
@@ -38,7 +38,7 @@ def timed(draw: st.DrawFn) -> YOSO:
     if kind == "linear":
         return LinearTTFS(**shared, percentile=draw(st.sampled_from([99.0, 100.0])))
     if kind == "base e":
-        return T2FSNN(**shared, tau=3.0, hold=SLOTS, epochs=draw(st.sampled_from([0, 1])))
+        return T2FSNN(**shared, tau=3.0, wait_steps=SLOTS, epochs=draw(st.sampled_from([0, 1])))
     return YOSO(**shared, tau=draw(st.sampled_from([2.0, 3.5])), kernel_bits=draw(st.sampled_from([None, 14])))
 
 
@@ -52,7 +52,7 @@ def converted(case: Case, recipe: ts.core.recipe.Recipe, **options: object) -> t
         raise
     assume(snn.exactness is None or snn.exactness.timesteps)
     activity = ts.simulate(snn, x).activity
-    names = {n.name for n in snn.program.lowered.nodes if isinstance(n.op, Neuron) and not n.op.relays}
+    names = {n.name for n in snn.program.lowered.nodes if isinstance(n.op, Neuron) and not n.op.is_delay}
     rows = [row for row in activity.layers if row.name in names]
     share = sum(float(row.spikes.sum()) for row in rows) / (len(x) * sum(row.neurons for row in rows))
     assume(0.05 <= share <= 0.95)  # of neurons that fire
@@ -78,7 +78,7 @@ def assert_same(a: ts.Trace, b: ts.Trace) -> None:
 @given(cases(), timed())
 def test_the_closed_form_is_the_network_in_time_spike_for_spike(case, recipe):
     snn, x = converted(case, recipe)
-    closed, stepped = traces(snn, x, "fused", "reference")
+    closed, stepped = traces(snn, x, "dense", "reference")
     assert closed.exact and stepped.exact, closed.why
     assert_same(closed, stepped)
 
@@ -87,11 +87,11 @@ def test_the_closed_form_is_the_network_in_time_spike_for_spike(case, recipe):
 @given(cases(), timed())
 def test_without_the_native_library_it_is_the_same(case, recipe):
     snn, x = converted(case, recipe)
-    native = traces(snn, x, "fused")[0]
+    native = traces(snn, x, "dense")[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_native, "load", lambda: (None, "switched off for a test"))
         snn.program.prepared.clear()
-        torch_only = traces(snn, x, "fused")[0]
+        torch_only = traces(snn, x, "dense")[0]
     assert_same(native, torch_only)
 
 
@@ -115,7 +115,7 @@ def test_a_neuron_fires_once_at_most_and_in_its_window(case, recipe):
 @given(cases(), timed())
 def test_off_the_grid_engines_differ_at_counted_ties_only(case, recipe):
     snn, x = converted(case, recipe, exact_grid=False)
-    closed, stepped = traces(snn, x, "fused", "reference")
+    closed, stepped = traces(snn, x, "dense", "reference")
     assert not closed.exact
     first = next((n.name for n in snn.program.lowered.nodes if isinstance(n.op, FirstSpike)), None)
     moved = int((closed.trains[first].sum(0) != stepped.trains[first].sum(0)).sum())
@@ -128,14 +128,14 @@ def test_batches_and_memory_change_nothing(recipe):
     snn = ts.convert(case.graph, recipe, case.calibration.abs())
     x = case.x.abs()
     whole = ts.simulate(snn, x, record=cells(snn))
-    assert_same(whole, ts.simulate(snn, x, record=cells(snn), memory=1, engine="fused"))
+    assert_same(whole, ts.simulate(snn, x, record=cells(snn), memory=1, engine="dense"))
 
 
 def test_a_run_of_fewer_slots_loses_what_would_come_later_in_every_engine():
     case = small_cnn()
     snn = ts.convert(case.graph, YOSO(timesteps=SLOTS), case.calibration.abs())
     x = case.x.abs()
-    short = [ts.simulate(snn, x, 5, engine=e, record=cells(snn)) for e in ("fused", "reference")]
+    short = [ts.simulate(snn, x, 5, engine=e, record=cells(snn)) for e in ("dense", "reference")]
     assert_same(*short)
     whole = ts.simulate(snn, x, record=cells(snn))
     first = next(n.name for n in snn.program.lowered.nodes if isinstance(n.op, FirstSpike))
@@ -149,11 +149,11 @@ def test_a_run_of_fewer_slots_loses_what_would_come_later_in_every_engine():
 def test_early_firing_is_sooner_and_something_else():
     case = small_cnn()
     x = case.calibration.abs()
-    whole = ts.convert(case.graph, T2FSNN(timesteps=24, tau=6.0, hold=24), x)
-    early = ts.convert(case.graph, T2FSNN(timesteps=24, tau=6.0, hold=6), x)
+    whole = ts.convert(case.graph, T2FSNN(timesteps=24, tau=6.0, wait_steps=24), x)
+    early = ts.convert(case.graph, T2FSNN(timesteps=24, tau=6.0, wait_steps=6), x)
     layers = ts.core.schedule.depth(whole.graph, whole.graph.output.name)
     assert whole.total_steps() == (layers + 1) * 24 and early.total_steps() == layers * 6 + 24
-    a, b = traces(early, x, "fused", "reference")
+    a, b = traces(early, x, "dense", "reference")
     assert_same(a, b)  # both step by step: there is no closed form
     assert not torch.equal(a.logits, ts.simulate(whole, x).logits)
 
@@ -184,8 +184,8 @@ def test_shortcuts_wait_for_the_layers_beside_them(case):
     after = ts.core.schedule.arrivals(snn.program.lowered.nodes)
     assert all(len({after[i] for i in n.inputs}) <= 1 for n in snn.program.lowered.nodes)
     loose = ts.convert(case.graph, YOSO(timesteps=SLOTS, retime=False), case.calibration.abs())
-    relayed = any(isinstance(node.op, Retimed) for node in snn.graph)
-    assert relayed == (len(snn.graph.nodes) > len(loose.graph.nodes))
+    propagated = any(isinstance(node.op, Retimed) for node in snn.graph)
+    assert propagated == (len(snn.graph.nodes) > len(loose.graph.nodes))
     # what is heard in all is the same, whenever it comes
     assert torch.equal(ts.simulate(snn, x).logits, ts.simulate(loose, x).logits)
 
@@ -229,7 +229,7 @@ def test_exact_times_are_the_relu_network(case, entrance):
         assert "never fires" in str(error) or "maximum of sums" in str(error)
         return
     x = case.x.abs().clamp(max=float(case.calibration.abs().max()))
-    source = ts.steps.FoldBatchNorm().apply(snn.source, None).to(dtype=torch.float64)
+    source = ts.passes.FoldBatchNorm().apply(snn.source, None).to(dtype=torch.float64)
     wanted = source.run(x.double())
     stepped, events = traces(snn, x, "reference", "sorted")
     scale = float(wanted.abs().max())

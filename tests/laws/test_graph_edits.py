@@ -15,8 +15,8 @@ from networks import network
 from transpike.activations import ReLU
 from transpike.core import node as nodes
 from transpike.core.graph import Graph, Input, Node
-from transpike.core.scale import Scale
 from transpike.ops import Linear
+from transpike.ops.scale import Scale
 
 
 @pytest.fixture

@@ -42,9 +42,9 @@ def test_every_encoder_leaves_room_for_a_grid(encoder, timesteps):
 @given(cases(), st.sampled_from(["layer", "channel", "neuron"]))
 def test_exact_means_that_float32_logits_are_the_float64_ones(case, granularity):
     snn = ts.convert(case.graph, ECC(timesteps=16, granularity=granularity), case.calibration)
-    fused, reference = ts.simulate(snn, case.x, 16), ts.simulate(snn, case.x, 16, engine="reference")
-    assume(fused.exact)
-    assert torch.equal(fused.logits, reference.logits)
+    dense, reference = ts.simulate(snn, case.x, 16), ts.simulate(snn, case.x, 16, engine="reference")
+    assume(dense.exact)
+    assert torch.equal(dense.logits, reference.logits)
 
 
 @given(cases(), st.integers(0, 100))
@@ -54,11 +54,11 @@ def test_a_run_to_the_end_of_the_grid_with_the_worst_inputs_is_exact_or_says_tha
     assume(steps > 0)
     signs = torch.randint(0, 2, case.x.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     x = signs * 1.249 * snn.encoder.largest
-    fused, reference = (
-        ts.simulate(snn, x, steps, engine=engine, record=cells(snn)) for engine in ("fused", "reference")
+    dense, reference = (
+        ts.simulate(snn, x, steps, engine=engine, record=cells(snn)) for engine in ("dense", "reference")
     )
-    same = all(torch.equal(train.double(), reference.trains[name]) for name, train in fused.trains.items())
-    assert same or not fused.exact
+    same = all(torch.equal(train.double(), reference.trains[name]) for name, train in dense.trains.items())
+    assert same or not dense.exact
 
 
 @given(cases())
@@ -67,7 +67,7 @@ def test_exact_means_that_every_current_fits_into_float32(case):
     assume(snn.exactness.timesteps >= 16)
     lowered = snn.program.lowered
     for node in lowered.nodes:
-        if node.name not in lowered.steady:
+        if node.name not in lowered.time_invariant:
             for field, value in node.op.tensors().items():  # the cells carry the biases
                 assert field == "bias" or torch.equal(value, value.float().double()), node.name
     for name, biases in lowered.biases.items():
@@ -84,21 +84,21 @@ def test_an_average_of_currents_is_exact_or_says_that_it_is_not(size):
         nn.Linear(16, 2),
     )  # fmt: skip
     snn = ts.convert(settle(model, x), ECC(timesteps=16), x[:24])
-    fused = ts.simulate(snn, x[24:], 16, record=cells(snn))
+    dense = ts.simulate(snn, x[24:], 16, record=cells(snn))
     reference = ts.simulate(snn, x[24:], 16, engine="reference", record=cells(snn))
-    assert_fires(snn, fused, 16)
-    same = all(torch.equal(fused.trains[name].double(), reference.trains[name]) for name in fused.trains)
-    assert (same and torch.equal(fused.logits, reference.logits)) or not fused.exact
+    assert_fires(snn, dense, 16)
+    same = all(torch.equal(dense.trains[name].double(), reference.trains[name]) for name in dense.trains)
+    assert (same and torch.equal(dense.logits, reference.logits)) or not dense.exact
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_mean_over_neurons_of_different_worth_is_exact_or_says_that_it_is_not(seed):
+def test_a_mean_over_neurons_of_different_spike_scale_is_exact_or_says_that_it_is_not(seed):
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(2, 2))
     x = torch.rand(24, 1, 7)
     snn = ts.convert(model, ECC(timesteps=16, granularity="neuron"), x[:16])
-    fused, reference = ts.simulate(snn, x[16:], 16), ts.simulate(snn, x[16:], 16, engine="reference")
-    assert torch.equal(fused.logits, reference.logits) or not fused.exact
+    dense, reference = ts.simulate(snn, x[16:], 16), ts.simulate(snn, x[16:], 16, engine="reference")
+    assert torch.equal(dense.logits, reference.logits) or not dense.exact
 
 
 def test_a_run_longer_than_the_grid_carries_loses_the_word_exact():

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transpike.engines import _native
+from transpike.engines.native import library as _native
 
 LIBRARY, WHY = _native.load()
-# Where there is no C compiler the library is not built, and the fused engine serves: there is nothing to test then.
+# Where there is no C compiler the library is not built, and the dense engine serves: there is nothing to test then.
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
 
 

@@ -40,10 +40,10 @@ def test_a_cycle_spells_the_input_in_bits(seed, period, largest):
     # the highest bit first, one spike a step at most, and none that is worth anything else
     places = torch.tensor([2.0 ** (period - k) for k in range(1, period + 1)])[:, None, None]
     assert bool(((steps[:period] == 0) | (steps[:period].abs() == places)).all())
-    assert encoder.worth == largest / 2**period
+    assert encoder.spike_scale == largest / 2**period
     inside = x.abs() < largest
-    error = (x - steps[:period].sum(0) * encoder.worth).abs()[inside]
-    assert bool((error <= encoder.worth * (1 + 1e-12)).all())
+    error = (x - steps[:period].sum(0) * encoder.spike_scale).abs()[inside]
+    assert bool((error <= encoder.spike_scale * (1 + 1e-12)).all())
 
 
 @given(seeds, periods, st.integers(1, 30))
@@ -91,7 +91,7 @@ def test_bits_are_the_constant_current_of_the_rounded_input(case, period, rounds
     recipe = BSNN(period * rounds, period=period, encoder=PhaseBits(period=period))
     snn = ts.convert(case.graph, recipe, case.calibration, exact_grid=False)
     values = torch.tensor([bits(v, period, snn.encoder.largest) for v in case.x.flatten().tolist()]).double()
-    rounded = (values * snn.encoder.worth * torch.sign(case.x.flatten())).reshape(case.x.shape)
+    rounded = (values * snn.encoder.spike_scale * torch.sign(case.x.flatten())).reshape(case.x.shape)
     analogue = dataclasses.replace(
         snn, recipe=dataclasses.replace(recipe, encoder=ConstantCurrent()), encoder=ConstantCurrent(largest=1.0)
     )

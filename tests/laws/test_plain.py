@@ -12,17 +12,17 @@ from torch import Tensor
 import transpike as ts
 from transpike import activations, encoders, neurons, ops, recipes, schedules
 from transpike.activations import FirstSpikeStaircase, ReLU, Staircase
+from transpike.codes.time_code import TimeCode
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
 from transpike.core.plain import is_plain
 from transpike.core.recipe import Recipe
-from transpike.core.time_code import TimeCode
 from transpike.errors import SettingError, TranspikeError, UnsupportedModel
-from transpike.steps import RemoveDropout
-from transpike.training.unrolled import Unrolled
+from transpike.passes import RemoveDropout
+from transpike.training.spiking.unrolled import Unrolled
 
-ENGINES = ("fused", "event", "auto")
+ENGINES = ("dense", "event", "auto")
 STEPS = 6
 
 
@@ -190,7 +190,7 @@ def test_an_overridden_helper_ends_the_trust_too():
 def test_no_class_of_the_package_claims_what_it_does_not_do():
     """The prospect beside latched neurons is the one that steps otherwise than its parent, and it claims nothing."""
     found = [kind for kind in (*neurons.members, *ops.members, *activations.members) if kind.altered]
-    assert found == [neurons.Prospect]
+    assert found == [neurons.PendingInput]
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +210,7 @@ class DoubledKnown(Doubled):
     scale_outputs = ops.Linear.scale_outputs
     per_input = ops.Linear.per_input
     per_output = ops.Linear.per_output
-    relay = ops.Linear.relay
+    propagate_levels = ops.Linear.propagate_levels
     paths = ops.Linear.paths
     magnitude = ops.Linear.magnitude
     rounded = ops.Linear.rounded

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import transpike as ts
 from networks import Case, assert_fires, assert_same_spikes, cases, cells, small_cnn, spike_rate
-from transpike.core.lowered import Lowered, lower
-from transpike.core.scaling import scaled
-from transpike.engines import Fused, Program, Reference
+from transpike.engines import Dense, Program, Reference
 from transpike.errors import UnsupportedModel
+from transpike.lowering.lowered import Lowered, lower
+from transpike.lowering.scaling import own_scale, scaled
 from transpike.recipes import ECC, ThresholdBalancing, WeightNormalisation
 
 STEPS = 16
@@ -25,7 +25,7 @@ def converted(case: Case, **settings: object) -> ts.SNN:
     return snn
 
 
-def run(engine: Fused | Reference, snn: ts.SNN, lowered: Lowered, x: torch.Tensor) -> ts.Trace:
+def run(engine: Dense | Reference, snn: ts.SNN, lowered: Lowered, x: torch.Tensor) -> ts.Trace:
     """The lowered form in place of the SNN's own."""
     program = Program(lowered, snn.encoder, snn.schedule, snn.readout)
     started = engine.start(program, x, torch.arange(len(x)), cells(snn))
@@ -44,7 +44,7 @@ def on_grid(snn: ts.SNN, lowered: Lowered, x: torch.Tensor) -> ts.Trace:
 
 def plain(snn: ts.SNN) -> Lowered:
     """Thresholds as calibrated, nothing scaled, off the grid."""
-    return lower(snn.graph, snn.encoder.worth, snn.encoder.alphabet)
+    return lower(snn.graph, snn.encoder.spike_scale, snn.encoder.alphabet)
 
 
 def thresholds(lowered: Lowered) -> dict[str, torch.Tensor]:
@@ -83,7 +83,7 @@ def test_the_published_scale_of_a_recipe_is_one_number(recipe, expected):
     case = small_cnn()
     snn = ts.convert(case.graph, recipe(timesteps=STEPS), case.calibration)
     lowered = plain(snn)
-    found = thresholds(scaled(lowered, recipe(timesteps=STEPS).kappa(lowered), strict=False))
+    found = thresholds(scaled(lowered, own_scale(recipe(timesteps=STEPS).threshold_scale, lowered), strict=False))
     assert found and all(bool((threshold == expected).all()) for threshold in found.values())
 
 
@@ -92,7 +92,7 @@ def test_threshold_balancing_divides_each_threshold_by_the_one_before():
     recipe = ThresholdBalancing(timesteps=STEPS)
     lowered = plain(ts.convert(case.graph, recipe, case.calibration))
     first, second = (float(threshold) for threshold in thresholds(lowered).values())
-    assert list(recipe.kappa(lowered).values()) == [first, second / first]
+    assert list(own_scale(recipe.threshold_scale, lowered).values()) == [first, second / first]
 
 
 def test_threshold_balancing_leaves_the_weights_of_the_network_alone():
@@ -102,7 +102,7 @@ def test_threshold_balancing_leaves_the_weights_of_the_network_alone():
     recipe = ThresholdBalancing(timesteps=STEPS)
     snn = ts.convert(case.graph, recipe, case.calibration)
     lowered = plain(snn)
-    changed = scaled(lowered, recipe.kappa(lowered), strict=False)
+    changed = scaled(lowered, own_scale(recipe.threshold_scale, lowered), strict=False)
     table = {node.name: node.op for node in changed.nodes}
     name = next(node.name for node in snn.graph if node.name.startswith("4") and hasattr(node.op, "weight"))
     # two float64 products and one quotient: 1e-14
@@ -114,7 +114,7 @@ def test_each_recipe_s_own_scale_fires_the_same_spikes(recipe):
     case = small_cnn()
     snn = ts.convert(case.graph, recipe(timesteps=STEPS), case.calibration)
     lowered = plain(snn)
-    changed = scaled(lowered, snn.recipe.kappa(lowered), strict=False)
+    changed = scaled(lowered, own_scale(snn.recipe.threshold_scale, lowered), strict=False)
     before, after = (run(Reference(), snn, form, case.x) for form in (lowered, changed))
     assert_fires(snn, before, STEPS)
     for name, train in before.trains.items():

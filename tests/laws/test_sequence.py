@@ -1,4 +1,4 @@
-"""What calibrations hear is what the engine simulates: layer by layer in ``core/sequence.py``, all at once there."""
+"""What calibrations hear is what the engine simulates: layer by layer in ``lowering/layerwise.py``, all at once there."""
 
 import contextlib
 import dataclasses
@@ -13,17 +13,17 @@ from torch import Tensor
 
 import transpike as ts
 from networks import Case, cases, neurons, small_cnn
-from transpike.core import sequence
 from transpike.core.cell import Neuron
 from transpike.core.graph import Node
+from transpike.core.pass_ import Context
 from transpike.core.recipe import Recipe
-from transpike.core.sequence import Heard, Visit, sequential
-from transpike.core.step import Context
 from transpike.encoders import ConstantCurrent, DeterministicCounts, Poisson, SignedEventFrames
 from transpike.errors import SettingError
+from transpike.lowering import layerwise as sequence
+from transpike.lowering.layerwise import LayerInput, Visit, sequential
+from transpike.passes.shift import only_synapse, shifted
 from transpike.recipes import BSNN, ECC, SNM, T2FSNN, YOSO, BurstLIP, FewSteps, LinearTTFS, Rueckauer
 from transpike.schedules import LayerSynchronous, PhaseCycles, Streaming
-from transpike.steps._shift import only_synapse, shifted
 
 T, SAMPLES = 10, 9
 SCHEDULES = (Streaming(), LayerSynchronous())
@@ -115,8 +115,8 @@ def off_ties(graph: ts.Graph) -> ts.Graph:
 def prepared(case: Case, recipe: Recipe) -> ts.Graph:
     """The source as the thresholds saw it: before its activations became neurons."""
     graph = case.graph
-    for step in recipe.steps:
-        if isinstance(step, ts.steps._base.Thresholds):
+    for step in recipe.passes:
+        if isinstance(step, ts.passes._base.Thresholds):
             break
         graph = step.apply(graph, Context(graph, (case.calibration,), T))
     return graph.to(dtype=torch.float64)
@@ -130,10 +130,10 @@ def frames(case: Case) -> Tensor:
     return ((draw < case.calibration.abs()[:, None]) * torch.sign(case.calibration)[:, None]).float()
 
 
-def levels(heard: Heard, delta: Tensor | float = 0.0, cell: object = None) -> Tensor:
+def levels(heard: LayerInput, delta: Tensor | float = 0.0, cell: object = None) -> Tensor:
     """What the layer sends, in levels instead of charge and counts instead of means."""
     used = heard.cell if cell is None else cell
-    train = heard.train(used, heard.current + delta) / used.amplitude()  # type: ignore[arg-type, attr-defined]
+    train = heard.train(used, heard.current + delta) / used.output_scale()  # type: ignore[arg-type, attr-defined]
     return train * heard.per if heard.windows else train
 
 
@@ -170,7 +170,7 @@ def test_slots_are_heard_as_one_charge(case, recipe):
 
 def test_slots_that_begin_early_have_no_such_picture():
     case = small_cnn()
-    snn = ts.convert(case.graph, T2FSNN(T, tau=3.0, hold=4, epochs=0), case.calibration)
+    snn = ts.convert(case.graph, T2FSNN(T, tau=3.0, wait_steps=4, epochs=0), case.calibration)
     context = Context(case.graph, (case.calibration,), T, schedule=snn.schedule, analogue=[case.graph])
     with pytest.raises(SettingError, match="held for a part"):
         sequential(snn.graph, context, 8, lambda heard: None)
@@ -189,7 +189,7 @@ def test_later_layers_hear_what_changed_layers_send(case, recipe, schedule, enco
     both = Simulated.of(case, dataclasses.replace(recipe, schedule=schedule, encoder=encoder))
     found = {}
 
-    def change(heard: Heard) -> ts.Graph:
+    def change(heard: LayerInput) -> ts.Graph:
         graph, node, delta = heard.graph, heard.node, torch.zeros(heard.node.shape[0])
         synapse = only_synapse(graph, node.name)
         if synapse is not None:
@@ -239,7 +239,7 @@ def test_a_layer_is_shown_its_source_s_activation():
         case.calibration[:SAMPLES].double(), observe=lambda node, inputs, output: expected.update({node.name: output})
     )
 
-    def see(heard: Heard) -> None:
+    def see(heard: LayerInput) -> None:
         assert torch.allclose(heard.analogue, expected[heard.node.name], rtol=1e-5, atol=1e-5)  # folded in float32
 
     heard_by(see, both.graph, both.context)

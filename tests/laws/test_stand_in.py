@@ -11,14 +11,13 @@ from torch import Tensor
 import transpike as ts
 from transpike import activations, recipes
 from transpike.activations import Clip, FirstSpikeStaircase, ReLU, Staircase
+from transpike.codes.time_code import TimeCode
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, Role
-from transpike.core.time_code import TimeCode
 from transpike.errors import UnsupportedModel
 from transpike.neurons import Burst, FirstSpike, IntegrateAndFire, members
 from transpike.ops import Linear
-from transpike.steps import UseNeurons
-from transpike.steps._base import ReplaceNeurons
+from transpike.passes import ReplaceNeurons, UseNeurons
 
 
 def weights(*shape: int, seed: int) -> Tensor:
@@ -195,7 +194,9 @@ def test_a_little_beyond_a_ceiling_is_a_remark():
 def test_the_peak_of_a_neuron_is_the_most_that_it_sends_in_a_step():
     theta, zero = torch.tensor(0.5), torch.tensor(0.0)
     burst = Burst(ReLU(), theta, zero, gamma=3)
-    sent = burst.window(torch.full((4, 1), 100.0)) * burst.amplitude()
+    sent = burst.window(torch.full((4, 1), 100.0)) * burst.output_scale()
     assert float(burst.peak) == float(sent.max()) == 1.5
     cell = UseNeurons("bistable", period=3).neuron(IntegrateAndFire(ReLU(), theta, zero))
-    assert float(cell.peak) == pytest.approx(float((cell.cycle(zero, torch.tensor(9.0))[1] * cell.amplitude()).max()))
+    assert float(cell.peak) == pytest.approx(
+        float((cell.cycle(zero, torch.tensor(9.0))[1] * cell.output_scale()).max())
+    )

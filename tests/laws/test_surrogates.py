@@ -12,13 +12,13 @@ from torch import Tensor
 
 import transpike as ts
 from networks import mlp, small_cnn
-from transpike.core.spike import fire, stairs, surrogate_gradient
+from transpike.core.spike import fire, floor_clip, surrogate_gradient
 from transpike.errors import SettingError
 from transpike.neurons import IntegrateAndFire
-from transpike.training import surrogates
-from transpike.training.scan import scan
-from transpike.training.surrogates import Arctangent, Linear, Rectangular, Triangle
-from transpike.training.unrolled import Unrolled
+from transpike.training.spiking import surrogates
+from transpike.training.spiking.scan import scan
+from transpike.training.spiking.surrogates import Arctangent, Linear, Rectangular, Triangle
+from transpike.training.spiking.unrolled import Unrolled
 
 FORMULAS = {
     Rectangular(0.3): lambda x: (x.abs() < 0.3).to(x) / 0.6,
@@ -71,14 +71,14 @@ def test_a_surrogate_is_in_force_in_its_own_thread_only():
         thread = threading.Thread(target=lambda: other.append(fire(u, torch.ones(())).requires_grad))
         thread.start()
         thread.join()
-        assert fire(u, torch.ones(())).requires_grad and stairs(u, 2).requires_grad
+        assert fire(u, torch.ones(())).requires_grad and floor_clip(u, 2).requires_grad
     assert other == [False] and not fire(u, torch.ones(())).requires_grad
 
 
-def test_stairs_pass_gradients_between_half_a_step_and_half_above_the_top():
+def test_floor_clip_pass_gradients_between_half_a_step_and_half_above_the_top():
     level = torch.tensor([0.3, 0.5, 1.7, 3.4, 3.6], requires_grad=True)
     with surrogate_gradient(Linear()):
-        steps = stairs(level, 3)
+        steps = floor_clip(level, 3)
     assert steps.tolist() == [0, 0, 1, 3, 3]
     assert torch.autograd.grad(steps.sum(), level)[0].tolist() == [0, 1, 1, 1, 0]
 
@@ -138,7 +138,7 @@ STREAMING, WINDOWS = ts.schedules.Streaming(), ts.schedules.LayerSynchronous()
 RECIPES = {
     "soft": ts.recipes.ECC(timesteps=6),
     "hard": ts.recipes.ECC(timesteps=6, beta=0.0),
-    "worth": ts.recipes.ECC(timesteps=6),
+    "spike_scale": ts.recipes.ECC(timesteps=6),
     "spikes in": ts.recipes.ECC(timesteps=6, encoder=ts.encoders.DeterministicCounts()),
     "random spikes in": ts.recipes.ECC(timesteps=6, encoder=ts.encoders.Poisson()),
     "spikes out": ts.recipes.ECC(timesteps=6, readout=ts.readouts.SpikeCount()),
@@ -163,8 +163,10 @@ def test_an_unrolled_network_gives_the_spikes_of_the_reference_engine(name, make
             if hasattr(n.op, "leak")
         }
         snn = replace(snn, graph=snn.graph.rewrite(lambda node: cells.get(node.name)))
-    if name == "worth":
-        cells = {n.name: replace(n, op=replace(n.op, worth=0.8 * n.op.threshold)) for n in snn.graph.cells if n.op.unit}
+    if name == "spike_scale":
+        cells = {
+            n.name: replace(n, op=replace(n.op, spike_scale=0.8 * n.op.threshold)) for n in snn.graph.cells if n.op.unit
+        }
         snn = replace(snn, graph=snn.graph.rewrite(lambda node: cells.get(node.name)))
     names = [node.name for node in snn.graph.cells]
     trace = ts.simulate(snn, case.x, engine="reference", record=names)
@@ -172,7 +174,9 @@ def test_an_unrolled_network_gives_the_spikes_of_the_reference_engine(name, make
     seen = module.watched(snn.prepare(case.x).double(), names)
     for node in snn.graph.cells:
         levels = seen[node.name].levels * (6 if module.windows else 1)
-        if seen[node.name].worth is None and trace.trains[node.name].any():  # pooling passes charges here, levels there
+        if (
+            seen[node.name].spike_scale is None and trace.trains[node.name].any()
+        ):  # pooling passes charges here, levels there
             continue
         assert torch.equal(levels.round(), trace.trains[node.name]), node.name
         assert torch.allclose(levels, levels.round(), atol=1e-9) and levels.abs().mean() > 0
@@ -186,7 +190,7 @@ def test_cycles_and_broken_windows_are_refused():
     case = mlp(0)
     for recipe in (
         ts.recipes.BSNN(timesteps=8),
-        ts.recipes.ECC(timesteps=8, schedule=ts.schedules.LayerSynchronous(hold=3)),
+        ts.recipes.ECC(timesteps=8, schedule=ts.schedules.LayerSynchronous(wait_steps=3)),
     ):
         snn = ts.convert(case.graph, recipe, case.calibration)
         with pytest.raises(SettingError, match="LayerSynchronous"):

@@ -7,10 +7,11 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from transpike.core.closed_form import FEW, _entries, first_levels
-from transpike.core.time_code import TIE, TimeCode
-from transpike.engines import _native, event_status
-from transpike.engines._native_first_spike import table
+from transpike.codes.first_spike import FEW, _entries, first_levels
+from transpike.codes.time_code import TIE, TimeCode
+from transpike.engines import event_status
+from transpike.engines.native import library as _native
+from transpike.engines.native.first_spike import table
 from transpike.errors import SettingError
 
 FINE = 24  # bits: levels as good as the kernel
@@ -62,7 +63,7 @@ def test_the_smallest_level_and_the_largest_error_are_those_of_the_reference(set
     smallest, largest_error = SETTINGS[setting]
     assert code.value(code.slots - 1) == pytest.approx(smallest, rel=4e-4)  # as many digits as are given
     # just below a bar a value is rounded to the next level
-    worst = max(1 - code.value(t + 1) / float(bar) for t, bar in enumerate(code.bars[:-1]))
+    worst = max(1 - code.value(t + 1) / float(bar) for t, bar in enumerate(code.slot_thresholds[:-1]))
     assert worst == pytest.approx(largest_error, abs=6e-5)
 
 
@@ -70,7 +71,7 @@ def test_the_smallest_level_and_the_largest_error_are_those_of_the_reference(set
 def test_the_mean_error_of_even_values_is_that_of_the_reference(setting):
     code = TimeCode(*setting, bits=FINE)
     x = torch.linspace(code.smallest, 1, 200_001, dtype=torch.float64)
-    error = (1 - first_levels(x, 1.0, code) * code.worth / x).mean()
+    error = (1 - first_levels(x, 1.0, code) * code.spike_scale / x).mean()
     assert float(error) == pytest.approx(MEAN_ERRORS[setting], rel=0.01)  # theirs is of random values
 
 
@@ -79,21 +80,21 @@ def test_rounding_to_the_nearest_cuts_the_squared_error_of_even_values_fourfold(
     errors = []
     for rounding in ("down", "nearest"):
         code = TimeCode(24, 4.0, rounding=rounding, bits=FINE)
-        errors.append(float((x - first_levels(x, 1.0, code) * code.worth).square().mean()))
+        errors.append(float((x - first_levels(x, 1.0, code) * code.spike_scale).square().mean()))
     assert errors[0] == pytest.approx(3.33e-3, rel=0.01) and errors[1] == pytest.approx(8.26e-4, rel=0.01)
 
 
 @settings(max_examples=200)
 @given(codes(), st.floats(0.05, 20), st.data())
 def test_the_closed_form_finds_the_slot_that_the_definition_finds(code, theta, data):
-    bars = data.draw(st.lists(st.sampled_from(code.bars.tolist()), max_size=6))
-    near = [bar * side for bar in bars for side in (1, 1 + 1e-9, 1 - 1e-9)]  # float64 tells them apart
+    slot_thresholds = data.draw(st.lists(st.sampled_from(code.slot_thresholds.tolist()), max_size=6))
+    near = [bar * side for bar in slot_thresholds for side in (1, 1 + 1e-9, 1 - 1e-9)]  # float64 tells them apart
     values = near + data.draw(st.lists(st.floats(-2, 2), min_size=1, max_size=8))
     charge = torch.tensor(values, dtype=torch.float64) * theta
     threshold = torch.tensor(theta, dtype=torch.float64)
     wanted = [0.0 if (t := code.slot(float(c / threshold))) is None else float(code.levels[t]) for c in charge]
     # charge / θ and θ · bar round differently: within a rounding of a bar either may be
-    clear = [min(abs(float(c / threshold) / bar - 1) for bar in code.bars.tolist()) > 1e-14 for c in charge]
+    clear = [min(abs(float(c / threshold) / bar - 1) for bar in code.slot_thresholds.tolist()) > 1e-14 for c in charge]
     found = first_levels(charge, threshold, code)
     assert all(a == b for a, b, c in zip(found.tolist(), wanted, clear, strict=True) if c)
 
@@ -105,14 +106,23 @@ def test_the_list_finds_what_comparing_with_every_bar_finds(code, dtype, channel
     theta = torch.rand(1, 3, 1, 1, generator=generator, dtype=torch.float64).to(dtype) * 3 + 0.05
     theta = theta if channels else theta[:, :1]
     x = torch.rand(8, 3, 16, 16, generator=generator).to(dtype) * 1.4 - 0.1
-    bars = (code.bars.to(dtype) * (theta if channels else theta.expand(1, 3, 1, 1))[:, :, 0]).reshape(-1)  # as rounded
-    edges = torch.cat([bars, torch.nextafter(bars, bars - 1), torch.nextafter(bars, bars + 1), bars * (1 + 1e-6)])
+    slot_thresholds = (
+        code.slot_thresholds.to(dtype) * (theta if channels else theta.expand(1, 3, 1, 1))[:, :, 0]
+    ).reshape(-1)  # as rounded
+    edges = torch.cat(
+        [
+            slot_thresholds,
+            torch.nextafter(slot_thresholds, slot_thresholds - 1),
+            torch.nextafter(slot_thresholds, slot_thresholds + 1),
+            slot_thresholds * (1 + 1e-6),
+        ]
+    )
     odd = torch.tensor([0.0, -0.0, 1e30, -1e30, 1e-38, math.inf, -math.inf], dtype=dtype)
     special = torch.cat([edges, odd])
     x = torch.where(torch.rand(x.shape, generator=generator) < 0.5, x * theta, special[torch.randint(
         len(special), x.shape, generator=generator)])  # fmt: skip
     assert x.numel() >= FEW
-    reached = (x.double()[..., None] >= theta.double()[..., None] * code.bars).sum(-1)
+    reached = (x.double()[..., None] >= theta.double()[..., None] * code.slot_thresholds).sum(-1)
     wanted = torch.cat([torch.zeros(1), code.levels.flip(0)]).to(dtype)[reached]
     assert torch.equal(first_levels(x, theta, code), wanted)
     assert torch.equal(first_levels(x.contiguous(memory_format=torch.channels_last), theta, code), wanted)
@@ -129,7 +139,7 @@ def test_the_published_settings_need_few_second_looks(setting):
 
 def test_charges_beside_a_bar_that_stands_between_two_entries_are_told_apart():
     code = TimeCode(24, 4.0, delay=-4 * math.log2(1 - TIE))
-    assert code.bars[4] == 0.5  # a float whose last bits are all zeros
+    assert code.slot_thresholds[4] == 0.5  # a float whose last bits are all zeros
     below, at = torch.full((FEW,), 0.5 * (1 - 1e-9), dtype=torch.float64), torch.full((FEW,), 0.5, dtype=torch.float64)
     assert set(first_levels(below, 1.0, code).tolist()) == {float(code.levels[5])}
     assert set(first_levels(at, 1.0, code).tolist()) == {float(code.levels[4])}
@@ -139,7 +149,7 @@ def test_charges_beside_a_bar_that_stands_between_two_entries_are_told_apart():
 @given(codes(), st.floats(0.05, 20))
 def test_a_level_that_is_coded_again_stays_itself(code, theta):
     threshold = torch.tensor(theta, dtype=torch.float64)
-    again = first_levels(code.levels * code.worth * theta, threshold, code)
+    again = first_levels(code.levels * code.spike_scale * theta, threshold, code)
     assert torch.equal(again, code.levels)
 
 
@@ -148,13 +158,13 @@ def test_a_level_that_is_coded_again_stays_itself(code, theta):
 def test_a_shorter_window_loses_what_would_come_later_and_nothing_else(code, window):
     assume(window <= code.window)
     short = code.shortened(window)
-    assert torch.equal(short.bars, code.bars[:window]) and short.worth == code.worth
+    assert torch.equal(short.slot_thresholds, code.slot_thresholds[:window]) and short.spike_scale == code.spike_scale
     assert torch.equal(short.levels, code.levels[:window])
 
 
 def test_thresholds_stand_a_tie_below_powers_of_two():
-    bars = TimeCode(24, 4.0).bars
-    assert float(bars[4]) == pytest.approx(0.5 * (1 - TIE), abs=1e-12) and float(bars[4]) < 0.5
+    slot_thresholds = TimeCode(24, 4.0).slot_thresholds
+    assert float(slot_thresholds[4]) == pytest.approx(0.5 * (1 - TIE), abs=1e-12) and float(slot_thresholds[4]) < 0.5
 
 
 @pytest.fixture(params=("baseline", "AVX2", "AVX-512"))
@@ -178,8 +188,14 @@ def test_the_native_table_is_the_table(instructions, code, theta, seed):
     threshold = torch.tensor(theta)
     native = table(code, threshold)
     assume(native is not None)
-    bars = (code.bars * threshold.double()).float()
-    edges = torch.cat([bars, torch.nextafter(bars, bars - 1), torch.nextafter(bars, bars + 1)])
+    slot_thresholds = (code.slot_thresholds * threshold.double()).float()
+    edges = torch.cat(
+        [
+            slot_thresholds,
+            torch.nextafter(slot_thresholds, slot_thresholds - 1),
+            torch.nextafter(slot_thresholds, slot_thresholds + 1),
+        ]
+    )
     odd = torch.tensor([0.0, -0.0, 1e30, -1e30, 1e-38, -1e-38, math.inf, -math.inf])
     x = torch.cat([torch.randn(3001, generator=torch.Generator().manual_seed(seed)) * theta, edges, odd])
     assert torch.equal(native(x), first_levels(x, threshold, code))

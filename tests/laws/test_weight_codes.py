@@ -179,7 +179,7 @@ def test_networks_that_the_processor_cannot_run_are_refused():
     refused = {
         "not logarithmic": YOSO(),
         "fire once": ts.recipes.ECC(timesteps=8),
-        "base 2": ts.recipes.T2FSNN(hold=80, epochs=0, weight_bits=5),
+        "base 2": ts.recipes.T2FSNN(wait_steps=80, epochs=0, weight_bits=5),
         "a tau of 1, 2, 4": YOSO(tau=3.0, weight_bits=5),
         "each channel": YOSO(weight_bits=5, granularity="channel"),
     }

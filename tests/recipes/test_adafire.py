@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import transpike as ts
 from measured import counts
 from transpike.neurons import Burst
+from transpike.passes.thresholds.sensitivity import BINS, cheapest
 from transpike.recipes import AdaFire
-from transpike.steps.sensitivity import BINS, cheapest
 
 LAYER = st.lists(st.tuples(st.floats(0, 10), st.integers(1, 40)), min_size=2, max_size=5)
 
@@ -110,8 +110,8 @@ def test_the_layer_that_the_answer_minds_gets_the_bursts(weights):
 
 
 def test_damage_is_the_symmetric_divergence():
-    from transpike.core.step import Context
-    from transpike.steps.sensitivity import _Search
+    from transpike.core.pass_ import Context
+    from transpike.passes.thresholds.sensitivity import _Search
 
     model, x = two_layers((2.0, 1.0))
     graph = ts.capture(model, x[:1])

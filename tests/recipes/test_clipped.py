@@ -69,11 +69,11 @@ def test_slip_relu_gives_the_staircase_with_its_own_shift_and_lacks_its_slope(sh
     model = one(ts.activations.SlipReLU(levels, slope, CLIP, shift=shift))
     z = (torch.arange(200) + 0.37) / 80
     sent = sums(model, SlipReLU(timesteps=T), z)
-    stairs = torch.floor(z * levels / CLIP + shift).clamp(0, levels)
-    assert torch.equal(sent, stairs.double())
+    floor_clip = torch.floor(z * levels / CLIP + shift).clamp(0, levels)
+    assert torch.equal(sent, floor_clip.double())
     with torch.no_grad():
         source = model[1](z[:, None])[:, 0]
-    staircase = stairs * CLIP / levels
+    staircase = floor_clip * CLIP / levels
     assert torch.allclose(source - staircase, slope * (z.clamp(max=CLIP) - staircase), atol=1e-6)
     assert not torch.equal(sums(model, SlipReLU(timesteps=T, beta=0.75 - shift), z), sent)
 

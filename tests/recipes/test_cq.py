@@ -116,11 +116,11 @@ def test_plain_neurons_are_not_their_source_and_threshold_training_evens_their_m
     assert gaps(CQ(timesteps=10, samples=48, calibrate="thresholds")) == trained
 
 
-def test_trained_thresholds_leave_the_worth_of_spikes():
+def test_trained_thresholds_leave_the_spike_scale_of_spikes():
     model, x = network(ClampQuantise(10), None)
     snn = ts.convert(model, CQPlus(timesteps=10, samples=48), x)
     neurons = [node.op for node in snn.graph.cells]
-    assert all(torch.equal(cell.worth, torch.ones_like(cell.worth)) for cell in neurons)
+    assert all(torch.equal(cell.spike_scale, torch.ones_like(cell.spike_scale)) for cell in neurons)
     assert all((cell.threshold != 1).any() for cell in neurons[2:])  # the first hears a constant and was right before
 
 

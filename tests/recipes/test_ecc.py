@@ -7,8 +7,8 @@ from torch import Tensor, nn
 import transpike as ts
 from measured import activations, alone, counts, errors, in_own_scale, threshold
 from networks import mlp
+from transpike.passes import FoldBatchNorm
 from transpike.recipes import ECC, Rueckauer, WeightNormalisation
-from transpike.steps import FoldBatchNorm
 
 WINDOWS = ts.schedules.LayerSynchronous()
 

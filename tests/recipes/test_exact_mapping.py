@@ -10,7 +10,7 @@ from transpike.recipes import ExactMapping
 
 
 def source_of(snn: ts.SNN, x: torch.Tensor) -> torch.Tensor:
-    return ts.steps.FoldBatchNorm().apply(snn.source, None).to(dtype=torch.float64).run(x.double())
+    return ts.passes.FoldBatchNorm().apply(snn.source, None).to(dtype=torch.float64).run(x.double())
 
 
 @pytest.mark.parametrize("engine", ["reference", "sorted"])

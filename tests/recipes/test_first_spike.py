@@ -11,13 +11,13 @@ import transpike as ts
 from measured import chance
 from networks import small_cnn
 from transpike.activations import ClampQuantise, FirstSpikeStaircase, TimeToFirstSpike
+from transpike.codes.first_spike import first_levels
+from transpike.codes.time_code import TimeCode
 from transpike.core.cell import Neuron
-from transpike.core.closed_form import first_levels
-from transpike.core.time_code import TimeCode
 from transpike.neurons import FirstSpike
+from transpike.passes.neurons.first_spikes import trained_kernel
 from transpike.recipes import CAT, CQ, S4NN, T2FSNN, YOSO, LinearTTFS
 from transpike.schedules import LayerSynchronous
-from transpike.steps.first_spikes import trained_kernel
 
 # T2FSNN's VGG-16 on CIFAR-10, from its repository: layer → (τ, td) after training (ttfs-cq-energy.md, 1.2)
 TRAINED = {
@@ -43,13 +43,13 @@ def prepared(**options: object) -> tuple[nn.Module, Tensor, Tensor]:
 
 def levels(snn: ts.SNN, x: Tensor, engine: str) -> dict[str, Tensor]:
     """Every neuron's value, in the units of its source."""
-    cells = {n.name: n.op for n in snn.graph if isinstance(n.op, Neuron) and not n.op.relays}
+    cells = {n.name: n.op for n in snn.graph if isinstance(n.op, Neuron) and not n.op.is_delay}
     trace = ts.simulate(snn, x, engine=engine, record=cells)
-    return {name: trace.trains[name].double().sum(0) * op.amplitude() for name, op in cells.items()}
+    return {name: trace.trains[name].double().sum(0) * op.output_scale() for name, op in cells.items()}
 
 
 def activations(snn: ts.SNN, x: Tensor, names: object) -> dict[str, Tensor]:
-    source = ts.steps.FoldBatchNorm().apply(snn.source, None).to(dtype=torch.float64)
+    source = ts.passes.FoldBatchNorm().apply(snn.source, None).to(dtype=torch.float64)
     found: dict[str, Tensor] = {}
     source.run(x.double(), observe=lambda node, inputs, out: found.update({node.name: out}))
     return {name: found[name] for name in names}
@@ -176,7 +176,7 @@ def test_kernels_are_trained_for_each_layer_and_early_firing_costs_no_window(dig
     assert len(codes) > 1 and all(code.base == math.e for code in codes)
     layers = ts.core.schedule.depth(snn.graph, snn.graph.output.name)
     assert snn.total_steps() == layers * 20 + 40
-    assert digits.accuracy(T2FSNN(timesteps=40, tau=10.0, epochs=0, hold=40)) > 0.9
+    assert digits.accuracy(T2FSNN(timesteps=40, tau=10.0, epochs=0, wait_steps=40)) > 0.9
 
 
 def test_logarithmic_weights_of_five_bits_cost_little(digits):
@@ -214,7 +214,7 @@ def test_slots_that_were_trained_are_kept_or_the_recipe_is_refused():
 
 
 @pytest.mark.parametrize("source", [ClampQuantise(8), ts.activations.QuantisedClip(8)], ids=["CQ", "QCFS"])
-def test_learned_stairs_are_rounded_as_they_were_trained(source):
+def test_learned_floor_clip_are_rounded_as_they_were_trained(source):
     """CQ's stairs round down and QCFS's to the nearest: the linear code does the same, level by level."""
     case = small_cnn()
     x = case.calibration.abs()

@@ -86,7 +86,7 @@ def test_calibration_on_spikes_takes_the_mean_error_of_streaming_away(quantised,
     def error(recipe: QCFS) -> float:
         snn = ts.convert(model, recipe, x, exact_grid=False)
         name, sent = list(counts(snn, x, engine="reference").items())[-1]
-        charge = sent * snn.graph[name].op.amplitude() / recipe.timesteps
+        charge = sent * snn.graph[name].op.output_scale() / recipe.timesteps
         return float((activations(snn.source, x)[name][1] - charge).mean(0).abs().mean())
 
     assert error(QCFS(timesteps=8, calibrate=calibrate, samples=64)) < 0.75 * error(QCFS(timesteps=8))

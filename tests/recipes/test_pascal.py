@@ -66,7 +66,7 @@ def quantised(residual: bool) -> tuple[nn.Module, Tensor]:
 
 
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("engine", ["reference", "fused"])
+@pytest.mark.parametrize("engine", ["reference", "dense"])
 def test_it_is_its_source_bit_for_bit(residual, engine):
     model, x = quantised(residual)
     snn = ts.convert(model, PASCAL(), x)

@@ -24,7 +24,7 @@ def twice(first: tuple[int, ...], second: tuple[int, ...]) -> Tensor:
 def test_the_gate_silences_what_fired_on_a_negative_charge():
     """Two early spikes on a charge of 2 · 2 − 2 · 3: the source is 0, the neuron fires twice, its residual tells."""
     wrong = ((1, 2), (3, 4, 5))
-    gated = one_neuron(SRP(timesteps=2 * STEPS, rehearsal=STEPS, encoder=FRAMES), QuantisedClip(4, 1.0))
+    gated = one_neuron(SRP(timesteps=2 * STEPS, pre_simulation_steps=STEPS, encoder=FRAMES), QuantisedClip(4, 1.0))
     assert sent(gated, twice(*wrong)) == [1, 1, 0, 0, 0] + [0] * 5
     plain = one_neuron(QCFS(timesteps=STEPS, encoder=FRAMES), QuantisedClip(4, 1.0))
     assert sent(plain, frames(*wrong, STEPS)) == [1, 1, 0, 0, 0]
@@ -37,10 +37,10 @@ def step_by_step(cell, train: list[float]) -> list[float]:
 
 
 @pytest.mark.parametrize(("residual", "later"), [(0.9, [0, 1]), (0.002, [0, 1]), (0.0005, [0, 0]), (0.0, [0, 0])])
-def test_after_the_rehearsal_potentials_start_anew_and_the_gate_needs_its_margin(residual, later):
+def test_after_the_pre_simulation_potentials_start_anew_and_the_gate_needs_its_margin(residual, later):
     """v(0) = ½ again: half a unit fires in the second step, where .9 would have fired in the first."""
     one = torch.tensor(1.0, dtype=torch.float64)
-    cell = ts.neurons.ResidualGate(None, one, one / 2, margin=one / 1000, rehearsal=2)
+    cell = ts.neurons.ResidualGate(None, one, one / 2, margin=one / 1000, pre_simulation_steps=2)
     assert step_by_step(cell, [residual - 0.5, 0.0, 0.3, 0.3]) == [0, 0, *later]
 
 
@@ -55,10 +55,10 @@ def test_after_the_rehearsal_potentials_start_anew_and_the_gate_needs_its_margin
 )
 def test_an_offset_moves_as_far_as_one_spike_needs(train, spikes):
     one = torch.tensor(1.0, dtype=torch.float64)
-    cell = ts.neurons.OffsetCorrected(None, one, one / 2, margin=one / 1000, rehearsal=4)
+    cell = ts.neurons.OffsetCorrected(None, one, one / 2, margin=one / 1000, pre_simulation_steps=4)
     state = cell.init(torch.zeros(1, dtype=torch.float64))
     for x in train:
-        state = cell.listen(state, torch.tensor([float(x)], dtype=torch.float64))
+        state = cell.integrate(state, torch.tensor([float(x)], dtype=torch.float64))
     start = {(3, -3, 0, 0): -2.001, (-3, 0, 0, 5): 4.001, (1, 0, -2, 0): -0.5}.get(tuple(train), 0.5)
     assert float(cell.corrected(state[1], state[0])) == pytest.approx(start)
     sent = []
@@ -68,11 +68,11 @@ def test_an_offset_moves_as_far_as_one_spike_needs(train, spikes):
     assert sent == spikes
 
 
-def test_only_the_steps_after_the_rehearsal_are_read_and_all_of_them_are_counted():
-    snn = one_neuron(SRP(timesteps=12, rehearsal=STEPS, encoder=FRAMES), QuantisedClip(4, 1.0))
+def test_only_the_steps_after_the_pre_simulation_are_read_and_all_of_them_are_counted():
+    snn = one_neuron(SRP(timesteps=12, pre_simulation_steps=STEPS, encoder=FRAMES), QuantisedClip(4, 1.0))
     x = torch.cat([frames((1, 2), (3, 4, 5), STEPS), frames((1, 2, 3), (), 7)], 1)
     trace, name = ts.simulate(snn, x), neuron(snn)
-    # the gate was closed by the rehearsal, whose two spikes are not part of the answer
+    # the gate was closed by the pre-simulation, whose two spikes are not part of the answer
     assert snn.total_steps() == 12 and float(trace.logits[-1]) == 0.0
     assert float(trace.activity.layers[-1].spikes.sum()) == 2
     x = torch.cat([frames(*EVEN, STEPS), frames((1, 2, 3), (), 7)], 1)
@@ -80,8 +80,8 @@ def test_only_the_steps_after_the_rehearsal_are_read_and_all_of_them_are_counted
     assert float(ts.simulate(snn, x).logits[-1]) == pytest.approx(float(after) / 7)
 
 
-def test_a_rehearsal_needs_steps_after_it():
-    with pytest.raises(ts.TranspikeError, match="4 steps leave nothing after a rehearsal of 4"):
+def test_a_pre_simulation_needs_steps_after_it():
+    with pytest.raises(ts.TranspikeError, match="4 steps leave nothing after a pre-simulation of 4"):
         SRP(timesteps=4)
 
 
@@ -91,9 +91,10 @@ def test_each_round_mends_one_spike_and_leaves_what_is_right(train, counts_by_ro
     plain = one_neuron(QCFS(timesteps=STEPS, encoder=FRAMES), QuantisedClip(4, 1.0))
     found.append(sum(sent(plain, x)))
     for rounds in (1, 2):
-        schedule = LayerSynchronous(hold=STEPS)
+        schedule = LayerSynchronous(wait_steps=STEPS)
         snn = one_neuron(
-            COS(STEPS, encoder=FRAMES, schedule=schedule, rehearsal=STEPS, rounds=rounds), QuantisedClip(4, 1.0)
+            COS(STEPS, encoder=FRAMES, schedule=schedule, pre_simulation_steps=STEPS, rounds=rounds),
+            QuantisedClip(4, 1.0),
         )
         assert snn.total_steps() == 2 * STEPS
         found.append(sum(sent(snn, x)))
@@ -119,7 +120,7 @@ def residual() -> tuple[nn.Module, Tensor]:
 def test_engines_agree_and_shortcuts_wait(residual, recipe):
     model, x = residual
     snn = ts.convert(model, recipe, x)
-    runs = [ts.simulate(snn, x[:6], record=cells(snn), engine=e) for e in ("reference", "fused", "auto")]
+    runs = [ts.simulate(snn, x[:6], record=cells(snn), engine=e) for e in ("reference", "dense", "auto")]
     for run in runs[1:]:
         assert torch.equal(run.logits, runs[0].logits)
         assert all(torch.equal(run.trains[n], runs[0].trains[n]) for n in runs[0].trains)
@@ -135,18 +136,18 @@ def test_corrected_offsets_bring_counts_to_those_of_the_staircase(residual):
         sources = activations(snn.source, x)
         parts = [
             (count * snn.graph[name].op.threshold / 8 - sources[name][1]).abs().mean()
-            for name, count in counts(snn, x, "fused").items()
+            for name, count in counts(snn, x, "dense").items()
         ]
         return float(torch.stack(parts[1:]).mean())
 
     streaming = error(QCFS(timesteps=8))
-    assert error(COS(8, schedule=LayerSynchronous(hold=8), rehearsal=8)) < 0.01 * streaming
+    assert error(COS(8, schedule=LayerSynchronous(wait_steps=8), pre_simulation_steps=8)) < 0.01 * streaming
 
 
 def test_pools_start_anew_with_the_neurons():
-    """After a rehearsal in which the left unit led by two, the right one leads: its spikes pass at once."""
+    """After a pre-simulation in which the left unit led by two, the right one leads: its spikes pass at once."""
     pool = ts.neurons.LateralInhibition(
-        ts.ops.MaxPool(kernel=(1, 2), stride=(1, 2), padding=(0, 0), dilation=(1, 1)), rehearsal=2
+        ts.ops.MaxPool(kernel=(1, 2), stride=(1, 2), padding=(0, 0), dilation=(1, 1)), pre_simulation_steps=2
     )
     train = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]).reshape(4, 1, 1, 1, 2)
     assert pool.window(train).flatten().tolist() == [1, 1, 1, 1]
@@ -157,18 +158,20 @@ def test_pools_start_anew_with_the_neurons():
 def test_what_changes_for_each_input_fits_no_chip(residual, recipe):
     model, x = residual
     found = ts.convert(model, recipe, x)
-    misfits = [m for m in ts.fit(found, "speck").misfits if m.limit == "neurons"]
+    misfits = [m for m in ts.chip_fit(found, "speck").misfits if m.limit == "neurons"]
     assert misfits and "change for each input" in str(misfits[0])
-    assert not [m for m in ts.fit(ts.convert(model, QCFS(), x), "speck").misfits if m.limit == "neurons"]
+    assert not [m for m in ts.chip_fit(ts.convert(model, QCFS(), x), "speck").misfits if m.limit == "neurons"]
 
 
-@pytest.mark.parametrize("settings", [{"schedule": LayerSynchronous()}, {"rehearsal": 3}, {"timesteps": 3}], ids=str)
-def test_windows_are_held_for_the_rehearsal(settings):
+@pytest.mark.parametrize(
+    "settings", [{"schedule": LayerSynchronous()}, {"pre_simulation_steps": 3}, {"timesteps": 3}], ids=str
+)
+def test_windows_are_held_for_the_pre_simulation(settings):
     with pytest.raises(ts.TranspikeError, match="use schedule=LayerSynchronous"):
         COS(**settings)
 
 
-def test_no_answer_is_given_before_the_rehearsal_is_over(residual):
+def test_no_answer_is_given_before_the_pre_simulation_is_over(residual):
     model, x = residual
     snn = ts.convert(model, COS(8), x)
     report = ts.evaluate(snn, (x, torch.zeros(len(x)).long()))

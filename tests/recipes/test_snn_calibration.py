@@ -5,8 +5,8 @@ import torch
 
 import transpike as ts
 from measured import alone, errors, threshold
+from transpike.passes import CalibrateWeights
 from transpike.recipes import DengGu, Rueckauer, SNNCalibration
-from transpike.steps import CalibrateWeights
 
 T = 8
 

@@ -30,7 +30,7 @@ def test_spike_times_are_those_of_cumulative_sums_above_the_threshold():
     hidden = crossing(entered, model[0].weight)
     answer = crossing(hidden, model[2].weight)
     assert 0 < int((hidden < slots).sum()) < hidden.numel() and len(answer.unique()) > 2
-    for engine in ("reference", "fused", "sorted"):
+    for engine in ("reference", "dense", "sorted"):
         trace = ts.simulate(snn, x, engine=engine, record=["1", "2.neuron"])
         assert torch.equal(trace.trains["2.neuron"].double().sum(0), (slots - answer).double())
         assert torch.equal(trace.trains["1"].double().sum(0) > 0, hidden < slots)

@@ -109,7 +109,7 @@ def test_an_evaluation_counts_what_its_task_says() -> None:
 def test_cost_explanation_comparison_and_exit_ask_it_too(tmp_path) -> None:
     everything = TopK(6)
     cost = ts.cost(SNN, (X, Y), models=ts.energy.Operations(), task=everything)
-    assert cost.twin_accuracy == 1.0 and all(point.accuracy == 1.0 for point in cost.points)
+    assert cost.quantised_baseline_accuracy == 1.0 and all(point.accuracy == 1.0 for point in cost.points)
     explained = ts.explain(SNN, (X, Y), samples=20, changes=False, task=everything)
     assert explained.accuracy == explained.ann_accuracy == 1.0 and "top-k(k=6)" in explained.remarks[0]
     settings = ts.ComparisonSettings(timesteps=(2, 4), task=everything)

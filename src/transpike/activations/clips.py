@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from transpike.activations._module import SourceActivation
+from transpike.activations.source import SourceActivation
 from transpike.activations.staircase import staircase
 from transpike.errors import SettingError
 

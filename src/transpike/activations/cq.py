@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from transpike.activations._module import SourceActivation
+from transpike.activations.source import SourceActivation
 from transpike.activations.staircase import staircase, tie
 from transpike.errors import SettingError
 

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from transpike.activations._module import SourceActivation
 from transpike.activations.relu import Clip
+from transpike.activations.source import SourceActivation
+from transpike.codes.first_spike import first_levels
+from transpike.codes.time_code import Kernel, Rounding, TimeCode
 from transpike.core.call import Call
-from transpike.core.closed_form import first_levels
 from transpike.core.op import Captured, Op, Role, Shape, Shapes, check_finite
-from transpike.core.time_code import Kernel, Rounding, TimeCode
 from transpike.errors import SettingError
 
 
@@ -26,7 +26,7 @@ def first_spike(
     Gradient: that of the clip, ``∂φ/∂x = 1`` where 0 < x < θ, else 0 (straight through); none for θ.
     """
     code = _code(window, tau, base, delay, last, nearest, linear, bits)
-    value = first_levels(x, threshold, code).mul_(threshold * code.worth)
+    value = first_levels(x, threshold, code).mul_(threshold * code.spike_scale)
     return value.masked_fill_(x.isnan(), math.nan)  # as a ReLU does, so that a training sees it
 
 
@@ -122,7 +122,7 @@ class FirstSpikeStaircase(Op):
         names = ("window", "tau", "base", "delay", "last", "nearest", "linear", "bits")
         return cls(call["threshold"], _code(*(call[name] for name in names))), (call.wire("x"),)
 
-    def continuous(self) -> Op:
+    def without_quantisation(self) -> Op:
         largest = float(self.threshold.max()) if self.threshold.device.type != "meta" else math.inf
         return Clip(ceiling=largest)
 

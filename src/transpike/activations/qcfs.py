@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from transpike.activations._module import SourceActivation
+from transpike.activations.source import SourceActivation
 from transpike.errors import SettingError
 
 

@@ -34,10 +34,12 @@ def staircase(
     # in place where it can be: training spends its time in passes over memory
     if slope == 1:
         return torch.minimum((x + offset * threshold).clamp_(min=0), threshold)
-    stairs = (x / threshold).mul_(levels).add_(shift).floor_().clamp_(0, levels).mul_(threshold / levels)
+    floor_clip = (x / threshold).mul_(levels).add_(shift).floor_().clamp_(0, levels).mul_(threshold / levels)
     if slope == 0:
-        return stairs
-    return stairs.mul_(1 - slope).add_(torch.minimum((x + offset * threshold).clamp_(min=0), threshold), alpha=slope)
+        return floor_clip
+    return floor_clip.mul_(1 - slope).add_(
+        torch.minimum((x + offset * threshold).clamp_(min=0), threshold), alpha=slope
+    )
 
 
 @staircase.register_fake
@@ -103,7 +105,7 @@ class Staircase(Op):
         settings = (call["levels"], call["shift"], call["slope"], call["offset"])
         return cls(call["threshold"], *settings), (call.wire("x"),)
 
-    def continuous(self) -> Op:
+    def without_quantisation(self) -> Op:
         return self if self.slope == 1 else replace(self, slope=1.0, offset=0.0)
 
     @property

@@ -15,8 +15,8 @@ from transpike import activations
 from transpike.cli._parts import settings_of
 from transpike.core.registry import hint
 from transpike.errors import CheckpointError, SettingError, TranspikeError
-from transpike.prepare import prepare
-from transpike.training import stages
+from transpike.training.source import stages
+from transpike.workflow.prepare import prepare
 
 KEY = "prepare"
 SIMPLE = (bool, int, float, str)

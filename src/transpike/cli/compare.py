@@ -7,11 +7,11 @@ import click
 
 import transpike as ts
 from transpike import recipes, report
-from transpike._compare_pick import parse
 from transpike.cli import _base, _settings
-from transpike.compare import Comparison, Row
 from transpike.data import Dataset
 from transpike.errors import DataError, GateFailed, SettingError
+from transpike.workflow.compare.pick import parse
+from transpike.workflow.compare.run import Comparison, Row
 
 
 @click.command("compare")

@@ -11,7 +11,7 @@ from transpike import report
 from transpike.cli import _base
 from transpike.errors import MissingExtra
 from transpike.files import write_atomically
-from transpike.train import Progress, Row
+from transpike.workflow.train import Progress, Row
 
 EXPLAINED = 128
 

@@ -8,8 +8,8 @@ import transpike as ts
 from transpike import energy, engines, exits, report
 from transpike.cli import _base
 from transpike.cli._settings import NUMBERS
-from transpike.early_exit import fit_exit
 from transpike.errors import DataError
+from transpike.workflow.early_exit import fit_exit
 
 
 @click.command("exit")

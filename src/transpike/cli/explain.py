@@ -7,7 +7,7 @@ import click
 import transpike as ts
 from transpike import report
 from transpike.cli import _base
-from transpike.explain import SAMPLES
+from transpike.workflow.explain.run import SAMPLES
 
 
 @click.command("explain")

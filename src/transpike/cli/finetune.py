@@ -7,8 +7,8 @@ import click
 
 import transpike as ts
 from transpike.cli import _base, _settings
-from transpike.train import Progress, Row
-from transpike.training.finetuning import FineTuning, presets
+from transpike.training.spiking.finetuning import FineTuning, presets
+from transpike.workflow.train import Progress, Row
 
 
 @click.command("finetune")

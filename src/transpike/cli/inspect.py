@@ -7,12 +7,12 @@ import click
 import torch
 
 import transpike as ts
-from transpike import targets
+from transpike import chips
 from transpike.cli import _base
-from transpike.core.activity import multiplications
 from transpike.core.graph import Graph
 from transpike.errors import GateFailed, SettingError
-from transpike.fit import Fit
+from transpike.lowering.activity import multiplications
+from transpike.workflow.chip_fit import ChipFit
 
 
 @click.command("inspect")
@@ -20,7 +20,7 @@ from transpike.fit import Fit
 @_base.model_options
 @_base.data_options
 @_base.capture_options
-@click.option("--fit", "chips", multiple=True, help=f"Of a FILE: {', '.join(targets.names())} or a .toml; repeatable.")
+@click.option("--fit", "chips", multiple=True, help=f"Of a FILE: {', '.join(chips.names())} or a .toml; repeatable.")
 @_base.json_option
 def command(
     file: Path | None,
@@ -42,11 +42,11 @@ def command(
     """
     if chips and file is None:
         raise SettingError("--fit looks at a converted FILE: convert the model first, and give the file")
-    fits: list[Fit] = []
+    fits: list[ChipFit] = []
     if file is not None:
         snn = ts.load(file)
         graph, text = snn.graph, str(snn)
-        fits = [ts.fit(snn, chip) for chip in chips]
+        fits = [ts.chip_fit(snn, chip) for chip in chips]
     else:
         dataset = _base.load_data(data_name, data_dir)
         module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)

@@ -13,8 +13,8 @@ from transpike.cli import _base
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.data import Dataset
 from transpike.errors import SettingError
-from transpike.evaluate import Report
 from transpike.snn import SNN
+from transpike.workflow.evaluate.run import Report
 
 PARTS = ("energy", "explain", "spikes")
 

@@ -11,9 +11,9 @@ from torch import nn
 import transpike as ts
 from transpike.cli import _base, _prepared, _settings
 from transpike.errors import SettingError
-from transpike.train import Progress, Row
 from transpike.training import connectivity, ranks
 from transpike.training.settings import Training
+from transpike.workflow.train import Progress, Row
 
 SEEN = 256  # inputs whose range is looked at
 

@@ -26,7 +26,7 @@ def command(
     split = dataset.test if len(dataset.test) else dataset.train
     x = split.batch(torch.arange(min(samples, len(split))))[0]
     steps = timesteps or min(snn.timesteps, 32)
-    names = ["fused", "event"] if snn.schedule.mode == "steps" and event_status()[0] else ["fused"]
+    names = ["dense", "event"] if snn.schedule.mode == "steps" and event_status()[0] else ["dense"]
     cells = [node.name for node in snn.graph.cells]
     reference = ts.simulate(snn, x, steps, engine="reference", record=cells)
     traces = {name: ts.simulate(snn, x, steps, engine=name, record=cells) for name in names}

@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from transpike.codes.time_code import TimeCode
 from transpike.core.alphabet import Alphabet
-from transpike.core.carrier import Carrier
 from transpike.core.op import Op, Shape, Shapes
-from transpike.core.time_code import TimeCode
+from transpike.core.tensor_fields import TensorFields
 from transpike.errors import SettingError
 
 State = Any
@@ -19,13 +19,13 @@ cycles, in slots of a window."""
 
 
 @dataclass(frozen=True, eq=False)
-class ThresholdUnit:
+class NeuronSpec:
     """All that a compiled kernel may read of a neuron.
 
     ``threshold`` θ and ``initial`` v(0): tensors that broadcast to (batch, *shape). ``reset``: "soft" subtracts θ,
     "hard" sets the potential to 0. ``leak`` multiplies the potential each step. ``levels`` is the most that one step
     sends, ``negative`` the rule by which negative spikes come, "" for none; ``period`` the steps of a phase cycle.
-    ``code``: it fires once in a window, where the threshold of the slot times ``threshold`` is reached. ``rehearsal``:
+    ``code``: it fires once in a window, where the threshold of the slot times ``threshold`` is reached. ``pre_simulation_steps``:
     steps that it runs first, to start anew with what it has learned of its input.
     """
 
@@ -37,26 +37,26 @@ class ThresholdUnit:
     negative: str = ""
     period: int = 0
     code: TimeCode | None = None
-    rehearsal: int = 0
+    pre_simulation_steps: int = 0
 
     @property
     def is_plain(self) -> bool:
         """True for the integrate-and-fire neuron of one threshold: the form that scans and kernels know."""
-        special = self.negative or self.period or self.code or self.rehearsal
+        special = self.negative or self.period or self.code or self.pre_simulation_steps
         return self.leak == 1.0 and self.levels == 1 and not special
 
 
 @dataclass(frozen=True, eq=False)
-class Cell(Carrier):
+class Cell(TensorFields):
     """A layer with memory. Its state is passed, never stored; inputs and outputs are (batch, *shape).
 
-    A wire that leaves a cell carries levels; their worth is ``amplitude``.
+    A wire that leaves a cell carries levels; their worth is ``spike_scale``.
     """
 
-    behaviour: ClassVar[tuple[str, ...]] = ("step", "init", "listen")
+    behaviour: ClassVar[tuple[str, ...]] = ("step", "init", "integrate")
     claims: ClassVar[tuple[str, ...]] = ("unit", "window", "counts", "fire_window", "cycle")
     free: ClassVar[tuple[str, ...]] = (
-        "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "amplitude", "potential",
+        "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
         "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
@@ -64,9 +64,9 @@ class Cell(Carrier):
     """The schedules under which the cell works as it is defined."""
     delays: ClassVar[bool] = False
     """True where a schedule with windows lets the cell answer one window after its input."""
-    relays: ClassVar[bool] = False
+    is_delay: ClassVar[bool] = False
     """True where it repeats later what it hears, so that nothing may be heard before its time."""
-    continuous: ClassVar[bool] = False
+    sends_reals: ClassVar[bool] = False
     """True where it sends real numbers, which a run keeps in the precision that it works in."""
     single_steps: ClassVar[bool] = False
     """True where even a window that is held whole must be heard step by step."""
@@ -113,7 +113,7 @@ class Cell(Carrier):
         """One phase cycle in closed form: a cycle's charge in, the levels of the cycle that answers it out."""
         return state, self.counts(*charges, timesteps=1)
 
-    def listen(self, state: State, *inputs: Tensor) -> State:
+    def integrate(self, state: State, *inputs: Tensor) -> State:
         """One time step in which a neuron hears and must not fire."""
         raise SettingError(f"{type(self).__name__} cannot hold its spikes; use the streaming schedule")
 
@@ -121,7 +121,7 @@ class Cell(Carrier):
         """The membrane potential in a state; only cells with a ``unit`` have one."""
         raise TypeError(f"{type(self).__name__} has no membrane potential")
 
-    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
+    def output_scale(self, *inputs: Tensor | None) -> Tensor | None:
         """The worth of one output level, broadcastable to (1, *shape); None is 1 everywhere."""
         return None
 
@@ -156,7 +156,7 @@ class Cell(Carrier):
         return self.alphabet
 
     @property
-    def unit(self) -> ThresholdUnit | None:
+    def unit(self) -> NeuronSpec | None:
         """What a kernel may read, or None where only ``step`` knows."""
         return None
 

@@ -6,48 +6,9 @@ is one per feature. Nothing stores the axis: it is derived from the graph. What 
 channel has size 1 on every other axis, so that it broadcasts against (batch, *shape) and says itself where it belongs.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from transpike.core.graph import Node
-
-
-def channel_axes(nodes: Iterable["Node"]) -> dict[str, int]:
-    """Name → the axis of the node's output that holds its features, from 1 on.
-
-    The input has them where the first layer with weights wants them: axis 1 if that fits, else the last axis, else
-    another one; axis 1 where none fits. Where several inputs of a sum or a concatenation disagree, the first input of
-    the output's rank decides.
-    """
-    nodes = tuple(nodes)
-    rank = len(nodes[0].shape)
-    for start in dict.fromkeys((1, max(1, rank), *range(2, rank))):
-        axes, suits = _followed(nodes, start)
-        if suits:
-            return axes
-    return _followed(nodes, 1)[0]
-
-
-def _followed(nodes: Sequence["Node"], start: int) -> tuple[dict[str, int], bool]:
-    """The axes if the input's features are on axis ``start``, and whether that suits the first layer with weights."""
-    axes: dict[str, int] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    suits: bool | None = None
-    for node in nodes:
-        shapes[node.name] = node.shape
-        if not node.inputs:
-            axes[node.name] = start
-            continue
-        before = [axes[name] for name in node.inputs]
-        entering = [shapes[name] for name in node.inputs]
-        if suits is None and getattr(node.op, "role", "") == "synapse":
-            wanted = node.op.declared_axis(len(entering[0]))
-            suits = None if wanted is None else wanted == before[0]
-        axes[node.name] = node.op.channel_axis_after(before, entering, node.shape)
-    return axes, suits is not False
 
 
 def resolved(axis: int, rank: int) -> int:

@@ -24,7 +24,7 @@ class Encoder(Plain):
     behaviour: ClassVar[tuple[str, ...]] = ("encode",)
     claims: ClassVar[tuple[str, ...]] = ("counts", "spikes", "is_constant")
     free: ClassVar[tuple[str, ...]] = (
-        "accumulate", "beyond", "check", "most_steps", "check_steps", "suited", "calibrated", "worth", "withdraw"
+        "accumulate", "beyond", "check", "most_steps", "check_steps", "suited", "calibrated", "spike_scale", "withdraw"
     )  # fmt: skip
     alphabet: ClassVar[Alphabet] = GRADED
     is_constant: ClassVar[bool] = False
@@ -61,7 +61,7 @@ class Encoder(Plain):
 
     def beyond(self, x: Tensor) -> int:
         """How many values of an input are larger than spikes can tell, so that they are cut off."""
-        if self.worth is None or self.largest is None or self.has_frames:
+        if self.spike_scale is None or self.largest is None or self.has_frames:
             return 0
         return int((x.abs() > self.largest * (1 + 1e-6)).sum())
 
@@ -89,7 +89,7 @@ class Encoder(Plain):
         return self if self.largest is not None else dataclasses.replace(self, largest=largest)
 
     @property
-    def worth(self) -> float | None:
+    def spike_scale(self) -> float | None:
         """The charge of one level; None for an analogue encoder."""
         return self.largest if self.alphabet.is_spiking else None
 

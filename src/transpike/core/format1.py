@@ -3,10 +3,46 @@
 from collections.abc import Mapping
 from typing import Any
 
-TYPES: dict[str, str] = {}
+TYPES: dict[str, str] = {
+    "AfterRehearsal": "AfterPreSimulation",
+    "DifferentialLadder": "DifferentialMultiThreshold",
+    "Kept": "AnalogueOp",
+    "Latch": "Integrator",
+    "Prospect": "PendingInput",
+    "ThresholdLadder": "MultiThreshold",
+}
 """Class name in a file of version 1 → class name in files today. A class that is not listed has kept its name."""
 
-FIELDS: dict[str, dict[str, str]] = {}
+_SCALE = {"worth": "spike_scale"}
+_STEPS = {"rehearsal": "pre_simulation_steps"}
+_WAIT = {"hold": "wait_steps"}
+_COUNT = {"rungs": "threshold_count"}
+FIELDS: dict[str, dict[str, str]] = {
+    "Bistable": _SCALE,
+    "Burst": _SCALE,
+    "COS": _STEPS,
+    "DCGS": _COUNT,
+    "DifferentialLadder": _SCALE | _COUNT,
+    "ExactReLU": _SCALE,
+    "FirstCrossing": _SCALE,
+    "FirstSpike": _SCALE,
+    "GatedMaximum": _STEPS,
+    "HMT": _COUNT,
+    "IntegrateAndFire": _SCALE,
+    "Latched": _SCALE,
+    "LateralInhibition": _STEPS,
+    "LayerSynchronous": _WAIT,
+    "OffsetCorrected": _SCALE | _STEPS,
+    "Prospect": _SCALE,
+    "ResidualGate": _SCALE | _STEPS,
+    "SRP": _STEPS,
+    "SignedIntegrateAndFire": _SCALE,
+    "Switched": _SCALE,
+    "T2FSNN": _WAIT,
+    "TemporalDifference": _STEPS,
+    "ThresholdLadder": _SCALE | _COUNT,
+    "TimeSlots": _WAIT,
+}
 """Class name in a file of version 1 → {field there: field today}. "SNN" stands for the file's outermost parts."""
 
 VALUES: dict[tuple[str, str], dict[str, Any]] = {}

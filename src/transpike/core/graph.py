@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from transpike.core.cell import Cell
-from transpike.core.channels import channel_axes
-from transpike.core.node import Input, Node, checked, moved
+from transpike.core.node import Input, Node, channel_axes, checked, moved
 from transpike.core.op import Op
 from transpike.core.table import lines
 from transpike.errors import SettingError, UnsupportedModel

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from transpike.core.call import Call, Wire
-from transpike.core.carrier import Carrier
 from transpike.core.channels import rows
+from transpike.core.tensor_fields import TensorFields
 from transpike.errors import SettingError, UnsupportedModel
 
 Captured = Union["tuple[Op, tuple[Wire, ...]]", "list[tuple[Op, tuple[Wire, ...]]]"]
@@ -19,7 +19,7 @@ Shapes = tuple[Shape, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Op(Carrier):
+class Op(TensorFields):
     """One layer: a pure function of tensors that carries its own weights and knows nothing of time.
 
     ``role``: a *synapse* is affine and has weights; *wiring* is linear without weights (reshape, add, average
@@ -29,8 +29,8 @@ class Op(Carrier):
 
     behaviour: ClassVar[tuple[str, ...]] = ("run", "linear")
     claims: ClassVar[tuple[str, ...]] = (
-        "linear", "relay", "absorb", "scale_outputs", "paths", "magnitude", "rounded", "per_output", "per_input",
-        "total", "macs", "continuous", "is_whole", "is_sum", "rectifies",
+        "linear", "propagate_levels", "absorb", "scale_outputs", "paths", "magnitude", "rounded", "per_output", "per_input",
+        "total", "macs", "without_quantisation", "is_whole", "is_sum", "rectifies",
     )  # fmt: skip
     free: ClassVar[tuple[str, ...]] = (
         "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw", "evaluations"
@@ -47,8 +47,8 @@ class Op(Carrier):
         """Of an altered op nothing but ``run`` is known: what a linear layer must tell raises UnsupportedModel."""
         if name == "macs":
             cls.macs = _unpriced  # type: ignore[method-assign]
-        elif name == "continuous":
-            cls.continuous = Op.continuous  # type: ignore[method-assign]
+        elif name == "without_quantisation":
+            cls.without_quantisation = Op.without_quantisation  # type: ignore[method-assign]
         elif name in ("is_whole", "is_sum", "rectifies"):
             setattr(cls, name, False)
         elif cls.role in ("synapse", "wiring"):
@@ -76,14 +76,14 @@ class Op(Carrier):
         """What the layer does while training; batch normalisation and dropout differ from ``run``."""
         return self.run(*inputs)
 
-    def continuous(self) -> "Op":
+    def without_quantisation(self) -> "Op":
         """The op without jumps: what a staircase rounds. Exact steps are checked on it."""
         return self
 
-    def relay(self, worths: tuple[Tensor, ...]) -> "tuple[Op, Tensor | None] | None":
+    def propagate_levels(self, spike_scales: tuple[Tensor, ...]) -> "tuple[Op, Tensor | None] | None":
         """How levels pass: (the op that takes levels, the worth of one output level); None: it needs real values.
 
-        ``worths`` are the amplitudes of the inputs, (1, *shape) each; NaN marks places where no spike ever comes.
+        ``spike_scales`` are the amplitudes of the inputs, (1, *shape) each; NaN marks places where no spike ever comes.
         The returned worth is None where the output is a current.
         """
         return None
@@ -156,10 +156,10 @@ class Synapse(Op):
     weight: Tensor
     bias: Tensor | None = None
 
-    def absorb(self, amplitude: Tensor) -> "Synapse | None":
+    def absorb(self, spike_scale: Tensor) -> "Synapse | None":
         """The synapse that answers to levels as this one answers to ``levels · amplitude``; None if there is none.
 
-        ``amplitude`` has the shape of the input with batch 1; NaN marks places where no spike ever comes.
+        ``spike_scale`` has the shape of the input with batch 1; NaN marks places where no spike ever comes.
         """
         raise TypeError(f"{type(self).__name__} must define absorb()")
 
@@ -167,8 +167,8 @@ class Synapse(Op):
         """The synapse whose output channels (weights and bias) are multiplied by ``factor``, one value a channel."""
         raise TypeError(f"{type(self).__name__} must define scale_outputs()")
 
-    def relay(self, worths: tuple[Tensor, ...]) -> tuple[Op, Tensor | None] | None:
-        absorbed = self.absorb(worths[0])
+    def propagate_levels(self, spike_scales: tuple[Tensor, ...]) -> tuple[Op, Tensor | None] | None:
+        absorbed = self.absorb(spike_scales[0])
         return None if absorbed is None else (absorbed, None)
 
     def paths(self) -> "Synapse":
@@ -190,12 +190,12 @@ class Synapse(Op):
         raise TypeError(f"{type(self).__name__} must define per_input()")
 
 
-def spatially_uniform(amplitude: Tensor, axis: int = 1) -> Tensor | None:
-    """One value a channel of ``amplitude`` (1, *shape), or None where a channel (``axis``) holds different values.
+def spatially_uniform(spike_scale: Tensor, axis: int = 1) -> Tensor | None:
+    """One value a channel of ``spike_scale`` (1, *shape), or None where a channel (``axis``) holds different values.
 
     NaN (no spike ever comes) agrees with everything; a channel of nothing else gets 1.
     """
-    flat = rows(amplitude, axis)
+    flat = rows(spike_scale, axis)
     low = torch.nan_to_num(flat, nan=torch.inf).amin(1)
     high = torch.nan_to_num(flat, nan=-torch.inf).amax(1)
     silent = torch.isinf(low) & torch.isinf(high)

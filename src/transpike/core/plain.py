@@ -8,12 +8,14 @@ behaves differently. So a subclass which overrides behaviour loses what its pare
 from functools import cached_property
 from typing import Any, ClassVar, TypeGuard, TypeVar, overload
 
+from transpike.core.renamed import CurrentSettings
+
 Kind = TypeVar("Kind")
 Other = TypeVar("Other")
 _FUNCTIONS = (classmethod, staticmethod, property, cached_property)
 
 
-class Plain:
+class Plain(CurrentSettings):
     """Base of everything that somebody may subclass and that an engine may know by heart.
 
     A class with ``behaviour`` of its own is concrete. A subclass of a concrete class is *altered* if it overrides any

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.graph import Graph
-from transpike.core.step import Context
+from transpike.core.pass_ import Context
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,34 @@
 """One paper's method, as data."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from transpike.core.encoder import Encoder
-from transpike.core.lowered import Lowered
+from transpike.core.pass_ import Pass
 from transpike.core.readout import Readout
-from transpike.core.scaling import unit_scale
+from transpike.core.renamed import CurrentSettings
 from transpike.core.schedule import Schedule
-from transpike.core.step import Step
+
+ThresholdScale = float | Literal["unit", "balanced"]
+"""The threshold of each layer: 1, λ_n/λ_{n−1}, or one number for all (lowering.scaling)."""
 
 
-class Recipe:
+class Recipe(CurrentSettings):
     """Settings only: printable, hashable, JSON-able; every field is a command-line flag of the same name.
 
     ``steps`` turn the source graph into a spiking one; ``encoder``, ``schedule`` and ``readout`` say how it runs.
     """
 
     name: ClassVar[str]
+    threshold_scale: ClassVar[ThresholdScale] = "unit"
+    """How the method's own paper scales weights and thresholds; spike trains do not depend on it."""
     timesteps: int
     encoder: Encoder
     schedule: Schedule
     readout: Readout
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def passes(self) -> tuple[Pass, ...]:
         raise TypeError(f"{type(self).__name__} must define steps")
 
     @property
@@ -37,10 +40,6 @@ class Recipe:
     def training_free(self) -> bool:
         """False where the method needs a network that was trained for it."""
         return True
-
-    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
-        """The threshold κ of each neuron layer in this method's own scale; spike trains do not depend on it."""
-        return unit_scale(lowered)
 
     def __str__(self) -> str:
         fields = dataclasses.fields(self)  # type: ignore[arg-type]

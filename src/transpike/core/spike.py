@@ -47,14 +47,14 @@ def fire(u: Tensor, threshold: Tensor, unit: Tensor | None = None, surrogate: Su
     return _Fire.apply(u, threshold, threshold if unit is None else unit, surrogate)
 
 
-def stairs(level: Tensor, most: int) -> Tensor:
+def floor_clip(level: Tensor, most: int) -> Tensor:
     """``clip(⌊level⌋, 0, most)``; with a surrogate in force straight through from half a step to half above ``most``.
 
     Half a step, because a staircase that rounds begins there: with v(0) = θ/2 the gradient is that of a clipped ReLU.
     """
     if _chosen.get() is None:
         return torch.floor(level).clamp(0, most)
-    return _Stairs.apply(level, most)
+    return _FloorClip.apply(level, most)
 
 
 class _Fire(torch.autograd.Function):
@@ -77,7 +77,7 @@ class _Fire(torch.autograd.Function):
         return change, edge, width, None
 
 
-class _Stairs(torch.autograd.Function):
+class _FloorClip(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, level: Tensor, most: int) -> Tensor:
         ctx.save_for_backward((level >= 0.5) & (level < most + 0.5))

@@ -6,7 +6,7 @@ from torch import Tensor
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
-from transpike.core.step import Context
+from transpike.core.pass_ import Context
 from transpike.errors import UnsupportedModel
 
 TOLERANCE = 1e-3

@@ -6,12 +6,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from transpike.codes.first_spike import first_levels
+from transpike.codes.time_code import Kernel, Rounding, TimeCode
 from transpike.core.alphabet import Alphabet
-from transpike.core.closed_form import first_levels
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.plain import is_plain
-from transpike.core.time_code import Kernel, Rounding, TimeCode
 from transpike.errors import DataError, SettingError
 from transpike.ops import Identity
 
@@ -74,11 +74,11 @@ class FirstSpikes(Encoder):
             )
 
     @property
-    def worth(self) -> float | None:
-        return None if self.largest is None else self.largest * (self.code.worth if self.weighted else 1.0)
+    def spike_scale(self) -> float | None:
+        return None if self.largest is None else self.largest * (self.code.spike_scale if self.weighted else 1.0)
 
     def _reached(self, x: Tensor, slot: int) -> Tensor:
-        return self._share(x) >= float(self.code.bars[slot])
+        return self._share(x) >= float(self.code.slot_thresholds[slot])
 
     def _share(self, x: Tensor) -> Tensor:
         if self.largest is None:

@@ -40,5 +40,5 @@ class PhaseBits(Encoder):
         return (value * cycles + torch.floor(value / place) * place).to(x.dtype) * torch.sign(x)
 
     @property
-    def worth(self) -> float | None:
+    def spike_scale(self) -> float | None:
         return None if self.largest is None else self.largest * 2.0**-self.period

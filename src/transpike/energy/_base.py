@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from transpike.core.activity import Activity
-from transpike.core.quantity import Quantity
 from transpike.errors import SettingError
+from transpike.results.quantity import Quantity
 
 HOROWITZ = "Horowitz 2014, ISSCC, 45 nm, 0.9 V"
 PICO = 1e-12

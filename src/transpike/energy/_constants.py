@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transpike.core.quantity import Quantity
 from transpike.core.registry import hint
 from transpike.energy._base import EnergyModel
 from transpike.errors import FileError, SettingError
+from transpike.results.quantity import Quantity
 
 
 def read_model(path: str | Path, table: Mapping[str, type[EnergyModel]]) -> EnergyModel:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.activity import Activity, Connection
-from transpike.core.quantity import Quantity
 from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, horowitz, products, row
+from transpike.results.quantity import Quantity
 
 
 @dataclass(frozen=True)

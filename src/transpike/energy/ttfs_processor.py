@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.activity import Activity
-from transpike.core.quantity import Quantity
 from transpike.energy._base import PICO, AnnActivity, EnergyModel, EnergyRow, horowitz, products, row
+from transpike.results.quantity import Quantity
 
 ASSUMED = "assumption: as an 8-bit addition, Horowitz 2014, 45 nm"
 

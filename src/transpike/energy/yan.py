@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.activity import Activity
-from transpike.core.quantity import Quantity
 from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, products, row, spiking
+from transpike.results.quantity import Quantity
 
 SOURCE = "Yan, Bai, Wong 2024, arXiv 2409.08290 v1, their plotting code"
 

@@ -3,19 +3,20 @@
 "sorted" takes only what has spike times without a clock, or first crossings.
 """
 
-from transpike.engines._base import Program, Run
-from transpike.engines._native import load as event_status
 from transpike.engines.auto import Auto
-from transpike.engines.event import Event
-from transpike.engines.fused import Fused
+from transpike.engines.dense.engine import Dense
+from transpike.engines.event.run import Event
+from transpike.engines.native.library import load as event_status
 from transpike.engines.reference import Reference
+from transpike.engines.run import Run
 from transpike.engines.sorted import Sorted
+from transpike.lowering.program import Program
 
-Engine = Auto | Event | Fused | Reference | Sorted
+Engine = Auto | Event | Dense | Reference | Sorted
 table: dict[str, type[Engine]] = {
     "auto": Auto,
     "event": Event,
-    "fused": Fused,
+    "dense": Dense,
     "reference": Reference,
     "sorted": Sorted,
 }

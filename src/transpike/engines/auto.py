@@ -11,16 +11,17 @@ from torch import Tensor
 from transpike.activations import ReLU
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Input, Node
-from transpike.core.grid import put_on_grid
-from transpike.core.lowered import lower
 from transpike.encoders import ConstantCurrent
-from transpike.engines import _native
-from transpike.engines._base import Program, Run
-from transpike.engines._event_layers import EventLayer
-from transpike.engines._event_weights import GATHER, NARROW
-from transpike.engines.event import Event, EventPlan, EventRun
-from transpike.engines.event import plan as full_plan
-from transpike.engines.fused import Fused
+from transpike.engines.dense.engine import Dense
+from transpike.engines.event.layers import EventLayer
+from transpike.engines.event.run import Event, EventPlan, EventRun
+from transpike.engines.event.run import plan as full_plan
+from transpike.engines.event.weights import GATHER, NARROW
+from transpike.engines.native import library as _native
+from transpike.engines.run import Run
+from transpike.lowering.exact_grid import put_on_grid
+from transpike.lowering.lowered import lower
+from transpike.lowering.program import Program
 from transpike.neurons import IntegrateAndFire
 from transpike.ops import Conv, Mean
 from transpike.readouts import AccumulatedMembrane
@@ -50,7 +51,7 @@ class Auto:
         chosen = None if why else _chosen(program, x, sample_ids, self.memory)
         if chosen is not None:
             return EventRun(program, chosen, x, sample_ids, record, count, self.memory)
-        run = Fused(self.memory).start(program, x, sample_ids, record, count)
+        run = Dense(self.memory).start(program, x, sample_ids, record, count)
         reason = why or "no layer gains by events"
         run.kernels = {n.name: f"dense: {reason}" for n in program.lowered.nodes if isinstance(n.op, Cell)}
         return run
@@ -58,9 +59,9 @@ class Auto:
     def batch_limit(self, program: Program) -> int:
         """How many samples fit into the memory budget together."""
         if "auto" not in program.prepared:  # nothing is chosen yet, and events keep up to twice the state
-            return Fused(self.memory // 2).batch_limit(program)
+            return Dense(self.memory // 2).batch_limit(program)
         chosen = program.prepared["auto"]
-        return Fused(self.memory).batch_limit(program) if chosen is None else chosen.batch_limit(self.memory)
+        return Dense(self.memory).batch_limit(program) if chosen is None else chosen.batch_limit(self.memory)
 
 
 def _why_not(program: Program, x: Tensor) -> str:
@@ -73,7 +74,7 @@ def _why_not(program: Program, x: Tensor) -> str:
 
 
 def _chosen(program: Program, x: Tensor, sample_ids: Tensor, memory: int) -> EventPlan | None:
-    """The plan for this network, made on its first samples; None: the fused engine is better."""
+    """The plan for this network, made on its first samples; None: the dense engine is better."""
     if "auto" not in program.prepared:
         plan = full_plan(program)
         limit = break_even() if _on_grid(program) else BREAK_EVEN
@@ -124,10 +125,10 @@ def break_even() -> float:
     """The firing rate at which this machine's dense convolution is as fast as events: 64 channels, 3×3, 8×8."""
     low, high = _cost(0.05, Event()), _cost(0.2, Event())
     slope = max((high - low) / 0.15, 1e-9)
-    return min(1.0, max(0.02, 0.05 + (_cost(0.05, Fused()) - low) / slope))
+    return min(1.0, max(0.02, 0.05 + (_cost(0.05, Dense()) - low) / slope))
 
 
-def _cost(rate: float, engine: Event | Fused) -> float:
+def _cost(rate: float, engine: Event | Dense) -> float:
     """Seconds of a convolution whose inputs fire at this rate: the best of two."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(64, 64, 3, 3, generator=generator)
@@ -141,7 +142,7 @@ def _cost(rate: float, engine: Event | Fused) -> float:
         Node("answer", Mean(axes=(2, 3)), ("second",)),
     ))  # fmt: skip
     encoder = ConstantCurrent(largest=1.0)
-    lowered = put_on_grid(lower(graph, encoder.worth, encoder.alphabet), _native.STEPS, 1.0, {})
+    lowered = put_on_grid(lower(graph, encoder.spike_scale, encoder.alphabet), _native.STEPS, 1.0, {})
     program = Program(lowered, encoder, Streaming(), AccumulatedMembrane())
     x = torch.rand((PROBE_SAMPLES, 64, 8, 8), generator=generator) * 2 * rate
     seconds = []

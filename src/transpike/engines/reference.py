@@ -9,8 +9,9 @@ from torch import Tensor
 
 from transpike.core.cell import Cell
 from transpike.core.graph import Input
-from transpike.engines._base import Program, Run, map_state
-from transpike.engines._clocked import Clock, clocked
+from transpike.engines.modes.clocked import Clock, clocked
+from transpike.engines.run import Run, map_state
+from transpike.lowering.program import Program
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class _ReferenceRun(Run):
     def _window(self, timesteps: int) -> None:
         """Every layer hears the charge of its whole window, then fires for a window."""
         program, lowered = self.program, self.program.lowered
-        held = lowered.steady if program.encoder.is_constant else frozenset()
+        held = lowered.time_invariant if program.encoder.is_constant else frozenset()
         values: dict[str, Tensor] = {}
         for node in lowered.nodes:
             # what never changes is worked out for one step, and heard as often as the window is long

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from transpike.core.cell import Cell, Neuron
 from transpike.core.graph import Input, Node
-from transpike.core.lowered import Lowered
 from transpike.core.plain import is_plain
-from transpike.engines._base import Program, Run
+from transpike.engines.run import Run
 from transpike.errors import SettingError
+from transpike.lowering.lowered import Lowered
+from transpike.lowering.program import Program
 from transpike.neurons import ExactReLU, FirstCrossing
-from transpike.neurons._base import MaximumInTime
+from transpike.neurons.maximum_in_time import MaximumInTime
 
 BASIS = 2**25  # elements of unit inputs that are pushed through the layers together
 
@@ -33,7 +34,7 @@ class Sorted:
     ) -> Run:
         """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose levels are kept."""
         for node in program.lowered.nodes:
-            if isinstance(node.op, Neuron) and not (is_plain(node.op, (ExactReLU, FirstCrossing)) or node.op.relays):
+            if isinstance(node.op, Neuron) and not (is_plain(node.op, (ExactReLU, FirstCrossing)) or node.op.is_delay):
                 raise SettingError(
                     f"{node.name} ({node.op.describe()}) is not simulated event by event; use engine='auto', or "
                     "'reference' for the steps"
@@ -76,7 +77,7 @@ class _SortedRun(Run):
 
     def _slots(self, timesteps: int) -> None:
         lowered, encoder = self.program.lowered, self.program.encoder
-        constant = {node.name for node in lowered.nodes if encoder.is_constant and node.name in lowered.steady}
+        constant = {node.name for node in lowered.nodes if encoder.is_constant and node.name in lowered.time_invariant}
         levels: dict[str, Tensor] = {}
         times: dict[str, Tensor] = {}  # of the spikes of first-crossing wires
         for node in lowered.nodes:
@@ -105,7 +106,7 @@ class _SortedRun(Run):
                 levels[node.name] = node.op.counts(levels[node.inputs[0]] + bias, timesteps=timesteps)
             else:
                 levels[node.name] = node.op.linear(*(levels[name] for name in node.inputs))
-                if lowered.worths[node.name] is not None and all(name in times for name in node.inputs):
+                if lowered.spike_scales[node.name] is not None and all(name in times for name in node.inputs):
                     # wiring that only moves levels moves 1/(1 + t) too, and a border of zeros stays silent
                     moved = node.op.linear(*(1 / (1 + times[name]) for name in node.inputs))
                     times[node.name] = torch.round(1 / moved - 1)
@@ -223,10 +224,10 @@ def _window(table: Mapping[str, object], name: str, lowered: Lowered) -> float:
 def _sources(lowered: Lowered, name: str) -> tuple[str, ...]:
     """The wires that carry spikes into a node, through layers without memory."""
     node = next(n for n in lowered.nodes if n.name == name)
-    relays = isinstance(node.op, Cell) and node.op.relays  # it hands on what may be many spikes
-    if lowered.worths[name] is not None and isinstance(node.op, (Cell, Input)) and not relays:
+    is_delay = isinstance(node.op, Cell) and node.op.is_delay  # it hands on what may be many spikes
+    if lowered.spike_scales[name] is not None and isinstance(node.op, (Cell, Input)) and not is_delay:
         return (name,)
-    if isinstance(node.op, (Cell, Input)) and not relays:
+    if isinstance(node.op, (Cell, Input)) and not is_delay:
         return ()
     return tuple(dict.fromkeys(source for i in node.inputs for source in _sources(lowered, i)))
 
@@ -238,7 +239,7 @@ def _again(
     if name in given:
         return given[name]
     node = next(n for n in lowered.nodes if n.name == name)
-    if isinstance(node.op, Cell) and node.op.relays:
+    if isinstance(node.op, Cell) and node.op.is_delay:
         value = _again(lowered, node.inputs[0], levels, given, biased)
         return value + lowered.biases[name][0] if biased else value
     if isinstance(node.op, (Cell, Input)):

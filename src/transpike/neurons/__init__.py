@@ -6,11 +6,11 @@ from transpike.neurons.bistable import Bistable, Synchronous
 from transpike.neurons.burst import Burst
 from transpike.neurons.differential import DifferentialOperator
 from transpike.neurons.exact_relu import ExactReLU
-from transpike.neurons.first_crossing import FirstCrossing, Latch, Latched, Prospect
+from transpike.neurons.first_crossing import FirstCrossing, Integrator, Latched, PendingInput
 from transpike.neurons.first_spike import FirstSpike, Retimed
 from transpike.neurons.integrate_and_fire import IntegrateAndFire
-from transpike.neurons.ladder import DifferentialLadder, ThresholdLadder
 from transpike.neurons.max_pooling import CurrentMaximum, GatedMaximum, LateralInhibition, OrMaximum
+from transpike.neurons.multi_threshold import DifferentialMultiThreshold, MultiThreshold
 from transpike.neurons.pre_simulated import OffsetCorrected, ResidualGate
 from transpike.neurons.signed import SignedIntegrateAndFire
 from transpike.neurons.switched import Switched

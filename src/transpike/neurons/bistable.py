@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
-from transpike.core.cell import Mode, State, ThresholdUnit
-from transpike.core.spike import fire, stairs
+from transpike.core.cell import Mode, NeuronSpec, State
+from transpike.core.spike import fire, floor_clip
 from transpike.errors import SettingError
-from transpike.neurons._base import Relay
 from transpike.neurons._threshold import ThresholdNeuron
+from transpike.neurons.delay import Delay
 
 LONGEST_PERIOD = 16
 
@@ -57,7 +57,7 @@ class Bistable(ThresholdNeuron):
 
     def cycle(self, state: Tensor, *charges: Tensor) -> tuple[Tensor, Tensor]:
         potential, unit = state + charges[0], self.threshold * 2.0**-self.period
-        levels = stairs(potential / unit, 2**self.period - 1)
+        levels = floor_clip(potential / unit, 2**self.period - 1)
         return potential - levels * unit, levels
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
@@ -67,21 +67,21 @@ class Bistable(ThresholdNeuron):
     def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
         return self.counts(*charges, timesteps=timesteps)
 
-    def amplitude(self, *inputs: Tensor | None) -> Tensor:
-        worth = super().amplitude(*inputs)
-        assert worth is not None
-        return worth * 2.0**-self.period
+    def output_scale(self, *inputs: Tensor | None) -> Tensor:
+        spike_scale = super().output_scale(*inputs)
+        assert spike_scale is not None
+        return spike_scale * 2.0**-self.period
 
     @property
-    def unit(self) -> ThresholdUnit:
-        return ThresholdUnit(self.threshold, self.initial, "soft", period=self.period)
+    def unit(self) -> NeuronSpec:
+        return NeuronSpec(self.threshold, self.initial, "soft", period=self.period)
 
     def describe(self) -> str:
         return f"bistable, period {self.period}"
 
 
 @dataclass(frozen=True, eq=False)
-class Synchronous(Relay):
+class Synchronous(Delay):
     """``out_t = in_{t−K}``: a bistable neuron of weight one and the threshold of its source, which repeats what it
     heard one cycle of K = ``period`` steps later. On a shortcut it waits for the layers beside it.
 

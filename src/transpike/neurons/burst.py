@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
-from transpike.core.cell import ThresholdUnit
-from transpike.core.spike import stairs
+from transpike.core.cell import NeuronSpec
+from transpike.core.spike import floor_clip
 from transpike.errors import SettingError
 from transpike.neurons._threshold import ThresholdNeuron
 
@@ -34,15 +34,15 @@ class Burst(ThresholdNeuron):
 
     def step(self, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor, Tensor]:
         potential = state + inputs[0]
-        spikes = stairs(potential / self.threshold, self.gamma)
+        spikes = floor_clip(potential / self.threshold, self.gamma)
         return potential - spikes * self.threshold, spikes
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         return self.staircase(charges[0], self.gamma * timesteps)
 
     @property
-    def unit(self) -> ThresholdUnit:
-        return ThresholdUnit(self.threshold, self.initial, "soft", levels=self.gamma)
+    def unit(self) -> NeuronSpec:
+        return NeuronSpec(self.threshold, self.initial, "soft", levels=self.gamma)
 
     def describe(self) -> str:
         return f"burst IF, up to {self.gamma}"

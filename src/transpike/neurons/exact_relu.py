@@ -30,7 +30,7 @@ class ExactReLU(ThresholdNeuron):
 
     alphabet: ClassVar[Alphabet] = Alphabet("time", 0)
     modes: ClassVar[tuple[Mode, ...]] = ("slots",)
-    continuous: ClassVar[bool] = True
+    sends_reals: ClassVar[bool] = True
     span: Tensor = torch.tensor(1.0)
     total: Tensor = torch.tensor(0.0)
 

@@ -21,7 +21,7 @@ class FirstCrossing(ThresholdNeuron):
 
     What arrives after the spike is lost. With ``timed`` T the spike of slot t carries the level T − t, t from 0: a
     readout then knows how early it came; without, every spike is 1. Not strict (``v ≥ θ``) with ``strict=False``.
-    Under time slots with hold=0. Shapes as IntegrateAndFire.
+    Under time slots with wait_steps=0. Shapes as IntegrateAndFire.
     Source: Kheradpisheh and Masquelier 2020 (S4NN; BS4NN 2021), from their code.
 
     >>> cell = FirstCrossing(None, torch.tensor(1.0), torch.tensor(0.0))
@@ -57,8 +57,8 @@ class Latched(ThresholdNeuron):
 
     "first": one spike when v reaches θ, none after. "corrective": +1 whenever v rises to θ, −1 whenever it falls below
     again, which takes the current back. "dynamic": one spike when v reaches θ plus what inputs may still take away or
-    bring, the second input: changes of ``Σ |W| p`` over inputs p that are on their way (``Prospect``).
-    A constant current x reaches θ after θ/x steps: 1/t is the rate. Under time slots with hold=0; everything arrives
+    bring, the second input: changes of ``Σ |W| p`` over inputs p that are on their way (``PendingInput``).
+    A constant current x reaches θ after θ/x steps: 1/t is the rate. Under time slots with wait_steps=0; everything arrives
     once, and bias from the start (snn_toolbox waits for the first input spike). Shapes as IntegrateAndFire.
     Source: Rueckauer and Liu 2018 (ISCAS), from snn_toolbox's ttfs, ttfs_dyn_thresh and ttfs_corrective; what counts as
     an input on its way is **reconstructed**: it has not fired and its current is positive.
@@ -91,15 +91,15 @@ class Latched(ThresholdNeuron):
     def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
         return TERNARY if self.rule == "corrective" else self.alphabet
 
-    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
-        return super().amplitude()
+    def output_scale(self, *inputs: Tensor | None) -> Tensor | None:
+        return super().output_scale()
 
     def describe(self) -> str:
         return f"latched current, {self.rule}"
 
 
 @dataclass(frozen=True, eq=False)
-class Prospect(Latched):
+class PendingInput(Latched):
     """+1 when a latched neuron is on its way to fire, with a positive current, −1 when it is not any more.
 
     It runs beside the neuron and hears the same, so that the next layer knows what may still come.
@@ -116,7 +116,7 @@ class Prospect(Latched):
     def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
         return TERNARY
 
-    def amplitude(self, *inputs: Tensor | None) -> Tensor | None:
+    def output_scale(self, *inputs: Tensor | None) -> Tensor | None:
         return None
 
     def describe(self) -> str:
@@ -124,7 +124,7 @@ class Prospect(Latched):
 
 
 @dataclass(frozen=True, eq=False)
-class Latch(Cell):
+class Integrator(Cell):
     """``I += x;  out = I / steps``: the output layer of latched currents, whose mean membrane slope is the answer."""
 
     alphabet: ClassVar[Alphabet] = GRADED

@@ -6,14 +6,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from transpike.codes.time_code import TimeCode
 from transpike.core.alphabet import Alphabet
-from transpike.core.cell import Mode, State, ThresholdUnit
+from transpike.core.cell import Mode, NeuronSpec, State
 from transpike.core.op import Op
 from transpike.core.plain import is_plain
-from transpike.core.time_code import TimeCode
 from transpike.errors import SettingError
-from transpike.neurons._base import Relay
 from transpike.neurons._threshold import ThresholdNeuron
+from transpike.neurons.delay import Delay
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class FirstSpike(ThresholdNeuron):
     Source: Park et al. 2020 (T2FSNN), from its code, with a fired flag; Lew et al. 2022 (CAT) for base 2.
 
     >>> cell = FirstSpike(None, torch.tensor(1.0), torch.tensor(0.0), code=TimeCode(3, 1.0))
-    >>> state = cell.listen(cell.init(torch.zeros(1)), torch.tensor([0.6]))
+    >>> state = cell.integrate(cell.init(torch.zeros(1)), torch.tensor([0.6]))
     >>> state, first = cell.step(state, torch.zeros(1), t=1)
     >>> state, second = cell.step(state, torch.zeros(1), t=2)
     >>> first.tolist(), second.tolist()
@@ -63,27 +63,27 @@ class FirstSpike(ThresholdNeuron):
         potential = potential + inputs[0]
         if t > self.code.slots:
             return (potential, fired), torch.zeros_like(potential)
-        now = (potential >= self.threshold * float(self.code.bars[t - 1])) & ~fired
+        now = (potential >= self.threshold * float(self.code.slot_thresholds[t - 1])) & ~fired
         return (potential, fired | now), now.to(potential.dtype) * float(self.code.levels[t - 1])
 
     def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
         return Alphabet("time", int(self.code.levels[0]))
 
-    def amplitude(self, *inputs: Tensor | None) -> Tensor:
-        worth = super().amplitude(*inputs)
-        assert worth is not None
-        return worth * self.code.worth
+    def output_scale(self, *inputs: Tensor | None) -> Tensor:
+        spike_scale = super().output_scale(*inputs)
+        assert spike_scale is not None
+        return spike_scale * self.code.spike_scale
 
     @property
-    def unit(self) -> ThresholdUnit:
-        return ThresholdUnit(self.threshold, self.initial, "soft", code=self.code)
+    def unit(self) -> NeuronSpec:
+        return NeuronSpec(self.threshold, self.initial, "soft", code=self.code)
 
     def describe(self) -> str:
         return f"first spike, {self.code}"
 
 
 @dataclass(frozen=True, eq=False)
-class Retimed(Relay):
+class Retimed(Delay):
     """Repeats what it heard as many slots later as neurons hold their spikes: so long a shortcut waits.
 
     A spike that is passed on so counts as a spike again. Passes any alphabet.
@@ -95,7 +95,7 @@ class Retimed(Relay):
     def init(self, *inputs: Tensor) -> State:
         return ()
 
-    def listen(self, state: State, *inputs: Tensor) -> State:
+    def integrate(self, state: State, *inputs: Tensor) -> State:
         return (*state, inputs[0].clone())
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:

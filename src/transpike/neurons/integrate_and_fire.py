@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from transpike.core.alphabet import BINARY, Alphabet
-from transpike.core.cell import State, ThresholdUnit
+from transpike.core.cell import NeuronSpec, State
 from transpike.core.spike import fire
 from transpike.errors import SettingError
 from transpike.neurons._threshold import ThresholdNeuron
@@ -53,9 +53,9 @@ class IntegrateAndFire(ThresholdNeuron):
         self._keeps_charge()
         return super().fire_window(*charges, timesteps=timesteps)
 
-    def listen(self, state: State, *inputs: Tensor) -> State:
+    def integrate(self, state: State, *inputs: Tensor) -> State:
         self._keeps_charge()
-        return super().listen(state, *inputs)
+        return super().integrate(state, *inputs)
 
     def _keeps_charge(self) -> None:
         if self.reset == "hard":
@@ -64,8 +64,8 @@ class IntegrateAndFire(ThresholdNeuron):
             raise SettingError("a leak forgets the window's charge: use leak=1 or the streaming schedule")
 
     @property
-    def unit(self) -> ThresholdUnit:
-        return ThresholdUnit(self.threshold, self.initial, self.reset, self.leak)
+    def unit(self) -> NeuronSpec:
+        return NeuronSpec(self.threshold, self.initial, self.reset, self.leak)
 
     def describe(self) -> str:
         return f"IF {self.reset} reset" + ("" if self.leak == 1 else f", leak {self.leak:g}")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.cell import Mode
-from transpike.neurons._base import MaximumInTime
+from transpike.neurons.maximum_in_time import MaximumInTime
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,25 +19,29 @@ class LateralInhibition(MaximumInTime):
     binary out. Source: Li and Zeng 2022 (LIPooling), stated for any window; the published subtraction form holds
     only for windows that do not overlap. With ``period`` C starts anew each phase cycle: phase-weighted spikes come
     highest first, so that the maximum of a cycle's values is spelt in single spikes too. Of first spikes, whose levels
-    fall with time, it passes the earliest. ``rehearsal`` > 0: C starts anew after so many steps, as the neurons do.
+    fall with time, it passes the earliest. ``pre_simulation_steps`` > 0: C starts anew after so many steps, as the neurons do.
     """
 
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows", "cycles", "slots")
     period: int = 0
-    rehearsal: int = 0
+    pre_simulation_steps: int = 0
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(inputs[0]), self.pool.run(torch.zeros_like(inputs[0]))
 
     def step(self, state: tuple[Tensor, Tensor], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        anew = (t - 1) % self.period == 0 if self.period else bool(self.rehearsal) and t == self.rehearsal + 1
+        anew = (
+            (t - 1) % self.period == 0
+            if self.period
+            else bool(self.pre_simulation_steps) and t == self.pre_simulation_steps + 1
+        )
         before = self.init(*inputs) if anew else state
         cumulative = before[0] + inputs[0]
         maximum = self.pool.run(cumulative)
         return (cumulative, maximum), maximum - before[1]
 
     def window(self, *trains: Tensor) -> Tensor:
-        if self.period or self.rehearsal:
+        if self.period or self.pre_simulation_steps:
             return super().window(*trains)
         cumulative = trains[0].cumsum(0)
         maximum = self.pool.run(cumulative.flatten(0, 1)).unflatten(0, cumulative.shape[:2])
@@ -73,17 +77,17 @@ class GatedMaximum(MaximumInTime):
 
     The estimate is the count, ``r ← r + x``, or with ``exponential`` ``r ← 1.005 r + 0.995 x`` (snn_toolbox: fir_max
     and avg_max order units as counts do; exp_max). Approximate: when the leader changes, the new one's earlier spikes
-    are lost, and those that the old one sent too many stay. ``rehearsal`` > 0: r starts anew after so many steps.
+    are lost, and those that the old one sent too many stay. ``pre_simulation_steps`` > 0: r starts anew after so many steps.
     """
 
     exponential: bool = False
-    rehearsal: int = 0
+    pre_simulation_steps: int = 0
 
     def init(self, *inputs: Tensor) -> Tensor:
         return torch.zeros_like(inputs[0])
 
     def step(self, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        state = self.init(*inputs) if self.rehearsal and t == self.rehearsal + 1 else state
+        state = self.init(*inputs) if self.pre_simulation_steps and t == self.pre_simulation_steps + 1 else state
         cumulative = 1.005 * state + 0.995 * inputs[0] if self.exponential else state + inputs[0]
         pool, p = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(self.pool.kernel) - 1], self.pool
         leaders = pool(cumulative, p.kernel, p.stride, p.padding, p.dilation, p.ceil, return_indices=True)[1]

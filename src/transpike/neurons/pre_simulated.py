@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.alphabet import BINARY, Alphabet
-from transpike.core.cell import Mode, State, ThresholdUnit
+from transpike.core.cell import Mode, NeuronSpec, State
 from transpike.core.spike import fire
 from transpike.errors import SettingError
 from transpike.neurons._threshold import ThresholdNeuron
@@ -15,10 +15,10 @@ from transpike.neurons._threshold import ThresholdNeuron
 
 @dataclass(frozen=True, eq=False)
 class ResidualGate(ThresholdNeuron):
-    """τ = ``rehearsal`` steps of integrate-and-fire; then v starts from v(0) again, and only those neurons send whose
+    """τ = ``pre_simulation_steps`` steps of integrate-and-fire; then v starts from v(0) again, and only those neurons send whose
     ``v(τ) > margin``: where the residual potential is not positive, the source's activation was 0.
 
-    The rehearsal's spikes reach the next layers, and its steps are steps of the run. ``margin`` in units of charge,
+    The pre-simulation's spikes reach the next layers, and its steps are steps of the run. ``margin`` in units of charge,
     shaped as the threshold (the code's is 0.001 θ). Shapes as IntegrateAndFire.
     Source: Hao et al. 2023 (SRP, AAAI), from its code.
     """
@@ -27,18 +27,18 @@ class ResidualGate(ThresholdNeuron):
     modes: ClassVar[tuple[Mode, ...]] = ("steps",)
     per_input: ClassVar[bool] = True
     margin: Tensor = field(default_factory=lambda: torch.zeros(()))
-    rehearsal: int = 4
+    pre_simulation_steps: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rehearsal(self.rehearsal)
+        check_pre_simulation(self.pre_simulation_steps)
 
     def init(self, *inputs: Tensor) -> State:
         return super().init(*inputs), torch.ones_like(inputs[0])
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
         potential, gate = state
-        if t == self.rehearsal + 1:
+        if t == self.pre_simulation_steps + 1:
             gate = (potential > self.margin).to(potential.dtype)
             potential = super().init(*inputs)
         potential = potential + inputs[0]
@@ -46,16 +46,16 @@ class ResidualGate(ThresholdNeuron):
         return (potential - spikes * self.threshold, gate), spikes * gate
 
     @property
-    def unit(self) -> ThresholdUnit:
-        return ThresholdUnit(self.threshold, self.initial, "soft", rehearsal=self.rehearsal)
+    def unit(self) -> NeuronSpec:
+        return NeuronSpec(self.threshold, self.initial, "soft", pre_simulation_steps=self.pre_simulation_steps)
 
     def describe(self) -> str:
-        return f"IF, gated after {self.rehearsal} steps"
+        return f"IF, gated after {self.pre_simulation_steps} steps"
 
 
 @dataclass(frozen=True, eq=False)
 class OffsetCorrected(ThresholdNeuron):
-    """Hears ρ = ``rehearsal`` steps and tries them; then runs on all that it heard, ρ steps late, from a better v(0).
+    """Hears ρ = ``pre_simulation_steps`` steps and tries them; then runs on all that it heard, ρ steps late, from a better v(0).
 
     Of the trial, with m the potential before the reset, v(ρ) the last one less what v(0) was moved by before, and c the
     spikes:
@@ -73,20 +73,20 @@ class OffsetCorrected(ThresholdNeuron):
     single_steps: ClassVar[bool] = True
     per_input: ClassVar[bool] = True
     margin: Tensor = field(default_factory=lambda: torch.zeros(()))
-    rehearsal: int = 4
+    pre_simulation_steps: int = 4
     rounds: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_rehearsal(self.rehearsal)
+        check_pre_simulation(self.pre_simulation_steps)
         if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:
             raise SettingError(f"rounds must be a whole number from 1 on, not {self.rounds!r}")
 
     def init(self, *inputs: Tensor) -> State:
         return super().init(*inputs), ()
 
-    def listen(self, state: State, *inputs: Tensor) -> State:
-        return state[0], (*state[1], inputs[0].clone())[-self.rehearsal :]
+    def integrate(self, state: State, *inputs: Tensor) -> State:
+        return state[0], (*state[1], inputs[0].clone())[-self.pre_simulation_steps :]
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
         potential, queue = state
@@ -98,14 +98,14 @@ class OffsetCorrected(ThresholdNeuron):
         return (potential - spikes * self.threshold, queue[1:]), spikes
 
     def check_steps(self, timesteps: int) -> None:
-        if timesteps < self.rehearsal:
+        if timesteps < self.pre_simulation_steps:
             raise SettingError(
-                f"a rehearsal of {self.rehearsal} steps needs a run of as many, not {timesteps}: no layer can try what "
+                f"a pre-simulation of {self.pre_simulation_steps} steps needs a run of as many, not {timesteps}: no layer can try what "
                 "the one before does not send"
             )
 
     def updates(self, timesteps: int) -> int:
-        return self.rounds * self.rehearsal + timesteps
+        return self.rounds * self.pre_simulation_steps + timesteps
 
     def corrected(self, train: tuple[Tensor, ...], initial: Tensor) -> Tensor:
         """v(0) after trials on the ``train`` that was heard."""
@@ -129,18 +129,18 @@ class OffsetCorrected(ThresholdNeuron):
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         raise SettingError(
-            "a corrected neuron looks at single steps: hold its window for its rehearsal, not for all of it"
+            "a corrected neuron looks at single steps: hold its window for its pre-simulation, not for all of it"
         )
 
     @property
-    def unit(self) -> ThresholdUnit:
-        return ThresholdUnit(self.threshold, self.initial, "soft", rehearsal=self.rehearsal)
+    def unit(self) -> NeuronSpec:
+        return NeuronSpec(self.threshold, self.initial, "soft", pre_simulation_steps=self.pre_simulation_steps)
 
     def describe(self) -> str:
-        return f"IF, offset corrected after {self.rehearsal} steps"
+        return f"IF, offset corrected after {self.pre_simulation_steps} steps"
 
 
-def check_rehearsal(steps: int) -> None:
-    """SettingError for a number of steps that cannot be rehearsed."""
+def check_pre_simulation(steps: int) -> None:
+    """SettingError for a number of steps that cannot be pre-simulated."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise SettingError(f"rehearsal must be a whole number of steps from 1 on, not {steps!r}")
+        raise SettingError(f"pre-simulation must be a whole number of steps from 1 on, not {steps!r}")

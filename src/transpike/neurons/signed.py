@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.alphabet import TERNARY, Alphabet
-from transpike.core.cell import ThresholdUnit
+from transpike.core.cell import NeuronSpec
 from transpike.core.spike import fire
 from transpike.errors import SettingError
 from transpike.neurons._threshold import ThresholdNeuron
@@ -69,8 +69,8 @@ class SignedIntegrateAndFire(ThresholdNeuron):
         return super().fire_window(*charges, timesteps=timesteps).clamp(min=0)
 
     @property
-    def unit(self) -> ThresholdUnit:
-        return ThresholdUnit(self.threshold, self.initial, "soft", negative=self.rule)
+    def unit(self) -> NeuronSpec:
+        return NeuronSpec(self.threshold, self.initial, "soft", negative=self.rule)
 
     def describe(self) -> str:
         where = f" at {f'−{self.depth:g} θ' if self.depth else '0'}" if self.rule == "dual" else ""

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
-from transpike.core.cell import Mode, ThresholdUnit
+from transpike.core.cell import Mode, NeuronSpec
 from transpike.core.spike import fire
 from transpike.neurons._threshold import ThresholdNeuron
 
@@ -32,8 +32,8 @@ class Switched(ThresholdNeuron):
         return self.staircase(charges[0], timesteps)
 
     @property
-    def unit(self) -> ThresholdUnit:
-        return ThresholdUnit(self.threshold, self.initial, "soft")
+    def unit(self) -> NeuronSpec:
+        return NeuronSpec(self.threshold, self.initial, "soft")
 
     def describe(self) -> str:
         return "switch, on and off"

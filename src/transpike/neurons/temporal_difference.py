@@ -17,12 +17,12 @@ class TemporalDifference(Cell):
     """``out_t = t f(S_t / t) − (t−1) f(S_{t−1} / (t−1))``, S the cumulative inputs.
 
     The mean of the outputs is f of the mean inputs at every t, so any analogue f fits between spiking layers; its
-    messages are real numbers, and every report says so. ``rehearsal`` > 0: S and t start anew after so many steps.
+    messages are real numbers, and every report says so. ``pre_simulation_steps`` > 0: S and t start anew after so many steps.
     """
 
     alphabet: ClassVar[Alphabet] = GRADED
     op: Op
-    rehearsal: int = 0
+    pre_simulation_steps: int = 0
 
     def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
         return self.op.channel_axis_after(axes, shapes, shape)
@@ -31,8 +31,8 @@ class TemporalDifference(Cell):
         return (*(torch.zeros_like(x) for x in inputs), 0.0)
 
     def step(self, state: tuple, *inputs: Tensor, t: int) -> tuple[tuple, Tensor]:
-        if self.rehearsal and t > self.rehearsal:
-            t -= self.rehearsal
+        if self.pre_simulation_steps and t > self.pre_simulation_steps:
+            t -= self.pre_simulation_steps
             state = self.init(*inputs) if t == 1 else state
         sums = tuple(s + x for s, x in zip(state[:-1], inputs, strict=True))
         total = t * self.op.run(*(s / t for s in sums))

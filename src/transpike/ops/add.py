@@ -9,7 +9,7 @@ from torch import Tensor
 
 from transpike.core.call import Call, Wire
 from transpike.core.op import Captured, Op, Role, Shape, Shapes
-from transpike.core.scale import Scale, per_element, shift
+from transpike.ops.scale import Scale, per_element, shift
 
 
 @dataclass(frozen=True, eq=False)

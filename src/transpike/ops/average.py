@@ -9,7 +9,7 @@ from torch import Tensor
 
 from transpike.core.call import Call, Refused
 from transpike.core.op import Captured
-from transpike.ops._base import Average
+from transpike.ops.wiring import Average
 
 _POOLS: dict[int, Any] = {2: F.avg_pool2d, 3: F.avg_pool3d}
 

@@ -89,8 +89,8 @@ class Conv(Synapse):
     def linear(self, *inputs: Tensor) -> Tensor:
         return self._apply(inputs[0], None)
 
-    def absorb(self, amplitude: Tensor) -> "Conv | None":
-        channels = spatially_uniform(amplitude)
+    def absorb(self, spike_scale: Tensor) -> "Conv | None":
+        channels = spatially_uniform(spike_scale)
         return None if channels is None else replace(self, weight=self.weight * self.per_input(channels))
 
     def per_input(self, value: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from transpike.core.call import Call
 from transpike.core.op import Captured
-from transpike.ops._base import Selection
+from transpike.ops.wiring import Selection
 
 
 @dataclass(frozen=True, eq=False)

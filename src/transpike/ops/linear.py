@@ -31,8 +31,8 @@ class Linear(Synapse):
     def linear(self, *inputs: Tensor) -> Tensor:
         return F.linear(inputs[0], self.weight)
 
-    def absorb(self, amplitude: Tensor) -> "Linear | None":
-        last = spatially_uniform(amplitude, -1)
+    def absorb(self, spike_scale: Tensor) -> "Linear | None":
+        last = spatially_uniform(spike_scale, -1)
         return None if last is None else replace(self, weight=self.weight * last)
 
     def per_input(self, value: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from transpike.core.call import Call
 from transpike.core.op import Captured, Op
-from transpike.ops._base import Average
+from transpike.ops.wiring import Average
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +60,10 @@ class Resample(Average):
     def magnitude(self) -> "Resample":
         return replace(self, rows=None if self.rows is None else self.rows.abs(), columns=self.columns.abs())
 
-    def relay(self, worths: tuple[Tensor, ...]) -> tuple[Op, Tensor | None] | None:
+    def propagate_levels(self, spike_scales: tuple[Tensor, ...]) -> tuple[Op, Tensor | None] | None:
         matrices = [self.columns] if self.rows is None else [self.rows, self.columns]
         means = all(bool(((m == 0) | (m == m.amax(1, keepdim=True))).all()) for m in matrices)
-        return super().relay(worths) if means else None  # interpolation weighs its inputs unequally
+        return super().propagate_levels(spike_scales) if means else None  # interpolation weighs its inputs unequally
 
     def describe(self) -> str:
         return f"{self.kind} {self.columns.shape[0] if self.rows is None else f'{len(self.rows)}×{len(self.columns)}'}"

@@ -11,7 +11,7 @@ from torch import Tensor
 from transpike.core.call import Call, Refused, Wire
 from transpike.core.channels import reshaped
 from transpike.core.op import Captured, Op
-from transpike.ops._base import Selection
+from transpike.ops.wiring import Selection
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +142,9 @@ class Pad(Selection):
     def run(self, *inputs: Tensor) -> Tensor:
         return F.pad(inputs[0], self.amounts, self.mode)
 
-    def relay(self, worths: tuple[Tensor, ...]) -> tuple[Op, Tensor | None]:
+    def propagate_levels(self, spike_scales: tuple[Tensor, ...]) -> tuple[Op, Tensor | None]:
         value = torch.nan if self.mode == "constant" else None  # no spike ever comes from a border of zeros
-        return self, F.pad(worths[0], self.amounts, self.mode, value)
+        return self, F.pad(spike_scales[0], self.amounts, self.mode, value)
 
     def describe(self) -> str:
         return f"pad {self.amounts}" + ("" if self.mode == "constant" else f" {self.mode}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from transpike.core.readout import Readout
 from transpike.core.registry import family
 from transpike.readouts.accumulated_membrane import AccumulatedMembrane
-from transpike.readouts.after_rehearsal import AfterRehearsal
+from transpike.readouts.after_pre_simulation import AfterPreSimulation
 from transpike.readouts.delayed_window import DelayedWindow
 from transpike.readouts.earliest_spike import EarliestSpike
 from transpike.readouts.spike_count import SpikeCount

@@ -9,8 +9,8 @@ from torch import Tensor
 from transpike.core.cell import Neuron
 from transpike.core.channels import rows
 from transpike.core.graph import Graph, Node
+from transpike.core.pass_ import Context
 from transpike.core.readout import Readout
-from transpike.core.step import Context
 from transpike.errors import SettingError
 
 

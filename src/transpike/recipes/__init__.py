@@ -14,9 +14,9 @@ from transpike.recipes.datta_beerel import DattaBeerel
 from transpike.recipes.deng_gu import DengGu
 from transpike.recipes.ecc import ECC
 from transpike.recipes.few_steps import FewSteps
-from transpike.recipes.ladders import DCGS, HMT, GroupNeuron
 from transpike.recipes.learned import OPI, QCFS, RNL, TCL, SlipReLU
 from transpike.recipes.local_balancing import LTB
+from transpike.recipes.multi_thresholds import DCGS, HMT, GroupNeuron
 from transpike.recipes.pre_simulated import COS, SRP
 from transpike.recipes.rueckauer import Rueckauer
 from transpike.recipes.signed import PASCAL, SNM, ErrorCompensation, FastSNN

@@ -2,26 +2,22 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from transpike.core.constraints import setting
 from transpike.core.encoder import Encoder
-from transpike.core.lowered import Lowered
+from transpike.core.pass_ import Pass
 from transpike.core.readout import Readout
-from transpike.core.recipe import Recipe
-from transpike.core.scaling import balanced_scale, unit_scale
+from transpike.core.recipe import Recipe, ThresholdScale
 from transpike.core.schedule import Schedule, check_timesteps
-from transpike.core.step import Step
 from transpike.encoders import ConstantCurrent
 from transpike.errors import SettingError
-from transpike.readouts import AccumulatedMembrane
-from transpike.schedules import Streaming
-from transpike.steps import (
+from transpike.passes import (
     CalibrateBias,
     CalibratePotential,
     FoldBatchNorm,
+    Granularity,
     InitialPotential,
     LearnedInitialPotential,
     LearnedThresholds,
@@ -30,14 +26,16 @@ from transpike.steps import (
     PoolInTime,
     QuantiseWeights,
     RemoveDropout,
+    ReplaceNeurons,
     ShareThresholds,
     SpikingAverage,
     TrainThresholds,
-    UseLadders,
+    UseMultiThresholds,
     UseNeurons,
 )
-from transpike.steps._base import Granularity, ReplaceNeurons
-from transpike.steps.pooling import PoolingRule
+from transpike.passes.rewrites.pooling import PoolingRule
+from transpike.readouts import AccumulatedMembrane
+from transpike.schedules import Streaming
 
 
 def check_types(recipe: Recipe) -> None:
@@ -64,6 +62,8 @@ class RateCoded(Recipe):
     ``corrections`` (on simulated spikes) are; the order is always this one.
     """
 
+    threshold_scale: ClassVar[ThresholdScale] = "balanced"
+
     timesteps: int = setting(64, "Steps that the network is made for.")
     granularity: Granularity = setting("channel", "One threshold for each layer, channel or neuron.")
     weight_bits: int | None = setting(None, "Quantise weights to so many bits.")
@@ -81,7 +81,7 @@ class RateCoded(Recipe):
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
         check_types(self)
-        _ = self.steps  # settings are checked by the steps that use them
+        _ = self.passes  # settings are checked by the steps that use them
         if self.average_pooling not in ("linear", "spiking"):
             raise SettingError(f"average_pooling must be 'linear' or 'spiking', not {self.average_pooling!r}")
         if self.residual not in ("currents", "shared"):
@@ -90,7 +90,7 @@ class RateCoded(Recipe):
         if self.corrections and self.schedule.mode == "windows" and self.schedule.lag(self.timesteps) < self.timesteps:
             raise SettingError(
                 f"{self.name} corrects layers on their spikes, which is done for streams and whole windows: use "
-                "hold=None, or the streaming schedule"
+                "wait_steps=None, or the streaming schedule"
             )
         if self.schedule.mode == "cycles" or self.encoder.alphabet.kind == "phase":
             wanting = self.schedule if self.schedule.mode == "cycles" else self.encoder
@@ -98,7 +98,7 @@ class RateCoded(Recipe):
                 f"{type(wanting).__name__} needs neurons that fire in phase cycles; use the recipe bsnn "
                 f"(transpike.recipes.BSNN), not {self.name}"
             )
-        coded = isinstance(kind, UseLadders) and kind.kind == "differences"
+        coded = isinstance(kind, UseMultiThresholds) and kind.kind == "differences"
         if len({self.schedule.mode == "differences", self.pooling == "differences", coded}) > 1:
             raise SettingError(
                 "neurons, schedule and pooling code differences all together or not at all: use the recipe dcgs "
@@ -125,19 +125,15 @@ class RateCoded(Recipe):
         if pascal and self.schedule.lag(self.timesteps) < self.timesteps:
             raise SettingError(
                 "PASCAL's rule lets counts fall below zero, where a ReLU is zero, unless a whole window was heard: it "
-                "needs a layer-synchronous schedule with hold=None"
+                "needs a layer-synchronous schedule with wait_steps=None"
             )
 
-    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
-        """Weights as they were trained, thresholds to match (threshold balancing), if a method says nothing else."""
-        return balanced_scale(lowered)
-
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         raise TypeError(f"{type(self).__name__} must define thresholds")
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         return ()
 
     @property
@@ -145,7 +141,7 @@ class RateCoded(Recipe):
         return UseNeurons()
 
     @property
-    def checks(self) -> tuple[Step, ...]:
+    def checks(self) -> tuple[Pass, ...]:
         """Steps that refuse networks which the method does not know."""
         return ()
 
@@ -154,11 +150,11 @@ class RateCoded(Recipe):
         return PoolInTime(self.pooling)
 
     @property
-    def corrections(self) -> tuple[Step, ...]:
+    def corrections(self) -> tuple[Pass, ...]:
         return ()
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def passes(self) -> tuple[Pass, ...]:
         before = (PoolBeforeActivation(),) if self.pooling == "before-neuron" else ()
         average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
         quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits),)
@@ -174,7 +170,7 @@ class PercentileThresholded(RateCoded):
     percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)
 
 
@@ -190,7 +186,7 @@ class PercentileCoded(PercentileThresholded):
     leak: float = setting(1.0, "Share of the potential that a step keeps; 1 is no leak.")
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         beta = self.beta if self.beta is not None else (0.0 if self.reset == "hard" else 0.5)
         if self.reset == "hard" and beta > 0:
             raise SettingError("a hard reset discards the initial potential that beta calibrates; set beta=0")
@@ -231,7 +227,7 @@ class LearnedCoded(RateCoded):
         return self.calibrate != "none"
 
     @property
-    def corrections(self) -> tuple[Step, ...]:
+    def corrections(self) -> tuple[Pass, ...]:
         potential = CalibratePotential(samples=self.samples)
         return {
             "none": (),
@@ -241,11 +237,11 @@ class LearnedCoded(RateCoded):
         }[self.calibrate]
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         return LearnedThresholds(self.granularity)
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         return (LearnedInitialPotential() if self.beta is None else InitialPotential(self.beta),)
 
 
@@ -253,9 +249,8 @@ class LearnedCoded(RateCoded):
 class GaussianCoded(RateCoded):
     """Thresholds of least squared error for Gaussian currents, without training."""
 
+    threshold_scale: ClassVar[ThresholdScale] = "unit"
+
     timesteps: int = setting(4, "Steps that the network is made for.")
     granularity: Granularity = setting("channel", "One threshold for each layer or channel.")
     iterations: int = setting(100, "Of the search for thresholds.")
-
-    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
-        return unit_scale(lowered)

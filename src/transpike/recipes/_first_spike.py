@@ -3,20 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from transpike.codes.time_code import TimeCode
 from transpike.core.encoder import Encoder
+from transpike.core.pass_ import Pass
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule, check_timesteps
-from transpike.core.step import Step
-from transpike.core.time_code import TimeCode
 from transpike.encoders import ConstantCurrent, FirstSpikes
 from transpike.errors import SettingError
-from transpike.readouts import AccumulatedMembrane, DelayedWindow
-from transpike.recipes._base import check_types, setting
-from transpike.schedules import TimeSlots
-from transpike.steps import (
+from transpike.passes import (
     CalibrateBias,
     FoldBatchNorm,
+    Granularity,
     MatchDelays,
     PoolInTime,
     QuantiseWeights,
@@ -25,8 +23,10 @@ from transpike.steps import (
     SpikingAverage,
     UseFirstSpikes,
 )
-from transpike.steps._base import Granularity
-from transpike.steps.quantise_weights import WeightGranularity, WeightScale
+from transpike.passes.rewrites.quantise_weights import WeightGranularity, WeightScale
+from transpike.readouts import AccumulatedMembrane, DelayedWindow
+from transpike.recipes._base import check_types, setting
+from transpike.schedules import TimeSlots
 
 CORRECTED = 256  # calibration samples
 
@@ -71,7 +71,7 @@ class TimeCoded(Recipe):
         if self.weight_correction not in ("bias", "none"):
             raise SettingError(f"weight_correction must be 'bias' or 'none', not {self.weight_correction!r}")
         QuantiseWeights(8, self.weight_scale, None, self.weight_granularity)  # which checks them, used or not
-        _ = self.steps, self.encoder, self.schedule  # settings are checked by the parts that use them
+        _ = self.passes, self.encoder, self.schedule  # settings are checked by the parts that use them
 
     @property
     def code(self) -> TimeCode:
@@ -79,7 +79,7 @@ class TimeCoded(Recipe):
         raise TypeError(f"{type(self).__name__} must define code")
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         raise TypeError(f"{type(self).__name__} must define thresholds")
 
     @property
@@ -88,7 +88,7 @@ class TimeCoded(Recipe):
         return False
 
     @property
-    def corrections(self) -> tuple[Step, ...]:
+    def corrections(self) -> tuple[Pass, ...]:
         return ()
 
     @property
@@ -107,7 +107,7 @@ class TimeCoded(Recipe):
         return True
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def passes(self) -> tuple[Pass, ...]:
         average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
         neurons = (self.thresholds, UseFirstSpikes(self.code, self.follows), *self.corrections)
         retime = (MatchDelays(0),) if self.retime else ()
@@ -115,7 +115,7 @@ class TimeCoded(Recipe):
         return (*prepared, *neurons, *self._quantise, PoolInTime(), *retime)
 
     @property
-    def _quantise(self) -> tuple[Step, ...]:
+    def _quantise(self) -> tuple[Pass, ...]:
         """After the neurons, so that biases are corrected against the activations of the weights as they were."""
         if self.weight_bits is None:
             return ()

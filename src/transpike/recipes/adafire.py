@@ -3,11 +3,18 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transpike.core.step import Step
+from transpike.core.pass_ import Pass
 from transpike.errors import SettingError
+from transpike.passes import (
+    CalibrateBias,
+    Granularity,
+    InitialPotential,
+    PercentileThresholds,
+    ReplaceNeurons,
+    SearchBursts,
+    SearchThresholds,
+)
 from transpike.recipes._base import RateCoded, setting
-from transpike.steps import CalibrateBias, InitialPotential, PercentileThresholds, SearchBursts, SearchThresholds
-from transpike.steps._base import Granularity, ReplaceNeurons
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,11 @@ class AdaFire(RateCoded):
         return True
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=100.0)
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         return (InitialPotential(0.5),)
 
     @property
@@ -59,6 +66,6 @@ class AdaFire(RateCoded):
         return SearchBursts(self.gamma, self.budget, self.samples)
 
     @property
-    def corrections(self) -> tuple[Step, ...]:
+    def corrections(self) -> tuple[Pass, ...]:
         fewer = () if self.compress == 1 else (SearchThresholds(self.compress, self.samples),)
         return (*fewer, CalibrateBias(self.samples))

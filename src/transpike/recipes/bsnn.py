@@ -4,17 +4,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.encoder import Encoder
+from transpike.core.pass_ import Pass
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
-from transpike.core.step import Step
 from transpike.encoders import ConstantCurrent
 from transpike.errors import SettingError
-from transpike.readouts import AccumulatedMembrane
-from transpike.recipes._base import check_types, setting
-from transpike.schedules import PhaseCycles
-from transpike.steps import (
+from transpike.passes import (
     FoldBatchNorm,
+    Granularity,
     InitialPotential,
     MatchDelays,
     PercentileThresholds,
@@ -23,7 +21,9 @@ from transpike.steps import (
     RemoveDropout,
     UseNeurons,
 )
-from transpike.steps._base import Granularity
+from transpike.readouts import AccumulatedMembrane
+from transpike.recipes._base import check_types, setting
+from transpike.schedules import PhaseCycles
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class BSNN(Recipe):
                 f"input spikes without phase, or of another period, do not fit phase cycles: use the constant current, "
                 f"or {bits}"
             )
-        _ = self.steps
+        _ = self.passes
 
     @property
     def cycle(self) -> int:
@@ -99,7 +99,7 @@ class BSNN(Recipe):
         return self.period is None
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def passes(self) -> tuple[Pass, ...]:
         quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits),)
         match = (MatchDelays(self.cycle),) if self.match_delays else ()
         return (

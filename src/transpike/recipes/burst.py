@@ -1,16 +1,13 @@
 """Burst spikes and lateral inhibition pooling."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transpike.core.lowered import Lowered
-from transpike.core.scaling import unit_scale
-from transpike.core.step import Step
+from transpike.core.pass_ import Pass
+from transpike.core.recipe import ThresholdScale
 from transpike.errors import SettingError
+from transpike.passes import Granularity, InitialPotential, ReplaceNeurons, UseNeurons
 from transpike.recipes._base import PercentileThresholded, setting
-from transpike.steps import InitialPotential, UseNeurons
-from transpike.steps._base import Granularity, ReplaceNeurons
 
 
 @dataclass(frozen=True)
@@ -26,6 +23,8 @@ class BurstLIP(PercentileThresholded):
     (tests/recipes/test_burst.py, tests/laws/test_pooling_laws.py).
     """
 
+    threshold_scale: ClassVar[ThresholdScale] = "unit"
+
     name: ClassVar[str] = "burst"
     granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
     beta: float = setting(0.0, "Initial potential as a share of the threshold.")
@@ -37,12 +36,9 @@ class BurstLIP(PercentileThresholded):
             raise SettingError(f"gamma must be between 1 and 255, not {self.gamma}")
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         return (InitialPotential(self.beta),)
 
     @property
     def neurons(self) -> ReplaceNeurons:
         return UseNeurons("burst", gamma=self.gamma)
-
-    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
-        return unit_scale(lowered)

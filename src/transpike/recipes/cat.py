@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from transpike.core.step import Step
-from transpike.core.time_code import TimeCode
+from transpike.codes.time_code import TimeCode
+from transpike.core.pass_ import Pass
 from transpike.errors import SettingError
+from transpike.passes import FirstSpikeThresholds, LearnedThresholds, PercentileThresholds
 from transpike.recipes._base import setting
 from transpike.recipes._first_spike import TimeCoded
-from transpike.steps import FirstSpikeThresholds, LearnedThresholds, PercentileThresholds
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class CAT(TimeCoded):
         return TimeCode(self.timesteps, self.tau, self.base, last=self.last, bits=self.kernel_bits)
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         return LearnedThresholds(self.granularity)
 
     @property
@@ -79,7 +79,7 @@ class YOSO(TimeCoded):
         return TimeCode(self.timesteps, self.tau, rounding=self.rounding, bits=self.kernel_bits)
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         if self.thresholds_by == "error":
             return FirstSpikeThresholds(self.granularity, self.readout.spiking_output, code=self.code)
         return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)
@@ -108,7 +108,7 @@ class LinearTTFS(TimeCoded):
         return TimeCode(self.timesteps, rounding=self.rounding, kernel="linear")
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         if self.learned:
             return LearnedThresholds(self.granularity)
         return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)

@@ -1,17 +1,21 @@
 """The first conversions: thresholds by hand, and thresholds from weights alone."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from transpike.core.encoder import Encoder
-from transpike.core.lowered import Lowered
-from transpike.core.scaling import unit_scale
-from transpike.core.step import Step
+from transpike.core.pass_ import Pass
+from transpike.core.recipe import ThresholdScale
 from transpike.encoders import Poisson
+from transpike.passes import (
+    FixedThresholds,
+    Granularity,
+    ModelBasedThresholds,
+    RefuseBiases,
+    ReplaceNeurons,
+    UseNeurons,
+)
 from transpike.recipes._base import RateCoded, setting
-from transpike.steps import FixedThresholds, ModelBasedThresholds, RefuseBiases, UseNeurons
-from transpike.steps._base import Granularity, ReplaceNeurons
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Cao(RateCoded):
     does not; biases and batch normalisation are refused (tests/recipes/test_classics.py).
     """
 
+    threshold_scale: ClassVar[ThresholdScale] = "unit"
+
     name: ClassVar[str] = "cao"
     granularity: Granularity = setting("layer", "One threshold for all: the method knows no other.")
     encoder: Encoder = setting(Poisson(), "How the input enters.")
@@ -32,19 +38,16 @@ class Cao(RateCoded):
     reset: Literal["soft", "hard"] = setting("hard", "Subtract the threshold, or set the potential to 0.")
 
     @property
-    def checks(self) -> tuple[Step, ...]:
+    def checks(self) -> tuple[Pass, ...]:
         return (RefuseBiases(),)
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         return FixedThresholds(self.granularity, self.readout.spiking_output, value=self.threshold)
 
     @property
     def neurons(self) -> ReplaceNeurons:
         return UseNeurons(reset=self.reset)
-
-    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
-        return unit_scale(lowered)
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,16 @@ class DiehlModel(RateCoded):
     allow; W of a network worked out by hand (tests/recipes/test_classics.py).
     """
 
+    threshold_scale: ClassVar[ThresholdScale] = "unit"
+
     name: ClassVar[str] = "diehl-model"
     granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
     reset: Literal["soft", "hard"] = setting("hard", "Subtract the threshold, or set the potential to 0.")
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         return ModelBasedThresholds(self.granularity, self.readout.spiking_output)
 
     @property
     def neurons(self) -> ReplaceNeurons:
         return UseNeurons(reset=self.reset)
-
-    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
-        return unit_scale(lowered)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from transpike.core.pass_ import Pass
 from transpike.core.schedule import Schedule
-from transpike.core.step import Step
+from transpike.passes import SlackThresholds
 from transpike.recipes._base import LearnedCoded, setting
 from transpike.schedules import LayerSynchronous
-from transpike.steps import SlackThresholds
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class CQ(LearnedCoded):
     slack: float = setting(0.0, "Lowers thresholds by this share, their spikes' worth unchanged.")
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         slack = (SlackThresholds(self.slack),) if self.slack else ()
         return (*super().shifts, *slack)
 

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transpike.core.step import Step
+from transpike.core.pass_ import Pass
+from transpike.passes import Granularity, PercentileScaleThresholds
 from transpike.recipes._base import RateCoded, setting
-from transpike.steps import PercentileScaleThresholds
-from transpike.steps._base import Granularity
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,6 @@ class DattaBeerel(RateCoded):
         return True
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         spiking = self.readout.spiking_output
         return PercentileScaleThresholds(self.granularity, spiking, samples=self.samples)

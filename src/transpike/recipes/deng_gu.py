@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transpike.core.step import Step
+from transpike.core.pass_ import Pass
+from transpike.passes import BiasShift, Granularity, PercentileThresholds
 from transpike.recipes._base import RateCoded, setting
-from transpike.steps import BiasShift, PercentileThresholds
-from transpike.steps._base import Granularity
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,9 @@ class DengGu(RateCoded):
         return True
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=100.0)
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         return (BiasShift(),)

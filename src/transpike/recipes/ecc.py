@@ -1,11 +1,9 @@
 """Explicit current control."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transpike.core.lowered import Lowered
-from transpike.core.scaling import unit_scale
+from transpike.core.recipe import ThresholdScale
 from transpike.recipes._base import PercentileCoded
 
 
@@ -27,12 +25,11 @@ class ECC(PercentileCoded):
     (tests/recipes/test_ecc.py).
     """
 
+    threshold_scale: ClassVar[ThresholdScale] = 128.0
+
     name: ClassVar[str] = "ecc"
 
     @classmethod
     def paper(cls, **settings: object) -> "ECC":
         """The paper's statistics: the maximum of each layer."""
         return cls(**{"percentile": 100.0, "granularity": "layer", **settings})  # type: ignore[arg-type]
-
-    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
-        return dict.fromkeys(unit_scale(lowered), 128.0)

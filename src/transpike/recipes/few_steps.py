@@ -3,14 +3,20 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from transpike.core.pass_ import Pass
 from transpike.core.readout import Readout
-from transpike.core.step import Step
 from transpike.errors import SettingError
+from transpike.passes import (
+    CalibrateBias,
+    CalibratePotential,
+    InitialPotential,
+    ReplaceNeurons,
+    SquaredErrorThresholds,
+    UseNeurons,
+)
+from transpike.passes.neurons.use_neurons import NeuronKind
 from transpike.readouts import DelayedWindow
 from transpike.recipes._base import RateCoded, setting
-from transpike.steps import CalibrateBias, CalibratePotential, InitialPotential, SquaredErrorThresholds, UseNeurons
-from transpike.steps._base import ReplaceNeurons
-from transpike.steps.use_neurons import NeuronKind
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,13 @@ class FewSteps(RateCoded):
         return True
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         spiking = self.readout.spiking_output
         gamma = self.gamma if self.neuron == "burst" else 1
         return SquaredErrorThresholds(self.granularity, spiking, gamma=gamma, shift=0.5, samples=self.samples)
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         return (InitialPotential(0.5),)
 
     @property
@@ -64,6 +70,6 @@ class FewSteps(RateCoded):
         return UseNeurons(self.neuron, rule="fast-snn", gamma=self.gamma)
 
     @property
-    def corrections(self) -> tuple[Step, ...]:
+    def corrections(self) -> tuple[Pass, ...]:
         bias, potential = (CalibrateBias(self.samples),), (CalibratePotential(self.samples),)
         return {"both": (*bias, *potential), "bias": bias, "potential": potential, "none": ()}[self.calibrate]

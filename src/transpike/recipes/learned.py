@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transpike.core.step import Step
+from transpike.core.pass_ import Pass
+from transpike.passes import Granularity, LearnedThresholds
 from transpike.recipes._base import LearnedCoded, PercentileCoded, setting
-from transpike.steps import LearnedThresholds
-from transpike.steps._base import Granularity
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class OPI(PercentileCoded):
         return self.calibrate
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         if self.calibrate:
             return super().thresholds
         return LearnedThresholds(self.granularity)

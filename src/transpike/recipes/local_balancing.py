@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from transpike.core.pass_ import Pass
 from transpike.core.readout import Readout
-from transpike.core.step import Step
+from transpike.passes import InitialPotential, LocalThresholdBalancing
+from transpike.passes.rewrites.pooling import PoolingRule
 from transpike.readouts import DelayedWindow
 from transpike.recipes._base import RateCoded, setting
-from transpike.steps import InitialPotential, LocalThresholdBalancing
-from transpike.steps.pooling import PoolingRule
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class LTB(RateCoded):
     beta: float = setting(0.5, "Initial potential as a share of the threshold.")
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         spiking = self.readout.spiking_output
         return LocalThresholdBalancing(
             self.granularity, spiking, rate=self.rate, updates=self.updates, batch_size=self.batch_size
         )
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         return (InitialPotential(self.beta),)

@@ -1,16 +1,13 @@
 """Robust normalisation."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transpike.core.lowered import Lowered
-from transpike.core.scaling import unit_scale
-from transpike.core.step import Step
+from transpike.core.pass_ import Pass
+from transpike.core.recipe import ThresholdScale
+from transpike.passes import Granularity, PercentileThresholds
+from transpike.passes.rewrites.pooling import PoolingRule
 from transpike.recipes._base import PercentileCoded, setting
-from transpike.steps import PercentileThresholds
-from transpike.steps._base import Granularity
-from transpike.steps.pooling import PoolingRule
 
 
 @dataclass(frozen=True)
@@ -25,15 +22,14 @@ class Rueckauer(PercentileCoded):
     zeros; after T steps it stands below ECC by half a spike (tests/recipes/test_rueckauer.py).
     """
 
+    threshold_scale: ClassVar[ThresholdScale] = "unit"
+
     name: ClassVar[str] = "rueckauer"
     granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
     pooling: PoolingRule = setting("gated", "How maximum pooling works in time.")
     beta: float | None = setting(0.0, "Initial potential as a share of the threshold.")
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         spiking = self.readout.spiking_output
         return PercentileThresholds(self.granularity, spiking, percentile=self.percentile, of="non-zero")
-
-    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
-        return unit_scale(lowered)

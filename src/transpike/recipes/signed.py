@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from transpike.core.pass_ import Pass
 from transpike.core.schedule import Schedule
-from transpike.core.step import Step
 from transpike.neurons.signed import NegativeRule
+from transpike.passes import Granularity, InitialPotential, RefuseLevels, ReplaceNeurons, UseNeurons
 from transpike.recipes._base import LearnedCoded, PercentileThresholded, setting
 from transpike.schedules import LayerSynchronous
-from transpike.steps import InitialPotential, RefuseLevels, UseNeurons
-from transpike.steps._base import Granularity, ReplaceNeurons
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class SNM(PercentileThresholded):
     depth: float = setting(0.0, "Of the rule dual: the negative threshold is −depth θ.")
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         return (InitialPotential(self.beta),)
 
     @property
@@ -106,7 +105,7 @@ class PASCAL(LearnedCoded):
     schedule: Schedule = setting(LayerSynchronous(settle=True), "When neurons fire: window by window.")
 
     @property
-    def checks(self) -> tuple[Step, ...]:
+    def checks(self) -> tuple[Pass, ...]:
         return (RefuseLevels(),)
 
     @property

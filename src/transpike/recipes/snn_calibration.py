@@ -3,11 +3,17 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from transpike.core.step import Step
+from transpike.core.pass_ import Pass
 from transpike.errors import SettingError
+from transpike.passes import (
+    BiasShift,
+    CalibrateBias,
+    CalibratePotential,
+    CalibrateWeights,
+    Granularity,
+    SquaredErrorThresholds,
+)
 from transpike.recipes._base import RateCoded, setting
-from transpike.steps import BiasShift, CalibrateBias, CalibratePotential, CalibrateWeights, SquaredErrorThresholds
-from transpike.steps._base import Granularity
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,15 @@ class SNNCalibration(RateCoded):
         return True
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         return SquaredErrorThresholds(self.granularity, self.readout.spiking_output, samples=self.samples)
 
     @property
-    def shifts(self) -> tuple[Step, ...]:
+    def shifts(self) -> tuple[Pass, ...]:
         return (BiasShift(),)
 
     @property
-    def corrections(self) -> tuple[Step, ...]:
+    def corrections(self) -> tuple[Pass, ...]:
         if self.calibrate == "none":
             return ()
         if self.calibrate == "light":

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from transpike import steps
+from transpike import passes
 from transpike.core.encoder import Encoder
-from transpike.core.step import Step
+from transpike.core.pass_ import Pass
 from transpike.encoders import Poisson
 from transpike.errors import SettingError
+from transpike.passes import Granularity, PercentileThresholds, ReplaceNeurons, UseNeurons
 from transpike.recipes._base import RateCoded, setting
-from transpike.steps import PercentileThresholds, UseNeurons
-from transpike.steps._base import Granularity, ReplaceNeurons
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class SpikeNorm(RateCoded):
         return True
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         return PercentileThresholds("layer", self.readout.spiking_output, percentile=100.0)
 
     @property
@@ -55,8 +54,8 @@ class SpikeNorm(RateCoded):
         return UseNeurons(reset=self.reset)
 
     @property
-    def corrections(self) -> tuple[Step, ...]:
-        return (steps.SpikeNorm(self.scale, self.samples),)
+    def corrections(self) -> tuple[Pass, ...]:
+        return (passes.SpikeNorm(self.scale, self.samples),)
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from transpike.core.encoder import Encoder
+from transpike.core.pass_ import Pass
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule, check_timesteps
-from transpike.core.step import Step
 from transpike.encoders import ConstantCurrent, FirstSpikes
 from transpike.errors import SettingError
-from transpike.readouts import AccumulatedMembrane, EarliestSpike
-from transpike.recipes._base import check_types, setting
-from transpike.schedules import TimeSlots
-from transpike.steps import (
+from transpike.passes import (
     ExactTimes,
     FixedThresholds,
     FoldBatchNorm,
+    Granularity,
     MatchDelays,
     PercentileThresholds,
     PoolInTime,
@@ -25,7 +23,9 @@ from transpike.steps import (
     UseFirstCrossings,
     UseLatches,
 )
-from transpike.steps._base import Granularity
+from transpike.readouts import AccumulatedMembrane, EarliestSpike
+from transpike.recipes._base import check_types, setting
+from transpike.schedules import TimeSlots
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ExactMapping(Recipe):
             raise SettingError(f"input must be 'analogue' or 'spikes', not {self.input!r}")
         if not isinstance(self.readout, AccumulatedMembrane):
             raise SettingError("the exact mapping reads the output's membrane: use readout=AccumulatedMembrane()")
-        _ = self.steps
+        _ = self.passes
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
@@ -72,7 +72,7 @@ class ExactMapping(Recipe):
         return TimeSlots()
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def passes(self) -> tuple[Pass, ...]:
         exact = ExactTimes(self.zeta, self.input == "spikes")
         return (RemoveDropout(), FoldBatchNorm(), exact, PoolInTime(), MatchDelays(0))
 
@@ -100,7 +100,7 @@ class S4NN(Recipe):
         check_types(self)
         if self.readout.every_step:
             raise SettingError("a window of slots is read in one sum: use EarliestSpike() or AccumulatedMembrane()")
-        _ = self.steps, self.encoder
+        _ = self.passes, self.encoder
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
@@ -119,7 +119,7 @@ class S4NN(Recipe):
         return True
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def passes(self) -> tuple[Pass, ...]:
         thresholds = FixedThresholds("layer", self.readout.spiking_output, value=self.threshold)
         return (RemoveDropout(), FoldBatchNorm(), SpikesAtInput(), thresholds, UseFirstCrossings(), PoolInTime())
 
@@ -152,7 +152,7 @@ class RueckauerLiu(Recipe):
         check_types(self)
         if not isinstance(self.readout, AccumulatedMembrane):
             raise SettingError("latched currents are read from the output's membrane: use AccumulatedMembrane()")
-        _ = self.steps
+        _ = self.passes
 
     @property
     def encoder(self) -> Encoder:  # type: ignore[override]
@@ -167,6 +167,6 @@ class RueckauerLiu(Recipe):
         return True
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def passes(self) -> tuple[Pass, ...]:
         thresholds = PercentileThresholds(self.granularity, percentile=self.percentile)
         return (RemoveDropout(), FoldBatchNorm(), thresholds, UseLatches(self.rule, self.resolution), PoolInTime())

@@ -4,22 +4,22 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from transpike.codes.time_code import TimeCode
+from transpike.core.pass_ import Pass
 from transpike.core.schedule import Schedule
-from transpike.core.step import Step
-from transpike.core.time_code import TimeCode
 from transpike.errors import SettingError
+from transpike.passes import PercentileThresholds, TrainKernels
 from transpike.recipes._base import setting
 from transpike.recipes._first_spike import TimeCoded
 from transpike.schedules import TimeSlots
-from transpike.steps import PercentileThresholds, TrainKernels
 
 
 @dataclass(frozen=True)
 class T2FSNN(TimeCoded):
     """Exponential kernels ``exp(−(t − td)/τ)``, τ and td trained for each layer, neurons that fire early.
 
-    θ is the layer's largest activation, as a percentile; ``hold`` slots after it began to listen a layer begins to
-    fire: half a window unless given, ``hold=timesteps`` for whole windows. With n neuron layers the answer takes
+    θ is the layer's largest activation, as a percentile; ``wait_steps`` slots after it began to listen a layer begins to
+    fire: half a window unless given, ``wait_steps=timesteps`` for whole windows. With n neuron layers the answer takes
     ``n · hold + T`` slots: 680 for VGG-16 at T = 80 and hold 40, 1280 at 80.
     Source: Park, Kim, Na, Yoon 2020 (DAC; arXiv 2003.11741), from their code (SNN-neural-coding).
     Differs from the paper: a neuron that has fired cannot fire again; λ is a percentile of the layer's values, not the
@@ -32,14 +32,18 @@ class T2FSNN(TimeCoded):
     name: ClassVar[str] = "t2fsnn"
     timesteps: int = setting(80, "Slots of a window.")
     tau: float = setting(20.0, "Slots in which a spike's worth falls by e, before training.")
-    hold: int | None = setting(None, "Slots from a layer's first hearing to its first firing; default: half a window.")
+    wait_steps: int | None = setting(
+        None, "Slots from a layer's first hearing to its first firing; default: half a window."
+    )
     epochs: int = setting(6, "Rounds over the calibration data that train each layer's tau and delay.")
     percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
     rounding: Literal["down", "nearest"] = setting("down", "To a level below, or to the nearest one.")
 
     def __post_init__(self) -> None:
-        if self.hold is not None and (isinstance(self.hold, bool) or not isinstance(self.hold, int) or self.hold < 0):
-            raise SettingError(f"hold must be a whole number of slots from 0 on, or None, not {self.hold!r}")
+        if self.wait_steps is not None and (
+            isinstance(self.wait_steps, bool) or not isinstance(self.wait_steps, int) or self.wait_steps < 0
+        ):
+            raise SettingError(f"hold must be a whole number of slots from 0 on, or None, not {self.wait_steps!r}")
         super().__post_init__()
 
     @property
@@ -47,14 +51,14 @@ class T2FSNN(TimeCoded):
         return TimeCode(self.timesteps, self.tau, math.e, rounding=self.rounding, bits=self.kernel_bits)
 
     @property
-    def thresholds(self) -> Step:
+    def thresholds(self) -> Pass:
         return PercentileThresholds(self.granularity, self.readout.spiking_output, percentile=self.percentile)
 
     @property
-    def corrections(self) -> tuple[Step, ...]:
+    def corrections(self) -> tuple[Pass, ...]:
         return (TrainKernels(self.epochs),)
 
     @property
     def schedule(self) -> Schedule:  # type: ignore[override]
-        hold = self.timesteps // 2 if self.hold is None else self.hold
-        return TimeSlots(hold if hold < self.timesteps else None)
+        wait_steps = self.timesteps // 2 if self.wait_steps is None else self.wait_steps
+        return TimeSlots(wait_steps if wait_steps < self.timesteps else None)

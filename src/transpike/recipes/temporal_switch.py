@@ -5,10 +5,9 @@ from typing import ClassVar
 
 from transpike.core.schedule import Schedule
 from transpike.errors import SettingError
+from transpike.passes import Granularity, ReplaceNeurons, UseSwitches
 from transpike.recipes._base import PercentileThresholded, setting
 from transpike.schedules import LayerSynchronous
-from transpike.steps import UseSwitches
-from transpike.steps._base import Granularity, ReplaceNeurons
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from transpike.passes import Granularity
 from transpike.recipes._base import PercentileCoded
-from transpike.steps._base import Granularity
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,11 @@
 """Data-based weight normalisation."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from transpike.core.lowered import Lowered
-from transpike.core.scaling import unit_scale
+from transpike.core.recipe import ThresholdScale
+from transpike.passes import Granularity
 from transpike.recipes._base import PercentileCoded
-from transpike.steps._base import Granularity
 
 
 @dataclass(frozen=True)
@@ -21,10 +19,9 @@ class WeightNormalisation(PercentileCoded):
     does; the hard reset fires every ⌈θ/z⌉ steps, which a soft one does not (tests/recipes/test_normalisation.py).
     """
 
+    threshold_scale: ClassVar[ThresholdScale] = "unit"
+
     name: ClassVar[str] = "weight-normalisation"
     percentile: float = 100.0
     granularity: Granularity = "layer"
     reset: Literal["soft", "hard"] = "hard"
-
-    def kappa(self, lowered: Lowered) -> Mapping[str, float]:
-        return unit_scale(lowered)

@@ -1,11 +1,11 @@
 """What was found, for people: text, JSON, pictures, pages. ``save(result, path)`` draws by the ending of the path."""
 
-from transpike.core import display
 from transpike.report.page import fragment, page
 from transpike.report.picture import draw
 from transpike.report.save import save, to_json
 from transpike.report.terminal import Result as Result
 from transpike.report.terminal import show, text
+from transpike.results import notebook as display
 
 members = (draw, page, save, show, text, to_json)
 display.painter = fragment

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from transpike.compare import Comparison, Row
 from transpike.report import comparison
 from transpike.report._numbers import short
 from transpike.report._section import Cell, Section, Table, drawing, rows
 from transpike.report._style import PAGE
+from transpike.workflow.compare.run import Comparison, Row
 
 
 def summary(result: Comparison) -> str:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from transpike.cost import Cost, ModelCost
 from transpike.report import energy_card
 from transpike.report._section import Drawing, Section, Table, Tile, drawing, rows
 from transpike.report._style import PAGE
+from transpike.workflow.cost.run import Cost, ModelCost
 
 
 def tile(result: Cost) -> Tile:
@@ -14,7 +14,7 @@ def tile(result: Cost) -> Tile:
     return Tile(
         "energy models under which it is cheaper",
         f"{cheaper} of {len(judged)}",
-        f"than its quantised ANN ({result.twin_accuracy:.2%}), zeros skipped",
+        f"than its quantised ANN ({result.quantised_baseline_accuracy:.2%}), zeros skipped",
     )
 
 

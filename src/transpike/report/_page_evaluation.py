@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from transpike._exits import ExitReport
-from transpike.evaluate import Report
 from transpike.report import picture, terminal
 from transpike.report._numbers import short
 from transpike.report._section import Cell, Section, Table, Tile, drawing, rows
 from transpike.report._style import PAGE
+from transpike.workflow.evaluate.exit_report import ExitReport
+from transpike.workflow.evaluate.run import Report
 
 STAYS = "right, and stays right"
 SHOWN = 12  # answers in the table that is not folded

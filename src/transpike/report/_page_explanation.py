@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from transpike.explain import Explanation
 from transpike.report import explanation
 from transpike.report._section import Cell, Section, Table, drawing, rows
 from transpike.report._style import PAGE
+from transpike.workflow.explain.run import Explanation
 
 
 def section(result: Explanation) -> Section:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transpike.record import SampleRecord, SpikeRecord
 from transpike.report._numbers import short
 from transpike.report._section import Drawing, Map, Sample, Section, drawing
 from transpike.report._style import PAGE, library
+from transpike.workflow.record import SampleRecord, SpikeRecord
 
 LEAST = 96  # pixels of a picture's side, so that browsers do not blur it
 

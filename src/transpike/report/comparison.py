@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from transpike.compare import Comparison, Cost, Refusal, Row
 from transpike.report._numbers import short
 from transpike.report._style import PAPER, Palette, figure, library, log_ticks, theme
+from transpike.workflow.compare.run import Comparison, Cost, Refusal, Row
 
 WIDTH = 120
 COSTS: dict[Cost, str] = {"total_steps": "steps", "synaptic_operations": "ops"}

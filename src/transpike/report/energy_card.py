@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from transpike.cost import THRESHOLDS, Cost, ModelCost
 from transpike.report._numbers import short
 from transpike.report._style import PAPER, Palette, figure, log_ticks, theme
+from transpike.workflow.cost.run import THRESHOLDS, Cost, ModelCost
 
 DRAWN = 4  # models in the picture
 
@@ -45,7 +45,7 @@ def text(result: Cost) -> str:
     bits = " and ".join(str(width) for width in widths) or "unquantised"
     lines = [
         f"ANN {report.ann_accuracy:.2%}; as a quantised ANN of {bits}-bit activations and {weights} "
-        f"{result.twin_accuracy:.2%} ({result.twin_low:.2%} to {result.twin_high:.2%}), {result.density:.0%} of its "
+        f"{result.quantised_baseline_accuracy:.2%} ({result.quantised_baseline_low:.2%} to {result.quantised_baseline_high:.2%}), {result.density:.0%} of its "
         f"products without a zero; SNN {last.accuracy:.2%} at T={last.timesteps}, on {report.samples} samples.",
         f"By these models the SNN is {result.verdict}."
         if any(one.ratio is not None and one.judges for one in result.models)

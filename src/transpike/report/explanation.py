@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from transpike.explain import SCATTERED, Explanation, LayerError
 from transpike.report._style import PAPER, Palette, figure, theme
+from transpike.workflow.explain.run import SCATTERED, Explanation, LayerError
 
 PARTS = ("carried", "clipping", "flooring", "unevenness")
 LAYERS = 4  # whose rates are drawn against their activations

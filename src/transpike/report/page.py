@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from transpike.compare import Comparison
-from transpike.cost import Cost
 from transpike.errors import MissingExtra, SettingError
-from transpike.evaluate import Report
-from transpike.explain import Explanation
-from transpike.record import SpikeRecord
 from transpike.report._section import Section, Tile
 from transpike.report.terminal import Result, text
+from transpike.workflow.compare.run import Comparison
+from transpike.workflow.cost.run import Cost
+from transpike.workflow.evaluate.run import Report
+from transpike.workflow.explain.run import Explanation
+from transpike.workflow.record import SpikeRecord
 
 KINDS = (Report, Comparison, Cost, Explanation, SpikeRecord)
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from transpike.evaluate import Report
 from transpike.report._style import PAPER, Palette, figure, theme
+from transpike.workflow.evaluate.run import Report
 
 MARKED = 16  # answers, beyond which a line has no marks
 

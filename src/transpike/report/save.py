@@ -4,17 +4,17 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from transpike.compare import Comparison
-from transpike.cost import Cost
 from transpike.errors import SettingError
-from transpike.evaluate import Report
-from transpike.explain import Explanation
 from transpike.files import write_atomically
-from transpike.record import SpikeRecord
 from transpike.report import comparison, energy_card, explanation
 from transpike.report.page import KINDS, page
 from transpike.report.picture import draw
 from transpike.report.terminal import Result, text
+from transpike.workflow.compare.run import Comparison
+from transpike.workflow.cost.run import Cost
+from transpike.workflow.evaluate.run import Report
+from transpike.workflow.explain.run import Explanation
+from transpike.workflow.record import SpikeRecord
 
 NAMES = {
     Report: "report", Comparison: "comparison", Cost: "cost", Explanation: "explanation", SpikeRecord: "spikes",

@@ -3,13 +3,13 @@
 from rich.console import Console
 from rich.table import Table
 
-from transpike.compare import Comparison
-from transpike.cost import Cost
-from transpike.evaluate import Report
-from transpike.explain import Explanation
-from transpike.record import SampleRecord, SpikeRecord
 from transpike.report import comparison, energy_card, explanation
 from transpike.report._numbers import short
+from transpike.workflow.compare.run import Comparison
+from transpike.workflow.cost.run import Cost
+from transpike.workflow.evaluate.run import Report
+from transpike.workflow.explain.run import Explanation
+from transpike.workflow.record import SampleRecord, SpikeRecord
 
 Result = Report | Comparison | Cost | Explanation | SpikeRecord
 

@@ -10,9 +10,9 @@ from transpike.errors import SettingError
 
 @dataclass(frozen=True)
 class LayerSynchronous(Schedule):
-    """A neuron hears T steps, holds its spikes for the first H = ``hold`` of them, and may fire in the T after those.
+    """A neuron hears T steps, holds its spikes for the first H = ``wait_steps`` of them, and may fire in the T after those.
 
-    ``hold`` None is the whole window, H = T: layer n listens in window n and fires in window n+1, so that counts are
+    ``wait_steps`` None is the whole window, H = T: layer n listens in window n and fires in window n+1, so that counts are
     a staircase of the charge in closed form, one pass a window, without unevenness error; it is what the authors of
     ECC compute (SpKeras). A shorter hold trades latency for unevenness, and is stepped in time.
     With ``settle`` a neuron fires as it hears, and in T − 1 silent steps more sends one spike of either sign while its
@@ -22,23 +22,25 @@ class LayerSynchronous(Schedule):
     """
 
     mode: ClassVar[Mode] = "windows"
-    hold: int | None = None
+    wait_steps: int | None = None
     settle: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.settle, bool) or (self.settle and self.hold is not None):
+        if not isinstance(self.settle, bool) or (self.settle and self.wait_steps is not None):
             raise SettingError(
-                f"settle must be True or False, and needs a whole window (hold=None), not {self.settle!r} with "
-                f"hold={self.hold!r}"
+                f"settle must be True or False, and needs a whole window (wait_steps=None), not {self.settle!r} with "
+                f"wait_steps={self.wait_steps!r}"
             )
-        if self.hold is not None and (isinstance(self.hold, bool) or not isinstance(self.hold, int) or self.hold < 0):
-            raise SettingError(f"hold must be a whole number of steps from 0 on, or None, not {self.hold!r}")
+        if self.wait_steps is not None and (
+            isinstance(self.wait_steps, bool) or not isinstance(self.wait_steps, int) or self.wait_steps < 0
+        ):
+            raise SettingError(f"hold must be a whole number of steps from 0 on, or None, not {self.wait_steps!r}")
 
     def lag(self, timesteps: int) -> int:
         """H, at most T: a window that has been heard holds nothing back."""
         if self.settle:
             return 2 * timesteps - 1
-        return timesteps if self.hold is None else min(self.hold, timesteps)
+        return timesteps if self.wait_steps is None else min(self.wait_steps, timesteps)
 
     def share(self, own: int, timesteps: int) -> float:
         return float(1 <= own <= timesteps)

@@ -10,9 +10,9 @@ from transpike.errors import SettingError
 
 @dataclass(frozen=True)
 class TimeSlots(Schedule):
-    """A neuron hears a window of T slots, and may fire in the T slots that begin H = ``hold`` after it began to listen.
+    """A neuron hears a window of T slots, and may fire in the T slots that begin H = ``wait_steps`` after it began to listen.
 
-    ``hold`` None is the whole window, H = T: no spike leaves before its cause is complete, and the network is its
+    ``wait_steps`` None is the whole window, H = T: no spike leaves before its cause is complete, and the network is its
     source with the activation φ, in closed form. A shorter one is early firing (T2FSNN): the latency falls, and what
     arrives after a neuron's spike is lost. 0: neurons fire as they hear. Bias and analogue input come once, in a
     layer's first slot. With n neurons on the longest path
@@ -23,15 +23,17 @@ class TimeSlots(Schedule):
     """
 
     mode: ClassVar[Mode] = "slots"
-    hold: int | None = None
+    wait_steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.hold is not None and (isinstance(self.hold, bool) or not isinstance(self.hold, int) or self.hold < 0):
-            raise SettingError(f"hold must be a whole number of slots from 0 on, or None, not {self.hold!r}")
+        if self.wait_steps is not None and (
+            isinstance(self.wait_steps, bool) or not isinstance(self.wait_steps, int) or self.wait_steps < 0
+        ):
+            raise SettingError(f"hold must be a whole number of slots from 0 on, or None, not {self.wait_steps!r}")
 
     def lag(self, timesteps: int) -> int:
         """H, at most T."""
-        return timesteps if self.hold is None else min(self.hold, timesteps)
+        return timesteps if self.wait_steps is None else min(self.wait_steps, timesteps)
 
     def share(self, own: int, timesteps: int) -> float:
         return float(own == 1)
@@ -49,4 +51,4 @@ class TimeSlots(Schedule):
     @property
     def whole_windows(self) -> bool:
         """True where every neuron hears all of its input before it fires."""
-        return self.hold is None
+        return self.wait_steps is None

@@ -1,28 +1,21 @@
 """The parts of the loops in ``transpike.train`` and ``transpike.finetune``, and what a loop of one's own may use."""
 
-from transpike.training import (
+from transpike.training import checkpoint, ranks, schedule, settings
+from transpike.training.source import (
     augmentation,
     board,
-    checkpoint,
-    finetuning,
-    gain,
-    layerwise,
     learners,
     loop,
-    losses,
     optimisers,
     penalties,
     policies,
     precision,
-    ranks,
-    schedule,
-    settings,
     stages,
-    surrogates,
 )
-from transpike.training.connectivity import Connectivity, connectivity
-from transpike.training.finetuning import FineTuning
-from transpike.training.grad_r import GradR
+from transpike.training.source.connectivity import Connectivity, connectivity
+from transpike.training.source.grad_r import GradR
+from transpike.training.spiking import finetuning, gain, layerwise, losses, surrogates
+from transpike.training.spiking.finetuning import FineTuning
 
 __all__ = [
     "Connectivity",

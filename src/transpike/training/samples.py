@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from transpike.core.batches import pairs
 from transpike.data import Batches, Dataset, Split
+from transpike.data.batches import pairs
 from transpike.errors import DataError
 
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transpike.core.constraints import check_settings, setting
 from transpike.core.fingerprint import code_of
 from transpike.errors import DataError, SettingError
-from transpike.training import augmentation, learners, stages
-from transpike.training.optimisers import ALPHA, DECAY, RATES, SPARSITY
-from transpike.training.precision import TYPES
+from transpike.training.source import augmentation, learners, stages
+from transpike.training.source.optimisers import ALPHA, DECAY, RATES, SPARSITY
+from transpike.training.source.precision import TYPES
 
 SCHEDULES = ("cosine", "step")
 

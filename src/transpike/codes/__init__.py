@@ -1,0 +1,1 @@
+"""Closed forms of spike codes that several folders need."""

@@ -1,0 +1,132 @@
+"""Names that code written for older versions uses: an error says what each is called now."""
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from types import ModuleType
+from typing import Any, Self
+
+from transpike.errors import SettingError
+
+MODULES: dict[str, str] = {
+    "capture": "workflow.capture",
+    "cascade": "workflow.cascade",
+    "compare": "workflow.compare.run",
+    "convert": "workflow.convert",
+    "core.batches": "data.batches",
+    "core.carrier": "core.tensor_fields",
+    "core.closed_form": "codes.first_spike",
+    "core.display": "results.notebook",
+    "core.grid": "lowering.exact_grid",
+    "core.interval": "results.statistics",
+    "core.lowered": "lowering.lowered",
+    "core.module": "core.graph",
+    "core.quantity": "results.quantity",
+    "core.scale": "ops.scale",
+    "core.scaling": "lowering.scaling",
+    "core.sequence": "lowering.layerwise",
+    "core.span": "lowering.bounds",
+    "core.step": "core.pass_",
+    "core.time_code": "codes.time_code",
+    "core.trace": "lowering.trace",
+    "cost": "workflow.cost.run",
+    "early_exit": "workflow.early_exit",
+    "engines.fused": "engines.dense.engine",
+    "evaluate": "workflow.evaluate.run",
+    "explain": "workflow.explain.run",
+    "finetune": "workflow.finetune.run",
+    "fit": "workflow.chip_fit",
+    "neurons.ladder": "neurons.multi_threshold",
+    "ops.kept": "ops.analogue",
+    "prepare": "workflow.prepare",
+    "processor": "workflow.processor",
+    "readouts.after_rehearsal": "readouts.after_pre_simulation",
+    "recipes.ladders": "recipes.multi_thresholds",
+    "record": "workflow.record",
+    "simulate": "workflow.simulate",
+    "steps": "passes",
+    "targets": "chips",
+    "train": "workflow.train",
+    "training.augmentation": "training.source.augmentation",
+    "training.board": "training.source.board",
+    "training.connectivity": "training.source.connectivity",
+    "training.finetuning": "training.spiking.finetuning",
+    "training.gain": "training.spiking.gain",
+    "training.grad_r": "training.source.grad_r",
+    "training.layer_stages": "training.spiking.layer_stages",
+    "training.layerwise": "training.spiking.layerwise",
+    "training.learners": "training.source.learners",
+    "training.loop": "training.source.loop",
+    "training.losses": "training.spiking.losses",
+    "training.normalisation": "training.spiking.normalisation",
+    "training.optimisers": "training.source.optimisers",
+    "training.packing": "training.spiking.packing",
+    "training.penalties": "training.source.penalties",
+    "training.policies": "training.source.policies",
+    "training.precision": "training.source.precision",
+    "training.scan": "training.spiking.scan",
+    "training.stages": "training.source.stages",
+    "training.surrogates": "training.spiking.surrogates",
+    "training.tandem": "training.spiking.tandem",
+    "training.unrolled": "training.spiking.unrolled",
+}
+"""Old module → where its content is now, both without ``transpike.``."""
+NAMES: dict[str, dict[str, str]] = {
+    "engines": {"Fused": "Dense"},
+    "neurons": {
+        "DifferentialLadder": "DifferentialMultiThreshold",
+        "Latch": "Integrator",
+        "Prospect": "PendingInput",
+        "ThresholdLadder": "MultiThreshold",
+    },
+    "ops": {"Kept": "AnalogueOp"},
+    "passes": {"UseLadders": "UseMultiThresholds"},
+    "readouts": {"AfterRehearsal": "AfterPreSimulation"},
+}
+"""Folder → old name → new name in it."""
+SETTINGS: dict[str, str] = {
+    "hold": "wait_steps",
+    "rehearsal": "pre_simulation_steps",
+    "rungs": "threshold_count",
+    "worth": "spike_scale",
+}
+"""Old setting → new setting, of whatever has it."""
+ENGINES: dict[str, str] = {"fused": "dense"}
+
+
+class CurrentSettings:
+    """Refuses settings under their old names, with a SettingError that has the new one."""
+
+    def __new__(cls, *values: Any, **settings: Any) -> Self:
+        for old, new in SETTINGS.items():
+            if old in settings and new in getattr(cls, "__dataclass_fields__", {}):
+                raise SettingError(
+                    f"{cls.__name__}: the setting {old!r} is now called {new!r}: {new}={settings[old]!r}"
+                )
+        return super().__new__(cls)
+
+
+class _OldModules(MetaPathFinder):
+    """The last finder: it is asked for modules that nobody has found."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+        package, _, name = fullname.partition(".")
+        if package == "transpike" and name in MODULES:
+            raise ModuleNotFoundError(f"{fullname} is now transpike.{MODULES[name]}", name=fullname)
+
+
+def explain_old_names(package: ModuleType) -> None:
+    """Make ``package`` and its folders say what an old name is called now, where somebody asks for it."""
+    if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
+        sys.meta_path.append(_OldModules())
+    for folder, names in NAMES.items():
+        _answer_for(getattr(package, folder), names)
+
+
+def _answer_for(module: ModuleType, names: dict[str, str]) -> None:
+    def missing(name: str) -> Any:
+        if name in names:
+            raise AttributeError(f"{module.__name__}.{name} is now {module.__name__}.{names[name]}", name=name)
+        raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}", name=name)
+
+    module.__getattr__ = missing  # type: ignore[method-assign]

@@ -1,0 +1,94 @@
+"""Counts of what layers send while a run goes on."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from transpike.core.activity import Activity
+from transpike.core.cell import Cell
+from transpike.core.graph import Input
+from transpike.errors import SettingError
+from transpike.lowering.activity import analogue_macs
+from transpike.lowering.program import Program
+
+
+class Counter:
+    """Adds up what layers send: spikes and synaptic operations of each step, over the batch."""
+
+    def __init__(
+        self, program: Program, samples: int, device: torch.device, record: Iterable[str], count: bool
+    ) -> None:
+        self.program, self.lowered, self.samples = program, program.lowered, samples
+        self.fans = {name: fan.to(device) for name, fan in program.fans.items()} if count else {}
+        self.record = frozenset(record)
+        names = {node.name for node in self.lowered.nodes if isinstance(node.op, (Cell, Input))}
+        if unknown := self.record - names:
+            raise SettingError(
+                f"no spiking layer is called {', '.join(sorted(unknown))}; choose from {', '.join(sorted(names))}"
+            )
+        self.sent: dict[str, list[Tensor]] = {name: [] for name in self.fans}
+        self.operations: dict[str, list[Tensor]] = {name: [] for name in self.fans}
+        self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
+        self.wanted = self.record | self.fans.keys()
+        self.steps = 0
+
+    def add(self, name: str, levels: Tensor, spikes: Tensor | None = None) -> None:
+        """``levels`` is (time, batch, *shape); ``spikes`` (batch, *shape) where signs cancel in those of a window."""
+        if name in self.record:
+            self.trains[name].append(levels.clone())
+        if name in self.fans:
+            alphabet = self.lowered.alphabets[name]
+            spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
+            spikes = _ones(spikes) if alphabet.kind in ("phase", "bits") else spikes
+            spikes = 2 * (spikes > 0).to(spikes.dtype) if alphabet.kind == "switch" else spikes
+            if alphabet.kind == "time":  # whole levels from 1 on, or the real numbers of exact times
+                spikes = spikes.clamp(max=1) if alphabet.levels else (spikes > 0).to(spikes.dtype)
+            # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
+            per_neuron = spikes.movedim(2, -1).flatten(2).sum(1).double()
+            self.sent[name].append(per_neuron.sum(1))
+            self.operations[name].append(per_neuron @ self.fans[name])
+
+    def add_totals(self, name: str, totals: Tensor) -> None:
+        """``totals`` (2, time): the spikes of each step over the batch, and their synaptic operations."""
+        self.sent[name].append(totals[0])
+        self.operations[name].append(totals[1])
+
+    def activity(self) -> Activity:
+        schedule, steps = self.program.schedule, self.steps
+        cycles = steps // (schedule.period or 1)
+        heard = {"steps": steps, "differences": 1, "windows": steps, "slots": 1, "cycles": cycles}[schedule.mode]
+        times = {"steps": steps, "differences": steps, "windows": 1, "slots": 1, "cycles": cycles}[schedule.mode]
+        layers = tuple(
+            dataclasses.replace(
+                layer,
+                spikes=torch.cat(self.sent[layer.name]).cpu(),
+                synaptic_operations=torch.cat(self.operations[layer.name]).cpu(),
+                updates=layer.neurons * self._updates(layer.name, steps) * self.samples,
+                biases=layer.biases * heard,
+            )
+            for layer in self.program.layers
+            if layer.name in self.fans
+        )
+        macs = analogue_macs(self.lowered, times, self.program.encoder.is_constant)
+        joined = tuple(
+            dataclasses.replace(c, times=macs[c.name] // c.macs) if c.analogue and c.macs else c
+            for c in self.program.connections
+        )
+        once = schedule.mode == "differences"
+        left_out = self.program.unpriced
+        return Activity(layers, self.samples, macs, joined if self.fans else (), steps, once=once, unpriced=left_out)
+
+    def _updates(self, name: str, steps: int) -> int:
+        op = self.program.table[name].op
+        return op.updates(steps) if isinstance(op, Cell) else 0
+
+
+def _ones(levels: Tensor) -> Tensor:
+    """The number of ones in the binary form of each level: a phase-weighted spike each."""
+    total, left = torch.zeros_like(levels), levels
+    while bool((left > 0).any()):
+        half = torch.floor(left / 2)
+        total, left = total + (left - 2 * half), half
+    return total

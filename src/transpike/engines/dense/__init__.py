@@ -1,0 +1,1 @@
+"""The dense engine: layer by layer, with time folded into the batch."""

@@ -1,0 +1,397 @@
+"""A run layer by layer, time folded into the batch, neurons scanned in place, in pure PyTorch."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Cell, NeuronSpec
+from transpike.core.channels import resolved
+from transpike.core.graph import Input, Node
+from transpike.core.op import Op, Synapse
+from transpike.engines.modes.clocked import Clock, aligned, clocked, has_cycles
+from transpike.engines.modes.slots import Coder, closed
+from transpike.engines.run import Run, map_state
+from transpike.lowering.exact_grid import RANGE_CHECK_EVERY
+from transpike.lowering.lowered import Lowered
+from transpike.lowering.program import Program
+
+HELD_SAMPLES = 4  # whose constant currents are worked out together: float64 images that stay in the cache
+FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, small enough for the cache
+LIVE_WIRES = 6  # tensors of the largest wire's size that may be alive together
+LARGEST_TENSOR = 32 * 2**20  # bytes; beyond it the allocator returns pages to the system after every call
+
+
+def bytes_per_sample(lowered: Lowered) -> tuple[int, int]:
+    """(all membranes and steady currents, the largest wire), in float32 bytes for one sample."""
+    sizes = {node.name: 4 * math.prod(node.shape) for node in lowered.nodes}
+    state = sum(2 * sizes[node.name] for node in lowered.nodes if isinstance(node.op, Cell))
+    return state + sum(2 * sizes[name] for name in lowered.time_invariant), max(sizes.values())
+
+
+class Plan:
+    """A program made ready for one device: float32, channels last, biases put back where a synapse can add them."""
+
+    def __init__(self, program: Program, device: torch.device) -> None:
+        self.wide_form = program.lowered.to(dtype=torch.float64, device=device)
+        self.lowered = program.lowered.to(dtype=torch.float32, device=device)
+        self.state, self.largest = bytes_per_sample(program.lowered)
+        self.held = self.lowered.time_invariant if program.encoder.is_constant else frozenset()
+        readers: dict[str, int] = {}
+        for node in self.lowered.nodes:
+            for name in node.inputs:
+                readers[name] = readers.get(name, 0) + 1
+        exactness = self.lowered.exactness
+        self.rooms = (
+            {} if exactness is None else {n: r.flatten().float().to(device) for n, r in exactness.rooms.items()}
+        )
+        self.table = {node.name: node for node in self.lowered.nodes}
+        self.readers = readers
+        self.ops: dict[str, Op] = {n.name: _channels_last(n.op) for n in self.lowered.nodes if isinstance(n.op, Op)}
+        self.biases: dict[str, tuple[Tensor | None, ...]] = {}
+        for name, biases in self.lowered.biases.items():
+            node = self.table[name]
+            pairs = zip(node.inputs, biases, strict=True) if isinstance(node.op, Cell) else [(name, biases[0])]
+            self.biases[name] = tuple(self._settle(source, bias) for source, bias in pairs)
+
+    def _settle(self, name: str, bias: Tensor) -> Tensor | None:
+        """Put the bias into a synapse that only feeds this place; what no synapse takes comes back."""
+        if not bool(bias.any()):
+            return None
+        node, op = self.table[name], self.ops.get(name)
+        if op is None or name in self.held or self.readers.get(name, 0) > 1:
+            return bias
+        if op.is_sum and all(self.table[i].shape == node.shape for i in node.inputs):
+            return self._settle(node.inputs[0], bias)
+        if isinstance(op, Synapse) and op.bias is None and len(node.shape) in (1, bias.ndim - 1):
+            axis = resolved(op.channel_axis, len(node.shape))
+            if bias.numel() == node.shape[axis - 1] and (len(node.shape) == 1 or bias.shape[axis] == bias.numel()):
+                self.ops[name] = replace(op, bias=bias.flatten())
+                return None
+        return bias
+
+    def owned(self, node: Node, index: int = 0) -> bool:
+        """True where the cell may overwrite its input: a fresh tensor that nobody else reads."""
+        source = self.table[node.inputs[index]]
+        fresh = isinstance(source.op, Synapse) or (isinstance(source.op, Op) and source.op.is_sum)
+        return fresh and self.readers[source.name] == 1 and source.name not in self.held
+
+
+def _channels_last(op: Op) -> Op:
+    """Weights without bias (the cells carry it), laid out as the convolution likes them."""
+    if not isinstance(op, Synapse):
+        return op
+    weight = op.weight.contiguous(memory_format=torch.channels_last) if op.weight.ndim == 4 else op.weight
+    return replace(op, weight=weight, bias=None)
+
+
+class FoldedRun(Run):
+    def __init__(
+        self,
+        program: Program,
+        plan: Plan,
+        x: Tensor,
+        sample_ids: Tensor,
+        record: Iterable[str],
+        count: bool,
+        memory: int,
+    ) -> None:
+        super().__init__(program, x.float(), sample_ids, record, count)
+        self.plan, self.memory, self.states = plan, memory, dict[str, Any]()
+        exactness = program.lowered.exactness
+        # exact spike times are real numbers: a float32 of t would round them
+        self.wide = self.double or (self.exact and exactness is not None and exactness.wide)
+        self.clock: Clock | None = None
+        self.held = self._hold() if plan.held and program.schedule.mode != "differences" else {}
+
+    def _hold(self) -> dict[str, Tensor]:
+        """What depends on constant input alone, worked out once, in float64, a few samples at a time."""
+        parts = [self._hold_part(x) for x in self.x.split(HELD_SAMPLES)]
+        held = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+        return {k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in held.items()}
+
+    def _hold_part(self, x: Tensor) -> dict[str, Tensor]:
+        values: dict[str, Tensor] = {}
+        plan, needed = self.plan, {i for n in self.plan.lowered.nodes if n.name not in self.plan.held for i in n.inputs}
+        for node in plan.wide_form.nodes:
+            if node.name in plan.held:
+                op = node.op
+                inputs = [values[name] for name in node.inputs]
+                values[node.name] = x.double() if isinstance(op, Input) else op.linear(*inputs)  # type: ignore[union-attr]
+        needed.add(plan.lowered.output.name)
+        dtype = torch.float64 if self.wide else torch.float32
+        return {name: value.to(dtype) for name, value in values.items() if name in needed}
+
+    def _steps(self, steps: int) -> None:
+        batch, largest = len(self.x), self.plan.largest
+        spare = self.memory - batch * self.plan.state
+        room = min(FOLDED_IMAGES // batch, LARGEST_TENSOR // (batch * largest), spare // (LIVE_WIRES * batch * largest))
+        room = max(1, room)
+        while steps > 0:
+            chunk = min(room, steps)
+            self._chunk(chunk)
+            steps -= chunk
+
+    def _chunk(self, steps: int) -> None:
+        """All layers over ``steps`` steps; wires hold (steps · batch, *shape), time first."""
+        plan, values = self.plan, dict[str, Tensor]()
+        last = plan.lowered.last_reader
+        for node in plan.lowered.nodes:
+            if node.name in plan.held:
+                continue
+            values[node.name] = self._evaluate(node, values, steps)
+            self.counter.add(node.name, values[node.name].unflatten(0, (steps, len(self.x))))
+            for name in node.inputs:
+                if last[name] == node.name:
+                    values.pop(name, None)
+        self._answer(values.get(plan.lowered.output.name), steps)
+
+    def _evaluate(self, node: Node, values: dict[str, Tensor], steps: int) -> Tensor:
+        """What a node gives in these steps, from the ``values`` of the nodes before it."""
+        if isinstance(node.op, Input):
+            encode = self.program.encoder.encode
+            return torch.cat([encode(self.x, self.sample_ids, self.t + k + 1) for k in range(steps)])
+        if isinstance(node.op, Cell):
+            return self._scan(node, node.op, values, steps)
+        inputs = [values[i] if i in values else _repeated(self.held[i], steps) for i in node.inputs]
+        return self.plan.ops[node.name].run(*inputs)
+
+    def _answer(self, answer: Tensor | None, steps: int) -> None:
+        """Read the output's currents, (steps · batch, …), step by step; None where they are held."""
+        output = self.plan.lowered.output.name
+        answer = _repeated(self.held[output], steps) if answer is None else answer
+        bias = self.plan.biases[output][0]
+        answer = answer.double() if bias is None else answer.double() + bias.double()
+        for now in answer.unflatten(0, (steps, len(self.x))):
+            self.t += 1
+            self.read(now, self.t)
+
+    def _scan(self, node: Node, cell: Cell, values: dict[str, Tensor], steps: int) -> Tensor:
+        biases, unit, batch = self.plan.biases[node.name], cell.unit, len(self.x)
+        trains = [values.get(name) for name in node.inputs]
+        if unit is not None and unit.is_plain and len(trains) == 1:
+            return self._scan_unit(node, unit, trains[0], steps)
+        outputs = []
+        graded = any(not self.plan.lowered.alphabets[name].is_spiking for name in node.inputs)
+        wide = self.exact and graded  # its sums have no bound in float32
+        for k in range(steps):
+            now = [
+                self.held[name] if train is None else train[k * batch : (k + 1) * batch]
+                for name, train in zip(node.inputs, trains, strict=True)
+            ]
+            now = [value if bias is None else value + bias for value, bias in zip(now, biases, strict=True)]
+            now = [value.double() for value in now] if wide else now
+            if node.name not in self.states:
+                self.states[node.name] = cell.init(*now)
+            self.states[node.name], output = cell.step(self.states[node.name], *now, t=self.t + k + 1)
+            if unit is not None:
+                self._watch(node, unit, cell.potential(self.states[node.name]), output, self.t + k + 1)
+            outputs.append(output.float())
+        return torch.cat(outputs)
+
+    def _scan_unit(self, node: Node, unit: NeuronSpec, train: Tensor | None, steps: int) -> Tensor:
+        """Integrate and fire in place: the buffer of currents becomes the buffer of spikes."""
+        bias, batch = self.plan.biases[node.name][0], len(self.x)
+        current = None
+        if train is None:
+            current = self.held[node.inputs[0]]
+            spikes = torch.empty((steps, *current.shape), device=current.device).flatten(0, 1)
+            if current.ndim == 4:
+                spikes = spikes.contiguous(memory_format=torch.channels_last)
+        else:
+            spikes = train if self.plan.owned(node) else train.clone()
+        potential = self.states.get(node.name)
+        if potential is None:
+            layout = torch.channels_last if spikes.ndim == 4 else torch.contiguous_format
+            potential = unit.initial.to(spikes).expand_as(spikes[:batch]).clone(memory_format=layout)
+            self.states[node.name] = potential
+        scalar = unit.threshold.numel() == 1
+        threshold: Any = float(unit.threshold) if scalar else unit.threshold.to(spikes)
+        for k in range(steps):
+            here = spikes[k * batch : (k + 1) * batch]
+            potential.add_(here if current is None else current)
+            if bias is not None:
+                potential.add_(bias)
+            if not self.exact:
+                self.ties += int(((potential - threshold).abs() < 1e-5 * threshold).sum())
+            torch.ge(potential, threshold, out=here)
+            if unit.reset == "hard":
+                potential.addcmul_(potential, here, value=-1)
+            elif scalar:
+                potential.sub_(here, alpha=threshold)
+            else:
+                potential.addcmul_(here, threshold, value=-1)
+            if self.exact and (self.t + k + 1) % RANGE_CHECK_EVERY == 0:
+                self._check_range(node, potential)
+        return spikes
+
+    def _watch(self, node: Node, unit: NeuronSpec, potential: Tensor, sent: Tensor, t: int) -> None:
+        """Range checks on the grid; off it, potentials left so near to a step of the staircase that rounding decides.
+
+        A spike at the edge leaves about 0, a missed one about θ; a neuron that takes spikes back has an edge at 0 too.
+        """
+        if self.exact:
+            if t % RANGE_CHECK_EVERY == 0:
+                self._check_range(node, potential)
+            return
+        near, either = 1e-5 * unit.threshold, (sent != 0) | (unit.negative != "")
+        edge = (potential.abs() < near) & either | ((potential - unit.threshold).abs() < near)
+        self.ties += int(edge.sum())
+
+    def _check_range(self, node: Node, potential: Tensor) -> None:
+        """Potentials beyond their room may have lost a bit: the run is no longer exact, and says so."""
+        room = self.plan.rooms[node.name]
+        axis = self.plan.lowered.axes[node.name]
+        flat = potential.movedim(axis, -1).reshape(-1, potential.shape[axis])
+        low, high = flat.aminmax(dim=0)
+        if bool((torch.maximum(-low, high) > room).any()):
+            self._left_the_grid(node)
+
+    def _left_the_grid(self, node: Node) -> None:
+        self.exact = False
+        self.why = f"a potential of {node.name} left the grid: its currents go far beyond the calibration data's"
+
+    def _window(self, timesteps: int) -> None:
+        """One pass: counts from charges in closed form; in float64 where float32 is too narrow for a long window."""
+        plan, values = self.plan, dict[str, Tensor]()
+        exactness = plan.lowered.exactness
+        wide = self.exact and exactness is not None and timesteps > exactness.window
+        lowered = plan.wide_form if wide else plan.lowered
+        last, biases = lowered.last_reader, lowered.biases
+        if wide:
+            self.held = {name: value.double() for name, value in self.held.items()}
+        for node in lowered.nodes:
+            if node.name in plan.held:
+                continue
+            inputs = [values[i] if i in values else self.held[i] * timesteps for i in node.inputs]
+            if isinstance(node.op, Input):
+                counts = self.program.encoder.counts(self.x, self.sample_ids, timesteps)
+                values[node.name] = counts.double() if wide else counts
+            elif isinstance(node.op, Cell):
+                charges = [v + timesteps * b for v, b in zip(inputs, biases[node.name], strict=True)]
+                values[node.name] = node.op.counts(*charges, timesteps=timesteps)
+                if not self.exact and node.op.unit is not None:
+                    self.ties += _near_edges(node.op.unit, charges[0], timesteps)
+            else:
+                values[node.name] = node.op.linear(*inputs)
+            spikes = self.program.encoder.spikes(self.x, timesteps) if isinstance(node.op, Input) else None
+            self.counter.add(node.name, values[node.name][None], spikes)
+            for name in node.inputs:
+                if last[name] == node.name:
+                    values.pop(name, None)
+        output, self.t = lowered.output.name, timesteps
+        answer = values[output] if output in values else self.held[output] * timesteps
+        self.read(answer.double() + timesteps * biases[output][0].double(), timesteps)
+
+    def _slots(self, timesteps: int) -> None:
+        """One pass in closed form where neurons hear whole windows, else step by step."""
+        plan, wide = self.plan, self.wide
+        lowered = plan.wide_form if wide else plan.lowered
+        if not closed(lowered, self.program.schedule):
+            clocked(self, lowered, self.x.double() if wide else self.x, timesteps)
+            return
+        values: dict[str, Tensor] = {}
+        for node in lowered.nodes:
+            if node.name in plan.held:
+                continue
+            inputs = [values[i] if i in values else self.held[i] for i in node.inputs]
+            inputs = [value.double() for value in inputs] if wide else inputs  # levels are whole in either
+            if isinstance(node.op, Input):
+                values[node.name] = self.program.encoder.counts(self.x, self.sample_ids, timesteps)
+            elif isinstance(node.op, Cell):
+                values[node.name] = self._first_spikes(node, node.op, inputs, lowered, timesteps)
+            else:
+                op = node.op if wide else plan.ops[node.name]
+                values[node.name] = op.linear(*inputs) if wide else op.run(*inputs)
+            self.counter.add(node.name, values[node.name][None])
+            for name in node.inputs:
+                if lowered.last_reader[name] == node.name:
+                    values.pop(name, None)
+        output, self.t = lowered.output.name, timesteps
+        answer = values[output] if output in values else self.held[output]
+        bias = lowered.biases[output][0] if wide else plan.biases[output][0]
+        answer = answer.double() if bias is None else answer.double() + bias.double()
+        self.read(answer * timesteps, timesteps)
+
+    def _first_spikes(self, node: Node, cell: Cell, inputs: list[Tensor], lowered: Lowered, slots: int) -> Tensor:
+        """The level that each element of a cell sends in its window."""
+        biases = (lowered if self.wide else self.plan).biases[node.name]
+        charges = [value if bias is None else value + bias for value, bias in zip(inputs, biases, strict=True)]
+        if cell.unit is None or cell.unit.code is None:
+            levels = cell.counts(*charges, timesteps=slots)
+            self.early += cell.early(levels)
+            return levels
+        coder = self._coder(node, cell.unit, slots, charges[0])
+        if not self.exact:
+            self.ties += coder.near(charges[0])
+        owned = biases[0] is not None or self.plan.owned(node)
+        return coder(charges[0], owned)
+
+    def _coder(self, node: Node, unit: NeuronSpec, slots: int, like: Tensor) -> Coder:
+        key, prepared = ("coder", node.name, slots, like.dtype, like.device), self.program.prepared
+        if key not in prepared:
+            prepared[key] = Coder(unit, slots, like)
+        return prepared[key]
+
+    def _differences(self, steps: int) -> None:
+        """Potentials lie on no grid: float64."""
+        if self.clock is None:
+            self.clock = Clock(self, self.plan.wide_form, self.x.double(), steps, None)
+        for _ in range(steps):
+            self.clock.tick(self.t + 1)
+
+    def _held(self, timesteps: int) -> None:
+        clocked(self, self.plan.lowered, self.x, timesteps, self._check_range if self.exact else None)
+
+    def _cycles(self, timesteps: int) -> None:
+        """One pass a round, in float64: a cycle's charge needs more than 24 bits."""
+        lowered = self.plan.wide_form
+        if not aligned(lowered) or not all(has_cycles(node.op) for node in lowered.nodes):
+            clocked(self, lowered, self.x.double(), timesteps)
+            return
+        states: dict[str, Any] = {}
+        period = self.program.schedule.period
+        for _ in range(timesteps // period):
+            values: dict[str, Tensor] = {}
+            self.t += period
+            for node in lowered.nodes:
+                inputs = [values[name] for name in node.inputs]
+                if isinstance(node.op, Input):
+                    shown = self.x if self.plan.held else self.program.encoder.counts(self.x, self.sample_ids, period)
+                    values[node.name] = shown.double()
+                elif isinstance(node.op, Cell):
+                    biases = lowered.biases[node.name]
+                    charges = [value + bias for value, bias in zip(inputs, biases, strict=True)]
+                    state = states[node.name] if node.name in states else node.op.init(*charges)
+                    states[node.name], values[node.name] = node.op.cycle(state, *charges)
+                else:
+                    values[node.name] = node.op.linear(*inputs)
+                if node.name in self.counter.wanted:
+                    self.counter.add(node.name, values[node.name][None])
+                for name in node.inputs:
+                    if lowered.last_reader[name] == node.name:
+                        values.pop(name, None)
+            answer = values[lowered.output.name] + lowered.biases[lowered.output.name][0]
+            self.read(answer * period, self.t)
+
+    def _keep(self, order: Tensor) -> None:
+        self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
+        self.held = {name: value[order] for name, value in self.held.items()}
+        if self.clock is not None:
+            self.clock.keep(order)
+
+
+def _near_edges(unit: NeuronSpec, charge: Tensor, timesteps: int) -> int:
+    """How many charges lie so near an edge of the staircase that rounding may decide."""
+    level = (charge + unit.initial.to(charge)) / unit.threshold.to(charge)
+    edge = level.round()
+    near = (level - edge).abs() < 1e-5 * edge.abs().clamp(min=1)
+    return int((near & (edge >= 1) & (edge <= timesteps)).sum())
+
+
+def _repeated(value: Tensor, steps: int) -> Tensor:
+    """(batch, …) → (steps · batch, …), the same in every step."""
+    return value.repeat(steps, *(1,) * (value.ndim - 1))

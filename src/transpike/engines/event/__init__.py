@@ -1,0 +1,1 @@
+"""The event engine: weights are gathered for the inputs that fired."""

@@ -1,0 +1,72 @@
+"""Calls of the native kernel: what never changes in them is filled in once, which small batches feel."""
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from transpike.engines.event.layers import EventLayer
+from transpike.engines.event.weights import image, padded
+from transpike.engines.native import library as _native
+from transpike.lowering.exact_grid import RANGE_CHECK_EVERY
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCall:
+    """One layer's structures without what a run knows: copies of them are filled in and passed."""
+
+    layer: EventLayer
+    call: _native.Layer
+    sources: Any
+
+    @classmethod
+    def of(cls, layer: EventLayer) -> "LayerCall":
+        channels, height, width = image(layer.node.shape)
+        sources = (_native.Source * max(1, len(layer.sources)))()
+        for struct, source in zip(sources, layer.sources, strict=False):
+            struct.weights, struct.block_weights = source.weights.data_ptr(), source.block_weights.data_ptr()
+            struct.units = source.units.data_ptr()
+            struct.kind, struct.groups = source.kind, source.groups
+            for name in ("kernel", "stride", "padding", "dilation"):
+                for axis, value in zip("yx", getattr(source, name), strict=True):
+                    setattr(struct, f"{name}_{axis}", value)
+        call = _native.Layer(
+            threshold=layer.threshold.data_ptr(),
+            room=layer.room.data_ptr(),
+            block_start=layer.block_start.data_ptr(),
+            block_units=layer.block_units.data_ptr(),
+            source_count=len(layer.sources),
+            blocks=len(layer.block_start),
+            height=height,
+            width=width,
+            channels=padded(channels),
+            threshold_position=stride(layer.threshold, 0),
+            room_position=stride(layer.room, 0),
+            hard_reset=layer.hard,
+            range_check_every=RANGE_CHECK_EVERY,
+        )
+        return cls(layer, call, sources)
+
+    def filled(
+        self, wires: list[list[Tensor]], constant: Tensor, potential: Tensor, fired: Tensor, steps: int, first_step: int
+    ) -> tuple[_native.Layer, Any]:
+        """The structure to pass, and what must stay alive as long: ``wires`` are the planes of each source."""
+        call, sources = _native.Layer.from_buffer_copy(self.call), type(self.sources).from_buffer_copy(self.sources)
+        alive: list[Any] = [sources, wires]
+        for struct, planes in zip(sources, wires, strict=False):
+            addresses = (ctypes.c_void_p * len(planes))(*(plane.data_ptr() for plane in planes))
+            alive.append(addresses)
+            struct.planes, struct.plane_count = ctypes.addressof(addresses), len(planes)
+            struct.sample_words, struct.row_words, struct.column_words = planes[0].stride()[:3]
+            struct.height, struct.width, struct.channels = planes[0].shape[1:]
+        call.sources, call.words = ctypes.addressof(sources), fired.data_ptr()
+        call.constant, call.potential = constant.data_ptr(), potential.data_ptr()
+        call.constant_sample, call.constant_position = stride(constant, 0), stride(constant, 1)
+        call.batch, call.steps, call.first_step = len(potential), steps, first_step
+        return call, alive
+
+
+def stride(value: Tensor, axis: int) -> int:
+    """0 along an axis of one element: it is the same everywhere."""
+    return value.stride(axis) if value.shape[axis] > 1 else 0

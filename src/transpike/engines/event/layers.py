@@ -1,0 +1,335 @@
+"""What the event engine makes of a program once: which layers the native kernels run, and their weights."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transpike.core.alphabet import BINARY
+from transpike.core.cell import Cell
+from transpike.core.channels import resolved
+from transpike.core.graph import Input, Node
+from transpike.core.op import Op, Synapse
+from transpike.core.plain import is_plain
+from transpike.engines.event.weights import (
+    BLOCK,
+    GATHER,
+    LOOKUP,
+    MASKED,
+    NARROW,
+    UnfitError,
+    block_weights,
+    blocks_of,
+    image,
+    narrow_units,
+    padded,
+    pair,
+    rows,
+    ungrouped,
+)
+from transpike.engines.native.library import UNIT
+from transpike.lowering.lowered import Lowered
+from transpike.neurons import LateralInhibition
+from transpike.ops import Add, AvgPool, Conv, Linear, MaxPool, Pad
+from transpike.ops.scale import Scale
+from transpike.ops.wiring import Selection
+
+KINDS = {GATHER: "gather", LOOKUP: "look-up", MASKED: "masked", NARROW: "gather, 16 bits"}
+LONGEST_LIST = 65535
+LARGEST_TABLE = 2 * 2**20  # bytes of a look-up table that still lie in the cache
+MOST_TAPS = 100  # of a masked synapse, over all planes
+MOST_PLANES = 64
+TALLEST = 16  # rows of a kernel that looks up
+FARTHEST = 4096  # stride, padding, dilation and rows of a kernel
+MOST_SOURCES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One synapse into a layer: the wire it reads, what kernel runs it, its weights by blocks, its geometry."""
+
+    wire: str
+    kind: int
+    weights: Tensor
+    units: Tensor
+    block_weights: Tensor
+    groups: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class EventLayer:
+    """A layer of neurons for the native kernel. Rows of values are (1 or positions, padded channels).
+
+    ``held`` names the steady wires whose current comes in every step; ``bias`` is that of the synapses.
+    """
+
+    node: Node
+    sources: tuple[Source, ...]
+    held: tuple[tuple[str, float], ...]
+    bias: Tensor
+    threshold: Tensor
+    initial: Tensor
+    room: Tensor
+    hard: bool
+    block_start: Tensor
+    block_units: Tensor
+
+    @property
+    def wires(self) -> tuple[str, ...]:
+        """The spikes that it reads."""
+        return tuple(source.wire for source in self.sources)
+
+    @property
+    def kernel(self) -> str:
+        """What runs it, in a word or two."""
+        kinds = sorted({KINDS[source.kind] for source in self.sources})
+        return "event: " + (" + ".join(kinds) or "constant current")
+
+
+@dataclass(frozen=True, eq=False)
+class EventPool:
+    """Maximum pooling by lateral inhibition: ``taps`` (outputs, window) are input positions, −1 outside."""
+
+    node: Node
+    taps: Tensor
+    kernel: str = "event: lateral inhibition"
+
+    @property
+    def wires(self) -> tuple[str, ...]:
+        """The spikes that it reads."""
+        return self.node.inputs
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What runs what. ``layers`` are native; ``moved`` is wiring done on packed spikes; the rest is dense.
+
+    ``dense`` are the nodes whose real values are needed; ``kernels`` says for every cell what runs it and why.
+    """
+
+    layers: dict[str, EventLayer | EventPool]
+    moved: frozenset[str]
+    dense: frozenset[str]
+    kernels: dict[str, str] = field(default_factory=dict)
+
+
+def choose(lowered: Lowered, held: frozenset[str], unwanted: frozenset[str] = frozenset()) -> Choice:
+    """Give the native kernels all layers that they can run, but for the ``unwanted`` ones."""
+    table = {node.name: node for node in lowered.nodes}
+    layers: dict[str, EventLayer | EventPool] = {}
+    kernels: dict[str, str] = {}
+    planes: dict[str, int] = {}  # wires that can be had as packed spikes → how many planes they have
+    for node in lowered.nodes:
+        if node.name in held or isinstance(node.op, Input):
+            continue
+        if not isinstance(node.op, Cell):
+            count = _planes(node, planes)
+            if count:
+                planes[node.name] = count
+            continue
+        try:
+            if node.name in unwanted:
+                raise UnfitError("fires too often for events to pay")
+            layer = _Compiler(lowered, table, held, planes).cell(node, node.op)
+            layers[node.name], kernels[node.name] = layer, layer.kernel
+        except UnfitError as reason:
+            kernels[node.name] = f"dense: {reason}"
+        if lowered.alphabets[node.name] == BINARY and len(node.shape) <= 3:
+            planes[node.name] = 1
+    dense = _dense_nodes(lowered, table, held, layers)
+    moved: set[str] = set()
+    wanted = [wire for layer in layers.values() for wire in layer.wires]
+    while wanted:
+        node = table[wanted.pop()]
+        if not isinstance(node.op, Cell) and node.name not in moved:
+            moved.add(node.name)
+            wanted.extend(node.inputs)
+    return Choice(layers, frozenset(moved), dense, kernels)
+
+
+def _planes(node: Node, planes: dict[str, int]) -> int:
+    """How many planes of packed spikes a wire is the sum of; 0: it cannot be had so."""
+    if len(node.shape) > 3 or not all(name in planes for name in node.inputs):
+        return 0
+    most = max(planes[name] for name in node.inputs)
+    op = node.op
+    if is_plain(op, Pad) and op.mode != "constant":
+        return 0
+    if is_plain(op, Selection):
+        return most
+    if is_plain(op, AvgPool) and not op.divide and len(op.kernel) <= 2:
+        count = most * prod(op.kernel)
+        return count if count <= MOST_PLANES else 0
+    return 0
+
+
+def _dense_nodes(
+    lowered: Lowered, table: dict[str, Node], held: frozenset[str], layers: dict[str, EventLayer | EventPool]
+) -> frozenset[str]:
+    """The output and the cells without a kernel, and all linear nodes before them up to the cells that feed them."""
+    needed: set[str] = set()
+    heads = [lowered.output.name]
+    heads += [n.name for n in lowered.nodes if isinstance(n.op, Cell) and n.name not in layers]
+    open_nodes = list(heads)
+    while open_nodes:
+        name = open_nodes.pop()
+        if name in needed or name in held:
+            continue
+        needed.add(name)
+        node = table[name]
+        if not isinstance(node.op, Cell) or name not in layers:
+            open_nodes.extend(node.inputs)
+    return frozenset(needed)
+
+
+class _Compiler:
+    """Takes apart what flows into one cell."""
+
+    def __init__(self, lowered: Lowered, table: dict[str, Node], held: frozenset[str], planes: dict[str, int]) -> None:
+        self.lowered, self.table, self.held, self.planes = lowered, table, held, planes
+
+    def cell(self, node: Node, cell: Cell) -> EventLayer | EventPool:
+        if is_plain(cell, LateralInhibition):
+            return self._pool(node, cell)
+        unit = cell.unit
+        if unit is None or not unit.is_plain:
+            raise UnfitError(f"{cell.describe()} has no kernel")
+        if len(node.inputs) != 1 or self.lowered.alphabets[node.name] != BINARY:
+            raise UnfitError("its spikes are not binary")
+        channels = image(node.shape)[0]
+        terms = list(self._terms(node.inputs[0], 1.0, node.shape))
+        held = tuple((name, factor) for name, factor in terms if name in self.held)
+        synapses = [(self.table[name], factor) for name, factor in terms if name not in self.held]
+        if len(synapses) > MOST_SOURCES:
+            raise UnfitError(f"more than {MOST_SOURCES} synapses meet in it")
+        shapes = [self._shape(synapse, channels) for synapse, _ in synapses]
+        starts, units = blocks_of(channels, [groups for _, groups in shapes])
+        sources = tuple(
+            self._source(synapse, factor, kind, groups, starts, units, channels)
+            for (synapse, factor), (kind, groups) in zip(synapses, shapes, strict=True)
+        )
+        exactness = self.lowered.exactness
+        room = None if exactness is None else exactness.rooms.get(node.name)
+        return EventLayer(
+            node,
+            sources,
+            held,
+            rows(self.lowered.biases[node.name][0], node.shape, 0.0),
+            rows(unit.threshold, node.shape, torch.inf),
+            rows(unit.initial, node.shape, 0.0),
+            rows(torch.tensor(torch.inf) if room is None else room, node.shape, torch.inf),
+            unit.reset == "hard",
+            torch.tensor(starts),
+            torch.tensor(units),
+        )
+
+    def _terms(self, name: str, factor: float, shape: tuple[int, ...]) -> Iterator[tuple[str, float]]:
+        """(held wire or synapse, factor) for everything that the current is a sum of."""
+        node = self.table[name]
+        if node.shape != shape:
+            raise UnfitError(f"{name} is broadcast")
+        if name in self.held or isinstance(node.op, Synapse):
+            yield name, factor
+        elif is_plain(node.op, Add):
+            for source, coefficient in zip(node.inputs, node.op.coefficients, strict=True):
+                yield from self._terms(source, factor * coefficient, shape)
+        else:
+            what = node.op.describe() if isinstance(node.op, (Op, Cell)) else "input"
+            raise UnfitError(f"{what} lies between the synapse and the neuron")
+
+    def _shape(self, node: Node, channels: int) -> tuple[int, int]:
+        """(kernel, groups) that suit a synapse."""
+        op, wire = node.op, node.inputs[0]
+        if wire not in self.planes:
+            raise UnfitError(f"{wire} does not carry binary spikes")
+        inputs = image(self.table[wire].shape)[0]
+        if is_plain(op, Scale):
+            if op.weight.ndim > 1:
+                raise UnfitError("its synapse has a weight for every element")
+            if op.weight.ndim and resolved(op.channel_axis, len(node.shape)) != 1:
+                raise UnfitError("its channels are not the first axis")
+            return MASKED, 1
+        if is_plain(op, Linear):
+            if len(node.shape) > 1:
+                raise UnfitError("a linear layer over several positions has no kernel")
+            return GATHER, 1
+        if not is_plain(op, Conv) or op.transposed or op.dimensions > 2:
+            raise UnfitError(f"{op.describe() if isinstance(op, Op) else '?'} has no kernel")
+        if op.groups == inputs == channels and prod(op.weight.shape[2:]) * self.planes[wire] <= MOST_TAPS:
+            return MASKED, 1
+        groups = op.groups
+        while groups > 1 and (inputs // groups % UNIT or channels // groups % UNIT or op.groups % groups):
+            groups -= 1
+        width = image(self.table[wire].shape)[2]
+        kernel = pair(op.weight.shape[2:], 1)
+        table = kernel[0] * kernel[1] * 2 * 256 * min(padded(channels), BLOCK * UNIT) * 4
+        if padded(inputs) == UNIT and self.planes[wire] == 1 and kernel[0] <= TALLEST and table <= LARGEST_TABLE:
+            return LOOKUP, 1
+        if (width + kernel[1]) * kernel[0] * padded(inputs // groups) >= LONGEST_LIST:
+            raise UnfitError(f"a row of its windows has more than {LONGEST_LIST} inputs")
+        return GATHER, groups
+
+    def _source(
+        self, node: Node, factor: float, kind: int, groups: int, starts: list[int], units: list[int], channels: int
+    ) -> Source:
+        op, wire = node.op, node.inputs[0]
+        assert isinstance(op, Synapse)
+        inputs = image(self.table[wire].shape)[0]
+        kernel, stride, padding, dilation = (1, 1), (1, 1), (0, 0), (1, 1)
+        if is_plain(op, Conv):
+            kernel, stride = pair(op.weight.shape[2:], 1), pair(op.stride, 1)
+            padding, dilation = pair(op.padding, 0), pair(op.dilation, 1)
+        if max(kernel[0], *stride, *padding, *dilation) > FARTHEST:
+            raise UnfitError(f"its stride, padding, dilation or kernel is beyond {FARTHEST}")
+        blocks = list(zip(starts, units, strict=True))
+        units_of = torch.zeros(0)
+        if kind == MASKED:
+            weight = op.weight.expand(channels) if op.weight.ndim == 0 else op.weight
+            taps = (weight * factor).reshape(channels, -1).t()  # (taps, channels)
+            taps = F.pad(taps, (0, padded(channels) - channels))
+            parts = [taps[:, start : start + count * UNIT] for start, count in blocks]
+        else:
+            dense = ungrouped(op, groups, inputs, channels) * factor  # (out, in of a group, y, x)
+            if kind == GATHER and (found := narrow_units(dense)) is not None:
+                kind, units_of, dense = (
+                    NARROW,
+                    F.pad(found, (0, padded(channels) - channels)),
+                    dense / found[:, None, None, None],
+                )
+            parts = [block_weights(dense, kind, groups, start, count, padded(channels)) for start, count in blocks]
+        kept = torch.int16 if kind == NARROW else torch.float32
+        weights = torch.cat([part.to(kept).reshape(-1) for part in parts])
+        sizes = [0, *(part.numel() for part in parts)]
+        offsets = torch.tensor(sizes).cumsum(0)[:-1].contiguous()
+        return Source(wire, kind, weights, units_of, offsets, groups, kernel, stride, padding, dilation)
+
+    def _pool(self, node: Node, cell: LateralInhibition) -> EventPool:
+        wire, pool = node.inputs[0], cell.pool
+        if not is_plain(pool, MaxPool) or cell.pre_simulation_steps:
+            raise UnfitError(f"{cell.describe()} has no kernel")
+        if self.planes.get(wire) != 1 or self.lowered.alphabets[node.name] != BINARY:
+            raise UnfitError(f"{wire} does not carry binary spikes")
+        if bool(self.lowered.biases[node.name][0].any()):
+            raise UnfitError("its input has a bias")
+        _, height, width = image(self.table[wire].shape)
+        # the pooling of position numbers, tap by tap: shift the kernel over a map that knows where it is
+        positions = torch.arange(1, height * width + 1, dtype=torch.float64).reshape(1, 1, height, width)
+        kernel, stride = pair(pool.kernel, 1), pair(pool.stride, 1)
+        padding, dilation = pair(pool.padding, 0), pair(pool.dilation, 1)
+        _, rows_out, columns_out = image(node.shape)
+        reach = [
+            (size - 1) * step + (taps - 1) * spread + 1
+            for size, step, taps, spread in zip((rows_out, columns_out), stride, kernel, dilation, strict=True)
+        ]
+        right = max(0, reach[1] - width - padding[1])
+        below = max(0, reach[0] - height - padding[0])
+        board = F.pad(positions, (padding[1], right, padding[0], below))
+        taps = F.unfold(board[:, :, : reach[0], : reach[1]], kernel, dilation, 0, stride)[0].t().long() - 1
+        return EventPool(node, taps.contiguous())

@@ -1,0 +1,157 @@
+"""A run in which layers start one after another, step by step: held windows, time slots, phase cycles as defined."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Cell, Neuron
+from transpike.core.graph import Input, Node
+from transpike.core.schedule import arrivals, depths
+from transpike.engines.run import Run, map_state
+from transpike.lowering.lowered import Lowered
+
+Look = Callable[[Node, Tensor], None]
+
+
+def aligned(lowered: Lowered) -> bool:
+    """True where all wires that meet have passed equally many neurons, so that they meet in the same cycle."""
+    after = arrivals(lowered.nodes)
+    return all(len({after[name] for name in node.inputs}) <= 1 for node in lowered.nodes)
+
+
+def has_cycles(op: object) -> bool:
+    """False for a cell whose steps alone say what it does in a phase cycle."""
+    if not isinstance(op, Cell):
+        return True
+    return type(op).cycle is not Cell.cycle or type(op).counts is not Cell.counts
+
+
+def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | None = None) -> None:
+    """Simulate all steps of a run of T ``timesteps`` and read its answer; of phase cycles, one for each round.
+
+    ``lowered`` in the dtype and on the device of ``x``; ``look`` sees the potentials after every step. Phase-weighted
+    levels are counted and recorded in sums over each round, others step by step.
+    """
+    clock = Clock(run, lowered, x, timesteps, look)
+    for t in range(1, clock.total + 1):
+        clock.tick(t)
+    clock.finish()
+
+
+class Clock:
+    """The state of such a run between its steps."""
+
+    def __init__(self, run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | None) -> None:
+        self.run, self.lowered, self.x, self.timesteps, self.look = run, lowered, x, timesteps, look
+        self.schedule, self.period = run.program.schedule, run.program.schedule.period
+        lag, before = self.schedule.lag(timesteps), depths(lowered.nodes)
+        self.starts = {name: depth * lag for name, depth in before.items()}
+        self.ends = not self.period and self.schedule.mode != "differences"  # each layer has one window
+        self.rounds = timesteps // self.period if self.period else 1
+        self.total = self.starts[lowered.output.name] + self.schedule.duration(lowered.output, timesteps)
+        self.states: dict[str, Any] = {}
+        self.sent: dict[str, list[Tensor]] = {}
+        self.answer: Tensor | None = None
+
+    def tick(self, t: int) -> None:
+        """One step of the whole network; layers that rest are left out."""
+        values: dict[str, Tensor] = {}
+        resting: set[str] = set()
+        for node in self.lowered.nodes:
+            own, quiet = t - self.starts[node.name], set(node.inputs) <= resting
+            if isinstance(node.op, Input):
+                values[node.name] = self._shown(own)
+                if own > self.timesteps and self.ends:
+                    resting.add(node.name)
+            elif quiet and self._rests(node, own):
+                values[node.name] = torch.zeros((len(self.x), *node.shape), dtype=self.x.dtype, device=self.x.device)
+                resting.add(node.name)
+            elif isinstance(node.op, Cell):
+                values[node.name] = self._cell(node, node.op, values, own)
+            else:
+                values[node.name] = node.op.linear(*(values[name] for name in node.inputs))
+            self._count(node, values[node.name], own, node.name in resting)
+        self._read(values[self.lowered.output.name], t - self.starts[self.lowered.output.name])
+
+    def _rests(self, node: Node, own: int) -> bool:
+        """True where a node that hears nothing has nothing to say: before its window, after its spikes."""
+        if not isinstance(node.op, Cell):
+            return True
+        over = own > self.schedule.lag(self.timesteps) + self.timesteps
+        return self.ends and isinstance(node.op, Neuron) and (own < 1 or over)
+
+    def _shown(self, own: int) -> Tensor:
+        """The input of this step; it rests where its schedule does."""
+        encoder, x = self.run.program.encoder, self.x
+        if encoder.is_constant:
+            return x * self.schedule.share(own, self.timesteps)
+        if self.period:
+            cycle, phase = divmod(own - 1, self.period)
+            own = cycle // 2 * self.period + phase + 1 if cycle % 2 == 0 else self.timesteps + 1
+        shown = encoder.encode(x, self.run.sample_ids, min(own, self.timesteps))
+        return shown if own <= self.timesteps else torch.zeros_like(shown)
+
+    def _cell(self, node: Node, cell: Cell, values: dict[str, Tensor], own: int) -> Tensor:
+        share, name = self.schedule.share(own, self.timesteps), node.name
+        biases = self.lowered.biases[name]
+        inputs = [values[i] + share * bias for i, bias in zip(node.inputs, biases, strict=True)]
+        state = self.states[name] if name in self.states else cell.init(*inputs)
+        output = torch.zeros((len(self.x), *node.shape), dtype=self.x.dtype, device=self.x.device)
+        if not isinstance(cell, Neuron):
+            state, output = cell.step(state, *inputs, t=max(own, 1))
+        elif own >= 1 and self.schedule.fires(own, self.timesteps):
+            state, output = cell.step(state, *inputs, t=self.schedule.slot(own, self.timesteps))
+            self.run.early += cell.early(output)
+        elif not self.period and (own >= 1 or not cell.is_delay):
+            state = cell.integrate(state, *inputs)
+        self.states[name] = state
+        if self.look is not None and cell.unit is not None:
+            self.look(node, cell.potential(state))
+        return output
+
+    def _count(self, node: Node, levels: Tensor, own: int, resting: bool) -> None:
+        counter = self.run.counter
+        if node.name not in counter.wanted:
+            return
+        if resting and node.name not in counter.record:
+            counter.add_totals(node.name, torch.zeros((2, 1), dtype=torch.float64, device=levels.device))
+            return
+        if not self.period:
+            self.run.counter.add(node.name, levels[None])
+            return
+        parts = self.sent.setdefault(node.name, [torch.zeros_like(levels) for _ in range(self.rounds)])
+        slot = (own - 1) // (2 * self.period)
+        if 0 <= slot < self.rounds:
+            parts[slot] += levels
+
+    def _read(self, charge: Tensor, own: int) -> None:
+        charge = charge + self.schedule.share(own, self.timesteps) * self.lowered.biases[self.lowered.output.name][0]
+        if self.schedule.mode == "differences":
+            rate = charge if self.answer is None else charge + self.answer  # what a rate code would send in this step
+            self.answer = charge / own if self.answer is None else self.answer + charge / own
+            self.run.t = own
+            self.run.read(rate, own)
+            return
+        if self.period and (own < 1 or (own - 1) // self.period % 2):
+            return  # a deaf cycle
+        self.answer = charge if self.answer is None else self.answer + charge
+        if self.period and own % self.period == 0:
+            self.run.t += self.period
+            self.run.read(self.answer * self.period, self.run.t)
+            self.answer = None
+
+    def keep(self, order: Tensor) -> None:
+        """Go on with these samples."""
+        self.x = self.x[order]
+        self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
+        self.answer = None if self.answer is None else self.answer[order]
+
+    def finish(self) -> None:
+        if self.answer is not None:
+            self.run.t = self.timesteps
+            once = self.timesteps if self.schedule.mode == "slots" else 1  # a window of slots is one answer, no mean
+            self.run.read(self.answer * once, self.timesteps)
+        for name, parts in self.sent.items():
+            self.run.counter.add(name, torch.stack(parts))

@@ -1,0 +1,1 @@
+"""The native library of the event engine, and closed forms that use it."""

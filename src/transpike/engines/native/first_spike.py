@@ -1,0 +1,60 @@
+"""The native form of a table of first spikes."""
+
+import ctypes
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transpike.codes.first_spike import raised
+from transpike.codes.time_code import TimeCode
+from transpike.engines.native import library as _native
+
+SHIFTS = (16, 14, 12)  # of a float's bits: the fewer are cut off, the longer the list of entries
+SMALL = 2**14  # elements that one thread does
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Ascending bars and levels, and where in them the search for a float begins, by its highest bits."""
+
+    library: ctypes.CDLL
+    slot_thresholds: Tensor
+    levels: Tensor
+    first: Tensor
+    low: int
+    shift: int
+
+    def __call__(self, charge: Tensor, owned: bool = False) -> Tensor:
+        dense = charge.is_contiguous() or (charge.ndim == 4 and charge.is_contiguous(memory_format=torch.channels_last))
+        charge = charge if dense else charge.contiguous()
+        out = charge if owned else torch.empty_like(charge)  # of the same layout
+        threads = 1 if charge.numel() < SMALL else torch.get_num_threads()
+        self.library.tp_first_spikes(
+            charge.data_ptr(), charge.numel(), self.slot_thresholds.data_ptr(), self.levels.data_ptr(), len(self.levels) - 1,
+            self.first.data_ptr(), self.low, len(self.first), self.shift, threads, out.data_ptr(),
+        )  # fmt: skip
+        return out
+
+
+def table(code: TimeCode, threshold: Tensor) -> Table | None:
+    """The table of a layer with one threshold; None without the library, or for bars too close together."""
+    library = _native.load()[0]
+    if library is None:
+        return None
+    slot_thresholds = raised(code.slot_thresholds * threshold.double(), torch.float32).flip(0).contiguous()
+    if not float(slot_thresholds[0]) > 0:
+        return None
+    bits = slot_thresholds.view(torch.int32).long()
+    for shift in SHIFTS:
+        low, high = int(bits[0] >> shift) - 1, int(bits[-1] >> shift) + 1
+        starts = torch.arange(low, high + 1) << shift
+        first = torch.searchsorted(bits, starts, right=True)
+        if int((first[1:] - first[:-1]).max()) <= 1:
+            break
+    else:
+        return None
+    levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)]).float()
+    endless = torch.cat([slot_thresholds, torch.tensor([math.nan])])  # which nothing reaches, not even infinity
+    return Table(library, endless, levels, first.int().contiguous(), low, shift)

@@ -1,0 +1,109 @@
+"""The event engine's native library, loaded with ctypes: where it is, whether it fits, and its functions."""
+
+import ctypes
+import functools
+import importlib.metadata
+import os
+import struct
+import sys
+from ctypes import POINTER, c_char_p, c_int64, c_void_p
+from pathlib import Path
+
+ABI = 3
+UNIT = 16  # channels that are always computed together
+STEPS = 32  # most time steps of one call
+NAME = {"win32": "transpike_events.dll", "darwin": "libtranspike_events.dylib"}.get(
+    sys.platform, "libtranspike_events.so"
+)
+HOW = "install a C compiler (gcc or clang) and then transpike again"
+
+
+class Source(ctypes.Structure):
+    """native/transpike.h: tp_source."""
+
+    _fields_ = [
+        ("planes", c_void_p),
+        ("weights", c_void_p),
+        ("units", c_void_p),
+        ("block_weights", c_void_p),
+        *((name, c_int64) for name in ("kind", "plane_count", "sample_words", "row_words", "column_words")),
+        *((name, c_int64) for name in ("height", "width", "channels", "groups")),
+        *((f"{name}_{axis}", c_int64) for name in ("kernel", "stride", "padding", "dilation") for axis in "yx"),
+    ]
+
+
+class Layer(ctypes.Structure):
+    """native/transpike.h: tp_layer."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("sources", "constant", "threshold", "room", "potential", "words")),
+        *((name, c_void_p) for name in ("block_start", "block_units")),
+        *((name, c_int64) for name in ("source_count", "blocks", "batch", "height", "width", "channels", "steps")),
+        *((name, c_int64) for name in ("constant_sample", "constant_position")),
+        *((name, c_int64) for name in ("threshold_position", "room_position", "first_step", "hard_reset")),
+        *((name, c_int64) for name in ("count_ties", "range_check_every", "threads", "ties", "beyond")),
+    ]
+
+
+_SIGNATURES = {  # name → (the types of its arguments, that of its answer), as in native/transpike.h
+    "tp_abi": ([], c_int64),
+    "tp_struct_bytes": ([c_int64], c_int64),
+    "tp_instructions": ([], c_char_p),
+    "tp_has_threads": ([], c_int64),
+    "tp_force": ([c_char_p], c_int64),
+    "tp_scratch_bytes": ([POINTER(Layer)], c_int64),
+    "tp_run": ([POINTER(Layer), c_void_p], c_int64),
+    "tp_count": ([c_void_p] * 2 + [c_int64] * 4 + [c_void_p] * 2, None),
+    "tp_unpack": ([c_void_p] + [c_int64] * 4 + [c_void_p], None),
+    "tp_pack": ([c_void_p] + [c_int64] * 3 + [c_void_p], c_int64),
+    "tp_sum_positions": ([c_void_p] + [c_int64] * 5 + [c_void_p], None),
+    "tp_first_spikes": ([c_void_p, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p] + [c_int64] * 4 + [c_void_p], None),
+    "tp_pool_max": ([c_void_p] * 2 + [c_int64] * 7 + [c_void_p] * 3, None),
+}
+
+
+def path() -> Path | None:
+    """The library: TRANSPIKE_NATIVE where set, else next to the engines, else where the installation has put it."""
+    if chosen := os.environ.get("TRANSPIKE_NATIVE"):
+        return Path(chosen)
+    places = [Path(__file__).parents[1] / NAME]
+    try:
+        installed = importlib.metadata.distribution("transpike").locate_file(f"transpike/engines/{NAME}")
+        places.append(Path(str(installed)))
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    return next((place for place in places if place.exists()), None)
+
+
+def _is_cut_off(file: Path) -> bool:
+    """True for an ELF file that ends before its section headers: loading it would kill the process, not fail."""
+    with file.open("rb") as stream:
+        head = stream.read(64)
+    if len(head) < 64 or head[:5] != b"\x7fELF\x02":  # 64 bits; others fail by themselves
+        return head[:4] == b"\x7fELF"
+    (offset,), (size, count) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
+    return file.stat().st_size < offset + size * count
+
+
+@functools.cache
+def load() -> tuple[ctypes.CDLL | None, str]:
+    """(the library or None, one line that says what it is or why it is not there)."""
+    file = path()
+    if file is None:
+        return None, f"not built, the dense engine serves: {HOW}"
+    if str(file) in ("off", ""):
+        return None, "switched off by TRANSPIKE_NATIVE, the dense engine serves"
+    try:
+        if _is_cut_off(file):
+            return None, f"cannot be loaded ({file} is cut off), the dense engine serves: {HOW}"
+        library = ctypes.CDLL(str(file))
+        for name, (arguments, answer) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = arguments, answer
+    except (OSError, AttributeError) as error:
+        return None, f"cannot be loaded ({error}), the dense engine serves: {HOW}"
+    sizes = library.tp_struct_bytes(0), library.tp_struct_bytes(1)
+    if library.tp_abi() != ABI or sizes != (ctypes.sizeof(Source), ctypes.sizeof(Layer)):
+        return None, f"{file} is of another version than these Python files, the dense engine serves: {HOW}"
+    threads = "OpenMP" if library.tp_has_threads() else "one thread"
+    return library, f"{library.tp_instructions().decode()}, {threads}"

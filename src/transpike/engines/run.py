@@ -1,0 +1,166 @@
+"""What the engines share: the run, its counters, and when it is exact."""
+
+import functools
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transpike.core.cell import Cell
+from transpike.engines.counter import Counter
+from transpike.errors import SettingError
+from transpike.lowering.program import Program
+from transpike.lowering.trace import Trace
+
+
+class Run:
+    """One simulation in progress. ``advance(n)`` gives the logits of the next n steps, (answers, batch, classes)."""
+
+    def __init__(self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str], count: bool) -> None:
+        self.program, self.x, self.sample_ids = program, x, sample_ids
+        self.counter = Counter(program, len(x), x.device, record, count)
+        self.logits: list[Tensor] = []
+        self.timesteps: list[int] = []
+        self.t, self.ties, self.early = 0, 0, 0
+        self.reading: Tensor | None = None
+        self.exact, self.why = _exact(program, x)
+        self.kernels: dict[str, str] = {}
+        self.double = any(isinstance(node.op, Cell) and node.op.sends_reals for node in program.lowered.nodes)
+
+    def advance(self, steps: int) -> Tensor:
+        """Simulate ``steps`` more steps; a layer-synchronous run is one window, asked for once, as are phase cycles."""
+        schedule, before = self.program.schedule, len(self.logits)
+        if schedule.mode == "steps":
+            self._steps(steps)
+        elif schedule.mode == "differences":
+            self._differences(steps)
+        elif self.t:
+            raise SettingError("such a run has its length from the start; start another for another length")
+        elif schedule.mode == "cycles":
+            self._cycles(steps)
+        elif schedule.mode == "slots":
+            self.program.check_steps(steps)
+            self._slots(steps)
+        elif schedule.lag(steps) < steps or self.program.single_steps:
+            self.program.check_steps(steps)
+            self._held(steps)
+        else:
+            self._window(steps)
+        self.counter.steps += steps
+        exactness = self.program.lowered.exactness
+        if self.exact and exactness is not None and schedule.mode != "slots" and self.t > exactness.timesteps:
+            self.exact, self.why = False, f"exact up to {exactness.timesteps} steps only: {exactness.reason}"
+        return torch.stack(self.logits[before:])
+
+    def read(self, output: Tensor, t: int) -> None:
+        """Pass the output's current of step t, bias included, to the readout."""
+        readout = self.program.readout
+        state = readout.init(output) if self.reading is None else self.reading
+        self.reading = readout.update(state, output, t)
+        logits = readout.logits(self.reading, t)
+        self.logits.append(logits if self.double else logits.float())
+        self.timesteps.append(t)
+
+    def keep(self, mask: Tensor) -> Tensor:
+        """Go on with the samples where ``mask`` (batch,) is true; counters keep what the others did.
+
+        Gives (samples that go on,): which sample now lies where. Holes are filled from the end, so that little moves.
+        """
+        order = closed_up(mask)
+        self.x, self.sample_ids = self.x[order], self.sample_ids[order]
+        self.reading = None if self.reading is None else self.reading[order]
+        self._keep(order)
+        return order
+
+    def finish(self) -> Trace:
+        trains = {name: torch.cat(parts) for name, parts in self.counter.trains.items() if parts}
+        logits = torch.stack(self.logits) if len({len(row) for row in self.logits}) == 1 else self.logits[-1][None]
+        return Trace(
+            logits,
+            tuple(self.timesteps),
+            self.counter.activity(),
+            trains,
+            self.exact,
+            self.why,
+            self.ties,
+            self.kernels,
+            self.early,
+        )
+
+    def _steps(self, steps: int) -> None:
+        raise TypeError(f"{type(self).__name__} must define _steps()")
+
+    def _differences(self, steps: int) -> None:
+        """Steps that carry differences; constants come in the first."""
+        raise TypeError(f"{type(self).__name__} must define _differences()")
+
+    def _window(self, timesteps: int) -> None:
+        """A whole window for every layer, one layer after another."""
+        raise TypeError(f"{type(self).__name__} must define _window()")
+
+    def _held(self, timesteps: int) -> None:
+        """A window of which layers hear a part before they fire."""
+        raise TypeError(f"{type(self).__name__} must define _held()")
+
+    def _slots(self, timesteps: int) -> None:
+        """Windows of ``timesteps`` slots, one spike at most in each."""
+        raise TypeError(f"{type(self).__name__} must define _slots()")
+
+    def _cycles(self, timesteps: int) -> None:
+        """Phase cycles, ``timesteps`` being those in which a layer listens."""
+        raise TypeError(f"{type(self).__name__} must define _cycles()")
+
+    def _keep(self, order: Tensor) -> None:
+        """The engine's own state of these samples, in this order."""
+        raise TypeError(f"{type(self).__name__} must define _keep()")
+
+
+@functools.cache
+def adds_exactly(device: str, settings: tuple[object, ...]) -> bool:
+    """True where this device's convolution and matrix product add multiples of one step without rounding.
+
+    Winograd, TF32 and bfloat16 kernels do not; ``settings`` of torch that choose kernels only tell answers apart in
+    the cache.
+    """
+    random = torch.Generator().manual_seed(0)
+    spikes = torch.randint(0, 2, (8, 64, 16, 16), generator=random).double()
+    weights = torch.randint(-(2**17), 2**17, (64, 64, 3, 3), generator=random).double()
+    flat = weights.flatten(1)
+    images = F.conv2d(spikes.float().to(device), weights.float().to(device), padding=1).cpu().double()
+    rows = F.linear(spikes.flatten(1)[:, : flat.shape[1]].float().to(device), flat.float().to(device)).cpu().double()
+    same_images = torch.equal(images, F.conv2d(spikes, weights, padding=1))
+    return same_images and torch.equal(rows, F.linear(spikes.flatten(1)[:, : flat.shape[1]], flat))
+
+
+def _exact(program: Program, x: Tensor) -> tuple[bool, str]:
+    largest = float(x.abs().max()) if x.numel() else 0.0
+    exactness = program.lowered.exactness
+    if exactness is None:
+        return False, "the network is not on the exact grid"
+    if exactness.timesteps == 0:
+        return False, exactness.reason
+    if program.encoder.spike_scale is None and largest > exactness.input_bound:
+        return False, f"an input of {largest:.3g} lies beyond the calibrated range of {exactness.input_bound:.3g}"
+    tf32 = x.device.type == "cuda" and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+    settings = (tf32, torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled)
+    if not adds_exactly(str(x.device), settings):
+        return False, f"the convolution of {x.device} rounds its sums (TF32 or Winograd)"
+    return True, ""
+
+
+def closed_up(mask: Tensor) -> Tensor:
+    """Where ``mask`` (batch,) is true, as places: the first n stay, holes among them are filled from behind them."""
+    going = mask.nonzero()[:, 0]
+    order = torch.arange(len(going), device=mask.device)
+    order[~mask[: len(going)]] = going[going >= len(going)]
+    return order
+
+
+def map_state(state: object, change: object) -> object:
+    """Apply ``change`` to every tensor in a cell's state."""
+    if isinstance(state, Tensor):
+        return change(state)  # type: ignore[operator]
+    if isinstance(state, tuple):
+        return tuple(map_state(part, change) for part in state)
+    return state

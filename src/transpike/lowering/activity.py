@@ -1,0 +1,160 @@
+"""What a run is counted with: fan-outs, multiplications and connections of the lowered form."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from transpike.core.activity import Connection
+from transpike.core.cell import Cell
+from transpike.core.graph import Graph, Node
+from transpike.core.op import Synapse
+from transpike.lowering.lowered import Lowered
+
+
+def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
+    """For every wire that carries levels: the non-zero weighted paths from each element to the next cells.
+
+    The gradient of the chain of wiring and synapses with non-zero weights set to one; borders, stride and groups are
+    included. Paths without a synapse (a spike that is only moved or pooled) cost no operation. Shapes (1, *shape).
+    """
+    sources = [n for n in lowered.nodes if isinstance(n.op, Cell) or not n.inputs]
+    with torch.inference_mode(False), torch.enable_grad():  # inside inference mode gradients would be 0
+        leaves = {n.name: torch.zeros((1, *n.shape), dtype=torch.float64, requires_grad=True) for n in sources}
+        total = torch.zeros((), dtype=torch.float64)
+        # each wire has two values: paths that have met a synapse, and paths that have not yet
+        weighted: dict[str, Tensor] = {}
+        bare: dict[str, Tensor] = {}
+        for node in lowered.nodes:
+            if node.name in leaves:
+                total = total + sum((weighted[name].sum() for name in node.inputs), torch.zeros(()))
+                bare[node.name], weighted[node.name] = leaves[node.name], torch.zeros_like(leaves[node.name])
+                continue
+            op = node.op.paths().to(dtype=torch.float64)  # type: ignore[union-attr]
+            met = op.linear(*(weighted[name] for name in node.inputs))
+            free = op.linear(*(bare[name] for name in node.inputs))
+            synapse = isinstance(node.op, Synapse)
+            weighted[node.name] = met + free if synapse else met
+            bare[node.name] = torch.zeros_like(free) if synapse else free
+        total = total + weighted[lowered.output.name].sum()
+        gradients: tuple[Tensor | None, ...] = (None,) * len(leaves)
+        if total.requires_grad:  # there is a layer at all
+            gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(leaf) if gradient is None else torch.round(gradient)
+        for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
+    }
+
+
+def analogue_macs(lowered: Lowered, times: int, is_constant: bool = True) -> dict[str, int]:
+    """Multiplications of one sample that stay multiplications, by node name: those of layers fed by analogue values,
+    and those of cells around analogue operators.
+
+    Counted as executed: once where a constant input alone decides, else ``times`` times. ``is_constant``: whether the
+    encoder shows the same in every step.
+    """
+    macs, graded, shapes = {}, _graded(lowered), {node.name: node.shape for node in lowered.nodes}
+    for node in lowered.nodes:
+        if not isinstance(node.op, Cell) and (not node.inputs or node.name not in graded):
+            continue
+        each = node.op.macs(tuple(shapes[name] for name in node.inputs), node.shape)
+        if each or (each == 0 and isinstance(node.op, Synapse)):
+            macs[node.name] = each * (1 if is_constant and node.name in lowered.time_invariant else times)
+    return macs
+
+
+def _graded(lowered: Lowered) -> frozenset[str]:
+    """The wires that carry real numbers from an analogue source on, until a cell sends spikes again."""
+    graded: set[str] = set()
+    for node in lowered.nodes:
+        if isinstance(node.op, Cell) or not node.inputs:
+            if not lowered.alphabets[node.name].is_spiking:
+                graded.add(node.name)
+        elif any(name in graded for name in node.inputs):
+            graded.add(node.name)
+    return frozenset(graded)
+
+
+def multiplications(graph: Graph) -> int:
+    """Those of one sample's forward pass, as far as they are known; ``unpriced`` names the rest."""
+    return sum(graph.macs(node) or 0 for node in graph)
+
+
+def unpriced(network: Graph | Lowered) -> dict[str, str]:
+    """Layer → what it computes beside multiplications and additions in one pass, or that nobody knows what."""
+    found, shapes = {}, {node.name: node.shape for node in network.nodes}
+    for node in network.nodes:
+        if text := _unpriced(node, tuple(shapes[name] for name in node.inputs)):
+            found[node.name] = text
+    return found
+
+
+def _unpriced(node: Node, inputs: tuple[tuple[int, ...], ...]) -> str:
+    parts = [f"{count:,} {name}" for name, count in node.op.evaluations(inputs, node.shape).items()]
+    if node.op.macs(inputs, node.shape) is None:
+        parts.append("an unknown number of multiplications")
+    return ", ".join(parts)
+
+
+def connections(lowered: Lowered) -> tuple[Connection, ...]:
+    """Every layer of weights, in order."""
+    graded, found = _graded(lowered), []
+    table = {node.name: node for node in lowered.nodes}
+    from_: dict[str, tuple[str, ...]] = {}
+    for node in lowered.nodes:
+        op = node.op
+        if isinstance(op, Cell) or not node.inputs:
+            from_[node.name] = (node.name,)
+            continue
+        sources = tuple(dict.fromkeys(source for name in node.inputs for source in from_[name]))
+        from_[node.name] = sources
+        if not isinstance(op, Synapse):
+            continue
+        entering = table[node.inputs[0]]
+        ones = torch.ones((1, *entering.shape), dtype=torch.float64)
+        paths = op.paths().to(dtype=torch.float64).linear(ones)
+        dense = op.macs((entering.shape,), node.shape) or 0
+        found.append(
+            Connection(
+                node.name,
+                sources,
+                _target(lowered, node.name),
+                dense,
+                int(torch.round(paths.sum())),
+                op.weight.numel(),
+                int((op.weight != 0).sum()),
+                math.prod(entering.shape),
+                math.prod(node.shape),
+                node.shape[lowered.axes[node.name] - 1],
+                _magnitudes(op),
+                getattr(op, "groups", 1),
+                tuple(op.weight.shape[2:]) if hasattr(op, "stride") else (),
+                tuple(getattr(op, "stride", ())),
+                node.name in graded,
+            )
+        )
+    return tuple(found)
+
+
+def _magnitudes(op: Synapse) -> int:
+    """The most different |w| > 0 of one output channel."""
+    weight = op.weight
+    if getattr(op, "transposed", False):  # its first axis is that of the inputs
+        channels = weight.shape[1] * getattr(op, "groups", 1)
+        marks = op.per_output(torch.arange(channels, dtype=torch.float64)).expand_as(weight).flatten()
+        weight = weight.flatten()[marks.argsort(stable=True)].reshape(channels, -1)
+    rows = weight.abs().reshape(len(weight) if weight.ndim > 1 else weight.numel(), -1).sort(1).values
+    new = torch.ones_like(rows, dtype=torch.bool)
+    new[:, 1:] = rows[:, 1:] > rows[:, :-1] * (1 + 1e-6)  # float32 rounds products
+    return int((new & (rows > 0)).sum(1).max()) if rows.numel() else 0
+
+
+def _target(lowered: Lowered, name: str) -> str:
+    """The first cell that hears a node, or the output."""
+    reached = {name}
+    for node in lowered.nodes:
+        if reached & set(node.inputs):
+            if isinstance(node.op, Cell):
+                return node.name
+            reached.add(node.name)
+    return lowered.output.name

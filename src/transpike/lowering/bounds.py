@@ -1,0 +1,67 @@
+"""What a wire can carry at most: interval arithmetic over the lowered form."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Cell
+from transpike.core.graph import Input, Node
+from transpike.lowering.lowered import Lowered
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """One step's values on a wire lie in ``middle ± radius``, (1, *shape) each; an infinite radius: nobody knows."""
+
+    middle: Tensor
+    radius: Tensor
+
+    @property
+    def largest(self) -> Tensor:
+        """The largest absolute value; subsets of the terms of a sum stay below it too."""
+        return self.middle.abs() + self.radius
+
+    def with_bias(self, bias: Tensor) -> Tensor:
+        """The largest absolute value before or after a bias is added."""
+        return torch.maximum((self.middle + bias).abs(), self.middle.abs()) + self.radius
+
+
+def spans(lowered: Lowered, input_bound: float) -> dict[str, Span]:
+    """The span of every wire, for inputs of at most ``input_bound``."""
+    found: dict[str, Span] = {}
+    for node in lowered.nodes:
+        zero = torch.zeros((1, *node.shape), dtype=torch.float64)
+        if isinstance(node.op, Input):
+            found[node.name] = Span(zero, zero + (input_bound if lowered.spike_scales[node.name] is None else 1.0))
+        elif isinstance(node.op, Cell):
+            found[node.name] = _cell_span(lowered, node, node.op, found, zero)
+        else:
+            inputs = [found[name] for name in node.inputs]
+            middle = node.op.linear(*(span.middle for span in inputs))
+            found[node.name] = Span(middle, node.op.magnitude().linear(*(span.radius for span in inputs)))
+    return found
+
+
+def _cell_span(lowered: Lowered, node: Node, cell: Cell, found: dict[str, Span], zero: Tensor) -> Span:
+    alphabet = lowered.alphabets[node.name]
+    if alphabet.is_spiking and alphabet.levels:
+        middle = 0.0 if alphabet.signed else alphabet.levels / 2
+        return Span(zero + middle, zero + (alphabet.levels - middle))
+    pairs = zip(node.inputs, lowered.biases[node.name], strict=True)
+    bound = cell.bound(*(found[name].largest + bias.abs() for name, bias in pairs))
+    return Span(zero, zero + torch.inf if bound is None else bound)
+
+
+def growth(lowered: Lowered, node: Node, found: Mapping[str, Span]) -> Tensor:
+    """The most that the charge of a cell moves in one step, with or without its bias, (1, *input shape)."""
+    pairs = zip(node.inputs, lowered.biases[node.name], strict=True)
+    steps = [found[name].with_bias(bias) for name, bias in pairs]
+    return torch.stack(steps).amax(0) if len({step.shape for step in steps}) == 1 else steps[0]
+
+
+def offset(node: Node) -> Tensor:
+    """What a neuron adds to its charge: the initial potential, and the threshold that is compared and subtracted."""
+    unit = node.op.unit if isinstance(node.op, Cell) else None
+    return torch.zeros(()) if unit is None else unit.threshold.abs() + unit.initial.abs()

@@ -1,0 +1,255 @@
+"""A spiking graph simulated layer by layer, each whole in time, so that a layer can be corrected on its real input."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from transpike.codes.first_spike import first_levels
+from transpike.core.cell import Cell, Neuron
+from transpike.core.graph import Graph, Input, Node
+from transpike.core.op import Op
+from transpike.core.pass_ import Context
+from transpike.core.schedule import Schedule
+from transpike.errors import SettingError
+
+BUDGET = 2**30
+"""Bytes of one wire's values in time; fewer samples are taken where they would not fit."""
+FEWEST_SAMPLES = 8
+CACHED = 2**17
+"""Neurons that are stepped together."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerInput:
+    """One neuron layer on its real input. ``current`` (time, batch, *shape), ``analogue`` the source's activation.
+
+    ``values`` are the wires before it, (time, batch, *shape); ``time`` is 1 where nothing changes, and in windows,
+    whose values are means over the T steps, or, in windows of slots, what is sent once. ``sent(cell)`` is what a cell
+    would send on this current: mean charge. ``per`` = T, or 1 for slots: values times ``per`` are a window's charge.
+    """
+
+    graph: Graph
+    node: Node
+    cell: Neuron
+    current: Tensor
+    analogue: Tensor
+    values: dict[str, Tensor]
+    timesteps: int
+    windows: bool
+    per: int
+
+    def sent(self, cell: Neuron, current: Tensor | None = None) -> Tensor:
+        """(batch, *shape): the mean over time of what ``cell`` sends, in charge."""
+        return self.train(cell, self.current if current is None else current).mean(0)
+
+    def train(self, cell: Neuron, current: Tensor) -> Tensor:
+        """(time, batch, *shape): what the cell sends, in charge."""
+        spike_scale = cell.output_scale()
+        if self.windows:
+            levels = _counts(cell, [current[0] * self.per], self.timesteps)[None] / self.per
+        else:
+            levels = _scanned(cell, current, self.timesteps)
+        return levels if spike_scale is None else levels.mul_(spike_scale)
+
+
+Visit = Callable[[LayerInput], Graph | None]
+
+
+def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Graph:
+    """Show every neuron layer of ``graph`` to ``visit``, in order, on ``samples`` calibration inputs simulated so far.
+
+    ``visit`` may return the graph with that layer, or the layers between it and the neurons before, changed; later
+    layers then hear what the changed layer sends. Values are charge in float32, W and b as they are: what the lowered
+    form computes. Raises SettingError under a schedule whose neurons have no such picture.
+    """
+    schedule, timesteps = context.schedule, context.timesteps
+    windows, per = layerwise(graph, schedule, timesteps, "steps that correct layers on their spikes")
+    x = _samples(graph, context, samples)
+    analogue = _activations(graph, context.analogue[0], x)
+    values: dict[str, Tensor] = {}
+    names = [node.name for node in graph]
+    last, neurons, done = _last_use(graph), sum(isinstance(node.op, Neuron) for node in graph), 0
+    for index, name in enumerate(names):
+        node = graph[name]
+        if isinstance(node.op, Neuron):
+            truth = analogue[name if name in analogue else node.inputs[0]]
+            heard = LayerInput(graph, node, node.op, values[node.inputs[0]], truth, values, timesteps, windows, per)
+            changed = visit(heard)
+            if changed is not None:
+                _renew(values, graph, changed)
+                graph = changed
+                node = graph[name]
+            assert isinstance(node.op, Neuron)
+            heard = replace(heard, graph=graph, node=node, cell=node.op, current=values[node.inputs[0]])
+            values[name] = heard.train(node.op, heard.current)
+            done += 1
+            context.progress(done, neurons)
+        elif isinstance(node.op, Cell):
+            values[name] = _passed(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
+        elif isinstance(node.op, Input):
+            values[name] = _shown(context, x)
+        else:
+            values[name] = _linear(node, values)
+        for old in [key for key in values if last[key] <= index]:
+            values.pop(old)
+    return graph
+
+
+def layerwise(graph: Graph, schedule: Schedule, timesteps: int, who: str) -> tuple[bool, int]:
+    """Whether layers hear whole windows, and ``Heard.per``. SettingError where no layer can be run whole in time."""
+    changing = next((node for node in graph if isinstance(node.op, Cell) and node.op.per_input), None)
+    if changing is not None:
+        what = f"neurons that change for each input, like {changing.name} ({changing.op.describe()})"
+        raise SettingError(f"{who} do not know {what}: leave that out, or convert with another recipe, like qcfs")
+    if schedule.mode in ("cycles", "differences"):
+        what = "phase cycles" if schedule.mode == "cycles" else "differences"
+        raise SettingError(f"{who} do not know {what}: leave that out, or convert with a recipe that streams, like ecc")
+    windows = schedule.mode in ("windows", "slots")
+    if windows and schedule.lag(timesteps) < timesteps:
+        raise SettingError(
+            f"{who} know streams and whole windows, not windows that are held for a part: use wait_steps=None, or the "
+            "streaming schedule"
+        )
+    return windows, 1 if schedule.mode == "slots" else timesteps
+
+
+def layer_by_layer(
+    graph: Graph,
+    context: Context,
+    x: Tensor,
+    given: Mapping[str, Tensor],
+    see: Callable[[Node, Tensor], None] | None = None,
+    until: str | None = None,
+) -> Tensor:
+    """The output's currents, (time, batch, …), of ``x`` (batch, *shape), each layer simulated whole in time.
+
+    ``given`` puts charge, (time, batch, *shape) or constant with time 1, in the place of what layers send; layers that
+    only they hear are not simulated. ``see`` gets every cell and the output with what it sends, (time, batch, *shape),
+    in charge. ``until`` stops at another node and returns what that one sends. For streams and whole windows, as
+    ``sequential``.
+    """
+    timesteps, end = context.timesteps, until or graph.output.name
+    windows, per = layerwise(graph, context.schedule, timesteps, "layers that are run one by one")
+    needed, values = {end}, dict[str, Tensor]()
+    for node in reversed(graph.nodes):
+        if node.name in needed and node.name not in given:
+            needed.update(node.inputs)
+    nodes = [node for node in graph if node.name in needed]
+    last = {name: node.name for node in nodes if node.name not in given for name in node.inputs}
+    for node in nodes:
+        if node.name in given:
+            values[node.name] = given[node.name]
+            continue
+        if isinstance(node.op, Neuron):
+            heard = LayerInput(graph, node, node.op, values[node.inputs[0]], x, values, timesteps, windows, per)
+            values[node.name] = heard.train(node.op, heard.current)
+        elif isinstance(node.op, Cell):
+            values[node.name] = _passed(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
+        elif isinstance(node.op, Input):
+            values[node.name] = _shown(context, x)
+        else:
+            values[node.name] = _linear(node, values)
+        if see is not None and (isinstance(node.op, Cell) or node.name == end):
+            see(node, values[node.name])
+        for name in set(node.inputs):
+            if last[name] == node.name:
+                values.pop(name)
+    return values[end]
+
+
+def _passed(cell: Cell, trains: list[Tensor], timesteps: int, windows: bool, per: int) -> Tensor:
+    """What a cell that is no neuron sends."""
+    if windows:
+        return _counts(cell, [train[0] * per for train in trains], timesteps)[None] / per
+    return cell.window(*(train.expand(timesteps, *train.shape[1:]) for train in trains))
+
+
+def _counts(cell: Cell, charges: list[Tensor], timesteps: int) -> Tensor:
+    """What a cell sends in a window of whose charges it has heard all; first spikes by their closed form."""
+    if cell.unit is not None and cell.unit.code is not None:
+        return first_levels(charges[0], cell.unit.threshold, cell.unit.code.shortened(timesteps))
+    return cell.counts(*charges, timesteps=timesteps)
+
+
+def _scanned(cell: Neuron, current: Tensor, timesteps: int) -> Tensor:
+    """The levels of all steps, (time, batch, *shape); few samples at a time, so that their state stays in the cache."""
+    current = current.expand(timesteps, *current.shape[1:])
+    levels = torch.empty(current.shape)
+    few = max(1, CACHED // math.prod(current.shape[2:]))
+    for start in range(0, current.shape[1], few):
+        part = current[:, start : start + few]
+        state = cell.init(part[0])
+        for t in range(timesteps):
+            state, levels[t, start : start + few] = cell.step(state, part[t], t=t + 1)
+    return levels
+
+
+def _renew(values: dict[str, Tensor], old: Graph, new: Graph) -> None:
+    """Work out the wires of changed layers again, and those of the layers without memory behind them."""
+    stale = set[str]()
+    for name in tuple(values):  # in the order in which they were worked out; there are few at a time
+        node = new[name]
+        fresh = node.op is old[name].op and stale.isdisjoint(node.inputs)
+        if not fresh and not isinstance(node.op, (Cell, Input)):
+            values[name] = _linear(node, values)
+            stale.add(name)
+
+
+def _activations(graph: Graph, analogue: Graph, x: Tensor) -> dict[str, Tensor]:
+    """What the source network gives where neurons stand, or before the neuron behind the last layer."""
+    wanted = {node.name for node in graph if isinstance(node.op, Neuron)} | {analogue.output.name}
+    found: dict[str, Tensor] = {}
+
+    def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if node.name in wanted:
+            found[node.name] = output
+
+    analogue.run(x, observe=see)
+    return found
+
+
+def _linear(node: Node, values: dict[str, Tensor]) -> Tensor:
+    """An op on every step, time folded into the batch."""
+    assert isinstance(node.op, Op)
+    time = max(len(values[name]) for name in node.inputs)
+    inputs = [values[name].expand(time, *values[name].shape[1:]) for name in node.inputs]
+    return node.op.run(*(value.flatten(0, 1) for value in inputs)).unflatten(0, (time, -1))
+
+
+def _shown(context: Context, x: Tensor) -> Tensor:
+    encoder, timesteps, ids = context.encoder, context.timesteps, torch.arange(len(x))
+    if encoder.is_constant:
+        return x[None]
+    spike_scale = encoder.spike_scale or 1.0
+    if context.recorded is not None:
+        x = context.recorded[: len(x)]
+    if context.schedule.mode in ("windows", "slots"):
+        per = timesteps if context.schedule.mode == "windows" else 1
+        return encoder.counts(x, ids, timesteps)[None] * (spike_scale / per)
+    return torch.stack([encoder.encode(x, ids, t + 1) for t in range(timesteps)]) * spike_scale
+
+
+def _samples(graph: Graph, context: Context, samples: int) -> Tensor:
+    largest = max(math.prod(node.shape) for node in graph)
+    steps = 1 if context.schedule.mode in ("windows", "slots") else context.timesteps
+    most = max(FEWEST_SAMPLES, BUDGET // (4 * largest * steps))
+    if context.recorded is not None:
+        samples = min(samples, len(context.recorded))
+    if most < samples:
+        context.remark(f"layers were corrected on {most} calibration samples instead of {samples}, for want of memory")
+    return torch.cat(context.first(min(samples, most)))
+
+
+def _last_use(graph: Graph) -> dict[str, int]:
+    """Wire → the place after which nothing needs it, not even a change to the layers before the next neuron."""
+    order, readers = {node.name: index for index, node in enumerate(graph)}, graph.consumers()
+    until: dict[str, int] = {}  # node → the farthest neuron that its output reaches without another in between
+    last: dict[str, int] = {}
+    for node in reversed(graph.nodes):
+        reach = [order[o.name] if isinstance(o.op, Cell) else until[o.name] for o in readers[node.name]]
+        until[node.name] = max([order[node.name], *reach])
+        last[node.name] = until[node.name]
+    return last

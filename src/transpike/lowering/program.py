@@ -1,0 +1,106 @@
+"""All that an engine runs, and what is counted of it before any run."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.core.activity import Connection, LayerActivity, Role
+from transpike.core.cell import Cell, Neuron
+from transpike.core.encoder import Encoder
+from transpike.core.graph import Node
+from transpike.core.plain import is_plain
+from transpike.core.readout import Readout
+from transpike.core.schedule import Schedule
+from transpike.errors import SettingError
+from transpike.lowering.activity import connections, fan_outs, unpriced
+from transpike.lowering.lowered import Lowered
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """All that an engine runs: the lowered form, how input enters, when neurons fire, how the answer is read."""
+
+    lowered: Lowered
+    encoder: Encoder
+    schedule: Schedule
+    readout: Readout
+    prepared: dict[Any, Any] = field(default_factory=dict)
+    """What an engine makes of the program once, by engine and device."""
+
+    def __post_init__(self) -> None:
+        for kind, mode, text in (("phase", "cycles", "phase cycles"), ("time", "slots", "time slots")):
+            if self.encoder.alphabet.kind == kind and self.schedule.mode != mode:
+                raise SettingError(
+                    f"{self.encoder.alphabet} input spikes need {text}, not {self.schedule}; use another encoder"
+                )
+        if not is_plain(self.schedule, Schedule):
+            own = type(self.schedule)
+            raise SettingError(
+                f"{own.__name__} overrides {', '.join(own.altered)} of {own.__mro__[1].__name__}, and engines run "
+                f"the mode {self.schedule.mode!r} as that class says; use {own.__mro__[1].__name__}"
+            )
+        for node in self.lowered.nodes:
+            cell, period = node.op, getattr(node.op, "period", 0)
+            if isinstance(cell, Cell) and (self.schedule.mode not in cell.modes or period != self.schedule.period):
+                raise SettingError(
+                    f"{node.name} ({cell.describe()}) does not work under {self.schedule}; such cells run in "
+                    f"{' or '.join(cell.modes)}" + (f" with a period of {period}" if period else "")
+                )
+
+    @cached_property
+    def single_steps(self) -> bool:
+        """True where a window must be stepped, however long layers hear before they fire."""
+        return any(node.op.single_steps for node in self.lowered.nodes if isinstance(node.op, Cell))
+
+    def check_steps(self, timesteps: int) -> None:
+        """SettingError where a cell cannot run for so long."""
+        for node in self.lowered.nodes:
+            if isinstance(node.op, Cell):
+                node.op.check_steps(timesteps)
+
+    @cached_property
+    def fans(self) -> dict[str, Tensor]:
+        """Fan-out of every source of spikes, flattened with the channels last."""
+        fans = fan_outs(self.lowered)
+        spiking = {name: fan for name, fan in fans.items() if self.lowered.alphabets[name].is_spiking}
+        return {name: fan.movedim(1, -1).flatten() for name, fan in spiking.items()}
+
+    @cached_property
+    def table(self) -> dict[str, Node]:
+        return {node.name: node for node in self.lowered.nodes}
+
+    @cached_property
+    def connections(self) -> tuple[Connection, ...]:
+        """The layers of weights."""
+        return connections(self.lowered)
+
+    @cached_property
+    def unpriced(self) -> dict[str, str]:
+        """Layer → what it computes that is no multiplication, in one step."""
+        return unpriced(self.lowered)
+
+    @cached_property
+    def layers(self) -> tuple[LayerActivity, ...]:
+        """The layers of spikes before any run: ``biases`` are those of one time that the layer hears them."""
+        nothing, found = torch.zeros(0, dtype=torch.float64), []
+        for name, fan in self.fans.items():
+            node, alphabet = self.table[name], self.lowered.alphabets[name]
+            fires = isinstance(node.op, Neuron) and not node.op.is_delay
+            role: Role = "neuron" if fires else "cell" if isinstance(node.op, Cell) else "input"
+            unit = node.op.unit if isinstance(node.op, Cell) else None
+            biases = 0
+            if role == "neuron":
+                shape = (1, *node.shape)
+                biases = sum(int((b != 0).expand(shape).sum()) for b in self.lowered.biases[name])
+            code = getattr(self.encoder, "code", None) if role == "input" else None
+            found.append(
+                LayerActivity(
+                    name, node.op.describe(), role, fan.numel(), str(alphabet), nothing, nothing, 0,
+                    synapses=int(fan.sum()), biases=biases, resets=int(unit is not None and unit.code is None),
+                    payload_bits=alphabet.payload_bits, code=unit.code if unit is not None else code,
+                )
+            )  # fmt: skip
+        return tuple(found)

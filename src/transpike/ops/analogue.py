@@ -1,0 +1,94 @@
+"""Operators kept analogue on the user's word."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from transpike.core.call import Refused, Wire
+from transpike.core.op import Captured, Op, Shape, Shapes
+from transpike.errors import FileError
+from transpike.ops.arithmetic import Arithmetic, arithmetic
+
+
+@dataclass(frozen=True, eq=False)
+class AnalogueOp(Op):
+    """An operator of torch run as it is: ``operator`` like "aten.silu.default".
+
+    ``arguments`` and ``options`` are its positional and keyword arguments; ("input", i) and ("constant", i) stand for
+    tensors, the latter kept in ``constants``.
+    """
+
+    operator: str = ""
+    arguments: tuple = ()
+    options: tuple = ()
+    constants: tuple = ()
+
+    def __post_init__(self) -> None:
+        if resolve(self.operator)._schema.is_mutable:
+            raise FileError(f"{self.operator} changes its input; only pure operators can be kept")
+
+    @classmethod
+    def of(cls, operator: str, args: tuple, kwargs: dict) -> Captured:
+        """The op for a call with these arguments; Refused where an argument cannot be kept."""
+        wires: list[Wire] = []
+        constants: list[Tensor] = []
+
+        def keep(value: Any) -> Any:
+            if isinstance(value, Wire):
+                wires.append(value)
+                return ("input", len(wires) - 1)
+            if isinstance(value, Tensor):
+                constants.append(value)
+                return ("constant", len(constants) - 1)
+            if isinstance(value, (list, tuple)):
+                return tuple(keep(v) for v in value)
+            if value is None or isinstance(value, (bool, int, float, str)):
+                return value
+            raise Refused(f"its argument {value!r} cannot be kept")
+
+        arguments, options = keep(args), tuple((name, keep(value)) for name, value in kwargs.items())
+        name, _, overload = operator.removeprefix("aten.").partition(".")
+        pure = f"aten.{name.removesuffix('_')}.{overload}"
+        return cls(operator=pure, arguments=arguments, options=options, constants=tuple(constants)), tuple(wires)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {f"constant{index}": value for index, value in enumerate(self.constants)}
+
+    def with_tensors(self, **tensors: Tensor) -> Self:
+        own = self.tensors() | tensors
+        return replace(self, constants=tuple(own[f"constant{index}"] for index in range(len(self.constants))))
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        def value(a: Any) -> Any:
+            if isinstance(a, tuple) and len(a) == 2 and a[0] in ("input", "constant"):
+                return (inputs if a[0] == "input" else self.constants)[a[1]]
+            return [value(v) for v in a] if isinstance(a, tuple) else a
+
+        return resolve(self.operator)(*map(value, self.arguments), **{name: value(v) for name, v in self.options})
+
+    def macs(self, inputs: Shapes, output: Shape) -> int | None:
+        return self._arithmetic(inputs).multiplications
+
+    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
+        return self._arithmetic(inputs).evaluations
+
+    def _arithmetic(self, inputs: Shapes) -> Arithmetic:
+        op = self.to(device="meta")
+        return arithmetic(op.run, inputs)
+
+    def describe(self) -> str:
+        return f"{self.operator.split('.')[1]} (analogue)"
+
+
+def resolve(operator: str) -> "torch._ops.OpOverload":
+    """The torch operator of this name; only the ``aten`` namespace is searched."""
+    namespace, _, rest = operator.partition(".")
+    name, _, overload = rest.partition(".")
+    try:
+        if namespace != "aten" or not name.isidentifier():
+            raise AttributeError(operator)
+        return getattr(getattr(torch.ops.aten, name), overload or "default")
+    except AttributeError:
+        raise FileError(f"no operator is called {operator!r} in this version of torch") from None

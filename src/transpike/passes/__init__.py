@@ -1,0 +1,34 @@
+"""Stages of a conversion, Graph to Graph."""
+
+from transpike.core.pass_ import Pass
+from transpike.core.registry import family
+from transpike.passes._base import Granularity as Granularity
+from transpike.passes._base import ReplaceNeurons as ReplaceNeurons
+from transpike.passes.corrections.bias_shift import BiasShift
+from transpike.passes.corrections.calibrate_bias import CalibrateBias, CalibratePotential
+from transpike.passes.corrections.calibrate_weights import CalibrateWeights
+from transpike.passes.corrections.initial_potential import InitialPotential, LearnedInitialPotential
+from transpike.passes.corrections.train_thresholds import SlackThresholds, TrainThresholds
+from transpike.passes.neurons.first_spikes import FirstSpikeThresholds, SpikesAtInput, TrainKernels, UseFirstSpikes
+from transpike.passes.neurons.spike_times import ExactTimes, FixedThresholds, UseFirstCrossings, UseLatches
+from transpike.passes.neurons.use_cells import UseGates, UseGroups, UseMultiThresholds, UseOffsets, UseSwitches
+from transpike.passes.neurons.use_neurons import UseNeurons
+from transpike.passes.rewrites.clean import RemoveDropout
+from transpike.passes.rewrites.fold_batchnorm import FoldBatchNorm
+from transpike.passes.rewrites.match_delays import MatchDelays
+from transpike.passes.rewrites.pooling import PoolBeforeActivation, PoolInTime
+from transpike.passes.rewrites.quantise_weights import QuantiseWeights
+from transpike.passes.rewrites.refuse import RefuseBiases, RefuseLevels
+from transpike.passes.rewrites.spiking_average import SpikingAverage
+from transpike.passes.thresholds.gaussian import GaussianThresholds
+from transpike.passes.thresholds.learned import LearnedThresholds
+from transpike.passes.thresholds.local_balancing import LocalThresholdBalancing
+from transpike.passes.thresholds.model_based import ModelBasedThresholds
+from transpike.passes.thresholds.percentile import PercentileThresholds
+from transpike.passes.thresholds.percentile_scale import PercentileScaleThresholds
+from transpike.passes.thresholds.sensitivity import SearchBursts, SearchThresholds
+from transpike.passes.thresholds.share_thresholds import ShareThresholds
+from transpike.passes.thresholds.spike_norm import SpikeNorm
+from transpike.passes.thresholds.squared_error import SquaredErrorThresholds
+
+members: tuple[type[Pass], ...] = family("pass", Pass, named=False).own(globals())

@@ -1,0 +1,163 @@
+"""What steps share: where neurons stand, how statistics become thresholds, what corrections are asked."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Neuron
+from transpike.core.channels import rows, shaped
+from transpike.core.graph import Graph, Node
+from transpike.core.op import Op
+from transpike.core.pass_ import Context, Pass
+from transpike.core.plain import is_plain
+from transpike.core.stand_in import check_stand_ins
+from transpike.errors import DataError, SettingError
+from transpike.neurons import IntegrateAndFire
+
+Granularity = Literal["layer", "channel", "neuron"]
+
+
+@dataclass(frozen=True)
+class Thresholds(Pass):
+    """Every activation becomes an integrate-and-fire neuron with v(0) = 0 and θ from ``measure``, times ``scale``.
+
+    One threshold a layer, channel or neuron. A channel whose statistic is 0 takes its layer's largest threshold.
+    ``spiking_output`` puts a neuron behind the last layer too. Raises DataError for a layer that is dead on the
+    calibration data.
+    """
+
+    asks: ClassVar[str] = "activations"
+    sets_thresholds: ClassVar[bool] = True
+    granularity: Granularity = "channel"
+    spiking_output: bool = False
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.granularity not in ("layer", "channel", "neuron"):
+            raise SettingError(f"granularity must be 'layer', 'channel' or 'neuron', not {self.granularity!r}")
+        if not 0 < self.scale < float("inf"):
+            raise SettingError(f"scale must be positive, not {self.scale}: it multiplies every threshold")
+
+    def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
+        """Node → its statistic, one value a row (``rows``)."""
+        raise TypeError(f"{type(self).__name__} must define measure()")
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        note_ranges(graph, context, self.spiking_output)
+        found = self.measure(graph, context)
+        silent = {name: int((values <= 0).sum()) for name, values in found.items()}
+        if self.granularity != "layer" and any(silent.values()):
+            where = ", ".join(f"{name} {count}" for name, count in silent.items() if count)
+            context.remark(
+                f"on the calibration data the threshold statistic is 0, so that the layer's largest threshold serves, "
+                f"for these {self.granularity}s: {where}"
+            )
+        axes = graph.channel_axes
+        thresholds = {
+            name: self.scale * self.threshold(graph[name], values, axes[name]) for name, values in found.items()
+        }
+        return with_neurons(graph, thresholds)
+
+    def fires(self, graph: Graph, node: Node) -> bool:
+        """True where a neuron will stand: at an activation, or behind the last layer."""
+        return is_activation(node) or (self.spiking_output and node.name == graph.output.name)
+
+    def rows(self, output: Tensor, axis: int) -> Tensor:
+        """(rows, values): one row for each threshold; the channels of ``output`` are on ``axis``."""
+        if self.granularity == "layer":
+            return output.reshape(1, -1)
+        if self.granularity == "channel":
+            return rows(output, axis)
+        return output.flatten(1).T
+
+    def threshold(self, node: Node, values: Tensor, axis: int) -> Tensor:
+        """θ from its statistic: (), the node's shape, or one value a channel with size 1 on every other axis."""
+        largest = values.max()
+        if not float(largest) > 0:
+            raise DataError(
+                f"{node.name} never fires on the calibration data (its threshold statistic is 0), so its threshold "
+                "would be 0; give more or other calibration data, raise the percentile, or remove the layer"
+            )
+        values = torch.where(values <= 0, largest, values)
+        if self.granularity == "layer":
+            return values[0]
+        return values.reshape(node.shape) if self.granularity == "neuron" else shaped(values, axis, len(node.shape))
+
+
+@dataclass(frozen=True)
+class Calibration(Pass):
+    """On ``samples`` calibration inputs, ``rounds`` times for each layer."""
+
+    samples: int = 128
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.rounds < 1:
+            raise SettingError(f"samples and rounds must be at least 1, not {self.samples} and {self.rounds}")
+
+
+@dataclass(frozen=True)
+class ReplaceNeurons(Pass):
+    """Integrate-and-fire neurons become what ``neuron`` makes of them."""
+
+    @property
+    def forgets(self) -> bool:
+        """True where charge is lost on the way: a hard reset, a leak."""
+        return False
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        def change(node: Node) -> Node | None:
+            if not is_plain(node.op, IntegrateAndFire):
+                return None
+            return dataclasses.replace(node, op=self.neuron(node.op))
+
+        changed = graph.rewrite(change)
+        check_stand_ins(changed)
+        return changed
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        raise TypeError(f"{type(self).__name__} must define neuron()")
+
+
+def is_activation(node: Node) -> bool:
+    return isinstance(node.op, Op) and node.op.role == "activation"
+
+
+def behind(node: Node) -> str:
+    """The name of the neuron behind the last layer."""
+    return f"{node.name}.neuron"
+
+
+def note_ranges(graph: Graph, context: Context, spiking_output: bool) -> None:
+    """Keep the largest |current| of every place where a neuron will stand, and the graph as it is before spikes."""
+
+    def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if is_activation(node) or (spiking_output and node.name == graph.output.name):
+            current, name = (inputs[0], node.name) if is_activation(node) else (output, behind(node))
+            axis = graph.channel_axes[node.name]  # that of an activation's current is its own
+            largest = shaped(rows(current.abs(), axis).amax(1), axis, len(node.shape))
+            context.ranges[name] = torch.maximum(context.ranges.get(name, largest), largest)
+
+    context.observe(graph, see)
+    context.analogue[:] = [graph]
+
+
+def with_neurons(graph: Graph, thresholds: dict[str, Tensor]) -> Graph:
+    """Neurons in place of activations; a spiking output is a neuron of its own behind the last layer."""
+
+    def neuron(op: Op, threshold: Tensor) -> IntegrateAndFire:
+        return IntegrateAndFire(op, threshold, torch.zeros_like(threshold))
+
+    def change(node: Node) -> Node | None:
+        if node.name in thresholds and isinstance(node.op, Op) and is_activation(node):
+            return dataclasses.replace(node, op=neuron(node.op, thresholds[node.name]), origin=())
+        return None
+
+    spiking, last = graph.rewrite(change), graph.output
+    if last.name in thresholds and isinstance(last.op, Op) and not is_activation(last):
+        cell = neuron(last.op, thresholds[last.name])
+        spiking = Graph((*spiking.nodes, Node(behind(last), cell, (last.name,))))
+    return spiking

@@ -1,0 +1,1 @@
+"""Passes that correct biases, weights, thresholds or initial potentials."""

@@ -1,0 +1,1 @@
+"""Passes that put neurons in the place of activations."""

@@ -1,0 +1,134 @@
+"""Neurons of single methods in the place of integrate-and-fire ones."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from transpike.activations import ReLU
+from transpike.core.cell import Neuron
+from transpike.errors import SettingError
+from transpike.neurons import (
+    Burst,
+    DifferentialMultiThreshold,
+    IntegrateAndFire,
+    MultiThreshold,
+    OffsetCorrected,
+    ResidualGate,
+    Switched,
+)
+from transpike.neurons.multi_threshold import check_threshold_count
+from transpike.passes._base import ReplaceNeurons
+
+LadderKind = Literal["any", "one", "differences"]
+
+
+def _scaled(old: IntegrateAndFire, factor: float) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Threshold, initial potential and worth times ``factor``."""
+    return old.threshold * factor, old.initial * factor, None if old.spike_scale is None else old.spike_scale * factor
+
+
+@dataclass(frozen=True)
+class UseGroups(ReplaceNeurons):
+    """Groups of m = ``members`` neurons on one membrane, thresholds θ/m, 2 θ/m … θ: a burst of Γ = m at θ/m.
+
+    The initial potential keeps its share of the lowest threshold. Source: Lv et al. 2024 (group neuron).
+    """
+
+    members: int = 4
+
+    def __post_init__(self) -> None:
+        if isinstance(self.members, bool) or not isinstance(self.members, int) or not 1 <= self.members <= 255:
+            raise SettingError(f"members must be a whole number from 1 to 255, not {self.members!r}")
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        threshold, initial, spike_scale = _scaled(old, 1 / self.members)
+        return Burst(old.source, threshold, initial, self.members, spike_scale=spike_scale)
+
+    def describe(self) -> str:
+        return f"{self.members} thresholds at i θ/{self.members}"
+
+
+@dataclass(frozen=True)
+class UseMultiThresholds(ReplaceNeurons):
+    """Neurons with ``threshold_count`` n thresholds that halve downwards, on the same range: with "any" of them together the most
+    of a step is θ, with "one" at a time, or one of "differences", the highest is θ.
+
+    The initial potential keeps its share of the lowest threshold.
+    """
+
+    threshold_count: int = 4
+    kind: LadderKind = "any"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(LadderKind):
+            raise SettingError(f"kind must be one of {', '.join(get_args(LadderKind))}, not {self.kind!r}")
+        check_threshold_count(self.threshold_count)
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        levels = 2**self.threshold_count - 1 if self.kind == "any" else 2.0 ** (self.threshold_count - 1)
+        threshold, initial, spike_scale = _scaled(old, 1 / max(levels, 1))
+        if self.kind == "differences":
+            return DifferentialMultiThreshold(
+                old.source, threshold, initial, self.threshold_count, spike_scale=spike_scale
+            )
+        return MultiThreshold(old.source, threshold, initial, self.threshold_count, self.kind, spike_scale=spike_scale)
+
+
+@dataclass(frozen=True)
+class UseGates(ReplaceNeurons):
+    """SRP's neurons: ``pre_simulation_steps`` steps, then only those whose residual is above ``margin`` θ send."""
+
+    asks: ClassVar[str] = "spikes of each input"
+    pre_simulation_steps: int = 4
+    margin: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin)
+        self.neuron(IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(())))
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        margin = self.margin * old.threshold
+        return ResidualGate(
+            old.source, old.threshold, old.initial, margin, self.pre_simulation_steps, spike_scale=old.spike_scale
+        )
+
+    def describe(self) -> str:
+        return f"gate after {self.pre_simulation_steps} steps"
+
+
+@dataclass(frozen=True)
+class UseOffsets(ReplaceNeurons):
+    """COS's neurons: ``pre_simulation_steps`` steps, ``rounds`` corrections of one spike, missed or caught by ``margin`` θ."""
+
+    asks: ClassVar[str] = "spikes of each input"
+    pre_simulation_steps: int = 4
+    margin: float = 1e-3
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin)
+        self.neuron(IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(())))
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        margin = self.margin * old.threshold
+        settings = (margin, self.pre_simulation_steps, self.rounds)
+        return OffsetCorrected(old.source, old.threshold, old.initial, *settings, spike_scale=old.spike_scale)
+
+    def describe(self) -> str:
+        return f"v(0) after {self.pre_simulation_steps} steps, {self.rounds} spike"
+
+
+@dataclass(frozen=True)
+class UseSwitches(ReplaceNeurons):
+    """Neurons that send a whole window by two spikes, on and off."""
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        return Switched(old.source, old.threshold, old.initial, spike_scale=old.spike_scale)
+
+
+def check_margin(margin: float) -> None:
+    """SettingError for a share of the threshold that no comparison can use."""
+    if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not 0 <= margin < 1:
+        raise SettingError(f"margin must be in [0, 1), not {margin!r}: it is a share of the threshold")

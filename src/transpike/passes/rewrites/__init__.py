@@ -1,0 +1,1 @@
+"""Passes that rewrite layers of the source network."""

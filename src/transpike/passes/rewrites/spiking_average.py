@@ -1,0 +1,68 @@
+"""Average pooling with a neuron of its own."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from transpike.activations import Clip, ReLU
+from transpike.core.graph import Graph, Node
+from transpike.core.op import Op
+from transpike.core.pass_ import Context, Pass
+from transpike.core.plain import is_plain
+from transpike.ops import AdaptiveMaxPool, MaxPool
+from transpike.ops.wiring import Average
+
+
+@dataclass(frozen=True)
+class SpikingAverage(Pass):
+    """A rectification behind every average pooling of activations, which later becomes a neuron: pooled spikes are
+    binary again, at the price of one more staircase.
+
+    Exact, for means of what is never negative stay so, and means of clipped values stay below the largest clip, which
+    is the clip of the new one. An average that an activation follows has its neuron there; one that meets the input or
+    a signed wire, or that only the readout follows, stays linear.
+    Source: SpKeras (ECC's code) and Li et al. 2021 (AvgPoolConv on ImageNet).
+    """
+
+    exact: ClassVar[bool] = True
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        positive: set[str] = set()
+        ceilings: dict[str, float] = {}  # of wires between 0 and a number that the source network has learned
+        readers = graph.consumers()
+        nodes: list[Node] = []
+        renamed: dict[str, str] = {}
+        for node in graph:
+            node = dataclasses.replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
+            nodes.append(node)
+            op = node.op
+            kept = isinstance(op, Op) and bool(node.inputs) and _keeps_sign(op) and set(node.inputs) <= positive
+            if kept or (isinstance(op, Op) and op.role == "activation"):
+                positive.add(node.name)
+                ceiling = getattr(op, "ceiling", None)
+                if ceiling is not None:
+                    ceilings[node.name] = float(torch.as_tensor(ceiling).max())
+                elif kept and set(node.inputs) <= ceilings.keys():
+                    factors = getattr(op, "coefficients", ()) or (1.0,)
+                    largest = [ceilings[i] for i in node.inputs]
+                    summed = sum(c * f for c, f in zip(largest, factors, strict=False))
+                    ceilings[node.name] = summed if getattr(op, "coefficients", ()) else max(largest)
+            followed = all(isinstance(r.op, Op) and r.op.role == "activation" for r in readers[node.name])
+            pooled = is_plain(op, Average) and node.name in positive and node.name != graph.output.name
+            if pooled and not followed:
+                name = f"{node.name}.fired"
+                clip = Clip(ceilings[node.name]) if node.name in ceilings else ReLU()
+                nodes.append(Node(name, clip, (node.name,), node.path))
+                positive.add(name)
+                if node.name in ceilings:
+                    ceilings[name] = ceilings[node.name]
+                renamed[node.name] = name
+        return Graph(tuple(nodes)) if renamed else graph
+
+
+def _keeps_sign(op: Op) -> bool:
+    """True where nothing negative comes out if nothing negative goes in: moved, pooled, added."""
+    pooled = is_plain(op, (MaxPool, AdaptiveMaxPool))
+    return pooled or (op.role == "wiring" and all(c >= 0 for c in getattr(op, "coefficients", ())))

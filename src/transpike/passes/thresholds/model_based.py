@@ -1,0 +1,81 @@
+"""Thresholds from weights alone."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.graph import Graph, Input
+from transpike.core.op import Op, Synapse
+from transpike.core.pass_ import Context
+from transpike.core.plain import is_plain
+from transpike.errors import UnsupportedModel
+from transpike.ops import AdaptiveMaxPool, MaxPool
+from transpike.passes._base import Thresholds
+
+
+@dataclass(frozen=True)
+class ModelBasedThresholds(Thresholds):
+    """``θ_n = max over neurons of Σ max(w, 0) θ_{n−1} + max(b, 0)``: what one step can bring at most, when every
+    neuron before fires at once. No activation is looked at; of the data, only the largest input counts.
+
+    One threshold a layer, channel or neuron. An input below 0 counts with its largest size on either sign.
+    Source: Diehl et al. 2015, IJCNN, section III.C (model-based normalisation), which has no biases.
+    Raises UnsupportedModel for operators that are neither linear nor activations nor maximum pooling.
+    """
+
+    asks: ClassVar[str] = ""
+
+    def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
+        largest = torch.stack([batch.abs().amax() for batch in context.batches]).amax()
+        signed = any(bool((batch < 0).any()) for batch in context.batches)
+        found: dict[str, Tensor] = {}
+        bounds: dict[str, tuple[Tensor, Tensor]] = {}  # the least and the most that a wire carries in one step
+        for node in graph:
+            if isinstance(node.op, Input):
+                most = largest.expand(1, *node.shape)
+                bounds[node.name] = (-most if signed else torch.zeros_like(most), most)
+                continue
+            inputs = [bounds[name] for name in node.inputs]
+            low, high = _through(node.name, node.op, inputs)
+            if self.fires(graph, node):
+                axis = graph.channel_axes[node.name]
+                found[node.name] = self.rows(high.clamp(min=0), axis).amax(1)
+                high = self.threshold(node, found[node.name], axis).expand(1, *node.shape)
+                low = torch.zeros_like(high)
+            bounds[node.name] = low, high
+        return found
+
+    def describe(self) -> str:
+        return f"the most that weights let in, per {self.granularity}"
+
+
+def _through(name: str, op: object, inputs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Interval arithmetic: (least, most) of what an op gives."""
+    if isinstance(op, Synapse):
+        positive = dataclasses.replace(op, weight=op.weight.clamp(min=0), bias=None)
+        negative = dataclasses.replace(op, weight=op.weight.clamp(max=0), bias=None)
+        low, high = inputs[0]
+        bias = dataclasses.replace(op, weight=torch.zeros_like(op.weight)).run(torch.zeros_like(low))
+        # either sign of a bias: it may come before or after what else a neuron hears
+        return (
+            positive.run(low) + negative.run(high) + bias.clamp(max=0),
+            positive.run(high) + negative.run(low) + bias.clamp(min=0),
+        )
+    if isinstance(op, Op) and op.role == "activation":
+        return op.run(inputs[0][0]), op.run(inputs[0][1])
+    lows, highs = [pair[0] for pair in inputs], [pair[1] for pair in inputs]
+    if isinstance(op, Op) and not op.is_linear:
+        if is_plain(op, (MaxPool, AdaptiveMaxPool)):
+            return op.run(*lows), op.run(*highs)
+        raise UnsupportedModel(
+            f"{name} ({op.describe()}) has no bound that its weights tell; use thresholds from activations "
+            "(weight-normalisation)"
+        )
+    assert isinstance(op, Op)
+    if any(c < 0 for c in getattr(op, "coefficients", ())):
+        pairs = [pair if c >= 0 else pair[::-1] for pair, c in zip(inputs, op.coefficients, strict=True)]  # type: ignore[attr-defined]
+        lows, highs = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return op.run(*lows), op.run(*highs)

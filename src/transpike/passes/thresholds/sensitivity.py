@@ -1,0 +1,196 @@
+"""What each layer may spend, found by how much the answer minds."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.graph import Graph, Node
+from transpike.core.pass_ import Context, Pass
+from transpike.core.plain import is_plain
+from transpike.errors import DataError, SettingError
+from transpike.neurons import Burst, IntegrateAndFire
+from transpike.passes._base import ReplaceNeurons
+from transpike.passes.thresholds.squared_error import SquaredErrorThresholds
+
+REFERENCE = 4
+"""Γ whose spikes are the budget of the search for bursts."""
+BINS = 2048
+"""Spike counts that the choice of all layers tells apart."""
+MULTIPLIERS = tuple(1 + k / 2 for k in range(19))
+"""Shares 1, 1.5 … 10 of a threshold that are tried."""
+SCALED = ("threshold", "initial", "spike_scale")
+
+
+@dataclass(frozen=True)
+class SearchBursts(ReplaceNeurons):
+    """Γ of each layer in 1 … ``gamma``: least damage for at most ``budget`` times the spikes of Γ = 4 everywhere.
+
+    The damage of a choice is the symmetric divergence ``KL(p‖q) + KL(q‖p)`` of the answers with one layer's staircase
+    (T steps, Γ spikes each, θ of least squared error for that Γ, v(0) = θ/2) in an otherwise analogue network; damages
+    and spikes of layers add up, and the choice of all is the best of the Pareto front that layers build up one by one.
+    Source: Wang et al. 2025 (AdaFire, AAAI), sensitivity and Pareto search, from its code.
+    Differs from the paper: v(0) = θ/2 stands for its θ/2T a step. Raises SettingError where no choice fits the budget.
+    """
+
+    asks: ClassVar[str] = "activations"
+    gamma: int = 8
+    budget: float = 1.0
+    samples: int = 64
+
+    def __post_init__(self) -> None:
+        _check(self.budget, self.samples)
+        if isinstance(self.gamma, bool) or not isinstance(self.gamma, int) or not 1 <= self.gamma <= 255:
+            raise SettingError(f"gamma must be a whole number from 1 to 255, not {self.gamma!r}")
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        analogue = context.analogue[0]
+        places = _places(graph, analogue)
+        gammas = range(1, max(self.gamma, REFERENCE) + 1)
+        thresholds = {}
+        for gamma in gammas:
+            step = SquaredErrorThresholds("layer", gamma=gamma, shift=0.5, samples=self.samples)
+            thresholds[gamma] = step.measure(analogue, context)
+        search = _Search(analogue, context, self.samples)
+        table: dict[str, list[tuple[int, float, float]]] = {}
+        reference = 0.0
+        for done, name in enumerate(places, 1):
+            table[name] = []
+            for gamma in gammas:
+                damage, spikes = search.try_(name, thresholds[gamma][name].reshape(()), gamma)
+                reference += spikes if gamma == REFERENCE else 0.0
+                if gamma <= self.gamma:
+                    table[name].append((gamma, damage, spikes))
+            context.progress(done, len(places))
+        chosen = cheapest(list(table.values()), self.budget * reference)
+        context.remark(f"bursts of up to {', '.join(map(str, chosen))} spikes, layer by layer")
+        new = {}
+        for name, most in zip(places, chosen, strict=True):
+            cell, theta = graph[name].op, thresholds[int(most)][name].reshape(())
+            assert isinstance(cell, IntegrateAndFire)
+            new[name] = Burst(cell.source, theta, theta / 2, int(most))
+        return graph.rewrite(lambda node: dataclasses.replace(node, op=new[node.name]) if node.name in new else None)
+
+    def describe(self) -> str:
+        return f"up to {self.gamma} spikes, and θ of least squared error, by sensitivity"
+
+
+@dataclass(frozen=True)
+class SearchThresholds(Pass):
+    """θ of each layer times 1, 1.5 … 10: least damage for at most ``budget`` times the spikes that there are.
+
+    Higher thresholds send fewer spikes of more worth. Damage and search as in ``SearchBursts``.
+    Source: Wang et al. 2025 (AdaFire, AAAI), sensitivity spike compression, whose code hands its list to the layers in
+    reverse.
+    """
+
+    asks: ClassVar[str] = "activations"
+    budget: float = 0.8
+    samples: int = 64
+
+    def __post_init__(self) -> None:
+        _check(self.budget, self.samples)
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        analogue = context.analogue[0]
+        places, search = _places(graph, analogue), _Search(analogue, context, self.samples)
+        table: list[list[tuple[float, float, float]]] = []
+        reference = 0.0
+        for done, name in enumerate(places, 1):
+            unit = graph[name].op.unit  # type: ignore[union-attr]
+            assert unit is not None
+            tried = [(k, *search.try_(name, unit.threshold * k, unit.levels)) for k in MULTIPLIERS]
+            reference += tried[0][2]
+            table.append(tried)
+            context.progress(done, len(places))
+        chosen = dict(zip(places, cheapest(table, self.budget * reference), strict=True))
+        context.remark(f"thresholds times {', '.join(f'{k:g}' for k in chosen.values())}, layer by layer")
+
+        def change(node: Node) -> Node | None:
+            if node.name not in chosen:
+                return None
+            cell, k = node.op, chosen[node.name]
+            moved = {name: value * k for name, value in cell.tensors().items() if name in SCALED}
+            return dataclasses.replace(node, op=cell.with_tensors(**moved))
+
+        return graph.rewrite(change)
+
+    def describe(self) -> str:
+        return f"× 1 … 10 by sensitivity, for {self.budget:g} of the spikes"
+
+
+class _Search:
+    """The source network with one activation's staircase in its place, on the same samples every time."""
+
+    def __init__(self, analogue: Graph, context: Context, samples: int) -> None:
+        self.graph, self.timesteps = analogue, context.timesteps
+        self.batches = context.first(samples)
+        self.axis = analogue.channel_axes[analogue.output.name]  # of the classes
+        self.answers = [analogue.run(batch).double().log_softmax(self.axis) for batch in self.batches]
+        if self.answers[0].shape[self.axis] < 2:
+            raise DataError("sensitivity compares the answers of classes, and this network has one output")
+
+    def try_(self, name: str, theta: Tensor, gamma: int) -> tuple[float, float]:
+        """(damage, spikes) a sample."""
+        damage, spikes, count = 0.0, 0.0, 0
+
+        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            nonlocal spikes
+            if node.name != name:
+                return None
+            levels = torch.floor(output * self.timesteps / theta + 0.5).clamp(0, gamma * self.timesteps)
+            spikes += float(levels.sum())
+            return levels * theta / self.timesteps
+
+        for batch, p in zip(self.batches, self.answers, strict=True):
+            q = self.graph.run(batch, observe=see).double().log_softmax(self.axis)
+            damage += float(((p.exp() - q.exp()) * (p - q)).sum())
+            count += len(batch)
+        return damage / count, spikes / count
+
+
+def cheapest(table: Sequence[Sequence[tuple[float, float, float]]], budget: float) -> list[float]:
+    """Of each layer's (choice, damage, spikes) one: the least sum of damages with at most ``budget`` spikes.
+
+    Partial sums that cost as many spikes (of ``BINS`` parts of the budget) and do more damage than another are dropped.
+    """
+    front: list[tuple[float, float, tuple[float, ...]]] = [(0.0, 0.0, ())]
+    for layer in table:
+        best: dict[int, tuple[float, float, tuple[float, ...]]] = {}
+        for spikes, damage, choices in front:
+            for choice, more, cost in layer:
+                one = (spikes + cost, damage + more, (*choices, choice))
+                if one[0] > budget * (1 + 1e-9):
+                    continue
+                key = int(one[0] / budget * BINS)
+                if key not in best or one[1] < best[key][1]:
+                    best[key] = one
+        front, least = [], float("inf")
+        for _, one in sorted(best.items()):
+            if one[1] < least:
+                front.append(one)
+                least = one[1]
+    if not front:
+        raise SettingError(
+            f"no choice of all layers sends as few as {budget:.4g} spikes a sample: raise the budget, or the steps"
+        )
+    return list(min(front, key=lambda one: one[1])[2])
+
+
+def _places(graph: Graph, analogue: Graph) -> list[str]:
+    """Where neurons stand in the place of activations, which one behind the last layer does not."""
+    activations = {node.name for node in analogue}
+    places = [n.name for n in graph if is_plain(n.op, (IntegrateAndFire, Burst)) and n.name in activations]
+    if not places:
+        raise SettingError("no neuron of this network stands in the place of an activation: there is nothing to search")
+    return places
+
+
+def _check(budget: float, samples: int) -> None:
+    if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget < float("inf"):
+        raise SettingError(f"budget must be positive, not {budget!r}: it multiplies the spikes")
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise SettingError(f"samples must be a whole number from 1 on, not {samples!r}")

@@ -1,0 +1,52 @@
+"""Thresholds from what neurons really hear."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transpike.core.graph import Graph
+from transpike.core.pass_ import Context, Pass
+from transpike.errors import DataError, SettingError
+from transpike.lowering.layerwise import LayerInput, sequential
+from transpike.neurons import IntegrateAndFire
+
+
+@dataclass(frozen=True)
+class SpikeNorm(Pass):
+    """``θ_l = scale · max over time, samples and neurons of the current of layer l``, the layers before it spiking.
+
+    Layer by layer in order, over the recipe's time steps and ``samples`` calibration inputs: the largest *step* of
+    current, so that a neuron never needs two spikes in one step. v(0) stays 0. Source: Sengupta et al. 2019, Front.
+    Neurosci. 13:95, section 3.2 (Spike-Norm); its code takes one batch and up to 2500 steps.
+    """
+
+    asks: ClassVar[str] = "spikes"
+    sets_thresholds: ClassVar[bool] = True
+    scale: float = 1.0
+    samples: int = 64
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < float("inf") or self.samples < 1:
+            raise SettingError(f"scale must be positive and samples at least 1, not {self.scale} and {self.samples}")
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        if context.schedule.mode != "steps":
+            raise SettingError("Spike-Norm looks at single steps of current: it needs the streaming schedule")
+
+        def visit(heard: LayerInput) -> Graph | None:
+            node, cell = heard.node, heard.cell
+            if not isinstance(cell, IntegrateAndFire):
+                return None
+            largest = heard.current.amax()
+            if not float(largest) > 0:
+                raise DataError(
+                    f"{node.name} hears no positive current in {context.timesteps} steps, so its threshold would be 0; "
+                    "give more time steps or other calibration data"
+                )
+            new = dataclasses.replace(node, op=cell.with_tensors(threshold=self.scale * largest))
+            return heard.graph.replaced(new)
+
+        return sequential(graph, context, self.samples, visit)
+
+    def describe(self) -> str:
+        return f"× {self.scale:g}: largest spiking current, per layer"

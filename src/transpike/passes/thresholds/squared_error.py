@@ -1,0 +1,66 @@
+"""Thresholds that make the staircase fit best."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transpike.core.graph import Graph, Node
+from transpike.core.pass_ import Context
+from transpike.errors import SettingError
+from transpike.passes._base import Thresholds
+
+CANDIDATES = 95
+"""Shares 1, 0.99 … 0.06 of the largest activation."""
+
+
+@dataclass(frozen=True)
+class SquaredErrorThresholds(Thresholds):
+    """``θ = argmin Σ (a − θ/T · clip(⌊a T/θ + shift⌋, 0, Γ T))²`` over θ = (1 − i/100) · max a / Γ, i = 0 … 94.
+
+    T is the recipe's number of steps, Γ (``gamma``) the most spikes in a step, ``shift`` the initial potential as a
+    share of θ. Runs over the first ``samples`` calibration inputs.
+    Source: Li et al. 2021 (SNN calibration), section 4.1; its code runs over batches with a moving average instead.
+    """
+
+    gamma: int = 1
+    shift: float = 0.0
+    samples: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gamma < 1 or not 0 <= self.shift < 1 or self.samples < 1:
+            given = f"{self.gamma}, {self.samples} and {self.shift}"
+            raise SettingError(f"gamma and samples must be at least 1 and shift in [0, 1), not {given}")
+
+    def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
+        largest: dict[str, Tensor] = {}
+        errors: dict[str, Tensor] = {}
+        shares = 1 - torch.arange(CANDIDATES) / 100
+
+        def see_largest(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if self.fires(graph, node):
+                peak = self.rows(torch.relu(output), graph.channel_axes[node.name]).amax(1)
+                largest[node.name] = torch.maximum(largest.get(node.name, peak), peak)
+
+        def see_errors(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if self.fires(graph, node):
+                rows = self.rows(torch.relu(output), graph.channel_axes[node.name])
+                error = [self._error(rows, share * largest[node.name], context.timesteps) for share in shares.tolist()]
+                errors[node.name] = errors.get(node.name, 0) + torch.stack(error)
+
+        batches = context.first(self.samples)
+        passes = [(see, batch) for see in (see_largest, see_errors) for batch in batches]
+        for done, (see, batch) in enumerate(passes, 1):
+            graph.run(batch, observe=see)
+            context.progress(done, len(passes))
+        return {name: shares[error.argmin(0)] * largest[name] / self.gamma for name, error in errors.items()}
+
+    def _error(self, rows: Tensor, top: Tensor, timesteps: int) -> Tensor:
+        """The squared error of each row, for staircases that end at ``top``, in float64."""
+        step = (top / (self.gamma * timesteps)).clamp(min=1e-30)[:, None]
+        staircase = torch.floor(rows / step + self.shift).clamp(0, self.gamma * timesteps) * step
+        return (rows - staircase).square().sum(1, dtype=torch.float64)
+
+    def describe(self) -> str:
+        return f"least squared error at T, per {self.granularity}"

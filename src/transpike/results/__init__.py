@@ -1,0 +1,1 @@
+"""What results are made of: statistics, quantities with units and sources, display in notebooks."""

@@ -1,0 +1,318 @@
+"""From an ``nn.Module`` to a Graph, by ``torch.export``."""
+
+import copy
+import functools
+import operator
+import re
+import warnings
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from transpike import activations, ops  # noqa: F401 (whose ops stand in the registry)
+from transpike.core import registry
+from transpike.core.call import Call, Refused, Wire
+from transpike.core.graph import Graph, Input, Node
+from transpike.core.op import Op, check_finite
+from transpike.errors import NotExact, SettingError, UnsupportedModel, UnsupportedOperator
+from transpike.ops.analogue import AnalogueOp
+
+OnUnsupported = Literal["error", "keep"]
+
+
+@functools.lru_cache(maxsize=1)
+def _claims(generation: int) -> dict[str, list[type[Op]]]:
+    """Operator of torch → the ops that stand for it, ours first; made anew when an op has been registered."""
+    found: dict[str, list[type[Op]]] = {}
+    for member in registry.families["op"].classes():
+        for name in member.aten:
+            found.setdefault(name, []).append(member)
+    return found
+
+
+def capture(
+    model: nn.Module | Graph,
+    example: Tensor,
+    *,
+    output: str | int | None = None,
+    on_unsupported: OnUnsupported = "error",
+) -> Graph:
+    """The network as a Graph that computes the same function in eval mode; checked on ``example``.
+
+    ``example`` is (batch, *shape), as the network takes it. ``output`` names the answer to keep (key, attribute or
+    index) where the model gives several. ``on_unsupported="keep"`` keeps unknown operators analogue.
+    The model is copied, put in eval mode and float32, and left as it was.
+
+    Raises UnsupportedOperator with every place that stops the conversion, UnsupportedModel where torch.export fails,
+    SettingError for NaN or infinite weights, NotExact where the graph does not reproduce the model.
+    """
+    if isinstance(model, Graph):
+        return model
+    if not isinstance(model, nn.Module):
+        raise SettingError(f"a model must be an nn.Module, not {type(model).__name__}")
+    module = copy.deepcopy(model).cpu().float()
+    if not isinstance(module, fx.GraphModule) or not hasattr(module, "_guards_fn"):
+        module.eval()
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if value.is_floating_point():
+            check_finite("the model", **{name: value})
+    example = example.detach().cpu().float()
+    example = torch.cat([example] * 2) if len(example) == 1 else example[:8]
+    program = _export(module, example)
+    graph = _Reader(program, on_unsupported).read(output)
+    _check(graph, module, example, output)
+    return graph
+
+
+def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch's own remarks about its exporter
+        try:
+            batch = torch.export.Dim("batch", min=1)
+            return torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
+        except Exception:
+            try:  # a model that fixes its batch size still has a graph
+                return torch.export.export(module, (example,))
+            except Exception as error:
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                raise UnsupportedModel(
+                    f"torch.export cannot read the model on an input of shape {tuple(example.shape)}: {reason[0]}\n"
+                    "Try torch.export.export(model, (input,)) yourself: control flow that depends on data must go."
+                ) from error
+
+
+class _Reader:
+    """Walks an exported program once and turns every call that matters into a node."""
+
+    def __init__(self, program: torch.export.ExportedProgram, on_unsupported: OnUnsupported) -> None:
+        self.program, self.on_unsupported = program, on_unsupported
+        signature = program.graph_signature
+        self.origins = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        self.lifted = signature.inputs_to_lifted_tensor_constants
+        self.values: dict[fx.Node, Any] = {}
+        self.names: dict[int, str] = {}
+        self.keepalive: list[Tensor] = []
+        self.nodes: list[Node] = []
+        self.taken = {"input"}
+        self.numbers: dict[str, int] = {}
+        self.refused: list[tuple[str, str, str, str]] = []
+
+    def read(self, output: str | int | None) -> Graph:
+        answer = self._answer(output)
+        wanted = _ancestors(answer)
+        inputs = 0
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder":
+                inputs += self._placeholder(node)
+            elif node.op == "call_function" and node in wanted:
+                self._call(node)
+        if inputs != 1:
+            raise UnsupportedModel(f"the model takes {inputs} inputs; wrap it in a module that takes one tensor")
+        self._refuse()
+        value = self.values[answer]
+        if not isinstance(value, Wire):
+            raise UnsupportedModel("the model's output does not depend on its input")
+        if self.nodes[-1].name != value.name:
+            self.nodes = [n for n in self.nodes if n.name != value.name] + [
+                n for n in self.nodes if n.name == value.name
+            ]
+        read = {name for node in self.nodes for name in node.inputs} | {value.name}
+        while unread := [n for n in self.nodes[1:] if n.name not in read]:  # a piece of a split that nobody takes
+            self.nodes = [n for n in self.nodes if n not in unread]
+            read = {name for node in self.nodes for name in node.inputs} | {value.name}
+        return Graph(tuple(self.nodes))
+
+    def _answer(self, output: str | int | None) -> fx.Node:
+        results = next(iter(n for n in self.program.graph.nodes if n.op == "output")).args[0]
+        spec = self.program.call_spec.out_spec
+        tree = pytree.tree_unflatten(list(results), spec) if spec is not None else results
+        if isinstance(tree, fx.Node) and output is None:
+            return tree
+        choices = _choices(tree)
+        if output is None and len(choices) == 1:
+            return next(iter(choices.values()))
+        if output is None or str(output) not in choices:
+            names = ", ".join(map(repr, choices)) or "none"
+            what = "gives several outputs" if output is None else f"has no output {output!r}"
+            raise UnsupportedModel(f"the model {what}; choose one of {names} with output=… (--output-name)")
+        return choices[str(output)]
+
+    def _placeholder(self, node: fx.Node) -> int:
+        if (name := self.origins.get(node.name)) is not None:
+            value = self.program.state_dict.get(name)
+            self._constant(node, self.program.constants[name] if value is None else value, name)
+        elif (name := self.lifted.get(node.name)) is not None:
+            self._constant(node, self.program.constants[name], None)
+        elif isinstance(node.meta.get("val"), Tensor):
+            shape = _shape(node.meta["val"])
+            self.values[node] = Wire("input", shape)
+            self.nodes.insert(0, Node("input", Input(shape)))
+            return 1
+        return 0
+
+    def _constant(self, node: fx.Node, value: Tensor, name: str | None) -> None:
+        tensor = value.detach()
+        tensor = tensor.float().contiguous() if tensor.is_floating_point() else tensor
+        self.values[node] = tensor
+        self.keepalive.append(tensor)
+        if name is not None:
+            self.names[id(tensor)] = name
+
+    def _call(self, node: fx.Node) -> None:
+        if node.target is operator.getitem:
+            source = self.values[node.args[0]]  # type: ignore[index]
+            self.values[node] = source[node.args[1]] if isinstance(source, (list, tuple)) else source  # type: ignore[index]
+            return
+        value = node.meta.get("val")
+        arguments = fx.map_arg((node.args, node.kwargs), lambda n: self.values[n])
+        leaves = pytree.tree_leaves(arguments)
+        if not isinstance(value, (Tensor, list, tuple)):
+            self.values[node] = value  # sizes and comparisons of sizes
+        elif not any(isinstance(leaf, (Wire, torch.SymInt)) for leaf in leaves):
+            self.values[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+            self.keepalive.append(self.values[node])
+        else:
+            self._layer(node, arguments[0], arguments[1])
+
+    def _layer(self, node: fx.Node, args: tuple, kwargs: dict) -> None:
+        target: Any = node.target
+        path, line = _place(node)
+        if not isinstance(target, torch._ops.OpOverload):
+            self._refused(node, str(target), path, line, "it is not an operator of torch")
+            return
+        name = f"{target._schema.name.removeprefix('aten::')}.{target._overloadname}"
+        value = node.meta["val"]
+        shapes = tuple(_shape(v) for v in ([value] if isinstance(value, Tensor) else value))
+        call = Call(name, _bound(target, args, kwargs), shapes)
+        reason = "transpike does not know it"
+        for member in _claims(registry.generation()).get(name, []):
+            try:
+                self._place_node(node, member.capture(call), path, isinstance(value, Tensor), shapes)
+                return
+            except Refused as error:
+                reason = str(error)
+        if self.on_unsupported == "keep" and isinstance(value, Tensor):
+            try:
+                kept = AnalogueOp.of(f"aten.{name}", args, kwargs)
+                self._place_node(node, kept, path, True, shapes)
+                return
+            except Refused as error:
+                reason = str(error)
+        self._refused(node, name, path, line, reason)
+
+    def _place_node(self, node: fx.Node, captured: Any, path: str, single: bool, shapes: tuple) -> None:
+        outputs = captured if isinstance(captured, list) else [captured]
+        wires = []
+        for index, (op, inputs) in enumerate(outputs):
+            name = self._name(node, path)
+            origin = tuple((f, self.names[id(t)]) for f, t in op.tensors().items() if id(t) in self.names)
+            self.nodes.append(Node(name, op, tuple(wire.name for wire in inputs), path, origin))
+            wires.append(Wire(name, shapes[index]))
+        self.values[node] = wires[0] if single else wires
+
+    def _name(self, node: fx.Node, path: str) -> str:
+        """The module's path for a layer of torch.nn, else the path of the module that makes the call and its name."""
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        leaf = bool(stack) and str(stack[-1][1]).startswith("torch.nn.modules.") and path
+        call = node.target.__name__.split(".")[0].rstrip("_") if not leaf else ""  # type: ignore[union-attr]
+        base = path if leaf else f"{path}.{call}".lstrip(".")
+        name, number = base, self.numbers.get(base, 0)
+        while name in self.taken:
+            number += 1
+            name = f"{base}_{number}"
+        self.taken.add(name)
+        self.numbers[base] = number
+        return name
+
+    def _refused(self, node: fx.Node, name: str, path: str, line: str, reason: str) -> None:
+        self.refused.append((name, path, line, reason))
+        value = node.meta["val"]
+        wires = [Wire(f"?{node.name}", _shape(v)) for v in ([value] if isinstance(value, Tensor) else value)]
+        self.values[node] = wires[0] if isinstance(value, Tensor) else wires
+
+    def _refuse(self) -> None:
+        if not self.refused:
+            return
+        rows = [
+            f"  {name} in {path or 'the model itself'} ({line}): {reason}" for name, path, line, reason in self.refused
+        ]
+        raise UnsupportedOperator(
+            f"{len(rows)} place{'s' * (len(rows) > 1)} cannot become spiking:\n"
+            + "\n".join(rows)
+            + '\nReplace them, or keep them analogue with on_unsupported="keep" (--on-unsupported keep).',
+            tuple((name, path, line) for name, path, line, _ in self.refused),
+        )
+
+
+def _bound(target: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
+    bound = {}
+    for index, argument in enumerate(target._schema.arguments):
+        if index < len(args):
+            bound[argument.name] = args[index]
+        else:
+            bound[argument.name] = kwargs.get(argument.name, argument.default_value)
+    return bound
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(int(size) for size in value.shape[1:]) if isinstance(value, Tensor) else ()
+
+
+def _choices(tree: Any) -> dict[str, fx.Node]:
+    """Name → tensor output, for dictionaries, tuples and output classes, nested ones with dots."""
+    if isinstance(tree, fx.Node):
+        return {"": tree}
+    if isinstance(tree, dict):
+        items: Iterable[tuple[Any, Any]] = tree.items()
+    elif isinstance(tree, (list, tuple)):
+        items = zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True)
+    else:
+        items = vars(tree).items() if hasattr(tree, "__dict__") else ()
+    return {f"{key}.{inner}".rstrip("."): node for key, value in items for inner, node in _choices(value).items()}
+
+
+def _ancestors(node: fx.Node) -> set[fx.Node]:
+    seen, stack = {node}, [node]
+    while stack:
+        for parent in stack.pop().all_input_nodes:
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return seen
+
+
+def _place(node: fx.Node) -> tuple[str, str]:
+    """(module path, source line) of a call; lines inside torch itself are passed over."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = next(reversed(list(stack.values())))[0] if stack else ""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [frame for frame in frames if "/torch/nn/" not in frame[0].replace("\\", "/")] or frames
+    return re.sub(r"@\d+$", "", path), f"{own[-1][0]}:{own[-1][1]}" if own else "source unknown"
+
+
+def _check(graph: Graph, module: nn.Module, example: Tensor, output: str | int | None) -> None:
+    """Compare with the model itself; a view changed in place is the kind of thing that could differ."""
+    with torch.no_grad():
+        answer = module(example.clone())
+        if not isinstance(answer, Tensor):
+            leaves = _tensors(answer)
+            answer = leaves[str(output)] if output is not None else next(iter(leaves.values()))
+        captured = graph.run(example)
+    scale = float(answer.abs().max()) or 1.0
+    error = float((captured - answer).abs().max()) / scale if captured.shape == answer.shape else float("inf")
+    if not error <= 1e-3:
+        raise NotExact(
+            f"the captured graph differs from the model by {error:.2g} of its largest output; "
+            "does it change a view of a tensor in place? Use out-of-place operations"
+        )
+
+
+def _tensors(tree: Any) -> dict[str, Tensor]:
+    leaves = {}
+    for path, leaf in pytree.tree_flatten_with_path(tree)[0]:
+        if isinstance(leaf, Tensor):
+            leaves[".".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path)] = leaf
+    return leaves

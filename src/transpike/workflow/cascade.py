@@ -1,0 +1,254 @@
+"""Two networks in a row: a small one screens every sample, a larger one tells the classes of those it passes on."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.core.activity import Activity
+from transpike.data.batches import pairs
+from transpike.engines import Engine
+from transpike.errors import DataError, SettingError
+from transpike.files import write_atomically
+from transpike.lowering.activity import multiplications
+from transpike.results.statistics import wilson
+from transpike.snn import SNN
+from transpike.workflow.simulate import engine_named
+
+PER_MAC, PER_OPERATION, PER_UPDATE = 2, 3, 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one sample takes on average, both networks together.
+
+    ``macs`` multiplications (of an SNN: those that stay), ``synaptic_operations``, ``membrane_updates``;
+    ``weights_fetched`` = macs + synaptic operations (no reuse); ``accesses`` = 2 · macs (weight, input) + 3 · synaptic
+    operations (weight, potential read and written) + 3 · membrane updates (bias, potential read and written): the
+    counts of Lemaire et al. 2022 (arXiv 2210.13107) without biases of the ANN, outputs, spike queues and addressing.
+    """
+
+    macs: float = 0.0
+    synaptic_operations: float = 0.0
+    membrane_updates: float = 0.0
+
+    @property
+    def weights_fetched(self) -> float:
+        return self.macs + self.synaptic_operations
+
+    @property
+    def accesses(self) -> float:
+        return PER_MAC * self.macs + PER_OPERATION * self.synaptic_operations + PER_UPDATE * self.membrane_updates
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.macs + other.macs,
+            self.synaptic_operations + other.synaptic_operations,
+            self.membrane_updates + other.membrane_updates,
+        )
+
+    def __truediv__(self, samples: int) -> "Cost":
+        return Cost(self.macs / samples, self.synaptic_operations / samples, self.membrane_updates / samples)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pair of networks answered. ``confusion[t][p]``: samples of class t that were called p.
+
+    ``screened``: the same for the screen alone, normal or not. Fractions are in [0, 1], 0 where nothing was counted.
+    """
+
+    confusion: tuple[tuple[int, ...], ...]
+    screened: tuple[tuple[int, int], tuple[int, int]]
+    cost: Cost
+
+    @property
+    def samples(self) -> int:
+        return sum(map(sum, self.confusion))
+
+    @property
+    def correct(self) -> int:
+        return sum(row[number] for number, row in enumerate(self.confusion))
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.samples
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy, as if samples were independent; those of one person are not."""
+        return wilson(self.correct, self.samples)
+
+    @property
+    def sensitivity(self) -> tuple[float, ...]:
+        """Of each class, the share that was found (recall)."""
+        return tuple(_share(row[number], sum(row)) for number, row in enumerate(self.confusion))
+
+    @property
+    def predictive_value(self) -> tuple[float, ...]:
+        """Of what was called each class, the share that was right (positive predictive value, precision)."""
+        columns = list(zip(*self.confusion, strict=True))
+        return tuple(_share(column[number], sum(column)) for number, column in enumerate(columns))
+
+    @property
+    def f1(self) -> tuple[float, ...]:
+        """2 · sensitivity · predictive value / (sensitivity + predictive value), class by class."""
+        both = zip(self.sensitivity, self.predictive_value, strict=True)
+        return tuple(_share(2 * s * p, s + p) for s, p in both)
+
+    @property
+    def macro_f1(self) -> float:
+        return sum(self.f1) / len(self.confusion)
+
+    @property
+    def forwarded(self) -> float:
+        """The share of samples that the second network saw."""
+        return (self.screened[0][1] + self.screened[1][1]) / self.samples
+
+    @property
+    def normal_recall(self) -> float:
+        """Of the normal samples, the share that the screen kept."""
+        return _share(self.screened[0][0], sum(self.screened[0]))
+
+    @property
+    def abnormal_recall(self) -> float:
+        """Of the abnormal samples, the share that the screen passed on."""
+        return _share(self.screened[1][1], sum(self.screened[1]))
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        """Both as one, as for the parts of a test that other networks served."""
+        if len(self.confusion) != len(other.confusion):
+            raise DataError(f"outcomes of {len(self.confusion)} and {len(other.confusion)} classes cannot be added")
+        n, m = self.samples, other.samples
+        cost = Cost(*((n * a + m * b) / (n + m) for a, b in zip(asdict(self.cost).values(), asdict(other.cost).values(),
+                                                                strict=True)))  # fmt: skip
+        confusion, screened = (_added(a, b) for a, b in ((self.confusion, other.confusion),
+                                                         (self.screened, other.screened)))  # fmt: skip
+        return Outcome(confusion, screened, cost)  # type: ignore[arg-type]
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers only."""
+        names = ("samples", "accuracy", "interval", "macro_f1", "sensitivity", "predictive_value", "f1", "forwarded",
+                 "normal_recall", "abnormal_recall", "confusion", "screened")  # fmt: skip
+        cost = {**asdict(self.cost), "weights_fetched": self.cost.weights_fetched, "accesses": self.cost.accesses}
+        return {**{name: getattr(self, name) for name in names}, "cost": cost}
+
+
+@dataclass(frozen=True)
+class CascadeReport:
+    """Two spiking networks in a row, and beside them the two networks that they were made from.
+
+    ``exact``: every run stayed on the exact grid, so that any engine gives these answers; ``ties``: see Trace.
+    """
+
+    ann: Outcome
+    snn: Outcome
+    total_steps: tuple[int, int]
+    exact: bool
+    ties: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers only."""
+        return {"ann": self.ann.to_json(), "snn": self.snn.to_json(), "total_steps": self.total_steps,
+                "exact": self.exact, "ties": self.ties}  # fmt: skip
+
+    def save(self, path: Any) -> None:
+        """Write the JSON to ``path``, whole or not at all."""
+        write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
+
+
+def cascade(screen: SNN, second: SNN, data: Any, *, normal: int = 0, engine: str = "auto") -> CascadeReport:
+    """Every sample through ``screen``; those it does not call normal through ``second``, whose answer then counts.
+
+    ``data``: batches of (input, target), or a pair of tensors; targets are classes of ``second``, and ``normal`` is
+    the one that the screen's class 0 stands for. The screen has two classes. ``second`` may call a sample normal that
+    was passed on. Each network prepares the inputs in its own way; an ANN's pair decides for itself what it passes on.
+    Raises DataError for data without targets or samples, SettingError for networks that do not fit this.
+    """
+    runner, tally = engine_named(engine), None
+    for x, y in pairs(data):
+        if y is None:
+            raise DataError("a cascade is measured against targets: give batches of (input, target)")
+        if tally is None:
+            tally = _Tally(screen, second, normal, runner)
+        tally.add(x, y.reshape(-1).cpu())
+    if tally is None:
+        raise DataError("there are no samples to measure on")
+    return tally.report()
+
+
+class _Tally:
+    """Adds up what batches gave, for both pairs."""
+
+    def __init__(self, screen: SNN, second: SNN, normal: int, engine: Engine) -> None:
+        classes = second.graph.output.shape[-1]
+        if screen.graph.output.shape != (2,):
+            raise SettingError(f"a screen has two classes, normal and not; this one gives {screen.graph.output.shape}")
+        if not 0 <= normal < classes:
+            raise SettingError(f"normal is one of the second network's {classes} classes, not {normal}")
+        self.networks, self.normal, self.engine = (screen, second), normal, engine
+        self.confusion = {kind: torch.zeros(classes, classes, dtype=torch.int64) for kind in ("ann", "snn")}
+        self.screened = {kind: torch.zeros(2, 2, dtype=torch.int64) for kind in ("ann", "snn")}
+        self.cost = {"ann": Cost(), "snn": Cost()}
+        self.macs = [float(multiplications(network.source)) for network in self.networks]
+        self.exact, self.ties = True, 0
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        classes = len(self.confusion["ann"])
+        if len(y) != len(x) or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < classes):
+            raise DataError(f"a batch holds {len(x)} inputs and {len(y)} targets; give each one of {classes} classes")
+        for kind in ("ann", "snn"):
+            passed = self._predict(kind, 0, x) > 0
+            answer = torch.full_like(y, self.normal)
+            if passed.any():
+                answer[passed] = self._predict(kind, 1, x[passed.to(x.device)])
+            _count(self.confusion[kind], y, answer)
+            _count(self.screened[kind], (y != self.normal).long(), passed.long())
+
+    def _predict(self, kind: str, which: int, x: Tensor) -> Tensor:
+        network = self.networks[which]
+        if kind == "ann":
+            self.cost["ann"] += Cost(macs=len(x) * self.macs[which])
+            with torch.no_grad():
+                return network.source.run(network.encoder.accumulate(network.prepare(x))).argmax(-1).cpu()
+        trace = network.run(x, engine=self.engine)
+        self.cost["snn"] += _cost(trace.activity)
+        self.exact, self.ties = self.exact and trace.exact, self.ties + trace.ties
+        return trace.logits[-1].argmax(-1).cpu()
+
+    def report(self) -> CascadeReport:
+        samples = int(self.confusion["ann"].sum())
+        ann, snn = (
+            Outcome(_rows(self.confusion[kind]), _rows(self.screened[kind]), self.cost[kind] / samples)  # type: ignore[arg-type]
+            for kind in ("ann", "snn")
+        )
+        steps = (self.networks[0].total_steps(), self.networks[1].total_steps())
+        return CascadeReport(ann, snn, steps, self.exact, self.ties)
+
+
+def _cost(activity: Activity) -> Cost:
+    """The sum over the samples of a run."""
+    layers = activity.layers
+    return Cost(
+        float(activity.samples * sum(activity.macs.values())),
+        sum(float(layer.synaptic_operations.sum()) for layer in layers),
+        float(sum(layer.updates for layer in layers)),
+    )
+
+
+def _count(table: Tensor, truth: Tensor, answer: Tensor) -> None:
+    table += torch.bincount(truth * len(table) + answer, minlength=table.numel()).reshape(table.shape)
+
+
+def _rows(table: Tensor) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(row) for row in table.tolist())
+
+
+def _added(a: tuple[tuple[int, ...], ...], b: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(x + y for x, y in zip(*rows, strict=True)) for rows in zip(a, b, strict=True))
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,1 @@
+"""Many recipes on one network."""

@@ -1,0 +1,118 @@
+"""What a comparison works on, network and data, as one file that its processes map into memory."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import safe_open
+from torch import Tensor
+
+from transpike.core import registry
+from transpike.core.codec import decode, encode
+from transpike.core.graph import Graph
+from transpike.data.batches import pairs
+from transpike.errors import DataError
+from transpike.files import write_atomically
+
+
+def first_batches(calibration: Any, samples: int | None) -> tuple[Tensor, ...]:
+    """Calibration batches as they are, before preprocessing."""
+    if calibration is None:
+        raise DataError("a comparison needs calibration data: pass calibration=a tensor or a loader of training inputs")
+    return tuple(x.cpu() for x, _ in _limited(calibration, samples))
+
+
+def labelled_batches(data: Any, limit: int | None) -> list[tuple[Tensor, Tensor]]:
+    batches = []
+    for x, y in _limited(data, limit):
+        if y is None:
+            raise DataError("a comparison needs targets: give data as batches of (input, target)")
+        if len(x) != len(y):
+            raise DataError(f"a batch holds {len(x)} inputs and {len(y)} targets")
+        batches.append((x, y))
+    if not batches:
+        raise DataError("there are no samples to compare on")
+    return batches
+
+
+def _limited(data: Any, limit: int | None) -> Iterable[tuple[Tensor, Tensor | None]]:
+    seen = 0
+    for x, y in pairs(data):
+        if limit is not None and seen >= limit:
+            return
+        keep = len(x) if limit is None else limit - seen
+        yield x[:keep], None if y is None else y[:keep]
+        seen += len(x)
+
+
+FITTING = "fitting."
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Labelled batches of an inputs file, read one at a time from the memory-mapped file; ``kind`` names them there."""
+
+    path: Path
+    batches: int
+    kind: str = ""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        with safe_open(str(self.path), "pt") as file:
+            for index in range(self.batches):
+                yield (
+                    file.get_tensor(f"{self.kind}inputs.{index}"),
+                    file.get_tensor(f"{self.kind}targets.{index}"),
+                )
+
+
+def write_inputs(
+    store: Path,
+    source: Graph,
+    calibration: Sequence[Tensor],
+    data: Sequence[tuple[Tensor, Tensor]],
+    fitting: Sequence[tuple[Tensor, Tensor]] = (),
+) -> str:
+    """Network, data and what exits are fitted on as one file in the store, named by its SHA-256, which is returned."""
+    tensors: dict[str, Tensor] = {}
+    graph = encode(source, tensors, "source")
+    tensors |= {f"calibration.{index}": x.detach().cpu().clone() for index, x in enumerate(calibration)}
+    for kind, batches in (("", data), (FITTING, fitting)):
+        for index, (x, y) in enumerate(batches):
+            tensors[f"{kind}inputs.{index}"] = x.detach().cpu().clone()
+            tensors[f"{kind}targets.{index}"] = y.detach().cpu().clone()
+    content = {"source": graph, "calibration": len(calibration), "batches": len(data), "fitting": len(fitting)}
+    packed = safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, {"content": json.dumps(content)})
+    digest = sha256(packed)
+    path = inputs_path(store, digest)
+    if not path.exists() or sha256(path.read_bytes()) != digest:
+        write_atomically(path, packed)
+    return digest
+
+
+def open_inputs(path: Path) -> tuple[Graph, tuple[Tensor, ...], Stored, Stored]:
+    """The source network, calibration batches, test batches and those that exits are fitted on, of an inputs file."""
+    return _opened(path, registry.generation())
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: Path, generation: int) -> tuple[Graph, tuple[Tensor, ...], Stored, Stored]:
+    """``generation``: a class that was registered anew is another one, though the file is the same."""
+    with safe_open(str(path), "pt") as file:
+        content = json.loads(file.metadata()["content"])
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith("source")}  # noqa: SIM118
+        calibration = tuple(file.get_tensor(f"calibration.{index}") for index in range(content["calibration"]))
+    tests, fitting = Stored(path, content["batches"]), Stored(path, content["fitting"], FITTING)
+    return decode(content["source"], tensors), calibration, tests, fitting
+
+
+def inputs_path(store: Path, digest: str) -> Path:
+    return store / f"inputs-{digest[:24]}.safetensors"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,110 @@
+"""Runs the units of a comparison, one after another or in processes; each always with one thread."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+
+import torch
+
+from transpike.errors import FileError
+from transpike.workflow.compare.units import Task, Unit, measure
+
+DEATH = "its process died (out of memory, or killed)"
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch with one CPU thread: sums off the grid, as in calibration, depend on how many threads share them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def run_units(task: Task, units: list[Unit], jobs: int, done: Callable[[], None]) -> dict[int, str]:
+    """Measure every unit; what broke, as index → reason. ``done()`` is called after each. FileError stops all."""
+    failed: dict[int, str] = {}
+    if jobs == 1:
+        with one_thread():
+            for index, unit in enumerate(units):
+                try:
+                    measure(task, unit)
+                except FileError:
+                    raise
+                except Exception as error:
+                    failed[index] = _reason(error)
+                done()
+        return failed
+    waiting = list(range(len(units)))
+    while waiting:
+        # a pool that lost a process does not say whose unit it ran, so those that were running go on alone
+        for index in _run(task, units, waiting, jobs, failed, done):
+            if _run(task, units, [index], 1, failed, done):
+                failed[index] = DEATH
+                done()
+    return failed
+
+
+def _run(
+    task: Task, units: list[Unit], indices: list[int], jobs: int, failed: dict[int, str], done: Callable[[], None]
+) -> list[int]:
+    """Measure these units in ``jobs`` processes; those that were running when a process died.
+
+    ``indices`` loses what has been started. However this function is left, its processes end: each watches the end of
+    a pipe that only this process holds open, and so ends even where this one is killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    watched, held = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(min(jobs, len(indices)), context, _begin, (watched,))
+    running: dict[Future[None], int] = {}
+    lost: list[int] = []
+    try:
+        while running or (indices and not lost):
+            while indices and len(running) < jobs and not lost:
+                index = indices.pop(0)
+                try:
+                    running[executor.submit(measure, task, units[index])] = index
+                except BrokenProcessPool:
+                    lost.append(index)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                index, error = running.pop(future), future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    lost.append(index)
+                    continue
+                if isinstance(error, FileError):
+                    raise error
+                if error is not None:
+                    failed[index] = _reason(error)
+                done()
+    except BaseException:
+        held.close()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+        held.close()
+        watched.close()
+    return lost
+
+
+def _begin(watched: Connection) -> None:
+    """The start of a process: one thread, an end with its parent, and Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
+
+
+def _end_with(watched: Connection) -> None:
+    watched.poll(None)
+    os._exit(1)
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

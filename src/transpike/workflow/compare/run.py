@@ -1,0 +1,360 @@
+"""Many recipes on one network: one table of accuracy, latency and cost."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transpike import engines
+from transpike import exits as known_exits
+from transpike import recipes as known
+from transpike.core.codec import decode
+from transpike.core.constraints import check_settings, setting, settings_given, takes_settings
+from transpike.core.exit import Exit
+from transpike.core.graph import Graph
+from transpike.core.preprocessing import Preprocessing
+from transpike.core.recipe import Recipe
+from transpike.core.registry import hint
+from transpike.core.schedule import check_timesteps
+from transpike.core.task import Task as AnswerTask
+from transpike.data.batches import calibration_batches
+from transpike.energy import EnergyModel, checked
+from transpike.errors import DataError, FileError, SettingError
+from transpike.files import write_atomically
+from transpike.results.notebook import Shown
+from transpike.results.statistics import paired_difference, wilson
+from transpike.snn import SNN
+from transpike.tasks import Classification, task_given
+from transpike.tasks import remarks as task_remarks
+from transpike.workflow.capture import OnUnsupported, capture
+from transpike.workflow.compare.inputs import first_batches, labelled_batches, write_inputs
+from transpike.workflow.compare.pick import pick
+from transpike.workflow.compare.pool import one_thread, run_units
+from transpike.workflow.compare.rows import Cost, Difference, Entry, Refusal, Row, front
+from transpike.workflow.compare.units import Task, Unit, named, outside_code, plan, rows
+from transpike.workflow.convert import convert
+from transpike.workflow.simulate import engine_named
+
+SCHEMA = 1
+"""Version of the comparison's JSON, documented in docs/report-schema.md."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(Shown):
+    """``rows``: one for each recipe and number of steps, in the order asked for, measured (Row) or not (Refusal).
+
+    ``remarks`` say what happened to stored results; ``provenance`` what the numbers come from.
+    """
+
+    rows: tuple[Row | Refusal, ...]
+    samples: int
+    timesteps: tuple[int, ...]
+    engine: str
+    remarks: tuple[str, ...]
+    provenance: dict[str, Any]
+    convert: Callable[[Recipe], SNN] = field(repr=False)
+    """Makes the network of a recipe again, as it was made for the rows."""
+
+    @property
+    def measured(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if isinstance(row, Row))
+
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        return tuple(row for row in self.rows if isinstance(row, Refusal))
+
+    @property
+    def ann(self) -> dict[str, Any] | None:
+        """``accuracy`` of the source network with Wilson's 95 % bounds ``low`` and ``high``, and its ``macs``."""
+        if not self.measured:
+            return None
+        first = self.measured[0]
+        low, high = wilson(round(first.ann_accuracy * self.samples), self.samples)
+        return {"accuracy": first.ann_accuracy, "low": low, "high": high, "macs": first.ann_macs}
+
+    def front(self, cost: Cost = "total_steps") -> tuple[Row, ...]:
+        """The rows that no other beats in accuracy and ``cost`` (or "synaptic_operations"), cheapest first."""
+        return front(self.measured, cost)
+
+    def pick(self, text: str) -> Row:
+        """The row that a sentence like ``"drop<=1 steps<=32 min=synops"`` picks.
+
+        Conditions ``accuracy`` (percent), ``drop`` (points), ``steps`` (total), ``synops``, ``spikes``, ``macs``,
+        ``rate`` with ``<=`` or ``>=``; ``alphabet=binary|ternary|levels|phase|graded`` (of every neuron),
+        ``signed=yes|no``, ``training-free=yes|no``; and one objective, ``min=`` one of them or ``max=accuracy``. Of
+        equal rows the one with fewer total steps, then fewer synaptic operations, then the higher accuracy, then the
+        first.
+
+        Raises SettingError for other words, GateFailed with the nearest misses where no row satisfies it.
+        """
+        return pick(self.measured, text)
+
+    def snn(self, row: Row) -> SNN:
+        """The network of a row, converted again, with the row's number of steps: ``evaluate`` gives the row's numbers.
+
+        Where it was made for a longer run, it keeps the grid of that run.
+        """
+        recipe = dataclasses.replace(row.made_by, timesteps=row.timesteps)  # type: ignore[type-var]
+        policy = None if row.policy is None else decode(row.policy, {})
+        made = self.convert(row.made_by)
+        return dataclasses.replace(made, recipe=recipe, grid_timesteps=row.made_by.timesteps, exit=policy)
+
+    def difference(self, first: str, second: str, total_steps: int) -> Difference:
+        """Accuracy of one recipe minus another's in points, of what each has answered after ``total_steps`` steps.
+
+        Recipes are named as in the rows. The interval is paired on the same samples (evaluate.paired_difference).
+        Raises DataError for a recipe that is not there or has no answer by then.
+        """
+        outcomes = [self._by_then(name, total_steps).outcomes for name in (first, second)]
+        points, low, high = (100 * value for value in paired_difference(*outcomes))
+        return Difference(points, low, high, self.samples)
+
+    def _by_then(self, recipe: str, total_steps: int) -> Row:
+        found = [row for row in self.measured if row.recipe == recipe and row.total_steps <= total_steps]
+        if not found:
+            names = ", ".join(dict.fromkeys(f"{r.recipe} from {r.total_steps} steps on" for r in self.measured[::-1]))
+            raise DataError(f"{recipe!r} has no answer within {total_steps} steps; there are {names}")
+        return max(found, key=lambda row: row.total_steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain data, schema version ``SCHEMA``."""
+        fronts = {"total_steps": self.front(), "synaptic_operations": self.front("synaptic_operations")}
+
+        def row(entry: Entry) -> dict[str, Any]:
+            names = [name for name, members in fronts.items() if entry in members]
+            return entry.to_json() | ({"front": names} if isinstance(entry, Row) else {})
+
+        return {
+            "schema": SCHEMA,
+            "kind": "comparison",
+            "samples": self.samples,
+            "timesteps": list(self.timesteps),
+            "engine": self.engine,
+            "ann": self.ann,
+            "rows": [row(entry) for entry in self.rows],
+            "remarks": list(self.remarks),
+            "provenance": self.provenance,
+        }
+
+    def save(self, path: Any) -> None:
+        """Write the JSON to ``path``, whole or not at all."""
+        write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """Settings of ``transpike.compare``; printable, hashable, and each a flag of ``transpike compare``.
+
+    ``output``, ``on_unsupported``, ``exact_grid``, ``calibration_samples`` and ``seed`` are those of ``convert``,
+    ``engine``, ``memory`` (in bytes, of a process), ``energy``, ``task`` and ``limit`` those of ``evaluate``.
+    ``exits`` (transpike.exits.Exit) add rows: each network that answers step by step, with an early exit fitted on
+    ``exit_data``, labelled samples that are neither in ``data`` nor were trained on; for the largest T of a network.
+    ``jobs`` processes share the work (a script then needs ``if __name__ == "__main__":``). Every conversion and
+    evaluation runs with one thread, whatever ``jobs`` is, so that the result is the same bit for bit but for
+    ``seconds``. Raises SettingError.
+    """
+
+    timesteps: tuple[int, ...] = setting((4, 8, 16, 32, 64), "Numbers of time steps, each a row.")
+    limit: int | None = setting(None, "Only the first so many test samples.", low=1)
+    calibration_samples: int | None = setting(None, "Only the first so many calibration samples.", low=1)
+    seed: int = setting(0, "Draws calibration samples and random input spikes.")
+    exact_grid: bool = setting(True, "Bit-identical spikes on every engine.")
+    engine: str = setting("auto", "What simulates.", choices=sorted(engines.table))
+    memory: int | None = setting(None, "Budget for what the run of one process adds, like 2GiB.", low=1, unit="bytes")
+    output: str | int | None = setting(None, "Which answer to keep, where the model gives several.", flag="output-name")
+    on_unsupported: OnUnsupported = setting("error", "Layers that cannot spike: an error, or kept as they are.")
+    energy: tuple[EnergyModel, ...] = setting((), "Joules a sample by this model; repeatable.")
+    exits: tuple[Exit, ...] = setting(
+        (), f"Also with an early exit by {', '.join(known_exits.table)} that loses so many points at most; repeatable.",
+        flag="exit",
+    )  # fmt: skip
+    task: AnswerTask = setting(Classification(), "What a good answer is.")
+    jobs: int = setting(1, "Processes, of one thread each.", low=1)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.timesteps, int):
+            raise SettingError(f"timesteps must be several, in a tuple or a list, not {self.timesteps!r}")
+        object.__setattr__(self, "timesteps", tuple(sorted({check_timesteps(t) for t in self.timesteps})))
+        if not self.timesteps:
+            raise SettingError("a comparison needs at least one number of time steps")
+        check_settings(self)
+        engine_named(self.engine, self.memory)
+        object.__setattr__(self, "energy", checked(self.energy))
+        wishes = (self.exits,) if isinstance(self.exits, Exit) else tuple(self.exits)
+        if any(not isinstance(wish, Exit) for wish in wishes):
+            raise SettingError(f"exits must be transpike.exits.Exit, like Exit('gap', 0.5), not {self.exits!r}")
+        for wish in wishes:
+            if wish.score not in known_exits.table:
+                raise SettingError(
+                    f"no exit score is called {wish.score!r}; choose from {', '.join(known_exits.table)}{hint()}"
+                )
+        object.__setattr__(self, "exits", tuple(dict.fromkeys(wishes)))
+        object.__setattr__(self, "task", task_given(self.task))
+
+
+@takes_settings(ComparisonSettings)
+def compare(
+    model: nn.Module | Graph,
+    recipes: Iterable[Recipe] | None = None,
+    calibration: Any = None,
+    settings: ComparisonSettings | None = None,
+    *,
+    data: Any,
+    preprocessing: Preprocessing | None = None,
+    exit_data: Any = None,
+    store: str | Path | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Comparison:
+    """Every recipe (default: all of ours, as they are) at every number of time steps, on the same samples of ``data``.
+
+    ``settings``: a ``ComparisonSettings``, by default ``ComparisonSettings()``. ``model``, ``calibration`` and
+    ``preprocessing`` are those of ``convert``, ``data`` that of ``evaluate``. A recipe's own number of steps does not
+    count: it is converted for each of ``settings.timesteps``, or once for the largest where that run answers at all of
+    them. A recipe that cannot do a number of steps, or breaks, has a row that says why. Compare rows by
+    ``total_steps``, not by T. ``exit_data``: labelled samples that exits are fitted on.
+
+    ``store`` is a directory that keeps what each conversion found, so that the same call, after a kill too, does only
+    what is missing; a changed setting, network, sample or version of transpike or torch is another result, and so is
+    changed code of a recipe, neuron or energy model of your own. Where that code cannot be known, as in a notebook or
+    in a class that a function makes, nothing is kept, and a remark says so.
+    ``progress(done, total)`` counts conversions.
+
+    Raises what ``convert`` raises before a recipe's steps, DataError for data without targets, SettingError.
+    """
+    chosen = settings_given(ComparisonSettings, settings)
+    if isinstance(recipes, Recipe):
+        raise SettingError(f"recipes must be several, in a tuple or a list, not {recipes!r}")
+    asked = chosen.timesteps
+    by_name = named([kind() for kind in known.members] if recipes is None else list(recipes))
+    if not by_name:
+        raise SettingError("a comparison needs at least one recipe")
+    raw = first_batches(calibration, chosen.calibration_samples)
+    prepared = calibration_batches(raw, preprocessing or (lambda x: x.float()))
+    with torch.no_grad():
+        still = next(iter(by_name.values())).encoder.accumulate(
+            prepared[0]
+        )  # recordings: what the network sees of them
+        source = capture(model, still, output=chosen.output, on_unsupported=chosen.on_unsupported)
+    batches = labelled_batches(data, chosen.limit)
+    if chosen.exits and exit_data is None:
+        raise DataError("exits are fitted on samples of their own: pass exit_data, labelled and not in data")
+    fitting = labelled_batches(exit_data, None) if chosen.exits else []
+    for wish in chosen.exits:  # before the work: later each recipe would be refused for it
+        wish.check_samples(sum(len(x) for x, _ in fitting))
+    for x, y in fitting:
+        chosen.task.check(source.output.shape, len(x), y, "a batch of exit_data")
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
+        folder = scratch if store is None else _folder(store)
+        inputs = write_inputs(folder, source, raw, batches, fitting)
+        task = Task(
+            folder, scratch, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed,
+            chosen.energy, chosen.exits, chosen.task,
+        )  # fmt: skip
+        codes = {
+            name: outside_code(recipe, source, preprocessing, chosen.energy, chosen.exits, chosen.task)
+            for name, recipe in by_name.items()
+        }
+        plans = {
+            name: plan(recipe, asked, name if code.digest is None else code.digest, code.digest is not None)
+            for (name, recipe), code in zip(by_name.items(), codes.values(), strict=True)
+        }
+        entries, remarks = _entries(task, by_name, plans, chosen.jobs, progress)
+        if store is not None:
+            remarks += [
+                f"{name} was measured anew and is not kept in the store, for what its code does cannot be known: "
+                f"{code.reason}; define it in a module of its own"
+                for name, code in codes.items()
+                if code.digest is None
+            ]
+    order = {name: position for position, name in enumerate(by_name)}  # a recipe's exits stand behind it
+    entries.sort(key=lambda entry: (order[entry.series], entry.recipe, entry.timesteps))
+    return Comparison(
+        rows=tuple(entries),
+        samples=sum(len(x) for x, _ in batches),
+        timesteps=asked,
+        engine=chosen.engine,
+        remarks=(*task_remarks(chosen.task), *remarks),
+        provenance={
+            "inputs_sha256": inputs,
+            "calibration_samples": sum(len(x) for x in raw),
+            "seed": chosen.seed,
+            "task": str(chosen.task),
+            "exact_grid": chosen.exact_grid,
+            "versions": {"torch": torch.__version__},
+        },
+        convert=functools.partial(_convert, source, raw, preprocessing, chosen.exact_grid, chosen.seed),
+    )
+
+
+def _entries(
+    task: Task,
+    chosen: dict[str, Recipe],
+    plans: dict[str, tuple[list[Unit], list[tuple[int, str]]]],
+    jobs: int,
+    progress: Callable[[int, int | None], None] | None,
+) -> tuple[list[Row | Refusal], list[str]]:
+    """The rows of all recipes: what the store has, and then what is missing."""
+    units = [(name, unit) for name, (found, _) in plans.items() for unit in found]
+    remarks: list[str] = []
+    missing = []
+    for name, unit in units:
+        try:
+            if task.read(unit) is None:
+                missing.append((name, unit))
+        except FileError as error:
+            remarks.append(f"the store's {error}, so {name} was measured again")
+            missing.append((name, unit))
+    count = len(units) - len(missing)
+
+    def done() -> None:
+        nonlocal count
+        count += 1
+        if progress is not None:
+            progress(count, len(units))
+
+    if progress is not None:
+        progress(count, len(units))
+    broken = run_units(task, [unit for _, unit in missing], jobs, done)
+    failed = {id(missing[index][1]): reason for index, reason in broken.items()}
+    entries: list[Row | Refusal] = [
+        Refusal(name, t, chosen[name], reason, series=name)
+        for name, (_, refused) in plans.items()
+        for t, reason in refused
+    ]
+    for name, unit in units:
+        if id(unit) in failed:
+            entries += [Refusal(name, t, unit.recipe, failed[id(unit)], failed=True, series=name) for t in unit.answers]
+            continue
+        content = task.read(unit)
+        assert content is not None  # it was read, or has just been written
+        entries += rows(name, unit, content)
+    return entries, remarks
+
+
+def _folder(path: str | Path) -> Path:
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"the store {path} cannot be made: {error.strerror or error}") from error
+    return Path(path)
+
+
+def _convert(
+    source: Graph,
+    calibration: tuple[Tensor, ...],
+    preprocessing: Preprocessing | None,
+    exact_grid: bool,
+    seed: int,
+    recipe: Recipe,
+) -> SNN:
+    with one_thread():
+        return convert(source, recipe, calibration, preprocessing=preprocessing, exact_grid=exact_grid, seed=seed)

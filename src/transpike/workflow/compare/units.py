@@ -1,0 +1,317 @@
+"""The units of work of a comparison: a conversion and an evaluation, and the file that keeps what they found."""
+
+import base64
+import dataclasses
+import functools
+import hashlib
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Neuron
+from transpike.core.codec import encode
+from transpike.core.exit import Exit
+from transpike.core.fingerprint import Code, code_of
+from transpike.core.graph import Graph
+from transpike.core.preprocessing import Preprocessing
+from transpike.core.recipe import Recipe
+from transpike.core.registry import qualified
+from transpike.core.task import Task as AnswerTask
+from transpike.energy import EnergyModel
+from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
+from transpike.exits import table
+from transpike.files import write_atomically
+from transpike.results.statistics import paired_difference
+from transpike.snn import SNN
+from transpike.tasks import Classification
+from transpike.workflow.compare.inputs import Stored, inputs_path, open_inputs, sha256
+from transpike.workflow.compare.rows import Refusal, Row
+from transpike.workflow.convert import convert
+from transpike.workflow.early_exit import fit_exit
+from transpike.workflow.evaluate.run import Report, evaluate
+
+FORMAT = 4
+REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
+"""What a recipe answers every time, so that it is kept; other errors may pass."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One conversion and one evaluation: ``recipe`` with its number of steps, and the answers that are wanted.
+
+    ``code`` is the digest of the code from outside that it runs (core.fingerprint), "" where there is none. Where that
+    cannot be known, what the unit finds is not ``kept``, and ``code`` is only another text for each recipe.
+    """
+
+    recipe: Recipe
+    answers: tuple[int, ...]
+    code: str = ""
+    kept: bool = True
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all units of a comparison share; ``inputs`` is the SHA-256 of the file that holds network and data.
+
+    ``scratch`` is a folder for what is not kept, which goes with the comparison.
+    """
+
+    store: Path
+    scratch: Path
+    inputs: str
+    preprocessing: Preprocessing | None
+    exact_grid: bool
+    engine: str
+    memory: int | None
+    seed: int
+    energy: tuple[EnergyModel, ...] = ()
+    exits: tuple[Exit, ...] = ()
+    judge: AnswerTask = field(default_factory=Classification)
+
+    def key(self, unit: Unit) -> dict[str, Any]:
+        """Everything that decides what the unit finds."""
+        kind = type(unit.recipe)
+        return {
+            "format": FORMAT,
+            "inputs": self.inputs,
+            "preprocessing": repr(self.preprocessing),
+            "exact_grid": self.exact_grid,
+            "engine": self.engine,
+            "memory": self.memory,
+            "seed": self.seed,
+            "recipe": f"{qualified(kind)} {kind.__qualname__}",
+            "code": unit.code,
+            "settings": encode(unit.recipe, {}, "recipe"),
+            "answers": list(unit.answers),
+            "energy": [repr(model) for model in self.energy],
+            "exits": [repr(wish) for wish in self.exits],
+            "task": repr(self.judge),
+            "torch": torch.__version__,
+            "transpike": code_digest(),
+        }
+
+    def path(self, unit: Unit) -> Path:
+        folder = self.store if unit.kept else self.scratch
+        return folder / f"{unit.recipe.name}-{sha256(_text(self.key(unit)).encode())[:24]}.json"
+
+    def write(self, unit: Unit, content: dict[str, Any]) -> None:
+        body = {"key": self.key(unit), **content}
+        write_atomically(
+            self.path(unit), json.dumps({"sha256": sha256(_text(body).encode()), **body}, indent=1).encode()
+        )
+
+    def read(self, unit: Unit) -> dict[str, Any] | None:
+        """What an earlier run found; None where there is nothing, FileError where the file is damaged."""
+        path = self.path(unit)
+        try:
+            content = json.loads(path.read_bytes())
+            checksum = content.pop("sha256")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+            raise FileError(f"{path.name} is damaged ({type(error).__name__})") from error
+        if checksum != sha256(_text(content).encode()):
+            raise FileError(f"{path.name} is damaged (its checksum does not match)")
+        return content
+
+
+def measure(task: Task, unit: Unit) -> None:
+    """Convert and evaluate, and keep what was found, or the reason of a refusal, in the store."""
+    source, calibration, data, fitting = open_inputs(inputs_path(task.store, task.inputs))
+    start = time.perf_counter()
+    try:
+        snn = convert(
+            source,
+            unit.recipe,
+            calibration,
+            preprocessing=task.preprocessing,
+            exact_grid=task.exact_grid,
+            seed=task.seed,
+        )
+        report = evaluate(
+            snn,
+            data,
+            timesteps=max(unit.answers),
+            answers=unit.answers,
+            engine=task.engine,
+            memory=task.memory,
+            energy=task.energy,
+            task=task.judge,
+        )
+        content = _found(snn, report)
+        if snn.schedule.every_step and max(unit.answers) > 1:
+            for wish in task.exits:
+                try:
+                    content["cells"].append(_early(task, unit, snn, data, fitting, wish))
+                except SettingError as error:
+                    content["common"]["remarks"].append(f"no {wish}: {error}")
+        elif task.exits:
+            content["common"]["remarks"].append("no early exit: there is one answer only in a run")
+    except REFUSALS as error:
+        content = {"refused": str(error)}
+    task.write(unit, {**content, "seconds": round(time.perf_counter() - start, 3)})
+
+
+def _found(snn: SNN, report: Report) -> dict[str, Any]:
+    lowered = snn.program.lowered
+    alphabets = [lowered.alphabets[node.name] for node in lowered.nodes if isinstance(node.op, Neuron)]
+    common = {
+        "ann_accuracy": report.ann_accuracy,
+        "ann_macs": report.ann_macs,
+        "alphabets": sorted({str(alphabet) for alphabet in alphabets}),
+        "signed": any(alphabet.signed for alphabet in alphabets),
+        "schedule": report.schedule,
+        "exact": report.exact,
+        "exact_why": report.exact_why,
+        "remarks": list(report.remarks),
+    }
+    cells = []
+    for answer in report.curve:
+        right = report.outcomes[answer.timesteps]
+        drop, low, high = paired_difference(report.ann_outcomes, right)
+        paired = {"drop": drop, "drop_low": low, "drop_high": high, "outcomes": _packed(right)}
+        cells.append(dataclasses.asdict(answer) | paired)
+    return {"samples": report.samples, "common": common, "cells": cells}
+
+
+def _early(task: Task, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish: Exit) -> dict[str, Any]:
+    """The same network with an exit, fitted on other samples, as one more answer of its longest run."""
+    steps = max(unit.answers)
+    fitted = fit_exit(
+        snn, fitting, score=wish.score, drop=wish.drop, confidence=wish.confidence, timesteps=steps, engine=task.engine,
+        task=task.judge,
+    )  # fmt: skip
+    report = evaluate(
+        fitted, data, timesteps=steps, answers=(steps,), engine=task.engine, memory=task.memory, energy=task.energy,
+        task=task.judge,
+    )  # fmt: skip
+    found, right = report.exit, report.exit_outcomes
+    assert found is not None and right is not None
+    drop, low, high = paired_difference(report.ann_outcomes, right)
+    return {
+        "timesteps": steps, "total_steps": found.mean_steps, "accuracy": found.accuracy, "low": found.low,
+        "high": found.high, "agreement": found.agreement, "synaptic_operations": found.synaptic_operations,
+        "spikes": found.spikes, "spike_rate": found.spike_rate, "macs": round(found.macs),
+        "energy_joule": found.energy_joule, "drop": drop, "drop_low": low, "drop_high": high,
+        "outcomes": _packed(right), "exit": str(wish), "policy": encode(fitted.exit, {}, "exit"),
+    }  # fmt: skip
+
+
+def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal]:
+    """What the store keeps of a unit, as rows."""
+    if "refused" in content:
+        return [Refusal(recipe, t, unit.recipe, content["refused"], series=recipe) for t in unit.answers]
+    samples, common = content["samples"], content["common"]
+    common = common | {"alphabets": tuple(common["alphabets"]), "remarks": tuple(common["remarks"])}
+    return [
+        Row(
+            f"{recipe} + {cell['exit']}" if cell.get("exit") else recipe,
+            made_by=unit.recipe,
+            seconds=content["seconds"],
+            series=recipe,
+            **common,
+            **(cell | {"outcomes": _unpacked(cell["outcomes"], samples)}),
+        )
+        for cell in content["cells"]
+    ]
+
+
+def plan(
+    recipe: Recipe, timesteps: tuple[int, ...], code: str = "", kept: bool = True
+) -> tuple[list[Unit], list[tuple[int, str]]]:
+    """The units that answer at ``timesteps``, and (T, reason) where the recipe's settings do not allow T.
+
+    One run serves all of them where neither the network nor the way it is run depends on the number of steps.
+    """
+    possible: dict[int, Recipe] = {}
+    refused: list[tuple[int, str]] = []
+    for t in timesteps:
+        try:
+            possible[t] = dataclasses.replace(recipe, timesteps=t)  # type: ignore[type-var]
+        except TranspikeError as error:
+            refused.append((t, str(error)))
+    if not possible:
+        return [], refused
+    longest = possible[max(possible)]
+    together = longest.schedule.every_step and not longest.depends_on_timesteps
+    if together and set(possible) <= set(longest.schedule.answers(longest.timesteps)):
+        return [Unit(longest, tuple(possible), code, kept)], refused
+    return [Unit(with_steps, (t,), code, kept) for t, with_steps in possible.items()], refused
+
+
+def outside_code(
+    recipe: Recipe,
+    source: Graph,
+    preprocessing: Any,
+    energy: tuple[EnergyModel, ...],
+    exits: tuple[Exit, ...],
+    judge: AnswerTask,
+) -> Code:
+    """The code that is not transpike's and decides what a recipe finds: its own, its steps', the network's, …"""
+    scores = [table[wish.score] for wish in exits]
+    try:
+        steps = recipe.passes
+    except Exception:  # the conversion will say so
+        steps = ()
+    return code_of(recipe, *steps, *(type(node.op) for node in source), preprocessing, *energy, *scores, judge)
+
+
+@functools.cache
+def code_digest() -> str:
+    """Of the package's Python sources, without those that only show results: other code may find something else."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*.py") if path.parent.name not in ("cli", "report")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _packed(outcomes: Tensor) -> str:
+    """Eight samples a byte, the first in the highest bit, in base64."""
+    return base64.b64encode(np.packbits(outcomes.numpy()).tobytes()).decode()
+
+
+def _unpacked(text: str, samples: int) -> Tensor:
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=samples)
+    return torch.from_numpy(bits.astype(bool))
+
+
+def _text(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def named(recipes: list[Recipe]) -> dict[str, Recipe]:
+    """Recipes by their text without the number of steps; SettingError where one is there twice."""
+    found: dict[str, Recipe] = {}
+    for recipe in recipes:
+        if not isinstance(recipe, Recipe):
+            raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
+        same = [other for other in found.values() if type(other) is type(recipe)]
+        if any(_settings(recipe) == _settings(other) for other in same):
+            raise SettingError(f"{recipe} is there twice; the number of steps is set by timesteps=")
+        text = name = _series(recipe)
+        number = 1
+        while name in found:  # a class of the user's that kept its parent's name
+            name = f"{text} #{(number := number + 1)}"
+        found[name] = recipe
+    return found
+
+
+def _series(recipe: Recipe) -> str:
+    default = next(f.default for f in dataclasses.fields(recipe) if f.name == "timesteps")  # type: ignore[arg-type]
+    try:
+        return str(dataclasses.replace(recipe, timesteps=default))  # type: ignore[type-var]
+    except SettingError:  # the other settings do not go with the default
+        return str(recipe)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Everything but the number of steps."""
+    encoded = encode(recipe, {}, "recipe")
+    return encoded | {"fields": {key: value for key, value in encoded["fields"].items() if key != "timesteps"}}

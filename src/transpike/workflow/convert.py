@@ -1,0 +1,187 @@
+"""From a trained network to a spiking one."""
+
+import dataclasses
+import hashlib
+import platform
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from transpike.core.graph import Graph, Node
+from transpike.core.op import Op
+from transpike.core.pass_ import Context, Pass
+from transpike.core.preprocessing import Preprocessing
+from transpike.core.recipe import Recipe
+from transpike.core.stand_in import check_ceilings, check_stand_ins
+from transpike.data import Batches
+from transpike.data.batches import calibration_batches
+from transpike.engines import Dense
+from transpike.errors import NotExact, SettingError
+from transpike.recipes import ECC
+from transpike.snn import SNN
+from transpike.workflow.capture import OnUnsupported, capture
+
+KEPT_RECORDINGS = 256  # with all their frames, for steps that simulate spikes
+TOLERANCE = 1e-4  # of the largest output: what weights may lose when they are multiplied out and kept in float32
+
+
+Notify = Callable[[str, int, int], None]
+
+
+def convert(
+    model: nn.Module | Graph,
+    recipe: Recipe | None = None,
+    calibration: Any = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    output: str | int | None = None,
+    on_unsupported: OnUnsupported = "error",
+    exact_grid: bool = True,
+    calibration_samples: int | None = None,
+    seed: int = 0,
+    progress: Notify | None = None,
+) -> SNN:
+    """The spiking network that ``recipe`` (default: ECC) makes of ``model``.
+
+    ``calibration``: training inputs as a tensor (samples, *shape), an iterable of tensors or of (input, target) pairs,
+    or a loader; they and every later input pass through ``preprocessing``. ``calibration_samples`` takes the first so
+    many. Recordings (samples, frames, *shape) need an encoder with frames; the source network sees their mean.
+    ``output`` names the model's answer where it gives several, ``on_unsupported="keep"`` keeps unknown operators
+    analogue. ``exact_grid`` rounds what runs to a power-of-two grid, so that all engines give the same spikes.
+    ``progress(step, done, total)`` hears of the steps that take long.
+
+    Raises UnsupportedOperator, DataError, SettingError and NotExact, each naming the place and the way out.
+    """
+    recipe = ECC() if recipe is None else recipe
+    for name, value in (("seed", seed), ("calibration_samples", calibration_samples or 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise SettingError(f"{name} must be a whole number from 0 on, not {value!r}")
+    if not isinstance(recipe, Recipe):
+        raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
+    entrance = _Entrance(recipe, calibration, preprocessing)
+    batches = calibration_batches(calibration, entrance, limit=calibration_samples)
+    batches = tuple(batch.cpu() for batch in batches)
+    with torch.inference_mode(False), torch.no_grad():
+        source = capture(model, batches[0], output=output, on_unsupported=on_unsupported)
+        if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
+            calibration_batches(batches, lambda x: x, source.input.shape)
+        remarks: list[str] = []
+        largest = max(float(batch.abs().max()) for batch in batches)
+        encoder = recipe.encoder.suited(source).calibrated(largest)
+        recorded = entrance.recorded if encoder.has_frames else None
+        context = Context(source, batches, recipe.timesteps, seed, encoder, recipe.schedule, recorded, remarks)
+        graph = _converted(source, recipe.passes, context, progress)
+        check_stand_ins(graph)
+        check_ceilings(graph, context)
+    provenance = {
+        "source_sha256": _digest(source.parameters()),
+        "calibration_sha256": _digest({str(i): batch for i, batch in enumerate(batches)}),
+        "calibration_samples": sum(len(batch) for batch in batches),
+        "seed": seed,
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+    }
+    snn = SNN(
+        graph,
+        source,
+        recipe,
+        encoder,
+        entrance.preprocessing,
+        exact_grid,
+        context.ranges,
+        {},
+        tuple(remarks),
+        provenance,
+        recipe.readout.calibrated(graph, context),
+    )
+    snn.rates.update(spike_rates(snn, entrance.recorded))
+    return snn
+
+
+class _Entrance:
+    """How calibration inputs enter: after preprocessing, and without the time that an encoder with frames gives them.
+
+    ``recorded`` keeps the first samples as they enter the spiking network.
+    """
+
+    recorded: Tensor
+
+    def __init__(self, recipe: Recipe, data: Any, preprocessing: Preprocessing | None) -> None:
+        self.recipe, self.encoder, self.preprocessing = recipe, recipe.encoder, preprocessing
+        framed = isinstance(data, Batches) and data.split.frames is not None
+        if framed and not self.encoder.has_frames:
+            raise SettingError(
+                f"the calibration data are recordings of {data.split.frames} frames; give the recipe an encoder for "
+                "them, encoder=transpike.encoders.EventFrames() (SignedEventFrames() where they are signed)"
+            )
+        if self.encoder.has_frames and preprocessing is not None:
+            if not preprocessing.is_identity:
+                raise SettingError(
+                    "preprocessing would turn the silent pixels of recordings into currents, and their events into "
+                    "something else than spikes; convert with preprocessing=None, and train the network that way"
+                )
+            self.preprocessing = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.float() if self.preprocessing is None else self.preprocessing(x)
+        still = self.encoder.accumulate(x)
+        if not hasattr(self, "recorded"):
+            self.encoder.check_steps(x, self.recipe.timesteps)
+            self.recorded = x[:0].cpu()
+        if len(self.recorded) < (KEPT_RECORDINGS if self.encoder.has_frames else 16):
+            self.recorded = torch.cat([self.recorded, x.cpu()])[:KEPT_RECORDINGS]
+        return still
+
+
+def _converted(graph: Graph, steps: tuple[Pass, ...], context: Context, progress: Notify | None) -> Graph:
+    """The graph after all steps; a promise to compute the same function is checked on calibration data."""
+    probe, answer = context.batches[0][:16].double(), None
+    for step in steps:
+        if progress is not None:
+            context = dataclasses.replace(context, progress=partial(progress, type(step).__name__))
+        changed = step.apply(graph, context)
+        if step.exact and changed is not graph:
+            before = _answer(graph, probe) if answer is None else answer
+            answer = _answer(changed, probe)
+            scale = float(before.abs().max()) or 1.0
+            error = float((before - answer).abs().max()) / scale
+            if not error <= TOLERANCE:
+                raise NotExact(
+                    f"{type(step).__name__} promises the same function and changed it by {error:.2g} of the largest "
+                    "output; this is a fault of the step, please report it with the network"
+                )
+        elif changed is not graph:
+            answer = None
+        graph = changed
+    return graph
+
+
+def _answer(graph: Graph, probe: Tensor) -> Tensor:
+    """In float64, without the steps of staircases, which make a whole level of a rounding at an edge."""
+
+    def smooth(node: Node) -> Node | None:
+        op = node.op.without_quantisation() if isinstance(node.op, Op) else node.op
+        return None if op is node.op else dataclasses.replace(node, op=op, origin=())
+
+    return graph.rewrite(smooth).to(dtype=torch.float64).run(probe)
+
+
+def spike_rates(snn: SNN, batch: Tensor) -> dict[str, float]:
+    """Spikes per neuron and step on a few calibration samples, already preprocessed."""
+    steps = (
+        snn.timesteps if snn.schedule.mode == "slots" else min(snn.timesteps, 32)
+    )  # a shorter window is another code
+    activity = snn.run_prepared(batch, steps, Dense(), None, (), True).activity
+    return {
+        layer.name: float(layer.spikes.sum()) / (layer.neurons * steps * activity.samples) for layer in activity.layers
+    }
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,159 @@
+"""The quantised ANN that a spiking network stands beside: as many levels, the same weight bits."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from transpike.activations import Staircase
+from transpike.core.alphabet import Alphabet
+from transpike.core.cell import Neuron
+from transpike.core.graph import Graph, Node
+from transpike.core.op import Op, Synapse
+from transpike.core.pass_ import Context
+from transpike.energy import AnnActivity, AnnLayer
+from transpike.errors import SettingError
+from transpike.lowering.activity import unpriced
+from transpike.passes import FoldBatchNorm, QuantiseWeights
+from transpike.snn import SNN
+
+INPUT_BITS = 8  # of an analogue input, as pixels have
+WIDE_BITS = 8  # of activations that the spiking network leaves without finite levels
+MOST_BITS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class QuantisedBaseline:
+    """``graph`` runs; ``bits`` are those of its activations, by name, ``weight_bits`` None where weights stay real."""
+
+    graph: Graph
+    bits: dict[str, int]
+    weight_bits: int | None
+
+
+def levels(alphabet: Alphabet, timesteps: int, slots: int | None) -> int | None:
+    """How many values the sum of a wire over a run can take; None where there is no such number.
+
+    T + 1 for binary spikes, 2 T + 1 for signed ones, k T + 1 for k levels; for first spikes the slots and none.
+    """
+    if alphabet.kind == "graded" or (alphabet.kind == "time" and not alphabet.levels):
+        return None
+    if alphabet.kind == "time":
+        return (slots or 1) + 1
+    most = _most(alphabet) * timesteps
+    return (2 if alphabet.signed else 1) * most + 1
+
+
+def quantised(
+    snn: SNN, timesteps: int, activation_bits: int | None = None, weight_bits: int | None = None
+) -> QuantisedBaseline:
+    """The source network with ``⌈log2(levels)⌉`` bits an activation, evenly between 0 and what its neuron can tell.
+
+    ``activation_bits`` gives all of them another width, ``weight_bits`` the weights (default: those of the recipe).
+    """
+    for name, value in (("activation_bits", activation_bits), ("weight_bits", weight_bits)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_BITS):
+            raise SettingError(f"{name} must be whole numbers from 1 to {MOST_BITS}, not {value!r}")
+    graph = FoldBatchNorm().apply(snn.source, Context(snn.source, (), snn.timesteps))
+    used, weights = _weights(snn, weight_bits)
+    if weights is not None:
+        graph = weights.apply(graph, None)  # type: ignore[arg-type]
+    alphabets = snn.lowered.alphabets
+    cells = {node.name: node.op for node in snn.graph if isinstance(node.op, Neuron) and not node.op.is_delay}
+    bits: dict[str, int] = {}
+
+    def change(node: Node) -> Node | None:
+        cell = cells.get(node.name)
+        if cell is None or not isinstance(node.op, Op) or node.op.role != "activation":
+            return None
+        alphabet, spike_scale = alphabets[node.name], cell.output_scale()
+        code = cell.unit.code if cell.unit is not None else None
+        found = levels(alphabet, timesteps, None if code is None else code.slots)
+        width = WIDE_BITS if found is None else math.ceil(math.log2(found))
+        width = width if activation_bits is None else activation_bits
+        bits[node.name] = width
+        if found is None or spike_scale is None:
+            return None
+        top = spike_scale * (float(code.levels[0]) if code is not None else _most(alphabet))
+        op = Staircase(top.float(), 2**width - 1, 0.5)
+        return dataclasses.replace(node, op=op, origin=())
+
+    return QuantisedBaseline(graph.rewrite(change), bits, used)
+
+
+def _most(alphabet: Alphabet) -> int:
+    return alphabet.levels if alphabet.kind in ("levels", "bits", "phase") else 1
+
+
+def _weights(snn: SNN, weight_bits: int | None) -> tuple[int | None, QuantiseWeights | None]:
+    """The bits of the weights, and the step that makes them so: the recipe's own, or uniform ones."""
+    if weight_bits is not None:
+        return weight_bits, QuantiseWeights(weight_bits)
+    own = next((step for step in snn.recipe.passes if isinstance(step, QuantiseWeights)), None)
+    return (None, None) if own is None else (own.bits, own)
+
+
+class Counted:
+    """Adds up what a twin does, over batches."""
+
+    def __init__(self, quantised_baseline: QuantisedBaseline) -> None:
+        self.quantised_baseline, self.samples = quantised_baseline, 0
+        self.effective: dict[str, float] = {}
+        self.entering, self.leaving = _widths(quantised_baseline)
+        self.paths = {node.name: node.op.paths() for node in quantised_baseline.graph if isinstance(node.op, Synapse)}
+
+    def add(self, x: Tensor) -> Tensor:
+        """Run a batch, (batch, *shape), and count its products without a zero; gives the logits."""
+
+        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if node.name in self.paths:
+                with torch.no_grad():
+                    found = self.paths[node.name].linear((inputs[0] != 0).to(inputs[0].dtype))
+                self.effective[node.name] = self.effective.get(node.name, 0.0) + float(found.double().sum())
+
+        with torch.no_grad():
+            logits = self.quantised_baseline.graph.run(x, observe=see)
+        self.samples += len(x)
+        return logits
+
+    def activity(self, weight_bits: int) -> AnnActivity:
+        """Counts of a sample; ``weight_bits`` where the twin's are real."""
+        found, graph = [], self.quantised_baseline.graph
+        for node in graph:
+            macs = graph.macs(node) or 0
+            if isinstance(node.op, Synapse) or macs:
+                weight = node.op.weight if isinstance(node.op, Synapse) else torch.empty(0)
+                products = self.effective[node.name] / self.samples if node.name in self.effective else float(macs)
+                inputs = sum(math.prod(graph[name].shape) for name in node.inputs)
+                found.append(
+                    AnnLayer(
+                        node.name, macs, products, inputs, math.prod(node.shape), weight.numel(),
+                        self.entering[node.name], self.leaving[node.name], tuple(weight.shape[2:]),
+                    )
+                )  # fmt: skip
+        return AnnActivity(tuple(found), self.quantised_baseline.weight_bits or weight_bits, unpriced(graph))
+
+
+def _widths(quantised_baseline: QuantisedBaseline) -> tuple[dict[str, int], dict[str, int]]:
+    """Bits of what enters each layer, and of what its output becomes."""
+    wire: dict[str, int] = {}
+    entering: dict[str, int] = {}
+    for node in quantised_baseline.graph:
+        before = max((wire[name] for name in node.inputs), default=INPUT_BITS)
+        wire[node.name] = quantised_baseline.bits.get(node.name, before)
+        entering[node.name] = before
+    leaving: dict[str, int] = {}
+    after: dict[str, int] = {}
+    for node in reversed(quantised_baseline.graph.nodes):
+        readers = [other.name for other in quantised_baseline.graph if node.name in other.inputs]
+        reached = max((quantised_baseline.bits.get(name, after[name]) for name in readers), default=INPUT_BITS)
+        after[node.name] = leaving[node.name] = reached
+    return entering, leaving
+
+
+def with_weight_bits(snn: SNN, weight_bits: int) -> SNN:
+    """The spiking network with uniform weights of so many bits, nothing calibrated again."""
+    graph = QuantiseWeights(weight_bits).apply(snn.graph, None)  # type: ignore[arg-type]
+    return dataclasses.replace(snn, graph=graph, exit=None)  # which was fitted to other answers

@@ -1,0 +1,310 @@
+"""Early exit: a policy fitted with a promise, and answers that stop as soon as it allows."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike import exits
+from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore
+from transpike.core.registry import hint
+from transpike.core.task import Task
+from transpike.data import Batches
+from transpike.data.batches import pairs
+from transpike.errors import DataError, SettingError
+from transpike.exits import Conformal
+from transpike.results.statistics import binomial_at_most
+from transpike.snn import SNN
+from transpike.tasks import Classification, task_given
+from transpike.workflow.simulate import engine_named
+
+CANDIDATES = 400
+LOOKS, FREE = (6, 16), 8  # looks in a run: few of short ones, more of long ones, in chunks of 8 steps or more
+LOOK = 3  # steps that a look costs: layers of the event engine start anew (benchmarks/early_exit.py --looks)
+STRICTER = (8.0, 4.0, 2.0, 1.4)  # times the largest nonconformity, where candidates begin
+TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class EarlyAnswers:
+    """``logits`` (batch, classes) of each sample at its stop, ``timesteps`` (batch,) where that was."""
+
+    logits: Tensor
+    timesteps: Tensor
+
+
+def checkpoints_until(timesteps: int) -> tuple[int, ...]:
+    """Every sixth of T, but every eighth step of long runs, down to a sixteenth of T: engines lose what a look saves
+    where they are asked for fewer than eight steps at a time.
+    """
+    few, many = LOOKS
+    step = max(1, min(round(timesteps / few), max(FREE, round(timesteps / many))))
+    return tuple(range(step, timesteps, step))
+
+
+def fit_exit(
+    snn: SNN,
+    data: Any,
+    *,
+    score: str | ExitScore = "confidence",
+    drop: float = 0.5,
+    confidence: float = 0.95,
+    checkpoints: tuple[int, ...] | None = None,
+    timesteps: int | None = None,
+    fit_share: float = FIT_SHARE,
+    seed: int = 0,
+    engine: str = "auto",
+    task: Task | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> SNN:
+    """The network with an exit policy: at most ``drop`` points of samples lose a right answer, with ``confidence``.
+
+    ``data``: batches of (input, target) that neither trained the network nor will test it. On a share of them, drawn by
+    ``seed``, temperatures ``κ_t = argmin mean −ln softmax(z_t/κ)_a`` and candidates for thresholds are fitted, with a
+    the answer after T steps: an exit must foresee that one, right or wrong. There, too, looks are dropped that cost
+    more than they save, unless ``checkpoints`` names them. On the others candidates are tested from the strictest to
+    the laxest, ``P(Bin(n, drop) ≤ lost) ≤ 1 − confidence``, until one fails; the last that passed is taken. ``lost``
+    counts samples that are right at T and not at their stop, so that accuracy falls by no more; ``task`` (of
+    ``transpike.tasks``, default: classification) says what right is. ``score``: one of ``transpike.exits`` or its name.
+    Source of the test: Angelopoulos et al. 2021 (Learn then Test), fixed-sequence testing with exact binomial tails.
+    Raises SettingError where answers do not come step by step, DataError with fewer samples than any promise needs.
+    """
+    wish = Exit("", drop, confidence)
+    if isinstance(fit_share, bool) or not isinstance(fit_share, (int, float)) or not 0 < fit_share < 1:
+        raise SettingError(f"fit_share must lie between 0 and 1, not {fit_share!r}")
+    if isinstance(data, Batches):  # else they are counted when they have been run
+        wish.check_samples(len(data.indices), fit_share)
+    if isinstance(score, str):
+        if score not in exits.table:
+            raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}{hint()}")
+        score = exits.table[score]()
+    if not isinstance(score, ExitScore):
+        raise SettingError(f"score must be an exit score or the name of one ({', '.join(exits.table)}), not {score!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise SettingError(f"seed must be a whole number from 0 on, not {seed!r}")
+    if not snn.schedule.every_step:
+        raise SettingError(
+            f"early exit needs an answer after every step, and {type(snn.schedule).__name__} gives one a window: "
+            "convert with the streaming schedule"
+        )
+    steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
+    late = getattr(snn.readout, "delay", None) or 0
+    if checkpoints is None:  # before its delay a readout gives the mean of a network that is filling
+        places = tuple(step for step in checkpoints_until(steps) if step > late)
+    elif isinstance(checkpoints, Iterable):
+        places = tuple(checkpoints)
+    else:
+        raise SettingError(f"checkpoints must be steps, like (8, 16), not {checkpoints!r}")
+    if not places:
+        raise SettingError(
+            f"there is no checkpoint: a run of {steps} steps has none before its last and after the {late} that are "
+            "not read; give more timesteps"
+        )
+    never = (math.inf,) * len(places)
+    asked = task_given(task)
+    wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0, str(asked))
+    logits, y = _answers(snn, data, wanted, engine, asked, progress)
+    fitted = fit_policy(wanted, logits, y, fit_share, seed, thin=checkpoints is None, task=asked)
+    return dataclasses.replace(snn, exit=fitted)
+
+
+def fit_policy(
+    policy: ExitPolicy,
+    logits: Tensor,
+    y: Tensor,
+    fit_share: float = FIT_SHARE,
+    seed: int = 0,
+    thin: bool = True,
+    task: Task | None = None,
+) -> ExitPolicy:
+    """``policy`` with temperatures and thresholds fitted as ``fit_exit`` does; ``thin``: without looks that do not pay.
+
+    ``logits`` (checkpoints + 1, samples, classes) at its checkpoints and after T steps, ``y`` (samples,).
+    """
+    task = task or Classification()
+    Exit("", 100 * policy.drop, policy.confidence).check_samples(len(y), fit_share)
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    first, second = order[: round(fit_share * len(y))], order[round(fit_share * len(y)) :]
+    logits = logits.double()
+    answers = task.answers(logits[-1])
+    temperatures = tuple(_temperature(logits[k, first], answers[first]) for k in range(len(policy.checkpoints)))
+    warm = dataclasses.replace(policy, temperatures=temperatures, samples=len(y))
+    if thin:
+        kept = _worthwhile(warm, logits[:, first], y[first], task)
+        logits = logits[[*kept, -1]]
+        places, temperatures = tuple(warm.checkpoints[k] for k in kept), tuple(temperatures[k] for k in kept)
+        warm = dataclasses.replace(
+            warm, checkpoints=places, temperatures=temperatures, thresholds=(math.inf,) * len(kept)
+        )
+    return _tested(warm, logits, y, first, second, task)
+
+
+def _answers(
+    snn: SNN,
+    data: Any,
+    policy: ExitPolicy,
+    engine: str,
+    task: Task,
+    progress: Callable[[int, int | None], None] | None,
+) -> tuple[Tensor, Tensor]:
+    """(checkpoints + 1, samples, classes) logits, float64, the last row after T steps, and the targets."""
+    chosen, parts, targets = engine_named(engine), [], []
+    rows = torch.tensor([*policy.checkpoints, policy.timesteps]) - 1
+    total = len(data.indices) if isinstance(data, Batches) else None
+    done = 0
+    for x, y in pairs(data):
+        if y is None:
+            raise DataError("an exit is fitted with targets: give batches of (input, target)")
+        ids = torch.arange(done, done + len(x))
+        logits = snn.run(x, policy.timesteps, engine=chosen, sample_ids=ids, count=False).logits[rows].double().cpu()
+        parts.append(logits)
+        targets.append(task.check(tuple(logits.shape[2:]), len(x), y.cpu()))
+        done += len(x)
+        if progress is not None:
+            progress(done, total)
+    if not parts:
+        raise DataError("there are no samples to fit an exit on")
+    return torch.cat(parts, 1), torch.cat(targets)
+
+
+def _temperature(logits: Tensor, y: Tensor) -> float:
+    """argmin over κ of mean −ln softmax(z/κ)_y, on a logarithmic grid of 2.9 % steps around the logits' size."""
+    size = float(logits.abs().max()) or 1.0
+    losses = [torch.nn.functional.cross_entropy(logits / (size * k), y) for k in TEMPERATURES]
+    return size * float(TEMPERATURES[int(torch.stack(losses).argmin())])
+
+
+def _tested(policy: ExitPolicy, logits: Tensor, y: Tensor, first: Tensor, second: Tensor, task: Task) -> ExitPolicy:
+    """The laxest policy of the sequence whose tests all passed."""
+    right = task.outcomes(logits[:, second], y[second])
+    scores, found = _scores(policy, logits[:, second]), policy
+    for thresholds in _candidates(policy, logits[:, first], task):
+        early = right.gather(0, _places(scores, thresholds)[None])[0]
+        lost = int((right[-1] & ~early).sum())
+        if binomial_at_most(lost, len(second), policy.drop) > 1 - policy.confidence:
+            break
+        found = dataclasses.replace(policy, thresholds=thresholds)
+    return found
+
+
+def _scores(policy: ExitPolicy, logits: Tensor) -> Tensor:
+    """(checkpoints, samples)."""
+    scores = torch.stack([policy.score(logits[k] / t) for k, t in enumerate(policy.temperatures)])
+    if scores.shape != (len(policy.temperatures), logits.shape[1]) or bool(scores.isnan().any()):
+        raise DataError(f"the exit score {policy.score} must give one number for each sample, and not NaN")
+    return scores
+
+
+def _places(scores: Tensor, thresholds: tuple[float, ...]) -> Tensor:
+    """(samples,): which checkpoint stops each sample; their number where none does."""
+    passed = scores >= scores.new_tensor(thresholds)[:, None]
+    return torch.where(passed.any(0), passed.byte().argmax(0), len(thresholds))
+
+
+def _worthwhile(policy: ExitPolicy, logits: Tensor, y: Tensor, task: Task) -> tuple[int, ...]:
+    """The checkpoints that save more steps than they cost, under the laxest candidate that keeps the drop here.
+
+    ``mean (step of the stop + LOOK · looks made)`` falls with every one that is taken away, one after another.
+    """
+    right, scores = task.outcomes(logits, y), _scores(policy, logits)
+    laxest: tuple[float, ...] | None = None
+    for thresholds in _candidates(policy, logits, task):
+        early = right.gather(0, _places(scores, thresholds)[None])[0]
+        if float((right[-1] & ~early).double().mean()) > policy.drop:
+            break
+        laxest = thresholds
+    kept = tuple(range(len(policy.checkpoints)))
+    if laxest is None:
+        return kept
+
+    def cost(places: tuple[int, ...]) -> float:
+        at = _places(scores[list(places)], tuple(laxest[k] for k in places))
+        steps = torch.tensor([*(policy.checkpoints[k] for k in places), policy.timesteps])
+        return float((steps[at] + LOOK * (at + 1).clamp(max=len(places))).double().mean())
+
+    while len(kept) > 1:
+        cheapest = min((tuple(k for k in kept if k != out) for out in kept), key=cost)
+        if cost(cheapest) > cost(kept):
+            break
+        kept = cheapest
+    return kept
+
+
+def _candidates(policy: ExitPolicy, logits: Tensor, task: Task) -> list[tuple[float, ...]]:
+    """Thresholds for all checkpoints, from the strictest to the laxest; the last ``logits`` are the answers after T."""
+    count = len(policy.checkpoints)
+    if isinstance(policy.score, Conformal):
+        answers, found = task.answers(logits[-1]), []
+        shares = torch.logspace(-4, 0, CANDIDATES, dtype=torch.float64) / count
+        strange = [_strangeness(logits[k] / t, answers) for k, t in enumerate(policy.temperatures)]
+        found = [tuple(times * float(s.max()) for s in strange) for times in STRICTER]
+        found += [tuple(_quantile(s, share) for s in strange) for share in shares.tolist()]
+        above = (tuple(math.nextafter(q, math.inf) for q in one) for one in found if one[0] < math.inf)
+        return list(dict.fromkeys(above))
+    levels = torch.linspace(1, 0, CANDIDATES, dtype=torch.float64)
+    values = _scores(policy, logits).flatten().quantile(levels)
+    return [(value,) * count for value in dict.fromkeys(values.tolist())]
+
+
+def _strangeness(logits: Tensor, answers: Tensor) -> Tensor:
+    """(samples,) −ln softmax(z)_a, from the least to the most."""
+    return (-logits.log_softmax(-1).gather(1, answers[:, None])[:, 0]).sort().values
+
+
+def _quantile(strange: Tensor, alpha: float) -> float:
+    """The ⌈(n+1)(1 − α)⌉-th smallest of ``strange``, which is sorted; infinite where n is too small for α."""
+    rank = math.ceil((len(strange) + 1) * (1 - alpha))
+    return math.inf if rank > len(strange) else float(strange[max(0, rank - 1)])
+
+
+def answer_early(
+    snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | None = None, sample_ids: Tensor | None = None
+) -> EarlyAnswers:
+    """Run x (batch, *shape) until each sample stops by the network's exit policy; those leave the batch.
+
+    ``sample_ids`` (batch,) are what random encoders draw by, 0, 1 … by default, as for ``simulate``.
+    Raises SettingError for a network without a policy.
+    """
+    policy = snn.exit
+    if policy is None:
+        raise SettingError("this network has no exit policy: fit_exit(snn, data) gives it one")
+    prepared, chosen = snn.prepare(x), engine_named(engine, memory)
+    snn.encoder.check_steps(prepared, policy.timesteps)
+    limit = chosen.batch_limit(snn.program)
+    named = torch.arange(len(x)) if sample_ids is None else sample_ids
+    if named.shape != (len(x),):
+        raise DataError(f"there are {len(x)} samples and sample_ids of shape {tuple(named.shape)}")
+    named = named.to(prepared.device)
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(x), limit):
+            ids = named[start : start + limit]
+            run = chosen.start(snn.program, prepared[start : start + limit], ids, (), False)
+            parts.append(_stopped(run, policy, len(ids)))
+    return EarlyAnswers(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
+
+
+def _stopped(run: Any, policy: ExitPolicy, samples: int) -> tuple[Tensor, Tensor]:
+    """(logits, steps) of each sample; those that have stopped leave the batch."""
+    here, steps = torch.arange(samples), torch.full((samples,), policy.timesteps)
+    found: Tensor | None = None
+    before = 0
+    for place, step in enumerate((*policy.checkpoints, policy.timesteps)):
+        logits = run.advance(step - before)[-1]
+        before = step
+        if found is None:
+            found = logits.new_zeros((samples, *logits.shape[1:]))
+        ready = (
+            policy.ready(logits, place) if step < policy.timesteps else logits.new_ones(len(logits), dtype=torch.bool)
+        )
+        found[here[ready.cpu()]], steps[here[ready.cpu()]] = logits[ready], step
+        if bool(ready.all()):
+            break
+        if bool(ready.any()):
+            here = here[run.keep(~ready).cpu()]
+    assert found is not None
+    return found, steps

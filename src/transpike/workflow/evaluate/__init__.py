@@ -1,0 +1,1 @@
+"""Accuracy, latency and activity of a converted network, next to its source network."""

@@ -1,0 +1,140 @@
+"""What stopping early gave: answers, steps and costs of every sample up to its own stop."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.core.activity import Activity
+from transpike.core.exit import ExitPolicy
+from transpike.core.task import Task
+from transpike.energy import EnergyModel
+from transpike.results.statistics import paired_difference, wilson
+from transpike.snn import SNN
+
+QUANTILES = (0.5, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class ExitReport:
+    """Early exit beside the fixed run of T = ``timesteps``; steps are total steps until the answer, counts per sample.
+
+    ``accuracy`` with Wilson's 95 % bounds; ``full_accuracy`` is that of the fixed run, ``drop`` the difference (fixed
+    minus early) with paired bounds, ``agreement`` the share of answers that are the ANN's. ``lost``: the share of
+    samples that are right at T and not at their stop, of which ``promised`` (with ``confidence``, from ``fitted_on``
+    other samples) is the most; ``kept`` whether it held here; ``gained`` the opposite. ``equal_steps``: the first total
+    steps at which the fixed run is as accurate, ``share`` the mean steps as a part of them. ``stopped``: step → share
+    of samples that stopped there. The oracle stops at the first right answer, at T where there is none:
+    ``oracle_accuracy``, ``oracle_steps`` (the empirical average exit time).
+    """
+
+    score: str
+    timesteps: int
+    accuracy: float
+    low: float
+    high: float
+    full_accuracy: float
+    drop: float
+    drop_low: float
+    drop_high: float
+    agreement: float
+    lost: float
+    gained: float
+    promised: float
+    confidence: float
+    fitted_on: int
+    kept: bool
+    mean_steps: float
+    quantiles: dict[str, int]
+    equal_steps: int
+    share: float
+    stopped: dict[int, float]
+    spikes: float
+    spike_rate: float
+    synaptic_operations: float
+    macs: float
+    energy_joule: dict[str, float | None] = field(default_factory=dict)
+    oracle_accuracy: float = 0.0
+    oracle_steps: float = 0.0
+
+
+class ExitTally:
+    """Adds up batches: where samples stop, whether they are right there, and what they took up to there."""
+
+    def __init__(self, policy: ExitPolicy, task: Task) -> None:
+        self.policy, self.task = policy, task
+        self.stops: list[Tensor] = []
+        self.early: list[Tensor] = []
+        self.same = 0
+        self.right: list[Tensor] = []  # (T, batch)
+        self.activities: dict[int, Activity] = {}
+
+    def add(self, snn: SNN, x: Tensor, y: Tensor, ids: Tensor, logits: Tensor, ann: Tensor, engine: Any) -> None:
+        """``logits`` (timesteps, batch, classes) of every step, ``ann`` (batch, classes) the source's.
+
+        Runs again what stops early, to count it.
+        """
+        logits = logits[: self.policy.timesteps]
+        right, same = self.task.outcomes(logits, y).cpu(), self.task.agrees(logits, ann).cpu()
+        stops = self.policy.stops(logits).cpu()
+        self.stops.append(stops)
+        self.right.append(right)
+        self.early.append(right.gather(0, stops[None] - 1)[0])
+        self.same += int(same.gather(0, stops[None] - 1).sum())
+        for step in stops.unique().tolist():
+            chosen = stops == step
+            activity = snn.run(x[chosen.to(x.device)], step, engine=engine, sample_ids=ids[chosen]).activity
+            self.activities[step] = self.activities[step] + activity if step in self.activities else activity
+
+    def report(self, snn: SNN, models: tuple[EnergyModel, ...]) -> ExitReport:
+        stops, early, right = torch.cat(self.stops), torch.cat(self.early), torch.cat(self.right, 1)
+        n, policy, full = len(stops), self.policy, right[-1]
+        ready = torch.tensor([snn.total_steps(t) for t in range(1, policy.timesteps + 1)])
+        steps = ready[stops - 1].double()
+        correct = int(early.sum())
+        lost = float((full & ~early).double().mean())
+        first = torch.where(right.any(0), right.byte().argmax(0), policy.timesteps - 1)
+        equal = int(ready[(right.sum(1) >= correct).byte().argmax()]) if bool((right.sum(1) >= correct).any()) else 0
+        parts = list(self.activities.values())
+        fired = sum(float(r.spikes.sum()) for part in parts for r in part.layers if r.role == "neuron")
+        chances = sum(part.neurons * part.samples * step for step, part in self.activities.items())
+        drop, low, high = paired_difference(full, early)
+        return ExitReport(
+            score=type(policy.score).__name__.lower(),
+            timesteps=policy.timesteps,
+            accuracy=correct / n,
+            low=wilson(correct, n)[0],
+            high=wilson(correct, n)[1],
+            full_accuracy=float(full.double().mean()),
+            drop=drop,
+            drop_low=low,
+            drop_high=high,
+            agreement=self.same / n,
+            lost=lost,
+            gained=float((~full & early).double().mean()),
+            promised=policy.drop,
+            confidence=policy.confidence,
+            fitted_on=policy.samples,
+            kept=lost <= policy.drop,
+            mean_steps=float(steps.mean()),
+            quantiles={f"p{100 * q:.0f}": int(steps.quantile(q, interpolation="higher")) for q in QUANTILES},
+            equal_steps=equal or int(ready[-1]),
+            share=float(steps.mean()) / (equal or int(ready[-1])),
+            stopped={int(t): float((stops == t).double().mean()) for t in stops.unique().tolist()},
+            spikes=sum(float(row.spikes.sum()) for part in parts for row in part.layers) / n,
+            spike_rate=fired / chances if chances else 0.0,
+            macs=sum(sum(part.macs.values()) * part.samples for part in parts) / n,
+            synaptic_operations=sum(float(r.synaptic_operations.sum()) for part in parts for r in part.layers) / n,
+            energy_joule={str(model): _joule(model, parts, n) for model in models},
+            oracle_accuracy=float(right.any(0).double().mean()),
+            oracle_steps=float(ready[first].double().mean()),
+        )
+
+
+def _joule(model: EnergyModel, parts: list[Activity], samples: int) -> float | None:
+    """The mean over samples that ran for different times; models give joules a sample."""
+    found = [(model.joule(part), part.samples) for part in parts]
+    if any(joule is None for joule, _ in found):
+        return None
+    return sum((joule or 0.0) * count for joule, count in found) / samples

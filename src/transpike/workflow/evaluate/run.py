@@ -1,0 +1,404 @@
+"""Accuracy at every t, latency and activity of an SNN, beside its source network."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike import tasks
+from transpike.core.activity import Activity
+from transpike.core.exit import ExitPolicy
+from transpike.core.graph import Graph
+from transpike.core.task import Task
+from transpike.data.batches import pairs
+from transpike.energy import EnergyModel, checked
+from transpike.errors import DataError, SettingError
+from transpike.files import write_atomically
+from transpike.lowering.activity import analogue_macs, multiplications, unpriced
+from transpike.results.notebook import Shown
+from transpike.results.statistics import paired_difference, wilson
+from transpike.snn import SNN
+from transpike.workflow.evaluate.exit_report import ExitReport, ExitTally
+from transpike.workflow.evaluate.latency import Latency, latency
+from transpike.workflow.simulate import engine_named
+
+SCHEMA = 1
+"""Version of the report's JSON, documented in docs/report-schema.md."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Accuracy after ``timesteps`` steps, ready after ``total_steps``; ``low`` and ``high`` are 95 % bounds.
+
+    Counts are per sample, over all layers, up to this answer; ``macs`` are the multiplications that stay.
+    ``energy_joule`` is by the name of the model, None where a model is of hardware for other networks.
+    """
+
+    timesteps: int
+    total_steps: int
+    accuracy: float
+    low: float
+    high: float
+    agreement: float
+    synaptic_operations: float
+    spikes: float
+    spike_rate: float
+    macs: int
+    energy_joule: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """Counts of one layer, per sample; ``spike_rate`` is spikes per neuron and time step."""
+
+    name: str
+    op: str
+    role: str
+    neurons: int
+    alphabet: str
+    spike_rate: float
+    spikes: float
+    synaptic_operations: float
+    membrane_updates: float
+
+
+@dataclass(frozen=True, eq=False)
+class Report(Shown):
+    """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per
+    sample. ``kernels`` says what ran each layer, where the engine had a choice. ``outcomes`` (timesteps → (samples,)
+    bool) and ``ann_outcomes`` say which samples were right, for paired comparisons, ``activities`` (timesteps →) what
+    energy models count with; they stay out of the JSON. ``unpriced``: layer → what it computes beside multiplications
+    and additions, in neither ``macs`` nor a joule. ``exit`` is early exit's part, where the network has a policy.
+    """
+
+    recipe: str
+    schedule: str
+    engine: str
+    kernels: dict[str, str]
+    samples: int
+    ann_accuracy: float
+    ann_low: float
+    ann_high: float
+    ann_macs: int
+    curve: tuple[Answer, ...]
+    layers: tuple[LayerRow, ...]
+    macs: dict[str, int]
+    exact: bool
+    exact_why: str
+    ties: int
+    grid: dict[str, Any]
+    encoder: str
+    readout: str
+    remarks: tuple[str, ...]
+    provenance: dict[str, Any]
+    outcomes: dict[int, Tensor] = field(repr=False)
+    ann_outcomes: Tensor = field(repr=False)
+    activities: dict[int, Activity] = field(default_factory=dict, repr=False)
+    unpriced: dict[str, str] = field(default_factory=dict)
+    exit: ExitReport | None = None
+    exit_outcomes: Tensor | None = field(default=None, repr=False)
+    task: str = "classification"
+
+    @property
+    def final(self) -> Answer:
+        return self.curve[-1]
+
+    @property
+    def drop(self) -> float:
+        """ANN minus SNN accuracy at the last answer."""
+        return self.ann_accuracy - self.final.accuracy
+
+    @property
+    def spike_rate(self) -> float:
+        """Spikes per neuron and time step over all neurons."""
+        return self.final.spike_rate
+
+    @property
+    def drop_interval(self) -> tuple[float, float]:
+        """95 % bounds of ``drop``, paired on the same samples."""
+        return paired_difference(self.ann_outcomes, self.outcomes[self.final.timesteps])[1:]
+
+    @property
+    def latency(self) -> Latency:
+        """When answers are good enough, and when they are right for good."""
+        steps = tuple(answer.total_steps for answer in self.curve)
+        below = tuple(self.ann_accuracy - answer.accuracy for answer in self.curve)
+        return latency(steps, below, torch.stack([self.outcomes[answer.timesteps] for answer in self.curve]))
+
+    def at(self, timesteps: int) -> Answer:
+        """The answer after ``timesteps`` steps."""
+        for answer in self.curve:
+            if answer.timesteps == timesteps:
+                return answer
+        raise DataError(f"the report has no answer at T={timesteps}; it has {[a.timesteps for a in self.curve]}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain data, schema version ``SCHEMA``."""
+        return {
+            "schema": SCHEMA,
+            "recipe": self.recipe,
+            "schedule": self.schedule,
+            "engine": self.engine,
+            "kernels": self.kernels,
+            "samples": self.samples,
+            "task": self.task,
+            "ann": {"accuracy": self.ann_accuracy, "low": self.ann_low, "high": self.ann_high, "macs": self.ann_macs},
+            "snn": {
+                "timesteps": self.final.timesteps,
+                "total_steps": self.final.total_steps,
+                "accuracy": self.final.accuracy,
+                "drop": self.drop,
+                "drop_low": self.drop_interval[0],
+                "drop_high": self.drop_interval[1],
+                "latency": dataclasses.asdict(self.latency),
+                "spike_rate": self.spike_rate,
+                "curve": [dataclasses.asdict(answer) for answer in self.curve],
+            },
+            "exit": None if self.exit is None else dataclasses.asdict(self.exit),
+            "layers": [dataclasses.asdict(row) for row in self.layers],
+            "synaptic_operations": sum(row.synaptic_operations for row in self.layers),
+            "membrane_updates": sum(row.membrane_updates for row in self.layers),
+            "macs": sum(self.macs.values()),
+            "analogue_layers": self.macs,
+            "unpriced": self.unpriced,
+            "encoder": self.encoder,
+            "readout": self.readout,
+            "exact": {"holds": self.exact, "why": self.exact_why, "ties": self.ties, **self.grid},
+            "remarks": list(self.remarks),
+            "provenance": self.provenance,
+        }
+
+    def save(self, path: Any) -> None:
+        """Write the JSON to ``path``, whole or not at all."""
+        write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
+
+
+def evaluate(
+    snn: SNN,
+    data: Any,
+    *,
+    timesteps: int | None = None,
+    answers: tuple[int, ...] | None = None,
+    engine: str = "auto",
+    memory: int | None = None,
+    limit: int | None = None,
+    energy: EnergyModel | Iterable[EnergyModel] = (),
+    task: Task | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Report:
+    """Accuracy of ``snn`` and of its source network on the same inputs, and what each layer did.
+
+    ``data``: any iterable of (input, target) batches, or a pair of tensors. Streaming gives every t up to
+    ``timesteps`` (default: the recipe's, or its exit's) from one run; a layer-synchronous network is run once for each
+    of ``answers`` (default: powers of two). ``limit`` takes the first so many samples; ``energy`` are models of
+    ``transpike.energy``, whose joules every answer gets; ``task`` (of ``transpike.tasks``, default: classification)
+    says which answers are right; samples that a network's ``exit`` stops early are run again, to count them so far;
+    ``progress(done, total)`` is called after each batch. Intervals are Wilson's, 95 %.
+    Deterministic for a seed, on the exact grid whatever the batch size.
+
+    Raises DataError for data without targets or without samples, and for targets or outputs that do not fit the task,
+    SettingError for steps that a run does not answer.
+    """
+    schedule = snn.schedule
+    asked = tuple(sorted({schedule.check(t) for t in answers})) if answers else ()
+    longest = max((snn.timesteps, *asked, 0 if snn.exit is None else snn.exit.timesteps))
+    steps = longest if timesteps is None else schedule.check(timesteps)
+    if asked and schedule.every_step and asked[-1] > steps:
+        raise SettingError(f"a run of {steps} steps has no answer after {asked[-1]}; give timesteps={asked[-1]}")
+    asked = asked or tuple(t for t in schedule.answers(steps) if _runs(snn, t) or t == steps)
+    runs = (steps,) if schedule.every_step else asked
+    total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
+    engine_, models = engine_named(engine, memory), checked(energy)
+    policy = snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None
+    tally = _Tally(policy, tasks.task_given(task))
+    for x, y in pairs(data):
+        if limit is not None and tally.samples >= limit:
+            break
+        if y is None:
+            raise DataError("evaluation needs targets: give batches of (input, target)")
+        x, y = (x, y) if limit is None else (x[: limit - tally.samples], y[: limit - tally.samples])
+        tally.add(snn, x, y, runs, asked, engine_)
+        if progress is not None:
+            progress(tally.samples, limit if limit is not None else total)
+    if not tally.samples:
+        raise DataError("there are no samples to evaluate on")
+    return tally.report(snn, engine, asked, models)
+
+
+def _runs(snn: SNN, timesteps: int) -> bool:
+    """Whether all cells can run for so long."""
+    try:
+        snn.program.check_steps(timesteps)
+    except SettingError:
+        return snn.schedule.mode != "windows"
+    return True
+
+
+class _Tally:
+    """Adds up what batches gave."""
+
+    def __init__(self, policy: ExitPolicy | None, task: Task) -> None:
+        self.task = task
+        self.exits = None if policy is None else ExitTally(policy, self.task)
+        self.samples = self.ties = self.early = self.beyond = self.elements = 0
+        self.ann_correct: list[Tensor] = []
+        self.correct: dict[int, list[Tensor]] = {}
+        self.agree: dict[int, int] = {}
+        self.activities: dict[int, Activity] = {}
+        self.exact, self.why = True, ""
+        self.kernels: dict[str, str] = {}
+        self.source: Graph | None = None
+        self.device = torch.device("cpu")
+
+    def add(self, snn: SNN, x: Tensor, y: Tensor, runs: tuple[int, ...], asked: tuple[int, ...], engine: Any) -> None:
+        ids = torch.arange(self.samples, self.samples + len(x))
+        with torch.no_grad():
+            if self.source is None or x.device != self.device:
+                self.source, self.device = snn.source.to(device=x.device), x.device
+            prepared = snn.prepare(x)
+            self.beyond, self.elements = self.beyond + snn.encoder.beyond(prepared), self.elements + prepared.numel()
+            logits = self.source.run(snn.encoder.accumulate(prepared))
+            y = self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
+        self.ann_correct.append(self.task.outcomes(logits, y).cpu())
+        for steps in runs:
+            trace = snn.run(x, steps, engine=engine, sample_ids=ids)
+            right, same = self.task.outcomes(trace.logits, y).cpu(), self.task.agrees(trace.logits, logits)
+            for t, row, equal in zip(trace.timesteps, right, same.sum(-1).tolist(), strict=True):
+                # a run for each answer counts for that one only, although one in phase cycles gives earlier ones too
+                if t in (asked if snn.schedule.every_step else (steps,)):
+                    self.correct.setdefault(t, []).append(row)
+                    self.agree[t] = self.agree.get(t, 0) + equal
+            before = self.activities.get(steps)
+            self.activities[steps] = trace.activity if before is None else before + trace.activity
+            if self.exits is not None:
+                self.exits.add(snn, x, y, ids, trace.logits, logits, engine)
+            self.ties += trace.ties
+            self.early += trace.early
+            self.kernels = trace.kernels
+            if not trace.exact:
+                self.exact, self.why = False, trace.why
+        self.samples += len(x)
+
+    def report(self, snn: SNN, engine: str, asked: tuple[int, ...], models: tuple[EnergyModel, ...] = ()) -> Report:
+        exactness, activity = snn.exactness, self.activities[max(self.activities)]
+        outcomes = {t: torch.cat(self.correct[t]) for t in asked}
+        ann_outcomes = torch.cat(self.ann_correct)
+        ann_correct = int(ann_outcomes.sum())
+        counted = {t: self._until(snn, t) for t in asked}
+        curve = tuple(self._answer(snn, t, int(outcomes[t].sum()), counted[t], models) for t in asked)
+        grid = (
+            {}
+            if exactness is None
+            else {"exact_up_to": exactness.timesteps, "largest_weight_rounding": exactness.rounding}
+        )
+        return Report(
+            recipe=str(snn.recipe),
+            schedule=_name(snn.schedule),
+            engine=engine,
+            kernels=self.kernels,
+            samples=self.samples,
+            ann_accuracy=ann_correct / self.samples,
+            ann_low=wilson(ann_correct, self.samples)[0],
+            ann_high=wilson(ann_correct, self.samples)[1],
+            ann_macs=multiplications(snn.source),
+            curve=curve,
+            layers=_rows(activity, curve[-1].timesteps),
+            macs=activity.macs,
+            exact=self.exact,
+            exact_why=self.why,
+            ties=self.ties,
+            grid=grid,
+            encoder=_name(snn.encoder),
+            readout=_name(snn.readout),
+            remarks=(*tasks.remarks(self.task), *snn.remarks, *self._remarks(snn, activity)),
+            provenance=snn.provenance,
+            outcomes=outcomes,
+            ann_outcomes=ann_outcomes,
+            activities=counted,
+            unpriced=unpriced(snn.source) | activity.unpriced,
+            exit=None if self.exits is None else self.exits.report(snn, models),
+            exit_outcomes=None if self.exits is None else torch.cat(self.exits.early),
+            task=str(self.task),
+        )
+
+    def _remarks(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
+        found = []
+        if self.early:
+            found.append(
+                f"{self.early} spikes came before all of their causes, because a value was larger than its window: "
+                "give more calibration data, or a larger zeta"
+            )
+        if snn.exit is not None and self.exits is None:
+            found.append(
+                f"the exit was fitted for T={snn.exit.timesteps}, and this run is shorter: it was left out; give "
+                f"timesteps={snn.exit.timesteps}"
+            )
+        if self.exits is not None and self.exits.policy.task != str(self.task):
+            found.append(
+                f"the exit was fitted for {self.exits.policy.task}, and its promise is of that, not of {self.task}: "
+                "fit it again for this task"
+            )
+        if self.beyond:
+            found.append(
+                f"{self.beyond / self.elements:.2%} of the input values lie beyond {snn.encoder.largest:.3g}, the "
+                "largest that input spikes stand for, and were cut off: scale the input, or calibrate with such inputs"
+            )
+        if left_out := unpriced(snn.source) | activity.unpriced:
+            listed = "; ".join(f"{name} ({what})" for name, what in left_out.items())
+            found.append(f"neither a count of multiplications nor a joule holds what these layers compute: {listed}")
+        silent = [row.name for row in activity.layers if row.role == "neuron" and not bool(row.spikes.any())]
+        if silent:
+            found.append(f"no neuron of {', '.join(silent)} fired: lower the threshold there, or give more steps")
+        return tuple(found)
+
+    def _until(self, snn: SNN, t: int) -> Activity:
+        """What the first t steps did: streaming counts step by step, windows and cycles have a run of their own."""
+        if not snn.schedule.every_step:
+            return self.activities[t]
+        macs = analogue_macs(snn.program.lowered, t, snn.encoder.is_constant)
+        return self.activities[max(self.activities)].until(t, macs)
+
+    def _answer(self, snn: SNN, t: int, correct: int, activity: Activity, models: tuple[EnergyModel, ...]) -> Answer:
+        macs, layers = activity.macs, activity.layers
+        neurons = [layer for layer in layers if layer.role == "neuron"]
+        slots = self.samples * t * sum(layer.neurons for layer in neurons)
+        return Answer(
+            timesteps=t,
+            total_steps=snn.total_steps(t),
+            accuracy=correct / self.samples,
+            low=wilson(correct, self.samples)[0],
+            high=wilson(correct, self.samples)[1],
+            agreement=self.agree[t] / self.samples,
+            synaptic_operations=sum(float(layer.synaptic_operations.sum()) for layer in layers) / self.samples,
+            spikes=sum(float(layer.spikes.sum()) for layer in layers) / self.samples,
+            spike_rate=sum(float(layer.spikes.sum()) for layer in neurons) / slots if slots else 0.0,
+            macs=sum(macs.values()),
+            energy_joule={str(model): model.joule(activity) for model in models},
+        )
+
+
+def _rows(activity: Activity, timesteps: int) -> tuple[LayerRow, ...]:
+    n = activity.samples
+    return tuple(
+        LayerRow(
+            name=layer.name,
+            op=layer.kind,
+            role=layer.role,
+            neurons=layer.neurons,
+            alphabet=layer.alphabet,
+            spike_rate=float(layer.spikes.sum()) / (n * layer.neurons * timesteps),
+            spikes=float(layer.spikes.sum()) / n,
+            synaptic_operations=float(layer.synaptic_operations.sum()) / n,
+            membrane_updates=layer.updates / n,
+        )
+        for layer in activity.layers
+    )
+
+
+def _name(thing: object) -> str:
+    """LayerSynchronous → layer synchronous."""
+    return "".join(" " + c.lower() if c.isupper() else c for c in type(thing).__name__).strip()

@@ -1,0 +1,1 @@
+"""Which layers lose accuracy, and what a change would give back."""

@@ -1,0 +1,268 @@
+"""The images that an explanation looks at, and the network simulated on them with one layer changed."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Cell, Neuron
+from transpike.core.graph import Graph, Input, Node
+from transpike.core.op import Op
+from transpike.core.pass_ import Context
+from transpike.core.recipe import Recipe
+from transpike.core.schedule import Schedule
+from transpike.core.task import Task
+from transpike.data.batches import pairs
+from transpike.errors import DataError, SettingError
+from transpike.lowering.layerwise import layer_by_layer
+from transpike.passes import FoldBatchNorm
+from transpike.snn import SNN
+from transpike.workflow.convert import convert
+from transpike.workflow.explain.layer_errors import LayerSums
+
+BATCH = 32
+PARTS = ("weights", "neurons")  # of a layer, that a fault can be in
+BUDGET = 2**30  # bytes of what is held of a batch
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """The images, their targets, and the source network with batch normalisation folded."""
+
+    snn: SNN
+    source: Graph
+    x: Tensor
+    shown: Tensor
+    y: Tensor
+    ann: float
+    timesteps: int
+    task: Task
+
+    @classmethod
+    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: Task) -> "Case":
+        inputs, targets, seen = [], [], 0
+        for x, y in pairs(data):
+            if y is None:
+                raise DataError("an explanation needs targets: give batches of (input, target)")
+            inputs.append(x[: samples - seen])
+            targets.append(y[: samples - seen])
+            seen += len(inputs[-1])
+            if seen >= samples:
+                break
+        if not seen:
+            raise DataError("there are no samples to explain")
+        x, y = snn.prepare(torch.cat(inputs)).cpu().float(), torch.cat(targets).cpu()
+        shown = snn.encoder.accumulate(x)
+        source = FoldBatchNorm().apply(snn.source, Context(snn.source, (), snn.timesteps))
+        table = {node.name: node for node in source}
+        for node in snn.graph:
+            there = table.get(node.name)
+            fires = isinstance(node.op, Neuron) and not node.op.is_delay and node.name != snn.graph.output.name
+            if fires and there is not None and not (_is_activation(there) and there.shape == node.shape):
+                raise SettingError(
+                    f"the neurons of {node.name} stand behind a pool, elsewhere than the activation in the source "
+                    "network: convert with another rule than pooling='before-neuron' to explain it"
+                )
+        logits = torch.cat([source.run(part) for part in shown.split(BATCH)])
+        y = task.check(tuple(logits.shape[1:]), len(x), y, "what is explained")
+        return cls(snn, source, x, shown, y, float(task.outcomes(logits, y).double().mean()), timesteps, task)
+
+    @property
+    def batches(self) -> int:
+        """How many parts the comparison takes."""
+        return len(self._parts(self._held, self.timesteps))
+
+    @property
+    def _held(self) -> int:
+        return sum(math.prod(node.shape) for node in self.snn.graph if isinstance(node.op, Cell))
+
+    def compared(
+        self, sums: dict[str, LayerSums], oracle: bool, anew: Graph | None, advance: Callable[[], None]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[tuple[str, str], Tensor]]:
+        """Which samples are right, (samples,); with ``oracle`` those with each layer replaced by its original, with
+        ``anew``, the source converted again, those with each of ``PARTS`` of each layer from there.
+        """
+        graph, right = self.snn.graph, list[Tensor]()
+        originals: dict[str, list[Tensor]] = {name: [] for name in sums}
+        renewed: dict[tuple[str, str], list[Tensor]] = {(part, name): [] for part in PARTS for name in sums}
+        after = {name: behind(graph, name) for name in sums}
+        for context, shown, y in self._parts(self._held, self.timesteps):
+            trains: dict[str, Tensor] = {}
+
+            def see(node: Node, train: Tensor, trains: dict[str, Tensor] = trains) -> None:
+                if isinstance(node.op, Cell):
+                    trains[node.name] = train
+
+            right.append(self._right(layer_by_layer(graph, context, shown, {}, see), y))
+            sent = {name: train.mean(0) for name, train in trains.items()}
+            self._add(graph, sums, self.timesteps, shown, trains, sent)
+            advance()
+            output: Tensor | None
+            for name in sums:
+                given = {other: train for other, train in trains.items() if other not in after[name]}
+                if oracle:
+                    original = self._original(name, shown, sent)
+                    sums[name].compare(sent[name], original)
+                    output = layer_by_layer(graph, context, shown, given | {name: original[None]})
+                    originals[name].append(self._right(output, y))
+                    advance()
+                if anew is not None:
+                    for part, other in self.renewed(name, anew).items():
+                        output = self._with_layer(name, other, context, shown, given, trains[name])
+                        renewed[part, name].append(right[-1] if output is None else self._right(output, y))
+                        advance()
+        joined = {name: torch.cat(found) for name, found in originals.items() if found}
+        return torch.cat(right), joined, {key: torch.cat(found) for key, found in renewed.items() if found}
+
+    def anew(self, recipe: Recipe | None = None) -> Graph:
+        """The source converted again, by its own or another recipe, calibrated on these images."""
+        made_by = dataclasses.replace(recipe or self.snn.recipe, timesteps=self.timesteps)  # type: ignore[type-var]
+        return convert(self.snn.source, made_by, self.x, exact_grid=False).graph
+
+    def renewed(self, name: str, anew: Graph) -> dict[str, Graph]:
+        """Graphs of which a layer is this network's with other weights, or with other neurons.
+
+        A layer's weights are all that stands between it and the neurons before it: biases and pools too.
+        """
+        here, there = self.snn.graph[name], anew[name]
+        return {
+            "weights": anew.replaced(dataclasses.replace(there, op=here.op)),
+            "neurons": self.snn.graph.replaced(dataclasses.replace(here, op=there.op)),
+        }
+
+    def run(self, graph: Graph, timesteps: int | None = None, schedule: Schedule | None = None) -> Tensor:
+        """Which samples a changed network has right, (samples,)."""
+        largest, steps = max(math.prod(node.shape) for node in graph), timesteps or self.timesteps
+        right = [
+            self._right(layer_by_layer(graph, context, shown, {}), y)
+            for context, shown, y in self._parts(largest, steps, schedule)
+        ]
+        return torch.cat(right)
+
+    def with_layer(self, name: str, other: Graph) -> Tensor:
+        """Which samples are right, (samples,), with one layer, or the output, of another conversion of the source."""
+        graph, right = self.snn.graph, list[Tensor]()
+        after = behind(graph, name)
+        for context, shown, y in self._parts(self._held, self.timesteps):
+            given: dict[str, Tensor] = {}
+
+            def see(node: Node, train: Tensor, given: dict[str, Tensor] = given) -> None:
+                if isinstance(node.op, Cell) and node.name not in after:
+                    given[node.name] = train
+
+            layer_by_layer(graph, context, shown, {}, see, until=name)
+            output = self._with_layer(name, other, context, shown, given)
+            assert output is not None
+            right.append(self._right(output, y))
+        return torch.cat(right)
+
+    def _with_layer(
+        self,
+        name: str,
+        other: Graph,
+        context: Context,
+        shown: Tensor,
+        given: dict[str, Tensor],
+        before: Tensor | None = None,
+    ) -> Tensor | None:
+        """The output's currents, with ``given`` sent by layers before this one, which is another graph's.
+
+        None where it sends what it sent ``before``, so that nothing behind it changes.
+        """
+        heard = {one: train for one, train in given.items() if explained(self.snn.graph[one], self.source)}
+        layer = layer_by_layer(other, context, shown, heard, until=name)
+        if name == self.snn.graph.output.name:
+            return layer
+        if before is not None and torch.equal(layer, before):
+            return None
+        return layer_by_layer(self.snn.graph, context, shown, given | {name: layer})
+
+    def _right(self, output: Tensor, y: Tensor) -> Tensor:
+        """(batch,): the answers that the readout gives of the output's currents, (time, batch, classes)."""
+        readout = self.snn.readout
+        if not readout.every_step or len(output) == 1:
+            return self.task.outcomes(output.mean(0), y)
+        state = readout.init(output[0])
+        for t, current in enumerate(output, 1):
+            state = readout.update(state, current, t)
+        return self.task.outcomes(readout.logits(state, len(output)), y)
+
+    def _parts(
+        self, elements: int, steps: int, schedule: Schedule | None = None
+    ) -> list[tuple[Context, Tensor, Tensor]]:
+        """Batches of which ``elements`` of every sample and step fit into the memory at once."""
+        batch = max(1, min(BATCH, BUDGET // (4 * elements * steps)))
+        framed = self.snn.encoder.has_frames
+        found = []
+        for x, shown, y in zip(self.x.split(batch), self.shown.split(batch), self.y.split(batch), strict=True):
+            context = Context(
+                self.snn.source, (shown,), steps, encoder=self.snn.encoder, schedule=schedule or self.snn.schedule,
+                recorded=x if framed else None,
+            )  # fmt: skip
+            found.append((context, shown, y))
+        return found
+
+    def _original(self, name: str, shown: Tensor, sent: dict[str, Tensor]) -> Tensor:
+        """What the source's layer gives on what the spiking layers before it send."""
+        values: dict[str, Tensor] = {}
+        for node in self.source:
+            assert isinstance(node.op, (Op, Input))
+            output = shown if isinstance(node.op, Input) else node.op.run(*(values[i] for i in node.inputs))
+            if node.name == name:
+                return output
+            values[node.name] = sent.get(node.name, output) if _is_activation(node) else output
+        raise AssertionError(f"{name} is not in the source network")
+
+    def _add(
+        self,
+        graph: Graph,
+        sums: dict[str, LayerSums],
+        steps: int,
+        shown: Tensor,
+        trains: dict[str, Tensor],
+        sent: dict[str, Tensor],
+    ) -> None:
+        """The layers' currents from what they sent in the mean, and the source's activations beside them."""
+        activations: dict[str, Tensor] = {}
+
+        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if node.name in sums:
+                activations[node.name] = output
+
+        self.source.run(shown, observe=see)
+        values: dict[str, Tensor] = {}
+        for node in graph:
+            if isinstance(node.op, Input):
+                values[node.name] = shown
+            elif isinstance(node.op, Op):
+                values[node.name] = node.op.run(*(values[i] for i in node.inputs))
+            else:
+                if node.name in sums:
+                    assert isinstance(node.op, Neuron)
+                    current, sent_here = values[node.inputs[0]], sent[node.name]
+                    axis = graph.channel_axes[node.name]
+                    sums[node.name].add(node.op, current, sent_here, activations[node.name], steps, axis)
+                    sums[node.name].fit(node.op, trains[node.name], activations[node.name], steps)
+                values[node.name] = sent[node.name]
+
+
+def _is_activation(node: Node) -> bool:
+    return isinstance(node.op, Op) and node.op.role == "activation"
+
+
+def behind(graph: Graph, name: str) -> set[str]:
+    """The layer and all that depends on it."""
+    found = {name}
+    for node in graph:
+        if found & set(node.inputs):
+            found.add(node.name)
+    return found
+
+
+def explained(node: Node, source: Graph) -> bool:
+    activations = {n.name for n in source if _is_activation(n)}
+    return isinstance(node.op, Neuron) and not node.op.is_delay and node.name in activations

@@ -1,0 +1,184 @@
+"""What a layer of neurons sends beside what its source's activation gives, in four parts that add up."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.codes.first_spike import first_levels
+from transpike.core.cell import Neuron
+from transpike.core.channels import rows
+
+KEPT = 2000  # pairs for a picture
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """One layer of neurons; errors are means over samples and neurons, in shares of the mean activation.
+
+    With u the mean current that the layer hears, φ what it sends (mean charge), a the source's activation:
+    ``carried = relu(u) − a``, ``clipping = min(relu(u), θ) − relu(u)``, ``flooring = staircase(u) − min(relu(u), θ)``,
+    ``unevenness = φ − staircase(u)``; they add up to φ − a. ``…_size`` are means of absolute values. ``dead``: neurons
+    that never fire although the source's do; ``saturated``: φ at the ceiling; ``inactivated``: the share of spikes sent
+    where the source's activation is 0. ``residual``: mean potential left at the end, in θ. ``own``: mean |φ − o| over
+    mean |o|, o being what the original gives on what the spiking layers before it send. ``regained``: points of
+    accuracy that come back where this layer alone is replaced by its original, with a 95 % interval; ``renewed``: where
+    its weights (biases and pools among them) or its neurons alone are converted anew, whichever gives back more, which
+    ``fault`` says. ``fits``: (t, K(t), 2 Ω / t), the fit of rates r(t), the mean of t steps, to r̂ = a/θ, means over
+    samples: ``K(t) = ‖r̂ − r(t)‖² / ‖r̂‖²`` beside its estimate ``2 Ω / t, Ω = ‖r̂‖₁ / ‖r̂‖₂²`` (RNL, Ding et al. 2021).
+    """
+
+    name: str
+    mean_activation: float
+    rate: float
+    correlation: float
+    cosine: float
+    carried: float
+    clipping: float
+    flooring: float
+    unevenness: float
+    carried_size: float
+    clipping_size: float
+    flooring_size: float
+    unevenness_size: float
+    dead: float
+    saturated: float
+    inactivated: float
+    residual: float
+    own: float | None = None
+    regained: float | None = None
+    regained_low: float | None = None
+    regained_high: float | None = None
+    renewed: float | None = None
+    renewed_low: float | None = None
+    renewed_high: float | None = None
+    fault: str | None = None
+    fits: tuple[tuple[int, float, float], ...] = ()
+
+    @property
+    def worst(self) -> str:
+        """The part of the error with the largest size."""
+        parts = ("carried", "clipping", "flooring", "unevenness")
+        return max(parts, key=lambda part: getattr(self, f"{part}_size"))
+
+
+class LayerSums:
+    """Adds up one layer over batches, in float64."""
+
+    def __init__(self) -> None:
+        self.parts = dict.fromkeys(("carried", "clipping", "flooring", "unevenness"), 0.0)
+        self.sizes = dict(self.parts)
+        self.count = self.spikes = self.idle = self.residual = self.full = self.active = 0.0
+        self.a = self.p = self.aa = self.pp = self.ap = 0.0
+        self.strange = self.original = 0.0
+        self.fired: Tensor | None = None
+        self.wanted: Tensor | None = None
+        self.lacking: Tensor | None = None
+        self.pairs: list[tuple[Tensor, Tensor]] = []
+        self.fitted: dict[int, float] = {}
+        self.sparseness, self.active_samples = 0.0, 0
+
+    def add(self, cell: Neuron, u: Tensor, sent: Tensor, a: Tensor, steps: int, axis: int) -> None:
+        floor_clip, ceiling, left = _staircase(cell, u, sent, steps)
+        u, sent, a, floor_clip = u.double(), sent.double(), torch.relu(a.double()), floor_clip.double()
+        relu = torch.relu(u)
+        clipped = torch.minimum(relu, ceiling.double())
+        errors = {
+            "carried": relu - a, "clipping": clipped - relu, "flooring": floor_clip - clipped, "unevenness": sent - floor_clip,
+        }  # fmt: skip
+        for name, error in errors.items():
+            self.parts[name] += float(error.sum())
+            self.sizes[name] += float(error.abs().sum())
+        lacking = rows(a - sent, axis).sum(1)
+        self.lacking = lacking if self.lacking is None else self.lacking + lacking
+        self.count += a.numel()
+        self.a, self.p = self.a + float(a.sum()), self.p + float(sent.sum())
+        self.aa, self.pp = self.aa + float((a * a).sum()), self.pp + float((sent * sent).sum())
+        self.ap += float((a * sent).sum())
+        size = sent.abs()
+        self.spikes += float(size.sum())
+        self.idle += float((size * (a == 0)).sum())
+        self.full += float((sent >= ceiling.double() * (1 - 1e-6)).sum())
+        self.residual += float(left.double().sum())
+        fired, wanted = (sent > 0).any(0), (a > 0).any(0)
+        self.fired = fired if self.fired is None else self.fired | fired
+        self.wanted = wanted if self.wanted is None else self.wanted | wanted
+        if sum(len(pair[0]) for pair in self.pairs) < KEPT:
+            step = max(1, a.numel() // 500)
+            self.pairs.append((a.flatten()[::step].float(), sent.flatten()[::step].float()))
+
+    def compare(self, sent: Tensor, original: Tensor) -> None:
+        """What the layer sends beside what its original would."""
+        self.strange += float((sent - original).abs().double().sum())
+        self.original += float(original.abs().double().sum())
+
+    def fit(self, cell: Neuron, train: Tensor, a: Tensor, steps: int) -> None:
+        """How well the rates of the first t steps, ``train`` (time, batch, …) in charge, fit the activations a."""
+        spike_scale = cell.output_scale()
+        if spike_scale is None:
+            return
+        wanted = (a / spike_scale).flatten(1).double()
+        there = wanted.square().sum(1) > 0
+        wanted = wanted[there]
+        if not len(wanted):
+            return
+        size, total, before = wanted.square().sum(1), torch.zeros_like(wanted), 0
+        for t in (t for t in range(1, len(train) + 1) if t == len(train) or not t & (t - 1)):
+            total = total + (train[before:t].sum(0, dtype=torch.float64) / spike_scale).flatten(1)[there]
+            before, last = t, steps if len(train) == 1 else t
+            fit = float(((wanted - total / t).square().sum(1) / size).sum())
+            self.fitted[last] = self.fitted.get(last, 0.0) + fit
+        self.sparseness += float((wanted.abs().sum(1) / size).sum())
+        self.active_samples += len(wanted)
+
+    def layer(self, name: str) -> LayerError:
+        n, mean = self.count, self.a / self.count
+        scale = mean or 1.0
+        variance = (self.aa / n - mean**2) * (self.pp / n - (self.p / n) ** 2)
+        covariance = self.ap / n - mean * self.p / n
+        assert self.fired is not None and self.wanted is not None
+        shares: dict[str, Any] = {part: total / n / scale for part, total in self.parts.items()}
+        shares |= {f"{part}_size": total / n / scale for part, total in self.sizes.items()}
+        return LayerError(
+            name=name,
+            mean_activation=mean,
+            rate=self.p / n,
+            correlation=covariance / math.sqrt(variance) if variance > 0 else 0.0,
+            cosine=self.ap / math.sqrt(self.aa * self.pp) if self.aa * self.pp > 0 else 0.0,
+            **shares,
+            dead=float((self.wanted & ~self.fired).double().mean()),
+            saturated=self.full / n,
+            inactivated=self.idle / self.spikes if self.spikes else 0.0,
+            residual=self.residual / n,
+            own=self.strange / self.original if self.original else None,
+            fits=tuple(
+                (t, total / self.active_samples, 2 * self.sparseness / self.active_samples / t)
+                for t, total in self.fitted.items()
+            ),
+        )
+
+    def missing(self) -> Tensor:
+        """mean(a − φ) over samples and places, (channels): what a bias would have to add."""
+        assert self.lacking is not None
+        return self.lacking * len(self.lacking) / self.count
+
+    def scatter(self) -> tuple[Tensor, Tensor]:
+        """(activations, what was sent), a few thousand pairs."""
+        return torch.cat([pair[0] for pair in self.pairs]), torch.cat([pair[1] for pair in self.pairs])
+
+
+def _staircase(cell: Neuron, u: Tensor, sent: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(what the cell would send on this constant current, the most it can send, its potential at the end in θ)."""
+    unit, spike_scale = cell.unit, cell.output_scale()
+    if unit is None or spike_scale is None:
+        return sent, torch.full_like(sent, math.inf), torch.zeros_like(sent)
+    if unit.code is not None:
+        code = unit.code.shortened(steps)
+        top = spike_scale * float(code.levels[0])
+        return first_levels(u, unit.threshold, code) * spike_scale, top.expand_as(u), torch.zeros_like(u)
+    most = steps * unit.levels
+    level = torch.floor((steps * u + unit.initial) / unit.threshold + 1e-5).clamp(0, most)
+    left = (steps * u + unit.initial) / unit.threshold - sent / spike_scale * steps
+    return level * spike_scale / steps, (spike_scale * unit.levels).expand_as(u), left

@@ -1,0 +1,265 @@
+"""Where the accuracy went: every layer against the network it came from, and what a change would give back."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike import tasks
+from transpike.core.cell import Neuron
+from transpike.core.graph import Graph, Node
+from transpike.core.task import Task
+from transpike.errors import SettingError, TranspikeError
+from transpike.files import write_atomically
+from transpike.lowering.layerwise import layerwise
+from transpike.passes.shift import only_synapse, shifted
+from transpike.results.notebook import Shown
+from transpike.results.statistics import paired_difference, wilson
+from transpike.schedules import LayerSynchronous
+from transpike.snn import SNN
+from transpike.workflow.explain.case import PARTS, Case, explained
+from transpike.workflow.explain.layer_errors import LayerError, LayerSums
+
+SCHEMA = 1
+SAMPLES = 256
+FAULT = 2.0  # points that a layer alone must give back to be called a fault
+SCALES = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
+SCATTERED = 300  # pairs of a layer in the JSON, and in pictures
+TRIED = 3  # layers whose changes are tried
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something to do, tried on the same images: ``gain`` in points of accuracy, with a 95 % interval."""
+
+    what: str
+    gain: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation(Shown):
+    """``accuracy`` is that of layers simulated one by one, read as the mean of the output's current."""
+
+    samples: int
+    timesteps: int
+    ann_accuracy: float
+    accuracy: float
+    low: float
+    high: float
+    layers: tuple[LayerError, ...]
+    changes: tuple[Change, ...]
+    remarks: tuple[str, ...] = ()
+    scatter: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    @property
+    def ranked(self) -> tuple[LayerError, ...]:
+        """Layers by what they give back converted anew, then by what their originals do, the most first."""
+        return tuple(sorted(self.layers, key=lambda one: (-(one.renewed or 0.0), -(one.regained or 0.0))))
+
+    @property
+    def faults(self) -> tuple[LayerError, ...]:
+        """Layers that converted anew give back two points or more, beyond what chance would, the most first."""
+        return tuple(one for one in self.ranked if (one.renewed or 0.0) >= FAULT and (one.renewed_low or 0.0) > 0)
+
+    @property
+    def first_to_change(self) -> tuple[LayerError, ...]:
+        """Faults, then the layers where spiking costs the most."""
+        rest = (one for one in self.layers if one not in self.faults)
+        return (*self.faults, *sorted(rest, key=lambda one: -(one.regained or 0.0)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number, as plain data."""
+        return {
+            "schema": SCHEMA, "samples": self.samples, "timesteps": self.timesteps, "ann_accuracy": self.ann_accuracy,
+            "accuracy": self.accuracy, "low": self.low, "high": self.high,
+            "layers": [dataclasses.asdict(one) for one in self.layers],
+            "ranked": [one.name for one in self.ranked], "faults": [one.name for one in self.faults],
+            "changes": [dataclasses.asdict(one) for one in self.changes], "remarks": list(self.remarks),
+            "scatter": {name: _rounded(pairs) for name, pairs in self.scatter.items()},
+        }  # fmt: skip
+
+    def save(self, path: Any) -> None:
+        """Write the JSON to ``path``, whole or not at all."""
+        write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
+
+
+def explain(
+    snn: SNN,
+    data: Any,
+    *,
+    timesteps: int | None = None,
+    samples: int = SAMPLES,
+    oracle: bool = True,
+    renew: bool = True,
+    changes: bool = True,
+    task: Task | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Explanation:
+    """Compare every layer of ``snn`` with the network it came from, on the first ``samples`` of ``data``.
+
+    Layers are simulated one by one, each whole in time, in float32, and read as the network is. ``oracle`` replaces one
+    layer after another by its original (weights and activation of the source on what the spiking layers before it
+    send, constant in time) and measures the accuracy that comes back: what spiking costs there. ``renew`` replaces
+    its weights (with biases and pools), and then its neurons, by those of the source converted again by the recipe,
+    calibrated on these inputs: what comes back then was no cost of spiking but a fault. ``changes`` tries more steps,
+    windows, other thresholds and biases where the most came back. ``data`` and ``task`` as for ``evaluate``;
+    ``progress(done, total)`` counts simulations.
+    Raises DataError for data without targets, SettingError for phase cycles, windows held for a part and early firing,
+    whose layers do not run one by one, and for pools before neurons. Changes are chosen and measured on the same
+    images, so that small gains flatter them.
+    """
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise SettingError(f"samples must be a whole number from 1 on, not {samples!r}")
+    steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
+    layerwise(snn.graph, snn.schedule, steps, "explanations")
+    with torch.no_grad():
+        return _explained_case(
+            Case.of(snn, data, samples, steps, tasks.task_given(task)), oracle, renew, changes, progress
+        )
+
+
+def _explained_case(
+    case: Case, oracle: bool, renew: bool, changes: bool, progress: Callable[[int, int | None], None] | None
+) -> Explanation:
+    names = [node.name for node in case.snn.graph if explained(node, case.source)]
+    remarks = list(tasks.remarks(case.task))
+    anew: Graph | None = None
+    try:
+        anew = case.anew() if renew else None
+    except TranspikeError as error:
+        remarks.append(f"the source could not be converted anew, so that faults were not looked for: {error}")
+    runs = 1 + len(names) * (oracle + len(PARTS) * (anew is not None))
+    total = case.batches * runs + (3 + TRIED * (len(SCALES) + 2)) * changes
+    done = 0
+
+    def advance(count: int = 1) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    sums = {name: LayerSums() for name in names}
+    right, originals, renewed = case.compared(sums, oracle, anew, advance)
+    layers = []
+    for name in names:
+        regained = _points(originals[name], right) if name in originals else (None,) * 3
+        parts = [(*_points(renewed[part, name], right), part) for part in PARTS if (part, name) in renewed]
+        again = max(parts) if parts else (None,) * 4
+        layers.append(
+            dataclasses.replace(
+                sums[name].layer(name),
+                regained=regained[0], regained_low=regained[1], regained_high=regained[2],
+                renewed=again[0], renewed_low=again[1], renewed_high=again[2], fault=again[3],
+            )
+        )  # fmt: skip
+    correct, count = int(right.sum()), len(right)
+    found = Explanation(
+        samples=count,
+        timesteps=case.timesteps,
+        ann_accuracy=case.ann,
+        accuracy=correct / count,
+        low=wilson(correct, count)[0],
+        high=wilson(correct, count)[1],
+        layers=tuple(layers),
+        changes=(),
+        remarks=tuple(remarks),
+        scatter={name: sums[name].scatter() for name in names},
+    )
+    if changes:
+        tried = _Tried(case, right, advance)
+        tried.whole_network(anew)
+        for layer in found.first_to_change[:TRIED]:
+            tried.layer(case.snn.graph[layer.name], sums[layer.name].missing())
+        best = sorted(tried.changes, key=lambda change: -change.gain)
+        again_ = [Change(f"convert the {one.fault} of {one.name} anew", *_change(one)) for one in found.faults[:TRIED]]
+        found = dataclasses.replace(found, changes=tuple(sorted(best + again_, key=lambda change: -change.gain)))
+        if done < total:  # what could not be tried
+            advance(total - done)
+    return found
+
+
+def _points(first: Tensor, second: Tensor) -> tuple[float, float, float]:
+    difference, low, high = paired_difference(first, second)
+    return 100 * difference, 100 * low, 100 * high
+
+
+def _change(one: LayerError) -> tuple[float, float, float]:
+    return one.renewed or 0.0, one.renewed_low or 0.0, one.renewed_high or 0.0
+
+
+def _rounded(pairs: tuple[Tensor, Tensor]) -> list[list[float]]:
+    """[activation, what was sent], a few hundred of them."""
+    some = torch.stack(pairs, 1)[:: max(1, len(pairs[0]) // SCATTERED)]
+    return [[float(f"{a:.5g}"), float(f"{b:.5g}")] for a, b in some.tolist()]
+
+
+class _Tried:
+    """Changes and what they give, on the same images."""
+
+    def __init__(self, case: Case, right: Tensor, advance: Callable[[], None]) -> None:
+        self.case, self.right, self.advance, self.changes = case, right, advance, list[Change]()
+        self.by_channel: Graph | None = None
+        recipe = case.snn.recipe
+        if getattr(recipe, "granularity", None) == "layer":
+            try:
+                self.by_channel = case.anew(dataclasses.replace(recipe, granularity="channel"))  # type: ignore[type-var]
+            except TranspikeError:
+                self.by_channel = None  # a recipe may know thresholds of layers only
+
+    def keep(self, what: str, outcome: Tensor) -> None:
+        self.changes.append(Change(what, *_points(outcome, self.right)))
+        self.advance()
+
+    def whole_network(self, anew: Graph | None) -> None:
+        """More steps, a window for each layer, and the output layer as it should be."""
+        case, graph = self.case, self.case.snn.graph
+        units = [node.op.unit for node in graph if isinstance(node.op, Neuron) and not node.op.is_delay]
+        if case.snn.schedule.mode != "slots" and case.snn.encoder.most_steps(case.x) is None:
+            more = math.ceil(1.5 * case.timesteps)
+            self.keep(f"raise T to {more}", case.run(graph, more))
+        remembers = all(unit is not None and unit.reset == "soft" and unit.leak == 1 for unit in units)
+        if case.snn.schedule.mode == "steps" and remembers:
+            schedule = LayerSynchronous()
+            total = schedule.total_steps(graph, case.timesteps)
+            self.keep(f"a window for each layer ({total} steps in all)", case.run(graph, schedule=schedule))
+        if anew is not None:
+            self.keep(f"convert {graph.output.name} anew", case.with_layer(graph.output.name, anew))
+
+    def layer(self, node: Node, missing: Tensor) -> None:
+        """Other thresholds, thresholds by channel, and the bias that the layer lacks in the mean."""
+        case, graph, name = self.case, self.case.snn.graph, node.name
+        assert isinstance(node.op, Neuron)
+        unit = node.op.unit
+        synapse = only_synapse(graph, name)
+        if synapse is not None:
+            self.keep(f"correct the biases before {name}", case.run(shifted(graph, synapse, missing.float())))
+        if unit is None or "threshold" not in node.op.tensors() or unit.code is not None:
+            return
+        if self.by_channel is not None:
+            self.keep(f"channel-wise thresholds on {name}", case.with_layer(name, self.by_channel))
+        best: tuple[Tensor, float] | None = None
+        for scale in SCALES:
+            outcome = case.run(_scaled(graph, node, scale))
+            if best is None or int(outcome.sum()) > int(best[0].sum()):
+                best = outcome, scale
+            if scale != SCALES[-1]:
+                self.advance()
+        assert best is not None
+        self.keep(f"{best[1]:g} × the threshold of {name}", best[0])
+
+
+def _scaled(graph: Graph, node: Node, scale: float) -> Graph:
+    """The graph with one threshold, and what its spikes are worth, scaled."""
+    assert isinstance(node.op, Neuron)
+    tensors = node.op.tensors()
+    changed = {"threshold": tensors["threshold"] * scale}
+    if "spike_scale" in tensors:
+        changed["spike_scale"] = tensors["spike_scale"] * scale
+    return graph.replaced(dataclasses.replace(node, op=node.op.with_tensors(**changed)))

@@ -1,0 +1,1 @@
+"""Training of a converted network as it runs."""

@@ -1,0 +1,329 @@
+"""The loop of ``transpike.finetune``."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transpike.core.cell import Neuron
+from transpike.core.channels import rows, shaped
+from transpike.engines import Auto
+from transpike.errors import DataError, SettingError
+from transpike.snn import SNN
+from transpike.training import checkpoint as files
+from transpike.training import schedule
+from transpike.training.samples import Samples
+from transpike.training.settings import fingerprint, origins
+from transpike.training.source import augmentation
+from transpike.training.source.loop import diverged, generator_of, is_better
+from transpike.training.spiking.finetuning import FineTuning
+from transpike.training.spiking.packing import PackSpikes
+from transpike.training.spiking.tandem import Tandem
+from transpike.training.spiking.unrolled import Unrolled
+from transpike.workflow.convert import spike_rates
+from transpike.workflow.train import Progress, Row
+
+LEAST = 1e-3
+"""The share of its first value below which no threshold falls; no leak falls below it."""
+MEASURED = 512
+"""Training samples on which ranges and rates are measured anew."""
+ON_GRID = 1000
+"""Validation samples on which the grid's cost is measured."""
+
+Notify = Callable[[Progress | Row], None]
+
+
+class Tuning:
+    """One fine-tuning in progress."""
+
+    def __init__(self, snn: SNN, samples: Samples, settings: FineTuning, timesteps: int, device: torch.device) -> None:
+        self.snn, self.samples, self.settings, self.timesteps, self.device = snn, samples, settings, timesteps, device
+        if len(samples) < 2:
+            raise DataError(f"training needs at least two samples, there are {len(samples)}")
+        shape, most = snn.graph.output.shape, int(samples.labels.max())
+        if len(shape) != 1 or shape[0] <= most:
+            raise DataError(f"the network gives (batch, {', '.join(map(str, shape))}), and there is a label {most}")
+        kind = Tandem if settings.gradients == "counts" else Unrolled
+        if kind is Tandem and (settings.normalise or settings.train != ("weights",)):
+            raise SettingError("straight through counts only weights learn: train='weights', normalise=False")
+        self.module = kind(
+            snn.graph, snn.encoder, snn.schedule, snn.readout, timesteps, settings.surrogate,
+            detach_reset=settings.detach_reset,
+        ).to(device)  # fmt: skip
+        self.source = snn.source.to(device=device) if settings.loss.needs_teacher else None
+        self.augment = self._augmentation()
+        order = torch.randperm(len(samples), generator=generator_of(settings.seed, 0))
+        share = settings.validation_fraction
+        held_out = min(len(order) - 1, max(1, round(len(order) * share))) if share else 0
+        self.validation, self.training = order[:held_out], order[held_out:]
+        if settings.normalise:
+            self.module.normalise(self.snn.prepare(samples.batch(self.training[: MEASURED // 2])[0]).to(device))
+        self.trained = self._choose()
+        self.bounds = _bounds(self.module)
+        self.optimiser = self._optimiser()
+        self.epochs = settings.epochs
+        self.facts = json.loads(json.dumps(self.described()))  # as a checkpoint gives it back
+
+    def _augmentation(self) -> str:
+        x = self.samples.batch(torch.arange(1))[0]
+        self.snn.prepare(x)  # DataError where the samples do not fit
+        if self.settings.augment != "auto":
+            return self.settings.augment
+        if x.ndim < 4 or x.shape[-2] < 16:
+            return "none"
+        return "crop-flip" if x.ndim == 4 and x.shape[1] > 1 else "crop"
+
+    def _choose(self) -> dict[str, nn.Parameter]:
+        """Mark what is trained and give it; everything else stays."""
+        groups, found = self.module.groups(), dict[str, nn.Parameter]()
+        if "leaks" in self.settings.train and self.module.windows:
+            raise SettingError("a leak forgets a window's charge: leave 'leaks' out, or use the streaming schedule")
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(False)
+        for kind, parameters in groups.items():
+            wanted = kind in self.settings.train
+            if wanted and not parameters:
+                raise SettingError(f"the network has no {kind} to train; leave them out of train={self.settings.train}")
+            for name, parameter in parameters.items():
+                parameter.requires_grad_(wanted)
+                if wanted:
+                    found[name] = parameter
+        return found
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        """A group for the weights, with weight decay, and one for every tensor of a neuron, in its own scale."""
+        settings, groups = self.settings, []
+        for kind, parameters in self.module.groups().items():
+            for name, parameter in parameters.items():
+                if kind in settings.train:
+                    decay = settings.weight_decay if kind == "weights" else 0.0
+                    rate = settings.rate_of(kind) * self.bounds.get(name, (0.0, 1.0))[1]
+                    groups.append({"params": [parameter], "lr": rate, "weight_decay": decay, "initial_lr": rate})
+        if settings.optimiser == "sgd":
+            return torch.optim.SGD(groups, momentum=settings.momentum, nesterov=settings.momentum > 0)
+        return torch.optim.Adam(groups, amsgrad=settings.optimiser == "amsgrad")
+
+    def described(self) -> dict[str, Any]:
+        """What must agree for a checkpoint to go on."""
+        preprocessing = self.snn.preprocessing
+        return self.settings.to_json() | {
+            "timesteps": self.timesteps,
+            "augment": self.augment,
+            "recipe": str(self.snn.recipe),
+            "labels": hashlib.sha256(self.samples.labels.numpy().tobytes()).hexdigest()[:16],
+            **origins(
+                getattr(self.samples, "images", getattr(self.samples, "inputs", None)),
+                *dict.fromkeys(type(node.op) for node in self.snn.graph),
+                self.snn.encoder,
+                self.snn.schedule,
+                self.snn.readout,
+                self.settings,
+            ),
+            "network": fingerprint(self.module),
+            "start": _digest(self.module),
+            "preprocessing": None if preprocessing is None else asdict(preprocessing),
+            "spec": "",
+        }
+
+    def run(self, path: Path | None, resume: bool, progress: Notify | None) -> files.State:
+        state = files.State([], 0, {})
+        self.before = self.measure(self.validation) if len(self.validation) else (None, None)
+        if path and resume and path.exists():
+            state = files.load(path, self.facts, self.module, self.optimiser, self.trained)
+        while not self.ready(state):
+            epoch, start = len(state.history) + 1, time.perf_counter()
+            numbers = self.epoch(epoch, progress)
+            loss, accuracy = self.measure(self.validation) if len(self.validation) else (None, None)
+            if loss is not None and not math.isfinite(loss):
+                raise diverged(f"the validation loss after epoch {epoch} is {loss}", self.settings.learning_rate)
+            row = Row(epoch, *numbers, loss, accuracy, round(time.perf_counter() - start, 3))
+            if self.is_better(row, state):
+                state.best_epoch = epoch
+                state.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+            state.history.append(row)
+            if path:
+                files.save(path, self.facts, self.module, self.optimiser, self.trained, state)
+            if progress:
+                progress(row)
+        return state
+
+    def ready(self, state: files.State) -> bool:
+        """True where no epoch is left; else all is prepared for the next."""
+        return len(state.history) >= self.settings.epochs
+
+    def is_better(self, row: Row, state: files.State) -> bool:
+        return is_better(row, state, 1)
+
+    def factor(self, epoch: int, step: int, steps: int) -> float:
+        """What the learning rates are multiplied by; ``step`` of ``steps`` counts from 0."""
+        return schedule.cosine(
+            (epoch - 1) * steps + step, self.settings.epochs * steps, self.settings.warmup_epochs * steps
+        )
+
+    def epoch(self, epoch: int, progress: Notify | None) -> tuple[float, float, float]:
+        """One pass; gives the last learning rate, the mean loss and the accuracy."""
+        settings = self.settings
+        generator = generator_of(settings.seed, epoch)
+        order = self.training[torch.randperm(len(self.training), generator=generator)]
+        parts = order.split(settings.batch_size)
+        self.module.train()
+        steps, loss_sum, right, factor = len(parts), 0.0, 0, 1.0
+        for step, indices in enumerate(parts):
+            inputs, labels = self.samples.batch(indices)
+            inputs = self.snn.prepare(self.augmented(inputs, generator)).to(self.device)
+            labels, ids = labels.to(self.device), indices.to(self.device)
+            factor = self.factor(epoch, step, steps)
+            for group in self.optimiser.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+            self.optimiser.zero_grad()
+            loss, answer = self.loss(inputs, labels, ids)
+            value = loss.item()
+            if not math.isfinite(value):
+                where = f"the loss is {value} in epoch {epoch}, step {step + 1} of {steps}"
+                raise diverged(where, settings.learning_rate)
+            loss.backward()
+            self.optimiser.step()
+            self.constrain()
+            loss_sum += value * len(indices)
+            right += int((answer.argmax(1) == labels).sum())
+            if progress:
+                progress(Progress(epoch, self.epochs, step + 1, steps, value))
+        return settings.learning_rate * factor, loss_sum / len(order), right / len(order)
+
+    def augmented(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        if self.augment == "none":
+            return inputs
+        images = inputs.flatten(1, -3)  # the frames of a recording are shifted together
+        changed = augmentation.augment(images, self.augment, generator, self.settings.padding)
+        return changed.reshape(inputs.shape)
+
+    def loss(self, inputs: Tensor, labels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a batch and its logits."""
+        teacher = None
+        narrow = self.settings.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=narrow):
+            if self.source is not None:
+                with torch.no_grad():
+                    teacher = self.source.run(self.snn.encoder.accumulate(inputs)).float()
+            if self.settings.pack_spikes:
+                with PackSpikes():
+                    currents = self.module(inputs, ids)
+            else:
+                currents = self.module(inputs, ids)
+        currents = currents.float()
+        answer = self.module.answers(currents)[-1]
+        return self.settings.loss(currents, answer, labels, teacher), answer
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Thresholds stay positive, leaks in (0, 1]."""
+        groups = self.module.groups()
+        for name, parameter in groups["thresholds"].items():
+            parameter.clamp_(min=self.bounds[name][0])
+        for parameter in groups["leaks"].values():
+            parameter.clamp_(LEAST, 1.0)
+
+    @torch.no_grad()
+    def measure(self, indices: Tensor) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy."""
+        self.module.eval()
+        loss, right = 0.0, 0
+        for part in indices.split(256):
+            answer, labels = self.answer(part)
+            loss += F.cross_entropy(answer, labels, reduction="sum").item()
+            right += int((answer.argmax(1) == labels).sum())
+        return loss / len(indices), right / len(indices)
+
+    @torch.no_grad()
+    def answer(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and labels of some samples, without augmentation."""
+        inputs, labels = self.samples.batch(indices)
+        inputs = self.snn.prepare(inputs).to(self.device)
+        return self.module.answers(self.module(inputs, indices.to(self.device)))[-1], labels.to(self.device)
+
+    def result(self, state: files.State) -> SNN:
+        """The network with the best values, on the grid."""
+        self.module.load_state_dict(state.best)
+        self.module.eval()
+        recipe = self.snn.recipe
+        if self.timesteps != recipe.timesteps:
+            recipe = dataclasses.replace(recipe, timesteps=self.timesteps)  # type: ignore[type-var]
+        shown = self.training[:MEASURED]
+        tuned = dataclasses.replace(
+            self.snn, graph=self.module.to_graph(), recipe=recipe, ranges=self.ranges(shown), rates={},
+            provenance=dict(self.snn.provenance), exit=None,
+        )  # fmt: skip
+        tuned.rates.update(spike_rates(tuned, tuned.prepare(self.samples.batch(shown[:16])[0])))
+        facts = {
+            "settings": self.facts,
+            "best_epoch": state.best_epoch,
+            "before": {"validation_loss": self.before[0], "validation_accuracy": self.before[1]},
+            "history": [asdict(row) for row in state.history],
+            "grid": self.grid_cost(tuned),
+        }
+        earlier = self.snn.provenance.get("fine_tuning", [])
+        tuned.provenance["fine_tuning"] = [*earlier, facts]
+        remark = f"fine-tuned at T={self.timesteps}: {', '.join(self.settings.train)}, epoch {state.best_epoch}"
+        remark += "" if self.snn.exit is None else "; its early exit was fitted before, and is gone: fit it again"
+        return dataclasses.replace(tuned, remarks=(*self.snn.remarks, remark))
+
+    @torch.no_grad()
+    def ranges(self, indices: Tensor) -> dict[str, Tensor]:
+        """The largest |mean current| of each neuron layer, one value a channel, with size 1 on its other axes."""
+        found: dict[str, Tensor] = {}
+        graph = self.module.source_graph
+        before, axes = {n.name: n.inputs[0] for n in graph if isinstance(n.op, Neuron)}, graph.channel_axes
+        for part in indices.split(128):
+            inputs = self.snn.prepare(self.samples.batch(part)[0]).to(self.device)
+            seen = self.module.watched(inputs, before.values())
+            for name, source in before.items():
+                current = seen[source].charge
+                axis, mean = axes[source], current.mean(0).abs()
+                largest = shaped(rows(mean, axis).amax(1).cpu(), axis, mean.ndim - 1)
+                found[name] = torch.maximum(found.get(name, largest), largest)
+        return found
+
+    def grid_cost(self, tuned: SNN) -> dict[str, Any]:
+        """Accuracy and logits on held-out samples (without any, training samples), off the grid and on it."""
+        shown = (self.validation if len(self.validation) else self.training)[:ON_GRID]
+        rights, change = [0, 0], 0.0
+        for part in shown.split(100):
+            off, labels = (value.cpu() for value in self.answer(part))
+            inputs = tuned.prepare(self.samples.batch(part)[0])
+            on = tuned.run_prepared(inputs, self.timesteps, Auto(), part, (), False).logits[-1]
+            change = max(change, float((off - on).abs().max()))
+            rights = [rights[0] + int((off.argmax(1) == labels).sum()), rights[1] + int((on.argmax(1) == labels).sum())]
+        before, after = (right / len(shown) for right in rights)
+        return {"samples": len(shown), "accuracy_off": before, "accuracy_on": after, "largest_logit_change": change}
+
+
+def _bounds(module: Unrolled) -> dict[str, tuple[float, float]]:
+    """Name of a neuron's tensor → (the least value allowed, the unit in which its learning rate counts)."""
+    bounds: dict[str, tuple[float, float]] = {}
+    parameters = dict(module.named_parameters())
+    for node in module.source_graph:
+        keys = node.keys()
+        if "threshold" in keys and keys["threshold"] in parameters:
+            threshold = parameters[keys["threshold"]].detach()
+            unit = float(threshold.mean())
+            bounds[keys["threshold"]] = LEAST * float(threshold.min()), unit
+            if "initial" in keys:
+                bounds[keys["initial"]] = -math.inf, unit
+    return bounds
+
+
+def _digest(module: nn.Module) -> str:
+    """Sixteen digits that stand for the values of all tensors."""
+    digest = hashlib.sha256()
+    for value in module.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,252 @@
+"""A network of first spikes on the processor's whole-number arithmetic, layer by layer beside its float form."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.codes.first_spike import first_levels
+from transpike.codes.time_code import TimeCode
+from transpike.core.cell import Cell
+from transpike.core.graph import Graph, Input, Node
+from transpike.core.op import Op, Synapse
+from transpike.core.plain import is_plain
+from transpike.encoders import FirstSpikes
+from transpike.errors import SettingError, UnsupportedModel
+from transpike.neurons import FirstSpike
+from transpike.neurons.delay import Delay
+from transpike.neurons.maximum_in_time import MaximumInTime
+from transpike.snn import SNN
+from transpike.weights import LogarithmicWeights, ProcessingElement
+
+SHIFTED = (1, 2, 4, 8, 16, 32, 64)  # τ
+POOLED = 2**16  # averages over powers of two are whole multiples of 1 / POOLED
+EXACT = 1e-5  # of a weight: as near as float32 holds a logarithmic code
+
+
+@dataclass(frozen=True)
+class ProcessorLayer:
+    """One neuron layer: errors of its potential as shares of θ, on the spikes that the processor's own layers gave it,
+    against products ``w κ(t)`` in float64.
+
+    ``moved``: the share of neurons whose slot is another one for it; ``products`` are those of a sample.
+    """
+
+    name: str
+    largest_error: float
+    mean_error: float
+    moved: float
+    products: float
+
+
+@dataclass(frozen=True, eq=False)
+class ProcessorRun:
+    """``logits`` (batch, classes) of the processor; ``elements`` the tables of its layers by the synapse's name.
+
+    ``analogue`` are the layers of weights whose products stay products of real numbers: those that the input reaches
+    as a current, or scaled channel by channel before any neuron.
+    """
+
+    logits: Tensor
+    layers: tuple[ProcessorLayer, ...]
+    elements: dict[str, ProcessingElement]
+    analogue: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The layers' numbers as plain data."""
+        return {"layers": [asdict(layer) for layer in self.layers], "analogue": list(self.analogue)}
+
+
+def run_processor(snn: SNN, x: Tensor, *, table_bits: int = 12, guard: int = 12) -> ProcessorRun:
+    """Run ``snn`` on x (batch, *shape) with every product of a spike and a weight made by adding, table and shift.
+
+    Needs base 2, τ a power of two, whole windows, and weights that were quantised logarithmically
+    (``weight_bits=5, weight_scale="logarithmic"``) with one full scale a layer. A synapse accumulates whole numbers,
+    whose sum is then added in units of ``θ 2^−(table_bits + guard)``; bias, shortcuts and an analogue first layer are
+    rounded to that unit. Average pools divide sums. Slow: a pass for each slot.
+
+    The shifter gives κ(t) itself; a simulation carries levels on a grid, ``TimeCode.bits`` wide, and differs by that.
+
+    Raises SettingError and UnsupportedModel where a network does not fit the processor, DataError for inputs.
+    """
+    codes = {node.name: node.op.code for node in snn.graph if is_plain(node.op, FirstSpike)}
+    if not codes or not snn.schedule.whole_windows:
+        raise SettingError(
+            "the processor runs neurons that fire once after a whole window: convert with the recipe cat"
+        )
+    if is_plain(snn.encoder, FirstSpikes):
+        codes[snn.graph.input.name] = snn.encoder.code
+    for name, code in codes.items():
+        if code.kernel != "exponential" or code.base != 2 or code.delay or code.tau not in SHIFTED:
+            raise SettingError(
+                f"{name} codes with {code}; shifts need base 2, no delay and a tau of {', '.join(map(str, SHIFTED))}"
+            )
+    with torch.no_grad():
+        return _Processor(snn, codes, table_bits, guard).run(snn.prepare(x).double())
+
+
+@dataclass(frozen=True, eq=False)
+class _Spikes:
+    """What is on a wire of spikes: ``at(slot)`` the spikes of a slot, moved and pooled since they were sent.
+
+    ``paths(slot)`` counts them where a pool weighs them.
+    """
+
+    at: Callable[[int], Tensor]
+    paths: Callable[[int], Tensor]
+    code: TimeCode
+    spike_scale: float
+
+
+class _Processor:
+    """Goes through the graph once; a wire of currents holds charge, one of spikes what they are worth together."""
+
+    def __init__(self, snn: SNN, codes: dict[str, TimeCode], table_bits: int, guard: int) -> None:
+        self.snn, self.codes, self.table_bits, self.guard = snn, codes, table_bits, guard
+        self.elements: dict[str, ProcessingElement] = {}
+        self.layers: list[ProcessorLayer] = []
+        self.products = 0.0
+
+    def run(self, x: Tensor) -> ProcessorRun:
+        graph: Graph = self.snn.graph.to(dtype=torch.float64)
+        # a wire: (what the processor has, the same with products in float64), and the spikes where they are on it
+        wires: dict[str, tuple[Tensor, Tensor]] = {}
+        spikes: dict[str, _Spikes] = {}
+        analogue, real = set[str](), list[str]()
+        for node in graph:
+            op, inputs = node.op, [wires[name] for name in node.inputs]
+            if isinstance(op, Input):
+                wires[node.name] = x, x
+                analogue.add(node.name)
+                if is_plain(self.snn.encoder, FirstSpikes):
+                    levels = self.snn.encoder.counts(x, torch.arange(len(x)), self.snn.timesteps)
+                    spike_scale = float(self.snn.encoder.spike_scale or 1.0)
+                    wires[node.name] = levels * spike_scale, levels * spike_scale
+                    spikes[node.name] = _sent(levels, self.codes[node.name], spike_scale)
+            elif is_plain(op, FirstSpike):
+                levels, spike_scale = self._fired(node, op, *inputs[0]), self._spike_scale(node, op)
+                wires[node.name] = levels * spike_scale, levels * spike_scale
+                spikes[node.name] = _sent(levels, op.code, spike_scale)
+            elif is_plain(op, MaximumInTime):
+                wires[node.name] = op.pool.run(inputs[0][0]), op.pool.run(inputs[0][1])
+                if node.inputs[0] in spikes:
+                    before = spikes[node.inputs[0]]
+                    levels = wires[node.name][0] / before.spike_scale
+                    spikes[node.name] = _sent(levels.round(), before.code, before.spike_scale)
+            elif isinstance(op, Cell):
+                if not is_plain(op, Delay):
+                    raise UnsupportedModel(
+                        f"{node.name} ({op.describe()}) is a cell that the processor does not have; it runs neurons "
+                        "that fire once, maximum pooling of their spikes, and delays"
+                    )
+                wires[node.name] = inputs[0]
+                if node.inputs[0] in spikes:
+                    spikes[node.name] = spikes[node.inputs[0]]
+            elif isinstance(op, Synapse) and node.inputs[0] in spikes and not _scales(op, node, analogue):
+                wires[node.name] = self._accumulated(node, op, spikes[node.inputs[0]])
+            else:
+                assert isinstance(op, Op)
+                if set(node.inputs) <= analogue:
+                    analogue.add(node.name)
+                    real += [node.name] if isinstance(op, Synapse) else []
+                elif isinstance(op, Synapse):
+                    raise UnsupportedModel(
+                        f"{node.name} hears spikes of different worth, or currents, whose products with weights are no "
+                        "shifts: give the layers before it one threshold, or a neuron between"
+                    )
+                wires[node.name] = op.run(*(value[0] for value in inputs)), op.run(*(value[1] for value in inputs))
+                self._move(node, op, spikes)
+        return ProcessorRun(wires[graph.output.name][0].float(), tuple(self.layers), self.elements, tuple(real))
+
+    def _move(self, node: Node, op: Op, spikes: dict[str, _Spikes]) -> None:
+        """Wiring moves, joins and pools spikes; where they meet currents, or others of other worth, they are charge."""
+        entering = [spikes.get(name) for name in node.inputs]
+        known = [one for one in entering if one is not None]
+        if op.role != "wiring" or len(known) < len(entering) or not known:
+            return
+        first = known[0]
+        if any(one.spike_scale != first.spike_scale or one.code != first.code for one in known):
+            return
+        counted = op.paths()
+        spikes[node.name] = _Spikes(
+            lambda slot: op.run(*(one.at(slot) for one in known)),
+            lambda slot: counted.run(*(one.paths(slot) for one in known)),
+            first.code,
+            first.spike_scale,
+        )
+
+    def _spike_scale(self, node: Node, cell: FirstSpike) -> float:
+        if cell.threshold.numel() != 1:
+            raise UnsupportedModel(
+                f"{node.name} has a threshold for each channel, which the next layer's weights would have to be "
+                'multiplied by: convert with granularity="layer"'
+            )
+        return float(cell.output_scale())
+
+    def _accumulated(self, node: Node, op: Synapse, spikes: _Spikes) -> tuple[Tensor, Tensor]:
+        if op.weight.ndim < 2:
+            raise UnsupportedModel(f"{node.name} multiplies spikes by a factor for each channel, which is no shift")
+        codes, element = self._codes(node, op, spikes.code)
+        self.elements[node.name] = element
+        total, kernel, products = torch.zeros(()), torch.zeros(()), 0.0
+        for slot in range(spikes.code.slots):
+            now = spikes.at(slot)
+            if bool(now.any()):
+                if not bool((now * POOLED == (now * POOLED).round()).all()):
+                    raise UnsupportedModel(
+                        f"{node.name} hears averages over a number of spikes that is no power of two, which is no "
+                        'shift: use pools of 2 × 2 or 4 × 4, max pools, or average_pooling="spiking"'
+                    )
+                weights = element.products(codes.signs, codes.exponents, slot).double()
+                total = total + op.with_tensors(weight=weights).linear(now)  # whole numbers below 2^53
+                kernel = kernel + op.linear(now) * 2.0 ** (-slot / spikes.code.tau)
+                products += float(op.paths().linear(spikes.paths(slot)).sum()) / len(now)
+        bias = op.run(torch.zeros_like(spikes.at(0))) if op.bias is not None else 0.0
+        if not total.ndim:
+            total = kernel = torch.zeros((len(spikes.at(0)), *node.shape), dtype=torch.float64)
+        self.products += products
+        theta = spikes.spike_scale / spikes.code.spike_scale  # of the source: what a spike in slot 0 is worth
+        return total * element.unit * float(codes.full_scale) * theta + bias, kernel * theta + bias
+
+    def _codes(self, node: Node, op: Synapse, code: TimeCode) -> tuple[LogarithmicWeights, ProcessingElement]:
+        """The codes of weights that lie on a logarithmic scale; UnsupportedModel for others."""
+        weight = op.weight.double()
+        for z in range(4):
+            peak = weight.abs().max()
+            exponents = torch.round(-torch.log2((weight.abs() / peak).clamp(min=1e-300)) * 2**z).clamp(0, 2**11)
+            signs = torch.sign(weight)
+            values = signs * peak * torch.exp2(-exponents / 2**z)
+            if bool(((values - weight).abs() <= EXACT * weight.abs()).all()):
+                found = LogarithmicWeights(signs.to(torch.int8), exponents.to(torch.int16), peak, z, 0)
+                return found, ProcessingElement(z, int(math.log2(code.tau)), self.table_bits, self.guard)
+        raise UnsupportedModel(
+            f"the weights of {node.name} are not logarithmic with one full scale: convert with weight_bits=5 and "
+            'weight_scale="logarithmic"'
+        )
+
+    def _fired(self, node: Node, cell: FirstSpike, ours: Tensor, plain: Tensor) -> Tensor:
+        theta = float(cell.threshold.flatten()[0])
+        unit = theta * 2.0 ** -(self.table_bits + self.guard)
+        ours = torch.round(ours / unit) * unit
+        code = cell.code.shortened(self.snn.timesteps)
+        error = (ours - plain).abs() / theta
+        levels, other = first_levels(ours, theta, code), first_levels(plain, theta, code)
+        moved = float((levels != other).double().mean())
+        self.layers.append(ProcessorLayer(node.name, float(error.max()), float(error.mean()), moved, self.products))
+        self.products = 0.0
+        return levels
+
+
+def _scales(op: Synapse, node: Node, analogue: set[str]) -> bool:
+    """True for a factor and shift of the input's channels, such as its normalisation."""
+    return op.weight.ndim < 2 and node.inputs[0] in analogue
+
+
+def _sent(levels: Tensor, code: TimeCode, spike_scale: float) -> _Spikes:
+    def at(slot: int) -> Tensor:
+        return (levels == float(code.levels[slot])).double()
+
+    return _Spikes(at, at, code, spike_scale)

@@ -1,0 +1,167 @@
+"""The spikes of a few samples, to look at: who fired when, where, and how the answer came about."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.data.batches import pairs
+from transpike.errors import DataError, SettingError
+from transpike.files import write_atomically
+from transpike.results.notebook import Shown
+from transpike.snn import SNN
+from transpike.workflow.simulate import engine_named
+
+SCHEMA = 1
+NEURONS = 48
+LAYERS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class LayerTrain:
+    """One layer on one sample: ``spikes`` and ``synaptic_operations`` of all its neurons.
+
+    ``map``: what each place sends, a mean over channels and steps, (height, width), (1, length) or (1, neurons), in
+    units of the layer's spikes. ``neurons``: which ones ``train`` shows, the busiest first, (k,). ``train``: their
+    levels, (T, k), or (1, k) where a schedule gives whole windows, slots or cycles at once.
+    """
+
+    name: str
+    role: str
+    spikes: float
+    synaptic_operations: float
+    map: Tensor
+    neurons: Tensor
+    train: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SampleRecord:
+    """One sample: the ``input`` as it was given, its ``label`` if there is one, and the class after each answer."""
+
+    input: Tensor
+    label: int | None
+    ann_answer: int
+    timesteps: tuple[int, ...]
+    answers: tuple[int, ...]
+    layers: tuple[LayerTrain, ...]
+
+    @property
+    def settled(self) -> int:
+        """The steps after which the last answer does not change any more."""
+        last = self.answers[-1]
+        changes = [t for t, answer in zip(self.timesteps[1:], self.answers[:-1], strict=True) if answer != last]
+        return changes[-1] if changes else self.timesteps[0]
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeRecord(Shown):
+    """Samples, and the names of their ``classes`` if there are any; ``steps`` False: trains hold whole windows."""
+
+    samples: tuple[SampleRecord, ...]
+    timesteps: int
+    steps: bool
+    recipe: str
+    classes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number, as plain data; of the trains, [step, place in ``neurons``, level] of what is not 0."""
+        return {
+            "schema": SCHEMA, "recipe": self.recipe, "timesteps": self.timesteps, "classes": list(self.classes),
+            "samples": [
+                {
+                    "label": one.label, "ann_answer": one.ann_answer, "timesteps": list(one.timesteps),
+                    "answers": list(one.answers), "settled": one.settled,
+                    "layers": [_plain(layer) for layer in one.layers],
+                }
+                for one in self.samples
+            ],
+        }  # fmt: skip
+
+    def save(self, path: Any) -> None:
+        """Write the JSON to ``path``, whole or not at all."""
+        write_atomically(path, json.dumps(self.to_json()).encode())
+
+
+def record(
+    snn: SNN,
+    data: Any,
+    *,
+    samples: int = 4,
+    layers: Iterable[str] | None = None,
+    neurons: int = NEURONS,
+    timesteps: int | None = None,
+    classes: Iterable[str] = (),
+    engine: str = "auto",
+) -> SpikeRecord:
+    """Run the first ``samples`` of ``data`` one by one, and keep their spikes and what each of them cost.
+
+    ``data``: batches of (input, target), or of inputs alone. ``layers`` (default: five spread over the depth) are kept
+    with the trains of ``neurons`` neurons each, spread over those that fire by how often they do.
+    Raises DataError without samples, SettingError for layers that there are not.
+    """
+    for name, value in (("samples", samples), ("neurons", neurons)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SettingError(f"{name} must be a whole number from 1 on, not {value!r}")
+    steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
+    chosen, names = engine_named(engine), _names(snn) if layers is None else tuple(layers)
+    found: list[SampleRecord] = []
+    for x, y in pairs(data):
+        for index in range(min(len(x), samples - len(found))):
+            label = None if y is None else int(y.reshape(-1)[index])
+            found.append(_recorded(snn, x[index : index + 1], label, steps, names, neurons, chosen))
+        if len(found) == samples:
+            break
+    if not found:
+        raise DataError("there are no samples to record")
+    return SpikeRecord(tuple(found), steps, snn.schedule.every_step, str(snn.recipe), tuple(classes))
+
+
+def _names(snn: SNN) -> tuple[str, ...]:
+    """Layers of neurons, first and last among them, spread evenly."""
+    there = [layer.name for layer in snn.program.layers if layer.role == "neuron"]
+    if len(there) <= LAYERS:
+        return tuple(there)
+    return tuple(there[round(k * (len(there) - 1) / (LAYERS - 1))] for k in range(LAYERS))
+
+
+def _recorded(
+    snn: SNN, x: Tensor, label: int | None, steps: int, names: tuple[str, ...], neurons: int, engine: Any
+) -> SampleRecord:
+    with torch.no_grad():
+        ann = int(snn.source.to(device=x.device).run(snn.encoder.accumulate(snn.prepare(x))).argmax(-1))
+    trace = snn.run(x, steps, engine=engine, record=names)
+    table = {layer.name: layer for layer in trace.activity.layers}
+    if unknown := [name for name in names if name not in table]:
+        raise SettingError(f"no layer sends spikes that is called {', '.join(unknown)}; choose from {', '.join(table)}")
+    layers = []
+    for name in names:
+        train = trace.trains[name][:, 0].float().cpu()
+        charge = train.abs().mean(0) if snn.schedule.every_step else train.abs().mean(0) / steps
+        flat = train.flatten(1)
+        busy = flat.abs().sum(0)
+        order = busy.argsort(descending=True, stable=True)
+        firing = order[: max(1, int((busy > 0).sum()))]
+        kept = firing[torch.linspace(0, len(firing) - 1, min(neurons, len(firing))).round().long()]
+        place = charge.mean(0) if charge.ndim > 1 else charge
+        layers.append(
+            LayerTrain(
+                name, table[name].role, float(table[name].spikes.sum()), float(table[name].synaptic_operations.sum()),
+                place if place.ndim == 2 else place.reshape(1, -1), kept, flat[:, kept],
+            )
+        )  # fmt: skip
+    answers = tuple(int(row) for row in trace.logits[:, 0].argmax(-1))
+    return SampleRecord(x[0].cpu(), label, ann, trace.timesteps, answers, tuple(layers))
+
+
+def _plain(layer: LayerTrain) -> dict[str, Any]:
+    return {
+        "name": layer.name, "role": layer.role, "spikes": layer.spikes,
+        "synaptic_operations": layer.synaptic_operations,
+        "map": [[round(float(value), 6) for value in row] for row in layer.map],
+        "neurons": layer.neurons.tolist(),
+        "train": [[t + 1, k, float(layer.train[t, k])] for t, k in layer.train.nonzero().tolist()],
+    }  # fmt: skip

@@ -1,0 +1,47 @@
+"""An SNN on inputs: the trace of what happened."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from transpike import engines
+from transpike.engines import Engine
+from transpike.errors import SettingError
+from transpike.lowering.trace import Trace
+from transpike.snn import SNN
+
+
+def engine_named(name: str, memory: int | None = None) -> Engine:
+    """The engine of this name; ``memory`` in bytes bounds what it adds."""
+    if name not in engines.table:
+        raise SettingError(f"no engine is called {name!r}; choose from {', '.join(sorted(engines.table))}")
+    if memory is None:
+        return engines.table[name]()
+    engine = engines.table[name]
+    if issubclass(engine, (engines.Reference, engines.Sorted)):
+        raise SettingError(f"the {name} engine has no memory budget")
+    if memory < 1:
+        raise SettingError(f"a memory budget must be positive, not {memory}")
+    return engine(memory=memory)
+
+
+def simulate(
+    snn: SNN,
+    x: Tensor,
+    timesteps: int | None = None,
+    *,
+    engine: str = "auto",
+    memory: int | None = None,
+    record: Iterable[str] = (),
+    sample_ids: Tensor | None = None,
+    count: bool = True,
+) -> Trace:
+    """Run ``snn`` on x (batch, *shape) for ``timesteps`` steps (default: the recipe's).
+
+    ``engine``: "auto" (events where they pay, dense elsewhere), "event", "dense" (dense), "reference" (float64, step by
+    step), or "sorted" (first crossings and exact spike times, event by event); on the exact grid all give the same
+    spikes. ``record`` names layers of ``snn.program.lowered`` whose trains are kept; ``sample_ids`` (batch,) name the
+    samples for random encoders; ``memory`` is the budget in bytes; ``count=False`` skips the counters.
+    Raises DataError for inputs that do not fit, SettingError for settings that make no sense.
+    """
+    return snn.run(x, timesteps, engine=engine_named(engine, memory), sample_ids=sample_ids, record=record, count=count)

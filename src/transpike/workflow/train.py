@@ -1,0 +1,211 @@
+"""Train a network: one loop for all, resumable after a kill to the very same weights."""
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from transpike.core.constraints import settings_given, takes_settings
+from transpike.core.op import check_finite
+from transpike.core.preprocessing import Preprocessing
+from transpike.data import Dataset
+from transpike.errors import CheckpointError, SettingError
+from transpike.training import checkpoint as files
+from transpike.training import ranks
+from transpike.training.settings import Training, check_images, fingerprint, origins
+from transpike.training.source import augmentation, learners, loop, penalties
+from transpike.training.source import precision as precisions
+from transpike.training.source import stages as phases
+from transpike.training.source.board import Board, writer
+from transpike.training.source.loop import Progress
+from transpike.training.source.optimisers import optimiser as optimiser_named
+
+Row = files.Row
+save_weights = files.save_weights
+OWN_NOTES = ("format", "training", "preprocessing", "facts")
+__all__ = ["Progress", "Row", "Training", "TrainingResult", "save_weights", "train"]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """``test_accuracy`` (0 to 1, None without test images) is of the weights of ``best_epoch``, measured once."""
+
+    best_epoch: int
+    history: tuple[Row, ...]
+    test_accuracy: float | None
+    test_images: int
+    settings: dict[str, Any]
+    weights: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers and text only."""
+        return {**asdict(self), "weights": str(self.weights) if self.weights else None}
+
+
+@takes_settings(Training, spec='notes={"spec": …}')
+def train(
+    module: nn.Module,
+    dataset: Dataset,
+    settings: Training | None = None,
+    *,
+    preprocessing: Preprocessing | None = None,
+    checkpoint: str | Path | None = None,
+    weights: str | Path | None = None,
+    resume: bool = True,
+    tensorboard: str | Path | None = None,
+    notes: Mapping[str, str] | None = None,
+    progress: Callable[[Progress | Row], None] | None = None,
+    threads: int | None = None,
+    device: str | torch.device = "cpu",
+) -> TrainingResult:
+    """Train ``module`` in place and leave it with the best weights, in evaluation mode, on ``device``.
+
+    The loss is the cross-entropy, with label smoothing, plus every submodule's ``penalty``, a scalar that its forward
+    sets. ``settings``: a ``Training``, by default ``Training()``. The best epoch is chosen on held-out training images,
+    or on those that the data set gives for it; never on the test images. Recordings are trained on the mean of their
+    frames, without preprocessing.
+
+    Processes: under torchrun each of them trains on its part of every batch (DistributedDataParallel), and the first
+    one writes.
+    Files: ``checkpoint`` is replaced after every epoch, and a line of numbers added to the .jsonl file beside it; with
+    ``resume``, a run that finds it goes on from there and ends in the same bits as an unbroken one of the same seed
+    (on CPUs, with the same ``threads``). ``weights`` is written at the end, by default beside the checkpoint as
+    NAME.weights.safetensors. ``notes``, text by name, are written in both; the note "spec" says what network it is.
+    ``tensorboard`` is a folder to write the numbers into. ``progress`` gets a Progress every step, a Row every epoch.
+
+    Raises SettingError (also when the checkpoint is of other settings), DataError (no images, a loss that is not
+    finite), CheckpointError (a damaged or old checkpoint), or MissingExtra (torchvision, tensorboard).
+    """
+    chosen, others = settings_given(Training, settings), dict(notes or {})
+    spec = others.pop("spec", "")
+    preprocessing = preprocessing or dataset.preprocessing
+    recordings = dataset.frames is not None
+    if recordings and not preprocessing.is_identity:
+        raise SettingError(f"{dataset.name} holds recordings, whose silent pixels must stay 0; not {preprocessing}")
+    augment = chosen.augment
+    if augment == "auto":
+        channels, height = dataset.image_shape[:2]
+        # Of 8x8 pixels a shift by one loses too much; and mirrored digits and gestures are other ones.
+        flips = channels > 1 and not recordings
+        augment = "none" if height < 16 or len(dataset.image_shape) < 3 else "crop-flip" if flips else "crop"
+    dataset = dataset.accumulated()
+    group = ranks.join(device)
+    facts: dict[str, Any] = {
+        **chosen.to_json(),
+        "augment": augment,
+        "processes": group.count,
+        "preprocessing": {"mean": list(preprocessing.mean), "std": list(preprocessing.std)},
+        "dataset": dataset.name,
+        "labels": hashlib.sha256(dataset.train.labels.numpy().tobytes()).hexdigest()[:16],
+        **origins(dataset.train.images, *dict.fromkeys(type(part) for part in module.modules())),
+        "network": fingerprint(module),
+        "spec": spec,
+        "notes": others,
+    }
+    check_images(chosen, dataset.name, len(dataset.train), group.count)
+    phases.check(facts["stages"], module)
+    augmentation.check(augment, chosen.padding, chosen.cutout, dataset.image_shape, recordings)
+    precisions.check(chosen.precision, group.device)
+    if taken := sorted(set(others) & set(OWN_NOTES)):
+        raise SettingError(f"the note {taken[0]!r} is written anyway; give yours another name")
+    if tensorboard:
+        writer(tensorboard)  # before the work, and in every process
+    path = Path(checkpoint) if checkpoint else None
+    if path and not weights:
+        weights = path.with_suffix(".weights.safetensors")
+    if path and weights and path.resolve() == Path(weights).resolve():
+        raise SettingError(f"checkpoint and weights are the same file, {path}")
+    module.to(group.device)
+    for name, tensor in module.state_dict().items():
+        check_finite(f"{type(module).__name__} before training", **{name: tensor})
+    parameters = learners.parameters(module, chosen.learn, facts["stages"])
+    rate = facts["learning_rate"]
+    steps = optimiser_named(
+        chosen.optimiser, parameters, rate, chosen.momentum, facts["weight_decay"], chosen.decay_thresholds,
+        **chosen.prior,
+    )  # fmt: skip
+    scaling = precisions.Precision(chosen.precision, group.device)
+    state = files.State([], 0, {})
+    group.wait()  # the first process may still be writing what a training before this one has left
+    if path and resume and path.exists():
+        state = files.load(path, facts, module, steps, parameters)
+        scaling.restore(state.scaler)
+    if not group.agree(len(state.history)):
+        raise CheckpointError(f"some processes find another {path} than others: put it where all machines can read it")
+    log = path.with_suffix(".jsonl") if path and group.first else None
+    if log:  # a kill may have come between the checkpoint and its line here
+        files.write_text(log, "".join(json.dumps(asdict(row)) + "\n" for row in state.history))
+    order = torch.randperm(len(dataset.train), generator=loop.generator_of(chosen.seed, 0))
+    share = chosen.validation_fraction
+    held_out = min(len(order) - 1, max(1, round(len(order) * share))) if share else 0
+    if dataset.validation is not None:
+        held_out, validation = 0, dataset.validation if share else None
+    else:
+        validation = dataset.train.subset(order[:held_out]) if held_out else None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(loop.using_threads(threads))
+        stack.callback(penalties.forget, module)
+        stack.enter_context(learners.alone(module, chosen.learn, parameters))
+        board = Board(tensorboard, len(state.history)) if tensorboard and group.first else None
+        if board:
+            stack.callback(board.close)
+        stack.enter_context(ranks.synchronised(module, group, chosen.sync_batchnorm))
+        kept = order[held_out:]
+        one = loop.Loop(module, dataset, kept, steps, preprocessing, scaling, group, facts, progress)
+        for epoch in range(len(state.history) + 1, chosen.epochs + 1):
+            start = time.perf_counter()
+            phases.enter(module, facts["stages"], epoch)
+            last_rate, *means, penalty = one.epoch(epoch)
+            group.same_buffers(module)
+            loss, accuracy = loop.measure(module, validation, preprocessing, group) if validation else (None, None)
+            if loss is not None and not math.isfinite(loss):
+                raise loop.diverged(f"the validation loss after epoch {epoch} is {loss}", rate)
+            seconds = round(time.perf_counter() - start, 3)
+            row = Row(epoch, last_rate, means[0], means[1], loss, accuracy, seconds, penalty)
+            begins = chosen.epochs if chosen.optimiser == "grad-r" else phases.last_begins(facts["stages"])
+            if loop.is_better(row, state, begins):
+                state.best_epoch = epoch
+                state.best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+            state.history.append(row)
+            state.scaler = scaling.state()
+            if path and log:
+                files.save(path, facts, module, steps, parameters, state)
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(row)) + "\n")
+            if board:
+                board.write(row)
+            if progress and group.first:
+                progress(row)
+        phases.enter(module, facts["stages"], chosen.epochs)
+        module.load_state_dict(state.best)
+        module.eval()
+        test = loop.measure(module, dataset.test, preprocessing, group)[1] if len(dataset.test) else None
+    target = Path(weights) if weights else None
+    result = TrainingResult(state.best_epoch, tuple(state.history), test, len(dataset.test), facts, target)
+    if target and group.first:
+        _write(module, target, result, dataset)
+    group.wait()
+    return result
+
+
+def _write(module: nn.Module, path: Path, result: TrainingResult, dataset: Dataset) -> None:
+    """The finished weights, with what is known about them."""
+    facts = {
+        "best_epoch": result.best_epoch,
+        "test_accuracy": result.test_accuracy,
+        "classes": list(dataset.classes),
+        "image_shape": list(dataset.image_shape),
+        "data": dataset.note,
+    }
+    settings = result.settings
+    text = {"spec": settings["spec"], "training": json.dumps(settings), "facts": json.dumps(facts)}
+    preprocessing = json.dumps(settings["preprocessing"])
+    save_weights(module, path, {**settings["notes"], **text, "preprocessing": preprocessing})
