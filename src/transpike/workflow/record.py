@@ -131,9 +131,10 @@ def _names(snn: SNN) -> tuple[str, ...]:
 def _recorded(
     snn: SNN, x: Tensor, label: int | None, steps: int, names: tuple[str, ...], neurons: int, engine: Any
 ) -> SampleRecord:
+    prepared = snn.prepare(x)
     with torch.no_grad():
-        ann = int(snn.source.to(device=x.device).run(snn.encoder.accumulate(snn.prepare(x))).argmax(-1))
-    trace = snn.run(x, steps, engine=engine, record=names)
+        ann = int(snn.source.to(device=x.device).run(snn.encoder.accumulate(prepared)).argmax(-1))
+    trace = snn.run_prepared(prepared, snn.schedule.check(steps), engine, None, names, True)
     table = {layer.name: layer for layer in trace.activity.layers}
     if unknown := [name for name in names if name not in table]:
         raise SettingError(f"no layer sends spikes that is called {', '.join(unknown)}; choose from {', '.join(table)}")

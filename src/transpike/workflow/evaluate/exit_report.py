@@ -71,7 +71,7 @@ class ExitTally:
         self.activities: dict[int, Activity] = {}
 
     def add(self, snn: SNN, x: Tensor, y: Tensor, ids: Tensor, logits: Tensor, ann: Tensor, engine: Any) -> None:
-        """``logits`` (timesteps, batch, classes) of every step, ``ann`` (batch, classes) the source's.
+        """``x`` is what ``snn.prepare`` returned, ``logits`` (timesteps, batch, classes) of every step, ``ann`` (batch, classes) the source's.
 
         Runs again what stops early, to count it.
         """
@@ -84,7 +84,8 @@ class ExitTally:
         self.same += int(same.gather(0, stops[None] - 1).sum())
         for step in stops.unique().tolist():
             chosen = stops == step
-            activity = snn.run(x[chosen.to(x.device)], step, engine=engine, sample_ids=ids[chosen]).activity
+            part = x[chosen.to(x.device)]
+            activity = snn.run_prepared(part, step, engine, ids[chosen], (), True).activity
             self.activities[step] = self.activities[step] + activity if step in self.activities else activity
 
     def report(self, snn: SNN, models: tuple[EnergyModel, ...]) -> ExitReport:

@@ -206,7 +206,7 @@ def evaluate(
     schedule = snn.schedule
     asked = tuple(sorted({schedule.check(t) for t in answers})) if answers else ()
     longest = max((snn.timesteps, *asked, 0 if snn.exit is None else snn.exit.timesteps))
-    steps = longest if timesteps is None else schedule.check(timesteps)
+    steps = schedule.check(longest if timesteps is None else timesteps)
     if asked and schedule.every_step and asked[-1] > steps:
         raise SettingError(f"a run of {steps} steps has no answer after {asked[-1]}; give timesteps={asked[-1]}")
     asked = asked or tuple(t for t in schedule.answers(steps) if _runs(snn, t) or t == steps)
@@ -265,7 +265,7 @@ class _Tally:
             y = self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
         self.ann_correct.append(self.task.outcomes(logits, y).cpu())
         for steps in runs:
-            trace = snn.run(x, steps, engine=engine, sample_ids=ids)
+            trace = snn.run_prepared(prepared, steps, engine, ids, (), True)
             right, same = self.task.outcomes(trace.logits, y).cpu(), self.task.agrees(trace.logits, logits)
             for t, row, equal in zip(trace.timesteps, right, same.sum(-1).tolist(), strict=True):
                 # a run for each answer counts for that one only, although one in phase cycles gives earlier ones too
@@ -275,7 +275,7 @@ class _Tally:
             before = self.activities.get(steps)
             self.activities[steps] = trace.activity if before is None else before + trace.activity
             if self.exits is not None:
-                self.exits.add(snn, x, y, ids, trace.logits, logits, engine)
+                self.exits.add(snn, prepared, y, ids, trace.logits, logits, engine)
             self.ties += trace.ties
             self.early += trace.early
             self.kernels = trace.kernels
