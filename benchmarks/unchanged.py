@@ -69,12 +69,13 @@ def outcome(snn: ts.SNN, x: torch.Tensor) -> dict:
     }
 
 
-def conversions() -> Iterator[tuple[str, ts.SNN | str, torch.Tensor]]:
-    """(name, network or the class of its refusal, inputs) of every seed and recipe."""
-    for seed in range(NETWORKS):
+def conversions(networks: int) -> Iterator[tuple[str, ts.SNN | str, torch.Tensor, str]]:
+    """(name, network or the class of its refusal, inputs, the first refusal's text) of every seed and recipe."""
+    for seed in range(networks):
         case = network(seed)
         for recipe in ts.recipes.members:
             result: ts.SNN | str = ""
+            refusal = ""
             for source in SOURCES:
                 try:
                     model = copy.deepcopy(case.model)
@@ -85,21 +86,21 @@ def conversions() -> Iterator[tuple[str, ts.SNN | str, torch.Tensor]]:
                     result = ts.convert(model.eval(), made, case.calibration)
                     break
                 except ts.TranspikeError as error:
-                    result = result or type(error).__name__
-            yield f"{seed:02d}-{recipe.name}", result, case.x
+                    result, refusal = result or type(error).__name__, refusal or str(error)
+            yield f"{seed:02d}-{recipe.name}", result, case.x, refusal
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, networks: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict | str] = {}
-    for name, result, x in conversions():
+    for name, result, x, _ in conversions(networks):
         if isinstance(result, str):
             found[name] = result
             continue
         ts.save(result, folder / f"{name}.transpike")
         found[name] = outcome(result, x)
         print(name, "exact" if found[name]["exact"] else "off the grid", flush=True)
-    safetensors.torch.save_file({f"{seed:02d}": network(seed).x for seed in range(NETWORKS)}, folder / "inputs.st")
+    safetensors.torch.save_file({f"{seed:02d}": network(seed).x for seed in range(networks)}, folder / "inputs.st")
     (folder / "outcomes.json").write_text(json.dumps(found, indent=0))
     rows = [row for row in found.values() if not isinstance(row, str)]
     print(
@@ -127,14 +128,14 @@ def what_differs(before: dict | str, after: dict | str) -> str:
     return ", ".join(key for key in before if before[key] != after[key])
 
 
-def files(folder: Path) -> None:
+def files(folder: Path, networks: int) -> None:
     before, inputs = (
         json.loads((folder / "outcomes.json").read_text()),
         safetensors.torch.load_file(folder / "inputs.st"),
     )
     differences, compared = [], 0
     for name, row in before.items():
-        if isinstance(row, str):
+        if isinstance(row, str) or int(name[:2]) >= networks:
             continue
         compared += 1
         difference = what_differs(row, outcome(ts.load(folder / f"{name}.transpike"), inputs[name[:2]]))
@@ -143,14 +144,15 @@ def files(folder: Path) -> None:
     report(differences, compared)
 
 
-def convert(folder: Path) -> None:
+def convert(folder: Path, networks: int) -> None:
     before = json.loads((folder / "outcomes.json").read_text())
     differences, compared = [], 0
-    for name, result, x in conversions():
+    for name, result, x, refusal in conversions(networks):
         compared += 1
         difference = what_differs(before[name], result if isinstance(result, str) else outcome(result, x))
-        if difference:
-            differences.append(f"{name}: {difference}")
+        if difference:  # a network that is refused today is tried with another activation
+            differences.append(f"{name}: {difference}" + (f" (as it is: {refusal})" if refusal else ""))
+            print(differences[-1], flush=True)
     report(differences, compared)
 
 
@@ -158,7 +160,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["write", "files", "convert"])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--networks", type=int, default=NETWORKS, help="only the first of them")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    {"write": write, "files": files, "convert": convert}[arguments.what](arguments.folder)
+    {"write": write, "files": files, "convert": convert}[arguments.what](arguments.folder, arguments.networks)
