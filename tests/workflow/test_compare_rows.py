@@ -1,5 +1,7 @@
 """What is made of rows: fronts, sentences that pick, and differences with paired intervals."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -13,6 +15,7 @@ from transpike.recipes import ECC
 from transpike.report._numbers import short
 from transpike.results.statistics import paired_difference
 from transpike.workflow.compare.rows import Row, front
+from transpike.workflow.compare.units import sources
 
 
 def row(
@@ -181,3 +184,11 @@ def test_numbers_have_no_exponents():
     assert [short(x) for x in (0.0, 0.0512, 43.71, 999.4, 999.6, 1434.4, 12345678.0)] == [
         "0", "0.0512", "43.7", "999", "1,000", "1,434", "12,345,678"
     ]  # fmt: skip
+
+
+def test_the_key_of_a_stored_result_knows_every_source_that_decides_it():
+    known = sources()
+    package = Path(ts.__file__).parent
+    assert {"snn.py", "__init__.py", "neurons/burst.py", "engines/event/run.py", "workflow/convert.py"} <= known.keys()
+    unknown = {path.relative_to(package).as_posix() for path in package.rglob("*.py")} - known.keys()
+    assert unknown and {name.split("/")[0] for name in unknown} == {"cli", "report"}

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from transpike import errors
 from transpike.core.cell import Neuron
 from transpike.core.codec import encode
 from transpike.core.exit import Exit
@@ -262,13 +263,19 @@ def outside_code(
     return code_of(recipe, *steps, *(type(node.op) for node in source), preprocessing, *energy, *scores, judge)
 
 
+def sources() -> dict[str, Path]:
+    """The package's Python sources by their path in it, except those that only show results."""
+    root = Path(errors.__file__).parent
+    found = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*.py"))}
+    return {name: path for name, path in found.items() if not name.startswith(("cli/", "report/"))}
+
+
 @functools.cache
 def code_digest() -> str:
-    """Of the package's Python sources, without those that only show results: other code may find something else."""
-    root = Path(__file__).parent
+    """Of the package's sources: another version may find something else."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in root.rglob("*.py") if path.parent.name not in ("cli", "report")):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    for name, path in sources().items():
+        digest.update(f"{name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
