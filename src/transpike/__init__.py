@@ -25,6 +25,7 @@ from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.registry import register
 from transpike.core.renamed import explain_old_names
+from transpike.core.version import __version__ as __version__
 from transpike.errors import TranspikeError
 from transpike.files import load, save
 from transpike.lowering.trace import Trace
@@ -46,7 +47,6 @@ from transpike.workflow.record import record
 from transpike.workflow.simulate import simulate
 from transpike.workflow.train import train
 
-__version__ = "0.1.0"
 __all__ = [
     "SNN",
     "Comparison",

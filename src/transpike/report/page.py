@@ -65,7 +65,7 @@ def _sorted(results: Sequence[Result]) -> dict[type, Any]:
 def _filled(
     template: str, found: dict[type, Any], title: str | None, command: str | None, remarks: tuple[str, ...] = ()
 ) -> str:
-    from transpike import __version__
+    from transpike.core.version import __version__
     from transpike.report import (
         _page_comparison,
         _page_cost,
