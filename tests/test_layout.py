@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
 import transpike as ts
 from transpike.core import renamed
@@ -187,3 +188,22 @@ def test_an_old_name_says_the_new_one(folder: str, old: str) -> None:
 def test_an_old_setting_says_the_new_one(made: Callable[[], object], new: str) -> None:
     with pytest.raises(ts.TranspikeError, match=new):
         made()
+
+
+def test_an_old_engine_says_the_new_one() -> None:
+    for old, new in renamed.ENGINES.items():
+        assert new in ts.engines.table and old not in ts.engines.table
+        with pytest.raises(ts.TranspikeError, match=f"{old}' is now called '{new}'"):
+            ts.simulate(None, torch.zeros(1), engine=old)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("contract", "old"), [(contract, old) for contract, names in renamed.MEMBERS.items() for old in names]
+)
+def test_a_subclass_that_overrides_an_old_name_is_refused(contract: type, old: str) -> None:
+    """Nothing asks for the old name, so that the override would do nothing."""
+    base = {"Cell": ts.neurons.IntegrateAndFire, "Op": ts.ops.Linear, "Recipe": ts.recipes.ECC}[contract]
+    new = renamed.MEMBERS[contract][old]
+    assert hasattr(base, new) and not hasattr(base, old)
+    with pytest.raises(ts.TranspikeError, match=f"Mine defines '{old}', which is now called '{new}'"):
+        type("Mine", (base,), {old: None, "__module__": "mine"})

@@ -92,10 +92,23 @@ SETTINGS: dict[str, str] = {
 }
 """Old setting → new setting, of whatever has it."""
 ENGINES: dict[str, str] = {"fused": "dense"}
+MEMBERS: dict[str, dict[str, str]] = {
+    "Cell": {"amplitude": "output_scale", "continuous": "sends_reals", "listen": "integrate", "relays": "is_delay"},
+    "Op": {"continuous": "without_quantisation", "relay": "propagate_levels"},
+    "Recipe": {"kappa": "threshold_scale", "steps": "passes"},
+}
+"""Contract → old method or attribute of its subclasses → new one: under the old name nothing would ask for it."""
 
 
 class CurrentSettings:
-    """Refuses settings under their old names, with a SettingError that has the new one."""
+    """Refuses settings and overridden members under their old names, with a SettingError that states the new one."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for contract in cls.__mro__[1:]:
+            for old, new in MEMBERS.get(contract.__name__, {}).items():
+                if contract.__module__.startswith("transpike.core.") and old in cls.__dict__:
+                    raise SettingError(f"{cls.__module__}.{cls.__name__} defines {old!r}, which is now called {new!r}")
 
     def __new__(cls, *values: Any, **settings: Any) -> Self:
         for old, new in SETTINGS.items():

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from transpike import engines
+from transpike.core.renamed import ENGINES
 from transpike.engines import Engine
 from transpike.errors import SettingError
 from transpike.lowering.trace import Trace
@@ -13,6 +14,8 @@ from transpike.snn import SNN
 
 def engine_named(name: str, memory: int | None = None) -> Engine:
     """The engine of this name; ``memory`` in bytes bounds what it adds."""
+    if name in ENGINES:
+        raise SettingError(f"the engine {name!r} is now called {ENGINES[name]!r}")
     if name not in engines.table:
         raise SettingError(f"no engine is called {name!r}; choose from {', '.join(sorted(engines.table))}")
     if memory is None:
