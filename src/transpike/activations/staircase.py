@@ -34,10 +34,10 @@ def staircase(
     # in place where it can be: training spends its time in passes over memory
     if slope == 1:
         return torch.minimum((x + offset * threshold).clamp_(min=0), threshold)
-    floor_clip = (x / threshold).mul_(levels).add_(shift).floor_().clamp_(0, levels).mul_(threshold / levels)
+    quantised = (x / threshold).mul_(levels).add_(shift).floor_().clamp_(0, levels).mul_(threshold / levels)
     if slope == 0:
-        return floor_clip
-    return floor_clip.mul_(1 - slope).add_(
+        return quantised
+    return quantised.mul_(1 - slope).add_(
         torch.minimum((x + offset * threshold).clamp_(min=0), threshold), alpha=slope
     )
 

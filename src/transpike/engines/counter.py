@@ -58,7 +58,7 @@ class Counter:
     def activity(self) -> Activity:
         schedule, steps = self.program.schedule, self.steps
         cycles = steps // (schedule.period or 1)
-        heard = {"steps": steps, "differences": 1, "windows": steps, "slots": 1, "cycles": cycles}[schedule.mode]
+        bias_times = {"steps": steps, "differences": 1, "windows": steps, "slots": 1, "cycles": cycles}[schedule.mode]
         times = {"steps": steps, "differences": steps, "windows": 1, "slots": 1, "cycles": cycles}[schedule.mode]
         layers = tuple(
             dataclasses.replace(
@@ -66,7 +66,7 @@ class Counter:
                 spikes=torch.cat(self.sent[layer.name]).cpu(),
                 synaptic_operations=torch.cat(self.operations[layer.name]).cpu(),
                 updates=layer.neurons * self._updates(layer.name, steps) * self.samples,
-                biases=layer.biases * heard,
+                biases=layer.biases * bias_times,
             )
             for layer in self.program.layers
             if layer.name in self.fans

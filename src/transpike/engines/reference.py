@@ -61,13 +61,13 @@ class _ReferenceRun(Run):
     def _window(self, timesteps: int) -> None:
         """Every layer hears the charge of its whole window, then fires for a window."""
         program, lowered = self.program, self.program.lowered
-        held = lowered.time_invariant if program.encoder.is_constant else frozenset()
+        constant_nodes = lowered.time_invariant if program.encoder.is_constant else frozenset()
         values: dict[str, Tensor] = {}
         for node in lowered.nodes:
             # what never changes is worked out for one step, and heard as often as the window is long
-            inputs = [values[i] * timesteps if i in held and node.name not in held else values[i] for i in node.inputs]
+            inputs = [values[i] * timesteps if i in constant_nodes and node.name not in constant_nodes else values[i] for i in node.inputs]
             if isinstance(node.op, Input):
-                constant = node.name in held
+                constant = node.name in constant_nodes
                 values[node.name] = self.x if constant else program.encoder.counts(self.x, self.sample_ids, timesteps)
             elif isinstance(node.op, Cell):
                 charges = [v + timesteps * b for v, b in zip(inputs, lowered.biases[node.name], strict=True)]
@@ -77,7 +77,7 @@ class _ReferenceRun(Run):
             spikes = program.encoder.spikes(self.x, timesteps) if isinstance(node.op, Input) else None
             self.counter.add(node.name, values[node.name][None], spikes)
         output, self.t = lowered.output.name, timesteps
-        answer = values[output] * timesteps if output in held else values[output]
+        answer = values[output] * timesteps if output in constant_nodes else values[output]
         self.read(answer + timesteps * lowered.biases[output][0], timesteps)
 
     def _differences(self, steps: int) -> None:
@@ -86,10 +86,10 @@ class _ReferenceRun(Run):
         for _ in range(steps):
             self.clock.tick(self.t + 1)
 
-    def _held(self, timesteps: int) -> None:
+    def _wait_window(self, timesteps: int) -> None:
         clocked(self, self.program.lowered, self.x, timesteps)
 
-    _cycles = _slots = _held
+    _cycles = _slots = _wait_window
 
     def _keep(self, order: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}

@@ -44,7 +44,7 @@ class Run:
             self._slots(steps)
         elif schedule.lag(steps) < steps or self.program.single_steps:
             self.program.check_steps(steps)
-            self._held(steps)
+            self._wait_window(steps)
         else:
             self._window(steps)
         self.counter.steps += steps
@@ -67,7 +67,7 @@ class Run:
 
         Gives (samples that go on,): which sample now lies where. Holes are filled from the end, so that little moves.
         """
-        order = closed_up(mask)
+        order = compacted_order(mask)
         self.x, self.sample_ids = self.x[order], self.sample_ids[order]
         self.reading = None if self.reading is None else self.reading[order]
         self._keep(order)
@@ -99,9 +99,9 @@ class Run:
         """A whole window for every layer, one layer after another."""
         raise TypeError(f"{type(self).__name__} must define _window()")
 
-    def _held(self, timesteps: int) -> None:
+    def _wait_window(self, timesteps: int) -> None:
         """A window of which layers hear a part before they fire."""
-        raise TypeError(f"{type(self).__name__} must define _held()")
+        raise TypeError(f"{type(self).__name__} must define _wait_window()")
 
     def _slots(self, timesteps: int) -> None:
         """Windows of ``timesteps`` slots, one spike at most in each."""
@@ -149,7 +149,7 @@ def _exact(program: Program, x: Tensor) -> tuple[bool, str]:
     return True, ""
 
 
-def closed_up(mask: Tensor) -> Tensor:
+def compacted_order(mask: Tensor) -> Tensor:
     """Where ``mask`` (batch,) is true, as places: the first n stay, holes among them are filled from behind them."""
     going = mask.nonzero()[:, 0]
     order = torch.arange(len(going), device=mask.device)

@@ -76,21 +76,21 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
         node = graph[name]
         if isinstance(node.op, Neuron):
             truth = analogue[name if name in analogue else node.inputs[0]]
-            heard = LayerInput(graph, node, node.op, values[node.inputs[0]], truth, values, timesteps, windows, per)
-            changed = visit(heard)
+            layer_input = LayerInput(graph, node, node.op, values[node.inputs[0]], truth, values, timesteps, windows, per)
+            changed = visit(layer_input)
             if changed is not None:
                 _renew(values, graph, changed)
                 graph = changed
                 node = graph[name]
             assert isinstance(node.op, Neuron)
-            heard = replace(heard, graph=graph, node=node, cell=node.op, current=values[node.inputs[0]])
-            values[name] = heard.train(node.op, heard.current)
+            layer_input = replace(layer_input, graph=graph, node=node, cell=node.op, current=values[node.inputs[0]])
+            values[name] = layer_input.train(node.op, layer_input.current)
             done += 1
             context.progress(done, neurons)
         elif isinstance(node.op, Cell):
             values[name] = _passed(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
         elif isinstance(node.op, Input):
-            values[name] = _shown(context, x)
+            values[name] = _encoded(context, x)
         else:
             values[name] = _linear(node, values)
         for old in [key for key in values if last[key] <= index]:
@@ -98,19 +98,19 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     return graph
 
 
-def layerwise(graph: Graph, schedule: Schedule, timesteps: int, who: str) -> tuple[bool, int]:
+def layerwise(graph: Graph, schedule: Schedule, timesteps: int, caller: str) -> tuple[bool, int]:
     """Whether layers hear whole windows, and ``Heard.per``. SettingError where no layer can be run whole in time."""
     changing = next((node for node in graph if isinstance(node.op, Cell) and node.op.per_input), None)
     if changing is not None:
         what = f"neurons that change for each input, like {changing.name} ({changing.op.describe()})"
-        raise SettingError(f"{who} do not know {what}: leave that out, or convert with another recipe, like qcfs")
+        raise SettingError(f"{caller} do not know {what}: leave that out, or convert with another recipe, like qcfs")
     if schedule.mode in ("cycles", "differences"):
         what = "phase cycles" if schedule.mode == "cycles" else "differences"
-        raise SettingError(f"{who} do not know {what}: leave that out, or convert with a recipe that streams, like ecc")
+        raise SettingError(f"{caller} do not know {what}: leave that out, or convert with a recipe that streams, like ecc")
     windows = schedule.mode in ("windows", "slots")
     if windows and schedule.lag(timesteps) < timesteps:
         raise SettingError(
-            f"{who} know streams and whole windows, not windows that are held for a part: use wait_steps=None, or the "
+            f"{caller} know streams and whole windows, not windows that are held for a part: use wait_steps=None, or the "
             "streaming schedule"
         )
     return windows, 1 if schedule.mode == "slots" else timesteps
@@ -144,12 +144,12 @@ def layer_by_layer(
             values[node.name] = given[node.name]
             continue
         if isinstance(node.op, Neuron):
-            heard = LayerInput(graph, node, node.op, values[node.inputs[0]], x, values, timesteps, windows, per)
-            values[node.name] = heard.train(node.op, heard.current)
+            layer_input = LayerInput(graph, node, node.op, values[node.inputs[0]], x, values, timesteps, windows, per)
+            values[node.name] = layer_input.train(node.op, layer_input.current)
         elif isinstance(node.op, Cell):
             values[node.name] = _passed(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
         elif isinstance(node.op, Input):
-            values[node.name] = _shown(context, x)
+            values[node.name] = _encoded(context, x)
         else:
             values[node.name] = _linear(node, values)
         if see is not None and (isinstance(node.op, Cell) or node.name == end):
@@ -168,7 +168,7 @@ def _passed(cell: Cell, trains: list[Tensor], timesteps: int, windows: bool, per
 
 
 def _counts(cell: Cell, charges: list[Tensor], timesteps: int) -> Tensor:
-    """What a cell sends in a window of whose charges it has heard all; first spikes by their closed form."""
+    """What a cell sends in a window of whose charges it has layer_input all; first spikes by their closed form."""
     if cell.unit is not None and cell.unit.code is not None:
         return first_levels(charges[0], cell.unit.threshold, cell.unit.code.shortened(timesteps))
     return cell.counts(*charges, timesteps=timesteps)
@@ -219,7 +219,7 @@ def _linear(node: Node, values: dict[str, Tensor]) -> Tensor:
     return node.op.run(*(value.flatten(0, 1) for value in inputs)).unflatten(0, (time, -1))
 
 
-def _shown(context: Context, x: Tensor) -> Tensor:
+def _encoded(context: Context, x: Tensor) -> Tensor:
     encoder, timesteps, ids = context.encoder, context.timesteps, torch.arange(len(x))
     if encoder.is_constant:
         return x[None]

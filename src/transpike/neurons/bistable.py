@@ -51,8 +51,8 @@ class Bistable(ThresholdNeuron):
         cycle, phase = divmod(t - 1, self.period)
         if cycle % 2 == 0:
             return state + inputs[0], torch.zeros_like(inputs[0])
-        bar = self.threshold * 2.0 ** -(phase + 1)
-        spikes = fire(state, bar)
+        slot_threshold = self.threshold * 2.0 ** -(phase + 1)
+        spikes = fire(state, slot_threshold)
         return state - spikes * bar, spikes * 2.0 ** (self.period - 1 - phase)
 
     def cycle(self, state: Tensor, *charges: Tensor) -> tuple[Tensor, Tensor]:

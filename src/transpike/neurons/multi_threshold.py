@@ -12,8 +12,8 @@ from transpike.core.spike import floor_clip
 from transpike.errors import SettingError
 from transpike.neurons._threshold import ThresholdNeuron
 
-LadderRule = Literal["any", "one"]
-MOST_RUNGS = 16
+ThresholdRule = Literal["any", "one"]
+MOST_THRESHOLDS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +35,13 @@ class MultiThreshold(ThresholdNeuron):
 
     alphabet: ClassVar[Alphabet] = Alphabet("bits", 15)
     threshold_count: int = 4
-    rule: LadderRule = "any"
+    rule: ThresholdRule = "any"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_threshold_count(self.threshold_count)
-        if self.rule not in get_args(LadderRule):
-            raise SettingError(f"rule must be one of {', '.join(get_args(LadderRule))}, not {self.rule!r}")
+        if self.rule not in get_args(ThresholdRule):
+            raise SettingError(f"rule must be one of {', '.join(get_args(ThresholdRule))}, not {self.rule!r}")
 
     @property
     def most(self) -> int:
@@ -115,11 +115,11 @@ class DifferentialMultiThreshold(ThresholdNeuron):
         return super().init(*inputs), torch.zeros_like(inputs[0]), torch.zeros_like(inputs[0])
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
-        potential, heard, sent = state
-        potential = potential + inputs[0] + heard - sent
+        potential, received, sent = state
+        potential = potential + inputs[0] + received - sent
         levels = nearest_threshold(potential / self.threshold, self.threshold_count, t * sent / self.threshold)
         spikes = levels * self.threshold
-        return (potential - spikes, heard + inputs[0] / t, sent + spikes / t), levels
+        return (potential - spikes, received + inputs[0] / t, sent + spikes / t), levels
 
     @property
     def peak(self) -> Tensor:
@@ -151,6 +151,6 @@ def check_threshold_count(threshold_count: int) -> None:
     if (
         isinstance(threshold_count, bool)
         or not isinstance(threshold_count, int)
-        or not 1 <= threshold_count <= MOST_RUNGS
+        or not 1 <= threshold_count <= MOST_THRESHOLDS
     ):
-        raise SettingError(f"threshold_count must be a whole number from 1 to {MOST_RUNGS}, not {threshold_count!r}")
+        raise SettingError(f"threshold_count must be a whole number from 1 to {MOST_THRESHOLDS}, not {threshold_count!r}")

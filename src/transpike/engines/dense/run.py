@@ -19,7 +19,7 @@ from transpike.lowering.exact_grid import RANGE_CHECK_EVERY
 from transpike.lowering.lowered import Lowered
 from transpike.lowering.program import Program
 
-HELD_SAMPLES = 4  # whose constant currents are worked out together: float64 images that stay in the cache
+CONSTANT_SAMPLES = 4  # whose constant currents are worked out together: float64 images that stay in the cache
 FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, small enough for the cache
 LIVE_WIRES = 6  # tensors of the largest wire's size that may be alive together
 LARGEST_TENSOR = 32 * 2**20  # bytes; beyond it the allocator returns pages to the system after every call
@@ -36,10 +36,10 @@ class Plan:
     """A program made ready for one device: float32, channels last, biases put back where a synapse can add them."""
 
     def __init__(self, program: Program, device: torch.device) -> None:
-        self.wide_form = program.lowered.to(dtype=torch.float64, device=device)
+        self.float64_form = program.lowered.to(dtype=torch.float64, device=device)
         self.lowered = program.lowered.to(dtype=torch.float32, device=device)
         self.state, self.largest = bytes_per_sample(program.lowered)
-        self.held = self.lowered.time_invariant if program.encoder.is_constant else frozenset()
+        self.constant_nodes = self.lowered.time_invariant if program.encoder.is_constant else frozenset()
         readers: dict[str, int] = {}
         for node in self.lowered.nodes:
             for name in node.inputs:
@@ -55,17 +55,17 @@ class Plan:
         for name, biases in self.lowered.biases.items():
             node = self.table[name]
             pairs = zip(node.inputs, biases, strict=True) if isinstance(node.op, Cell) else [(name, biases[0])]
-            self.biases[name] = tuple(self._settle(source, bias) for source, bias in pairs)
+            self.biases[name] = tuple(self._place_bias(source, bias) for source, bias in pairs)
 
-    def _settle(self, name: str, bias: Tensor) -> Tensor | None:
+    def _place_bias(self, name: str, bias: Tensor) -> Tensor | None:
         """Put the bias into a synapse that only feeds this place; what no synapse takes comes back."""
         if not bool(bias.any()):
             return None
         node, op = self.table[name], self.ops.get(name)
-        if op is None or name in self.held or self.readers.get(name, 0) > 1:
+        if op is None or name in self.constant_nodes or self.readers.get(name, 0) > 1:
             return bias
         if op.is_sum and all(self.table[i].shape == node.shape for i in node.inputs):
-            return self._settle(node.inputs[0], bias)
+            return self._place_bias(node.inputs[0], bias)
         if isinstance(op, Synapse) and op.bias is None and len(node.shape) in (1, bias.ndim - 1):
             axis = resolved(op.channel_axis, len(node.shape))
             if bias.numel() == node.shape[axis - 1] and (len(node.shape) == 1 or bias.shape[axis] == bias.numel()):
@@ -77,7 +77,7 @@ class Plan:
         """True where the cell may overwrite its input: a fresh tensor that nobody else reads."""
         source = self.table[node.inputs[index]]
         fresh = isinstance(source.op, Synapse) or (isinstance(source.op, Op) and source.op.is_sum)
-        return fresh and self.readers[source.name] == 1 and source.name not in self.held
+        return fresh and self.readers[source.name] == 1 and source.name not in self.constant_nodes
 
 
 def _channels_last(op: Op) -> Op:
@@ -105,19 +105,19 @@ class FoldedRun(Run):
         # exact spike times are real numbers: a float32 of t would round them
         self.wide = self.double or (self.exact and exactness is not None and exactness.wide)
         self.clock: Clock | None = None
-        self.held = self._hold() if plan.held and program.schedule.mode != "differences" else {}
+        self.constant_values = self._constant_values() if plan.constant_nodes and program.schedule.mode != "differences" else {}
 
-    def _hold(self) -> dict[str, Tensor]:
+    def _constant_values(self) -> dict[str, Tensor]:
         """What depends on constant input alone, worked out once, in float64, a few samples at a time."""
-        parts = [self._hold_part(x) for x in self.x.split(HELD_SAMPLES)]
+        parts = [self._constant_values_of(x) for x in self.x.split(CONSTANT_SAMPLES)]
         held = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
         return {k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in held.items()}
 
-    def _hold_part(self, x: Tensor) -> dict[str, Tensor]:
+    def _constant_values_of(self, x: Tensor) -> dict[str, Tensor]:
         values: dict[str, Tensor] = {}
-        plan, needed = self.plan, {i for n in self.plan.lowered.nodes if n.name not in self.plan.held for i in n.inputs}
-        for node in plan.wide_form.nodes:
-            if node.name in plan.held:
+        plan, needed = self.plan, {i for n in self.plan.lowered.nodes if n.name not in self.plan.constant_nodes for i in n.inputs}
+        for node in plan.float64_form.nodes:
+            if node.name in plan.constant_nodes:
                 op = node.op
                 inputs = [values[name] for name in node.inputs]
                 values[node.name] = x.double() if isinstance(op, Input) else op.linear(*inputs)  # type: ignore[union-attr]
@@ -140,7 +140,7 @@ class FoldedRun(Run):
         plan, values = self.plan, dict[str, Tensor]()
         last = plan.lowered.last_reader
         for node in plan.lowered.nodes:
-            if node.name in plan.held:
+            if node.name in plan.constant_nodes:
                 continue
             values[node.name] = self._evaluate(node, values, steps)
             self.counter.add(node.name, values[node.name].unflatten(0, (steps, len(self.x))))
@@ -156,13 +156,13 @@ class FoldedRun(Run):
             return torch.cat([encode(self.x, self.sample_ids, self.t + k + 1) for k in range(steps)])
         if isinstance(node.op, Cell):
             return self._scan(node, node.op, values, steps)
-        inputs = [values[i] if i in values else _repeated(self.held[i], steps) for i in node.inputs]
+        inputs = [values[i] if i in values else _repeated(self.constant_values[i], steps) for i in node.inputs]
         return self.plan.ops[node.name].run(*inputs)
 
     def _answer(self, answer: Tensor | None, steps: int) -> None:
         """Read the output's currents, (steps · batch, …), step by step; None where they are held."""
         output = self.plan.lowered.output.name
-        answer = _repeated(self.held[output], steps) if answer is None else answer
+        answer = _repeated(self.constant_values[output], steps) if answer is None else answer
         bias = self.plan.biases[output][0]
         answer = answer.double() if bias is None else answer.double() + bias.double()
         for now in answer.unflatten(0, (steps, len(self.x))):
@@ -179,7 +179,7 @@ class FoldedRun(Run):
         wide = self.exact and graded  # its sums have no bound in float32
         for k in range(steps):
             now = [
-                self.held[name] if train is None else train[k * batch : (k + 1) * batch]
+                self.constant_values[name] if train is None else train[k * batch : (k + 1) * batch]
                 for name, train in zip(node.inputs, trains, strict=True)
             ]
             now = [value if bias is None else value + bias for value, bias in zip(now, biases, strict=True)]
@@ -188,7 +188,7 @@ class FoldedRun(Run):
                 self.states[node.name] = cell.init(*now)
             self.states[node.name], output = cell.step(self.states[node.name], *now, t=self.t + k + 1)
             if unit is not None:
-                self._watch(node, unit, cell.potential(self.states[node.name]), output, self.t + k + 1)
+                self._check_potential(node, unit, cell.potential(self.states[node.name]), output, self.t + k + 1)
             outputs.append(output.float())
         return torch.cat(outputs)
 
@@ -197,7 +197,7 @@ class FoldedRun(Run):
         bias, batch = self.plan.biases[node.name][0], len(self.x)
         current = None
         if train is None:
-            current = self.held[node.inputs[0]]
+            current = self.constant_values[node.inputs[0]]
             spikes = torch.empty((steps, *current.shape), device=current.device).flatten(0, 1)
             if current.ndim == 4:
                 spikes = spikes.contiguous(memory_format=torch.channels_last)
@@ -228,7 +228,7 @@ class FoldedRun(Run):
                 self._check_range(node, potential)
         return spikes
 
-    def _watch(self, node: Node, unit: NeuronSpec, potential: Tensor, sent: Tensor, t: int) -> None:
+    def _check_potential(self, node: Node, unit: NeuronSpec, potential: Tensor, sent: Tensor, t: int) -> None:
         """Range checks on the grid; off it, potentials left so near to a step of the staircase that rounding decides.
 
         A spike at the edge leaves about 0, a missed one about θ; a neuron that takes spikes back has an edge at 0 too.
@@ -259,14 +259,14 @@ class FoldedRun(Run):
         plan, values = self.plan, dict[str, Tensor]()
         exactness = plan.lowered.exactness
         wide = self.exact and exactness is not None and timesteps > exactness.window
-        lowered = plan.wide_form if wide else plan.lowered
+        lowered = plan.float64_form if wide else plan.lowered
         last, biases = lowered.last_reader, lowered.biases
         if wide:
-            self.held = {name: value.double() for name, value in self.held.items()}
+            self.constant_values = {name: value.double() for name, value in self.constant_values.items()}
         for node in lowered.nodes:
-            if node.name in plan.held:
+            if node.name in plan.constant_nodes:
                 continue
-            inputs = [values[i] if i in values else self.held[i] * timesteps for i in node.inputs]
+            inputs = [values[i] if i in values else self.constant_values[i] * timesteps for i in node.inputs]
             if isinstance(node.op, Input):
                 counts = self.program.encoder.counts(self.x, self.sample_ids, timesteps)
                 values[node.name] = counts.double() if wide else counts
@@ -283,21 +283,21 @@ class FoldedRun(Run):
                 if last[name] == node.name:
                     values.pop(name, None)
         output, self.t = lowered.output.name, timesteps
-        answer = values[output] if output in values else self.held[output] * timesteps
+        answer = values[output] if output in values else self.constant_values[output] * timesteps
         self.read(answer.double() + timesteps * biases[output][0].double(), timesteps)
 
     def _slots(self, timesteps: int) -> None:
         """One pass in closed form where neurons hear whole windows, else step by step."""
         plan, wide = self.plan, self.wide
-        lowered = plan.wide_form if wide else plan.lowered
+        lowered = plan.float64_form if wide else plan.lowered
         if not closed(lowered, self.program.schedule):
             clocked(self, lowered, self.x.double() if wide else self.x, timesteps)
             return
         values: dict[str, Tensor] = {}
         for node in lowered.nodes:
-            if node.name in plan.held:
+            if node.name in plan.constant_nodes:
                 continue
-            inputs = [values[i] if i in values else self.held[i] for i in node.inputs]
+            inputs = [values[i] if i in values else self.constant_values[i] for i in node.inputs]
             inputs = [value.double() for value in inputs] if wide else inputs  # levels are whole in either
             if isinstance(node.op, Input):
                 values[node.name] = self.program.encoder.counts(self.x, self.sample_ids, timesteps)
@@ -311,7 +311,7 @@ class FoldedRun(Run):
                 if lowered.last_reader[name] == node.name:
                     values.pop(name, None)
         output, self.t = lowered.output.name, timesteps
-        answer = values[output] if output in values else self.held[output]
+        answer = values[output] if output in values else self.constant_values[output]
         bias = lowered.biases[output][0] if wide else plan.biases[output][0]
         answer = answer.double() if bias is None else answer.double() + bias.double()
         self.read(answer * timesteps, timesteps)
@@ -339,16 +339,16 @@ class FoldedRun(Run):
     def _differences(self, steps: int) -> None:
         """Potentials lie on no grid: float64."""
         if self.clock is None:
-            self.clock = Clock(self, self.plan.wide_form, self.x.double(), steps, None)
+            self.clock = Clock(self, self.plan.float64_form, self.x.double(), steps, None)
         for _ in range(steps):
             self.clock.tick(self.t + 1)
 
-    def _held(self, timesteps: int) -> None:
+    def _wait_window(self, timesteps: int) -> None:
         clocked(self, self.plan.lowered, self.x, timesteps, self._check_range if self.exact else None)
 
     def _cycles(self, timesteps: int) -> None:
         """One pass a round, in float64: a cycle's charge needs more than 24 bits."""
-        lowered = self.plan.wide_form
+        lowered = self.plan.float64_form
         if not aligned(lowered) or not all(has_cycles(node.op) for node in lowered.nodes):
             clocked(self, lowered, self.x.double(), timesteps)
             return
@@ -360,8 +360,8 @@ class FoldedRun(Run):
             for node in lowered.nodes:
                 inputs = [values[name] for name in node.inputs]
                 if isinstance(node.op, Input):
-                    shown = self.x if self.plan.held else self.program.encoder.counts(self.x, self.sample_ids, period)
-                    values[node.name] = shown.double()
+                    charge = self.x if self.plan.constant_nodes else self.program.encoder.counts(self.x, self.sample_ids, period)
+                    values[node.name] = charge.double()
                 elif isinstance(node.op, Cell):
                     biases = lowered.biases[node.name]
                     charges = [value + bias for value, bias in zip(inputs, biases, strict=True)]
@@ -379,7 +379,7 @@ class FoldedRun(Run):
 
     def _keep(self, order: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
-        self.held = {name: value[order] for name, value in self.held.items()}
+        self.constant_values = {name: value[order] for name, value in self.constant_values.items()}
         if self.clock is not None:
             self.clock.keep(order)
 

@@ -72,7 +72,7 @@ class EventLayer:
 
     node: Node
     sources: tuple[Source, ...]
-    held: tuple[tuple[str, float], ...]
+    constant_wires: tuple[tuple[str, float], ...]
     bias: Tensor
     threshold: Tensor
     initial: Tensor
@@ -120,14 +120,14 @@ class Choice:
     kernels: dict[str, str] = field(default_factory=dict)
 
 
-def choose(lowered: Lowered, held: frozenset[str], unwanted: frozenset[str] = frozenset()) -> Choice:
+def choose(lowered: Lowered, constant: frozenset[str], unwanted: frozenset[str] = frozenset()) -> Choice:
     """Give the native kernels all layers that they can run, but for the ``unwanted`` ones."""
     table = {node.name: node for node in lowered.nodes}
     layers: dict[str, EventLayer | EventPool] = {}
     kernels: dict[str, str] = {}
     planes: dict[str, int] = {}  # wires that can be had as packed spikes → how many planes they have
     for node in lowered.nodes:
-        if node.name in held or isinstance(node.op, Input):
+        if node.name in constant or isinstance(node.op, Input):
             continue
         if not isinstance(node.op, Cell):
             count = _planes(node, planes)
@@ -137,13 +137,13 @@ def choose(lowered: Lowered, held: frozenset[str], unwanted: frozenset[str] = fr
         try:
             if node.name in unwanted:
                 raise UnfitError("fires too often for events to pay")
-            layer = _Compiler(lowered, table, held, planes).cell(node, node.op)
+            layer = _Compiler(lowered, table, constant, planes).cell(node, node.op)
             layers[node.name], kernels[node.name] = layer, layer.kernel
         except UnfitError as reason:
             kernels[node.name] = f"dense: {reason}"
         if lowered.alphabets[node.name] == BINARY and len(node.shape) <= 3:
             planes[node.name] = 1
-    dense = _dense_nodes(lowered, table, held, layers)
+    dense = _dense_nodes(lowered, table, constant, layers)
     moved: set[str] = set()
     wanted = [wire for layer in layers.values() for wire in layer.wires]
     while wanted:
@@ -171,7 +171,7 @@ def _planes(node: Node, planes: dict[str, int]) -> int:
 
 
 def _dense_nodes(
-    lowered: Lowered, table: dict[str, Node], held: frozenset[str], layers: dict[str, EventLayer | EventPool]
+    lowered: Lowered, table: dict[str, Node], constant: frozenset[str], layers: dict[str, EventLayer | EventPool]
 ) -> frozenset[str]:
     """The output and the cells without a kernel, and all linear nodes before them up to the cells that feed them."""
     needed: set[str] = set()
@@ -180,7 +180,7 @@ def _dense_nodes(
     open_nodes = list(heads)
     while open_nodes:
         name = open_nodes.pop()
-        if name in needed or name in held:
+        if name in needed or name in constant:
             continue
         needed.add(name)
         node = table[name]
@@ -192,8 +192,8 @@ def _dense_nodes(
 class _Compiler:
     """Takes apart what flows into one cell."""
 
-    def __init__(self, lowered: Lowered, table: dict[str, Node], held: frozenset[str], planes: dict[str, int]) -> None:
-        self.lowered, self.table, self.held, self.planes = lowered, table, held, planes
+    def __init__(self, lowered: Lowered, table: dict[str, Node], constant: frozenset[str], planes: dict[str, int]) -> None:
+        self.lowered, self.table, self.constant, self.planes = lowered, table, constant, planes
 
     def cell(self, node: Node, cell: Cell) -> EventLayer | EventPool:
         if is_plain(cell, LateralInhibition):
@@ -205,8 +205,8 @@ class _Compiler:
             raise UnfitError("its spikes are not binary")
         channels = image(node.shape)[0]
         terms = list(self._terms(node.inputs[0], 1.0, node.shape))
-        held = tuple((name, factor) for name, factor in terms if name in self.held)
-        synapses = [(self.table[name], factor) for name, factor in terms if name not in self.held]
+        constant_wires = tuple((name, factor) for name, factor in terms if name in self.constant)
+        synapses = [(self.table[name], factor) for name, factor in terms if name not in self.constant]
         if len(synapses) > MOST_SOURCES:
             raise UnfitError(f"more than {MOST_SOURCES} synapses meet in it")
         shapes = [self._shape(synapse, channels) for synapse, _ in synapses]
@@ -220,7 +220,7 @@ class _Compiler:
         return EventLayer(
             node,
             sources,
-            held,
+            constant_wires,
             rows(self.lowered.biases[node.name][0], node.shape, 0.0),
             rows(unit.threshold, node.shape, torch.inf),
             rows(unit.initial, node.shape, 0.0),
@@ -235,7 +235,7 @@ class _Compiler:
         node = self.table[name]
         if node.shape != shape:
             raise UnfitError(f"{name} is broadcast")
-        if name in self.held or isinstance(node.op, Synapse):
+        if name in self.constant or isinstance(node.op, Synapse):
             yield name, factor
         elif is_plain(node.op, Add):
             for source, coefficient in zip(node.inputs, node.op.coefficients, strict=True):

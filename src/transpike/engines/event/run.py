@@ -62,7 +62,7 @@ class EventPlan:
             raise SettingError(f"the event engine's native library is {why}")
         self.library = library
         self.folded = Plan(program, torch.device("cpu"))
-        self.choice = choose(self.folded.lowered, self.folded.held, unwanted)
+        self.choice = choose(self.folded.lowered, self.folded.constant_nodes, unwanted)
         self.calls = {
             n: LayerCall.of(layer) for n, layer in self.choice.layers.items() if isinstance(layer, EventLayer)
         }
@@ -143,7 +143,7 @@ class EventRun(FoldedRun):
         words: dict[str, Planes] = {}
         for node in lowered.nodes:
             name = node.name
-            if name in self.plan.held:
+            if name in self.plan.constant_nodes:
                 continue
             if name in choice.layers:
                 layer = choice.layers[name]
@@ -211,10 +211,10 @@ class EventRun(FoldedRun):
     def _constant(self, layer: EventLayer) -> Tensor:
         """The current of every step, (batch or 1, positions or 1, padded channels): the bias and what is held."""
         total = layer.bias[None]
-        for name, factor in layer.held:
+        for name, factor in layer.constant_wires:
             channels, height, width = image(layer.node.shape)
-            held = self.held[name].reshape(len(self.x), channels, height * width).movedim(1, -1) * factor
-            total = total + F.pad(held, (0, padded(channels) - channels))
+            current = self.constant_values[name].reshape(len(self.x), channels, height * width).movedim(1, -1) * factor
+            total = total + F.pad(current, (0, padded(channels) - channels))
         return total.contiguous()
 
     def _pool(self, layer: EventPool, words: dict[str, Planes], steps: int) -> Tensor:
@@ -297,7 +297,7 @@ class EventRun(FoldedRun):
     def _keep(self, order: Tensor) -> None:
         native = {name: self.states.pop(name) for name in self.event.choice.layers if name in self.states}
         super()._keep(order)
-        held = {name: value for name, value in self.constants.items() if len(value) > 1}
+        repeated = {name: value for name, value in self.constants.items() if len(value) > 1}
         holes = (order != torch.arange(len(order))).nonzero()[:, 0]
 
         def close_up(value: Tensor) -> Tensor:
@@ -306,7 +306,7 @@ class EventRun(FoldedRun):
             return value[: len(order)]
 
         self.states |= {name: map_state(state, close_up) for name, state in native.items()}
-        self.constants |= {name: close_up(value) for name, value in held.items()}
+        self.constants |= {name: close_up(value) for name, value in repeated.items()}
 
 
 def _of_one_stride(planes: Planes) -> Planes:

@@ -12,7 +12,7 @@ from transpike.core.schedule import arrivals, depths
 from transpike.engines.run import Run, map_state
 from transpike.lowering.lowered import Lowered
 
-Look = Callable[[Node, Tensor], None]
+Observe = Callable[[Node, Tensor], None]
 
 
 def aligned(lowered: Lowered) -> bool:
@@ -28,13 +28,13 @@ def has_cycles(op: object) -> bool:
     return type(op).cycle is not Cell.cycle or type(op).counts is not Cell.counts
 
 
-def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | None = None) -> None:
+def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None = None) -> None:
     """Simulate all steps of a run of T ``timesteps`` and read its answer; of phase cycles, one for each round.
 
-    ``lowered`` in the dtype and on the device of ``x``; ``look`` sees the potentials after every step. Phase-weighted
+    ``lowered`` in the dtype and on the device of ``x``; ``observe`` sees the potentials after every step. Phase-weighted
     levels are counted and recorded in sums over each round, others step by step.
     """
-    clock = Clock(run, lowered, x, timesteps, look)
+    clock = Clock(run, lowered, x, timesteps, observe)
     for t in range(1, clock.total + 1):
         clock.tick(t)
     clock.finish()
@@ -43,8 +43,8 @@ def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | 
 class Clock:
     """The state of such a run between its steps."""
 
-    def __init__(self, run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | None) -> None:
-        self.run, self.lowered, self.x, self.timesteps, self.look = run, lowered, x, timesteps, look
+    def __init__(self, run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None) -> None:
+        self.run, self.lowered, self.x, self.timesteps, self.observe = run, lowered, x, timesteps, observe
         self.schedule, self.period = run.program.schedule, run.program.schedule.period
         lag, before = self.schedule.lag(timesteps), depths(lowered.nodes)
         self.starts = {name: depth * lag for name, depth in before.items()}
@@ -62,7 +62,7 @@ class Clock:
         for node in self.lowered.nodes:
             own, quiet = t - self.starts[node.name], set(node.inputs) <= resting
             if isinstance(node.op, Input):
-                values[node.name] = self._shown(own)
+                values[node.name] = self._input(own)
                 if own > self.timesteps and self.ends:
                     resting.add(node.name)
             elif quiet and self._rests(node, own):
@@ -82,7 +82,7 @@ class Clock:
         over = own > self.schedule.lag(self.timesteps) + self.timesteps
         return self.ends and isinstance(node.op, Neuron) and (own < 1 or over)
 
-    def _shown(self, own: int) -> Tensor:
+    def _input(self, own: int) -> Tensor:
         """The input of this step; it rests where its schedule does."""
         encoder, x = self.run.program.encoder, self.x
         if encoder.is_constant:
@@ -90,8 +90,8 @@ class Clock:
         if self.period:
             cycle, phase = divmod(own - 1, self.period)
             own = cycle // 2 * self.period + phase + 1 if cycle % 2 == 0 else self.timesteps + 1
-        shown = encoder.encode(x, self.run.sample_ids, min(own, self.timesteps))
-        return shown if own <= self.timesteps else torch.zeros_like(shown)
+        encoded = encoder.encode(x, self.run.sample_ids, min(own, self.timesteps))
+        return encoded if own <= self.timesteps else torch.zeros_like(encoded)
 
     def _cell(self, node: Node, cell: Cell, values: dict[str, Tensor], own: int) -> Tensor:
         share, name = self.schedule.share(own, self.timesteps), node.name
@@ -107,8 +107,8 @@ class Clock:
         elif not self.period and (own >= 1 or not cell.is_delay):
             state = cell.integrate(state, *inputs)
         self.states[name] = state
-        if self.look is not None and cell.unit is not None:
-            self.look(node, cell.potential(state))
+        if self.observe is not None and cell.unit is not None:
+            self.observe(node, cell.potential(state))
         return output
 
     def _count(self, node: Node, levels: Tensor, own: int, resting: bool) -> None:
