@@ -215,7 +215,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "differences of changing input": (lambda: DCGS(encoder=Poisson()), SettingError, r"use encoder=ConstantCurrent\(\)"),
     "settling in a part": (lambda: LayerSynchronous(4, settle=True), SettingError, "needs a whole window"),
     "settling by halves": (lambda: LayerSynchronous(settle=1), SettingError, "settle must be True or False"),  # type: ignore[arg-type]
-    "calibration in differences": (lambda: applied(passes.CalibrateBias(8), ts.schedules.Differences()), SettingError, "do not know differences"),
+    "calibration in differences": (lambda: applied(passes.CalibrateBias(8), ts.schedules.Differences()), SettingError, "do not support differences"),
     "threshold_count": (lambda: HMT(threshold_count=17), SettingError, "threshold_count must be a whole number from 1 to 16, not 17"),
     "threshold_count of a neuron": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 0), SettingError, "threshold_count must be a whole number"),
     "rule of a ladder": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 2, "two"), SettingError, "one of any, one, not 'two'"),  # type: ignore[arg-type]
@@ -278,7 +278,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "bits": (lambda: PhaseBits(period=9), SettingError, "from 1 to 8, not 9"),
     "broken bits": (lambda: PhaseBits(period=1.5), SettingError, "whole number of bits"),  # type: ignore[arg-type]
     "pooling in cycles": (lambda: passes.PoolInTime("gated", 8), SettingError, "lateral inhibition, not 'gated'"),
-    "calibration in cycles": (lambda: applied(passes.CalibrateBias(8), PhaseCycles()), SettingError, "do not know phase cycles: leave that out"),
+    "calibration in cycles": (lambda: applied(passes.CalibrateBias(8), PhaseCycles()), SettingError, "do not support phase cycles: leave that out"),
     # readouts
     "delayed window, windows": (lambda: ECC(readout=DelayedWindow(2), schedule=WINDOWS), SettingError, "AccumulatedMembrane"),
     "delayed window, held windows": (lambda: LTB(schedule=HELD), SettingError, "AccumulatedMembrane.*or the streaming schedule"),
@@ -378,7 +378,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "bits of levels": (lambda: FirstSpikes(bits=25), SettingError, "from 1 to 24 or None, not 25"),
     "bits too few for the slots": (lambda: FirstSpikes(bits=4), SettingError, "take more bits, a larger tau, or an earlier last slot"),
     "a long window": (lambda: LinearTTFS(2**16 + 1), SettingError, "1 to 65536 slots, not 65537"),
-    "a longer window than converted": (lambda: ts.simulate(converted(LinearTTFS(4)), mlp().x, 8), SettingError, "ask for at most so many, or convert with more"),
+    "a longer window than converted": (lambda: ts.simulate(converted(LinearTTFS(4)), mlp().x, 8), SettingError, "use at most 4 time steps, or convert with more"),
     # exact spike times, first crossings and latched currents
     "exact times on a clock": (lambda: ExactMapping(8), SettingError, "timesteps counts windows and is 1, not 8; on a clock use linear-ttfs"),
     "input, exact times": (lambda: ExactMapping(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]

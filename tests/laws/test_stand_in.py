@@ -188,7 +188,7 @@ def test_a_little_beyond_a_ceiling_is_a_remark():
     values = seen["act"].flatten().sort().values
     graph = graph.replaced(dataclasses.replace(graph["act"], op=Clip(ceiling=float(values[-3]))))
     snn = ts.convert(graph, recipes.BurstLIP(timesteps=8), inputs())
-    assert any("does not cut off at its ceiling" in remark for remark in snn.remarks)
+    assert any("does not clip at its ceiling" in remark for remark in snn.remarks)
 
 
 def test_the_peak_of_a_neuron_is_the_most_that_it_sends_in_a_step():

@@ -255,7 +255,7 @@ def test_biases_and_the_analogue_layer_are_counted_once():
 def test_what_runs_layer_by_layer_or_learns_in_time_refuses_differences():
     model, x = network()
     snn, y = ts.convert(model, DCGS(timesteps=4), x), torch.zeros(64, dtype=torch.long)
-    with pytest.raises(ts.TranspikeError, match="explanations do not know differences"):
+    with pytest.raises(ts.TranspikeError, match="explanations do not support differences"):
         ts.explain(snn, (x, y))
     with pytest.raises(ts.TranspikeError, match=r"fine-tuning knows streams and whole windows, not Differences"):
         ts.finetune(snn, (x, y), epochs=1, learning_rate=1e-3)

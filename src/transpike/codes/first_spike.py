@@ -43,8 +43,8 @@ def first_levels(charge: Tensor, threshold: Tensor | float, code: TimeCode) -> T
     doubtful = (levels < 0).nonzero().squeeze(1)
     if len(doubtful):
         where = torch.unravel_index(doubtful, share.shape)
-        doubtful_charge, doubtful_threshold = charge.permute(order)[where], theta.expand(charge.shape).permute(order)[where]
-        levels[doubtful] = _searched(doubtful_charge, doubtful_charge / doubtful_threshold, doubtful_threshold, code).float()
+        candidates, thetas = charge.permute(order)[where], theta.expand(charge.shape).permute(order)[where]
+        levels[doubtful] = _searched(candidates, candidates / thetas, thetas, code).float()
     back = [order.index(axis) for axis in range(len(order))]
     return share.permute(back).to(charge.dtype)
 

@@ -56,7 +56,7 @@ class Call:
         return values * count if len(values) == 1 else values
 
     def axis(self, name: str, rank: int) -> int:
-        """The argument ``name`` as an axis of a tensor with ``rank`` axes, from 1. Raises Refused for the batch axis."""
+        """The argument ``name`` as an axis of a tensor with ``rank`` axes, from 1; Refused for the batch axis."""
         axis = self.arguments[name] % rank
         if axis == 0:
             raise Refused("it works across the batch axis")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def resolved(axis: int, rank: int) -> int:
-    """``axis`` (negative: from the end) of a wire with ``rank`` axes after the batch, as a number from 1 to ``rank``."""
+    """``axis`` (negative: from the end) of a wire with ``rank`` axes after the batch, as a number from 1 to rank."""
     return max(1, axis % (rank + 1))
 
 

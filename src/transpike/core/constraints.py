@@ -106,9 +106,7 @@ def takes_settings(kind: type, **moved: str) -> Callable[[Callable[P, R]], Calla
                     f"{function.__name__}(…, settings={kind.__name__}({given})) in place of {', '.join(old)}"
                 )
             if gone := [name for name in kwargs if name in moved]:
-                raise SettingError(
-                    f"{function.__name__}() no longer takes {gone[0]}: write {moved[gone[0]]} instead"
-                )
+                raise SettingError(f"{function.__name__}() no longer takes {gone[0]}: write {moved[gone[0]]} instead")
             return function(*args, **kwargs)
 
         return call
