@@ -229,7 +229,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "pre-simulation in windows": (lambda: SRP(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane()), SettingError, "they need the streaming schedule"),
     "rounds of corrections": (lambda: COS(rounds=0), SettingError, "rounds must be a whole number from 1 on, not 0"),
     "another hold than the pre-simulation": (lambda: COS(8, schedule=LayerSynchronous(2)), SettingError, r"use schedule=LayerSynchronous\(wait_steps=4\)"),
-    "a corrected neuron's whole window": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).counts(torch.ones(1, 1), timesteps=4), SettingError, "hold its window for its pre-simulation"),
+    "a corrected neuron's whole window": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).counts(torch.ones(1, 1), timesteps=4), SettingError, "use wait_steps equal to its pre-simulation"),
     "margin": (lambda: COS(margin=1.0), SettingError, r"margin must be in \[0, 1\), not 1.0"),
     "a switch that streams": (lambda: TSC(schedule=ts.schedules.Streaming()), SettingError, r"use schedule=LayerSynchronous\(\)"),
     "bursts without end": (lambda: AdaFire(gamma=0), SettingError, "gamma must be a whole number from 1 to 255, not 0"),
@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "bursts that share thresholds": (lambda: AdaFire(residual="shared"), SettingError, "residual must be 'currents'"),
     "no layer to search": (lambda: converted(AdaFire(4), nn.Sequential(nn.Linear(5, 3))), SettingError, "there is nothing to search"),
     "corrections twice": (lambda: COS(calibrate="both"), SettingError, "calibrate must be 'none', not 'both'"),
-    "a run shorter than its pre-simulation": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).check_steps(3), SettingError, "needs a run of as many, not 3"),
+    "a run shorter than its pre-simulation": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).check_steps(3), SettingError, "needs a run of at least as many, not 3"),
     "what changes for each input, layer by layer": (lambda: ts.explain(converted(SRP(), QUANTISED), (mlp().x, torch.zeros(len(mlp().x)).long())), SettingError, "change for each input, like .* convert with another recipe"),
     "no samples to search on": (lambda: AdaFire(samples=0), SettingError, "samples must be a whole number from 1 on, not 0"),
     "compression to nothing": (lambda: AdaFire(compress=0.0), SettingError, r"compress must be in \(0, 1\], not 0.0"),
@@ -376,7 +376,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "kernel": (lambda: FirstSpikes(kernel="cubic"), SettingError, "one of exponential, linear, not 'cubic'"),  # type: ignore[arg-type]
     "last slot": (lambda: FirstSpikes(last=24), SettingError, "0 to 23 or None"),
     "bits of levels": (lambda: FirstSpikes(bits=25), SettingError, "from 1 to 24 or None, not 25"),
-    "bits too few for the slots": (lambda: FirstSpikes(bits=4), SettingError, "take more bits, a larger tau, or an earlier last slot"),
+    "bits too few for the slots": (lambda: FirstSpikes(bits=4), SettingError, "use more bits, a larger tau, or an earlier last slot"),
     "a long window": (lambda: LinearTTFS(2**16 + 1), SettingError, "1 to 65536 slots, not 65537"),
     "a longer window than converted": (lambda: ts.simulate(converted(LinearTTFS(4)), mlp().x, 8), SettingError, "use at most 4 time steps, or convert with more"),
     # exact spike times, first crossings and latched currents

@@ -84,7 +84,7 @@ def test_a_library_of_another_version_is_refused(monkeypatch, name):
     monkeypatch.setattr(_native, name, other)
     library, why = _native.load.__wrapped__()
     assert library is None
-    assert "another version than these Python files" in why
+    assert "another version than the Python files" in why
 
 
 @needs_library

@@ -217,7 +217,7 @@ def test_memory_does_not_matter(schedule, encoder, monkeypatch):
     monkeypatch.setattr(sequence, "BUDGET", 1)
     few = both.layer_by_layer()
     assert both.context.remarks == [
-        f"layers were corrected on {sequence.FEWEST_SAMPLES} calibration samples instead of {SAMPLES}, for want of memory"
+        f"layers were corrected on {sequence.FEWEST_SAMPLES} instead of {SAMPLES} calibration samples, to limit memory"
     ]
     for name, train in few.items():
         assert train.shape[1] == sequence.FEWEST_SAMPLES and torch.equal(train, whole[name][:, : train.shape[1]])

@@ -167,7 +167,7 @@ SHARP = Clip(ceiling=0.3)  # which cuts off much of what the calibration data br
     ids=lambda recipe: recipe.name,
 )
 def test_neurons_that_send_more_than_a_ceiling_are_refused_where_it_matters(recipe):
-    with pytest.raises(UnsupportedModel, match=r"body\.act is a clip 0…0\.3, which cuts activations off at 0\.3"):
+    with pytest.raises(UnsupportedModel, match=r"body\.act is a clip 0…0\.3, which clips activations at 0\.3"):
         ts.convert(network(SHARP), recipe, inputs())
     wide = network(Clip(ceiling=50.0))  # nothing reaches it
     ts.convert(wide, recipe, inputs())

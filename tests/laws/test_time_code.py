@@ -212,7 +212,7 @@ def test_the_native_table_is_the_table(instructions, code, theta, seed):
         ({"window": 0}, "1 to 65536 slots"), ({"window": 2.5}, "slots"), ({"tau": 0}, "tau must be positive"),
         ({"tau": "4"}, "tau must be a number"), ({"base": 1}, "base above 1"), ({"delay": math.nan}, "delay must be"),
         ({"rounding": "up"}, "rounding must be"), ({"kernel": "ramp"}, "kernel must be"), ({"last": 24}, "last usable slot"),
-        ({"bits": 30}, "bits must be"), ({"window": 48, "tau": 8.0, "bits": 8}, "fall together: take more bits"),
+        ({"bits": 30}, "bits must be"), ({"window": 48, "tau": 8.0, "bits": 8}, "coincide: use more bits"),
         ({"window": 200, "tau": 4.0}, "too close or too small"),
     ],
 )  # fmt: skip
