@@ -145,8 +145,8 @@ class _SortedRun(Run):
                 potential = first[sample][:, None] + steps.cumsum(1)
                 last = torch.ones_like(here)
                 last[:, :-1] = arrive[:, 1:] != arrive[:, :-1]  # all spikes of an instant are added together
-                bar = theta[0][:, None]
-                over = here & last & (potential > bar if cell.strict else potential >= bar)
+                threshold = theta[0][:, None]
+                over = here & last & (potential > threshold if cell.strict else potential >= threshold)
                 moment = torch.where(over, arrive, math.inf).amin(1)
                 early = now == 0  # in slot 0 the bias and the spikes of that slot are added together
                 both = (arrive == 0) & last
@@ -173,11 +173,11 @@ class _SortedRun(Run):
         table = {n.name: n.op for n in self.program.lowered.nodes}
         before = max([_window(table, name, self.program.lowered) for name in rows.sources], default=0.0)
         # t counts from the end of the window before; inputs arrive at −level
-        bar = before + span + slope * (span * total - bias)
+        threshold = before + span + slope * (span * total - bias)
         found = []
         for sample in range(len(self.x)):
             if not rows.sources:
-                cross = (bar[sample] - before) / slope
+                cross = (threshold[sample] - before) / slope
             else:
                 level = torch.cat([levels[name][sample].flatten() for name in rows.sources])[rows.places]
                 arrive, order = (-level).sort(1)
@@ -188,7 +188,7 @@ class _SortedRun(Run):
                 low = torch.cat([zero - before, arrive], 1)
                 high = torch.cat([arrive, zero + math.inf], 1)
                 rise = 1 + ramp
-                when = (bar[sample][:, None] - before + moved) / rise
+                when = (threshold[sample][:, None] - before + moved) / rise
                 valid = (rise > 0) & (when >= low - 1e-12) & (when <= high)
                 cross = torch.where(valid, when, math.inf).amin(1)
             self.early += int((cross < -1e-9).sum())

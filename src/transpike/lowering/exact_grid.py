@@ -257,8 +257,8 @@ class _Rounding:
                 most = limit
                 if node.op.unit is not None:
                     room = reach - _slack(rounded, node, found)
-                    begun = room + node.op.unit.initial.abs()  # the initial potential is added to the charge
-                    rooms[node.name] = _compact(begun, rounded.axes[node.name])
+                    allowed = room + node.op.unit.initial.abs()  # the initial potential is added to the charge
+                    rooms[node.name] = _compact(allowed, rounded.axes[node.name])
                     most = float((room / _drift(rounded, node, found, ranges).clamp(min=1e-30)).min())
                 window = min(
                     window, float(((reach - offset(node)) / growth(rounded, node, found).clamp(min=1e-30)).min())
