@@ -86,7 +86,7 @@ def test_the_refusal_names_the_layer_the_activation_the_neuron_and_the_way_out()
     with pytest.raises(UnsupportedModel) as refused:
         ts.convert(network(Softer()), recipes.QCFS(timesteps=4), inputs())
     text = str(refused.value)
-    assert all(word in text for word in ("body.act", "softer", "IF soft reset", "Softer does not say", "nn.ReLU"))
+    assert all(word in text for word in ("body.act", "softer", "IF soft reset", "Softer is not declared", "nn.ReLU"))
 
 
 def test_an_activation_that_says_it_is_a_relu_is_taken():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from transpike.codes.first_spike import FEW, _entries, first_levels
@@ -101,6 +101,7 @@ def test_the_closed_form_finds_the_slot_that_the_definition_finds(code, theta, d
 
 @settings(max_examples=100)
 @given(codes(), st.sampled_from([torch.float32, torch.float64]), st.booleans(), st.integers(0, 2**32 - 1))
+@example(TimeCode(6, 2.0, math.e, 0.7, bits=24), torch.float64, False, 551095)  # levels beyond 2^24
 def test_the_list_finds_what_comparing_with_every_bar_finds(code, dtype, channels, seed):
     generator = torch.Generator().manual_seed(seed)
     theta = torch.rand(1, 3, 1, 1, generator=generator, dtype=torch.float64).to(dtype) * 3 + 0.05

@@ -81,7 +81,9 @@ class _Entries:
 
 @lru_cache(maxsize=64)
 def _entries(code: TimeCode) -> _Entries | None:
-    """The coarsest table with few ambiguous entries; None if every table has too many."""
+    """The coarsest table with few ambiguous entries; None if every table has too many, or levels exceed 2^24."""
+    if float(code.levels[0]) > 2**24:  # float32 cannot represent such levels
+        return None
     slot_thresholds = code.slot_thresholds.flip(0)
     below, above = slot_thresholds * (1 - NEAR), slot_thresholds * (1 + NEAR)
     levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)]).float()
