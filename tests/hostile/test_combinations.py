@@ -71,9 +71,9 @@ from transpike.schedules import LayerSynchronous, PhaseCycles, TimeSlots
 
 SOURCE = Path(ts.__file__).parent
 PLACES = [
-    *(path for folder in ("recipes", "steps", "neurons", "schedules", "readouts", "encoders")
-      for path in sorted((SOURCE / folder).glob("*.py"))),
-    *(SOURCE / "core" / f"{name}.py" for name in ("schedule", "sequence", "encoder", "time_code")),
+    *(path for folder in ("recipes", "passes", "neurons", "schedules", "readouts", "encoders")
+      for path in sorted((SOURCE / folder).rglob("*.py"))),
+    *(SOURCE / f"{name}.py" for name in ("core/schedule", "lowering/layerwise", "core/encoder", "codes/time_code")),
 ]  # fmt: skip
 WINDOWS, HELD = LayerSynchronous(), LayerSynchronous(4)
 ONE, ZERO = torch.ones(()), torch.zeros(())
@@ -324,7 +324,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "no samples for biases": (lambda: passes.CalibrateBias(0), SettingError, "at least 1"),
     "potentials of first spikes": (lambda: applied(passes.CalibratePotential(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "begins at 0: use CalibrateBias"),
     "weights of first spikes": (lambda: applied(passes.CalibrateWeights(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "fits even stairs.*leave it out"),
-    "first spikes that begin above 0": (lambda: FirstSpike(ReLU(), ONE, ONE), SettingError, "begin at 0.*into the bias"),
+    "first spikes that begin above 0": (lambda: FirstSpike(ReLU(), ONE, ONE), SettingError, "start at potential 0.*into the bias"),
     "no rounds for potentials": (lambda: passes.CalibratePotential(rounds=0), SettingError, "at least 1"),
     "no iterations": (lambda: SNNCalibration(calibrate="advanced-weights", iterations=0), SettingError, "iterations.* must be positive"),
     # what is not of the kind that a setting is
@@ -349,7 +349,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "frames without time": (lambda: EventFrames().check(torch.ones(3, 3)), DataError, r"recordings are \(batch, frames"),
     "frames with numbers": (lambda: SignedEventFrames().check(2 * FRAMES), DataError, "Bin recordings with transpike.data"),
     "frames of somebody else": (lambda: Doubled().spikes(FRAMES, 2), SettingError, r"Doubled overrides encode\(\) and not spikes\(\)"),
-    "more steps than frames": (lambda: converted(ECC(8, encoder=EventFrames()), nn.Flatten(), FRAMES), SettingError, "Ask for timesteps=4"),
+    "more steps than frames": (lambda: converted(ECC(8, encoder=EventFrames()), nn.Flatten(), FRAMES), SettingError, "Use timesteps=4"),
     # first spikes
     "average, first spikes": (lambda: CAT(average_pooling="hard"), SettingError, "'linear' or 'spiking', not 'hard'"),  # type: ignore[arg-type]
     "input, first spikes": (lambda: LinearTTFS(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
@@ -388,7 +388,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "exact times of a sigmoid": (lambda: kept(ExactMapping()), UnsupportedModel, "no exact spike time; the mapping is for ReLUs"),
     "exact times of the maximum of sums": (lambda: pooled(nn.Sequential(nn.Conv2d(2, 2, 3), nn.MaxPool2d(3)), ExactMapping()), UnsupportedModel, "maximum of sums.*or pool behind the activation"),
     "a dead layer, exact times": (lambda: converted(ExactMapping(), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
-    "a potential that falls": (lambda: ExactReLU(ReLU(), ONE, ZERO, total=ONE), SettingError, "must stay below 1 .*raise the threshold"),
+    "a potential that falls": (lambda: ExactReLU(ReLU(), ONE, ZERO, total=ONE), SettingError, "must stay below 1, .*raise the threshold"),
     "threshold of all": (lambda: S4NN(threshold=0.0), SettingError, "must be positive and below 1e30, not 0.0"),
     "delayed window, first crossings": (lambda: S4NN(readout=DelayedWindow(2)), SettingError, "read in one sum"),
     "a way to find thresholds": (lambda: YOSO(thresholds_by="luck"), SettingError, "one of 'error'|must be 'error' or"),
@@ -396,7 +396,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "rule of latches": (lambda: RueckauerLiu(rule="none"), SettingError, "one of first, corrective, dynamic, not 'none'"),
     "spike count, latched currents": (lambda: RueckauerLiu(readout=SpikeCount()), SettingError, "use AccumulatedMembrane"),
     "resolution beyond the run": (lambda: converted(RueckauerLiu(resolution=1000)), SettingError, "fires after 1000 steps, and a run has 64"),
-    "latches in a run of other length": (lambda: ts.simulate(converted(RueckauerLiu(timesteps=8)), mlp().x, 9), SettingError, "made for 8 steps"),
+    "latches in a run of other length": (lambda: ts.simulate(converted(RueckauerLiu(timesteps=8)), mlp().x, 9), SettingError, "converted for 8 steps"),
     "exact times in several windows": (lambda: ts.simulate(converted(ExactMapping()), mlp().x, 2), SettingError, "timesteps=1, not 2"),
     "negative input of exact times": (lambda: ts.simulate(converted(ExactMapping(input="spikes"), x=mlp().calibration.abs()), -mlp().x.abs()), DataError, "no spike time"),
     "trained slots, another recipe": (lambda: converted(T2FSNN(12, epochs=0), SLOTS), SettingError, "use the recipe cat"),

@@ -238,7 +238,7 @@ def test_engines_agree_on_differences_and_a_run_may_go_on():
     order = parts.keep(torch.tensor([True, False, True, False, True]))
     assert order.tolist() == [0, 4, 2], "the hole is filled from the end"
     assert torch.equal(parts.advance(5), runs[1].logits[4:, order])
-    assert not runs[0].exact and "no grid" in runs[0].why
+    assert not runs[0].exact and "not on a grid" in runs[0].why
 
 
 def test_biases_and_the_analogue_layer_are_counted_once():
