@@ -64,7 +64,7 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
     try:
         content = _content(snn, tensors, metrics)
         text = json.dumps(content, sort_keys=True)
-        _check_it_comes_back(snn, json.loads(text), tensors)
+        _check_round_trip(snn, json.loads(text), tensors)
         metadata = {"transpike": str(VERSION), "content": text, "sha256": _digest(text, tensors)}
         data = safetensors.torch.save(tensors, metadata)
         if (size := int.from_bytes(data[:8], "little")) > LARGEST_HEADER:
@@ -102,14 +102,14 @@ def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | Non
     }
 
 
-def _check_it_comes_back(snn: SNN, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def _check_round_trip(snn: SNN, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Decode ``content`` and compare it with ``snn``. Raises FileError if a field differs."""
     found = _network(content, tensors)
     for field in dataclasses.fields(SNN):
         if field.name not in ("provenance", "remarks") and not _same(
             before := getattr(snn, field.name), after := getattr(found, field.name)
         ):
-            differs = type(before).__name__ if type(before) is not type(after) else _where(before, after)
+            differs = type(before).__name__ if type(before) is not type(after) else _difference(before, after)
             raise FileError(f"its {field.name} would be different after loading ({differs})")
 
 
@@ -117,10 +117,10 @@ def _same(before: Any, after: Any) -> bool:
     if isinstance(before, Tensor):
         equal = isinstance(after, Tensor) and before.dtype == after.dtype and before.shape == after.shape
         return equal and torch.allclose(before.detach().cpu(), after, rtol=0.0, atol=0.0, equal_nan=True)
-    return type(before) is type(after) and not _where(before, after)
+    return type(before) is type(after) and not _difference(before, after)
 
 
-def _where(before: Any, after: Any) -> str:
+def _difference(before: Any, after: Any) -> str:
     """The name of the first difference between two values of one type; "" if they are equal."""
     if isinstance(before, (tuple, dict)):
         items = list(before.items() if isinstance(before, dict) else enumerate(before))

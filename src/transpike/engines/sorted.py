@@ -123,7 +123,7 @@ class _SortedRun(Run):
         """The charge of bias and analogue input, (batch, neurons)."""
         lowered, name = self.program.lowered, node.inputs[0]
         silent = {source: torch.zeros_like(levels[source]) for source in rows.sources}
-        return (_again(lowered, name, levels, silent, biased=True) + lowered.biases[node.name][0]).flatten(1)
+        return (_recomputed(lowered, name, levels, silent, biased=True) + lowered.biases[node.name][0]).flatten(1)
 
     def _crossings(
         self, node: Node, cell: FirstCrossing, levels: dict[str, Tensor], times: dict[str, Tensor], timesteps: int
@@ -232,7 +232,7 @@ def _sources(lowered: Lowered, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(source for i in node.inputs for source in _sources(lowered, i)))
 
 
-def _again(
+def _recomputed(
     lowered: Lowered, name: str, levels: dict[str, Tensor], given: dict[str, Tensor], biased: bool = False
 ) -> Tensor:
     """Recompute a wire with other values on the wires that carry spikes; delays may have biases."""
@@ -240,11 +240,11 @@ def _again(
         return given[name]
     node = next(n for n in lowered.nodes if n.name == name)
     if isinstance(node.op, Cell) and node.op.is_delay:
-        value = _again(lowered, node.inputs[0], levels, given, biased)
+        value = _recomputed(lowered, node.inputs[0], levels, given, biased)
         return value + lowered.biases[name][0] if biased else value
     if isinstance(node.op, (Cell, Input)):
         return levels[name]
-    return node.op.linear(*(_again(lowered, i, levels, given, biased) for i in node.inputs))
+    return node.op.linear(*(_recomputed(lowered, i, levels, given, biased) for i in node.inputs))
 
 
 def _rows(lowered: Lowered, node: Node) -> _Rows:
@@ -263,7 +263,7 @@ def _rows(lowered: Lowered, node: Node) -> _Rows:
             given = {name: silent[name].expand(len(unit), *shapes[name]) for name in sources}
             given[source] = unit.reshape(-1, *shapes[source])
             analogue = {name: value.expand(len(unit), *value.shape[1:]) for name, value in silent.items()}
-            response = _again(lowered, wire, analogue, given).flatten(1)
+            response = _recomputed(lowered, wire, analogue, given).flatten(1)
             place, target = response.nonzero(as_tuple=True)
             places.append(place + start + offset)
             targets.append(target)

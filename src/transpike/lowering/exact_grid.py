@@ -161,11 +161,11 @@ def _wanted_steps(
             step = wanted[node.name]
             for name in node.inputs:
                 axes = lowered.axes[node.name], lowered.axes[name]
-                want(name, None if step is None else _before(step, *axes, found[name].radius.shape))
+                want(name, None if step is None else _input_step(step, *axes, found[name].radius.shape))
     return wanted
 
 
-def _before(step: Tensor, axis: int, axis_before: int, shape: torch.Size) -> Tensor:
+def _input_step(step: Tensor, axis: int, axis_before: int, shape: torch.Size) -> Tensor:
     """The grid step of an input wire of wiring, given the ``step`` of its output; ``shape`` is that of the input."""
     if axis == axis_before and step.shape == shape:
         return step
@@ -194,7 +194,7 @@ def _fit(step: Tensor, value: Tensor) -> Tensor:
     return step.reshape(step.shape[step.ndim - value.ndim :]) if step.ndim > value.ndim else step
 
 
-def _onto(value: Tensor, step: Tensor) -> Tensor:
+def _round_to(value: Tensor, step: Tensor) -> Tensor:
     grid = _fit(step, value)
     return torch.round(value / grid) * grid
 
@@ -226,8 +226,8 @@ class _Rounding:
                 fine = float(_power(torch.tensor(self.input_bound))) * 2.0**-INPUT_BITS
                 self.steps[node.name] = full if self.lowered.spike_scales[node.name] is not None else full * fine
             elif isinstance(op, Cell):
-                step = self._meeting(node)
-                biases[node.name] = tuple(_onto(bias, step) for bias in biases[node.name])
+                step = self._input_grid(node)
+                biases[node.name] = tuple(_round_to(bias, step) for bias in biases[node.name])
                 op = _rounded_cell(op, step)
                 passed = None if self.lowered.alphabets[node.name].is_spiking else op.bound(step)
                 self.steps[node.name] = full if passed is None else passed
@@ -242,7 +242,7 @@ class _Rounding:
                 op = self._rounded_wiring(node, op, full)
             nodes.append(dataclasses.replace(node, op=op))
         output = self.lowered.output.name
-        biases[output] = tuple(_onto(bias, self.steps[output]) for bias in biases[output])
+        biases[output] = tuple(_round_to(bias, self.steps[output]) for bias in biases[output])
         return dataclasses.replace(self.lowered, nodes=tuple(nodes), biases=biases)
 
     def exactness(self, rounded: Lowered, ranges: Mapping[str, Tensor]) -> Exactness:
@@ -252,7 +252,7 @@ class _Rounding:
         for node in rounded.nodes:
             if node.name in rounded.time_invariant:
                 continue
-            reach = self.mantissa * (self._meeting(node) if isinstance(node.op, Cell) else self.steps[node.name])
+            reach = self.mantissa * (self._input_grid(node) if isinstance(node.op, Cell) else self.steps[node.name])
             if isinstance(node.op, Cell):
                 most = limit
                 if node.op.unit is not None:
@@ -276,13 +276,13 @@ class _Rounding:
         )
         wide = self.mantissa > MANTISSA
         steps = {
-            n.name: _compact(self._meeting(n), rounded.axes[n.inputs[0]])
+            n.name: _compact(self._input_grid(n), rounded.axes[n.inputs[0]])
             for n in rounded.nodes
             if isinstance(n.op, Cell)
         }
         return Exactness(int(limit), self.change, self.input_bound, reason, int(window), wide, rooms, steps)
 
-    def _meeting(self, node: Node) -> Tensor:
+    def _input_grid(self, node: Node) -> Tensor:
         """The common grid of a cell's inputs."""
         steps = [self.steps[name] for name in node.inputs]
         return (
@@ -318,7 +318,7 @@ class _Rounding:
 
     def _rounded_wiring(self, node: Node, op: Op, full: Tensor) -> Op:
         """Wiring adds integer multiples; an interpolation has fractional weights with a fixed number of bits each."""
-        step = self._through(node, op, full)
+        step = self._wiring_grid(node, op, full)
         new = {}
         for name, value in op.tensors().items():
             if not bool((value == value.round()).all()):
@@ -327,7 +327,7 @@ class _Rounding:
         self.steps[node.name] = step
         return op.with_tensors(**new)
 
-    def _through(self, node: Node, op: Op, full: Tensor) -> Tensor:
+    def _wiring_grid(self, node: Node, op: Op, full: Tensor) -> Tensor:
         """The grid after wiring: the finest of its inputs."""
         steps = [self.steps[name] for name in node.inputs]
         if op.is_sum and all(step.shape == full.shape for step in steps):
@@ -341,11 +341,11 @@ class _Rounding:
 
 def _rounded_cell(cell: Cell, step: Tensor) -> Cell:
     """Thresholds and initial potentials on the grid; a threshold is never rounded to zero."""
-    new = {name: _onto(value, step) for name, value in cell.tensors().items()}
+    new = {name: _round_to(value, step) for name, value in cell.tensors().items()}
     if "threshold" in new:
         period = 0 if cell.unit is None else cell.unit.period
         step = step * 2.0**period  # each phase halves the threshold
-        new["threshold"] = _onto(cell.tensors()["threshold"], step)
+        new["threshold"] = _round_to(cell.tensors()["threshold"], step)
         new["threshold"] = torch.maximum(new["threshold"], _fit(step, new["threshold"]).expand_as(new["threshold"]))
     return cell.with_tensors(**new)
 

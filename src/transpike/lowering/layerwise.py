@@ -80,7 +80,7 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
             layer = LayerInput(graph, node, node.op, values[node.inputs[0]], truth, values, timesteps, windows, per)
             changed = visit(layer)
             if changed is not None:
-                _renew(values, graph, changed)
+                _recompute_wires(values, graph, changed)
                 graph = changed
                 node = graph[name]
             assert isinstance(node.op, Neuron)
@@ -89,7 +89,7 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
             done += 1
             context.progress(done, neurons)
         elif isinstance(node.op, Cell):
-            values[name] = _passed(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
+            values[name] = _cell_output(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
         elif isinstance(node.op, Input):
             values[name] = _encoded(context, x)
         else:
@@ -152,7 +152,7 @@ def layer_by_layer(
             layer = LayerInput(graph, node, node.op, values[node.inputs[0]], x, values, timesteps, windows, per)
             values[node.name] = layer.train(node.op, layer.current)
         elif isinstance(node.op, Cell):
-            values[node.name] = _passed(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
+            values[node.name] = _cell_output(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
         elif isinstance(node.op, Input):
             values[node.name] = _encoded(context, x)
         else:
@@ -165,7 +165,7 @@ def layer_by_layer(
     return values[end]
 
 
-def _passed(cell: Cell, trains: list[Tensor], timesteps: int, windows: bool, per: int) -> Tensor:
+def _cell_output(cell: Cell, trains: list[Tensor], timesteps: int, windows: bool, per: int) -> Tensor:
     """The output of a cell that is not a neuron."""
     if windows:
         return _counts(cell, [train[0] * per for train in trains], timesteps)[None] / per
@@ -192,7 +192,7 @@ def _scanned(cell: Neuron, current: Tensor, timesteps: int) -> Tensor:
     return levels
 
 
-def _renew(values: dict[str, Tensor], old: Graph, new: Graph) -> None:
+def _recompute_wires(values: dict[str, Tensor], old: Graph, new: Graph) -> None:
     """Recompute the wires of changed layers, and those of the layers without memory after them."""
     stale = set[str]()
     for name in tuple(values):  # in the order of computation; few at a time

@@ -10,7 +10,7 @@ from transpike.core.cell import Cell, NeuronSpec
 from transpike.core.graph import Input, Node
 from transpike.engines.dense.plan import Plan
 from transpike.engines.modes.clocked import Clock, aligned, clocked, has_cycles
-from transpike.engines.modes.slots import Coder, closed
+from transpike.engines.modes.slots import Coder, has_closed_form
 from transpike.engines.run import Run, map_state
 from transpike.lowering.exact_grid import RANGE_CHECK_EVERY
 from transpike.lowering.lowered import Lowered
@@ -227,7 +227,7 @@ class FoldedRun(Run):
         """One pass in closed form if neurons integrate whole windows, else step by step."""
         plan, wide = self.plan, self.wide
         lowered = plan.float64_form if wide else plan.lowered
-        if not closed(lowered, self.program.schedule):
+        if not has_closed_form(lowered, self.program.schedule):
             clocked(self, lowered, self.x.double() if wide else self.x, timesteps)
             return
         values: dict[str, Tensor] = {}

@@ -10,7 +10,7 @@ from transpike.engines.native import first_spike as _native_first_spike
 from transpike.lowering.lowered import Lowered
 
 
-def closed(lowered: Lowered, schedule: Schedule) -> bool:
+def has_closed_form(lowered: Lowered, schedule: Schedule) -> bool:
     """True if every neuron integrates its whole window before it fires, and codes the result in a slot."""
     cells = [node.op for node in lowered.nodes if isinstance(node.op, Cell)]
     return schedule.whole_windows and all(_codes(cell) or type(cell).counts is not Cell.counts for cell in cells)
