@@ -72,6 +72,7 @@ MODULES: dict[str, str] = {
 }
 """Old module → its current place, both without ``transpike.``."""
 NAMES: dict[str, dict[str, str]] = {
+    "chips": {"Target": "Chip"},
     "engines": {"Fused": "Dense"},
     "neurons": {
         "DifferentialLadder": "DifferentialMultiThreshold",

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 BATCH = 2
 """Samples of the trial run; a batch of one could be removed by ``squeeze``."""
@@ -73,13 +72,16 @@ class _Counting(TorchDispatchMode):
     """Sums the counts of the operators in a call."""
 
     def __init__(self) -> None:
+        from torch.utils.flop_counter import flop_registry  # not needed to import transpike
+
         super().__init__()
+        self.flops = flop_registry
         self.multiplications = 0
         self.evaluations: Counter[str] = Counter()
         self.unknown: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, known = kwargs or {}, func._overloadpacket in flop_registry
+        kwargs, known = kwargs or {}, func._overloadpacket in self.flops
         if not known:  # an operator that decomposes is counted by its parts
             with self:
                 answer = func.decompose(*args, **kwargs)
@@ -87,7 +89,7 @@ class _Counting(TorchDispatchMode):
                 return answer
         answer = func(*args, **kwargs)
         if known:
-            flops = flop_registry[func._overloadpacket](*args, **kwargs, out_val=answer)
+            flops = self.flops[func._overloadpacket](*args, **kwargs, out_val=answer)
             self.multiplications += flops // 2
         else:
             first = answer[0] if isinstance(answer, (tuple, list)) else answer
