@@ -1,7 +1,7 @@
-/* The kernels, in vector extensions of the compiler: this file is compiled once for every instruction set.
+/* The kernels, written with vector extensions of the compiler; compiled once for every instruction set.
  *
  * A layer is computed output by output ("output stationary"): the potentials of one position and up to 64 channels
- * stay in registers while time runs innermost; in every step the rows of weights of the inputs that fired are added.
+ * stay in registers, and time is the innermost loop; each step adds the weight rows of the inputs that fired.
  */
 #include <stddef.h>
 #include <string.h>
@@ -18,7 +18,7 @@
 #define TP_NAME tp_kernels_baseline
 #endif
 
-#define VECTORS (TP_UNIT / TP_LANES) /* of one unit */
+#define VECTORS (TP_UNIT / TP_LANES) /* per unit */
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vf __attribute__((vector_size(4 * TP_LANES)));
@@ -142,7 +142,7 @@ static void list_windows(const tp_source *s, const tp_plan *plan, char *scratch,
                     uint16_t *to = list + t * plan->window_entries + at[t];
                     const int32_t entries = pixel[TP_STEPS + t] - pixel[t];
                     int32_t i = 0;
-                    do { /* whole vectors: what is written too much is overwritten or never read */
+                    do { /* whole vectors: surplus elements are overwritten or never read */
                         h32 some;
                         memcpy(&some, source + i, 32);
                         some += offset;
@@ -175,7 +175,7 @@ static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, i
 
 /* ---- one position --------------------------------------------------------------------------------------------- */
 
-/* What a source brings to one position. */
+/* The inputs of one position from one source. */
 typedef struct {
     int64_t kind;
     /* gather: where the window's entries begin and end in every step, and row 0 of its weights */
@@ -187,18 +187,18 @@ typedef struct {
     const int16_t *narrow;
     const float *unit;
     const int32_t *starts;            /* gather: of the row of windows */
-    const int64_t *index_of;          /* gather: column → its place in the list */
+    const int64_t *index_of;          /* gather: column → its index in the list */
     const uint8_t *rows[TP_TALLEST];  /* look-up: the bytes of the window's rows, */
-    const uint8_t *lines[TP_TALLEST]; /* and from its left end on */
+    const uint8_t *lines[TP_TALLEST]; /* starting at its left end */
     const tp_source *source;
     int64_t taps; /* masked: the taps of all planes that lie inside, and their weights */
     const uint32_t *pixels[TP_TAPS];
     const float *tap_weights[TP_TAPS];
 } place;
 
-/* acc += the weights of the inputs that fired. Four at a time; the last ones are filled up with rows of zeros, for a
- * loop that ends by surprise costs more than an addition. Narrow weights are whole numbers of at most 13 bits, so that
- * the sum of four fits into 16: half the memory traffic, which is what bounds wide layers. */
+/* acc += the weights of the inputs that fired. Four at a time; the last group is padded with rows of zeros, because a
+ * mispredicted end of the loop costs more than an addition. Narrow weights are integers of at most 13 bits, so that the
+ * sum of four fits into 16 bits: this halves the memory traffic, which limits wide layers. */
 #define DEFINE_GATHER(UNITS)                                                                                       \
     INLINE void gather_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
         enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
@@ -264,7 +264,7 @@ typedef struct {
     INLINE void lookup_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
         const tp_source *s = p->source;                                                                            \
         if (s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1)                                            \
-            lookup_taps_##UNITS(acc, p, t, 3, 3, 1); /* for the compiler to unroll */                              \
+            lookup_taps_##UNITS(acc, p, t, 3, 3, 1); /* for loop unrolling */                                   \
         else                                                                                                       \
             lookup_taps_##UNITS(acc, p, t, s->kernel_y, s->kernel_x, s->dilation_x);                               \
     }
@@ -288,7 +288,7 @@ INLINE vf magnitude(vf v) { return (vf)((vi)v & 0x7fffffff); }
     DEFINE_GATHER(UNITS)                                                                                           \
     DEFINE_LOOKUP(UNITS)                                                                                           \
     DEFINE_MASKED(UNITS)                                                                                           \
-    static void position_##UNITS(const tp_layer *layer, const place *places, uint32_t looks, int64_t sample,       \
+    static void position_##UNITS(const tp_layer *layer, const place *places, uint32_t check, int64_t sample,       \
                                  int64_t position, int64_t channel, vi *near_ties, vi *beyond) {                   \
         enum { N = UNITS * VECTORS };                                                                              \
         const int64_t at = (sample * layer->height * layer->width + position) * layer->channels + channel;         \
@@ -324,7 +324,7 @@ INLINE vf magnitude(vf v) { return (vf)((vi)v & 0x7fffffff); }
                 fired[i] |= (vu)spike & ((uint32_t)1 << t);                                                        \
                 v[i] = layer->hard_reset ? (vf)((vi)v[i] & ~spike) : v[i] - (vf)((vi)theta & spike);               \
             }                                                                                                      \
-            if (looks >> t & 1)                                                                                    \
+            if (check >> t & 1)                                                                                    \
                 for (int i = 0; i < N; ++i)                                                                        \
                     *beyond |= magnitude(v[i]) > load(room + i * TP_LANES);                                        \
         }                                                                                                          \
@@ -339,9 +339,9 @@ DEFINE_POSITION(2)
 DEFINE_POSITION(3)
 DEFINE_POSITION(4)
 
-/* ---- a stretch of rows ---------------------------------------------------------------------------------------- */
+/* ---- a group of rows  ----------------------------------------------------------------------------------------- */
 
-/* What the windows of one row of outputs have in common; divisions are slow, so that none are left for columns. */
+/* Values that the windows of one output row share; precomputed, so that columns need no slow divisions. */
 static void find_row(place *p, const tp_source *s, const tp_plan *plan, const char *scratch, int64_t index, int64_t row,
                      int64_t block, int64_t channel, int64_t block_units, int64_t layer_channels) {
     p->kind = s->kind;
@@ -369,7 +369,7 @@ static void find_row(place *p, const tp_source *s, const tp_plan *plan, const ch
     p->unit = s->kind == TP_NARROW ? s->units + channel : NULL;
 }
 
-/* Where the source's window for one output of that row lies. */
+/* The source's window for one output of that row. */
 INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, int64_t block, int64_t channel,
                         int64_t block_units) {
     const tp_source *s = p->source;
@@ -420,9 +420,9 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
     place places[TP_SOURCES];
     vi near_ties = {0}, too_far = {0};
     tp_plan_scratch(layer, plans, &together);
-    uint32_t looks = 0; /* the steps after which potentials are held against their room */
+    uint32_t check = 0; /* the steps after which potentials are range-checked */
     for (int64_t t = 0; t < layer->steps; ++t)
-        looks |= (uint32_t)((layer->first_step + t + 1) % layer->range_check_every == 0) << t;
+        check |= (uint32_t)((layer->first_step + t + 1) % layer->range_check_every == 0) << t;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
         if (s->kind == TP_MASKED)
@@ -461,13 +461,13 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
                         find_column(places + i, sample, row, x, b, channel, units);
                     const int64_t position = row * layer->width + x;
                     if (units == 1)
-                        position_1(layer, places, looks, sample, position, channel, &near_ties, &too_far);
+                        position_1(layer, places, check, sample, position, channel, &near_ties, &too_far);
                     else if (units == 2)
-                        position_2(layer, places, looks, sample, position, channel, &near_ties, &too_far);
+                        position_2(layer, places, check, sample, position, channel, &near_ties, &too_far);
                     else if (units == 3)
-                        position_3(layer, places, looks, sample, position, channel, &near_ties, &too_far);
+                        position_3(layer, places, check, sample, position, channel, &near_ties, &too_far);
                     else
-                        position_4(layer, places, looks, sample, position, channel, &near_ties, &too_far);
+                        position_4(layer, places, check, sample, position, channel, &near_ties, &too_far);
                 }
             }
         }
@@ -478,7 +478,7 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
     }
 }
 
-/* ---- the small ones ------------------------------------------------------------------------------------------- */
+/* ---- small kernels -------------------------------------------------------------------------------------------- */
 
 static void count(const uint32_t *words, const uint32_t *fan_out, int64_t neurons, int64_t steps, int64_t *spikes,
                   int64_t *operations) {
@@ -573,13 +573,13 @@ static void pool_max(const uint32_t *words, const int64_t *taps, int64_t outputs
 /* ---- first spikes --------------------------------------------------------------------------------------------- */
 
 #ifdef __AVX512F__
-/* Five steps of a binary search in two registers; the room after the last bar holds NaN, which nothing reaches. */
-INLINE vf level_of(vf x, const __m512 bar[2], const __m512 level[2]) {
+/* Five steps of a binary search in two registers; after the last threshold they hold NaN, which no value reaches. */
+INLINE vf level_of(vf x, const __m512 limit[2], const __m512 level[2]) {
     __m512i reached = _mm512_setzero_si512();
     for (int step = 16; step > 0; step /= 2) {
         const __m512i probe = _mm512_add_epi32(reached, _mm512_set1_epi32(step - 1));
         const __mmask16 above =
-            _mm512_cmp_ps_mask((__m512)x, _mm512_permutex2var_ps(bar[0], probe, bar[1]), _CMP_GE_OQ);
+            _mm512_cmp_ps_mask((__m512)x, _mm512_permutex2var_ps(limit[0], probe, limit[1]), _CMP_GE_OQ);
         reached = _mm512_mask_add_epi32(reached, above, reached, _mm512_set1_epi32(step));
     }
     return (vf)_mm512_permutex2var_ps(level[0], reached, level[1]);
@@ -597,18 +597,18 @@ INLINE vf sum_of_gains(vf x, const float *slot_thresholds, const float *gain, fl
 }
 #endif
 
-static void compare_bars(const float *charge, int64_t n, const float *slot_thresholds, const float *levels, int64_t count,
+static void compare_all(const float *charge, int64_t n, const float *slot_thresholds, const float *levels, int64_t count,
                          float *out) {
 #ifdef __AVX512F__
-    float bar[32], level[32] = {0};
+    float limit[32], level[32] = {0};
     for (int64_t k = 0; k < 32; ++k)
-        bar[k] = slot_thresholds[k < count ? k : count];
+        limit[k] = slot_thresholds[k < count ? k : count];
     memcpy(level, levels, (size_t)(count + 1) * sizeof *level);
-    const __m512 two_bars[2] = {_mm512_loadu_ps(bar), _mm512_loadu_ps(bar + 16)};
+    const __m512 two_limits[2] = {_mm512_loadu_ps(limit), _mm512_loadu_ps(limit + 16)};
     const __m512 two_levels[2] = {_mm512_loadu_ps(level), _mm512_loadu_ps(level + 16)};
-#define LEVEL(x) level_of(x, two_bars, two_levels)
+#define LEVEL(x) level_of(x, two_limits, two_levels)
 #else
-    float gain[TP_COMPARED]; /* whole numbers: their sums are exact */
+    float gain[TP_COMPARED]; /* integers: their sums are exact */
     for (int64_t k = 0; k < count; ++k)
         gain[k] = levels[k + 1] - levels[k];
 #define LEVEL(x) sum_of_gains(x, slot_thresholds, gain, levels[0], count)
@@ -625,12 +625,12 @@ static void compare_bars(const float *charge, int64_t n, const float *slot_thres
 #undef LEVEL
 }
 
-static void look_up_bars(const float *charge, int64_t n, const float *slot_thresholds, const float *levels, const int32_t *first,
+static void look_up(const float *charge, int64_t n, const float *slot_thresholds, const float *levels, const int32_t *first,
                          int32_t low, int32_t entries, int32_t shift, float *out) {
     for (int64_t i = 0; i < n; ++i) {
         int32_t bits, entry;
         memcpy(&bits, charge + i, sizeof bits);
-        entry = (bits >> shift) - low; /* a negative float is a negative whole number */
+        entry = (bits >> shift) - low; /* a negative float is a negative integer */
         entry = entry < 0 ? 0 : entry;
         entry = entry > entries - 1 ? entries - 1 : entry;
         const int32_t reached = first[entry];
@@ -638,4 +638,4 @@ static void look_up_bars(const float *charge, int64_t n, const float *slot_thres
     }
 }
 
-const tp_kernels TP_NAME = {rows, count, unpack, pack, sum_positions, pool_max, compare_bars, look_up_bars};
+const tp_kernels TP_NAME = {rows, count, unpack, pack, sum_positions, pool_max, compare_all, look_up};

@@ -1,4 +1,4 @@
-/* What the dispatcher and the kernels of every instruction set share. */
+/* Shared by the dispatcher and the kernels of every instruction set. */
 #ifndef TRANSPIKE_KERNEL_H
 #define TRANSPIKE_KERNEL_H
 
@@ -18,25 +18,25 @@ typedef struct {
                          int32_t, float *);
 } tp_kernels;
 
-/* The lists of one source: those of single pixels, kept for the rows a window spans, and those of whole windows.
+/* The lists of one source: of single pixels, stored for the rows of a window, and of whole windows.
  * All entries are 16 bits; a start is where the entries of a pixel (or of a column of windows) begin in step t. */
 typedef struct {
-    int64_t slots;         /* rows of pixels kept */
-    int64_t pixel_entries; /* room for one row's entries of one step */
+    int64_t slots;         /* stored rows of pixels */
+    int64_t pixel_entries; /* capacity for the entries of one row and step */
     int64_t window_entries;
     int64_t padded_width;  /* look-up: columns with borders */
     int64_t tags, pixel_lists, pixel_starts, window_lists, window_starts, columns; /* offsets in bytes */
 } tp_plan;
 
-/* Rows that are prepared together, and every source's place in the scratch memory. Gives the bytes of one thread. */
+/* Rows that are prepared together, and every source's offset in the scratch memory. Returns the bytes per thread. */
 int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows);
 
-#define TP_SOURCES 64 /* most sources of one layer */
-#define TP_TALLEST 16 /* most rows of a kernel that looks up */
-#define TP_COMPARED 31 /* most slot_thresholds that every charge is compared with */
-#define TP_TAPS 100   /* most taps of a masked source, over all planes */
+#define TP_SOURCES 64 /* sources of one layer at most */
+#define TP_TALLEST 16 /* rows of a look-up kernel at most */
+#define TP_COMPARED 31 /* slot thresholds at most that are all compared with every charge */
+#define TP_TAPS 100   /* taps of a masked source at most, over all planes */
 
 extern uint16_t tp_expand[256][8]; /* the positions of the bits that are set */
-extern uint8_t tp_bits[256];       /* how many they are */
+extern uint8_t tp_bits[256];       /* their number */
 
 #endif

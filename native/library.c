@@ -1,4 +1,4 @@
-/* What Python calls: checks, scratch memory, threads, and the choice of the instruction set at run time. */
+/* The functions for Python: checks, scratch memory, threads, and the choice of the instruction set at run time. */
 #include <stddef.h>
 #include <string.h>
 
@@ -65,14 +65,14 @@ int64_t tp_force(const char *name) {
 
 static int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-/* Room for `entries` and for what whole vectors write beyond them; never a multiple of a page apart. */
+/* Space for `entries` and the surplus of whole vectors; never a multiple of a page, to avoid cache conflicts. */
 static int64_t with_room(int64_t entries) {
     const int64_t lines = (entries + 64) / 32 + 1;
     return (lines % 2 ? lines : lines + 1) * 32;
 }
 
 int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
-    enum { CACHE = 2 << 20 }; /* lists of windows that are held together, in bytes */
+    enum { CACHE = 2 << 20 }; /* bytes of the window lists that are in use together */
     int64_t at = 0, row_bytes = 1, together = layer->batch * layer->height;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
@@ -88,7 +88,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
             p->padded_width = reach;
             p->pixel_lists = at;
             at += align((p->slots + 1) * reach * 2 * TP_STEPS);
-            together = 1; /* its rows of bytes are not kept */
+            together = 1; /* its rows of bytes are not stored */
             continue;
         }
         p->pixel_entries = with_room(s->width * s->channels * s->plane_count);
@@ -120,7 +120,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
 
 static int64_t within(int64_t value, int64_t low, int64_t high) { return value >= low && value <= high; }
 
-/* Whether everything is in range, so that no product below overflows and no kernel leaves its memory. */
+/* True if all sizes are in range, so that no product below overflows and no kernel leaves its memory. */
 static int64_t possible(const tp_layer *layer) {
     enum { SIZE = 1 << 24, STRIDE = 1 << 12 };
     if (!within(layer->source_count, 0, TP_SOURCES) || !within(layer->steps, 1, TP_STEPS) ||
@@ -145,7 +145,7 @@ static int64_t possible(const tp_layer *layer) {
         if (s->kind == TP_LOOKUP && (s->channels != TP_UNIT || s->plane_count != 1 || s->kernel_y > TP_TALLEST))
             return 0;
         const int64_t gathers = s->kind == TP_GATHER || s->kind == TP_NARROW;
-        /* entries have 16 bits, starts 32; one kernel's width more for the row of zeros */
+        /* entries have 16 bits, starts 32; plus one kernel width for the row of zeros */
         if (gathers && ((s->width + s->kernel_x) * s->kernel_y * (s->channels / s->groups) >= TP_LIST ||
                         layer->channels % s->groups ||
                         (double)s->width * s->channels * s->kernel_y * s->plane_count > INT32_MAX - 4096))
@@ -183,7 +183,7 @@ int64_t tp_run(tp_layer *layer, void *scratch) {
         return -1;
     const int64_t bytes = tp_plan_scratch(layer, plans, &together), rows = layer->batch * layer->height;
     const int64_t threads = layer->threads;
-    /* a task is a stretch of rows; a few rows only are split by channels too */
+    /* a task is a group of rows; if there are few rows, channels are split too */
     int64_t length = together > layer->height ? together : layer->height;
     if (length > (rows + 4 * threads - 1) / (4 * threads))
         length = (rows + 4 * threads - 1) / (4 * threads);

@@ -1,4 +1,4 @@
-"""Turn trained PyTorch networks into spiking neural networks, and know what you gained."""
+"""Convert trained PyTorch networks into spiking neural networks, and measure accuracy, latency and energy."""
 
 import sys
 from typing import Any
@@ -62,6 +62,7 @@ __all__ = [
     "answer_early",
     "capture",
     "chip_fit",
+    "chips",
     "compare",
     "convert",
     "cost",
@@ -100,7 +101,7 @@ _MOVED: dict[str, str] = {
     "steps": "passes",
     "targets": "chips",
 }
-"""Names that are looked for here, or once were here → where they are; an AttributeError names that place."""
+"""Old names, and names that users look for here → their current place, which an AttributeError names."""
 
 
 def __getattr__(name: str) -> Any:

@@ -2,21 +2,21 @@
 
     TranspikeError
     ├── UnsupportedModel         the network cannot be converted as it is         (exit code 3)
-    │   └── UnsupportedOperator  … because of operators, all of them listed
-    ├── NotExact                 a rewrite that promises the same function broke the promise
-    ├── SettingError             a setting, or a combination of settings, makes no sense   (2)
+    │   └── UnsupportedOperator  … because of operators; the message lists all of them
+    ├── NotExact                 a pass that is declared exact changed the function
+    ├── SettingError             a setting, or a combination of settings, is invalid       (2)
     ├── DataError                calibration or test data cannot be used                   (2)
     ├── CheckpointError          weights do not fit the network                            (2)
     ├── FileError                a file is damaged, foreign or of another version          (2)
     ├── MissingExtra             an optional package is needed                             (2)
     └── GateFailed               a bound given by the user was not met                     (4)
 
-Every message names the place and the way out.
+Every message names the place, the cause and the way out.
 """
 
 
 class TranspikeError(Exception):
-    """Root of all errors that transpike raises on purpose; ``exit_code`` is what the command line returns."""
+    """Base class of all errors that transpike raises deliberately; ``exit_code`` is that of the command line."""
 
     exit_code = 2
 
@@ -28,24 +28,24 @@ class UnsupportedModel(TranspikeError):
 
 
 class UnsupportedOperator(UnsupportedModel):
-    """The network holds operators that transpike does not know; ``places`` lists every one of them."""
+    """The network contains operators that transpike does not support; ``places`` lists all of them."""
 
     def __init__(self, message: str, places: tuple[tuple[str, str, str], ...] = ()) -> None:
-        """``places``: (operator, module path, source line) each."""
+        """``places``: (operator, module path, source line) of each operator."""
         super().__init__(message)
         self.places = places
 
 
 class NotExact(TranspikeError):
-    """A rewrite that promises the same function changed it."""
+    """A pass that is declared exact changed the function of the network."""
 
 
 class SettingError(TranspikeError, ValueError):
-    """A setting is out of its range, or two settings contradict each other."""
+    """A setting is out of range, or two settings contradict each other."""
 
 
 class DataError(TranspikeError, ValueError):
-    """Data is empty, constant, not finite, of the wrong shape, or not there."""
+    """Data is empty, constant, not finite, of the wrong shape, or missing."""
 
 
 class CheckpointError(TranspikeError):

@@ -1,4 +1,4 @@
-"""Save and load spiking networks: safetensors and JSON, no pickle, written whole or not at all."""
+"""Save and load spiking networks as safetensors and JSON, without pickle. Files are written atomically."""
 
 import contextlib
 import dataclasses
@@ -30,9 +30,9 @@ from transpike.snn import SNN
 
 VERSION = 2
 READS = (1, 2)
-"""Versions of the format that ``load`` reads; ``core.format1`` has the old names of version 1."""
+"""Versions of the format that ``load`` reads; ``core.format1`` maps the names of version 1."""
 LARGEST_HEADER = 64 * 2**20
-"""Bytes; the header of a real file is a few hundred kilobytes."""
+"""Bytes; the header of a typical file has a few hundred kilobytes."""
 
 _KINDS: dict[str, Any] = {
     "graph": Graph,
@@ -50,44 +50,46 @@ for _part in (Graph, Node, Input, Preprocessing, TimeCode, ExitPolicy):
 
 
 def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -> Path:
-    """Write ``snn`` to ``path``; ``metrics`` (JSON) are kept beside its provenance.
+    """Write ``snn`` to ``path``; ``metrics`` (JSON) are stored next to its provenance. Returns the path.
 
-    The file is safetensors with the graph, recipe and provenance as JSON in its header and a SHA-256 over both. An
-    existing file stays whole until the new one is complete. The plug-ins whose classes it holds are named in it.
+    The file is safetensors; its header holds the graph, the recipe and the provenance as JSON, the names of the
+    plug-ins whose classes the network uses, and a SHA-256 checksum of the content. An existing file is replaced only
+    after the new one is complete.
 
-    Raises FileError where the disk refuses, and before anything is written for what ``load`` could not read: classes
-    that are not registered, all of them named, and what does not come back as it was.
+    Raises FileError if the disk cannot be written, and, before anything is written, if ``load`` could not read the
+    result: for classes that are not registered (the message lists all of them) and for values that change in the
+    round trip.
     """
     tensors: dict[str, Tensor] = {}
     try:
         content = _content(snn, tensors, metrics)
         text = json.dumps(content, sort_keys=True)
-        _check_it_comes_back(snn, json.loads(text), tensors)
+        _check_round_trip(snn, json.loads(text), tensors)
         metadata = {"transpike": str(VERSION), "content": text, "sha256": _digest(text, tensors)}
         data = safetensors.torch.save(tensors, metadata)
         if (size := int.from_bytes(data[:8], "little")) > LARGEST_HEADER:
             raise FileError(
-                f"its header would have {size:,} bytes, and {LARGEST_HEADER:,} are read: give fewer metrics"
+                f"its header would have {size:,} bytes, and at most {LARGEST_HEADER:,} are read: store fewer metrics"
             )
     except (TranspikeError, SafetensorError, TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise FileError(f"{path} is not written, for it could not be loaded again: {error}") from error
+        raise FileError(f"{path} is not written, because it could not be loaded again: {error}") from error
     write_atomically(path, data)
     return Path(path)
 
 
 def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | None) -> dict[str, Any]:
-    """All of a network as plain data, and its tensors. Raises FileError for classes that are not registered."""
+    """The network as plain data; its tensors go into ``tensors``. Raises FileError for unregistered classes."""
     if type(snn) is not SNN:
-        raise FileError(f"files hold an SNN, not a {type(snn).__name__}")
+        raise FileError(f"a file holds an SNN, not a {type(snn).__name__}")
     parts = {name: getattr(snn, name) for name in _FIELDS}
     parts |= {"readout": snn.calibrated_readout} if snn.calibrated_readout is not None else {}
     parts |= {"exit": snn.exit} if snn.exit is not None else {}
     kinds = sorted(classes_in(parts), key=registry.qualified)
-    if strangers := [kind for kind in kinds if registry.file_name(kind) is None]:
-        names = ", ".join(f"{kind.__qualname__} of {kind.__module__}" for kind in strangers)
+    if unregistered := [kind for kind in kinds if registry.file_name(kind) is None]:
+        names = ", ".join(f"{kind.__qualname__} of {kind.__module__}" for kind in unregistered)
         raise FileError(
-            f"it holds {names}, which no other program would know: put @transpike.register on "
-            f"{'the class' if len(strangers) == 1 else 'each of these classes'}, above @dataclass(frozen=True)"
+            f"it holds {names}, which is not registered, so no other program could load it: put @transpike.register on "
+            f"{'the class' if len(unregistered) == 1 else 'each of these classes'}, above @dataclass(frozen=True)"
         )
     content = {name: encode(part, tensors, name) for name, part in parts.items()}
     outside = {kind.__module__ for kind in kinds if not is_ours(kind.__module__)}
@@ -100,26 +102,26 @@ def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | Non
     }
 
 
-def _check_it_comes_back(snn: SNN, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Read what would be written; FileError where a part differs from what it was."""
+def _check_round_trip(snn: SNN, content: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Decode ``content`` and compare it with ``snn``. Raises FileError if a field differs."""
     found = _network(content, tensors)
     for field in dataclasses.fields(SNN):
         if field.name not in ("provenance", "remarks") and not _same(
             before := getattr(snn, field.name), after := getattr(found, field.name)
         ):
-            differs = type(before).__name__ if type(before) is not type(after) else _where(before, after)
-            raise FileError(f"its {field.name} would come back as something else ({differs})")
+            differs = type(before).__name__ if type(before) is not type(after) else _difference(before, after)
+            raise FileError(f"its {field.name} would be different after loading ({differs})")
 
 
 def _same(before: Any, after: Any) -> bool:
     if isinstance(before, Tensor):
         equal = isinstance(after, Tensor) and before.dtype == after.dtype and before.shape == after.shape
         return equal and torch.allclose(before.detach().cpu(), after, rtol=0.0, atol=0.0, equal_nan=True)
-    return type(before) is type(after) and not _where(before, after)
+    return type(before) is type(after) and not _difference(before, after)
 
 
-def _where(before: Any, after: Any) -> str:
-    """What differs between two values of one type; "" where nothing does."""
+def _difference(before: Any, after: Any) -> str:
+    """The name of the first difference between two values of one type; "" if they are equal."""
     if isinstance(before, (tuple, dict)):
         items = list(before.items() if isinstance(before, dict) else enumerate(before))
         others = dict(after.items() if isinstance(after, dict) else enumerate(after))
@@ -134,11 +136,11 @@ def _where(before: Any, after: Any) -> str:
 
 
 def load(path: str | Path) -> SNN:
-    """Read what ``save`` wrote, now or in format version 1.
+    """Read a network that ``save`` wrote, in format version 1 or 2.
 
-    No class is imported because a file names it: those of plug-ins must be registered, by an installed plug-in or by
-    the program itself. Raises FileError for a file that is truncated, damaged, foreign or of another version, and for
-    classes that are not registered, with the plug-in that wrote them.
+    Classes are looked up in the registry and never imported by name: a plug-in must be installed, or the program must
+    register its classes before loading. Raises FileError for a file that is truncated, damaged, foreign or of another
+    version, and for classes that are not registered; the message names the plug-in that wrote them.
     """
     path = Path(path)
     try:
@@ -167,7 +169,7 @@ def load(path: str | Path) -> SNN:
 
 
 def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
-    """The network of a file's content. Raises FileError, and what classes raise for nonsense in their fields."""
+    """The network from a file's content. Raises FileError; classes raise their own errors for invalid fields."""
     plugins = dict(content.get("plugins", {}))
     parts = (*_FIELDS, "readout", "exit")
     fields = {
@@ -176,7 +178,7 @@ def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
         if name in content
     }
     if wrong := [name for name, kind in _KINDS.items() if not isinstance(fields.get(name), kind)]:
-        raise FileError(f"its {', '.join(wrong)} is of another kind")
+        raise FileError(f"its {', '.join(wrong)} has the wrong type")
     return SNN(
         calibrated_readout=fields.pop("readout", None),
         exit=fields.pop("exit", None),
@@ -188,15 +190,15 @@ def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
 
 
 def _not_registered(name: Any, plugins: dict[str, Any]) -> str:
-    """What to do about a class that is not registered: which plug-in wrote it, and what is installed of that."""
+    """The message for a class that is not registered: the plug-in that wrote it, and the version installed here."""
     if not isinstance(name, str) or ":" not in name:
         return not_known(name)
     package = name.partition(":")[0]
     wrote: list[Any] = plugins.get(package) or []
     if len(wrote) != 2:
         return (
-            f"it holds {name}, which is not registered here and came from no installed plug-in: run what defines it, "
-            f"with @transpike.register on it, before loading{registry.hint()}"
+            f"it holds {name}, which is not registered here and does not belong to an installed plug-in: run the code "
+            f"that defines it, with @transpike.register on it, before loading{registry.hint()}"
         )
     distribution, version = wrote
     try:
@@ -204,7 +206,7 @@ def _not_registered(name: Any, plugins: dict[str, Any]) -> str:
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return (
             f"it holds {name} of the plug-in {distribution} {version}, which is not installed: install {distribution}, "
-            "or import what registers the class"
+            "or import the module that registers the class"
         )
     return (
         f"it holds {name} of the plug-in {distribution} {version}; {distribution} {there} is installed and has not "
@@ -213,7 +215,7 @@ def _not_registered(name: Any, plugins: dict[str, Any]) -> str:
 
 
 def _metadata(data: bytes, path: Path) -> dict[str, str]:
-    """The header's metadata, after checking that a header is there and believable."""
+    """The metadata of the header, after a check that the header exists and has a plausible size."""
     size = int.from_bytes(data[:8], "little") if len(data) >= 8 else 0
     if not 2 <= size <= LARGEST_HEADER or 8 + size > len(data):
         if data[:2] == b"PK" or data[:1] == b"\x80":
@@ -238,7 +240,7 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it, flushed to disk, then renamed."""
+    """Write a file atomically: to a temporary file in the same folder, flushed to disk, then renamed."""
     path = Path(path)
     temporary = None
     try:
@@ -249,7 +251,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             os.fsync(file.fileno())
         mask = os.umask(0)
         os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)  # mkstemp makes it private
+        Path(temporary).chmod(0o666 & ~mask)  # mkstemp creates a private file
         Path(temporary).replace(path)
     except BaseException as error:
         if temporary is not None:
@@ -257,6 +259,6 @@ def write_atomically(path: str | Path, data: bytes) -> None:
                 Path(temporary).unlink()
         if isinstance(error, OSError):
             raise FileError(
-                f"{path} cannot be written ({error.strerror or error}); an existing file is as it was"
+                f"{path} cannot be written ({error.strerror or error}); an existing file is unchanged"
             ) from error
         raise

@@ -1,4 +1,4 @@
-"""A converted network: what runs, what it was made from, and how."""
+"""A converted network: the spiking graph, its source and its recipe."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -28,16 +28,15 @@ from transpike.lowering.trace import Trace
 
 @dataclass(frozen=True, eq=False)
 class SNN:
-    """A spiking network: call it on inputs (batch, *shape) for logits (batch, classes).
+    """A spiking network. Call it on inputs (batch, *shape) to get logits (batch, classes).
 
-    ``graph`` is the spiking graph, ``source`` the network it came from, ``encoder`` the recipe's encoder with its
-    calibrated range. ``ranges`` are the largest |current| of each neuron layer on calibration data,
-    one value a channel, broadcastable to the layer's shape.
-    ``calibrated_readout`` is the recipe's readout with what was measured for it, if anything was.
-    ``exact_grid`` puts what runs on a power-of-two grid (docs: exactness). ``rates`` are spikes per
-    neuron and step on calibration data, ``remarks`` what the conversion left for the user to know.
-    ``grid_timesteps`` is the number of steps that the grid serves, where that is not the recipe's. ``exit`` says when
-    samples may stop early, where that was fitted.
+    ``graph`` is the spiking graph, ``source`` the network before conversion, ``encoder`` the recipe's encoder with its
+    calibrated range. ``ranges`` holds the largest |current| of each neuron layer on calibration data, one value per
+    channel, broadcastable to the layer's shape. ``calibrated_readout`` is the recipe's readout with its calibrated
+    values, or None if it has none. ``exact_grid`` puts the lowered form on a power-of-two grid (docs: exactness).
+    ``rates`` are spikes per neuron and step on calibration data, ``remarks`` are notes of the conversion for the user.
+    ``grid_timesteps`` is the number of steps that the grid covers, if it is not the recipe's. ``exit`` is the fitted
+    early-exit policy, or None.
     """
 
     graph: Graph
@@ -68,31 +67,31 @@ class SNN:
 
     @cached_property
     def lowered(self) -> Lowered:
-        """The form that runs, before the grid: threshold 1 wherever a layer's scale is its own to choose."""
+        """The lowered form before it is put on the grid: threshold 1 where the scale of a layer is free."""
         lowered = lower(self.graph, self.encoder.spike_scale, self.encoder.alphabet, self._axes)
         return scaled(lowered, unit_scale(lowered), strict=False)
 
     @property
     def _axes(self) -> dict[str, int]:
-        """Where the features of every wire are.
+        """The feature axis of every wire.
 
-        Files written before a network could tell have ranges without the other axes. Their channels were axis 1 of
-        every layer, and stay so, for the exact grid and thus the spikes to stay what they were.
+        Old files have ``ranges`` with one axis only. In the version that wrote them, channels were on axis 1 of every
+        layer; this is kept, so that the exact grid and the spikes of these files do not change.
         """
         before = any(self.ranges[n.name].ndim < len(n.shape) for n in self.graph.cells if n.name in self.ranges)
         return dict.fromkeys(self.graph.channel_axes, 1) if before else self.graph.channel_axes
 
     @cached_property
     def program(self) -> Program:
-        """What engines run."""
+        """The program that engines run."""
         lowered = self.lowered
         if self.exact_grid:
-            # inputs a little beyond the calibrated range still count as inside
+            # inputs slightly beyond the calibrated range still count as inside
             largest = self.encoder.largest or 1.0
             ranges = self._lowered_ranges(lowered)
             steps = self.grid_timesteps or self.timesteps
             if self.schedule.mode == "differences":
-                reason = "differences are divided by their step, so that potentials lie on no grid"
+                reason = "differences are divided by their step number, so potentials are not on a grid"
                 lowered = replace(lowered, exactness=Exactness(0, 0.0, 1.25 * largest, reason))
             elif self.schedule.mode == "slots":
                 lowered = self._on_slot_grid(lowered, 1.25 * largest)
@@ -104,7 +103,7 @@ class SNN:
     def _on_slot_grid(self, lowered: Lowered, input_bound: float) -> Lowered:
         """Weights and levels share the bits of one sum: float32 if its grid is fine enough, else float64.
 
-        Neurons that fire as they hear are stepped in float64.
+        Neurons that can fire while they still receive input are stepped in float64.
         """
         units = [node.op.unit for node in lowered.nodes if isinstance(node.op, Neuron) and not node.op.is_delay]
         if not self.schedule.whole_windows or not all(unit is not None and unit.code for unit in units):
@@ -112,13 +111,13 @@ class SNN:
         for mantissa in (MANTISSA, WIDE_MANTISSA):
             found = put_on_grid(lowered, 1, input_bound, {}, mantissa)
             assert found.exactness is not None
-            if found.exactness.timesteps:  # a window is one sum, however many slots it has
+            if found.exactness.timesteps:  # a window is a single sum, for any number of slots
                 slots = max(found.exactness.timesteps, self.grid_timesteps or self.timesteps)
                 return replace(found, exactness=replace(found.exactness, timesteps=slots))
         return found
 
     def _lowered_ranges(self, lowered: Lowered) -> dict[str, Tensor]:
-        """``ranges`` in the units of the lowered form, whose thresholds are scaled."""
+        """``ranges`` in units of the lowered form, whose thresholds are scaled."""
         found = {}
         for node in lowered.nodes:
             if node.name in self.ranges and isinstance(node.op, Cell) and node.op.unit is not None:
@@ -134,13 +133,13 @@ class SNN:
         return self.program.lowered.exactness
 
     def total_steps(self, timesteps: int | None = None) -> int:
-        """The step at which the answer is ready."""
+        """The step at which the answer is ready, for ``timesteps`` T (default: the recipe's)."""
         return self.schedule.total_steps(self.graph, self.timesteps if timesteps is None else timesteps)
 
     def prepare(self, x: Tensor) -> Tensor:
-        """The input after preprocessing; DataError for a wrong shape, NaN or infinite values.
+        """The input after preprocessing, (batch, *shape), or (batch, frames, *shape) if the encoder has frames.
 
-        Where the encoder has frames, an input is (batch, frames, *shape).
+        Raises DataError for a wrong shape, an empty batch, and NaN or infinite values.
         """
         if not isinstance(x, Tensor) or x.is_complex():
             kind = "complex tensor" if isinstance(x, Tensor) else type(x).__name__
@@ -175,7 +174,7 @@ class SNN:
     def run_prepared(
         self, x: Tensor, steps: int, engine: Engine, sample_ids: Tensor | None, record: Iterable[str], count: bool
     ) -> Trace:
-        """Simulate a batch (batch, *shape) that has been preprocessed, in parts that the engine's memory allows."""
+        """Simulate a preprocessed batch (batch, *shape), split into parts that fit into the engine's memory limit."""
         self.encoder.check_steps(x, steps)
         if sample_ids is None:
             sample_ids = torch.arange(len(x))
@@ -192,7 +191,7 @@ class SNN:
         return _joined(traces)
 
     def __call__(self, x: Tensor, timesteps: int | None = None, *, return_all: bool = False) -> Tensor:
-        """Logits (batch, classes); with ``return_all`` those of every answer, (answers, batch, classes)."""
+        """Logits (batch, classes); with ``return_all`` the logits at every answer, (answers, batch, classes)."""
         logits = self.run(x, timesteps, count=False).logits
         return logits if return_all else logits[-1]
 
@@ -206,7 +205,7 @@ class SNN:
 
 
 def _joined(traces: list[Trace]) -> Trace:
-    """The traces of parts of a batch as one."""
+    """Merge the traces of the parts of a batch."""
     first = traces[0]
     if len(traces) == 1:
         return first

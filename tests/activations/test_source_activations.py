@@ -134,7 +134,7 @@ def test_rate_norm_follows_the_maximum_and_gives_rates():
     assert module(x).max() == 1
     module.stage = "relu"
     assert float(module(x).detach().max()) == pytest.approx(9 / (float(peak) / (1 + math.exp(-10))))
-    with pytest.raises(SettingError, match="train it from the start"):
+    with pytest.raises(SettingError, match="train it from scratch"):
         module.calibrate(2.0)
 
 

@@ -61,7 +61,7 @@ def bake(what, settings=None, *, kept=None):
 def test_a_call_of_the_old_form_says_how_it_is_written_now() -> None:
     with pytest.raises(SettingError, match=r"bake\(…, settings=Made\(count=5, fast=True\)\) in place of count, fast"):
         bake("egg", count=5, fast=True)
-    with pytest.raises(SettingError, match="has no gone any more: write kept=… in its place"):
+    with pytest.raises(SettingError, match="no longer takes gone: write kept=… instead"):
         bake("egg", gone=1)
     with pytest.raises(SettingError, match="settings must be a Made, like Made"):
         bake("egg", {"count": 5})

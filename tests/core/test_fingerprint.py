@@ -188,7 +188,7 @@ def opaque() -> type:
     ("kind", "reason"),
     [
         (lambda: make(0.5), "defined inside a function"),
-        (lambda: renamed(0.5), "inside a function|uses share of the function around it"),
+        (lambda: renamed(0.5), "inside a function|uses share of the enclosing function"),
         (without_file, "nowhere, which has no file"),
         (opaque, "Opaque.secret is a tuple_iterator"),
     ],

@@ -164,7 +164,7 @@ def test_what_cannot_be_converted_says_why(tmp_path: Path) -> None:
     found = data.load(archive(tmp_path / "a.npz"), bins=6)
     with pytest.raises(SettingError, match=r"recordings of 6 frames; give the recipe .*EventFrames\(\)"):
         convert(found, ts.recipes.ECC(timesteps=6))
-    with pytest.raises(SettingError, match=r"at most one step a frame. Ask for timesteps=6"):
+    with pytest.raises(SettingError, match=r"one step uses one frame. Use timesteps=6"):
         convert(found, ts.recipes.ECC(encoder=EventFrames()))
     with pytest.raises(SettingError, match="41 time steps of an input with 40 frames"):
         convert(data.load(tmp_path / "a.npz", bins=40), ts.recipes.ECC(timesteps=41, encoder=EventFrames()))

@@ -71,9 +71,9 @@ from transpike.schedules import LayerSynchronous, PhaseCycles, TimeSlots
 
 SOURCE = Path(ts.__file__).parent
 PLACES = [
-    *(path for folder in ("recipes", "steps", "neurons", "schedules", "readouts", "encoders")
-      for path in sorted((SOURCE / folder).glob("*.py"))),
-    *(SOURCE / "core" / f"{name}.py" for name in ("schedule", "sequence", "encoder", "time_code")),
+    *(path for folder in ("recipes", "passes", "neurons", "schedules", "readouts", "encoders")
+      for path in sorted((SOURCE / folder).rglob("*.py"))),
+    *(SOURCE / f"{name}.py" for name in ("core/schedule", "lowering/layerwise", "core/encoder", "codes/time_code")),
 ]  # fmt: skip
 WINDOWS, HELD = LayerSynchronous(), LayerSynchronous(4)
 ONE, ZERO = torch.ones(()), torch.zeros(())
@@ -215,7 +215,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "differences of changing input": (lambda: DCGS(encoder=Poisson()), SettingError, r"use encoder=ConstantCurrent\(\)"),
     "settling in a part": (lambda: LayerSynchronous(4, settle=True), SettingError, "needs a whole window"),
     "settling by halves": (lambda: LayerSynchronous(settle=1), SettingError, "settle must be True or False"),  # type: ignore[arg-type]
-    "calibration in differences": (lambda: applied(passes.CalibrateBias(8), ts.schedules.Differences()), SettingError, "do not know differences"),
+    "calibration in differences": (lambda: applied(passes.CalibrateBias(8), ts.schedules.Differences()), SettingError, "do not support differences"),
     "threshold_count": (lambda: HMT(threshold_count=17), SettingError, "threshold_count must be a whole number from 1 to 16, not 17"),
     "threshold_count of a neuron": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 0), SettingError, "threshold_count must be a whole number"),
     "rule of a ladder": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 2, "two"), SettingError, "one of any, one, not 'two'"),  # type: ignore[arg-type]
@@ -229,7 +229,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "pre-simulation in windows": (lambda: SRP(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane()), SettingError, "they need the streaming schedule"),
     "rounds of corrections": (lambda: COS(rounds=0), SettingError, "rounds must be a whole number from 1 on, not 0"),
     "another hold than the pre-simulation": (lambda: COS(8, schedule=LayerSynchronous(2)), SettingError, r"use schedule=LayerSynchronous\(wait_steps=4\)"),
-    "a corrected neuron's whole window": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).counts(torch.ones(1, 1), timesteps=4), SettingError, "hold its window for its pre-simulation"),
+    "a corrected neuron's whole window": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).counts(torch.ones(1, 1), timesteps=4), SettingError, "use wait_steps equal to its pre-simulation"),
     "margin": (lambda: COS(margin=1.0), SettingError, r"margin must be in \[0, 1\), not 1.0"),
     "a switch that streams": (lambda: TSC(schedule=ts.schedules.Streaming()), SettingError, r"use schedule=LayerSynchronous\(\)"),
     "bursts without end": (lambda: AdaFire(gamma=0), SettingError, "gamma must be a whole number from 1 to 255, not 0"),
@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "bursts that share thresholds": (lambda: AdaFire(residual="shared"), SettingError, "residual must be 'currents'"),
     "no layer to search": (lambda: converted(AdaFire(4), nn.Sequential(nn.Linear(5, 3))), SettingError, "there is nothing to search"),
     "corrections twice": (lambda: COS(calibrate="both"), SettingError, "calibrate must be 'none', not 'both'"),
-    "a run shorter than its pre-simulation": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).check_steps(3), SettingError, "needs a run of as many, not 3"),
+    "a run shorter than its pre-simulation": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).check_steps(3), SettingError, "needs a run of at least as many, not 3"),
     "what changes for each input, layer by layer": (lambda: ts.explain(converted(SRP(), QUANTISED), (mlp().x, torch.zeros(len(mlp().x)).long())), SettingError, "change for each input, like .* convert with another recipe"),
     "no samples to search on": (lambda: AdaFire(samples=0), SettingError, "samples must be a whole number from 1 on, not 0"),
     "compression to nothing": (lambda: AdaFire(compress=0.0), SettingError, r"compress must be in \(0, 1\], not 0.0"),
@@ -278,7 +278,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "bits": (lambda: PhaseBits(period=9), SettingError, "from 1 to 8, not 9"),
     "broken bits": (lambda: PhaseBits(period=1.5), SettingError, "whole number of bits"),  # type: ignore[arg-type]
     "pooling in cycles": (lambda: passes.PoolInTime("gated", 8), SettingError, "lateral inhibition, not 'gated'"),
-    "calibration in cycles": (lambda: applied(passes.CalibrateBias(8), PhaseCycles()), SettingError, "do not know phase cycles: leave that out"),
+    "calibration in cycles": (lambda: applied(passes.CalibrateBias(8), PhaseCycles()), SettingError, "do not support phase cycles: leave that out"),
     # readouts
     "delayed window, windows": (lambda: ECC(readout=DelayedWindow(2), schedule=WINDOWS), SettingError, "AccumulatedMembrane"),
     "delayed window, held windows": (lambda: LTB(schedule=HELD), SettingError, "AccumulatedMembrane.*or the streaming schedule"),
@@ -324,7 +324,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "no samples for biases": (lambda: passes.CalibrateBias(0), SettingError, "at least 1"),
     "potentials of first spikes": (lambda: applied(passes.CalibratePotential(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "begins at 0: use CalibrateBias"),
     "weights of first spikes": (lambda: applied(passes.CalibrateWeights(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "fits even stairs.*leave it out"),
-    "first spikes that begin above 0": (lambda: FirstSpike(ReLU(), ONE, ONE), SettingError, "begin at 0.*into the bias"),
+    "first spikes that begin above 0": (lambda: FirstSpike(ReLU(), ONE, ONE), SettingError, "start at potential 0.*into the bias"),
     "no rounds for potentials": (lambda: passes.CalibratePotential(rounds=0), SettingError, "at least 1"),
     "no iterations": (lambda: SNNCalibration(calibrate="advanced-weights", iterations=0), SettingError, "iterations.* must be positive"),
     # what is not of the kind that a setting is
@@ -349,7 +349,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "frames without time": (lambda: EventFrames().check(torch.ones(3, 3)), DataError, r"recordings are \(batch, frames"),
     "frames with numbers": (lambda: SignedEventFrames().check(2 * FRAMES), DataError, "Bin recordings with transpike.data"),
     "frames of somebody else": (lambda: Doubled().spikes(FRAMES, 2), SettingError, r"Doubled overrides encode\(\) and not spikes\(\)"),
-    "more steps than frames": (lambda: converted(ECC(8, encoder=EventFrames()), nn.Flatten(), FRAMES), SettingError, "Ask for timesteps=4"),
+    "more steps than frames": (lambda: converted(ECC(8, encoder=EventFrames()), nn.Flatten(), FRAMES), SettingError, "Use timesteps=4"),
     # first spikes
     "average, first spikes": (lambda: CAT(average_pooling="hard"), SettingError, "'linear' or 'spiking', not 'hard'"),  # type: ignore[arg-type]
     "input, first spikes": (lambda: LinearTTFS(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
@@ -376,9 +376,9 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "kernel": (lambda: FirstSpikes(kernel="cubic"), SettingError, "one of exponential, linear, not 'cubic'"),  # type: ignore[arg-type]
     "last slot": (lambda: FirstSpikes(last=24), SettingError, "0 to 23 or None"),
     "bits of levels": (lambda: FirstSpikes(bits=25), SettingError, "from 1 to 24 or None, not 25"),
-    "bits too few for the slots": (lambda: FirstSpikes(bits=4), SettingError, "take more bits, a larger tau, or an earlier last slot"),
+    "bits too few for the slots": (lambda: FirstSpikes(bits=4), SettingError, "use more bits, a larger tau, or an earlier last slot"),
     "a long window": (lambda: LinearTTFS(2**16 + 1), SettingError, "1 to 65536 slots, not 65537"),
-    "a longer window than converted": (lambda: ts.simulate(converted(LinearTTFS(4)), mlp().x, 8), SettingError, "ask for at most so many, or convert with more"),
+    "a longer window than converted": (lambda: ts.simulate(converted(LinearTTFS(4)), mlp().x, 8), SettingError, "use at most 4 time steps, or convert with more"),
     # exact spike times, first crossings and latched currents
     "exact times on a clock": (lambda: ExactMapping(8), SettingError, "timesteps counts windows and is 1, not 8; on a clock use linear-ttfs"),
     "input, exact times": (lambda: ExactMapping(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
@@ -388,7 +388,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "exact times of a sigmoid": (lambda: kept(ExactMapping()), UnsupportedModel, "no exact spike time; the mapping is for ReLUs"),
     "exact times of the maximum of sums": (lambda: pooled(nn.Sequential(nn.Conv2d(2, 2, 3), nn.MaxPool2d(3)), ExactMapping()), UnsupportedModel, "maximum of sums.*or pool behind the activation"),
     "a dead layer, exact times": (lambda: converted(ExactMapping(), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
-    "a potential that falls": (lambda: ExactReLU(ReLU(), ONE, ZERO, total=ONE), SettingError, "must stay below 1 .*raise the threshold"),
+    "a potential that falls": (lambda: ExactReLU(ReLU(), ONE, ZERO, total=ONE), SettingError, "must stay below 1, .*raise the threshold"),
     "threshold of all": (lambda: S4NN(threshold=0.0), SettingError, "must be positive and below 1e30, not 0.0"),
     "delayed window, first crossings": (lambda: S4NN(readout=DelayedWindow(2)), SettingError, "read in one sum"),
     "a way to find thresholds": (lambda: YOSO(thresholds_by="luck"), SettingError, "one of 'error'|must be 'error' or"),
@@ -396,7 +396,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "rule of latches": (lambda: RueckauerLiu(rule="none"), SettingError, "one of first, corrective, dynamic, not 'none'"),
     "spike count, latched currents": (lambda: RueckauerLiu(readout=SpikeCount()), SettingError, "use AccumulatedMembrane"),
     "resolution beyond the run": (lambda: converted(RueckauerLiu(resolution=1000)), SettingError, "fires after 1000 steps, and a run has 64"),
-    "latches in a run of other length": (lambda: ts.simulate(converted(RueckauerLiu(timesteps=8)), mlp().x, 9), SettingError, "made for 8 steps"),
+    "latches in a run of other length": (lambda: ts.simulate(converted(RueckauerLiu(timesteps=8)), mlp().x, 9), SettingError, "converted for 8 steps"),
     "exact times in several windows": (lambda: ts.simulate(converted(ExactMapping()), mlp().x, 2), SettingError, "timesteps=1, not 2"),
     "negative input of exact times": (lambda: ts.simulate(converted(ExactMapping(input="spikes"), x=mlp().calibration.abs()), -mlp().x.abs()), DataError, "no spike time"),
     "trained slots, another recipe": (lambda: converted(T2FSNN(12, epochs=0), SLOTS), SettingError, "use the recipe cat"),

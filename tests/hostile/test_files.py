@@ -272,7 +272,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(snn, content, tmp_path
         monkeypatch.setattr(os, "fdopen", fdopen)
     else:
         monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), full)
-    with pytest.raises(FileError, match=r"No space left on device.*an existing file is as it was"):
+    with pytest.raises(FileError, match=r"No space left on device.*an existing file is unchanged"):
         ts.save(snn, path)
     monkeypatch.undo()
     assert path.read_bytes() == b"the old file"

@@ -73,7 +73,7 @@ def test_an_unknown_operator_names_the_line_of_the_user_s_source():
         (lambda m, x: m.fc(x) / (x[:, :3] + 2), "divides by an activation"),
         (lambda m, x: torch.clamp(m.fc(x), -1, 1), "a neuron's rate is clipped"),
         (lambda m, x: m.fc(x) - m.fc(x).mean(0, keepdim=True), "averages over the batch"),
-        (lambda m, x: torch.nn.functional.pad(m.fc(x), (1, 1), value=1.0), "only zeros carry no spikes"),
+        (lambda m, x: torch.nn.functional.pad(m.fc(x), (1, 1), value=1.0), "only zeros need no spikes"),
     ],
     ids=["product", "quotient", "two-sided clamp", "batch mean", "padding with ones"],
 )
@@ -256,7 +256,7 @@ def test_recording_an_unknown_layer_lists_those_that_there_are(engine):
 
 
 def test_an_unknown_engine_lists_the_others():
-    with pytest.raises(SettingError, match="no engine is called 'loihi'; choose from auto, event, fused, reference"):
+    with pytest.raises(SettingError, match="no engine is called 'loihi'; choose from auto, dense, event, reference"):
         ts.simulate(converted(), X, engine="loihi")
 
 

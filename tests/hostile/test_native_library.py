@@ -17,7 +17,7 @@ from transpike.errors import SettingError
 from waiting import HANGS
 
 LIBRARY, WHY = event_status()
-# Where there is no C compiler the library is not built, and the dense engine serves: there is nothing to test then.
+# Without a C compiler the library is not built, and there is nothing to test.
 needs_library = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
 
 PROGRAM = """
@@ -51,7 +51,7 @@ def say_with(library: str) -> str:
 def test_without_the_library_the_fused_engine_serves(tmp_path):
     for library in ("off", str(tmp_path / "missing.so")):
         said = say_with(library)
-        assert "the dense engine serves" in said
+        assert "the dense engine is used instead" in said
         assert "dense: the native library is" in said
         assert "refused: the event engine's native library is" in said
 
@@ -84,7 +84,7 @@ def test_a_library_of_another_version_is_refused(monkeypatch, name):
     monkeypatch.setattr(_native, name, other)
     library, why = _native.load.__wrapped__()
     assert library is None
-    assert "another version than these Python files" in why
+    assert "another version than the Python files" in why
 
 
 @needs_library

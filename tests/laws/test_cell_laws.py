@@ -256,7 +256,7 @@ def test_holding_the_whole_window_is_the_closed_form(case):
     """The time-stepped run with starts, bias windows and early shortcuts against counts in one pass."""
     snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=STEPS, schedule=LayerSynchronous()), case.calibration)
     run = ts.engines.Reference().start(snn.program, case.x, torch.arange(len(case.x)))
-    run._held(STEPS)
+    run._wait_window(STEPS)
     assert torch.equal(run.finish().logits, ts.simulate(snn, case.x, engine="reference").logits)
 
 

@@ -142,7 +142,7 @@ def test_a_run_of_fewer_slots_loses_what_would_come_later_in_every_engine():
     code = snn.graph[first].op.code
     kept = whole.trains[first].sum(0)
     assert torch.equal(short[0].trains[first].sum(0), torch.where(kept >= float(code.levels[4]), kept, 0.0))
-    with pytest.raises(ts.errors.SettingError, match="made for windows of 12 slots, not 13"):
+    with pytest.raises(ts.errors.SettingError, match="converted for windows of 12 slots, not 13"):
         ts.simulate(snn, x, 13)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transpike.engines.native import library as _native
 
 LIBRARY, WHY = _native.load()
-# Where there is no C compiler the library is not built, and the dense engine serves: there is nothing to test then.
+# Without a C compiler the library is not built, and there is nothing to test.
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
 
 

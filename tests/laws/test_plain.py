@@ -134,7 +134,7 @@ def test_cells_that_override_step_are_fine_tuned_as_they_are_or_refused(kind, sc
 
 @pytest.mark.parametrize("kind", [recipes.S4NN, recipes.ExactMapping], ids=lambda kind: kind.name)
 def test_the_sorted_engine_refuses_neurons_that_override_step(kind):
-    with pytest.raises(SettingError, match="not simulated event by event"):
+    with pytest.raises(SettingError, match="cannot be simulated event by event"):
         ts.simulate(with_cells(converted(kind), altered), inputs(), engine="sorted")
 
 

@@ -172,7 +172,7 @@ def test_slots_that_begin_early_have_no_such_picture():
     case = small_cnn()
     snn = ts.convert(case.graph, T2FSNN(T, tau=3.0, wait_steps=4, epochs=0), case.calibration)
     context = Context(case.graph, (case.calibration,), T, schedule=snn.schedule, analogue=[case.graph])
-    with pytest.raises(SettingError, match="held for a part"):
+    with pytest.raises(SettingError, match="wait steps"):
         sequential(snn.graph, context, 8, lambda heard: None)
 
 
@@ -217,7 +217,7 @@ def test_memory_does_not_matter(schedule, encoder, monkeypatch):
     monkeypatch.setattr(sequence, "BUDGET", 1)
     few = both.layer_by_layer()
     assert both.context.remarks == [
-        f"layers were corrected on {sequence.FEWEST_SAMPLES} calibration samples instead of {SAMPLES}, for want of memory"
+        f"layers were corrected on {sequence.FEWEST_SAMPLES} instead of {SAMPLES} calibration samples, to limit memory"
     ]
     for name, train in few.items():
         assert train.shape[1] == sequence.FEWEST_SAMPLES and torch.equal(train, whole[name][:, : train.shape[1]])
@@ -261,5 +261,5 @@ def test_phase_cycles_have_no_such_picture():
     case = small_cnn()
     snn = ts.convert(case.graph, BSNN(8), case.calibration)
     context = Context(case.graph, (case.calibration,), 8, schedule=PhaseCycles(), analogue=[case.graph])
-    with pytest.raises(SettingError, match="do not know phase cycles"):
+    with pytest.raises(SettingError, match="do not support phase cycles"):
         sequential(snn.graph, context, 8, lambda heard: None)

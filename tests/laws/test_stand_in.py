@@ -86,7 +86,7 @@ def test_the_refusal_names_the_layer_the_activation_the_neuron_and_the_way_out()
     with pytest.raises(UnsupportedModel) as refused:
         ts.convert(network(Softer()), recipes.QCFS(timesteps=4), inputs())
     text = str(refused.value)
-    assert all(word in text for word in ("body.act", "softer", "IF soft reset", "Softer does not say", "nn.ReLU"))
+    assert all(word in text for word in ("body.act", "softer", "IF soft reset", "Softer is not declared", "nn.ReLU"))
 
 
 def test_an_activation_that_says_it_is_a_relu_is_taken():
@@ -167,7 +167,7 @@ SHARP = Clip(ceiling=0.3)  # which cuts off much of what the calibration data br
     ids=lambda recipe: recipe.name,
 )
 def test_neurons_that_send_more_than_a_ceiling_are_refused_where_it_matters(recipe):
-    with pytest.raises(UnsupportedModel, match=r"body\.act is a clip 0…0\.3, which cuts activations off at 0\.3"):
+    with pytest.raises(UnsupportedModel, match=r"body\.act is a clip 0…0\.3, which clips activations at 0\.3"):
         ts.convert(network(SHARP), recipe, inputs())
     wide = network(Clip(ceiling=50.0))  # nothing reaches it
     ts.convert(wide, recipe, inputs())
@@ -188,7 +188,7 @@ def test_a_little_beyond_a_ceiling_is_a_remark():
     values = seen["act"].flatten().sort().values
     graph = graph.replaced(dataclasses.replace(graph["act"], op=Clip(ceiling=float(values[-3]))))
     snn = ts.convert(graph, recipes.BurstLIP(timesteps=8), inputs())
-    assert any("does not cut off at its ceiling" in remark for remark in snn.remarks)
+    assert any("does not clip at its ceiling" in remark for remark in snn.remarks)
 
 
 def test_the_peak_of_a_neuron_is_the_most_that_it_sends_in_a_step():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from transpike.codes.first_spike import FEW, _entries, first_levels
@@ -101,6 +101,7 @@ def test_the_closed_form_finds_the_slot_that_the_definition_finds(code, theta, d
 
 @settings(max_examples=100)
 @given(codes(), st.sampled_from([torch.float32, torch.float64]), st.booleans(), st.integers(0, 2**32 - 1))
+@example(TimeCode(6, 2.0, math.e, 0.7, bits=24), torch.float64, False, 551095)  # levels beyond 2^24
 def test_the_list_finds_what_comparing_with_every_bar_finds(code, dtype, channels, seed):
     generator = torch.Generator().manual_seed(seed)
     theta = torch.rand(1, 3, 1, 1, generator=generator, dtype=torch.float64).to(dtype) * 3 + 0.05
@@ -212,7 +213,7 @@ def test_the_native_table_is_the_table(instructions, code, theta, seed):
         ({"window": 0}, "1 to 65536 slots"), ({"window": 2.5}, "slots"), ({"tau": 0}, "tau must be positive"),
         ({"tau": "4"}, "tau must be a number"), ({"base": 1}, "base above 1"), ({"delay": math.nan}, "delay must be"),
         ({"rounding": "up"}, "rounding must be"), ({"kernel": "ramp"}, "kernel must be"), ({"last": 24}, "last usable slot"),
-        ({"bits": 30}, "bits must be"), ({"window": 48, "tau": 8.0, "bits": 8}, "fall together: take more bits"),
+        ({"bits": 30}, "bits must be"), ({"window": 48, "tau": 8.0, "bits": 8}, "coincide: use more bits"),
         ({"window": 200, "tau": 4.0}, "too close or too small"),
     ],
 )  # fmt: skip

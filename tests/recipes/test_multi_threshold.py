@@ -238,7 +238,7 @@ def test_engines_agree_on_differences_and_a_run_may_go_on():
     order = parts.keep(torch.tensor([True, False, True, False, True]))
     assert order.tolist() == [0, 4, 2], "the hole is filled from the end"
     assert torch.equal(parts.advance(5), runs[1].logits[4:, order])
-    assert not runs[0].exact and "no grid" in runs[0].why
+    assert not runs[0].exact and "not on a grid" in runs[0].why
 
 
 def test_biases_and_the_analogue_layer_are_counted_once():
@@ -255,7 +255,7 @@ def test_biases_and_the_analogue_layer_are_counted_once():
 def test_what_runs_layer_by_layer_or_learns_in_time_refuses_differences():
     model, x = network()
     snn, y = ts.convert(model, DCGS(timesteps=4), x), torch.zeros(64, dtype=torch.long)
-    with pytest.raises(ts.TranspikeError, match="explanations do not know differences"):
+    with pytest.raises(ts.TranspikeError, match="explanations do not support differences"):
         ts.explain(snn, (x, y))
     with pytest.raises(ts.TranspikeError, match=r"fine-tuning knows streams and whole windows, not Differences"):
         ts.finetune(snn, (x, y), epochs=1, learning_rate=1e-3)

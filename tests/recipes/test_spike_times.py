@@ -81,9 +81,9 @@ def test_runs_of_other_lengths_are_refused_where_the_answer_would_be_another():
     x, model = torch.rand(16, 5), nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
     exact, latched = ts.convert(model, ExactMapping(), x), ts.convert(model, RueckauerLiu(timesteps=16), x)
     for engine in ("auto", "reference"):
-        with pytest.raises(SettingError, match=r"one window for each layer: timesteps=1, not 3"):
+        with pytest.raises(SettingError, match=r"one window per layer: timesteps=1, not 3"):
             ts.simulate(exact, x, 3, engine=engine)
-        with pytest.raises(SettingError, match=r"made for 16 steps.*convert with timesteps=32"):
+        with pytest.raises(SettingError, match=r"converted for 16 steps.*convert with timesteps=32"):
             ts.simulate(latched, x, 32, engine=engine)
 
 

@@ -256,7 +256,7 @@ def test_a_network_that_cannot_be_explained_still_has_its_page(tmp_path, monkeyp
     ts.save(ts.convert(model, BSNN(4), images, preprocessing=spec.preprocessing), "net.transpike")
     shown = CliRunner().invoke(main, ["report", "net.transpike", "--limit", "20"])
     assert shown.exit_code == 0 and "not explained" in shown.stdout
-    assert "not explained: explanations do not know phase cycles" in Path("report.html").read_text()
+    assert "not explained: explanations do not support phase cycles" in Path("report.html").read_text()
 
 
 CLIPPED = """() => {

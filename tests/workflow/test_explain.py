@@ -248,8 +248,8 @@ def test_what_cannot_be_explained_is_refused_with_the_reason():
     case = small_cnn()
     data = (case.x, torch.zeros(len(case.x), dtype=torch.long))
     for recipe, words in (
-        (BSNN(8), "do not know phase cycles"), (T2FSNN(8, tau=3.0, wait_steps=4, epochs=0), "held for a part"),
-        (ECC(8, schedule=LayerSynchronous(4)), "held for a part"), (ECC(8, pooling="before-neuron"), "behind a pool"),
+        (BSNN(8), "do not support phase cycles"), (T2FSNN(8, tau=3.0, wait_steps=4, epochs=0), "wait steps"),
+        (ECC(8, schedule=LayerSynchronous(4)), "wait steps"), (ECC(8, pooling="before-neuron"), "behind a pool"),
     ):  # fmt: skip
         snn = ts.convert(case.graph, recipe, case.calibration.abs())
         with pytest.raises(SettingError, match=words):

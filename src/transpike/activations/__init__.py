@@ -1,4 +1,4 @@
-"""Activations of the source network that a neuron can stand for, and the modules to train with in their place."""
+"""Activations of the source network that a neuron can replace, and modules to train with instead of them."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Clips without levels: trainable, fixed and shifted, and mixed with a staircase."""
+"""Clips without levels: trainable, fixed and shifted, and combined with a staircase."""
 
 import torch
 from torch import Tensor
@@ -11,9 +11,9 @@ LARGEST_START = 20
 
 
 class TrainableClip(SourceActivation):
-    """``a = min(max(z, 0), λ)`` with a trainable λ, the parameter ``thresh``: TCL, and the network that OPI converts.
+    """``a = min(max(z, 0), λ)`` with a trainable λ, the parameter ``thresh``: TCL, and the source network of OPI.
 
-    ∂a/∂λ = 1 where z > λ; weight decay pulls λ down. ``recipes.OPI`` takes θ = λ.
+    ∂a/∂λ = 1 where z > λ; weight decay reduces λ. ``recipes.OPI`` uses θ = λ.
     Source: Ho and Chang 2020 (TCL); λ starts at 4 as in QCFS's code.
     """
 
@@ -51,7 +51,7 @@ class ThresholdReLU(SourceActivation):
 
 
 class SlipReLU(SourceActivation):
-    """``a = s λ clip(z/λ + δ₁/L, 0, 1) + (1−s) λ/L clip(⌊z L/λ + δ₂⌋, 0, L)``: a clip and its staircase, mixed.
+    """``a = s λ clip(z/λ + δ₁/L, 0, 1) + (1−s) λ/L clip(⌊z L/λ + δ₂⌋, 0, L)``: the weighted sum of clip and staircase.
 
     ``slope`` s in [0, 1], ``offset`` δ₁, ``shift`` δ₂ (the neuron's v(0)/θ), a trainable λ.
     ``recipes.QCFS`` converts it. Source: Jiang et al. 2023 (SlipReLU, ICML); defaults as in its code.
@@ -78,14 +78,14 @@ class SlipReLU(SourceActivation):
 class RateNorm(SourceActivation):
     """``r = min(max(z / θ, 0), 1)`` with ``θ = σ(p) · M``, M a running maximum of z: the output is the rate itself.
 
-    M follows each batch's largest z with ``momentum``; p is trained, σ(p) starts near 1. ``regulariser`` adds
-    ``w · mean Ω`` to the loss, ``Ω = ‖r‖₁ / ‖r‖₂²`` of each sample (rate inference loss): few steps estimate rates well
-    where Ω is small. ``recipes.QCFS`` with beta=0 converts it. Stage "relu" leaves out the 1, all of them divide by θ.
-    Stages as in the paper: weights, then p alone while weights and M stay, ``Training(learn="activations")``. Differs
-    from the paper: that stage's loss is 1 − cos of the last layer's rates plus λ times the *mean* of Ω over layers,
-    with one p for all; here it is the usual loss plus ``w`` times the *sum*, w = λ / layers, and each layer has its p.
-    It trains from the start: the next layer gets rates, which weights that were trained with ReLUs do not expect, so
-    that there is nothing to calibrate.
+    M follows each batch's largest z with ``momentum``; p is trained, σ(p) starts near 1. ``regulariser`` w adds
+    ``w · mean Ω`` to the loss, ``Ω = ‖r‖₁ / ‖r‖₂²`` of each sample (rate inference loss): rates with a small Ω are
+    estimated well in few steps. ``recipes.QCFS`` with beta=0 converts it. Stage "relu" omits the clip at 1; all stages
+    divide by θ. Stages as in the paper: weights first, then only p with constant weights and M,
+    ``Training(learn="activations")``. Differences from the paper: its loss in that stage is 1 − cos of the last layer's
+    rates plus λ times the *mean* of Ω over layers, with one p for all; here it is the usual loss plus ``w`` times the
+    *sum*, w = λ / layers, and each layer has its own p. It trains from scratch: the next layer receives rates, which do
+    not suit weights trained with ReLUs, so calibration raises an error.
     Source: Ding et al. 2021 (RNL, IJCAI).
     """
 
@@ -99,17 +99,17 @@ class RateNorm(SourceActivation):
         if not 0 < momentum <= 1 or not 0 <= regulariser < float("inf"):
             raise SettingError(f"momentum must be in (0, 1], regulariser from 0 on, not {momentum}, {regulariser}")
         if not -LARGEST_START <= start <= LARGEST_START:
-            raise SettingError(f"start must be within ±{LARGEST_START}, for θ is σ(start) M; not {start}")
+            raise SettingError(f"start must be within ±{LARGEST_START}, because θ is σ(start) M; not {start}")
         self.momentum, self.weight = momentum, regulariser
         self.p = torch.nn.Parameter(torch.tensor([float(start)]))
         self.register_buffer("peak", torch.ones(1))
         self.register_buffer("seen", torch.tensor(False))
 
     def calibrate(self, largest: float) -> None:
-        """Raises SettingError: there is nothing to calibrate."""
+        """Raises SettingError, because RateNorm has no calibration."""
         raise SettingError(
-            "RateNorm gives rates, which weights trained with ReLUs do not expect, and measures its range itself: "
-            "train it from the start, without calibration"
+            "RateNorm outputs rates, which do not suit weights trained with ReLUs, and measures its range itself: "
+            "train it from scratch, without calibration"
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ ROUNDINGS = ("floor", "nearest", "ceil")
 class ClampQuantise(SourceActivation):
     """``a = ⌊min(max(z, 0), 1) · T⌋ / T``: the range [0, 1] is the threshold, ``timesteps`` T its levels.
 
-    Nothing is normalised after training; from trained weights, ``prepare(calibration=…)`` fixes another range for each
-    place, which is the same but for the scale of the weights. Gradient: 1 for z in [0, 1], else 0, of what arrives
-    clipped to ±``bound`` (CQ's code clips it to ±1, which binds only where a loss is summed; None leaves it).
-    ``rounding`` "ceil" is used in their code for ECG and EEG; "nearest" is v(0) = θ/2. Edges lie a
-    little to the left (``tie``): means of levels fall on them.
+    Nothing is normalised after training; with trained weights, ``prepare(calibration=…)`` sets a separate range for
+    each activation, which only changes the scale of the weights. Gradient: 1 for z in [0, 1], else 0, times the
+    incoming gradient clipped to ±``bound`` (±1 in CQ's code, which has an effect only if a loss is summed; None does
+    not clip). ``rounding`` "ceil" is used in their code for ECG and EEG; "nearest" corresponds to v(0) = θ/2. The steps
+    are shifted slightly to the left (``tie``), because means of levels fall exactly on them.
     Source: Yan, Zhou, Wong 2021 (CQ, AAAI) and 2023 (CQ+, TPAMI 45:11600), from their code.
     """
 
@@ -48,11 +48,11 @@ class ClampQuantise(SourceActivation):
 class ValueRange(ClampQuantise):
     """``a = ⌊min(max(z, 0), T/L) · L⌋ / L``: VR-encoding, T + 1 levels of width 1/L on [0, T/L].
 
-    ``timesteps`` T are the SNN's steps, ``resolution`` L > T makes the levels finer than T steps of [0, 1] could, for
-    most activations are small; L < T widens the range instead (published for ImageNet). The threshold is m = T/L.
-    Published: (T, L) = (8, 10), (16, 20), (32, 40) for CIFAR, (1, 4) for MNIST, with floors;
-    ``rounding`` "nearest" starts training from trained weights nearer to what they computed, for a floor takes half a
-    level from every activation. Source: Yan, Zhou, Wong 2022 (arXiv 2211.08410), from their code.
+    ``timesteps`` T are the SNN's steps. ``resolution`` L > T gives finer levels than T steps of [0, 1], because most
+    activations are small; L < T extends the range instead (published for ImageNet). The threshold is m = T/L.
+    Published: (T, L) = (8, 10), (16, 20), (32, 40) for CIFAR, (1, 4) for MNIST, with floors; with trained weights
+    ``rounding`` "nearest" starts closer to their original function, because a floor reduces every activation by half a
+    level on average. Source: Yan, Zhou, Wong 2022 (arXiv 2211.08410), from their code.
     """
 
     name = "vr"
@@ -76,11 +76,11 @@ class ValueRange(ClampQuantise):
 
 
 class ExpandedInput(nn.Module):
-    """Input channel expansion: each channel six times, quantised with L − 1, L + 1 and L levels, twice each.
+    """Input channel expansion: six copies of each channel, quantised with L − 1, L + 1 and L levels, twice each.
 
-    ``x (batch, C, …) → (batch, 6 C, …)`` with ``a_k = ⌊x L_k⌋ / L`` on [0, T/L]: few time steps carry an input of more
-    than T + 1 values. ``prepare(input=…)`` widens the first layer to match, and says on which ``axis`` it has its
-    inputs: a fully connected layer on the last. Source: as ``ValueRange`` (ICE).
+    ``x (batch, C, …) → (batch, 6 C, …)`` with ``a_k = ⌊x L_k⌋ / L`` on [0, T/L]: few time steps represent an input with
+    more than T + 1 values. ``prepare(input=…)`` widens the first layer to match, and sets the ``axis`` of its inputs:
+    the last one for a fully connected layer. Source: as ``ValueRange`` (ICE).
     """
 
     name = "expanded"

@@ -1,4 +1,4 @@
-"""The activation whose values are the times of first spikes, to train with and as a layer of the graph."""
+"""The activation with values of first-spike times, as a module to train with and as a layer of the graph."""
 
 import math
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ def first_spike(
 ) -> Tensor:  # fmt: skip
     """``φ(x)`` = the largest level ``θ κ(t)`` that x reaches, 0 if it reaches none; θ is ``threshold``.
 
-    Gradient: that of the clip, ``∂φ/∂x = 1`` where 0 < x < θ, else 0 (straight through); none for θ.
+    Gradient of the clip: ``∂φ/∂x = 1`` for 0 < x < θ, else 0 (straight through); none for θ.
     """
     code = _code(window, tau, base, delay, last, nearest, linear, bits)
     value = first_levels(x, threshold, code).mul_(threshold * code.spike_scale)
-    return value.masked_fill_(x.isnan(), math.nan)  # as a ReLU does, so that a training sees it
+    return value.masked_fill_(x.isnan(), math.nan)  # as a ReLU does, so that training detects it
 
 
 def _code(*values: Any) -> TimeCode:
@@ -38,7 +38,7 @@ def _code(*values: Any) -> TimeCode:
 
 
 def _settings(code: TimeCode) -> tuple[Any, ...]:
-    """The code as the operator's arguments."""
+    """The code as arguments of the operator."""
     last = code.slots - 1
     nearest, linear = code.rounding == "nearest", code.kernel == "linear"
     return code.window, float(code.tau), float(code.base), float(code.delay), last, nearest, linear, code.bits or 0
@@ -65,18 +65,18 @@ first_spike.register_autograd(_gradient, setup_context=_remember)
 
 
 class TimeToFirstSpike(SourceActivation):
-    """``φ(x) = θ κ(t)`` with t the first slot in which ``x ≥ θ κ(t)``, 0 where no slot of the window has that.
+    """``φ(x) = θ κ(t)`` with t the first slot in which ``x ≥ θ κ(t)``, 0 if there is none.
 
     ``κ(t) = 2^{−t/τ}``: x is rounded down to one of T slots, by a factor of at most ``2^{1/τ}``, clipped at θ =
-    ``thresh`` and lost below ``κ(T − 1)``. What a slot is worth lies on a grid of ``bits``, rounded up (``TimeCode``):
-    for (24, 4) at most 6 % above κ, in the last slots; ``bits=24`` is as good as κ.
-    CAT trains in three stages, ``Training(stages={"clip": …, "quantise": …})``: ReLU, ``clip(x, 0, θ)``, φ; on the
-    hidden layers and, as ``prepare(input=…)``, on the input. θ is fixed: 1, or what ``prepare(calibration=…)`` finds in
-    trained weights. Gradient: 1 where 0 < x < θ, else 0.
-    ``window``, ``tau``, ``base``, ``last``, ``rounding``, ``kernel``, ``bits`` are those of ``TimeCode``. Do not shift
-    by half a slot (``rounding="nearest"``) what is not trained with it.
-    Source: Lew, Lee, Park 2022 (CAT, DAC; arXiv 2208.04494). **Unverified**, for the paper's body was not available:
-    φ's lower limit (``last``), the base 2, the gradient, and the epochs of the stages.
+    ``thresh``, and 0 below ``θ κ(T − 1)``. The values of the slots lie on a grid of ``bits``, rounded up
+    (``TimeCode``): for (24, 4) at most 6 % above κ, in the last slots; ``bits=24`` is practically exact.
+    CAT trains in three stages, ``Training(stages={"clip": …, "quantise": …})``: ReLU, ``clip(x, 0, θ)``, φ; for the
+    hidden layers and, with ``prepare(input=…)``, for the input. θ is fixed: 1, or the result of
+    ``prepare(calibration=…)`` for trained weights. Gradient: 1 for 0 < x < θ, else 0.
+    ``window``, ``tau``, ``base``, ``last``, ``rounding``, ``kernel``, ``bits`` are those of ``TimeCode``. Use a shift
+    by half a slot (``rounding="nearest"``) only for networks that are trained with it.
+    Source: Lew, Lee, Park 2022 (CAT, DAC; arXiv 2208.04494). **Unverified**, because the paper's body was not
+    available: φ's lower limit (``last``), the base 2, the gradient, and the epochs of the stages.
     """
 
     name = "ttfs"
@@ -96,7 +96,7 @@ class TimeToFirstSpike(SourceActivation):
         self.code = TimeCode(window, tau, base, 0.0, last, rounding, kernel, bits)
 
     def quantised(self, x: Tensor) -> Tensor:
-        x = x if x.dtype in (torch.float32, torch.float64) else x.float()  # 16 bits would move the bars
+        x = x if x.dtype in (torch.float32, torch.float64) else x.float()  # 16 bits would change the slot thresholds
         return first_spike(x, self.thresh.to(x.dtype), *_settings(self.code))
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""The quantised clip of QCFS, and the uniform quantiser of Fast-SNN that has its form."""
+"""The quantised clip of QCFS, and the uniform quantiser of Fast-SNN in the same form."""
 
 from torch import Tensor
 
@@ -9,10 +9,11 @@ from transpike.errors import SettingError
 class QuantisedClip(SourceActivation):
     """``a = λ/L · clip(⌊z L/λ + ½⌋, 0, L)`` with a trainable λ, the parameter ``thresh``; the floor passes gradients.
 
-    ``recipes.QCFS`` converts it. Gradients: 1 for z in [0, λ], else 0; for λ, what autograd gives the straight-through
-    form (the published equation 17 is wrong, as its authors say). ``regulariser`` w adds ``w · mean((c − a)²)`` to the
-    loss, c being z clipped to [0, λ]: training keeps away from the edges of the stairs (w ≈ 0.2, from a report that
-    repeats QCFS; which z it meant is our reading). Source: Bu et al. 2022 (QCFS, ICLR), equation 15; λ starts at 8.
+    ``recipes.QCFS`` converts it. Gradients: 1 for z in [0, λ], else 0; for λ, autograd's gradient of the
+    straight-through form (the published equation 17 is wrong, as its authors state). ``regulariser`` w adds
+    ``w · mean((c − a)²)`` to the loss, c being z clipped to [0, λ]: this keeps values away from the steps of the
+    staircase (w ≈ 0.2, from a replication of QCFS; z is our interpretation). Source: Bu et al. 2022 (QCFS, ICLR),
+    equation 15; λ starts at 8.
     """
 
     name = "qcfs"
@@ -34,7 +35,7 @@ class QuantisedClip(SourceActivation):
 class UniformQuantiser(QuantisedClip):
     """``a = λ/L · clip(round(z L/λ), 0, L)`` with ``L = 2^bits − 1`` and a trainable λ: b-bit activations.
 
-    T = 2^b − 1 time steps carry it, with v(0) = θ/2. Source: Hu et al. 2023 (Fast-SNN), uniform activations; their
+    T = 2^b − 1 time steps represent it, with v(0) = θ/2. Source: Hu et al. 2023 (Fast-SNN), uniform activations; their
     α is ``thresh``.
     """
 

@@ -1,4 +1,4 @@
-"""What source activations share: a threshold, the stage of a warm-up, a penalty."""
+"""Base of source activations: threshold, training stage and penalty."""
 
 import math
 from typing import Literal, get_args
@@ -13,17 +13,17 @@ Stage = Literal["relu", "clip", "quantise"]
 
 
 class SourceActivation(nn.Module):
-    """An activation to train with, in the place of a ReLU. z is (batch, *shape), what comes out has its shape.
+    """An activation to train with instead of a ReLU. Input z and output are (batch, *shape).
 
-    ``thresh`` λ is its ceiling: a parameter where it is learned, else a buffer. ``stage`` says how much of the
-    activation works, so that training can begin with a ReLU and a plain clip; ``penalty`` is what the last forward
-    pass in training adds to the loss, None without a regulariser.
+    ``thresh`` λ is its ceiling: a parameter if it is learned, else a buffer. ``stage`` selects how much of the
+    activation is active, so that training can begin with a ReLU or a plain clip; ``penalty`` is the term that the last
+    forward pass in training adds to the loss, None without a regulariser.
     """
 
     thresh: Tensor
     shift: float = 0.0
     locked = False
-    """Whether what it measures while training stays as it is, as while a training with ``learn="activations"`` runs."""
+    """True freezes the values measured during training, as for training with ``learn="activations"``."""
 
     def __init__(self, threshold: float, *, trainable: bool, levels: int = 1) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class SourceActivation(nn.Module):
         return output
 
     def calibrate(self, largest: float) -> None:
-        """Set λ for a place whose ReLU gave values up to ``largest``."""
+        """Set λ for an activation that replaces a ReLU with values up to ``largest``."""
         with torch.no_grad():
             self.thresh.fill_(largest)
 
@@ -71,11 +71,11 @@ class SourceActivation(nn.Module):
         return staircase(x, self.thresh, 1, 0.0, 1.0)
 
     def quantised(self, x: Tensor) -> Tensor:
-        """The activation itself."""
+        """The complete activation."""
         return staircase(x, self.thresh, self.levels, self.shift)
 
     def regulariser(self, x: Tensor, output: Tensor) -> Tensor | None:
-        """A scalar to be added to the loss, or None."""
+        """A scalar to add to the loss, or None."""
         return None
 
     def extra_repr(self) -> str:

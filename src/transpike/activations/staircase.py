@@ -1,4 +1,4 @@
-"""The staircase that every source activation is, as an operator with gradients and as a layer of the graph."""
+"""The common staircase of source activations, as an operator with gradients and as a layer of the graph."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,11 +12,11 @@ from transpike.errors import SettingError
 
 
 def tie(levels: int) -> float:
-    """How far to the left of a floor's edges they are put, in levels: ``max(2⁻¹⁰, L² 2⁻²³)``, at most ½.
+    """The shift of the floor's steps to the left, in levels: ``max(2⁻¹⁰, L² 2⁻²³)``, at most ½.
 
-    Values behind average pooling or from a quantised input lie exactly on the edges of the stairs, where rounding would
-    decide; there the network's answer and the count of a neuron with this v(0)/θ are safe, also where L steps of a
-    current are summed that was rounded to the exact grid (24 bits for the largest sum).
+    Values after average pooling or from a quantised input lie exactly on the steps of the staircase, where rounding
+    would decide. With this shift the network's output and the count of a neuron with this v(0)/θ agree, also if L steps
+    of a current are summed that was rounded to the exact grid (24 bits for the largest sum).
     """
     return min(0.5, max(2.0**-10, levels**2 * 2.0**-23))
 
@@ -28,18 +28,16 @@ def staircase(
 ) -> Tensor:  # fmt: skip
     """``a = (1−s) λ/L clip(⌊x L/λ + φ⌋, 0, L) + s λ clip(x/λ + δ, 0, 1)`` with s = ``slope`` and δ = ``offset``.
 
-    Gradients pass straight through the floor: ∂a/∂x is 1 where 0 ≤ x ≤ λ (for the second part, 0 ≤ x + δ λ ≤ λ), ∂a/∂λ
-    is what autograd gives that form. What arrives from above is first clipped to ±``bound`` (CQ) if that is not 0.
+    Gradients pass straight through the floor: ∂a/∂x is 1 for 0 ≤ x ≤ λ (in the second term, 0 ≤ x + δ λ ≤ λ), ∂a/∂λ is
+    autograd's gradient of that form. The incoming gradient is first clipped to ±``bound`` (CQ) if that is not 0.
     """
-    # in place where it can be: training spends its time in passes over memory
+    # in place where possible: training time is dominated by memory access
     if slope == 1:
         return torch.minimum((x + offset * threshold).clamp_(min=0), threshold)
-    floor_clip = (x / threshold).mul_(levels).add_(shift).floor_().clamp_(0, levels).mul_(threshold / levels)
+    quantised = (x / threshold).mul_(levels).add_(shift).floor_().clamp_(0, levels).mul_(threshold / levels)
     if slope == 0:
-        return floor_clip
-    return floor_clip.mul_(1 - slope).add_(
-        torch.minimum((x + offset * threshold).clamp_(min=0), threshold), alpha=slope
-    )
+        return quantised
+    return quantised.mul_(1 - slope).add_(torch.minimum((x + offset * threshold).clamp_(min=0), threshold), alpha=slope)
 
 
 @staircase.register_fake
@@ -81,10 +79,10 @@ staircase.register_autograd(_gradient, setup_context=_remember)
 
 @dataclass(frozen=True, eq=False)
 class Staircase(Op):
-    """``a = (1−s) λ/L clip(⌊z L/λ + φ⌋, 0, L) + s λ clip(z/λ + δ, 0, 1)``: what source activations become in a graph.
+    """``a = (1−s) λ/L clip(⌊z L/λ + φ⌋, 0, L) + s λ clip(z/λ + δ, 0, 1)``: the graph's form of source activations.
 
-    ``threshold`` λ is the ceiling, ``levels`` L, ``shift`` φ the part of a level that rounds up, which is the neuron's
-    v(0)/θ; ``slope`` s is 0 for a quantised clip, 1 for a plain one, between for SlipReLU, ``offset`` its δ.
+    ``threshold`` λ is the ceiling, ``levels`` L, ``shift`` φ the part of a level that is rounded up, equal to the
+    neuron's v(0)/θ; ``slope`` s is 0 for a quantised clip, 1 for a plain one, between for SlipReLU, ``offset`` its δ.
     """
 
     role: ClassVar[Role] = "activation"
@@ -121,7 +119,7 @@ class Staircase(Op):
 
     @property
     def rectifies(self) -> bool:
-        """False for a clip that is shifted: its zero is not that of a ReLU."""
+        """False for a shifted clip, whose zero differs from that of a ReLU."""
         return self.slope == 0 or self.offset == 0
 
     def describe(self) -> str:

@@ -1,1 +1,1 @@
-"""Closed forms of spike codes that several folders need."""
+"""Closed forms of spike codes that several packages use."""

@@ -1,7 +1,7 @@
-"""Time to first spike as a code: what a spike in each slot is worth, and how high the threshold stands there.
+"""Time-to-first-spike code: the level of a spike in each slot, and the threshold of each slot.
 
-The tables are data: the closed form (``core.closed_form``) and the neuron in time (``neurons.FirstSpike``) read the
-same numbers, and neither knows the other.
+The closed form (``codes.first_spike``) and the step-by-step neuron (``neurons.FirstSpike``) use the same tables, and
+neither imports the other.
 """
 
 import math
@@ -17,23 +17,24 @@ from transpike.errors import SettingError
 Kernel = Literal["exponential", "linear"]
 Rounding = Literal["down", "nearest"]
 
-TIE = 2.0**-20  # thresholds stand lower by this share: what is equal to a level but for float32's rounding reaches it
+TIE = 2.0**-20  # thresholds are lowered by this share, so that rounding to float32 does not push a level below its own
 FEWEST_BITS, MOST_BITS = 8, 24
 LONGEST = 2**16
 
 
 @dataclass(frozen=True)
 class TimeCode:
-    """A spike in slot t = 0 … ``window`` − 1 is worth ``θ κ(t)``; the earlier, the more.
+    """A spike in slot t = 0 … ``window`` − 1 has the value ``θ κ(t)``, which decreases with t.
 
-    "exponential": ``κ(t) = base^{−(t − delay)/tau}`` (CAT: base 2, T2FSNN: base e with a delay of its own for each
-    layer); "linear": ``κ(t) = 1 − t/window``. In slot t the threshold stands at ``θ κ(t)``, so that a value is rounded
-    down to a level; "nearest" lets it stand half a slot lower. Slots after ``last`` (default: window − 1) are not used.
-    ``bits``: levels are whole multiples of ``θ 2^−bits``, rounded up, which keeps them at or above their threshold:
-    a level that is coded again stays itself. None takes the fewest bits, at least 8, that keep the levels apart.
-    For a linear kernel the levels are whole numbers of slots and ``bits`` has no meaning.
+    "exponential": ``κ(t) = base^{−(t − delay)/tau}`` (CAT: base 2; T2FSNN: base e, with one delay per layer);
+    "linear": ``κ(t) = 1 − t/window``. The threshold in slot t is ``θ κ(t)``, so a value is rounded down to a level;
+    with ``rounding="nearest"`` it is ``θ κ(t + ½)``. Slots after ``last`` (default: window − 1) are not used.
+    ``bits``: levels are integer multiples of ``θ 2^−bits``, rounded up, so that a level is never below its threshold
+    and is coded as itself. None takes the smallest number of bits, at least 8, for which all levels are distinct. For
+    a linear kernel the levels are integer numbers of slots and ``bits`` is ignored. Raises SettingError for settings
+    out of range and for levels that coincide.
 
-    Source: Park et al. 2020 (T2FSNN, DAC) from their code; base 2 and ``last`` (the paper's φ may count T or T − 1
+    Source: Park et al. 2020 (T2FSNN, DAC), from their code; base 2 and ``last`` (the paper's φ may count T or T − 1
     slots) for CAT, Lew et al. 2022 (DAC), **unverified**: the paper's body was not available.
 
     >>> code = TimeCode(24, 4.0)
@@ -72,34 +73,34 @@ class TimeCode:
             not isinstance(self.bits, int) or isinstance(self.bits, bool) or not 1 <= self.bits <= MOST_BITS
         ):
             raise SettingError(f"bits must be a whole number from 1 to {MOST_BITS} or None, not {self.bits!r}")
-        _ = self.levels  # which refuses levels that fall together
+        _ = self.levels  # raises for levels that coincide
 
     @property
     def slots(self) -> int:
-        """How many slots may hold a spike."""
+        """The number of slots that may hold a spike."""
         return self.window if self.last is None else self.last + 1
 
     @cached_property
     def spike_scale(self) -> float:
-        """The value of one level in units of θ."""
+        """The value of one level, in units of θ."""
         return 1 / self.window if self.kernel == "linear" else 2.0**-self._bits
 
     @cached_property
     def levels(self) -> Tensor:
-        """The whole number that a spike in each slot carries, (slots,), float64, strictly falling."""
+        """The level of a spike in each slot, (slots,), integers as float64, strictly decreasing."""
         slots = torch.arange(self.slots, dtype=torch.float64)
         if self.kernel == "linear":
             return self.window - slots
         if not self._fits(self._bits):
             raise SettingError(
-                f"with {self._bits} bits the levels of the last slots fall together: take more bits, a larger tau, or "
-                f"an earlier last slot than {self.slots - 1}"
+                f"with {self._bits} bits the levels of the last slots coincide: use more bits, a larger tau, or an "
+                f"earlier last slot than {self.slots - 1}"
             )
         return self._levels(self._bits)
 
     @cached_property
     def slot_thresholds(self) -> Tensor:
-        """The threshold of each slot in units of θ, (slots,), float64 values that float32 holds too."""
+        """The threshold of each slot in units of θ, (slots,), float64 values that float32 represents exactly."""
         slots = torch.arange(self.slots, dtype=torch.float64)
         late = 0.5 if self.rounding == "nearest" else 0.0
         if self.kernel == "linear":
@@ -110,7 +111,7 @@ class TimeCode:
 
     @property
     def ceiling(self) -> float:
-        """The largest value in units of θ, that of a spike in slot 0."""
+        """The largest value in units of θ: that of a spike in slot 0."""
         return float(self.levels[0]) * self.spike_scale
 
     @property
@@ -120,18 +121,18 @@ class TimeCode:
 
     def slot(self, value: float) -> int | None:
         """The slot in which ``value``, in units of θ, reaches the threshold; None: never."""
-        return next((t for t, bar in enumerate(self.slot_thresholds.tolist()) if value >= bar), None)
+        return next((t for t, threshold in enumerate(self.slot_thresholds.tolist()) if value >= threshold), None)
 
     def value(self, slot: int | None) -> float:
-        """What a spike in a slot is worth in units of θ; 0 for none."""
+        """The value of a spike in ``slot``, in units of θ; 0 for None."""
         return 0.0 if slot is None else float(self.levels[slot]) * self.spike_scale
 
     def shortened(self, window: int) -> "TimeCode":
-        """The same code in a window of fewer slots: what would come later is lost."""
+        """The same code with a shorter window; values of later slots are lost. Raises SettingError for a longer one."""
         if window > self.window:
             raise SettingError(
-                f"the neurons were made for windows of {self.window} slots, not {window}: ask for at most so many, or "
-                "convert with more"
+                f"the neurons were converted for windows of {self.window} slots, not {window}: use at most "
+                f"{self.window} time steps, or convert with more"
             )
         if self.kernel == "linear" or window == self.window:
             last = min(self.slots, window) - 1
@@ -152,7 +153,7 @@ class TimeCode:
         return fewest
 
     def _fits(self, bits: int) -> bool:
-        """Whether every level is its own, and would be coded as itself."""
+        """True if all levels are distinct and each level is coded as itself."""
         levels = self._levels(bits)
         values, slot_thresholds = levels * 2.0**-bits, self.slot_thresholds
         apart = bool((levels[1:] < levels[:-1]).all()) and bool(levels[-1] >= 1)
@@ -162,7 +163,7 @@ class TimeCode:
         return torch.exp2(-(slots - self.delay) / self.tau * math.log2(self.base))
 
     def _levels(self, bits: int) -> Tensor:
-        # powers of two are whole; what lies above a whole number by less than a rounding is that number
+        # powers of two are exact; a value that exceeds an integer by less than 1e-3 is rounding error
         return torch.ceil(self._kernel(torch.arange(self.slots, dtype=torch.float64)) * 2.0**bits - 1e-3)
 
     def __str__(self) -> str:

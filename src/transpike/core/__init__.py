@@ -1,1 +1,1 @@
-"""What everything may import: the graph, the contracts of its members, and the form that runs."""
+"""The contracts: graph, ops, cells, passes, recipes, schedules, encoders, readouts, tasks, and the registry."""

@@ -1,4 +1,4 @@
-"""What a run did: spikes, synaptic operations and membrane updates, layer by layer."""
+"""Counts of a run: spikes, synaptic operations and membrane updates per layer."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ Role = Literal["input", "neuron", "cell"]
 
 @dataclass(frozen=True, eq=False)
 class LayerActivity:
-    """Counts of one spiking layer, summed over ``samples``; per step where a (timesteps,) tensor is given.
+    """Counts of one spiking layer, summed over samples; per step where the field is a (timesteps,) tensor.
 
-    ``spikes`` counts levels (a ternary spike counts one), ``synaptic_operations`` each spike's fan-out.
-    ``updates`` are membrane updates: neurons × steps, those of pre-simulations and of settling included. Integers, held
-    exactly in float64. Pooling in time and relays are "cell"s. Of one sample: ``synapses`` non-zero connections that
-    leave the layer, ``biases`` additions of a bias that is not zero, ``resets`` subtractions or resets for each spike
-    (1 or 0), ``payload_bits`` what a spike says beside its address, ``code`` that of first spikes.
+    ``spikes`` counts levels (a ternary spike counts one), ``synaptic_operations`` counts each spike's fan-out.
+    ``updates`` are membrane updates, neurons × steps, including pre-simulation and settling steps. All are integers,
+    exact in float64. Pooling in time and delays have the role "cell". Per sample: ``synapses`` non-zero connections
+    that leave the layer, ``biases`` additions of a non-zero bias, ``resets`` subtractions or resets per spike (1 or
+    0), ``payload_bits`` bits that a spike carries in addition to its address, ``code`` the code of first spikes.
     """
 
     name: str
@@ -39,14 +39,14 @@ class LayerActivity:
 
 @dataclass(frozen=True)
 class Connection:
-    """One layer of weights: what it joins, and its sizes. The same for every run.
+    """One layer of weights: its sources, its target and its sizes. The same for every run.
 
-    ``sources`` are the layers of spikes (or the analogue values) that enter, ``target`` the cell, or the output, that
-    hears it. ``macs`` are the multiplications of a forward pass, padding included, ``synapses`` its non-zero paths
-    without padding, ``weights`` stored numbers, ``nonzero`` those that are not 0. ``inputs`` and ``outputs`` are
-    elements, ``channels`` output channels, ``magnitudes`` the most different |w| > 0 of one of them. ``kernel`` and
-    ``stride`` are () where nothing is convolved. ``analogue``: real numbers enter, so that its products stay products,
-    ``times`` of them in the run.
+    ``sources`` are the spiking layers (or analogue values) that enter, ``target`` is the cell that integrates the
+    result, or the output. ``macs`` are the multiplications of a forward pass, padding included, ``synapses`` its
+    non-zero paths without padding, ``weights`` stored numbers, ``nonzero`` those that are not 0. ``inputs`` and
+    ``outputs`` are elements, ``channels`` output channels, ``magnitudes`` the largest number of different |w| > 0 in
+    one of them. ``kernel`` and ``stride`` are () without a convolution. ``analogue``: the inputs are real numbers, so
+    the multiplications remain; the run executes them ``times`` times.
     """
 
     name: str
@@ -69,10 +69,10 @@ class Connection:
 
 @dataclass(frozen=True, eq=False)
 class Activity:
-    """Counts of a whole run: spiking layers, and the multiplications of what stays analogue (per sample).
+    """Counts of a whole run: the spiking layers, and the remaining multiplications (per sample).
 
-    ``unpriced``: layer → what it computes beside multiplications and additions, which no count and no joule holds.
-    ``weight_bits``: how wide energy models take a weight to be; no run knows that.
+    ``unpriced``: layer → operations other than multiplications and additions, which no energy model covers.
+    ``weight_bits``: the weight width that energy models assume; a run does not determine it.
     """
 
     layers: tuple[LayerActivity, ...]
@@ -82,11 +82,11 @@ class Activity:
     timesteps: int = 1
     weight_bits: int = 8
     once: bool = False
-    """True where biases come in the first step alone."""
+    """True if biases are added in the first step only."""
     unpriced: dict[str, str] = field(default_factory=dict)
 
     def until(self, t: int, macs: dict[str, int]) -> "Activity":
-        """What the first t steps of a run took that counts step by step; ``macs`` are those of t steps."""
+        """The counts of the first t steps of a run with counts per step; ``macs`` are those of t steps."""
         layers = tuple(
             dataclasses.replace(
                 layer,
@@ -118,36 +118,36 @@ class Activity:
 
     @property
     def neurons(self) -> int:
-        """Elements that fire and have a potential."""
+        """Neurons with a membrane potential."""
         return sum(layer.neurons for layer in self.layers if layer.role == "neuron")
 
     @property
     def events(self) -> float:
-        """Synaptic operations of a sample."""
+        """Synaptic operations per sample."""
         return sum(float(layer.synaptic_operations.sum()) for layer in self.layers) / self.samples
 
     @property
     def synapses(self) -> int:
-        """Non-zero connections that spikes pass."""
+        """Non-zero connections that carry spikes."""
         return sum(layer.synapses for layer in self.layers)
 
     @property
     def spikes(self) -> float:
-        """Spikes of a sample, input spikes included."""
+        """Spikes per sample, including input spikes."""
         return sum(float(layer.spikes.sum()) for layer in self.layers) / self.samples
 
     @property
     def updates(self) -> float:
-        """Membrane updates of a sample: neurons × steps."""
+        """Membrane updates per sample: neurons × steps."""
         return sum(layer.updates for layer in self.layers if layer.role == "neuron") / self.samples
 
     @property
     def spikes_per_synapse(self) -> float:
-        """σ = synaptic operations / synapses, of a sample: what published break-even points are given in."""
+        """σ = synaptic operations / synapses, per sample: the unit of published break-even points."""
         return self.events / self.synapses if self.synapses else 0.0
 
     def busier(self, factor: float) -> "Activity":
-        """The same with ``factor`` times the spikes, evenly: what a break-even rate is found with."""
+        """The same activity with all spikes multiplied by ``factor``; used to find break-even rates."""
         layers = tuple(
             dataclasses.replace(
                 layer,

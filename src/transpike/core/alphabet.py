@@ -1,4 +1,4 @@
-"""What a wire may carry in one step."""
+"""The values that a wire may carry in one step."""
 
 import math
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ Kind = Literal["binary", "ternary", "levels", "bits", "switch", "phase", "time",
 class Alphabet:
     """The values a wire carries per step: {0, 1}, {−1, 0, 1}, integers up to ``levels``, or real numbers (graded).
 
-    "bits": a spike for each one in the binary form of |level|, which names its power of two.
-    "switch": a level is how long a current stays on, two spikes: on and off.
-    "phase": one spike or none, whose phase in the cycle weighs it by a power of two, at most ``levels``.
-    "time": one spike or none in a whole window, whose slot weighs it, at most ``levels``.
+    "bits": one spike for each 1 in the binary form of |level|; the spike's payload is its power of two.
+    "switch": the level is the number of steps that a current stays on, sent as two spikes, on and off.
+    "phase": at most one spike, weighted by a power of two according to its phase in the cycle, at most ``levels``.
+    "time": at most one spike in a whole window, weighted by its slot, at most ``levels``.
     """
 
     kind: Kind = "binary"
@@ -27,7 +27,7 @@ class Alphabet:
 
     @property
     def payload_bits(self) -> int:
-        """Bits of a spike beside its address: a sign, a number of levels, a power. When it comes costs nothing."""
+        """Bits of a spike in addition to its address: sign, level or power of two. Its time needs no bits."""
         if self.kind in ("binary", "phase", "time", "ternary"):
             return int(self.signed)
         if self.kind == "switch":

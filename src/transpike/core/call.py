@@ -1,4 +1,4 @@
-"""One operator call of an exported program, as an op sees it while the network is captured."""
+"""One operator call of an exported program, as passed to ``Op.capture``."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 class Refused(Exception):
-    """An op cannot stand for this call; the text says why."""
+    """An op cannot represent this call; the text gives the reason."""
 
 
 @dataclass(frozen=True)
 class Wire:
-    """A value that depends on the network's input: the node that gives it, its shape without the batch."""
+    """A value that depends on the network's input: the node that computes it, and its shape without the batch."""
 
     name: str
     shape: tuple[int, ...]
@@ -22,7 +22,7 @@ class Wire:
 class Call:
     """``operator`` like "conv2d.default"; ``arguments`` by schema name with defaults filled in.
 
-    Tensors among the arguments are constants, wires are not. ``shapes`` are the outputs' shapes without the batch.
+    Tensors among the arguments are constants, wires are not. ``shapes``: shapes of the outputs without the batch.
     """
 
     operator: str
@@ -36,27 +36,27 @@ class Call:
         return self.arguments.get(name, default)
 
     def wire(self, name: str) -> Wire:
-        """The argument, which must depend on the input."""
+        """The argument ``name``, which must depend on the input. Raises Refused otherwise."""
         value = self.arguments[name]
         if not isinstance(value, Wire):
             raise Refused(f"its argument {name!r} does not depend on the network's input")
         return value
 
     def constant(self, name: str) -> Tensor | None:
-        """The argument, which must be a weight or a constant."""
+        """The argument ``name``, which must be a weight or a constant. Raises Refused otherwise."""
         value = self.arguments.get(name)
         if isinstance(value, Wire):
             raise Refused(f"its argument {name!r} depends on the network's input (a product of two activations)")
         return value
 
     def numbers(self, name: str, count: int) -> tuple[int, ...]:
-        """A list of ``count`` integers; torch allows one for all, and an empty list for a default of its own."""
+        """A list of ``count`` integers; a single value is repeated, as in torch."""
         value = self.arguments[name]
         values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
         return values * count if len(values) == 1 else values
 
     def axis(self, name: str, rank: int) -> int:
-        """An axis of a tensor with ``rank`` axes, counted from the front; never the batch."""
+        """The argument ``name`` as an axis of a tensor with ``rank`` axes, from 1; Refused for the batch axis."""
         axis = self.arguments[name] % rank
         if axis == 0:
             raise Refused("it works across the batch axis")

@@ -1,4 +1,4 @@
-"""Whatever has memory: neurons, lateral-inhibition pooling, temporal-difference operators."""
+"""Layers with memory: neurons, pooling in time, temporal-difference operators."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -14,19 +14,19 @@ from transpike.errors import SettingError
 
 State = Any
 Mode = Literal["steps", "differences", "windows", "cycles", "slots"]
-"""How time passes: step by step, in steps that carry differences, in windows that a layer hears first, in phase
-cycles, in slots of a window."""
+"""How time passes: "steps" one by one, "differences" steps that carry differences, "windows" in which a layer first
+integrates its input, phase "cycles", and time "slots" of a window."""
 
 
 @dataclass(frozen=True, eq=False)
 class NeuronSpec:
-    """All that a compiled kernel may read of a neuron.
+    """The parameters of a neuron that a compiled kernel may use.
 
     ``threshold`` θ and ``initial`` v(0): tensors that broadcast to (batch, *shape). ``reset``: "soft" subtracts θ,
-    "hard" sets the potential to 0. ``leak`` multiplies the potential each step. ``levels`` is the most that one step
-    sends, ``negative`` the rule by which negative spikes come, "" for none; ``period`` the steps of a phase cycle.
-    ``code``: it fires once in a window, where the threshold of the slot times ``threshold`` is reached. ``pre_simulation_steps``:
-    steps that it runs first, to start anew with what it has learned of its input.
+    "hard" sets the potential to 0. ``leak`` multiplies the potential in each step. ``levels``: the largest level of
+    one step. ``negative``: the rule for negative spikes, "" for none. ``period``: the steps of a phase cycle.
+    ``code``: the neuron fires once in a window, in the slot whose threshold times ``threshold`` is reached.
+    ``pre_simulation_steps``: steps that it runs first, before it restarts with a correction.
     """
 
     threshold: Tensor
@@ -41,7 +41,7 @@ class NeuronSpec:
 
     @property
     def is_plain(self) -> bool:
-        """True for the integrate-and-fire neuron of one threshold: the form that scans and kernels know."""
+        """True for the integrate-and-fire neuron with one threshold, which scans and kernels support."""
         special = self.negative or self.period or self.code or self.pre_simulation_steps
         return self.leak == 1.0 and self.levels == 1 and not special
 
@@ -50,7 +50,7 @@ class NeuronSpec:
 class Cell(TensorFields):
     """A layer with memory. Its state is passed, never stored; inputs and outputs are (batch, *shape).
 
-    A wire that leaves a cell carries levels; their worth is ``spike_scale``.
+    The output wire carries levels; one level stands for the charge ``output_scale``.
     """
 
     behaviour: ClassVar[tuple[str, ...]] = ("step", "init", "integrate")
@@ -61,37 +61,37 @@ class Cell(TensorFields):
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
-    """The schedules under which the cell works as it is defined."""
+    """The schedule modes in which the cell works as defined."""
     delays: ClassVar[bool] = False
-    """True where a schedule with windows lets the cell answer one window after its input."""
+    """True if the cell answers one window after its input under a schedule with windows."""
     is_delay: ClassVar[bool] = False
-    """True where it repeats later what it hears, so that nothing may be heard before its time."""
+    """True if it repeats its input later, so that it must not receive input before its start."""
     sends_reals: ClassVar[bool] = False
-    """True where it sends real numbers, which a run keeps in the precision that it works in."""
+    """True if it sends real numbers, which are kept in the working precision of the run."""
     single_steps: ClassVar[bool] = False
-    """True where even a window that is held whole must be heard step by step."""
+    """True if even a whole window must be simulated step by step."""
     per_input: ClassVar[bool] = False
-    """True where it changes itself for each input, which a network on a chip cannot."""
+    """True if its parameters change for each input, which a network on a chip cannot do."""
     takes_levels: ClassVar[bool] = False
-    """True where a common amplitude of the inputs may pass through to the output."""
+    """True if a common spike scale of the inputs may be propagated to the output."""
 
     @classmethod
     def withdraw(cls, name: str, parent: type) -> None:
-        """Only ``step`` says what an altered cell does: no kernel, no closed form, every window step by step."""
+        """An altered cell is defined by ``step`` alone: no kernel, no closed form, every window step by step."""
         setattr(cls, name, Cell.__dict__[name])
         if name == "counts" and "single_steps" not in cls.__dict__:
             cls.single_steps = True
 
     def init(self, *inputs: Tensor) -> State:
-        """The state before the first step; ``inputs`` tell shape, dtype and device."""
+        """The state before the first step; ``inputs`` give shape, dtype and device."""
         raise TypeError(f"{type(self).__name__} must define init()")
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
-        """One time step; ``t`` counts from 1 at this cell's own start."""
+        """One time step: (new state, output levels). ``t`` counts from 1 at the start of this cell."""
         raise TypeError(f"{type(self).__name__} must define step()")
 
     def window(self, *trains: Tensor) -> Tensor:
-        """(time, batch, …) in and out: all steps, from a fresh state."""
+        """All steps from a fresh state; input and output are (time, batch, …)."""
         state, outputs = self.init(*(train[0] for train in trains)), []
         for t in range(len(trains[0])):
             state, output = self.step(state, *(train[t] for train in trains), t=t + 1)
@@ -99,65 +99,65 @@ class Cell(TensorFields):
         return torch.stack(outputs)
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
-        """Closed form of a layer that hears a whole window before it fires: total charge in, total levels out."""
+        """Closed form of a layer that integrates a whole window before it fires: total charge in, total levels out."""
         raise SettingError(
-            f"{type(self).__name__} has no closed form of a window, its steps alone say what it does; use the "
+            f"{type(self).__name__} has no closed form of a window, because only its step() is defined; use the "
             "streaming schedule"
         )
 
     def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
-        """The same as ``counts`` by time steps, the oracle of the closed form."""
+        """The same result as ``counts``, computed step by step; tests compare the two."""
         return self.counts(*charges, timesteps=timesteps)
 
     def cycle(self, state: State, *charges: Tensor) -> tuple[State, Tensor]:
-        """One phase cycle in closed form: a cycle's charge in, the levels of the cycle that answers it out."""
+        """One phase cycle in closed form: (new state, levels of the answering cycle) for the charge of a cycle."""
         return state, self.counts(*charges, timesteps=1)
 
     def integrate(self, state: State, *inputs: Tensor) -> State:
-        """One time step in which a neuron hears and must not fire."""
-        raise SettingError(f"{type(self).__name__} cannot hold its spikes; use the streaming schedule")
+        """One time step in which the neuron integrates its input and must not fire."""
+        raise SettingError(f"{type(self).__name__} cannot wait before it fires; use the streaming schedule")
 
     def potential(self, state: State) -> Tensor:
-        """The membrane potential in a state; only cells with a ``unit`` have one."""
+        """The membrane potential in ``state``; only cells with a ``unit`` have one."""
         raise TypeError(f"{type(self).__name__} has no membrane potential")
 
     def output_scale(self, *inputs: Tensor | None) -> Tensor | None:
-        """The worth of one output level, broadcastable to (1, *shape); None is 1 everywhere."""
+        """The spike scale: the charge of one output level, broadcastable to (1, *shape); None is 1 everywhere."""
         return None
 
     def check_steps(self, timesteps: int) -> None:
-        """SettingError where the cell was made for runs of another length."""
+        """Raises SettingError if the cell was converted for runs of another length."""
 
     def updates(self, timesteps: int) -> int:
-        """How often a run of ``timesteps`` steps changes the membrane potential of one neuron."""
+        """The number of membrane updates of one neuron in a run of ``timesteps`` steps."""
         return timesteps
 
     def macs(self, inputs: Shapes, output: Shape) -> int | None:
-        """Multiplications of one step of one sample; the shapes are without the batch. None where nobody knows.
+        """Multiplications of one step of one sample, shapes without the batch. None if the number is unknown.
 
-        Potentials, leaks and the sums that a cell keeps are counted as ``updates``, not here.
+        Membrane updates, leaks and sums inside a cell are counted as ``updates``, not here.
         """
         return 0
 
     def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
-        """How often one step evaluates what is no multiplication, by function."""
+        """The number of function evaluations other than multiplications in one step: {"exp": 64}."""
         return {}
 
     def bound(self, *inputs: Tensor) -> Tensor | None:
-        """The largest absolute output of one step, for the largest absolute inputs; None where there is no bound."""
+        """The largest |output| of one step, for the largest |inputs|; None if there is no bound."""
         return None
 
     def early(self, levels: Tensor) -> int:
-        """How many of these outputs came before the cell had heard all of its input, where it should have."""
+        """The number of outputs that came before all inputs had arrived, for cells that should wait for them."""
         return 0
 
     def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
-        """What the output wire carries, given what the inputs carry."""
+        """The alphabet of the output wire, given the alphabets of the inputs."""
         return self.alphabet
 
     @property
     def unit(self) -> NeuronSpec | None:
-        """What a kernel may read, or None where only ``step`` knows."""
+        """The parameters for compiled kernels, or None if only ``step`` defines the cell."""
         return None
 
     def describe(self) -> str:
@@ -166,7 +166,7 @@ class Cell(TensorFields):
 
 @dataclass(frozen=True, eq=False)
 class Neuron(Cell):
-    """A cell that stands for an activation of the source network."""
+    """A cell that replaces an activation of the source network."""
 
     delays: ClassVar[bool] = True
 
@@ -174,20 +174,20 @@ class Neuron(Cell):
 
     @classmethod
     def stands_for(cls, activation: Op) -> bool | str:
-        """True where the mean of what the neuron sends can be ``activation`` of its mean current, else the reason.
+        """True if the mean output of the neuron can equal ``activation`` of its mean current, else the reason.
 
-        An activation says that it is a ReLU, clipped or in levels (``rectifies``); a neuron for others overrides this.
+        The default accepts activations with ``rectifies``: a ReLU, clipped or quantised. Other neurons override this.
         """
         if activation.rectifies:
             return True
         if isinstance(getattr(activation, "code", None), TimeCode):
-            return "its levels are the slots of first spikes, which a rate does not have: use the recipe cat"
+            return "its levels are the slots of first spikes, which a rate cannot represent: use the recipe cat"
         return (
-            "what it sends is a ReLU of its current, clipped or in levels, and "
-            f"{type(activation).__name__} does not say that it is one (rectifies = True)"
+            "the neuron's output is a ReLU of its current, clipped or quantised, and "
+            f"{type(activation).__name__} is not declared as one (rectifies = True)"
         )
 
     @property
     def peak(self) -> Tensor | None:
-        """The most that it can send in the mean, in charge, as ``threshold`` broadcasts; None where nothing tells."""
+        """The largest mean output, in charge, broadcastable as ``threshold``; None if it is unknown."""
         return None

@@ -1,9 +1,9 @@
-"""Which axis of a wire holds its features, and values that there are one of for each feature.
+"""The axis of a wire that holds its features, and values per feature.
 
 Axes are counted with the batch as axis 0. A convolution has its features on axis 1, a fully connected layer on the last
-axis, whatever the rank of its input; wiring passes the axis on. So a threshold per channel of (batch, tokens, features)
-is one per feature. Nothing stores the axis: it is derived from the graph. What is stored has one form: a value per
-channel has size 1 on every other axis, so that it broadcasts against (batch, *shape) and says itself where it belongs.
+axis for any rank of its input; wiring passes the axis on. So a threshold per channel of (batch, tokens, features) is
+one threshold per feature. The axis is not stored: it is derived from the graph. Stored values per channel have size 1
+on every other axis, so that they broadcast against (batch, *shape) and their shape identifies the axis.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from torch import Tensor
 
 
 def resolved(axis: int, rank: int) -> int:
-    """``axis``, which may count from the end, of a wire with ``rank`` axes behind the batch: from 1 to that rank."""
+    """``axis`` (negative: from the end) of a wire with ``rank`` axes after the batch, as a number from 1 to rank."""
     return max(1, axis % (rank + 1))
 
 
 def passed_on(axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
-    """The axis behind an op that leaves axes where they are.
+    """The feature axis after an op that does not move axes.
 
-    That of the first input of the output's shape, else of its rank; of the last axis, if there is none and the first
-    input has its features there, else axis 1.
+    The axis of the first input that has the output's shape, else of the first with its rank. If there is none: the
+    last axis if the first input has its features there, else axis 1.
     """
     for fits in (lambda one: one == shape, lambda one: len(one) == len(shape)):
         for axis, one in zip(axes, shapes, strict=True):
@@ -31,11 +31,11 @@ def passed_on(axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tup
 
 
 def reshaped(axis: int, before: tuple[int, ...], after: tuple[int, ...]) -> int:
-    """Where the elements along ``axis`` of (batch, *before) lie after a row-major reshape to (batch, *after).
+    """The axis that holds the elements of ``axis`` of (batch, *before) after a row-major reshape to (batch, *after).
 
-    Axes that are merged become the merged axis; of axes into which one is split, the last that is longer than 1.
+    If axes are merged, the merged axis; if one axis is split, the last of the new axes that is longer than 1.
     """
-    inside, outside, i, j = 1, 1, 0, 0  # sizes of the parts of both shapes that hold the same elements
+    inside, outside, i, j = 1, 1, 0, 0  # sizes of the parts of both shapes with the same elements
     while i < len(before) or j < len(after):
         first, start = i, j
         if i < len(before):
@@ -55,20 +55,20 @@ def reshaped(axis: int, before: tuple[int, ...], after: tuple[int, ...]) -> int:
 
 
 def rows(value: Tensor, axis: int) -> Tensor:
-    """(batch, *shape) → (channels, everything else)."""
+    """(batch, *shape) → (channels, all other elements)."""
     return value.movedim(axis, 0).flatten(1)
 
 
 def shaped(value: Tensor, axis: int, rank: int) -> Tensor:
-    """One value a channel → what broadcasts against (batch, *shape): (channels, 1, …), (1, channels) …
+    """One value per channel in a form that broadcasts against (batch, *shape): (channels, 1, …), (1, channels) …
 
-    ``rank`` is the length of shape; ``axis`` counts the batch, which the result does not have.
+    ``rank`` is the length of shape; ``axis`` counts the batch as axis 0, which the result does not have.
     """
     return value.reshape(*(1,) * (axis - 1), -1, *(1,) * (rank - axis))
 
 
 def extreme(value: Tensor, axis: int, *, largest: bool) -> Tensor:
-    """The largest (or least) value of each channel, of (1, *shape), with size 1 on every other axis."""
+    """The largest (or smallest) value of each channel of (1, *shape), with size 1 on every other axis."""
     others = [a for a in range(1, value.ndim) if a != axis]
     if not others:
         return value

@@ -1,4 +1,4 @@
-"""Frozen dataclasses as JSON and named tensors, and back; nothing is executed, unknown types are refused."""
+"""Frozen dataclasses to JSON and named tensors, and back. Nothing is executed; unknown types raise an error."""
 
 import dataclasses
 import enum
@@ -14,14 +14,14 @@ from transpike.errors import FileError, TranspikeError
 def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
     """``value`` as plain data; tensors go into ``tensors`` under names that begin with ``name``.
 
-    Classes are named as the registry names them; one that is not registered gets the name that it would have, and
-    ``decode`` refuses it. Raises FileError for what is neither a frozen dataclass, a tensor nor plain data.
+    Classes are written under their registry names; an unregistered class is written as ``package:ClassName``, which
+    ``decode`` refuses. Raises FileError for anything except frozen dataclasses, tensors and plain data.
     """
     if value is None or (isinstance(value, (bool, int, float, str)) and not isinstance(value, enum.Enum)):
         return value
     if isinstance(value, Tensor):
         free, number = name, 1
-        while free in tensors:  # the keys of dictionaries may have dots
+        while free in tensors:  # keys of dictionaries may contain dots
             free = f"{name}#{(number := number + 1)}"
         tensors[free] = value.detach().cpu().contiguous().clone()
         return {"tensor": free}
@@ -44,9 +44,9 @@ def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
 
 
 def decode(value: Any, tensors: dict[str, Tensor], unknown: Callable[[str], str] | None = None) -> Any:
-    """The opposite of ``encode``; only registered classes are built, and nothing is imported for a name.
+    """The inverse of ``encode``. Only registered classes are created, and no name is imported.
 
-    ``unknown`` says what stands in the message about a class that is not registered.
+    ``unknown`` gives the error message for a class that is not registered. Raises FileError.
     """
     if not isinstance(value, dict):
         return value
@@ -71,14 +71,14 @@ def decode(value: Any, tensors: dict[str, Tensor], unknown: Callable[[str], str]
 
 
 def not_known(name: Any) -> str:
-    """The message about a class that is not registered, where nothing is known of who wrote it."""
+    """The error message for a class that is not registered, if its plug-in is unknown."""
     if isinstance(name, str) and ":" in name:
         return f"{name} is not registered here: put @transpike.register on the class, and import its module first"
-    return f"the file holds a {name!r}, which this version of transpike does not know"
+    return f"the file holds a {name!r}, which this version of transpike does not have"
 
 
 def classes_in(value: Any) -> set[type]:
-    """Every dataclass that ``encode`` would meet."""
+    """Every dataclass that ``encode`` would write."""
     if isinstance(value, tuple):
         return set().union(*(classes_in(item) for item in value)) if value else set()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""One validator for settings: what a field may hold stands beside the field, and the command line reads it there."""
+"""One validator for settings: the limits are stored in the field's metadata, and the command line uses them too."""
 
 import dataclasses
 import functools
@@ -26,11 +26,11 @@ def setting(
     unit: str = "",
     flag: str = "",
 ) -> Any:
-    """A field of a settings class, with what ``check_settings`` and the command line need to know.
+    """A field of a settings class, with the metadata for ``check_settings`` and the command line.
 
-    ``text`` is the help of its flag. Numbers lie from ``low`` to ``high``, or stay ``below``; ``unit`` names what is
-    counted. ``choices`` are the words allowed (those of a ``Literal`` need not be repeated), ``names`` words that stand
-    for objects. ``flag`` is the name on the command line where it is not that of the field.
+    ``text`` is the help text of its flag. Numbers lie in [``low``, ``high``], or are less than ``below``; ``unit``
+    names what is counted. ``choices`` are the words allowed (not needed for a ``Literal``), ``names`` words that stand
+    for objects. ``flag`` is the name on the command line, if it differs from the field's.
     """
     limits: dict[str, Any] = {"low": low, "high": high, "below": below, "unit": unit, "flag": flag}
     limits |= {"choices": tuple(choices), "names": tuple(names)}
@@ -43,13 +43,13 @@ def alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def choices_of(field: dataclasses.Field, hint: Any) -> tuple[Any, ...]:
-    """The words that a field allows; none where it takes something else."""
+    """The words that a field allows; () if it takes other values."""
     literal = next((one for one in alternatives(hint) if typing.get_origin(one) is typing.Literal), None)
     return field.metadata.get("choices", ()) or (() if literal is None else typing.get_args(literal))
 
 
 def check_settings(settings: Any) -> None:
-    """SettingError for the first field of ``settings`` that is of another type, out of its bounds or of no choice."""
+    """Raises SettingError for the first field of ``settings`` with a wrong type, a value out of range or no choice."""
     hints = typing.get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value, kinds = getattr(settings, field.name), alternatives(hints[field.name])
@@ -80,7 +80,7 @@ def check_number(
     below: float = math.inf,
     unit: str = "",
 ) -> None:
-    """SettingError where ``value`` is no finite number from ``low`` to ``high``, or not ``below``."""
+    """Raises SettingError if ``value`` is not a finite number in [``low``, ``high``], or not less than ``below``."""
     kind = f"a {'whole ' if whole else ''}number{f' of {unit}' if unit else ''}"
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise SettingError(f"{name} must be {kind}, not {value!r}")
@@ -90,9 +90,9 @@ def check_number(
 
 
 def takes_settings(kind: type, **moved: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """For a function whose single settings have become fields of ``kind``: a call of the old form says how it is now.
+    """Decorator for a function whose single settings became fields of ``kind``; old calls raise a SettingError.
 
-    ``moved``: other names that the function once had, and what to write in their place. Raises SettingError.
+    The message shows the new call. ``moved``: other former parameters → what to write instead.
     """
     fields = {field.name for field in dataclasses.fields(kind)}
 
@@ -106,9 +106,7 @@ def takes_settings(kind: type, **moved: str) -> Callable[[Callable[P, R]], Calla
                     f"{function.__name__}(…, settings={kind.__name__}({given})) in place of {', '.join(old)}"
                 )
             if gone := [name for name in kwargs if name in moved]:
-                raise SettingError(
-                    f"{function.__name__}() has no {gone[0]} any more: write {moved[gone[0]]} in its place"
-                )
+                raise SettingError(f"{function.__name__}() no longer takes {gone[0]}: write {moved[gone[0]]} instead")
             return function(*args, **kwargs)
 
         return call
@@ -117,7 +115,7 @@ def takes_settings(kind: type, **moved: str) -> Callable[[Callable[P, R]], Calla
 
 
 def settings_given(kind: type[R], settings: Any) -> R:
-    """``settings``, or those of ``kind`` as they are by default. SettingError for an object of another class."""
+    """``settings``, or ``kind()`` for None. Raises SettingError for an object of another class."""
     if settings is None:
         return kind()
     if not isinstance(settings, kind):

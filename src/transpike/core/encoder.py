@@ -1,4 +1,4 @@
-"""How an input enters a spiking network."""
+"""Contract of encoders: how an input enters a spiking network."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from transpike.errors import SettingError
 class Encoder(Plain):
     """Turns an input (batch, *shape) into one step of input; ``largest`` is the largest |x| on calibration data.
 
-    An analogue encoder gives charge; a spiking one gives levels worth ``largest`` each. Random encoders draw from a
-    counter hash of (seed, sample, element, t), so that batches and chunks do not matter.
+    An analogue encoder gives charge; a spiking one gives levels scaled by ``largest``. Random encoders use a counter
+    hash of (seed, sample, element, t), so that their output does not depend on batches and chunks.
     """
 
     behaviour: ClassVar[tuple[str, ...]] = ("encode",)
@@ -29,60 +29,60 @@ class Encoder(Plain):
     alphabet: ClassVar[Alphabet] = GRADED
     is_constant: ClassVar[bool] = False
     has_frames: ClassVar[bool] = False
-    """True where an input has a time of its own: (batch, frames, *shape), one frame a step."""
+    """True if an input has a time axis: (batch, frames, *shape), one frame per step."""
     largest: float | None = None
 
     @classmethod
     def withdraw(cls, name: str, parent: type) -> None:
-        """An altered encoder is asked in every step, and its windows are the sums of what it says then."""
+        """An altered encoder is called in every step; a window is the sum of its steps."""
         if name == "spikes" and getattr(parent, name) is not Encoder.spikes:
             setattr(cls, name, _unknown_spikes)
         else:
             setattr(cls, name, Encoder.__dict__[name])
 
     def encode(self, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:
-        """The input of step t (from 1); ``sample_ids`` (batch,) are integers that name the samples."""
+        """The input of step t (from 1), (batch, *shape); ``sample_ids`` (batch,) are integers that name the samples."""
         raise TypeError(f"{type(self).__name__} must define encode()")
 
     def counts(self, x: Tensor, sample_ids: Tensor, timesteps: int) -> Tensor:
-        """The sum of all steps of a window."""
+        """The sum over all steps of a window, (batch, *shape)."""
         total = self.encode(x, sample_ids, 1)
         for t in range(2, timesteps + 1):
             total = total + self.encode(x, sample_ids, t)
         return total
 
     def spikes(self, x: Tensor, timesteps: int) -> Tensor | None:
-        """How many spikes of either sign each element sends in a window; None where |counts| tells."""
+        """The number of spikes, of either sign, of each element in a window; None if it equals |counts|."""
         return None
 
     def accumulate(self, x: Tensor) -> Tensor:
-        """What the source network sees of an input: (batch, *shape)."""
+        """The input of the source network, (batch, *shape)."""
         return x
 
     def beyond(self, x: Tensor) -> int:
-        """How many values of an input are larger than spikes can tell, so that they are cut off."""
+        """The number of values of an input that are clipped, because they exceed the largest level."""
         if self.spike_scale is None or self.largest is None or self.has_frames:
             return 0
         return int((x.abs() > self.largest * (1 + 1e-6)).sum())
 
     def check(self, x: Tensor) -> None:
-        """Raise DataError where an input cannot enter."""
+        """Raises DataError for an input that the encoder cannot represent."""
 
     def most_steps(self, x: Tensor) -> int | None:
-        """The longest run that these inputs allow; None where there is no limit."""
+        """The longest run that these inputs allow; None without a limit."""
         return None
 
     def check_steps(self, x: Tensor, timesteps: int) -> None:
-        """Raise SettingError where these inputs do not last for so many steps."""
+        """Raises SettingError if these inputs have fewer frames than ``timesteps``."""
         most = self.most_steps(x)
         if most is not None and timesteps > most:
             raise SettingError(
-                f"{timesteps} time steps of an input with {most} frames: at most one step a frame. Ask for "
-                f"timesteps={most} (in the recipe too), or bin the recordings into bins={timesteps} frames"
+                f"{timesteps} time steps of an input with {most} frames: one step uses one frame. Use timesteps={most} "
+                f"(in the recipe too), or bin the recordings into bins={timesteps} frames"
             )
 
     def suited(self, source: Graph) -> "Encoder":
-        """The encoder for a source network that may say how its input was coded in training."""
+        """The encoder for ``source``, whose first layer may define how its input was coded in training."""
         return self
 
     def calibrated(self, largest: float) -> "Encoder":
@@ -94,15 +94,15 @@ class Encoder(Plain):
         return self.largest if self.alphabet.is_spiking else None
 
     def shares(self, x: Tensor) -> Tensor:
-        """|x| / largest, at most 1, in float64: what a spiking encoder can express."""
+        """|x| / largest, at most 1, in float64: the values that a spiking encoder can represent."""
         assert self.largest is not None
         return (x.double().abs() / self.largest).clamp(max=1.0)
 
 
 def _unknown_spikes(self: Encoder, x: Tensor, timesteps: int) -> Tensor | None:
     raise SettingError(
-        f"{type(self).__name__} overrides {' and '.join(type(self).altered)}() and not spikes(), so that nobody knows "
-        "how many spikes its windows hold; define spikes() too, or use the streaming schedule"
+        f"{type(self).__name__} overrides {' and '.join(type(self).altered)}() and not spikes(), so the number of "
+        "spikes in its windows is unknown; define spikes() too, or use the streaming schedule"
     )
 
 

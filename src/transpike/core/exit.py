@@ -1,4 +1,4 @@
-"""When a sample has been answered well enough to stop."""
+"""Contract of early exits: when the answer to a sample is certain enough to stop."""
 
 import math
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from torch import Tensor
 
 from transpike.errors import DataError, SettingError
 
-FIT_SHARE = 0.2  # of the samples, for temperatures and candidates; the others test them
+FIT_SHARE = 0.2  # share of the samples that fits temperatures and candidates; the others test them
 
 
 @dataclass(frozen=True)
 class ExitScore:
-    """How sure an answer is: a number for each sample of logits (batch, classes), the larger the surer."""
+    """The confidence of an answer: (batch,) for logits (batch, classes); larger is more certain."""
 
     def __call__(self, logits: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} must define __call__")
@@ -21,7 +21,7 @@ class ExitScore:
 
 @dataclass(frozen=True)
 class Exit:
-    """An early exit to be fitted: the name of its score, the points that it may lose at most, how sure that is."""
+    """An early exit to be fitted: its score, the largest accuracy drop in percentage points, and the confidence."""
 
     score: str = "confidence"
     drop: float = 0.5
@@ -33,18 +33,18 @@ class Exit:
                 raise SettingError(f"{name} must lie between 0 and {most}, not {value!r}")
 
     def check_samples(self, samples: int, fit_share: float = FIT_SHARE) -> None:
-        """DataError where even a policy that loses nothing could not be promised with so many samples.
+        """Raises DataError if ``samples`` are too few to guarantee the bound, even for a policy that loses nothing.
 
-        n tests without a loss pass where ``(1 − drop)ⁿ ≤ 1 − confidence``; a share of the samples is not tested.
+        n tests without a loss suffice if ``(1 − drop)ⁿ ≤ 1 − confidence``; ``fit_share`` of the samples is not tested.
         """
         tested = math.ceil(math.log1p(-self.confidence) / math.log1p(-self.drop / 100))
         warming = round(fit_share * samples)
         if samples and not warming:
-            raise DataError(f"a fit_share of {fit_share:g} leaves none of {samples} samples to warm up on: give more")
+            raise DataError(f"a fit_share of {fit_share:g} leaves none of {samples} samples to fit with: give more")
         if samples - warming < tested or not warming:
             raise DataError(
-                f"a promise of {self.drop:g} points with confidence {self.confidence:g} needs "
-                f"{math.ceil(tested / (1 - fit_share))} samples at least, and there are {samples}: give more, or a "
+                f"a guaranteed drop of at most {self.drop:g} points with confidence {self.confidence:g} needs at least "
+                f"{math.ceil(tested / (1 - fit_share))} samples, and there are {samples}: give more samples, or a "
                 "larger drop"
             )
 
@@ -58,9 +58,9 @@ class ExitPolicy:
     """Stop at the first of ``checkpoints`` (steps) where ``score(logits / temperature) ≥ threshold``, else at T.
 
     Logits are means over the steps so far, in the source network's units, so that they do not grow with time;
-    ``temperatures`` and ``thresholds`` have one number a checkpoint. ``drop``, ``confidence``: what the fit promised,
-    the largest share of samples whose right answer the stop may lose, and with what confidence over the ``samples``
-    that it was fitted on; ``task`` says what right is.
+    ``temperatures`` and ``thresholds`` have one number per checkpoint. ``drop`` and ``confidence`` are the guaranteed
+    bound: the largest share of samples with a correct answer that stopping may lose, and the confidence of that bound
+    over the ``samples`` that it was fitted on; ``task`` defines which answers are correct.
     """
 
     score: ExitScore
@@ -88,25 +88,25 @@ class ExitPolicy:
         if len(self.temperatures) != count or len(self.thresholds) != count:
             raise SettingError("an exit needs a temperature and a threshold for each of its checkpoints")
         if list(self.checkpoints) != sorted(set(self.checkpoints)) or self.checkpoints[0] < 1:
-            raise SettingError(f"checkpoints must be steps that rise from 1 on, not {self.checkpoints}")
+            raise SettingError(f"checkpoints must be increasing steps from 1 on, not {self.checkpoints}")
         if self.checkpoints[-1] >= self.timesteps:
             raise SettingError(f"checkpoints lie before the last step, {self.timesteps}, not {self.checkpoints}")
 
     def __str__(self) -> str:
         places = "after " + ", ".join(map(str, self.checkpoints))
         if min(self.thresholds) == math.inf:
-            places = "never before the end, for no candidate kept the promise,"
+            places = "never before the end, because no candidate met the bound,"
         return (
             f"by {type(self.score).__name__.lower()} {places} of {self.timesteps} steps, at most "
             f"{100 * self.drop:g} points of right answers lost ({self.confidence:.0%} sure, {self.samples} samples)"
         )
 
     def ready(self, logits: Tensor, place: int) -> Tensor:
-        """(batch,): which samples stop at this checkpoint, given their logits (batch, classes) there."""
+        """(batch,) bool: the samples that stop at checkpoint number ``place``, for their logits (batch, classes)."""
         return self.score(logits.double() / self.temperatures[place]) >= self.thresholds[place]
 
     def stops(self, logits: Tensor) -> Tensor:
-        """(batch,): the step at which each sample stops; ``logits`` (timesteps, batch, classes) of every step."""
+        """(batch,): the step at which each sample stops; ``logits`` are (timesteps, batch, classes), one per step."""
         found = torch.full((logits.shape[1],), self.timesteps, device=logits.device)
         for place in reversed(range(len(self.checkpoints))):
             found[self.ready(logits[self.checkpoints[place] - 1], place)] = self.checkpoints[place]

@@ -1,9 +1,9 @@
-"""What code from outside does, as a digest, so that stored results are not taken for those of code that was edited.
+"""A digest of user code, so that stored results are not reused after the code was edited.
 
-The digest is of the code that runs, not of its file: a module that was edited after it was imported still runs as it
-was. It covers classes with their bases, methods, attributes and defaults, and the functions, classes and values that
-they refer to, across modules. What comes from transpike, from the standard library or from an installed distribution
-counts by its name and version.
+The digest covers the code that runs, not its file: a module that was edited after its import still runs in the old
+form. It includes classes with their bases, methods, attributes and defaults, and the functions, classes and values
+that they refer to, across modules. Code of transpike, of the standard library and of installed distributions is
+represented by its name and version.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ BOOKKEEPING = {
     "__qualname__", "__firstlineno__", "__static_attributes__", "__slots__", "__annotate__", "__annotations_cache__",
 }  # fmt: skip
 LIBRARIES = {"torch", "torchvision", "timm", "numpy"}
-"""Known by their version, even where a network is made of their layers."""
+"""Represented by their version, even if a network consists of their layers."""
 TORCH = Path(torch.__file__).parent
 GENERATED = {dataclasses.__file__, reprlib.__file__}
 GENERATED_NAMES = {
@@ -61,19 +61,19 @@ GENERATED_NAMES = {
 
 
 class Unknown(Exception):
-    """What code does cannot be told from looking at it."""
+    """The digest of a piece of code cannot be computed; the text gives the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Code:
-    """``digest`` of all code from outside; "" where there is none, None where it cannot be known, for ``reason``."""
+    """``digest`` of all user code; "" if there is none, None if it cannot be computed, with the ``reason``."""
 
     digest: str | None
     reason: str = ""
 
 
 def code_of(*things: Any) -> Code:
-    """The code from outside transpike that these objects, classes and functions run."""
+    """The digest of the user code (code outside transpike) that these objects, classes and functions run."""
     walk = _Walk({_top(_module_of(thing)) for thing in things} - LIBRARIES)
     try:
         for thing in things:
@@ -81,14 +81,14 @@ def code_of(*things: Any) -> Code:
     except Unknown as reason:
         return Code(None, str(reason))
     except RecursionError:
-        return Code(None, "its code refers to more than can be followed")
+        return Code(None, "its code has too many nested references")
     if not walk.outside:
         return Code("")
     return Code(hashlib.sha256("\n".join((sys.version.split(".", 2)[1], *walk.parts)).encode()).hexdigest())
 
 
 class _Walk:
-    """Goes through what code refers to, once each, and notes it in an order that is the same every time."""
+    """Visits everything that the code refers to, once, and notes it in a deterministic order."""
 
     def __init__(self, roots: set[str]) -> None:
         self.roots = roots
@@ -100,13 +100,13 @@ class _Walk:
         self.parts.append(" ".join(map(str, parts)))
 
     def first_time(self, thing: Any) -> bool:
-        """False where it has been walked; it is held, so that its id stays its own."""
+        """False for a thing that was visited before. Visited things are kept alive, so that ids stay unique."""
         new = id(thing) not in self.seen
         self.seen[id(thing)] = thing
         return new
 
     def value(self, value: Any, where: str) -> None:
-        """Note a value. Raises Unknown for one that could hide anything."""
+        """Note a value. Raises Unknown for an object whose state cannot be inspected."""
         wrapped = _unwrapped(value)
         if isinstance(value, PLAIN):
             self.note(type(value).__name__, repr(value))
@@ -149,7 +149,7 @@ class _Walk:
                 self.value(part, where)
 
     def kind(self, kind: type) -> None:
-        """A class: by name where it is known by its version, else all that it defines, and its bases."""
+        """A class: by name if its version represents it, else everything that it defines, and its bases."""
         self.note("class", _module_of(kind), kind.__qualname__)
         if not self.first_time(kind) or self.trusted(_module_of(kind)):
             return
@@ -174,18 +174,18 @@ class _Walk:
             return
         cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         if self.trusted(_module_of(function)):
-            if is_ours(_module_of(function)):  # what was put into a function that transpike made
+            if is_ours(_module_of(function)):  # values in the closure of a function that transpike created
                 for name, cell in cells.items():
                     self.value(cell.cell_contents, f"{function.__qualname__} ({name})")
             return
         self.outside = True
         if Path(function.__code__.co_filename).is_relative_to(TORCH) and hasattr(function, "__wrapped__"):
-            self.note("torch", torch.__version__, function.__code__.co_name)  # as torch.no_grad() wraps a method
+            self.note("torch", torch.__version__, function.__code__.co_name)  # a wrapper such as torch.no_grad()
             self.value(function.__wrapped__, function.__qualname__)
             return
         self.check_place(function)
         if free := sorted(set(cells) - {"__class__"}):
-            raise Unknown(f"{function.__qualname__} uses {', '.join(free)} of the function around it")
+            raise Unknown(f"{function.__qualname__} uses {', '.join(free)} of the enclosing function")
         self.value(function.__defaults__, function.__qualname__)
         self.value(function.__kwdefaults__, function.__qualname__)
         self.code(function.__code__, function.__globals__, function.__qualname__)
@@ -204,7 +204,7 @@ class _Walk:
                 self.reference(known[name], code.co_names, f"{name} in {where}")
 
     def reference(self, value: Any, names: tuple[str, ...], where: str) -> None:
-        """A global: of a module from outside, those of its attributes that the code may ask for."""
+        """A global; for a module of user code, those of its attributes that the code may use."""
         if not isinstance(value, ModuleType) or self.trusted(value.__name__):
             self.value(value, where)
             return
@@ -218,7 +218,7 @@ class _Walk:
         self.note("module", name, _version(_top(name)) if not is_ours(name) else "")
 
     def trusted(self, module: str) -> bool:
-        """True for what its name and version tell: transpike, the standard library, other installed distributions."""
+        """True if name and version represent the module: transpike, the standard library, other distributions."""
         top = _top(module)
         if is_ours(module) or top in sys.stdlib_module_names:
             return top != "__main__"
@@ -230,7 +230,7 @@ class _Walk:
         return True
 
     def check_place(self, thing: type | FunctionType) -> None:
-        """Unknown for what is defined where nobody could look it up again."""
+        """Raises Unknown for definitions that cannot be found again by their name."""
         module = _module_of(thing)
         if "<locals>" in thing.__qualname__:
             raise Unknown(f"{thing.__qualname__} is defined inside a function")
@@ -241,7 +241,7 @@ class _Walk:
 
 
 def _unwrapped(value: Any) -> tuple[Any, ...]:
-    """What wrappers of Python hold, () for everything else."""
+    """The contents of Python's wrappers; () for everything else."""
     if isinstance(value, property):
         return tuple(part for part in (value.fget, value.fset, value.fdel) if part is not None)
     if isinstance(value, (staticmethod, classmethod)):
@@ -258,7 +258,7 @@ def _unwrapped(value: Any) -> tuple[Any, ...]:
 
 
 def _generated(name: str, value: Any) -> bool:
-    """True for the methods that ``dataclass`` writes: the fields decide what they do."""
+    """True for the methods that ``dataclass`` generates, which the fields determine."""
     code = getattr(value, "__code__", None)
     if code is None:
         return False

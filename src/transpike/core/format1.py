@@ -1,4 +1,4 @@
-"""Files of format version 1: what they call a class or a field that has another name today."""
+"""Files of format version 1: the names of classes and fields that have changed since."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ TYPES: dict[str, str] = {
     "Prospect": "PendingInput",
     "ThresholdLadder": "MultiThreshold",
 }
-"""Class name in a file of version 1 → class name in files today. A class that is not listed has kept its name."""
+"""Class name in a file of version 1 → class name today. A class that is not listed has kept its name."""
 
 _SCALE = {"worth": "spike_scale"}
 _STEPS = {"rehearsal": "pre_simulation_steps"}
@@ -43,10 +43,10 @@ FIELDS: dict[str, dict[str, str]] = {
     "ThresholdLadder": _SCALE | _COUNT,
     "TimeSlots": _WAIT,
 }
-"""Class name in a file of version 1 → {field there: field today}. "SNN" stands for the file's outermost parts."""
+"""Class name in a file of version 1 → {old field: new field}. "SNN" stands for the top level of the file."""
 
 VALUES: dict[tuple[str, str], dict[str, Any]] = {}
-"""(class name, field) in a file of version 1 → {setting there: setting today}, for words that were renamed."""
+"""(class name, field) in a file of version 1 → {old setting: new setting}, for renamed settings."""
 
 
 def translated(
@@ -55,7 +55,7 @@ def translated(
     fields: Mapping[str, Mapping[str, str]] = FIELDS,
     values: Mapping[tuple[str, str], Mapping[str, Any]] = VALUES,
 ) -> Any:
-    """Encoded data (``core.codec``) of version 1 in today's names; names of tensors stay as the file has them."""
+    """Encoded data (``core.codec``) of version 1 under today's names; tensor names stay as in the file."""
     if not isinstance(value, dict):
         return value
     if isinstance(value.get("tuple"), list):
@@ -74,6 +74,6 @@ def translated(
 
 
 def content(found: dict[str, Any]) -> dict[str, Any]:
-    """The whole content of a file of version 1, as one of today."""
+    """The whole content of a file of version 1, in the form of version 2."""
     outer = FIELDS.get("SNN", {})
     return {outer.get(name, name): translated(part) for name, part in found.items()}

@@ -1,4 +1,4 @@
-"""A network as a frozen tuple of nodes: the one data structure for the ANN and for the SNN."""
+"""A network as a frozen tuple of nodes: one data structure for the ANN and for the SNN."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,10 +17,11 @@ from transpike.errors import SettingError, UnsupportedModel
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in execution order: the first is the input, the last is the output. Checked when it is built.
+    """Nodes in execution order: the first is the input, the last is the output. Checked on construction.
 
-    An edit costs what it touches: an op whose inputs keep their shapes is not run on meta tensors again.
-    Raises UnsupportedModel where a node's inputs do not exist or do not fit, SettingError for NaN or infinite weights.
+    The cost of an edit depends on the nodes that it changes: an op whose input shapes stay the same is not run on meta
+    tensors again. Raises UnsupportedModel if a node's inputs do not exist or do not fit, SettingError for NaN or
+    infinite weights.
     """
 
     nodes: tuple[Node, ...]
@@ -34,9 +35,9 @@ class Graph:
             if node.name in shapes:
                 raise UnsupportedModel(f"two nodes are called {node.name!r}")
             if index and isinstance(node.op, Input):
-                raise UnsupportedModel(f"{node.name}: a network has one input; combine the others before it")
+                raise UnsupportedModel(f"{node.name}: a network has one input; combine the inputs before it")
             if missing := [name for name in node.inputs if name not in shapes]:
-                raise UnsupportedModel(f"{node.name} reads {', '.join(missing)}, which no earlier node gives")
+                raise UnsupportedModel(f"{node.name} reads {', '.join(missing)}, which is not an earlier node")
             nodes.append(checked(node, [shapes[name] for name in node.inputs]))
             shapes[node.name] = nodes[-1].shape
         object.__setattr__(self, "nodes", tuple(nodes))
@@ -89,9 +90,9 @@ class Graph:
         return {name: [self[reader] for reader in readers] for name, readers in self.readers.items()}
 
     def replaced(self, new: Node) -> "Graph":
-        """The graph with ``new`` in the place of the node of its name; SettingError where there is none.
+        """The graph with ``new`` instead of the node of the same name. Raises SettingError if there is none.
 
-        Only the new node is checked, and those behind it whose inputs get another shape.
+        Only the new node, and those after it whose input shapes change, are checked.
         """
         old = self[new.name]
         if new.inputs == old.inputs and not isinstance(new.op, Input) and not isinstance(old.op, Input):
@@ -101,16 +102,16 @@ class Graph:
         return self.rewrite(lambda node: new if node.name == new.name else None)
 
     def _exchanged(self, new: Node) -> "Graph":
-        """The graph with a checked node that has the inputs and the shape of the old one: nothing else can change."""
+        """The graph with a checked node that has the inputs and the shape of the old one; the rest is unchanged."""
         place = self._places[new.name]
         graph = object.__new__(type(self))
         object.__setattr__(graph, "nodes", (*self.nodes[:place], new, *self.nodes[place + 1 :]))
-        graph.__dict__.update(_places=self._places, readers=self.readers)  # which do not know the ops
+        graph.__dict__.update(_places=self._places, readers=self.readers)  # which do not depend on the ops
         return graph
 
     def rewrite(self, change: Callable[[Node], Node | str | None]) -> "Graph":
-        """The graph in which every node is what ``change`` makes of it: a node, None (unchanged), or the name of the
-        node that takes its place (the node itself goes). The graph itself where nothing changes.
+        """The graph with every node replaced by the result of ``change``: a node, None (unchanged), or the name of the
+        node that takes its place (the node is removed). Returns the graph itself if nothing changes.
         """
         renamed: dict[str, str] = {}
         nodes = []
@@ -127,11 +128,11 @@ class Graph:
         return self if same else Graph(found)
 
     def parameters(self) -> dict[str, Tensor]:
-        """Every tensor by name, under the source model's own names where they are known; tied ones appear once."""
+        """Every tensor by name, under the source model's names if they are known; shared tensors appear once."""
         return {key: getattr(node.op, field) for node in self.nodes for field, key in node.keys().items()}
 
     def bind(self, tensors: Mapping[str, Tensor]) -> "Graph":
-        """The same graph with other tensors; SettingError for a name it does not have."""
+        """The same graph with other tensors. Raises SettingError for a name that it does not have."""
         if unknown := set(tensors) - set(self.parameters()):
             raise SettingError(f"the graph has no tensors called {', '.join(sorted(unknown))}")
 
@@ -142,7 +143,7 @@ class Graph:
         return Graph(tuple(bound(node) for node in self.nodes))
 
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Graph":
-        """The same graph on another device or of another dtype; itself where it is so already."""
+        """The same graph on another device or with another dtype; the graph itself if nothing changes."""
         tensors = [t for n in self.nodes for t in n.op.tensors().values()]
         there = device is None or all(t.device == torch.device(device) for t in tensors)
         if there and (dtype is None or all(t.dtype == dtype for t in tensors if t.is_floating_point())):
@@ -152,9 +153,9 @@ class Graph:
     def run(
         self, x: Tensor, observe: Callable[[Node, tuple[Tensor, ...], Tensor], Tensor | None] | None = None
     ) -> Tensor:
-        """The source network's answer for x (batch, *shape); values are freed as soon as nothing needs them.
+        """The output of the source network for x (batch, *shape). Values are freed after their last use.
 
-        ``observe(node, inputs, output)`` sees every layer and may return what takes the output's place.
+        ``observe(node, inputs, output)`` is called for every layer; a tensor that it returns replaces the output.
         """
         last = {name: node.name for node in self.nodes for name in node.inputs}
         values: dict[str, Tensor] = {}
@@ -176,7 +177,7 @@ class Graph:
         return GraphModule(self)
 
     def macs(self, node: Node) -> int | None:
-        """Multiplications of one sample's pass through this node, of a cell: in one step; None where nobody knows."""
+        """Multiplications per sample of this node (of a cell: per step); None if the number is unknown."""
         return node.op.macs(tuple(self[name].shape for name in node.inputs), node.shape)
 
     def __str__(self) -> str:
@@ -188,7 +189,7 @@ class Graph:
 
 
 def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:
-    """The nodes from which the output can be reached, output last; the input always stays."""
+    """The nodes from which the output can be reached, output last; the input is always kept."""
     table = {node.name: node for node in nodes}
     wanted, stack = {output}, [output]
     while stack:
@@ -201,9 +202,9 @@ def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:
 
 
 class GraphModule(nn.Module):
-    """Runs a graph of ops; its state_dict has the names of the model that was captured.
+    """A trainable module that runs a graph of ops; its state_dict has the names of the captured model.
 
-    In ``train()`` batch normalisation uses batch statistics and updates its running ones, and dropout drops.
+    In ``train()`` mode batch normalisation uses batch statistics and updates its running ones, and dropout is active.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -221,18 +222,18 @@ class GraphModule(nn.Module):
                 owner.add_module(folder, nn.Module())
             owner = owner._modules[folder]  # type: ignore[assignment]
         if name in owner._parameters or name in owner._buffers:
-            return  # tied: the same tensor under the same name
+            return  # shared: the same tensor under the same name
         if trainable:
             owner.register_parameter(name, nn.Parameter(value.detach().clone()))
         else:
             owner.register_buffer(name, value.detach().clone())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Name → the live tensor, parameters and buffers."""
+        """Name → the current tensor, parameters and buffers."""
         return {**dict(self.named_parameters(remove_duplicate=False)), **dict(self.named_buffers())}
 
     def bound(self, node: Node, live: dict[str, Tensor]) -> Op:
-        """The node's op on the live tensors."""
+        """The node's op with the current tensors."""
         return node.op.with_tensors(**{field: live[key] for field, key in node.keys().items()})  # type: ignore[return-value]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -245,5 +246,5 @@ class GraphModule(nn.Module):
         return values[self.source_graph.output.name]
 
     def to_graph(self) -> Graph:
-        """The graph with the present weights."""
+        """The graph with the current weights."""
         return self.source_graph.bind({name: value.detach() for name, value in self.tensors().items()})

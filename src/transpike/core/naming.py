@@ -1,4 +1,4 @@
-"""What modules, classes and distributions are called."""
+"""Names of modules, classes and distributions."""
 
 import importlib.metadata
 import re
@@ -6,11 +6,11 @@ from types import ModuleType
 from typing import Any
 
 GROUP = "transpike.plugins"
-"""The group of entry points that plug-ins declare."""
+"""The entry-point group of plug-ins."""
 
 
 def is_ours(module: str) -> bool:
-    """True for the modules of transpike itself."""
+    """True for a module name of transpike."""
     return module == "transpike" or module.startswith("transpike.")
 
 
@@ -20,22 +20,22 @@ def dashed(name: str) -> str:
 
 
 def script_name(module: str) -> str:
-    """A script has one name, in the processes that it starts too."""
+    """The module name of a script, the same in the processes that it starts."""
     return "__main__" if module == "__mp_main__" else module
 
 
 def is_own_module(value: Any) -> bool:
-    """True for a module of transpike."""
+    """True for a module object of transpike."""
     return isinstance(value, ModuleType) and is_ours(value.__name__)
 
 
 def title_of(thing: Any) -> str:
-    """What a message calls a class, function or object."""
+    """The name of a class, function or object in messages."""
     return str(getattr(thing, "__qualname__", None) or getattr(thing, "name", None) or repr(thing))
 
 
 def distribution_of(module: str) -> tuple[str, str] | None:
-    """(name, version) of the installed distribution that this module belongs to; None where it belongs to none."""
+    """(name, version) of the installed distribution that contains this module; None if there is none."""
     top = module.partition(".")[0]
     for point in importlib.metadata.entry_points(group=GROUP):
         if point.module.partition(".")[0] == top and point.dist is not None:

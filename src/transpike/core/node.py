@@ -1,4 +1,4 @@
-"""One layer in its place in a network, and the shape of what it gives."""
+"""One layer of a network with its name and its inputs, and the shape of its output."""
 
 import dataclasses
 import weakref
@@ -16,15 +16,15 @@ from transpike.errors import UnsupportedModel
 Shape = tuple[int, ...]
 
 _FINITE: "weakref.WeakSet[Op | Cell]" = weakref.WeakSet()
-"""Ops whose tensors have been checked: ops are frozen and compare by identity."""
+"""Ops whose tensors have been checked; ops are frozen and compare by identity."""
 
 _SHAPES: "weakref.WeakKeyDictionary[Op | Cell, dict[tuple[Shape, ...], Shape]]" = weakref.WeakKeyDictionary()
-"""Op → shapes of its inputs → shape of its output, as found by running it. An entry goes when its op goes."""
+"""Op → input shapes → output shape, found by running it. An entry disappears with its op."""
 
 
 @dataclass(frozen=True, eq=False)
 class Input(Op):
-    """Where the network's input enters; ``shape`` is without the batch."""
+    """The network's input; ``shape`` is without the batch."""
 
     role: ClassVar[Role] = "wiring"
     shape: tuple[int, ...]
@@ -35,10 +35,10 @@ class Input(Op):
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One layer in its place: ``inputs`` are names of earlier nodes, ``path`` is the module it came from.
+    """One layer: ``inputs`` are names of earlier nodes, ``path`` is its module in the source model.
 
-    ``origin`` maps the op's tensor fields to the names they have in the source model's state_dict; ``shape`` (without
-    the batch) is filled in by the graph, which runs the op on a meta tensor. A shape given by hand is not believed.
+    ``origin`` maps the op's tensor fields to their names in the source model's state_dict. The graph computes
+    ``shape`` (without the batch) by running the op on a meta tensor; a shape passed to the constructor is not trusted.
     """
 
     name: str
@@ -49,16 +49,16 @@ class Node:
     shape: tuple[int, ...] = ()
 
     def keys(self) -> dict[str, str]:
-        """Tensor field → the name under which ``Graph.parameters`` lists it."""
+        """Tensor field → its name in ``Graph.parameters``."""
         names = dict(self.origin)
         return {field: names.get(field, f"{self.name}.{field}") for field in self.op.tensors()}
 
 
 def checked(node: Node, inputs: Sequence[Shape]) -> Node:
-    """The node with its true shape, for inputs of these shapes; the node itself where it has that shape.
+    """The node with its computed shape for inputs of these shapes; the node itself if its shape is correct.
 
-    Both checks run once for each op: an op that is used again in another graph is the same function.
-    Raises SettingError for NaN or infinite weights, UnsupportedModel where the inputs do not fit.
+    Both checks run once per op; an op that is reused in another graph is not checked again.
+    Raises SettingError for NaN or infinite weights, UnsupportedModel if the inputs do not fit.
     """
     if node.op not in _FINITE:
         check_finite(node.path or node.name, **node.op.tensors())
@@ -74,7 +74,7 @@ def checked(node: Node, inputs: Sequence[Shape]) -> Node:
 
 
 def moved(node: Node, *, device: torch.device | str | None, dtype: torch.dtype | None) -> Node:
-    """The node with its tensors on another device or of another dtype, which changes no shape."""
+    """The node with its tensors on another device or with another dtype; the shape stays the same."""
     op = node.op.to(device=device, dtype=dtype)
     if op is not node.op and node.op in _SHAPES:
         _SHAPES[op] = dict(_SHAPES[node.op])
@@ -84,7 +84,7 @@ def moved(node: Node, *, device: torch.device | str | None, dtype: torch.dtype |
 def shape_on_meta(node: Node, inputs: Sequence[Shape]) -> Shape:
     """Run the node's op on a batch of two meta tensors: the shape of its output, without the batch.
 
-    Raises UnsupportedModel where the inputs do not fit, or where the op mixes the samples of a batch.
+    Raises UnsupportedModel if the inputs do not fit, or if the op mixes the samples of a batch.
     """
     values = [torch.empty((2, *shape), device="meta") for shape in inputs]
     op = node.op.to(device="meta", dtype=torch.float32)
@@ -102,9 +102,9 @@ def shape_on_meta(node: Node, inputs: Sequence[Shape]) -> Shape:
 def channel_axes(nodes: Iterable[Node]) -> dict[str, int]:
     """Name → the axis of the node's output that holds its features, from 1 on.
 
-    The input has them where the first layer with weights wants them: axis 1 if that fits, else the last axis, else
-    another one; axis 1 where none fits. Where several inputs of a sum or a concatenation disagree, the first input of
-    the output's rank decides.
+    The feature axis of the input is chosen to fit the first layer with weights: axis 1 if that fits, else the last
+    axis, else another one; axis 1 if none fits. If several inputs of a sum or a concatenation disagree, the first
+    input with the output's rank decides.
     """
     nodes = tuple(nodes)
     rank = len(nodes[0].shape)
@@ -116,7 +116,7 @@ def channel_axes(nodes: Iterable[Node]) -> dict[str, int]:
 
 
 def _followed(nodes: Sequence[Node], start: int) -> tuple[dict[str, int], bool]:
-    """The axes if the input's features are on axis ``start``, and whether that suits the first layer with weights."""
+    """The axes for an input with features on axis ``start``, and whether they fit the first layer with weights."""
     axes: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     suits: bool | None = None

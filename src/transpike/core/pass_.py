@@ -1,4 +1,4 @@
-"""One stage of a conversion."""
+"""Contract of passes: one stage of a conversion."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,9 +14,10 @@ from transpike.core.schedule import Schedule
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What a step may look at: the source network, calibration batches (after preprocessing), settings.
+    """The inputs of a pass besides the graph: source network, calibration batches (after preprocessing), settings.
 
-    ``encoder`` and ``schedule`` say how the network will run: steps that must see spikes simulate with ``sequential``.
+    ``encoder`` and ``schedule`` are those of the converted network; passes that need spikes simulate it with
+    ``lowering.layerwise.sequential``.
     """
 
     source: Graph
@@ -26,23 +27,23 @@ class Context:
     encoder: Encoder = field(default_factory=Encoder)
     schedule: Schedule = field(default_factory=Schedule)
     recorded: Tensor | None = None
-    """The first calibration inputs with all their frames, (samples, frames, *shape), where inputs have frames."""
+    """The first calibration inputs with all their frames, (samples, frames, *shape), if inputs have frames."""
     remarks: list[str] | None = None
     ranges: dict[str, Tensor] = field(default_factory=dict)
-    """What a step measured: the largest |current| of each neuron layer, one value a channel, with size 1 on its
-    other axes."""
+    """Measured by a pass: the largest |current| of each neuron layer, one value per channel, with size 1 on the other
+    axes."""
     analogue: list[Graph] = field(default_factory=list)
-    """The graph as it was before its activations became neurons, whose names it shares; empty before that."""
+    """The graph before its activations became neurons, with the same names; empty before that."""
     progress: Callable[[int, int], None] = lambda done, total: None
-    """Called by a step that takes long, with how many of its parts are done."""
+    """Called by slow passes with (parts done, all parts)."""
 
     def remark(self, text: str) -> None:
-        """Leave a line for the reports: something the user should know and need not act on."""
+        """Add a note to the reports: information for the user that needs no action."""
         if self.remarks is not None and text not in self.remarks:
             self.remarks.append(text)
 
     def first(self, samples: int) -> tuple[Tensor, ...]:
-        """The first so many calibration samples, in the batches that they come in."""
+        """The first ``samples`` calibration samples, in their batches."""
         taken, found = 0, []
         for batch in self.batches:
             if taken < samples:
@@ -51,7 +52,7 @@ class Context:
         return tuple(found)
 
     def observe(self, graph: Graph, see: Callable[[Node, tuple[Tensor, ...], Tensor], None]) -> None:
-        """Run the calibration batches through a graph of ops and show every layer's inputs and output to ``see``."""
+        """Run the calibration batches through a graph of ops; ``see(node, inputs, output)`` is called per layer."""
         for done, batch in enumerate(self.batches, 1):
             graph.run(batch, observe=see)
             self.progress(done, len(self.batches))
@@ -59,19 +60,19 @@ class Context:
 
 @dataclass(frozen=True)
 class Pass(CurrentSettings):
-    """Graph in, Graph out; frozen settings, nothing remembered.
+    """Graph in, graph out: frozen settings, no state.
 
-    ``exact = True`` promises the same function: convert() checks the promise on calibration data every time.
+    ``exact = True`` declares that the pass does not change the function; convert() checks this on calibration data.
     """
 
     exact: ClassVar[bool] = False
     asks: ClassVar[str] = ""
-    """What it asks of calibration data: "activations", "spikes", "spikes of each input", "" for nothing."""
+    """The calibration it needs: "activations", "spikes", "spikes of each input", or "" for none."""
     sets_thresholds: ClassVar[bool] = False
-    """True where it says what the thresholds are; other steps change what is there."""
+    """True if it sets the thresholds; other passes only modify them."""
 
     def describe(self) -> str:
-        """What it does with these settings, in a few words for tables of methods; "" where it goes without saying."""
+        """A short text about the pass with its settings, for tables of methods; "" if it needs no mention."""
         return ""
 
     def apply(self, graph: Graph, context: Context) -> Graph:

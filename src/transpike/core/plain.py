@@ -1,8 +1,9 @@
 """Which classes count as the plain form of their parents.
 
 Kernels, closed forms and fine-tuning do not call ``step`` or ``run``: they read a neuron's threshold or a layer's
-weights and compute the same in another way. That is right for the class that says so, and wrong for a subclass that
-behaves differently. So a subclass which overrides behaviour loses what its parents claim, unless it claims it itself.
+weights and compute the same result in another way. This is correct for the class that declares it, and wrong for a
+subclass that behaves differently. So a subclass that overrides behaviour loses its parents' claims, unless it repeats
+them.
 """
 
 from functools import cached_property
@@ -16,15 +17,15 @@ _FUNCTIONS = (classmethod, staticmethod, property, cached_property)
 
 
 class Plain(CurrentSettings):
-    """Base of everything that somebody may subclass and that an engine may know by heart.
+    """Base of all classes that users may subclass and that engines may have special code for.
 
-    A class with ``behaviour`` of its own is concrete. A subclass of a concrete class is *altered* if it overrides any
-    method or property of it that is not in ``free`` (descriptions, bounds) or in ``claims`` (the same behaviour in
-    another form). An altered class has none of the claims that it does not define itself: ``withdrawn`` says what
-    stands in their place. To claim one again, name it in the class: ``absorb = Linear.absorb``.
+    A class that defines ``behaviour`` is concrete. A subclass of a concrete class is *altered* if it overrides a
+    method or property that is neither in ``free`` (descriptions, bounds) nor in ``claims`` (the same behaviour in
+    another form). An altered class has only the claims that it defines itself; ``withdraw`` replaces the others. To
+    repeat a claim, name it in the class: ``absorb = Linear.absorb``.
 
-    ``plain = True`` in the class itself says: this class does what its parent does, whatever it overrides beside the
-    ``behaviour``. It raises TypeError together with an override of the behaviour.
+    ``plain = True`` in the class itself declares that it behaves as its parent, whatever it overrides outside
+    ``behaviour``. Raises TypeError together with an override of the behaviour.
     """
 
     plain: ClassVar[bool] = False
@@ -32,7 +33,7 @@ class Plain(CurrentSettings):
     claims: ClassVar[tuple[str, ...]] = ()
     free: ClassVar[tuple[str, ...]] = ()
     altered: ClassVar[tuple[str, ...]] = ()
-    """What the class itself overrides of a concrete parent; empty where it counts as the plain form of its parent."""
+    """The overrides of a concrete parent in the class itself; empty if it counts as the plain form of its parent."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -43,7 +44,7 @@ class Plain(CurrentSettings):
             if broken := [name for name in changed if name in cls.behaviour]:
                 raise TypeError(
                     f"{cls.__name__} says plain = True and overrides {_names(broken)} of {parents[0].__name__}: a "
-                    "class that behaves differently is not the plain form of its parent; leave plain out"
+                    "class that behaves differently is not the plain form of its parent; remove plain = True"
                 )
         elif changed:
             cls.altered = changed
@@ -53,7 +54,7 @@ class Plain(CurrentSettings):
 
     @classmethod
     def withdraw(cls, name: str, parent: type) -> None:
-        """Put what may be said of any such class in the place of the ``parent``'s claim."""
+        """Replace the ``parent``'s claim by the default for altered classes."""
         raise TypeError(f"{cls.__name__} must define withdraw()")
 
 
@@ -64,7 +65,7 @@ def is_plain(value: object, kind: tuple[type[Kind], type[Other]]) -> TypeGuard[K
 @overload
 def is_plain(value: object, kind: tuple[type, ...]) -> bool: ...
 def is_plain(value: object, kind: Any) -> bool:
-    """True for a ``kind`` that behaves as that class does: code that knows the class by heart may take it so.
+    """True for a ``kind`` that behaves as that class does, so that special code for the class applies.
 
     False for an instance of a subclass that overrides behaviour.
     """
@@ -80,7 +81,7 @@ def _is_plain(found: type, kind: type) -> bool:
 
 
 def _is_concrete(parent: type) -> bool:
-    """True where a class says what it does: the behaviour is neither missing nor that of the contract."""
+    """True if a class implements its behaviour, and not only inherits that of the contract."""
     if not issubclass(parent, Plain) or not parent.behaviour:
         return False
     root = next(one for one in reversed(parent.__mro__) if "behaviour" in one.__dict__ and one is not Plain)
@@ -89,7 +90,7 @@ def _is_concrete(parent: type) -> bool:
 
 
 def _overrides(cls: type[Plain], name: str, parents: list[type]) -> bool:
-    """True where a name in the class replaces behaviour of a concrete parent."""
+    """True if a name in the class overrides behaviour of a concrete parent."""
     if name.startswith("__") or name in cls.free or (name in cls.claims and name not in cls.behaviour):
         return False
     value = cls.__dict__[name]

@@ -1,4 +1,4 @@
-"""What happens to an input before the network sees it; saved with the network."""
+"""Preprocessing of inputs; saved with the network."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from torch import Tensor
 class Preprocessing:
     """``(x − mean) / std`` per channel, in float32; bytes are divided by 255 first.
 
-    Shapes: x is (batch, channels, …); ``mean`` and ``std`` have one value a channel, or one for all.
+    Shapes: x is (batch, channels, …); ``mean`` and ``std`` have one value per channel, or one for all.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -18,7 +18,7 @@ class Preprocessing:
 
     @property
     def is_identity(self) -> bool:
-        """True where real-valued inputs stay as they are."""
+        """True if real-valued inputs are not changed."""
         return not any(self.mean) and all(s == 1 for s in self.std)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How an answer is read from the output."""
+"""Contract of readouts: how the answer is computed from the output."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,17 +12,17 @@ from transpike.core.pass_ import Context
 
 @dataclass(frozen=True)
 class Readout:
-    """Turns the output's current of each step, (batch, …), into logits; sums in float64, so order does not matter.
+    """Turns the output's current of each step, (batch, …), into logits; sums are float64, independent of their order.
 
-    ``spiking_output``: the recipe puts a neuron behind the last layer, and its spikes are the output.
+    ``spiking_output``: the recipe puts a neuron after the last layer, and its spikes are the output.
     """
 
     spiking_output: ClassVar[bool] = False
     every_step: ClassVar[bool] = False
-    """True where it must see the current of single steps, which windows and phase cycles sum up."""
+    """True if it needs the current of every step, which windows and phase cycles only give as a sum."""
 
     def calibrated(self, graph: Graph, context: Context) -> "Readout":
-        """The readout with what it needs to know of a converted graph."""
+        """The readout with its values from a converted graph."""
         return self
 
     def init(self, output: Tensor) -> Tensor:

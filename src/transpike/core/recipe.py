@@ -1,4 +1,4 @@
-"""One paper's method, as data."""
+"""Contract of recipes: one conversion method as data."""
 
 import dataclasses
 from typing import Any, ClassVar, Literal
@@ -10,18 +10,18 @@ from transpike.core.renamed import CurrentSettings
 from transpike.core.schedule import Schedule
 
 ThresholdScale = float | Literal["unit", "balanced"]
-"""The threshold of each layer: 1, λ_n/λ_{n−1}, or one number for all (lowering.scaling)."""
+"""The threshold of each layer: 1, λ_n/λ_{n−1}, or one number for all layers (lowering.scaling)."""
 
 
 class Recipe(CurrentSettings):
     """Settings only: printable, hashable, JSON-able; every field is a command-line flag of the same name.
 
-    ``steps`` turn the source graph into a spiking one; ``encoder``, ``schedule`` and ``readout`` say how it runs.
+    ``passes`` turn the source graph into a spiking one; ``encoder``, ``schedule`` and ``readout`` define how it runs.
     """
 
     name: ClassVar[str]
     threshold_scale: ClassVar[ThresholdScale] = "unit"
-    """How the method's own paper scales weights and thresholds; spike trains do not depend on it."""
+    """How the method's paper scales weights and thresholds; spike trains do not depend on it."""
     timesteps: int
     encoder: Encoder
     schedule: Schedule
@@ -29,16 +29,16 @@ class Recipe(CurrentSettings):
 
     @property
     def passes(self) -> tuple[Pass, ...]:
-        raise TypeError(f"{type(self).__name__} must define steps")
+        raise TypeError(f"{type(self).__name__} must define passes")
 
     @property
     def depends_on_timesteps(self) -> bool:
-        """True where another number of steps gives another network, so that one run does not serve every t."""
+        """True if the converted network depends on the number of steps, so that one run does not cover every t."""
         return False
 
     @property
     def training_free(self) -> bool:
-        """False where the method needs a network that was trained for it."""
+        """False if the method needs a network that was trained for it."""
         return True
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Recipe(CurrentSettings):
 
 
 def _short(value: Any) -> str:
-    """A value as it is written, of a part only the settings that are not its own default."""
+    """A value as text; for a dataclass only the settings that differ from their defaults."""
     if not dataclasses.is_dataclass(value):
         return repr(value)
     changed = [

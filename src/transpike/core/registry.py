@@ -1,11 +1,11 @@
-"""Names and what they stand for: one table a family, filled by our own folders and by plug-ins.
+"""The registry of names: one table per family, filled by transpike's own folders and by plug-ins.
 
-A *family* is a kind of thing that transpike has several of: recipes, neurons, energy models. Each folder declares its
-family and fills it with the classes that its ``__init__`` imports. Others add to it with ``transpike.register``, in a
-script or in a package whose entry point in the group ``transpike.plugins`` names the module that registers. Entry
-points are loaded at the first look-up, never by ``import transpike``.
+A *family* is a kind of extension: recipes, neurons, energy models. Each folder declares its family and adds the
+classes that its ``__init__`` imports. Users add members with ``transpike.register``, in a script or in a package whose
+entry point in the group ``transpike.plugins`` names the module that registers. Entry points are loaded at the first
+look-up, never by ``import transpike``.
 
-In files our own classes have their bare name, others the name of their package before it: ``package:ClassName``.
+Files refer to transpike's classes by their bare name, to others as ``package:ClassName``.
 """
 
 import contextlib
@@ -27,12 +27,12 @@ Thing = TypeVar("Thing")
 
 
 class PluginWarning(UserWarning):
-    """A plug-in is installed and could not be loaded; everything else works."""
+    """An installed plug-in could not be loaded; everything else works."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """An entry point: the ``distribution`` and ``version`` it comes from, and the ``error`` that stopped it, or ""."""
+    """An entry point with its ``distribution`` and ``version``, and the ``error`` of loading it, or ""."""
 
     name: str
     distribution: str
@@ -55,10 +55,10 @@ class Entry:
 
 @dataclass(eq=False)
 class Family:
-    """What there is of one ``kind``.
+    """The members of one ``kind``.
 
-    ``contract`` is the class that members derive from, or are instances of where ``holds`` is "instances".
-    ``in_files``: a saved network may hold one. ``named``: members are asked for by name.
+    ``contract`` is the base class of members, or the class of members if ``holds`` is "instances". ``in_files``: a
+    saved network may contain members. ``named``: members are selected by name.
     """
 
     kind: str
@@ -71,13 +71,13 @@ class Family:
 
     @property
     def table(self) -> "Table":
-        """Name → member, our own and those from outside."""
+        """Name → member, including those of plug-ins."""
         return Table(self)
 
     def own(self, namespace: Mapping[str, Any], *, as_written: bool = False) -> tuple[Any, ...]:
-        """Register and return what a folder's ``__init__`` has imported: its namespace is the list of members.
+        """Register and return the members that a folder's ``__init__`` has imported, given its namespace.
 
-        In alphabetical order, or ``as_written``. Where members are instances, those of imported modules count too.
+        In alphabetical order, or ``as_written``. If members are instances, those of imported modules count too.
         """
         found: dict[int, Any] = {}
         for value in namespace.values():
@@ -94,11 +94,11 @@ class Family:
 
     @property
     def takes_functions(self) -> bool:
-        """True where a function may be a member, as it is or wrapped."""
+        """True if a function may be a member, directly or wrapped."""
         return self.holds == "functions" or self.wrap is not None
 
     def takes(self, thing: Any) -> bool:
-        """True for what derives from the contract (and is not the contract itself)."""
+        """True for a subclass of the contract (but not the contract itself), or an instance of it."""
         if self.contract is None:
             return False
         if self.holds == "instances":
@@ -106,7 +106,7 @@ class Family:
         return isinstance(thing, type) and issubclass(thing, self.contract) and thing is not self.contract
 
     def add(self, thing: Any, name: str | None = None, module: str | None = None) -> None:
-        """Enter a member. SettingError where its name is taken, with both modules."""
+        """Add a member. Raises SettingError if its name is taken; the message names both modules."""
         place = script_name(module or getattr(thing, "__module__", None) or "__main__")
         chosen = name or self._name(thing)
         key = thing.__name__ if isinstance(thing, type) else chosen
@@ -115,7 +115,7 @@ class Family:
             if self.named and not NAME.fullmatch(chosen):
                 raise SettingError(
                     f"{chosen!r} cannot be the name of a {self.kind}: use small letters, digits, '-', '_', '+' and "
-                    "'.', for it is written on command lines"
+                    "'.', because it is used on command lines"
                 )
         entry = Entry(chosen if self.named else key, key, thing, place)
         self._make_room(entry, self.entries.get(entry.name), f"the {self.kind} name {chosen!r}", "another `name`")
@@ -127,7 +127,7 @@ class Family:
         _changed()
 
     def _make_room(self, entry: Entry, other: Entry | None, what: str, way_out: str) -> None:
-        """Forget an older definition of the same thing; SettingError where another thing has the name."""
+        """Remove an older definition of the same thing. Raises SettingError if another thing has the name."""
         if other is None or other.thing is entry.thing:
             return
         if not _redefines(entry, other):
@@ -138,14 +138,14 @@ class Family:
         del self.entries[other.name]
 
     def get(self, name: str) -> Any:
-        """The member of this name. SettingError with those that there are."""
+        """The member of this name. Raises SettingError with the available names."""
         table = self.table
         if name not in table:
             raise SettingError(f"no {self.kind} is called {name!r}; choose from {', '.join(sorted(table))}{hint()}")
         return table[name]
 
     def classes(self) -> tuple[Any, ...]:
-        """All members, ours first, those from outside by their name."""
+        """All members: those of transpike first, then those of plug-ins by name."""
         return tuple(entry.thing for entry in self._sorted())
 
     def _sorted(self) -> list[Entry]:
@@ -154,7 +154,7 @@ class Family:
         return ours + sorted((e for e in self.entries.values() if not is_ours(e.module)), key=lambda e: (e.name, e.key))
 
     def _name(self, thing: Any) -> str:
-        """Its own ``name``; an inherited one only where the contract asks for a name; else its class's, with dashes."""
+        """Its own ``name``, an inherited one only if the contract defines names; else its class name with dashes."""
         if not isinstance(thing, type):
             return str(getattr(thing, "name", None) or getattr(thing, "__name__", ""))
         asked = "name" in getattr(self.contract, "__annotations__", {})
@@ -163,7 +163,7 @@ class Family:
 
 
 class Table(Mapping[str, Any]):
-    """A family by name: live, so that it has what is registered later."""
+    """A family by name; it includes members that are registered later."""
 
     def __init__(self, family: Family) -> None:
         self._family = family
@@ -190,7 +190,7 @@ _generation = 0
 
 
 def family(kind: str, contract: type | None = None, **settings: Any) -> Family:
-    """The family of this kind, made where there is none; a later call may add what an earlier one left open."""
+    """The family of this kind, created on the first call; a later call may set fields that are still empty."""
     found = families.setdefault(kind, Family(kind))
     found.contract = contract or found.contract
     for name, value in settings.items():
@@ -210,11 +210,11 @@ def register(*, kind: str | None = None, name: str | None = None, **details: Any
 
 
 def register(thing: Any = None, /, *, kind: str | None = None, name: str | None = None, **details: Any) -> Any:
-    """Add a class, function or object of your own to transpike: it gets its place in tables and on the command line.
+    """Add a custom class, function or object to transpike: it appears in tables and on the command line.
 
-    As a bare decorator on a class; the family follows from what the class derives from: a recipe, neuron (any cell),
-    op, source activation, pass, energy model, encoder, readout, schedule, exit score or task. Chips
-    (``transpike.chips.Target``) and networks (``transpike.models.Model``) are objects: ``register(Target(...))``.
+    As a bare decorator on a class; its base class determines the family: a recipe, neuron (any cell), op, source
+    activation, pass, energy model, encoder, readout, schedule, exit score or task. Chips
+    (``transpike.chips.Chip``) and networks (``transpike.models.Model``) are objects: ``register(Chip(...))``.
     With ``kind`` and ``name`` on a function::
 
         @transpike.register
@@ -228,11 +228,12 @@ def register(thing: Any = None, /, *, kind: str | None = None, name: str | None 
         @transpike.register(kind="network", name="my-net", input_shape=(1, 28, 28))
         def build(num_classes: int, in_channels: int) -> nn.Module: ...
 
-    A class is asked for by its ``name``, or by its class name with dashes. ``kind="part"`` is for a frozen dataclass
-    that fields of others hold, so that files may hold it. In files a class is called ``package:ClassName``. Defining
-    the same class again, as a notebook does, replaces it.
+    The name of a class is its ``name``, or its class name with dashes. ``kind="part"`` is for a frozen dataclass that
+    is a field of others, so that files may contain it. Files refer to a class as ``package:ClassName``. Defining the
+    same class again, as a notebook does, replaces it.
 
-    Raises SettingError for what belongs to no family, and for a name that is taken, with both modules.
+    Raises SettingError for anything that belongs to no family, and for a name that is taken; the message names both
+    modules.
     """
     if thing is None:
         return lambda given: _register(given, kind, name, details)
@@ -243,7 +244,7 @@ def _register(thing: Any, kind: str | None, name: str | None, details: dict[str,
     home = _home(thing, kind)
     module = script_name(getattr(thing, "__module__", None) or "__main__")
     if not isinstance(thing, type) and not inspect.isroutine(thing):
-        module = script_name(sys._getframe(2).f_globals.get("__name__", "__main__"))  # an object: who registers it
+        module = script_name(sys._getframe(2).f_globals.get("__name__", "__main__"))  # of the caller of register()
     if isinstance(thing, type) and home.in_files and not dataclasses.is_dataclass(thing):
         raise SettingError(
             f"{title_of(thing)} in {module} must be a frozen dataclass: put @dataclass(frozen=True) on it"
@@ -260,11 +261,11 @@ def _register(thing: Any, kind: str | None, name: str | None, details: dict[str,
 
 
 def _home(thing: Any, kind: str | None) -> Family:
-    """The family that a thing belongs to."""
+    """The family of a thing; SettingError if there is none, or more than one."""
     title = title_of(thing)
     if kind is not None:
         if kind not in families:
-            raise SettingError(f"there is no kind {kind!r}; there are {', '.join(sorted(families))}")
+            raise SettingError(f"there is no kind {kind!r}; choose from {', '.join(sorted(families))}")
         home = families[kind]
         if home.holds == "classes":
             fits = isinstance(thing, type) and (home.contract is None or home.takes(thing))
@@ -272,14 +273,14 @@ def _home(thing: Any, kind: str | None) -> Family:
             fits = home.takes(thing) or (home.takes_functions and callable(thing))
         if not fits:
             wanted = "function" if home.takes_functions else home.contract.__name__ if home.contract else "class"
-            raise SettingError(f"{title} is no {kind}: it must be a {wanted}")
+            raise SettingError(f"{title} is not a {kind}: it must be a {wanted}")
         return home
     found = [one for one in families.values() if one.takes(thing)]
     if len(found) != 1:
         if inspect.isroutine(thing):
             raise SettingError(
-                f'say what {title} is: @transpike.register(kind="data", name="…"), or kind="network" for a function '
-                "that builds a network"
+                f'state the kind of {title}: @transpike.register(kind="data", name="…"), or kind="network" for a '
+                "function that builds a network"
             )
         contracts = sorted(one.contract.__name__ for one in families.values() if one.contract is not None)
         raise SettingError(
@@ -290,12 +291,12 @@ def _home(thing: Any, kind: str | None) -> Family:
 
 
 def file_name(kind: type) -> str | None:
-    """What files call this class; None where it is not registered."""
+    """The name of this class in files; None if it is not registered."""
     return _named_classes()[1].get(kind)
 
 
 def file_class(name: str) -> type | None:
-    """The class that files call so; None where none is registered. Nothing is imported for it but plug-ins."""
+    """The class with this name in files; None if none is registered. Only plug-ins are imported for it."""
     return _named_classes()[0].get(name)
 
 
@@ -312,24 +313,24 @@ def _named_classes() -> tuple[dict[str, type], dict[type, str]]:
 
 
 def generation() -> int:
-    """A number that changes whenever something is registered: what is derived from the registry is kept by it."""
+    """A number that changes with every registration, for caches of derived tables."""
     load_plugins()
     return _generation
 
 
 def qualified(kind: type) -> str:
-    """``package:ClassName``, as files would call a class from outside."""
+    """``package:ClassName``, the name of a plug-in's class in files."""
     return f"{script_name(kind.__module__).partition('.')[0]}:{kind.__name__}"
 
 
 def plugins() -> tuple[Plugin, ...]:
-    """The plug-ins that are installed, loaded or not."""
+    """The installed plug-ins, loaded or not."""
     load_plugins()
     return tuple(_plugins or ())
 
 
 def load_plugins() -> None:
-    """Load the entry points, once. One that fails is left out with a PluginWarning that names its distribution."""
+    """Load the entry points, once. One that fails is skipped with a PluginWarning that names its distribution."""
     global _plugins, _loading
     if _plugins is not None or _loading:
         return
@@ -359,7 +360,7 @@ def load_plugins() -> None:
     for plugin in found:
         if plugin.error:
             warnings.warn(
-                f"the plug-in {plugin.name!r} of {plugin} could not be loaded and is left out ({plugin.error}); "
+                f"the plug-in {plugin.name!r} of {plugin} could not be loaded and is skipped ({plugin.error}); "
                 f"update or uninstall {plugin.distribution}",
                 PluginWarning,
                 stacklevel=3,
@@ -367,14 +368,14 @@ def load_plugins() -> None:
 
 
 def hint() -> str:
-    """For a message about an unknown name: the plug-ins that could not be loaded, or nothing."""
+    """The end of a message about an unknown name: the plug-ins that could not be loaded, or nothing."""
     broken = [f"{plugin} ({plugin.error})" for plugin in plugins() if plugin.error]
     return f". Plug-ins that could not be loaded: {'; '.join(broken)}" if broken else ""
 
 
 @contextlib.contextmanager
 def restored() -> Iterator[None]:
-    """What is registered inside is forgotten afterwards: for tests, and for trying out."""
+    """Registrations inside are removed afterwards; for tests."""
     before = {kind: dict(one.entries) for kind, one in families.items()}
     try:
         yield
@@ -385,7 +386,7 @@ def restored() -> Iterator[None]:
 
 
 def _redefines(new: Entry, old: Entry) -> bool:
-    """True for the same definition once more, as when a notebook's cell or a module is run again."""
+    """True for the same definition executed again, as by a notebook cell or a reloaded module."""
     same = (new.module, title_of(new.thing)) == (old.module, title_of(old.thing))
     return same and not is_ours(new.module)
 

@@ -1,4 +1,4 @@
-"""Names that code written for older versions uses: an error says what each is called now."""
+"""Names of older versions: using one raises an error with the current name."""
 
 import sys
 from collections.abc import Sequence
@@ -70,8 +70,9 @@ MODULES: dict[str, str] = {
     "training.tandem": "training.spiking.tandem",
     "training.unrolled": "training.spiking.unrolled",
 }
-"""Old module → where its content is now, both without ``transpike.``."""
+"""Old module → its current place, both without ``transpike.``."""
 NAMES: dict[str, dict[str, str]] = {
+    "chips": {"Target": "Chip"},
     "engines": {"Fused": "Dense"},
     "neurons": {
         "DifferentialLadder": "DifferentialMultiThreshold",
@@ -83,14 +84,14 @@ NAMES: dict[str, dict[str, str]] = {
     "passes": {"UseLadders": "UseMultiThresholds"},
     "readouts": {"AfterRehearsal": "AfterPreSimulation"},
 }
-"""Folder → old name → new name in it."""
+"""Folder → old name → new name."""
 SETTINGS: dict[str, str] = {
     "hold": "wait_steps",
     "rehearsal": "pre_simulation_steps",
     "rungs": "threshold_count",
     "worth": "spike_scale",
 }
-"""Old setting → new setting, of whatever has it."""
+"""Old setting → new setting, for every class that has it."""
 ENGINES: dict[str, str] = {"fused": "dense"}
 MEMBERS: dict[str, dict[str, str]] = {
     "Cell": {"amplitude": "output_scale", "continuous": "sends_reals", "listen": "integrate", "relays": "is_delay"},
@@ -120,7 +121,7 @@ class CurrentSettings:
 
 
 class _OldModules(MetaPathFinder):
-    """The last finder: it is asked for modules that nobody has found."""
+    """The last finder in ``sys.meta_path``: it gets the modules that no other finder has found."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         package, _, name = fullname.partition(".")
@@ -129,7 +130,7 @@ class _OldModules(MetaPathFinder):
 
 
 def explain_old_names(package: ModuleType) -> None:
-    """Make ``package`` and its folders say what an old name is called now, where somebody asks for it."""
+    """Make ``package`` and its folders raise an error with the current name when an old name is used."""
     if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
         sys.meta_path.append(_OldModules())
     for folder, names in NAMES.items():

@@ -1,4 +1,4 @@
-"""When neurons hear and when they fire."""
+"""Contract of schedules: when neurons integrate their input and when they fire."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from transpike.core.plain import Plain
 from transpike.errors import SettingError
 
 MOST_STEPS = 2**24
-"""Counts beyond it are not whole numbers in float32."""
+"""Larger counts are not exact in float32."""
 
 
 @dataclass(frozen=True)
 class Schedule(Plain):
-    """``lag(T)`` steps lie between the start of a layer and that of its readers; ``total_steps`` is the latency.
+    """``lag(T)`` steps lie between the start of a layer and the start of its readers; ``total_steps`` is the latency.
 
-    A node's own steps count from 1 at its start. ``share(own, T)`` says how much of the bias and of a constant input
-    comes in such a step, ``fires(own, T)`` whether a neuron may send then.
+    The local steps of a node (``own``) count from 1 at its start. ``share(own, T)`` is the share of the bias and of a
+    constant input that arrives in such a step, ``fires(own, T)`` states whether a neuron may fire in it.
     """
 
     behaviour: ClassVar[tuple[str, ...]] = ("lag", "share", "fires", "slot", "start", "duration")
@@ -27,24 +27,24 @@ class Schedule(Plain):
 
     @property
     def period(self) -> int:
-        """Steps of a phase cycle; 0 where time has no phases."""
+        """Steps of a phase cycle; 0 without phases."""
         return 0
 
     @property
     def whole_windows(self) -> bool:
-        """True in time slots where every neuron hears all of its input before it fires."""
+        """True for time slots in which every neuron integrates its whole input before it fires."""
         return False
 
     @property
     def every_step(self) -> bool:
-        """True where every step of a run is an answer."""
+        """True if every step of a run gives an answer."""
         return self.mode in ("steps", "differences")
 
     def lag(self, timesteps: int) -> int:
         raise TypeError(f"{type(self).__name__} must define lag()")
 
     def start(self, graph: Graph, node: Node, timesteps: int) -> int:
-        """How many steps pass before the node's first own step."""
+        """The number of steps before the node's first local step."""
         return depth(graph, node.name) * self.lag(timesteps)
 
     def share(self, own: int, timesteps: int) -> float:
@@ -54,25 +54,25 @@ class Schedule(Plain):
         return True
 
     def slot(self, own: int, timesteps: int) -> int:
-        """Which of the steps in which a neuron may send this own step is, from 1."""
+        """The index, from 1, of local step ``own`` among the steps in which a neuron may fire."""
         return own
 
     def duration(self, node: Node, timesteps: int) -> int:
         return timesteps
 
     def check(self, timesteps: int) -> int:
-        """``timesteps``, or SettingError for a number that a run of this schedule cannot have."""
+        """``timesteps``, or SettingError for a number that this schedule does not allow."""
         return check_timesteps(timesteps)
 
     def total_steps(self, graph: Graph, timesteps: int) -> int:
         """The step at which the answer is ready."""
         timesteps, output = self.check(timesteps), graph.output
-        fires = isinstance(output.op, Cell) and output.op.delays  # behind the last layer: it has to hear first
+        fires = isinstance(output.op, Cell) and output.op.delays  # a neuron after the last layer integrates first
         late = self.lag(timesteps) if fires else 0
         return self.start(graph, output, timesteps) + late + self.duration(output, timesteps)
 
     def answers(self, timesteps: int) -> tuple[int, ...]:
-        """The numbers of time steps for which an evaluation up to ``timesteps`` gives an answer."""
+        """The numbers of time steps at which an evaluation up to ``timesteps`` gives an answer."""
         return tuple(range(1, timesteps + 1))
 
 
@@ -85,17 +85,17 @@ def depth(graph: Graph, name: str) -> int:
 
 
 def depths(nodes: Iterable[Node]) -> dict[str, int]:
-    """Node → the largest number of cells that answer a window later on a path from the input to its inputs."""
+    """Node → the largest number of cells with a delay of one window on a path from the input to its inputs."""
     return {node.name: depth for node, depth, _ in _depths(nodes)}
 
 
 def arrivals(nodes: Iterable[Node]) -> dict[str, int]:
-    """Node → the same number with the node itself."""
+    """Node → the same number, including the node itself."""
     return {node.name: after for node, _, after in _depths(nodes)}
 
 
 def arrival(node: Node, before: int) -> int:
-    """The number of cells that answer a window later up to and with the node, whose inputs have passed ``before``."""
+    """The number of delaying cells up to and including the node, whose inputs have passed ``before`` of them."""
     return before + (isinstance(node.op, Cell) and node.op.delays)
 
 
@@ -108,7 +108,7 @@ def _depths(nodes: Iterable[Node]) -> Iterator[tuple[Node, int, int]]:
 
 
 def check_timesteps(timesteps: int) -> int:
-    """A positive whole number of steps, at most 2^24, or a SettingError."""
+    """A positive integer number of steps, at most 2^24, or a SettingError."""
     if isinstance(timesteps, bool) or not isinstance(timesteps, int) or not 1 <= timesteps <= MOST_STEPS:
         raise SettingError(f"timesteps must be a whole number of at least 1, at most {MOST_STEPS:,}, not {timesteps!r}")
     return timesteps

@@ -1,4 +1,4 @@
-"""The one place where a membrane potential becomes a spike."""
+"""The only place where a membrane potential becomes a spike."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 class Surrogate(Protocol):
-    """What stands for the derivative of the step, as a function of ``x = (u − threshold) / unit``.
+    """The surrogate of the step function's derivative, as a function of ``x = (u − threshold) / unit``.
 
-    ``height_if_flat`` is the one value beside 0 that a rectangular one has: a bit an element is all that it must keep.
+    ``height_if_flat`` is the non-zero value of a rectangular surrogate, for which one bit per element is stored.
     """
 
     @property
@@ -26,7 +26,7 @@ _chosen: ContextVar[Surrogate | None] = ContextVar("surrogate", default=None)
 
 @contextmanager
 def surrogate_gradient(surrogate: Surrogate | None) -> Iterator[None]:
-    """Within it every ``fire`` and ``stairs`` of this thread passes gradients; the spikes stay the same."""
+    """Inside it every ``fire`` and ``floor_clip`` of this thread passes gradients; the spikes stay the same."""
     before = _chosen.set(surrogate)
     try:
         yield
@@ -48,9 +48,9 @@ def fire(u: Tensor, threshold: Tensor, unit: Tensor | None = None, surrogate: Su
 
 
 def floor_clip(level: Tensor, most: int) -> Tensor:
-    """``clip(⌊level⌋, 0, most)``; with a surrogate in force straight through from half a step to half above ``most``.
+    """``clip(⌊level⌋, 0, most)``; with an active surrogate the gradient is 1 for ``½ ≤ level < most + ½``.
 
-    Half a step, because a staircase that rounds begins there: with v(0) = θ/2 the gradient is that of a clipped ReLU.
+    With v(0) = θ/2, which rounds to the nearest step of the staircase, this is the gradient of a clipped ReLU.
     """
     if _chosen.get() is None:
         return torch.floor(level).clamp(0, most)
@@ -61,7 +61,7 @@ class _Fire(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, threshold: Tensor, unit: Tensor, surrogate: Surrogate) -> Tensor:
         x = (u - threshold) / unit
-        moves = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]  # then x itself is needed
+        moves = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]  # x itself is then needed
         compact = surrogate.height_if_flat is not None and not moves
         ctx.save_for_backward(unit, surrogate.gradient(x) != 0 if compact else x)
         ctx.surrogate, ctx.compact, ctx.shape = surrogate, compact, threshold.shape

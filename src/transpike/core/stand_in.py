@@ -1,4 +1,4 @@
-"""Whether the neurons of a converted network can stand for the activations whose places they took."""
+"""Checks that the neurons of a converted network can represent the activations that they replace."""
 
 import torch
 from torch import Tensor
@@ -10,30 +10,30 @@ from transpike.core.pass_ import Context
 from transpike.errors import UnsupportedModel
 
 TOLERANCE = 1e-3
-"""Of a ceiling: a threshold that was measured may lie so far above it."""
+"""Relative: a measured threshold may exceed a ceiling by this share."""
 LOST = 0.01
-"""Of a layer's activations on the calibration data: so much beyond a ceiling makes another network."""
+"""Share of a layer's activations on calibration data that may lie beyond a ceiling."""
 
 
 def check_stand_ins(graph: Graph) -> None:
-    """UnsupportedModel where a neuron cannot be the activation that it stands for."""
+    """Raises UnsupportedModel if a neuron cannot represent the activation that it replaces."""
     for node in graph:
         if isinstance(node.op, Neuron) and node.op.source.role == "activation":
             verdict = node.op.stands_for(node.op.source)
             if verdict is not True:
                 what = node.op.source.describe()
                 raise UnsupportedModel(
-                    f"{node.path or node.name} is a {what}, for which {node.op.describe()} cannot stand: "
-                    f"{verdict or 'the neuron does not know it'}; train with nn.ReLU or one of transpike.activations, "
-                    "or keep the layer analogue"
+                    f"{node.path or node.name} is a {what}, which {node.op.describe()} cannot represent: "
+                    f"{verdict or 'the neuron does not support it'}; train with nn.ReLU or one of "
+                    "transpike.activations, or keep the layer analogue"
                 )
 
 
 def check_ceilings(graph: Graph, context: Context) -> None:
-    """UnsupportedModel where neurons send more than the ceiling of their activation, and it matters.
+    """Raises UnsupportedModel if neurons send more than the ceiling of their activation on many samples.
 
-    On the calibration data: where more than ``LOST`` of a layer's activations are cut off by the source network and
-    not by its neurons. What is less becomes a remark.
+    Measured on the calibration data: more than ``LOST`` of a layer's activations are clipped by the source network
+    and not by its neurons. A smaller share becomes a remark.
     """
     places = {node.name: node for node in graph if _exceeds(node)}
     if not places or not context.analogue:
@@ -57,13 +57,13 @@ def check_ceilings(graph: Graph, context: Context) -> None:
             assert isinstance(cell, Neuron)
             most, ceiling = _limits(cell)
             raise UnsupportedModel(
-                f"{node.path or name} is a {cell.source.describe()}, which cuts activations off at "
+                f"{node.path or name} is a {cell.source.describe()}, which clips activations at "
                 f"{float(ceiling.max()):.3g}, and {cell.describe()} sends up to {float(most.max()):.3g}: on the "
                 f"calibration data {share:.1%} of the layer's activations lie between; use a recipe whose thresholds "
                 "end at the ceiling, like ecc or qcfs, lower the recipe's threshold, or train with nn.ReLU"
             )
         if share:
-            context.remark(f"{name} does not cut off at its ceiling: {share:.2%} of its activations lie beyond")
+            context.remark(f"{name} does not clip at its ceiling: {share:.2%} of its activations lie beyond")
 
 
 def _exceeds(node: Node) -> bool:
@@ -74,7 +74,7 @@ def _exceeds(node: Node) -> bool:
 
 
 def _limits(cell: Neuron) -> tuple[Tensor, Tensor]:
-    """The most that a neuron sends, and the ceiling of its activation, as they broadcast to (batch, *shape)."""
+    """The largest output of a neuron, and the ceiling of its activation, broadcastable to (batch, *shape)."""
     most, ceiling = cell.peak, _ceiling(cell.source)
     assert most is not None and ceiling is not None
     return most, ceiling.to(most)

@@ -1,4 +1,4 @@
-"""One line per layer: how a graph prints."""
+"""A graph as text, one line per layer."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -8,12 +8,12 @@ from transpike.core.node import Node
 
 
 class Printable(Protocol):
-    """What a table needs of a graph."""
+    """The interface of a graph that can be printed."""
 
     def __iter__(self) -> Iterator[Node]: ...
 
     def macs(self, node: Node) -> int | None:
-        """Multiplications of one sample's pass through this node; None where nobody knows."""
+        """Multiplications per sample of this node; None if the number is unknown."""
 
 
 def _count(number: int) -> str:
@@ -24,7 +24,7 @@ def _count(number: int) -> str:
 
 
 def threshold_text(node: Node) -> str:
-    """The threshold of a neuron, as a range where channels differ."""
+    """The threshold of a neuron, as a range if channels differ."""
     unit = node.op.unit if isinstance(node.op, Cell) else None
     if unit is None:
         return ""
@@ -33,7 +33,7 @@ def threshold_text(node: Node) -> str:
 
 
 def lines(graph: Printable, extra: dict[str, str] | None = None, heading: str | None = None) -> list[str]:
-    """The graph as text: name, operator, output shape, MACs, threshold, and what ``extra`` adds by name."""
+    """The graph as text: name, operator, output shape, MACs, threshold, and the column ``extra`` by layer name."""
     rows = [("layer", "operator", "inputs", "shape", "MACs", "threshold", heading or "")]
     previous = ""
     for node in graph:

@@ -1,4 +1,4 @@
-"""What a good answer is."""
+"""Contract of tasks: which answers of a network are correct."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,16 +9,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """What a network is asked for: which targets fit, which answers are right, and when two answers agree.
+    """The task of a network: which targets are valid, which answers are correct, and when two answers agree.
 
-    Frozen settings and a ``name``. Outputs are (..., samples, *shape), the leading axes being answers of other time
-    steps; what is given of each sample is (..., samples). Everything that evaluates, compares, explains or stops early
-    asks the task.
+    Frozen settings and a ``name``. Outputs are (..., samples, *shape); leading axes are answers at several time steps.
+    Results per sample are (..., samples). Evaluation, comparison, explanation and early exits use the task.
     """
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
-    """Which way the metric goes: for an error it is False."""
+    """False if the metric is an error."""
 
     def __str__(self) -> str:
         settings = ", ".join(f"{key}={value}" for key, value in vars(self).items())
@@ -33,12 +32,12 @@ class Task(ABC):
 
     @abstractmethod
     def answers(self, output: Tensor) -> Tensor:
-        """What the network answers, (..., samples, *answer)."""
+        """The answers of the network, (..., samples, *answer)."""
 
     @abstractmethod
     def outcomes(self, output: Tensor, target: Tensor) -> Tensor:
-        """(..., samples) bool: which samples are answered right. ``target`` is as ``check`` gives it."""
+        """(..., samples) bool: True for samples answered correctly. ``target`` has the form that ``check`` returns."""
 
     @abstractmethod
     def agrees(self, output: Tensor, reference: Tensor) -> Tensor:
-        """(..., samples) bool: where ``output`` answers what the ``reference``, another network's output, answers."""
+        """(..., samples) bool: True if the answer of ``output`` equals that of ``reference``, another network's."""

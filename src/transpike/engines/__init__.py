@@ -1,6 +1,6 @@
-"""Engines by name; all run the lowered form and give the same spikes on the exact grid.
+"""Engines by name. All run the lowered form and give the same spikes on the exact grid.
 
-"sorted" takes only what has spike times without a clock, or first crossings.
+"sorted" supports only networks with exact spike times or first crossings.
 """
 
 from transpike.engines.auto import Auto

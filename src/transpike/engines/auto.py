@@ -1,4 +1,4 @@
-"""The engine that suits the network, its spikes and the machine: the default."""
+"""The default engine: events or dense, chosen per layer."""
 
 import functools
 import time
@@ -29,16 +29,17 @@ from transpike.schedules import Streaming
 
 PROBE_SAMPLES = 4
 BREAK_EVEN = 0.25
-"""The rate from which on a dense layer is taken off the grid, where a measurement must not decide over ties."""
+"""The input rate above which a layer runs dense off the grid, where a measurement must not influence ties."""
 
 
 @dataclass(frozen=True)
 class Auto:
-    """Events for the layers where they pay, dense where they do not or cannot; same spikes on the exact grid.
+    """Events for the layers where they are faster, dense for the others; same spikes on the exact grid.
 
-    The first batch tells how often each layer's inputs fire, a short measurement from which rate on a dense layer is
-    faster on this machine (off the grid: a fixed rate, so that results do not depend on a clock). A trace's
-    ``kernels`` says what ran each layer and why. ``memory`` bounds what a run adds, in bytes.
+    The first batch gives the firing rate of each layer's inputs; a short measurement gives the rate above which a dense
+    layer is faster on this machine (off the grid: a fixed rate, so that results do not depend on a clock). A trace's
+    ``kernels`` lists the kernel of each layer and the reason. ``memory``: limit of the memory that a run adds, in
+    bytes.
     """
 
     memory: int = 2 * 2**30
@@ -46,26 +47,26 @@ class Auto:
     def start(
         self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str] = (), count: bool = True
     ) -> Run:
-        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose trains are kept."""
+        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose trains are recorded."""
         why = _why_not(program, x)
         chosen = None if why else _chosen(program, x, sample_ids, self.memory)
         if chosen is not None:
             return EventRun(program, chosen, x, sample_ids, record, count, self.memory)
         run = Dense(self.memory).start(program, x, sample_ids, record, count)
-        reason = why or "no layer gains by events"
+        reason = why or "no layer is faster with events"
         run.kernels = {n.name: f"dense: {reason}" for n in program.lowered.nodes if isinstance(n.op, Cell)}
         return run
 
     def batch_limit(self, program: Program) -> int:
-        """How many samples fit into the memory budget together."""
-        if "auto" not in program.prepared:  # nothing is chosen yet, and events keep up to twice the state
+        """The number of samples that fit into the memory limit together."""
+        if "auto" not in program.prepared:  # before the choice; events need up to twice the state
             return Dense(self.memory // 2).batch_limit(program)
         chosen = program.prepared["auto"]
         return Dense(self.memory).batch_limit(program) if chosen is None else chosen.batch_limit(self.memory)
 
 
 def _why_not(program: Program, x: Tensor) -> str:
-    """Why events are out of the question, or nothing."""
+    """The reason why events cannot be used, or ""."""
     if x.device.type != "cpu":
         return f"events are for the CPU, the input lies on {x.device}"
     if program.schedule.mode != "steps":
@@ -74,7 +75,7 @@ def _why_not(program: Program, x: Tensor) -> str:
 
 
 def _chosen(program: Program, x: Tensor, sample_ids: Tensor, memory: int) -> EventPlan | None:
-    """The plan for this network, made on its first samples; None: the dense engine is better."""
+    """The plan for this network, made on its first samples; None if the dense engine is faster."""
     if "auto" not in program.prepared:
         plan = full_plan(program)
         limit = break_even() if _on_grid(program) else BREAK_EVEN
@@ -108,7 +109,7 @@ def _rates(program: Program, plan: EventPlan, x: Tensor, sample_ids: Tensor, mem
 
 
 def _wire_rate(program: Program, name: str, sent: dict[str, float]) -> float:
-    """Events per element and step: those of the cells behind it, added up where a pool sums them."""
+    """Events per element and step, from the cells before the wire, summed where a pool sums them."""
     if name in sent:
         return sent[name]
     node = next(node for node in program.lowered.nodes if node.name == name)
@@ -122,14 +123,14 @@ def _wire_rate(program: Program, name: str, sent: dict[str, float]) -> float:
 
 @functools.cache
 def break_even() -> float:
-    """The firing rate at which this machine's dense convolution is as fast as events: 64 channels, 3×3, 8×8."""
+    """The firing rate at which this machine's dense convolution is as fast as events (64 channels, 3×3, 8×8)."""
     low, high = _cost(0.05, Event()), _cost(0.2, Event())
     slope = max((high - low) / 0.15, 1e-9)
     return min(1.0, max(0.02, 0.05 + (_cost(0.05, Dense()) - low) / slope))
 
 
 def _cost(rate: float, engine: Event | Dense) -> float:
-    """Seconds of a convolution whose inputs fire at this rate: the best of two."""
+    """Seconds for a convolution with inputs of this firing rate: the better of two runs."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(64, 64, 3, 3, generator=generator)
     neuron = IntegrateAndFire(ReLU(), torch.tensor(1.0), torch.rand(64, 8, 8, generator=generator))

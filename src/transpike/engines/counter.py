@@ -1,4 +1,4 @@
-"""Counts of what layers send while a run goes on."""
+"""Counts of spikes and synaptic operations during a run."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from transpike.lowering.program import Program
 
 
 class Counter:
-    """Adds up what layers send: spikes and synaptic operations of each step, over the batch."""
+    """Sums spikes and synaptic operations of each layer and step over the batch."""
 
     def __init__(
         self, program: Program, samples: int, device: torch.device, record: Iterable[str], count: bool
@@ -35,7 +35,7 @@ class Counter:
         self.steps = 0
 
     def add(self, name: str, levels: Tensor, spikes: Tensor | None = None) -> None:
-        """``levels`` is (time, batch, *shape); ``spikes`` (batch, *shape) where signs cancel in those of a window."""
+        """``levels``: (time, batch, *shape). ``spikes``: (batch, *shape) if signs cancel in the levels of a window."""
         if name in self.record:
             self.trains[name].append(levels.clone())
         if name in self.fans:
@@ -43,7 +43,7 @@ class Counter:
             spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
             spikes = _ones(spikes) if alphabet.kind in ("phase", "bits") else spikes
             spikes = 2 * (spikes > 0).to(spikes.dtype) if alphabet.kind == "switch" else spikes
-            if alphabet.kind == "time":  # whole levels from 1 on, or the real numbers of exact times
+            if alphabet.kind == "time":  # integer levels from 1 on, or real numbers at exact times
                 spikes = spikes.clamp(max=1) if alphabet.levels else (spikes > 0).to(spikes.dtype)
             # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
             per_neuron = spikes.movedim(2, -1).flatten(2).sum(1).double()
@@ -51,14 +51,14 @@ class Counter:
             self.operations[name].append(per_neuron @ self.fans[name])
 
     def add_totals(self, name: str, totals: Tensor) -> None:
-        """``totals`` (2, time): the spikes of each step over the batch, and their synaptic operations."""
+        """``totals`` (2, time): spikes per step, summed over the batch, and their synaptic operations."""
         self.sent[name].append(totals[0])
         self.operations[name].append(totals[1])
 
     def activity(self) -> Activity:
         schedule, steps = self.program.schedule, self.steps
         cycles = steps // (schedule.period or 1)
-        heard = {"steps": steps, "differences": 1, "windows": steps, "slots": 1, "cycles": cycles}[schedule.mode]
+        bias_times = {"steps": steps, "differences": 1, "windows": steps, "slots": 1, "cycles": cycles}[schedule.mode]
         times = {"steps": steps, "differences": steps, "windows": 1, "slots": 1, "cycles": cycles}[schedule.mode]
         layers = tuple(
             dataclasses.replace(
@@ -66,7 +66,7 @@ class Counter:
                 spikes=torch.cat(self.sent[layer.name]).cpu(),
                 synaptic_operations=torch.cat(self.operations[layer.name]).cpu(),
                 updates=layer.neurons * self._updates(layer.name, steps) * self.samples,
-                biases=layer.biases * heard,
+                biases=layer.biases * bias_times,
             )
             for layer in self.program.layers
             if layer.name in self.fans
@@ -86,7 +86,7 @@ class Counter:
 
 
 def _ones(levels: Tensor) -> Tensor:
-    """The number of ones in the binary form of each level: a phase-weighted spike each."""
+    """The number of ones in the binary form of each level: one phase-weighted spike each."""
     total, left = torch.zeros_like(levels), levels
     while bool((left > 0).any()):
         half = torch.floor(left / 2)

@@ -1,4 +1,4 @@
-"""The specification: step by step, in float64, as plain as the equations. It is never fast."""
+"""The reference engine: the specification, step by step in float64. It is slow."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ from transpike.lowering.program import Program
 
 @dataclass(frozen=True)
 class Reference:
-    """Runs the lowered form one step after another; every other engine must give the same spikes."""
+    """Runs the lowered form step by step; every other engine must give the same spikes."""
 
     def start(
         self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str] = (), count: bool = True
     ) -> Run:
-        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose trains are kept."""
+        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose trains are recorded."""
         key = ("reference", x.device)
         if key not in program.prepared:
             program.prepared[key] = replace(program, lowered=program.lowered.to(dtype=torch.float64, device=x.device))
@@ -59,16 +59,18 @@ class _ReferenceRun(Run):
             self.read(values[output] + lowered.biases[output][0], self.t)
 
     def _window(self, timesteps: int) -> None:
-        """Every layer hears the charge of its whole window, then fires for a window."""
+        """Every layer integrates the charge of its whole window, then fires for a window."""
         program, lowered = self.program, self.program.lowered
-        held = lowered.time_invariant if program.encoder.is_constant else frozenset()
+        constant = lowered.time_invariant if program.encoder.is_constant else frozenset()
         values: dict[str, Tensor] = {}
         for node in lowered.nodes:
-            # what never changes is worked out for one step, and heard as often as the window is long
-            inputs = [values[i] * timesteps if i in held and node.name not in held else values[i] for i in node.inputs]
+            # constant nodes are computed for one step, and enter with the length of the window as factor
+            window = 1 if node.name in constant else timesteps
+            inputs = [values[i] * window if i in constant else values[i] for i in node.inputs]
             if isinstance(node.op, Input):
-                constant = node.name in held
-                values[node.name] = self.x if constant else program.encoder.counts(self.x, self.sample_ids, timesteps)
+                is_constant = node.name in constant
+                counts = program.encoder.counts
+                values[node.name] = self.x if is_constant else counts(self.x, self.sample_ids, timesteps)
             elif isinstance(node.op, Cell):
                 charges = [v + timesteps * b for v, b in zip(inputs, lowered.biases[node.name], strict=True)]
                 values[node.name] = node.op.fire_window(*charges, timesteps=timesteps)
@@ -77,7 +79,7 @@ class _ReferenceRun(Run):
             spikes = program.encoder.spikes(self.x, timesteps) if isinstance(node.op, Input) else None
             self.counter.add(node.name, values[node.name][None], spikes)
         output, self.t = lowered.output.name, timesteps
-        answer = values[output] * timesteps if output in held else values[output]
+        answer = values[output] * timesteps if output in constant else values[output]
         self.read(answer + timesteps * lowered.biases[output][0], timesteps)
 
     def _differences(self, steps: int) -> None:
@@ -86,10 +88,10 @@ class _ReferenceRun(Run):
         for _ in range(steps):
             self.clock.tick(self.t + 1)
 
-    def _held(self, timesteps: int) -> None:
+    def _wait_window(self, timesteps: int) -> None:
         clocked(self, self.program.lowered, self.x, timesteps)
 
-    _cycles = _slots = _held
+    _cycles = _slots = _wait_window
 
     def _keep(self, order: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}

@@ -1,4 +1,4 @@
-"""What the engines share: the run, its counters, and when it is exact."""
+"""Base of the engines' runs: dispatch by schedule mode, counters, exactness."""
 
 import functools
 from collections.abc import Iterable
@@ -29,14 +29,14 @@ class Run:
         self.double = any(isinstance(node.op, Cell) and node.op.sends_reals for node in program.lowered.nodes)
 
     def advance(self, steps: int) -> Tensor:
-        """Simulate ``steps`` more steps; a layer-synchronous run is one window, asked for once, as are phase cycles."""
+        """Simulate ``steps`` more steps. Runs in windows, slots and cycles have a fixed length: one call only."""
         schedule, before = self.program.schedule, len(self.logits)
         if schedule.mode == "steps":
             self._steps(steps)
         elif schedule.mode == "differences":
             self._differences(steps)
         elif self.t:
-            raise SettingError("such a run has its length from the start; start another for another length")
+            raise SettingError("a run under this schedule cannot be extended; start another run for another length")
         elif schedule.mode == "cycles":
             self._cycles(steps)
         elif schedule.mode == "slots":
@@ -44,7 +44,7 @@ class Run:
             self._slots(steps)
         elif schedule.lag(steps) < steps or self.program.single_steps:
             self.program.check_steps(steps)
-            self._held(steps)
+            self._wait_window(steps)
         else:
             self._window(steps)
         self.counter.steps += steps
@@ -63,11 +63,12 @@ class Run:
         self.timesteps.append(t)
 
     def keep(self, mask: Tensor) -> Tensor:
-        """Go on with the samples where ``mask`` (batch,) is true; counters keep what the others did.
+        """Continue with the samples where ``mask`` (batch,) is True; counters keep the counts of the others.
 
-        Gives (samples that go on,): which sample now lies where. Holes are filled from the end, so that little moves.
+        Returns (remaining samples,): the old position of each remaining sample. Gaps are filled from the end, so that
+        few samples move.
         """
-        order = closed_up(mask)
+        order = compacted_order(mask)
         self.x, self.sample_ids = self.x[order], self.sample_ids[order]
         self.reading = None if self.reading is None else self.reading[order]
         self._keep(order)
@@ -92,36 +93,36 @@ class Run:
         raise TypeError(f"{type(self).__name__} must define _steps()")
 
     def _differences(self, steps: int) -> None:
-        """Steps that carry differences; constants come in the first."""
+        """Steps that carry differences; constants arrive in the first one."""
         raise TypeError(f"{type(self).__name__} must define _differences()")
 
     def _window(self, timesteps: int) -> None:
-        """A whole window for every layer, one layer after another."""
+        """A whole window for every layer, layer by layer."""
         raise TypeError(f"{type(self).__name__} must define _window()")
 
-    def _held(self, timesteps: int) -> None:
-        """A window of which layers hear a part before they fire."""
-        raise TypeError(f"{type(self).__name__} must define _held()")
+    def _wait_window(self, timesteps: int) -> None:
+        """A window in which layers wait for fewer steps than its length before they fire."""
+        raise TypeError(f"{type(self).__name__} must define _wait_window()")
 
     def _slots(self, timesteps: int) -> None:
-        """Windows of ``timesteps`` slots, one spike at most in each."""
+        """Windows of ``timesteps`` slots, at most one spike per neuron and window."""
         raise TypeError(f"{type(self).__name__} must define _slots()")
 
     def _cycles(self, timesteps: int) -> None:
-        """Phase cycles, ``timesteps`` being those in which a layer listens."""
+        """Phase cycles; ``timesteps`` counts the steps in which a layer integrates."""
         raise TypeError(f"{type(self).__name__} must define _cycles()")
 
     def _keep(self, order: Tensor) -> None:
-        """The engine's own state of these samples, in this order."""
+        """Reorder the engine's state to the samples ``order``."""
         raise TypeError(f"{type(self).__name__} must define _keep()")
 
 
 @functools.cache
 def adds_exactly(device: str, settings: tuple[object, ...]) -> bool:
-    """True where this device's convolution and matrix product add multiples of one step without rounding.
+    """True if this device's convolution and matrix product add multiples of one step without rounding.
 
-    Winograd, TF32 and bfloat16 kernels do not; ``settings`` of torch that choose kernels only tell answers apart in
-    the cache.
+    Winograd, TF32 and bfloat16 kernels do not. ``settings``: torch's settings for the choice of kernels, part of the
+    cache key only.
     """
     random = torch.Generator().manual_seed(0)
     spikes = torch.randint(0, 2, (8, 64, 16, 16), generator=random).double()
@@ -145,12 +146,12 @@ def _exact(program: Program, x: Tensor) -> tuple[bool, str]:
     tf32 = x.device.type == "cuda" and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
     settings = (tf32, torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled)
     if not adds_exactly(str(x.device), settings):
-        return False, f"the convolution of {x.device} rounds its sums (TF32 or Winograd)"
+        return False, f"the convolution on {x.device} rounds its sums (TF32 or Winograd)"
     return True, ""
 
 
-def closed_up(mask: Tensor) -> Tensor:
-    """Where ``mask`` (batch,) is true, as places: the first n stay, holes among them are filled from behind them."""
+def compacted_order(mask: Tensor) -> Tensor:
+    """The positions where ``mask`` (batch,) is True: the first n stay, gaps are filled from the positions after."""
     going = mask.nonzero()[:, 0]
     order = torch.arange(len(going), device=mask.device)
     order[~mask[: len(going)]] = going[going >= len(going)]

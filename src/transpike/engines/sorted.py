@@ -1,4 +1,4 @@
-"""Events in the order of their times: neurons that fire as they hear, and spike times without a clock."""
+"""Event-by-event simulation in the order of spike times: first-crossing neurons and exact spike times."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -17,27 +17,27 @@ from transpike.lowering.program import Program
 from transpike.neurons import ExactReLU, FirstCrossing
 from transpike.neurons.maximum_in_time import MaximumInTime
 
-BASIS = 2**25  # elements of unit inputs that are pushed through the layers together
+BASIS = 2**25  # elements of unit inputs that pass through the layers together
 
 
 @dataclass(frozen=True)
 class Sorted:
-    """Every neuron's inputs sorted by time, its potential followed from spike to spike: exact, on no clock, and slow.
+    """Sorts every neuron's inputs by time and updates its potential from spike to spike: exact in time, and slow.
 
     For networks of first-crossing neurons (S4NN) and of exact spike times: ``Trace.early`` counts the neurons that
-    reached their threshold before the window in which they should fire. A layer's weights are held as rows, one for
-    each neuron.
+    reached their threshold before the window in which they should fire. The weights of a layer are stored as rows, one
+    per neuron. Raises SettingError for other neurons and for schedules without slots.
     """
 
     def start(
         self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str] = (), count: bool = True
     ) -> Run:
-        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose levels are kept."""
+        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose levels are recorded."""
         for node in program.lowered.nodes:
             if isinstance(node.op, Neuron) and not (is_plain(node.op, (ExactReLU, FirstCrossing)) or node.op.is_delay):
                 raise SettingError(
-                    f"{node.name} ({node.op.describe()}) is not simulated event by event; use engine='auto', or "
-                    "'reference' for the steps"
+                    f"{node.name} ({node.op.describe()}) cannot be simulated event by event; use engine='auto', or "
+                    "'reference' for step by step"
                 )
         if program.schedule.mode != "slots":
             raise SettingError(f"events are sorted within a window of slots, which {program.schedule} does not have")
@@ -53,7 +53,7 @@ class Sorted:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """For each neuron the inputs that have a weight: places in the joined sources, weights, padded with zeros."""
+    """For each neuron the inputs with a weight: positions in the joined sources, weights, padded with zeros."""
 
     sources: tuple[str, ...]
     places: Tensor
@@ -61,7 +61,7 @@ class _Rows:
 
 
 class _SortedRun(Run):
-    """Wires carry times: the slot or instant of the spike, infinite for none, in each layer's own window."""
+    """Wires carry times: the slot or instant of the spike, infinite for none, relative to each layer's window."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class _SortedRun(Run):
         lowered, encoder = self.program.lowered, self.program.encoder
         constant = {node.name for node in lowered.nodes if encoder.is_constant and node.name in lowered.time_invariant}
         levels: dict[str, Tensor] = {}
-        times: dict[str, Tensor] = {}  # of the spikes of first-crossing wires
+        times: dict[str, Tensor] = {}  # spike times of first-crossing wires
         for node in lowered.nodes:
             if isinstance(node.op, Input):
                 if node.name in constant:
@@ -95,8 +95,8 @@ class _SortedRun(Run):
                 pool = node.op.pool
                 if node.inputs[0] not in times and not _real(lowered, node.inputs[0]):
                     raise SettingError(
-                        f"{node.name} pools sums of spikes or currents, which have no time of their own: use "
-                        "engine='auto', or 'reference' for the steps"
+                        f"{node.name} pools sums of spikes or currents, which have no spike time: use engine='auto', "
+                        "or 'reference' for step by step"
                     )
                 levels[node.name] = pool.run(levels[node.inputs[0]])
                 if node.inputs[0] in times:
@@ -107,7 +107,7 @@ class _SortedRun(Run):
             else:
                 levels[node.name] = node.op.linear(*(levels[name] for name in node.inputs))
                 if lowered.spike_scales[node.name] is not None and all(name in times for name in node.inputs):
-                    # wiring that only moves levels moves 1/(1 + t) too, and a border of zeros stays silent
+                    # wiring that only moves levels also moves 1/(1 + t), and zero padding stays silent
                     moved = node.op.linear(*(1 / (1 + times[name]) for name in node.inputs))
                     times[node.name] = torch.round(1 / moved - 1)
             self.counter.add(node.name, levels[node.name][None])
@@ -120,10 +120,10 @@ class _SortedRun(Run):
         return self.rows[node.name]
 
     def _start(self, node: Node, levels: dict[str, Tensor], rows: _Rows) -> Tensor:
-        """What bias and analogue input bring, (batch, neurons)."""
+        """The charge of bias and analogue input, (batch, neurons)."""
         lowered, name = self.program.lowered, node.inputs[0]
         silent = {source: torch.zeros_like(levels[source]) for source in rows.sources}
-        return (_again(lowered, name, levels, silent, biased=True) + lowered.biases[node.name][0]).flatten(1)
+        return (_recomputed(lowered, name, levels, silent, biased=True) + lowered.biases[node.name][0]).flatten(1)
 
     def _crossings(
         self, node: Node, cell: FirstCrossing, levels: dict[str, Tensor], times: dict[str, Tensor], timesteps: int
@@ -144,11 +144,11 @@ class _SortedRun(Run):
                 steps = torch.where(here, rows.weights.gather(1, order), 0.0)
                 potential = first[sample][:, None] + steps.cumsum(1)
                 last = torch.ones_like(here)
-                last[:, :-1] = arrive[:, 1:] != arrive[:, :-1]  # all spikes of an instant count together
-                bar = theta[0][:, None]
-                over = here & last & (potential > bar if cell.strict else potential >= bar)
+                last[:, :-1] = arrive[:, 1:] != arrive[:, :-1]  # all spikes of an instant are added together
+                threshold = theta[0][:, None]
+                over = here & last & (potential > threshold if cell.strict else potential >= threshold)
                 moment = torch.where(over, arrive, math.inf).amin(1)
-                early = now == 0  # in slot 0 the bias and the spikes of that slot come together
+                early = now == 0  # in slot 0 the bias and the spikes of that slot are added together
                 both = (arrive == 0) & last
                 if bool(both.any()):
                     early &= ~both.any(1)
@@ -160,9 +160,9 @@ class _SortedRun(Run):
         return level, torch.where(fired, time, math.inf)
 
     def _exact(self, node: Node, cell: ExactReLU, levels: dict[str, Tensor]) -> Tensor:
-        """Ramps: the potential of every neuron at every input spike, and where the line behind it meets ϑ.
+        """Ramps: the potential of every neuron at every input spike, and the time at which the last ramp reaches ϑ.
 
-        Inputs that stay silent count from the end of their window on, as in the paper: a neuron's slope is then the sum
+        Inputs without a spike count from the end of their window on, as in the paper: a neuron's slope is then the sum
         of all its weights, which a timer can set without a spike.
         """
         rows = self._gathered(node)
@@ -172,12 +172,12 @@ class _SortedRun(Run):
         bias = self._start(node, levels, rows) / theta
         table = {n.name: n.op for n in self.program.lowered.nodes}
         before = max([_window(table, name, self.program.lowered) for name in rows.sources], default=0.0)
-        # t counts from the end of the window before; inputs come at −level
-        bar = before + span + slope * (span * total - bias)
+        # t counts from the end of the window before; inputs arrive at −level
+        threshold = before + span + slope * (span * total - bias)
         found = []
         for sample in range(len(self.x)):
             if not rows.sources:
-                cross = (bar[sample] - before) / slope
+                cross = (threshold[sample] - before) / slope
             else:
                 level = torch.cat([levels[name][sample].flatten() for name in rows.sources])[rows.places]
                 arrive, order = (-level).sort(1)
@@ -188,7 +188,7 @@ class _SortedRun(Run):
                 low = torch.cat([zero - before, arrive], 1)
                 high = torch.cat([arrive, zero + math.inf], 1)
                 rise = 1 + ramp
-                when = (bar[sample][:, None] - before + moved) / rise
+                when = (threshold[sample][:, None] - before + moved) / rise
                 valid = (rise > 0) & (when >= low - 1e-12) & (when <= high)
                 cross = torch.where(valid, when, math.inf).amin(1)
             self.early += int((cross < -1e-9).sum())
@@ -197,7 +197,7 @@ class _SortedRun(Run):
 
 
 def _real(lowered: Lowered, name: str) -> bool:
-    """True on wires of neurons with exact times."""
+    """True for wires of neurons with exact times."""
     table = {node.name: node for node in lowered.nodes}
     node = table[name]
     while not is_plain(node.op, (ExactReLU, FirstCrossing)) and node.inputs:
@@ -213,7 +213,7 @@ def _slots_of(encoder: object, x: Tensor, ids: Tensor, timesteps: int) -> Tensor
 
 
 def _window(table: Mapping[str, object], name: str, lowered: Lowered) -> float:
-    """The length of the window in which a wire's spikes come: that of its neuron."""
+    """The length of the window in which the spikes of a wire come: that of its neuron."""
     op = table[name]
     if is_plain(op, ExactReLU):
         return float(op.span)
@@ -224,7 +224,7 @@ def _window(table: Mapping[str, object], name: str, lowered: Lowered) -> float:
 def _sources(lowered: Lowered, name: str) -> tuple[str, ...]:
     """The wires that carry spikes into a node, through layers without memory."""
     node = next(n for n in lowered.nodes if n.name == name)
-    is_delay = isinstance(node.op, Cell) and node.op.is_delay  # it hands on what may be many spikes
+    is_delay = isinstance(node.op, Cell) and node.op.is_delay  # it may pass on several spikes
     if lowered.spike_scales[name] is not None and isinstance(node.op, (Cell, Input)) and not is_delay:
         return (name,)
     if isinstance(node.op, (Cell, Input)) and not is_delay:
@@ -232,23 +232,23 @@ def _sources(lowered: Lowered, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(source for i in node.inputs for source in _sources(lowered, i)))
 
 
-def _again(
+def _recomputed(
     lowered: Lowered, name: str, levels: dict[str, Tensor], given: dict[str, Tensor], biased: bool = False
 ) -> Tensor:
-    """A wire worked out again with other values on the wires that carry spikes; relays may have biases."""
+    """Recompute a wire with other values on the wires that carry spikes; delays may have biases."""
     if name in given:
         return given[name]
     node = next(n for n in lowered.nodes if n.name == name)
     if isinstance(node.op, Cell) and node.op.is_delay:
-        value = _again(lowered, node.inputs[0], levels, given, biased)
+        value = _recomputed(lowered, node.inputs[0], levels, given, biased)
         return value + lowered.biases[name][0] if biased else value
     if isinstance(node.op, (Cell, Input)):
         return levels[name]
-    return node.op.linear(*(_again(lowered, i, levels, given, biased) for i in node.inputs))
+    return node.op.linear(*(_recomputed(lowered, i, levels, given, biased) for i in node.inputs))
 
 
 def _rows(lowered: Lowered, node: Node) -> _Rows:
-    """Unit spikes, one after another, through the layers between the neurons."""
+    """The rows of a layer: unit spikes, one after another, through the layers between the neurons."""
     wire = node.inputs[0]
     sources = _sources(lowered, wire)
     shapes = {n.name: n.shape for n in lowered.nodes}
@@ -263,7 +263,7 @@ def _rows(lowered: Lowered, node: Node) -> _Rows:
             given = {name: silent[name].expand(len(unit), *shapes[name]) for name in sources}
             given[source] = unit.reshape(-1, *shapes[source])
             analogue = {name: value.expand(len(unit), *value.shape[1:]) for name, value in silent.items()}
-            response = _again(lowered, wire, analogue, given).flatten(1)
+            response = _recomputed(lowered, wire, analogue, given).flatten(1)
             place, target = response.nonzero(as_tuple=True)
             places.append(place + start + offset)
             targets.append(target)

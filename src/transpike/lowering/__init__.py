@@ -1,1 +1,1 @@
-"""From a Graph to what runs: the lowered form, its scales, bounds, exact grid and counts."""
+"""From a Graph to the form that engines run: the lowered form, its scales, bounds, exact grid and counts."""

@@ -1,4 +1,4 @@
-"""What a run is counted with: fan-outs, multiplications and connections of the lowered form."""
+"""Static counts of the lowered form: fan-outs, multiplications and connections."""
 
 import math
 
@@ -15,14 +15,15 @@ from transpike.lowering.lowered import Lowered
 def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
     """For every wire that carries levels: the non-zero weighted paths from each element to the next cells.
 
-    The gradient of the chain of wiring and synapses with non-zero weights set to one; borders, stride and groups are
-    included. Paths without a synapse (a spike that is only moved or pooled) cost no operation. Shapes (1, *shape).
+    Computed as the gradient of the chain of wiring and synapses with non-zero weights set to one; borders, stride and
+    groups are included. A path without a synapse (a spike that is only moved or pooled) costs no operation. Shapes
+    (1, *shape).
     """
     sources = [n for n in lowered.nodes if isinstance(n.op, Cell) or not n.inputs]
-    with torch.inference_mode(False), torch.enable_grad():  # inside inference mode gradients would be 0
+    with torch.inference_mode(False), torch.enable_grad():  # in inference mode gradients would be 0
         leaves = {n.name: torch.zeros((1, *n.shape), dtype=torch.float64, requires_grad=True) for n in sources}
         total = torch.zeros((), dtype=torch.float64)
-        # each wire has two values: paths that have met a synapse, and paths that have not yet
+        # each wire has two values: paths that contain a synapse, and paths that do not yet
         weighted: dict[str, Tensor] = {}
         bare: dict[str, Tensor] = {}
         for node in lowered.nodes:
@@ -38,7 +39,7 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
             bare[node.name] = torch.zeros_like(free) if synapse else free
         total = total + weighted[lowered.output.name].sum()
         gradients: tuple[Tensor | None, ...] = (None,) * len(leaves)
-        if total.requires_grad:  # there is a layer at all
+        if total.requires_grad:  # there is at least one layer
             gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     return {
         name: torch.zeros_like(leaf) if gradient is None else torch.round(gradient)
@@ -47,11 +48,11 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
 
 
 def analogue_macs(lowered: Lowered, times: int, is_constant: bool = True) -> dict[str, int]:
-    """Multiplications of one sample that stay multiplications, by node name: those of layers fed by analogue values,
-    and those of cells around analogue operators.
+    """The remaining multiplications per sample, by node name: of layers with analogue inputs, and of cells around
+    analogue operators.
 
-    Counted as executed: once where a constant input alone decides, else ``times`` times. ``is_constant``: whether the
-    encoder shows the same in every step.
+    Counted as executed: once if the node depends on a constant input only, else ``times`` times. ``is_constant``: the
+    encoder gives the same input in every step.
     """
     macs, graded, shapes = {}, _graded(lowered), {node.name: node.shape for node in lowered.nodes}
     for node in lowered.nodes:
@@ -64,7 +65,7 @@ def analogue_macs(lowered: Lowered, times: int, is_constant: bool = True) -> dic
 
 
 def _graded(lowered: Lowered) -> frozenset[str]:
-    """The wires that carry real numbers from an analogue source on, until a cell sends spikes again."""
+    """The wires that carry real numbers from an analogue source, up to the next cell that sends spikes."""
     graded: set[str] = set()
     for node in lowered.nodes:
         if isinstance(node.op, Cell) or not node.inputs:
@@ -76,12 +77,12 @@ def _graded(lowered: Lowered) -> frozenset[str]:
 
 
 def multiplications(graph: Graph) -> int:
-    """Those of one sample's forward pass, as far as they are known; ``unpriced`` names the rest."""
+    """The known multiplications of one sample's forward pass; ``unpriced`` lists the rest."""
     return sum(graph.macs(node) or 0 for node in graph)
 
 
 def unpriced(network: Graph | Lowered) -> dict[str, str]:
-    """Layer → what it computes beside multiplications and additions in one pass, or that nobody knows what."""
+    """Layer → its operations per pass other than multiplications and additions, or that their number is unknown."""
     found, shapes = {}, {node.name: node.shape for node in network.nodes}
     for node in network.nodes:
         if text := _unpriced(node, tuple(shapes[name] for name in node.inputs)):
@@ -137,20 +138,20 @@ def connections(lowered: Lowered) -> tuple[Connection, ...]:
 
 
 def _magnitudes(op: Synapse) -> int:
-    """The most different |w| > 0 of one output channel."""
+    """The largest number of different |w| > 0 in one output channel."""
     weight = op.weight
-    if getattr(op, "transposed", False):  # its first axis is that of the inputs
+    if getattr(op, "transposed", False):  # its first axis holds the input channels
         channels = weight.shape[1] * getattr(op, "groups", 1)
         marks = op.per_output(torch.arange(channels, dtype=torch.float64)).expand_as(weight).flatten()
         weight = weight.flatten()[marks.argsort(stable=True)].reshape(channels, -1)
     rows = weight.abs().reshape(len(weight) if weight.ndim > 1 else weight.numel(), -1).sort(1).values
     new = torch.ones_like(rows, dtype=torch.bool)
-    new[:, 1:] = rows[:, 1:] > rows[:, :-1] * (1 + 1e-6)  # float32 rounds products
+    new[:, 1:] = rows[:, 1:] > rows[:, :-1] * (1 + 1e-6)  # products are rounded in float32
     return int((new & (rows > 0)).sum(1).max()) if rows.numel() else 0
 
 
 def _target(lowered: Lowered, name: str) -> str:
-    """The first cell that hears a node, or the output."""
+    """The first cell that integrates the output of a node, or the output node."""
     reached = {name}
     for node in lowered.nodes:
         if reached & set(node.inputs):

@@ -1,4 +1,4 @@
-"""What a wire can carry at most: interval arithmetic over the lowered form."""
+"""Bounds of the values on each wire: interval arithmetic over the lowered form."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from transpike.lowering.lowered import Lowered
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """One step's values on a wire lie in ``middle ± radius``, (1, *shape) each; an infinite radius: nobody knows."""
+    """The values of one step on a wire: ``middle ± radius``, (1, *shape) each; an infinite radius means no bound."""
 
     middle: Tensor
     radius: Tensor
 
     @property
     def largest(self) -> Tensor:
-        """The largest absolute value; subsets of the terms of a sum stay below it too."""
+        """The largest absolute value; it also bounds every partial sum."""
         return self.middle.abs() + self.radius
 
     def with_bias(self, bias: Tensor) -> Tensor:
@@ -55,13 +55,13 @@ def _cell_span(lowered: Lowered, node: Node, cell: Cell, found: dict[str, Span],
 
 
 def growth(lowered: Lowered, node: Node, found: Mapping[str, Span]) -> Tensor:
-    """The most that the charge of a cell moves in one step, with or without its bias, (1, *input shape)."""
+    """The largest change of a cell's charge in one step, with or without its bias, (1, *input shape)."""
     pairs = zip(node.inputs, lowered.biases[node.name], strict=True)
     steps = [found[name].with_bias(bias) for name, bias in pairs]
     return torch.stack(steps).amax(0) if len({step.shape for step in steps}) == 1 else steps[0]
 
 
 def offset(node: Node) -> Tensor:
-    """What a neuron adds to its charge: the initial potential, and the threshold that is compared and subtracted."""
+    """The sum of |v(0)| and the threshold of a neuron: the values added to its charge besides the input."""
     unit = node.op.unit if isinstance(node.op, Cell) else None
     return torch.zeros(()) if unit is None else unit.threshold.abs() + unit.initial.abs()

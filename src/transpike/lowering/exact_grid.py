@@ -1,7 +1,7 @@
 """The exact grid: weights, biases, thresholds and potentials on powers of two, so that float32 sums are exact.
 
-A sum of multiples of s is exact in float32 as long as every partial sum stays below 2²⁴·s, whatever the order of the
-additions. Then engines, batch sizes, chunks and memory layouts cannot disagree about a spike.
+A sum of multiples of s is exact in float32 if every partial sum stays below 2²⁴·s, in any order of the additions. Then
+the spikes do not depend on the engine, the batch size, the chunks or the memory layout.
 """
 
 import dataclasses
@@ -23,20 +23,20 @@ from transpike.lowering.lowered import Exactness, Lowered
 from transpike.ops.scale import Scale
 
 MANTISSA = 2.0**24
-WIDE_MANTISSA = 2.0**50  # of what runs in float64, some bits kept for the weights of phases
-INNER_BITS = (10, 8, 7)  # tried for weights whose output meets another weight before a neuron: the two share 24
+WIDE_MANTISSA = 2.0**50  # for runs in float64; the remaining bits are for the weights of phases
+INNER_BITS = (10, 8, 7)  # tried for weights followed by another weight before a neuron: both share 24 bits
 INPUT_BITS = 16  # of the analogue input, and
-TIME_INVARIANT_BITS = 24  # of the weights it meets: they run in float64
-WEIGHT_PEAK = 2.0**13 - 1  # grid steps of the largest weight of an output: no finer, for engines with 16-bit weights
-MARGIN = 1.001  # for what rounding adds to the weights
-SAFETY = 2.0  # how much faster than on calibration data potentials may grow
-RANGE_CHECK_EVERY = 8  # steps after which a run looks whether its potentials are still in range
+TIME_INVARIANT_BITS = 24  # of the weights that multiply it: they run in float64
+WEIGHT_PEAK = 2.0**13 - 1  # grid steps of an output's largest weight; no finer, for engines with 16-bit weights
+MARGIN = 1.001  # for the change of the weights by rounding
+SAFETY = 2.0  # potentials may grow faster than on calibration data by this factor
+RANGE_CHECK_EVERY = 8  # number of steps between two range checks of the potentials
 COARSEST = 2.0**-7  # a grid that changes weights by more than this share of the largest costs accuracy
 
 
 @dataclass(frozen=True, eq=False)
 class OnGrid(Op):
-    """Rounds to multiples of ``grid`` (1, *shape): where the analogue input's current meets the neurons."""
+    """Rounds to multiples of ``grid`` (1, *shape), where the current of the analogue input enters the neurons."""
 
     role: ClassVar[Role] = "wiring"
     grid: Tensor
@@ -54,13 +54,13 @@ class OnGrid(Op):
 def put_on_grid(
     lowered: Lowered, timesteps: int, input_bound: float, ranges: Mapping[str, Tensor], mantissa: float = MANTISSA
 ) -> Lowered:
-    """The lowered form with everything on the finest grid that serves ``timesteps`` steps, or unchanged if none does.
+    """The lowered form on the finest grid that covers ``timesteps`` steps, or unchanged if there is none.
 
     ``input_bound`` is the largest absolute input of one step; ``ranges`` the largest mean current of each neuron layer
-    on calibration data, broadcastable, in the lowered form's units: potentials grow at most that fast per step
-    (times ``SAFETY``), which every run checks. The sums of one step are bounded for any input by interval arithmetic.
-    ``mantissa`` is the largest number of grid steps that the run's arithmetic adds exactly.
-    The steady nodes (analogue input) run in float64 and are rounded once, where they meet neurons.
+    on calibration data, broadcastable, in the lowered form's units: potentials are assumed to grow at most that fast
+    per step (times ``SAFETY``), which every run checks. The sums of one step are bounded for any input by interval
+    arithmetic. ``mantissa`` is the largest number of grid steps that the run's arithmetic adds exactly.
+    The time-invariant nodes (analogue input) run in float64 and are rounded once, where they enter neurons.
     """
     prepared = _with_rounding_points(lowered)
     found = spans(prepared, input_bound)
@@ -94,17 +94,17 @@ def put_on_grid(
 
 
 def _drift(lowered: Lowered, node: Node, found: Mapping[str, Span], ranges: Mapping[str, Tensor]) -> Tensor:
-    """How far a cell's charge moves in one step, in the long run: measured where it can be, else the worst case."""
+    """The change of a cell's charge per step in the long run: measured if ``ranges`` has it, else the worst case."""
     if node.name not in ranges:
         return growth(lowered, node, found)
     drift = SAFETY * ranges[node.name].expand(1, *node.shape)
-    return torch.maximum(drift, offset(node) / 16)  # a channel that was silent on calibration data may still wake
+    return torch.maximum(drift, offset(node) / 16)  # a channel without spikes on calibration data may still fire
 
 
 def _with_rounding_points(lowered: Lowered) -> Lowered:
-    """An OnGrid node on every wire from the steady part (analogue input) to the rest."""
+    """An OnGrid node on every wire from the time-invariant nodes (analogue input) to the rest."""
     if lowered.spike_scales[lowered.nodes[0].name] is not None:
-        return lowered  # the input carries spikes: nothing analogue enters
+        return lowered  # the input consists of spikes: there is no analogue input
     nodes: list[Node] = []
     shapes = {node.name: node.shape for node in lowered.nodes}
     spike_scales, alphabets, axes = dict(lowered.spike_scales), dict(lowered.alphabets), dict(lowered.axes)
@@ -131,9 +131,9 @@ def _power(value: Tensor) -> Tensor:
 def _wanted_steps(
     lowered: Lowered, found: Mapping[str, Span], timesteps: int, ranges: Mapping[str, Tensor], mantissa: float
 ) -> dict[str, Tensor | None]:
-    """Name → the finest grid step (1, *shape) that keeps the neurons behind a wire in range for ``timesteps`` steps.
+    """Name → the finest grid step (1, *shape) that keeps the neurons after a wire in range for ``timesteps`` steps.
 
-    None where more weights come between.
+    None if there are weights between the wire and the neurons.
     """
     wanted: dict[str, Tensor | None] = {}
 
@@ -151,7 +151,7 @@ def _wanted_steps(
                 charge = timesteps * _drift(lowered, node, found, ranges) + _slack(lowered, node, found)
             fine: Tensor | None = _per_channel(_power(MARGIN * charge / mantissa), lowered.axes[node.inputs[0]])
             if node.op.unit is None and not lowered.alphabets[node.name].is_spiking and charge.shape[1:] == node.shape:
-                fine = wanted[node.name]  # it hands currents on
+                fine = wanted[node.name]  # its output is a current
             for name in node.inputs:
                 want(name, fine)
         elif isinstance(node.op, Synapse):
@@ -161,22 +161,22 @@ def _wanted_steps(
             step = wanted[node.name]
             for name in node.inputs:
                 axes = lowered.axes[node.name], lowered.axes[name]
-                want(name, None if step is None else _before(step, *axes, found[name].radius.shape))
+                want(name, None if step is None else _input_step(step, *axes, found[name].radius.shape))
     return wanted
 
 
-def _before(step: Tensor, axis: int, axis_before: int, shape: torch.Size) -> Tensor:
-    """The step that wiring wants of a wire of ``shape`` which it reads, for the ``step`` that is wanted of its own."""
+def _input_step(step: Tensor, axis: int, axis_before: int, shape: torch.Size) -> Tensor:
+    """The grid step of an input wire of wiring, given the ``step`` of its output; ``shape`` is that of the input."""
     if axis == axis_before and step.shape == shape:
         return step
     coarsest = rows(step, axis).amax(1)
-    if axis != axis_before and len(coarsest) == shape[axis_before]:  # the same channels in another order of axes
+    if axis != axis_before and len(coarsest) == shape[axis_before]:  # the same channels on another axis
         return shaped(coarsest, axis_before, len(shape) - 1).expand(shape).contiguous()
     return torch.full(shape, float(step.max()), dtype=torch.float64)
 
 
 def _per_channel(step: Tensor, axis: int) -> Tensor:
-    """The coarsest step of each channel, everywhere in it: weights are shared over the positions."""
+    """The coarsest step of each channel, at all of its positions: positions share the weights."""
     return step if step.ndim < 3 else extreme(step, axis, largest=True).expand_as(step).contiguous()
 
 
@@ -186,7 +186,7 @@ def _channels(step: Tensor, axis: int) -> Tensor:
 
 
 def _fit(step: Tensor, value: Tensor) -> Tensor:
-    """``step`` (1, *shape) reduced to what broadcasts to ``value``, finest first."""
+    """``step`` (1, *shape) reduced to a shape that broadcasts to ``value``, by the finest step."""
     for axis in range(step.ndim):
         size = value.shape[axis - step.ndim] if step.ndim - axis <= value.ndim else 1
         if size == 1 and step.shape[axis] > 1:
@@ -194,20 +194,20 @@ def _fit(step: Tensor, value: Tensor) -> Tensor:
     return step.reshape(step.shape[step.ndim - value.ndim :]) if step.ndim > value.ndim else step
 
 
-def _onto(value: Tensor, step: Tensor) -> Tensor:
+def _round_to(value: Tensor, step: Tensor) -> Tensor:
     grid = _fit(step, value)
     return torch.round(value / grid) * grid
 
 
 def _slack(lowered: Lowered, node: Node, found: Mapping[str, Span]) -> Tensor:
-    """Room kept for what comes between two looks at a potential: some steps of the largest current, θ and v(0)."""
+    """The reserve for the steps between two range checks: some steps of the largest current, θ and v(0)."""
     if isinstance(node.op, Cell) and node.op.unit is not None and node.op.unit.code is not None:
-        return offset(node)  # it hears once, and never more than the worst case
+        return offset(node)  # it integrates one window, which never exceeds the worst case
     return RANGE_CHECK_EVERY * growth(lowered, node, found) + offset(node)
 
 
 class _Rounding:
-    """Goes through the nodes once and puts every constant on the grid of its wire (``steps``)."""
+    """Puts every constant on the grid of its wire (``steps``), node by node."""
 
     def __init__(
         self, lowered: Lowered, wanted: dict[str, Tensor | None], input_bound: float, bits: int, mantissa: float
@@ -226,8 +226,8 @@ class _Rounding:
                 fine = float(_power(torch.tensor(self.input_bound))) * 2.0**-INPUT_BITS
                 self.steps[node.name] = full if self.lowered.spike_scales[node.name] is not None else full * fine
             elif isinstance(op, Cell):
-                step = self._meeting(node)
-                biases[node.name] = tuple(_onto(bias, step) for bias in biases[node.name])
+                step = self._input_grid(node)
+                biases[node.name] = tuple(_round_to(bias, step) for bias in biases[node.name])
                 op = _rounded_cell(op, step)
                 passed = None if self.lowered.alphabets[node.name].is_spiking else op.bound(step)
                 self.steps[node.name] = full if passed is None else passed
@@ -242,23 +242,23 @@ class _Rounding:
                 op = self._rounded_wiring(node, op, full)
             nodes.append(dataclasses.replace(node, op=op))
         output = self.lowered.output.name
-        biases[output] = tuple(_onto(bias, self.steps[output]) for bias in biases[output])
+        biases[output] = tuple(_round_to(bias, self.steps[output]) for bias in biases[output])
         return dataclasses.replace(self.lowered, nodes=tuple(nodes), biases=biases)
 
     def exactness(self, rounded: Lowered, ranges: Mapping[str, Tensor]) -> Exactness:
-        """How long a run and how long a window stay below 2²⁴ grid steps, and which layer is the limit."""
+        """The longest run and the longest window that stay below 2²⁴ grid steps, and the layer that limits them."""
         found, limit, window, where = spans(rounded, self.input_bound), 2.0**31, 2.0**31, rounded.output.name
         rooms: dict[str, Tensor] = {}
         for node in rounded.nodes:
             if node.name in rounded.time_invariant:
                 continue
-            reach = self.mantissa * (self._meeting(node) if isinstance(node.op, Cell) else self.steps[node.name])
+            reach = self.mantissa * (self._input_grid(node) if isinstance(node.op, Cell) else self.steps[node.name])
             if isinstance(node.op, Cell):
                 most = limit
                 if node.op.unit is not None:
                     room = reach - _slack(rounded, node, found)
-                    begun = room + node.op.unit.initial.abs()  # a potential begins with it
-                    rooms[node.name] = _compact(begun, rounded.axes[node.name])
+                    allowed = room + node.op.unit.initial.abs()  # the initial potential is added to the charge
+                    rooms[node.name] = _compact(allowed, rounded.axes[node.name])
                     most = float((room / _drift(rounded, node, found, ranges).clamp(min=1e-30)).min())
                 window = min(
                     window, float(((reach - offset(node)) / growth(rounded, node, found).clamp(min=1e-30)).min())
@@ -276,14 +276,14 @@ class _Rounding:
         )
         wide = self.mantissa > MANTISSA
         steps = {
-            n.name: _compact(self._meeting(n), rounded.axes[n.inputs[0]])
+            n.name: _compact(self._input_grid(n), rounded.axes[n.inputs[0]])
             for n in rounded.nodes
             if isinstance(n.op, Cell)
         }
         return Exactness(int(limit), self.change, self.input_bound, reason, int(window), wide, rooms, steps)
 
-    def _meeting(self, node: Node) -> Tensor:
-        """The grid on which a cell's inputs meet."""
+    def _input_grid(self, node: Node) -> Tensor:
+        """The common grid of a cell's inputs."""
         steps = [self.steps[name] for name in node.inputs]
         return (
             steps[0] if len(steps) == 1 else torch.stack([step.amin() for step in steps]).amin().expand(1, *node.shape)
@@ -292,8 +292,8 @@ class _Rounding:
     def _rounded_synapse(self, node: Node, op: Synapse, full: Tensor) -> Synapse:
         step_in, wanted = self.steps[node.inputs[0]], self.wanted.get(node.name)
         time_invariant = node.name in self.lowered.time_invariant
-        bits = TIME_INVARIANT_BITS if time_invariant else self.inner_bits  # where no neuron is right behind
-        if is_plain(op, Scale) and op.weight.ndim > 1:  # one weight an element
+        bits = TIME_INVARIANT_BITS if time_invariant else self.inner_bits  # if no neuron follows directly
+        if is_plain(op, Scale) and op.weight.ndim > 1:  # one weight per element
             step = _power(op.weight.abs()) * step_in * 2.0**-bits if wanted is None or time_invariant else wanted
             grid = (step / step_in)[0]
         else:
@@ -302,7 +302,7 @@ class _Rounding:
                 channels = _power(_row_peaks(op, full.shape[op.channel_axis])) * 2.0**-bits * inputs.min()
             else:
                 channels = _channels(wanted, op.channel_axis)
-                if op.weight.ndim > 1 and bool((inputs == 1).all()):  # it meets levels
+                if op.weight.ndim > 1 and bool((inputs == 1).all()):  # its inputs are levels
                     channels = torch.maximum(channels, _power(_row_peaks(op, len(channels)) / WEIGHT_PEAK))
             if op.weight.ndim == 0:
                 channels = torch.full_like(channels, float(channels.min()))
@@ -317,8 +317,8 @@ class _Rounding:
         return rounded
 
     def _rounded_wiring(self, node: Node, op: Op, full: Tensor) -> Op:
-        """Wiring adds whole multiples; interpolation weighs, and its matrices get a fixed number of bits each."""
-        step = self._through(node, op, full)
+        """Wiring adds integer multiples; an interpolation has fractional weights with a fixed number of bits each."""
+        step = self._wiring_grid(node, op, full)
         new = {}
         for name, value in op.tensors().items():
             if not bool((value == value.round()).all()):
@@ -327,8 +327,8 @@ class _Rounding:
         self.steps[node.name] = step
         return op.with_tensors(**new)
 
-    def _through(self, node: Node, op: Op, full: Tensor) -> Tensor:
-        """The grid behind wiring: the finest of what meets."""
+    def _wiring_grid(self, node: Node, op: Op, full: Tensor) -> Tensor:
+        """The grid after wiring: the finest of its inputs."""
         steps = [self.steps[name] for name in node.inputs]
         if op.is_sum and all(step.shape == full.shape for step in steps):
             return torch.stack(steps).amin(0)
@@ -340,12 +340,12 @@ class _Rounding:
 
 
 def _rounded_cell(cell: Cell, step: Tensor) -> Cell:
-    """Thresholds and initial potentials on the grid; a threshold never falls to zero."""
-    new = {name: _onto(value, step) for name, value in cell.tensors().items()}
+    """Thresholds and initial potentials on the grid; a threshold is never rounded to zero."""
+    new = {name: _round_to(value, step) for name, value in cell.tensors().items()}
     if "threshold" in new:
         period = 0 if cell.unit is None else cell.unit.period
-        step = step * 2.0**period  # phases halve the threshold so often
-        new["threshold"] = _onto(cell.tensors()["threshold"], step)
+        step = step * 2.0**period  # each phase halves the threshold
+        new["threshold"] = _round_to(cell.tensors()["threshold"], step)
         new["threshold"] = torch.maximum(new["threshold"], _fit(step, new["threshold"]).expand_as(new["threshold"]))
     return cell.with_tensors(**new)
 
@@ -360,5 +360,5 @@ def _row_peaks(op: Synapse, channels: int) -> Tensor:
 
 
 def _compact(value: Tensor, axis: int) -> Tensor:
-    """(1, channels, 1, …), the channels on ``axis``: the least of each channel."""
+    """(1, channels, 1, …), the channels on ``axis``: the smallest value of each channel."""
     return extreme(value, axis, largest=False)

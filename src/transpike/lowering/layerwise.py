@@ -1,4 +1,4 @@
-"""A spiking graph simulated layer by layer, each whole in time, so that a layer can be corrected on its real input."""
+"""Simulation of a spiking graph layer by layer, over all time steps, so that layers can be corrected in order."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,19 +16,19 @@ from transpike.core.schedule import Schedule
 from transpike.errors import SettingError
 
 BUDGET = 2**30
-"""Bytes of one wire's values in time; fewer samples are taken where they would not fit."""
+"""Bytes of one wire's values over time; fewer samples are used if they would not fit."""
 FEWEST_SAMPLES = 8
 CACHED = 2**17
-"""Neurons that are stepped together."""
+"""Neurons that are stepped together, so that their state stays in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerInput:
-    """One neuron layer on its real input. ``current`` (time, batch, *shape), ``analogue`` the source's activation.
+    """One neuron layer with its simulated input: ``current`` (time, batch, *shape), ``analogue`` the source activation.
 
-    ``values`` are the wires before it, (time, batch, *shape); ``time`` is 1 where nothing changes, and in windows,
-    whose values are means over the T steps, or, in windows of slots, what is sent once. ``sent(cell)`` is what a cell
-    would send on this current: mean charge. ``per`` = T, or 1 for slots: values times ``per`` are a window's charge.
+    ``values`` are the wires before it, (time, batch, *shape). ``time`` is 1 for constant values and for windows, whose
+    values are means over the T steps, or, in windows of slots, the single value sent. ``sent(cell)`` is the mean
+    charge that a cell would send for this current. ``per`` = T, or 1 for slots: ``values · per`` is a window's charge.
     """
 
     graph: Graph
@@ -42,11 +42,11 @@ class LayerInput:
     per: int
 
     def sent(self, cell: Neuron, current: Tensor | None = None) -> Tensor:
-        """(batch, *shape): the mean over time of what ``cell`` sends, in charge."""
+        """(batch, *shape): the mean over time of the output of ``cell``, in charge."""
         return self.train(cell, self.current if current is None else current).mean(0)
 
     def train(self, cell: Neuron, current: Tensor) -> Tensor:
-        """(time, batch, *shape): what the cell sends, in charge."""
+        """(time, batch, *shape): the output of the cell, in charge."""
         spike_scale = cell.output_scale()
         if self.windows:
             levels = _counts(cell, [current[0] * self.per], self.timesteps)[None] / self.per
@@ -59,14 +59,15 @@ Visit = Callable[[LayerInput], Graph | None]
 
 
 def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Graph:
-    """Show every neuron layer of ``graph`` to ``visit``, in order, on ``samples`` calibration inputs simulated so far.
+    """Call ``visit`` for every neuron layer of ``graph``, in order, on ``samples`` simulated calibration inputs.
 
-    ``visit`` may return the graph with that layer, or the layers between it and the neurons before, changed; later
-    layers then hear what the changed layer sends. Values are charge in float32, W and b as they are: what the lowered
-    form computes. Raises SettingError under a schedule whose neurons have no such picture.
+    ``visit`` may return a graph in which that layer, or the layers between it and the neurons before, are changed;
+    later layers then receive the output of the changed layer. Values are charge in float32 with the original W and b,
+    equivalent to the lowered form. Returns the last graph. Raises SettingError under a schedule whose layers cannot be
+    simulated one by one.
     """
     schedule, timesteps = context.schedule, context.timesteps
-    windows, per = layerwise(graph, schedule, timesteps, "steps that correct layers on their spikes")
+    windows, per = layerwise(graph, schedule, timesteps, "passes that correct layers on their spikes")
     x = _samples(graph, context, samples)
     analogue = _activations(graph, context.analogue[0], x)
     values: dict[str, Tensor] = {}
@@ -76,21 +77,21 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
         node = graph[name]
         if isinstance(node.op, Neuron):
             truth = analogue[name if name in analogue else node.inputs[0]]
-            heard = LayerInput(graph, node, node.op, values[node.inputs[0]], truth, values, timesteps, windows, per)
-            changed = visit(heard)
+            layer = LayerInput(graph, node, node.op, values[node.inputs[0]], truth, values, timesteps, windows, per)
+            changed = visit(layer)
             if changed is not None:
-                _renew(values, graph, changed)
+                _recompute_wires(values, graph, changed)
                 graph = changed
                 node = graph[name]
             assert isinstance(node.op, Neuron)
-            heard = replace(heard, graph=graph, node=node, cell=node.op, current=values[node.inputs[0]])
-            values[name] = heard.train(node.op, heard.current)
+            layer = replace(layer, graph=graph, node=node, cell=node.op, current=values[node.inputs[0]])
+            values[name] = layer.train(node.op, layer.current)
             done += 1
             context.progress(done, neurons)
         elif isinstance(node.op, Cell):
-            values[name] = _passed(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
+            values[name] = _cell_output(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
         elif isinstance(node.op, Input):
-            values[name] = _shown(context, x)
+            values[name] = _encoded(context, x)
         else:
             values[name] = _linear(node, values)
         for old in [key for key in values if last[key] <= index]:
@@ -98,19 +99,24 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     return graph
 
 
-def layerwise(graph: Graph, schedule: Schedule, timesteps: int, who: str) -> tuple[bool, int]:
-    """Whether layers hear whole windows, and ``Heard.per``. SettingError where no layer can be run whole in time."""
+def layerwise(graph: Graph, schedule: Schedule, timesteps: int, caller: str) -> tuple[bool, int]:
+    """Whether layers integrate whole windows, and ``LayerInput.per``.
+
+    Raises SettingError if layers cannot be simulated one by one; ``caller`` is the subject of the message.
+    """
     changing = next((node for node in graph if isinstance(node.op, Cell) and node.op.per_input), None)
     if changing is not None:
         what = f"neurons that change for each input, like {changing.name} ({changing.op.describe()})"
-        raise SettingError(f"{who} do not know {what}: leave that out, or convert with another recipe, like qcfs")
+        raise SettingError(f"{caller} do not support {what}: leave that out, or convert with another recipe, like qcfs")
     if schedule.mode in ("cycles", "differences"):
         what = "phase cycles" if schedule.mode == "cycles" else "differences"
-        raise SettingError(f"{who} do not know {what}: leave that out, or convert with a recipe that streams, like ecc")
+        raise SettingError(
+            f"{caller} do not support {what}: leave that out, or convert with a recipe that streams, like ecc"
+        )
     windows = schedule.mode in ("windows", "slots")
     if windows and schedule.lag(timesteps) < timesteps:
         raise SettingError(
-            f"{who} know streams and whole windows, not windows that are held for a part: use wait_steps=None, or the "
+            f"{caller} support streaming and whole windows, not windows with wait steps: use wait_steps=None, or the "
             "streaming schedule"
         )
     return windows, 1 if schedule.mode == "slots" else timesteps
@@ -124,12 +130,11 @@ def layer_by_layer(
     see: Callable[[Node, Tensor], None] | None = None,
     until: str | None = None,
 ) -> Tensor:
-    """The output's currents, (time, batch, …), of ``x`` (batch, *shape), each layer simulated whole in time.
+    """The output's currents, (time, batch, …), for ``x`` (batch, *shape), simulated layer by layer over all steps.
 
-    ``given`` puts charge, (time, batch, *shape) or constant with time 1, in the place of what layers send; layers that
-    only they hear are not simulated. ``see`` gets every cell and the output with what it sends, (time, batch, *shape),
-    in charge. ``until`` stops at another node and returns what that one sends. For streams and whole windows, as
-    ``sequential``.
+    ``given`` replaces the output of layers by charge, (time, batch, *shape) or constant with time 1; layers that only
+    feed them are not simulated. ``see`` is called with every cell and the output node, and their values in charge,
+    (time, batch, *shape). ``until`` stops at another node and returns its values. Schedules as for ``sequential``.
     """
     timesteps, end = context.timesteps, until or graph.output.name
     windows, per = layerwise(graph, context.schedule, timesteps, "layers that are run one by one")
@@ -144,12 +149,12 @@ def layer_by_layer(
             values[node.name] = given[node.name]
             continue
         if isinstance(node.op, Neuron):
-            heard = LayerInput(graph, node, node.op, values[node.inputs[0]], x, values, timesteps, windows, per)
-            values[node.name] = heard.train(node.op, heard.current)
+            layer = LayerInput(graph, node, node.op, values[node.inputs[0]], x, values, timesteps, windows, per)
+            values[node.name] = layer.train(node.op, layer.current)
         elif isinstance(node.op, Cell):
-            values[node.name] = _passed(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
+            values[node.name] = _cell_output(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
         elif isinstance(node.op, Input):
-            values[node.name] = _shown(context, x)
+            values[node.name] = _encoded(context, x)
         else:
             values[node.name] = _linear(node, values)
         if see is not None and (isinstance(node.op, Cell) or node.name == end):
@@ -160,22 +165,22 @@ def layer_by_layer(
     return values[end]
 
 
-def _passed(cell: Cell, trains: list[Tensor], timesteps: int, windows: bool, per: int) -> Tensor:
-    """What a cell that is no neuron sends."""
+def _cell_output(cell: Cell, trains: list[Tensor], timesteps: int, windows: bool, per: int) -> Tensor:
+    """The output of a cell that is not a neuron."""
     if windows:
         return _counts(cell, [train[0] * per for train in trains], timesteps)[None] / per
     return cell.window(*(train.expand(timesteps, *train.shape[1:]) for train in trains))
 
 
 def _counts(cell: Cell, charges: list[Tensor], timesteps: int) -> Tensor:
-    """What a cell sends in a window of whose charges it has heard all; first spikes by their closed form."""
+    """The levels of a cell for a whole window of charge; first spikes by their closed form."""
     if cell.unit is not None and cell.unit.code is not None:
         return first_levels(charges[0], cell.unit.threshold, cell.unit.code.shortened(timesteps))
     return cell.counts(*charges, timesteps=timesteps)
 
 
 def _scanned(cell: Neuron, current: Tensor, timesteps: int) -> Tensor:
-    """The levels of all steps, (time, batch, *shape); few samples at a time, so that their state stays in the cache."""
+    """The levels of all steps, (time, batch, *shape); in small parts, so that the state stays in the cache."""
     current = current.expand(timesteps, *current.shape[1:])
     levels = torch.empty(current.shape)
     few = max(1, CACHED // math.prod(current.shape[2:]))
@@ -187,10 +192,10 @@ def _scanned(cell: Neuron, current: Tensor, timesteps: int) -> Tensor:
     return levels
 
 
-def _renew(values: dict[str, Tensor], old: Graph, new: Graph) -> None:
-    """Work out the wires of changed layers again, and those of the layers without memory behind them."""
+def _recompute_wires(values: dict[str, Tensor], old: Graph, new: Graph) -> None:
+    """Recompute the wires of changed layers, and those of the layers without memory after them."""
     stale = set[str]()
-    for name in tuple(values):  # in the order in which they were worked out; there are few at a time
+    for name in tuple(values):  # in the order of computation; few at a time
         node = new[name]
         fresh = node.op is old[name].op and stale.isdisjoint(node.inputs)
         if not fresh and not isinstance(node.op, (Cell, Input)):
@@ -199,7 +204,7 @@ def _renew(values: dict[str, Tensor], old: Graph, new: Graph) -> None:
 
 
 def _activations(graph: Graph, analogue: Graph, x: Tensor) -> dict[str, Tensor]:
-    """What the source network gives where neurons stand, or before the neuron behind the last layer."""
+    """The source network's values at the places of the neurons, and before a neuron after the last layer."""
     wanted = {node.name for node in graph if isinstance(node.op, Neuron)} | {analogue.output.name}
     found: dict[str, Tensor] = {}
 
@@ -219,7 +224,7 @@ def _linear(node: Node, values: dict[str, Tensor]) -> Tensor:
     return node.op.run(*(value.flatten(0, 1) for value in inputs)).unflatten(0, (time, -1))
 
 
-def _shown(context: Context, x: Tensor) -> Tensor:
+def _encoded(context: Context, x: Tensor) -> Tensor:
     encoder, timesteps, ids = context.encoder, context.timesteps, torch.arange(len(x))
     if encoder.is_constant:
         return x[None]
@@ -239,14 +244,14 @@ def _samples(graph: Graph, context: Context, samples: int) -> Tensor:
     if context.recorded is not None:
         samples = min(samples, len(context.recorded))
     if most < samples:
-        context.remark(f"layers were corrected on {most} calibration samples instead of {samples}, for want of memory")
+        context.remark(f"layers were corrected on {most} instead of {samples} calibration samples, to limit memory")
     return torch.cat(context.first(min(samples, most)))
 
 
 def _last_use(graph: Graph) -> dict[str, int]:
-    """Wire → the place after which nothing needs it, not even a change to the layers before the next neuron."""
+    """Wire → the place after which nothing needs it, including changes to the layers before the next neuron."""
     order, readers = {node.name: index for index, node in enumerate(graph)}, graph.consumers()
-    until: dict[str, int] = {}  # node → the farthest neuron that its output reaches without another in between
+    until: dict[str, int] = {}  # node → the farthest neuron that its output reaches without passing another
     last: dict[str, int] = {}
     for node in reversed(graph.nodes):
         reach = [order[o.name] if isinstance(o.op, Cell) else until[o.name] for o in readers[node.name]]

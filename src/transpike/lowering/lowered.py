@@ -1,4 +1,4 @@
-"""The form that runs: wires carry integer levels, weights carry the levels' worth."""
+"""The lowered form: wires carry integer levels, weights include the spike scales."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ from transpike.ops.scale import Scale, diagonal
 
 @dataclass(frozen=True, eq=False)
 class Exactness:
-    """How far the power-of-two grid carries: float32 adds multiples of a grid step exactly below 2²⁴ of them.
+    """The range of the power-of-two grid: float32 adds multiples of a grid step exactly up to 2²⁴ of them.
 
     Up to ``timesteps`` steps potentials stay in that range on inputs like the calibration data; a run checks it.
-    ``window`` is the longest window whose counts fit into float32 in one pass; longer ones take float64, as everything
-    does that is ``wide``. ``rooms`` are the potentials up to which each neuron layer is exact, ``steps`` the grid of
-    what it hears, both broadcastable. ``rounding`` is the largest change of a weight, relative to the largest of its
-    layer, ``input_bound`` the largest input allowed for, ``reason`` the limit.
+    ``window`` is the longest window whose counts fit into float32 in one pass; longer ones use float64, as does
+    everything if ``wide``. ``rooms`` are the largest exact potentials of each neuron layer, ``steps`` the grid of its
+    input, both broadcastable. ``rounding`` is the largest change of a weight, relative to the largest of its layer,
+    ``input_bound`` the largest input covered, ``reason`` what limits the range.
     """
 
     timesteps: int
@@ -40,12 +40,12 @@ class Exactness:
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """Nodes in execution order. Ops are linear: their bias is gathered in ``biases`` of the cells and the output.
+    """Nodes in execution order. Ops are linear: their biases are collected in ``biases`` of the cells and the output.
 
-    ``biases[name]`` has one tensor for each input of a cell (for the output: one), (1, *shape) or broadcastable, in
-    charge per step. ``spike_scales[name]`` is the charge that one level on the wire stands for (None: the wire carries
-    currents). ``alphabets[name]`` is what the wire carries per step. ``axes[name]`` is the axis that holds its
-    features, the batch being axis 0. The last node gives the output's currents.
+    ``biases[name]`` has one tensor for each input of a cell (one for the output), (1, *shape) or broadcastable, in
+    charge per step. ``spike_scales[name]`` is the charge of one level on the wire (None: the wire carries currents).
+    ``alphabets[name]`` is the alphabet of the wire. ``axes[name]`` is its feature axis, the batch being axis 0. The
+    last node gives the output's currents.
     """
 
     nodes: tuple[Node, ...]
@@ -57,10 +57,10 @@ class Lowered:
 
     @cached_property
     def time_invariant(self) -> frozenset[str]:
-        """The nodes that only depend on an analogue input, not on spikes: under constant input they never change."""
+        """The nodes that depend on an analogue input only: under constant input their values never change."""
         names: set[str] = set()
         if self.spike_scales[self.nodes[0].name] is not None:
-            return frozenset()  # spikes enter
+            return frozenset()  # the input consists of spikes
         for node in self.nodes:
             if isinstance(node.op, Input) or (not isinstance(node.op, Cell) and set(node.inputs) <= names):
                 names.add(node.name)
@@ -68,7 +68,7 @@ class Lowered:
 
     @cached_property
     def last_reader(self) -> dict[str, str]:
-        """Name → the last node that reads it, after which its value may go."""
+        """Name → the last node that reads it, after which its value can be freed."""
         return {name: node.name for node in self.nodes for name in node.inputs}
 
     @property
@@ -76,7 +76,7 @@ class Lowered:
         return self.nodes[-1]
 
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Lowered":
-        """The same form on another device or of another dtype."""
+        """The same form on another device or with another dtype."""
 
         def move(value: Tensor | None) -> Tensor | None:
             return None if value is None else value.to(device=device, dtype=dtype)
@@ -92,11 +92,11 @@ class Lowered:
 def lower(
     graph: Graph, input_spike_scale: float | None, input_alphabet: Alphabet, axes: Mapping[str, int] | None = None
 ) -> Lowered:
-    """Make the lowered form: W̃ = W · worth of the source's levels, averages become sums, biases go to the cells.
+    """The lowered form of a graph: W̃ = W · spike scale of the source, averages become sums, biases go to the cells.
 
-    ``input_worth`` is the charge of one input level, None for an analogue input. ``axes`` takes the place of the
-    graph's ``channel_axes``. An identity shortcut becomes a
-    diagonal W̃. Works in float64, so that nothing is rounded twice.
+    ``input_spike_scale`` is the charge of one input level, None for an analogue input. ``axes`` replaces the graph's
+    ``channel_axes``. An identity shortcut becomes a diagonal W̃. Computed in float64, so that weights are rounded only
+    once. Raises UnsupportedModel for an op that is neither linear nor a cell.
     """
     builder = _Builder(input_spike_scale, input_alphabet, dict(graph.channel_axes if axes is None else axes))
     for node in graph:
@@ -105,7 +105,7 @@ def lower(
 
 
 class _Builder:
-    """Walks a graph once, keeping for every wire the worth of its levels."""
+    """Walks a graph once and tracks the spike scale of every wire."""
 
     def __init__(self, input_spike_scale: float | None, input_alphabet: Alphabet, axes: dict[str, int]) -> None:
         self.input_spike_scale, self.input_alphabet, self.axes = input_spike_scale, input_alphabet, axes
@@ -126,7 +126,7 @@ class _Builder:
             self._cell(node, node.op)
         elif not node.op.is_linear:
             raise UnsupportedModel(
-                f"{node.name} ({node.op.describe()}) is neither linear nor spiking; the recipe has left it. "
+                f"{node.name} ({node.op.describe()}) is neither linear nor spiking, and the recipe did not convert it. "
                 'Capture with on_unsupported="keep", or use a recipe that handles it'
             )
         else:
@@ -154,21 +154,20 @@ class _Builder:
             if op.role == "synapse"
             else op.propagate_levels(tuple(self._spike_scale(name) for name in node.inputs))
         )
-        if (
-            propagated is not None and propagated[0] is not op
-        ):  # an average of currents: sum them, the next weights divide
+        if propagated is not None and propagated[0] is not op:
+            # an average of currents: sum them, the next weights contain the division
             self._place(dataclasses.replace(node, op=propagated[0]), propagated[1], GRADED)
         else:
             self._place(node, None, GRADED)
 
     def _spike_scale(self, name: str) -> Tensor:
-        """The worth of a level on this wire, (1, *shape); currents are worth 1."""
+        """The spike scale of a wire, (1, *shape); 1 for currents."""
         spike_scale = self.spike_scales[name]
         return torch.ones((1, *self.shapes[name]), dtype=torch.float64) if spike_scale is None else spike_scale
 
     def _cell(self, node: Node, cell: Cell) -> None:
         spike_scales = [self.spike_scales[name] for name in node.inputs]
-        # levels that meet in a cell must be worth the same
+        # levels that enter a cell together must have the same spike scale
         axis = self.axes[node.name]
         if not (
             cell.takes_levels and all(w is not None and spatially_uniform(w, axis) is not None for w in spike_scales)
@@ -177,7 +176,7 @@ class _Builder:
             spike_scales = [None] * len(spike_scales)
         alphabet = cell.output_alphabet(*(self.alphabets[name] for name in node.inputs))
         spike_scale = cell.output_scale(*spike_scales)
-        if "spike_scale" in cell.tensors():  # said here, and in no other scale
+        if "spike_scale" in cell.tensors():  # it is stored in ``spike_scales`` only
             node = dataclasses.replace(node, op=dataclasses.replace(cell, spike_scale=None))  # type: ignore[call-arg]
         self._place(node, None if spike_scale is None else spike_scale.expand(1, *node.shape), alphabet)
 
@@ -214,13 +213,13 @@ class _Builder:
 
 
 def _merged(alphabets: list[Alphabet], sums: bool) -> Alphabet:
-    """What a wire carries after wiring; sums of levels are levels."""
+    """The alphabet of a wire after wiring; sums of levels are levels."""
     first = max(alphabets, key=lambda a: (a.kind == "graded", a.signed, a.levels))
     return Alphabet("levels", 0, first.signed) if sums and first.is_spiking else first
 
 
 def _biases(lowered: Lowered) -> dict[str, tuple[Tensor, ...]]:
-    """The affine network's response to no spikes and no input, where it meets a cell or the output."""
+    """The response of the affine network to zero input and no spikes, at each cell and at the output."""
     values: dict[str, Tensor] = {}
     biases = {}
     for node in lowered.nodes:
@@ -235,6 +234,6 @@ def _biases(lowered: Lowered) -> dict[str, tuple[Tensor, ...]]:
 
 
 def _compact(value: Tensor, axis: int) -> Tensor:
-    """(1, channels, 1, …), the channels on ``axis``, where all positions agree, else unchanged."""
+    """(1, channels, 1, …), the channels on ``axis``, if all positions are equal; else unchanged."""
     channels = spatially_uniform(value, axis)
     return value if channels is None or value.ndim < 3 else shaped(channels, axis, value.ndim - 1)[None]

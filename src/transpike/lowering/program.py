@@ -1,4 +1,4 @@
-"""All that an engine runs, and what is counted of it before any run."""
+"""The input of an engine, and the counts that do not depend on a run."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,14 +21,14 @@ from transpike.lowering.lowered import Lowered
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """All that an engine runs: the lowered form, how input enters, when neurons fire, how the answer is read."""
+    """The input of an engine: lowered form, encoder, schedule and readout."""
 
     lowered: Lowered
     encoder: Encoder
     schedule: Schedule
     readout: Readout
     prepared: dict[Any, Any] = field(default_factory=dict)
-    """What an engine makes of the program once, by engine and device."""
+    """Cache of what engines derive from the program, by engine and device."""
 
     def __post_init__(self) -> None:
         for kind, mode, text in (("phase", "cycles", "phase cycles"), ("time", "slots", "time slots")):
@@ -39,8 +39,8 @@ class Program:
         if not is_plain(self.schedule, Schedule):
             own = type(self.schedule)
             raise SettingError(
-                f"{own.__name__} overrides {', '.join(own.altered)} of {own.__mro__[1].__name__}, and engines run "
-                f"the mode {self.schedule.mode!r} as that class says; use {own.__mro__[1].__name__}"
+                f"{own.__name__} overrides {', '.join(own.altered)} of {own.__mro__[1].__name__}, but engines run the "
+                f"mode {self.schedule.mode!r} as defined by {own.__mro__[1].__name__}; use {own.__mro__[1].__name__}"
             )
         for node in self.lowered.nodes:
             cell, period = node.op, getattr(node.op, "period", 0)
@@ -52,11 +52,11 @@ class Program:
 
     @cached_property
     def single_steps(self) -> bool:
-        """True where a window must be stepped, however long layers hear before they fire."""
+        """True if windows must be stepped, even whole ones."""
         return any(node.op.single_steps for node in self.lowered.nodes if isinstance(node.op, Cell))
 
     def check_steps(self, timesteps: int) -> None:
-        """SettingError where a cell cannot run for so long."""
+        """Raises SettingError if a cell cannot run for ``timesteps`` steps."""
         for node in self.lowered.nodes:
             if isinstance(node.op, Cell):
                 node.op.check_steps(timesteps)
@@ -79,12 +79,12 @@ class Program:
 
     @cached_property
     def unpriced(self) -> dict[str, str]:
-        """Layer → what it computes that is no multiplication, in one step."""
+        """Layer → its operations per step other than multiplications and additions."""
         return unpriced(self.lowered)
 
     @cached_property
     def layers(self) -> tuple[LayerActivity, ...]:
-        """The layers of spikes before any run: ``biases`` are those of one time that the layer hears them."""
+        """The spiking layers before a run; ``biases`` counts one addition of each bias."""
         nothing, found = torch.zeros(0, dtype=torch.float64), []
         for name, fan in self.fans.items():
             node, alphabet = self.table[name], self.lowered.alphabets[name]

@@ -1,9 +1,9 @@
-"""One scale family: every normalisation of a converted network is the choice of each layer's threshold κ.
+"""The scale family: every normalisation of a converted network is a choice of each layer's threshold κ.
 
     W̃ ← (κ/θ) · W̃,   b ← (κ/θ) · b,   v(0) ← (κ/θ) · v(0),   threshold ← κ
 
-leaves every spike train as it was (rate-coding reference, eq. 3): κ = 1 is weight normalisation (Diehl et al. 2015),
-κ = λ_n/λ_{n−1} is threshold balancing (Sengupta et al. 2019), κ constant is ECC's current normalisation.
+does not change any spike train (rate-coding reference, eq. 3): κ = 1 is weight normalisation (Diehl et al. 2015),
+κ = λ_n/λ_{n−1} is threshold balancing (Sengupta et al. 2019), a constant κ is ECC's current normalisation.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ from transpike.ops.scale import Scale
 
 
 def unit_scale(lowered: Lowered) -> dict[str, float]:
-    """κ = 1 for every layer with a threshold: the scale in which engines run."""
+    """κ = 1 for every layer with a threshold: the scale that engines use."""
     return {n.name: 1.0 for n in lowered.nodes if isinstance(n.op, Cell) and n.op.unit is not None}
 
 
 def balanced_scale(lowered: Lowered) -> dict[str, float]:
-    """κ = λ_n/λ_{n−1}, which leaves the weights of layers as they were trained.
+    """κ = λ_n/λ_{n−1}, which keeps the trained weights.
 
-    λ_n is the worth of a layer's spikes, their largest where channels have their own; the input's is 1.
+    λ_n is the spike scale of layer n, the largest one if channels differ; that of the input is 1.
     """
     largest = {
         name: float(spike_scale.max()) for name, spike_scale in lowered.spike_scales.items() if spike_scale is not None
@@ -38,23 +38,23 @@ def balanced_scale(lowered: Lowered) -> dict[str, float]:
     sources = {node.name: node.inputs for node in lowered.nodes}
 
     def before(name: str) -> float:
-        """λ of the layer whose spikes arrive."""
+        """λ of the preceding layer."""
         return max((largest.get(source) or before(source) for source in sources[name]), default=1.0)
 
     return {name: largest[name] / before(name) for name in unit_scale(lowered)}
 
 
 def own_scale(scale: ThresholdScale, lowered: Lowered) -> dict[str, float]:
-    """κ of every layer with a threshold in a recipe's own scale (``Recipe.threshold_scale``)."""
+    """κ of every layer with a threshold in the scale of a recipe (``Recipe.threshold_scale``)."""
     if scale == "balanced":
         return balanced_scale(lowered)
     return dict.fromkeys(unit_scale(lowered), 1.0 if scale == "unit" else float(scale))
 
 
 def scaled(lowered: Lowered, kappa: Mapping[str, float], *, strict: bool = True) -> Lowered:
-    """The lowered form with threshold κ in each named cell; neurons that share a synapse cannot be scaled alone.
+    """The lowered form with threshold κ in each named cell. Neurons that share a synapse cannot be scaled alone.
 
-    ``strict=False`` leaves those as they are; otherwise UnsupportedModel names them.
+    ``strict=False`` leaves those unchanged; otherwise raises UnsupportedModel with their name.
     """
     table = {node.name: node for node in lowered.nodes}
     readers: dict[str, int] = {}
@@ -74,7 +74,7 @@ def scaled(lowered: Lowered, kappa: Mapping[str, float], *, strict: bool = True)
         if factor is None or synapses is None:
             if strict:
                 raise UnsupportedModel(
-                    f"{name} shares its weights with another layer, so its scale cannot be chosen alone"
+                    f"{name} shares its weights with another layer, so its scale cannot be chosen separately"
                 )
             continue
         factors.update(dict.fromkeys(synapses, (factor, axis)))
@@ -88,9 +88,9 @@ def scaled(lowered: Lowered, kappa: Mapping[str, float], *, strict: bool = True)
 
 
 def _synapses(name: str, table: dict[str, Node], readers: dict[str, int], axis: int) -> list[str] | None:
-    """The synapses whose outputs meet in the wire ``name`` and go nowhere else; None if there is another way in.
+    """The synapses that alone feed the wire ``name`` and nothing else; None if there are other inputs or readers.
 
-    All of them have a row of weights for each channel of ``axis``, or one weight an element.
+    Each of them has one row of weights per channel of ``axis``, or one weight per element.
     """
     node = table[name]
     if readers[name] != 1 or isinstance(node.op, Cell):

@@ -1,4 +1,4 @@
-"""What a simulation gives back."""
+"""The result of a simulation."""
 
 from dataclasses import dataclass, field
 
@@ -11,10 +11,10 @@ from transpike.core.activity import Activity
 class Trace:
     """``logits`` (answers, batch, classes), one row for each entry of ``timesteps``; counts, and recorded trains.
 
-    ``trains`` maps a layer's name to its levels, (timesteps, batch, *shape), where asked for. ``exact`` is False where
-    the run left the exact grid, with ``why``; ``ties`` then counts potentials too close to a threshold to trust.
-    ``kernels`` says what ran each layer, and why not events, where the engine had a choice. ``early`` counts spikes of
-    exact times that came before all of their causes, so that their value is wrong.
+    ``trains`` maps the name of a recorded layer to its levels, (timesteps, batch, *shape). ``exact`` is False if the
+    run left the exact grid, for the reason ``why``; ``ties`` then counts potentials so close to a threshold that
+    rounding may decide. ``kernels`` names the kernel of each layer and, if the engine had a choice, why it is not the
+    event kernel. ``early`` counts spikes at exact times that came before all of their inputs; their values are wrong.
     """
 
     logits: Tensor

@@ -1,4 +1,4 @@
-"""Cells, one file for each kind: neurons, and the pooling and operators that need memory in time."""
+"""Cells, one file for each kind: neurons, and pooling and operators with memory in time."""
 
 from transpike.core.cell import Cell
 from transpike.core.registry import family

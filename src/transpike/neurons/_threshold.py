@@ -1,4 +1,4 @@
-"""What neurons with one threshold share: their checks, their start, and the closed form of a window."""
+"""Base of neurons with one threshold: checks, initial state, and the closed form of a window."""
 
 from dataclasses import dataclass, field
 
@@ -13,11 +13,12 @@ from transpike.errors import SettingError
 
 @dataclass(frozen=True, eq=False)
 class ThresholdNeuron(Neuron):
-    """``threshold`` θ and ``initial`` v(0) broadcast to *shape, in units of charge: (), *shape, or one value a channel
-    with size 1 on every other axis, (channels, 1, 1) of images and (1, features) of tokens.
+    """``threshold`` θ and ``initial`` v(0) broadcast to *shape, in units of charge: (), *shape, or one value per
+    channel with size 1 on every other axis, (channels, 1, 1) for images and (1, features) for tokens.
 
-    ``spike_scale`` is the charge that a spike brings to the next layers where that is not θ: thresholds that were trained
-    after the weights behind them, or lowered by a slack, keep their spikes' worth. Same shapes; None is θ.
+    ``spike_scale``: the charge of one spike for the next layers, if it is not θ, for example because thresholds were
+    trained after the weights behind them. Same shapes; None is θ. Raises SettingError for thresholds that are not
+    positive and for values that are NaN or infinite.
     """
 
     threshold: Tensor
@@ -28,7 +29,7 @@ class ThresholdNeuron(Neuron):
         check_finite("neuron", threshold=self.threshold, initial=self.initial, spike_scale=self.spike_scale)
         if self.threshold.device.type != "meta" and not bool((self.threshold > 0).all()):
             raise SettingError(
-                "a threshold must be positive: where it was calibrated, its layer is dead on that data; use more data"
+                "a threshold must be positive: if it was calibrated, the layer is silent on that data; use more data"
             )
 
     def init(self, *inputs: Tensor) -> State:
@@ -47,7 +48,7 @@ class ThresholdNeuron(Neuron):
         return floor_clip((charge + self.initial) / self.threshold, most)
 
     def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
-        """Hears the window, then fires for a window without input."""
+        """Integrates the charge of a window, then fires for a window without input."""
         silence, total = torch.zeros_like(charges[0]), torch.zeros_like(charges[0])
         state = self.integrate(self.init(charges[0]), charges[0])
         for t in range(timesteps):

@@ -1,4 +1,4 @@
-"""The neurons of BSNN: one that listens for a cycle and fires for a cycle, and the one that keeps shortcuts in step."""
+"""The neurons of BSNN: the bistable one alternates between integrating and firing, the synchronous one delays."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,11 +23,11 @@ def _check_period(period: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Bistable(ThresholdNeuron):
-    """Two states of ``period`` K steps in turn. Listening: ``v += x``, no spike. Firing, deaf, with
-    ``p = 2^{−k}`` in step k = 1 … K:  ``s = 1 if v ≥ p θ else 0;  v −= p θ s``.
+    """Alternates between two states of ``period`` K steps. Integrating: ``v += x``, no spike. Firing, without input,
+    with ``p = 2^{−k}`` in step k = 1 … K:  ``s = 1 if v ≥ p θ else 0;  v −= p θ s``.
 
-    A spike is worth p θ: the wire carries the level ``2^{K−k}`` of worth ``θ 2^{−K}``, so that a cycle spells
-    ``n = clip(⌊v 2^K / θ⌋, 0, 2^K − 1)`` in bits, the closed form; what is left in v counts in the next round.
+    A spike has the value p θ: the wire carries the level ``2^{K−k}`` with spike scale ``θ 2^{−K}``. The levels of a
+    cycle add up to ``n = clip(⌊v 2^K / θ⌋, 0, 2^K − 1)``, the closed form; the rest of v is kept for the next round.
     Shapes as IntegrateAndFire. Source: **reconstructed** from the abstract of Li, Zeng and Zhao 2021 (BSNN, arXiv
     2105.12917, Front. Neurosci. 16:991851); phase weights after Kim et al. 2018 (weighted spikes).
 
@@ -51,9 +51,9 @@ class Bistable(ThresholdNeuron):
         cycle, phase = divmod(t - 1, self.period)
         if cycle % 2 == 0:
             return state + inputs[0], torch.zeros_like(inputs[0])
-        bar = self.threshold * 2.0 ** -(phase + 1)
-        spikes = fire(state, bar)
-        return state - spikes * bar, spikes * 2.0 ** (self.period - 1 - phase)
+        threshold = self.threshold * 2.0 ** -(phase + 1)
+        spikes = fire(state, threshold)
+        return state - spikes * threshold, spikes * 2.0 ** (self.period - 1 - phase)
 
     def cycle(self, state: Tensor, *charges: Tensor) -> tuple[Tensor, Tensor]:
         potential, unit = state + charges[0], self.threshold * 2.0**-self.period
@@ -61,7 +61,7 @@ class Bistable(ThresholdNeuron):
         return potential - levels * unit, levels
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
-        """Not there: a cycle leaves a remainder that the next one needs; ``cycle`` is the closed form."""
+        """Not defined: a cycle leaves a remainder that the next one needs; ``cycle`` is the closed form."""
         raise SettingError("bistable neurons answer cycle by cycle: use them with the schedule of phase cycles")
 
     def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
@@ -82,11 +82,11 @@ class Bistable(ThresholdNeuron):
 
 @dataclass(frozen=True, eq=False)
 class Synchronous(Delay):
-    """``out_t = in_{t−K}``: a bistable neuron of weight one and the threshold of its source, which repeats what it
-    heard one cycle of K = ``period`` steps later. On a shortcut it waits for the layers beside it.
+    """``out_t = in_{t−K}``: a bistable neuron with weight one and the threshold of its source, which repeats its input
+    one cycle of K = ``period`` steps later. On a shortcut it matches the delay of the parallel layers.
 
-    Passes any alphabet; where it delays a current instead of spikes, its messages are real numbers and every report
-    says so. Closed form of a cycle: the identity. Source: reconstructed, as ``Bistable``.
+    Passes any alphabet; if it delays a current instead of spikes, its messages are real numbers, which reports list as
+    analogue. Closed form of a cycle: the identity. Source: reconstructed, as ``Bistable``.
     """
 
     alphabet: ClassVar[Alphabet] = Alphabet("phase", 128)

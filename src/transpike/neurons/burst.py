@@ -1,4 +1,4 @@
-"""The neuron that sends several spikes in one step."""
+"""The burst neuron: several spikes in one step."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""What cells share that repeat later what they hear."""
+"""Base of cells that repeat their input later."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +13,7 @@ from transpike.ops import Identity
 
 @dataclass(frozen=True, eq=False)
 class Delay(Neuron):
-    """Base of cells that repeat later what they hear: levels stay levels, and in sum nothing changes."""
+    """Base of cells that repeat their input later: levels stay levels, and their sum does not change."""
 
     is_delay: ClassVar[bool] = True
     takes_levels: ClassVar[bool] = True

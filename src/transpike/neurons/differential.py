@@ -14,9 +14,11 @@ from transpike.core.op import Op, Shape, Shapes
 
 @dataclass(frozen=True, eq=False)
 class DifferentialOperator(Cell):
-    """``out_t = t (f(r_t) − f(r_{t−1}))`` with ``r_t = r_{t−1} + x_t / t``: what the outputs add up to is f of what the
-    inputs have added up to, at every t, so that any analogue f (a maximum pooling) fits between layers that send
-    differences; its messages are real numbers, and every report says so.
+    """``out_t = t (f(r_t) − f(r_{t−1}))`` with ``r_t = r_{t−1} + x_t / t``.
+
+    The estimate of the outputs, ``Σ out_τ / τ``, is f of the estimate of the inputs at every t, so any analogue f (a
+    maximum pooling) fits between layers that send differences. Its messages are real numbers, which reports list as
+    analogue.
     """
 
     alphabet: ClassVar[Alphabet] = GRADED

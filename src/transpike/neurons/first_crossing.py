@@ -1,4 +1,4 @@
-"""Neurons that fire as they hear, once, with weights that count from the spike on: no closed form."""
+"""Neurons that fire once, while they still receive input; a spike changes the current or potential for good."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -17,11 +17,11 @@ LatchRule = Literal["first", "corrective", "dynamic"]
 
 @dataclass(frozen=True, eq=False)
 class FirstCrossing(ThresholdNeuron):
-    """``v += x;  s = 1 if v > θ and it has not fired else 0``: a spike moves v at once and for good, none resets it.
+    """``v += x;  s = 1 if v > θ and it has not fired else 0``: each input moves v permanently, and there is no reset.
 
-    What arrives after the spike is lost. With ``timed`` T the spike of slot t carries the level T − t, t from 0: a
-    readout then knows how early it came; without, every spike is 1. Not strict (``v ≥ θ``) with ``strict=False``.
-    Under time slots with wait_steps=0. Shapes as IntegrateAndFire.
+    Input after the spike is ignored. With ``timed`` T the spike of slot t carries the level T − t, t from 0, so that a
+    readout can use its time; without it every spike is 1. ``strict=False``: ``v ≥ θ``. It runs under time slots with
+    wait_steps=0. Shapes as IntegrateAndFire.
     Source: Kheradpisheh and Masquelier 2020 (S4NN; BS4NN 2021), from their code.
 
     >>> cell = FirstCrossing(None, torch.tensor(1.0), torch.tensor(0.0))
@@ -48,20 +48,21 @@ class FirstCrossing(ThresholdNeuron):
         return Alphabet("time", max(self.timed, 1))
 
     def describe(self) -> str:
-        return "first crossing" + (f", worth {self.timed} in the first slot" if self.timed else "")
+        return "first crossing" + (f", level {self.timed} in the first slot" if self.timed else "")
 
 
 @dataclass(frozen=True, eq=False)
 class Latched(ThresholdNeuron):
-    """``I += x;  v += I``: a spike, the bias and the analogue input bring a current that stays, so that v ramps.
+    """``I += x;  v += I``: a spike, the bias and the analogue input add a permanent current, so that v is a ramp.
 
     "first": one spike when v reaches θ, none after. "corrective": +1 whenever v rises to θ, −1 whenever it falls below
-    again, which takes the current back. "dynamic": one spike when v reaches θ plus what inputs may still take away or
-    bring, the second input: changes of ``Σ |W| p`` over inputs p that are on their way (``PendingInput``).
-    A constant current x reaches θ after θ/x steps: 1/t is the rate. Under time slots with wait_steps=0; everything arrives
-    once, and bias from the start (snn_toolbox waits for the first input spike). Shapes as IntegrateAndFire.
-    Source: Rueckauer and Liu 2018 (ISCAS), from snn_toolbox's ttfs, ttfs_dyn_thresh and ttfs_corrective; what counts as
-    an input on its way is **reconstructed**: it has not fired and its current is positive.
+    again, which removes the current. "dynamic": one spike when v reaches θ plus the change that pending inputs may
+    still cause, given by the second input: changes of ``Σ |W| p`` over pending inputs p (``PendingInput``).
+    A constant current x reaches θ after θ/x steps: 1/t is the rate. It runs under time slots with wait_steps=0; all
+    inputs arrive once, and the bias from the start (snn_toolbox waits for the first input spike). Shapes as
+    IntegrateAndFire.
+    Source: Rueckauer and Liu 2018 (ISCAS), from snn_toolbox's ttfs, ttfs_dyn_thresh and ttfs_corrective; the definition
+    of a pending input is **reconstructed**: it has not fired and its current is positive.
     """
 
     alphabet: ClassVar[Alphabet] = Alphabet("time", 1)
@@ -100,17 +101,17 @@ class Latched(ThresholdNeuron):
 
 @dataclass(frozen=True, eq=False)
 class PendingInput(Latched):
-    """+1 when a latched neuron is on its way to fire, with a positive current, −1 when it is not any more.
+    """+1 when a latched neuron becomes pending (positive current, no spike yet), −1 when it no longer is.
 
-    It runs beside the neuron and hears the same, so that the next layer knows what may still come.
+    It runs in parallel to the neuron on the same input, so that the next layer knows which spikes may still come.
     """
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
-        before = self._likely(state)
+        before = self._pending(state)
         state, _ = super().step(state, *inputs, t=t)
-        return state, self._likely(state) - before
+        return state, self._pending(state) - before
 
-    def _likely(self, state: State) -> Tensor:
+    def _pending(self, state: State) -> Tensor:
         return ((state[1] > 0) & ~state[2]).to(state[0].dtype)
 
     def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
@@ -120,12 +121,12 @@ class PendingInput(Latched):
         return None
 
     def describe(self) -> str:
-        return "prospect"
+        return "pending input"
 
 
 @dataclass(frozen=True, eq=False)
 class Integrator(Cell):
-    """``I += x;  out = I / steps``: the output layer of latched currents, whose mean membrane slope is the answer."""
+    """``I += x;  out = I / steps``: the output layer of latched currents; the answer is the mean membrane slope."""
 
     alphabet: ClassVar[Alphabet] = GRADED
     modes: ClassVar[tuple[Mode, ...]] = ("slots",)
@@ -134,8 +135,8 @@ class Integrator(Cell):
     def check_steps(self, timesteps: int) -> None:
         if timesteps != self.steps:
             raise SettingError(
-                f"the network was made for {self.steps} steps, which its answer is divided by, not {timesteps}: "
-                f"convert with timesteps={timesteps}"
+                f"the network was converted for {self.steps} steps, by which its answer is divided, not for "
+                f"{timesteps}: convert with timesteps={timesteps}"
             )
 
     def init(self, *inputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Neurons that fire once: two phases with a falling threshold, and the relay that re-times shortcuts."""
+"""Neurons that fire once: two phases with a falling threshold, and the delay for shortcuts."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,13 +18,13 @@ from transpike.neurons.delay import Delay
 
 @dataclass(frozen=True, eq=False)
 class FirstSpike(ThresholdNeuron):
-    """Listening: ``v += x``. Firing, in slot t = 0 … T − 1, once at most: ``s = 1 if v ≥ θ bar(t)``, worth θ κ(t).
+    """Integrating: ``v += x``. Firing, in slot t = 0 … T − 1, at most once: ``s = 1 if v ≥ θ · slot_thresholds[t]``.
 
-    The threshold falls with the slots as ``code`` says; a wire carries the level of the slot, a whole number. In time
-    the receiver multiplies by κ(t), which its encoder shares, as sender and receiver share one ``code`` here. With
-    whole windows nothing arrives after the first slot of firing; with early firing what arrives moves v until the
-    spike, and a neuron that has fired stays silent whatever it hears (T2FSNN's code lets it fire again).
-    The closed form, ``core.closed_form``, is not known here. Shapes as IntegrateAndFire.
+    A spike in slot t has the value θ κ(t). The thresholds of the slots are those of ``code``; a wire carries the level
+    of the slot, an integer. The receiver multiplies by κ(t); sender and receiver share one ``code``. With whole windows
+    no input arrives after the first slot of firing; with early firing input changes v until the spike, and a neuron
+    that has fired stays silent (T2FSNN's code lets it fire again).
+    This class must not use the closed form, ``codes.first_spike``. Shapes as IntegrateAndFire.
     Source: Park et al. 2020 (T2FSNN), from its code, with a fired flag; Lew et al. 2022 (CAT) for base 2.
 
     >>> cell = FirstSpike(None, torch.tensor(1.0), torch.tensor(0.0), code=TimeCode(3, 1.0))
@@ -43,8 +43,8 @@ class FirstSpike(ThresholdNeuron):
         super().__post_init__()
         if self.initial.device.type != "meta" and bool(self.initial.any()):
             raise SettingError(
-                "neurons of first spikes begin at 0, for their closed form knows charges only: put an initial charge "
-                "into the bias, as CalibrateBias does"
+                "neurons of first spikes start at potential 0, because their closed form uses the charge only: put an "
+                "initial charge into the bias, as CalibrateBias does"
             )
 
     @classmethod
@@ -84,9 +84,9 @@ class FirstSpike(ThresholdNeuron):
 
 @dataclass(frozen=True, eq=False)
 class Retimed(Delay):
-    """Repeats what it heard as many slots later as neurons hold their spikes: so long a shortcut waits.
+    """Repeats its input as many slots later as neurons wait before they fire: the delay of a shortcut.
 
-    A spike that is passed on so counts as a spike again. Passes any alphabet.
+    A spike that is passed on is counted again. Passes any alphabet.
     """
 
     alphabet: ClassVar[Alphabet] = Alphabet("time", 256)
@@ -103,4 +103,4 @@ class Retimed(Delay):
         return queue[1:], queue[0]
 
     def describe(self) -> str:
-        return "re-timed by a window"
+        return "delayed by a window"

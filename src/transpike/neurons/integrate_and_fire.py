@@ -17,8 +17,8 @@ class IntegrateAndFire(ThresholdNeuron):
     """``m = k v + x;  s = 1 if m ≥ θ else 0;  v = m − θ s`` (soft reset) or ``v = m (1 − s)`` (hard reset).
 
     Shapes: x and s are (batch, *shape); ``threshold`` θ and ``initial`` v(0) broadcast to *shape, in units of charge:
-    (), *shape, or one value a channel with size 1 on every other axis. ``leak`` k is 1 without leak, below 1 where the
-    potential decays each step.
+    (), *shape, or one value per channel with size 1 on every other axis. ``leak`` k is 1 without leak, below 1 if the
+    potential decays in each step. Raises SettingError for another reset or a leak outside (0, 1].
     Source: Rueckauer et al. 2017, Front. Neurosci. 11:682, eq. 2 and 3.
 
     >>> cell = IntegrateAndFire(None, torch.tensor(1.0), torch.tensor(0.0))
@@ -35,7 +35,7 @@ class IntegrateAndFire(ThresholdNeuron):
         if self.reset not in ("soft", "hard"):
             raise SettingError(f"reset must be 'soft' or 'hard', not {self.reset!r}")
         if not 0 < self.leak <= 1:
-            raise SettingError(f"leak must be in (0, 1], not {self.leak}: the share of the potential that a step keeps")
+            raise SettingError(f"leak must be in (0, 1], not {self.leak}: the share of the potential kept in a step")
 
     def step(self, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor, Tensor]:
         potential = (state if self.leak == 1 else self.leak * state) + inputs[0]
@@ -59,9 +59,9 @@ class IntegrateAndFire(ThresholdNeuron):
 
     def _keeps_charge(self) -> None:
         if self.reset == "hard":
-            raise SettingError("a hard reset forgets the window's charge: use reset='soft' or the streaming schedule")
+            raise SettingError("a hard reset loses the window's charge: use reset='soft' or the streaming schedule")
         if self.leak != 1:
-            raise SettingError("a leak forgets the window's charge: use leak=1 or the streaming schedule")
+            raise SettingError("a leak loses the window's charge: use leak=1 or the streaming schedule")
 
     @property
     def unit(self) -> NeuronSpec:

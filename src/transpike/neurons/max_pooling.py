@@ -1,4 +1,4 @@
-"""Maximum pooling in time: three rules, each a cell around the pooling op of the source network."""
+"""Maximum pooling in time: four rules, each a cell around the pooling op of the source network."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,11 +15,12 @@ from transpike.neurons.maximum_in_time import MaximumInTime
 class LateralInhibition(MaximumInTime):
     """``C += x;  out_t = max(C_t) − max(C_{t−1})`` over each window, C the cumulative input.
 
-    The cumulative output is the maximum of the cumulative inputs at every t, for overlapping windows too. Binary in,
-    binary out. Source: Li and Zeng 2022 (LIPooling), stated for any window; the published subtraction form holds
-    only for windows that do not overlap. With ``period`` C starts anew each phase cycle: phase-weighted spikes come
-    highest first, so that the maximum of a cycle's values is spelt in single spikes too. Of first spikes, whose levels
-    fall with time, it passes the earliest. ``pre_simulation_steps`` > 0: C starts anew after so many steps, as the neurons do.
+    The cumulative output is the maximum of the cumulative inputs at every t, for overlapping windows too. Binary
+    inputs give binary outputs. Source: Li and Zeng 2022 (LIPooling), stated here for any window; the published
+    subtraction form holds only for windows that do not overlap. With ``period`` C restarts in each phase cycle:
+    phase-weighted spikes come highest first, so that the maximum of a cycle's values is also sent in single spikes. Of
+    first spikes, whose levels decrease with time, it passes the earliest. ``pre_simulation_steps`` > 0: C restarts
+    after this number of steps, as the neurons do.
     """
 
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows", "cycles", "slots")
@@ -30,12 +31,12 @@ class LateralInhibition(MaximumInTime):
         return torch.zeros_like(inputs[0]), self.pool.run(torch.zeros_like(inputs[0]))
 
     def step(self, state: tuple[Tensor, Tensor], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        anew = (
+        restarts = (
             (t - 1) % self.period == 0
             if self.period
             else bool(self.pre_simulation_steps) and t == self.pre_simulation_steps + 1
         )
-        before = self.init(*inputs) if anew else state
+        before = self.init(*inputs) if restarts else state
         cumulative = before[0] + inputs[0]
         maximum = self.pool.run(cumulative)
         return (cumulative, maximum), maximum - before[1]
@@ -55,8 +56,8 @@ class LateralInhibition(MaximumInTime):
 class CurrentMaximum(MaximumInTime):
     """``out_t = max(x_t)``: the window's largest current in this step, before the neuron (Bu et al. 2025, LTB).
 
-    Equal to the source network for constant currents; with spikes that arrive at different times the maximum of a
-    step is at least that of the mean.
+    Equal to the source network for constant currents; with spikes that arrive at different times the maximum of a step
+    is at least that of the mean.
     """
 
     takes_levels: ClassVar[bool] = False
@@ -73,11 +74,12 @@ class CurrentMaximum(MaximumInTime):
 
 @dataclass(frozen=True, eq=False)
 class GatedMaximum(MaximumInTime):
-    """Passes the spikes of the window's unit with the largest estimate so far (Rueckauer et al. 2017, section 2.2.4).
+    """Passes the spikes of the unit with the largest estimate so far (Rueckauer et al. 2017, section 2.2.4).
 
-    The estimate is the count, ``r ← r + x``, or with ``exponential`` ``r ← 1.005 r + 0.995 x`` (snn_toolbox: fir_max
-    and avg_max order units as counts do; exp_max). Approximate: when the leader changes, the new one's earlier spikes
-    are lost, and those that the old one sent too many stay. ``pre_simulation_steps`` > 0: r starts anew after so many steps.
+    The estimate is the count, ``r ← r + x``, or with ``exponential`` ``r ← 1.005 r + 0.995 x`` (in snn_toolbox, fir_max
+    and avg_max order units as counts do; exp_max is exponential). Approximate: after a change of the leading unit, its
+    earlier spikes are missing, and surplus spikes of the previous one are not removed. ``pre_simulation_steps`` > 0: r
+    restarts after this number of steps.
     """
 
     exponential: bool = False
@@ -101,7 +103,7 @@ class GatedMaximum(MaximumInTime):
 class OrMaximum(MaximumInTime):
     """``out_t = max(x_t)`` over the spikes of a window: one spike if any unit fires.
 
-    Sends more than the largest count wherever units take turns; kept for comparison (reference, section 6, rule e).
+    Sends more than the largest count if units fire in turns; kept for comparison (reference, section 6, rule e).
     """
 
     def init(self, *inputs: Tensor) -> tuple[()]:

@@ -1,4 +1,4 @@
-"""What the rules for maximum pooling share, and what the cells that hold spikes back share."""
+"""Base of the rules for maximum pooling in time."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ from transpike.ops.maxpool import MaxPool
 
 @dataclass(frozen=True, eq=False)
 class MaximumInTime(Cell):
-    """Base of the three: levels of one worth stay levels, and a whole window's counts are simply pooled."""
+    """Base of maximum pooling: levels with one spike scale stay levels, and counts of a whole window are pooled."""
 
     alphabet: ClassVar[Alphabet] = GRADED
     takes_levels: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Neurons with several thresholds, each half the one above."""
+"""Neurons with several thresholds, each half of the next."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -12,18 +12,18 @@ from transpike.core.spike import floor_clip
 from transpike.errors import SettingError
 from transpike.neurons._threshold import ThresholdNeuron
 
-LadderRule = Literal["any", "one"]
-MOST_RUNGS = 16
+ThresholdRule = Literal["any", "one"]
+MOST_THRESHOLDS = 16
 
 
 @dataclass(frozen=True, eq=False)
 class MultiThreshold(ThresholdNeuron):
-    """Thresholds ``θ, 2 θ … 2^{n−1} θ``, n = ``threshold_count``; ``threshold`` is the lowest, worth one level. By ``rule``
+    """Thresholds ``θ, 2 θ … 2^{n−1} θ``, n = ``threshold_count``; ``threshold`` θ is one level. By ``rule``:
 
-    - "any": any of them together, greedily from the top, so that the level is ``clip(⌊m / θ⌋, 0, 2^n − 1)`` in bits, a
-      spike each (H-MT, Zhang et al. 2026); a burst of Γ = 2^n − 1 that costs n spikes at most
+    - "any": any subset of them, greedily from the top, so that the level is ``clip(⌊m / θ⌋, 0, 2^n − 1)`` in bits, one
+      spike per bit (H-MT, Zhang et al. 2026); equal to a burst of Γ = 2^n − 1 with at most n spikes
     - "one": the highest with ``|m| ≥ ¾ 2^i θ``, one spike of either sign, which leaves at most half of it; a negative
-      one takes back no more than was sent (MT neuron of DCGS, Huang et al. 2025)
+      one removes at most what was sent (MT neuron of DCGS, Huang et al. 2025)
 
     Soft reset. Closed form of a window for "any": ``clip(⌊(Q + v(0)) / θ⌋, 0, (2^n − 1) T)``; "one" has none.
     Shapes as IntegrateAndFire.
@@ -35,17 +35,17 @@ class MultiThreshold(ThresholdNeuron):
 
     alphabet: ClassVar[Alphabet] = Alphabet("bits", 15)
     threshold_count: int = 4
-    rule: LadderRule = "any"
+    rule: ThresholdRule = "any"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_threshold_count(self.threshold_count)
-        if self.rule not in get_args(LadderRule):
-            raise SettingError(f"rule must be one of {', '.join(get_args(LadderRule))}, not {self.rule!r}")
+        if self.rule not in get_args(ThresholdRule):
+            raise SettingError(f"rule must be one of {', '.join(get_args(ThresholdRule))}, not {self.rule!r}")
 
     @property
     def most(self) -> int:
-        """Levels of one step."""
+        """The largest level of one step."""
         return 2**self.threshold_count - 1 if self.rule == "any" else 2 ** (self.threshold_count - 1)
 
     def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
@@ -66,7 +66,7 @@ class MultiThreshold(ThresholdNeuron):
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         if self.rule == "one":
-            raise SettingError("one threshold a step has no closed form: use the streaming schedule")
+            raise SettingError("the rule 'one' has no closed form: use the streaming schedule")
         return self.staircase(charges[0], self.most * timesteps)
 
     def fire_window(self, *charges: Tensor, timesteps: int) -> Tensor:
@@ -76,7 +76,7 @@ class MultiThreshold(ThresholdNeuron):
 
     @property
     def unit(self) -> NeuronSpec:
-        negative = "ladder" if self.rule == "one" else ""
+        negative = "nearest" if self.rule == "one" else ""
         return NeuronSpec(self.threshold, self.initial, "soft", levels=self.most, negative=negative)
 
     def describe(self) -> str:
@@ -85,15 +85,15 @@ class MultiThreshold(ThresholdNeuron):
 
 @dataclass(frozen=True, eq=False)
 class DifferentialMultiThreshold(ThresholdNeuron):
-    """The ladder's rule "one" in differential coding, where a spike of step t moves an estimate by 1/t of its worth:
+    """The rule "one" in differential coding, where a spike of step t changes an estimate by 1/t of its spike scale:
 
     ``v += x + r_in − r_out − s;  r_in += x / t;  r_out += s / t``
 
-    x the differences heard, s the one sent, r_in and r_out what they have added up to: after T steps
-    ``r_out = r_in − (v(T) − v(0)) / T``, as in rate coding, of which it is another writing (the rate sent in step t is
-    ``s + r_out``), but a constant input and a bias come once, and a settled network is silent. A negative spike
-    leaves r_out at 0 or above. Real numbers inside, so that potentials lie on no grid.
-    Source: Huang et al. 2025 (DCGS, ICML), from its code, where r_in and r_out are those before the step, too.
+    x are the received differences, s the sent one, r_in and r_out their estimates: after T steps
+    ``r_out = r_in − (v(T) − v(0)) / T``, as in rate coding, to which it is equivalent (the rate sent in step t is
+    ``s + r_out``), but a constant input and a bias arrive once, and a settled network is silent. A negative spike
+    leaves r_out at 0 or above. The state holds real numbers, so that potentials are not on a grid.
+    Source: Huang et al. 2025 (DCGS, ICML), from its code, where r_in and r_out are also those before the step.
 
     >>> cell = DifferentialMultiThreshold(None, torch.tensor(0.25), torch.tensor(0.0), threshold_count=3)
     >>> cell.window(torch.tensor([[1.0], [0.0], [0.0]])).flatten().tolist()
@@ -115,30 +115,30 @@ class DifferentialMultiThreshold(ThresholdNeuron):
         return super().init(*inputs), torch.zeros_like(inputs[0]), torch.zeros_like(inputs[0])
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
-        potential, heard, sent = state
-        potential = potential + inputs[0] + heard - sent
+        potential, received, sent = state
+        potential = potential + inputs[0] + received - sent
         levels = nearest_threshold(potential / self.threshold, self.threshold_count, t * sent / self.threshold)
         spikes = levels * self.threshold
-        return (potential - spikes, heard + inputs[0] / t, sent + spikes / t), levels
+        return (potential - spikes, received + inputs[0] / t, sent + spikes / t), levels
 
     @property
     def peak(self) -> Tensor:
-        """Infinite: what differences add up to has no end."""
+        """Infinite: differences have no largest sum."""
         return torch.full_like(self.threshold, torch.inf)
 
     @property
     def unit(self) -> NeuronSpec:
         levels = 2 ** (self.threshold_count - 1)
-        return NeuronSpec(self.threshold, self.initial, "soft", levels=levels, negative="ladder")
+        return NeuronSpec(self.threshold, self.initial, "soft", levels=levels, negative="nearest")
 
     def describe(self) -> str:
         return f"{self.threshold_count} thresholds, one a step, of differences"
 
 
 def nearest_threshold(potential: Tensor, threshold_count: int, sent: Tensor) -> Tensor:
-    """± the largest 2^i, i < ``threshold_count``, with |m| ≥ ¾ 2^i, or 0; a negative one at most what was ``sent``."""
+    """± the largest 2^i, i < ``threshold_count``, with |m| ≥ ¾ 2^i, or 0; a negative one is at most ``sent``."""
     negative = potential < 0
-    mantissa, exponent = torch.frexp(potential.abs())  # in [½, 1) and a power of two: no rounding
+    mantissa, exponent = torch.frexp(potential.abs())  # in [½, 1) and a power of two: exact
     threshold = (exponent - (mantissa < 0.75).to(exponent.dtype)).clamp_(max=threshold_count - 1)
     room = torch.frexp(sent)[1] - 1
     threshold = torch.where(negative, torch.minimum(threshold, room), threshold)
@@ -147,10 +147,12 @@ def nearest_threshold(potential: Tensor, threshold_count: int, sent: Tensor) -> 
 
 
 def check_threshold_count(threshold_count: int) -> None:
-    """SettingError for a number of thresholds that a ladder cannot have."""
+    """Raises SettingError for a number of thresholds outside 1 … MOST_THRESHOLDS."""
     if (
         isinstance(threshold_count, bool)
         or not isinstance(threshold_count, int)
-        or not 1 <= threshold_count <= MOST_RUNGS
+        or not 1 <= threshold_count <= MOST_THRESHOLDS
     ):
-        raise SettingError(f"threshold_count must be a whole number from 1 to {MOST_RUNGS}, not {threshold_count!r}")
+        raise SettingError(
+            f"threshold_count must be a whole number from 1 to {MOST_THRESHOLDS}, not {threshold_count!r}"
+        )

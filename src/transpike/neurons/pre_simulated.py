@@ -1,4 +1,4 @@
-"""Neurons that hear their input once, and run on it again, corrected."""
+"""Neurons that simulate their input once before they run on it, corrected."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -15,11 +15,11 @@ from transpike.neurons._threshold import ThresholdNeuron
 
 @dataclass(frozen=True, eq=False)
 class ResidualGate(ThresholdNeuron):
-    """τ = ``pre_simulation_steps`` steps of integrate-and-fire; then v starts from v(0) again, and only those neurons send whose
-    ``v(τ) > margin``: where the residual potential is not positive, the source's activation was 0.
+    """τ = ``pre_simulation_steps`` steps of integrate-and-fire; then v restarts from v(0), and only neurons with
+    ``v(τ) > margin`` fire: a residual potential that is not positive means that the source's activation was 0.
 
-    The pre-simulation's spikes reach the next layers, and its steps are steps of the run. ``margin`` in units of charge,
-    shaped as the threshold (the code's is 0.001 θ). Shapes as IntegrateAndFire.
+    The spikes of the pre-simulation reach the next layers, and its steps count as steps of the run. ``margin`` is in
+    units of charge, with the shape of the threshold (0.001 θ in the code). Shapes as IntegrateAndFire.
     Source: Hao et al. 2023 (SRP, AAAI), from its code.
     """
 
@@ -55,16 +55,18 @@ class ResidualGate(ThresholdNeuron):
 
 @dataclass(frozen=True, eq=False)
 class OffsetCorrected(ThresholdNeuron):
-    """Hears ρ = ``pre_simulation_steps`` steps and tries them; then runs on all that it heard, ρ steps late, from a better v(0).
+    """Integrates ρ = ``pre_simulation_steps`` steps and tries them; then runs on the whole input, ρ steps late, from a
+    corrected v(0).
 
-    Of the trial, with m the potential before the reset, v(ρ) the last one less what v(0) was moved by before, and c the
-    spikes:
+    With m the potential before the reset, v(ρ) the last potential less the earlier changes of v(0), and c the number
+    of spikes of the trial:
 
     - c > 0 and v(ρ) < 0, a spike too many: ``v(0) ← v(0) − max(θ, min_{fired} m − θ + margin)``
     - v(ρ) ≥ θ and c < ρ, one too few: ``v(0) ← v(0) + max(θ, θ − max_{not fired} m + margin)``
 
-    ``rounds`` times: each mends one spike. Needs windows that are held for ρ steps, so that each layer costs ρ more.
-    ``margin`` in units of charge, shaped as the threshold (the code's is 0.001 θ). Shapes as IntegrateAndFire.
+    repeated ``rounds`` times; each round corrects one spike. Needs windows with ρ wait steps, so that each layer adds ρ
+    steps of latency. ``margin`` is in units of charge, with the shape of the threshold (0.001 θ in the code). Shapes as
+    IntegrateAndFire.
     Source: Hao et al. 2023 (COS, ICLR), from its code, which simulates one round.
     """
 
@@ -100,15 +102,15 @@ class OffsetCorrected(ThresholdNeuron):
     def check_steps(self, timesteps: int) -> None:
         if timesteps < self.pre_simulation_steps:
             raise SettingError(
-                f"a pre-simulation of {self.pre_simulation_steps} steps needs a run of as many, not {timesteps}: no layer can try what "
-                "the one before does not send"
+                f"a pre-simulation of {self.pre_simulation_steps} steps needs a run of at least as many, not "
+                f"{timesteps}: use more time steps, or fewer pre_simulation_steps"
             )
 
     def updates(self, timesteps: int) -> int:
         return self.rounds * self.pre_simulation_steps + timesteps
 
     def corrected(self, train: tuple[Tensor, ...], initial: Tensor) -> Tensor:
-        """v(0) after trials on the ``train`` that was heard."""
+        """v(0) after trials on the received ``train``."""
         start = initial
         for _ in range(self.rounds):
             potential, count = initial, torch.zeros_like(initial)
@@ -129,7 +131,7 @@ class OffsetCorrected(ThresholdNeuron):
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         raise SettingError(
-            "a corrected neuron looks at single steps: hold its window for its pre-simulation, not for all of it"
+            "a corrected neuron needs single steps: use wait_steps equal to its pre-simulation, not whole windows"
         )
 
     @property
@@ -141,6 +143,6 @@ class OffsetCorrected(ThresholdNeuron):
 
 
 def check_pre_simulation(steps: int) -> None:
-    """SettingError for a number of steps that cannot be pre-simulated."""
+    """Raises SettingError unless ``steps`` is a positive integer."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise SettingError(f"pre-simulation must be a whole number of steps from 1 on, not {steps!r}")

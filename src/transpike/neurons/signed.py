@@ -1,4 +1,4 @@
-"""The integrate-and-fire neuron that takes spikes back."""
+"""The integrate-and-fire neuron with negative spikes."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -23,10 +23,10 @@ class SignedIntegrateAndFire(ThresholdNeuron):
     - "fast-snn": ``m < 0`` and more spikes than negative ones so far (Hu et al. 2023; its code compares with −0.001)
     - "dual": ``m < −d θ`` and more spikes than negative ones so far, d = ``depth`` (the dual-threshold neuron of Liu
       2025, whose negative threshold is unpublished): 0 is "fast-snn", near 1 is "snm"
-    - "pascal": ``m < 0``, whatever came before; only a whole window's net count is cut at zero (Ramesh and Srinivasan
-      2025), so that it needs a layer-synchronous schedule
+    - "pascal": ``m < 0``, regardless of earlier spikes; only the net count of a whole window is clipped at zero (Ramesh
+      and Srinivasan 2025), so that it needs a layer-synchronous schedule
 
-    Under all rules but the last the count never falls below zero, as that of a ReLU. Alphabet {−1, 0, 1}, soft reset.
+    Under all rules but the last the count never falls below zero, like a ReLU. Alphabet {−1, 0, 1}, soft reset.
     Closed form of a window: ``clip(⌊(Q + v(0)) / θ⌋, 0, T)``, as without negative spikes. Shapes as IntegrateAndFire.
     """
 
@@ -60,7 +60,7 @@ class SignedIntegrateAndFire(ThresholdNeuron):
         return 1 - fire(potential, -depth * self.threshold, self.threshold)
 
     def updates(self, timesteps: int) -> int:
-        return 2 * timesteps - 1 if self.rule == "pascal" else timesteps  # it settles before it sends
+        return 2 * timesteps - 1 if self.rule == "pascal" else timesteps  # includes the settling steps
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         return self.staircase(charges[0], timesteps)

@@ -13,10 +13,10 @@ from transpike.neurons._threshold import ThresholdNeuron
 
 @dataclass(frozen=True, eq=False)
 class Switched(ThresholdNeuron):
-    """Hears a window, then sends N spikes' charge by two: on, and N steps later off.
+    """Integrates a window, then sends the charge of N spikes by two spikes: on, and off N steps later.
 
-    ``N = clip(⌊(Q + v(0)) / θ⌋, 0, T)``; between the two the receiver adds the weight in every step, so that what it
-    hears is what N spikes would bring. The wire carries N; two spikes are counted where N > 0. Soft reset.
+    ``N = clip(⌊(Q + v(0)) / θ⌋, 0, T)``; in between, the receiver adds the weight in every step, and so receives the
+    charge of N spikes. The wire carries N; two spikes are counted if N > 0. Soft reset.
     Shapes as IntegrateAndFire. Source: Han and Roy 2020 (temporal-switch coding, ECCV), from memory.
     """
 

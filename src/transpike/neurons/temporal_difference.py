@@ -1,4 +1,4 @@
-"""Analogue operators inside a spiking network."""
+"""Analogue operators in a spiking network with rate code."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +14,11 @@ from transpike.core.op import Op, Shape, Shapes
 
 @dataclass(frozen=True, eq=False)
 class TemporalDifference(Cell):
-    """``out_t = t f(S_t / t) − (t−1) f(S_{t−1} / (t−1))``, S the cumulative inputs.
+    """``out_t = t f(S_t / t) − (t−1) f(S_{t−1} / (t−1))`` with the cumulative inputs S.
 
-    The mean of the outputs is f of the mean inputs at every t, so any analogue f fits between spiking layers; its
-    messages are real numbers, and every report says so. ``pre_simulation_steps`` > 0: S and t start anew after so many steps.
+    The mean of the outputs is f of the mean inputs at every t, so any analogue f fits between spiking layers. Its
+    messages are real numbers, which reports list as analogue. ``pre_simulation_steps`` > 0: S and t restart after this
+    number of steps.
     """
 
     alphabet: ClassVar[Alphabet] = GRADED

@@ -1,4 +1,4 @@
-"""Operators kept analogue on the user's word."""
+"""Operators of torch that stay analogue at the user's request."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -14,10 +14,10 @@ from transpike.ops.arithmetic import Arithmetic, arithmetic
 
 @dataclass(frozen=True, eq=False)
 class AnalogueOp(Op):
-    """An operator of torch run as it is: ``operator`` like "aten.silu.default".
+    """An operator of torch, run unchanged: ``operator`` like "aten.silu.default".
 
     ``arguments`` and ``options`` are its positional and keyword arguments; ("input", i) and ("constant", i) stand for
-    tensors, the latter kept in ``constants``.
+    tensors, the latter stored in ``constants``. Raises FileError for operators that change their input.
     """
 
     operator: str = ""
@@ -31,7 +31,7 @@ class AnalogueOp(Op):
 
     @classmethod
     def of(cls, operator: str, args: tuple, kwargs: dict) -> Captured:
-        """The op for a call with these arguments; Refused where an argument cannot be kept."""
+        """The op for a call with these arguments. Raises Refused for arguments that cannot be stored."""
         wires: list[Wire] = []
         constants: list[Tensor] = []
 
@@ -46,7 +46,7 @@ class AnalogueOp(Op):
                 return tuple(keep(v) for v in value)
             if value is None or isinstance(value, (bool, int, float, str)):
                 return value
-            raise Refused(f"its argument {value!r} cannot be kept")
+            raise Refused(f"its argument {value!r} cannot be stored")
 
         arguments, options = keep(args), tuple((name, keep(value)) for name, value in kwargs.items())
         name, _, overload = operator.removeprefix("aten.").partition(".")
@@ -83,7 +83,7 @@ class AnalogueOp(Op):
 
 
 def resolve(operator: str) -> "torch._ops.OpOverload":
-    """The torch operator of this name; only the ``aten`` namespace is searched."""
+    """The torch operator of this name, from the ``aten`` namespace only. Raises FileError if there is none."""
     namespace, _, rest = operator.partition(".")
     name, _, overload = rest.partition(".")
     try:

@@ -1,8 +1,8 @@
-"""What an operator of torch takes to compute: multiplications, and evaluations of what is no multiplication.
+"""Counts of the arithmetic of torch operators: multiplications, and evaluations of other functions.
 
-The operator runs on meta tensors, decomposed as torch decomposes it. Sums, averages, comparisons and moves are free of
-multiplications; an average's division is counted nowhere in transpike, for the next weights can hold it. Matrix
-products and convolutions are counted by ``torch.utils.flop_counter`` (two operations a product).
+The operator runs on meta tensors, in torch's decomposition. Sums, averages, comparisons and moves have no
+multiplications; transpike does not count an average's division, because the next weights can include it. Matrix
+products and convolutions are counted by ``torch.utils.flop_counter`` (two operations per product).
 """
 
 from collections import Counter
@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 BATCH = 2
-"""Samples of the trial; one could be squeezed away."""
+"""Samples of the trial run; a batch of one could be removed by ``squeeze``."""
 FREE = frozenset((
     "abs", "add", "alias", "amax", "amin", "any", "arange", "argmax", "argmin", "as_strided", "bitwise_and",
     "bitwise_not", "bitwise_or", "broadcast_to", "cat", "ceil", "chunk", "clamp", "clamp_max", "clamp_min",
@@ -33,25 +32,25 @@ FREE = frozenset((
     "upsample_nearest2d", "upsample_nearest3d", "where", "zeros", "zeros_like", "avg_pool1d", "avg_pool2d",
     "avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d", "adaptive_max_pool3d",
 ))  # fmt: skip
-"""No multiplications: moved, compared, added, averaged."""
+"""Operators without multiplications: moves, comparisons, sums, averages."""
 ONE_EACH = frozenset((
     "mul", "leaky_relu", "_prelu_kernel", "square", "cumprod", "addcmul", "lerp", "hardswish", "hardsigmoid",
 ))  # fmt: skip
-"""A multiplication for each element that comes out."""
+"""Operators with one multiplication per output element."""
 EVALUATED = frozenset((
     "acos", "asin", "atan", "atan2", "celu", "cos", "cosh", "elu", "erf", "erfc", "erfinv", "exp", "exp2",
     "expm1", "gelu", "glu", "log", "log10", "log1p", "log2", "log_sigmoid", "log_sigmoid_forward", "logit",
     "mish", "pow", "reciprocal", "remainder", "rsqrt", "selu", "sigmoid", "silu", "sin", "sinh", "softplus",
     "sqrt", "tan", "tanh", "logsumexp",
 ))  # fmt: skip
-"""An evaluation of itself for each element that comes out."""
+"""Operators with one evaluation of their function per output element."""
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Of one sample: ``multiplications``, None where nobody knows them, and ``evaluations`` by function.
+    """Per sample: ``multiplications``, None if their number is unknown, and ``evaluations`` by function.
 
-    ``unknown`` names the operators of torch that have no count.
+    ``unknown`` names the operators of torch without a count.
     """
 
     multiplications: int | None
@@ -60,7 +59,7 @@ class Arithmetic:
 
 
 def arithmetic(run: Callable[..., Any], shapes: tuple[tuple[int, ...], ...]) -> Arithmetic:
-    """The count of ``run`` for inputs of these shapes, which are without the batch."""
+    """The counts of ``run`` for inputs of these shapes (without the batch)."""
     counter = _Counting()
     with torch.inference_mode(False), torch.no_grad(), counter:
         run(*(torch.empty((BATCH, *shape), device="meta") for shape in shapes))
@@ -70,24 +69,27 @@ def arithmetic(run: Callable[..., Any], shapes: tuple[tuple[int, ...], ...]) -> 
 
 
 class _Counting(TorchDispatchMode):
-    """Adds up the operators that a call is made of."""
+    """Sums the counts of the operators in a call."""
 
     def __init__(self) -> None:
+        from torch.utils.flop_counter import flop_registry  # not needed to import transpike
+
         super().__init__()
+        self.flops = flop_registry
         self.multiplications = 0
         self.evaluations: Counter[str] = Counter()
         self.unknown: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, known = kwargs or {}, func._overloadpacket in flop_registry
-        if not known:  # what is made of other operators is counted by them
+        kwargs, known = kwargs or {}, func._overloadpacket in self.flops
+        if not known:  # an operator that decomposes is counted by its parts
             with self:
                 answer = func.decompose(*args, **kwargs)
             if answer is not NotImplemented:
                 return answer
         answer = func(*args, **kwargs)
         if known:
-            flops = flop_registry[func._overloadpacket](*args, **kwargs, out_val=answer)
+            flops = self.flops[func._overloadpacket](*args, **kwargs, out_val=answer)
             self.multiplications += flops // 2
         else:
             first = answer[0] if isinstance(answer, (tuple, list)) else answer
@@ -100,7 +102,7 @@ class _Counting(TorchDispatchMode):
             return
         if pure in ONE_EACH:
             self.multiplications += count
-        elif pure == "div":  # by a number it is a product
+        elif pure == "div":  # division by a number is a multiplication
             by_wire = isinstance(args[1], Tensor)
             self.multiplications += 0 if by_wire else count
             self.evaluations.update({"division": count} if by_wire else {})
@@ -115,12 +117,12 @@ class _Counting(TorchDispatchMode):
         elif pure in ("native_layer_norm", "native_group_norm", "var", "var_mean", "std"):
             self._add_norm(pure, args, count)
         elif pure == "native_batch_norm" or pure == "_native_batch_norm_legit_no_training":
-            self.multiplications += count  # one factor a channel, made from the running statistics
+            self.multiplications += count  # one factor per channel, computed from the running statistics
         else:
             self.unknown.append(name)
 
     def _add_norm(self, name: str, args: tuple[Any, ...], count: int) -> None:
-        """A square, a product with 1/σ and one with the weight for each element; one 1/σ for each row."""
+        """Per element a square, a product with 1/σ and one with the weight; one 1/σ per row."""
         x = args[0]
         if name.startswith(("var", "std")):
             self.multiplications += x.numel()

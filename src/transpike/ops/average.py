@@ -40,7 +40,7 @@ class AvgPool(Average):
             sizes, outputs = x.shape[1:], call.shapes[0][1:]
             if any(size % output for size, output in zip(sizes, outputs, strict=True)):
                 raise Refused(
-                    "an adaptive average over windows of different sizes is only known in one and two dimensions"
+                    "an adaptive average over windows of different sizes is supported in one and two dimensions only"
                 )
             kernel = tuple(size // output for size, output in zip(sizes, outputs, strict=True))
             return cls(kernel=kernel, stride=kernel, padding=(0,) * len(kernel)), (x,)
@@ -109,7 +109,7 @@ class Mean(Average):
         if self.keep:
             return axes[0]
         gone = sum(axis < axes[0] for axis in self.axes)
-        return 1 if axes[0] in self.axes else axes[0] - gone  # averaged over all features: what is left begins at 1
+        return 1 if axes[0] in self.axes else axes[0] - gone  # averaged over all features: other axes start at 1
 
     def total(self) -> "Mean":
         return replace(self, divide=False)

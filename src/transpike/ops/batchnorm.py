@@ -16,7 +16,7 @@ class BatchNorm(Synapse):
     """``y = γ (x − μ) / √(σ² + ε) + β`` per channel, with the layer's own ε and running statistics.
 
     x is (batch, channels, …); γ is ``weight``, β is ``bias``. In training, batch statistics are used and the running
-    ones move by ``momentum`` (torch.nn.BatchNorm2d).
+    ones are updated with ``momentum`` (torch.nn.BatchNorm2d).
     """
 
     aten: ClassVar[tuple[str, ...]] = ("batch_norm.default",)
@@ -31,7 +31,7 @@ class BatchNorm(Synapse):
     @classmethod
     def capture(cls, call: Call) -> Captured:
         if call["training"] or call["running_mean"] is None:
-            raise Refused("it normalises by the statistics of the batch; use running statistics and model.eval()")
+            raise Refused("it normalises by batch statistics; use running statistics and model.eval()")
         tensors = {"weight": call.constant("weight"), "bias": call.constant("bias")}
         op = cls(
             mean=call.constant("running_mean"),
@@ -55,9 +55,9 @@ class BatchNorm(Synapse):
         return inputs[0] * factor.reshape(-1, *(1,) * (inputs[0].ndim - 2))
 
     def factor_and_shift(self, epsilon: float | None = None, use_mean: bool = True) -> tuple[Tensor, Tensor]:
-        """(γ/√(σ²+ε), β − μγ/√(σ²+ε)), one value a channel each, computed in float64.
+        """(γ/√(σ²+ε), β − μγ/√(σ²+ε)), one value per channel each, computed in float64.
 
-        ``epsilon`` and ``use_mean=False`` are for studying conversions that handle them wrongly.
+        Other values of ``epsilon`` and ``use_mean`` are for studies of conversions with wrong batch normalisation.
         """
         assert self.variance is not None and self.mean is not None
         variance, mean = self.variance.double(), self.mean.double()

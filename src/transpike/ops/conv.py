@@ -15,7 +15,7 @@ _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
 def _padding(call: Call, weight: Tensor) -> tuple[int, ...]:
-    """Torch's padding as numbers; "same" is d·(k−1)/2 on both sides."""
+    """Torch's padding as numbers; "same" is d·(k−1)/2 on both sides. Raises Refused for uneven padding."""
     count = weight.ndim - 2
     if not isinstance(call["padding"], str):
         return call.numbers("padding", count)
@@ -31,8 +31,8 @@ def _padding(call: Call, weight: Tensor) -> tuple[int, ...]:
 class Conv(Synapse):
     """``y[o] = Σ_i W[o, i] ∗ x[i] + b[o]``; x is (batch, channels, *space).
 
-    W is (out, in/groups, *kernel), or (in, out/groups, *kernel) where ``transposed``. ``padding`` is symmetric, one
-    number a dimension; uneven ("same" with even kernels) padding is a Pad of its own before it.
+    W is (out, in/groups, *kernel), or (in, out/groups, *kernel) if ``transposed``. ``padding`` is symmetric, one number
+    per dimension; uneven padding ("same" with even kernels) needs a separate Pad before it.
     """
 
     aten: ClassVar[tuple[str, ...]] = (

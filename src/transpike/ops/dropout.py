@@ -13,7 +13,7 @@ from transpike.ops.wiring import Selection
 
 @dataclass(frozen=True, eq=False)
 class Dropout(Selection):
-    """The identity; in training it zeroes an element with ``probability`` and scales the rest up."""
+    """The identity; in training it zeroes elements with ``probability`` and scales the others up."""
 
     aten: ClassVar[tuple[str, ...]] = (
         "dropout.default",

@@ -15,7 +15,7 @@ _ADAPTIVE = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(Op):
-    """Maximum over windows (torch.nn.MaxPool1d/2d/3d); padding never wins."""
+    """Maximum over windows (torch.nn.MaxPool1d/2d/3d); padding is never the maximum."""
 
     channel_axis: ClassVar[int] = 1
     aten: ClassVar[tuple[str, ...]] = ("max_pool1d.default", "max_pool2d.default", "max_pool3d.default")

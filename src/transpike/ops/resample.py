@@ -1,4 +1,4 @@
-"""Linear maps that act on each spatial axis by a matrix: uneven adaptive averages and bilinear upsampling."""
+"""Linear maps with one matrix per spatial axis: uneven adaptive averages, and interpolation."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -14,7 +14,7 @@ from transpike.ops.wiring import Average
 
 @dataclass(frozen=True, eq=False)
 class Resample(Average):
-    """``y = M_1 x M_2ᵀ``, one matrix (out, in) for each of the last axes: heights first, then widths.
+    """``y = M_1 x M_2ᵀ``, one matrix (out, in) for each of the last axes: height first, then width.
 
     ``aten`` covers adaptive average pooling (rows of equal weights) and linear, bilinear and bicubic upsampling.
     """
@@ -53,7 +53,7 @@ class Resample(Average):
         return y if self.rows is None else self.rows @ y
 
     def total(self) -> "Resample":
-        """The same paths, each of weight one."""
+        """The same paths, each with weight one."""
         rows = None if self.rows is None else (self.rows != 0).to(self.rows.dtype)
         return replace(self, rows=rows, columns=(self.columns != 0).to(self.columns.dtype))
 
@@ -63,7 +63,7 @@ class Resample(Average):
     def propagate_levels(self, spike_scales: tuple[Tensor, ...]) -> tuple[Op, Tensor | None] | None:
         matrices = [self.columns] if self.rows is None else [self.rows, self.columns]
         means = all(bool(((m == 0) | (m == m.amax(1, keepdim=True))).all()) for m in matrices)
-        return super().propagate_levels(spike_scales) if means else None  # interpolation weighs its inputs unequally
+        return super().propagate_levels(spike_scales) if means else None  # interpolation has unequal weights
 
     def describe(self) -> str:
         return f"{self.kind} {self.columns.shape[0] if self.rows is None else f'{len(self.rows)}×{len(self.columns)}'}"

@@ -1,4 +1,4 @@
-"""Diagonal synapses: one weight an element or a channel."""
+"""Diagonal synapses: one weight per element or per channel."""
 
 from dataclasses import dataclass, replace
 from math import prod
@@ -14,11 +14,10 @@ from transpike.core.op import Captured, Shape, Shapes, Synapse, spatially_unifor
 
 @dataclass(frozen=True, eq=False)
 class Scale(Synapse):
-    """``y = w · x + b`` element by element; w and b have one value (), one a channel (C), or the shape of x.
+    """``y = w · x + b`` element by element; w and b have one value (), one per channel (C), or the shape of x.
 
-    ``axis`` is that of the channels, the batch being axis 0.
-
-    It stands for multiplication by a constant, for an unfolded batch normalisation, and for identity shortcuts.
+    ``axis`` is the channel axis, the batch being axis 0. It represents multiplication by a constant, an unfolded batch
+    normalisation, and identity shortcuts.
     """
 
     aten: ClassVar[tuple[str, ...]] = (
@@ -38,7 +37,7 @@ class Scale(Synapse):
         return self.axis
 
     def declared_axis(self, rank: int) -> int | None:
-        return None  # it works element by element, so that features stay where they are
+        return None  # it works element by element, so the feature axis does not change
 
     @classmethod
     def capture(cls, call: Call) -> Captured:
@@ -66,7 +65,7 @@ class Scale(Synapse):
         return inputs[0] * self._shaped(self.weight, inputs[0])
 
     def absorb(self, spike_scale: Tensor) -> "Scale":
-        """Always there: a diagonal takes any amplitude, with one weight an element where it must."""
+        """Always possible: a diagonal includes any spike scale, with one weight per element if necessary."""
         channels = spatially_uniform(spike_scale, self.axis)
         if channels is not None and self.weight.ndim < 2:
             return replace(self, weight=self.weight * channels)
@@ -88,9 +87,9 @@ class Scale(Synapse):
         return replace(self, weight=self.weight * self.per_output(factor), bias=bias)
 
     def along(self, axis: int, channels: int) -> "Scale":
-        """The same with its values on ``axis``, which has so many channels, where all of them are equal; else itself.
+        """The same op with its values on ``axis``, of length ``channels``, if all values are equal; else itself.
 
-        What is the same everywhere may be a value of whatever channels its neighbours have.
+        Equal values are values of the channels of any axis.
         """
         values = [value for value in (self.weight, self.bias) if value is not None]
         if self.axis == axis or any(
@@ -105,9 +104,9 @@ class Scale(Synapse):
         return replace(self, weight=weight, bias=bias, axis=axis)
 
     def times(self, factor: Tensor) -> "Scale":
-        """The same with outputs multiplied by ``factor``, which has as many axes as the output without its batch.
+        """The op with outputs multiplied by ``factor``, which has as many axes as the output without its batch.
 
-        Weights and bias become those of elements, or of the channels of any axis.
+        The resulting weights and bias have one value per element, or per channel of any axis.
         """
 
         def product(value: Tensor) -> Tensor:
@@ -124,18 +123,18 @@ class Scale(Synapse):
 
 
 def diagonal(spike_scale: Tensor, axis: int = 1) -> Scale:
-    """The identity shortcut: levels of worth ``spike_scale`` (1, *shape) become currents; compact where it can be."""
+    """An identity shortcut: levels with ``spike_scale`` (1, *shape) become currents; per channel if possible."""
     channels = spatially_uniform(spike_scale, axis)
     return Scale(weight=torch.nan_to_num(spike_scale[0], nan=1.0) if channels is None else channels, axis=axis)
 
 
 def per_element(value: Any, shape: tuple[int, ...]) -> tuple[Tensor, int]:
-    """A constant that broadcasts against (batch, *shape), in the compact form that Scale takes, and Scale's axis."""
+    """(constant, axis): a constant that broadcasts against (batch, *shape), in the compact form of Scale."""
     tensor = torch.as_tensor(value, dtype=torch.float32)
     if tensor.numel() == 1:
         return tensor.reshape(()), 1
     if tensor.ndim > len(shape) and tensor.shape[0] != 1:
-        raise Refused("it combines the batch with a constant of its own for each sample")
+        raise Refused("it combines the batch with a separate constant for each sample")
     full = tensor.expand(1, *shape)
     for axis in dict.fromkeys((1, max(1, len(shape)))):
         channels = spatially_uniform(full, axis)

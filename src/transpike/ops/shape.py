@@ -1,4 +1,4 @@
-"""Wiring that only moves elements: every output element is one input element, or the fill of a padding."""
+"""Wiring that only moves elements: every output element is an input element, or padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ class Slice(Selection):
             start, stop, step = slice(call["start"], call["end"], call["step"]).indices(
                 ([2**62, *x.shape])[call["dim"] % rank]
             )
-            if call["dim"] % rank == 0:  # x[:, …] slices the whole batch first
+            if call["dim"] % rank == 0:  # x[:, …] first slices the whole batch
                 if (call["start"] or 0, step) == (0, 1) and (call["end"] is None or call["end"] >= 2**62):
                     return Identity(), (x,)
                 raise Refused("it takes a part of the batch")
@@ -133,7 +133,7 @@ class Pad(Selection):
     def capture(cls, call: Call) -> Captured:
         mode = call.get("mode", "constant")
         if mode == "constant" and call.get("value"):
-            raise Refused(f"it pads with {call['value']}; only zeros carry no spikes")
+            raise Refused(f"it pads with {call['value']}; only zeros need no spikes")
         x = call.wire("self")
         if len(call["pad"]) > 2 * len(x.shape):
             raise Refused("it pads the batch axis")
@@ -143,7 +143,7 @@ class Pad(Selection):
         return F.pad(inputs[0], self.amounts, self.mode)
 
     def propagate_levels(self, spike_scales: tuple[Tensor, ...]) -> tuple[Op, Tensor | None]:
-        value = torch.nan if self.mode == "constant" else None  # no spike ever comes from a border of zeros
+        value = torch.nan if self.mode == "constant" else None  # zero padding never sends a spike
         return self, F.pad(spike_scales[0], self.amounts, self.mode, value)
 
     def describe(self) -> str:
@@ -152,7 +152,7 @@ class Pad(Selection):
 
 @dataclass(frozen=True, eq=False)
 class Nearest(Selection):
-    """Nearest-neighbour resampling: ``picks`` has, for each spatial axis, the input position of every output one."""
+    """Nearest-neighbour resampling; ``picks``: for each spatial axis the input position of every output position."""
 
     channel_axis: ClassVar[int] = 1
     aten: ClassVar[tuple[str, ...]] = ("upsample_nearest1d.vec", "upsample_nearest2d.vec", "upsample_nearest3d.vec")
@@ -163,7 +163,7 @@ class Nearest(Selection):
         x, factors = call.wire("input"), call.get("scale_factors")
         picks = []
         for axis, (size, out) in enumerate(zip(x.shape[1:], call.shapes[0][1:], strict=True)):
-            line = torch.arange(size, dtype=torch.float32)[None, None]  # torch knows how it rounds a factor
+            line = torch.arange(size, dtype=torch.float32)[None, None]  # torch's own rounding of the factor
             if factors is None:
                 picked = F.interpolate(line, size=out, mode="nearest")
             else:
@@ -183,7 +183,7 @@ class Nearest(Selection):
 
 @dataclass(frozen=True, eq=False)
 class Cat(Selection):
-    """Inputs one after another along ``axis`` (the batch is axis 0)."""
+    """Inputs concatenated along ``axis`` (the batch is axis 0)."""
 
     aten: ClassVar[tuple[str, ...]] = ("cat.default", "concat.default")
     axis: int = 1
@@ -201,7 +201,7 @@ class Cat(Selection):
 
 @dataclass(frozen=True, eq=False)
 class Identity(Selection):
-    """Gives what it gets."""
+    """Returns its input."""
 
     aten: ClassVar[tuple[str, ...]] = (
         "contiguous.default",

@@ -1,4 +1,4 @@
-"""The two kinds of wiring through which levels can pass."""
+"""The two kinds of wiring that can pass levels on."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from transpike.core.op import Op, Role
 
 @dataclass(frozen=True, eq=False)
 class Selection(Op):
-    """Every output element is one input element: amplitudes travel unchanged."""
+    """Every output element is one input element: spike scales are passed on unchanged."""
 
     role: ClassVar[Role] = "wiring"
 
@@ -26,14 +26,14 @@ class Average(Op):
     role: ClassVar[Role] = "wiring"
 
     def total(self) -> Op:
-        """The op that adds what this one averages, every path of weight one."""
+        """The op that sums what this one averages, every path with weight one."""
         raise TypeError(f"{type(self).__name__} must define total()")
 
     def paths(self) -> Op:
         return self.total()
 
     def propagate_levels(self, spike_scales: tuple[Tensor, ...]) -> tuple[Op, Tensor | None] | None:
-        """Sum the levels and scale their worth; refused where a window mixes levels of different worth."""
+        """Sum the levels and scale the spike scale; None if a window mixes levels of different spike scales."""
         total, silent = self.total(), torch.isnan(spike_scales[0])
         spike_scale, present = torch.where(silent, 0.0, spike_scales[0]), (~silent).to(spike_scales[0])
         mean = total.run(spike_scale) / total.run(present)

@@ -1,1 +1,1 @@
-"""What results are made of: statistics, quantities with units and sources, display in notebooks."""
+"""Building blocks of results: statistics, quantities with units and sources, notebook display."""

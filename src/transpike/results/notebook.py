@@ -1,14 +1,14 @@
-"""How results show themselves in notebooks."""
+"""Display of results in notebooks."""
 
 from collections.abc import Callable
 from typing import Any
 
 painter: Callable[[Any], str] | None = None
-"""Makes HTML of a result; the report package puts its own here, which results must not know."""
+"""Renders a result as HTML. The report package sets it, because results must not import report."""
 
 
 class Shown:
-    """A result that a notebook draws."""
+    """A result that a notebook displays as HTML."""
 
     def _repr_html_(self) -> str | None:
         return None if painter is None else painter(self)

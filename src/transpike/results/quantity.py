@@ -1,11 +1,11 @@
-"""A number with its unit and where it comes from."""
+"""A number with its unit and its source."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """``value`` in ``unit``; ``source`` names the paper or table, or says that it is an assumption."""
+    """``value`` in ``unit``; ``source`` names the paper or table, or states that the value is an assumption."""
 
     value: float
     unit: str

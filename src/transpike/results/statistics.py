@@ -1,4 +1,4 @@
-"""Confidence intervals of accuracies, and of their differences."""
+"""Confidence intervals of accuracies and of accuracy differences."""
 
 import math
 
@@ -8,7 +8,7 @@ from transpike.errors import DataError
 
 
 def wilson(correct: int, samples: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion (Wilson 1927, JASA 22:209)."""
+    """Wilson's 95 % interval (low, high) of a proportion. Source: Wilson 1927, JASA 22:209."""
     z, p = 1.959963984540054, correct / samples
     centre, spread = p + z * z / (2 * samples), z * math.sqrt(p * (1 - p) / samples + z * z / (4 * samples**2))
     scale = 1 + z * z / samples
@@ -16,7 +16,7 @@ def wilson(correct: int, samples: int) -> tuple[float, float]:
 
 
 def binomial_at_most(count: int, samples: int, rate: float) -> float:
-    """P(X ≤ count) of X ~ Bin(samples, rate), summed exactly; 0 < rate < 1."""
+    """P(X ≤ count) for X ~ Bin(samples, rate), summed exactly; 0 < rate < 1."""
     logs = (
         math.lgamma(samples + 1) - math.lgamma(k + 1) - math.lgamma(samples - k + 1)
         + k * math.log(rate) + (samples - k) * math.log1p(-rate)
@@ -28,15 +28,16 @@ def binomial_at_most(count: int, samples: int, rate: float) -> float:
 def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float, float]:
     """Accuracy of ``first`` minus that of ``second`` on the same samples, and its 95 % interval.
 
-    ``first``, ``second``: (samples,) bool, right or wrong. With a both right, b only the first, c only the second, d
-    neither, n = a+b+c+d, ``δ = (b − c)/n``; l₁, u₁, l₂, u₂ are Wilson's limits of p₁ = (a+b)/n and p₂ = (a+c)/n:
+    ``first``, ``second``: (samples,) bool, True where correct. Of the n = a+b+c+d samples, a are correct in both, b
+    only in the first, c only in the second, d in neither; ``δ = (b − c)/n``. l₁, u₁, l₂, u₂ are Wilson's limits of
+    p₁ = (a+b)/n and p₂ = (a+c)/n:
 
     ``low  = δ − √((p₁−l₁)² − 2φ(p₁−l₁)(u₂−p₂) + (u₂−p₂)²)``
     ``high = δ + √((u₁−p₁)² − 2φ(u₁−p₁)(p₂−l₂) + (p₂−l₂)²)``
 
-    φ is the correlation ``C/√((a+b)(c+d)(a+c)(b+d))`` with ``C = max(ad − bc − n/2, 0)`` where ad > bc, else ad − bc;
-    0 where the root is. Unlike Wald's interval it has a width where no sample differs.
-    Source: Newcombe 1998, Statistics in Medicine 17:2635, method 10. Raises DataError for other than the same samples.
+    φ is the correlation ``C/√((a+b)(c+d)(a+c)(b+d))`` with ``C = max(ad − bc − n/2, 0)`` if ad > bc, else ad − bc; 0
+    if the root is 0. Unlike Wald's interval it has a positive width when no sample differs.
+    Source: Newcombe 1998, Statistics in Medicine 17:2635, method 10. Raises DataError if the shapes differ.
     """
     if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise DataError(f"outcomes of {tuple(first.shape)} and {tuple(second.shape)} samples cannot be paired")

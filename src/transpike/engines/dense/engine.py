@@ -1,20 +1,21 @@
-"""Layer by layer, time folded into the batch, neurons scanned in place: pure PyTorch, on any device."""
+"""The dense engine: layer by layer, time folded into the batch, pure PyTorch, on any device."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from transpike.engines.dense.run import LIVE_WIRES, FoldedRun, Plan, bytes_per_sample
+from transpike.engines.dense.plan import Plan, bytes_per_sample
+from transpike.engines.dense.run import LIVE_WIRES, FoldedRun
 from transpike.engines.run import Run
 from transpike.lowering.program import Program
 
 
 @dataclass(frozen=True)
 class Dense:
-    """Same spikes as the reference on the exact grid, whatever the chunks of time and batch.
+    """Runs layer by layer; same spikes as the reference on the exact grid, for any chunks of time and batch.
 
-    ``memory`` bounds what a run adds, in bytes: batches are split to stay below it.
+    ``memory``: limit of the memory that a run adds, in bytes; batches are split to stay below it.
     """
 
     memory: int = 2 * 2**30
@@ -22,13 +23,13 @@ class Dense:
     def start(
         self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str] = (), count: bool = True
     ) -> Run:
-        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose trains are kept."""
+        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose trains are recorded."""
         key = ("dense", x.device)
         if key not in program.prepared:
             program.prepared[key] = Plan(program, x.device)
         return FoldedRun(program, program.prepared[key], x, sample_ids, record, count, self.memory)
 
     def batch_limit(self, program: Program) -> int:
-        """How many samples fit into the memory budget together."""
+        """The number of samples that fit into the memory limit together."""
         state, largest = bytes_per_sample(program.lowered)
         return max(1, self.memory // (state + LIVE_WIRES * largest))

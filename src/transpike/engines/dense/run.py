@@ -1,94 +1,30 @@
-"""A run layer by layer, time folded into the batch, neurons scanned in place, in pure PyTorch."""
+"""A run of the dense engine: layer by layer, time folded into the batch, neurons scanned in place."""
 
-import math
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell, NeuronSpec
-from transpike.core.channels import resolved
 from transpike.core.graph import Input, Node
-from transpike.core.op import Op, Synapse
+from transpike.engines.dense.plan import Plan
 from transpike.engines.modes.clocked import Clock, aligned, clocked, has_cycles
-from transpike.engines.modes.slots import Coder, closed
+from transpike.engines.modes.slots import Coder, has_closed_form
 from transpike.engines.run import Run, map_state
 from transpike.lowering.exact_grid import RANGE_CHECK_EVERY
 from transpike.lowering.lowered import Lowered
 from transpike.lowering.program import Program
 
-HELD_SAMPLES = 4  # whose constant currents are worked out together: float64 images that stay in the cache
-FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, small enough for the cache
-LIVE_WIRES = 6  # tensors of the largest wire's size that may be alive together
+CONSTANT_SAMPLES = 4  # samples per computation of constant currents: float64 images that fit into the cache
+FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, and they fit into the cache
+LIVE_WIRES = 6  # tensors of the largest wire's size that may exist at the same time
 LARGEST_TENSOR = 32 * 2**20  # bytes; beyond it the allocator returns pages to the system after every call
 
 
-def bytes_per_sample(lowered: Lowered) -> tuple[int, int]:
-    """(all membranes and steady currents, the largest wire), in float32 bytes for one sample."""
-    sizes = {node.name: 4 * math.prod(node.shape) for node in lowered.nodes}
-    state = sum(2 * sizes[node.name] for node in lowered.nodes if isinstance(node.op, Cell))
-    return state + sum(2 * sizes[name] for name in lowered.time_invariant), max(sizes.values())
-
-
-class Plan:
-    """A program made ready for one device: float32, channels last, biases put back where a synapse can add them."""
-
-    def __init__(self, program: Program, device: torch.device) -> None:
-        self.wide_form = program.lowered.to(dtype=torch.float64, device=device)
-        self.lowered = program.lowered.to(dtype=torch.float32, device=device)
-        self.state, self.largest = bytes_per_sample(program.lowered)
-        self.held = self.lowered.time_invariant if program.encoder.is_constant else frozenset()
-        readers: dict[str, int] = {}
-        for node in self.lowered.nodes:
-            for name in node.inputs:
-                readers[name] = readers.get(name, 0) + 1
-        exactness = self.lowered.exactness
-        self.rooms = (
-            {} if exactness is None else {n: r.flatten().float().to(device) for n, r in exactness.rooms.items()}
-        )
-        self.table = {node.name: node for node in self.lowered.nodes}
-        self.readers = readers
-        self.ops: dict[str, Op] = {n.name: _channels_last(n.op) for n in self.lowered.nodes if isinstance(n.op, Op)}
-        self.biases: dict[str, tuple[Tensor | None, ...]] = {}
-        for name, biases in self.lowered.biases.items():
-            node = self.table[name]
-            pairs = zip(node.inputs, biases, strict=True) if isinstance(node.op, Cell) else [(name, biases[0])]
-            self.biases[name] = tuple(self._settle(source, bias) for source, bias in pairs)
-
-    def _settle(self, name: str, bias: Tensor) -> Tensor | None:
-        """Put the bias into a synapse that only feeds this place; what no synapse takes comes back."""
-        if not bool(bias.any()):
-            return None
-        node, op = self.table[name], self.ops.get(name)
-        if op is None or name in self.held or self.readers.get(name, 0) > 1:
-            return bias
-        if op.is_sum and all(self.table[i].shape == node.shape for i in node.inputs):
-            return self._settle(node.inputs[0], bias)
-        if isinstance(op, Synapse) and op.bias is None and len(node.shape) in (1, bias.ndim - 1):
-            axis = resolved(op.channel_axis, len(node.shape))
-            if bias.numel() == node.shape[axis - 1] and (len(node.shape) == 1 or bias.shape[axis] == bias.numel()):
-                self.ops[name] = replace(op, bias=bias.flatten())
-                return None
-        return bias
-
-    def owned(self, node: Node, index: int = 0) -> bool:
-        """True where the cell may overwrite its input: a fresh tensor that nobody else reads."""
-        source = self.table[node.inputs[index]]
-        fresh = isinstance(source.op, Synapse) or (isinstance(source.op, Op) and source.op.is_sum)
-        return fresh and self.readers[source.name] == 1 and source.name not in self.held
-
-
-def _channels_last(op: Op) -> Op:
-    """Weights without bias (the cells carry it), laid out as the convolution likes them."""
-    if not isinstance(op, Synapse):
-        return op
-    weight = op.weight.contiguous(memory_format=torch.channels_last) if op.weight.ndim == 4 else op.weight
-    return replace(op, weight=weight, bias=None)
-
-
 class FoldedRun(Run):
+    """Wires hold (time · batch, *shape); ``constant_values`` are the values of the constant nodes, one step each."""
+
     def __init__(
         self,
         program: Program,
@@ -102,25 +38,26 @@ class FoldedRun(Run):
         super().__init__(program, x.float(), sample_ids, record, count)
         self.plan, self.memory, self.states = plan, memory, dict[str, Any]()
         exactness = program.lowered.exactness
-        # exact spike times are real numbers: a float32 of t would round them
+        # exact spike times are real numbers: float32 would round them
         self.wide = self.double or (self.exact and exactness is not None and exactness.wide)
         self.clock: Clock | None = None
-        self.held = self._hold() if plan.held and program.schedule.mode != "differences" else {}
+        constant = plan.constant_nodes and program.schedule.mode != "differences"
+        self.constant_values = self._evaluate_constants() if constant else {}
 
-    def _hold(self) -> dict[str, Tensor]:
-        """What depends on constant input alone, worked out once, in float64, a few samples at a time."""
-        parts = [self._hold_part(x) for x in self.x.split(HELD_SAMPLES)]
-        held = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
-        return {k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in held.items()}
+    def _evaluate_constants(self) -> dict[str, Tensor]:
+        """The values of the constant nodes that others read, computed in float64, a few samples at a time."""
+        parts = [self._constants_of(x) for x in self.x.split(CONSTANT_SAMPLES)]
+        values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
+        return {k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in values.items()}
 
-    def _hold_part(self, x: Tensor) -> dict[str, Tensor]:
+    def _constants_of(self, x: Tensor) -> dict[str, Tensor]:
         values: dict[str, Tensor] = {}
-        plan, needed = self.plan, {i for n in self.plan.lowered.nodes if n.name not in self.plan.held for i in n.inputs}
-        for node in plan.wide_form.nodes:
-            if node.name in plan.held:
-                op = node.op
+        plan = self.plan
+        needed = {i for n in plan.lowered.nodes if n.name not in plan.constant_nodes for i in n.inputs}
+        for node in plan.float64_form.nodes:
+            if node.name in plan.constant_nodes:
                 inputs = [values[name] for name in node.inputs]
-                values[node.name] = x.double() if isinstance(op, Input) else op.linear(*inputs)  # type: ignore[union-attr]
+                values[node.name] = x.double() if isinstance(node.op, Input) else node.op.linear(*inputs)  # type: ignore[union-attr]
         needed.add(plan.lowered.output.name)
         dtype = torch.float64 if self.wide else torch.float32
         return {name: value.to(dtype) for name, value in values.items() if name in needed}
@@ -140,7 +77,7 @@ class FoldedRun(Run):
         plan, values = self.plan, dict[str, Tensor]()
         last = plan.lowered.last_reader
         for node in plan.lowered.nodes:
-            if node.name in plan.held:
+            if node.name in plan.constant_nodes:
                 continue
             values[node.name] = self._evaluate(node, values, steps)
             self.counter.add(node.name, values[node.name].unflatten(0, (steps, len(self.x))))
@@ -150,19 +87,19 @@ class FoldedRun(Run):
         self._answer(values.get(plan.lowered.output.name), steps)
 
     def _evaluate(self, node: Node, values: dict[str, Tensor], steps: int) -> Tensor:
-        """What a node gives in these steps, from the ``values`` of the nodes before it."""
+        """The output of a node in these steps, from the ``values`` of the nodes before it."""
         if isinstance(node.op, Input):
             encode = self.program.encoder.encode
             return torch.cat([encode(self.x, self.sample_ids, self.t + k + 1) for k in range(steps)])
         if isinstance(node.op, Cell):
             return self._scan(node, node.op, values, steps)
-        inputs = [values[i] if i in values else _repeated(self.held[i], steps) for i in node.inputs]
+        inputs = [values[i] if i in values else _repeated(self.constant_values[i], steps) for i in node.inputs]
         return self.plan.ops[node.name].run(*inputs)
 
     def _answer(self, answer: Tensor | None, steps: int) -> None:
-        """Read the output's currents, (steps · batch, …), step by step; None where they are held."""
+        """Read the output's currents, (steps · batch, …), step by step; None if they are constant."""
         output = self.plan.lowered.output.name
-        answer = _repeated(self.held[output], steps) if answer is None else answer
+        answer = _repeated(self.constant_values[output], steps) if answer is None else answer
         bias = self.plan.biases[output][0]
         answer = answer.double() if bias is None else answer.double() + bias.double()
         for now in answer.unflatten(0, (steps, len(self.x))):
@@ -176,10 +113,10 @@ class FoldedRun(Run):
             return self._scan_unit(node, unit, trains[0], steps)
         outputs = []
         graded = any(not self.plan.lowered.alphabets[name].is_spiking for name in node.inputs)
-        wide = self.exact and graded  # its sums have no bound in float32
+        wide = self.exact and graded  # float32 does not bound its sums
         for k in range(steps):
             now = [
-                self.held[name] if train is None else train[k * batch : (k + 1) * batch]
+                self.constant_values[name] if train is None else train[k * batch : (k + 1) * batch]
                 for name, train in zip(node.inputs, trains, strict=True)
             ]
             now = [value if bias is None else value + bias for value, bias in zip(now, biases, strict=True)]
@@ -188,16 +125,16 @@ class FoldedRun(Run):
                 self.states[node.name] = cell.init(*now)
             self.states[node.name], output = cell.step(self.states[node.name], *now, t=self.t + k + 1)
             if unit is not None:
-                self._watch(node, unit, cell.potential(self.states[node.name]), output, self.t + k + 1)
+                self._check_potential(node, unit, cell.potential(self.states[node.name]), output, self.t + k + 1)
             outputs.append(output.float())
         return torch.cat(outputs)
 
     def _scan_unit(self, node: Node, unit: NeuronSpec, train: Tensor | None, steps: int) -> Tensor:
-        """Integrate and fire in place: the buffer of currents becomes the buffer of spikes."""
+        """Integrate and fire in place: the buffer of currents is overwritten with spikes."""
         bias, batch = self.plan.biases[node.name][0], len(self.x)
         current = None
         if train is None:
-            current = self.held[node.inputs[0]]
+            current = self.constant_values[node.inputs[0]]
             spikes = torch.empty((steps, *current.shape), device=current.device).flatten(0, 1)
             if current.ndim == 4:
                 spikes = spikes.contiguous(memory_format=torch.channels_last)
@@ -228,10 +165,10 @@ class FoldedRun(Run):
                 self._check_range(node, potential)
         return spikes
 
-    def _watch(self, node: Node, unit: NeuronSpec, potential: Tensor, sent: Tensor, t: int) -> None:
-        """Range checks on the grid; off it, potentials left so near to a step of the staircase that rounding decides.
+    def _check_potential(self, node: Node, unit: NeuronSpec, potential: Tensor, sent: Tensor, t: int) -> None:
+        """On the grid: range checks. Off it: count potentials so close to a threshold that rounding may decide.
 
-        A spike at the edge leaves about 0, a missed one about θ; a neuron that takes spikes back has an edge at 0 too.
+        A spike at the threshold leaves about 0, a missed one about θ; a neuron with negative spikes also has one at 0.
         """
         if self.exact:
             if t % RANGE_CHECK_EVERY == 0:
@@ -242,7 +179,7 @@ class FoldedRun(Run):
         self.ties += int(edge.sum())
 
     def _check_range(self, node: Node, potential: Tensor) -> None:
-        """Potentials beyond their room may have lost a bit: the run is no longer exact, and says so."""
+        """Potentials beyond their exact range may be rounded: the run is then marked as not exact."""
         room = self.plan.rooms[node.name]
         axis = self.plan.lowered.axes[node.name]
         flat = potential.movedim(axis, -1).reshape(-1, potential.shape[axis])
@@ -252,21 +189,21 @@ class FoldedRun(Run):
 
     def _left_the_grid(self, node: Node) -> None:
         self.exact = False
-        self.why = f"a potential of {node.name} left the grid: its currents go far beyond the calibration data's"
+        self.why = f"a potential of {node.name} left the grid: its currents far exceed those on calibration data"
 
     def _window(self, timesteps: int) -> None:
-        """One pass: counts from charges in closed form; in float64 where float32 is too narrow for a long window."""
+        """One pass: counts from charges in closed form; in float64 if float32 is too narrow for the window."""
         plan, values = self.plan, dict[str, Tensor]()
         exactness = plan.lowered.exactness
         wide = self.exact and exactness is not None and timesteps > exactness.window
-        lowered = plan.wide_form if wide else plan.lowered
+        lowered = plan.float64_form if wide else plan.lowered
         last, biases = lowered.last_reader, lowered.biases
         if wide:
-            self.held = {name: value.double() for name, value in self.held.items()}
+            self.constant_values = {name: value.double() for name, value in self.constant_values.items()}
         for node in lowered.nodes:
-            if node.name in plan.held:
+            if node.name in plan.constant_nodes:
                 continue
-            inputs = [values[i] if i in values else self.held[i] * timesteps for i in node.inputs]
+            inputs = [values[i] if i in values else self.constant_values[i] * timesteps for i in node.inputs]
             if isinstance(node.op, Input):
                 counts = self.program.encoder.counts(self.x, self.sample_ids, timesteps)
                 values[node.name] = counts.double() if wide else counts
@@ -283,22 +220,22 @@ class FoldedRun(Run):
                 if last[name] == node.name:
                     values.pop(name, None)
         output, self.t = lowered.output.name, timesteps
-        answer = values[output] if output in values else self.held[output] * timesteps
+        answer = values[output] if output in values else self.constant_values[output] * timesteps
         self.read(answer.double() + timesteps * biases[output][0].double(), timesteps)
 
     def _slots(self, timesteps: int) -> None:
-        """One pass in closed form where neurons hear whole windows, else step by step."""
+        """One pass in closed form if neurons integrate whole windows, else step by step."""
         plan, wide = self.plan, self.wide
-        lowered = plan.wide_form if wide else plan.lowered
-        if not closed(lowered, self.program.schedule):
+        lowered = plan.float64_form if wide else plan.lowered
+        if not has_closed_form(lowered, self.program.schedule):
             clocked(self, lowered, self.x.double() if wide else self.x, timesteps)
             return
         values: dict[str, Tensor] = {}
         for node in lowered.nodes:
-            if node.name in plan.held:
+            if node.name in plan.constant_nodes:
                 continue
-            inputs = [values[i] if i in values else self.held[i] for i in node.inputs]
-            inputs = [value.double() for value in inputs] if wide else inputs  # levels are whole in either
+            inputs = [values[i] if i in values else self.constant_values[i] for i in node.inputs]
+            inputs = [value.double() for value in inputs] if wide else inputs  # levels are integers in both
             if isinstance(node.op, Input):
                 values[node.name] = self.program.encoder.counts(self.x, self.sample_ids, timesteps)
             elif isinstance(node.op, Cell):
@@ -311,7 +248,7 @@ class FoldedRun(Run):
                 if lowered.last_reader[name] == node.name:
                     values.pop(name, None)
         output, self.t = lowered.output.name, timesteps
-        answer = values[output] if output in values else self.held[output]
+        answer = values[output] if output in values else self.constant_values[output]
         bias = lowered.biases[output][0] if wide else plan.biases[output][0]
         answer = answer.double() if bias is None else answer.double() + bias.double()
         self.read(answer * timesteps, timesteps)
@@ -337,18 +274,18 @@ class FoldedRun(Run):
         return prepared[key]
 
     def _differences(self, steps: int) -> None:
-        """Potentials lie on no grid: float64."""
+        """Step by step in float64, because potentials are not on a grid."""
         if self.clock is None:
-            self.clock = Clock(self, self.plan.wide_form, self.x.double(), steps, None)
+            self.clock = Clock(self, self.plan.float64_form, self.x.double(), steps, None)
         for _ in range(steps):
             self.clock.tick(self.t + 1)
 
-    def _held(self, timesteps: int) -> None:
+    def _wait_window(self, timesteps: int) -> None:
         clocked(self, self.plan.lowered, self.x, timesteps, self._check_range if self.exact else None)
 
     def _cycles(self, timesteps: int) -> None:
-        """One pass a round, in float64: a cycle's charge needs more than 24 bits."""
-        lowered = self.plan.wide_form
+        """One pass per round in float64, because a cycle's charge needs more than 24 bits."""
+        lowered = self.plan.float64_form
         if not aligned(lowered) or not all(has_cycles(node.op) for node in lowered.nodes):
             clocked(self, lowered, self.x.double(), timesteps)
             return
@@ -360,8 +297,9 @@ class FoldedRun(Run):
             for node in lowered.nodes:
                 inputs = [values[name] for name in node.inputs]
                 if isinstance(node.op, Input):
-                    shown = self.x if self.plan.held else self.program.encoder.counts(self.x, self.sample_ids, period)
-                    values[node.name] = shown.double()
+                    x, ids = self.x, self.sample_ids
+                    charge = x if self.plan.constant_nodes else self.program.encoder.counts(x, ids, period)
+                    values[node.name] = charge.double()
                 elif isinstance(node.op, Cell):
                     biases = lowered.biases[node.name]
                     charges = [value + bias for value, bias in zip(inputs, biases, strict=True)]
@@ -379,13 +317,13 @@ class FoldedRun(Run):
 
     def _keep(self, order: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
-        self.held = {name: value[order] for name, value in self.held.items()}
+        self.constant_values = {name: value[order] for name, value in self.constant_values.items()}
         if self.clock is not None:
             self.clock.keep(order)
 
 
 def _near_edges(unit: NeuronSpec, charge: Tensor, timesteps: int) -> int:
-    """How many charges lie so near an edge of the staircase that rounding may decide."""
+    """The number of charges so close to a step of the staircase that rounding may decide."""
     level = (charge + unit.initial.to(charge)) / unit.threshold.to(charge)
     edge = level.round()
     near = (level - edge).abs() < 1e-5 * edge.abs().clamp(min=1)
@@ -393,5 +331,5 @@ def _near_edges(unit: NeuronSpec, charge: Tensor, timesteps: int) -> int:
 
 
 def _repeated(value: Tensor, steps: int) -> Tensor:
-    """(batch, …) → (steps · batch, …), the same in every step."""
+    """(batch, …) → (steps · batch, …), the same values in every step."""
     return value.repeat(steps, *(1,) * (value.ndim - 1))

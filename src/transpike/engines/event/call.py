@@ -1,4 +1,4 @@
-"""Calls of the native kernel: what never changes in them is filled in once, which small batches feel."""
+"""Calls of the native kernel. Constant fields are filled in once, which saves time for small batches."""
 
 import ctypes
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from transpike.lowering.exact_grid import RANGE_CHECK_EVERY
 
 @dataclass(frozen=True, eq=False)
 class LayerCall:
-    """One layer's structures without what a run knows: copies of them are filled in and passed."""
+    """The C structures of one layer without the values of a run; copies of them are completed and passed."""
 
     layer: EventLayer
     call: _native.Layer
@@ -51,7 +51,7 @@ class LayerCall:
     def filled(
         self, wires: list[list[Tensor]], constant: Tensor, potential: Tensor, fired: Tensor, steps: int, first_step: int
     ) -> tuple[_native.Layer, Any]:
-        """The structure to pass, and what must stay alive as long: ``wires`` are the planes of each source."""
+        """The structure to pass, and the objects that must stay alive meanwhile; ``wires``: planes of each source."""
         call, sources = _native.Layer.from_buffer_copy(self.call), type(self.sources).from_buffer_copy(self.sources)
         alive: list[Any] = [sources, wires]
         for struct, planes in zip(sources, wires, strict=False):
@@ -68,5 +68,5 @@ class LayerCall:
 
 
 def stride(value: Tensor, axis: int) -> int:
-    """0 along an axis of one element: it is the same everywhere."""
+    """The stride of an axis; 0 for an axis of length one, which is broadcast."""
     return value.stride(axis) if value.shape[axis] > 1 else 0

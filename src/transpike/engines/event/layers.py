@@ -1,4 +1,4 @@
-"""What the event engine makes of a program once: which layers the native kernels run, and their weights."""
+"""Preparation for the event engine: which layers the native kernels run, and their weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -39,17 +39,17 @@ from transpike.ops.wiring import Selection
 
 KINDS = {GATHER: "gather", LOOKUP: "look-up", MASKED: "masked", NARROW: "gather, 16 bits"}
 LONGEST_LIST = 65535
-LARGEST_TABLE = 2 * 2**20  # bytes of a look-up table that still lie in the cache
-MOST_TAPS = 100  # of a masked synapse, over all planes
+LARGEST_TABLE = 2 * 2**20  # bytes of a look-up table that fits into the cache
+MOST_TAPS = 100  # of a masked synapse, summed over all planes
 MOST_PLANES = 64
-TALLEST = 16  # rows of a kernel that looks up
-FARTHEST = 4096  # stride, padding, dilation and rows of a kernel
+TALLEST = 16  # rows of a convolution kernel that uses the look-up table
+FARTHEST = 4096  # largest stride, padding, dilation and number of kernel rows
 MOST_SOURCES = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One synapse into a layer: the wire it reads, what kernel runs it, its weights by blocks, its geometry."""
+    """One synapse into a layer: the wire that it reads, its native kernel, weights in blocks, and geometry."""
 
     wire: str
     kind: int
@@ -67,12 +67,12 @@ class Source:
 class EventLayer:
     """A layer of neurons for the native kernel. Rows of values are (1 or positions, padded channels).
 
-    ``held`` names the steady wires whose current comes in every step; ``bias`` is that of the synapses.
+    ``constant_wires`` are wires with the same current in every step, and their factors; ``bias`` is the synapses'.
     """
 
     node: Node
     sources: tuple[Source, ...]
-    held: tuple[tuple[str, float], ...]
+    constant_wires: tuple[tuple[str, float], ...]
     bias: Tensor
     threshold: Tensor
     initial: Tensor
@@ -83,12 +83,12 @@ class EventLayer:
 
     @property
     def wires(self) -> tuple[str, ...]:
-        """The spikes that it reads."""
+        """The wires of spikes that it reads."""
         return tuple(source.wire for source in self.sources)
 
     @property
     def kernel(self) -> str:
-        """What runs it, in a word or two."""
+        """The name of its kernel in reports."""
         kinds = sorted({KINDS[source.kind] for source in self.sources})
         return "event: " + (" + ".join(kinds) or "constant current")
 
@@ -103,15 +103,15 @@ class EventPool:
 
     @property
     def wires(self) -> tuple[str, ...]:
-        """The spikes that it reads."""
+        """The wires of spikes that it reads."""
         return self.node.inputs
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What runs what. ``layers`` are native; ``moved`` is wiring done on packed spikes; the rest is dense.
+    """The assignment of kernels. ``layers`` are native; ``moved`` is wiring on packed spikes; the rest is dense.
 
-    ``dense`` are the nodes whose real values are needed; ``kernels`` says for every cell what runs it and why.
+    ``dense`` are the nodes whose real values are needed; ``kernels`` lists the kernel of every cell and the reason.
     """
 
     layers: dict[str, EventLayer | EventPool]
@@ -120,14 +120,14 @@ class Choice:
     kernels: dict[str, str] = field(default_factory=dict)
 
 
-def choose(lowered: Lowered, held: frozenset[str], unwanted: frozenset[str] = frozenset()) -> Choice:
-    """Give the native kernels all layers that they can run, but for the ``unwanted`` ones."""
+def choose(lowered: Lowered, constant: frozenset[str], unwanted: frozenset[str] = frozenset()) -> Choice:
+    """Assign the native kernels to all layers that they can run, except the ``unwanted`` ones."""
     table = {node.name: node for node in lowered.nodes}
     layers: dict[str, EventLayer | EventPool] = {}
     kernels: dict[str, str] = {}
-    planes: dict[str, int] = {}  # wires that can be had as packed spikes → how many planes they have
+    planes: dict[str, int] = {}  # wires available as packed spikes → their number of planes
     for node in lowered.nodes:
-        if node.name in held or isinstance(node.op, Input):
+        if node.name in constant or isinstance(node.op, Input):
             continue
         if not isinstance(node.op, Cell):
             count = _planes(node, planes)
@@ -136,14 +136,14 @@ def choose(lowered: Lowered, held: frozenset[str], unwanted: frozenset[str] = fr
             continue
         try:
             if node.name in unwanted:
-                raise UnfitError("fires too often for events to pay")
-            layer = _Compiler(lowered, table, held, planes).cell(node, node.op)
+                raise UnfitError("its inputs fire too often for events to be faster")
+            layer = _Compiler(lowered, table, constant, planes).cell(node, node.op)
             layers[node.name], kernels[node.name] = layer, layer.kernel
         except UnfitError as reason:
             kernels[node.name] = f"dense: {reason}"
         if lowered.alphabets[node.name] == BINARY and len(node.shape) <= 3:
             planes[node.name] = 1
-    dense = _dense_nodes(lowered, table, held, layers)
+    dense = _dense_nodes(lowered, table, constant, layers)
     moved: set[str] = set()
     wanted = [wire for layer in layers.values() for wire in layer.wires]
     while wanted:
@@ -155,7 +155,7 @@ def choose(lowered: Lowered, held: frozenset[str], unwanted: frozenset[str] = fr
 
 
 def _planes(node: Node, planes: dict[str, int]) -> int:
-    """How many planes of packed spikes a wire is the sum of; 0: it cannot be had so."""
+    """The number of planes of packed spikes whose sum is the wire; 0 if it is not available in this form."""
     if len(node.shape) > 3 or not all(name in planes for name in node.inputs):
         return 0
     most = max(planes[name] for name in node.inputs)
@@ -171,16 +171,16 @@ def _planes(node: Node, planes: dict[str, int]) -> int:
 
 
 def _dense_nodes(
-    lowered: Lowered, table: dict[str, Node], held: frozenset[str], layers: dict[str, EventLayer | EventPool]
+    lowered: Lowered, table: dict[str, Node], constant: frozenset[str], layers: dict[str, EventLayer | EventPool]
 ) -> frozenset[str]:
-    """The output and the cells without a kernel, and all linear nodes before them up to the cells that feed them."""
+    """The output and the cells without a kernel, and all linear nodes before them, up to the cells that feed them."""
     needed: set[str] = set()
     heads = [lowered.output.name]
     heads += [n.name for n in lowered.nodes if isinstance(n.op, Cell) and n.name not in layers]
     open_nodes = list(heads)
     while open_nodes:
         name = open_nodes.pop()
-        if name in needed or name in held:
+        if name in needed or name in constant:
             continue
         needed.add(name)
         node = table[name]
@@ -190,10 +190,12 @@ def _dense_nodes(
 
 
 class _Compiler:
-    """Takes apart what flows into one cell."""
+    """Analyses the input of one cell."""
 
-    def __init__(self, lowered: Lowered, table: dict[str, Node], held: frozenset[str], planes: dict[str, int]) -> None:
-        self.lowered, self.table, self.held, self.planes = lowered, table, held, planes
+    def __init__(
+        self, lowered: Lowered, table: dict[str, Node], constant: frozenset[str], planes: dict[str, int]
+    ) -> None:
+        self.lowered, self.table, self.constant, self.planes = lowered, table, constant, planes
 
     def cell(self, node: Node, cell: Cell) -> EventLayer | EventPool:
         if is_plain(cell, LateralInhibition):
@@ -205,10 +207,10 @@ class _Compiler:
             raise UnfitError("its spikes are not binary")
         channels = image(node.shape)[0]
         terms = list(self._terms(node.inputs[0], 1.0, node.shape))
-        held = tuple((name, factor) for name, factor in terms if name in self.held)
-        synapses = [(self.table[name], factor) for name, factor in terms if name not in self.held]
+        constant_wires = tuple((name, factor) for name, factor in terms if name in self.constant)
+        synapses = [(self.table[name], factor) for name, factor in terms if name not in self.constant]
         if len(synapses) > MOST_SOURCES:
-            raise UnfitError(f"more than {MOST_SOURCES} synapses meet in it")
+            raise UnfitError(f"more than {MOST_SOURCES} synapses feed it")
         shapes = [self._shape(synapse, channels) for synapse, _ in synapses]
         starts, units = blocks_of(channels, [groups for _, groups in shapes])
         sources = tuple(
@@ -220,7 +222,7 @@ class _Compiler:
         return EventLayer(
             node,
             sources,
-            held,
+            constant_wires,
             rows(self.lowered.biases[node.name][0], node.shape, 0.0),
             rows(unit.threshold, node.shape, torch.inf),
             rows(unit.initial, node.shape, 0.0),
@@ -231,11 +233,11 @@ class _Compiler:
         )
 
     def _terms(self, name: str, factor: float, shape: tuple[int, ...]) -> Iterator[tuple[str, float]]:
-        """(held wire or synapse, factor) for everything that the current is a sum of."""
+        """(constant wire or synapse, factor) for every term of the current."""
         node = self.table[name]
         if node.shape != shape:
             raise UnfitError(f"{name} is broadcast")
-        if name in self.held or isinstance(node.op, Synapse):
+        if name in self.constant or isinstance(node.op, Synapse):
             yield name, factor
         elif is_plain(node.op, Add):
             for source, coefficient in zip(node.inputs, node.op.coefficients, strict=True):
@@ -245,14 +247,14 @@ class _Compiler:
             raise UnfitError(f"{what} lies between the synapse and the neuron")
 
     def _shape(self, node: Node, channels: int) -> tuple[int, int]:
-        """(kernel, groups) that suit a synapse."""
+        """(kernel, groups) for a synapse. Raises UnfitError with the reason if there is no kernel."""
         op, wire = node.op, node.inputs[0]
         if wire not in self.planes:
             raise UnfitError(f"{wire} does not carry binary spikes")
         inputs = image(self.table[wire].shape)[0]
         if is_plain(op, Scale):
             if op.weight.ndim > 1:
-                raise UnfitError("its synapse has a weight for every element")
+                raise UnfitError("its synapse has one weight per element")
             if op.weight.ndim and resolved(op.channel_axis, len(node.shape)) != 1:
                 raise UnfitError("its channels are not the first axis")
             return MASKED, 1
@@ -319,7 +321,7 @@ class _Compiler:
         if bool(self.lowered.biases[node.name][0].any()):
             raise UnfitError("its input has a bias")
         _, height, width = image(self.table[wire].shape)
-        # the pooling of position numbers, tap by tap: shift the kernel over a map that knows where it is
+        # the pooling of position numbers, tap by tap: shift the kernel over a map of positions
         positions = torch.arange(1, height * width + 1, dtype=torch.float64).reshape(1, 1, height, width)
         kernel, stride = pair(pool.kernel, 1), pair(pool.stride, 1)
         padding, dilation = pair(pool.padding, 0), pair(pool.dilation, 1)

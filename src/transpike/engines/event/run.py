@@ -1,4 +1,4 @@
-"""Spikes as bits, weights gathered for the inputs that fired: for CPUs, over the small native library."""
+"""The event engine's run: spikes as bits, weights gathered for the inputs that fired, on CPUs, in a native library."""
 
 import ctypes
 from collections.abc import Iterable
@@ -13,7 +13,8 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
 from transpike.core.plain import is_plain
-from transpike.engines.dense.run import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, FoldedRun, Plan, bytes_per_sample
+from transpike.engines.dense.plan import Plan, bytes_per_sample
+from transpike.engines.dense.run import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, FoldedRun
 from transpike.engines.event.call import LayerCall
 from transpike.engines.event.layers import EventLayer, EventPool, choose
 from transpike.engines.event.weights import image, padded, pair
@@ -29,10 +30,10 @@ Planes = list[Tensor]
 
 @dataclass(frozen=True)
 class Event:
-    """The native kernels wherever they can run a layer, the dense engine's way elsewhere.
+    """Native kernels for all layers that they support, the dense engine for the others.
 
-    Same spikes as the reference on the exact grid. ``memory`` bounds what a run adds, in bytes. Raises SettingError
-    where there is no native library; inputs must lie on the CPU.
+    Same spikes as the reference on the exact grid. ``memory``: limit of the memory that a run adds, in bytes. Raises
+    SettingError without the native library, and for inputs that are not on the CPU.
     """
 
     memory: int = 2 * 2**30
@@ -40,13 +41,13 @@ class Event:
     def start(
         self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str] = (), count: bool = True
     ) -> Run:
-        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose trains are kept."""
+        """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose trains are recorded."""
         if x.device.type != "cpu":
             raise SettingError(f"the event engine runs on the CPU, not on {x.device}; use engine='dense'")
         return EventRun(program, plan(program), x, sample_ids, record, count, self.memory)
 
     def batch_limit(self, program: Program) -> int:
-        """How many samples fit into the memory budget together."""
+        """The number of samples that fit into the memory limit together."""
         state, largest = bytes_per_sample(program.lowered)
         if program.schedule.mode != "steps":
             return max(1, self.memory // (state + LIVE_WIRES * largest))
@@ -54,7 +55,7 @@ class Event:
 
 
 class EventPlan:
-    """A program made ready for the native kernels. ``unwanted`` layers run dense."""
+    """A program prepared for the native kernels. ``unwanted`` layers run dense."""
 
     def __init__(self, program: Program, unwanted: frozenset[str] = frozenset()) -> None:
         library, why = _native.load()
@@ -62,7 +63,7 @@ class EventPlan:
             raise SettingError(f"the event engine's native library is {why}")
         self.library = library
         self.folded = Plan(program, torch.device("cpu"))
-        self.choice = choose(self.folded.lowered, self.folded.held, unwanted)
+        self.choice = choose(self.folded.lowered, self.folded.constant_nodes, unwanted)
         self.calls = {
             n: LayerCall.of(layer) for n, layer in self.choice.layers.items() if isinstance(layer, EventLayer)
         }
@@ -96,21 +97,21 @@ class EventPlan:
         return found
 
     def batch_limit(self, memory: int) -> int:
-        """Membranes and words of all samples, and for what runs dense as many images as the cache likes."""
+        """The number of samples whose membranes, spikes and dense images fit into the memory limit and the cache."""
         state, largest = bytes_per_sample(self.folded.lowered)
         most = min(memory // (2 * state + LIVE_WIRES * largest), LARGEST_TENSOR // (_native.STEPS * self.dense_bytes))
         return max(1, most if self.all_native else min(most, FOLDED_IMAGES // _native.STEPS))
 
 
 def plan(program: Program) -> EventPlan:
-    """The program's plan with every layer native that can be, made once."""
+    """The program's plan with every supported layer native; cached."""
     if "event" not in program.prepared:
         program.prepared["event"] = EventPlan(program)
     return program.prepared["event"]
 
 
 class EventRun(FoldedRun):
-    """Like the fused run, but wires between native layers are packed spikes."""
+    """Like the dense run, but wires between native layers are packed spikes."""
 
     def __init__(
         self,
@@ -130,7 +131,7 @@ class EventRun(FoldedRun):
         self.kernels = event.choice.kernels if program.schedule.mode == "steps" else synchronous
 
     def _steps(self, steps: int) -> None:
-        dense = len(self.x) * self.event.dense_bytes  # of one step
+        dense = len(self.x) * self.event.dense_bytes  # per step
         room = min(_native.STEPS, LARGEST_TENSOR // dense, self.memory // (LIVE_WIRES * dense))
         while steps > 0:
             chunk = min(max(1, room), steps)
@@ -143,7 +144,7 @@ class EventRun(FoldedRun):
         words: dict[str, Planes] = {}
         for node in lowered.nodes:
             name = node.name
-            if name in self.plan.held:
+            if name in self.plan.constant_nodes:
                 continue
             if name in choice.layers:
                 layer = choice.layers[name]
@@ -168,7 +169,7 @@ class EventRun(FoldedRun):
         self._answer(values.get(lowered.output.name), steps)
 
     def _dense(self, node: Node, values: dict[str, Tensor], words: dict[str, Planes], steps: int) -> None:
-        """Evaluate a node on real values, and pack them where a kernel wants them."""
+        """Evaluate a node on real values, and pack the result if a kernel needs it."""
         if _is_global(node) and len(words.get(node.inputs[0], ())) == 1:
             values[node.name] = self._sum(node, words[node.inputs[0]][0], steps)
             return
@@ -202,19 +203,19 @@ class EventRun(FoldedRun):
         if needed > len(self.scratch):
             self.scratch = torch.empty(needed, dtype=torch.uint8)
         self.library.tp_run(ctypes.byref(call), self.scratch.data_ptr())
-        del alive  # only now may the kernel's inputs go
+        del alive  # the kernel's inputs can be freed only now
         self.ties += call.ties
         if self.exact and call.beyond:
             self._left_the_grid(layer.node)
         return fired
 
     def _constant(self, layer: EventLayer) -> Tensor:
-        """The current of every step, (batch or 1, positions or 1, padded channels): the bias and what is held."""
+        """The current of every step, (batch or 1, positions or 1, padded channels): bias and constant wires."""
         total = layer.bias[None]
-        for name, factor in layer.held:
+        for name, factor in layer.constant_wires:
             channels, height, width = image(layer.node.shape)
-            held = self.held[name].reshape(len(self.x), channels, height * width).movedim(1, -1) * factor
-            total = total + F.pad(held, (0, padded(channels) - channels))
+            current = self.constant_values[name].reshape(len(self.x), channels, height * width).movedim(1, -1) * factor
+            total = total + F.pad(current, (0, padded(channels) - channels))
         return total.contiguous()
 
     def _pool(self, layer: EventPool, words: dict[str, Planes], steps: int) -> Tensor:
@@ -297,20 +298,20 @@ class EventRun(FoldedRun):
     def _keep(self, order: Tensor) -> None:
         native = {name: self.states.pop(name) for name in self.event.choice.layers if name in self.states}
         super()._keep(order)
-        held = {name: value for name, value in self.constants.items() if len(value) > 1}
+        repeated = {name: value for name, value in self.constants.items() if len(value) > 1}
         holes = (order != torch.arange(len(order))).nonzero()[:, 0]
 
         def close_up(value: Tensor) -> Tensor:
-            """In place: these tensors are this run's own, and large."""
+            """In place, because these tensors are large and belong to this run only."""
             value[holes] = value[order[holes]]
             return value[: len(order)]
 
         self.states |= {name: map_state(state, close_up) for name, state in native.items()}
-        self.constants |= {name: close_up(value) for name, value in held.items()}
+        self.constants |= {name: close_up(value) for name, value in repeated.items()}
 
 
 def _of_one_stride(planes: Planes) -> Planes:
-    """The planes as the kernels can read them: channels side by side, all with the same strides."""
+    """The planes in a form that the kernels can read: channels contiguous, all with the same strides."""
     first = planes[0].stride()
     same = all(plane.stride() == first for plane in planes) and first[3] == 1
     return planes if same else [plane.contiguous() for plane in planes]
@@ -332,7 +333,7 @@ def _is_global(node: Node) -> bool:
 
 
 def _moved(node: Node, inputs: list[Planes], shapes: list[tuple[int, ...]]) -> Planes:
-    """Wiring on packed spikes: it moves words as it moves numbers, and sums over windows become more planes."""
+    """Wiring on packed spikes: it moves words instead of numbers; a sum over a window gives more planes."""
     op: Any = node.op
     if is_plain(op, AvgPool):
         return [window for plane in inputs[0] for window in _windows(op, plane, node.shape)]
@@ -354,7 +355,7 @@ def _lanes(value: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _windows(op: AvgPool, plane: Tensor, shape: tuple[int, ...]) -> Planes:
-    """One plane for every place in the pooling window."""
+    """One plane for each position in the pooling window."""
     _, height, width = image(shape)
     (ky, kx), (sy, sx), (py, px) = pair(op.kernel, 1), pair(op.stride, 1), pair(op.padding, 0)
     below = max(0, (height - 1) * sy + ky - py - plane.shape[1])

@@ -13,33 +13,33 @@ from transpike.ops import Conv
 
 GATHER, LOOKUP, MASKED, NARROW = 0, 1, 2, 3
 BLOCK = 4  # units of channels whose potentials fit into registers
-NARROW_PEAK = 2.0**13 - 1  # of a 16-bit weight: the sum of four must fit
-TABLE_ROWS = 259  # 256 are used; the rest keeps tables out of the same cache sets
+NARROW_PEAK = 2.0**13 - 1  # of a 16-bit weight: the sum of four must fit into 16 bits
+TABLE_ROWS = 259  # 256 are used; three more avoid conflicts between tables in the cache
 
 
 class UnfitError(Exception):
-    """Why the native kernels cannot run a layer."""
+    """The native kernels cannot run a layer; the text gives the reason."""
 
 
 def padded(channels: int) -> int:
-    """The number of channels that are stored for so many."""
+    """The number of stored channels for this number of channels."""
     return -(-channels // UNIT) * UNIT
 
 
 def image(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(channels, height, width) of a wire; lines have one row, vectors one position."""
+    """(channels, height, width) of a wire; 1-d signals have one row, vectors one position."""
     if len(shape) > 3:
         raise UnfitError(f"it has {len(shape) - 1} spatial dimensions")
     return (shape[0], *((1,) * (3 - len(shape))), *shape[1:])  # type: ignore[return-value]
 
 
 def pair(values: tuple[int, ...] | torch.Size, missing: int) -> tuple[int, int]:
-    """(vertical, horizontal); what has one dimension is horizontal."""
+    """(vertical, horizontal); a single dimension is horizontal."""
     return (missing, values[0]) if len(values) == 1 else (values[0], values[1])
 
 
 def blocks_of(channels: int, groups: list[int]) -> tuple[list[int], list[int]]:
-    """First channels and units of the blocks: at most ``BLOCK`` units, none across the border of a group."""
+    """First channels and units of the blocks: at most ``BLOCK`` units, none across the border of two groups."""
     total = padded(channels)
     borders = {0, total}
     for count in groups:
@@ -53,7 +53,7 @@ def blocks_of(channels: int, groups: list[int]) -> tuple[list[int], list[int]]:
 
 
 def ungrouped(op: Synapse, groups: int, inputs: int, channels: int) -> Tensor:
-    """Weights as (out, in of one of ``groups``, y, x): groups are joined, with zeros, where they are too narrow."""
+    """Weights as (out, in of one of ``groups``, y, x); narrower groups are joined, padded with zeros."""
     weight = op.weight.reshape(op.weight.shape[0], op.weight.shape[1], *pair(op.weight.shape[2:] or (1,), 1))
     own = op.groups if is_plain(op, Conv) else 1
     if own == groups:
@@ -67,7 +67,7 @@ def ungrouped(op: Synapse, groups: int, inputs: int, channels: int) -> Tensor:
 
 
 def narrow_units(dense: Tensor) -> Tensor | None:
-    """What one stands for, for each output, if all weights are whole numbers of it of at most 13 bits."""
+    """The unit of each output's weights, if all of them are integer multiples of it with at most 13 bits; else None."""
     peaks = dense.abs().flatten(1).amax(1).clamp(min=2.0**-100)
     units = torch.exp2(torch.ceil(torch.log2(peaks / NARROW_PEAK)))
     whole = dense / units[:, None, None, None]
@@ -75,10 +75,10 @@ def narrow_units(dense: Tensor) -> Tensor | None:
 
 
 def block_weights(dense: Tensor, kind: int, groups: int, start: int, units: int, total: int) -> Tensor:
-    """The weights of one block as its kernel wants them, one row of ``units`` · 16 outputs after another."""
+    """The weights of one block in its kernel's layout: rows of ``units`` · 16 outputs."""
     dense = F.pad(dense, (0, 0, 0, 0, 0, padded(dense.shape[1]) - dense.shape[1], 0, total - dense.shape[0]))
     part = dense[start : start + units * UNIT]
-    if kind != LOOKUP:  # [kx][ky][in], and a row of zeros
+    if kind != LOOKUP:  # [kx][ky][in], and one row of zeros
         table = part.permute(3, 2, 1, 0).reshape(-1, units * UNIT)
         return F.pad(table, (0, 0, 0, 1))
     halves = part.permute(2, 3, 1, 0).reshape(*part.shape[2:], 2, 8, units * UNIT).double()  # [ky][kx][half][in]

@@ -1,1 +1,1 @@
-"""What engines share for one mode of a schedule."""
+"""Code for one schedule mode that several engines share."""

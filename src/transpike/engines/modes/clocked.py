@@ -1,4 +1,4 @@
-"""A run in which layers start one after another, step by step: held windows, time slots, phase cycles as defined."""
+"""Step-by-step run in which layers start one after another: windows with wait steps, time slots, phase cycles."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,39 +12,39 @@ from transpike.core.schedule import arrivals, depths
 from transpike.engines.run import Run, map_state
 from transpike.lowering.lowered import Lowered
 
-Look = Callable[[Node, Tensor], None]
+Observe = Callable[[Node, Tensor], None]
 
 
 def aligned(lowered: Lowered) -> bool:
-    """True where all wires that meet have passed equally many neurons, so that they meet in the same cycle."""
+    """True if all wires that enter a node have passed the same number of neurons, and so arrive in the same cycle."""
     after = arrivals(lowered.nodes)
     return all(len({after[name] for name in node.inputs}) <= 1 for node in lowered.nodes)
 
 
 def has_cycles(op: object) -> bool:
-    """False for a cell whose steps alone say what it does in a phase cycle."""
+    """False for a cell whose phase cycle is defined by its steps only."""
     if not isinstance(op, Cell):
         return True
     return type(op).cycle is not Cell.cycle or type(op).counts is not Cell.counts
 
 
-def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | None = None) -> None:
-    """Simulate all steps of a run of T ``timesteps`` and read its answer; of phase cycles, one for each round.
+def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None = None) -> None:
+    """Simulate all steps of a run of T ``timesteps`` and read its answer; in phase cycles, one answer per round.
 
-    ``lowered`` in the dtype and on the device of ``x``; ``look`` sees the potentials after every step. Phase-weighted
-    levels are counted and recorded in sums over each round, others step by step.
+    ``lowered`` has the dtype and device of ``x``; ``observe`` gets the potentials after every step. Phase-weighted
+    levels are counted and recorded as sums over each round, others step by step.
     """
-    clock = Clock(run, lowered, x, timesteps, look)
+    clock = Clock(run, lowered, x, timesteps, observe)
     for t in range(1, clock.total + 1):
         clock.tick(t)
     clock.finish()
 
 
 class Clock:
-    """The state of such a run between its steps."""
+    """The state of a step-by-step run."""
 
-    def __init__(self, run: Run, lowered: Lowered, x: Tensor, timesteps: int, look: Look | None) -> None:
-        self.run, self.lowered, self.x, self.timesteps, self.look = run, lowered, x, timesteps, look
+    def __init__(self, run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None) -> None:
+        self.run, self.lowered, self.x, self.timesteps, self.observe = run, lowered, x, timesteps, observe
         self.schedule, self.period = run.program.schedule, run.program.schedule.period
         lag, before = self.schedule.lag(timesteps), depths(lowered.nodes)
         self.starts = {name: depth * lag for name, depth in before.items()}
@@ -56,13 +56,13 @@ class Clock:
         self.answer: Tensor | None = None
 
     def tick(self, t: int) -> None:
-        """One step of the whole network; layers that rest are left out."""
+        """One step of the whole network; layers at rest are skipped."""
         values: dict[str, Tensor] = {}
         resting: set[str] = set()
         for node in self.lowered.nodes:
             own, quiet = t - self.starts[node.name], set(node.inputs) <= resting
             if isinstance(node.op, Input):
-                values[node.name] = self._shown(own)
+                values[node.name] = self._input(own)
                 if own > self.timesteps and self.ends:
                     resting.add(node.name)
             elif quiet and self._rests(node, own):
@@ -76,22 +76,22 @@ class Clock:
         self._read(values[self.lowered.output.name], t - self.starts[self.lowered.output.name])
 
     def _rests(self, node: Node, own: int) -> bool:
-        """True where a node that hears nothing has nothing to say: before its window, after its spikes."""
+        """True if a node without input has no output: before its window, and after its last spike."""
         if not isinstance(node.op, Cell):
             return True
         over = own > self.schedule.lag(self.timesteps) + self.timesteps
         return self.ends and isinstance(node.op, Neuron) and (own < 1 or over)
 
-    def _shown(self, own: int) -> Tensor:
-        """The input of this step; it rests where its schedule does."""
+    def _input(self, own: int) -> Tensor:
+        """The input of this step; zero outside its window and in cycles without input."""
         encoder, x = self.run.program.encoder, self.x
         if encoder.is_constant:
             return x * self.schedule.share(own, self.timesteps)
         if self.period:
             cycle, phase = divmod(own - 1, self.period)
             own = cycle // 2 * self.period + phase + 1 if cycle % 2 == 0 else self.timesteps + 1
-        shown = encoder.encode(x, self.run.sample_ids, min(own, self.timesteps))
-        return shown if own <= self.timesteps else torch.zeros_like(shown)
+        encoded = encoder.encode(x, self.run.sample_ids, min(own, self.timesteps))
+        return encoded if own <= self.timesteps else torch.zeros_like(encoded)
 
     def _cell(self, node: Node, cell: Cell, values: dict[str, Tensor], own: int) -> Tensor:
         share, name = self.schedule.share(own, self.timesteps), node.name
@@ -107,8 +107,8 @@ class Clock:
         elif not self.period and (own >= 1 or not cell.is_delay):
             state = cell.integrate(state, *inputs)
         self.states[name] = state
-        if self.look is not None and cell.unit is not None:
-            self.look(node, cell.potential(state))
+        if self.observe is not None and cell.unit is not None:
+            self.observe(node, cell.potential(state))
         return output
 
     def _count(self, node: Node, levels: Tensor, own: int, resting: bool) -> None:
@@ -129,13 +129,13 @@ class Clock:
     def _read(self, charge: Tensor, own: int) -> None:
         charge = charge + self.schedule.share(own, self.timesteps) * self.lowered.biases[self.lowered.output.name][0]
         if self.schedule.mode == "differences":
-            rate = charge if self.answer is None else charge + self.answer  # what a rate code would send in this step
+            rate = charge if self.answer is None else charge + self.answer  # the equivalent output of a rate code
             self.answer = charge / own if self.answer is None else self.answer + charge / own
             self.run.t = own
             self.run.read(rate, own)
             return
         if self.period and (own < 1 or (own - 1) // self.period % 2):
-            return  # a deaf cycle
+            return  # a cycle in which the output layer does not integrate
         self.answer = charge if self.answer is None else self.answer + charge
         if self.period and own % self.period == 0:
             self.run.t += self.period
@@ -143,7 +143,7 @@ class Clock:
             self.answer = None
 
     def keep(self, order: Tensor) -> None:
-        """Go on with these samples."""
+        """Continue with the samples ``order``."""
         self.x = self.x[order]
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
         self.answer = None if self.answer is None else self.answer[order]
@@ -151,7 +151,7 @@ class Clock:
     def finish(self) -> None:
         if self.answer is not None:
             self.run.t = self.timesteps
-            once = self.timesteps if self.schedule.mode == "slots" else 1  # a window of slots is one answer, no mean
+            once = self.timesteps if self.schedule.mode == "slots" else 1  # a window of slots is one answer, not a mean
             self.run.read(self.answer * once, self.timesteps)
         for name, parts in self.sent.items():
             self.run.counter.add(name, torch.stack(parts))

@@ -1,4 +1,4 @@
-"""The closed form of time to first spike in an engine: which networks have it, and the fastest exact way to it."""
+"""The closed form of time to first spike in an engine: when it applies, and its fastest exact implementation."""
 
 import torch
 from torch import Tensor
@@ -10,8 +10,8 @@ from transpike.engines.native import first_spike as _native_first_spike
 from transpike.lowering.lowered import Lowered
 
 
-def closed(lowered: Lowered, schedule: Schedule) -> bool:
-    """True where every neuron hears its whole window before it fires, and codes what it heard in a slot."""
+def has_closed_form(lowered: Lowered, schedule: Schedule) -> bool:
+    """True if every neuron integrates its whole window before it fires, and codes the result in a slot."""
     cells = [node.op for node in lowered.nodes if isinstance(node.op, Cell)]
     return schedule.whole_windows and all(_codes(cell) or type(cell).counts is not Cell.counts for cell in cells)
 
@@ -21,7 +21,7 @@ def _codes(cell: Cell) -> bool:
 
 
 class Coder:
-    """Charges to levels, for one layer and length of window: natively where there is one threshold."""
+    """Charges to levels, for one layer and window length; native if the layer has a single threshold."""
 
     def __init__(self, unit: NeuronSpec, slots: int, like: Tensor) -> None:
         assert unit.code is not None
@@ -33,12 +33,12 @@ class Coder:
             self.table = _native_first_spike.table(self.code, self.threshold)
 
     def __call__(self, charge: Tensor, owned: bool) -> Tensor:
-        """The levels, written over the charges where nobody else reads them."""
+        """The levels; they overwrite the charges if ``owned``."""
         if self.table is not None:
             return self.table(charge, owned)
         return first_levels(charge, self.threshold, self.code)
 
     def near(self, charge: Tensor) -> int:
-        """How many charges lie so near a bar that rounding may decide."""
+        """The number of charges so close to a slot threshold that rounding may decide."""
         up, down = (first_levels(charge * side, self.threshold, self.code) for side in (1 + 1e-5, 1 - 1e-5))
         return int((up != down).sum())

@@ -1,4 +1,4 @@
-"""The native form of a table of first spikes."""
+"""The native table of first-spike levels."""
 
 import ctypes
 import math
@@ -11,13 +11,13 @@ from transpike.codes.first_spike import raised
 from transpike.codes.time_code import TimeCode
 from transpike.engines.native import library as _native
 
-SHIFTS = (16, 14, 12)  # of a float's bits: the fewer are cut off, the longer the list of entries
-SMALL = 2**14  # elements that one thread does
+SHIFTS = (16, 14, 12)  # bits of a float that are cut off: fewer give a longer table
+SMALL = 2**14  # elements below which one thread is used
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Ascending bars and levels, and where in them the search for a float begins, by its highest bits."""
+    """Ascending slot thresholds and levels; ``first`` gives, by a float's high bits, where the search begins."""
 
     library: ctypes.CDLL
     slot_thresholds: Tensor
@@ -29,17 +29,17 @@ class Table:
     def __call__(self, charge: Tensor, owned: bool = False) -> Tensor:
         dense = charge.is_contiguous() or (charge.ndim == 4 and charge.is_contiguous(memory_format=torch.channels_last))
         charge = charge if dense else charge.contiguous()
-        out = charge if owned else torch.empty_like(charge)  # of the same layout
+        out = charge if owned else torch.empty_like(charge)  # with the same layout
         threads = 1 if charge.numel() < SMALL else torch.get_num_threads()
         self.library.tp_first_spikes(
-            charge.data_ptr(), charge.numel(), self.slot_thresholds.data_ptr(), self.levels.data_ptr(), len(self.levels) - 1,
-            self.first.data_ptr(), self.low, len(self.first), self.shift, threads, out.data_ptr(),
+            charge.data_ptr(), charge.numel(), self.slot_thresholds.data_ptr(), self.levels.data_ptr(),
+            len(self.levels) - 1, self.first.data_ptr(), self.low, len(self.first), self.shift, threads, out.data_ptr(),
         )  # fmt: skip
         return out
 
 
 def table(code: TimeCode, threshold: Tensor) -> Table | None:
-    """The table of a layer with one threshold; None without the library, or for bars too close together."""
+    """The table of a layer with one threshold; None without the library, or if thresholds are too close together."""
     library = _native.load()[0]
     if library is None:
         return None
@@ -56,5 +56,5 @@ def table(code: TimeCode, threshold: Tensor) -> Table | None:
     else:
         return None
     levels = torch.cat([torch.zeros(1, dtype=torch.float64), code.levels.flip(0)]).float()
-    endless = torch.cat([slot_thresholds, torch.tensor([math.nan])])  # which nothing reaches, not even infinity
+    endless = torch.cat([slot_thresholds, torch.tensor([math.nan])])  # no charge reaches NaN, not even infinity
     return Table(library, endless, levels, first.int().contiguous(), low, shift)

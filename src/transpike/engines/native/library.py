@@ -1,4 +1,4 @@
-"""The event engine's native library, loaded with ctypes: where it is, whether it fits, and its functions."""
+"""The event engine's native library, loaded with ctypes: its path, version check and functions."""
 
 import ctypes
 import functools
@@ -11,11 +11,11 @@ from pathlib import Path
 
 ABI = 3
 UNIT = 16  # channels that are always computed together
-STEPS = 32  # most time steps of one call
+STEPS = 32  # time steps of one call at most
 NAME = {"win32": "transpike_events.dll", "darwin": "libtranspike_events.dylib"}.get(
     sys.platform, "libtranspike_events.so"
 )
-HOW = "install a C compiler (gcc or clang) and then transpike again"
+HOW = "install a C compiler (gcc or clang), then install transpike again"
 
 
 class Source(ctypes.Structure):
@@ -45,7 +45,7 @@ class Layer(ctypes.Structure):
     ]
 
 
-_SIGNATURES = {  # name → (the types of its arguments, that of its answer), as in native/transpike.h
+_SIGNATURES = {  # name → (argument types, result type), as in native/transpike.h
     "tp_abi": ([], c_int64),
     "tp_struct_bytes": ([c_int64], c_int64),
     "tp_instructions": ([], c_char_p),
@@ -63,7 +63,7 @@ _SIGNATURES = {  # name → (the types of its arguments, that of its answer), as
 
 
 def path() -> Path | None:
-    """The library: TRANSPIKE_NATIVE where set, else next to the engines, else where the installation has put it."""
+    """The library file: TRANSPIKE_NATIVE if set, else next to the engines, else in the installed package."""
     if chosen := os.environ.get("TRANSPIKE_NATIVE"):
         return Path(chosen)
     places = [Path(__file__).parents[1] / NAME]
@@ -76,10 +76,10 @@ def path() -> Path | None:
 
 
 def _is_cut_off(file: Path) -> bool:
-    """True for an ELF file that ends before its section headers: loading it would kill the process, not fail."""
+    """True for an ELF file that ends before its section headers: loading it would kill the process."""
     with file.open("rb") as stream:
         head = stream.read(64)
-    if len(head) < 64 or head[:5] != b"\x7fELF\x02":  # 64 bits; others fail by themselves
+    if len(head) < 64 or head[:5] != b"\x7fELF\x02":  # 64 bits only; loading others raises an error
         return head[:4] == b"\x7fELF"
     (offset,), (size, count) = struct.unpack_from("<Q", head, 40), struct.unpack_from("<HH", head, 58)
     return file.stat().st_size < offset + size * count
@@ -87,23 +87,23 @@ def _is_cut_off(file: Path) -> bool:
 
 @functools.cache
 def load() -> tuple[ctypes.CDLL | None, str]:
-    """(the library or None, one line that says what it is or why it is not there)."""
+    """(the library or None, one line that describes it or states why it is missing)."""
     file = path()
     if file is None:
-        return None, f"not built, the dense engine serves: {HOW}"
+        return None, f"not built, the dense engine is used instead: {HOW}"
     if str(file) in ("off", ""):
-        return None, "switched off by TRANSPIKE_NATIVE, the dense engine serves"
+        return None, "switched off by TRANSPIKE_NATIVE, the dense engine is used instead"
     try:
         if _is_cut_off(file):
-            return None, f"cannot be loaded ({file} is cut off), the dense engine serves: {HOW}"
+            return None, f"cannot be loaded ({file} is truncated), the dense engine is used instead: {HOW}"
         library = ctypes.CDLL(str(file))
         for name, (arguments, answer) in _SIGNATURES.items():
             function = getattr(library, name)
             function.argtypes, function.restype = arguments, answer
     except (OSError, AttributeError) as error:
-        return None, f"cannot be loaded ({error}), the dense engine serves: {HOW}"
+        return None, f"cannot be loaded ({error}), the dense engine is used instead: {HOW}"
     sizes = library.tp_struct_bytes(0), library.tp_struct_bytes(1)
     if library.tp_abi() != ABI or sizes != (ctypes.sizeof(Source), ctypes.sizeof(Layer)):
-        return None, f"{file} is of another version than these Python files, the dense engine serves: {HOW}"
+        return None, f"{file} has another version than the Python files, the dense engine is used instead: {HOW}"
     threads = "OpenMP" if library.tp_has_threads() else "one thread"
     return library, f"{library.tp_instructions().decode()}, {threads}"
