@@ -67,10 +67,29 @@ class Wire:
 class Unrolled(GraphModule):
     """Runs a spiking graph for ``timesteps`` steps so that gradients pass: the spikes are those of the engines.
 
-    Parameters have the names of ``Graph.parameters()``; each leak is one of its own, NODE.leak. ``forward`` gives the
-    output's current of every step, (time, batch, classes); under a schedule with windows their mean, time 1.
-    Raises SettingError for phase cycles and for windows that are held for a part.
+    Parameters have the names of ``Graph.parameters()``; each layer's leak is a separate parameter, NODE.leak.
+    ``forward`` returns the output's current of every step, (time, batch, classes); under a schedule with windows their
+    mean, time 1. Raises SettingError for time slots, phase cycles, differences and windows that overlap.
     """
+
+    encoder: Encoder
+    readout: Readout
+    timesteps: int
+    surrogate: Surrogate
+    detach_reset: bool
+    windows: bool
+    """True under a schedule with windows, whose counts are computed in closed form."""
+    normalised: frozenset[str]
+    """Nodes with a batch normalisation behind them."""
+    last: dict[str, str]
+    """Node → the last node that reads it."""
+    spiking: frozenset[str] | None
+    """The neurons that fire, None for all; the others compute the source's activation of their mean current."""
+    cut: bool
+    """True where no gradient passes from the spikes of a neuron to the layers behind it."""
+    seen: dict[str, Wire] | None
+    """Node → its output, recorded for the nodes in ``wanted``; None while nothing is recorded."""
+    wanted: frozenset[str]
 
     def __init__(
         self,
@@ -83,32 +102,35 @@ class Unrolled(GraphModule):
         *,
         detach_reset: bool = False,
     ) -> None:
-        super().__init__(graph)
-        self.windows = schedule.mode == "windows"
+        windows = schedule.mode == "windows"
         if schedule.mode == "slots":
             raise SettingError(
                 "networks of first spikes are not fine-tuned as spikes: train the source network with "
                 "activations.TimeToFirstSpike and convert it with the recipe cat"
             )
-        if schedule.mode in ("cycles", "differences") or (self.windows and schedule.lag(timesteps) < timesteps):
+        if schedule.mode in ("cycles", "differences") or (windows and schedule.lag(timesteps) < timesteps):
             raise SettingError(
-                f"fine-tuning knows streams and whole windows, not {schedule}; convert with schedule=Streaming() or "
-                "LayerSynchronous()"
+                f"fine-tuning supports streaming and whole windows, not {schedule}; convert with "
+                "schedule=Streaming() or LayerSynchronous()"
             )
-        self.encoder, self.readout, self.timesteps = encoder, readout, timesteps
-        self.surrogate = surrogate or Rectangular()
-        self.detach_reset = detach_reset
+        super().__init__(
+            graph,
+            encoder=encoder,
+            readout=readout,
+            timesteps=timesteps,
+            surrogate=surrogate or Rectangular(),
+            detach_reset=detach_reset,
+            windows=windows,
+            normalised=frozenset(),
+            last={name: node.name for node in graph for name in node.inputs},
+            spiking=None,
+            cut=False,
+            seen=None,
+            wanted=frozenset(),
+        )
         for node in graph:
             if is_plain(node.op, IntegrateAndFire):
                 self._place(f"{node.name}.leak", torch.tensor(float(node.op.leak)), trainable=True)
-        self.normalised: frozenset[str] = frozenset()
-        self.last = {name: node.name for node in graph for name in node.inputs}
-        self.spiking: frozenset[str] | None = None
-        """The neurons that fire, None for all; the others compute the source's activation of their mean current."""
-        self.cut = False
-        """True where no gradient passes from what neurons send to the layers behind."""
-        self.seen: dict[str, Wire] | None = None
-        self.wanted: frozenset[str] = frozenset()
 
     @torch.no_grad()
     def normalise(self, x: Tensor | None, scale: float = 1.0) -> None:
