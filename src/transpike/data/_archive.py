@@ -10,17 +10,17 @@ import numpy as np
 
 from transpike.errors import DataError
 
-# What zipfile and numpy raise at a damaged archive; the last is how zipfile says "unknown compression method".
+# errors of zipfile and numpy for a damaged archive; the last is an unknown compression method
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, KeyError, NotImplementedError)
 
 
 def keys(path: Path) -> list[str]:
-    """The names of the arrays, without reading any; DataError where the archive is damaged."""
+    """The names of the arrays, without reading them; raises DataError if the archive is damaged."""
     return list(_open(path, lambda key: False)[1])
 
 
 def read(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
-    """The arrays whose names are ``wanted``; DataError where the archive is damaged or holds Python objects."""
+    """The arrays whose names are ``wanted``; raises DataError if the archive is damaged or holds Python objects."""
     return _open(path, wanted)[0]
 
 

@@ -10,9 +10,9 @@ from transpike.results.quantity import Quantity
 
 @dataclass(frozen=True)
 class SynapticOperations(EnergyModel):
-    """``E = synaptic operations · e``; e holds all that a chip does, for the network that it was found with.
+    """``E = synaptic operations · e``; e includes all activity of a chip for the published network.
 
-    An analogue first layer is charged as one operation a product, which no such chip can do.
+    An analogue first layer is charged as one operation per product, although no such chip supports it.
     """
 
     excluded: ClassVar[tuple[str, ...]] = (
@@ -50,10 +50,10 @@ class Loihi(SynapticOperations):
 
 @dataclass(frozen=True)
 class Rolls(SynapticOperations):
-    """77 fJ an operation of the ROLLS chip, against 12.5 pJ for each of the ANN's additions and multiplications.
+    """77 fJ per operation of the ROLLS chip, against 12.5 pJ for each of the ANN's additions and multiplications.
 
-    The pair of Rueckauer's and ECC's tables, **from memory** as the second number is; it compares a small analogue
-    circuit with a processor of another time, which favours spikes: for comparison with those tables only.
+    The pair of constants in Rueckauer's and ECC's tables, the second number **from memory**; it compares a small
+    analogue circuit with an older processor, which favours spikes: for comparison with those tables only.
     """
 
     name: ClassVar[str] = "rolls-flop"

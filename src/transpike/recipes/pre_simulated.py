@@ -39,8 +39,8 @@ class SRP(LearnedCoded):
             raise SettingError("SRP's neurons restart during a run: use schedule=Streaming()")
         if self.timesteps <= self.pre_simulation_steps:
             raise SettingError(
-                f"timesteps={self.timesteps} includes the {self.pre_simulation_steps} steps of the pre-simulation, so that "
-                "no step remains: use more timesteps or fewer pre_simulation_steps"
+                f"timesteps={self.timesteps} includes the {self.pre_simulation_steps} steps of the pre-simulation; no "
+                "step remains: use more timesteps or fewer pre_simulation_steps"
             )
 
     @property

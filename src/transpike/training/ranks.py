@@ -67,7 +67,7 @@ class Ranks:
 
 
 def join(device: str | torch.device) -> Ranks:
-    """The rank of this process among those started by torchrun (RANK, WORLD_SIZE, LOCAL_RANK); a single one without them.
+    """The rank of this process among those started by torchrun (RANK, WORLD_SIZE, LOCAL_RANK), else a single one.
 
     Uses NCCL on GPUs, one GPU per process, and Gloo on CPUs, or an existing process group. Raises SettingError if there
     is no GPU for this process, or the process group cannot be initialised.

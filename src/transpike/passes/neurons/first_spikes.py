@@ -15,7 +15,7 @@ from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
 from transpike.core.stand_in import check_stand_ins
 from transpike.encoders import FirstSpikes
-from transpike.encoders.first_spikes import hears_input
+from transpike.encoders.first_spikes import receives_input
 from transpike.errors import SettingError
 from transpike.neurons import FirstSpike, IntegrateAndFire
 from transpike.passes.thresholds.squared_error import SquaredErrorThresholds
@@ -92,7 +92,7 @@ class SpikesAtInput(Pass):
         self._report(encoder, context)
 
         def change(node: Node) -> str | None:
-            if not is_plain(node.op, FirstSpikeStaircase) or not hears_input(graph, node):
+            if not is_plain(node.op, FirstSpikeStaircase) or not receives_input(graph, node):
                 return None
             if node.op.code != encoder.code:
                 raise SettingError(
