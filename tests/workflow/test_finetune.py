@@ -265,8 +265,8 @@ def test_recordings_are_trained_frame_by_frame():
     [
         ({"epochs": 0}, "epochs"),
         ({"epochs": True}, "epochs"),
-        ({"train": ()}, "train takes"),
-        ({"train": ("weights", "delays")}, "train takes"),
+        ({"train": ()}, "train must name"),
+        ({"train": ("weights", "delays")}, "train must name"),
         ({"surrogate": "square"}, "surrogate is one of"),
         ({"loss": 3}, "loss is one of"),
         ({"learning_rate": math.nan}, "learning_rate"),

@@ -36,7 +36,7 @@ def _open(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, np.ndarr
         with path.open("rb") as file:  # numpy leaves the file open when the archive is damaged
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array; an archive written by numpy.savez is wanted")
+                raise DataError(f"{path} is a single array; give an archive written by numpy.savez")
             return {key: archive[key] for key in archive.files if wanted(key)}, archive.files
     except DataError:
         raise

@@ -129,4 +129,6 @@ def _arrays(value: Any, place: str) -> Any:
         return type(value)(_arrays(part, place) for part in value)
     if value is None or isinstance(value, str | bytes | bytearray | int | float):
         return value
-    raise DataError(f"{place}: holds a {type(value).__name__}; only dicts, lists, texts, numbers and arrays are read")
+    raise DataError(
+        f"{place}: holds a {type(value).__name__}; only dicts, lists, texts, numbers and arrays are supported"
+    )

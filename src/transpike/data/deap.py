@@ -88,7 +88,7 @@ def subject(path: Path) -> tuple[np.ndarray, np.ndarray]:
     wanted = ((TRIALS, CHANNELS, SAMPLES), (TRIALS, len(LABELS)))
     if tuple(getattr(array, "shape", None) for array in arrays) != wanted:
         found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise DataError(f"{path}: wanted data {wanted[0]} and labels {wanted[1]}, found {found}; is it DEAP's .dat?")
+        raise DataError(f"{path}: expected data {wanted[0]} and labels {wanted[1]}, found {found}; is it DEAP's .dat?")
     data, ratings = (np.asarray(array, np.float32) for array in arrays)
     if not (np.isfinite(data).all() and np.isfinite(ratings).all()):
         raise DataError(f"{path}: holds NaN or infinite values")

@@ -165,7 +165,7 @@ def _label_rows(path: Path) -> list[tuple[int, int, int]]:
         if cells == [""]:
             continue
         if len(cells) != 3 or not all(cell.isdigit() for cell in cells):
-            raise DataError(f"{path}, line {number}: wanted class,start,end in whole numbers, not {line!r}")
+            raise DataError(f"{path}, line {number}: expected class,start,end in whole numbers, not {line!r}")
         label, start, end = map(int, cells)
         if not 1 <= label <= len(GESTURES) or start >= end:
             raise DataError(f"{path}, line {number}: class {label} of 1 to {len(GESTURES)}, from {start} to {end}")

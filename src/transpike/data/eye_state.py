@@ -29,12 +29,12 @@ def load(
     found = _archive.read(path, lambda key: key in ("signals", "labels"))
     if len(found) < 2 or found["signals"].ndim != 2 or found["labels"].shape != found["signals"].shape[:1]:
         shapes = {key: array.shape for key, array in found.items()}
-        raise DataError(f"{path}: wanted signals [samples, channels] and labels [samples], found {shapes}")
+        raise DataError(f"{path}: expected signals [samples, channels] and labels [samples], found {shapes}")
     gap = window if gap is None else gap
     if window < 2 or stride < 1 or gap < 0 or not 0 < test_fraction < 1:
         raise SettingError(
-            f"wanted window >= 2, stride >= 1, gap >= 0 and a test_fraction between 0 and 1, not {window}, {stride}, "
-            f"{gap}, {test_fraction}"
+            "settings must be window >= 2, stride >= 1, gap >= 0 and a test_fraction between 0 and 1, not "
+            f"{window}, {stride}, {gap}, {test_fraction}"
         )
     keep = np.setdiff1d(np.arange(len(found["labels"])), SPIKES)
     signals, labels = found["signals"][keep].astype(np.float32), found["labels"][keep].astype(np.int64)

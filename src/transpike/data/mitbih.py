@@ -145,7 +145,7 @@ class _Reader:
         missing = [key for key in (*wanted, "fs") if key not in found]
         if missing:
             raise DataError(
-                f"{self.path} lacks {', '.join(missing)}; wanted is an archive of MIT-BIH records (arrays "
+                f"{self.path} lacks {', '.join(missing)}; it must be an archive of MIT-BIH records (arrays "
                 "RECORD_signal, _leads, _ann_sample, _ann_symbol and fs), not wfdb's files"
             )
         if int(found["fs"]) != self.rate:
@@ -161,7 +161,7 @@ class _Reader:
         beat = np.isin(codes, list(CODES))
         at, labels = at[beat].astype(np.int64), np.array([CODES[c] for c in codes[beat].tolist()], np.int64)
         if len(at) < 2 or at[0] < 0 or at[-1] >= len(lead) or np.any(np.diff(at) <= 0):
-            raise DataError(f"{place}: wanted two beats or more, in order of time, within {len(lead)} samples")
+            raise DataError(f"{place}: needs at least two beats, in order of time, within {len(lead)} samples")
         if self.baseline:
             lead = lead - _baseline(lead)
         peaks = _aligned(lead, at) if self.align else at

@@ -17,7 +17,7 @@ class SynapticOperations(EnergyModel):
 
     excluded: ClassVar[tuple[str, ...]] = (
         "what the published network did not do",
-        "neuron updates beside those of that network",
+        "neuron updates other than those of that network",
         "idle power",
     )
     operation: Quantity = Quantity(0.0, "pJ", "")
@@ -59,7 +59,7 @@ class Rolls(SynapticOperations):
     name: ClassVar[str] = "rolls-flop"
     judges: ClassVar[bool] = False
     operation: Quantity = Quantity(0.077, "pJ", "Indiveri et al. 2015 (ROLLS), as quoted in ECC's tables: unverified")
-    flop: Quantity = Quantity(12.5, "pJ", "as used beside it in ECC's tables: unverified, from memory")
+    flop: Quantity = Quantity(12.5, "pJ", "as used with it in ECC's tables: unverified, from memory")
 
     def rows(self, activity: Activity) -> tuple[EnergyRow, ...]:
         found = [

@@ -18,7 +18,7 @@ def check(mode: str, padding: str, cutout: int, shape: tuple[int, ...], recordin
     """
     if mode not in MODES or padding not in PADDINGS:
         modes = f"augment {('auto', *MODES)}, padding {PADDINGS}"
-        raise SettingError(f"wanted {modes}; not {mode!r}, {padding!r}")
+        raise SettingError(f"settings must be {modes}; not {mode!r}, {padding!r}")
     if mode == "none" and cutout == 0:
         return
     if len(shape) != 3:

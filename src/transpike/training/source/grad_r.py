@@ -117,7 +117,7 @@ class GradR(torch.optim.Optimizer):
 def _adam_step(
     state: dict[str, Tensor], gradient: Tensor, rate: float, betas: tuple[float, float], eps: float
 ) -> Tensor:
-    """``η m̂ / (√v̂ + ε)`` after the moments heard ``gradient`` (Kingma, Ba 2015, algorithm 1)."""
+    """``η m̂ / (√v̂ + ε)`` after updating the moments with ``gradient`` (Kingma, Ba 2015, algorithm 1)."""
     first, second = betas
     state["step"] += 1
     t = float(state["step"])
@@ -148,7 +148,7 @@ def _check(group: dict[str, Any]) -> None:
         for value in values:
             fits = isinstance(value, int | float) and not isinstance(value, bool)
             if not fits or not low <= value < high or (open_low and value == low):
-                raise SettingError(f"Grad R wants {name} {wanted}, not {group[name]!r}")
+                raise SettingError(f"Grad R needs {name} {wanted}, not {group[name]!r}")
 
     numbers("lr", "of at least 0", group["lr"], low=0)
     numbers("alpha", "above 0", group["alpha"], low=0, open_low=True)
@@ -157,10 +157,10 @@ def _check(group: dict[str, Any]) -> None:
     numbers("eps", "above 0", group["eps"], low=0, open_low=True)
     betas = group["betas"]
     if not isinstance(betas, tuple | list) or len(betas) != 2:
-        raise SettingError(f"Grad R wants betas as two numbers from 0 to below 1, not {betas!r}")
+        raise SettingError(f"Grad R needs betas as two numbers from 0 to below 1, not {betas!r}")
     numbers("betas", "as two numbers from 0 to below 1", *betas, low=0, high=1)
     if not isinstance(group["sparsify"], bool):
-        raise SettingError(f"Grad R wants sparsify True or False, not {group['sparsify']!r}")
+        raise SettingError(f"Grad R needs sparsify True or False, not {group['sparsify']!r}")
     for index, parameter in enumerate(group.get("params", ())):
         if not parameter.is_floating_point():
             raise SettingError(
