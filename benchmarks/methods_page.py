@@ -419,7 +419,7 @@ def page() -> str:
         run = {row["recipe"].split("(")[0] for rows in content["rows"].values() for row in rows if "accuracy" in row}
         if LEARNED.exists():
             run |= {row["recipe"] for row in json.loads(LEARNED.read_text())["rows"].values()}
-        lines += ["", f"Not measured: {listed([r.name for r in made if r.name not in run])}."]
+        lines += ["", f"Not in these tables: {listed([r.name for r in made if r.name not in run])}."]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
 
 

@@ -71,9 +71,9 @@ from transpike.schedules import LayerSynchronous, PhaseCycles, TimeSlots
 
 SOURCE = Path(ts.__file__).parent
 PLACES = [
-    *(path for folder in ("recipes", "steps", "neurons", "schedules", "readouts", "encoders")
-      for path in sorted((SOURCE / folder).glob("*.py"))),
-    *(SOURCE / "core" / f"{name}.py" for name in ("schedule", "sequence", "encoder", "time_code")),
+    *(path for folder in ("recipes", "passes", "neurons", "schedules", "readouts", "encoders")
+      for path in sorted((SOURCE / folder).rglob("*.py"))),
+    *(SOURCE / f"{name}.py" for name in ("core/schedule", "core/encoder", "lowering/layerwise", "codes/time_code")),
 ]  # fmt: skip
 WINDOWS, HELD = LayerSynchronous(), LayerSynchronous(4)
 ONE, ZERO = torch.ones(()), torch.zeros(())
