@@ -235,7 +235,7 @@ def test_divergence_names_the_place():
         ({"augment": "flip"}, "crop-flip"),
         ({"padding": "wrap"}, "reflect"),
         ({"threads": 0}, "threads"),
-        ({"precision": "float16"}, "for GPUs; on cpu use bfloat16"),
+        ({"precision": "float16"}, "needs a GPU; on cpu use bfloat16"),
         ({"precision": "float8"}, "bfloat16"),
         ({"optimiser": "adamw"}, "'sgd', 'adam'"),
         ({"schedule": "linear"}, "'cosine', 'step'"),
