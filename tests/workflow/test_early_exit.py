@@ -310,7 +310,7 @@ def test_what_makes_no_exit_is_refused():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda y: y - 1, "run from -1 to"), (lambda y: y + 100, "and the network has"), (lambda y: y.float() / 2, "whole"),
+        (lambda y: y - 1, "are -1 to"), (lambda y: y + 100, "and the network has"), (lambda y: y.float() / 2, "whole"),
         (lambda y: y > 2, "whole"), (lambda y: torch.nn.functional.one_hot(y, 10), "once"), (lambda y: y[:100], "targets"),
     ],
 )  # fmt: skip

@@ -150,7 +150,7 @@ def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path):
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     del metadata["version"]
     save_file(tensors, path, metadata)
-    with pytest.raises(CheckpointError, match=r"version 1, and this transpike goes on from version 2 .*resume=False"):
+    with pytest.raises(CheckpointError, match=r"version 1, and this transpike resumes only version 2.*resume=False"):
         train(_net(), digits, Training(**SETTINGS), checkpoint=path)
 
 
@@ -296,7 +296,7 @@ def test_bfloat16_multiplies_in_16_bits_and_keeps_weights_in_32():
 
 def test_data_and_networks_that_do_not_fit():
     digits = _digits(100)
-    with pytest.raises(DataError, match=r"gives \(\d+, 5\), not \(batch, 10\)"):
+    with pytest.raises(DataError, match=r"returns logits of shape \(\d+, 5\), not \(batch, 10\)"):
         train(models.build("small-cnn", num_classes=5)[0], digits, Training(epochs=1))
     with pytest.raises(SettingError, match="no parameters"):
         train(nn.Flatten(), digits, Training(epochs=1))
