@@ -175,7 +175,7 @@ def test_what_cannot_be_converted_says_why(tmp_path: Path) -> None:
         convert(signed, ts.recipes.ECC(timesteps=6, encoder=EventFrames()))
     with pytest.raises(DataError, match=r"recordings are .batch, frames"):
         ts.convert(torch.nn.Linear(4, 2), ts.recipes.ECC(timesteps=6, encoder=EventFrames()), torch.rand(20, 4).round())
-    with pytest.raises(SettingError, match="worth 1"):
+    with pytest.raises(SettingError, match="scale 1"):
         EventFrames(largest=2.0)
 
 
