@@ -257,7 +257,7 @@ def test_a_killed_command_goes_on_and_another_activation_is_refused(tmp_path: Pa
         (("--activation", "qcfs", "--stages", "clip"), "like clip=3,quantise=5; not 'clip'"),
         (("--activation", "qcfs", "--stages", "round=1"), "not 'round'"),
         (("--optimiser", "adamw"), "adamw"),
-        (("--gamma", 0.5), "belong to schedule 'step'"),
+        (("--gamma", 0.5), "need schedule='step'"),
         (("--precision", "float16"), "on cpu use bfloat16"),
         (("--augment", "rand-augment"), "not 1x8x8"),
     ],

@@ -222,7 +222,7 @@ def test_data_networks_and_chips_from_outside_are_found_by_name(registered, data
         (lambda: ts.register(kind="dataset", name="x")(plugged.blobs), "no kind 'dataset'"),
         (lambda: ts.register(kind="data")(plugged.blobs), "a name"),
         (lambda: ts.register(kind="recipe")(plugged.PerSpike), "must be a Recipe"),
-        (lambda: ts.register(kind="chip", name="x")(plugged.blobs), "must be a Target"),
+        (lambda: ts.register(kind="chip", name="x")(plugged.blobs), "must be a Chip"),
         (lambda: ts.register(kind="network", name="x", colour="red")(plugged.tiny), "colour"),
         (lambda: ts.register(title="x")(plugged.Nothing), "without title"),
         (lambda: ts.register(_plain()), "frozen dataclass"),

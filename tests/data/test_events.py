@@ -170,12 +170,12 @@ def test_what_cannot_be_converted_says_why(tmp_path: Path) -> None:
         convert(data.load(tmp_path / "a.npz", bins=40), ts.recipes.ECC(timesteps=41, encoder=EventFrames()))
     with pytest.raises(SettingError, match="silent pixels of recordings into currents"):
         convert(found, ts.recipes.ECC(timesteps=6, encoder=EventFrames()), preprocessing=Preprocessing((0.1,), (1.0,)))
-    with pytest.raises(DataError, match="hold 0 and 1 only; this batch lies between -1 and 1"):
+    with pytest.raises(DataError, match="must be 0 and 1; this batch has values from -1 to 1"):
         signed = data.load(tmp_path / "a.npz", bins=6, frames="signed")
         convert(signed, ts.recipes.ECC(timesteps=6, encoder=EventFrames()))
     with pytest.raises(DataError, match=r"recordings are .batch, frames"):
         ts.convert(torch.nn.Linear(4, 2), ts.recipes.ECC(timesteps=6, encoder=EventFrames()), torch.rand(20, 4).round())
-    with pytest.raises(SettingError, match="worth 1"):
+    with pytest.raises(SettingError, match="scale 1"):
         EventFrames(largest=2.0)
 
 
@@ -187,7 +187,7 @@ def test_a_network_for_recordings_takes_nothing_else(tmp_path: Path) -> None:
     assert torch.equal(snn(x.byte()), snn(x))
     with pytest.raises(DataError, match=r"takes \(batch, frames, 2, 16, 16\), not \(12, 2, 16, 16\)"):
         snn(x[:, 0])
-    with pytest.raises(DataError, match="hold 0 and 1 only"):
+    with pytest.raises(DataError, match="must be 0 and 1"):
         snn(x / 2)
     with pytest.raises(SettingError, match="7 time steps of an input with 6 frames"):
         ts.evaluate(snn, (x, y), timesteps=7)

@@ -150,7 +150,7 @@ def test_training_does_not_go_on_from_something_else(module, digits, tmp_path):
     with pytest.raises(CheckpointError, match="not a training checkpoint"):
         train(module, digits, Training(epochs=1), checkpoint=path)
     path.write_bytes(b"nonsense")
-    with pytest.raises(CheckpointError, match="Delete it to start anew"):
+    with pytest.raises(CheckpointError, match="Delete it to restart"):
         train(module, digits, Training(epochs=1), checkpoint=path)
     result = train(module, digits, Training(epochs=1), checkpoint=path, resume=False)
     assert len(result.history) == 1

@@ -186,17 +186,17 @@ class Doubled(SignedEventFrames):
 # what is done, what refuses it, what it says: the reason and the way out
 REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     # θ/2 twice
-    "θ/2 and θ/2T": (lambda: mixed(passes.InitialPotential(0.5), passes.BiasShift()), SettingError, "half a threshold twice; set beta=0"),
-    "θ/2T for each neuron": (per_neuron, UnsupportedModel, "one value a channel; use granularity="),
+    "θ/2 and θ/2T": (lambda: mixed(passes.InitialPotential(0.5), passes.BiasShift()), SettingError, "a second time; set beta=0"),
+    "θ/2T for each neuron": (per_neuron, UnsupportedModel, "one value per channel; use granularity="),
     # hard reset and leak
     "hard reset, v(0)": (lambda: ECC(reset="hard", beta=0.5), SettingError, "discards the initial potential .* set beta=0"),
     "hard reset, v(0), Diehl": (lambda: WeightNormalisation(beta=0.1), SettingError, "set beta=0"),
     "hard reset, v(0), in steps": (lambda: mixed(passes.InitialPotential(0.5), neuron=passes.UseNeurons(reset="hard")), SettingError, "set beta=0"),
-    "hard reset, calibrated potential": (lambda: mixed(correction=(passes.CalibratePotential(8),), neuron=passes.UseNeurons(reset="hard")), SettingError, "forgets its potential .*use a soft reset without leak"),
+    "hard reset, calibrated potential": (lambda: mixed(correction=(passes.CalibratePotential(8),), neuron=passes.UseNeurons(reset="hard")), SettingError, "loses its potential .*use a soft reset without leak"),
     "leak, calibrated potential": (lambda: mixed(correction=(passes.CalibratePotential(8),), neuron=passes.UseNeurons(leak=0.9)), SettingError, "use a soft reset without leak"),
-    "hard reset, windows": (lambda: ECC(reset="hard", schedule=WINDOWS), SettingError, "use reset='soft' and leak=1, or the streaming"),
+    "hard reset, windows": (lambda: ECC(reset="hard", schedule=WINDOWS), SettingError, "use reset='soft' and leak=1, or schedule=Streaming"),
     "hard reset, held windows": (lambda: ThresholdBalancing(schedule=HELD), SettingError, "use reset='soft'"),
-    "leak, windows": (lambda: Rueckauer(leak=0.5, schedule=WINDOWS), SettingError, "leak: use reset='soft' and leak=1"),
+    "leak, windows": (lambda: Rueckauer(leak=0.5, schedule=WINDOWS), SettingError, "leak loses .*use reset='soft' and leak=1"),
     "hard reset, a window's charge": (lambda: charged(reset="hard"), SettingError, "use reset='soft' or the streaming schedule"),
     "leak, a window's charge": (lambda: charged(leak=0.5), SettingError, "use leak=1 or the streaming schedule"),
     "reset": (lambda: ECC(reset="medium"), SettingError, "'soft' or 'hard', not 'medium'"),  # type: ignore[arg-type]
@@ -204,13 +204,13 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "leak of nothing": (lambda: ECC(leak=0.0), SettingError, r"leak must be in \(0, 1\], not 0.0"),
     "leak that grows": (lambda: ECC(leak=1.5), SettingError, r"leak must be in \(0, 1\]"),
     # signed, burst and bistable neurons
-    "pascal, streaming": (lambda: SNM(rule="pascal"), SettingError, "needs a layer-synchronous schedule"),
-    "pascal, held": (lambda: SNM(rule="pascal", schedule=HELD), SettingError, "needs a layer-synchronous schedule .*wait_steps=None"),
+    "pascal, streaming": (lambda: SNM(rule="pascal"), SettingError, "use schedule=LayerSynchronous"),
+    "pascal, held": (lambda: SNM(rule="pascal", schedule=HELD), SettingError, "use schedule=LayerSynchronous.*wait_steps=None"),
     "rule": (lambda: SNM(rule="none"), SettingError, "one of snm, fast-snn, pascal, dual, not 'none'"),  # type: ignore[arg-type]
     "rule of a neuron": (lambda: SignedIntegrateAndFire(ReLU(), ONE, ZERO, "none"), SettingError, "one of snm, fast-snn"),  # type: ignore[arg-type]
     "a negative threshold above zero": (lambda: SNM(rule="dual", depth=-0.1), SettingError, "depth must be a number from 0 on, not -0.1"),
     # what codes differences, starts anew, has several thresholds
-    "differences by halves": (lambda: DCGS(schedule=ts.schedules.Streaming()), SettingError, "all together or not at all: use the recipe dcgs"),
+    "differences by halves": (lambda: DCGS(schedule=ts.schedules.Streaming()), SettingError, "needs matching neurons, schedule and pooling: use the recipe dcgs"),
     "differences of rates": (lambda: ECC(pooling="differences"), SettingError, "use the recipe dcgs"),
     "differences of changing input": (lambda: DCGS(encoder=Poisson()), SettingError, r"use encoder=ConstantCurrent\(\)"),
     "settling in a part": (lambda: LayerSynchronous(4, settle=True), SettingError, "needs a whole window"),
@@ -223,10 +223,10 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "windows of one threshold": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 2, "one").counts(torch.ones(1, 1), timesteps=4), SettingError, "use the streaming schedule"),
     "no members": (lambda: GroupNeuron(members=0), SettingError, "members must be a whole number from 1 to 255, not 0"),
     "levels of Gaussian stairs": (lambda: DCGS(levels=0), SettingError, "levels must be a whole number from 1 to 65535, not 0"),
-    "a Gaussian of one neuron": (lambda: HMT(granularity="neuron"), SettingError, "use granularity 'channel'"),
+    "a Gaussian of one neuron": (lambda: HMT(granularity="neuron"), SettingError, "use granularity='channel'"),
     "pre_simulation_steps": (lambda: SRP(pre_simulation_steps=0), SettingError, "pre-simulation must be a whole number of steps from 1 on, not 0"),
-    "nothing but pre-simulation": (lambda: SRP(4), SettingError, "leave nothing after a pre-simulation of 4"),
-    "pre-simulation in windows": (lambda: SRP(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane()), SettingError, "they need the streaming schedule"),
+    "nothing but pre-simulation": (lambda: SRP(4), SettingError, "includes the 4 steps of the pre-simulation; no step remains"),
+    "pre-simulation in windows": (lambda: SRP(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane()), SettingError, "restart during a run: use schedule=Streaming"),
     "rounds of corrections": (lambda: COS(rounds=0), SettingError, "rounds must be a whole number from 1 on, not 0"),
     "another hold than the pre-simulation": (lambda: COS(8, schedule=LayerSynchronous(2)), SettingError, r"use schedule=LayerSynchronous\(wait_steps=4\)"),
     "a corrected neuron's whole window": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).counts(torch.ones(1, 1), timesteps=4), SettingError, "use wait_steps equal to its pre-simulation"),
@@ -242,21 +242,21 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "what changes for each input, layer by layer": (lambda: ts.explain(converted(SRP(), QUANTISED), (mlp().x, torch.zeros(len(mlp().x)).long())), SettingError, "change for each input, like .* convert with another recipe"),
     "no samples to search on": (lambda: AdaFire(samples=0), SettingError, "samples must be a whole number from 1 on, not 0"),
     "compression to nothing": (lambda: AdaFire(compress=0.0), SettingError, r"compress must be in \(0, 1\], not 0.0"),
-    "too few spikes for all layers": (lambda: converted(AdaFire(8, budget=1e-6)), SettingError, "raise the budget, or the steps"),
+    "too few spikes for all layers": (lambda: converted(AdaFire(8, budget=1e-6)), SettingError, "raise the budget or timesteps"),
     "sensitivity of one output": (lambda: converted(AdaFire(8), nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 1)), torch.rand(16, 5)), DataError, "this network has one output"),
     "α of channels": (lambda: DattaBeerel(granularity="channel"), SettingError, "granularity must be 'layer', not 'channel'"),
     "no samples for α": (lambda: DattaBeerel(samples=0), SettingError, "samples must be a whole number from 1 on, not 0"),
-    "a bound of a sigmoid": (lambda: kept(DiehlModel()), UnsupportedModel, "no bound that its weights tell; use thresholds from activations"),
-    "biases": (lambda: converted(Cao()), UnsupportedModel, "knows no biases, and these layers have some: .*use weight-normalisation"),
+    "a bound of a sigmoid": (lambda: kept(DiehlModel()), UnsupportedModel, "no bound from its weights; use thresholds from activations"),
+    "biases": (lambda: converted(Cao()), UnsupportedModel, "does not support biases, and these layers have one: .*use weight-normalisation"),
     "levels of no stairs": (lambda: converted(PASCAL(), CLIPPED), UnsupportedModel, "not a quantised clip .*use the recipe qcfs"),
-    "levels of other steps": (lambda: converted(PASCAL(8), QUANTISED), SettingError, "4 levels and there are 8 time steps: .*use timesteps=4"),
+    "levels of other steps": (lambda: converted(PASCAL(8), QUANTISED), SettingError, "4 levels and the recipe has 8 time steps, .*use timesteps=4"),
     "no bursts": (lambda: BurstLIP(gamma=0), SettingError, "gamma must be"),
     "long bursts": (lambda: BurstLIP(gamma=256), SettingError, "between 1 and 255, not 256"),
     "half bursts": (lambda: FewSteps(neuron="burst", gamma=2.5), SettingError, "gamma must be a whole number"),  # type: ignore[arg-type]
     "long bursts, few steps": (lambda: FewSteps(neuron="burst", gamma=256), SettingError, "between 1 and 255, not 256"),
     "bursts of nothing": (lambda: FewSteps(neuron="burst", gamma=0), SettingError, "gamma"),
     "gamma of a neuron": (lambda: Burst(ReLU(), ONE, ZERO, 0), SettingError, "at least 1, not 0"),
-    "bistable few steps": (lambda: FewSteps(neuron="bistable"), SettingError, "their own recipe, bsnn"),
+    "bistable few steps": (lambda: FewSteps(neuron="bistable"), SettingError, "use the recipe bsnn"),
     "neuron": (lambda: FewSteps(neuron="izhikevich"), SettingError, "one of integrate-and-fire, signed, burst, bistable"),  # type: ignore[arg-type]
     "bistable, streaming": (lambda: mixed(neuron=passes.UseNeurons("bistable")), SettingError, "bistable.* (work under|phase)"),
     "bistable, windows": (lambda: Bistable(ReLU(), ONE, ZERO).fire_window(ONE, timesteps=8), SettingError, "use them with the schedule of phase cycles"),
@@ -266,38 +266,38 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "phase bits, no cycles": (lambda: ECC(8, encoder=PhaseBits()), SettingError, "use the recipe bsnn"),
     "phase bits, windows": (lambda: SNNCalibration(8, encoder=PhaseBits(), schedule=WINDOWS), SettingError, "BSNN"),
     "phase bits of another period": (lambda: BSNN(8, period=4, encoder=PhaseBits()), SettingError, r"PhaseBits\(period=4\)"),
-    "random spikes, cycles": (lambda: BSNN(encoder=Poisson()), SettingError, "use the constant current, or PhaseBits"),
-    "frames, cycles": (lambda: BSNN(encoder=EventFrames()), SettingError, "use the constant current, or PhaseBits"),
+    "random spikes, cycles": (lambda: BSNN(encoder=Poisson()), SettingError, "use ConstantCurrent.., or PhaseBits"),
+    "frames, cycles": (lambda: BSNN(encoder=EventFrames()), SettingError, "use ConstantCurrent.., or PhaseBits"),
     "broken cycles": (lambda: BSNN(9, period=4), SettingError, "not whole cycles of 4; use a multiple of 4, or another period"),
-    "cycles of one step": (lambda: BSNN(timesteps=11), SettingError, "cycles of one step only.*period=1"),
+    "cycles of one step": (lambda: BSNN(timesteps=11), SettingError, "no cycle length from 2 to 8 .*period=1"),
     "cycles of nothing": (lambda: BSNN(period=0), SettingError, "period must be a whole number"),
     "cycles of half steps": (lambda: PhaseCycles(2.5), SettingError, "period must be a whole number"),  # type: ignore[arg-type]
     "long cycles": (lambda: BSNN(32, period=32), SettingError, "from 1 to 16, not 32"),
     "synchronous neurons of no period": (lambda: Synchronous(period=0), SettingError, "from 1 to 16, not 0"),
-    "spike count, phase spikes": (lambda: BSNN(readout=SpikeCount()), SettingError, "a spike count does not read"),
+    "spike count, phase spikes": (lambda: BSNN(readout=SpikeCount()), SettingError, "a spike count cannot read"),
     "bits": (lambda: PhaseBits(period=9), SettingError, "from 1 to 8, not 9"),
     "broken bits": (lambda: PhaseBits(period=1.5), SettingError, "whole number of bits"),  # type: ignore[arg-type]
-    "pooling in cycles": (lambda: passes.PoolInTime("gated", 8), SettingError, "lateral inhibition, not 'gated'"),
+    "pooling in cycles": (lambda: passes.PoolInTime("gated", 8), SettingError, "lateral-inhibition', not 'gated'"),
     "calibration in cycles": (lambda: applied(passes.CalibrateBias(8), PhaseCycles()), SettingError, "do not support phase cycles: leave that out"),
     # readouts
     "delayed window, windows": (lambda: ECC(readout=DelayedWindow(2), schedule=WINDOWS), SettingError, "AccumulatedMembrane"),
-    "delayed window, held windows": (lambda: LTB(schedule=HELD), SettingError, "AccumulatedMembrane.*or the streaming schedule"),
-    "delayed window, few steps in windows": (lambda: FewSteps(schedule=WINDOWS), SettingError, "leaves out single steps"),
+    "delayed window, held windows": (lambda: LTB(schedule=HELD), SettingError, "AccumulatedMembrane.*or schedule=Streaming"),
+    "delayed window, few steps in windows": (lambda: FewSteps(schedule=WINDOWS), SettingError, "excludes single steps"),
     "delayed window, cycles": (lambda: BSNN(readout=DelayedWindow(share=0.5)), SettingError, "AccumulatedMembrane"),
     "delay": (lambda: DelayedWindow(-1), SettingError, "from 0 on, or None, not -1"),
     "half a delay": (lambda: DelayedWindow(1.5), SettingError, "whole number of steps"),  # type: ignore[arg-type]
     "all is delay": (lambda: DelayedWindow(share=1.0), SettingError, r"share must be in \[0, 1\)"),
     "less than no delay": (lambda: DelayedWindow(share=-0.1), SettingError, r"share must be in \[0, 1\)"),
-    "two delays": (lambda: DelayedWindow(2, 0.5), SettingError, "give one"),
+    "two delays": (lambda: DelayedWindow(2, 0.5), SettingError, "give only one"),
     # schedules
-    "calibration in held windows": (lambda: SNNCalibration(8, schedule=HELD), SettingError, "use wait_steps=None, or the streaming"),
+    "calibration in held windows": (lambda: SNNCalibration(8, schedule=HELD), SettingError, "use wait_steps=None, or schedule=Streaming"),
     "calibration in held windows, in steps": (lambda: applied(passes.CalibrateBias(8), HELD), SettingError, "use wait_steps=None, or the"),
     "wait_steps": (lambda: LayerSynchronous(-1), SettingError, "whole number of steps from 0 on, or None"),
     "no steps": (lambda: ECC(0), SettingError, "timesteps must be a whole number of at least 1"),
     "half a step": (lambda: DengGu(0.5), SettingError, "timesteps must be a whole number"),  # type: ignore[arg-type]
     "a layer that is not there": (lambda: depth(mlp().graph, "nowhere"), SettingError, "no layer is called 'nowhere'"),
-    "spike-norm, windows": (lambda: RMP(schedule=WINDOWS), SettingError, "it needs the streaming schedule"),
-    "spike-norm, windows, in steps": (lambda: applied(passes.SpikeNorm(), WINDOWS), SettingError, "it needs the streaming schedule"),
+    "spike-norm, windows": (lambda: RMP(schedule=WINDOWS), SettingError, "it needs schedule=Streaming"),
+    "spike-norm, windows, in steps": (lambda: applied(passes.SpikeNorm(), WINDOWS), SettingError, "it needs schedule=Streaming"),
     # thresholds
     "granularity": (lambda: ECC(granularity="pixel"), SettingError, "'layer', 'channel' or 'neuron', not 'pixel'"),  # type: ignore[arg-type]
     "granularity of spike-norm": (lambda: SpikeNorm(granularity="channel"), SettingError, "must be 'layer', not 'channel'"),
@@ -316,14 +316,14 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "rate": (lambda: LTB(rate=0.0), SettingError, r"rate must be in \(0, 1\]"),
     "no clip was learned": (lambda: converted(OPI(8)), UnsupportedModel, "use a recipe that calibrates thresholds"),
     "a dead layer": (lambda: converted(ECC(8), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
-    "a layer that hears nothing": (lambda: converted(SpikeNorm(1, scale=100.0), silent(1.0), torch.rand(16, 4)), DataError, "hears no positive current in 1 steps.*give more time steps"),
+    "a layer without input": (lambda: converted(SpikeNorm(1, scale=100.0), silent(1.0), torch.rand(16, 4)), DataError, "receives no positive current in 1 steps.*give more time steps"),
     # calibration
     "calibrate": (lambda: SNNCalibration(calibrate="dark"), SettingError, "'none', 'light', 'advanced' or 'advanced-weights'"),  # type: ignore[arg-type]
     "calibrate few steps": (lambda: FewSteps(calibrate="light"), SettingError, "'both', 'bias', 'potential' or 'none'"),  # type: ignore[arg-type]
     "no samples": (lambda: FewSteps(samples=0), SettingError, "samples"),
     "no samples for biases": (lambda: passes.CalibrateBias(0), SettingError, "at least 1"),
-    "potentials of first spikes": (lambda: applied(passes.CalibratePotential(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "begins at 0: use CalibrateBias"),
-    "weights of first spikes": (lambda: applied(passes.CalibrateWeights(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "fits even stairs.*leave it out"),
+    "potentials of first spikes": (lambda: applied(passes.CalibratePotential(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "starts from v = 0: use CalibrateBias"),
+    "weights of first spikes": (lambda: applied(passes.CalibrateWeights(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "needs equal level steps.*leave the pass out"),
     "first spikes that begin above 0": (lambda: FirstSpike(ReLU(), ONE, ONE), SettingError, "start at potential 0.*into the bias"),
     "no rounds for potentials": (lambda: passes.CalibratePotential(rounds=0), SettingError, "at least 1"),
     "no iterations": (lambda: SNNCalibration(calibrate="advanced-weights", iterations=0), SettingError, "iterations.* must be positive"),
@@ -345,7 +345,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "1 bit": (lambda: ECC(weight_bits=1), SettingError, "between 2 and 16, not 1"),
     "bits and fine-tuning": (lambda: SNNCalibration(8, weight_bits=4, calibrate="advanced-weights"), SettingError, "use calibrate='light'"),
     "17 bits": (lambda: BSNN(weight_bits=17), SettingError, "between 2 and 16, not 17"),
-    "events worth 2": (lambda: EventFrames(largest=2.0), SettingError, "worth 1; largest=2.0"),
+    "events of scale 2": (lambda: EventFrames(largest=2.0), SettingError, "scale 1; largest=2.0"),
     "frames without time": (lambda: EventFrames().check(torch.ones(3, 3)), DataError, r"recordings are \(batch, frames"),
     "frames with numbers": (lambda: SignedEventFrames().check(2 * FRAMES), DataError, "Bin recordings with transpike.data"),
     "frames of somebody else": (lambda: Doubled().spikes(FRAMES, 2), SettingError, r"Doubled overrides encode\(\) and not spikes\(\)"),
@@ -353,12 +353,12 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     # first spikes
     "average, first spikes": (lambda: CAT(average_pooling="hard"), SettingError, "'linear' or 'spiking', not 'hard'"),  # type: ignore[arg-type]
     "input, first spikes": (lambda: LinearTTFS(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
-    "delayed window, slots": (lambda: YOSO(readout=DelayedWindow(2)), SettingError, "leaves out single steps.* use readout=AccumulatedMembrane"),
-    "half a slot of hold": (lambda: T2FSNN(wait_steps=2.5), SettingError, "hold must be a whole number of slots from 0 on, or None, not 2.5"),  # type: ignore[arg-type]
-    "less than no hold": (lambda: TimeSlots(-1), SettingError, "hold must be a whole number of slots from 0 on, or None, not -1"),
+    "delayed window, slots": (lambda: YOSO(readout=DelayedWindow(2)), SettingError, "excludes single steps.* use readout=AccumulatedMembrane"),
+    "half a slot of wait steps": (lambda: T2FSNN(wait_steps=2.5), SettingError, "wait_steps must be a whole number of slots from 0 on, or None, not 2.5"),  # type: ignore[arg-type]
+    "less than no wait steps": (lambda: TimeSlots(-1), SettingError, "wait_steps must be a whole number of slots from 0 on, or None, not -1"),
     "fewer than no epochs": (lambda: T2FSNN(epochs=-1), SettingError, "epochs must be a whole number from 0 on, not -1"),
     "granularity of weights": (lambda: CAT(weight_bits=5, weight_granularity="pixel"), SettingError, "'layer' or 'channel', not 'pixel'"),  # type: ignore[arg-type]
-    "channels of uniform weights": (lambda: YOSO(weight_bits=5, weight_scale="uniform", weight_granularity="channel"), SettingError, "one scale a layer"),
+    "channels of uniform weights": (lambda: YOSO(weight_bits=5, weight_scale="uniform", weight_granularity="channel"), SettingError, "one scale per layer"),
     "correction of weights": (lambda: CAT(weight_bits=5, weight_correction="both"), SettingError, "'bias' or 'none', not 'both'"),  # type: ignore[arg-type]
     "scale of weights": (lambda: CAT(weight_bits=5, weight_scale="cubic"), SettingError, "one of uniform, logarithmic, not 'cubic'"),  # type: ignore[arg-type]
     "2 bits, logarithmic": (lambda: CAT(weight_bits=2), SettingError, "logarithmic weights have 3 to 12 bits, not 2"),
@@ -380,21 +380,21 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "a long window": (lambda: LinearTTFS(2**16 + 1), SettingError, "1 to 65536 slots, not 65537"),
     "a longer window than converted": (lambda: ts.simulate(converted(LinearTTFS(4)), mlp().x, 8), SettingError, "use at most 4 time steps, or convert with more"),
     # exact spike times, first crossings and latched currents
-    "exact times on a clock": (lambda: ExactMapping(8), SettingError, "timesteps counts windows and is 1, not 8; on a clock use linear-ttfs"),
+    "exact times on a clock": (lambda: ExactMapping(8), SettingError, "timesteps counts windows and is 1, not 8; for discrete time steps use linear-ttfs"),
     "input, exact times": (lambda: ExactMapping(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
     "spike count, exact times": (lambda: ExactMapping(readout=SpikeCount()), SettingError, "use readout=AccumulatedMembrane"),
     "less than no room": (lambda: ExactMapping(zeta=-0.5), SettingError, "zeta must be a number from 0 to 1e6, not -0.5"),
     "exact times of what is negative": (lambda: converted(ExactMapping(input="spikes")), DataError, "give inputs from 0 on, or leave the input analogue"),
-    "exact times of a sigmoid": (lambda: kept(ExactMapping()), UnsupportedModel, "no exact spike time; the mapping is for ReLUs"),
-    "exact times of the maximum of sums": (lambda: pooled(nn.Sequential(nn.Conv2d(2, 2, 3), nn.MaxPool2d(3)), ExactMapping()), UnsupportedModel, "maximum of sums.*or pool behind the activation"),
+    "exact times of a sigmoid": (lambda: kept(ExactMapping()), UnsupportedModel, "no exact spike time; the mapping supports ReLUs"),
+    "exact times of the maximum of sums": (lambda: pooled(nn.Sequential(nn.Conv2d(2, 2, 3), nn.MaxPool2d(3)), ExactMapping()), UnsupportedModel, "maximum of sums.*or pool after the activation"),
     "a dead layer, exact times": (lambda: converted(ExactMapping(), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
     "a potential that falls": (lambda: ExactReLU(ReLU(), ONE, ZERO, total=ONE), SettingError, "must stay below 1, .*raise the threshold"),
     "threshold of all": (lambda: S4NN(threshold=0.0), SettingError, "must be positive and below 1e30, not 0.0"),
-    "delayed window, first crossings": (lambda: S4NN(readout=DelayedWindow(2)), SettingError, "read in one sum"),
+    "delayed window, first crossings": (lambda: S4NN(readout=DelayedWindow(2)), SettingError, "read as one sum"),
     "a way to find thresholds": (lambda: YOSO(thresholds_by="luck"), SettingError, "one of 'error'|must be 'error' or"),
     "exact times of a clip": (lambda: converted(ExactMapping(), nn.Sequential(nn.Linear(4, 3), nn.ReLU6(), nn.Linear(3, 2)), torch.rand(16, 4)), UnsupportedModel, "without a ceiling: use the recipe"),
     "rule of latches": (lambda: RueckauerLiu(rule="none"), SettingError, "one of first, corrective, dynamic, not 'none'"),
-    "spike count, latched currents": (lambda: RueckauerLiu(readout=SpikeCount()), SettingError, "use AccumulatedMembrane"),
+    "spike count, latched currents": (lambda: RueckauerLiu(readout=SpikeCount()), SettingError, "use readout=AccumulatedMembrane"),
     "resolution beyond the run": (lambda: converted(RueckauerLiu(resolution=1000)), SettingError, "fires after 1000 steps, and a run has 64"),
     "latches in a run of other length": (lambda: ts.simulate(converted(RueckauerLiu(timesteps=8)), mlp().x, 9), SettingError, "converted for 8 steps"),
     "exact times in several windows": (lambda: ts.simulate(converted(ExactMapping()), mlp().x, 2), SettingError, "timesteps=1, not 2"),
@@ -404,14 +404,14 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "resolution": (lambda: RueckauerLiu(resolution=0), SettingError, "resolution must be a whole number of steps from 1 on, not 0"),
     "rule of a latched neuron": (lambda: Latched(ReLU(), ONE, ZERO, "none"), SettingError, "one of first, corrective, dynamic, not 'none'"),  # type: ignore[arg-type]
     "dynamic thresholds and pools": (pooled_dynamic, UnsupportedModel, "max_pool.*use rule='corrective'"),
-    "dynamic thresholds and analogue input": (dynamic, UnsupportedModel, "brings spikes and the analogue input together.*use rule='corrective'"),
+    "dynamic thresholds and analogue input": (dynamic, UnsupportedModel, "adds spikes to the analogue input.*use rule='corrective'"),
 }  # fmt: skip
 # what only a conversion can see, or a step by itself; all else is refused where it is made
 CONVERSION = {
     "calibration in cycles", "calibration in held windows, in steps", "spike-norm, windows, in steps",
     "θ/2 and θ/2T", "θ/2T for each neuron", "hard reset, v(0), in steps", "hard reset, calibrated potential",
     "leak, calibrated potential", "bistable, streaming", "no clip was learned", "a dead layer",
-    "a layer that hears nothing", "a pool that cannot move", "windows of many sizes", "more steps than frames",
+    "a layer without input", "a pool that cannot move", "windows of many sizes", "more steps than frames",
     "more slots than trained", "another input than trained", "a longer window than converted",
     "exact times of what is negative", "exact times of a sigmoid", "a dead layer, exact times",
     "exact times of the maximum of sums", "exact times of a clip",

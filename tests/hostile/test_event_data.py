@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_events import archive, gestures, some
 
 from event_files import HEADER3, packet, word, write_aedat2, write_aedat3, write_bin
-from test_events import archive, gestures, some
 from transpike import data
 from transpike.data import Events, Frames, Recordings
 from transpike.data._event_files import read_aedat2, read_aedat3, read_bin
@@ -26,8 +26,8 @@ ONE = np.zeros(1, np.uint8)
         ({"train_p": np.full(48 * 150, 2, np.uint8)}, "p from 2 to 2; p goes from 0 to 1"),
         ({"train_t": np.full(48 * 150, -5, np.int32)}, "times are not negative"),
         ({"train_x": np.zeros(48 * 150)}, "x is float64"),
-        ({"train_x": np.zeros(48 * 150 - 1, np.uint8)}, "one of each for every event, 7200 here"),
-        ({"train_x": np.zeros((48, 150), np.uint8)}, "one of each for every event"),
+        ({"train_x": np.zeros(48 * 150 - 1, np.uint8)}, "one of each per event, 7200 here"),
+        ({"train_x": np.zeros((48, 150), np.uint8)}, "one of each per event"),
         ({"train_offsets": np.array([0, 150, 100, 7200])}, "offsets fall from 150 to 100 at recording 1"),
         ({"train_offsets": np.arange(49) * 150 + 1}, "offsets go from 1 to 7201, not from 0 to 7200"),
         ({"train_offsets": np.arange(48) * 150}, "offsets go from 0 to 7050"),
@@ -173,15 +173,15 @@ def test_files_of_another_version(tmp_path: Path, first: bytes) -> None:
     path = tmp_path / "a.aedat"
     path.write_bytes(first + b"\x00" * 64)
     for read in (read_aedat2, lambda p: read_aedat3(p, 128, 128)):
-        with pytest.raises(DataError, match="only that version is read"):
+        with pytest.raises(DataError, match="only that version is supported"):
             read(path)
 
 
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ("3,100", "line 2: wanted class,start,end"),
-        ("wave,1,2", "line 2: wanted class,start,end"),
+        ("3,100", "line 2: expected class,start,end"),
+        ("wave,1,2", "line 2: expected class,start,end"),
         ("12,100,200", "class 12 of 1 to 11"),
         ("0,100,200", "class 0 of 1 to 11"),
         ("3,200,200", "from 200 to 200"),

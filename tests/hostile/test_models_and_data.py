@@ -209,7 +209,7 @@ BAD_SETTINGS = {
     "beta is not a number": ({"beta": float("nan")}, r"beta must be in \[0, 1\)"),
     "hard reset with beta": ({"beta": 0.5, "reset": "hard"}, "hard reset discards.*set beta=0"),
     "hard reset in windows": (
-        {"reset": "hard", "schedule": ts.schedules.LayerSynchronous()}, "hard reset forgets.*reset='soft'",
+        {"reset": "hard", "schedule": ts.schedules.LayerSynchronous()}, "hard reset or a leak loses.*reset='soft'",
     ),
     "percentile of zero": ({"percentile": 0.0}, r"percentile must be in \(0, 100\]"),
     "percentile above 100": ({"percentile": 101.0}, r"percentile must be in \(0, 100\]"),

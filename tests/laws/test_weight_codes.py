@@ -237,7 +237,7 @@ def test_binary_products_add_up_to_the_integer_product_exactly(m, k, seed):
 
 def test_numbers_without_such_bits_are_refused():
     for value in (0.0, 2.0, 5.0, 0.5):
-        with pytest.raises(ts.errors.DataError, match="there is no zero"):
+        with pytest.raises(ts.errors.DataError, match="and no zero"):
             bits_of(torch.tensor([value]), 2)
     with pytest.raises(ts.errors.SettingError, match="bits must be"):
         bits_of(torch.tensor([1.0]), 0)

@@ -209,7 +209,7 @@ def test_slots_that_were_trained_are_kept_or_the_recipe_is_refused():
         with pytest.raises(ts.errors.SettingError, match=r"was trained with 12 slots, base 2, τ 2.*use the recipe cat"):
             ts.convert(model, recipe, x)
     snn = ts.convert(model, CAT(12, tau=9.0), x)
-    assert any("keeps the slots that it was trained with" in remark for remark in snn.remarks)
+    assert any("keeps the code that it was trained with" in remark for remark in snn.remarks)
     assert not ts.convert(model, CAT(12, tau=2.0), x).remarks
 
 

@@ -257,7 +257,7 @@ def test_what_runs_layer_by_layer_or_learns_in_time_refuses_differences():
     snn, y = ts.convert(model, DCGS(timesteps=4), x), torch.zeros(64, dtype=torch.long)
     with pytest.raises(ts.TranspikeError, match="explanations do not support differences"):
         ts.explain(snn, (x, y))
-    with pytest.raises(ts.TranspikeError, match=r"fine-tuning knows streams and whole windows, not Differences"):
+    with pytest.raises(ts.TranspikeError, match=r"fine-tuning supports streaming and whole windows, not Differences"):
         ts.finetune(snn, (x, y), epochs=1, learning_rate=1e-3)
     assert ts.record(snn, x[:1]).to_json()  # a record is of single steps
 

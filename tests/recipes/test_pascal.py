@@ -93,7 +93,7 @@ def test_its_steps_are_those_that_neurons_take_to_settle():
 
 def test_other_levels_and_other_activations_are_refused():
     model, x = quantised(residual=False)
-    with pytest.raises(ts.TranspikeError, match=r"1 has 4 levels and there are 8 time steps: .*use timesteps=4"):
+    with pytest.raises(ts.TranspikeError, match=r"1 has 4 levels and the recipe has 8 time steps, .*use timesteps=4"):
         ts.convert(model, PASCAL(timesteps=8), x)
     mixed = nn.Sequential(
         nn.Linear(2, 2), QuantisedClip(4, 1.0), nn.Linear(2, 2), QuantisedClip(8, 1.0), nn.Linear(2, 2)

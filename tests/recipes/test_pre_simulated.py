@@ -81,7 +81,7 @@ def test_only_the_steps_after_the_pre_simulation_are_read_and_all_of_them_are_co
 
 
 def test_a_pre_simulation_needs_steps_after_it():
-    with pytest.raises(ts.TranspikeError, match="4 steps leave nothing after a pre-simulation of 4"):
+    with pytest.raises(ts.TranspikeError, match="includes the 4 steps of the pre-simulation"):
         SRP(timesteps=4)
 
 

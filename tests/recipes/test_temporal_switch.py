@@ -45,5 +45,5 @@ def test_it_sends_the_counts_of_rates_in_two_spikes_each():
 
 @pytest.mark.parametrize("schedule", [ts.schedules.Streaming(), LayerSynchronous(4)], ids=str)
 def test_a_switch_hears_its_whole_window(schedule):
-    with pytest.raises(ts.TranspikeError, match="whole window: use schedule=LayerSynchronous"):
+    with pytest.raises(ts.TranspikeError, match="whole window first: use schedule=LayerSynchronous"):
         TSC(schedule=schedule)

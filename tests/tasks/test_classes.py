@@ -53,11 +53,11 @@ def test_more_of_the_best_are_never_fewer_right_and_all_classes_are_all_right(ca
 
 
 REFUSED = {
-    "no numbers of classes": (lambda: TopK(2).check((4,), 3, torch.tensor([0.5, 1, 2])), "whole numbers of classes"),
-    "too large": (lambda: Classification().check((4,), 2, torch.tensor([0, 4])), "from 0 to 4, and the network has 4"),
-    "negative": (lambda: Classification().check((4,), 2, torch.tensor([0, -1])), "from -1 to 0"),
+    "no numbers of classes": (lambda: TopK(2).check((4,), 3, torch.tensor([0.5, 1, 2])), "must be class numbers"),
+    "too large": (lambda: Classification().check((4,), 2, torch.tensor([0, 4])), "0 to 4, and the network has 4"),
+    "negative": (lambda: Classification().check((4,), 2, torch.tensor([0, -1])), "are -1 to 0"),
     "too few": (lambda: Classification().check((4,), 2, torch.tensor([0]), "batch 3"), "batch 3 holds 2 inputs and 1"),
-    "maps": (lambda: Classification().check((4, 8, 8), 1, torch.tensor([0])), r"network gives \(batch, 4, 8, 8\)"),
+    "maps": (lambda: Classification().check((4, 8, 8), 1, torch.tensor([0])), r"network returns \(batch, 4, 8, 8\)"),
     "fewer classes than k": (lambda: TopK(5).check((4,), 1, torch.tensor([0])), "at least 5 classes"),
 }
 

@@ -259,10 +259,10 @@ def test_weights_changed_in_between_are_not_silently_put_back():
     state = copy.deepcopy(optimiser.state_dict())
     with torch.no_grad():
         w.mul_(0.5)
-    with pytest.raises(SettingError, match="loaded or changed in between"):
+    with pytest.raises(SettingError, match="loaded or changed after the last step"):
         one_step(optimiser, w, [1.0, 1.0])
     anew = GradR([w], lr=0.1)
     one_step(anew, w, [1.0, 1.0])
     anew.load_state_dict(state)
-    with pytest.raises(SettingError, match="loaded or changed in between"):
+    with pytest.raises(SettingError, match="loaded or changed after the last step"):
         one_step(anew, w, [1.0, 1.0])

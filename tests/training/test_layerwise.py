@@ -234,5 +234,5 @@ def test_schedules_that_make_no_sense_are_refused(wrong):
 def test_windows_need_no_tandem(source, digits):
     recipe = ts.recipes.ECC(timesteps=2, schedule=ts.schedules.LayerSynchronous())
     snn = ts.convert(source, recipe, digits.train.batches(100, limit=400), preprocessing=digits.preprocessing)
-    with pytest.raises(SettingError, match="straight through"):
+    with pytest.raises(SettingError, match="straight-through"):
         finetune(snn, few(digits), "tandem", epochs=1)

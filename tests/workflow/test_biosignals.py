@@ -302,7 +302,7 @@ def test_deap_is_refused_without_its_files_and_with_others(people, tmp_path):
     with pytest.raises(DataError, match=r"agreement.*s01\.dat to s32\.dat"):
         data.load("deap", tmp_path)
     (tmp_path / "s01.dat").write_bytes(python_two({"labels": np.zeros((40, 4)), "data": np.zeros((40, 40, 10))}))
-    with pytest.raises(DataError, match="wanted data"):
+    with pytest.raises(DataError, match="expected data"):
         data.load("deap", tmp_path)
     with pytest.raises(DataError, match="two files"):
         data.load("deap", tmp_path, split="subject")
@@ -351,7 +351,7 @@ def test_an_epoch_is_chosen_on_the_validation_split_that_data_give():
         row.validation_accuracy is None
         for row in ts.train(network, dataset, ts.Training(validation_fraction=0.0, **settings)).history
     )
-    with pytest.raises(SettingError, match="no pictures"):
+    with pytest.raises(SettingError, match="not images"):
         ts.train(network, dataset, ts.Training(augment="crop", **settings))
     with pytest.raises(DataError, match="label 1 of 1 classes"):
         data.Dataset(

@@ -140,7 +140,7 @@ def test_every_limit_of_every_chip_has_a_source(name):
         ("[limits]\nfan_in = 3", "fan_in needs a"), ("[limits]\nfan_in = -3", "fan_in must be a int from 0 on"),
         ("[limits]\nfan_in = true", "must be a int"), ("[limits]\nbiases = 1", "must be a bool"),
         ("[limits]\nstrides = 2", "must be a list of int"), ('[limits]\nresets = ["soft", "gentle"]', "not gentle"),
-        ('[limits]\n[[source]]\nlimit = "fan_in"\nsays = "x"\nurl = "x"', "no limit here"),
+        ('[limits]\n[[source]]\nlimit = "fan_in"\nsays = "x"\nurl = "x"', "not in .limits."),
         ('[limits]\n[[source]]\nlimit = "fan_in"', "has limit, says and url"),
         ('[limits]\nfan_in = 1\n[[source]]\nlimit = "fan_in"\nsays = "x"\nurl = "x"\nyear = 3', "has no year"),
     ],

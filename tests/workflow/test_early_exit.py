@@ -309,8 +309,8 @@ def test_what_makes_no_exit_is_refused():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda y: y - 1, "run from -1 to"), (lambda y: y + 100, "and the network has"), (lambda y: y.float() / 2, "whole"),
-        (lambda y: y > 2, "whole"), (lambda y: torch.nn.functional.one_hot(y, 10), "once"), (lambda y: y[:100], "targets"),
+        (lambda y: y - 1, "are -1 to"), (lambda y: y + 100, "and the network has"), (lambda y: y.float() / 2, "whole"),
+        (lambda y: y > 2, "whole"), (lambda y: torch.nn.functional.one_hot(y, 10), "one class number"), (lambda y: y[:100], "targets"),
     ],
 )  # fmt: skip
 def test_targets_that_are_no_classes_are_refused(network, change, words):

@@ -150,7 +150,7 @@ def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path):
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     del metadata["version"]
     save_file(tensors, path, metadata)
-    with pytest.raises(CheckpointError, match=r"version 1, and this transpike goes on from version 2 .*resume=False"):
+    with pytest.raises(CheckpointError, match=r"version 1, and this transpike resumes only version 2.*resume=False"):
         train(_net(), digits, Training(**SETTINGS), checkpoint=path)
 
 
@@ -235,7 +235,7 @@ def test_divergence_names_the_place():
         ({"augment": "flip"}, "crop-flip"),
         ({"padding": "wrap"}, "reflect"),
         ({"threads": 0}, "threads"),
-        ({"precision": "float16"}, "for GPUs; on cpu use bfloat16"),
+        ({"precision": "float16"}, "needs a GPU; on cpu use bfloat16"),
         ({"precision": "float8"}, "bfloat16"),
         ({"optimiser": "adamw"}, "'sgd', 'adam'"),
         ({"schedule": "linear"}, "'cosine', 'step'"),
@@ -243,10 +243,10 @@ def test_divergence_names_the_place():
         ({"schedule": "step", "step_size": 0}, "step_size must be"),
         ({"schedule": "step", "step_size": 1, "gamma": 1.5}, "gamma must be"),
         ({"schedule": "step", "step_size": 1, "gamma": 0.0}, "gamma must be above 0"),
-        ({"gamma": 0.5}, "belong to schedule 'step'"),
-        ({"step_size": 3}, "belong to schedule 'step'"),
-        ({"optimiser": "grad-r", "weight_decay": 1e-4}, "in place of weight decay"),
-        ({"optimiser": "grad-r", "decay_thresholds": False}, "in place of weight decay"),
+        ({"gamma": 0.5}, "need schedule='step'"),
+        ({"step_size": 3}, "need schedule='step'"),
+        ({"optimiser": "grad-r", "weight_decay": 1e-4}, "instead of weight decay"),
+        ({"optimiser": "grad-r", "decay_thresholds": False}, "instead of weight decay"),
         ({"epochs": 1.5}, "epochs must be a whole number"),
         ({"epochs": True}, "epochs must be a whole number"),
         ({"learning_rate": "a"}, "learning_rate must be a number"),
@@ -255,7 +255,7 @@ def test_divergence_names_the_place():
         ({"device": "bogus"}, "no device 'bogus' here"),
         ({"optimiser": "grad-r", "sparsity": 0.3}, "sparsity from 0.5"),
         ({"optimiser": "grad-r", "alpha": 0}, "alpha above 0"),
-        ({"sparsity": 0.9}, "belong to optimiser 'grad-r'"),
+        ({"sparsity": 0.9}, "need optimiser='grad-r'"),
         ({"learn": "thresholds"}, "learn is one of"),
         ({"learn": "activations"}, "no activation of _Net has parameters"),
         ({"stages": {"clip": 2}}, "no activation of the network has stages"),
@@ -296,7 +296,7 @@ def test_bfloat16_multiplies_in_16_bits_and_keeps_weights_in_32():
 
 def test_data_and_networks_that_do_not_fit():
     digits = _digits(100)
-    with pytest.raises(DataError, match=r"gives \(\d+, 5\), not \(batch, 10\)"):
+    with pytest.raises(DataError, match=r"returns logits of shape \(\d+, 5\), not \(batch, 10\)"):
         train(models.build("small-cnn", num_classes=5)[0], digits, Training(epochs=1))
     with pytest.raises(SettingError, match="no parameters"):
         train(nn.Flatten(), digits, Training(epochs=1))

@@ -169,8 +169,8 @@ def test_a_run_with_stages_and_penalties_resumes_to_the_same_bits(tmp_path, epoc
         ({"clip": 7}, "whole epochs from 1 to 6"),
         ({"clip": 2.0}, "whole epochs from 1 to 6"),
         ({"clip": True}, "whole epochs from 1 to 6"),
-        ({"clip": 3, "quantise": 3}, "each later"),
-        ({"clip": 5, "quantise": 3}, "each later"),
+        ({"clip": 3, "quantise": 3}, "at increasing epochs"),
+        ({"clip": 5, "quantise": 3}, "at increasing epochs"),
     ],
 )
 def test_stages_that_make_no_sense(given, says):

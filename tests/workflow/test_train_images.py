@@ -152,7 +152,7 @@ def test_recordings_are_no_pictures():
     split = Split(frames, torch.arange(8) % 4)
     recordings = Dataset("recordings", split, split, tuple("abcd"), Preprocessing())
     for setting in ({"augment": "auto-augment"}, {"cutout": 4}):
-        with pytest.raises(SettingError, match="recordings are no pictures"):
+        with pytest.raises(SettingError, match="recordings are not images"):
             train(nn.Sequential(nn.Flatten(), nn.Linear(512, 4)), recordings, Training(epochs=1, **setting))
 
 

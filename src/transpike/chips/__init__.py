@@ -1,4 +1,4 @@
-"""What chips take: one TOML file each, every limit with its public source."""
+"""Limits of chips: one TOML file each, every limit with its public source."""
 
 from collections.abc import Mapping
 from importlib.resources import files
@@ -13,23 +13,23 @@ chips: dict[str, Path] = {
 }
 NAMES = tuple(sorted(chips))
 table: Mapping[str, Chip] = family("chip", Chip, holds="instances").table
-"""Chips from outside; our own are read from their files when they are asked for."""
+"""Registered chips of plug-ins; the built-in ones are read from their files on demand."""
 
 
 def names() -> tuple[str, ...]:
-    """The chips that there are: our own, and those from outside."""
+    """The names of built-in and registered chips."""
     return (*NAMES, *table)
 
 
 def load(name: str | Path) -> Chip:
-    """The target of this name, or of a TOML file of one's own (anything that ends in .toml)."""
+    """The chip of this name, or of a custom TOML file (a path that ends in .toml); raises SettingError."""
     if str(name).endswith(".toml"):
         return read_chip(Path(name))
     if name in chips:
         return read_chip(chips[str(name)])
     if name in table:
         return table[str(name)]
-    raise SettingError(f"no target is called {name!r}; choose from {', '.join(names())}, or give a .toml file{hint()}")
+    raise SettingError(f"no chip is called {name!r}; choose from {', '.join(names())}, or give a .toml file{hint()}")
 
 
-__all__ = ["NAMES", "Source", "Target", "load", "names", "read_target"]
+__all__ = ["NAMES", "Chip", "Source", "chips", "load", "names", "read_chip"]

@@ -1,4 +1,4 @@
-"""The description of a chip: limits, each None where no public document says one."""
+"""The description of a chip: its limits, each None where no public document states one."""
 
 import dataclasses
 import tomllib
@@ -18,7 +18,7 @@ WORDS = {"resets": RESETS, "pooling": POOLS, "alphabets": ALPHABETS, "operators"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a limit was read: ``says`` in our words, ``kind`` of document, ``confidence`` "stated" or "derived"."""
+    """The source of a limit: its statement ``says``, ``kind`` of document, ``confidence`` "stated" or "derived"."""
 
     limit: str
     says: str
@@ -29,13 +29,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Chip:
-    """Limits of a chip; None is not known. Counts are of one chip, sizes (height, width), bits with their sign.
+    """Limits of a chip; None is not known. Counts are per chip, sizes (height, width), bits include the sign.
 
-    ``destinations``: layers that one layer may send to; ``fan_in``, ``fan_out``: synapses of one neuron; ``inputs``,
-    ``outputs``: elements that enter and leave the chip; channels and sizes are those of one convolution. The three
-    memories are lists, one entry a core, of which each holds one layer of weights, as in DYNAP-CNN chips: words of
-    ``c 2^(⌈log2 K²⌉ + ⌈log2 f⌉)`` weights, ``f 2^(⌈log2 h⌉ + ⌈log2 w⌉)`` neurons and f biases (c channels in, f out).
-    ``levels``: the most that one spike may carry.
+    ``destinations``: number of layers that receive the output of one layer; ``fan_in``, ``fan_out``: synapses of one
+    neuron; ``inputs``, ``outputs``: elements at the input and output of the chip; channels and sizes are those of one
+    convolution. The three memories are lists with one entry per core, and each core holds one layer of weights, as in
+    DYNAP-CNN chips: words of ``c 2^(⌈log2 K²⌉ + ⌈log2 f⌉)`` weights, ``f 2^(⌈log2 h⌉ + ⌈log2 w⌉)`` neurons and f biases
+    (c channels in, f out). ``levels``: the largest level of one spike.
     """
 
     name: str
@@ -76,15 +76,15 @@ class Chip:
     sources: tuple[Source, ...] = ()
 
     def source(self, limit: str) -> Source | None:
-        """Where a limit was read."""
+        """The source of a limit; None without one."""
         return next((source for source in self.sources if source.limit == limit), None)
 
 
 def read_chip(path: Path) -> Chip:
-    """A target from TOML: ``title``, ``[limits]`` and one ``[[source]]`` (limit, says, url, kind, confidence) for each.
+    """A chip from TOML: ``title``, ``[limits]`` and one ``[[source]]`` (limit, says, url, kind, confidence) for each.
 
-    Raises FileError for a file that is not TOML, SettingError for limits that are not known, of a wrong kind or
-    without a source.
+    Raises FileError for a file that is not TOML, SettingError for limits that are unknown, of a wrong type or without
+    a source.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -96,7 +96,7 @@ def read_chip(path: Path) -> Chip:
     title, vendor = content.pop("title", path.stem), content.pop("vendor", "")
     if content or not isinstance(limits, dict) or not isinstance(sources, list):
         raise SettingError(
-            f"{path}: there are title, vendor, [limits] and [[source]], not {', '.join(content) or limits}"
+            f"{path}: a chip file has title, vendor, [limits] and [[source]], not {', '.join(content) or limits}"
         )
     hints = typing.get_type_hints(Chip)
     known = [f.name for f in dataclasses.fields(Chip) if f.name not in ("name", "title", "vendor", "sources")]
@@ -108,7 +108,7 @@ def read_chip(path: Path) -> Chip:
     read = tuple(_source(path, entry, found) for entry in sources)
     missing = found.keys() - {source.limit for source in read}
     if missing:
-        raise SettingError(f"{path}: {', '.join(sorted(missing))} needs a [[source]]: a limit nobody can check is none")
+        raise SettingError(f"{path}: {', '.join(sorted(missing))} needs a [[source]], so that the limit can be checked")
     return Chip(path.stem, str(title), str(vendor), sources=read, **found)
 
 
@@ -120,7 +120,9 @@ def _value(path: Path, key: str, value: Any, hint: Any) -> Any:
         if not isinstance(value, list) or not all(type(one) is inner for one in value):
             raise SettingError(f"{path}: {key} must be a list of {inner.__name__}, not {value!r}")
         if key in WORDS and (unknown := set(value) - set(WORDS[key])):
-            raise SettingError(f"{path}: {key} knows {', '.join(WORDS[key])}, not {', '.join(sorted(unknown))}")
+            raise SettingError(
+                f"{path}: {key} must be some of {', '.join(WORDS[key])}, not {', '.join(sorted(unknown))}"
+            )
         return tuple(value)
     if type(value) is not kind or (kind is int and value < 0):
         raise SettingError(f"{path}: {key} must be a {kind.__name__} from 0 on, not {value!r}")
@@ -131,7 +133,7 @@ def _source(path: Path, entry: Any, limits: dict[str, Any]) -> Source:
     if not isinstance(entry, dict) or not {"limit", "says", "url"} <= entry.keys():
         raise SettingError(f"{path}: a [[source]] has limit, says and url")
     if entry["limit"] not in limits:
-        raise SettingError(f"{path}: there is a source for {entry['limit']!r}, which is no limit here")
+        raise SettingError(f"{path}: there is a source for {entry['limit']!r}, which is not in [limits]")
     fields = {field.name for field in dataclasses.fields(Source)}
     if unknown := entry.keys() - fields:
         raise SettingError(f"{path}: a [[source]] has no {', '.join(sorted(unknown))}")

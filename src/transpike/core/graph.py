@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -201,32 +202,47 @@ def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:
     return [node for name, node in table.items() if name in wanted or name == first]
 
 
-class GraphModule(nn.Module):
-    """A trainable module that runs a graph of ops; its state_dict has the names of the captured model.
+class _Layers(nn.Module):
+    """A module whose attributes and layers may have the same names: attributes that exist are never replaced by layers.
 
-    In ``train()`` mode batch normalisation uses batch statistics and updates its running ones, and dropout is active.
+    A layer is reached by ``named_parameters``, ``named_buffers`` and ``state_dict``, under any name.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        super().__init__()
-        self.source_graph = graph
-        for node in graph:
-            for field, key in node.keys().items():
-                self._place(key, getattr(node.op, field), trainable=field not in getattr(node.op, "buffers", ()))
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def _place(self, key: str, value: Tensor, *, trainable: bool) -> None:
+        """Keep a copy of ``value`` under the dotted name ``key``; a name that is taken is a tied tensor."""
         *folders, name = key.split(".")
         owner: nn.Module = self
         for folder in folders:
-            if folder not in owner._modules:
-                owner.add_module(folder, nn.Module())
-            owner = owner._modules[folder]  # type: ignore[assignment]
+            owner = owner._modules.setdefault(folder, _Layers())  # type: ignore[assignment]
         if name in owner._parameters or name in owner._buffers:
             return  # shared: the same tensor under the same name
         if trainable:
-            owner.register_parameter(name, nn.Parameter(value.detach().clone()))
+            owner._parameters[name] = nn.Parameter(value.detach().clone())
         else:
-            owner.register_buffer(name, value.detach().clone())
+            owner._buffers[name] = value.detach().clone()
+
+
+class GraphModule(_Layers):
+    """Runs a graph of ops; its state_dict has the names of the model that was captured, whatever they are.
+
+    In ``train()`` batch normalisation uses batch statistics and updates its running ones, and dropout drops.
+    Attributes of a subclass are given as ``attributes``: set before the layers, they do not collide with them.
+    """
+
+    source_graph: Graph
+
+    def __init__(self, graph: Graph, **attributes: Any) -> None:
+        super().__init__()
+        self.__dict__.update(attributes, source_graph=graph)
+        for node in graph:
+            for field, key in node.keys().items():
+                self._place(key, getattr(node.op, field), trainable=field not in getattr(node.op, "buffers", ()))
 
     def tensors(self) -> dict[str, Tensor]:
         """Name → the current tensor, parameters and buffers."""

@@ -40,22 +40,20 @@ sources: dict[str, Callable[..., Dataset]] = {
     "torchvision": torchvision_sets.load,
 }
 table: Mapping[str, Callable[..., Dataset]] = family("data", holds="functions").table
-"""Data sets from outside, by the name under which they were registered."""
+"""Registered data sets of plug-ins, by name."""
 names = ("digits", *named.sets, "npz:FILE", "imagefolder:DIR", "events:DIR")
 
 
 def load(name: str | Path = "digits", data_dir: str | Path | None = None, **options: Any) -> Dataset:
     """The data set ``name``: digits, a well-known name, ``npz:FILE``, ``imagefolder:DIR``, ``events:DIR``, or FILE.npz.
 
-    Well-known sets are looked for in ``data_dir``, else in the directory TRANSPIKE_DATA. Archives may hold images or
-    recordings of event cameras. Options: ``size`` and ``resize`` for folders of pictures; ``bins``, ``span`` and
-    ``frames`` for recordings, ``test_fraction`` and ``split_seed`` where they have no split of their own; those of
-    mitbih, deap and eeg-eye-state are the arguments of their ``load`` (docs/biosignals.md).
-    A data set from outside (``@transpike.register(kind="data", name="my-set")``) is a function that returns a Dataset;
-    after a colon, ``my-set:PLACE``, its first argument is the place, and it gets ``data_dir`` where it has such an
-    argument.
-    Raises DataError (unknown name, data not there or damaged), SettingError for an option that the data set does not
-    have, or MissingExtra.
+    Well-known sets are searched in ``data_dir``, else in the directory TRANSPIKE_DATA. Archives may contain images or
+    recordings of event cameras. Options: ``size`` and ``resize`` for image folders; ``bins``, ``span`` and ``frames``
+    for recordings, ``test_fraction`` and ``split_seed`` if they have no official split; the options of mitbih, deap and
+    eeg-eye-state are the arguments of their ``load`` (docs/biosignals.md).
+    A data set of a plug-in (``@transpike.register(kind="data", name="my-set")``) is a function that returns a Dataset;
+    in ``my-set:PLACE`` its first argument is PLACE, and it gets ``data_dir`` if it has such an argument.
+    Raises DataError (unknown name, data missing or damaged), SettingError for an unknown option, or MissingExtra.
     """
     name = str(name)
     kind, _, place = name.partition(":")
@@ -92,7 +90,7 @@ def _read(reader: Callable[..., Dataset], name: str, arguments: dict[str, Any]) 
 
 
 def _from_outside(name: str, place: str, data_dir: str | Path | None, options: dict[str, Any]) -> Dataset:
-    """Raises SettingError for a place or a folder that the data set has no use for, DataError where it gives none."""
+    """The data set of a plug-in; raises SettingError for an unused place, DataError if it returns no Dataset."""
     reader = table[name]
     parameters = list(inspect.signature(reader).parameters)
     arguments = dict(options)
@@ -104,5 +102,7 @@ def _from_outside(name: str, place: str, data_dir: str | Path | None, options: d
         arguments.setdefault("data_dir", data_dir)
     found = _read(reader, name, arguments)
     if not isinstance(found, Dataset):
-        raise DataError(f"{name} gave a {type(found).__name__}; a registered data set returns a transpike.data.Dataset")
+        raise DataError(
+            f"{name} returned a {type(found).__name__}; a registered data set returns a transpike.data.Dataset"
+        )
     return found

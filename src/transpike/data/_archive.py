@@ -10,17 +10,17 @@ import numpy as np
 
 from transpike.errors import DataError
 
-# What zipfile and numpy raise at a damaged archive; the last is how zipfile says "unknown compression method".
+# errors of zipfile and numpy for a damaged archive; the last is an unknown compression method
 DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, KeyError, NotImplementedError)
 
 
 def keys(path: Path) -> list[str]:
-    """The names of the arrays, without reading any; DataError where the archive is damaged."""
+    """The names of the arrays, without reading them; raises DataError if the archive is damaged."""
     return list(_open(path, lambda key: False)[1])
 
 
 def read(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
-    """The arrays whose names are ``wanted``; DataError where the archive is damaged or holds Python objects."""
+    """The arrays whose names are ``wanted``; raises DataError if the archive is damaged or holds Python objects."""
     return _open(path, wanted)[0]
 
 
@@ -36,7 +36,7 @@ def _open(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, np.ndarr
         with path.open("rb") as file:  # numpy leaves the file open when the archive is damaged
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array; an archive written by numpy.savez is wanted")
+                raise DataError(f"{path} is a single array; give an archive written by numpy.savez")
             return {key: archive[key] for key in archive.files if wanted(key)}, archive.files
     except DataError:
         raise

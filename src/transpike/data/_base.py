@@ -1,4 +1,4 @@
-"""What every data set is: two splits, class names, and the mean and standard deviation of the training images."""
+"""Base classes of data sets: two splits, class names, and mean and standard deviation of the training images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +14,9 @@ from transpike.errors import DataError, MissingExtra, SettingError
 
 
 class Images(Protocol):
-    """Anything that gives images (n, channels, height, width) for an int64 tensor of n indices; a Tensor is one.
+    """Returns images (n, channels, height, width) for an int64 tensor of n indices; a Tensor is one.
 
-    Recordings give (n, frames, channels, height, width), signals (n, channels, samples).
+    Recordings return (n, frames, channels, height, width), signals (n, channels, samples).
     """
 
     @property
@@ -64,11 +64,11 @@ class Split:
 
     @property
     def frames(self) -> int | None:
-        """How many frames each recording has; None for images."""
+        """Number of frames per recording; None for images."""
         return int(self.images.shape[1]) if len(self.images.shape) == 5 else None
 
     def accumulated(self) -> "Split":
-        """The recordings as images, for a network without time: the mean of their frames. Images stay as they are."""
+        """The recordings as images, the mean of their frames, for a network without time; images are unchanged."""
         return self if self.frames is None else Split(Accumulated(self.images), self.labels, self.source)
 
     def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -79,7 +79,7 @@ class Split:
     def batches(
         self, size: int = 256, limit: int | None = None, indices: Tensor | Sequence[int] | None = None
     ) -> "Batches":
-        """Pairs of images and labels, in order; ``limit``: at most that many images; ``indices``: only those."""
+        """Pairs of images and labels, in order; at most ``limit`` images, only those at ``indices``."""
         if size < 1 or (limit is not None and limit < 1):
             raise SettingError(f"size and limit must be at least 1, not size={size}, limit={limit}")
         if not len(self):
@@ -88,7 +88,7 @@ class Split:
         return Batches(self, chosen if limit is None else chosen[:limit], size)
 
     def subset(self, indices: Tensor | Sequence[int]) -> "Split":
-        """A split of the images at these indices; lazily read images stay lazy."""
+        """A split of the images at these indices; lazily read images remain lazy."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         images = self.images[chosen] if isinstance(self.images, Tensor) else Chosen(self.images, chosen)
         return Split(images, self.labels[chosen], self.source)
@@ -96,7 +96,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Batches:
-    """Pairs (images, labels) of one split; can be gone through again and again, and has a length."""
+    """Pairs (images, labels) of one split; can be iterated repeatedly, and has a length."""
 
     split: Split
     indices: Tensor
@@ -141,11 +141,11 @@ class Accumulated:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images; either split may be empty. ``note`` says where the data comes from.
+    """Training and test images; either split may be empty. ``note`` states the origin of the data.
 
-    ``encoder`` names the one of ``transpike.encoders`` that the samples need; empty where any will do. ``validation``:
-    the images to choose an epoch on where a random part of the training images would not do, as with several
-    samples of one person; no other data set has it.
+    ``encoder`` names the member of ``transpike.encoders`` that the samples need; empty if any fits. ``validation``: the
+    images for selecting an epoch if a random part of the training images is not suitable, for example with several
+    samples per person; else None.
     """
 
     name: str
@@ -166,13 +166,13 @@ class Dataset:
             raise DataError(f"{self.name}: training and test images differ in shape, {shapes}")
 
     def accumulated(self) -> "Dataset":
-        """What a network without time is trained on; see Split.accumulated."""
+        """The data set for a network without time; see Split.accumulated."""
         held_out = None if self.validation is None else self.validation.accumulated()
         return replace(self, train=self.train.accumulated(), test=self.test.accumulated(), validation=held_out)
 
     @property
     def frames(self) -> int | None:
-        """How many frames each recording has; None for images."""
+        """Number of frames per recording; None for images."""
         return (self.train if len(self.train) else self.test).frames
 
     @property
@@ -184,7 +184,7 @@ class Dataset:
 def statistics(split: Split, most: int | None = None) -> Preprocessing:
     """Mean and standard deviation of every channel, to six digits, over the split or ``most`` evenly spaced images.
 
-    Bytes count as 0..1. Without images, nothing is changed; the deviation of a constant channel counts as 1.
+    Bytes count as 0..1. Without images the identity is returned; the deviation of a constant channel counts as 1.
     """
     if not len(split):
         return Preprocessing()
@@ -192,7 +192,7 @@ def statistics(split: Split, most: int | None = None) -> Preprocessing:
     total = square = torch.zeros(split.image_shape[0], dtype=torch.float64)
     for chosen in (torch.arange(count) * len(split) // count).split(1024):
         images = split.images[chosen]
-        # Whole numbers are summed without rounding, so that the result does not depend on the order of addition.
+        # integers are summed without rounding, so that the result does not depend on the order of addition
         values = images.int() if images.dtype == torch.uint8 else images.double()
         scale = 255 if images.dtype == torch.uint8 else 1
         axes = (0, *range(2, values.ndim))
@@ -206,11 +206,11 @@ def statistics(split: Split, most: int | None = None) -> Preprocessing:
 
 
 def balanced(labels: Tensor, strength: float) -> Tensor:
-    """Indices that repeat rare classes: class c comes ``round((n_max / n_c) ** strength)`` times, in the order of
-    ``labels`` (N); 0 leaves all as it is, 1 makes classes about equal. SettingError for a strength outside [0, 1].
+    """Indices that repeat rare classes: class c occurs ``round((n_max / n_c) ** strength)`` times, in the order of
+    ``labels`` (N); 0 changes nothing, 1 makes classes about equal. SettingError for a strength outside [0, 1].
     """
     if not 0 <= strength <= 1:
-        raise SettingError(f"balance must be from 0 (as it is) to 1 (all classes equal), not {strength}")
+        raise SettingError(f"balance must be from 0 (unchanged) to 1 (all classes equal), not {strength}")
     counts = labels.bincount().double()
     times = torch.where(counts > 0, (counts.max() / counts.clamp(min=1)) ** strength, 0).round().long()
     return torch.arange(len(labels)).repeat_interleave(times[labels])

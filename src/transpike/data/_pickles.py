@@ -1,4 +1,4 @@
-"""Arrays in pickles, read without running anything that a pickle may name."""
+"""Arrays in pickles, read without running code."""
 
 import pickle
 import re
@@ -11,7 +11,7 @@ import numpy as np
 
 from transpike.errors import DataError
 
-# What the unpickler raises at damaged bytes, and at a pickle that does not build arrays as numpy does.
+# errors of the unpickler for damaged bytes, and for pickles that do not build arrays as numpy does
 DAMAGE = (
     EOFError,
     ValueError,
@@ -26,11 +26,11 @@ DAMAGE = (
 
 
 def read(path: Path) -> Any:
-    """What a pickle of dicts, lists, texts, numbers and arrays of numbers holds; written by Python 2 or 3.
+    """The content of a pickle of dicts, lists, texts, numbers and numeric arrays, written by Python 2 or 3.
 
-    A pickle is a program that may call whatever it names. Here nothing that it names is ever imported or called: the
-    few names that arrays need stand for records in this module, made into arrays afterwards, and any other name is
-    refused. Raises DataError.
+    A pickle may call any function that it names. This reader imports and calls none of them: the few names that arrays
+    need are replaced by records of this module, which are converted to arrays afterwards; any other name raises
+    DataError.
     """
     try:
         with path.open("rb") as file:
@@ -44,7 +44,7 @@ def read(path: Path) -> Any:
 
 
 class _Type:
-    """A type of numbers, as a pickle describes it."""
+    """A numeric type, as a pickle describes it."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.code, self.order = str(code), "="
@@ -59,7 +59,7 @@ class _Type:
 
 
 class _Array:
-    """An array: type, shape and bytes, before they are checked."""
+    """An array before its checks: type, shape and bytes."""
 
     def __init__(self, *_: Any) -> None:
         self.kind, self.shape, self.columns, self.raw = None, (), False, b""
@@ -80,21 +80,21 @@ class _Array:
 
 
 def _from_buffer(raw: Any, kind: Any, shape: Any, order: Any) -> _Array:
-    """How protocol 5 writes an array."""
+    """An array in protocol 5."""
     made = _Array()
     made.__setstate__((1, shape, kind, order == "F", raw))
     return made
 
 
 def _encoded(text: Any, coding: Any) -> bytes:
-    """How Python 3 writes bytes for Python 2."""
+    """Bytes that Python 3 wrote for Python 2."""
     if coding != "latin1" or not isinstance(text, str):
-        raise pickle.UnpicklingError(f"bytes in the coding {coding!r}, which no array of numpy has")
+        raise pickle.UnpicklingError(f"bytes in the coding {coding!r}, which numpy arrays do not use")
     return text.encode("latin1")
 
 
 def _empty() -> bytes:
-    """How Python 3 writes no bytes for Python 2."""
+    """Empty bytes that Python 3 wrote for Python 2."""
     return b""
 
 
@@ -114,13 +114,13 @@ class _Unpickler(pickle.Unpickler):
         if (short, name) not in _KNOWN or (short in ("multiarray", "numeric") and short == module):
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}, which an array of numbers does not need: a pickle can run any code, so it "
-                "is refused; get the file anew from its source"
+                "is refused; get the file again from its source"
             )
         return _KNOWN[short, name]
 
 
 def _arrays(value: Any, place: str) -> Any:
-    """The value with arrays in the place of their records."""
+    """The value with records replaced by arrays."""
     if isinstance(value, _Array):
         return value.array(place)
     if isinstance(value, dict):
@@ -129,4 +129,6 @@ def _arrays(value: Any, place: str) -> Any:
         return type(value)(_arrays(part, place) for part in value)
     if value is None or isinstance(value, str | bytes | bytearray | int | float):
         return value
-    raise DataError(f"{place}: holds a {type(value).__name__}; only dicts, lists, texts, numbers and arrays are read")
+    raise DataError(
+        f"{place}: holds a {type(value).__name__}; only dicts, lists, texts, numbers and arrays are supported"
+    )

@@ -1,4 +1,4 @@
-"""Recordings of event cameras, and the frames that their events are binned into."""
+"""Recordings of event cameras, and their binning into frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ BINS = 20
 @dataclass(frozen=True, eq=False)
 class Events:
     """Events as four arrays (events,): ``t`` in microseconds from the recording's start, pixel ``x`` < width from the
-    left and ``y`` < height from the top, polarity ``p`` (0 darker, 1 brighter). Arrays keep their own integer types.
+    left and ``y`` < height from the top, polarity ``p`` (0 darker, 1 brighter). Arrays keep their integer types.
 
-    Raises DataError that begins with ``source`` for other types and lengths, values out of range, or negative times.
+    Raises DataError, beginning with ``source``, for other types and lengths, values out of range, or negative times.
     """
 
     t: np.ndarray
@@ -38,8 +38,8 @@ class Events:
             values = getattr(self, name)
             if values.ndim != 1 or values.dtype.kind not in "iub" or len(values) != len(self.t):
                 raise DataError(
-                    f"{self.source}: {name} is {values.dtype}{list(values.shape)}; t, x, y and p are whole numbers, "
-                    f"one of each for every event, {len(self.t)} here"
+                    f"{self.source}: {name} is {values.dtype}{list(values.shape)}; t, x, y and p must be whole "
+                    f"numbers, one of each per event, {len(self.t)} here"
                 )
             if len(values) and (values.min() < 0 or (limit is not None and values.max() >= limit)):
                 allowed = "times are not negative" if limit is None else f"{name} goes from 0 to {limit - 1}"
@@ -50,7 +50,7 @@ class Events:
 
 
 class Source(Protocol):
-    """Recordings that can be asked for one by one; all from a sensor of the same size."""
+    """A sequence of recordings from a sensor of one size."""
 
     @property
     def width(self) -> int: ...
@@ -65,10 +65,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Recordings:
-    """Recordings in memory, one after another: number i has the events ``offsets[i]`` to ``offsets[i + 1]``.
+    """Concatenated recordings in memory: recording i has the events ``offsets[i]`` to ``offsets[i + 1]``.
 
-    ``offsets`` (N + 1,) int64, from 0 to the number of events, never falling. A recording without events is silent;
-    DataError where there are no events at all, or where the offsets do not fit.
+    ``offsets`` (N + 1,) int64, from 0 to the number of events, not decreasing. A recording may have no events; raises
+    DataError if there are no events at all, or if the offsets do not fit.
     """
 
     events: Events
@@ -107,17 +107,17 @@ class Recordings:
 
 
 class Frames:
-    """Recordings binned into frames when they are asked for: float32 (n, bins, channels, height, width).
+    """Recordings binned into frames on demand: float32 (n, bins, channels, height, width).
 
-    An event at time t lies in bin ``⌊(t − start) · bins / span⌋``. Without ``span`` (microseconds) that is each
-    recording's own time, from its first event to its last; with it, every recording starts at 0 and what comes after
-    the span counts to the last bin. ``kind`` "two-channel": 1 where a pixel had an event of that polarity (channel 0
+    An event at time t is in bin ``⌊(t − start) · bins / span⌋``. Without ``span`` (microseconds) the span of each
+    recording is from its first event to its last; with it, every recording starts at 0 and later events belong to the
+    last bin. ``kind`` "two-channel": 1 where a pixel had an event of that polarity (channel 0
     darker, 1 brighter); "signed": one channel, sign(brighter − darker). Raises SettingError for settings out of range.
     """
 
     def __init__(self, source: Source, bins: int = BINS, span: int | None = None, kind: Kind = "two-channel") -> None:
         if bins < 1 or (span is not None and span < bins):
-            raise SettingError(f"bins must be at least 1 and span at least a microsecond a bin; not {bins}, {span}")
+            raise SettingError(f"bins must be at least 1 and span at least one microsecond per bin; not {bins}, {span}")
         if kind not in ENCODERS:
             raise SettingError(f"frames are one of {', '.join(ENCODERS)}, not {kind!r}")
         self.source, self.bins, self.span, self.signed = source, bins, span, kind == "signed"
@@ -167,7 +167,7 @@ def dataset(
     kind: Kind,
     note: str,
 ) -> Dataset:
-    """Two splits of (recordings, labels), None for a missing one, as a data set of frames."""
+    """A data set of frames from two splits of (recordings, labels), None for a missing one."""
     splits = []
     for (source, labels), which in ((train, "training"), (test, "test")):
         images = torch.empty(0, 1, 1, 1) if source is None else Frames(source, bins, span, kind)

@@ -1,4 +1,4 @@
-"""Data in whatever form a user has it, as tensors that are fit to be used."""
+"""Converts users' data to checked tensors."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 from transpike.errors import DataError
 
 FEWEST = 8
-"""Calibration samples below which a threshold is a guess."""
+"""Minimum number of calibration samples."""
 
 
 def calibration_batches(
@@ -17,7 +17,7 @@ def calibration_batches(
 ) -> tuple[Tensor, ...]:
     """Calibration inputs after ``prepare``: from a tensor, an iterable of tensors or of (input, target) pairs.
 
-    Raises DataError where they are none, fewer than 8, of mixed or wrong shapes, constant, NaN or infinite.
+    Raises DataError for no or fewer than 8 samples, mixed or wrong shapes, constant, NaN or infinite values.
     """
     if data is None:
         raise DataError("conversion needs calibration data: pass calibration=a tensor or a loader of training inputs")
@@ -36,7 +36,7 @@ def calibration_batches(
         batches.append(x)
         seen += len(x)
     if seen < FEWEST:
-        raise DataError(f"{seen} calibration samples are too few for a threshold; give at least {FEWEST}, better 500")
+        raise DataError(f"{seen} calibration samples are too few for thresholds; give at least {FEWEST}, better 500")
     low, high = min(float(b.min()) for b in batches), max(float(b.max()) for b in batches)
     if low == high:
         raise DataError(f"all calibration data has the value {low:g}; use real training inputs")
@@ -63,7 +63,7 @@ def pairs(data: Any) -> Iterator[tuple[Tensor, Tensor | None]]:
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(p, Tensor) and p.ndim for p in data):
         inputs, targets = data
         if targets.ndim == 1 and inputs.ndim > 1 and not targets.is_floating_point():
-            raise DataError(f"there are {len(inputs)} inputs and {len(targets)} targets; they must be equally many")
+            raise DataError(f"there are {len(inputs)} inputs and {len(targets)} targets; give one target per input")
     if not isinstance(data, Iterable):
         raise DataError(
             f"data must be a tensor, a loader or an iterable of batches, not {type(data).__name__}"

@@ -1,8 +1,8 @@
-"""DEAP's EEG in its preprocessed Python form, as pictures of power: channel by frequency.
+"""DEAP's EEG in its preprocessed Python form, as images of power: channel by frequency.
 
-Files s01.dat to s32.dat, one a subject: a pickled dict of ``data`` [40 trials, 40 channels, 8064 samples at 128 Hz],
+Files s01.dat to s32.dat, one per subject: a pickled dict of ``data`` [40 trials, 40 channels, 8064 samples at 128 Hz],
 the first 32 channels EEG, the first 384 samples before the video, and ``labels`` [40, 4] (valence, arousal, dominance,
-liking, 1 to 9). Not yet read from the real files, which need a signed agreement; tested on files made to that form.
+liking, 1 to 9). Not tested on the real files, which need a signed agreement; tested on generated files of that form.
 """
 
 from collections.abc import Sequence
@@ -38,11 +38,11 @@ def load(
     """Images (1, 32, 32), float32 in [0, 1]: power of each EEG channel in each of 32 frequencies, of 6 seconds.
 
     Each trial is scaled to [0, 1] as a whole and cut into 10 segments; ``welch`` (Hamming window of 63 samples) gives
-    the power, times 3000 and clipped. Class 1, high: a rating above ``threshold``. ``split`` is what stays whole:
-    "subject" (no person in both), "trial" (no video of a person in both), or "segment": the published split, which
-    puts pieces of one trial on both sides, so that its accuracy says nothing about new trials. Who is tested does not
-    depend on ``label``, so that a network may go from one label to the other. ``equalise``: in each split, of each
-    subject's larger class only as many as of the smaller. Needs scipy.
+    the power, times 3000 and clipped. Class 1, high: a rating above ``threshold``. ``split`` is the unit
+    that is not divided: "subject" (no person in both splits), "trial" (no video of a person in both), or "segment": the
+    published split, which puts segments of one trial in both splits, so that its accuracy does not apply to new trials.
+    The split does not depend on ``label``, so that a network can be reused for another label. ``equalise``: in each
+    split the larger class of each subject is reduced to the size of the smaller. Needs scipy.
 
     Source: Yan, Zhou, Wong 2022 (Smart Health), by its code. Raises DataError, SettingError, or MissingExtra.
     """
@@ -82,13 +82,13 @@ def load(
 
 
 def subject(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One file's EEG [40, 32, 7680] float32, without what precedes the video, and ratings [40, 4]; or DataError."""
+    """One file's EEG [40, 32, 7680] float32, from the start of the video, and ratings [40, 4]; raises DataError."""
     content = _pickles.read(Path(path))
     arrays = (content.get("data"), content.get("labels")) if isinstance(content, dict) else (None, None)
     wanted = ((TRIALS, CHANNELS, SAMPLES), (TRIALS, len(LABELS)))
     if tuple(getattr(array, "shape", None) for array in arrays) != wanted:
         found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise DataError(f"{path}: wanted data {wanted[0]} and labels {wanted[1]}, found {found}; is it DEAP's .dat?")
+        raise DataError(f"{path}: expected data {wanted[0]} and labels {wanted[1]}, found {found}; is it DEAP's .dat?")
     data, ratings = (np.asarray(array, np.float32) for array in arrays)
     if not (np.isfinite(data).all() and np.isfinite(ratings).all()):
         raise DataError(f"{path}: holds NaN or infinite values")
@@ -116,7 +116,7 @@ def _tested(count: int, fraction: float, random: np.random.Generator) -> np.ndar
 
 
 def _equalised(labels: np.ndarray, chosen: np.ndarray, equalise: bool) -> np.ndarray:
-    """The chosen indices; with ``equalise`` as many of one class as of the other, evenly spaced."""
+    """The chosen indices; with ``equalise`` equally many of both classes, evenly spaced."""
     classes = [np.flatnonzero(chosen & (labels == kind)) for kind in (0, 1)]
     most = min(map(len, classes))
     if equalise:

@@ -1,8 +1,8 @@
 """The embedded data set: 1,797 handwritten digits of 8x8 grey pixels.
 
 From the UCI Machine Learning Repository, "Optical Recognition of Handwritten Digits" (E. Alpaydin, C. Kaynak, 1998,
-https://doi.org/10.24432/C50P49), licence CC BY 4.0: the test part, as scikit-learn ships it. Changed here: pixels of
-0..16 become 0..255, and a fixed permutation, kept in the file, makes 1,257 training and 540 test images.
+https://doi.org/10.24432/C50P49), licence CC BY 4.0: the test part, as distributed by scikit-learn. Changes: pixels
+of 0..16 become 0..255, and a fixed permutation in the file gives 1,257 training and 540 test images.
 """
 
 from importlib import resources

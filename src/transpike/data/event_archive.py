@@ -1,8 +1,8 @@
 """Recordings of event cameras in NumPy archives.
 
 Keys, for ``train`` and ``test`` (or ``val``, which counts as test): ``train_t``, ``train_x``, ``train_y``, ``train_p``
-(one number for each event, see Events), ``train_offsets`` [N + 1] and ``train_labels`` [N]. ``sensor_size`` [width,
-height, …] and ``class_names`` are optional: without them, the largest coordinate and the largest label tell.
+(one number per event, see Events), ``train_offsets`` [N + 1] and ``train_labels`` [N]. ``sensor_size`` [width,
+height, …] and ``class_names`` are optional; the defaults are the largest coordinate and the largest label.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ ARRAYS = ("t", "x", "y", "p", "offsets", "labels")
 
 
 def is_event_archive(path: Path) -> bool:
-    """True where the archive has the arrays of recordings rather than images; archives of JPEG have offsets too."""
+    """True if the archive has the arrays of recordings, not of images; JPEG archives have offsets too."""
     names = set(_archive.keys(path)) if path.is_file() else set()
     splits = [name.removesuffix("_offsets") for name in names if name.endswith("_offsets")]
     return any(not names & {f"{split}_jpeg", f"{split}_images"} for split in splits)
@@ -27,7 +27,7 @@ def is_event_archive(path: Path) -> bool:
 def load(path: str | Path, bins: int = BINS, span: int | None = None, frames: Kind = "two-channel") -> Dataset:
     """The archive's recordings as frames; see Frames for ``bins``, ``span`` (microseconds) and ``frames``.
 
-    Raises DataError where the archive is damaged, an array is missing, or the arrays do not fit one another.
+    Raises DataError if the archive is damaged, an array is missing, or the arrays do not fit together.
     """
     path = Path(path).expanduser()
     wanted = {f"{split}_{array}" for split in ("train", "test", "val") for array in ARRAYS}
@@ -62,7 +62,7 @@ def load(path: str | Path, bins: int = BINS, span: int | None = None, frames: Ki
 
 
 def _sensor(path: Path, found: dict[str, np.ndarray], present: list[str]) -> tuple[int, int]:
-    """(width, height) as the archive says, else one more than the largest coordinates."""
+    """(width, height) as stated in the archive, else one more than the largest coordinates."""
     if "sensor_size" not in found:
         largest = [max((int(found[f"{s}_{axis}"].max(initial=0)) for s in present), default=0) for axis in "xy"]
         return largest[0] + 1, largest[1] + 1

@@ -1,4 +1,4 @@
-"""Folders of recordings: N-MNIST, CIFAR10-DVS and DVS128 Gesture as they are distributed, told apart by their files."""
+"""Folders of recordings: N-MNIST, CIFAR10-DVS and DVS128 Gesture as distributed, recognised by their files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,13 +41,13 @@ def load(
 
     N-MNIST: ``Train/0`` to ``Train/9`` and ``Test/0`` to ``Test/9`` with .bin files. DVS128 Gesture:
     ``trials_to_train.txt``, ``trials_to_test.txt``, and for each .aedat named there its ``_labels.csv``; every line of
-    those is one recording. CIFAR10-DVS: a folder of .aedat for each class; it has no official split, so of each class
-    ``test_fraction`` is drawn with ``split_seed`` and held out. N-MNIST and CIFAR10-DVS are read when asked for;
-    gestures are kept in memory, 7 bytes an event.
-    Raises DataError where files are missing, truncated, or of another format.
+    those is one recording. CIFAR10-DVS: a folder of .aedat per class, without an official split: the test split is a
+    ``test_fraction`` of each class, drawn with ``split_seed``. N-MNIST and CIFAR10-DVS are read on demand; gestures are
+    kept in memory, 7 bytes per event.
+    Raises DataError if files are missing, truncated, or of another format.
     """
     root = Path(path).expanduser()
-    root = root / "DvsGesture" if (root / "DvsGesture").is_dir() else root  # as its archive unpacks
+    root = root / "DvsGesture" if (root / "DvsGesture").is_dir() else root  # the folder in its archive
     if not 0 < test_fraction < 1:
         raise SettingError(f"test_fraction lies between 0 and 1, not {test_fraction}")
     name = f"events:{root}"
@@ -71,7 +71,7 @@ def load(
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """One recording a file, read when asked for."""
+    """One recording per file, read on demand."""
 
     paths: tuple[Path, ...]
     read: Callable[[Path], Events]
@@ -124,8 +124,8 @@ def _drawn(found: dict[str, list[Path]], test_fraction: float, seed: int) -> tup
 def _object(path: Path) -> Events:
     """A recording of CIFAR10-DVS, upright.
 
-    The camera lay on its side: the chip's y runs along the rows of the picture and its x along the columns, both from
-    the far end (github.com/jackd/events-tfds, pull request 1).
+    The camera was rotated: the chip's y runs along the rows of the image and its x along the columns, both reversed
+    (github.com/jackd/events-tfds, pull request 1).
     """
     t, x, y, p = read_aedat2(path)
     side = SIDE_DVS128 - 1
@@ -134,7 +134,7 @@ def _object(path: Path) -> Events:
 
 
 def _gestures(root: Path, trials: str) -> Labelled:
-    """Every labelled span of every file that ``trials`` names, its time from the span's start."""
+    """Every labelled span of every file that ``trials`` names; times are relative to the start of the span."""
     listing = root / trials
     if not listing.is_file():
         raise DataError(f"{root} has no {trials}")
@@ -156,7 +156,7 @@ def _gestures(root: Path, trials: str) -> Labelled:
 
 
 def _label_rows(path: Path) -> list[tuple[int, int, int]]:
-    """(class from 1, start, end) in microseconds, after a line of headings."""
+    """(class from 1, start, end) in microseconds, after a header line."""
     if not path.is_file():
         raise DataError(f"no labels at {path}")
     rows = []
@@ -165,7 +165,7 @@ def _label_rows(path: Path) -> list[tuple[int, int, int]]:
         if cells == [""]:
             continue
         if len(cells) != 3 or not all(cell.isdigit() for cell in cells):
-            raise DataError(f"{path}, line {number}: wanted class,start,end in whole numbers, not {line!r}")
+            raise DataError(f"{path}, line {number}: expected class,start,end in whole numbers, not {line!r}")
         label, start, end = map(int, cells)
         if not 1 <= label <= len(GESTURES) or start >= end:
             raise DataError(f"{path}, line {number}: class {label} of 1 to {len(GESTURES)}, from {start} to {end}")

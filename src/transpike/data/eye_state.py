@@ -13,28 +13,28 @@ from transpike.data import _archive
 from transpike.data._base import Dataset, Split, statistics
 from transpike.errors import DataError, SettingError
 
-SPIKES = (898, 10386, 11509, 13179)  # of the device, in the published order
+SPIKES = (898, 10386, 11509, 13179)  # artefacts of the device: indices in the published order
 
 
 def load(
     path: str | Path, window: int = 128, stride: int = 8, test_fraction: float = 0.3, gap: int | None = None
 ) -> Dataset:
-    """Signals (14, window), float32: windows that begin every ``stride`` samples, less their mean in each channel.
+    """Signals (14, window), float32: windows that begin every ``stride`` samples, minus their mean in each channel.
 
     Class 1, closed: the state at the window's last sample. The test is the last ``test_fraction`` of the recording;
-    ``gap`` samples (default: a window) before it are left out, and no window reaches across. It shows that a network
-    runs from end to end, and nothing about people. Raises DataError, SettingError.
+    ``gap`` samples (default: a window) before it are left out, and no window crosses the border. With one person the
+    accuracy does not generalise to other people. Raises DataError, SettingError.
     """
     path = Path(path).expanduser()
     found = _archive.read(path, lambda key: key in ("signals", "labels"))
     if len(found) < 2 or found["signals"].ndim != 2 or found["labels"].shape != found["signals"].shape[:1]:
         shapes = {key: array.shape for key, array in found.items()}
-        raise DataError(f"{path}: wanted signals [samples, channels] and labels [samples], found {shapes}")
+        raise DataError(f"{path}: expected signals [samples, channels] and labels [samples], found {shapes}")
     gap = window if gap is None else gap
     if window < 2 or stride < 1 or gap < 0 or not 0 < test_fraction < 1:
         raise SettingError(
-            f"wanted window >= 2, stride >= 1, gap >= 0 and a test_fraction between 0 and 1, not {window}, {stride}, "
-            f"{gap}, {test_fraction}"
+            "settings must be window >= 2, stride >= 1, gap >= 0 and a test_fraction between 0 and 1, not "
+            f"{window}, {stride}, {gap}, {test_fraction}"
         )
     keep = np.setdiff1d(np.arange(len(found["labels"])), SPIKES)
     signals, labels = found["signals"][keep].astype(np.float32), found["labels"][keep].astype(np.int64)

@@ -1,6 +1,6 @@
-"""Image folders: ``train/`` and ``val/`` (or ``test/``), each with one folder of pictures per class.
+"""Image folders: ``train/`` and ``val/`` (or ``test/``), each with one folder of images per class.
 
-Tiny-ImageNet's own layout is read too: pictures deeper inside a class folder, and ``val/val_annotations.txt``.
+The layout of Tiny-ImageNet is supported too: images in subfolders of a class folder, and ``val/val_annotations.txt``.
 """
 
 import os
@@ -28,10 +28,10 @@ def load(
     preprocessing: Preprocessing | None = None,
     note: str = "",
 ) -> Dataset:
-    """RGB images (N, 3, size, size), read when asked for: shorter side to ``resize``, then the centre.
+    """RGB images (N, 3, size, size), read on demand: shorter side scaled to ``resize``, then a centre crop.
 
-    ``resize`` is size / 0.875 (256 for 224) unless given. Without ``preprocessing``, mean and deviation come from 256
-    training images. Raises DataError when a folder is missing, empty, or names a class that train/ does not have.
+    ``resize`` defaults to size / 0.875 (256 for 224). Without ``preprocessing``, mean and deviation come from 256
+    training images. Raises DataError if a folder is missing, empty, or has a class that train/ does not have.
     """
     if size < 1 or (resize is not None and resize < size):
         raise SettingError(f"size must be at least 1, and resize at least size; not size={size}, resize={resize}")
@@ -70,7 +70,7 @@ def _annotated(folder: Path) -> list[tuple[Path, str]]:
 
 
 class FolderImages:
-    """Pictures on disk, decoded by several threads each time they are asked for: uint8 (n, 3, size, size)."""
+    """Images on disk, decoded by several threads on each access: uint8 (n, 3, size, size)."""
 
     def __init__(self, paths: tuple[Path, ...], size: int, resize: int) -> None:
         self.paths, self.size, self.resize = paths, size, resize

@@ -31,7 +31,7 @@ AAMI = {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"}
 CODES = {code: number for number, codes in enumerate(AAMI.values()) for code in codes}
 BEFORE = AFTER = 90
 MEAN_OF = 10  # beats whose intervals give the local mean
-MINUTES = 5  # of a patient's record that EC57 allows to train on
+MINUTES = 5  # of a patient's record that EC57 allows for training
 
 
 def load(
@@ -50,13 +50,13 @@ def load(
     """Signals (channels, 180), float32: lead MLII from 90 samples before the R-peak to 89 after it, at 360 Hz.
 
     Training split DS1, test split DS2 (22 patients each). ``validation``: DS1's patients 108, 114, 118 and 124 are
-    held out to choose an epoch, as in the published code; else they are training data. ``task`` "classes": N, S, V, F
+    held out to select an epoch, as in the published code; else they are training data. ``task`` "classes": N, S, V, F
     (and Q with ``keep_q``); "screen": normal (N) or abnormal. ``baseline``: two median filters, of 0.2 and 0.6 s,
     give the baseline that is subtracted; needs scipy. ``align`` moves each peak to the largest value within 20
     samples. ``scale``: each record to [0, 1], or to mean 0 and deviation 1, over its half hour. ``rhythm`` adds
     channels that are constant over a beat, each ``RR / mean − ½`` within [0, 1]: "past" the interval before the beat
-    and the one before that by the mean of the last 10, and the former by the mean of all so far; "both" also the
-    interval after the beat by the mean of the last 10, so that the answer comes one beat later. ``balance``: see
+    and the one before that by the mean of the last 10, and the former by the mean of all earlier ones; "both" also
+    the interval after the beat by the mean of the last 10, so that the answer comes one beat later. ``balance``: see
     ``balanced``; training and validation only. ``patient`` (of DS2): EC57's patient-wise protocol, training on that
     record's first 5 minutes and on ``common`` evenly spaced beats of each class of DS1, test on the rest of the record.
 
@@ -93,7 +93,7 @@ def load(
 
 @dataclass(frozen=True, eq=False)
 class Beats:
-    """Beats that become signals when they are asked for: ``windows`` (N, 180) and ``rhythm`` (N, R), float32.
+    """Beats that become signals on demand: ``windows`` (N, 180) and ``rhythm`` (N, R), float32.
 
     ``labels`` (N) number AAMI's classes N, S, V, F, Q; ``records`` (N) name the patients, ``samples`` (N) the R-peaks.
     """
@@ -121,7 +121,7 @@ class Beats:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Makes beats of records."""
+    """Extracts the beats of records."""
 
     path: Path
     keep_q: bool
@@ -145,11 +145,11 @@ class _Reader:
         missing = [key for key in (*wanted, "fs") if key not in found]
         if missing:
             raise DataError(
-                f"{self.path} lacks {', '.join(missing)}; wanted is an archive of MIT-BIH records (arrays "
+                f"{self.path} lacks {', '.join(missing)}; it must be an archive of MIT-BIH records (arrays "
                 "RECORD_signal, _leads, _ann_sample, _ann_symbol and fs), not wfdb's files"
             )
         if int(found["fs"]) != self.rate:
-            raise DataError(f"{self.path}: fs is {found['fs']}, and windows and filters are made for {self.rate} Hz")
+            raise DataError(f"{self.path}: fs is {found['fs']}, but windows and filters need {self.rate} Hz")
         return self._record(name, *(found[key] for key in wanted))
 
     def _record(self, name: str, signal: np.ndarray, leads: np.ndarray, at: np.ndarray, codes: np.ndarray) -> Beats:
@@ -161,7 +161,7 @@ class _Reader:
         beat = np.isin(codes, list(CODES))
         at, labels = at[beat].astype(np.int64), np.array([CODES[c] for c in codes[beat].tolist()], np.int64)
         if len(at) < 2 or at[0] < 0 or at[-1] >= len(lead) or np.any(np.diff(at) <= 0):
-            raise DataError(f"{place}: wanted two beats or more, in order of time, within {len(lead)} samples")
+            raise DataError(f"{place}: needs at least two beats, in order of time, within {len(lead)} samples")
         if self.baseline:
             lead = lead - _baseline(lead)
         peaks = _aligned(lead, at) if self.align else at
@@ -177,7 +177,7 @@ class _Reader:
 
 @lru_cache(maxsize=48)
 def _read(reader: _Reader, record: str, changed: int) -> Beats:
-    """A record's beats, kept: each is wanted for two tasks, and DS1's for each of DS2's patients."""
+    """A record's beats, cached: each is used for two tasks, and DS1's for each patient of DS2."""
     return reader.record(record)
 
 

@@ -1,4 +1,4 @@
-"""Well-known data sets by name: where their files are looked for, their classes, their mean and deviation."""
+"""Well-known data sets by name: search paths, classes, mean and standard deviation."""
 
 import importlib.util
 import os
@@ -23,9 +23,9 @@ IMAGENET_VALUES = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Named:
     """One data set. Paths are relative to the data directory, tried in this order: archives, the set's own files.
 
-    ``archives``: a pattern may match several files, which are put together; ``index_files``: folders with IDX files;
+    ``archives``: a pattern may match several files, which are concatenated; ``index_files``: folders with IDX files;
     ``pickles``: a folder that torchvision reads; ``pictures``: folders with train/ and val/. ``source`` reads the
-    archives, the first or, where there are ``many``, all that match; ``obtain`` says how to come by them.
+    archives, the first or, where there are ``many``, all that match; ``obtain`` states how to get them.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Location:
-    """Which source reads the data set, and with which arguments."""
+    """The source that reads the data set, and its arguments."""
 
     source: str
     arguments: dict[str, Any]
@@ -97,7 +97,7 @@ sets: dict[str, Named] = {
         Preprocessing(),
         archives=("mitbih_arrhythmia.npz",),
         source="mitbih",
-        obtain="The records are on PhysioNet (mitdb 1.0.0, ODC-BY); docs/biosignals.md says how to pack them",
+        obtain="The records are on PhysioNet (mitdb 1.0.0, ODC-BY); docs/biosignals.md describes how to pack them",
     ),
     "deap": Named(
         "DEAP",
@@ -106,14 +106,14 @@ sets: dict[str, Named] = {
         source="deap",
         many=True,
         obtain="DEAP is given to researchers who sign its agreement (https://www.eecs.qmul.ac.uk/mmv/datasets/deap/); "
-        "wanted are s01.dat to s32.dat of data_preprocessed_python.zip",
+        "needed are s01.dat to s32.dat of data_preprocessed_python.zip",
     ),
     "eeg-eye-state": Named(
         "EEG Eye State",
         Preprocessing(),
         archives=("eeg_eye_state.npz",),
         source="eye_state",
-        obtain="It is in the UCI repository (EEG Eye State); docs/biosignals.md says how to pack it",
+        obtain="It is in the UCI repository (EEG Eye State); docs/biosignals.md describes how to pack it",
     ),
     "imagenet": Named("ImageNet", IMAGENET_VALUES, pictures=("imagenet", "ILSVRC2012", ".")),
 }
@@ -126,7 +126,7 @@ def directory(data_dir: str | Path | None) -> Path:
 
 
 def locate(name: str, data_dir: str | Path | None, options: dict[str, Any]) -> Location:
-    """Find the data set ``name``; DataError says where it was looked for and how to say otherwise."""
+    """Find the data set ``name``; raises DataError with the searched paths and how to change them."""
     known, root = sets[name], directory(data_dir)
     common = {"name": name, "preprocessing": known.preprocessing, "note": known.title}
     for pattern in known.archives:

@@ -19,7 +19,7 @@ from transpike.data import _archive
 from transpike.data._base import Dataset, Images, Split, pillow, statistics
 from transpike.errors import DataError
 
-# Decoding JPEG takes about 0.1 ms an image, so the mean and the deviation come from a part of a large archive.
+# decoding JPEG takes about 0.1 ms per image, so mean and deviation come from a part of a large archive
 STATISTICS_IMAGES = 4096
 
 
@@ -30,12 +30,12 @@ def load(
     preprocessing: Preprocessing | None = None,
     note: str = "",
 ) -> Dataset:
-    """One archive, or several whose splits are put together; DataError when one cannot be used."""
+    """One archive, or several whose splits are concatenated; raises DataError for an unusable archive."""
     files = [Path(paths).expanduser()] if isinstance(paths, str | Path) else list(paths)
     name = name or f"npz:{files[0]}"
     archives = [_archive.read(file, lambda key: key == "class_names" or _archive.is_split(key)) for file in files]
     train = _split([(a, "train") for a in archives if "train_labels" in a], f"training images of {name}")
-    # An archive with both keeps its validation images out of the test.
+    # an archive with both keeps its validation images out of the test split
     tested = [
         (a, "test" if "test_labels" in a else "val") for a in archives if {"test_labels", "val_labels"} & a.keys()
     ]
@@ -82,7 +82,7 @@ def _channels_first(array: np.ndarray, source: str) -> np.ndarray:
 
 
 class JpegImages:
-    """JPEG files in memory, decoded to RGB when first asked for and then kept."""
+    """JPEG files in memory, decoded to RGB on first access and then cached."""
 
     def __init__(self, parts: list[tuple[bytes, np.ndarray]], source: str) -> None:
         """``parts``: (files one after another, offsets [n + 1]) each."""

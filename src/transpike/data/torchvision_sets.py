@@ -14,7 +14,7 @@ from transpike.errors import DataError, MissingExtra
 def load(
     kind: str, root: Path, download: bool, name: str, classes: tuple[str, ...], preprocessing: Preprocessing, note: str
 ) -> Dataset:
-    """``kind`` is torchvision's class name (CIFAR10, MNIST, …). Raises MissingExtra, or DataError when it fails."""
+    """``kind`` is torchvision's class name (CIFAR10, MNIST, …). Raises MissingExtra, or DataError if reading fails."""
     try:
         library = importlib.import_module("torchvision.datasets")
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch

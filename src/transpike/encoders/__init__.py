@@ -1,4 +1,4 @@
-"""How inputs enter, by the name that recipes and the command line use."""
+"""Input encoders, by their names in recipes and on the command line."""
 
 from collections.abc import Mapping
 

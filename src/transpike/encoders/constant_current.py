@@ -11,9 +11,9 @@ from transpike.errors import DataError
 
 @dataclass(frozen=True)
 class ConstantCurrent(Encoder):
-    """Every step brings x itself: the first layer multiplies, the rest accumulates (Rueckauer et al. 2017, 2.2.1).
+    """Every step sends x: the first layer multiplies, the others accumulate (Rueckauer et al. 2017, 2.2.1).
 
-    ``positive`` refuses inputs below 0, for networks whose first neurons stand at the input.
+    ``positive`` refuses inputs below 0 with DataError, for networks with neurons at the input.
     """
 
     name: ClassVar[str] = "constant"

@@ -12,11 +12,11 @@ from transpike.errors import DataError, SettingError
 
 @dataclass(frozen=True)
 class EventFrames(Encoder):
-    """``s_t = x[:, t]``: frame t of x (batch, frames, *shape) enters in step t, its events as spikes worth 1.
+    """``s_t = x[:, t]``: frame t of x (batch, frames, *shape) is the input of step t, with spike scale 1.
 
-    A frame holds 1 where a pixel had an event in that share of the recording, else 0. The source network sees the mean
-    of the frames, the spikes per step that the whole recording brings, so that ``Σ_t s_t = frames · accumulate(x)``.
-    There is no room for preprocessing: a silent pixel must stay 0. A run of fewer steps hears the first frames only.
+    A frame is 1 where a pixel had an event in that part of the recording, else 0. The source network receives the mean
+    of the frames, the spikes per step, so that ``Σ_t s_t = frames · accumulate(x)``. Preprocessing is not possible,
+    because a silent pixel must be 0. A run of fewer steps receives only the first frames.
     """
 
     alphabet: ClassVar[Alphabet] = BINARY
@@ -25,7 +25,7 @@ class EventFrames(Encoder):
 
     def __post_init__(self) -> None:
         if self.largest != 1.0:
-            raise SettingError(f"an event is a spike worth 1; largest={self.largest} has no meaning, leave it out")
+            raise SettingError(f"an event is a spike of scale 1; largest={self.largest} has no effect, leave it out")
 
     def encode(self, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:
         self.check_steps(x, t)
@@ -41,15 +41,15 @@ class EventFrames(Encoder):
         return x.mean(1) if x.is_floating_point() else x.float().mean(1)
 
     def check(self, x: Tensor) -> None:
-        """DataError where x is not (batch, frames, *shape) of values in the alphabet."""
+        """Raises DataError unless x is (batch, frames, *shape) with values of the alphabet."""
         if x.ndim < 3 or not x.shape[1]:
             raise DataError(f"recordings are (batch, frames, *shape) with at least one frame, not {tuple(x.shape)}")
         lowest = -1 if self.alphabet.signed else 0
         if not bool(((x == 0) | (x == 1) | (x == lowest)).all()):
             values = "-1, 0 and 1" if lowest else "0 and 1"
             raise DataError(
-                f"the frames of {type(self).__name__} hold {values} only; this batch lies between {float(x.min()):g} "
-                f"and {float(x.max()):g}. Bin recordings with transpike.data, without preprocessing"
+                f"the frames of {type(self).__name__} must be {values}; this batch has values from {float(x.min()):g} "
+                f"to {float(x.max()):g}. Bin recordings with transpike.data, without preprocessing"
             )
 
     def most_steps(self, x: Tensor) -> int:

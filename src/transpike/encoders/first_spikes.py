@@ -18,11 +18,11 @@ from transpike.ops import Identity
 
 @dataclass(frozen=True)
 class FirstSpikes(Encoder):
-    """One spike at most for each element, in the first slot t with ``x ≥ largest · bar(t)``: the earlier, the brighter.
+    """At most one spike per element, in the first slot t with ``x ≥ largest · θ(t)``, θ(t) the slot threshold.
 
-    In CAT and T2FSNN pixels are coded as neurons code their potential. What is darker than the last slot's threshold
-    vanishes. There is no room for negative inputs: normalise within the network, or leave the input analogue. The
-    settings are those of ``TimeCode``; with ``weighted`` off every spike is 1, whenever it comes (S4NN).
+    CAT and T2FSNN encode pixels as neurons encode their potential: larger values fire earlier, and values below the
+    last slot's threshold do not fire. Negative inputs raise DataError: normalise within the network, or use an analogue
+    input. The settings are those of ``TimeCode``; with ``weighted`` off every spike has scale 1 (S4NN).
     """
 
     window: int = 24
@@ -59,18 +59,17 @@ class FirstSpikes(Encoder):
         return levels if self.weighted else (levels > 0).to(x)
 
     def suited(self, source: Graph) -> Encoder:
-        """With the range of a φ that the source has on its input."""
+        """The encoder with the range of a φ that the source applies to its input."""
         for node in source:
-            if isinstance(getattr(node.op, "code", None), TimeCode) and hears_input(source, node):
+            if isinstance(getattr(node.op, "code", None), TimeCode) and receives_input(source, node):
                 return self.calibrated(float(node.op.threshold.max()))  # type: ignore[union-attr]
         return self
 
     def check(self, x: Tensor) -> None:
         if float(x.min()) < 0:
             raise DataError(
-                f"an input of {float(x.min()):.3g} has no spike time: first spikes code values from 0 on. Give inputs "
-                "without mean and standard deviation taken out (--mean 0 --std 1, or put that into the network), or "
-                "leave the input analogue"
+                f"an input of {float(x.min()):.3g} has no spike time: first spikes encode values from 0 on. Use inputs "
+                "without normalisation (--mean 0 --std 1, or normalise in the network), or leave the input analogue"
             )
 
     @property
@@ -86,8 +85,8 @@ class FirstSpikes(Encoder):
         return x.double() / self.largest
 
 
-def hears_input(graph: Graph, node: Node) -> bool:
-    """True where a layer hears the network's input itself."""
+def receives_input(graph: Graph, node: Node) -> bool:
+    """True where a layer receives the unchanged input of the network."""
     while len(node.inputs) == 1:
         node = graph[node.inputs[0]]
         if not is_plain(node.op, Identity):

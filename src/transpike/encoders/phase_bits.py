@@ -13,10 +13,10 @@ from transpike.errors import SettingError
 
 @dataclass(frozen=True)
 class PhaseBits(Encoder):
-    """``n = min(⌊|x| 2^K / largest⌋, 2^K − 1)`` in K = ``period`` steps, a spike for each one, worth 2^{−k} in step k.
+    """``n = min(⌊|x| 2^K / largest⌋, 2^K − 1)`` in K = ``period`` steps: a spike per bit, scaled by 2^{−k} in step k.
 
-    Signed inputs give signed spikes. A level is worth ``largest 2^−K``; every cycle repeats the same bits. For phase
-    cycles only (BSNN). Source: Kim et al. 2018, Neurocomputing 311:373 (phase coding of pixels).
+    Signed inputs give signed spikes. The scale of a level is ``largest 2^−K``; every cycle repeats the same bits. For
+    phase cycles only (BSNN). Source: Kim et al. 2018, Neurocomputing 311:373 (phase coding of pixels).
     """
 
     alphabet: ClassVar[Alphabet] = Alphabet("phase", 128, signed=True)
@@ -36,7 +36,7 @@ class PhaseBits(Encoder):
 
     def counts(self, x: Tensor, sample_ids: Tensor, timesteps: int) -> Tensor:
         cycles, phases = divmod(timesteps, self.period)
-        value, place = self._value(x), 2.0 ** (self.period - phases)  # of the last bit that a broken cycle has sent
+        value, place = self._value(x), 2.0 ** (self.period - phases)  # of the last bit sent in an incomplete cycle
         return (value * cycles + torch.floor(value / place) * place).to(x.dtype) * torch.sign(x)
 
     @property

@@ -14,7 +14,7 @@ from transpike.core.encoder import Encoder, uniform
 class Poisson(Encoder):
     """``s_t = sign(x) [u < |x| / largest]`` with u uniform: a Bernoulli spike each step (Sengupta et al. 2019).
 
-    u is a hash of (seed, sample, element, t): the same sample has the same spikes in any batch, chunk or engine.
+    u is a hash of (seed, sample, element, t): a sample has the same spikes in any batch, chunk or engine.
     Signed input gives signed spikes: the alphabet is ternary.
     """
 

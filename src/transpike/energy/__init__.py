@@ -1,5 +1,5 @@
 # ruff: noqa: I001 (energy models are imported in the order in which reports list them)
-"""Energy models, one file each: counts of a run to joules, every constant with its source."""
+"""Energy models, which convert counts of a run to joules; every constant has a source."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,5 +19,5 @@ table: Mapping[str, type[EnergyModel]] = family("energy").table
 
 
 def load(path: str | Path) -> EnergyModel:
-    """A model with a user's own constants: see ``energy._constants.read_model`` for the file."""
+    """A model with custom constants: see ``energy._constants.read_model`` for the file."""
     return read_model(path, table)

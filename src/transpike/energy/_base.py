@@ -1,4 +1,4 @@
-"""What energy models share: counts in, rows of cause and joule out, every constant with its source."""
+"""Base classes of energy models: counts to rows of cause and joule; every constant has a source."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ PICO = 1e-12
 
 @dataclass(frozen=True)
 class EnergyRow:
-    """``count`` events a sample of one ``cause`` in one ``layer``, and what they cost together."""
+    """``count`` events per sample of one ``cause`` in one ``layer``, and their total energy."""
 
     layer: str
     cause: str
@@ -28,9 +28,8 @@ class EnergyRow:
 class AnnLayer:
     """A layer of products of a quantised ANN, per sample: ``macs`` products, ``effective`` those without a zero.
 
-    Where two wires are multiplied there are no ``weights``, and none of the products is known to have a zero.
-
-    ``inputs``, ``outputs``, ``weights`` are elements, ``input_bits`` and ``output_bits`` the widths of activations.
+    A product of two wires has no ``weights``, and none of its products is known to have a zero. ``inputs``,
+    ``outputs``, ``weights`` are elements, ``input_bits`` and ``output_bits`` the widths of activations.
     """
 
     name: str
@@ -46,9 +45,9 @@ class AnnLayer:
 
 @dataclass(frozen=True)
 class AnnActivity:
-    """What a quantised ANN does with a sample: layers of products, whose weights are ``weight_bits`` wide.
+    """The work of a quantised ANN per sample: layers of products with weights of ``weight_bits`` bits.
 
-    ``unpriced``: layer → what it computes beside multiplications and additions, which no joule holds.
+    ``unpriced``: layer → operations other than multiplications and additions, which are not part of the energy.
     """
 
     layers: tuple[AnnLayer, ...]
@@ -67,16 +66,16 @@ class AnnActivity:
 
 @dataclass(frozen=True)
 class EnergyModel:
-    """Counts of a run, whatever engine made them, to joules. Ratios between models mean more than any of them.
+    """Converts the counts of a run, from any engine, to joules. Ratios are more reliable than absolute values.
 
-    Every joule is linear in the spikes, so that break-even rates are those of a line. ``excluded`` lists what a model
-    leaves out.
+    The energy is linear in the spikes, so break-even rates are exact. ``excluded`` lists the parts that a model leaves
+    out.
     """
 
     name: ClassVar[str]
     excluded: ClassVar[tuple[str, ...]]
     judges: ClassVar[bool] = True
-    """False where the ANN is charged for more bits than a quantised one has, so that no verdict may rest on it."""
+    """False where the ANN is charged for more bits than a quantised one has; such a model gives no verdict."""
 
     def __post_init__(self) -> None:
         for one in dataclasses.fields(self):
@@ -88,15 +87,15 @@ class EnergyModel:
                 raise SettingError(f"{one.name} of {self.name} must be a number from 0 on, not {value}")
 
     def rows(self, activity: Activity) -> tuple[EnergyRow, ...]:
-        """What each cause cost in each layer of the spiking network, per sample."""
+        """The energy of each cause in each layer of the spiking network, per sample."""
         raise TypeError(f"{type(self).__name__} must define rows()")
 
     def ann_rows(self, ann: AnnActivity, zero_skipping: bool) -> tuple[EnergyRow, ...] | None:
-        """The same for the quantised ANN, which may skip products with a zero; None: the model is of spikes only."""
+        """``rows`` of the quantised ANN, which may skip products with a zero; None for a model of spikes only."""
         return None
 
     def fits(self, activity: Activity) -> bool:
-        """False where the model is of hardware that cannot run such a network."""
+        """False where the hardware of the model cannot run such a network."""
         return True
 
     def joule(self, activity: Activity) -> float | None:
@@ -109,7 +108,7 @@ class EnergyModel:
         return None if rows is None else sum(row.joule for row in rows)
 
     def __str__(self) -> str:
-        """The name, and the settings that are not the default ones."""
+        """The name, and the settings that differ from the defaults."""
         changed = [
             f"{one.name}={value.value:g}" if isinstance(value, Quantity) else f"{one.name}={value}"
             for one in dataclasses.fields(self)
@@ -129,12 +128,12 @@ def horowitz(picojoule: float, what: str) -> Quantity:
 
 
 def row(layer: str, cause: str, count: float, picojoule: float) -> EnergyRow:
-    """``count`` events of so many picojoule each."""
+    """A row of ``count`` events of ``picojoule`` each."""
     return EnergyRow(layer, cause, count, count * picojoule * PICO)
 
 
 def spiking(activity: Activity) -> Iterable[tuple[str, float, float, float]]:
-    """(layer, synaptic operations, spikes, membrane updates) of a sample; what pools and relays has no membrane."""
+    """(layer, synaptic operations, spikes, membrane updates) per sample; pools and delays have no membrane."""
     n = activity.samples
     for layer in activity.layers:
         updates = layer.updates / n if layer.role == "neuron" else 0.0
@@ -142,17 +141,17 @@ def spiking(activity: Activity) -> Iterable[tuple[str, float, float, float]]:
 
 
 def products(ann: AnnActivity, zero_skipping: bool) -> Iterable[tuple[AnnLayer, float]]:
-    """Layers and the products that they work out."""
+    """(layer, computed products) of the ANN."""
     for layer in ann.layers:
         yield layer, layer.effective if zero_skipping else float(layer.macs)
 
 
 def checked(models: EnergyModel | Iterable[EnergyModel]) -> tuple[EnergyModel, ...]:
-    """Models one by one; SettingError for what is none, and for two that could not be told apart."""
+    """The models as a tuple; raises SettingError for other objects and for duplicate names."""
     found = (models,) if isinstance(models, (EnergyModel, str, type)) or models is None else tuple(models)
     for model in found:
         if not isinstance(model, EnergyModel):
-            raise SettingError(f"energy takes models like transpike.energy.Operations(), not {model!r}")
+            raise SettingError(f"energy must be models such as transpike.energy.Operations(), not {model!r}")
     names = [str(model) for model in found]
     if len(set(names)) < len(names):
         raise SettingError(f"the same energy model twice: {', '.join(names)}")

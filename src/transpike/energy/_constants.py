@@ -1,4 +1,4 @@
-"""A user's own constants, from a file."""
+"""Custom constants of energy models, from a file."""
 
 import dataclasses
 import tomllib
@@ -14,10 +14,10 @@ from transpike.results.quantity import Quantity
 
 def read_model(path: str | Path, table: Mapping[str, type[EnergyModel]]) -> EnergyModel:
     """The model of a TOML file: ``model = "operations"``, and under ``[constants]`` those that differ, each
-    ``add = {value = 0.05, unit = "pJ", source = "…"}``; under ``[settings]`` what is no constant.
+    ``add = {value = 0.05, unit = "pJ", source = "…"}``; under ``[settings]`` the other settings.
 
-    Raises FileError for a file that is not TOML, SettingError for names that the model has not, for a constant without
-    unit or source, in another unit than the model's own, negative or not finite.
+    Raises FileError for a file that is not TOML, SettingError for unknown names and for a constant without unit or
+    source, in another unit than the model's, negative or not finite.
     """
     path = Path(path)
     try:
@@ -43,7 +43,9 @@ def read_model(path: str | Path, table: Mapping[str, type[EnergyModel]]) -> Ener
             raise SettingError(f"{path}: {name} has no setting {key!r}; it has {choices}")
         found[key] = value
     if content:
-        raise SettingError(f"{path}: {', '.join(content)} is not known; there are model, [constants] and [settings]")
+        raise SettingError(
+            f"{path}: {', '.join(content)} is unknown; a model file has model, [constants] and [settings]"
+        )
     return kind(**found)
 
 
@@ -62,5 +64,5 @@ def _quantity(path: Path, key: str, value: Any, default: Any) -> Quantity:
     if isinstance(value["value"], bool) or not isinstance(value["value"], (int, float)):
         raise SettingError(f"{path}: the value of {key} must be a number, not {value['value']!r}")
     if not isinstance(value["source"], str) or not value["source"].strip():
-        raise SettingError(f"{path}: {key} needs a source: who measured it, on what")
+        raise SettingError(f"{path}: {key} needs a source: the publication or measurement")
     return Quantity(float(value["value"]), value["unit"], value["source"])

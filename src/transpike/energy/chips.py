@@ -10,14 +10,14 @@ from transpike.results.quantity import Quantity
 
 @dataclass(frozen=True)
 class SynapticOperations(EnergyModel):
-    """``E = synaptic operations · e``; e holds all that a chip does, for the network that it was found with.
+    """``E = synaptic operations · e``; e includes all activity of a chip for the published network.
 
-    An analogue first layer is charged as one operation a product, which no such chip can do.
+    An analogue first layer is charged as one operation per product, although no such chip supports it.
     """
 
     excluded: ClassVar[tuple[str, ...]] = (
         "what the published network did not do",
-        "neuron updates beside those of that network",
+        "neuron updates other than those of that network",
         "idle power",
     )
     operation: Quantity = Quantity(0.0, "pJ", "")
@@ -50,16 +50,16 @@ class Loihi(SynapticOperations):
 
 @dataclass(frozen=True)
 class Rolls(SynapticOperations):
-    """77 fJ an operation of the ROLLS chip, against 12.5 pJ for each of the ANN's additions and multiplications.
+    """77 fJ per operation of the ROLLS chip, against 12.5 pJ for each of the ANN's additions and multiplications.
 
-    The pair of Rueckauer's and ECC's tables, **from memory** as the second number is; it compares a small analogue
-    circuit with a processor of another time, which favours spikes: for comparison with those tables only.
+    The pair of constants in Rueckauer's and ECC's tables, the second number **from memory**; it compares a small
+    analogue circuit with an older processor, which favours spikes: for comparison with those tables only.
     """
 
     name: ClassVar[str] = "rolls-flop"
     judges: ClassVar[bool] = False
     operation: Quantity = Quantity(0.077, "pJ", "Indiveri et al. 2015 (ROLLS), as quoted in ECC's tables: unverified")
-    flop: Quantity = Quantity(12.5, "pJ", "as used beside it in ECC's tables: unverified, from memory")
+    flop: Quantity = Quantity(12.5, "pJ", "as used with it in ECC's tables: unverified, from memory")
 
     def rows(self, activity: Activity) -> tuple[EnergyRow, ...]:
         found = [

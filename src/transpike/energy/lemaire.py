@@ -16,11 +16,11 @@ class Lemaire(EnergyModel):
     ``ACC = θ_in ⌈K/S⌉² C_out + T outputs + θ_out`` (a linear layer: ``θ_in N_out + T N_out + θ_out``), weights read
     ``θ_in C_out K²``, potentials read and written ``θ_in C_out K² + T outputs`` each, biases read T outputs, events
     read and written θ_in and θ_out, addresses 2 θ_in products and θ_in K² sums. The ANN: MACs, as many reads of inputs
-    and of weights, biases and results once an output, an addition for the address of every input and output.
-    ``E = MAC (E_mul + E_add) + ACC E_add + accesses E_memory``, 32 bits. Borders count as if there were none, as in
-    the paper; products with a zero are fetched all the same: an ANN that skips them saves the multiplication only.
+    and of weights, biases and results once per output, an addition for the address of every input and output.
+    ``E = MAC (E_mul + E_add) + ACC E_add + accesses E_memory``, 32 bits. Borders are ignored, as in the paper;
+    products with a zero are fetched too: an ANN that skips them saves only the multiplication.
     Source: Lemaire, Cordone, Castagnetti, Novac, Courtois, Miramond 2022 (arXiv 2210.13107); a linear layer's formula
-    as in their code, which corrects the paper's; memory at 10 pJ an access, its newer form.
+    as in their code, which corrects the paper's; memory at 10 pJ per access, its newer form.
     """
 
     name: ClassVar[str] = "lemaire"
@@ -37,14 +37,14 @@ class Lemaire(EnergyModel):
                 reads = 2 * c.macs + 2 * c.outputs
                 found += self._costs(c.name, c.macs * c.times, c.outputs, 0, reads * c.times)
                 continue
-            heard, sent = sum(spikes.get(name, 0.0) for name in c.sources), spikes.get(c.target, 0.0)
+            received, sent = sum(spikes.get(name, 0.0) for name in c.sources), spikes.get(c.target, 0.0)
             fan, taken = _fans(c)
             outputs = activity.timesteps * c.outputs
-            accesses = heard + sent + 3 * heard * fan + 3 * outputs
-            addresses = heard * (math.prod(c.kernel) if c.kernel else c.outputs)
-            found += self._costs(c.name, 0, heard * taken + outputs + sent, addresses, accesses)
+            accesses = received + sent + 3 * received * fan + 3 * outputs
+            addresses = received * (math.prod(c.kernel) if c.kernel else c.outputs)
+            found += self._costs(c.name, 0, received * taken + outputs + sent, addresses, accesses)
             if c.kernel:
-                found.append(row(c.name, "address product", 2 * heard, self.multiply.value + self.add.value))
+                found.append(row(c.name, "address product", 2 * received, self.multiply.value + self.add.value))
         layers = {c.name for c in activity.connections}
         for name, macs in activity.macs.items():
             if name not in layers:  # products of two wires: both factors are read
@@ -71,7 +71,7 @@ class Lemaire(EnergyModel):
 
 
 def _fans(c: Connection) -> tuple[float, float]:
-    """Weights that a spike reads, and sums that it enters."""
+    """(weights read, sums changed) per spike."""
     if not c.kernel:
         return c.macs / c.inputs, c.macs / c.inputs  # all outputs of a linear layer, one of a scale
     channels = c.channels / c.groups

@@ -1,4 +1,4 @@
-"""Arithmetic and the transport of spikes and activations, with costs a bit that a user sets."""
+"""Arithmetic and transport of spikes and activations, with a cost per bit."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,9 +16,9 @@ class Movement(EnergyModel):
 
     ``E_SNN = operations E_acc + updates (E_compare + E_subtract) + spikes (1 + payload) hops e_sparse``,
     ``E_ANN = products E_mac + activations · bits · hops e_dense``, ``E_mac = E_acc (1 + b w / 8)``: w additions of b
-    bits, an assumption. Products, operations and updates are of one sample. An **approximation**: the equations of the
-    paper's second version are not published in usable form, and this one does not reproduce its break-even rates
-    (transport alone gives ``rate = bits · 0.25 / (3 T)``: 0.083 at T = 2, where it says 0.104 and 0.123).
+    bits, an assumption. Products, operations and updates are counted per sample. An **approximation**: the equations of
+    the paper's second version are not published in usable form, and this one does not reproduce its break-even rates
+    (transport alone gives ``rate = bits · 0.25 / (3 T)``: 0.083 at T = 2, whereas the paper has 0.104 and 0.123).
     """
 
     name: ClassVar[str] = "movement"

@@ -1,4 +1,4 @@
-"""Arithmetic alone: accumulates and multiplications, at several precisions."""
+"""Arithmetic only: accumulates and multiplications, at several precisions."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,9 +13,9 @@ class Operations(EnergyModel):
     """``E = operations · E_add + multiplications · (E_mul + E_add) + updates · E_compare``, 8-bit factors, 32-bit sums.
 
     An update is a comparison of every neuron with its threshold in every step. The ANN: ``products · (E_mul + E_add)``.
-    A product of b and w bits costs b w / 64 of one of 8 and 8, an assumption (an array of b w cells); an analogue first
-    layer multiplies 8 bits by those of the weights. Nothing is charged for memory, which decides in most hardware: a
-    comparison of arithmetic, not of chips. Source: Horowitz 2014 (ISSCC), table of 45 nm.
+    A product of b and w bits costs b w / 64 of an 8-bit product, an assumption (an array of b w cells); an analogue
+    first layer multiplies 8-bit inputs by the weights. Memory, which dominates in most hardware, is not included: the
+    model compares arithmetic, not chips. Source: Horowitz 2014 (ISSCC), table of 45 nm.
     """
 
     name: ClassVar[str] = "operations"
@@ -54,7 +54,7 @@ class Operations(EnergyModel):
 
 @dataclass(frozen=True)
 class Operations32(Operations):
-    """The same with 32-bit whole numbers: a multiply-accumulate costs 3.2 pJ, an accumulate 0.1."""
+    """``Operations`` with 32-bit integers: a multiply-accumulate costs 3.2 pJ, an accumulate 0.1."""
 
     name: ClassVar[str] = "operations-int32"
     judges: ClassVar[bool] = False
@@ -64,7 +64,7 @@ class Operations32(Operations):
 
 @dataclass(frozen=True)
 class Operations16Float(Operations):
-    """The same in 16-bit floating point: a multiply-accumulate costs 1.5 pJ, an accumulate 0.4."""
+    """``Operations`` in 16-bit floating point: a multiply-accumulate costs 1.5 pJ, an accumulate 0.4."""
 
     name: ClassVar[str] = "operations-fp16"
     judges: ClassVar[bool] = False
@@ -76,9 +76,9 @@ class Operations16Float(Operations):
 
 @dataclass(frozen=True)
 class Operations32Float(Operations):
-    """The same in 32-bit floating point: 4.6 and 0.9 pJ, the pair that most papers quote.
+    """``Operations`` in 32-bit floating point: 4.6 and 0.9 pJ, the pair that most papers quote.
 
-    No chip for spikes computes so, and the quantised ANN does not either: for comparison with published numbers.
+    Neither spiking chips nor quantised ANNs use this precision: for comparison with published numbers only.
     """
 
     name: ClassVar[str] = "operations-fp32"

@@ -1,4 +1,4 @@
-"""A processor of first spikes and logarithmic weights, with all that a spike needs beside its accumulate."""
+"""A processor for first spikes and logarithmic weights, with the overhead of each spike."""
 
 import math
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class TTFSProcessor(EnergyModel):
     address and slot; each neuron's threshold is compared in every slot (its timer), each layer counts its window's
     slots; weights of ``weight_bits`` are fetched from SRAM for every product, an analogue first layer multiplies.
     A **model** of a processor such as CAT's (Lew et al. 2022), not its measured energy: that paper's tables were not
-    available (its abstract gives 486.7 µJ for VGG-16 on CIFAR-10, 28 nm). Constants: Horowitz 2014, 45 nm; the look-up
+    available (its abstract states 486.7 µJ for VGG-16 on CIFAR-10, 28 nm). Constants: Horowitz 2014, 45 nm; the look-up
     and the shift are assumptions. Only for networks whose neurons fire once with kernels of base 2,
-    and whose layers (behind the first, if it is analogue) have no more weights than ``weight_bits`` tell apart.
+    and whose layers (behind the first, if it is analogue) have at most 2^(``weight_bits`` − 1) − 1 weight magnitudes.
     """
 
     name: ClassVar[str] = "ttfs-processor"
@@ -74,7 +74,7 @@ class TTFSProcessor(EnergyModel):
         return tuple(found)
 
     def ann_rows(self, ann: AnnActivity, zero_skipping: bool) -> tuple[EnergyRow, ...]:
-        """A multiply-accumulate with its weight's fetch, from the same memory, and the activations' queue as memory."""
+        """Rows of a multiply-accumulate and a weight fetch per product, and of the memory of activations."""
         found = []
         for layer, n in products(ann, zero_skipping):
             product = self.multiply.value * layer.input_bits * ann.weight_bits / 64

@@ -16,13 +16,13 @@ def _yan(picojoule: float, what: str) -> Quantity:
 
 @dataclass(frozen=True)
 class SpatialDataflow(EnergyModel):
-    """Weights lie beside the arithmetic: each event reads one from SRAM.
+    """Weights are stored next to the arithmetic units: each event reads one weight from SRAM.
 
-    Per synapse, with ANN density d, T steps, sparsity s (1 − spike rate) and N inputs a neuron:
-    ``E_ANN = d (20 + 0.23)``, ``E_SNN = T (1−s) (20 + 0.03) + T (2 · 20 + 0.06) / N`` pJ; here with the counts
-    themselves: d the share of products without a zero (1 where the ANN does not skip), T (1−s) synaptic operations,
+    Per synapse, with ANN density d, T steps, sparsity s (1 − spike rate) and N inputs per neuron:
+    ``E_ANN = d (20 + 0.23)``, ``E_SNN = T (1−s) (20 + 0.03) + T (2 · 20 + 0.06) / N`` pJ; here with measured
+    counts: d the share of products without a zero (1 where the ANN does not skip), T (1−s) synaptic operations,
     T / N membrane updates (potential read and written, compared, reset). The multiplications of an analogue first
-    layer, which the paper leaves out, cost what the ANN's do. Source: arXiv 2409.08290 v1.
+    layer, which the paper leaves out, cost as much as the ANN's. Source: arXiv 2409.08290 v1.
     """
 
     name: ClassVar[str] = "spatial-dataflow"
@@ -58,7 +58,7 @@ class MemoryHierarchy(EnergyModel):
 
     Per synapse: ``E_ANN = d (4 · 20 + 0.23) + 2020 / R``,
     ``E_SNN = T (1−s) (64.32 + 0.03 / N) + T 64.35 / N + 2 · 2020 T / ((1 + T) R)`` pJ; d, N and the counts as for
-    ``SpatialDataflow``. What makes up 64.32 pJ is not known: **as decoded** from the authors' code.
+    ``SpatialDataflow``. The composition of 64.32 pJ is not known: **as decoded** from the authors' code.
     Source: arXiv 2409.08290 v1.
     """
 

@@ -1,4 +1,4 @@
-"""How sure an answer is, by the name that the command line uses."""
+"""Scores of early exits, by their names on the command line."""
 
 from collections.abc import Mapping
 

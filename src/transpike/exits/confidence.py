@@ -1,4 +1,4 @@
-"""The probability of the likeliest class."""
+"""Exit score: the probability of the most likely class."""
 
 from dataclasses import dataclass
 

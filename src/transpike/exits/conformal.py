@@ -1,4 +1,4 @@
-"""Whether the set of classes that may be right has one member."""
+"""Exit score with a guaranteed bound: the conformal set has one member."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from transpike.core.exit import ExitScore
 
 @dataclass(frozen=True)
 class Conformal(ExitScore):
-    """``−ln softmax(z)₍₂₎``, the nonconformity of the second likeliest class.
+    """``−ln softmax(z)₍₂₎``, the nonconformity of the second most likely class.
 
-    The conformal set ``{k: −ln softmax(z)_k ≤ q}`` holds one class at most where the score exceeds q. A fit takes each
-    checkpoint's q as the ``⌈(n+1)(1 − α/m)⌉``-th smallest nonconformity, among n samples, of the answer after T steps,
-    m checkpoints (Bonferroni), so that the set at the stop misses that answer with probability α at most; the threshold
-    is the next number above q.
-    Source: Chen et al. 2023 (SpikeCP), whose sets are to hold the right class, and may stop with more classes than one.
+    The conformal set ``{k: −ln softmax(z)_k ≤ q}`` has at most one class if the score exceeds q. For m checkpoints and
+    n samples the fitted q of a checkpoint is the ``⌈(n+1)(1 − α/m)⌉``-th smallest nonconformity of the answer after T
+    steps (Bonferroni), so that the set at the exit excludes that answer with probability at most α; the threshold is
+    the next number above q.
+    Source: Chen et al. 2023 (SpikeCP), whose sets contain the correct class, and may have several classes at the exit.
     """
 
     def __call__(self, logits: Tensor) -> Tensor:

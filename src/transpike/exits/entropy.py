@@ -1,4 +1,4 @@
-"""How far the probabilities are from knowing nothing."""
+"""Exit score: one minus the normalised entropy."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How far the first class is ahead of the second."""
+"""Exit score: the difference between the two largest logits."""
 
 from dataclasses import dataclass
 

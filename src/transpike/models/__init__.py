@@ -39,12 +39,12 @@ def build(
     weights: str | Path | None = None,
     input_shape: tuple[int, ...] | None = None,
 ) -> tuple[nn.Module, Model]:
-    """The network that ``spec`` names, in evaluation mode where it has one, and what is known about it.
+    """The network that ``spec`` names, in evaluation mode if it has one, and its description.
 
     ``zoo:NAME`` · ``torchvision:NAME`` · ``timm:NAME`` · ``file:PROGRAM.pt2`` · ``py:package.module:factory``; a bare
     NAME is the zoo's. ``weights``: a safetensors file, or "default" for the published weights (a download) of
-    torchvision and timm; without, they are random. ``input_shape`` (channels, height, width) gives ``in_channels`` and
-    is tried out once. Raises SettingError, CheckpointError, or MissingExtra.
+    torchvision and timm; without, they are random. ``input_shape`` (channels, height, width) sets ``in_channels`` and
+    is tested with one run. Raises SettingError, CheckpointError, or MissingExtra.
     """
     if input_shape is not None:
         if len(input_shape) == 0 or any(size < 1 for size in input_shape):
@@ -92,11 +92,11 @@ def _from_zoo(name: str, num_classes: int | None, in_channels: int | None) -> tu
         raise SettingError(f"the zoo has no network {name!r}{nearest(name, models)}; known: {known}{hint()}")
     model = models[name]
     if in_channels is None and not model.input_shape:
-        raise SettingError(f"zoo:{name} does not say what inputs it takes; give input_shape or in_channels")
+        raise SettingError(f"zoo:{name} has no input shape; give input_shape or in_channels")
     classes, channels = num_classes or model.num_classes, in_channels or model.input_shape[0]
     preprocessing = model.preprocessing
     if model.input_shape and channels != model.input_shape[0]:
-        # The stated values are per colour; another number of channels gets their average.
+        # the stated values are per colour; another number of channels gets their average
         mean, std = (sum(values) / len(values) for values in (preprocessing.mean, preprocessing.std))
         preprocessing = Preprocessing((mean,), (std,))
     shape = (channels, *model.input_shape[1:]) if model.input_shape else ()
@@ -105,7 +105,7 @@ def _from_zoo(name: str, num_classes: int | None, in_channels: int | None) -> tu
 
 
 def _try_out(module: nn.Module, spec: str, input_shape: tuple[int, ...]) -> None:
-    """One blank image through the network, so that a wrong size is told here and not deep inside a layer later."""
+    """Run one blank image, so that a wrong size raises SettingError here."""
     try:
         with torch.no_grad():
             module(torch.zeros(1, *input_shape))

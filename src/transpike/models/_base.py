@@ -1,4 +1,4 @@
-"""What a network of the zoo is made of."""
+"""The description of a built-in network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Model:
     """A network that can be built, and the input it was designed for.
 
-    ``build(num_classes, in_channels)`` gives untrained weights; ``input_shape`` is (channels, height, width), or ()
-    where nobody knows it; ``preprocessing`` is what comes before the network.
+    ``build(num_classes, in_channels)`` returns an untrained network; ``input_shape`` is (channels, height, width), or
+    () if unknown; ``preprocessing`` is applied before the network.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Networks from elsewhere: torchvision, timm, a saved program, or a function of the user."""
+"""Networks from other sources: torchvision, timm, a saved program, or a user's function."""
 
 import difflib
 import importlib
@@ -58,7 +58,7 @@ def from_timm(name: str, num_classes: int, in_channels: int, pretrained: bool) -
 
 
 def from_file(path: str) -> tuple[nn.Module, Model]:
-    """A program saved by ``torch.export.save``, as it is. PyTorch unpickles such a file: open only those you trust."""
+    """A program saved by ``torch.export.save``, unchanged. PyTorch unpickles such a file: open only trusted files."""
     if not Path(path).is_file():
         raise CheckpointError(f"no saved program at {path}")
     try:
@@ -79,7 +79,7 @@ def from_file(path: str) -> tuple[nn.Module, Model]:
 
 
 def from_python(target: str, num_classes: int | None, in_channels: int | None) -> tuple[nn.Module, Model]:
-    """``package.module:factory``, imported also from the current folder; it gets only the settings that were given."""
+    """``package.module:factory``, imported also from the current folder, and called with the given settings only."""
     place, _, attribute = target.partition(":")
     if not place or not attribute:
         raise SettingError(f"py:{target} is not of the form py:package.module:factory")
@@ -107,7 +107,7 @@ def from_python(target: str, num_classes: int | None, in_channels: int | None) -
 
     module = build(num_classes, in_channels)
     if not isinstance(module, nn.Module):
-        raise SettingError(f"py:{target} gave a {type(module).__name__}, not a torch.nn.Module")
+        raise SettingError(f"py:{target} returned a {type(module).__name__}, not a torch.nn.Module")
     return module, Model(f"py:{target}", build, (), Preprocessing(), num_classes or 0)
 
 

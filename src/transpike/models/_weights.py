@@ -1,4 +1,4 @@
-"""Weights from a file, without ever running code that the file brings along."""
+"""Weights from a file, without running code from the file."""
 
 import json
 from pathlib import Path
@@ -17,10 +17,10 @@ Convert it once, where you trust its origin:
 
 
 def load_weights(module: nn.Module, path: str | Path) -> dict[str, str]:
-    """Copy the tensors of a safetensors file into ``module`` (in place); gives the file's metadata.
+    """Copy the tensors of a safetensors file into ``module`` (in place); returns the file's metadata.
 
-    Half precision is widened to the module's own type. Raises CheckpointError, with the module untouched, when the file
-    is not there, not safetensors, damaged, a training checkpoint, not finite, or does not fit: every name is listed.
+    Half precision is converted to the module's type. Raises CheckpointError, without changes to the module, if the file
+    is missing, not safetensors, damaged, a training checkpoint, not finite, or does not fit; the error lists all names.
     """
     metadata, tensors = _read(Path(path))
     problems = _mismatches(module.state_dict(), tensors)
@@ -29,7 +29,7 @@ def load_weights(module: nn.Module, path: str | Path) -> dict[str, str]:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"{path}: the tensor {name} holds NaN or infinite values; the training has diverged")
-    # BatchNorm's num_batches_tracked is the only thing that may be missing here, and evaluation does not need it.
+    # only BatchNorm's num_batches_tracked may be missing here, and evaluation does not need it
     module.load_state_dict(tensors, strict=False)
     return metadata
 
@@ -48,7 +48,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
                 )
             return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        # Only now, because a safetensors file may begin with these bytes too: they are the length of its header.
+        # checked only now, because the length at the start of a safetensors file may have the same bytes
         with path.open("rb") as file:
             pickled = file.read(4).startswith((b"PK", b"\x80"))
         if pickled:

@@ -1,4 +1,4 @@
-"""A small DenseNet for 32x32 images: every layer sees the outputs of all layers before it in its block."""
+"""A small DenseNet for 32x32 images: every layer receives the outputs of all preceding layers of its block."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ LAYERS_PER_BLOCK = 6
 
 
 class Dense(nn.Module):
-    """BatchNorm, ReLU, 3x3 convolution; the new channels are put behind the old ones."""
+    """BatchNorm, ReLU, 3x3 convolution; the new channels are appended to the input."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class Dense(nn.Module):
 
 
 class Transition(nn.Module):
-    """Between two blocks: BatchNorm, ReLU, 1x1 convolution, and half the height and width."""
+    """Between two blocks: BatchNorm, ReLU, 1x1 convolution, and average pooling by 2."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Two small networks for single heartbeats, pooled by averages: one that screens, one that tells the classes."""
+"""Two small networks for single heartbeats, with average pooling: one for screening, one for classification."""
 
 from torch import Tensor, nn
 

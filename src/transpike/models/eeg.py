@@ -1,4 +1,4 @@
-"""Two small networks for EEG, pooled by averages: for windows of the signal, and for pictures of its power."""
+"""Two small networks for EEG, with average pooling: for signal windows, and for images of power."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""A small network for the accumulated frames of event cameras, pooled by averages: trains in half a minute."""
+"""A small network for the accumulated frames of event cameras, with average pooling: trains in half a minute."""
 
 from torch import Tensor, nn
 
@@ -24,5 +24,5 @@ class EventsCNN(nn.Module):
         return self.linear(self.features(x).flatten(1))
 
 
-# Events stay as they are: a silent pixel is 0.
+# no normalisation of events: a silent pixel is 0
 model = Model("events-cnn", EventsCNN, (2, 34, 34), Preprocessing())

@@ -9,7 +9,7 @@ PAIRS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1), (5
 
 
 def separable(in_channels: int, channels: int, stride: int) -> nn.Sequential:
-    """A 3x3 convolution of each channel by itself, then a 1x1 convolution that mixes them."""
+    """A depthwise 3x3 convolution, then a 1x1 convolution."""
     return nn.Sequential(
         nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
         nn.BatchNorm2d(in_channels),

@@ -7,7 +7,7 @@ from transpike.models._base import IMAGENET, Model, initialise
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut that has no parameters, so that every spike on it keeps its weight of one."""
+    """Two 3x3 convolutions and a parameter-free shortcut, whose spikes keep weight one."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()

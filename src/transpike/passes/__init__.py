@@ -1,4 +1,4 @@
-"""Stages of a conversion, Graph to Graph."""
+"""Passes of a conversion, from Graph to Graph."""
 
 from transpike.core.pass_ import Pass
 from transpike.core.registry import family

@@ -1,4 +1,4 @@
-"""What steps share: where neurons stand, how statistics become thresholds, what corrections are asked."""
+"""Base classes of passes: thresholds from statistics, calibration on spikes, replacement of neurons."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ Granularity = Literal["layer", "channel", "neuron"]
 class Thresholds(Pass):
     """Every activation becomes an integrate-and-fire neuron with v(0) = 0 and θ from ``measure``, times ``scale``.
 
-    One threshold a layer, channel or neuron. A channel whose statistic is 0 takes its layer's largest threshold.
-    ``spiking_output`` puts a neuron behind the last layer too. Raises DataError for a layer that is dead on the
+    One threshold per layer, channel or neuron. A channel whose statistic is 0 takes its layer's largest threshold.
+    ``spiking_output`` adds a neuron behind the last layer. Raises DataError for a layer that never fires on the
     calibration data.
     """
 
@@ -42,7 +42,7 @@ class Thresholds(Pass):
             raise SettingError(f"scale must be positive, not {self.scale}: it multiplies every threshold")
 
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
-        """Node → its statistic, one value a row (``rows``)."""
+        """Node → its statistic, one value per row (``rows``)."""
         raise TypeError(f"{type(self).__name__} must define measure()")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
@@ -52,7 +52,7 @@ class Thresholds(Pass):
         if self.granularity != "layer" and any(silent.values()):
             where = ", ".join(f"{name} {count}" for name, count in silent.items() if count)
             context.remark(
-                f"on the calibration data the threshold statistic is 0, so that the layer's largest threshold serves, "
+                f"on the calibration data the threshold statistic is 0, so the layer's largest threshold is used, "
                 f"for these {self.granularity}s: {where}"
             )
         axes = graph.channel_axes
@@ -62,7 +62,7 @@ class Thresholds(Pass):
         return with_neurons(graph, thresholds)
 
     def fires(self, graph: Graph, node: Node) -> bool:
-        """True where a neuron will stand: at an activation, or behind the last layer."""
+        """True where a neuron will be placed: at an activation, or behind the last layer."""
         return is_activation(node) or (self.spiking_output and node.name == graph.output.name)
 
     def rows(self, output: Tensor, axis: int) -> Tensor:
@@ -74,7 +74,7 @@ class Thresholds(Pass):
         return output.flatten(1).T
 
     def threshold(self, node: Node, values: Tensor, axis: int) -> Tensor:
-        """θ from its statistic: (), the node's shape, or one value a channel with size 1 on every other axis."""
+        """θ from its statistic: (), the node's shape, or one value per channel with size 1 on every other axis."""
         largest = values.max()
         if not float(largest) > 0:
             raise DataError(
@@ -89,7 +89,7 @@ class Thresholds(Pass):
 
 @dataclass(frozen=True)
 class Calibration(Pass):
-    """On ``samples`` calibration inputs, ``rounds`` times for each layer."""
+    """A correction from ``samples`` calibration inputs, applied ``rounds`` times to each layer."""
 
     samples: int = 128
     rounds: int = 1
@@ -101,11 +101,11 @@ class Calibration(Pass):
 
 @dataclass(frozen=True)
 class ReplaceNeurons(Pass):
-    """Integrate-and-fire neurons become what ``neuron`` makes of them."""
+    """Replaces each integrate-and-fire neuron by the result of ``neuron``."""
 
     @property
     def forgets(self) -> bool:
-        """True where charge is lost on the way: a hard reset, a leak."""
+        """True where the potential loses charge: a hard reset or a leak."""
         return False
 
     def apply(self, graph: Graph, context: Context) -> Graph:
@@ -132,12 +132,12 @@ def behind(node: Node) -> str:
 
 
 def note_ranges(graph: Graph, context: Context, spiking_output: bool) -> None:
-    """Keep the largest |current| of every place where a neuron will stand, and the graph as it is before spikes."""
+    """Record in the context the largest |current| at each future neuron, and the graph before conversion to spikes."""
 
     def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if is_activation(node) or (spiking_output and node.name == graph.output.name):
             current, name = (inputs[0], node.name) if is_activation(node) else (output, behind(node))
-            axis = graph.channel_axes[node.name]  # that of an activation's current is its own
+            axis = graph.channel_axes[node.name]  # an activation and its current have the same axis
             largest = shaped(rows(current.abs(), axis).amax(1), axis, len(node.shape))
             context.ranges[name] = torch.maximum(context.ranges.get(name, largest), largest)
 
@@ -146,7 +146,7 @@ def note_ranges(graph: Graph, context: Context, spiking_output: bool) -> None:
 
 
 def with_neurons(graph: Graph, thresholds: dict[str, Tensor]) -> Graph:
-    """Neurons in place of activations; a spiking output is a neuron of its own behind the last layer."""
+    """The graph with neurons instead of activations; a spiking output is a separate neuron behind the last layer."""
 
     def neuron(op: Op, threshold: Tensor) -> IntegrateAndFire:
         return IntegrateAndFire(op, threshold, torch.zeros_like(threshold))

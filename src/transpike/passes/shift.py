@@ -1,4 +1,4 @@
-"""Adding a current to the neurons of a layer by the bias of the layer before it."""
+"""Adds a current to the neurons of a layer through the bias of the preceding layer."""
 
 import dataclasses
 
@@ -12,12 +12,12 @@ from transpike.neurons import CurrentMaximum
 
 
 def only_synapse(graph: Graph, name: str) -> Node | None:
-    """The synapse whose bias reaches this neuron, and nothing else, channel by channel as it is; None without one."""
+    """The synapse whose bias reaches only this neuron, unchanged and channel by channel; None if there is none."""
     readers, axes = graph.readers, graph.channel_axes
     node, axis = graph[name], axes[name]
 
     def same(other: Node) -> bool:
-        """True where it has the neuron's channels, on the same axis."""
+        """True if the node has the neuron's channels on the same axis."""
         return axes[other.name] == axis and other.shape[axis - 1 : axis] == graph[name].shape[axis - 1 : axis]
 
     while True:
@@ -46,7 +46,7 @@ def shifted(graph: Graph, synapse: Node, delta: Tensor) -> Graph:
 
 
 def per_channel(value: Tensor, shape: tuple[int, ...], axis: int) -> Tensor | None:
-    """A threshold of a layer (batch, *shape) as one value a channel, or None where the places of a channel differ."""
+    """A layer's threshold (batch, *shape) as one value per channel; None if it varies within a channel."""
     flat = rows(value.expand(1, *shape), axis)
     return flat[:, 0] if bool((flat == flat[:, :1]).all()) else None
 

@@ -1,4 +1,4 @@
-"""How answers are read, by the name that recipes and the command line use."""
+"""Output readouts, by their names in recipes and on the command line."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The output layer integrates and never fires."""
+"""Readout of the accumulated output current: the output layer does not fire."""
 
 from dataclasses import dataclass
 from typing import ClassVar

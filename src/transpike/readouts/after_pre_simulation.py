@@ -1,4 +1,4 @@
-"""The output is read when neurons have started anew."""
+"""Readout that excludes the pre-simulation."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from transpike.readouts.delayed_window import DelayedWindow
 
 @dataclass(frozen=True)
 class AfterPreSimulation(DelayedWindow):
-    """``DelayedWindow`` whose delay is the steps that the network's neurons rehearse (SRP's τ); 0 where none does."""
+    """``DelayedWindow`` whose delay is the pre-simulation steps of the network's neurons (SRP's τ), or 0."""
 
     def calibrated(self, graph: Graph, context: Context) -> "AfterPreSimulation":
         units = [node.op.unit for node in graph if isinstance(node.op, Cell)]

@@ -1,4 +1,4 @@
-"""The output is read after the network has settled."""
+"""Readout that excludes the first time steps."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -18,9 +18,9 @@ from transpike.errors import SettingError
 class DelayedWindow(Readout):
     """``logits(t) = Σ_{D < τ ≤ t} I(τ) / (t − D)``: the first D = ``delay`` steps are not read.
 
-    Until step D the mean of all steps is given. ``delay`` None is estimated on calibration data: the sum over layers
-    of the steps that the layer's strongest channel takes to its first spike, ``max(θ − v(0)) / max_c mean(a_c)``;
-    ``share`` makes it that share of the recipe's T instead. The delay is part of the latency: T counts it.
+    Until step D the logits are the mean of all steps. ``delay`` None is estimated on calibration data: the sum over
+    layers of the steps until the first spike of the strongest channel, ``max(θ − v(0)) / max_c mean(a_c)``; ``share``
+    sets it to that share of the recipe's T instead. The delay is part of the latency: T includes it.
     Source: Bu, Li, Yu 2025 (LTB, CVPR), section 4.3, in the form of SpikingJelly's port.
     """
 
@@ -33,9 +33,9 @@ class DelayedWindow(Readout):
         if self.delay is not None and not (whole and self.delay >= 0):
             raise SettingError(f"delay must be a whole number of steps from 0 on, or None, not {self.delay!r}")
         if self.share is not None and not 0 <= self.share < 1:
-            raise SettingError(f"share must be in [0, 1), not {self.share!r}: it is the part of T that is not read")
+            raise SettingError(f"share must be in [0, 1), not {self.share!r}: it is the excluded share of T")
         if self.delay is not None and self.share is not None:
-            raise SettingError(f"delay={self.delay} and share={self.share} both say when reading begins: give one")
+            raise SettingError(f"delay={self.delay} and share={self.share} both set the delay: give only one")
 
     def calibrated(self, graph: Graph, context: Context) -> "DelayedWindow":
         if self.delay is not None:

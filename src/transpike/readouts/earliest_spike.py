@@ -1,4 +1,4 @@
-"""The class whose neuron fires first."""
+"""Readout of the first spike: the class whose neuron fires first."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,10 +8,10 @@ from transpike.core.readout import Readout
 
 @dataclass(frozen=True)
 class EarliestSpike(Readout):
-    """``argmax`` of what the spikes of neurons behind the last layer are worth: the earlier, the more; silence is 0.
+    """``argmax`` of the spike scales of the output neurons: an earlier spike has a larger scale, silence is 0.
 
-    It can be read before the last window ends, as soon as one neuron has fired. Of several that fire in the same slot
-    the first in order is taken, so that a wide slot costs accuracy where the membrane would tell them apart.
+    The output is available as soon as one neuron fires, before the last window ends. Of several neurons that fire in
+    the same slot the first in order is used, so wide slots reduce accuracy compared with the membrane.
     Source: Kheradpisheh and Masquelier 2020 (S4NN).
     """
 

@@ -1,4 +1,4 @@
-"""The output layer fires, and its spikes are counted."""
+"""Readout of spike counts: the output layer fires."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,6 +8,6 @@ from transpike.core.readout import Readout
 
 @dataclass(frozen=True)
 class SpikeCount(Readout):
-    """``logits(t) = θ · count(t) / t`` of neurons behind the last layer; negative logits read as zero (SpKeras)."""
+    """``logits(t) = θ · count(t) / t`` of neurons behind the last layer; negative logits are read as zero (SpKeras)."""
 
     spiking_output: ClassVar[bool] = True

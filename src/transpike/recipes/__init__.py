@@ -1,4 +1,4 @@
-"""Papers' methods, one file each, by the name that the command line uses."""
+"""Conversion methods of papers, by their command-line names."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What the rate-coded recipes share: the settings, and the order of the steps."""
+"""Base classes of rate-coded recipes: common settings and the order of passes."""
 
 import dataclasses
 import typing
@@ -39,7 +39,7 @@ from transpike.schedules import Streaming
 
 
 def check_types(recipe: Recipe) -> None:
-    """SettingError for a setting that is not what its annotation says: half a sample, a name for an encoder."""
+    """Raises SettingError for a setting whose type differs from its annotation."""
     names = {f.name for f in dataclasses.fields(recipe)}  # type: ignore[arg-type]
     words = {int: "a whole number", float: "a number", bool: "True or False"}
     for name, hint in typing.get_type_hints(type(recipe)).items():
@@ -56,32 +56,32 @@ def check_types(recipe: Recipe) -> None:
 
 @dataclass(frozen=True)
 class RateCoded(Recipe):
-    """Fold batch normalisation, give every activation a threshold and a neuron, give pooling a memory.
+    """Folds batch normalisation, replaces activations by neurons with thresholds, and pooling by cells.
 
-    A method says what its ``thresholds``, ``shifts`` (what neurons get beside their input), ``neurons`` and
-    ``corrections`` (on simulated spikes) are; the order is always this one.
+    A method defines its ``thresholds``, ``shifts`` (initial potentials or bias shifts), ``neurons`` and
+    ``corrections`` (on simulated spikes); their order is fixed.
     """
 
     threshold_scale: ClassVar[ThresholdScale] = "balanced"
 
-    timesteps: int = setting(64, "Steps that the network is made for.")
-    granularity: Granularity = setting("channel", "One threshold for each layer, channel or neuron.")
-    weight_bits: int | None = setting(None, "Quantise weights to so many bits.")
-    pooling: PoolingRule = setting("lateral-inhibition", "How maximum pooling works in time.")
+    timesteps: int = setting(64, "Time steps.")
+    granularity: Granularity = setting("channel", "One threshold per layer, channel or neuron.")
+    weight_bits: int | None = setting(None, "Bits of quantised weights; default: no quantisation.")
+    pooling: PoolingRule = setting("lateral-inhibition", "Rule for maximum pooling in time.")
     average_pooling: Literal["linear", "spiking"] = setting(
-        "linear", "Average pooling with neurons of its own, or not."
+        "linear", "Average pooling as a linear layer, or followed by separate neurons."
     )
     residual: Literal["currents", "shared"] = setting(
-        "currents", "Sums of spikes: each at its own threshold's worth, or all at their largest threshold."
+        "currents", "Sums of spikes: scaled by their own thresholds, or by a shared largest threshold."
     )
-    encoder: Encoder = setting(ConstantCurrent(), "How the input enters.")
-    schedule: Schedule = setting(Streaming(), "When neurons fire: as input arrives, or window by window.")
-    readout: Readout = setting(AccumulatedMembrane(), "How the answer is read.")
+    encoder: Encoder = setting(ConstantCurrent(), "Input encoder.")
+    schedule: Schedule = setting(Streaming(), "Schedule: streaming, or window by window.")
+    readout: Readout = setting(AccumulatedMembrane(), "Output readout.")
 
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
         check_types(self)
-        _ = self.passes  # settings are checked by the steps that use them
+        _ = self.passes  # each pass checks its settings
         if self.average_pooling not in ("linear", "spiking"):
             raise SettingError(f"average_pooling must be 'linear' or 'spiking', not {self.average_pooling!r}")
         if self.residual not in ("currents", "shared"):
@@ -89,8 +89,8 @@ class RateCoded(Recipe):
         kind = self.neurons
         if self.corrections and self.schedule.mode == "windows" and self.schedule.lag(self.timesteps) < self.timesteps:
             raise SettingError(
-                f"{self.name} corrects layers on their spikes, which is done for streams and whole windows: use "
-                "wait_steps=None, or the streaming schedule"
+                f"{self.name} corrects layers on simulated spikes, which supports streaming and whole windows: use "
+                "wait_steps=None, or schedule=Streaming()"
             )
         if self.schedule.mode == "cycles" or self.encoder.alphabet.kind == "phase":
             wanting = self.schedule if self.schedule.mode == "cycles" else self.encoder
@@ -101,31 +101,31 @@ class RateCoded(Recipe):
         coded = isinstance(kind, UseMultiThresholds) and kind.kind == "differences"
         if len({self.schedule.mode == "differences", self.pooling == "differences", coded}) > 1:
             raise SettingError(
-                "neurons, schedule and pooling code differences all together or not at all: use the recipe dcgs "
-                "(transpike.recipes.DCGS) as it is"
+                "differential coding needs matching neurons, schedule and pooling: use the recipe dcgs "
+                "(transpike.recipes.DCGS) unchanged"
             )
         if self.schedule.mode == "differences":
             if not self.encoder.is_constant:
                 raise SettingError(
-                    f"a difference is that of a constant input, and {type(self.encoder).__name__} changes it in every "
-                    "step: use encoder=ConstantCurrent()"
+                    f"differential coding needs a constant input, and {type(self.encoder).__name__} changes it "
+                    "at every step: use encoder=ConstantCurrent()"
                 )
         elif self.schedule.mode != "steps":
             if kind.forgets:
                 raise SettingError(
-                    "a hard reset forgets the charge of a window, as does a leak: use reset='soft' and leak=1, or the "
-                    "streaming schedule"
+                    "a hard reset or a leak loses the charge of a window: use reset='soft' and leak=1, or "
+                    "schedule=Streaming()"
                 )
             if self.readout.every_step:
                 raise SettingError(
-                    f"{type(self.readout).__name__} leaves out single steps, and a window is read in one sum: use "
-                    "readout=AccumulatedMembrane(), or the streaming schedule"
+                    f"{type(self.readout).__name__} excludes single steps, but a window is read as one sum: use "
+                    "readout=AccumulatedMembrane(), or schedule=Streaming()"
                 )
         pascal = isinstance(kind, UseNeurons) and kind.kind == "signed" and kind.rule == "pascal"
         if pascal and self.schedule.lag(self.timesteps) < self.timesteps:
             raise SettingError(
-                "PASCAL's rule lets counts fall below zero, where a ReLU is zero, unless a whole window was heard: it "
-                "needs a layer-synchronous schedule with wait_steps=None"
+                "PASCAL's rule can give negative counts, where a ReLU is zero, unless a whole window was received: use "
+                "schedule=LayerSynchronous() with wait_steps=None"
             )
 
     @property
@@ -142,7 +142,7 @@ class RateCoded(Recipe):
 
     @property
     def checks(self) -> tuple[Pass, ...]:
-        """Steps that refuse networks which the method does not know."""
+        """Passes that refuse networks which the method does not support."""
         return ()
 
     @property
@@ -167,7 +167,7 @@ class RateCoded(Recipe):
 class PercentileThresholded(RateCoded):
     """Thresholds are a percentile of the activations."""
 
-    percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
+    percentile: float = setting(99.9, "Percentile of each layer's activations used as threshold; 100 is the maximum.")
 
     @property
     def thresholds(self) -> Pass:
@@ -176,14 +176,14 @@ class PercentileThresholded(RateCoded):
 
 @dataclass(frozen=True)
 class PercentileCoded(PercentileThresholded):
-    """Neurons integrate and fire.
+    """Integrate-and-fire neurons with percentile thresholds.
 
-    ``beta`` is the initial potential as a share of the threshold; None means ½ for a soft reset and 0 for a hard one.
+    ``beta`` is the initial potential as a share of the threshold; None is ½ for a soft reset and 0 for a hard one.
     """
 
     beta: float | None = setting(None, "Initial potential as a share of the threshold (1/2; 0 for a hard reset).")
     reset: Literal["soft", "hard"] = setting("soft", "Subtract the threshold, or set the potential to 0.")
-    leak: float = setting(1.0, "Share of the potential that a step keeps; 1 is no leak.")
+    leak: float = setting(1.0, "Share of the potential kept in each time step; 1 is no leak.")
 
     @property
     def shifts(self) -> tuple[Pass, ...]:
@@ -199,19 +199,19 @@ class PercentileCoded(PercentileThresholded):
 
 @dataclass(frozen=True)
 class LearnedCoded(RateCoded):
-    """Thresholds are the ceilings that the source activations were trained with.
+    """Thresholds are the trained ceilings of the source activations.
 
-    ``beta`` is the initial potential as a share of the threshold; None means as the staircase was trained, and ½ for a
-    clip without stairs. ``calibrate`` corrects layer by layer on the spikes that really arrive in T steps: the
-    thresholds of channels (CQ+), or biases and then initial potentials (SNN calibration).
+    ``beta`` is the initial potential as a share of the threshold; None is the trained shift of a staircase, and ½ for
+    a clip. ``calibrate`` corrects layer by layer on the spikes simulated in T steps: the thresholds of channels (CQ+),
+    or biases and then initial potentials (SNN calibration).
     """
 
-    granularity: Granularity = setting("layer", "One threshold for each layer or channel, as it was learned.")
+    granularity: Granularity = setting("layer", "One threshold per layer or channel, as trained.")
     beta: float | None = setting(None, "Initial potential as a share of the threshold.")
     calibrate: Literal["none", "thresholds", "potential", "both"] = setting(
-        "none", "What is corrected on simulated spikes: thresholds; initial potentials; biases and potentials (both)."
+        "none", "Correction on simulated spikes: thresholds; initial potentials; biases and potentials (both)."
     )
-    samples: int = setting(128, "Calibration inputs on which spikes are simulated.")
+    samples: int = setting(128, "Number of simulated calibration inputs.")
 
     def __post_init__(self) -> None:
         if self.calibrate not in ("none", "thresholds", "potential", "both"):
@@ -251,6 +251,6 @@ class GaussianCoded(RateCoded):
 
     threshold_scale: ClassVar[ThresholdScale] = "unit"
 
-    timesteps: int = setting(4, "Steps that the network is made for.")
-    granularity: Granularity = setting("channel", "One threshold for each layer or channel.")
-    iterations: int = setting(100, "Of the search for thresholds.")
+    timesteps: int = setting(4, "Time steps.")
+    granularity: Granularity = setting("channel", "One threshold per layer or channel.")
+    iterations: int = setting(100, "Maximum iterations of the threshold search.")

@@ -1,4 +1,4 @@
-"""What the recipes of time to first spike share: the settings, and the order of the steps."""
+"""Base class of recipes with time to first spike: common settings and the order of passes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -33,28 +33,28 @@ CORRECTED = 256  # calibration samples
 
 @dataclass(frozen=True)
 class TimeCoded(Recipe):
-    """Fold batch normalisation, give every activation a threshold and a neuron that fires once, re-time shortcuts.
+    """Folds batch normalisation, replaces activations by neurons that fire once, and re-times shortcuts.
 
-    A method says what its ``code``, its ``thresholds`` and its ``corrections`` are; the order is always this one.
+    A method defines its ``code``, ``thresholds`` and ``corrections``; their order is fixed.
     """
 
-    timesteps: int = setting(24, "Slots of a window.")
-    granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
-    weight_bits: int | None = setting(None, "Quantise weights to so many bits.")
+    timesteps: int = setting(24, "Time slots per window.")
+    granularity: Granularity = setting("layer", "One threshold per layer, channel or neuron.")
+    weight_bits: int | None = setting(None, "Bits of quantised weights; default: no quantisation.")
     weight_scale: WeightScale = setting("logarithmic", "Scale of quantised weights: powers of 2^(-1/2^z), or uniform.")
-    weight_granularity: WeightGranularity = setting("layer", "One scale a layer or an output channel.")
+    weight_granularity: WeightGranularity = setting("layer", "One scale per layer or output channel.")
     weight_correction: Literal["bias", "none"] = setting(
-        "bias", "Each channel's bias takes away what quantised weights change on average, in whole windows."
+        "bias", "Correct each channel's bias for the mean change by quantised weights, in whole windows."
     )
     average_pooling: Literal["linear", "spiking"] = setting(
-        "linear", "Average pooling within the next weights, or with neurons of its own that fire."
+        "linear", "Average pooling as a linear layer, or followed by separate neurons."
     )
     kernel_bits: int | None = setting(
-        None, "Bits of an exponential kernel's levels; default: as few as tell the slots apart."
+        None, "Bits of an exponential kernel's levels; default: the fewest that distinguish all slots."
     )
-    retime: bool = setting(True, "Relays that hold the spikes of shortcuts back until the layers beside them are done.")
-    input: Literal["analogue", "spikes"] = setting("analogue", "The input as a current, or as times of first spikes.")
-    readout: Readout = setting(AccumulatedMembrane(), "How the answer is read.")
+    retime: bool = setting(True, "Delay spikes on shortcuts until the bypassed layers have fired.")
+    input: Literal["analogue", "spikes"] = setting("analogue", "Input as a constant current, or as first-spike times.")
+    readout: Readout = setting(AccumulatedMembrane(), "Output readout.")
 
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
@@ -65,17 +65,17 @@ class TimeCoded(Recipe):
             raise SettingError(f"input must be 'analogue' or 'spikes', not {self.input!r}")
         if isinstance(self.readout, DelayedWindow):
             raise SettingError(
-                "DelayedWindow leaves out single steps, and a window of slots is read in one sum: use "
+                "DelayedWindow excludes single steps, but a window of slots is read as one sum: use "
                 "readout=AccumulatedMembrane()"
             )
         if self.weight_correction not in ("bias", "none"):
             raise SettingError(f"weight_correction must be 'bias' or 'none', not {self.weight_correction!r}")
-        QuantiseWeights(8, self.weight_scale, None, self.weight_granularity)  # which checks them, used or not
-        _ = self.passes, self.encoder, self.schedule  # settings are checked by the parts that use them
+        QuantiseWeights(8, self.weight_scale, None, self.weight_granularity)  # checks the settings even if unused
+        _ = self.passes, self.encoder, self.schedule  # each part checks its settings
 
     @property
     def code(self) -> TimeCode:
-        """The code of neurons whose source has none of its own."""
+        """The time code of neurons whose source activation has none."""
         raise TypeError(f"{type(self).__name__} must define code")
 
     @property
@@ -84,7 +84,7 @@ class TimeCoded(Recipe):
 
     @property
     def follows(self) -> bool:
-        """True where the source's own slots or stairs come before the recipe's."""
+        """True where the source's time code or staircase takes precedence over the recipe's."""
         return False
 
     @property
@@ -116,7 +116,7 @@ class TimeCoded(Recipe):
 
     @property
     def _quantise(self) -> tuple[Pass, ...]:
-        """After the neurons, so that biases are corrected against the activations of the weights as they were."""
+        """Placed after the neurons, so that biases are corrected towards the activations of the original weights."""
         if self.weight_bits is None:
             return ()
         quantise = QuantiseWeights(self.weight_bits, self.weight_scale, None, self.weight_granularity)

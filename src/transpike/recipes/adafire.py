@@ -1,4 +1,4 @@
-"""Bursts where the answer minds."""
+"""AdaFire: burst sizes by the sensitivity of the output."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,34 +19,36 @@ from transpike.recipes._base import RateCoded, setting
 
 @dataclass(frozen=True)
 class AdaFire(RateCoded):
-    """Up to Γ_l spikes a step in layer l, chosen by how much the answer minds that layer's staircase, within
-    ``budget`` times the spikes of Γ = 4 everywhere; thresholds of least squared error, v(0) = θ/2, biases corrected.
+    """Up to Γ_l spikes per step in layer l, chosen by the sensitivity of the output to that layer's staircase.
 
-    ``compress`` < 1 then raises thresholds, layer by layer, until spikes are down to that share (the paper's
-    sensitivity spike compression); 1 leaves it out.
+    The spike budget is ``budget`` times the spikes of Γ = 4 in all layers; thresholds have the least squared error,
+    v(0) = θ/2, biases are corrected. ``compress`` < 1 then raises thresholds, layer by layer, until that share of
+    spikes remains (the paper's sensitivity spike compression); 1 leaves it out.
     Source: Wang et al. 2025 (AdaFire, AAAI), "Adaptive-firing neurons", from its code.
-    Differs from the paper: v(0) = θ/2 in the place of θ/2T a step, the same in sum. Its code hands the compressed
-    thresholds to the layers in reverse order; here each layer gets its own.
-    Checked: of all choices of a small table the search's is the best within the budget, and more budget never does more
-    damage; on two layers of which one alone matters to the answer, that one gets the bursts, its damage the symmetric
-    divergence worked out by hand (tests/recipes/test_adafire.py).
+    Differs from the paper: v(0) = θ/2 instead of θ/2T per step, which is equal in sum. Its code assigns the
+    compressed thresholds to the layers in reverse order; here each layer gets its own.
+    Checked: the search finds the best choice of a small table within the budget, and a larger budget never increases
+    the damage; of two layers, only one of which affects the output, that layer gets the bursts, and its damage is the
+    symmetric divergence computed by hand (tests/recipes/test_adafire.py).
     """
 
     name: ClassVar[str] = "adafire"
-    timesteps: int = setting(8, "Steps that the network is made for.")
-    granularity: Granularity = setting("layer", "One threshold a layer: the method knows no other.")
-    gamma: int = setting(8, "Most spikes of a burst in a step.")
-    budget: float = setting(1.0, "Spikes allowed, as a share of those of bursts of up to four.")
-    compress: float = setting(1.0, "Spikes that thresholds may be raised to, as a share of those before; 1 is all.")
-    samples: int = setting(64, "Calibration inputs on which damage is measured and biases are corrected.")
+    timesteps: int = setting(8, "Time steps.")
+    granularity: Granularity = setting("layer", "One threshold per layer: the method has no other.")
+    gamma: int = setting(8, "Maximum number of spikes per burst and time step.")
+    budget: float = setting(1.0, "Spike budget, as a multiple of the spikes with bursts of up to four.")
+    compress: float = setting(1.0, "Share of spikes that remains after raising thresholds; 1 is off.")
+    samples: int = setting(64, "Calibration inputs for the search and the bias correction.")
 
     def __post_init__(self) -> None:
         if self.granularity != "layer":
-            raise SettingError(f"AdaFire chooses for layers: granularity must be 'layer', not {self.granularity!r}")
+            raise SettingError(f"AdaFire searches per layer: granularity must be 'layer', not {self.granularity!r}")
         if isinstance(self.compress, bool) or not isinstance(self.compress, (int, float)) or not 0 < self.compress <= 1:
-            raise SettingError(f"compress must be in (0, 1], not {self.compress!r}: the share of spikes that stay")
+            raise SettingError(
+                f"compress must be in (0, 1], not {self.compress!r}: it is the share of remaining spikes"
+            )
         if self.residual == "shared":
-            raise SettingError("AdaFire searches each layer's threshold for itself: residual must be 'currents'")
+            raise SettingError("AdaFire searches each layer's threshold separately: residual must be 'currents'")
         super().__post_init__()
 
     @property

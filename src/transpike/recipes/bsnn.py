@@ -28,31 +28,31 @@ from transpike.schedules import PhaseCycles
 
 @dataclass(frozen=True)
 class BSNN(Recipe):
-    """Neurons listen for a cycle and fire for a cycle, spikes weighted by their phase; shortcuts are delayed to match.
+    """Neurons integrate for one cycle and fire for one cycle, with phase-weighted spikes; shortcuts are delayed.
 
-    ``n = clip(⌊v 2^K / θ⌋, 0, 2^K − 1)`` a cycle of K = ``period`` steps, what is left stays in v for the next round;
-    T is the steps in which a layer listens, whole cycles. No spike can come before its cause is complete, so that
-    phase lead and lag, and spikes of inactivated neurons with them, vanish.
+    ``n = clip(⌊v 2^K / θ⌋, 0, 2^K − 1)`` per cycle of K = ``period`` steps; the residual remains in v for the next
+    round. T is the number of steps in which a layer integrates, in whole cycles. A neuron fires only after its complete
+    input, which removes phase lead, phase lag and spikes of inactivated neurons.
     **Reconstructed**: the paper's body was not available and there is no public code; the abstract names the two
     neurons, the cycle and the shortcuts. Source: Li, Zeng, Zhao 2021, arXiv 2105.12917 (Front. Neurosci. 2022,
     16:991851); phase weights after Kim et al. 2018.
-    Differs from the paper as far as it is known: bias and analogue input come once a cycle; v(0) is half the smallest
-    step (``beta``); thresholds are percentiles per channel; maximum pooling is lateral inhibition within a cycle.
-    Checked: one round is the K-bit staircase network bit for bit, which it is not without the synchronous neurons,
-    and accuracy falls; no neuron fires without the charge for it, as some do in a streaming run
+    Differs from the paper as far as it is known: bias and analogue input are added once per cycle; v(0) is half the
+    smallest step (``beta``); thresholds are percentiles per channel; maximum pooling is lateral inhibition within a
+    cycle. Checked: one round equals the K-bit staircase network bit for bit; without the synchronous neurons it does
+    not, and accuracy falls; no neuron fires without sufficient charge, as some do in a streaming run
     (tests/recipes/test_bsnn.py, reproductions/bsnn).
     """
 
     name: ClassVar[str] = "bsnn"
-    timesteps: int = setting(8, "Steps in which a layer listens: whole cycles.")
-    period: int | None = setting(None, "Steps of a cycle; default: the steps divided by the least rounds, at most 8.")
-    percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
-    granularity: Granularity = setting("channel", "One threshold for each layer, channel or neuron.")
+    timesteps: int = setting(8, "Time steps in which a layer integrates: whole cycles.")
+    period: int | None = setting(None, "Steps per cycle; default: the largest divisor of timesteps up to 8.")
+    percentile: float = setting(99.9, "Percentile of each layer's activations used as threshold; 100 is the maximum.")
+    granularity: Granularity = setting("channel", "One threshold per layer, channel or neuron.")
     beta: float = setting(0.5, "Initial potential as a share of the smallest step, θ 2^-period.")
     match_delays: bool = setting(True, "Synchronous neurons on shortcuts.")
-    weight_bits: int | None = setting(None, "Quantise weights to so many bits.")
-    encoder: Encoder = setting(ConstantCurrent(), "How the input enters.")
-    readout: Readout = setting(AccumulatedMembrane(), "How the answer is read.")
+    weight_bits: int | None = setting(None, "Bits of quantised weights; default: no quantisation.")
+    encoder: Encoder = setting(ConstantCurrent(), "Input encoder.")
+    readout: Readout = setting(AccumulatedMembrane(), "Output readout.")
 
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
@@ -60,19 +60,19 @@ class BSNN(Recipe):
         self.schedule.rounds(self.timesteps)
         if self.readout.spiking_output:
             raise SettingError(
-                "bistable neurons send phase-weighted spikes, which a spike count does not read; use "
+                "bistable neurons send phase-weighted spikes, which a spike count cannot read; use "
                 "readout=AccumulatedMembrane()"
             )
         if self.readout.every_step:
             raise SettingError(
-                f"{type(self.readout).__name__} leaves out single steps, and a round is read in one sum: use "
+                f"{type(self.readout).__name__} excludes single steps, but a round is read as one sum: use "
                 "readout=AccumulatedMembrane()"
             )
         kind = self.encoder.alphabet.kind
         if kind not in ("graded", "phase") or getattr(self.encoder, "period", self.cycle) != self.cycle:
             bits = f"PhaseBits(period={self.cycle})" if self.cycle <= 8 else "a period of at most 8 and PhaseBits"
             raise SettingError(
-                f"input spikes without phase, or of another period, do not fit phase cycles: use the constant current, "
+                f"phase cycles need an analogue input or phase spikes of the same period: use ConstantCurrent(), "
                 f"or {bits}"
             )
         _ = self.passes
@@ -85,8 +85,8 @@ class BSNN(Recipe):
         longest = max(k for k in range(1, 9) if self.timesteps % k == 0)
         if longest == 1 < self.timesteps:
             raise SettingError(
-                f"{self.timesteps} steps divide into cycles of one step only, which tell a neuron from nothing: use "
-                "another number of steps, or period=1"
+                f"{self.timesteps} time steps have no cycle length from 2 to 8 that divides them: use another "
+                "number of time steps, or period=1"
             )
         return longest
 

@@ -12,23 +12,23 @@ from transpike.recipes._base import PercentileThresholded, setting
 
 @dataclass(frozen=True)
 class BurstLIP(PercentileThresholded):
-    """Up to Γ spikes in a step pass on what a neuron could not send before; maximum pooling by lateral inhibition.
+    """Up to Γ spikes per step send the residual charge of earlier steps; maximum pooling by lateral inhibition.
 
     ``percentile`` of the activations is the threshold, as in the paper's code (99.9), v(0) = 0.
     Source: Li and Zeng 2022 (IJCAI), "Efficient and accurate conversion of spiking neural network with burst spikes",
     sections 3.2 and 3.3, and the authors' code (Γ = 5).
     Differs from the paper: activations are not scaled before the percentile (its demo divides those above 1 by Γ, one
     of its codes clamps them at 1); pooling works for overlapping windows too.
-    Checked: with z in (θ, Γθ] the rate is z, where one spike a step stops at θ; pooled counts equal the largest count
+    Checked: for z in (θ, Γθ] the rate is z, but θ with one spike per step; pooled counts equal the largest count
     (tests/recipes/test_burst.py, tests/laws/test_pooling_laws.py).
     """
 
     threshold_scale: ClassVar[ThresholdScale] = "unit"
 
     name: ClassVar[str] = "burst"
-    granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
+    granularity: Granularity = setting("layer", "One threshold per layer, channel or neuron.")
     beta: float = setting(0.0, "Initial potential as a share of the threshold.")
-    gamma: int = setting(5, "Most spikes in a step.")
+    gamma: int = setting(5, "Maximum number of spikes per time step.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""The first conversions: thresholds by hand, and thresholds from weights alone."""
+"""The first conversion methods: manual thresholds, and thresholds from weights alone."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -20,10 +20,10 @@ from transpike.recipes._base import RateCoded, setting
 
 @dataclass(frozen=True)
 class Cao(RateCoded):
-    """One threshold that is set by hand, random input spikes, hard reset, v(0) = 0, no biases.
+    """One manual threshold, random input spikes, hard reset, v(0) = 0, no biases.
 
     Source: Cao, Chen, Khosla 2015 (IJCV 113), **from memory**: convolutions and ReLUs without biases, average pooling,
-    thresholds chosen by trying.
+    thresholds found by trial.
     Differs from the paper: maximum pooling is allowed; the output accumulates instead of firing.
     Checked: the threshold is the setting, whatever the data; a constant z fires every ⌈θ/z⌉ steps, which a soft reset
     does not; biases and batch normalisation are refused (tests/recipes/test_classics.py).
@@ -32,9 +32,9 @@ class Cao(RateCoded):
     threshold_scale: ClassVar[ThresholdScale] = "unit"
 
     name: ClassVar[str] = "cao"
-    granularity: Granularity = setting("layer", "One threshold for all: the method knows no other.")
-    encoder: Encoder = setting(Poisson(), "How the input enters.")
-    threshold: float = setting(1.0, "Of all neurons, in units of the network's activations.")
+    granularity: Granularity = setting("layer", "One threshold for all layers: the method has no other.")
+    encoder: Encoder = setting(Poisson(), "Input encoder.")
+    threshold: float = setting(1.0, "Threshold of all neurons, in units of the activations.")
     reset: Literal["soft", "hard"] = setting("hard", "Subtract the threshold, or set the potential to 0.")
 
     @property
@@ -52,21 +52,20 @@ class Cao(RateCoded):
 
 @dataclass(frozen=True)
 class DiehlModel(RateCoded):
-    """``W ← (λ_{n−1}/λ_n) W, b ← b/λ_n, θ = 1`` with ``λ_n = max Σ max(w, 0) λ_{n−1} + max(b, 0)``: no
-    step can bring more.
+    """``W ← (λ_{n−1}/λ_n) W, b ← b/λ_n, θ = 1`` with ``λ_n = max Σ max(w, 0) λ_{n−1} + max(b, 0)``.
 
-    The model-based normalisation: no activation is looked at, so that nothing is ever clipped and rates are low.
-    Hard reset, v(0) = 0.
+    λ_n bounds the input of one step. This model-based normalisation uses no activations: it never clips, and rates are
+    low. Hard reset, v(0) = 0.
     Source: Diehl et al. 2015, IJCNN, section III.C.
     Differs from the paper: biases are kept; the default input is a constant current (``encoder=Poisson()`` for theirs).
     Checked: no current of one step exceeds a threshold when every neuron fires at once, which data-based thresholds
-    allow; W of a network worked out by hand (tests/recipes/test_classics.py).
+    allow; W of a network computed by hand (tests/recipes/test_classics.py).
     """
 
     threshold_scale: ClassVar[ThresholdScale] = "unit"
 
     name: ClassVar[str] = "diehl-model"
-    granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
+    granularity: Granularity = setting("layer", "One threshold per layer, channel or neuron.")
     reset: Literal["soft", "hard"] = setting("hard", "Subtract the threshold, or set the potential to 0.")
 
     @property

@@ -1,4 +1,4 @@
-"""Half a threshold by bias."""
+"""A bias that adds half a threshold."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,12 +15,12 @@ class DengGu(RateCoded):
     Source: Deng and Gu 2021 (ICLR), "Optimal conversion of conventional artificial neural networks to spiking neural
     networks", equations 9 and 13. Differs from the paper: the source network need not be trained with a threshold
     ReLU; where it was, the largest activation is that threshold.
-    Checked: after T steps a constant input gives the count of v(0) = θ/2, before that fewer; the mean error is zero,
-    and half a step without the shift (tests/recipes/test_deng_gu.py).
+    Checked: after T steps a constant input gives the same count as v(0) = θ/2, and earlier a lower count; the mean
+    error is zero, and half a level without the shift (tests/recipes/test_deng_gu.py).
     """
 
     name: ClassVar[str] = "deng-gu"
-    granularity: Granularity = setting("layer", "One threshold for each layer or channel.")
+    granularity: Granularity = setting("layer", "One threshold per layer or channel.")
 
     @property
     def depends_on_timesteps(self) -> bool:

@@ -1,4 +1,4 @@
-"""What works best with few binary spikes, put together."""
+"""A combination of methods for few binary spikes."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -21,30 +21,30 @@ from transpike.recipes._base import RateCoded, setting
 
 @dataclass(frozen=True)
 class FewSteps(RateCoded):
-    """Thresholds whose rounding staircase fits best, v(0) = θ/2, biases and then initial potentials calibrated on the
-    spikes that really arrive, and a readout that leaves out the first quarter of the steps.
+    """Thresholds of least squared error, v(0) = θ/2, calibrated biases and potentials, and a delayed readout.
 
-    ``θ = argmin Σ (a − θ/T · clip(⌊a T/θ + ½⌋, 0, T))²`` a channel; ``b ← b + mean(a − φ)``;
+    Biases, then initial potentials are calibrated on simulated spikes; the readout excludes the first quarter of the
+    steps. ``θ = argmin Σ (a − θ/T · clip(⌊a T/θ + ½⌋, 0, T))²`` per channel; ``b ← b + mean(a − φ)``;
     ``v(0) ← v(0) + T mean(a − φ)``; ``logits = Σ_{T/4 < t ≤ T} I(t)``. Binary spikes, streaming, no training.
     Source: transpike's own combination of Li et al. 2021 (thresholds, calibrations), Bu et al. 2022 (v(0) = θ/2) and
-    Bu et al. 2025 (delayed readout); ``neuron`` "signed" takes spikes back by Fast-SNN's rule, "burst" sends up to
-    ``gamma`` in a step. It was put together on training images.
-    Checked: behind the first layer, whose input is exact, calibration takes more than two thirds of the mean error of
-    a channel away, and each of the two less alone; thresholds fit the rounding staircase
-    (tests/recipes/test_few_steps.py). What each part switched off costs is measured by benchmarks/methods.py (ablation;
+    Bu et al. 2025 (delayed readout); ``neuron`` "signed" uses negative spikes by Fast-SNN's rule, "burst" sends up to
+    ``gamma`` spikes per step. The combination was selected on training images.
+    Checked: behind the first layer, whose input is exact, calibration removes more than two thirds of the mean error
+    of a channel, and each of the two corrections alone removes less; thresholds fit the rounding staircase
+    (tests/recipes/test_few_steps.py). benchmarks/methods.py measures the effect of each part (ablation;
     docs/methods.md).
     """
 
     name: ClassVar[str] = "few-steps"
-    readout: Readout = setting(DelayedWindow(share=0.25), "How the answer is read.")
-    neuron: NeuronKind = setting("integrate-and-fire", "What fires: integrate-and-fire, signed or burst neurons.")
-    gamma: int = setting(4, "Most spikes of a burst in a step.")
-    calibrate: Literal["both", "bias", "potential", "none"] = setting("both", "What is corrected on simulated spikes.")
-    samples: int = setting(128, "Calibration inputs that are simulated.")
+    readout: Readout = setting(DelayedWindow(share=0.25), "Output readout.")
+    neuron: NeuronKind = setting("integrate-and-fire", "Neuron: integrate-and-fire, signed or burst.")
+    gamma: int = setting(4, "Maximum number of spikes per burst and time step.")
+    calibrate: Literal["both", "bias", "potential", "none"] = setting("both", "Correction on simulated spikes.")
+    samples: int = setting(128, "Number of simulated calibration inputs.")
 
     def __post_init__(self) -> None:
         if self.neuron == "bistable":
-            raise SettingError("bistable neurons come with their own recipe, bsnn")
+            raise SettingError("bistable neurons need phase cycles: use the recipe bsnn")
         if self.calibrate not in ("both", "bias", "potential", "none"):
             raise SettingError(f"calibrate must be 'both', 'bias', 'potential' or 'none', not {self.calibrate!r}")
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Recipes for networks that were trained to be converted: their clips become thresholds."""
+"""Recipes for networks trained with clips, which become thresholds."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,19 +10,19 @@ from transpike.recipes._base import LearnedCoded, PercentileCoded, setting
 
 @dataclass(frozen=True)
 class OPI(PercentileCoded):
-    """``θ`` = the clip that the network was trained with, ``v(0) = θ/2``: optimal initial potential.
+    """``θ`` = the trained clip, ``v(0) = θ/2``: optimal initial potential.
 
-    ``calibrate`` takes the percentile of the activations instead, for a network trained with plain ReLUs.
+    ``calibrate`` uses the percentile of the activations instead, for a network trained with plain ReLUs.
     Source: Bu, Ding, Yu, Huang 2022 (AAAI), theorem 2; training with a trainable clip after Ho and Chang 2020 (TCL).
     Differs from the paper: nothing in the conversion; training is not part of a recipe.
-    Checked: for inputs spread evenly over [0, θ] the mean error of the rate is zero at v(0) = θ/2 and half a step of
-    the staircase at v(0) = 0; no other share has a smaller mean square. With ``calibrate`` it is
-    ECC at the same percentile: TRE(½) is v(0) = θ/2 (tests/recipes/test_learned.py).
+    Checked: for inputs uniform on [0, θ] the mean error of the rate is zero at v(0) = θ/2 and half a level at
+    v(0) = 0; no other share has a smaller mean square error. With ``calibrate`` it equals ECC at the same percentile:
+    TRE(½) is v(0) = θ/2 (tests/recipes/test_learned.py).
     """
 
     name: ClassVar[str] = "opi"
-    granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
-    calibrate: bool = setting(False, "Thresholds from activations, for a network without trained clips.")
+    granularity: Granularity = setting("layer", "One threshold per layer, channel or neuron.")
+    calibrate: bool = setting(False, "Use thresholds from activations, for networks without trained clips.")
 
     @property
     def training_free(self) -> bool:
@@ -41,11 +41,11 @@ class QCFS(LearnedCoded):
 
     Source: Bu, Fang, Ding, Dai, Yu, Huang 2022 (ICLR), equation 15 and theorem 2. Conversion side: train with
     ``activations.QuantisedClip``, whose parameter has the published checkpoints' name ``thresh``; also for
-    ``SlipReLU``, ``UniformQuantiser`` and ``RateNorm`` (beta=0), whose papers convert alike.
-    Differs from the paper: batch normalisation is folded, which is the same function in evaluation.
+    ``SlipReLU``, ``UniformQuantiser`` and ``RateNorm`` (beta=0), whose papers use the same conversion.
+    Differs from the paper: batch normalisation is folded, which is the same function in evaluation mode.
     Checked: layer-synchronous at T = L the spiking network is the source network, bit for bit where the exact grid
-    holds its weights (others it rounds, and a value at an edge may change its level); not at v(0) = 0, at another T,
-    or streaming (tests/recipes/test_learned.py).
+    represents its weights (it rounds others, and a value at an edge may change its level); not at v(0) = 0, at another
+    T, or streaming (tests/recipes/test_learned.py).
     """
 
     name: ClassVar[str] = "qcfs"
@@ -53,12 +53,12 @@ class QCFS(LearnedCoded):
 
 @dataclass(frozen=True)
 class TCL(LearnedCoded):
-    """``θ`` = the clip λ that each layer was trained with, v(0) = 0: the conversion of a trainable clipping layer.
+    """``θ`` = the trained clip λ of each layer, v(0) = 0: the conversion of a trainable clipping layer.
 
-    Train with ``activations.TrainableClip``. Source: Ho and Chang 2021 (TCL, DAC), after QCFS's code, which has its
-    activation. Differs from the paper: weights are not rewritten, which moves no spike.
-    Checked: a current above λ fires in every step and no more, one of λ/2 in every other; the mean error is half a
-    step of the staircase, which v(0) = θ/2 takes away (OPI) (tests/recipes/test_clipped.py).
+    Train with ``activations.TrainableClip``. Source: Ho and Chang 2021 (TCL, DAC), after QCFS's code, which contains
+    its activation. Differs from the paper: weights are not rewritten, which does not change the spikes.
+    Checked: a current above λ fires in every step, one of λ/2 in every second step; the mean error is half a level,
+    which v(0) = θ/2 removes (OPI) (tests/recipes/test_clipped.py).
     """
 
     name: ClassVar[str] = "tcl"
@@ -67,13 +67,13 @@ class TCL(LearnedCoded):
 
 @dataclass(frozen=True)
 class RNL(LearnedCoded):
-    """``θ_l = σ(p_l) M_l``, the range that a rate norm layer has learned, v(0) = 0, soft reset, constant input.
+    """``θ_l = σ(p_l) M_l``, the learned range of a rate norm layer, v(0) = 0, soft reset, constant input.
 
-    Train with ``activations.RateNorm``, whose rate inference loss Ω makes rates that few steps estimate well;
-    ``transpike explain`` draws each layer's fit ``K(t) = ‖r − r(t)‖² / ‖r‖²`` beside its estimate ``2 Ω / t``.
+    Train with ``activations.RateNorm``, whose rate inference loss Ω favours rates that few steps estimate well.
+    ``transpike explain`` plots each layer's fit ``K(t) = ‖r − r(t)‖² / ‖r‖²`` next to its estimate ``2 Ω / t``.
     Source: Ding, Yu, Tian, Huang 2021 (RNL, IJCAI), theorem 1. Differs from the paper: nothing in the conversion.
-    Checked: rates r̂ = clip(z/θ, 0, 1) of the source are what the neurons' rates tend to, at half a step of the
-    staircase for T steps; with another θ they do not (tests/recipes/test_clipped.py).
+    Checked: the neurons' rates converge to the source's r̂ = clip(z/θ, 0, 1), within half a level for T steps; with
+    another θ they do not (tests/recipes/test_clipped.py).
     """
 
     name: ClassVar[str] = "rnl"
@@ -84,12 +84,12 @@ class RNL(LearnedCoded):
 class SlipReLU(LearnedCoded):
     """``θ = λ``, ``v(0) = δ₂ θ`` of the mixed activation ``s λ clip(z/λ + δ₁/L, 0, 1) + (1 − s) staircase``.
 
-    Train with ``activations.SlipReLU``. The staircase part is what T = L steps of a constant current give; the clip's
-    part is what the network was trained to expect besides.
+    Train with ``activations.SlipReLU``. T = L steps of a constant current give the staircase part; the network was
+    trained with the clip part in addition.
     Source: Jiang, Anumasa, De Masi, Xiong, Gu 2023 (SlipReLU, ICML), from its code. Differs from the paper: nothing in
     the conversion.
-    Checked: at T = L the rate of a constant current is the staircase with the δ₂ that it was trained with, not with
-    another; the source is off it by s times the staircase's own error (tests/recipes/test_clipped.py).
+    Checked: at T = L the rate of a constant current is the staircase with the trained δ₂, not with another; the
+    source differs from it by s times the error of the staircase (tests/recipes/test_clipped.py).
     """
 
     name: ClassVar[str] = "slip-relu"

@@ -13,22 +13,22 @@ from transpike.recipes._base import RateCoded, setting
 
 @dataclass(frozen=True)
 class LTB(RateCoded):
-    """Thresholds that grow from 0 against the clipping error, ``v(0) = θ/2``, the answer read after a delay.
+    """Thresholds that grow from 0 to reduce the clipping error, ``v(0) = θ/2``, a delayed readout.
 
     Maximum pooling moves before the neuron. Source: Bu, Li, Yu 2025 (CVPR), "Inference-scale complexity in ANN-SNN
     conversion", sections 4.2 and 4.3, and the authors' code; the delay as estimated by SpikingJelly's port.
     Differs from the paper: a neuron fires at v ≥ θ (the code compares strictly); batch normalisation is folded before.
-    Checked: with one update θ is 2 mean(max(a, 0)) of each channel; more updates clip less, though deep layers,
-    whose input grows meanwhile, only from the second on; the readout is the mean of the steps after D, which the plain
-    readout is not (tests/recipes/test_ltb.py).
+    Checked: with one update θ is 2 mean(max(a, 0)) of each channel; more updates clip less, in deep layers, whose input
+    grows at the same time, only from the second update on; the readout is the mean of the steps after D, unlike the
+    plain readout (tests/recipes/test_ltb.py).
     """
 
     name: ClassVar[str] = "ltb"
-    pooling: PoolingRule = setting("before-neuron", "How maximum pooling works in time.")
-    readout: Readout = setting(DelayedWindow(), "How the answer is read.")
-    rate: float = setting(1.0, "Rate of the descent on the clipping error.")
-    updates: int = setting(10, "Batches of calibration inputs, one update each.")
-    batch_size: int = setting(100, "Calibration inputs of an update.")
+    pooling: PoolingRule = setting("before-neuron", "Rule for maximum pooling in time.")
+    readout: Readout = setting(DelayedWindow(), "Output readout.")
+    rate: float = setting(1.0, "Rate of the gradient descent on the clipping error.")
+    updates: int = setting(10, "Number of updates, one calibration batch each.")
+    batch_size: int = setting(100, "Calibration inputs per update.")
     beta: float = setting(0.5, "Initial potential as a share of the threshold.")
 
     @property

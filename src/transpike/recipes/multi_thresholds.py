@@ -1,4 +1,4 @@
-"""Recipes whose neurons have several thresholds: groups, ladders, and ladders of differences."""
+"""Recipes for neurons with several thresholds: groups, multi-threshold neurons and differential ones."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,18 +14,18 @@ from transpike.schedules import Differences
 
 @dataclass(frozen=True)
 class GroupNeuron(LearnedCoded):
-    """m = ``members`` neurons on one membrane, thresholds λ/m … λ, v(0) = λ/2m: up to m spikes of λ/m in a step.
+    """m = ``members`` neurons on one membrane, thresholds λ/m … λ, v(0) = λ/2m: up to m spikes of λ/m per step.
 
-    A step carries m levels, so that T steps say what T m binary ones do: compare it at equal T m.
+    A step carries m levels, so T steps carry as much as T m binary steps: compare at equal T m.
     Source: Lv et al. 2024 (group neuron), "Optimal ANN-SNN conversion with group neurons", from its code.
-    Differs from the paper: nothing in the conversion; its "T" hides the m levels, which the alphabet says here.
-    Checked: m neurons of thresholds i λ/m that share a membrane, stepped one by one, send what it sends; with one
-    member it is QCFS (tests/recipes/test_multi_threshold.py).
+    Differs from the paper: nothing in the conversion; its "T" does not count the m levels, which the alphabet states
+    here. Checked: m neurons with thresholds i λ/m and a common membrane, stepped one by one, give the same spikes; with
+    one member it is QCFS (tests/recipes/test_multi_threshold.py).
     """
 
     name: ClassVar[str] = "group-neuron"
-    timesteps: int = setting(8, "Steps that the network is made for.")
-    members: int = setting(4, "Neurons of a group: the levels of a step.")
+    timesteps: int = setting(8, "Time steps.")
+    members: int = setting(4, "Neurons per group: the levels per time step.")
 
     @property
     def neurons(self) -> ReplaceNeurons:
@@ -34,20 +34,19 @@ class GroupNeuron(LearnedCoded):
 
 @dataclass(frozen=True)
 class HMT(GaussianCoded):
-    """n = ``threshold_count`` thresholds λ, λ/2 … λ/2^{n−1}, any of which fire together: a step carries 2^n levels in n spikes.
+    """n = ``threshold_count`` thresholds λ, λ/2 … λ/2^{n−1}, any subset of which fires: 2^n levels per step.
 
-    Thresholds of least squared error for 2^n − 1 stairs under Gaussian currents of each channel, v(0) = half the
-    lowest. Compare it at equal levels: T steps of 2^n − 1.
+    Thresholds have the least squared error with 2^n − 1 levels for Gaussian currents in each channel; v(0) is half the
+    lowest threshold. Compare at equal levels: T steps of 2^n − 1.
     Source: Zhang et al. 2026 (H-MT, AAAI), sections 3 and 4 and its appendix.
-    Differs from the paper: only neurons for ReLUs; its twins of positive and negative neurons stand for y = x, which
-    CNNs of ReLUs do not have.
-    Checked: greedy firing from the top threshold down, one by one, sends what it sends, in at most n spikes a step;
-    its thresholds have the least squared error on Gaussian currents, at its own number of
-    stairs (tests/recipes/test_multi_threshold.py).
+    Differs from the paper: only neurons for ReLUs; its pairs of positive and negative neurons represent y = x, which
+    does not occur in CNNs with ReLUs.
+    Checked: greedy firing from the top threshold down gives the same spikes, at most n per step; its thresholds have
+    the least squared error on Gaussian currents, at its number of levels (tests/recipes/test_multi_threshold.py).
     """
 
     name: ClassVar[str] = "h-mt"
-    threshold_count: int = setting(4, "Thresholds of a neuron.")
+    threshold_count: int = setting(4, "Number of thresholds per neuron.")
 
     @property
     def thresholds(self) -> Pass:
@@ -66,25 +65,25 @@ class HMT(GaussianCoded):
 
 @dataclass(frozen=True)
 class DCGS(GaussianCoded):
-    """Differential coding: neurons send by how much their estimate must move, one signed threshold of n = ``threshold_count`` a
-    step, worth 1/t of it in step t; thresholds by iteration on Gaussian currents (``levels`` stairs).
+    """Differential coding: neurons send the change of their estimate, scaled by 1/t in step t.
 
-    Constant input and biases come once. The paper's extra step that measures biases is not needed, since they are
-    known: T steps are T. Maximum pooling stays analogue.
+    A neuron sends at most one of n = ``threshold_count`` signed thresholds per step; thresholds by iteration on
+    Gaussian currents (``levels`` levels). Constant input and biases are added once. The paper's additional step that
+    measures biases is not needed, because they are known: T steps are T. Maximum pooling remains analogue.
     Source: Huang et al. 2025 (DCGS, ICML), "Differential coding for training-free ANN-to-SNN conversion", from its
     code.
-    Differs from the paper: its iteration of thresholds stops after a hundred rounds, before it has settled; ours goes
-    on. Its maximum pooling (which is exact where windows do not overlap) is not built.
-    Checked: it is rate coding with signed ladders in other letters: estimates are the rates of neurons that send
-    ``s + r``, step by step; thresholds as H-MT's (tests/recipes/test_multi_threshold.py).
+    Differs from the paper: its threshold iteration stops after a hundred rounds, before convergence; ours continues.
+    Its maximum pooling (exact for windows that do not overlap) is not implemented.
+    Checked: it is equivalent to rate coding with signed thresholds: estimates are the rates of neurons that send
+    ``s + r``, step by step; thresholds as for H-MT (tests/recipes/test_multi_threshold.py).
     """
 
     name: ClassVar[str] = "dcgs"
-    timesteps: int = setting(8, "Steps that the network is made for.")
-    pooling: PoolingRule = setting("differences", "How maximum pooling works in time.")
-    schedule: Schedule = setting(Differences(), "When neurons fire: as differences arrive.")
-    threshold_count: int = setting(8, "Thresholds of a neuron.")
-    levels: int = setting(64, "Stairs that the thresholds are made for.")
+    timesteps: int = setting(8, "Time steps.")
+    pooling: PoolingRule = setting("differences", "Rule for maximum pooling in time.")
+    schedule: Schedule = setting(Differences(), "Schedule: differences.")
+    threshold_count: int = setting(8, "Number of thresholds per neuron.")
+    levels: int = setting(64, "Levels that the thresholds are fitted to.")
 
     @property
     def thresholds(self) -> Pass:

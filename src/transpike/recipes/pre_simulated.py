@@ -1,4 +1,4 @@
-"""Recipes that hear an input once before they answer it: what they learn of it is for this input alone."""
+"""Recipes with a pre-simulation of each input, whose result is used for this input only."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,31 +15,32 @@ from transpike.schedules import LayerSynchronous
 
 @dataclass(frozen=True)
 class SRP(LearnedCoded):
-    """τ = ``pre_simulation_steps`` steps of a QCFS network; then every neuron starts anew, and those whose residual potential was
-    not above ``margin`` θ stay silent: their source's activation is 0. Only the steps after the τ are read.
+    """A QCFS network that silences neurons by their residual potential after τ = ``pre_simulation_steps`` steps.
 
-    ``timesteps`` counts the pre-simulation: T = τ + what the paper calls T; answers after fewer steps are the pre-simulation's.
-    A gate that closed on a neuron whose activation is positive stays closed: accuracy settles below the source's.
+    After τ steps every neuron restarts, and neurons whose residual potential was not above ``margin`` θ remain silent,
+    because their source activation is 0. Only the steps after τ are read. ``timesteps`` includes the pre-simulation:
+    T = τ + the paper's T; outputs before that are those of the pre-simulation. A neuron with a positive activation that
+    was silenced remains silent, so accuracy converges to a value below the source's.
     Source: Hao, Bu, Ding, Huang, Yu 2023 (SRP, AAAI), "Reducing ANN-SNN conversion error through residual membrane
     potential", section 4, from its code. Differs from the paper: the steps of both phases are counted.
-    Checked: a neuron of figure 1 whose spikes came too early, with source activation 0, is silent after the pre-simulation
-    and fires without the gate; T steps are τ + (T − τ) (tests/recipes/test_pre_simulated.py).
+    Checked: a neuron of figure 1 whose spikes came too early, with source activation 0, is silent after the
+    pre-simulation and fires without the gate; T steps are τ + (T − τ) (tests/recipes/test_pre_simulated.py).
     """
 
     name: ClassVar[str] = "srp"
-    timesteps: int = setting(12, "Steps that the network is made for, the pre-simulation included.")
-    readout: Readout = setting(AfterPreSimulation(), "How the answer is read.")
-    pre_simulation_steps: int = setting(4, "Steps that are run before, of which only the gate is kept.")
-    margin: float = setting(1e-3, "The residual that opens the gate, as a share of the threshold.")
+    timesteps: int = setting(12, "Time steps, including the pre-simulation.")
+    readout: Readout = setting(AfterPreSimulation(), "Output readout.")
+    pre_simulation_steps: int = setting(4, "Steps of the pre-simulation, which determines the silent neurons.")
+    margin: float = setting(1e-3, "Residual above which a neuron may fire, as a share of the threshold.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.schedule.mode != "steps":
-            raise SettingError("SRP's neurons start anew in the middle of a run: they need the streaming schedule")
+            raise SettingError("SRP's neurons restart during a run: use schedule=Streaming()")
         if self.timesteps <= self.pre_simulation_steps:
             raise SettingError(
-                f"{self.timesteps} steps leave nothing after a pre-simulation of {self.pre_simulation_steps}: use more timesteps, "
-                "which count the pre-simulation, or a shorter one"
+                f"timesteps={self.timesteps} includes the {self.pre_simulation_steps} steps of the pre-simulation; no "
+                "step remains: use more timesteps or fewer pre_simulation_steps"
             )
 
     @property
@@ -53,40 +54,43 @@ class SRP(LearnedCoded):
 
 @dataclass(frozen=True)
 class COS(LearnedCoded):
-    """Each layer hears ρ = ``pre_simulation_steps`` steps, finds by how much its first potentials were off, and runs on the same
-    input with better ones, ρ steps late.
+    """Each layer corrects its initial potentials in a pre-simulation of ρ = ``pre_simulation_steps`` steps.
 
-    A layer costs ρ steps: ``total_steps = n ρ + T`` for n neurons on the longest path. Shortcuts wait as long. The
-    theorems look at all T steps, ρ = T; a shorter pre-simulation corrects by what it cannot know yet.
+    The layer then runs on the same input with the corrected potentials, ρ steps later:
+    ``total_steps = n ρ + T`` for n neurons on the longest path. Shortcuts are delayed equally. The theorems assume
+    ρ = T; a shorter pre-simulation gives a less accurate correction.
     Source: Hao, Ding, Bu, Huang, Yu 2023 (COS, ICLR), "Bridging the gap between ANNs and SNNs by calibrating offset
     spikes", theorems 1 and 2, from its code.
-    Differs from the paper: the steps of all layers are counted (it counts ρ once, or not); T is at least ρ, for a layer
-    cannot rehearse what the one before does not send; ``rounds`` repeats the correction, which its code has commented
-    out.
-    Checked: on the unevenness vectors of QCFS each round brings a wrong count one spike nearer, and counts that are
-    right stay; at ρ = T layers come to within a hundredth of streaming's distance from the staircase
+    Differs from the paper: the steps of all layers are counted (it counts ρ once or never); T is at least ρ, because
+    the pre-simulation of a layer needs ρ steps of input; ``rounds`` repeats the correction, which is commented out in
+    its code.
+    Checked: on the unevenness vectors of QCFS each round moves a wrong count one spike closer, and correct counts do
+    not change; at ρ = T the distance of layers from the staircase is less than a hundredth of that when streaming
     (tests/recipes/test_pre_simulated.py).
     """
 
     name: ClassVar[str] = "cos"
-    timesteps: int = setting(4, "Steps that the network is made for, without the pre-simulations.")
-    schedule: Schedule = setting(LayerSynchronous(wait_steps=4), "When neurons fire: held for the pre-simulation.")
-    pre_simulation_steps: int = setting(4, "Steps that each layer tries first.")
-    margin: float = setting(1e-3, "By how much a spike is missed or caught, as a share of the threshold.")
-    rounds: int = setting(1, "Corrections, one spike each.")
+    timesteps: int = setting(4, "Time steps, without the pre-simulations.")
+    schedule: Schedule = setting(
+        LayerSynchronous(wait_steps=4), "Schedule: windows with wait steps for the pre-simulation."
+    )
+    pre_simulation_steps: int = setting(4, "Steps of each layer's pre-simulation.")
+    margin: float = setting(1e-3, "Deviation of the residual that is corrected, as a share of the threshold.")
+    rounds: int = setting(1, "Number of corrections by one spike.")
 
     def __post_init__(self) -> None:
         if self.calibrate != "none":
             raise SettingError(
-                "COS corrects each neuron for each input as it runs, and corrections on calibration data know no such "
-                f"neurons: calibrate must be 'none', not {self.calibrate!r}"
+                "COS corrects neurons for each input during the run, which calibration on data does not support: "
+                f"calibrate must be 'none', not {self.calibrate!r}"
             )
         super().__post_init__()
-        held = isinstance(self.schedule, LayerSynchronous) and self.schedule.wait_steps == self.pre_simulation_steps
-        if not held or self.timesteps < self.pre_simulation_steps:
+        steps = self.pre_simulation_steps
+        fits = isinstance(self.schedule, LayerSynchronous) and self.schedule.wait_steps == steps
+        if not fits or self.timesteps < steps:
             raise SettingError(
-                f"COS holds each window for its pre-simulation of {self.pre_simulation_steps} steps and needs at least as many time "
-                f"steps: use schedule=LayerSynchronous(wait_steps={self.pre_simulation_steps}) and timesteps from {self.pre_simulation_steps} on"
+                f"COS needs as many wait steps as pre-simulation steps ({steps}), and at least as many time steps: use "
+                f"schedule=LayerSynchronous(wait_steps={steps}) and timesteps >= {steps}"
             )
 
     @property

@@ -18,10 +18,10 @@ from transpike.recipes._base import RateCoded, setting
 
 @dataclass(frozen=True)
 class SNNCalibration(RateCoded):
-    """Thresholds of least squared error, ``b ← b + θ/2T``, then layer by layer what takes the mean error away.
+    """Thresholds of least squared error, ``b ← b + θ/2T``, then corrections of the mean error layer by layer.
 
-    ``calibrate``: "light" corrects biases, one value a channel; "advanced" initial potentials, one value a neuron;
-    "advanced-weights" fine-tunes weights before that; "none" leaves the shift alone.
+    ``calibrate``: "light" corrects biases, one value per channel; "advanced" initial potentials, one value per neuron;
+    "advanced-weights" fine-tunes weights before that; "none" applies only the shift.
     Source: Li, Deng, Dong, Gong, Gu 2021 (ICML; IJCV 2024), sections 4.1 to 4.3, and the authors' code.
     Differs from the paper: the threshold search runs once over ``samples`` calibration inputs instead of a moving
     average over batches; weight fine-tuning takes fewer iterations at a higher rate.
@@ -31,10 +31,12 @@ class SNNCalibration(RateCoded):
     """
 
     name: ClassVar[str] = "snn-calibration"
-    granularity: Granularity = setting("layer", "One threshold for each layer or channel.")
-    calibrate: Literal["none", "light", "advanced", "advanced-weights"] = setting("light", "What is corrected.")
-    samples: int = setting(128, "Calibration inputs that are simulated.")
-    iterations: int = setting(200, "Of fine-tuning each layer's weights.")
+    granularity: Granularity = setting("layer", "One threshold per layer or channel.")
+    calibrate: Literal["none", "light", "advanced", "advanced-weights"] = setting(
+        "light", "Correction on simulated spikes."
+    )
+    samples: int = setting(128, "Number of simulated calibration inputs.")
+    iterations: int = setting(200, "Iterations of weight fine-tuning per layer.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,8 +47,8 @@ class SNNCalibration(RateCoded):
 
         if self.weight_bits is not None and self.calibrate == "advanced-weights":
             raise SettingError(
-                "fine-tuning leaves the few values that weight_bits allows: use calibrate='light' or 'advanced', or "
-                "weight_bits=None"
+                "weight fine-tuning would undo the quantisation by weight_bits: use calibrate='light' or "
+                "'advanced', or weight_bits=None"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""Thresholds from spiking layers: Spike-Norm and its softer successor RMP."""
+"""Thresholds from simulated spiking layers: Spike-Norm, and RMP with a soft reset."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -21,25 +21,25 @@ class SpikeNorm(RateCoded):
     code in hybrid-snn-conversion.
     Differs from the paper: thresholds are measured over the recipe's own time steps on ``samples`` calibration inputs
     (there up to 2500 steps on one batch of 512); biases and batch normalisation are allowed.
-    Checked: on its calibration inputs the largest single step of current is the threshold, in every layer; the largest
-    activation is exceeded (tests/recipes/test_spike_norm.py).
+    Checked: on its calibration inputs the largest current of a single step equals the threshold in every layer; it
+    exceeds the largest activation (tests/recipes/test_spike_norm.py).
     """
 
     name: ClassVar[str] = "spike-norm"
-    granularity: Granularity = setting("layer", "One threshold a layer: the method knows no other.")
-    encoder: Encoder = setting(Poisson(), "How the input enters.")
+    granularity: Granularity = setting("layer", "One threshold per layer: the method has no other.")
+    encoder: Encoder = setting(Poisson(), "Input encoder.")
     reset: Literal["soft", "hard"] = setting("hard", "Subtract the threshold, or set the potential to 0.")
-    scale: float = setting(1.0, "Multiplies every threshold.")
-    samples: int = setting(64, "Calibration inputs that are simulated.")
+    scale: float = setting(1.0, "Factor on every threshold.")
+    samples: int = setting(64, "Number of simulated calibration inputs.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.granularity != "layer":
             raise SettingError(
-                f"Spike-Norm has one threshold a layer: granularity must be 'layer', not {self.granularity!r}"
+                f"Spike-Norm has one threshold per layer: granularity must be 'layer', not {self.granularity!r}"
             )
         if self.schedule.mode != "steps":
-            raise SettingError("Spike-Norm looks at single steps of current: it needs the streaming schedule")
+            raise SettingError("Spike-Norm measures the current of single steps: it needs schedule=Streaming()")
 
     @property
     def depends_on_timesteps(self) -> bool:
@@ -60,14 +60,14 @@ class SpikeNorm(RateCoded):
 
 @dataclass(frozen=True)
 class RMP(SpikeNorm):
-    """Spike-Norm's thresholds times 0.8, and the residual membrane potential kept: soft reset.
+    """Spike-Norm's thresholds times 0.8, and a soft reset, which keeps the residual membrane potential.
 
     Source: Han, Srinivasan, Roy 2020 (RMP-SNN, CVPR), sections 4 and 5; the factor as in RNL's replica.
     Differs from the paper: as Spike-Norm.
     Checked: thresholds are 0.8 of the largest step of current, and the balance ``Σ θ s = Σ x + v(0) − v(T)`` holds,
-    which a hard reset breaks and pays for in accuracy (tests/recipes/test_spike_norm.py).
+    which a hard reset violates, with lower accuracy (tests/recipes/test_spike_norm.py).
     """
 
     name: ClassVar[str] = "rmp"
     reset: Literal["soft", "hard"] = setting("soft", "Subtract the threshold, or set the potential to 0.")
-    scale: float = setting(0.8, "Multiplies every threshold.")
+    scale: float = setting(0.8, "Factor on every threshold.")

@@ -1,4 +1,4 @@
-"""Recipes whose neurons fire as they hear, or at an exact time."""
+"""Recipes for neurons that fire during integration, or at an exact time."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -32,10 +32,10 @@ from transpike.schedules import TimeSlots
 class ExactMapping(Recipe):
     """A spike at ``t = t_max − ReLU(u)``, in continuous time: the spiking network is the ReLU network.
 
-    One spike a neuron, every neuron hears its whole window first: ``total_steps`` counts windows. ``zeta`` is the room
-    in a window above the largest activation on the calibration data; a larger value fires early, which a run reports.
-    On a clock the times are rounded: that is ``LinearTTFS``. ``simulate(engine="sorted")`` follows every potential from
-    spike to spike; runs are in float64.
+    One spike per neuron; every neuron integrates its whole window first: ``total_steps`` counts windows. ``zeta`` is
+    the margin of a window above the largest activation on the calibration data; a larger value fires early, which a run
+    reports. With discrete time steps the times are rounded: see ``LinearTTFS``. ``simulate(engine="sorted")`` follows
+    every potential from spike to spike; runs are in float64.
     Source: Stanojevic, Woźniak, Bellec, Cherubini, Pantazi, Gerstner 2023, Neural Networks 168:74 (arXiv 2212.12522),
     from their code.
     Differs from the paper: thresholds are scaled where it scales weights; the input is a current unless ``input`` is
@@ -45,17 +45,17 @@ class ExactMapping(Recipe):
     """
 
     name: ClassVar[str] = "exact-mapping"
-    timesteps: int = setting(1, "1: time is continuous, and the run is one window for each layer.")
-    zeta: float = setting(0.5, "Room in each window above the largest activation, as a share of it.")
-    input: Literal["analogue", "spikes"] = setting("analogue", "The input as a current, or as spike times.")
-    readout: Readout = setting(AccumulatedMembrane(), "How the answer is read.")
+    timesteps: int = setting(1, "Always 1: time is continuous, with one window per layer.")
+    zeta: float = setting(0.5, "Margin of each window above the largest activation, relative to it.")
+    input: Literal["analogue", "spikes"] = setting("analogue", "Input as a constant current, or as spike times.")
+    readout: Readout = setting(AccumulatedMembrane(), "Output readout.")
 
     def __post_init__(self) -> None:
         check_types(self)
         if self.timesteps != 1:
             raise SettingError(
                 f"time is continuous in an exact mapping: timesteps counts windows and is 1, not {self.timesteps!r}; "
-                "on a clock use linear-ttfs"
+                "for discrete time steps use linear-ttfs"
             )
         if self.input not in ("analogue", "spikes"):
             raise SettingError(f"input must be 'analogue' or 'spikes', not {self.input!r}")
@@ -81,25 +81,27 @@ class ExactMapping(Recipe):
 class S4NN(Recipe):
     """A neuron fires when the weights of the spikes so far exceed its threshold, and the first class wins.
 
-    For networks trained that way (S4NN, or BS4NN with binary weights): the weights of a network with ReLUs in the
-    neurons' places, biases as a charge at the start, one ``threshold`` for all. Pixels are linear first spikes.
+    For networks trained in this way (S4NN, or BS4NN with binary weights): the weights of a network with ReLUs instead
+    of the neurons, biases as an initial charge, one ``threshold`` for all. Pixels are encoded as linear first spikes.
     Source: Kheradpisheh and Masquelier 2020 (S4NN, arXiv 1910.09495), Kheradpisheh et al. 2021 (BS4NN), from code.
-    Differs from the paper: without the delay of one slot a layer, which shifts all times alike; slots are rounded
-    up, not down; silent output neurons count as none, where the code lets them fire in the last slot.
+    Differs from the paper: without the delay of one slot per layer, which shifts all times equally; slots are rounded
+    up, not down; silent output neurons do not fire, whereas the code lets them fire in the last slot.
     Checked: spike times are those of cumulative sums that exceed the threshold, also in the event-sorted engine
     (tests/recipes/test_spike_times.py).
     """
 
     name: ClassVar[str] = "s4nn"
-    timesteps: int = setting(256, "Slots of the input's window, and of the run.")
-    threshold: float = setting(100.0, "Of every neuron.")
-    readout: Readout = setting(EarliestSpike(), "How the answer is read.")
+    timesteps: int = setting(256, "Time slots of the input window and of the run.")
+    threshold: float = setting(100.0, "Threshold of every neuron.")
+    readout: Readout = setting(EarliestSpike(), "Output readout.")
 
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
         check_types(self)
         if self.readout.every_step:
-            raise SettingError("a window of slots is read in one sum: use EarliestSpike() or AccumulatedMembrane()")
+            raise SettingError(
+                "a window of slots is read as one sum: use readout=EarliestSpike() or AccumulatedMembrane()"
+            )
         _ = self.passes, self.encoder
 
     @property
@@ -126,32 +128,34 @@ class S4NN(Recipe):
 
 @dataclass(frozen=True)
 class RueckauerLiu(Recipe):
-    """Sparse temporal coding: a first spike leaves a current that stays, and 1/t is the activation.
+    """Sparse temporal coding: the first spike starts a constant current, and 1/t is the activation.
 
-    ``rule`` "first": one spike, however late its causes; "dynamic": thresholds wait for inputs on their way;
-    "corrective": spikes are taken back by negative ones. The largest activation fires after ``resolution`` S steps,
-    one of share a after S/a: T bounds the smallest, S/T.
+    ``rule`` "first": one spike per neuron; "dynamic": thresholds wait for pending inputs; "corrective": negative
+    spikes correct early ones. The largest activation fires after ``resolution`` S steps, a share a of it after S/a: the
+    smallest share that T can represent is S/T.
     Source: Rueckauer and Liu 2018 (ISCAS), from snn_toolbox (ttfs, ttfs_dyn_thresh, ttfs_corrective).
-    Differs from the paper: bias from the first step on, also before any input spike; the inputs that "dynamic" waits
-    for are those that have not fired and have a positive current (in the code: a second batch of prospective spikes);
-    the output integrates.
+    Differs from the paper: the bias is added from the first step on, also before any input spike; "dynamic" waits for
+    inputs that have not fired and have a positive current (in the code: a second batch of prospective spikes); the
+    output integrates.
     Checked: on a network of four layers "corrective" sends more spikes than "first" and is as accurate, "dynamic" fires
     later (tests/recipes/test_spike_times.py); a lone neuron fires after ⌈θ/x⌉ steps.
     """
 
     name: ClassVar[str] = "rueckauer-liu"
-    timesteps: int = setting(64, "Steps that the network is made for.")
-    resolution: int = setting(8, "Steps after which a neuron at its threshold's activation fires.")
-    rule: Literal["first", "corrective", "dynamic"] = setting("first", "What happens to spikes that came too early.")
-    granularity: Granularity = setting("layer", "One threshold for each layer, channel or neuron.")
-    percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
-    readout: Readout = setting(AccumulatedMembrane(), "How the answer is read.")
+    timesteps: int = setting(64, "Time steps.")
+    resolution: int = setting(8, "Time steps until the spike of the largest activation.")
+    rule: Literal["first", "corrective", "dynamic"] = setting("first", "Treatment of spikes that come too early.")
+    granularity: Granularity = setting("layer", "One threshold per layer, channel or neuron.")
+    percentile: float = setting(99.9, "Percentile of each layer's activations used as threshold; 100 is the maximum.")
+    readout: Readout = setting(AccumulatedMembrane(), "Output readout.")
 
     def __post_init__(self) -> None:
         check_timesteps(self.timesteps)
         check_types(self)
         if not isinstance(self.readout, AccumulatedMembrane):
-            raise SettingError("latched currents are read from the output's membrane: use AccumulatedMembrane()")
+            raise SettingError(
+                "latched currents are read from the output's membrane: use readout=AccumulatedMembrane()"
+            )
         _ = self.passes
 
     @property

@@ -1,4 +1,4 @@
-"""T2FSNN: deep networks of first spikes with kernels of their own and early firing."""
+"""T2FSNN: first spikes with trained kernels per layer and early firing."""
 
 import math
 from dataclasses import dataclass
@@ -18,32 +18,34 @@ from transpike.schedules import TimeSlots
 class T2FSNN(TimeCoded):
     """Exponential kernels ``exp(−(t − td)/τ)``, τ and td trained for each layer, neurons that fire early.
 
-    θ is the layer's largest activation, as a percentile; ``wait_steps`` slots after it began to listen a layer begins to
-    fire: half a window unless given, ``wait_steps=timesteps`` for whole windows. With n neuron layers the answer takes
-    ``n · hold + T`` slots: 680 for VGG-16 at T = 80 and hold 40, 1280 at 80.
+    θ is a percentile of the layer's activations. A layer begins to fire ``wait_steps`` H slots after it begins to
+    integrate: by default half a window; ``wait_steps=timesteps`` gives whole windows. With n neuron layers the latency
+    is ``n H + T`` slots: 680 for VGG-16 at T = 80 and H = 40, 1280 at H = 80.
     Source: Park, Kim, Na, Yoon 2020 (DAC; arXiv 2003.11741), from their code (SNN-neural-coding).
     Differs from the paper: a neuron that has fired cannot fire again; λ is a percentile of the layer's values, not the
     largest of its neurons' percentiles; the input's kernel is not trained; an analogue input unless ``input`` is
     "spikes"; the kernel's levels lie on a grid.
-    Checked: the published τ and td give its smallest and largest code; training lowers its losses; whole windows are
-    the closed form, early firing is not and answers sooner (tests/recipes/test_first_spike.py).
+    Checked: the published τ and td give its smallest and largest code; training lowers its losses; whole windows
+    equal the closed form; early firing does not, and has a lower latency (tests/recipes/test_first_spike.py).
     """
 
     name: ClassVar[str] = "t2fsnn"
     timesteps: int = setting(80, "Slots of a window.")
-    tau: float = setting(20.0, "Slots in which a spike's worth falls by e, before training.")
+    tau: float = setting(20.0, "Initial time constant of the kernel, in slots.")
     wait_steps: int | None = setting(
-        None, "Slots from a layer's first hearing to its first firing; default: half a window."
+        None, "Slots between the first input and the first possible spike of a layer; default: half a window."
     )
-    epochs: int = setting(6, "Rounds over the calibration data that train each layer's tau and delay.")
-    percentile: float = setting(99.9, "Of each layer's activations: the threshold; 100 is the maximum.")
-    rounding: Literal["down", "nearest"] = setting("down", "To a level below, or to the nearest one.")
+    epochs: int = setting(6, "Epochs over the calibration data that train each layer's tau and delay.")
+    percentile: float = setting(99.9, "Percentile of each layer's activations used as threshold; 100 is the maximum.")
+    rounding: Literal["down", "nearest"] = setting("down", "Rounding of levels: down, or to the nearest.")
 
     def __post_init__(self) -> None:
         if self.wait_steps is not None and (
             isinstance(self.wait_steps, bool) or not isinstance(self.wait_steps, int) or self.wait_steps < 0
         ):
-            raise SettingError(f"hold must be a whole number of slots from 0 on, or None, not {self.wait_steps!r}")
+            raise SettingError(
+                f"wait_steps must be a whole number of slots from 0 on, or None, not {self.wait_steps!r}"
+            )
         super().__post_init__()
 
     @property

@@ -15,8 +15,8 @@ class WeightNormalisation(PercentileCoded):
     λ_n is the largest activation of layer n on training data; hard reset, v(0) = 0.
     Source: Diehl et al. 2015, IJCNN, section III.D (data-based normalisation).
     Differs from the paper: biases are kept; the default input is a constant current (``encoder=Poisson()`` for theirs).
-    Checked: W and b of a network worked out by hand; nothing of the training data is clipped, which the 99th percentile
-    does; the hard reset fires every ⌈θ/z⌉ steps, which a soft one does not (tests/recipes/test_normalisation.py).
+    Checked: W and b of a network computed by hand; no training sample is clipped, as the 99th percentile does; the
+    hard reset fires every ⌈θ/z⌉ steps, unlike a soft reset (tests/recipes/test_normalisation.py).
     """
 
     threshold_scale: ClassVar[ThresholdScale] = "unit"

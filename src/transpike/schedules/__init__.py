@@ -1,4 +1,4 @@
-"""When neurons fire, by the name that recipes and the command line use."""
+"""Schedules, which define when neurons fire, by their names in recipes and on the command line."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Steps that carry differences."""
+"""Time steps that carry differences."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,10 +9,10 @@ from transpike.core.schedule import Schedule
 
 @dataclass(frozen=True)
 class Differences(Schedule):
-    """Every layer runs in every step, as streaming does, but what arrives in step t moves an estimate by 1/t of it.
+    """Every layer runs in every step, as when streaming, but an input in step t changes an estimate by 1/t of it.
 
-    Bias and constant input come once, in the first step, and so does all that a settled network has to say. Needs
-    neurons that code differences (the recipe ``dcgs``). One run answers at every t, each answer is ready at once.
+    Bias and constant input are added once, in the first step. Needs neurons with a differential code (the recipe
+    ``dcgs``). One run gives an output at every t, without latency.
     Source: Huang et al. 2025 (DCGS, ICML), differential coding.
     """
 

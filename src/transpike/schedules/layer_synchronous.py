@@ -1,4 +1,4 @@
-"""A layer hears a window, or a part of it, before it fires."""
+"""Windows: a layer integrates its window, or a part of it, before it fires."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,15 +10,16 @@ from transpike.errors import SettingError
 
 @dataclass(frozen=True)
 class LayerSynchronous(Schedule):
-    """A neuron hears T steps, holds its spikes for the first H = ``wait_steps`` of them, and may fire in the T after those.
+    """A neuron integrates T steps, waits H = ``wait_steps`` steps from the first on, and may fire in the T steps after.
 
-    ``wait_steps`` None is the whole window, H = T: layer n listens in window n and fires in window n+1, so that counts are
-    a staircase of the charge in closed form, one pass a window, without unevenness error; it is what the authors of
-    ECC compute (SpKeras). A shorter hold trades latency for unevenness, and is stepped in time.
-    With ``settle`` a neuron fires as it hears, and in T − 1 silent steps more sends one spike of either sign while its
-    potential lies outside [0, θ): then its count is right, and it sends that in the T steps after (PASCAL, Ramesh and
-    Srinivasan 2025). The closed form is the same, H = 2 T − 1.
-    ``total_steps = (neurons on the longest path) · H + T``. Windows are pipelined: the next sample may follow after T.
+    ``wait_steps`` None is the whole window, H = T: layer n integrates in window n and fires in window n+1. Counts are
+    then a staircase of the charge in closed form, one pass per window, without unevenness error, as in SpKeras, the
+    code of the authors of ECC. Fewer wait steps reduce latency, add unevenness, and are simulated step by step.
+    With ``settle`` a neuron fires during integration, and in T − 1 further silent steps sends one spike of either sign
+    while its potential lies outside [0, θ). Its count is then exact, and it sends that count in the following T steps
+    (PASCAL, Ramesh and Srinivasan 2025). The closed form is the same, H = 2 T − 1.
+    ``total_steps = (neurons on the longest path) · H + T``. Windows are pipelined: the next sample may follow after T
+    steps.
     """
 
     mode: ClassVar[Mode] = "windows"
@@ -34,10 +35,12 @@ class LayerSynchronous(Schedule):
         if self.wait_steps is not None and (
             isinstance(self.wait_steps, bool) or not isinstance(self.wait_steps, int) or self.wait_steps < 0
         ):
-            raise SettingError(f"hold must be a whole number of steps from 0 on, or None, not {self.wait_steps!r}")
+            raise SettingError(
+                f"wait_steps must be a whole number of steps from 0 on, or None, not {self.wait_steps!r}"
+            )
 
     def lag(self, timesteps: int) -> int:
-        """H, at most T: a window that has been heard holds nothing back."""
+        """H, at most T; 2 T − 1 with ``settle``."""
         if self.settle:
             return 2 * timesteps - 1
         return timesteps if self.wait_steps is None else min(self.wait_steps, timesteps)

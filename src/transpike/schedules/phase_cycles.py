@@ -1,4 +1,4 @@
-"""Layers listen and fire in turn, a cycle each."""
+"""Phase cycles: layers integrate and fire in alternate cycles."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,12 +11,12 @@ from transpike.errors import SettingError
 
 @dataclass(frozen=True)
 class PhaseCycles(Schedule):
-    """Layer n listens in the cycles n, n+2, n+4 … of ``period`` K steps and fires in those between.
+    """Layer n integrates in the cycles n, n+2, n+4 … of ``period`` K steps and fires in the cycles between.
 
-    T counts the steps in which a layer listens, whole cycles: T/K rounds. The first answer is ready after
-    ``(n + 1) K`` steps, n being the neurons on the longest path, each further round takes 2 K more:
-    ``total_steps = (n + 1) K + 2 (T − K)``. Bias and analogue input come once a cycle, in its first step. Every wire
-    must take one cycle, which ``steps.MatchDelays`` sees to.
+    T counts the steps in which a layer integrates, in whole cycles: T/K rounds. The first output is ready after
+    ``(n + 1) K`` steps, n being the number of neurons on the longest path; each further round takes 2 K steps:
+    ``total_steps = (n + 1) K + 2 (T − K)``. Bias and analogue input are added once per cycle, in its first step. Every
+    wire must take one cycle, which ``passes.MatchDelays`` ensures.
     """
 
     mode: ClassVar[Mode] = "cycles"
@@ -36,7 +36,7 @@ class PhaseCycles(Schedule):
         return self.rounds(super().check(timesteps)) * self.period
 
     def rounds(self, timesteps: int) -> int:
-        """How often a layer listens in T steps; SettingError where T is not whole cycles."""
+        """Number of cycles in which a layer integrates; raises SettingError if T is not a multiple of the period."""
         if timesteps % self.period:
             raise SettingError(
                 f"{timesteps} steps are not whole cycles of {self.period}; use a multiple of {self.period}, "

@@ -1,4 +1,4 @@
-"""Neurons fire as input arrives."""
+"""Streaming: neurons fire as input arrives."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from transpike.core.schedule import Schedule
 
 @dataclass(frozen=True)
 class Streaming(Schedule):
-    """Every layer runs in every step; a spike reaches the output within the step, so the answer at t costs t steps.
+    """Every layer runs in every step; a spike reaches the output within the step, so the output at t takes t steps.
 
-    The order of arrival matters: unevenness error. One run answers at every t.
+    The order of arrival matters: unevenness error. One run gives an output at every t.
     """
 
     def lag(self, timesteps: int) -> int:

@@ -1,4 +1,4 @@
-"""What a good answer is, by the name that the command line uses."""
+"""Tasks, which define correct outputs, by their names on the command line."""
 
 from transpike.core.task import Task
 from transpike.errors import SettingError
@@ -10,12 +10,12 @@ members: tuple[type[Task], ...] = tuple(table.values())
 
 
 def remarks(task: Task) -> tuple[str, ...]:
-    """What a result has to say of its task: nothing of classification, which accuracy is usually of."""
+    """Remarks of a result about its task; empty for classification, the default."""
     return () if task == Classification() else (f"accuracy and agreement are those of the task {task}",)
 
 
 def task_given(task: Task | None) -> Task:
-    """``task``, by default classification. SettingError for something else, like the name of a task."""
+    """``task``, by default classification; raises SettingError for anything that is not a Task."""
     if task is None:
         return Classification()
     if not isinstance(task, Task):

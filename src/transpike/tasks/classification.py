@@ -1,4 +1,4 @@
-"""One class for each sample."""
+"""Classification: one class per sample."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,9 +12,9 @@ from transpike.tasks._base import class_numbers
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """Logits (..., samples, classes), targets (samples,): right is where the largest logit is that of the target.
+    """Logits (..., samples, classes), targets (samples,): correct if the target has the largest logit.
 
-    Of equal logits the one with the lowest number counts as the largest.
+    Of equal logits the first counts as the largest.
     """
 
     name: ClassVar[str] = "classification"
@@ -22,8 +22,8 @@ class Classification(Task):
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
         if len(shape) != 1:
             raise DataError(
-                f"{self} needs logits (batch, classes), and the network gives (batch, {', '.join(map(str, shape))}); "
-                "simulate() runs it"
+                f"{self} needs logits (batch, classes), and the network returns (batch, {', '.join(map(str, shape))}); "
+                "simulate() runs it without a task"
             )
         return class_numbers(target, samples, shape[0], where)
 

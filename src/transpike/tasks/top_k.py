@@ -1,4 +1,4 @@
-"""The right class among the k best."""
+"""Top-k classification."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,14 +14,14 @@ from transpike.tasks._base import class_numbers
 
 @dataclass(frozen=True)
 class TopK(Task):
-    """Logits (..., samples, classes), targets (samples,): right is where fewer than k classes come before the target.
+    """Logits (..., samples, classes), targets (samples,): correct if fewer than k classes rank before the target.
 
-    Before a class come those with a larger logit, and of those with an equal one the classes with a lower number. So
-    ``TopK(1)`` is ``Classification``. An output agrees with a reference that has its first class among the output's k.
+    Classes rank by their logit, and equal logits by class number, so ``TopK(1)`` is ``Classification``. An output
+    agrees with a reference if the first class of the reference is among the k first classes of the output.
     """
 
     name: ClassVar[str] = "top-k"
-    k: int = setting(5, "How many classes are looked at.", low=1)
+    k: int = setting(5, "Number of classes that count as correct.", low=1)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -29,7 +29,7 @@ class TopK(Task):
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
         if len(shape) != 1 or shape[0] < self.k:
             raise DataError(
-                f"{self} needs logits (batch, classes) of at least {self.k} classes, and the network gives "
+                f"{self} needs logits (batch, classes) of at least {self.k} classes, and the network returns "
                 f"(batch, {', '.join(map(str, shape))})"
             )
         return class_numbers(target, samples, shape[0], where)

@@ -1,4 +1,4 @@
-"""The parts of the loops in ``transpike.train`` and ``transpike.finetune``, and what a loop of one's own may use."""
+"""The parts of the training loops of ``transpike.train`` and ``transpike.finetune``, also for custom loops."""
 
 from transpike.training import checkpoint, ranks, schedule, settings
 from transpike.training.source import (

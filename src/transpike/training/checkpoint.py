@@ -1,4 +1,4 @@
-"""Files of a training: safetensors written at one stroke, so that a kill at any moment leaves the old file whole."""
+"""Training checkpoints: safetensors files, replaced atomically, so that an interrupted write keeps the old file."""
 
 import contextlib
 import hashlib
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from transpike.errors import CheckpointError, SettingError
 
 FORMAT = "transpike training checkpoint"
-VERSION = "2"  # 1: momentum only, and nothing of schedules, stages, penalties and processes in its settings
+VERSION = "2"  # 1: momentum only; its settings had no schedules, stages, penalties or processes
 ADDED = ("code", "images")
-"""Settings that earlier checkpoints of this version do not have, so that they cannot speak against going on."""
+"""Settings that earlier checkpoints of this version lack, and which are not compared when they are resumed."""
 SEED_SCHEME = "numpy SeedSequence((seed, epoch)), epoch 0 for the validation part"
 
 
@@ -27,7 +27,7 @@ SEED_SCHEME = "numpy SeedSequence((seed, epoch)), epoch 0 for the validation par
 class Row:
     """One epoch; losses in nats, accuracies 0 to 1 (training: under augmentation); ``learning_rate`` at its end.
 
-    ``train_loss`` is without the ``penalty`` of the activations (0 where there is none), which was added to it.
+    ``train_loss`` excludes the ``penalty`` of the activations (0 if there is none).
     """
 
     epoch: int
@@ -42,9 +42,9 @@ class Row:
 
 @dataclass
 class State:
-    """What a checkpoint holds beside network and optimiser; ``best`` are the tensors after ``best_epoch``.
+    """The state of a training besides network and optimiser; ``best`` are the tensors after ``best_epoch``.
 
-    ``scaler``: of the loss in float16, else empty.
+    ``scaler``: state of the loss scaler in float16, else empty.
     """
 
     history: list[Row]
@@ -61,7 +61,7 @@ def save(
     parameters: Mapping[str, nn.Parameter],
     state: State,
 ) -> None:
-    """Write weights, the optimiser's, best weights (where they are not the last) and, as JSON, everything else."""
+    """Write weights, optimiser state, the best weights if they are not the last, and all other state as JSON."""
     tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
     if state.best_epoch != len(state.history):
         tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
@@ -91,40 +91,43 @@ def load(
     optimiser: torch.optim.Optimizer,
     parameters: Mapping[str, nn.Parameter],
 ) -> State:
-    """Put a checkpoint into network and optimiser. SettingError: of other settings; CheckpointError: damaged or old."""
+    """Load a checkpoint into network and optimiser.
+
+    Raises SettingError for other settings, CheckpointError for a damaged file or an old version.
+    """
     tensors, metadata = _read(path)
     if metadata.get("version") != VERSION:
         raise CheckpointError(
-            f"{path} is a checkpoint of version {metadata.get('version', '1')}, and this transpike goes on from "
-            f"version {VERSION} only: finish it with the transpike that began it, or start anew with resume=False"
+            f"{path} is a checkpoint of version {metadata.get('version', '1')}, and this transpike resumes only "
+            f"version {VERSION}: finish it with the older transpike, or restart with resume=False"
         )
     try:
         before, history = json.loads(metadata["settings"]), json.loads(metadata["history"])
         rows = [Row(**row) for row in history]
         best_epoch = int(json.loads(metadata["progress"])["best_epoch"])
         scaler = dict(json.loads(metadata["scaler"]))
-        told = {name: value for name, value in settings.items() if name in before or name not in ADDED}
-        same = metadata["settings_sha256"] == _hash(told) and metadata["seed_scheme"] == SEED_SCHEME
+        given = {name: value for name, value in settings.items() if name in before or name not in ADDED}
+        same = metadata["settings_sha256"] == _hash(given) and metadata["seed_scheme"] == SEED_SCHEME
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: {error!r}. Delete it to start anew") from error
+        raise CheckpointError(f"{path} is damaged: {error!r}. Delete it to restart") from error
     if not same:
-        names = [name for name in {**before, **told} if before.get(name) != told.get(name)]
-        changes = ", ".join(f"{name} was {before.get(name)!r}, now {told.get(name)!r}" for name in names)
+        names = [name for name in {**before, **given} if before.get(name) != given.get(name)]
+        changes = ", ".join(f"{name} was {before.get(name)!r}, now {given.get(name)!r}" for name in names)
         raise SettingError(
             f"{path} belongs to a training with other settings: {changes or 'another seed scheme'}. Use the old "
-            "settings, another path, or resume=False to start anew over it"
+            "settings, another path, or resume=False to restart and overwrite it"
         )
     try:
         module.load_state_dict(_part(tensors, "model."))
         for place, value in _part(tensors, "optimiser.").items():
             key, _, name = place.partition(".")
-            # In the layout and on the device of the parameter, as the optimiser itself would have made it; it counts
-            # its steps on the CPU.
+            # in the layout and on the device of the parameter, as the optimiser creates it; its step counter is on
+            # the CPU
             parameter = parameters[name]
             optimiser.state[parameter][key] = value if key == "step" else torch.empty_like(parameter).copy_(value)
         best = _part(tensors, "model." if best_epoch == len(rows) else "best.")
     except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}. Delete it to start anew") from error
+        raise CheckpointError(f"{path} is damaged: {error}. Delete it to restart") from error
     return State(rows, best_epoch, best, scaler)
 
 
@@ -134,14 +137,14 @@ def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    # Cloned, because safetensors refuses two names for one memory.
+    # cloned, because safetensors refuses tensors that share memory
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     with _replacing(path) as temporary:
         temporary.write_bytes(to_bytes(copies, dict(metadata)))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file, in UTF-8, at one stroke."""
+    """Replace a text file atomically, in UTF-8."""
     with _replacing(path) as temporary:
         temporary.write_text(text, "utf-8")
 
@@ -152,7 +155,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}. Delete it to start anew") from error
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}. Delete it to restart") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a training checkpoint of transpike; give another path for the checkpoint")
     return tensors, metadata

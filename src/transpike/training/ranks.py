@@ -1,4 +1,4 @@
-"""Several processes that train one network, as torchrun starts them."""
+"""Distributed training: several processes, started by torchrun, train one network."""
 
 import atexit
 import contextlib
@@ -23,11 +23,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether it is the one that writes files and reports progress."""
+        """True for the process that writes files and reports progress."""
         return self.rank == 0
 
     def share(self, size: int) -> tuple[int, int]:
-        """The part [start, end) of a batch of this size: equal parts, the first ones larger by one where needed."""
+        """The part [start, end) of a batch of this size: equal parts, the first ones larger by one if needed."""
         base, more = divmod(size, self.count)
         start = self.rank * base + min(self.rank, more)
         return start, start + base + (self.rank < more)
@@ -42,16 +42,16 @@ class Ranks:
         return tensor.tolist()
 
     def agree(self, value: int) -> bool:
-        """Whether all processes have the same number."""
+        """True if all processes have the same number."""
         return self.count == 1 or self.total([value, value * value]) == [self.count * value, self.count * value * value]
 
     def wait(self) -> None:
-        """Go on when all processes have come here."""
+        """Wait until all processes reach this point."""
         if self.count > 1:
             distributed.barrier()
 
     def wrap(self, module: nn.Module, unused: bool) -> nn.Module:
-        """DistributedDataParallel, which averages the gradients; ``unused``: some parameters may get none."""
+        """DistributedDataParallel, which averages the gradients; ``unused``: some parameters may get no gradient."""
         if self.count == 1:
             return module
         return DistributedDataParallel(
@@ -59,18 +59,18 @@ class Ranks:
         )
 
     def same_buffers(self, module: nn.Module) -> None:
-        """Give every process the first one's buffers: each has seen its own part of the batches."""
+        """Broadcast the buffers of the first process: each process has seen another part of the batches."""
         if self.count > 1:
             for buffer in module.buffers():
-                # Gloo knows no booleans; their bytes it does
+                # Gloo does not support booleans, but their bytes
                 distributed.broadcast(buffer.view(torch.uint8) if buffer.dtype == torch.bool else buffer, 0)
 
 
 def join(device: str | torch.device) -> Ranks:
-    """Our place among the processes that torchrun has started (RANK, WORLD_SIZE, LOCAL_RANK); alone without them.
+    """The rank of this process among those started by torchrun (RANK, WORLD_SIZE, LOCAL_RANK), else a single one.
 
-    NCCL on GPUs, each process its own one, and Gloo on CPUs; a process group that is there already is used. Raises
-    SettingError where there is no GPU for this process, or the group does not come together.
+    Uses NCCL on GPUs, one GPU per process, and Gloo on CPUs, or an existing process group. Raises SettingError if there
+    is no GPU for this process, or the process group cannot be initialised.
     """
     ready = distributed.is_available() and distributed.is_initialized()
     if not ready and int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -80,12 +80,12 @@ def join(device: str | torch.device) -> Ranks:
         raise SettingError("torchrun has started several processes, but this PyTorch has no torch.distributed")
     if device.type == "cuda" and not ready:
         if device.index is not None:
-            raise SettingError(f"each process takes a GPU of its own: give device 'cuda', not '{device}'")
+            raise SettingError(f"each process uses a separate GPU: give device 'cuda', not '{device}'")
         local = int(os.environ.get("LOCAL_RANK", "0"))
         if local >= torch.cuda.device_count():
             raise SettingError(
                 f"no GPU for process {local} of this machine, which has {torch.cuda.device_count()}: start torchrun "
-                "with --nproc-per-node of the GPUs that there are"
+                "with --nproc-per-node set to the number of GPUs"
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
@@ -94,16 +94,16 @@ def join(device: str | torch.device) -> Ranks:
             distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         except (ValueError, RuntimeError) as error:
             raise SettingError(
-                f"WORLD_SIZE says that several processes train together, but they do not meet: {error}. Start them "
-                "with torchrun, or unset WORLD_SIZE to train alone"
+                f"WORLD_SIZE asks for several processes, but the process group cannot be initialised: {error}. Start "
+                "them with torchrun, or unset WORLD_SIZE to train in one process"
             ) from error
-        # Not at the end of a training: the same processes may train again, and meet only once.
+        # not at the end of a training: the same processes may train again, and the group is initialised once
         atexit.register(_leave)
     return Ranks(distributed.get_rank(), distributed.get_world_size(), device)
 
 
 def usable(device: str | torch.device) -> torch.device:
-    """Raises SettingError where this machine, or this PyTorch, does not have it."""
+    """The device; raises SettingError if this machine or this PyTorch does not support it."""
     try:
         torch.empty(1, device=device)
         return torch.device(device)
@@ -113,7 +113,7 @@ def usable(device: str | torch.device) -> torch.device:
 
 
 def is_first() -> bool:
-    """Whether this is the process that speaks to the user, also before ``join``."""
+    """True for the process that writes to the terminal, also before ``join``."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -124,9 +124,9 @@ def _leave() -> None:
 
 @contextlib.contextmanager
 def synchronised(module: nn.Module, ranks: Ranks, wanted: bool) -> Iterator[None]:
-    """Inside, batch normalisations count the images of all processes; afterwards they are the plain ones again.
+    """Context in which batch normalisations use the images of all processes.
 
-    Raises SettingError on a CPU, for which torch has no such layer.
+    Raises SettingError on a CPU, which torch does not support.
     """
     if not wanted or ranks.count == 1:
         yield
@@ -140,11 +140,11 @@ def synchronised(module: nn.Module, ranks: Ranks, wanted: bool) -> Iterator[None
     finally:
         for path, layer in plain.items():
             layer.train(module.training)
-            module.set_submodule(path, layer)  # it holds the very same tensors
+            module.set_submodule(path, layer)  # it holds the same tensors
 
 
 def normalisations(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Batch normalisations inside ``module``, with their paths."""
+    """(path, layer) of the batch normalisations in ``module``."""
     for path, layer in module.named_modules(remove_duplicate=False):
         if path and isinstance(layer, nn.modules.batchnorm._BatchNorm):
             yield path, layer

@@ -1,4 +1,4 @@
-"""Labelled samples in whatever form they come, reached by their numbers."""
+"""Labelled samples of any supported form, accessed by index."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from transpike.errors import DataError
 
 
 class Samples(Protocol):
-    """``batch(indices)`` gives inputs (n, …) and labels (n)."""
+    """``batch(indices)`` returns inputs (n, …) and labels (n)."""
 
     @property
     def labels(self) -> Tensor: ...
@@ -37,7 +37,7 @@ class Pairs:
 
 
 def samples_of(data: Any) -> Samples:
-    """The training samples of a data set, or of a split, a loader, a pair of tensors; DataError without labels."""
+    """The training samples of a data set, split, loader or pair of tensors; raises DataError without labels."""
     if isinstance(data, Dataset):
         return data.train
     if isinstance(data, Split):

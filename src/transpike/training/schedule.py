@@ -1,4 +1,4 @@
-"""Learning rate schedules: a factor for every step."""
+"""Learning rate schedules: a factor for every optimiser step."""
 
 import math
 
@@ -6,9 +6,9 @@ from transpike.errors import SettingError
 
 
 def cosine(step: int, steps: int, warmup: int = 0) -> float:
-    """The factor for ``step`` of 0 … steps − 1: up in a line to 1 over ``warmup`` steps, then half a cosine towards 0.
+    """The factor for ``step`` of 0 … steps − 1: linear to 1 over ``warmup`` steps, then half a cosine towards 0.
 
-    Without warm-up the first step gets 1. Raises SettingError unless 0 ≤ warmup < steps and 0 ≤ step < steps.
+    Without warm-up the first factor is 1. Raises SettingError unless 0 ≤ warmup < steps and 0 ≤ step < steps.
     """
     if not 0 <= warmup < steps or not 0 <= step < steps:
         raise SettingError(f"want 0 <= warmup < steps and 0 <= step < steps, not {warmup=}, {step=}, {steps=}")
@@ -18,12 +18,12 @@ def cosine(step: int, steps: int, warmup: int = 0) -> float:
 
 
 def steps_down(step: int, steps: int, warmup: int, every: int, gamma: float) -> float:
-    """The factor for ``step`` of 0 … steps − 1: up in a line to 1 over ``warmup`` steps, then times γ after ``every``.
+    """The factor for ``step`` of 0 … steps − 1: linear to 1 over ``warmup`` steps, then times γ every ``every`` steps.
 
     ``γ^⌊(step − warmup) / every⌋``. Raises SettingError as ``cosine`` does, or unless every ≥ 1 and 0 < γ ≤ 1.
     """
     if every < 1 or not 0 < gamma <= 1:
         raise SettingError(f"want every >= 1 and 0 < gamma <= 1, not {every=}, {gamma=}")
     if step < warmup or not 0 <= warmup <= step < steps:
-        return cosine(step, steps, warmup)  # the same way up, and the same bounds
+        return cosine(step, steps, warmup)  # the same warm-up and bounds
     return float(gamma ** ((step - warmup) // every))

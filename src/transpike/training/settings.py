@@ -1,4 +1,4 @@
-"""The settings of a training, and a fingerprint of the network that it is of."""
+"""The settings of a training, and a fingerprint of the trained network."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,53 +23,53 @@ class Training:
     """Settings of ``transpike.train``; printable, hashable, and each a flag of ``transpike train``.
 
     Optimisation: ``optimiser`` "sgd" (Nesterov's ``momentum``), "adam" (β₁ = ``momentum``), or "grad-r", which prunes
-    while it trains (``training.GradR`` with ``alpha``, 0.05, and ``sparsity``, 0.9, the share that its prior has at
-    zero; long training or a large α comes near it; the last epoch is taken); ``learning_rate`` is 0.1, 0.001
-    or 0.001 unless given; ``weight_decay`` (5e-4; not for "grad-r"), also of thresholds unless ``decay_thresholds`` is
-    off; ``schedule`` "cosine", or "step": times ``gamma`` (0.1) every ``step_size`` epochs; both after a line up over
-    ``warmup_epochs``. ``batch_size`` counts the images of all processes; ``sync_batchnorm`` normalises over all of
-    them. ``precision``: "bfloat16" and, on GPUs, "float16" multiply in 16 bits; weights and sums stay float32.
-    The best epoch is chosen on ``validation_fraction`` of the training images (0: the last epoch is taken).
-    Activations: ``stages`` {"clip": 3, "quantise": 5} sets the attribute ``stage`` of source activations by the epoch
-    from which it holds, "relu" before the first; the best epoch is one of the last stage. ``learn`` "activations"
-    trains the parameters of source activations alone, in a network that else is as in evaluation (see ``RateNorm``).
+    during training (``training.GradR`` with ``alpha``, 0.05, and ``sparsity``, 0.9, the share of its prior at zero,
+    which long training or a large α approaches; the last epoch is used); ``learning_rate`` defaults to 0.1 for "sgd",
+    0.001 for the others; ``weight_decay`` (5e-4; not for "grad-r"), also of thresholds unless ``decay_thresholds`` is
+    off; ``schedule`` "cosine", or "step": times ``gamma`` (0.1) every ``step_size`` epochs; both after a linear warm-up
+    over ``warmup_epochs``. ``batch_size`` counts the images of all processes; ``sync_batchnorm`` normalises over all
+    of them. ``precision``: "bfloat16" and, on GPUs, "float16" products; weights and sums remain float32.
+    The best epoch is selected on ``validation_fraction`` of the training images (0: the last epoch is used).
+    Activations: ``stages`` {"clip": 3, "quantise": 5} gives the first epoch of each ``stage`` of source activations,
+    "relu" before the first; the best epoch is one of the last stage. ``learn`` "activations" trains only the
+    parameters of source activations, with the rest of the network in evaluation mode (see ``RateNorm``).
     Images: ``augment`` is "crop-flip", "crop", "none", "auto-augment", "rand-augment", "trivial-augment" (torchvision,
-    after crop and flip), or "auto": flips for colour images only, nothing below 16 pixels; ``padding`` "zero" or
-    "reflect" is what comes in at the border; ``cutout`` sets a square of so many pixels to the mean colour.
+    after crop and flip), or "auto": flips for colour images only, none below 16 pixels; ``padding`` "zero" or
+    "reflect" fills the border of a shifted image; ``cutout`` is the side in pixels of a square of the mean colour.
     Raises SettingError.
     """
 
     epochs: int = setting(30, "Passes over the training images.", low=1)
-    optimiser: str = setting("sgd", "SGD with Nesterov's momentum, Adam, or Grad R, which prunes.", choices=RATES)
-    learning_rate: float | None = setting(None, "At its highest (default: 0.1, for the others 0.001).")
-    momentum: float = setting(0.9, "For adam and grad-r: beta 1.", below=1)
-    batch_size: int = setting(128, "Images of a step, of all processes together.", low=1)
-    weight_decay: float | None = setting(None, "Default: 0.0005, for grad-r 0.")
-    decay_thresholds: bool = setting(True, "Weight decay of thresholds too.")
-    alpha: float | None = setting(None, f"For grad-r: the pull of its prior (default: {ALPHA}).")
+    optimiser: str = setting("sgd", "SGD with Nesterov momentum, Adam, or Grad R with pruning.", choices=RATES)
+    learning_rate: float | None = setting(None, "Peak learning rate (default: 0.1 for sgd, else 0.001).")
+    momentum: float = setting(0.9, "Momentum of sgd; beta 1 of adam and grad-r.", below=1)
+    batch_size: int = setting(128, "Images per optimiser step, over all processes.", low=1)
+    weight_decay: float | None = setting(None, "Weight decay (default: 0.0005, for grad-r 0).")
+    decay_thresholds: bool = setting(True, "Apply weight decay to thresholds.")
+    alpha: float | None = setting(None, f"Strength of the prior of grad-r (default: {ALPHA}).")
     sparsity: float | None = setting(
-        None, f"For grad-r: the share of its prior at zero; what is reached is told (default: {SPARSITY})."
+        None, f"Target sparsity of grad-r; the sparsity reached is reported (default: {SPARSITY})."
     )
-    schedule: str = setting("cosine", "How the learning rate falls.", choices=SCHEDULES)
-    step_size: int | None = setting(None, "Epochs between two steps of the schedule 'step'.", low=1)
-    gamma: float | None = setting(None, "Factor of a step (default: 0.1).", high=1)
-    warmup_epochs: int = setting(0, "Epochs in which the learning rate rises.")
+    schedule: str = setting("cosine", "Learning rate schedule.", choices=SCHEDULES)
+    step_size: int | None = setting(None, "Epochs between two reductions of the schedule 'step'.", low=1)
+    gamma: float | None = setting(None, "Factor of a reduction (default: 0.1).", high=1)
+    warmup_epochs: int = setting(0, "Epochs of linear learning rate warm-up.")
     stages: Mapping[str, int] | tuple[tuple[str, int], ...] | None = setting(
-        None, f"From which epoch activations are in a stage ({', '.join(stages.STAGES)}), like clip=3,quantise=5."
+        None, f"First epoch of each activation stage ({', '.join(stages.STAGES)}), such as clip=3,quantise=5."
     )
-    learn: learners.Learn = setting("all", "activations: thresholds alone, the rest as in evaluation.")
-    augment: str = setting("auto", "Random changes of images.", choices=("auto", *augmentation.MODES))
-    padding: str = setting("zero", "What comes in at the border of a shifted image.", choices=augmentation.PADDINGS)
-    cutout: int = setting(0, "Pixels of the square cut out.", unit="pixels")
-    label_smoothing: float = setting(0.0, "The share of the target that all classes get.", below=1)
-    validation_fraction: float = setting(0.1, "Of the training set, to choose the epoch.", below=1)
+    learn: learners.Learn = setting("all", "Parameters to train: all, or only those of activations.")
+    augment: str = setting("auto", "Image augmentation.", choices=("auto", *augmentation.MODES))
+    padding: str = setting("zero", "Padding of shifted images.", choices=augmentation.PADDINGS)
+    cutout: int = setting(0, "Side of the cutout square.", unit="pixels")
+    label_smoothing: float = setting(0.0, "Label smoothing.", below=1)
+    validation_fraction: float = setting(0.1, "Share of the training set used to select the best epoch.", below=1)
     precision: str = setting(
         "float32",
-        "Of the products; bfloat16 is faster on a CPU or GPU that has it, float16 is for GPUs.",
+        "Type of products; bfloat16 is faster on a CPU or GPU with support, float16 is for GPUs.",
         choices=TYPES,
     )
-    sync_batchnorm: bool = setting(False, "Normalise over the images of all processes (GPUs).")
-    seed: int = setting(0, "Draws order, augmentation and the validation part.")
+    sync_batchnorm: bool = setting(False, "Batch normalisation over the images of all processes (GPUs).")
+    seed: int = setting(0, "Random seed of order, augmentation and validation split.")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -77,23 +77,23 @@ class Training:
             raise SettingError(f"warmup_epochs must be below the {self.epochs} epochs, not {self.warmup_epochs}")
         if self.schedule == "step":
             if self.step_size is None:
-                raise SettingError("schedule 'step' needs step_size, the epochs between two steps")
+                raise SettingError("schedule 'step' needs step_size, the epochs between two reductions")
             if self.gamma == 0:
-                raise SettingError("gamma must be above 0: nothing is learned at a learning rate of 0")
+                raise SettingError("gamma must be above 0: a learning rate of 0 trains nothing")
         elif not self.step_size is self.gamma is None:
-            raise SettingError("step_size and gamma belong to schedule 'step'; leave them out, or choose it")
+            raise SettingError("step_size and gamma need schedule='step'; leave them out, or use it")
         if self.optimiser == "grad-r" and (self.weight_decay or not self.decay_thresholds):
-            raise SettingError("grad-r has a prior on weights in place of weight decay; leave out what is about it")
-        if self.optimiser != "grad-r" and not self.alpha is self.sparsity is None:
             raise SettingError(
-                f"alpha and sparsity belong to optimiser 'grad-r', not {self.optimiser!r}; leave them out"
+                "grad-r has a prior on weights instead of weight decay; leave out weight_decay and decay_thresholds"
             )
+        if self.optimiser != "grad-r" and not self.alpha is self.sparsity is None:
+            raise SettingError(f"alpha and sparsity need optimiser='grad-r', not {self.optimiser!r}; leave them out")
         if self.stages is not None:
             object.__setattr__(self, "stages", tuple(stages.ordered(dict(self.stages), self.epochs).items()))
 
     @property
     def prior(self) -> dict[str, float]:
-        """``alpha`` and ``sparsity`` of Grad R; nothing for another optimiser."""
+        """``alpha`` and ``sparsity`` of Grad R; empty for another optimiser."""
         if self.optimiser != "grad-r":
             return {}
         return {
@@ -102,7 +102,7 @@ class Training:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Numbers and text only, with what is usual in the place of what was left out."""
+        """The settings as numbers and text, with defaults filled in."""
         decay = 0.0 if self.optimiser == "grad-r" else DECAY
         return {
             "epochs": self.epochs,
@@ -131,15 +131,15 @@ class Training:
 
 
 def check_images(settings: Training, dataset: str, images: int, ranks: int = 1) -> None:
-    """SettingError where a process would get no image of a batch, DataError for fewer than two images."""
+    """Raises SettingError if a process would get no image of a batch, DataError for fewer than two images."""
     if settings.batch_size < ranks:
-        raise SettingError(f"batch_size must be from {ranks} on, an image for each process, not {settings.batch_size}")
+        raise SettingError(f"batch_size must be at least {ranks}, one image per process, not {settings.batch_size}")
     if images < 2:
         raise DataError(f"training needs at least two images; {dataset} has {images}")
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Sixteen digits for names, shapes and types of the network's tensors, and for the plain settings of its layers."""
+    """Sixteen hexadecimal digits of a hash of tensor names, shapes, types and the plain settings of layers."""
     lines = [f"{name} {tuple(t.shape)} {t.dtype}" for name, t in module.state_dict().items()]
     for path, part in module.named_modules():
         own = {
@@ -154,9 +154,9 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def origins(images: Any, *things: Any) -> dict[str, str]:
-    """What else must be the same when a training goes on: the images, where they are held in memory, and code.
+    """Digests that must not change when a training is resumed: of images in memory, and of the user's code.
 
-    ``things`` are objects and classes; code that is not transpike's has a digest, where it can be known.
+    ``things`` are objects and classes; code outside transpike has a digest if its source is available.
     """
     found = {}
     if isinstance(images, Tensor):

@@ -1,4 +1,4 @@
-"""Ways to hold weights on few bits."""
+"""Weight codes with few bits."""
 
 from transpike.weights.bipolar import bipolar_product, bits_of, from_bits
 from transpike.weights.logarithmic import LogarithmicWeights, logarithmic

@@ -1,4 +1,4 @@
-"""Numbers as bits of −1 and +1, and products of them from binary products alone."""
+"""Numbers as bits of −1 and +1, and their products from binary products."""
 
 from collections.abc import Callable
 
@@ -13,16 +13,16 @@ MOST_BITS = 16
 def bits_of(values: Tensor, bits: int) -> Tensor:
     """``b_m ∈ {−1, 1}`` with ``x = Σ_m 2^m b_m``, m = 0 … M − 1: (bits, *shape), the lowest first.
 
-    ``values`` are odd whole numbers from −(2^M − 1) to 2^M − 1; each has one such form. There is no zero.
+    ``values`` are odd whole numbers from −(2^M − 1) to 2^M − 1; each has exactly one such form. There is no zero.
     Source: Sun et al. 2019 (AAAI; arXiv 1905.13389). Raises DataError for other values.
     """
     _check(bits)
-    values = values if values.is_floating_point() else values.long()  # 8 bits have no room for the sum
+    values = values if values.is_floating_point() else values.long()  # 8 bits overflow in the sum
     whole = values.round()
     if not bool(((whole == values) & (values.abs() < 2**bits) & (whole.remainder(2) == 1)).all()):
         raise DataError(
-            f"with {bits} bits of −1 and +1 a number is odd and from {1 - 2**bits} to {2**bits - 1}; there is no zero: "
-            "scale and shift what is to be decomposed"
+            f"{bits} bits of −1 and +1 represent only odd numbers from {1 - 2**bits} to {2**bits - 1}, and no zero: "
+            "scale and shift the values first"
         )
     place = ((whole.long() + 2**bits - 1) // 2)[None] >> torch.arange(bits, device=values.device).reshape(
         -1, *(1,) * values.ndim
@@ -31,7 +31,7 @@ def bits_of(values: Tensor, bits: int) -> Tensor:
 
 
 def from_bits(planes: Tensor) -> Tensor:
-    """``Σ_m 2^m b_m``: the opposite of ``bits_of``."""
+    """``Σ_m 2^m b_m``: the inverse of ``bits_of``."""
     places = 2.0 ** torch.arange(len(planes), device=planes.device, dtype=torch.float64)
     return (planes.double() * places.reshape(-1, *(1,) * (planes.ndim - 1))).sum(0).to(planes.dtype)
 
@@ -42,8 +42,8 @@ def bipolar_product(
     """``product(x, w) = Σ_m Σ_k 2^(m+k) product(b_m, c_k)``: M·K binary products, shifted and added, exactly.
 
     ``product`` is any bilinear map, such as ``torch.nn.functional.linear`` or ``conv2d`` without padding: padding adds
-    zeros, which no bit stands for. As a spike code the M planes are M steps, a spike of step m worth 2^m (BSNN's phases
-    are the code with bits of 0 and 1). Source: as ``bits_of``.
+    zeros, which have no code. As a spike code the M planes are M steps, with spike scale 2^m in step m (BSNN's phases
+    use bits of 0 and 1). Source: as ``bits_of``.
     """
     total: Tensor | None = None
     for m, plane in enumerate(bits_of(x, x_bits)):

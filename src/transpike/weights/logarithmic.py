@@ -10,14 +10,14 @@ from torch import Tensor
 from transpike.errors import SettingError
 
 FINEST = 3
-SHRINK = torch.arange(0, 25, dtype=torch.float64) / 16  # octaves below max|W| that a full scale may lie
+SHRINK = torch.arange(0, 25, dtype=torch.float64) / 16  # candidate full scales, in octaves below max|W|
 
 
 @dataclass(frozen=True, eq=False)
 class LogarithmicWeights:
     """``w = sign · full_scale · 2^(−exponents / 2^fraction_bits)``; sign 0 is the code for zero.
 
-    ``signs`` and ``exponents`` are whole numbers in the weight's shape, ``full_scale`` () or one an output channel.
+    ``signs`` and ``exponents`` are whole numbers in the weight's shape, ``full_scale`` () or one per output channel.
     """
 
     signs: Tensor
@@ -28,7 +28,7 @@ class LogarithmicWeights:
 
     @property
     def values(self) -> Tensor:
-        """The weights that the codes stand for, float64."""
+        """The weights of the codes, float64."""
         scale = self.full_scale.reshape(-1, *(1,) * (self.signs.ndim - 1)) if self.full_scale.ndim else self.full_scale
         return self.signs * scale * torch.exp2(-self.exponents.double() / 2**self.fraction_bits)
 
@@ -36,13 +36,13 @@ class LogarithmicWeights:
 def logarithmic(
     weight: Tensor, bits: int, fraction_bits: int | None = None, granularity: Literal["layer", "channel"] = "layer"
 ) -> LogarithmicWeights:
-    """The nearest codes in the logarithm: one bit of sign, the others an exponent q = 0 … 2^(bits−1) − 2, one for zero.
+    """The nearest codes in the logarithm: a sign bit, an exponent q = 0 … 2^(bits−1) − 2, and a code for zero.
 
-    The base is ``2^(−1/2^z)`` with z = ``fraction_bits``; None takes the z of 0 to 3 with the least squared error. What
-    is below half the smallest value becomes zero. The full scale is one a layer, the best of 25 between max|W| and 1.5
-    octaves below it, or, one an output channel (axis 0), the better of the two powers of two around the channel's
-    largest weight, so that no multiplier comes back. Source: Lew et al. 2022 (CAT, DAC): logarithmic weights of 5 bits;
-    the base and the choice of z are ours, for the paper's body was not available.
+    The base is ``2^(−1/2^z)`` with z = ``fraction_bits``; None selects the z of 0 to 3 with the least squared error.
+    Weights below half the smallest value become zero. The full scale is one per layer, the best of 25 between max|W|
+    and 1.5 octaves below it, or one per output channel (axis 0), the better of the two powers of two around the
+    channel's largest weight, which needs no multiplier. Source: Lew et al. 2022 (CAT, DAC): logarithmic weights of 5
+    bits; the base and the choice of z are ours, because only the abstract was available.
     Raises SettingError for fewer than 3 bits, and for weights that are not finite.
     """
     whole = isinstance(bits, int) and not isinstance(bits, bool)
@@ -55,7 +55,7 @@ def logarithmic(
     if not weight.numel() or not weight.ndim:
         raise SettingError(f"logarithmic weights need numbers in rows, not a weight of shape {tuple(weight.shape)}")
     if not bool(weight.isfinite().all()):
-        raise SettingError("a weight is NaN or infinite, which no logarithmic code stands for")
+        raise SettingError("a weight is NaN or infinite, which has no logarithmic code")
     rows = weight.detach().double().reshape(weight.shape[0], -1) if granularity == "channel" else None
     rows = weight.detach().double().reshape(1, -1) if rows is None else rows
     largest = rows.abs().amax(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Products of logarithmic weights and first spikes by a small adder, a look-up table and a shifter."""
+"""Products of logarithmic weights and first spikes with an adder, a look-up table and a shifter."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +15,10 @@ class ProcessingElement:
 
     ``e = (q << (F − z)) + (t << (F − k));  product = ± ((table[e mod 2^F] << guard) >> (e >> F))``.
 
-    ``table`` holds ``round(2^table_bits · 2^(−f/2^F))``; a product of 1 stands for ``w_max 2^−(table_bits + guard)``.
-    Products are accumulated as they are: add, look up, shift, add; no multiplier. ``guard`` bits keep what small
-    products would lose in the shift. Source: Lew, Lee, Park 2022 (CAT, DAC): logarithmic computation; bit widths are
-    ours, for the paper's body was not available.
+    ``table`` holds ``round(2^table_bits · 2^(−f/2^F))``; a product of 1 means ``w_max 2^−(table_bits + guard)``.
+    Products are accumulated without conversion: add, look up, shift, add; no multiplier. ``guard`` bits keep the
+    precision of small products in the shift. Source: Lew, Lee, Park 2022 (CAT, DAC): logarithmic computation; bit
+    widths are ours, because only the abstract was available.
 
     >>> ProcessingElement(1, 2).table
     (4096, 3444, 2896, 2435)
@@ -47,7 +47,7 @@ class ProcessingElement:
 
     @property
     def unit(self) -> float:
-        """What a product of 1 is worth, as a share of the largest weight."""
+        """The value of a product of 1, relative to the largest weight."""
         return 2.0 ** -(self.table_bits + self.guard)
 
     def product(self, sign: int, exponent: int, slot: int) -> int:
@@ -57,7 +57,7 @@ class ProcessingElement:
         return sign * ((self.table[e & (2**f - 1)] << self.guard) >> (e >> f))
 
     def products(self, signs: Tensor, exponents: Tensor, slot: int) -> Tensor:
-        """The same for many weights, int64."""
+        """``product`` for tensors of codes, int64."""
         f = self.fraction_bits
         e = (exponents.long() << (f - self.weight_bits)) + (slot << (f - self.time_bits))
         table = torch.tensor(self.table, dtype=torch.int64, device=exponents.device)

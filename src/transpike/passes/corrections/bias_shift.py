@@ -1,4 +1,4 @@
-"""Half a threshold, spread over all time steps."""
+"""A bias that adds half a threshold over all time steps."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,11 @@ from transpike.passes.shift import only_synapse, per_channel, shifted
 
 @dataclass(frozen=True)
 class BiasShift(Pass):
-    """``b ← b + θ / 2T``: after T steps every neuron has been given half a threshold.
+    """``b ← b + θ / 2T``: over T steps every neuron receives half a threshold.
 
-    The same in sum as v(0) = θ/2, and refused together with an initial potential, which would shift twice.
-    Source: Deng and Gu 2021, section 3.2. Raises UnsupportedModel where no bias reaches a neuron alone.
+    Equal in sum to v(0) = θ/2. Source: Deng and Gu 2021, section 3.2.
+    Raises SettingError for neurons with an initial potential, which would be shifted twice; UnsupportedModel where no
+    bias reaches only one neuron layer.
     """
 
     def apply(self, graph: Graph, context: Context) -> Graph:
@@ -24,14 +25,14 @@ class BiasShift(Pass):
                 continue
             if bool(cell.initial.any()):
                 raise SettingError(
-                    f"{node.name} starts from an initial potential and would be shifted by θ/2T too: half a threshold "
-                    "twice; set beta=0 or leave out the bias shift"
+                    f"{node.name} already has an initial potential, and the bias shift θ/2T would add half a threshold "
+                    "a second time; set beta=0 or leave out the bias shift"
                 )
             synapse = only_synapse(graph, node.name)
             theta = per_channel(cell.threshold, node.shape, graph.channel_axes[node.name])
             if synapse is None or theta is None:
                 raise UnsupportedModel(
-                    f"no bias of the layer before {node.name} reaches its neurons alone, one value a channel; use "
+                    f"no bias before {node.name} reaches only its neurons, with one value per channel; use "
                     "granularity='layer' or 'channel', or a recipe that starts from v(0) = θ/2 (ECC, FewSteps)"
                 )
             graph = shifted(graph, synapse, theta / (2 * context.timesteps))

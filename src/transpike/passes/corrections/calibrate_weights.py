@@ -1,4 +1,4 @@
-"""Weights fine-tuned layer by layer to the spikes that really arrive."""
+"""Fine-tunes weights layer by layer on simulated input spikes."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -18,11 +18,11 @@ from transpike.passes.shift import only_synapse
 class CalibrateWeights(Pass):
     """``min_{W, b} Σ (a − θ/T · clip(⌊(T (W φ' + b + r) + v(0)) / θ⌋, 0, T))²`` for each layer in order, by Adam.
 
-    φ' is the mean spike input of the layer's last synapse, r what other branches add, a the source's activation; the
-    floor passes gradients straight through inside the staircase. Cosine rate, batches of ``batch_size``, seeded.
-    Weights that are zero stay zero: a connection that was pruned is not made anew.
-    Source: Li et al. 2021 (SNN calibration, ICML), section 4.3 "advanced": 1024 samples, rate 1e-5, 5000 iterations;
-    here fewer iterations at as much higher a rate.
+    φ' is the mean spike input of the layer's last synapse, r the sum of the other branches, a the source's
+    activation; the floor has the straight-through gradient inside the staircase. Cosine learning rate, seeded batches
+    of ``batch_size``. Weights that are zero remain zero, so pruned connections are not restored.
+    Source: Li et al. 2021 (SNN calibration, ICML), section 4.3 "advanced": 1024 samples, learning rate 1e-5, 5000
+    iterations; here fewer iterations at a proportionally higher rate.
     """
 
     asks: ClassVar[str] = "spikes"
@@ -39,27 +39,30 @@ class CalibrateWeights(Pass):
     def apply(self, graph: Graph, context: Context) -> Graph:
         generator = torch.Generator().manual_seed(context.seed)
 
-        def visit(heard: LayerInput) -> Graph | None:
-            synapse = only_synapse(heard.graph, heard.node.name)
-            if synapse is None or synapse.inputs[0] not in heard.values or heard.cell.unit is None:
-                context.remark(f"the weights before {heard.node.name} reach other layers too, so they stay as they are")
-                return None
-            if heard.cell.unit.code is not None:
-                raise SettingError(
-                    f"CalibrateWeights fits even stairs; {heard.node.name} is a {heard.cell.describe()}: leave it out"
+        def visit(layer: LayerInput) -> Graph | None:
+            synapse = only_synapse(layer.graph, layer.node.name)
+            if synapse is None or synapse.inputs[0] not in layer.values or layer.cell.unit is None:
+                context.remark(
+                    f"the weights before {layer.node.name} reach other layers too, so they were not calibrated"
                 )
-            new = self._fitted(synapse, heard, context.timesteps, generator)
-            return heard.graph.replaced(new)
+                return None
+            if layer.cell.unit.code is not None:
+                raise SettingError(
+                    f"CalibrateWeights needs equal level steps; {layer.node.name} is a {layer.cell.describe()}: leave "
+                    "the pass out"
+                )
+            new = self._fitted(synapse, layer, context.timesteps, generator)
+            return layer.graph.replaced(new)
 
         return sequential(graph, context, self.samples, visit)
 
-    def _fitted(self, synapse: Node, heard: LayerInput, timesteps: int, generator: torch.Generator) -> Node:
-        op, unit = synapse.op, heard.cell.unit
+    def _fitted(self, synapse: Node, layer: LayerInput, timesteps: int, generator: torch.Generator) -> Node:
+        op, unit = synapse.op, layer.cell.unit
         assert isinstance(op, Synapse) and unit is not None
-        mean = heard.values[synapse.inputs[0]].mean(0)
+        mean = layer.values[synapse.inputs[0]].mean(0)
         with torch.no_grad():
-            rest = heard.current.mean(0) - op.run(mean)
-        bias = torch.zeros(synapse.shape[heard.graph.channel_axes[synapse.name] - 1]) if op.bias is None else op.bias
+            rest = layer.current.mean(0) - op.run(mean)
+        bias = torch.zeros(synapse.shape[layer.graph.channel_axes[synapse.name] - 1]) if op.bias is None else op.bias
         weight, bias = (value.detach().clone().requires_grad_() for value in (op.weight, bias))
         optimiser = torch.optim.Adam([weight, bias], lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.iterations)
@@ -70,7 +73,7 @@ class CalibrateWeights(Pass):
                 charge = replace(op, weight=weight, bias=bias).run(mean[chosen]) + rest[chosen]
                 level = (charge * timesteps + unit.initial) / unit.threshold
                 sent = _staircase(level, most) * (unit.threshold / timesteps)
-                loss = (sent - heard.analogue[chosen]).square().sum() / len(chosen)
+                loss = (sent - layer.analogue[chosen]).square().sum() / len(chosen)
                 optimiser.zero_grad()
                 loss.backward()
                 assert weight.grad is not None

@@ -1,4 +1,4 @@
-"""Where potentials begin."""
+"""Initial potentials."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class InitialPotential(Pass):
 
 @dataclass(frozen=True)
 class LearnedInitialPotential(InitialPotential):
-    """``v(0) = φ θ`` with the φ of the source's staircase ``⌊z L/θ + φ⌋``; ``beta`` θ for a source without stairs."""
+    """``v(0) = φ θ`` with the φ of the source's staircase ``⌊z L/θ + φ⌋``; ``beta`` θ for other activations."""
 
     def share(self, cell: IntegrateAndFire) -> float:
         source = cell.source

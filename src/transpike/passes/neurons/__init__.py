@@ -1,1 +1,1 @@
-"""Passes that put neurons in the place of activations."""
+"""Passes that replace activations by neurons."""

@@ -1,4 +1,4 @@
-"""Neurons that fire once, in the places and with the codes that a source network or a recipe gives them."""
+"""Passes that place neurons which fire once, with the time code of the source network or of the recipe."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
 from transpike.core.stand_in import check_stand_ins
 from transpike.encoders import FirstSpikes
-from transpike.encoders.first_spikes import hears_input
+from transpike.encoders.first_spikes import receives_input
 from transpike.errors import SettingError
 from transpike.neurons import FirstSpike, IntegrateAndFire
 from transpike.passes.thresholds.squared_error import SquaredErrorThresholds
 
-TIED = 0.01  # of a level: CQ's stairs begin a little early, so that float32 makes no tie a level less
+TIED = 0.01  # share of a level: CQ's levels begin slightly early, so that float32 rounds no tie down
 
 
 @dataclass(frozen=True)
 class UseFirstSpikes(Pass):
     """Integrate-and-fire neurons become first-spike neurons with ``code``.
 
-    ``learned``: with the slots of the source's φ instead, where it has one, and for linear kernels rounded as its
-    stairs are (``⌊z + φ⌋``, φ = 0 or ½). Raises SettingError where φ was trained with fewer slots than the recipe has,
-    a longer window being another φ, and, without ``learned``, where it was trained with other slots than ``code``'s.
+    With ``learned`` they take the time code of the source's φ where it has one, and linear kernels round as the
+    source's staircase does (``⌊z + φ⌋``, φ = 0 or ½). Raises SettingError where φ was trained with fewer slots than
+    the recipe has, and, without ``learned``, where it was trained with a code other than ``code``.
     """
 
     code: TimeCode = TimeCode()
@@ -62,10 +62,10 @@ class UseFirstSpikes(Pass):
             return code
         if not self.learned:
             raise SettingError(
-                f"{name} was trained with {code}, and the recipe has {self.code}: use the recipe cat, which takes what "
-                "was trained"
+                f"{name} was trained with {code}, and the recipe has {self.code}: use the recipe cat, which keeps the "
+                "trained code"
             )
-        context.remark(f"{name} keeps the slots that it was trained with ({code}), not the recipe's ({self.code})")
+        context.remark(f"{name} keeps the code that it was trained with ({code}), not the recipe's ({self.code})")
         return code
 
     def _floor_clip(self, node: Node, source: Staircase) -> TimeCode:
@@ -80,9 +80,9 @@ class UseFirstSpikes(Pass):
 
 @dataclass(frozen=True)
 class SpikesAtInput(Pass):
-    """The encoder takes the place of a φ that the source network has on its input, and what vanishes is reported.
+    """Removes a φ that the source network applies to its input: the encoder replaces it.
 
-    Raises SettingError where the two differ.
+    Remarks state the share of input values that are clipped or lost. Raises SettingError where the two codes differ.
     """
 
     def apply(self, graph: Graph, context: Context) -> Graph:
@@ -92,7 +92,7 @@ class SpikesAtInput(Pass):
         self._report(encoder, context)
 
         def change(node: Node) -> str | None:
-            if not is_plain(node.op, FirstSpikeStaircase) or not hears_input(graph, node):
+            if not is_plain(node.op, FirstSpikeStaircase) or not receives_input(graph, node):
                 return None
             if node.op.code != encoder.code:
                 raise SettingError(
@@ -125,10 +125,10 @@ class SpikesAtInput(Pass):
 
 @dataclass(frozen=True)
 class FirstSpikeThresholds(SquaredErrorThresholds):
-    """``θ = argmin Σ (a − φ_θ(a))²`` over θ = (1 − i/100) · max a, i = 0 … 94, a the activations: clip against level.
+    """``θ = argmin Σ (a − φ_θ(a))²`` over θ = (1 − i/100) · max a, i = 0 … 94, a the activations.
 
-    Over the first ``samples`` calibration inputs. For networks that were not trained with φ; the rule is ours, in the
-    place of the unpublished optimisation of YOSO (Srivatsa et al. 2020).
+    Balances clipping against rounding error over the first ``samples`` calibration inputs, for networks that were not
+    trained with φ. The rule is ours: it replaces the unpublished optimisation of YOSO (Srivatsa et al. 2020).
     """
 
     code: TimeCode = TimeCode()
@@ -144,14 +144,14 @@ class FirstSpikeThresholds(SquaredErrorThresholds):
 
 @dataclass(frozen=True)
 class TrainKernels(Pass):
-    """τ and the delay td of each layer by T2FSNN's rule, on calibration data, scalars a layer.
+    """τ and the delay td of each layer, two scalars per layer, by T2FSNN's rule on calibration data.
 
     With a the activation over θ, ``â = base^{−(t − td)/τ}`` of its spike, T slots, in natural units τ' = τ / ln(base):
     ``τ' += 10 δ₁ + 100 δ₂``, ``δ₁ = mean_{fired}[(a − â) â (t − td)] / τ'²``,
     ``δ₂ = (a_min − â_min) â_min (T − td) / τ'²`` with ``â_min = exp(−(T − td)/τ')`` and a_min the 2nd percentile of
     positive a; ``td += mean[(a_max − â_max) â_max / τ']`` with ``â_max = exp(td/τ')`` and a_max each sample's largest.
-    Source: Park et al. 2020 (T2FSNN), from its code; there 6 epochs over 10,000 images, here ``epochs`` over the
-    calibration data in the batches that they come in. A td < 0 lowers the first threshold below θ.
+    Source: Park et al. 2020 (T2FSNN), from its code: 6 epochs over 10,000 images; here ``epochs`` over the
+    calibration batches. A td < 0 lowers the first threshold below θ.
     """
 
     asks: ClassVar[str] = "activations"

@@ -1,4 +1,4 @@
-"""Neurons without a closed form in slots: first crossings, latched currents, and exact times of ReLUs."""
+"""Passes for neurons without a closed form in slots: first crossings, latched currents, exact spike times."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class FixedThresholds(Thresholds):
 
 @dataclass(frozen=True)
 class UseFirstCrossings(Pass):
-    """Integrate-and-fire neurons become first-crossing ones; those behind the last layer tell their slot."""
+    """Integrate-and-fire neurons become first-crossing neurons; those behind the last layer report their slot."""
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
@@ -65,11 +65,11 @@ class UseFirstCrossings(Pass):
 
 @dataclass(frozen=True)
 class UseLatches(Pass):
-    """Integrate-and-fire neurons become latched ones, and the output layer integrates what its spikes have brought.
+    """Integrate-and-fire neurons become latched neurons, and the output layer integrates its input.
 
-    ``resolution`` S makes thresholds S times as high, spikes worth what they were: the largest activation fires after S
-    steps. "dynamic" gives every layer a second path with absolute weights, on which the layer before tells what is on
-    its way.
+    ``resolution`` S multiplies thresholds by S without changing spike scales: the largest activation fires after S
+    steps. "dynamic" adds to every layer a second path with absolute weights, which carries the pending input of the
+    preceding layer. Raises SettingError for more steps per spike than time steps.
     """
 
     rule: LatchRule = "first"
@@ -109,40 +109,41 @@ class UseLatches(Pass):
         return Graph((*graph.nodes, Node(f"{graph.output.name}.latch", latch, (graph.output.name,))))
 
     def describe(self) -> str:
-        return f"{self.resolution} θ, spikes worth θ"
+        return f"{self.resolution} θ, spikes scaled by θ"
 
 
 def _with_prospects(graph: Graph) -> Graph:
-    """A prospect beside every latched neuron, and for the neurons behind it the same way with absolute weights."""
+    """Adds a PendingInput next to every latched neuron, and a path with absolute weights to the neurons behind it."""
     nodes: list[Node] = []
-    twins: dict[str, str] = {}  # wire → the wire that tells how much of it may still come
+    pending: dict[str, str] = {}  # wire → the wire with the bound on its pending input
     for node in graph:
         op, inputs = node.op, node.inputs
         if is_plain(op, Latched):
-            quantised_baseline = twins.get(inputs[0])
-            inputs = inputs if quantised_baseline is None else (*inputs, quantised_baseline)
-            prospect = PendingInput(op.source, op.threshold, op.initial, op.rule)
+            bound = pending.get(inputs[0])
+            inputs = inputs if bound is None else (*inputs, bound)
+            cell = PendingInput(op.source, op.threshold, op.initial, op.rule)
             nodes += [dataclasses.replace(node, inputs=inputs)]
-            nodes += [Node(f"{node.name}.prospect", prospect, inputs)]
+            nodes += [Node(f"{node.name}.prospect", cell, inputs)]
             nodes += [_scaled(node, op, graph.channel_axes[node.name])]
-            twins[node.name] = nodes[-1].name
+            pending[node.name] = nodes[-1].name
             continue
         nodes.append(node)
-        known = [twins[name] for name in inputs if name in twins]
+        known = [pending[name] for name in inputs if name in pending]
         if not known:
             continue
         if isinstance(op, (MaxPool, Cell)) or not op.is_linear:
             raise UnsupportedModel(
-                f"{node.name} ({op.describe()}) lies between neurons whose thresholds must know what is on its way; "
-                "the rule 'dynamic' takes convolutions, linear layers, average pools and sums: use rule='corrective'"
+                f"{node.name} ({op.describe()}) lies between neurons whose thresholds need a bound on pending "
+                "input; the rule 'dynamic' supports convolutions, linear layers, average pools and sums: use "
+                "rule='corrective'"
             )
         if len(known) < len(inputs):
             raise UnsupportedModel(
-                f"{node.name} brings spikes and the analogue input together, which the rule 'dynamic' cannot follow: "
-                "use rule='corrective'"
+                f"{node.name} adds spikes to the analogue input, which the rule 'dynamic' does not support: use "
+                "rule='corrective'"
             )
         nodes.append(Node(f"{node.name}.missing", op.magnitude(), tuple(known)))
-        twins[node.name] = nodes[-1].name
+        pending[node.name] = nodes[-1].name
     read = {name for node in nodes for name in node.inputs} | {graph.output.name}
     while unread := [n for n in nodes if n.name not in read and not isinstance(n.op, Input)]:
         nodes = [n for n in nodes if n not in unread]
@@ -160,9 +161,10 @@ def _scaled(node: Node, op: Latched, axis: int) -> Node:
 class ExactTimes(Pass):
     """Every activation becomes an ``ExactReLU`` with ``θ_c = max(max a, Σ_j W_cj θ_j / 0.99, −Σ_j W_cj θ_j / 10)``.
 
-    θ_j is the worth of an input spike, Σ the largest over the positions of a channel; ``span`` B is ``1 + zeta`` times
-    the layer's largest activation over θ on the calibration data. ``spiking_input`` puts one at the input too.
-    Source: Stanojevic et al. 2023, section on preprocessing; there weights are scaled, which is the same.
+    θ_j is the scale of an input spike, Σ the largest sum over the positions of a channel; ``span`` B is ``1 + zeta``
+    times the layer's largest activation over θ on the calibration data. ``spiking_input`` adds a neuron at the input.
+    Raises DataError for negative inputs that must spike, UnsupportedModel for layers without an exact spike time.
+    Source: Stanojevic et al. 2023, section on preprocessing, which scales the weights instead (equivalent).
     """
 
     asks: ClassVar[str] = "activations"
@@ -173,7 +175,7 @@ class ExactTimes(Pass):
     def __post_init__(self) -> None:
         if isinstance(self.zeta, bool) or not isinstance(self.zeta, (int, float)) or not 0 <= self.zeta < 1e6:
             raise SettingError(
-                f"zeta must be a number from 0 to 1e6, not {self.zeta!r}: the room above the largest value, as a share"
+                f"zeta must be a number from 0 to 1e6, not {self.zeta!r}: the relative margin above the largest value"
             )
 
     def apply(self, graph: Graph, context: Context) -> Graph:
@@ -199,7 +201,7 @@ class ExactTimes(Pass):
             if is_activation(node):
                 if getattr(node.op, "ceiling", None) is not None:
                     raise UnsupportedModel(
-                        f"{node.path or node.name} is a {node.op.describe()}, and exact spike times are those of ReLUs "
+                        f"{node.path or node.name} is a {node.op.describe()}, and exact spike times need a ReLU "
                         "without a ceiling: use the recipe linear-ttfs or cat, or train with nn.ReLU"
                     )
                 cells[node.name] = self._cell(
@@ -211,8 +213,8 @@ class ExactTimes(Pass):
             elif is_plain(node.op, (AdaptiveMaxPool, MaxPool)):
                 if not _single(graph, node.inputs[0]):
                     raise UnsupportedModel(
-                        f"{node.name} takes the maximum of sums or of the analogue input, which are no single spikes: "
-                        "put a ReLU between, or pool behind the activation"
+                        f"{node.name} takes the maximum of sums or of the analogue input, which are not single spikes: "
+                        "insert a ReLU, or pool after the activation"
                     )
                 sums[node.name] = node.op.run(sums[node.inputs[0]])
             elif isinstance(node.op, Op) and node.op.is_linear:
@@ -220,7 +222,7 @@ class ExactTimes(Pass):
                 sums[node.name] = op.linear(*(sums[name] for name in node.inputs))
             else:
                 raise UnsupportedModel(
-                    f"{node.name} ({node.op.describe()}) has no exact spike time; the mapping is for ReLUs, linear "
+                    f"{node.name} ({node.op.describe()}) has no exact spike time; the mapping supports ReLUs, linear "
                     "layers, sums and pools"
                 )
 
@@ -232,11 +234,11 @@ class ExactTimes(Pass):
         return changed
 
     def _cell(self, node: Node, charge: Tensor, largest: Tensor, axis: int) -> ExactReLU:
-        """``charge`` (1, *shape): what one spike of every input at the start of its window would bring."""
+        """``charge`` (1, *shape): the charge of one spike of every input at the start of its window."""
         assert isinstance(node.op, Op)
         if not float(largest.max()) > 0:
             raise DataError(
-                f"{node.name} never fires on the calibration data, so that its window would be 0 long; give more or "
+                f"{node.name} never fires on the calibration data, so its window would have length 0; give more or "
                 "other calibration data, or remove the layer"
             )
         channels = rows(charge, axis)
@@ -251,11 +253,11 @@ class ExactTimes(Pass):
         return ExactReLU(node.op, threshold, torch.zeros_like(threshold), span=torch.tensor(span).double(), total=total)
 
     def describe(self) -> str:
-        return f"maximum, or what weights add up to; window {1 + self.zeta:g} × maximum"
+        return f"maximum, or the bound of the weights; window {1 + self.zeta:g} × maximum"
 
 
 def _single(graph: Graph, name: str) -> bool:
-    """True where a wire carries what single neurons sent, one spike an element."""
+    """True where each element of a wire carries the one spike of a single neuron."""
     node = graph[name]
     if is_activation(node) or is_plain(node.op, (AdaptiveMaxPool, MaxPool)):
         return True

@@ -1,4 +1,4 @@
-"""Neurons of single methods in the place of integrate-and-fire ones."""
+"""Replaces integrate-and-fire neurons by the neurons of single methods."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -25,7 +25,7 @@ LadderKind = Literal["any", "one", "differences"]
 
 
 def _scaled(old: IntegrateAndFire, factor: float) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Threshold, initial potential and worth times ``factor``."""
+    """Threshold, initial potential and spike scale times ``factor``."""
     return old.threshold * factor, old.initial * factor, None if old.spike_scale is None else old.spike_scale * factor
 
 
@@ -52,10 +52,10 @@ class UseGroups(ReplaceNeurons):
 
 @dataclass(frozen=True)
 class UseMultiThresholds(ReplaceNeurons):
-    """Neurons with ``threshold_count`` n thresholds that halve downwards, on the same range: with "any" of them together the most
-    of a step is θ, with "one" at a time, or one of "differences", the highest is θ.
+    """Neurons with ``threshold_count`` n thresholds, each half the next higher one, on an unchanged range.
 
-    The initial potential keeps its share of the lowest threshold.
+    ``kind`` "any": several thresholds may fire in a step, and their sum is θ. "one" (one at a time) and "differences":
+    the highest threshold is θ. The initial potential keeps its share of the lowest threshold.
     """
 
     threshold_count: int = 4
@@ -78,7 +78,7 @@ class UseMultiThresholds(ReplaceNeurons):
 
 @dataclass(frozen=True)
 class UseGates(ReplaceNeurons):
-    """SRP's neurons: ``pre_simulation_steps`` steps, then only those whose residual is above ``margin`` θ send."""
+    """SRP's neurons: after ``pre_simulation_steps`` steps only neurons with a residual above ``margin`` θ fire."""
 
     asks: ClassVar[str] = "spikes of each input"
     pre_simulation_steps: int = 4
@@ -100,7 +100,10 @@ class UseGates(ReplaceNeurons):
 
 @dataclass(frozen=True)
 class UseOffsets(ReplaceNeurons):
-    """COS's neurons: ``pre_simulation_steps`` steps, ``rounds`` corrections of one spike, missed or caught by ``margin`` θ."""
+    """COS's neurons: a pre-simulation of ``pre_simulation_steps`` steps, then ``rounds`` corrections by one spike.
+
+    A residual potential that is off by more than ``margin`` θ is corrected.
+    """
 
     asks: ClassVar[str] = "spikes of each input"
     pre_simulation_steps: int = 4
@@ -122,13 +125,13 @@ class UseOffsets(ReplaceNeurons):
 
 @dataclass(frozen=True)
 class UseSwitches(ReplaceNeurons):
-    """Neurons that send a whole window by two spikes, on and off."""
+    """Neurons that encode a whole window by two spikes, on and off."""
 
     def neuron(self, old: IntegrateAndFire) -> Neuron:
         return Switched(old.source, old.threshold, old.initial, spike_scale=old.spike_scale)
 
 
 def check_margin(margin: float) -> None:
-    """SettingError for a share of the threshold that no comparison can use."""
+    """Raises SettingError for a margin outside [0, 1)."""
     if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not 0 <= margin < 1:
         raise SettingError(f"margin must be in [0, 1), not {margin!r}: it is a share of the threshold")

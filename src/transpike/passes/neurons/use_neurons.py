@@ -1,4 +1,4 @@
-"""Which neuron stands in the place of an activation."""
+"""The kind of neuron that replaces an activation."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -37,7 +37,7 @@ class UseNeurons(ReplaceNeurons):
             raise SettingError(f"kind must be one of {', '.join(get_args(NeuronKind))}, not {self.kind!r}")
         if self.reset not in ("soft", "hard"):
             raise SettingError(f"reset must be 'soft' or 'hard', not {self.reset!r}")
-        self.neuron(IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(())))  # which checks its settings
+        self.neuron(IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(())))  # checks the settings
 
     @property
     def forgets(self) -> bool:

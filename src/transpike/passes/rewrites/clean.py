@@ -1,4 +1,4 @@
-"""What only training needs goes."""
+"""Removes layers that only training needs."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from transpike.ops import Dropout, Identity
 
 @dataclass(frozen=True)
 class RemoveDropout(Pass):
-    """Dropout, and other layers that give what they get, leave the graph."""
+    """Removes dropout and identity layers from the graph."""
 
     exact: ClassVar[bool] = True
 

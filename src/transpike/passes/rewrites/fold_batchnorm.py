@@ -19,7 +19,7 @@ from transpike.ops.scale import Scale
 class FoldBatchNorm(Pass):
     """``W ← γ/√(σ²+ε) · W,  b ← γ/√(σ²+ε) · (b − μ) + β`` with the layer's own ε and running statistics.
 
-    Where no synapse comes before (pre-activation networks, DenseNet) the normalisation becomes a diagonal synapse.
+    Without a preceding synapse (pre-activation networks, DenseNet) the normalisation becomes a diagonal synapse.
     Source: Wu, Yi, Huang 2022, Front. Neurosci. 16:759900 (CMB); computed in float64.
     """
 

@@ -1,4 +1,4 @@
-"""Shortcuts wait for the layers that they pass by."""
+"""Delays shortcuts by the windows of the layers that they bypass."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -12,12 +12,11 @@ from transpike.neurons import Retimed, Synchronous
 
 @dataclass(frozen=True)
 class MatchDelays(Pass):
-    """Relays on every wire that meets another one which has passed more neurons: synchronous neurons of ``period`` K,
-    or, with period 0, cells that re-time first spikes.
+    """Adds delays where a wire meets another that has passed more neurons.
 
-    Each holds its input back by one cycle, or by as many slots as neurons hold their spikes. They stand right behind
-    the neuron or pool where the early wire begins, if nothing but layers without memory lies between, so that spikes
-    are delayed and not currents.
+    The delays are synchronous neurons of ``period`` K, or, with period 0, cells that re-time first spikes. Each delays
+    its input by one cycle, or by the slots of one layer. A delay is placed directly behind the neuron or pool at which
+    the early wire begins, if only layers without memory lie between, so that spikes are delayed and not currents.
     Source: reconstructed from the abstract of Li, Zeng and Zhao 2021 (BSNN): synchronous neurons on ResNet's shortcuts.
     """
 
@@ -31,15 +30,15 @@ class MatchDelays(Pass):
 
 
 class _Delays:
-    """Goes through the graph once: a relay changes when its own wire arrives, and nothing behind the reader."""
+    """One pass over the graph: a delay changes the arrival of its own wire, and of nothing behind the reader."""
 
-    def __init__(self, graph: Graph, propagate_levels: Cell) -> None:
-        self.graph, self.propagate_levels = graph, propagate_levels
+    def __init__(self, graph: Graph, delay: Cell) -> None:
+        self.graph, self.delay = graph, delay
         self.inputs = {node.name: list(node.inputs) for node in graph}
         self.readers = {name: set(found) for name, found in graph.readers.items()}
         self.ops = {node.name: node.op for node in graph}
-        self.late: dict[str, list[Node]] = {}  # node → the relays that stand right before it
-        self.after: dict[str, int] = {}  # node → how many windows after the input it answers
+        self.late: dict[str, list[Node]] = {}  # node → the delays directly before it
+        self.after: dict[str, int] = {}  # node → windows between the input and its output
 
     def applied(self) -> Graph:
         for node in self.graph:
@@ -69,13 +68,13 @@ class _Delays:
         first, place = (moved[-1], 0) if moved else (reader, place)
         name = source
         for _ in range(cycles):
-            propagate_levels = Node(self._fresh(f"{source}.late"), self.propagate_levels, (name,))
-            self.late.setdefault(first, []).append(propagate_levels)
-            self.ops[propagate_levels.name], self.inputs[propagate_levels.name] = self.propagate_levels, [name]
-            self.readers[name].add(propagate_levels.name)
-            self.readers[propagate_levels.name] = set()
-            self.after[propagate_levels.name] = arrival(propagate_levels, self.after[name])
-            name = propagate_levels.name
+            delay = Node(self._fresh(f"{source}.late"), self.delay, (name,))
+            self.late.setdefault(first, []).append(delay)
+            self.ops[delay.name], self.inputs[delay.name] = self.delay, [name]
+            self.readers[name].add(delay.name)
+            self.readers[delay.name] = set()
+            self.after[delay.name] = arrival(delay, self.after[name])
+            name = delay.name
         self.inputs[first][place] = name
         self.readers[name].add(first)
         if source not in self.inputs[first]:

@@ -1,4 +1,4 @@
-"""Maximum pooling and other analogue layers in a spiking network."""
+"""Maximum pooling and other non-linear layers in a spiking network."""
 
 import dataclasses
 from collections.abc import Callable
@@ -35,7 +35,7 @@ _CELLS: dict[str, Callable[[MaxPool], Cell]] = {
 
 @dataclass(frozen=True)
 class PoolBeforeActivation(Pass):
-    """``max(relu(z)) = relu(max(z))``: the pooling moves before the activation, where it sees currents."""
+    """``max(relu(z)) = relu(max(z))``: the pooling moves before the activation, where its input is a current."""
 
     exact: ClassVar[bool] = True
 
@@ -61,10 +61,11 @@ class PoolBeforeActivation(Pass):
 
 @dataclass(frozen=True)
 class PoolInTime(Pass):
-    """Every maximum pooling becomes a cell by ``rule``; operators kept analogue become temporal differences.
+    """Every maximum pooling becomes a cell by ``rule``; other non-linear operators become temporal differences.
 
-    ``period`` is that of phase cycles, which know lateral inhibition only; ``pre_simulation_steps`` the steps after which all
-    cells start anew. "differences" is for neurons that code them, and keeps pooling analogue.
+    ``period`` is the length of phase cycles, which support only lateral inhibition; after ``pre_simulation_steps``
+    steps all cells restart. "differences" is for neurons with a differential code and keeps pooling analogue; a remark
+    names each analogue layer. Raises SettingError for an unknown or unsupported rule.
     """
 
     rule: PoolingRule = "lateral-inhibition"
@@ -73,7 +74,7 @@ class PoolInTime(Pass):
 
     def __post_init__(self) -> None:
         if self.period and self.rule != "lateral-inhibition":
-            raise SettingError(f"in phase cycles maximum pooling is lateral inhibition, not {self.rule!r}")
+            raise SettingError(f"phase cycles support only pooling='lateral-inhibition', not {self.rule!r}")
         if not isinstance(self.rule, str) or self.rule not in _CELLS:
             raise SettingError(f"pooling must be one of {', '.join(_CELLS)}, not {self.rule!r}")
 
@@ -89,27 +90,27 @@ class PoolInTime(Pass):
             if is_plain(op, MaxPool):
                 cell = LateralInhibition(op, self.period) if self.period else _CELLS[self.rule](op)
                 if self.rule != "differences":
-                    return dataclasses.replace(node, op=self._again(cell))
+                    return dataclasses.replace(node, op=self._restarted(cell))
             context.remark(f"{node.name} ({op.describe()}) stays analogue: its messages are real numbers")
-            kept = DifferentialOperator(op) if self.rule == "differences" else self._again(TemporalDifference(op))
+            kept = DifferentialOperator(op) if self.rule == "differences" else self._restarted(TemporalDifference(op))
             return dataclasses.replace(node, op=kept, origin=())
 
         return graph.rewrite(change)
 
-    def _again(self, cell: Cell) -> Cell:
-        """The cell, which starts anew where it remembers and the neurons do."""
+    def _restarted(self, cell: Cell) -> Cell:
+        """The cell, restarted after the pre-simulation where it has memory."""
         if isinstance(cell, (LateralInhibition, GatedMaximum, TemporalDifference)) and self.pre_simulation_steps:
             return dataclasses.replace(cell, pre_simulation_steps=self.pre_simulation_steps)
         return cell
 
 
 def _fixed(op: AdaptiveMaxPool, shape: tuple[int, ...], name: str) -> MaxPool:
-    """The pooling with windows of one size that an even adaptive pooling is."""
+    """The pooling with fixed windows that equals an adaptive pooling whose sizes divide evenly."""
     sizes = shape[1:]
     if any(size % out for size, out in zip(sizes, op.size, strict=True)):
         raise UnsupportedModel(
             f"{name}: adaptive max-pooling of {sizes} to {op.size} has windows of different sizes; "
-            "give the network an input whose size is a multiple, or pool by nn.MaxPool2d"
+            "use an input whose size is a multiple, or nn.MaxPool2d"
         )
     kernel = tuple(size // out for size, out in zip(sizes, op.size, strict=True))
     zeros, ones = (0,) * len(kernel), (1,) * len(kernel)

@@ -1,4 +1,4 @@
-"""Weights on few bits, without retraining."""
+"""Weight quantisation without retraining."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ WeightGranularity = Literal["layer", "channel"]
 
 @dataclass(frozen=True)
 class QuantiseWeights(Pass):
-    """Each layer's weights on ``bits`` bits: a signed uniform scale (ECC: 7 to 10), or a logarithmic one (CAT: 5).
+    """Quantises each layer's weights to ``bits`` bits, uniform and signed (ECC: 7 to 10) or logarithmic (CAT: 5).
 
-    ``fraction_bits`` and ``granularity`` are those of ``weights.logarithmic``. Biases stay.
+    ``fraction_bits`` and ``granularity`` as in ``weights.logarithmic``. Biases are not quantised.
     """
 
     bits: int = 8
@@ -43,7 +43,7 @@ class QuantiseWeights(Pass):
             raise SettingError(f"weight_granularity must be 'layer' or 'channel', not {self.granularity!r}")
         if self.scale == "uniform" and self.granularity == "channel":
             raise SettingError(
-                "uniform weights have one scale a layer; weight_granularity='channel' needs weight_scale='logarithmic'"
+                "uniform weights have one scale per layer; use weight_granularity='layer' or weight_scale='logarithmic'"
             )
 
     def apply(self, graph: Graph, context: Context) -> Graph:

@@ -1,4 +1,4 @@
-"""Networks that a method does not know are refused, instead of converted to something else under its name."""
+"""Passes that refuse networks which a method does not support."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +13,7 @@ from transpike.errors import SettingError, UnsupportedModel
 
 @dataclass(frozen=True)
 class RefuseBiases(Pass):
-    """UnsupportedModel where a layer has a bias, its own or that of a folded batch normalisation."""
+    """Raises UnsupportedModel where a layer has a bias, its own or from a folded batch normalisation."""
 
     exact: ClassVar[bool] = True
 
@@ -24,8 +24,8 @@ class RefuseBiases(Pass):
         ]  # fmt: skip
         if biased:
             raise UnsupportedModel(
-                f"this method knows no biases, and these layers have some: {', '.join(biased)}; train with bias=False "
-                "and without batch normalisation, or use weight-normalisation, which keeps them"
+                f"this method does not support biases, and these layers have one: {', '.join(biased)}; train with "
+                "bias=False and without batch normalisation, or use weight-normalisation, which supports biases"
             )
         return graph
 
@@ -35,9 +35,9 @@ class RefuseBiases(Pass):
 
 @dataclass(frozen=True)
 class RefuseLevels(Pass):
-    """SettingError where a quantised activation has other levels than the recipe has time steps.
+    """Raises SettingError where the level count of a quantised activation differs from the recipe's time steps.
 
-    UnsupportedModel where an activation is not quantised.
+    Raises UnsupportedModel where an activation is not quantised.
     """
 
     exact: ClassVar[bool] = True
@@ -48,16 +48,15 @@ class RefuseLevels(Pass):
             if getattr(node.op, "role", "") == "activation":
                 if not is_plain(node.op, Staircase) or node.op.slope:
                     raise UnsupportedModel(
-                        f"{node.path or node.name} is a {node.op.describe()}, not a quantised clip without slope, "
-                        "whose levels time steps would repeat; train with activations.QuantisedClip, or use the recipe "
-                        "qcfs"
+                        f"{node.path or node.name} is a {node.op.describe()}, not a quantised clip without slope; "
+                        "train with activations.QuantisedClip, or use the recipe qcfs"
                     )
                 found[node.path or node.name] = node.op.levels
         other = {name: levels for name, levels in found.items() if levels != context.timesteps}
         if other:
             name, levels = next(iter(other.items()))
             raise SettingError(
-                f"{name} has {levels} levels and there are {context.timesteps} time steps: every level is a step; "
+                f"{name} has {levels} levels and the recipe has {context.timesteps} time steps, which must be equal; "
                 + (f"use timesteps={levels}" if len(set(found.values())) == 1 else "train all layers with equal levels")
             )
         return graph

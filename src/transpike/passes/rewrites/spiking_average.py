@@ -1,4 +1,4 @@
-"""Average pooling with a neuron of its own."""
+"""Average pooling followed by a separate neuron."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from transpike.ops.wiring import Average
 
 @dataclass(frozen=True)
 class SpikingAverage(Pass):
-    """A rectification behind every average pooling of activations, which later becomes a neuron: pooled spikes are
-    binary again, at the price of one more staircase.
+    """Adds a ReLU, which later becomes a neuron, behind every average pooling of activations.
 
-    Exact, for means of what is never negative stay so, and means of clipped values stay below the largest clip, which
-    is the clip of the new one. An average that an activation follows has its neuron there; one that meets the input or
-    a signed wire, or that only the readout follows, stays linear.
+    Pooled spikes are binary again, at the cost of one more quantisation. Exact: means of non-negative values are
+    non-negative, and means of clipped values lie below the largest clip, which is the clip of the added layer. An
+    average before an activation needs no further neuron; one of the input or of a signed wire, or directly before the
+    readout, remains linear.
     Source: SpKeras (ECC's code) and Li et al. 2021 (AvgPoolConv on ImageNet).
     """
 
@@ -30,7 +30,7 @@ class SpikingAverage(Pass):
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         positive: set[str] = set()
-        ceilings: dict[str, float] = {}  # of wires between 0 and a number that the source network has learned
+        ceilings: dict[str, float] = {}  # of wires with a learned upper bound
         readers = graph.consumers()
         nodes: list[Node] = []
         renamed: dict[str, str] = {}
@@ -63,6 +63,6 @@ class SpikingAverage(Pass):
 
 
 def _keeps_sign(op: Op) -> bool:
-    """True where nothing negative comes out if nothing negative goes in: moved, pooled, added."""
+    """True where non-negative inputs give non-negative outputs: moved, pooled, added."""
     pooled = is_plain(op, (MaxPool, AdaptiveMaxPool))
     return pooled or (op.role == "wiring" and all(c >= 0 for c in getattr(op, "coefficients", ())))

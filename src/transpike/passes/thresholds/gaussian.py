@@ -1,4 +1,4 @@
-"""Thresholds that serve a Gaussian current best."""
+"""Thresholds of least squared error for Gaussian currents."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from transpike.passes._base import Thresholds
 
 STARTS = tuple(k / 32 for k in range(31, 1, -1))
 TOLERANCE = 1e-7
-"""Of a threshold: a round of Lloyd's iteration that moves it by less, slow as it may be, is near enough."""
+"""Relative change of a threshold below which Lloyd's iteration stops."""
 
 
 def gaussian_threshold(mean: Tensor, deviation: Tensor, levels: int, iterations: int = 100) -> Tensor:
@@ -24,11 +24,11 @@ def gaussian_threshold(mean: Tensor, deviation: Tensor, levels: int, iterations:
 
     ``E[z q] = Σ_i mean P(z > e_i) + deviation φ(e_i)``,  ``E[q²] = Σ_i (2i − 1) P(z > e_i)``,
 
-    which is ``θ ← θ k(θ)`` of Huang et al. 2025 (DCGS) in other letters. Theirs stops after a hundred rounds, far from
-    the least error where n is large. Here it starts from the best of ``STARTS`` shares of mean + 4 deviations, for
-    there may be several fixed points, and two rounds with Aitken's ``θ − (g − θ)² / (g(g) − 2g + θ)`` are one of
-    ``iterations`` at most, until a round moves no θ by more than ``TOLERANCE`` of it. 0 where nothing is positive.
-    Float64, shapes of ``mean``.
+    which is ``θ ← θ k(θ)`` of Huang et al. 2025 (DCGS) in another notation. Theirs stops after a hundred rounds, far
+    from the least error for large n. Here the iteration starts from the best of ``STARTS`` shares of mean + 4
+    deviations, because there may be several fixed points. Each of at most ``iterations`` iterations is two rounds and
+    Aitken's ``θ − (g − θ)² / (g(g) − 2g + θ)``; it ends when no θ moves by more than the share ``TOLERANCE``. 0 where
+    nothing is positive. Returns float64 values in the shape of ``mean``.
     """
     mean, deviation = mean.double(), deviation.double().clamp(min=1e-12)
     odd = 2 * torch.arange(1, levels + 1, dtype=torch.float64, device=mean.device) - 1
@@ -45,7 +45,7 @@ def gaussian_threshold(mean: Tensor, deviation: Tensor, levels: int, iterations:
         return torch.where(square > 1e-30, levels * product / square.clamp(min=1e-30), 0.0).clamp(min=0)
 
     def error(theta: Tensor) -> Tensor:
-        """Less what does not depend on θ."""
+        """The squared error without its terms that do not depend on θ."""
         product, square = sums(theta)
         return theta / levels * (theta / levels * square - 2 * product)
 
@@ -59,7 +59,7 @@ def gaussian_threshold(mean: Tensor, deviation: Tensor, levels: int, iterations:
         second = lloyd(first)
         bend = second - 2 * first + theta
         leap = theta - (first - theta).square() / torch.where(bend == 0, 1.0, bend)
-        sane = (bend != 0) & (leap > second / 2) & (leap < 2 * second)  # else the two rounds alone
+        sane = (bend != 0) & (leap > second / 2) & (leap < 2 * second)  # otherwise only the two rounds
         theta = torch.where(sane, leap, second)
         if bool(((second - first).abs() <= TOLERANCE * second).all()):
             break
@@ -68,10 +68,10 @@ def gaussian_threshold(mean: Tensor, deviation: Tensor, levels: int, iterations:
 
 @dataclass(frozen=True)
 class GaussianThresholds(Thresholds):
-    """``θ`` of least squared error for ``levels`` n stairs on [0, θ], the current of a channel taken as Gaussian.
+    """``θ`` of least squared error for ``levels`` n level steps on [0, θ], assuming Gaussian currents in each channel.
 
     Mean and variance of the currents (before the activation) over all calibration data; ``gaussian_threshold`` has the
-    equations. One threshold a layer or channel.
+    equations. One threshold per layer or channel; SettingError for one per neuron.
     Source: Huang et al. 2025 (DCGS, ICML), threshold iteration; Zhang et al. 2026 (H-MT), eq. 11, for whole ranges.
     """
 
@@ -85,7 +85,7 @@ class GaussianThresholds(Thresholds):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65_535:
                 raise SettingError(f"{name} must be a whole number from 1 to 65535, not {value!r}")
         if self.granularity == "neuron":
-            raise SettingError("the current of one neuron is too few values for a variance: use granularity 'channel'")
+            raise SettingError("one neuron has too few values for a variance: use granularity='channel'")
 
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         moments: dict[str, Tensor] = {}
@@ -107,4 +107,4 @@ class GaussianThresholds(Thresholds):
         return found
 
     def describe(self) -> str:
-        return f"least squared error of {self.levels} stairs under a Gaussian, per {self.granularity}"
+        return f"least squared error with {self.levels} levels under a Gaussian, per {self.granularity}"

@@ -1,4 +1,4 @@
-"""Thresholds that the source network has learned."""
+"""Thresholds learned by the source network."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,7 +17,7 @@ from transpike.passes._base import Thresholds, is_activation
 class LearnedThresholds(Thresholds):
     """``θ`` = the ceiling of the source activation: of a clip, or of QCFS's quantised clip.
 
-    One threshold a layer or channel, as the activation has it. Raises UnsupportedModel where an activation has
+    One threshold per layer or channel, in the shape of the ceiling. Raises UnsupportedModel where an activation has
     no ceiling. Source: Ho and Chang 2020 (TCL); Bu et al. 2022 (QCFS), section 4.
     """
 

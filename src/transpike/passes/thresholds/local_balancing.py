@@ -1,4 +1,4 @@
-"""Thresholds that grow until little is clipped."""
+"""Thresholds that grow by gradient descent on the clipping error."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ from transpike.passes._base import Thresholds
 class LocalThresholdBalancing(Thresholds):
     """θ from 0 up by ``θ ← θ + 2 c · mean max(a − θ, 0)`` for each of ``updates`` batches of ``batch_size``.
 
-    A gradient descent on the squared clipping error with rate ``rate`` c, in all layers at once; layers see what the
-    clipped layers before them give. How many updates there are is what stops it early. Calibration data is gone
-    through again where it is short. Source: Bu, Li, Yu 2025 (LTB, CVPR), section 4.2: 10 updates of 100 images, c = 1.
+    A gradient descent on the squared clipping error with rate ``rate`` c, in all layers at once; each layer
+    receives the output of the clipped layers before it. The number of updates is the early-stopping criterion. Short
+    calibration data is repeated. Source: Bu, Li, Yu 2025 (LTB, CVPR), section 4.2: 10 updates of 100 images, c = 1.
     """
 
     rate: float = 1.0
@@ -28,7 +28,9 @@ class LocalThresholdBalancing(Thresholds):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.granularity == "neuron":
-            raise SettingError("local threshold balancing averages over places: use granularity 'channel' or 'layer'")
+            raise SettingError(
+                "local threshold balancing averages over positions: use granularity 'channel' or 'layer'"
+            )
         if not 0 < self.rate <= 1 or self.updates < 1 or self.batch_size < 1:
             given = f"{self.rate}, {self.updates} and {self.batch_size}"
             raise SettingError(f"rate must be in (0, 1], updates and batch_size at least 1, not {given}")

@@ -18,10 +18,11 @@ from transpike.passes._base import Thresholds
 
 @dataclass(frozen=True)
 class ModelBasedThresholds(Thresholds):
-    """``θ_n = max over neurons of Σ max(w, 0) θ_{n−1} + max(b, 0)``: what one step can bring at most, when every
-    neuron before fires at once. No activation is looked at; of the data, only the largest input counts.
+    """``θ_n = max over neurons of Σ max(w, 0) θ_{n−1} + max(b, 0)``, the largest possible input of one step.
 
-    One threshold a layer, channel or neuron. An input below 0 counts with its largest size on either sign.
+    The bound is reached when every preceding neuron fires in the same step. It uses no activations; of the data, only
+    the largest input. One threshold per layer, channel or neuron. If inputs are negative, the bound on the input is
+    its largest absolute value with either sign.
     Source: Diehl et al. 2015, IJCNN, section III.C (model-based normalisation), which has no biases.
     Raises UnsupportedModel for operators that are neither linear nor activations nor maximum pooling.
     """
@@ -32,7 +33,7 @@ class ModelBasedThresholds(Thresholds):
         largest = torch.stack([batch.abs().amax() for batch in context.batches]).amax()
         signed = any(bool((batch < 0).any()) for batch in context.batches)
         found: dict[str, Tensor] = {}
-        bounds: dict[str, tuple[Tensor, Tensor]] = {}  # the least and the most that a wire carries in one step
+        bounds: dict[str, tuple[Tensor, Tensor]] = {}  # the bounds of a wire in one step
         for node in graph:
             if isinstance(node.op, Input):
                 most = largest.expand(1, *node.shape)
@@ -49,17 +50,17 @@ class ModelBasedThresholds(Thresholds):
         return found
 
     def describe(self) -> str:
-        return f"the most that weights let in, per {self.granularity}"
+        return f"bound from the weights, per {self.granularity}"
 
 
 def _through(name: str, op: object, inputs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Interval arithmetic: (least, most) of what an op gives."""
+    """Interval arithmetic: the (lower, upper) bound of an op's output."""
     if isinstance(op, Synapse):
         positive = dataclasses.replace(op, weight=op.weight.clamp(min=0), bias=None)
         negative = dataclasses.replace(op, weight=op.weight.clamp(max=0), bias=None)
         low, high = inputs[0]
         bias = dataclasses.replace(op, weight=torch.zeros_like(op.weight)).run(torch.zeros_like(low))
-        # either sign of a bias: it may come before or after what else a neuron hears
+        # a bias of either sign: it may be added before or after the other inputs of a neuron
         return (
             positive.run(low) + negative.run(high) + bias.clamp(max=0),
             positive.run(high) + negative.run(low) + bias.clamp(min=0),
@@ -71,7 +72,7 @@ def _through(name: str, op: object, inputs: list[tuple[Tensor, Tensor]]) -> tupl
         if is_plain(op, (MaxPool, AdaptiveMaxPool)):
             return op.run(*lows), op.run(*highs)
         raise UnsupportedModel(
-            f"{name} ({op.describe()}) has no bound that its weights tell; use thresholds from activations "
+            f"{name} ({op.describe()}) has no bound from its weights; use thresholds from activations "
             "(weight-normalisation)"
         )
     assert isinstance(op, Op)

@@ -15,7 +15,8 @@ from transpike.passes._base import Thresholds
 class Quantile:
     """The exact ``percentile`` of values that arrive in batches, one for each row; only the upper tail is kept.
 
-    Linear interpolation between order statistics, as numpy.percentile; ``non_zero`` leaves out what is not positive.
+    Linear interpolation between order statistics, as numpy.percentile; ``non_zero`` leaves out values that are not
+    positive.
     """
 
     def __init__(self, percentile: float, total: int, non_zero: bool = False) -> None:
@@ -48,7 +49,7 @@ class Quantile:
 class PercentileThresholds(Thresholds):
     """``θ = percentile of the activations``; 100 is the maximum (the ECC and Diehl papers).
 
-    ``of`` says which values count: "all", zeros included, or "non-zero" ones only (Rueckauer et al. 2017, section
+    ``of`` selects the values: "all", zeros included, or "non-zero" ones only (Rueckauer et al. 2017, section
     2.2.3, as in snn_toolbox). Statistics run over all calibration data, per layer, channel or neuron.
     """
 

@@ -1,4 +1,4 @@
-"""Thresholds and spikes' worths that make the expected error of each layer vanish."""
+"""Thresholds and spike scales that make the expected error of each layer vanish."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from transpike.neurons import IntegrateAndFire
 from transpike.passes._base import Granularity, Thresholds, behind, is_activation, note_ranges, with_neurons
 
 BETAS = torch.arange(1, 201, dtype=torch.float64) / 100
-"""Scales of a spike's worth that are tried: 0.01 … 2."""
+"""Candidate factors β of the spike scale: 0.01 … 2."""
 CLOSE = 0.01
-"""Expected errors below this share of the mean activation count as none."""
+"""Expected errors below this share of the mean activation count as zero."""
 KEPT = 200_000
-"""Currents of a layer that are looked at."""
+"""Number of currents of a layer that are evaluated."""
 
 
 @dataclass(frozen=True)
 class PercentileScaleThresholds(Thresholds):
-    """``θ = α μ``, a spike worth ``β θ``, so that ``|E[a − s]|`` vanishes over the three segments of the current z:
+    """``θ = α μ`` and spike scale ``β θ``, so that ``|E[a − s]|`` vanishes over the three segments of the current z:
 
     ``a − s = z`` below α μ/T, ``z − β α μ ⌊z T/(α μ)⌋/T`` up to α μ, ``min(z, μ) − β α μ`` above.
 
-    μ is the clip that the layer was trained with, or its largest activation; α runs over the percentiles of the
-    positive currents, as shares of μ, β over 0.01 … 2. Of the pairs whose expected error is below a hundredth of the
-    mean activation (or the least there is) the one of least mean square is taken, a choice that the expectation alone
-    leaves open. One threshold a layer, on ``samples`` calibration inputs.
+    μ is the trained clip of the layer, or its largest activation; α runs over the percentiles of the positive
+    currents, as shares of μ, β over 0.01 … 2. Of the pairs whose expected error is below a hundredth of the mean
+    activation (or minimal), the one with the least mean square error is used; the expectation alone does not determine
+    it. One threshold per layer, on ``samples`` calibration inputs.
     Source: Datta and Beerel 2021 (DATE), algorithm 1, **from memory**.
     """
 
@@ -39,7 +39,7 @@ class PercentileScaleThresholds(Thresholds):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.granularity != "layer":
-            raise SettingError(f"α and β are one a layer: granularity must be 'layer', not {self.granularity!r}")
+            raise SettingError(f"α and β are set per layer: granularity must be 'layer', not {self.granularity!r}")
         if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
             raise SettingError(f"samples must be a whole number from 1 on, not {self.samples!r}")
 
@@ -57,7 +57,9 @@ class PercentileScaleThresholds(Thresholds):
         for name, values in parts.items():
             ceiling = getattr(graph[name].op, "ceiling", None)
             top = torch.cat(values).max() if ceiling is None else torch.as_tensor(ceiling).max()
-            self.threshold(graph[name], top.reshape(1), graph.channel_axes[name])  # which refuses a dead layer
+            self.threshold(
+                graph[name], top.reshape(1), graph.channel_axes[name]
+            )  # raises DataError for a layer that never fires
             found[name] = percentile_and_scale(torch.cat(values), float(top), context.timesteps)
         spiking = with_neurons(graph, {n: torch.tensor(a * m) for n, (a, _, m) in found.items()})
         scales = {n if is_activation(graph[n]) else behind(graph[n]): b for n, (_, b, _) in found.items()}
@@ -73,7 +75,7 @@ class PercentileScaleThresholds(Thresholds):
         return spiking.rewrite(change)
 
     def describe(self) -> str:
-        return f"percentile α and worth β without mean error at T, per {self.granularity}"
+        return f"percentile α and spike scale β without mean error at T, per {self.granularity}"
 
 
 def percentile_and_scale(values: Tensor, top: float, timesteps: int) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""What each layer may spend, found by how much the answer minds."""
+"""Spike budgets and thresholds per layer, chosen by the sensitivity of the output."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from transpike.passes._base import ReplaceNeurons
 from transpike.passes.thresholds.squared_error import SquaredErrorThresholds
 
 REFERENCE = 4
-"""Γ whose spikes are the budget of the search for bursts."""
+"""Γ whose spike count is the budget of the burst search."""
 BINS = 2048
-"""Spike counts that the choice of all layers tells apart."""
+"""Resolution of spike counts in the search over all layers."""
 MULTIPLIERS = tuple(1 + k / 2 for k in range(19))
-"""Shares 1, 1.5 … 10 of a threshold that are tried."""
+"""Candidate factors of a threshold: 1, 1.5 … 10."""
 SCALED = ("threshold", "initial", "spike_scale")
 
 
@@ -30,10 +30,10 @@ class SearchBursts(ReplaceNeurons):
     """Γ of each layer in 1 … ``gamma``: least damage for at most ``budget`` times the spikes of Γ = 4 everywhere.
 
     The damage of a choice is the symmetric divergence ``KL(p‖q) + KL(q‖p)`` of the answers with one layer's staircase
-    (T steps, Γ spikes each, θ of least squared error for that Γ, v(0) = θ/2) in an otherwise analogue network; damages
-    and spikes of layers add up, and the choice of all is the best of the Pareto front that layers build up one by one.
+    (T steps, Γ spikes each, θ of least squared error for that Γ, v(0) = θ/2) in an otherwise analogue network. The
+    damages and spikes of layers are added; the result is the best point of a Pareto front that is built layer by layer.
     Source: Wang et al. 2025 (AdaFire, AAAI), sensitivity and Pareto search, from its code.
-    Differs from the paper: v(0) = θ/2 stands for its θ/2T a step. Raises SettingError where no choice fits the budget.
+    Differs from the paper: v(0) = θ/2 replaces its θ/2T per step. Raises SettingError where no choice fits the budget.
     """
 
     asks: ClassVar[str] = "activations"
@@ -52,8 +52,8 @@ class SearchBursts(ReplaceNeurons):
         gammas = range(1, max(self.gamma, REFERENCE) + 1)
         thresholds = {}
         for gamma in gammas:
-            step = SquaredErrorThresholds("layer", gamma=gamma, shift=0.5, samples=self.samples)
-            thresholds[gamma] = step.measure(analogue, context)
+            rule = SquaredErrorThresholds("layer", gamma=gamma, shift=0.5, samples=self.samples)
+            thresholds[gamma] = rule.measure(analogue, context)
         search = _Search(analogue, context, self.samples)
         table: dict[str, list[tuple[int, float, float]]] = {}
         reference = 0.0
@@ -80,11 +80,11 @@ class SearchBursts(ReplaceNeurons):
 
 @dataclass(frozen=True)
 class SearchThresholds(Pass):
-    """θ of each layer times 1, 1.5 … 10: least damage for at most ``budget`` times the spikes that there are.
+    """θ of each layer times 1, 1.5 … 10: least damage for at most ``budget`` times the present spikes.
 
-    Higher thresholds send fewer spikes of more worth. Damage and search as in ``SearchBursts``.
-    Source: Wang et al. 2025 (AdaFire, AAAI), sensitivity spike compression, whose code hands its list to the layers in
-    reverse.
+    Higher thresholds give fewer spikes with a larger scale. Damage and search as in ``SearchBursts``.
+    Source: Wang et al. 2025 (AdaFire, AAAI), sensitivity spike compression, whose code assigns its list to the layers
+    in reverse order.
     """
 
     asks: ClassVar[str] = "activations"
@@ -123,7 +123,7 @@ class SearchThresholds(Pass):
 
 
 class _Search:
-    """The source network with one activation's staircase in its place, on the same samples every time."""
+    """The source network with one activation replaced by its staircase, always on the same samples."""
 
     def __init__(self, analogue: Graph, context: Context, samples: int) -> None:
         self.graph, self.timesteps = analogue, context.timesteps
@@ -134,7 +134,7 @@ class _Search:
             raise DataError("sensitivity compares the answers of classes, and this network has one output")
 
     def try_(self, name: str, theta: Tensor, gamma: int) -> tuple[float, float]:
-        """(damage, spikes) a sample."""
+        """(damage, spikes) per sample."""
         damage, spikes, count = 0.0, 0.0, 0
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
@@ -153,9 +153,10 @@ class _Search:
 
 
 def cheapest(table: Sequence[Sequence[tuple[float, float, float]]], budget: float) -> list[float]:
-    """Of each layer's (choice, damage, spikes) one: the least sum of damages with at most ``budget`` spikes.
+    """One choice per layer of (choice, damage, spikes): the least sum of damages with at most ``budget`` spikes.
 
-    Partial sums that cost as many spikes (of ``BINS`` parts of the budget) and do more damage than another are dropped.
+    Partial sums that need as many spikes (in ``BINS`` parts of the budget) as another and do more damage are dropped.
+    Raises SettingError where no combination fits the budget.
     """
     front: list[tuple[float, float, tuple[float, ...]]] = [(0.0, 0.0, ())]
     for layer in table:
@@ -175,17 +176,17 @@ def cheapest(table: Sequence[Sequence[tuple[float, float, float]]], budget: floa
                 least = one[1]
     if not front:
         raise SettingError(
-            f"no choice of all layers sends as few as {budget:.4g} spikes a sample: raise the budget, or the steps"
+            f"no combination of layers needs at most {budget:.4g} spikes per sample: raise the budget or timesteps"
         )
     return list(min(front, key=lambda one: one[1])[2])
 
 
 def _places(graph: Graph, analogue: Graph) -> list[str]:
-    """Where neurons stand in the place of activations, which one behind the last layer does not."""
+    """The neurons that replace activations, without one behind the last layer."""
     activations = {node.name for node in analogue}
     places = [n.name for n in graph if is_plain(n.op, (IntegrateAndFire, Burst)) and n.name in activations]
     if not places:
-        raise SettingError("no neuron of this network stands in the place of an activation: there is nothing to search")
+        raise SettingError("no neuron of this network replaces an activation: there is nothing to search")
     return places
 
 

@@ -1,4 +1,4 @@
-"""One threshold for all layers whose spikes are added."""
+"""A common threshold for all layers whose spikes are added."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from transpike.ops import AdaptiveMaxPool, MaxPool
 
 @dataclass(frozen=True)
 class ShareThresholds(Pass):
-    """``θ ← max θ`` over all neurons whose spikes meet in one sum, so that a sum of counts is the sum of the values; a
-    spike that is not worth its threshold keeps the ratio.
+    """``θ ← max θ`` over all neurons whose spikes meet in one sum, so that a sum of counts is the sum of the values.
 
-    Not needed where each spike is worth its own threshold, which is how sums run here; SpKeras (ECC's code) gives all
-    inputs of an ``Add`` the scale of its output. Sums of a spiking wire and a current stay as they are.
+    The ratio of spike scale to threshold does not change. Sums here scale each spike by its own threshold and need no
+    common one; SpKeras (ECC's code) gives all inputs of an ``Add`` the scale of its output. Sums of a spiking wire and
+    a current are not changed.
     """
 
     def apply(self, graph: Graph, context: Context) -> Graph:
@@ -27,13 +27,13 @@ class ShareThresholds(Pass):
         sums = [node for node in graph if isinstance(node.op, Op) and node.op.is_sum and len(node.inputs) > 1]
         for node in sums:
             group = _neurons(graph, node.name)
-            if group:  # those that share a neuron with it share its threshold too
+            if group:  # groups with a common neuron have a common threshold
                 groups = [
                     *(other for other in groups if not other & group),
                     group.union(*(o for o in groups if o & group)),
                 ]
         if sums and not groups:
-            context.remark("residual='shared' changed nothing: every sum of this network adds a current to something")
+            context.remark("residual='shared' changed nothing: every sum of this network has a current as an input")
         shared = {}
         for group in groups:
             largest = torch.stack([graph[name].op.tensors()["threshold"].max() for name in sorted(group)]).max()
@@ -51,7 +51,7 @@ class ShareThresholds(Pass):
 
 
 def _neurons(graph: Graph, name: str) -> set[str]:
-    """The neurons whose spikes this wire carries, moved, pooled or added at most; empty where it carries a current."""
+    """The neurons whose spikes reach this wire by moving, pooling or adding; empty where it carries a current."""
     op = graph[name].op
     if isinstance(op, IntegrateAndFire):
         return {name}

@@ -1,4 +1,4 @@
-"""Thresholds from what neurons really hear."""
+"""Thresholds from simulated input currents."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from transpike.neurons import IntegrateAndFire
 class SpikeNorm(Pass):
     """``θ_l = scale · max over time, samples and neurons of the current of layer l``, the layers before it spiking.
 
-    Layer by layer in order, over the recipe's time steps and ``samples`` calibration inputs: the largest *step* of
-    current, so that a neuron never needs two spikes in one step. v(0) stays 0. Source: Sengupta et al. 2019, Front.
-    Neurosci. 13:95, section 3.2 (Spike-Norm); its code takes one batch and up to 2500 steps.
+    Layer by layer in order, over the recipe's time steps and ``samples`` calibration inputs: the largest current
+    of a single step, so that a neuron never needs two spikes in one step. v(0) = 0. Source: Sengupta et al. 2019,
+    Front. Neurosci. 13:95, section 3.2 (Spike-Norm); its code takes one batch and up to 2500 steps.
     """
 
     asks: ClassVar[str] = "spikes"
@@ -31,20 +31,20 @@ class SpikeNorm(Pass):
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         if context.schedule.mode != "steps":
-            raise SettingError("Spike-Norm looks at single steps of current: it needs the streaming schedule")
+            raise SettingError("Spike-Norm measures the current of single steps: it needs schedule=Streaming()")
 
-        def visit(heard: LayerInput) -> Graph | None:
-            node, cell = heard.node, heard.cell
+        def visit(layer: LayerInput) -> Graph | None:
+            node, cell = layer.node, layer.cell
             if not isinstance(cell, IntegrateAndFire):
                 return None
-            largest = heard.current.amax()
+            largest = layer.current.amax()
             if not float(largest) > 0:
                 raise DataError(
-                    f"{node.name} hears no positive current in {context.timesteps} steps, so its threshold would be 0; "
-                    "give more time steps or other calibration data"
+                    f"{node.name} receives no positive current in {context.timesteps} steps, so its threshold would be "
+                    "0; give more time steps or other calibration data"
                 )
             new = dataclasses.replace(node, op=cell.with_tensors(threshold=self.scale * largest))
-            return heard.graph.replaced(new)
+            return layer.graph.replaced(new)
 
         return sequential(graph, context, self.samples, visit)
 

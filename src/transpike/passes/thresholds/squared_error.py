@@ -1,4 +1,4 @@
-"""Thresholds that make the staircase fit best."""
+"""Thresholds of least squared error between activation and staircase."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from transpike.errors import SettingError
 from transpike.passes._base import Thresholds
 
 CANDIDATES = 95
-"""Shares 1, 0.99 … 0.06 of the largest activation."""
+"""Number of candidates: shares 1, 0.99 … 0.06 of the largest activation."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class SquaredErrorThresholds(Thresholds):
 
     T is the recipe's number of steps, Γ (``gamma``) the most spikes in a step, ``shift`` the initial potential as a
     share of θ. Runs over the first ``samples`` calibration inputs.
-    Source: Li et al. 2021 (SNN calibration), section 4.1; its code runs over batches with a moving average instead.
+    Source: Li et al. 2021 (SNN calibration), section 4.1; its code uses a moving average over batches instead.
     """
 
     gamma: int = 1
@@ -57,7 +57,7 @@ class SquaredErrorThresholds(Thresholds):
         return {name: shares[error.argmin(0)] * largest[name] / self.gamma for name, error in errors.items()}
 
     def _error(self, rows: Tensor, top: Tensor, timesteps: int) -> Tensor:
-        """The squared error of each row, for staircases that end at ``top``, in float64."""
+        """The squared error of each row for staircases with maximum ``top``, in float64."""
         step = (top / (self.gamma * timesteps)).clamp(min=1e-30)[:, None]
         staircase = torch.floor(rows / step + self.shift).clamp(0, self.gamma * timesteps) * step
         return (rows - staircase).square().sum(1, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Random crops, flips, policies and holes for a batch, the same for the same generator."""
+"""Random crops, flips, policies and cutout of a batch, reproducible for a given generator."""
 
 import torch
 from torch import Generator, Tensor
@@ -8,29 +8,29 @@ from transpike.training.source import policies
 
 MODES = ("crop-flip", "crop", "none", *policies.POLICIES)
 PADDINGS = ("zero", "reflect")
-LEAST_PIXELS = 16  # a policy's shifts and rotations leave nothing of smaller images
+LEAST_PIXELS = 16  # shifts and rotations of a policy would remove smaller images completely
 
 
 def check(mode: str, padding: str, cutout: int, shape: tuple[int, ...], recordings: bool = False) -> None:
-    """Raises SettingError where samples of ``shape``, (channels, height, width) of images, cannot be changed like that.
+    """Raises SettingError if samples of ``shape``, (channels, height, width) for images, do not fit these settings.
 
-    MissingExtra: the policies need torchvision.
+    Raises MissingExtra if a policy is used without torchvision.
     """
     if mode not in MODES or padding not in PADDINGS:
         modes = f"augment {('auto', *MODES)}, padding {PADDINGS}"
-        raise SettingError(f"wanted {modes}; not {mode!r}, {padding!r}")
+        raise SettingError(f"settings must be {modes}; not {mode!r}, {padding!r}")
     if mode == "none" and cutout == 0:
         return
     if len(shape) != 3:
-        raise SettingError(f"samples of shape {shape} are no pictures; use augment 'none' and no cutout")
+        raise SettingError(f"samples of shape {shape} are not images; use augment='none' and cutout=0")
     channels, height, width = shape
     if isinstance(cutout, bool) or not isinstance(cutout, int) or not 0 <= cutout < min(height, width):
         raise SettingError(f"cutout must be a whole number of pixels, less than the image's {height}x{width}; {cutout}")
     if recordings and (cutout or mode in policies.POLICIES):
-        raise SettingError(f"{mode}, cutout {cutout}: recordings are no pictures; use augment 'crop' and no cutout")
+        raise SettingError(f"{mode}, cutout {cutout}: recordings are not images; use augment='crop' and cutout=0")
     if mode in policies.POLICIES:
         if channels not in (1, 3) or min(height, width) < LEAST_PIXELS:
-            wanted = f"pictures of 1 or 3 channels and at least {LEAST_PIXELS} pixels"
+            wanted = f"images of 1 or 3 channels and at least {LEAST_PIXELS} pixels"
             raise SettingError(f"{mode} is for {wanted}, not {channels}x{height}x{width}; use 'crop-flip' or 'none'")
         policies.operations(mode, 0, channels)
 
@@ -45,10 +45,10 @@ def augment(
 ) -> Tensor:
     """Shift every image by up to ``pixels``, mirror half of them, and apply the policy; same shape and type.
 
-    ``images`` (batch, channels, height, width); ``generator`` lives on the CPU, so that every device draws the same;
-    ``padding`` is what comes in at the border; ``pixels`` is an eighth of the height unless given (4 of 32). Only
-    "crop-flip", and policies for colour images, mirror. ``place`` (first, total): the images are those from ``first``
-    on in a batch of ``total``, for which the generator draws.
+    ``images`` (batch, channels, height, width); ``generator`` is on the CPU, so that every device draws the same
+    numbers; ``padding`` fills the border; ``pixels`` defaults to an eighth of the height (4 of 32). Only "crop-flip",
+    and policies for colour images, mirror. ``place`` (first, total): the images are those from ``first`` on in a batch
+    of ``total``, for which the generator draws.
     """
     if mode not in MODES or padding not in PADDINGS:
         raise SettingError(f"augment is one of {MODES} with padding {PADDINGS}, not {mode!r} with {padding!r}")
@@ -72,7 +72,7 @@ def augment(
         mirrored = torch.rand(total, 1, generator=generator)[mine] < 0.5
         columns = torch.where(mirrored, width - 1 - columns, columns)
     columns = (columns + shift[1]).to(images.device)
-    # One gather does crop and flip, and works for bytes as well, for which torch has no reflecting pad.
+    # one gather crops and flips, also for bytes, for which torch has no reflecting padding
     which = torch.arange(batch, device=images.device)[:, None, None, None]
     channel = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
     inside_rows, inside_columns = _reflected(rows, height), _reflected(columns, width)
@@ -84,7 +84,7 @@ def augment(
 
 
 def cutout(images: Tensor, size: int, generator: Generator, place: tuple[int, int] | None = None) -> Tensor:
-    """Every image with a square of ``size`` pixels, centred anywhere, set to 0; the border may cut it off.
+    """Each image with a square of side ``size`` pixels set to 0, at a random centre, clipped at the border.
 
     After preprocessing 0 is the mean colour. Source: DeVries and Taylor 2017 (Cutout); QCFS cuts 16 of 32 pixels.
     """

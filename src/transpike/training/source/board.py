@@ -1,4 +1,4 @@
-"""Numbers of every epoch for TensorBoard."""
+"""Metrics of every epoch for TensorBoard."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +9,7 @@ from transpike.training.checkpoint import Row
 
 
 class Board:
-    """Writes rows as scalars into ``folder``; those of epochs after ``done`` take the place of an earlier run's."""
+    """Writes rows as scalars into ``folder``; epochs after ``done`` replace those of an earlier run."""
 
     def __init__(self, folder: str | Path, done: int = 0) -> None:
         self.writer: Any = writer(folder)(str(folder), purge_step=done + 1)
@@ -26,9 +26,9 @@ class Board:
 
 
 def writer(folder: str | Path) -> Any:
-    """torch's SummaryWriter for ``folder``. Raises SettingError where that is a file, MissingExtra."""
+    """torch's SummaryWriter class; raises SettingError if ``folder`` is a file, MissingExtra without the package."""
     if Path(folder).is_file():
-        raise SettingError(f"tensorboard is the folder to write into, and {folder} is a file")
+        raise SettingError(f"tensorboard must be a folder, and {folder} is a file")
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

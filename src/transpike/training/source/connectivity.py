@@ -1,4 +1,4 @@
-"""How many of a network's connections are there: weights that are not zero, layer by layer."""
+"""Connectivity of a network: the number of non-zero weights, layer by layer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from transpike.errors import SettingError
 
 @dataclass(frozen=True)
 class Row:
-    """One layer's weights: how many there are, and how many are not zero."""
+    """The number of weights of a layer, and of those that are not zero."""
 
     name: str
     weights: int
@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Connectivity:
-    """Rows in the network's order; prints one line a layer."""
+    """Rows in the network's order; prints one line per layer."""
 
     rows: tuple[Row, ...]
 
@@ -45,10 +45,9 @@ class Connectivity:
 
 
 def connectivity(network: nn.Module | Graph) -> Connectivity:
-    """Count the weights that are not zero: of a module's parameters, or of a graph's synapses (``snn.graph``).
+    """Counts the non-zero weights of a module's parameters, or of a graph's synapses (``snn.graph``).
 
-    Parameters and weights of one axis (biases, batch normalisation) are no connections. Raises SettingError where
-    nothing is left to count.
+    Parameters with one axis (biases, batch normalisation) are not counted. Raises SettingError if no weights remain.
     """
     if not isinstance(network, nn.Module | Graph):
         raise SettingError(f"connectivity takes a torch.nn.Module or a Graph, not {type(network).__name__}")

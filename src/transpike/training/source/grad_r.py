@@ -1,4 +1,4 @@
-"""Gradient rewiring: connections that weaken to zero go to sleep, and wake where the loss wants them back."""
+"""Gradient rewiring: connections whose strength falls below zero are pruned, and may be regrown by the gradient."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -20,18 +20,18 @@ def centre(alpha: float, sparsity: float) -> float:
 class GradR(torch.optim.Optimizer):
     """Adam on the connection strengths θ of ``w = s · max(θ, 0)``, with signs s that never change.
 
-    θ starts as |w| and s as sign(w), both at the first step. With m̂ and v̂ the moments of ``s · ∂L/∂w``, which passes
-    where θ < 0 too (a sleeping connection may wake), one step is
+    θ starts as |w| and s as sign(w), both at the first step. With m̂ and v̂ the moments of ``s · ∂L/∂w``, which is not
+    masked for θ < 0 (a pruned connection may be regrown), one step is
 
         ``θ ← θ − η m̂ / (√v̂ + ε) − α η sign(θ − μ)``  and then  ``w = s · max(θ, 0)``
 
-    where the prior pulls towards ``μ = ln(2 (1 − p)) / α`` with p = ``sparsity``; p ≥ ½, for μ must not be positive.
-    A weight that is zero at the first step has no sign and stays zero, so a pruned network keeps its gaps.
+    where the prior pulls towards ``μ = ln(2 (1 − p)) / α`` with p = ``sparsity``; p ≥ ½, because μ must not be
+    positive. A weight that is zero at the first step has no sign and remains zero, so a pruned network remains pruned.
 
-    ``params`` as for any optimiser: tensors, (name, tensor) pairs or groups with settings of their own. Groups with
+    ``params`` as for any optimiser: tensors, (name, tensor) pairs or groups with separate settings. Groups with
     ``"sparsify": False`` and parameters of one axis (biases, batch normalisation) get plain Adam. The state dictionary
-    holds θ and s: a training resumed from it and the weights goes on to the same bits. Between steps the weights are
-    the optimiser's: changed from outside, they are an error, never silently put back.
+    holds θ and s: a training resumed from it and the weights is bit-identical. Weights must not change between
+    steps except by the optimiser: such a change raises an error.
 
     Raises SettingError for settings out of range, nothing to sparsify, complex or sparse tensors, and weights that
     were changed or are all zero; DataError for a gradient that is not finite.
@@ -57,7 +57,7 @@ class GradR(torch.optim.Optimizer):
             )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As any optimiser's, with this one's settings checked."""
+        """As for any optimiser, with the settings checked."""
         super().add_param_group(param_group)
         try:
             _check(self.param_groups[-1])
@@ -67,7 +67,7 @@ class GradR(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step for every parameter that has a gradient; ``closure`` recomputes the loss, which is given back."""
+        """One step for every parameter with a gradient; ``closure`` recomputes the loss, which is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -82,7 +82,7 @@ class GradR(torch.optim.Optimizer):
         gradient, state = w.grad, self.state[w]
         assert gradient is not None
         if gradient.is_sparse:
-            raise SettingError(f"{name} has a sparse gradient, which Grad R does not take; use sparse=False")
+            raise SettingError(f"{name} has a sparse gradient, which Grad R does not support; use sparse=False")
         if not bool(torch.isfinite(gradient).all()):
             raise DataError(f"the gradient of {name} is not finite: the training has diverged. Try a lower lr")
         sparsify = _sparsified(group, w)
@@ -92,14 +92,14 @@ class GradR(torch.optim.Optimizer):
             if sparsify:
                 if not bool(w.any()):
                     raise SettingError(
-                        f"{name} is zero everywhere and would stay so: give it other values before the first step, or "
+                        f"{name} is zero everywhere and would remain zero: initialise it before the first step, or "
                         'put it into a group with "sparsify": False'
                     )
                 state["sign"], state["theta"] = w.sign(), w.abs()
         elif sparsify and not torch.equal(w, _weight(state)):
             raise SettingError(
-                f"{name} is not what the last step made of it: weights were loaded or changed in between. Load the "
-                "optimiser's state of the same moment too, or make a new GradR"
+                f"{name} was loaded or changed after the last step. Load the optimiser's state of the same step too, "
+                "or create a new GradR"
             )
         target = state["theta"] if sparsify else w
         rate, pull = group["lr"], 0.0
@@ -117,7 +117,7 @@ class GradR(torch.optim.Optimizer):
 def _adam_step(
     state: dict[str, Tensor], gradient: Tensor, rate: float, betas: tuple[float, float], eps: float
 ) -> Tensor:
-    """``η m̂ / (√v̂ + ε)`` after the moments heard ``gradient`` (Kingma, Ba 2015, algorithm 1)."""
+    """``η m̂ / (√v̂ + ε)`` after updating the moments with ``gradient`` (Kingma, Ba 2015, algorithm 1)."""
     first, second = betas
     state["step"] += 1
     t = float(state["step"])
@@ -136,7 +136,7 @@ def _sparsified(group: dict[str, Any], parameter: Tensor) -> bool:
 
 
 def _called(group: dict[str, Any], index: int) -> str:
-    """The parameter's name where it was given one, else its place and shape."""
+    """The parameter's name if it has one, else its index and shape."""
     names = group.get("param_names")
     return names[index] if names else f"parameter {index} of its group, {tuple(group['params'][index].shape)},"
 
@@ -148,19 +148,21 @@ def _check(group: dict[str, Any]) -> None:
         for value in values:
             fits = isinstance(value, int | float) and not isinstance(value, bool)
             if not fits or not low <= value < high or (open_low and value == low):
-                raise SettingError(f"Grad R wants {name} {wanted}, not {group[name]!r}")
+                raise SettingError(f"Grad R needs {name} {wanted}, not {group[name]!r}")
 
     numbers("lr", "of at least 0", group["lr"], low=0)
     numbers("alpha", "above 0", group["alpha"], low=0, open_low=True)
-    reason = "from 0.5 to below 1 (below 0.5 the prior would hold most connections open)"
+    reason = "from 0.5 to below 1 (below 0.5 the prior would keep most connections)"
     numbers("sparsity", reason, group["sparsity"], low=0.5, high=1)
     numbers("eps", "above 0", group["eps"], low=0, open_low=True)
     betas = group["betas"]
     if not isinstance(betas, tuple | list) or len(betas) != 2:
-        raise SettingError(f"Grad R wants betas as two numbers from 0 to below 1, not {betas!r}")
+        raise SettingError(f"Grad R needs betas as two numbers from 0 to below 1, not {betas!r}")
     numbers("betas", "as two numbers from 0 to below 1", *betas, low=0, high=1)
     if not isinstance(group["sparsify"], bool):
-        raise SettingError(f"Grad R wants sparsify True or False, not {group['sparsify']!r}")
+        raise SettingError(f"Grad R needs sparsify True or False, not {group['sparsify']!r}")
     for index, parameter in enumerate(group.get("params", ())):
         if not parameter.is_floating_point():
-            raise SettingError(f"{_called(group, index)} is {parameter.dtype}; Grad R takes real floating point only")
+            raise SettingError(
+                f"{_called(group, index)} is {parameter.dtype}; Grad R supports only real floating point"
+            )

@@ -1,4 +1,4 @@
-"""Which parameters of a network learn: all of them, or its source activations' alone."""
+"""Selection of trained parameters: all, or only those of source activations."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ Learn = Literal["all", "activations"]
 
 
 def parameters(module: nn.Module, learn: Learn, stages: Mapping[str, int]) -> dict[str, nn.Parameter]:
-    """Those that learn, by name. Raises SettingError for another word, where there is none, or in early ``stages``."""
+    """Name → trained parameter; raises SettingError for an unknown ``learn``, for none, or in early ``stages``."""
     if learn not in get_args(Learn):
         raise SettingError(f"learn is one of {get_args(Learn)}, not {learn!r}")
     if learn == "activations" and (stages or phases.partial(module)):
         raise SettingError(
-            "learn='activations' trains activations in their last stage, 'quantise', for their parameters may have no "
-            "effect before: leave out stages, and set the attribute stage of every activation to 'quantise'"
+            "learn='activations' needs activations in their last stage, 'quantise': their parameters may have no "
+            "effect before. Leave out stages, and set the attribute stage of every activation to 'quantise'"
         )
     found = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if learn == "activations":
@@ -30,15 +30,15 @@ def parameters(module: nn.Module, learn: Learn, stages: Mapping[str, int]) -> di
         raise SettingError(f"{type(module).__name__} has no parameters to train")
     if not found:
         raise SettingError(
-            f"no activation of {type(module).__name__} has parameters; prepare it with one that learns its threshold "
-            "(qcfs, rnl, tcl, …), or leave out learn='activations'"
+            f"no activation of {type(module).__name__} has parameters; prepare it with one that has a "
+            "trainable threshold (qcfs, rnl, tcl, …), or leave out learn='activations'"
         )
     return found
 
 
 @contextlib.contextmanager
 def alone(module: nn.Module, learn: Learn, found: Mapping[str, nn.Parameter]) -> Iterator[None]:
-    """Inside, everything but the parameters ``found`` is fixed if only activations learn."""
+    """Context in which all parameters except ``found`` are frozen if only activations are trained."""
     if learn == "all":
         yield
         return
@@ -58,7 +58,7 @@ def alone(module: nn.Module, learn: Learn, found: Mapping[str, nn.Parameter]) ->
 
 
 def enter(module: nn.Module, learn: Learn) -> None:
-    """Training mode for what learns; batch normalisation keeps its statistics and dropout rests if it does not."""
+    """Training mode for the trained parts; the others remain in evaluation mode."""
     module.train(learn == "all")
     if learn == "activations":
         for part in _activations(module):

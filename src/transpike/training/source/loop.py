@@ -24,7 +24,7 @@ from transpike.training.source.precision import Precision
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the training is: ``step`` of ``steps`` in ``epoch`` of ``epochs``, all counted from 1."""
+    """Progress of a training: ``step`` of ``steps`` in ``epoch`` of ``epochs``, counted from 1."""
 
     epoch: int
     epochs: int
@@ -35,9 +35,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Loop:
-    """What stays the same from epoch to epoch.
+    """The parts of a training that do not change between epochs.
 
-    ``chosen`` are the indices of the images trained on.
+    ``chosen`` are the indices of the training images.
     """
 
     module: nn.Module
@@ -51,16 +51,16 @@ class Loop:
     progress: Callable[[Progress | Row], None] | None = None
 
     def epoch(self, epoch: int) -> tuple[float, float, float, float]:
-        """One pass; gives the last learning rate, the mean loss, the accuracy and the mean penalty."""
+        """One epoch; returns the last learning rate, the mean loss, the accuracy and the mean penalty."""
         generator = generator_of(self.settings["seed"], epoch)
         order = self.chosen[torch.randperm(len(self.chosen), generator=generator)]
         parts = batches(order, self.settings["batch_size"], self.ranks.count)
         losses, right, penalties, rate = 0.0, 0.0, 0.0, 0.0
         device = self.ranks.device
         learners.enter(self.module, self.settings.get("learn", "all"))
-        # Wrapped anew every epoch, for the order of the sums over processes depends on the steps since then.
+        # wrapped in every epoch, because the order of sums over processes depends on the steps since then
         network = self.ranks.wrap(Penalised(self.module), unused=stages.partial(self.module))
-        # Dropout draws from the global generator, which is given back as it was found.
+        # dropout draws from the global generator, whose state is restored afterwards
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed((generator.initial_seed() + self.ranks.rank) % 2**63)
             for step, indices in enumerate(parts):
@@ -91,7 +91,7 @@ class Loop:
     def _step(
         self, network: nn.Module, indices: Tensor, generator: Generator, where: str
     ) -> tuple[float, float, float]:
-        """Learn from the images at these indices; gives the sums of loss, right answers and penalty over them."""
+        """One optimiser step on these images; returns the sums of loss, correct answers and penalty."""
         start, end = self.ranks.share(len(indices))
         labels = self.dataset.train.labels[indices[start:end]].to(self.ranks.device)
         inputs = self._inputs(indices[start:end], generator, (start, len(indices)))
@@ -101,7 +101,7 @@ class Loop:
         classes = len(self.dataset.classes)
         if logits.ndim != 2 or logits.shape[1] < classes:
             wanted = f"(batch, {classes}) for the classes of {self.dataset.name}"
-            raise DataError(f"the network gives {tuple(logits.shape)}, not {wanted}")
+            raise DataError(f"the network returns logits of shape {tuple(logits.shape)}, not {wanted}")
         loss = F.cross_entropy(logits, labels, label_smoothing=self.settings["label_smoothing"])
         right = int((logits.argmax(1) == labels).sum())
         mine = [value * len(labels) for value in (loss.item(), 0.0 if penalty is None else penalty.item())]
@@ -119,10 +119,10 @@ class Loop:
         return losses, hits, penalties
 
     def _inputs(self, indices: Tensor, generator: Generator, place: tuple[int, int]) -> Tensor:
-        """Images as the network gets them."""
+        """Images after augmentation and preprocessing."""
         mode, device = self.settings["augment"], self.ranks.device
         images, _ = self.dataset.train.batch(indices)
-        if mode not in policies.POLICIES:  # these work image by image, which a GPU is slow at
+        if mode not in policies.POLICIES:  # policies work image by image, which is slow on a GPU
             images = images.to(device)
         images = augmentation.augment(images, mode, generator, self.settings["padding"], place=place).to(device)
         return augmentation.cutout(self.preprocessing(images), self.settings["cutout"], generator, place)
@@ -143,10 +143,10 @@ def measure(module: nn.Module, split: Split, preprocessing: Preprocessing, ranks
 
 
 def batches(order: Tensor, size: int, ranks: int = 1) -> tuple[Tensor, ...]:
-    """``order`` in batches of ``size``, without a last one that is too small.
+    """``order`` in batches of ``size``, without a last batch that is too small.
 
-    Each process gets at least two images of a batch, one where its batches are of one: the variance of a single image
-    is nothing that BatchNorm could use. Raises DataError where there are too few images at all.
+    Each process gets at least two images of a batch, because batch normalisation needs a variance, or one if batches
+    have one image per process. Raises DataError if there are fewer images than processes.
     """
     parts = order.split(size)
     least = min(2, size // ranks) * ranks
@@ -158,12 +158,12 @@ def batches(order: Tensor, size: int, ranks: int = 1) -> tuple[Tensor, ...]:
 
 
 def generator_of(seed: int, epoch: int) -> Generator:
-    """Of its own for every epoch, so that a resumed run draws what an unbroken one draws; 0 is the validation part."""
+    """A separate generator per epoch, so that a resumed run draws the same numbers; epoch 0 is the validation split."""
     return Generator().manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]))
 
 
 def diverged(what: str, rate: float) -> DataError:
-    """The error for a number that is not finite."""
+    """The error for a loss or penalty that is not finite."""
     return DataError(
         f"{what}: the training has diverged. Try a lower learning_rate (it was {rate:g}), or warmup_epochs; and check "
         "that the images hold no NaN"
@@ -171,7 +171,7 @@ def diverged(what: str, rate: float) -> DataError:
 
 
 def is_better(row: Row, state: State, first: int) -> bool:
-    """By validation accuracy, then by loss, from epoch ``first`` on; without validation the last epoch is the best."""
+    """True if ``row`` is the best epoch from ``first`` on: by validation accuracy, then loss; else always."""
     if row.validation_accuracy is None or row.validation_loss is None or row.epoch <= first:
         return True
     best = state.history[state.best_epoch - 1]
@@ -180,7 +180,7 @@ def is_better(row: Row, state: State, first: int) -> bool:
 
 @contextlib.contextmanager
 def using_threads(count: int | None) -> Iterator[None]:
-    """PyTorch's threads, given back as they were found. Raises SettingError."""
+    """Context with ``count`` PyTorch threads, restored afterwards; raises SettingError for fewer than 1."""
     before = torch.get_num_threads()
     if count is not None and count < 1:
         raise SettingError(f"threads must be at least 1, not {count}")

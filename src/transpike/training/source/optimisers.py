@@ -23,11 +23,12 @@ def optimiser(
     alpha: float = ALPHA,
     sparsity: float = SPARSITY,
 ) -> torch.optim.Optimizer:
-    """torch's "sgd" (Nesterov's, where there is momentum) or "adam" with β₁ = ``momentum``, β₂ = 0.999; or "grad-r".
+    """torch's "sgd" (with Nesterov if there is momentum), "adam" with β₁ = ``momentum``, β₂ = 0.999, or "grad-r".
 
-    The decay is added to the gradient, as the papers do it. Without ``decay_thresholds`` it leaves out thresholds: the
-    parameters called ``thresh…``, and those of one element (a leak, a scale). Source: QCFS and OPI decay them, DIET-SNN
-    does not. "grad-r" is ``GradR`` with its ``alpha`` and ``sparsity``, Adam for the rest; its prior is its decay.
+    The weight decay is added to the gradient, as in the papers. Without ``decay_thresholds`` it excludes thresholds:
+    parameters called ``thresh…``, and those with one element (a leak, a scale). Source: QCFS and OPI decay them,
+    DIET-SNN does not. "grad-r" is ``GradR`` with ``alpha`` and ``sparsity``, and Adam for the rest; its prior replaces
+    the decay.
     Raises SettingError for another name.
     """
     if name == "grad-r":
@@ -44,5 +45,5 @@ def optimiser(
 
 
 def is_threshold(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay may be told to leave it alone."""
+    """True for a parameter that ``decay_thresholds=False`` excludes from weight decay."""
     return parameter.numel() == 1 or name.rpartition(".")[2].startswith("thresh")

@@ -1,4 +1,4 @@
-"""What source activations add to the loss."""
+"""Penalties that source activations add to the loss."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ from transpike.errors import DataError
 
 
 class Penalised(nn.Module):
-    """``network`` with the sum of its submodules' penalties as a second answer, None where there is none.
+    """``network`` with the sum of its submodules' penalties as a second output, None without penalties.
 
-    A submodule has a penalty when a forward in training mode has set its attribute ``penalty``, a tensor of one
-    element. They are answers and no side effect, so that DistributedDataParallel sees all that a gradient comes from.
+    A submodule has a penalty if its forward in training mode sets its attribute ``penalty``, a tensor of one element.
+    Penalties are outputs, so that DistributedDataParallel finds all parameters with a gradient.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -24,7 +24,7 @@ class Penalised(nn.Module):
 
 
 def total(module: nn.Module) -> Tensor | None:
-    """The sum of the penalties. Raises DataError for one that is no scalar, with the name of its place."""
+    """The sum of the penalties; raises DataError for a penalty that is not a scalar, with its path."""
     found: list[Tensor] = []
     for name, part in module.named_modules():
         value = vars(part).get("penalty")
@@ -37,7 +37,7 @@ def total(module: nn.Module) -> Tensor | None:
 
 
 def forget(module: nn.Module) -> None:
-    """Drop penalties of an earlier forward: their graph is used up, and holds a module back from being copied."""
+    """Drop penalties of an earlier forward: their graph is used up and prevents copies of the module."""
     for part in module.modules():
         if isinstance(vars(part).get("penalty"), Tensor):
             vars(part)["penalty"] = None

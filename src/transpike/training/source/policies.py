@@ -13,10 +13,10 @@ GREY = 128
 
 
 def apply(images: Tensor, policy: str, seeds: Tensor) -> Tensor:
-    """Each image (channels, height, width) of the batch under operations drawn from its own seed; same shape and type.
+    """Each image (channels, height, width) after operations drawn from its seed; same shape and type.
 
-    "auto-augment": the policy that was learned on CIFAR-10, "rand-augment": two operations of strength 9 of 30,
-    "trivial-augment": one of any strength. What a rotation or shift uncovers becomes grey, as in the papers' code.
+    "auto-augment": the policy learned on CIFAR-10, "rand-augment": two operations of strength 9 of 30,
+    "trivial-augment": one of any strength. Rotations and shifts fill with grey, as in the papers' code.
     Source: Cubuk et al. 2019 (AutoAugment) and 2020 (RandAugment), Müller and Hutter 2021 (TrivialAugment).
     Raises MissingExtra, or DataError for floating images outside of 0..1.
     """
@@ -24,7 +24,7 @@ def apply(images: Tensor, policy: str, seeds: Tensor) -> Tensor:
     if floating and len(images) and not (float(images.min()) >= 0 and float(images.max()) <= 1):
         raise DataError(f"{policy} needs floating images within 0..1, not {images.min():g} to {images.max():g}")
     transform = operations(policy, GREY / 255 if floating else GREY, images.shape[1])
-    generator = torch.default_generator  # the one that torchvision draws from
+    generator = torch.default_generator  # used by torchvision
     before = generator.get_state()
     changed = torch.empty_like(images)
     try:
@@ -37,7 +37,7 @@ def apply(images: Tensor, policy: str, seeds: Tensor) -> Tensor:
 
 
 def seeds(count: int, generator: Generator) -> Tensor:
-    """One for each image of a batch."""
+    """One seed per image of a batch, int64 (count,)."""
     return torch.randint(2**62, (count,), generator=generator)
 
 
@@ -53,7 +53,7 @@ def operations(policy: str, fill: float, channels: int) -> Callable[[Tensor], Te
 def _library() -> Any:
     try:
         from torchvision.transforms import v2
-    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision built for another torch
         raise MissingExtra(
             f"this augmentation needs torchvision: pip install 'transpike[vision]', or augment='crop' ({error})"
         ) from error

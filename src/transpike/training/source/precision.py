@@ -1,4 +1,4 @@
-"""Products in 16 bits."""
+"""Mixed precision: products in 16 bits."""
 
 import contextlib
 from typing import Any
@@ -12,18 +12,18 @@ TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.
 
 
 def check(precision: str, device: torch.device) -> None:
-    """Raises SettingError for another name, or for float16 where there is no GPU."""
+    """Raises SettingError for an unknown name, or for float16 without a GPU."""
     if precision not in TYPES:
         raise SettingError(f"precision is one of {tuple(TYPES)}, not {precision!r}")
     if precision == "float16" and device.type != "cuda":
-        raise SettingError(f"float16 is for GPUs; on {device} use bfloat16, or give device='cuda'")
+        raise SettingError(f"float16 needs a GPU; on {device} use bfloat16, or give device='cuda'")
 
 
 class Precision:
-    """The type of the products; weights and sums stay float32.
+    """The type of products; weights and sums remain float32.
 
-    float16 has no room for small gradients: there the loss is multiplied by a scale before them, the gradients divided
-    by it afterwards, and a step with infinite ones left out (torch's GradScaler, whose state a checkpoint keeps).
+    In float16 small gradients would vanish: the loss is multiplied by a scale, the gradients are divided by it, and
+    steps with infinite gradients are skipped (torch's GradScaler, whose state is part of a checkpoint).
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
@@ -34,7 +34,7 @@ class Precision:
         return torch.autocast(self.device.type, TYPES[self.name], enabled=self.name != "float32")
 
     def step(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
-        """Gradients of ``loss``, and a step."""
+        """Compute the gradients of ``loss`` and make one optimiser step."""
         optimiser.zero_grad()
         if self.scaler is None:
             loss.backward()
@@ -45,10 +45,10 @@ class Precision:
             self.scaler.update()
 
     def state(self) -> dict[str, Any]:
-        """Numbers only; empty where nothing is scaled."""
+        """The state of the scaler, numbers only; empty without scaling."""
         return {} if self.scaler is None else self.scaler.state_dict()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take back what ``state`` gave. Raises KeyError or RuntimeError for another one's."""
+        """Restore a result of ``state``; raises KeyError or RuntimeError if it does not fit."""
         if self.scaler is not None:
             self.scaler.load_state_dict(state)

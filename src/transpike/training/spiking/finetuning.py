@@ -1,4 +1,4 @@
-"""How a spiking network is fine-tuned, as data, and the settings of published methods by name."""
+"""Settings of fine-tuning, and presets of published methods by name."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -22,39 +22,39 @@ MODES = ("auto", "crop-flip", "crop", "none")
 class FineTuning:
     """Settings of ``transpike.finetune``; printable, hashable, and each a flag of ``transpike finetune``.
 
-    ``train`` says what moves: "weights" (with biases), "thresholds", "leaks", "initial" (potentials). The last three
-    have learning rates of their own, in shares of the layer's mean threshold (leaks: as they are), and no weight decay.
-    ``surrogate`` and ``loss`` are members of their tables, or names there. Raises SettingError.
+    ``train`` selects the trained parameters: "weights" (with biases), "thresholds", "leaks", "initial" (potentials).
+    The last three have separate learning rates, relative to the layer's mean threshold (leaks: absolute), and no weight
+    decay. ``surrogate`` and ``loss`` are objects, or names in their tables. Raises SettingError.
     """
 
-    timesteps: int | None = setting(None, "Time steps, if not those of the network.", low=1)
-    epochs: int = setting(5, "Passes over the training samples; a layer-wise schedule has its own.", low=1)
-    train: tuple[str, ...] = setting(("weights", "thresholds", "initial"), "What is trained.", names=KINDS)
-    surrogate: _Surrogate = setting(
-        Rectangular(), "What takes the place of the derivative of a spike.", names=sorted(surrogates)
+    timesteps: int | None = setting(None, "Time steps; default: those of the network.", low=1)
+    epochs: int = setting(5, "Training epochs; a layer-wise schedule defines its own.", low=1)
+    train: tuple[str, ...] = setting(("weights", "thresholds", "initial"), "Trained parameters.", names=KINDS)
+    surrogate: _Surrogate = setting(Rectangular(), "Surrogate gradient of a spike.", names=sorted(surrogates))
+    loss: Loss = setting(CrossEntropy(), "Loss.", names=sorted(losses))
+    optimiser: Literal["adam", "amsgrad", "sgd"] = setting("adam", "Optimiser: Adam, AMSGrad, or SGD with momentum.")
+    learning_rate: float = setting(1e-4, "Peak learning rate of weights.")
+    threshold_rate: float = setting(1e-3, "Learning rate of thresholds, relative to the layer's mean threshold.")
+    leak_rate: float = setting(1e-3, "Learning rate of leaks.")
+    initial_rate: float = setting(1e-3, "Learning rate of initial potentials, relative to the layer's mean threshold.")
+    weight_decay: float = setting(0.0, "Weight decay, of weights only.")
+    momentum: float = setting(0.9, "Momentum of SGD.", below=1)
+    warmup_epochs: int = setting(0, "Epochs of learning rate warm-up.")
+    batch_size: int = setting(64, "Samples per optimiser step.", low=1)
+    augment: str = setting("auto", "Image augmentation.", choices=MODES)
+    padding: str = setting("zero", "Padding of shifted images.", choices=augmentation.PADDINGS)
+    validation_fraction: float = setting(0.1, "Share of the training samples used to select the best epoch.", below=1)
+    gradients: Literal["time", "counts"] = setting(
+        "time", "Gradient path: through all time steps, or through spike counts (tandem)."
     )
-    loss: Loss = setting(CrossEntropy(), "What is made small.", names=sorted(losses))
-    optimiser: Literal["adam", "amsgrad", "sgd"] = setting("adam", "Adam, its variant, or SGD with momentum.")
-    learning_rate: float = setting(1e-4, "Of the weights, at its highest.")
-    threshold_rate: float = setting(1e-3, "Of thresholds, in shares of their layer's mean.")
-    leak_rate: float = setting(1e-3, "Of leaks.")
-    initial_rate: float = setting(1e-3, "Of initial potentials, in shares of the threshold.")
-    weight_decay: float = setting(0.0, "Of weights only.")
-    momentum: float = setting(0.9, "Of SGD.", below=1)
-    warmup_epochs: int = setting(0, "Epochs in which the learning rate rises.")
-    batch_size: int = setting(64, "Samples of a step.", low=1)
-    augment: str = setting("auto", "Random changes of images.", choices=MODES)
-    padding: str = setting("zero", "What comes in at the border of a shifted image.", choices=augmentation.PADDINGS)
-    validation_fraction: float = setting(0.1, "Of the training samples, to choose the epoch.", below=1)
-    gradients: Literal["time", "counts"] = setting("time", "Through all steps, or straight through spike counts.")
     layerwise: LayerwiseSchedule | None = setting(
-        None, "One layer after another; None is all at once.", names=sorted(schedules)
+        None, "Layer-wise schedule; default: all layers at once.", names=sorted(schedules)
     )
-    detach_reset: bool = setting(False, "No gradient through the spikes that reset a potential.")
-    normalise: bool = setting(False, "Batch normalisation of the currents while training, folded at the end.")
-    pack_spikes: bool = setting(False, "Keep spikes as bits for the backward pass.")
-    precision: Literal["float32", "bfloat16"] = setting("float32", "Of the products.")
-    seed: int = setting(0, "Draws order, augmentation and the validation part.")
+    detach_reset: bool = setting(False, "Block the gradient through the reset.")
+    normalise: bool = setting(False, "Batch normalisation of currents during training, folded at the end.")
+    pack_spikes: bool = setting(False, "Store spikes as bits for the backward pass.")
+    precision: Literal["float32", "bfloat16"] = setting("float32", "Type of products.")
+    seed: int = setting(0, "Random seed of order, augmentation and validation split.")
 
     def __post_init__(self) -> None:
         for name, table, kind in (("surrogate", surrogates, _Surrogate), ("loss", losses, Loss)):
@@ -62,7 +62,7 @@ class FineTuning:
             if isinstance(value, str) and value in table:
                 object.__setattr__(self, name, table[value]())
             elif not isinstance(value, kind):
-                raise SettingError(f"{name} is one of {', '.join(sorted(table))}, or its object; not {value!r}")
+                raise SettingError(f"{name} must be one of {', '.join(sorted(table))}, or an object; not {value!r}")
         if isinstance(self.layerwise, str) and self.layerwise in schedules:
             object.__setattr__(self, "layerwise", schedules[self.layerwise])
         elif not isinstance(self.layerwise, LayerwiseSchedule | None):
@@ -70,7 +70,7 @@ class FineTuning:
         names = (self.train,) if isinstance(self.train, str) else tuple(self.train)
         object.__setattr__(self, "train", names)
         if not names or set(names) - set(KINDS) or len(set(names)) < len(names):
-            raise SettingError(f"train takes some of {', '.join(KINDS)}, each once; not {self.train!r}")
+            raise SettingError(f"train must name some of {', '.join(KINDS)}, each once; not {self.train!r}")
         check_settings(self)
         if self.warmup_epochs >= self.epochs:
             raise SettingError(f"warmup_epochs must be below the {self.epochs} epochs, not {self.warmup_epochs}")
@@ -81,7 +81,7 @@ class FineTuning:
                 "initial": self.initial_rate}[kind]  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """Numbers and text only; parts as [name, settings]."""
+        """The settings as numbers and text; surrogate, loss and schedule as [name, settings]."""
         found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         for name, value in found.items():
             if dataclasses.is_dataclass(value):
@@ -90,7 +90,7 @@ class FineTuning:
 
 
 def fine_tuning(settings: "FineTuning | str | None", changes: dict[str, Any]) -> FineTuning:
-    """The settings, or those of a preset of this name, with ``changes``; SettingError for one that is not there."""
+    """The settings, or those of a named preset, with ``changes``; raises SettingError for unknown names."""
     if isinstance(settings, str):
         if settings not in presets:
             raise SettingError(f"no preset is called {settings!r}; choose from {', '.join(sorted(presets))}")
@@ -103,7 +103,7 @@ def fine_tuning(settings: "FineTuning | str | None", changes: dict[str, Any]) ->
         raise SettingError(f"fine-tuning has no setting {', '.join(unknown)}; it has {', '.join(known)}")
     chosen = dataclasses.replace(settings, **changes)
     if chosen.layerwise is not None and "epochs" in changes:
-        raise SettingError("a layer-wise schedule has epochs of its own, for each stage; leave out epochs")
+        raise SettingError("a layer-wise schedule defines the epochs of each stage; leave out epochs")
     return chosen
 
 
@@ -138,8 +138,8 @@ presets: dict[str, FineTuning] = {
     ),
     "local-tandem": FineTuning(train=("weights",), layerwise=schedules["local-tandem"], learning_rate=1e-3),
 }
-"""Published settings. "hybrid-stdb": Rathi et al. 2020, with the linear surrogate that its code advises; the CE of the
-mean output is that of the final membrane of an output that integrates. "diet-snn": Rathi and Roy 2021, thresholds and
-leaks trained, without weight decay, analogue input. "tandem" and "ptl": Wu et al. 2021; "fast-snn": Hu et al. 2023;
-"local-tandem": Yang et al. 2022. Epochs are fewer than the papers', which train up to 300; batch normalisation has been
-folded before, so that none of its pitfalls in frozen layers arise."""
+"""Published settings. "hybrid-stdb": Rathi et al. 2020, with the linear surrogate that its code recommends; the CE of
+the mean output equals that of the final membrane of an integrating output. "diet-snn": Rathi and Roy 2021, thresholds
+and leaks trained, without weight decay, analogue input. "tandem" and "ptl": Wu et al. 2021; "fast-snn": Hu et al. 2023;
+"local-tandem": Yang et al. 2022. The papers train for more epochs, up to 300; batch normalisation is
+folded before fine-tuning."""

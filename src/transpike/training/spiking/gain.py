@@ -1,4 +1,4 @@
-"""How much of a gradient a layer of neurons passes back, and the width of the surrogate that passes it whole."""
+"""The gradient gain of neuron layers, and the surrogate width for which it is 1."""
 
 import math
 from collections.abc import Callable
@@ -18,10 +18,10 @@ HALVINGS = 12
 def surrogate_gain(network: Unrolled | Network, x: Tensor, seed: int = 0) -> dict[str, float]:
     """``‖∂L/∂I_n‖ / ‖∂L/∂I_{n+1}‖`` for the input currents I of each neuron layer and the next, by its name.
 
-    L is a random weighting of the output of every step for x (batch, *shape), as it enters the network; 1 is a gradient
-    that neither grows nor fades, 0 one that is lost (also where the next layer's is). ``network`` is an SNN, or a
-    module (Unrolled) with its surrogate; where that trains, normalisations use the batch.
-    Source: after Ledinauskas et al. 2020 (arXiv 2006.04436), section 3.
+    L is a random weighting of the output of every step for x (batch, *shape) after preprocessing; at 1 the gradient
+    neither grows nor vanishes, at 0 it is lost (also in the next layer). ``network`` is an SNN, or a module (Unrolled)
+    with its surrogate; in training mode normalisations use the batch. Raises DataError if no gradient reaches the
+    output. Source: after Ledinauskas et al. 2020 (arXiv 2006.04436), section 3.
     """
     module = network if isinstance(network, Unrolled) else Unrolled.of(network)
     before = {node.name: node.inputs[0] for node in module.source_graph if isinstance(node.op, Neuron)}
@@ -31,7 +31,7 @@ def surrogate_gain(network: Unrolled | Network, x: Tensor, seed: int = 0) -> dic
     weights = torch.randn(output.shape, generator=random).to(output)
     currents = [seen[source].charge for source in before.values()]
     if not currents or not output.requires_grad:
-        raise DataError("no gradient reaches the output: the network has no neurons, or nothing of it is trained")
+        raise DataError("no gradient reaches the output: the network has no neurons, or no trained parameters")
     needed = [current for current in currents if current.requires_grad]
     found = iter(torch.autograd.grad((output * weights).sum(), needed, allow_unused=True))
     norms = []
@@ -45,9 +45,10 @@ def surrogate_gain(network: Unrolled | Network, x: Tensor, seed: int = 0) -> dic
 def tuned_width(
     module: Unrolled, x: Tensor, make: Callable[[float], Surrogate] = Rectangular, low: float = 0.05, high: float = 20.0
 ) -> float:
-    """The width between ``low`` and ``high`` at which the gain is 1 in geometric mean; ``make(width)`` is then in use.
+    """The width between ``low`` and ``high`` at which the geometric mean of the gains is 1.
 
-    Bisection in the logarithm: a wider surrogate passes less. Twelve halvings, one backward pass each.
+    ``make(width)`` becomes the module's surrogate. Bisection of the logarithm, because a wider surrogate passes less
+    gradient; twelve halvings, one backward pass each.
     """
     for _ in range(HALVINGS):
         width = math.sqrt(low * high)

@@ -1,4 +1,4 @@
-"""What each stage of a layer-wise schedule trains, and where a history of epochs has got to."""
+"""The stages of a layer-wise schedule, and the stage that a history of epochs has reached."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from transpike.training.spiking.unrolled import Kind, Unrolled
 
 @dataclass(frozen=True)
 class Stage:
-    """``spiking`` neurons fire, the others compute the source's activation; ``trained`` are names of parameters.
+    """``spiking`` neurons fire, the others compute the source's activation; ``trained`` are parameter names.
 
-    ``followed`` are the layers whose mean output shall be the source network's.
+    ``followed`` are the layers whose mean output is fitted to the source network.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Stage:
 
 
 def stages(module: Unrolled, schedule: LayerwiseSchedule, kinds: Sequence[Kind]) -> tuple[Stage, ...]:
-    """The stages in order; SettingError where nothing of ``kinds`` is left to train in any."""
+    """The stages in order; raises SettingError if no stage has parameters of ``kinds`` to train."""
     nodes = list(module.source_graph)
     neurons = [index for index, node in enumerate(nodes) if isinstance(node.op, Neuron)]
     names = [nodes[index].name for index in neurons]
@@ -58,13 +58,13 @@ def stages(module: Unrolled, schedule: LayerwiseSchedule, kinds: Sequence[Kind])
         ]
     found = [stage for stage in found if stage.trained]
     if not found:
-        raise SettingError(f"trains={schedule.trains!r} leaves nothing of train={tuple(kinds)} to train in any stage")
+        raise SettingError(f"with trains={schedule.trains!r} no stage has parameters of train={tuple(kinds)}")
     return tuple(found)
 
 
 @dataclass(frozen=True)
 class Place:
-    """``stage`` goes on, or begins where ``begins``; its best epoch so far is ``best`` (0: none)."""
+    """The current ``stage``, which starts now if ``begins``; ``best`` is its best epoch (0: none)."""
 
     stage: int
     begins: bool
@@ -72,7 +72,7 @@ class Place:
 
 
 def place(history: Sequence[Row], schedule: LayerwiseSchedule) -> Place:
-    """Where training stands after these epochs: a stage ends with its patience or its epochs."""
+    """The stage after these epochs: a stage ends with its patience or its epochs."""
     stage, first, best = 0, 0, -1
     for index, row in enumerate(history):
         if best < first or is_lower(row, history[best]):
@@ -84,7 +84,7 @@ def place(history: Sequence[Row], schedule: LayerwiseSchedule) -> Place:
 
 
 def is_lower(row: Row, best: Row) -> bool:
-    """By validation loss, without one by training loss."""
+    """True if ``row`` has the lower validation loss, or training loss without validation."""
     if row.validation_loss is None or best.validation_loss is None:
         return row.train_loss < best.train_loss
     return row.validation_loss < best.validation_loss

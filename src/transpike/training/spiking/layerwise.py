@@ -1,4 +1,4 @@
-"""Fine-tuning one layer after another, as data; published schedules by name."""
+"""Settings of layer-wise fine-tuning, and published schedules by name."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,12 +11,12 @@ Trained = Literal["rest", "layer", "each"]
 
 @dataclass(frozen=True)
 class LayerwiseSchedule:
-    """Stage l makes the first l neuron layers spike; those behind still compute the source network's activation.
+    """In stage l the first l neuron layers spike; the layers behind compute the source network's activation.
 
-    ``trains``: "rest", what lies behind the l-th neurons (the prefix is frozen); "layer", the weights before the l-th
-    neurons and their thresholds; "each", every layer at once, all of them spiking and no gradient from one to the next.
-    ``objective``: the task's loss, ``Σ mean((φ − a)²) / mean(a²)`` between what neurons send on average (φ) and the
-    source's activations (a), or the latter with the loss of FineTuning on the answer.
+    ``trains``: "rest", the layers behind the l-th neurons (the prefix is frozen); "layer", the weights before the l-th
+    neurons and their thresholds; "each", every layer at once, all spiking, without gradients between layers.
+    ``objective``: "task", the loss of FineTuning; "features", ``Σ mean((φ − a)²) / mean(a²)`` between the mean outputs
+    of neurons (φ) and the source's activations (a); "features+distil", the sum of both.
     A stage ends after ``patience`` epochs without a lower validation loss, or after ``epochs``, with its best values;
     ``last_rate`` multiplies the learning rate of the last stage. ``weight_bits`` rounds the weights of a finished stage
     to ``2^bits − 1`` levels between −max |w| and max |w| of a channel.
@@ -32,16 +32,20 @@ class LayerwiseSchedule:
     def __post_init__(self) -> None:
         if self.trains not in get_args(Trained) or self.objective not in get_args(Objective):
             raise SettingError(
-                f"trains is one of {get_args(Trained)}, objective of {get_args(Objective)}, not {self.trains!r} and "
-                f"{self.objective!r}"
+                f"trains must be one of {get_args(Trained)}, objective one of {get_args(Objective)}, not "
+                f"{self.trains!r} and {self.objective!r}"
             )
         if self.trains == "rest" and self.objective != "task":
-            raise SettingError("what lies behind the spiking layers is trained by the task's loss: objective='task'")
+            raise SettingError(
+                "trains='rest' trains the layers behind the spiking ones by the task's loss: use objective='task'"
+            )
         if self.trains == "each" and self.objective == "task":
-            raise SettingError("layers without gradients between them need features to follow: objective='features'")
+            raise SettingError(
+                "trains='each' passes no gradient between layers and needs target features: use objective='features'"
+            )
         for name, value, low in (("patience", self.patience, 1), ("epochs", self.epochs, 1)):
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise SettingError(f"{name} must be a whole number from {low} on, not {value!r}")
+                raise SettingError(f"{name} must be a whole number, at least {low}, not {value!r}")
         if not 0 < self.last_rate <= 1:
             raise SettingError(f"last_rate must be in (0, 1], not {self.last_rate!r}")
         if self.weight_bits is not None and not 2 <= self.weight_bits <= 16:
@@ -54,4 +58,4 @@ table: dict[str, LayerwiseSchedule] = {
     "progressive-tandem": LayerwiseSchedule("rest", "task", patience=6, epochs=30, last_rate=0.1),
 }
 """Progressive tandem learning: Wu et al. 2021 (arXiv 2007.01204). Fast-SNN's layer-wise fine-tuning: Hu et al. 2023.
-Local tandem learning: Yang et al. 2022 (NeurIPS). Epochs are bounds; the papers' own are in the reference."""
+Local tandem learning: Yang et al. 2022 (NeurIPS). Epochs are upper bounds."""

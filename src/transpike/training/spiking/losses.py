@@ -1,7 +1,7 @@
-"""What fine-tuning makes small: functions of the output over time, the readout's answer, labels and a teacher.
+"""Losses of fine-tuning: functions of the output over time, the readout's logits, labels and a teacher.
 
-``currents`` are the output's current of each step, (time, batch, classes); ``answer`` the readout's logits at the end,
-(batch, classes), which for most readouts is their mean; ``teacher`` the source network's logits, where asked for.
+``currents`` are the output currents of each step, (time, batch, classes); ``answer`` the readout's logits at the end,
+(batch, classes), for most readouts the mean of the currents; ``teacher`` the source network's logits, if needed.
 """
 
 import math
@@ -17,7 +17,7 @@ from transpike.errors import SettingError
 
 @dataclass(frozen=True)
 class Loss:
-    """Settings only; ``needs_teacher`` where the source network's logits are part of it."""
+    """A loss with numbers as settings; ``needs_teacher`` if it uses the source network's logits."""
 
     needs_teacher: ClassVar[bool] = False
 
@@ -28,7 +28,7 @@ class Loss:
                 raise SettingError(f"{type(self).__name__}: {field.name} must be a number from 0 on, not {value!r}")
 
     def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
-        """A scalar, the mean over the batch, in nats."""
+        """The loss as a scalar, the mean over the batch, in nats."""
         raise TypeError(f"{type(self).__name__} must define __call__()")
 
 
@@ -42,7 +42,7 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class TET(Loss):
-    """``(1 − λ) · mean_t CE(o_t, y) + λ · MSE(o_t, φ)``: every step is trained, which suits early exits.
+    """``(1 − λ) · mean_t CE(o_t, y) + λ · MSE(o_t, φ)``: trains every step, which suits early exits.
 
     λ = ``regularisation``, φ = ``target``. Source: Deng, Li, Zhang, Gu 2022 (ICLR), temporal efficient training.
     """
@@ -75,7 +75,7 @@ class Distillation(Loss):
         super().__post_init__()
         if self.weight > 1 or not self.temperature:
             raise SettingError(
-                f"distillation takes a weight from 0 to 1 and a temperature above 0, not {self.weight} and "
+                f"distillation needs a weight from 0 to 1 and a temperature above 0, not {self.weight} and "
                 f"{self.temperature}"
             )
 

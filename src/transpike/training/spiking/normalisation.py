@@ -29,9 +29,9 @@ def tdbn(
 ) -> Tensor:
     """``y = γ α V_th (x − E) / √(Var + ε) + β`` per channel, E and Var over (time, batch, *space).
 
-    ``current`` (time, batch, channels, …), or with its channels on another ``axis``, the batch being axis 0;
-    γ = ``scale``, β = ``shift``, V_th = ``threshold``; ``alpha`` is 1/√n where n branches meet. In training batch
-    statistics are used, and the running ``mean`` and ``variance`` move by ``momentum``.
+    ``current`` (time, batch, channels, …), or with the channels on another ``axis``, the batch being axis 0;
+    γ = ``scale``, β = ``shift``, V_th = ``threshold``; ``alpha`` is 1/√n where n branches meet. Training uses batch
+    statistics and updates the running ``mean`` and ``variance`` with ``momentum``.
     Source: Zheng, Wu, Deng, Hu, Li 2021 (AAAI), STBP-tdBN, eq. 5 to 7.
     """
     gain = _gain(scale, threshold, alpha, mean)
@@ -53,12 +53,14 @@ def folded(
     alpha: float = 1.0,
     epsilon: float = EPSILON,
 ) -> Synapse:
-    """The synapse with ``tdbn`` in it: ``W ← W γ α V_th / √(Var + ε)``, ``b ← (b − E) γ α V_th / √(Var + ε) + β``.
+    """The synapse with ``tdbn`` folded in: ``W ← W γ α V_th / √(Var + ε)``, ``b ← (b − E) γ α V_th / √(Var + ε) + β``.
 
-    Computed in float64. Raises SettingError where the synapse's channels are not those of the normalisation.
+    Computed in float64. Raises SettingError for a synapse without channels.
     """
     if op.channel_axis != 1 and op.weight.ndim != 2:
-        raise SettingError(f"{op.describe()} has no channels that a normalisation could be folded into")
+        raise SettingError(
+            f"{op.describe()} has no channels into which a normalisation can be folded; use normalise=False"
+        )
     gain = _gain(scale, threshold, alpha, mean)
     factor = (torch.ones_like(mean) if gain is None else gain).double() * torch.rsqrt(variance.double() + epsilon)
     wide = op.to(dtype=torch.float64).scale_outputs(factor)
@@ -68,7 +70,7 @@ def folded(
 
 
 def _gain(scale: Tensor | None, threshold: float | Tensor, alpha: float, like: Tensor) -> Tensor | None:
-    """γ α V_th, one value a channel."""
+    """γ α V_th, one value per channel."""
     if isinstance(threshold, Tensor):
         threshold = threshold.flatten()
     elif threshold == 1 and alpha == 1:

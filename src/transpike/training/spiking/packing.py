@@ -1,4 +1,4 @@
-"""Spikes kept for the backward pass as bits."""
+"""Spikes stored as bits for the backward pass."""
 
 import weakref
 from contextvars import ContextVar
@@ -12,7 +12,7 @@ _open: ContextVar["PackSpikes | None"] = ContextVar("packing", default=None)
 
 
 def mark(spikes: Tensor) -> Tensor:
-    """Promise that a tensor holds 0 and 1 only; the same tensor comes back."""
+    """Marks a tensor as containing only 0 and 1; returns the same tensor."""
     packing = _open.get()
     if packing is not None:
         packing.marks[_key(spikes)] = weakref.ref(spikes)
@@ -20,10 +20,10 @@ def mark(spikes: Tensor) -> Tensor:
 
 
 class PackSpikes(torch.autograd.graph.saved_tensors_hooks):
-    """Within it, what autograd keeps of masks and of marked spikes takes one bit an element; gradients stay the same.
+    """Context in which autograd stores masks and marked spikes with one bit per element; gradients do not change.
 
-    ``packed`` and ``plain`` count the bytes that are kept in bits and otherwise, ``unpacked`` what the former would
-    have taken; leaves that are trained are not counted, for they are there anyway. ``active=False`` only counts.
+    ``packed`` counts the bytes stored as bits, ``plain`` the other stored bytes, ``unpacked`` the bytes that the packed
+    tensors would need otherwise; trained parameters are not counted. ``active=False`` only counts.
     """
 
     def __init__(self, active: bool = True) -> None:
@@ -45,7 +45,7 @@ class PackSpikes(torch.autograd.graph.saved_tensors_hooks):
     def _pack(self, tensor: Tensor) -> Any:
         size = tensor.numel() * tensor.element_size()
         mark = self.marks.get(_key(tensor))
-        # the memory of a marked tensor that has died may be another's by now
+        # the memory of a deleted marked tensor may belong to another tensor
         spiking = tensor.dtype == torch.bool or (mark is not None and mark() is not None)
         if self.active and spiking and tensor.numel() >= 64 and tensor.device.type == "cpu":
             order = _dense(tensor)
@@ -69,7 +69,7 @@ def _unpack(kept: Any) -> Tensor:
 
 
 def _dense(tensor: Tensor) -> list[int]:
-    """The axes from the slowest to the fastest, so that the layout in memory comes back as it was."""
+    """The axes from the slowest to the fastest, so that unpacking restores the memory layout."""
     return sorted(range(tensor.ndim), key=lambda axis: (-int(tensor.stride()[axis]), axis))
 
 

@@ -1,4 +1,4 @@
-"""Integrate and fire over all steps in one differentiable operation, a few samples at a time."""
+"""Integrate-and-fire over all steps as one differentiable operation, a few samples at a time."""
 
 import math
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from transpike.core.spike import Surrogate
 from transpike.training.spiking.packing import mark
 
 CACHED = 2**16
-"""Neurons that are stepped together, so that their state stays in the processor's cache."""
+"""Number of neurons stepped together, so that their state fits the processor's cache."""
 
 
 def scan(
@@ -23,11 +23,11 @@ def scan(
     timesteps: int,
     detach_reset: bool = False,
 ) -> Tensor:
-    """The spikes of ``neurons.IntegrateAndFire``, (timesteps, batch, *shape), with the gradients of its own steps.
+    """The spikes of ``neurons.IntegrateAndFire``, (timesteps, batch, *shape), with the gradients of its steps.
 
-    ``current`` is (timesteps or 1, batch, *shape); one step stands for all. ``detach_reset`` passes no gradient through
-    the spikes that reset the potential. What is kept for the backward pass: the spikes, and a mask where the surrogate
-    is flat, the reset soft and nothing but the current moves, else the potentials.
+    ``current`` is (timesteps or 1, batch, *shape); a single step is a constant current. ``detach_reset`` passes no
+    gradient through the reset. The backward pass stores the spikes, and a mask if the surrogate is flat, the reset soft
+    and only the current has a gradient, else the potentials.
     """
     leak = torch.as_tensor(leak, dtype=threshold.dtype, device=threshold.device)
     return _Scan.apply(current, threshold, initial, leak, reset, surrogate, timesteps, detach_reset)
@@ -59,7 +59,7 @@ class _Scan(torch.autograd.Function):
         for rows in _parts(current):
             now, sent, keep = current[:, rows].to(wide), spikes[:, rows], kept[:, rows]
             potential = initial.to(wide).expand(now.shape[1:]).clone(memory_format=torch.contiguous_format)
-            fired = torch.empty_like(potential)  # numbers throughout: torch is ten times slower with truth values
+            fired = torch.empty_like(potential)  # numbers, because torch is ten times slower with booleans
             for t in range(timesteps):
                 if not _is_one(leak):
                     potential.mul_(leak)
@@ -91,7 +91,7 @@ class _Scan(torch.autograd.Function):
 
 
 class _Back:
-    """The way back through some samples: ``gs`` = ∂/∂s in full, ``gv`` = ∂/∂v after a step, then before it."""
+    """Backward pass of some samples: ``gs`` = total ∂/∂s, ``gv`` = ∂/∂v after a step, then before it."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class _Back:
         gv.add_(change)
 
     def before(self, t: int) -> Tensor:
-        """The potential that step t found, a fresh tensor."""
+        """The potential before step t, as a new tensor."""
         if not t:
             return self.initial.to(self.wide).expand_as(self.spare).clone()
         potential, s = self.kept[t - 1], self.spikes[t - 1].to(self.wide)

@@ -1,6 +1,6 @@
-"""What takes the place of the derivative of a spike: functions of ``x = u/θ − 1``, so that widths follow the threshold.
+"""Surrogate gradients: functions of ``x = u/θ − 1``, so that widths scale with the threshold.
 
-The spikes stay exact (``s = 1`` where ``u ≥ θ``); ``∂s/∂u = g(x)/θ`` and ``∂s/∂θ = −(u/θ²) g(x)``.
+The spikes are exact (``s = 1`` where ``u ≥ θ``); ``∂s/∂u = g(x)/θ`` and ``∂s/∂θ = −(u/θ²) g(x)``.
 """
 
 import math
@@ -22,17 +22,17 @@ class _Surrogate:
 
     @property
     def height_if_flat(self) -> float | None:
-        """The one value beside 0, where it has only one."""
+        """The only value other than 0, if there is only one; else None."""
         return None
 
     def gradient(self, x: Tensor) -> Tensor:
-        """``g(x)``, of the shape of x."""
+        """``g(x)``, in the shape of x."""
         raise TypeError(f"{type(self).__name__} must define gradient()")
 
 
 @dataclass(frozen=True)
 class Rectangular(_Surrogate):
-    """``g(x) = 1/(2a) · [|x| < a]`` with a = ``width``; it keeps a bit an element. Source: Zheng et al. 2021 (tdBN)."""
+    """``g(x) = 1/(2a) · [|x| < a]`` with a = ``width``; stores 1 bit per element. Source: Zheng et al. 2021 (tdBN)."""
 
     width: float = 0.5
 
@@ -41,7 +41,7 @@ class Rectangular(_Surrogate):
         return 0.5 / self.width
 
     def gradient(self, x: Tensor) -> Tensor:
-        # straight into numbers: torch is ten times slower with truth values
+        # directly as numbers, because torch is ten times slower with booleans
         return torch.lt(x.abs(), self.width, out=torch.empty_like(x)).mul_(self.height_if_flat)
 
 

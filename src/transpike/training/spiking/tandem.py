@@ -13,18 +13,20 @@ from transpike.training.spiking.unrolled import Unrolled, Wire
 
 
 class Tandem(Unrolled):
-    """``forward: the mean charge that neurons send;  backward: ∂a(W φ + b)``, a the source's activation.
+    """``forward: the mean charge sent by neurons;  backward: ∂a(W φ + b)``, a the source's activation.
 
-    The spiking network runs without gradients; beside it each layer takes the mean φ of what the neurons before it
-    sent, and only that pass is kept for the way back: memory does not grow with the time steps. Weights learn alone.
-    Source: Wu et al. 2021 (tandem learning, arXiv 1907.01167), section III-C. Raises SettingError under windows, whose
-    counts are in closed form and pass gradients as they are.
+    The spiking network runs without gradients. In parallel each layer receives the mean output φ of the preceding
+    neurons, and only this pass is stored for the backward pass: memory does not grow with the time steps. Only weights
+    are trained. Source: Wu et al. 2021 (tandem learning, arXiv 1907.01167), section III-C. Raises SettingError for
+    windows, whose closed-form counts have straight-through gradients.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         if self.windows:
-            raise SettingError("windows pass gradients straight through their counts: leave gradients='counts' out")
+            raise SettingError(
+                "windows already have straight-through gradients of counts: leave out gradients='counts'"
+            )
 
     def forward(self, x: Tensor, sample_ids: Tensor | None = None) -> Tensor:
         live = self.tensors()
@@ -36,7 +38,7 @@ class Tandem(Unrolled):
             with torch.no_grad():
                 wire = self.layer(node, op, [wires[name] for name in node.inputs], x, ids, live)
                 sent = wire.charge.mean(0) if isinstance(op, (Cell, Input)) else None
-            means[node.name] = _beside(op, sent, [means[name] for name in node.inputs])
+            means[node.name] = _mean(op, sent, [means[name] for name in node.inputs])
             if self.seen is not None and node.name in self.wanted:
                 self.seen[node.name] = wire
             wires[node.name] = wire
@@ -45,13 +47,13 @@ class Tandem(Unrolled):
                     wires.pop(name, None)
                     means.pop(name, None)
         output = self.source_graph.output.name
-        along = means[output] - means[output].detach()  # nothing forward, the way back
+        along = means[output] - means[output].detach()  # zero forward, only a gradient
         answer = wires[output].charge.detach()
         return answer.expand(self.timesteps, *answer.shape[1:]) + along
 
 
-def _beside(op: Op | Cell, sent: Tensor | None, means: list[Tensor]) -> Tensor:
-    """The mean of a wire, with the gradient of the layer that stands for it; ``sent`` is what spikes gave."""
+def _mean(op: Op | Cell, sent: Tensor | None, means: list[Tensor]) -> Tensor:
+    """The mean of a wire with the gradient of the source layer; ``sent`` is the mean of the spikes."""
     if isinstance(op, Op):
         return op.run(*means) if sent is None else sent
     assert sent is not None

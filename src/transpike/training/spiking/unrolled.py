@@ -1,4 +1,4 @@
-"""A spiking graph as a trainable module: layer by layer, the time axis folded into the batch, off the grid."""
+"""A spiking graph as a trainable module: layer by layer, time folded into the batch, without the exact grid."""
 
 import dataclasses
 from collections.abc import Collection
@@ -30,7 +30,7 @@ KINDS: tuple[Kind, ...] = ("weights", "thresholds", "leaks", "initial")
 
 
 class Network(Protocol):
-    """What is needed of an SNN."""
+    """The attributes of an SNN that fine-tuning needs."""
 
     @property
     def graph(self) -> Graph: ...
@@ -46,9 +46,9 @@ class Network(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Wire:
-    """``levels`` (time, batch, *shape), time 1 where nothing changes; a level is worth ``spike_scale`` (None: 1) of charge.
+    """``levels`` (time, batch, *shape), time 1 if constant; the charge of a level is ``spike_scale`` (None: 1).
 
-    Under a schedule with windows the levels are means over the steps, and time is 1.
+    With a window schedule the levels are means over the steps, and time is 1.
     """
 
     levels: Tensor
@@ -67,10 +67,29 @@ class Wire:
 class Unrolled(GraphModule):
     """Runs a spiking graph for ``timesteps`` steps so that gradients pass: the spikes are those of the engines.
 
-    Parameters have the names of ``Graph.parameters()``; each leak is one of its own, NODE.leak. ``forward`` gives the
-    output's current of every step, (time, batch, classes); under a schedule with windows their mean, time 1.
-    Raises SettingError for phase cycles and for windows that are held for a part.
+    Parameters have the names of ``Graph.parameters()``; each layer's leak is a separate parameter, NODE.leak.
+    ``forward`` returns the output's current of every step, (time, batch, classes); with a window schedule their
+    mean, time 1. Raises SettingError for time slots, phase cycles, differences and windows that overlap.
     """
+
+    encoder: Encoder
+    readout: Readout
+    timesteps: int
+    surrogate: Surrogate
+    detach_reset: bool
+    windows: bool
+    """True for a window schedule, whose counts are computed in closed form."""
+    normalised: frozenset[str]
+    """Nodes with a batch normalisation behind them."""
+    last: dict[str, str]
+    """Node → the last node that reads it."""
+    spiking: frozenset[str] | None
+    """The neurons that fire, None for all; the others compute the source's activation of their mean current."""
+    cut: bool
+    """True where no gradient passes from the spikes of a neuron to the layers behind it."""
+    seen: dict[str, Wire] | None
+    """Node → its output, recorded for the nodes in ``wanted``; None while nothing is recorded."""
+    wanted: frozenset[str]
 
     def __init__(
         self,
@@ -83,39 +102,42 @@ class Unrolled(GraphModule):
         *,
         detach_reset: bool = False,
     ) -> None:
-        super().__init__(graph)
-        self.windows = schedule.mode == "windows"
+        windows = schedule.mode == "windows"
         if schedule.mode == "slots":
             raise SettingError(
                 "networks of first spikes are not fine-tuned as spikes: train the source network with "
                 "activations.TimeToFirstSpike and convert it with the recipe cat"
             )
-        if schedule.mode in ("cycles", "differences") or (self.windows and schedule.lag(timesteps) < timesteps):
+        if schedule.mode in ("cycles", "differences") or (windows and schedule.lag(timesteps) < timesteps):
             raise SettingError(
-                f"fine-tuning knows streams and whole windows, not {schedule}; convert with schedule=Streaming() or "
-                "LayerSynchronous()"
+                f"fine-tuning supports streaming and whole windows, not {schedule}; convert with "
+                "schedule=Streaming() or LayerSynchronous()"
             )
-        self.encoder, self.readout, self.timesteps = encoder, readout, timesteps
-        self.surrogate = surrogate or Rectangular()
-        self.detach_reset = detach_reset
+        super().__init__(
+            graph,
+            encoder=encoder,
+            readout=readout,
+            timesteps=timesteps,
+            surrogate=surrogate or Rectangular(),
+            detach_reset=detach_reset,
+            windows=windows,
+            normalised=frozenset(),
+            last={name: node.name for node in graph for name in node.inputs},
+            spiking=None,
+            cut=False,
+            seen=None,
+            wanted=frozenset(),
+        )
         for node in graph:
             if is_plain(node.op, IntegrateAndFire):
                 self._place(f"{node.name}.leak", torch.tensor(float(node.op.leak)), trainable=True)
-        self.normalised: frozenset[str] = frozenset()
-        self.last = {name: node.name for node in graph for name in node.inputs}
-        self.spiking: frozenset[str] | None = None
-        """The neurons that fire, None for all; the others compute the source's activation of their mean current."""
-        self.cut = False
-        """True where no gradient passes from what neurons send to the layers behind."""
-        self.seen: dict[str, Wire] | None = None
-        self.wanted: frozenset[str] = frozenset()
 
     @torch.no_grad()
     def normalise(self, x: Tensor | None, scale: float = 1.0) -> None:
-        """Put a batch normalisation behind every layer with weights before the output, folded by ``to_graph``.
+        """Add a batch normalisation behind every layer with weights before the output, folded by ``to_graph``.
 
-        Its scale and shift begin as the standard deviation and the mean of the currents that ``x`` gives, so that at
-        first nothing changes; without x the currents begin with mean 0 and deviation ``scale`` (tdBN: α V_th).
+        Scale and shift start as the standard deviation and mean of the currents for ``x``, so that at first nothing
+        changes; without x the currents start with mean 0 and deviation ``scale`` (tdBN: α V_th).
         """
         axes = self.source_graph.channel_axes
         inner = (node for node in self.source_graph if node is not self.source_graph.output)
@@ -134,7 +156,7 @@ class Unrolled(GraphModule):
         self.normalised = frozenset(names)
 
     def watched(self, x: Tensor, names: Collection[str], ids: Tensor | None = None) -> dict[str, Wire]:
-        """What the named nodes send for x."""
+        """Name → output of the named nodes for x."""
         self.seen, self.wanted = {}, frozenset(names)
         try:
             self(x, ids)
@@ -144,12 +166,12 @@ class Unrolled(GraphModule):
 
     @classmethod
     def of(cls, network: Network, timesteps: int | None = None, surrogate: Surrogate | None = None) -> Self:
-        """An SNN as a module, for ``timesteps`` steps or its own number of them."""
+        """An SNN as a module, for ``timesteps`` steps; default: those of the network."""
         steps = network.timesteps if timesteps is None else timesteps
         return cls(network.graph, network.encoder, network.schedule, network.readout, steps, surrogate)
 
     def groups(self) -> dict[Kind, dict[str, nn.Parameter]]:
-        """The parameters by what they are."""
+        """The parameters by kind."""
         parameters = dict(self.named_parameters())
         found: dict[Kind, dict[str, nn.Parameter]] = {kind: {} for kind in KINDS}
         for node in self.source_graph:
@@ -160,13 +182,13 @@ class Unrolled(GraphModule):
                 names = names | {field: f"{node.name}.norm.{field}" for field in ("scale", "shift")}
             kinds: dict[str, Kind] = {"threshold": "thresholds", "initial": "initial", "leak": "leaks"}
             for field, key in names.items():
-                if key in parameters and field != "spike_scale":  # the weights behind can say it
+                if key in parameters and field != "spike_scale":  # redundant with the weights behind
                     kind = kinds.get(field, "weights") if isinstance(node.op, Neuron) else "weights"
                     found[kind][key] = parameters[key]
         return found
 
     def to_graph(self) -> Graph:
-        """The spiking graph with the present values, on the CPU."""
+        """The spiking graph with the current values, on the CPU."""
         live = {name: value.detach().cpu() for name, value in self.tensors().items()}
 
         def change(node: Node) -> Node:
@@ -207,9 +229,9 @@ class Unrolled(GraphModule):
     def layer(
         self, node: Node, op: Op | Cell, inputs: list[Wire], x: Tensor, ids: Tensor, live: dict[str, Tensor]
     ) -> Wire:
-        """What one node sends."""
+        """The output of one node."""
         if isinstance(op, Input):
-            return self._shown(x, ids)
+            return self._encoded(x, ids)
         if isinstance(op, Cell):
             return self._cell(node, op, [wire.charge for wire in inputs], live)
         if len(inputs) == 1 and inputs[0].spike_scale is not None:
@@ -220,7 +242,7 @@ class Unrolled(GraphModule):
         time = max(len(charge) for charge in charges)
         return Wire(_folded(op, *(charge.expand(time, *charge.shape[1:]) for charge in charges)))
 
-    def _shown(self, x: Tensor, ids: Tensor) -> Wire:
+    def _encoded(self, x: Tensor, ids: Tensor) -> Wire:
         if self.encoder.is_constant:
             return Wire(x[None])
         spike_scale = None if self.encoder.spike_scale in (None, 1.0) else torch.tensor(self.encoder.spike_scale).to(x)
@@ -267,7 +289,7 @@ def _norm(node: Node, live: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, 
 
 
 def _passed(op: Op, wire: Wire) -> Wire | None:
-    """The wire behind ``op`` with the worth kept apart, so that what is saved for the backward pass stays 0 and 1."""
+    """The wire behind ``op`` with a separate spike scale, so that the backward pass stores only 0 and 1."""
     levels, spike_scale = wire.levels, wire.spike_scale
     assert spike_scale is not None
     shape = levels.shape[2:]
