@@ -17,7 +17,7 @@ from transpike.cli import main
 from transpike.encoders import DeterministicCounts
 from transpike.errors import FileError, SettingError
 from transpike.recipes import ECC, SNM, YOSO, BurstLIP
-from transpike.workflow.chip_fit import CHECKS
+from transpike.workflow.chip_fit.checks import CHECKS
 
 GENEROUS = Chip(
     "generous", "A chip that takes everything", max_layers=99, neurons_total=10**9, synapses_total=10**9,

@@ -12,7 +12,7 @@ from transpike.cli import _base
 from transpike.core.graph import Graph
 from transpike.errors import GateFailed, SettingError
 from transpike.lowering.activity import multiplications
-from transpike.workflow.chip_fit import ChipFit
+from transpike.workflow.chip_fit.run import ChipFit
 
 
 @click.command("inspect")

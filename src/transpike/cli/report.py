@@ -14,7 +14,7 @@ from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.data import Dataset
 from transpike.errors import SettingError
 from transpike.snn import SNN
-from transpike.workflow.evaluate.run import Report
+from transpike.workflow.evaluate.report import Report
 
 PARTS = ("energy", "explain", "spikes")
 

@@ -7,7 +7,7 @@ from transpike.report._numbers import short
 from transpike.report._section import Cell, Section, Table, Tile, drawing, rows
 from transpike.report._style import PAGE
 from transpike.workflow.evaluate.exit_report import ExitReport
-from transpike.workflow.evaluate.run import Report
+from transpike.workflow.evaluate.report import Report
 
 STAYS = "right, and stays right"
 SHOWN = 12  # answers in the table that is not folded

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from transpike.report._style import PAPER, Palette, figure, theme
-from transpike.workflow.evaluate.run import Report
+from transpike.workflow.evaluate.report import Report
 
 MARKED = 16  # answers, beyond which a line has no marks
 

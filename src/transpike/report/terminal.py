@@ -7,7 +7,7 @@ from transpike.report import comparison, energy_card, explanation
 from transpike.report._numbers import short
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.run import Cost
-from transpike.workflow.evaluate.run import Report
+from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SampleRecord, SpikeRecord
 

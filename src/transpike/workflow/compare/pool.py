@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from transpike.errors import FileError
-from transpike.workflow.compare.units import Task, Unit, measure
+from transpike.workflow.compare.units import Unit, Work, measure
 
 DEATH = "its process died (out of memory, or killed)"
 
@@ -29,14 +29,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def run_units(task: Task, units: list[Unit], jobs: int, done: Callable[[], None]) -> dict[int, str]:
+def run_units(work: Work, units: list[Unit], jobs: int, done: Callable[[], None]) -> dict[int, str]:
     """Measure every unit; what broke, as index → reason. ``done()`` is called after each. FileError stops all."""
     failed: dict[int, str] = {}
     if jobs == 1:
         with one_thread():
             for index, unit in enumerate(units):
                 try:
-                    measure(task, unit)
+                    measure(work, unit)
                 except FileError:
                     raise
                 except Exception as error:
@@ -46,15 +46,15 @@ def run_units(task: Task, units: list[Unit], jobs: int, done: Callable[[], None]
     waiting = list(range(len(units)))
     while waiting:
         # a pool that lost a process does not say whose unit it ran, so those that were running go on alone
-        for index in _run(task, units, waiting, jobs, failed, done):
-            if _run(task, units, [index], 1, failed, done):
+        for index in _run(work, units, waiting, jobs, failed, done):
+            if _run(work, units, [index], 1, failed, done):
                 failed[index] = DEATH
                 done()
     return failed
 
 
 def _run(
-    task: Task, units: list[Unit], indices: list[int], jobs: int, failed: dict[int, str], done: Callable[[], None]
+    work: Work, units: list[Unit], indices: list[int], jobs: int, failed: dict[int, str], done: Callable[[], None]
 ) -> list[int]:
     """Measure these units in ``jobs`` processes; those that were running when a process died.
 
@@ -71,7 +71,7 @@ def _run(
             while indices and len(running) < jobs and not lost:
                 index = indices.pop(0)
                 try:
-                    running[executor.submit(measure, task, units[index])] = index
+                    running[executor.submit(measure, work, units[index])] = index
                 except BrokenProcessPool:
                     lost.append(index)
             for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -24,7 +24,7 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
 from transpike.core.schedule import check_timesteps
-from transpike.core.task import Task as AnswerTask
+from transpike.core.task import Task
 from transpike.data.batches import calibration_batches
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
@@ -39,7 +39,7 @@ from transpike.workflow.compare.inputs import first_batches, labelled_batches, w
 from transpike.workflow.compare.pick import pick
 from transpike.workflow.compare.pool import one_thread, run_units
 from transpike.workflow.compare.rows import Cost, Difference, Entry, Refusal, Row, front
-from transpike.workflow.compare.units import Task, Unit, named, outside_code, plan, rows
+from transpike.workflow.compare.units import Unit, Work, named, outside_code, plan, rows
 from transpike.workflow.convert import convert
 from transpike.workflow.simulate import engine_named
 
@@ -176,7 +176,7 @@ class ComparisonSettings:
         (), f"Also with an early exit by {', '.join(known_exits.table)} that loses so many points at most; repeatable.",
         flag="exit",
     )  # fmt: skip
-    task: AnswerTask = setting(Classification(), "What a good answer is.")
+    task: Task = setting(Classification(), "What a good answer is.")
     jobs: int = setting(1, "Processes, of one thread each.", low=1)
 
     def __post_init__(self) -> None:
@@ -255,7 +255,7 @@ def compare(
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
         folder = scratch if store is None else _folder(store)
         inputs = write_inputs(folder, source, raw, batches, fitting)
-        task = Task(
+        work = Work(
             folder, scratch, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed,
             chosen.energy, chosen.exits, chosen.task,
         )  # fmt: skip
@@ -267,7 +267,7 @@ def compare(
             name: plan(recipe, asked, name if code.digest is None else code.digest, code.digest is not None)
             for (name, recipe), code in zip(by_name.items(), codes.values(), strict=True)
         }
-        entries, remarks = _entries(task, by_name, plans, chosen.jobs, progress)
+        entries, remarks = _entries(work, by_name, plans, chosen.jobs, progress)
         if store is not None:
             remarks += [
                 f"{name} was measured anew and is not kept in the store, for what its code does cannot be known: "
@@ -296,7 +296,7 @@ def compare(
 
 
 def _entries(
-    task: Task,
+    work: Work,
     chosen: dict[str, Recipe],
     plans: dict[str, tuple[list[Unit], list[tuple[int, str]]]],
     jobs: int,
@@ -308,7 +308,7 @@ def _entries(
     missing = []
     for name, unit in units:
         try:
-            if task.read(unit) is None:
+            if work.read(unit) is None:
                 missing.append((name, unit))
         except FileError as error:
             remarks.append(f"the store's {error}, so {name} was measured again")
@@ -323,7 +323,7 @@ def _entries(
 
     if progress is not None:
         progress(count, len(units))
-    broken = run_units(task, [unit for _, unit in missing], jobs, done)
+    broken = run_units(work, [unit for _, unit in missing], jobs, done)
     failed = {id(missing[index][1]): reason for index, reason in broken.items()}
     entries: list[Row | Refusal] = [
         Refusal(name, t, chosen[name], reason, series=name)
@@ -334,7 +334,7 @@ def _entries(
         if id(unit) in failed:
             entries += [Refusal(name, t, unit.recipe, failed[id(unit)], failed=True, series=name) for t in unit.answers]
             continue
-        content = task.read(unit)
+        content = work.read(unit)
         assert content is not None  # it was read, or has just been written
         entries += rows(name, unit, content)
     return entries, remarks

@@ -22,7 +22,7 @@ from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.registry import qualified
-from transpike.core.task import Task as AnswerTask
+from transpike.core.task import Task
 from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
 from transpike.exits import table
@@ -34,7 +34,8 @@ from transpike.workflow.compare.inputs import Stored, inputs_path, open_inputs, 
 from transpike.workflow.compare.rows import Refusal, Row
 from transpike.workflow.convert import convert
 from transpike.workflow.early_exit import fit_exit
-from transpike.workflow.evaluate.run import Report, evaluate
+from transpike.workflow.evaluate.report import Report
+from transpike.workflow.evaluate.run import evaluate
 
 FORMAT = 4
 REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
@@ -56,7 +57,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Task:
+class Work:
     """What all units of a comparison share; ``inputs`` is the SHA-256 of the file that holds network and data.
 
     ``scratch`` is a folder for what is not kept, which goes with the comparison.
@@ -72,7 +73,7 @@ class Task:
     seed: int
     energy: tuple[EnergyModel, ...] = ()
     exits: tuple[Exit, ...] = ()
-    judge: AnswerTask = field(default_factory=Classification)
+    task: Task = field(default_factory=Classification)
 
     def key(self, unit: Unit) -> dict[str, Any]:
         """Everything that decides what the unit finds."""
@@ -91,7 +92,7 @@ class Task:
             "answers": list(unit.answers),
             "energy": [repr(model) for model in self.energy],
             "exits": [repr(wish) for wish in self.exits],
-            "task": repr(self.judge),
+            "task": repr(self.task),
             "torch": torch.__version__,
             "transpike": code_digest(),
         }
@@ -121,41 +122,41 @@ class Task:
         return content
 
 
-def measure(task: Task, unit: Unit) -> None:
+def measure(work: Work, unit: Unit) -> None:
     """Convert and evaluate, and keep what was found, or the reason of a refusal, in the store."""
-    source, calibration, data, fitting = open_inputs(inputs_path(task.store, task.inputs))
+    source, calibration, data, fitting = open_inputs(inputs_path(work.store, work.inputs))
     start = time.perf_counter()
     try:
         snn = convert(
             source,
             unit.recipe,
             calibration,
-            preprocessing=task.preprocessing,
-            exact_grid=task.exact_grid,
-            seed=task.seed,
+            preprocessing=work.preprocessing,
+            exact_grid=work.exact_grid,
+            seed=work.seed,
         )
         report = evaluate(
             snn,
             data,
             timesteps=max(unit.answers),
             answers=unit.answers,
-            engine=task.engine,
-            memory=task.memory,
-            energy=task.energy,
-            task=task.judge,
+            engine=work.engine,
+            memory=work.memory,
+            energy=work.energy,
+            task=work.task,
         )
         content = _found(snn, report)
         if snn.schedule.every_step and max(unit.answers) > 1:
-            for wish in task.exits:
+            for wish in work.exits:
                 try:
-                    content["cells"].append(_early(task, unit, snn, data, fitting, wish))
+                    content["cells"].append(_early(work, unit, snn, data, fitting, wish))
                 except SettingError as error:
                     content["common"]["remarks"].append(f"no {wish}: {error}")
-        elif task.exits:
+        elif work.exits:
             content["common"]["remarks"].append("no early exit: there is one answer only in a run")
     except REFUSALS as error:
         content = {"refused": str(error)}
-    task.write(unit, {**content, "seconds": round(time.perf_counter() - start, 3)})
+    work.write(unit, {**content, "seconds": round(time.perf_counter() - start, 3)})
 
 
 def _found(snn: SNN, report: Report) -> dict[str, Any]:
@@ -180,16 +181,16 @@ def _found(snn: SNN, report: Report) -> dict[str, Any]:
     return {"samples": report.samples, "common": common, "cells": cells}
 
 
-def _early(task: Task, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish: Exit) -> dict[str, Any]:
+def _early(work: Work, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish: Exit) -> dict[str, Any]:
     """The same network with an exit, fitted on other samples, as one more answer of its longest run."""
     steps = max(unit.answers)
     fitted = fit_exit(
-        snn, fitting, score=wish.score, drop=wish.drop, confidence=wish.confidence, timesteps=steps, engine=task.engine,
-        task=task.judge,
+        snn, fitting, score=wish.score, drop=wish.drop, confidence=wish.confidence, timesteps=steps, engine=work.engine,
+        task=work.task,
     )  # fmt: skip
     report = evaluate(
-        fitted, data, timesteps=steps, answers=(steps,), engine=task.engine, memory=task.memory, energy=task.energy,
-        task=task.judge,
+        fitted, data, timesteps=steps, answers=(steps,), engine=work.engine, memory=work.memory, energy=work.energy,
+        task=work.task,
     )  # fmt: skip
     found, right = report.exit, report.exit_outcomes
     assert found is not None and right is not None
@@ -251,7 +252,7 @@ def outside_code(
     preprocessing: Any,
     energy: tuple[EnergyModel, ...],
     exits: tuple[Exit, ...],
-    judge: AnswerTask,
+    task: Task,
 ) -> Code:
     """The code that is not transpike's and decides what a recipe finds: its own, its steps', the network's, …"""
     scores = [table[wish.score] for wish in exits]
@@ -259,13 +260,13 @@ def outside_code(
         steps = recipe.passes
     except Exception:  # the conversion will say so
         steps = ()
-    return code_of(recipe, *steps, *(type(node.op) for node in source), preprocessing, *energy, *scores, judge)
+    return code_of(recipe, *steps, *(type(node.op) for node in source), preprocessing, *energy, *scores, task)
 
 
 @functools.cache
 def code_digest() -> str:
     """Of the package's Python sources, without those that only show results: other code may find something else."""
-    root = Path(__file__).parent
+    root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(path for path in root.rglob("*.py") if path.parent.name not in ("cli", "report")):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())

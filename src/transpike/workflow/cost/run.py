@@ -22,7 +22,8 @@ from transpike.results.statistics import wilson
 from transpike.snn import SNN
 from transpike.tasks import task_given
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
-from transpike.workflow.evaluate.run import Report, evaluate
+from transpike.workflow.evaluate.report import Report
+from transpike.workflow.evaluate.run import evaluate
 from transpike.workflow.simulate import simulate
 
 SCHEMA = 1

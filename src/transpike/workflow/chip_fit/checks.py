@@ -1,13 +1,8 @@
-"""Does a spiking network fit a chip, and what would have to change."""
+"""One check for each limit of a chip."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from transpike import chips
 from transpike.chips import Chip
 from transpike.core.activity import Connection
 from transpike.core.cell import Neuron
@@ -21,82 +16,10 @@ from transpike.ops.wiring import Average
 from transpike.passes import QuantiseWeights
 from transpike.snn import SNN
 
-
-@dataclass(frozen=True)
-class Misfit:
-    """One thing that does not fit: ``has`` against what the chip ``allows``, and what to ``change``."""
-
-    place: str
-    limit: str
-    has: str
-    allows: str
-    change: str
-    source: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.limit} {self.has}, the chip takes {self.allows}: {self.change} [{self.source}]"
-
-
-@dataclass(frozen=True)
-class ChipFit:
-    """What does not fit a target, what was looked at, and limits that no public document gives."""
-
-    target: Chip
-    misfits: tuple[Misfit, ...]
-    checked: tuple[str, ...]
-    unknown: tuple[str, ...]
-
-    @property
-    def fits(self) -> bool:
-        """True where nothing that is known stands against it."""
-        return not self.misfits
-
-    def __str__(self) -> str:
-        head = f"{self.target.title}: " + (
-            f"fits, as far as {len(self.checked)} known limits say"
-            if self.fits
-            else f"does not fit, {len(self.misfits)} of {len(self.checked)} known limits are passed or not met"
-        )
-        lines = [head, *(f"  {misfit}" for misfit in self.misfits)]
-        if self.unknown:
-            lines.append(f"  not known from public documents: {', '.join(self.unknown)}")
-        return "\n".join(lines)
-
-    def to_json(self) -> dict[str, Any]:
-        """The findings as plain data."""
-        return {
-            "target": self.target.name, "title": self.target.title, "fits": self.fits,
-            "misfits": [dataclasses.asdict(misfit) for misfit in self.misfits],
-            "checked": list(self.checked), "unknown": list(self.unknown),
-        }  # fmt: skip
-
-
-def chip_fit(snn: SNN, target: str | Path | Chip) -> ChipFit:
-    """Compare ``snn`` with a chip: "akida", "loihi2", "speck", "spinnaker2", "xylo", or a TOML file of one's own.
-
-    Sizes, operators, alphabets, resets, bits and memories, each against the limit that a public document gives; what no
-    document gives is listed as unknown, never taken as fitting. A network that fits may still fail on a chip, whose
-    compiler has the last word. Raises SettingError for a target that is not known.
-    """
-    chip = target if isinstance(target, Chip) else chips.load(target)
-    anew = ("change for each input", "those that stay", "use a recipe that is calibrated once, such as few-steps")
-    found = [Misfit(node.name, "neurons", *anew, "no chip") for node, cell in _neurons(snn) if cell.per_input]
-    checked, unknown = [], []
-    for limit, check in CHECKS.items():
-        if getattr(chip, limit) is None:
-            unknown.append(limit)
-            continue
-        checked.append(limit)
-        source = chip.source(limit)
-        for place, has, allows, change in check(snn, chip):
-            found.append(Misfit(place, limit, has, allows, change, source.kind if source is not None else "no source"))
-    return ChipFit(chip, tuple(found), tuple(checked), tuple(unknown))
-
-
 Found = Iterable[tuple[str, str, str, str]]
 
 
-def _neurons(snn: SNN) -> list[tuple[Node, Neuron]]:
+def spiking_neurons(snn: SNN) -> list[tuple[Node, Neuron]]:
     return [(n, n.op) for n in snn.graph if isinstance(n.op, Neuron) and not n.op.is_delay]
 
 
@@ -268,7 +191,7 @@ def _threshold_bits(snn: SNN, chip: Chip) -> Found:
 
 
 def _resets(snn: SNN, chip: Chip) -> Found:
-    for node, cell in _neurons(snn):
+    for node, cell in spiking_neurons(snn):
         unit = cell.unit
         if unit is not None and unit.code is None and unit.reset not in (chip.resets or ()):
             change = f"convert with reset='{(chip.resets or ('',))[0]}'"
@@ -276,7 +199,7 @@ def _resets(snn: SNN, chip: Chip) -> Found:
 
 
 def _alphabets(snn: SNN, chip: Chip) -> Found:
-    for node, _ in _neurons(snn):
+    for node, _ in spiking_neurons(snn):
         alphabet = snn.lowered.alphabets[node.name]
         if alphabet.kind not in (chip.alphabets or ()):
             change = "use a recipe with binary spikes, such as ecc or few-steps"
@@ -284,14 +207,14 @@ def _alphabets(snn: SNN, chip: Chip) -> Found:
 
 
 def _levels(snn: SNN, chip: Chip) -> Found:
-    for node, _ in _neurons(snn):
+    for node, _ in spiking_neurons(snn):
         alphabet = snn.lowered.alphabets[node.name]
         if alphabet.kind == "levels" and alphabet.levels > (chip.levels or 0):
             yield node.name, f"of {alphabet.levels}", f"at most {chip.levels}", "convert with smaller bursts"
 
 
 def _signs(snn: SNN, chip: Chip) -> Found:
-    for node, _ in _neurons(snn):
+    for node, _ in spiking_neurons(snn):
         if snn.lowered.alphabets[node.name].signed and not chip.negative_spikes:
             yield node.name, "are sent", "none", "use a recipe without negative spikes"
 
