@@ -16,10 +16,13 @@ from transpike.ops.wiring import Average
 from transpike.passes import QuantiseWeights
 from transpike.snn import SNN
 
+PER_NEURON = " per neuron"
+
 Found = Iterable[tuple[str, str, str, str]]
 
 
 def spiking_neurons(snn: SNN) -> list[tuple[Node, Neuron]]:
+    """Nodes and cells of all neurons except delays."""
     return [(n, n.op) for n in snn.graph if isinstance(n.op, Neuron) and not n.op.is_delay]
 
 
@@ -69,7 +72,7 @@ def _totals(limit: str, count: Callable[[SNN], int], change: str) -> Callable[[S
 def _operators(snn: SNN, chip: Chip) -> Found:
     for c in _weights(snn):
         kind = _kind(_op(snn, c))
-        convolves = kind == "scale" and "conv2d" in (chip.operators or ())  # a 1 × 1 convolution, channel by channel
+        convolves = kind == "scale" and "conv2d" in (chip.operators or ())  # a depthwise 1 × 1 convolution
         if kind not in (chip.operators or ()) and not convolves:
             yield c.name, f"of {kind}", ", ".join(chip.operators or ()), "use another layer there"
 
@@ -79,7 +82,7 @@ def _kernels(snn: SNN, chip: Chip) -> Found:
     for c in _weights(snn):
         if c.kernel and not set(c.kernel) <= set(chip.kernel_sizes):
             text = " × ".join(map(str, c.kernel))
-            yield c.name, f"of {text}", f"edges of {_span(chip.kernel_sizes)}", "train with another kernel"
+            yield c.name, f"of {text}", f"sizes of {_span(chip.kernel_sizes)}", "train with another kernel"
 
 
 def _strides(snn: SNN, chip: Chip) -> Found:
@@ -115,7 +118,7 @@ def _channels(incoming: bool) -> Callable[[SNN, Chip], Found]:
         for c in _weights(snn):
             count = _op(snn, c).weight.shape[1] * c.groups if c.kernel and incoming else c.channels
             if c.kernel and count > (most or 0):
-                yield c.name, f"of {count}", f"at most {most}", "make the layer narrower, or split it"
+                yield c.name, f"of {count}", f"at most {most}", "make the layer narrower or split it"
 
     return check
 
@@ -130,7 +133,7 @@ def _sizes(incoming: bool) -> Callable[[SNN, Chip], Found]:
             shape = table[node.inputs[0]].shape if incoming else node.shape
             if c.kernel and any(a > b for a, b in zip(shape[1:], most, strict=False)):
                 text = " × ".join(map(str, shape[1:]))
-                yield c.name, f"of {text}", " × ".join(map(str, most)), "reduce the resolution before it"
+                yield c.name, f"of {text}", " × ".join(map(str, most)), "reduce the resolution before this layer"
 
     return check
 
@@ -152,7 +155,7 @@ def _pool_sizes(snn: SNN, chip: Chip) -> Found:
         pooled = isinstance(node.op, (Average, MaxPool, MaximumInTime))
         if pooled and isinstance(size, tuple) and not set(size) <= set(chip.pool_sizes or ()):
             text = " × ".join(map(str, size))
-            yield node.name, f"of {text}", f"edges of {_span(chip.pool_sizes or ())}", "pool in smaller steps"
+            yield node.name, f"of {text}", f"sizes of {_span(chip.pool_sizes or ())}", "use several smaller pools"
 
 
 def _residual(snn: SNN, chip: Chip) -> Found:
@@ -162,17 +165,17 @@ def _residual(snn: SNN, chip: Chip) -> Found:
 
 
 def _weight_bits(snn: SNN, chip: Chip) -> Found:
-    own = next((step.bits for step in snn.recipe.passes if isinstance(step, QuantiseWeights)), None)
+    own = next((one.bits for one in snn.recipe.passes if isinstance(one, QuantiseWeights)), None)
     if own is None:
         change = f"convert with weight_bits={chip.weight_bits}"
-        yield "the network", "of real weights", f"{chip.weight_bits}-bit ones", change
+        yield "the network", "of real weights", f"{chip.weight_bits}-bit weights", change
     elif own > (chip.weight_bits or 0):
         change = f"convert with weight_bits={chip.weight_bits}, or train for fewer bits"
         yield "the network", f"of {own}", str(chip.weight_bits), change
 
 
 def _threshold_bits(snn: SNN, chip: Chip) -> Found:
-    """θ in units of the least weight, the largest weight being the largest whole number."""
+    """θ as an integer, on the scale where the largest weight is the largest integer of the weight bits."""
     top = 2 ** ((chip.weight_bits or 8) - 1) - 1
     largest = {c.target: float(_op(snn, c).weight.abs().max()) for c in _weights(snn)}
     for node in snn.lowered.nodes:
@@ -232,17 +235,17 @@ def _input(snn: SNN, chip: Chip) -> Found:
 
 
 def _destinations(snn: SNN, chip: Chip) -> Found:
-    heard: dict[str, set[str]] = {}
+    receivers: dict[str, set[str]] = {}
     for c in _weights(snn):
         for source in c.sources:
-            heard.setdefault(source, set()).add(c.name)
-    for name, readers in heard.items():
+            receivers.setdefault(source, set()).add(c.name)
+    for name, readers in receivers.items():
         if len(readers) > (chip.destinations or 0):
-            yield name, f"of {len(readers)}", str(chip.destinations), "join branches, or repeat the layer"
+            yield name, f"of {len(readers)}", str(chip.destinations), "merge branches, or duplicate the layer"
 
 
 def _memory(snn: SNN, chip: Chip) -> Found:
-    """Every layer of weights needs a core of its own with room for its kernel, neurons and biases."""
+    """Every weight layer needs a separate core with room for its kernel, neurons and biases."""
     kernels, neurons, biases = (
         chip.kernel_memory_words or (),
         chip.neuron_memory_words or (),
@@ -299,13 +302,13 @@ CHECKS: dict[str, Callable[[SNN, Chip], Found]] = {
     "pooling": _pooling,
     "pool_sizes": _pool_sizes,
     "residual": _residual,
-    "max_layers": _totals("max_layers", _layers, "use a network with fewer layers of weights"),
+    "max_layers": _totals("max_layers", _layers, "use a network with fewer weight layers"),
     "neurons_total": _totals("neurons_total", _total, "use a narrower network or a smaller input"),
     "synapses_total": _totals("synapses_total", _synapses, "prune, or use a narrower network"),
     "kernel_memory_words": _memory,
     "destinations": _destinations,
-    "fan_in": lambda snn, chip: _largest(_fans_in(snn), chip.fan_in or 0, " a neuron", "prune, or use fewer channels"),
-    "fan_out": lambda snn, chip: _largest(_fans_out(snn), chip.fan_out or 0, " a neuron", "prune, or go narrower"),
+    "fan_in": lambda snn, chip: _largest(_fans_in(snn), chip.fan_in or 0, PER_NEURON, "prune, or use fewer channels"),
+    "fan_out": lambda snn, chip: _largest(_fans_out(snn), chip.fan_out or 0, PER_NEURON, "prune the network"),
     "inputs": _totals("inputs", lambda snn: math.prod(snn.graph.input.shape), "use a smaller input"),
     "outputs": _totals("outputs", lambda snn: math.prod(snn.graph.output.shape), "use fewer classes"),
     "input_channels": _channels(True),

@@ -13,7 +13,7 @@ from transpike.workflow.chip_fit.checks import CHECKS, spiking_neurons
 
 @dataclass(frozen=True)
 class Misfit:
-    """One thing that does not fit: ``has`` against what the chip ``allows``, and what to ``change``."""
+    """A violated limit: the network's value ``has``, the limit ``allows``, and what to ``change``."""
 
     place: str
     limit: str
@@ -23,12 +23,12 @@ class Misfit:
     source: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.limit} {self.has}, the chip takes {self.allows}: {self.change} [{self.source}]"
+        return f"{self.place}: {self.limit} {self.has}, the chip supports {self.allows}: {self.change} [{self.source}]"
 
 
 @dataclass(frozen=True)
 class ChipFit:
-    """What does not fit a target, what was looked at, and limits that no public document gives."""
+    """Violated limits of a chip, all limits that were checked, and limits without a public source."""
 
     target: Chip
     misfits: tuple[Misfit, ...]
@@ -37,18 +37,18 @@ class ChipFit:
 
     @property
     def fits(self) -> bool:
-        """True where nothing that is known stands against it."""
+        """True where no known limit is violated."""
         return not self.misfits
 
     def __str__(self) -> str:
         head = f"{self.target.title}: " + (
-            f"fits, as far as {len(self.checked)} known limits say"
+            f"fits, {len(self.checked)} known limits are met"
             if self.fits
-            else f"does not fit, {len(self.misfits)} of {len(self.checked)} known limits are passed or not met"
+            else f"does not fit, {len(self.misfits)} of {len(self.checked)} known limits are violated"
         )
         lines = [head, *(f"  {misfit}" for misfit in self.misfits)]
         if self.unknown:
-            lines.append(f"  not known from public documents: {', '.join(self.unknown)}")
+            lines.append(f"  limits without a public source: {', '.join(self.unknown)}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -61,15 +61,17 @@ class ChipFit:
 
 
 def chip_fit(snn: SNN, target: str | Path | Chip) -> ChipFit:
-    """Compare ``snn`` with a chip: "akida", "loihi2", "speck", "spinnaker2", "xylo", or a TOML file of one's own.
+    """Compare ``snn`` with a chip: "akida", "loihi2", "speck", "spinnaker2", "xylo", or a custom TOML file.
 
-    Sizes, operators, alphabets, resets, bits and memories, each against the limit that a public document gives; what no
-    document gives is listed as unknown, never taken as fitting. A network that fits may still fail on a chip, whose
-    compiler has the last word. Raises SettingError for a target that is not known.
+    Sizes, operators, spike alphabets, resets, bits and memories are compared with published limits; a limit without a
+    public source is listed as unknown, never taken as met. The compiler of a chip may still reject a network that
+    fits. Raises SettingError for an unknown chip.
     """
     chip = target if isinstance(target, Chip) else chips.load(target)
-    anew = ("change for each input", "those that stay", "use a recipe that is calibrated once, such as few-steps")
-    found = [Misfit(node.name, "neurons", *anew, "no chip") for node, cell in spiking_neurons(snn) if cell.per_input]
+    per_input = ("that change per input", "constant ones", "use a recipe with one calibration, as few-steps")
+    found = [
+        Misfit(node.name, "neurons", *per_input, "no chip") for node, cell in spiking_neurons(snn) if cell.per_input
+    ]
     checked, unknown = [], []
     for limit, check in CHECKS.items():
         if getattr(chip, limit) is None:

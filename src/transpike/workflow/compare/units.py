@@ -1,4 +1,4 @@
-"""The units of work of a comparison: a conversion and an evaluation, and the file that keeps what they found."""
+"""Units of work of a comparison: a conversion and an evaluation, and the file with their results."""
 
 import base64
 import dataclasses
@@ -39,15 +39,15 @@ from transpike.workflow.evaluate.run import evaluate
 
 FORMAT = 4
 REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
-"""What a recipe answers every time, so that it is kept; other errors may pass."""
+"""Errors that recur for a recipe, and are stored; others may be temporary."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One conversion and one evaluation: ``recipe`` with its number of steps, and the answers that are wanted.
+    """One conversion and one evaluation: ``recipe`` with its number of steps, and the requested answers.
 
-    ``code`` is the digest of the code from outside that it runs (core.fingerprint), "" where there is none. Where that
-    cannot be known, what the unit finds is not ``kept``, and ``code`` is only another text for each recipe.
+    ``code``: digest of the code from outside the package (core.fingerprint), "" where there is none. Where the code
+    cannot be read, results are not ``kept`` in the store, and ``code`` is a distinct text for each recipe.
     """
 
     recipe: Recipe
@@ -58,9 +58,9 @@ class Unit:
 
 @dataclass(frozen=True)
 class Work:
-    """What all units of a comparison share; ``inputs`` is the SHA-256 of the file that holds network and data.
+    """Shared by all units of a comparison; ``inputs`` is the SHA-256 of the file with network and data.
 
-    ``scratch`` is a folder for what is not kept, which goes with the comparison.
+    ``scratch``: a temporary folder for results that are not stored.
     """
 
     store: Path
@@ -76,7 +76,7 @@ class Work:
     task: Task = field(default_factory=Classification)
 
     def key(self, unit: Unit) -> dict[str, Any]:
-        """Everything that decides what the unit finds."""
+        """Everything that the results of the unit depend on."""
         kind = type(unit.recipe)
         return {
             "format": FORMAT,
@@ -108,7 +108,7 @@ class Work:
         )
 
     def read(self, unit: Unit) -> dict[str, Any] | None:
-        """What an earlier run found; None where there is nothing, FileError where the file is damaged."""
+        """Results of an earlier run; None where there are none, FileError where the file is damaged."""
         path = self.path(unit)
         try:
             content = json.loads(path.read_bytes())
@@ -123,7 +123,7 @@ class Work:
 
 
 def measure(work: Work, unit: Unit) -> None:
-    """Convert and evaluate, and keep what was found, or the reason of a refusal, in the store."""
+    """Convert and evaluate, and write the results, or the reason of a refusal, to the store."""
     source, calibration, data, fitting = open_inputs(inputs_path(work.store, work.inputs))
     start = time.perf_counter()
     try:
@@ -153,7 +153,7 @@ def measure(work: Work, unit: Unit) -> None:
                 except SettingError as error:
                     content["common"]["remarks"].append(f"no {wish}: {error}")
         elif work.exits:
-            content["common"]["remarks"].append("no early exit: there is one answer only in a run")
+            content["common"]["remarks"].append("no early exit: a run gives only one answer")
     except REFUSALS as error:
         content = {"refused": str(error)}
     work.write(unit, {**content, "seconds": round(time.perf_counter() - start, 3)})
@@ -182,7 +182,7 @@ def _found(snn: SNN, report: Report) -> dict[str, Any]:
 
 
 def _early(work: Work, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish: Exit) -> dict[str, Any]:
-    """The same network with an exit, fitted on other samples, as one more answer of its longest run."""
+    """The same network with an exit, fitted on other samples, as an additional answer of its longest run."""
     steps = max(unit.answers)
     fitted = fit_exit(
         snn, fitting, score=wish.score, drop=wish.drop, confidence=wish.confidence, timesteps=steps, engine=work.engine,
@@ -205,7 +205,7 @@ def _early(work: Work, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish
 
 
 def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal]:
-    """What the store keeps of a unit, as rows."""
+    """Stored results of a unit, as rows."""
     if "refused" in content:
         return [Refusal(recipe, t, unit.recipe, content["refused"], series=recipe) for t in unit.answers]
     samples, common = content["samples"], content["common"]
@@ -226,9 +226,9 @@ def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal
 def plan(
     recipe: Recipe, timesteps: tuple[int, ...], code: str = "", kept: bool = True
 ) -> tuple[list[Unit], list[tuple[int, str]]]:
-    """The units that answer at ``timesteps``, and (T, reason) where the recipe's settings do not allow T.
+    """The units for the answers at ``timesteps``, and (T, reason) where the recipe's settings do not allow T.
 
-    One run serves all of them where neither the network nor the way it is run depends on the number of steps.
+    One run gives all answers where neither network nor simulation depends on the number of steps.
     """
     possible: dict[int, Recipe] = {}
     refused: list[tuple[int, str]] = []
@@ -254,18 +254,18 @@ def outside_code(
     exits: tuple[Exit, ...],
     task: Task,
 ) -> Code:
-    """The code that is not transpike's and decides what a recipe finds: its own, its steps', the network's, …"""
+    """Code outside transpike that results depend on: that of the recipe, its passes, the network, …"""
     scores = [table[wish.score] for wish in exits]
     try:
-        steps = recipe.passes
-    except Exception:  # the conversion will say so
-        steps = ()
-    return code_of(recipe, *steps, *(type(node.op) for node in source), preprocessing, *energy, *scores, task)
+        passes = recipe.passes
+    except Exception:  # the conversion reports it
+        passes = ()
+    return code_of(recipe, *passes, *(type(node.op) for node in source), preprocessing, *energy, *scores, task)
 
 
 @functools.cache
 def code_digest() -> str:
-    """Of the package's Python sources, without those that only show results: other code may find something else."""
+    """Of the package's Python sources except cli and report: results depend on the code."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(path for path in root.rglob("*.py") if path.parent.name not in ("cli", "report")):
@@ -274,7 +274,7 @@ def code_digest() -> str:
 
 
 def _packed(outcomes: Tensor) -> str:
-    """Eight samples a byte, the first in the highest bit, in base64."""
+    """Eight samples per byte, the first in the highest bit, in base64."""
     return base64.b64encode(np.packbits(outcomes.numpy()).tobytes()).decode()
 
 
@@ -288,17 +288,17 @@ def _text(value: dict[str, Any]) -> str:
 
 
 def named(recipes: list[Recipe]) -> dict[str, Recipe]:
-    """Recipes by their text without the number of steps; SettingError where one is there twice."""
+    """Recipes by their text without the number of steps; SettingError for duplicates."""
     found: dict[str, Recipe] = {}
     for recipe in recipes:
         if not isinstance(recipe, Recipe):
             raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
         same = [other for other in found.values() if type(other) is type(recipe)]
         if any(_settings(recipe) == _settings(other) for other in same):
-            raise SettingError(f"{recipe} is there twice; the number of steps is set by timesteps=")
+            raise SettingError(f"{recipe} is given twice; the number of steps is set by timesteps=")
         text = name = _series(recipe)
         number = 1
-        while name in found:  # a class of the user's that kept its parent's name
+        while name in found:  # a custom class that kept its parent's name
             name = f"{text} #{(number := number + 1)}"
         found[name] = recipe
     return found
@@ -308,11 +308,11 @@ def _series(recipe: Recipe) -> str:
     default = next(f.default for f in dataclasses.fields(recipe) if f.name == "timesteps")  # type: ignore[arg-type]
     try:
         return str(dataclasses.replace(recipe, timesteps=default))  # type: ignore[type-var]
-    except SettingError:  # the other settings do not go with the default
+    except SettingError:  # the other settings are not valid with the default
         return str(recipe)
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    """Everything but the number of steps."""
+    """All settings except the number of steps."""
     encoded = encode(recipe, {}, "recipe")
     return encoded | {"fields": {key: value for key, value in encoded["fields"].items() if key != "timesteps"}}

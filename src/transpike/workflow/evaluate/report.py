@@ -24,8 +24,8 @@ SCHEMA = 1
 class Answer:
     """Accuracy after ``timesteps`` steps, ready after ``total_steps``; ``low`` and ``high`` are 95 % bounds.
 
-    Counts are per sample, over all layers, up to this answer; ``macs`` are the multiplications that stay.
-    ``energy_joule`` is by the name of the model, None where a model is of hardware for other networks.
+    Counts are per sample, over all layers, up to this answer; ``macs`` are the remaining MACs.
+    ``energy_joule``: joules by name of the model, None where a model does not apply to this network.
     """
 
     timesteps: int
@@ -58,11 +58,12 @@ class LayerRow:
 
 @dataclass(frozen=True, eq=False)
 class Report(Shown):
-    """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per
-    sample. ``kernels`` says what ran each layer, where the engine had a choice. ``outcomes`` (timesteps → (samples,)
-    bool) and ``ann_outcomes`` say which samples were right, for paired comparisons, ``activities`` (timesteps →) what
-    energy models count with; they stay out of the JSON. ``unpriced``: layer → what it computes beside multiplications
-    and additions, in neither ``macs`` nor a joule. ``exit`` is early exit's part, where the network has a policy.
+    """Results of an evaluation. ``curve`` has one answer for each t; fractions in [0, 1], counts per sample.
+
+    ``kernels``: layer → kernel, where the engine chooses. ``outcomes`` (timesteps → (samples,) bool) and
+    ``ann_outcomes``: which samples are correct, for paired comparisons; ``activities`` (timesteps →): input of energy
+    models; these are not in the JSON. ``unpriced``: layer → operations other than multiplications and additions, which
+    neither ``macs`` nor joules include. ``exit``: results of the early exit, where the network has a policy.
     """
 
     recipe: str
@@ -114,7 +115,7 @@ class Report(Shown):
 
     @property
     def latency(self) -> Latency:
-        """When answers are good enough, and when they are right for good."""
+        """Time until answers are accurate enough, and until they are stable and correct."""
         steps = tuple(answer.total_steps for answer in self.curve)
         below = tuple(self.ann_accuracy - answer.accuracy for answer in self.curve)
         return latency(steps, below, torch.stack([self.outcomes[answer.timesteps] for answer in self.curve]))

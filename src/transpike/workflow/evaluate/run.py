@@ -1,4 +1,4 @@
-"""Accuracy at every t, latency and activity of an SNN, beside its source network."""
+"""Accuracy at every t, latency and activity of an SNN, compared with its source network."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -35,18 +35,18 @@ def evaluate(
     task: Task | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report:
-    """Accuracy of ``snn`` and of its source network on the same inputs, and what each layer did.
+    """Accuracy of ``snn`` and of its source network on the same inputs, and the activity of each layer.
 
     ``data``: any iterable of (input, target) batches, or a pair of tensors. Streaming gives every t up to
     ``timesteps`` (default: the recipe's, or its exit's) from one run; a layer-synchronous network is run once for each
-    of ``answers`` (default: powers of two). ``limit`` takes the first so many samples; ``energy`` are models of
-    ``transpike.energy``, whose joules every answer gets; ``task`` (of ``transpike.tasks``, default: classification)
-    says which answers are right; samples that a network's ``exit`` stops early are run again, to count them so far;
+    of ``answers`` (default: powers of two). ``limit``: only the first N samples; ``energy``: models of
+    ``transpike.energy``, for joules of every answer; ``task`` (of ``transpike.tasks``, default: classification)
+    defines correct answers; samples that stop early by the network's ``exit`` are run again, to count their activity;
     ``progress(done, total)`` is called after each batch. Intervals are Wilson's, 95 %.
-    Deterministic for a seed, on the exact grid whatever the batch size.
+    Deterministic for a given seed; on the exact grid independent of the batch size.
 
-    Raises DataError for data without targets or without samples, and for targets or outputs that do not fit the task,
-    SettingError for steps that a run does not answer.
+    Raises DataError for data without targets or samples, and for targets or outputs that do not match the task,
+    SettingError for time steps without an answer.
     """
     schedule = snn.schedule
     asked = tuple(sorted({schedule.check(t) for t in answers})) if answers else ()
@@ -70,12 +70,12 @@ def evaluate(
         if progress is not None:
             progress(tally.samples, limit if limit is not None else total)
     if not tally.samples:
-        raise DataError("there are no samples to evaluate on")
+        raise DataError("there are no samples to evaluate")
     return tally.report(snn, engine, asked, models)
 
 
 def _runs(snn: SNN, timesteps: int) -> bool:
-    """Whether all cells can run for so long."""
+    """Whether all cells can run for ``timesteps``."""
     try:
         snn.program.check_steps(timesteps)
     except SettingError:
@@ -84,7 +84,7 @@ def _runs(snn: SNN, timesteps: int) -> bool:
 
 
 class _Tally:
-    """Adds up what batches gave."""
+    """Adds up the results of batches."""
 
     def __init__(self, policy: ExitPolicy | None, task: Task) -> None:
         self.task = task
@@ -113,7 +113,7 @@ class _Tally:
             trace = snn.run(x, steps, engine=engine, sample_ids=ids)
             right, same = self.task.outcomes(trace.logits, y).cpu(), self.task.agrees(trace.logits, logits)
             for t, row, equal in zip(trace.timesteps, right, same.sum(-1).tolist(), strict=True):
-                # a run for each answer counts for that one only, although one in phase cycles gives earlier ones too
+                # each run counts for its last answer only, although phase cycles give earlier ones too
                 if t in (asked if snn.schedule.every_step else (steps,)):
                     self.correct.setdefault(t, []).append(row)
                     self.agree[t] = self.agree.get(t, 0) + equal
@@ -174,34 +174,34 @@ class _Tally:
         found = []
         if self.early:
             found.append(
-                f"{self.early} spikes came before all of their causes, because a value was larger than its window: "
-                "give more calibration data, or a larger zeta"
+                f"{self.early} spikes were sent before all of their inputs, because a value exceeded its window: "
+                "use more calibration data, or a larger zeta"
             )
         if snn.exit is not None and self.exits is None:
             found.append(
-                f"the exit was fitted for T={snn.exit.timesteps}, and this run is shorter: it was left out; give "
+                f"the exit was ignored, because it was fitted for T={snn.exit.timesteps} and this run is shorter: use "
                 f"timesteps={snn.exit.timesteps}"
             )
         if self.exits is not None and self.exits.policy.task != str(self.task):
             found.append(
-                f"the exit was fitted for {self.exits.policy.task}, and its promise is of that, not of {self.task}: "
-                "fit it again for this task"
+                f"the exit was fitted for {self.exits.policy.task}, and its guaranteed bound does not apply to "
+                f"{self.task}: fit it again for this task"
             )
         if self.beyond:
             found.append(
-                f"{self.beyond / self.elements:.2%} of the input values lie beyond {snn.encoder.largest:.3g}, the "
-                "largest that input spikes stand for, and were cut off: scale the input, or calibrate with such inputs"
+                f"{self.beyond / self.elements:.2%} of the input values exceed {snn.encoder.largest:.3g}, the "
+                "largest value of input spikes, and were clipped: scale the input, or calibrate with such inputs"
             )
         if left_out := unpriced(snn.source) | activity.unpriced:
             listed = "; ".join(f"{name} ({what})" for name, what in left_out.items())
-            found.append(f"neither a count of multiplications nor a joule holds what these layers compute: {listed}")
+            found.append(f"neither MACs nor joules include the operations of these layers: {listed}")
         silent = [row.name for row in activity.layers if row.role == "neuron" and not bool(row.spikes.any())]
         if silent:
-            found.append(f"no neuron of {', '.join(silent)} fired: lower the threshold there, or give more steps")
+            found.append(f"no neuron of {', '.join(silent)} fired: use a lower threshold there, or more time steps")
         return tuple(found)
 
     def _until(self, snn: SNN, t: int) -> Activity:
-        """What the first t steps did: streaming counts step by step, windows and cycles have a run of their own."""
+        """Activity of the first t steps: streaming counts step by step, windows and cycles have separate runs."""
         if not snn.schedule.every_step:
             return self.activities[t]
         macs = analogue_macs(snn.program.lowered, t, snn.encoder.is_constant)
