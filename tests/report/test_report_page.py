@@ -125,7 +125,7 @@ def test_json_holds_every_number_of_every_part(found, tmp_path):
     train = spikes.samples[0].layers[0].train
     assert len(content["spikes"]["samples"][0]["layers"][0]["train"]) == int((train != 0).sum())
     text = ts.report.save(found.results[:4], tmp_path / "all.txt").read_text()
-    assert "points lost" in text and "quantised ANN" in text
+    assert "accuracy change" in text and "quantised ANN" in text
 
 
 def test_latency_is_that_of_every_sample(found):
@@ -224,7 +224,7 @@ def test_spikes_of_whole_windows_have_no_raster_and_say_so(recipe):
     snn = ts.convert(case.graph, recipe, case.calibration)
     spikes = ts.record(snn, case.x, samples=2)
     assert not spikes.steps and spikes.samples[0].label is None
-    assert "no place in time" in ts.report.page(spikes) and ts.report.text(spikes).startswith("Sample 1: class")
+    assert "no raster plots" in ts.report.page(spikes) and ts.report.text(spikes).startswith("Sample 1: class")
     with pytest.raises(SettingError, match="choose from"):
         ts.record(snn, case.x, layers=["conv"])
     with pytest.raises(SettingError, match="samples must be"):

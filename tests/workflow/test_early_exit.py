@@ -22,7 +22,7 @@ from transpike.recipes import ECC, FewSteps
 from transpike.results.statistics import binomial_at_most
 from transpike.schedules import LayerSynchronous
 from transpike.workflow.early_exit import (
-    LOOK,
+    CHECKPOINT_COST,
     _quantile,
     _strangeness,
     _temperature,
@@ -156,7 +156,7 @@ def test_looks_that_do_not_pay_are_dropped(score):
     checkpoints = [sum(p.checkpoints.index(s) + 1 if s < 16 else len(p.checkpoints) for s in p.stops(logits).tolist())
              for p in (thin, all_of_them)]  # fmt: skip
     steps = [float(p.stops(logits).double().sum()) for p in (thin, all_of_them)]
-    assert steps[0] + LOOK * checkpoints[0] < steps[1] + LOOK * checkpoints[1]
+    assert steps[0] + CHECKPOINT_COST * checkpoints[0] < steps[1] + CHECKPOINT_COST * checkpoints[1]
 
 
 def test_a_policy_that_never_stops_says_so():

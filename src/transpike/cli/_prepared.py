@@ -154,8 +154,8 @@ FLAGS = (
     click.option(
         "--calibration-samples",
         type=click.IntRange(0),
-        help="Training samples for --percentile; 0 keeps the activation's threshold (default: 1000 with --weights, else "
-        "0; 0 for rnl, and for an activation with threshold=…).",
+        help="Training samples for --percentile; 0 keeps the activation's threshold (default: 1000 with --weights, "
+        "else 0; 0 for rnl, and for an activation with threshold=…).",
     ),
 )
 

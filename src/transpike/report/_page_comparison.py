@@ -35,7 +35,8 @@ def section(result: Comparison) -> Section:
     names = list(dict.fromkeys(name for row in measured for name in row.energy_joule))
     headings = (
         "recipe", "T", "total steps", "accuracy", "accuracy\nchange", "95 %, paired", "agreement", "M SynOps",
-        "k spikes", "M remaining\nMACs", "spike rate", "spike levels", "Pareto front", *(f"µJ, {name}" for name in names),
+        "k spikes", "M remaining\nMACs", "spike rate", "spike levels", "Pareto front",
+        *(f"µJ, {name}" for name in names),
     )  # fmt: skip
     tables = [Table(headings, rows(found, lambda n: best[n]), "All rows", left=(0, 11, 12), sortable=True, closed=True)]
     refused = [(row.recipe, row.timesteps, row.reason) for row in result.refused]

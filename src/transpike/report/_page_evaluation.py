@@ -80,8 +80,8 @@ def _curve(label: str, report: Report) -> Table:
         for a in shown
     ]  # fmt: skip
     headings = (
-        "T", "total steps", "accuracy", "95 % interval", "accuracy\nchange", "agreement\nwith ANN", "M SynOps", "k spikes",
-        "M remaining\nMACs", *(f"µJ, {name}" for name in names),
+        "T", "total steps", "accuracy", "95 % interval", "accuracy\nchange", "agreement\nwith ANN", "M SynOps",
+        "k spikes", "M remaining\nMACs", *(f"µJ, {name}" for name in names),
     )  # fmt: skip
     more = " (powers of two; the JSON has every t)" if len(shown) < len(report.curve) else ""
     return Table(headings, rows(found), f"Table: {label}{more}", left=(), closed=True)

@@ -51,7 +51,7 @@ def save(
         _picture(many[0], path)
     else:
         raise SettingError(
-            f"a report is saved as .html, .json, .txt, .png, .svg or .pdf, not {path.suffix or 'without an extension'!r}"
+            f"a report is saved as .html, .json, .txt, .png, .svg or .pdf, not {path.suffix or 'no extension'!r}"
         )
     return path
 

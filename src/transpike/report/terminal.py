@@ -79,11 +79,12 @@ def exits(report: Report) -> list[str]:
     held = "held" if found.kept else "did not hold"
     return [
         f"Early exit by {found.score}: {found.accuracy:.2%} ({found.low:.2%} to {found.high:.2%}) after "
-        f"{found.mean_steps:.1f} steps on average ({quantiles}), {found.share:.0%} of the {found.equal_steps:,} steps of "
-        f"a fixed run with equal accuracy; {short(found.synaptic_operations / 1e6)} M synaptic operations per sample.",
+        f"{found.mean_steps:.1f} steps on average ({quantiles}), {found.share:.0%} of the {found.equal_steps:,} "
+        f"steps of an equally accurate fixed run; {short(found.synaptic_operations / 1e6)} M synaptic operations per "
+        "sample.",
         f"Early exit loses the correct answer of {found.lost:.2%} of samples and gains {found.gained:.2%}. Guaranteed "
-        f"bound: {found.promised:.2%} lost with {found.confidence:.0%} confidence, from {found.fitted_on:,} other "
-        f"samples; it {held} here. An oracle would stop after {found.oracle_steps:.1f} steps.",
+        f"bound: at most {found.promised:.2%} lost with {found.confidence:.0%} confidence, from {found.fitted_on:,} "
+        f"other samples; it {held} here. An oracle would stop after {found.oracle_steps:.1f} steps.",
     ]
 
 

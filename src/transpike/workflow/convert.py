@@ -58,7 +58,7 @@ def convert(
     recipe = ECC() if recipe is None else recipe
     for name, value in (("seed", seed), ("calibration_samples", calibration_samples or 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise SettingError(f"{name} must be an integer of 0 or more, not {value!r}")
+            raise SettingError(f"{name} must be a whole number from 0 on, not {value!r}")
     if not isinstance(recipe, Recipe):
         raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
     entrance = _Entrance(recipe, calibration, preprocessing)
@@ -119,8 +119,8 @@ class _Entrance:
         if self.encoder.has_frames and preprocessing is not None:
             if not preprocessing.is_identity:
                 raise SettingError(
-                    "preprocessing would make silent pixels of recordings nonzero and change the value of events; train "
-                    "the network and convert it without preprocessing"
+                    "preprocessing would make silent pixels of recordings nonzero and change the value of events; "
+                    "train the network and convert it without preprocessing"
                 )
             self.preprocessing = None
 

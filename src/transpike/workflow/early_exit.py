@@ -86,7 +86,7 @@ def fit_exit(
     if not isinstance(score, ExitScore):
         raise SettingError(f"score must be an exit score or the name of one ({', '.join(exits.table)}), not {score!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise SettingError(f"seed must be an integer of 0 or more, not {seed!r}")
+        raise SettingError(f"seed must be a whole number from 0 on, not {seed!r}")
     if not snn.schedule.every_step:
         raise SettingError(
             f"early exit needs an answer after every step, but {type(snn.schedule).__name__} gives one per window: "

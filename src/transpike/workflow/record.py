@@ -105,7 +105,7 @@ def record(
     """
     for name, value in (("samples", samples), ("neurons", neurons)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SettingError(f"{name} must be an integer of 1 or more, not {value!r}")
+            raise SettingError(f"{name} must be a whole number from 1 on, not {value!r}")
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
     chosen, names = engine_named(engine), _names(snn) if layers is None else tuple(layers)
     found: list[SampleRecord] = []

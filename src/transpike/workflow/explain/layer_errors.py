@@ -24,9 +24,9 @@ class LayerError:
     neurons that never fire although the activation is positive; ``saturated``: φ at the ceiling; ``inactivated``: share
     of spikes where the activation is 0. ``residual``: mean final potential in θ. ``own``: mean |φ − o| / mean |o|,
     where o is the original's output for the spiking layers before it. ``regained``: accuracy in percentage points that
-    is recovered when the original replaces this layer, with a 95 % interval; ``renewed``: the same when its weights (with
-    biases and pools) or its neurons are reconverted, the larger of both, which ``fault`` names. ``fits``: (t, K(t),
-    2 Ω / t), the fit of rates r(t), the mean of t steps, to r̂ = a/θ, means over samples:
+    is recovered when the original replaces this layer, with a 95 % interval; ``renewed``: the same when its weights
+    (with biases and pools) or its neurons are reconverted, the larger of both, which ``fault`` names. ``fits``: (t,
+    K(t), 2 Ω / t), the fit of rates r(t), the mean of t steps, to r̂ = a/θ, means over samples:
     ``K(t) = ‖r̂ − r(t)‖² / ‖r̂‖²`` and its estimate ``2 Ω / t, Ω = ‖r̂‖₁ / ‖r̂‖₂²`` (RNL, Ding et al. 2021).
     """
 
