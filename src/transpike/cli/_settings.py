@@ -39,7 +39,7 @@ def energy_named(text: str) -> energy.EnergyModel:
     if text.endswith(".toml"):
         return energy.load(text)
     if text not in energy.table:
-        raise SettingError(f"{text!r} is neither an energy model ({', '.join(energy.table)}) nor a .toml file{hint()}")
+        raise SettingError(f"must be one of {', '.join(energy.table)} or a .toml file, not {text!r}{hint()}")
     return energy.table[text]()
 
 

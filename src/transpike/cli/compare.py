@@ -36,7 +36,7 @@ from transpike.workflow.compare.run import Comparison, Row
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs/compare"),
     show_default=True,
-    help="Folder of finished results; rerun to resume.",
+    help="Folder for finished results; rerun to resume.",
 )
 @click.option(
     "--report",

@@ -101,7 +101,7 @@ def _latency(reports: dict[str, Report]) -> Section:
         "their answer is correct and stable: a bound on what an early exit can save, known only afterwards."
     )
     headings = (
-        "", "steps to a drop\nof 2 points", "1 point", "½ point", "stable correct,\nmean steps", "p50", "p95", "p99"
+        "", "steps to a drop\n≤ 2 points", "1 point", "½ point", "stable correct,\nmean steps", "p50", "p95", "p99"
     )  # fmt: skip
     answers = "" if len(first.curve) > 1 else "This network gives one answer, at the end of its windows."
     left = [_exits(report.exit) for report in reports.values() if report.exit is not None]

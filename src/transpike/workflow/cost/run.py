@@ -58,7 +58,7 @@ class Point:
         weights = "" if self.weight_bits is None else f", {self.weight_bits}-bit weights"
         if self.kind == "SNN":
             return f"SNN at T={self.timesteps}{weights}"
-        return f"ANN of {self.activation_bits}-bit activations{weights}"
+        return f"ANN with {self.activation_bits}-bit activations{weights}"
 
 
 @dataclass(frozen=True)
