@@ -112,7 +112,7 @@ def test_parts_of_a_recipe_have_settings_too(trained: Path, tmp_path: Path) -> N
 
 
 def test_a_gate_of_no_number_is_refused(network: Path) -> None:
-    assert "--max-drop takes points" in run("evaluate", network, "--limit", 5, "--max-drop", "nan", code=2).output
+    assert "--max-drop takes percentage points" in run("evaluate", network, "--limit", 5, "--max-drop", "nan", code=2).output
 
 
 def test_answers_that_are_no_numbers_are_refused(network: Path) -> None:
@@ -176,7 +176,7 @@ def test_compare_picks_writes_and_reports(trained: Path, tmp_path: Path) -> None
         (("--recipes", "ecc:percentile=high"), "not a valid float"),
         (("--recipes", "ecc:granularity=pixel"), "channel"),
         (("--recipes", "ecc,ecc"), "twice"),
-        (("--timesteps", "4,many"), "whole numbers with commas"),
+        (("--timesteps", "4,many"), "comma-separated positive integers"),
         (("--pick", "dorp<=1 min=steps"), "dorp<=1"),
         (("--output", "best.transpike"), "--pick"),
         (("--recipes", "ecc:reset=hard;beta=0.5"), "hard reset"),

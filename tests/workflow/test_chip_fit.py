@@ -51,8 +51,8 @@ def test_what_is_generous_takes_everything():
 TIGHT = {
     "operators": (("conv2d",), "another layer"), "kernel_sizes": ((1, 3), "another kernel"),
     "strides": ((1,), "another stride"), "padding_max": (0, "less padding"), "groups": (False, "dense"),
-    "dilation": (False, "stride"), "pooling": (("average",), "average pooling"), "pool_sizes": ((4,), "smaller steps"),
-    "residual": (False, "without shortcuts"), "max_layers": (2, "fewer layers"),
+    "dilation": (False, "stride"), "pooling": (("average",), "average pooling"), "pool_sizes": ((4,), "smaller pools"),
+    "residual": (False, "without shortcuts"), "max_layers": (2, "fewer weight layers"),
     "neurons_total": (100, "narrower"), "synapses_total": (100, "prune"),
     "kernel_memory_words": ((8,), "smaller"), "destinations": (1, "branches"), "fan_in": (10, "prune"),
     "fan_out": (5, "prune"), "inputs": (100, "smaller input"), "outputs": (2, "fewer classes"),

@@ -266,7 +266,7 @@ def test_what_makes_no_exit_is_refused():
     with pytest.raises(SettingError, match="no exit policy"):
         answer_early(snn, case.x)
     windows = ts.convert(case.graph, ECC(8, schedule=LayerSynchronous()), case.calibration)
-    with pytest.raises(SettingError, match="gives one a window"):
+    with pytest.raises(SettingError, match="gives one per window"):
         fit_exit(windows, data)
     with pytest.raises(SettingError, match="choose from"):
         fit_exit(snn, data, score="luck")
@@ -373,7 +373,7 @@ def test_the_command_fits_checks_and_saves(network, tmp_path):
     shown = CliRunner().invoke(main, ["evaluate", str(tmp_path / "early.transpike"), "--limit", "40", "--json"])
     assert json.loads(shown.stdout)["exit"]["score"] == "gap"
     shown = CliRunner().invoke(main, call)
-    assert shown.exit_code == 2 and "leaves none to check" in shown.output
+    assert shown.exit_code == 2 and "leaves none to verify" in shown.output
 
 
 def test_readouts_that_begin_late_are_not_looked_at_before():
