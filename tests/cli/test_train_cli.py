@@ -254,7 +254,7 @@ def test_a_killed_command_goes_on_and_another_activation_is_refused(tmp_path: Pa
         (("--percentile", 99, "--max-pool", "keep"), "--max-pool, --percentile without --activation"),
         (("--activation", "qcfs", "--percentile", 99), "--percentile needs --calibration-samples"),
         (("--stages", "clip=2"), "no activation of the network has stages"),
-        (("--activation", "qcfs", "--stages", "clip"), "like clip=3,quantise=5; not 'clip'"),
+        (("--activation", "qcfs", "--stages", "clip"), "like clip=3,quantise=5, not 'clip'"),
         (("--activation", "qcfs", "--stages", "round=1"), "not 'round'"),
         (("--optimiser", "adamw"), "adamw"),
         (("--gamma", 0.5), "belong to schedule 'step'"),

@@ -256,7 +256,7 @@ def test_recording_an_unknown_layer_lists_those_that_there_are(engine):
 
 
 def test_an_unknown_engine_lists_the_others():
-    with pytest.raises(SettingError, match="no engine is called 'loihi'; choose from auto, event, fused, reference"):
+    with pytest.raises(SettingError, match="no engine is called 'loihi'; choose from auto, dense, event, reference"):
         ts.simulate(converted(), X, engine="loihi")
 
 

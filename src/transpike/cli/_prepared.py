@@ -166,7 +166,7 @@ def from_flags(activation: Activation | None, **flags: Any) -> Preparation | Non
     if activation is None:
         if given:
             names = ", ".join("--" + key.replace("_", "-") for key in sorted(given))
-            raise SettingError(f"{names} has no effect without --activation")
+            raise SettingError(f"{names} without --activation has no effect")
         return None
     if getattr(_known(activation.name), "factor", 1) != 1:
         raise SettingError(f"{activation.name} widens its input, so it can only be an --input-activation")
