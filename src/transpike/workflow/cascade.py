@@ -198,7 +198,7 @@ class _Tally:
     def add(self, x: Tensor, y: Tensor) -> None:
         classes = len(self.confusion["ann"])
         if len(y) != len(x) or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < classes):
-            raise DataError(f"a batch of {len(x)} inputs needs as many targets below {classes}, not {len(y)}")
+            raise DataError(f"a batch of {len(x)} inputs needs {len(x)} targets, each one of {classes} classes")
         for kind in ("ann", "snn"):
             passed = self._predict(kind, 0, x) > 0
             answer = torch.full_like(y, self.normal)
