@@ -71,7 +71,7 @@ def text(result: Cost) -> str:
     aside = [one.model for one in result.models if not one.judges]
     if aside:
         lines.append(
-            f"* {', '.join(aside)}: counts more bits for the ANN than it has, so it is not in the verdict; for "
+            f"* {', '.join(aside)}: more bits are counted for the ANN than it has, so not in the verdict; for "
             "comparison with published numbers."
         )
     lines += ["Not counted: " + "; ".join(terms) + "."] if terms else []

@@ -16,8 +16,9 @@ LAYERS = 4  # with a plot of rates against activations
 
 def show(result: Explanation, console: Console) -> None:
     """Print the table of layers and the sentences."""
-    found = Table(title="Errors, in % of the mean activation", title_justify="left")
-    found.add_column("layer", no_wrap=True)
+    title = "Errors, in % of the mean activation"
+    found = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)  # 80 columns
+    found.add_column("layer", overflow="fold")
     for heading in (
         "carried",
         "clip",
