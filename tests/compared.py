@@ -57,7 +57,7 @@ class Told(ECC):
         return False
 
     @property
-    def steps(self) -> tuple[Pass, ...]:
+    def passes(self) -> tuple[Pass, ...]:
         return (*super().passes, Tell(self.number, self.ending))
 
 
