@@ -33,12 +33,13 @@ from transpike.snn import SNN
 from transpike.training.settings import Training
 from transpike.training.spiking.finetuning import FineTuning
 from transpike.workflow.capture import capture
-from transpike.workflow.chip_fit import chip_fit
+from transpike.workflow.chip_fit.run import chip_fit
 from transpike.workflow.compare.run import Comparison, ComparisonSettings, compare
 from transpike.workflow.convert import convert
 from transpike.workflow.cost.run import cost
 from transpike.workflow.early_exit import answer_early, fit_exit
-from transpike.workflow.evaluate.run import Report, evaluate
+from transpike.workflow.evaluate.report import Report
+from transpike.workflow.evaluate.run import evaluate
 from transpike.workflow.explain.run import explain
 from transpike.workflow.finetune.run import finetune
 from transpike.workflow.prepare import prepare

@@ -226,7 +226,7 @@ REFUSED = {
         UnsupportedModel, "1 is a maximum pool with dilation",
     ),
     "a shortcut from the input": (
-        lambda: ts.prepare(two_readers(), QuantisedClip(), input=ExpandedInput()), UnsupportedModel, "not by an ordinary",
+        lambda: ts.prepare(two_readers(), QuantisedClip(), input=ExpandedInput()), UnsupportedModel, "only ungrouped convolutions",
     ),
 }  # fmt: skip
 

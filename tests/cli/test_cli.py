@@ -98,7 +98,7 @@ def test_verify_says_why_engines_may_differ(trained: Path, tmp_path: Path) -> No
     path = tmp_path / "snm.transpike"
     run("convert", "--weights", trained, "--timesteps", 8, "--recipe", "snm", "--output", path)
     text = run("verify", path).output
-    assert "differs in" in text and "not exact, so that engines may differ: float32 is too narrow" in text
+    assert "differs in" in text and "not exact, so engines may differ: float32 is too narrow" in text
 
 
 def test_parts_of_a_recipe_have_settings_too(trained: Path, tmp_path: Path) -> None:
@@ -106,13 +106,16 @@ def test_parts_of_a_recipe_have_settings_too(trained: Path, tmp_path: Path) -> N
     words = ("convert", "--weights", trained, "--timesteps", 8, "--output", path, "--schedule")
     run(*words, "layer-synchronous:wait_steps=2")
     assert ts.load(path).schedule == ts.schedules.LayerSynchronous(2)
-    assert "it has hold" in run(*words, "layer-synchronous:wait=2", code=2).output
+    assert "it has settle, wait-steps" in run(*words, "layer-synchronous:wait=2", code=2).output
     assert "not a valid integer" in run(*words, "layer-synchronous:wait_steps=x", code=2).output
-    assert "must be wait_steps=value, and once" in run(*words, "layer-synchronous:hold", code=2).output
+    assert "must be wait_steps=value, given once" in run(*words, "layer-synchronous:wait_steps", code=2).output
 
 
 def test_a_gate_of_no_number_is_refused(network: Path) -> None:
-    assert "--max-drop takes points" in run("evaluate", network, "--limit", 5, "--max-drop", "nan", code=2).output
+    assert (
+        "--max-drop takes percentage points"
+        in run("evaluate", network, "--limit", 5, "--max-drop", "nan", code=2).output
+    )
 
 
 def test_answers_that_are_no_numbers_are_refused(network: Path) -> None:
@@ -159,7 +162,9 @@ def test_compare_picks_writes_and_reports(trained: Path, tmp_path: Path) -> None
     assert report["snn"]["accuracy"] == picked["accuracy"] and report["snn"]["total_steps"] == picked["total_steps"]
     assert report["provenance"]["metrics"]["recipe"] == picked["recipe"] and report["provenance"]["data"] == "digits"
     again = run(*words, "--pick", "max=accuracy", "--output", best)
-    assert f"picked {picked['recipe']} at T={picked['timesteps']}" in again.output and "Within 1 point" in again.output
+    assert (
+        f"selected {picked['recipe']} at T={picked['timesteps']}" in again.output and "Within 1 point" in again.output
+    )
     saved = json.loads((tmp_path / "c.json").read_text())
     assert saved["rows"] == found["rows"]  # seconds too: nothing ran again
     assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG" and "ecc()" in (tmp_path / "c.txt").read_text()
@@ -176,7 +181,7 @@ def test_compare_picks_writes_and_reports(trained: Path, tmp_path: Path) -> None
         (("--recipes", "ecc:percentile=high"), "not a valid float"),
         (("--recipes", "ecc:granularity=pixel"), "channel"),
         (("--recipes", "ecc,ecc"), "twice"),
-        (("--timesteps", "4,many"), "whole numbers with commas"),
+        (("--timesteps", "4,many"), "comma-separated positive integers"),
         (("--pick", "dorp<=1 min=steps"), "dorp<=1"),
         (("--output", "best.transpike"), "--pick"),
         (("--recipes", "ecc:reset=hard;beta=0.5"), "hard reset"),

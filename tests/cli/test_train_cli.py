@@ -96,7 +96,7 @@ def test_training_goes_on_from_prepared_weights(prepared: Path, tmp_path: Path) 
     run("train", "--weights", prepared, "--epochs", 1, "--learning-rate", 0.001, "--output", path)
     assert metadata(path)["prepare"] == metadata(prepared)["prepare"]
     words = ("train", "--weights", prepared, "--activation", "qcfs", "--epochs", 1, "--output", path)
-    assert "is prepared already" in run(*words, code=2).output
+    assert "is already prepared" in run(*words, code=2).output
 
 
 def test_the_note_says_every_setting(prepared: Path) -> None:
@@ -247,14 +247,14 @@ def test_a_killed_command_goes_on_and_another_activation_is_refused(tmp_path: Pa
         (("--activation", "qcfs:levels=many"), "not a valid integer"),
         (
             ("--activation", "ttfs", "--input-activation", "ttfs"),
-            "cuts off what is negative: train and convert with --mean 0 --std 1",
+            "clips negative inputs: train and convert with --mean 0 --std 1",
         ),
         (("--activation", "expanded"), "only be an --input-activation"),
         (("--pools",), "--pools without --activation has no effect"),
         (("--percentile", 99, "--max-pool", "keep"), "--max-pool, --percentile without --activation"),
         (("--activation", "qcfs", "--percentile", 99), "--percentile needs --calibration-samples"),
         (("--stages", "clip=2"), "no activation of the network has stages"),
-        (("--activation", "qcfs", "--stages", "clip"), "like clip=3,quantise=5; not 'clip'"),
+        (("--activation", "qcfs", "--stages", "clip"), "like clip=3,quantise=5, not 'clip'"),
         (("--activation", "qcfs", "--stages", "round=1"), "not 'round'"),
         (("--optimiser", "adamw"), "adamw"),
         (("--gamma", 0.5), "need schedule='step'"),
@@ -279,7 +279,7 @@ def test_a_note_that_makes_no_sense_is_refused(note: str, prepared: Path, tmp_pa
     path = tmp_path / "w.safetensors"
     save_file(load_file(prepared), path, {**metadata(prepared), "prepare": note})
     text = run("convert", "--weights", path, "--output", tmp_path / "n.transpike", code=2).output
-    assert "in a way that this transpike does not know" in text
+    assert "that this version of transpike does not support" in text
 
 
 def test_weights_of_another_activation_do_not_fit(prepared: Path, tmp_path: Path) -> None:

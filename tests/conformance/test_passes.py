@@ -263,7 +263,7 @@ def test_a_fold_that_drops_epsilon_does_not_pass(monkeypatch):
     model = settle(nn.Sequential(nn.Conv2d(2, 4, 3), random_norm(2, 4, 0.3), nn.ReLU(), nn.Flatten()), x)
     converts(model, ECC(timesteps=4), x)
     monkeypatch.setattr(FoldBatchNorm, "factor_and_shift", dropped)
-    with pytest.raises(NotExact, match="FoldBatchNorm promises the same function and changed it"):
+    with pytest.raises(NotExact, match="FoldBatchNorm must keep the same function, and changed it"):
         converts(model, ECC(timesteps=4), x)
 
 

@@ -162,13 +162,13 @@ def convert(found: ts.data.Dataset, recipe: ts.recipes.ECC, **settings: object) 
 
 def test_what_cannot_be_converted_says_why(tmp_path: Path) -> None:
     found = data.load(archive(tmp_path / "a.npz"), bins=6)
-    with pytest.raises(SettingError, match=r"recordings of 6 frames; give the recipe .*EventFrames\(\)"):
+    with pytest.raises(SettingError, match=r"recordings of 6 frames; the recipe needs an encoder .*EventFrames\(\)"):
         convert(found, ts.recipes.ECC(timesteps=6))
     with pytest.raises(SettingError, match=r"one step uses one frame. Use timesteps=6"):
         convert(found, ts.recipes.ECC(encoder=EventFrames()))
     with pytest.raises(SettingError, match="41 time steps of an input with 40 frames"):
         convert(data.load(tmp_path / "a.npz", bins=40), ts.recipes.ECC(timesteps=41, encoder=EventFrames()))
-    with pytest.raises(SettingError, match="silent pixels of recordings into currents"):
+    with pytest.raises(SettingError, match="silent pixels of recordings nonzero"):
         convert(found, ts.recipes.ECC(timesteps=6, encoder=EventFrames()), preprocessing=Preprocessing((0.1,), (1.0,)))
     with pytest.raises(DataError, match="must be 0 and 1; this batch has values from -1 to 1"):
         signed = data.load(tmp_path / "a.npz", bins=6, frames="signed")

@@ -262,12 +262,12 @@ def test_an_unknown_engine_lists_the_others():
 
 @pytest.mark.parametrize("memory", [0, -5])
 def test_a_memory_budget_is_positive(memory):
-    with pytest.raises(SettingError, match="memory budget must be positive"):
+    with pytest.raises(SettingError, match="memory limit must be positive"):
         ts.simulate(converted(), X, memory=memory)
 
 
 def test_the_reference_engine_has_no_memory_budget():
-    with pytest.raises(SettingError, match="reference engine has no memory budget"):
+    with pytest.raises(SettingError, match="reference engine has no memory limit"):
         ts.simulate(converted(), X, engine="reference", memory=100)
 
 

@@ -41,11 +41,11 @@ REFUSED = {
     "half a sample": (lambda: ts.convert(MODEL, ECC(8), CALIBRATION, calibration_samples=2.5), SettingError, "calibration_samples must be a whole"),
     "a word as seed": (lambda: ts.convert(MODEL, ECC(8), CALIBRATION, seed="a"), SettingError, "seed must be a whole number"),
     "half a level": (lambda: QuantisedClip(1.5), SettingError, "levels must be a whole number"),
-    "one recipe": (lambda: compared(recipes=ECC()), SettingError, "recipes must be several"),
-    "one number of steps": (lambda: compared(timesteps=4), SettingError, "timesteps must be several"),
+    "one recipe": (lambda: compared(recipes=ECC()), SettingError, "recipes must be a tuple or a list"),
+    "one number of steps": (lambda: compared(timesteps=4), SettingError, "timesteps must be a tuple or a list"),
     "half a job": (lambda: compared(jobs=1.5), SettingError, "jobs must be a whole number"),
-    "a number as a sentence": (lambda: compared().pick(3), SettingError, "a sentence like 'drop<=1"),
-    "a bound without end": (lambda: compared().pick("steps<=inf min=steps"), SettingError, "says nothing"),
+    "a number as a sentence": (lambda: compared().pick(3), SettingError, "text like 'drop<=1"),
+    "a bound without end": (lambda: compared().pick("steps<=inf min=steps"), SettingError, "is not a condition"),
 }  # fmt: skip
 
 

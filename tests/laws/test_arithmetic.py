@@ -134,7 +134,7 @@ def test_a_break_even_rate_is_a_rate_or_a_reason(attention):
         assert (one.break_even_rate is None) == bool(one.break_even_missing)
         assert one.break_even_rate is None or one.break_even_rate >= 0
     operations = next(one for one in ts.cost(snn, (x, y)).models if one.model == "operations")
-    assert operations.break_even_missing == "the spiking network costs more than the ANN without any spike"
+    assert operations.break_even_missing == "the spiking network costs more than the ANN even without spikes"
 
 
 def test_a_network_in_which_nothing_spikes_has_no_break_even_rate():
@@ -148,7 +148,7 @@ def test_a_network_in_which_nothing_spikes_has_no_break_even_rate():
     snn = ts.convert(graph, ts.recipes.ECC(timesteps=4), x)
     result = ts.cost(snn, (torch.zeros(8, 4), torch.zeros(8, dtype=torch.long)))
     assert {one.break_even_missing for one in result.models if one.ann_joule and one.snn_joule is not None} == {
-        "nothing spikes"
+        "there are no spikes"
     }
     assert all(one.break_even_rate is None for one in result.models)
 

@@ -165,12 +165,12 @@ def test_spikes_that_were_joined_pooled_and_moved_are_products_of_shifts_too(poo
 
 def test_products_that_are_no_shifts_are_refused_by_name():
     snn, x = on_clips(nn.AvgPool2d(3, 2, 1))
-    with pytest.raises(ts.errors.UnsupportedModel, match=r"c hears averages over a number .* no power of two"):
+    with pytest.raises(ts.errors.UnsupportedModel, match=r"c receives averages over a number .* not a power of two"):
         ts.run_processor(snn, x)
     torch.manual_seed(0)
     model, x = Joined(nn.AvgPool2d(2)).eval(), torch.rand(24, 1, 8, 8)
     two = ts.convert(model, YOSO(24, weight_bits=5), x)  # a threshold for each branch
-    with pytest.raises(ts.errors.UnsupportedModel, match="c hears spikes of different worth"):
+    with pytest.raises(ts.errors.UnsupportedModel, match="c receives currents, or spikes of different scales"):
         ts.run_processor(two, x)
 
 

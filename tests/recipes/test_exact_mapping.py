@@ -39,7 +39,7 @@ def test_a_value_beyond_its_window_fires_early_and_is_reported(digits):
     # followed in time, a neuron that fires before it has heard everything has another value
     assert float((events.logits[-1] - source_of(snn, x)).abs().max()) > 1e-3
     report = ts.evaluate(snn, (x, digits.labels[:20]), engine="reference")
-    assert any("came before all of their causes" in text for text in report.remarks)
+    assert any("were sent before all of their inputs" in text for text in report.remarks)
 
 
 def test_the_time_of_a_spike_is_worked_out_by_hand():

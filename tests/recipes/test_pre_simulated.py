@@ -159,7 +159,7 @@ def test_what_changes_for_each_input_fits_no_chip(residual, recipe):
     model, x = residual
     found = ts.convert(model, recipe, x)
     misfits = [m for m in ts.chip_fit(found, "speck").misfits if m.limit == "neurons"]
-    assert misfits and "change for each input" in str(misfits[0])
+    assert misfits and "change per input" in str(misfits[0])
     assert not [m for m in ts.chip_fit(ts.convert(model, QCFS(), x), "speck").misfits if m.limit == "neurons"]
 
 

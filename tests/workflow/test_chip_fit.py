@@ -17,7 +17,7 @@ from transpike.cli import main
 from transpike.encoders import DeterministicCounts
 from transpike.errors import FileError, SettingError
 from transpike.recipes import ECC, SNM, YOSO, BurstLIP
-from transpike.workflow.chip_fit import CHECKS
+from transpike.workflow.chip_fit.checks import CHECKS
 
 GENEROUS = Chip(
     "generous", "A chip that takes everything", max_layers=99, neurons_total=10**9, synapses_total=10**9,
@@ -51,8 +51,8 @@ def test_what_is_generous_takes_everything():
 TIGHT = {
     "operators": (("conv2d",), "another layer"), "kernel_sizes": ((1, 3), "another kernel"),
     "strides": ((1,), "another stride"), "padding_max": (0, "less padding"), "groups": (False, "dense"),
-    "dilation": (False, "stride"), "pooling": (("average",), "average pooling"), "pool_sizes": ((4,), "smaller steps"),
-    "residual": (False, "without shortcuts"), "max_layers": (2, "fewer layers"),
+    "dilation": (False, "stride"), "pooling": (("average",), "average pooling"), "pool_sizes": ((4,), "smaller pools"),
+    "residual": (False, "without shortcuts"), "max_layers": (2, "fewer weight layers"),
     "neurons_total": (100, "narrower"), "synapses_total": (100, "prune"),
     "kernel_memory_words": ((8,), "smaller"), "destinations": (1, "branches"), "fan_in": (10, "prune"),
     "fan_out": (5, "prune"), "inputs": (100, "smaller input"), "outputs": (2, "fewer classes"),
@@ -116,7 +116,9 @@ def test_a_network_made_for_speck_fits_speck():
     snn = ts.convert(model, ECC(16, weight_bits=8, encoder=DeterministicCounts()), torch.rand(32, 2, 16, 16))
     found = ts.chip_fit(snn, "speck")
     assert found.fits, str(found)
-    assert "fits, as far as" in str(found) and "not known from public documents" in str(found)
+    assert f"fits, {len(found.checked)} known limits are met" in str(found) and "limits without a public source" in str(
+        found
+    )
     assert not ts.chip_fit(everything(), "speck").fits
 
 

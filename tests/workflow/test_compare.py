@@ -207,7 +207,7 @@ def test_a_recipe_whose_code_cannot_be_known_is_not_kept_and_a_remark_says_so(tm
     for share, expected in zip((0.0, 0.875), right, strict=True):
         found, comparison = _spikes([_shifted(share)()], tmp_path)
         assert found == expected
-        assert any("mine" in remark and "not kept" in remark for remark in comparison.remarks)
+        assert any("mine" in remark and "not stored" in remark for remark in comparison.remarks)
     assert not list(tmp_path.glob("mine-*"))
     both, _ = _spikes([_shifted(0.0)(), _shifted(0.875)()], tmp_path)  # in one comparison neither
     assert both == [right[0][0], right[1][0]]

@@ -22,7 +22,7 @@ from transpike.recipes import ECC, FewSteps
 from transpike.results.statistics import binomial_at_most
 from transpike.schedules import LayerSynchronous
 from transpike.workflow.early_exit import (
-    LOOK,
+    CHECKPOINT_COST,
     _quantile,
     _strangeness,
     _temperature,
@@ -156,7 +156,7 @@ def test_looks_that_do_not_pay_are_dropped(score):
     checkpoints = [sum(p.checkpoints.index(s) + 1 if s < 16 else len(p.checkpoints) for s in p.stops(logits).tolist())
              for p in (thin, all_of_them)]  # fmt: skip
     steps = [float(p.stops(logits).double().sum()) for p in (thin, all_of_them)]
-    assert steps[0] + LOOK * checkpoints[0] < steps[1] + LOOK * checkpoints[1]
+    assert steps[0] + CHECKPOINT_COST * checkpoints[0] < steps[1] + CHECKPOINT_COST * checkpoints[1]
 
 
 def test_a_policy_that_never_stops_says_so():
@@ -265,7 +265,7 @@ def test_what_makes_no_exit_is_refused():
     with pytest.raises(SettingError, match="no exit policy"):
         answer_early(snn, case.x)
     windows = ts.convert(case.graph, ECC(8, schedule=LayerSynchronous()), case.calibration)
-    with pytest.raises(SettingError, match="gives one a window"):
+    with pytest.raises(SettingError, match="gives one per window"):
         fit_exit(windows, data)
     with pytest.raises(SettingError, match="choose from"):
         fit_exit(snn, data, score="luck")
@@ -372,7 +372,7 @@ def test_the_command_fits_checks_and_saves(network, tmp_path):
     shown = CliRunner().invoke(main, ["evaluate", str(tmp_path / "early.transpike"), "--limit", "40", "--json"])
     assert json.loads(shown.stdout)["exit"]["score"] == "gap"
     shown = CliRunner().invoke(main, call)
-    assert shown.exit_code == 2 and "leaves none to check" in shown.output
+    assert shown.exit_code == 2 and "leaves none to verify" in shown.output
 
 
 def test_readouts_that_begin_late_are_not_looked_at_before():

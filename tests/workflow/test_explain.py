@@ -86,7 +86,7 @@ def test_fits_are_those_of_rates_to_activations_and_rnl_says_what_to_expect():
     # the first layer hears a constant current: a staircase, whose fit stays below the estimate and falls faster
     assert all(fit < estimate for _, fit, estimate in one.fits)
     assert one.fits[-1][1] < one.fits[0][1] / 8
-    assert "Rates fit worst in" in ts.report.text(found)
+    assert "Largest error of the rates in" in ts.report.text(found)
     windows = ts.convert(case.graph, ECC(8, schedule=LayerSynchronous()), case.calibration, exact_grid=False)
     found = ts.explain(windows, (x, torch.zeros(20, dtype=torch.long)), oracle=False, renew=False, changes=False)
     assert [t for t, _, _ in found.layers[0].fits] == [8]
@@ -168,8 +168,8 @@ def test_a_fault_is_told_by_its_part(trained):
     wrong = scaled_threshold(trained.snn, trained.names[1], 0.25)
     first = trained.explained(wrong, oracle=False, changes=True)
     assert (first.faults[0].name, first.faults[0].fault) == (trained.names[1], "neurons")
-    assert f"convert the neurons of {trained.names[1]} anew" in [one.what for one in first.changes]
-    assert "Faults, look first at" in ts.report.text(first) and first.layers[0].regained is None
+    assert f"reconvert the neurons of {trained.names[1]}" in [one.what for one in first.changes]
+    assert "Layers that explain the loss" in ts.report.text(first) and first.layers[0].regained is None
 
 
 def test_a_wrong_output_layer_is_found_by_converting_it_anew(trained):
@@ -177,7 +177,7 @@ def test_a_wrong_output_layer_is_found_by_converting_it_anew(trained):
     wrong = dataclasses.replace(output, op=dataclasses.replace(output.op, weight=output.op.weight.flip(0)), origin=())
     harmed = dataclasses.replace(trained.snn, graph=trained.snn.graph.replaced(wrong))
     found = trained.explained(harmed, changes=True, oracle=False)
-    assert found.accuracy < 0.5 and found.changes[0].what == f"convert {output.name} anew" and found.changes[0].low > 30
+    assert found.accuracy < 0.5 and found.changes[0].what == f"reconvert {output.name}" and found.changes[0].low > 30
 
 
 def test_thresholds_by_channel_are_tried_where_the_recipe_has_one_a_layer(trained):
@@ -239,7 +239,7 @@ def test_the_result_is_plain_data_text_and_a_picture(trained, tmp_path):
     ts.save(trained.snn, tmp_path / "net.transpike")
     call = ["explain", str(tmp_path / "net.transpike"), "--samples", "40"]
     shown = CliRunner().invoke(main, call)
-    assert shown.exit_code == 0 and "points lost" in shown.stdout and "raise T to 72" in shown.stdout
+    assert shown.exit_code == 0 and "accuracy change" in shown.stdout and "raise T to 72" in shown.stdout
     found = json.loads(CliRunner().invoke(main, [*call, "--json", "--no-oracle", "--no-changes"]).stdout)
     assert found["samples"] == 40 and found["layers"][0]["regained"] is None
 
@@ -249,7 +249,7 @@ def test_what_cannot_be_explained_is_refused_with_the_reason():
     data = (case.x, torch.zeros(len(case.x), dtype=torch.long))
     for recipe, words in (
         (BSNN(8), "do not support phase cycles"), (T2FSNN(8, tau=3.0, wait_steps=4, epochs=0), "wait steps"),
-        (ECC(8, schedule=LayerSynchronous(4)), "wait steps"), (ECC(8, pooling="before-neuron"), "behind a pool"),
+        (ECC(8, schedule=LayerSynchronous(4)), "wait steps"), (ECC(8, pooling="before-neuron"), "follow a pool"),
     ):  # fmt: skip
         snn = ts.convert(case.graph, recipe, case.calibration.abs())
         with pytest.raises(SettingError, match=words):

@@ -73,7 +73,7 @@ def test_thresholds_are_the_percentile_of_what_each_place_gave():
     for percentile, expected in ((100.0, 100.0), (99.0, 98.0), (75.0, 50.0)):
         prepared = ts.prepare(model, QuantisedClip(LEVELS), x, percentile)
         assert clips(prepared)["1"].thresh.item() == expected
-    with pytest.raises(DataError, match="1 gives 0 at percentile 40"):
+    with pytest.raises(DataError, match="percentile 40 of 1 on the calibration data is 0"):
         ts.prepare(model, QuantisedClip(LEVELS), x, 40.0)
 
 
@@ -127,16 +127,16 @@ class Looks(nn.Module):
 
 
 REFUSED = {
-    "another way in training": (lambda: ts.prepare(Mode(), QuantisedClip()), UnsupportedModel, "in place of self.training"),
+    "another way in training": (lambda: ts.prepare(Mode(), QuantisedClip()), UnsupportedModel, "instead of self.training"),
     "looks at values": (lambda: ts.prepare(Looks(), QuantisedClip()), UnsupportedModel, "torch.fx cannot trace Looks"),
     "nothing to replace": (lambda: ts.prepare(nn.Sequential(nn.Linear(2, 2), nn.GELU()), QuantisedClip()), UnsupportedModel, "has no ReLU"),
     "a class": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip), SettingError, "both torch.nn.Module"),
     "batches": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), [torch.rand(3, 3)]), SettingError, "one batch of inputs"),  # type: ignore[arg-type]
     "nothing to calibrate": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), nn.ReLU6(), torch.rand(3, 3)), SettingError, "ReLU6 has no threshold to calibrate"),
-    "no input": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.rand(0, 3)), DataError, "at least one input"),
-    "bytes": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.ones(2, 3, dtype=torch.uint8)), DataError, "in floating point"),
-    "another shape": (lambda: ts.prepare(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), QuantisedClip(), torch.rand(2, 3)), DataError, "does not take the calibration data"),
-    "negative input": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.linspace(-1, 1, 9), input=ClampQuantise(4)), SettingError, "go down to -1"),
+    "no input": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.rand(0, 3)), DataError, "at least one preprocessed input"),
+    "bytes": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.ones(2, 3, dtype=torch.uint8)), DataError, "a floating-point batch"),
+    "another shape": (lambda: ts.prepare(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), QuantisedClip(), torch.rand(2, 3)), DataError, "cannot process the calibration data"),
+    "negative input": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.linspace(-1, 1, 9), input=ClampQuantise(4)), SettingError, "smallest calibration value is -1"),
     "NaN weights": (lambda: ts.prepare(nn.Sequential(nn.PReLU(init=float("nan")), nn.ReLU()), QuantisedClip(), torch.rand(2, 3)), SettingError, "0.weight holds NaN"),
     "percentile": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.rand(3, 3), 0.0), SettingError, "percentile must be"),
 }  # fmt: skip

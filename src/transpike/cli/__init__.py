@@ -1,4 +1,4 @@
-"""The command line: the sentences of the Python interface, with exit codes 0 ok · 2 usage · 3 model · 4 gate."""
+"""The command line of the Python interface; exit codes 0 ok · 2 usage · 3 model · 4 gate."""
 
 import errno
 import sys
@@ -40,7 +40,7 @@ commands = (
 
 
 class _Group(click.Group):
-    """Turns transpike's errors into one line on stderr and their exit code; keeps what was typed for reports."""
+    """Prints transpike's errors on stderr and exits with their code; keeps the command line for reports."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         context.meta["transpike.typed"] = tuple(args)
@@ -53,7 +53,7 @@ class _Group(click.Group):
             click.echo(f"error: {error}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever reads our output has closed it, which click knows about
+            if error.errno == errno.EPIPE:  # the reader closed our output, which click handles
                 raise
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
@@ -62,7 +62,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="transpike")
 def main() -> None:
-    """Turn trained PyTorch networks into spiking neural networks, and know what you gained."""
+    """Convert trained PyTorch networks to spiking neural networks, and measure accuracy, latency and energy."""
 
 
 for _command in commands:

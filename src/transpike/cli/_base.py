@@ -1,4 +1,4 @@
-"""What the commands share: options, progress, and how a recipe's fields become flags."""
+"""Shared parts of the commands: options, data, models, recipes, progress."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 import transpike
-from transpike import data, models, recipes, tasks
+from transpike import data, engines, models, recipes, tasks
 from transpike.cli._parts import TABLES, Part, part_named, settings_of
 from transpike.cli._prepared import again
 from transpike.cli._recipes import flags_of
@@ -42,7 +42,7 @@ def options(*groups: Callable) -> Callable:
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Remember an option of the data set for load_data, so that no command has to pass it on."""
+    """Store an option of the data set for load_data."""
     if value is not None:
         context.meta.setdefault(__name__, {})[parameter.name] = value
 
@@ -57,25 +57,27 @@ data_options = options(
         help="digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, imagenet, mitbih, deap, eeg-eye-state, "
         "npz:FILE, imagefolder:DIR, events:DIR" + "".join(f", {name}" for name in data.table) + ".",
     ),
+    click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of data sets (default: TRANSPIKE_DATA)."),
     click.option(
-        "--data-dir", type=click.Path(path_type=Path), help="Where named data sets lie (else TRANSPIKE_DATA)."
-    ),
-    click.option(
-        "--bins", type=click.IntRange(1), expose_value=False, callback=_keep, help="Frames of a recording of events."
+        "--bins",
+        type=click.IntRange(1),
+        expose_value=False,
+        callback=_keep,
+        help="Number of frames per event recording.",
     ),
     click.option(
         "--span",
         type=click.IntRange(1),
         expose_value=False,
         callback=_keep,
-        help="Microseconds that the frames of a recording cover (default: from its first event to its last).",
+        help="Duration of the frames in microseconds (default: from the first event to the last).",
     ),
     click.option(
         "--frames",
         type=click.Choice(["two-channel", "signed"]),
         expose_value=False,
         callback=_keep,
-        help="A channel for each polarity of events, or the sign of their difference.",
+        help="One channel per event polarity, or the sign of their difference.",
     ),
 )
 model_options = options(
@@ -88,15 +90,25 @@ model_options = options(
         help="zoo:NAME, torchvision:NAME, timm:NAME, file:PROGRAM.pt2, py:package.module:factory.",
     ),
     click.option("--weights", type=click.Path(path_type=Path), help="A safetensors checkpoint."),
-    click.option("--mean", metavar="M,M,…", help="Mean of each input channel, in place of the model's own."),
-    click.option("--std", metavar="S,S,…", help="Standard deviation of each input channel."),
+    click.option("--mean", metavar="M,M,…", help="Mean of each input channel (default: the model's)."),
+    click.option("--std", metavar="S,S,…", help="Standard deviation of each input channel (default: the model's)."),
 )
 capture_options = options(
-    click.option("--output-name", help="Which answer to keep, where the model gives several."),
-    click.option("--on-unsupported", type=click.Choice(["error", "keep"]), default="error", show_default=True),
+    click.option("--output-name", help="Output to use, for models with several."),
+    click.option(
+        "--on-unsupported",
+        type=click.Choice(["error", "keep"]),
+        default="error",
+        show_default=True,
+        help="Unsupported layers: stop with an error, or keep them analogue.",
+    ),
 )
 calibration_option = click.option(
-    "--calibration-samples", type=click.IntRange(1), default=1000, show_default=True, help="Drawn training samples."
+    "--calibration-samples",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Number of random training samples for calibration.",
 )
 conversion_options = options(
     calibration_option,
@@ -105,7 +117,7 @@ conversion_options = options(
         type=click.IntRange(0),
         default=0,
         show_default=True,
-        help="Draws calibration samples and random input spikes.",
+        help="Random seed.",
     ),
     click.option(
         "--exact-grid/--no-exact-grid", default=True, show_default=True, help="Bit-identical spikes on every engine."
@@ -118,22 +130,31 @@ energy_option = click.option(
     "energies",
     type=ENERGY,
     multiple=True,
-    help="Joules a sample by this model; repeatable.",
+    help="Energy model, for joules per sample; repeatable.",
 )
-task_option = click.option("--task", type=Part("task"), help="What a good answer is (default: classification).")
+task_option = click.option(
+    "--task", type=Part("task"), help="Task that defines correct answers (default: classification)."
+)
 report_option = click.option(
     "--report",
     "reports",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Write .html, .json, .txt, .png, .svg or .pdf; repeatable.",
+    help="Report to write: .html, .json, .txt, .png, .svg or .pdf; repeatable.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
-threads_option = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: PyTorch's).")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(sorted(engines.table)),
+    default="auto",
+    show_default=True,
+    help="Simulation engine.",
+)
+threads_option = click.option("--threads", type=click.IntRange(1), help="Number of CPU threads (default: PyTorch's).")
 
 
 def task_named(text: str | None) -> tasks.Task | None:
-    """What --task says."""
+    """The task of --task."""
     return None if text is None else part_named("task", text)
 
 
@@ -143,13 +164,13 @@ def with_threads(threads: int | None) -> None:
 
 
 def load_data(name: str, directory: Path | None, snn: SNN | None = None) -> Dataset:
-    """The data set, with the options of the command line, and those that ``snn`` was made with for the others."""
+    """The data set, with the options of the command line, or those that ``snn`` was converted with."""
     before = {} if snn is None else snn.provenance.get("data_options", {})
     return data.load(name, directory, **{**before, **_given()})
 
 
 def load_tested(name: str, directory: Path | None, snn: SNN | None = None) -> Dataset:
-    """``load_data``, with test samples; DataError without any."""
+    """``load_data``; DataError for a data set without test samples."""
     dataset = load_data(name, directory, snn)
     if not len(dataset.test):
         raise DataError(f"{dataset.name} has no test images")
@@ -157,7 +178,7 @@ def load_tested(name: str, directory: Path | None, snn: SNN | None = None) -> Da
 
 
 def data_options_of(dataset: Dataset) -> dict[str, Any]:
-    """The options that give ``dataset`` again, where it holds recordings."""
+    """The options to load ``dataset`` again, for recordings."""
     return {} if dataset.frames is None else {"bins": dataset.frames, **_given()}
 
 
@@ -168,11 +189,11 @@ def _given() -> dict[str, Any]:
 def load_model(
     name: str, weights: Path | None, dataset: Dataset, mean: str | None, std: str | None
 ) -> tuple[nn.Module, Preprocessing]:
-    """The network for this data, prepared as its weights were trained, and its preprocessing.
+    """The network for this data, prepared as for the training of its weights, and its preprocessing.
 
-    That is the flags', else the checkpoint's, else the model's own.
+    Preprocessing is that of the flags, else of the checkpoint, else of the model.
     """
-    own = name.startswith(("file:", "py:"))  # the user's own network has the classes that it has
+    own = name.startswith(("file:", "py:"))  # the number of classes of a custom network is fixed
     classes = None if own else len(dataset.classes)
     module, spec = models.build(name, num_classes=classes, input_shape=dataset.image_shape)
     if weights is not None:
@@ -197,14 +218,14 @@ def load_model(
 def load_trained(
     name: str, weights: Path | None, dataset: Dataset, mean: str | None, std: str | None
 ) -> tuple[nn.Module, Preprocessing]:
-    """``load_model``, with a warning where the network has learned nothing."""
+    """``load_model``, with a warning for an untrained network."""
     if weights is None and name.startswith("zoo:"):
         click.echo("warning: no --weights: the network is untrained", err=True)
     return load_model(name, weights, dataset, mean, std)
 
 
 def note_origin(snn: SNN, model_name: str, weights: Path | None, dataset: Dataset) -> None:
-    """Keep with a network what it was made from, so that its data are found again."""
+    """Store the origin of a network in it, to find its data again."""
     snn.provenance.update({"model": model_name, "weights": weights.name if weights else None, "data": dataset.name})
     snn.provenance["data_options"] = data_options_of(dataset)
 
@@ -223,11 +244,11 @@ def _numbers(flag: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise SettingError(f"{flag} takes numbers with commas between them, not {text!r}") from None
+        raise SettingError(f"{flag} takes comma-separated numbers, not {text!r}") from None
 
 
 def for_recordings(settings: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
-    """A recipe's flags with what recordings need in place of those not given: their encoder, a step for each frame."""
+    """A recipe's flags, with the defaults for recordings: their encoder, one time step per frame."""
     if dataset.frames is None:
         return settings
     needed = {"encoder": dataset.encoder, "timesteps": dataset.frames}
@@ -235,12 +256,12 @@ def for_recordings(settings: dict[str, Any], dataset: Dataset) -> dict[str, Any]
 
 
 def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
-    """The recipe with the flags that were given; a flag it does not have is an error. ``seed`` is for the encoder."""
+    """The recipe with these flags; a flag that it does not have is an error. ``seed`` is for the encoder."""
     kind = recipes.table[name]
     given = {key: value for key, value in settings.items() if value is not None}
     flags = flags_of(kind)
     for key, value in given.items():
-        if isinstance(value, str) and key in flags and key not in TABLES:  # which another recipe may read otherwise
+        if isinstance(value, str) and key in flags and key not in TABLES:  # recipes may have different types for it
             given |= settings_of(name, [f"{key}={value}"], {key: flags[key][0]})
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(given) - known):
@@ -250,11 +271,11 @@ def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
     try:
         return kind(**given)
     except TypeError as error:
-        raise SettingError(f"{name} cannot be made from these settings: {error}") from error
+        raise SettingError(f"{name} cannot be created with these settings: {error}") from error
 
 
 def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
-    """The recipe that ``name:key=value;key=value`` says, with the names and types of the flags of ``convert``."""
+    """The recipe of ``name:key=value;key=value``, with the names and types of the flags of ``convert``."""
     name, _, rest = text.partition(":")
     if name not in recipes.table:
         raise SettingError(f"no recipe is called {name!r}; choose from {', '.join(sorted(recipes.table))}{hint()}")
@@ -266,7 +287,7 @@ def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
 
 
 def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> Any:
-    """Training images drawn with the seed, as batches."""
+    """Random training images by the seed, as batches."""
     if not len(dataset.train):
         raise DataError(f"{dataset.name} has no training images to calibrate on")
     order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(seed))[:samples]
@@ -275,7 +296,7 @@ def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> 
 
 @contextlib.contextmanager
 def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]:
-    """A bar on a terminal, nothing in a pipe, on stderr. It is called with (done, total) or (what, done, total)."""
+    """A progress bar on stderr if it is a terminal. It is called with (done, total) or (name, done, total)."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not shown or not sys.stderr.isatty()) as bar:
@@ -289,14 +310,14 @@ def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]
 
 
 def check_writable(*paths: Path | None) -> None:
-    """FileError before the work where a result could not be written after it."""
+    """FileError before the work, where a result cannot be written."""
     for path in paths:
         if path is not None and not path.absolute().parent.is_dir():
             raise FileError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
 
 
 def typed() -> str:
-    """The command line as it was typed, and the versions that it ran with, to be copied."""
+    """The command line and the versions of transpike and torch, for reports."""
     words = click.get_current_context().meta.get("transpike.typed", ())
     versions = f"transpike {transpike.__version__}, torch {torch.__version__}"
     return f"# {versions}\n{shlex.join(['transpike', *words])}"

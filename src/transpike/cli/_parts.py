@@ -1,4 +1,4 @@
-"""Settings as text: ``name:setting=value``, in the types that a class says."""
+"""Settings as text: ``name:setting=value``, with the types of a class."""
 
 import dataclasses
 import types
@@ -24,7 +24,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
 
 
 def click_type(name: str, hint: Any) -> Any:
-    """What click reads a setting of this annotation with."""
+    """The click type of a setting with this annotation."""
     if name in TABLES:
         return Part(name)
     if typing.get_origin(hint) is typing.Literal:
@@ -35,7 +35,7 @@ def click_type(name: str, hint: Any) -> Any:
 
 
 def is_simple(hint: Any) -> bool:
-    """True where text can be read as this annotation: a number, a word, a choice, a part of the tables, or None."""
+    """True where text can be converted to this annotation: number, word, choice, member of the tables, or None."""
     parts = [one for one in typing.get_args(hint) if one is not type(None)] or [hint]
     if typing.get_origin(hint) is typing.Literal:
         return all(isinstance(one, str) for one in parts)
@@ -48,7 +48,7 @@ def is_simple(hint: Any) -> bool:
 
 
 class Part(click.ParamType):
-    """An encoder, schedule, readout or task: its name, and after colons the settings that are not its own default."""
+    """An encoder, schedule, readout or task: its name, and after colons settings with other values than the default."""
 
     def __init__(self, key: str) -> None:
         self.key, self.name = key, f"{key}[:setting=value]"
@@ -67,7 +67,7 @@ class Part(click.ParamType):
 
 
 def part_named(key: str, text: str, seed: int = 0) -> Any:
-    """The encoder, schedule, readout or task that ``name:setting=value:…`` says; ``seed`` is for one that draws."""
+    """The encoder, schedule, readout or task of ``name:setting=value:…``; ``seed`` is for random encoders."""
     name, *parts = text.split(":")
     if name not in TABLES[key]:
         raise SettingError(f"no {key} is called {name!r}; choose from {', '.join(sorted(TABLES[key]))}{hint()}")
@@ -79,7 +79,7 @@ def part_named(key: str, text: str, seed: int = 0) -> Any:
 
 
 def settings_of(name: str, parts: list[str], known: dict[str, Any]) -> dict[str, Any]:
-    """What ``key=value`` parts say, in the types that ``known`` names."""
+    """Settings of ``key=value`` parts, with the types of ``known``."""
     found: dict[str, Any] = {}
     for part in parts:
         key, equals, value = part.partition("=")
@@ -88,7 +88,7 @@ def settings_of(name: str, parts: list[str], known: dict[str, Any]) -> dict[str,
             flags = ", ".join(sorted(flag.replace("_", "-") for flag in known)) or "none"
             raise SettingError(f"{name} has no setting {key.strip()!r} here; it has {flags}")
         if not equals or field in found:
-            raise SettingError(f"{name}: {part.strip()!r} must be {key.strip()}=value, and once")
+            raise SettingError(f"{name}: {part.strip()!r} must be {key.strip()}=value, given once")
         try:
             found[field] = click.types.convert_type(click_type(field, known[field]))(value.strip())
         except click.BadParameter as error:

@@ -1,4 +1,4 @@
-"""Source activations put into a network by flags, noted in its weights, and put in again from that note."""
+"""Prepare networks by flags, store the preparation with the weights, and restore it from there."""
 
 import inspect
 import json
@@ -39,7 +39,7 @@ class Activation:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What ``prepare`` is called with, without what only starts the thresholds, and the stage trained last."""
+    """Arguments of ``prepare`` that define the network, and the last training stage."""
 
     activation: Activation
     pools: bool = False
@@ -48,7 +48,7 @@ class Preparation:
     stage: str = "quantise"
 
     def apply(self, module: nn.Module, calibration: Tensor | None = None, percentile: float = 99.9) -> nn.Module:
-        """A prepared copy of ``module``, with the errors of ``prepare``."""
+        """A prepared copy of ``module``; raises as ``prepare`` does."""
         first = None if self.input is None else self.input.build()
         options: dict[str, Any] = {"pools": self.pools, "input": first, "max_pool": self.max_pool}
         prepared = prepare(module, self.activation.build(), calibration, percentile, **options)
@@ -56,19 +56,19 @@ class Preparation:
         return prepared
 
     def note(self) -> str:
-        """For the metadata of the weights."""
+        """Text for the metadata of the weights."""
         return json.dumps(asdict(self))
 
 
 def noted(weights: Path | None) -> Preparation | None:
-    """What the network of these weights was prepared with. Raises CheckpointError for a note that makes no sense."""
+    """The preparation of the network of these weights. Raises CheckpointError for invalid metadata."""
     if weights is None:
         return None
     try:
         with safe_open(str(weights), "pt") as file:
             text = (file.metadata() or {}).get(KEY)
     except (SafetensorError, OSError):
-        return None  # whoever loads the weights says what is wrong with them
+        return None  # loading the weights reports the error
     if text is None:
         return None
     try:
@@ -82,20 +82,20 @@ def noted(weights: Path | None) -> Preparation | None:
                 part.build()
     except (ValueError, TypeError, KeyError, AttributeError, TranspikeError) as error:
         raise CheckpointError(
-            f"{weights} was prepared for conversion in a way that this transpike does not know ({error}): {text}. "
-            "Train it anew, or use the transpike that made it"
+            f"{weights} has a preparation for conversion that this version of transpike does not support ({error}): "
+            f"{text}. Train it again, or use the version that wrote it"
         ) from error
     return found
 
 
 def again(module: nn.Module, weights: Path | None) -> nn.Module:
-    """``module`` as the weights need it: prepared where their network was, else itself."""
+    """``module``, prepared if the network of the weights was prepared."""
     found = noted(weights)
     return module if found is None else found.apply(module)
 
 
 def activation_named(text: str) -> Activation:
-    """The one that ``name:setting=value:…`` says. Raises SettingError."""
+    """The activation of ``name:setting=value:…``. Raises SettingError."""
     name, *parts = text.split(":")
     kind = _known(name)
     parameters = inspect.signature(kind).parameters
@@ -138,41 +138,45 @@ class Named(click.ParamType):
 
 
 FLAGS = (
-    click.option("--activation", type=Named(), help="Train with it in the place of every ReLU, to be converted."),
-    click.option("--pools/--no-pools", default=None, help="An activation after every average pooling too."),
-    click.option("--input-activation", type=Named(), help="For the input, before the first layer."),
-    click.option("--max-pool", type=click.Choice(["keep", "average"]), help="What becomes of max pooling."),
+    click.option(
+        "--activation", type=Named(), help="Source activation that replaces every ReLU in training, for conversion."
+    ),
+    click.option("--pools/--no-pools", default=None, help="Also add an activation after every average pool."),
+    click.option("--input-activation", type=Named(), help="Source activation of the input."),
+    click.option(
+        "--max-pool", type=click.Choice(["keep", "average"]), help="Keep max pooling, or replace it by average pooling."
+    ),
     click.option(
         "--percentile",
         type=click.FloatRange(0, 100, min_open=True),
-        help="Of activations, to begin thresholds with (default: 99.9).",
+        help="Percentile of activations for initial thresholds (default: 99.9).",
     ),
     click.option(
         "--calibration-samples",
         type=click.IntRange(0),
-        help="Training samples for that; 0 keeps the activation's own (default: 1000 with --weights, 0 without, for "
-        "rnl, which measures, and for an activation with threshold=…).",
+        help="Training samples for --percentile; 0 keeps the activation's threshold (default: 1000 with --weights, "
+        "else 0; 0 for rnl, and for an activation with threshold=…).",
     ),
 )
 
 
 def from_flags(activation: Activation | None, **flags: Any) -> Preparation | None:
-    """None without --activation. Raises SettingError for a flag that has no effect then."""
+    """The preparation, None without --activation. Raises SettingError for flags without effect."""
     given = {key: value for key, value in flags.items() if value is not None}
     if activation is None:
         if given:
             names = ", ".join("--" + key.replace("_", "-") for key in sorted(given))
-            raise SettingError(f"{names} without --activation has no effect; name an activation to prepare with")
+            raise SettingError(f"{names} without --activation has no effect")
         return None
     if getattr(_known(activation.name), "factor", 1) != 1:
-        raise SettingError(f"{activation.name} widens what it gets, so it can only be an --input-activation")
+        raise SettingError(f"{activation.name} widens its input, so it can only be an --input-activation")
     return Preparation(
         activation, given.get("pools", False), given.get("input_activation"), given.get("max_pool", "keep")
     )
 
 
 def calibrates(activation: Activation) -> bool:
-    """Whether its thresholds begin with what a trained network gives: unless one was chosen, or it measures its own."""
+    """Whether trained weights set its initial thresholds: unless one is given, or the activation measures it."""
     default = inspect.signature(_known(activation.name)).parameters.get("threshold")
     chosen = default is not None and activation.settings.get("threshold") != default.default
     return not chosen and activation.name != "rnl"

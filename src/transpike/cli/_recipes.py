@@ -1,4 +1,4 @@
-"""How the fields of recipes become flags, those of recipes from outside too."""
+"""Flags for the fields of recipes, with those of plug-ins."""
 
 import dataclasses
 import typing
@@ -17,11 +17,11 @@ RESERVED = {
     "threads", "exact_grid", "calibration_samples", "output_name", "on_unsupported",
     "model_name", "data_name", "recipe_name", "as_json",
 }  # fmt: skip
-"""What a recipe's field of this name cannot have a flag for, because the command has one; ``compare`` can set it."""
+"""Names of flags of the commands; recipe fields with these names have no flag, but ``compare`` can set them."""
 
 
 def recipe_options(function: Callable) -> Callable:
-    """--recipe, and one flag for every field of every recipe."""
+    """--recipe, and one flag for each field of all recipes."""
     fields: dict[str, tuple[list[Any], list[str]]] = {}
     helps: dict[str, str] = {}
     for name, kind in recipes.table.items():
@@ -31,23 +31,31 @@ def recipe_options(function: Callable) -> Callable:
             hints += [wanted] if wanted not in hints else []
             helps.setdefault(field_name, text)
     for field_name, (hints, names) in reversed(fields.items()):
-        text = helps[field_name] + ("" if len(names) == len(recipes.table) else f" Only {', '.join(names)}.")
-        # where recipes want different types under one name, the recipe that is chosen reads the text
+        text = helps[field_name] + ("" if len(names) == len(recipes.table) else f" For {', '.join(names)}.")
+        # where recipes have different types for a name, the selected recipe converts the text
         read = click_type(field_name, hints[0]) if len(hints) == 1 else str
         function = click.option(f"--{field_name.replace('_', '-')}", field_name, type=read, help=text)(function)
     return click.option(
-        "--recipe", "recipe_name", default="ecc", show_default=True, type=click.Choice(sorted(recipes.table))
+        "--recipe",
+        "recipe_name",
+        default="ecc",
+        show_default=True,
+        type=click.Choice(sorted(recipes.table)),
+        help="Conversion method.",
     )(function)
 
 
 def flags_of(kind: type[Recipe]) -> dict[str, tuple[Any, str]]:
-    """Field → (annotation, help) of those that a flag can set; a field named like another flag has none of its own."""
+    """Field → (annotation, help) of fields with a flag."""
     try:
         hints = typing.get_type_hints(kind)
     except Exception as error:
         if is_ours(kind.__module__):
             raise
-        click.echo(f"warning: {kind.__module__}.{kind.__name__} has no flags, its annotations fail: {error}", err=True)
+        click.echo(
+            f"warning: {kind.__module__}.{kind.__name__} has no flags, because its annotations are invalid: {error}",
+            err=True,
+        )
         return {}
     return {
         field.name: (hints[field.name], field.metadata.get("help", ""))

@@ -1,4 +1,4 @@
-"""The flags of a settings class: one for every field, with its name, type, help and default."""
+"""The flags of a settings class: one for each field, with its name, type, help and default."""
 
 import dataclasses
 import typing
@@ -17,7 +17,7 @@ S = TypeVar("S")
 
 
 class Read(click.ParamType):
-    """What a function reads from text; a SettingError of its own is a usage error."""
+    """A value that a function reads from text; its SettingError becomes a usage error."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
         self.name, self.read = name, read
@@ -35,16 +35,16 @@ class Read(click.ParamType):
 
 
 def energy_named(text: str) -> energy.EnergyModel:
-    """The model of this name, or of a TOML file with constants of one's own."""
+    """The model of this name, or of a TOML file with custom constants."""
     if text.endswith(".toml"):
         return energy.load(text)
     if text not in energy.table:
-        raise SettingError(f"{text!r} is none of {', '.join(energy.table)}, and no .toml file{hint()}")
+        raise SettingError(f"must be one of {', '.join(energy.table)} or a .toml file, not {text!r}{hint()}")
     return energy.table[text]()
 
 
 def exit_named(text: str) -> exits.Exit:
-    """SCORE or SCORE:DROP, the drop in points."""
+    """SCORE or SCORE:DROP, the drop in percentage points."""
     score, _, drop = text.partition(":")
     if score not in exits.table:
         raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}{hint()}")
@@ -66,18 +66,18 @@ def bytes_of(text: str) -> int:
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:
-    """Positive whole numbers with commas between them."""
+    """Comma-separated positive integers."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise SettingError(f"give whole numbers with commas between them, like 8,16,32; not {text!r}")
+        raise SettingError(f"must be comma-separated positive integers, like 8,16,32, not {text!r}")
     return tuple(int(part) for part in parts)
 
 
 def starts(text: str) -> dict[str, int]:
-    """What ``clip=3,quantise=5`` says."""
+    """Stages with their first epochs, from text like ``clip=3,quantise=5``."""
     pairs = [part.strip().partition("=") for part in text.split(",")]
     if not all(name and number.strip().isdigit() for name, _, number in pairs):
-        raise SettingError(f"give stages with the epoch they begin with, like clip=3,quantise=5; not {text!r}")
+        raise SettingError(f"must be stages with their first epochs, like clip=3,quantise=5, not {text!r}")
     return {name.strip(): int(number) for name, _, number in pairs}
 
 
@@ -89,12 +89,12 @@ STAGES = Read("STAGE=EPOCH,…", starts)
 
 
 def _is_part(field: dataclasses.Field, hint: Any) -> bool:
-    """Whether the field takes an encoder, schedule … itself, and no mere word of the same name."""
+    """Whether the field takes an encoder, schedule … object rather than a string."""
     return field.name in TABLES and str not in alternatives(hint)
 
 
 def _type(field: dataclasses.Field, hint: Any) -> tuple[Any, bool]:
-    """What click reads the flag of a field with, and whether the flag may be repeated."""
+    """The click type of a field's flag, and whether the flag can be repeated."""
     kinds = [kind for kind in alternatives(hint) if kind is not type(None)]
     origins = [typing.get_origin(kind) for kind in kinds]
     if _is_part(field, hint):
@@ -114,9 +114,9 @@ def _type(field: dataclasses.Field, hint: Any) -> tuple[Any, bool]:
 
 
 def settings_options(kind: type, *, leave_out: tuple[str, ...] = (), defaults: bool = True) -> Callable:
-    """One flag for every field of a settings class but ``leave_out``.
+    """One flag for each field of a settings class except ``leave_out``.
 
-    Without ``defaults`` a flag that is not given is None, or (), so that something else says what holds then.
+    Without ``defaults`` a flag that is not given is None or (), for example where a preset has other defaults.
     """
     hints = typing.get_type_hints(kind)
 
@@ -140,19 +140,19 @@ def _option(field: dataclasses.Field, hint: Any, defaults: bool) -> Callable:
     if many:
         return click.option(f"--{flag}", field.name, type=reads, multiple=True, help=text)
     if isinstance(reads, Part):
-        default = None  # a part that is not given is the field's
+        default = None  # the default of the field applies
     elif isinstance(default, tuple):
         default = ",".join(map(str, default))
     return click.option(f"--{flag}", field.name, type=reads, default=default, show_default=defaults, help=text)
 
 
 def chosen(kind: type[S], values: dict[str, Any], **more: Any) -> S:
-    """The settings that flags say; what was not given is as the class has it. ``values`` loses what is used."""
+    """The settings of the flags, with the defaults of the class; removes used entries from ``values``."""
     return kind(**given(kind, values) | more)
 
 
 def given(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """The fields of ``kind`` among ``values`` for which a flag was given; ``values`` loses all of its fields."""
+    """The fields of ``kind`` whose flag was given; removes all fields of ``kind`` from ``values``."""
     hints, found = typing.get_type_hints(kind), dict[str, Any]()
     for field in dataclasses.fields(kind):
         value = values.pop(field.name, None)

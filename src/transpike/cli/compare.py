@@ -21,36 +21,35 @@ from transpike.workflow.compare.run import Comparison, Row
     "--recipes",
     "recipe_texts",
     metavar="NAME,…",
-    help="With settings: NAME:key=value;key=value, the names as in convert --help. Default: all of ours as they are. "
-    "There are "
-    f"{', '.join(sorted(recipes.table))}.",
+    help="Recipes, comma-separated, with settings: NAME:key=value;key=value, named as in convert --help (default: all "
+    f"built-in recipes). Available: {', '.join(sorted(recipes.table))}.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Samples per batch.")
 @_base.calibration_option
 @_settings.settings_options(ts.ComparisonSettings, leave_out=("calibration_samples",))
 @click.option(
     "--exit-samples", type=click.IntRange(1), default=2000, show_default=True,
-    help="The last so many test samples fit exits.",
+    help="The last N test samples fit the early exits.",
 )  # fmt: skip
 @click.option(
     "--store",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs/compare"),
     show_default=True,
-    help="Keeps what is finished; the same command goes on where a killed one was.",
+    help="Folder for finished results; rerun to resume.",
 )
 @click.option(
     "--report",
     "reports",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Write .json, .txt, .png, .svg or .pdf; repeatable.",
+    help="Report to write: .html, .json, .txt, .png, .svg or .pdf; repeatable.",
 )
 @click.option(
-    "--pick", help='Name the best row, like "drop<=1 steps<=32 min=synops"; exit code 4 where none satisfies it.'
+    "--pick", help='Select the best row, like "drop<=1 steps<=32 min=synops"; exit code 4 if no row satisfies it.'
 )
 @click.option(
-    "--output", "place", type=click.Path(path_type=Path, dir_okay=False), help="Write the picked network here."
+    "--output", "place", type=click.Path(path_type=Path, dir_okay=False), help="File for the selected network."
 )
 @_base.json_option
 def command(
@@ -71,12 +70,12 @@ def command(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Many recipes on one network: accuracy against total steps and synaptic operations, and the best one."""
+    """Compare recipes on one network: accuracy, total time steps, synaptic operations; select the best one."""
     _base.check_writable(*reports, place)
     if place is not None and pick is None:
-        raise SettingError("--output writes what --pick names; give --pick too")
+        raise SettingError("--output writes the network selected by --pick: give --pick too")
     if pick is not None:
-        parse(pick)  # a word it does not know is an error before the work, not after it
+        parse(pick)  # errors are reported before the work
     settings = _settings.chosen(ts.ComparisonSettings, flags)
     dataset = _base.load_tested(data_name, data_dir)
     texts = (recipe_texts or ",".join(kind.name for kind in recipes.members)).split(",")
@@ -85,13 +84,13 @@ def command(
     first = len(dataset.test) - exit_samples
     if wishes and first < 1:
         raise DataError(
-            f"{dataset.name} has {len(dataset.test)} test samples, and --exit-samples {exit_samples} leaves none to "
-            "compare on: give fewer"
+            f"{dataset.name} has {len(dataset.test)} test samples, and --exit-samples {exit_samples} leaves none for "
+            "the comparison: use fewer"
         )
     if wishes and (limit is None or limit > first):
         raise DataError(
-            f"exits are fitted on the last {exit_samples} of {len(dataset.test)} test samples, which are not to be "
-            f"compared on: give --limit {first} or less, or a smaller --exit-samples"
+            f"the last {exit_samples} of {len(dataset.test)} test samples fit the exits and cannot be compared on: use "
+            f"--limit {first} or less, or a smaller --exit-samples"
         )
     fitting = dataset.test.batches(batch_size, indices=list(range(first, len(dataset.test)))) if wishes else None
     module, preprocessing = _base.load_trained(model_name, weights, dataset, mean, std)
@@ -126,14 +125,14 @@ def command(
     if picked is not None:
         written = _written(found, picked, place, model_name, weights, dataset)
         click.echo(
-            f"picked {picked.recipe} at T={picked.timesteps}, {picked.total_steps:g} steps{written}", err=as_json
+            f"selected {picked.recipe} at T={picked.timesteps}, {picked.total_steps:g} steps{written}", err=as_json
         )
 
 
 def _written(
     found: Comparison, row: Row, output: Path | None, model_name: str, weights: Path | None, dataset: Dataset
 ) -> str:
-    """Write the row's network; what to say of it."""
+    """Write the row's network; returns a message."""
     if output is None:
         return ""
     snn = found.snn(row)

@@ -14,7 +14,7 @@ from transpike.cli._recipes import recipe_options
 @_base.model_options
 @_base.data_options
 @recipe_options
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")
 @_base.capture_options
 @_base.conversion_options
 @_base.json_option

@@ -18,15 +18,19 @@ EXPLAINED = 128
 
 @click.command("demo")
 @click.option(
-    "--output-dir", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/demo"), show_default=True
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/demo"),
+    show_default=True,
+    help="Folder for the results.",
 )
-@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True)
-@click.option("--timesteps", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=40, show_default=True, help="Training epochs.")
+@click.option("--timesteps", type=click.IntRange(1), default=64, show_default=True, help="Time steps.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @_base.json_option
 @_base.threads_option
 def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: bool, threads: int | None) -> None:
-    """The main job on embedded data: train a small CNN on digits, convert it with ECC, evaluate every t, report."""
+    """Quick demo: train a small CNN on digits, convert it with ECC, evaluate it, and write a report."""
     _base.with_threads(threads)
     say = (lambda text: None) if as_json else click.echo
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -66,7 +70,7 @@ def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: b
     content = result.to_json() | {"layer_synchronous": result_synchronous.to_json()}
     write_atomically(output_dir / "report.json", json.dumps(content, indent=1).encode())
     ts.save(snn, output_dir / "digits.transpike")
-    say("4. energy against the quantised ANN, every layer beside the ANN's, and a page with all of it")
+    say("4. compare energy with the quantised ANN, explain every layer, write the report")
     with _base.progress_bar("networks") as bar:
         cost = ts.cost(snn, dataset.test.batches(64), activation_bits=(2, 3, 4), progress=bar)
     with _base.progress_bar("simulations") as bar:
@@ -79,14 +83,14 @@ def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: b
         report.save(everything, output_dir / "report.html", command=_base.typed())
         written += ["accuracy.png", "report.html"]
     except MissingExtra as error:
-        click.echo(f"no picture and no page: {error}", err=True)
+        click.echo(f"no picture and no HTML report: {error}", err=True)
     if as_json:
         _base.print_json(content)
         return
     report.show(result)
     last = result_synchronous.final
     say(
-        f"Layer-synchronous, the counts that ECC's authors compute: {last.accuracy:.2%} at T={last.timesteps} "
-        f"({last.total_steps} steps until the answer)."
+        f"Layer-synchronous schedule, as computed by the authors of ECC: {last.accuracy:.2%} at T={last.timesteps} "
+        f"({last.total_steps} total steps)."
     )
     say(f"Wrote {', '.join(written)} to {output_dir}/.")

@@ -17,13 +17,13 @@ _EXTRAS = {"report": "matplotlib", "images": "PIL", "vision": "torchvision", "be
 
 @click.command("doctor")
 def command() -> None:
-    """Say what this installation can do and how to get the rest."""
+    """Show the features of this installation, and how to install missing ones."""
     click.echo(
         f"transpike {ts.__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads"
     )
     click.echo(f"engines: {', '.join(sorted(engines.table))}")
-    click.echo(f"event engine's native library: {engines.event_status()[1]}")
+    click.echo(f"native library of the event engine: {engines.event_status()[1]}")
     for extra, package in _EXTRAS.items():
         found = importlib.util.find_spec(package) is not None
         click.echo(
@@ -36,7 +36,9 @@ def command() -> None:
                for kind, one in registry.families.items()}  # fmt: skip
     for kind, names in outside.items():
         if names:
-            click.echo(f"from outside, {kind}: {', '.join(sorted(names))}")
+            click.echo(f"registered from outside, {kind}: {', '.join(sorted(names))}")
     if not registry.plugins():
         click.echo(f"plug-ins: none installed (entry points {GROUP})")
-    click.echo(f"TRANSPIKE_DATA: {os.environ.get('TRANSPIKE_DATA') or 'not set (only digits is embedded)'}")
+    click.echo(
+        f"TRANSPIKE_DATA: {os.environ.get('TRANSPIKE_DATA') or 'not set (only the digits data set is included)'}"
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import transpike as ts
-from transpike import engines, report
+from transpike import report
 from transpike.cli import _base
 from transpike.cli._settings import ENERGY, MEMORY, NUMBERS
 from transpike.energy import EnergyModel
@@ -14,14 +14,16 @@ from transpike.energy import EnergyModel
 @click.command("energy")
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
-@click.option("--timesteps", type=int, help="Steps to simulate (default: the recipe's).")
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many test samples.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--activation-bits", type=NUMBERS, default=(), help="Quantised ANNs for the curve, like 2,3,4,8.")
-@click.option("--weight-bits", type=NUMBERS, default=(), help="Weights of both networks for the curve, like 4,8.")
-@click.option("--model", "models", type=ENERGY, multiple=True, help="Repeatable; default: all.")
-@click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
-@click.option("--memory", type=MEMORY, help="Budget for what the run adds, like 2GiB.")
+@click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N test samples.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Samples per batch.")
+@click.option(
+    "--activation-bits", type=NUMBERS, default=(), help="Activation bits of additional quantised ANNs, like 2,3,4,8."
+)
+@click.option("--weight-bits", type=NUMBERS, default=(), help="Additional weight bits of both networks, like 4,8.")
+@click.option("--model", "models", type=ENERGY, multiple=True, help="Energy model; repeatable (default: all).")
+@_base.engine_option
+@click.option("--memory", type=MEMORY, help="Memory limit, like 2GiB.")
 @_base.task_option
 @_base.report_option
 @_base.json_option
@@ -43,7 +45,7 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """What a converted network costs against the quantised ANN that it replaces, under every energy model."""
+    """Energy of a converted network, compared with the quantised ANN that it replaces, by every energy model."""
     _base.with_threads(threads)
     _base.check_writable(*reports)
     snn = ts.load(file)

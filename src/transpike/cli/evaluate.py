@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 import transpike as ts
-from transpike import energy, engines, report
+from transpike import energy, report
 from transpike.cli import _base
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.errors import GateFailed, SettingError
@@ -15,16 +15,16 @@ from transpike.errors import GateFailed, SettingError
 @click.command("evaluate")
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
-@click.option("--timesteps", type=int, help="Steps to simulate (default: the recipe's).")
-@click.option("--answers", type=NUMBERS, help="Windows of a layer-synchronous network, like 8,16,32.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many test samples.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
-@click.option("--memory", type=MEMORY, help="Budget for what the run adds, like 2GiB.")
+@click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
+@click.option("--answers", type=NUMBERS, help="Window lengths of a layer-synchronous network, like 8,16,32.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N test samples.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Samples per batch.")
+@_base.engine_option
+@click.option("--memory", type=MEMORY, help="Memory limit, like 2GiB.")
 @_base.task_option
 @_base.report_option
 @_base.energy_option
-@click.option("--max-drop", type=float, help="Fail (exit code 4) if more points are lost than this.")
+@click.option("--max-drop", type=float, help="Largest accuracy drop in percentage points; exit code 4 if exceeded.")
 @_base.json_option
 @_base.threads_option
 def command(
@@ -44,11 +44,11 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Accuracy at every t, latency and activity of a converted network, beside its source network."""
+    """Accuracy over time, latency and activity of a converted network, compared with its source network."""
     _base.with_threads(threads)
     _base.check_writable(*reports)
     if max_drop is not None and not math.isfinite(max_drop):
-        raise SettingError(f"--max-drop takes points of accuracy, not {max_drop}")
+        raise SettingError(f"--max-drop takes percentage points of accuracy, not {max_drop}")
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
     with _base.progress_bar("evaluating") as progress:
@@ -70,4 +70,6 @@ def command(
     else:
         report.show(result)
     if max_drop is not None and 100 * result.drop > max_drop:
-        raise GateFailed(f"{100 * result.drop:.2f} points lost, more than --max-drop {max_drop:g}")
+        raise GateFailed(
+            f"the accuracy drop of {100 * result.drop:.2f} percentage points exceeds --max-drop {max_drop:g}"
+        )

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import transpike as ts
-from transpike import energy, engines, exits, report
+from transpike import energy, exits, report
 from transpike.cli import _base
 from transpike.cli._settings import NUMBERS
 from transpike.errors import DataError
@@ -15,23 +15,31 @@ from transpike.workflow.early_exit import fit_exit
 @click.command("exit")
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
-@click.option("--score", type=click.Choice(sorted(exits.table)), default="confidence", show_default=True)
-@click.option("--drop", type=float, default=0.5, show_default=True, help="Points that may be lost at most.")
-@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of that promise.")
+@click.option(
+    "--score", type=click.Choice(sorted(exits.table)), default="confidence", show_default=True, help="Exit score."
+)
+@click.option(
+    "--drop",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Guaranteed bound of the accuracy drop, in percentage points.",
+)
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Confidence of the bound.")
 @click.option(
     "--checkpoints",
     type=NUMBERS,
-    help="Steps where a sample may stop, like 4,8,12,16 (default: every sixth of T, or 8 of long runs).",
+    help="Time steps at which a sample may stop, like 4,8,12,16 (default: multiples of T/6, or of 8 for long runs).",
 )
-@click.option("--timesteps", type=int, help="Steps of those that do not stop (default: the recipe's).")
+@click.option("--timesteps", type=int, help="Time steps of samples that do not stop (default: the recipe's).")
 @click.option(
     "--fit-samples", type=click.IntRange(1), default=2000, show_default=True,
-    help="The last so many test samples fit the exit; the others check it.",
+    help="The last N test samples fit the exit; the others verify it.",
 )  # fmt: skip
-@click.option("--limit", type=click.IntRange(1), help="Check on so many of the others only.")
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="The network with its exit.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N of the other samples.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Samples per batch.")
+@_base.engine_option
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="File for the network with its exit.")
 @_base.task_option
 @_base.report_option
 @_base.energy_option
@@ -57,7 +65,7 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Fit an early exit with a promise on some test samples, check it on the others, and save the network with it."""
+    """Early exit with a guaranteed bound: fit it on some test samples, verify it on the others, save the network."""
     _base.with_threads(threads)
     _base.check_writable(*reports, output)
     asked = _base.task_named(task)
@@ -65,12 +73,12 @@ def command(
     dataset = _base.load_data(data_name, data_dir, snn)
     total = len(dataset.test)
     if total < 2:
-        raise DataError(f"{dataset.name} has {total} test samples: an exit is fitted on some and checked on others")
+        raise DataError(f"{dataset.name} has {total} test samples: an exit needs some to fit and others to verify it")
     if fit_samples >= total:
         raise DataError(
-            f"{dataset.name} has {total} test samples, and --fit-samples {fit_samples} leaves none to check the exit on"
+            f"{dataset.name} has {total} test samples, and --fit-samples {fit_samples} leaves none to verify the exit"
         )
-    first = total - fit_samples  # other commands begin with the first samples: they do not meet those that fit
+    first = total - fit_samples  # other commands use the first samples, so that they do not overlap with these
     rest = range(first if limit is None else min(first, limit))
     with _base.progress_bar("fitting") as bar:
         fitted = fit_exit(
@@ -85,7 +93,7 @@ def command(
             task=asked,
             progress=bar,
         )
-    with _base.progress_bar("checking") as bar:
+    with _base.progress_bar("verifying") as bar:
         result = ts.evaluate(
             fitted,
             dataset.test.batches(batch_size, indices=list(rest)),

@@ -13,11 +13,13 @@ from transpike.workflow.explain.run import SAMPLES
 @click.command("explain")
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
-@click.option("--timesteps", type=int, help="Steps to simulate (default: the recipe's).")
-@click.option("--samples", type=click.IntRange(1), default=SAMPLES, show_default=True, help="The first test samples.")
-@click.option("--oracle/--no-oracle", default=True, show_default=True, help="Replace each layer by its original.")
-@click.option("--renew/--no-renew", default=True, show_default=True, help="Convert each layer anew, to find faults.")
-@click.option("--changes/--no-changes", default=True, show_default=True, help="Try what might give accuracy back.")
+@click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
+@click.option(
+    "--samples", type=click.IntRange(1), default=SAMPLES, show_default=True, help="Only the first N test samples."
+)
+@click.option("--oracle/--no-oracle", default=True, show_default=True, help="Replace each layer by its original layer.")
+@click.option("--renew/--no-renew", default=True, show_default=True, help="Reconvert each layer.")
+@click.option("--changes/--no-changes", default=True, show_default=True, help="Try changes that may recover accuracy.")
 @_base.task_option
 @_base.report_option
 @_base.json_option
@@ -36,7 +38,7 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Where a converted network lost accuracy, layer by layer, and what would give it back."""
+    """Causes of the accuracy drop of a converted network, layer by layer, and changes that recover accuracy."""
     _base.with_threads(threads)
     _base.check_writable(*reports)
     snn = ts.load(file)

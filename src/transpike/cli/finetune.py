@@ -14,16 +14,16 @@ from transpike.workflow.train import Progress, Row
 @click.command("finetune")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_base.data_options
-@click.option("--preset", type=click.Choice(sorted(presets)), help="Settings of a published method.")
+@click.option("--preset", type=click.Choice(sorted(presets)), help="Preset with the settings of a published method.")
 @_settings.settings_options(FineTuning, defaults=False)
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file to write.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Resume file (default: OUTPUT.checkpoint.safetensors).",
+    help="Checkpoint file (default: OUTPUT.checkpoint.safetensors).",
 )
-@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on from an existing checkpoint.")
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Continue from an existing checkpoint.")
+@click.option("--device", default="cpu", show_default=True, help="PyTorch device.")
 @_base.json_option
 @_base.threads_option
 def command(
@@ -39,7 +39,7 @@ def command(
     threads: int | None,
     **settings: Any,
 ) -> None:
-    """Train the converted network in FILE as it runs, and write it to OUTPUT; a killed run goes on where it was."""
+    """Fine-tune the converted network in FILE with surrogate gradients, and write it to OUTPUT; rerun to resume."""
     _base.with_threads(threads)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
@@ -73,6 +73,6 @@ def command(
         return
     grid = facts["grid"]
     click.echo(
-        f"wrote {output}: values of epoch {facts['best_epoch']}, accuracy on {grid['samples']} held-out samples "
+        f"wrote {output}: parameters of epoch {facts['best_epoch']}, accuracy on {grid['samples']} held-out samples "
         f"{grid['accuracy_on']:.2%} ({grid['accuracy_off']:.2%} before the grid)"
     )

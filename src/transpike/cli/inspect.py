@@ -12,7 +12,7 @@ from transpike.cli import _base
 from transpike.core.graph import Graph
 from transpike.errors import GateFailed, SettingError
 from transpike.lowering.activity import multiplications
-from transpike.workflow.chip_fit import ChipFit
+from transpike.workflow.chip_fit.run import ChipFit
 
 
 @click.command("inspect")
@@ -20,7 +20,12 @@ from transpike.workflow.chip_fit import ChipFit
 @_base.model_options
 @_base.data_options
 @_base.capture_options
-@click.option("--fit", "chips", multiple=True, help=f"Of a FILE: {', '.join(chips.names())} or a .toml; repeatable.")
+@click.option(
+    "--fit",
+    "chips",
+    multiple=True,
+    help=f"Check whether FILE fits a chip: {', '.join(chips.names())} or a .toml; repeatable.",
+)
 @_base.json_option
 def command(
     file: Path | None,
@@ -37,11 +42,11 @@ def command(
 ) -> None:
     """Print a network, one line per layer: a converted FILE, or a --model as transpike reads it.
 
-    --fit says whether a converted FILE fits a chip, as far as public documents tell, and what would have to change; the
-    exit code is 4 where it does not.
+    --fit compares a converted FILE with the published limits of a chip and lists necessary changes; the exit code is 4
+    if limits are violated.
     """
     if chips and file is None:
-        raise SettingError("--fit looks at a converted FILE: convert the model first, and give the file")
+        raise SettingError("--fit needs a converted FILE: convert the model first")
     fits: list[ChipFit] = []
     if file is not None:
         snn = ts.load(file)
@@ -59,11 +64,11 @@ def command(
         _base.print_json(found | ({"fit": [one.to_json() for one in fits]} if fits else {}))
     else:
         click.echo(text)
-        click.echo(f"{_total(graph) / 1e6:.4g} M multiplications a sample, {_parameters(graph):,} parameters")
+        click.echo(f"{_total(graph) / 1e6:.4g} M MACs per sample, {_parameters(graph):,} parameters")
         for one in fits:
             click.echo(one)
     if failed := [one.target.title for one in fits if not one.fits]:
-        raise GateFailed(f"it does not fit {', '.join(failed)}")
+        raise GateFailed(f"the network does not fit {', '.join(failed)}")
 
 
 def _total(graph: Graph) -> int:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 import transpike as ts
-from transpike import engines, report
+from transpike import report
 from transpike.cli import _base
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.data import Dataset
 from transpike.errors import SettingError
 from transpike.snn import SNN
-from transpike.workflow.evaluate.run import Report
+from transpike.workflow.evaluate.report import Report
 
 PARTS = ("energy", "explain", "spikes")
 
@@ -24,19 +24,27 @@ PARTS = ("energy", "explain", "spikes")
 @_base.data_options
 @click.option(
     "--output", "outputs", type=click.Path(path_type=Path), multiple=True, default=(Path("report.html"),),
-    show_default=True, help="Write .html, .json or .txt; repeatable.",
+    show_default=True, help="File to write: .html, .json or .txt; repeatable.",
 )  # fmt: skip
-@click.option("--timesteps", type=int, help="Steps to simulate (default: the recipe's).")
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many test samples.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--explain-samples", type=click.IntRange(1), default=128, show_default=True)
-@click.option("--spike-samples", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--activation-bits", type=NUMBERS, default=(), help="Quantised ANNs for the energy curve, like 2,4,8.")
-@click.option("--compare", "recipe_texts", help="Recipes beside it, as for compare: few-steps,ecc:percentile=99.")
-@click.option("--compare-timesteps", type=NUMBERS, default="4,8,16,32", show_default=True, help="Their time steps.")
-@click.option("--without", type=click.Choice(PARTS), multiple=True, help="A part to leave out; repeatable.")
-@click.option("--engine", type=click.Choice(sorted(engines.table)), default="auto", show_default=True)
-@click.option("--memory", type=MEMORY, help="Budget for what the run adds, like 2GiB.")
+@click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
+@click.option("--limit", type=click.IntRange(1), help="Only the first N test samples.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Samples per batch.")
+@click.option(
+    "--explain-samples", type=click.IntRange(1), default=128, show_default=True, help="Samples for the layer analysis."
+)
+@click.option(
+    "--spike-samples", type=click.IntRange(1), default=4, show_default=True, help="Samples with recorded spikes."
+)
+@click.option(
+    "--activation-bits", type=NUMBERS, default=(), help="Activation bits of additional quantised ANNs, like 2,4,8."
+)
+@click.option("--compare", "recipe_texts", help="Other recipes to compare, like few-steps,ecc:percentile=99.")
+@click.option(
+    "--compare-timesteps", type=NUMBERS, default="4,8,16,32", show_default=True, help="Their time-step counts."
+)
+@click.option("--without", type=click.Choice(PARTS), multiple=True, help="Part to omit; repeatable.")
+@_base.engine_option
+@click.option("--memory", type=MEMORY, help="Memory limit, like 2GiB.")
 @_base.task_option
 @_base.json_option
 @_base.threads_option
@@ -60,12 +68,12 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Everything about a converted network on one page: accuracy, latency, energy, layers, what to change, spikes."""
+    """Report on a converted network: accuracy, latency, energy, layers, changes that recover accuracy, spikes."""
     _base.with_threads(threads)
     _base.check_writable(*outputs)
     for path in outputs:
         if path.suffix not in (".html", ".htm", ".json", ".txt"):
-            raise SettingError(f"a whole report is written as .html, .json or .txt, not {path.suffix or path.name!r}")
+            raise SettingError(f"a report is written as .html, .json or .txt, not {path.suffix or path.name!r}")
     asked = _base.task_named(task)
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
@@ -91,7 +99,7 @@ def command(
                 results.append(
                     ts.explain(snn, first, timesteps=timesteps, samples=explain_samples, task=asked, progress=bar)
                 )
-        except SettingError as error:  # schedules whose layers do not run one by one
+        except SettingError as error:  # schedules whose layers cannot run one by one
             missing.append(f"not explained: {error}")
     if "spikes" not in without:
         shown = dataset.test.batches(1, indices=_interesting(evaluated, spike_samples))
@@ -115,7 +123,7 @@ def command(
 
 
 def _interesting(evaluated: Report, count: int) -> Tensor:
-    """Samples to look at: one that is wrong, the one that is right the latest, and the first ones that are right."""
+    """Indices of example samples: a wrong one, the one that is correct latest, and the first correct ones."""
     last = evaluated.outcomes[evaluated.final.timesteps]
     right = torch.stack(list(evaluated.outcomes.values()))
     late = (right.flip(0).cumprod(0).sum(0) * last + (~last) * 10**9).argmin()
@@ -129,7 +137,7 @@ def _interesting(evaluated: Report, count: int) -> Tensor:
 def _compared(
     snn: SNN, chosen: list, dataset: Dataset, limit: int | None, batch_size: int, settings: ts.ComparisonSettings
 ) -> report.Result:
-    """The network's own recipe and the others, on the network that it came from."""
+    """Compare the network's recipe and the others on its source network."""
     with _base.progress_bar("comparing") as bar:
         return ts.compare(
             snn.source,

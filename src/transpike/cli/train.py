@@ -15,7 +15,7 @@ from transpike.training import connectivity, ranks
 from transpike.training.settings import Training
 from transpike.workflow.train import Progress, Row
 
-SEEN = 256  # inputs whose range is looked at
+CHECKED = 256  # inputs whose range is checked
 
 
 @click.command("train")
@@ -27,16 +27,16 @@ SEEN = 256  # inputs whose range is looked at
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="The trained weights (.safetensors).",
+    help="File for the trained weights (.safetensors).",
 )
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Resume file (default: OUTPUT.checkpoint.safetensors).",
+    help="Checkpoint file (default: OUTPUT.checkpoint.safetensors).",
 )
-@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on from an existing checkpoint.")
-@click.option("--tensorboard", type=click.Path(path_type=Path, file_okay=False), help="Folder for TensorBoard.")
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Continue from an existing checkpoint.")
+@click.option("--tensorboard", type=click.Path(path_type=Path, file_okay=False), help="Folder for TensorBoard logs.")
+@click.option("--device", default="cpu", show_default=True, help="PyTorch device.")
 @_base.json_option
 @_base.threads_option
 def command(
@@ -58,10 +58,10 @@ def command(
     threads: int | None,
     **options: Any,
 ) -> None:
-    """Train a network; a killed run goes on where it was and ends in the same weights.
+    """Train a network; rerun to resume an interrupted training, which ends with the same weights.
 
-    With --activation it is prepared for conversion first, which its weights then say to the other commands. Several
-    GPUs: torchrun --no-python --nproc-per-node 2 transpike train …
+    --activation prepares the network for conversion first; the weights file stores this for the other commands.
+    Several GPUs: torchrun --no-python --nproc-per-node 2 transpike train …
     """
     import torch
 
@@ -77,7 +77,7 @@ def command(
     )
     before = _prepared.noted(weights)
     if preparation and before:
-        raise SettingError(f"{weights} is prepared already, by {before.note()}; leave out --activation to train it on")
+        raise SettingError(f"{weights} is already prepared, by {before.note()}; omit --activation to continue training")
     dataset = _base.load_data(data_name, data_dir)
     torch.manual_seed(settings.seed)
     module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
@@ -89,11 +89,11 @@ def command(
         batches = _base.calibration(dataset.accumulated(), samples, settings.seed, samples) if samples else []
         inputs = [preprocessing(images) for images, _ in batches]
         if input_activation and not inputs:
-            few = torch.arange(min(SEEN, len(dataset.train)))
+            few = torch.arange(min(CHECKED, len(dataset.train)))
             lowest = float(preprocessing(dataset.accumulated().train.batch(few)[0]).min())
             if lowest < 0:
                 raise SettingError(
-                    f"inputs go down to {lowest:.3g}, and --input-activation cuts off what is negative: train and "
+                    f"the smallest input is {lowest:.3g}, and --input-activation clips negative inputs: train and "
                     "convert with --mean 0 --std 1"
                 )
         module = preparation.apply(module, inputs[0] if inputs else None, percentile or 99.9)
@@ -103,7 +103,7 @@ def command(
         if begins:
             note = replace(note, stage=max(begins, key=lambda name: begins[name]))
         notes[_prepared.KEY] = note.note()
-    if weights:  # a checkpoint goes on only from the same start
+    if weights:  # a checkpoint resumes only from the same initial weights
         notes["start"] = _digest(module)
     first = ranks.is_first()
     with _base.progress_bar("training", first) as bar:
@@ -129,7 +129,7 @@ def command(
         _base.print_json(result.to_json())
     elif first:
         if settings.optimiser == "grad-r":
-            click.echo(f"weights that are left:\n{connectivity(module)}")
+            click.echo(f"remaining weights:\n{connectivity(module)}")
         accuracy = (
             ""
             if result.test_accuracy is None
@@ -139,13 +139,13 @@ def command(
 
 
 def _digest(module: nn.Module) -> str:
-    """Sixteen digits for what the network holds."""
+    """Sixteen hexadecimal digits of a hash of the network's tensors."""
     tensors = (t.detach().cpu().contiguous() for t in module.state_dict().values())
     return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()[:16]
 
 
 def _line(row: Row) -> str:
-    """One epoch in one line."""
+    """One line per epoch."""
     text = f"epoch {row.epoch}: loss {row.train_loss:.4f}, training accuracy {row.train_accuracy:.2%}"
     if row.penalty:
         text += f", penalty {row.penalty:.4f}"

@@ -14,13 +14,13 @@ from transpike.errors import GateFailed
 @click.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
-@click.option("--samples", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--timesteps", type=click.IntRange(1), help="Steps to simulate (default: the recipe's, at most 32).")
+@click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="Samples to simulate.")
+@click.option("--timesteps", type=click.IntRange(1), help="Time steps to simulate (default: the recipe's, at most 32).")
 @_base.json_option
 def command(
     file: Path, data_name: str, data_dir: Path | None, samples: int, timesteps: int | None, as_json: bool
 ) -> None:
-    """Check a file's checksum, then compare every layer's spikes between the fast engines and the reference."""
+    """Verify a file's checksum, and compare the spikes of every layer between the fast engines and the reference."""
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     split = dataset.test if len(dataset.test) else dataset.train
@@ -54,12 +54,12 @@ def command(
             others = ", ".join(f"{engine} differs in {n:,}" for engine, n in zip(names, found, strict=True) if n)
             click.echo(f"{cell:30} {sent:12,.0f} levels sent  {others or 'equal'}")
         click.echo(
-            f"{file}: checksum right, {len(counts) - len(different)} of {len(counts)} layers equal, neuron by neuron "
-            f"and step by step, between {', '.join(['reference', *names])} over {len(x)} samples, T={steps}"
+            f"{file}: checksum correct, {len(counts) - len(different)} of {len(counts)} layers equal, for every neuron "
+            f"and time step, between {', '.join(['reference', *names])} over {len(x)} samples, T={steps}"
         )
         if not exact:
             why = next(trace.why for trace in traces.values() if not trace.exact)
-            click.echo(f"not exact, so that engines may differ: {why}")
+            click.echo(f"not exact, so engines may differ: {why}")
     if exact and (different or any(answers.values())):
         raise GateFailed(
             f"engines differ in {', '.join(different or ['the answer'])} although the run is on the exact grid"
@@ -67,8 +67,8 @@ def command(
 
 
 def _differing(reference: ts.Trace, other: ts.Trace, cell: str) -> int:
-    """How many values of a layer's train are not the same."""
+    """Number of different values in a layer's train."""
     first, second = reference.trains[cell].double(), other.trains[cell].double()
-    if len(first) != len(second):  # slots against one pass: a neuron fires once, and its level tells the slot
+    if len(first) != len(second):  # slots and one pass: a neuron fires once, and its level gives the slot
         first, second = first.sum(0), second.sum(0)
     return int((first != second).sum())

@@ -35,7 +35,7 @@ MODULES: dict[str, str] = {
     "evaluate": "workflow.evaluate.run",
     "explain": "workflow.explain.run",
     "finetune": "workflow.finetune.run",
-    "fit": "workflow.chip_fit",
+    "fit": "workflow.chip_fit.run",
     "neurons.ladder": "neurons.multi_threshold",
     "ops.kept": "ops.analogue",
     "prepare": "workflow.prepare",

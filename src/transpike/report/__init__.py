@@ -1,4 +1,4 @@
-"""What was found, for people: text, JSON, pictures, pages. ``save(result, path)`` draws by the ending of the path."""
+"""Results as text, JSON, pictures and pages; ``save(result, path)`` selects the format by the file extension."""
 
 from transpike.report.page import fragment, page
 from transpike.report.picture import draw

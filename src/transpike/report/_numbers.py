@@ -1,6 +1,11 @@
-"""Numbers as people read them."""
+"""Number formats for readers."""
 
 
 def short(value: float) -> str:
-    """Three significant digits, or whole, never an exponent from 1000 on: 0.0512, 43.7, 1,434."""
+    """Three significant digits; integers from 1000, without an exponent: 0.0512, 43.7, 1,434."""
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+def change(drop: float) -> float:
+    """Accuracy change, SNN minus ANN, in percentage points, from a drop in [-1, 1]."""
+    return -100 * drop + 0.0  # never -0.0

@@ -1,9 +1,9 @@
-"""A comparison on a page: both Pareto pictures and the table."""
+"""A comparison on a page: both Pareto plots and the table."""
 
 from typing import Any
 
 from transpike.report import comparison
-from transpike.report._numbers import short
+from transpike.report._numbers import change, short
 from transpike.report._section import Cell, Section, Table, drawing, rows
 from transpike.report._style import PAGE
 from transpike.workflow.compare.run import Comparison, Row
@@ -24,7 +24,7 @@ def section(result: Comparison) -> Section:
             axes.legend(loc="upper left", bbox_to_anchor=(0, -0.18), fontsize=7.5)
             return tips
 
-        caption = f"Accuracy against {heading}; rings and dots: what nothing beats. Whiskers: 95 %."
+        caption = f"Accuracy against {heading}. Rings and dotted line: Pareto front. Whiskers: 95 % intervals."
         figures.append(drawing(f"pareto-{cost.replace('_', '-')}", caption, paint, 4.8, 3.4 + 0.17 * (recipes + 2)))
     fronts = {cost: result.front(cost) for cost in comparison.COSTS}
     found = [
@@ -34,24 +34,24 @@ def section(result: Comparison) -> Section:
     best = [any(row in members for members in fronts.values()) for row in measured]
     names = list(dict.fromkeys(name for row in measured for name in row.energy_joule))
     headings = (
-        "recipe", "T", "total steps", "accuracy", "points lost", "95 %, paired", "agrees", "M SynOps", "k spikes",
-        "M MACs", "spike rate", "alphabet", "front", *(f"µJ, {name}" for name in names),
+        "recipe", "T", "total steps", "accuracy", "accuracy\nchange", "95 %, paired", "agreement", "M SynOps",
+        "k spikes", "M remaining\nMACs", "spike rate", "spike levels", "Pareto front",
+        *(f"µJ, {name}" for name in names),
     )  # fmt: skip
-    tables = [
-        Table(headings, rows(found, lambda n: best[n]), "Every row", left=(0, 11, 12), sortable=True, closed=True)
-    ]
+    tables = [Table(headings, rows(found, lambda n: best[n]), "All rows", left=(0, 11, 12), sortable=True, closed=True)]
     refused = [(row.recipe, row.timesteps, row.reason) for row in result.refused]
     if refused:
-        tables.append(Table(("recipe", "T", "gives no answer"), rows(refused), "Refused", wrap=(2,), closed=True))
+        tables.append(Table(("recipe", "T", "reason"), rows(refused), "Refused", wrap=(2,), closed=True))
     lead = tuple(comparison.text(result).splitlines()[:1]) if measured else ()
-    return Section("compare", "Beside other recipes", lead, figures=tuple(figures), tables=tuple(tables))
+    return Section("compare", "Comparison with other recipes", lead, figures=tuple(figures), tables=tuple(tables))
 
 
 def _cells(row: Row, fronts: list[str]) -> list[Cell]:
     return [
         Cell(row.recipe), Cell(str(row.timesteps)), Cell(comparison.steps(row), row.total_steps),
         Cell(f"{row.accuracy:.2%}"),
-        Cell(f"{100 * row.drop:+.2f}", row.drop), Cell(f"{100 * row.drop_low:+.1f} … {100 * row.drop_high:+.1f}"),
+        Cell(f"{change(row.drop):+.2f}", -row.drop),
+        Cell(f"{change(row.drop_high):+.1f} … {change(row.drop_low):+.1f}"),
         Cell(f"{row.agreement:.1%}"), Cell(short(row.synaptic_operations / 1e6), row.synaptic_operations),
         Cell(short(row.spikes / 1e3), row.spikes), Cell(short(row.macs / 1e6), row.macs), Cell(f"{row.spike_rate:.1%}"),
         Cell(", ".join(row.alphabets)), Cell(", ".join(fronts)),

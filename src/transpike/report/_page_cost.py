@@ -1,4 +1,4 @@
-"""A cost on a page: the energy card."""
+"""A cost on a page: the energy section."""
 
 from typing import Any
 
@@ -12,29 +12,29 @@ def tile(result: Cost) -> Tile:
     judged = [one for one in result.models if one.judges and one.ratio is not None]
     cheaper = sum(one.ratio < 1 for one in judged if one.ratio is not None)
     return Tile(
-        "energy models under which it is cheaper",
+        "energy models that favour the SNN",
         f"{cheaper} of {len(judged)}",
-        f"than its quantised ANN ({result.quantised_baseline_accuracy:.2%}), zeros skipped",
+        f"over the quantised ANN ({result.quantised_baseline_accuracy:.2%}) with zero skipping",
     )
 
 
 def section(result: Cost) -> Section:
     sentences = energy_card.text(result).splitlines()
     advice = [result.advice(one.model) for one in result.models if one.ratio is not None and one.judges]
-    told = [line for line in sentences if line.rstrip(".") not in advice]
-    lead = tuple(line for line in told if not line.startswith(("Not counted", "Note", "Models differ", "*")))
+    shown = [line for line in sentences if line.rstrip(".") not in advice]
+    lead = tuple(line for line in shown if not line.startswith(("Not counted", "Note", "Models differ", "*")))
     figures = []
     if any(one.ratio is not None for one in result.models):
         height = 0.34 * sum(one.ratio is not None for one in result.models) + 1.0
         caption = (
-            "Energy of the SNN over that of the quantised ANN: left of the line the SNN is cheaper. Bars: every "
+            "Energy of the SNN divided by that of the quantised ANN: left of the line the SNN is cheaper. Bars: each "
             "constant halved and doubled, one at a time."
         )
         figures.append(drawing("ratios", caption, lambda axes: energy_card.ratios(axes, result, PAGE), 4.8, height))
     return Section(
-        "energy", "Energy, against the quantised ANN", lead, figures=tuple(figures), small=tuple(_fronts(result)),
+        "energy", "Energy compared with the quantised ANN", lead, figures=tuple(figures), small=tuple(_fronts(result)),
         tables=(_models(result), _sensitivity(result), _advice(advice), _constants(result.models)),
-        notes=tuple(line for line in told if line not in lead and line[0] != "*"),
+        notes=tuple(line for line in shown if line not in lead and line[0] != "*"),
     )  # fmt: skip
 
 
@@ -59,8 +59,8 @@ def _models(result: Cost) -> Table:
     headings = (
         "model", "SNN, µJ", "ANN, µJ", "dense ANN, µJ", "SNN / ANN", "break-even\nspike rate", "constants\n½× … 2×"
     )  # fmt: skip
-    note = "" if all(one.judges for one in result.models) else "* charges the ANN for more bits than it has; no judge."
-    return Table(headings, rows(found, lambda n: bool(result.models[n].judges)), "Every model", note=note)
+    note = "" if all(one.judges for one in result.models) else "* counts too many bits for the ANN; not in the verdict."
+    return Table(headings, rows(found, lambda n: bool(result.models[n].judges)), "All models", note=note)
 
 
 def _sensitivity(result: Cost) -> Table:
@@ -69,16 +69,18 @@ def _sensitivity(result: Cost) -> Table:
         for one in result.models if one.ratio is not None
         for name, (low, high) in one.sensitivity.items()
     ]  # fmt: skip
-    headings = ("model", "constant", "SNN / ANN at half of it", "as it is", "at twice of it")
-    return Table(headings, rows(found), "Sensitivity to every constant", left=(0, 1), closed=True)
+    headings = ("model", "constant", "SNN / ANN at half its value", "as given", "at twice its value")
+    return Table(headings, rows(found), "Sensitivity to each constant", left=(0, 1), closed=True)
 
 
 def _advice(advice: list[str]) -> Table:
     found = [line.split(": ", 1) for line in advice]
-    return Table(("model", "cheapest at its accuracy"), rows(found), "What to take", wrap=(1,), closed=True)
+    return Table(
+        ("model", "cheapest at the accuracy of the SNN"), rows(found), "Recommended network", wrap=(1,), closed=True
+    )
 
 
 def _constants(models: tuple[ModelCost, ...]) -> Table:
     found = [(one.model, name, value) for one in models for name, value in one.constants.items()]
-    title = "Constants, and where they come from"
+    title = "Constants and their sources"
     return Table(("model", "constant", "value and source"), rows(found), title, left=(0, 1), wrap=(2,), closed=True)

@@ -1,39 +1,43 @@
-"""An evaluation on a page: accuracy over time, latency, layers, and where the numbers come from."""
+"""An evaluation on a page: accuracy over time, latency, layers, and provenance."""
 
 from typing import Any
 
 from transpike.report import picture, terminal
-from transpike.report._numbers import short
+from transpike.report._numbers import change, short
 from transpike.report._section import Cell, Section, Table, Tile, drawing, rows
 from transpike.report._style import PAGE
 from transpike.workflow.evaluate.exit_report import ExitReport
-from transpike.workflow.evaluate.run import Report
+from transpike.workflow.evaluate.report import Report
 
-STAYS = "right, and stays right"
-SHOWN = 12  # answers in the table that is not folded
+STABLE = "stable correct"
+SHOWN = 12  # rows of the table, else powers of two
 
 
 def tiles(report: Report) -> tuple[Tile, ...]:
     last, (low, high) = report.final, report.drop_interval
     return (
         Tile("accuracy", f"{last.accuracy:.2%}", f"{last.low:.2%} to {last.high:.2%}; ANN {report.ann_accuracy:.2%}"),
-        Tile("points lost", f"{100 * report.drop:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}, paired, 95 %"),
-        Tile("steps to the answer", f"{last.total_steps:,}", f"T = {last.timesteps}, {report.schedule}"),
-        Tile("spikes per neuron and step", f"{report.spike_rate:.1%}", f"{last.spikes:,.0f} spikes a sample"),
+        Tile(
+            "accuracy change",
+            f"{change(report.drop):+.2f} pp",
+            f"{change(high):+.2f} to {change(low):+.2f} percentage points, paired 95 % interval",
+        ),
+        Tile("total time steps", f"{last.total_steps:,}", f"T = {last.timesteps}, {report.schedule}"),
+        Tile("spike rate", f"{report.spike_rate:.1%}", f"per neuron and step; {last.spikes:,.0f} spikes per sample"),
         Tile(
             "synaptic operations",
             f"{short(last.synaptic_operations / 1e6)} M",
-            f"and {short(last.macs / 1e6)} M MACs that stay; the ANN takes {short(report.ann_macs / 1e6)} M MACs",
+            f"plus {short(last.macs / 1e6)} M remaining MACs; ANN: {short(report.ann_macs / 1e6)} M MACs",
         ),
     )
 
 
 def summary(report: Report) -> str:
-    last, drop = report.final, 100 * report.drop
-    change = "as many as" if drop == 0 else f"{abs(drop):.2f} points {'fewer' if drop > 0 else 'more'} than"
+    last = report.final
     return (
-        f"{report.recipe}: the spiking network has {last.accuracy:.2%} of {report.samples:,} samples right, {change} "
-        f"its ANN ({report.ann_accuracy:.2%}), {last.total_steps:,} steps after the input comes."
+        f"{report.recipe}: the spiking network reaches {last.accuracy:.2%} accuracy on {report.samples:,} samples "
+        f"after {last.total_steps:,} time steps; the ANN reaches {report.ann_accuracy:.2%} (accuracy change "
+        f"{change(report.drop):+.2f} percentage points)."
     )
 
 
@@ -48,12 +52,13 @@ def _accuracy(reports: dict[str, Report]) -> Section:
         for number, report in enumerate(reports.values()):
             steps = [answer.total_steps for answer in report.curve]
             settled = [100 * share for share in report.latency.stays_right]
-            axes.plot(steps, settled, ":", color=PAGE.series[number], linewidth=1, label=None if number else STAYS)
+            axes.plot(steps, settled, ":", color=PAGE.series[number], linewidth=1, label=None if number else STABLE)
         axes.legend(loc="lower right")
         return tips
 
     caption = (
-        "Accuracy after so many steps; bands are 95 % intervals (Wilson). Dotted: samples that are right from then on."
+        "Accuracy over total time steps; bands: 95 % intervals (Wilson). Dotted: samples that are correct at this "
+        "and all later steps."
     )
     tables = tuple(_curve(label, report) for label, report in reports.items())
     return Section(
@@ -68,18 +73,18 @@ def _curve(label: str, report: Report) -> Table:
     found = [
         (
             a.timesteps, a.total_steps, f"{a.accuracy:.2%}", f"{a.low:.2%} … {a.high:.2%}",
-            f"{100 * (report.ann_accuracy - a.accuracy):+.2f}", f"{a.agreement:.2%}",
+            f"{change(report.ann_accuracy - a.accuracy):+.2f}", f"{a.agreement:.2%}",
             short(a.synaptic_operations / 1e6), short(a.spikes / 1e3), short(a.macs / 1e6),
             *("-" if (joule := a.energy_joule[name]) is None else short(1e6 * joule) for name in names),
         )
         for a in shown
     ]  # fmt: skip
     headings = (
-        "T", "total steps", "accuracy", "95 % interval", "points lost", "agrees with ANN", "M SynOps", "k spikes",
-        "M MACs that stay", *(f"µJ, {name}" for name in names),
+        "T", "total steps", "accuracy", "95 % interval", "accuracy\nchange", "agreement\nwith ANN", "M SynOps",
+        "k spikes", "M remaining\nMACs", *(f"µJ, {name}" for name in names),
     )  # fmt: skip
-    more = " (powers of two; every t is in the JSON)" if len(shown) < len(report.curve) else ""
-    return Table(headings, rows(found), f"The numbers: {label}{more}", left=(), closed=True)
+    more = " (powers of two; the JSON has every t)" if len(shown) < len(report.curve) else ""
+    return Table(headings, rows(found), f"Table: {label}{more}", left=(), closed=True)
 
 
 def _latency(reports: dict[str, Report]) -> Section:
@@ -92,13 +97,13 @@ def _latency(reports: dict[str, Report]) -> Section:
         found.append((label, *("never" if t is None else f"{t:,}" for t in near), *settled))
     first = next(iter(reports.values()))
     lead = (
-        "Steps are counted until the answer is ready, pipeline and delays included. Samples need different times: "
-        "where one is answered rightly for good can be known only afterwards, and shows what an early exit could save."
+        "Total time steps until the answer is ready, with pipeline and delays. Samples differ in the time after which "
+        "their answer is correct and stable: a bound on what an early exit can save, known only afterwards."
     )
     headings = (
-        "", "steps to within\n2 points", "1 point", "½ point", "right for good,\nmean steps", "p50", "p95", "p99"
+        "", "steps to a drop\n≤ 2 points", "1 point", "½ point", "stable correct,\nmean steps", "p50", "p95", "p99"
     )  # fmt: skip
-    answers = "" if len(first.curve) > 1 else "This network answers once, at the end of its windows."
+    answers = "" if len(first.curve) > 1 else "This network gives one answer, at the end of its windows."
     left = [_exits(report.exit) for report in reports.values() if report.exit is not None]
     return Section(
         "latency", "Latency and early exit", tuple(line for line in (lead, answers) if line),
@@ -107,7 +112,7 @@ def _latency(reports: dict[str, Report]) -> Section:
 
 
 def _exits(found: ExitReport) -> Table:
-    """The early exit beside the fixed run and the oracle."""
+    """Early exit, fixed run and oracle."""
     steps = [f"{value:,}" for value in found.quantiles.values()]
     joules = [(name, joule) for name, joule in found.energy_joule.items() if joule is not None]
     made = [
@@ -116,9 +121,9 @@ def _exits(found: ExitReport) -> Table:
             short(found.synaptic_operations / 1e6), *(short(1e6 * joule) for _, joule in joules),
         ),
         (f"fixed T = {found.timesteps}", f"{found.full_accuracy:.2%}", *["" for _ in range(5 + len(joules))]),
-        ("fixed, as accurate as the exit", "", f"{found.equal_steps:,}", *["" for _ in range(4 + len(joules))]),
+        ("fixed run of equal accuracy", "", f"{found.equal_steps:,}", *["" for _ in range(4 + len(joules))]),
         (
-            "oracle: first right answer", f"{found.oracle_accuracy:.2%}", f"{found.oracle_steps:.1f}",
+            "oracle: first correct answer", f"{found.oracle_accuracy:.2%}", f"{found.oracle_steps:.1f}",
             *["" for _ in range(4 + len(joules))],
         ),
     ]  # fmt: skip
@@ -138,19 +143,19 @@ def _layers(report: Report) -> Section:
         )
         for row in report.layers
     ]  # fmt: skip
-    headings = ("layer", "cell", "wire", "neurons", "spike rate", "spikes", "M SynOps", "membrane updates")
-    stay = ", ".join(f"{name} ({short(macs / 1e6)} M MACs)" for name, macs in report.macs.items())
+    headings = ("layer", "type", "spike levels", "neurons", "spike rate", "spikes", "M SynOps", "membrane updates")
+    remaining = ", ".join(f"{name} ({short(macs / 1e6)} M MACs)" for name, macs in report.macs.items())
     return Section(
         "layers",
         "Layers",
         (f"Per sample at T={report.final.timesteps}.",),
         tables=(Table(headings, rows(found), left=(0, 1, 2), sortable=True),),
-        notes=(f"Analogue, with multiplications: {stay}.",) if stay else (),
+        notes=(f"Remaining MACs in analogue layers: {remaining}.",) if remaining else (),
     )
 
 
 def provenance(reports: dict[str, Report], command: str | None, remarks: tuple[str, ...]) -> Section:
-    """Where the numbers come from, what was not exact, and how to get them again."""
+    """Provenance: settings, exactness, remarks, and the command that reproduces the numbers."""
     report = next(iter(reports.values()))
     found = [("recipe", report.recipe), ("schedule", report.schedule), ("input", report.encoder)]
     found += [("readout", report.readout), ("engine", report.engine)]
@@ -163,4 +168,4 @@ def provenance(reports: dict[str, Report], command: str | None, remarks: tuple[s
     kept = tuple(line for line in sentences if line.startswith(("Exact", "Not exact", "Engine", "Note")))
     kept += tuple(f"Note: {remark}." for remark in remarks)
     table = Table(("", ""), rows(found), wrap=(1,))
-    return Section("provenance", "Where the numbers come from", kept, tables=(table,), code=command or "")
+    return Section("provenance", "Provenance", kept, tables=(table,), code=command or "")

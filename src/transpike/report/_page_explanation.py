@@ -1,4 +1,4 @@
-"""An explanation on a page: the ranking, what was tried, and every layer's error."""
+"""An explanation on a page: recovered accuracy, tried changes, and the error of every layer."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ def section(result: Explanation) -> Section:
     height = 0.2 * len(result.layers) + 1.3
     figures = [
         drawing(
-            "parts", "Error of every layer beside the ANN's, in parts (means of absolute values).",
+            "parts", "Error of each layer relative to the ANN, in parts (means of absolute values).",
             lambda axes: explanation.parts(axes, result, PAGE), 4.8, height,
         )
     ]  # fmt: skip
     if any(one.regained is not None or one.renewed is not None for one in result.layers):
         caption = (
-            "Accuracy that comes back where one layer alone is replaced by its original (the cost of spiking) or "
-            "converted anew (a fault); lines are 95 % intervals."
+            "Accuracy recovered when a single layer is replaced by its original (the cost of spiking) or "
+            "reconverted (an error of the conversion); lines: 95 % intervals."
         )
         figures.append(drawing("points", caption, lambda axes: explanation.points(axes, result, PAGE), 4.8, height))
     small = []
@@ -35,30 +35,30 @@ def section(result: Explanation) -> Section:
             explanation.fits(axes, result, name, PAGE)
 
         small.append(
-            drawing(f"fit{number}", f"{name}: how well rates fit after t steps, and RNL's estimate.", curve, 2.9, 2.6)
+            drawing(f"fit{number}", f"{name}: error of rates after t steps, estimate by RNL.", curve, 2.9, 2.6)
         )
     changes = [
         (one.what, Cell(f"{one.gain:+.1f}", one.gain), f"{one.low:+.1f} … {one.high:+.1f}") for one in result.changes
     ]
     tried = Table(
-        ("tried", "points", "95 % interval, paired"), rows(changes, lambda n: result.changes[n].low > 0),
-        "What was tried",
-        note="Chosen and measured on the same images, which flatters small gains.",
+        ("change", "gain in\npoints", "95 % interval, paired"), rows(changes, lambda n: result.changes[n].low > 0),
+        "Changes that were tried",
+        note="Chosen and measured on the same samples, which overestimates small gains.",
     )  # fmt: skip
     lead = tuple(line for line in explanation.text(result).splitlines() if not line.startswith("Note"))
     wanted = 3 if result.changes else len(lead)
     return Section(
-        "explain", "Where the accuracy went", lead[:wanted], figures=tuple(figures), small=tuple(small),
+        "explain", "Causes of the accuracy change", lead[:wanted], figures=tuple(figures), small=tuple(small),
         tables=((tried,) if changes else ()) + (_layers(result),), notes=tuple(f"Note: {r}." for r in result.remarks),
     )  # fmt: skip
 
 
 def _layers(result: Explanation) -> Table:
     columns = (
-        ("regained", "original,\npoints"), ("renewed", "anew,\npoints"), ("carried_size", "carried"),
+        ("regained", "original,\npoints"), ("renewed", "reconverted,\npoints"), ("carried_size", "carried"),
         ("clipping_size", "clipping"), ("flooring_size", "flooring"), ("unevenness_size", "unevenness"),
         ("correlation", "correlation"), ("cosine", "cosine"), ("dead", "dead"), ("saturated", "saturated"),
-        ("inactivated", "spikes where\nthe ANN is 0"), ("residual", "potential\nleft, θ"),
+        ("inactivated", "spikes where\nthe ANN is 0"), ("residual", "final\npotential, θ"),
     )  # fmt: skip
     shares = {"carried_size", "clipping_size", "flooring_size", "unevenness_size", "dead", "saturated", "inactivated"}
     found = []
@@ -71,6 +71,6 @@ def _layers(result: Explanation) -> Table:
         found.append(cells)
     faults = len(result.faults)
     return Table(
-        ("layer", *(heading for _, heading in columns)), rows(found, lambda n: n < faults), "Every layer",
+        ("layer", *(heading for _, heading in columns)), rows(found, lambda n: n < faults), "All layers",
         closed=True, sortable=True,
     )  # fmt: skip

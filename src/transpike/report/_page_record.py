@@ -1,4 +1,4 @@
-"""Spikes on a page: inputs, rate maps and rasters."""
+"""Spikes on a page: inputs, rate maps and raster plots."""
 
 import base64
 import io
@@ -13,18 +13,18 @@ from transpike.report._section import Drawing, Map, Sample, Section, drawing
 from transpike.report._style import PAGE, library
 from transpike.workflow.record import SampleRecord, SpikeRecord
 
-LEAST = 96  # pixels of a picture's side, so that browsers do not blur it
+LEAST = 96  # pixels of a picture's longer side, to avoid blurring in browsers
 
 
 def section(result: SpikeRecord) -> Section:
     lead = [
-        "What each place of a layer sends (mean over channels and steps; brighter is more), from the first layer "
-        "to the last."
+        "Rate maps of the layers, first to last: mean output of each place over channels and time steps (brighter is "
+        "more)."
     ]
     if result.steps:
-        lead.append("Below it the spikes of single neurons over time, the busiest at the top.")
+        lead.append("Raster plots: spikes of single neurons over time, the most active at the top.")
     else:
-        lead.append("Layers send whole windows, so that single spikes have no place in time here.")
+        lead.append("There are no raster plots, because layers send whole windows without the times of single spikes.")
     samples = tuple(_sample(result, number, one) for number, one in enumerate(result.samples))
     return Section("spikes", "Spikes of some samples", tuple(lead), samples=samples)
 
@@ -34,9 +34,9 @@ def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> Sample:
         return result.classes[answer] if answer < len(result.classes) else f"class {answer}"
 
     answer = named(one.answers[-1])
-    told = f"answer: {answer}, from step {one.settled} on" if len(one.timesteps) > 1 else f"answer: {answer}"
+    words = f"answer: {answer}, stable from step {one.settled}" if len(one.timesteps) > 1 else f"answer: {answer}"
     if one.ann_answer != one.answers[-1]:
-        told += f" (the ANN: {named(one.ann_answer)})"
+        words += f" (ANN: {named(one.ann_answer)})"
     spikes, operations = (sum(getattr(layer, key) for layer in one.layers) for key in ("spikes", "synaptic_operations"))
     alt = f"sample {number + 1}" + ("" if one.label is None else f": {named(one.label)}")
     maps = tuple(
@@ -47,12 +47,12 @@ def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> Sample:
         for layer in one.layers
     )
     right = one.label is None or one.label == one.answers[-1]
-    told += f"; {spikes:,.0f} spikes and {short(operations / 1e6)} M SynOps in these layers"
-    return Sample(_image(one.input), alt, told, right, maps, _raster(one, number) if result.steps else None)
+    words += f"; {spikes:,.0f} spikes and {short(operations / 1e6)} M SynOps in these layers"
+    return Sample(_image(one.input), alt, words, right, maps, _raster(one, number) if result.steps else None)
 
 
 def _raster(one: SampleRecord, number: int) -> Drawing:
-    """A band of rows for each layer, a tick for each spike; negative ones in the fourth colour."""
+    """A band of rows for each layer, a tick for each spike; negative spikes in the fourth colour."""
 
     def paint(axes: Any) -> dict[str, str]:
         base, marks, tops = 0, [], []
@@ -60,7 +60,7 @@ def _raster(one: SampleRecord, number: int) -> Drawing:
             for sign, colour in ((1, PAGE.series[0]), (-1, PAGE.series[3])):
                 t, k = (layer.train * sign > 0).nonzero(as_tuple=True)
                 gap = torch.full((len(t),), math.nan)
-                x = torch.stack([t + 1, t + 1, gap], 1).flatten()  # one line with gaps is far smaller than many lines
+                x = torch.stack([t + 1, t + 1, gap], 1).flatten()  # one line with gaps is much smaller than many lines
                 y = torch.stack([base + k - 0.4, base + k + 0.4, gap], 1).flatten()
                 axes.plot(x, y, color=colour, linewidth=1.1, solid_capstyle="butt")
             marks.append(base + (len(layer.neurons) - 1) / 2)
@@ -85,7 +85,7 @@ def _heat(values: Tensor) -> str:
 
 
 def _image(values: Tensor) -> str:
-    """An input as a picture: colours, or grey; of recordings the mean of the frames; none of signals."""
+    """An input as a picture, in colour or grey: the mean frame of recordings, "" for signals."""
     x = values.float().mean(0) if values.ndim == 4 else values.float()
     if x.ndim != 3 or min(x.shape[1:]) < 2:
         return ""
@@ -95,7 +95,7 @@ def _image(values: Tensor) -> str:
 
 
 def _png(pixels: Tensor) -> str:
-    """(height, width, 3) in [0, 1] as a data address, enlarged by whole pixels; of long rows more rows."""
+    """(height, width, 3) in [0, 1] as a data URL, enlarged by integer factors, more in height for a single row."""
     height, width = pixels.shape[:2]
     grow = max(1, -(-LEAST // max(height, width)))
     tall = max(grow, -(-12 // height))

@@ -1,4 +1,4 @@
-"""What a part of a page is made of."""
+"""Components of a section of a page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from transpike.report._style import PAGE, figure, svg, theme
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture with its caption; both are for readers, the caption also for those who cannot see it."""
+    """A picture with its caption, which is also the alternative text."""
 
     svg: Markup
     caption: str
@@ -19,7 +19,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell; ``value`` to sort by, where it is not the text; ``bar`` in [0, 1] to draw before it."""
+    """A table cell; ``value``: sort key instead of the text; ``bar`` in [0, 1]: length of a bar before the text."""
 
     text: str
     value: float | None = None
@@ -28,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """``strong`` stands out."""
+    """A table row; ``strong``: in bold."""
 
     cells: tuple[Cell, ...]
     strong: bool = False
@@ -36,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """``left``: columns of words; ``wrap``: those of sentences; ``closed``: folded under its title."""
+    """``left``: left-aligned columns; ``wrap``: columns with line breaks; ``closed``: collapsed under its title."""
 
     headings: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -50,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Tile:
-    """One number that stands for much."""
+    """A key figure."""
 
     name: str
     value: str
@@ -59,7 +59,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Map:
-    """A small picture, as a data address."""
+    """A small picture, as a data URL."""
 
     picture: str
     alt: str
@@ -67,7 +67,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Sample:
-    """One input, the answer, and what the layers did."""
+    """One input, its answer, and the activity of the layers."""
 
     picture: str
     alt: str
@@ -79,7 +79,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Section:
-    """In this order: sentences, pictures, small ones, samples, tables, remarks, and text to copy."""
+    """In this order: sentences, figures, small figures, samples, tables, remarks, and code."""
 
     id: str
     title: str
@@ -94,7 +94,7 @@ class Section:
 
 
 def rows(found: Sequence[Sequence[Any]], strong: Callable[[int], bool] = lambda number: False) -> tuple[Row, ...]:
-    """Rows of cells, of texts, or of both."""
+    """Rows of cells or texts."""
     return tuple(
         Row(tuple(cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in row), strong(number))
         for number, row in enumerate(found)
@@ -104,8 +104,8 @@ def rows(found: Sequence[Sequence[Any]], strong: Callable[[int], bool] = lambda 
 def drawing(
     name: str, caption: str, paint: Callable[[Any], dict[str, str] | None], width: float = 4.8, height: float = 3.3
 ) -> Drawing:
-    """A picture for a page; ``paint(axes)`` draws it and says what stands under the mouse."""
+    """A picture for a page; ``paint(axes)`` draws it and returns its tooltips."""
     with theme(PAGE):
         found = figure(width, height)
         tips = paint(found.subplots())
-        return Drawing(Markup(svg(found, name, caption, tips)), caption)  # svg() escapes what it adds
+        return Drawing(Markup(svg(found, name, caption, tips)), caption)  # svg() escapes texts

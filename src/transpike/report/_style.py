@@ -1,4 +1,4 @@
-"""How pictures look: the colours of a page follow its theme, those of a file are ink on paper."""
+"""Styles of pictures: colours on a page follow its theme, colours in a file are fixed."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from transpike.errors import MissingExtra
 
 @dataclass(frozen=True)
 class Palette:
-    """``ink`` for text and axes, ``faint`` for grids, ``series`` for what is compared."""
+    """``ink`` for text and axes, ``faint`` for grids, ``series`` for data series."""
 
     ink: str
     faint: str
@@ -25,13 +25,13 @@ PAPER = Palette(
     ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"),
 )
 PAGE = Palette("#010101", "#010102", tuple(f"#0102{number:02x}" for number in range(10)))
-"""Colours that stand for the variables --ink, --faint and --series-0 … of the page's style sheet."""
-PIXELS = 115  # of an inch, where there is room
+"""Placeholders of the variables --ink, --faint and --series-0 … of the page's style sheet."""
+PIXELS = 115  # per inch, at most
 CUSTOM = {PAGE.ink: "ink", PAGE.faint: "faint"} | {colour: f"series-{n}" for n, colour in enumerate(PAGE.series)}
 
 
 def library() -> Any:
-    """matplotlib; MissingExtra where it is not installed. Figures are made without pyplot, which would be global."""
+    """matplotlib; MissingExtra where it is not installed. Figures do not use pyplot, which has global state."""
     try:
         import matplotlib  # optional, and slow to import
         import matplotlib.figure
@@ -54,14 +54,14 @@ def theme(palette: Palette) -> Iterator[None]:
 
 
 def figure(width: float, height: float) -> Any:
-    """An empty figure, inches."""
+    """An empty figure, size in inches."""
     return library().figure.Figure(figsize=(width, height), layout="constrained")
 
 
 def svg(drawn: Any, name: str, label: str, tips: dict[str, str] | None = None) -> str:
-    """A figure as an <svg> element of a page, as wide as its place; ``tips``: gid → what to say under the mouse.
+    """A figure as an <svg> element that scales with the page; ``tips``: gid → tooltip.
 
-    ``name`` keeps its ids apart from those of other figures, ``label`` says to those who cannot see what it shows.
+    ``name``: prefix of its ids, ``label``: alternative text.
     """
     buffer = io.StringIO()
     with library().rc_context({"svg.hashsalt": name}):
@@ -80,7 +80,7 @@ def svg(drawn: Any, name: str, label: str, tips: dict[str, str] | None = None) -
 
 
 def log_ticks(axis: Any) -> None:
-    """Ticks of a logarithmic x axis that do not run into one another: 1, 2, 5 or whole decades."""
+    """Ticks of a logarithmic x axis without overlap: 1, 2, 5 or whole decades."""
     low, high = sorted(axis.get_xlim())
     ticker = library().ticker
     subs = (1, 2, 5) if high / low < 60 else (1, 3) if high / low < 1000 else (1,)

@@ -1,4 +1,4 @@
-"""A comparison as a table for a terminal, and as a picture."""
+"""A comparison as a terminal table and as a picture."""
 
 import io
 import math
@@ -10,34 +10,34 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from transpike.report._numbers import short
+from transpike.report._numbers import change, short
 from transpike.report._style import PAPER, Palette, figure, library, log_ticks, theme
 from transpike.workflow.compare.run import Comparison, Cost, Refusal, Row
 
 WIDTH = 120
 COSTS: dict[Cost, str] = {"total_steps": "steps", "synaptic_operations": "ops"}
 TITLES: dict[Cost, str] = {
-    "total_steps": "total steps until the answer",
-    "synaptic_operations": "million synaptic operations a sample",
+    "total_steps": "total time steps",
+    "synaptic_operations": "million synaptic operations per sample",
 }
 NEAR = 0.01
 COLUMNS = (
     ("T", 5),
     ("total\nsteps", 6),
     ("accuracy\n%", 8),
-    ("points\nlost", 7),
+    ("accuracy\nchange", 8),
     ("95 %,\npaired", 12),
-    ("agrees\n%", 7),
+    ("agree-\nment %", 7),
     ("M Syn-\nOps", 8),
     ("k\nspikes", 7),
-    ("M MACs\nthat stay", 9),
+    ("M MACs\nremain", 7),
     ("spike\nrate", 6),
-    ("alphabet", 8),
+    ("spike\nlevels", 8),
     ("signed", 6),
     ("training\n-free", 8),
     ("Pareto\nfront", 6),
 )
-LEFT = ("alphabet", "signed", "training\n-free", "Pareto\nfront")
+LEFT = ("spike\nlevels", "signed", "training\n-free", "Pareto\nfront")
 LABEL = 60
 TICKS = (
     0.01,
@@ -65,9 +65,9 @@ MARKERS = "osD^vP*Xp<>hd8"
 
 
 def show(comparison: Comparison, console: Console) -> None:
-    """Print a line for each row under its recipe, those of a Pareto front bold, and then sentences."""
+    """Print a line for each row under its recipe, rows of a Pareto front in bold, and then sentences."""
     before = console.width
-    console.width = max(before, WIDTH)  # a narrow terminal breaks lines, which is better than numbers cut short
+    console.width = max(before, WIDTH)  # a narrow terminal breaks lines, which is better than truncated numbers
     console.print(title(comparison), highlight=False, markup=False)
     console.print(_table(header=True))
     for recipe in dict.fromkeys(row.recipe for row in comparison.rows):
@@ -80,12 +80,12 @@ def show(comparison: Comparison, console: Console) -> None:
 
 
 def steps(row: Row) -> str:
-    """Total steps; of an early exit their mean."""
+    """Total steps, or their mean for an early exit."""
     return f"{row.total_steps:g}" if row.exit is None else f"{row.total_steps:.1f}"
 
 
 def _table(header: bool = False) -> Table:
-    """The columns, as wide in every table, so that those of all recipes stand below one another."""
+    """A table with fixed column widths, to align the tables of all recipes."""
     table = Table(box=None, show_header=header, padding=(0, 1, 0, 0), pad_edge=False)
     for heading, width in COLUMNS:
         left = heading in LEFT
@@ -101,15 +101,15 @@ def _rows(comparison: Comparison, recipe: str) -> Table:
         if row.recipe != recipe:
             continue
         if isinstance(row, Refusal):
-            table.add_row(str(row.timesteps), "", "broke" if row.failed else "refused", *[""] * 9, free, style="dim")
+            table.add_row(str(row.timesteps), "", "failed" if row.failed else "refused", *[""] * 9, free, style="dim")
             continue
         best = [name for name, members in fronts.items() if row in members]
         table.add_row(
             str(row.timesteps),
             steps(row),
             f"{100 * row.accuracy:.2f}",
-            f"{100 * row.drop:.2f}",
-            f"{100 * row.drop_low:.1f} … {100 * row.drop_high:.1f}",
+            f"{change(row.drop):+.2f}",
+            f"{change(row.drop_high):+.1f} … {change(row.drop_low):+.1f}",
             f"{100 * row.agreement:.1f}",
             short(row.synaptic_operations / 1e6),
             short(row.spikes / 1e3),
@@ -125,20 +125,20 @@ def _rows(comparison: Comparison, recipe: str) -> Table:
 
 
 def _energy(comparison: Comparison) -> Table:
-    """A line for each row: its joules under every model, and what else decides about them."""
+    """A line for each row: joules by every model, with accuracy and total steps."""
     names = list(dict.fromkeys(name for row in comparison.measured for name in row.energy_joule))
     table = Table("recipe", "T", "total\nsteps", "accuracy\n%", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in names:
-        table.add_column(f"µJ a sample,\n{name}", justify="right")
+        table.add_column(f"µJ per sample,\n{name}", justify="right")
     for row in comparison.measured:
         joules = [row.energy_joule.get(name) for name in names]
-        shown = ["does not fit" if joule is None else short(1e6 * joule) for joule in joules]
+        shown = ["n/a" if joule is None else short(1e6 * joule) for joule in joules]
         table.add_row(row.recipe, str(row.timesteps), steps(row), f"{100 * row.accuracy:.2f}", *shown)
     return table
 
 
 def text(comparison: Comparison) -> str:
-    """What is cheapest near the ANN, and everything that was refused or is not exact, in sentences."""
+    """Cheapest rows close to the ANN, refused and inexact rows, and remarks, in sentences."""
     lines = []
     near = [row for row in comparison.measured if row.drop <= NEAR]
     if near:
@@ -147,18 +147,18 @@ def text(comparison: Comparison) -> str:
         lines.append(
             f"Within {100 * NEAR:g} point of the ANN: fewest total steps {soon.recipe} at T={soon.timesteps} "
             f"({steps(soon)} steps); fewest synaptic operations {operations.recipe} at T={operations.timesteps} "
-            f"({short(operations.synaptic_operations / 1e6)} M a sample)."
+            f"({short(operations.synaptic_operations / 1e6)} M per sample)."
         )
     elif comparison.measured:
-        lines.append(f"Nothing comes within {100 * NEAR:g} point of the ANN.")
-    lines += _grouped((row.recipe, f"gives no answer: {row.reason}", row.timesteps) for row in comparison.refused)
+        lines.append(f"No recipe is within {100 * NEAR:g} point of the ANN.")
+    lines += _grouped((row.recipe, f"has no result: {row.reason}", row.timesteps) for row in comparison.refused)
     inexact = (row for row in comparison.measured if not row.exact)
     lines += _grouped((row.recipe, f"is not exact: {row.exact_why}", row.timesteps) for row in inexact)
     return "\n".join(lines + [f"Note: {remark}." for remark in comparison.remarks])
 
 
 def _grouped(found: Iterable[tuple[str, str, int]]) -> list[str]:
-    """(recipe, what is so, T) as lines, with all T of which the same is so together."""
+    """(recipe, statement, T) as lines, with all T of the same statement in one line."""
     groups: dict[tuple[str, str], list[str]] = {}
     for recipe, what, timesteps in found:
         groups.setdefault((recipe, what), []).append(str(timesteps))
@@ -174,10 +174,10 @@ def plain(comparison: Comparison) -> str:
 
 
 def draw(comparison: Comparison, path: str | Path) -> Path:
-    """Accuracy against total steps and against synaptic operations, as PNG, SVG or PDF by the ending.
+    """Accuracy against total steps and against synaptic operations, as PNG, SVG or PDF by the file extension.
 
     Rings and the dotted line mark each panel's Pareto front; whiskers and the ANN's band are 95 % intervals. The
-    accuracy axis is logistic, ``log(p / (1 − p))``, which spreads what lies close to the ANN.
+    accuracy axis is logistic, ``log(p / (1 − p))``, which spreads values close to the ANN.
     """
     labels = [textwrap.fill(recipe, LABEL) for recipe in dict.fromkeys(row.recipe for row in comparison.measured)]
     lines = math.ceil((sum(label.count("\n") + 1 for label in labels) + 2) / 2)  # two columns of legend
@@ -195,12 +195,12 @@ def draw(comparison: Comparison, path: str | Path) -> Path:
 
 
 def panel(axes: Any, comparison: Comparison, cost: Cost, palette: Palette) -> dict[str, str]:
-    """Accuracy against one cost; rows under the mouse by the gid of their mark."""
+    """Draw accuracy against one cost; returns tooltips by the gid of their marker."""
     tips = {}
     recipes = list(dict.fromkeys(row.recipe for row in comparison.measured))
     for number, recipe in enumerate(recipes):
         rows = sorted((r for r in comparison.measured if r.recipe == recipe), key=lambda r: getattr(r, cost))
-        width = 1 - number / len(recipes)  # later ones are thinner, so that equal ones show
+        width = 1 - number / len(recipes)  # later ones are thinner, so that equal curves are visible
         style: dict[str, Any] = {"color": _hue(number, palette), "marker": MARKERS[number % len(MARKERS)]}
         style |= {"linewidth": 1 + 1.5 * width, "markersize": 4 + 3.5 * width}
         style |= {"label": textwrap.fill(recipe, LABEL), "linestyle": "-" if number < len(palette.series) else "--"}
@@ -227,7 +227,7 @@ def panel(axes: Any, comparison: Comparison, cost: Cost, palette: Palette) -> di
 
 
 def _hue(number: int, palette: Palette) -> Any:
-    """On paper the ten strong colours of tab20 first, then the ten light ones; on a page the ten again, dashed."""
+    """In files the ten dark colours of tab20, then the ten light ones; on a page the same ten again, dashed."""
     if palette is not PAPER:
         return palette.series[number % len(palette.series)]
     return library().colormaps["tab20"](2 * (number % 10) + (number // 10) % 2)
@@ -241,7 +241,7 @@ def _series(axes: Any, rows: Sequence[Row], cost: Cost, style: dict[str, Any]) -
 
 
 def _front(axes: Any, rows: Sequence[Row], cost: Cost, palette: Palette) -> None:
-    """A staircase: the best accuracy that so much cost can buy."""
+    """A staircase: the best accuracy at each cost."""
     x, y = [getattr(row, cost) for row in rows], [row.accuracy for row in rows]
     axes.step(x, y, where="post", color=palette.ink, linewidth=1.2, linestyle=":", zorder=1)
     ring = {"markerfacecolor": "none", "markeredgecolor": palette.ink, "linestyle": "none"}
@@ -256,7 +256,7 @@ def _ann(axes: Any, ann: dict[str, Any] | None, palette: Palette) -> None:
 
 
 def _logistic(axes: Any, comparison: Comparison) -> None:
-    """Ticks where accuracies are, and no closer to 0 and 1 than so many samples can tell."""
+    """Ticks in the range of accuracies, no closer to 0 and 1 than half a sample."""
     edge = 0.5 / comparison.samples
     bounds = [bound for row in comparison.measured for bound in (row.low, row.high, row.ann_accuracy)] or [0.1, 0.9]
     low, high = max(min(bounds), edge), min(max(bounds), 1 - edge)
@@ -268,7 +268,7 @@ def _logistic(axes: Any, comparison: Comparison) -> None:
 
 
 def title(comparison: Comparison) -> str:
-    """What was measured, in a line."""
+    """Samples and ANN, in one line."""
     ann = comparison.ann
     if ann is None:
         return f"Nothing was measured on {comparison.samples} samples"

@@ -1,4 +1,4 @@
-"""What a network costs, for a terminal and as a picture: the twin, every model's answer, and what is best."""
+"""The energy of a network, for a terminal and as a picture: quantised baseline, models, Pareto front."""
 
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ def show(result: Cost, console: Console) -> None:
 
 
 def table(result: Cost) -> Table:
-    """One row a model."""
-    found = Table(title="Energy a sample, SNN against the quantised ANN", title_justify="left")
+    """One row per model."""
+    found = Table(title="Energy per sample, SNN and quantised ANN", title_justify="left")
     found.add_column("model", no_wrap=True)
     for heading in ("SNN\nµJ", "ANN\nµJ", "dense\nANN µJ", "SNN /\nANN", "break\neven", "½× … 2×\nconstants"):
         found.add_column(heading, justify="right", no_wrap=True)
@@ -31,7 +31,7 @@ def table(result: Cost) -> Table:
 
 
 def cells(one: ModelCost) -> tuple[str, ...]:
-    """Name, SNN, ANN and dense ANN in µJ, ratio, break-even spike rate, and what the constants do to the ratio."""
+    """Name, SNN, ANN and dense ANN in µJ, ratio, break-even spike rate, and range of the ratio over the constants."""
     joules = (_micro(joule) for joule in (one.snn_joule, one.ann_joule, one.dense_joule))
     name = one.model if one.judges else f"{one.model} *"
     return (name, *joules, _number(one.ratio, 3), _rate(one.break_even_rate), _span(one))
@@ -44,13 +44,12 @@ def text(result: Cost) -> str:
     weights = "real weights" if result.weight_bits is None else f"{result.weight_bits}-bit weights"
     bits = " and ".join(str(width) for width in widths) or "unquantised"
     lines = [
-        f"ANN {report.ann_accuracy:.2%}; as a quantised ANN of {bits}-bit activations and {weights} "
-        f"{result.quantised_baseline_accuracy:.2%} ({result.quantised_baseline_low:.2%} to {result.quantised_baseline_high:.2%}), {result.density:.0%} of its "
-        f"products without a zero; SNN {last.accuracy:.2%} at T={last.timesteps}, on {report.samples} samples.",
-        f"By these models the SNN is {result.verdict}."
-        if any(one.ratio is not None and one.judges for one in result.models)
-        else f"{result.verdict.capitalize()}.",
-        f"It sends {result.spikes_per_synapse:.3g} spikes a synapse and inference (spike rate "
+        f"ANN {report.ann_accuracy:.2%}; quantised ANN with {bits}-bit activations and {weights} "
+        f"{result.quantised_baseline_accuracy:.2%} ({result.quantised_baseline_low:.2%} to "
+        f"{result.quantised_baseline_high:.2%}), {result.density:.0%} of its products are nonzero; SNN "
+        f"{last.accuracy:.2%} at T={last.timesteps}; {report.samples} samples.",
+        f"{result.verdict}.",
+        f"The SNN sends {result.spikes_per_synapse:.3g} spikes per synapse and inference (spike rate "
         f"{result.spike_rate:.1%}); published break-even points: "
         + "; ".join(f"{text} ({source})" for text, source in THRESHOLDS)
         + ".",
@@ -60,30 +59,31 @@ def text(result: Cost) -> str:
     for one in result.models:
         if one.ann_joule is not None and one.break_even_missing:
             missing.setdefault(one.break_even_missing, []).append(one.model)
-    lines += [f"There is no break-even spike rate for {', '.join(who)}: {why}." for why, who in missing.items()]
+    lines += [f"No break-even spike rate for {', '.join(names)}: {why}." for why, names in missing.items()]
     left_out: dict[str, list[str]] = {}
     judging = [one for one in result.models if one.judges and one.ratio is not None]
     for one in judging:
         for term in one.excluded:
             left_out.setdefault(term, []).append(one.model)
-    terms = [f"{term} ({'all' if len(who) == len(judging) else ', '.join(who)})" for term, who in left_out.items()]
+    terms = [
+        f"{term} ({'all' if len(names) == len(judging) else ', '.join(names)})" for term, names in left_out.items()
+    ]
     aside = [one.model for one in result.models if not one.judges]
     if aside:
         lines.append(
-            f"* {', '.join(aside)}: the ANN is charged for more bits than it has; for published numbers, not for a "
-            "verdict."
+            f"* {', '.join(aside)}: more bits are counted for the ANN than it has, so not in the verdict; for "
+            "comparison with published numbers."
         )
     lines += ["Not counted: " + "; ".join(terms) + "."] if terms else []
     lines.append(
-        "Models differ by orders of magnitude, so that ratios say more than joules; constants and their sources are in "
-        "--json."
+        "Models differ by orders of magnitude: compare ratios, not joules. Constants and sources are in --json."
     )
     lines += [f"Note: {note}." for note in result.notes]
     return "\n".join(lines)
 
 
 def draw(result: Cost, path: str | Path) -> Path:
-    """Accuracy over energy for the first models that price both networks, with the Pareto front."""
+    """Accuracy against energy for the first models that price both networks, with the Pareto front."""
     names = drawn_models(result)
     with theme(PAPER):
         drawn = figure(3.4 * max(1, len(names)) + 0.6, 3.6)
@@ -99,12 +99,12 @@ def draw(result: Cost, path: str | Path) -> Path:
 
 
 def drawn_models(result: Cost) -> list[str]:
-    """The first models that judge and price both networks."""
+    """The first models that count for the verdict and price both networks."""
     return [one.model for one in result.models if one.ratio is not None and one.judges][:DRAWN]
 
 
 def front(axis: Any, result: Cost, name: str, palette: Palette) -> dict[str, str]:
-    """One model's Pareto picture; networks under the mouse by the gid of their mark."""
+    """Draw the Pareto plot of one model; returns tooltips by the gid of their marker."""
     tips = {}
     for number, (kind, marker) in enumerate((("ANN", "s"), ("SNN", "o"))):
         points = [p for p in result.points if p.kind == kind and p.energy_joule.get(name) is not None]
@@ -120,18 +120,18 @@ def front(axis: Any, result: Cost, name: str, palette: Palette) -> dict[str, str
     best = result.front(name)
     axis.plot(
         [1e6 * (p.energy_joule[name] or 0.0) for p in best], [100 * p.accuracy for p in best], color=palette.ink,
-        alpha=0.6, linewidth=1, zorder=0, label="nothing is better",
+        alpha=0.6, linewidth=1, zorder=0, label="Pareto front",
     )  # fmt: skip
     axis.set_xscale("log")
     log_ticks(axis)
     axis.tick_params(axis="x", labelsize=8)
-    axis.set_xlabel("µJ a sample")
+    axis.set_xlabel("µJ per sample")
     axis.grid(alpha=0.5)
     return tips
 
 
 def ratios(axis: Any, result: Cost, palette: Palette) -> dict[str, str]:
-    """SNN over ANN under each model: dots; bars are what halving or doubling one constant gives at most."""
+    """Draw SNN / ANN of each model as dots; bars: range when one constant is halved or doubled."""
     shown = [one for one in reversed(result.models) if one.ratio is not None]
     tips = {}
     for row, one in enumerate(shown):

@@ -1,4 +1,4 @@
-"""Where the accuracy went, for a terminal and as a picture."""
+"""Causes of an accuracy change, for a terminal and as a picture."""
 
 from pathlib import Path
 from typing import Any
@@ -6,18 +6,30 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from transpike.report._numbers import change
 from transpike.report._style import PAPER, Palette, figure, theme
 from transpike.workflow.explain.run import SCATTERED, Explanation, LayerError
 
 PARTS = ("carried", "clipping", "flooring", "unevenness")
-LAYERS = 4  # whose rates are drawn against their activations
+LAYERS = 4  # with a plot of rates against activations
 
 
 def show(result: Explanation, console: Console) -> None:
     """Print the table of layers and the sentences."""
-    found = Table(title="Errors, in % of the mean activation", title_justify="left")
-    found.add_column("layer", no_wrap=True)
-    for heading in ("carried", "clip", "floor", "uneven", "cosine", "dead", "full", "original\npoints", "anew\npoints"):
+    title = "Errors, in % of the mean activation"
+    found = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)  # 80 columns
+    found.add_column("layer", overflow="fold")
+    for heading in (
+        "carried",
+        "clip",
+        "floor",
+        "uneven",
+        "cosine",
+        "dead",
+        "full",
+        "original\npoints",
+        "reconv.\npoints",
+    ):
         found.add_column(heading, justify="right", no_wrap=True)
     for one in result.layers:
         found.add_row(
@@ -35,47 +47,47 @@ def show(result: Explanation, console: Console) -> None:
 
 def text(result: Explanation) -> str:
     """The result in sentences, plain text."""
-    lost = 100 * (result.ann_accuracy - result.accuracy)
     lines = [
         f"ANN {result.ann_accuracy:.2%}, SNN {result.accuracy:.2%} ({result.low:.2%} to {result.high:.2%}) at "
-        f"T={result.timesteps} on {result.samples} samples: {lost:.2f} points lost."
+        f"T={result.timesteps} on {result.samples} samples: accuracy change "
+        f"{change(result.ann_accuracy - result.accuracy):+.2f} percentage points."
     ]
     if any(one.renewed is not None for one in result.layers):
         faults = result.faults
         lines.append(
-            "No layer has a fault: none, converted anew, gives back two points or more beyond chance."
+            "No single layer explains the loss: none recovers two points or more when reconverted (95 %)."
             if not faults
-            else "Faults, look first at " + ", ".join(_fault(one) for one in faults[:5]) + "."
+            else "Layers that explain the loss: " + ", ".join(_fault(one) for one in faults[:5]) + "."
         )
     if any(one.regained is not None for one in result.layers):
         dear = [one for one in sorted(result.layers, key=lambda one: -(one.regained or 0.0)) if _sure(one)][:3]
         lines.append(
-            "What spiking itself costs, by the layer whose original gives back most: "
+            "Cost of spiking, by accuracy that the original layer recovers: "
             + ", ".join(f"{one.name} ({one.regained:+.1f} points, mostly {one.worst})" for one in dear)
             + "."
             if dear
-            else "No layer's original alone gives accuracy back beyond chance."
+            else "No single original layer recovers accuracy (95 %)."
         )
     fitted = [one for one in result.layers if one.fits]
     if fitted:
         worst = max(fitted, key=lambda one: one.fits[-1][1])
         steps, fit, estimate = worst.fits[-1]
         lines.append(
-            f"Rates fit worst in {worst.name}: K = {fit:.2g} after {steps} steps, where its activations let expect "
-            f"2 Ω/T = {estimate:.2g} (RNL)."
+            f"Largest error of the rates in {worst.name}: K = {fit:.2g} after {steps} steps; expected from its "
+            f"activations: 2 Ω/T = {estimate:.2g} (RNL)."
         )
-    gains = [change for change in result.changes if change.gain > 0]
-    for change in gains:
-        sure = "" if change.low > 0 else ", within chance"
-        lines.append(f"{change.what}: {change.gain:+.1f} points ({change.low:.1f} to {change.high:.1f}{sure}).")
+    gains = [one for one in result.changes if one.gain > 0]
+    for one in gains:
+        sure = "" if one.low > 0 else ", not significant"
+        lines.append(f"{one.what}: {one.gain:+.1f} points ({one.low:+.1f} to {one.high:+.1f}{sure}).")
     if result.changes and not gains:
-        lines.append("Nothing that was tried gives accuracy back: " + ", ".join(c.what for c in result.changes) + ".")
+        lines.append("None of these changes recovers accuracy: " + ", ".join(c.what for c in result.changes) + ".")
     lines += [f"Note: {remark}." for remark in result.remarks]
     return "\n".join(lines)
 
 
 def draw(result: Explanation, path: str | Path) -> Path:
-    """The parts of every layer's error, what each layer alone gives back, and rates against activations."""
+    """Parts of the error and recovered accuracy of each layer, and rates against activations."""
     shown, fitted = scattered(result), curved(result)
     with theme(PAPER):
         heights = [0.24 * len(result.layers) + 1.6, *([2.6] if shown else []), *([2.6] if fitted else [])]
@@ -96,7 +108,7 @@ def draw(result: Explanation, path: str | Path) -> Path:
 
 
 def scattered(result: Explanation) -> list[str]:
-    """The layers whose rates are drawn: the first of the ranking."""
+    """The layers whose rates are drawn: the first ones to change."""
     return [one.name for one in result.first_to_change if one.name in result.scatter][:LAYERS]
 
 
@@ -119,9 +131,9 @@ def parts(axis: Any, result: Explanation, palette: Palette) -> dict[str, str]:
 
 
 def points(axis: Any, result: Explanation, palette: Palette) -> dict[str, str]:
-    """What each layer alone gives back: replaced by its original, and converted anew, with 95 % intervals."""
+    """Accuracy recovered by each layer, replaced by its original or reconverted, with 95 % intervals."""
     tips = {}
-    kinds = (("regained", "by its original", 0, -0.15), ("renewed", "converted anew", 3, 0.15))
+    kinds = (("regained", "original layer", 0, -0.15), ("renewed", "reconverted", 3, 0.15))
     for kind, label, number, shift in kinds:
         rows = [(row, one) for row, one in enumerate(result.layers) if getattr(one, kind) is not None]
         for place, (row, one) in enumerate(rows):
@@ -134,31 +146,31 @@ def points(axis: Any, result: Explanation, palette: Palette) -> dict[str, str]:
             tips[gid] = f"{one.name}, {label}: {value:+.1f} points ({low:+.1f} to {high:+.1f})"
     axis.axvline(0, color=palette.ink, linewidth=0.8)
     _rows(axis, result)
-    axis.set_xlabel("points of accuracy that come back")
+    axis.set_xlabel("recovered accuracy in percentage points")
     if axis.get_legend_handles_labels()[1]:
         axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return tips
 
 
 def scatter(axis: Any, result: Explanation, name: str, palette: Palette) -> None:
-    """What a layer sends against the source's activation."""
+    """A layer's output against the source's activation."""
     activation, rate = (values[:: max(1, len(values) // SCATTERED)] for values in result.scatter[name])
     axis.plot(activation, rate, ".", markersize=2.5, alpha=0.5, color=palette.series[0])
     top = float(max(activation.max(), rate.max()))
     axis.plot([0, top], [0, top], color=palette.ink, linewidth=0.8)
     axis.set_title(name)
     axis.set_xlabel("activation")
-    axis.set_ylabel("what the layer sends")
+    axis.set_ylabel("layer output")
 
 
 def curved(result: Explanation) -> list[str]:
-    """The layers whose fits are drawn: those that fit worst and were simulated step by step."""
+    """The layers whose fits are drawn: those with the largest error, if simulated step by step."""
     found = [one for one in result.layers if len(one.fits) > 1]
     return [one.name for one in sorted(found, key=lambda one: -one.fits[-1][1])[:LAYERS]]
 
 
 def fits(axis: Any, result: Explanation, name: str, palette: Palette) -> None:
-    """A layer's fit against time, and what RNL expects of its activations."""
+    """Error of a layer's rates over time, and the estimate by RNL."""
     one = next(one for one in result.layers if one.name == name)
     times, found, estimates = zip(*one.fits, strict=True)
     axis.plot(times, found, "o-", color=palette.series[0], markersize=3.5, label="K(t)")
@@ -179,7 +191,7 @@ def _rows(axis: Any, result: Explanation) -> None:
 
 
 def _fault(one: LayerError) -> str:
-    return f"{one.name} ({one.renewed:+.1f} points where its {one.fault} alone are converted anew)"
+    return f"{one.name} ({one.renewed:+.1f} points when its {one.fault} are reconverted)"
 
 
 def _sure(one: LayerError) -> bool:

@@ -1,4 +1,4 @@
-"""Results as one page of HTML that needs nothing else, and in notebooks."""
+"""Results as a self-contained HTML page, and in notebooks."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -9,7 +9,7 @@ from transpike.report._section import Section, Tile
 from transpike.report.terminal import Result, text
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.run import Cost
-from transpike.workflow.evaluate.run import Report
+from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SpikeRecord
 
@@ -23,18 +23,18 @@ def page(
     command: str | None = None,
     remarks: tuple[str, ...] = (),
 ) -> str:
-    """The results of one network as HTML: style, script and pictures inside, nothing is loaded from anywhere.
+    """The results of one network as a self-contained HTML page: style, script and pictures are embedded.
 
-    Several evaluations are drawn into one picture; of other kinds there is one each. ``command``: what gives the
-    numbers again, to be copied from the page; ``remarks``: what else to say.
-    Raises SettingError for two results of a kind, MissingExtra without matplotlib.
+    Several evaluations share one picture; of other kinds there can be one each. ``command``: shell command that
+    reproduces the numbers, shown on the page; ``remarks``: additional notes.
+    Raises SettingError for two results of another kind, MissingExtra without matplotlib.
     """
     found = _sorted((results,) if isinstance(results, KINDS) else tuple(results))
     return _filled("page.html", found, title, command, remarks)
 
 
 def fragment(result: Result) -> str:
-    """One result as a part of a notebook; its text alone where there is no matplotlib."""
+    """One result for a notebook; only its text without matplotlib."""
     try:
         return _filled("fragment.html", _sorted((result,)), None, None)
     except MissingExtra:
@@ -42,7 +42,7 @@ def fragment(result: Result) -> str:
 
 
 def _sorted(results: Sequence[Result]) -> dict[type, Any]:
-    """The results by kind; reports as {label: report}, the one inside a cost among them."""
+    """The results by kind; reports as {label: report}, with the one inside a cost."""
     reports: dict[str, Report] = {}
     found: dict[type, Any] = {}
     for result in results:
@@ -52,11 +52,11 @@ def _sorted(results: Sequence[Result]) -> dict[type, Any]:
         elif type(result) not in KINDS:
             raise SettingError(f"a page shows results, not {type(result).__name__}")
         elif type(result) in found:
-            raise SettingError(f"a page shows one {type(result).__name__}, and there are two: write two pages")
+            raise SettingError(f"a page shows one {type(result).__name__}, not two: write two pages")
         else:
             found[type(result)] = result
     if not results:
-        raise SettingError("there is no result to put on a page")
+        raise SettingError("a page needs at least one result")
     if not reports and Cost in found:
         reports = {found[Cost].report.recipe: found[Cost].report}
     return found | ({Report: reports} if reports else {})
@@ -87,7 +87,7 @@ def _filled(
     if Cost in found:
         sections.insert(2, _page_cost.section(found[Cost]))
         tiles.append(_page_cost.tile(found[Cost]))
-        sentences.append(f"By energy models the SNN is {found[Cost].verdict}.")
+        sentences.append(f"{found[Cost].verdict}.")
     if Explanation in found:
         sections.append(_page_explanation.section(found[Explanation]))
         sentences += terminal.text(found[Explanation]).splitlines()[1 if reports else 0 : 2]
@@ -109,10 +109,10 @@ def _filled(
 def _title(found: dict[type, Any]) -> str:
     reports = found.get(Report)
     if not reports:
-        return "Recipes compared" if Comparison in found else "A spiking network"
+        return "Comparison of recipes" if Comparison in found else "Spiking network"
     origin = next(iter(reports.values())).provenance
     model, data = origin.get("model"), origin.get("data")
-    return f"{model} on {data}, as spikes" if model and data else "A spiking network"
+    return f"{model} on {data}, converted to an SNN" if model and data else "Spiking network"
 
 
 def _raw(text: str) -> Any:

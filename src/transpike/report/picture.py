@@ -1,28 +1,28 @@
-"""A report as a picture: accuracy over time steps."""
+"""An evaluation as a picture: accuracy over time steps."""
 
 from pathlib import Path
 from typing import Any
 
 from transpike.report._style import PAPER, Palette, figure, theme
-from transpike.workflow.evaluate.run import Report
+from transpike.workflow.evaluate.report import Report
 
-MARKED = 16  # answers, beyond which a line has no marks
+MARKED = 16  # answers, above which a line has no markers
 
 
 def draw(reports: dict[str, Report], path: str | Path) -> Path:
-    """Accuracy of each report over total steps, with 95 % bands and the ANN's own, as PNG, SVG or PDF by the ending."""
+    """Draw accuracy over total steps, with 95 % bands and the ANN's accuracy; PNG, SVG or PDF by extension."""
     with theme(PAPER):
         drawn = figure(7.2, 4.4)
         axes = drawn.subplots()
         accuracy(axes, reports, PAPER)
         samples = next(iter(reports.values())).samples
-        axes.set_title(f"{samples} samples, bands are 95 % intervals", loc="left")
+        axes.set_title(f"{samples} samples, bands: 95 % intervals", loc="left")
         drawn.savefig(path, dpi=150)
     return Path(path)
 
 
 def accuracy(axes: Any, reports: dict[str, Report], palette: Palette) -> dict[str, str]:
-    """Draw the curves; answers under the mouse by the gid of their mark."""
+    """Draw the curves; returns tooltips by the gid of their marker."""
     tips = {}
     for number, (label, report) in enumerate(reports.items()):
         steps = [answer.total_steps for answer in report.curve]
@@ -52,7 +52,7 @@ def accuracy(axes: Any, reports: dict[str, Report], palette: Palette) -> dict[st
     )
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("time steps until the answer")
+    axes.set_xlabel("total time steps")
     axes.set_ylabel("accuracy in %")
     axes.set_ylim(top=min(104, 100 * first.ann_accuracy + 6))
     axes.grid(alpha=0.5)

@@ -1,4 +1,4 @@
-"""Results in a file."""
+"""Write results to a file."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from transpike.report.picture import draw
 from transpike.report.terminal import Result, text
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.run import Cost
-from transpike.workflow.evaluate.run import Report
+from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SpikeRecord
 
@@ -29,11 +29,11 @@ def save(
     command: str | None = None,
     remarks: tuple[str, ...] = (),
 ) -> Path:
-    """Write ``result`` as .html, .json (every number), .txt, or a picture (.png, .svg, .pdf), by the path's ending.
+    """Write ``result`` as .html, .json (every number), .txt, or a picture (.png, .svg, .pdf), by file extension.
 
-    Several results go on one page (.html), or into one .json or .txt. ``title``, ``command`` (what gives the
-    numbers again) and ``remarks`` are for the page.
-    Raises SettingError for other endings, and for pictures of more than one result.
+    Several results are written to one .html, .json or .txt. ``title``, ``command`` (which reproduces the numbers) and
+    ``remarks`` are for the page.
+    Raises SettingError for other extensions, and for pictures of more than one result.
     """
     path = Path(path)
     many = (result,) if isinstance(result, KINDS) else tuple(result)
@@ -47,11 +47,11 @@ def save(
         write_atomically(path, "\n".join(words).encode())
     elif path.suffix in (".png", ".svg", ".pdf"):
         if len(many) != 1:
-            raise SettingError(f"a picture shows one result, not {len(many)}: save a page (.html)")
+            raise SettingError(f"a picture shows one result, not {len(many)}: save them as a page (.html)")
         _picture(many[0], path)
     else:
         raise SettingError(
-            f"a report is saved as .html, .json, .txt, .png, .svg or .pdf, not {path.suffix or 'without an ending'!r}"
+            f"a report is saved as .html, .json, .txt, .png, .svg or .pdf, not {path.suffix or 'no extension'!r}"
         )
     return path
 
@@ -76,4 +76,4 @@ def _picture(result: Result, path: Path) -> None:
     elif isinstance(result, Report):
         draw({result.recipe: result}, path)
     else:
-        raise SettingError("spikes are drawn on a page (.html)")
+        raise SettingError("spikes can only be drawn on a page: save them as .html")

@@ -1,13 +1,13 @@
-"""A result as text for a terminal."""
+"""Results as text for a terminal."""
 
 from rich.console import Console
 from rich.table import Table
 
 from transpike.report import comparison, energy_card, explanation
-from transpike.report._numbers import short
+from transpike.report._numbers import change, short
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.run import Cost
-from transpike.workflow.evaluate.run import Report
+from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SampleRecord, SpikeRecord
 
@@ -15,7 +15,7 @@ Result = Report | Comparison | Cost | Explanation | SpikeRecord
 
 
 def show(report: Result, console: Console | None = None) -> None:
-    """Print a report (accuracy over time, each layer, what sums it up), or another result."""
+    """Print a report (accuracy over time, layers, summary), or another result."""
     console = console or Console()
     if isinstance(report, Comparison):
         return comparison.show(report, console)
@@ -25,9 +25,7 @@ def show(report: Result, console: Console | None = None) -> None:
         return explanation.show(report, console)
     if isinstance(report, SpikeRecord):
         return console.print(text(report), soft_wrap=True, highlight=False)
-    console.print(
-        f"[bold]{report.recipe}[/bold], {report.schedule}, {report.encoder} input, read from {report.readout}"
-    )
+    console.print(f"[bold]{report.recipe}[/bold], {report.schedule}, {report.encoder} input, {report.readout} readout")
     console.print(_curve(report))
     console.print(_layers(report))
     return console.print(text(report), soft_wrap=True, highlight=False)
@@ -46,26 +44,26 @@ def text(report: Result) -> str:
     last = report.final
     lines = [
         f"ANN {report.ann_accuracy:.2%} ({report.ann_low:.2%} to {report.ann_high:.2%}), "
-        f"SNN {last.accuracy:.2%} ({last.low:.2%} to {last.high:.2%}) at T={last.timesteps}, ready after "
-        f"{last.total_steps} steps: {_drop(report.drop)} on {report.samples} samples.",
+        f"SNN {last.accuracy:.2%} ({last.low:.2%} to {last.high:.2%}) at T={last.timesteps}, after "
+        f"{last.total_steps} total steps: accuracy change {change(report.drop):+.2f} percentage points on "
+        f"{report.samples} samples.",
         f"Mean spike rate {report.spike_rate:.1%} per neuron and step; "
-        f"{short(sum(row.synaptic_operations for row in report.layers) / 1e6)} M synaptic operations a sample, beside "
-        f"{short(sum(report.macs.values()) / 1e6)} M multiplications that stay; "
-        f"the ANN takes {short(report.ann_macs / 1e6)} M.",
+        f"{short(sum(row.synaptic_operations for row in report.layers) / 1e6)} M synaptic operations per sample, plus "
+        f"{short(sum(report.macs.values()) / 1e6)} M remaining MACs; ANN: {short(report.ann_macs / 1e6)} M MACs.",
     ]
     if report.exact:
         grid = report.grid
         lines.append(
-            f"Exact: every engine gives these spikes, up to T={grid['exact_up_to']} "
-            f"(largest rounding of a weight {grid['largest_weight_rounding']:.1e} of its layer's largest)."
+            f"Exact: all engines give the same spikes up to T={grid['exact_up_to']} "
+            f"(largest rounding of a weight: {grid['largest_weight_rounding']:.1e} of the largest in its layer)."
         )
     else:
         lines.append(
-            f"Not exact: {report.exact_why}. Engines may differ at ties; {report.ties} potentials were near one."
+            f"Not exact: {report.exact_why}. Engines may differ at ties; {report.ties} potentials were close to one."
         )
     for name, joule in last.energy_joule.items():
-        found = "is of other networks" if joule is None else f"{short(1e6 * joule)} µJ a sample"
-        lines.append(f"Energy by the model {name}: {found}.")
+        found = "does not apply to this network" if joule is None else f"{short(1e6 * joule)} µJ per sample"
+        lines.append(f"Energy model {name}: {found}.")
     lines += exits(report)
     lines += [kernels(report.engine, report.kernels)] if report.kernels else []
     lines += [f"Note: {remark}." for remark in report.remarks]
@@ -73,7 +71,7 @@ def text(report: Result) -> str:
 
 
 def exits(report: Report) -> list[str]:
-    """What early exit gives, in sentences."""
+    """Results of the early exit, in sentences."""
     found = report.exit
     if found is None:
         return []
@@ -81,22 +79,23 @@ def exits(report: Report) -> list[str]:
     held = "held" if found.kept else "did not hold"
     return [
         f"Early exit by {found.score}: {found.accuracy:.2%} ({found.low:.2%} to {found.high:.2%}) after "
-        f"{found.mean_steps:.1f} steps in the mean ({quantiles}), {found.share:.0%} of the {found.equal_steps:,} that "
-        f"a fixed run needs for as much; {short(found.synaptic_operations / 1e6)} M synaptic operations a sample.",
-        f"It loses the right answer of {found.lost:.2%} of samples and finds {found.gained:.2%}; promised were "
-        f"{found.promised:.2%} at most with {found.confidence:.0%} confidence, fitted on {found.fitted_on:,} samples "
-        f"that must not be among these: it {held} here. An oracle would stop after {found.oracle_steps:.1f} steps.",
+        f"{found.mean_steps:.1f} steps on average ({quantiles}), {found.share:.0%} of the {found.equal_steps:,} "
+        f"steps of an equally accurate fixed run; {short(found.synaptic_operations / 1e6)} M synaptic operations per "
+        "sample.",
+        f"Early exit loses the correct answer of {found.lost:.2%} of samples and gains {found.gained:.2%}. Guaranteed "
+        f"bound: at most {found.promised:.2%} lost with {found.confidence:.0%} confidence, from {found.fitted_on:,} "
+        f"other samples; it {held} here. An oracle would stop after {found.oracle_steps:.1f} steps.",
     ]
 
 
 def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> str:
-    label = "" if one.label is None else f", which is class {one.label}"
+    label = "" if one.label is None else f" of class {one.label}"
     layers = ", ".join(f"{layer.name} {layer.spikes:,.0f}" for layer in one.layers)
-    return f"Sample {number}{label}: class {one.answers[-1]} from step {one.settled} on; spikes: {layers}."
+    return f"Sample {number}{label}: answer {one.answers[-1]}, stable from step {one.settled}; spikes: {layers}."
 
 
 def kernels(engine: str, chosen: dict[str, str]) -> str:
-    """What ran the layers, and why some ran dense, in one line."""
+    """The kernels of the layers, and why some ran dense, in one line."""
     groups: dict[str, list[str]] = {}
     for name, kernel in chosen.items():
         groups.setdefault(kernel, []).append(name)
@@ -110,15 +109,17 @@ def kernels(engine: str, chosen: dict[str, str]) -> str:
     return f"Engine {engine}: {'; '.join(events + dense)}."
 
 
-def _drop(drop: float) -> str:
-    if drop == 0:
-        return "no loss"
-    return f"{abs(drop) * 100:.2f} points {'lost' if drop > 0 else 'gained'}"
-
-
 def _curve(report: Report) -> Table:
     table = Table(title="Accuracy over time", title_justify="left")
-    for heading in ("T", "total steps", "accuracy", "95 % interval", "points below ANN", "agrees with ANN", "M SynOps"):
+    for heading in (
+        "T",
+        "total\nsteps",
+        "accuracy",
+        "95 % interval",
+        "accuracy\nchange",
+        "agreement\nwith ANN",
+        "M\nSynOps",
+    ):
         table.add_column(heading, justify="right")
     shown = {2**k for k in range(20)} | {report.final.timesteps}
     for answer in report.curve:
@@ -128,7 +129,7 @@ def _curve(report: Report) -> Table:
                 str(answer.total_steps),
                 f"{answer.accuracy:.2%}",
                 f"{answer.low:.2%} … {answer.high:.2%}",
-                f"{(report.ann_accuracy - answer.accuracy) * 100:.2f}",
+                f"{change(report.ann_accuracy - answer.accuracy):+.2f}",
                 f"{answer.agreement:.2%}",
                 short(answer.synaptic_operations / 1e6),
             )
@@ -137,7 +138,7 @@ def _curve(report: Report) -> Table:
 
 def _layers(report: Report) -> Table:
     table = Table(title=f"Layers, per sample at T={report.final.timesteps}", title_justify="left")
-    for heading in ("layer", "cell", "wire"):
+    for heading in ("layer", "type", "spike\nlevels"):
         table.add_column(heading)
     for heading in ("neurons", "spike rate", "spikes", "M SynOps"):
         table.add_column(heading, justify="right")

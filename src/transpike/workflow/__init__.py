@@ -1,1 +1,1 @@
-"""What a user calls, in the order in which it is called: one module or folder for each function."""
+"""The functions that a user calls: one module or folder for each."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from transpike import activations, ops  # noqa: F401 (whose ops stand in the registry)
+from transpike import activations, ops  # noqa: F401 (registers the ops)
 from transpike.core import registry
 from transpike.core.call import Call, Refused, Wire
 from transpike.core.graph import Graph, Input, Node
@@ -25,7 +25,7 @@ OnUnsupported = Literal["error", "keep"]
 
 @functools.lru_cache(maxsize=1)
 def _claims(generation: int) -> dict[str, list[type[Op]]]:
-    """Operator of torch → the ops that stand for it, ours first; made anew when an op has been registered."""
+    """Operator of torch → the ops that capture it, ours first; made again when an op has been registered."""
     found: dict[str, list[type[Op]]] = {}
     for member in registry.families["op"].classes():
         for name in member.aten:
@@ -42,12 +42,12 @@ def capture(
 ) -> Graph:
     """The network as a Graph that computes the same function in eval mode; checked on ``example``.
 
-    ``example`` is (batch, *shape), as the network takes it. ``output`` names the answer to keep (key, attribute or
-    index) where the model gives several. ``on_unsupported="keep"`` keeps unknown operators analogue.
-    The model is copied, put in eval mode and float32, and left as it was.
+    ``example`` is an input (batch, *shape) of the network. ``output`` selects the output to use (key, attribute or
+    index) of a model with several outputs. ``on_unsupported="keep"`` keeps unknown operators analogue.
+    The graph is made from a copy of the model in eval mode and float32; the model itself is not changed.
 
-    Raises UnsupportedOperator with every place that stops the conversion, UnsupportedModel where torch.export fails,
-    SettingError for NaN or infinite weights, NotExact where the graph does not reproduce the model.
+    Raises UnsupportedOperator with every place that prevents the conversion, UnsupportedModel where torch.export
+    fails, SettingError for NaN or infinite weights, NotExact where the graph does not reproduce the model.
     """
     if isinstance(model, Graph):
         return model
@@ -69,23 +69,23 @@ def capture(
 
 def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch's own remarks about its exporter
+        warnings.simplefilter("ignore")  # warnings of torch.export itself
         try:
             batch = torch.export.Dim("batch", min=1)
             return torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
         except Exception:
-            try:  # a model that fixes its batch size still has a graph
+            try:  # a model with a fixed batch size can still be exported
                 return torch.export.export(module, (example,))
             except Exception as error:
                 reason = str(error).strip().splitlines() or [type(error).__name__]
                 raise UnsupportedModel(
                     f"torch.export cannot read the model on an input of shape {tuple(example.shape)}: {reason[0]}\n"
-                    "Try torch.export.export(model, (input,)) yourself: control flow that depends on data must go."
+                    "Remove control flow that depends on data; torch.export.export(model, (input,)) shows the place."
                 ) from error
 
 
 class _Reader:
-    """Walks an exported program once and turns every call that matters into a node."""
+    """Traverses an exported program once and makes a node of every relevant call."""
 
     def __init__(self, program: torch.export.ExportedProgram, on_unsupported: OnUnsupported) -> None:
         self.program, self.on_unsupported = program, on_unsupported
@@ -120,7 +120,7 @@ class _Reader:
                 n for n in self.nodes if n.name == value.name
             ]
         read = {name for node in self.nodes for name in node.inputs} | {value.name}
-        while unread := [n for n in self.nodes[1:] if n.name not in read]:  # a piece of a split that nobody takes
+        while unread := [n for n in self.nodes[1:] if n.name not in read]:  # a part of a split that no node reads
             self.nodes = [n for n in self.nodes if n not in unread]
             read = {name for node in self.nodes for name in node.inputs} | {value.name}
         return Graph(tuple(self.nodes))
@@ -136,7 +136,7 @@ class _Reader:
             return next(iter(choices.values()))
         if output is None or str(output) not in choices:
             names = ", ".join(map(repr, choices)) or "none"
-            what = "gives several outputs" if output is None else f"has no output {output!r}"
+            what = "has several outputs" if output is None else f"has no output {output!r}"
             raise UnsupportedModel(f"the model {what}; choose one of {names} with output=… (--output-name)")
         return choices[str(output)]
 
@@ -187,7 +187,7 @@ class _Reader:
         value = node.meta["val"]
         shapes = tuple(_shape(v) for v in ([value] if isinstance(value, Tensor) else value))
         call = Call(name, _bound(target, args, kwargs), shapes)
-        reason = "transpike does not know it"
+        reason = "transpike does not support it"
         for member in _claims(registry.generation()).get(name, []):
             try:
                 self._place_node(node, member.capture(call), path, isinstance(value, Tensor), shapes)
@@ -214,7 +214,7 @@ class _Reader:
         self.values[node] = wires[0] if single else wires
 
     def _name(self, node: fx.Node, path: str) -> str:
-        """The module's path for a layer of torch.nn, else the path of the module that makes the call and its name."""
+        """The module path of a torch.nn layer; otherwise the path of the calling module and the name of the call."""
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         leaf = bool(stack) and str(stack[-1][1]).startswith("torch.nn.modules.") and path
         call = node.target.__name__.split(".")[0].rstrip("_") if not leaf else ""  # type: ignore[union-attr]
@@ -240,7 +240,7 @@ class _Reader:
             f"  {name} in {path or 'the model itself'} ({line}): {reason}" for name, path, line, reason in self.refused
         ]
         raise UnsupportedOperator(
-            f"{len(rows)} place{'s' * (len(rows) > 1)} cannot become spiking:\n"
+            f"{len(rows)} place{'s' * (len(rows) > 1)} cannot be converted:\n"
             + "\n".join(rows)
             + '\nReplace them, or keep them analogue with on_unsupported="keep" (--on-unsupported keep).',
             tuple((name, path, line) for name, path, line, _ in self.refused),
@@ -262,7 +262,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _choices(tree: Any) -> dict[str, fx.Node]:
-    """Name → tensor output, for dictionaries, tuples and output classes, nested ones with dots."""
+    """Name → tensor output, for dictionaries, tuples and output classes; dots in the names of nested outputs."""
     if isinstance(tree, fx.Node):
         return {"": tree}
     if isinstance(tree, dict):
@@ -285,7 +285,7 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
 
 
 def _place(node: fx.Node) -> tuple[str, str]:
-    """(module path, source line) of a call; lines inside torch itself are passed over."""
+    """(module path, source line) of a call; lines inside torch itself are skipped."""
     stack = node.meta.get("nn_module_stack") or {}
     path = next(reversed(list(stack.values())))[0] if stack else ""
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
@@ -294,7 +294,7 @@ def _place(node: fx.Node) -> tuple[str, str]:
 
 
 def _check(graph: Graph, module: nn.Module, example: Tensor, output: str | int | None) -> None:
-    """Compare with the model itself; a view changed in place is the kind of thing that could differ."""
+    """Compare graph and model on ``example``: a view that is changed in place, for example, can make them differ."""
     with torch.no_grad():
         answer = module(example.clone())
         if not isinstance(answer, Tensor):
@@ -306,7 +306,7 @@ def _check(graph: Graph, module: nn.Module, example: Tensor, output: str | int |
     if not error <= 1e-3:
         raise NotExact(
             f"the captured graph differs from the model by {error:.2g} of its largest output; "
-            "does it change a view of a tensor in place? Use out-of-place operations"
+            "if the model changes a view of a tensor in place, use out-of-place operations"
         )
 
 

@@ -1,4 +1,4 @@
-"""Two networks in a row: a small one screens every sample, a larger one tells the classes of those it passes on."""
+"""A cascade: a small network screens every sample, a larger one classifies the samples that the first passes on."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -22,9 +22,9 @@ PER_MAC, PER_OPERATION, PER_UPDATE = 2, 3, 3
 
 @dataclass(frozen=True)
 class Cost:
-    """What one sample takes on average, both networks together.
+    """Mean cost of one sample, both networks together.
 
-    ``macs`` multiplications (of an SNN: those that stay), ``synaptic_operations``, ``membrane_updates``;
+    ``macs`` multiplications (of an SNN: the remaining MACs), ``synaptic_operations``, ``membrane_updates``;
     ``weights_fetched`` = macs + synaptic operations (no reuse); ``accesses`` = 2 · macs (weight, input) + 3 · synaptic
     operations (weight, potential read and written) + 3 · membrane updates (bias, potential read and written): the
     counts of Lemaire et al. 2022 (arXiv 2210.13107) without biases of the ANN, outputs, spike queues and addressing.
@@ -55,9 +55,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pair of networks answered. ``confusion[t][p]``: samples of class t that were called p.
+    """Answers of a cascade. ``confusion[t][p]``: number of samples of class t that were classified as p.
 
-    ``screened``: the same for the screen alone, normal or not. Fractions are in [0, 1], 0 where nothing was counted.
+    ``screened``: the same for the screen alone, normal or abnormal. Fractions are in [0, 1], 0 for an empty class.
     """
 
     confusion: tuple[tuple[int, ...], ...]
@@ -78,23 +78,23 @@ class Outcome:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the accuracy, as if samples were independent; those of one person are not."""
+        """Wilson's 95 % interval of the accuracy. It assumes independent samples; those of one person are not."""
         return wilson(self.correct, self.samples)
 
     @property
     def sensitivity(self) -> tuple[float, ...]:
-        """Of each class, the share that was found (recall)."""
+        """Recall of each class."""
         return tuple(_share(row[number], sum(row)) for number, row in enumerate(self.confusion))
 
     @property
     def predictive_value(self) -> tuple[float, ...]:
-        """Of what was called each class, the share that was right (positive predictive value, precision)."""
+        """Precision (positive predictive value) of each class."""
         columns = list(zip(*self.confusion, strict=True))
         return tuple(_share(column[number], sum(column)) for number, column in enumerate(columns))
 
     @property
     def f1(self) -> tuple[float, ...]:
-        """2 · sensitivity · predictive value / (sensitivity + predictive value), class by class."""
+        """2 · sensitivity · predictive value / (sensitivity + predictive value) of each class."""
         both = zip(self.sensitivity, self.predictive_value, strict=True)
         return tuple(_share(2 * s * p, s + p) for s, p in both)
 
@@ -104,21 +104,21 @@ class Outcome:
 
     @property
     def forwarded(self) -> float:
-        """The share of samples that the second network saw."""
+        """The share of samples that the screen passed on to the second network."""
         return (self.screened[0][1] + self.screened[1][1]) / self.samples
 
     @property
     def normal_recall(self) -> float:
-        """Of the normal samples, the share that the screen kept."""
+        """The share of normal samples that the screen classified as normal."""
         return _share(self.screened[0][0], sum(self.screened[0]))
 
     @property
     def abnormal_recall(self) -> float:
-        """Of the abnormal samples, the share that the screen passed on."""
+        """The share of abnormal samples that the screen passed on."""
         return _share(self.screened[1][1], sum(self.screened[1]))
 
     def __add__(self, other: "Outcome") -> "Outcome":
-        """Both as one, as for the parts of a test that other networks served."""
+        """Both outcomes combined, for example of the parts of a test set that different cascades processed."""
         if len(self.confusion) != len(other.confusion):
             raise DataError(f"outcomes of {len(self.confusion)} and {len(other.confusion)} classes cannot be added")
         n, m = self.samples, other.samples
@@ -138,9 +138,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class CascadeReport:
-    """Two spiking networks in a row, and beside them the two networks that they were made from.
+    """Results of a cascade of two spiking networks, and of the cascade of their source networks.
 
-    ``exact``: every run stayed on the exact grid, so that any engine gives these answers; ``ties``: see Trace.
+    ``exact``: every run stayed on the exact grid, so every engine gives these answers; ``ties``: see Trace.
     """
 
     ann: Outcome
@@ -160,34 +160,34 @@ class CascadeReport:
 
 
 def cascade(screen: SNN, second: SNN, data: Any, *, normal: int = 0, engine: str = "auto") -> CascadeReport:
-    """Every sample through ``screen``; those it does not call normal through ``second``, whose answer then counts.
+    """Run every sample through ``screen``; ``second`` classifies those that the screen does not classify as normal.
 
     ``data``: batches of (input, target), or a pair of tensors; targets are classes of ``second``, and ``normal`` is
-    the one that the screen's class 0 stands for. The screen has two classes. ``second`` may call a sample normal that
-    was passed on. Each network prepares the inputs in its own way; an ANN's pair decides for itself what it passes on.
-    Raises DataError for data without targets or samples, SettingError for networks that do not fit this.
+    the class that corresponds to class 0 of the screen, which has two classes. ``second`` may classify a sample as
+    normal. Each network applies its own preprocessing; the cascade of ANNs selects the samples to pass on by itself.
+    Raises DataError for data without targets or samples, SettingError for networks that do not match.
     """
     runner, tally = engine_named(engine), None
     for x, y in pairs(data):
         if y is None:
-            raise DataError("a cascade is measured against targets: give batches of (input, target)")
+            raise DataError("a cascade needs targets: give batches of (input, target)")
         if tally is None:
             tally = _Tally(screen, second, normal, runner)
         tally.add(x, y.reshape(-1).cpu())
     if tally is None:
-        raise DataError("there are no samples to measure on")
+        raise DataError("there are no samples to evaluate")
     return tally.report()
 
 
 class _Tally:
-    """Adds up what batches gave, for both pairs."""
+    """Adds up the results of batches, for both cascades."""
 
     def __init__(self, screen: SNN, second: SNN, normal: int, engine: Engine) -> None:
         classes = second.graph.output.shape[-1]
         if screen.graph.output.shape != (2,):
-            raise SettingError(f"a screen has two classes, normal and not; this one gives {screen.graph.output.shape}")
+            raise SettingError(f"a screen needs two classes, normal and abnormal, not {screen.graph.output.shape}")
         if not 0 <= normal < classes:
-            raise SettingError(f"normal is one of the second network's {classes} classes, not {normal}")
+            raise SettingError(f"normal must be one of the second network's {classes} classes, not {normal}")
         self.networks, self.normal, self.engine = (screen, second), normal, engine
         self.confusion = {kind: torch.zeros(classes, classes, dtype=torch.int64) for kind in ("ann", "snn")}
         self.screened = {kind: torch.zeros(2, 2, dtype=torch.int64) for kind in ("ann", "snn")}
@@ -198,7 +198,7 @@ class _Tally:
     def add(self, x: Tensor, y: Tensor) -> None:
         classes = len(self.confusion["ann"])
         if len(y) != len(x) or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < classes):
-            raise DataError(f"a batch holds {len(x)} inputs and {len(y)} targets; give each one of {classes} classes")
+            raise DataError(f"a batch of {len(x)} inputs needs {len(x)} targets, each one of {classes} classes")
         for kind in ("ann", "snn"):
             passed = self._predict(kind, 0, x) > 0
             answer = torch.full_like(y, self.normal)

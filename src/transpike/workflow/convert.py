@@ -24,8 +24,8 @@ from transpike.recipes import ECC
 from transpike.snn import SNN
 from transpike.workflow.capture import OnUnsupported, capture
 
-KEPT_RECORDINGS = 256  # with all their frames, for steps that simulate spikes
-TOLERANCE = 1e-4  # of the largest output: what weights may lose when they are multiplied out and kept in float32
+KEPT_RECORDINGS = 256  # with all their frames, for passes that simulate spikes
+TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
 
 
 Notify = Callable[[str, int, int], None]
@@ -44,16 +44,16 @@ def convert(
     seed: int = 0,
     progress: Notify | None = None,
 ) -> SNN:
-    """The spiking network that ``recipe`` (default: ECC) makes of ``model``.
+    """Convert ``model`` to a spiking network by ``recipe`` (default: ECC).
 
     ``calibration``: training inputs as a tensor (samples, *shape), an iterable of tensors or of (input, target) pairs,
-    or a loader; they and every later input pass through ``preprocessing``. ``calibration_samples`` takes the first so
-    many. Recordings (samples, frames, *shape) need an encoder with frames; the source network sees their mean.
-    ``output`` names the model's answer where it gives several, ``on_unsupported="keep"`` keeps unknown operators
-    analogue. ``exact_grid`` rounds what runs to a power-of-two grid, so that all engines give the same spikes.
-    ``progress(step, done, total)`` hears of the steps that take long.
+    or a loader; ``preprocessing`` is applied to them and to every later input. ``calibration_samples``: only the first
+    N. Recordings (samples, frames, *shape) need an encoder with frames; the source network receives their mean.
+    ``output`` selects an output of a model with several, ``on_unsupported="keep"`` keeps unknown operators analogue.
+    ``exact_grid`` rounds weights and thresholds to a power-of-two grid, so that all engines give the same spikes.
+    ``progress(name, done, total)`` is called by passes that take long.
 
-    Raises UnsupportedOperator, DataError, SettingError and NotExact, each naming the place and the way out.
+    Raises UnsupportedOperator, DataError, SettingError and NotExact; a message names the place and the remedy.
     """
     recipe = ECC() if recipe is None else recipe
     for name, value in (("seed", seed), ("calibration_samples", calibration_samples or 0)):
@@ -101,9 +101,9 @@ def convert(
 
 
 class _Entrance:
-    """How calibration inputs enter: after preprocessing, and without the time that an encoder with frames gives them.
+    """Preprocesses calibration inputs, and takes the mean over the frames of recordings.
 
-    ``recorded`` keeps the first samples as they enter the spiking network.
+    ``recorded`` keeps the first samples as the spiking network receives them.
     """
 
     recorded: Tensor
@@ -113,14 +113,14 @@ class _Entrance:
         framed = isinstance(data, Batches) and data.split.frames is not None
         if framed and not self.encoder.has_frames:
             raise SettingError(
-                f"the calibration data are recordings of {data.split.frames} frames; give the recipe an encoder for "
-                "them, encoder=transpike.encoders.EventFrames() (SignedEventFrames() where they are signed)"
+                f"the calibration data are recordings of {data.split.frames} frames; the recipe needs an encoder for "
+                "them: encoder=transpike.encoders.EventFrames(), or SignedEventFrames() for signed events"
             )
         if self.encoder.has_frames and preprocessing is not None:
             if not preprocessing.is_identity:
                 raise SettingError(
-                    "preprocessing would turn the silent pixels of recordings into currents, and their events into "
-                    "something else than spikes; convert with preprocessing=None, and train the network that way"
+                    "preprocessing would make silent pixels of recordings nonzero and change the value of events; "
+                    "train the network and convert it without preprocessing"
                 )
             self.preprocessing = None
 
@@ -135,22 +135,22 @@ class _Entrance:
         return still
 
 
-def _converted(graph: Graph, steps: tuple[Pass, ...], context: Context, progress: Notify | None) -> Graph:
-    """The graph after all steps; a promise to compute the same function is checked on calibration data."""
+def _converted(graph: Graph, passes: tuple[Pass, ...], context: Context, progress: Notify | None) -> Graph:
+    """The graph after all passes; each pass with ``exact`` is checked on calibration data."""
     probe, answer = context.batches[0][:16].double(), None
-    for step in steps:
+    for one in passes:
         if progress is not None:
-            context = dataclasses.replace(context, progress=partial(progress, type(step).__name__))
-        changed = step.apply(graph, context)
-        if step.exact and changed is not graph:
+            context = dataclasses.replace(context, progress=partial(progress, type(one).__name__))
+        changed = one.apply(graph, context)
+        if one.exact and changed is not graph:
             before = _answer(graph, probe) if answer is None else answer
             answer = _answer(changed, probe)
             scale = float(before.abs().max()) or 1.0
             error = float((before - answer).abs().max()) / scale
             if not error <= TOLERANCE:
                 raise NotExact(
-                    f"{type(step).__name__} promises the same function and changed it by {error:.2g} of the largest "
-                    "output; this is a fault of the step, please report it with the network"
+                    f"{type(one).__name__} must keep the same function, and changed it by {error:.2g} of the largest "
+                    "output; this is an error in the pass, please report it with the network"
                 )
         elif changed is not graph:
             answer = None
@@ -159,7 +159,7 @@ def _converted(graph: Graph, steps: tuple[Pass, ...], context: Context, progress
 
 
 def _answer(graph: Graph, probe: Tensor) -> Tensor:
-    """In float64, without the steps of staircases, which make a whole level of a rounding at an edge."""
+    """Output in float64, without quantisation, which would amplify rounding errors to whole levels."""
 
     def smooth(node: Node) -> Node | None:
         op = node.op.without_quantisation() if isinstance(node.op, Op) else node.op
@@ -169,10 +169,10 @@ def _answer(graph: Graph, probe: Tensor) -> Tensor:
 
 
 def spike_rates(snn: SNN, batch: Tensor) -> dict[str, float]:
-    """Spikes per neuron and step on a few calibration samples, already preprocessed."""
+    """Spikes per neuron and time step on a few calibration samples, already preprocessed."""
     steps = (
         snn.timesteps if snn.schedule.mode == "slots" else min(snn.timesteps, 32)
-    )  # a shorter window is another code
+    )  # a shorter window would be another code
     activity = snn.run_prepared(batch, steps, Dense(), None, (), True).activity
     return {
         layer.name: float(layer.spikes.sum()) / (layer.neurons * steps * activity.samples) for layer in activity.layers

@@ -1,4 +1,4 @@
-"""Early exit: a policy fitted with a promise, and answers that stop as soon as it allows."""
+"""Early exit with a guaranteed bound: fit a policy, and stop each sample as soon as the policy allows."""
 
 import dataclasses
 import math
@@ -23,26 +23,27 @@ from transpike.tasks import Classification, task_given
 from transpike.workflow.simulate import engine_named
 
 CANDIDATES = 400
-LOOKS, FREE = (6, 16), 8  # looks in a run: few of short ones, more of long ones, in chunks of 8 steps or more
-LOOK = 3  # steps that a look costs: layers of the event engine start anew (benchmarks/early_exit.py --looks)
-STRICTER = (8.0, 4.0, 2.0, 1.4)  # times the largest nonconformity, where candidates begin
+COUNTS, SHORTEST = (6, 16), 8  # checkpoints of short and of long runs, in chunks of 8 steps or more
+CHECKPOINT_COST = 3  # time steps; layers of the event engine restart (measured by benchmarks/early_exit.py)
+STRICTER = (8.0, 4.0, 2.0, 1.4)  # times the largest nonconformity: the strictest candidates
 TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class EarlyAnswers:
-    """``logits`` (batch, classes) of each sample at its stop, ``timesteps`` (batch,) where that was."""
+    """``logits`` (batch, classes) of each sample at its stop, ``timesteps`` (batch,) of the stops."""
 
     logits: Tensor
     timesteps: Tensor
 
 
 def checkpoints_until(timesteps: int) -> tuple[int, ...]:
-    """Every sixth of T, but every eighth step of long runs, down to a sixteenth of T: engines lose what a look saves
-    where they are asked for fewer than eight steps at a time.
+    """Multiples of T/6 for short runs, of 8 steps for longer ones, of T/16 for the longest.
+
+    Engines are inefficient in chunks of fewer than eight steps.
     """
-    few, many = LOOKS
-    step = max(1, min(round(timesteps / few), max(FREE, round(timesteps / many))))
+    few, many = COUNTS
+    step = max(1, min(round(timesteps / few), max(SHORTEST, round(timesteps / many))))
     return tuple(range(step, timesteps, step))
 
 
@@ -61,22 +62,22 @@ def fit_exit(
     task: Task | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> SNN:
-    """The network with an exit policy: at most ``drop`` points of samples lose a right answer, with ``confidence``.
+    """Fit an exit policy: at most ``drop`` percent of samples lose a correct answer, with ``confidence``.
 
-    ``data``: batches of (input, target) that neither trained the network nor will test it. On a share of them, drawn by
-    ``seed``, temperatures ``κ_t = argmin mean −ln softmax(z_t/κ)_a`` and candidates for thresholds are fitted, with a
-    the answer after T steps: an exit must foresee that one, right or wrong. There, too, looks are dropped that cost
-    more than they save, unless ``checkpoints`` names them. On the others candidates are tested from the strictest to
-    the laxest, ``P(Bin(n, drop) ≤ lost) ≤ 1 − confidence``, until one fails; the last that passed is taken. ``lost``
-    counts samples that are right at T and not at their stop, so that accuracy falls by no more; ``task`` (of
-    ``transpike.tasks``, default: classification) says what right is. ``score``: one of ``transpike.exits`` or its name.
+    ``data``: batches of (input, target) that are in neither the training nor the test set. A share of them, drawn by
+    ``seed``, fits temperatures ``κ_t = argmin mean −ln softmax(z_t/κ)_a`` and candidate thresholds, where a is the
+    answer after T steps: an exit predicts this answer, correct or not. It also removes checkpoints that cost more than
+    they save, unless ``checkpoints`` gives them. The other samples test the candidates from the strictest to the
+    least strict, ``P(Bin(n, drop) ≤ lost) ≤ 1 − confidence``, until one fails; the last that passed is used. ``lost``
+    counts samples that are correct at T and not at their stop, an upper bound of the accuracy drop; ``task`` (of
+    ``transpike.tasks``, default: classification) defines correct. ``score``: one of ``transpike.exits`` or its name.
     Source of the test: Angelopoulos et al. 2021 (Learn then Test), fixed-sequence testing with exact binomial tails.
-    Raises SettingError where answers do not come step by step, DataError with fewer samples than any promise needs.
+    Raises SettingError where answers do not come step by step, DataError for too few samples for this bound.
     """
     wish = Exit("", drop, confidence)
     if isinstance(fit_share, bool) or not isinstance(fit_share, (int, float)) or not 0 < fit_share < 1:
         raise SettingError(f"fit_share must lie between 0 and 1, not {fit_share!r}")
-    if isinstance(data, Batches):  # else they are counted when they have been run
+    if isinstance(data, Batches):  # other data are counted after the run
         wish.check_samples(len(data.indices), fit_share)
     if isinstance(score, str):
         if score not in exits.table:
@@ -88,12 +89,12 @@ def fit_exit(
         raise SettingError(f"seed must be a whole number from 0 on, not {seed!r}")
     if not snn.schedule.every_step:
         raise SettingError(
-            f"early exit needs an answer after every step, and {type(snn.schedule).__name__} gives one a window: "
+            f"early exit needs an answer after every step, but {type(snn.schedule).__name__} gives one per window: "
             "convert with the streaming schedule"
         )
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
     late = getattr(snn.readout, "delay", None) or 0
-    if checkpoints is None:  # before its delay a readout gives the mean of a network that is filling
+    if checkpoints is None:  # before its delay a readout includes time steps without output
         places = tuple(step for step in checkpoints_until(steps) if step > late)
     elif isinstance(checkpoints, Iterable):
         places = tuple(checkpoints)
@@ -101,8 +102,8 @@ def fit_exit(
         raise SettingError(f"checkpoints must be steps, like (8, 16), not {checkpoints!r}")
     if not places:
         raise SettingError(
-            f"there is no checkpoint: a run of {steps} steps has none before its last and after the {late} that are "
-            "not read; give more timesteps"
+            f"there is no checkpoint: a run of {steps} steps has none before its last step and after the {late} steps "
+            "that the readout skips; give more timesteps"
         )
     never = (math.inf,) * len(places)
     asked = task_given(task)
@@ -121,7 +122,8 @@ def fit_policy(
     thin: bool = True,
     task: Task | None = None,
 ) -> ExitPolicy:
-    """``policy`` with temperatures and thresholds fitted as ``fit_exit`` does; ``thin``: without looks that do not pay.
+    """``policy`` with temperatures and thresholds fitted as ``fit_exit`` does; ``thin``
+    removes checkpoints that cost more than they save.
 
     ``logits`` (checkpoints + 1, samples, classes) at its checkpoints and after T steps, ``y`` (samples,).
     """
@@ -158,7 +160,7 @@ def _answers(
     done = 0
     for x, y in pairs(data):
         if y is None:
-            raise DataError("an exit is fitted with targets: give batches of (input, target)")
+            raise DataError("an exit needs targets: give batches of (input, target)")
         ids = torch.arange(done, done + len(x))
         logits = snn.run(x, policy.timesteps, engine=chosen, sample_ids=ids, count=False).logits[rows].double().cpu()
         parts.append(logits)
@@ -167,7 +169,7 @@ def _answers(
         if progress is not None:
             progress(done, total)
     if not parts:
-        raise DataError("there are no samples to fit an exit on")
+        raise DataError("there are no samples to fit an exit with")
     return torch.cat(parts, 1), torch.cat(targets)
 
 
@@ -179,7 +181,7 @@ def _temperature(logits: Tensor, y: Tensor) -> float:
 
 
 def _tested(policy: ExitPolicy, logits: Tensor, y: Tensor, first: Tensor, second: Tensor, task: Task) -> ExitPolicy:
-    """The laxest policy of the sequence whose tests all passed."""
+    """The least strict policy before the first failed test."""
     right = task.outcomes(logits[:, second], y[second])
     scores, found = _scores(policy, logits[:, second]), policy
     for thresholds in _candidates(policy, logits[:, first], task):
@@ -195,20 +197,20 @@ def _scores(policy: ExitPolicy, logits: Tensor) -> Tensor:
     """(checkpoints, samples)."""
     scores = torch.stack([policy.score(logits[k] / t) for k, t in enumerate(policy.temperatures)])
     if scores.shape != (len(policy.temperatures), logits.shape[1]) or bool(scores.isnan().any()):
-        raise DataError(f"the exit score {policy.score} must give one number for each sample, and not NaN")
+        raise DataError(f"the exit score {policy.score} must give one number per sample, not NaN")
     return scores
 
 
 def _places(scores: Tensor, thresholds: tuple[float, ...]) -> Tensor:
-    """(samples,): which checkpoint stops each sample; their number where none does."""
+    """(samples,): index of the checkpoint that stops each sample; the number of checkpoints where none does."""
     passed = scores >= scores.new_tensor(thresholds)[:, None]
     return torch.where(passed.any(0), passed.byte().argmax(0), len(thresholds))
 
 
 def _worthwhile(policy: ExitPolicy, logits: Tensor, y: Tensor, task: Task) -> tuple[int, ...]:
-    """The checkpoints that save more steps than they cost, under the laxest candidate that keeps the drop here.
+    """Checkpoints that save more steps than they cost, under the least strict candidate that keeps the drop.
 
-    ``mean (step of the stop + LOOK · looks made)`` falls with every one that is taken away, one after another.
+    Removes one after another while ``mean (stop + CHECKPOINT_COST · checkpoints passed)`` decreases.
     """
     right, scores = task.outcomes(logits, y), _scores(policy, logits)
     laxest: tuple[float, ...] | None = None
@@ -224,7 +226,7 @@ def _worthwhile(policy: ExitPolicy, logits: Tensor, y: Tensor, task: Task) -> tu
     def cost(places: tuple[int, ...]) -> float:
         at = _places(scores[list(places)], tuple(laxest[k] for k in places))
         steps = torch.tensor([*(policy.checkpoints[k] for k in places), policy.timesteps])
-        return float((steps[at] + LOOK * (at + 1).clamp(max=len(places))).double().mean())
+        return float((steps[at] + CHECKPOINT_COST * (at + 1).clamp(max=len(places))).double().mean())
 
     while len(kept) > 1:
         cheapest = min((tuple(k for k in kept if k != out) for out in kept), key=cost)
@@ -235,7 +237,7 @@ def _worthwhile(policy: ExitPolicy, logits: Tensor, y: Tensor, task: Task) -> tu
 
 
 def _candidates(policy: ExitPolicy, logits: Tensor, task: Task) -> list[tuple[float, ...]]:
-    """Thresholds for all checkpoints, from the strictest to the laxest; the last ``logits`` are the answers after T."""
+    """Thresholds of all checkpoints, strictest first; the last ``logits`` are the answers after T."""
     count = len(policy.checkpoints)
     if isinstance(policy.score, Conformal):
         answers, found = task.answers(logits[-1]), []
@@ -251,12 +253,12 @@ def _candidates(policy: ExitPolicy, logits: Tensor, task: Task) -> list[tuple[fl
 
 
 def _strangeness(logits: Tensor, answers: Tensor) -> Tensor:
-    """(samples,) −ln softmax(z)_a, from the least to the most."""
+    """(samples,) −ln softmax(z)_a, sorted, smallest first."""
     return (-logits.log_softmax(-1).gather(1, answers[:, None])[:, 0]).sort().values
 
 
 def _quantile(strange: Tensor, alpha: float) -> float:
-    """The ⌈(n+1)(1 − α)⌉-th smallest of ``strange``, which is sorted; infinite where n is too small for α."""
+    """The ⌈(n+1)(1 − α)⌉-th smallest of the sorted ``strange``; infinite where n is too small for α."""
     rank = math.ceil((len(strange) + 1) * (1 - alpha))
     return math.inf if rank > len(strange) else float(strange[max(0, rank - 1)])
 
@@ -264,20 +266,20 @@ def _quantile(strange: Tensor, alpha: float) -> float:
 def answer_early(
     snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | None = None, sample_ids: Tensor | None = None
 ) -> EarlyAnswers:
-    """Run x (batch, *shape) until each sample stops by the network's exit policy; those leave the batch.
+    """Run x (batch, *shape) until the exit policy stops each sample; stopped samples leave the batch.
 
-    ``sample_ids`` (batch,) are what random encoders draw by, 0, 1 … by default, as for ``simulate``.
+    ``sample_ids`` (batch,) seed random encoders, default 0, 1 …, as for ``simulate``.
     Raises SettingError for a network without a policy.
     """
     policy = snn.exit
     if policy is None:
-        raise SettingError("this network has no exit policy: fit_exit(snn, data) gives it one")
+        raise SettingError("this network has no exit policy: fit one with fit_exit(snn, data)")
     prepared, chosen = snn.prepare(x), engine_named(engine, memory)
     snn.encoder.check_steps(prepared, policy.timesteps)
     limit = chosen.batch_limit(snn.program)
     named = torch.arange(len(x)) if sample_ids is None else sample_ids
     if named.shape != (len(x),):
-        raise DataError(f"there are {len(x)} samples and sample_ids of shape {tuple(named.shape)}")
+        raise DataError(f"{len(x)} samples need sample_ids of shape ({len(x)},), not {tuple(named.shape)}")
     named = named.to(prepared.device)
     parts = []
     with torch.no_grad():
@@ -289,7 +291,7 @@ def answer_early(
 
 
 def _stopped(run: Any, policy: ExitPolicy, samples: int) -> tuple[Tensor, Tensor]:
-    """(logits, steps) of each sample; those that have stopped leave the batch."""
+    """(logits, steps) of each sample; stopped samples leave the batch."""
     here, steps = torch.arange(samples), torch.full((samples,), policy.timesteps)
     found: Tensor | None = None
     before = 0

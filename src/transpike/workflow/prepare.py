@@ -1,4 +1,4 @@
-"""A source activation in the place of every ReLU, so that a network can be trained for its conversion."""
+"""Replace every ReLU by a source activation, to train a network for its conversion."""
 
 import copy
 import math
@@ -41,22 +41,22 @@ def prepare(
     input: nn.Module | None = None,
     max_pool: Literal["keep", "average"] = "keep",
 ) -> nn.Module:
-    """A copy of ``model`` with a copy of ``activation`` in the place of every ReLU, ready to be trained.
+    """A copy of ``model`` with a copy of ``activation`` in place of every ReLU, ready for training.
 
-    ``activation``: a source activation such as ``activations.QuantisedClip(levels=8)``. Modules and functional calls
-    are found, ReLU6 and clips at 0 too; each place gets its own activation, also where a module is used twice, under
-    the name of the module that it stands in. Everything else keeps its name, so that the checkpoints of ``model`` fit;
-    batch normalisation stays, functional dropout that rests in evaluation becomes a module. ``calibration``
-    (batch, *shape): inputs after preprocessing, on which each place's ``percentile`` of what the ReLU gave becomes the
-    activation's ``thresh``; training from trained weights wants that.
+    ``activation``: a source activation such as ``activations.QuantisedClip(levels=8)``. It replaces modules and
+    functional calls of ReLU, ReLU6 and clips at 0; each place has a separate activation, also where a module is used
+    twice, named after the module that contains it. All other names stay the same, so that checkpoints of ``model``
+    can be loaded; functional dropout becomes a module, batch normalisation is kept. ``calibration`` (batch, *shape):
+    inputs after preprocessing; the ``percentile`` of each ReLU's outputs becomes the activation's ``thresh``, which
+    is useful when training starts from trained weights.
 
-    ``pools`` puts activations behind average pools too, where the method gives those neurons (CQ, VR); means over axes
-    stay linear. ``input``: an activation for the input, which must not be negative, so that it becomes spikes; it
-    starts at the largest of ``calibration``. ``activations.ExpandedInput``, for inputs from 0 to 1, widens the first
-    layer, whose weights are shared out. ``max_pool`` "average" makes every maximum pool an average pool.
+    ``pools`` adds activations after average pools, for methods with neurons there (CQ, VR); means over axes remain
+    linear. ``input``: an activation for a non-negative input, which is then sent as spikes; its threshold starts at
+    the largest value of ``calibration``. ``activations.ExpandedInput``, for inputs from 0 to 1, widens the first layer
+    and divides its weights. ``max_pool`` "average" replaces every maximum pool by an average pool.
 
-    Raises UnsupportedModel where torch.fx cannot trace the model, where training and evaluation take different ways,
-    or where nothing is found; SettingError and DataError for the rest.
+    Raises UnsupportedModel where torch.fx cannot trace the model, where training and evaluation compute different
+    graphs, or where there is no ReLU; SettingError and DataError for wrong settings and data.
     """
     if not isinstance(model, nn.Module) or not isinstance(activation, nn.Module):
         given = f"{type(model).__name__} and {type(activation).__name__}"
@@ -64,7 +64,7 @@ def prepare(
     if calibration is not None and not isinstance(calibration, Tensor):
         raise SettingError(f"calibration is one batch of inputs, a tensor, not a {type(calibration).__name__}")
     if calibration is not None and not isinstance(activation, SourceActivation):
-        raise SettingError(f"{type(activation).__name__} has no threshold to calibrate; leave out calibration")
+        raise SettingError(f"{type(activation).__name__} has no threshold to calibrate; omit calibration")
     if input is not None and not isinstance(input, nn.Module):
         raise SettingError(f"input is an activation for the input, a torch.nn.Module, not a {type(input).__name__}")
     if max_pool not in ("keep", "average"):
@@ -73,7 +73,7 @@ def prepare(
         raise SettingError(f"percentile must be in (0, 100], not {percentile!r}")
     if calibration is not None and (not calibration.is_floating_point() or not len(calibration)):
         raise DataError(
-            f"calibration is a batch of at least one input as the network gets them, in floating point; not "
+            f"calibration must be a floating-point batch of at least one preprocessed input, not "
             f"{tuple(calibration.shape)} of {calibration.dtype}"
         )
     root = copy.deepcopy(model)
@@ -85,7 +85,7 @@ def prepare(
     modules = dict(root.named_modules())
     found = dict(_paths(graph, modules))
     if not found:
-        raise UnsupportedModel("the network has no ReLU, ReLU6 or clip at 0 whose place an activation could take")
+        raise UnsupportedModel("the network has no ReLU, ReLU6 or clip at 0 that an activation could replace")
     largest = {} if calibration is None else _measured(root, graph, found, calibration, percentile)
     for node in list(graph.nodes):
         if node in dropouts:
@@ -108,40 +108,40 @@ def prepare(
 
 
 def _traced(root: nn.Module) -> tuple[fx.Graph, set[fx.Node]]:
-    """The graph of a forward pass, the same in training and in evaluation, and the dropouts that only training has."""
+    """The graph of a forward pass, equal in training and evaluation, and the dropouts that only training uses."""
     mode, graphs = root.training, []
     for training in (True, False):
         try:
             graphs.append(_Tracer().trace(root.train(training)))
-        except Exception as error:  # whatever the network's own code raises on a proxy
+        except Exception as error:  # whatever the network's code raises on a proxy
             raise UnsupportedModel(
-                f"torch.fx cannot trace {type(root).__name__} ({error}); put activations into its source as modules, "
-                "transpike.activations.QuantisedClip for example"
+                f"torch.fx cannot trace {type(root).__name__} ({error}); add activations to its source code as "
+                "modules, for example transpike.activations.QuantisedClip"
             ) from error
     root.train(mode)
     if _text(graphs[0]) != _text(graphs[1]):
         raise UnsupportedModel(
-            f"{type(root).__name__} computes something else in training than in evaluation; use modules that know the "
-            "difference (nn.Dropout, nn.BatchNorm2d) in place of self.training"
+            f"{type(root).__name__} computes different graphs in training and evaluation; use modules with both modes "
+            "(nn.Dropout, nn.BatchNorm2d) instead of self.training"
         )
     both = zip(*(graph.nodes for graph in graphs), strict=True)
     return graphs[1], {node for other, node in both if node.target in DROPOUTS and _drops(node) != _drops(other)}
 
 
 class _Tracer(fx.Tracer):
-    """Activations that are there already are whole."""
+    """Does not trace into source activations."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, SourceActivation) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _drops(node: fx.Node) -> bool:
-    """The flag of a functional dropout, which drops unless it is told not to."""
+    """The training flag of a functional dropout; True by default."""
     return bool(node.args[2] if len(node.args) > 2 else node.kwargs.get("training", True))
 
 
 def _text(graph: fx.Graph) -> list[str]:
-    """A graph to be compared, without the flags of dropout."""
+    """A graph as text for a comparison, without the flags of dropout."""
     return [
         f"{node.op} {node.target} {node.args[0] if node.target in DROPOUTS else (node.args, node.kwargs)}"
         for node in graph.nodes
@@ -149,7 +149,7 @@ def _text(graph: fx.Graph) -> list[str]:
 
 
 def _paths(graph: fx.Graph, modules: dict[str, nn.Module]) -> Iterator[tuple[fx.Node, str]]:
-    """Every node that rectifies, and the name that its activation gets."""
+    """Every node that rectifies, and the name of its activation."""
     taken = set(modules)
     calls = [node.target for node in graph.nodes if node.op == "call_module"]
     for node in graph.nodes:
@@ -177,14 +177,14 @@ def _rectifies(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def _stack(node: fx.Node) -> str:
-    """The path of the module whose code made the call, with a dot behind it; "" for the network itself."""
+    """The path of the calling module with a final dot; "" for the network itself."""
     stack = node.meta.get("nn_module_stack") or {}
     path = list(stack)[-1] if stack else ""
     return f"{path}." if path else ""
 
 
 def _free(taken: Collection[str], stem: str) -> str:
-    """``stem``, or with the first number that makes it a new name."""
+    """``stem``, with the smallest number that makes it a new name if it is taken."""
     return next(path for n in range(len(taken) + 1) if (path := f"{stem}_{n}" if n else stem) not in taken)
 
 
@@ -199,12 +199,12 @@ def _replace(root: nn.Module, graph: fx.Graph, node: fx.Node, path: str, module:
 
 
 def _kind(node: fx.Node, root: nn.Module) -> Any:
-    """What a node calls: a function, or the class of a module."""
+    """The function that a node calls, or the class of its module."""
     return type(root.get_submodule(str(node.target))) if node.op == "call_module" else node.target
 
 
 def _average_maxima(root: nn.Module, graph: fx.Graph) -> None:
-    """Average pools of the same windows in the place of maximum pools."""
+    """Replace maximum pools by average pools of the same windows."""
     for node in list(graph.nodes):
         kind = _kind(node, root)
         if kind not in MAXIMA:
@@ -222,8 +222,8 @@ def _average_maxima(root: nn.Module, graph: fx.Graph) -> None:
         dilation = given.pop("dilation", 1)
         if given.pop("return_indices", False) or dilation not in (1, (1,), (1, 1), (1, 1, 1)):
             raise UnsupportedModel(
-                f"{where} is a maximum pool with dilation or indices, which no average pool can replace; change it in "
-                "the network's source"
+                f"{where} is a maximum pool with dilation or indices, which average pooling cannot replace; change it "
+                "in the network's source code"
             )
         used = node.op == "call_module" and len([n for n in graph.nodes if n.target == node.target]) == 1
         path = where if used else _free(dict(root.named_modules()), f"{where}_average")
@@ -231,7 +231,7 @@ def _average_maxima(root: nn.Module, graph: fx.Graph) -> None:
 
 
 def _rectify_averages(root: nn.Module, graph: fx.Graph) -> None:
-    """A ReLU behind every average pool: what is pooled is not negative, and the ReLU's place gets an activation."""
+    """Add a ReLU after every average pool, where the output is not negative; an activation replaces it."""
     for node in list(graph.nodes):
         if _kind(node, root) not in AVERAGES:
             continue
@@ -246,18 +246,18 @@ def _rectify_averages(root: nn.Module, graph: fx.Graph) -> None:
 
 
 def _check_range(entrance: nn.Module, x: Tensor) -> None:
-    """An activation for the input starts at the largest input. SettingError where it would cut negative ones off."""
+    """Set the threshold to the largest input. SettingError for negative inputs, which would be clipped."""
     if float(x.min()) < 0:
         raise SettingError(
-            f"calibration data go down to {float(x.min()):.3g}, and {type(entrance).__name__} on the input cuts off "
-            "what is negative: train without normalising the input (mean 0, standard deviation 1)"
+            f"the smallest calibration value is {float(x.min()):.3g}, and {type(entrance).__name__} clips negative "
+            "inputs: train without normalising the input (mean 0, standard deviation 1)"
         )
     if isinstance(entrance, SourceActivation):
         entrance.calibrate(float(x.max()))
 
 
 def _put_at_input(root: nn.Module, graph: fx.Graph, module: nn.Module) -> None:
-    """The activation between the input and whoever reads it; a module with a ``factor`` widens the layers behind it."""
+    """Insert the activation after the input; a ``factor`` of the module widens the layers that follow."""
     places = [node for node in graph.nodes if node.op == "placeholder" and node.users]
     if len(places) != 1:
         raise UnsupportedModel(f"the network takes {len(places)} inputs; an activation for the input needs one")
@@ -267,8 +267,8 @@ def _put_at_input(root: nn.Module, graph: fx.Graph, module: nn.Module) -> None:
         layer = root.get_submodule(str(reader.target)) if reader.op == "call_module" else None
         if not isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)) or getattr(layer, "groups", 1) != 1:
             raise UnsupportedModel(
-                f"the input is read by {reader.target}, not by an ordinary convolution or linear layer alone, so that "
-                f"{type(module).__name__} cannot widen it"
+                f"{type(module).__name__} cannot widen the input, because {reader.target} reads it: only ungrouped "
+                "convolutions and linear layers may"
             )
         repeats = (1, factor, *(1,) * (layer.weight.ndim - 2))
         layer.weight = nn.Parameter(layer.weight.detach().repeat(repeats) / factor)
@@ -276,8 +276,8 @@ def _put_at_input(root: nn.Module, graph: fx.Graph, module: nn.Module) -> None:
         setattr(layer, "in_features" if isinstance(layer, nn.Linear) else "in_channels", layer.weight.shape[1])
     if len(axes) > 1:
         raise UnsupportedModel(
-            f"convolutions and linear layers read the input, so that {type(module).__name__} cannot widen one axis for "
-            "all of them"
+            f"{type(module).__name__} cannot widen the input, because both convolutions and linear layers read it, "
+            "along different axes"
         )
     if axes:
         module.axis = axes.pop()  # type: ignore[assignment]
@@ -312,14 +312,14 @@ def _measured(
             Observer(root.eval(), graph=graph).run(x)
     except (RuntimeError, ValueError, IndexError) as error:
         raise DataError(
-            f"the network does not take the calibration data, {tuple(x.shape)}, a batch of inputs: {error}"
+            f"the network cannot process the calibration data, a batch of inputs {tuple(x.shape)}: {error}"
         ) from error
     finally:
         root.train(mode)
     for node, value in largest.items():
         if not 0 < value < math.inf:
             raise DataError(
-                f"{found[node]} gives {value:g} at percentile {percentile:g} of the calibration data, which is no "
-                "threshold; give other data, or a higher percentile"
+                f"percentile {percentile:g} of {found[node]} on the calibration data is {value:g}, which is not a "
+                "valid threshold; use other data, or a higher percentile"
             )
     return largest

@@ -1,4 +1,4 @@
-"""A network of first spikes on the processor's whole-number arithmetic, layer by layer beside its float form."""
+"""A first-spike network in the integer arithmetic of the processor, compared with floating point layer by layer."""
 
 import math
 from collections.abc import Callable
@@ -23,16 +23,16 @@ from transpike.snn import SNN
 from transpike.weights import LogarithmicWeights, ProcessingElement
 
 SHIFTED = (1, 2, 4, 8, 16, 32, 64)  # τ
-POOLED = 2**16  # averages over powers of two are whole multiples of 1 / POOLED
-EXACT = 1e-5  # of a weight: as near as float32 holds a logarithmic code
+POOLED = 2**16  # averages over powers of two are integer multiples of 1 / POOLED
+EXACT = 1e-5  # of a weight: precision of a logarithmic code in float32
 
 
 @dataclass(frozen=True)
 class ProcessorLayer:
-    """One neuron layer: errors of its potential as shares of θ, on the spikes that the processor's own layers gave it,
-    against products ``w κ(t)`` in float64.
+    """One neuron layer: errors of its potential in units of θ, relative to products ``w κ(t)`` in float64.
 
-    ``moved``: the share of neurons whose slot is another one for it; ``products`` are those of a sample.
+    Both use the spikes of the processor's previous layers. ``moved``: the share of neurons whose slot changes;
+    ``products``: their number per sample.
     """
 
     name: str
@@ -46,8 +46,8 @@ class ProcessorLayer:
 class ProcessorRun:
     """``logits`` (batch, classes) of the processor; ``elements`` the tables of its layers by the synapse's name.
 
-    ``analogue`` are the layers of weights whose products stay products of real numbers: those that the input reaches
-    as a current, or scaled channel by channel before any neuron.
+    ``analogue``: weight layers that multiply real numbers, because the input reaches them as a current, at most scaled
+    per channel.
     """
 
     logits: Tensor
@@ -61,28 +61,28 @@ class ProcessorRun:
 
 
 def run_processor(snn: SNN, x: Tensor, *, table_bits: int = 12, guard: int = 12) -> ProcessorRun:
-    """Run ``snn`` on x (batch, *shape) with every product of a spike and a weight made by adding, table and shift.
+    """Run ``snn`` on x (batch, *shape); addition, table and shift compute every product of spike and weight.
 
-    Needs base 2, τ a power of two, whole windows, and weights that were quantised logarithmically
-    (``weight_bits=5, weight_scale="logarithmic"``) with one full scale a layer. A synapse accumulates whole numbers,
-    whose sum is then added in units of ``θ 2^−(table_bits + guard)``; bias, shortcuts and an analogue first layer are
-    rounded to that unit. Average pools divide sums. Slow: a pass for each slot.
+    Needs base 2, τ a power of two, whole windows, and logarithmic weights (``weight_bits=5,
+    weight_scale="logarithmic"``) with one full scale per layer. A synapse accumulates integers; their sum is added in
+    units of ``θ 2^−(table_bits + guard)``; bias, shortcuts and an analogue first layer are rounded to that unit.
+    Average pools divide sums. Slow: one pass for each slot.
 
-    The shifter gives κ(t) itself; a simulation carries levels on a grid, ``TimeCode.bits`` wide, and differs by that.
+    The shifter computes κ(t) exactly; a simulation differs, because its levels are on a grid of ``TimeCode.bits``.
 
-    Raises SettingError and UnsupportedModel where a network does not fit the processor, DataError for inputs.
+    Raises SettingError and UnsupportedModel where a network does not match the processor, DataError for wrong inputs.
     """
     codes = {node.name: node.op.code for node in snn.graph if is_plain(node.op, FirstSpike)}
     if not codes or not snn.schedule.whole_windows:
         raise SettingError(
-            "the processor runs neurons that fire once after a whole window: convert with the recipe cat"
+            "the processor needs neurons that fire once after a whole window: convert with the recipe cat"
         )
     if is_plain(snn.encoder, FirstSpikes):
         codes[snn.graph.input.name] = snn.encoder.code
     for name, code in codes.items():
         if code.kernel != "exponential" or code.base != 2 or code.delay or code.tau not in SHIFTED:
             raise SettingError(
-                f"{name} codes with {code}; shifts need base 2, no delay and a tau of {', '.join(map(str, SHIFTED))}"
+                f"{name} has the code {code}; shifts need base 2, no delay and a tau of {', '.join(map(str, SHIFTED))}"
             )
     with torch.no_grad():
         return _Processor(snn, codes, table_bits, guard).run(snn.prepare(x).double())
@@ -90,9 +90,9 @@ def run_processor(snn: SNN, x: Tensor, *, table_bits: int = 12, guard: int = 12)
 
 @dataclass(frozen=True, eq=False)
 class _Spikes:
-    """What is on a wire of spikes: ``at(slot)`` the spikes of a slot, moved and pooled since they were sent.
+    """Spikes on a wire: ``at(slot)``, those of one slot after wiring and pooling.
 
-    ``paths(slot)`` counts them where a pool weighs them.
+    ``paths(slot)`` counts spikes where pooling weights them.
     """
 
     at: Callable[[int], Tensor]
@@ -102,7 +102,7 @@ class _Spikes:
 
 
 class _Processor:
-    """Goes through the graph once; a wire of currents holds charge, one of spikes what they are worth together."""
+    """Traverses the graph once; a wire of currents holds charge, a wire of spikes their scaled sum."""
 
     def __init__(self, snn: SNN, codes: dict[str, TimeCode], table_bits: int, guard: int) -> None:
         self.snn, self.codes, self.table_bits, self.guard = snn, codes, table_bits, guard
@@ -112,7 +112,7 @@ class _Processor:
 
     def run(self, x: Tensor) -> ProcessorRun:
         graph: Graph = self.snn.graph.to(dtype=torch.float64)
-        # a wire: (what the processor has, the same with products in float64), and the spikes where they are on it
+        # a wire: (value in the processor, value with products in float64), and its spikes if it has any
         wires: dict[str, tuple[Tensor, Tensor]] = {}
         spikes: dict[str, _Spikes] = {}
         analogue, real = set[str](), list[str]()
@@ -139,8 +139,8 @@ class _Processor:
             elif isinstance(op, Cell):
                 if not is_plain(op, Delay):
                     raise UnsupportedModel(
-                        f"{node.name} ({op.describe()}) is a cell that the processor does not have; it runs neurons "
-                        "that fire once, maximum pooling of their spikes, and delays"
+                        f"{node.name} ({op.describe()}): the processor supports only neurons that fire once, maximum "
+                        "pooling of their spikes, and delays"
                     )
                 wires[node.name] = inputs[0]
                 if node.inputs[0] in spikes:
@@ -154,15 +154,15 @@ class _Processor:
                     real += [node.name] if isinstance(op, Synapse) else []
                 elif isinstance(op, Synapse):
                     raise UnsupportedModel(
-                        f"{node.name} hears spikes of different worth, or currents, whose products with weights are no "
-                        "shifts: give the layers before it one threshold, or a neuron between"
+                        f"{node.name} receives currents, or spikes of different scales, whose products are not shifts: "
+                        "use one threshold for the layers before it, or insert a neuron layer"
                     )
                 wires[node.name] = op.run(*(value[0] for value in inputs)), op.run(*(value[1] for value in inputs))
                 self._move(node, op, spikes)
         return ProcessorRun(wires[graph.output.name][0].float(), tuple(self.layers), self.elements, tuple(real))
 
     def _move(self, node: Node, op: Op, spikes: dict[str, _Spikes]) -> None:
-        """Wiring moves, joins and pools spikes; where they meet currents, or others of other worth, they are charge."""
+        """Apply wiring to spikes; where they meet currents or spikes of another scale, they become charge."""
         entering = [spikes.get(name) for name in node.inputs]
         known = [one for one in entering if one is not None]
         if op.role != "wiring" or len(known) < len(entering) or not known:
@@ -181,14 +181,14 @@ class _Processor:
     def _spike_scale(self, node: Node, cell: FirstSpike) -> float:
         if cell.threshold.numel() != 1:
             raise UnsupportedModel(
-                f"{node.name} has a threshold for each channel, which the next layer's weights would have to be "
-                'multiplied by: convert with granularity="layer"'
+                f"{node.name} has a threshold for each channel, and the processor cannot multiply weights by it: "
+                'convert with granularity="layer"'
             )
         return float(cell.output_scale())
 
     def _accumulated(self, node: Node, op: Synapse, spikes: _Spikes) -> tuple[Tensor, Tensor]:
         if op.weight.ndim < 2:
-            raise UnsupportedModel(f"{node.name} multiplies spikes by a factor for each channel, which is no shift")
+            raise UnsupportedModel(f"{node.name} multiplies spikes by a factor for each channel, which is not a shift")
         codes, element = self._codes(node, op, spikes.code)
         self.elements[node.name] = element
         total, kernel, products = torch.zeros(()), torch.zeros(()), 0.0
@@ -197,22 +197,22 @@ class _Processor:
             if bool(now.any()):
                 if not bool((now * POOLED == (now * POOLED).round()).all()):
                     raise UnsupportedModel(
-                        f"{node.name} hears averages over a number of spikes that is no power of two, which is no "
-                        'shift: use pools of 2 × 2 or 4 × 4, max pools, or average_pooling="spiking"'
+                        f"{node.name} receives averages over a number of spikes that is not a power of two: use pools "
+                        'of 2 × 2 or 4 × 4, maximum pools, or average_pooling="spiking"'
                     )
                 weights = element.products(codes.signs, codes.exponents, slot).double()
-                total = total + op.with_tensors(weight=weights).linear(now)  # whole numbers below 2^53
+                total = total + op.with_tensors(weight=weights).linear(now)  # integers below 2^53
                 kernel = kernel + op.linear(now) * 2.0 ** (-slot / spikes.code.tau)
                 products += float(op.paths().linear(spikes.paths(slot)).sum()) / len(now)
         bias = op.run(torch.zeros_like(spikes.at(0))) if op.bias is not None else 0.0
         if not total.ndim:
             total = kernel = torch.zeros((len(spikes.at(0)), *node.shape), dtype=torch.float64)
         self.products += products
-        theta = spikes.spike_scale / spikes.code.spike_scale  # of the source: what a spike in slot 0 is worth
+        theta = spikes.spike_scale / spikes.code.spike_scale  # of the source: scale of a spike in slot 0
         return total * element.unit * float(codes.full_scale) * theta + bias, kernel * theta + bias
 
     def _codes(self, node: Node, op: Synapse, code: TimeCode) -> tuple[LogarithmicWeights, ProcessingElement]:
-        """The codes of weights that lie on a logarithmic scale; UnsupportedModel for others."""
+        """The codes of logarithmic weights; UnsupportedModel for others."""
         weight = op.weight.double()
         for z in range(4):
             peak = weight.abs().max()
@@ -241,7 +241,7 @@ class _Processor:
 
 
 def _scales(op: Synapse, node: Node, analogue: set[str]) -> bool:
-    """True for a factor and shift of the input's channels, such as its normalisation."""
+    """True for a scale and shift of the input's channels, such as its normalisation."""
     return op.weight.ndim < 2 and node.inputs[0] in analogue
 
 

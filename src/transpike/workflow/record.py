@@ -1,4 +1,4 @@
-"""The spikes of a few samples, to look at: who fired when, where, and how the answer came about."""
+"""The spikes of a few samples: which neuron fired when and where, and the answer over time."""
 
 import json
 from collections.abc import Iterable
@@ -24,9 +24,9 @@ LAYERS = 5
 class LayerTrain:
     """One layer on one sample: ``spikes`` and ``synaptic_operations`` of all its neurons.
 
-    ``map``: what each place sends, a mean over channels and steps, (height, width), (1, length) or (1, neurons), in
-    units of the layer's spikes. ``neurons``: which ones ``train`` shows, the busiest first, (k,). ``train``: their
-    levels, (T, k), or (1, k) where a schedule gives whole windows, slots or cycles at once.
+    ``map``: mean output of each place over channels and time steps, (height, width), (1, length) or (1, neurons), in
+    units of the layer's spikes. ``neurons`` (k,): indices of the neurons in ``train``, the most active first.
+    ``train``: their levels, (T, k), or (1, k) for schedules that give whole windows, slots or cycles at once.
     """
 
     name: str
@@ -40,7 +40,7 @@ class LayerTrain:
 
 @dataclass(frozen=True, eq=False)
 class SampleRecord:
-    """One sample: the ``input`` as it was given, its ``label`` if there is one, and the class after each answer."""
+    """One sample: the original ``input``, its ``label`` if there is one, and the class at each answer."""
 
     input: Tensor
     label: int | None
@@ -51,7 +51,7 @@ class SampleRecord:
 
     @property
     def settled(self) -> int:
-        """The steps after which the last answer does not change any more."""
+        """The number of steps after which the answer no longer changes."""
         last = self.answers[-1]
         changes = [t for t, answer in zip(self.timesteps[1:], self.answers[:-1], strict=True) if answer != last]
         return changes[-1] if changes else self.timesteps[0]
@@ -59,7 +59,7 @@ class SampleRecord:
 
 @dataclass(frozen=True, eq=False)
 class SpikeRecord(Shown):
-    """Samples, and the names of their ``classes`` if there are any; ``steps`` False: trains hold whole windows."""
+    """Samples, and the names of their ``classes`` if there are any; ``steps`` False: trains of whole windows."""
 
     samples: tuple[SampleRecord, ...]
     timesteps: int
@@ -68,7 +68,7 @@ class SpikeRecord(Shown):
     classes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Every number, as plain data; of the trains, [step, place in ``neurons``, level] of what is not 0."""
+        """Every number, as plain data; trains as [step, position in ``neurons``, level] of nonzero levels."""
         return {
             "schema": SCHEMA, "recipe": self.recipe, "timesteps": self.timesteps, "classes": list(self.classes),
             "samples": [
@@ -97,11 +97,11 @@ def record(
     classes: Iterable[str] = (),
     engine: str = "auto",
 ) -> SpikeRecord:
-    """Run the first ``samples`` of ``data`` one by one, and keep their spikes and what each of them cost.
+    """Run the first ``samples`` of ``data`` one by one, and keep their spikes and operation counts.
 
-    ``data``: batches of (input, target), or of inputs alone. ``layers`` (default: five spread over the depth) are kept
-    with the trains of ``neurons`` neurons each, spread over those that fire by how often they do.
-    Raises DataError without samples, SettingError for layers that there are not.
+    ``data``: batches of (input, target), or of inputs alone. ``layers`` (default: five, spread over the depth) are kept
+    with the trains of ``neurons`` neurons each, spread over the active ones by activity.
+    Raises DataError without samples, SettingError for unknown layers.
     """
     for name, value in (("samples", samples), ("neurons", neurons)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -121,7 +121,7 @@ def record(
 
 
 def _names(snn: SNN) -> tuple[str, ...]:
-    """Layers of neurons, first and last among them, spread evenly."""
+    """Evenly spread neuron layers, with the first and the last."""
     there = [layer.name for layer in snn.program.layers if layer.role == "neuron"]
     if len(there) <= LAYERS:
         return tuple(there)
@@ -137,7 +137,7 @@ def _recorded(
     trace = snn.run_prepared(prepared, snn.schedule.check(steps), engine, None, names, True)
     table = {layer.name: layer for layer in trace.activity.layers}
     if unknown := [name for name in names if name not in table]:
-        raise SettingError(f"no layer sends spikes that is called {', '.join(unknown)}; choose from {', '.join(table)}")
+        raise SettingError(f"there is no spiking layer {', '.join(unknown)}; choose from {', '.join(table)}")
     layers = []
     for name in names:
         train = trace.trains[name][:, 0].float().cpu()

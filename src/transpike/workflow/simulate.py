@@ -1,4 +1,4 @@
-"""An SNN on inputs: the trace of what happened."""
+"""Run an SNN on inputs and return the trace."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from transpike.snn import SNN
 
 
 def engine_named(name: str, memory: int | None = None) -> Engine:
-    """The engine of this name; ``memory`` in bytes bounds what it adds."""
+    """The engine of this name; ``memory`` is its memory limit in bytes."""
     if name in ENGINES:
         raise SettingError(f"the engine {name!r} is now called {ENGINES[name]!r}")
     if name not in engines.table:
@@ -22,9 +22,9 @@ def engine_named(name: str, memory: int | None = None) -> Engine:
         return engines.table[name]()
     engine = engines.table[name]
     if issubclass(engine, (engines.Reference, engines.Sorted)):
-        raise SettingError(f"the {name} engine has no memory budget")
+        raise SettingError(f"the {name} engine has no memory limit")
     if memory < 1:
-        raise SettingError(f"a memory budget must be positive, not {memory}")
+        raise SettingError(f"a memory limit must be positive, not {memory}")
     return engine(memory=memory)
 
 
@@ -41,10 +41,10 @@ def simulate(
 ) -> Trace:
     """Run ``snn`` on x (batch, *shape) for ``timesteps`` steps (default: the recipe's).
 
-    ``engine``: "auto" (events where they pay, dense elsewhere), "event", "dense" (dense), "reference" (float64, step by
+    ``engine``: "auto" (events where they are faster, dense elsewhere), "event", "dense", "reference" (float64, step by
     step), or "sorted" (first crossings and exact spike times, event by event); on the exact grid all give the same
-    spikes. ``record`` names layers of ``snn.program.lowered`` whose trains are kept; ``sample_ids`` (batch,) name the
-    samples for random encoders; ``memory`` is the budget in bytes; ``count=False`` skips the counters.
-    Raises DataError for inputs that do not fit, SettingError for settings that make no sense.
+    spikes. ``record`` names layers of ``snn.program.lowered`` whose trains are kept; ``sample_ids`` (batch,) seed
+    random encoders; ``memory`` is the memory limit in bytes; ``count=False`` skips the counters.
+    Raises DataError for inputs of a wrong shape, SettingError for invalid settings.
     """
     return snn.run(x, timesteps, engine=engine_named(engine, memory), sample_ids=sample_ids, record=record, count=count)

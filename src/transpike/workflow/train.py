@@ -1,4 +1,4 @@
-"""Train a network: one loop for all, resumable after a kill to the very same weights."""
+"""Train a network; an interrupted training resumes and ends with the same weights."""
 
 import contextlib
 import hashlib
@@ -36,7 +36,7 @@ __all__ = ["Progress", "Row", "Training", "TrainingResult", "save_weights", "tra
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """``test_accuracy`` (0 to 1, None without test images) is of the weights of ``best_epoch``, measured once."""
+    """``test_accuracy`` (0 to 1, None without test images) of the weights of ``best_epoch``, measured once."""
 
     best_epoch: int
     history: tuple[Row, ...]
@@ -70,18 +70,18 @@ def train(
 
     The loss is the cross-entropy, with label smoothing, plus every submodule's ``penalty``, a scalar that its forward
     sets. ``settings``: a ``Training``, by default ``Training()``. The best epoch is chosen on held-out training images,
-    or on those that the data set gives for it; never on the test images. Recordings are trained on the mean of their
+    or on the validation images of the data set; never on the test images. Recordings are trained on the mean of their
     frames, without preprocessing.
 
-    Processes: under torchrun each of them trains on its part of every batch (DistributedDataParallel), and the first
-    one writes.
-    Files: ``checkpoint`` is replaced after every epoch, and a line of numbers added to the .jsonl file beside it; with
-    ``resume``, a run that finds it goes on from there and ends in the same bits as an unbroken one of the same seed
-    (on CPUs, with the same ``threads``). ``weights`` is written at the end, by default beside the checkpoint as
-    NAME.weights.safetensors. ``notes``, text by name, are written in both; the note "spec" says what network it is.
-    ``tensorboard`` is a folder to write the numbers into. ``progress`` gets a Progress every step, a Row every epoch.
+    Processes: under torchrun each process trains on a part of every batch (DistributedDataParallel), and the first
+    one writes files.
+    Files: ``checkpoint`` is replaced after every epoch, and a line is added to the .jsonl file next to it; with
+    ``resume``, a run continues from an existing checkpoint and ends bit-identical to an uninterrupted run of the same
+    seed (on CPUs, with the same ``threads``). ``weights`` is written at the end, by default next to the checkpoint as
+    NAME.weights.safetensors. ``notes``, text by name, are written to both; the note "spec" identifies the network.
+    ``tensorboard`` is a folder for logs. ``progress`` receives a Progress every step and a Row every epoch.
 
-    Raises SettingError (also when the checkpoint is of other settings), DataError (no images, a loss that is not
+    Raises SettingError (also for a checkpoint with other settings), DataError (no images, a loss that is not
     finite), CheckpointError (a damaged or old checkpoint), or MissingExtra (torchvision, tensorboard).
     """
     chosen, others = settings_given(Training, settings), dict(notes or {})
@@ -93,7 +93,7 @@ def train(
     augment = chosen.augment
     if augment == "auto":
         channels, height = dataset.image_shape[:2]
-        # Of 8x8 pixels a shift by one loses too much; and mirrored digits and gestures are other ones.
+        # A shift by one loses too much of 8x8 pixels; mirrored digits and gestures may be other classes.
         flips = channels > 1 and not recordings
         augment = "none" if height < 16 or len(dataset.image_shape) < 3 else "crop-flip" if flips else "crop"
     dataset = dataset.accumulated()
@@ -115,9 +115,9 @@ def train(
     augmentation.check(augment, chosen.padding, chosen.cutout, dataset.image_shape, recordings)
     precisions.check(chosen.precision, group.device)
     if taken := sorted(set(others) & set(OWN_NOTES)):
-        raise SettingError(f"the note {taken[0]!r} is written anyway; give yours another name")
+        raise SettingError(f"the note name {taken[0]!r} is reserved; use another name")
     if tensorboard:
-        writer(tensorboard)  # before the work, and in every process
+        writer(tensorboard)  # fails before the work, and in every process
     path = Path(checkpoint) if checkpoint else None
     if path and not weights:
         weights = path.with_suffix(".weights.safetensors")
@@ -134,14 +134,14 @@ def train(
     )  # fmt: skip
     scaling = precisions.Precision(chosen.precision, group.device)
     state = files.State([], 0, {})
-    group.wait()  # the first process may still be writing what a training before this one has left
+    group.wait()  # the first process may still be writing files of an earlier training
     if path and resume and path.exists():
         state = files.load(path, facts, module, steps, parameters)
         scaling.restore(state.scaler)
     if not group.agree(len(state.history)):
-        raise CheckpointError(f"some processes find another {path} than others: put it where all machines can read it")
+        raise CheckpointError(f"processes read different versions of {path}: put it where all machines can read it")
     log = path.with_suffix(".jsonl") if path and group.first else None
-    if log:  # a kill may have come between the checkpoint and its line here
+    if log:  # an interrupted run may have written the checkpoint and not its line here
         files.write_text(log, "".join(json.dumps(asdict(row)) + "\n" for row in state.history))
     order = torch.randperm(len(dataset.train), generator=loop.generator_of(chosen.seed, 0))
     share = chosen.validation_fraction
@@ -197,7 +197,7 @@ def train(
 
 
 def _write(module: nn.Module, path: Path, result: TrainingResult, dataset: Dataset) -> None:
-    """The finished weights, with what is known about them."""
+    """Write the final weights with their metadata."""
     facts = {
         "best_epoch": result.best_epoch,
         "test_accuracy": result.test_accuracy,

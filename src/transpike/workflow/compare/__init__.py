@@ -1,1 +1,1 @@
-"""Many recipes on one network."""
+"""Compare recipes on one network."""

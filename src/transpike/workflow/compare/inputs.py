@@ -1,4 +1,4 @@
-"""What a comparison works on, network and data, as one file that its processes map into memory."""
+"""Network and data of a comparison, as one file that its processes map into memory."""
 
 import functools
 import hashlib
@@ -21,22 +21,23 @@ from transpike.files import write_atomically
 
 
 def first_batches(calibration: Any, samples: int | None) -> tuple[Tensor, ...]:
-    """Calibration batches as they are, before preprocessing."""
+    """Calibration batches before preprocessing."""
     if calibration is None:
         raise DataError("a comparison needs calibration data: pass calibration=a tensor or a loader of training inputs")
     return tuple(x.cpu() for x, _ in _limited(calibration, samples))
 
 
 def labelled_batches(data: Any, limit: int | None) -> list[tuple[Tensor, Tensor]]:
+    """Batches of (input, target) with at most ``limit`` samples; DataError without targets or samples."""
     batches = []
     for x, y in _limited(data, limit):
         if y is None:
             raise DataError("a comparison needs targets: give data as batches of (input, target)")
         if len(x) != len(y):
-            raise DataError(f"a batch holds {len(x)} inputs and {len(y)} targets")
+            raise DataError(f"a batch has {len(x)} inputs and {len(y)} targets")
         batches.append((x, y))
     if not batches:
-        raise DataError("there are no samples to compare on")
+        raise DataError("there are no samples to compare with")
     return batches
 
 
@@ -77,7 +78,7 @@ def write_inputs(
     data: Sequence[tuple[Tensor, Tensor]],
     fitting: Sequence[tuple[Tensor, Tensor]] = (),
 ) -> str:
-    """Network, data and what exits are fitted on as one file in the store, named by its SHA-256, which is returned."""
+    """Write network, data and samples for exits to one file in the store, named by its SHA-256, and return that."""
     tensors: dict[str, Tensor] = {}
     graph = encode(source, tensors, "source")
     tensors |= {f"calibration.{index}": x.detach().cpu().clone() for index, x in enumerate(calibration)}
@@ -95,13 +96,13 @@ def write_inputs(
 
 
 def open_inputs(path: Path) -> tuple[Graph, tuple[Tensor, ...], Stored, Stored]:
-    """The source network, calibration batches, test batches and those that exits are fitted on, of an inputs file."""
+    """Source network, calibration batches, test batches and batches for exits of an inputs file."""
     return _opened(path, registry.generation())
 
 
 @functools.lru_cache(maxsize=1)
 def _opened(path: Path, generation: int) -> tuple[Graph, tuple[Tensor, ...], Stored, Stored]:
-    """``generation``: a class that was registered anew is another one, though the file is the same."""
+    """``generation``: a class that is registered again must be decoded again, even from the same file."""
     with safe_open(str(path), "pt") as file:
         content = json.loads(file.metadata()["content"])
         tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith("source")}  # noqa: SIM118
@@ -111,8 +112,10 @@ def _opened(path: Path, generation: int) -> tuple[Graph, tuple[Tensor, ...], Sto
 
 
 def inputs_path(store: Path, digest: str) -> Path:
+    """The inputs file with this SHA-256."""
     return store / f"inputs-{digest[:24]}.safetensors"
 
 
 def sha256(data: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""The sentence that picks a row: conditions and one objective, like ``drop<=1 steps<=32 min=synops``."""
+"""Select a row by conditions and one objective, like ``drop<=1 steps<=32 min=synops``."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ NUMBERS: dict[str, Callable[[Row], float]] = {
     "steps": lambda row: row.total_steps,
     "synops": lambda row: row.synaptic_operations,
 }
-"""Accuracy in percent, drop in points, the rest as in Row."""
+"""Accuracy in percent, drop in percentage points, the rest as in Row."""
 WORDS: dict[str, tuple[tuple[str, ...], Callable[[Row], set[str]]]] = {
     "alphabet": (
         ("binary", "graded", "levels", "phase", "ternary"),
@@ -46,7 +46,7 @@ class Condition:
     value: str
 
     def miss(self, row: Row) -> float:
-        """0 where the row satisfies it, else how far it is off, as a share of the bound; 1 for words."""
+        """0 where the row satisfies the condition, else its distance relative to the bound; 1 for words."""
         if self.sign == "=":
             return float(WORDS[self.name][1](row) != {self.value})
         bound, found = float(self.value), NUMBERS[self.name](row)
@@ -54,18 +54,18 @@ class Condition:
         return off / (abs(bound) or 1.0) if off > 0 else 0.0
 
     def found(self, row: Row) -> str:
-        """What the row has, in the condition's words."""
+        """The row's value and the condition, as text."""
         if self.sign == "=":
             return f"{self.name} {'+'.join(sorted(WORDS[self.name][1](row))) or 'none'}, not {self.value}"
         return f"{self.name} {NUMBERS[self.name](row):.4g}, not {self.sign} {self.value}"
 
 
 def parse(text: str) -> tuple[tuple[Condition, ...], tuple[str, str]]:
-    """The conditions, and the objective as ("min" or "max", name); SettingError that lists what is known."""
+    """The conditions, and the objective as ("min" or "max", name); SettingError with the known words for others."""
     conditions: list[Condition] = []
     objectives: list[tuple[str, str]] = []
     if not isinstance(text, str):
-        raise SettingError(f"what to pick is a sentence like {EXAMPLE!r}, not {text!r}")
+        raise SettingError(f"a selection is text like {EXAMPLE!r}, not {text!r}")
     for word in re.sub(r"\s*(<=|>=|=)\s*", r"\1", text).split():
         match = re.fullmatch(r"([a-z-]+)(<=|>=|=)(\S+)", word)
         name, sign, value = match.groups() if match else ("", "", "")
@@ -76,7 +76,7 @@ def parse(text: str) -> tuple[tuple[Condition, ...], tuple[str, str]]:
         ):
             conditions.append(Condition(name, sign, value))
         else:
-            raise SettingError(f"{word!r} says nothing that can be picked by, as {EXAMPLE!r} does; known are {KNOWN}")
+            raise SettingError(f"{word!r} is not a condition or objective, as in {EXAMPLE!r}; known are {KNOWN}")
     if len(objectives) != 1:
         raise SettingError(f"{text!r} has {len(objectives)} objectives and needs one; known are {KNOWN}")
     return tuple(conditions), objectives[0]
@@ -85,8 +85,8 @@ def parse(text: str) -> tuple[tuple[Condition, ...], tuple[str, str]]:
 def pick(rows: Iterable[Row], text: str) -> Row:
     """The row that satisfies every condition and is best in the objective.
 
-    Of equal ones the one with fewer total steps, then fewer synaptic operations, then the higher accuracy, then the
-    first in the table. Raises SettingError for words it does not know, GateFailed with the nearest misses.
+    Ties are resolved by fewer total steps, fewer synaptic operations, higher accuracy, and order in the table.
+    Raises SettingError for unknown words, GateFailed with the closest rows where none satisfies the conditions.
     """
     rows = tuple(rows)
     conditions, (direction, name) = parse(text)
@@ -101,9 +101,9 @@ def pick(rows: Iterable[Row], text: str) -> Row:
 
 
 def _misses(rows: tuple[Row, ...], conditions: tuple[Condition, ...], text: str) -> str:
-    """The rows with the fewest unmet conditions, those that are least off first."""
+    """The rows with the fewest unmet conditions, the closest first."""
     if not rows:
-        return f"nothing was measured, so nothing satisfies {text!r}"
+        return f"no row satisfies {text!r}, because nothing was measured"
     scored = [(row, [condition for condition in conditions if condition.miss(row)]) for row in rows]
     scored.sort(key=lambda pair: (len(pair[1]), sum(condition.miss(pair[0]) for condition in pair[1])))
     nearest = "; ".join(

@@ -1,4 +1,4 @@
-"""Runs the units of a comparison, one after another or in processes; each always with one thread."""
+"""Run the units of a comparison, in sequence or in processes, each with one thread."""
 
 import contextlib
 import multiprocessing
@@ -13,14 +13,14 @@ from multiprocessing.connection import Connection
 import torch
 
 from transpike.errors import FileError
-from transpike.workflow.compare.units import Task, Unit, measure
+from transpike.workflow.compare.units import Unit, Work, measure
 
 DEATH = "its process died (out of memory, or killed)"
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """PyTorch with one CPU thread: sums off the grid, as in calibration, depend on how many threads share them."""
+    """PyTorch with one CPU thread: sums off the grid, as in calibration, depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -29,14 +29,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def run_units(task: Task, units: list[Unit], jobs: int, done: Callable[[], None]) -> dict[int, str]:
-    """Measure every unit; what broke, as index → reason. ``done()`` is called after each. FileError stops all."""
+def run_units(work: Work, units: list[Unit], jobs: int, done: Callable[[], None]) -> dict[int, str]:
+    """Measure every unit; returns failures as index → reason. Calls ``done()`` after each. FileError stops all."""
     failed: dict[int, str] = {}
     if jobs == 1:
         with one_thread():
             for index, unit in enumerate(units):
                 try:
-                    measure(task, unit)
+                    measure(work, unit)
                 except FileError:
                     raise
                 except Exception as error:
@@ -45,21 +45,21 @@ def run_units(task: Task, units: list[Unit], jobs: int, done: Callable[[], None]
         return failed
     waiting = list(range(len(units)))
     while waiting:
-        # a pool that lost a process does not say whose unit it ran, so those that were running go on alone
-        for index in _run(task, units, waiting, jobs, failed, done):
-            if _run(task, units, [index], 1, failed, done):
+        # a broken pool does not name the unit of the lost process, so all that were running are repeated alone
+        for index in _run(work, units, waiting, jobs, failed, done):
+            if _run(work, units, [index], 1, failed, done):
                 failed[index] = DEATH
                 done()
     return failed
 
 
 def _run(
-    task: Task, units: list[Unit], indices: list[int], jobs: int, failed: dict[int, str], done: Callable[[], None]
+    work: Work, units: list[Unit], indices: list[int], jobs: int, failed: dict[int, str], done: Callable[[], None]
 ) -> list[int]:
-    """Measure these units in ``jobs`` processes; those that were running when a process died.
+    """Measure these units in ``jobs`` processes; returns those that were running when a process died.
 
-    ``indices`` loses what has been started. However this function is left, its processes end: each watches the end of
-    a pipe that only this process holds open, and so ends even where this one is killed.
+    Started units are removed from ``indices``. The processes always end with this function: each watches a pipe that
+    only this process holds open, so that it ends even if this process is killed.
     """
     context = multiprocessing.get_context("spawn")
     watched, held = context.Pipe(duplex=False)
@@ -71,7 +71,7 @@ def _run(
             while indices and len(running) < jobs and not lost:
                 index = indices.pop(0)
                 try:
-                    running[executor.submit(measure, task, units[index])] = index
+                    running[executor.submit(measure, work, units[index])] = index
                 except BrokenProcessPool:
                     lost.append(index)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -95,7 +95,7 @@ def _run(
 
 
 def _begin(watched: Connection) -> None:
-    """The start of a process: one thread, an end with its parent, and Ctrl-C is the parent's to handle."""
+    """Initialise a process: one thread, end with the parent, leave Ctrl-C to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(watched,), daemon=True).start()

@@ -1,4 +1,4 @@
-"""What a comparison is made of: one row for each recipe and number of steps, measured or refused."""
+"""Rows of a comparison: one for each recipe and number of time steps, measured or refused."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ Cost = Literal["total_steps", "synaptic_operations"]
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """``recipe`` is its text without the number of steps; ``made_by`` the settings that the network was converted with.
+    """``recipe``: its text without the number of steps; ``made_by``: the settings of the conversion.
 
-    ``series`` is the recipe as it was asked for: rows with an early exit have the exit in ``recipe``, and not there.
-    ``made_by.timesteps`` may be larger than ``timesteps``: where one run answers at every step, it serves all of them.
+    ``series``: the recipe as requested; rows with an early exit name the exit in ``recipe`` only.
+    ``made_by.timesteps`` may be larger than ``timesteps``, where one run gives the answers at all of them.
     """
 
     recipe: str
@@ -37,7 +37,7 @@ class Entry:
         return self.made_by.training_free
 
     def to_json(self) -> dict[str, Any]:
-        """Every field as plain data, but for the outcomes of single samples."""
+        """Every field as plain data, except the outcomes of single samples."""
         hidden = ("made_by", "series", "outcomes", "policy")
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in hidden}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
@@ -46,15 +46,15 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Row(Entry):
-    """What a recipe gives after ``timesteps`` steps; fractions in [0, 1], counts per sample.
+    """Measurements of a recipe after ``timesteps`` steps; fractions in [0, 1], counts per sample.
 
     ``total_steps`` is the step at which the answer is ready. ``low`` and ``high`` are Wilson's 95 % bounds of
     ``accuracy``; ``drop`` is ANN minus SNN on the same samples with its paired 95 % interval ``drop_low``,
-    ``drop_high`` (transpike.evaluate.paired_difference). ``macs`` are multiplications that stay; ``alphabets`` what the
-    neurons send, ``signed`` whether any of them sends negative spikes.
-    ``exit`` says how samples stop early, if they do: ``total_steps`` is then their mean, ``policy`` what was fitted.
-    ``energy_joule`` is by the name of the model, None where it does not fit. ``seconds`` is the time of conversion and
-    evaluation together, of all rows that came from one run. ``outcomes`` (samples,) bool: right or wrong.
+    ``drop_high`` (transpike.evaluate.paired_difference). ``macs`` are the remaining MACs; ``alphabets`` the spike
+    alphabets of the neurons, ``signed`` whether any neuron sends negative spikes.
+    ``exit`` describes an early exit: ``total_steps`` is then a mean, ``policy`` the fitted exit.
+    ``energy_joule``: joules by name of the model, None where it does not apply. ``seconds``: time of conversion and
+    evaluation together, of all rows from one run. ``outcomes`` (samples,) bool: correct or not.
     """
 
     total_steps: float
@@ -86,7 +86,7 @@ class Row(Entry):
 
 @dataclass(frozen=True, eq=False)
 class Refusal(Entry):
-    """A recipe that gives no answer for this number of steps, and why. ``failed``: it broke, and may work next time."""
+    """A recipe without an answer for this number of steps, and the reason. ``failed``: an error that may not recur."""
 
     reason: str
     failed: bool = False
@@ -94,7 +94,7 @@ class Refusal(Entry):
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of one row minus another's on the same samples, in points, with a paired 95 % interval."""
+    """Accuracy of one row minus another's on the same samples, in percentage points, with a paired 95 % interval."""
 
     points: float
     low: float
@@ -103,9 +103,9 @@ class Difference:
 
 
 def front(rows: Iterable[Row], cost: Cost = "total_steps") -> tuple[Row, ...]:
-    """The rows that no other beats: none is at least as accurate and as cheap, and better in one of the two.
+    """The Pareto front: rows that no other row dominates in accuracy and ``cost``, cheapest first.
 
-    Cheapest first. Raises SettingError for another ``cost`` than "total_steps" and "synaptic_operations".
+    Raises SettingError for another ``cost`` than "total_steps" and "synaptic_operations".
     """
     if cost not in get_args(Cost):
         raise SettingError(f"a front is drawn against {' or '.join(get_args(Cost))}, not {cost!r}")

@@ -24,7 +24,7 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
 from transpike.core.schedule import check_timesteps
-from transpike.core.task import Task as AnswerTask
+from transpike.core.task import Task
 from transpike.data.batches import calibration_batches
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
@@ -39,7 +39,7 @@ from transpike.workflow.compare.inputs import first_batches, labelled_batches, w
 from transpike.workflow.compare.pick import pick
 from transpike.workflow.compare.pool import one_thread, run_units
 from transpike.workflow.compare.rows import Cost, Difference, Entry, Refusal, Row, front
-from transpike.workflow.compare.units import Task, Unit, named, outside_code, plan, rows
+from transpike.workflow.compare.units import Unit, Work, named, outside_code, plan, rows
 from transpike.workflow.convert import convert
 from transpike.workflow.simulate import engine_named
 
@@ -49,9 +49,9 @@ SCHEMA = 1
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Shown):
-    """``rows``: one for each recipe and number of steps, in the order asked for, measured (Row) or not (Refusal).
+    """``rows``: one for each recipe and number of steps, in the requested order, measured (Row) or not (Refusal).
 
-    ``remarks`` say what happened to stored results; ``provenance`` what the numbers come from.
+    ``remarks`` about stored results; ``provenance``: origin of the numbers.
     """
 
     rows: tuple[Row | Refusal, ...]
@@ -61,7 +61,7 @@ class Comparison(Shown):
     remarks: tuple[str, ...]
     provenance: dict[str, Any]
     convert: Callable[[Recipe], SNN] = field(repr=False)
-    """Makes the network of a recipe again, as it was made for the rows."""
+    """Converts the network of a recipe again, as for the rows."""
 
     @property
     def measured(self) -> tuple[Row, ...]:
@@ -81,26 +81,25 @@ class Comparison(Shown):
         return {"accuracy": first.ann_accuracy, "low": low, "high": high, "macs": first.ann_macs}
 
     def front(self, cost: Cost = "total_steps") -> tuple[Row, ...]:
-        """The rows that no other beats in accuracy and ``cost`` (or "synaptic_operations"), cheapest first."""
+        """The Pareto front of accuracy and ``cost`` (or "synaptic_operations"), cheapest first."""
         return front(self.measured, cost)
 
     def pick(self, text: str) -> Row:
-        """The row that a sentence like ``"drop<=1 steps<=32 min=synops"`` picks.
+        """The row selected by text like ``"drop<=1 steps<=32 min=synops"``.
 
-        Conditions ``accuracy`` (percent), ``drop`` (points), ``steps`` (total), ``synops``, ``spikes``, ``macs``,
+        Conditions ``accuracy`` (%), ``drop`` (percentage points), ``steps`` (total), ``synops``, ``spikes``, ``macs``,
         ``rate`` with ``<=`` or ``>=``; ``alphabet=binary|ternary|levels|phase|graded`` (of every neuron),
-        ``signed=yes|no``, ``training-free=yes|no``; and one objective, ``min=`` one of them or ``max=accuracy``. Of
-        equal rows the one with fewer total steps, then fewer synaptic operations, then the higher accuracy, then the
-        first.
+        ``signed=yes|no``, ``training-free=yes|no``; and one objective, ``min=`` one of them or ``max=accuracy``. Ties
+        are resolved by fewer total steps, fewer synaptic operations, higher accuracy, and order.
 
-        Raises SettingError for other words, GateFailed with the nearest misses where no row satisfies it.
+        Raises SettingError for unknown words, GateFailed with the closest rows where none satisfies the conditions.
         """
         return pick(self.measured, text)
 
     def snn(self, row: Row) -> SNN:
-        """The network of a row, converted again, with the row's number of steps: ``evaluate`` gives the row's numbers.
+        """The network of a row, converted again, for the row's number of steps: ``evaluate`` reproduces the row.
 
-        Where it was made for a longer run, it keeps the grid of that run.
+        A network converted for a longer run keeps the grid of that run.
         """
         recipe = dataclasses.replace(row.made_by, timesteps=row.timesteps)  # type: ignore[type-var]
         policy = None if row.policy is None else decode(row.policy, {})
@@ -108,10 +107,10 @@ class Comparison(Shown):
         return dataclasses.replace(made, recipe=recipe, grid_timesteps=row.made_by.timesteps, exit=policy)
 
     def difference(self, first: str, second: str, total_steps: int) -> Difference:
-        """Accuracy of one recipe minus another's in points, of what each has answered after ``total_steps`` steps.
+        """Accuracy of one recipe minus another's in percentage points, of their answers by ``total_steps``.
 
         Recipes are named as in the rows. The interval is paired on the same samples (evaluate.paired_difference).
-        Raises DataError for a recipe that is not there or has no answer by then.
+        Raises DataError for an unknown recipe, or one without an answer after that time.
         """
         outcomes = [self._by_then(name, total_steps).outcomes for name in (first, second)]
         points, low, high = (100 * value for value in paired_difference(*outcomes))
@@ -120,8 +119,8 @@ class Comparison(Shown):
     def _by_then(self, recipe: str, total_steps: int) -> Row:
         found = [row for row in self.measured if row.recipe == recipe and row.total_steps <= total_steps]
         if not found:
-            names = ", ".join(dict.fromkeys(f"{r.recipe} from {r.total_steps} steps on" for r in self.measured[::-1]))
-            raise DataError(f"{recipe!r} has no answer within {total_steps} steps; there are {names}")
+            names = ", ".join(dict.fromkeys(f"{r.recipe} (from {r.total_steps} steps)" for r in self.measured[::-1]))
+            raise DataError(f"{recipe!r} has no answer within {total_steps} steps; available are {names}")
         return max(found, key=lambda row: row.total_steps)
 
     def to_json(self) -> dict[str, Any]:
@@ -151,40 +150,39 @@ class Comparison(Shown):
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """Settings of ``transpike.compare``; printable, hashable, and each a flag of ``transpike compare``.
+    """Settings of ``transpike.compare``; printable, hashable; each is a flag of ``transpike compare``.
 
     ``output``, ``on_unsupported``, ``exact_grid``, ``calibration_samples`` and ``seed`` are those of ``convert``,
     ``engine``, ``memory`` (in bytes, of a process), ``energy``, ``task`` and ``limit`` those of ``evaluate``.
-    ``exits`` (transpike.exits.Exit) add rows: each network that answers step by step, with an early exit fitted on
-    ``exit_data``, labelled samples that are neither in ``data`` nor were trained on; for the largest T of a network.
-    ``jobs`` processes share the work (a script then needs ``if __name__ == "__main__":``). Every conversion and
-    evaluation runs with one thread, whatever ``jobs`` is, so that the result is the same bit for bit but for
-    ``seconds``. Raises SettingError.
+    ``exits`` (transpike.exits.Exit) add rows: each network that answers step by step, at its largest T, with an early
+    exit fitted on ``exit_data``, labelled samples that are in neither ``data`` nor the training set.
+    ``jobs``: number of processes (a script then needs ``if __name__ == "__main__":``). Every conversion and evaluation
+    runs with one thread, so that results do not depend on ``jobs``, except ``seconds``. Raises SettingError.
     """
 
-    timesteps: tuple[int, ...] = setting((4, 8, 16, 32, 64), "Numbers of time steps, each a row.")
-    limit: int | None = setting(None, "Only the first so many test samples.", low=1)
-    calibration_samples: int | None = setting(None, "Only the first so many calibration samples.", low=1)
-    seed: int = setting(0, "Draws calibration samples and random input spikes.")
+    timesteps: tuple[int, ...] = setting((4, 8, 16, 32, 64), "Time-step counts, comma-separated.")
+    limit: int | None = setting(None, "Only the first N test samples.", low=1)
+    calibration_samples: int | None = setting(None, "Only the first N calibration samples.", low=1)
+    seed: int = setting(0, "Random seed of calibration samples and input spikes.")
     exact_grid: bool = setting(True, "Bit-identical spikes on every engine.")
-    engine: str = setting("auto", "What simulates.", choices=sorted(engines.table))
-    memory: int | None = setting(None, "Budget for what the run of one process adds, like 2GiB.", low=1, unit="bytes")
-    output: str | int | None = setting(None, "Which answer to keep, where the model gives several.", flag="output-name")
-    on_unsupported: OnUnsupported = setting("error", "Layers that cannot spike: an error, or kept as they are.")
-    energy: tuple[EnergyModel, ...] = setting((), "Joules a sample by this model; repeatable.")
+    engine: str = setting("auto", "Simulation engine.", choices=sorted(engines.table))
+    memory: int | None = setting(None, "Memory limit per process, like 2GiB.", low=1, unit="bytes")
+    output: str | int | None = setting(None, "Output to use, for models with several.", flag="output-name")
+    on_unsupported: OnUnsupported = setting("error", "Unsupported layers: stop with an error, or keep them analogue.")
+    energy: tuple[EnergyModel, ...] = setting((), "Energy model, for joules per sample; repeatable.")
     exits: tuple[Exit, ...] = setting(
-        (), f"Also with an early exit by {', '.join(known_exits.table)} that loses so many points at most; repeatable.",
+        (), f"Add rows with an early exit: score ({', '.join(known_exits.table)}) and largest drop; repeatable.",
         flag="exit",
     )  # fmt: skip
-    task: AnswerTask = setting(Classification(), "What a good answer is.")
-    jobs: int = setting(1, "Processes, of one thread each.", low=1)
+    task: Task = setting(Classification(), "Task that defines correct answers.")
+    jobs: int = setting(1, "Number of processes, of one thread each.", low=1)
 
     def __post_init__(self) -> None:
         if isinstance(self.timesteps, int):
-            raise SettingError(f"timesteps must be several, in a tuple or a list, not {self.timesteps!r}")
+            raise SettingError(f"timesteps must be a tuple or a list, not {self.timesteps!r}")
         object.__setattr__(self, "timesteps", tuple(sorted({check_timesteps(t) for t in self.timesteps})))
         if not self.timesteps:
-            raise SettingError("a comparison needs at least one number of time steps")
+            raise SettingError("a comparison needs at least one time-step count")
         check_settings(self)
         engine_named(self.engine, self.memory)
         object.__setattr__(self, "energy", checked(self.energy))
@@ -213,25 +211,24 @@ def compare(
     store: str | Path | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Comparison:
-    """Every recipe (default: all of ours, as they are) at every number of time steps, on the same samples of ``data``.
+    """Every recipe (default: all of ours with default settings) at every time-step count, on the same samples.
 
     ``settings``: a ``ComparisonSettings``, by default ``ComparisonSettings()``. ``model``, ``calibration`` and
-    ``preprocessing`` are those of ``convert``, ``data`` that of ``evaluate``. A recipe's own number of steps does not
-    count: it is converted for each of ``settings.timesteps``, or once for the largest where that run answers at all of
-    them. A recipe that cannot do a number of steps, or breaks, has a row that says why. Compare rows by
-    ``total_steps``, not by T. ``exit_data``: labelled samples that exits are fitted on.
+    ``preprocessing`` are those of ``convert``, ``data`` that of ``evaluate``. The time steps of a recipe are ignored:
+    it is converted for each of ``settings.timesteps``, or once for the largest where that run gives all answers. A
+    recipe that does not support a time-step count, or fails, has a row with the reason. Compare rows by
+    ``total_steps``, not by T. ``exit_data``: labelled samples for fitting exits.
 
-    ``store`` is a directory that keeps what each conversion found, so that the same call, after a kill too, does only
-    what is missing; a changed setting, network, sample or version of transpike or torch is another result, and so is
-    changed code of a recipe, neuron or energy model of your own. Where that code cannot be known, as in a notebook or
-    in a class that a function makes, nothing is kept, and a remark says so.
-    ``progress(done, total)`` counts conversions.
+    ``store`` is a directory for the results of each conversion: the same call, also after an interruption, only adds
+    missing results. Results depend on settings, network, samples, versions of transpike and torch, and the code of
+    custom recipes, neurons and energy models. Where that code cannot be read, as in a notebook or for a class made by
+    a function, nothing is stored, and a remark states it. ``progress(done, total)`` counts conversions.
 
-    Raises what ``convert`` raises before a recipe's steps, DataError for data without targets, SettingError.
+    Raises what ``convert`` raises before a recipe's passes, DataError for data without targets, SettingError.
     """
     chosen = settings_given(ComparisonSettings, settings)
     if isinstance(recipes, Recipe):
-        raise SettingError(f"recipes must be several, in a tuple or a list, not {recipes!r}")
+        raise SettingError(f"recipes must be a tuple or a list, not {recipes!r}")
     asked = chosen.timesteps
     by_name = named([kind() for kind in known.members] if recipes is None else list(recipes))
     if not by_name:
@@ -239,15 +236,13 @@ def compare(
     raw = first_batches(calibration, chosen.calibration_samples)
     prepared = calibration_batches(raw, preprocessing or (lambda x: x.float()))
     with torch.no_grad():
-        still = next(iter(by_name.values())).encoder.accumulate(
-            prepared[0]
-        )  # recordings: what the network sees of them
+        still = next(iter(by_name.values())).encoder.accumulate(prepared[0])  # recordings: the mean of their frames
         source = capture(model, still, output=chosen.output, on_unsupported=chosen.on_unsupported)
     batches = labelled_batches(data, chosen.limit)
     if chosen.exits and exit_data is None:
-        raise DataError("exits are fitted on samples of their own: pass exit_data, labelled and not in data")
+        raise DataError("exits are fitted on separate samples: pass exit_data, labelled and not in data")
     fitting = labelled_batches(exit_data, None) if chosen.exits else []
-    for wish in chosen.exits:  # before the work: later each recipe would be refused for it
+    for wish in chosen.exits:  # before the work: later every recipe would be refused
         wish.check_samples(sum(len(x) for x, _ in fitting))
     for x, y in fitting:
         chosen.task.check(source.output.shape, len(x), y, "a batch of exit_data")
@@ -255,7 +250,7 @@ def compare(
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
         folder = scratch if store is None else _folder(store)
         inputs = write_inputs(folder, source, raw, batches, fitting)
-        task = Task(
+        work = Work(
             folder, scratch, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed,
             chosen.energy, chosen.exits, chosen.task,
         )  # fmt: skip
@@ -267,15 +262,15 @@ def compare(
             name: plan(recipe, asked, name if code.digest is None else code.digest, code.digest is not None)
             for (name, recipe), code in zip(by_name.items(), codes.values(), strict=True)
         }
-        entries, remarks = _entries(task, by_name, plans, chosen.jobs, progress)
+        entries, remarks = _entries(work, by_name, plans, chosen.jobs, progress)
         if store is not None:
             remarks += [
-                f"{name} was measured anew and is not kept in the store, for what its code does cannot be known: "
-                f"{code.reason}; define it in a module of its own"
+                f"{name} was measured again and is not stored, because its code cannot be read: {code.reason}; "
+                "define it in a separate module"
                 for name, code in codes.items()
                 if code.digest is None
             ]
-    order = {name: position for position, name in enumerate(by_name)}  # a recipe's exits stand behind it
+    order = {name: position for position, name in enumerate(by_name)}  # rows with exits follow their recipe
     entries.sort(key=lambda entry: (order[entry.series], entry.recipe, entry.timesteps))
     return Comparison(
         rows=tuple(entries),
@@ -296,19 +291,19 @@ def compare(
 
 
 def _entries(
-    task: Task,
+    work: Work,
     chosen: dict[str, Recipe],
     plans: dict[str, tuple[list[Unit], list[tuple[int, str]]]],
     jobs: int,
     progress: Callable[[int, int | None], None] | None,
 ) -> tuple[list[Row | Refusal], list[str]]:
-    """The rows of all recipes: what the store has, and then what is missing."""
+    """The rows of all recipes: read from the store, or measured where missing."""
     units = [(name, unit) for name, (found, _) in plans.items() for unit in found]
     remarks: list[str] = []
     missing = []
     for name, unit in units:
         try:
-            if task.read(unit) is None:
+            if work.read(unit) is None:
                 missing.append((name, unit))
         except FileError as error:
             remarks.append(f"the store's {error}, so {name} was measured again")
@@ -323,7 +318,7 @@ def _entries(
 
     if progress is not None:
         progress(count, len(units))
-    broken = run_units(task, [unit for _, unit in missing], jobs, done)
+    broken = run_units(work, [unit for _, unit in missing], jobs, done)
     failed = {id(missing[index][1]): reason for index, reason in broken.items()}
     entries: list[Row | Refusal] = [
         Refusal(name, t, chosen[name], reason, series=name)
@@ -334,8 +329,8 @@ def _entries(
         if id(unit) in failed:
             entries += [Refusal(name, t, unit.recipe, failed[id(unit)], failed=True, series=name) for t in unit.answers]
             continue
-        content = task.read(unit)
-        assert content is not None  # it was read, or has just been written
+        content = work.read(unit)
+        assert content is not None  # it was read before, or has just been written
         entries += rows(name, unit, content)
     return entries, remarks
 
@@ -344,7 +339,7 @@ def _folder(path: str | Path) -> Path:
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"the store {path} cannot be made: {error.strerror or error}") from error
+        raise FileError(f"the store {path} cannot be created: {error.strerror or error}") from error
     return Path(path)
 
 

@@ -1,4 +1,4 @@
-"""The units of work of a comparison: a conversion and an evaluation, and the file that keeps what they found."""
+"""Units of work of a comparison: a conversion and an evaluation, and the file with their results."""
 
 import base64
 import dataclasses
@@ -23,7 +23,7 @@ from transpike.core.graph import Graph
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.registry import qualified
-from transpike.core.task import Task as AnswerTask
+from transpike.core.task import Task
 from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
 from transpike.exits import table
@@ -35,19 +35,20 @@ from transpike.workflow.compare.inputs import Stored, inputs_path, open_inputs, 
 from transpike.workflow.compare.rows import Refusal, Row
 from transpike.workflow.convert import convert
 from transpike.workflow.early_exit import fit_exit
-from transpike.workflow.evaluate.run import Report, evaluate
+from transpike.workflow.evaluate.report import Report
+from transpike.workflow.evaluate.run import evaluate
 
 FORMAT = 4
 REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
-"""What a recipe answers every time, so that it is kept; other errors may pass."""
+"""Errors that recur for a recipe, and are stored; others may be temporary."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One conversion and one evaluation: ``recipe`` with its number of steps, and the answers that are wanted.
+    """One conversion and one evaluation: ``recipe`` with its number of steps, and the requested answers.
 
-    ``code`` is the digest of the code from outside that it runs (core.fingerprint), "" where there is none. Where that
-    cannot be known, what the unit finds is not ``kept``, and ``code`` is only another text for each recipe.
+    ``code``: digest of the code from outside the package (core.fingerprint), "" where there is none. Where the code
+    cannot be read, results are not ``kept`` in the store, and ``code`` is a distinct text for each recipe.
     """
 
     recipe: Recipe
@@ -57,10 +58,10 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Task:
-    """What all units of a comparison share; ``inputs`` is the SHA-256 of the file that holds network and data.
+class Work:
+    """Shared by all units of a comparison; ``inputs`` is the SHA-256 of the file with network and data.
 
-    ``scratch`` is a folder for what is not kept, which goes with the comparison.
+    ``scratch``: a temporary folder for results that are not stored.
     """
 
     store: Path
@@ -73,10 +74,10 @@ class Task:
     seed: int
     energy: tuple[EnergyModel, ...] = ()
     exits: tuple[Exit, ...] = ()
-    judge: AnswerTask = field(default_factory=Classification)
+    task: Task = field(default_factory=Classification)
 
     def key(self, unit: Unit) -> dict[str, Any]:
-        """Everything that decides what the unit finds."""
+        """Everything that the results of the unit depend on."""
         kind = type(unit.recipe)
         return {
             "format": FORMAT,
@@ -92,7 +93,7 @@ class Task:
             "answers": list(unit.answers),
             "energy": [repr(model) for model in self.energy],
             "exits": [repr(wish) for wish in self.exits],
-            "task": repr(self.judge),
+            "task": repr(self.task),
             "torch": torch.__version__,
             "transpike": code_digest(),
         }
@@ -108,7 +109,7 @@ class Task:
         )
 
     def read(self, unit: Unit) -> dict[str, Any] | None:
-        """What an earlier run found; None where there is nothing, FileError where the file is damaged."""
+        """Results of an earlier run; None where there are none, FileError where the file is damaged."""
         path = self.path(unit)
         try:
             content = json.loads(path.read_bytes())
@@ -122,41 +123,41 @@ class Task:
         return content
 
 
-def measure(task: Task, unit: Unit) -> None:
-    """Convert and evaluate, and keep what was found, or the reason of a refusal, in the store."""
-    source, calibration, data, fitting = open_inputs(inputs_path(task.store, task.inputs))
+def measure(work: Work, unit: Unit) -> None:
+    """Convert and evaluate, and write the results, or the reason of a refusal, to the store."""
+    source, calibration, data, fitting = open_inputs(inputs_path(work.store, work.inputs))
     start = time.perf_counter()
     try:
         snn = convert(
             source,
             unit.recipe,
             calibration,
-            preprocessing=task.preprocessing,
-            exact_grid=task.exact_grid,
-            seed=task.seed,
+            preprocessing=work.preprocessing,
+            exact_grid=work.exact_grid,
+            seed=work.seed,
         )
         report = evaluate(
             snn,
             data,
             timesteps=max(unit.answers),
             answers=unit.answers,
-            engine=task.engine,
-            memory=task.memory,
-            energy=task.energy,
-            task=task.judge,
+            engine=work.engine,
+            memory=work.memory,
+            energy=work.energy,
+            task=work.task,
         )
         content = _found(snn, report)
         if snn.schedule.every_step and max(unit.answers) > 1:
-            for wish in task.exits:
+            for wish in work.exits:
                 try:
-                    content["cells"].append(_early(task, unit, snn, data, fitting, wish))
+                    content["cells"].append(_early(work, unit, snn, data, fitting, wish))
                 except SettingError as error:
                     content["common"]["remarks"].append(f"no {wish}: {error}")
-        elif task.exits:
-            content["common"]["remarks"].append("no early exit: there is one answer only in a run")
+        elif work.exits:
+            content["common"]["remarks"].append("no early exit: a run gives only one answer")
     except REFUSALS as error:
         content = {"refused": str(error)}
-    task.write(unit, {**content, "seconds": round(time.perf_counter() - start, 3)})
+    work.write(unit, {**content, "seconds": round(time.perf_counter() - start, 3)})
 
 
 def _found(snn: SNN, report: Report) -> dict[str, Any]:
@@ -181,16 +182,16 @@ def _found(snn: SNN, report: Report) -> dict[str, Any]:
     return {"samples": report.samples, "common": common, "cells": cells}
 
 
-def _early(task: Task, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish: Exit) -> dict[str, Any]:
-    """The same network with an exit, fitted on other samples, as one more answer of its longest run."""
+def _early(work: Work, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish: Exit) -> dict[str, Any]:
+    """The same network with an exit, fitted on other samples, as an additional answer of its longest run."""
     steps = max(unit.answers)
     fitted = fit_exit(
-        snn, fitting, score=wish.score, drop=wish.drop, confidence=wish.confidence, timesteps=steps, engine=task.engine,
-        task=task.judge,
+        snn, fitting, score=wish.score, drop=wish.drop, confidence=wish.confidence, timesteps=steps, engine=work.engine,
+        task=work.task,
     )  # fmt: skip
     report = evaluate(
-        fitted, data, timesteps=steps, answers=(steps,), engine=task.engine, memory=task.memory, energy=task.energy,
-        task=task.judge,
+        fitted, data, timesteps=steps, answers=(steps,), engine=work.engine, memory=work.memory, energy=work.energy,
+        task=work.task,
     )  # fmt: skip
     found, right = report.exit, report.exit_outcomes
     assert found is not None and right is not None
@@ -205,7 +206,7 @@ def _early(task: Task, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish
 
 
 def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal]:
-    """What the store keeps of a unit, as rows."""
+    """Stored results of a unit, as rows."""
     if "refused" in content:
         return [Refusal(recipe, t, unit.recipe, content["refused"], series=recipe) for t in unit.answers]
     samples, common = content["samples"], content["common"]
@@ -226,9 +227,9 @@ def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal
 def plan(
     recipe: Recipe, timesteps: tuple[int, ...], code: str = "", kept: bool = True
 ) -> tuple[list[Unit], list[tuple[int, str]]]:
-    """The units that answer at ``timesteps``, and (T, reason) where the recipe's settings do not allow T.
+    """The units for the answers at ``timesteps``, and (T, reason) where the recipe's settings do not allow T.
 
-    One run serves all of them where neither the network nor the way it is run depends on the number of steps.
+    One run gives all answers where neither network nor simulation depends on the number of steps.
     """
     possible: dict[int, Recipe] = {}
     refused: list[tuple[int, str]] = []
@@ -252,15 +253,15 @@ def outside_code(
     preprocessing: Any,
     energy: tuple[EnergyModel, ...],
     exits: tuple[Exit, ...],
-    judge: AnswerTask,
+    task: Task,
 ) -> Code:
-    """The code that is not transpike's and decides what a recipe finds: its own, its steps', the network's, …"""
+    """Code outside transpike that results depend on: that of the recipe, its passes, the network, …"""
     scores = [table[wish.score] for wish in exits]
     try:
-        steps = recipe.passes
-    except Exception:  # the conversion will say so
-        steps = ()
-    return code_of(recipe, *steps, *(type(node.op) for node in source), preprocessing, *energy, *scores, judge)
+        passes = recipe.passes
+    except Exception:  # the conversion reports it
+        passes = ()
+    return code_of(recipe, *passes, *(type(node.op) for node in source), preprocessing, *energy, *scores, task)
 
 
 def sources() -> dict[str, Path]:
@@ -272,7 +273,7 @@ def sources() -> dict[str, Path]:
 
 @functools.cache
 def code_digest() -> str:
-    """Of the package's sources: another version may find something else."""
+    """Digest of the package's sources: results depend on the code."""
     digest = hashlib.sha256()
     for name, path in sources().items():
         digest.update(f"{name}\0".encode() + path.read_bytes())
@@ -280,7 +281,7 @@ def code_digest() -> str:
 
 
 def _packed(outcomes: Tensor) -> str:
-    """Eight samples a byte, the first in the highest bit, in base64."""
+    """Eight samples per byte, the first in the highest bit, in base64."""
     return base64.b64encode(np.packbits(outcomes.numpy()).tobytes()).decode()
 
 
@@ -294,17 +295,17 @@ def _text(value: dict[str, Any]) -> str:
 
 
 def named(recipes: list[Recipe]) -> dict[str, Recipe]:
-    """Recipes by their text without the number of steps; SettingError where one is there twice."""
+    """Recipes by their text without the number of steps; SettingError for duplicates."""
     found: dict[str, Recipe] = {}
     for recipe in recipes:
         if not isinstance(recipe, Recipe):
             raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
         same = [other for other in found.values() if type(other) is type(recipe)]
         if any(_settings(recipe) == _settings(other) for other in same):
-            raise SettingError(f"{recipe} is there twice; the number of steps is set by timesteps=")
+            raise SettingError(f"{recipe} is given twice; the number of steps is set by timesteps=")
         text = name = _series(recipe)
         number = 1
-        while name in found:  # a class of the user's that kept its parent's name
+        while name in found:  # a custom class that kept its parent's name
             name = f"{text} #{(number := number + 1)}"
         found[name] = recipe
     return found
@@ -314,11 +315,11 @@ def _series(recipe: Recipe) -> str:
     default = next(f.default for f in dataclasses.fields(recipe) if f.name == "timesteps")  # type: ignore[arg-type]
     try:
         return str(dataclasses.replace(recipe, timesteps=default))  # type: ignore[type-var]
-    except SettingError:  # the other settings do not go with the default
+    except SettingError:  # the other settings are not valid with the default
         return str(recipe)
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    """Everything but the number of steps."""
+    """All settings except the number of steps."""
     encoded = encode(recipe, {}, "recipe")
     return encoded | {"fields": {key: value for key, value in encoded["fields"].items() if key != "timesteps"}}

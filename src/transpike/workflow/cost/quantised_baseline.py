@@ -1,4 +1,4 @@
-"""The quantised ANN that a spiking network stands beside: as many levels, the same weight bits."""
+"""The quantised ANN as baseline of a spiking network: the same number of levels and weight bits."""
 
 import dataclasses
 import math
@@ -20,13 +20,13 @@ from transpike.passes import FoldBatchNorm, QuantiseWeights
 from transpike.snn import SNN
 
 INPUT_BITS = 8  # of an analogue input, as pixels have
-WIDE_BITS = 8  # of activations that the spiking network leaves without finite levels
+WIDE_BITS = 8  # of activations without a finite number of levels in the spiking network
 MOST_BITS = 16
 
 
 @dataclass(frozen=True, eq=False)
 class QuantisedBaseline:
-    """``graph`` runs; ``bits`` are those of its activations, by name, ``weight_bits`` None where weights stay real."""
+    """``graph`` to run; ``bits`` of its activations by name; ``weight_bits`` None for real weights."""
 
     graph: Graph
     bits: dict[str, int]
@@ -34,9 +34,9 @@ class QuantisedBaseline:
 
 
 def levels(alphabet: Alphabet, timesteps: int, slots: int | None) -> int | None:
-    """How many values the sum of a wire over a run can take; None where there is no such number.
+    """Number of values that the sum of a wire over a run can take; None where it is not finite.
 
-    T + 1 for binary spikes, 2 T + 1 for signed ones, k T + 1 for k levels; for first spikes the slots and none.
+    T + 1 for binary spikes, 2 T + 1 for signed ones, k T + 1 for k levels; slots + 1 for first spikes.
     """
     if alphabet.kind == "graded" or (alphabet.kind == "time" and not alphabet.levels):
         return None
@@ -49,9 +49,9 @@ def levels(alphabet: Alphabet, timesteps: int, slots: int | None) -> int | None:
 def quantised(
     snn: SNN, timesteps: int, activation_bits: int | None = None, weight_bits: int | None = None
 ) -> QuantisedBaseline:
-    """The source network with ``⌈log2(levels)⌉`` bits an activation, evenly between 0 and what its neuron can tell.
+    """The source network with activations of ``⌈log2(levels)⌉`` bits, uniform from 0 to the neuron's largest value.
 
-    ``activation_bits`` gives all of them another width, ``weight_bits`` the weights (default: those of the recipe).
+    ``activation_bits`` sets another width for all of them, ``weight_bits`` that of the weights (default: the recipe's).
     """
     for name, value in (("activation_bits", activation_bits), ("weight_bits", weight_bits)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_BITS):
@@ -88,15 +88,15 @@ def _most(alphabet: Alphabet) -> int:
 
 
 def _weights(snn: SNN, weight_bits: int | None) -> tuple[int | None, QuantiseWeights | None]:
-    """The bits of the weights, and the step that makes them so: the recipe's own, or uniform ones."""
+    """The bits of the weights, and the pass that quantises them: the recipe's, or a uniform one."""
     if weight_bits is not None:
         return weight_bits, QuantiseWeights(weight_bits)
-    own = next((step for step in snn.recipe.passes if isinstance(step, QuantiseWeights)), None)
+    own = next((one for one in snn.recipe.passes if isinstance(one, QuantiseWeights)), None)
     return (None, None) if own is None else (own.bits, own)
 
 
 class Counted:
-    """Adds up what a twin does, over batches."""
+    """Counts the operations of a quantised baseline over batches."""
 
     def __init__(self, quantised_baseline: QuantisedBaseline) -> None:
         self.quantised_baseline, self.samples = quantised_baseline, 0
@@ -105,7 +105,7 @@ class Counted:
         self.paths = {node.name: node.op.paths() for node in quantised_baseline.graph if isinstance(node.op, Synapse)}
 
     def add(self, x: Tensor) -> Tensor:
-        """Run a batch, (batch, *shape), and count its products without a zero; gives the logits."""
+        """Run a batch (batch, *shape), count its products with nonzero inputs, and return the logits."""
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if node.name in self.paths:
@@ -119,7 +119,7 @@ class Counted:
         return logits
 
     def activity(self, weight_bits: int) -> AnnActivity:
-        """Counts of a sample; ``weight_bits`` where the twin's are real."""
+        """Counts per sample; ``weight_bits`` applies where the baseline has real weights."""
         found, graph = [], self.quantised_baseline.graph
         for node in graph:
             macs = graph.macs(node) or 0
@@ -137,7 +137,7 @@ class Counted:
 
 
 def _widths(quantised_baseline: QuantisedBaseline) -> tuple[dict[str, int], dict[str, int]]:
-    """Bits of what enters each layer, and of what its output becomes."""
+    """Bits of the input of each layer, and of its output after the next activation."""
     wire: dict[str, int] = {}
     entering: dict[str, int] = {}
     for node in quantised_baseline.graph:
@@ -154,6 +154,6 @@ def _widths(quantised_baseline: QuantisedBaseline) -> tuple[dict[str, int], dict
 
 
 def with_weight_bits(snn: SNN, weight_bits: int) -> SNN:
-    """The spiking network with uniform weights of so many bits, nothing calibrated again."""
+    """The spiking network with uniform weights of ``weight_bits``, without a new calibration."""
     graph = QuantiseWeights(weight_bits).apply(snn.graph, None)  # type: ignore[arg-type]
-    return dataclasses.replace(snn, graph=graph, exit=None)  # which was fitted to other answers
+    return dataclasses.replace(snn, graph=graph, exit=None)  # an exit was fitted to other answers

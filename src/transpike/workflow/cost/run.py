@@ -1,4 +1,4 @@
-"""What a spiking network costs against the quantised ANN that it replaces, under every model, and where it pays."""
+"""Energy of a spiking network relative to the quantised ANN that it replaces, by every energy model."""
 
 import dataclasses
 import json
@@ -22,16 +22,17 @@ from transpike.results.statistics import wilson
 from transpike.snn import SNN
 from transpike.tasks import task_given
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
-from transpike.workflow.evaluate.run import Report, evaluate
+from transpike.workflow.evaluate.report import Report
+from transpike.workflow.evaluate.run import evaluate
 from transpike.workflow.simulate import simulate
 
 SCHEMA = 1
 WEIGHT_BITS = 8
 SENSITIVITY = 2.0
-"""A constant is halved and doubled for the sensitivity of a verdict."""
+"""Each constant is divided and multiplied by this factor for the sensitivity of the ratio."""
 THRESHOLDS = (
     ("1.72", "Davidson and Furber 2021"),
-    ("0.15 to 1.38", "Dampfhoffer et al. 2022, by how the ANN is built"),
+    ("0.15 to 1.38", "Dampfhoffer et al. 2022, depending on the ANN hardware"),
     ("0.29 to 0.45", "Yan et al. 2024 and later, T = 5 and 6"),
 )
 """Published spikes per synapse and inference below which a spiking network is cheaper."""
@@ -41,7 +42,7 @@ THRESHOLDS = (
 class Point:
     """One network: ``kind`` "SNN" after ``timesteps``, or "ANN" with ``activation_bits``; joules by model, per sample.
 
-    ``weight_bits`` None: real weights, charged as 8 bits wide. The ANN's joules are of one that skips zeros.
+    ``weight_bits`` None: real weights, counted as 8 bits wide. The joules of the ANN assume zero skipping.
     """
 
     kind: str
@@ -57,18 +58,18 @@ class Point:
         weights = "" if self.weight_bits is None else f", {self.weight_bits}-bit weights"
         if self.kind == "SNN":
             return f"SNN at T={self.timesteps}{weights}"
-        return f"ANN of {self.activation_bits}-bit activations{weights}"
+        return f"ANN with {self.activation_bits}-bit activations{weights}"
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """One model's answer, joules per sample; None where the model is of spikes only, or does not fit.
+    """Joules per sample by one energy model; None where the model covers spikes only, or does not apply.
 
-    ``ratio`` is SNN / ANN, the ANN that skips zeros; ``dense_ratio`` that of one that does not. ``break_even_rate`` is
-    the spike rate (per neuron and step, all layers scaled alike) at which the ratio is 1; None where there is none, as
-    where the SNN without any spike costs more, and ``break_even_missing`` says why. ``excluded`` is what the model
-    leaves out, with the layers of these networks that it cannot price. ``sensitivity`` is each constant's ratio when
-    it is halved and doubled.
+    ``ratio`` is SNN / ANN with zero skipping, ``dense_ratio`` SNN / ANN without it. ``break_even_rate``: the spike
+    rate (per neuron and time step, all layers scaled alike) at which the ratio is 1; None with the reason in
+    ``break_even_missing``, for example where the SNN costs more without any spike. ``excluded``: costs that the model
+    omits, and layers of these networks without a price. ``sensitivity``: constant → ratios with half and twice its
+    value. ``judges``: the model counts for the verdict.
     """
 
     model: str
@@ -88,7 +89,7 @@ class ModelCost:
 
 @dataclass(frozen=True, eq=False)
 class Cost(Shown):
-    """The twin, every model's answer, and the curve: SNN over T, ANN over bits, with what is best for each model."""
+    """The quantised baseline, the result of every model, and points of both networks: SNN over T, ANN over bits."""
 
     report: Report
     quantised_baseline_accuracy: float
@@ -105,19 +106,22 @@ class Cost(Shown):
 
     @property
     def verdict(self) -> str:
-        """Under how many models the spiking network is cheaper; those with ``judges`` False stay out."""
+        """Number of models under which the spiking network is cheaper, without those with ``judges`` False."""
         judged = [one for one in self.models if one.ratio is not None and one.judges]
         if not judged:
-            return "no model gives both networks a number"
+            return "No energy model prices both networks"
         skipping = sum(one.ratio < 1 for one in judged if one.ratio is not None)
         dense = sum(one.dense_ratio < 1 for one in judged if one.dense_ratio is not None)
+        snn = f"SNN at T={self.report.final.timesteps}"
+        if not skipping and not dense:
+            return f"No energy model favours the {snn}"
         return (
-            f"cheaper under {skipping} of {len(judged)} models than the quantised ANN that skips zeros, under {dense} "
-            "than one that does not"
+            f"The {snn} is cheaper than the quantised ANN under {skipping} of {len(judged)} energy models, "
+            f"and under {dense} if the ANN does not skip zeros"
         )
 
     def front(self, model: str) -> tuple[Point, ...]:
-        """The points that no other one beats in both accuracy and this model's joules, the cheapest first."""
+        """The Pareto front of accuracy and joules by this model, cheapest first."""
         priced = sorted(
             (p for p in self.points if p.energy_joule.get(model) is not None),
             key=lambda p: (p.energy_joule[model], -p.accuracy),
@@ -129,7 +133,7 @@ class Cost(Shown):
         return tuple(found)
 
     def advice(self, model: str) -> str:
-        """One sentence: what is cheapest at the accuracy that the spiking network ends at, by this model."""
+        """One sentence: the cheapest network at the accuracy of the spiking network, by this model."""
         final = self.report.final.accuracy
         wanted = min(final, self.quantised_baseline_accuracy) - 0.005
         best: dict[str, Point] = {}
@@ -140,13 +144,13 @@ class Cost(Shown):
                 if old is None or joule < (old.energy_joule[model] or 0.0):
                     best[point.kind] = point
         if len(best) < 2:
-            return f"{model}: it has no number for {'the ANN' if 'SNN' in best else 'this spiking network'}"
+            return f"{model}: does not price {'the ANN' if 'SNN' in best else 'this spiking network'}"
         snn, ann = best["SNN"], best["ANN"]
         cheap, dear = (snn, ann) if snn.energy_joule[model] <= ann.energy_joule[model] else (ann, snn)  # type: ignore[operator]
         low, high = cheap.energy_joule[model], dear.energy_joule[model]
         assert low is not None and high is not None
-        more = f"costs {high / low:.2g} times that" if high > 1.05 * low else "costs as much within 5 %"
-        return f"{model}: at {wanted:.1%} or better take the {cheap} ({1e6 * low:.3g} µJ); the {dear} {more}"
+        more = f"costs {high / low:.2g} times as much" if high > 1.05 * low else "costs the same within 5 %"
+        return f"{model}: cheapest at {wanted:.1%} or more is the {cheap} ({1e6 * low:.3g} µJ); the {dear} {more}"
 
     def to_json(self) -> dict[str, Any]:
         """Every number, as plain data."""
@@ -155,7 +159,8 @@ class Cost(Shown):
             "schema": SCHEMA,
             "verdict": self.verdict,
             "twin": {
-                "accuracy": self.quantised_baseline_accuracy, "low": self.quantised_baseline_low, "high": self.quantised_baseline_high, "density": self.density,
+                "accuracy": self.quantised_baseline_accuracy,
+                "low": self.quantised_baseline_low, "high": self.quantised_baseline_high, "density": self.density,
                 "activation_bits": self.activation_bits, "weight_bits": self.weight_bits,
             },
             "spike_rate": self.spike_rate,
@@ -190,18 +195,18 @@ def cost(
 ) -> Cost:
     """Accuracy and joules of ``snn`` at every answer, and of the same network as a quantised ANN.
 
-    The twin has ``⌈log2(levels)⌉`` bits an activation, levels being the values that a wire's sum over T can take, and
-    the weights of the recipe; it is run on the same inputs, its products with a zero are counted. ``activation_bits``
-    and ``weight_bits`` add twins, and spiking networks with uniform weights of so many bits, to the curve. ``models``:
-    of ``transpike.energy``, default all. Real weights are charged as 8 bits wide. ``data``, ``timesteps``, ``limit``,
-    ``engine``, ``memory``, ``task`` are those of ``evaluate``; ``progress(done, total)`` counts the networks.
-    Raises as ``evaluate`` does, and SettingError for bits that cannot be.
+    The quantised baseline has activations of ``⌈log2(levels)⌉`` bits, where levels is the number of values that the
+    sum of a wire over T can take, and the weight bits of the recipe; it runs on the same inputs, and products with
+    zeros are counted. ``activation_bits`` and ``weight_bits`` add baselines, and spiking networks with uniform weights
+    of that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are counted as 8 bits
+    wide. ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``task`` are those of ``evaluate``;
+    ``progress(done, total)`` counts the networks. Raises as ``evaluate`` does, and SettingError for invalid bits.
     """
     chosen = tuple(kind() for kind in members) if models is None else checked(models)
     if not chosen:
-        raise SettingError("there is no energy model to count with")
+        raise SettingError("there is no energy model: give at least one")
     activations, weights = tuple(activation_bits), tuple(weight_bits)
-    if iter(data) is data:  # it would be used up by the first network
+    if iter(data) is data:  # an iterator would be exhausted by the first network
         data = list(data)
     steps = snn.timesteps if timesteps is None else timesteps
     tasks = 2 + len(weights) + len(activations) * max(1, len(weights)) + len(weights)
@@ -234,19 +239,19 @@ def cost(
             points.append(_ann_point(found[0], found[1], wide, few if weights else own, chosen))
             advance()
     final = dataclasses.replace(report.activities[report.final.timesteps], weight_bits=own or WEIGHT_BITS)
-    quantised_quantised_baseline = quantised(snn, steps)
+    final_baseline = quantised(snn, steps)
     notes = []
     if own is None:
-        notes.append(f"weights are real numbers on both sides, and charged as {WEIGHT_BITS} bits wide")
-    if not quantised_quantised_baseline.bits:
-        notes.append("the twin's activations could not be quantised: it runs as the source network")
+        notes.append(f"both networks have real weights, which are counted as {WEIGHT_BITS} bits wide")
+    if not final_baseline.bits:
+        notes.append("the activations of the quantised baseline could not be quantised: it equals the source network")
     rate = report.final.spike_rate
     return Cost(
         report=report,
         quantised_baseline_accuracy=accuracy[0] / accuracy[1],
         quantised_baseline_low=wilson(*accuracy)[0],
         quantised_baseline_high=wilson(*accuracy)[1],
-        activation_bits=quantised_quantised_baseline.bits,
+        activation_bits=final_baseline.bits,
         weight_bits=own,
         density=quantised_baseline.density,
         spike_rate=rate,
@@ -260,7 +265,7 @@ def cost(
 def _quantised_baseline(
     snn: SNN, data: Any, steps: int, activation_bits: int | None, weight_bits: int | None, limit: int | None, task: Task
 ) -> tuple[tuple[int, int], AnnActivity, int | None]:
-    """((right answers, samples), what the twin did, the bits of its weights)."""
+    """((correct answers, samples), operations of the baseline, the bits of its weights)."""
     quantised_baseline = quantised(snn, steps, activation_bits, weight_bits)
     counted, right = Counted(quantised_baseline), 0
     for x, y in pairs(data):
@@ -327,21 +332,21 @@ def _priced(model: EnergyModel, activity: Activity, ann: AnnActivity, rate: floa
 def _break_even(
     model: EnergyModel, activity: Activity, snn: float | None, ann: float | None
 ) -> tuple[float | None, str]:
-    """(how many times the spikes make the SNN cost what the ANN does, why there is no such number)."""
+    """(factor on the spikes at which the SNN costs as much as the ANN, reason where there is none)."""
     if snn is None or ann is None:
-        return None, f"the model gives the {'spiking network' if snn is None else 'ANN'} no number"
+        return None, f"the model does not price the {'spiking network' if snn is None else 'ANN'}"
     if not any(bool(layer.spikes.any()) for layer in activity.layers):
-        return None, "nothing spikes"
+        return None, "there are no spikes"
     still = model.joule(activity.busier(0.0)) or 0.0
     if still > ann:
-        return None, "the spiking network costs more than the ANN without any spike"
+        return None, "the spiking network costs more than the ANN even without spikes"
     if snn <= still:
         return None, "spikes cost nothing under this model"
     return (ann - still) / (snn - still), ""
 
 
 def _sensitivity(model: EnergyModel, activity: Activity, ann: AnnActivity) -> dict[str, tuple[float, float]]:
-    """Constant → the ratio with half and with twice of it."""
+    """Constant → the ratios with half and twice its value."""
     found = {}
     for name, value in model.constants.items():
         pair = []
@@ -358,10 +363,10 @@ def _sensitivity(model: EnergyModel, activity: Activity, ann: AnnActivity) -> di
 def neurobench_counts(snn: SNN, x: Tensor, timesteps: int | None = None, *, engine: str = "auto") -> dict[str, float]:
     """NeuroBench's SynapticOperations of ``snn`` on x (batch, *shape), per sample, as if run step by step.
 
-    ``Effective_ACs``: synaptic operations of wires that carry −1, 0 and 1, ``Effective_MACs``: of all others, products
-    without a zero, an analogue layer counted in every step, which here is worked out once; ``Dense``: all connections
-    in every step, bias and padding left out. Equal to the harness on the lowered form where no average pool stands
-    between neurons and weights: the harness sees pooled fractions, and calls them products. Source: NeuroBench 2.3.
+    ``Effective_ACs``: synaptic operations of wires that carry −1, 0 and 1; ``Effective_MACs``: nonzero products of all
+    others, with analogue layers counted in every step, although transpike computes them once; ``Dense``: all
+    connections in every step, without bias and padding. Equal to the harness on the lowered form where no average pool
+    lies between neurons and weights: the harness counts pooled fractions as products. Source: NeuroBench 2.3.
     """
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
     activity = simulate(snn, x, steps, engine=engine).activity

@@ -1,4 +1,4 @@
-"""What stopping early gave: answers, steps and costs of every sample up to its own stop."""
+"""Results of an early exit: answers, steps and costs of every sample up to its stop."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,15 +18,15 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class ExitReport:
-    """Early exit beside the fixed run of T = ``timesteps``; steps are total steps until the answer, counts per sample.
+    """Early exit, compared with the fixed run of T = ``timesteps``; steps are total steps, counts are per sample.
 
     ``accuracy`` with Wilson's 95 % bounds; ``full_accuracy`` is that of the fixed run, ``drop`` the difference (fixed
-    minus early) with paired bounds, ``agreement`` the share of answers that are the ANN's. ``lost``: the share of
-    samples that are right at T and not at their stop, of which ``promised`` (with ``confidence``, from ``fitted_on``
-    other samples) is the most; ``kept`` whether it held here; ``gained`` the opposite. ``equal_steps``: the first total
-    steps at which the fixed run is as accurate, ``share`` the mean steps as a part of them. ``stopped``: step → share
-    of samples that stopped there. The oracle stops at the first right answer, at T where there is none:
-    ``oracle_accuracy``, ``oracle_steps`` (the empirical average exit time).
+    minus early) with paired bounds, ``agreement`` the share of answers equal to the ANN's. ``lost``: share of samples
+    that are correct at T and not at their stop; ``gained`` the opposite. ``promised``: the guaranteed bound of
+    ``lost`` (with ``confidence``, from ``fitted_on`` other samples); ``kept``: whether it holds here. ``equal_steps``:
+    the first total steps at which the fixed run is as accurate; ``share``: the mean steps divided by them. ``stopped``:
+    step → share of samples that stopped there. The oracle stops at the first correct answer, or at T where there is
+    none: ``oracle_accuracy``, ``oracle_steps`` (the empirical average exit time).
     """
 
     score: str
@@ -60,7 +60,7 @@ class ExitReport:
 
 
 class ExitTally:
-    """Adds up batches: where samples stop, whether they are right there, and what they took up to there."""
+    """Adds up batches: the stop of each sample, whether its answer is correct, and the activity until the stop."""
 
     def __init__(self, policy: ExitPolicy, task: Task) -> None:
         self.policy, self.task = policy, task
@@ -71,9 +71,11 @@ class ExitTally:
         self.activities: dict[int, Activity] = {}
 
     def add(self, snn: SNN, x: Tensor, y: Tensor, ids: Tensor, logits: Tensor, ann: Tensor, engine: Any) -> None:
-        """``x`` is what ``snn.prepare`` returned, ``logits`` (timesteps, batch, classes) of every step, ``ann`` (batch, classes) the source's.
+        """``x`` as ``snn.prepare`` returned it, ``logits`` (timesteps, batch, classes) of every step.
 
-        Runs again what stops early, to count it.
+        ``ann`` are the logits (batch, classes) of the source network.
+
+        Runs samples that stop early again, to count their activity.
         """
         logits = logits[: self.policy.timesteps]
         right, same = self.task.outcomes(logits, y).cpu(), self.task.agrees(logits, ann).cpu()
@@ -134,7 +136,7 @@ class ExitTally:
 
 
 def _joule(model: EnergyModel, parts: list[Activity], samples: int) -> float | None:
-    """The mean over samples that ran for different times; models give joules a sample."""
+    """The mean over samples with different run times; models give joules per sample."""
     found = [(model.joule(part), part.samples) for part in parts]
     if any(joule is None for joule, _ in found):
         return None

@@ -1,9 +1,6 @@
-"""Accuracy at every t, latency and activity of an SNN, beside its source network."""
+"""Accuracy at every t, latency and activity of an SNN, compared with its source network."""
 
-import dataclasses
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,164 +14,12 @@ from transpike.core.task import Task
 from transpike.data.batches import pairs
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, SettingError
-from transpike.files import write_atomically
 from transpike.lowering.activity import analogue_macs, multiplications, unpriced
-from transpike.results.notebook import Shown
-from transpike.results.statistics import paired_difference, wilson
+from transpike.results.statistics import wilson
 from transpike.snn import SNN
-from transpike.workflow.evaluate.exit_report import ExitReport, ExitTally
-from transpike.workflow.evaluate.latency import Latency, latency
+from transpike.workflow.evaluate.exit_report import ExitTally
+from transpike.workflow.evaluate.report import Answer, LayerRow, Report
 from transpike.workflow.simulate import engine_named
-
-SCHEMA = 1
-"""Version of the report's JSON, documented in docs/report-schema.md."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Accuracy after ``timesteps`` steps, ready after ``total_steps``; ``low`` and ``high`` are 95 % bounds.
-
-    Counts are per sample, over all layers, up to this answer; ``macs`` are the multiplications that stay.
-    ``energy_joule`` is by the name of the model, None where a model is of hardware for other networks.
-    """
-
-    timesteps: int
-    total_steps: int
-    accuracy: float
-    low: float
-    high: float
-    agreement: float
-    synaptic_operations: float
-    spikes: float
-    spike_rate: float
-    macs: int
-    energy_joule: dict[str, float | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """Counts of one layer, per sample; ``spike_rate`` is spikes per neuron and time step."""
-
-    name: str
-    op: str
-    role: str
-    neurons: int
-    alphabet: str
-    spike_rate: float
-    spikes: float
-    synaptic_operations: float
-    membrane_updates: float
-
-
-@dataclass(frozen=True, eq=False)
-class Report(Shown):
-    """What an evaluation found. ``curve`` has one answer for each t; fractions in [0, 1], counts per
-    sample. ``kernels`` says what ran each layer, where the engine had a choice. ``outcomes`` (timesteps → (samples,)
-    bool) and ``ann_outcomes`` say which samples were right, for paired comparisons, ``activities`` (timesteps →) what
-    energy models count with; they stay out of the JSON. ``unpriced``: layer → what it computes beside multiplications
-    and additions, in neither ``macs`` nor a joule. ``exit`` is early exit's part, where the network has a policy.
-    """
-
-    recipe: str
-    schedule: str
-    engine: str
-    kernels: dict[str, str]
-    samples: int
-    ann_accuracy: float
-    ann_low: float
-    ann_high: float
-    ann_macs: int
-    curve: tuple[Answer, ...]
-    layers: tuple[LayerRow, ...]
-    macs: dict[str, int]
-    exact: bool
-    exact_why: str
-    ties: int
-    grid: dict[str, Any]
-    encoder: str
-    readout: str
-    remarks: tuple[str, ...]
-    provenance: dict[str, Any]
-    outcomes: dict[int, Tensor] = field(repr=False)
-    ann_outcomes: Tensor = field(repr=False)
-    activities: dict[int, Activity] = field(default_factory=dict, repr=False)
-    unpriced: dict[str, str] = field(default_factory=dict)
-    exit: ExitReport | None = None
-    exit_outcomes: Tensor | None = field(default=None, repr=False)
-    task: str = "classification"
-
-    @property
-    def final(self) -> Answer:
-        return self.curve[-1]
-
-    @property
-    def drop(self) -> float:
-        """ANN minus SNN accuracy at the last answer."""
-        return self.ann_accuracy - self.final.accuracy
-
-    @property
-    def spike_rate(self) -> float:
-        """Spikes per neuron and time step over all neurons."""
-        return self.final.spike_rate
-
-    @property
-    def drop_interval(self) -> tuple[float, float]:
-        """95 % bounds of ``drop``, paired on the same samples."""
-        return paired_difference(self.ann_outcomes, self.outcomes[self.final.timesteps])[1:]
-
-    @property
-    def latency(self) -> Latency:
-        """When answers are good enough, and when they are right for good."""
-        steps = tuple(answer.total_steps for answer in self.curve)
-        below = tuple(self.ann_accuracy - answer.accuracy for answer in self.curve)
-        return latency(steps, below, torch.stack([self.outcomes[answer.timesteps] for answer in self.curve]))
-
-    def at(self, timesteps: int) -> Answer:
-        """The answer after ``timesteps`` steps."""
-        for answer in self.curve:
-            if answer.timesteps == timesteps:
-                return answer
-        raise DataError(f"the report has no answer at T={timesteps}; it has {[a.timesteps for a in self.curve]}")
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain data, schema version ``SCHEMA``."""
-        return {
-            "schema": SCHEMA,
-            "recipe": self.recipe,
-            "schedule": self.schedule,
-            "engine": self.engine,
-            "kernels": self.kernels,
-            "samples": self.samples,
-            "task": self.task,
-            "ann": {"accuracy": self.ann_accuracy, "low": self.ann_low, "high": self.ann_high, "macs": self.ann_macs},
-            "snn": {
-                "timesteps": self.final.timesteps,
-                "total_steps": self.final.total_steps,
-                "accuracy": self.final.accuracy,
-                "drop": self.drop,
-                "drop_low": self.drop_interval[0],
-                "drop_high": self.drop_interval[1],
-                "latency": dataclasses.asdict(self.latency),
-                "spike_rate": self.spike_rate,
-                "curve": [dataclasses.asdict(answer) for answer in self.curve],
-            },
-            "exit": None if self.exit is None else dataclasses.asdict(self.exit),
-            "layers": [dataclasses.asdict(row) for row in self.layers],
-            "synaptic_operations": sum(row.synaptic_operations for row in self.layers),
-            "membrane_updates": sum(row.membrane_updates for row in self.layers),
-            "macs": sum(self.macs.values()),
-            "analogue_layers": self.macs,
-            "unpriced": self.unpriced,
-            "encoder": self.encoder,
-            "readout": self.readout,
-            "exact": {"holds": self.exact, "why": self.exact_why, "ties": self.ties, **self.grid},
-            "remarks": list(self.remarks),
-            "provenance": self.provenance,
-        }
-
-    def save(self, path: Any) -> None:
-        """Write the JSON to ``path``, whole or not at all."""
-        write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
 
 
 def evaluate(
@@ -190,18 +35,18 @@ def evaluate(
     task: Task | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report:
-    """Accuracy of ``snn`` and of its source network on the same inputs, and what each layer did.
+    """Accuracy of ``snn`` and of its source network on the same inputs, and the activity of each layer.
 
     ``data``: any iterable of (input, target) batches, or a pair of tensors. Streaming gives every t up to
     ``timesteps`` (default: the recipe's, or its exit's) from one run; a layer-synchronous network is run once for each
-    of ``answers`` (default: powers of two). ``limit`` takes the first so many samples; ``energy`` are models of
-    ``transpike.energy``, whose joules every answer gets; ``task`` (of ``transpike.tasks``, default: classification)
-    says which answers are right; samples that a network's ``exit`` stops early are run again, to count them so far;
+    of ``answers`` (default: powers of two). ``limit``: only the first N samples; ``energy``: models of
+    ``transpike.energy``, for joules of every answer; ``task`` (of ``transpike.tasks``, default: classification)
+    defines correct answers; samples that stop early by the network's ``exit`` are run again, to count their activity;
     ``progress(done, total)`` is called after each batch. Intervals are Wilson's, 95 %.
-    Deterministic for a seed, on the exact grid whatever the batch size.
+    Deterministic for a given seed; on the exact grid independent of the batch size.
 
-    Raises DataError for data without targets or without samples, and for targets or outputs that do not fit the task,
-    SettingError for steps that a run does not answer.
+    Raises DataError for data without targets or samples, and for targets or outputs that do not match the task,
+    SettingError for time steps without an answer.
     """
     schedule = snn.schedule
     asked = tuple(sorted({schedule.check(t) for t in answers})) if answers else ()
@@ -225,12 +70,12 @@ def evaluate(
         if progress is not None:
             progress(tally.samples, limit if limit is not None else total)
     if not tally.samples:
-        raise DataError("there are no samples to evaluate on")
+        raise DataError("there are no samples to evaluate")
     return tally.report(snn, engine, asked, models)
 
 
 def _runs(snn: SNN, timesteps: int) -> bool:
-    """Whether all cells can run for so long."""
+    """Whether all cells can run for ``timesteps``."""
     try:
         snn.program.check_steps(timesteps)
     except SettingError:
@@ -239,7 +84,7 @@ def _runs(snn: SNN, timesteps: int) -> bool:
 
 
 class _Tally:
-    """Adds up what batches gave."""
+    """Adds up the results of batches."""
 
     def __init__(self, policy: ExitPolicy | None, task: Task) -> None:
         self.task = task
@@ -268,7 +113,7 @@ class _Tally:
             trace = snn.run_prepared(prepared, steps, engine, ids, (), True)
             right, same = self.task.outcomes(trace.logits, y).cpu(), self.task.agrees(trace.logits, logits)
             for t, row, equal in zip(trace.timesteps, right, same.sum(-1).tolist(), strict=True):
-                # a run for each answer counts for that one only, although one in phase cycles gives earlier ones too
+                # each run counts for its last answer only, although phase cycles give earlier ones too
                 if t in (asked if snn.schedule.every_step else (steps,)):
                     self.correct.setdefault(t, []).append(row)
                     self.agree[t] = self.agree.get(t, 0) + equal
@@ -329,34 +174,34 @@ class _Tally:
         found = []
         if self.early:
             found.append(
-                f"{self.early} spikes came before all of their causes, because a value was larger than its window: "
-                "give more calibration data, or a larger zeta"
+                f"{self.early} spikes were sent before all of their inputs, because a value exceeded its window: "
+                "use more calibration data, or a larger zeta"
             )
         if snn.exit is not None and self.exits is None:
             found.append(
-                f"the exit was fitted for T={snn.exit.timesteps}, and this run is shorter: it was left out; give "
+                f"the exit was ignored, because it was fitted for T={snn.exit.timesteps} and this run is shorter: use "
                 f"timesteps={snn.exit.timesteps}"
             )
         if self.exits is not None and self.exits.policy.task != str(self.task):
             found.append(
-                f"the exit was fitted for {self.exits.policy.task}, and its promise is of that, not of {self.task}: "
-                "fit it again for this task"
+                f"the exit was fitted for {self.exits.policy.task}, and its guaranteed bound does not apply to "
+                f"{self.task}: fit it again for this task"
             )
         if self.beyond:
             found.append(
-                f"{self.beyond / self.elements:.2%} of the input values lie beyond {snn.encoder.largest:.3g}, the "
-                "largest that input spikes stand for, and were cut off: scale the input, or calibrate with such inputs"
+                f"{self.beyond / self.elements:.2%} of the input values exceed {snn.encoder.largest:.3g}, the "
+                "largest value of input spikes, and were clipped: scale the input, or calibrate with such inputs"
             )
         if left_out := unpriced(snn.source) | activity.unpriced:
             listed = "; ".join(f"{name} ({what})" for name, what in left_out.items())
-            found.append(f"neither a count of multiplications nor a joule holds what these layers compute: {listed}")
+            found.append(f"neither MACs nor joules include the operations of these layers: {listed}")
         silent = [row.name for row in activity.layers if row.role == "neuron" and not bool(row.spikes.any())]
         if silent:
-            found.append(f"no neuron of {', '.join(silent)} fired: lower the threshold there, or give more steps")
+            found.append(f"no neuron of {', '.join(silent)} fired: use a lower threshold there, or more time steps")
         return tuple(found)
 
     def _until(self, snn: SNN, t: int) -> Activity:
-        """What the first t steps did: streaming counts step by step, windows and cycles have a run of their own."""
+        """Activity of the first t steps: streaming counts step by step, windows and cycles have separate runs."""
         if not snn.schedule.every_step:
             return self.activities[t]
         macs = analogue_macs(snn.program.lowered, t, snn.encoder.is_constant)

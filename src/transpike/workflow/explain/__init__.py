@@ -1,1 +1,1 @@
-"""Which layers lose accuracy, and what a change would give back."""
+"""Which layers lose accuracy, and which changes recover it."""

@@ -1,4 +1,4 @@
-"""The images that an explanation looks at, and the network simulated on them with one layer changed."""
+"""The samples of an explanation, and simulations of the network with one layer changed."""
 
 import dataclasses
 import math
@@ -25,13 +25,13 @@ from transpike.workflow.convert import convert
 from transpike.workflow.explain.layer_errors import LayerSums
 
 BATCH = 32
-PARTS = ("weights", "neurons")  # of a layer, that a fault can be in
-BUDGET = 2**30  # bytes of what is held of a batch
+PARTS = ("weights", "neurons")  # of a layer, which are replaced separately
+BUDGET = 2**30  # bytes per batch
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """The images, their targets, and the source network with batch normalisation folded."""
+    """Samples, targets, and the source network with batch normalisation folded."""
 
     snn: SNN
     source: Graph
@@ -64,8 +64,8 @@ class Case:
             fires = isinstance(node.op, Neuron) and not node.op.is_delay and node.name != snn.graph.output.name
             if fires and there is not None and not (_is_activation(there) and there.shape == node.shape):
                 raise SettingError(
-                    f"the neurons of {node.name} stand behind a pool, elsewhere than the activation in the source "
-                    "network: convert with another rule than pooling='before-neuron' to explain it"
+                    f"the neurons of {node.name} follow a pool, unlike the activation in the source network: to "
+                    "explain it, convert without pooling='before-neuron'"
                 )
         logits = torch.cat([source.run(part) for part in shown.split(BATCH)])
         y = task.check(tuple(logits.shape[1:]), len(x), y, "what is explained")
@@ -73,7 +73,7 @@ class Case:
 
     @property
     def batches(self) -> int:
-        """How many parts the comparison takes."""
+        """Number of batches of the comparison."""
         return len(self._parts(self._held, self.timesteps))
 
     @property
@@ -81,10 +81,12 @@ class Case:
         return sum(math.prod(node.shape) for node in self.snn.graph if isinstance(node.op, Cell))
 
     def compared(
-        self, sums: dict[str, LayerSums], oracle: bool, anew: Graph | None, advance: Callable[[], None]
+        self, sums: dict[str, LayerSums], oracle: bool, reconverted: Graph | None, advance: Callable[[], None]
     ) -> tuple[Tensor, dict[str, Tensor], dict[tuple[str, str], Tensor]]:
-        """Which samples are right, (samples,); with ``oracle`` those with each layer replaced by its original, with
-        ``anew``, the source converted again, those with each of ``PARTS`` of each layer from there.
+        """Correct samples, (samples,): of the network, per layer replaced by its original, and per part replaced.
+
+        ``oracle``: also replace each layer by its original. ``reconverted``: the source converted again, to replace
+        each of ``PARTS`` of each layer by its counterpart.
         """
         graph, right = self.snn.graph, list[Tensor]()
         originals: dict[str, list[Tensor]] = {name: [] for name in sums}
@@ -110,32 +112,32 @@ class Case:
                     output = layer_by_layer(graph, context, shown, given | {name: original[None]})
                     originals[name].append(self._right(output, y))
                     advance()
-                if anew is not None:
-                    for part, other in self.renewed(name, anew).items():
+                if reconverted is not None:
+                    for part, other in self.renewed(name, reconverted).items():
                         output = self._with_layer(name, other, context, shown, given, trains[name])
                         renewed[part, name].append(right[-1] if output is None else self._right(output, y))
                         advance()
         joined = {name: torch.cat(found) for name, found in originals.items() if found}
         return torch.cat(right), joined, {key: torch.cat(found) for key, found in renewed.items() if found}
 
-    def anew(self, recipe: Recipe | None = None) -> Graph:
-        """The source converted again, by its own or another recipe, calibrated on these images."""
+    def reconverted(self, recipe: Recipe | None = None) -> Graph:
+        """The source converted again, by the same or another recipe, calibrated on these samples."""
         made_by = dataclasses.replace(recipe or self.snn.recipe, timesteps=self.timesteps)  # type: ignore[type-var]
         return convert(self.snn.source, made_by, self.x, exact_grid=False).graph
 
-    def renewed(self, name: str, anew: Graph) -> dict[str, Graph]:
-        """Graphs of which a layer is this network's with other weights, or with other neurons.
+    def renewed(self, name: str, reconverted: Graph) -> dict[str, Graph]:
+        """Graphs with one layer replaced: with reconverted weights, or with reconverted neurons.
 
-        A layer's weights are all that stands between it and the neurons before it: biases and pools too.
+        The weights of a layer include everything between it and the previous neurons: biases and pools too.
         """
-        here, there = self.snn.graph[name], anew[name]
+        here, there = self.snn.graph[name], reconverted[name]
         return {
-            "weights": anew.replaced(dataclasses.replace(there, op=here.op)),
+            "weights": reconverted.replaced(dataclasses.replace(there, op=here.op)),
             "neurons": self.snn.graph.replaced(dataclasses.replace(here, op=there.op)),
         }
 
     def run(self, graph: Graph, timesteps: int | None = None, schedule: Schedule | None = None) -> Tensor:
-        """Which samples a changed network has right, (samples,)."""
+        """Correct samples of a changed network, (samples,)."""
         largest, steps = max(math.prod(node.shape) for node in graph), timesteps or self.timesteps
         right = [
             self._right(layer_by_layer(graph, context, shown, {}), y)
@@ -144,7 +146,7 @@ class Case:
         return torch.cat(right)
 
     def with_layer(self, name: str, other: Graph) -> Tensor:
-        """Which samples are right, (samples,), with one layer, or the output, of another conversion of the source."""
+        """Correct samples, (samples,), with one layer, or the output, of another conversion of the source."""
         graph, right = self.snn.graph, list[Tensor]()
         after = behind(graph, name)
         for context, shown, y in self._parts(self._held, self.timesteps):
@@ -169,12 +171,12 @@ class Case:
         given: dict[str, Tensor],
         before: Tensor | None = None,
     ) -> Tensor | None:
-        """The output's currents, with ``given`` sent by layers before this one, which is another graph's.
+        """The output's currents, with this layer from ``other`` and ``given`` trains of the layers before it.
 
-        None where it sends what it sent ``before``, so that nothing behind it changes.
+        None where the layer sends the same as ``before``, so that later layers do not change.
         """
-        heard = {one: train for one, train in given.items() if explained(self.snn.graph[one], self.source)}
-        layer = layer_by_layer(other, context, shown, heard, until=name)
+        received = {one: train for one, train in given.items() if explained(self.snn.graph[one], self.source)}
+        layer = layer_by_layer(other, context, shown, received, until=name)
         if name == self.snn.graph.output.name:
             return layer
         if before is not None and torch.equal(layer, before):
@@ -182,7 +184,7 @@ class Case:
         return layer_by_layer(self.snn.graph, context, shown, given | {name: layer})
 
     def _right(self, output: Tensor, y: Tensor) -> Tensor:
-        """(batch,): the answers that the readout gives of the output's currents, (time, batch, classes)."""
+        """(batch,): correct answers of the readout, for the output's currents (time, batch, classes)."""
         readout = self.snn.readout
         if not readout.every_step or len(output) == 1:
             return self.task.outcomes(output.mean(0), y)
@@ -194,7 +196,7 @@ class Case:
     def _parts(
         self, elements: int, steps: int, schedule: Schedule | None = None
     ) -> list[tuple[Context, Tensor, Tensor]]:
-        """Batches of which ``elements`` of every sample and step fit into the memory at once."""
+        """Batches that fit into the memory, with ``elements`` per sample and step."""
         batch = max(1, min(BATCH, BUDGET // (4 * elements * steps)))
         framed = self.snn.encoder.has_frames
         found = []
@@ -207,7 +209,7 @@ class Case:
         return found
 
     def _original(self, name: str, shown: Tensor, sent: dict[str, Tensor]) -> Tensor:
-        """What the source's layer gives on what the spiking layers before it send."""
+        """Output of the source's layer for the outputs of the spiking layers before it."""
         values: dict[str, Tensor] = {}
         for node in self.source:
             assert isinstance(node.op, (Op, Input))
@@ -226,7 +228,7 @@ class Case:
         trains: dict[str, Tensor],
         sent: dict[str, Tensor],
     ) -> None:
-        """The layers' currents from what they sent in the mean, and the source's activations beside them."""
+        """Add mean outputs, mean currents and the source's activations of every layer to ``sums``."""
         activations: dict[str, Tensor] = {}
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -255,7 +257,7 @@ def _is_activation(node: Node) -> bool:
 
 
 def behind(graph: Graph, name: str) -> set[str]:
-    """The layer and all that depends on it."""
+    """The layer and all layers that depend on it."""
     found = {name}
     for node in graph:
         if found & set(node.inputs):
@@ -264,5 +266,6 @@ def behind(graph: Graph, name: str) -> set[str]:
 
 
 def explained(node: Node, source: Graph) -> bool:
+    """Whether the node is a neuron layer in place of an activation of the source."""
     activations = {n.name for n in source if _is_activation(n)}
     return isinstance(node.op, Neuron) and not node.op.is_delay and node.name in activations

@@ -1,4 +1,4 @@
-"""What a layer of neurons sends beside what its source's activation gives, in four parts that add up."""
+"""The difference between a neuron layer and its source activation, as a sum of four parts."""
 
 import math
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ KEPT = 2000  # pairs for a picture
 
 @dataclass(frozen=True)
 class LayerError:
-    """One layer of neurons; errors are means over samples and neurons, in shares of the mean activation.
+    """One layer of neurons; errors are means over samples and neurons, relative to the mean activation.
 
-    With u the mean current that the layer hears, φ what it sends (mean charge), a the source's activation:
+    With u the mean current that the layer receives, φ the mean charge that it sends, a the source's activation:
     ``carried = relu(u) − a``, ``clipping = min(relu(u), θ) − relu(u)``, ``flooring = staircase(u) − min(relu(u), θ)``,
-    ``unevenness = φ − staircase(u)``; they add up to φ − a. ``…_size`` are means of absolute values. ``dead``: neurons
-    that never fire although the source's do; ``saturated``: φ at the ceiling; ``inactivated``: the share of spikes sent
-    where the source's activation is 0. ``residual``: mean potential left at the end, in θ. ``own``: mean |φ − o| over
-    mean |o|, o being what the original gives on what the spiking layers before it send. ``regained``: points of
-    accuracy that come back where this layer alone is replaced by its original, with a 95 % interval; ``renewed``: where
-    its weights (biases and pools among them) or its neurons alone are converted anew, whichever gives back more, which
-    ``fault`` says. ``fits``: (t, K(t), 2 Ω / t), the fit of rates r(t), the mean of t steps, to r̂ = a/θ, means over
-    samples: ``K(t) = ‖r̂ − r(t)‖² / ‖r̂‖²`` beside its estimate ``2 Ω / t, Ω = ‖r̂‖₁ / ‖r̂‖₂²`` (RNL, Ding et al. 2021).
+    ``unevenness = φ − staircase(u)``; they add up to φ − a. ``…_size`` are means of absolute values. ``dead``: share of
+    neurons that never fire although the activation is positive; ``saturated``: φ at the ceiling; ``inactivated``: share
+    of spikes where the activation is 0. ``residual``: mean final potential in θ. ``own``: mean |φ − o| / mean |o|,
+    where o is the original's output for the spiking layers before it. ``regained``: accuracy in percentage points that
+    is recovered when the original replaces this layer, with a 95 % interval; ``renewed``: the same when its weights
+    (with biases and pools) or its neurons are reconverted, the larger of both, which ``fault`` names. ``fits``: (t,
+    K(t), 2 Ω / t), the fit of rates r(t), the mean of t steps, to r̂ = a/θ, means over samples:
+    ``K(t) = ‖r̂ − r(t)‖² / ‖r̂‖²`` and its estimate ``2 Ω / t, Ω = ‖r̂‖₁ / ‖r̂‖₂²`` (RNL, Ding et al. 2021).
     """
 
     name: str
@@ -86,7 +86,8 @@ class LayerSums:
         relu = torch.relu(u)
         clipped = torch.minimum(relu, ceiling.double())
         errors = {
-            "carried": relu - a, "clipping": clipped - relu, "flooring": floor_clip - clipped, "unevenness": sent - floor_clip,
+            "carried": relu - a, "clipping": clipped - relu,
+            "flooring": floor_clip - clipped, "unevenness": sent - floor_clip,
         }  # fmt: skip
         for name, error in errors.items():
             self.parts[name] += float(error.sum())
@@ -110,12 +111,12 @@ class LayerSums:
             self.pairs.append((a.flatten()[::step].float(), sent.flatten()[::step].float()))
 
     def compare(self, sent: Tensor, original: Tensor) -> None:
-        """What the layer sends beside what its original would."""
+        """Add the difference between the output of the layer and of its original."""
         self.strange += float((sent - original).abs().double().sum())
         self.original += float(original.abs().double().sum())
 
     def fit(self, cell: Neuron, train: Tensor, a: Tensor, steps: int) -> None:
-        """How well the rates of the first t steps, ``train`` (time, batch, …) in charge, fit the activations a."""
+        """Add the fit of the rates of the first t steps, ``train`` (time, batch, …) in charge, to the activations a."""
         spike_scale = cell.output_scale()
         if spike_scale is None:
             return
@@ -160,17 +161,17 @@ class LayerSums:
         )
 
     def missing(self) -> Tensor:
-        """mean(a − φ) over samples and places, (channels): what a bias would have to add."""
+        """mean(a − φ) over samples and places, (channels): the missing bias."""
         assert self.lacking is not None
         return self.lacking * len(self.lacking) / self.count
 
     def scatter(self) -> tuple[Tensor, Tensor]:
-        """(activations, what was sent), a few thousand pairs."""
+        """(activations, outputs), a few thousand pairs."""
         return torch.cat([pair[0] for pair in self.pairs]), torch.cat([pair[1] for pair in self.pairs])
 
 
 def _staircase(cell: Neuron, u: Tensor, sent: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(what the cell would send on this constant current, the most it can send, its potential at the end in θ)."""
+    """(output for this constant current, largest possible output, final potential in θ)."""
     unit, spike_scale = cell.unit, cell.output_scale()
     if unit is None or spike_scale is None:
         return sent, torch.full_like(sent, math.inf), torch.zeros_like(sent)

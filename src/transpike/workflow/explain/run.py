@@ -1,4 +1,4 @@
-"""Where the accuracy went: every layer against the network it came from, and what a change would give back."""
+"""Causes of an accuracy drop: every layer compared with the source network, and changes that recover accuracy."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ from transpike.workflow.explain.layer_errors import LayerError, LayerSums
 
 SCHEMA = 1
 SAMPLES = 256
-FAULT = 2.0  # points that a layer alone must give back to be called a fault
+FAULT = 2.0  # percentage points that a single reconverted layer must recover to explain the loss
 SCALES = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 SCATTERED = 300  # pairs of a layer in the JSON, and in pictures
 TRIED = 3  # layers whose changes are tried
@@ -35,7 +35,7 @@ TRIED = 3  # layers whose changes are tried
 
 @dataclass(frozen=True)
 class Change:
-    """Something to do, tried on the same images: ``gain`` in points of accuracy, with a 95 % interval."""
+    """A change, tried on the same samples: ``gain`` in percentage points of accuracy, with a 95 % interval."""
 
     what: str
     gain: float
@@ -45,7 +45,7 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Explanation(Shown):
-    """``accuracy`` is that of layers simulated one by one, read as the mean of the output's current."""
+    """``accuracy`` of layers simulated one by one, with the mean output current as answer."""
 
     samples: int
     timesteps: int
@@ -60,17 +60,17 @@ class Explanation(Shown):
 
     @property
     def ranked(self) -> tuple[LayerError, ...]:
-        """Layers by what they give back converted anew, then by what their originals do, the most first."""
+        """Layers by accuracy recovered when reconverted, then by accuracy recovered by the original, largest first."""
         return tuple(sorted(self.layers, key=lambda one: (-(one.renewed or 0.0), -(one.regained or 0.0))))
 
     @property
     def faults(self) -> tuple[LayerError, ...]:
-        """Layers that converted anew give back two points or more, beyond what chance would, the most first."""
+        """Layers that recover two points or more when reconverted, significantly (95 %), largest first."""
         return tuple(one for one in self.ranked if (one.renewed or 0.0) >= FAULT and (one.renewed_low or 0.0) > 0)
 
     @property
     def first_to_change(self) -> tuple[LayerError, ...]:
-        """Faults, then the layers where spiking costs the most."""
+        """``faults``, then the other layers by accuracy recovered by the original."""
         rest = (one for one in self.layers if one not in self.faults)
         return (*self.faults, *sorted(rest, key=lambda one: -(one.regained or 0.0)))
 
@@ -104,16 +104,16 @@ def explain(
 ) -> Explanation:
     """Compare every layer of ``snn`` with the network it came from, on the first ``samples`` of ``data``.
 
-    Layers are simulated one by one, each whole in time, in float32, and read as the network is. ``oracle`` replaces one
-    layer after another by its original (weights and activation of the source on what the spiking layers before it
-    send, constant in time) and measures the accuracy that comes back: what spiking costs there. ``renew`` replaces
-    its weights (with biases and pools), and then its neurons, by those of the source converted again by the recipe,
-    calibrated on these inputs: what comes back then was no cost of spiking but a fault. ``changes`` tries more steps,
-    windows, other thresholds and biases where the most came back. ``data`` and ``task`` as for ``evaluate``;
-    ``progress(done, total)`` counts simulations.
-    Raises DataError for data without targets, SettingError for phase cycles, windows held for a part and early firing,
-    whose layers do not run one by one, and for pools before neurons. Changes are chosen and measured on the same
-    images, so that small gains flatter them.
+    Layers are simulated one by one, over all time steps, in float32, with the readout of the network. ``oracle``
+    replaces each layer in turn by its original (weights and activation of the source, on the mean outputs of the
+    spiking layers before it) and measures the recovered accuracy: the cost of spiking there. ``renew`` replaces its
+    weights (with biases and pools), and then its neurons, by those of the source converted again by the recipe,
+    calibrated on these inputs: accuracy recovered in this way is an error of the layer, not a cost of spiking.
+    ``changes`` tries more time steps, windows, other thresholds and biases where most accuracy was recovered. ``data``
+    and ``task`` as for ``evaluate``; ``progress(done, total)`` counts simulations.
+    Raises DataError for data without targets, SettingError for phase cycles, windows with wait steps and early firing,
+    whose layers cannot run one by one, and for pools before neurons. Changes are chosen and measured on the same
+    samples, which overestimates small gains.
     """
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
         raise SettingError(f"samples must be a whole number from 1 on, not {samples!r}")
@@ -130,12 +130,12 @@ def _explained_case(
 ) -> Explanation:
     names = [node.name for node in case.snn.graph if explained(node, case.source)]
     remarks = list(tasks.remarks(case.task))
-    anew: Graph | None = None
+    reconverted: Graph | None = None
     try:
-        anew = case.anew() if renew else None
+        reconverted = case.reconverted() if renew else None
     except TranspikeError as error:
-        remarks.append(f"the source could not be converted anew, so that faults were not looked for: {error}")
-    runs = 1 + len(names) * (oracle + len(PARTS) * (anew is not None))
+        remarks.append(f"layers were not reconverted, because the source network cannot be converted again: {error}")
+    runs = 1 + len(names) * (oracle + len(PARTS) * (reconverted is not None))
     total = case.batches * runs + (3 + TRIED * (len(SCALES) + 2)) * changes
     done = 0
 
@@ -146,7 +146,7 @@ def _explained_case(
             progress(done, total)
 
     sums = {name: LayerSums() for name in names}
-    right, originals, renewed = case.compared(sums, oracle, anew, advance)
+    right, originals, renewed = case.compared(sums, oracle, reconverted, advance)
     layers = []
     for name in names:
         regained = _points(originals[name], right) if name in originals else (None,) * 3
@@ -174,13 +174,13 @@ def _explained_case(
     )
     if changes:
         tried = _Tried(case, right, advance)
-        tried.whole_network(anew)
+        tried.whole_network(reconverted)
         for layer in found.first_to_change[:TRIED]:
             tried.layer(case.snn.graph[layer.name], sums[layer.name].missing())
         best = sorted(tried.changes, key=lambda change: -change.gain)
-        again_ = [Change(f"convert the {one.fault} of {one.name} anew", *_change(one)) for one in found.faults[:TRIED]]
+        again_ = [Change(f"reconvert the {one.fault} of {one.name}", *_change(one)) for one in found.faults[:TRIED]]
         found = dataclasses.replace(found, changes=tuple(sorted(best + again_, key=lambda change: -change.gain)))
-        if done < total:  # what could not be tried
+        if done < total:  # changes that could not be tried
             advance(total - done)
     return found
 
@@ -195,13 +195,13 @@ def _change(one: LayerError) -> tuple[float, float, float]:
 
 
 def _rounded(pairs: tuple[Tensor, Tensor]) -> list[list[float]]:
-    """[activation, what was sent], a few hundred of them."""
+    """[activation, output], a few hundred pairs."""
     some = torch.stack(pairs, 1)[:: max(1, len(pairs[0]) // SCATTERED)]
     return [[float(f"{a:.5g}"), float(f"{b:.5g}")] for a, b in some.tolist()]
 
 
 class _Tried:
-    """Changes and what they give, on the same images."""
+    """Changes and their gains on the same samples."""
 
     def __init__(self, case: Case, right: Tensor, advance: Callable[[], None]) -> None:
         self.case, self.right, self.advance, self.changes = case, right, advance, list[Change]()
@@ -209,16 +209,16 @@ class _Tried:
         recipe = case.snn.recipe
         if getattr(recipe, "granularity", None) == "layer":
             try:
-                self.by_channel = case.anew(dataclasses.replace(recipe, granularity="channel"))  # type: ignore[type-var]
+                self.by_channel = case.reconverted(dataclasses.replace(recipe, granularity="channel"))  # type: ignore[type-var]
             except TranspikeError:
-                self.by_channel = None  # a recipe may know thresholds of layers only
+                self.by_channel = None  # the recipe may support only one threshold per layer
 
     def keep(self, what: str, outcome: Tensor) -> None:
         self.changes.append(Change(what, *_points(outcome, self.right)))
         self.advance()
 
-    def whole_network(self, anew: Graph | None) -> None:
-        """More steps, a window for each layer, and the output layer as it should be."""
+    def whole_network(self, reconverted: Graph | None) -> None:
+        """Try more time steps, a window for each layer, and a reconverted output layer."""
         case, graph = self.case, self.case.snn.graph
         units = [node.op.unit for node in graph if isinstance(node.op, Neuron) and not node.op.is_delay]
         if case.snn.schedule.mode != "slots" and case.snn.encoder.most_steps(case.x) is None:
@@ -228,12 +228,13 @@ class _Tried:
         if case.snn.schedule.mode == "steps" and remembers:
             schedule = LayerSynchronous()
             total = schedule.total_steps(graph, case.timesteps)
-            self.keep(f"a window for each layer ({total} steps in all)", case.run(graph, schedule=schedule))
-        if anew is not None:
-            self.keep(f"convert {graph.output.name} anew", case.with_layer(graph.output.name, anew))
+            self.keep(f"a window for each layer ({total} steps in total)", case.run(graph, schedule=schedule))
+        if reconverted is not None:
+            name = graph.output.name
+            self.keep(f"reconvert {name}", case.with_layer(name, reconverted))
 
     def layer(self, node: Node, missing: Tensor) -> None:
-        """Other thresholds, thresholds by channel, and the bias that the layer lacks in the mean."""
+        """Try other thresholds, channel-wise thresholds, and the missing bias of the layer."""
         case, graph, name = self.case, self.case.snn.graph, node.name
         assert isinstance(node.op, Neuron)
         unit = node.op.unit
@@ -256,7 +257,7 @@ class _Tried:
 
 
 def _scaled(graph: Graph, node: Node, scale: float) -> Graph:
-    """The graph with one threshold, and what its spikes are worth, scaled."""
+    """The graph with one threshold and its spike scale multiplied."""
     assert isinstance(node.op, Neuron)
     tensors = node.op.tensors()
     changed = {"threshold": tensors["threshold"] * scale}

@@ -1,1 +1,1 @@
-"""Training of a converted network as it runs."""
+"""Fine-tuning of a converted network."""

@@ -33,11 +33,11 @@ from transpike.workflow.convert import spike_rates
 from transpike.workflow.train import Progress, Row
 
 LEAST = 1e-3
-"""The share of its first value below which no threshold falls; no leak falls below it."""
+"""Lower bound of thresholds, relative to their initial values, and of leaks."""
 MEASURED = 512
-"""Training samples on which ranges and rates are measured anew."""
+"""Training samples on which ranges and rates are measured again."""
 ON_GRID = 1000
-"""Validation samples on which the grid's cost is measured."""
+"""Validation samples on which the accuracy change by the grid is measured."""
 
 Notify = Callable[[Progress | Row], None]
 
@@ -51,10 +51,12 @@ class Tuning:
             raise DataError(f"training needs at least two samples, there are {len(samples)}")
         shape, most = snn.graph.output.shape, int(samples.labels.max())
         if len(shape) != 1 or shape[0] <= most:
-            raise DataError(f"the network gives (batch, {', '.join(map(str, shape))}), and there is a label {most}")
+            raise DataError(
+                f"the network's output (batch, {', '.join(map(str, shape))}) has no class for the label {most}"
+            )
         kind = Tandem if settings.gradients == "counts" else Unrolled
         if kind is Tandem and (settings.normalise or settings.train != ("weights",)):
-            raise SettingError("straight through counts only weights learn: train='weights', normalise=False")
+            raise SettingError("gradients='counts' can only train weights: use train='weights', normalise=False")
         self.module = kind(
             snn.graph, snn.encoder, snn.schedule, snn.readout, timesteps, settings.surrogate,
             detach_reset=settings.detach_reset,
@@ -71,11 +73,11 @@ class Tuning:
         self.bounds = _bounds(self.module)
         self.optimiser = self._optimiser()
         self.epochs = settings.epochs
-        self.facts = json.loads(json.dumps(self.described()))  # as a checkpoint gives it back
+        self.facts = json.loads(json.dumps(self.described()))  # as read from a checkpoint
 
     def _augmentation(self) -> str:
         x = self.samples.batch(torch.arange(1))[0]
-        self.snn.prepare(x)  # DataError where the samples do not fit
+        self.snn.prepare(x)  # DataError for samples of a wrong shape
         if self.settings.augment != "auto":
             return self.settings.augment
         if x.ndim < 4 or x.shape[-2] < 16:
@@ -83,16 +85,16 @@ class Tuning:
         return "crop-flip" if x.ndim == 4 and x.shape[1] > 1 else "crop"
 
     def _choose(self) -> dict[str, nn.Parameter]:
-        """Mark what is trained and give it; everything else stays."""
+        """Mark and return the trained parameters; all others are frozen."""
         groups, found = self.module.groups(), dict[str, nn.Parameter]()
         if "leaks" in self.settings.train and self.module.windows:
-            raise SettingError("a leak forgets a window's charge: leave 'leaks' out, or use the streaming schedule")
+            raise SettingError("leaks cannot be trained in windows: omit 'leaks', or use the streaming schedule")
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
         for kind, parameters in groups.items():
             wanted = kind in self.settings.train
             if wanted and not parameters:
-                raise SettingError(f"the network has no {kind} to train; leave them out of train={self.settings.train}")
+                raise SettingError(f"the network has no {kind} to train; omit them from train={self.settings.train}")
             for name, parameter in parameters.items():
                 parameter.requires_grad_(wanted)
                 if wanted:
@@ -100,7 +102,7 @@ class Tuning:
         return found
 
     def _optimiser(self) -> torch.optim.Optimizer:
-        """A group for the weights, with weight decay, and one for every tensor of a neuron, in its own scale."""
+        """A parameter group for the weights, with weight decay, and one for each neuron tensor, in its scale."""
         settings, groups = self.settings, []
         for kind, parameters in self.module.groups().items():
             for name, parameter in parameters.items():
@@ -113,7 +115,7 @@ class Tuning:
         return torch.optim.Adam(groups, amsgrad=settings.optimiser == "amsgrad")
 
     def described(self) -> dict[str, Any]:
-        """What must agree for a checkpoint to go on."""
+        """Everything that must match to resume from a checkpoint."""
         preprocessing = self.snn.preprocessing
         return self.settings.to_json() | {
             "timesteps": self.timesteps,
@@ -157,20 +159,20 @@ class Tuning:
         return state
 
     def ready(self, state: files.State) -> bool:
-        """True where no epoch is left; else all is prepared for the next."""
+        """True where no epoch is left; otherwise prepares the next."""
         return len(state.history) >= self.settings.epochs
 
     def is_better(self, row: Row, state: files.State) -> bool:
         return is_better(row, state, 1)
 
     def factor(self, epoch: int, step: int, steps: int) -> float:
-        """What the learning rates are multiplied by; ``step`` of ``steps`` counts from 0."""
+        """Factor on the learning rates; ``step`` of ``steps`` counts from 0."""
         return schedule.cosine(
             (epoch - 1) * steps + step, self.settings.epochs * steps, self.settings.warmup_epochs * steps
         )
 
     def epoch(self, epoch: int, progress: Notify | None) -> tuple[float, float, float]:
-        """One pass; gives the last learning rate, the mean loss and the accuracy."""
+        """Train one epoch; returns the last learning rate, the mean loss and the accuracy."""
         settings = self.settings
         generator = generator_of(settings.seed, epoch)
         order = self.training[torch.randperm(len(self.training), generator=generator)]
@@ -273,12 +275,12 @@ class Tuning:
         earlier = self.snn.provenance.get("fine_tuning", [])
         tuned.provenance["fine_tuning"] = [*earlier, facts]
         remark = f"fine-tuned at T={self.timesteps}: {', '.join(self.settings.train)}, epoch {state.best_epoch}"
-        remark += "" if self.snn.exit is None else "; its early exit was fitted before, and is gone: fit it again"
+        remark += "" if self.snn.exit is None else "; the early exit was removed: fit it again"
         return dataclasses.replace(tuned, remarks=(*self.snn.remarks, remark))
 
     @torch.no_grad()
     def ranges(self, indices: Tensor) -> dict[str, Tensor]:
-        """The largest |mean current| of each neuron layer, one value a channel, with size 1 on its other axes."""
+        """The largest |mean current| of each neuron layer, one value per channel, with size 1 on its other axes."""
         found: dict[str, Tensor] = {}
         graph = self.module.source_graph
         before, axes = {n.name: n.inputs[0] for n in graph if isinstance(n.op, Neuron)}, graph.channel_axes
@@ -293,7 +295,7 @@ class Tuning:
         return found
 
     def grid_cost(self, tuned: SNN) -> dict[str, Any]:
-        """Accuracy and logits on held-out samples (without any, training samples), off the grid and on it."""
+        """Accuracy and change of logits on held-out samples (else training samples), off the grid and on it."""
         shown = (self.validation if len(self.validation) else self.training)[:ON_GRID]
         rights, change = [0, 0], 0.0
         for part in shown.split(100):
@@ -307,7 +309,7 @@ class Tuning:
 
 
 def _bounds(module: Unrolled) -> dict[str, tuple[float, float]]:
-    """Name of a neuron's tensor → (the least value allowed, the unit in which its learning rate counts)."""
+    """Name of a neuron's tensor → (smallest allowed value, unit of its learning rate)."""
     bounds: dict[str, tuple[float, float]] = {}
     parameters = dict(module.named_parameters())
     for node in module.source_graph:
@@ -322,7 +324,7 @@ def _bounds(module: Unrolled) -> dict[str, tuple[float, float]]:
 
 
 def _digest(module: nn.Module) -> str:
-    """Sixteen digits that stand for the values of all tensors."""
+    """Sixteen hexadecimal digits of a hash of all tensors."""
     digest = hashlib.sha256()
     for value in module.state_dict().values():
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())

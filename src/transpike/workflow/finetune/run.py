@@ -1,4 +1,4 @@
-"""Train a converted network as it runs: surrogate gradients through all time steps, then the grid again."""
+"""Fine-tune a converted network: surrogate gradients through all time steps, then rounding to the grid."""
 
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,15 @@ def finetune(
     device: str | torch.device = "cpu",
     **changes: Any,
 ) -> SNN:
-    """The network with weights, thresholds, leaks or initial potentials trained by surrogate gradients.
+    """Train weights, thresholds, leaks or initial potentials of a converted network by surrogate gradients.
 
-    ``data``: a Dataset (its training images), or labelled samples as a split, a loader or a pair of tensors; a part of
-    them chooses the epoch. ``settings``: a FineTuning, the name of a preset ("hybrid-stdb", "diet-snn"), and single
-    settings by name: ``timesteps``, ``epochs``, ``train``, ``surrogate``, ``loss``, ``learning_rate`` …
-    Recipe, encoder, schedule and readout stay. Training is off the grid, in float32, on the spikes that the engines
-    give; the grid comes back at the end, and ``provenance["fine_tuning"]`` says what it cost, with settings and
-    history. ``checkpoint`` is replaced after every epoch; a run that finds it with ``resume`` ends in the same bits as
-    an unbroken one. ``progress`` gets a Progress every step, a Row every epoch.
+    ``data``: a Dataset (its training images), or labelled samples as a split, a loader or a pair of tensors; a
+    held-out part selects the epoch. ``settings``: a FineTuning, the name of a preset ("hybrid-stdb", "diet-snn"), and
+    single settings by name: ``timesteps``, ``epochs``, ``train``, ``surrogate``, ``loss``, ``learning_rate`` …
+    Recipe, encoder, schedule and readout do not change. Training is off the grid, in float32, with the same spikes as
+    the engines; the result is rounded to the grid, and ``provenance["fine_tuning"]`` has the accuracy change, settings
+    and history. ``checkpoint`` is replaced after every epoch; with ``resume``, a run continues from it and ends
+    bit-identical to an uninterrupted run. ``progress`` receives a Progress every step and a Row every epoch.
     Raises SettingError, DataError (no labels, a loss that is not finite), CheckpointError.
     """
     chosen = fine_tuning(settings, changes)

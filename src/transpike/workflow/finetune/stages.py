@@ -1,4 +1,4 @@
-"""Fine-tuning one layer after another."""
+"""Fine-tuning layer by layer."""
 
 from typing import Any
 
@@ -17,27 +17,25 @@ from transpike.workflow.train import Row
 
 
 class Stagewise(Tuning):
-    """The loop with stages: each trains its own parameters, towards its own objective."""
+    """The loop with stages, which train separate parameters by separate objectives."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         assert self.settings.layerwise is not None
         if self.settings.gradients == "counts":
-            raise SettingError("layer-wise schedules train through time: leave gradients='counts' out")
+            raise SettingError("layer-wise fine-tuning trains through time: omit gradients='counts'")
         self.plan = self.settings.layerwise
         self.stages = stages(self.module, self.plan, self.settings.train)  # type: ignore[arg-type]
         self.features = self._features() if self.plan.objective != "task" else {}
         if self.plan.weight_bits is not None and self.settings.normalise:
-            raise SettingError(
-                "weights that are still to be scaled by a normalisation cannot be rounded: normalise=False"
-            )
+            raise SettingError("weights cannot be rounded before a normalisation scales them: use normalise=False")
         self.epochs = len(self.stages) * self.plan.epochs
         self.stage, self.prepared = self.stages[0], -1
         if self.source is None:
             self.source = self.snn.source.to(device=self.device)
 
     def _features(self) -> dict[str, str]:
-        """Followed layer → the layer of the source network that it stands for."""
+        """Followed layer → the corresponding layer of the source network."""
         there = {node.name for node in self.snn.source}
         found = {}
         for name in {name for stage in self.stages for name in stage.followed}:
@@ -69,7 +67,7 @@ class Stagewise(Tuning):
             self.optimiser.state.clear()
 
     def _finish(self, state: files.State, number: int) -> None:
-        """The stage ends with its best values, and its weights rounded."""
+        """End the stage with its best values, and round its weights."""
         self.module.load_state_dict(state.best)
         if self.plan.weight_bits is not None:
             self._round(self.stages[number].trained, self.plan.weight_bits)
@@ -126,7 +124,7 @@ class Stagewise(Tuning):
 
     @torch.no_grad()
     def measure(self, indices: Tensor) -> tuple[float, float]:
-        """The stage's objective and the accuracy of the network as it is in this stage."""
+        """The stage's objective, and the accuracy of the network in this stage."""
         if self.plan.objective == "task":
             return super().measure(indices)
         self.module.eval()

@@ -1,13 +1,8 @@
-"""Does a spiking network fit a chip, and what would have to change."""
+"""One check for each limit of a chip."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from transpike import chips
 from transpike.chips import Chip
 from transpike.core.activity import Connection
 from transpike.core.cell import Neuron
@@ -21,82 +16,13 @@ from transpike.ops.wiring import Average
 from transpike.passes import QuantiseWeights
 from transpike.snn import SNN
 
-
-@dataclass(frozen=True)
-class Misfit:
-    """One thing that does not fit: ``has`` against what the chip ``allows``, and what to ``change``."""
-
-    place: str
-    limit: str
-    has: str
-    allows: str
-    change: str
-    source: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.limit} {self.has}, the chip takes {self.allows}: {self.change} [{self.source}]"
-
-
-@dataclass(frozen=True)
-class ChipFit:
-    """What does not fit a target, what was looked at, and limits that no public document gives."""
-
-    target: Chip
-    misfits: tuple[Misfit, ...]
-    checked: tuple[str, ...]
-    unknown: tuple[str, ...]
-
-    @property
-    def fits(self) -> bool:
-        """True where nothing that is known stands against it."""
-        return not self.misfits
-
-    def __str__(self) -> str:
-        head = f"{self.target.title}: " + (
-            f"fits, as far as {len(self.checked)} known limits say"
-            if self.fits
-            else f"does not fit, {len(self.misfits)} of {len(self.checked)} known limits are passed or not met"
-        )
-        lines = [head, *(f"  {misfit}" for misfit in self.misfits)]
-        if self.unknown:
-            lines.append(f"  not known from public documents: {', '.join(self.unknown)}")
-        return "\n".join(lines)
-
-    def to_json(self) -> dict[str, Any]:
-        """The findings as plain data."""
-        return {
-            "target": self.target.name, "title": self.target.title, "fits": self.fits,
-            "misfits": [dataclasses.asdict(misfit) for misfit in self.misfits],
-            "checked": list(self.checked), "unknown": list(self.unknown),
-        }  # fmt: skip
-
-
-def chip_fit(snn: SNN, target: str | Path | Chip) -> ChipFit:
-    """Compare ``snn`` with a chip: "akida", "loihi2", "speck", "spinnaker2", "xylo", or a TOML file of one's own.
-
-    Sizes, operators, alphabets, resets, bits and memories, each against the limit that a public document gives; what no
-    document gives is listed as unknown, never taken as fitting. A network that fits may still fail on a chip, whose
-    compiler has the last word. Raises SettingError for a target that is not known.
-    """
-    chip = target if isinstance(target, Chip) else chips.load(target)
-    anew = ("change for each input", "those that stay", "use a recipe that is calibrated once, such as few-steps")
-    found = [Misfit(node.name, "neurons", *anew, "no chip") for node, cell in _neurons(snn) if cell.per_input]
-    checked, unknown = [], []
-    for limit, check in CHECKS.items():
-        if getattr(chip, limit) is None:
-            unknown.append(limit)
-            continue
-        checked.append(limit)
-        source = chip.source(limit)
-        for place, has, allows, change in check(snn, chip):
-            found.append(Misfit(place, limit, has, allows, change, source.kind if source is not None else "no source"))
-    return ChipFit(chip, tuple(found), tuple(checked), tuple(unknown))
-
+PER_NEURON = " per neuron"
 
 Found = Iterable[tuple[str, str, str, str]]
 
 
-def _neurons(snn: SNN) -> list[tuple[Node, Neuron]]:
+def spiking_neurons(snn: SNN) -> list[tuple[Node, Neuron]]:
+    """Nodes and cells of all neurons except delays."""
     return [(n, n.op) for n in snn.graph if isinstance(n.op, Neuron) and not n.op.is_delay]
 
 
@@ -146,7 +72,7 @@ def _totals(limit: str, count: Callable[[SNN], int], change: str) -> Callable[[S
 def _operators(snn: SNN, chip: Chip) -> Found:
     for c in _weights(snn):
         kind = _kind(_op(snn, c))
-        convolves = kind == "scale" and "conv2d" in (chip.operators or ())  # a 1 × 1 convolution, channel by channel
+        convolves = kind == "scale" and "conv2d" in (chip.operators or ())  # a depthwise 1 × 1 convolution
         if kind not in (chip.operators or ()) and not convolves:
             yield c.name, f"of {kind}", ", ".join(chip.operators or ()), "use another layer there"
 
@@ -156,7 +82,7 @@ def _kernels(snn: SNN, chip: Chip) -> Found:
     for c in _weights(snn):
         if c.kernel and not set(c.kernel) <= set(chip.kernel_sizes):
             text = " × ".join(map(str, c.kernel))
-            yield c.name, f"of {text}", f"edges of {_span(chip.kernel_sizes)}", "train with another kernel"
+            yield c.name, f"of {text}", f"sizes of {_span(chip.kernel_sizes)}", "train with another kernel"
 
 
 def _strides(snn: SNN, chip: Chip) -> Found:
@@ -192,7 +118,7 @@ def _channels(incoming: bool) -> Callable[[SNN, Chip], Found]:
         for c in _weights(snn):
             count = _op(snn, c).weight.shape[1] * c.groups if c.kernel and incoming else c.channels
             if c.kernel and count > (most or 0):
-                yield c.name, f"of {count}", f"at most {most}", "make the layer narrower, or split it"
+                yield c.name, f"of {count}", f"at most {most}", "make the layer narrower or split it"
 
     return check
 
@@ -207,7 +133,7 @@ def _sizes(incoming: bool) -> Callable[[SNN, Chip], Found]:
             shape = table[node.inputs[0]].shape if incoming else node.shape
             if c.kernel and any(a > b for a, b in zip(shape[1:], most, strict=False)):
                 text = " × ".join(map(str, shape[1:]))
-                yield c.name, f"of {text}", " × ".join(map(str, most)), "reduce the resolution before it"
+                yield c.name, f"of {text}", " × ".join(map(str, most)), "reduce the resolution before this layer"
 
     return check
 
@@ -229,7 +155,7 @@ def _pool_sizes(snn: SNN, chip: Chip) -> Found:
         pooled = isinstance(node.op, (Average, MaxPool, MaximumInTime))
         if pooled and isinstance(size, tuple) and not set(size) <= set(chip.pool_sizes or ()):
             text = " × ".join(map(str, size))
-            yield node.name, f"of {text}", f"edges of {_span(chip.pool_sizes or ())}", "pool in smaller steps"
+            yield node.name, f"of {text}", f"sizes of {_span(chip.pool_sizes or ())}", "use several smaller pools"
 
 
 def _residual(snn: SNN, chip: Chip) -> Found:
@@ -239,17 +165,17 @@ def _residual(snn: SNN, chip: Chip) -> Found:
 
 
 def _weight_bits(snn: SNN, chip: Chip) -> Found:
-    own = next((step.bits for step in snn.recipe.passes if isinstance(step, QuantiseWeights)), None)
+    own = next((one.bits for one in snn.recipe.passes if isinstance(one, QuantiseWeights)), None)
     if own is None:
         change = f"convert with weight_bits={chip.weight_bits}"
-        yield "the network", "of real weights", f"{chip.weight_bits}-bit ones", change
+        yield "the network", "of real weights", f"{chip.weight_bits}-bit weights", change
     elif own > (chip.weight_bits or 0):
         change = f"convert with weight_bits={chip.weight_bits}, or train for fewer bits"
         yield "the network", f"of {own}", str(chip.weight_bits), change
 
 
 def _threshold_bits(snn: SNN, chip: Chip) -> Found:
-    """θ in units of the least weight, the largest weight being the largest whole number."""
+    """θ as an integer, on the scale where the largest weight is the largest integer of the weight bits."""
     top = 2 ** ((chip.weight_bits or 8) - 1) - 1
     largest = {c.target: float(_op(snn, c).weight.abs().max()) for c in _weights(snn)}
     for node in snn.lowered.nodes:
@@ -268,7 +194,7 @@ def _threshold_bits(snn: SNN, chip: Chip) -> Found:
 
 
 def _resets(snn: SNN, chip: Chip) -> Found:
-    for node, cell in _neurons(snn):
+    for node, cell in spiking_neurons(snn):
         unit = cell.unit
         if unit is not None and unit.code is None and unit.reset not in (chip.resets or ()):
             change = f"convert with reset='{(chip.resets or ('',))[0]}'"
@@ -276,7 +202,7 @@ def _resets(snn: SNN, chip: Chip) -> Found:
 
 
 def _alphabets(snn: SNN, chip: Chip) -> Found:
-    for node, _ in _neurons(snn):
+    for node, _ in spiking_neurons(snn):
         alphabet = snn.lowered.alphabets[node.name]
         if alphabet.kind not in (chip.alphabets or ()):
             change = "use a recipe with binary spikes, such as ecc or few-steps"
@@ -284,14 +210,14 @@ def _alphabets(snn: SNN, chip: Chip) -> Found:
 
 
 def _levels(snn: SNN, chip: Chip) -> Found:
-    for node, _ in _neurons(snn):
+    for node, _ in spiking_neurons(snn):
         alphabet = snn.lowered.alphabets[node.name]
         if alphabet.kind == "levels" and alphabet.levels > (chip.levels or 0):
             yield node.name, f"of {alphabet.levels}", f"at most {chip.levels}", "convert with smaller bursts"
 
 
 def _signs(snn: SNN, chip: Chip) -> Found:
-    for node, _ in _neurons(snn):
+    for node, _ in spiking_neurons(snn):
         if snn.lowered.alphabets[node.name].signed and not chip.negative_spikes:
             yield node.name, "are sent", "none", "use a recipe without negative spikes"
 
@@ -309,17 +235,17 @@ def _input(snn: SNN, chip: Chip) -> Found:
 
 
 def _destinations(snn: SNN, chip: Chip) -> Found:
-    heard: dict[str, set[str]] = {}
+    receivers: dict[str, set[str]] = {}
     for c in _weights(snn):
         for source in c.sources:
-            heard.setdefault(source, set()).add(c.name)
-    for name, readers in heard.items():
+            receivers.setdefault(source, set()).add(c.name)
+    for name, readers in receivers.items():
         if len(readers) > (chip.destinations or 0):
-            yield name, f"of {len(readers)}", str(chip.destinations), "join branches, or repeat the layer"
+            yield name, f"of {len(readers)}", str(chip.destinations), "merge branches, or duplicate the layer"
 
 
 def _memory(snn: SNN, chip: Chip) -> Found:
-    """Every layer of weights needs a core of its own with room for its kernel, neurons and biases."""
+    """Every weight layer needs a separate core with room for its kernel, neurons and biases."""
     kernels, neurons, biases = (
         chip.kernel_memory_words or (),
         chip.neuron_memory_words or (),
@@ -376,13 +302,13 @@ CHECKS: dict[str, Callable[[SNN, Chip], Found]] = {
     "pooling": _pooling,
     "pool_sizes": _pool_sizes,
     "residual": _residual,
-    "max_layers": _totals("max_layers", _layers, "use a network with fewer layers of weights"),
+    "max_layers": _totals("max_layers", _layers, "use a network with fewer weight layers"),
     "neurons_total": _totals("neurons_total", _total, "use a narrower network or a smaller input"),
     "synapses_total": _totals("synapses_total", _synapses, "prune, or use a narrower network"),
     "kernel_memory_words": _memory,
     "destinations": _destinations,
-    "fan_in": lambda snn, chip: _largest(_fans_in(snn), chip.fan_in or 0, " a neuron", "prune, or use fewer channels"),
-    "fan_out": lambda snn, chip: _largest(_fans_out(snn), chip.fan_out or 0, " a neuron", "prune, or go narrower"),
+    "fan_in": lambda snn, chip: _largest(_fans_in(snn), chip.fan_in or 0, PER_NEURON, "prune, or use fewer channels"),
+    "fan_out": lambda snn, chip: _largest(_fans_out(snn), chip.fan_out or 0, PER_NEURON, "prune the network"),
     "inputs": _totals("inputs", lambda snn: math.prod(snn.graph.input.shape), "use a smaller input"),
     "outputs": _totals("outputs", lambda snn: math.prod(snn.graph.output.shape), "use fewer classes"),
     "input_channels": _channels(True),
