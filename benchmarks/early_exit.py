@@ -48,7 +48,7 @@ def main() -> None:
         "--store", type=Path, default=Path("runs/early_exit"), help="Where answers lie: a run may go on."
     )
     parser.add_argument("--answers", action="store_true", help="Only the answers, which a busy machine can give too.")
-    parser.add_argument("--looks", action="store_true", help="Only the price of a look.")
+    parser.add_argument("--checkpoint-cost", action="store_true", help="Measure only the cost of a checkpoint.")
     parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args()
     if arguments.page:
@@ -59,14 +59,14 @@ def main() -> None:
     data = ts.data.load("cifar10", arguments.data_dir)
     calibration = data.train.batch(torch.arange(1000))[0]
     arguments.store.mkdir(parents=True, exist_ok=True)
-    checkpoints = _price_of_looks(ts.convert(model, RECIPES[0], calibration, preprocessing=spec.preprocessing), data)
-    print(json.dumps(checkpoints), flush=True)
-    if arguments.checkpoints:
-        content = json.loads((HERE / "early_exit.json").read_text()) | {"looks": checkpoints}
+    cost = _checkpoint_cost(ts.convert(model, RECIPES[0], calibration, preprocessing=spec.preprocessing), data)
+    print(json.dumps(cost), flush=True)
+    if arguments.checkpoint_cost:
+        content = json.loads((HERE / "early_exit.json").read_text()) | {"looks": cost}
         return write_atomically(HERE / "early_exit.json", json.dumps(content, indent=1).encode())
     rows: list[dict] = []
     content = {
-        "rows": rows, "looks": checkpoints, "fitted_on": FIT, "images": arguments.images, "machine": description(0),
+        "rows": rows, "looks": cost, "fitted_on": FIT, "images": arguments.images, "machine": description(0),
     }  # fmt: skip
     for recipe in RECIPES:
         snn = ts.convert(model, recipe, calibration, preprocessing=spec.preprocessing)
@@ -150,8 +150,8 @@ def _answers(snn: ts.SNN, data: ts.data.Dataset, rest: torch.Tensor) -> tuple[to
     return torch.cat(logits, 1), torch.cat(labels), correct / len(rest)
 
 
-def _price_of_looks(snn: ts.SNN, data: ts.data.Dataset) -> dict:
-    """Of a run in chunks of 8 steps and in chunks of 32, best of five each: seconds(n, chunk) = n a + n/chunk c."""
+def _checkpoint_cost(snn: ts.SNN, data: ts.data.Dataset) -> dict:
+    """c / a of seconds(n, chunk) = n a + n/chunk c, from runs in chunks of 8 and of 32 steps, the best of five each."""
     steps, chunks = 96, (8, 32)
     x = snn.prepare(data.test.batch(torch.arange(FIT, FIT + 128))[0])
     engine, best = ts.engines.table["auto"](), {}
@@ -162,9 +162,9 @@ def _price_of_looks(snn: ts.SNN, data: ts.data.Dataset) -> dict:
             for _ in range(steps // chunk):
                 run.advance(chunk)
             best[chunk] = min(best.get(chunk, math.inf), time.perf_counter() - start)
-    look = (best[8] - best[32]) / (steps / 8 - steps / 32)
-    step = (best[32] - steps / 32 * look) / steps
-    return {"in_steps": look / step, "chunks_of_8_over_32": best[8] / best[32], "seconds": best}
+    checkpoint = (best[8] - best[32]) / (steps / 8 - steps / 32)
+    step = (best[32] - steps / 32 * checkpoint) / steps
+    return {"in_steps": checkpoint / step, "chunks_of_8_over_32": best[8] / best[32], "seconds": best}
 
 
 def _first(right: torch.Tensor) -> torch.Tensor:

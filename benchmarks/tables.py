@@ -135,7 +135,7 @@ def _notes(content: dict) -> list[str]:
     )
     for row in content.get("shapes", []):
         lines.append(
-            f"- {row['network']}, T={row['timesteps']}, batch {row['batch']}: event {1000 * row['event_seconds']:.1f} ms, fused {1000 * row['fused_seconds']:.1f} ms."
+            f"- {row['network']}, T={row['timesteps']}, batch {row['batch']}: event {1000 * row['event_seconds']:.1f} ms, dense {1000 * row['dense_seconds']:.1f} ms."
         )
     if any("void" in row for row in rows):
         lines.append("- † The ANN or SpikingJelly ran outside its usual range in this group: do not quote.")

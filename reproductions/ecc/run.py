@@ -48,7 +48,7 @@ class WithoutCMB(ts.recipes.ECC):
     name: ClassVar[str] = "cn"
 
     @property
-    def steps(self):
+    def passes(self):
         return tuple(FoldCarelessly() if type(step) is FoldBatchNorm else step for step in super().passes)
 
 

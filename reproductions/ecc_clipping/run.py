@@ -80,12 +80,12 @@ def ceilings(network: str, measured: dict[str, float]) -> dict[str, float]:
 
 def clipped(module: nn.Module, network: str, measured: dict[str, float]) -> nn.Module:
     """A copy whose rectifiers clip as ``network`` says; parameters and their names stay."""
-    quantised_baseline = copy.deepcopy(module)
+    clipped_network = copy.deepcopy(module)
     for name, ceiling in ceilings(network, measured).items():
         parent, _, last = name.rpartition(".")
         clip = nn.ReLU6() if network == "ReLU6" else nn.Hardtanh(0.0, ceiling)
-        setattr(quantised_baseline.get_submodule(parent), last, clip)
-    return quantised_baseline
+        setattr(clipped_network.get_submodule(parent), last, clip)
+    return clipped_network
 
 
 def tuned(module: nn.Module, network: str, spec, data, arguments) -> nn.Module:
@@ -213,7 +213,7 @@ def draw_histogram(found: dict[str, dict], path: Path) -> None:
     edges = [HIGHEST * n / BINS for n in range(BINS + 1)]
     for number, (network, part) in enumerate(found.items()):
         share, colour = part["histogram"]["share"], f"C{number}"
-        axis.floor_clip(
+        axis.stairs(
             [max(value, 1e-8) for value in share],
             edges,
             color=colour,
@@ -274,8 +274,8 @@ def main() -> None:
     for network in NETWORKS:
         path = arguments.store / f"{network.lower()}.json"
         if not path.exists():
-            quantised_baseline = tuned(clipped(module, network, clips), network, spec, data, arguments)
-            numbers = measured(quantised_baseline, network, clips, x, spec, data, arguments)
+            clipped_network = tuned(clipped(module, network, clips), network, spec, data, arguments)
+            numbers = measured(clipped_network, network, clips, x, spec, data, arguments)
             write_atomically(path, json.dumps(numbers).encode())
         found[network] = json.loads(path.read_text())
     versions = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}
