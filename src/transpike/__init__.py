@@ -62,6 +62,7 @@ __all__ = [
     "answer_early",
     "capture",
     "chip_fit",
+    "chips",
     "compare",
     "convert",
     "cost",
