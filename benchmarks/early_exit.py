@@ -1,13 +1,13 @@
-"""Early exit on ResNet-20: does the promise hold on images that did not fit it, and what does it save, in steps and seconds?
+"""Early exit on ResNet-20: does the bound hold on images that were not used to fit it, and how many steps and seconds are saved?
 
     python benchmarks/early_exit.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA
 
 Every score is fitted on the first 2,000 test images and checked on the other 8,000; equal accuracy is that of the fixed run
 on the same 8,000. Seconds: interleaved medians of whole batches of 256, one thread, with samples that have stopped leaving the
 batch, against fixed runs of T and of the steps of equal accuracy; and of 32 images one by one. Synaptic operations:
-evaluate() on the first 500 of the 8,000. `--looks` measures only what a look costs, in steps of the event engine, which is
-what `transpike.early_exit.LOOK` rounds.
-Writes early_exit.json beside itself, and the table of docs/early-exit.md (`--page` alone writes it from the JSON).
+evaluate() on the first 500 of the 8,000. `--checkpoint-cost` measures only the cost of a checkpoint, in steps of the event
+engine; `transpike.workflow.early_exit` uses it, rounded.
+Writes early_exit.json next to this file, and the table of docs/early-exit.md (`--page` writes only the table, from the JSON).
 """
 
 import argparse
@@ -119,9 +119,9 @@ def _page(content: dict) -> None:
     lines = [
         f"ResNet-20 (16-32-64), CIFAR-10 (JPEG copy): fitted on the first {content['fitted_on']:,} test images, checked on the",
         f"other {checked:,} (`benchmarks/early_exit.py`; ANN {100 * content['rows'][0]['ann']:.2f} % there). Lost: right at T,",
-        "wrong at the stop. Equal: the first fixed T that is as accurate. Seconds (in a batch of 256, and one by one) and",
+        "wrong at the stop. Equal: the first fixed T of equal accuracy. Seconds (in a batch of 256, and one by one) and",
         "synaptic operations against that T, one thread, the same run.\n",
-        "| network | score | promised | lost | accuracy | at T | mean steps (p50, p95, p99) | equal T | share | seconds | SynOps |",
+        "| network | score | bound | lost | accuracy | at T | mean steps (p50, p95, p99) | equal T | share | seconds | SynOps |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in content["rows"]:
@@ -136,7 +136,7 @@ def _page(content: dict) -> None:
             f"{row['equal_steps']} | {row['share']:.2f} | {seconds} | {operations} |"
         )
     held = sum(row["lost"] <= row["promised"] for row in content["rows"])
-    lines.append(f"\nThe promise held in {held} of {len(content['rows'])} rows.\n")
+    lines.append(f"\nThe bound held in {held} of {len(content['rows'])} rows.\n")
     write_atomically(path, f"{head}<!-- results -->\n\n{chr(10).join(lines)}\n<!-- end of results -->{tail}".encode())
 
 
