@@ -1,8 +1,8 @@
-"""Accuracy over time on the shared ResNet-20: ECC beside SpikingJelly's recipes, same network, same images, one run.
+"""Accuracy over time on the shared ResNet-20: ECC and SpikingJelly's recipes, same network, same images, one run.
 
     python benchmarks/accuracy.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --samples 2000
 
-Rows are stored as they finish in benchmarks/accuracy.json; a run that was broken off goes on. ``--only`` picks rows.
+Rows are stored as they finish in benchmarks/accuracy.json; a rerun resumes an interrupted run. ``--only`` picks rows.
 """
 
 import argparse

@@ -97,7 +97,7 @@ def sources_digest() -> str:
 
 
 def images(count: int, size: int, seed: int) -> Tensor:
-    """Smooth random images (count, 3, size, size) of unit variance, each with colours of its own."""
+    """Smooth random images (count, 3, size, size) of unit variance, each with different colours."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(count, 3, max(2, size // 8), max(2, size // 8), generator=generator)
     fine = torch.randn(count, 3, size, size, generator=generator)

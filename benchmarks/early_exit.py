@@ -45,9 +45,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--budget", type=float, default=40.0, help="Seconds a timed function.")
     parser.add_argument(
-        "--store", type=Path, default=Path("runs/early_exit"), help="Where answers lie: a run may go on."
+        "--store", type=Path, default=Path("runs/early_exit"), help="Folder of stored answers; a rerun resumes."
     )
-    parser.add_argument("--answers", action="store_true", help="Only the answers, which a busy machine can give too.")
+    parser.add_argument(
+        "--answers", action="store_true", help="Only the answers, which do not depend on the load of the machine."
+    )
     parser.add_argument("--checkpoint-cost", action="store_true", help="Measure only the cost of a checkpoint.")
     parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args()

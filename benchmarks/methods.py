@@ -1,8 +1,8 @@
-"""Every recipe on one network, beside SpikingJelly's: accuracy against total steps and synaptic operations.
+"""Every recipe, and SpikingJelly's, on one network: accuracy against total steps and synaptic operations.
 
     python benchmarks/methods.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --samples 2000 --jobs 2
 
-Finished parts lie in --store; a run that was broken off goes on. Writes benchmarks/methods.json and methods.png;
+Finished parts lie in --store; a rerun resumes an interrupted run. Writes benchmarks/methods.json and methods.png;
 ``benchmarks/methods_page.py`` makes docs/methods.md of them.
 """
 
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--calibration-samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", nargs="*", help="Groups to run; the others' stored rows stay.")
+    parser.add_argument("--only", nargs="*", help="Groups to run; stored rows of other groups are kept.")
     parser.add_argument("--store", type=Path, default=Path("runs/methods"))
     parser.add_argument("--output", type=Path, default=HERE / "methods.json")
     arguments = parser.parse_args()

@@ -1,20 +1,21 @@
-"""docs/methods.md: every recipe by its properties, and what was measured.
+"""docs/methods.md: properties of every recipe, and measurements.
 
     python benchmarks/methods_page.py
 
-Properties are read off the recipes and off small networks that they convert; numbers come from benchmarks/methods.json.
+Properties are read from the recipes and from small networks that they convert; numbers come from benchmarks/methods.json.
 """
 
 import dataclasses
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import transpike as ts
-from transpike import passes as s
+from transpike import passes
 from transpike.activations import QuantisedClip, TimeToFirstSpike
 from transpike.core.cell import Neuron
 from transpike.core.recipe import Recipe
@@ -28,33 +29,7 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "methods.md"
 CONTENT, LEARNED = HERE / "methods.json", HERE / "learned.json"
 TIMESTEPS = 8
-LEFT_OUT = {
-    "SpikeConverter (Liu et al. 2022)": "the gain k of its neuron and how layers are pipelined are known from memory only, and no code is public.",
-    "MSAT (thresholds that follow the potential)": "its formula is known; its constants, one set a network, lie in a file that is "
-    "not in the reference, and without them there is no fact to check.",
-    "SpiCalib (a negative spike after a long silence)": "known in one line of code: how the average interval is taken, and what is "
-    "allowed beyond it, are not. `snm` and `fast-snn` take spikes back by the potential instead.",
-    "CS-QCFS (a softplus λ for each channel)": "`activations.QuantisedClip` learns one λ a layer; its published numbers name no network.",
-    "RNL's second stage as published": "loss 1 − cos of the last layer's rates plus λ · the mean of Ω over layers, one p for all. "
-    "`RateNorm` has one p a layer and adds Ω of all layers to the usual loss, so that its λ is ours times the number of layers; "
-    '`Training(learn="activations")` trains p alone.',
-    "Dual-phase conversion (Wang et al. 2022)": "its second phase is known from a configuration, without equations. "
-    "`snn-calibration` with `advanced-weights` is the nearest.",
-    "Streaming rollout (Kugele et al. 2020)": "a way to train, for networks whose connections all have a delay; `event-frames` take recordings in.",
-    "PASCAL's levels for each layer, and its T_eff": "neither the metric that chooses levels nor what r_l is in T_eff is defined in the "
-    "reference, and windows here have one length; `pascal` takes one T for all.",
-    "H-MT's twins of positive and negative neurons": "defined, and left out by choice: they stand for y = x, which networks of ReLUs do "
-    "not have between neurons.",
-    "Error compensation's negative threshold and its modified update": "unpublished; `error-compensation` has the threshold as a setting.",
-    "TSC's switching while a neuron hears": "not in the reference; `tsc` switches after whole windows.",
-    "Datta and Beerel's fine-tuning": "leaky neurons trained by surrogate gradients are `transpike finetune`, not a conversion.",
-    "Early exits that choose T beforehand or by energy (SEENN-II, adaptive calibration's thresholds in time)": "a policy network to be "
-    "trained, and a formula known in outline only.",
-    "Dynamic Confidence's scale": "not found; temperatures fitted for each checkpoint stand in its place.",
-    "Top-K's threshold for each step, and its regulariser": "the score is `gap`; one threshold holds for all checkpoints "
-    "([decision 14](adr/0014-early-exit.md)).",
-    "SpikeCP's larger sets and Simes' correction": "sets of one class and Bonferroni's, which hold whatever the checkpoints' dependence.",
-}
+LEFT_OUT = tomllib.loads((HERE / "methods_left_out.toml").read_text(encoding="utf-8"))
 INGREDIENTS = {
     "HR": "hard reset", "SR": "soft reset (subtraction)", "WN": "weights scaled so that every threshold is 1",
     "TB": "weights as trained, thresholds to match", "TS": "thresholds scaled by a further factor",
@@ -118,7 +93,7 @@ def ingredients(recipe: Recipe) -> dict[str, str]:
 
 
 def named(recipe: Recipe, cell: Neuron) -> str:
-    """What the neuron says of itself, without this page's T and what its small networks were measured to have."""
+    """The description of the neuron, without the T of this page and values measured on its small networks."""
     if isinstance(cell, FirstSpike):  # the recipe's code, for T2FSNN has trained the cell's
         return f"first spike, {recipe.code}".replace(f"{TIMESTEPS} slots", "T slots")  # type: ignore[attr-defined]
     if isinstance(recipe, AdaFire):  # whose search is by layers
@@ -145,7 +120,7 @@ def total(recipe: Recipe) -> str:
 def sums(recipe: Recipe) -> str:
     if isinstance(recipe, BSNN):
         return "delayed by a cycle"
-    retimed = any(isinstance(step, s.MatchDelays) for step in recipe.passes)
+    retimed = any(isinstance(one, passes.MatchDelays) for one in recipe.passes)
     return getattr(recipe, "residual", "currents") + (", re-timed" if retimed else "")
 
 
@@ -155,17 +130,17 @@ def properties(recipe: Recipe) -> list[str]:
     is_delay = (Synchronous, Retimed)
     cells = [node.op for node in snn.graph if isinstance(node.op, Neuron) and not isinstance(node.op, is_delay)]
     alphabet = ", ".join(sorted({str(cell.output_alphabet(recipe.encoder.alphabet)) for cell in cells}))
-    # what enters as spikes of a given worth needs no range
+    # an input of spikes with a given scale needs no range
     asks, thresholds, corrections = {"input range"} if recipe.encoder.largest is None else set(), [], []
-    for step in recipe.passes:
-        asks.add(step.asks)
-        (thresholds if step.sets_thresholds else corrections).append(step.describe())
+    for one in recipe.passes:
+        asks.add(one.asks)
+        (thresholds if one.sets_thresholds else corrections).append(one.describe())
     needs = (
         [name for name in ("activations", "spikes", "spikes of each input") if name in asks]
         or sorted(asks - {""})
         or ["nothing"]
     )
-    if any(isinstance(step, s.SpikeNorm) for step in recipe.passes):
+    if any(isinstance(one, passes.SpikeNorm) for one in recipe.passes):
         thresholds = thresholds[-1:]
     if isinstance(recipe, CAT):  # whose φ does not learn it
         thresholds = ["φ's ceiling, as trained"]
@@ -220,8 +195,8 @@ def measured(content: dict) -> list[str]:
     lines = [
         f"ResNet-20 (16-32-64), {settings['data']}, first {settings['samples']:,} test images, ANN {100 * ann:.2f} %, "
         f"{settings['calibration_samples']:,} calibration images, seed {settings['seed']}, {torches(content['made_with'])};",
-        "made by `benchmarks/methods.py`. Accuracy in % after T steps, in brackets what is lost against the ANN on the same",
-        "images, in points with a paired 95 % interval. M: synaptic operations of a sample in millions.",
+        "made by `benchmarks/methods.py`. Accuracy in % after T steps; in brackets the accuracy drop against the ANN on the same",
+        "images, in percentage points with a paired 95 % interval. M: synaptic operations per sample in millions.",
         "",
         "### Binary spikes, streaming: total steps = T",
     ]
@@ -261,7 +236,7 @@ def measured(content: dict) -> list[str]:
     body = [[f"`{row['recipe']}`", str(row["timesteps"]), str(row["total_steps"]), percent(row),
              f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows.get("classics", []) if "accuracy" in row]  # fmt: skip
     lines += table(["recipe", "T", "total steps", "accuracy", "M"], body, 1)
-    lines += ["### What each part of `few-steps` is worth", ""]
+    lines += ["### Contribution of each part of `few-steps`", ""]
     few = sorted({row["timesteps"] for row in rows["ablation"]})
     body = []
     for name in dict.fromkeys(row["recipe"] for row in rows["ablation"]):
@@ -274,10 +249,10 @@ def measured(content: dict) -> list[str]:
 
 
 def many_levels(rows: list[dict]) -> list[str]:
-    """Several levels a step: what they lose at 8 and 4 total steps."""
+    """Several levels per step: accuracy drop at 8 and 4 total steps."""
     lines = [
-        "### Several levels a step, signed spikes: few steps", "",
-        "Levels are those of one step, so that T steps tell T times as many; compare with binary spikes at as many levels.",
+        "### Several levels per step, signed spikes: few steps", "",
+        "Levels are those of one step; T steps represent T times as many. Compare with binary spikes at equal numbers of levels.",
     ]  # fmt: skip
     body = [[f"`{row['recipe']}`", ", ".join(row["alphabets"]), str(row["timesteps"]), str(row["total_steps"]), percent(row),
              f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows if "accuracy" in row]  # fmt: skip
@@ -296,7 +271,7 @@ def learned(content: dict) -> list[str]:
     lines = [
         "### Networks trained to be converted", "",
         f"ResNet-20 of quantised clips (L = {settings['levels']}), trained by `reproductions/trained`; first {settings['samples']:,} test",
-        f"images, or {settings['held_samples']:,} (*) where windows are stepped layer by layer; made by `benchmarks/learned.py`.",
+        f"images, or {settings['held_samples']:,} (*) for windows that are simulated step by step; made by `benchmarks/learned.py`.",
     ]  # fmt: skip
     body = []
     for label, row in rows.items():
@@ -305,12 +280,12 @@ def learned(content: dict) -> list[str]:
         star = "" if row["samples"] == settings["samples"] else " *"
         body.append([f"`{label.removesuffix('()')}`{star}", str(row["timesteps"]), str(row["total_steps"]), ", ".join(row["alphabets"]),
                      f"{100 * row['accuracy']:.2f} ({lost} [{low}, {high}])", f"{row['synaptic_operations'] / 1e6:.0f}", wrong])  # fmt: skip
-    head = ["recipe", "T", "total steps", "alphabet", "accuracy", "M", "levels that are not the source's"]
+    head = ["recipe", "T", "total steps", "alphabet", "accuracy", "M", "levels that differ from the source"]
     return lines + table(head, body, 1) + order(rows)
 
 
 def order(rows: dict[str, dict]) -> list[str]:
-    """Where the literature ranks methods otherwise, and the rows that take them apart."""
+    """Where the ranking differs from the literature, and the rows that explain it."""
 
     def of(name: str, total: int) -> str:
         found = [
@@ -321,15 +296,15 @@ def order(rows: dict[str, dict]) -> list[str]:
         return f"{100 * found[0]['accuracy']:.2f}" if found else "not measured"
 
     return [
-        "#### Where the order of the literature is not ours", "",
-        "- **SRP is not above signed neurons.** Tables that leave out the pre-simulation have SRP at 4 steps above signed spikes at 4 (VGG-16,",
+        "#### Differences from the ranking in the literature", "",
+        "- **SRP is not above signed neurons.** Tables that omit the pre-simulation list SRP at 4 steps above signed spikes at 4 (VGG-16,",
         f"  95.43 against 94.54 in reruns by others). With the pre-simulation counted, 4 + 4 steps give {of('srp', 8)}; signed neurons (`fast-snn`) give {of('fast-snn', 4)} at 4",
-        f"  and {of('fast-snn', 8)} at 8. Taken apart: the 4 steps that are read give {of('qcfs', 4)} without a gate, all 8 read as one run {of('qcfs', 8)}.",
-        f"  The gate is worth the difference, and what it gets wrong stays wrong: at 12 steps it stands at {of('srp', 12)}.",
-        "- **COS is not above QCFS at its own latency.** Its tables count T, or ρ + T; each layer must rehearse before it sends, so that n",
+        f"  and {of('fast-snn', 8)} at 8. In detail: the 4 steps that are read give {of('qcfs', 4)} without a gate, all 8 read as one run {of('qcfs', 8)}.",
+        f"  The gate causes the difference, and its errors remain: at 12 steps the accuracy is {of('srp', 12)}.",
+        "- **COS is not above QCFS at its own latency.** Its tables count T, or ρ + T; each layer needs a pre-simulation before it sends, so that n",
         f"  layers cost n ρ. At ρ = T = 4 that is 80 steps, {of('cos', 80)} (* images), and those are the steps of plain windows of 4, which are the",
-        f"  quantised network itself ({of('qcfs', 80)}). Windows that are held for 2 steps give {of('qcfs', 42)} (*) in 42.",
-        "- **Group neurons at T = 1 are the quantised network**: m = L members say in one step what binary neurons say in L",
+        f"  quantised network itself ({of('qcfs', 80)}). Windows with 2 wait steps give {of('qcfs', 42)} (*) in 42.",
+        "- **Group neurons at T = 1 are the quantised network**: m = L members send in one step what binary neurons send in L",
         f"  ({of('group-neuron', 1)}). Compared at equal levels, T m, they are no faster.", "",
     ]  # fmt: skip
 
@@ -369,7 +344,7 @@ def listed(names: list[str]) -> str:
 
 
 def page() -> str:
-    # the time of an exact mapping is continuous: it has windows, and no number of steps to choose
+    # an exact mapping has continuous time: windows, but no number of time steps
     made = [recipe() if recipe is ExactMapping else recipe(timesteps=TIMESTEPS) for recipe in ts.recipes.members]
     settings = {r.name: {f.name for f in dataclasses.fields(r)} for r in made}  # type: ignore[arg-type]
     whole = [name for name, has in settings.items() if "weight_bits" not in has]
@@ -377,33 +352,33 @@ def page() -> str:
     lines = [
         "# Methods", "",
         "Every recipe of `transpike.recipes` with its default settings. Made by `benchmarks/methods_page.py`, which reads the",
-        "properties off the recipes and off small networks that they convert, and the numbers off `benchmarks/methods.json`.",
-        "Where a recipe differs from its paper, its docstring says so. `bsnn` is **reconstructed**: the paper's body was not",
-        "available and there is no public code. `yoso` is, too: its optimisation of thresholds is unpublished, and",
-        "ours stands in its place. Of `cat` only the abstract was available: base and slots of its φ are",
-        "**unverified**.", "", "## Properties", "",
+        "properties from the recipes and from small networks that they convert, and the numbers from `benchmarks/methods.json`.",
+        "The docstring of a recipe states differences from its paper. `bsnn` is **reconstructed**: the full paper was not",
+        "available and there is no public code. `yoso` is reconstructed, too: its optimisation of thresholds is unpublished",
+        "and replaced by ours. Of `cat` only the abstract was available: base and slots of its φ are **unverified**.", "", "## Properties", "",
         "n is the number of neuron layers on the longest path, K the steps of a phase cycle. For first spikes T is the",
-        "number of slots in a window; in `exact-mapping` time is continuous, so that there is no T to choose.",
+        "number of slots in a window; `exact-mapping` has continuous time and no T.",
     ]  # fmt: skip
     head = ["recipe", "source", "needs training", "calibration on", "threshold", "corrections", "neuron", "alphabet",
             "maximum pooling", "residual sums", "schedule: total steps", "readout"]  # fmt: skip
     lines += table(head, [[f"`{r.name}`", source(type(r)), *properties(r)] for r in made])
     lines += [
         "Pooling, residual sums, granularity, weight bits, encoder, schedule and readout are settings of rate-coded recipes",
-        "(`transpike convert --help`), but for what a method prescribes, which is refused with the reason (the layers of `adafire`",
-        "and `datta-beerel`, the differences of `dcgs`, the windows of `cos`, `pascal` and `tsc`, the stream of `srp`). Every recipe takes 2 to 16-bit weights (`--weight-bits`), but for",
-        f"{listed(whole)}; those of {listed(logarithmic)} are",
-        "logarithmic, of 3 to 12 bits, unless `--weight-scale uniform`.", "",
+        "(`transpike convert --help`). A setting that a method prescribes cannot be changed and is refused with the reason (the",
+        "layers of `adafire` and `datta-beerel`, the differences of `dcgs`, the windows of `cos`, `pascal` and `tsc`, the streaming",
+        "of `srp`). Every recipe accepts weights of 2 to 16 bits (`--weight-bits`), except for",
+        f"{listed(whole)}; weights of {listed(logarithmic)} are",
+        "logarithmic, of 3 to 12 bits, unless `--weight-scale uniform` is given.", "",
         "## Ingredients", "", "; ".join(f"**{name}**: {text}" for name, text in INGREDIENTS.items()) + ".",
-        "● by default, ○ as a setting. The columns are those of Wu et al. 2021, as this page reads them. WN, TB and ECC write the",
+        "● by default, ○ as a setting. The columns are those of Wu et al. 2021, as we interpret them. WN, TB and ECC are the",
         "same network at different scales, with the same spikes ([decision 2](adr/0002-lowered-form-scaled-to-one.md)).",
-        "The neurons of first spikes are not reset; where no scale is marked, thresholds run as they are.",
+        "The neurons of first spikes are not reset; where no scale is marked, thresholds are not scaled.",
     ]  # fmt: skip
     lines += table(["recipe", *INGREDIENTS], [[f"`{r.name}`", *ingredients(r).values()] for r in made])
     lines += [
         "## Left out",
         "",
-        "What the reference does not define well enough to be checked, or what has no place here:",
+        "Methods that the reference does not define well enough to be checked, or that are out of scope:",
         "",
     ]
     lines += [f"- **{name}**: {why}" for name, why in LEFT_OUT.items()]

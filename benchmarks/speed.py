@@ -1,4 +1,4 @@
-"""Speed and memory of transpike's engines beside other libraries and the ANN, all on one converted graph.
+"""Speed and memory of transpike's engines, other libraries and the ANN, all on one converted graph.
 
     python benchmarks/speed.py --weights resnet20-cifar10-jpeg.safetensors [--vgg-weights VGG.safetensors] --data-dir DATA
 
@@ -50,7 +50,7 @@ LONG = 128  # steps from which on slow peers need --all
 
 @dataclass(frozen=True)
 class Case:
-    """A network in evaluation mode, its twin for SpikingJelly's converter, and the data it is converted with."""
+    """A network in evaluation mode, its copy for SpikingJelly's converter, and the calibration data."""
 
     name: str
     model: nn.Module

@@ -88,7 +88,7 @@ def _synapse(lowered: Lowered, table: dict[str, Node], name: str) -> str:
         name = table[name].inputs[0]
     readers = sum(node.inputs.count(name) for node in lowered.nodes)
     if not isinstance(table[name].op, (Conv, Linear)) or readers > 1:
-        raise ValueError(f"no synapse of its own can take the bias of {node.name}")
+        raise ValueError(f"no separate synapse can take the bias of {node.name}")
     return name
 
 

@@ -2,10 +2,10 @@
 
     python reproductions/ecc_clipping/run.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --store DIRECTORY
 
-The network is the CIFAR-10 ResNet-20 that was trained with ReLU. Every twin starts from it and is fine-tuned for one
+The network is the CIFAR-10 ResNet-20 that was trained with ReLU. Every clipped network starts from it and is fine-tuned for one
 epoch (under 2 minutes on a free core); --store keeps checkpoints and finished numbers, and a second call goes on from
 there. Networks run in whole windows (layer-synchronous), which is what the authors' code computes.
-Writes result.json, tables.md, histogram.png and over_time.png beside itself.
+Writes result.json, tables.md, histogram.png and over_time.png next to this file.
 
 What ReLU-CM and ReLU-SC are in the paper was not to be found: they are RECONSTRUCTED from their names, as clips to
 [0, c]. CM is taken as a common maximum, one c for all layers: the mean of the layers' 99.9 percentiles in the ReLU
@@ -149,7 +149,7 @@ def mean_accuracy(part: dict, label: str) -> float:
 
 
 def judged(found: dict[str, dict], settings: dict) -> list[dict]:
-    """result.json's rows: each claim beside what was measured, and why where it does not hold."""
+    """result.json's rows: each claim with its measurement, and the reason if it does not hold."""
     relu = found["ReLU"]
     ours = mean_accuracy(relu, "TRE")
     values = {"near-zero-loss": 100 * (relu["ann_accuracy"] - relu["curves"]["TRE"][-1]["accuracy"])}

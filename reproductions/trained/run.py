@@ -4,7 +4,7 @@
       --weights resnet20-cifar10-jpeg.safetensors --vgg-weights vgg7.safetensors
 
 FOLDER holds what training.py makes. Networks that are not there leave their claims "not measured"; those measured
-before stay as they are with --keep. Writes result.json and tables.md beside itself.
+before stay as they are with --keep. Writes result.json and tables.md next to this file.
 """
 
 import argparse
