@@ -1,4 +1,4 @@
-# Two commands do all on a fresh machine: `make demo` and `make test`.
+# Two commands suffice on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -24,12 +24,12 @@ demo: install
 
 test: check
 
-# Chromium for the tests that open the report; they are skipped, and say so, where there is none.
+# Chromium for the tests that open the report; without it they are skipped.
 browser:
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	    apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends chromium >/dev/null; \
-	  else echo "No Chromium, and no right to install one: the report's browser tests will be skipped."; fi; }
+	  else echo "No Chromium, and no permission to install it: the browser tests of the report will be skipped."; fi; }
 
 check: install
 	$(BIN)/ruff format --check .
@@ -38,8 +38,8 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not slow" -n 2
 
-# The tests as other machines would run them: other vector instructions, two threads, a busy machine (an hour or two).
-# Some of them: make test-matrix TESTS="tests/recipes -k ecc"
+# The tests with other vector instructions, two threads, a busy machine (one to two hours).
+# A part of them: make test-matrix TESTS="tests/recipes -k ecc"
 test-matrix: install
 	$(BIN)/python tests/matrix.py $(TESTS)
 

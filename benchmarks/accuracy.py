@@ -1,8 +1,8 @@
-"""Accuracy over time on the shared ResNet-20: ECC beside SpikingJelly's recipes, same network, same images, one run.
+"""Accuracy over time on the shared ResNet-20: ECC and SpikingJelly's recipes, same network, same images, one run.
 
     python benchmarks/accuracy.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --samples 2000
 
-Rows are stored as they finish in benchmarks/accuracy.json; a run that was broken off goes on. ``--only`` picks rows.
+Rows are stored as they finish in benchmarks/accuracy.json; a rerun resumes an interrupted run. ``--only`` picks rows.
 """
 
 import argparse
@@ -31,20 +31,20 @@ def ours(zoo, preprocessing, calibration, dataset, arguments, recipe) -> dict:
             "synaptic_operations": {a.timesteps: a.synaptic_operations for a in report.curve if a.timesteps in SHOWN}}  # fmt: skip
 
 
-def theirs(quantised_baseline, preprocessing, calibration, dataset, arguments, kind) -> dict:
+def theirs(peer_copy, preprocessing, calibration, dataset, arguments, kind) -> dict:
     from spikingjelly.activation_based.ann2snn import estimate_delay_start
 
     batches = [preprocessing(x) for x, _ in calibration]
     if kind == "local threshold balancing":  # one update a batch: four would be too few
         batches = [part for batch in batches for part in batch.split(20)]
-    snn = converted(quantised_baseline, kind, batches)
+    snn = converted(peer_copy, kind, batches)
     correct, delayed, ann, samples = dict.fromkeys(SHOWN, 0), dict.fromkeys(SHOWN, 0), 0, 0
     horizon = arguments.peer_timesteps
     delay = estimate_delay_start(snn, batches[:1], "cpu", horizon) if kind == "local threshold balancing" else 0
     with torch.no_grad():
         for x, y in dataset.test.batches(32, limit=arguments.samples):
             x = preprocessing(x)
-            ann += int((quantised_baseline(x).argmax(1) == y).sum())
+            ann += int((peer_copy(x).argmax(1) == y).sum())
             samples += len(y)
             early = None
             for t, total in enumerate(steps(snn, x, horizon), 1):
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "accuracy.json")
     arguments = parser.parse_args()
     dataset = ts.data.load("cifar10", arguments.data_dir)
-    zoo, quantised_baseline, preprocessing = network(arguments.weights)
+    zoo, peer_copy, preprocessing = network(arguments.weights)
     order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(arguments.seed))
     calibration = dataset.train.batches(250, indices=order[: arguments.calibration_samples])
     T, synchronous = arguments.timesteps, ts.schedules.LayerSynchronous()
@@ -99,7 +99,7 @@ def main() -> None:
         if name in recipes:
             row = ours(zoo, preprocessing, calibration, dataset, arguments, recipes[name])
         else:
-            row = theirs(quantised_baseline, preprocessing, calibration, dataset, arguments, kinds[name])
+            row = theirs(peer_copy, preprocessing, calibration, dataset, arguments, kinds[name])
         row["seconds"] = round(time.perf_counter() - start, 1)
         rows[name] = json.loads(json.dumps(row))
         versions = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}

@@ -1,4 +1,4 @@
-"""docs/claims.md: every published number that we know of, what we measured beside it, and why it was not measured.
+"""docs/claims.md: every published number that we know of, our measurement, and the reason where there is none.
 
     python benchmarks/claims_page.py
 

@@ -1,6 +1,6 @@
 """Does the time of a conversion grow in proportion to the depth? ResNet-20, -56 and -110 for 32x32 images.
 
-    python benchmarks/conversion_depth.py          # prints a table and writes conversion_depth.json beside this file
+    python benchmarks/conversion_depth.py          # prints a table and writes conversion_depth.json next to this file
 
 The networks have seeded weights and are not trained: only the time counts. It is CPU time of this process with one
 thread, the least of ``REPEATS`` runs after a warm-up. Reading the model (torch.export) and converting the graph that
@@ -8,6 +8,7 @@ was read are timed apart. "meta runs" are the ops that were run on meta tensors 
 do not depend on the machine.
 """
 
+import argparse
 import itertools
 import json
 import time
@@ -89,6 +90,9 @@ def measured(name: str, blocks: int, x: torch.Tensor) -> dict[str, Any]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     x = torch.randn(SAMPLES, 3, 32, 32, generator=torch.Generator().manual_seed(SEED))
     ts.convert(resnet(1), ts.recipes.ECC(timesteps=STEPS), x)  # what is imported and made once
@@ -105,7 +109,7 @@ def main() -> None:
         )
     settings = {"n": len(rows), "samples": SAMPLES, "timesteps": STEPS, "repeats": REPEATS}
     text = json.dumps({**description(SEED), **settings, "rows": rows}, indent=1)
-    Path(__file__).with_suffix(".json").write_text(text + "\n")
+    arguments.output.write_text(text + "\n")
 
 
 if __name__ == "__main__":

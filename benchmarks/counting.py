@@ -2,7 +2,7 @@
 
     python benchmarks/counting.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA
 
-Medians of interleaved repeats, one thread. Writes counting.json beside itself. Bound: 1.15.
+Medians of interleaved repeats, one thread. Writes counting.json next to this file. Bound: 1.15.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Early exit on ResNet-20: does the promise hold on images that did not fit it, and what does it save, in steps and seconds?
+"""Early exit on ResNet-20: does the bound hold on images that were not used to fit it, and how many steps and seconds are saved?
 
     python benchmarks/early_exit.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA
 
 Every score is fitted on the first 2,000 test images and checked on the other 8,000; equal accuracy is that of the fixed run
 on the same 8,000. Seconds: interleaved medians of whole batches of 256, one thread, with samples that have stopped leaving the
 batch, against fixed runs of T and of the steps of equal accuracy; and of 32 images one by one. Synaptic operations:
-evaluate() on the first 500 of the 8,000. `--looks` measures only what a look costs, in steps of the event engine, which is
-what `transpike.early_exit.LOOK` rounds.
-Writes early_exit.json beside itself, and the table of docs/early-exit.md (`--page` alone writes it from the JSON).
+evaluate() on the first 500 of the 8,000. `--checkpoint-cost` measures only the cost of a checkpoint, in steps of the event
+engine; `transpike.workflow.early_exit` uses it, rounded.
+Writes early_exit.json next to this file, and the table of docs/early-exit.md (`--page` writes only the table, from the JSON).
 """
 
 import argparse
@@ -45,10 +45,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--budget", type=float, default=40.0, help="Seconds a timed function.")
     parser.add_argument(
-        "--store", type=Path, default=Path("runs/early_exit"), help="Where answers lie: a run may go on."
+        "--store", type=Path, default=Path("runs/early_exit"), help="Folder of stored answers; a rerun resumes."
     )
-    parser.add_argument("--answers", action="store_true", help="Only the answers, which a busy machine can give too.")
-    parser.add_argument("--looks", action="store_true", help="Only the price of a look.")
+    parser.add_argument(
+        "--answers", action="store_true", help="Only the answers, which do not depend on the load of the machine."
+    )
+    parser.add_argument("--checkpoint-cost", action="store_true", help="Measure only the cost of a checkpoint.")
     parser.add_argument("--page", action="store_true")
     arguments = parser.parse_args()
     if arguments.page:
@@ -59,14 +61,14 @@ def main() -> None:
     data = ts.data.load("cifar10", arguments.data_dir)
     calibration = data.train.batch(torch.arange(1000))[0]
     arguments.store.mkdir(parents=True, exist_ok=True)
-    checkpoints = _price_of_looks(ts.convert(model, RECIPES[0], calibration, preprocessing=spec.preprocessing), data)
-    print(json.dumps(checkpoints), flush=True)
-    if arguments.checkpoints:
-        content = json.loads((HERE / "early_exit.json").read_text()) | {"looks": checkpoints}
+    cost = _checkpoint_cost(ts.convert(model, RECIPES[0], calibration, preprocessing=spec.preprocessing), data)
+    print(json.dumps(cost), flush=True)
+    if arguments.checkpoint_cost:
+        content = json.loads((HERE / "early_exit.json").read_text()) | {"looks": cost}
         return write_atomically(HERE / "early_exit.json", json.dumps(content, indent=1).encode())
     rows: list[dict] = []
     content = {
-        "rows": rows, "looks": checkpoints, "fitted_on": FIT, "images": arguments.images, "machine": description(0),
+        "rows": rows, "looks": cost, "fitted_on": FIT, "images": arguments.images, "machine": description(0),
     }  # fmt: skip
     for recipe in RECIPES:
         snn = ts.convert(model, recipe, calibration, preprocessing=spec.preprocessing)
@@ -119,9 +121,9 @@ def _page(content: dict) -> None:
     lines = [
         f"ResNet-20 (16-32-64), CIFAR-10 (JPEG copy): fitted on the first {content['fitted_on']:,} test images, checked on the",
         f"other {checked:,} (`benchmarks/early_exit.py`; ANN {100 * content['rows'][0]['ann']:.2f} % there). Lost: right at T,",
-        "wrong at the stop. Equal: the first fixed T that is as accurate. Seconds (in a batch of 256, and one by one) and",
+        "wrong at the stop. Equal: the first fixed T of equal accuracy. Seconds (in a batch of 256, and one by one) and",
         "synaptic operations against that T, one thread, the same run.\n",
-        "| network | score | promised | lost | accuracy | at T | mean steps (p50, p95, p99) | equal T | share | seconds | SynOps |",
+        "| network | score | bound | lost | accuracy | at T | mean steps (p50, p95, p99) | equal T | share | seconds | SynOps |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in content["rows"]:
@@ -136,7 +138,7 @@ def _page(content: dict) -> None:
             f"{row['equal_steps']} | {row['share']:.2f} | {seconds} | {operations} |"
         )
     held = sum(row["lost"] <= row["promised"] for row in content["rows"])
-    lines.append(f"\nThe promise held in {held} of {len(content['rows'])} rows.\n")
+    lines.append(f"\nThe bound held in {held} of {len(content['rows'])} rows.\n")
     write_atomically(path, f"{head}<!-- results -->\n\n{chr(10).join(lines)}\n<!-- end of results -->{tail}".encode())
 
 
@@ -150,8 +152,8 @@ def _answers(snn: ts.SNN, data: ts.data.Dataset, rest: torch.Tensor) -> tuple[to
     return torch.cat(logits, 1), torch.cat(labels), correct / len(rest)
 
 
-def _price_of_looks(snn: ts.SNN, data: ts.data.Dataset) -> dict:
-    """Of a run in chunks of 8 steps and in chunks of 32, best of five each: seconds(n, chunk) = n a + n/chunk c."""
+def _checkpoint_cost(snn: ts.SNN, data: ts.data.Dataset) -> dict:
+    """c / a of seconds(n, chunk) = n a + n/chunk c, from runs in chunks of 8 and of 32 steps, the best of five each."""
     steps, chunks = 96, (8, 32)
     x = snn.prepare(data.test.batch(torch.arange(FIT, FIT + 128))[0])
     engine, best = ts.engines.table["auto"](), {}
@@ -162,9 +164,9 @@ def _price_of_looks(snn: ts.SNN, data: ts.data.Dataset) -> dict:
             for _ in range(steps // chunk):
                 run.advance(chunk)
             best[chunk] = min(best.get(chunk, math.inf), time.perf_counter() - start)
-    look = (best[8] - best[32]) / (steps / 8 - steps / 32)
-    step = (best[32] - steps / 32 * look) / steps
-    return {"in_steps": look / step, "chunks_of_8_over_32": best[8] / best[32], "seconds": best}
+    checkpoint = (best[8] - best[32]) / (steps / 8 - steps / 32)
+    step = (best[32] - steps / 32 * checkpoint) / steps
+    return {"in_steps": checkpoint / step, "chunks_of_8_over_32": best[8] / best[32], "seconds": best}
 
 
 def _first(right: torch.Tensor) -> torch.Tensor:

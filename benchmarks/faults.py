@@ -6,7 +6,7 @@
 Thresholds × 1/4 and × 4, a bias removed (of the channel whose bias costs the most of eight), batch normalisation folded
 without its running mean or without its eps, and (vgg) a maximum pool taken step by step, each at places drawn from the seed
 until three cost 3 points on the first test images. The VGG has maximum pools and an eps comparable to its variances, and is
-trained here on digits. Writes faults.json beside itself after every fault.
+trained here on digits. Writes faults.json next to this file after every fault.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Network:
     snn: ts.SNN
     test: tuple[Tensor, Tensor]
     norms: dict[str, nn.BatchNorm2d]
-    pools: dict[str, ts.SNN]  # the layer that hears a pool → the network with that pool taken step by step
+    pools: dict[str, ts.SNN]  # the layer behind a pool → the network with that pool taken step by step
 
     def explained(self, network: ts.SNN) -> Explanation:
         return ts.explain(network, self.test, samples=len(self.test[1]), oracle=False, changes=False)
@@ -72,7 +72,7 @@ def vgg(weights: Path | None, data_dir: Path | None, samples: int, seed: int) ->
     pools = {}
     for node in wrong:
         if "pool" in node.op.describe():
-            behind = next(n.name for n in faults.neurons(snn.graph) if _hears(snn.graph, n.name, node.name))
+            behind = next(n.name for n in faults.neurons(snn.graph) if _follows(snn.graph, n.name, node.name))
             pools[behind] = dataclasses.replace(snn, graph=snn.graph.replaced(node))
     return Network(snn, data.test.batch(torch.arange(samples)), _norms(model, snn), pools)
 
@@ -82,8 +82,8 @@ def _norms(model: nn.Module, snn: ts.SNN) -> dict[str, nn.BatchNorm2d]:
     return dict(zip((node.name for node in faults.neurons(snn.graph)), found, strict=False))
 
 
-def _hears(graph: ts.Graph, name: str, pool: str) -> bool:
-    """Whether the pool stands right before the weights of this neuron."""
+def _follows(graph: ts.Graph, name: str, pool: str) -> bool:
+    """Whether the pool lies directly before the weights of this neuron."""
     node = faults.synapse_before(graph, name)
     while node.inputs:
         if pool in node.inputs:
@@ -150,7 +150,7 @@ def main() -> None:
 
 
 def _written(network: str, content: dict) -> None:
-    """Into the file, beside what was found for the other network."""
+    """Write to the file, which keeps the results of the other network."""
     before = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     write_atomically(RESULT, json.dumps({**before, network: content}, indent=1, ensure_ascii=False).encode())
 

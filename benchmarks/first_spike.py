@@ -3,7 +3,7 @@
     python benchmarks/first_spike.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA
 
 Medians of interleaved repeats; samples that other processes disturbed are dropped and counted. Both with one thread and
-without counters. Writes first_spike.json beside itself.
+without counters. Writes first_spike.json next to this file.
 """
 
 import argparse

@@ -21,8 +21,8 @@ from transpike.engines import event_status
 TICKS = os.sysconf("SC_CLK_TCK")
 QUIET = 0.12  # cores of other processes, above which a sample is dropped
 LEAST, MOST = 3, 15  # samples of one function
-BETWEEN = 2  # the reference is timed once before so many functions of a round, and at its end
-LEAST_SPEED = 0.8  # of the reference's best: samples beside a slower one are dropped, the whole machine was slow then
+BETWEEN = 2  # the reference is timed once before this many functions of a round, and at its end
+LEAST_SPEED = 0.8  # of the reference's best: samples next to a slower one are dropped: the whole machine was slow then
 PACKAGES = ("numpy", "spikingjelly", "snntorch", "sinabs", "norse")
 
 Function = Callable[[], object]
@@ -92,8 +92,8 @@ def interleaved(
 ) -> dict[str, Timing]:
     """Round robin after a warm-up that does not count; the ``reference`` is timed several times a round.
 
-    Samples beside a slow one of the reference are dropped: a shared machine has slow phases that no process shows.
-    ``budget`` is in seconds a function; a sample lasts ``at_least`` so many.
+    Samples next to a slow one of the reference are dropped: a shared machine has slow phases that no process shows.
+    ``budget`` is in seconds per function; a sample lasts at least ``at_least`` seconds.
     """
     timings = {name: Timing() for name in functions}
     for name, function in functions.items():
@@ -105,14 +105,14 @@ def interleaved(
             timings[name].sample(functions[name], len(timings[reference].seconds) if reference else 0)
         if reference:
             timings[reference].sample(functions[reference])
-    beside = list(timings[reference].seconds) if reference else []
-    if beside:
-        slowest = min(beside) / LEAST_SPEED
-        timings[reference].marks = list(range(len(beside)))
-        timings[reference].keep(lambda mark: beside[mark] <= slowest)
+    nearby = list(timings[reference].seconds) if reference else []
+    if nearby:
+        slowest = min(nearby) / LEAST_SPEED
+        timings[reference].marks = list(range(len(nearby)))
+        timings[reference].keep(lambda mark: nearby[mark] <= slowest)
         for name in functions:
             if name != reference:
-                timings[name].keep(lambda mark: max(beside[max(0, mark - 1) : mark + 1]) <= slowest)
+                timings[name].keep(lambda mark: max(nearby[max(0, mark - 1) : mark + 1]) <= slowest)
     return timings
 
 

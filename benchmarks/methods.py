@@ -1,8 +1,8 @@
-"""Every recipe on one network, beside SpikingJelly's: accuracy against total steps and synaptic operations.
+"""Every recipe, and SpikingJelly's, on one network: accuracy against total steps and synaptic operations.
 
     python benchmarks/methods.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --samples 2000 --jobs 2
 
-Finished parts lie in --store; a run that was broken off goes on. Writes benchmarks/methods.json and methods.png;
+Finished parts lie in --store; a rerun resumes an interrupted run. Writes benchmarks/methods.json and methods.png;
 ``benchmarks/methods_page.py`` makes docs/methods.md of them.
 """
 
@@ -50,16 +50,14 @@ PEERS = ("max", "99.9%", "99.9% per channel", "local threshold balancing")
 PEER_TIMES = (8, 16, 32, 64)
 
 
-def theirs(
-    quantised_baseline: torch.nn.Module, preprocessing, calibration: list[Tensor], data, samples: int, kind: str
-) -> dict:
+def theirs(peer_copy: torch.nn.Module, preprocessing, calibration: list[Tensor], data, samples: int, kind: str) -> dict:
     """SpikingJelly's conversion of the same weights: outcomes of every image at each of PEER_TIMES."""
     from spikingjelly.activation_based.ann2snn import estimate_delay_start
 
     batches = [preprocessing(x) for x in calibration]
     if "balancing" in kind:  # one update a batch: four would be too few
         batches = [part for batch in batches for part in batch.split(20)]
-    snn = converted(quantised_baseline, kind, batches)
+    snn = converted(peer_copy, kind, batches)
     horizon = max(PEER_TIMES)
     delay = estimate_delay_start(snn, batches[:1], "cpu", horizon) if "balancing" in kind else 0
     right: dict[int, list[Tensor]] = {t: [] for t in PEER_TIMES}
@@ -67,7 +65,7 @@ def theirs(
     with torch.no_grad():
         for x, y in data.test.batches(32, limit=samples):
             x = preprocessing(x)
-            ann.append(quantised_baseline(x).argmax(1) == y)
+            ann.append(peer_copy(x).argmax(1) == y)
             early = None
             for t, total in enumerate(steps(snn, x, horizon), 1):
                 early = total.clone() if t == delay else early
@@ -96,12 +94,12 @@ def main() -> None:
     parser.add_argument("--calibration-samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", nargs="*", help="Groups to run; the others' stored rows stay.")
+    parser.add_argument("--only", nargs="*", help="Groups to run; stored rows of other groups are kept.")
     parser.add_argument("--store", type=Path, default=Path("runs/methods"))
     parser.add_argument("--output", type=Path, default=HERE / "methods.json")
     arguments = parser.parse_args()
     data = ts.data.load("cifar10", arguments.data_dir)
-    zoo, quantised_baseline, preprocessing = network(arguments.weights)
+    zoo, peer_copy, preprocessing = network(arguments.weights)
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(arguments.seed))
     order = order[: arguments.calibration_samples]
     settings = {"weights": arguments.weights.name, "data": data.note, "samples": arguments.samples,
@@ -142,7 +140,7 @@ def main() -> None:
             continue
         images = [x for x, _ in data.train.batches(250, indices=order)]
         made_with[kind] = versions
-        peers[kind] = theirs(quantised_baseline, preprocessing, images, data, arguments.samples, kind)
+        peers[kind] = theirs(peer_copy, preprocessing, images, data, arguments.samples, kind)
         save()
         print(kind, {t: f"{100 * o.count('1') / len(o):.2f}" for t, o in peers[kind]["right"].items()}, flush=True)
 

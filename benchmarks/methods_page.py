@@ -1,20 +1,21 @@
-"""docs/methods.md: every recipe by its properties, and what was measured.
+"""docs/methods.md: properties of every recipe, and measurements.
 
     python benchmarks/methods_page.py
 
-Properties come from the recipes and from small networks that they convert; numbers from benchmarks/methods.json.
+Properties are read from the recipes and from small networks that they convert; numbers come from benchmarks/methods.json.
 """
 
 import dataclasses
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import transpike as ts
-from transpike import passes as s
+from transpike import passes
 from transpike.activations import QuantisedClip, TimeToFirstSpike
 from transpike.core.cell import Neuron
 from transpike.core.recipe import Recipe
@@ -28,33 +29,7 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "methods.md"
 CONTENT, LEARNED = HERE / "methods.json", HERE / "learned.json"
 TIMESTEPS = 8
-LEFT_OUT = {
-    "SpikeConverter (Liu et al. 2022)": "the gain k of its neuron and the pipelining of layers are known from memory only, and no code is public.",
-    "MSAT (thresholds that follow the potential)": "its formula is known, but its constants, one set per network, "
-    "are in a file that was not available, so that nothing can be checked.",
-    "SpiCalib (a negative spike after a long silence)": "one line of code is known, but neither the average interval nor its "
-    "tolerance is defined. `snm` and `fast-snn` send negative spikes by the potential instead.",
-    "CS-QCFS (a softplus λ for each channel)": "`activations.QuantisedClip` learns one λ per layer; its published numbers name no network.",
-    "RNL's second stage as published": "loss 1 − cos of the last layer's rates plus λ · the mean of Ω over layers, one p for all. "
-    "`RateNorm` has one p per layer and adds Ω of all layers to the usual loss, so its λ is ours times the number of layers; "
-    '`Training(learn="activations")` trains only p.',
-    "Dual-phase conversion (Wang et al. 2022)": "its second phase is known from a configuration, without equations. "
-    "`snn-calibration` with `advanced-weights` is the closest method.",
-    "Streaming rollout (Kugele et al. 2020)": "a training method for networks in which all connections have a delay; `event-frames` encodes recordings.",
-    "PASCAL's levels for each layer, and its T_eff": "neither the metric that selects levels nor r_l in T_eff is defined in our "
-    "sources, and windows here have one length; `pascal` uses one T for all layers.",
-    "H-MT's pairs of positive and negative neurons": "defined, and left out by choice: they represent y = x, which does "
-    "not occur between neurons in networks with ReLUs.",
-    "Error compensation's negative threshold and its modified update": "unpublished; in `error-compensation` the threshold is a setting.",
-    "TSC's switching during integration": "not in our sources; `tsc` switches after whole windows.",
-    "Datta and Beerel's fine-tuning": "leaky neurons trained by surrogate gradients are `transpike finetune`, not a conversion.",
-    "Early exits that choose T beforehand or by energy (SEENN-II, adaptive calibration's thresholds in time)": "the first needs a "
-    "trained policy network, and the formula of the second is known in outline only.",
-    "Dynamic Confidence's scale": "not found; temperatures fitted for each checkpoint replace it.",
-    "Top-K's threshold for each step, and its regulariser": "the score is `gap`; one threshold is used for all checkpoints "
-    "([decision 14](adr/0014-early-exit.md)).",
-    "SpikeCP's larger sets and Simes' correction": "sets of one class with Bonferroni's correction, which is valid for any dependence between checkpoints.",
-}
+LEFT_OUT = tomllib.loads((HERE / "methods_left_out.toml").read_text(encoding="utf-8"))
 INGREDIENTS = {
     "HR": "hard reset", "SR": "soft reset (subtraction)", "WN": "weights scaled so that every threshold is 1",
     "TB": "weights as trained, thresholds to match", "TS": "thresholds scaled by a further factor",
@@ -64,13 +39,13 @@ INGREDIENTS = {
 
 
 def network(recipe: Recipe, *extra: nn.Module) -> tuple[nn.Module, Tensor]:
-    """A small network that the recipe can convert, with ``extra`` layers behind its first neurons, and inputs."""
+    """A small network that the recipe can convert, ``extra`` layers behind its first neurons, and inputs for it."""
     torch.manual_seed(0)
 
     def activation(threshold: float) -> nn.Module:
         if isinstance(recipe, CAT):
             return TimeToFirstSpike(recipe.timesteps, recipe.tau, threshold)
-        # a network of S4NN is trained in time; here its neurons are ReLUs
+        # a network of S4NN is trained in time; its weights come with ReLUs in the neurons' places
         levels = recipe.timesteps if isinstance(recipe, PASCAL) else 4
         return nn.ReLU() if recipe.training_free or isinstance(recipe, S4NN) else QuantisedClip(levels, threshold)
 
@@ -93,7 +68,7 @@ def works(recipe: Recipe, *extra: nn.Module) -> bool:
 
 
 def ingredients(recipe: Recipe) -> dict[str, str]:
-    """● by default, ○ as a setting."""
+    """● what the recipe does by default, ○ what it does as a setting."""
     model, x = network(recipe)
     snn = ts.convert(model, recipe, x)
     neuron = next(node.op for node in snn.graph if isinstance(node.op, Neuron))
@@ -105,7 +80,7 @@ def ingredients(recipe: Recipe) -> dict[str, str]:
     elif neuron.unit is not None and neuron.unit.code is None:
         found["SR"] = "●"
     kappa = set(own_scale(recipe.threshold_scale, snn.program.lowered).values())
-    if kappa:  # neurons with a prescribed threshold have none
+    if kappa:  # neurons whose threshold is not theirs to choose have none
         found["WN" if kappa == {1.0} else "ECC" if len(kappa) == 1 else "TB"] = "●"
     if hasattr(recipe, "scale"):
         found["TS"] = "●" if recipe.scale != 1 else "○"
@@ -118,10 +93,10 @@ def ingredients(recipe: Recipe) -> dict[str, str]:
 
 
 def named(recipe: Recipe, cell: Neuron) -> str:
-    """The neuron's description, without the T and the measured values of the small networks."""
-    if isinstance(cell, FirstSpike):  # the code of the recipe, because T2FSNN trains the code of its cells
+    """The description of the neuron, without the T of this page and values measured on its small networks."""
+    if isinstance(cell, FirstSpike):  # the recipe's code, for T2FSNN has trained the cell's
         return f"first spike, {recipe.code}".replace(f"{TIMESTEPS} slots", "T slots")  # type: ignore[attr-defined]
-    if isinstance(recipe, AdaFire):  # its search is per layer
+    if isinstance(recipe, AdaFire):  # whose search is by layers
         return f"burst IF, up to Γ of each layer, {recipe.gamma} at most"
     return cell.describe().split(", window")[0] if isinstance(cell, ExactReLU) else cell.describe()
 
@@ -131,10 +106,10 @@ def total(recipe: Recipe) -> str:
     if isinstance(recipe, ExactMapping):
         return "n + 1 windows of continuous time"
     if recipe.schedule.mode == "slots":
-        lag = recipe.schedule.lag(TIMESTEPS)
-        return {TIMESTEPS: "(n + 1) T", 0: "T"}.get(lag) or f"n T/{TIMESTEPS // lag} + T"
+        held = recipe.schedule.lag(TIMESTEPS)
+        return {TIMESTEPS: "(n + 1) T", 0: "T"}.get(held) or f"n T/{TIMESTEPS // held} + T"
     if isinstance(recipe, COS):
-        return f"n · {recipe.pre_simulation_steps} + T, T ≥ {recipe.pre_simulation_steps}"
+        return f"n · {recipe.pre_simulation_steps} + T, T from {recipe.pre_simulation_steps} on"
     if isinstance(recipe, PASCAL):
         return "n (2 T − 1) + T"
     return {"steps": "T", "differences": "T", "windows": "(n + 1) T", "cycles": "(n + 1) K + 2 (T − K)"}[
@@ -145,7 +120,7 @@ def total(recipe: Recipe) -> str:
 def sums(recipe: Recipe) -> str:
     if isinstance(recipe, BSNN):
         return "delayed by a cycle"
-    retimed = any(isinstance(step, s.MatchDelays) for step in recipe.passes)
+    retimed = any(isinstance(one, passes.MatchDelays) for one in recipe.passes)
     return getattr(recipe, "residual", "currents") + (", re-timed" if retimed else "")
 
 
@@ -155,19 +130,19 @@ def properties(recipe: Recipe) -> list[str]:
     is_delay = (Synchronous, Retimed)
     cells = [node.op for node in snn.graph if isinstance(node.op, Neuron) and not isinstance(node.op, is_delay)]
     alphabet = ", ".join(sorted({str(cell.output_alphabet(recipe.encoder.alphabet)) for cell in cells}))
-    # input spikes of a fixed scale need no range
+    # an input of spikes with a given scale needs no range
     asks, thresholds, corrections = {"input range"} if recipe.encoder.largest is None else set(), [], []
-    for step in recipe.passes:
-        asks.add(step.asks)
-        (thresholds if step.sets_thresholds else corrections).append(step.describe())
+    for one in recipe.passes:
+        asks.add(one.asks)
+        (thresholds if one.sets_thresholds else corrections).append(one.describe())
     needs = (
         [name for name in ("activations", "spikes", "spikes of each input") if name in asks]
         or sorted(asks - {""})
         or ["nothing"]
     )
-    if any(isinstance(step, s.SpikeNorm) for step in recipe.passes):
+    if any(isinstance(one, passes.SpikeNorm) for one in recipe.passes):
         thresholds = thresholds[-1:]
-    if isinstance(recipe, CAT):  # φ does not train it
+    if isinstance(recipe, CAT):  # whose φ does not learn it
         thresholds = ["φ's ceiling, as trained"]
     if recipe.schedule.mode == "cycles":
         corrections = [c.replace("θ", "θ/2^K") for c in corrections]
@@ -183,7 +158,7 @@ def properties(recipe: Recipe) -> list[str]:
 
 
 def source(recipe: type[Recipe]) -> str:
-    """First author and year from the docstring, or transpike's own."""
+    """First author and year, as the docstring has them, or the program that has no paper."""
     text = " ".join((recipe.__doc__ or "").split())
     found = re.search(
         r"Source: (?:\*\*reconstructed\*\* after )?(transpike's own|[^,;]+(?=, from its code;)|.*?\b\d{4}\b)", text
@@ -199,13 +174,13 @@ def source(recipe: type[Recipe]) -> str:
 
 
 def table(head: list[str], rows: list[list[str]], right: int | None = None) -> list[str]:
-    """A Markdown table; ``right`` is the first right-aligned column."""
+    """``right``: the first column that is aligned to the right."""
     rule = ["---" if right is None or i < right else "---:" for i in range(len(head))]
     return ["", *(f"| {' | '.join(row)} |" for row in (head, rule, *rows)), ""]
 
 
 def percent(row: dict) -> str:
-    """Accuracy, and in brackets the accuracy drop in percentage points with its interval."""
+    """Accuracy, and in brackets the points lost with their interval."""
     lost, low, high = (f"{100 * row[key]:.2f}".replace("-", "−") for key in ("drop", "drop_low", "drop_high"))
     return f"{100 * row['accuracy']:.2f} ({lost} [{low}, {high}])"
 
@@ -220,8 +195,8 @@ def measured(content: dict) -> list[str]:
     lines = [
         f"ResNet-20 (16-32-64), {settings['data']}, first {settings['samples']:,} test images, ANN {100 * ann:.2f} %, "
         f"{settings['calibration_samples']:,} calibration images, seed {settings['seed']}, {torches(content['made_with'])};",
-        "made by `benchmarks/methods.py`. Accuracy in % after T steps; in brackets the accuracy drop from the ANN on the same",
-        "images, in percentage points, with a paired 95 % interval. M: millions of synaptic operations per sample.",
+        "made by `benchmarks/methods.py`. Accuracy in % after T steps; in brackets the accuracy drop against the ANN on the same",
+        "images, in percentage points with a paired 95 % interval. M: synaptic operations per sample in millions.",
         "",
         "### Binary spikes, streaming: total steps = T",
     ]
@@ -243,13 +218,11 @@ def measured(content: dict) -> list[str]:
             ]
         )
     lines += table(["recipe", *(f"T={t}" for t in times), "M at T=32"], body, 1)
-    lines += ["SpikingJelly's rows use its own converter with the same weights and calibration images.", ""]
+    lines += ["SpikingJelly's rows are its own converter on the same weights and calibration images.", ""]
     lines += ["![Accuracy against total steps and synaptic operations](../benchmarks/methods.png)", ""]
-    lines += ["### Comparison with SpikingJelly's best at each T", ""]
+    lines += ["### Against SpikingJelly's best at each T", ""]
     lines += table(
-        ["T", "transpike, best", "SpikingJelly, best", "difference in percentage points, 95 %"],
-        duel(rows["binary"], peers),
-        3,
+        ["T", "best of ours", "best of theirs", "difference in points, 95 %"], duel(rows["binary"], peers), 3
     )
     lines += ["### Windows, phase cycles, signed and burst spikes", ""]
     others = [
@@ -259,27 +232,27 @@ def measured(content: dict) -> list[str]:
              percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in others]  # fmt: skip
     lines += table(["recipe", "alphabet", "schedule", "T", "total steps", "accuracy", "M"], body, 3)
     lines += many_levels(rows.get("few", []) + rows.get("differences", []))
-    lines += ["### Methods before 2020, and thresholds by expected error", ""]
+    lines += ["### Before 2020, and thresholds by expectation", ""]
     body = [[f"`{row['recipe']}`", str(row["timesteps"]), str(row["total_steps"]), percent(row),
              f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows.get("classics", []) if "accuracy" in row]  # fmt: skip
     lines += table(["recipe", "T", "total steps", "accuracy", "M"], body, 1)
-    lines += ["### Effect of each part of `few-steps`", ""]
+    lines += ["### Contribution of each part of `few-steps`", ""]
     few = sorted({row["timesteps"] for row in rows["ablation"]})
     body = []
     for name in dict.fromkeys(row["recipe"] for row in rows["ablation"]):
         of = {row["timesteps"]: row for row in rows["ablation"] if row["recipe"] == name}
         body.append([f"`{name}`", *(percent(of[t]) for t in few)])
     lines += table(["recipe", *(f"T={t}" for t in few)], body, 1)
-    lines += ["### Rueckauer with more time steps", ""]
+    lines += ["### Rueckauer, longer", ""]
     body = [[str(row["timesteps"]), percent(row), f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows["long"]]
     return lines + table(["T", "accuracy", "M"], body, 1)
 
 
 def many_levels(rows: list[dict]) -> list[str]:
-    """Several levels per step: the accuracy drop at 8 and 4 total steps."""
+    """Several levels per step: accuracy drop at 8 and 4 total steps."""
     lines = [
         "### Several levels per step, signed spikes: few steps", "",
-        "The alphabet gives the levels of one step; T steps distinguish T times as many. Compare with binary spikes at equal levels.",
+        "Levels are those of one step; T steps represent T times as many. Compare with binary spikes at equal numbers of levels.",
     ]  # fmt: skip
     body = [[f"`{row['recipe']}`", ", ".join(row["alphabets"]), str(row["timesteps"]), str(row["total_steps"]), percent(row),
              f"{row['synaptic_operations'] / 1e6:.0f}"] for row in rows if "accuracy" in row]  # fmt: skip
@@ -287,7 +260,7 @@ def many_levels(rows: list[dict]) -> list[str]:
     for steps, bound in ((8, 1.0), (4, 2.0)):
         names = [row["recipe"] for row in rows if row.get("total_steps") == steps and 100 * row.get("drop", 1) <= bound]
         lines.append(
-            f"Accuracy drop of at most {bound:g} percentage point{'s' if bound > 1 else ''} at {steps} total steps: {listed(names) if names else 'none'}."
+            f"Within {bound:g} point{'s' if bound > 1 else ''} at {steps} total steps: {listed(names) if names else 'none'}."
         )
     return [*lines, ""]
 
@@ -296,9 +269,9 @@ def learned(content: dict) -> list[str]:
     """Recipes for trained networks, by total steps."""
     settings, rows = content["settings"], content["rows"]
     lines = [
-        "### Networks trained for conversion", "",
-        f"ResNet-20 with quantised clips (L = {settings['levels']}), trained by `reproductions/trained`; first {settings['samples']:,} test",
-        f"images, or {settings['held_samples']:,} (*) where windows are simulated step by step; made by `benchmarks/learned.py`.",
+        "### Networks trained to be converted", "",
+        f"ResNet-20 of quantised clips (L = {settings['levels']}), trained by `reproductions/trained`; first {settings['samples']:,} test",
+        f"images, or {settings['held_samples']:,} (*) for windows that are simulated step by step; made by `benchmarks/learned.py`.",
     ]  # fmt: skip
     body = []
     for label, row in rows.items():
@@ -312,7 +285,7 @@ def learned(content: dict) -> list[str]:
 
 
 def order(rows: dict[str, dict]) -> list[str]:
-    """Methods that the literature ranks differently, and the rows that explain it."""
+    """Where the ranking differs from the literature, and the rows that explain it."""
 
     def of(name: str, total: int) -> str:
         found = [
@@ -323,15 +296,15 @@ def order(rows: dict[str, dict]) -> list[str]:
         return f"{100 * found[0]['accuracy']:.2f}" if found else "not measured"
 
     return [
-        "#### Rankings that differ from the literature", "",
-        "- **SRP is not better than signed neurons.** Tables without the pre-simulation rank SRP at 4 steps above signed spikes at 4 (VGG-16,",
+        "#### Differences from the ranking in the literature", "",
+        "- **SRP is not above signed neurons.** Tables that omit the pre-simulation list SRP at 4 steps above signed spikes at 4 (VGG-16,",
         f"  95.43 against 94.54 in reruns by others). With the pre-simulation counted, 4 + 4 steps give {of('srp', 8)}; signed neurons (`fast-snn`) give {of('fast-snn', 4)} at 4",
-        f"  and {of('fast-snn', 8)} at 8. In detail: the 4 steps that are read give {of('qcfs', 4)} without a gate, all 8 steps in one run {of('qcfs', 8)}.",
-        f"  The difference is the effect of the gate, whose errors are permanent: at 12 steps the accuracy is {of('srp', 12)}.",
-        "- **COS is not better than QCFS at equal latency.** Its tables count T, or ρ + T; each layer needs a pre-simulation before it sends, so n",
-        f"  layers take n ρ steps. At ρ = T = 4 that is 80 steps, {of('cos', 80)} (* images), as many as plain windows of 4, which equal the",
+        f"  and {of('fast-snn', 8)} at 8. In detail: the 4 steps that are read give {of('qcfs', 4)} without a gate, all 8 read as one run {of('qcfs', 8)}.",
+        f"  The gate causes the difference, and its errors remain: at 12 steps the accuracy is {of('srp', 12)}.",
+        "- **COS is not above QCFS at its own latency.** Its tables count T, or ρ + T; each layer needs a pre-simulation before it sends, so that n",
+        f"  layers cost n ρ. At ρ = T = 4 that is 80 steps, {of('cos', 80)} (* images), and those are the steps of plain windows of 4, which are the",
         f"  quantised network itself ({of('qcfs', 80)}). Windows with 2 wait steps give {of('qcfs', 42)} (*) in 42.",
-        "- **Group neurons at T = 1 are the quantised network**: m = L members send in one step as much as binary neurons in L",
+        "- **Group neurons at T = 1 are the quantised network**: m = L members send in one step what binary neurons send in L",
         f"  ({of('group-neuron', 1)}). Compared at equal levels, T m, they are no faster.", "",
     ]  # fmt: skip
 
@@ -357,7 +330,7 @@ def duel(rows: list[dict], peers: dict) -> list[list[str]]:
 
 
 def torches(made_with: dict[str, dict]) -> str:
-    """The PyTorch versions of the groups of rows."""
+    """Which PyTorch the groups of rows were measured with."""
     groups: dict[str, list[str]] = {}
     for group, versions in made_with.items():
         groups.setdefault(versions["torch"], []).append(group)
@@ -371,20 +344,19 @@ def listed(names: list[str]) -> str:
 
 
 def page() -> str:
-    # the time of an exact mapping is continuous: it has windows, and no number of time steps
+    # an exact mapping has continuous time: windows, but no number of time steps
     made = [recipe() if recipe is ExactMapping else recipe(timesteps=TIMESTEPS) for recipe in ts.recipes.members]
     settings = {r.name: {f.name for f in dataclasses.fields(r)} for r in made}  # type: ignore[arg-type]
     whole = [name for name, has in settings.items() if "weight_bits" not in has]
     logarithmic = [name for name, has in settings.items() if "weight_scale" in has]
     lines = [
         "# Methods", "",
-        "Every recipe of `transpike.recipes` with its default settings. `benchmarks/methods_page.py` generates this page: the",
-        "properties come from the recipes and from small networks that they convert, the numbers from `benchmarks/methods.json`.",
-        "The docstring of a recipe lists its differences from the paper. `bsnn` is **reconstructed**: the body of the paper was",
-        "not available and there is no public code. `yoso` is reconstructed too: its optimisation of thresholds is",
-        "unpublished and replaced by ours. Of `cat` only the abstract was available: base and slots of its φ are",
-        "**unverified**.", "", "## Properties", "",
-        "n is the number of neuron layers on the longest path, K the number of steps in a phase cycle. For first spikes T is the",
+        "Every recipe of `transpike.recipes` with its default settings. Made by `benchmarks/methods_page.py`, which reads the",
+        "properties from the recipes and from small networks that they convert, and the numbers from `benchmarks/methods.json`.",
+        "The docstring of a recipe states differences from its paper. `bsnn` is **reconstructed**: the full paper was not",
+        "available and there is no public code. `yoso` is reconstructed, too: its optimisation of thresholds is unpublished",
+        "and replaced by ours. Of `cat` only the abstract was available: base and slots of its φ are **unverified**.", "", "## Properties", "",
+        "n is the number of neuron layers on the longest path, K the steps of a phase cycle. For first spikes T is the",
         "number of slots in a window; `exact-mapping` has continuous time and no T.",
     ]  # fmt: skip
     head = ["recipe", "source", "needs training", "calibration on", "threshold", "corrections", "neuron", "alphabet",
@@ -392,21 +364,21 @@ def page() -> str:
     lines += table(head, [[f"`{r.name}`", source(type(r)), *properties(r)] for r in made])
     lines += [
         "Pooling, residual sums, granularity, weight bits, encoder, schedule and readout are settings of rate-coded recipes",
-        "(`transpike convert --help`). Other values than a method prescribes raise an error with the reason (the layers of `adafire`",
-        "and `datta-beerel`, the differences of `dcgs`, the windows of `cos`, `pascal` and `tsc`, the streaming of `srp`). Every recipe",
-        f"supports weights of 2 to 16 bits (`--weight-bits`), except {listed(whole)};",
-        f"{listed(logarithmic)} use logarithmic weights of 3 to 12 bits",
-        "unless `--weight-scale uniform`.", "",
+        "(`transpike convert --help`). A setting that a method prescribes cannot be changed and is refused with the reason (the",
+        "layers of `adafire` and `datta-beerel`, the differences of `dcgs`, the windows of `cos`, `pascal` and `tsc`, the streaming",
+        "of `srp`). Every recipe accepts weights of 2 to 16 bits (`--weight-bits`), except for",
+        f"{listed(whole)}; weights of {listed(logarithmic)} are",
+        "logarithmic, of 3 to 12 bits, unless `--weight-scale uniform` is given.", "",
         "## Ingredients", "", "; ".join(f"**{name}**: {text}" for name, text in INGREDIENTS.items()) + ".",
-        "● by default, ○ as a setting. The columns follow Wu et al. 2021. WN, TB and ECC are the",
+        "● by default, ○ as a setting. The columns are those of Wu et al. 2021, as we interpret them. WN, TB and ECC are the",
         "same network at different scales, with the same spikes ([decision 2](adr/0002-lowered-form-scaled-to-one.md)).",
-        "First-spike neurons have no reset; without a marked scale, thresholds are not rescaled.",
+        "The neurons of first spikes are not reset; where no scale is marked, thresholds are not scaled.",
     ]  # fmt: skip
     lines += table(["recipe", *INGREDIENTS], [[f"`{r.name}`", *ingredients(r).values()] for r in made])
     lines += [
-        "## Methods that are not implemented",
+        "## Left out",
         "",
-        "Methods that our sources do not define well enough to be checked, or that are out of scope:",
+        "Methods that the reference does not define well enough to be checked, or that are out of scope:",
         "",
     ]
     lines += [f"- **{name}**: {why}" for name, why in LEFT_OUT.items()]
@@ -419,7 +391,7 @@ def page() -> str:
         run = {row["recipe"].split("(")[0] for rows in content["rows"].values() for row in rows if "accuracy" in row}
         if LEARNED.exists():
             run |= {row["recipe"] for row in json.loads(LEARNED.read_text())["rows"].values()}
-        lines += ["", f"Not in these tables: {listed([r.name for r in made if r.name not in run])}."]
+        lines += ["", f"In none of these tables: {listed([r.name for r in made if r.name not in run])}."]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
 
 

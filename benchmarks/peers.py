@@ -58,14 +58,12 @@ class ResNet20(nn.Module):
 def network(weights: Path) -> tuple[nn.Module, nn.Module, ts.Preprocessing]:
     """(the zoo's network, the same with activation modules, preprocessing), on the same weights."""
     zoo, spec = ts.models.build("zoo:resnet20-16-32-64", weights=weights)
-    quantised_baseline = ResNet20()
-    quantised_baseline.load_state_dict(
-        quantised_baseline.state_dict() | zoo.state_dict()
-    )  # shortcuts have weights of their own
-    return zoo.eval(), quantised_baseline.eval(), spec.preprocessing
+    peer_copy = ResNet20()
+    peer_copy.load_state_dict(peer_copy.state_dict() | zoo.state_dict())  # its shortcuts have separate weights
+    return zoo.eval(), peer_copy.eval(), spec.preprocessing
 
 
-def converted(quantised_baseline: nn.Module, kind: str, batches: list[Tensor]) -> nn.Module:
+def converted(peer_copy: nn.Module, kind: str, batches: list[Tensor]) -> nn.Module:
     """SpikingJelly's conversion: "max", "99.9%", "99.9% per channel" (half-threshold start) or LTB."""
     from spikingjelly.activation_based import ann2snn
 
@@ -77,7 +75,7 @@ def converted(quantised_baseline: nn.Module, kind: str, batches: list[Tensor]) -
         ),
         "local threshold balancing": lambda: ann2snn.LocalThresholdBalancingRecipe(batches),
     }
-    return ann2snn.Converter(recipes[kind]()).convert(copy.deepcopy(quantised_baseline)).eval()
+    return ann2snn.Converter(recipes[kind]()).convert(copy.deepcopy(peer_copy)).eval()
 
 
 def steps(snn: nn.Module, x: Tensor, timesteps: int) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""Speed and memory of transpike's engines beside other libraries and the ANN, all on one converted graph.
+"""Speed and memory of transpike's engines, other libraries and the ANN, all on one converted graph.
 
     python benchmarks/speed.py --weights resnet20-cifar10-jpeg.safetensors [--vgg-weights VGG.safetensors] --data-dir DATA
 
@@ -50,11 +50,11 @@ LONG = 128  # steps from which on slow peers need --all
 
 @dataclass(frozen=True)
 class Case:
-    """A network in evaluation mode, its twin for SpikingJelly's converter, and the data it is converted with."""
+    """A network in evaluation mode, its copy for SpikingJelly's converter, and the calibration data."""
 
     name: str
     model: nn.Module
-    quantised_baseline: nn.Module
+    peer_copy: nn.Module
     weights: str
     preprocessing: ts.Preprocessing
     dataset: ts.data.Dataset
@@ -80,8 +80,8 @@ def case(name: str, arguments: argparse.Namespace, dataset: ts.data.Dataset) -> 
     order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(arguments.seed))
     calibration = dataset.train.batches(250, indices=order[: arguments.calibration_samples])
     if name == NETWORKS[0]:
-        zoo, quantised_baseline, preprocessing = network(arguments.weights)
-        return Case(name, zoo, quantised_baseline, "trained", preprocessing, dataset, calibration)
+        zoo, peer_copy, preprocessing = network(arguments.weights)
+        return Case(name, zoo, peer_copy, "trained", preprocessing, dataset, calibration)
     torch.manual_seed(arguments.seed)
     model, spec = ts.models.build(f"zoo:{name}", weights=arguments.vgg_weights)
     if arguments.vgg_weights is None:
@@ -156,7 +156,7 @@ def facts(case: Case, timesteps: int, names: list[str], arguments: argparse.Name
         data = case.dataset.test.batches(32, limit=arguments.accuracy_images)
         accuracy = ts.evaluate(snn, data, answers=(timesteps,), engine="auto").final.accuracy
     peers = {name: SHARED[name](snn.lowered) for name in names if name in SHARED}
-    peers |= {name: CONVERTER[name](case.quantised_baseline, case.peer_batches) for name in names if name in CONVERTER}
+    peers |= {name: CONVERTER[name](case.peer_copy, case.peer_batches) for name in names if name in CONVERTER}
     return Facts(case, snn, timesteps, accuracy, tuple(name for name in names if name in OURS), peers)
 
 

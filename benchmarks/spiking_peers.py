@@ -88,7 +88,7 @@ def _synapse(lowered: Lowered, table: dict[str, Node], name: str) -> str:
         name = table[name].inputs[0]
     readers = sum(node.inputs.count(name) for node in lowered.nodes)
     if not isinstance(table[name].op, (Conv, Linear)) or readers > 1:
-        raise ValueError(f"no synapse of its own can take the bias of {node.name}")
+        raise ValueError(f"no separate synapse can take the bias of {node.name}")
     return name
 
 
@@ -217,11 +217,11 @@ def _norse(lowered: Lowered) -> Peer:
     return Peer(network, "single", start, "channels_last", reset="hard")
 
 
-def _converter(quantised_baseline: nn.Module, batches: list[Tensor], form: str) -> Peer:
+def _converter(peer_copy: nn.Module, batches: list[Tensor], form: str) -> Peer:
     from spikingjelly.activation_based import functional
 
     with contextlib.redirect_stderr(io.StringIO()):  # its progress bars
-        network = converted(quantised_baseline, "99.9% per channel", batches)
+        network = converted(peer_copy, "99.9% per channel", batches)
     functional.set_step_mode(network, form[0])
     return Peer(network, form, None, "channels_last")
 

@@ -66,8 +66,8 @@ def accuracy() -> list[str]:
             lines.append(f"| {name}, read from step {row['delay']} on | {' | '.join(cells)} |")
     lines += [
         "",
-        "Layer-synchronous answers are ready after 20 · T steps; the others after T. An empty cell was not run.",
-        "SpikingJelly's local threshold balancing moves its thresholds once a calibration batch: 50 batches of 20 here.",
+        "Layer-synchronous answers are ready after 20 · T steps, the others after T. Empty cells were not run.",
+        "SpikingJelly's local threshold balancing changes its thresholds once per calibration batch: here 50 batches of 20 images.",
     ]
     return lines
 
@@ -135,10 +135,10 @@ def _notes(content: dict) -> list[str]:
     )
     for row in content.get("shapes", []):
         lines.append(
-            f"- {row['network']}, T={row['timesteps']}, batch {row['batch']}: event {1000 * row['event_seconds']:.1f} ms, fused {1000 * row['fused_seconds']:.1f} ms."
+            f"- {row['network']}, T={row['timesteps']}, batch {row['batch']}: event {1000 * row['event_seconds']:.1f} ms, dense {1000 * row['dense_seconds']:.1f} ms."
         )
     if any("void" in row for row in rows):
-        lines.append("- † The ANN or SpikingJelly ran outside its usual range in this group: do not quote.")
+        lines.append("- † In this group the ANN or SpikingJelly ran outside its usual range: do not quote.")
     if "rates" in content:
         lines += ["", "![Cost against firing rate](benchmarks/rates.png)"]
     return lines

@@ -1,4 +1,4 @@
-"""The main job in a few lines, on the embedded digits: train, convert, look, evaluate, save, load, run."""
+"""Quick start on the embedded digits: train, convert, print, evaluate, save, load, run."""
 
 import sys
 import tempfile
@@ -11,7 +11,7 @@ import transpike as ts
 epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 20
 torch.manual_seed(0)
 data = ts.data.load("digits")
-model, spec = ts.models.build("zoo:small-cnn", input_shape=data.image_shape)  # or any nn.Module of yours
+model, spec = ts.models.build("zoo:small-cnn", input_shape=data.image_shape)  # or any other nn.Module
 ts.train(model, data, ts.Training(epochs=epochs, learning_rate=0.05, batch_size=64), preprocessing=spec.preprocessing)
 
 snn = ts.convert(model, ts.recipes.ECC(timesteps=32), data.train.batches(250), preprocessing=spec.preprocessing)

@@ -1,4 +1,4 @@
-"""A model of your own, your own loader, and a layer that has no spiking form."""
+"""A custom model, a custom loader, and a layer that has no spiking form."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ import transpike as ts
 
 
 class Network(nn.Module):
-    """Functional and in-place activations, a residual add and a strided shortcut are all fine."""
+    """Functional and in-place activations, a residual addition and a strided shortcut are supported."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
     python reproductions/ecc/run.py [--weights resnet20-cifar10-jpeg.safetensors --data-dir DATA]
 
 Trains a small network on the embedded digits whose batch-norm ε is comparable to the variance (there CMB matters), and
-uses the CIFAR-10 ResNet-20 if its weights are given. Writes result.json, tables.md, loss.png and error.png beside itself.
+uses the CIFAR-10 ResNet-20 if its weights are given. Writes result.json, tables.md, loss.png and error.png next to this file.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class WithoutCMB(ts.recipes.ECC):
     name: ClassVar[str] = "cn"
 
     @property
-    def steps(self):
+    def passes(self):
         return tuple(FoldCarelessly() if type(step) is FoldBatchNorm else step for step in super().passes)
 
 
@@ -197,7 +197,7 @@ def benchmarked() -> float | None:
 
 
 def judged(all_losses: dict, settings: dict) -> list[dict]:
-    """result.json's rows: each claim beside what was measured."""
+    """result.json's rows: each claim with its measurement."""
     claims = {claim["id"]: claim for claim in tomllib.loads((HERE / "claims.toml").read_text())["claim"]}
     digits = all_losses["digits, small CNN"]
 

@@ -2,10 +2,10 @@
 
     python reproductions/ecc_clipping/run.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --store DIRECTORY
 
-The network is the CIFAR-10 ResNet-20 that was trained with ReLU. Every twin starts from it and is fine-tuned for one
+The network is the CIFAR-10 ResNet-20 that was trained with ReLU. Every clipped network starts from it and is fine-tuned for one
 epoch (under 2 minutes on a free core); --store keeps checkpoints and finished numbers, and a second call goes on from
 there. Networks run in whole windows (layer-synchronous), which is what the authors' code computes.
-Writes result.json, tables.md, histogram.png and over_time.png beside itself.
+Writes result.json, tables.md, histogram.png and over_time.png next to this file.
 
 What ReLU-CM and ReLU-SC are in the paper was not to be found: they are RECONSTRUCTED from their names, as clips to
 [0, c]. CM is taken as a common maximum, one c for all layers: the mean of the layers' 99.9 percentiles in the ReLU
@@ -80,12 +80,12 @@ def ceilings(network: str, measured: dict[str, float]) -> dict[str, float]:
 
 def clipped(module: nn.Module, network: str, measured: dict[str, float]) -> nn.Module:
     """A copy whose rectifiers clip as ``network`` says; parameters and their names stay."""
-    quantised_baseline = copy.deepcopy(module)
+    clipped_network = copy.deepcopy(module)
     for name, ceiling in ceilings(network, measured).items():
         parent, _, last = name.rpartition(".")
         clip = nn.ReLU6() if network == "ReLU6" else nn.Hardtanh(0.0, ceiling)
-        setattr(quantised_baseline.get_submodule(parent), last, clip)
-    return quantised_baseline
+        setattr(clipped_network.get_submodule(parent), last, clip)
+    return clipped_network
 
 
 def tuned(module: nn.Module, network: str, spec, data, arguments) -> nn.Module:
@@ -149,7 +149,7 @@ def mean_accuracy(part: dict, label: str) -> float:
 
 
 def judged(found: dict[str, dict], settings: dict) -> list[dict]:
-    """result.json's rows: each claim beside what was measured, and why where it does not hold."""
+    """result.json's rows: each claim with its measurement, and the reason if it does not hold."""
     relu = found["ReLU"]
     ours = mean_accuracy(relu, "TRE")
     values = {"near-zero-loss": 100 * (relu["ann_accuracy"] - relu["curves"]["TRE"][-1]["accuracy"])}
@@ -213,7 +213,7 @@ def draw_histogram(found: dict[str, dict], path: Path) -> None:
     edges = [HIGHEST * n / BINS for n in range(BINS + 1)]
     for number, (network, part) in enumerate(found.items()):
         share, colour = part["histogram"]["share"], f"C{number}"
-        axis.floor_clip(
+        axis.stairs(
             [max(value, 1e-8) for value in share],
             edges,
             color=colour,
@@ -274,8 +274,8 @@ def main() -> None:
     for network in NETWORKS:
         path = arguments.store / f"{network.lower()}.json"
         if not path.exists():
-            quantised_baseline = tuned(clipped(module, network, clips), network, spec, data, arguments)
-            numbers = measured(quantised_baseline, network, clips, x, spec, data, arguments)
+            clipped_network = tuned(clipped(module, network, clips), network, spec, data, arguments)
+            numbers = measured(clipped_network, network, clips, x, spec, data, arguments)
             write_atomically(path, json.dumps(numbers).encode())
         found[network] = json.loads(path.read_text())
     versions = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}

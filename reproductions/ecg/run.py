@@ -5,7 +5,7 @@
 Needs mitbih_arrhythmia.npz in DATA or TRANSPIKE_DATA, and transpike[ecg]. Trains on 18 patients of DS1 with quantised
 clips, chooses the epoch on its other 4 (108, 114, 118, 124), and converts to neurons that sum, then fire, with 8-bit
 weights. DS2's 22 patients are only tested on. Then the other protocol, reported apart: the networks of the first seed are
-trained on each DS2 patient's first 5 minutes, and tested on the rest. Writes result.json and tables.md beside itself.
+trained on each DS2 patient's first 5 minutes, and tested on the rest. Writes result.json and tables.md next to this file.
 """
 
 import argparse
@@ -39,7 +39,7 @@ OPTIONS = {"rhythm": "both"}
 
 
 def recipe(timesteps: int = LEVELS, schedule: ts.core.schedule.Schedule | None = None) -> ts.recipes.QCFS:
-    """Neurons that hear a whole window and then fire (sum-spikes-and-fire), unless a schedule says otherwise."""
+    """Neurons that integrate over a whole window and then fire (sum-spikes-and-fire), unless a schedule is given."""
     return ts.recipes.QCFS(
         timesteps=timesteps, schedule=schedule or ts.schedules.LayerSynchronous(), weight_bits=8,
     )  # fmt: skip
@@ -90,7 +90,7 @@ def patient_wise(modules: dict[str, torch.nn.Module], data_dir: Path | None, epo
 
 
 def judged(reports: list[CascadeReport], settings: dict) -> list[dict]:
-    """result.json's rows: the mean over seeds beside each claim."""
+    """result.json's rows: each claim with the mean over seeds."""
     found = {
         "overall-accuracy": [100 * r.snn.accuracy for r in reports],
         "ventricular-sensitivity": [100 * r.snn.sensitivity[2] for r in reports],
@@ -162,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--checkpoints", type=Path, help="Where trainings are kept, so that a killed run goes on.")
+    parser.add_argument("--checkpoints", type=Path, help="Where trainings are kept, to resume a killed run.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -2,9 +2,9 @@
 
     python reproductions/eeg/run.py [--data-dir DATA]
 
-Needs transpike[ecg]. On DEAP: the published split (pieces of one trial on both sides) and beside it the splits by trial and by
+Needs transpike[ecg]. On DEAP: the published split (parts of one trial in both sets) and the splits by trial and by
 subject; then from one label to the other. Without its files those claims are "not measured". Eye state needs
-eeg_eye_state.npz; the last 30 % of two minutes of one person are the test. Writes result.json and tables.md beside itself.
+eeg_eye_state.npz; the last 30 % of two minutes of one person are the test. Writes result.json and tables.md next to this file.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def measured(module: torch.nn.Module, dataset: ts.data.Dataset) -> ts.Report:
 
 
 def transferred(data_dir: Path | None, label: str, split: str, epochs: int, seed: int) -> tuple[ts.Report, ts.Report]:
-    """``label`` with a network of its own, and with one that was trained on the other label first.
+    """``label`` with a separate network, and with one that was trained on the other label first.
 
     The same segments are tested for both labels, so that the first training has seen none of them.
     """

@@ -2,9 +2,10 @@
 
     python reproductions/energy/run.py
 
-Writes result.json and tables.md beside itself. Needs nothing.
+Writes result.json and tables.md next to this file. Needs nothing.
 """
 
+import argparse
 import json
 import platform
 import tomllib
@@ -46,6 +47,7 @@ def break_even(model: EnergyModel, timesteps: int) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     classical, spatial = MemoryHierarchy(), SpatialDataflow()
     found = {
         "table5-classical": ratio(classical, 6, 0.9419), "table5-spatial": ratio(spatial, 6, 0.9419),

@@ -6,7 +6,7 @@
 Needs the JPEG copy of CIFAR-10 in DATA or TRANSPIKE_DATA. The recipe is chosen on 1,000 training images; the epoch on
 1,000 others; the ANN is trained on for as many epochs. Checkpoints lie in FOLDER: a run that is stopped goes on from the
 last epoch, and a finished one only measures; a start that is not asked for keeps what result.json says of it. An epoch
-takes five to ten minutes of one core with bfloat16 instructions. Writes result.json and tables.md beside itself.
+takes five to ten minutes of one core with bfloat16 instructions. Writes result.json and tables.md next to this file.
 
 Starts: the best recipe with binary spikes, streaming and layer-synchronous, and the same with bursts of up to 2 spikes
 in a step (five values in two steps in place of three), which is more than one wire of a binary network carries.
@@ -111,7 +111,7 @@ def converted(module, preprocessing, dataset, work: Path, seed: int, start: str)
 
 
 def judged(content: dict, settings: dict) -> list[dict]:
-    """result.json's rows: each claim beside what was measured."""
+    """result.json's rows: each claim with its measurement."""
     rows = []
     for claim in tomllib.loads((HERE / "claims.toml").read_text())["claim"]:
         value = content.get(claim["start"], {}).get("points", {}).get(claim["against"])

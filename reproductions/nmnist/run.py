@@ -4,7 +4,7 @@
 
 Needs nmnist_small.npz (1,000 training and 100 test recordings) in DATA or TRANSPIKE_DATA. The number of frames is
 chosen on 200 held-out training recordings: the fewest at which layer-synchronous ECC loses at most 2 points. The network
-is then trained again on all 1,000. Two minutes on one CPU thread. Writes result.json and tables.md beside itself.
+is then trained again on all 1,000. Two minutes on one CPU thread. Writes result.json and tables.md next to this file.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def chosen(path: Path, epochs: int, seed: int) -> tuple[int, list[dict]]:
 
 
 def judged(reports: dict[str, ts.Report], settings: dict) -> list[dict]:
-    """result.json's rows: each claim beside what was measured."""
+    """result.json's rows: each claim with its measurement."""
     rueckauers = reports["Rueckauer, streaming"]
     values = {
         "ecc-loses-little": 100 * reports["ECC, layer-synchronous"].drop,
@@ -128,7 +128,7 @@ def tables(frames: int, tried: list[dict], reports: dict[str, ts.Report]) -> str
     ]
     for name, report in reports.items():
         parts += ["", f"## {name}, {frames} frames, test recordings", "",
-                  "| frames heard | total steps | accuracy | 95 % | M synaptic operations |", "|---:|---:|---:|---:|---:|"]  # fmt: skip
+                  "| frames received | total steps | accuracy | 95 % | M synaptic operations |", "|---:|---:|---:|---:|---:|"]  # fmt: skip
         parts += [
             f"| {a.timesteps} | {a.total_steps} | {a.accuracy:.2%} | {a.low:.2%} to {a.high:.2%} | {a.synaptic_operations / 1e6:.2f} |"
             for a in report.curve

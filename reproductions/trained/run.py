@@ -4,7 +4,7 @@
       --weights resnet20-cifar10-jpeg.safetensors --vgg-weights vgg7.safetensors
 
 FOLDER holds what training.py makes. Networks that are not there leave their claims "not measured"; those measured
-before stay as they are with --keep. Writes result.json and tables.md beside itself.
+before stay as they are with --keep. Writes result.json and tables.md next to this file.
 """
 
 import argparse
@@ -166,10 +166,10 @@ def values(found: dict) -> dict[str, float | None]:
         got[f"qcfs-8-plain-{net}"] = lost(found, f"{net}-qcfs", "streaming", 8)
         got[f"qcfs-8-{net}"] = lost(found, f"{net}-qcfs", "streaming, potentials calibrated for T = 8", 8)
         for end in ("", "-fine"):
-            quantised_baseline, vr = found.get(f"{net}-relu"), found.get(f"{net}-vr{end}")
-            same = quantised_baseline and vr and quantised_baseline["samples"] == vr["samples"]
+            relu, vr = found.get(f"{net}-relu"), found.get(f"{net}-vr{end}")
+            same = relu and vr and relu["samples"] == vr["samples"]
             own = accuracy(found, f"{net}-vr{end}", "averaging neurons, T = 8", 8)
-            got[f"vr-8-{net}{end}"] = 100 * quantised_baseline["ann"] - own if same else None
+            got[f"vr-8-{net}{end}"] = 100 * relu["ann"] - own if same else None
             got[f"exact-vr-{net}{end}"] = found.get(f"{net}-vr{end}", {}).get("exact", {}).get("differing")
     got["twin-resnet20"] = 100 * found["resnet20-relu"]["ann"] if "resnet20-relu" in found else None
     seeds = [accuracy(found, f"mnist-vr-{s}", "averaging neurons, T = 1", 1) for s in range(3)]

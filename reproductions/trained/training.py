@@ -4,7 +4,7 @@
       --weights resnet20-cifar10-jpeg.safetensors --vgg-weights vgg7.safetensors
 
 Each network of CIFAR-10 (JPEG copy) is fine-tuned from trained ReLU weights with its activation, and the ReLU network
-as long. A killed run goes on where it was. FOLDER/NAME.safetensors is what run.py reads; one epoch of ResNet-20 takes
+as long. Rerun a killed run to resume it. FOLDER/NAME.safetensors is what run.py reads; one epoch of ResNet-20 takes
 two to three minutes of one core, one of VGG-7 five, one of MNIST one.
 """
 

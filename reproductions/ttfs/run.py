@@ -4,7 +4,7 @@
       --weights resnet20-cifar10-jpeg.safetensors
 
 FOLDER holds what training.py made. Parts: cat, input, tiny, post, exact, compare; default: all. A part's numbers go to
-the --keep file when it is done, beside those of the others; result.json and tables.md are made from them. CIFAR-10 is
+the --keep file when it is done, together with the others; result.json and tables.md are made from them. CIFAR-10 is
 the JPEG copy.
 Numbers of CAT's paper are of VGG-16 with full training; ours are of a CPU-sized ResNet-20, so that claims are bounds on
 differences between networks of this folder, and say so.
@@ -88,8 +88,8 @@ def differing(snn: ts.SNN, x: Tensor, engine: str, dtype: torch.dtype) -> dict:
     return {"levels": found, "neurons": total, "spikes_per_neuron": spikes / total, "samples": len(x)}
 
 
-def twins(name: str, relu: str, data, arguments, *, limit: int | None = None) -> dict:
-    """CAT's network, its spiking twin, and the ReLU network trained as long."""
+def with_relu(name: str, relu: str, data, arguments, *, limit: int | None = None) -> dict:
+    """CAT's network, its conversion, and the ReLU network trained for as many epochs."""
     plain, preprocessing, _ = trained(relu, data, arguments)
     result = {"relu": accuracy(plain, data, preprocessing, limit)}
     module, preprocessing, images = trained(name, data, arguments)
@@ -118,15 +118,15 @@ def twins(name: str, relu: str, data, arguments, *, limit: int | None = None) ->
 
 
 def cat(arguments) -> dict:
-    return twins("resnet20-cat", "resnet20-relu", ts.data.load("cifar10", arguments.data_dir), arguments)
+    return with_relu("resnet20-cat", "resnet20-relu", ts.data.load("cifar10", arguments.data_dir), arguments)
 
 
 def spiking_input(arguments) -> dict:
-    return twins("resnet20-cat-input", "resnet20-relu", ts.data.load("cifar10", arguments.data_dir), arguments)
+    return with_relu("resnet20-cat-input", "resnet20-relu", ts.data.load("cifar10", arguments.data_dir), arguments)
 
 
 def tiny(arguments) -> dict:
-    return twins("tiny-cat", "tiny-relu", ts.data.load("tiny-imagenet", arguments.data_dir), arguments)
+    return with_relu("tiny-cat", "tiny-relu", ts.data.load("tiny-imagenet", arguments.data_dir), arguments)
 
 
 def post(arguments) -> dict:
@@ -199,7 +199,7 @@ def exact(arguments) -> dict:
 
 
 def compare(arguments) -> dict:
-    """First spikes beside ECC and CQ: on CAT's network, whose ceilings they take as thresholds, and on the ReLU network."""
+    """First spikes, ECC and CQ: on CAT's network, whose ceilings they take as thresholds, and on the ReLU network."""
     data = ts.data.load("cifar10", arguments.data_dir)
     synchronous = ts.schedules.LayerSynchronous()
     rates = [ts.recipes.ECC(), ts.recipes.ECC(schedule=synchronous)]
@@ -257,7 +257,7 @@ def values(measured: dict[str, dict]) -> dict[str, tuple[float, int]]:
 
 
 def judged(measured: dict[str, dict]) -> list[dict]:
-    """result.json's rows: each claim beside what was measured."""
+    """result.json's rows: each claim with its measurement."""
     found, rows = values(measured), []
     for claim in tomllib.loads((HERE / "claims.toml").read_text())["claim"]:
         row = {name: claim[name] for name in ("id", "claim", "unit", "tolerance")} | {"published": claim["value"]}

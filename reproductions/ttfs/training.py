@@ -5,7 +5,7 @@
 CIFAR-10 is the JPEG copy. "-cat" is conversion-aware training: clip, then φ, on hidden layers, "-input" on the input
 too; "-relu" is the same network trained as long with ReLUs. Tiny-ImageNet: ResNet-20 whose first convolution has a
 stride of 2, the 20,000 images of the shared shard; "tiny-base" starts from the weights of CIFAR-10, the others from it.
-A killed run goes on where it was. An epoch takes two to four minutes of one core, of Tiny-ImageNet one to two.
+Rerun a killed run to resume it. An epoch takes two to four minutes of one core, of Tiny-ImageNet one to two.
 """
 
 import argparse
