@@ -191,4 +191,4 @@ def register_all() -> None:
         ts.register(kind)
     ts.register(kind="data", name="blobs")(blobs)
     ts.register(kind="network", name="tiny", input_shape=(1, 8, 8), num_classes=2)(tiny)
-    ts.register(ts.chips.Target("tiny-chip", "Tiny chip", max_layers=1))
+    ts.register(ts.chips.Chip("tiny-chip", "Tiny chip", max_layers=1))

@@ -100,11 +100,11 @@ def test_inside_core_not_even_lazily_or_for_type_checkers() -> None:
     assert circles({name: imported(ast.walk(tree), known) for name, tree in known.items()}) == []
 
 
-ROOT_MODULES = {"errors", "files", "snn", "testing"}
+ROOT_MODULES = {"errors", "files", "snn"}
 FOLDERS = {
     "activations", "chips", "cli", "codes", "core", "data", "encoders", "energy", "engines", "exits", "lowering", "models",
-    "neurons", "ops", "passes", "readouts", "recipes", "report", "results", "schedules", "tasks", "training", "weights",
-    "workflow",
+    "neurons", "ops", "passes", "readouts", "recipes", "report", "results", "schedules", "tasks", "testing", "training",
+    "weights", "workflow",
 }  # fmt: skip
 NOUNS = (
     "activations", "chips", "encoders", "energy", "exits", "neurons", "ops", "passes", "readouts", "recipes", "schedules",

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -52,14 +53,15 @@ class UseNeuron(ReplaceNeurons):
         return unit is not None and (unit.reset == "hard" or unit.leak != 1)
 
     def neuron(self, old: IntegrateAndFire) -> Neuron:
-        values = {name: getattr(old, name) for name in SHARED}
+        values: dict[str, Any] = {name: getattr(old, name) for name in SHARED}
         if "spike_scale" not in {field.name for field in dataclasses.fields(self.kind)}:
-            if values.pop("spike_scale") is not None:
+            del values["spike_scale"]
+            if old.spike_scale is not None:
                 raise SettingError(
-                    f"{self.kind.__name__} has no field spike_scale, and these thresholds were changed after the weights "
-                    "behind them: add the field, or use a recipe without that correction"
+                    f"{self.kind.__name__} has no field spike_scale, and these thresholds were changed after the "
+                    "weights behind them: add the field, or use a recipe without that correction"
                 )
-        return self.kind(**values, **dict(self.settings))
+        return self.kind(**values | dict(self.settings))
 
     def describe(self) -> str:
         return ""

@@ -265,7 +265,7 @@ def outside_code(
 @functools.cache
 def code_digest() -> str:
     """Of the package's Python sources, without those that only show results: other code may find something else."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(path for path in root.rglob("*.py") if path.parent.name not in ("cli", "report")):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
