@@ -326,7 +326,7 @@ def test_a_plug_in_is_loaded_at_the_first_look_up_and_named_in_files(installed, 
     recipe = ts.recipes.table["good"](timesteps=2)
     path = ts.save(ts.convert(network(), recipe, data[0]), tmp_path / "net.transpike")
     assert ts.load(path).recipe == recipe
-    assert [str(plugin) for plugin in registry.plugins()] == ["seam-good 1.2"]
+    assert "seam-good 1.2" in [str(plugin) for plugin in registry.plugins()]
     del registry.families["recipe"].entries["good"]
     registry._changed()
     with pytest.raises(FileError, match=r"seam_good:Good of the plug-in seam-good 1\.2; seam-good 1\.2 is installed"):

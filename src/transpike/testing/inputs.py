@@ -14,7 +14,8 @@ from transpike.testing._law import Law, check_member, outside, random
 def check_encoder(encoder: Encoder, x: Tensor | None = None) -> None:
     """An encoder sends what its alphabet allows, for each sample alone, and its ``counts`` are the sum of its steps.
 
-    ``x``: inputs (batch, *shape); with frames (batch, frames, *shape). By default −1, 0 and 1, without frames also halves.
+    ``x``: inputs (batch, *shape); with frames (batch, frames, *shape). By default −1, 0 and 1, and halves where there
+    are no frames.
     """
     check_member(encoder)
     law = Law(encoder)
