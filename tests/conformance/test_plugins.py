@@ -381,7 +381,7 @@ def test_the_command_line_knows_what_plug_ins_bring(installed, tmp_path):
     distribution(installed, "seam-all", "3.0", {"all": "plugged:register_all"}, seam_bad="")
     distribution(installed, "seam-bad", "0.1", {"bad": "seam_half"}, seam_half="import nowhere_at_all")
     told = _transpike(installed, "doctor")
-    assert "plug-in all of seam-all 3.0: loaded" in told.stdout and "recipe: our-ecc, refractory-ecc" in told.stdout
+    assert "plug-in all of seam-all 3.0: loaded" in told.stdout and "our-ecc, refractory-ecc" in told.stdout
     assert "plug-in bad of seam-bad 0.1: not loaded: ModuleNotFoundError" in told.stdout and told.returncode == 0
     net = str(tmp_path / "net.transpike")
     common = ("--model", "zoo:tiny", "--data", "blobs", "--timesteps", "4", "--calibration-samples", "32")

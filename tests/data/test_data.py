@@ -39,7 +39,7 @@ def _grey(count: int, level: int, size: int = 16) -> list[np.ndarray]:
 
 def test_every_module_of_the_folder_is_in_the_table():
     files = {m.name for m in pkgutil.iter_modules(data.__path__) if not m.name.startswith("_")}
-    assert files == {load.__module__.rpartition(".")[2] for load in data.sources.values()} | {"named"}
+    assert files == {load.__module__.rpartition(".")[2] for load in data.sources.values()} | {"batches", "named"}
 
 
 def test_digits():
