@@ -180,6 +180,18 @@ def test_tensors_whose_places_have_the_same_name_stay_apart():
     assert torch.equal(back["a.b"], torch.ones(1)) and torch.equal(back["a"]["b"], torch.zeros(2))
 
 
+def test_a_task_from_outside_judges_an_evaluation_and_an_exit_that_comes_back(registered, data, tmp_path):
+    x, y = data
+    assert ts.tasks.table["second"] is plugged.Second and plugged.Second not in ts.tasks.members
+    snn = MADE["recipe"](x)
+    right = ts.evaluate(snn, [(x, y)]).final.accuracy
+    report = ts.evaluate(snn, [(x, y)], task=plugged.Second())
+    assert report.task == "second" and report.final.accuracy == pytest.approx(1 - right)  # of two classes
+    policy = dataclasses.replace(with_exit(x).exit, score=ts.exits.Confidence(), task=str(plugged.Second()))
+    loaded = ts.load(ts.save(dataclasses.replace(snn, exit=policy), tmp_path / "net.transpike"))
+    assert loaded.exit == policy  # which names the task in words, so that no class is needed to read it
+
+
 # --- tables and names
 
 

@@ -281,6 +281,7 @@ def test_what_others_register_keeps_the_laws():
     testing.check_encoder(plugged.Dimmed())
     testing.check_energy_model(plugged.PerSpike())
     testing.check_dataset("blobs")
+    testing.check_task(plugged.Second())
     for kind in plugged.RECIPES:
         testing.check_recipe(kind(timesteps=6))
     for kind in (plugged.Twice, plugged.OurStream, plugged.Spread):

@@ -45,6 +45,7 @@ def check_recipe(recipe: Recipe, model: nn.Module | Graph | None = None, calibra
     trace = simulate(snn, x, engine="reference", record=cells)
     law("something spikes", any(bool(train.any()) for train in trace.trains.values()))
     law("logits are finite", bool(torch.isfinite(trace.logits).all()))
+    law("a run that is on no exact grid gives the reason", trace.exact or bool(trace.why))
     if trace.exact:
         for engine in ENGINES if event_status()[0] is not None else ("dense", "auto"):
             other = simulate(snn, x, engine=engine, record=cells)
