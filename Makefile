@@ -10,12 +10,13 @@ TORCH ?= torch==2.13.0
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml CMakeLists.txt $(wildcard native/*)
+$(VENV)/.installed: pyproject.toml CMakeLists.txt $(wildcard native/*) examples/plugin/pyproject.toml
 	@echo "Installing transpike and its tools into $(VENV) (a minute or two) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "transpike needs Python 3.11 or newer; run make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off "$(TORCH)"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off --editable ".[dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable examples/plugin
 	@touch $@
 	@echo "Installed."
 

@@ -7,6 +7,8 @@ import hypothesis
 import pytest
 import torch
 
+from transpike.core import registry
+
 # One thread, so that workers of pytest do not fight; `make test-matrix` asks for two. No result may depend on it.
 THREADS = int(os.environ.get("TRANSPIKE_TEST_THREADS") or 1)
 torch.set_num_threads(THREADS)
@@ -22,6 +24,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("laws")
 ROOT = Path(__file__).resolve().parents[1]
+# What else is installed, like examples/plugin, changes nothing here: its entry points count as loaded. Tests of plug-ins
+# look for entry points again; other processes, like those of the command line, see what is installed.
+registry._plugins = []
 
 
 # What tests and fixtures draw without a seed of their own is the same whatever ran before, in whichever worker.

@@ -20,6 +20,7 @@ from transpike.neurons import IntegrateAndFire
 from transpike.passes import ReplaceNeurons
 from transpike.results.quantity import Quantity
 from transpike.schedules import Streaming
+from transpike.tasks import Classification
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,19 @@ class Nothing(Pass):
         return graph
 
 
+@dataclass(frozen=True)
+class Second(Classification):
+    """Right is where the target has the second largest logit."""
+
+    name: ClassVar[str] = "second"
+
+    def answers(self, output: Tensor) -> Tensor:
+        return output.topk(2, -1).indices[..., 1]
+
+    def agrees(self, output: Tensor, reference: Tensor) -> Tensor:
+        return self.answers(output) == self.answers(reference)
+
+
 class SoftClip(ts.activations.TrainableClip):
     """A clip under another name."""
 
@@ -179,7 +193,7 @@ def tiny(num_classes: int, in_channels: int) -> nn.Module:
 
 CLASSES = (
     Share, OurECC, Refractory, UseRefractory, RefractoryECC, Tangent, PerSpike, Twice, Dimmed, OurStream, Spread, Nothing,
-    SoftClip,
+    Second, SoftClip,
 )  # fmt: skip
 RECIPES: tuple[type[Recipe], ...] = (OurECC, RefractoryECC)
 

@@ -13,7 +13,7 @@ from networks import Residual, cases, mlp, random_norm, settle, small_cnn
 from transpike import passes
 from transpike.core.op import Op
 from transpike.core.pass_ import Context
-from transpike.errors import NotExact
+from transpike.errors import NotExact, SettingError
 from transpike.neurons import CurrentMaximum, GatedMaximum, IntegrateAndFire, LateralInhibition, TemporalDifference
 from transpike.ops import BatchNorm, Dropout, Identity, MaxPool, Scale
 from transpike.passes import (
@@ -346,3 +346,35 @@ def test_sharing_nothing_leaves_a_remark():
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), Residual(nn.Linear(3, 3), nn.Identity()))
     snn = ts.convert(model, ECC(8, residual="shared"), torch.rand(32, 3))
     assert [remark for remark in snn.remarks if "changed nothing" in remark]
+
+
+@pytest.mark.parametrize(
+    ("general", "own"),
+    [
+        (passes.UseNeuron(), passes.UseNeurons()),
+        (passes.UseNeuron(ts.neurons.Burst, (("gamma", 3),)), passes.UseNeurons(kind="burst", gamma=3)),
+        (passes.UseNeuron(IntegrateAndFire, (("leak", 0.5),)), passes.UseNeurons(leak=0.5)),
+        (passes.UseNeuron(ts.neurons.Switched), passes.UseSwitches()),
+    ],
+)
+def test_one_pass_sets_any_neuron(general, own):
+    case = small_cnn()
+    before = PercentileThresholds().apply(case.graph, context(case.graph, case.calibration))
+    a, b = (one.apply(before, context(case.graph, case.calibration)) for one in (general, own))
+    assert ops(a) == ops(b) and general.forgets == own.forgets
+    assert all(torch.equal(value, b.parameters()[name]) for name, value in a.parameters().items())
+    assert [n.op.describe() for n in a.cells] == [n.op.describe() for n in b.cells]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (ts.neurons.Retimed, (), "Retimed has no field threshold, initial"),
+        (ts.neurons.Burst, (("gama", 3),), "Burst has no setting gama; it has gamma"),
+        (ts.neurons.Burst, (("gamma", 0),), "gamma must be a whole number"),
+        (int, (), "derived from Neuron"),
+    ],
+)
+def test_a_neuron_that_does_not_fit_is_refused(kind, settings, message):
+    with pytest.raises(SettingError, match=message):
+        passes.UseNeuron(kind, settings)

@@ -181,6 +181,18 @@ def test_tensors_whose_places_have_the_same_name_stay_apart():
     assert torch.equal(back["a.b"], torch.ones(1)) and torch.equal(back["a"]["b"], torch.zeros(2))
 
 
+def test_a_task_from_outside_judges_an_evaluation_and_an_exit_that_comes_back(registered, data, tmp_path):
+    x, y = data
+    assert ts.tasks.table["second"] is plugged.Second and plugged.Second not in ts.tasks.members
+    snn = MADE["recipe"](x)
+    right = ts.evaluate(snn, [(x, y)]).final.accuracy
+    report = ts.evaluate(snn, [(x, y)], task=plugged.Second())
+    assert report.task == "second" and report.final.accuracy == pytest.approx(1 - right)  # of two classes
+    policy = dataclasses.replace(with_exit(x).exit, score=ts.exits.Confidence(), task=str(plugged.Second()))
+    loaded = ts.load(ts.save(dataclasses.replace(snn, exit=policy), tmp_path / "net.transpike"))
+    assert loaded.exit == policy  # which names the task in words, so that no class is needed to read it
+
+
 # --- tables and names
 
 
@@ -327,7 +339,7 @@ def test_a_plug_in_is_loaded_at_the_first_look_up_and_named_in_files(installed, 
     recipe = ts.recipes.table["good"](timesteps=2)
     path = ts.save(ts.convert(network(), recipe, data[0]), tmp_path / "net.transpike")
     assert ts.load(path).recipe == recipe
-    assert [str(plugin) for plugin in registry.plugins()] == ["seam-good 1.2"]
+    assert "seam-good 1.2" in [str(plugin) for plugin in registry.plugins()]
     del registry.families["recipe"].entries["good"]
     registry._changed()
     with pytest.raises(FileError, match=r"seam_good:Good of the plug-in seam-good 1\.2; seam-good 1\.2 is installed"):
@@ -364,7 +376,7 @@ def test_a_plug_in_that_takes_a_name_of_ours_is_left_out(installed, fresh):
 
 def test_import_loads_no_plug_in(installed):
     distribution(installed, "seam-bad", "0.1", {"bad": "seam_bad"}, seam_bad="raise SystemExit('loaded')")
-    code = "import sys, transpike; assert 'seam_bad' not in sys.modules; print('lean')"
+    code = "import transpike; from transpike.core import registry; assert registry._plugins is None; print('lean')"
     assert _python(installed, "-c", code).stdout.strip() == "lean"
 
 
@@ -382,7 +394,7 @@ def test_the_command_line_knows_what_plug_ins_bring(installed, tmp_path):
     distribution(installed, "seam-all", "3.0", {"all": "plugged:register_all"}, seam_bad="")
     distribution(installed, "seam-bad", "0.1", {"bad": "seam_half"}, seam_half="import nowhere_at_all")
     told = _transpike(installed, "doctor")
-    assert "plug-in all of seam-all 3.0: loaded" in told.stdout and "recipe: our-ecc, refractory-ecc" in told.stdout
+    assert "plug-in all of seam-all 3.0: loaded" in told.stdout and "our-ecc, refractory-ecc" in told.stdout
     assert "plug-in bad of seam-bad 0.1: not loaded: ModuleNotFoundError" in told.stdout and told.returncode == 0
     net = str(tmp_path / "net.transpike")
     common = ("--model", "zoo:tiny", "--data", "blobs", "--timesteps", "4", "--calibration-samples", "32")

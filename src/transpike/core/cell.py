@@ -57,7 +57,7 @@ class Cell(TensorFields):
     claims: ClassVar[tuple[str, ...]] = ("unit", "window", "counts", "fire_window", "cycle")
     free: ClassVar[tuple[str, ...]] = (
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
-        "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak",
+        "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")

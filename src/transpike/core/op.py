@@ -33,7 +33,8 @@ class Op(TensorFields):
         "per_input", "total", "macs", "without_quantisation", "is_whole", "is_sum", "rectifies",
     )  # fmt: skip
     free: ClassVar[tuple[str, ...]] = (
-        "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw", "evaluations"
+        "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw", "evaluations",
+        "example",
     )  # fmt: skip
     role: ClassVar[Role] = "analogue"
     aten: ClassVar[tuple[str, ...]] = ()

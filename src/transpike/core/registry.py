@@ -198,7 +198,6 @@ def family(kind: str, contract: type | None = None, **settings: Any) -> Family:
     return found
 
 
-family("task", in_files=True)  # its contract comes with transpike.core.task
 family("exporter", holds="functions")
 family("part", in_files=True, named=False)
 

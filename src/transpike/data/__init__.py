@@ -1,4 +1,4 @@
-"""Data sets by name. A new source: one file with a ``load``, one line in ``sources``."""
+"""Data sets by name. A new source: one file with a ``load``, imported here."""
 
 import difflib
 import inspect
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transpike.core import registry
+from transpike.core.naming import dashed, is_own_module
 from transpike.core.registry import family
 from transpike.data import (
     deap,
@@ -28,17 +29,11 @@ from transpike.errors import DataError, SettingError
 __all__ = ["Batches", "Dataset", "Events", "Frames", "Recordings", "Split", "load", "names", "sources"]
 
 sources: dict[str, Callable[..., Dataset]] = {
-    "deap": deap.load,
-    "digits": digits.load,
-    "event-archive": event_archive.load,
-    "event-folder": event_folder.load,
-    "eye_state": eye_state.load,
-    "idx": idx.load,
-    "imagefolder": imagefolder.load,
-    "mitbih": mitbih.load,
-    "npz": npz.load,
-    "torchvision": torchvision_sets.load,
+    dashed(name): module.load
+    for name, module in [*globals().items()]
+    if is_own_module(module) and hasattr(module, "load")
 }
+"""Name of a module of this folder, with dashes → its ``load``."""
 table: Mapping[str, Callable[..., Dataset]] = family("data", holds="functions").table
 """Registered data sets of plug-ins, by name."""
 names = ("digits", *named.sets, "npz:FILE", "imagefolder:DIR", "events:DIR")

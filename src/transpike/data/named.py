@@ -112,7 +112,7 @@ sets: dict[str, Named] = {
         "EEG Eye State",
         Preprocessing(),
         archives=("eeg_eye_state.npz",),
-        source="eye_state",
+        source="eye-state",
         obtain="It is in the UCI repository (EEG Eye State); docs/biosignals.md describes how to pack it",
     ),
     "imagenet": Named("ImageNet", IMAGENET_VALUES, pictures=("imagenet", "ILSVRC2012", ".")),
@@ -151,7 +151,7 @@ def locate(name: str, data_dir: str | Path | None, options: dict[str, Any]) -> L
     at_hand = bool(known.pickles) and (root / known.pickles).is_dir()
     if known.torchvision and (at_hand or importlib.util.find_spec("torchvision") is not None):
         arguments = {"kind": known.torchvision, "root": root, "download": not at_hand, "classes": known.classes or ()}
-        return Location("torchvision", {**arguments, **common, **options})
+        return Location("torchvision-sets", {**arguments, **common, **options})
     looked = [*known.archives, *(f"{f}/{IDX[0]}[.gz] …" for f in known.index_files), known.pickles]
     looked += [f"{f}/train, {f}/val" for f in known.pictures]
     download = f". {known.obtain}" if known.obtain else ""

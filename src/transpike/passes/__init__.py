@@ -12,6 +12,7 @@ from transpike.passes.corrections.train_thresholds import SlackThresholds, Train
 from transpike.passes.neurons.first_spikes import FirstSpikeThresholds, SpikesAtInput, TrainKernels, UseFirstSpikes
 from transpike.passes.neurons.spike_times import ExactTimes, FixedThresholds, UseFirstCrossings, UseLatches
 from transpike.passes.neurons.use_cells import UseGates, UseGroups, UseMultiThresholds, UseOffsets, UseSwitches
+from transpike.passes.neurons.use_neuron import UseNeuron
 from transpike.passes.neurons.use_neurons import UseNeurons
 from transpike.passes.rewrites.clean import RemoveDropout
 from transpike.passes.rewrites.fold_batchnorm import FoldBatchNorm

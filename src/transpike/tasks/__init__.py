@@ -1,12 +1,15 @@
 """Tasks, which define correct outputs, by their names on the command line."""
 
+from collections.abc import Mapping
+
+from transpike.core.registry import family
 from transpike.core.task import Task
 from transpike.errors import SettingError
 from transpike.tasks.classification import Classification
 from transpike.tasks.top_k import TopK
 
-table: dict[str, type[Task]] = {member.name: member for member in (Classification, TopK)}
-members: tuple[type[Task], ...] = tuple(table.values())
+members: tuple[type[Task], ...] = family("task", Task, in_files=True).own(globals())
+table: Mapping[str, type[Task]] = family("task").table
 
 
 def remarks(task: Task) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from transpike.core.codec import decode
 from transpike.core.constraints import check_settings, setting, settings_given, takes_settings
 from transpike.core.exit import Exit
 from transpike.core.graph import Graph
+from transpike.core.naming import dashed
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
@@ -171,8 +172,9 @@ class ComparisonSettings:
     on_unsupported: OnUnsupported = setting("error", "Unsupported layers: stop with an error, or keep them analogue.")
     energy: tuple[EnergyModel, ...] = setting((), "Energy model, for joules per sample; repeatable.")
     exits: tuple[Exit, ...] = setting(
-        (), f"Add rows with an early exit: score ({', '.join(known_exits.table)}) and largest drop; repeatable.",
-        flag="exit",
+        # built-in names only: a look-up in the table would load plug-ins while transpike is imported
+        (), "Add rows with an early exit: score ("
+        f"{', '.join(dashed(kind.__name__) for kind in known_exits.members)}) and largest drop; repeatable.", flag="exit",
     )  # fmt: skip
     task: Task = setting(Classification(), "Task that defines correct answers.")
     jobs: int = setting(1, "Number of processes, of one thread each.", low=1)

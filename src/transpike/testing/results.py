@@ -1,0 +1,90 @@
+"""The laws of tasks, energy models and chips: of what judges a run."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from transpike.chips import Chip
+from transpike.core.activity import Activity
+from transpike.core.task import Task
+from transpike.energy import AnnActivity, AnnLayer, EnergyModel, EnergyRow
+from transpike.testing._law import ROUNDING, Law, check_member, random
+from transpike.testing._networks import network, small
+from transpike.workflow.chip_fit import chip_fit
+from transpike.workflow.simulate import simulate
+
+
+def check_task(task: Task, output: Tensor | None = None, target: Tensor | None = None) -> None:
+    """A task judges each sample alone; leading axes of ``output`` (steps, samples, *shape) are judged one by one."""
+    check_member(task)
+    law = Law(task)
+    output = random(3, 6, 10) if output is None else output
+    steps, samples = output.shape[:2]
+    raw = torch.arange(samples) % output.shape[-1] if target is None else target
+    checked = task.check(tuple(output.shape[2:]), samples, raw)
+    right, same = task.outcomes(output, checked), task.agrees(output, output[-1])
+    for name, found in (("outcomes()", right), ("agrees()", same)):
+        law(f"{name} is True or False of each sample", found.dtype == torch.bool and found.shape == (steps, samples))
+    law("answers() has the leading axes", task.answers(output).shape[:2] == (steps, samples))
+    law("an output agrees with itself", bool(same[-1].all()))
+    each = torch.stack([task.outcomes(one, checked) for one in output])
+    law("every step is judged alone", torch.equal(each, right))
+    order = torch.arange(samples).flip(0)
+    again = task.check(tuple(output.shape[2:]), samples, raw[order])
+    law("permuted samples have permuted outcomes", torch.equal(task.outcomes(output[:, order], again), right[:, order]))
+
+
+def check_energy_model(model: EnergyModel, activity: Activity | None = None) -> None:
+    """Joules are the sum of rows, never negative, linear in the spikes, and never fall when a spike is added.
+
+    ``activity``: of a run that the model can price, by default of a small network of binary spikes.
+    """
+    check_member(model)
+    law = Law(model)
+    given = activity or simulate(small(), network(True)[1][:8]).activity
+    law(
+        "constants have a unit and a source",
+        all(q.unit and q.source for q in model.constants.values()),
+        model.constants,
+    )
+    named = isinstance(model.excluded, tuple) and all(isinstance(one, str) and one for one in model.excluded)
+    law("excluded names what it does not price", named and bool(model.excluded), model.excluded)
+    law("it can price the run: give an activity that it can", model.fits(given))
+    rows, joule = model.rows(given), model.joule(given)
+    _check_rows(rows, joule, law)
+    assert joule is not None
+    one, two, three = (model.joule(given.busier(factor)) or 0.0 for factor in (1.0, 2.0, 3.0))
+    law("joules are linear in the spikes", abs((three - two) - (two - one)) <= 1e-9 * three, one, two, three)
+    for index, layer in enumerate(given.layers):
+        spikes, operations = layer.spikes.clone(), layer.synaptic_operations.clone()
+        spikes.view(-1)[0] += 1
+        operations.view(-1)[0] += 1
+        more = dataclasses.replace(layer, spikes=spikes, synaptic_operations=operations)
+        layers = (*given.layers[:index], more, *given.layers[index + 1 :])
+        found = model.joule(dataclasses.replace(given, layers=layers)) or 0.0
+        law(f"another spike of {layer.name} costs nothing or more", found >= joule * (1 - ROUNDING), joule, found)
+    ann = AnnActivity((AnnLayer("a", 100, 50.0, 10, 10, 100, 8, 8), AnnLayer("b", 50, 50.0, 10, 5, 50, 8, 8)))
+    for skipping in (False, True):
+        if (found_rows := model.ann_rows(ann, skipping)) is not None:
+            _check_rows(found_rows, model.ann_joule(ann, skipping), law)
+
+
+def _check_rows(rows: Iterable[EnergyRow], joule: float | None, law: Law) -> None:
+    rows = tuple(rows)
+    law("no row is negative or infinite", all(0 <= r.joule < float("inf") and r.count >= 0 for r in rows), rows)
+    law("the joules are the sum of the rows", joule == sum(row.joule for row in rows), joule)
+
+
+def check_chip(chip: Chip) -> None:
+    """Every limit of a chip has a source, and a network can be compared with it."""
+    law = Law(chip)
+    skipped = ("name", "title", "vendor", "sources")
+    limits = [f.name for f in dataclasses.fields(chip) if f.name not in skipped and getattr(chip, f.name) is not None]
+    bare = [name for name in limits if chip.source(name) is None]
+    law("every limit has a source", not bare, bare)
+    law("every source is of a limit", all(source.limit in limits for source in chip.sources), chip.sources)
+    fit = chip_fit(small(), chip)
+    law("what does not fit is named", fit.fits or all(str(misfit) for misfit in fit.misfits))
+    law("without its limits every network fits", chip_fit(small(), Chip(chip.name, chip.title)).fits)
