@@ -338,7 +338,7 @@ def test_a_score_of_ones_own_works_and_is_not_saved(network, tmp_path):
     snn, (x, y) = network
     fitted = fit_exit(snn, (x, y), score=Own(), drop=5.0)
     assert int(answer_early(fitted, x).timesteps.min()) < 24
-    with pytest.raises(FileError, match="Own of .*, which is not registered"):
+    with pytest.raises(FileError, match=r"Own of .*, which is not registered"):
         ts.save(fitted, tmp_path / "own.transpike")
     assert not (tmp_path / "own.transpike").exists()
     with pytest.raises(DataError, match="not NaN"):

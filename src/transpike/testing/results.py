@@ -12,7 +12,7 @@ from transpike.core.task import Task
 from transpike.energy import AnnActivity, AnnLayer, EnergyModel, EnergyRow
 from transpike.testing._law import ROUNDING, Law, check_member, random
 from transpike.testing._networks import network, small
-from transpike.workflow.chip_fit import chip_fit
+from transpike.workflow.chip_fit.run import chip_fit
 from transpike.workflow.simulate import simulate
 
 
