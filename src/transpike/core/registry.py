@@ -213,7 +213,7 @@ def register(thing: Any = None, /, *, kind: str | None = None, name: str | None 
 
     As a bare decorator on a class; the family follows from what the class derives from: a recipe, neuron (any cell),
     op, source activation, pass, energy model, encoder, readout, schedule, exit score or task. Chips
-    (``transpike.chips.Chip``) and networks (``transpike.models.Model``) are objects: ``register(Chip(...))``.
+    (``transpike.chips.Target``) and networks (``transpike.models.Model``) are objects: ``register(Target(...))``.
     With ``kind`` and ``name`` on a function::
 
         @transpike.register
@@ -330,7 +330,7 @@ def plugins() -> tuple[Plugin, ...]:
 def load_plugins() -> None:
     """Load the entry points, once. One that fails is left out with a PluginWarning that names its distribution."""
     global _plugins, _loading
-    if _plugins is not None or _loading:
+    if _plugins is not None or _loading or _is_importing():
         return
     _loading, found = True, []
     try:
@@ -363,6 +363,12 @@ def load_plugins() -> None:
                 PluginWarning,
                 stacklevel=3,
             )
+
+
+def _is_importing() -> bool:
+    """True while ``import transpike`` runs: a look-up then has our members only, and no plug-in meets half a package."""
+    specification = getattr(sys.modules.get("transpike"), "__spec__", None)
+    return bool(getattr(specification, "_initializing", False))
 
 
 def hint() -> str:

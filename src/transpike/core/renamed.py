@@ -72,7 +72,7 @@ MODULES: dict[str, str] = {
 }
 """Old module → where its content is now, both without ``transpike.``."""
 NAMES: dict[str, dict[str, str]] = {
-    "chips": {"Target": "Chip", "read_target": "read_chip"},
+    "chips": {"Target": "Chip"},
     "engines": {"Fused": "Dense"},
     "neurons": {
         "DifferentialLadder": "DifferentialMultiThreshold",
