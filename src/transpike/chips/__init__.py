@@ -32,4 +32,4 @@ def load(name: str | Path) -> Chip:
     raise SettingError(f"no target is called {name!r}; choose from {', '.join(names())}, or give a .toml file{hint()}")
 
 
-__all__ = ["NAMES", "Chip", "Source", "chips", "load", "names", "read_chip"]
+__all__ = ["NAMES", "Chip", "Source", "load", "names", "read_chip"]

@@ -213,7 +213,7 @@ def register(thing: Any = None, /, *, kind: str | None = None, name: str | None 
 
     As a bare decorator on a class; the family follows from what the class derives from: a recipe, neuron (any cell),
     op, source activation, pass, energy model, encoder, readout, schedule, exit score or task. Chips
-    (``transpike.chips.Target``) and networks (``transpike.models.Model``) are objects: ``register(Target(...))``.
+    (``transpike.chips.Chip``) and networks (``transpike.models.Model``) are objects: ``register(Chip(...))``.
     With ``kind`` and ``name`` on a function::
 
         @transpike.register
@@ -366,7 +366,7 @@ def load_plugins() -> None:
 
 
 def _is_importing() -> bool:
-    """True while ``import transpike`` runs: a look-up then has our members only, and no plug-in meets half a package."""
+    """True while ``import transpike`` runs: a look-up then finds built-in members only, without loading plug-ins."""
     specification = getattr(sys.modules.get("transpike"), "__spec__", None)
     return bool(getattr(specification, "_initializing", False))
 

@@ -72,7 +72,7 @@ MODULES: dict[str, str] = {
 }
 """Old module → where its content is now, both without ``transpike.``."""
 NAMES: dict[str, dict[str, str]] = {
-    "chips": {"Target": "Chip"},
+    "chips": {"Target": "Chip", "read_target": "read_chip"},
     "engines": {"Fused": "Dense"},
     "neurons": {
         "DifferentialLadder": "DifferentialMultiThreshold",

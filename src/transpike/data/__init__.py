@@ -76,7 +76,7 @@ def load(name: str | Path = "digits", data_dir: str | Path | None = None, **opti
 
 
 def _call(source: str, name: str, arguments: dict[str, Any]) -> Dataset:
-    return _read(sources[dashed(source)], name, arguments)
+    return _read(sources[source], name, arguments)
 
 
 def _read(reader: Callable[..., Dataset], name: str, arguments: dict[str, Any]) -> Dataset:

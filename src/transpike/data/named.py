@@ -112,7 +112,7 @@ sets: dict[str, Named] = {
         "EEG Eye State",
         Preprocessing(),
         archives=("eeg_eye_state.npz",),
-        source="eye_state",
+        source="eye-state",
         obtain="It is in the UCI repository (EEG Eye State); docs/biosignals.md says how to pack it",
     ),
     "imagenet": Named("ImageNet", IMAGENET_VALUES, pictures=("imagenet", "ILSVRC2012", ".")),

@@ -20,6 +20,7 @@ from transpike.core.codec import decode
 from transpike.core.constraints import check_settings, setting, settings_given, takes_settings
 from transpike.core.exit import Exit
 from transpike.core.graph import Graph
+from transpike.core.naming import dashed
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
@@ -173,8 +174,9 @@ class ComparisonSettings:
     on_unsupported: OnUnsupported = setting("error", "Layers that cannot spike: an error, or kept as they are.")
     energy: tuple[EnergyModel, ...] = setting((), "Joules a sample by this model; repeatable.")
     exits: tuple[Exit, ...] = setting(
-        (), f"Also with an early exit by {', '.join(known_exits.table)} that loses so many points at most; repeatable.",
-        flag="exit",
+        # our own names alone: a look-up in the table would load plug-ins while transpike is imported
+        (), f"Also with an early exit by {', '.join(dashed(kind.__name__) for kind in known_exits.members)} that loses "
+        "so many points at most; repeatable.", flag="exit",
     )  # fmt: skip
     task: AnswerTask = setting(Classification(), "What a good answer is.")
     jobs: int = setting(1, "Processes, of one thread each.", low=1)
