@@ -331,7 +331,7 @@ def plugins() -> tuple[Plugin, ...]:
 def load_plugins() -> None:
     """Load the entry points, once. One that fails is skipped with a PluginWarning that names its distribution."""
     global _plugins, _loading
-    if _plugins is not None or _loading:
+    if _plugins is not None or _loading or _is_importing():
         return
     _loading, found = True, []
     try:
@@ -364,6 +364,12 @@ def load_plugins() -> None:
                 PluginWarning,
                 stacklevel=3,
             )
+
+
+def _is_importing() -> bool:
+    """True while ``import transpike`` runs: a look-up then finds built-in members only, without loading plug-ins."""
+    specification = getattr(sys.modules.get("transpike"), "__spec__", None)
+    return bool(getattr(specification, "_initializing", False))
 
 
 def hint() -> str:
