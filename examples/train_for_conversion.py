@@ -1,4 +1,7 @@
-"""Two time steps on the embedded digits, three ways: a ReLU network converted, a network trained for conversion, and fine-tuning."""
+"""Two time steps on the embedded digits, three ways.
+
+A ReLU network converted, a network trained for conversion, and fine-tuning.
+"""
 
 import copy
 import sys

@@ -32,7 +32,8 @@ def dataset(brightness: float = 1.0) -> ts.data.Dataset:
 
 def run(path, epochs: int = 1, brightness: float = 1.0) -> None:
     torch.manual_seed(0)
-    ts.train(Net(), dataset(brightness), epochs=epochs, batch_size=16, checkpoint=path, threads=1)
+    settings = ts.Training(epochs=epochs, batch_size=16)
+    ts.train(Net(), dataset(brightness), settings, checkpoint=path, threads=1)
 
 
 def test_the_same_network_and_images_go_on(tmp_path):
@@ -55,7 +56,7 @@ def test_edited_code_of_the_network_is_refused(tmp_path, monkeypatch):
 
 def test_a_checkpoint_from_before_these_were_noted_goes_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("transpike.training.settings.origins", lambda *_: {})
+        patch.setattr("transpike.workflow.train.origins", lambda *_: {})
         run(tmp_path / "a.safetensors")
     run(tmp_path / "a.safetensors", brightness=0.5)
     assert set(checkpoint.ADDED) == {"code", "images"}

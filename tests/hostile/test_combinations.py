@@ -14,6 +14,7 @@ import transpike as ts
 from networks import Residual, mlp, small_cnn
 from transpike import passes
 from transpike.activations import QuantisedClip, ReLU, SlipReLU, TimeToFirstSpike
+from transpike.core.cell import Neuron
 from transpike.core.pass_ import Context, Pass
 from transpike.core.schedule import Schedule, depth
 from transpike.encoders import EventFrames, FirstSpikes, PhaseBits, Poisson, SignedEventFrames
@@ -184,6 +185,25 @@ class Doubled(SignedEventFrames):
 
 
 # what is done, what refuses it, what it says: the reason and the way out
+@dataclass(frozen=True, eq=False)
+class Unscaled(Neuron):
+    """Its spikes always have the scale of its threshold."""
+
+    threshold: Tensor
+    initial: Tensor
+
+    @property
+    def unit(self) -> None:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Resting(Unscaled):
+    """It needs a setting without a default."""
+
+    rest: int
+
+
 REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     # θ/2 twice
     "θ/2 and θ/2T": (lambda: mixed(passes.InitialPotential(0.5), passes.BiasShift()), SettingError, "a second time; set beta=0"),
@@ -327,6 +347,12 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "first spikes that begin above 0": (lambda: FirstSpike(ReLU(), ONE, ONE), SettingError, "start at potential 0.*into the bias"),
     "no rounds for potentials": (lambda: passes.CalibratePotential(rounds=0), SettingError, "at least 1"),
     "no iterations": (lambda: SNNCalibration(calibrate="advanced-weights", iterations=0), SettingError, "iterations.* must be positive"),
+    # any neuron by the general pass
+    "a neuron that is no class": (lambda: passes.UseNeuron("burst"), SettingError, "derived from Neuron, not 'burst'"),  # type: ignore[arg-type]
+    "a neuron without a threshold": (lambda: passes.UseNeuron(ts.neurons.Retimed), SettingError, "has no field threshold, initial: write a pass"),
+    "a setting of another neuron": (lambda: passes.UseNeuron(IntegrateAndFire, (("gamma", 2),)), SettingError, "no setting gamma; it has leak, reset"),
+    "a neuron without its settings": (lambda: passes.UseNeuron(Resting), SettingError, "Resting cannot be made with these settings: .*rest"),
+    "a neuron without a spike scale": (lambda: passes.UseNeuron(Unscaled).neuron(IntegrateAndFire(ReLU(), ONE, ZERO, spike_scale=ONE)), SettingError, "no field spike_scale"),
     # what is not of the kind that a setting is
     "half a sample": (lambda: FewSteps(samples=2.5), SettingError, "samples must be a whole number, not 2.5"),  # type: ignore[arg-type]
     "half an update": (lambda: LTB(updates=2.5), SettingError, "updates must be a whole number"),  # type: ignore[arg-type]
@@ -419,7 +445,7 @@ CONVERSION = {
     "trained slots, another recipe", "too few spikes for all layers", "sensitivity of one output", "a bound of a sigmoid", "biases",
     "calibration in differences", "levels of no stairs", "levels of other steps", "windows of one threshold", "a corrected neuron's whole window",
     "a run shorter than its pre-simulation", "what changes for each input, layer by layer", "no layer to search",
-    "dynamic thresholds and pools", "dynamic thresholds and analogue input",
+    "dynamic thresholds and pools", "dynamic thresholds and analogue input", "a neuron without a spike scale",
 }  # fmt: skip
 
 

@@ -195,9 +195,8 @@ def _small() -> tuple[torch.nn.Module, Tensor, Tensor]:
 
 def _spikes(recipes: list, store: Path | None, **settings: object) -> tuple[list[float], ts.Comparison]:
     model, x, y = _small()
-    comparison = ts.compare(
-        model, recipes, x, ts.ComparisonSettings(timesteps=(4,)), data=(x, y), store=store, **settings
-    )
+    chosen = ts.ComparisonSettings(timesteps=(4,), **settings)
+    comparison = ts.compare(model, recipes, x, chosen, data=(x, y), store=store)
     return [row.spikes for row in comparison.measured], comparison
 
 
@@ -433,7 +432,7 @@ def test_reports_show_and_save_comparisons(job: Job, tmp_path: Path, capsys: pyt
     assert max(len(line) for line in lines[: start + 4]) <= 120
     found = comparison.measured[0]
     assert lines[start + 1].split()[:3] == ["2", "2", f"{100 * found.accuracy:.2f}"]
-    assert "told(multiple=4) at T=2 gives no answer: timesteps must be a multiple of 4" in lines
+    assert "told(multiple=4) at T=2 has no result: timesteps must be a multiple of 4" in lines
     assert (tmp_path / "c.svg").read_text().count(
         "ecc(schedule=LayerSynchronous)"
     ) == 1  # text as paths has the label once

@@ -229,7 +229,7 @@ def test_constants_of_ones_own_come_from_a_file(tmp_path):
         ('model = "operations"\n[constants]\nadd = {value = nan, unit = "pJ", source = "x"}', "from 0 on"),
         ('model = "operations"\n[settings]\nweight_bits = 4', "no setting 'weight_bits'; it has none"),
         ('model = "ttfs-processor"\n[settings]\nweight_bits = "4"', "weight_bits of ttfs-processor must be a int"),
-        ('model = "operations"\nconstant = 3', "constant is not known"), ('model = "operations"\nconstants = 3', "must be a table"),
+        ('model = "operations"\nconstant = 3', "constant is unknown"), ('model = "operations"\nconstants = 3', "must be a table"),
     ],
 )  # fmt: skip
 def test_files_of_constants_that_make_no_sense_are_refused_by_name(tmp_path, text, words):

@@ -263,7 +263,7 @@ def test_divergence_names_the_place():
         ({"cutout": -1}, "whole number of pixels"),
         ({"cutout": 2.5}, "whole number of pixels"),
         ({"augment": "auto-augment"}, "at least 16 pixels.*not 1x8x8"),
-        ({"notes": {"training": "mine"}}, "'training' is written anyway"),
+        ({"notes": {"training": "mine"}}, "'training' is reserved"),
         ({"tensorboard": __file__}, "is a file"),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_group_that_does_not_come_together_is_an_error_with_a_way_out(monkeypa
 
 
 def test_bounds_know_of_processes():
-    with pytest.raises(SettingError, match="batch_size must be from 4"):
+    with pytest.raises(SettingError, match="batch_size must be at least 4, one image per process"):
         settings.check_images(Training(batch_size=3), "digits", 100, 4)
 
 

@@ -173,8 +173,8 @@ class ComparisonSettings:
     energy: tuple[EnergyModel, ...] = setting((), "Energy model, for joules per sample; repeatable.")
     exits: tuple[Exit, ...] = setting(
         # built-in names only: a look-up in the table would load plug-ins while transpike is imported
-        (), "Add rows with an early exit: score ("
-        f"{', '.join(dashed(kind.__name__) for kind in known_exits.members)}) and largest drop; repeatable.", flag="exit",
+        (), f"Add rows with an early exit: score ({', '.join(dashed(kind.__name__) for kind in known_exits.members)}) "
+        "and largest drop; repeatable.", flag="exit",
     )  # fmt: skip
     task: Task = setting(Classification(), "Task that defines correct answers.")
     jobs: int = setting(1, "Number of processes, of one thread each.", low=1)
