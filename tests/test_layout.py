@@ -207,3 +207,25 @@ def test_a_subclass_that_overrides_an_old_name_is_refused(contract: type, old: s
     assert hasattr(base, new) and not hasattr(base, old)
     with pytest.raises(ts.TranspikeError, match=f"Mine defines '{old}', which is now called '{new}'"):
         type("Mine", (base,), {old: None, "__module__": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("statement", "new"),
+    [
+        ("from transpike import steps", "transpike.passes"),
+        ("from transpike import targets", "transpike.chips"),
+        ("from transpike import fit", "transpike.workflow.chip_fit"),
+        ("from transpike.neurons import Latch", "transpike.neurons.Integrator"),
+        ("from transpike.steps import InitialPotential", "transpike.passes"),
+        ("from transpike.compare import Comparison", "transpike.workflow.compare"),
+    ],
+)
+def test_an_import_of_an_old_name_says_the_new_one(statement: str, new: str) -> None:
+    with pytest.raises(ImportError, match=f"is now {re.escape(new)}"):
+        exec(statement, {})
+
+
+def test_an_old_name_in_a_mixin_is_refused() -> None:
+    mixin = type("Mixin", (), {"steps": ()})
+    with pytest.raises(ts.TranspikeError, match="defines 'steps', which is now called 'passes'"):
+        type("Mine", (mixin, ts.recipes.ECC), {"__module__": "mine"})

@@ -53,6 +53,10 @@ class SNN:
     grid_timesteps: int | None = None
     exit: ExitPolicy | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the forms that are made from it once: they hold what an engine has prepared, and are made again."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("lowered", "program")}
+
     @property
     def timesteps(self) -> int:
         return self.recipe.timesteps

@@ -1,6 +1,7 @@
 """How many multiplications a layer takes, whatever its role, and what no count holds."""
 
 import dataclasses
+import pickle
 from math import prod
 
 import pytest
@@ -179,3 +180,37 @@ def test_an_operator_without_a_count_is_named_and_left_out():
     assert graph.macs(graph["norm"]) is None and multiplications(graph) == 0
     assert unpriced(graph) == {"norm": "an unknown number of multiplications"}
     assert "?" in str(graph).splitlines()[-1]
+
+
+class Adds(torch.nn.Module):
+    """Two constants are added, one is multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(6, 8), torch.nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(3.0 * (torch.relu(self.first(x) + 0.5) + 1.0))
+
+
+def test_adding_a_constant_is_no_multiplication():
+    graph = ts.capture(Adds(), torch.rand(4, 6))
+    assert sum(graph.macs(node) for node in graph) == 6 * 8 + 8 * 3 + 8
+
+
+@pytest.mark.parametrize(
+    "norm", [lambda: torch.nn.LayerNorm(8), lambda: torch.nn.PReLU(8), lambda: torch.nn.GroupNorm(2, 8)],
+    ids=["layer norm", "prelu", "group norm"],
+)  # fmt: skip
+def test_kept_operators_with_weights_of_their_own_convert_and_are_saved(norm, tmp_path):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), norm(), torch.nn.Linear(8, 3))
+    x = torch.rand(32, 6)
+    snn = ts.convert(model, ts.recipes.ECC(timesteps=64), x, on_unsupported="keep")
+    assert {name for name in snn.source.parameters() if name.startswith("2.")}, "weights have the model's names"
+    answer = model(x).detach()
+    assert float((snn(x) - answer).norm() / answer.norm()) < 0.1
+    again = ts.load(ts.save(snn, tmp_path / "kept.transpike"))
+    assert torch.equal(again(x), snn(x))
+    copied = pickle.loads(pickle.dumps(snn))  # after a run, which has prepared an engine
+    assert torch.equal(copied(x), snn(x))

@@ -313,3 +313,49 @@ def test_cells_around_an_operator_keep_their_class_when_they_move():
 
     cell = Mine(ops.MaxPool())
     assert type(cell.to(dtype=torch.float64)) is Mine and type(cell.with_tensors()) is Mine
+
+
+class EverySecondStep:
+    """A mixin: fires in even steps only."""
+
+    def step(self, state, *inputs, t):
+        v = state + inputs[0]
+        spikes = ((v >= self.threshold) & (t % 2 == 0)).to(v.dtype)
+        return v - spikes * self.threshold, spikes
+
+
+@dataclass(frozen=True, eq=False)
+class MixedIn(EverySecondStep, ts.neurons.IntegrateAndFire):
+    """Overrides ``step`` by a base class that is no neuron."""
+
+
+class Squares:
+    """A mixin: another function."""
+
+    def run(self, *inputs):
+        return inputs[0].square()
+
+
+@dataclass(frozen=True, eq=False)
+class MixedOp(Squares, ts.ops.Linear):
+    """Overrides ``run`` by a base class that is no op."""
+
+
+def test_an_override_by_a_mixin_counts_as_one():
+    assert MixedIn.altered == ("step",) and MixedOp.altered == ("run",)
+    neuron = MixedIn(ts.activations.ReLU(), torch.tensor(0.5), torch.tensor(0.0))
+    assert neuron.unit is None and not is_plain(neuron, ts.neurons.IntegrateAndFire)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    x = torch.rand(16, 6)
+    snn = ts.convert(model, ts.recipes.ECC(timesteps=8), x)
+    cells = {n.name: MixedIn(n.op.source, n.op.threshold, n.op.initial) for n in snn.graph.cells}
+    mixed = dataclasses.replace(
+        snn, graph=snn.graph.rewrite(lambda n: dataclasses.replace(n, op=cells[n.name]) if n.name in cells else None)
+    )
+    names = list(cells)
+    expected = ts.simulate(mixed, x, engine="reference", record=names)
+    assert all(not train[::2].any() for train in expected.trains.values()) and expected.activity.spikes > 0
+    for engine in ENGINES:
+        found = ts.simulate(mixed, x, engine=engine, record=names)
+        assert all(torch.equal(found.trains[n].double(), expected.trains[n].double()) for n in names), engine

@@ -12,6 +12,7 @@ from transpike import encoders, readouts, schedules, tasks
 from transpike.core.encoder import Encoder
 from transpike.core.readout import Readout
 from transpike.core.registry import hint
+from transpike.core.renamed import SETTINGS
 from transpike.core.schedule import Schedule
 from transpike.errors import SettingError
 
@@ -86,7 +87,9 @@ def settings_of(name: str, parts: list[str], known: dict[str, Any]) -> dict[str,
         field = key.strip().replace("-", "_")
         if field not in known:
             flags = ", ".join(sorted(flag.replace("_", "-") for flag in known)) or "none"
-            raise SettingError(f"{name} has no setting {key.strip()!r} here; it has {flags}")
+            new = SETTINGS.get(field, "").replace("_", "-")
+            text = f"the setting {key.strip()!r} is now called {new!r}" if new else f"it has {flags}"
+            raise SettingError(f"{name} has no setting {key.strip()!r} here; {text}")
         if not equals or field in found:
             raise SettingError(f"{name}: {part.strip()!r} must be {key.strip()}=value, given once")
         try:

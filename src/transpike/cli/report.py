@@ -1,5 +1,6 @@
 """transpike report."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import transpike as ts
 from transpike import report
 from transpike.cli import _base
 from transpike.cli._settings import MEMORY, NUMBERS
+from transpike.core.recipe import Recipe
 from transpike.data import Dataset
 from transpike.errors import SettingError
 from transpike.snn import SNN
@@ -137,14 +139,21 @@ def _interesting(evaluated: Report, count: int) -> Tensor:
 def _compared(
     snn: SNN, chosen: list, dataset: Dataset, limit: int | None, batch_size: int, settings: ts.ComparisonSettings
 ) -> report.Result:
-    """Compare the network's recipe and the others on its source network."""
+    """Compare the network's recipe and the others on its source network; its own recipe is compared once."""
+    others = [recipe for recipe in chosen if not _same(recipe, snn.recipe)]
     with _base.progress_bar("comparing") as bar:
         return ts.compare(
             snn.source,
-            list(dict.fromkeys([snn.recipe, *chosen])),
+            [snn.recipe, *dict.fromkeys(others)],
             _base.calibration(dataset, snn.provenance.get("calibration_samples", 1000), snn.provenance.get("seed", 0)),
             settings,
             data=dataset.test.batches(batch_size, limit=limit),
             preprocessing=snn.preprocessing,
             progress=bar,
         )
+
+
+def _same(one: Recipe, other: Recipe) -> bool:
+    """True for equal settings; the number of time steps does not count, because a comparison sets it."""
+    names = [field.name for field in dataclasses.fields(one) if field.name != "timesteps"]  # type: ignore[arg-type]
+    return type(one) is type(other) and all(getattr(one, name) == getattr(other, name) for name in names)

@@ -130,7 +130,7 @@ class Graph:
 
     def parameters(self) -> dict[str, Tensor]:
         """Every tensor by name, under the source model's names if they are known; shared tensors appear once."""
-        return {key: getattr(node.op, field) for node in self.nodes for field, key in node.keys().items()}
+        return {key: node.op.tensors()[field] for node in self.nodes for field, key in node.keys().items()}
 
     def bind(self, tensors: Mapping[str, Tensor]) -> "Graph":
         """The same graph with other tensors. Raises SettingError for a name that it does not have."""
@@ -242,7 +242,7 @@ class GraphModule(_Layers):
         self.__dict__.update(attributes, source_graph=graph)
         for node in graph:
             for field, key in node.keys().items():
-                self._place(key, getattr(node.op, field), trainable=field not in getattr(node.op, "buffers", ()))
+                self._place(key, node.op.tensors()[field], trainable=field not in getattr(node.op, "buffers", ()))
 
     def tensors(self) -> dict[str, Tensor]:
         """Name → the current tensor, parameters and buffers."""

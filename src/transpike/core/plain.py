@@ -6,14 +6,12 @@ subclass that behaves differently. So a subclass that overrides behaviour loses 
 them.
 """
 
-from functools import cached_property
 from typing import Any, ClassVar, TypeGuard, TypeVar, overload
 
 from transpike.core.renamed import CurrentSettings
 
 Kind = TypeVar("Kind")
 Other = TypeVar("Other")
-_FUNCTIONS = (classmethod, staticmethod, property, cached_property)
 
 
 class Plain(CurrentSettings):
@@ -39,7 +37,8 @@ class Plain(CurrentSettings):
         super().__init_subclass__(**options)
         cls.altered = ()
         parents = [parent for parent in cls.__mro__[1:] if _is_concrete(parent)]
-        changed = tuple(name for name in cls.__dict__ if _overrides(cls, name, parents))
+        own = _own_members(cls, parents)
+        changed = tuple(name for name, value in own.items() if _overrides(cls, name, value, parents))
         if cls.__dict__.get("plain", False):
             if broken := [name for name in changed if name in cls.behaviour]:
                 raise TypeError(
@@ -49,7 +48,7 @@ class Plain(CurrentSettings):
         elif changed:
             cls.altered = changed
             for name in cls.claims:
-                if name not in cls.__dict__:
+                if name not in own:
                     cls.withdraw(name, parents[0])
 
     @classmethod
@@ -89,12 +88,18 @@ def _is_concrete(parent: type) -> bool:
     return getattr(parent, name) is not getattr(root, name)
 
 
-def _overrides(cls: type[Plain], name: str, parents: list[type]) -> bool:
-    """True if a name in the class overrides behaviour of a concrete parent."""
+def _own_members(cls: type[Plain], parents: list[type]) -> dict[str, Any]:
+    """What the class has in front of its first concrete parent: its own members, and those of mixins."""
+    inherited = parents[0].__mro__ if parents else cls.__mro__[1:]
+    before = [one for one in cls.__mro__ if one not in inherited]
+    return {name: value for one in reversed(before) for name, value in vars(one).items()}
+
+
+def _overrides(cls: type[Plain], name: str, value: Any, parents: list[type]) -> bool:
+    """True if a member of the class overrides behaviour of a concrete parent."""
     if name.startswith("__") or name in cls.free or (name in cls.claims and name not in cls.behaviour):
         return False
-    value = cls.__dict__[name]
-    is_function = isinstance(value, _FUNCTIONS) or (callable(value) and not isinstance(value, type))
+    is_function = hasattr(type(value), "__get__") or (callable(value) and not isinstance(value, type))
     return is_function and any(hasattr(parent, name) for parent in parents)
 
 

@@ -106,10 +106,10 @@ class CurrentSettings:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        for contract in cls.__mro__[1:]:
-            for old, new in MEMBERS.get(contract.__name__, {}).items():
-                if contract.__module__.startswith("transpike.core.") and old in cls.__dict__:
-                    raise SettingError(f"{cls.__module__}.{cls.__name__} defines {old!r}, which is now called {new!r}")
+        contracts = [one for one in cls.__mro__ if one.__module__.startswith("transpike.core.")]
+        for old, new in [pair for one in contracts for pair in MEMBERS.get(one.__name__, {}).items()]:
+            if any(old in vars(one) for one in cls.__mro__ if one is not object):  # mixins too
+                raise SettingError(f"{cls.__module__}.{cls.__name__} defines {old!r}, which is now called {new!r}")
 
     def __new__(cls, *values: Any, **settings: Any) -> Self:
         for old, new in SETTINGS.items():
@@ -125,8 +125,14 @@ class _OldModules(MetaPathFinder):
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         package, _, name = fullname.partition(".")
-        if package == "transpike" and name in MODULES:
-            raise ModuleNotFoundError(f"{fullname} is now transpike.{MODULES[name]}", name=fullname)
+        folder, _, member = name.rpartition(".")
+        if package != "transpike":
+            return
+        # without the error's ``name``, which would make ``from transpike import NAME`` drop the message
+        if name in MODULES:
+            raise ModuleNotFoundError(f"{fullname} is now transpike.{MODULES[name]}")
+        if member in NAMES.get(folder, {}):
+            raise ModuleNotFoundError(f"{fullname} is now transpike.{folder}.{NAMES[folder][member]}")
 
 
 def explain_old_names(package: ModuleType) -> None:

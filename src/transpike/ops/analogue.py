@@ -40,7 +40,7 @@ class AnalogueOp(Op):
                 wires.append(value)
                 return ("input", len(wires) - 1)
             if isinstance(value, Tensor):
-                constants.append(value)
+                constants.append(value.detach())
                 return ("constant", len(constants) - 1)
             if isinstance(value, (list, tuple)):
                 return tuple(keep(v) for v in value)
@@ -61,9 +61,14 @@ class AnalogueOp(Op):
         return replace(self, constants=tuple(own[f"constant{index}"] for index in range(len(self.constants))))
 
     def run(self, *inputs: Tensor) -> Tensor:
+        like = inputs[0]
+        constants = [
+            c.to(like.dtype) if c.is_floating_point() and like.is_floating_point() else c for c in self.constants
+        ]
+
         def value(a: Any) -> Any:
             if isinstance(a, tuple) and len(a) == 2 and a[0] in ("input", "constant"):
-                return (inputs if a[0] == "input" else self.constants)[a[1]]
+                return inputs[a[1]] if a[0] == "input" else constants[a[1]]
             return [value(v) for v in a] if isinstance(a, tuple) else a
 
         return resolve(self.operator)(*map(value, self.arguments), **{name: value(v) for name, v in self.options})

@@ -116,7 +116,9 @@ class Scale(Synapse):
         return replace(self, weight=product(self.weight), bias=None if self.bias is None else product(self.bias))
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
-        return prod(output)
+        """One per element; 0 where only a constant is added (w = 1)."""
+        adds = self.weight.numel() == 1 and self.weight.device.type != "meta" and float(self.weight) == 1.0
+        return 0 if adds else prod(output)
 
     def describe(self) -> str:
         return "scale"
