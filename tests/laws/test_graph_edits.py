@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import transpike as ts
-from networks import network
+from networks import network, small_cnn
 from transpike.activations import ReLU
 from transpike.core import node as nodes
 from transpike.core.graph import Graph, Input, Node
+from transpike.errors import SettingError, UnsupportedModel
 from transpike.ops import Linear
 from transpike.ops.scale import Scale
 
@@ -188,3 +189,17 @@ def test_a_graph_that_was_edited_is_the_one_that_is_built_anew(seed: int) -> Non
         assert {name: [r.name for r in found] for name, found in graph.consumers().items()} == {
             node.name: [other.name for other in graph if node.name in other.inputs] for node in graph
         }
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda n: "nowhere" if n.inputs else None, SettingError, "'nowhere' cannot take the place of"),
+        (lambda n: n.name if n.inputs else None, SettingError, "no other layer is called so"),
+        (lambda n: dataclasses.replace(n, name="new") if n.inputs else None, UnsupportedModel, "has readers"),
+    ],
+    ids=["unknown", "itself", "renamed"],
+)
+def test_rewrites_that_leave_readers_without_a_layer_are_refused(change, error, words):
+    with pytest.raises(error, match=words):
+        small_cnn().graph.rewrite(change)

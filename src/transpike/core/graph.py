@@ -121,6 +121,8 @@ class Graph:
                 node = dataclasses.replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
             changed = change(node)
             if isinstance(changed, str):
+                if changed not in self._places or changed == node.name:
+                    raise SettingError(f"{changed!r} cannot take the place of {node.name}: no other layer is called so")
                 renamed[node.name] = renamed.get(changed, changed)
             else:
                 nodes.append(changed or node)
@@ -194,7 +196,10 @@ def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:
     table = {node.name: node for node in nodes}
     wanted, stack = {output}, [output]
     while stack:
-        for name in table[stack.pop()].inputs:
+        name = stack.pop()
+        if name not in table:
+            raise UnsupportedModel(f"the rewritten graph lacks {name!r}, which is its output or has readers")
+        for name in table[name].inputs:
             if name not in wanted:
                 wanted.add(name)
                 stack.append(name)
