@@ -196,10 +196,10 @@ def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:
     table = {node.name: node for node in nodes}
     wanted, stack = {output}, [output]
     while stack:
-        name = stack.pop()
-        if name not in table:
-            raise UnsupportedModel(f"the rewritten graph lacks {name!r}, which is its output or has readers")
-        for name in table[name].inputs:
+        reader = stack.pop()
+        if reader not in table:
+            raise UnsupportedModel(f"the rewritten graph lacks {reader!r}, which is its output or has readers")
+        for name in table[reader].inputs:
             if name not in wanted:
                 wanted.add(name)
                 stack.append(name)
