@@ -21,7 +21,7 @@ from transpike.core.codec import classes_in, decode, encode, not_known
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph, Input, Node
-from transpike.core.naming import distribution_of, is_ours
+from transpike.core.naming import distribution_of, is_ours, qualified
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
@@ -84,7 +84,7 @@ def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | Non
     parts = {name: getattr(snn, name) for name in _FIELDS}
     parts |= {"readout": snn.calibrated_readout} if snn.calibrated_readout is not None else {}
     parts |= {"exit": snn.exit} if snn.exit is not None else {}
-    kinds = sorted(classes_in(parts), key=registry.qualified)
+    kinds = sorted(classes_in(parts), key=qualified)
     if unregistered := [kind for kind in kinds if registry.file_name(kind) is None]:
         names = ", ".join(f"{kind.__qualname__} of {kind.__module__}" for kind in unregistered)
         raise FileError(

@@ -11,7 +11,7 @@ from transpike.core.op import Synapse
 from transpike.encoders import DeterministicCounts
 from transpike.ops import Conv
 from transpike.recipes import ECC, SNM
-from transpike.workflow.cost.run import neurobench_counts
+from transpike.workflow.cost.neurobench import neurobench_counts
 
 workload = pytest.importorskip(
     "neurobench.metrics.workload", reason="needs NeuroBench: pip install neurobench==2.3.0 (it is no dependency)"

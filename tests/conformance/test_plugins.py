@@ -258,6 +258,23 @@ def _plain() -> type:
     return Plain
 
 
+BUILT_IN_NAMES = [
+    *(("chip", name) for name in ts.chips.NAMES),
+    *(("data", name.partition(":")[0]) for name in ts.data.names),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), BUILT_IN_NAMES)
+def test_names_of_our_chips_and_data_sets_are_taken(kind, name, registered):
+    before = dict(registry.families[kind].entries)
+    with pytest.raises(SettingError, match=f"the {kind} name '{name}' is taken twice, by '{name}' in transpike"):
+        if kind == "chip":
+            ts.register(ts.chips.Chip(name, "Mine", max_layers=1))
+        else:
+            ts.register(kind="data", name=name)(plugged.blobs)
+    assert registry.families[kind].entries == before
+
+
 def test_a_definition_that_is_run_again_replaces_itself(registered):
     again = type("OurECC", (plugged.OurECC,), {"__module__": "plugged", "__qualname__": "OurECC", "name": "our-ecc"})
     assert ts.register(again) is again and ts.recipes.table["our-ecc"] is again

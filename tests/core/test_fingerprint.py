@@ -199,6 +199,47 @@ def test_code_that_cannot_be_known_is_not_guessed(kind, reason):
     assert re.search(reason, code.reason), code.reason
 
 
+RUN = "return super().more()"
+IMPORTS = {
+    "a name, renamed": (RUN, "from other_code import K as k; return k", r"Mine.wrapped imports other_code while"),
+    "a module": (RUN, "import other_code as o; return o.K", "imports other_code while"),
+    "a module, in a lambda": ("WEIGHTS[0] + NUMBERS[0]", "[None for a in (1,) if __import__('b')]", "by __import__"),
+    "a relative name": (RUN, "from .json import K; return K", r"imports \.json while"),
+    "another package": (RUN, "import click; return click", "imports click while"),
+    "by name": (RUN, "return __import__('other_code').K", "imports code while it runs, by __import__"),
+    "by importlib": (RUN, "import importlib; return importlib.import_module('other_code').K", "by importlib"),
+    "by a renamed importlib": ("import functools", "import functools; import importlib as i", "i in Mine.wrapped"),
+    "by a renamed function": ("import functools", "import functools; from importlib import import_module as i", "i in"),
+    "by a renamed built-in": ("import functools", "import functools; i = __import__", "i in Mine.wrapped"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), IMPORTS.values(), ids=IMPORTS)
+def test_code_that_is_imported_while_it_runs_cannot_be_known(modules, old, new, reason):
+    changes = [(old, new)]
+    if old == "import functools":
+        changes.append((RUN, "return i('other_code').K" if "i = __" in new else "return i.x"))
+    code = code_of(modules(*changes).Mine())
+    assert code.digest is None and re.search(reason, code.reason), code.reason
+
+
+def test_imports_of_packages_that_their_version_represents_may_stand_anywhere(modules):
+    lines = "import math, os.path; import torch.nn as nn; import numpy; from transpike import ops; return 0"
+    assert digest(modules()) != digest(modules((RUN, lines)))
+
+
+def test_values_in_function_attributes_cannot_be_known(modules):
+    module = modules()
+    before = digest(module)
+    module.helper.k = 3
+    code = code_of(module.Mine())
+    assert code.digest is None and code.reason == "helper keeps values in its attributes: k"
+    del module.helper.k
+    assert digest(module) == before
+    module.helper.__wrapped__ = module.Root.more
+    assert digest(module) != before
+
+
 def test_nothing_from_outside_has_an_empty_digest():
     for kind in ts.recipes.members:
         recipe = kind()

@@ -18,6 +18,7 @@ from transpike.core.alphabet import BINARY, TERNARY, Alphabet
 from transpike.energy import Lemaire, Operations, SpatialDataflow, TTFSProcessor
 from transpike.errors import FileError, SettingError
 from transpike.recipes import CAT, CQ, ECC, SNM, YOSO, BurstLIP
+from transpike.report import energy_card
 from transpike.results.quantity import Quantity
 from transpike.schedules import LayerSynchronous
 from transpike.workflow.cost.quantised_baseline import Counted, levels, quantised
@@ -285,3 +286,29 @@ def test_the_model_of_a_trained_phi_is_its_own_quantised_baseline_in_slots():
         set(quantised(snn, 12).bits.values()) == {4}
         and Lemaire().joule(snn.run(x, 12, engine=ts.engines.table["auto"]()).activity) > 0
     )
+
+
+def test_a_network_without_spikes_on_the_data_has_no_ratio_where_the_ann_costs_nothing(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8, bias=False), nn.ReLU(), nn.Linear(8, 3, bias=False)).eval()
+    snn = ts.convert(net, ECC(4, beta=0.0), torch.rand(16, 4))
+    data = [(torch.zeros(16, 4), torch.arange(16) % 3)]
+    found = ts.cost(snn, data)
+    made = json.loads(json.dumps(found.to_json()))
+    assert made["spike_rate"] == 0 and any("costs nothing: operations, " in note for note in made["notes"])
+    assert {one.ratio is None for one in found.models if one.ann_joule == 0} == {True}
+    assert all(one.break_even_missing for one in found.models)
+    assert any("is the ANN with 3-bit activations (0 µJ); the SNN at T=1 costs" in line for line in made["advice"])
+    free = ts.cost(snn, data, models=Operations())
+    assert free.verdict == "The quantised ANN costs nothing under every energy model that prices both networks"
+    for number, one in enumerate((found, free)):
+        assert energy_card.text(one) and energy_card.table(one).row_count == len(one.models)
+        assert one._repr_html_()
+        for ending in ("svg", "html"):
+            assert ts.report.save(one, tmp_path / f"{number}.{ending}").stat().st_size > 500
+
+
+def test_a_network_without_weights_has_no_cost():
+    snn = ts.convert(nn.Sequential(nn.ReLU()).eval(), ECC(4), torch.rand(8, 4))
+    with pytest.raises(SettingError, match="no layer with weights"):
+        ts.cost(snn, [(torch.rand(8, 4), torch.zeros(8, dtype=torch.long))])

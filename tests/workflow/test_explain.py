@@ -260,3 +260,13 @@ def test_what_cannot_be_explained_is_refused_with_the_reason():
     for samples in (0, -1, 2.5, True):
         with pytest.raises(SettingError, match="samples must be"):
             ts.explain(snn, data, samples=samples)
+
+
+def test_a_network_without_spiking_layers_is_explained_by_a_remark(tmp_path):
+    snn = ts.convert(nn.Sequential(nn.Linear(4, 3)).eval(), ECC(4), torch.rand(16, 4))
+    found = ts.explain(snn, [(torch.rand(16, 4), torch.arange(16) % 3)])
+    assert not found.layers and found.accuracy == found.ann_accuracy
+    assert found.remarks == ("there is no spiking layer to compare with the source network",)
+    assert json.dumps(found.to_json()) and found._repr_html_()
+    for ending in ("svg", "html"):
+        assert ts.report.save(found, tmp_path / f"found.{ending}").stat().st_size > 500

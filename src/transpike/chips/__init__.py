@@ -12,7 +12,7 @@ chips: dict[str, Path] = {
     Path(file.name).stem: Path(str(file)) for file in files("transpike.chips").iterdir() if file.name.endswith(".toml")
 }
 NAMES = tuple(sorted(chips))
-table: Mapping[str, Chip] = family("chip", Chip, holds="instances").table
+table: Mapping[str, Chip] = family("chip", Chip, holds="instances", reserved=dict.fromkeys(NAMES, __name__)).table
 """Registered chips of plug-ins; the built-in ones are read from their files on demand."""
 
 

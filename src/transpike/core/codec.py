@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from transpike.core import registry
+from transpike.core.naming import qualified
 from transpike.errors import FileError, TranspikeError
 
 
@@ -36,7 +37,7 @@ def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
             f.name: encode(getattr(value, f.name), tensors, f"{name}.{f.name}") for f in dataclasses.fields(value)
         }
         kind = type(value)
-        return {"type": registry.file_name(kind) or registry.qualified(kind), "fields": fields}
+        return {"type": registry.file_name(kind) or qualified(kind), "fields": fields}
     raise FileError(
         f"{name}: a {type(value).__name__} cannot be saved; files hold numbers, text, tuples, dictionaries, "
         "tensors and registered dataclasses"

@@ -7,6 +7,7 @@ represented by its name and version.
 """
 
 import dataclasses
+import dis
 import enum
 import functools
 import hashlib
@@ -53,6 +54,11 @@ BOOKKEEPING = {
 }  # fmt: skip
 LIBRARIES = {"torch", "torchvision", "timm", "numpy"}
 """Represented by their version, even if a network consists of their layers."""
+IMPORTABLE = {*sys.stdlib_module_names, "torch", "numpy", "transpike"}
+"""Packages that a function may import while it runs, because their version represents them."""
+IMPORTERS = {"__import__", "importlib"}
+MARKS = {"__wrapped__", "__isabstractmethod__", "__final__", "__override__"}
+"""Attributes that decorators of the standard library set on a function."""
 TORCH = Path(torch.__file__).parent
 GENERATED = {dataclasses.__file__, reprlib.__file__}
 GENERATED_NAMES = {
@@ -108,6 +114,8 @@ class _Walk:
     def value(self, value: Any, where: str) -> None:
         """Note a value. Raises Unknown for an object whose state cannot be inspected."""
         wrapped = _unwrapped(value)
+        if _imports(value):
+            raise Unknown(f"{where} imports code while it runs")
         if isinstance(value, PLAIN):
             self.note(type(value).__name__, repr(value))
         elif isinstance(value, (Tensor, np.ndarray)):
@@ -186,12 +194,22 @@ class _Walk:
         self.check_place(function)
         if free := sorted(set(cells) - {"__class__"}):
             raise Unknown(f"{function.__qualname__} uses {', '.join(free)} of the enclosing function")
+        if kept := sorted(set(vars(function)) - MARKS):
+            raise Unknown(f"{function.__qualname__} keeps values in its attributes: {', '.join(kept)}")
+        if "__wrapped__" in vars(function):
+            self.value(vars(function)["__wrapped__"], function.__qualname__)
         self.value(function.__defaults__, function.__qualname__)
         self.value(function.__kwdefaults__, function.__qualname__)
         self.code(function.__code__, function.__globals__, function.__qualname__)
 
     def code(self, code: CodeType, known: dict[str, Any], where: str) -> None:
         self.note(code.co_name, code.co_code.hex(), code.co_names, code.co_varnames, code.co_freevars)
+        if used := sorted(IMPORTERS & set(code.co_names)):
+            raise Unknown(f"{where} imports code while it runs, by {', '.join(used)}")
+        for name in _imported(code):
+            if _top(name) not in IMPORTABLE:
+                raise Unknown(f"{where} imports {name} while it runs: import it at the top of the file")
+            self.module(name)
         self.note(code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
         for constant in code.co_consts:
             if isinstance(constant, CodeType):
@@ -255,6 +273,24 @@ def _unwrapped(value: Any) -> tuple[Any, ...]:
     if isinstance(value, functools._lru_cache_wrapper):
         return (value.__wrapped__,)
     return ()
+
+
+def _imported(code: CodeType) -> list[str]:
+    """Names of the modules that this code imports; relative ones begin with a dot."""
+    found = []
+    steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
+    for place, step in enumerate(steps):
+        if step.opname == "IMPORT_NAME":  # preceded by the level and the imported names
+            level = steps[place - 2].argval
+            found.append("." * (level if isinstance(level, int) else 0) + str(step.argval))
+    return found
+
+
+def _imports(value: Any) -> bool:
+    """True for ``__import__``, and for importlib and its functions."""
+    if isinstance(value, ModuleType):
+        return _top(value.__name__) == "importlib"
+    return value is __import__ or (isinstance(value, FunctionType) and _top(_module_of(value)) == "importlib")
 
 
 def _generated(name: str, value: Any) -> bool:

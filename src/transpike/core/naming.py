@@ -24,6 +24,11 @@ def script_name(module: str) -> str:
     return "__main__" if module == "__mp_main__" else module
 
 
+def qualified(kind: type) -> str:
+    """``package:ClassName``, the name of a plug-in's class in files."""
+    return f"{script_name(kind.__module__).partition('.')[0]}:{kind.__name__}"
+
+
 def is_own_module(value: Any) -> bool:
     """True for a module object of transpike."""
     return isinstance(value, ModuleType) and is_ours(value.__name__)

@@ -58,7 +58,7 @@ class Family:
     """The members of one ``kind``.
 
     ``contract`` is the base class of members, or the class of members if ``holds`` is "instances". ``in_files``: a
-    saved network may contain members. ``named``: members are selected by name.
+    saved network may contain members. ``named``: members are selected by name. ``reserved``: other taken names.
     """
 
     kind: str
@@ -67,6 +67,7 @@ class Family:
     in_files: bool = False
     named: bool = True
     wrap: Callable[..., Any] | None = None
+    reserved: Mapping[str, str] = field(default_factory=dict)
     entries: dict[str, Entry] = field(default_factory=dict)
 
     @property
@@ -118,7 +119,10 @@ class Family:
                     "'.', because it is used on command lines"
                 )
         entry = Entry(chosen if self.named else key, key, thing, place)
-        self._make_room(entry, self.entries.get(entry.name), f"the {self.kind} name {chosen!r}", "another `name`")
+        old = self.entries.get(entry.name)
+        if entry.name in self.reserved:
+            old = Entry(entry.name, key, entry.name, self.reserved[entry.name])
+        self._make_room(entry, old, f"the {self.kind} name {chosen!r}", "another `name`")
         for one in families.values() if self.in_files else ():
             if one.in_files:
                 taken = next((other for other in one.entries.values() if other.key == key), None)
@@ -315,11 +319,6 @@ def generation() -> int:
     """A number that changes with every registration, for caches of derived tables."""
     load_plugins()
     return _generation
-
-
-def qualified(kind: type) -> str:
-    """``package:ClassName``, the name of a plug-in's class in files."""
-    return f"{script_name(kind.__module__).partition('.')[0]}:{kind.__name__}"
 
 
 def plugins() -> tuple[Plugin, ...]:

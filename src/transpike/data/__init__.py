@@ -34,9 +34,11 @@ sources: dict[str, Callable[..., Dataset]] = {
     if is_own_module(module) and hasattr(module, "load")
 }
 """Name of a module of this folder, with dashes → its ``load``."""
-table: Mapping[str, Callable[..., Dataset]] = family("data", holds="functions").table
-"""Registered data sets of plug-ins, by name."""
 names = ("digits", *named.sets, "npz:FILE", "imagefolder:DIR", "events:DIR")
+table: Mapping[str, Callable[..., Dataset]] = family(
+    "data", holds="functions", reserved={name.partition(":")[0]: __name__ for name in names}
+).table
+"""Registered data sets of plug-ins, by name."""
 
 
 def load(name: str | Path = "digits", data_dir: str | Path | None = None, **options: Any) -> Dataset:

@@ -10,12 +10,10 @@ from transpike.workflow.explain.run import Explanation
 
 def section(result: Explanation) -> Section:
     height = 0.2 * len(result.layers) + 1.3
-    figures = [
-        drawing(
-            "parts", "Error of each layer relative to the ANN, in parts (means of absolute values).",
-            lambda axes: explanation.parts(axes, result, PAGE), 4.8, height,
-        )
-    ]  # fmt: skip
+    figures = []
+    if result.layers:
+        caption = "Error of each layer relative to the ANN, in parts (means of absolute values)."
+        figures.append(drawing("parts", caption, lambda axes: explanation.parts(axes, result, PAGE), 4.8, height))
     if any(one.regained is not None or one.renewed is not None for one in result.layers):
         caption = (
             "Accuracy recovered when a single layer is replaced by its original (the cost of spiking) or "

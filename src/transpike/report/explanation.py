@@ -126,7 +126,8 @@ def parts(axis: Any, result: Explanation, palette: Palette) -> dict[str, str]:
         base = [a + b for a, b in zip(base, sizes, strict=True)]
     _rows(axis, result)
     axis.set_xlabel("error, % of the mean activation")
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+    if result.layers:
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return tips
 
 
@@ -186,7 +187,7 @@ def fits(axis: Any, result: Explanation, name: str, palette: Palette) -> None:
 
 def _rows(axis: Any, result: Explanation) -> None:
     axis.set_yticks(range(len(result.layers)), [one.name for one in result.layers], fontsize=8)
-    axis.set_ylim(len(result.layers) - 0.5, -0.5)
+    axis.set_ylim(max(1, len(result.layers)) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.5)
 
 

@@ -20,9 +20,9 @@ from transpike.core.codec import encode
 from transpike.core.exit import Exit
 from transpike.core.fingerprint import Code, code_of
 from transpike.core.graph import Graph
+from transpike.core.naming import qualified
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
-from transpike.core.registry import qualified
 from transpike.core.task import Task
 from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel

@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from transpike.core.activity import Activity
 from transpike.core.op import Synapse
 from transpike.core.task import Task
@@ -24,7 +21,6 @@ from transpike.tasks import task_given
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
-from transpike.workflow.simulate import simulate
 
 SCHEMA = 1
 WEIGHT_BITS = 8
@@ -65,11 +61,11 @@ class Point:
 class ModelCost:
     """Joules per sample by one energy model; None where the model covers spikes only, or does not apply.
 
-    ``ratio`` is SNN / ANN with zero skipping, ``dense_ratio`` SNN / ANN without it. ``break_even_rate``: the spike
-    rate (per neuron and time step, all layers scaled alike) at which the ratio is 1; None with the reason in
-    ``break_even_missing``, for example where the SNN costs more without any spike. ``excluded``: costs that the model
-    omits, and layers of these networks without a price. ``sensitivity``: constant → ratios with half and twice its
-    value. ``judges``: the model counts for the verdict.
+    ``ratio`` is SNN / ANN with zero skipping, ``dense_ratio`` SNN / ANN without it, both None for an ANN of 0 J.
+    ``break_even_rate``: the spike rate (per neuron and time step, all layers scaled alike) at which the ratio is 1;
+    None with the reason in ``break_even_missing``, for example where the SNN costs more without any spike.
+    ``excluded``: costs that the model omits, and layers of these networks without a price. ``sensitivity``: constant →
+    ratios with half and twice its value. ``judges``: the model counts for the verdict.
     """
 
     model: str
@@ -108,6 +104,8 @@ class Cost(Shown):
     def verdict(self) -> str:
         """Number of models under which the spiking network is cheaper, without those with ``judges`` False."""
         judged = [one for one in self.models if one.ratio is not None and one.judges]
+        if not judged and any(one.snn_joule is not None and one.ann_joule == 0 for one in self.models if one.judges):
+            return "The quantised ANN costs nothing under every energy model that prices both networks"
         if not judged:
             return "No energy model prices both networks"
         skipping = sum(one.ratio < 1 for one in judged if one.ratio is not None)
@@ -149,7 +147,10 @@ class Cost(Shown):
         cheap, dear = (snn, ann) if snn.energy_joule[model] <= ann.energy_joule[model] else (ann, snn)  # type: ignore[operator]
         low, high = cheap.energy_joule[model], dear.energy_joule[model]
         assert low is not None and high is not None
-        more = f"costs {high / low:.2g} times as much" if high > 1.05 * low else "costs the same within 5 %"
+        if low == 0:
+            more = f"costs {1e6 * high:.3g} µJ"
+        else:
+            more = f"costs {high / low:.2g} times as much" if high > 1.05 * low else "costs the same within 5 %"
         return f"{model}: cheapest at {wanted:.1%} or more is the {cheap} ({1e6 * low:.3g} µJ); the {dear} {more}"
 
     def to_json(self) -> dict[str, Any]:
@@ -200,7 +201,8 @@ def cost(
     zeros are counted. ``activation_bits`` and ``weight_bits`` add baselines, and spiking networks with uniform weights
     of that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are counted as 8 bits
     wide. ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``task`` are those of ``evaluate``;
-    ``progress(done, total)`` counts the networks. Raises as ``evaluate`` does, and SettingError for invalid bits.
+    ``progress(done, total)`` counts the networks. Raises as ``evaluate`` does, and SettingError for invalid bits
+    and for a network without weights.
     """
     chosen = tuple(kind() for kind in members) if models is None else checked(models)
     if not chosen:
@@ -208,6 +210,8 @@ def cost(
     activations, weights = tuple(activation_bits), tuple(weight_bits)
     if iter(data) is data:  # an iterator would be exhausted by the first network
         data = list(data)
+    if not any(isinstance(node.op, Synapse) or snn.source.macs(node) for node in snn.source):
+        raise SettingError("the network has no layer with weights: there are no operations to compare")
     steps = snn.timesteps if timesteps is None else timesteps
     tasks = 2 + len(weights) + len(activations) * max(1, len(weights)) + len(weights)
     done = 0
@@ -239,13 +243,16 @@ def cost(
             points.append(_ann_point(found[0], found[1], wide, few if weights else own, chosen))
             advance()
     final = dataclasses.replace(report.activities[report.final.timesteps], weight_bits=own or WEIGHT_BITS)
+    rate = report.final.spike_rate
     final_baseline = quantised(snn, steps)
-    notes = []
+    priced = tuple(_priced(model, final, quantised_baseline, rate) for model in chosen)
+    notes = list[str]()
     if own is None:
         notes.append(f"both networks have real weights, which are counted as {WEIGHT_BITS} bits wide")
     if not final_baseline.bits:
         notes.append("the activations of the quantised baseline could not be quantised: it equals the source network")
-    rate = report.final.spike_rate
+    if free := [one.model for one in priced if one.ann_joule == 0 and one.snn_joule is not None]:
+        notes.append(f"without a ratio, because the ANN, which skips zeros, costs nothing: {', '.join(free)}")
     return Cost(
         report=report,
         quantised_baseline_accuracy=accuracy[0] / accuracy[1],
@@ -256,7 +263,7 @@ def cost(
         density=quantised_baseline.density,
         spike_rate=rate,
         spikes_per_synapse=final.spikes_per_synapse,
-        models=tuple(_priced(model, final, quantised_baseline, rate) for model in chosen),
+        models=priced,
         points=tuple(points),
         notes=tuple(notes),
     )
@@ -358,40 +365,3 @@ def _sensitivity(model: EnergyModel, activity: Activity, ann: AnnActivity) -> di
         if len(pair) == 2:
             found[name] = (pair[0], pair[1])
     return found
-
-
-def neurobench_counts(snn: SNN, x: Tensor, timesteps: int | None = None, *, engine: str = "auto") -> dict[str, float]:
-    """NeuroBench's SynapticOperations of ``snn`` on x (batch, *shape), per sample, as if run step by step.
-
-    ``Effective_ACs``: synaptic operations of wires that carry −1, 0 and 1; ``Effective_MACs``: nonzero products of all
-    others, with analogue layers counted in every step, although transpike computes them once; ``Dense``: all
-    connections in every step, without bias and padding. Equal to the harness on the lowered form where no average pool
-    lies between neurons and weights: the harness counts pooled fractions as products. Source: NeuroBench 2.3.
-    """
-    steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
-    activity = simulate(snn, x, steps, engine=engine).activity
-    lowered = snn.program.lowered
-    table = {node.name: node for node in lowered.nodes}
-    once = {layer.name for layer in activity.layers if layer.alphabet in ("binary", "ternary")}
-    values: dict[str, Tensor] = {}
-    counted = {"Effective_ACs": 0.0, "Effective_MACs": 0.0, "Dense": 0.0}
-    for layer in activity.layers:
-        operations = float(layer.synaptic_operations.sum()) / activity.samples
-        counted["Effective_ACs" if layer.name in once else "Effective_MACs"] += operations
-    prepared = snn.prepare(x).double()
-    for node in lowered.nodes:
-        if node.name in lowered.time_invariant and snn.encoder.is_constant:
-            inputs = [values[name] for name in node.inputs]
-            op = node.op.to(dtype=torch.float64)
-            values[node.name] = prepared if not inputs else op.linear(*inputs)  # type: ignore[union-attr]
-    for c in activity.connections:
-        op = table[c.name].op.to(dtype=torch.float64)
-        assert isinstance(op, Synapse)
-        shape = (1, *table[table[c.name].inputs[0]].shape)
-        everything = dataclasses.replace(op, weight=torch.ones_like(op.weight), bias=None)
-        counted["Dense"] += steps * float(everything.run(torch.ones(shape, dtype=torch.float64)).sum())
-        if c.analogue:
-            entering = values[table[c.name].inputs[0]]
-            products = op.paths().linear((entering != 0).double())
-            counted["Effective_MACs"] += steps * float(products.sum()) / len(x)
-    return counted

@@ -78,7 +78,9 @@ class Case:
 
     @property
     def _held(self) -> int:
-        return sum(math.prod(node.shape) for node in self.snn.graph if isinstance(node.op, Cell))
+        """Elements per sample and step to keep: those of all cells, or of the output in a network without cells."""
+        held = sum(math.prod(node.shape) for node in self.snn.graph if isinstance(node.op, Cell))
+        return held or math.prod(self.snn.graph.output.shape)
 
     def compared(
         self, sums: dict[str, LayerSums], oracle: bool, reconverted: Graph | None, advance: Callable[[], None]

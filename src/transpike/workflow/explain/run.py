@@ -130,6 +130,8 @@ def _explained_case(
 ) -> Explanation:
     names = [node.name for node in case.snn.graph if explained(node, case.source)]
     remarks = list(tasks.remarks(case.task))
+    if not names:
+        remarks.append("there is no spiking layer to compare with the source network")
     reconverted: Graph | None = None
     try:
         reconverted = case.reconverted() if renew else None
