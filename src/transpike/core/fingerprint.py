@@ -3,7 +3,7 @@
 The digest covers the code that runs, not its file: a module that was edited after its import still runs in the old
 form. It includes classes with their bases, methods, attributes and defaults, and the functions, classes and values
 that they refer to, across modules. Code of transpike, of the standard library and of installed distributions is
-represented by its name and version.
+represented by its name and version. Other code that a function imports while it runs cannot be known.
 """
 
 import dataclasses
