@@ -1,6 +1,8 @@
 """The digest of code from outside: it changes with whatever the code does, or says that it cannot know."""
 
 import importlib
+import os
+import pickle
 import re
 import subprocess
 import sys
@@ -253,3 +255,17 @@ def test_classes_of_every_family_can_be_known():
         if kind is not plugged.SoftClip:
             assert code_of(kind).digest, kind
     assert code_of(plugged.OurECC()).digest != code_of(plugged.OurECC(share=plugged.Share(0.25))).digest
+
+
+def test_a_digest_does_not_depend_on_what_the_process_has_done():
+    recipe = plugged.RefractoryECC()
+    before = code_of(recipe, *recipe.passes).digest
+    assert before is not None
+    pickle.loads(pickle.dumps(recipe))  # which notes the names of slots in the class
+    pickle.loads(pickle.dumps(recipe.passes))
+    assert code_of(recipe, *recipe.passes).digest == before
+    code = "import plugged; from transpike.core.fingerprint import code_of; r = plugged.RefractoryECC()"
+    code += "; print(code_of(r, *r.passes).digest)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(plugged.__file__).parent)}
+    other = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert other.stdout.split() == [before]

@@ -51,6 +51,7 @@ BOOKKEEPING = {
     "__module__", "__dict__", "__weakref__", "__doc__", "__dataclass_fields__", "__dataclass_params__",
     "__match_args__", "__abstractmethods__", "_abc_impl", "__annotations__", "__parameters__", "__orig_bases__",
     "__qualname__", "__firstlineno__", "__static_attributes__", "__slots__", "__annotate__", "__annotations_cache__",
+    "__slotnames__",  # which pickle keeps in the class
 }  # fmt: skip
 LIBRARIES = {"torch", "torchvision", "timm", "numpy"}
 """Represented by their version, even if a network consists of their layers."""
@@ -148,7 +149,8 @@ class _Walk:
             raise Unknown(f"{where} is a {type(value).__name__}, whose state is not known")
 
     def collection(self, value: Any, where: str) -> None:
-        if not self.first_time(value):
+        # equal constants may be one object or several, depending on how a module was read: immutable ones are always noted
+        if not isinstance(value, (tuple, frozenset)) and not self.first_time(value):
             return
         self.note(type(value).__name__, len(value))
         items = value.items() if isinstance(value, (dict, types.MappingProxyType)) else value
