@@ -149,7 +149,7 @@ class _Walk:
             raise Unknown(f"{where} is a {type(value).__name__}, whose state is not known")
 
     def collection(self, value: Any, where: str) -> None:
-        # equal constants may be one object or several, depending on how a module was read: immutable ones are always noted
+        # equal constants may be one object or several: immutable ones are always noted
         if not isinstance(value, (tuple, frozenset)) and not self.first_time(value):
             return
         self.note(type(value).__name__, len(value))
