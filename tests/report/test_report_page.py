@@ -243,12 +243,14 @@ def test_the_command_writes_the_page_and_the_numbers(found, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     call = ["report", "net.transpike", "--limit", "40", "--explain-samples", "20", "--output", "a.html"]
     shown = CliRunner().invoke(
-        main, [*call, "--output", "a.json", "--compare", "few-steps", "--compare-timesteps", "4"]
+        main, [*call, "--output", "a.json", "--compare", "ecc,few-steps", "--compare-timesteps", "4"]
     )
     assert shown.exit_code == 0, shown.output
     text, content = Path("a.html").read_text(), json.loads(Path("a.json").read_text())
     assert "transpike report net.transpike --limit 40" in text and "Wrote a.html, a.json" in shown.stdout
     assert set(content) == {"report", "cost", "explanation", "spikes", "comparison"}
+    # the network's own recipe is compared once, also if it is given
+    assert [row["recipe"].partition("(")[0] for row in content["comparison"]["rows"]] == ["ecc", "few-steps"]
     shown = CliRunner().invoke(main, [*call, "--without", "energy", "--without", "explain", "--json"])
     assert set(json.loads(shown.stdout)) == {"report", "spikes"}
     shown = CliRunner().invoke(main, ["report", "net.transpike", "--output", "a.png"])
