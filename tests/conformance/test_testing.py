@@ -87,6 +87,17 @@ def _doubles(self: Any, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor,
     return potential - spikes * self.threshold, spikes
 
 
+def _always_fires(self, state, *inputs, t):
+    spikes = torch.ones_like(state)
+    return state + inputs[0] - spikes * self.threshold, spikes
+
+
+def _fires_less(self, state, *inputs, t):
+    potential = state + inputs[0]
+    spikes = ((potential >= self.threshold) & (inputs[0] < 0.8 * self.threshold)).to(potential)
+    return potential - spikes * self.threshold, spikes
+
+
 @pytest.mark.parametrize(
     ("content", "law"),
     [
@@ -103,6 +114,13 @@ def _doubles(self: Any, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor,
         ({"stands_for": classmethod(lambda cls, activation: "it cannot")}, "it stands for its source"),
         ({"to": lambda self, **where: self}, r"to\(dtype\) moves every tensor"),
         ({"__doc__": None}, "it has a docstring"),
+        ({"macs": lambda self, inputs, output: -1}, r"macs\(\) is a whole number"),
+        ({"evaluations": lambda self, inputs, output: {"exp": 0.5}}, r"evaluations\(\) are whole numbers"),
+        ({"output_scale": lambda self, *inputs: 0.5 * self.threshold}, "its mean output is that of its source"),
+        ({"peak": property(lambda self: 2 * self.threshold)}, "its mean output reaches peak"),
+        ({"peak": property(lambda self: 0.5 * self.threshold)}, "its mean output is at most peak"),
+        ({"step": _always_fires}, "it is silent where its source is 0"),
+        ({"step": _fires_less}, "a larger current sends as much or more"),
     ],
 )
 def test_a_broken_neuron_is_found(content, law):

@@ -34,5 +34,10 @@ class Refractory(ts.neurons.IntegrateAndFire):
         silent = torch.where(spikes > 0, torch.full_like(silent, float(self.rest)), (silent - 1).clamp(min=0))
         return (potential - spikes * self.threshold, silent), spikes
 
+    @property
+    def peak(self) -> Tensor | None:
+        most = super().peak
+        return None if most is None else most / (1 + self.rest)  # one spike in 1 + rest steps
+
     def describe(self) -> str:
         return f"IF, {self.rest} steps of rest"

@@ -1,19 +1,17 @@
 """Analogue operators between neurons that send differences."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from transpike.core.alphabet import GRADED, Alphabet
-from transpike.core.cell import Cell, Mode
-from transpike.core.op import Op, Shape, Shapes
+from transpike.core.cell import Mode
+from transpike.neurons._operator import OperatorCell
 
 
 @dataclass(frozen=True, eq=False)
-class DifferentialOperator(Cell):
+class DifferentialOperator(OperatorCell):
     """``out_t = t (f(r_t) − f(r_{t−1}))`` with ``r_t = r_{t−1} + x_t / t``.
 
     The estimate of the outputs, ``Σ out_τ / τ``, is f of the estimate of the inputs at every t, so any analogue f (a
@@ -21,12 +19,7 @@ class DifferentialOperator(Cell):
     analogue.
     """
 
-    alphabet: ClassVar[Alphabet] = GRADED
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
-    op: Op
-
-    def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
-        return self.op.channel_axis_after(axes, shapes, shape)
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         zeros = tuple(torch.zeros_like(x) for x in inputs)
@@ -36,18 +29,6 @@ class DifferentialOperator(Cell):
         sums = tuple(r + x / t for r, x in zip(state[:-1], inputs, strict=True))
         value = self.op.run(*sums)
         return (*sums, value), t * (value - state[-1])
-
-    def tensors(self) -> dict[str, Tensor]:
-        return self.op.tensors()
-
-    def with_tensors(self, **tensors: Tensor) -> Self:
-        return replace(self, op=self.op.with_tensors(**tensors))
-
-    def macs(self, inputs: Shapes, output: Shape) -> int | None:
-        return self.op.macs(inputs, output)
-
-    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
-        return self.op.evaluations(inputs, output)
 
     def describe(self) -> str:
         return f"{self.op.describe()}, of differences"

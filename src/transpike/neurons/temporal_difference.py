@@ -1,19 +1,15 @@
 """Analogue operators in a spiking network with rate code."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from transpike.core.alphabet import GRADED, Alphabet
-from transpike.core.cell import Cell
-from transpike.core.op import Op, Shape, Shapes
+from transpike.neurons._operator import OperatorCell
 
 
 @dataclass(frozen=True, eq=False)
-class TemporalDifference(Cell):
+class TemporalDifference(OperatorCell):
     """``out_t = t f(S_t / t) − (t−1) f(S_{t−1} / (t−1))`` with the cumulative inputs S.
 
     The mean of the outputs is f of the mean inputs at every t, so any analogue f fits between spiking layers. Its
@@ -21,12 +17,7 @@ class TemporalDifference(Cell):
     number of steps.
     """
 
-    alphabet: ClassVar[Alphabet] = GRADED
-    op: Op
     pre_simulation_steps: int = 0
-
-    def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
-        return self.op.channel_axis_after(axes, shapes, shape)
 
     def init(self, *inputs: Tensor) -> tuple[Tensor | float, ...]:
         return (*(torch.zeros_like(x) for x in inputs), 0.0)
@@ -41,18 +32,6 @@ class TemporalDifference(Cell):
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         return timesteps * self.op.run(*(charge / timesteps for charge in charges))
-
-    def tensors(self) -> dict[str, Tensor]:
-        return self.op.tensors()
-
-    def with_tensors(self, **tensors: Tensor) -> Self:
-        return replace(self, op=self.op.with_tensors(**tensors))
-
-    def macs(self, inputs: Shapes, output: Shape) -> int | None:
-        return self.op.macs(inputs, output)
-
-    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
-        return self.op.evaluations(inputs, output)
 
     def describe(self) -> str:
         return f"{self.op.describe()}, temporal difference"

@@ -1,6 +1,9 @@
 """The laws of neurons and other cells."""
 
+import contextlib
 import copy
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,13 +16,21 @@ from transpike.errors import SettingError
 from transpike.testing._law import Law, carries_tensors, check_member, outside, random, same, tensors_in
 
 STEPS = 12
+LONG = 256
+"""Steps after which the mean output of a neuron is compared with its source: unevenness is then θ/T, 0.4 %."""
+NEAR = 0.05
+"""What a mean output may differ by, relative to the largest: room for v(0) and for what is left in the membrane."""
+SLOW = 0.1
+"""The largest current, in levels a step, that a neuron whose peak is unknown must follow."""
 
 
 def check_neuron(neuron: Cell, *shapes: Shape) -> None:
     """A cell is a pure function of state and input, its spikes lie in its alphabet, and it keeps the charge it claims.
 
     It claims by ``unit`` (or its fields ``threshold``, ``reset`` and ``leak``) what a spike subtracts, by ``counts``
-    the closed form of a window, by ``bound`` the largest output.
+    the closed form of a window, by ``bound`` the largest output of a step, by ``output_scale`` the charge of a level
+    and by ``peak`` the largest mean output. Mean outputs are compared with the source under a constant current, in the
+    modes "steps", "windows" and "cycles".
     """
     check_member(neuron)
     carries_tensors(neuron)
@@ -61,9 +72,15 @@ def check_neuron(neuron: Cell, *shapes: Shape) -> None:
     _check_window(wide, inputs, law)
     law("updates() is a whole number", isinstance(neuron.updates(STEPS), int) and neuron.updates(STEPS) >= 0)
     law("describe() gives text", bool(neuron.describe()))
+    one_step = tuple(tuple(x.shape[1:]) for x in inputs), tuple(spikes.shape[2:])
+    macs, counted = neuron.macs(*one_step), neuron.evaluations(*one_step)
+    law("macs() is a whole number or None", macs is None or (isinstance(macs, int) and macs >= 0), macs)
+    law("evaluations() are whole numbers", all(isinstance(n, int) and n >= 0 for n in counted.values()), counted)
     if isinstance(neuron, Neuron) and is_unit:
         verdict = neuron.stands_for(neuron.source)
         law("it stands for its source", neuron.source.role != "activation" or verdict is True, verdict)
+        if neuron.source.role == "activation":
+            _check_mean(wide, inputs[0][0], law)
 
 
 def _check_charge(cell: Cell, before: Any, after: Any, x: Tensor, sent: Tensor, law: Law) -> None:
@@ -86,6 +103,54 @@ def _check_charge(cell: Cell, before: Any, after: Any, x: Tensor, sent: Tensor, 
         law("a hard reset leaves 0", not bool(potential[~silent].any()), potential[~silent])
 
 
+def _check_mean(neuron: Neuron, like: Tensor, law: Law) -> None:
+    """The mean charge sent under a constant current x: source(x) after a soft reset, and at most ``peak``.
+
+    A hard reset and a leak lose charge, so that only silence at x ≤ 0, order and the largest output are known.
+    """
+    if getattr(neuron, "spike_scale", None) is not None:  # trained, and no longer θ: the source is then another
+        neuron = dataclasses.replace(neuron, spike_scale=None)  # type: ignore[call-arg]
+    scale, unit, peak = neuron.output_scale(), neuron.unit, neuron.peak
+    like = torch.ones_like(like)
+    most = like * (1.0 if scale is None else scale) if peak is None or bool(peak.isinf().any()) else like * peak
+    shares = torch.tensor([-1.0, -0.3, 0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 2.0]).double()
+    x = shares.reshape(-1, *(1,) * like.ndim) * most
+    source = torch.relu(x) if neuron.source.rectifies else neuron.source.run(x)  # whatever its levels and its ceiling
+    expected = source if peak is None else torch.minimum(source, like * peak)
+    for way, levels in _long_runs(neuron, x):
+        sent = levels if scale is None else levels * scale
+        allowed = NEAR * most
+        below = expected == 0
+        law(f"it is silent where its source is 0 ({way})", bool((sent.abs() <= allowed)[below].all()), x, sent)
+        rises = bool((sent[1:] >= sent[:-1] - allowed).all())
+        law(f"a larger current sends as much or more ({way})", rises or not neuron.source.rectifies, x, sent)
+        if peak is not None:
+            law(f"its mean output is at most peak ({way})", bool((sent <= like * peak + allowed).all()), peak, sent)
+            reached = bool((sent[-1] >= expected[-1] - allowed).all())
+            law(f"its mean output reaches peak ({way})", reached, peak, sent[-1])
+        if getattr(unit or neuron, "reset", "soft") != "soft" or getattr(unit or neuron, "leak", 1.0) != 1:
+            continue
+        known = slice(None) if peak is not None else shares <= SLOW
+        near = bool(((sent - expected).abs() <= allowed)[known].all())
+        law(f"its mean output is that of its source ({way})", near, x, sent, expected)
+
+
+def _long_runs(neuron: Neuron, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The mean levels that the neuron sends when x is its current in every step, for each way in which it runs."""
+    steps = _run_length(neuron, LONG)
+    if "steps" in neuron.modes:
+        yield "step by step", scan(neuron, [(x,)] * steps).mean(0)
+    if "windows" in neuron.modes:
+        with contextlib.suppress(SettingError):  # no closed form
+            yield "in a window", neuron.counts(x * steps, timesteps=steps) / steps
+    if "cycles" in neuron.modes:
+        state, total = neuron.init(x), torch.zeros_like(x)
+        for _ in range(steps):
+            state, levels = neuron.cycle(state, x)
+            total = total + levels
+        yield "in cycles", total / steps
+
+
 def _check_window(cell: Cell, inputs: tuple[Tensor, ...], law: Law) -> None:
     """The closed form of a window of steps, where the cell has one."""
     steps = _run_length(cell)
@@ -101,9 +166,9 @@ def _check_window(cell: Cell, inputs: tuple[Tensor, ...], law: Law) -> None:
     law.close("counts() is the sum of the steps of a window", closed, stepped)
 
 
-def _run_length(cell: Cell) -> int:
-    """The longest run of at most ``STEPS`` steps that the cell takes."""
-    for steps in range(STEPS, 1, -1):
+def _run_length(cell: Cell, longest: int = STEPS) -> int:
+    """The longest run of at most ``longest`` steps that the cell takes."""
+    for steps in range(longest, 1, -1):
         try:
             cell.check_steps(steps)
         except SettingError:
