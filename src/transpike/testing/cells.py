@@ -76,7 +76,7 @@ def check_neuron(neuron: Cell, *shapes: Shape) -> None:
     macs, counted = neuron.macs(*one_step), neuron.evaluations(*one_step)
     law("macs() is a whole number or None", macs is None or (isinstance(macs, int) and macs >= 0), macs)
     law("evaluations() are whole numbers", all(isinstance(n, int) and n >= 0 for n in counted.values()), counted)
-    if isinstance(neuron, Neuron) and is_unit:
+    if isinstance(neuron, Neuron) and isinstance(wide, Neuron) and not neuron.is_delay:
         verdict = neuron.stands_for(neuron.source)
         law("it stands for its source", neuron.source.role != "activation" or verdict is True, verdict)
         if neuron.source.role == "activation":
