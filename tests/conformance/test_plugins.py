@@ -298,6 +298,16 @@ def test_a_class_name_with_dashes(name, expected):
     assert dashed(name) == expected
 
 
+def test_a_recipe_without_a_name_is_not_shown_as_its_parent(registered):
+    @dataclasses.dataclass(frozen=True)
+    class MyECC(ts.recipes.ECC):
+        pass
+
+    assert str(MyECC(timesteps=8)) == "my-ecc(timesteps=8)"
+    assert ts.register(MyECC) is ts.recipes.table["my-ecc"]
+    assert str(ts.recipes.ECC(timesteps=8)) == "ecc(timesteps=8)"
+
+
 # --- installed plug-ins
 
 

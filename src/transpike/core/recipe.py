@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 from transpike.core.encoder import Encoder
+from transpike.core.naming import dashed, is_ours
 from transpike.core.pass_ import Pass
 from transpike.core.readout import Readout
 from transpike.core.renamed import CurrentSettings
@@ -26,6 +27,12 @@ class Recipe(CurrentSettings):
     encoder: Encoder
     schedule: Schedule
     readout: Readout
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A user's class without a name gets one from its class name, so that no table shows it as its parent."""
+        super().__init_subclass__(**options)
+        if "name" not in vars(cls) and not is_ours(cls.__module__):
+            cls.name = dashed(cls.__name__)
 
     @property
     def passes(self) -> tuple[Pass, ...]:
