@@ -89,7 +89,11 @@ model_options = options(
         metavar="NAME",
         help="zoo:NAME, torchvision:NAME, timm:NAME, file:PROGRAM.pt2, py:package.module:factory.",
     ),
-    click.option("--weights", type=click.Path(path_type=Path), help="A safetensors checkpoint."),
+    click.option(
+        "--weights",
+        type=click.Path(path_type=Path),
+        help="A checkpoint, .safetensors or .pth; FILE#KEY selects a dictionary in it.",
+    ),
     click.option("--mean", metavar="M,M,…", help="Mean of each input channel (default: the model's)."),
     click.option("--std", metavar="S,S,…", help="Standard deviation of each input channel (default: the model's)."),
 )
@@ -198,7 +202,8 @@ def load_model(
     module, spec = models.build(name, num_classes=classes, input_shape=dataset.image_shape)
     if weights is not None:
         module = again(module, weights)
-        models.load_weights(module, weights)
+        if remark := models.load_weights(module, weights).get("remark"):
+            click.echo(f"note: {remark}", err=True)
     own_values = spec.preprocessing if dataset.frames is None else dataset.preprocessing
     preprocessing = _stored_preprocessing(weights) or own_values
     if mean is not None or std is not None:
@@ -233,10 +238,7 @@ def note_origin(snn: SNN, model_name: str, weights: Path | None, dataset: Datase
 def _stored_preprocessing(weights: Path | None) -> Preprocessing | None:
     if weights is None:
         return None
-    from safetensors import safe_open
-
-    with safe_open(str(weights), "pt") as file:
-        text = (file.metadata() or {}).get("preprocessing")
+    text = models.metadata_of(weights).get("preprocessing")
     return None if text is None else Preprocessing(**{k: tuple(v) for k, v in json.loads(text).items()})
 
 

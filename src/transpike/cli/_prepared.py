@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from transpike import activations
+from transpike import activations, models
 from transpike.cli._parts import settings_of
 from transpike.core.registry import hint
 from transpike.errors import CheckpointError, SettingError, TranspikeError
@@ -64,11 +63,7 @@ def noted(weights: Path | None) -> Preparation | None:
     """The preparation of the network of these weights. Raises CheckpointError for invalid metadata."""
     if weights is None:
         return None
-    try:
-        with safe_open(str(weights), "pt") as file:
-            text = (file.metadata() or {}).get(KEY)
-    except (SafetensorError, OSError):
-        return None  # loading the weights reports the error
+    text = models.metadata_of(weights).get(KEY)
     if text is None:
         return None
     try:

@@ -1,5 +1,6 @@
 """Networks by name. A new one: one file with a ``Model``, imported here."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,9 @@ from transpike.errors import SettingError
 from transpike.models import densenet, ecg, eeg, events_cnn, mobilenet, resnet20, small_cnn, vgg7, vgg16
 from transpike.models._base import Model
 from transpike.models._sources import from_file, from_python, from_timm, from_torchvision, nearest
-from transpike.models._weights import load_weights
+from transpike.models._weights import load_weights, metadata_of, read_weights
 
-__all__ = ["Model", "build", "load_weights", "models"]
+__all__ = ["Model", "build", "load_weights", "metadata_of", "models", "read_weights"]
 
 
 def _network(function: Callable[[int, int], nn.Module], name: str, **details: Any) -> Model:
@@ -42,9 +43,9 @@ def build(
     """The network that ``spec`` names, in evaluation mode if it has one, and its description.
 
     ``zoo:NAME`` · ``torchvision:NAME`` · ``timm:NAME`` · ``file:PROGRAM.pt2`` · ``py:package.module:factory``; a bare
-    NAME is the zoo's. ``weights``: a safetensors file, or "default" for the published weights (a download) of
-    torchvision and timm; without, they are random. ``input_shape`` (channels, height, width) sets ``in_channels`` and
-    is tested with one run. Raises SettingError, CheckpointError, or MissingExtra.
+    NAME is the zoo's. ``weights``: a file for ``load_weights``, or "default" for the published weights (a download)
+    of torchvision and timm; without, they are random. ``input_shape`` (channels, height, width) sets ``in_channels``
+    and is tested with one run. Raises SettingError, CheckpointError, or MissingExtra.
     """
     if input_shape is not None:
         if len(input_shape) == 0 or any(size < 1 for size in input_shape):
@@ -81,8 +82,8 @@ def build(
     if input_shape is not None:
         _try_out(module, spec, input_shape)
         model = replace(model, input_shape=tuple(input_shape))
-    if weights is not None and not published:
-        load_weights(module, weights)
+    if weights is not None and not published and (remark := load_weights(module, weights).get("remark")):
+        warnings.warn(remark, stacklevel=2)
     return module, model
 
 
