@@ -25,6 +25,7 @@ from transpike.cli._settings import ENERGY
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
+from transpike.core.spelling import unknown
 from transpike.data import Dataset
 from transpike.errors import DataError, FileError, SettingError
 from transpike.snn import SNN
@@ -266,8 +267,8 @@ def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
         if isinstance(value, str) and key in flags and key not in TABLES:  # recipes may have different types for it
             given |= settings_of(name, [f"{key}={value}"], {key: flags[key][0]})
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(set(given) - known):
-        raise SettingError(f"{name} has no setting {', '.join('--' + key.replace('_', '-') for key in unknown)}")
+    if wrong := sorted(set(given) - known):
+        raise SettingError(f"{name} has no setting {', '.join('--' + key.replace('_', '-') for key in wrong)}")
     for key in set(given) & set(TABLES):
         given[key] = part_named(key, given[key], seed)
     try:
@@ -280,7 +281,7 @@ def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
     """The recipe of ``name:key=value;key=value``, with the names and types of the flags of ``convert``."""
     name, _, rest = text.partition(":")
     if name not in recipes.table:
-        raise SettingError(f"no recipe is called {name!r}; choose from {', '.join(sorted(recipes.table))}{hint()}")
+        raise SettingError(unknown("recipe", name, recipes.table) + hint())
     kind = recipes.table[name]
     hints = typing.get_type_hints(kind)
     known = {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name != "timesteps"}  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transpike import activations, models
 from transpike.cli._parts import settings_of
 from transpike.core.registry import hint
+from transpike.core.spelling import unknown
 from transpike.errors import CheckpointError, SettingError, TranspikeError
 from transpike.training.source import stages
 from transpike.workflow.prepare import prepare
@@ -104,9 +105,7 @@ def activation_named(text: str) -> Activation:
 
 def _known(name: str) -> type[nn.Module]:
     if name not in activations.table:
-        raise SettingError(
-            f"no activation is called {name!r}; choose from {', '.join(sorted(activations.table))}{hint()}"
-        )
+        raise SettingError(unknown("activation", name, activations.table) + hint())
     return activations.table[name]
 
 

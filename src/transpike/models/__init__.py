@@ -11,10 +11,11 @@ from torch import nn
 
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.registry import family, hint
+from transpike.core.spelling import nearest
 from transpike.errors import SettingError
 from transpike.models import densenet, ecg, eeg, events_cnn, mobilenet, resnet20, small_cnn, vgg7, vgg16
 from transpike.models._base import Model
-from transpike.models._sources import from_file, from_python, from_timm, from_torchvision, nearest
+from transpike.models._sources import elsewhere, from_file, from_python, from_timm, from_torchvision
 from transpike.models._weights import load_weights, metadata_of, read_weights
 
 __all__ = ["Model", "build", "load_weights", "metadata_of", "models", "read_weights"]
@@ -90,7 +91,7 @@ def build(
 def _from_zoo(name: str, num_classes: int | None, in_channels: int | None) -> tuple[nn.Module, Model]:
     if name not in models:
         known = ", ".join(sorted(models))
-        raise SettingError(f"the zoo has no network {name!r}{nearest(name, models)}; known: {known}{hint()}")
+        raise SettingError(f"the zoo has no network {name!r}{elsewhere(name, models)}; known: {known}{hint()}")
     model = models[name]
     if in_channels is None and not model.input_shape:
         raise SettingError(f"zoo:{name} has no input shape; give input_shape or in_channels")
