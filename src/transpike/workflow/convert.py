@@ -63,10 +63,10 @@ def convert(
     batches = calibration_batches(calibration, entrance, limit=calibration_samples)
     batches = tuple(batch.cpu() for batch in batches)
     with torch.inference_mode(False), torch.no_grad():
-        source = capture(model, batches[0], output=output, on_unsupported=on_unsupported)
+        remarks: list[str] = []
+        source = capture(model, batches[0], output=output, on_unsupported=on_unsupported, remarks=remarks)
         if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
             calibration_batches(batches, lambda x: x, source.input.shape)
-        remarks: list[str] = []
         largest = max(float(batch.abs().max()) for batch in batches)
         encoder = recipe.encoder.suited(source).calibrated(largest)
         recorded = entrance.recorded if encoder.has_frames else None
