@@ -18,7 +18,7 @@ from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
 from transpike.core.table import lines
-from transpike.engines import Auto, Engine, Program
+from transpike.engines import Engine, Program, engine_given
 from transpike.errors import DataError
 from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid
 from transpike.lowering.lowered import Exactness, Lowered, lower
@@ -166,14 +166,14 @@ class SNN:
         x: Tensor,
         timesteps: int | None = None,
         *,
-        engine: Engine | None = None,
+        engine: Engine | str | None = None,
         sample_ids: Tensor | None = None,
         record: Iterable[str] = (),
         count: bool = True,
     ) -> Trace:
         """Simulate a batch; ``transpike.simulate`` documents the arguments."""
         steps = self.schedule.check(self.timesteps if timesteps is None else timesteps)
-        return self.run_prepared(self.prepare(x), steps, engine or Auto(), sample_ids, record, count)
+        return self.run_prepared(self.prepare(x), steps, engine_given(engine), sample_ids, record, count)
 
     def run_prepared(
         self, x: Tensor, steps: int, engine: Engine, sample_ids: Tensor | None, record: Iterable[str], count: bool

@@ -363,8 +363,10 @@ def test_a_recipe_converts_a_network_that_answers_like_its_source(kind):
 
 @pytest.mark.parametrize("kind", recipes.members, ids=name)
 def test_unknown_settings_of_a_recipe_are_refused(kind):
-    with pytest.raises(TypeError, match="nonsense"):
+    with pytest.raises(ts.errors.SettingError, match="has no setting 'nonsense'; it has timesteps"):
         kind(nonsense=1)
+    with pytest.raises(ts.errors.SettingError, match=r"'time_steps' \(did you mean 'timesteps'\?\)"):
+        kind(time_steps=1)
 
 
 def test_a_plain_member_needs_no_example_of_its_own():

@@ -1,12 +1,22 @@
 """Files of weights that must be refused, with words that help."""
 
+import contextlib
+import copy
 import os
 import pickle
-import re
+import random
+import shlex
+import subprocess
+import sys
+import types
+import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from transpike import data
 from transpike.errors import CheckpointError, SettingError
@@ -29,31 +39,220 @@ class _Evil:
         return os.mkdir, (self.path,)
 
 
+def run_printed_line(error):
+    """Run the command that a message shows, as a shell would."""
+    (line,) = [line.strip() for line in str(error.value).splitlines() if line.strip().startswith("python -c ")]
+    words = shlex.split(line)
+    assert words[:2] == ["python", "-c"]
+    subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True)
+
+
 def test_a_pickle_is_never_opened(module, tmp_path):
     evil = _Evil()
     evil.path = str(tmp_path / "was-run")
-    plain = tmp_path / "net.pth"
+    plain, inside = tmp_path / "net.pth", tmp_path / "net.safetensors"  # a wrong name does not help
     plain.write_bytes(pickle.dumps(evil))
-    zipped = tmp_path / "net.safetensors"  # a wrong name does not help
-    torch.save(module.state_dict(), zipped)
-    for path in (plain, zipped):
-        with pytest.raises(CheckpointError, match="is a pickle") as error:
-            load_weights(module, path)
-        assert "weights_only=True" in str(error.value)
-        assert "save_file" in str(error.value)
+    torch.save({"state_dict": {"conv1.weight": torch.ones(1)}, "evil": evil}, inside)
+    old = tmp_path / "old.pth"
+    torch.save(evil, old, _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match="is a pickle"):
+        load_weights(module, plain)
+    with pytest.raises(CheckpointError, match=r"does not fit SmallCNN"):
+        load_weights(module, inside)
+    with pytest.raises(CheckpointError, match="no named tensors"):
+        load_weights(module, old)
     assert not (tmp_path / "was-run").exists()
 
 
-def test_the_way_to_convert_works(module, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save(module.state_dict(), "net.pth")
-    with pytest.raises(CheckpointError) as error:
-        load_weights(module, "net.pth")
-    code = str(error.value).split("origin:\n")[1]
-    exec(re.sub(r"^    ", "", code, flags=re.MULTILINE))
+def test_what_a_file_names_is_not_imported(module, tmp_path):
+    """A class whose module cannot be imported does not matter: only tensors are read."""
+
+    class Args:
+        pass
+
+    Args.__module__, Args.__qualname__ = "os_of_nowhere", "Args"
+    holder = types.ModuleType("os_of_nowhere")
+    holder.Args = Args
+    sys.modules["os_of_nowhere"] = holder
+    try:
+        torch.save({"args": Args(), "net": module.state_dict(), "best": np.float64(3)}, tmp_path / "net.pth")
+    finally:
+        del sys.modules["os_of_nowhere"]
     other = build("small-cnn")[0]
-    load_weights(other, "net.safetensors")
+    assert load_weights(other, tmp_path / "net.pth")["remark"] == "net.pth: the weights under 'net'"
     assert torch.equal(other.conv1.weight, module.conv1.weight)
+
+
+def _same(one, other):
+    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize(
+    ("wrap", "remark"),
+    [
+        (lambda net: net.state_dict(), None),
+        (lambda net: {"state_dict": net.state_dict(), "epoch": 3}, "the weights under 'state_dict'"),
+        (lambda net: {"model": net.state_dict(), "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}}, "'model'"),
+        (lambda net: {"model_state_dict": net.state_dict()}, "the weights under 'model_state_dict'"),
+        (
+            lambda net: {"a": {"state_dict": nn.DataParallel(net).state_dict()}},
+            "'a.state_dict', names without the prefix",
+        ),
+        (lambda net: torch.optim.swa_utils.AveragedModel(net).state_dict(), "without the prefix 'module.'"),
+        (lambda net: net, None),
+        (lambda net: {"net": nn.DataParallel(net)}, "the weights under 'net', names without the prefix 'module.'"),
+        (lambda net: {"model": net.state_dict(), "ema": copy.deepcopy(net.state_dict())}, "the weights under 'model'"),
+        (lambda net: {"params": dict(net.half().state_dict())}, "the weights under 'params'"),
+    ],
+    ids=["plain", "state_dict", "model", "model_state_dict", "nested", "averaged", "whole", "wrapped", "equal", "half"],
+)
+def test_files_of_torch_save_are_read(module, tmp_path, wrap, remark, new):
+    torch.save(wrap(copy.deepcopy(module)), tmp_path / "net.pth", _use_new_zipfile_serialization=new)
+    other = build("small-cnn")[0]
+    found = load_weights(other, tmp_path / "net.pth")
+    assert ("remark" in found) == (remark is not None)
+    assert remark is None or remark in found["remark"]
+    if "params" not in str(remark):
+        assert _same(module, other)
+    else:
+        assert torch.equal(other.conv1.weight, module.conv1.weight.half().float())
+
+
+PREFIXES = ["module.", "_orig_mod.", "model.", "net.", "module._orig_mod.", "model._orig_mod.", "a.b.c."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_prefixes_that_all_names_share_are_removed(module, tmp_path, prefix):
+    save_file({prefix + name: value for name, value in _tensors(module).items()}, tmp_path / "net.safetensors")
+    other = build("small-cnn")[0]
+    assert load_weights(other, tmp_path / "net.safetensors")["remark"].endswith(f"without the prefix {prefix!r}")
+    assert _same(module, other)
+
+
+def test_what_was_renamed_is_said(module, tmp_path):
+    """``build`` returns no remark, so it warns."""
+    save_file({"module." + name: value for name, value in _tensors(module).items()}, tmp_path / "net.safetensors")
+    with pytest.warns(UserWarning, match=r"net\.safetensors: names without the prefix 'module\.'"):
+        build("small-cnn", weights=tmp_path / "net.safetensors")
+
+
+def test_wrappers_within_names_and_wrapped_networks(module, tmp_path):
+    inner = {name.replace("conv1.", "conv1.module."): value for name, value in _tensors(module).items()}
+    save_file(inner, tmp_path / "net.safetensors")
+    other = build("small-cnn")[0]
+    remark = load_weights(other, tmp_path / "net.safetensors")["remark"]
+    assert "'conv1.module.weight' read as 'conv1.weight'" in remark
+    assert _same(module, other)
+    save_file(_tensors(module), tmp_path / "plain.safetensors")
+    for wrapped in (nn.DataParallel(build("small-cnn")[0]), nn.ModuleDict({"backbone": build("small-cnn")[0]})):
+        load_weights(wrapped, tmp_path / "plain.safetensors")
+        assert _same(module, next(iter(wrapped.children())))
+
+
+def test_a_name_of_the_network_is_not_taken_for_a_wrapper(tmp_path):
+    """A network may itself have a part called ``module`` or ``model``."""
+    net = nn.ModuleDict({"module": nn.Linear(2, 2), "model": nn.Linear(2, 2)})
+    save_file(_tensors(net), tmp_path / "net.safetensors")
+    other = copy.deepcopy(net)
+    nn.init.zeros_(other["module"].weight)
+    assert load_weights(other, tmp_path / "net.safetensors") == {}
+    assert _same(net, other)
+
+
+def test_of_several_sets_that_fit_one_must_be_chosen(module, tmp_path):
+    ema = {name: value + 1 for name, value in _tensors(module).items()}
+    torch.save({"model": _tensors(module), "model_ema": ema}, tmp_path / "net.pth")
+    other = build("small-cnn")[0]
+    with pytest.raises(CheckpointError, match=r"'model', 'model_ema'; select one, as in .*net\.pth#model$"):
+        load_weights(other, tmp_path / "net.pth")
+    load_weights(other, f"{tmp_path / 'net.pth'}#model_ema")
+    assert torch.equal(other.conv1.weight, module.conv1.weight + 1)
+    with pytest.raises(CheckpointError, match="no weights under 'ema': 'model', 'model_ema'"):
+        load_weights(other, f"{tmp_path / 'net.pth'}#ema")
+
+
+def _script(module, path):
+    torch.jit.trace(module, torch.zeros(1, 1, 8, 8)).save(path)
+
+
+def _pickle(module, path):
+    Path(path).write_bytes(pickle.dumps(module.state_dict()))
+
+
+@pytest.mark.parametrize("write", [_script, _pickle])
+@pytest.mark.parametrize("name", ["net.pt", "it's $HOME.pt"])
+def test_the_line_that_converts_runs_on_what_it_is_printed_for(module, tmp_path, write, name):
+    path = str(tmp_path / name)
+    write(module, path)
+    with pytest.raises(CheckpointError, match="where you trust its origin") as error:
+        load_weights(module, path)
+    run_printed_line(error)
+    other = build("small-cnn")[0]
+    load_weights(other, path.removesuffix(".pt") + "-weights.pth")
+    assert _same(module, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t: {"model." + k: v for k, v in t.items()} | {"loss.weight": torch.ones(3)}, "begin with 'model.' fit"),
+        (lambda t: t | {"aux.weight": torch.ones(3), "aux.bias": torch.ones(3)}, "others are left over"),
+        (lambda t: {k.replace("linear", "fc").replace("conv1", "stem"): v for k, v in t.items()}, "names are replaced"),
+    ],
+    ids=["prefix of a part", "too many", "other names"],
+)
+def test_a_renaming_is_suggested_by_a_line_that_runs(module, tmp_path, monkeypatch, change, says):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"net": change(_tensors(module))}, "net.pth")
+    with pytest.raises(CheckpointError, match=says) as error:
+        load_weights(module, "net.pth")
+    run_printed_line(error)
+    other = build("small-cnn")[0]
+    load_weights(other, "net-renamed.safetensors")
+    assert _same(module, other)
+
+
+def test_long_lists_are_shortened(module, tmp_path):
+    save_file({"x": torch.ones(1)}, tmp_path / "net.safetensors")
+    with pytest.raises(CheckpointError) as error:
+        load_weights(module, tmp_path / "net.safetensors")
+    assert "more like this" in str(error.value)
+    assert len(str(error.value).splitlines()) < 12
+
+
+def test_a_network_without_sizes_is_told_so(tmp_path):
+    save_file({"0.weight": torch.ones(2, 2)}, tmp_path / "net.safetensors")
+    with pytest.raises(CheckpointError, match="run one batch through it"):
+        load_weights(nn.Sequential(nn.LazyLinear(2)), tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_damaged_files_of_torch_save(module, tmp_path, new):
+    path = tmp_path / "net.pth"
+    torch.save({"model": module.state_dict()}, path, _use_new_zipfile_serialization=new)
+    whole = path.read_bytes()
+    generator = random.Random(0)
+    for _ in range(60):
+        changed = bytearray(whole)
+        for _ in range(generator.randint(1, 8)):
+            changed[generator.randrange(min(len(changed), 3000))] = generator.randrange(256)
+        path.write_bytes(changed[: generator.choice([len(changed), generator.randrange(len(changed))])])
+        with contextlib.suppress(CheckpointError):  # anything else is a failure
+            load_weights(module, path)
+
+
+def test_a_tensor_outside_its_storage_is_refused(tmp_path):
+    path = tmp_path / "net.pth"
+    torch.save({"weight": torch.ones(3)}, path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    name = next(name for name in parts if name.endswith("data/0"))
+    with zipfile.ZipFile(path, "w") as archive:
+        for other, content in parts.items():
+            archive.writestr(other, content[:8] if other == name else content)
+    with pytest.raises(CheckpointError, match="in a storage of 8 bytes"):
+        load_weights(nn.Linear(3, 1, bias=False), path)
 
 
 @pytest.mark.parametrize("start", [0x80, 0x50])

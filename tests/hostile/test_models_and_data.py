@@ -228,8 +228,8 @@ def test_settings_that_make_no_sense_are_refused_when_the_recipe_is_made(case):
 
 
 def test_a_recipe_must_be_a_recipe():
-    with pytest.raises(SettingError, match=r"one of transpike\.recipes, not str"):
-        ts.convert(plain(), "ecc", X)
+    with pytest.raises(SettingError, match=r"one of transpike\.recipes, .* not dict"):
+        ts.convert(plain(), {"ecc": 1}, X)
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (4,), (3, 4, 1), ()])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transpike.chips._base import Chip, Source, read_chip
 from transpike.core.registry import family, hint
+from transpike.core.spelling import unknown
 from transpike.errors import SettingError
 
 chips: dict[str, Path] = {
@@ -29,7 +30,7 @@ def load(name: str | Path) -> Chip:
         return read_chip(chips[str(name)])
     if name in table:
         return table[str(name)]
-    raise SettingError(f"no chip is called {name!r}; choose from {', '.join(names())}, or give a .toml file{hint()}")
+    raise SettingError(f"{unknown('chip', name, names())}, or give a .toml file{hint()}")
 
 
 __all__ = ["NAMES", "Chip", "Source", "load", "names", "read_chip"]

@@ -25,6 +25,7 @@ from transpike.cli._settings import ENERGY
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
+from transpike.core.spelling import unknown
 from transpike.data import Dataset
 from transpike.errors import DataError, FileError, SettingError
 from transpike.snn import SNN
@@ -89,7 +90,11 @@ model_options = options(
         metavar="NAME",
         help="zoo:NAME, torchvision:NAME, timm:NAME, file:PROGRAM.pt2, py:package.module:factory.",
     ),
-    click.option("--weights", type=click.Path(path_type=Path), help="A safetensors checkpoint."),
+    click.option(
+        "--weights",
+        type=click.Path(path_type=Path),
+        help="A checkpoint, .safetensors or .pth; FILE#KEY selects a dictionary in it.",
+    ),
     click.option("--mean", metavar="M,M,…", help="Mean of each input channel (default: the model's)."),
     click.option("--std", metavar="S,S,…", help="Standard deviation of each input channel (default: the model's)."),
 )
@@ -198,7 +203,8 @@ def load_model(
     module, spec = models.build(name, num_classes=classes, input_shape=dataset.image_shape)
     if weights is not None:
         module = again(module, weights)
-        models.load_weights(module, weights)
+        if remark := models.load_weights(module, weights).get("remark"):
+            click.echo(f"note: {remark}", err=True)
     own_values = spec.preprocessing if dataset.frames is None else dataset.preprocessing
     preprocessing = _stored_preprocessing(weights) or own_values
     if mean is not None or std is not None:
@@ -233,10 +239,7 @@ def note_origin(snn: SNN, model_name: str, weights: Path | None, dataset: Datase
 def _stored_preprocessing(weights: Path | None) -> Preprocessing | None:
     if weights is None:
         return None
-    from safetensors import safe_open
-
-    with safe_open(str(weights), "pt") as file:
-        text = (file.metadata() or {}).get("preprocessing")
+    text = models.metadata_of(weights).get("preprocessing")
     return None if text is None else Preprocessing(**{k: tuple(v) for k, v in json.loads(text).items()})
 
 
@@ -264,8 +267,8 @@ def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
         if isinstance(value, str) and key in flags and key not in TABLES:  # recipes may have different types for it
             given |= settings_of(name, [f"{key}={value}"], {key: flags[key][0]})
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(set(given) - known):
-        raise SettingError(f"{name} has no setting {', '.join('--' + key.replace('_', '-') for key in unknown)}")
+    if wrong := sorted(set(given) - known):
+        raise SettingError(f"{name} has no setting {', '.join('--' + key.replace('_', '-') for key in wrong)}")
     for key in set(given) & set(TABLES):
         given[key] = part_named(key, given[key], seed)
     try:
@@ -278,7 +281,7 @@ def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
     """The recipe of ``name:key=value;key=value``, with the names and types of the flags of ``convert``."""
     name, _, rest = text.partition(":")
     if name not in recipes.table:
-        raise SettingError(f"no recipe is called {name!r}; choose from {', '.join(sorted(recipes.table))}{hint()}")
+        raise SettingError(unknown("recipe", name, recipes.table) + hint())
     kind = recipes.table[name]
     hints = typing.get_type_hints(kind)
     known = {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name != "timesteps"}  # type: ignore[arg-type]

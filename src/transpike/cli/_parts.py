@@ -14,6 +14,7 @@ from transpike.core.readout import Readout
 from transpike.core.registry import hint
 from transpike.core.renamed import SETTINGS
 from transpike.core.schedule import Schedule
+from transpike.core.spelling import nearest, unknown
 from transpike.errors import SettingError
 
 TABLES: dict[str, Mapping[str, Any]] = {
@@ -71,7 +72,7 @@ def part_named(key: str, text: str, seed: int = 0) -> Any:
     """The encoder, schedule, readout or task of ``name:setting=value:…``; ``seed`` is for random encoders."""
     name, *parts = text.split(":")
     if name not in TABLES[key]:
-        raise SettingError(f"no {key} is called {name!r}; choose from {', '.join(sorted(TABLES[key]))}{hint()}")
+        raise SettingError(unknown(key, name, TABLES[key]) + hint())
     member = TABLES[key][name]
     hints = typing.get_type_hints(member)
     known = {field.name: hints[field.name] for field in dataclasses.fields(member)}
@@ -89,7 +90,8 @@ def settings_of(name: str, parts: list[str], known: dict[str, Any]) -> dict[str,
             flags = ", ".join(sorted(flag.replace("_", "-") for flag in known)) or "none"
             new = SETTINGS.get(field, "").replace("_", "-")
             text = f"the setting {key.strip()!r} is now called {new!r}" if new else f"it has {flags}"
-            raise SettingError(f"{name} has no setting {key.strip()!r} here; {text}")
+            close = "" if new else nearest(field, [flag.replace("_", "-") for flag in known])
+            raise SettingError(f"{name} has no setting {key.strip()!r} here{close}; {text}")
         if not equals or field in found:
             raise SettingError(f"{name}: {part.strip()!r} must be {key.strip()}=value, given once")
         try:

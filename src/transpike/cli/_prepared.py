@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from transpike import activations
+from transpike import activations, models
 from transpike.cli._parts import settings_of
 from transpike.core.registry import hint
+from transpike.core.spelling import unknown
 from transpike.errors import CheckpointError, SettingError, TranspikeError
 from transpike.training.source import stages
 from transpike.workflow.prepare import prepare
@@ -64,11 +64,7 @@ def noted(weights: Path | None) -> Preparation | None:
     """The preparation of the network of these weights. Raises CheckpointError for invalid metadata."""
     if weights is None:
         return None
-    try:
-        with safe_open(str(weights), "pt") as file:
-            text = (file.metadata() or {}).get(KEY)
-    except (SafetensorError, OSError):
-        return None  # loading the weights reports the error
+    text = models.metadata_of(weights).get(KEY)
     if text is None:
         return None
     try:
@@ -109,9 +105,7 @@ def activation_named(text: str) -> Activation:
 
 def _known(name: str) -> type[nn.Module]:
     if name not in activations.table:
-        raise SettingError(
-            f"no activation is called {name!r}; choose from {', '.join(sorted(activations.table))}{hint()}"
-        )
+        raise SettingError(unknown("activation", name, activations.table) + hint())
     return activations.table[name]
 
 

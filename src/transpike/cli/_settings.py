@@ -11,6 +11,7 @@ from transpike import energy, exits
 from transpike.cli._parts import TABLES, Part, click_type, part_named
 from transpike.core.constraints import alternatives, choices_of
 from transpike.core.registry import hint
+from transpike.core.spelling import nearest, unknown
 from transpike.errors import SettingError
 
 S = TypeVar("S")
@@ -39,7 +40,8 @@ def energy_named(text: str) -> energy.EnergyModel:
     if text.endswith(".toml"):
         return energy.load(text)
     if text not in energy.table:
-        raise SettingError(f"must be one of {', '.join(energy.table)} or a .toml file, not {text!r}{hint()}")
+        known = ", ".join(energy.table)
+        raise SettingError(f"must be one of {known} or a .toml file, not {text!r}{nearest(text, energy.table)}{hint()}")
     return energy.table[text]()
 
 
@@ -47,7 +49,7 @@ def exit_named(text: str) -> exits.Exit:
     """SCORE or SCORE:DROP, the drop in percentage points."""
     score, _, drop = text.partition(":")
     if score not in exits.table:
-        raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}{hint()}")
+        raise SettingError(unknown("exit score", score, exits.table) + hint())
     try:
         return exits.Exit(score, float(drop or 0.5))
     except ValueError:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from transpike.core.spelling import NamedSettings
 from transpike.errors import DataError, SettingError
 
 FIT_SHARE = 0.2  # share of the samples that fits temperatures and candidates; the others test them
@@ -20,7 +21,7 @@ class ExitScore:
 
 
 @dataclass(frozen=True)
-class Exit:
+class Exit(NamedSettings):
     """An early exit to be fitted: its score, the largest accuracy drop in percentage points, and the confidence."""
 
     score: str = "confidence"

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from transpike.core.graph import Graph
 from transpike.core.pass_ import Context
+from transpike.core.spelling import NamedSettings
 
 
 @dataclass(frozen=True)
-class Readout:
+class Readout(NamedSettings):
     """Turns the output's current of each step, (batch, …), into logits; sums are float64, independent of their order.
 
     ``spiking_output``: the recipe puts a neuron after the last layer, and its spikes are the output.

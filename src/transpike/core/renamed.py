@@ -6,6 +6,7 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any, Self
 
+from transpike.core.spelling import NamedSettings
 from transpike.errors import SettingError
 
 MODULES: dict[str, str] = {
@@ -101,7 +102,7 @@ MEMBERS: dict[str, dict[str, str]] = {
 """Contract → old method or attribute of its subclasses → new one: under the old name nothing would ask for it."""
 
 
-class CurrentSettings:
+class CurrentSettings(NamedSettings):
     """Refuses settings and overridden members under their old names, with a SettingError that states the new one."""
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -117,7 +118,7 @@ class CurrentSettings:
                 raise SettingError(
                     f"{cls.__name__}: the setting {old!r} is now called {new!r}: {new}={settings[old]!r}"
                 )
-        return super().__new__(cls)
+        return super().__new__(cls, *values, **settings)
 
 
 class _OldModules(MetaPathFinder):

@@ -6,9 +6,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from transpike.core.spelling import NamedSettings
+
 
 @dataclass(frozen=True)
-class Task(ABC):
+class Task(NamedSettings, ABC):
     """The task of a network: which targets are valid, which answers are correct, and when two answers agree.
 
     Frozen settings and a ``name``. Outputs are (..., samples, *shape); leading axes are answers at several time steps.

@@ -1,6 +1,5 @@
 """Data sets by name. A new source: one file with a ``load``, imported here."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from transpike.core import registry
 from transpike.core.naming import dashed, is_own_module
 from transpike.core.registry import family
+from transpike.core.spelling import nearest
 from transpike.data import (
     deap,
     digits,
@@ -70,9 +70,8 @@ def load(name: str | Path = "digits", data_dir: str | Path | None = None, **opti
         return _call("imagefolder", name, {"directory": place, **options})
     if kind in table:
         return _from_outside(kind, place, data_dir, options)
-    close = difflib.get_close_matches(name, (*names, *table), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise DataError(f"unknown data set {name!r}{hint}; known: {', '.join((*names, *table))}{registry.hint()}")
+    known = (*names, *table)
+    raise DataError(f"unknown data set {name!r}{nearest(name, known)}; known: {', '.join(known)}{registry.hint()}")
 
 
 def _call(source: str, name: str, arguments: dict[str, Any]) -> Dataset:
@@ -80,9 +79,9 @@ def _call(source: str, name: str, arguments: dict[str, Any]) -> Dataset:
 
 
 def _read(reader: Callable[..., Dataset], name: str, arguments: dict[str, Any]) -> Dataset:
-    unknown = sorted(set(arguments) - set(inspect.signature(reader).parameters))
-    if unknown:
-        raise SettingError(f"{name} has no option {', '.join(unknown)}")
+    options = inspect.signature(reader).parameters
+    if wrong := [option for option in sorted(arguments) if option not in options]:
+        raise SettingError(f"{name} has no option {', '.join(option + nearest(option, options) for option in wrong)}")
     return reader(**arguments)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from transpike.core.activity import Activity
+from transpike.core.spelling import NamedSettings
 from transpike.errors import SettingError
 from transpike.results.quantity import Quantity
 
@@ -65,7 +66,7 @@ class AnnActivity:
 
 
 @dataclass(frozen=True)
-class EnergyModel:
+class EnergyModel(NamedSettings):
     """Converts the counts of a run, from any engine, to joules. Ratios are more reliable than absolute values.
 
     The energy is linear in the spikes, so break-even rates are exact. ``excluded`` lists the parts that a model leaves

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transpike.core.registry import hint
+from transpike.core.spelling import nearest
 from transpike.energy._base import EnergyModel
 from transpike.errors import FileError, SettingError
 from transpike.results.quantity import Quantity
@@ -28,7 +29,8 @@ def read_model(path: str | Path, table: Mapping[str, type[EnergyModel]]) -> Ener
         raise FileError(f"{path} is not TOML: {error}") from None
     name = content.pop("model", None)
     if name not in table:
-        raise SettingError(f"{path}: model must be one of {', '.join(sorted(table))}, not {name!r}{hint()}")
+        known = ", ".join(sorted(table))
+        raise SettingError(f"{path}: model must be one of {known}, not {name!r}{nearest(name, table)}{hint()}")
     kind = table[name]
     fields = {field.name: field for field in dataclasses.fields(kind)}
     constants = {n for n, field in fields.items() if isinstance(field.default, Quantity)}

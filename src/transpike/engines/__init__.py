@@ -3,6 +3,8 @@
 "sorted" supports only networks with exact spike times or first crossings.
 """
 
+from transpike.core.renamed import ENGINES
+from transpike.core.spelling import unknown
 from transpike.engines.auto import Auto
 from transpike.engines.dense.engine import Dense
 from transpike.engines.event.run import Event
@@ -10,6 +12,7 @@ from transpike.engines.native.library import load as event_status
 from transpike.engines.reference import Reference
 from transpike.engines.run import Run
 from transpike.engines.sorted import Sorted
+from transpike.errors import SettingError
 from transpike.lowering.program import Program
 
 Engine = Auto | Event | Dense | Reference | Sorted
@@ -21,3 +24,26 @@ table: dict[str, type[Engine]] = {
     "sorted": Sorted,
 }
 members: tuple[type[Engine], ...] = tuple(table.values())
+
+
+def engine_named(name: str, memory: int | None = None) -> Engine:
+    """The engine of this name; ``memory`` is its memory limit in bytes. Raises SettingError."""
+    if not isinstance(name, str):
+        raise SettingError(f"engine must be one of {', '.join(table)}, not {name!r}")
+    if name in ENGINES:
+        raise SettingError(f"the engine {name!r} is now called {ENGINES[name]!r}")
+    if name not in table:
+        raise SettingError(unknown("engine", name, table))
+    if memory is None:
+        return table[name]()
+    engine = table[name]
+    if issubclass(engine, (Reference, Sorted)):
+        raise SettingError(f"the {name} engine has no memory limit")
+    if memory < 1:
+        raise SettingError(f"a memory limit must be positive, not {memory}")
+    return engine(memory=memory)
+
+
+def engine_given(engine: Engine | str | None) -> Engine:
+    """``engine``, the one of this name, or ``Auto()`` for None. Raises SettingError for anything else."""
+    return engine if isinstance(engine, members) else engine_named("auto" if engine is None else engine)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Networks by name. A new one: one file with a ``Model``, imported here."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,14 @@ from torch import nn
 
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.registry import family, hint
+from transpike.core.spelling import nearest
 from transpike.errors import SettingError
 from transpike.models import densenet, ecg, eeg, events_cnn, mobilenet, resnet20, small_cnn, vgg7, vgg16
 from transpike.models._base import Model
-from transpike.models._sources import from_file, from_python, from_timm, from_torchvision, nearest
-from transpike.models._weights import load_weights
+from transpike.models._sources import elsewhere, from_file, from_python, from_timm, from_torchvision
+from transpike.models._weights import load_weights, metadata_of, read_weights
 
-__all__ = ["Model", "build", "load_weights", "models"]
+__all__ = ["Model", "build", "load_weights", "metadata_of", "models", "read_weights"]
 
 
 def _network(function: Callable[[int, int], nn.Module], name: str, **details: Any) -> Model:
@@ -42,9 +44,9 @@ def build(
     """The network that ``spec`` names, in evaluation mode if it has one, and its description.
 
     ``zoo:NAME`` · ``torchvision:NAME`` · ``timm:NAME`` · ``file:PROGRAM.pt2`` · ``py:package.module:factory``; a bare
-    NAME is the zoo's. ``weights``: a safetensors file, or "default" for the published weights (a download) of
-    torchvision and timm; without, they are random. ``input_shape`` (channels, height, width) sets ``in_channels`` and
-    is tested with one run. Raises SettingError, CheckpointError, or MissingExtra.
+    NAME is the zoo's. ``weights``: a file for ``load_weights``, or "default" for the published weights (a download)
+    of torchvision and timm; without, they are random. ``input_shape`` (channels, height, width) sets ``in_channels``
+    and is tested with one run. Raises SettingError, CheckpointError, or MissingExtra.
     """
     if input_shape is not None:
         if len(input_shape) == 0 or any(size < 1 for size in input_shape):
@@ -81,15 +83,15 @@ def build(
     if input_shape is not None:
         _try_out(module, spec, input_shape)
         model = replace(model, input_shape=tuple(input_shape))
-    if weights is not None and not published:
-        load_weights(module, weights)
+    if weights is not None and not published and (remark := load_weights(module, weights).get("remark")):
+        warnings.warn(remark, stacklevel=2)
     return module, model
 
 
 def _from_zoo(name: str, num_classes: int | None, in_channels: int | None) -> tuple[nn.Module, Model]:
     if name not in models:
         known = ", ".join(sorted(models))
-        raise SettingError(f"the zoo has no network {name!r}{nearest(name, models)}; known: {known}{hint()}")
+        raise SettingError(f"the zoo has no network {name!r}{elsewhere(name, models)}; known: {known}{hint()}")
     model = models[name]
     if in_channels is None and not model.input_shape:
         raise SettingError(f"zoo:{name} has no input shape; give input_shape or in_channels")

@@ -1,6 +1,5 @@
 """Networks from other sources: torchvision, timm, a saved program, or a user's function."""
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -12,14 +11,22 @@ import torch
 from torch import nn
 
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.spelling import nearest
 from transpike.errors import CheckpointError, MissingExtra, SettingError
 from transpike.models._base import IMAGENET, Model
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'vgg16'?`` or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def elsewhere(name: str, known: Iterable[str]) -> str:
+    """A suggestion for a name that the zoo does not have: the same name of another source, or one that is close."""
+    for source, lists in (("torchvision", "torchvision.models"), ("timm", "timm")):
+        try:
+            library = importlib.import_module(lists)
+            found = name in (library.list_models(module=library) if source == "torchvision" else library.list_models())
+        except (ImportError, RuntimeError):
+            continue
+        if found:
+            return f" (did you mean '{source}:{name}'?)"
+    return f"{nearest(name, known)}; networks of others are torchvision:NAME and timm:NAME"
 
 
 def from_torchvision(name: str, num_classes: int, in_channels: int, pretrained: bool) -> tuple[nn.Module, Model]:

@@ -2,41 +2,93 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from transpike.errors import CheckpointError
-
-CONVERT = """\
-Convert it once, where you trust its origin:
-    import torch; from safetensors.torch import save_file
-    weights = torch.load({path!r}, map_location="cpu", weights_only=True)
-    save_file({{k: v.clone().contiguous() for k, v in weights.items()}}, {target!r})"""
+from transpike.models import _torch_files
+from transpike.models._checkpoints import Weights, candidates, misfits, renamed, same, way_out
 
 
 def load_weights(module: nn.Module, path: str | Path) -> dict[str, str]:
-    """Copy the tensors of a safetensors file into ``module`` (in place); returns the file's metadata.
+    """Copy the weights of a file into ``module`` (in place); returns the file's metadata.
 
-    Half precision is converted to the module's type. Raises CheckpointError, without changes to the module, if the file
-    is missing, not safetensors, damaged, a training checkpoint, not finite, or does not fit; the error lists all names.
+    The file is safetensors, or one of ``torch.save``: a state dict, a checkpoint that holds one in a dictionary, or a
+    whole module. It is read without running code and without importing what it names. Of several sets of weights the
+    one that fits is taken; if several fit, ``FILE#KEY`` selects one, as in ``checkpoint.pth#model_ema``. Prefixes that
+    all names share, and those of DataParallel and torch.compile, are removed. ``"remark"`` in the result states what
+    was selected and renamed. Half precision is converted to the module's type.
+
+    Raises CheckpointError, without changes to the module, if the file is missing, damaged, of another kind, a training
+    checkpoint, not finite, or does not fit; the error lists the names.
     """
-    metadata, tensors = _read(Path(path))
-    problems = _mismatches(module.state_dict(), tensors)
-    if problems:
-        raise CheckpointError(f"{path} does not fit {type(module).__name__}:\n  " + "\n  ".join(problems))
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+    if lazy := [name for name, value in module.named_parameters() if is_lazy(value)]:
+        raise CheckpointError(
+            f"{type(module).__name__} has layers without a size yet ({lazy[0]}): run one batch through it, then load"
+        )
+    metadata, found, place, path = read(path)
+    weights, remark = _fitting(found, place, module, path)
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CheckpointError(f"{path}: the tensor {name} holds NaN or infinite values; the training has diverged")
     # only BatchNorm's num_batches_tracked may be missing here, and evaluation does not need it
-    module.load_state_dict(tensors, strict=False)
-    return metadata
+    module.load_state_dict(weights, strict=False)
+    return metadata | ({"remark": f"{path.name}: {remark}"} if remark else {})
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    if not path.is_file():
-        raise CheckpointError(f"no weights at {path}")
+def read_weights(path: str | Path) -> Weights:
+    """Name → tensor of a file, without a network that selects or renames; ``FILE#KEY`` selects a set of weights.
+
+    Raises CheckpointError, also for several sets of weights without a selection.
+    """
+    _, found, _, path = read(path)
+    if len(found) > 1:
+        raise CheckpointError(f"{path} holds several sets of weights: {_choices(found, path)}")
+    return next(iter(found.values()))
+
+
+def metadata_of(path: str | Path) -> dict[str, str]:
+    """The metadata of a safetensors file; {} for other files, and for those that cannot be read."""
+    try:
+        with safe_open(_split(path)[0], framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return {}
+
+
+def read(path: str | Path) -> tuple[dict[str, str], dict[str, Weights], str, Path]:
+    """Metadata, sets of weights by their keys, the key that the name selects, and the file. Raises CheckpointError."""
+    file, place = _split(path)
+    if not file.is_file():
+        raise CheckpointError(f"no weights at {file}")
+    with file.open("rb") as stream:
+        pickled = stream.read(4).startswith((b"PK", b"\x80"))
+    metadata, found = _safetensors(file, pickled)
+    if not found:
+        found = candidates(_torch_files.read(file))
+    if place:
+        if place not in found:
+            raise CheckpointError(f"{file} holds no weights under {place!r}: {_choices(found, file)}")
+        found = {place: found[place]}
+    if not found:
+        raise CheckpointError(f"{file} holds no named tensors")
+    return metadata, found, place, file
+
+
+def _split(path: str | Path) -> tuple[Path, str]:
+    """The file and the key of FILE#KEY."""
+    name, mark, place = str(path).rpartition("#")
+    return (Path(name), place) if mark and not Path(path).exists() else (Path(path), "")
+
+
+def _safetensors(path: Path, pickled: bool) -> tuple[dict[str, str], dict[str, Weights]]:
+    """Metadata and weights; none where the file is ``pickled``.
+
+    The length at the start of a safetensors file may have the bytes with which a pickle begins: so it is tried first.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
@@ -46,30 +98,44 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
                     f"{path} is a training checkpoint (after epoch {epoch}), not finished weights: run the training "
                     "again with resume=True to its end, and use the weights file that it writes"
                 )
-            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return metadata, {"": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        # checked only now, because the length at the start of a safetensors file may have the same bytes
-        with path.open("rb") as file:
-            pickled = file.read(4).startswith((b"PK", b"\x80"))
         if pickled:
-            way = CONVERT.format(path=str(path), target=path.with_suffix(".safetensors").name)
-            what = "a pickle, which can run any code when it is opened, so it is not read"
-            raise CheckpointError(f"{path} is {what}. {way}") from error
+            return {}, {}
         raise CheckpointError(f"{path} is not a safetensors file, or is truncated or damaged: {error}") from error
 
 
-def _mismatches(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    problems = [
-        f"missing in the file: {name} {list(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name not in given and not name.endswith("num_batches_tracked")
-    ]
-    problems += [f"not in the network: {name} {list(given[name].shape)}" for name in given if name not in wanted]
-    for name, tensor in wanted.items():
-        if name not in given:
-            continue
-        if given[name].shape != tensor.shape:
-            problems.append(f"{name} is {list(given[name].shape)} in the file, {list(tensor.shape)} in the network")
-        elif tensor.is_floating_point() and not given[name].is_floating_point():
-            problems.append(f"{name} is {given[name].dtype} in the file, {tensor.dtype} in the network")
-    return problems
+def _fitting(found: dict[str, Weights], place: str, module: nn.Module, path: Path) -> tuple[Weights, str]:
+    """The set of weights that fits the module, with its names, and a remark about both."""
+    wanted = module.state_dict()
+    read_as = {key: renamed(weights, module) for key, weights in found.items()}
+    fitting = {key: value for key, value in read_as.items() if not misfits(value[0], wanted)}
+    first = next(iter(fitting), "")
+    if len(fitting) > 1 and not all(same(weights, fitting[first][0]) for weights, _ in fitting.values()):
+        raise CheckpointError(
+            f"{path} holds several sets of weights that fit {type(module).__name__}: {_choices(fitting, path)}"
+        )
+    if not fitting:
+        closest = min(found, key=lambda key: len(misfits(found[key], wanted)) - len(wanted.keys() & found[key].keys()))
+        raise CheckpointError(_no_fit(found, closest, wanted, module, path))
+    weights, how = fitting[first]
+    under = f"the weights under {first!r}" if first and not place else ""
+    return weights, ", ".join(part for part in (under, how) if part)
+
+
+def _choices(found: dict[str, Any], path: Path) -> str:
+    names = ", ".join(repr(name) for name in found) or "there are none"
+    example = next((name for name in found if name), "")
+    return f"{names}" + (f"; select one, as in {path}#{example}" if example else "")
+
+
+def _no_fit(found: dict[str, Weights], key: str, wanted: dict[str, Tensor], module: nn.Module, path: Path) -> str:
+    weights = found[key]
+    name = f"{path}#{key}" if key else str(path)
+    others = (
+        f"\nIt also holds weights under {', '.join(map(repr, sorted(set(found) - {key})))}." if len(found) > 1 else ""
+    )
+    target = path.with_suffix("").name + "-renamed.safetensors"
+    way = way_out(weights, wanted, name, target)
+    lines = "\n  ".join(misfits(weights, wanted))
+    return f"{name} does not fit {type(module).__name__}:\n  {lines}{others}" + (f"\n{way}" if way else "")

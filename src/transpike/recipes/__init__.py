@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from transpike.core.recipe import Recipe
 from transpike.core.registry import family
+from transpike.errors import SettingError
 from transpike.recipes.adafire import AdaFire
 from transpike.recipes.bsnn import BSNN
 from transpike.recipes.burst import BurstLIP
@@ -30,3 +31,22 @@ from transpike.recipes.weight_normalisation import WeightNormalisation
 
 members: tuple[type[Recipe], ...] = family("recipe", Recipe, in_files=True).own(globals())
 table: Mapping[str, type[Recipe]] = family("recipe").table
+
+
+def recipe_given(recipe: Recipe | str | None) -> Recipe:
+    """``recipe``, the one of this name with default settings, or ECC for None.
+
+    Raises SettingError for an unknown name and for anything else.
+    """
+    if recipe is None:
+        return ECC()
+    if isinstance(recipe, str):
+        return family("recipe").get(recipe)()
+    if isinstance(recipe, type) and issubclass(recipe, Recipe):
+        raise SettingError(f"{recipe.__name__} is a class: write {recipe.__name__}(), with the settings in parentheses")
+    if not isinstance(recipe, Recipe):
+        raise SettingError(
+            f"a recipe must be one of transpike.recipes, like ECC(timesteps=64), or the name of one, like 'ecc', not "
+            f"{type(recipe).__name__}"
+        )
+    return recipe

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from transpike.core.constraints import check_settings, setting
 from transpike.core.fingerprint import code_of
+from transpike.core.spelling import NamedSettings
 from transpike.errors import DataError, SettingError
 from transpike.training.source import augmentation, learners, stages
 from transpike.training.source.optimisers import ALPHA, DECAY, RATES, SPARSITY
@@ -19,7 +20,7 @@ SCHEDULES = ("cosine", "step")
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(NamedSettings):
     """Settings of ``transpike.train``; printable, hashable, and each a flag of ``transpike train``.
 
     Optimisation: ``optimiser`` "sgd" (Nesterov's ``momentum``), "adam" (β₁ = ``momentum``), or "grad-r", which prunes

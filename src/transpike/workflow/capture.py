@@ -1,10 +1,8 @@
 """From an ``nn.Module`` to a Graph, by ``torch.export``."""
 
-import copy
 import functools
 import operator
 import re
-import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -19,6 +17,7 @@ from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, check_finite
 from transpike.errors import NotExact, SettingError, UnsupportedModel, UnsupportedOperator
 from transpike.ops.analogue import AnalogueOp
+from transpike.workflow.exported import copied, exported, input_name, reference
 
 OnUnsupported = Literal["error", "keep"]
 
@@ -39,49 +38,40 @@ def capture(
     *,
     output: str | int | None = None,
     on_unsupported: OnUnsupported = "error",
+    remarks: list[str] | None = None,
 ) -> Graph:
     """The network as a Graph that computes the same function in eval mode; checked on ``example``.
 
     ``example`` is an input (batch, *shape) of the network. ``output`` selects the output to use (key, attribute or
     index) of a model with several outputs. ``on_unsupported="keep"`` keeps unknown operators analogue.
-    The graph is made from a copy of the model in eval mode and float32; the model itself is not changed.
+    The graph is made from a copy of the model in eval mode and float32; the model itself is not changed. ``remarks``
+    gets sentences about what the graph does not take over from the model.
 
-    Raises UnsupportedOperator with every place that prevents the conversion, UnsupportedModel where torch.export
-    fails, SettingError for NaN or infinite weights, NotExact where the graph does not reproduce the model.
+    Raises UnsupportedOperator with every place that prevents the conversion, UnsupportedModel with the reason
+    where torch.export fails, SettingError for NaN or infinite weights, NotExact where the graph differs from the model.
     """
     if isinstance(model, Graph):
         return model
     if not isinstance(model, nn.Module):
-        raise SettingError(f"a model must be an nn.Module, not {type(model).__name__}")
-    module = copy.deepcopy(model).cpu().float()
+        way = "write a function as the forward method of an nn.Module"
+        if isinstance(model, dict):
+            way = "build the network, and load these weights into it with load_state_dict"
+        raise SettingError(f"a model must be an nn.Module, not {type(model).__name__}: {way}")
+    module = copied(model)
     if not isinstance(module, fx.GraphModule) or not hasattr(module, "_guards_fn"):
         module.eval()
-    for name, value in (*module.named_parameters(), *module.named_buffers()):
+    for key, value in (*module.named_parameters(), *module.named_buffers()):
         if value.is_floating_point():
-            check_finite("the model", **{name: value})
+            check_finite("the model", **{key: value})
     example = example.detach().cpu().float()
     example = torch.cat([example] * 2) if len(example) == 1 else example[:8]
-    program = _export(module, example)
+    name = input_name(module)
+    program, left_out = exported(module, example, name)
     graph = _Reader(program, on_unsupported).read(output)
-    _check(graph, module, example, output)
+    _check(graph, reference(module, program, left_out, example, name), example, output)
+    if remarks is not None:
+        remarks += left_out
     return graph
-
-
-def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # warnings of torch.export itself
-        try:
-            batch = torch.export.Dim("batch", min=1)
-            return torch.export.export(module, (example,), dynamic_shapes=({0: batch},))
-        except Exception:
-            try:  # a model with a fixed batch size can still be exported
-                return torch.export.export(module, (example,))
-            except Exception as error:
-                reason = str(error).strip().splitlines() or [type(error).__name__]
-                raise UnsupportedModel(
-                    f"torch.export cannot read the model on an input of shape {tuple(example.shape)}: {reason[0]}\n"
-                    "Remove control flow that depends on data; torch.export.export(model, (input,)) shows the place."
-                ) from error
 
 
 class _Reader:
@@ -134,8 +124,10 @@ class _Reader:
         choices = _choices(tree)
         if output is None and len(choices) == 1:
             return next(iter(choices.values()))
+        if not choices:
+            raise UnsupportedModel("the model returns no tensor: forward must return the answer")
         if output is None or str(output) not in choices:
-            names = ", ".join(map(repr, choices)) or "none"
+            names = ", ".join(map(repr, choices))
             what = "has several outputs" if output is None else f"has no output {output!r}"
             raise UnsupportedModel(f"the model {what}; choose one of {names} with output=… (--output-name)")
         return choices[str(output)]
@@ -293,13 +285,12 @@ def _place(node: fx.Node) -> tuple[str, str]:
     return re.sub(r"@\d+$", "", path), f"{own[-1][0]}:{own[-1][1]}" if own else "source unknown"
 
 
-def _check(graph: Graph, module: nn.Module, example: Tensor, output: str | int | None) -> None:
-    """Compare graph and model on ``example``: a view that is changed in place, for example, can make them differ."""
+def _check(graph: Graph, answer: Any, example: Tensor, output: str | int | None) -> None:
+    """Compare the graph with the model's ``answer``: a view that is changed in place can make them differ."""
+    if not isinstance(answer, Tensor):
+        leaves = _tensors(answer)
+        answer = leaves[str(output)] if output is not None else next(iter(leaves.values()))
     with torch.no_grad():
-        answer = module(example.clone())
-        if not isinstance(answer, Tensor):
-            leaves = _tensors(answer)
-            answer = leaves[str(output)] if output is not None else next(iter(leaves.values()))
         captured = graph.run(example)
     scale = float(answer.abs().max()) or 1.0
     error = float((captured - answer).abs().max()) / scale if captured.shape == answer.shape else float("inf")

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from transpike.core.activity import Activity
 from transpike.data.batches import pairs
-from transpike.engines import Engine
+from transpike.engines import Engine, engine_named
 from transpike.errors import DataError, SettingError
 from transpike.files import write_atomically
 from transpike.lowering.activity import multiplications
 from transpike.results.statistics import wilson
 from transpike.snn import SNN
-from transpike.workflow.simulate import engine_named
 
 PER_MAC, PER_OPERATION, PER_UPDATE = 2, 3, 3
 

@@ -20,7 +20,7 @@ from transpike.data import Batches
 from transpike.data.batches import calibration_batches
 from transpike.engines import Dense
 from transpike.errors import NotExact, SettingError
-from transpike.recipes import ECC
+from transpike.recipes import recipe_given
 from transpike.snn import SNN
 from transpike.workflow.capture import OnUnsupported, capture
 
@@ -33,7 +33,7 @@ Notify = Callable[[str, int, int], None]
 
 def convert(
     model: nn.Module | Graph,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     calibration: Any = None,
     *,
     preprocessing: Preprocessing | None = None,
@@ -44,7 +44,7 @@ def convert(
     seed: int = 0,
     progress: Notify | None = None,
 ) -> SNN:
-    """Convert ``model`` to a spiking network by ``recipe`` (default: ECC).
+    """Convert ``model`` to a spiking network by ``recipe``: one of ``transpike.recipes``, or its name (default: ECC).
 
     ``calibration``: training inputs as a tensor (samples, *shape), an iterable of tensors or of (input, target) pairs,
     or a loader; ``preprocessing`` is applied to them and to every later input. ``calibration_samples``: only the first
@@ -55,20 +55,18 @@ def convert(
 
     Raises UnsupportedOperator, DataError, SettingError and NotExact; a message names the place and the remedy.
     """
-    recipe = ECC() if recipe is None else recipe
+    recipe = recipe_given(recipe)
     for name, value in (("seed", seed), ("calibration_samples", calibration_samples or 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise SettingError(f"{name} must be a whole number from 0 on, not {value!r}")
-    if not isinstance(recipe, Recipe):
-        raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
     entrance = _Entrance(recipe, calibration, preprocessing)
     batches = calibration_batches(calibration, entrance, limit=calibration_samples)
     batches = tuple(batch.cpu() for batch in batches)
     with torch.inference_mode(False), torch.no_grad():
-        source = capture(model, batches[0], output=output, on_unsupported=on_unsupported)
+        remarks: list[str] = []
+        source = capture(model, batches[0], output=output, on_unsupported=on_unsupported, remarks=remarks)
         if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
             calibration_batches(batches, lambda x: x, source.input.shape)
-        remarks: list[str] = []
         largest = max(float(batch.abs().max()) for batch in batches)
         encoder = recipe.encoder.suited(source).calibrated(largest)
         recorded = entrance.recorded if encoder.has_frames else None

@@ -12,15 +12,16 @@ from torch import Tensor
 from transpike import exits
 from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore
 from transpike.core.registry import hint
+from transpike.core.spelling import unknown
 from transpike.core.task import Task
 from transpike.data import Batches
 from transpike.data.batches import pairs
+from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.exits import Conformal
 from transpike.results.statistics import binomial_at_most
 from transpike.snn import SNN
 from transpike.tasks import Classification, task_given
-from transpike.workflow.simulate import engine_named
 
 CANDIDATES = 400
 COUNTS, SHORTEST = (6, 16), 8  # checkpoints of short and of long runs, in chunks of 8 steps or more
@@ -81,7 +82,7 @@ def fit_exit(
         wish.check_samples(len(data.indices), fit_share)
     if isinstance(score, str):
         if score not in exits.table:
-            raise SettingError(f"no exit score is called {score!r}; choose from {', '.join(exits.table)}{hint()}")
+            raise SettingError(unknown("exit score", score, exits.table) + hint())
         score = exits.table[score]()
     if not isinstance(score, ExitScore):
         raise SettingError(f"score must be an exit score or the name of one ({', '.join(exits.table)}), not {score!r}")

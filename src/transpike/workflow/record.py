@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from transpike.data.batches import pairs
+from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.files import write_atomically
 from transpike.results.notebook import Shown
 from transpike.snn import SNN
-from transpike.workflow.simulate import engine_named
 
 SCHEMA = 1
 NEURONS = 48

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from transpike.core.constraints import check_settings, setting
+from transpike.core.spelling import NamedSettings, unknown
 from transpike.errors import SettingError
 from transpike.training.source import augmentation
 from transpike.training.spiking.layerwise import LayerwiseSchedule
@@ -19,7 +20,7 @@ MODES = ("auto", "crop-flip", "crop", "none")
 
 
 @dataclass(frozen=True)
-class FineTuning:
+class FineTuning(NamedSettings):
     """Settings of ``transpike.finetune``; printable, hashable, and each a flag of ``transpike finetune``.
 
     ``train`` selects the trained parameters: "weights" (with biases), "thresholds", "leaks", "initial" (potentials).
@@ -93,14 +94,11 @@ def fine_tuning(settings: "FineTuning | str | None", changes: dict[str, Any]) ->
     """The settings, or those of a named preset, with ``changes``; raises SettingError for unknown names."""
     if isinstance(settings, str):
         if settings not in presets:
-            raise SettingError(f"no preset is called {settings!r}; choose from {', '.join(sorted(presets))}")
+            raise SettingError(unknown("preset", settings, presets))
         settings = presets[settings]
     settings = FineTuning() if settings is None else settings
     if not isinstance(settings, FineTuning):
         raise SettingError(f"settings must be a FineTuning or the name of a preset, not {type(settings).__name__}")
-    known = [f.name for f in dataclasses.fields(FineTuning)]
-    if unknown := sorted(set(changes) - set(known)):
-        raise SettingError(f"fine-tuning has no setting {', '.join(unknown)}; it has {', '.join(known)}")
     chosen = dataclasses.replace(settings, **changes)
     if chosen.layerwise is not None and "epochs" in changes:
         raise SettingError("a layer-wise schedule defines the epochs of each stage; leave out epochs")

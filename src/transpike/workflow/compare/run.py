@@ -25,9 +25,11 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
 from transpike.core.schedule import check_timesteps
+from transpike.core.spelling import NamedSettings, unknown
 from transpike.core.task import Task
 from transpike.data.batches import calibration_batches
 from transpike.energy import EnergyModel, checked
+from transpike.engines import engine_named
 from transpike.errors import DataError, FileError, SettingError
 from transpike.files import write_atomically
 from transpike.results.notebook import Shown
@@ -42,7 +44,6 @@ from transpike.workflow.compare.pool import one_thread, run_units
 from transpike.workflow.compare.rows import Cost, Difference, Entry, Refusal, Row, front
 from transpike.workflow.compare.units import Unit, Work, named, outside_code, plan, rows
 from transpike.workflow.convert import convert
-from transpike.workflow.simulate import engine_named
 
 SCHEMA = 1
 """Version of the comparison's JSON, documented in docs/report-schema.md."""
@@ -150,7 +151,7 @@ class Comparison(Shown):
 
 
 @dataclass(frozen=True)
-class ComparisonSettings:
+class ComparisonSettings(NamedSettings):
     """Settings of ``transpike.compare``; printable, hashable; each is a flag of ``transpike compare``.
 
     ``output``, ``on_unsupported``, ``exact_grid``, ``calibration_samples`` and ``seed`` are those of ``convert``,
@@ -193,9 +194,7 @@ class ComparisonSettings:
             raise SettingError(f"exits must be transpike.exits.Exit, like Exit('gap', 0.5), not {self.exits!r}")
         for wish in wishes:
             if wish.score not in known_exits.table:
-                raise SettingError(
-                    f"no exit score is called {wish.score!r}; choose from {', '.join(known_exits.table)}{hint()}"
-                )
+                raise SettingError(unknown("exit score", wish.score, known_exits.table) + hint())
         object.__setattr__(self, "exits", tuple(dict.fromkeys(wishes)))
         object.__setattr__(self, "task", task_given(self.task))
 
@@ -203,7 +202,7 @@ class ComparisonSettings:
 @takes_settings(ComparisonSettings)
 def compare(
     model: nn.Module | Graph,
-    recipes: Iterable[Recipe] | None = None,
+    recipes: Iterable[Recipe | str] | None = None,
     calibration: Any = None,
     settings: ComparisonSettings | None = None,
     *,
@@ -215,11 +214,12 @@ def compare(
 ) -> Comparison:
     """Every recipe (default: all of ours with default settings) at every time-step count, on the same samples.
 
-    ``settings``: a ``ComparisonSettings``, by default ``ComparisonSettings()``. ``model``, ``calibration`` and
-    ``preprocessing`` are those of ``convert``, ``data`` that of ``evaluate``. The time steps of a recipe are ignored:
-    it is converted for each of ``settings.timesteps``, or once for the largest where that run gives all answers. A
-    recipe that does not support a time-step count, or fails, has a row with the reason. Compare rows by
-    ``total_steps``, not by T. ``exit_data``: labelled samples for fitting exits.
+    ``recipes``: objects or names, like ``[ECC(percentile=99.9), "bsnn"]``. ``settings``: a ``ComparisonSettings``, by
+    default ``ComparisonSettings()``. ``model``, ``calibration`` and ``preprocessing`` are those of ``convert``,
+    ``data`` that of ``evaluate``. The time steps of a recipe are ignored: it is converted for each of
+    ``settings.timesteps``, or once for the largest where that run gives all answers. A recipe that does not support a
+    time-step count, or fails, has a row with the reason. Compare rows by ``total_steps``, not by T. ``exit_data``:
+    labelled samples for fitting exits.
 
     ``store`` is a directory for the results of each conversion: the same call, also after an interruption, only adds
     missing results. Results depend on settings, network, samples, versions of transpike and torch, and the code of
@@ -229,8 +229,8 @@ def compare(
     Raises what ``convert`` raises before a recipe's passes, DataError for data without targets, SettingError.
     """
     chosen = settings_given(ComparisonSettings, settings)
-    if isinstance(recipes, Recipe):
-        raise SettingError(f"recipes must be a tuple or a list, not {recipes!r}")
+    if isinstance(recipes, (Recipe, str)):
+        raise SettingError(f"recipes must be a tuple or a list, not {recipes!r}: write [{recipes!r}]")
     asked = chosen.timesteps
     by_name = named([kind() for kind in known.members] if recipes is None else list(recipes))
     if not by_name:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
 from transpike.exits import table
 from transpike.files import write_atomically
+from transpike.recipes import recipe_given
 from transpike.results.statistics import paired_difference
 from transpike.snn import SNN
 from transpike.tasks import Classification
@@ -294,12 +296,10 @@ def _text(value: dict[str, Any]) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def named(recipes: list[Recipe]) -> dict[str, Recipe]:
-    """Recipes by their text without the number of steps; SettingError for duplicates."""
+def named(recipes: Iterable[Recipe | str]) -> dict[str, Recipe]:
+    """Recipes, given as objects or names, by their text without the number of steps; SettingError for duplicates."""
     found: dict[str, Recipe] = {}
-    for recipe in recipes:
-        if not isinstance(recipe, Recipe):
-            raise SettingError(f"a recipe must be one of transpike.recipes, not {type(recipe).__name__}")
+    for recipe in map(recipe_given, recipes):
         same = [other for other in found.values() if type(other) is type(recipe)]
         if any(_settings(recipe) == _settings(other) for other in same):
             raise SettingError(f"{recipe} is given twice; the number of steps is set by timesteps=")

@@ -13,13 +13,13 @@ from transpike.core.graph import Graph
 from transpike.core.task import Task
 from transpike.data.batches import pairs
 from transpike.energy import EnergyModel, checked
+from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.lowering.activity import analogue_macs, multiplications, unpriced
 from transpike.results.statistics import wilson
 from transpike.snn import SNN
 from transpike.workflow.evaluate.exit_report import ExitTally
 from transpike.workflow.evaluate.report import Answer, LayerRow, Report
-from transpike.workflow.simulate import engine_named
 
 
 def evaluate(
