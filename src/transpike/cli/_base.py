@@ -165,7 +165,7 @@ def with_threads(threads: int | None) -> None:
 
 def load_data(name: str, directory: Path | None, snn: SNN | None = None) -> Dataset:
     """The data set, with the options of the command line, or those that ``snn`` was converted with."""
-    before = {} if snn is None else snn.provenance.get("data_options", {})
+    before = {} if snn is None else data.recording_options(snn.provenance.get("data_options", {}))
     return data.load(name, directory, **{**before, **_given()})
 
 
