@@ -39,7 +39,17 @@ LARGEST_HEADER = 64 * 2**20
 """Bytes; the header of a typical file has a few hundred kilobytes."""
 LARGEST_TRIAL = 2**26
 """Elements of all layers; a network with more is not tried out when it is loaded, because of the memory."""
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+)
 """Types of tensors that networks have."""
 
 _KINDS: dict[str, Any] = {

@@ -30,7 +30,15 @@ SECONDS = 30
 """Of processor time for one mutation: about a thousand times what one needs."""
 STUCK = 600
 """Seconds without a word of a child after which it is killed; only a hang in C code lasts that long."""
-RUNS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect", "pickle.find_class", "ctypes.dlopen")
+RUNS = (
+    "os.system",
+    "subprocess.Popen",
+    "os.exec",
+    "os.posix_spawn",
+    "socket.connect",
+    "pickle.find_class",
+    "ctypes.dlopen",
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,9 @@ def used() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def attempt(subject: Subject, folder: Path, mutate: Callable[[Random], bytes], random: Random) -> tuple[str, str, bytes]:
+def attempt(
+    subject: Subject, folder: Path, mutate: Callable[[Random], bytes], random: Random
+) -> tuple[str, str, bytes]:
     """("loaded" or "refused" or a kind of failure, detail, the mutated bytes) of one mutation."""
     content = mutate(random)
     start = used()
@@ -125,9 +135,13 @@ def _child(
     child = os.fork()
     if not child:
         here.close()
-        with contextlib.suppress(BaseException):
+        code = 0
+        try:
             _work(subject, place, seed, start, end, there)
-        os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        os._exit(code)
     there.close()
     current = start
     try:

@@ -14,7 +14,25 @@ import torch
 from torch import Tensor
 
 LONG = "x" * 60_000
-NUMBERS = (0, 1, -1, 2, 255, 2**24, 2**31, 2**32 - 1, 2**40, 2**63, 2**64 - 1, -(2**31), 10**400, 0.5, -0.5, 1e-320, 1e30)
+NUMBERS = (
+    0,
+    1,
+    -1,
+    2,
+    255,
+    2**24,
+    2**31,
+    2**32 - 1,
+    2**40,
+    2**63,
+    2**64 - 1,
+    -(2**31),
+    10**400,
+    0.5,
+    -0.5,
+    1e-320,
+    1e30,
+)
 SPECIAL = (float("inf"), float("-inf"), float("nan"), 1e308)
 TEXTS = ("", "é\u202e\x00", "\x1b[31m", LONG, "os.system", "../../etc/passwd", "__class__", "5" * 5_000)
 
@@ -39,7 +57,7 @@ def hostile(random: Random) -> Any:
         lambda: {"tuple": random.choice((None, "abc", 3, [], [-1, -1], [2**40, 2**40], [0, 0], [1.5], [None]))},
         lambda: {"dict": random.choice((None, [], {}, {"a": 1}))},
         lambda: {"type": random.choice((None, [], "os.system", "SNN", "Graph", "Input")), "fields": {}},
-        lambda: nested(random.choice((3, 200, 900))),
+        lambda: nested(random.choice((3, 30, 150))),
     )
     return random.choice(kinds)()
 
@@ -174,28 +192,31 @@ def tensors_of(tensors: dict[str, Tensor], random: Random) -> dict[str, Tensor]:
         if not found:
             break
         name = random.choice(sorted(found))
-        value = found[name]
-        flat = value.float().flatten()
-        changes: tuple[Callable[[], Tensor], ...] = (
-            lambda: torch.where(torch.arange(len(flat)) == 0, random.choice(SPECIAL), flat).reshape(value.shape),
-            lambda: flat.reshape(value.shape) * random.choice((0.0, -1.0, 1e-40, 1e30, 1e-9, float("inf"))),
-            lambda: value.reshape(-1),
-            lambda: value[None].repeat(3, *[1] * value.ndim),
-            lambda: torch.zeros(random.choice(((0,), (0, 3), (3, 0, 2), (1,), (), (7, 5, 3, 2, 1, 1)))),
-            lambda: value.to(random.choice(_DTYPES)),
-            lambda: found[random.choice(sorted(found))].clone(),
-            lambda: torch.cat([flat] * 7),
-            lambda: value.transpose(0, -1) if value.ndim else value,
-            lambda: value[: len(value) // 2] if value.ndim else value,
-        )
         if random.random() < 0.05:
             del found[name]
         else:
             try:
-                found[name] = random.choice(changes)().contiguous().clone()
+                found[name] = _tensor_of(found[name], found, random).contiguous().clone()
             except RuntimeError:  # not every type becomes every other
                 continue
     return found
+
+
+def _tensor_of(value: Tensor, others: dict[str, Tensor], random: Random) -> Tensor:
+    flat = value.float().flatten()
+    changes: tuple[Callable[[], Tensor], ...] = (
+        lambda: torch.where(torch.arange(len(flat)) == 0, random.choice(SPECIAL), flat).reshape(value.shape),
+        lambda: flat.reshape(value.shape) * random.choice((0.0, -1.0, 1e-40, 1e30, 1e-9, float("inf"))),
+        lambda: value.reshape(-1),
+        lambda: value[None].repeat(3, *[1] * value.ndim),
+        lambda: torch.zeros(random.choice(((0,), (0, 3), (3, 0, 2), (1,), (), (7, 5, 3, 2, 1, 1)))),
+        lambda: value.to(random.choice(_DTYPES)),
+        lambda: others[random.choice(sorted(others))].clone(),
+        lambda: torch.cat([flat] * 7),
+        lambda: value.transpose(0, -1) if value.ndim else value,
+        lambda: value[: len(value) // 2] if value.ndim else value,
+    )
+    return random.choice(changes)()
 
 
 _DTYPES = (
@@ -215,7 +236,9 @@ def header_of(data: bytes, random: Random) -> bytes:
     elif edit == 1:
         entry["dtype"] = random.choice(("F64", "I64", "F8_E4M3", "BOOL", "U8", "XX", None, 3, "F4", "BF16", "C64"))
     elif edit == 2:
-        entry["data_offsets"] = random.choice(([0, 2**63], [5, 1], [-4, 0], [0, 0], None, [1e300, 2e300], [0, len(body)]))
+        entry["data_offsets"] = random.choice(
+            ([0, 2**63], [5, 1], [-4, 0], [0, 0], None, [1e300, 2e300], [0, len(body)])
+        )
     elif edit == 3:
         header["__metadata__"] = edited(header.get("__metadata__", {}), random)
     elif edit == 4 and names:
@@ -284,7 +307,9 @@ def array_of(data: bytes, random: Random) -> bytes:
     size = struct.unpack("<H" if version == 1 else "<I", data[8 : 10 if version == 1 else 12])[0]
     start = 10 if version == 1 else 12
     before = data[start : start + size].decode()
-    kind, order, shape = (before.split(f"'{name}': ")[1].split(", '")[0] for name in ("descr", "fortran_order", "shape"))
+    kind, order, shape = (
+        before.split(f"'{name}': ")[1].split(", '")[0] for name in ("descr", "fortran_order", "shape")
+    )
     shape = shape.split("}")[0].rstrip(", ")
     change = random.randrange(4)
     if change != 0:

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-
-from rich.console import Console
-from rich.progress import Progress
+sys.path.append(str(Path(__file__).parents[1]))  # its own folder is there already
 
 import campaign
+from rich.console import Console
+from rich.progress import Progress
 from subjects import families
 
 COUNTS = {"transpike": 10_000, "data": 20_000, "checkpoint": 2_000, "store": 2_000, "chip": 2_000, "constants": 2_000}

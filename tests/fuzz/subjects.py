@@ -5,24 +5,23 @@ import gzip
 import io
 import json
 import pickle
-import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 from unittest import mock
 
+import mutations
 import numpy as np
 import safetensors.torch
 import torch
+from campaign import Subject
 from torch import Tensor, nn
 
 import event_files
-import mutations
 import transpike as ts
-from campaign import Subject
 from transpike import chips, data, energy, models
 from transpike.cli import _base, _prepared
 from transpike.core import registry
@@ -32,7 +31,6 @@ from transpike.data.mitbih import DS1, DS2
 from transpike.files import VERSION, _digest
 from transpike.training import checkpoint
 from transpike.workflow.compare.inputs import inputs_path, open_inputs, sha256, write_inputs
-from transpike.workflow.compare.units import Work
 
 GOLDEN = Path(__file__).parents[1] / "golden/format1"
 NETWORKS = ("ecc", "few-steps", "bsnn", "cos", "ecc-exit", "h-mt", "rueckauer-liu", "srp", "yoso")
@@ -104,7 +102,7 @@ def network_of(content: bytes, random: Random) -> bytes:
     kind = random.randrange(10)
     if kind == 0:
         return mutations.bytes_of(content, random)
-    header, body = mutations.split(content)
+    header, _body = mutations.split(content)
     if kind == 1:
         return mutations.header_of(content, random)
     metadata, tensors = header["__metadata__"], safetensors.torch.load(content)
@@ -217,13 +215,20 @@ def _mnist(folder: Path, mutated: str, packed: bool) -> Path:
     files = {"train-images-idx3-ubyte": images, "train-labels-idx1-ubyte": labels}
     files |= {"t10k-images-idx3-ubyte": images, "t10k-labels-idx1-ubyte": labels}
     end = ".gz" if packed else ""
-    _write(folder, {name + end: gzip.compress(content, mtime=0) if packed else content for name, content in files.items()})
+    _write(
+        folder, {name + end: gzip.compress(content, mtime=0) if packed else content for name, content in files.items()}
+    )
     return folder / (mutated + end)
 
 
 def _rows(count: int) -> tuple[np.ndarray, ...]:
     random = np.random.default_rng(1)
-    return np.arange(count) * 100, random.integers(0, 34, count), random.integers(0, 34, count), random.integers(0, 2, count)
+    return (
+        np.arange(count) * 100,
+        random.integers(0, 34, count),
+        random.integers(0, 34, count),
+        random.integers(0, 2, count),
+    )
 
 
 def _nmnist(folder: Path) -> Path:
@@ -258,7 +263,9 @@ def _annotations(folder: Path) -> Path:
 
 
 def _eye() -> bytes:
-    return npz(signals=np.random.default_rng(0).normal(size=(400, 3)), labels=(np.arange(400) // 50 % 2).astype(np.int64))
+    return npz(
+        signals=np.random.default_rng(0).normal(size=(400, 3)), labels=(np.arange(400) // 50 % 2).astype(np.int64)
+    )
 
 
 def use_data(dataset: data.Dataset) -> str:
@@ -289,11 +296,11 @@ def from_file(name: str, **options: Any) -> Callable[[Path], str]:
 
 def _data() -> list[Subject]:
     images = _pixels(6, 8, 8)
-    whole = dict(train_images=images, train_labels=np.arange(6), test_images=images, test_labels=np.arange(6))
+    whole = {"train_images": images, "train_labels": np.arange(6), "test_images": images, "test_labels": np.arange(6)}
     archive, raw, text = mutations.archive_of, mutations.bytes_of, mutations.text_of
     named = npz(**whole, class_names=np.array(list("abcdef")))
     real = npz(test_images=images.astype(np.float32), test_labels=np.arange(6))
-    found = [
+    return [
         single("npz images", "data", "a.npz", lambda: named, archive, from_file("npz:{path}")),
         single("npz real images", "data", "a.npz", lambda: real, archive, from_file("npz:{path}")),
         single("npz jpeg", "data", "j.npz", _jpegs, archive, from_file("npz:{path}")),
@@ -316,7 +323,6 @@ def _data() -> list[Subject]:
                   from_folder("imagefolder:{folder}", size=8)) for kind in ("JPEG", "PNG", "BMP", "WEBP", "PPM")),
         several("annotations", "data", _annotations, text, from_folder("imagefolder:{folder}", size=8)),
     ]  # fmt: skip
-    return found
 
 
 def _deap(folder: Path) -> Path:
@@ -416,14 +422,10 @@ def results_of(content: bytes, random: Random) -> bytes:
 
 def use_results(folder: Path) -> str:
     """Show a comparison with a store, as an interrupted one that is called again."""
-    from transpike.report import terminal
-
     found = _comparison(folder)
     text = json.dumps(found.to_json()) + str(found.front()) + str(found.ann)
     for row in found.measured:
         found.snn(row)
-    with open("/dev/null", "w") as nowhere:
-        terminal.show(found, nowhere) if False else None
     return text + str(found)
 
 
@@ -438,7 +440,6 @@ def _stored_inputs(folder: Path) -> Path:
 
 def use_inputs(folder: Path) -> str:
     source, calibration, tests, fitting = open_inputs(folder / "inputs.safetensors")
-    open_inputs.cache_clear() if hasattr(open_inputs, "cache_clear") else None
     return f"{source} {[x.shape for x in calibration]} {[x.shape for x, _ in tests]} {[x.shape for x, _ in fitting]}"
 
 
@@ -513,7 +514,10 @@ def subjects() -> tuple[Subject, ...]:
         single("training", "checkpoint", "c.safetensors", _checkpoint, mutations.weights_of, use_checkpoint),
         several("results", "store", _results, results_of, use_results),
         several("inputs", "store", _stored_inputs, mutations.weights_of, use_inputs),
-        *(single(f"chip {n}", "chip", "x.toml", lambda n=n: _chip(n), mutations.text_of, use_chip) for n in chips.NAMES),
+        *(
+            single(f"chip {n}", "chip", "x.toml", lambda n=n: _chip(n), mutations.text_of, use_chip)
+            for n in chips.NAMES
+        ),
         *_constants(),
     )
 

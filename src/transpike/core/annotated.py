@@ -66,6 +66,6 @@ def _name(hint: Any) -> str:
 
 def _text(value: Any) -> str:
     """A short text of any value."""
-    simple = value is None or isinstance(value, (bool, int, float, str))
-    text = repr(value) if simple and not (isinstance(value, int) and abs(value) > 2**64) else f"a {type(value).__name__}"
+    plain = value is None or isinstance(value, (bool, float, str)) or (isinstance(value, int) and abs(value) < 2**64)
+    text = repr(value) if plain else f"a {type(value).__name__}"
     return text if len(text) < 60 else f"{text[:57]}…"

@@ -43,5 +43,5 @@ def rgb(source: Path | bytes | memoryview, place: str) -> Any:
             return image.convert("RGB")
     except DataError:
         raise
-    except (*DAMAGE, library.DecompressionBombError) as error:
+    except (*DAMAGE, library.DecompressionBombError, library.DecompressionBombWarning) as error:
         raise DataError(f"{place} cannot be read as a picture: {error}") from error

@@ -32,7 +32,9 @@ def recording_options(stored: Any) -> dict[str, Any]:
         "frames": lambda value: isinstance(value, str) and value in ENCODERS,
     }
     found = stored if isinstance(stored, dict) else {"data_options": stored}
-    wrong = [f"{name}={value!r}"[:80] for name, value in found.items() if name not in allowed or not allowed[name](value)]
+    wrong = [
+        f"{name}={value!r}"[:80] for name, value in found.items() if name not in allowed or not allowed[name](value)
+    ]
     if wrong:
         raise FileError(
             f"the network's file gives data options that are not those of recordings (bins, span, frames): "
