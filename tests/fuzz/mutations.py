@@ -1,10 +1,12 @@
 """Mutations of files: of their bytes, and of what a reader finds in them, so that checks behind a checksum are met too."""
 
 import copy
+import gzip
 import io
 import json
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
@@ -296,7 +298,7 @@ def archive_of(data: bytes, random: Random) -> bytes:
             elif kind == 2 or random.random() < 0.7:
                 new.writestr(name, array_of(content, random))
             else:
-                other = random.choice(("x", "", "../x.npy", names[0], "test_images.npy", "é\x01.npy", name * 30))
+                other = random.choice(("x", "/", "../x.npy", names[0], "test_images.npy", "é\x01.npy", name * 30))
                 new.writestr(other, content)
     return packed.getvalue()
 
@@ -334,3 +336,36 @@ _KINDS = (
     "'|u1'", "'<f8'", "'|O'", "'<U3'", "'<M8[s]'", "'<c16'", "'|b1'", "'|V8'", "[('a', '<i4')]", "'>i8'", "'<f2'", "'<u8'",
     "'xx'", "None", "'<i8'", "'|S1'", "'<f4'", "'>u2'", "'<U0'", "'|i1'", "'<m8'",
 )  # fmt: skip
+
+
+def packed_of(data: bytes, random: Random) -> bytes:
+    """A gzip file with other bytes, half of the time inside."""
+    if random.random() < 0.5:
+        return bytes_of(data, random)
+    return gzip.compress(bytes_of(gzip.decompress(data), random), mtime=0)
+
+
+def png_of(data: bytes, random: Random) -> bytes:
+    """A PNG with other bytes, or with mutated chunks that have a valid checksum."""
+    if random.random() < 0.3:
+        return bytes_of(data, random)
+    chunks, place = [], 8
+    while place < len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        chunks.append((data[place + 4 : place + 8], data[place + 8 : place + 8 + size]))
+        place += 12 + size
+    chosen = random.randrange(len(chunks))
+    name, body = chunks[chosen]
+    edit = random.randrange(4)
+    if edit == 0 and name == b"IHDR":
+        sides = [random.choice((0, 1, 8, 15_000, 60_000, 2**31 - 1, 10**6)) for _ in range(2)]
+        body = struct.pack(">II", *sides) + body[8:]
+    elif edit == 1 and name == b"IDAT":
+        body = zlib.compress(bytes_of(zlib.decompress(body), random))
+    elif edit == 2:
+        name = random.choice((b"IDAT", b"PLTE", b"tRNS", b"iCCP", b"zTXt", b"IEND", b"eXIf", b"acTL", b"fdAT"))
+    else:
+        body = bytes_of(body, random)
+    chunks[chosen] = (name, body)
+    whole = b"".join(struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in chunks)
+    return data[:8] + whole

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 from unittest import mock
 
+import click
 import mutations
 import numpy as np
 import safetensors.torch
@@ -30,7 +31,7 @@ from transpike.data import _pickles, deap
 from transpike.data.mitbih import DS1, DS2
 from transpike.files import VERSION, _digest
 from transpike.training import checkpoint
-from transpike.workflow.compare.inputs import inputs_path, open_inputs, sha256, write_inputs
+from transpike.workflow.compare.inputs import _opened, inputs_path, open_inputs, sha256, write_inputs
 
 GOLDEN = Path(__file__).parents[1] / "golden/format1"
 NETWORKS = ("ecc", "few-steps", "bsnn", "cos", "ecc-exit", "h-mt", "rueckauer-liu", "srp", "yoso")
@@ -313,13 +314,13 @@ def _data() -> list[Subject]:
         several("deap", "data", _deap, raw, use_deap),
         several("idx images", "data", lambda f: _mnist(f, "train-images-idx3-ubyte", False), raw, from_folder("mnist")),
         several("idx labels", "data", lambda f: _mnist(f, "t10k-labels-idx1-ubyte", False), raw, from_folder("mnist")),
-        several("idx packed", "data", lambda f: _mnist(f, "train-labels-idx1-ubyte", True), raw, from_folder("mnist")),
+        several("idx packed", "data", lambda f: _mnist(f, "train-labels-idx1-ubyte", True), mutations.packed_of, from_folder("mnist")),
         several("n-mnist", "data", _nmnist, raw, from_folder("events:{folder}", bins=4)),
         several("aedat 2", "data", _dvs, raw, from_folder("events:{folder}", bins=4)),
         *(several(f"gestures {name}", "data", lambda f, name=name: _gestures(f, name), how,
                   from_folder("events:{folder}", bins=4, frames="signed"))
           for name, how in (("u.aedat", raw), ("u_labels.csv", text), ("trials_to_train.txt", text))),
-        *(several(f"picture {kind}", "data", lambda f, kind=kind: _pictures(f, kind), raw,
+        *(several(f"picture {kind}", "data", lambda f, kind=kind: _pictures(f, kind), mutations.png_of if kind == "PNG" else raw,
                   from_folder("imagefolder:{folder}", size=8)) for kind in ("JPEG", "PNG", "BMP", "WEBP", "PPM")),
         several("annotations", "data", _annotations, text, from_folder("imagefolder:{folder}", size=8)),
     ]  # fmt: skip
@@ -347,7 +348,8 @@ def _weights() -> bytes:
 
 def use_weights(path: Path) -> str:
     """What ``transpike convert --weights`` does."""
-    module, preprocessing = _base.load_model("zoo:small-cnn", path, data.load("digits"), None, None)
+    with click.Context(click.Command("convert")):
+        module, preprocessing = _base.load_model("zoo:small-cnn", path, data.load("digits"), None, None)
     with torch.no_grad():
         return str(module(preprocessing(torch.rand(2, 1, 8, 8))).shape)
 
@@ -439,6 +441,7 @@ def _stored_inputs(folder: Path) -> Path:
 
 
 def use_inputs(folder: Path) -> str:
+    _opened.cache_clear()  # it is called with the same path, and another file
     source, calibration, tests, fitting = open_inputs(folder / "inputs.safetensors")
     return f"{source} {[x.shape for x in calibration]} {[x.shape for x, _ in tests]} {[x.shape for x, _ in fitting]}"
 
