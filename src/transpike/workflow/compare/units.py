@@ -114,11 +114,11 @@ class Work:
         try:
             content = json.loads(path.read_bytes())
             checksum = content.pop("sha256")
-        except FileNotFoundError:
-            return None
             if checksum != sha256(_text(content).encode()):
                 raise FileError("its checksum does not match")
             check_rows(rows("", unit, content), unit.answers)
+        except FileNotFoundError:
+            return None
         except Exception as error:  # the content may be of any form
             text = str(error) if isinstance(error, TranspikeError) else type(error).__name__
             raise FileError(f"{path.name} is damaged ({text[:200]})") from error
