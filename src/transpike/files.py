@@ -5,8 +5,10 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import tempfile
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from transpike.codes.time_code import TimeCode
 from transpike.core import format1, registry
+from transpike.core.annotated import fits, wrong_fields
 from transpike.core.codec import classes_in, decode, encode, not_known
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
@@ -25,6 +28,7 @@ from transpike.core.naming import distribution_of, is_ours, qualified
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
+from transpike.core.schedule import check_timesteps
 from transpike.errors import FileError, TranspikeError
 from transpike.snn import SNN
 
@@ -33,6 +37,20 @@ READS = (1, 2)
 """Versions of the format that ``load`` reads; ``core.format1`` maps the names of version 1."""
 LARGEST_HEADER = 64 * 2**20
 """Bytes; the header of a typical file has a few hundred kilobytes."""
+LARGEST_TRIAL = 2**26
+"""Elements of all layers; a network with more is not tried out when it is loaded, because of the memory."""
+DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.bool,
+)
+"""Types of tensors that networks have."""
 
 _KINDS: dict[str, Any] = {
     "graph": Graph,
@@ -44,6 +62,15 @@ _KINDS: dict[str, Any] = {
     "readout": Readout | None,
     "exit": ExitPolicy | None,
 }
+PROVENANCE: dict[str, type] = {
+    "seed": int,
+    "calibration_samples": int,
+    "data_options": dict,
+    "fine_tuning": list,
+    "metrics": dict,
+    "versions": dict,
+}
+"""Entries of the provenance that are read again, and their types."""
 _FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid", "ranges", "grid_timesteps")
 for _part in (Graph, Node, Input, Preprocessing, TimeCode, ExitPolicy):
     registry.families["part"].add(_part)
@@ -156,20 +183,45 @@ def load(path: str | Path) -> SNN:
         )
     try:
         tensors = safetensors.torch.load(data)
-    except (SafetensorError, ValueError, RuntimeError) as error:
+    except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError, OverflowError) as error:
         raise FileError(f"{path} is truncated or damaged ({error}); make it again or restore a copy") from error
+    if foreign := sorted({str(value.dtype) for value in tensors.values()} - {str(kind) for kind in DTYPES}):
+        raise FileError(f"{path} holds tensors of {', '.join(foreign)}, which a spiking network does not have")
     text = metadata.get("content", "")
     if _digest(text, tensors) != metadata.get("sha256"):
         raise FileError(f"{path} is damaged: its checksum does not match its content; make it again or restore a copy")
     try:
         content = json.loads(text)
-        return _network(format1.content(content) if version == "1" else content, tensors)
-    except (TranspikeError, TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise FileError(f"{path} does not hold a spiking network that this version can read: {error}") from error
+        snn = _network(format1.content(content) if version == "1" else content, tensors)
+        _try_out(snn)
+    except Exception as error:  # classes, torch and numpy may raise anything for values that no network has
+        raise FileError(f"{path} does not hold a spiking network that this version can read: {_said(error)}") from error
+    return snn
+
+
+def _said(error: Exception) -> str:
+    """What an error says, with its type if it is not one of transpike's, and not much of a value that it quotes."""
+    text = str(error) if isinstance(error, TranspikeError) else f"{type(error).__name__}: {error}"
+    return text if len(text) < 1000 else f"{text[:1000]} …"
+
+
+def _try_out(snn: SNN) -> None:
+    """Make what engines run, and run the source network on zeros. Raises if parts of the network do not fit together.
+
+    Shapes are known before; this finds tensors of another type, settings that contradict each other, and ranges of
+    other layers. The program is kept for the first run, so that the only cost is one forward pass.
+    """
+    if sum(prod(node.shape) for graph in (snn.graph, snn.source) for node in graph) > LARGEST_TRIAL:
+        return
+    _ = str(snn), snn.program
+    with torch.no_grad():
+        snn.source.run(torch.zeros(1, *snn.source.input.shape))
 
 
 def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
     """The network from a file's content. Raises FileError; classes raise their own errors for invalid fields."""
+    if not isinstance(content, dict):
+        raise FileError(f"its content is a {type(content).__name__}")
     plugins = dict(content.get("plugins", {}))
     parts = (*_FIELDS, "readout", "exit")
     fields = {
@@ -179,14 +231,40 @@ def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
     }
     if wrong := [name for name, kind in _KINDS.items() if not isinstance(fields.get(name), kind)]:
         raise FileError(f"its {', '.join(wrong)} has the wrong type")
-    return SNN(
-        calibrated_readout=fields.pop("readout", None),
-        exit=fields.pop("exit", None),
+    found = {
+        "calibrated_readout": fields.pop("readout", None),
+        "exit": fields.pop("exit", None),
         **fields,
-        rates=dict(content["rates"]),
-        remarks=tuple(content["remarks"]),
-        provenance=dict(content["provenance"]),
-    )
+        "rates": content["rates"],
+        "remarks": tuple(content["remarks"]),
+        "provenance": content["provenance"],
+    }
+    wrong = wrong_fields(SNN, found) + [
+        f"provenance: {name} is not a {kind.__name__}"
+        for name, kind in PROVENANCE.items()
+        if not isinstance(found["provenance"], dict) or not fits(found["provenance"].get(name, kind()), kind)
+    ]
+    if wrong:
+        raise FileError("; ".join(wrong))
+    _check_layers(found["graph"], found["ranges"], found["rates"], found["grid_timesteps"])
+    return SNN(**found)
+
+
+def _check_layers(graph: Graph, ranges: dict[str, Tensor], rates: dict[str, float], steps: int | None) -> None:
+    """Raises FileError for ranges and rates that are not those of the graph's layers, and for an impossible grid."""
+    names = {node.name for node in graph}
+    if unknown := sorted((ranges.keys() | rates.keys()) - names):
+        raise FileError(f"its ranges and rates name {', '.join(unknown)[:200]}, which are not layers of the network")
+    for name, value in ranges.items():
+        shape, axis = graph[name].shape, graph.channel_axes[name]
+        sizes = {1, shape[axis - 1]} if axis <= len(shape) else {1}
+        if not value.is_floating_point() or value.numel() not in sizes or not bool(torch.isfinite(value).all()):
+            what = f"{value.dtype} {list(value.shape)}"
+            raise FileError(f"the range of {name} is {what}, not one finite number for each of its channels")
+    if wrong := [name for name, rate in rates.items() if not 0 <= rate < math.inf]:
+        raise FileError(f"the spike rates of {', '.join(wrong)[:200]} are not numbers from 0 on")
+    if steps is not None:
+        check_timesteps(steps)
 
 
 def _not_registered(name: Any, plugins: dict[str, Any]) -> str:
@@ -225,13 +303,15 @@ def _metadata(data: bytes, path: Path) -> dict[str, str]:
         metadata = dict(json.loads(data[8 : 8 + size]).get("__metadata__") or {})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise FileError(f"{path} is damaged or not a transpike file: its header cannot be read") from error
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise FileError(f"{path} is damaged or not a transpike file: the metadata of its header is not text")
     if "transpike" not in metadata:
         raise FileError(f"{path} is a safetensors file without a spiking network; give weights with --weights instead")
     return metadata
 
 
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

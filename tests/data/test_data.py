@@ -184,7 +184,7 @@ IMAGES = np.zeros((3, 4, 4), np.uint8)
         ),
         (
             {"train_labels": LABELS, "train_jpeg": np.zeros(9, np.uint8), "train_offsets": np.array([0, 3, 6, 9])},
-            "image 0 cannot be decoded",
+            "image 0 cannot be read as a picture",
         ),
     ],
 )

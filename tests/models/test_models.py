@@ -137,16 +137,16 @@ def test_saved_programs(tmp_path):
     images = torch.rand(2, *spec.input_shape)
     path = tmp_path / "net.pt2"
     torch.export.save(torch.export.export(module, (images,)), path)
-    again, found = models.build(f"file:{path}")
+    again, found = models.build(f"file:{path}", trust=True)
     assert found.input_shape == (1, 8, 8)
     torch.testing.assert_close(again(images), module(images))
     with pytest.raises(SettingError, match="finished program"):
-        models.build(f"file:{path}", num_classes=3)
+        models.build(f"file:{path}", num_classes=3, trust=True)
     with pytest.raises(CheckpointError, match="no saved program"):
         models.build(f"file:{tmp_path / 'nothing.pt2'}")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"not a program saved by torch\.export\.save"):
-        models.build(f"file:{path}")
+        models.build(f"file:{path}", trust=True)
 
 
 @pytest.mark.parametrize(("spec", "package"), [("torchvision:resnet18", "torchvision"), ("timm:resnet18", "timm")])

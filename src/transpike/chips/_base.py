@@ -1,18 +1,19 @@
 """The description of a chip: its limits, each None where no public document states one."""
 
 import dataclasses
-import tomllib
 import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transpike.errors import FileError, SettingError
+from transpike.core.toml import read_toml
+from transpike.errors import SettingError
 
 RESETS, POOLS = ("soft", "hard"), ("average", "max")
 ALPHABETS = ("binary", "ternary", "levels", "phase", "time", "graded")
 OPERATORS = ("conv1d", "conv2d", "conv3d", "conv-transpose", "linear", "scale")
+MOST = 2**63
 WORDS = {"resets": RESETS, "pooling": POOLS, "alphabets": ALPHABETS, "operators": OPERATORS}
 
 
@@ -86,14 +87,11 @@ def read_chip(path: Path) -> Chip:
     Raises FileError for a file that is not TOML, SettingError for limits that are unknown, of a wrong type or without
     a source.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} is not TOML: {error}") from None
+    content = read_toml(path)
     limits, sources = content.pop("limits", {}), content.pop("source", [])
     title, vendor = content.pop("title", path.stem), content.pop("vendor", "")
+    if not isinstance(title, str) or not isinstance(vendor, str):
+        raise SettingError(f"{path}: title and vendor must be text")
     if content or not isinstance(limits, dict) or not isinstance(sources, list):
         raise SettingError(
             f"{path}: a chip file has title, vendor, [limits] and [[source]], not {', '.join(content) or limits}"
@@ -119,12 +117,14 @@ def _value(path: Path, key: str, value: Any, hint: Any) -> Any:
         inner = typing.get_args(kind)[0]
         if not isinstance(value, list) or not all(type(one) is inner for one in value):
             raise SettingError(f"{path}: {key} must be a list of {inner.__name__}, not {value!r}")
+        if inner is int and not all(0 <= one < MOST for one in value):
+            raise SettingError(f"{path}: {key} must be a list of whole numbers from 0 on, not {value!r}")
         if key in WORDS and (unknown := set(value) - set(WORDS[key])):
             raise SettingError(
                 f"{path}: {key} must be some of {', '.join(WORDS[key])}, not {', '.join(sorted(unknown))}"
             )
         return tuple(value)
-    if type(value) is not kind or (kind is int and value < 0):
+    if type(value) is not kind or (kind is int and not 0 <= value < MOST):
         raise SettingError(f"{path}: {key} must be a {kind.__name__} from 0 on, not {value!r}")
     return value
 
@@ -132,6 +132,8 @@ def _value(path: Path, key: str, value: Any, hint: Any) -> Any:
 def _source(path: Path, entry: Any, limits: dict[str, Any]) -> Source:
     if not isinstance(entry, dict) or not {"limit", "says", "url"} <= entry.keys():
         raise SettingError(f"{path}: a [[source]] has limit, says and url")
+    if wrong := [name for name, value in entry.items() if not isinstance(value, str)]:
+        raise SettingError(f"{path}: {', '.join(wrong)} of a [[source]] must be text")
     if entry["limit"] not in limits:
         raise SettingError(f"{path}: there is a source for {entry['limit']!r}, which is not in [limits]")
     fields = {field.name for field in dataclasses.fields(Source)}

@@ -27,8 +27,10 @@ from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
 from transpike.core.spelling import unknown
 from transpike.data import Dataset
-from transpike.errors import DataError, FileError, SettingError
+from transpike.errors import CheckpointError, DataError, FileError, SettingError
 from transpike.snn import SNN
+
+TRUST = f"{__name__}.trust"
 
 
 def options(*groups: Callable) -> Callable:
@@ -94,6 +96,13 @@ model_options = options(
         "--weights",
         type=click.Path(path_type=Path),
         help="A checkpoint, .safetensors or .pth; FILE#KEY selects a dictionary in it.",
+    ),
+    click.option(
+        "--trust",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda context, _, value: context.meta.__setitem__(TRUST, value),
+        help="Open the program of file:PROGRAM.pt2, which can run any code.",
     ),
     click.option("--mean", metavar="M,M,…", help="Mean of each input channel (default: the model's)."),
     click.option("--std", metavar="S,S,…", help="Standard deviation of each input channel (default: the model's)."),
@@ -170,7 +179,7 @@ def with_threads(threads: int | None) -> None:
 
 def load_data(name: str, directory: Path | None, snn: SNN | None = None) -> Dataset:
     """The data set, with the options of the command line, or those that ``snn`` was converted with."""
-    before = {} if snn is None else snn.provenance.get("data_options", {})
+    before = {} if snn is None else data.recording_options(snn.provenance.get("data_options", {}))
     return data.load(name, directory, **{**before, **_given()})
 
 
@@ -200,7 +209,8 @@ def load_model(
     """
     own = name.startswith(("file:", "py:"))  # the number of classes of a custom network is fixed
     classes = None if own else len(dataset.classes)
-    module, spec = models.build(name, num_classes=classes, input_shape=dataset.image_shape)
+    trust = bool(click.get_current_context().meta.get(TRUST))
+    module, spec = models.build(name, num_classes=classes, input_shape=dataset.image_shape, trust=trust)
     if weights is not None:
         module = again(module, weights)
         if remark := models.load_weights(module, weights).get("remark"):
@@ -240,7 +250,12 @@ def _stored_preprocessing(weights: Path | None) -> Preprocessing | None:
     if weights is None:
         return None
     text = models.metadata_of(weights).get("preprocessing")
-    return None if text is None else Preprocessing(**{k: tuple(v) for k, v in json.loads(text).items()})
+    try:
+        return None if text is None else Preprocessing(**{k: tuple(v) for k, v in json.loads(text).items()})
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:  # SettingError is a ValueError
+        raise CheckpointError(
+            f"{weights} holds a preprocessing that is not mean and std ({error}); give --mean and --std"
+        ) from error
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

@@ -76,10 +76,10 @@ def noted(weights: Path | None) -> Preparation | None:
         for part in (found.activation, found.input):
             if part is not None:
                 part.build()
-    except (ValueError, TypeError, KeyError, AttributeError, TranspikeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, TranspikeError) as error:
         raise CheckpointError(
             f"{weights} has a preparation for conversion that this version of transpike does not support ({error}): "
-            f"{text}. Train it again, or use the version that wrote it"
+            f"{text[:400]}. Train it again, or use the version that wrote it"
         ) from error
     return found
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from transpike.core import registry
+from transpike.core.annotated import wrong_fields
 from transpike.core.naming import qualified
 from transpike.errors import FileError, TranspikeError
 
@@ -47,27 +48,37 @@ def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
 def decode(value: Any, tensors: dict[str, Tensor], unknown: Callable[[str], str] | None = None) -> Any:
     """The inverse of ``encode``. Only registered classes are created, and no name is imported.
 
-    ``unknown`` gives the error message for a class that is not registered. Raises FileError.
+    ``unknown`` gives the error message for a class that is not registered. Raises FileError, also for a field of a
+    class of transpike that is not of its annotated type.
     """
     if not isinstance(value, dict):
+        if isinstance(value, list):
+            raise FileError("the file holds a list where it should hold a tuple")
         return value
     if "tensor" in value:
-        if value["tensor"] not in tensors:
+        if not isinstance(value["tensor"], str) or value["tensor"] not in tensors:
             raise FileError(f"the file lacks the tensor {value['tensor']!r}")
         return tensors[value["tensor"]]
     if "tuple" in value:
+        if not isinstance(value["tuple"], list):
+            raise FileError(f"the file holds a tuple that is a {type(value['tuple']).__name__}")
         return tuple(decode(item, tensors, unknown) for item in value["tuple"])
     if "dict" in value:
+        if not isinstance(value["dict"], dict):
+            raise FileError(f"the file holds a dictionary that is a {type(value['dict']).__name__}")
         return {key: decode(item, tensors, unknown) for key, item in value["dict"].items()}
     name = value.get("type", "")
     kind = registry.file_class(name) if isinstance(name, str) else None
     if kind is None:
         raise FileError((unknown or not_known)(name))
     try:
-        return kind(**{key: decode(field, tensors, unknown) for key, field in value["fields"].items()})
-    except TranspikeError:
+        fields = {key: decode(field, tensors, unknown) for key, field in value["fields"].items()}
+        if wrong := wrong_fields(kind, fields):
+            raise FileError(f"the file's {name} cannot be read: {'; '.join(wrong)}")
+        return kind(**fields)
+    except (TranspikeError, RecursionError):
         raise
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # a class may do anything with values that it does not expect
         raise FileError(f"the file's {name} cannot be read: {error}") from error
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from transpike.core.cell import Cell
 from transpike.core.op import Op, Role, check_finite
-from transpike.errors import UnsupportedModel
+from transpike.errors import TranspikeError, UnsupportedModel
 
 Shape = tuple[int, ...]
 
@@ -91,7 +91,9 @@ def shape_on_meta(node: Node, inputs: Sequence[Shape]) -> Shape:
     where = f"{node.name} ({node.path})" if node.path else node.name
     try:
         output = op.step(op.init(*values), *values, t=1)[1] if isinstance(op, Cell) else op.run(*values)
-    except (RuntimeError, ValueError, IndexError) as error:
+    except TranspikeError:
+        raise
+    except Exception as error:  # torch raises what its kernels raise: RuntimeError, IndexError, ZeroDivisionError, …
         shapes = list(inputs)
         raise UnsupportedModel(f"{where}: {op.describe()} does not fit inputs of shape {shapes}: {error}") from error
     if output.ndim == 0 or output.shape[0] != 2:

@@ -1,11 +1,13 @@
 """Preprocessing of inputs; saved with the network."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from transpike.core.spelling import NamedSettings
+from transpike.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,18 @@ class Preprocessing(NamedSettings):
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            numbers = isinstance(values, tuple) and all(
+                isinstance(value, (int, float)) and not isinstance(value, bool) for value in values
+            )
+            if not numbers or not values or not all(map(math.isfinite, values)):
+                raise SettingError(f"{name} of the preprocessing must be a tuple of finite numbers, not {values!r}")
+        if not all(self.std):
+            raise SettingError(f"std of the preprocessing divides the input, so it must not be 0: {self.std}")
+        if 1 not in (counts := {len(self.mean), len(self.std)}) and len(counts) > 1:
+            raise SettingError(f"mean has {len(self.mean)} channels and std {len(self.std)}")
 
     @property
     def is_identity(self) -> bool:

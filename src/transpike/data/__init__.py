@@ -23,10 +23,21 @@ from transpike.data import (
     torchvision_sets,
 )
 from transpike.data._base import Batches, Dataset, Split
-from transpike.data._recordings import Events, Frames, Recordings
+from transpike.data._recordings import Events, Frames, Recordings, recording_options
 from transpike.errors import DataError, SettingError
 
-__all__ = ["Batches", "Dataset", "Events", "Frames", "Recordings", "Split", "load", "names", "sources"]
+__all__ = [
+    "Batches",
+    "Dataset",
+    "Events",
+    "Frames",
+    "Recordings",
+    "Split",
+    "load",
+    "names",
+    "recording_options",
+    "sources",
+]
 
 sources: dict[str, Callable[..., Dataset]] = {
     dashed(name): module.load

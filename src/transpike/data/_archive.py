@@ -1,17 +1,28 @@
 """NumPy archives, read without pickled objects."""
 
 import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from transpike.errors import DataError
 
-# errors of zipfile and numpy for a damaged archive; the last is an unknown compression method
-DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, KeyError, NotImplementedError)
+# errors of zipfile and numpy for a damaged archive; numpy's reader of headers raises what Python's parser raises
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, LookupError, TypeError, SyntaxError,
+    OverflowError, RecursionError, MemoryError, RuntimeError, struct.error, tokenize.TokenError, AttributeError,
+)  # fmt: skip
+MAGIC = b"\x93NUMPY"
+MOST_PACKED = 1100
+"""Bytes that a packed byte can stand for at most, rounded up."""
+LONGEST_ITEM = 2**16
+"""Bytes of one element: a text of 16,384 characters."""
 
 
 def keys(path: Path) -> list[str]:
@@ -33,13 +44,42 @@ def _open(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, np.ndarr
     if not path.is_file():
         raise DataError(f"no data at {path}")
     try:
-        with path.open("rb") as file:  # numpy leaves the file open when the archive is damaged
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
                 raise DataError(f"{path} is a single array; give an archive written by numpy.savez")
-            return {key: archive[key] for key in archive.files if wanted(key)}, archive.files
+            with zipfile.ZipFile(file) as archive:
+                members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+                return {key: _array(archive, info) for key, info in members.items() if wanted(key)}, list(members)
     except DataError:
         raise
     except DAMAGE as error:
-        hint = "; write the arrays as numbers, not as Python objects" if "Object arrays" in str(error) else ""
-        raise DataError(f"{path} is not a readable .npz archive, or is truncated: {error}{hint}") from error
+        raise DataError(f"{path} is not a readable .npz archive, or is truncated: {error}") from error
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """One array, in this machine's byte order. Raises ValueError for anything except numbers, texts and dates.
+
+    The header is checked before memory is reserved: it states a shape of any size.
+    """
+    if info.file_size > MOST_PACKED * (info.compress_size + 100):
+        raise ValueError(f"{info.filename} claims {info.file_size:,} bytes, and {info.compress_size:,} are there")
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+        if read is None:
+            raise ValueError(f"{info.filename} is an array of format {version}, which numbers do not need")
+        shape, _, dtype = read(file)
+        if dtype.kind == "O":
+            raise ValueError(
+                f"{info.filename} holds Python objects; write the arrays as numbers, not as Python objects"
+            )
+        if dtype.kind not in "biufcUS" or dtype.itemsize > LONGEST_ITEM:
+            raise ValueError(f"{info.filename} holds {dtype}, which is neither numbers nor short texts")
+        if any(type(size) is not int or size < 0 for size in shape):
+            raise ValueError(f"{info.filename} has the shape {shape}")
+        there, needed = info.file_size - file.tell(), prod(shape) * dtype.itemsize
+        if needed != there or len(shape) > 32:
+            raise ValueError(f"{info.filename} of shape {shape} needs {needed:,} bytes, and {there:,} are there")
+    with archive.open(info) as file:
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -3,14 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from types import ModuleType
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from transpike.core.preprocessing import Preprocessing
-from transpike.errors import DataError, MissingExtra, SettingError
+from transpike.errors import DataError, SettingError
+
+MOST_CLASSES = 1_000_000
+"""A label is the number of a class, and each class has a name; a single large label would make a list of gigabytes."""
 
 
 class Images(Protocol):
@@ -216,10 +219,19 @@ def balanced(labels: Tensor, strength: float) -> Tensor:
     return torch.arange(len(labels)).repeat_interleave(times[labels])
 
 
-def pillow() -> ModuleType:
-    """Pillow's Image module; MissingExtra without it."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtra(f"reading JPEG and PNG needs Pillow: pip install 'transpike[images]' ({error})") from error
-    return Image
+def class_names(named: np.ndarray | None, *labels: np.ndarray, place: str) -> tuple[str, ...]:
+    """The names of the classes in an archive, else the numbers from 0 to the largest of the ``labels``.
+
+    Raises DataError for names that are not a list, and for labels that cannot be the numbers of classes.
+    """
+    if named is not None:
+        if named.ndim != 1 or named.dtype.kind not in "USiu":
+            raise DataError(f"{place}: class_names is {named.dtype}{list(named.shape)}, not a list of names")
+        return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in named.tolist())
+    highest = max((int(part.max()) for part in labels if len(part)), default=-1)
+    if highest >= MOST_CLASSES:
+        raise DataError(
+            f"{place}: there is a label {highest:,}, and labels number the classes from 0 to {MOST_CLASSES - 1:,} at "
+            "most; number the classes that occur"
+        )
+    return tuple(map(str, range(highest + 1)))

@@ -98,8 +98,8 @@ def read_aedat3(path: Path, width: int, height: int) -> Events:
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path that holds a NUL
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _after_lines(path: Path, data: bytes, first: bytes, last: bytes | None = None) -> int:

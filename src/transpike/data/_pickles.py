@@ -1,6 +1,8 @@
 """Arrays in pickles, read without running code."""
 
+import io
 import pickle
+import pickletools
 import re
 from collections.abc import Callable
 from math import prod
@@ -22,6 +24,7 @@ DAMAGE = (
     OverflowError,
     MemoryError,
     ImportError,
+    RecursionError,
 )
 
 
@@ -33,8 +36,9 @@ def read(path: Path) -> Any:
     DataError.
     """
     try:
-        with path.open("rb") as file:
-            return _arrays(_Unpickler(file, encoding="latin1").load(), str(path))
+        data = path.read_bytes()
+        _check_sizes(data)
+        return _arrays(_Unpickler(io.BytesIO(data), encoding="latin1").load(), str(path), {})
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: {error}") from error
     except OSError as error:
@@ -119,16 +123,35 @@ class _Unpickler(pickle.Unpickler):
         return _KNOWN[short, name]
 
 
-def _arrays(value: Any, place: str) -> Any:
-    """The value with records replaced by arrays."""
-    if isinstance(value, _Array):
-        return value.array(place)
-    if isinstance(value, dict):
-        return {key: _arrays(part, place) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_arrays(part, place) for part in value)
+def _check_sizes(data: bytes) -> None:
+    """Raises ValueError for texts longer than the file, and for a memory of more values than the file has bytes.
+
+    The unpickler would reserve the memory before it finds out: 13 bytes can ask for 32 GiB.
+    """
+    for operation, argument, _ in pickletools.genops(data):
+        puts = operation.name in ("PUT", "BINPUT", "LONG_BINPUT")
+        if puts and not (isinstance(argument, int) and 0 <= argument <= len(data)):
+            raise ValueError(f"{len(data)} bytes with the value number {argument}")
+
+
+def _arrays(value: Any, place: str, done: dict[int, Any]) -> Any:
+    """The value with records replaced by arrays. ``done``: id → result, because a pickle may hold one value often."""
     if value is None or isinstance(value, str | bytes | bytearray | int | float):
         return value
-    raise DataError(
-        f"{place}: holds a {type(value).__name__}; only dicts, lists, texts, numbers and arrays are supported"
-    )
+    if id(value) in done:
+        if done[id(value)] is None:
+            raise DataError(f"{place}: a {type(value).__name__} holds itself, which an array of numbers does not need")
+        return done[id(value)]
+    done[id(value)] = None  # in progress
+    if isinstance(value, _Array):
+        found: Any = value.array(place)
+    elif isinstance(value, dict):
+        found = {key: _arrays(part, place, done) for key, part in value.items()}
+    elif isinstance(value, list | tuple):
+        found = type(value)(_arrays(part, place, done) for part in value)
+    else:
+        raise DataError(
+            f"{place}: holds a {type(value).__name__}; only dicts, lists, texts, numbers and arrays are supported"
+        )
+    done[id(value)] = found
+    return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -10,11 +10,41 @@ from torch import Tensor
 
 from transpike.core.preprocessing import Preprocessing
 from transpike.data._base import Dataset, Split
-from transpike.errors import DataError, SettingError
+from transpike.errors import DataError, FileError, SettingError
 
 Kind = Literal["two-channel", "signed"]
 ENCODERS: dict[str, str] = {"two-channel": "event-frames", "signed": "signed-event-frames"}
 BINS = 20
+MOST_BINS = 2**16
+LONGEST = 2**53
+"""Microseconds."""
+
+
+def recording_options(stored: Any) -> dict[str, Any]:
+    """The options of a data set that the file of a network holds: ``bins``, ``span`` and ``frames`` of recordings.
+
+    A file may come from anywhere, and these values become arguments of a reader. So nothing else is passed on: no
+    path, no download, no other setting. Raises FileError for other names, types and values.
+    """
+    allowed = {
+        "bins": lambda value: _is_whole(value, MOST_BINS),
+        "span": lambda value: value is None or _is_whole(value, LONGEST),
+        "frames": lambda value: isinstance(value, str) and value in ENCODERS,
+    }
+    found = stored if isinstance(stored, dict) else {"data_options": stored}
+    wrong = [
+        f"{name}={value!r}"[:80] for name, value in found.items() if name not in allowed or not allowed[name](value)
+    ]
+    if wrong:
+        raise FileError(
+            f"the network's file gives data options that are not those of recordings (bins, span, frames): "
+            f"{', '.join(wrong)[:400]}; such a file was not written by transpike"
+        )
+    return dict(found)
+
+
+def _is_whole(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
 @dataclass(frozen=True, eq=False)

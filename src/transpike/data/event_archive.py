@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from transpike.data import _archive
-from transpike.data._base import Dataset
+from transpike.data._base import Dataset, class_names
 from transpike.data._recordings import BINS, Events, Kind, Recordings, dataset
 from transpike.errors import DataError
 
@@ -55,9 +55,7 @@ def load(path: str | Path, bins: int = BINS, span: int | None = None, frames: Ki
             what = f"{labels.dtype}{list(labels.shape)}"
             raise DataError(f"{source}: labels are {what}, not a whole number for each of {len(recordings)} recordings")
         splits.append((recordings, labels))
-    highest = max(int(labels.max()) for _, labels in splits if len(labels))
-    names = found["class_names"].tolist() if "class_names" in found else range(highest + 1)
-    classes = tuple(str(name) for name in names)
+    classes = class_names(found.get("class_names"), *(labels for _, labels in splits), place=str(path))
     return dataset(f"npz:{path}", splits[0], splits[1], classes, bins, span, frames, path.name)
 
 

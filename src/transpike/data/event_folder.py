@@ -8,6 +8,7 @@ import numpy as np
 
 from transpike.data._base import Dataset
 from transpike.data._event_files import read_aedat2, read_aedat3, read_bin
+from transpike.data._names import read_lines, within
 from transpike.data._recordings import BINS, Events, Kind, Recordings, dataset
 from transpike.errors import DataError, SettingError
 
@@ -138,11 +139,11 @@ def _gestures(root: Path, trials: str) -> Labelled:
     listing = root / trials
     if not listing.is_file():
         raise DataError(f"{root} has no {trials}")
-    names = [line.strip() for line in listing.read_text("utf-8", "replace").splitlines() if line.strip()]
+    names = [line.strip() for line in read_lines(listing) if line.strip()]
     parts: list[tuple[np.ndarray, ...]] = []
     labels: list[int] = []
     for name in names:
-        events = read_aedat3(root / name, SIDE_DVS128, SIDE_DVS128)
+        events = read_aedat3(within(root, name, listing), SIDE_DVS128, SIDE_DVS128)
         for label, start, end in _label_rows(root / f"{Path(name).stem}_labels.csv"):
             inside = (events.t >= start) & (events.t < end)
             t = (events.t[inside] - start).astype(np.int32)
@@ -160,11 +161,11 @@ def _label_rows(path: Path) -> list[tuple[int, int, int]]:
     if not path.is_file():
         raise DataError(f"no labels at {path}")
     rows = []
-    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines()[1:], 2):
+    for number, line in enumerate(read_lines(path)[1:], 2):
         cells = [cell.strip() for cell in line.split(",")]
         if cells == [""]:
             continue
-        if len(cells) != 3 or not all(cell.isdigit() for cell in cells):
+        if len(cells) != 3 or not all(cell.isascii() and cell.isdigit() and len(cell) < 19 for cell in cells):
             raise DataError(f"{path}, line {number}: expected class,start,end in whole numbers, not {line!r}")
         label, start, end = map(int, cells)
         if not 1 <= label <= len(GESTURES) or start >= end:

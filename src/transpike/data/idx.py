@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from transpike.data._base import Dataset, Split
 from transpike.errors import DataError
 
 UNSIGNED_BYTES = 8
+MOST_PACKED = 1100
+"""Bytes that a byte of a gzip file can stand for at most, rounded up."""
 
 
 def load(
@@ -26,14 +29,20 @@ def load(
 
 
 def _read(path: Path, dimensions: int) -> np.ndarray:
+    length = 4 + 4 * dimensions
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        packed = path.suffix == ".gz"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            header = file.read(length)
+            if len(header) < length or header[:4] != bytes((0, 0, UNSIGNED_BYTES, dimensions)):
+                raise DataError(f"{path} is not an IDX file of unsigned bytes with {dimensions} dimensions")
+            shape = tuple(np.frombuffer(header, ">u4", dimensions, 4).tolist())
+            size = path.stat().st_size
+            if prod(shape) > size * (MOST_PACKED if packed else 1):
+                raise DataError(f"{path} is truncated or damaged: {size} bytes for shape {shape}")
+            data = file.read(prod(shape) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    header = 4 + 4 * dimensions
-    if len(data) < header or data[:4] != bytes((0, 0, UNSIGNED_BYTES, dimensions)):
-        raise DataError(f"{path} is not an IDX file of unsigned bytes with {dimensions} dimensions")
-    shape = tuple(np.frombuffer(data, ">u4", dimensions, 4).astype(np.int64).tolist())
-    if len(data) - header != int(np.prod(shape)):
-        raise DataError(f"{path} is truncated or damaged: {len(data) - header} bytes for shape {shape}")
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape).copy()
+    if len(data) != prod(shape):
+        raise DataError(f"{path} is truncated or damaged: {len(data)} bytes or more for shape {shape}")
+    return np.frombuffer(data, np.uint8).reshape(shape).copy()

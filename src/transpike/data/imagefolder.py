@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from transpike.core.preprocessing import Preprocessing
-from transpike.data._base import Dataset, Split, pillow, statistics
+from transpike.data._base import Dataset, Split, statistics
+from transpike.data._names import read_lines, within
+from transpike.data._pictures import MOST_PIXELS, pillow, rgb
 from transpike.errors import DataError, SettingError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
@@ -65,8 +67,9 @@ def _pictures(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _annotated(folder: Path) -> list[tuple[Path, str]]:
-    rows = [line.split("\t") for line in (folder / "val_annotations.txt").read_text("utf-8").splitlines() if line]
-    return [(folder / "images" / row[0], row[1]) for row in rows if len(row) > 1]
+    listing = folder / "val_annotations.txt"
+    rows = [line.split("\t") for line in read_lines(listing) if line]
+    return [(within(folder / "images", row[0], listing), row[1]) for row in rows if len(row) > 1]
 
 
 class FolderImages:
@@ -87,15 +90,15 @@ class FolderImages:
             return torch.stack(list(pool.map(self._decode, indices.tolist())))
 
     def _decode(self, index: int) -> Tensor:
-        library = pillow()
-        try:
-            with library.open(self.paths[index]) as image:
-                width, height = image.size
-                scale = self.resize / min(width, height)
-                wanted = (max(self.size, round(width * scale)), max(self.size, round(height * scale)))
-                picture = image.convert("RGB").resize(wanted, library.Resampling.BILINEAR)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.paths[index]} cannot be read as a picture: {error}") from error
+        image = rgb(self.paths[index], str(self.paths[index]))
+        width, height = image.size
+        scale = self.resize / min(width, height)
+        wanted = (max(self.size, round(width * scale)), max(self.size, round(height * scale)))
+        if wanted[0] * wanted[1] > MOST_PIXELS:
+            raise DataError(
+                f"{self.paths[index]} has {width} × {height} pixels, which is too long and narrow to be scaled"
+            )
+        picture = image.resize(wanted, pillow().Resampling.BILINEAR)
         left, top = (wanted[0] - self.size) // 2, (wanted[1] - self.size) // 2
         cropped = picture.crop((left, top, left + self.size, top + self.size))
         return torch.from_numpy(np.array(cropped)).permute(2, 0, 1)

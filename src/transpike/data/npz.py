@@ -5,7 +5,6 @@ Keys, for ``train`` and ``test`` (or ``val``, which counts as test): ``train_ima
 ``train_labels``. ``class_names`` is optional, and one of the splits may be missing.
 """
 
-import io
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +15,8 @@ from torch import Tensor
 
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import _archive
-from transpike.data._base import Dataset, Images, Split, pillow, statistics
+from transpike.data._base import Dataset, Images, Split, class_names, statistics
+from transpike.data._pictures import rgb
 from transpike.errors import DataError
 
 # decoding JPEG takes about 0.1 ms per image, so mean and deviation come from a part of a large archive
@@ -47,9 +47,8 @@ def load(
             f"train_offsets and train_labels, or the same with test_ or val_; found {found}"
         )
     if classes is None:
-        named = [a["class_names"] for a in archives if "class_names" in a]
-        highest = max(int(split.labels.max()) for split in (train, test) if len(split))
-        classes = tuple(str(n) for n in named[0].tolist()) if named else tuple(map(str, range(highest + 1)))
+        named = next((a["class_names"] for a in archives if "class_names" in a), None)
+        classes = class_names(named, train.labels.numpy(), test.labels.numpy(), place=name)
     if preprocessing is None:
         preprocessing = statistics(train, None if isinstance(train.images, Tensor) else STATISTICS_IMAGES)
     return Dataset(name, train, test, classes, preprocessing, note or ", ".join(file.name for file in files))
@@ -59,18 +58,27 @@ def _split(parts: list[tuple[dict[str, np.ndarray], str]], source: str) -> Split
     if not parts:
         return Split(torch.empty(0, 1, 1, 1), torch.empty(0, dtype=torch.int64), source)
     images: Images
-    labels = np.concatenate([archive[f"{key}_labels"].reshape(-1) for archive, key in parts])
+    labels = _joined([archive[f"{key}_labels"].reshape(-1) for archive, key in parts], source)
     if labels.dtype.kind not in "iu":
         raise DataError(f"{source}: labels are {labels.dtype}, not whole numbers")
+    if labels.dtype == np.uint64 and len(labels) and labels.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{source}: there is a label {labels.max()}; labels number the classes from 0 on")
     if all(f"{key}_images" in archive for archive, key in parts):
         arrays = [_channels_first(archive[f"{key}_images"], source) for archive, key in parts]
-        images = torch.from_numpy(np.concatenate(arrays))
+        images = torch.from_numpy(_joined(arrays, source))
     elif all(f"{key}_jpeg" in archive and f"{key}_offsets" in archive for archive, key in parts):
-        images = JpegImages([(a[f"{key}_jpeg"].tobytes(), a[f"{key}_offsets"]) for a, key in parts], source)
+        images = JpegImages([(a[f"{key}_jpeg"], a[f"{key}_offsets"]) for a, key in parts], source)
     else:
         key = parts[0][1]
         raise DataError(f"{source}: {key}_labels without {key}_images, or {key}_jpeg and {key}_offsets")
     return Split(images, torch.from_numpy(labels.astype(np.int64)), source)
+
+
+def _joined(arrays: list[np.ndarray], source: str) -> np.ndarray:
+    try:
+        return np.concatenate(arrays)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{source}: the archives do not fit together: {error}") from error
 
 
 def _channels_first(array: np.ndarray, source: str) -> np.ndarray:
@@ -78,24 +86,32 @@ def _channels_first(array: np.ndarray, source: str) -> np.ndarray:
         array = array[..., None]
     if array.ndim != 4 or array.shape[3] > 4:
         raise DataError(f"{source}: images are [N, H, W] or [N, H, W, C] with C up to 4, not {list(array.shape)}")
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise DataError(f"{source}: images are numbers, one or more, not {array.dtype}{list(array.shape)}")
     return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
 
 
 class JpegImages:
     """JPEG files in memory, decoded to RGB on first access and then cached."""
 
-    def __init__(self, parts: list[tuple[bytes, np.ndarray]], source: str) -> None:
-        """``parts``: (files one after another, offsets [n + 1]) each."""
+    def __init__(self, parts: list[tuple[np.ndarray, np.ndarray]], source: str) -> None:
+        """``parts``: (bytes of the files one after another, offsets [n + 1]) each."""
         self.source = source
         self.files: list[memoryview] = []
-        for blob, offsets in parts:
-            ends = offsets.reshape(-1).astype(np.int64)
-            if not ends.size or ends[0] < 0 or np.any(np.diff(ends) <= 0) or ends[-1] > len(blob):
+        for content, offsets in parts:
+            if content.dtype != np.uint8 or offsets.dtype.kind not in "iu":
+                raise DataError(
+                    f"{source}: JPEG files are {content.dtype} and offsets {offsets.dtype}, not uint8 and whole"
+                )
+            blob, ends = memoryview(content.tobytes()), offsets.reshape(-1)
+            if not ends.size or ends[0] < 0 or np.any(ends[1:] <= ends[:-1]) or ends[-1] > len(blob):
                 raise DataError(f"{source}: the offsets do not fit the {len(blob)} JPEG bytes")
-            view = memoryview(blob)
-            self.files += [view[a:b] for a, b in pairwise(ends)]
+            self.files += [blob[a:b] for a, b in pairwise(ends.tolist())]
         height, width = self._decode(0).shape[:2] if self.files else (1, 1)
-        self.decoded = torch.empty(len(self.files), 3, height, width, dtype=torch.uint8)
+        try:
+            self.decoded = torch.empty(len(self.files), 3, height, width, dtype=torch.uint8)
+        except RuntimeError as error:
+            raise DataError(f"{source}: {len(self.files)} images of {height} × {width} need too much memory") from error
         self.known = torch.zeros(len(self.files), dtype=torch.bool)
 
     @property
@@ -113,8 +129,4 @@ class JpegImages:
         return self.decoded[indices]
 
     def _decode(self, index: int) -> np.ndarray:
-        try:
-            with pillow().open(io.BytesIO(self.files[index])) as image:
-                return np.array(image.convert("RGB"))
-        except OSError as error:
-            raise DataError(f"{self.source}: image {index} cannot be decoded: {error}") from error
+        return np.array(rgb(self.files[index], f"{self.source}: image {index}"))

@@ -1,16 +1,18 @@
 """Custom constants of energy models, from a file."""
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transpike.core.registry import hint
 from transpike.core.spelling import nearest
+from transpike.core.toml import read_toml
 from transpike.energy._base import EnergyModel
-from transpike.errors import FileError, SettingError
+from transpike.errors import SettingError
 from transpike.results.quantity import Quantity
+
+LARGEST = 1e30
 
 
 def read_model(path: str | Path, table: Mapping[str, type[EnergyModel]]) -> EnergyModel:
@@ -21,14 +23,9 @@ def read_model(path: str | Path, table: Mapping[str, type[EnergyModel]]) -> Ener
     source, in another unit than the model's, negative or not finite.
     """
     path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} is not TOML: {error}") from None
+    content = read_toml(path)
     name = content.pop("model", None)
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         known = ", ".join(sorted(table))
         raise SettingError(f"{path}: model must be one of {known}, not {name!r}{nearest(name, table)}{hint()}")
     kind = table[name]
@@ -63,8 +60,9 @@ def _quantity(path: Path, key: str, value: Any, default: Any) -> Quantity:
         raise SettingError(f'{path}: {key} must be {{value = …, unit = "{default.unit}", source = "…"}}')
     if value["unit"] != default.unit:
         raise SettingError(f"{path}: {key} is in {default.unit}, not in {value['unit']!r}")
-    if isinstance(value["value"], bool) or not isinstance(value["value"], (int, float)):
-        raise SettingError(f"{path}: the value of {key} must be a number, not {value['value']!r}")
+    number = value["value"]
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < LARGEST:
+        raise SettingError(f"{path}: the value of {key} must be a number from 0 to {LARGEST:g}, not {number!r}")
     if not isinstance(value["source"], str) or not value["source"].strip():
         raise SettingError(f"{path}: {key} needs a source: the publication or measurement")
     return Quantity(float(value["value"]), value["unit"], value["source"])

@@ -64,10 +64,20 @@ def from_timm(name: str, num_classes: int, in_channels: int, pretrained: bool) -
     return module, Model(f"timm:{name}", build, shape, preprocessing, num_classes)
 
 
-def from_file(path: str) -> tuple[nn.Module, Model]:
-    """A program saved by ``torch.export.save``, unchanged. PyTorch unpickles such a file: open only trusted files."""
+def from_file(path: str, trust: bool) -> tuple[nn.Module, Model]:
+    """A program saved by ``torch.export.save``, unchanged, if it is to be trusted; else CheckpointError.
+
+    PyTorch unpickles parts of such a file, evaluates texts in it as expressions of sizes, and looks up the functions
+    that it names, ``torch.…`` of any kind. So it is code, which no check of its members makes safe.
+    """
     if not Path(path).is_file():
         raise CheckpointError(f"no saved program at {path}")
+    if not trust:
+        raise CheckpointError(
+            f"{path} is a program, and opening it can run any code on this computer; it was not opened. If you made it "
+            "or trust its origin, add --trust (trust=True in Python). Else ask for the weights as .safetensors, and "
+            "name the network (zoo:, torchvision:, timm:, py:)"
+        )
     try:
         program = torch.export.load(path)
     except Exception as error:  # torch raises whatever its zip reader, JSON reader and unpickler raise
@@ -80,7 +90,7 @@ def from_file(path: str) -> tuple[nn.Module, Model]:
     shape = tuple(arguments[0].shape[1:]) if arguments and isinstance(arguments[0], torch.Tensor) else ()
 
     def build(classes: int, channels: int) -> nn.Module:
-        return from_file(path)[0]
+        return from_file(path, trust)[0]
 
     return module, Model(f"file:{path}", build, shape, Preprocessing())
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from transpike.core.annotated import fits, wrong_fields
 from transpike.errors import CheckpointError, SettingError
 
 FORMAT = "transpike training checkpoint"
@@ -106,9 +107,13 @@ def load(
         rows = [Row(**row) for row in history]
         best_epoch = int(json.loads(metadata["progress"])["best_epoch"])
         scaler = dict(json.loads(metadata["scaler"]))
+        if wrong := [text for row in rows for text in wrong_fields(Row, vars(row))]:
+            raise ValueError(f"its history: {'; '.join(wrong[:3])}")
+        if not 0 <= best_epoch <= len(rows) or not all(fits(value, float) for value in scaler.values()):
+            raise ValueError("its best epoch or the state of its loss scaler is none")
         given = {name: value for name, value in settings.items() if name in before or name not in ADDED}
         same = metadata["settings_sha256"] == _hash(given) and metadata["seed_scheme"] == SEED_SCHEME
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}. Delete it to restart") from error
     if not same:
         names = [name for name in {**before, **given} if before.get(name) != given.get(name)]
@@ -124,11 +129,28 @@ def load(
             # in the layout and on the device of the parameter, as the optimiser creates it; its step counter is on
             # the CPU
             parameter = parameters[name]
+            shape = () if key == "step" else parameter.shape
+            if value.shape != shape or value.is_complex():
+                raise ValueError(f"{place} is {value.dtype}{list(value.shape)}, not {list(shape)}")
             optimiser.state[parameter][key] = value if key == "step" else torch.empty_like(parameter).copy_(value)
+        if lacking := sorted(_lacking(optimiser)):
+            raise ValueError(f"the state of the optimiser lacks {', '.join(lacking)}")
         best = _part(tensors, "model." if best_epoch == len(rows) else "best.")
-    except (KeyError, RuntimeError) as error:
+        wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
+        if best_epoch and {name: tensor.shape for name, tensor in best.items()} != wanted:
+            raise ValueError("its best weights are not those of the network")
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}. Delete it to restart") from error
     return State(rows, best_epoch, best, scaler)
+
+
+def _lacking(optimiser: torch.optim.Optimizer) -> set[str]:
+    """The tensors that the optimiser has for some parameters, and lacks for others that have been trained as well."""
+    states = [set(state) for state in optimiser.state.values() if state]
+    if isinstance(optimiser, torch.optim.Adam):
+        needed = {"step", "exp_avg", "exp_avg_sq"} | ({"max_exp_avg_sq"} if optimiser.defaults["amsgrad"] else set())
+        states.append(needed)
+    return set().union(*states) - set.intersection(*states) if states else set()
 
 
 def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:

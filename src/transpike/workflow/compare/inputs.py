@@ -1,5 +1,6 @@
 """Network and data of a comparison, as one file that its processes map into memory."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -9,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from transpike.core import registry
+from transpike.core.annotated import fits
 from transpike.core.codec import decode, encode
 from transpike.core.graph import Graph
 from transpike.data.batches import pairs
-from transpike.errors import DataError
+from transpike.errors import DataError, FileError
 from transpike.files import write_atomically
 
 
@@ -63,7 +65,7 @@ class Stored:
     kind: str = ""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        with safe_open(str(self.path), "pt") as file:
+        with _reading(self.path) as file:
             for index in range(self.batches):
                 yield (
                     file.get_tensor(f"{self.kind}inputs.{index}"),
@@ -103,12 +105,26 @@ def open_inputs(path: Path) -> tuple[Graph, tuple[Tensor, ...], Stored, Stored]:
 @functools.lru_cache(maxsize=1)
 def _opened(path: Path, generation: int) -> tuple[Graph, tuple[Tensor, ...], Stored, Stored]:
     """``generation``: a class that is registered again must be decoded again, even from the same file."""
-    with safe_open(str(path), "pt") as file:
+    with _reading(path) as file:
         content = json.loads(file.metadata()["content"])
         tensors = {name: file.get_tensor(name) for name in file.keys() if name.startswith("source")}  # noqa: SIM118
         calibration = tuple(file.get_tensor(f"calibration.{index}") for index in range(content["calibration"]))
-    tests, fitting = Stored(path, content["batches"]), Stored(path, content["fitting"], FITTING)
-    return decode(content["source"], tensors), calibration, tests, fitting
+        counts = content["batches"], content["fitting"]
+        source = decode(content["source"], tensors)
+        if not isinstance(source, Graph) or not fits(counts, tuple[int, int]):
+            raise FileError("it holds no network")
+    tests, fitting = Stored(path, counts[0]), Stored(path, counts[1], FITTING)
+    return source, calibration, tests, fitting
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """The file, memory-mapped. Raises FileError for what no comparison has written."""
+    try:
+        with safe_open(str(path), "pt") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise FileError(f"{path} is damaged ({type(error).__name__}: {error}); delete it, and compare again") from error
 
 
 def inputs_path(store: Path, digest: str) -> Path:

@@ -1,17 +1,21 @@
 """Rows of a comparison: one for each recipe and number of time steps, measured or refused."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from transpike.core.codec import encode
+from transpike.core.annotated import fits, wrong_fields
+from transpike.core.codec import decode, encode
+from transpike.core.exit import ExitPolicy
 from transpike.core.recipe import Recipe
-from transpike.errors import SettingError
+from transpike.errors import FileError, SettingError
 
 Cost = Literal["total_steps", "synaptic_operations"]
+SHARES = ("accuracy", "low", "high", "ann_accuracy", "agreement")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +94,23 @@ class Refusal(Entry):
 
     reason: str
     failed: bool = False
+
+
+def check_rows(rows: Iterable[Row | Refusal], answers: tuple[int, ...]) -> None:
+    """Raises FileError for rows from a store that no comparison has written: other types, shares beyond 0 to 1."""
+    for row in rows:
+        values = vars(row)
+        wrong = wrong_fields(type(row), values)
+        if not wrong and isinstance(row, Row):
+            numbers = [*values.items(), *row.energy_joule.items()]
+            wrong = [f"{name} is {one}" for name, one in numbers if fits(one, float) and not math.isfinite(one)]
+            wrong += [f"{name} is {values[name]}" for name in SHARES if not 0 <= values[name] <= 1]
+            if row.policy is not None and not isinstance(decode(row.policy, {}), ExitPolicy):
+                wrong.append("policy is no exit policy")
+        if row.timesteps not in answers:
+            wrong.append(f"timesteps is {row.timesteps!r}")
+        if wrong:
+            raise FileError("; ".join(wrong))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from transpike.results.statistics import paired_difference
 from transpike.snn import SNN
 from transpike.tasks import Classification
 from transpike.workflow.compare.inputs import Stored, inputs_path, open_inputs, sha256
-from transpike.workflow.compare.rows import Refusal, Row
+from transpike.workflow.compare.rows import Refusal, Row, check_rows
 from transpike.workflow.convert import convert
 from transpike.workflow.early_exit import fit_exit
 from transpike.workflow.evaluate.report import Report
@@ -116,12 +116,14 @@ class Work:
         try:
             content = json.loads(path.read_bytes())
             checksum = content.pop("sha256")
+            if checksum != sha256(_text(content).encode()):
+                raise FileError("its checksum does not match")
+            check_rows(rows("", unit, content), unit.answers)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
-            raise FileError(f"{path.name} is damaged ({type(error).__name__})") from error
-        if checksum != sha256(_text(content).encode()):
-            raise FileError(f"{path.name} is damaged (its checksum does not match)")
+        except Exception as error:  # the content may be of any form
+            text = str(error) if isinstance(error, TranspikeError) else type(error).__name__
+            raise FileError(f"{path.name} is damaged ({text[:200]})") from error
         return content
 
 
@@ -288,7 +290,10 @@ def _packed(outcomes: Tensor) -> str:
 
 
 def _unpacked(text: str, samples: int) -> Tensor:
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=samples)
+    packed = np.frombuffer(base64.b64decode(text), np.uint8)
+    if len(packed) != -(-samples // 8):
+        raise FileError(f"{samples} samples have no outcomes of {len(packed)} bytes")
+    bits = np.unpackbits(packed, count=samples)
     return torch.from_numpy(bits.astype(bool))
 
 
