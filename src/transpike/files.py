@@ -20,6 +20,7 @@ from torch import Tensor
 from transpike.codes.time_code import TimeCode
 from transpike.core import format1, registry
 from transpike.core.annotated import fits, wrong_fields
+from transpike.core.answer import FunctionOfAnswer
 from transpike.core.codec import classes_in, decode, encode, not_known
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
@@ -72,7 +73,7 @@ PROVENANCE: dict[str, type] = {
 }
 """Entries of the provenance that are read again, and their types."""
 _FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid", "ranges", "grid_timesteps")
-for _part in (Graph, Node, Input, Preprocessing, TimeCode, ExitPolicy):
+for _part in (Graph, Node, Input, Preprocessing, TimeCode, ExitPolicy, FunctionOfAnswer):
     registry.families["part"].add(_part)
 
 

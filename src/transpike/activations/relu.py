@@ -1,12 +1,12 @@
 """Rectification, unbounded or clipped."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from transpike.core.call import Call, Refused
+from transpike.core.call import Call, Comparison, Refused, Wire
 from transpike.core.op import Captured, Op, Role, Shape, Shapes
 
 
@@ -15,8 +15,47 @@ class ReLU(Op):
     """``a = max(z, 0)``."""
 
     role: ClassVar[Role] = "activation"
-    aten: ClassVar[tuple[str, ...]] = ("relu.default", "relu_.default")
+    aten: ClassVar[tuple[str, ...]] = (
+        "relu.default",
+        "relu_.default",
+        "threshold.default",
+        "threshold_.default",
+        "maximum.default",
+        "max.other",
+        "where.self",
+        "where.ScalarOther",
+        "where.ScalarSelf",
+        "masked_fill.Scalar",
+        "masked_fill.Tensor",
+    )
     ceiling: ClassVar[float | None] = None
+
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        name = call.operator.split(".")[0].rstrip("_")
+        if name == "threshold" and (call["threshold"], call["value"]) != (0, 0):
+            raise Refused(
+                f"it jumps at {call['threshold']} to {call['value']}, which a neuron's rate cannot represent; train with "
+                "nn.ReLU instead"
+            )
+        if name in ("relu", "threshold"):
+            return cls(), (call.wire("self"),)
+        if name in ("maximum", "max"):
+            pair = call["self"], call["other"]
+            positive, zero = pair if isinstance(pair[0], Wire) else pair[::-1]
+            if not isinstance(positive, Wire) or not _is_number(zero, 0):
+                raise Refused("it is the larger one of two values, and only max(x, 0) is a rectification")
+            return cls(), (positive,)
+        if name == "where":
+            condition, kept, other = call["condition"], call["self"], call["other"]
+        else:
+            condition, kept, other = call["mask"], call["value"], call["self"]
+        if isinstance(condition, Comparison) and condition.bound == 0:
+            if condition.relation in ("lt", "le"):
+                kept, other = other, kept
+            if kept == condition.wire and _is_number(other, 0):
+                return cls(), (condition.wire,)
+        raise Refused("it selects by a condition, and only x where x > 0, else 0, is a rectification")
 
     def run(self, *inputs: Tensor) -> Tensor:
         return torch.relu(inputs[0])
@@ -35,6 +74,20 @@ def _ceiling(call: Call) -> float | None:
     return call.get("max", call.get("max_val"))
 
 
+def _is_number(value: Any, number: float) -> bool:
+    """True for a number, or a constant all of whose values are this number."""
+    if isinstance(value, torch.Tensor):
+        return bool((value == number).all())
+    return isinstance(value, (int, float)) and value == number
+
+
+def _single(value: Any) -> Any:
+    """A constant tensor with equal values as a number; anything else unchanged."""
+    if isinstance(value, torch.Tensor) and value.numel() and bool((value == value.flatten()[0]).all()):
+        return float(value.flatten()[0])
+    return value
+
+
 @dataclass(frozen=True, eq=False)
 class Clip(Op):
     """``a = min(max(z, 0), c)``: ReLU6 and hardtanh or clamp to [0, c]."""
@@ -49,15 +102,18 @@ class Clip(Op):
         "clamp_.default",
         "clamp_min.default",
         "clamp_min_.default",
+        "clamp.Tensor",
+        "clamp_min.Tensor",
+        "clip.default",
     )
     ceiling: float = 6.0
 
     @classmethod
     def capture(cls, call: Call) -> Captured:
-        low, high = call.get("min", call.get("min_val", 0.0)), _ceiling(call)
+        low, high = _single(call.get("min", call.get("min_val", 0.0))), _single(_ceiling(call))
         if (
-            isinstance(low, torch.Tensor)
-            or isinstance(high, torch.Tensor)
+            isinstance(low, (torch.Tensor, Wire))
+            or isinstance(high, (torch.Tensor, Wire))
             or low != 0
             or (high is not None and high <= 0)
         ):

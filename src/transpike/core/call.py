@@ -18,6 +18,18 @@ class Wire:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """``wire > bound`` and its like, element by element; ``relation`` is gt, ge, lt or le.
+
+    No neuron computes a comparison. An activation that is written with one reads it ("where(x > 0, x, 0)").
+    """
+
+    wire: Wire
+    relation: str
+    bound: float
+
+
 @dataclass(frozen=True, eq=False)
 class Call:
     """``operator`` like "conv2d.default"; ``arguments`` by schema name with defaults filled in.

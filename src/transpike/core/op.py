@@ -12,7 +12,9 @@ from transpike.core.channels import rows
 from transpike.core.tensor_fields import TensorFields
 from transpike.errors import SettingError, UnsupportedModel
 
-Captured = Union["tuple[Op, tuple[Wire, ...]]", "list[tuple[Op, tuple[Wire, ...]]]"]
+Part = Union[Wire, "tuple[Op, tuple[Part, ...]]"]
+"""A wire, or an op and what it reads: a call of torch may need several ops."""
+Captured = Union["tuple[Op, tuple[Part, ...]]", "list[tuple[Op, tuple[Part, ...]]]"]
 Role = Literal["synapse", "wiring", "analogue", "activation"]
 Shape = tuple[int, ...]
 Shapes = tuple[Shape, ...]
@@ -57,7 +59,9 @@ class Op(TensorFields):
 
     @classmethod
     def capture(cls, call: Call) -> "Captured":
-        """The op for this call, and the wires that it reads; a list for a call with several outputs.
+        """The op for this call, and what it reads: wires, or other ops with what they read in turn.
+
+        A list for a call with several outputs. Inner ops become layers of their own, before the op that reads them.
 
         Raises core.call.Refused with the reason if the op does not support the call's arguments.
         """

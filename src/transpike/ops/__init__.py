@@ -6,12 +6,14 @@ from transpike.ops.add import Add
 from transpike.ops.analogue import AnalogueOp
 from transpike.ops.average import AvgPool, Mean
 from transpike.ops.batchnorm import BatchNorm
+from transpike.ops.cat import Cat
 from transpike.ops.conv import Conv
 from transpike.ops.dropout import Dropout
 from transpike.ops.linear import Linear
 from transpike.ops.maxpool import AdaptiveMaxPool, MaxPool
+from transpike.ops.pick import Pick
 from transpike.ops.resample import Resample
 from transpike.ops.scale import Scale
-from transpike.ops.shape import Cat, Identity, Nearest, Pad, Permute, Reshape, Slice
+from transpike.ops.shape import Identity, Nearest, Pad, Permute, Reshape, Slice
 
 members: tuple[type[Op], ...] = family("op", Op, in_files=True, named=False).own(globals())

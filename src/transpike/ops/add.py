@@ -39,7 +39,7 @@ class Add(Op):
         if isinstance(first, Wire) and isinstance(second, Wire):
             return cls(coefficients=(1.0, float(alpha))), (first, second)
         if isinstance(first, Wire):
-            return shift(second, first, alpha), (first,)
+            return shift(second, first.shape, alpha), (first,)
         constant, axis = per_element(first, second.shape)
         return Scale(weight=torch.tensor(float(alpha)), bias=constant, axis=axis), (second,)
 

@@ -19,7 +19,7 @@ class BatchNorm(Synapse):
     ones are updated with ``momentum`` (torch.nn.BatchNorm2d).
     """
 
-    aten: ClassVar[tuple[str, ...]] = ("batch_norm.default",)
+    aten: ClassVar[tuple[str, ...]] = ("batch_norm.default", "instance_norm.default")
     buffers: ClassVar[tuple[str, ...]] = ("mean", "variance")
     weight: Tensor | None = None  # type: ignore[assignment]
     bias: Tensor | None = None
@@ -30,8 +30,10 @@ class BatchNorm(Synapse):
 
     @classmethod
     def capture(cls, call: Call) -> Captured:
-        if call["training"] or call["running_mean"] is None:
-            raise Refused("it normalises by batch statistics; use running statistics and model.eval()")
+        own = call.get("use_input_stats")
+        if own or call.get("training") or call["running_mean"] is None:
+            whose = "those of each sample" if own else "batch statistics"
+            raise Refused(f"it normalises by {whose}; use running statistics (track_running_stats=True) and model.eval()")
         tensors = {"weight": call.constant("weight"), "bias": call.constant("bias")}
         op = cls(
             mean=call.constant("running_mean"),

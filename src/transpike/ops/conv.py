@@ -7,24 +7,26 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from transpike.core.call import Call, Refused
+from transpike.core.call import Call
 from transpike.core.op import Captured, Shape, Shapes, Synapse, spatially_uniform
+from transpike.ops.shape import Pad
 
 _PLAIN = (F.conv1d, F.conv2d, F.conv3d)
 _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
-def _padding(call: Call, weight: Tensor) -> tuple[int, ...]:
-    """Torch's padding as numbers; "same" is d·(k−1)/2 on both sides. Raises Refused for uneven padding."""
+def _padding(call: Call, weight: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Torch's padding as numbers, and the zeros to add at the end of each axis.
+
+    "same" is d·(k−1) zeros on each axis, half of them before it; an odd number has one more at the end.
+    """
     count = weight.ndim - 2
     if not isinstance(call["padding"], str):
-        return call.numbers("padding", count)
+        return call.numbers("padding", count), (0,) * count
     if call["padding"] == "valid":
-        return (0,) * count
+        return (0,) * count, (0,) * count
     total = [d * (k - 1) for d, k in zip(call.numbers("dilation", count), weight.shape[2:], strict=True)]
-    if any(amount % 2 for amount in total):
-        raise Refused("padding='same' with an even kernel pads unevenly; pad explicitly with F.pad before it")
-    return tuple(amount // 2 for amount in total)
+    return tuple(amount // 2 for amount in total), tuple(amount % 2 for amount in total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,7 @@ class Conv(Synapse):
         assert weight is not None
         count, transposed = weight.ndim - 2, "transpose" in call.operator
         settings = {name: call.numbers(name, count) for name in ("stride", "dilation")}
-        padding = _padding(call, weight)
+        padding, more = _padding(call, weight)
         output_padding = call.numbers("output_padding", count) if transposed else (0,) * count
         op = cls(
             weight=weight,
@@ -70,7 +72,8 @@ class Conv(Synapse):
             output_padding=output_padding,
             **settings,
         )
-        return op, (x,)
+        amounts = tuple(amount for end in reversed(more) for amount in (0, end))
+        return op, ((Pad(amounts=amounts), (x,)) if any(more) else x,)
 
     @property
     def dimensions(self) -> int:

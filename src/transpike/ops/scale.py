@@ -137,7 +137,12 @@ def per_element(value: Any, shape: tuple[int, ...]) -> tuple[Tensor, int]:
         return tensor.reshape(()), 1
     if tensor.ndim > len(shape) and tensor.shape[0] != 1:
         raise Refused("it combines the batch with a separate constant for each sample")
-    full = tensor.expand(1, *shape)
+    try:
+        full = tensor.expand(1, *shape)
+    except RuntimeError:
+        raise Refused(
+            f"a constant of shape {tuple(tensor.shape)} spreads activations of shape {shape}; expand them before it"
+        ) from None
     for axis in dict.fromkeys((1, max(1, len(shape)))):
         channels = spatially_uniform(full, axis)
         if channels is not None:
@@ -145,7 +150,7 @@ def per_element(value: Any, shape: tuple[int, ...]) -> tuple[Tensor, int]:
     return full[0].clone(), 1
 
 
-def shift(value: Any, wire: Wire, sign: float = 1.0) -> Scale:
-    """``x + sign·value`` for a constant value."""
-    constant, axis = per_element(value, wire.shape)
+def shift(value: Any, shape: tuple[int, ...], sign: float = 1.0) -> Scale:
+    """``x + sign·value`` for a constant value and x (batch, *shape)."""
+    constant, axis = per_element(value, shape)
     return Scale(weight=torch.tensor(1.0), bias=sign * constant, axis=axis)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from transpike.core.call import Call, Refused, Wire
 from transpike.core.channels import reshaped
-from transpike.core.op import Captured, Op
+from transpike.core.op import Captured, Op, Part
+from transpike.ops.scale import shift
 from transpike.ops.wiring import Selection
 
 
@@ -26,7 +27,10 @@ class Reshape(Selection):
         "_unsafe_view.default",
         "squeeze.dim",
         "squeeze.dims",
+        "squeeze.default",
         "unsqueeze.default",
+        "view_as.default",
+        "reshape_as.default",
     )
     shape: tuple[int, ...] = (-1,)
 
@@ -45,19 +49,31 @@ class Reshape(Selection):
 class Permute(Selection):
     """Axes in another order; ``axes`` counts the batch as axis 0, which stays first."""
 
-    aten: ClassVar[tuple[str, ...]] = ("permute.default", "transpose.int")
+    aten: ClassVar[tuple[str, ...]] = (
+        "permute.default",
+        "transpose.int",
+        "movedim.int",
+        "movedim.intlist",
+        "moveaxis.int",
+        "moveaxis.intlist",
+        "swapaxes.default",
+        "swapdims.default",
+        "pixel_shuffle.default",
+        "pixel_unshuffle.default",
+        "channel_shuffle.default",
+        "native_channel_shuffle.default",
+    )
     axes: tuple[int, ...] = (0, 1)
 
     @classmethod
     def capture(cls, call: Call) -> Captured:
         x = call.wire("self")
-        rank = len(x.shape) + 1
-        if "dims" in call.arguments:
-            axes = [axis % rank for axis in call["dims"]]
-        else:
-            axes = list(range(rank))
-            a, b = call["dim0"] % rank, call["dim1"] % rank
-            axes[a], axes[b] = axes[b], axes[a]
+        name = call.operator.split(".")[0]
+        if "shuffle" in name:
+            return _shuffled(name, call, x)
+        marked = torch.empty(tuple(range(len(x.shape) + 1)), device="meta")  # axis i has the size i
+        settings = [value for key, value in call.arguments.items() if key != "self"]
+        axes = getattr(marked, name)(*settings).shape
         if axes[0] != 0:
             raise Refused("it moves the batch axis")
         return cls(axes=tuple(axes)), (x,)
@@ -82,6 +98,13 @@ class Slice(Selection):
         "chunk.default",
         "split.Tensor",
         "split_with_sizes.default",
+        "split.sizes",
+        "tensor_split.sections",
+        "tensor_split.indices",
+        "unsafe_chunk.default",
+        "unsafe_split.Tensor",
+        "select.int",
+        "unbind.int",
     )
     axis: int = 1
     start: int = 0
@@ -102,9 +125,16 @@ class Slice(Selection):
                 raise Refused("it takes a part of the batch")
             return cls(axis=call["dim"] % rank, start=start, stop=stop, step=step), (x,)
         axis = call.axis("dim", rank)
+        size = x.shape[axis - 1]
         if call.operator == "narrow.default":
-            return cls(axis=axis, start=call["start"], stop=call["start"] + call["length"]), (x,)
-        pieces: list[tuple[Op, tuple[Wire, ...]]] = []
+            start = call["start"] % size if size else 0
+            return cls(axis=axis, start=start, stop=start + call["length"]), (x,)
+        if call.operator in ("select.int", "unbind.int"):
+            places = range(size) if call.operator == "unbind.int" else [call["index"] % size]
+            kept = [(cls(axis=axis, start=place, stop=place + 1), (x,)) for place in places]
+            whole: list[tuple[Op, tuple[Part, ...]]] = [(Reshape(shape=call.shapes[0]), (part,)) for part in kept]
+            return whole if call.operator == "unbind.int" else whole[0]
+        pieces: list[tuple[Op, tuple[Part, ...]]] = []
         start = 0
         for shape in call.shapes:
             pieces.append((cls(axis=axis, start=start, stop=start + shape[axis - 1]), (x,)))
@@ -131,13 +161,15 @@ class Pad(Selection):
 
     @classmethod
     def capture(cls, call: Call) -> Captured:
-        mode = call.get("mode", "constant")
-        if mode == "constant" and call.get("value"):
-            raise Refused(f"it pads with {call['value']}; only zeros need no spikes")
+        mode, value = call.get("mode", "constant"), call.get("value") or 0.0
         x = call.wire("self")
         if len(call["pad"]) > 2 * len(x.shape):
             raise Refused("it pads the batch axis")
-        return cls(amounts=tuple(call["pad"]), mode=mode), (x,)
+        padded = cls(amounts=tuple(call["pad"]), mode=mode)
+        if mode != "constant" or value == 0:
+            return padded, (x,)
+        border = value * (1 - padded.run(torch.ones(1, *x.shape)))  # a bias: zeros need no spikes, a value does
+        return shift(border, call.shapes[0]), ((padded, (x,)),)
 
     def run(self, *inputs: Tensor) -> Tensor:
         return F.pad(inputs[0], self.amounts, self.mode)
@@ -182,24 +214,6 @@ class Nearest(Selection):
 
 
 @dataclass(frozen=True, eq=False)
-class Cat(Selection):
-    """Inputs concatenated along ``axis`` (the batch is axis 0)."""
-
-    aten: ClassVar[tuple[str, ...]] = ("cat.default", "concat.default")
-    axis: int = 1
-
-    @classmethod
-    def capture(cls, call: Call) -> Captured:
-        wires = tuple(call["tensors"])
-        if not all(isinstance(wire, Wire) for wire in wires):
-            raise Refused("it concatenates a constant; add it to the input instead")
-        return cls(axis=call.axis("dim", len(wires[0].shape) + 1)), wires
-
-    def run(self, *inputs: Tensor) -> Tensor:
-        return torch.cat(inputs, self.axis)
-
-
-@dataclass(frozen=True, eq=False)
 class Identity(Selection):
     """Returns its input."""
 
@@ -210,9 +224,48 @@ class Identity(Selection):
         "detach_.default",
         "alias.default",
         "to.dtype",
+        "to.device",
+        "to.dtype_layout",
+        "to.other",
+        "type_as.default",
         "_to_copy.default",
         "lift_fresh_copy.default",
     )
 
+    @classmethod
+    def capture(cls, call: Call) -> Captured:
+        dtype = getattr(call.get("other"), "dtype", call.get("dtype"))
+        if dtype is not None and not dtype.is_floating_point:
+            raise Refused(f"it turns activations into {dtype}, which rounds them")
+        return cls(), (call.wire("self"),)
+
     def run(self, *inputs: Tensor) -> Tensor:
         return inputs[0]
+
+
+def with_shape(part: Part, shape: Sequence[int]) -> Part:
+    """``part`` in another shape (without the batch)."""
+    return Reshape(shape=tuple(shape)), (part,)
+
+
+def with_axes(part: Part, axes: Sequence[int]) -> Part:
+    """``part`` with its axes in another order; the batch is axis 0."""
+    return part if list(axes) == list(range(len(axes))) else (Permute(axes=tuple(axes)), (part,))
+
+
+def _shuffled(name: str, call: Call, x: Wire) -> Captured:
+    """Channels to pixels and back (torch.nn.PixelShuffle, PixelUnshuffle), and channels of groups (ChannelShuffle)."""
+    channels, *space = x.shape
+    if name.endswith("channel_shuffle"):
+        groups = call["groups"]
+        apart: tuple[int, ...] = (groups, channels // groups, *space)
+        axes = [0, 2, 1, *range(3, len(apart) + 1)]
+    elif len(space) != 2:
+        raise Refused("it takes images (batch, channels, height, width) only")
+    elif name == "pixel_shuffle":
+        r = call["upscale_factor"]
+        apart, axes = (channels // r**2, r, r, *space), [0, 1, 4, 2, 5, 3]
+    else:
+        r = call["downscale_factor"]
+        apart, axes = (channels, space[0] // r, r, space[1] // r, r), [0, 1, 3, 5, 2, 4]
+    return Reshape(shape=call.shapes[0]), (with_axes(with_shape(x, apart), axes),)

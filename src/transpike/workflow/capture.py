@@ -12,12 +12,21 @@ from torch.utils import _pytree as pytree
 
 from transpike import activations, ops  # noqa: F401 (registers the ops)
 from transpike.core import registry
-from transpike.core.call import Call, Refused, Wire
+from transpike.core.call import Call, Comparison, Refused, Wire
 from transpike.core.graph import Graph, Input, Node
-from transpike.core.op import Op, check_finite
+from transpike.core.op import Op, Part, check_finite
 from transpike.errors import NotExact, SettingError, UnsupportedModel, UnsupportedOperator
 from transpike.ops.analogue import AnalogueOp
+from transpike.workflow.captured_values import (
+    ancestors,
+    bound,
+    comparison,
+    constant,
+    masked,
+    operator_name,
+)
 from transpike.workflow.exported import copied, exported, input_name, reference
+from transpike.workflow.last_functions import last_functions
 
 OnUnsupported = Literal["error", "keep"]
 
@@ -89,10 +98,12 @@ class _Reader:
         self.taken = {"input"}
         self.numbers: dict[str, int] = {}
         self.refused: list[tuple[str, str, str, str]] = []
+        self.last: frozenset[fx.Node] = frozenset()
 
     def read(self, output: str | int | None) -> Graph:
         answer = self._answer(output)
-        wanted = _ancestors(answer)
+        wanted = ancestors(answer)
+        self.last = last_functions(answer)
         inputs = 0
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
@@ -155,19 +166,33 @@ class _Reader:
 
     def _call(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
-            source = self.values[node.args[0]]  # type: ignore[index]
-            self.values[node] = source[node.args[1]] if isinstance(source, (list, tuple)) else source  # type: ignore[index]
+            self._item(node)
             return
         value = node.meta.get("val")
-        arguments = fx.map_arg((node.args, node.kwargs), lambda n: self.values[n])
-        leaves = pytree.tree_leaves(arguments)
+        args, kwargs = self._arguments(node)
+        leaves = pytree.tree_leaves((args, kwargs))
         if not isinstance(value, (Tensor, list, tuple)):
             self.values[node] = value  # sizes and comparisons of sizes
-        elif not any(isinstance(leaf, (Wire, torch.SymInt)) for leaf in leaves):
-            self.values[node] = node.target(*arguments[0], **arguments[1])  # type: ignore[operator]
+        elif not any(isinstance(leaf, (Wire, Comparison, torch.SymInt)) for leaf in leaves):
+            self.values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
             self.keepalive.append(self.values[node])
         else:
-            self._layer(node, arguments[0], arguments[1])
+            self._layer(node, args, kwargs)
+
+    def _arguments(self, node: fx.Node) -> tuple[tuple, dict]:
+        return fx.map_arg((node.args, node.kwargs), lambda n: self.values[n])  # type: ignore[return-value]
+
+    def _item(self, node: fx.Node) -> None:
+        """One of several outputs of a call; not all of them may be known."""
+        call, index = node.args
+        source = self.values[call]  # type: ignore[index]
+        if not isinstance(source, (list, tuple)):
+            self.values[node] = source
+        elif -len(source) <= index < len(source):  # type: ignore[operator]
+            self.values[node] = source[index]  # type: ignore[index]
+        else:
+            reason = f"output {index} of it (indices of a maximum, for example) is not computed"
+            self._refused(node, operator_name(call), *_place(call), reason)  # type: ignore[arg-type]
 
     def _layer(self, node: fx.Node, args: tuple, kwargs: dict) -> None:
         target: Any = node.target
@@ -175,10 +200,24 @@ class _Reader:
         if not isinstance(target, torch._ops.OpOverload):
             self._refused(node, str(target), path, line, "it is not an operator of torch")
             return
-        name = f"{target._schema.name.removeprefix('aten::')}.{target._overloadname}"
+        name, arguments = operator_name(node), bound(target, args, kwargs)
+        known = constant(name, target, arguments)
+        if known is None:
+            known = comparison(name, arguments)  # type: ignore[assignment]
+        if known is not None:
+            self.values[node] = known
+            self.keepalive.append(known)
+            return
         value = node.meta["val"]
-        shapes = tuple(_shape(v) for v in ([value] if isinstance(value, Tensor) else value))
-        call = Call(name, _bound(target, args, kwargs), shapes)
+        try:
+            shapes = tuple(_shape(v) for v in ([value] if isinstance(value, Tensor) else value))
+        except RuntimeError as error:  # of torch's symbolic shapes
+            raise UnsupportedModel(
+                f"{name} in {path or 'the model itself'} ({line}) has an output whose size depends on values: select by "
+                "positions instead of a mask, like x[:, [0, 2]]"
+            ) from error
+        name, arguments = masked(name, arguments) or (name, arguments)
+        call = Call(name, arguments, shapes)
         reason = "transpike does not support it"
         for member in _claims(registry.generation()).get(name, []):
             try:
@@ -186,31 +225,59 @@ class _Reader:
                 return
             except Refused as error:
                 reason = str(error)
-        if self.on_unsupported == "keep" and isinstance(value, Tensor):
+        args, kwargs = self._compared(node)
+        if (self.on_unsupported == "keep" or node in self.last) and isinstance(value, Tensor):
             try:
-                kept = AnalogueOp.of(f"aten.{name}", args, kwargs)
+                kept = AnalogueOp.of(f"aten.{operator_name(node)}", args, kwargs)
                 self._place_node(node, kept, path, True, shapes)
                 return
             except Refused as error:
                 reason = str(error)
-        self._refused(node, name, path, line, reason)
+        self._refused(node, operator_name(node), path, line, reason)
+
+    def _compared(self, node: fx.Node) -> tuple[tuple, dict]:
+        """The arguments of a call that is no activation: the comparisons that it reads become layers, or are refused."""
+        for source in node.all_input_nodes:
+            if isinstance(self.values[source], Comparison):
+                args, kwargs = self._compared(source)
+                path, line = _place(source)
+                if self.on_unsupported == "keep":
+                    kept = AnalogueOp.of(f"aten.{operator_name(source)}", args, kwargs)
+                    self._place_node(source, kept, path, True, (_shape(source.meta["val"]),))
+                else:
+                    reason = "it compares activations, which is supported only as a part of a ReLU: where(x > 0, x, 0)"
+                    self._refused(source, operator_name(source), path, line, reason)
+        return self._arguments(node)
 
     def _place_node(self, node: fx.Node, captured: Any, path: str, single: bool, shapes: tuple) -> None:
         outputs = captured if isinstance(captured, list) else [captured]
-        wires = []
-        for index, (op, inputs) in enumerate(outputs):
-            name = self._name(node, path)
-            origin = tuple((f, self.names[id(t)]) for f, t in op.tensors().items() if id(t) in self.names)
-            self.nodes.append(Node(name, op, tuple(wire.name for wire in inputs), path, origin))
-            wires.append(Wire(name, shapes[index]))
+        wires = [Wire(self._placed(node, part, path), shapes[index]) for index, part in enumerate(outputs)]
         self.values[node] = wires[0] if single else wires
 
-    def _name(self, node: fx.Node, path: str) -> str:
-        """The module path of a torch.nn layer; otherwise the path of the calling module and the name of the call."""
+    def _placed(self, node: fx.Node, part: Part, path: str, kind: str = "") -> str:
+        """The name of the wire; an op becomes a node, behind the ops that it reads."""
+        if isinstance(part, Wire):
+            return part.name
+        op, parts = part
+        inputs = tuple(
+            self._placed(node, inner, path, "" if isinstance(inner, Wire) else type(inner[0]).__name__)
+            for inner in parts
+        )
+        origin = tuple((f, self.names[id(t)]) for f, t in op.tensors().items() if id(t) in self.names)
+        name = self._name(node, path, kind.lower())
+        self.nodes.append(Node(name, op, inputs, path, origin))
+        return name
+
+    def _name(self, node: fx.Node, path: str, kind: str = "") -> str:
+        """The module path of a torch.nn layer; otherwise the path of the calling module and the name of the call.
+
+        ``kind`` is appended for one of several layers that a call needs.
+        """
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         leaf = bool(stack) and str(stack[-1][1]).startswith("torch.nn.modules.") and path
         call = node.target.__name__.split(".")[0].rstrip("_") if not leaf else ""  # type: ignore[union-attr]
         base = path if leaf else f"{path}.{call}".lstrip(".")
+        base = f"{base}.{kind}" if kind else base
         name, number = base, self.numbers.get(base, 0)
         while name in self.taken:
             number += 1
@@ -239,16 +306,6 @@ class _Reader:
         )
 
 
-def _bound(target: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
-    bound = {}
-    for index, argument in enumerate(target._schema.arguments):
-        if index < len(args):
-            bound[argument.name] = args[index]
-        else:
-            bound[argument.name] = kwargs.get(argument.name, argument.default_value)
-    return bound
-
-
 def _shape(value: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in value.shape[1:]) if isinstance(value, Tensor) else ()
 
@@ -264,16 +321,6 @@ def _choices(tree: Any) -> dict[str, fx.Node]:
     else:
         items = vars(tree).items() if hasattr(tree, "__dict__") else ()
     return {f"{key}.{inner}".rstrip("."): node for key, value in items for inner, node in _choices(value).items()}
-
-
-def _ancestors(node: fx.Node) -> set[fx.Node]:
-    seen, stack = {node}, [node]
-    while stack:
-        for parent in stack.pop().all_input_nodes:
-            if parent not in seen:
-                seen.add(parent)
-                stack.append(parent)
-    return seen
 
 
 def _place(node: fx.Node) -> tuple[str, str]:

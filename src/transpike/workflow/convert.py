@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transpike.core.answer import FunctionOfAnswer
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
@@ -23,6 +24,7 @@ from transpike.errors import NotExact, SettingError
 from transpike.recipes import recipe_given
 from transpike.snn import SNN
 from transpike.workflow.capture import OnUnsupported, capture
+from transpike.workflow.last_functions import remark, split_answer
 
 KEPT_RECORDINGS = 256  # with all their frames, for passes that simulate spikes
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
@@ -67,13 +69,16 @@ def convert(
         source = capture(model, batches[0], output=output, on_unsupported=on_unsupported, remarks=remarks)
         if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
             calibration_batches(batches, lambda x: x, source.input.shape)
+        layers, functions = split_answer(source)
+        remarks += [remark(functions)] if functions else []
         largest = max(float(batch.abs().max()) for batch in batches)
-        encoder = recipe.encoder.suited(source).calibrated(largest)
+        encoder = recipe.encoder.suited(layers).calibrated(largest)
         recorded = entrance.recorded if encoder.has_frames else None
-        context = Context(source, batches, recipe.timesteps, seed, encoder, recipe.schedule, recorded, remarks)
-        graph = _converted(source, recipe.passes, context, progress)
+        context = Context(layers, batches, recipe.timesteps, seed, encoder, recipe.schedule, recorded, remarks)
+        graph = _converted(layers, recipe.passes, context, progress)
         check_stand_ins(graph)
         check_ceilings(graph, context)
+        readout = recipe.readout.calibrated(graph, context)
     provenance = {
         "source_sha256": _digest(source.parameters()),
         "calibration_sha256": _digest({str(i): batch for i, batch in enumerate(batches)}),
@@ -92,7 +97,7 @@ def convert(
         {},
         tuple(remarks),
         provenance,
-        recipe.readout.calibrated(graph, context),
+        FunctionOfAnswer(readout, functions) if functions else readout,
     )
     snn.rates.update(spike_rates(snn, entrance.recorded))
     return snn

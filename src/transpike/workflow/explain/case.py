@@ -188,8 +188,8 @@ class Case:
     def _right(self, output: Tensor, y: Tensor) -> Tensor:
         """(batch,): correct answers of the readout, for the output's currents (time, batch, classes)."""
         readout = self.snn.readout
-        if not readout.every_step or len(output) == 1:
-            return self.task.outcomes(output.mean(0), y)
+        if not readout.every_step:
+            output = output.mean(0, keepdim=True)
         state = readout.init(output[0])
         for t, current in enumerate(output, 1):
             state = readout.update(state, current, t)

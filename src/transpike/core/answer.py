@@ -1,0 +1,50 @@
+"""The functions behind the last layer: softmax, sigmoid and their like, computed once on the accumulated answer."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from transpike.core.graph import Graph
+from transpike.core.op import Op
+from transpike.core.pass_ import Context
+from transpike.core.readout import Readout
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionOfAnswer(Readout):
+    """``logits(t) = f(logits of the readout inside)``: the last functions of the source network, in order.
+
+    They are computed once for each answer, from the accumulated one and not from the current of one step.
+    """
+
+    inside: Readout
+    functions: tuple[Op, ...] = ()
+
+    @property
+    def spiking_output(self) -> bool:  # type: ignore[override]
+        return self.inside.spiking_output
+
+    @property
+    def every_step(self) -> bool:  # type: ignore[override]
+        return self.inside.every_step
+
+    @property
+    def delay(self) -> int | None:
+        """That of the readout inside, if it has one."""
+        return getattr(self.inside, "delay", None)
+
+    def calibrated(self, graph: Graph, context: Context) -> "FunctionOfAnswer":
+        return FunctionOfAnswer(self.inside.calibrated(graph, context), self.functions)
+
+    def init(self, output: Tensor) -> Tensor:
+        return self.inside.init(output)
+
+    def update(self, state: Tensor, output: Tensor, t: int) -> Tensor:
+        return self.inside.update(state, output, t)
+
+    def logits(self, state: Tensor, t: int) -> Tensor:
+        answer = self.inside.logits(state, t)
+        for function in self.functions:
+            answer = function.run(answer)
+        return answer
+

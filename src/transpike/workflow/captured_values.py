@@ -1,0 +1,113 @@
+"""What ``capture`` computes while it reads a network: constants and comparisons."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from transpike.core.call import Comparison, Wire
+
+SHAPE_ONLY = {
+    "zeros_like": "self",
+    "ones_like": "self",
+    "full_like": "self",
+    "new_zeros": "self",
+    "new_ones": "self",
+    "new_full": "self",
+    "expand_as": "other",
+    "view_as": "other",
+    "reshape_as": "other",
+    "type_as": "other",
+    "to": "other",
+}
+"""Operators of which this argument gives a shape or a type only: the result does not depend on its values."""
+FOR_EACH_SAMPLE = ("expand", "full", "ones", "repeat", "zeros", *SHAPE_ONLY)
+"""Operators whose result is the same for each sample if a size among their arguments is that of the batch."""
+RELATIONS = ("gt", "ge", "lt", "le")
+
+
+def constant(name: str, target: Any, arguments: Mapping[str, Any]) -> Tensor | None:
+    """The value of a call that is the same for each sample, with a batch of 1; None if it is not."""
+    short = name.split(".")[0]
+    if short not in FOR_EACH_SAMPLE:
+        return None
+    free = SHAPE_ONLY.get(short)
+    for key, value in arguments.items():
+        if key != free and any(isinstance(leaf, (Wire, Comparison)) for leaf in pytree.tree_leaves(value)):
+            return None
+    if free is None and not _sized_by_batch(arguments):
+        return None
+    return target(**pytree.tree_map(_of_one_sample, dict(arguments)))
+
+
+def _of_one_sample(leaf: Any) -> Any:
+    if isinstance(leaf, Comparison):
+        leaf = leaf.wire
+    if isinstance(leaf, Wire):
+        return torch.zeros((1, *leaf.shape))
+    return 1 if isinstance(leaf, torch.SymInt) else leaf
+
+
+def _sized_by_batch(arguments: Mapping[str, Any]) -> bool:
+    """True if the only unknown size among the arguments is the batch itself, not a multiple of it."""
+    sizes = [leaf for leaf in pytree.tree_leaves(dict(arguments)) if isinstance(leaf, torch.SymInt)]
+    return bool(sizes) and all(size.node.expr.is_symbol for size in sizes)
+
+
+def comparison(name: str, arguments: Mapping[str, Any]) -> Comparison | None:
+    """The comparison of activations with one number that this call computes, or its conversion to numbers."""
+    short, first = name.split(".")[0], arguments.get("self")
+    if isinstance(first, Comparison):
+        return first if short in ("to", "_to_copy", "type_as") else None
+    other = arguments.get("other")
+    if short not in RELATIONS or not isinstance(first, Wire):
+        return None
+    if isinstance(other, Tensor) and other.numel() and bool((other == other.flatten()[0]).all()):
+        other = float(other.flatten()[0])
+    if isinstance(other, bool) or not isinstance(other, (int, float)):
+        return None
+    return Comparison(first, short, float(other))
+
+
+def masked(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """A product of activations and a comparison, as the selection that it computes."""
+    if name != "mul.Tensor":
+        return None
+    first, second = arguments["self"], arguments["other"]
+    if isinstance(first, Comparison):
+        first, second = second, first
+    if not isinstance(first, Wire) or not isinstance(second, Comparison):
+        return None
+    return "where.ScalarOther", {"condition": second, "self": first, "other": 0.0}
+
+
+def operator_name(node: fx.Node) -> str:
+    """The name of a call, like "conv2d.default"."""
+    target: Any = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return str(target)
+    return f"{target._schema.name.removeprefix('aten::')}.{target._overloadname}"
+
+
+def bound(target: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """The arguments of a call by their names in torch's schema, with defaults."""
+    found: dict[str, Any] = {}
+    for index, argument in enumerate(target._schema.arguments):
+        if index < len(args):
+            found[argument.name] = args[index]
+        else:
+            found[argument.name] = kwargs.get(argument.name, argument.default_value)
+    return found
+
+
+def ancestors(node: fx.Node) -> set[fx.Node]:
+    """The node and all that it depends on."""
+    seen, stack = {node}, [node]
+    while stack:
+        for parent in stack.pop().all_input_nodes:
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return seen
