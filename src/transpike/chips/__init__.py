@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transpike.chips._base import Chip, Source, read_chip
 from transpike.core.registry import family, hint
+from transpike.core.renamed import old_names
 from transpike.errors import SettingError
 
 chips: dict[str, Path] = {
@@ -33,3 +34,4 @@ def load(name: str | Path) -> Chip:
 
 
 __all__ = ["NAMES", "Chip", "Source", "load", "names", "read_chip"]
+__getattr__ = old_names(__name__)

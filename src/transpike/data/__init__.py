@@ -72,7 +72,7 @@ def load(name: str | Path = "digits", data_dir: str | Path | None = None, **opti
         return _from_outside(kind, place, data_dir, options)
     close = difflib.get_close_matches(name, (*names, *table), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise DataError(f"unknown data set {name!r}{hint}; known: {', '.join((*names, *table))}{registry.hint()}")
+    raise SettingError(f"unknown data set {name!r}{hint}; known: {', '.join((*names, *table))}{registry.hint()}")
 
 
 def _call(source: str, name: str, arguments: dict[str, Any]) -> Dataset:

@@ -3,6 +3,7 @@
 "sorted" supports only networks with exact spike times or first crossings.
 """
 
+from transpike.core.renamed import old_names
 from transpike.engines.auto import Auto
 from transpike.engines.dense.engine import Dense
 from transpike.engines.event.run import Event
@@ -21,3 +22,4 @@ table: dict[str, type[Engine]] = {
     "sorted": Sorted,
 }
 members: tuple[type[Engine], ...] = tuple(table.values())
+__getattr__ = old_names(__name__)
