@@ -18,7 +18,7 @@ import transpike as ts
 from transpike import passes
 from transpike.activations import QuantisedClip, TimeToFirstSpike
 from transpike.core.cell import Neuron
-from transpike.core.recipe import Recipe
+from transpike.core.recipe import Recipe, source_of
 from transpike.errors import TranspikeError
 from transpike.lowering.scaling import own_scale
 from transpike.neurons import ExactReLU, FirstSpike, IntegrateAndFire, Retimed, Synchronous
@@ -155,22 +155,6 @@ def properties(recipe: Recipe) -> list[str]:
         "; ".join(c for c in corrections if c), named(recipe, cells[0]), alphabet, pooling, sums(recipe),
         f"{schedule}: {total(recipe)}", type(recipe.readout).__name__,
     ]  # fmt: skip
-
-
-def source(recipe: type[Recipe]) -> str:
-    """First author and year, as the docstring has them, or the program that has no paper."""
-    text = " ".join((recipe.__doc__ or "").split())
-    found = re.search(
-        r"Source: (?:\*\*reconstructed\*\* after )?(transpike's own|[^,;]+(?=, from its code;)|.*?\b\d{4}\b)", text
-    )
-    if found is None:
-        raise ValueError(f"the docstring of {recipe.__name__} names no source")
-    *authors, year = re.split(r",? and |, | (?=\d{4}$)", found[1])
-    if not authors:
-        return year
-    name = authors[0].removesuffix(" et al.")
-    few = len(authors) <= 2 and name == authors[0]
-    return f"{' and '.join(authors)} {year}" if few else f"{name} et al. {year}"
 
 
 def table(head: list[str], rows: list[list[str]], right: int | None = None) -> list[str]:
@@ -361,7 +345,7 @@ def page() -> str:
     ]  # fmt: skip
     head = ["recipe", "source", "needs training", "calibration on", "threshold", "corrections", "neuron", "alphabet",
             "maximum pooling", "residual sums", "schedule: total steps", "readout"]  # fmt: skip
-    lines += table(head, [[f"`{r.name}`", source(type(r)), *properties(r)] for r in made])
+    lines += table(head, [[f"`{r.name}`", source_of(type(r)), *properties(r)] for r in made])
     lines += [
         "Pooling, residual sums, granularity, weight bits, encoder, schedule and readout are settings of rate-coded recipes",
         "(`transpike convert --help`). A setting that a method prescribes cannot be changed and is refused with the reason (the",

@@ -1,52 +1,54 @@
 """Convert trained PyTorch networks into spiking neural networks, and measure accuracy, latency and energy."""
 
-import sys
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from transpike import (
-    activations,
-    chips,
-    data,
-    encoders,
-    energy,
-    exits,
-    models,
-    neurons,
-    ops,
-    passes,
-    readouts,
-    recipes,
-    report,
-    schedules,
-    tasks,
-    training,
-)
-from transpike.core.graph import Graph
-from transpike.core.preprocessing import Preprocessing
-from transpike.core.registry import register
 from transpike.core.renamed import explain_old_names
 from transpike.core.version import __version__ as __version__
-from transpike.errors import TranspikeError
-from transpike.files import load, save
-from transpike.lowering.trace import Trace
-from transpike.snn import SNN
-from transpike.training.settings import Training
-from transpike.training.spiking.finetuning import FineTuning
-from transpike.workflow.capture import capture
-from transpike.workflow.chip_fit.run import chip_fit
-from transpike.workflow.compare.run import Comparison, ComparisonSettings, compare
-from transpike.workflow.convert import convert
-from transpike.workflow.cost.run import cost
-from transpike.workflow.early_exit import answer_early, fit_exit
-from transpike.workflow.evaluate.report import Report
-from transpike.workflow.evaluate.run import evaluate
-from transpike.workflow.explain.run import explain
-from transpike.workflow.finetune.run import finetune
-from transpike.workflow.prepare import prepare
-from transpike.workflow.processor import run_processor
-from transpike.workflow.record import record
-from transpike.workflow.simulate import simulate
-from transpike.workflow.train import train
+
+if TYPE_CHECKING:  # imported when they are first used, so that a command line answers --help without importing torch
+    from transpike import (
+        activations,
+        chips,
+        data,
+        encoders,
+        energy,
+        exits,
+        models,
+        neurons,
+        ops,
+        passes,
+        readouts,
+        recipes,
+        report,
+        schedules,
+        tasks,
+        training,
+    )
+    from transpike.core.graph import Graph
+    from transpike.core.preprocessing import Preprocessing
+    from transpike.core.registry import register
+    from transpike.errors import TranspikeError
+    from transpike.files import load, save
+    from transpike.lowering.trace import Trace
+    from transpike.snn import SNN
+    from transpike.training.settings import Training
+    from transpike.training.spiking.finetuning import FineTuning
+    from transpike.workflow.capture import capture
+    from transpike.workflow.chip_fit.run import chip_fit
+    from transpike.workflow.compare.run import Comparison, ComparisonSettings, compare
+    from transpike.workflow.convert import convert
+    from transpike.workflow.cost.run import cost
+    from transpike.workflow.early_exit import answer_early, fit_exit
+    from transpike.workflow.evaluate.report import Report
+    from transpike.workflow.evaluate.run import evaluate
+    from transpike.workflow.explain.run import explain
+    from transpike.workflow.finetune.run import finetune
+    from transpike.workflow.prepare import prepare
+    from transpike.workflow.processor import run_processor
+    from transpike.workflow.record import record
+    from transpike.workflow.simulate import simulate
+    from transpike.workflow.train import train
 
 __all__ = [
     "SNN",
@@ -95,6 +97,40 @@ __all__ = [
     "training",
 ]
 
+_HOMES: dict[str, str] = {
+    "Comparison": "workflow.compare.run",
+    "ComparisonSettings": "workflow.compare.run",
+    "FineTuning": "training.spiking.finetuning",
+    "Graph": "core.graph",
+    "Preprocessing": "core.preprocessing",
+    "Report": "workflow.evaluate.report",
+    "SNN": "snn",
+    "Trace": "lowering.trace",
+    "Training": "training.settings",
+    "TranspikeError": "errors",
+    "answer_early": "workflow.early_exit",
+    "capture": "workflow.capture",
+    "chip_fit": "workflow.chip_fit.run",
+    "compare": "workflow.compare.run",
+    "convert": "workflow.convert",
+    "cost": "workflow.cost.run",
+    "evaluate": "workflow.evaluate.run",
+    "explain": "workflow.explain.run",
+    "finetune": "workflow.finetune.run",
+    "fit_exit": "workflow.early_exit",
+    "load": "files",
+    "prepare": "workflow.prepare",
+    "record": "workflow.record",
+    "register": "core.registry",
+    "run_processor": "workflow.processor",
+    "save": "files",
+    "simulate": "workflow.simulate",
+    "train": "workflow.train",
+}
+"""Public name → the module that has it; the other public names are folders."""
+_FOLDERS = {*__all__} - {*_HOMES}
+_INNER = {"codes", "core", "engines", "errors", "files", "lowering", "results", "snn", "weights", "workflow"}
+"""Modules that are not public, but reachable as attributes."""
 _MOVED: dict[str, str] = {
     "Exit": "exits.Exit",
     "connectivity": "training.connectivity",
@@ -108,7 +144,17 @@ _MOVED: dict[str, str] = {
 def __getattr__(name: str) -> Any:
     if name in _MOVED:
         raise AttributeError(f"transpike has no {name!r}: it is transpike.{_MOVED[name]} now", name=name)
+    if name in _HOMES:
+        found = getattr(importlib.import_module(f"transpike.{_HOMES[name]}"), name)
+        globals()[name] = found
+        return found
+    if name in _FOLDERS | _INNER:
+        return importlib.import_module(f"transpike.{name}")
     raise AttributeError(f"module 'transpike' has no attribute {name!r}", name=name)
 
 
-explain_old_names(sys.modules[__name__])
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+explain_old_names()

@@ -5,12 +5,13 @@
     │   └── UnsupportedOperator  … because of operators; the message lists all of them
     ├── NotExact                 a pass that is declared exact changed the function
     ├── SettingError             a setting, or a combination of settings, is invalid       (2)
-    ├── DataError                calibration or test data cannot be used                   (2)
-    ├── CheckpointError          weights do not fit the network                            (2)
-    ├── FileError                a file is damaged, foreign or of another version          (2)
+    ├── DataError                calibration or test data cannot be used                   (5)
+    ├── CheckpointError          weights do not fit the network, or cannot be read         (5)
+    ├── FileError                a file is damaged, foreign, of another version, not there (5)
     ├── MissingExtra             an optional package is needed                             (2)
     └── GateFailed               a bound given by the user was not met                     (4)
 
+The command line exits with these codes; an OSError, such as a full disk, is 5 as well, an interruption 130.
 Every message names the place, the cause and the way out.
 """
 
@@ -47,13 +48,19 @@ class SettingError(TranspikeError, ValueError):
 class DataError(TranspikeError, ValueError):
     """Data is empty, constant, not finite, of the wrong shape, or missing."""
 
+    exit_code = 5
+
 
 class CheckpointError(TranspikeError):
     """A checkpoint does not fit the network, or is not a safe file."""
 
+    exit_code = 5
+
 
 class FileError(TranspikeError):
     """A transpike file is truncated, damaged, foreign, or of another version."""
+
+    exit_code = 5
 
 
 class MissingExtra(TranspikeError, ImportError):

@@ -208,7 +208,6 @@ def test_models_that_cannot_be_converted_exit_with_3(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("evaluate", "nowhere.transpike"), "cannot be read"),
         (("convert", "--timesteps", "0", "--output", "x"), "timesteps must be"),
         (("convert", "--beta", "1.5", "--output", "x"), "beta must be"),
         (("convert", "--reset", "hard", "--beta", "0.5", "--output", "x"), "hard reset"),

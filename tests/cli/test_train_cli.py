@@ -192,7 +192,7 @@ def test_a_sparse_training_tells_what_is_left(tmp_path: Path) -> None:
 
 
 def test_an_output_that_cannot_be_written_is_an_error_without_a_traceback(plain: Path) -> None:
-    assert "error:" in run("train", "--epochs", 1, "--output", plain / "net.safetensors", code=2).output
+    assert "error:" in run("train", "--epochs", 1, "--output", plain / "net.safetensors", code=5).output
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_flags_that_make_no_sense(words: tuple, says: str, tmp_path: Path) -> No
 def test_a_note_that_makes_no_sense_is_refused(note: str, prepared: Path, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file(load_file(prepared), path, {**metadata(prepared), "prepare": note})
-    text = run("convert", "--weights", path, "--output", tmp_path / "n.transpike", code=2).output
+    text = run("convert", "--weights", path, "--output", tmp_path / "n.transpike", code=5).output
     assert "that this version of transpike does not support" in text
 
 
@@ -286,7 +286,7 @@ def test_weights_of_another_activation_do_not_fit(prepared: Path, tmp_path: Path
     """Without its note the network has no thresholds."""
     path = tmp_path / "w.safetensors"
     save_file(load_file(prepared), path)
-    assert "not in the network" in run("inspect", "--weights", path, code=2).output
+    assert "not in the network" in run("inspect", "--weights", path, code=5).output
 
 
 def test_numbers_are_written_for_tensorboard(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 
 import transpike as ts
-from transpike.cli import commands
+from transpike.cli import main
 from transpike.cli._settings import chosen, settings_options
 from transpike.core.constraints import check_settings, setting, settings_given, takes_settings
 from transpike.errors import SettingError
@@ -118,7 +118,8 @@ FLAGS = {
 @pytest.mark.parametrize("name", FLAGS)
 def test_every_field_is_a_flag_with_a_help_text_and_its_default(name: str) -> None:
     kind, other = FLAGS[name]
-    command = next(command for command in commands if command.name == name)
+    command = main.get_command(None, name)
+    assert command is not None
     options = {option.name: option for option in command.params if isinstance(option, click.Option)}
     for field in dataclasses.fields(kind):
         option = options[field.name]

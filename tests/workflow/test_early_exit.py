@@ -437,4 +437,4 @@ def test_the_command_compares_with_exits_and_keeps_their_samples_apart(tmp_path,
         shown = CliRunner().invoke(main, [*call, *wrong])
         assert shown.exit_code == 2 and words in " ".join(shown.output.split())
     shown = CliRunner().invoke(main, [*call, "--limit", "60", "--report", "nowhere/x.html"])
-    assert shown.exit_code == 2 and "there is no folder" in shown.output
+    assert shown.exit_code == 5 and "there is no folder" in shown.output

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transpike.chips._base import Chip, Source, read_chip
 from transpike.core.registry import family, hint
+from transpike.core.renamed import old_names
 from transpike.core.spelling import unknown
 from transpike.errors import SettingError
 
@@ -34,3 +35,4 @@ def load(name: str | Path) -> Chip:
 
 
 __all__ = ["NAMES", "Chip", "Source", "load", "names", "read_chip"]
+__getattr__ = old_names(__name__)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import shlex
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -16,16 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-import transpike
 from transpike import data, engines, models, recipes, tasks
+from transpike.cli._common import timed
+from transpike.cli._common import typed as typed
 from transpike.cli._parts import TABLES, Part, part_named, settings_of
 from transpike.cli._prepared import again
 from transpike.cli._recipes import flags_of
-from transpike.cli._settings import ENERGY
+from transpike.cli._settings import ENERGY, recipe_kind
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
-from transpike.core.registry import hint
-from transpike.core.spelling import unknown
+
 from transpike.data import Dataset
 from transpike.errors import CheckpointError, DataError, FileError, SettingError
 from transpike.snn import SNN
@@ -295,9 +294,7 @@ def make_recipe(name: str, settings: dict[str, Any], seed: int = 0) -> Recipe:
 def recipe_named(text: str, dataset: Dataset, seed: int = 0) -> Recipe:
     """The recipe of ``name:key=value;key=value``, with the names and types of the flags of ``convert``."""
     name, _, rest = text.partition(":")
-    if name not in recipes.table:
-        raise SettingError(unknown("recipe", name, recipes.table) + hint())
-    kind = recipes.table[name]
+    kind = recipe_kind(name)
     hints = typing.get_type_hints(kind)
     known = {f.name: hints[f.name] for f in dataclasses.fields(kind) if f.name != "timesteps"}  # type: ignore[arg-type]
     settings = settings_of(name, [part for part in rest.split(";") if part], known)
@@ -317,7 +314,8 @@ def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]
     """A progress bar on stderr if it is a terminal. It is called with (done, total) or (name, done, total)."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not shown or not sys.stderr.isatty()) as bar:
+    hidden = not shown or not sys.stderr.isatty()
+    with timed(text), Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(text, total=None)
 
         def update(*what: Any) -> None:
@@ -332,13 +330,6 @@ def check_writable(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and not path.absolute().parent.is_dir():
             raise FileError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
-
-
-def typed() -> str:
-    """The command line and the versions of transpike and torch, for reports."""
-    words = click.get_current_context().meta.get("transpike.typed", ())
-    versions = f"transpike {transpike.__version__}, torch {torch.__version__}"
-    return f"# {versions}\n{shlex.join(['transpike', *words])}"
 
 
 def print_json(value: Any) -> None:

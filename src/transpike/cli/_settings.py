@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 import click
 
-from transpike import energy, exits
+from transpike import energy, exits, recipes
+from transpike.cli._errors import suggestion
 from transpike.cli._parts import TABLES, Part, click_type, part_named
 from transpike.core.constraints import alternatives, choices_of
+from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
 from transpike.core.spelling import nearest, unknown
 from transpike.errors import SettingError
@@ -33,6 +35,16 @@ class Read(click.ParamType):
             return self.read(value)
         except SettingError as error:
             self.fail(str(error), param, ctx)
+
+
+def recipe_kind(name: str) -> type[Recipe]:
+    """The recipe of this name. Raises SettingError with the names that there are."""
+    if name not in recipes.table:
+        names = sorted(recipes.table)
+        raise SettingError(
+            f"no recipe is called {name!r}; choose from {', '.join(names)}{hint()}{suggestion(name, names)}"
+        )
+    return recipes.table[name]
 
 
 def energy_named(text: str) -> energy.EnergyModel:

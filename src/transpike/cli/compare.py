@@ -9,7 +9,7 @@ import transpike as ts
 from transpike import recipes, report
 from transpike.cli import _base, _settings
 from transpike.data import Dataset
-from transpike.errors import DataError, GateFailed, SettingError
+from transpike.errors import GateFailed, SettingError
 from transpike.workflow.compare.pick import parse
 from transpike.workflow.compare.run import Comparison, Row
 
@@ -83,12 +83,12 @@ def command(
     wishes, limit = settings.exits, settings.limit
     first = len(dataset.test) - exit_samples
     if wishes and first < 1:
-        raise DataError(
+        raise SettingError(
             f"{dataset.name} has {len(dataset.test)} test samples, and --exit-samples {exit_samples} leaves none for "
             "the comparison: use fewer"
         )
     if wishes and (limit is None or limit > first):
-        raise DataError(
+        raise SettingError(
             f"the last {exit_samples} of {len(dataset.test)} test samples fit the exits and cannot be compared on: use "
             f"--limit {first} or less, or a smaller --exit-samples"
         )

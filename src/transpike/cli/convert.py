@@ -7,10 +7,11 @@ import click
 
 import transpike as ts
 from transpike.cli import _base
+from transpike.cli._recipe_help import WithRecipes
 from transpike.cli._recipes import recipe_options
 
 
-@click.command("convert")
+@click.command("convert", cls=WithRecipes)
 @_base.model_options
 @_base.data_options
 @recipe_options

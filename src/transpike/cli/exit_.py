@@ -8,7 +8,7 @@ import transpike as ts
 from transpike import energy, exits, report
 from transpike.cli import _base
 from transpike.cli._settings import NUMBERS
-from transpike.errors import DataError
+from transpike.errors import DataError, SettingError
 from transpike.workflow.early_exit import fit_exit
 
 
@@ -75,7 +75,7 @@ def command(
     if total < 2:
         raise DataError(f"{dataset.name} has {total} test samples: an exit needs some to fit and others to verify it")
     if fit_samples >= total:
-        raise DataError(
+        raise SettingError(
             f"{dataset.name} has {total} test samples, and --fit-samples {fit_samples} leaves none to verify the exit"
         )
     first = total - fit_samples  # other commands use the first samples, so that they do not overlap with these

@@ -1,5 +1,6 @@
 """Names of modules, classes and distributions."""
 
+import importlib
 import importlib.metadata
 import re
 from types import ModuleType
@@ -7,6 +8,13 @@ from typing import Any
 
 GROUP = "transpike.plugins"
 """The entry-point group of plug-ins."""
+
+
+def import_folders() -> None:
+    """Import all public folders: one that nothing has imported yet has not declared its family in the registry."""
+    package = importlib.import_module("transpike")
+    for name in package.__all__:
+        getattr(package, name)
 
 
 def is_ours(module: str) -> bool:

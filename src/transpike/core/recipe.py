@@ -1,6 +1,7 @@
 """Contract of recipes: one conversion method as data."""
 
 import dataclasses
+import re
 from typing import Any, ClassVar, Literal
 
 from transpike.core.encoder import Encoder
@@ -52,6 +53,22 @@ class Recipe(CurrentSettings):
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         changed = [(f.name, getattr(self, f.name)) for f in fields if getattr(self, f.name) != f.default]
         return f"{self.name}({', '.join(f'{name}={_short(value)}' for name, value in changed)})"
+
+
+def source_of(kind: type[Recipe]) -> str:
+    """First author and year, as the docstring has them, or the program that has no paper; "" if it names no source."""
+    text = " ".join((kind.__doc__ or "").split())
+    found = re.search(
+        r"Source: (?:\*\*reconstructed\*\* after )?(transpike's own|[^,;]+(?=, from its code;)|.*?\b\d{4}\b)", text
+    )
+    if found is None:
+        return ""
+    *authors, year = re.split(r",? and |, | (?=\d{4}$)", found[1])
+    if not authors:
+        return year
+    name = authors[0].removesuffix(" et al.")
+    few = len(authors) <= 2 and name == authors[0]
+    return f"{' and '.join(authors)} {year}" if few else f"{name} et al. {year}"
 
 
 def _short(value: Any) -> str:

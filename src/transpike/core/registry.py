@@ -2,8 +2,8 @@
 
 A *family* is a kind of extension: recipes, neurons, energy models. Each folder declares its family and adds the
 classes that its ``__init__`` imports. Users add members with ``transpike.register``, in a script or in a package whose
-entry point in the group ``transpike.plugins`` names the module that registers. Entry points are loaded at the first
-look-up, never by ``import transpike``.
+entry point in the group ``transpike.plugins`` names the module that registers. The first look-up imports all folders
+of transpike and loads the entry points; ``import transpike`` does neither.
 
 Files refer to transpike's classes by their bare name, to others as ``package:ClassName``.
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
-from transpike.core.naming import GROUP, dashed, is_ours, is_own_module, script_name, title_of
+from transpike.core.naming import GROUP, dashed, import_folders, is_ours, is_own_module, script_name, title_of
 from transpike.core.spelling import unknown
 from transpike.errors import SettingError
 
@@ -266,6 +266,7 @@ def _register(thing: Any, kind: str | None, name: str | None, details: dict[str,
 
 def _home(thing: Any, kind: str | None) -> Family:
     """The family of a thing; SettingError if there is none, or more than one."""
+    import_folders()
     title = title_of(thing)
     if kind is not None:
         if kind not in families:
@@ -331,10 +332,11 @@ def plugins() -> tuple[Plugin, ...]:
 def load_plugins() -> None:
     """Load the entry points, once. One that fails is skipped with a PluginWarning that names its distribution."""
     global _plugins, _loading
-    if _plugins is not None or _loading or _is_importing():
+    if _plugins is not None or _loading:
         return
     _loading, found = True, []
     try:
+        import_folders()
         for point in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda point: point.name):
             title = point.dist.name if point.dist is not None else point.module
             version = point.dist.version if point.dist is not None else ""
@@ -364,12 +366,6 @@ def load_plugins() -> None:
                 PluginWarning,
                 stacklevel=3,
             )
-
-
-def _is_importing() -> bool:
-    """True while ``import transpike`` runs: a look-up then finds built-in members only, without loading plug-ins."""
-    specification = getattr(sys.modules.get("transpike"), "__spec__", None)
-    return bool(getattr(specification, "_initializing", False))
 
 
 def hint() -> str:

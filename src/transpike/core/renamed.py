@@ -1,7 +1,7 @@
 """Names of older versions: using one raises an error with the current name."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any, Self
@@ -94,6 +94,13 @@ SETTINGS: dict[str, str] = {
 }
 """Old setting → new setting, for every class that has it."""
 ENGINES: dict[str, str] = {"fused": "dense"}
+FLAGS: dict[str, str] = {
+    **{old.replace("_", "-"): new.replace("_", "-") for old, new in SETTINGS.items()},
+    "amplitude": "spike-scale",
+    "steps": "timesteps",
+    "time-steps": "timesteps",
+}
+"""Old flag, or one that users look for → the flag, both without dashes in front."""
 MEMBERS: dict[str, dict[str, str]] = {
     "Cell": {"amplitude": "output_scale", "continuous": "sends_reals", "listen": "integrate", "relays": "is_delay"},
     "Op": {"continuous": "without_quantisation", "relay": "propagate_levels"},
@@ -136,18 +143,19 @@ class _OldModules(MetaPathFinder):
             raise ModuleNotFoundError(f"{fullname} is now transpike.{folder}.{NAMES[folder][member]}")
 
 
-def explain_old_names(package: ModuleType) -> None:
-    """Make ``package`` and its folders raise an error with the current name when an old name is used."""
+def explain_old_names() -> None:
+    """Make the import of an old module raise an error with its current place."""
     if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
         sys.meta_path.append(_OldModules())
-    for folder, names in NAMES.items():
-        _answer_for(getattr(package, folder), names)
 
 
-def _answer_for(module: ModuleType, names: dict[str, str]) -> None:
+def old_names(module: str) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a folder: an old name raises an error with the current one."""
+    names = NAMES[module.removeprefix("transpike.")]
+
     def missing(name: str) -> Any:
         if name in names:
-            raise AttributeError(f"{module.__name__}.{name} is now {module.__name__}.{names[name]}", name=name)
-        raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}", name=name)
+            raise AttributeError(f"{module}.{name} is now {module}.{names[name]}", name=name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
 
-    module.__getattr__ = missing  # type: ignore[method-assign]
+    return missing

@@ -82,7 +82,7 @@ def load(name: str | Path = "digits", data_dir: str | Path | None = None, **opti
     if kind in table:
         return _from_outside(kind, place, data_dir, options)
     known = (*names, *table)
-    raise DataError(f"unknown data set {name!r}{nearest(name, known)}; known: {', '.join(known)}{registry.hint()}")
+    raise SettingError(f"unknown data set {name!r}{nearest(name, known)}; known: {', '.join(known)}{registry.hint()}")
 
 
 def _call(source: str, name: str, arguments: dict[str, Any]) -> Dataset:

@@ -3,7 +3,7 @@
 "sorted" supports only networks with exact spike times or first crossings.
 """
 
-from transpike.core.renamed import ENGINES
+from transpike.core.renamed import ENGINES, old_names
 from transpike.core.spelling import unknown
 from transpike.engines.auto import Auto
 from transpike.engines.dense.engine import Dense
@@ -24,6 +24,7 @@ table: dict[str, type[Engine]] = {
     "sorted": Sorted,
 }
 members: tuple[type[Engine], ...] = tuple(table.values())
+__getattr__ = old_names(__name__)
 
 
 def engine_named(name: str, memory: int | None = None) -> Engine:
@@ -47,3 +48,4 @@ def engine_named(name: str, memory: int | None = None) -> Engine:
 def engine_given(engine: Engine | str | None) -> Engine:
     """``engine``, the one of this name, or ``Auto()`` for None. Raises SettingError for anything else."""
     return engine if isinstance(engine, members) else engine_named("auto" if engine is None else engine)  # type: ignore[arg-type]
+

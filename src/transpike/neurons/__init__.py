@@ -2,6 +2,7 @@
 
 from transpike.core.cell import Cell
 from transpike.core.registry import family
+from transpike.core.renamed import old_names
 from transpike.neurons.bistable import Bistable, Synchronous
 from transpike.neurons.burst import Burst
 from transpike.neurons.differential import DifferentialOperator
@@ -17,3 +18,4 @@ from transpike.neurons.switched import Switched
 from transpike.neurons.temporal_difference import TemporalDifference
 
 members: tuple[type[Cell], ...] = family("neuron", Cell, in_files=True, named=False).own(globals())
+__getattr__ = old_names(__name__)

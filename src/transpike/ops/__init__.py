@@ -2,6 +2,7 @@
 
 from transpike.core.op import Op
 from transpike.core.registry import family
+from transpike.core.renamed import old_names
 from transpike.ops.add import Add
 from transpike.ops.analogue import AnalogueOp
 from transpike.ops.average import AvgPool, Mean
@@ -17,3 +18,4 @@ from transpike.ops.scale import Scale
 from transpike.ops.shape import Identity, Nearest, Pad, Permute, Reshape, Slice
 
 members: tuple[type[Op], ...] = family("op", Op, in_files=True, named=False).own(globals())
+__getattr__ = old_names(__name__)

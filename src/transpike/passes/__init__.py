@@ -2,6 +2,7 @@
 
 from transpike.core.pass_ import Pass
 from transpike.core.registry import family
+from transpike.core.renamed import old_names
 from transpike.passes._base import Granularity as Granularity
 from transpike.passes._base import ReplaceNeurons as ReplaceNeurons
 from transpike.passes.corrections.bias_shift import BiasShift
@@ -33,3 +34,4 @@ from transpike.passes.thresholds.spike_norm import SpikeNorm
 from transpike.passes.thresholds.squared_error import SquaredErrorThresholds
 
 members: tuple[type[Pass], ...] = family("pass", Pass, named=False).own(globals())
+__getattr__ = old_names(__name__)

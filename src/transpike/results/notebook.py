@@ -1,5 +1,6 @@
 """Display of results in notebooks."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,4 +12,5 @@ class Shown:
     """A result that a notebook displays as HTML."""
 
     def _repr_html_(self) -> str | None:
+        importlib.import_module("transpike.report")  # sets the painter, if nothing has imported it yet
         return None if painter is None else painter(self)
