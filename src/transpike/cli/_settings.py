@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import click
 
 from transpike import energy, exits, recipes
-from transpike.cli._errors import suggestion
 from transpike.cli._parts import TABLES, Part, click_type, part_named
 from transpike.core.constraints import alternatives, choices_of
 from transpike.core.recipe import Recipe
@@ -40,10 +39,7 @@ class Read(click.ParamType):
 def recipe_kind(name: str) -> type[Recipe]:
     """The recipe of this name. Raises SettingError with the names that there are."""
     if name not in recipes.table:
-        names = sorted(recipes.table)
-        raise SettingError(
-            f"no recipe is called {name!r}; choose from {', '.join(names)}{hint()}{suggestion(name, names)}"
-        )
+        raise SettingError(unknown("recipe", name, recipes.table) + hint())
     return recipes.table[name]
 
 
