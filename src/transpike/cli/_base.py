@@ -18,6 +18,7 @@ from torch import nn
 
 import transpike
 from transpike import data, engines, models, recipes, tasks
+from transpike.cli import _inputs
 from transpike.cli._parts import TABLES, Part, part_named, settings_of
 from transpike.cli._prepared import again
 from transpike.cli._recipes import flags_of
@@ -90,8 +91,7 @@ model_options = options(
         help="zoo:NAME, torchvision:NAME, timm:NAME, file:PROGRAM.pt2, py:package.module:factory.",
     ),
     click.option("--weights", type=click.Path(path_type=Path), help="A safetensors checkpoint."),
-    click.option("--mean", metavar="M,M,…", help="Mean of each input channel (default: the model's)."),
-    click.option("--std", metavar="S,S,…", help="Standard deviation of each input channel (default: the model's)."),
+    _inputs.of_model,
 )
 capture_options = options(
     click.option("--output-name", help="Output to use, for models with several."),
@@ -186,9 +186,7 @@ def _given() -> dict[str, Any]:
     return click.get_current_context().meta.get(__name__, {})
 
 
-def load_model(
-    name: str, weights: Path | None, dataset: Dataset, mean: str | None, std: str | None
-) -> tuple[nn.Module, Preprocessing]:
+def load_model(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Preprocessing]:
     """The network for this data, prepared as for the training of its weights, and its preprocessing.
 
     Preprocessing is that of the flags, else of the checkpoint, else of the model.
@@ -200,28 +198,16 @@ def load_model(
         module = again(module, weights)
         models.load_weights(module, weights)
     own_values = spec.preprocessing if dataset.frames is None else dataset.preprocessing
-    preprocessing = _stored_preprocessing(weights) or own_values
-    if mean is not None or std is not None:
-        preprocessing = Preprocessing(
-            preprocessing.mean if mean is None else _numbers("--mean", mean),
-            preprocessing.std if std is None else _numbers("--std", std),
-        )
-    for part in (preprocessing.mean, preprocessing.std):
-        if len(part) not in (1, dataset.image_shape[0]):
-            raise SettingError(
-                f"preprocessing has {len(part)} channels, {dataset.name} has {dataset.image_shape[0]}; "
-                "give --mean and --std"
-            )
+    preprocessing = _inputs.chosen(_stored_preprocessing(weights) or own_values, dataset)
+    assert preprocessing is not None
     return module, preprocessing
 
 
-def load_trained(
-    name: str, weights: Path | None, dataset: Dataset, mean: str | None, std: str | None
-) -> tuple[nn.Module, Preprocessing]:
+def load_trained(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Preprocessing]:
     """``load_model``, with a warning for an untrained network."""
     if weights is None and name.startswith("zoo:"):
         click.echo("warning: no --weights: the network is untrained", err=True)
-    return load_model(name, weights, dataset, mean, std)
+    return load_model(name, weights, dataset)
 
 
 def note_origin(snn: SNN, model_name: str, weights: Path | None, dataset: Dataset) -> None:
@@ -238,13 +224,6 @@ def _stored_preprocessing(weights: Path | None) -> Preprocessing | None:
     with safe_open(str(weights), "pt") as file:
         text = (file.metadata() or {}).get("preprocessing")
     return None if text is None else Preprocessing(**{k: tuple(v) for k, v in json.loads(text).items()})
-
-
-def _numbers(flag: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise SettingError(f"{flag} takes comma-separated numbers, not {text!r}") from None
 
 
 def for_recordings(settings: dict[str, Any], dataset: Dataset) -> dict[str, Any]:

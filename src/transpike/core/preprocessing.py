@@ -21,6 +21,10 @@ class Preprocessing:
         """True if real-valued inputs are not changed."""
         return not any(self.mean) and all(s == 1 for s in self.std)
 
+    def __str__(self) -> str:
+        values = [",".join(f"{value:.6g}" for value in row) for row in (self.mean, self.std)]
+        return "bytes / 255" if self.is_identity else "(x - {}) / {}".format(*values)
+
     def __call__(self, x: Tensor) -> Tensor:
         x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
         shape = (1, -1) + (1,) * (x.ndim - 2)

@@ -141,6 +141,7 @@ class CascadeReport:
     """Results of a cascade of two spiking networks, and of the cascade of their source networks.
 
     ``exact``: every run stayed on the exact grid, so every engine gives these answers; ``ties``: see Trace.
+    ``warnings``: differences between the inputs and those that the screen was calibrated on.
     """
 
     ann: Outcome
@@ -148,11 +149,12 @@ class CascadeReport:
     total_steps: tuple[int, int]
     exact: bool
     ties: int
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Numbers only."""
         return {"ann": self.ann.to_json(), "snn": self.snn.to_json(), "total_steps": self.total_steps,
-                "exact": self.exact, "ties": self.ties}  # fmt: skip
+                "exact": self.exact, "ties": self.ties, "warnings": list(self.warnings)}  # fmt: skip
 
     def save(self, path: Any) -> None:
         """Write the JSON to ``path``, whole or not at all."""
@@ -194,6 +196,7 @@ class _Tally:
         self.cost = {"ann": Cost(), "snn": Cost()}
         self.macs = [float(multiplications(network.source)) for network in self.networks]
         self.exact, self.ties = True, 0
+        self.inputs = screen.input_check()  # the second network receives a selection, which may differ
 
     def add(self, x: Tensor, y: Tensor) -> None:
         classes = len(self.confusion["ann"])
@@ -213,7 +216,10 @@ class _Tally:
             self.cost["ann"] += Cost(macs=len(x) * self.macs[which])
             with torch.no_grad():
                 return network.source.run(network.encoder.accumulate(network.prepare(x))).argmax(-1).cpu()
-        trace = network.run(x, engine=self.engine)
+        prepared = network.prepare(x)
+        if which == 0:
+            self.inputs.add(prepared)
+        trace = network.run_prepared(prepared, network.timesteps, self.engine, None, (), True)
         self.cost["snn"] += _cost(trace.activity)
         self.exact, self.ties = self.exact and trace.exact, self.ties + trace.ties
         return trace.logits[-1].argmax(-1).cpu()
@@ -225,7 +231,7 @@ class _Tally:
             for kind in ("ann", "snn")
         )
         steps = (self.networks[0].total_steps(), self.networks[1].total_steps())
-        return CascadeReport(ann, snn, steps, self.exact, self.ties)
+        return CascadeReport(ann, snn, steps, self.exact, self.ties, self.inputs.finished())
 
 
 def _cost(activity: Activity) -> Cost:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from transpike.core.graph import Graph, Node
+from transpike.core.input_statistics import InputStatistics
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
 from transpike.core.preprocessing import Preprocessing
@@ -95,6 +96,7 @@ def convert(
         tuple(remarks),
         provenance,
         recipe.readout.calibrated(graph, context),
+        inputs=InputStatistics.of(batches),
     )
     snn.rates.update(spike_rates(snn, entrance.recorded))
     return snn

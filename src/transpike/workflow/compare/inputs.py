@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,11 @@ from torch import Tensor
 
 from transpike.core import registry
 from transpike.core.codec import decode, encode
+from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph
+from transpike.core.input_check import InputCheck
+from transpike.core.input_statistics import InputStatistics
+from transpike.core.preprocessing import Preprocessing
 from transpike.data.batches import pairs
 from transpike.errors import DataError
 from transpike.files import write_atomically
@@ -49,6 +53,23 @@ def _limited(data: Any, limit: int | None) -> Iterable[tuple[Tensor, Tensor | No
         keep = len(x) if limit is None else limit - seen
         yield x[:keep], None if y is None else y[:keep]
         seen += len(x)
+
+
+def input_warnings(
+    calibration: Sequence[Tensor],
+    data: Iterable[tuple[Tensor, Any]],
+    preprocessing: Preprocessing | None,
+    encoder: Encoder,
+    any_input: bool,
+) -> tuple[str, ...]:
+    """Differences between ``data`` and the prepared ``calibration``; DataError, before the work, for clear ones."""
+    known = replace(InputStatistics.of(map(encoder.accumulate, calibration)), any_input=any_input)
+    check = InputCheck(known, preprocessing, encoder)
+    for x, _ in data:
+        prepared = x.float() if preprocessing is None else preprocessing(x)
+        if prepared.shape[1:] == calibration[0].shape[1:]:  # the evaluation refuses other shapes
+            check.add(prepared.cpu())
+    return check.finished()
 
 
 FITTING = "fitting."
