@@ -74,6 +74,11 @@ class SNN:
     def readout(self) -> Readout:
         return self.calibrated_readout or self.recipe.readout
 
+    @property
+    def sample_shape(self) -> tuple[int, ...] | None:
+        """The shape of one input; None for recordings, which have any number of frames."""
+        return None if self.encoder.has_frames else self.graph.input.shape
+
     @cached_property
     def lowered(self) -> Lowered:
         """The lowered form before it is put on the grid: threshold 1 where the scale of a layer is free."""

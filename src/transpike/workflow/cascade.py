@@ -170,7 +170,7 @@ def cascade(screen: SNN, second: SNN, data: Any, *, normal: int = 0, engine: str
     Raises DataError for data without targets or samples, SettingError for networks that do not match.
     """
     runner, tally = engine_named(engine), None
-    for x, y in pairs(data):
+    for x, y in pairs(data, screen.sample_shape):
         if y is None:
             raise DataError("a cascade needs targets: give batches of (input, target)")
         if tally is None:

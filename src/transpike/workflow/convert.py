@@ -28,6 +28,10 @@ from transpike.workflow.capture import OnUnsupported, capture
 KEPT_RECORDINGS = 256  # with all their frames, for passes that simulate spikes
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
 
+BYTES = (
+    "the calibration inputs are bytes and there is no preprocessing, so the network receives 0..255: for a network that "
+    "was trained on 0..1 give preprocessing=transpike.Preprocessing()"
+)
 
 Notify = Callable[[str, int, int], None]
 
@@ -69,7 +73,7 @@ def convert(
         source = capture(model, batches[0], output=output, on_unsupported=on_unsupported)
         if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
             calibration_batches(batches, lambda x: x, source.input.shape)
-        remarks: list[str] = []
+        remarks: list[str] = [BYTES] if entrance.bytes and not recipe.encoder.has_frames else []
         largest = max(float(batch.abs().max()) for batch in batches)
         encoder = recipe.encoder.suited(source).calibrated(largest)
         recorded = entrance.recorded if encoder.has_frames else None
@@ -109,6 +113,8 @@ class _Entrance:
     """
 
     recorded: Tensor
+    bytes = False
+    """True if the network receives values 0..255."""
 
     def __init__(self, recipe: Recipe, data: Any, preprocessing: Preprocessing | None) -> None:
         self.recipe, self.encoder, self.preprocessing = recipe, recipe.encoder, preprocessing
@@ -127,6 +133,7 @@ class _Entrance:
             self.preprocessing = None
 
     def __call__(self, x: Tensor) -> Tensor:
+        self.bytes = self.bytes or (x.dtype == torch.uint8 and self.preprocessing is None)
         x = x.float() if self.preprocessing is None else self.preprocessing(x)
         still = self.encoder.accumulate(x)
         if not hasattr(self, "recorded"):

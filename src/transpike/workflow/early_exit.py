@@ -162,7 +162,7 @@ def _answers(
     rows = torch.tensor([*policy.checkpoints, policy.timesteps]) - 1
     total = len(data.indices) if isinstance(data, Batches) else None
     done, inputs = 0, snn.input_check()
-    for x, y in pairs(data):
+    for x, y in pairs(data, snn.sample_shape):
         if y is None:
             raise DataError("an exit needs targets: give batches of (input, target)")
         ids = torch.arange(done, done + len(x))

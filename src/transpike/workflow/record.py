@@ -112,7 +112,7 @@ def record(
     chosen, names = engine_named(engine), _names(snn) if layers is None else tuple(layers)
     found: list[SampleRecord] = []
     inputs = snn.input_check()
-    for x, y in pairs(data):
+    for x, y in pairs(data, snn.sample_shape):
         x = x[: samples - len(found)]
         inputs.add(snn.prepare(x))
         for index in range(len(x)):

@@ -19,7 +19,7 @@ from transpike.core.graph import Graph
 from transpike.core.input_check import InputCheck
 from transpike.core.input_statistics import InputStatistics
 from transpike.core.preprocessing import Preprocessing
-from transpike.data.batches import pairs
+from transpike.data.batches import inputs, pairs
 from transpike.errors import DataError
 from transpike.files import write_atomically
 
@@ -28,13 +28,13 @@ def first_batches(calibration: Any, samples: int | None) -> tuple[Tensor, ...]:
     """Calibration batches before preprocessing."""
     if calibration is None:
         raise DataError("a comparison needs calibration data: pass calibration=a tensor or a loader of training inputs")
-    return tuple(x.cpu() for x, _ in _limited(calibration, samples))
+    return tuple(x.cpu() for x, _ in _limited(((x, None) for x in inputs(calibration)), samples))
 
 
-def labelled_batches(data: Any, limit: int | None) -> list[tuple[Tensor, Tensor]]:
+def labelled_batches(data: Any, limit: int | None, shape: tuple[int, ...] | None) -> list[tuple[Tensor, Tensor]]:
     """Batches of (input, target) with at most ``limit`` samples; DataError without targets or samples."""
     batches = []
-    for x, y in _limited(data, limit):
+    for x, y in _limited(pairs(data, shape), limit):
         if y is None:
             raise DataError("a comparison needs targets: give data as batches of (input, target)")
         if len(x) != len(y):
@@ -45,9 +45,11 @@ def labelled_batches(data: Any, limit: int | None) -> list[tuple[Tensor, Tensor]
     return batches
 
 
-def _limited(data: Any, limit: int | None) -> Iterable[tuple[Tensor, Tensor | None]]:
+def _limited(
+    batches: Iterable[tuple[Tensor, Tensor | None]], limit: int | None
+) -> Iterable[tuple[Tensor, Tensor | None]]:
     seen = 0
-    for x, y in pairs(data):
+    for x, y in batches:
         if limit is not None and seen >= limit:
             return
         keep = len(x) if limit is None else limit - seen

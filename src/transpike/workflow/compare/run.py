@@ -246,10 +246,11 @@ def compare(
     with torch.no_grad():
         still = encoder.accumulate(prepared[0])  # recordings: the mean of their frames
         source = capture(model, still, output=chosen.output, on_unsupported=chosen.on_unsupported)
-    batches = labelled_batches(data, chosen.limit)
+    shape = None if encoder.has_frames else source.input.shape
+    batches = labelled_batches(data, chosen.limit, shape)
     if chosen.exits and exit_data is None:
         raise DataError("exits are fitted on separate samples: pass exit_data, labelled and not in data")
-    fitting = labelled_batches(exit_data, None) if chosen.exits else []
+    fitting = labelled_batches(exit_data, None, shape) if chosen.exits else []
     for wish in chosen.exits:  # before the work: later every recipe would be refused
         wish.check_samples(sum(len(x) for x, _ in fitting))
     warnings = input_warnings(prepared, batches, preprocessing, encoder, chosen.any_input)

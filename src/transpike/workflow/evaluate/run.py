@@ -62,7 +62,7 @@ def evaluate(
     engine_, models = engine_named(engine, memory), checked(energy)
     policy = snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None
     tally = _Tally(policy, tasks.task_given(task), snn.input_check())
-    for x, y in pairs(data):
+    for x, y in pairs(data, snn.sample_shape):
         if limit is not None and tally.samples >= limit:
             break
         if y is None:

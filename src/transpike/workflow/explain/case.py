@@ -46,7 +46,7 @@ class Case:
     @classmethod
     def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: Task) -> "Case":
         inputs, targets, seen = [], [], 0
-        for x, y in pairs(data):
+        for x, y in pairs(data, snn.sample_shape):
             if y is None:
                 raise DataError("an explanation needs targets: give batches of (input, target)")
             inputs.append(x[: samples - seen])
