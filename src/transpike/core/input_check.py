@@ -132,6 +132,8 @@ class InputCheck:
         known, own = self.calibrated, self.preprocessing
         assert known is not None
         low, high = float(self.values.low.min()), float(self.values.high.max())
+        if low == high:
+            return f"All values are {low:g}: check how the inputs are read"
         before, after = min(known.low), max(known.high)
         if own is not None and not own.is_identity:
             mean, std = torch.tensor(own.mean).double(), torch.tensor(own.std).double()
@@ -144,7 +146,7 @@ class InputCheck:
                 "They look like raw 0..255: divide by 255; images in bytes: ts.Preprocessing(), or --preprocessing unit"
             )
         if self._matches(255, 0):
-            return "They look divided by 255, and the calibration inputs were not: give 0..255"
+            return "They look divided by 255 once too often"
         if low >= 0 and high <= 255 and before < 0 and high > 2 * after:
             return f"They look like raw 0..255: divide by 255, then normalise them, {self._estimate(255)}"
         if low >= -0.01 and high <= 1.01 and before < 0:

@@ -141,7 +141,7 @@ class CascadeReport:
     """Results of a cascade of two spiking networks, and of the cascade of their source networks.
 
     ``exact``: every run stayed on the exact grid, so every engine gives these answers; ``ties``: see Trace.
-    ``warnings``: differences between the inputs and those that the screen was calibrated on.
+    ``warnings``: differences between the inputs of a network and those of its calibration.
     """
 
     ann: Outcome
@@ -196,7 +196,7 @@ class _Tally:
         self.cost = {"ann": Cost(), "snn": Cost()}
         self.macs = [float(multiplications(network.source)) for network in self.networks]
         self.exact, self.ties = True, 0
-        self.inputs = screen.input_check()  # the second network receives a selection, which may differ
+        self.inputs = tuple(network.input_check() for network in self.networks)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         classes = len(self.confusion["ann"])
@@ -217,8 +217,7 @@ class _Tally:
             with torch.no_grad():
                 return network.source.run(network.encoder.accumulate(network.prepare(x))).argmax(-1).cpu()
         prepared = network.prepare(x)
-        if which == 0:
-            self.inputs.add(prepared)
+        self.inputs[which].add(prepared)
         trace = network.run_prepared(prepared, network.timesteps, self.engine, None, (), True)
         self.cost["snn"] += _cost(trace.activity)
         self.exact, self.ties = self.exact and trace.exact, self.ties + trace.ties
@@ -231,7 +230,8 @@ class _Tally:
             for kind in ("ann", "snn")
         )
         steps = (self.networks[0].total_steps(), self.networks[1].total_steps())
-        return CascadeReport(ann, snn, steps, self.exact, self.ties, self.inputs.finished())
+        warnings = tuple(warning for check in self.inputs for warning in check.finished())
+        return CascadeReport(ann, snn, steps, self.exact, self.ties, warnings)
 
 
 def _cost(activity: Activity) -> Cost:

@@ -29,8 +29,8 @@ KEPT_RECORDINGS = 256  # with all their frames, for passes that simulate spikes
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
 
 BYTES = (
-    "the calibration inputs are bytes and there is no preprocessing, so the network receives 0..255: for a network that "
-    "was trained on 0..1 give preprocessing=transpike.Preprocessing()"
+    "the calibration inputs are bytes and there is no preprocessing, so the network receives 0..255: if it was "
+    "trained on 0..1, give preprocessing=transpike.Preprocessing()"
 )
 
 Notify = Callable[[str, int, int], None]
