@@ -25,6 +25,7 @@ from transpike.core.codec import classes_in, decode, encode, not_known
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph, Input, Node
+from transpike.core.input_statistics import InputStatistics
 from transpike.core.naming import distribution_of, is_ours, qualified
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
@@ -62,7 +63,9 @@ _KINDS: dict[str, Any] = {
     "preprocessing": Preprocessing | None,
     "readout": Readout | None,
     "exit": ExitPolicy | None,
+    "inputs": InputStatistics | None,
 }
+_OPTIONAL = ("readout", "exit", "inputs")  # files without them have none, or are older
 PROVENANCE: dict[str, type] = {
     "seed": int,
     "calibration_samples": int,
@@ -73,7 +76,7 @@ PROVENANCE: dict[str, type] = {
 }
 """Entries of the provenance that are read again, and their types."""
 _FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid", "ranges", "grid_timesteps")
-for _part in (Graph, Node, Input, Preprocessing, TimeCode, ExitPolicy, FunctionOfAnswer):
+for _part in (Graph, Node, Input, Preprocessing, TimeCode, ExitPolicy, FunctionOfAnswer, InputStatistics):
     registry.families["part"].add(_part)
 
 
@@ -111,7 +114,7 @@ def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | Non
         raise FileError(f"a file holds an SNN, not a {type(snn).__name__}")
     parts = {name: getattr(snn, name) for name in _FIELDS}
     parts |= {"readout": snn.calibrated_readout} if snn.calibrated_readout is not None else {}
-    parts |= {"exit": snn.exit} if snn.exit is not None else {}
+    parts |= {name: value for name in ("exit", "inputs") if (value := getattr(snn, name)) is not None}
     kinds = sorted(classes_in(parts), key=qualified)
     if unregistered := [kind for kind in kinds if registry.file_name(kind) is None]:
         names = ", ".join(f"{kind.__qualname__} of {kind.__module__}" for kind in unregistered)
@@ -224,7 +227,7 @@ def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
     if not isinstance(content, dict):
         raise FileError(f"its content is a {type(content).__name__}")
     plugins = dict(content.get("plugins", {}))
-    parts = (*_FIELDS, "readout", "exit")
+    parts = (*_FIELDS, *_OPTIONAL)
     fields = {
         name: decode(content[name], tensors, lambda name: _not_registered(name, plugins))
         for name in parts
@@ -235,6 +238,7 @@ def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
     found = {
         "calibrated_readout": fields.pop("readout", None),
         "exit": fields.pop("exit", None),
+        "inputs": fields.pop("inputs", None),
         **fields,
         "rates": content["rates"],
         "remarks": tuple(content["remarks"]),

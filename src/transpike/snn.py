@@ -13,13 +13,15 @@ from transpike.core.channels import extreme, shaped
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
+from transpike.core.input_check import InputCheck
+from transpike.core.input_statistics import InputStatistics
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
 from transpike.core.table import lines
 from transpike.engines import Engine, Program, engine_given
-from transpike.errors import DataError
+from transpike.errors import DataError, SettingError
 from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid
 from transpike.lowering.lowered import Exactness, Lowered, lower
 from transpike.lowering.scaling import scaled, unit_scale
@@ -36,7 +38,9 @@ class SNN:
     values, or None if it has none. ``exact_grid`` puts the lowered form on a power-of-two grid (docs: exactness).
     ``rates`` are spikes per neuron and step on calibration data, ``remarks`` are notes of the conversion for the user.
     ``grid_timesteps`` is the number of steps that the grid covers, if it is not the recipe's. ``exit`` is the fitted
-    early-exit policy, or None.
+    early-exit policy, or None. ``preprocessing`` None: unknown, inputs are used as they are. ``inputs`` are the
+    statistics of the calibration inputs after preprocessing, which every run is checked against; None: unknown, for
+    networks of older files.
     """
 
     graph: Graph
@@ -52,6 +56,7 @@ class SNN:
     calibrated_readout: Readout | None = None
     grid_timesteps: int | None = None
     exit: ExitPolicy | None = None
+    inputs: InputStatistics | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the forms that are made from it once: they hold what an engine has prepared, and are made again."""
@@ -68,6 +73,11 @@ class SNN:
     @property
     def readout(self) -> Readout:
         return self.calibrated_readout or self.recipe.readout
+
+    @property
+    def sample_shape(self) -> tuple[int, ...] | None:
+        """The shape of one input; None for recordings, which have any number of frames."""
+        return None if self.encoder.has_frames else self.graph.input.shape
 
     @cached_property
     def lowered(self) -> Lowered:
@@ -147,12 +157,14 @@ class SNN:
         """
         if not isinstance(x, Tensor) or x.is_complex():
             kind = "complex tensor" if isinstance(x, Tensor) else type(x).__name__
-            raise DataError(f"inputs must be a tensor of real numbers, (batch, …), not a {kind}")
+            line = "; write torch.from_numpy(x)" if kind == "ndarray" else ""
+            raise DataError(f"inputs must be a tensor of real numbers, (batch, …), not a {kind}{line}")
         x = x if self.preprocessing is None else self.preprocessing(x)
         expected, lead = self.graph.input.shape, 2 if self.encoder.has_frames else 1
         if x.ndim != len(expected) + lead or tuple(x.shape[lead:]) != expected:
             axes = ("batch", "frames")[:lead]
-            raise DataError(f"the network takes ({', '.join(map(str, axes + expected))}), not {tuple(x.shape)}")
+            single = "; for one sample write x[None]" if tuple(x.shape[lead - 1 :]) == expected else ""
+            raise DataError(f"the network takes ({', '.join(map(str, axes + expected))}), not {tuple(x.shape)}{single}")
         if not len(x):
             raise DataError("the batch is empty; give at least one sample")
         x = x.float()
@@ -160,6 +172,26 @@ class SNN:
             raise DataError("the input holds NaN or infinite values, or values beyond float32")
         self.encoder.check(x)
         return x
+
+    def input_check(self) -> InputCheck:
+        """Collects the inputs of a run, and compares them with those of the calibration."""
+        return InputCheck(self.inputs, self.preprocessing, self.encoder)
+
+    def checked(self, prepared: Tensor) -> tuple[str, ...]:
+        """Warnings for a run on this batch only; DataError where it is clearly unlike the calibration inputs."""
+        check = self.input_check()
+        check.add(prepared)
+        return check.finished()
+
+    def accepting_any_input(self) -> "SNN":
+        """A copy that runs on inputs that do not look like those of the calibration, with a warning in its results."""
+        return self if self.inputs is None else replace(self, inputs=replace(self.inputs, any_input=True))
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> "SNN":
+        """A copy that applies ``preprocessing`` to its inputs, for networks converted on preprocessed data."""
+        if self.encoder.has_frames and not preprocessing.is_identity:
+            raise SettingError("recordings cannot be preprocessed, because silent pixels must be 0")
+        return replace(self, preprocessing=None if self.encoder.has_frames else preprocessing)
 
     def run(
         self,
@@ -173,7 +205,9 @@ class SNN:
     ) -> Trace:
         """Simulate a batch; ``transpike.simulate`` documents the arguments."""
         steps = self.schedule.check(self.timesteps if timesteps is None else timesteps)
-        return self.run_prepared(self.prepare(x), steps, engine_given(engine), sample_ids, record, count)
+        prepared, runner = self.prepare(x), engine_given(engine)
+        warnings = self.checked(prepared)
+        return replace(self.run_prepared(prepared, steps, runner, sample_ids, record, count), warnings=warnings)
 
     def run_prepared(
         self, x: Tensor, steps: int, engine: Engine, sample_ids: Tensor | None, record: Iterable[str], count: bool
@@ -203,7 +237,9 @@ class SNN:
         rates = {name: f"{rate:.1%}" for name, rate in self.rates.items()}
         schedule = type(self.schedule).__name__
         head = f"{self.recipe}: {schedule}, T={self.timesteps}, {self.total_steps()} steps to the answer"
-        notes = [f"note: {remark}" for remark in self.remarks]
+        known = "unknown" if self.preprocessing is None else str(self.preprocessing)
+        known += f"; calibrated on {'unknown inputs' if self.inputs is None else self.inputs}"
+        notes = [f"preprocessing: {known}"] + [f"note: {remark}" for remark in self.remarks]
         notes += [] if self.exit is None else [f"exit: {self.exit}"]
         return "\n".join([head, *lines(self.graph, rates, "spike rate"), *notes])
 

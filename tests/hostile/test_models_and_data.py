@@ -141,8 +141,8 @@ BAD_CALIBRATION = {
     "infinity in the second batch": ([X, X / 0], "batch 1 holds NaN or infinite"),
     "constant": (torch.full((16, 4), 0.5), "value 0.5; use real"),
     "no batch axis": ([X[0]], "samples as its first axis"),
-    "a number": (3, "tensor, a loader or an iterable"),
-    "text": (["a", "b"], "tensor or"),
+    "a number": (3, "tensor or array.*not an int"),
+    "text": (["a", "b"], "must be a tensor.*not a str"),
     "mixed shapes": ([X, X[:, :3]], "batch 1 holds samples of shape"),
 }
 

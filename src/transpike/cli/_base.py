@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from transpike import data, engines, models, recipes, tasks
+from transpike.cli import _inputs
 from transpike.cli._common import timed
 from transpike.cli._common import typed as typed
 from transpike.cli._parts import TABLES, Part, part_named, settings_of
@@ -24,7 +25,6 @@ from transpike.cli._recipes import flags_of
 from transpike.cli._settings import ENERGY, recipe_kind
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
-
 from transpike.data import Dataset
 from transpike.errors import CheckpointError, DataError, FileError, SettingError
 from transpike.snn import SNN
@@ -103,8 +103,7 @@ model_options = options(
         callback=lambda context, _, value: context.meta.__setitem__(TRUST, value),
         help="Open the program of file:PROGRAM.pt2, which can run any code.",
     ),
-    click.option("--mean", metavar="M,M,…", help="Mean of each input channel (default: the model's)."),
-    click.option("--std", metavar="S,S,…", help="Standard deviation of each input channel (default: the model's)."),
+    _inputs.of_model,
 )
 capture_options = options(
     click.option("--output-name", help="Output to use, for models with several."),
@@ -199,9 +198,7 @@ def _given() -> dict[str, Any]:
     return click.get_current_context().meta.get(__name__, {})
 
 
-def load_model(
-    name: str, weights: Path | None, dataset: Dataset, mean: str | None, std: str | None
-) -> tuple[nn.Module, Preprocessing]:
+def load_model(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Preprocessing]:
     """The network for this data, prepared as for the training of its weights, and its preprocessing.
 
     Preprocessing is that of the flags, else of the checkpoint, else of the model.
@@ -215,28 +212,16 @@ def load_model(
         if remark := models.load_weights(module, weights).get("remark"):
             click.echo(f"note: {remark}", err=True)
     own_values = spec.preprocessing if dataset.frames is None else dataset.preprocessing
-    preprocessing = _stored_preprocessing(weights) or own_values
-    if mean is not None or std is not None:
-        preprocessing = Preprocessing(
-            preprocessing.mean if mean is None else _numbers("--mean", mean),
-            preprocessing.std if std is None else _numbers("--std", std),
-        )
-    for part in (preprocessing.mean, preprocessing.std):
-        if len(part) not in (1, dataset.image_shape[0]):
-            raise SettingError(
-                f"preprocessing has {len(part)} channels, {dataset.name} has {dataset.image_shape[0]}; "
-                "give --mean and --std"
-            )
+    preprocessing = _inputs.chosen(_stored_preprocessing(weights) or own_values, dataset)
+    assert preprocessing is not None
     return module, preprocessing
 
 
-def load_trained(
-    name: str, weights: Path | None, dataset: Dataset, mean: str | None, std: str | None
-) -> tuple[nn.Module, Preprocessing]:
+def load_trained(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Preprocessing]:
     """``load_model``, with a warning for an untrained network."""
     if weights is None and name.startswith("zoo:"):
         click.echo("warning: no --weights: the network is untrained", err=True)
-    return load_model(name, weights, dataset, mean, std)
+    return load_model(name, weights, dataset)
 
 
 def note_origin(snn: SNN, model_name: str, weights: Path | None, dataset: Dataset) -> None:
@@ -255,13 +240,6 @@ def _stored_preprocessing(weights: Path | None) -> Preprocessing | None:
         raise CheckpointError(
             f"{weights} holds a preprocessing that is not mean and std ({error}); give --mean and --std"
         ) from error
-
-
-def _numbers(flag: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise SettingError(f"{flag} takes comma-separated numbers, not {text!r}") from None
 
 
 def for_recordings(settings: dict[str, Any], dataset: Dataset) -> dict[str, Any]:

@@ -55,8 +55,6 @@ from transpike.workflow.compare.run import Comparison, Row
 def command(
     model_name: str,
     weights: Path | None,
-    mean: str | None,
-    std: str | None,
     data_name: str,
     data_dir: Path | None,
     recipe_texts: str | None,
@@ -93,7 +91,7 @@ def command(
             f"--limit {first} or less, or a smaller --exit-samples"
         )
     fitting = dataset.test.batches(batch_size, indices=list(range(first, len(dataset.test)))) if wishes else None
-    module, preprocessing = _base.load_trained(model_name, weights, dataset, mean, std)
+    module, preprocessing = _base.load_trained(model_name, weights, dataset)
     with _base.progress_bar("comparing") as progress:
         found = ts.compare(
             module,

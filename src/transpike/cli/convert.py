@@ -23,8 +23,6 @@ from transpike.cli._recipes import recipe_options
 def command(
     model_name: str,
     weights: Path | None,
-    mean: str | None,
-    std: str | None,
     data_name: str,
     data_dir: Path | None,
     recipe_name: str,
@@ -42,7 +40,7 @@ def command(
     _base.with_threads(threads)
     dataset = _base.load_data(data_name, data_dir)
     recipe = _base.make_recipe(recipe_name, _base.for_recordings(settings, dataset), seed)
-    module, preprocessing = _base.load_trained(model_name, weights, dataset, mean, std)
+    module, preprocessing = _base.load_trained(model_name, weights, dataset)
     with _base.progress_bar("converting") as progress:
         snn = ts.convert(
             module,

@@ -6,7 +6,7 @@ import click
 
 import transpike as ts
 from transpike import report
-from transpike.cli import _base
+from transpike.cli import _base, _inputs
 from transpike.cli._settings import ENERGY, MEMORY, NUMBERS
 from transpike.energy import EnergyModel
 
@@ -14,6 +14,7 @@ from transpike.energy import EnergyModel
 @click.command("energy")
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
+@_inputs.of_file
 @click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N test samples.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Samples per batch.")
@@ -50,6 +51,7 @@ def command(
     _base.check_writable(*reports)
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
+    snn = _inputs.adapted(snn, dataset)
     with _base.progress_bar("networks") as progress:
         result = ts.cost(
             snn,

@@ -7,7 +7,7 @@ import click
 
 import transpike as ts
 from transpike import energy, report
-from transpike.cli import _base
+from transpike.cli import _base, _inputs
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.errors import GateFailed, SettingError
 
@@ -15,6 +15,7 @@ from transpike.errors import GateFailed, SettingError
 @click.command("evaluate")
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
+@_inputs.of_file
 @click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
 @click.option("--answers", type=NUMBERS, help="Window lengths of a layer-synchronous network, like 8,16,32.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N test samples.")
@@ -51,6 +52,7 @@ def command(
         raise SettingError(f"--max-drop takes percentage points of accuracy, not {max_drop}")
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
+    snn = _inputs.adapted(snn, dataset)
     with _base.progress_bar("evaluating") as progress:
         result = ts.evaluate(
             snn,

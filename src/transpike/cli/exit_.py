@@ -6,7 +6,7 @@ import click
 
 import transpike as ts
 from transpike import energy, exits, report
-from transpike.cli import _base
+from transpike.cli import _base, _inputs
 from transpike.cli._settings import NUMBERS
 from transpike.errors import DataError, SettingError
 from transpike.workflow.early_exit import fit_exit
@@ -15,6 +15,7 @@ from transpike.workflow.early_exit import fit_exit
 @click.command("exit")
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
+@_inputs.of_file
 @click.option(
     "--score", type=click.Choice(sorted(exits.table)), default="confidence", show_default=True, help="Exit score."
 )
@@ -71,6 +72,7 @@ def command(
     asked = _base.task_named(task)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
+    snn = _inputs.adapted(snn, dataset)
     total = len(dataset.test)
     if total < 2:
         raise DataError(f"{dataset.name} has {total} test samples: an exit needs some to fit and others to verify it")

@@ -6,13 +6,14 @@ import click
 
 import transpike as ts
 from transpike import report
-from transpike.cli import _base
+from transpike.cli import _base, _inputs
 from transpike.workflow.explain.run import SAMPLES
 
 
 @click.command("explain")
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
+@_inputs.of_file
 @click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
 @click.option(
     "--samples", type=click.IntRange(1), default=SAMPLES, show_default=True, help="Only the first N test samples."
@@ -43,6 +44,7 @@ def command(
     _base.check_writable(*reports)
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
+    snn = _inputs.adapted(snn, dataset)
     with _base.progress_bar("simulations") as progress:
         result = ts.explain(
             snn,

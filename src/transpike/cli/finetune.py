@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 import transpike as ts
-from transpike.cli import _base, _settings
+from transpike.cli import _base, _inputs, _settings
 from transpike.training.spiking.finetuning import FineTuning, presets
 from transpike.workflow.train import Progress, Row
 
@@ -14,6 +14,7 @@ from transpike.workflow.train import Progress, Row
 @click.command("finetune")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_base.data_options
+@_inputs.of_file
 @click.option("--preset", type=click.Choice(sorted(presets)), help="Preset with the settings of a published method.")
 @_settings.settings_options(FineTuning, defaults=False)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")
@@ -43,6 +44,7 @@ def command(
     _base.with_threads(threads)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
+    snn = _inputs.adapted(snn, dataset)
     given = _settings.given(FineTuning, settings)
     with _base.progress_bar("fine-tuning") as bar:
 

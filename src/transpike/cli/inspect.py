@@ -1,5 +1,6 @@
 """transpike inspect."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,6 @@ def command(
     file: Path | None,
     model_name: str,
     weights: Path | None,
-    mean: str | None,
-    std: str | None,
     data_name: str,
     data_dir: Path | None,
     output_name: str | None,
@@ -48,20 +47,25 @@ def command(
     if chips and file is None:
         raise SettingError("--fit needs a converted FILE: convert the model first")
     fits: list[ChipFit] = []
+    known: dict[str, Any] = {}
     if file is not None:
         snn = ts.load(file)
         graph, text = snn.graph, str(snn)
+        known = {
+            "preprocessing": "unknown" if snn.preprocessing is None else dataclasses.asdict(snn.preprocessing),
+            "calibration_inputs": "unknown" if snn.inputs is None else dataclasses.asdict(snn.inputs),
+        }
         fits = [ts.chip_fit(snn, chip) for chip in chips]
     else:
         dataset = _base.load_data(data_name, data_dir)
-        module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
+        module, preprocessing = _base.load_model(model_name, weights, dataset)
         split = dataset.train if len(dataset.train) else dataset.test
         example = preprocessing(split.accumulated().batch(torch.arange(2))[0])
         graph = ts.capture(module, example, output=output_name, on_unsupported=on_unsupported)
         text = str(graph)
     if as_json:
         found = {"layers": _rows(graph), "macs": _total(graph), "parameters": _parameters(graph)}
-        _base.print_json(found | ({"fit": [one.to_json() for one in fits]} if fits else {}))
+        _base.print_json(found | known | ({"fit": [one.to_json() for one in fits]} if fits else {}))
     else:
         click.echo(text)
         click.echo(f"{_total(graph) / 1e6:.4g} M MACs per sample, {_parameters(graph):,} parameters")

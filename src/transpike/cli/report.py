@@ -10,7 +10,7 @@ from torch import Tensor
 
 import transpike as ts
 from transpike import report
-from transpike.cli import _base
+from transpike.cli import _base, _inputs
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.core.recipe import Recipe
 from transpike.data import Dataset
@@ -24,6 +24,7 @@ PARTS = ("energy", "explain", "spikes")
 @click.command("report")
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
+@_inputs.of_file
 @click.option(
     "--output", "outputs", type=click.Path(path_type=Path), multiple=True, default=(Path("report.html"),),
     show_default=True, help="File to write: .html, .json or .txt; repeatable.",
@@ -79,6 +80,7 @@ def command(
     asked = _base.task_named(task)
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
+    snn = _inputs.adapted(snn, dataset)
     chosen = [_base.recipe_named(text.strip(), dataset) for text in (recipe_texts or "").split(",") if text.strip()]
     images = dataset.test.batches(batch_size, limit=limit)
     settings: dict[str, Any] = {"timesteps": timesteps, "engine": engine, "memory": memory, "task": asked}
@@ -110,7 +112,10 @@ def command(
         )
     if chosen:
         comparison = ts.ComparisonSettings(
-            timesteps=compare_timesteps, engine=engine, task=asked or ts.tasks.Classification()
+            timesteps=compare_timesteps,
+            engine=engine,
+            task=asked or ts.tasks.Classification(),
+            any_input=snn.inputs is not None and snn.inputs.any_input,
         )
         results.append(_compared(snn, chosen, dataset, limit, batch_size, comparison))
     for path in outputs:

@@ -42,8 +42,6 @@ CHECKED = 256  # inputs whose range is checked
 def command(
     model_name: str,
     weights: Path | None,
-    mean: str | None,
-    std: str | None,
     activation: _prepared.Activation | None,
     percentile: float | None,
     calibration_samples: int | None,
@@ -80,7 +78,7 @@ def command(
         raise SettingError(f"{weights} is already prepared, by {before.note()}; omit --activation to continue training")
     dataset = _base.load_data(data_name, data_dir)
     torch.manual_seed(settings.seed)
-    module, preprocessing = _base.load_model(model_name, weights, dataset, mean, std)
+    module, preprocessing = _base.load_model(model_name, weights, dataset)
     if preparation:
         usual = 1000 if weights and _prepared.calibrates(preparation.activation) else 0
         samples = usual if calibration_samples is None else calibration_samples

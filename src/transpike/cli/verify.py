@@ -6,7 +6,7 @@ import click
 import torch
 
 import transpike as ts
-from transpike.cli import _base
+from transpike.cli import _base, _inputs
 from transpike.engines import event_status
 from transpike.errors import GateFailed
 
@@ -14,6 +14,7 @@ from transpike.errors import GateFailed
 @click.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
 @_base.data_options
+@_inputs.of_file
 @click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="Samples to simulate.")
 @click.option("--timesteps", type=click.IntRange(1), help="Time steps to simulate (default: the recipe's, at most 32).")
 @_base.json_option
@@ -23,6 +24,7 @@ def command(
     """Verify a file's checksum, and compare the spikes of every layer between the fast engines and the reference."""
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
+    snn = _inputs.adapted(snn, dataset)
     split = dataset.test if len(dataset.test) else dataset.train
     x = split.batch(torch.arange(min(samples, len(split))))[0]
     steps = timesteps or min(snn.timesteps, 32)

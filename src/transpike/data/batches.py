@@ -1,21 +1,28 @@
-"""Converts users' data to checked tensors."""
+"""Converts users' data to checked tensors: the one place for everything that takes data."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
 
+from transpike.core.preprocessing import Preprocessing
+from transpike.data._base import Dataset, Split
+from transpike.data._forms import is_array, is_scalar, is_whole, keys, line_for, named, rank, stacked, targets, tensor
 from transpike.errors import DataError
 
 FEWEST = 8
 """Minimum number of calibration samples."""
+PART = 256  # samples per batch of arrays
+FORMS = "a tensor or array, (inputs, targets), a loader, a torch Dataset, or an iterable of batches (input, target)"
 
 
 def calibration_batches(
     data: Any, prepare: Callable[[Tensor], Tensor], shape: tuple[int, ...] | None = None, limit: int | None = None
 ) -> tuple[Tensor, ...]:
-    """Calibration inputs after ``prepare``: from a tensor, an iterable of tensors or of (input, target) pairs.
+    """Calibration inputs after ``prepare``, from data of any form that ``pairs`` takes; targets are not read.
 
     Raises DataError for no or fewer than 8 samples, mixed or wrong shapes, constant, NaN or infinite values.
     """
@@ -23,7 +30,7 @@ def calibration_batches(
         raise DataError("conversion needs calibration data: pass calibration=a tensor or a loader of training inputs")
     batches: list[Tensor] = []
     seen = 0
-    for number, (x, _) in enumerate(pairs(data)):
+    for number, x in enumerate(inputs(data)):
         if limit is not None and seen >= limit:
             break
         x = x if limit is None else x[: limit - seen]
@@ -43,43 +50,188 @@ def calibration_batches(
     return tuple(batches)
 
 
-def pairs(data: Any) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """(input batch, targets or None) from a tensor, a loader, or any iterable of batches."""
-    if isinstance(data, Tensor) and data.ndim < 2:
-        raise DataError(f"data must have the samples as its first axis; got shape {tuple(data.shape)}")
-    if isinstance(data, Tensor):
-        for start in range(0, len(data), 256):
-            yield data[start : start + 256], None
-        return
-    if (
-        isinstance(data, tuple)
-        and len(data) == 2
-        and all(isinstance(part, Tensor) for part in data)
-        and len(data[0]) == len(data[1])
-    ):
-        for start in range(0, len(data[0]), 256):
-            yield data[0][start : start + 256], data[1][start : start + 256]
-        return
-    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(p, Tensor) and p.ndim for p in data):
-        inputs, targets = data
-        if targets.ndim == 1 and inputs.ndim > 1 and not targets.is_floating_point():
-            raise DataError(f"there are {len(inputs)} inputs and {len(targets)} targets; give one target per input")
-    if not isinstance(data, Iterable):
+def inputs(data: Any, shape: tuple[int, ...] | None = None) -> Iterator[Tensor]:
+    """Input batches alone; targets may have any form, and are not read."""
+    for x, _ in with_targets(data, shape):
+        yield x
+
+
+def pairs(data: Any, shape: tuple[int, ...] | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """(input batch, targets or None) from data of one of these forms:
+
+    a tensor or an array; (inputs, targets) as tensors, arrays or lists; a Split or a torch Dataset; a loader or another
+    iterable of batches. A batch is an input, (input, target, …), where further entries are ignored, or a dictionary
+    like {"pixel_values": …, "labels": …}. An iterable may also yield single samples, each with one label. The
+    ``shape`` of a sample, where it is known, distinguishes samples from batches.
+
+    Raises DataError for other forms, and for targets that are text; the message has the line to write.
+    """
+    for x, target in with_targets(data, shape):
+        yield x, None if target is None else targets(target)
+
+
+def with_targets(data: Any, shape: tuple[int, ...] | None = None) -> Iterator[tuple[Tensor, Any]]:
+    """``pairs`` with the targets as they are given, for example text."""
+    if isinstance(data, (str, bytes, Path)):
+        raise DataError(f"data must be {FORMS}, not text or a path; transpike.data.load reads data sets")
+    if isinstance(data, Split):
+        yield from data.batches(PART)
+    elif is_array(data):
+        yield from _parts(data, None)
+    elif (pair := _pair(data)) is not None:
+        yield from _parts(*pair)
+    elif isinstance(data, Mapping):
+        yield from _parts(*_chosen(data, "data"))
+    else:
+        samples, single = _iterated(data, shape)
+        yield from _grouped(map(_entry, samples), shape, single)
+
+
+def dataset_of(data: Any) -> Dataset:
+    """A Dataset itself; a Split, or labelled samples of another form, as the training images of a Dataset."""
+    if isinstance(data, Dataset):
+        return data
+    split = data if isinstance(data, Split) else labelled_split(data)
+    count = int(split.labels.max()) + 1 if len(split) else 0
+    return Dataset("the data", split, split.subset([]), tuple(map(str, range(count))), Preprocessing())
+
+
+def labelled_split(data: Any) -> Split:
+    """All samples of ``data`` in memory; DataError without samples or labels."""
+    x, labels = labelled_tensors(data)
+    return Split(x, labels, "the data")
+
+
+def labelled_tensors(data: Any) -> tuple[Tensor, Tensor]:
+    """All inputs and labels (samples,) of ``data``; DataError without samples, or unless labels are whole numbers."""
+    batches = list(pairs(data))
+    if not batches:
+        raise DataError("there are no samples to train on")
+    if any(y is None for _, y in batches):
+        raise DataError("training needs labels: give a data set, or batches of (input, label)")
+    x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches if y is not None])
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim != 1 or y.is_floating_point() or len(y) != len(x) or (len(y) and int(y.min()) < 0):
+        raise DataError(f"labels must be whole numbers from 0 on, one for each of {len(x)} inputs")
+    return x, y.long()
+
+
+def _pair(data: Any) -> tuple[Any, Any] | None:
+    """Inputs and targets of a tuple or list of two; None if it is a sequence of batches or samples."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        return None
+    first, second = data
+    if is_array(first) and is_array(second) and rank(first) and rank(second):
+        if rank(first) > 1 == rank(second) and len(first) != len(second) and is_whole(second):
+            raise DataError(f"there are {len(first)} inputs and {len(second)} targets; give one target per input")
+        # a tuple is a pair; in a list, two batches of inputs have equal ranks
+        clear = isinstance(data, tuple) or (rank(first) > 1 and rank(first) != rank(second))
+        return (first, second) if clear and len(first) == len(second) else None
+    labels = isinstance(second, (tuple, list)) and len(second) > 0 and all(map(is_scalar, second))
+    samples = isinstance(first, (tuple, list)) and len(first) > 0 and all(map(is_array, first))
+    if labels and (samples or rank(first)) and len(first) == len(second):
+        return (stacked([tensor(x) for x in first]) if samples else first), second
+    return None
+
+
+def _chosen(batch: Mapping, name: str) -> tuple[Any, Any]:
+    """Input and target of a dictionary."""
+    key, label = keys(batch)
+    if not key:
+        line = "((b[KEY], b[LABEL]) for b in data)" if name == "a batch" else "(data[KEY], data[LABEL])"
         raise DataError(
-            f"data must be a tensor, a loader or an iterable of batches, not {type(data).__name__}"
-            + ("; take data.test.batches(64), or data.train" if hasattr(data, "test") else "")
+            f"{name} is a dictionary with the keys {', '.join(map(repr, batch))}, and it is not clear which one is the "
+            f"input: write {line}"
         )
-    for batch in data:
-        if isinstance(batch, Tensor):
-            yield _batch(batch), None
-        elif isinstance(batch, (tuple, list)) and len(batch) >= 1 and isinstance(batch[0], Tensor):
-            target = batch[1] if len(batch) > 1 else None
-            yield _batch(batch[0]), None if target is None else torch.atleast_1d(torch.as_tensor(target))
+    return batch[key], batch[label] if label else None
+
+
+def _parts(samples: Any, labels: Any) -> Iterator[tuple[Tensor, Any]]:
+    """Arrays in batches; only one batch is copied at a time."""
+    if rank(samples) < 2:
+        shape = tuple(samples.shape) if is_array(samples) else named(samples)
+        raise DataError(f"data must have the samples as its first axis; got shape {shape}")
+    if labels is not None and len(labels) != len(samples):
+        raise DataError(f"there are {len(samples)} inputs and {len(labels)} targets; give one target per input")
+    for start in range(0, len(samples), PART):
+        part = slice(start, start + PART)
+        yield tensor(samples[part]), None if labels is None else labels[part]
+
+
+def _iterated(data: Any, shape: tuple[int, ...] | None) -> tuple[Iterable[Any], bool]:
+    """Batches or samples of ``data``, and whether they are single samples; DataError where it cannot be iterated."""
+    indexed = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    if isinstance(data, TorchDataset) or (indexed and not isinstance(data, Iterable)):
+        samples: Iterable[Any] = (data[index] for index in range(len(data))) if indexed else data  # type: ignore[arg-type,assignment]
+        return samples, True
+    if not isinstance(data, Iterable):
+        more = "; take data.test.batches(64), or data.train" if hasattr(data, "test") else ""
+        raise DataError(f"data must be {FORMS}, not {named(data)}{more}")
+    if shape is None and isinstance(data, (tuple, list)) and len(data) > 1 and all(map(is_array, data)):
+        shapes = {tuple(one.shape) for one in data}
+        one = next(iter(shapes))
+        if len(shapes) == 1 and len(one) == 3 and one[0] in (1, 3):
+            raise DataError(
+                f"a list of tensors of shape {one} is ambiguous: write torch.stack(data) if each is one sample, "
+                f"torch.cat(data) if each is a batch of {one[0]}"
+            )
+    return data, False
+
+
+def _entry(batch: Any) -> tuple[Tensor, Any]:
+    """The input and the target of a batch or sample, whatever form it has."""
+    if isinstance(batch, Mapping):
+        batch = _chosen(batch, "a batch")
+    if is_array(batch):
+        return tensor(batch), None
+    if not isinstance(batch, (tuple, list)) or not batch:
+        raise DataError(
+            f"a batch must be a tensor, (input, target) or a dictionary, not {named(batch)}{line_for(batch)}"
+        )
+    first = batch[0]
+    ranks = [rank(part) for part in batch]
+    place = ranks.index(max(ranks))
+    index_first = ranks[0] == 0 and (is_scalar(first) or first is None)
+    if place and (index_first or (ranks[0] == 1 < ranks[place] and is_whole(first))):
+        label = place + 1 if place + 1 < len(batch) else 0
+        raise DataError(
+            f"a batch must begin with its input, and this one begins with {named(first)}: write ((b[{place}], "
+            f"b[{label}]) for b in data)"
+        )
+    if not is_array(first):
+        several = isinstance(first, (tuple, list, Mapping)) and len(first) > 1
+        line = ": a network takes one input; write ((b[0][0], b[1]) for b in data) to choose the first" * several
+        raise DataError(f"the input of a batch must be a tensor or array, not {named(first)}{line or line_for(first)}")
+    return tensor(first), batch[1] if len(batch) > 1 else None
+
+
+def _grouped(
+    entries: Iterable[tuple[Tensor, Any]], shape: tuple[int, ...] | None, single: bool
+) -> Iterator[tuple[Tensor, Any]]:
+    """Batches as they are; consecutive single samples of one shape as batches."""
+    waiting: list[tuple[Tensor, Any]] = []
+    for x, target in entries:
+        sample = single or _is_sample(x, target, shape)
+        if waiting and not (sample and len(waiting) < PART and waiting[0][0].shape == x.shape):
+            yield _joined(waiting)
+            waiting = []
+        if x.ndim + sample < 2:
+            raise DataError(f"a batch must have the samples as its first axis; got shape {tuple(x.shape)}")
+        if sample:
+            waiting.append((x, target))
         else:
-            raise DataError(f"a batch must be a tensor or (input, target), not {type(batch).__name__}")
+            yield x, target
+    if waiting:
+        yield _joined(waiting)
 
 
-def _batch(x: Tensor) -> Tensor:
-    if x.ndim < 2:
-        raise DataError(f"a batch must have the samples as its first axis; got shape {tuple(x.shape)}")
-    return x
+def _is_sample(x: Tensor, target: Any, shape: tuple[int, ...] | None) -> bool:
+    """A single sample has the shape that the network takes, or one label."""
+    if shape is not None and shape in (tuple(x.shape), tuple(x.shape[1:])):
+        return tuple(x.shape) == shape
+    return x.ndim > 0 and target is not None and is_scalar(target)
+
+
+def _joined(samples: list[tuple[Tensor, Any]]) -> tuple[Tensor, Any]:
+    labels = [target for _, target in samples]
+    return stacked([x for x, _ in samples]), None if any(one is None for one in labels) else labels

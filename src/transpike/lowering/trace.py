@@ -15,6 +15,7 @@ class Trace:
     run left the exact grid, for the reason ``why``; ``ties`` then counts potentials so close to a threshold that
     rounding may decide. ``kernels`` names the kernel of each layer and, if the engine had a choice, why it is not the
     event kernel. ``early`` counts spikes at exact times that came before all of their inputs; their values are wrong.
+    ``warnings``: how the inputs differ from those of the calibration.
     """
 
     logits: Tensor
@@ -26,3 +27,4 @@ class Trace:
     ties: int = 0
     kernels: dict[str, str] = field(default_factory=dict)
     early: int = 0
+    warnings: tuple[str, ...] = ()

@@ -72,6 +72,7 @@ def _filled(
         _page_evaluation,
         _page_explanation,
         _page_record,
+        explanation,
         terminal,
     )
 
@@ -90,7 +91,7 @@ def _filled(
         sentences.append(f"{found[Cost].verdict}.")
     if Explanation in found:
         sections.append(_page_explanation.section(found[Explanation]))
-        sentences += terminal.text(found[Explanation]).splitlines()[1 if reports else 0 : 2]
+        sentences += explanation.text(found[Explanation]).splitlines()[1 if reports else 0 : 2]
     if SpikeRecord in found:
         sections.append(_page_record.section(found[SpikeRecord]))
     if Comparison in found:
@@ -98,10 +99,13 @@ def _filled(
         sentences += [] if reports else [_page_comparison.summary(found[Comparison])]
     if reports:
         sections.append(_page_evaluation.provenance(reports, command, remarks))
+    everything = [*(reports or {}).values(), *(one for kind, one in found.items() if kind is not Report)]
+    warnings = dict.fromkeys(line for one in everything for line in terminal.warned(one))
     environment = _environment()
     source = environment.loader.get_source
     return environment.get_template(template).render(
-        title=title or _title(found), summary=" ".join(sentences), tiles=tiles, sections=sections, version=__version__,
+        title=title or _title(found), summary=" ".join(sentences), warnings=list(warnings),
+        tiles=tiles, sections=sections, version=__version__,
         style=_raw(source(environment, "style.css")[0]), script=_raw(source(environment, "page.js")[0]),
     )  # fmt: skip
 

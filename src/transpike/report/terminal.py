@@ -17,6 +17,8 @@ Result = Report | Comparison | Cost | Explanation | SpikeRecord
 def show(report: Result, console: Console | None = None) -> None:
     """Print a report (accuracy over time, layers, summary), or another result."""
     console = console or Console()
+    for line in warned(report):
+        console.print(line, style="bold", soft_wrap=True, highlight=False, markup=False)
     if isinstance(report, Comparison):
         return comparison.show(report, console)
     if isinstance(report, Cost):
@@ -24,15 +26,25 @@ def show(report: Result, console: Console | None = None) -> None:
     if isinstance(report, Explanation):
         return explanation.show(report, console)
     if isinstance(report, SpikeRecord):
-        return console.print(text(report), soft_wrap=True, highlight=False)
+        return console.print(_text(report), soft_wrap=True, highlight=False)
     console.print(f"[bold]{report.recipe}[/bold], {report.schedule}, {report.encoder} input, {report.readout} readout")
     console.print(_curve(report))
     console.print(_layers(report))
-    return console.print(text(report), soft_wrap=True, highlight=False)
+    return console.print(_text(report), soft_wrap=True, highlight=False)
+
+
+def warned(report: Result) -> list[str]:
+    """Warnings about the inputs, as sentences; they come before everything else."""
+    about = report.report if isinstance(report, Cost) else report
+    return [f"Warning: {warning}." for warning in about.warnings]
 
 
 def text(report: Result) -> str:
-    """The result in a few sentences, plain text."""
+    """The result in a few sentences, plain text, warnings first."""
+    return "\n".join([*warned(report), _text(report)])
+
+
+def _text(report: Result) -> str:
     if isinstance(report, Comparison):
         return comparison.text(report)
     if isinstance(report, Cost):

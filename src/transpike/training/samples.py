@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from transpike.data import Batches, Dataset, Split
-from transpike.data.batches import pairs
-from transpike.errors import DataError
+from transpike.data.batches import labelled_tensors
 
 
 class Samples(Protocol):
@@ -44,18 +42,4 @@ def samples_of(data: Any) -> Samples:
         return data
     if isinstance(data, Batches):
         return data.split.subset(data.indices)
-    batches = list(pairs(data))
-    if not batches:
-        raise DataError("there are no samples to train on")
-    inputs, labels = torch.cat([x for x, _ in batches]), [y for _, y in batches]
-    if any(y is None for y in labels):
-        raise DataError("training needs labels: give a data set, or batches of (input, label)")
-    joined = torch.cat([y for y in labels if y is not None])
-    if (
-        joined.ndim != 1
-        or joined.is_floating_point()
-        or len(joined) != len(inputs)
-        or (len(joined) and int(joined.min()) < 0)
-    ):
-        raise DataError(f"labels must be whole numbers from 0 on, one for each of {len(inputs)} inputs")
-    return Pairs(inputs, joined.long())
+    return Pairs(*labelled_tensors(data))

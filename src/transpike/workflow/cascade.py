@@ -140,6 +140,7 @@ class CascadeReport:
     """Results of a cascade of two spiking networks, and of the cascade of their source networks.
 
     ``exact``: every run stayed on the exact grid, so every engine gives these answers; ``ties``: see Trace.
+    ``warnings``: differences between the inputs of a network and those of its calibration.
     """
 
     ann: Outcome
@@ -147,11 +148,12 @@ class CascadeReport:
     total_steps: tuple[int, int]
     exact: bool
     ties: int
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Numbers only."""
         return {"ann": self.ann.to_json(), "snn": self.snn.to_json(), "total_steps": self.total_steps,
-                "exact": self.exact, "ties": self.ties}  # fmt: skip
+                "exact": self.exact, "ties": self.ties, "warnings": list(self.warnings)}  # fmt: skip
 
     def save(self, path: Any) -> None:
         """Write the JSON to ``path``, whole or not at all."""
@@ -167,7 +169,7 @@ def cascade(screen: SNN, second: SNN, data: Any, *, normal: int = 0, engine: str
     Raises DataError for data without targets or samples, SettingError for networks that do not match.
     """
     runner, tally = engine_named(engine), None
-    for x, y in pairs(data):
+    for x, y in pairs(data, screen.sample_shape):
         if y is None:
             raise DataError("a cascade needs targets: give batches of (input, target)")
         if tally is None:
@@ -193,6 +195,7 @@ class _Tally:
         self.cost = {"ann": Cost(), "snn": Cost()}
         self.macs = [float(multiplications(network.source)) for network in self.networks]
         self.exact, self.ties = True, 0
+        self.inputs = tuple(network.input_check() for network in self.networks)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         classes = len(self.confusion["ann"])
@@ -212,7 +215,9 @@ class _Tally:
             self.cost["ann"] += Cost(macs=len(x) * self.macs[which])
             with torch.no_grad():
                 return network.source.run(network.encoder.accumulate(network.prepare(x))).argmax(-1).cpu()
-        trace = network.run(x, engine=self.engine)
+        prepared = network.prepare(x)
+        self.inputs[which].add(prepared)
+        trace = network.run_prepared(prepared, network.timesteps, self.engine, None, (), True)
         self.cost["snn"] += _cost(trace.activity)
         self.exact, self.ties = self.exact and trace.exact, self.ties + trace.ties
         return trace.logits[-1].argmax(-1).cpu()
@@ -224,7 +229,8 @@ class _Tally:
             for kind in ("ann", "snn")
         )
         steps = (self.networks[0].total_steps(), self.networks[1].total_steps())
-        return CascadeReport(ann, snn, steps, self.exact, self.ties)
+        warnings = tuple(warning for check in self.inputs for warning in check.finished())
+        return CascadeReport(ann, snn, steps, self.exact, self.ties, warnings)
 
 
 def _cost(activity: Activity) -> Cost:

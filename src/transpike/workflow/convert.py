@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from transpike.core.answer import FunctionOfAnswer
 from transpike.core.graph import Graph, Node
+from transpike.core.input_statistics import InputStatistics
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
 from transpike.core.preprocessing import Preprocessing
@@ -29,6 +30,10 @@ from transpike.workflow.last_functions import remark, split_answer
 KEPT_RECORDINGS = 256  # with all their frames, for passes that simulate spikes
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
 
+BYTES = (
+    "the calibration inputs are bytes and there is no preprocessing, so the network receives 0..255: if it was "
+    "trained on 0..1, give preprocessing=transpike.Preprocessing()"
+)
 
 Notify = Callable[[str, int, int], None]
 
@@ -71,6 +76,7 @@ def convert(
             calibration_batches(batches, lambda x: x, source.input.shape)
         layers, functions = split_answer(source)
         remarks += [remark(functions)] if functions else []
+        remarks += [BYTES] if entrance.bytes and not recipe.encoder.has_frames else []
         largest = max(float(batch.abs().max()) for batch in batches)
         encoder = recipe.encoder.suited(layers).calibrated(largest)
         recorded = entrance.recorded if encoder.has_frames else None
@@ -98,6 +104,7 @@ def convert(
         tuple(remarks),
         provenance,
         FunctionOfAnswer(readout, functions) if functions else readout,
+        inputs=InputStatistics.of(batches),
     )
     snn.rates.update(spike_rates(snn, entrance.recorded))
     return snn
@@ -110,6 +117,8 @@ class _Entrance:
     """
 
     recorded: Tensor
+    bytes = False
+    """True if the network receives values 0..255."""
 
     def __init__(self, recipe: Recipe, data: Any, preprocessing: Preprocessing | None) -> None:
         self.recipe, self.encoder, self.preprocessing = recipe, recipe.encoder, preprocessing
@@ -128,6 +137,7 @@ class _Entrance:
             self.preprocessing = None
 
     def __call__(self, x: Tensor) -> Tensor:
+        self.bytes = self.bytes or (x.dtype == torch.uint8 and self.preprocessing is None)
         x = x.float() if self.preprocessing is None else self.preprocessing(x)
         still = self.encoder.accumulate(x)
         if not hasattr(self, "recorded"):

@@ -32,10 +32,13 @@ TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
 
 @dataclass(frozen=True, eq=False)
 class EarlyAnswers:
-    """``logits`` (batch, classes) of each sample at its stop, ``timesteps`` (batch,) of the stops."""
+    """``logits`` (batch, classes) of each sample at its stop, ``timesteps`` (batch,) of the stops, ``warnings``
+    about the inputs.
+    """
 
     logits: Tensor
     timesteps: Tensor
+    warnings: tuple[str, ...] = ()
 
 
 def checkpoints_until(timesteps: int) -> tuple[int, ...]:
@@ -109,9 +112,10 @@ def fit_exit(
     never = (math.inf,) * len(places)
     asked = task_given(task)
     wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0, str(asked))
-    logits, y = _answers(snn, data, wanted, engine, asked, progress)
+    logits, y, warnings = _answers(snn, data, wanted, engine, asked, progress)
     fitted = fit_policy(wanted, logits, y, fit_share, seed, thin=checkpoints is None, task=asked)
-    return dataclasses.replace(snn, exit=fitted)
+    remarks = tuple(f"the early exit was fitted although {warning}" for warning in warnings)
+    return dataclasses.replace(snn, exit=fitted, remarks=(*snn.remarks, *remarks))
 
 
 def fit_policy(
@@ -153,17 +157,20 @@ def _answers(
     engine: str,
     task: Task,
     progress: Callable[[int, int | None], None] | None,
-) -> tuple[Tensor, Tensor]:
-    """(checkpoints + 1, samples, classes) logits, float64, the last row after T steps, and the targets."""
+) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """(checkpoints + 1, samples, classes) logits, float64, the last row after T steps; targets; warnings."""
     chosen, parts, targets = engine_named(engine), [], []
     rows = torch.tensor([*policy.checkpoints, policy.timesteps]) - 1
     total = len(data.indices) if isinstance(data, Batches) else None
-    done = 0
-    for x, y in pairs(data):
+    done, inputs = 0, snn.input_check()
+    for x, y in pairs(data, snn.sample_shape):
         if y is None:
             raise DataError("an exit needs targets: give batches of (input, target)")
         ids = torch.arange(done, done + len(x))
-        logits = snn.run(x, policy.timesteps, engine=chosen, sample_ids=ids, count=False).logits[rows].double().cpu()
+        prepared = snn.prepare(x)
+        inputs.add(prepared)
+        trace = snn.run_prepared(prepared, policy.timesteps, chosen, ids, (), False)
+        logits = trace.logits[rows].double().cpu()
         parts.append(logits)
         targets.append(task.check(tuple(logits.shape[2:]), len(x), y.cpu()))
         done += len(x)
@@ -171,7 +178,7 @@ def _answers(
             progress(done, total)
     if not parts:
         raise DataError("there are no samples to fit an exit with")
-    return torch.cat(parts, 1), torch.cat(targets)
+    return torch.cat(parts, 1), torch.cat(targets), inputs.finished()
 
 
 def _temperature(logits: Tensor, y: Tensor) -> float:
@@ -276,6 +283,7 @@ def answer_early(
     if policy is None:
         raise SettingError("this network has no exit policy: fit one with fit_exit(snn, data)")
     prepared, chosen = snn.prepare(x), engine_named(engine, memory)
+    warnings = snn.checked(prepared)
     snn.encoder.check_steps(prepared, policy.timesteps)
     limit = chosen.batch_limit(snn.program)
     named = torch.arange(len(x)) if sample_ids is None else sample_ids
@@ -288,7 +296,7 @@ def answer_early(
             ids = named[start : start + limit]
             run = chosen.start(snn.program, prepared[start : start + limit], ids, (), False)
             parts.append(_stopped(run, policy, len(ids)))
-    return EarlyAnswers(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
+    return EarlyAnswers(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), warnings)
 
 
 def _stopped(run: Any, policy: ExitPolicy, samples: int) -> tuple[Tensor, Tensor]:

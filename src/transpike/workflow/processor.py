@@ -85,7 +85,9 @@ def run_processor(snn: SNN, x: Tensor, *, table_bits: int = 12, guard: int = 12)
                 f"{name} has the code {code}; shifts need base 2, no delay and a tau of {', '.join(map(str, SHIFTED))}"
             )
     with torch.no_grad():
-        return _Processor(snn, codes, table_bits, guard).run(snn.prepare(x).double())
+        prepared = snn.prepare(x)
+        snn.checked(prepared)
+        return _Processor(snn, codes, table_bits, guard).run(prepared.double())
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,11 +66,13 @@ class SpikeRecord(Shown):
     steps: bool
     recipe: str
     classes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Every number, as plain data; trains as [step, position in ``neurons``, level] of nonzero levels."""
         return {
             "schema": SCHEMA, "recipe": self.recipe, "timesteps": self.timesteps, "classes": list(self.classes),
+            "warnings": list(self.warnings),
             "samples": [
                 {
                     "label": one.label, "ann_answer": one.ann_answer, "timesteps": list(one.timesteps),
@@ -109,15 +111,18 @@ def record(
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
     chosen, names = engine_named(engine), _names(snn) if layers is None else tuple(layers)
     found: list[SampleRecord] = []
-    for x, y in pairs(data):
-        for index in range(min(len(x), samples - len(found))):
+    inputs = snn.input_check()
+    for x, y in pairs(data, snn.sample_shape):
+        x = x[: samples - len(found)]
+        inputs.add(snn.prepare(x))
+        for index in range(len(x)):
             label = None if y is None else int(y.reshape(-1)[index])
             found.append(_recorded(snn, x[index : index + 1], label, steps, names, neurons, chosen))
         if len(found) == samples:
             break
     if not found:
         raise DataError("there are no samples to record")
-    return SpikeRecord(tuple(found), steps, snn.schedule.every_step, str(snn.recipe), tuple(classes))
+    return SpikeRecord(tuple(found), steps, snn.schedule.every_step, str(snn.recipe), tuple(classes), inputs.finished())
 
 
 def _names(snn: SNN) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from transpike.core.constraints import settings_given, takes_settings
 from transpike.core.op import check_finite
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset
+from transpike.data.batches import dataset_of
 from transpike.errors import CheckpointError, SettingError
 from transpike.training import checkpoint as files
 from transpike.training import ranks
@@ -53,7 +54,7 @@ class TrainingResult:
 @takes_settings(Training, spec='notes={"spec": …}')
 def train(
     module: nn.Module,
-    dataset: Dataset,
+    dataset: Any,
     settings: Training | None = None,
     *,
     preprocessing: Preprocessing | None = None,
@@ -68,6 +69,7 @@ def train(
 ) -> TrainingResult:
     """Train ``module`` in place and leave it with the best weights, in evaluation mode, on ``device``.
 
+    ``dataset``: a Dataset, or labelled samples of another form (docs: data), which then have no test images.
     The loss is the cross-entropy, with label smoothing, plus every submodule's ``penalty``, a scalar that its forward
     sets. ``settings``: a ``Training``, by default ``Training()``. The best epoch is chosen on held-out training images,
     or on the validation images of the data set; never on the test images. Recordings are trained on the mean of their
@@ -85,6 +87,7 @@ def train(
     finite), CheckpointError (a damaged or old checkpoint), or MissingExtra (torchvision, tensorboard).
     """
     chosen, others = settings_given(Training, settings), dict(notes or {})
+    dataset = dataset_of(dataset)
     spec = others.pop("spec", "")
     preprocessing = preprocessing or dataset.preprocessing
     recordings = dataset.frames is not None

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,12 @@ from torch import Tensor
 from transpike.core import registry
 from transpike.core.annotated import fits
 from transpike.core.codec import decode, encode
+from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph
-from transpike.data.batches import pairs
+from transpike.core.input_check import InputCheck
+from transpike.core.input_statistics import InputStatistics
+from transpike.core.preprocessing import Preprocessing
+from transpike.data.batches import inputs, pairs
 from transpike.errors import DataError, FileError
 from transpike.files import write_atomically
 
@@ -26,13 +30,13 @@ def first_batches(calibration: Any, samples: int | None) -> tuple[Tensor, ...]:
     """Calibration batches before preprocessing."""
     if calibration is None:
         raise DataError("a comparison needs calibration data: pass calibration=a tensor or a loader of training inputs")
-    return tuple(x.cpu() for x, _ in _limited(calibration, samples))
+    return tuple(x.cpu() for x, _ in _limited(((x, None) for x in inputs(calibration)), samples))
 
 
-def labelled_batches(data: Any, limit: int | None) -> list[tuple[Tensor, Tensor]]:
+def labelled_batches(data: Any, limit: int | None, shape: tuple[int, ...] | None) -> list[tuple[Tensor, Tensor]]:
     """Batches of (input, target) with at most ``limit`` samples; DataError without targets or samples."""
     batches = []
-    for x, y in _limited(data, limit):
+    for x, y in _limited(pairs(data, shape), limit):
         if y is None:
             raise DataError("a comparison needs targets: give data as batches of (input, target)")
         if len(x) != len(y):
@@ -43,14 +47,33 @@ def labelled_batches(data: Any, limit: int | None) -> list[tuple[Tensor, Tensor]
     return batches
 
 
-def _limited(data: Any, limit: int | None) -> Iterable[tuple[Tensor, Tensor | None]]:
+def _limited(
+    batches: Iterable[tuple[Tensor, Tensor | None]], limit: int | None
+) -> Iterable[tuple[Tensor, Tensor | None]]:
     seen = 0
-    for x, y in pairs(data):
+    for x, y in batches:
         if limit is not None and seen >= limit:
             return
         keep = len(x) if limit is None else limit - seen
         yield x[:keep], None if y is None else y[:keep]
         seen += len(x)
+
+
+def input_warnings(
+    calibration: Sequence[Tensor],
+    data: Iterable[tuple[Tensor, Any]],
+    preprocessing: Preprocessing | None,
+    encoder: Encoder,
+    any_input: bool,
+) -> tuple[str, ...]:
+    """Differences between ``data`` and the prepared ``calibration``; DataError, before the work, for clear ones."""
+    known = replace(InputStatistics.of(map(encoder.accumulate, calibration)), any_input=any_input)
+    check = InputCheck(known, preprocessing, encoder)
+    for x, _ in data:
+        prepared = x.float() if preprocessing is None else preprocessing(x)
+        if prepared.shape[1:] == calibration[0].shape[1:]:  # the evaluation refuses other shapes
+            check.add(prepared.cpu())
+    return check.finished()
 
 
 FITTING = "fitting."

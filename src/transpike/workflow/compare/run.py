@@ -38,7 +38,7 @@ from transpike.snn import SNN
 from transpike.tasks import Classification, task_given
 from transpike.tasks import remarks as task_remarks
 from transpike.workflow.capture import OnUnsupported, capture
-from transpike.workflow.compare.inputs import first_batches, labelled_batches, write_inputs
+from transpike.workflow.compare.inputs import first_batches, input_warnings, labelled_batches, write_inputs
 from transpike.workflow.compare.pick import pick
 from transpike.workflow.compare.pool import one_thread, run_units
 from transpike.workflow.compare.rows import Cost, Difference, Entry, Refusal, Row, front
@@ -53,7 +53,8 @@ SCHEMA = 1
 class Comparison(Shown):
     """``rows``: one for each recipe and number of steps, in the requested order, measured (Row) or not (Refusal).
 
-    ``remarks`` about stored results; ``provenance``: origin of the numbers.
+    ``remarks`` about stored results; ``provenance``: origin of the numbers; ``warnings``: differences between these
+    inputs and those of the calibration.
     """
 
     rows: tuple[Row | Refusal, ...]
@@ -64,6 +65,7 @@ class Comparison(Shown):
     provenance: dict[str, Any]
     convert: Callable[[Recipe], SNN] = field(repr=False)
     """Converts the network of a recipe again, as for the rows."""
+    warnings: tuple[str, ...] = ()
 
     @property
     def measured(self) -> tuple[Row, ...]:
@@ -141,6 +143,7 @@ class Comparison(Shown):
             "engine": self.engine,
             "ann": self.ann,
             "rows": [row(entry) for entry in self.rows],
+            "warnings": list(self.warnings),
             "remarks": list(self.remarks),
             "provenance": self.provenance,
         }
@@ -158,6 +161,7 @@ class ComparisonSettings(NamedSettings):
     ``engine``, ``memory`` (in bytes, of a process), ``energy``, ``task`` and ``limit`` those of ``evaluate``.
     ``exits`` (transpike.exits.Exit) add rows: each network that answers step by step, at its largest T, with an early
     exit fitted on ``exit_data``, labelled samples that are in neither ``data`` nor the training set.
+    ``any_input``: see ``SNN.accepting_any_input``.
     ``jobs``: number of processes (a script then needs ``if __name__ == "__main__":``). Every conversion and evaluation
     runs with one thread, so that results do not depend on ``jobs``, except ``seconds``. Raises SettingError.
     """
@@ -178,6 +182,7 @@ class ComparisonSettings(NamedSettings):
         "and largest drop; repeatable.", flag="exit",
     )  # fmt: skip
     task: Task = setting(Classification(), "Task that defines correct answers.")
+    any_input: bool = setting(False, "Also run on inputs that do not look like those of the calibration.")
     jobs: int = setting(1, "Number of processes, of one thread each.", low=1)
 
     def __post_init__(self) -> None:
@@ -237,15 +242,19 @@ def compare(
         raise SettingError("a comparison needs at least one recipe")
     raw = first_batches(calibration, chosen.calibration_samples)
     prepared = calibration_batches(raw, preprocessing or (lambda x: x.float()))
+    encoder = next(iter(by_name.values())).encoder
     with torch.no_grad():
-        still = next(iter(by_name.values())).encoder.accumulate(prepared[0])  # recordings: the mean of their frames
+        still = encoder.accumulate(prepared[0])  # recordings: the mean of their frames
         source = capture(model, still, output=chosen.output, on_unsupported=chosen.on_unsupported)
-    batches = labelled_batches(data, chosen.limit)
+    shape = None if encoder.has_frames else source.input.shape
+    batches = labelled_batches(data, chosen.limit, shape)
     if chosen.exits and exit_data is None:
         raise DataError("exits are fitted on separate samples: pass exit_data, labelled and not in data")
-    fitting = labelled_batches(exit_data, None) if chosen.exits else []
+    fitting = labelled_batches(exit_data, None, shape) if chosen.exits else []
     for wish in chosen.exits:  # before the work: later every recipe would be refused
         wish.check_samples(sum(len(x) for x, _ in fitting))
+    warnings = input_warnings(prepared, batches, preprocessing, encoder, chosen.any_input)
+    input_warnings(prepared, fitting, preprocessing, encoder, chosen.any_input)
     for x, y in fitting:
         chosen.task.check(source.output.shape, len(x), y, "a batch of exit_data")
     with contextlib.ExitStack() as stack:
@@ -254,7 +263,7 @@ def compare(
         inputs = write_inputs(folder, source, raw, batches, fitting)
         work = Work(
             folder, scratch, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed,
-            chosen.energy, chosen.exits, chosen.task,
+            chosen.energy, chosen.exits, chosen.task, chosen.any_input,
         )  # fmt: skip
         codes = {
             name: outside_code(recipe, source, preprocessing, chosen.energy, chosen.exits, chosen.task)
@@ -288,7 +297,10 @@ def compare(
             "exact_grid": chosen.exact_grid,
             "versions": {"torch": torch.__version__},
         },
-        convert=functools.partial(_convert, source, raw, preprocessing, chosen.exact_grid, chosen.seed),
+        convert=functools.partial(
+            _convert, source, raw, preprocessing, chosen.exact_grid, chosen.seed, chosen.any_input
+        ),
+        warnings=warnings,
     )
 
 
@@ -351,7 +363,9 @@ def _convert(
     preprocessing: Preprocessing | None,
     exact_grid: bool,
     seed: int,
+    any_input: bool,
     recipe: Recipe,
 ) -> SNN:
     with one_thread():
-        return convert(source, recipe, calibration, preprocessing=preprocessing, exact_grid=exact_grid, seed=seed)
+        snn = convert(source, recipe, calibration, preprocessing=preprocessing, exact_grid=exact_grid, seed=seed)
+    return snn.accepting_any_input() if any_input else snn

@@ -77,6 +77,7 @@ class Work:
     energy: tuple[EnergyModel, ...] = ()
     exits: tuple[Exit, ...] = ()
     task: Task = field(default_factory=Classification)
+    any_input: bool = False
 
     def key(self, unit: Unit) -> dict[str, Any]:
         """Everything that the results of the unit depend on."""
@@ -96,6 +97,7 @@ class Work:
             "energy": [repr(model) for model in self.energy],
             "exits": [repr(wish) for wish in self.exits],
             "task": repr(self.task),
+            "any_input": self.any_input,
             "torch": torch.__version__,
             "transpike": code_digest(),
         }
@@ -140,6 +142,7 @@ def measure(work: Work, unit: Unit) -> None:
             exact_grid=work.exact_grid,
             seed=work.seed,
         )
+        snn = snn.accepting_any_input() if work.any_input else snn
         report = evaluate(
             snn,
             data,
@@ -175,7 +178,7 @@ def _found(snn: SNN, report: Report) -> dict[str, Any]:
         "schedule": report.schedule,
         "exact": report.exact,
         "exact_why": report.exact_why,
-        "remarks": list(report.remarks),
+        "remarks": [*report.warnings, *report.remarks],
     }
     cells = []
     for answer in report.curve:

@@ -275,7 +275,7 @@ def _quantised_baseline(
     """((correct answers, samples), operations of the baseline, the bits of its weights)."""
     quantised_baseline = quantised(snn, steps, activation_bits, weight_bits)
     counted, right = Counted(quantised_baseline), 0
-    for x, y in pairs(data):
+    for x, y in pairs(data, snn.sample_shape):
         if limit is not None and counted.samples >= limit:
             break
         if y is None:

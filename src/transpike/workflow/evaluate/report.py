@@ -64,6 +64,7 @@ class Report(Shown):
     ``ann_outcomes``: which samples are correct, for paired comparisons; ``activities`` (timesteps →): input of energy
     models; these are not in the JSON. ``unpriced``: layer → operations other than multiplications and additions, which
     neither ``macs`` nor joules include. ``exit``: results of the early exit, where the network has a policy.
+    ``warnings``: differences between these inputs and those of the calibration; every presentation begins with them.
     """
 
     recipe: str
@@ -93,6 +94,7 @@ class Report(Shown):
     exit: ExitReport | None = None
     exit_outcomes: Tensor | None = field(default=None, repr=False)
     task: str = "classification"
+    warnings: tuple[str, ...] = ()
 
     @property
     def final(self) -> Answer:
@@ -159,6 +161,7 @@ class Report(Shown):
             "encoder": self.encoder,
             "readout": self.readout,
             "exact": {"holds": self.exact, "why": self.exact_why, "ties": self.ties, **self.grid},
+            "warnings": list(self.warnings),
             "remarks": list(self.remarks),
             "provenance": self.provenance,
         }

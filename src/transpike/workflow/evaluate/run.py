@@ -10,6 +10,7 @@ from transpike import tasks
 from transpike.core.activity import Activity
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
+from transpike.core.input_check import InputCheck
 from transpike.core.task import Task
 from transpike.data.batches import pairs
 from transpike.energy import EnergyModel, checked
@@ -45,8 +46,9 @@ def evaluate(
     ``progress(done, total)`` is called after each batch. Intervals are Wilson's, 95 %.
     Deterministic for a given seed; on the exact grid independent of the batch size.
 
-    Raises DataError for data without targets or samples, and for targets or outputs that do not match the task,
-    SettingError for time steps without an answer.
+    Raises DataError for data without targets or samples, for targets or outputs that do not match the task, and for
+    inputs that do not look like those of the calibration (``SNN.accepting_any_input``), SettingError for time steps
+    without an answer.
     """
     schedule = snn.schedule
     asked = tuple(sorted({schedule.check(t) for t in answers})) if answers else ()
@@ -59,8 +61,8 @@ def evaluate(
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
     engine_, models = engine_named(engine, memory), checked(energy)
     policy = snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None
-    tally = _Tally(policy, tasks.task_given(task))
-    for x, y in pairs(data):
+    tally = _Tally(policy, tasks.task_given(task), snn.input_check())
+    for x, y in pairs(data, snn.sample_shape):
         if limit is not None and tally.samples >= limit:
             break
         if y is None:
@@ -86,8 +88,8 @@ def _runs(snn: SNN, timesteps: int) -> bool:
 class _Tally:
     """Adds up the results of batches."""
 
-    def __init__(self, policy: ExitPolicy | None, task: Task) -> None:
-        self.task = task
+    def __init__(self, policy: ExitPolicy | None, task: Task, inputs: InputCheck) -> None:
+        self.task, self.inputs = task, inputs
         self.exits = None if policy is None else ExitTally(policy, self.task)
         self.samples = self.ties = self.early = self.beyond = self.elements = 0
         self.ann_correct: list[Tensor] = []
@@ -105,6 +107,7 @@ class _Tally:
             if self.source is None or x.device != self.device:
                 self.source, self.device = snn.source.to(device=x.device), x.device
             prepared = snn.prepare(x)
+            self.inputs.add(prepared)
             self.beyond, self.elements = self.beyond + snn.encoder.beyond(prepared), self.elements + prepared.numel()
             logits = self.source.run(snn.encoder.accumulate(prepared))
             y = self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
@@ -129,6 +132,7 @@ class _Tally:
         self.samples += len(x)
 
     def report(self, snn: SNN, engine: str, asked: tuple[int, ...], models: tuple[EnergyModel, ...] = ()) -> Report:
+        warnings = self.inputs.finished()
         exactness, activity = snn.exactness, self.activities[max(self.activities)]
         outcomes = {t: torch.cat(self.correct[t]) for t in asked}
         ann_outcomes = torch.cat(self.ann_correct)
@@ -168,6 +172,7 @@ class _Tally:
             exit=None if self.exits is None else self.exits.report(snn, models),
             exit_outcomes=None if self.exits is None else torch.cat(self.exits.early),
             task=str(self.task),
+            warnings=warnings,
         )
 
     def _remarks(self, snn: SNN, activity: Activity) -> tuple[str, ...]:

@@ -41,11 +41,12 @@ class Case:
     ann: float
     timesteps: int
     task: Task
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: Task) -> "Case":
         inputs, targets, seen = [], [], 0
-        for x, y in pairs(data):
+        for x, y in pairs(data, snn.sample_shape):
             if y is None:
                 raise DataError("an explanation needs targets: give batches of (input, target)")
             inputs.append(x[: samples - seen])
@@ -56,6 +57,7 @@ class Case:
         if not seen:
             raise DataError("there are no samples to explain")
         x, y = snn.prepare(torch.cat(inputs)).cpu().float(), torch.cat(targets).cpu()
+        warnings = snn.checked(x)
         shown = snn.encoder.accumulate(x)
         source = FoldBatchNorm().apply(snn.source, Context(snn.source, (), snn.timesteps))
         table = {node.name: node for node in source}
@@ -69,7 +71,8 @@ class Case:
                 )
         logits = torch.cat([source.run(part) for part in shown.split(BATCH)])
         y = task.check(tuple(logits.shape[1:]), len(x), y, "what is explained")
-        return cls(snn, source, x, shown, y, float(task.outcomes(logits, y).double().mean()), timesteps, task)
+        ann = float(task.outcomes(logits, y).double().mean())
+        return cls(snn, source, x, shown, y, ann, timesteps, task, warnings)
 
     @property
     def batches(self) -> int:

@@ -57,6 +57,7 @@ class Explanation(Shown):
     changes: tuple[Change, ...]
     remarks: tuple[str, ...] = ()
     scatter: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    warnings: tuple[str, ...] = ()
 
     @property
     def ranked(self) -> tuple[LayerError, ...]:
@@ -81,7 +82,8 @@ class Explanation(Shown):
             "accuracy": self.accuracy, "low": self.low, "high": self.high,
             "layers": [dataclasses.asdict(one) for one in self.layers],
             "ranked": [one.name for one in self.ranked], "faults": [one.name for one in self.faults],
-            "changes": [dataclasses.asdict(one) for one in self.changes], "remarks": list(self.remarks),
+            "changes": [dataclasses.asdict(one) for one in self.changes], "warnings": list(self.warnings),
+            "remarks": list(self.remarks),
             "scatter": {name: _rounded(pairs) for name, pairs in self.scatter.items()},
         }  # fmt: skip
 
@@ -173,6 +175,7 @@ def _explained_case(
         changes=(),
         remarks=tuple(remarks),
         scatter={name: sums[name].scatter() for name in names},
+        warnings=case.warnings,
     )
     if changes:
         tried = _Tried(case, right, advance)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from transpike.core.cell import Neuron
 from transpike.core.channels import rows, shaped
+from transpike.core.input_statistics import InputStatistics
 from transpike.engines import Auto
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN
@@ -69,11 +70,19 @@ class Tuning:
         self.validation, self.training = order[:held_out], order[held_out:]
         if settings.normalise:
             self.module.normalise(self.snn.prepare(samples.batch(self.training[: MEASURED // 2])[0]).to(device))
+        self.warnings = self._checked(self.training[:MEASURED])
         self.trained = self._choose()
         self.bounds = _bounds(self.module)
         self.optimiser = self._optimiser()
         self.epochs = settings.epochs
         self.facts = json.loads(json.dumps(self.described()))  # as read from a checkpoint
+
+    def _checked(self, indices: Tensor) -> tuple[str, ...]:
+        """Warnings about training inputs; DataError where they do not look like those of the calibration."""
+        check = self.snn.input_check()
+        for part in indices.split(128):
+            check.add(self.snn.prepare(self.samples.batch(part)[0]))
+        return check.finished()
 
     def _augmentation(self) -> str:
         x = self.samples.batch(torch.arange(1))[0]
@@ -262,7 +271,7 @@ class Tuning:
         shown = self.training[:MEASURED]
         tuned = dataclasses.replace(
             self.snn, graph=self.module.to_graph(), recipe=recipe, ranges=self.ranges(shown), rates={},
-            provenance=dict(self.snn.provenance), exit=None,
+            provenance=dict(self.snn.provenance), exit=None, inputs=self.inputs(shown),
         )  # fmt: skip
         tuned.rates.update(spike_rates(tuned, tuned.prepare(self.samples.batch(shown[:16])[0])))
         facts = {
@@ -276,7 +285,13 @@ class Tuning:
         tuned.provenance["fine_tuning"] = [*earlier, facts]
         remark = f"fine-tuned at T={self.timesteps}: {', '.join(self.settings.train)}, epoch {state.best_epoch}"
         remark += "" if self.snn.exit is None else "; the early exit was removed: fit it again"
-        return dataclasses.replace(tuned, remarks=(*self.snn.remarks, remark))
+        remarks = (*self.snn.remarks, *(f"fine-tuned although {one}" for one in self.warnings), remark)
+        return dataclasses.replace(tuned, remarks=remarks)
+
+    def inputs(self, indices: Tensor) -> InputStatistics:
+        """Statistics of the training inputs, as the calibration inputs of the tuned network."""
+        parts = (self.snn.prepare(self.samples.batch(part)[0]) for part in indices.split(128))
+        return InputStatistics.of(self.snn.encoder.accumulate(part) for part in parts)
 
     @torch.no_grad()
     def ranges(self, indices: Tensor) -> dict[str, Tensor]:

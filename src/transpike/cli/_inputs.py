@@ -1,0 +1,90 @@
+"""Flags for the preprocessing of inputs, the same for every command that takes data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from transpike.core.preprocessing import Preprocessing
+from transpike.data import Dataset, named
+from transpike.errors import SettingError
+from transpike.snn import SNN
+
+KEY = "transpike.preprocessing"
+NAMES = ("unit", "data", *(name for name, one in named.sets.items() if not one.preprocessing.is_identity))
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    context.meta.setdefault(KEY, {})[parameter.name] = value
+
+
+def _flags(default: str) -> tuple[Callable, ...]:
+    return (
+        click.option(
+            "--preprocessing", type=click.Choice(NAMES), expose_value=False, callback=_keep,
+            help="Mean and standard deviation by name: unit (bytes / 255 only), data (of the data set), or a data "
+            f"set (default: {default}).",
+        ),
+        click.option("--mean", metavar="M,M,…", expose_value=False, callback=_keep, help="Mean of each input channel."),
+        click.option(
+            "--std", metavar="S,S,…", expose_value=False, callback=_keep,
+            help="Standard deviation of each input channel.",
+        ),
+    )  # fmt: skip
+
+
+def of_model(function: Callable) -> Callable:
+    """The flags for commands with --model."""
+    return _applied(function, _flags("the model's"))
+
+
+def of_file(function: Callable) -> Callable:
+    """The flags for commands with a converted FILE, and --any-input."""
+    lenient = click.option(
+        "--any-input", is_flag=True, expose_value=False, callback=_keep,
+        help="Also run on inputs that do not look like those of the calibration.",
+    )  # fmt: skip
+    return _applied(function, (*_flags("the file's"), lenient))
+
+
+def _applied(function: Callable, flags: tuple[Callable, ...]) -> Callable:
+    for flag in reversed(flags):
+        function = flag(function)
+    return function
+
+
+def chosen(before: Preprocessing | None, dataset: Dataset) -> Preprocessing | None:
+    """The preprocessing of the flags; ``before`` without flags. SettingError for another number of channels."""
+    given = click.get_current_context().meta.get(KEY, {})
+    name, mean, std = (given.get(key) for key in ("preprocessing", "mean", "std"))
+    found = before
+    if name is not None:
+        known = {"unit": Preprocessing(), "data": dataset.preprocessing}
+        found = known[name] if name in known else named.sets[name].preprocessing
+    if mean is not None or std is not None:
+        base = found or Preprocessing()
+        found = Preprocessing(
+            base.mean if mean is None else _numbers("--mean", mean), base.std if std is None else _numbers("--std", std)
+        )
+    for part in () if found is None else (found.mean, found.std):
+        if len(part) not in (1, dataset.image_shape[0]):
+            raise SettingError(
+                f"preprocessing has {len(part)} channels, {dataset.name} has {dataset.image_shape[0]}; "
+                "give --mean and --std"
+            )
+    return found
+
+
+def adapted(snn: SNN, dataset: Dataset) -> SNN:
+    """``snn`` with the preprocessing of the flags, and with --any-input."""
+    found = chosen(snn.preprocessing, dataset)
+    if found is not None and found != snn.preprocessing:
+        snn = snn.with_preprocessing(found)
+    return snn.accepting_any_input() if click.get_current_context().meta.get(KEY, {}).get("any_input") else snn
+
+
+def _numbers(flag: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingError(f"{flag} takes comma-separated numbers, not {text!r}") from None
