@@ -10,7 +10,7 @@ import transpike as ts
 from transpike import report
 from transpike.cli import _base
 from transpike.errors import MissingExtra
-from transpike.files import write_atomically
+from transpike.results.writing import write_atomically
 from transpike.workflow.train import Progress, Row
 
 EXPLAINED = 128

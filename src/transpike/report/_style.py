@@ -5,9 +5,11 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transpike.errors import MissingExtra
+from transpike.results.writing import write_atomically
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ def theme(palette: Palette) -> Iterator[None]:
 def figure(width: float, height: float) -> Any:
     """An empty figure, size in inches."""
     return library().figure.Figure(figsize=(width, height), layout="constrained")
+
+
+def write_picture(drawn: Any, path: str | Path) -> None:
+    """Write a figure as .png, .svg or .pdf by the extension of ``path``; the same figure gives the same bytes."""
+    kind, buffer = Path(path).suffix.lower().removeprefix("."), io.BytesIO()
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with library().rc_context({"svg.hashsalt": "transpike"}):
+        drawn.savefig(buffer, format=kind, dpi=150, metadata=dates.get(kind))
+    write_atomically(path, buffer.getvalue())
 
 
 def svg(drawn: Any, name: str, label: str, tips: dict[str, str] | None = None) -> str:

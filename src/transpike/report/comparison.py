@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transpike.report._numbers import change, short
-from transpike.report._style import PAPER, Palette, figure, library, log_ticks, theme
+from transpike.report._style import PAPER, Palette, figure, library, log_ticks, theme, write_picture
 from transpike.workflow.compare.run import Comparison, Cost, Refusal, Row
 
 WIDTH = 120
@@ -190,7 +190,7 @@ def draw(comparison: Comparison, path: str | Path) -> Path:
         if labels:
             drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
         drawn.suptitle(f"{comparison.samples} samples, 95 % intervals", fontsize=10, x=0.01, ha="left")
-        drawn.savefig(path, dpi=150)
+        write_picture(drawn, path)
     return Path(path)
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transpike.report._numbers import short
-from transpike.report._style import PAPER, Palette, figure, log_ticks, theme
+from transpike.report._style import PAPER, Palette, figure, log_ticks, theme, write_picture
 from transpike.workflow.cost.run import THRESHOLDS, Cost, ModelCost
 
 DRAWN = 4  # models in the picture
@@ -94,7 +94,7 @@ def draw(result: Cost, path: str | Path) -> Path:
         axes[0].set_ylabel("accuracy in %")
         if names:
             axes[0].legend(loc="lower right")
-        drawn.savefig(path, dpi=150)
+        write_picture(drawn, path)
     return Path(path)
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transpike.report._numbers import change
-from transpike.report._style import PAPER, Palette, figure, theme
+from transpike.report._style import PAPER, Palette, figure, theme, write_picture
 from transpike.workflow.explain.run import SCATTERED, Explanation, LayerError
 
 PARTS = ("carried", "clipping", "flooring", "unevenness")
@@ -103,7 +103,7 @@ def draw(result: Explanation, path: str | Path) -> Path:
             axes = grid[len(heights) - 1].subgridspec(1, len(fitted)).subplots(squeeze=False, sharey=True)[0]
             for axis, name in zip(axes, fitted, strict=True):
                 fits(axis, result, name, PAPER)
-        drawn.savefig(path, dpi=150)
+        write_picture(drawn, path)
     return Path(path)
 
 

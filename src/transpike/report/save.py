@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transpike.errors import SettingError
-from transpike.files import write_atomically
 from transpike.report import comparison, energy_card, explanation
 from transpike.report.page import KINDS, page
 from transpike.report.picture import draw
 from transpike.report.terminal import Result, text
+from transpike.results.writing import write_atomically
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.run import Cost
 from transpike.workflow.evaluate.report import Report

@@ -18,6 +18,7 @@ from transpike.core.op import check_finite
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset
 from transpike.errors import CheckpointError, SettingError
+from transpike.results.writing import check_folder, check_writable
 from transpike.training import checkpoint as files
 from transpike.training import ranks
 from transpike.training.settings import Training, check_images, fingerprint, origins
@@ -118,11 +119,15 @@ def train(
         raise SettingError(f"the note name {taken[0]!r} is reserved; use another name")
     if tensorboard:
         writer(tensorboard)  # fails before the work, and in every process
+        check_folder(tensorboard)
     path = Path(checkpoint) if checkpoint else None
     if path and not weights:
         weights = path.with_suffix(".weights.safetensors")
     if path and weights and path.resolve() == Path(weights).resolve():
         raise SettingError(f"checkpoint and weights are the same file, {path}")
+    if group.first:
+        check_writable(path, make_folder=True, read_again=True)
+        check_writable(path, weights, make_folder=True)
     module.to(group.device)
     for name, tensor in module.state_dict().items():
         check_finite(f"{type(module).__name__} before training", **{name: tensor})
@@ -142,7 +147,7 @@ def train(
         raise CheckpointError(f"processes read different versions of {path}: put it where all machines can read it")
     log = path.with_suffix(".jsonl") if path and group.first else None
     if log:  # an interrupted run may have written the checkpoint and not its line here
-        files.write_text(log, "".join(json.dumps(asdict(row)) + "\n" for row in state.history))
+        files.write_log(log, state.history)
     order = torch.randperm(len(dataset.train), generator=loop.generator_of(chosen.seed, 0))
     share = chosen.validation_fraction
     held_out = min(len(order) - 1, max(1, round(len(order) * share))) if share else 0
@@ -178,8 +183,7 @@ def train(
             state.scaler = scaling.state()
             if path and log:
                 files.save(path, facts, module, steps, parameters, state)
-                with log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(row)) + "\n")
+                files.write_log(log, state.history)
             if board:
                 board.write(row)
             if progress and group.first:
