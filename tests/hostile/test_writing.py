@@ -20,6 +20,10 @@ from waiting import HANGS
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(ts.__file__).parents[1])}
 
 
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def process(code: str, *words: object, **more: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "-c", code, *map(str, words)]
     return subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=HANGS, **more)
@@ -56,7 +60,7 @@ def test_a_pipe_is_written_into_and_stays(tmp_path):
     reader.start()
     write_atomically(pipe, b"spikes" * 50000)
     reader.join(HANGS)
-    assert found == [b"spikes" * 50000] and stat.S_ISFIFO(pipe.stat().st_mode) and os.listdir(tmp_path) == ["pipe"]
+    assert found == [b"spikes" * 50000] and stat.S_ISFIFO(pipe.stat().st_mode) and names(tmp_path) == {"pipe"}
 
 
 def test_the_null_device_takes_everything(tmp_path):
@@ -64,7 +68,7 @@ def test_the_null_device_takes_everything(tmp_path):
     for path in (Path(os.devnull), tmp_path / "link"):
         check_writable(path)
         write_atomically(path, b"lost")
-    assert stat.S_ISCHR(os.stat(os.devnull).st_mode) and (tmp_path / "link").is_symlink()
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode) and (tmp_path / "link").is_symlink()
     with pytest.raises(FileError, match="is a pipe or a device, and this file is read again"):
         check_writable(os.devnull, read_again=True)
 
@@ -77,7 +81,7 @@ def test_what_is_no_file_is_neither_replaced_nor_written(tmp_path):
             for refuse in (check_writable, lambda path: write_atomically(path, b"x")):
                 with pytest.raises(FileError, match=f"cannot be written.*{text}"):
                     refuse(tmp_path / name)
-        assert stat.S_ISSOCK((tmp_path / "s").stat().st_mode) and sorted(os.listdir(tmp_path)) == ["loop", "s"]
+        assert stat.S_ISSOCK((tmp_path / "s").stat().st_mode) and names(tmp_path) == {"loop", "s"}
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
@@ -131,7 +135,7 @@ def test_missing_folders_are_named_before_the_work_or_created(tmp_path):
 
 def test_a_folder_under_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FileError, match="files cannot be written into the folder .*file/x"):
+    with pytest.raises(FileError, match=r"files cannot be written into the folder .*file/x"):
         check_folder(tmp_path / "file" / "x")
     with pytest.raises(FileError, match="a\0b cannot be written"):
         check_writable("a\0b")
@@ -176,11 +180,11 @@ def test_leftovers_of_dead_writers_are_removed_and_nothing_else(tmp_path):
         env=ENVIRONMENT,
     )
     living = alive.stdout.readline().decode().strip()
-    assert {dead, living} < set(os.listdir(tmp_path))
+    assert {dead, living} < names(tmp_path)
     check_writable(tmp_path / "other.json")
-    assert set(os.listdir(tmp_path)) == {living, ".link.tp-0123456789ab.part", *foreign}
+    assert names(tmp_path) == {living, ".link.tp-0123456789ab.part", *foreign}
     alive.communicate(timeout=HANGS)
-    assert alive.returncode == 0 and living not in os.listdir(tmp_path)
+    assert alive.returncode == 0 and living not in names(tmp_path)
 
 
 def test_two_writers_of_one_process_do_not_remove_each_others_files(tmp_path):
@@ -199,7 +203,7 @@ def test_two_writers_of_one_process_do_not_remove_each_others_files(tmp_path):
     for thread in threads:
         thread.join(HANGS)
     content = (tmp_path / "one").read_bytes()
-    assert not errors and os.listdir(tmp_path) == ["one"] and len(set(content)) == 1 and len(content) == 1000
+    assert not errors and names(tmp_path) == {"one"} and len(set(content)) == 1 and len(content) == 1000
 
 
 def test_a_file_of_tensors_depends_on_its_content_only():

@@ -11,6 +11,7 @@ from torch import nn
 import transpike as ts
 from transpike.cli import _base, _prepared, _settings
 from transpike.errors import SettingError
+from transpike.results.writing import check_folder
 from transpike.training import connectivity, ranks
 from transpike.training.settings import Training
 from transpike.workflow.train import Progress, Row
@@ -66,6 +67,9 @@ def command(
     import torch
 
     _base.with_threads(threads)
+    checkpoint = _base.checkpoint_of(output, checkpoint)
+    if options["tensorboard"] is not None:
+        check_folder(options["tensorboard"])
     settings = _settings.chosen(Training, options)
     preparation = _prepared.from_flags(
         activation,
@@ -118,7 +122,7 @@ def command(
             module,
             dataset,
             settings,
-            checkpoint=checkpoint or output.with_suffix(".checkpoint.safetensors"),
+            checkpoint=checkpoint,
             weights=output,
             preprocessing=preprocessing,
             notes=notes,

@@ -220,7 +220,7 @@ def _pour(path: Path, data: bytes) -> None:
 
 
 def _refusal(path: Path, error: Exception) -> FileError:
-    if isinstance(error, FileNotFoundError) and not path.absolute().parent.is_dir():
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not path.absolute().parent.is_dir():
         return FileError(f"{path} cannot be written: there is no folder {path.absolute().parent}; create it first")
     reason = (error.strerror if isinstance(error, OSError) else None) or error
     return FileError(f"{path} cannot be written ({reason}); an existing file is unchanged")
