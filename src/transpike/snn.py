@@ -20,7 +20,7 @@ from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
 from transpike.core.table import lines
 from transpike.engines import Engine, Program, engine_named
-from transpike.errors import DataError
+from transpike.errors import DataError, one_line, printable
 from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid
 from transpike.lowering.lowered import Exactness, Lowered, lower
 from transpike.lowering.scaling import scaled, unit_scale
@@ -211,9 +211,9 @@ class SNN(ModuleLike):
         rates = {name: f"{rate:.1%}" for name, rate in self.rates.items()}
         schedule = type(self.schedule).__name__
         head = f"{self.recipe}: {schedule}, T={self.timesteps}, {self.total_steps()} steps to the answer"
-        notes = [f"note: {remark}" for remark in self.remarks]
+        notes = [f"note: {one_line(remark)}" for remark in self.remarks]
         notes += [] if self.exit is None else [f"exit: {self.exit}"]
-        return "\n".join([head, *lines(self.graph, rates, "spike rate"), *notes])
+        return "\n".join([printable(head), *lines(self.graph, rates, "spike rate"), *notes])
 
 
 def _joined(traces: list[Trace]) -> Trace:

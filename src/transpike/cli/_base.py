@@ -27,7 +27,7 @@ from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
 from transpike.data import Dataset
 from transpike.errors import DataError, FileError, SettingError
-from transpike.results import writing
+from transpike.results import terminal, writing
 from transpike.snn import SNN
 
 
@@ -298,14 +298,15 @@ def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> 
 @contextlib.contextmanager
 def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr if it is a terminal. It is called with (done, total) or (name, done, total)."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(file=terminal.beneath(sys.stderr))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not shown or not sys.stderr.isatty()) as bar:
         task = bar.add_task(text, total=None)
 
         def update(*what: Any) -> None:
             *names, done, total = what
-            bar.update(task, completed=done, total=total, description=": ".join([text, *names]))
+            description = terminal.shown(": ".join([text, *names]), console.encoding)
+            bar.update(task, completed=done, total=total, description=description)
 
         yield update
 

@@ -49,6 +49,7 @@ def theme(palette: Palette) -> Iterator[None]:
     """Text, axes and lines in the palette's colours."""
     settings: dict[str, Any] = {f"{part}.color": palette.ink for part in ("text", "xtick", "ytick")}
     settings |= {"axes.edgecolor": palette.ink, "axes.labelcolor": palette.ink, "grid.color": palette.faint}
+    settings["text.parse_math"] = False  # names may contain $
     settings |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
     more = {"svg.fonttype": "none", "font.size": 10, "axes.titlesize": 10, "legend.fontsize": 9, "axes.grid": False}
     with library().rc_context(settings | more):

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from transpike.report._console import escaping
 from transpike.report._numbers import change, short
 from transpike.report._style import PAPER, Palette, figure, library, log_ticks, theme, write_picture
 from transpike.workflow.compare.run import Comparison, Cost, Refusal, Row
@@ -168,7 +169,8 @@ def _grouped(found: Iterable[tuple[str, str, int]]) -> list[str]:
 def plain(comparison: Comparison) -> str:
     """Table and sentences without colours, 120 columns wide."""
     console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
-    show(comparison, console)
+    with escaping(console):
+        show(comparison, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

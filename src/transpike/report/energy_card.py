@@ -16,7 +16,7 @@ DRAWN = 4  # models in the picture
 def show(result: Cost, console: Console) -> None:
     """Print the table of models and the sentences."""
     console.print(table(result))
-    console.print(text(result), soft_wrap=True, highlight=False)
+    console.print(text(result), soft_wrap=True, highlight=False, markup=False)
 
 
 def table(result: Cost) -> Table:

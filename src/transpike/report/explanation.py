@@ -42,7 +42,7 @@ def show(result: Explanation, console: Console) -> None:
             _signed(one.renewed),
         )
     console.print(found)
-    console.print(text(result), soft_wrap=True, highlight=False)
+    console.print(text(result), soft_wrap=True, highlight=False, markup=False)
 
 
 def text(result: Explanation) -> str:
