@@ -23,6 +23,7 @@ from waiting import HANGS
 
 ATTACK = "\x1b[2J\x1b]0;owned\x07\r\x08\x9b31m\u202egnp\x7f"
 VISIBLE = r"\x1b[2J\x1b]0;owned\x07\r\x08\x9b31m\u202egnp\x7f"
+SEEN = r"\x1b]0;owned"  # click removes sequences of colours and movements where it writes to a pipe
 MARKED = "[red]a[/nonsense] <b>&amp; $\\frac$ "
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 
@@ -129,23 +130,22 @@ def test_reports_show_names_and_not_what_they_would_do(found, kind, tmp_path):
     console = Console(file=io.StringIO(), width=400, color_system=None, force_terminal=False)
     ts.report.show(found[kind], console)
     written = console.file.getvalue()
-    assert not CONTROL.search(written) and (VISIBLE in written or VISIBLE not in text)
+    assert not CONTROL.search(written) and (SEEN in written or VISIBLE not in text)
     if kind in ("evaluation", "cost", "explanation"):  # whose tables name layers or remarks
-        assert kind == "cost" or VISIBLE + MARKED[:20] in written  # brackets are no styles
+        assert kind == "cost" or MARKED in written  # brackets are no styles
     console.print("[bold]as before[/bold]")
     assert console.file.getvalue().endswith("as before\n")
     for ending in (".txt", ".html"):
         content = ts.report.save(found[kind], tmp_path / f"a{ending}").read_text(encoding="utf-8")
         assert not CONTROL.search(content), ending
-    assert "<b>" not in content and "&amp;amp;" in content or kind == "cost"
+    assert MARKED[5:] not in content and ("&lt;b&gt;&amp;amp; $" in content or kind == "cost")
 
 
 def test_a_name_cannot_break_a_picture(found, tmp_path):
-    with pytest.warns(UserWarning, match="missing from font") if False else open(os.devnull):
-        for kind in ("evaluation", "cost", "explanation"):
-            path = ts.report.save(found[kind], tmp_path / f"{kind}.svg")
-            assert path.read_bytes() == ts.report.save(found[kind], tmp_path / "again.svg").read_bytes()
-            assert not CONTROL.search(path.read_text(encoding="utf-8"))
+    for kind in ("evaluation", "cost", "explanation"):
+        path = ts.report.save(found[kind], tmp_path / f"{kind}.svg")
+        assert path.read_bytes() == ts.report.save(found[kind], tmp_path / "again.svg").read_bytes()
+        assert not CONTROL.search(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("words", [["inspect"], ["evaluate", "--limit", "16"], ["verify"], ["energy", "--limit", "16"]])
@@ -153,7 +153,7 @@ def test_commands_show_names_and_not_what_they_would_do(file, words):
     done = CliRunner().invoke(main, [words[0], str(file), *words[1:]])
     assert done.exit_code == 0, done.output
     assert not CONTROL.search(done.stdout + done.stderr)
-    assert r"\x1b[2J" in done.stdout or words[0] == "energy"
+    assert SEEN in done.stdout or words[0] == "energy"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ snn = ts.convert(model.eval(), ts.recipes.ECC(timesteps=4), images)
 labels = ts.data.load("digits").train.labels[:64]
 ts.save(snn, sys.argv[1] + "/net.transpike", metrics={"b": 1, "a": {"d": 2, "c": 3}})
 ts.save(ts.finetune(snn, (images, labels), epochs=1), sys.argv[1] + "/tuned.transpike")
-ts.train(model, ts.data.load("digits"), epochs=1, weights=sys.argv[1] + "/weights.safetensors")
+ts.train(model, ts.data.load("digits"), ts.Training(epochs=1), weights=sys.argv[1] + "/weights.safetensors")
 """
 
 

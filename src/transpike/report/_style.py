@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transpike.errors import MissingExtra
+from transpike.errors import MissingExtra, one_line, printable
 from transpike.results.writing import write_atomically
 
 
@@ -28,6 +28,7 @@ PAPER = Palette(
 )
 PAGE = Palette("#010101", "#010102", tuple(f"#0102{number:02x}" for number in range(10)))
 """Placeholders of the variables --ink, --faint and --series-0 … of the page's style sheet."""
+LONGEST = 48  # letters of a name in a picture
 PIXELS = 115  # per inch, at most
 CUSTOM = {PAGE.ink: "ink", PAGE.faint: "faint"} | {colour: f"series-{n}" for n, colour in enumerate(PAGE.series)}
 
@@ -91,6 +92,12 @@ def svg(drawn: Any, name: str, label: str, tips: dict[str, str] | None = None) -
     return text.replace("<svg ", f'<svg role="img" aria-label="{_escaped(label)}" style="{widest}" ', 1)
 
 
+def short_name(name: str) -> str:
+    """A name for a tick or a title: one line, its middle left out if it is long."""
+    name = one_line(name)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-LONGEST // 2 :]}"
+
+
 def log_ticks(axis: Any) -> None:
     """Ticks of a logarithmic x axis without overlap: 1, 2, 5 or whole decades."""
     low, high = sorted(axis.get_xlim())
@@ -102,4 +109,4 @@ def log_ticks(axis: Any) -> None:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
