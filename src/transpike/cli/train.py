@@ -11,9 +11,9 @@ from torch import nn
 import transpike as ts
 from transpike.cli import _base, _prepared, _settings
 from transpike.errors import SettingError
-from transpike.results.writing import check_folder
 from transpike.training import connectivity, ranks
 from transpike.training.settings import Training
+from transpike.training.source.board import check_logs
 from transpike.workflow.train import Progress, Row
 
 CHECKED = 256  # inputs whose range is checked
@@ -69,7 +69,7 @@ def command(
     _base.with_threads(threads)
     checkpoint = _base.checkpoint_of(output, checkpoint)
     if options["tensorboard"] is not None:
-        check_folder(options["tensorboard"])
+        check_logs(options["tensorboard"])
     settings = _settings.chosen(Training, options)
     preparation = _prepared.from_flags(
         activation,

@@ -18,14 +18,14 @@ from transpike.core.op import check_finite
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset
 from transpike.errors import CheckpointError, SettingError
-from transpike.results.writing import check_folder, check_writable
+from transpike.results.writing import check_writable
 from transpike.training import checkpoint as files
 from transpike.training import ranks
 from transpike.training.settings import Training, check_images, fingerprint, origins
 from transpike.training.source import augmentation, learners, loop, penalties
 from transpike.training.source import precision as precisions
 from transpike.training.source import stages as phases
-from transpike.training.source.board import Board, writer
+from transpike.training.source.board import Board, check_logs
 from transpike.training.source.loop import Progress
 from transpike.training.source.optimisers import optimiser as optimiser_named
 
@@ -118,8 +118,7 @@ def train(
     if taken := sorted(set(others) & set(OWN_NOTES)):
         raise SettingError(f"the note name {taken[0]!r} is reserved; use another name")
     if tensorboard:
-        writer(tensorboard)  # fails before the work, and in every process
-        check_folder(tensorboard)
+        check_logs(tensorboard)  # fails before the work, and in every process
     path = Path(checkpoint) if checkpoint else None
     if path and not weights:
         weights = path.with_suffix(".weights.safetensors")
