@@ -2,7 +2,9 @@
 
 import builtins
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -34,6 +36,7 @@ def no_work(monkeypatch):
 
     monkeypatch.setattr(ts, "load", work)
     monkeypatch.setattr(ts.data, "load", work)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=work))
 
 
 OUTPUTS = {
