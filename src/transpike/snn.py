@@ -15,22 +15,26 @@ from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
 from transpike.core.input_check import InputCheck
 from transpike.core.input_statistics import InputStatistics
+from transpike.core.like_module import ModuleLike
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
 from transpike.core.table import lines
 from transpike.engines import Engine, Program, engine_given
-from transpike.errors import DataError, SettingError
+from transpike.errors import DataError, SettingError, one_line, printable
 from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid
 from transpike.lowering.lowered import Exactness, Lowered, lower
 from transpike.lowering.scaling import scaled, unit_scale
 from transpike.lowering.trace import Trace
 
 
-@dataclass(frozen=True, eq=False)
-class SNN:
+@dataclass(frozen=True, eq=False, repr=False)
+class SNN(ModuleLike):
     """A spiking network. Call it on inputs (batch, *shape) to get logits (batch, classes).
+
+    It runs on the device of its input. It can be copied and pickled, also after it has run, and has the methods of an
+    ``nn.Module`` in evaluation mode that do not change it (core.like_module).
 
     ``graph`` is the spiking graph, ``source`` the network before conversion, ``encoder`` the recipe's encoder with its
     calibrated range. ``ranges`` holds the largest |current| of each neuron layer on calibration data, one value per
@@ -203,7 +207,7 @@ class SNN:
         record: Iterable[str] = (),
         count: bool = True,
     ) -> Trace:
-        """Simulate a batch; ``transpike.simulate`` documents the arguments."""
+        """Simulate a batch; ``transpike.simulate`` documents the arguments. ``engine`` may also be an engine object."""
         steps = self.schedule.check(self.timesteps if timesteps is None else timesteps)
         prepared, runner = self.prepare(x), engine_given(engine)
         warnings = self.checked(prepared)
@@ -233,15 +237,18 @@ class SNN:
         logits = self.run(x, timesteps, count=False).logits
         return logits if return_all else logits[-1]
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         rates = {name: f"{rate:.1%}" for name, rate in self.rates.items()}
         schedule = type(self.schedule).__name__
         head = f"{self.recipe}: {schedule}, T={self.timesteps}, {self.total_steps()} steps to the answer"
         known = "unknown" if self.preprocessing is None else str(self.preprocessing)
         known += f"; calibrated on {'unknown inputs' if self.inputs is None else self.inputs}"
-        notes = [f"preprocessing: {known}"] + [f"note: {remark}" for remark in self.remarks]
+        notes = [f"preprocessing: {known}"] + [f"note: {one_line(remark)}" for remark in self.remarks]
         notes += [] if self.exit is None else [f"exit: {self.exit}"]
-        return "\n".join([head, *lines(self.graph, rates, "spike rate"), *notes])
+        return "\n".join([printable(head), *lines(self.graph, rates, "spike rate"), *notes])
 
 
 def _joined(traces: list[Trace]) -> Trace:

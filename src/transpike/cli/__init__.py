@@ -18,6 +18,7 @@ from click.shell_completion import CompletionItem
 from transpike.cli._common import add_common
 from transpike.cli._errors import ClosedPipe, State, outcome, suggestion
 from transpike.core.version import __version__
+from transpike.results.terminal import printable_streams
 
 COMMANDS = {
     "demo": "Quick demo: train, convert, evaluate and report on digits.",
@@ -108,7 +109,8 @@ class _Group(click.Group):
         words = sys.argv[1:] if args is None else list(args)
         state = extra.setdefault("obj", State("--json" in words))
         run: Callable[[], Any] = lambda: super(_Group, self).main(words, prog_name, complete_var, False, **extra)  # noqa: E731
-        return sys.exit(outcome(run, state)) if standalone_mode else run()
+        with printable_streams():
+            return sys.exit(outcome(run, state)) if standalone_mode else run()
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -18,8 +18,8 @@ from transpike.lowering.program import Program
 Engine = Auto | Event | Dense | Reference | Sorted
 table: dict[str, type[Engine]] = {
     "auto": Auto,
-    "event": Event,
     "dense": Dense,
+    "event": Event,
     "reference": Reference,
     "sorted": Sorted,
 }

@@ -2,8 +2,11 @@
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from transpike.errors import printable
 from transpike.report import comparison, energy_card, explanation
+from transpike.report._console import escaping, standard
 from transpike.report._numbers import change, short
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.run import Cost
@@ -16,32 +19,33 @@ Result = Report | Comparison | Cost | Explanation | SpikeRecord
 
 def show(report: Result, console: Console | None = None) -> None:
     """Print a report (accuracy over time, layers, summary), or another result."""
-    console = console or Console()
-    for line in warned(report):
-        console.print(line, style="bold", soft_wrap=True, highlight=False, markup=False)
-    if isinstance(report, Comparison):
-        return comparison.show(report, console)
-    if isinstance(report, Cost):
-        return energy_card.show(report, console)
-    if isinstance(report, Explanation):
-        return explanation.show(report, console)
-    if isinstance(report, SpikeRecord):
-        return console.print(_text(report), soft_wrap=True, highlight=False)
-    console.print(f"[bold]{report.recipe}[/bold], {report.schedule}, {report.encoder} input, {report.readout} readout")
-    console.print(_curve(report))
-    console.print(_layers(report))
-    return console.print(_text(report), soft_wrap=True, highlight=False)
+    with escaping(console or standard()) as console:
+        for line in warned(report):
+            console.print(line, style="bold", soft_wrap=True, highlight=False, markup=False)
+        if isinstance(report, Comparison):
+            comparison.show(report, console)
+        elif isinstance(report, Cost):
+            energy_card.show(report, console)
+        elif isinstance(report, Explanation):
+            explanation.show(report, console)
+        else:
+            if isinstance(report, Report):
+                head = f", {report.schedule}, {report.encoder} input, {report.readout} readout"
+                console.print(Text.assemble((report.recipe, "bold"), head))
+                console.print(_curve(report))
+                console.print(_layers(report))
+            console.print(printable(_text(report)), soft_wrap=True, highlight=False, markup=False)
 
 
 def warned(report: Result) -> list[str]:
     """Warnings about the inputs, as sentences; they come before everything else."""
     about = report.report if isinstance(report, Cost) else report
-    return [f"Warning: {warning}." for warning in about.warnings]
+    return [printable(f"Warning: {warning}.") for warning in about.warnings]
 
 
 def text(report: Result) -> str:
-    """The result in a few sentences, plain text, warnings first."""
-    return "\n".join([*warned(report), _text(report)])
+    """The result in a few sentences, plain text, warnings first; control characters in names are escaped."""
+    return "\n".join([*warned(report), printable(_text(report))])
 
 
 def _text(report: Result) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -23,7 +22,7 @@ from transpike.core.input_statistics import InputStatistics
 from transpike.core.preprocessing import Preprocessing
 from transpike.data.batches import inputs, pairs
 from transpike.errors import DataError, FileError
-from transpike.files import write_atomically
+from transpike.results.writing import tensor_bytes, write_atomically
 
 
 def first_batches(calibration: Any, samples: int | None) -> tuple[Tensor, ...]:
@@ -112,7 +111,7 @@ def write_inputs(
             tensors[f"{kind}inputs.{index}"] = x.detach().cpu().clone()
             tensors[f"{kind}targets.{index}"] = y.detach().cpu().clone()
     content = {"source": graph, "calibration": len(calibration), "batches": len(data), "fitting": len(fitting)}
-    packed = safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, {"content": json.dumps(content)})
+    packed = tensor_bytes({k: v.contiguous() for k, v in tensors.items()}, {"content": json.dumps(content)})
     digest = sha256(packed)
     path = inputs_path(store, digest)
     if not path.exists() or sha256(path.read_bytes()) != digest:
