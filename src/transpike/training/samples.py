@@ -30,14 +30,17 @@ class Pairs:
     labels: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.inputs)
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         return self.inputs[indices], self.labels[indices]
 
 
 def samples_of(data: Any) -> Samples:
-    """The training samples of a data set, split, loader or pair of tensors; raises DataError without labels."""
+    """The training samples of a data set, split, loader or pair of tensors; raises DataError without labels.
+
+    Their labels are unchecked: a task checks them, with the output of a network.
+    """
     if isinstance(data, Dataset):
         return data.train
     if isinstance(data, Split):
@@ -50,12 +53,7 @@ def samples_of(data: Any) -> Samples:
     inputs, labels = torch.cat([x for x, _ in batches]), [y for _, y in batches]
     if any(y is None for y in labels):
         raise DataError("training needs labels: give a data set, or batches of (input, label)")
-    joined = torch.cat([y for y in labels if y is not None])
-    if (
-        joined.ndim != 1
-        or joined.is_floating_point()
-        or len(joined) != len(inputs)
-        or (len(joined) and int(joined.min()) < 0)
-    ):
-        raise DataError(f"labels must be whole numbers from 0 on, one for each of {len(inputs)} inputs")
-    return Pairs(inputs, joined.long())
+    given = [y for y in labels if y is not None]
+    if len({(y.shape[1:], y.dtype) for y in given}) > 1:
+        raise DataError("the labels of different batches differ in shape or type; give one class number per input")
+    return Pairs(inputs, torch.cat(given))

@@ -13,6 +13,7 @@ from transpike.errors import DataError, SettingError
 from transpike.files import write_atomically
 from transpike.results.notebook import Shown
 from transpike.snn import SNN
+from transpike.tasks import Classification
 from transpike.workflow.simulate import engine_named
 
 SCHEMA = 1
@@ -101,7 +102,8 @@ def record(
 
     ``data``: batches of (input, target), or of inputs alone. ``layers`` (default: five, spread over the depth) are kept
     with the trains of ``neurons`` neurons each, spread over the active ones by activity.
-    Raises DataError without samples, SettingError for unknown layers.
+    Raises DataError without samples, for targets that are not class numbers and for outputs that are not logits,
+    SettingError for unknown layers.
     """
     for name, value in (("samples", samples), ("neurons", neurons)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -110,14 +112,22 @@ def record(
     chosen, names = engine_named(engine), _names(snn) if layers is None else tuple(layers)
     found: list[SampleRecord] = []
     for x, y in pairs(data):
+        y = _checked(snn, x, y)
         for index in range(min(len(x), samples - len(found))):
-            label = None if y is None else int(y.reshape(-1)[index])
+            label = None if y is None else int(y[index])
             found.append(_recorded(snn, x[index : index + 1], label, steps, names, neurons, chosen))
         if len(found) == samples:
             break
     if not found:
         raise DataError("there are no samples to record")
     return SpikeRecord(tuple(found), steps, snn.schedule.every_step, str(snn.recipe), tuple(classes))
+
+
+def _checked(snn: SNN, x: Tensor, y: Tensor | None) -> Tensor | None:
+    """The class numbers of a batch, where it has targets; DataError for an output or targets without classes."""
+    shown = torch.zeros(len(x), dtype=torch.int64) if y is None else y.cpu()  # the output must be logits anyway
+    checked = Classification().check(snn.graph.output.shape, len(x), shown)
+    return None if y is None else checked
 
 
 def _names(snn: SNN) -> tuple[str, ...]:

@@ -246,8 +246,9 @@ def compare(
     fitting = labelled_batches(exit_data, None) if chosen.exits else []
     for wish in chosen.exits:  # before the work: later every recipe would be refused
         wish.check_samples(sum(len(x) for x, _ in fitting))
-    for x, y in fitting:
-        chosen.task.check(source.output.shape, len(x), y, "a batch of exit_data")
+    for where, found in (("data", batches), ("exit_data", fitting)):  # else every recipe would be refused
+        for x, y in found:
+            chosen.task.check(source.output.shape, len(x), y, f"a batch of {where}")
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
         folder = scratch if store is None else _folder(store)
