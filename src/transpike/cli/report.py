@@ -76,7 +76,7 @@ def command(
     for path in outputs:
         if path.suffix not in (".html", ".htm", ".json", ".txt"):
             raise SettingError(f"a report is written as .html, .json or .txt, not {path.suffix or path.name!r}")
-    asked = _base.task_named(task)
+    asked = _base.task_named(task) or ts.tasks.Classification()
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
     chosen = [_base.recipe_named(text.strip(), dataset) for text in (recipe_texts or "").split(",") if text.strip()]
@@ -91,6 +91,7 @@ def command(
     else:
         with _base.progress_bar("networks") as bar:
             cost = ts.cost(snn, images, **settings, activation_bits=activation_bits, progress=bar)
+        assert cost.report is not None  # a task measures accuracy, or raises
         evaluated = cost.report
         results += [evaluated, cost]
     missing = []
@@ -109,9 +110,7 @@ def command(
             ts.record(snn, shown, samples=spike_samples, timesteps=timesteps, classes=dataset.classes, engine=engine)
         )
     if chosen:
-        comparison = ts.ComparisonSettings(
-            timesteps=compare_timesteps, engine=engine, task=asked or ts.tasks.Classification()
-        )
+        comparison = ts.ComparisonSettings(timesteps=compare_timesteps, engine=engine, task=asked)
         results.append(_compared(snn, chosen, dataset, limit, batch_size, comparison))
     for path in outputs:
         report.save(results, path, command=_base.typed(), remarks=tuple(missing))

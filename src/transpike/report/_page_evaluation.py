@@ -16,13 +16,21 @@ SHOWN = 12  # rows of the table, else powers of two
 def tiles(report: Report) -> tuple[Tile, ...]:
     last, (low, high) = report.final, report.drop_interval
     return (
-        Tile("accuracy", f"{last.accuracy:.2%}", f"{last.low:.2%} to {last.high:.2%}; ANN {report.ann_accuracy:.2%}"),
+        Tile(
+            f"accuracy at T = {last.timesteps}",
+            f"{last.accuracy:.2%}",
+            f"{last.low:.2%} to {last.high:.2%}; ANN {report.ann_accuracy:.2%}",
+        ),
         Tile(
             "accuracy change",
             f"{change(report.drop):+.2f} pp",
             f"{change(high):+.2f} to {change(low):+.2f} percentage points, paired 95 % interval",
         ),
-        Tile("total time steps", f"{last.total_steps:,}", f"T = {last.timesteps}, {report.schedule}"),
+        Tile(
+            "total time steps",
+            f"{last.total_steps:,}",
+            f"T = {last.timesteps}, {report.schedule}; recommended: T = {report.recommended.timesteps}",
+        ),
         Tile("spike rate", f"{report.spike_rate:.1%}", f"per neuron and step; {last.spikes:,.0f} spikes per sample"),
         Tile(
             "synaptic operations",
@@ -34,11 +42,12 @@ def tiles(report: Report) -> tuple[Tile, ...]:
 
 def summary(report: Report) -> str:
     last = report.final
-    return (
+    sentences = (
         f"{report.recipe}: the spiking network reaches {last.accuracy:.2%} accuracy on {report.samples:,} samples "
         f"after {last.total_steps:,} time steps; the ANN reaches {report.ann_accuracy:.2%} (accuracy change "
         f"{change(report.drop):+.2f} percentage points)."
     )
+    return " ".join((sentences, *terminal.recommended(report)))
 
 
 def sections(reports: dict[str, Report]) -> list[Section]:
@@ -101,7 +110,8 @@ def _latency(reports: dict[str, Report]) -> Section:
         "their answer is correct and stable: a bound on what an early exit can save, known only afterwards."
     )
     headings = (
-        "", "steps to a drop\n≤ 2 points", "1 point", "½ point", "stable correct,\nmean steps", "p50", "p95", "p99"
+        "", "steps to a change\n≥ −2 points", "≥ −1 point", "≥ −½ point", "stable correct,\nmean steps",
+        "p50", "p95", "p99",
     )  # fmt: skip
     answers = "" if len(first.curve) > 1 else "This network gives one answer, at the end of its windows."
     left = [_exits(report.exit) for report in reports.values() if report.exit is not None]

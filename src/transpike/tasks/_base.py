@@ -36,7 +36,10 @@ def check_logits(shape: tuple[int, ...], task: object, fewest: int = 2) -> None:
 
 
 def class_numbers(y: Tensor, samples: int, classes: int, where: str = "a batch") -> Tensor:
-    """``y`` as (samples,) int64; raises DataError unless it holds one class number, 0 to classes − 1, per sample."""
+    """``y`` as (samples,) int64; raises DataError unless it holds one class number, 0 to classes − 1, per sample.
+
+    A column (samples, 1) is accepted. Real numbers are not, whole or not: they may be the targets of a regression.
+    """
     wanted = f"(batch,) class numbers, whole numbers from 0 to {classes - 1}"
     given = f"the targets of {where} are {str(y.dtype).removeprefix('torch.')} of shape {tuple(y.shape)}"
     if y.ndim and y.shape[0] != samples:
@@ -46,8 +49,7 @@ def class_numbers(y: Tensor, samples: int, classes: int, where: str = "a batch")
             f"{given}, and the task needs {wanted}: for one-hot labels write y.argmax(1); soft labels and several "
             "classes per sample are not supported"
         )
-    if y.ndim == 2 and y.shape[1] == 1:
-        raise DataError(f"{given}, and the task needs {wanted}: for class numbers write y.flatten()")
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.ndim != 1:
         raise DataError(f"{given}, and the task needs {wanted}")
     if y.dtype == torch.bool or y.is_floating_point() or y.is_complex():

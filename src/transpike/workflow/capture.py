@@ -242,7 +242,9 @@ class _Reader:
         raise UnsupportedOperator(
             f"{len(rows)} place{'s' * (len(rows) > 1)} cannot be converted:\n"
             + "\n".join(rows)
-            + '\nReplace them, or keep them analogue with on_unsupported="keep" (--on-unsupported keep).',
+            + '\nReplace them, or keep them analogue with on_unsupported="keep" (--on-unsupported keep). '
+            "Analogue operators compute with real numbers: they send no spikes, and the layers behind them multiply in "
+            "every time step.",
             tuple((name, path, line) for name, path, line, _ in self.refused),
         )
 

@@ -44,7 +44,7 @@ from transpike.workflow.compare.units import Unit, Work, named, outside_code, pl
 from transpike.workflow.convert import convert
 from transpike.workflow.simulate import engine_named
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the comparison's JSON, documented in docs/report-schema.md."""
 
 

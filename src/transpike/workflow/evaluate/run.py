@@ -10,6 +10,7 @@ from transpike import tasks
 from transpike.core.activity import Activity
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
+from transpike.core.stand_in import NOTHING_SPIKES, has_neurons
 from transpike.core.task import Task
 from transpike.data.batches import pairs
 from transpike.energy import EnergyModel, checked
@@ -159,7 +160,12 @@ class _Tally:
             grid=grid,
             encoder=_name(snn.encoder),
             readout=_name(snn.readout),
-            remarks=(*tasks.remarks(self.task), *snn.remarks, *self._remarks(snn, activity)),
+            remarks=(
+                *self._silence(snn, activity),
+                *tasks.remarks(self.task),
+                *_others(snn),
+                *self._remarks(snn, activity),
+            ),
             provenance=snn.provenance,
             outcomes=outcomes,
             ann_outcomes=ann_outcomes,
@@ -169,6 +175,18 @@ class _Tally:
             exit_outcomes=None if self.exits is None else torch.cat(self.exits.early),
             task=str(self.task),
         )
+
+    def _silence(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
+        """The remark that leads the report of a network in which nothing spikes."""
+        if not has_neurons(snn.graph):
+            remark, ann = NOTHING_SPIKES, multiplications(snn.source)
+            if ann:
+                times = sum(activity.macs.values()) / ann
+                remark += f", {times:.3g} times the multiplications of the ANN at T={activity.timesteps}"
+            return (remark,)
+        if not any(bool(row.spikes.any()) for row in activity.layers if row.role == "neuron"):
+            return ("no neuron fired: the answers come from biases and analogue layers alone",)
+        return ()
 
     def _remarks(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
         found = []
@@ -224,6 +242,11 @@ class _Tally:
             macs=sum(macs.values()),
             energy_joule={str(model): model.joule(activity) for model in models},
         )
+
+
+def _others(snn: SNN) -> tuple[str, ...]:
+    """The remarks of the conversion without the one that leads a report."""
+    return tuple(remark for remark in snn.remarks if remark != NOTHING_SPIKES)
 
 
 def _rows(activity: Activity, timesteps: int) -> tuple[LayerRow, ...]:
