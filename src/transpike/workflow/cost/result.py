@@ -125,8 +125,9 @@ class Cost(Shown):
                 return "The quantised ANN costs nothing under every energy model that prices both networks"
             return "No energy model prices both networks"
         dense = sum(one.dense_ratio < 1 for one in self.judged if one.dense_ratio is not None)
-        if not self.cheaper and not dense:
-            return f"No energy model favours the {self.snn_name} over the {self.ann_name}"
+        if not self.cheaper:
+            more = f"; {dense} of {len(self.judged)} do if the ANN does not skip zeros" if dense else ""
+            return f"No energy model favours the {self.snn_name} over the {self.ann_name}{more}"
         return (
             f"The {self.snn_name} is cheaper than the {self.ann_name} under {self.cheaper} of {len(self.judged)} "
             f"energy models, and under {dense} if the ANN does not skip zeros"
