@@ -76,7 +76,8 @@ def _accuracy(reports: dict[str, Report]) -> Section:
 
 
 def _curve(label: str, report: Report) -> Table:
-    powers = {2**k for k in range(24)} | {report.final.timesteps}
+    best = report.recommended.timesteps
+    powers = {2**k for k in range(24)} | {best, report.final.timesteps}
     shown = [a for a in report.curve if len(report.curve) <= SHOWN or a.timesteps in powers]
     names = list(report.final.energy_joule)
     found = [
@@ -92,8 +93,13 @@ def _curve(label: str, report: Report) -> Table:
         "T", "total steps", "accuracy", "95 % interval", "accuracy\nchange", "agreement\nwith ANN", "M SynOps",
         "k spikes", "M remaining\nMACs", *(f"µJ, {name}" for name in names),
     )  # fmt: skip
-    more = " (powers of two; the JSON has every t)" if len(shown) < len(report.curve) else ""
-    return Table(headings, rows(found), f"Table: {label}{more}", left=(), closed=True)
+    more = (
+        f" (powers of two and the recommended T = {best}; the JSON has every t)"
+        if len(shown) < len(report.curve)
+        else ""
+    )
+    table = rows(found, lambda n: shown[n].timesteps == best)
+    return Table(headings, table, f"Table: {label}{more}", left=(), closed=True)
 
 
 def _latency(reports: dict[str, Report]) -> Section:

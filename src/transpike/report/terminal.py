@@ -129,7 +129,7 @@ def kernels(engine: str, chosen: dict[str, str]) -> str:
 
 
 def _curve(report: Report) -> Table:
-    table = Table(title="Accuracy over time", title_justify="left")
+    table = Table(title="Accuracy over time; bold: recommended", title_justify="left")
     for heading in (
         "T",
         "total\nsteps",
@@ -140,7 +140,7 @@ def _curve(report: Report) -> Table:
         "M\nSynOps",
     ):
         table.add_column(heading, justify="right")
-    shown = {2**k for k in range(20)} | {report.final.timesteps}
+    shown = {2**k for k in range(20)} | {report.recommended.timesteps, report.final.timesteps}
     for answer in report.curve:
         if answer.timesteps in shown:
             table.add_row(
@@ -151,6 +151,7 @@ def _curve(report: Report) -> Table:
                 f"{change(report.ann_accuracy - answer.accuracy):+.2f}",
                 f"{answer.agreement:.2%}",
                 short(answer.synaptic_operations / 1e6),
+                style="bold" if answer == report.recommended else "",
             )
     return table
 
