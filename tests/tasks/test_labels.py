@@ -109,6 +109,20 @@ def test_a_data_set_of_images_needs_class_numbers_too() -> None:
         Split(X, torch.full((N,), -1))
 
 
+def test_an_ann_at_chance_is_remarked_on() -> None:
+    """As with shifted classes: the numbers are in range, and mean nothing."""
+    x = torch.cat([X] * 10)
+    with torch.no_grad():
+        own = NETWORKS[10].source.run(x).argmax(1)
+    wrong, right = (ts.evaluate(NETWORKS[10], (x, y)) for y in ((own + 1) % 10, own))
+    assert wrong.ann_accuracy == 0 and right.ann_accuracy == 1
+    says = [[r for r in report.remarks if "more accurate than chance (10.0%)" in r] for report in (wrong, right)]
+    assert len(says[0]) == 1 and says[1] == []
+    few = ts.evaluate(NETWORKS[10], (X[:19], (own[:19] + 1) % 10))
+    assert not any("chance" in remark for remark in few.remarks)
+    assert (Classification().chance((4,)), ts.tasks.TopK(3).chance((10,))) == (0.25, 0.3)
+
+
 def test_labels_of_any_integer_type_and_of_single_samples_are_class_numbers() -> None:
     found = [ts.evaluate(NETWORKS[10], (X, (torch.arange(N) % 10).to(kind))) for kind in (torch.int64, torch.uint8)]
     assert found[0].curve == found[1].curve

@@ -22,6 +22,9 @@ class Classification(Task):
         check_logits(shape, self)
         return class_numbers(target, samples, shape[0], where)
 
+    def chance(self, shape: tuple[int, ...]) -> float | None:
+        return 1 / shape[0]
+
     def answers(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
 

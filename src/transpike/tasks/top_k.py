@@ -29,6 +29,9 @@ class TopK(Task):
         check_logits(shape, self, self.k + 1)
         return class_numbers(target, samples, shape[0], where)
 
+    def chance(self, shape: tuple[int, ...]) -> float | None:
+        return self.k / shape[0]
+
     def answers(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transpike.core.graph import Graph, Input, Node
+from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
 from transpike.core.preprocessing import Preprocessing
@@ -82,7 +82,7 @@ def convert(
         check_ceilings(graph, context)
     if not has_neurons(graph):
         if not allow_no_neurons:
-            raise UnsupportedModel(_without_neurons(graph))
+            raise UnsupportedModel(_without_neurons(source))
         remarks.append(NOTHING_SPIKES)
     provenance = {
         "source_sha256": _digest(source.parameters()),
@@ -108,10 +108,10 @@ def convert(
     return snn
 
 
-def _without_neurons(graph: Graph) -> str:
-    """The reason of the refusal, with the activations that stay analogue."""
-    kept = [node for node in graph if not isinstance(node.op, (Op, Input)) or isinstance(node.op, AnalogueOp)]
-    listed = ", ".join(f"{node.name} ({node.op.describe().split(',')[0]})" for node in kept)
+def _without_neurons(source: Graph) -> str:
+    """The reason of the refusal, with the operators that stay analogue."""
+    kept = [node for node in source if isinstance(node.op, AnalogueOp)]
+    listed = ", ".join(f"{node.name} ({node.op.describe()})" for node in kept)
     why = f"without a neuron in place of {listed}" if kept else "because the network has no activation"
     return (
         f"nothing would spike in the converted network, {why}: every layer would compute with real numbers, and most "

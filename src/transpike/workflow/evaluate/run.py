@@ -22,6 +22,9 @@ from transpike.workflow.evaluate.exit_report import ExitTally
 from transpike.workflow.evaluate.report import Answer, LayerRow, Report
 from transpike.workflow.simulate import engine_named
 
+CHANCE_SAMPLES = 20
+"""Fewer samples do not distinguish an accuracy from chance."""
+
 
 def evaluate(
     snn: SNN,
@@ -190,6 +193,12 @@ class _Tally:
 
     def _remarks(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
         found = []
+        right, chance = int(torch.cat(self.ann_correct).sum()), self.task.chance(snn.source.output.shape)
+        if chance is not None and self.samples >= CHANCE_SAMPLES and wilson(right, self.samples)[0] <= chance:
+            found.append(
+                f"the ANN is not significantly more accurate than chance ({chance:.1%}): use the classes and the "
+                "preprocessing of its training"
+            )
         if self.early:
             found.append(
                 f"{self.early} spikes were sent before all of their inputs, because a value exceeded its window: "
