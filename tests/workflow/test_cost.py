@@ -117,9 +117,12 @@ def test_the_curve_holds_every_answer_and_every_quantised_baseline(result):
     assert {t for kind, t, _, w in kinds if kind == "SNN" and w is None} == set(range(1, 9))
     assert {t for kind, t, _, w in kinds if kind == "SNN" and w == 3} == set(range(1, 9))
     assert {(a, w) for kind, _, a, w in kinds if kind == "ANN"} == {
-        (2, None), (4, None), (4, 3), (4, 8), (1, 3), (1, 8)
+        (2, None), (3, None), (4, None), (3, 3), (3, 8), (1, 3), (1, 8), (4, 3), (4, 8)
     }  # fmt: skip
-    assert found.timesteps == 2 and found.quantised_baseline_accuracy >= found.report.final.accuracy - 0.005
+    # the three levels of T = 2 are too few for the ANN to be as accurate, and 3 bits suffice, fewer than for T = 8
+    accuracy = {p.activation_bits: p.accuracy for p in found.points if p.kind == "ANN" and p.weight_bits is None}
+    assert found.timesteps == 2 and accuracy[2] < found.report.final.accuracy - 0.005 <= accuracy[3]
+    assert set(found.activation_bits.values()) == {3} and found.quantised_baseline_accuracy == accuracy[3]
     for model in ("operations", "lemaire"):
         front = found.front(model)
         joules = [p.energy_joule[model] for p in front]
@@ -143,11 +146,11 @@ def test_the_verdict_counts_the_models_that_judge(result):
     judging = [one for one in found.models if one.ratio is not None and one.judges]
     dear = tuple(dataclasses.replace(one, ratio=2.0, dense_ratio=1.5) for one in found.models if one.ratio is not None)
     assert dataclasses.replace(found, models=dear).verdict == (
-        "No energy model favours the SNN at T=2 over the quantised ANN with 4-bit activations"
+        "No energy model favours the SNN at T=2 over the quantised ANN with 3-bit activations"
     )
     cheap = (dataclasses.replace(dear[0], ratio=0.5, dense_ratio=0.2), *dear[1:])
     assert dear[0].judges and dataclasses.replace(found, models=cheap).verdict == (
-        f"The SNN at T=2 is cheaper than the quantised ANN with 4-bit activations under 1 of {len(judging)} energy models, and under 1 if the "
+        f"The SNN at T=2 is cheaper than the quantised ANN with 3-bit activations under 1 of {len(judging)} energy models, and under 1 if the "
         "ANN does not skip zeros"
     )
     assert {one.model for one in judging} == {

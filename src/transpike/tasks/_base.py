@@ -21,12 +21,12 @@ def check_logits(shape: tuple[int, ...], task: object, fewest: int = 2) -> None:
         raise DataError(
             f"the network has a single output, {returned}, and {task} compares the logits of at least {fewest} "
             f"classes. Of a classifier for two classes: {TWO_OUTPUTS}. For regression there is no "
-            "accuracy: simulate() returns the outputs"
+            "accuracy: simulate() returns the outputs, and cost() counts their energy"
         )
     if len(shape) != 1:
         raise DataError(
-            f"{task} needs logits (batch, classes), and the network returns {returned}; simulate() runs it without a "
-            "task, and a subclass of transpike.core.task.Task can define its correct answers"
+            f"{task} needs logits (batch, classes), and the network returns {returned}: simulate() runs it and "
+            "cost() counts its energy without a task; a subclass of transpike.core.task.Task can define correct answers"
         )
     if shape[0] < fewest:
         raise DataError(

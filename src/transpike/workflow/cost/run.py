@@ -47,9 +47,9 @@ def cost(
     """Accuracy and joules of ``snn`` at every answer, and of the same network as a quantised ANN.
 
     The quantised baseline has activations of ``⌈log2(levels)⌉`` bits, where levels is the number of values that the
-    sum of a wire can take over the T that the report recommends, or over the whole run where the former is too
-    inaccurate (see ``Cost``), and the weight bits of the recipe; it runs on the same inputs, and products with zeros
-    are counted. ``activation_bits`` and ``weight_bits`` add baselines, and spiking networks with uniform weights of
+    sum of a wire can take over the T that the report recommends; more bits, up to the levels of the whole run, if it
+    needs them to be as accurate (see ``Cost``); and the weight bits of the recipe. It runs on the same inputs, and
+    products with zeros are counted. ``activation_bits`` and ``weight_bits`` add baselines, and spiking networks with uniform weights of
     that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are counted as 8 bits wide.
     ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``task`` are those of ``evaluate``. Without targets, or
     for outputs that are not logits of classes, energy is measured at the last step, and no accuracy, unless ``task``
@@ -79,26 +79,34 @@ def cost(
     report, last = run.spiking(snn, timesteps)
     advance()
     early = steps if report is None else report.recommended.timesteps
+    wanted = 0.0 if report is None else report.final.accuracy - NEAR
     own = [run.baseline(early, None, None)]
     advance()
     if quantised(snn, steps).bits != own[0].bits:
-        own.append(run.baseline(steps, None, None))
+        last_one = run.baseline(steps, None, None)
+        for width in range(own[0].width + 1, last_one.width):  # the fewest bits that suffice
+            if _reaches(own[-1], wanted):
+                break
+            own.append(run.baseline(steps, width, None))
+        own.append(last_one)
     advance()
-    weight_bits_, wanted = own[0].weight_bits, 0.0 if report is None else report.final.accuracy - NEAR
-    baselines, points = list(own), run.points(report, last, weight_bits_)
-    levels_of = next((t for t, one in zip((early, steps), own, strict=False) if _reaches(one, wanted)), steps)
+    weight_bits_ = own[0].weight_bits
+    baselines, points = list[_Baseline](), run.points(report, last, weight_bits_)
+    pair = _chosen(own, wanted)
     for bits in weights:
         points += run.points(*run.spiking(with_weight_bits(snn, bits), timesteps), bits)
         advance()
-        baselines.append(run.baseline(levels_of, None, bits))
+        baselines.append(run.baseline(early if pair is own[0] else steps, pair.asked, bits))
         advance()
     for wide in activations:
         for few in weights or (None,):
-            baselines.append(run.baseline(steps, wide, few))
-            own += [baselines[-1]] if few is None else []
+            if few is not None:
+                baselines.append(run.baseline(steps, wide, few))
+            elif not any(set(one.bits.values()) == {wide} for one in own):
+                own.append(run.baseline(steps, wide, None))
             advance()
-    points += [one.point(chosen) for one in baselines]
-    pair = _chosen(own, wanted)
+    points += [one.point(chosen) for one in (*own, *baselines)]
+    pair = _chosen(own, wanted)  # also among the widths that were asked for
     activity = last if report is None else report.activities[early]
     activity = dataclasses.replace(activity, weight_bits=weight_bits_ or WEIGHT_BITS)
     rate = _rate(activity)
