@@ -82,7 +82,10 @@ def packed(outcomes: Tensor) -> str:
 def row_of(row) -> dict:
     content = json.loads(json.dumps(row.to_json()))
     return {key: value for key, value in content.items() if key not in ("settings", "remarks")} | {
-        "right": packed(row.outcomes)
+        "right": packed(row.outcomes),
+        "drop": row.drop,
+        "drop_low": row.drop_low,
+        "drop_high": row.drop_high,
     }
 
 

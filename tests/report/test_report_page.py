@@ -127,7 +127,9 @@ def test_json_holds_every_number_of_every_part(found, tmp_path):
     report, spikes = found.results[0], found.results[4]
     latency = content["report"]["snn"]["latency"]
     assert latency["stays_right"][-1] == pytest.approx(report.final.accuracy)
-    assert content["report"]["snn"]["drop_low"] <= report.drop <= content["report"]["snn"]["drop_high"]
+    snn = content["report"]["snn"]
+    assert snn["accuracy_change"] == pytest.approx(snn["accuracy"] - content["report"]["ann"]["accuracy"])
+    assert snn["accuracy_change_low"] <= snn["accuracy_change"] <= snn["accuracy_change_high"]
     assert json.dumps(content, allow_nan=False)
     train = spikes.samples[0].layers[0].train
     assert len(content["spikes"]["samples"][0]["layers"][0]["train"]) == int((train != 0).sum())

@@ -110,7 +110,7 @@ def test_what_makes_no_sense_is_refused(pair):
         ((screen, second), (x, y), 3, SettingError, "3 classes, not 3"),
         ((screen, second), x, 0, DataError, "targets"),
         ((screen, second), [], 0, DataError, "no samples"),
-        ((screen, second), (x, y + 1), 0, DataError, "one of 3 classes"),
+        ((screen, second), (x, y + 1), 0, DataError, "the network has 3 classes"),
     ):
         with pytest.raises(error, match=says):
             cascade(*networks, data, normal=normal)

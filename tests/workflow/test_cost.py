@@ -97,7 +97,7 @@ def result():
 
 def test_at_the_break_even_rate_both_cost_the_same(result):
     found, snn, _ = result
-    activity = found.report.activities[8]
+    activity = found.report.activities[found.timesteps]
     checked = 0
     for one in found.models:
         if one.break_even_rate is None:
@@ -116,7 +116,13 @@ def test_the_curve_holds_every_answer_and_every_quantised_baseline(result):
     kinds = [(p.kind, p.timesteps, p.activation_bits, p.weight_bits) for p in found.points]
     assert {t for kind, t, _, w in kinds if kind == "SNN" and w is None} == set(range(1, 9))
     assert {t for kind, t, _, w in kinds if kind == "SNN" and w == 3} == set(range(1, 9))
-    assert {(a, w) for kind, _, a, w in kinds if kind == "ANN"} == {(4, None), (4, 3), (4, 8), (1, 3), (1, 8)}
+    assert {(a, w) for kind, _, a, w in kinds if kind == "ANN"} == {
+        (2, None), (3, None), (4, None), (3, 3), (3, 8), (1, 3), (1, 8), (4, 3), (4, 8)
+    }  # fmt: skip
+    # the three levels of T = 2 are too few for the ANN to be as accurate, and 3 bits suffice, fewer than for T = 8
+    accuracy = {p.activation_bits: p.accuracy for p in found.points if p.kind == "ANN" and p.weight_bits is None}
+    assert found.timesteps == 2 and accuracy[2] < found.report.final.accuracy - 0.005 <= accuracy[3]
+    assert set(found.activation_bits.values()) == {3} and found.quantised_baseline_accuracy == accuracy[3]
     for model in ("operations", "lemaire"):
         front = found.front(model)
         joules = [p.energy_joule[model] for p in front]
@@ -139,10 +145,12 @@ def test_the_verdict_counts_the_models_that_judge(result):
     found, _, _ = result
     judging = [one for one in found.models if one.ratio is not None and one.judges]
     dear = tuple(dataclasses.replace(one, ratio=2.0, dense_ratio=1.5) for one in found.models if one.ratio is not None)
-    assert dataclasses.replace(found, models=dear).verdict == "No energy model favours the SNN at T=8"
+    assert dataclasses.replace(found, models=dear).verdict == (
+        "No energy model favours the SNN at T=2 over the quantised ANN with 3-bit activations"
+    )
     cheap = (dataclasses.replace(dear[0], ratio=0.5, dense_ratio=0.2), *dear[1:])
     assert dear[0].judges and dataclasses.replace(found, models=cheap).verdict == (
-        f"The SNN at T=8 is cheaper than the quantised ANN under 1 of {len(judging)} energy models, and under 1 if the "
+        f"The SNN at T=2 is cheaper than the quantised ANN with 3-bit activations under 1 of {len(judging)} energy models, and under 1 if the "
         "ANN does not skip zeros"
     )
     assert {one.model for one in judging} == {
@@ -298,9 +306,9 @@ def test_a_network_without_spikes_on_the_data_has_no_ratio_where_the_ann_costs_n
     assert made["spike_rate"] == 0 and any("costs nothing: operations, " in note for note in made["notes"])
     assert {one.ratio is None for one in found.models if one.ann_joule == 0} == {True}
     assert all(one.break_even_missing for one in found.models)
-    assert any("is the ANN with 3-bit activations (0 µJ); the SNN at T=1 costs" in line for line in made["advice"])
+    nothing = "Nothing spikes at T=4, so there is no spiking network to compare with an ANN"
     free = ts.cost(snn, data, models=Operations())
-    assert free.verdict == "The quantised ANN costs nothing under every energy model that prices both networks"
+    assert free.verdict == found.verdict == nothing
     for number, one in enumerate((found, free)):
         assert energy_card.text(one) and energy_card.table(one).row_count == len(one.models)
         assert one._repr_html_()

@@ -169,7 +169,7 @@ def test_a_fault_is_told_by_its_part(trained):
     first = trained.explained(wrong, oracle=False, changes=True)
     assert (first.faults[0].name, first.faults[0].fault) == (trained.names[1], "neurons")
     assert f"reconvert the neurons of {trained.names[1]}" in [one.what for one in first.changes]
-    assert "Layers that explain the loss" in ts.report.text(first) and first.layers[0].regained is None
+    assert "Layers that recover two points or more" in ts.report.text(first) and first.layers[0].regained is None
 
 
 def test_a_wrong_output_layer_is_found_by_converting_it_anew(trained):

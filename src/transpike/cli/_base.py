@@ -113,7 +113,7 @@ capture_options = options(
         type=click.Choice(["error", "keep"]),
         default="error",
         show_default=True,
-        help="Unsupported layers: stop with an error, or keep them analogue.",
+        help="Unsupported layers: stop with an error, or keep them analogue (real numbers, multiplied in every step).",
     ),
 )
 calibration_option = click.option(

@@ -15,7 +15,7 @@ from transpike.core.recipe import Recipe
 RESERVED = {
     "seed", "output", "data", "data_dir", "model", "weights", "mean", "std", "recipe", "bins", "span", "frames", "json",
     "threads", "exact_grid", "calibration_samples", "output_name", "on_unsupported",
-    "config", "quiet", "verbose", "model_name", "data_name", "recipe_name", "as_json",
+    "allow_no_neurons", "config", "quiet", "verbose", "model_name", "data_name", "recipe_name", "as_json",
 }  # fmt: skip
 """Names of flags of the commands; recipe fields with these names have no flag, but ``compare`` can set them."""
 

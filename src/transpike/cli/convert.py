@@ -18,6 +18,7 @@ from transpike.cli._recipes import recipe_options
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")
 @_base.capture_options
 @_base.conversion_options
+@click.option("--allow-no-neurons", is_flag=True, help="Also convert a network in which nothing can spike.")
 @_base.json_option
 @_base.threads_option
 def command(
@@ -32,6 +33,7 @@ def command(
     calibration_samples: int,
     seed: int,
     exact_grid: bool,
+    allow_no_neurons: bool,
     as_json: bool,
     threads: int | None,
     **settings: Any,
@@ -50,6 +52,7 @@ def command(
             preprocessing=preprocessing,
             output=output_name,
             on_unsupported=on_unsupported,
+            allow_no_neurons=allow_no_neurons,
             exact_grid=exact_grid,
             seed=seed,
             progress=progress,

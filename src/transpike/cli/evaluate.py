@@ -10,6 +10,7 @@ from transpike import energy, report
 from transpike.cli import _base, _inputs
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.errors import GateFailed, SettingError
+from transpike.results.statistics import change
 
 
 @click.command("evaluate")
@@ -73,5 +74,6 @@ def command(
         report.show(result)
     if max_drop is not None and 100 * result.drop > max_drop:
         raise GateFailed(
-            f"the accuracy drop of {100 * result.drop:.2f} percentage points exceeds --max-drop {max_drop:g}"
+            f"the accuracy change of {100 * change(result.drop):+.2f} percentage points at T={result.final.timesteps} "
+            f"is beyond --max-drop {max_drop:g}"
         )

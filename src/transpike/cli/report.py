@@ -74,7 +74,7 @@ def command(
     """Report on a converted network: accuracy, latency, energy, layers, changes that recover accuracy, spikes."""
     _base.with_threads(threads)
     _base.check_outputs(reports=outputs, pictures=False)
-    asked = _base.task_named(task)
+    asked = _base.task_named(task) or ts.tasks.Classification()
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
     snn = _inputs.adapted(snn, dataset)
@@ -90,6 +90,7 @@ def command(
     else:
         with _base.progress_bar("networks") as bar:
             cost = ts.cost(snn, images, **settings, activation_bits=activation_bits, progress=bar)
+        assert cost.report is not None  # a task measures accuracy, or raises
         evaluated = cost.report
         results += [evaluated, cost]
     missing = []
@@ -108,12 +109,8 @@ def command(
             ts.record(snn, shown, samples=spike_samples, timesteps=timesteps, classes=dataset.classes, engine=engine)
         )
     if chosen:
-        comparison = ts.ComparisonSettings(
-            timesteps=compare_timesteps,
-            engine=engine,
-            task=asked or ts.tasks.Classification(),
-            any_input=snn.inputs is not None and snn.inputs.any_input,
-        )
+        any_input = snn.inputs is not None and snn.inputs.any_input
+        comparison = ts.ComparisonSettings(timesteps=compare_timesteps, engine=engine, task=asked, any_input=any_input)
         results.append(_compared(snn, chosen, dataset, limit, batch_size, comparison))
     for path in outputs:
         report.save(results, path, command=_base.typed(), remarks=tuple(missing))

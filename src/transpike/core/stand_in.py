@@ -14,6 +14,8 @@ TOLERANCE = 1e-3
 LOST = 0.01
 """Share of a layer's activations on calibration data that may lie beyond a ceiling."""
 
+NOTHING_SPIKES = "nothing can spike: the network has no neuron, and computes with real numbers in all layers"
+
 
 def check_stand_ins(graph: Graph) -> None:
     """Raises UnsupportedModel if a neuron cannot represent the activation that it replaces."""
@@ -27,6 +29,11 @@ def check_stand_ins(graph: Graph) -> None:
                     f"{verdict or 'the neuron does not support it'}; train with nn.ReLU or one of "
                     "transpike.activations, or keep the layer analogue"
                 )
+
+
+def has_neurons(graph: Graph) -> bool:
+    """Whether any neuron of a converted network can spike; delays only repeat what they receive."""
+    return any(isinstance(node.op, Neuron) and not node.op.is_delay for node in graph)
 
 
 def check_ceilings(graph: Graph, context: Context) -> None:

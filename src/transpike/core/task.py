@@ -32,6 +32,10 @@ class Task(NamedSettings, ABC):
         ``shape`` is that of one sample's output. Raises DataError for an output or targets that do not fit the task.
         """
 
+    def chance(self, shape: tuple[int, ...]) -> float | None:
+        """The expected share of correct answers of random outputs of this shape, that of one sample; None: unknown."""
+        return None
+
     @abstractmethod
     def answers(self, output: Tensor) -> Tensor:
         """The answers of the network, (..., samples, *answer)."""

@@ -103,17 +103,21 @@ def labelled_split(data: Any) -> Split:
 
 
 def labelled_tensors(data: Any) -> tuple[Tensor, Tensor]:
-    """All inputs and labels (samples,) of ``data``; DataError without samples, or unless labels are whole numbers."""
+    """All inputs and labels (samples,) of ``data``; DataError without samples or labels.
+
+    A task checks the labels, with the output of a network.
+    """
     batches = list(pairs(data))
     if not batches:
         raise DataError("there are no samples to train on")
     if any(y is None for _, y in batches):
         raise DataError("training needs labels: give a data set, or batches of (input, label)")
-    x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches if y is not None])
+    labels = [y for _, y in batches if y is not None]
+    if len({(y.shape[1:], y.dtype) for y in labels}) > 1:
+        raise DataError("the labels of different batches differ in shape or type; give one class number per input")
+    x, y = torch.cat([x for x, _ in batches]), torch.cat(labels)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.ndim != 1 or y.is_floating_point() or len(y) != len(x) or (len(y) and int(y.min()) < 0):
-        raise DataError(f"labels must be whole numbers from 0 on, one for each of {len(x)} inputs")
-    return x, y.long()
+    return x, y
 
 
 def _pair(data: Any) -> tuple[Any, Any] | None:

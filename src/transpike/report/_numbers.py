@@ -1,5 +1,7 @@
 """Number formats for readers."""
 
+from transpike.results import statistics
+
 
 def short(value: float) -> str:
     """Three significant digits; integers from 1000, without an exponent: 0.0512, 43.7, 1,434."""
@@ -8,4 +10,4 @@ def short(value: float) -> str:
 
 def change(drop: float) -> float:
     """Accuracy change, SNN minus ANN, in percentage points, from a drop in [-1, 1]."""
-    return -100 * drop + 0.0  # never -0.0
+    return 100 * statistics.change(drop)

@@ -5,30 +5,30 @@ from typing import Any
 from transpike.report import energy_card
 from transpike.report._section import Drawing, Section, Table, Tile, drawing, rows
 from transpike.report._style import PAGE, short_name
-from transpike.workflow.cost.run import Cost, ModelCost
+from transpike.workflow.cost.result import Cost, ModelCost
 
 
 def tile(result: Cost) -> Tile:
-    judged = [one for one in result.models if one.judges and one.ratio is not None]
-    cheaper = sum(one.ratio < 1 for one in judged if one.ratio is not None)
+    accuracy = result.quantised_baseline_accuracy
+    reached = "" if accuracy is None else f" ({accuracy:.2%})"
     return Tile(
-        "energy models that favour the SNN",
-        f"{cheaper} of {len(judged)}",
-        f"over the quantised ANN ({result.quantised_baseline_accuracy:.2%}) with zero skipping",
+        f"energy models that favour the {result.snn_name}",
+        f"{result.cheaper} of {len(result.judged)}",
+        f"over the {result.ann_name}{reached} with zero skipping" if result.judged else result.verdict,
     )
 
 
 def section(result: Cost) -> Section:
     sentences = energy_card.text(result).splitlines()
-    advice = [result.advice(one.model) for one in result.models if one.ratio is not None and one.judges]
+    advice = energy_card.advice(result)
     shown = [line for line in sentences if line.rstrip(".") not in advice]
     lead = tuple(line for line in shown if not line.startswith(("Not counted", "Note", "Models differ", "*")))
     figures = []
     if any(one.ratio is not None for one in result.models):
         height = 0.34 * sum(one.ratio is not None for one in result.models) + 1.0
         caption = (
-            "Energy of the SNN divided by that of the quantised ANN: left of the line the SNN is cheaper. Bars: each "
-            "constant halved and doubled, one at a time."
+            f"Energy of the {result.snn_name} divided by that of the {result.ann_name}: left of the line the SNN is "
+            "cheaper. Bars: each constant halved and doubled, one at a time."
         )
         figures.append(drawing("ratios", caption, lambda axes: energy_card.ratios(axes, result, PAGE), 4.8, height))
     return Section(
@@ -60,7 +60,12 @@ def _models(result: Cost) -> Table:
         "model", "SNN, µJ", "ANN, µJ", "dense ANN, µJ", "SNN / ANN", "break-even\nspike rate", "constants\n½× … 2×"
     )  # fmt: skip
     note = "" if all(one.judges for one in result.models) else "* counts too many bits for the ANN; not in the verdict."
-    return Table(headings, rows(found, lambda n: bool(result.models[n].judges)), "All models", note=note)
+    return Table(
+        headings,
+        rows(found, lambda n: bool(result.models[n].judges)),
+        f"All models, {result.snn_name} and {result.ann_name}",
+        note=note,
+    )
 
 
 def _sensitivity(result: Cost) -> Table:

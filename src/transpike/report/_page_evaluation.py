@@ -16,13 +16,21 @@ SHOWN = 12  # rows of the table, else powers of two
 def tiles(report: Report) -> tuple[Tile, ...]:
     last, (low, high) = report.final, report.drop_interval
     return (
-        Tile("accuracy", f"{last.accuracy:.2%}", f"{last.low:.2%} to {last.high:.2%}; ANN {report.ann_accuracy:.2%}"),
+        Tile(
+            f"accuracy at T = {last.timesteps}",
+            f"{last.accuracy:.2%}",
+            f"{last.low:.2%} to {last.high:.2%}; ANN {report.ann_accuracy:.2%}",
+        ),
         Tile(
             "accuracy change",
             f"{change(report.drop):+.2f} pp",
             f"{change(high):+.2f} to {change(low):+.2f} percentage points, paired 95 % interval",
         ),
-        Tile("total time steps", f"{last.total_steps:,}", f"T = {last.timesteps}, {report.schedule}"),
+        Tile(
+            "total time steps",
+            f"{last.total_steps:,}",
+            f"T = {last.timesteps}, {report.schedule}; recommended: T = {report.recommended.timesteps}",
+        ),
         Tile("spike rate", f"{report.spike_rate:.1%}", f"per neuron and step; {last.spikes:,.0f} spikes per sample"),
         Tile(
             "synaptic operations",
@@ -34,11 +42,12 @@ def tiles(report: Report) -> tuple[Tile, ...]:
 
 def summary(report: Report) -> str:
     last = report.final
-    return (
+    sentences = (
         f"{report.recipe}: the spiking network reaches {last.accuracy:.2%} accuracy on {report.samples:,} samples "
         f"after {last.total_steps:,} time steps; the ANN reaches {report.ann_accuracy:.2%} (accuracy change "
         f"{change(report.drop):+.2f} percentage points)."
     )
+    return " ".join((sentences, *terminal.recommended(report)))
 
 
 def sections(reports: dict[str, Report]) -> list[Section]:
@@ -67,7 +76,8 @@ def _accuracy(reports: dict[str, Report]) -> Section:
 
 
 def _curve(label: str, report: Report) -> Table:
-    powers = {2**k for k in range(24)} | {report.final.timesteps}
+    best = report.recommended.timesteps
+    powers = {2**k for k in range(24)} | {best, report.final.timesteps}
     shown = [a for a in report.curve if len(report.curve) <= SHOWN or a.timesteps in powers]
     names = list(report.final.energy_joule)
     found = [
@@ -83,8 +93,13 @@ def _curve(label: str, report: Report) -> Table:
         "T", "total steps", "accuracy", "95 % interval", "accuracy\nchange", "agreement\nwith ANN", "M SynOps",
         "k spikes", "M remaining\nMACs", *(f"µJ, {name}" for name in names),
     )  # fmt: skip
-    more = " (powers of two; the JSON has every t)" if len(shown) < len(report.curve) else ""
-    return Table(headings, rows(found), f"Table: {label}{more}", left=(), closed=True)
+    more = (
+        f" (powers of two and the recommended T = {best}; the JSON has every t)"
+        if len(shown) < len(report.curve)
+        else ""
+    )
+    table = rows(found, lambda n: shown[n].timesteps == best)
+    return Table(headings, table, f"Table: {label}{more}", left=(), closed=True)
 
 
 def _latency(reports: dict[str, Report]) -> Section:
@@ -101,7 +116,8 @@ def _latency(reports: dict[str, Report]) -> Section:
         "their answer is correct and stable: a bound on what an early exit can save, known only afterwards."
     )
     headings = (
-        "", "steps to a drop\n≤ 2 points", "1 point", "½ point", "stable correct,\nmean steps", "p50", "p95", "p99"
+        "", "steps to a change\n≥ −2 points", "≥ −1 point", "≥ −½ point", "stable correct,\nmean steps",
+        "p50", "p95", "p99",
     )  # fmt: skip
     answers = "" if len(first.curve) > 1 else "This network gives one answer, at the end of its windows."
     left = [_exits(report.exit) for report in reports.values() if report.exit is not None]

@@ -8,7 +8,15 @@ from transpike.report._style import PAGE
 from transpike.workflow.explain.run import Explanation
 
 
-def section(result: Explanation) -> Section:
+def lead(result: Explanation, alone: bool) -> list[str]:
+    """The sentences without remarks. Next to an evaluation, whose accuracies are of all samples, only the number of
+    samples of the analysis is given, and not their accuracies.
+    """
+    lines = [line for line in explanation.text(result).splitlines() if not line.startswith("Note")]
+    return lines if alone else lines[1:]
+
+
+def section(result: Explanation, alone: bool = True) -> Section:
     height = 0.2 * len(result.layers) + 1.3
     figures = []
     if result.layers:
@@ -43,10 +51,12 @@ def section(result: Explanation) -> Section:
         "Changes that were tried",
         note="Chosen and measured on the same samples, which overestimates small gains.",
     )  # fmt: skip
-    lead = tuple(line for line in explanation.text(result).splitlines() if not line.startswith("Note"))
-    wanted = 3 if result.changes else len(lead)
+    found = lead(result, alone)
+    if not alone:
+        found.insert(0, f"Points of accuracy in this section are measured on the first {result.samples} samples.")
+    wanted = 3 if result.changes else len(found)
     return Section(
-        "explain", "Causes of the accuracy change", lead[:wanted], figures=tuple(figures), small=tuple(small),
+        "explain", "Causes of the accuracy change", tuple(found[:wanted]), figures=tuple(figures), small=tuple(small),
         tables=((tried,) if changes else ()) + (_layers(result),), notes=tuple(f"Note: {r}." for r in result.remarks),
     )  # fmt: skip
 

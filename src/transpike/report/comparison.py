@@ -139,9 +139,9 @@ def _energy(comparison: Comparison) -> Table:
 
 
 def text(comparison: Comparison) -> str:
-    """Cheapest rows close to the ANN, refused and inexact rows, and remarks, in sentences."""
+    """Cheapest rows close to the ANN, silent, refused and inexact rows, and remarks, in sentences."""
     lines = []
-    near = [row for row in comparison.measured if row.drop <= NEAR]
+    near = [row for row in comparison.measured if row.fires and row.drop <= NEAR]
     if near:
         soon = min(near, key=lambda row: row.total_steps)
         operations = min(near, key=lambda row: row.synaptic_operations)
@@ -152,6 +152,8 @@ def text(comparison: Comparison) -> str:
         )
     elif comparison.measured:
         lines.append(f"No recipe is within {100 * NEAR:g} point of the ANN.")
+    silent = (row for row in comparison.measured if not row.fires)
+    lines += _grouped((row.recipe, "sends no spikes, and is never picked", row.timesteps) for row in silent)
     lines += _grouped((row.recipe, f"has no result: {row.reason}", row.timesteps) for row in comparison.refused)
     inexact = (row for row in comparison.measured if not row.exact)
     lines += _grouped((row.recipe, f"is not exact: {row.exact_why}", row.timesteps) for row in inexact)

@@ -1,5 +1,6 @@
 """The energy of a network, for a terminal and as a picture: quantised baseline, models, Pareto front."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from rich.table import Table
 
 from transpike.report._numbers import short
 from transpike.report._style import PAPER, Palette, figure, log_ticks, short_name, theme, write_picture
-from transpike.workflow.cost.run import THRESHOLDS, Cost, ModelCost
+from transpike.workflow.cost.result import THRESHOLDS, Cost, ModelCost, Point
 
 DRAWN = 4  # models in the picture
 
@@ -21,7 +22,8 @@ def show(result: Cost, console: Console) -> None:
 
 def table(result: Cost) -> Table:
     """One row per model."""
-    found = Table(title="Energy per sample, SNN and quantised ANN", title_justify="left")
+    title = f"Energy per sample, {result.snn_name} and {result.ann_name}"
+    found = Table(title=title, title_justify="left")
     found.add_column("model", no_wrap=True)
     for heading in ("SNN\nµJ", "ANN\nµJ", "dense\nANN µJ", "SNN /\nANN", "break\neven", "½× … 2×\nconstants"):
         found.add_column(heading, justify="right", no_wrap=True)
@@ -39,21 +41,14 @@ def cells(one: ModelCost) -> tuple[str, ...]:
 
 def text(result: Cost) -> str:
     """The result in sentences, plain text."""
-    report, last = result.report, result.report.final
-    widths = sorted(set(result.activation_bits.values()))
-    weights = "real weights" if result.weight_bits is None else f"{result.weight_bits}-bit weights"
-    bits = " and ".join(str(width) for width in widths) or "unquantised"
     lines = [
-        f"ANN {report.ann_accuracy:.2%}; quantised ANN with {bits}-bit activations and {weights} "
-        f"{result.quantised_baseline_accuracy:.2%} ({result.quantised_baseline_low:.2%} to "
-        f"{result.quantised_baseline_high:.2%}), {result.density:.0%} of its products are nonzero; SNN "
-        f"{last.accuracy:.2%} at T={last.timesteps}; {report.samples} samples.",
+        _networks(result),
         f"{result.verdict}.",
-        f"The SNN sends {result.spikes_per_synapse:.3g} spikes per synapse and inference (spike rate "
+        f"The {result.snn_name} sends {result.spikes_per_synapse:.3g} spikes per synapse and inference (spike rate "
         f"{result.spike_rate:.1%}); published break-even points: "
         + "; ".join(f"{text} ({source})" for text, source in THRESHOLDS)
         + ".",
-        *(f"{result.advice(one.model)}." for one in result.models if one.ratio is not None and one.judges),
+        *(f"{line}." for line in advice(result)),
     ]
     missing: dict[str, list[str]] = {}
     for one in result.models:
@@ -61,12 +56,12 @@ def text(result: Cost) -> str:
             missing.setdefault(one.break_even_missing, []).append(one.model)
     lines += [f"No break-even spike rate for {', '.join(names)}: {why}." for why, names in missing.items()]
     left_out: dict[str, list[str]] = {}
-    judging = [one for one in result.models if one.judges and one.ratio is not None]
-    for one in judging:
+    for one in result.judged:
         for term in one.excluded:
             left_out.setdefault(term, []).append(one.model)
     terms = [
-        f"{term} ({'all' if len(names) == len(judging) else ', '.join(names)})" for term, names in left_out.items()
+        f"{term} ({'all' if len(names) == len(result.judged) else ', '.join(names)})"
+        for term, names in left_out.items()
     ]
     aside = [one.model for one in result.models if not one.judges]
     if aside:
@@ -82,12 +77,43 @@ def text(result: Cost) -> str:
     return "\n".join(lines)
 
 
+def advice(result: Cost) -> list[str]:
+    """A sentence for each model that judges; none where accuracies are missing."""
+    return [] if result.report is None else [result.advice(one.model) for one in result.judged]
+
+
+def _networks(result: Cost) -> str:
+    """Both networks and their accuracies, in one sentence."""
+    weights = "real weights" if result.weight_bits is None else f"{result.weight_bits}-bit weights"
+    ann = f"{result.ann_name} and {weights}"
+    zeros = f"{result.density:.0%} of its products are nonzero"
+    report, accuracy = result.report, result.quantised_baseline_accuracy
+    if report is None or accuracy is None:
+        return f"{result.snn_name}; {ann}, {zeros}; {result.samples} samples, without accuracies."
+    last, shown = report.final, report.recommended
+    why = f", the first within half a point of the {last.accuracy:.2%} at T={last.timesteps}" if shown != last else ""
+    bounds = f"{result.quantised_baseline_low:.2%} to {result.quantised_baseline_high:.2%}"
+    return (
+        f"ANN {report.ann_accuracy:.2%}; {ann} {accuracy:.2%} ({bounds}), {zeros}; {result.snn_name} "
+        f"{shown.accuracy:.2%}{why}; {result.samples} samples."
+    )
+
+
 def draw(result: Cost, path: str | Path) -> Path:
-    """Accuracy against energy for the first models that price both networks, with the Pareto front."""
+    """Accuracy against energy for the first models that price both networks, with the Pareto front.
+
+    Without accuracies, the energy ratios of all models.
+    """
     names = drawn_models(result)
+    if not names:
+        with theme(PAPER):
+            drawn = figure(5.2, 0.34 * max(1, len(result.models)) + 1.2)
+            ratios(drawn.subplots(), result, PAPER)
+            drawn.savefig(path, dpi=150)
+        return Path(path)
     with theme(PAPER):
-        drawn = figure(3.4 * max(1, len(names)) + 0.6, 3.6)
-        axes = drawn.subplots(1, max(1, len(names)), sharey=True, squeeze=False)[0]
+        drawn = figure(3.4 * len(names) + 0.6, 3.6)
+        axes = drawn.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axis, name in zip(axes, names, strict=False):
             front(axis, result, name, PAPER)
             axis.set_title(short_name(name))
@@ -100,26 +126,25 @@ def draw(result: Cost, path: str | Path) -> Path:
 
 def drawn_models(result: Cost) -> list[str]:
     """The first models that count for the verdict and price both networks."""
-    return [one.model for one in result.models if one.ratio is not None and one.judges][:DRAWN]
+    return [one.model for one in result.judged if result.front(one.model)][:DRAWN]
 
 
 def front(axis: Any, result: Cost, name: str, palette: Palette) -> dict[str, str]:
     """Draw the Pareto plot of one model; returns tooltips by the gid of their marker."""
     tips = {}
     for number, (kind, marker) in enumerate((("ANN", "s"), ("SNN", "o"))):
-        points = [p for p in result.points if p.kind == kind and p.energy_joule.get(name) is not None]
         label: str | None = kind
-        for place, point in enumerate(points):
-            joule, gid = 1e6 * (point.energy_joule[name] or 0.0), f"tip{kind}{place}"
+        for place, (joule, accuracy, point) in enumerate(_drawn(result.points, name, kind)):
+            gid = f"tip{kind}{place}"
             axis.plot(
-                [joule], [100 * point.accuracy], marker, color=palette.series[number], markersize=4.5, alpha=0.8,
+                [joule], [accuracy], marker, color=palette.series[number], markersize=4.5, alpha=0.8,
                 linestyle="none", label=label, gid=gid,
             )  # fmt: skip
             label = None
-            tips[gid] = f"{point}: {point.accuracy:.2%}, {short(joule)} µJ"
-    best = result.front(name)
+            tips[gid] = f"{point}: {accuracy:.2f}%, {short(joule)} µJ"
+    best = _drawn(result.front(name), name)
     axis.plot(
-        [1e6 * (p.energy_joule[name] or 0.0) for p in best], [100 * p.accuracy for p in best], color=palette.ink,
+        [joule for joule, _, _ in best], [accuracy for _, accuracy, _ in best], color=palette.ink,
         alpha=0.6, linewidth=1, zorder=0, label="Pareto front",
     )  # fmt: skip
     axis.set_xscale("log")
@@ -128,6 +153,12 @@ def front(axis: Any, result: Cost, name: str, palette: Palette) -> dict[str, str
     axis.set_xlabel("µJ per sample")
     axis.grid(alpha=0.5)
     return tips
+
+
+def _drawn(points: Iterable[Point], name: str, kind: str = "") -> list[tuple[float, float, Point]]:
+    """(µJ, accuracy in %, point) of the points that this model prices and whose accuracy was measured."""
+    found = ((p.energy_joule.get(name), p.accuracy, p) for p in points if kind in ("", p.kind))
+    return [(1e6 * joule, 100 * share, p) for joule, share, p in found if joule is not None and share is not None]
 
 
 def ratios(axis: Any, result: Cost, palette: Palette) -> dict[str, str]:
@@ -145,7 +176,7 @@ def ratios(axis: Any, result: Cost, palette: Palette) -> dict[str, str]:
     axis.set_yticks(range(len(shown)), [short_name(one.model) + ("" if one.judges else " *") for one in shown])
     axis.set_xscale("log")
     log_ticks(axis)
-    axis.set_xlabel("SNN energy / quantised ANN energy")
+    axis.set_xlabel(f"energy of the {result.snn_name} / quantised ANN")
     axis.grid(axis="x", alpha=0.5)
     return tips
 

@@ -55,9 +55,9 @@ def text(result: Explanation) -> str:
     if any(one.renewed is not None for one in result.layers):
         faults = result.faults
         lines.append(
-            "No single layer explains the loss: none recovers two points or more when reconverted (95 %)."
+            "No single layer recovers two points or more when reconverted (95 %)."
             if not faults
-            else "Layers that explain the loss: " + ", ".join(_fault(one) for one in faults[:5]) + "."
+            else "Layers that recover two points or more: " + ", ".join(_fault(one) for one in faults[:5]) + "."
         )
     if any(one.regained is not None for one in result.layers):
         dear = [one for one in sorted(result.layers, key=lambda one: -(one.regained or 0.0)) if _sure(one)][:3]

@@ -8,7 +8,7 @@ from transpike.errors import MissingExtra, SettingError, printable
 from transpike.report._section import Section, Tile
 from transpike.report.terminal import Result, text
 from transpike.workflow.compare.run import Comparison
-from transpike.workflow.cost.run import Cost
+from transpike.workflow.cost.result import Cost
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SpikeRecord
@@ -57,7 +57,7 @@ def _sorted(results: Sequence[Result]) -> dict[type, Any]:
             found[type(result)] = result
     if not results:
         raise SettingError("a page needs at least one result")
-    if not reports and Cost in found:
+    if not reports and Cost in found and found[Cost].report is not None:
         reports = {found[Cost].report.recipe: found[Cost].report}
     return found | ({Report: reports} if reports else {})
 
@@ -72,7 +72,6 @@ def _filled(
         _page_evaluation,
         _page_explanation,
         _page_record,
-        explanation,
         terminal,
     )
 
@@ -90,8 +89,8 @@ def _filled(
         tiles.append(_page_cost.tile(found[Cost]))
         sentences.append(f"{found[Cost].verdict}.")
     if Explanation in found:
-        sections.append(_page_explanation.section(found[Explanation]))
-        sentences += explanation.text(found[Explanation]).splitlines()[1 if reports else 0 : 2]
+        sections.append(_page_explanation.section(found[Explanation], alone=not reports))
+        sentences += _page_explanation.lead(found[Explanation], alone=not reports)[:1]
     if SpikeRecord in found:
         sections.append(_page_record.section(found[SpikeRecord]))
     if Comparison in found:

@@ -12,7 +12,7 @@ from transpike.report.picture import draw
 from transpike.report.terminal import Result, text
 from transpike.results.writing import check_writable, write_atomically
 from transpike.workflow.compare.run import Comparison
-from transpike.workflow.cost.run import Cost
+from transpike.workflow.cost.result import Cost
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SpikeRecord

@@ -9,7 +9,7 @@ from transpike.report import comparison, energy_card, explanation
 from transpike.report._console import escaping, standard
 from transpike.report._numbers import change, short
 from transpike.workflow.compare.run import Comparison
-from transpike.workflow.cost.run import Cost
+from transpike.workflow.cost.result import Cost
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SampleRecord, SpikeRecord
@@ -39,8 +39,7 @@ def show(report: Result, console: Console | None = None) -> None:
 
 def warned(report: Result) -> list[str]:
     """Warnings about the inputs, as sentences; they come before everything else."""
-    about = report.report if isinstance(report, Cost) else report
-    return [printable(f"Warning: {warning}.") for warning in about.warnings]
+    return [printable(f"Warning: {warning}.") for warning in report.warnings]
 
 
 def text(report: Result) -> str:
@@ -63,7 +62,8 @@ def _text(report: Result) -> str:
         f"SNN {last.accuracy:.2%} ({last.low:.2%} to {last.high:.2%}) at T={last.timesteps}, after "
         f"{last.total_steps} total steps: accuracy change {change(report.drop):+.2f} percentage points on "
         f"{report.samples} samples.",
-        f"Mean spike rate {report.spike_rate:.1%} per neuron and step; "
+        *recommended(report),
+        f"At T={last.timesteps}: mean spike rate {report.spike_rate:.1%} per neuron and step; "
         f"{short(sum(row.synaptic_operations for row in report.layers) / 1e6)} M synaptic operations per sample, plus "
         f"{short(sum(report.macs.values()) / 1e6)} M remaining MACs; ANN: {short(report.ann_macs / 1e6)} M MACs.",
     ]
@@ -78,12 +78,30 @@ def _text(report: Result) -> str:
             f"Not exact: {report.exact_why}. Engines may differ at ties; {report.ties} potentials were close to one."
         )
     for name, joule in last.energy_joule.items():
-        found = "does not apply to this network" if joule is None else f"{short(1e6 * joule)} µJ per sample"
+        early, found = report.recommended, "does not apply to this network"
+        if joule is not None:
+            found = f"{short(1e6 * joule)} µJ per sample at T={last.timesteps}"
+            if early != last:
+                found = f"{short(1e6 * (early.energy_joule[name] or 0.0))} µJ at T={early.timesteps}, {found}"
         lines.append(f"Energy model {name}: {found}.")
     lines += exits(report)
     lines += [kernels(report.engine, report.kernels)] if report.kernels else []
     lines += [f"Note: {remark}." for remark in report.remarks]
     return "\n".join(lines)
+
+
+def recommended(report: Report) -> list[str]:
+    """The answer that verdicts are about, in one sentence; none where there is only one answer."""
+    early, last = report.recommended, report.final
+    if len(report.curve) < 2:
+        return []
+    if early == last:
+        return [f"Recommended: T={last.timesteps}; every earlier answer is more than half a point less accurate."]
+    return [
+        f"Recommended: T={early.timesteps}, after {early.total_steps} total steps: {early.accuracy:.2%}, the first "
+        f"answer within half a point of T={last.timesteps}; accuracy change "
+        f"{change(report.ann_accuracy - early.accuracy):+.2f} percentage points."
+    ]
 
 
 def exits(report: Report) -> list[str]:
@@ -126,7 +144,7 @@ def kernels(engine: str, chosen: dict[str, str]) -> str:
 
 
 def _curve(report: Report) -> Table:
-    table = Table(title="Accuracy over time", title_justify="left")
+    table = Table(title="Accuracy over time; bold: recommended", title_justify="left")
     for heading in (
         "T",
         "total\nsteps",
@@ -137,7 +155,7 @@ def _curve(report: Report) -> Table:
         "M\nSynOps",
     ):
         table.add_column(heading, justify="right")
-    shown = {2**k for k in range(20)} | {report.final.timesteps}
+    shown = {2**k for k in range(20)} | {report.recommended.timesteps, report.final.timesteps}
     for answer in report.curve:
         if answer.timesteps in shown:
             table.add_row(
@@ -148,6 +166,7 @@ def _curve(report: Report) -> Table:
                 f"{change(report.ann_accuracy - answer.accuracy):+.2f}",
                 f"{answer.agreement:.2%}",
                 short(answer.synaptic_operations / 1e6),
+                style="bold" if answer == report.recommended else "",
             )
     return table
 

@@ -1,6 +1,7 @@
 """Confidence intervals of accuracies and of accuracy differences."""
 
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +14,17 @@ def wilson(correct: int, samples: int) -> tuple[float, float]:
     centre, spread = p + z * z / (2 * samples), z * math.sqrt(p * (1 - p) / samples + z * z / (4 * samples**2))
     scale = 1 + z * z / samples
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def change(drop: float) -> float:
+    """The accuracy change, SNN minus ANN, of a drop, ANN minus SNN: the sign of every result that is shown."""
+    return 0.0 - drop  # never -0.0
+
+
+def changes(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with "drop", "drop_low" and "drop_high" as "accuracy_change" and its bounds, in their place."""
+    other = {"drop": "accuracy_change", "drop_low": "accuracy_change_high", "drop_high": "accuracy_change_low"}
+    return {other.get(name, name): change(value) if name in other else value for name, value in values.items()}
 
 
 def binomial_at_most(count: int, samples: int, rate: float) -> float:

@@ -5,18 +5,69 @@ from torch import Tensor
 
 from transpike.errors import DataError
 
+TWO_OUTPUTS = (
+    "give it two outputs (for a last layer with weights w and bias b: weights (0, w) and biases (0, b), so that class "
+    "1 is the answer where the output is positive)"
+)
+
+
+def check_logits(shape: tuple[int, ...], task: object, fewest: int = 2) -> None:
+    """Raises DataError unless ``shape``, that of one sample's output, is (classes,) with at least ``fewest`` classes.
+
+    One output has no other class to exceed: its argmax is class 0 whatever the network answers.
+    """
+    returned = f"(batch, {', '.join(map(str, shape))})" if shape else "(batch,)"
+    if shape in ((), (1,)):
+        raise DataError(
+            f"the network has a single output, {returned}, and {task} compares the logits of at least {fewest} "
+            f"classes. Of a classifier for two classes: {TWO_OUTPUTS}. For regression there is no "
+            "accuracy: simulate() returns the outputs, and cost() counts their energy"
+        )
+    if len(shape) != 1:
+        raise DataError(
+            f"{task} needs logits (batch, classes), and the network returns {returned}: simulate() runs it and "
+            "cost() counts its energy without a task; a subclass of transpike.core.task.Task can define correct answers"
+        )
+    if shape[0] < fewest:
+        raise DataError(
+            f"{task} needs logits of at least {fewest} classes, and the network returns {returned}: with fewer classes "
+            "every answer would count as correct"
+        )
+
 
 def class_numbers(y: Tensor, samples: int, classes: int, where: str = "a batch") -> Tensor:
-    """``y`` as (samples,) int64; raises DataError unless it holds one class number per sample."""
-    flat = y.reshape(-1)
-    if len(flat) != samples:
-        raise DataError(f"{where} holds {samples} inputs and {len(flat)} targets; give one class number per input")
-    whole = flat.long()
-    if flat.dtype == torch.bool or not bool((whole == flat).all()) or flat.is_complex():
-        raise DataError(f"the targets of {where} are {flat.dtype}; they must be class numbers (whole numbers)")
-    if samples and not (int(whole.min()) >= 0 and int(whole.max()) < classes):
+    """``y`` as (samples,) int64; raises DataError unless it holds one class number, 0 to classes − 1, per sample.
+
+    A column (samples, 1) is accepted. Real numbers are not, whole or not: they may be the targets of a regression.
+    """
+    wanted = f"(batch,) class numbers, whole numbers from 0 to {classes - 1}"
+    given = f"the targets of {where} are {str(y.dtype).removeprefix('torch.')} of shape {tuple(y.shape)}"
+    if y.ndim and y.shape[0] != samples:
+        raise DataError(f"{where} holds {samples} inputs and {len(y)} targets; give one class number per input")
+    if y.ndim == 2 and y.shape[1] == classes:
         raise DataError(
-            f"the targets of {where} are {int(whole.min())} to {int(whole.max())}, and the network has {classes} "
-            f"classes, 0 to {classes - 1}"
+            f"{given}, and the task needs {wanted}: for one-hot labels write y.argmax(1); soft labels and several "
+            "classes per sample are not supported"
         )
-    return whole
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim != 1:
+        raise DataError(f"{given}, and the task needs {wanted}")
+    if y.dtype == torch.bool or y.is_floating_point() or y.is_complex():
+        raise DataError(
+            f"{given}, and the task needs {wanted}: for class numbers write y.long(); real targets, as of a "
+            "regression, have no accuracy"
+        )
+    if samples and not (int(y.min()) >= 0 and int(y.max()) < classes):
+        raise DataError(
+            f"the targets of {where} are {int(y.min())} to {int(y.max())}, and the network has {classes} "
+            f"classes, 0 to {classes - 1}{_remedy(int(y.min()), int(y.max()), classes)}"
+        )
+    return y.long()
+
+
+def _remedy(low: int, high: int, classes: int) -> str:
+    if low >= 1 and high == classes:
+        return ": for classes that are counted from 1 write y - 1"
+    if low < 0 and high < classes:
+        return ": leave out samples without a class (often -1), or count the classes from 0"
+    return ""

@@ -6,8 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from transpike.core.task import Task
-from transpike.errors import DataError
-from transpike.tasks._base import class_numbers
+from transpike.tasks._base import check_logits, class_numbers
 
 
 @dataclass(frozen=True)
@@ -20,12 +19,11 @@ class Classification(Task):
     name: ClassVar[str] = "classification"
 
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
-        if len(shape) != 1:
-            raise DataError(
-                f"{self} needs logits (batch, classes), and the network returns (batch, {', '.join(map(str, shape))}); "
-                "simulate() runs it without a task"
-            )
+        check_logits(shape, self)
         return class_numbers(target, samples, shape[0], where)
+
+    def chance(self, shape: tuple[int, ...]) -> float | None:
+        return 1 / shape[0]
 
     def answers(self, output: Tensor) -> Tensor:
         return output.argmax(-1)

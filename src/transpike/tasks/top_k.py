@@ -8,8 +8,7 @@ from torch import Tensor
 
 from transpike.core.constraints import check_settings, setting
 from transpike.core.task import Task
-from transpike.errors import DataError
-from transpike.tasks._base import class_numbers
+from transpike.tasks._base import check_logits, class_numbers
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,11 @@ class TopK(Task):
         check_settings(self)
 
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
-        if len(shape) != 1 or shape[0] < self.k:
-            raise DataError(
-                f"{self} needs logits (batch, classes) of at least {self.k} classes, and the network returns "
-                f"(batch, {', '.join(map(str, shape))})"
-            )
+        check_logits(shape, self, self.k + 1)
         return class_numbers(target, samples, shape[0], where)
+
+    def chance(self, shape: tuple[int, ...]) -> float | None:
+        return self.k / shape[0]
 
     def answers(self, output: Tensor) -> Tensor:
         return output.argmax(-1)

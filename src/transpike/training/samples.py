@@ -28,14 +28,17 @@ class Pairs:
     labels: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.inputs)
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         return self.inputs[indices], self.labels[indices]
 
 
 def samples_of(data: Any) -> Samples:
-    """The training samples of a data set, split, loader or pair of tensors; raises DataError without labels."""
+    """The training samples of a data set, split, loader or pair of tensors; raises DataError without labels.
+
+    Their labels are unchecked: a task checks them, with the output of a network.
+    """
     if isinstance(data, Dataset):
         return data.train
     if isinstance(data, Split):

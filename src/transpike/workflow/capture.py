@@ -180,7 +180,7 @@ class _Reader:
             self._layer(node, args, kwargs)
 
     def _arguments(self, node: fx.Node) -> tuple[tuple, dict]:
-        return fx.map_arg((node.args, node.kwargs), lambda n: self.values[n])  # type: ignore[return-value]
+        return fx.map_arg((node.args, node.kwargs), lambda n: self.values[n])
 
     def _item(self, node: fx.Node) -> None:
         """One of several outputs of a call; not all of them may be known."""
@@ -301,7 +301,9 @@ class _Reader:
         raise UnsupportedOperator(
             f"{len(rows)} place{'s' * (len(rows) > 1)} cannot be converted:\n"
             + "\n".join(rows)
-            + '\nReplace them, or keep them analogue with on_unsupported="keep" (--on-unsupported keep).',
+            + '\nReplace them, or keep them analogue with on_unsupported="keep" (--on-unsupported keep). '
+            "Analogue operators compute with real numbers: they send no spikes, and the layers behind them multiply in "
+            "every time step.",
             tuple((name, path, line) for name, path, line, _ in self.refused),
         )
 

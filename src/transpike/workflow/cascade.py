@@ -15,6 +15,7 @@ from transpike.lowering.activity import multiplications
 from transpike.results.statistics import wilson
 from transpike.results.writing import write_atomically
 from transpike.snn import SNN
+from transpike.tasks import Classification
 
 PER_MAC, PER_OPERATION, PER_UPDATE = 2, 3, 3
 
@@ -174,7 +175,7 @@ def cascade(screen: SNN, second: SNN, data: Any, *, normal: int = 0, engine: str
             raise DataError("a cascade needs targets: give batches of (input, target)")
         if tally is None:
             tally = _Tally(screen, second, normal, runner)
-        tally.add(x, y.reshape(-1).cpu())
+        tally.add(x, y.cpu())
     if tally is None:
         raise DataError("there are no samples to evaluate")
     return tally.report()
@@ -184,7 +185,7 @@ class _Tally:
     """Adds up the results of batches, for both cascades."""
 
     def __init__(self, screen: SNN, second: SNN, normal: int, engine: Engine) -> None:
-        classes = second.graph.output.shape[-1]
+        classes = second.graph.output.shape[-1] if second.graph.output.shape else 0
         if screen.graph.output.shape != (2,):
             raise SettingError(f"a screen needs two classes, normal and abnormal, not {screen.graph.output.shape}")
         if not 0 <= normal < classes:
@@ -198,9 +199,7 @@ class _Tally:
         self.inputs = tuple(network.input_check() for network in self.networks)
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        classes = len(self.confusion["ann"])
-        if len(y) != len(x) or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < classes):
-            raise DataError(f"a batch of {len(x)} inputs needs {len(x)} targets, each one of {classes} classes")
+        y = Classification().check(self.networks[1].graph.output.shape, len(x), y)
         for kind in ("ann", "snn"):
             passed = self._predict(kind, 0, x) > 0
             answer = torch.full_like(y, self.normal)

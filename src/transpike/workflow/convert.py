@@ -17,11 +17,12 @@ from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
-from transpike.core.stand_in import check_ceilings, check_stand_ins
+from transpike.core.stand_in import NOTHING_SPIKES, check_ceilings, check_stand_ins, has_neurons
 from transpike.data import Batches
 from transpike.data.batches import calibration_batches
 from transpike.engines import Dense
-from transpike.errors import NotExact, SettingError
+from transpike.errors import NotExact, SettingError, UnsupportedModel
+from transpike.ops.analogue import AnalogueOp
 from transpike.recipes import recipe_given
 from transpike.snn import SNN
 from transpike.workflow.capture import OnUnsupported, capture
@@ -46,6 +47,7 @@ def convert(
     preprocessing: Preprocessing | None = None,
     output: str | int | None = None,
     on_unsupported: OnUnsupported = "error",
+    allow_no_neurons: bool = False,
     exact_grid: bool = True,
     calibration_samples: int | None = None,
     seed: int = 0,
@@ -56,11 +58,13 @@ def convert(
     ``calibration``: training inputs as a tensor (samples, *shape), an iterable of tensors or of (input, target) pairs,
     or a loader; ``preprocessing`` is applied to them and to every later input. ``calibration_samples``: only the first
     N. Recordings (samples, frames, *shape) need an encoder with frames; the source network receives their mean.
-    ``output`` selects an output of a model with several, ``on_unsupported="keep"`` keeps unknown operators analogue.
+    ``output`` selects an output of a model with several, ``on_unsupported="keep"`` keeps unknown operators analogue:
+    they compute with real numbers, and the layers behind them multiply in every time step. A network in which nothing
+    can spike is refused, unless ``allow_no_neurons``.
     ``exact_grid`` rounds weights and thresholds to a power-of-two grid, so that all engines give the same spikes.
     ``progress(name, done, total)`` is called by passes that take long.
 
-    Raises UnsupportedOperator, DataError, SettingError and NotExact; a message names the place and the remedy.
+    Raises UnsupportedModel, DataError, SettingError and NotExact; a message names the place and the remedy.
     """
     recipe = recipe_given(recipe)
     for name, value in (("seed", seed), ("calibration_samples", calibration_samples or 0)):
@@ -85,6 +89,10 @@ def convert(
         check_stand_ins(graph)
         check_ceilings(graph, context)
         readout = recipe.readout.calibrated(graph, context)
+    if not has_neurons(graph):
+        if not allow_no_neurons:
+            raise UnsupportedModel(_without_neurons(source))
+        remarks.append(NOTHING_SPIKES)
     provenance = {
         "source_sha256": _digest(source.parameters()),
         "calibration_sha256": _digest({str(i): batch for i, batch in enumerate(batches)}),
@@ -108,6 +116,18 @@ def convert(
     )
     snn.rates.update(spike_rates(snn, entrance.recorded))
     return snn
+
+
+def _without_neurons(source: Graph) -> str:
+    """The reason of the refusal, with the operators that stay analogue."""
+    kept = [node for node in source if isinstance(node.op, AnalogueOp)]
+    listed = ", ".join(f"{node.name} ({node.op.describe()})" for node in kept)
+    why = f"without a neuron in place of {listed}" if kept else "because the network has no activation"
+    return (
+        f"nothing would spike in the converted network, {why}: every layer would compute with real numbers, and most "
+        "of them multiply in every time step. Use activations that neurons can represent, like nn.ReLU; "
+        "allow_no_neurons=True (--allow-no-neurons) converts it nevertheless"
+    )
 
 
 class _Entrance:

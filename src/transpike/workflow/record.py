@@ -14,6 +14,7 @@ from transpike.errors import DataError, SettingError
 from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
 from transpike.snn import SNN
+from transpike.tasks import Classification
 
 SCHEMA = 1
 NEURONS = 48
@@ -103,7 +104,8 @@ def record(
 
     ``data``: batches of (input, target), or of inputs alone. ``layers`` (default: five, spread over the depth) are kept
     with the trains of ``neurons`` neurons each, spread over the active ones by activity.
-    Raises DataError without samples, SettingError for unknown layers.
+    Raises DataError without samples, for targets that are not class numbers and for outputs that are not logits,
+    SettingError for unknown layers.
     """
     for name, value in (("samples", samples), ("neurons", neurons)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -113,16 +115,23 @@ def record(
     found: list[SampleRecord] = []
     inputs = snn.input_check()
     for x, y in pairs(data, snn.sample_shape):
-        x = x[: samples - len(found)]
+        x, y = x[: samples - len(found)], _checked(snn, x, y)
         inputs.add(snn.prepare(x))
         for index in range(len(x)):
-            label = None if y is None else int(y.reshape(-1)[index])
+            label = None if y is None else int(y[index])
             found.append(_recorded(snn, x[index : index + 1], label, steps, names, neurons, chosen))
         if len(found) == samples:
             break
     if not found:
         raise DataError("there are no samples to record")
     return SpikeRecord(tuple(found), steps, snn.schedule.every_step, str(snn.recipe), tuple(classes), inputs.finished())
+
+
+def _checked(snn: SNN, x: Tensor, y: Tensor | None) -> Tensor | None:
+    """The class numbers of a batch, where it has targets; DataError for an output or targets without classes."""
+    shown = torch.zeros(len(x), dtype=torch.int64) if y is None else y.cpu()  # the output must be logits anyway
+    checked = Classification().check(snn.graph.output.shape, len(x), shown)
+    return None if y is None else checked
 
 
 def _names(snn: SNN) -> tuple[str, ...]:

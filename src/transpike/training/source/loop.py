@@ -99,8 +99,8 @@ class Loop:
             logits, penalty = network(inputs)
         logits = logits.float()
         classes = len(self.dataset.classes)
-        if logits.ndim != 2 or logits.shape[1] < classes:
-            wanted = f"(batch, {classes}) for the classes of {self.dataset.name}"
+        if logits.ndim != 2 or logits.shape[1] < max(2, classes):  # cross-entropy compares at least two
+            wanted = f"(batch, {max(2, classes)}) for the classes of {self.dataset.name}"
             raise DataError(f"the network returns logits of shape {tuple(logits.shape)}, not {wanted}")
         loss = F.cross_entropy(logits, labels, label_smoothing=self.settings["label_smoothing"])
         right = int((logits.argmax(1) == labels).sum())

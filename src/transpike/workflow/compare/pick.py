@@ -83,14 +83,14 @@ def parse(text: str) -> tuple[tuple[Condition, ...], tuple[str, str]]:
 
 
 def pick(rows: Iterable[Row], text: str) -> Row:
-    """The row that satisfies every condition and is best in the objective.
+    """The row with spikes that satisfies every condition and is best in the objective.
 
     Ties are resolved by fewer total steps, fewer synaptic operations, higher accuracy, and order in the table.
     Raises SettingError for unknown words, GateFailed with the closest rows where none satisfies the conditions.
     """
     rows = tuple(rows)
     conditions, (direction, name) = parse(text)
-    fit = [row for row in rows if not any(condition.miss(row) for condition in conditions)]
+    fit = [row for row in rows if row.fires and not any(condition.miss(row) for condition in conditions)]
     if not fit:
         raise GateFailed(_misses(rows, conditions, text))
     sign = 1 if direction == "min" else -1
@@ -105,9 +105,12 @@ def _misses(rows: tuple[Row, ...], conditions: tuple[Condition, ...], text: str)
     if not rows:
         return f"no row satisfies {text!r}, because nothing was measured"
     scored = [(row, [condition for condition in conditions if condition.miss(row)]) for row in rows]
-    scored.sort(key=lambda pair: (len(pair[1]), sum(condition.miss(pair[0]) for condition in pair[1])))
+    scored.sort(
+        key=lambda pair: (not pair[0].fires, len(pair[1]), sum(condition.miss(pair[0]) for condition in pair[1]))
+    )
     nearest = "; ".join(
-        f"{row.recipe} at T={row.timesteps} has {', '.join(condition.found(row) for condition in unmet)}"
+        f"{row.recipe} at T={row.timesteps} "
+        + (f"has {', '.join(condition.found(row) for condition in unmet)}" if row.fires else "sends no spikes")
         for row, unmet in scored[:NEAREST]
     )
     return f"no row satisfies {text!r}; nearest: {nearest}"

@@ -13,6 +13,7 @@ from transpike.core.codec import decode, encode
 from transpike.core.exit import ExitPolicy
 from transpike.core.recipe import Recipe
 from transpike.errors import FileError, SettingError
+from transpike.results.statistics import changes
 
 Cost = Literal["total_steps", "synaptic_operations"]
 SHARES = ("accuracy", "low", "high", "ann_accuracy", "agreement")
@@ -41,11 +42,11 @@ class Entry:
         return self.made_by.training_free
 
     def to_json(self) -> dict[str, Any]:
-        """Every field as plain data, except the outcomes of single samples."""
+        """Every field as plain data, except the outcomes of single samples; changes of accuracy are SNN minus ANN."""
         hidden = ("made_by", "series", "outcomes", "policy")
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in hidden}
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return values | {"settings": self.settings, "training_free": self.training_free}
+        return changes(values) | {"settings": self.settings, "training_free": self.training_free}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,11 @@ class Row(Entry):
     exit: str | None = None
     policy: Any = field(default=None, repr=False)
 
+    @property
+    def fires(self) -> bool:
+        """Whether any neuron fired: a network without spikes is never picked and on no Pareto front."""
+        return self.spike_rate > 0
+
 
 @dataclass(frozen=True, eq=False)
 class Refusal(Entry):
@@ -124,14 +130,14 @@ class Difference:
 
 
 def front(rows: Iterable[Row], cost: Cost = "total_steps") -> tuple[Row, ...]:
-    """The Pareto front: rows that no other row dominates in accuracy and ``cost``, cheapest first.
+    """The Pareto front: rows with spikes that no other row dominates in accuracy and ``cost``, cheapest first.
 
     Raises SettingError for another ``cost`` than "total_steps" and "synaptic_operations".
     """
     if cost not in get_args(Cost):
         raise SettingError(f"a front is drawn against {' or '.join(get_args(Cost))}, not {cost!r}")
     best: list[Row] = []
-    for row in sorted(rows, key=lambda row: (getattr(row, cost), -row.accuracy)):
+    for row in sorted((row for row in rows if row.fires), key=lambda row: (getattr(row, cost), -row.accuracy)):
         if not best or row.accuracy > best[-1].accuracy or _same(row, best[-1], cost):
             best.append(row)
     return tuple(best)

@@ -45,7 +45,7 @@ from transpike.workflow.compare.rows import Cost, Difference, Entry, Refusal, Ro
 from transpike.workflow.compare.units import Unit, Work, named, outside_code, plan, rows
 from transpike.workflow.convert import convert
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the comparison's JSON, documented in docs/report-schema.md."""
 
 
@@ -257,8 +257,9 @@ def compare(
         wish.check_samples(sum(len(x) for x, _ in fitting))
     warnings = input_warnings(prepared, batches, preprocessing, encoder, chosen.any_input)
     input_warnings(prepared, fitting, preprocessing, encoder, chosen.any_input)
-    for x, y in fitting:
-        chosen.task.check(source.output.shape, len(x), y, "a batch of exit_data")
+    for where, found in (("data", batches), ("exit_data", fitting)):  # else every recipe would be refused
+        for x, y in found:
+            chosen.task.check(source.output.shape, len(x), y, f"a batch of {where}")
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
         folder = scratch if store is None else Path(store)

@@ -1,10 +1,13 @@
 """Energy of a spiking network relative to the quantised ANN that it replaces, by every energy model."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from transpike.core.activity import Activity
 from transpike.core.op import Synapse
@@ -12,172 +15,19 @@ from transpike.core.task import Task
 from transpike.data.batches import pairs
 from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
-from transpike.results.notebook import Shown
 from transpike.results.quantity import Quantity
 from transpike.results.statistics import wilson
-from transpike.results.writing import write_atomically
 from transpike.snn import SNN
 from transpike.tasks import task_given
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
-from transpike.workflow.evaluate.report import Report
+from transpike.workflow.cost.result import Cost, ModelCost, Point
+from transpike.workflow.evaluate.report import NEAR, Report
 from transpike.workflow.evaluate.run import evaluate
+from transpike.workflow.simulate import engine_named
 
-SCHEMA = 1
 WEIGHT_BITS = 8
 SENSITIVITY = 2.0
 """Each constant is divided and multiplied by this factor for the sensitivity of the ratio."""
-THRESHOLDS = (
-    ("1.72", "Davidson and Furber 2021"),
-    ("0.15 to 1.38", "Dampfhoffer et al. 2022, depending on the ANN hardware"),
-    ("0.29 to 0.45", "Yan et al. 2024 and later, T = 5 and 6"),
-)
-"""Published spikes per synapse and inference below which a spiking network is cheaper."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One network: ``kind`` "SNN" after ``timesteps``, or "ANN" with ``activation_bits``; joules by model, per sample.
-
-    ``weight_bits`` None: real weights, counted as 8 bits wide. The joules of the ANN assume zero skipping.
-    """
-
-    kind: str
-    timesteps: int | None
-    activation_bits: int | None
-    weight_bits: int | None
-    accuracy: float
-    low: float
-    high: float
-    energy_joule: dict[str, float | None]
-
-    def __str__(self) -> str:
-        weights = "" if self.weight_bits is None else f", {self.weight_bits}-bit weights"
-        if self.kind == "SNN":
-            return f"SNN at T={self.timesteps}{weights}"
-        return f"ANN with {self.activation_bits}-bit activations{weights}"
-
-
-@dataclass(frozen=True)
-class ModelCost:
-    """Joules per sample by one energy model; None where the model covers spikes only, or does not apply.
-
-    ``ratio`` is SNN / ANN with zero skipping, ``dense_ratio`` SNN / ANN without it, both None for an ANN of 0 J.
-    ``break_even_rate``: the spike rate (per neuron and time step, all layers scaled alike) at which the ratio is 1;
-    None with the reason in ``break_even_missing``, for example where the SNN costs more without any spike.
-    ``excluded``: costs that the model omits, and layers of these networks without a price. ``sensitivity``: constant →
-    ratios with half and twice its value. ``judges``: the model counts for the verdict.
-    """
-
-    model: str
-    snn_joule: float | None
-    ann_joule: float | None
-    dense_joule: float | None
-    ratio: float | None
-    dense_ratio: float | None
-    break_even_rate: float | None
-    break_even_spikes_per_synapse: float | None
-    break_even_missing: str
-    sensitivity: dict[str, tuple[float, float]]
-    judges: bool
-    excluded: tuple[str, ...]
-    constants: dict[str, str]
-
-
-@dataclass(frozen=True, eq=False)
-class Cost(Shown):
-    """The quantised baseline, the result of every model, and points of both networks: SNN over T, ANN over bits."""
-
-    report: Report
-    quantised_baseline_accuracy: float
-    quantised_baseline_low: float
-    quantised_baseline_high: float
-    activation_bits: dict[str, int]
-    weight_bits: int | None
-    density: float
-    spike_rate: float
-    spikes_per_synapse: float
-    models: tuple[ModelCost, ...]
-    points: tuple[Point, ...]
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def verdict(self) -> str:
-        """Number of models under which the spiking network is cheaper, without those with ``judges`` False."""
-        judged = [one for one in self.models if one.ratio is not None and one.judges]
-        if not judged and any(one.snn_joule is not None and one.ann_joule == 0 for one in self.models if one.judges):
-            return "The quantised ANN costs nothing under every energy model that prices both networks"
-        if not judged:
-            return "No energy model prices both networks"
-        skipping = sum(one.ratio < 1 for one in judged if one.ratio is not None)
-        dense = sum(one.dense_ratio < 1 for one in judged if one.dense_ratio is not None)
-        snn = f"SNN at T={self.report.final.timesteps}"
-        if not skipping and not dense:
-            return f"No energy model favours the {snn}"
-        return (
-            f"The {snn} is cheaper than the quantised ANN under {skipping} of {len(judged)} energy models, "
-            f"and under {dense} if the ANN does not skip zeros"
-        )
-
-    def front(self, model: str) -> tuple[Point, ...]:
-        """The Pareto front of accuracy and joules by this model, cheapest first."""
-        priced = sorted(
-            (p for p in self.points if p.energy_joule.get(model) is not None),
-            key=lambda p: (p.energy_joule[model], -p.accuracy),
-        )
-        found: list[Point] = []
-        for point in priced:
-            if not found or point.accuracy > found[-1].accuracy:
-                found.append(point)
-        return tuple(found)
-
-    def advice(self, model: str) -> str:
-        """One sentence: the cheapest network at the accuracy of the spiking network, by this model."""
-        final = self.report.final.accuracy
-        wanted = min(final, self.quantised_baseline_accuracy) - 0.005
-        best: dict[str, Point] = {}
-        for point in self.points:
-            joule = point.energy_joule.get(model)
-            if joule is not None and point.accuracy >= wanted:
-                old = best.get(point.kind)
-                if old is None or joule < (old.energy_joule[model] or 0.0):
-                    best[point.kind] = point
-        if len(best) < 2:
-            return f"{model}: does not price {'the ANN' if 'SNN' in best else 'this spiking network'}"
-        snn, ann = best["SNN"], best["ANN"]
-        cheap, dear = (snn, ann) if snn.energy_joule[model] <= ann.energy_joule[model] else (ann, snn)  # type: ignore[operator]
-        low, high = cheap.energy_joule[model], dear.energy_joule[model]
-        assert low is not None and high is not None
-        if low == 0:
-            more = f"costs {1e6 * high:.3g} µJ"
-        else:
-            more = f"costs {high / low:.2g} times as much" if high > 1.05 * low else "costs the same within 5 %"
-        return f"{model}: cheapest at {wanted:.1%} or more is the {cheap} ({1e6 * low:.3g} µJ); the {dear} {more}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Every number, as plain data."""
-        names = [one.model for one in self.models]
-        return {
-            "schema": SCHEMA,
-            "verdict": self.verdict,
-            "twin": {
-                "accuracy": self.quantised_baseline_accuracy,
-                "low": self.quantised_baseline_low, "high": self.quantised_baseline_high, "density": self.density,
-                "activation_bits": self.activation_bits, "weight_bits": self.weight_bits,
-            },
-            "spike_rate": self.spike_rate,
-            "spikes_per_synapse": self.spikes_per_synapse,
-            "published_break_even": [{"spikes_per_synapse": text, "source": source} for text, source in THRESHOLDS],
-            "models": [dataclasses.asdict(one) for one in self.models],
-            "points": [dataclasses.asdict(point) for point in self.points],
-            "front": {name: [str(point) for point in self.front(name)] for name in names},
-            "advice": [self.advice(name) for name in names],
-            "notes": list(self.notes),
-            "snn": self.report.to_json(),
-        }  # fmt: skip
-
-    def save(self, path: Any) -> None:
-        """Write the JSON to ``path``, whole or not at all."""
-        write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
 
 
 def cost(
@@ -197,12 +47,14 @@ def cost(
     """Accuracy and joules of ``snn`` at every answer, and of the same network as a quantised ANN.
 
     The quantised baseline has activations of ``⌈log2(levels)⌉`` bits, where levels is the number of values that the
-    sum of a wire over T can take, and the weight bits of the recipe; it runs on the same inputs, and products with
-    zeros are counted. ``activation_bits`` and ``weight_bits`` add baselines, and spiking networks with uniform weights
-    of that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are counted as 8 bits
-    wide. ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``task`` are those of ``evaluate``;
-    ``progress(done, total)`` counts the networks. Raises as ``evaluate`` does, and SettingError for invalid bits
-    and for a network without weights.
+    sum of a wire can take over the T that the report recommends; more bits, up to the levels of the whole run, if it
+    needs them to be as accurate (see ``Cost``); and the weight bits of the recipe. It runs on the same inputs, and
+    products with zeros are counted. ``activation_bits`` and ``weight_bits`` add baselines, and spiking networks with uniform weights of
+    that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are counted as 8 bits wide.
+    ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``task`` are those of ``evaluate``. Without targets, or
+    for outputs that are not logits of classes, energy is measured at the last step, and no accuracy, unless ``task``
+    is given. ``progress(done, total)`` counts the networks. Raises as ``evaluate`` does, and SettingError for invalid
+    bits and for a network without weights.
     """
     chosen = tuple(kind() for kind in members) if models is None else checked(models)
     if not chosen:
@@ -212,106 +64,211 @@ def cost(
         data = list(data)
     if not any(isinstance(node.op, Synapse) or snn.source.macs(node) for node in snn.source):
         raise SettingError("the network has no layer with weights: there are no operations to compare")
-    steps = snn.timesteps if timesteps is None else timesteps
-    tasks = 2 + len(weights) + len(activations) * max(1, len(weights)) + len(weights)
+    steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
+    networks = 3 + 2 * len(weights) + len(activations) * max(1, len(weights))
     done = 0
 
     def advance() -> None:
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, tasks)
+            progress(done, networks)
 
-    asked = task_given(task)
-    settings: dict[str, Any] = {"engine": engine, "memory": memory, "limit": limit, "task": asked}
-    settings["timesteps"] = timesteps
-    report = evaluate(snn, data, **settings)
+    why = _without_accuracy(snn, data) if task is None else ""
+    run = _Runs(snn, data, steps, limit, engine, memory, None if why else task_given(task), chosen)
+    warnings = run.warnings() if why else ()
+    report, last = run.spiking(snn, timesteps)
     advance()
-    accuracy, quantised_baseline, own = _quantised_baseline(snn, data, steps, None, None, limit, asked)
+    early = steps if report is None else report.recommended.timesteps
+    wanted = 0.0 if report is None else report.final.accuracy - NEAR
+    own = [run.baseline(early, None, None)]
     advance()
-    points = [*_answers(report, own, chosen), _ann_point(accuracy, quantised_baseline, None, own, chosen)]
+    if quantised(snn, steps).bits != own[0].bits:
+        last_one = run.baseline(steps, None, None)
+        for width in range(own[0].width + 1, last_one.width):  # the fewest bits that suffice
+            if _reaches(own[-1], wanted):
+                break
+            own.append(run.baseline(steps, width, None))
+        own.append(last_one)
+    advance()
+    weight_bits_ = own[0].weight_bits
+    baselines, points = list[_Baseline](), run.points(report, last, weight_bits_)
+    pair = _chosen(own, wanted)
     for bits in weights:
-        points += _answers(evaluate(with_weight_bits(snn, bits), data, **settings), bits, chosen)
+        points += run.points(*run.spiking(with_weight_bits(snn, bits), timesteps), bits)
         advance()
-        points.append(
-            _ann_point(*_quantised_baseline(snn, data, steps, None, bits, limit, asked)[:2], None, bits, chosen)
-        )
+        baselines.append(run.baseline(early if pair is own[0] else steps, pair.asked, bits))
         advance()
     for wide in activations:
         for few in weights or (None,):
-            found = _quantised_baseline(snn, data, steps, wide, few, limit, asked)
-            points.append(_ann_point(found[0], found[1], wide, few if weights else own, chosen))
+            if few is not None:
+                baselines.append(run.baseline(steps, wide, few))
+            elif not any(set(one.bits.values()) == {wide} for one in own):
+                own.append(run.baseline(steps, wide, None))
             advance()
-    final = dataclasses.replace(report.activities[report.final.timesteps], weight_bits=own or WEIGHT_BITS)
-    rate = report.final.spike_rate
-    final_baseline = quantised(snn, steps)
-    priced = tuple(_priced(model, final, quantised_baseline, rate) for model in chosen)
-    notes = list[str]()
-    if own is None:
+    points += [one.point(chosen) for one in (*own, *baselines)]
+    pair = _chosen(own, wanted)  # also among the widths that were asked for
+    activity = last if report is None else report.activities[early]
+    activity = dataclasses.replace(activity, weight_bits=weight_bits_ or WEIGHT_BITS)
+    rate = _rate(activity)
+    priced = tuple(_priced(model, activity, pair.ann, rate) for model in chosen)
+    notes = [f"accuracy was not measured, because {why}"] if why else []
+    if weight_bits_ is None:
         notes.append(f"both networks have real weights, which are counted as {WEIGHT_BITS} bits wide")
-    if not final_baseline.bits:
+    if not pair.bits:
         notes.append("the activations of the quantised baseline could not be quantised: it equals the source network")
+    if not _reaches(pair, wanted):
+        notes.append(
+            f"no quantised ANN that was measured reaches {wanted:.2%}; the verdict is about the most accurate one: "
+            "give more activation_bits"
+        )
     if free := [one.model for one in priced if one.ann_joule == 0 and one.snn_joule is not None]:
         notes.append(f"without a ratio, because the ANN, which skips zeros, costs nothing: {', '.join(free)}")
     return Cost(
         report=report,
-        quantised_baseline_accuracy=accuracy[0] / accuracy[1],
-        quantised_baseline_low=wilson(*accuracy)[0],
-        quantised_baseline_high=wilson(*accuracy)[1],
-        activation_bits=final_baseline.bits,
-        weight_bits=own,
-        density=quantised_baseline.density,
+        samples=activity.samples,
+        timesteps=early,
+        quantised_baseline_accuracy=pair.accuracy,
+        quantised_baseline_low=pair.interval[0],
+        quantised_baseline_high=pair.interval[1],
+        activation_bits=pair.bits,
+        weight_bits=weight_bits_,
+        density=pair.ann.density,
         spike_rate=rate,
-        spikes_per_synapse=final.spikes_per_synapse,
+        spikes_per_synapse=activity.spikes_per_synapse,
         models=priced,
         points=tuple(points),
         notes=tuple(notes),
+        warnings=warnings if report is None else report.warnings,
     )
 
 
-def _quantised_baseline(
-    snn: SNN, data: Any, steps: int, activation_bits: int | None, weight_bits: int | None, limit: int | None, task: Task
-) -> tuple[tuple[int, int], AnnActivity, int | None]:
-    """((correct answers, samples), operations of the baseline, the bits of its weights)."""
-    quantised_baseline = quantised(snn, steps, activation_bits, weight_bits)
-    counted, right = Counted(quantised_baseline), 0
-    for x, y in pairs(data, snn.sample_shape):
-        if limit is not None and counted.samples >= limit:
-            break
-        if y is None:
-            raise DataError("accuracy needs targets: give batches of (input, target)")
-        x, y = (x, y) if limit is None else (x[: limit - counted.samples], y[: limit - counted.samples])
-        logits = counted.add(snn.encoder.accumulate(snn.prepare(x)))
-        right += int(task.outcomes(logits, task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))).sum())
-    return (
-        (right, counted.samples),
-        counted.activity(quantised_baseline.weight_bits or WEIGHT_BITS),
-        quantised_baseline.weight_bits,
-    )
+def _without_accuracy(snn: SNN, data: Any) -> str:
+    """Why no accuracy can be measured without a task; "" where it can."""
+    shape = snn.graph.output.shape
+    if len(shape) != 1 or shape[0] < 2:
+        return f"the network returns (batch, {', '.join(map(str, shape))}), which are not logits of several classes"
+    unlabelled = any(y is None for _, y in itertools.islice(pairs(data, snn.sample_shape), 1))
+    return "the data has no targets" if unlabelled else ""
 
 
-def _answers(report: Report, weight_bits: int | None, models: tuple[EnergyModel, ...]) -> list[Point]:
-    points = []
-    for answer in report.curve:
-        activity = dataclasses.replace(report.activities[answer.timesteps], weight_bits=weight_bits or WEIGHT_BITS)
-        joules = {str(model): model.joule(activity) for model in models}
-        points.append(
-            Point(
-                "SNN", answer.timesteps, None, weight_bits, answer.accuracy, answer.low, answer.high, joules
-            )
-        )  # fmt: skip
-    return points
+@dataclass(frozen=True, eq=False)
+class _Baseline:
+    """A quantised ANN and its counts; ``bits`` by activation, ``right`` None where accuracy was not measured."""
+
+    bits: dict[str, int]
+    weight_bits: int | None
+    asked: int | None
+    ann: AnnActivity
+    right: int | None
+    samples: int
+
+    @property
+    def accuracy(self) -> float | None:
+        return None if self.right is None else self.right / self.samples
+
+    @property
+    def interval(self) -> tuple[float | None, float | None]:
+        return (None, None) if self.right is None else wilson(self.right, self.samples)
+
+    @property
+    def width(self) -> int:
+        """The largest number of bits of an activation."""
+        if self.asked is not None:
+            return self.asked
+        return max((layer.input_bits for layer in self.ann.layers[1:]), default=self.ann.layers[0].input_bits)
+
+    def point(self, models: tuple[EnergyModel, ...]) -> Point:
+        joules = {str(model): model.ann_joule(self.ann, True) for model in models}
+        return Point("ANN", None, self.width, self.weight_bits, self.accuracy, *self.interval, joules)
 
 
-def _ann_point(
-    right: tuple[int, int], ann: AnnActivity, activation_bits: int | None, weight_bits: int | None,
-    models: tuple[EnergyModel, ...],
-) -> Point:  # fmt: skip
-    bits = activation_bits
-    if bits is None:
-        bits = max((layer.input_bits for layer in ann.layers[1:]), default=ann.layers[0].input_bits)
-    joules = {str(model): model.ann_joule(ann, True) for model in models}
-    return Point("ANN", None, bits, weight_bits, right[0] / right[1], *wilson(*right), joules)
+def _reaches(one: _Baseline, wanted: float) -> bool:
+    return one.accuracy is None or one.accuracy >= wanted - 1e-12
+
+
+def _chosen(found: list[_Baseline], wanted: float) -> _Baseline:
+    """The baseline with the fewest bits that reaches ``wanted``, else the most accurate one."""
+    order = sorted(found, key=lambda one: one.width)
+    return next((one for one in order if _reaches(one, wanted)), max(order, key=lambda one: one.accuracy or 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Runs the networks of a cost on the same samples; ``task`` None: without accuracy."""
+
+    snn: SNN
+    data: Any
+    steps: int
+    limit: int | None
+    engine: str
+    memory: int | None
+    task: Task | None
+    models: tuple[EnergyModel, ...]
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        seen = 0
+        for x, y in pairs(self.data, self.snn.sample_shape):
+            kept = len(x) if self.limit is None else min(len(x), self.limit - seen)
+            if kept < 1:
+                return
+            yield x[:kept], None if y is None else y[:kept]
+            seen += kept
+
+    def warnings(self) -> tuple[str, ...]:
+        """How the inputs differ from those of the calibration; for runs that ``evaluate`` does not check."""
+        inputs = self.snn.input_check()
+        for x, _ in self.batches():
+            inputs.add(self.snn.prepare(x))
+        return inputs.finished()
+
+    def spiking(self, snn: SNN, timesteps: int | None) -> tuple[Report | None, Activity]:
+        """The evaluation, if there is a task, and the activity of the whole run."""
+        if self.task is not None:
+            given: dict[str, Any] = {"engine": self.engine, "memory": self.memory, "limit": self.limit}
+            report = evaluate(snn, self.data, timesteps=timesteps, task=self.task, **given)
+            return report, report.activities[report.final.timesteps]
+        engine, total, seen = engine_named(self.engine, self.memory), None, 0
+        for x, _ in self.batches():
+            ids = torch.arange(seen, seen + len(x))
+            found = snn.run_prepared(snn.prepare(x), self.steps, engine, ids, (), True).activity
+            total, seen = found if total is None else total + found, seen + len(x)
+        if total is None:
+            raise DataError("there are no samples to run")
+        return None, total
+
+    def points(self, report: Report | None, last: Activity, weight_bits: int | None) -> list[Point]:
+        """The spiking network at every answer, or at its last step."""
+        wide, found = weight_bits or WEIGHT_BITS, []
+        curve = {self.steps: None} if report is None else {answer.timesteps: answer for answer in report.curve}
+        for t, answer in curve.items():
+            activity = dataclasses.replace(last if report is None else report.activities[t], weight_bits=wide)
+            joules = {str(model): model.joule(activity) for model in self.models}
+            accuracy = None if answer is None else answer.accuracy
+            low, high = (None, None) if answer is None else (answer.low, answer.high)
+            found.append(Point("SNN", t, None, weight_bits, accuracy, low, high, joules))
+        return found
+
+    def baseline(self, steps: int, activation_bits: int | None, weight_bits: int | None) -> _Baseline:
+        """The quantised ANN with the levels of ``steps`` time steps, or with these bits."""
+        network = quantised(self.snn, steps, activation_bits, weight_bits)
+        counted, right = Counted(network), None if self.task is None else 0
+        for x, y in self.batches():
+            logits = counted.add(self.snn.encoder.accumulate(self.snn.prepare(x)))
+            if self.task is not None and right is not None:
+                if y is None:
+                    raise DataError("accuracy needs targets: give batches of (input, target)")
+                y = self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
+                right += int(self.task.outcomes(logits, y).sum())
+        ann = counted.activity(network.weight_bits or WEIGHT_BITS)
+        return _Baseline(network.bits, network.weight_bits, activation_bits, ann, right, counted.samples)
+
+
+def _rate(activity: Activity) -> float:
+    """Spikes per neuron and time step."""
+    slots = activity.neurons * activity.samples * activity.timesteps
+    fired = sum(float(layer.spikes.sum()) for layer in activity.layers if layer.role == "neuron")
+    return fired / slots if slots else 0.0
 
 
 def _priced(model: EnergyModel, activity: Activity, ann: AnnActivity, rate: float) -> ModelCost:

@@ -1,6 +1,6 @@
 """Results of an early exit: answers, steps and costs of every sample up to its stop."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from transpike.core.activity import Activity
 from transpike.core.exit import ExitPolicy
 from transpike.core.task import Task
 from transpike.energy import EnergyModel
-from transpike.results.statistics import paired_difference, wilson
+from transpike.results.statistics import changes, paired_difference, wilson
 from transpike.snn import SNN
 
 QUANTILES = (0.5, 0.95, 0.99)
@@ -57,6 +57,10 @@ class ExitReport:
     energy_joule: dict[str, float | None] = field(default_factory=dict)
     oracle_accuracy: float = 0.0
     oracle_steps: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number; the change of accuracy is early minus fixed."""
+        return changes(asdict(self))
 
 
 class ExitTally:

@@ -11,13 +11,15 @@ from torch import Tensor
 from transpike.core.activity import Activity
 from transpike.errors import DataError
 from transpike.results.notebook import Shown
-from transpike.results.statistics import paired_difference
+from transpike.results.statistics import change, paired_difference
 from transpike.results.writing import write_atomically
 from transpike.workflow.evaluate.exit_report import ExitReport
 from transpike.workflow.evaluate.latency import Latency, latency
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the report's JSON, documented in docs/report-schema.md."""
+NEAR = 0.005
+"""The recommended answer is at most this much less accurate than the last one."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,15 @@ class Report(Shown):
         return self.curve[-1]
 
     @property
+    def recommended(self) -> Answer:
+        """The answer that verdicts are about: the first one at most half a percentage point below the last one.
+
+        Only an answer with spikes is recommended, unless the last one has none either.
+        """
+        least = self.final.accuracy - NEAR - 1e-12
+        return next((a for a in self.curve if a.accuracy >= least and a.spike_rate > 0), self.final)
+
+    @property
     def drop(self) -> float:
         """ANN minus SNN accuracy at the last answer."""
         return self.ann_accuracy - self.final.accuracy
@@ -130,7 +141,8 @@ class Report(Shown):
         raise DataError(f"the report has no answer at T={timesteps}; it has {[a.timesteps for a in self.curve]}")
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain data, schema version ``SCHEMA``."""
+        """The report as plain data, schema version ``SCHEMA``; changes of accuracy are SNN minus ANN."""
+        low, high = self.drop_interval
         return {
             "schema": SCHEMA,
             "recipe": self.recipe,
@@ -144,14 +156,15 @@ class Report(Shown):
                 "timesteps": self.final.timesteps,
                 "total_steps": self.final.total_steps,
                 "accuracy": self.final.accuracy,
-                "drop": self.drop,
-                "drop_low": self.drop_interval[0],
-                "drop_high": self.drop_interval[1],
+                "accuracy_change": change(self.drop),
+                "accuracy_change_low": change(high),
+                "accuracy_change_high": change(low),
+                "recommended": self.recommended.timesteps,
                 "latency": dataclasses.asdict(self.latency),
                 "spike_rate": self.spike_rate,
                 "curve": [dataclasses.asdict(answer) for answer in self.curve],
             },
-            "exit": None if self.exit is None else dataclasses.asdict(self.exit),
+            "exit": None if self.exit is None else self.exit.to_json(),
             "layers": [dataclasses.asdict(row) for row in self.layers],
             "synaptic_operations": sum(row.synaptic_operations for row in self.layers),
             "membrane_updates": sum(row.membrane_updates for row in self.layers),

@@ -11,6 +11,7 @@ from transpike.core.activity import Activity
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
 from transpike.core.input_check import InputCheck
+from transpike.core.stand_in import NOTHING_SPIKES, has_neurons
 from transpike.core.task import Task
 from transpike.data.batches import pairs
 from transpike.energy import EnergyModel, checked
@@ -21,6 +22,9 @@ from transpike.results.statistics import wilson
 from transpike.snn import SNN
 from transpike.workflow.evaluate.exit_report import ExitTally
 from transpike.workflow.evaluate.report import Answer, LayerRow, Report
+
+CHANCE_SAMPLES = 20
+"""Fewer samples do not distinguish an accuracy from chance."""
 
 
 def evaluate(
@@ -163,7 +167,12 @@ class _Tally:
             grid=grid,
             encoder=_name(snn.encoder),
             readout=_name(snn.readout),
-            remarks=(*tasks.remarks(self.task), *snn.remarks, *self._remarks(snn, activity)),
+            remarks=(
+                *self._silence(snn, activity),
+                *tasks.remarks(self.task),
+                *_others(snn),
+                *self._remarks(snn, activity),
+            ),
             provenance=snn.provenance,
             outcomes=outcomes,
             ann_outcomes=ann_outcomes,
@@ -175,8 +184,26 @@ class _Tally:
             warnings=warnings,
         )
 
+    def _silence(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
+        """The remark that leads the report of a network in which nothing spikes."""
+        if not has_neurons(snn.graph):
+            remark, ann = NOTHING_SPIKES, multiplications(snn.source)
+            if ann:
+                times = sum(activity.macs.values()) / ann
+                remark += f", {times:.3g} times the multiplications of the ANN at T={activity.timesteps}"
+            return (remark,)
+        if not any(bool(row.spikes.any()) for row in activity.layers if row.role == "neuron"):
+            return ("no neuron fired: the answers come from biases and analogue layers alone",)
+        return ()
+
     def _remarks(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
         found = []
+        right, chance = int(torch.cat(self.ann_correct).sum()), self.task.chance(snn.source.output.shape)
+        if chance is not None and self.samples >= CHANCE_SAMPLES and wilson(right, self.samples)[0] <= chance:
+            found.append(
+                f"the ANN is not significantly more accurate than chance ({chance:.1%}): use the classes and the "
+                "preprocessing of its training"
+            )
         if self.early:
             found.append(
                 f"{self.early} spikes were sent before all of their inputs, because a value exceeded its window: "
@@ -229,6 +256,11 @@ class _Tally:
             macs=sum(macs.values()),
             energy_joule={str(model): model.joule(activity) for model in models},
         )
+
+
+def _others(snn: SNN) -> tuple[str, ...]:
+    """The remarks of the conversion without the one that leads a report."""
+    return tuple(remark for remark in snn.remarks if remark != NOTHING_SPIKES)
 
 
 def _rows(activity: Activity, timesteps: int) -> tuple[LayerRow, ...]:

@@ -128,7 +128,7 @@ class Case:
     def reconverted(self, recipe: Recipe | None = None) -> Graph:
         """The source converted again, by the same or another recipe, calibrated on these samples."""
         made_by = dataclasses.replace(recipe or self.snn.recipe, timesteps=self.timesteps)  # type: ignore[type-var]
-        return convert(self.snn.source, made_by, self.x, exact_grid=False).graph
+        return convert(self.snn.source, made_by, self.x, exact_grid=False, allow_no_neurons=True).graph
 
     def renewed(self, name: str, reconverted: Graph) -> dict[str, Graph]:
         """Graphs with one layer replaced: with reconverted weights, or with reconverted neurons.

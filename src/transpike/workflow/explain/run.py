@@ -27,7 +27,7 @@ from transpike.workflow.explain.layer_errors import LayerError, LayerSums
 
 SCHEMA = 1
 SAMPLES = 256
-FAULT = 2.0  # percentage points that a single reconverted layer must recover to explain the loss
+FAULT = 2.0  # percentage points that a single reconverted layer must recover to be called a fault
 SCALES = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 SCATTERED = 300  # pairs of a layer in the JSON, and in pictures
 TRIED = 3  # layers whose changes are tried

@@ -20,9 +20,10 @@ from transpike.core.input_statistics import InputStatistics
 from transpike.engines import Auto
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN
+from transpike.tasks import Classification
 from transpike.training import checkpoint as files
 from transpike.training import schedule
-from transpike.training.samples import Samples
+from transpike.training.samples import Pairs, Samples
 from transpike.training.settings import fingerprint, origins
 from transpike.training.source import augmentation
 from transpike.training.source.loop import diverged, generator_of, is_better
@@ -47,14 +48,11 @@ class Tuning:
     """One fine-tuning in progress."""
 
     def __init__(self, snn: SNN, samples: Samples, settings: FineTuning, timesteps: int, device: torch.device) -> None:
-        self.snn, self.samples, self.settings, self.timesteps, self.device = snn, samples, settings, timesteps, device
         if len(samples) < 2:
             raise DataError(f"training needs at least two samples, there are {len(samples)}")
-        shape, most = snn.graph.output.shape, int(samples.labels.max())
-        if len(shape) != 1 or shape[0] <= most:
-            raise DataError(
-                f"the network's output (batch, {', '.join(map(str, shape))}) has no class for the label {most}"
-            )
+        labels = Classification().check(snn.graph.output.shape, len(samples), samples.labels, "the training data")
+        samples = dataclasses.replace(samples, labels=labels) if isinstance(samples, Pairs) else samples
+        self.snn, self.samples, self.settings, self.timesteps, self.device = snn, samples, settings, timesteps, device
         kind = Tandem if settings.gradients == "counts" else Unrolled
         if kind is Tandem and (settings.normalise or settings.train != ("weights",)):
             raise SettingError("gradients='counts' can only train weights: use train='weights', normalise=False")
