@@ -171,7 +171,7 @@ class SNN(ModuleLike):
             raise DataError(f"the network takes ({', '.join(map(str, axes + expected))}), not {tuple(x.shape)}{single}")
         if not len(x):
             raise DataError("the batch is empty; give at least one sample")
-        x = x.float()
+        x = x.detach().float()  # runs have no gradients
         if not bool(torch.isfinite(x).all()):
             raise DataError("the input holds NaN or infinite values, or values beyond float32")
         self.encoder.check(x)

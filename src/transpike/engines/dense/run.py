@@ -58,9 +58,12 @@ class FoldedRun(Run):
             if node.name in plan.constant_nodes:
                 inputs = [values[name] for name in node.inputs]
                 values[node.name] = x.double() if isinstance(node.op, Input) else node.op.linear(*inputs)  # type: ignore[union-attr]
-        needed.add(plan.lowered.output.name)
         dtype = torch.float64 if self.wide else torch.float32
-        return {name: value.to(dtype) for name, value in values.items() if name in needed}
+        found = {name: value.to(dtype) for name, value in values.items() if name in needed}
+        output = plan.lowered.output.name
+        if output in values:  # no neuron has a part in the answer, which is rounded after its bias
+            found.setdefault(output, values[output])
+        return found
 
     def _steps(self, steps: int) -> None:
         batch, largest = len(self.x), self.plan.largest
@@ -281,7 +284,9 @@ class FoldedRun(Run):
             self.clock.tick(self.t + 1)
 
     def _wait_window(self, timesteps: int) -> None:
-        clocked(self, self.plan.lowered, self.x, timesteps, self._check_range if self.exact else None)
+        """Step by step in float64: float32 would round the current of an analogue input before it is on the grid."""
+        check = self._check_range if self.exact else None
+        clocked(self, self.plan.float64_form, self.x.double(), timesteps, check)
 
     def _cycles(self, timesteps: int) -> None:
         """One pass per round in float64, because a cycle's charge needs more than 24 bits."""
