@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from torch import Tensor, nn
 
@@ -60,6 +62,34 @@ def test_the_exact_steps_are_those_that_these_tests_know():
 def test_an_exact_step_keeps_the_function(step, case):
     after = step().apply(case.graph, context(case.graph, case.x))
     assert agree(case.graph, after, case.x)
+
+
+class Summed(nn.Module):
+    """Clipped activations, a linear pooling of them, a layer."""
+
+    def __init__(self, pool: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.pool, self.conv = pool, nn.Conv2d(2, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.pool(self.conv(x).clamp(0, 0.2)).flatten(1) * 2 - 0.1)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: x.sum((2, 3)),
+        lambda x: F.avg_pool2d(x, 2, divisor_override=1),
+        lambda x: F.avg_pool2d(F.avg_pool2d(x, 2, divisor_override=1), 3, divisor_override=2),
+        lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"),
+    ],
+    ids=["sum", "sums of windows", "sums of sums", "bicubic"],
+)
+def test_a_neuron_behind_a_sum_is_not_clipped_as_one_behind_an_average(pool):
+    torch.manual_seed(0)
+    x = torch.rand(8, 2, 6, 6)
+    before, after = applied(SpikingAverage(), Summed(pool), x)
+    assert agree(before, after, x)
 
 
 @pytest.mark.parametrize(

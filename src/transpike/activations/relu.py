@@ -35,8 +35,8 @@ class ReLU(Op):
         name = call.operator.split(".")[0].rstrip("_")
         if name == "threshold" and (call["threshold"], call["value"]) != (0, 0):
             raise Refused(
-                f"it jumps at {call['threshold']} to {call['value']}, which a neuron's rate cannot represent; train with "
-                "nn.ReLU instead"
+                f"it jumps at {call['threshold']} to {call['value']}, which a neuron's rate cannot represent; train "
+                "with nn.ReLU instead"
             )
         if name in ("relu", "threshold"):
             return cls(), (call.wire("self"),)
