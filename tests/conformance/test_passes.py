@@ -15,9 +15,9 @@ from networks import Residual, cases, mlp, random_norm, settle, small_cnn
 from transpike import passes
 from transpike.core.op import Op
 from transpike.core.pass_ import Context
-from transpike.errors import NotExact, SettingError
+from transpike.errors import NotExact, SettingError, UnsupportedModel
 from transpike.neurons import CurrentMaximum, GatedMaximum, IntegrateAndFire, LateralInhibition, TemporalDifference
-from transpike.ops import BatchNorm, Dropout, Identity, MaxPool, Scale
+from transpike.ops import AdaptiveMaxPool, BatchNorm, Dropout, Identity, MaxPool, Scale
 from transpike.passes import (
     FoldBatchNorm,
     PercentileThresholds,
@@ -188,6 +188,52 @@ def test_a_pool_moves_before_the_activation():
         "activation"
     )
     assert torch.equal(before.run(x), after.run(x))
+
+
+class Pooled(nn.Module):
+    """A pooling, in some form, of a convolution's activations."""
+
+    def __init__(self, pool: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.pool, self.conv = pool, nn.Conv2d(2, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(torch.relu(self.conv(x))).flatten(1)
+
+
+POOLS = {
+    "amax": lambda x: x.amax((2, 3)),
+    "over channels": lambda x: x.amax(1),
+    "flattened": lambda x: F.max_pool1d(x.flatten(2), 4),
+    "two in a row": lambda x: F.max_pool2d(F.max_pool2d(x, 2), 2),
+    "adaptive": lambda x: F.adaptive_max_pool2d(x, 2),
+    "padded": lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, 2),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_pool_moves_before_the_activation_also_through_wiring(pool):
+    torch.manual_seed(0)
+    x = torch.randn(8, 2, 8, 8)
+    before, after = applied(PoolBeforeActivation(), Pooled(POOLS[pool]), x)
+    roles = [node.op.role if isinstance(node.op, Op) else "" for node in after]
+    pools = [index for index, kind in enumerate(ops(after)) if kind in (MaxPool, AdaptiveMaxPool)]
+    assert pools and max(pools) < roles.index("activation")
+    assert torch.equal(before.run(x), after.run(x))
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: F.max_pool2d(F.avg_pool2d(x, 2), 2),
+        lambda x: F.max_pool2d(torch.cat([x, -x], 1), 2),
+        lambda x: F.max_pool2d(x[:, :1], 2) + F.max_pool2d(x[:, 1:2], 2),
+    ],
+    ids=["averages", "two layers", "two readers"],
+)
+def test_a_pool_of_spikes_is_not_taken_for_one_of_currents(pool):
+    with pytest.raises(UnsupportedModel, match="lateral-inhibition"):
+        applied(PoolBeforeActivation(), Pooled(pool), torch.randn(8, 2, 8, 8))
 
 
 def test_dropout_and_what_does_nothing_leave_the_graph():

@@ -158,7 +158,7 @@ class _Tally:
             ties=self.ties,
             grid=grid,
             encoder=_name(snn.encoder),
-            readout=_name(snn.readout),
+            readout=_name(getattr(snn.readout, "inside", snn.readout)),
             remarks=(*tasks.remarks(self.task), *snn.remarks, *self._remarks(snn, activity)),
             provenance=snn.provenance,
             outcomes=outcomes,
