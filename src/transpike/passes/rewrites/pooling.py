@@ -63,33 +63,23 @@ def _between(graph: Graph, pool: Node) -> list[Node]:
 
     Raises UnsupportedModel if it reads spikes that cannot become currents.
     """
-    places = [pool]
-    while places[0].inputs:
+    places, why = [pool], ""
+    while places[0].inputs and not why:
         before = graph[places[0].inputs[0]]
         places.insert(0, before)
-        role = getattr(before.op, "role", "")
-        if role != "activation" and not (len(before.inputs) == 1 and is_plain(before.op, (Selection, *_MAXIMA))):
-            if role == "wiring" and before.inputs and _reads_spikes(graph, before):
-                raise UnsupportedModel(
-                    f"{pool.name} reads sums or several layers of spikes ({before.name}), of which no current has the "
-                    "same maximum; use pooling='lateral-inhibition'"
-                )
+        activation = getattr(before.op, "role", "") == "activation"
+        moves = len(before.inputs) == 1 and is_plain(before.op, (Selection, *_MAXIMA))
+        if not _reads_spikes(graph, before):
             return []
-        if len(graph.readers[before.name]) > 1:
-            if role != "activation" and not _reads_spikes(graph, before):
-                return []
-            raise UnsupportedModel(
-                f"{pool.name} cannot move before {before.name}, which other layers read too; "
-                "use pooling='lateral-inhibition'"
-            )
-        if role == "activation":
-            if len(places) > 2 and any(value.numel() > 1 for value in before.op.tensors().values()):
-                raise UnsupportedModel(
-                    f"{pool.name} cannot move before {before.name}, whose channels are moved in between; "
-                    "use pooling='lateral-inhibition'"
-                )
+        if not activation and not moves:
+            why = "which adds or joins spikes"
+        elif len(graph.readers[before.name]) > 1:
+            why = "which other layers read too"
+        elif activation and len(places) > 2 and any(value.numel() > 1 for value in before.op.tensors().values()):
+            why = "whose channels are moved in between"
+        elif activation:
             return places
-    return []
+    raise UnsupportedModel(f"{pool.name} cannot move before {places[0].name}, {why}; use pooling='lateral-inhibition'")
 
 
 def _reads_spikes(graph: Graph, node: Node) -> bool:
