@@ -89,7 +89,7 @@ def test_an_unknown_operator_names_the_line_of_the_user_s_source():
         (lambda m, x: m.fc(x).amax(0), "over the batch"),
         (lambda m, x: m.fc(x).sum(), "across the batch"),
         (lambda m, x: m.fc(x) + torch.rand_like(x[:, :3]), "random numbers"),
-        (lambda m, x: torch.nn.functional.instance_norm(m.fc(x)[:, None]), "those of each sample"),
+        (lambda m, x: torch.nn.functional.instance_norm(m.fc(x)[:, None]), "the statistics of each sample"),
         (lambda m, x: torch.nn.functional.layer_norm(m.fc(x), (3,)), "nn.BatchNorm"),
         (lambda m, x: torch.nn.functional.silu(m.fc(x)), "nn.ReLU"),
         (lambda m, x: m.fc(x) + torch.randn(3, 4, generator=torch.Generator())[:, 0], "is not a tensor"),
