@@ -97,12 +97,13 @@ NOUNS = (
 SHARED = {
     "activations": {"source", "staircase"},
     "neurons": {"delay", "maximum_in_time"},
-    "ops": {"arithmetic", "scale", "wiring"},
+    "ops": {"arithmetic", "scale", "shape", "wiring"},
     "passes": {"shift"},
 }
 """Folder → its modules that hold what several members are made of, as ``_base`` does, and that other folders ask for."""
 DERIVED = {
     "activations.first_spike": "activations.relu",  # the clip that a first spike stands for
+    "ops.linear": "ops.conv",  # a product with a matrix for each channel
     "passes.neurons.first_spikes": "passes.thresholds.squared_error",
     "passes.thresholds.sensitivity": "passes.thresholds.squared_error",
     "readouts.after_pre_simulation": "readouts.delayed_window",

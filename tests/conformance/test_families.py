@@ -54,6 +54,7 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     ops.Mean: (ops.Mean(), ((2, 3, 3),)),
     ops.Nearest: (ops.Nearest(picks=((0, 0, 1, 1), (0, 1, 1))), ((2, 2, 2),)),
     ops.Pad: (ops.Pad(amounts=(1, 0, 0, 2)), ((2, 3, 3),)),
+    ops.Pick: (ops.Pick(axis=2, positions=(3, 0, 0)), ((2, 5),)),
     ops.Permute: (ops.Permute(axes=(0, 2, 1)), ((2, 3),)),
     ops.Resample: (ops.Resample(rows=rand(2, 3), columns=rand(4, 3)), ((2, 3, 3),)),
     ops.Reshape: (ops.Reshape(shape=(6,)), ((2, 3),)),

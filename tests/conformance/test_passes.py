@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from torch import Tensor, nn
 
@@ -13,9 +15,9 @@ from networks import Residual, cases, mlp, random_norm, settle, small_cnn
 from transpike import passes
 from transpike.core.op import Op
 from transpike.core.pass_ import Context
-from transpike.errors import NotExact, SettingError
+from transpike.errors import NotExact, SettingError, UnsupportedModel
 from transpike.neurons import CurrentMaximum, GatedMaximum, IntegrateAndFire, LateralInhibition, TemporalDifference
-from transpike.ops import BatchNorm, Dropout, Identity, MaxPool, Scale
+from transpike.ops import AdaptiveMaxPool, BatchNorm, Dropout, Identity, MaxPool, Scale
 from transpike.passes import (
     FoldBatchNorm,
     PercentileThresholds,
@@ -60,6 +62,34 @@ def test_the_exact_steps_are_those_that_these_tests_know():
 def test_an_exact_step_keeps_the_function(step, case):
     after = step().apply(case.graph, context(case.graph, case.x))
     assert agree(case.graph, after, case.x)
+
+
+class Summed(nn.Module):
+    """Clipped activations, a linear pooling of them, a layer."""
+
+    def __init__(self, pool: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.pool, self.conv = pool, nn.Conv2d(2, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.pool(self.conv(x).clamp(0, 0.2)).flatten(1) * 2 - 0.1)
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: x.sum((2, 3)),
+        lambda x: F.avg_pool2d(x, 2, divisor_override=1),
+        lambda x: F.avg_pool2d(F.avg_pool2d(x, 2, divisor_override=1), 3, divisor_override=2),
+        lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"),
+    ],
+    ids=["sum", "sums of windows", "sums of sums", "bicubic"],
+)
+def test_a_neuron_behind_a_sum_is_not_clipped_as_one_behind_an_average(pool):
+    torch.manual_seed(0)
+    x = torch.rand(8, 2, 6, 6)
+    before, after = applied(SpikingAverage(), Summed(pool), x)
+    assert agree(before, after, x)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +188,52 @@ def test_a_pool_moves_before_the_activation():
         "activation"
     )
     assert torch.equal(before.run(x), after.run(x))
+
+
+class Pooled(nn.Module):
+    """A pooling, in some form, of a convolution's activations."""
+
+    def __init__(self, pool: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.pool, self.conv = pool, nn.Conv2d(2, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(torch.relu(self.conv(x))).flatten(1)
+
+
+POOLS = {
+    "amax": lambda x: x.amax((2, 3)),
+    "over channels": lambda x: x.amax(1),
+    "flattened": lambda x: F.max_pool1d(x.flatten(2), 4),
+    "two in a row": lambda x: F.max_pool2d(F.max_pool2d(x, 2), 2),
+    "adaptive": lambda x: F.adaptive_max_pool2d(x, 2),
+    "padded": lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1)), 3, 2),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_pool_moves_before_the_activation_also_through_wiring(pool):
+    torch.manual_seed(0)
+    x = torch.randn(8, 2, 8, 8)
+    before, after = applied(PoolBeforeActivation(), Pooled(POOLS[pool]), x)
+    roles = [node.op.role if isinstance(node.op, Op) else "" for node in after]
+    pools = [index for index, kind in enumerate(ops(after)) if kind in (MaxPool, AdaptiveMaxPool)]
+    assert pools and max(pools) < roles.index("activation")
+    assert torch.equal(before.run(x), after.run(x))
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: F.max_pool2d(F.avg_pool2d(x, 2), 2),
+        lambda x: F.max_pool2d(torch.cat([x, -x], 1), 2),
+        lambda x: F.max_pool2d(x[:, :1], 2) + F.max_pool2d(x[:, 1:2], 2),
+    ],
+    ids=["averages", "two layers", "two readers"],
+)
+def test_a_pool_of_spikes_is_not_taken_for_one_of_currents(pool):
+    with pytest.raises(UnsupportedModel, match="lateral-inhibition"):
+        applied(PoolBeforeActivation(), Pooled(pool), torch.randn(8, 2, 8, 8))
 
 
 def test_dropout_and_what_does_nothing_leave_the_graph():

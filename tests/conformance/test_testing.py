@@ -169,7 +169,7 @@ def test_an_operator_that_differs_from_torch_is_found():
     plugged.register_all()
     testing.check_op(plugged.Tangent(), (4,), module=nn.Tanh())
     with pytest.raises(ts.TranspikeError):  # capture itself compares with the model
-        testing.check_op(plugged.Tangent(gain=2.0), (4,), module=nn.Softplus())
+        testing.check_op(plugged.Tangent(gain=2.0), (4,), module=nn.Mish())
     with pytest.raises(AssertionError, match="it is captured from the module"):
         testing.check_op(plugged.Tangent(), (4,), module=nn.ReLU())
 

@@ -35,8 +35,8 @@ class ReLU(Op):
         name = call.operator.split(".")[0].rstrip("_")
         if name == "threshold" and (call["threshold"], call["value"]) != (0, 0):
             raise Refused(
-                f"it jumps at {call['threshold']} to {call['value']}, which a neuron's rate cannot represent; train with "
-                "nn.ReLU instead"
+                f"it jumps at {call['threshold']} to {call['value']}, which a neuron's rate cannot represent; train "
+                "with nn.ReLU instead"
             )
         if name in ("relu", "threshold"):
             return cls(), (call.wire("self"),)
@@ -117,7 +117,7 @@ class Clip(Op):
             or low != 0
             or (high is not None and high <= 0)
         ):
-            raise Refused(f"it clips to [{low}, {high}]; a neuron's rate is clipped to [0, c]")
+            raise Refused(f"it clips to [{low}, {high}]; a neuron's rate is clipped to [0, c], as nn.Hardtanh(0, c) is")
         return (ReLU() if high is None else cls(ceiling=float(high))), (call.wire("self"),)
 
     def run(self, *inputs: Tensor) -> Tensor:

@@ -47,4 +47,3 @@ class FunctionOfAnswer(Readout):
         for function in self.functions:
             answer = function.run(answer)
         return answer
-

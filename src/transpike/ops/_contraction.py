@@ -14,7 +14,7 @@ class Contraction:
 
     ``order`` are the wire's axes in the order kept, contracted, or groups, contracted, kept if there are groups; the
     batch is axis 0. ``entering`` is the shape in this order. ``matrix`` is (groups, outputs, inputs). ``groups``,
-    ``outer`` and ``kept`` are shapes; ``back`` takes (kept, outer), or (groups, outer, kept), to the order of the answer.
+    ``outer`` and ``kept`` are shapes; ``back`` takes (kept, outer), or (groups, outer, kept), to the answer's order.
     """
 
     order: tuple[int, ...]
@@ -50,7 +50,9 @@ def contraction(wire: str, shape: tuple[int, ...], labels: str, weight: Tensor, 
     inner = [label for label in wire[1:] if label in labels and label not in answer]
     kept = [label for label in wire[1:] if label not in labels]
     outer = [label for label in answer[1:] if label not in wire]
-    axes, result = ([*groups, *inner, *kept], [*groups, *outer, *kept]) if groups else ([*kept, *inner], [*kept, *outer])
+    axes, result = (
+        ([*groups, *inner, *kept], [*groups, *outer, *kept]) if groups else ([*kept, *inner], [*kept, *outer])
+    )
     matrix = weight.permute([labels.index(label) for label in (*groups, *outer, *inner)])
     sizes = [tuple(size[label] for label in part) for part in (groups, outer, inner, kept)]
     return Contraction(

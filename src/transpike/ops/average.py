@@ -88,7 +88,7 @@ class AvgPool(Average):
 class Mean(Average):
     """Mean over ``axes`` (the batch is axis 0 and stays); with ``divide=False`` the sum."""
 
-    aten: ClassVar[tuple[str, ...]] = ("mean.dim", "sum.dim_IntList", "mean.default", "sum.default")
+    aten: ClassVar[tuple[str, ...]] = ("mean.dim", "sum.dim_IntList")
     axes: tuple[int, ...] = (2, 3)
     keep: bool = False
     divide: bool = True
@@ -97,7 +97,7 @@ class Mean(Average):
     def capture(cls, call: Call) -> Captured:
         x = call.wire("self")
         rank = len(x.shape) + 1
-        axes = tuple(sorted(axis % rank for axis in call["dim"])) if call.get("dim") else tuple(range(rank))
+        axes = tuple(sorted(axis % rank for axis in call["dim"])) if call["dim"] else tuple(range(rank))
         divide = call.operator.startswith("mean")
         if axes[0] == 0:
             raise Refused(f"it {'averages' if divide else 'sums'} over the batch; name the other axes (dim=…)")

@@ -32,8 +32,10 @@ class BatchNorm(Synapse):
     def capture(cls, call: Call) -> Captured:
         own = call.get("use_input_stats")
         if own or call.get("training") or call["running_mean"] is None:
-            whose = "those of each sample" if own else "batch statistics"
-            raise Refused(f"it normalises by {whose}; use running statistics (track_running_stats=True) and model.eval()")
+            whose = "the statistics of each sample" if own else "batch statistics"
+            raise Refused(
+                f"it normalises by {whose}; use running statistics (track_running_stats=True) and model.eval()"
+            )
         tensors = {"weight": call.constant("weight"), "bias": call.constant("bias")}
         op = cls(
             mean=call.constant("running_mean"),

@@ -26,7 +26,6 @@ class MaxPool(Op):
         "max_pool3d.default",
         "amax.default",
         "max.dim",
-        "max.default",
     )
     kernel: tuple[int, ...] = (2, 2)
     stride: tuple[int, ...] = (2, 2)
@@ -89,8 +88,8 @@ class AdaptiveMaxPool(Op):
 
 
 def _over_axes(call: Call, x: Wire) -> Captured:
-    """``amax`` over some axes: they become the last one, and a window covers it. Indices of ``max`` are not computed."""
-    rank, dims = len(x.shape) + 1, call.get("dim")
+    """``amax`` over some axes: they become the last one, and a window covers it. ``max`` gives no indices."""
+    rank, dims = len(x.shape) + 1, call["dim"]
     axes = sorted(axis % rank for axis in ([dims] if isinstance(dims, int) else dims or range(rank)))
     if 0 in axes:
         raise Refused("it takes the maximum over the batch; name the other axes (dim=…)")

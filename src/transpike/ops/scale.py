@@ -46,10 +46,12 @@ class Scale(Synapse):
         x, factor = call["self"], call["other"]
         if call.operator.startswith("div"):
             if isinstance(factor, Wire) or call.get("rounding_mode"):
-                raise Refused("it divides by an activation")
+                raise Refused(
+                    "it divides by an activation, or rounds; normalise by stored values (nn.BatchNorm) instead"
+                )
             factor = 1 / torch.as_tensor(factor, dtype=torch.float64)
         if isinstance(x, Wire) and isinstance(factor, Wire):
-            raise Refused("it multiplies two activations")
+            raise Refused("it multiplies two activations, which spikes do not: a gate or attention; train without it")
         wire, value = (x, factor) if isinstance(x, Wire) else (factor, x)
         weight, axis = per_element(value, wire.shape)
         return cls(weight=weight, axis=axis), (wire,)
@@ -136,7 +138,9 @@ def per_element(value: Any, shape: tuple[int, ...]) -> tuple[Tensor, int]:
     if tensor.numel() == 1:
         return tensor.reshape(()), 1
     if tensor.ndim > len(shape) and tensor.shape[0] != 1:
-        raise Refused("it combines the batch with a separate constant for each sample")
+        if not bool((tensor == tensor[:1]).all()):
+            raise Refused("it combines the batch with a separate constant for each sample")
+        tensor = tensor[:1]  # expanded to a fixed batch
     try:
         full = tensor.expand(1, *shape)
     except RuntimeError:

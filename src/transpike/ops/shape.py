@@ -61,7 +61,6 @@ class Permute(Selection):
         "pixel_shuffle.default",
         "pixel_unshuffle.default",
         "channel_shuffle.default",
-        "native_channel_shuffle.default",
     )
     axes: tuple[int, ...] = (0, 1)
 
@@ -98,11 +97,8 @@ class Slice(Selection):
         "chunk.default",
         "split.Tensor",
         "split_with_sizes.default",
-        "split.sizes",
         "tensor_split.sections",
         "tensor_split.indices",
-        "unsafe_chunk.default",
-        "unsafe_split.Tensor",
         "select.int",
         "unbind.int",
     )

@@ -17,7 +17,9 @@ from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, Part, check_finite
 from transpike.errors import NotExact, SettingError, UnsupportedModel, UnsupportedOperator
 from transpike.ops.analogue import AnalogueOp
+from transpike.workflow import unsupported
 from transpike.workflow.captured_values import (
+    SELECTIONS,
     ancestors,
     bound,
     comparison,
@@ -169,6 +171,11 @@ class _Reader:
             self._item(node)
             return
         value = node.meta.get("val")
+        if unread := [source.name for source in node.all_input_nodes if source not in self.values]:
+            names = ", ".join(unread)
+            reason = f"it reads {names}, which is not a tensor: a block of code, or a generator of random numbers"
+            self._refused(node, operator_name(node), *_place(node), reason)
+            return
         args, kwargs = self._arguments(node)
         leaves = pytree.tree_leaves((args, kwargs))
         if not isinstance(value, (Tensor, list, tuple)):
@@ -213,12 +220,16 @@ class _Reader:
             shapes = tuple(_shape(v) for v in ([value] if isinstance(value, Tensor) else value))
         except RuntimeError as error:  # of torch's symbolic shapes
             raise UnsupportedModel(
-                f"{name} in {path or 'the model itself'} ({line}) has an output whose size depends on values: select by "
-                "positions instead of a mask, like x[:, [0, 2]]"
+                f"{name} in {path or 'the model itself'} ({line}) has an output whose size depends on values: select "
+                "by positions instead of a mask, like x[:, [0, 2]]"
             ) from error
         name, arguments = masked(name, arguments) or (name, arguments)
+        compares = any(isinstance(leaf, Comparison) for leaf in pytree.tree_leaves(arguments))
+        if compares and not name.startswith(SELECTIONS):
+            self._layer(node, *self._compared(node))
+            return
         call = Call(name, arguments, shapes)
-        reason = "transpike does not support it"
+        reason = unsupported.reason(name)
         for member in _claims(registry.generation()).get(name, []):
             try:
                 self._place_node(node, member.capture(call), path, isinstance(value, Tensor), shapes)
@@ -236,17 +247,20 @@ class _Reader:
         self._refused(node, operator_name(node), path, line, reason)
 
     def _compared(self, node: fx.Node) -> tuple[tuple, dict]:
-        """The arguments of a call that is no activation: the comparisons that it reads become layers, or are refused."""
+        """The arguments of a call that is no activation: comparisons among them become layers, or are refused."""
         for source in node.all_input_nodes:
             if isinstance(self.values[source], Comparison):
                 args, kwargs = self._compared(source)
                 path, line = _place(source)
+                reason = "it compares activations, which is supported only as a part of a ReLU: where(x > 0, x, 0)"
                 if self.on_unsupported == "keep":
-                    kept = AnalogueOp.of(f"aten.{operator_name(source)}", args, kwargs)
-                    self._place_node(source, kept, path, True, (_shape(source.meta["val"]),))
-                else:
-                    reason = "it compares activations, which is supported only as a part of a ReLU: where(x > 0, x, 0)"
-                    self._refused(source, operator_name(source), path, line, reason)
+                    try:
+                        kept = AnalogueOp.of(f"aten.{operator_name(source)}", args, kwargs)
+                        self._place_node(source, kept, path, True, (_shape(source.meta["val"]),))
+                        continue
+                    except Refused as error:
+                        reason = str(error)
+                self._refused(source, operator_name(source), path, line, reason)
         return self._arguments(node)
 
     def _place_node(self, node: fx.Node, captured: Any, path: str, single: bool, shapes: tuple) -> None:

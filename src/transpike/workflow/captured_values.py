@@ -25,6 +25,8 @@ SHAPE_ONLY = {
 """Operators of which this argument gives a shape or a type only: the result does not depend on its values."""
 FOR_EACH_SAMPLE = ("expand", "full", "ones", "repeat", "zeros", *SHAPE_ONLY)
 """Operators whose result is the same for each sample if a size among their arguments is that of the batch."""
+SELECTIONS = ("where.", "masked_fill.")
+"""Operators that may read a comparison: the forms of a ReLU."""
 RELATIONS = ("gt", "ge", "lt", "le")
 
 

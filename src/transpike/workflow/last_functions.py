@@ -24,13 +24,19 @@ def last_functions(answer: fx.Node) -> frozenset[fx.Node]:
     moves = {name for kind in registry.families["op"].classes() if issubclass(kind, Selection) for name in kind.aten}
     found, node = set(), answer
     while node.op == "call_function" and (operator_name(node) in LAST or operator_name(node) in moves):
-        if operator_name(node) in LAST:
+        if operator_name(node) in LAST and not _over_batch(node):
             found.add(node)
         before = [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor)]
         if len(before) != 1 or len(before[0].users) != 1:
             break
         node = before[0]
     return frozenset(found)
+
+
+def _over_batch(node: fx.Node) -> bool:
+    """True for a softmax over the batch axis."""
+    rank = node.meta["val"].ndim
+    return "softmax" in operator_name(node) and node.args[1] % rank == 0
 
 
 def split_answer(graph: Graph) -> tuple[Graph, tuple[Op, ...]]:

@@ -18,8 +18,9 @@ from transpike.core.stand_in import check_stand_ins
 from transpike.errors import DataError, SettingError, UnsupportedModel
 from transpike.neurons import ExactReLU, FirstCrossing, IntegrateAndFire, Integrator, Latched, PendingInput
 from transpike.neurons.first_crossing import LatchRule
-from transpike.ops import AdaptiveMaxPool, Cat, Identity, MaxPool, Nearest, Pad, Permute, Reshape, Slice
+from transpike.ops import AdaptiveMaxPool, MaxPool
 from transpike.ops.scale import Scale, diagonal
+from transpike.ops.wiring import Selection
 from transpike.passes._base import Thresholds, behind, is_activation, note_ranges
 
 LARGEST_SUM = 0.99
@@ -261,7 +262,7 @@ def _single(graph: Graph, name: str) -> bool:
     node = graph[name]
     if is_activation(node) or is_plain(node.op, (AdaptiveMaxPool, MaxPool)):
         return True
-    moves = is_plain(node.op, (Cat, Identity, Nearest, Pad, Permute, Reshape, Slice))
+    moves = is_plain(node.op, Selection)
     return moves and all(_single(graph, name) for name in node.inputs)
 
 

@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Node
-from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
 from transpike.errors import SettingError, UnsupportedModel
@@ -21,8 +20,10 @@ from transpike.neurons import (
     TemporalDifference,
 )
 from transpike.ops import AdaptiveMaxPool, MaxPool
+from transpike.ops.wiring import Selection
 
 PoolingRule = Literal["lateral-inhibition", "before-neuron", "gated", "gated-exponential", "or", "differences"]
+_MAXIMA = (MaxPool, AdaptiveMaxPool)
 _CELLS: dict[str, Callable[[MaxPool], Cell]] = {
     "lateral-inhibition": LateralInhibition,
     "before-neuron": CurrentMaximum,
@@ -35,28 +36,58 @@ _CELLS: dict[str, Callable[[MaxPool], Cell]] = {
 
 @dataclass(frozen=True)
 class PoolBeforeActivation(Pass):
-    """``max(relu(z)) = relu(max(z))``: the pooling moves before the activation, where its input is a current."""
+    """``max(relu(z)) = relu(max(z))``: the pooling moves before the activation, where its input is a current.
+
+    Wiring between the two that only moves elements moves with it. Raises UnsupportedModel where the pooling reads
+    spikes of which no current has the same maximum: sums, several layers, or a layer that others read too.
+    """
 
     exact: ClassVar[bool] = True
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        consumers, table = graph.consumers(), {node.name: node for node in graph}
-        swaps: dict[str, Node] = {}
-        for node in graph:
-            before = table[node.inputs[0]] if node.inputs else node
-            if is_plain(node.op, MaxPool) and isinstance(before.op, Op) and before.op.role == "activation":
-                if len(consumers[before.name]) > 1:
-                    raise UnsupportedModel(
-                        f"{node.name} cannot move before {before.name}, which other layers read too; "
-                        "use pooling='lateral-inhibition'"
-                    )
-                swaps[node.name], swaps[before.name] = before, node
+        changed: dict[str, Node] = {}
+        for node in reversed(graph.nodes):  # of several poolings in a row the last one takes the others along
+            if is_plain(node.op, _MAXIMA) and node.name not in changed:
+                places = _between(graph, node)
+                ops = [*places[1:], *places[:1]]  # the activation moves behind the pooling
+                changed |= {
+                    place.name: dataclasses.replace(place, op=other.op, path=other.path)
+                    for place, other in zip(places, ops, strict=True)
+                    if len(places) > 1
+                }
+        return graph.rewrite(lambda node: changed.get(node.name))
 
-        def change(node: Node) -> Node | None:
-            other = swaps.get(node.name)
-            return None if other is None else dataclasses.replace(node, op=other.op, path=other.path)
 
-        return graph.rewrite(change)
+def _between(graph: Graph, pool: Node) -> list[Node]:
+    """The activation before a pooling, the wiring that moves its elements, and the pooling; [] if it reads currents.
+
+    Raises UnsupportedModel if it reads spikes that cannot become currents.
+    """
+    places, why = [pool], ""
+    while places[0].inputs and not why:
+        before = graph[places[0].inputs[0]]
+        places.insert(0, before)
+        activation = getattr(before.op, "role", "") == "activation"
+        moves = len(before.inputs) == 1 and is_plain(before.op, (Selection, *_MAXIMA))
+        if not _reads_spikes(graph, before):
+            return []
+        if not activation and not moves:
+            why = "which adds or joins spikes"
+        elif len(graph.readers[before.name]) > 1:
+            why = "which other layers read too"
+        elif activation and len(places) > 2 and any(value.numel() > 1 for value in before.op.tensors().values()):
+            why = "whose channels are moved in between"
+        elif activation:
+            return places
+    raise UnsupportedModel(f"{pool.name} cannot move before {places[0].name}, {why}; use pooling='lateral-inhibition'")
+
+
+def _reads_spikes(graph: Graph, node: Node) -> bool:
+    """True if wiring or a pooling leads from an activation to this node."""
+    role, passes = getattr(node.op, "role", ""), is_plain(node.op, _MAXIMA)
+    return role == "activation" or (
+        (role == "wiring" or passes) and any(_reads_spikes(graph, graph[name]) for name in node.inputs)
+    )
 
 
 @dataclass(frozen=True)

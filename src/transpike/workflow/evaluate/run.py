@@ -166,7 +166,7 @@ class _Tally:
             ties=self.ties,
             grid=grid,
             encoder=_name(snn.encoder),
-            readout=_name(snn.readout),
+            readout=_name(getattr(snn.readout, "inside", snn.readout)),
             remarks=(
                 *self._silence(snn, activity),
                 *tasks.remarks(self.task),

@@ -1,0 +1,48 @@
+"""Why operators of torch cannot be converted, and what can be used instead."""
+
+_CURVED = "a firing rate represents max(x, 0), clipped or in levels, and not this function: train with nn.ReLU"
+_SAMPLE = "it normalises each sample by its own mean and variance, which spikes do not compute: train with nn.BatchNorm"
+_GATE = (
+    "it is supported behind the last layer only, where it is computed once on the answer; inside the network train "
+    "with nn.ReLU, and without gates"
+)
+_RECURRENT = "a recurrent layer multiplies activations by activations; spiking networks of transpike are feed-forward"
+_PRODUCT = "it multiplies two activations, or an activation by itself"
+_ORDER = "it sorts activations, which needs all of them at once: compute it on the answer, outside the network"
+_RANDOM = "it draws random numbers: remove it in eval mode"
+_ATTENTION = "attention multiplies activations by activations: use convolutions or fully connected layers over tokens"
+
+_FAMILIES: dict[str, str] = {
+    _CURVED: "leaky_relu prelu _prelu_kernel rrelu elu celu selu gelu silu mish hardswish softplus "
+    "softshrink hardshrink log_sigmoid glu",
+    _GATE: "sigmoid hardsigmoid tanh softmax _softmax log_softmax _log_softmax",
+    _SAMPLE: "layer_norm native_layer_norm group_norm native_group_norm rms_norm std var var_mean",
+    _RECURRENT: "lstm gru rnn_relu rnn_tanh lstm_cell gru_cell",
+    _PRODUCT: "pow square bmm baddbmm bilinear dot",
+    "its length is the square root of products of activations: normalise the answer outside the network": (
+        "norm linalg_vector_norm frobenius_norm"
+    ),
+    "dividing by activations has no spiking form: normalise the answer outside the network": "reciprocal rsqrt",
+    "it is neither max(x, 0) nor linear: write it as relu(x) + relu(-x)": "abs",
+    "it is neither max(x, 0) nor linear; min(a, b) is a − relu(a − b), and min(max(x, 0), c) is clamp(x, 0, c)": (
+        "minimum min amin clamp_max"
+    ),
+    "a jump at 0 has no firing rate: train with nn.ReLU": "sign sgn heaviside round floor ceil trunc bernoulli",
+    "it is neither max(x, 0) nor linear": "exp log log1p sqrt sin cos erf",
+    _ORDER: "sort argsort topk argmax argmin median kthvalue",
+    _RANDOM: "rand randn rand_like randn_like randint normal uniform",
+    _ATTENTION: "scaled_dot_product_attention _native_multi_head_attention _transformer_encoder_layer_fwd",
+    "it looks values up by whole numbers, and a spiking network takes real inputs: convert the layers behind it": (
+        "embedding embedding_bag"
+    ),
+    "it adds up along the axis step by step; multiply by a triangular matrix of ones (x @ torch.triu(ones))": "cumsum",
+}
+_REASONS = {name: reason for reason, names in _FAMILIES.items() for name in names.split()}
+
+
+def reason(operator: str) -> str:
+    """The reason why no layer represents this operator ("silu.default"), and the way out if there is one."""
+    name = operator.split(".")[0]
+    if operator in ("mean.default", "sum.default", "max.default"):
+        return "it works across the batch; name the other axes (dim=…)"
+    return _REASONS.get(name, _REASONS.get(name.rstrip("_"), "transpike has no layer for it"))
