@@ -18,7 +18,7 @@ from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
 from transpike.core.table import lines
-from transpike.engines import Engine, Program, engine_given
+from transpike.engines import Engine, Program, engine_named
 from transpike.errors import DataError
 from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid
 from transpike.lowering.lowered import Exactness, Lowered, lower
@@ -171,9 +171,10 @@ class SNN:
         record: Iterable[str] = (),
         count: bool = True,
     ) -> Trace:
-        """Simulate a batch; ``transpike.simulate`` documents the arguments."""
+        """Simulate a batch; ``transpike.simulate`` documents the arguments. ``engine`` may also be an engine object."""
         steps = self.schedule.check(self.timesteps if timesteps is None else timesteps)
-        return self.run_prepared(self.prepare(x), steps, engine_given(engine), sample_ids, record, count)
+        chosen = engine_named(engine or "auto") if engine is None or isinstance(engine, str) else engine
+        return self.run_prepared(self.prepare(x), steps, chosen, sample_ids, record, count)
 
     def run_prepared(
         self, x: Tensor, steps: int, engine: Engine, sample_ids: Tensor | None, record: Iterable[str], count: bool

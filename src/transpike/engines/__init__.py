@@ -18,8 +18,8 @@ from transpike.lowering.program import Program
 Engine = Auto | Event | Dense | Reference | Sorted
 table: dict[str, type[Engine]] = {
     "auto": Auto,
-    "event": Event,
     "dense": Dense,
+    "event": Event,
     "reference": Reference,
     "sorted": Sorted,
 }
@@ -27,9 +27,7 @@ members: tuple[type[Engine], ...] = tuple(table.values())
 
 
 def engine_named(name: str, memory: int | None = None) -> Engine:
-    """The engine of this name; ``memory`` is its memory limit in bytes. Raises SettingError."""
-    if not isinstance(name, str):
-        raise SettingError(f"engine must be one of {', '.join(table)}, not {name!r}")
+    """The engine of this name; ``memory`` is its memory limit in bytes."""
     if name in ENGINES:
         raise SettingError(f"the engine {name!r} is now called {ENGINES[name]!r}")
     if name not in table:
@@ -42,8 +40,3 @@ def engine_named(name: str, memory: int | None = None) -> Engine:
     if memory < 1:
         raise SettingError(f"a memory limit must be positive, not {memory}")
     return engine(memory=memory)
-
-
-def engine_given(engine: Engine | str | None) -> Engine:
-    """``engine``, the one of this name, or ``Auto()`` for None. Raises SettingError for anything else."""
-    return engine if isinstance(engine, members) else engine_named("auto" if engine is None else engine)  # type: ignore[arg-type]
