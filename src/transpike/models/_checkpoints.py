@@ -16,8 +16,8 @@ IGNORED = ("n_averaged",)
 """Counters that a wrapper adds to the weights: of torch.optim.swa_utils.AveragedModel."""
 SHOWN = 6
 """Names of one kind in a message."""
-MODULES = 100_000
-"""Modules of a network that was saved whole, at most."""
+MODULES = 20_000
+"""Modules of a network that was saved whole, at most: a damaged file may name the same ones again and again."""
 
 
 def candidates(found: Any) -> dict[str, Weights]:
@@ -44,18 +44,16 @@ def candidates(found: Any) -> dict[str, Weights]:
 def _of_module(module: Record) -> Weights:
     """The state of a module that was saved whole, as ``state_dict`` names it."""
     weights: Weights = {}
-    parts = [("", module)]
-    for path, part in parts:  # grows
-        state = part.state if isinstance(part.state, dict) else {}
+    parts: list[tuple[str, tuple[Record, ...]]] = [("", (module,))]
+    for path, above in parts:  # grows
+        state = above[-1].state if isinstance(above[-1].state, dict) else {}
         for kind in ("_parameters", "_buffers"):
             for name, value in _mapping(state.get(kind)).items():
                 if isinstance(value, Tensor):
                     weights[f"{path}{name}"] = value
         for name, inner in _mapping(state.get("_modules")).items():
-            if isinstance(inner, Record):
-                parts.append((f"{path}{name}.", inner))
-        if len(parts) > MODULES:  # it contains itself
-            return {}
+            if isinstance(inner, Record) and all(inner is not one for one in above) and len(parts) < MODULES:
+                parts.append((f"{path}{name}.", (*above, inner)))
     return weights
 
 
