@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 from transpike.core.naming import GROUP, dashed, is_ours, is_own_module, script_name, title_of
-from transpike.core.spelling import nearest, unknown
+from transpike.core.spelling import unknown
 from transpike.errors import SettingError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.+-]*")
@@ -268,8 +268,7 @@ def _home(thing: Any, kind: str | None) -> Family:
     title = title_of(thing)
     if kind is not None:
         if kind not in families:
-            close = nearest(kind, families)
-            raise SettingError(f"there is no kind {kind!r}{close}; choose from {', '.join(sorted(families))}")
+            raise SettingError(unknown("kind", kind, families))
         home = families[kind]
         if home.holds == "classes":
             fits = isinstance(thing, type) and (home.contract is None or home.takes(thing))
