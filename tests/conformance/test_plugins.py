@@ -231,7 +231,7 @@ def test_data_networks_and_chips_from_outside_are_found_by_name(registered, data
         (lambda: ts.register(_copy(plugged.OurECC, "our:ecc", module="elsewhere")), "cannot be the name"),
         (lambda: ts.register(int), "no family"),
         (lambda: ts.register(plugged.blobs), 'kind="data"'),
-        (lambda: ts.register(kind="dataset", name="x")(plugged.blobs), "no kind 'dataset'"),
+        (lambda: ts.register(kind="dataset", name="x")(plugged.blobs), "no kind is called 'dataset'"),
         (lambda: ts.register(kind="data")(plugged.blobs), "a name"),
         (lambda: ts.register(kind="recipe")(plugged.PerSpike), "must be a Recipe"),
         (lambda: ts.register(kind="chip", name="x")(plugged.blobs), "must be a Chip"),

@@ -157,7 +157,7 @@ def test_models_as_people_have_them_are_captured(name, capsys):
     same(ACCEPTED[name]())
     out, err = capsys.readouterr()
     assert err == ""
-    assert "torch.export" not in out and "def forward" not in out
+    assert not re.search(r"torch\.export|def forward|\bs\d+\b", out)  # graphs, and prints with symbolic sizes
 
 
 def test_layers_have_the_names_of_the_network_without_its_wrappers():

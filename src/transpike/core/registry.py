@@ -144,10 +144,9 @@ class Family:
 
     def get(self, name: str) -> Any:
         """The member of this name. Raises SettingError with the available names."""
-        table = self.table
-        if name not in table:
-            raise SettingError(unknown(self.kind, name, table) + hint())
-        return table[name]
+        if name not in self.table:
+            raise SettingError(unknown(self.kind, name, self.table) + hint())
+        return self.table[name]
 
     def classes(self) -> tuple[Any, ...]:
         """All members: those of transpike first, then those of plug-ins by name."""

@@ -28,9 +28,7 @@ __getattr__ = old_names(__name__)
 
 
 def engine_named(name: str, memory: int | None = None) -> Engine:
-    """The engine of this name; ``memory`` is its memory limit in bytes. Raises SettingError."""
-    if not isinstance(name, str):
-        raise SettingError(f"engine must be one of {', '.join(table)}, not {name!r}")
+    """The engine of this name; ``memory`` is its memory limit in bytes."""
     if name in ENGINES:
         raise SettingError(f"the engine {name!r} is now called {ENGINES[name]!r}")
     if name not in table:

@@ -1,7 +1,7 @@
 """The weights of a network among all that a checkpoint holds, under the names that the network uses."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,38 +16,45 @@ IGNORED = ("n_averaged",)
 """Counters that a wrapper adds to the weights: of torch.optim.swa_utils.AveragedModel."""
 SHOWN = 6
 """Names of one kind in a message."""
-DEEPEST = 4
-"""Dictionaries in dictionaries that are looked into."""
+MODULES = 20_000
+"""Modules of a network that was saved whole, at most: a damaged file may name the same ones again and again."""
 
 
 def candidates(found: Any) -> dict[str, Weights]:
     """Every set of named tensors in a checkpoint, by the keys that lead to it, joined by dots ("" for the whole)."""
-    return dict(_sets(found, "", 0))
+    sets: dict[str, Weights] = {}
+    seen: set[int] = set()  # a checkpoint may contain itself
+    level: list[tuple[str, Any]] = [("", found)]
+    while level:
+        below: list[tuple[str, Any]] = []
+        for place, one in level:
+            if not isinstance(one, Mapping) or id(one) in seen:
+                continue
+            seen.add(id(one))
+            names = {name: value for name, value in one.items() if isinstance(name, str)}
+            weights = {name: value for name, value in names.items() if isinstance(value, Tensor)}
+            weights = weights or (_of_module(one) if isinstance(one, Record) else {})
+            if weights:
+                sets[place] = weights
+            below += [(f"{place}.{name}".lstrip("."), value) for name, value in names.items()]
+        level = below
+    return sets
 
 
-def _sets(found: Any, place: str, depth: int) -> Iterator[tuple[str, Weights]]:
-    if isinstance(found, Record) and (weights := dict(_of_module(found, "", 0))):
-        yield place, weights
-        return
-    if not isinstance(found, Mapping) or depth > DEEPEST:
-        return
-    if weights := {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}:
-        yield place, weights
-    for key, value in found.items():
-        if isinstance(key, str):
-            yield from _sets(value, f"{place}.{key}".lstrip("."), depth + 1)
-
-
-def _of_module(module: Record, path: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+def _of_module(module: Record) -> Weights:
     """The state of a module that was saved whole, as ``state_dict`` names it."""
-    state = module.state if isinstance(module.state, dict) else {}
-    for kind in ("_parameters", "_buffers"):
-        for name, value in _mapping(state.get(kind)).items():
-            if isinstance(value, Tensor):
-                yield f"{path}{name}", value
-    for name, part in _mapping(state.get("_modules")).items():
-        if isinstance(part, Record) and depth < 100:
-            yield from _of_module(part, f"{path}{name}.", depth + 1)
+    weights: Weights = {}
+    parts: list[tuple[str, tuple[Record, ...]]] = [("", (module,))]
+    for path, above in parts:  # grows
+        state = above[-1].state if isinstance(above[-1].state, dict) else {}
+        for kind in ("_parameters", "_buffers"):
+            for name, value in _mapping(state.get(kind)).items():
+                if isinstance(value, Tensor):
+                    weights[f"{path}{name}"] = value
+        for name, inner in _mapping(state.get("_modules")).items():
+            if isinstance(inner, Record) and all(inner is not one for one in above) and len(parts) < MODULES:
+                parts.append((f"{path}{name}.", (*above, inner)))
+    return weights
 
 
 def _mapping(value: Any) -> Mapping:

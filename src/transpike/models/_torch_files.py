@@ -83,7 +83,7 @@ def _read_stream(path: Path, file: BinaryIO) -> Any:
         raise CheckpointError(
             f"{path} is a pickle of another program than torch.save, which can run any code when it is opened, so it "
             "is not read. Convert it once, where you trust its origin:\n"
-            + command(path, "pickle.load(open({path}, 'rb'))", "import pickle, torch")
+            + command(path, "pickle.loads(pathlib.Path({path}).read_bytes())", "import pathlib, pickle, torch")
         )
     for _ in ("version", "system"):
         _Unpickler(file, encoding="utf-8").load()
