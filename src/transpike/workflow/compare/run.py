@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,7 @@ from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
 from transpike.results.notebook import Shown
 from transpike.results.statistics import paired_difference, wilson
-from transpike.results.writing import check_folder, write_atomically
+from transpike.results.writing import check_folder, scratch_folder, write_atomically
 from transpike.snn import SNN
 from transpike.tasks import Classification, task_given
 from transpike.tasks import remarks as task_remarks
@@ -251,7 +250,7 @@ def compare(
     for x, y in fitting:
         chosen.task.check(source.output.shape, len(x), y, "a batch of exit_data")
     with contextlib.ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
+        scratch = stack.enter_context(scratch_folder())
         folder = scratch if store is None else Path(store)
         inputs = write_inputs(folder, source, raw, batches, fitting)
         work = Work(
