@@ -6,8 +6,10 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -126,17 +128,32 @@ def remove_leftovers(folder: Path) -> None:
                 _remove_unlocked(folder / name)
 
 
-def _remove_unlocked(path: Path) -> None:
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder, removed at the end; those of killed processes are removed before."""
+    places = Path(tempfile.gettempdir()).glob("transpike-????????/lock")
+    for lock in [lock for lock in places if _remove_unlocked(lock)]:
+        shutil.rmtree(lock.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="transpike-") as folder, (Path(folder) / "lock").open("xb") as file:
+        _lock(file.fileno())
+        yield Path(folder)
+
+
+def _remove_unlocked(path: Path) -> bool:
+    """Remove a file of this user that no living process has locked; returns whether it was removed."""
     with contextlib.suppress(OSError):
         if sys.platform == "win32":
             path.unlink()  # fails while the file is open
-            return
+            return True
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            if _lock(descriptor) and os.path.samestat(os.fstat(descriptor), path.lstat()):
+            status = os.fstat(descriptor)
+            if status.st_uid == os.geteuid() and _lock(descriptor) and os.path.samestat(status, path.lstat()):
                 path.unlink()
+                return True
         finally:
             os.close(descriptor)
+    return False
 
 
 def _lock(descriptor: int) -> bool | None:

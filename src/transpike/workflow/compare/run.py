@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,7 @@ from transpike.engines import engine_named
 from transpike.errors import DataError, FileError, SettingError
 from transpike.results.notebook import Shown
 from transpike.results.statistics import paired_difference, wilson
-from transpike.results.writing import check_folder, write_atomically
+from transpike.results.writing import check_folder, scratch_folder, write_atomically
 from transpike.snn import SNN
 from transpike.tasks import Classification, task_given
 from transpike.tasks import remarks as task_remarks
@@ -265,10 +264,7 @@ def compare(
         for name, recipe in by_name.items()
     }
     with contextlib.ExitStack() as stack:
-        if store is None or any(code.digest is None for code in codes.values()):
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
-        else:  # a killed process would leave an empty folder
-            scratch = Path(store)
+        scratch = stack.enter_context(scratch_folder())
         folder = scratch if store is None else Path(store)
         inputs = write_inputs(folder, source, raw, batches, fitting)
         work = Work(
