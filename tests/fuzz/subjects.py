@@ -7,7 +7,7 @@ import json
 import pickle
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,9 +29,11 @@ from transpike.core import registry
 from transpike.core.activity import Activity
 from transpike.data import _pickles, deap
 from transpike.data.mitbih import DS1, DS2
+from transpike.errors import FileError
 from transpike.files import VERSION, _digest
 from transpike.training import checkpoint
 from transpike.workflow.compare.inputs import _opened, inputs_path, open_inputs, sha256, write_inputs
+from transpike.workflow.compare.units import Work
 
 GOLDEN = Path(__file__).parents[1] / "golden/format1"
 NETWORKS = ("ecc", "few-steps", "bsnn", "cos", "ecc-exit", "h-mt", "rueckauer-liu", "srp", "yoso")
@@ -139,6 +141,7 @@ def use_network(path: Path, x: Tensor) -> str:
     if steps is None:
         return text
     trace = ts.simulate(snn, x, timesteps=steps)
+    x = x[:2]
     report = ts.evaluate(snn, [(x, torch.zeros(len(x), dtype=torch.int64))], timesteps=steps)
     data.recording_options(snn.provenance.get("data_options", {}))
     return f"{text}\n{trace.logits.shape}\n{report}\n{json.dumps(report.to_json())}"
@@ -422,9 +425,16 @@ def results_of(content: bytes, random: Random) -> bytes:
     return json.dumps(signed).encode("utf-8", "surrogatepass")
 
 
+def _refuse(work: Work, units: Sequence[Any], jobs: int, done: Any) -> dict[int, str]:
+    if units:
+        raise FileError("the results are damaged, and would be measured again")
+    return {}
+
+
 def use_results(folder: Path) -> str:
     """Show a comparison with a store, as an interrupted one that is called again."""
-    found = _comparison(folder)
+    with mock.patch("transpike.workflow.compare.run.run_units", _refuse):  # damaged results are measured again
+        found = _comparison(folder)
     text = json.dumps(found.to_json()) + str(found.front()) + str(found.ann)
     for row in found.measured:
         found.snn(row)
