@@ -17,7 +17,7 @@ from torch import nn
 import transpike as ts
 from transpike import data, models
 from transpike.cli import _base
-from transpike.errors import CheckpointError, FileError
+from transpike.errors import CheckpointError, FileError, SettingError
 from transpike.files import _digest
 
 GOLDEN = Path(__file__).parents[1] / "golden/format1/ecc.transpike"
@@ -125,6 +125,13 @@ def test_options_of_recordings_are_taken_from_a_file(options: dict[str, Any]) ->
 def test_other_options_are_not(options: Any) -> None:
     with pytest.raises(FileError, match="not those of recordings"):
         data.recording_options(options)
+
+
+@pytest.mark.parametrize("option", ["path", "paths", "directory", "files", "root", "kind", "download"])
+def test_the_place_of_a_data_set_is_no_option(tmp_path: Path, option: str) -> None:
+    for name in ("digits", "cifar10", f"npz:{tmp_path / 'a.npz'}", f"imagefolder:{tmp_path}", f"events:{tmp_path}"):
+        with pytest.raises(SettingError, match=f"has no option {option}"):
+            data.load(name, tmp_path, **{option: "anywhere"})
 
 
 def test_a_file_does_not_choose_what_a_reader_of_data_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
