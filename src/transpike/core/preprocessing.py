@@ -51,4 +51,4 @@ class Preprocessing:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < LARGEST
+    return isinstance(value, Real) and not isinstance(value, bool) and value < LARGEST and -value < LARGEST
