@@ -102,6 +102,17 @@ def test_a_label_of_recordings_that_numbers_no_class(tmp_path: Path) -> None:
         data.load(f"npz:{tmp_path / 'a.npz'}")
 
 
+@pytest.mark.parametrize("size", [(2**62, 2**60), (2**20, 2**20), (4096, 4096), None])
+def test_a_sensor_that_no_camera_has(tmp_path: Path, size: tuple[int, int] | None) -> None:
+    arrays = {f"train_{name}": np.zeros(4, np.int64) for name in "typ"} | {
+        "train_x": np.array([0, 1, 2, 2**40 * (size is None)])
+    }
+    stated = {} if size is None else {"sensor_size": np.array(size)}
+    np.savez(tmp_path / "a.npz", **arrays, **stated, train_offsets=np.array([0, 2, 4]), train_labels=np.array([0, 1]))
+    with pytest.raises(DataError, match="a sensor of .* pixels"):
+        data.load(f"npz:{tmp_path / 'a.npz'}")
+
+
 @pytest.mark.parametrize("named", [np.array("abc"), np.zeros((2, 2), "U1"), np.zeros(3), np.zeros(3, "c16")])
 def test_class_names_that_are_no_list_of_names(tmp_path: Path, named: np.ndarray) -> None:
     np.savez(tmp_path / "a.npz", test_images=IMAGES, test_labels=np.arange(3), class_names=named)

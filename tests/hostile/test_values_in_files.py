@@ -86,10 +86,10 @@ NONSENSE = {
         "preprocessing", {"type": "Preprocessing", "fields": {"mean": "0", "std": {"tuple": [1.0]}}}, "mean is '0'",
     ),
     "preprocessing by NaN": (
-        "preprocessing", {"type": "Preprocessing", "fields": {"mean": {"tuple": [float("nan")]}}}, "finite numbers",
+        "preprocessing", {"type": "Preprocessing", "fields": {"mean": {"tuple": [float("nan")]}}}, "mean",
     ),
     "preprocessing that divides by 0": (
-        "preprocessing", {"type": "Preprocessing", "fields": {"std": {"tuple": [0.0]}}}, "must not be 0",
+        "preprocessing", {"type": "Preprocessing", "fields": {"std": {"tuple": [0.0]}}}, "std",
     ),
     "an encoder in place of a recipe": ("recipe", {"type": "ConstantCurrent", "fields": {}}, "recipe has the wrong type"),
     "an exact grid by text": ("exact_grid", "yes", "exact_grid is 'yes', not bool"),

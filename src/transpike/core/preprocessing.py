@@ -1,19 +1,17 @@
 """Preprocessing of inputs; saved with the network."""
 
+import math
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 from torch import Tensor
 
+from transpike.core.spelling import NamedSettings
 from transpike.errors import SettingError
-
-LARGEST = 3e38
-"""The largest number of float32, rounded down."""
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(NamedSettings):
     """``(x − mean) / std`` per channel, in float32; bytes are divided by 255 first.
 
     Shapes: x is (batch, channels, …); ``mean`` and ``std`` have one value per channel, or one for all.
@@ -23,19 +21,16 @@ class Preprocessing:
     std: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        for name in ("mean", "std"):
-            values = getattr(self, name)
-            if isinstance(values, list):
-                object.__setattr__(self, name, values := tuple(values))
-            if not isinstance(values, tuple) or not values or not all(map(_is_finite, values)):
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            numbers = isinstance(values, tuple) and all(
+                isinstance(value, (int, float)) and not isinstance(value, bool) for value in values
+            )
+            if not numbers or not values or not all(map(math.isfinite, values)):
                 raise SettingError(f"{name} of the preprocessing must be a tuple of finite numbers, not {values!r}")
         if not all(self.std):
             raise SettingError(f"std of the preprocessing divides the input, so it must not be 0: {self.std}")
-        if len({len(self.mean), len(self.std), 1}) > 2:
-            raise SettingError(
-                f"the preprocessing has a mean of {len(self.mean)} channels and a std of {len(self.std)}; give one "
-                "value per channel, or one for all"
-            )
+        if 1 not in (counts := {len(self.mean), len(self.std)}) and len(counts) > 1:
+            raise SettingError(f"mean has {len(self.mean)} channels and std {len(self.std)}")
 
     @property
     def is_identity(self) -> bool:
@@ -48,7 +43,3 @@ class Preprocessing:
         mean = torch.tensor(self.mean, device=x.device).reshape(shape)
         std = torch.tensor(self.std, device=x.device).reshape(shape)
         return (x - mean) / std
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and value < LARGEST and -value < LARGEST
