@@ -109,7 +109,7 @@ def test_a_sensor_that_no_camera_has(tmp_path: Path, size: tuple[int, int] | Non
     }
     stated = {} if size is None else {"sensor_size": np.array(size)}
     np.savez(tmp_path / "a.npz", **arrays, **stated, train_offsets=np.array([0, 2, 4]), train_labels=np.array([0, 1]))
-    with pytest.raises(DataError, match="a sensor of .* pixels"):
+    with pytest.raises(DataError, match=r"a sensor of .* pixels"):
         data.load(f"npz:{tmp_path / 'a.npz'}")
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from transpike.core.spelling import NamedSettings
 from transpike.errors import SettingError
 
 
 @dataclass(frozen=True)
-class Preprocessing(NamedSettings):
+class Preprocessing:
     """``(x − mean) / std`` per channel, in float32; bytes are divided by 255 first.
 
     Shapes: x is (batch, channels, …); ``mean`` and ``std`` have one value per channel, or one for all.
