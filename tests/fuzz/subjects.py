@@ -13,23 +13,23 @@ from random import Random
 from typing import Any
 from unittest import mock
 
-import click
 import mutations
 import numpy as np
 import safetensors.torch
 import torch
 from campaign import Subject
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 import event_files
 import transpike as ts
 from transpike import chips, data, energy, models
-from transpike.cli import _base, _prepared
+from transpike.cli import _prepared, main
 from transpike.core import registry
 from transpike.core.activity import Activity
 from transpike.data import _pickles, deap
 from transpike.data.mitbih import DS1, DS2
-from transpike.errors import FileError
+from transpike.errors import CheckpointError, FileError
 from transpike.files import VERSION, _digest
 from transpike.training import checkpoint
 from transpike.workflow.compare.inputs import _opened, inputs_path, open_inputs, sha256, write_inputs
@@ -350,11 +350,21 @@ def _weights() -> bytes:
 
 
 def use_weights(path: Path) -> str:
-    """What ``transpike convert --weights`` does."""
-    with click.Context(click.Command("convert")):
-        module, preprocessing = _base.load_model("zoo:small-cnn", path, data.load("digits"), None, None)
-    with torch.no_grad():
-        return str(module(preprocessing(torch.rand(2, 1, 8, 8))).shape)
+    """What ``transpike inspect --weights`` prints: the network with these weights, prepared as they say."""
+    words = ["inspect", "--model", "zoo:small-cnn", "--weights", str(path)]
+    result = CliRunner().invoke(main, words)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    if result.exit_code:
+        raise CheckpointError(result.output)
+    return result.output
+
+
+def _torch_file() -> bytes:
+    torch.manual_seed(0)
+    packed = io.BytesIO()
+    torch.save({"state_dict": models.build("zoo:small-cnn", in_channels=1)[0].state_dict(), "epoch": 3}, packed)
+    return packed.getvalue()
 
 
 def _trainer() -> tuple[nn.Module, torch.optim.Optimizer, dict[str, nn.Parameter], dict[str, Any]]:
@@ -516,6 +526,14 @@ def _constants() -> list[Subject]:
     return found
 
 
+def _torch_files() -> list[Subject]:
+    """Weights in files of ``torch.save``, if they are read."""
+    if not hasattr(models, "metadata_of"):
+        return []
+    mutate = mutations.members_of
+    return [single("weights of torch", "checkpoint", "w.pth", _torch_file, mutate, use_weights)]
+
+
 @functools.cache
 def subjects() -> tuple[Subject, ...]:
     """All subjects."""
@@ -524,6 +542,7 @@ def subjects() -> tuple[Subject, ...]:
         *networks,
         *_data(),
         single("weights", "checkpoint", "w.safetensors", _weights, mutations.weights_of, use_weights),
+        *_torch_files(),
         single("training", "checkpoint", "c.safetensors", _checkpoint, mutations.weights_of, use_checkpoint),
         several("results", "store", _results, results_of, use_results),
         several("inputs", "store", _stored_inputs, mutations.weights_of, use_inputs),
