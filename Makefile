@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-matrix check install browser sanitize clean coverage bench reproduce
+.PHONY: demo test test-matrix check install browser sanitize fuzz clean coverage bench reproduce
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -53,6 +53,12 @@ sanitize: install
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	TRANSPIKE_NATIVE=$(CURDIR)/build/sanitize/libtranspike_events.so \
 	$(BIN)/python -m pytest tests/laws/test_event_laws.py tests/laws/test_native_laws.py tests/hostile/test_native_library.py
+
+# 38,000 mutated files: each is read or refused, without traceback, hang, 1 GiB of memory or code that runs.
+# Others: make fuzz SEED=7 FUZZ="--mutations 500 --only data"
+SEED ?= 0
+fuzz: install
+	$(BIN)/python tests/fuzz/run.py --seed $(SEED) $(FUZZ)
 
 coverage:
 	$(PYTHON) -m venv .venv-vision

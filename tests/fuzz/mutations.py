@@ -369,3 +369,18 @@ def png_of(data: bytes, random: Random) -> bytes:
     chunks[chosen] = (name, body)
     whole = b"".join(struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b)) for n, b in chunks)
     return data[:8] + whole
+
+
+def members_of(data: bytes, random: Random) -> bytes:
+    """A zip archive with other bytes, or with a mutated member that has a valid checksum."""
+    if random.random() < 0.3:
+        return bytes_of(data, random)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(packed, "w") as new:
+        names = archive.namelist()
+        pickles = [name for name in names if name.endswith(".pkl")]
+        chosen = random.choice(pickles if pickles and random.random() < 0.7 else names)
+        for name in names:
+            content = archive.read(name)
+            new.writestr(name, bytes_of(content, random) if name == chosen else content)
+    return packed.getvalue()

@@ -1,6 +1,7 @@
 """Mutates files of every kind that transpike reads, and shows that each is read or refused with a clear error.
 
-    python tests/fuzz/run.py                          the whole campaign: 38,000 mutations, about an hour
+    make fuzz                                         the whole campaign: 38,000 mutations, about half an hour
+    python tests/fuzz/run.py                          the same
     python tests/fuzz/run.py --mutations 500          500 of each family
     python tests/fuzz/run.py --only chip --seed 7     one family, or subjects whose names begin so
     python tests/fuzz/run.py --only "npz images" --index 17     one mutation again, with its traceback

@@ -7,31 +7,33 @@ import json
 import pickle
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 from unittest import mock
 
-import click
 import mutations
 import numpy as np
 import safetensors.torch
 import torch
 from campaign import Subject
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 import event_files
 import transpike as ts
 from transpike import chips, data, energy, models
-from transpike.cli import _base, _prepared
+from transpike.cli import _prepared, main
 from transpike.core import registry
 from transpike.core.activity import Activity
 from transpike.data import _pickles, deap
 from transpike.data.mitbih import DS1, DS2
+from transpike.errors import CheckpointError, FileError
 from transpike.files import VERSION, _digest
 from transpike.training import checkpoint
 from transpike.workflow.compare.inputs import _opened, inputs_path, open_inputs, sha256, write_inputs
+from transpike.workflow.compare.units import Work
 
 GOLDEN = Path(__file__).parents[1] / "golden/format1"
 NETWORKS = ("ecc", "few-steps", "bsnn", "cos", "ecc-exit", "h-mt", "rueckauer-liu", "srp", "yoso")
@@ -139,6 +141,7 @@ def use_network(path: Path, x: Tensor) -> str:
     if steps is None:
         return text
     trace = ts.simulate(snn, x, timesteps=steps)
+    x = x[:2]
     report = ts.evaluate(snn, [(x, torch.zeros(len(x), dtype=torch.int64))], timesteps=steps)
     data.recording_options(snn.provenance.get("data_options", {}))
     return f"{text}\n{trace.logits.shape}\n{report}\n{json.dumps(report.to_json())}"
@@ -347,11 +350,21 @@ def _weights() -> bytes:
 
 
 def use_weights(path: Path) -> str:
-    """What ``transpike convert --weights`` does."""
-    with click.Context(click.Command("convert")):
-        module, preprocessing = _base.load_model("zoo:small-cnn", path, data.load("digits"), None, None)
-    with torch.no_grad():
-        return str(module(preprocessing(torch.rand(2, 1, 8, 8))).shape)
+    """What ``transpike inspect --weights`` prints: the network with these weights, prepared as they say."""
+    words = ["inspect", "--model", "zoo:small-cnn", "--weights", str(path)]
+    result = CliRunner().invoke(main, words)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    if result.exit_code:
+        raise CheckpointError(result.output)
+    return result.output
+
+
+def _torch_file() -> bytes:
+    torch.manual_seed(0)
+    packed = io.BytesIO()
+    torch.save({"state_dict": models.build("zoo:small-cnn", in_channels=1)[0].state_dict(), "epoch": 3}, packed)
+    return packed.getvalue()
 
 
 def _trainer() -> tuple[nn.Module, torch.optim.Optimizer, dict[str, nn.Parameter], dict[str, Any]]:
@@ -422,9 +435,16 @@ def results_of(content: bytes, random: Random) -> bytes:
     return json.dumps(signed).encode("utf-8", "surrogatepass")
 
 
+def _refuse(work: Work, units: Sequence[Any], jobs: int, done: Any) -> dict[int, str]:
+    if units:
+        raise FileError("the results are damaged, and would be measured again")
+    return {}
+
+
 def use_results(folder: Path) -> str:
     """Show a comparison with a store, as an interrupted one that is called again."""
-    found = _comparison(folder)
+    with mock.patch("transpike.workflow.compare.run.run_units", _refuse):  # damaged results are measured again
+        found = _comparison(folder)
     text = json.dumps(found.to_json()) + str(found.front()) + str(found.ann)
     for row in found.measured:
         found.snn(row)
@@ -506,6 +526,14 @@ def _constants() -> list[Subject]:
     return found
 
 
+def _torch_files() -> list[Subject]:
+    """Weights in files of ``torch.save``, if they are read."""
+    if not hasattr(models, "metadata_of"):
+        return []
+    mutate = mutations.members_of
+    return [single("weights of torch", "checkpoint", "w.pth", _torch_file, mutate, use_weights)]
+
+
 @functools.cache
 def subjects() -> tuple[Subject, ...]:
     """All subjects."""
@@ -514,6 +542,7 @@ def subjects() -> tuple[Subject, ...]:
         *networks,
         *_data(),
         single("weights", "checkpoint", "w.safetensors", _weights, mutations.weights_of, use_weights),
+        *_torch_files(),
         single("training", "checkpoint", "c.safetensors", _checkpoint, mutations.weights_of, use_checkpoint),
         several("results", "store", _results, results_of, use_results),
         several("inputs", "store", _stored_inputs, mutations.weights_of, use_inputs),

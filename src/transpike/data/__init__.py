@@ -46,6 +46,8 @@ sources: dict[str, Callable[..., Dataset]] = {
 }
 """Name of a module of this folder, with dashes → its ``load``."""
 names = ("digits", *named.sets, "npz:FILE", "imagefolder:DIR", "events:DIR")
+PLACES = frozenset({"path", "paths", "directory", "files", "root", "kind", "download"})
+"""Arguments of readers that the name of a data set determines; they are no options."""
 table: Mapping[str, Callable[..., Dataset]] = family(
     "data", holds="functions", reserved={name.partition(":")[0]: __name__ for name in names}
 ).table
@@ -65,6 +67,8 @@ def load(name: str | Path = "digits", data_dir: str | Path | None = None, **opti
     """
     name = str(name)
     kind, _, place = name.partition(":")
+    if kind not in table and (taken := sorted(PLACES & options.keys())):
+        raise SettingError(f"{name} has no option {', '.join(taken)}")
     if name in named.sets:
         location = named.locate(name, data_dir, options)
         return _call(location.source, name, location.arguments)

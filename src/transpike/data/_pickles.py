@@ -39,6 +39,8 @@ def read(path: Path) -> Any:
         data = path.read_bytes()
         _check_sizes(data)
         return _arrays(_Unpickler(io.BytesIO(data), encoding="latin1").load(), str(path), {})
+    except DataError:  # which is a ValueError
+        raise
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: {error}") from error
     except OSError as error:

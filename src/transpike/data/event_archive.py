@@ -16,6 +16,9 @@ from transpike.errors import DataError
 
 ARRAYS = ("t", "x", "y", "p", "offsets", "labels")
 
+MOST_PIXELS = 2**21
+"""Twice the pixels of the largest event camera; each frame has all of them, whatever the number of events."""
+
 
 def is_event_archive(path: Path) -> bool:
     """True if the archive has the arrays of recordings, not of images; JPEG archives have offsets too."""
@@ -43,6 +46,11 @@ def load(path: str | Path, bins: int = BINS, span: int | None = None, frames: Ki
         if missing:
             raise DataError(f"{path}: {split}_offsets without {', '.join(missing)}")
     width, height = _sensor(path, found, present)
+    if width * height > MOST_PIXELS:
+        raise DataError(
+            f"{path}: a sensor of {width:,} × {height:,} pixels, and at most {MOST_PIXELS:,} are read; make the "
+            "coordinates smaller"
+        )
     splits: list[tuple[Recordings | None, np.ndarray]] = []
     for split in ("train", held_out):
         if split not in present:

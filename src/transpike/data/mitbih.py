@@ -148,7 +148,7 @@ class _Reader:
                 f"{self.path} lacks {', '.join(missing)}; it must be an archive of MIT-BIH records (arrays "
                 "RECORD_signal, _leads, _ann_sample, _ann_symbol and fs), not wfdb's files"
             )
-        if int(found["fs"]) != self.rate:
+        if found["fs"].dtype.kind not in "iuf" or found["fs"].size != 1 or found["fs"].item() != self.rate:
             raise DataError(f"{self.path}: fs is {found['fs']}, but windows and filters need {self.rate} Hz")
         return self._record(name, *(found[key] for key in wanted))
 
@@ -157,6 +157,10 @@ class _Reader:
         if signal.ndim != 2 or len(signal) != len(names) or at.shape != codes.shape or at.ndim != 1:
             shapes = f"signal {list(signal.shape)}, leads {len(names)}, annotations {at.shape} and {codes.shape}"
             raise DataError(f"{place}: {shapes} do not fit one another")
+        if signal.dtype.kind not in "iuf" or at.dtype.kind not in "iu" or codes.dtype.kind != "U":
+            raise DataError(
+                f"{place}: signal {signal.dtype} and annotations {at.dtype} and {codes.dtype} are of other types"
+            )
         lead = signal[names.index("MLII") if "MLII" in names else 0].astype(np.float32)
         beat = np.isin(codes, list(CODES))
         at, labels = at[beat].astype(np.int64), np.array([CODES[c] for c in codes[beat].tolist()], np.int64)

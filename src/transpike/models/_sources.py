@@ -67,8 +67,8 @@ def from_timm(name: str, num_classes: int, in_channels: int, pretrained: bool) -
 def from_file(path: str, trust: bool) -> tuple[nn.Module, Model]:
     """A program saved by ``torch.export.save``, unchanged, if it is to be trusted; else CheckpointError.
 
-    PyTorch unpickles parts of such a file, evaluates texts in it as expressions of sizes, and looks up the functions
-    that it names, ``torch.…`` of any kind. So it is code, which no check of its members makes safe.
+    PyTorch unpickles parts of such a file, and evaluates texts in its graph (sizes, guards) as Python. So it is code,
+    which no check of its pickles makes safe.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"no saved program at {path}")
@@ -80,14 +80,14 @@ def from_file(path: str, trust: bool) -> tuple[nn.Module, Model]:
         )
     try:
         program = torch.export.load(path)
+        module = program.module()
+        arguments = program.example_inputs[0] if program.example_inputs else ()
+        shape = tuple(arguments[0].shape[1:]) if arguments and isinstance(arguments[0], torch.Tensor) else ()
     except Exception as error:  # torch raises whatever its zip reader, JSON reader and unpickler raise
         raise CheckpointError(
             f"{path} is not a program saved by torch.export.save, or is damaged ({type(error).__name__}: {error}). "
             "For a file of weights, name the network (zoo:, torchvision:, timm:, py:) and give the file as weights"
         ) from error
-    module = program.module()
-    arguments = program.example_inputs[0] if program.example_inputs else ()
-    shape = tuple(arguments[0].shape[1:]) if arguments and isinstance(arguments[0], torch.Tensor) else ()
 
     def build(classes: int, channels: int) -> nn.Module:
         return from_file(path, trust)[0]
