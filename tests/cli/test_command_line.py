@@ -403,3 +403,24 @@ def test_a_file_can_set_every_option() -> None:
         for param in command.params:
             if isinstance(param, click.Option) and param.name not in ("config", "help"):
                 assert any(flag.startswith("--") for flag in param.opts), (name, param)
+
+
+def test_the_example_of_the_page_is_valid(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/interface.md").read_text(encoding="utf-8")
+    block = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    file = config(tmp_path, block[1])
+    for name in ("convert", "compare"):
+        result = run(
+            name,
+            "--config",
+            file,
+            "--data-dir",
+            tmp_path,
+            "--output",
+            tmp_path / "n",
+            code=5 if name == "convert" else 2,
+        )
+        assert "cifar10" in result.stderr or "--pick" in result.stderr, result.stderr
+    for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE):
+        assert int(code) in (0, 1, 2, 3, 4, 5, 130, 141)

@@ -139,7 +139,7 @@ report_option = click.option(
     "reports",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Report to write: .html, .json, .txt, .png, .svg or .pdf; repeatable.",
+    help="Report to write: .html, .json, .txt, tables (.csv, .md, .tex) or a picture (.png, .svg, .pdf); repeatable.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 engine_option = click.option(

@@ -26,7 +26,7 @@ PARTS = ("energy", "explain", "spikes")
 @_base.data_options
 @click.option(
     "--output", "outputs", type=click.Path(path_type=Path), multiple=True, default=(Path("report.html"),),
-    show_default=True, help="File to write: .html, .json or .txt; repeatable.",
+    show_default=True, help="File to write: .html, .json, .txt, .csv, .md or .tex; repeatable.",
 )  # fmt: skip
 @click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N test samples.")
@@ -74,8 +74,10 @@ def command(
     _base.with_threads(threads)
     _base.check_writable(*outputs)
     for path in outputs:
-        if path.suffix not in (".html", ".htm", ".json", ".txt"):
-            raise SettingError(f"a report is written as .html, .json or .txt, not {path.suffix or path.name!r}")
+        if path.suffix not in (".html", ".htm", ".json", ".txt", ".csv", ".md", ".tex"):
+            raise SettingError(
+                f"a report is written as .html, .json, .txt, .csv, .md or .tex, not {path.suffix or path.name!r}"
+            )
     asked = _base.task_named(task)
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transpike.errors import SettingError
 from transpike.files import write_atomically
 from transpike.report import comparison, energy_card, explanation
+from transpike.report._contents import tables
+from transpike.report._exports import FORMATS
 from transpike.report.page import KINDS, page
 from transpike.report.picture import draw
 from transpike.report.terminal import Result, text
@@ -29,9 +32,10 @@ def save(
     command: str | None = None,
     remarks: tuple[str, ...] = (),
 ) -> Path:
-    """Write ``result`` as .html, .json (every number), .txt, or a picture (.png, .svg, .pdf), by file extension.
+    """Write ``result`` by file extension: page (.html), every number (.json), text (.txt), tables, or a picture.
 
-    Several results are written to one .html, .json or .txt. ``title``, ``command`` (which reproduces the numbers) and
+    Tables are .csv (all digits, every t), .md or .tex (booktabs), pictures .png, .svg or .pdf. Several results are
+    written to one file, except a picture. ``title``, ``command`` (which reproduces the numbers) and
     ``remarks`` are for the page.
     Raises SettingError for other extensions, and for pictures of more than one result.
     """
@@ -42,6 +46,8 @@ def save(
     elif path.suffix == ".json":
         content = many[0].to_json() if isinstance(result, KINDS) else to_json(many)
         write_atomically(path, json.dumps(content, indent=1).encode())
+    elif path.suffix in FORMATS:
+        save_tables(many, path)
     elif path.suffix == ".txt":
         words = [comparison.plain(one) if isinstance(one, Comparison) else text(one) + "\n" for one in many]
         write_atomically(path, "\n".join(words).encode())
@@ -51,8 +57,18 @@ def save(
         _picture(many[0], path)
     else:
         raise SettingError(
-            f"a report is saved as .html, .json, .txt, .png, .svg or .pdf, not {path.suffix or 'no extension'!r}"
+            "a report is saved as .html, .json, .txt, .csv, .md, .tex, .png, .svg or .pdf, not "
+            f"{path.suffix or 'no extension'!r}"
         )
+    return path
+
+
+def save_tables(results: Any, path: str | Path) -> Path:
+    """Write the tables of results, also of a chip fit, as .csv, .md or .tex; SettingError for other extensions."""
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise SettingError(f"tables are saved as {', '.join(FORMATS)}, not {path.suffix or path.name!r}")
+    write_atomically(path, FORMATS[path.suffix](tables(results, whole=path.suffix == ".csv")).encode())
     return path
 
 
