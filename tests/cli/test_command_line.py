@@ -74,6 +74,33 @@ def test_completion_imports_no_torch(shell: str) -> None:
     assert ("plain,evaluate" if shell == "bash_complete" else "transpike") in answer.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("transpike convert --cal", "plain,--calibration-samples"),
+        ("transpike convert --recipe few", "plain,few-steps"),
+        ("transpike inspect --report ", "file,"),
+        ("transpike evaluate --no-exact", ""),
+        ("transpike convert --no-exact", "plain,--no-exact-grid"),
+        ("transpike evaluate --json --eng", "plain,--engine"),
+        ("transpike -", "plain,--help"),
+    ],
+)
+def test_options_and_words_are_completed_without_torch(words: str, found: str) -> None:
+    count = len(words.split(" ")) - 1
+    answer = python("-c", LIGHT, _TRANSPIKE_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(count))
+    assert answer.stdout.splitlines()[-1] == "0 []" and found in answer.stdout, answer.stdout + answer.stderr
+
+
+def test_completion_knows_the_options_that_there_are() -> None:
+    root = Path(__file__).resolve().parents[2]
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import completion; print(completion.content(), end='')"
+    answer = python("-c", code, str(root / "benchmarks"), PYTHONIOENCODING="utf-8")
+    assert answer.returncode == 0, answer.stderr
+    written = (root / "src/transpike/cli/completion.json").read_text(encoding="utf-8")
+    assert answer.stdout == written, "run benchmarks/completion.py"
+
+
 def test_import_alone_imports_no_torch_and_every_public_name_is_there() -> None:
     code = "import sys, transpike; assert 'torch' not in sys.modules; from transpike import *; print(sorted(dir()))"
     answer = python("-c", code)

@@ -16,6 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from transpike.cli._common import add_common
+from transpike.cli._completion import stand_in
 from transpike.cli._errors import ClosedPipe, State, outcome, suggestion
 from transpike.core.version import __version__
 
@@ -55,6 +56,8 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context | None, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if ctx is not None and ctx.resilient_parsing:  # a shell asks for completion
+            return stand_in(cmd_name)
         if cmd_name not in self.commands:
             module = "exit_" if cmd_name == "exit" else cmd_name  # exit is a function of Python
             found: click.Command = importlib.import_module(f"transpike.cli.{module}").command  # imports torch

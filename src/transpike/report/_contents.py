@@ -138,8 +138,8 @@ def _report(report: Report, whole: bool) -> Iterable[Table]:
         yield early_exit(report.exit, report)
 
 
-def comparison(result: Comparison) -> Table:
-    """One row per recipe and number of time steps."""
+def comparison(result: Comparison, refused: bool = True) -> Table:
+    """One row per recipe and number of time steps, also of those without a result."""
     fronts = {"steps": result.front("total_steps"), "ops": result.front("synaptic_operations")}
     columns = (
         Column("recipe", name=True), Column("T"), Column("total steps", show=lambda v: f"{v:g}"), _percent("accuracy"),
@@ -150,7 +150,7 @@ def comparison(result: Comparison) -> Table:
         Column("Pareto front", name=True),
     )  # fmt: skip
     found, best = [], set()
-    for number, row in enumerate(result.rows):
+    for number, row in enumerate(result.rows if refused else result.measured):
         if isinstance(row, Refusal):
             word = "failed" if row.failed else "refused"
             found.append((row.recipe, row.timesteps, None, word, *[None] * 12, row.training_free, None))
