@@ -13,12 +13,13 @@ from transpike.core import registry
 def content() -> str:
     """The text of the file, without plug-ins: they differ from one installation to the next."""
     registry._plugins = ()
-    found = {}
+    parts = []
     for name in COMMANDS:
         command = main.get_command(None, name)
         assert command is not None
-        found[name] = described(command)
-    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+        options = ",\n".join(f"  {json.dumps(one, ensure_ascii=False)}" for one in described(command))
+        parts.append(f' "{name}": [\n{options}\n ]')
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 if __name__ == "__main__":

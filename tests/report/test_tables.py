@@ -71,6 +71,12 @@ def test_a_broken_name_is_the_name(text: str, width: int) -> None:
     assert "".join(found).replace(" ", "") == text.replace(" ", "")
 
 
+def test_control_characters_of_names_do_not_reach_the_terminal() -> None:
+    columns = (Column("layer", name=True), Column("n"))
+    for line, _ in lines(Table("t", "T", columns, (("a\x1b[31m\nb\x07", 1),))):
+        assert line.isprintable()
+
+
 def read(text: str) -> list[list[str]]:
     return [row for row in csv.reader(io.StringIO(text.replace("\r\n", "\n"))) if row and not row[0].startswith("# ")]
 

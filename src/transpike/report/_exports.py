@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from transpike.report._table import Table
+from transpike.report._table import Table, one_line
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_\allowbreak{}", "{": r"\{",
@@ -33,7 +33,7 @@ def csv_text(tables: Sequence[Table]) -> str:
     for number, table in enumerate(tables):
         out.write("\r\n" if number else "")
         for line in (table.title, *table.notes):
-            out.write(f"# {_one_line(line)}\r\n")
+            out.write(f"# {one_line(line)}\r\n")
         writer.writerow([_safe(column.title) for column in table.columns])
         for row in table.rows:
             writer.writerow([_value(value) for value in row])
@@ -50,13 +50,8 @@ def _value(value: Any) -> str:
 
 
 def _safe(text: str) -> str:
-    text = _one_line(text)
+    text = one_line(text)
     return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _one_line(text: str) -> str:
-    """Without line ends and other control characters, which a name may hold."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -74,7 +69,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def _marked(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", _one_line(text))
+    return _MARKDOWN.sub(r"\\\1", one_line(text))
 
 
 def latex(tables: Sequence[Table]) -> str:
@@ -99,7 +94,7 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _tex(text: str) -> str:
-    made = "".join(_LATEX.get(c, c) for c in _one_line(text)).replace("--", "-{}-")
+    made = "".join(_LATEX.get(c, c) for c in one_line(text)).replace("--", "-{}-")
     return re.sub(r"^-(?=\d)", "$-$", made)  # a minus sign, not a hyphen
 
 

@@ -4,9 +4,9 @@ Numbers are never cut. A table that is too wide breaks its names, then it is div
 each, below one another; every part repeats the names.
 """
 
+import io
 import os
 import re
-import sys
 from collections.abc import Iterable
 
 from rich.cells import cell_len
@@ -34,7 +34,7 @@ def draw(table: Table, console: Console, width: int | None = None) -> None:
 
 def width_of(console: Console) -> int | None:
     """The width to keep to; None for a pipe or a file, unless COLUMNS gives one."""
-    asked = "COLUMNS" in os.environ and console.file is sys.stdout
+    asked = "COLUMNS" in os.environ and not isinstance(console.file, io.StringIO)
     return console.width if console.is_terminal or asked else None
 
 

@@ -61,7 +61,7 @@ class Table:
         return [[self._text(i, value) for i, value in enumerate(row)] for row in self.rows]
 
     def _text(self, column: int, value: Any) -> str:
-        return value if isinstance(value, str) else self.columns[column].text(value)
+        return one_line(value if isinstance(value, str) else self.columns[column].text(value))
 
     def brief(self) -> "Table":
         """The table without the columns that are only written."""
@@ -69,6 +69,11 @@ class Table:
         rows = tuple(tuple(row[i] for i in kept) for row in self.rows)
         columns = tuple(self.columns[i] for i in kept)
         return Table(self.name, self.title, columns, rows, self.notes, self.keys, self.grouped, self.strong)
+
+
+def one_line(text: str) -> str:
+    """Without line ends and other control characters, which the name of a layer may hold."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def rows(found: Iterable[Sequence[Any]]) -> tuple[tuple[Any, ...], ...]:
