@@ -127,6 +127,10 @@ def test_a_folder_can_be_imported_first(module: str) -> None:
     assert answer.stdout.strip() == "True", answer.stderr
 
 
+def test_without_words_the_help_is_shown() -> None:
+    assert run().stdout == run("--help").stdout
+
+
 def test_python_m_transpike() -> None:
     answer = python("-m", "transpike", "--help")
     assert answer.returncode == 0 and answer.stdout.startswith("Usage: transpike ")
@@ -223,6 +227,8 @@ def test_a_recipe_is_shown_with_its_source_and_defaults() -> None:
         (["convert", "--rehearsal", "3"], "--rehearsal is now called --pre-simulation-steps"),
         (["evaluate", "x", "--engine", "fused"], "'fused' is now called 'dense'"),
         (["evaluate", "x", "--engine", "evnet"], "did you mean 'event'?"),
+        (["--json"], "error: no option is called --json (see transpike --help)"),
+        (["convert", "-z"], "error: no option is called -z (see transpike convert --help)"),
         (["evaluate"], "Missing argument 'FILE' (see transpike evaluate --help)"),
     ],
 )

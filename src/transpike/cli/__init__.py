@@ -108,7 +108,7 @@ class _Group(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        words = sys.argv[1:] if args is None else list(args)
+        words = (sys.argv[1:] if args is None else list(args)) or ["--help"]
         state = extra.setdefault("obj", State("--json" in words))
         run: Callable[[], Any] = lambda: super(_Group, self).main(words, prog_name, complete_var, False, **extra)  # noqa: E731
         return sys.exit(outcome(run, state)) if standalone_mode else run()
