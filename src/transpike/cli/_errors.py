@@ -108,8 +108,8 @@ def _no_option(name: str, context: click.Context) -> str:
     if new is not None:
         where = "" if f"--{new}" in options else f", which {context.command_path} does not have"
         return f"{name} is now called --{new}{where}"
-    near = suggestion(name.lstrip("-"), [flag.removeprefix("--") for flag in options if flag.startswith("--")])
-    return f"no option is called {name}{near.replace("'", "'--", 1)}"
+    names = [flag.removeprefix("--") for flag in options if flag.startswith("--")]
+    return f"no option is called {name}" + suggestion(name.lstrip("-"), names).replace("'", "'--", 1)
 
 
 def _closed() -> int:
