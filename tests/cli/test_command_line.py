@@ -227,7 +227,7 @@ def test_a_recipe_is_shown_with_its_source_and_defaults() -> None:
         (["convert", "--rehearsal", "3"], "--rehearsal is now called --pre-simulation-steps"),
         (["evaluate", "x", "--engine", "fused"], "'fused' is now called 'dense'"),
         (["evaluate", "x", "--engine", "evnet"], "did you mean 'event'?"),
-        (["--json"], "error: no option is called --json (see transpike --help)"),
+        (["--quack"], "error: no option is called --quack (see transpike --help)"),
         (["convert", "-z"], "error: no option is called -z (see transpike convert --help)"),
         (["evaluate"], "Missing argument 'FILE' (see transpike evaluate --help)"),
     ],
