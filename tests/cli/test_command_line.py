@@ -255,7 +255,7 @@ def cases(network: Path, damaged: Path, folder: Path) -> dict[str, tuple[int, st
     """Exit code, type and words of a mistake of every kind."""
     weights = folder / "other.safetensors"
     save_weights(stored("two-layers"), weights)
-    (folder / "odd.py").write_text(
+    (folder / "only_silu.py").write_text(
         "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.SiLU())\n"
     )
     out = folder / "out.transpike"
@@ -264,7 +264,7 @@ def cases(network: Path, damaged: Path, folder: Path) -> dict[str, tuple[int, st
         "no command": (2, "UsageError", ["nonsense"]),
         "setting": (2, "SettingError", ["convert", "--beta", 2, "--output", out]),
         "name of data": (2, "SettingError", ["evaluate", network, "--data", "cifra10"]),
-        "operator": (3, "UnsupportedOperator", ["convert", "--model", "py:odd:make", "--output", out]),
+        "operator": (3, "UnsupportedOperator", ["convert", "--model", "py:only_silu:make", "--output", out]),
         "gate": (4, "GateFailed", ["evaluate", network, "--limit", 5, "--max-drop", -101]),
         "no file": (5, "FileError", ["evaluate", folder / "nowhere.transpike"]),
         "damaged file": (5, "FileError", ["verify", damaged]),
