@@ -1,5 +1,6 @@
 """The promises of the architecture: budgets, public names, a lean import, documents that exist."""
 
+import ast
 import doctest
 import importlib
 import importlib.util
@@ -37,6 +38,13 @@ def test_public_names_are_those_that_the_pages_describe() -> None:  # ruff sorts
     described = set(re.findall(r"\bts\.([A-Za-z]\w*)", text))
     assert len(ts.__all__) == len(set(ts.__all__)) and set(ts.__all__) == described
     assert all(hasattr(ts, name) for name in ts.__all__)
+
+
+def test_a_name_is_imported_from_where_type_checkers_see_it() -> None:
+    tree = ast.parse((ROOT / "src/transpike/__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))  # if TYPE_CHECKING
+    seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == {**dict.fromkeys(ts._FOLDERS, "transpike"), **{n: f"transpike.{m}" for n, m in ts._HOMES.items()}}
 
 
 @pytest.mark.parametrize("old", sorted(ts._MOVED))

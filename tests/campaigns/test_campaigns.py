@@ -59,7 +59,11 @@ def test_killed_commands_tear_nothing_and_resume(tmp_path):
     arguments = ["--commands", "train,compare", "--kills", "4", "--log", str(log)]
     environment = os.environ | {"PYTHONPATH": str(HERE.parent)}
     answer = subprocess.run(
-        [sys.executable, str(HERE / "kills.py"), *arguments], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, str(HERE / "kills.py"), *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     rows = [json.loads(line) for line in log.read_text().splitlines()]

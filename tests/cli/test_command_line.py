@@ -74,6 +74,33 @@ def test_completion_imports_no_torch(shell: str) -> None:
     assert ("plain,evaluate" if shell == "bash_complete" else "transpike") in answer.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("transpike convert --cal", "plain,--calibration-samples"),
+        ("transpike convert --recipe few", "plain,few-steps"),
+        ("transpike inspect --report ", "file,"),
+        ("transpike evaluate --no-exact", ""),
+        ("transpike convert --no-exact", "plain,--no-exact-grid"),
+        ("transpike evaluate --json --eng", "plain,--engine"),
+        ("transpike -", "plain,--help"),
+    ],
+)
+def test_options_and_words_are_completed_without_torch(words: str, found: str) -> None:
+    count = len(words.split(" ")) - 1
+    answer = python("-c", LIGHT, _TRANSPIKE_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(count))
+    assert answer.stdout.splitlines()[-1] == "0 []" and found in answer.stdout, answer.stdout + answer.stderr
+
+
+def test_completion_knows_the_options_that_there_are() -> None:
+    root = Path(__file__).resolve().parents[2]
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import completion; print(completion.content(), end='')"
+    answer = python("-c", code, str(root / "benchmarks"), PYTHONIOENCODING="utf-8")
+    assert answer.returncode == 0, answer.stderr
+    written = (root / "src/transpike/cli/completion.json").read_text(encoding="utf-8")
+    assert answer.stdout == written, "run benchmarks/completion.py"
+
+
 def test_import_alone_imports_no_torch_and_every_public_name_is_there() -> None:
     code = "import sys, transpike; assert 'torch' not in sys.modules; from transpike import *; print(sorted(dir()))"
     answer = python("-c", code)
@@ -98,6 +125,10 @@ def test_a_folder_can_be_imported_first(module: str) -> None:
     )
     answer = python("-c", code + "assert file_class('ECC') is ts.recipes.ECC; print(len(families['chip'].table) >= 0)")
     assert answer.stdout.strip() == "True", answer.stderr
+
+
+def test_without_words_the_help_is_shown() -> None:
+    assert run().stdout == run("--help").stdout
 
 
 def test_python_m_transpike() -> None:
@@ -196,6 +227,8 @@ def test_a_recipe_is_shown_with_its_source_and_defaults() -> None:
         (["convert", "--rehearsal", "3"], "--rehearsal is now called --pre-simulation-steps"),
         (["evaluate", "x", "--engine", "fused"], "'fused' is now called 'dense'"),
         (["evaluate", "x", "--engine", "evnet"], "did you mean 'event'?"),
+        (["--quack"], "error: no option is called --quack (see transpike --help)"),
+        (["convert", "-z"], "error: no option is called -z (see transpike convert --help)"),
         (["evaluate"], "Missing argument 'FILE' (see transpike evaluate --help)"),
     ],
 )
@@ -222,7 +255,7 @@ def cases(network: Path, damaged: Path, folder: Path) -> dict[str, tuple[int, st
     """Exit code, type and words of a mistake of every kind."""
     weights = folder / "other.safetensors"
     save_weights(stored("two-layers"), weights)
-    (folder / "odd.py").write_text(
+    (folder / "only_silu.py").write_text(
         "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.SiLU())\n"
     )
     out = folder / "out.transpike"
@@ -231,7 +264,7 @@ def cases(network: Path, damaged: Path, folder: Path) -> dict[str, tuple[int, st
         "no command": (2, "UsageError", ["nonsense"]),
         "setting": (2, "SettingError", ["convert", "--beta", 2, "--output", out]),
         "name of data": (2, "SettingError", ["evaluate", network, "--data", "cifra10"]),
-        "operator": (3, "UnsupportedOperator", ["convert", "--model", "py:odd:make", "--output", out]),
+        "operator": (3, "UnsupportedOperator", ["convert", "--model", "py:only_silu:make", "--output", out]),
         "gate": (4, "GateFailed", ["evaluate", network, "--limit", 5, "--max-drop", -101]),
         "no file": (5, "FileError", ["evaluate", folder / "nowhere.transpike"]),
         "damaged file": (5, "FileError", ["verify", damaged]),
@@ -403,3 +436,24 @@ def test_a_file_can_set_every_option() -> None:
         for param in command.params:
             if isinstance(param, click.Option) and param.name not in ("config", "help"):
                 assert any(flag.startswith("--") for flag in param.opts), (name, param)
+
+
+def test_the_example_of_the_page_is_valid(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/interface.md").read_text(encoding="utf-8")
+    block = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    file = config(tmp_path, block[1])
+    for name in ("convert", "compare"):
+        result = run(
+            name,
+            "--config",
+            file,
+            "--data-dir",
+            tmp_path,
+            "--output",
+            tmp_path / "n",
+            code=5 if name == "convert" else 2,
+        )
+        assert "cifar10" in result.stderr or "--pick" in result.stderr, result.stderr
+    for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE):
+        assert int(code) in (0, 1, 2, 3, 4, 5, 130, 141)

@@ -133,7 +133,7 @@ def test_energy_stands_beside_accuracy_and_latency_in_one_comparison(tmp_path, c
     from rich.console import Console
 
     ts.report.comparison.show(found, Console(width=120))
-    assert "µJ per sample" in capsys.readouterr().out
+    assert "(µJ per" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("model", list(ts.energy.table))

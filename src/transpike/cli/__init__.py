@@ -16,6 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from transpike.cli._common import add_common
+from transpike.cli._completion import stand_in
 from transpike.cli._errors import ClosedPipe, State, outcome, suggestion
 from transpike.core.version import __version__
 from transpike.results.terminal import printable_streams
@@ -56,6 +57,8 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context | None, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if ctx is not None and ctx.resilient_parsing:  # a shell asks for completion
+            return stand_in(cmd_name)
         if cmd_name not in self.commands:
             module = "exit_" if cmd_name == "exit" else cmd_name  # exit is a function of Python
             found: click.Command = importlib.import_module(f"transpike.cli.{module}").command  # imports torch
@@ -106,7 +109,7 @@ class _Group(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        words = sys.argv[1:] if args is None else list(args)
+        words = (sys.argv[1:] if args is None else list(args)) or ["--help"]
         state = extra.setdefault("obj", State("--json" in words))
         run: Callable[[], Any] = lambda: super(_Group, self).main(words, prog_name, complete_var, False, **extra)  # noqa: E731
         with printable_streams():

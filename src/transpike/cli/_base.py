@@ -153,7 +153,7 @@ report_option = click.option(
     "reports",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Report to write: .html, .json, .txt, .png, .svg or .pdf; repeatable.",
+    help="Report to write: .html, .json, .txt, tables (.csv, .md, .tex) or a picture (.png, .svg, .pdf); repeatable.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 engine_option = click.option(
@@ -305,12 +305,12 @@ def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]
         yield update
 
 
-def check_outputs(*paths: Path | None, reports: tuple[Path, ...] = (), pictures: bool = True) -> None:
-    """Raise before the work where an output cannot be written; ``reports`` also by their extension.
+def check_outputs(*paths: Path | None, reports: tuple[Path, ...] = (), **forms: bool) -> None:
+    """Raise before the work where an output cannot be written; ``reports`` also by their extension (``report.check``).
 
     Standard output is refused, because it carries the text or the JSON of the command.
     """
-    report.check(*reports, pictures=pictures)
+    report.check(*reports, **forms)
     writing.check_writable(*reports, *paths)
     for path in (*reports, *paths):
         if path is not None and writing.goes_to_stdout(path):

@@ -108,7 +108,8 @@ def _no_option(name: str, context: click.Context) -> str:
     if new is not None:
         where = "" if f"--{new}" in options else f", which {context.command_path} does not have"
         return f"{name} is now called --{new}{where}"
-    return f"no option is called {name}{suggestion(name, options)}"
+    names = [flag.removeprefix("--") for flag in options if flag.startswith("--")]
+    return f"no option is called {name}" + suggestion(name.lstrip("-"), names).replace("'", "'--", 1)
 
 
 def _closed() -> int:

@@ -39,13 +39,7 @@ from transpike.workflow.compare.run import Comparison, Row
     show_default=True,
     help="Folder for finished results; rerun to resume.",
 )
-@click.option(
-    "--report",
-    "reports",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="Report to write: .html, .json, .txt, .png, .svg or .pdf; repeatable.",
-)
+@_base.report_option
 @click.option(
     "--pick", help='Select the best row, like "drop<=1 steps<=32 min=synops"; exit code 4 if no row satisfies it.'
 )

@@ -8,7 +8,7 @@ import click
 import torch
 
 import transpike as ts
-from transpike import chips
+from transpike import chips, report
 from transpike.cli import _base
 from transpike.core.graph import Graph
 from transpike.errors import GateFailed, SettingError
@@ -27,6 +27,10 @@ from transpike.workflow.chip_fit.run import ChipFit
     multiple=True,
     help=f"Check whether FILE fits a chip: {', '.join(chips.names())} or a .toml; repeatable.",
 )
+@click.option(
+    "--report", "reports", type=click.Path(path_type=Path), multiple=True,
+    help="Table of the limits of --fit to write: .csv, .md or .tex; repeatable.",
+)  # fmt: skip
 @_base.json_option
 def command(
     file: Path | None,
@@ -37,6 +41,7 @@ def command(
     output_name: str | None,
     on_unsupported: Any,
     chips: tuple[str, ...],
+    reports: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Print a network, one line per layer: a converted FILE, or a --model as transpike reads it.
@@ -44,8 +49,11 @@ def command(
     --fit compares a converted FILE with the published limits of a chip and lists necessary changes; the exit code is 4
     if limits are violated.
     """
+    _base.check_outputs(reports=reports, only_tables=True)
     if chips and file is None:
         raise SettingError("--fit needs a converted FILE: convert the model first")
+    if reports and not chips:
+        raise SettingError("--report writes the limits of --fit: give --fit too")
     fits: list[ChipFit] = []
     known: dict[str, Any] = {}
     if file is not None:
@@ -56,6 +64,8 @@ def command(
             "calibration_inputs": "unknown" if snn.inputs is None else dataclasses.asdict(snn.inputs),
         }
         fits = [ts.chip_fit(snn, chip) for chip in chips]
+        for path in reports:
+            report.save_tables(fits, path)
     else:
         dataset = _base.load_data(data_name, data_dir)
         module, preprocessing = _base.load_model(model_name, weights, dataset)

@@ -27,7 +27,7 @@ PARTS = ("energy", "explain", "spikes")
 @_inputs.of_file
 @click.option(
     "--output", "outputs", type=click.Path(path_type=Path), multiple=True, default=(Path("report.html"),),
-    show_default=True, help="File to write: .html, .json or .txt; repeatable.",
+    show_default=True, help="File to write: .html, .json, .txt, .csv, .md or .tex; repeatable.",
 )  # fmt: skip
 @click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
 @click.option("--limit", type=click.IntRange(1), help="Only the first N test samples.")

@@ -46,4 +46,3 @@ def engine_named(name: str, memory: int | None = None) -> Engine:
 def engine_given(engine: Engine | str | None) -> Engine:
     """``engine``, the one of this name, or ``Auto()`` for None. Raises SettingError for anything else."""
     return engine if isinstance(engine, members) else engine_named("auto" if engine is None else engine)  # type: ignore[arg-type]
-

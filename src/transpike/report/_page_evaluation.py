@@ -3,10 +3,10 @@
 from typing import Any
 
 from transpike.report import picture, terminal
+from transpike.report._contents import early_exit, layers
 from transpike.report._numbers import change, short
-from transpike.report._section import Cell, Section, Table, Tile, drawing, rows
+from transpike.report._section import Section, Table, Tile, drawing, of, rows
 from transpike.report._style import PAGE
-from transpike.workflow.evaluate.exit_report import ExitReport
 from transpike.workflow.evaluate.report import Report
 
 STABLE = "stable correct"
@@ -120,52 +120,21 @@ def _latency(reports: dict[str, Report]) -> Section:
         "p50", "p95", "p99",
     )  # fmt: skip
     answers = "" if len(first.curve) > 1 else "This network gives one answer, at the end of its windows."
-    left = [_exits(report.exit) for report in reports.values() if report.exit is not None]
+    left = [of(early_exit(one.exit, one), "Early exit") for one in reports.values() if one.exit is not None]
     return Section(
         "latency", "Latency and early exit", tuple(line for line in (lead, answers) if line),
         tables=(Table(headings, rows(found)), *left), notes=tuple(terminal.exits(first)),
     )  # fmt: skip
 
 
-def _exits(found: ExitReport) -> Table:
-    """Early exit, fixed run and oracle."""
-    steps = [f"{value:,}" for value in found.quantiles.values()]
-    joules = [(name, joule) for name, joule in found.energy_joule.items() if joule is not None]
-    made = [
-        (
-            f"early exit by {found.score}", f"{found.accuracy:.2%}", f"{found.mean_steps:.1f}", *steps,
-            short(found.synaptic_operations / 1e6), *(short(1e6 * joule) for _, joule in joules),
-        ),
-        (f"fixed T = {found.timesteps}", f"{found.full_accuracy:.2%}", *["" for _ in range(5 + len(joules))]),
-        ("fixed run of equal accuracy", "", f"{found.equal_steps:,}", *["" for _ in range(4 + len(joules))]),
-        (
-            "oracle: first correct answer", f"{found.oracle_accuracy:.2%}", f"{found.oracle_steps:.1f}",
-            *["" for _ in range(4 + len(joules))],
-        ),
-    ]  # fmt: skip
-    headings = ("", "accuracy", "mean steps", *found.quantiles, "M SynOps", *(f"µJ, {name}" for name, _ in joules))
-    return Table(headings, rows(made), "Early exit")
-
-
 def _layers(report: Report) -> Section:
-    most = max((row.synaptic_operations for row in report.layers), default=0.0) or 1.0
-    found = [
-        (
-            row.name, row.op, row.alphabet, Cell(f"{row.neurons:,}", row.neurons),
-            Cell(f"{row.spike_rate:.1%}", row.spike_rate, min(1.0, row.spike_rate)),
-            Cell(f"{row.spikes:,.0f}", row.spikes),
-            Cell(short(row.synaptic_operations / 1e6), row.synaptic_operations, row.synaptic_operations / most),
-            Cell(f"{row.membrane_updates:,.0f}", row.membrane_updates),
-        )
-        for row in report.layers
-    ]  # fmt: skip
-    headings = ("layer", "type", "spike levels", "neurons", "spike rate", "spikes", "M SynOps", "membrane updates")
+    most = max((row.synaptic_operations for row in report.layers), default=0.0) / 1e6
     remaining = ", ".join(f"{name} ({short(macs / 1e6)} M MACs)" for name, macs in report.macs.items())
     return Section(
         "layers",
         "Layers",
         (f"Per sample at T={report.final.timesteps}.",),
-        tables=(Table(headings, rows(found), left=(0, 1, 2), sortable=True),),
+        tables=(of(layers(report), bars={"spike rate": 100, "SynOps": most or 1.0}, sortable=True),),
         notes=(f"Remaining MACs in analogue layers: {remaining}.",) if remaining else (),
     )
 

@@ -1,12 +1,13 @@
 """Components of a section of a page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from markupsafe import Markup
 
 from transpike.report._style import PAGE, figure, svg, theme
+from transpike.report._table import Table as Contents
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,29 @@ def rows(found: Sequence[Sequence[Any]], strong: Callable[[int], bool] = lambda 
         Row(tuple(cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in row), strong(number))
         for number, row in enumerate(found)
     )
+
+
+def of(
+    table: Contents,
+    title: str = "",
+    bars: Mapping[str, float] | None = None,
+    sortable: bool = False,
+    closed: bool = False,
+) -> Table:
+    """A table of a result on a page; ``bars``: heading of a column → the value of a full bar."""
+    found, full = [], bars or {}
+    for texts, values in zip(table.texts(), table.rows, strict=True):
+        cells = []
+        for column, text, value in zip(table.columns, texts, values, strict=True):
+            number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+            top = full.get(column.heading)
+            bar = min(1.0, number / top) if top and number is not None else None
+            cells.append(Cell(text, number, bar))
+        found.append(cells)
+    left = tuple(i for i, column in enumerate(table.columns) if column.name)
+    headings = tuple(column.title for column in table.columns)
+    strong = rows(found, lambda n: n in table.strong)
+    return Table(headings, strong, title, left, closed=closed, sortable=sortable)
 
 
 def drawing(

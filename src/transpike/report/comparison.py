@@ -8,37 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from transpike.report._console import escaping
-from transpike.report._numbers import change, short
+from transpike.report._contents import tables
+from transpike.report._lines import draw as draw_table
+from transpike.report._numbers import short
 from transpike.report._style import PAPER, Palette, figure, library, log_ticks, theme, write_picture
-from transpike.workflow.compare.run import Comparison, Cost, Refusal, Row
+from transpike.workflow.compare.run import Comparison, Cost, Row
 
-WIDTH = 120
 COSTS: dict[Cost, str] = {"total_steps": "steps", "synaptic_operations": "ops"}
 TITLES: dict[Cost, str] = {
     "total_steps": "total time steps",
     "synaptic_operations": "million synaptic operations per sample",
 }
 NEAR = 0.01
-COLUMNS = (
-    ("T", 5),
-    ("total\nsteps", 6),
-    ("accuracy\n%", 8),
-    ("accuracy\nchange", 8),
-    ("95 %,\npaired", 12),
-    ("agree-\nment %", 7),
-    ("M Syn-\nOps", 8),
-    ("k\nspikes", 7),
-    ("M MACs\nremain", 7),
-    ("spike\nrate", 6),
-    ("spike\nlevels", 8),
-    ("signed", 6),
-    ("training\n-free", 8),
-    ("Pareto\nfront", 6),
-)
-LEFT = ("spike\nlevels", "signed", "training\n-free", "Pareto\nfront")
+WIDTH = 120
 LABEL = 60
 TICKS = (
     0.01,
@@ -65,77 +49,17 @@ TICKS = (
 MARKERS = "osD^vP*Xp<>hd8"
 
 
-def show(comparison: Comparison, console: Console) -> None:
+def show(comparison: Comparison, console: Console, width: int | None = None) -> None:
     """Print a line for each row under its recipe, rows of a Pareto front in bold, and then sentences."""
-    before = console.width
-    console.width = max(before, WIDTH)  # a narrow terminal breaks lines, which is better than truncated numbers
-    console.print(title(comparison), highlight=False, markup=False)
-    console.print(_table(header=True))
-    for recipe in dict.fromkeys(row.recipe for row in comparison.rows):
-        console.print(recipe, style="cyan", highlight=False, markup=False, soft_wrap=True)
-        console.print(_rows(comparison, recipe))
-    if any(row.energy_joule for row in comparison.measured):
-        console.print(_energy(comparison))
-    console.width = before
+    console.print(title(comparison), highlight=False, markup=False, soft_wrap=True)
+    for table in tables(comparison):
+        draw_table(table, console, width)
     console.print(text(comparison), soft_wrap=True, highlight=False, markup=False)
 
 
 def steps(row: Row) -> str:
     """Total steps, or their mean for an early exit."""
     return f"{row.total_steps:g}" if row.exit is None else f"{row.total_steps:.1f}"
-
-
-def _table(header: bool = False) -> Table:
-    """A table with fixed column widths, to align the tables of all recipes."""
-    table = Table(box=None, show_header=header, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading, width in COLUMNS:
-        left = heading in LEFT
-        table.add_column(heading, width=width, justify="left" if left else "right", no_wrap=not left, overflow="fold")
-    return table
-
-
-def _rows(comparison: Comparison, recipe: str) -> Table:
-    table = _table()
-    fronts = {name: comparison.front(cost) for cost, name in COSTS.items()}
-    for row in comparison.rows:
-        free = "yes" if row.training_free else "no"
-        if row.recipe != recipe:
-            continue
-        if isinstance(row, Refusal):
-            table.add_row(str(row.timesteps), "", "failed" if row.failed else "refused", *[""] * 9, free, style="dim")
-            continue
-        best = [name for name, members in fronts.items() if row in members]
-        table.add_row(
-            str(row.timesteps),
-            steps(row),
-            f"{100 * row.accuracy:.2f}",
-            f"{change(row.drop):+.2f}",
-            f"{change(row.drop_high):+.1f} … {change(row.drop_low):+.1f}",
-            f"{100 * row.agreement:.1f}",
-            short(row.synaptic_operations / 1e6),
-            short(row.spikes / 1e3),
-            short(row.macs / 1e6),
-            f"{row.spike_rate:.1%}",
-            ", ".join(row.alphabets).replace("-weighted", ""),
-            "yes" if row.signed else "no",
-            free,
-            "both" if len(best) == len(COSTS) else "".join(best),
-            style="bold" if best else "",
-        )
-    return table
-
-
-def _energy(comparison: Comparison) -> Table:
-    """A line for each row: joules by every model, with accuracy and total steps."""
-    names = list(dict.fromkeys(name for row in comparison.measured for name in row.energy_joule))
-    table = Table("recipe", "T", "total\nsteps", "accuracy\n%", box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in names:
-        table.add_column(f"µJ per sample,\n{name}", justify="right")
-    for row in comparison.measured:
-        joules = [row.energy_joule.get(name) for name in names]
-        shown = ["n/a" if joule is None else short(1e6 * joule) for joule in joules]
-        table.add_row(row.recipe, str(row.timesteps), steps(row), f"{100 * row.accuracy:.2f}", *shown)
-    return table
 
 
 def text(comparison: Comparison) -> str:
@@ -170,9 +94,9 @@ def _grouped(found: Iterable[tuple[str, str, int]]) -> list[str]:
 
 def plain(comparison: Comparison) -> str:
     """Table and sentences without colours, 120 columns wide."""
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
+    console = Console(file=io.StringIO(), color_system=None)
     with escaping(console):
-        show(comparison, console)
+        show(comparison, console, WIDTH)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from transpike.report._contents import models
+from transpike.report._lines import draw as draw_table
 from transpike.report._numbers import short
 from transpike.report._style import PAPER, Palette, figure, log_ticks, short_name, theme, write_picture
 from transpike.workflow.cost.result import THRESHOLDS, Cost, ModelCost, Point
@@ -16,20 +17,8 @@ DRAWN = 4  # models in the picture
 
 def show(result: Cost, console: Console) -> None:
     """Print the table of models and the sentences."""
-    console.print(table(result))
+    draw_table(models(result), console)
     console.print(text(result), soft_wrap=True, highlight=False, markup=False)
-
-
-def table(result: Cost) -> Table:
-    """One row per model."""
-    title = f"Energy per sample, {result.snn_name} and {result.ann_name}"
-    found = Table(title=title, title_justify="left")
-    found.add_column("model", no_wrap=True)
-    for heading in ("SNN\nµJ", "ANN\nµJ", "dense\nANN µJ", "SNN /\nANN", "break\neven", "½× … 2×\nconstants"):
-        found.add_column(heading, justify="right", no_wrap=True)
-    for one in result.models:
-        found.add_row(*cells(one))
-    return found
 
 
 def cells(one: ModelCost) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from transpike.report._contents import errors
+from transpike.report._lines import draw as draw_table
 from transpike.report._numbers import change
 from transpike.report._style import PAPER, Palette, figure, short_name, theme, write_picture
 from transpike.workflow.explain.run import SCATTERED, Explanation, LayerError
@@ -16,32 +17,7 @@ LAYERS = 4  # with a plot of rates against activations
 
 def show(result: Explanation, console: Console) -> None:
     """Print the table of layers and the sentences."""
-    title = "Errors, in % of the mean activation"
-    found = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)  # 80 columns
-    found.add_column("layer", overflow="fold")
-    for heading in (
-        "carried",
-        "clip",
-        "floor",
-        "uneven",
-        "cosine",
-        "dead",
-        "full",
-        "original\npoints",
-        "reconv.\npoints",
-    ):
-        found.add_column(heading, justify="right", no_wrap=True)
-    for one in result.layers:
-        found.add_row(
-            one.name,
-            *(f"{100 * getattr(one, f'{part}_size'):.1f}" for part in PARTS),
-            f"{one.cosine:.3f}",
-            f"{one.dead:.1%}",
-            f"{one.saturated:.1%}",
-            _signed(one.regained),
-            _signed(one.renewed),
-        )
-    console.print(found)
+    draw_table(errors(result), console)
     console.print(text(result), soft_wrap=True, highlight=False, markup=False)
 
 
@@ -197,7 +173,3 @@ def _fault(one: LayerError) -> str:
 
 def _sure(one: LayerError) -> bool:
     return (one.regained or 0.0) > 0 and (one.regained_low or 0.0) > 0
-
-
-def _signed(points: float | None) -> str:
-    return "-" if points is None else f"{points:+.1f}"

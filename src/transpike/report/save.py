@@ -3,9 +3,11 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transpike.errors import SettingError
-from transpike.report import comparison, energy_card, explanation
+from transpike.report import _exports, comparison, energy_card, explanation
+from transpike.report._contents import tables
 from transpike.report._style import library
 from transpike.report.page import KINDS, page
 from transpike.report.picture import draw
@@ -22,18 +24,23 @@ NAMES = {
 }  # fmt: skip
 
 
-PAGES, PICTURES = (".html", ".htm"), (".png", ".svg", ".pdf")
-FORMATS = (*PAGES, ".json", ".txt", *PICTURES)
+PAGES, PICTURES, TABLES = (".html", ".htm"), (".png", ".svg", ".pdf"), tuple(_exports.FORMATS)
+FORMATS = (*PAGES, ".json", ".txt", *TABLES, *PICTURES)
 
 
-def check(*paths: str | Path, pictures: bool = True) -> None:
+def check(*paths: str | Path, pictures: bool = True, only_tables: bool = False) -> None:
     """Raise before the work what ``save`` would raise after it; ``pictures``: whether a picture can show the result.
+
+    ``only_tables``: what ``save_tables`` would raise.
 
     Raises SettingError for other extensions, MissingExtra where matplotlib is needed and not installed, FileError for
     files that cannot be written.
     """
     for path in map(Path, paths):
-        _format(path, pictures)
+        if only_tables:
+            _table_format(path)
+        else:
+            _format(path, pictures)
     check_writable(*paths)
 
 
@@ -46,6 +53,13 @@ def _format(path: Path, pictures: bool) -> str:
         raise SettingError(f"a picture cannot show these results: save them as {_listed(FORMATS, pictures)}")
     if kind in (*PAGES, *PICTURES):
         library()
+    return kind
+
+
+def _table_format(path: Path) -> str:
+    kind = path.suffix.lower()
+    if kind not in TABLES:
+        raise SettingError(f"tables are saved as {', '.join(TABLES)}, not {path.suffix or path.name!r}")
     return kind
 
 
@@ -62,9 +76,10 @@ def save(
     command: str | None = None,
     remarks: tuple[str, ...] = (),
 ) -> Path:
-    """Write ``result`` as .html, .json (every number), .txt, or a picture (.png, .svg, .pdf), by file extension.
+    """Write ``result`` by file extension: page (.html), every number (.json), text (.txt), tables, or a picture.
 
-    Several results are written to one .html, .json or .txt. ``title``, ``command`` (which reproduces the numbers) and
+    Tables are .csv (all digits, every t), .md or .tex (booktabs), pictures .png, .svg or .pdf. Several results are
+    written to one file, except a picture. ``title``, ``command`` (which reproduces the numbers) and
     ``remarks`` are for the page.
     Raises SettingError for other extensions, and for pictures of more than one result.
     """
@@ -76,11 +91,21 @@ def save(
     elif kind == ".json":
         content = many[0].to_json() if isinstance(result, KINDS) else to_json(many)
         write_atomically(path, json.dumps(content, indent=1).encode())
+    elif kind in TABLES:
+        save_tables(many, path)
     elif kind == ".txt":
         words = [comparison.plain(one) if isinstance(one, Comparison) else text(one) + "\n" for one in many]
         write_atomically(path, "\n".join(words).encode())
     else:
         _picture(many[0], path)
+    return path
+
+
+def save_tables(results: Any, path: str | Path) -> Path:
+    """Write the tables of results, also of a chip fit, as .csv, .md or .tex; SettingError for other extensions."""
+    path = Path(path)
+    kind = _table_format(path)
+    write_atomically(path, _exports.FORMATS[kind](tables(results, whole=kind == ".csv")).encode())
     return path
 
 

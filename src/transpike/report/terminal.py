@@ -1,12 +1,13 @@
 """Results as text for a terminal."""
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from transpike.errors import printable
 from transpike.report import comparison, energy_card, explanation
 from transpike.report._console import escaping, standard
+from transpike.report._contents import curve, layers
+from transpike.report._lines import draw
 from transpike.report._numbers import change, short
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.result import Cost
@@ -30,10 +31,10 @@ def show(report: Result, console: Console | None = None) -> None:
             explanation.show(report, console)
         else:
             if isinstance(report, Report):
-                head = f", {report.schedule}, {report.encoder} input, {report.readout} readout"
-                console.print(Text.assemble((report.recipe, "bold"), head))
-                console.print(_curve(report))
-                console.print(_layers(report))
+                head = f"{report.recipe}, {report.schedule}, {report.encoder} input, {report.readout} readout"
+                console.print(Text(head, style="bold"), soft_wrap=True, highlight=False)
+                draw(curve(report), console)
+                draw(layers(report), console)
             console.print(printable(_text(report)), soft_wrap=True, highlight=False, markup=False)
 
 
@@ -141,50 +142,3 @@ def kernels(engine: str, chosen: dict[str, str]) -> str:
     ]
     events = [f"events for {', '.join(parts)}"] if parts else []
     return f"Engine {engine}: {'; '.join(events + dense)}."
-
-
-def _curve(report: Report) -> Table:
-    table = Table(title="Accuracy over time; bold: recommended", title_justify="left")
-    for heading in (
-        "T",
-        "total\nsteps",
-        "accuracy",
-        "95 % interval",
-        "accuracy\nchange",
-        "agreement\nwith ANN",
-        "M\nSynOps",
-    ):
-        table.add_column(heading, justify="right")
-    shown = {2**k for k in range(20)} | {report.recommended.timesteps, report.final.timesteps}
-    for answer in report.curve:
-        if answer.timesteps in shown:
-            table.add_row(
-                str(answer.timesteps),
-                str(answer.total_steps),
-                f"{answer.accuracy:.2%}",
-                f"{answer.low:.2%} … {answer.high:.2%}",
-                f"{change(report.ann_accuracy - answer.accuracy):+.2f}",
-                f"{answer.agreement:.2%}",
-                short(answer.synaptic_operations / 1e6),
-                style="bold" if answer == report.recommended else "",
-            )
-    return table
-
-
-def _layers(report: Report) -> Table:
-    table = Table(title=f"Layers, per sample at T={report.final.timesteps}", title_justify="left")
-    for heading in ("layer", "type", "spike\nlevels"):
-        table.add_column(heading)
-    for heading in ("neurons", "spike rate", "spikes", "M SynOps"):
-        table.add_column(heading, justify="right")
-    for row in report.layers:
-        table.add_row(
-            row.name,
-            row.op,
-            row.alphabet,
-            str(row.neurons),
-            f"{row.spike_rate:.1%}",
-            f"{row.spikes:,.0f}",
-            short(row.synaptic_operations / 1e6),
-        )
-    return table
