@@ -44,7 +44,7 @@ def test_demo_does_the_whole_job(tmp_path: Path) -> None:
 
 def test_evaluate_prints_every_number_as_json(network: Path) -> None:
     report = json.loads(run("evaluate", network, "--limit", 100, "--json").output)
-    assert report["schema"] == 1 and report["samples"] == 100
+    assert report["schema"] == 2 and report["samples"] == 100
     assert {"accuracy", "macs"} <= report["ann"].keys()
     assert report["snn"]["timesteps"] == report["snn"]["total_steps"] == 32 and len(report["snn"]["curve"]) == 32
     assert {"name", "op", "neurons", "spike_rate", "spikes", "synaptic_operations"} <= report["layers"][0].keys()

@@ -32,7 +32,7 @@ REFUSED = {
     "answers after the end": (lambda: ts.evaluate(ECC8, (X, Y), timesteps=4, answers=(2, 8)), SettingError, "give timesteps=8"),
     "one-hot targets": (lambda: ts.evaluate(ECC8, (X, torch.eye(10)[Y])), DataError, r"for one-hot labels write y\.argmax\(1\)"),
     "too few targets": (lambda: ts.evaluate(ECC8, (X, Y[:3])), DataError, "6 inputs and 3 targets"),
-    "maps as answers": (lambda: ts.evaluate(ts.convert(nn.Conv2d(1, 2, 1), ECC(4), torch.rand(16, 1, 3, 3)), (torch.rand(6, 1, 3, 3), Y)), DataError, r"needs logits \(batch, classes\)"),
+    "maps as answers": (lambda: ts.evaluate(ts.convert(nn.Conv2d(1, 2, 1), ECC(4), torch.rand(16, 1, 3, 3), allow_no_neurons=True), (torch.rand(6, 1, 3, 3), Y)), DataError, r"needs logits \(batch, classes\)"),
     "beyond float32": (lambda: ECC8(X.double() * 1e300), DataError, "values beyond float32"),
     "numpy": (lambda: ECC8(X.numpy()), DataError, "not a ndarray"),
     "complex": (lambda: ECC8(X + 0j), DataError, "not a complex tensor"),
@@ -69,7 +69,7 @@ def test_a_broken_weight_has_the_name_that_the_model_gives_it():
     "model", [nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3)), nn.Identity()], ids=["linear", "nothing"]
 )
 def test_a_network_without_neurons_gives_what_it_gave(model, recipe):
-    snn = ts.convert(model, recipe, CALIBRATION)
+    snn = ts.convert(model, recipe, CALIBRATION, allow_no_neurons=True)
     with torch.no_grad():
         expected = model(X)
     for engine in ("auto", "dense", "reference", *(["event"] if ts.engines.event_status()[0] else [])):

@@ -263,7 +263,7 @@ def test_what_cannot_be_explained_is_refused_with_the_reason():
 
 
 def test_a_network_without_spiking_layers_is_explained_by_a_remark(tmp_path):
-    snn = ts.convert(nn.Sequential(nn.Linear(4, 3)).eval(), ECC(4), torch.rand(16, 4))
+    snn = ts.convert(nn.Sequential(nn.Linear(4, 3)).eval(), ECC(4), torch.rand(16, 4), allow_no_neurons=True)
     found = ts.explain(snn, [(torch.rand(16, 4), torch.arange(16) % 3)])
     assert not found.layers and found.accuracy == found.ann_accuracy
     assert found.remarks == ("there is no spiking layer to compare with the source network",)

@@ -49,12 +49,12 @@ def cost(
     The quantised baseline has activations of ``⌈log2(levels)⌉`` bits, where levels is the number of values that the
     sum of a wire can take over the T that the report recommends; more bits, up to the levels of the whole run, if it
     needs them to be as accurate (see ``Cost``); and the weight bits of the recipe. It runs on the same inputs, and
-    products with zeros are counted. ``activation_bits`` and ``weight_bits`` add baselines, and spiking networks with uniform weights of
-    that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are counted as 8 bits wide.
-    ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``task`` are those of ``evaluate``. Without targets, or
-    for outputs that are not logits of classes, energy is measured at the last step, and no accuracy, unless ``task``
-    is given. ``progress(done, total)`` counts the networks. Raises as ``evaluate`` does, and SettingError for invalid
-    bits and for a network without weights.
+    products with zeros are counted. ``activation_bits`` and ``weight_bits`` add baselines, and spiking networks with
+    uniform weights of that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are
+    counted as 8 bits wide. ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``task`` are those of
+    ``evaluate``. Without targets, or for outputs that are not logits of classes, energy is measured at the last step,
+    and no accuracy, unless ``task`` is given. ``progress(done, total)`` counts the networks. Raises as ``evaluate``
+    does, and SettingError for invalid bits and for a network without weights.
     """
     chosen = tuple(kind() for kind in members) if models is None else checked(models)
     if not chosen:
