@@ -18,7 +18,7 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.stand_in import check_ceilings, check_stand_ins
 from transpike.data import Batches
-from transpike.data.batches import calibration_batches
+from transpike.data.batches import calibration_batches, without_targets
 from transpike.engines import Dense
 from transpike.errors import NotExact, SettingError
 from transpike.recipes import ECC
@@ -72,7 +72,7 @@ def convert(
     with torch.inference_mode(False), torch.no_grad():
         source = capture(model, batches[0], output=output, on_unsupported=on_unsupported)
         if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
-            calibration_batches(batches, lambda x: x, source.input.shape)
+            calibration_batches(without_targets(batches), lambda x: x, source.input.shape)
         remarks: list[str] = [BYTES] if entrance.bytes and not recipe.encoder.has_frames else []
         largest = max(float(batch.abs().max()) for batch in batches)
         encoder = recipe.encoder.suited(source).calibrated(largest)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transpike.data.batches import pairs
+from transpike.data.batches import as_targets, with_targets
 from transpike.errors import DataError, SettingError
 from transpike.files import write_atomically
 from transpike.results.notebook import Shown
@@ -101,7 +101,8 @@ def record(
 ) -> SpikeRecord:
     """Run the first ``samples`` of ``data`` one by one, and keep their spikes and operation counts.
 
-    ``data``: batches of (input, target), or of inputs alone. ``layers`` (default: five, spread over the depth) are kept
+    ``data``: as for ``evaluate``, also without targets, or with the names of ``classes``.
+    ``layers`` (default: five, spread over the depth) are kept
     with the trains of ``neurons`` neurons each, spread over the active ones by activity.
     Raises DataError without samples, SettingError for unknown layers.
     """
@@ -112,17 +113,29 @@ def record(
     chosen, names = engine_named(engine), _names(snn) if layers is None else tuple(layers)
     found: list[SampleRecord] = []
     inputs = snn.input_check()
-    for x, y in pairs(data, snn.sample_shape):
+    classes = tuple(classes)
+    for x, targets in with_targets(data, snn.sample_shape):
+        labels = _labels(targets, classes)
         x = x[: samples - len(found)]
         inputs.add(snn.prepare(x))
         for index in range(len(x)):
-            label = None if y is None else int(y.reshape(-1)[index])
+            label = None if labels is None else labels[index]
             found.append(_recorded(snn, x[index : index + 1], label, steps, names, neurons, chosen))
         if len(found) == samples:
             break
     if not found:
         raise DataError("there are no samples to record")
-    return SpikeRecord(tuple(found), steps, snn.schedule.every_step, str(snn.recipe), tuple(classes), inputs.finished())
+    return SpikeRecord(tuple(found), steps, snn.schedule.every_step, str(snn.recipe), classes, inputs.finished())
+
+
+def _labels(targets: Any, classes: tuple[str, ...]) -> list[int | None] | None:
+    """Class numbers; text counts as one of ``classes``, else as unknown."""
+    if targets is None:
+        return None
+    names = [targets] if isinstance(targets, str) else list(targets)
+    if names and all(isinstance(name, str) for name in names):
+        return [classes.index(name) if name in classes else None for name in names]
+    return [int(label) for label in as_targets(targets).reshape(-1)]
 
 
 def _names(snn: SNN) -> tuple[str, ...]:

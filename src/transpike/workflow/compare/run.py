@@ -26,7 +26,7 @@ from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
 from transpike.core.schedule import check_timesteps
 from transpike.core.task import Task
-from transpike.data.batches import calibration_batches
+from transpike.data.batches import calibration_batches, without_targets
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
 from transpike.files import write_atomically
@@ -241,7 +241,7 @@ def compare(
     if not by_name:
         raise SettingError("a comparison needs at least one recipe")
     raw = first_batches(calibration, chosen.calibration_samples)
-    prepared = calibration_batches(raw, preprocessing or (lambda x: x.float()))
+    prepared = calibration_batches(without_targets(raw), preprocessing or (lambda x: x.float()))
     encoder = next(iter(by_name.values())).encoder
     with torch.no_grad():
         still = encoder.accumulate(prepared[0])  # recordings: the mean of their frames
@@ -367,5 +367,6 @@ def _convert(
     recipe: Recipe,
 ) -> SNN:
     with one_thread():
-        snn = convert(source, recipe, calibration, preprocessing=preprocessing, exact_grid=exact_grid, seed=seed)
+        data = without_targets(calibration)
+        snn = convert(source, recipe, data, preprocessing=preprocessing, exact_grid=exact_grid, seed=seed)
     return snn.accepting_any_input() if any_input else snn

@@ -11,6 +11,7 @@ from transpike.core.activity import Activity
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
 from transpike.core.input_check import InputCheck
+from transpike.core.preprocessing import described
 from transpike.core.task import Task
 from transpike.data.batches import pairs
 from transpike.energy import EnergyModel, checked
@@ -164,7 +165,7 @@ class _Tally:
             encoder=_name(snn.encoder),
             readout=_name(snn.readout),
             remarks=(*tasks.remarks(self.task), *snn.remarks, *self._remarks(snn, activity)),
-            provenance=snn.provenance,
+            provenance=snn.provenance | {"preprocessing": described(snn.preprocessing)},
             outcomes=outcomes,
             ann_outcomes=ann_outcomes,
             activities=counted,
