@@ -73,7 +73,7 @@ def test_a_comparison_uses_all_of_two_equal_calibration_batches(snn: ts.SNN) -> 
     settings = ts.ComparisonSettings(timesteps=(4,))
     found = ts.compare(snn.source, [ECC()], batches, settings, data=RIGHT)
     alone = ts.convert(snn.source, ECC(4), batches)
-    assert alone.inputs.samples == 200 and alone.inputs.high == (3 * images.max().item(),)
+    assert alone.inputs.samples == 200 and alone.inputs.high == (batches[1].max().item(),)
     assert found.snn(found.measured[0]).inputs == alone.inputs
     assert found.measured[0].accuracy == ts.evaluate(alone, RIGHT).final.accuracy
     assert found.measured[0].spikes == ts.evaluate(alone, RIGHT).final.spikes
