@@ -16,7 +16,7 @@ from transpike.core.graph import Graph
 from transpike.core.input_check import InputCheck
 from transpike.core.input_statistics import InputStatistics
 from transpike.core.like_module import ModuleLike
-from transpike.core.preprocessing import Preprocessing
+from transpike.core.preprocessing import Preprocessing, described
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
@@ -233,7 +233,10 @@ class SNN(ModuleLike):
         return _joined(traces)
 
     def __call__(self, x: Tensor, timesteps: int | None = None, *, return_all: bool = False) -> Tensor:
-        """Logits (batch, classes); with ``return_all`` the logits at every answer, (answers, batch, classes)."""
+        """Logits (batch, classes); with ``return_all`` the logits at every answer, (answers, batch, classes).
+
+        Warnings about the inputs are in the trace of ``run``.
+        """
         logits = self.run(x, timesteps, count=False).logits
         return logits if return_all else logits[-1]
 
@@ -244,9 +247,9 @@ class SNN(ModuleLike):
         rates = {name: f"{rate:.1%}" for name, rate in self.rates.items()}
         schedule = type(self.schedule).__name__
         head = f"{self.recipe}: {schedule}, T={self.timesteps}, {self.total_steps()} steps to the answer"
-        known = "unknown" if self.preprocessing is None else str(self.preprocessing)
-        known += f"; calibrated on {'unknown inputs' if self.inputs is None else self.inputs}"
-        notes = [f"preprocessing: {known}"] + [f"note: {one_line(remark)}" for remark in self.remarks]
+        inputs = "unknown inputs" if self.inputs is None else str(self.inputs)
+        notes = [f"preprocessing: {described(self.preprocessing)}; calibrated on {inputs}"]
+        notes += [f"note: {one_line(remark)}" for remark in self.remarks]
         notes += [] if self.exit is None else [f"exit: {self.exit}"]
         return "\n".join([printable(head), *lines(self.graph, rates, "spike rate"), *notes])
 

@@ -196,6 +196,21 @@ def test_text_labels_are_refused_where_labels_are_needed(data: Any) -> None:
         list(pairs(data))
 
 
+def test_a_record_needs_no_labels_and_takes_the_names_of_classes(snn: ts.SNN) -> None:
+    names = [f"digit {label}" for label in LABELS]
+    classes = tuple(f"digit {label}" for label in range(10))
+    found = ts.record(snn, [(IMAGES, names)], samples=3, classes=classes)
+    assert [one.label for one in found.samples] == LABELS[:3].tolist()
+    assert [one.label for one in ts.record(snn, [(IMAGES, names)], samples=2).samples] == [None, None]
+
+
+def test_a_cost_refuses_what_is_no_data(snn: ts.SNN) -> None:
+    with pytest.raises(DataError, match="not an int"):
+        ts.cost(snn, 3)
+    images = iter([(IMAGES, LABELS)])  # both networks need them
+    assert ts.cost(snn, images).report.samples == 64
+
+
 def test_labels_that_are_objects_are_refused() -> None:
     with pytest.raises(DataError, match="must be numbers, not a dict"):
         list(pairs([(X, [{"boxes": 1}] * 40)]))

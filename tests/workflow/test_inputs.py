@@ -66,6 +66,19 @@ def test_a_comparison_refuses_them_before_its_work(snn: ts.SNN) -> None:
     assert not compared(snn, RIGHT).warnings
 
 
+def test_a_comparison_uses_all_of_two_equal_calibration_batches(snn: ts.SNN) -> None:
+    """Two batches of one length are no pair of inputs and targets."""
+    images = NORMAL(DIGITS.train.batch(torch.arange(200))[0])
+    batches = [images[:100], 3 * images[100:]]
+    settings = ts.ComparisonSettings(timesteps=(4,))
+    found = ts.compare(snn.source, [ECC()], batches, settings, data=RIGHT)
+    alone = ts.convert(snn.source, ECC(4), batches)
+    assert alone.inputs.samples == 200 and alone.inputs.high == (batches[1].max().item(),)
+    assert found.snn(found.measured[0]).inputs == alone.inputs
+    assert found.measured[0].accuracy == ts.evaluate(alone, RIGHT).final.accuracy
+    assert found.measured[0].spikes == ts.evaluate(alone, RIGHT).final.spikes
+
+
 def test_an_early_answer_and_a_cascade_check_their_inputs(snn: ts.SNN) -> None:
     fitted = ts.fit_exit(snn, RIGHT, drop=30.0)
     assert not ts.answer_early(fitted, RIGHT[0]).warnings

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.encoder import Encoder
-from transpike.core.input_statistics import InputStatistics, Values, by_channel
+from transpike.core.input_statistics import InputStatistics, Values, by_channel, parts
 from transpike.core.preprocessing import Preprocessing
 from transpike.errors import DataError
 
@@ -47,7 +47,13 @@ class InputCheck:
         known = self.calibrated
         if known is None:
             return
-        x = self.encoder.accumulate(prepared)
+        for part in parts(self.encoder.accumulate(prepared)):
+            self._count(known, part)
+        count = self.values.samples
+        if (count >= FEW and self._is_far) or (count >= ENOUGH and self._is_clear):
+            self._refuse()
+
+    def _count(self, known: InputStatistics, x: Tensor) -> None:
         features = self.values.add(x)
         if features.shape[2] != len(known.low):
             raise DataError(
@@ -61,14 +67,11 @@ class InputCheck:
             # float32 preprocessing rounds differently in another program
             counts += [(feature < low - 1e-3 * std).sum(0), (feature > high + 1e-3 * std).sum(0)]
         self.beyond = torch.stack(counts) + (self.beyond if self.beyond.shape[1] else 0)
-        low, high = (torch.tensor(row, dtype=torch.float64)[:, None] for row in (known.low, known.high))
-        reach = FAR * width[:, None]
-        values = by_channel(x).cpu()
-        far = ((values < low - reach) | (values > high + reach)).double().mean(2) >= FAR_VALUES
+        values, reach = by_channel(x), FAR * width
+        low, high = torch.tensor(known.low) - reach, torch.tensor(known.high) + reach
+        low, high = (bound.to(values.device)[:, None] for bound in (low, high))
+        far = ((values < low) | (values > high)).double().mean(2) >= FAR_VALUES
         self.far += int(far.any(1).sum())
-        count = self.values.samples
-        if (count >= FEW and self._is_far) or (count >= ENOUGH and self._is_clear):
-            self._refuse()
 
     def finished(self) -> tuple[str, ...]:
         """The warnings of the whole run, one or none; DataError where its samples are clearly different."""

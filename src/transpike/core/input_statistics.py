@@ -4,12 +4,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from transpike.errors import DataError
 
 MOST_CHANNELS = 64  # with more, and for flat inputs, all values count as one channel
+PART = 2**20  # values
 TAIL = 0.01  # share of calibration samples outside each bound
 
 
@@ -50,9 +52,9 @@ class InputStatistics:
         """Of batches (batch, *shape) after preprocessing; recordings as the mean of their frames."""
         tally, samples = Values(), list[Tensor]()
         for batch in batches:
-            samples.append(tally.add(batch))
-        # features (3, samples, channels): a quantile of each feature and channel
-        bounds = torch.quantile(torch.cat(samples, 1), torch.tensor([TAIL, 1 - TAIL]).double(), dim=1)
+            samples += [tally.add(part) for part in parts(batch)]
+        # quantiles over the samples of (3 features, samples, channels); those of torch have a limit of 16 M values
+        bounds = np.quantile(torch.cat(samples, 1).numpy(), [TAIL, 1 - TAIL], axis=1)
         pairs = [tuple((low, high) for low, high in bounds[:, k].T.tolist()) for k in range(3)]
         low, high, mean, std = (tuple(row.tolist()) for row in (tally.low, tally.high, tally.mean, tally.std))
         return cls(tally.samples, low, high, mean, std, *pairs)  # type: ignore[arg-type]
@@ -89,6 +91,11 @@ class Values:
     @property
     def std(self) -> Tensor:
         return (self.squares / self.count).sqrt()
+
+
+def parts(batch: Tensor) -> tuple[Tensor, ...]:
+    """A batch in parts whose values in float64 take a few megabytes."""
+    return batch.split(max(1, len(batch) * PART // max(1, batch.numel())))
 
 
 def by_channel(batch: Tensor) -> Tensor:

@@ -52,6 +52,11 @@ class Preprocessing(NamedSettings):
         return (x - mean) / std
 
 
+def described(preprocessing: Preprocessing | None) -> str:
+    """The preprocessing of a network as text."""
+    return "unknown" if preprocessing is None else str(preprocessing)
+
+
 def _numbers(name: str, values: Any) -> tuple[float, ...]:
     """``values`` as floats; SettingError unless they are finite numbers, at least one."""
     plain = isinstance(values, (tuple, list)) or hasattr(values, "__array__")

@@ -52,7 +52,7 @@ def stacked(samples: list[Tensor]) -> Tensor:
     return torch.stack(samples)
 
 
-def targets(target: Any) -> Tensor:
+def as_targets(target: Any) -> Tensor:
     """Targets as a tensor with at least one axis; DataError for text and other objects."""
     if isinstance(target, (list, tuple)) and target and all(map(is_array, target)):
         target = stacked([tensor(one) for one in target])

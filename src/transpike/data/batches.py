@@ -10,7 +10,18 @@ from torch.utils.data import Dataset as TorchDataset
 
 from transpike.core.preprocessing import Preprocessing
 from transpike.data._base import Dataset, Split
-from transpike.data._forms import is_array, is_scalar, is_whole, keys, line_for, named, rank, stacked, targets, tensor
+from transpike.data._forms import (
+    as_targets,
+    is_array,
+    is_scalar,
+    is_whole,
+    keys,
+    line_for,
+    named,
+    rank,
+    stacked,
+    tensor,
+)
 from transpike.errors import DataError
 
 FEWEST = 8
@@ -67,7 +78,7 @@ def pairs(data: Any, shape: tuple[int, ...] | None = None) -> Iterator[tuple[Ten
     Raises DataError for other forms, and for targets that are text; the message has the line to write.
     """
     for x, target in with_targets(data, shape):
-        yield x, None if target is None else targets(target)
+        yield x, None if target is None else as_targets(target)
 
 
 def with_targets(data: Any, shape: tuple[int, ...] | None = None) -> Iterator[tuple[Tensor, Any]]:
@@ -85,6 +96,11 @@ def with_targets(data: Any, shape: tuple[int, ...] | None = None) -> Iterator[tu
     else:
         samples, single = _iterated(data, shape)
         yield from _grouped(map(_entry, samples), shape, single)
+
+
+def without_targets(batches: Iterable[Tensor]) -> list[tuple[Tensor, None]]:
+    """Batches of inputs in a form that is never read as (inputs, targets), also if there are two."""
+    return [(x, None) for x in batches]
 
 
 def dataset_of(data: Any) -> Dataset:

@@ -19,7 +19,7 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.stand_in import NOTHING_SPIKES, check_ceilings, check_stand_ins, has_neurons
 from transpike.data import Batches
-from transpike.data.batches import calibration_batches
+from transpike.data.batches import calibration_batches, without_targets
 from transpike.engines import Dense
 from transpike.errors import NotExact, SettingError, UnsupportedModel
 from transpike.ops.analogue import AnalogueOp
@@ -77,7 +77,7 @@ def convert(
         remarks: list[str] = []
         source = capture(model, batches[0], output=output, on_unsupported=on_unsupported, remarks=remarks)
         if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
-            calibration_batches(batches, lambda x: x, source.input.shape)
+            calibration_batches(without_targets(batches), lambda x: x, source.input.shape)
         layers, functions = split_answer(source)
         remarks += [remark(functions)] if functions else []
         remarks += [BYTES] if entrance.bytes and not recipe.encoder.has_frames else []

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transpike.data.batches import pairs
+from transpike.data.batches import as_targets, with_targets
 from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.results.notebook import Shown
@@ -102,7 +102,8 @@ def record(
 ) -> SpikeRecord:
     """Run the first ``samples`` of ``data`` one by one, and keep their spikes and operation counts.
 
-    ``data``: batches of (input, target), or of inputs alone. ``layers`` (default: five, spread over the depth) are kept
+    ``data``: as for ``evaluate``, also without targets, or with the names of ``classes``.
+    ``layers`` (default: five, spread over the depth) are kept
     with the trains of ``neurons`` neurons each, spread over the active ones by activity.
     Raises DataError without samples, for targets that are not class numbers and for outputs that are not logits,
     SettingError for unknown layers.
@@ -114,24 +115,34 @@ def record(
     chosen, names = engine_named(engine), _names(snn) if layers is None else tuple(layers)
     found: list[SampleRecord] = []
     inputs = snn.input_check()
-    for x, y in pairs(data, snn.sample_shape):
-        x, y = x[: samples - len(found)], _checked(snn, x, y)
+    classes = tuple(classes)
+    for x, targets in with_targets(data, snn.sample_shape):
+        labels = _labels(snn, x, targets, classes)
+        x = x[: samples - len(found)]
         inputs.add(snn.prepare(x))
         for index in range(len(x)):
-            label = None if y is None else int(y[index])
+            label = None if labels is None else labels[index]
             found.append(_recorded(snn, x[index : index + 1], label, steps, names, neurons, chosen))
         if len(found) == samples:
             break
     if not found:
         raise DataError("there are no samples to record")
-    return SpikeRecord(tuple(found), steps, snn.schedule.every_step, str(snn.recipe), tuple(classes), inputs.finished())
+    return SpikeRecord(tuple(found), steps, snn.schedule.every_step, str(snn.recipe), classes, inputs.finished())
 
 
-def _checked(snn: SNN, x: Tensor, y: Tensor | None) -> Tensor | None:
-    """The class numbers of a batch, where it has targets; DataError for an output or targets without classes."""
-    shown = torch.zeros(len(x), dtype=torch.int64) if y is None else y.cpu()  # the output must be logits anyway
-    checked = Classification().check(snn.graph.output.shape, len(x), shown)
-    return None if y is None else checked
+def _labels(snn: SNN, x: Tensor, targets: Any, classes: tuple[str, ...]) -> list[int | None] | None:
+    """Class numbers, where there are targets; text counts as one of ``classes``, else as unknown.
+
+    DataError for an output or targets without classes.
+    """
+    names = [targets] if isinstance(targets, str) else list(targets) if isinstance(targets, (list, tuple)) else []
+    named = bool(names) and all(isinstance(name, str) for name in names)
+    plain = targets is None or named
+    numbers = torch.zeros(len(x), dtype=torch.int64) if plain else as_targets(targets).cpu()
+    checked = Classification().check(snn.graph.output.shape, len(x), numbers)  # the output must be logits anyway
+    if named:
+        return [classes.index(name) if name in classes else None for name in names]
+    return None if targets is None else checked.tolist()
 
 
 def _names(snn: SNN) -> tuple[str, ...]:

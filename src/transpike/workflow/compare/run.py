@@ -26,7 +26,7 @@ from transpike.core.registry import hint
 from transpike.core.schedule import check_timesteps
 from transpike.core.spelling import NamedSettings, unknown
 from transpike.core.task import Task
-from transpike.data.batches import calibration_batches
+from transpike.data.batches import calibration_batches, without_targets
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
 from transpike.errors import DataError, FileError, SettingError
@@ -242,7 +242,7 @@ def compare(
     if store is not None:
         check_folder(store)  # before the work
     raw = first_batches(calibration, chosen.calibration_samples)
-    prepared = calibration_batches(raw, preprocessing or (lambda x: x.float()))
+    prepared = calibration_batches(without_targets(raw), preprocessing or (lambda x: x.float()))
     encoder = next(iter(by_name.values())).encoder
     with torch.no_grad():
         still = encoder.accumulate(prepared[0])  # recordings: the mean of their frames
@@ -361,5 +361,6 @@ def _convert(
     recipe: Recipe,
 ) -> SNN:
     with one_thread():
-        snn = convert(source, recipe, calibration, preprocessing=preprocessing, exact_grid=exact_grid, seed=seed)
+        data = without_targets(calibration)
+        snn = convert(source, recipe, data, preprocessing=preprocessing, exact_grid=exact_grid, seed=seed)
     return snn.accepting_any_input() if any_input else snn

@@ -25,6 +25,7 @@ from transpike.core.naming import qualified
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.task import Task
+from transpike.data.batches import without_targets
 from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
 from transpike.exits import table
@@ -137,7 +138,7 @@ def measure(work: Work, unit: Unit) -> None:
         snn = convert(
             source,
             unit.recipe,
-            calibration,
+            without_targets(calibration),
             preprocessing=work.preprocessing,
             exact_grid=work.exact_grid,
             seed=work.seed,

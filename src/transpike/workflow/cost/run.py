@@ -60,7 +60,7 @@ def cost(
     if not chosen:
         raise SettingError("there is no energy model: give at least one")
     activations, weights = tuple(activation_bits), tuple(weight_bits)
-    if iter(data) is data:  # an iterator would be exhausted by the first network
+    if isinstance(data, Iterator):  # an iterator would be exhausted by the first network
         data = list(data)
     if not any(isinstance(node.op, Synapse) or snn.source.macs(node) for node in snn.source):
         raise SettingError("the network has no layer with weights: there are no operations to compare")

@@ -11,6 +11,7 @@ from transpike.core.activity import Activity
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
 from transpike.core.input_check import InputCheck
+from transpike.core.preprocessing import described
 from transpike.core.stand_in import NOTHING_SPIKES, has_neurons
 from transpike.core.task import Task
 from transpike.data.batches import pairs
@@ -173,7 +174,7 @@ class _Tally:
                 *_others(snn),
                 *self._remarks(snn, activity),
             ),
-            provenance=snn.provenance,
+            provenance=snn.provenance | {"preprocessing": described(snn.preprocessing)},
             outcomes=outcomes,
             ann_outcomes=ann_outcomes,
             activities=counted,
