@@ -192,9 +192,7 @@ class _Draw:
         if self.pick.random() < 0.5:
             return CONVOLUTIONS[n](width, width, 3, padding=1)
         middle = self.pick.choice([4, 16, 17])
-        return nn.Sequential(
-            CONVOLUTIONS[n](width, middle, 3, padding=1), nn.ReLU(), CONVOLUTIONS[n](middle, width, 1)
-        )
+        return nn.Sequential(CONVOLUTIONS[n](width, middle, 3, padding=1), nn.ReLU(), CONVOLUTIONS[n](middle, width, 1))
 
     def projected(self) -> nn.Module:
         """A residual block whose shortcut is a strided convolution of one point."""
@@ -250,7 +248,10 @@ def drawn(seed: int) -> Drawn:
     torch.manual_seed(seed)
     try:
         dimensions = pick.choice([0, 1, 2, 2, 2])
-        shape = (pick.choice(CHANNELS[:9] if dimensions else CHANNELS), *(pick.choice(SIZES) for _ in range(dimensions)))
+        shape = (
+            pick.choice(CHANNELS[:9] if dimensions else CHANNELS),
+            *(pick.choice(SIZES) for _ in range(dimensions)),
+        )
         draw = _Draw(pick, [shape])
         draw.block()
         for _ in range(pick.randint(1, 7)):

@@ -154,7 +154,9 @@ def run(folder: Path, arguments: tuple[str, ...], arm: Killing | None = None) ->
         try:
             os.chdir(folder)
             for stream in (1, 2):
-                os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if stream == 1 else 0) | os.O_APPEND), stream)
+                os.dup2(
+                    os.open(output, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if stream == 1 else 0) | os.O_APPEND), stream
+                )
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
             tempfile.tempdir = str(folder)  # what is left there is seen too

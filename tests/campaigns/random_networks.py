@@ -172,7 +172,9 @@ class Campaign:
             "batch": len(self.x),
             "exact": self.reference.exact,
             "mode": self.snn.schedule.mode,
-            "rate": round(sum(float(t.double().abs().mean()) for t in self.reference.trains.values()) / max(1, len(self.cells)), 3),
+            "rate": round(
+                sum(float(t.double().abs().mean()) for t in self.reference.trains.values()) / max(1, len(self.cells)), 3
+            ),
         }
         require("logits are finite", bool(torch.isfinite(self.reference.logits).all()))
         self.engines()
@@ -196,7 +198,9 @@ class Campaign:
                 self.row |= {} if same else {f"{name} differs by ties": trace.ties}
         self.event = self.run(engine=names[-1], record=self.cells)
         self.engine = names[-1]
-        self.row["kernels"] = sorted({k.partition(":")[0] + k.partition(":")[2][:40] for k in self.event.kernels.values()})
+        self.row["kernels"] = sorted(
+            {k.partition(":")[0] + k.partition(":")[2][:40] for k in self.event.kernels.values()}
+        )
         if self.snn.schedule.mode == "slots":
             try:
                 trace = self.run(engine="sorted")
