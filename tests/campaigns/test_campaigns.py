@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from kills import content, differences, torn
 from random_networks import tried
+
 from stored import stored
 from transpike.engines.dense.run import FoldedRun
 from transpike.training.checkpoint import save_weights

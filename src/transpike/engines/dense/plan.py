@@ -10,7 +10,6 @@ from transpike.core.cell import Cell
 from transpike.core.channels import resolved
 from transpike.core.node import Node
 from transpike.core.op import Op, Synapse
-from transpike.lowering.lowered import Lowered
 from transpike.lowering.program import Program
 
 

@@ -248,21 +248,18 @@ def compare(
         wish.check_samples(sum(len(x) for x, _ in fitting))
     for x, y in fitting:
         chosen.task.check(source.output.shape, len(x), y, "a batch of exit_data")
-    codes = {
-        name: outside_code(recipe, source, preprocessing, chosen.energy, chosen.exits, chosen.task)
-        for name, recipe in by_name.items()
-    }
     with contextlib.ExitStack() as stack:
-        if store is None or any(code.digest is None for code in codes.values()):
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
-        else:  # a killed process would leave an empty folder
-            scratch = Path(store)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
         folder = scratch if store is None else _folder(store)
         inputs = write_inputs(folder, source, raw, batches, fitting)
         work = Work(
             folder, scratch, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed,
             chosen.energy, chosen.exits, chosen.task,
         )  # fmt: skip
+        codes = {
+            name: outside_code(recipe, source, preprocessing, chosen.energy, chosen.exits, chosen.task)
+            for name, recipe in by_name.items()
+        }
         plans = {
             name: plan(recipe, asked, name if code.digest is None else code.digest, code.digest is not None)
             for (name, recipe), code in zip(by_name.items(), codes.values(), strict=True)
