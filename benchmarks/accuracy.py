@@ -15,8 +15,8 @@ import torch
 from peers import converted, network, steps
 
 import transpike as ts
-from transpike.files import write_atomically
 from transpike.results.statistics import wilson
+from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).parent
 SHOWN = (4, 8, 16, 32, 64, 128, 256)

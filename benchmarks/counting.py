@@ -13,7 +13,7 @@ import torch
 from machine import description, interleaved
 
 import transpike as ts
-from transpike.files import write_atomically
+from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).parent
 BATCH, BOUND = 32, 1.15

@@ -24,8 +24,8 @@ from machine import description, interleaved
 import transpike as ts
 from transpike import exits
 from transpike.core.exit import ExitPolicy
-from transpike.files import write_atomically
 from transpike.results.statistics import paired_difference, wilson
+from transpike.results.writing import write_atomically
 from transpike.workflow.early_exit import checkpoints_until, fit_policy
 
 HERE = Path(__file__).parent

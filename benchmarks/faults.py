@@ -22,7 +22,7 @@ from machine import description
 from torch import Tensor, nn
 
 import transpike as ts
-from transpike.files import write_atomically
+from transpike.results.writing import write_atomically
 from transpike.workflow.explain.run import Explanation
 
 HERE = Path(__file__).parent

@@ -15,8 +15,8 @@ from machine import description, interleaved
 
 import transpike as ts
 from transpike.engines.native import library as _native
-from transpike.files import write_atomically
 from transpike.recipes import YOSO
+from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).parent
 BATCH = 64

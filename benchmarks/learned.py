@@ -21,9 +21,9 @@ from transpike.core.cell import Neuron
 from transpike.core.pass_ import Context
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
-from transpike.files import write_atomically
 from transpike.passes import FoldBatchNorm, RemoveDropout
 from transpike.results.statistics import paired_difference
+from transpike.results.writing import write_atomically
 from transpike.schedules import LayerSynchronous
 
 HERE = Path(__file__).parent

@@ -18,7 +18,7 @@ from torch import Tensor
 import transpike as ts
 from transpike import recipes as r
 from transpike import report
-from transpike.files import write_atomically
+from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).parent
 WINDOWS = ts.schedules.LayerSynchronous()

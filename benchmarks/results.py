@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from transpike.files import write_atomically
+from transpike.results.writing import write_atomically
 
 KEY = ("network", "timesteps", "batch", "engine")
 PEER_RANGE = (1.0, 2.2)  # SpikingJelly's best, in T forward passes of the ANN at batch 32; else something was wrong

@@ -18,8 +18,8 @@ import torch
 
 import transpike as ts
 from transpike.core.cell import Cell, Neuron
-from transpike.files import write_atomically
 from transpike.neurons import Synchronous
+from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).parent
 PERIODS = (1, 2, 3, 4, 5, 6, 8)

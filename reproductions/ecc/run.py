@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 import transpike as ts
 from transpike.core.op import Synapse
-from transpike.files import write_atomically
 from transpike.passes import FoldBatchNorm
+from transpike.results.writing import write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

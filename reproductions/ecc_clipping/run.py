@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 import transpike as ts
-from transpike.files import write_atomically
 from transpike.models._weights import load_weights
+from transpike.results.writing import write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

@@ -22,7 +22,7 @@ import torch
 
 import transpike as ts
 from transpike.data import mitbih
-from transpike.files import write_atomically
+from transpike.results.writing import write_atomically
 from transpike.workflow.cascade import CascadeReport, Outcome, cascade
 
 HERE = Path(__file__).parent

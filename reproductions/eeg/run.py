@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import transpike as ts
-from transpike.files import write_atomically
+from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).parent
 LEVELS = 8

@@ -16,7 +16,7 @@ import torch
 import transpike as ts
 from transpike.core.activity import Activity, LayerActivity
 from transpike.energy import AnnActivity, AnnLayer, EnergyModel, MemoryHierarchy, SpatialDataflow
-from transpike.files import write_atomically
+from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).parent
 INPUTS, NEURONS = 2395, 1000  # the paper's average fan-in; any number of neurons

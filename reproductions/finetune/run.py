@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 import transpike as ts
-from transpike.files import write_atomically
+from transpike.results.writing import write_atomically
 from transpike.training import FineTuning
 from transpike.training.spiking.losses import Distillation
 from transpike.training.spiking.surrogates import Rectangular

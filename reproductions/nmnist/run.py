@@ -18,7 +18,7 @@ import torch
 
 import transpike as ts
 from transpike.data.named import directory
-from transpike.files import write_atomically
+from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).parent
 CANDIDATES = (10, 20, 40)

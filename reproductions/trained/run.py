@@ -19,8 +19,8 @@ import transpike as ts
 from training import CIFAR, MNIST, PLANS, dataset, options, prepared
 from transpike.core.pass_ import Context
 from transpike.core.recipe import Recipe
-from transpike.files import write_atomically
 from transpike.passes import FoldBatchNorm, RemoveDropout
+from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).parent
 WINDOWS = ts.schedules.LayerSynchronous()

@@ -27,11 +27,11 @@ from training import CALIBRATION, IMAGENET, PLANS, network, prepared
 from transpike.core.cell import Neuron
 from transpike.core.graph import Node
 from transpike.core.preprocessing import Preprocessing
-from transpike.files import write_atomically
 from transpike.models._weights import load_weights
 from transpike.passes import FoldBatchNorm
 from transpike.recipes import CAT, YOSO, ExactMapping
 from transpike.results.statistics import wilson
+from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).parent
 BATCH = 100

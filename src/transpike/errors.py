@@ -14,11 +14,32 @@
 Every message names the place, the cause and the way out.
 """
 
+import re
+
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""``text`` with control characters as escapes like \x1b; line feeds and tabs stay.
+
+    Names and remarks come from files and data that nobody has read. In a terminal they could move the cursor, hide
+    lines, or change the order in which letters are shown; half of a surrogate pair cannot be printed at all.
+    """
+    return _INVISIBLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    """``printable``, with line feeds and tabs as escapes too."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
 
 class TranspikeError(Exception):
     """Base class of all errors that transpike raises deliberately; ``exit_code`` is that of the command line."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UnsupportedModel(TranspikeError):

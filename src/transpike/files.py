@@ -1,12 +1,9 @@
-"""Save and load spiking networks as safetensors and JSON, without pickle. Files are written atomically."""
+"""Save and load spiking networks as safetensors and JSON, without pickle."""
 
-import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.errors import FileError, TranspikeError
+from transpike.results.writing import check_writable, tensor_bytes, write_atomically
 from transpike.snn import SNN
 
 VERSION = 2
@@ -60,13 +58,14 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
     result: for classes that are not registered (the message lists all of them) and for values that change in the
     round trip.
     """
+    check_writable(path)
     tensors: dict[str, Tensor] = {}
     try:
         content = _content(snn, tensors, metrics)
         text = json.dumps(content, sort_keys=True)
         _check_round_trip(snn, json.loads(text), tensors)
         metadata = {"transpike": str(VERSION), "content": text, "sha256": _digest(text, tensors)}
-        data = safetensors.torch.save(tensors, metadata)
+        data = tensor_bytes(tensors, metadata)
         if (size := int.from_bytes(data[:8], "little")) > LARGEST_HEADER:
             raise FileError(
                 f"its header would have {size:,} bytes, and at most {LARGEST_HEADER:,} are read: store fewer metrics"
@@ -237,28 +236,3 @@ def _digest(text: str, tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write a file atomically: to a temporary file in the same folder, flushed to disk, then renamed."""
-    path = Path(path)
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)  # mkstemp creates a private file
-        Path(temporary).replace(path)
-    except BaseException as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-        if isinstance(error, OSError):
-            raise FileError(
-                f"{path} cannot be written ({error.strerror or error}); an existing file is unchanged"
-            ) from error
-        raise

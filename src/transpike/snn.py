@@ -13,22 +13,26 @@ from transpike.core.channels import extreme, shaped
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph
+from transpike.core.like_module import ModuleLike
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
 from transpike.core.table import lines
-from transpike.engines import Auto, Engine, Program
-from transpike.errors import DataError
+from transpike.engines import Engine, Program, engine_named
+from transpike.errors import DataError, one_line, printable
 from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid
 from transpike.lowering.lowered import Exactness, Lowered, lower
 from transpike.lowering.scaling import scaled, unit_scale
 from transpike.lowering.trace import Trace
 
 
-@dataclass(frozen=True, eq=False)
-class SNN:
+@dataclass(frozen=True, eq=False, repr=False)
+class SNN(ModuleLike):
     """A spiking network. Call it on inputs (batch, *shape) to get logits (batch, classes).
+
+    It runs on the device of its input. It can be copied and pickled, also after it has run, and has the methods of an
+    ``nn.Module`` in evaluation mode that do not change it (core.like_module).
 
     ``graph`` is the spiking graph, ``source`` the network before conversion, ``encoder`` the recipe's encoder with its
     calibrated range. ``ranges`` holds the largest |current| of each neuron layer on calibration data, one value per
@@ -166,14 +170,15 @@ class SNN:
         x: Tensor,
         timesteps: int | None = None,
         *,
-        engine: Engine | None = None,
+        engine: Engine | str | None = None,
         sample_ids: Tensor | None = None,
         record: Iterable[str] = (),
         count: bool = True,
     ) -> Trace:
-        """Simulate a batch; ``transpike.simulate`` documents the arguments."""
+        """Simulate a batch; ``transpike.simulate`` documents the arguments. ``engine`` may also be an engine object."""
         steps = self.schedule.check(self.timesteps if timesteps is None else timesteps)
-        return self.run_prepared(self.prepare(x), steps, engine or Auto(), sample_ids, record, count)
+        chosen = engine_named(engine or "auto") if engine is None or isinstance(engine, str) else engine
+        return self.run_prepared(self.prepare(x), steps, chosen, sample_ids, record, count)
 
     def run_prepared(
         self, x: Tensor, steps: int, engine: Engine, sample_ids: Tensor | None, record: Iterable[str], count: bool
@@ -199,13 +204,16 @@ class SNN:
         logits = self.run(x, timesteps, count=False).logits
         return logits if return_all else logits[-1]
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         rates = {name: f"{rate:.1%}" for name, rate in self.rates.items()}
         schedule = type(self.schedule).__name__
         head = f"{self.recipe}: {schedule}, T={self.timesteps}, {self.total_steps()} steps to the answer"
-        notes = [f"note: {remark}" for remark in self.remarks]
+        notes = [f"note: {one_line(remark)}" for remark in self.remarks]
         notes += [] if self.exit is None else [f"exit: {self.exit}"]
-        return "\n".join([head, *lines(self.graph, rates, "spike rate"), *notes])
+        return "\n".join([printable(head), *lines(self.graph, rates, "spike rate"), *notes])
 
 
 def _joined(traces: list[Trace]) -> Trace:

@@ -15,7 +15,6 @@ from transpike import data, models
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, Split
 from transpike.errors import CheckpointError, DataError, SettingError
-from transpike.training import checkpoint as files
 from transpike.training import schedule
 from transpike.training.source import augmentation
 from transpike.workflow.train import Progress, Row, Training, save_weights, train
@@ -112,7 +111,7 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(tmp_path, mon
             raise _KilledError
         fsync(descriptor)
 
-    monkeypatch.setattr(files.os, "fsync", fail_the_second_time)
+    monkeypatch.setattr(os, "fsync", fail_the_second_time)
     with pytest.raises(_KilledError):
         train(_net(), digits, Training(**SETTINGS), checkpoint=path)
     monkeypatch.undo()

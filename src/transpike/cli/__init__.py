@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from typing import Any
 
 import click
 
@@ -21,6 +22,7 @@ from transpike.cli import (
     verify,
 )
 from transpike.errors import TranspikeError
+from transpike.results.terminal import printable_streams
 
 commands = (
     compare.command,
@@ -41,6 +43,10 @@ commands = (
 
 class _Group(click.Group):
     """Prints transpike's errors on stderr and exits with their code; keeps the command line for reports."""
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        with printable_streams():
+            return super().main(*args, **more)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         context.meta["transpike.typed"] = tuple(args)

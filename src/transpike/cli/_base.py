@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 import transpike
-from transpike import data, engines, models, recipes, tasks
+from transpike import data, engines, models, recipes, report, tasks
 from transpike.cli._parts import TABLES, Part, part_named, settings_of
 from transpike.cli._prepared import again
 from transpike.cli._recipes import flags_of
@@ -27,6 +27,7 @@ from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
 from transpike.data import Dataset
 from transpike.errors import DataError, FileError, SettingError
+from transpike.results import terminal, writing
 from transpike.snn import SNN
 
 
@@ -297,23 +298,40 @@ def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> 
 @contextlib.contextmanager
 def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr if it is a terminal. It is called with (done, total) or (name, done, total)."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(file=terminal.beneath(sys.stderr))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not shown or not sys.stderr.isatty()) as bar:
         task = bar.add_task(text, total=None)
 
         def update(*what: Any) -> None:
             *names, done, total = what
-            bar.update(task, completed=done, total=total, description=": ".join([text, *names]))
+            description = terminal.shown(": ".join([text, *names]), console.encoding)
+            bar.update(task, completed=done, total=total, description=description)
 
         yield update
 
 
-def check_writable(*paths: Path | None) -> None:
-    """FileError before the work, where a result cannot be written."""
-    for path in paths:
-        if path is not None and not path.absolute().parent.is_dir():
-            raise FileError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
+def check_outputs(*paths: Path | None, reports: tuple[Path, ...] = (), pictures: bool = True) -> None:
+    """Raise before the work where an output cannot be written; ``reports`` also by their extension.
+
+    Standard output is refused, because it carries the text or the JSON of the command.
+    """
+    report.check(*reports, pictures=pictures)
+    writing.check_writable(*reports, *paths)
+    for path in (*reports, *paths):
+        if path is not None and writing.goes_to_stdout(path):
+            raise FileError(f"{path} also carries the text of this command: give the name of a file or of a named pipe")
+
+
+def checkpoint_of(output: Path, checkpoint: Path | None) -> Path:
+    """--checkpoint, else next to ``output``. Raises for files that cannot be written; missing folders are created."""
+    found = checkpoint or output.with_suffix(".checkpoint.safetensors")
+    if checkpoint is None and output.exists() and not output.is_file():
+        raise SettingError(f"{output} is no regular file, so give --checkpoint too")
+    writing.check_writable(output, found, make_folder=True)
+    writing.check_writable(found, read_again=True)
+    check_outputs(output)
+    return found
 
 
 def typed() -> str:

@@ -10,6 +10,7 @@ from transpike import recipes, report
 from transpike.cli import _base, _settings
 from transpike.data import Dataset
 from transpike.errors import DataError, GateFailed, SettingError
+from transpike.results.writing import check_folder
 from transpike.workflow.compare.pick import parse
 from transpike.workflow.compare.run import Comparison, Row
 
@@ -71,7 +72,8 @@ def command(
     **flags: Any,
 ) -> None:
     """Compare recipes on one network: accuracy, total time steps, synaptic operations; select the best one."""
-    _base.check_writable(*reports, place)
+    _base.check_outputs(place, reports=reports)
+    check_folder(store)
     if place is not None and pick is None:
         raise SettingError("--output writes the network selected by --pick: give --pick too")
     if pick is not None:
@@ -137,5 +139,6 @@ def _written(
         return ""
     snn = found.snn(row)
     _base.note_origin(snn, model_name, weights, dataset)
-    ts.save(snn, output, metrics=row.to_json())
+    # without the seconds of this run, so that the same network gives the same bytes
+    ts.save(snn, output, metrics={name: value for name, value in row.to_json().items() if name != "seconds"})
     return f"; wrote {output}"

@@ -39,6 +39,7 @@ def command(
 ) -> None:
     """Convert a trained network to a spiking one and save it."""
     _base.with_threads(threads)
+    _base.check_outputs(output)
     dataset = _base.load_data(data_name, data_dir)
     recipe = _base.make_recipe(recipe_name, _base.for_recordings(settings, dataset), seed)
     module, preprocessing = _base.load_trained(model_name, weights, dataset, mean, std)

@@ -10,7 +10,7 @@ import transpike as ts
 from transpike import report
 from transpike.cli import _base
 from transpike.errors import MissingExtra
-from transpike.files import write_atomically
+from transpike.results.writing import check_folder, write_atomically
 from transpike.workflow.train import Progress, Row
 
 EXPLAINED = 128
@@ -33,7 +33,7 @@ def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: b
     """Quick demo: train a small CNN on digits, convert it with ECC, evaluate it, and write a report."""
     _base.with_threads(threads)
     say = (lambda text: None) if as_json else click.echo
-    output_dir.mkdir(parents=True, exist_ok=True)
+    check_folder(output_dir)
     dataset = ts.data.load("digits")
     torch.manual_seed(seed)
     module, spec = ts.models.build("zoo:small-cnn", input_shape=dataset.image_shape)

@@ -47,7 +47,7 @@ def command(
 ) -> None:
     """Energy of a converted network, compared with the quantised ANN that it replaces, by every energy model."""
     _base.with_threads(threads)
-    _base.check_writable(*reports)
+    _base.check_outputs(reports=reports)
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
     with _base.progress_bar("networks") as progress:

@@ -46,7 +46,7 @@ def command(
 ) -> None:
     """Accuracy over time, latency and activity of a converted network, compared with its source network."""
     _base.with_threads(threads)
-    _base.check_writable(*reports)
+    _base.check_outputs(reports=reports)
     if max_drop is not None and not math.isfinite(max_drop):
         raise SettingError(f"--max-drop takes percentage points of accuracy, not {max_drop}")
     snn = ts.load(file)

@@ -67,7 +67,7 @@ def command(
 ) -> None:
     """Early exit with a guaranteed bound: fit it on some test samples, verify it on the others, save the network."""
     _base.with_threads(threads)
-    _base.check_writable(*reports, output)
+    _base.check_outputs(output, reports=reports)
     asked = _base.task_named(task)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)

@@ -40,7 +40,7 @@ def command(
 ) -> None:
     """Causes of the accuracy drop of a converted network, layer by layer, and changes that recover accuracy."""
     _base.with_threads(threads)
-    _base.check_writable(*reports)
+    _base.check_outputs(reports=reports)
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
     with _base.progress_bar("simulations") as progress:

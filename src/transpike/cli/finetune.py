@@ -41,6 +41,7 @@ def command(
 ) -> None:
     """Fine-tune the converted network in FILE with surrogate gradients, and write it to OUTPUT; rerun to resume."""
     _base.with_threads(threads)
+    checkpoint = _base.checkpoint_of(output, checkpoint)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     given = _settings.given(FineTuning, settings)
@@ -59,7 +60,7 @@ def command(
             snn,
             dataset,
             preset,
-            checkpoint=checkpoint or output.with_suffix(".checkpoint.safetensors"),
+            checkpoint=checkpoint,
             resume=resume,
             progress=progress,
             threads=threads,

@@ -72,10 +72,7 @@ def command(
 ) -> None:
     """Report on a converted network: accuracy, latency, energy, layers, changes that recover accuracy, spikes."""
     _base.with_threads(threads)
-    _base.check_writable(*outputs)
-    for path in outputs:
-        if path.suffix not in (".html", ".htm", ".json", ".txt"):
-            raise SettingError(f"a report is written as .html, .json or .txt, not {path.suffix or path.name!r}")
+    _base.check_outputs(reports=outputs, pictures=False)
     asked = _base.task_named(task)
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)

@@ -13,6 +13,7 @@ from transpike.cli import _base, _prepared, _settings
 from transpike.errors import SettingError
 from transpike.training import connectivity, ranks
 from transpike.training.settings import Training
+from transpike.training.source.board import check_logs
 from transpike.workflow.train import Progress, Row
 
 CHECKED = 256  # inputs whose range is checked
@@ -66,6 +67,9 @@ def command(
     import torch
 
     _base.with_threads(threads)
+    checkpoint = _base.checkpoint_of(output, checkpoint)
+    if options["tensorboard"] is not None:
+        check_logs(options["tensorboard"])
     settings = _settings.chosen(Training, options)
     preparation = _prepared.from_flags(
         activation,
@@ -118,7 +122,7 @@ def command(
             module,
             dataset,
             settings,
-            checkpoint=checkpoint or output.with_suffix(".checkpoint.safetensors"),
+            checkpoint=checkpoint,
             weights=output,
             preprocessing=preprocessing,
             notes=notes,

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from transpike.core.cell import Cell
 from transpike.core.node import Node
+from transpike.errors import one_line
 
 
 class Printable(Protocol):
@@ -34,7 +35,7 @@ def threshold_text(node: Node) -> str:
 
 def lines(graph: Printable, extra: dict[str, str] | None = None, heading: str | None = None) -> list[str]:
     """The graph as text: name, operator, output shape, MACs, threshold, and the column ``extra`` by layer name."""
-    rows = [("layer", "operator", "inputs", "shape", "MACs", "threshold", heading or "")]
+    rows: list[tuple[str, ...]] = [("layer", "operator", "inputs", "shape", "MACs", "threshold", heading or "")]
     previous = ""
     for node in graph:
         inputs = "" if node.inputs in ((previous,), ()) else ", ".join(node.inputs)
@@ -52,5 +53,6 @@ def lines(graph: Printable, extra: dict[str, str] | None = None, heading: str | 
             )
         )
         previous = node.name
+    rows = [tuple(map(one_line, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

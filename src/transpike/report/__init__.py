@@ -2,10 +2,10 @@
 
 from transpike.report.page import fragment, page
 from transpike.report.picture import draw
-from transpike.report.save import save, to_json
+from transpike.report.save import check, save, to_json
 from transpike.report.terminal import Result as Result
 from transpike.report.terminal import show, text
 from transpike.results import notebook as display
 
-members = (draw, page, save, show, text, to_json)
+members = (check, draw, page, save, show, text, to_json)
 display.painter = fragment

@@ -4,7 +4,7 @@ from typing import Any
 
 from transpike.report import energy_card
 from transpike.report._section import Drawing, Section, Table, Tile, drawing, rows
-from transpike.report._style import PAGE
+from transpike.report._style import PAGE, short_name
 from transpike.workflow.cost.run import Cost, ModelCost
 
 
@@ -44,7 +44,7 @@ def _fronts(result: Cost) -> list[Drawing]:
 
         def paint(axes: Any, name: str = name) -> dict[str, str]:
             tips = energy_card.front(axes, result, name, PAGE)
-            axes.set_title(name)
+            axes.set_title(short_name(name))
             axes.set_ylabel("accuracy in %")
             axes.legend(loc="lower right")
             return tips

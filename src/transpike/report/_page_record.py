@@ -10,7 +10,7 @@ from torch import Tensor
 
 from transpike.report._numbers import short
 from transpike.report._section import Drawing, Map, Sample, Section, drawing
-from transpike.report._style import PAGE, library
+from transpike.report._style import PAGE, library, short_name
 from transpike.workflow.record import SampleRecord, SpikeRecord
 
 LEAST = 96  # pixels of a picture's longer side, to avoid blurring in browsers
@@ -68,7 +68,7 @@ def _raster(one: SampleRecord, number: int) -> Drawing:
             tops.append(base - 1.5)
         for top in tops[:-1]:
             axes.axhline(top, color=PAGE.faint, linewidth=0.8)
-        axes.set_yticks(marks, [layer.name for layer in one.layers], fontsize=8)
+        axes.set_yticks(marks, [short_name(layer.name) for layer in one.layers], fontsize=8)
         axes.set_ylim(base - 2, -1)
         axes.set_xlim(0.3, one.timesteps[-1] + 0.7)
         axes.set_xlabel("time step")

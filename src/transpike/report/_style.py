@@ -5,9 +5,11 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from transpike.errors import MissingExtra
+from transpike.errors import MissingExtra, one_line, printable
+from transpike.results.writing import write_atomically
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ PAPER = Palette(
 )
 PAGE = Palette("#010101", "#010102", tuple(f"#0102{number:02x}" for number in range(10)))
 """Placeholders of the variables --ink, --faint and --series-0 … of the page's style sheet."""
+LONGEST = 48  # letters of a name in a picture
 PIXELS = 115  # per inch, at most
 CUSTOM = {PAGE.ink: "ink", PAGE.faint: "faint"} | {colour: f"series-{n}" for n, colour in enumerate(PAGE.series)}
 
@@ -47,6 +50,7 @@ def theme(palette: Palette) -> Iterator[None]:
     """Text, axes and lines in the palette's colours."""
     settings: dict[str, Any] = {f"{part}.color": palette.ink for part in ("text", "xtick", "ytick")}
     settings |= {"axes.edgecolor": palette.ink, "axes.labelcolor": palette.ink, "grid.color": palette.faint}
+    settings["text.parse_math"] = False  # names may contain $
     settings |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
     more = {"svg.fonttype": "none", "font.size": 10, "axes.titlesize": 10, "legend.fontsize": 9, "axes.grid": False}
     with library().rc_context(settings | more):
@@ -56,6 +60,15 @@ def theme(palette: Palette) -> Iterator[None]:
 def figure(width: float, height: float) -> Any:
     """An empty figure, size in inches."""
     return library().figure.Figure(figsize=(width, height), layout="constrained")
+
+
+def write_picture(drawn: Any, path: str | Path) -> None:
+    """Write a figure as .png, .svg or .pdf by the extension of ``path``; the same figure gives the same bytes."""
+    kind, buffer = Path(path).suffix.lower().removeprefix("."), io.BytesIO()
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with library().rc_context({"svg.hashsalt": "transpike"}):
+        drawn.savefig(buffer, format=kind, dpi=150, metadata=dates.get(kind))
+    write_atomically(path, buffer.getvalue())
 
 
 def svg(drawn: Any, name: str, label: str, tips: dict[str, str] | None = None) -> str:
@@ -79,6 +92,12 @@ def svg(drawn: Any, name: str, label: str, tips: dict[str, str] | None = None) -
     return text.replace("<svg ", f'<svg role="img" aria-label="{_escaped(label)}" style="{widest}" ', 1)
 
 
+def short_name(name: str) -> str:
+    """A name for a tick or a title: one line, its middle left out if it is long."""
+    name = one_line(name)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}…{name[-LONGEST // 2 :]}"
+
+
 def log_ticks(axis: Any) -> None:
     """Ticks of a logarithmic x axis without overlap: 1, 2, 5 or whole decades."""
     low, high = sorted(axis.get_xlim())
@@ -90,4 +109,4 @@ def log_ticks(axis: Any) -> None:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")

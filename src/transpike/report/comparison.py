@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from transpike.report._console import escaping
 from transpike.report._numbers import change, short
-from transpike.report._style import PAPER, Palette, figure, library, log_ticks, theme
+from transpike.report._style import PAPER, Palette, figure, library, log_ticks, theme, write_picture
 from transpike.workflow.compare.run import Comparison, Cost, Refusal, Row
 
 WIDTH = 120
@@ -168,7 +169,8 @@ def _grouped(found: Iterable[tuple[str, str, int]]) -> list[str]:
 def plain(comparison: Comparison) -> str:
     """Table and sentences without colours, 120 columns wide."""
     console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
-    show(comparison, console)
+    with escaping(console):
+        show(comparison, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -190,7 +192,7 @@ def draw(comparison: Comparison, path: str | Path) -> Path:
         if labels:
             drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8.5)
         drawn.suptitle(f"{comparison.samples} samples, 95 % intervals", fontsize=10, x=0.01, ha="left")
-        drawn.savefig(path, dpi=150)
+        write_picture(drawn, path)
     return Path(path)
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transpike.report._numbers import short
-from transpike.report._style import PAPER, Palette, figure, log_ticks, theme
+from transpike.report._style import PAPER, Palette, figure, log_ticks, short_name, theme, write_picture
 from transpike.workflow.cost.run import THRESHOLDS, Cost, ModelCost
 
 DRAWN = 4  # models in the picture
@@ -16,7 +16,7 @@ DRAWN = 4  # models in the picture
 def show(result: Cost, console: Console) -> None:
     """Print the table of models and the sentences."""
     console.print(table(result))
-    console.print(text(result), soft_wrap=True, highlight=False)
+    console.print(text(result), soft_wrap=True, highlight=False, markup=False)
 
 
 def table(result: Cost) -> Table:
@@ -90,11 +90,11 @@ def draw(result: Cost, path: str | Path) -> Path:
         axes = drawn.subplots(1, max(1, len(names)), sharey=True, squeeze=False)[0]
         for axis, name in zip(axes, names, strict=False):
             front(axis, result, name, PAPER)
-            axis.set_title(name)
+            axis.set_title(short_name(name))
         axes[0].set_ylabel("accuracy in %")
         if names:
             axes[0].legend(loc="lower right")
-        drawn.savefig(path, dpi=150)
+        write_picture(drawn, path)
     return Path(path)
 
 
@@ -142,7 +142,7 @@ def ratios(axis: Any, result: Cost, palette: Palette) -> dict[str, str]:
         axis.plot([one.ratio], [row], "o", color=colour, markersize=5, gid=f"tip{row}")
         tips[f"tip{row}"] = f"{one.model}: {one.ratio:.3g} × the quantised ANN ({min(values):.2g} to {max(values):.2g})"
     axis.axvline(1, color=palette.ink, linewidth=1, linestyle="--")
-    axis.set_yticks(range(len(shown)), [one.model if one.judges else f"{one.model} *" for one in shown])
+    axis.set_yticks(range(len(shown)), [short_name(one.model) + ("" if one.judges else " *") for one in shown])
     axis.set_xscale("log")
     log_ticks(axis)
     axis.set_xlabel("SNN energy / quantised ANN energy")

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from transpike.report._numbers import change
-from transpike.report._style import PAPER, Palette, figure, theme
+from transpike.report._style import PAPER, Palette, figure, short_name, theme, write_picture
 from transpike.workflow.explain.run import SCATTERED, Explanation, LayerError
 
 PARTS = ("carried", "clipping", "flooring", "unevenness")
@@ -42,7 +42,7 @@ def show(result: Explanation, console: Console) -> None:
             _signed(one.renewed),
         )
     console.print(found)
-    console.print(text(result), soft_wrap=True, highlight=False)
+    console.print(text(result), soft_wrap=True, highlight=False, markup=False)
 
 
 def text(result: Explanation) -> str:
@@ -103,7 +103,7 @@ def draw(result: Explanation, path: str | Path) -> Path:
             axes = grid[len(heights) - 1].subgridspec(1, len(fitted)).subplots(squeeze=False, sharey=True)[0]
             for axis, name in zip(axes, fitted, strict=True):
                 fits(axis, result, name, PAPER)
-        drawn.savefig(path, dpi=150)
+        write_picture(drawn, path)
     return Path(path)
 
 
@@ -159,7 +159,7 @@ def scatter(axis: Any, result: Explanation, name: str, palette: Palette) -> None
     axis.plot(activation, rate, ".", markersize=2.5, alpha=0.5, color=palette.series[0])
     top = float(max(activation.max(), rate.max()))
     axis.plot([0, top], [0, top], color=palette.ink, linewidth=0.8)
-    axis.set_title(name)
+    axis.set_title(short_name(name))
     axis.set_xlabel("activation")
     axis.set_ylabel("layer output")
 
@@ -179,14 +179,14 @@ def fits(axis: Any, result: Explanation, name: str, palette: Palette) -> None:
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.set_xticks(times, [str(t) for t in times])
-    axis.set_title(name)
+    axis.set_title(short_name(name))
     axis.set_xlabel("t")
     axis.set_ylabel("relative squared error")
     axis.legend()
 
 
 def _rows(axis: Any, result: Explanation) -> None:
-    axis.set_yticks(range(len(result.layers)), [one.name for one in result.layers], fontsize=8)
+    axis.set_yticks(range(len(result.layers)), [short_name(one.name) for one in result.layers], fontsize=8)
     axis.set_ylim(max(1, len(result.layers)) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.5)
 

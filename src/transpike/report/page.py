@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from transpike.errors import MissingExtra, SettingError
+from transpike.errors import MissingExtra, SettingError, printable
 from transpike.report._section import Section, Tile
 from transpike.report.terminal import Result, text
 from transpike.workflow.compare.run import Comparison
@@ -126,4 +126,7 @@ def _environment() -> Any:
     import jinja2
 
     loader = jinja2.PackageLoader("transpike.report")
-    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    return jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from transpike.report._style import PAPER, Palette, figure, theme
+from transpike.report._style import PAPER, Palette, figure, theme, write_picture
 from transpike.workflow.evaluate.report import Report
 
 MARKED = 16  # answers, above which a line has no markers
@@ -17,7 +17,7 @@ def draw(reports: dict[str, Report], path: str | Path) -> Path:
         accuracy(axes, reports, PAPER)
         samples = next(iter(reports.values())).samples
         axes.set_title(f"{samples} samples, bands: 95 % intervals", loc="left")
-        drawn.savefig(path, dpi=150)
+        write_picture(drawn, path)
     return Path(path)
 
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transpike.errors import SettingError
-from transpike.files import write_atomically
 from transpike.report import comparison, energy_card, explanation
+from transpike.report._style import library
 from transpike.report.page import KINDS, page
 from transpike.report.picture import draw
 from transpike.report.terminal import Result, text
+from transpike.results.writing import check_writable, write_atomically
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.run import Cost
 from transpike.workflow.evaluate.report import Report
@@ -19,6 +20,38 @@ from transpike.workflow.record import SpikeRecord
 NAMES = {
     Report: "report", Comparison: "comparison", Cost: "cost", Explanation: "explanation", SpikeRecord: "spikes",
 }  # fmt: skip
+
+
+PAGES, PICTURES = (".html", ".htm"), (".png", ".svg", ".pdf")
+FORMATS = (*PAGES, ".json", ".txt", *PICTURES)
+
+
+def check(*paths: str | Path, pictures: bool = True) -> None:
+    """Raise before the work what ``save`` would raise after it; ``pictures``: whether a picture can show the result.
+
+    Raises SettingError for other extensions, MissingExtra where matplotlib is needed and not installed, FileError for
+    files that cannot be written.
+    """
+    for path in map(Path, paths):
+        _format(path, pictures)
+    check_writable(*paths)
+
+
+def _format(path: Path, pictures: bool) -> str:
+    """The extension in lower case."""
+    kind = path.suffix.lower()
+    if kind not in FORMATS:
+        raise SettingError(f"a report is saved as {_listed(FORMATS, pictures)}, not {path.suffix or path.name!r}")
+    if kind in PICTURES and not pictures:
+        raise SettingError(f"a picture cannot show these results: save them as {_listed(FORMATS, pictures)}")
+    if kind in (*PAGES, *PICTURES):
+        library()
+    return kind
+
+
+def _listed(formats: tuple[str, ...], pictures: bool) -> str:
+    shown = [one for one in formats if one != ".htm" and (pictures or one not in PICTURES)]
+    return f"{', '.join(shown[:-1])} or {shown[-1]}"
 
 
 def save(
@@ -37,22 +70,17 @@ def save(
     """
     path = Path(path)
     many = (result,) if isinstance(result, KINDS) else tuple(result)
-    if path.suffix in (".html", ".htm"):
+    kind = _format(path, len(many) == 1 and not isinstance(many[0], SpikeRecord))
+    if kind in PAGES:
         write_atomically(path, page(many, title=title, command=command, remarks=remarks).encode())
-    elif path.suffix == ".json":
+    elif kind == ".json":
         content = many[0].to_json() if isinstance(result, KINDS) else to_json(many)
         write_atomically(path, json.dumps(content, indent=1).encode())
-    elif path.suffix == ".txt":
+    elif kind == ".txt":
         words = [comparison.plain(one) if isinstance(one, Comparison) else text(one) + "\n" for one in many]
         write_atomically(path, "\n".join(words).encode())
-    elif path.suffix in (".png", ".svg", ".pdf"):
-        if len(many) != 1:
-            raise SettingError(f"a picture shows one result, not {len(many)}: save them as a page (.html)")
-        _picture(many[0], path)
     else:
-        raise SettingError(
-            f"a report is saved as .html, .json, .txt, .png, .svg or .pdf, not {path.suffix or 'no extension'!r}"
-        )
+        _picture(many[0], path)
     return path
 
 
@@ -75,5 +103,3 @@ def _picture(result: Result, path: Path) -> None:
         explanation.draw(result, path)
     elif isinstance(result, Report):
         draw({result.recipe: result}, path)
-    else:
-        raise SettingError("spikes can only be drawn on a page: save them as .html")

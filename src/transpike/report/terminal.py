@@ -2,8 +2,11 @@
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from transpike.errors import printable
 from transpike.report import comparison, energy_card, explanation
+from transpike.report._console import escaping, standard
 from transpike.report._numbers import change, short
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.run import Cost
@@ -16,23 +19,28 @@ Result = Report | Comparison | Cost | Explanation | SpikeRecord
 
 def show(report: Result, console: Console | None = None) -> None:
     """Print a report (accuracy over time, layers, summary), or another result."""
-    console = console or Console()
-    if isinstance(report, Comparison):
-        return comparison.show(report, console)
-    if isinstance(report, Cost):
-        return energy_card.show(report, console)
-    if isinstance(report, Explanation):
-        return explanation.show(report, console)
-    if isinstance(report, SpikeRecord):
-        return console.print(text(report), soft_wrap=True, highlight=False)
-    console.print(f"[bold]{report.recipe}[/bold], {report.schedule}, {report.encoder} input, {report.readout} readout")
-    console.print(_curve(report))
-    console.print(_layers(report))
-    return console.print(text(report), soft_wrap=True, highlight=False)
+    with escaping(console or standard()) as console:
+        if isinstance(report, Comparison):
+            comparison.show(report, console)
+        elif isinstance(report, Cost):
+            energy_card.show(report, console)
+        elif isinstance(report, Explanation):
+            explanation.show(report, console)
+        else:
+            if isinstance(report, Report):
+                head = f", {report.schedule}, {report.encoder} input, {report.readout} readout"
+                console.print(Text.assemble((report.recipe, "bold"), head))
+                console.print(_curve(report))
+                console.print(_layers(report))
+            console.print(text(report), soft_wrap=True, highlight=False, markup=False)
 
 
 def text(report: Result) -> str:
-    """The result in a few sentences, plain text."""
+    """The result in a few sentences, plain text; control characters in names are escaped."""
+    return printable(_text(report))
+
+
+def _text(report: Result) -> str:
     if isinstance(report, Comparison):
         return comparison.text(report)
     if isinstance(report, Cost):

@@ -1,20 +1,18 @@
 """Training checkpoints: safetensors files, replaced atomically, so that an interrupted write keeps the old file."""
 
-import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from transpike.errors import CheckpointError, SettingError
+from transpike.results.writing import tensor_bytes, write_atomically
 
 FORMAT = "transpike training checkpoint"
 VERSION = "2"  # 1: momentum only; its settings had no schedules, stages, penalties or processes
@@ -139,14 +137,13 @@ def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     # cloned, because safetensors refuses tensors that share memory
     copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    with _replacing(path) as temporary:
-        temporary.write_bytes(to_bytes(copies, dict(metadata)))
+    write_atomically(path, tensor_bytes(copies, metadata), make_folder=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file atomically, in UTF-8."""
-    with _replacing(path) as temporary:
-        temporary.write_text(text, "utf-8")
+def write_log(path: Path, rows: Sequence[Row]) -> None:
+    """Replace the log, one line of JSON for each epoch."""
+    text = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
+    write_atomically(path, text.encode(), make_folder=True)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -159,19 +156,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a training checkpoint of transpike; give another path for the checkpoint")
     return tensors, metadata
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _hash(settings: dict[str, Any]) -> str:

@@ -11,9 +11,9 @@ from transpike.core.activity import Activity
 from transpike.data.batches import pairs
 from transpike.engines import Engine
 from transpike.errors import DataError, SettingError
-from transpike.files import write_atomically
 from transpike.lowering.activity import multiplications
 from transpike.results.statistics import wilson
+from transpike.results.writing import write_atomically
 from transpike.snn import SNN
 from transpike.workflow.simulate import engine_named
 

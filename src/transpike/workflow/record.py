@@ -10,8 +10,8 @@ from torch import Tensor
 
 from transpike.data.batches import pairs
 from transpike.errors import DataError, SettingError
-from transpike.files import write_atomically
 from transpike.results.notebook import Shown
+from transpike.results.writing import write_atomically
 from transpike.snn import SNN
 from transpike.workflow.simulate import engine_named
 

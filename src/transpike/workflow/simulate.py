@@ -4,28 +4,9 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from transpike import engines
-from transpike.core.renamed import ENGINES
-from transpike.engines import Engine
-from transpike.errors import SettingError
+from transpike.engines import engine_named
 from transpike.lowering.trace import Trace
 from transpike.snn import SNN
-
-
-def engine_named(name: str, memory: int | None = None) -> Engine:
-    """The engine of this name; ``memory`` is its memory limit in bytes."""
-    if name in ENGINES:
-        raise SettingError(f"the engine {name!r} is now called {ENGINES[name]!r}")
-    if name not in engines.table:
-        raise SettingError(f"no engine is called {name!r}; choose from {', '.join(sorted(engines.table))}")
-    if memory is None:
-        return engines.table[name]()
-    engine = engines.table[name]
-    if issubclass(engine, (engines.Reference, engines.Sorted)):
-        raise SettingError(f"the {name} engine has no memory limit")
-    if memory < 1:
-        raise SettingError(f"a memory limit must be positive, not {memory}")
-    return engine(memory=memory)
 
 
 def simulate(

@@ -18,13 +18,14 @@ from transpike.core.op import check_finite
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset
 from transpike.errors import CheckpointError, SettingError
+from transpike.results.writing import check_writable
 from transpike.training import checkpoint as files
 from transpike.training import ranks
 from transpike.training.settings import Training, check_images, fingerprint, origins
 from transpike.training.source import augmentation, learners, loop, penalties
 from transpike.training.source import precision as precisions
 from transpike.training.source import stages as phases
-from transpike.training.source.board import Board, writer
+from transpike.training.source.board import Board, check_logs
 from transpike.training.source.loop import Progress
 from transpike.training.source.optimisers import optimiser as optimiser_named
 
@@ -117,12 +118,15 @@ def train(
     if taken := sorted(set(others) & set(OWN_NOTES)):
         raise SettingError(f"the note name {taken[0]!r} is reserved; use another name")
     if tensorboard:
-        writer(tensorboard)  # fails before the work, and in every process
+        check_logs(tensorboard)  # fails before the work, and in every process
     path = Path(checkpoint) if checkpoint else None
     if path and not weights:
         weights = path.with_suffix(".weights.safetensors")
     if path and weights and path.resolve() == Path(weights).resolve():
         raise SettingError(f"checkpoint and weights are the same file, {path}")
+    if group.first:
+        check_writable(path, make_folder=True, read_again=True)
+        check_writable(path, weights, make_folder=True)
     module.to(group.device)
     for name, tensor in module.state_dict().items():
         check_finite(f"{type(module).__name__} before training", **{name: tensor})
@@ -142,7 +146,7 @@ def train(
         raise CheckpointError(f"processes read different versions of {path}: put it where all machines can read it")
     log = path.with_suffix(".jsonl") if path and group.first else None
     if log:  # an interrupted run may have written the checkpoint and not its line here
-        files.write_text(log, "".join(json.dumps(asdict(row)) + "\n" for row in state.history))
+        files.write_log(log, state.history)
     order = torch.randperm(len(dataset.train), generator=loop.generator_of(chosen.seed, 0))
     share = chosen.validation_fraction
     held_out = min(len(order) - 1, max(1, round(len(order) * share))) if share else 0
@@ -178,8 +182,7 @@ def train(
             state.scaler = scaling.state()
             if path and log:
                 files.save(path, facts, module, steps, parameters, state)
-                with log.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(row)) + "\n")
+                files.write_log(log, state.history)
             if board:
                 board.write(row)
             if progress and group.first:

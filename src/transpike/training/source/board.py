@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transpike.errors import MissingExtra, SettingError
+from transpike.results.writing import check_folder
 from transpike.training.checkpoint import Row
 
 
@@ -23,6 +24,12 @@ class Board:
 
     def close(self) -> None:
         self.writer.close()
+
+
+def check_logs(folder: str | Path) -> None:
+    """Raise before the work where logs cannot be written: what ``writer`` raises, or FileError."""
+    writer(folder)
+    check_folder(folder)
 
 
 def writer(folder: str | Path) -> Any:

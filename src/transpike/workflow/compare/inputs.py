@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from transpike.core.codec import decode, encode
 from transpike.core.graph import Graph
 from transpike.data.batches import pairs
 from transpike.errors import DataError
-from transpike.files import write_atomically
+from transpike.results.writing import tensor_bytes, write_atomically
 
 
 def first_batches(calibration: Any, samples: int | None) -> tuple[Tensor, ...]:
@@ -87,7 +86,7 @@ def write_inputs(
             tensors[f"{kind}inputs.{index}"] = x.detach().cpu().clone()
             tensors[f"{kind}targets.{index}"] = y.detach().cpu().clone()
     content = {"source": graph, "calibration": len(calibration), "batches": len(data), "fitting": len(fitting)}
-    packed = safetensors.torch.save({k: v.contiguous() for k, v in tensors.items()}, {"content": json.dumps(content)})
+    packed = tensor_bytes({k: v.contiguous() for k, v in tensors.items()}, {"content": json.dumps(content)})
     digest = sha256(packed)
     path = inputs_path(store, digest)
     if not path.exists() or sha256(path.read_bytes()) != digest:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import json
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +28,9 @@ from transpike.core.task import Task
 from transpike.data.batches import calibration_batches
 from transpike.energy import EnergyModel, checked
 from transpike.errors import DataError, FileError, SettingError
-from transpike.files import write_atomically
 from transpike.results.notebook import Shown
 from transpike.results.statistics import paired_difference, wilson
+from transpike.results.writing import check_folder, scratch_folder, write_atomically
 from transpike.snn import SNN
 from transpike.tasks import Classification, task_given
 from transpike.tasks import remarks as task_remarks
@@ -235,6 +234,8 @@ def compare(
     by_name = named([kind() for kind in known.members] if recipes is None else list(recipes))
     if not by_name:
         raise SettingError("a comparison needs at least one recipe")
+    if store is not None:
+        check_folder(store)  # before the work
     raw = first_batches(calibration, chosen.calibration_samples)
     prepared = calibration_batches(raw, preprocessing or (lambda x: x.float()))
     with torch.no_grad():
@@ -249,8 +250,8 @@ def compare(
     for x, y in fitting:
         chosen.task.check(source.output.shape, len(x), y, "a batch of exit_data")
     with contextlib.ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="transpike-")))
-        folder = scratch if store is None else _folder(store)
+        scratch = stack.enter_context(scratch_folder())
+        folder = scratch if store is None else Path(store)
         inputs = write_inputs(folder, source, raw, batches, fitting)
         work = Work(
             folder, scratch, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed,
@@ -335,14 +336,6 @@ def _entries(
         assert content is not None  # it was read before, or has just been written
         entries += rows(name, unit, content)
     return entries, remarks
-
-
-def _folder(path: str | Path) -> Path:
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"the store {path} cannot be created: {error.strerror or error}") from error
-    return Path(path)
 
 
 def _convert(

@@ -27,8 +27,8 @@ from transpike.core.task import Task
 from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
 from transpike.exits import table
-from transpike.files import write_atomically
 from transpike.results.statistics import paired_difference
+from transpike.results.writing import write_atomically
 from transpike.snn import SNN
 from transpike.tasks import Classification
 from transpike.workflow.compare.inputs import Stored, inputs_path, open_inputs, sha256

@@ -12,10 +12,10 @@ from transpike.core.task import Task
 from transpike.data.batches import pairs
 from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
-from transpike.files import write_atomically
 from transpike.results.notebook import Shown
 from transpike.results.quantity import Quantity
 from transpike.results.statistics import wilson
+from transpike.results.writing import write_atomically
 from transpike.snn import SNN
 from transpike.tasks import task_given
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits

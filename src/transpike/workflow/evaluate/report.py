@@ -10,9 +10,9 @@ from torch import Tensor
 
 from transpike.core.activity import Activity
 from transpike.errors import DataError
-from transpike.files import write_atomically
 from transpike.results.notebook import Shown
 from transpike.results.statistics import paired_difference
+from transpike.results.writing import write_atomically
 from transpike.workflow.evaluate.exit_report import ExitReport
 from transpike.workflow.evaluate.latency import Latency, latency
 

@@ -15,11 +15,11 @@ from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
 from transpike.core.task import Task
 from transpike.errors import SettingError, TranspikeError
-from transpike.files import write_atomically
 from transpike.lowering.layerwise import layerwise
 from transpike.passes.shift import only_synapse, shifted
 from transpike.results.notebook import Shown
 from transpike.results.statistics import paired_difference, wilson
+from transpike.results.writing import write_atomically
 from transpike.schedules import LayerSynchronous
 from transpike.snn import SNN
 from transpike.workflow.explain.case import PARTS, Case, explained

@@ -269,7 +269,8 @@ class Tuning:
             "settings": self.facts,
             "best_epoch": state.best_epoch,
             "before": {"validation_loss": self.before[0], "validation_accuracy": self.before[1]},
-            "history": [asdict(row) for row in state.history],
+            # without the seconds of this run, so that the same network is stored in the same bytes
+            "history": [{k: v for k, v in asdict(row).items() if k != "seconds"} for row in state.history],
             "grid": self.grid_cost(tuned),
         }
         earlier = self.snn.provenance.get("fine_tuning", [])

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from transpike.results.writing import check_writable
 from transpike.snn import SNN
 from transpike.training import ranks
 from transpike.training.samples import samples_of
@@ -38,6 +39,7 @@ def finetune(
     Raises SettingError, DataError (no labels, a loss that is not finite), CheckpointError.
     """
     chosen = fine_tuning(settings, changes)
+    check_writable(checkpoint, make_folder=True, read_again=True)
     samples = samples_of(data)
     timesteps = snn.schedule.check(chosen.timesteps if chosen.timesteps is not None else snn.timesteps)
     with using_threads(threads):
