@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-matrix check install browser sanitize fuzz clean coverage bench reproduce
+.PHONY: demo test test-matrix check install browser sanitize fuzz networks kills memory clean coverage bench reproduce
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -52,6 +52,10 @@ sanitize: install
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	TRANSPIKE_NATIVE=$(CURDIR)/build/sanitize/libtranspike_events.so \
+	$(BIN)/python tests/campaigns/random_networks.py --count 100 --log build/sanitize/networks.jsonl
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	TRANSPIKE_NATIVE=$(CURDIR)/build/sanitize/libtranspike_events.so \
 	$(BIN)/python -m pytest tests/laws/test_event_laws.py tests/laws/test_native_laws.py tests/hostile/test_native_library.py
 
 # 38,000 mutated files: each is read or refused, without traceback, hang, 1 GiB of memory or code that runs.
@@ -59,6 +63,16 @@ sanitize: install
 SEED ?= 0
 fuzz: install
 	$(BIN)/python tests/fuzz/run.py --seed $(SEED) $(FUZZ)
+
+# Campaigns, up to an hour or two each. A run that was stopped goes on where its log in build/ ends.
+networks: install
+	$(BIN)/python tests/campaigns/random_networks.py $(CAMPAIGN)
+
+kills: install
+	$(BIN)/python tests/campaigns/kills.py $(CAMPAIGN)
+
+memory: install
+	$(BIN)/python tests/campaigns/memory.py $(CAMPAIGN)
 
 coverage:
 	$(PYTHON) -m venv .venv-vision

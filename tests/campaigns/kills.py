@@ -15,6 +15,7 @@ The commands run in forks of this process, so that torch is imported once.
 
 import argparse
 import contextlib
+import io
 import json
 import mmap
 import os
@@ -269,9 +270,13 @@ class Campaign:
         self.largest: dict[str, int] = {}
         base(folder / "base")
         for command in commands:  # in this process: what is imported and measured late is then there in every fork
-            with contextlib.chdir(self.fresh(command)), open(os.devnull, "w") as null:
-                with contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
-                    transpike(list(COMMANDS[command]), standalone_mode=False)
+            printed = io.StringIO()
+            with (
+                contextlib.chdir(self.fresh(command)),
+                contextlib.redirect_stdout(printed),
+                contextlib.redirect_stderr(printed),
+            ):
+                transpike(list(COMMANDS[command]), standalone_mode=False)
         for command in commands:
             here = self.fresh(command)
             end = run(here, COMMANDS[command])

@@ -28,10 +28,10 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # more threads than processors must not wait in loops
 
 import torch
+from drawn import Drawn, drawn
 from torch import Tensor, nn
 
 import transpike as ts
-from drawn import Drawn, drawn
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph
 from transpike.core.recipe import Recipe

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from kills import content, differences, torn
 from random_networks import tried
+
 from stored import stored
 from transpike.engines.dense.run import FoldedRun
 from transpike.training.checkpoint import save_weights
@@ -68,6 +68,15 @@ def test_killed_commands_tear_nothing_and_resume(tmp_path):
     assert answer.returncode == 0, answer.stdout + answer.stderr
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     assert sum(row["died"] for row in rows) >= 8 and not any(row["wrong"] or row["left"] for row in rows)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are read from /proc")
+def test_a_long_run_keeps_its_memory_limit():
+    arguments = ["--only", "T=512 batch=16", "--engines", "dense", "--runs", "0"]
+    answer = subprocess.run(
+        [sys.executable, str(HERE / "memory.py"), *arguments], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0 and "limit 16 MiB" in answer.stdout, answer.stdout + answer.stderr
 
 
 def test_torn_files_are_seen(tmp_path):

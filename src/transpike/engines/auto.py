@@ -98,7 +98,7 @@ def _rates(program: Program, plan: EventPlan, x: Tensor, sample_ids: Tensor, mem
     run = EventRun(program, plan, x[:PROBE_SAMPLES], sample_ids[:PROBE_SAMPLES], (), True, memory)
     run.advance(min(_native.STEPS, program.encoder.most_steps(x) or _native.STEPS))
     slots = {name: rows.numel() * run.counter.samples * run.counter.steps for name, rows in run.counter.fans.items()}
-    sent = {name: float(torch.cat(parts).sum()) / slots[name] for name, parts in run.counter.sent.items() if parts}
+    sent = {name: float(rows.since().sum()) / slots[name] for name, rows in run.counter.sent.items() if len(rows)}
     rates = {}
     for name, layer in plan.choice.layers.items():
         if isinstance(layer, EventLayer):

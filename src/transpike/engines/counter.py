@@ -9,6 +9,7 @@ from torch import Tensor
 from transpike.core.activity import Activity
 from transpike.core.cell import Cell
 from transpike.core.graph import Input
+from transpike.engines.rows import Rows
 from transpike.errors import SettingError
 from transpike.lowering.activity import analogue_macs
 from transpike.lowering.program import Program
@@ -28,8 +29,8 @@ class Counter:
             raise SettingError(
                 f"no spiking layer is called {', '.join(sorted(unknown))}; choose from {', '.join(sorted(names))}"
             )
-        self.sent: dict[str, list[Tensor]] = {name: [] for name in self.fans}
-        self.operations: dict[str, list[Tensor]] = {name: [] for name in self.fans}
+        self.sent = {name: Rows() for name in self.fans}
+        self.operations = {name: Rows() for name in self.fans}
         self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
         self.wanted = self.record | self.fans.keys()
         self.steps = 0
@@ -47,13 +48,13 @@ class Counter:
                 spikes = spikes.clamp(max=1) if alphabet.levels else (spikes > 0).to(spikes.dtype)
             # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
             per_neuron = spikes.movedim(2, -1).flatten(2).sum(1).double()
-            self.sent[name].append(per_neuron.sum(1))
-            self.operations[name].append(per_neuron @ self.fans[name])
+            self.sent[name].add(per_neuron.sum(1))
+            self.operations[name].add(per_neuron @ self.fans[name])
 
     def add_totals(self, name: str, totals: Tensor) -> None:
         """``totals`` (2, time): spikes per step, summed over the batch, and their synaptic operations."""
-        self.sent[name].append(totals[0])
-        self.operations[name].append(totals[1])
+        self.sent[name].add(totals[0])
+        self.operations[name].add(totals[1])
 
     def activity(self) -> Activity:
         schedule, steps = self.program.schedule, self.steps
@@ -63,8 +64,8 @@ class Counter:
         layers = tuple(
             dataclasses.replace(
                 layer,
-                spikes=torch.cat(self.sent[layer.name]).cpu(),
-                synaptic_operations=torch.cat(self.operations[layer.name]).cpu(),
+                spikes=self.sent[layer.name].since().cpu(),
+                synaptic_operations=self.operations[layer.name].since().cpu(),
                 updates=layer.neurons * self._updates(layer.name, steps) * self.samples,
                 biases=layer.biases * bias_times,
             )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from transpike.core.cell import Cell
 from transpike.engines.counter import Counter
+from transpike.engines.rows import Rows
 from transpike.errors import SettingError
 from transpike.lowering.program import Program
 from transpike.lowering.trace import Trace
@@ -20,7 +21,7 @@ class Run:
     def __init__(self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str], count: bool) -> None:
         self.program, self.x, self.sample_ids = program, x, sample_ids
         self.counter = Counter(program, len(x), x.device, record, count)
-        self.logits: list[Tensor] = []
+        self.logits = [Rows()]  # others after samples have left
         self.timesteps: list[int] = []
         self.t, self.ties, self.early = 0, 0, 0
         self.reading: Tensor | None = None
@@ -30,7 +31,8 @@ class Run:
 
     def advance(self, steps: int) -> Tensor:
         """Simulate ``steps`` more steps. Runs in windows, slots and cycles have a fixed length: one call only."""
-        schedule, before = self.program.schedule, len(self.logits)
+        schedule, logits = self.program.schedule, self.logits[-1]
+        before = len(logits)
         if schedule.mode == "steps":
             self._steps(steps)
         elif schedule.mode == "differences":
@@ -51,7 +53,7 @@ class Run:
         exactness = self.program.lowered.exactness
         if self.exact and exactness is not None and schedule.mode != "slots" and self.t > exactness.timesteps:
             self.exact, self.why = False, f"exact up to {exactness.timesteps} steps only: {exactness.reason}"
-        return torch.stack(self.logits[before:])
+        return logits.since(before)
 
     def read(self, output: Tensor, t: int) -> None:
         """Pass the output's current of step t, bias included, to the readout."""
@@ -59,7 +61,7 @@ class Run:
         state = readout.init(output) if self.reading is None else self.reading
         self.reading = readout.update(state, output, t)
         logits = readout.logits(self.reading, t)
-        self.logits.append(logits if self.double else logits.float())
+        self.logits[-1].add((logits if self.double else logits.float())[None])
         self.timesteps.append(t)
 
     def keep(self, mask: Tensor) -> Tensor:
@@ -71,14 +73,16 @@ class Run:
         order = compacted_order(mask)
         self.x, self.sample_ids = self.x[order], self.sample_ids[order]
         self.reading = None if self.reading is None else self.reading[order]
+        if len(mask) != len(order):
+            self.logits.append(Rows())
         self._keep(order)
         return order
 
     def finish(self) -> Trace:
         trains = {name: torch.cat(parts) for name, parts in self.counter.trains.items() if parts}
-        logits = torch.stack(self.logits) if len({len(row) for row in self.logits}) == 1 else self.logits[-1][None]
+        rows = [rows for rows in self.logits if len(rows)]
         return Trace(
-            logits,
+            rows[0].since() if len(rows) == 1 else rows[-1].since(len(rows[-1]) - 1),
             tuple(self.timesteps),
             self.counter.activity(),
             trains,

@@ -31,5 +31,5 @@ class Dense:
 
     def batch_limit(self, program: Program) -> int:
         """The number of samples that fit into the memory limit together."""
-        state, largest = bytes_per_sample(program.lowered)
+        state, largest = bytes_per_sample(program)
         return max(1, self.memory // (state + LIVE_WIRES * largest))

@@ -10,15 +10,33 @@ from transpike.core.cell import Cell
 from transpike.core.channels import resolved
 from transpike.core.node import Node
 from transpike.core.op import Op, Synapse
-from transpike.lowering.lowered import Lowered
 from transpike.lowering.program import Program
 
 
-def bytes_per_sample(lowered: Lowered) -> tuple[int, int]:
-    """(all membranes and constant currents, the largest wire): float32 bytes of one sample."""
-    sizes = {node.name: 4 * math.prod(node.shape) for node in lowered.nodes}
-    state = sum(2 * sizes[node.name] for node in lowered.nodes if isinstance(node.op, Cell))
-    return state + sum(2 * sizes[name] for name in lowered.time_invariant), max(sizes.values())
+def bytes_per_sample(program: Program) -> tuple[int, int]:
+    """(all membranes and constant currents, the largest wire): bytes of one sample.
+
+    Numbers have 8 bytes where the schedule runs, or may run, in float64; and there states are replaced, not changed in
+    place, so that old and new ones, and gaps of the allocator between them, take as much again.
+    """
+    if "bytes" not in program.prepared:
+        lowered, table = program.lowered, program.table
+        width = 4 if program.schedule.mode == "steps" else 2 * 8
+        sizes = {node.name: width * math.prod(node.shape) for node in lowered.nodes}
+        state = sum(2 * sizes[name] for name in lowered.time_invariant)
+        for node in lowered.nodes:
+            if isinstance(node.op, Cell):
+                inputs = [torch.zeros((1, *table[name].shape)) for name in node.inputs]
+                state += max(2 * sizes[node.name], sizes[node.name] + width * _elements(node.op.init(*inputs)))
+        program.prepared["bytes"] = state, max(sizes.values())
+    return program.prepared["bytes"]
+
+
+def _elements(state: object) -> int:
+    """The number of elements of a cell's state."""
+    if isinstance(state, Tensor):
+        return state.numel()
+    return sum(map(_elements, state)) if isinstance(state, tuple) else 0
 
 
 class Plan:
@@ -31,7 +49,7 @@ class Plan:
     def __init__(self, program: Program, device: torch.device) -> None:
         self.float64_form = program.lowered.to(dtype=torch.float64, device=device)
         self.lowered = program.lowered.to(dtype=torch.float32, device=device)
-        self.state, self.largest = bytes_per_sample(program.lowered)
+        self.state, self.largest = bytes_per_sample(program)
         self.constant_nodes = self.lowered.time_invariant if program.encoder.is_constant else frozenset()
         readers: dict[str, int] = {}
         for node in self.lowered.nodes:

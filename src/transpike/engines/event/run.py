@@ -48,7 +48,7 @@ class Event:
 
     def batch_limit(self, program: Program) -> int:
         """The number of samples that fit into the memory limit together."""
-        state, largest = bytes_per_sample(program.lowered)
+        state, largest = bytes_per_sample(program)
         if program.schedule.mode != "steps":
             return max(1, self.memory // (state + LIVE_WIRES * largest))
         return plan(program).batch_limit(self.memory)
@@ -98,7 +98,7 @@ class EventPlan:
 
     def batch_limit(self, memory: int) -> int:
         """The number of samples whose membranes, spikes and dense images fit into the memory limit and the cache."""
-        state, largest = bytes_per_sample(self.folded.lowered)
+        state, largest = self.folded.state, self.folded.largest
         most = min(memory // (2 * state + LIVE_WIRES * largest), LARGEST_TENSOR // (_native.STEPS * self.dense_bytes))
         return max(1, most if self.all_native else min(most, FOLDED_IMAGES // _native.STEPS))
 

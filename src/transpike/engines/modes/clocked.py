@@ -51,6 +51,7 @@ class Clock:
         self.ends = not self.period and self.schedule.mode != "differences"  # each layer has one window
         self.rounds = timesteps // self.period if self.period else 1
         self.total = self.starts[lowered.output.name] + self.schedule.duration(lowered.output, timesteps)
+        self.last = lowered.last_reader
         self.states: dict[str, Any] = {}
         self.sent: dict[str, list[Tensor]] = {}
         self.answer: Tensor | None = None
@@ -73,6 +74,9 @@ class Clock:
             else:
                 values[node.name] = node.op.linear(*(values[name] for name in node.inputs))
             self._count(node, values[node.name], own, node.name in resting)
+            for name in node.inputs:
+                if self.last[name] == node.name:
+                    values.pop(name, None)
         self._read(values[self.lowered.output.name], t - self.starts[self.lowered.output.name])
 
     def _rests(self, node: Node, own: int) -> bool:

@@ -259,10 +259,6 @@ def compare(
     for where, found in (("data", batches), ("exit_data", fitting)):  # else every recipe would be refused
         for x, y in found:
             chosen.task.check(source.output.shape, len(x), y, f"a batch of {where}")
-    codes = {
-        name: outside_code(recipe, source, preprocessing, chosen.energy, chosen.exits, chosen.task)
-        for name, recipe in by_name.items()
-    }
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(scratch_folder())
         folder = scratch if store is None else Path(store)
@@ -271,6 +267,10 @@ def compare(
             folder, scratch, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed,
             chosen.energy, chosen.exits, chosen.task, chosen.any_input,
         )  # fmt: skip
+        codes = {
+            name: outside_code(recipe, source, preprocessing, chosen.energy, chosen.exits, chosen.task)
+            for name, recipe in by_name.items()
+        }
         plans = {
             name: plan(recipe, asked, name if code.digest is None else code.digest, code.digest is not None)
             for (name, recipe), code in zip(by_name.items(), codes.values(), strict=True)
