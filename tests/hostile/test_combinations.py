@@ -208,6 +208,9 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     # θ/2 twice
     "θ/2 and θ/2T": (lambda: mixed(passes.InitialPotential(0.5), passes.BiasShift()), SettingError, "a second time; set beta=0"),
     "θ/2T for each neuron": (per_neuron, UnsupportedModel, "one value per channel; use granularity="),
+    # recipes that are no objects and no names
+    "a class instead of a recipe": (lambda: ts.recipes.recipe_given(ECC), SettingError, r"write ECC\(\)"),
+    "no recipe": (lambda: ts.recipes.recipe_given(3), SettingError, "or the name of one, like 'ecc', not int"),
     # hard reset and leak
     "hard reset, v(0)": (lambda: ECC(reset="hard", beta=0.5), SettingError, "discards the initial potential .* set beta=0"),
     "hard reset, v(0), Diehl": (lambda: WeightNormalisation(beta=0.1), SettingError, "set beta=0"),

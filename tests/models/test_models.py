@@ -97,6 +97,7 @@ def test_small_cnn_takes_any_size(shape):
     [
         ("zoo:vgg61", {}, "did you mean 'vgg16'"),
         ("resnet", {}, "known: .*small-cnn"),
+        ("resnet18", {}, "did you mean 'resnet20-16-32-64'.*torchvision:resnet18 and timm:resnet18"),
         ("zooo:vgg16", {}, "did you mean 'zoo'"),
         ("vgg16", {"input_shape": (3, 64, 64)}, "does not take images of shape"),
         ("vgg16", {"input_shape": (3, 32, 32), "in_channels": 1}, "contradicts"),
@@ -178,6 +179,8 @@ def test_torchvision_is_asked_for_the_right_thing(monkeypatch):
     assert asked == [("resnet18", None, 1000), ("resnet18", "DEFAULT", 1000), ("resnet18", None, 4)]
     with pytest.raises(SettingError, match="did you mean 'resnet18'"):
         models.build("torchvision:resnet81")
+    with pytest.raises(SettingError, match="did you mean 'torchvision:resnet18'"):
+        models.build("resnet18")
     with pytest.raises(SettingError, match="1000 classes"):
         models.build("torchvision:resnet18", weights="default", num_classes=10)
 

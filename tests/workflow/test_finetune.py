@@ -277,7 +277,7 @@ def test_recordings_are_trained_frame_by_frame():
         ({"warmup_epochs": 5}, "warmup_epochs"),
         ({"layerwise": "backwards"}, "layerwise"),
         ({"timesteps": 0}, "timesteps"),
-        ({"rate": 0.1}, "no setting rate"),
+        ({"rate": 0.1}, "no setting 'rate'"),
         ({"settings": "dream"}, "no preset"),
         ({"threads": 0}, "threads"),
     ],

@@ -26,7 +26,7 @@ def elsewhere(name: str, known: Iterable[str]) -> str:
             continue
         if found:
             return f" (did you mean '{source}:{name}'?)"
-    return f"{nearest(name, known)}; networks of others are torchvision:NAME and timm:NAME"
+    return f"{nearest(name, known)}; other sources are torchvision:{name} and timm:{name}"
 
 
 def from_torchvision(name: str, num_classes: int, in_channels: int, pretrained: bool) -> tuple[nn.Module, Model]:
