@@ -7,8 +7,9 @@ many times, drawn by the seed, in three ways, none of which depends on a clock:
 - at the n-th byte that it writes into one file, which leaves a part of a write;
 - after a share of its processor time.
 
-None lets Python clean up. After each kill every file in the folder must be whole. After one to four kills the command is
+None lets Python clean up. Between them the disk is full at the n-th byte of a file, which one line must say. After each kill every file in the folder must be whole. After one to four kills the command is
 run to its end: its files must hold what those of an unbroken run hold, tensors to the bit, and no other file may remain.
+So must those of two runs at once in one folder.
 A line of the log is one such series; a run that was stopped goes on where its log ends. Ends with 1 if a series failed.
 The commands run in forks of this process, so that torch is imported once.
 """
@@ -149,7 +150,7 @@ class End:
 def run(folder: Path, arguments: tuple[str, ...], arm: Killing | None = None) -> End:
     """Runs the command line in a fork of this process, in ``folder``. ``arm`` is called in the child first."""
     shared = mmap.mmap(-1, 8)
-    output = folder.parent / f"{folder.name}.printed"
+    output = folder.parent / f"{os.getpid()}.printed"
     child = os.fork()
     if child == 0:
         try:
@@ -262,6 +263,13 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
 # -- the campaign ----------------------------------------------------------------------------------------------------
 
 
+def refusal(how: str, end: End) -> list[str]:
+    """What is wrong with the end of a command on a full disk: it says so in one line, or did not need the space."""
+    errors = [line for line in end.printed.splitlines() if line.startswith("error: ")]
+    clear = end.code in (2, 5) and len(errors) == 1 and "cannot be" in errors[0] and "Traceback" not in end.printed
+    return [] if clear or end.code == 0 else [f"{how}: exit code {end.code}: {end.printed[-400:]}"]
+
+
 class Campaign:
     """The unbroken runs that all others are compared with."""
 
@@ -300,7 +308,9 @@ class Campaign:
             kills.append(how)
             end = run(here, COMMANDS[command], arm)
             died += end.code < 0
-            if end.code > 0:
+            if how.startswith("full disk"):
+                wrong += refusal(how, end)
+            elif end.code > 0:
                 wrong.append(f"after {how}: exit code {end.code}: {end.printed[-300:]}")
             wrong += [f"after {how}: {what}" for what in torn(here)]
         end = run(here, COMMANDS[command])
@@ -311,15 +321,35 @@ class Campaign:
         shutil.rmtree(here)
         return {"command": command, "seed": seed, "kills": kills, "died": died, "wrong": wrong, "left": left}
 
+    def together(self, command: str, count: int = 2) -> dict[str, Any]:
+        """Several runs of a command at once in one folder: a line of the log."""
+        here, children, wrong = self.fresh(f"{command}-together"), list[int](), list[str]()
+        for _ in range(count):
+            child = os.fork()
+            if child == 0:
+                end = run(here, COMMANDS[command])
+                print(end.printed if end.code else "", end="", flush=True)
+                os._exit(end.code)
+            children.append(child)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        wrong += [f"exit codes {codes}"] if any(codes) else []
+        wrong += torn(here) + differences(contents(here), self.whole[command])
+        left = left_behind(here)
+        shutil.rmtree(here)
+        return {"command": command, "seed": -1, "kills": [], "died": 0, "wrong": wrong, "left": left}
+
     def kill(self, command: str, pick: random.Random) -> tuple[str, Killing]:
         """A way to end the command, in words and as code."""
-        how = pick.choice(["operation", "operation", "byte", "time"])
+        how = pick.choice(["operation", "operation", "byte", "time", "full disk"])
         if how == "operation":
             number = pick.randint(1, self.ends[command].operations)
             return f"operation {number}", at_operation(number)
         if how == "byte":
             number = pick.randrange(self.largest[command])
             return f"byte {number}", at_byte(number)
+        if how == "full disk":
+            number = pick.randrange(2000, self.largest[command])  # what is printed is shorter
+            return f"full disk at byte {number}", full_disk(number)
         share = pick.random()
         return f"{share:.3f} of its time", at_processor_time(share * self.ends[command].seconds)
 
@@ -340,11 +370,12 @@ def main(arguments: list[str]) -> int:
         campaign = Campaign(Path(folder), commands)
         print({name: (end.operations, round(end.seconds, 2)) for name, end in campaign.ends.items()}, flush=True)
         for command in commands:
-            done = seed = 0
+            done, seed = 0, -1  # the first line is that of two runs at once
             while done < given.kills:
                 row = rows.get((command, seed))
                 if row is None or row["wrong"] or row["left"]:  # what failed is tried again
-                    row = rows[command, seed] = campaign.series(command, seed)
+                    row = campaign.together(command) if seed < 0 else campaign.series(command, seed)
+                    rows[command, seed] = row
                     log.write(json.dumps(row) + "\n")
                     log.flush()
                 if row["wrong"] or row["left"]:
