@@ -166,7 +166,7 @@ def shapes(arguments: argparse.Namespace, dataset: ts.data.Dataset) -> Iterator[
             initialise(model)
         batches = list(inputs.split(128))
         calibrate(model, batches if preprocessing is None else [preprocessing(x) for x in batches])
-        data = [(x, torch.zeros(len(x))) for x in batches]
+        data = [(x, torch.zeros(len(x), dtype=torch.int64)) for x in batches]
         snn = ts.convert(model, ts.recipes.ECC(timesteps=TIMESTEPS), data, preprocessing=preprocessing)
         x = inputs[:SHAPES_BATCH]
         trace = ts.simulate(snn, x)

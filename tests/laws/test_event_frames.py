@@ -133,7 +133,7 @@ def test_the_spikes_of_the_input_are_counted(schedule):
     fan = 6 * torch.nn.functional.conv2d(torch.ones(1, 1, HEIGHT, WIDTH), torch.ones(1, 1, 3, 3), padding=1)
     assert entered.synaptic_operations.sum() == (x.abs() * fan).sum()
     assert not activity.macs  # nothing stays a multiplication
-    row = ts.evaluate(snn, (x, torch.zeros(len(x)))).layers[0]
+    row = ts.evaluate(snn, (x, torch.zeros(len(x), dtype=torch.int64))).layers[0]
     assert (
         row.name == "input" and row.spikes == pytest.approx(float(x.abs().sum()) / len(x)) and row.synaptic_operations
     )
