@@ -149,7 +149,8 @@ class _Reader:
                 "RECORD_signal, _leads, _ann_sample, _ann_symbol and fs), not wfdb's files"
             )
         if found["fs"].dtype.kind not in "iuf" or found["fs"].size != 1 or found["fs"].item() != self.rate:
-            raise DataError(f"{self.path}: fs is {found['fs']}, but windows and filters need {self.rate} Hz")
+            given = str(found["fs"])[:40]
+            raise DataError(f"{self.path}: fs is {given}, but windows and filters need {self.rate} Hz")
         return self._record(name, *(found[key] for key in wanted))
 
     def _record(self, name: str, signal: np.ndarray, leads: np.ndarray, at: np.ndarray, codes: np.ndarray) -> Beats:
