@@ -41,7 +41,7 @@ def test_raw_images_are_refused_and_the_flags_normalise_them(command: str, netwo
     words = [command, network, *COMMANDS[command]]
     if command in ("report", "exit", "finetune"):
         words += ["--output", tmp_path / ("page.html" if command == "report" else "new.transpike")]
-    refused = run(*words, code=2).output
+    refused = run(*words, code=5).output
     assert "raw 0..255" in refused and "--mean" in refused and "--any-input" in refused
     assert not list(tmp_path.glob("*.transpike")) + list(tmp_path.glob("*.html"))
     assert "Warning" not in run(*words, *FLAGS).output

@@ -39,6 +39,7 @@ def no_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=work))
 
 
+COMMANDS = {name: main.get_command(None, name) for name in main.list_commands(None)}
 OUTPUTS = {
     "compare": ("--report", "--output", "--store"),
     "convert": ("--output",),
@@ -48,10 +49,11 @@ OUTPUTS = {
     "exit": ("--report", "--output"),
     "explain": ("--report",),
     "finetune": ("--output", "--checkpoint"),
+    "inspect": ("--report",),
     "report": ("--output",),
     "train": ("--output", "--checkpoint", "--tensorboard"),
 }
-CASES = [(command, flag) for command, flags in OUTPUTS.items() for flag in flags]
+CASES = [(command, flag) for command, flags in OUTPUTS.items() for flag in flags if command != "inspect"]  # tables
 FOLDERS = ("--output-dir", "--store", "--tensorboard")
 REPORTS = [case for case in CASES if case[1] == "--report" or case[0] == "report"]
 WRITTEN = ("--output", "--report", "--checkpoint", "--store", "--tensorboard", "--output-dir")
@@ -60,17 +62,17 @@ WRITTEN = ("--output", "--report", "--checkpoint", "--store", "--tensorboard", "
 def test_every_output_of_every_command_is_listed_here():
     found = {
         name: {flag for option in command.params for flag in option.opts if flag in WRITTEN}
-        for name, command in main.commands.items()
+        for name, command in COMMANDS.items()
     }
     assert {name: flags for name, flags in found.items() if flags} == {k: set(v) for k, v in OUTPUTS.items()}
     paths = {
         flag
-        for command in main.commands.values()
+        for command in COMMANDS.values()
         for option in command.params
         if isinstance(option.type, click.Path) and isinstance(option, click.Option)
         for flag in option.opts
     }
-    assert paths <= {*WRITTEN, "--data-dir", "--weights"}
+    assert paths <= {*WRITTEN, "--data-dir", "--weights", "--config"}
 
 
 def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> click.testing.Result:
@@ -140,8 +142,18 @@ def test_what_needs_matplotlib_is_refused_before_the_work_where_it_is_missing(
 def test_pictures_of_several_results_are_refused_before_the_work(file, tmp_path):
     done = invoked("report", "--output", tmp_path / "out.png", file, tmp_path)
     assert (
-        done.exit_code == 2 and "a picture cannot show these results: save them as .html, .json or .txt" in done.stderr
+        done.exit_code == 2
+        and "a picture cannot show these results: save them as .html, .json, .txt, .csv, .md or .tex" in done.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("out.html", "tables are saved as .csv"), ("missing/out.csv", "there is no folder")]
+)
+def test_tables_of_a_chip_that_cannot_be_written_are_refused_before_the_work(name, words, file, tmp_path, monkeypatch):
+    monkeypatch.setattr(ts, "load", lambda path: pytest.fail("the command began to work"))
+    done = CliRunner().invoke(main, ["inspect", str(file), "--fit", "loihi", "--report", str(tmp_path / name)])
+    assert done.exit_code in (2, 5) and words in done.stderr
 
 
 def test_standard_output_is_not_mixed_with_a_file(file, tmp_path, monkeypatch):

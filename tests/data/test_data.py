@@ -220,7 +220,7 @@ def test_without_pillow(tmp_path, monkeypatch):
 
 
 def test_unknown_names_and_options():
-    with pytest.raises(DataError, match=r"did you mean 'cifar10'.*known: digits, mnist"):
+    with pytest.raises(SettingError, match=r"did you mean 'cifar10'.*known: digits, mnist"):
         data.load("cifar-10")
     with pytest.raises(SettingError, match="digits has no option size"):
         data.load("digits", size=3)

@@ -63,7 +63,7 @@ def test_a_program_is_not_opened_unless_it_is_trusted(
     evil = with_member(program, "data/sample_inputs/model.pt", (tmp_path / "pickle").read_bytes())
     with pytest.raises(CheckpointError, match=r"can run any code.*--trust \(trust=True in Python\)"):
         models.build(f"file:{evil}")
-    assert "can run any code" in run("inspect", "--model", f"file:{evil}", code=2).output
+    assert "can run any code" in run("inspect", "--model", f"file:{evil}", code=5).output
     assert not mark.exists()
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)  # torch's remarks about the pickle
     with contextlib.suppress(CheckpointError):
@@ -140,7 +140,7 @@ def test_a_file_does_not_choose_what_a_reader_of_data_does(tmp_path: Path, monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     anywhere = tmp_path / "anywhere"
     path = saved(tmp_path, data_options={"kind": "KMNIST", "root": str(anywhere), "download": True})
-    output = run("evaluate", path, "--data", "cifar10", "--data-dir", tmp_path, code=2).output
+    output = run("evaluate", path, "--data", "cifar10", "--data-dir", tmp_path, code=5).output
     assert "not those of recordings" in output and "root" in output
     assert not called and not anywhere.exists()
 

@@ -113,7 +113,7 @@ def test_a_run_longer_than_the_grid_carries_loses_the_word_exact():
 
 def test_an_input_beyond_the_calibrated_range_is_reported():
     case = mlp()
-    snn = ts.convert(case.graph, ECC(timesteps=4), case.calibration)
+    snn = ts.convert(case.graph, ECC(timesteps=4), case.calibration).accepting_any_input()
     assert ts.simulate(snn, case.calibration).exact
     trace = ts.simulate(snn, 10 * case.calibration)
     assert not trace.exact and "beyond the calibrated range" in trace.why
@@ -122,6 +122,7 @@ def test_an_input_beyond_the_calibrated_range_is_reported():
 def test_spikes_cannot_lie_beyond_the_range():
     case = mlp()
     snn = ts.convert(case.graph, ECC(timesteps=4, encoder=ts.encoders.Poisson()), case.calibration)
+    snn = snn.accepting_any_input()
     assert ts.simulate(snn, 10 * case.calibration).exact
 
 

@@ -176,7 +176,8 @@ def test_what_cannot_be_on_a_page_is_refused(found, tmp_path):
         with pytest.raises(SettingError, match=words):
             ts.report.page(results)
     with pytest.raises(
-        SettingError, match=r"a picture cannot show these results: save them as \.html, \.json or \.txt"
+        SettingError,
+        match=r"a picture cannot show these results: save them as \.html, \.json, \.txt, \.csv, \.md or \.tex",
     ):
         ts.report.save([cost, spikes], tmp_path / "x.png")
     with pytest.raises(SettingError, match="a picture cannot show"):
@@ -258,7 +259,7 @@ def test_the_command_writes_the_page_and_the_numbers(found, tmp_path, monkeypatc
     shown = CliRunner().invoke(main, [*call, "--without", "energy", "--without", "explain", "--json"])
     assert set(json.loads(shown.stdout)) == {"report", "spikes"}
     shown = CliRunner().invoke(main, ["report", "net.transpike", "--output", "a.png"])
-    assert shown.exit_code == 2 and "save them as .html, .json or .txt" in shown.output
+    assert shown.exit_code == 2 and "save them as .html, .json, .txt, .csv, .md or .tex" in shown.output
 
 
 def test_a_network_that_cannot_be_explained_still_has_its_page(tmp_path, monkeypatch):

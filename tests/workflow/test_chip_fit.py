@@ -144,7 +144,7 @@ def test_every_limit_of_every_chip_has_a_source(name):
         ("[limits]\nstrides = 2", "must be a list of int"), ('[limits]\nresets = ["soft", "gentle"]', "not gentle"),
         ('[limits]\n[[source]]\nlimit = "fan_in"\nsays = "x"\nurl = "x"', "not in .limits."),
         ('[limits]\n[[source]]\nlimit = "fan_in"', "has limit, says and url"),
-        ('[limits]\nfan_in = 1\n[[source]]\nlimit = "fan_in"\nsays = "x"\nurl = "x"\nyear = 3', "has no year"),
+        ('[limits]\nfan_in = 1\n[[source]]\nlimit = "fan_in"\nsays = "x"\nurl = "x"\nyear = 3', "year of a .*must be text"),
     ],
 )  # fmt: skip
 def test_descriptions_that_make_no_sense_are_refused_by_name(tmp_path, text, words):

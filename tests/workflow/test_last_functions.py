@@ -117,6 +117,6 @@ def test_the_function_elsewhere_is_refused(kind):
 
 
 def test_a_network_that_is_only_a_function_behind_no_layer_is_converted():
-    snn = ts.convert(copy.deepcopy(ENDS["softmax"]), ECC(timesteps=4), torch.rand(8, 5))
+    snn = ts.convert(copy.deepcopy(ENDS["softmax"]), ECC(timesteps=4), torch.rand(8, 5), allow_no_neurons=True)
     x = torch.rand(3, 5)
     assert torch.allclose(snn(x), torch.softmax(x, 1), atol=1e-3)

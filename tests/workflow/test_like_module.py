@@ -223,4 +223,4 @@ def test_an_engine_may_be_named(small):
 
 def test_a_network_shows_itself_in_a_few_lines(small):
     assert repr(small) == str(small) and "tensor" not in repr(small)
-    assert len(repr(small).splitlines()) < 10
+    assert len(repr(small).splitlines()) < 12

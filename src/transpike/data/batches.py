@@ -132,7 +132,7 @@ def labelled_tensors(data: Any) -> tuple[Tensor, Tensor]:
     if len({(y.shape[1:], y.dtype) for y in labels}) > 1:
         raise DataError("the labels of different batches differ in shape or type; give one class number per input")
     x, y = torch.cat([x for x, _ in batches]), torch.cat(labels)
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 and not y.is_floating_point() else y
     return x, y
 
 

@@ -98,7 +98,7 @@ def draw(result: Cost, path: str | Path) -> Path:
         with theme(PAPER):
             drawn = figure(5.2, 0.34 * max(1, len(result.models)) + 1.2)
             ratios(drawn.subplots(), result, PAPER)
-            drawn.savefig(path, dpi=150)
+            write_picture(drawn, path)
         return Path(path)
     with theme(PAPER):
         drawn = figure(3.4 * len(names) + 0.6, 3.6)

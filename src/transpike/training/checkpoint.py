@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transpike.core.annotated import fits, wrong_fields
 from transpike.errors import CheckpointError, SettingError
 from transpike.results.writing import tensor_bytes, write_atomically
+from transpike.training.source.grad_r import GradR
 
 FORMAT = "transpike training checkpoint"
 VERSION = "2"  # 1: momentum only; its settings had no schedules, stages, penalties or processes
@@ -143,12 +144,20 @@ def load(
 
 
 def _lacking(optimiser: torch.optim.Optimizer) -> set[str]:
-    """The tensors that the optimiser has for some parameters, and lacks for others that have been trained as well."""
-    states = [set(state) for state in optimiser.state.values() if state]
-    if isinstance(optimiser, torch.optim.Adam):
-        needed = {"step", "exp_avg", "exp_avg_sq"} | ({"max_exp_avg_sq"} if optimiser.defaults["amsgrad"] else set())
-        states.append(needed)
-    return set().union(*states) - set.intersection(*states) if states else set()
+    """The tensors that the optimiser needs for a parameter that has been trained, and lacks."""
+    lacking: set[str] = set()
+    everything = set().union(*optimiser.state.values())
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            if not (state := optimiser.state.get(parameter)):
+                continue
+            needed = everything  # of the same kind for all parameters
+            if isinstance(optimiser, torch.optim.Adam):
+                needed = {"step", "exp_avg", "exp_avg_sq"} | ({"max_exp_avg_sq"} if group["amsgrad"] else set())
+            elif isinstance(optimiser, GradR):
+                needed = optimiser.state_names(group, parameter)
+            lacking |= needed - state.keys()
+    return lacking
 
 
 def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:

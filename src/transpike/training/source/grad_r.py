@@ -65,6 +65,11 @@ class GradR(torch.optim.Optimizer):
             del self.param_groups[-1]
             raise
 
+    def state_names(self, group: dict[str, Any], parameter: Tensor) -> set[str]:
+        """The names of the tensors that the optimiser has for a parameter of this group after its first step."""
+        own = {"sign", "theta"} if _sparsified(group, parameter) else set()
+        return {"step", "exp_avg", "exp_avg_sq"} | own
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step for every parameter with a gradient; ``closure`` recomputes the loss, which is returned."""
