@@ -1,6 +1,8 @@
 """All engines, batches, chunks and schedules tell the same story, spike for spike."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -214,6 +216,23 @@ def test_on_the_grid_float32_moves_no_spike(weight, threshold, engine):
     dense = ts.simulate(snn, torch.ones(1, 1), 100, engine=engine, record=["neuron"])
     assert dense.exact, dense.why
     assert_same_spikes(dense, ts.simulate(snn, torch.ones(1, 1), 100, engine="reference", record=["neuron"]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "charge"),
+    [
+        (ts.neurons.Burst, 255, 25.3),  # 253 levels: float32 rounds more than of one
+        (ts.neurons.MultiThreshold, 8, 25.3),
+        (partial(ts.neurons.MultiThreshold, rule="one"), 8, 0.3),  # ¾ of four thresholds
+    ],
+)
+def test_ties_of_every_rule_are_reported_off_the_grid(kind, most, charge):
+    cell = kind(ts.activations.ReLU(), torch.tensor(0.1), torch.tensor(0.0), most)
+    base = single_neuron(charge, exact_grid=False, timesteps=1)
+    graph = base.graph.replaced(dataclasses.replace(base.graph["neuron"], op=cell))
+    snn = ts.SNN(graph, base.source, base.recipe, base.encoder, None, False)
+    assert ts.simulate(snn, torch.ones(1, 1), 1, engine="dense").ties == 1
+    assert ts.simulate(snn, 1.02 * torch.ones(1, 1), 1, engine="dense").ties == 0
 
 
 def test_ties_of_a_synchronous_layer_off_the_grid_are_reported():

@@ -1,6 +1,7 @@
 """A run of the dense engine: layer by layer, time folded into the batch, neurons scanned in place."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from transpike.lowering.program import Program
 
 CONSTANT_SAMPLES = 4  # samples per computation of constant currents: float64 images that fit into the cache
 FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, and they fit into the cache
+NEAR = 1e-5  # of a threshold: off the grid, engines may differ for a potential that is so close to it
 LIVE_WIRES = 6  # tensors of the largest wire's size that may exist at the same time
 LARGEST_TENSOR = 32 * 2**20  # bytes; beyond it the allocator returns pages to the system after every call
 
@@ -126,9 +128,13 @@ class FoldedRun(Run):
             now = [value.double() for value in now] if wide else now
             if node.name not in self.states:
                 self.states[node.name] = cell.init(*now)
-            self.states[node.name], output = cell.step(self.states[node.name], *now, t=self.t + k + 1)
-            if unit is not None:
-                self._check_potential(node, unit, cell.potential(self.states[node.name]), output, self.t + k + 1)
+            before, t = self.states[node.name], self.t + k + 1
+            self.states[node.name], output = cell.step(before, *now, t=t)
+            if unit is not None and not self.exact:
+                step = partial(_sent, cell, before, now[1:], t)
+                self.ties += _near(step, unit.threshold, now[0], output)
+            elif unit is not None and t % RANGE_CHECK_EVERY == 0:
+                self._check_range(node, cell.potential(self.states[node.name]))
             outputs.append(output.float())
         return torch.cat(outputs)
 
@@ -156,7 +162,7 @@ class FoldedRun(Run):
             if bias is not None:
                 potential.add_(bias)
             if not self.exact:
-                self.ties += int(((potential - threshold).abs() < 1e-5 * threshold).sum())
+                self.ties += int(((potential - threshold).abs() < NEAR * threshold).sum())
             torch.ge(potential, threshold, out=here)
             if unit.reset == "hard":
                 potential.addcmul_(potential, here, value=-1)
@@ -167,19 +173,6 @@ class FoldedRun(Run):
             if self.exact and (self.t + k + 1) % RANGE_CHECK_EVERY == 0:
                 self._check_range(node, potential)
         return spikes
-
-    def _check_potential(self, node: Node, unit: NeuronSpec, potential: Tensor, sent: Tensor, t: int) -> None:
-        """On the grid: range checks. Off it: count potentials so close to a threshold that rounding may decide.
-
-        A spike at the threshold leaves about 0, a missed one about θ; a neuron with negative spikes also has one at 0.
-        """
-        if self.exact:
-            if t % RANGE_CHECK_EVERY == 0:
-                self._check_range(node, potential)
-            return
-        near, either = 1e-5 * unit.threshold, (sent != 0) | (unit.negative != "")
-        edge = (potential.abs() < near) & either | ((potential - unit.threshold).abs() < near)
-        self.ties += int(edge.sum())
 
     def _check_range(self, node: Node, potential: Tensor) -> None:
         """Potentials beyond their exact range may be rounded: the run is then marked as not exact."""
@@ -214,7 +207,8 @@ class FoldedRun(Run):
                 charges = [v + timesteps * b for v, b in zip(inputs, biases[node.name], strict=True)]
                 values[node.name] = node.op.counts(*charges, timesteps=timesteps)
                 if not self.exact and node.op.unit is not None:
-                    self.ties += _near_edges(node.op.unit, charges[0], timesteps)
+                    count = partial(_counted, node.op, charges[1:], timesteps)
+                    self.ties += _near(count, node.op.unit.threshold, charges[0], values[node.name])
             else:
                 values[node.name] = node.op.linear(*inputs)
             spikes = self.program.encoder.spikes(self.x, timesteps) if isinstance(node.op, Input) else None
@@ -327,12 +321,21 @@ class FoldedRun(Run):
             self.clock.keep(order)
 
 
-def _near_edges(unit: NeuronSpec, charge: Tensor, timesteps: int) -> int:
-    """The number of charges so close to a step of the staircase that rounding may decide."""
-    level = (charge + unit.initial.to(charge)) / unit.threshold.to(charge)
-    edge = level.round()
-    near = (level - edge).abs() < 1e-5 * edge.abs().clamp(min=1)
-    return int((near & (edge >= 1) & (edge <= timesteps)).sum())
+def _near(answer: Callable[[Tensor], Tensor], threshold: Tensor, charge: Tensor, sent: Tensor) -> int:
+    """The number of neurons whose charge is so close to an edge, of any rule, that rounding may decide their answer.
+
+    float32 rounds a large charge by more: the room grows with the level that is sent.
+    """
+    room = NEAR * threshold.to(charge) * sent.abs().clamp(min=1)
+    return int((answer(charge + room) != answer(charge - room)).sum())
+
+
+def _sent(cell: Cell, state: Any, others: list[Tensor], t: int, charge: Tensor) -> Tensor:
+    return cell.step(state, charge, *others, t=t)[1]
+
+
+def _counted(cell: Cell, others: list[Tensor], timesteps: int, charge: Tensor) -> Tensor:
+    return cell.counts(charge, *others, timesteps=timesteps)
 
 
 def _repeated(value: Tensor, steps: int) -> Tensor:
