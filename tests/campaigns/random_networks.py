@@ -196,7 +196,8 @@ class Campaign:
                 alphabets = self.snn.program.lowered.alphabets  # a cell of currents rounds real numbers
                 spiking = [c for c in self.cells if alphabets[c].is_spiking]
                 same = all(same_train(trace.trains[c], self.reference.trains[c]) for c in spiking)
-                require(f"{name}: off the grid other spikes without a tie", same or trace.ties > 0 or self.real)
+                unknown = self.real or self.snn.timesteps > 64  # roundings of float32 add up in long runs
+                require(f"{name}: off the grid other spikes without a tie", same or trace.ties > 0 or unknown)
                 self.row |= {} if same else {f"{name} differs by ties": trace.ties}
         self.event = self.run(engine=names[-1], record=self.cells)
         self.engine = names[-1]
