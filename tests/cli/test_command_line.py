@@ -220,8 +220,8 @@ def test_a_recipe_is_shown_with_its_source_and_defaults() -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["evaluat"], "error: no command is called 'evaluat'; did you mean 'evaluate'? (see transpike --help)"),
-        (["evaluate", "--timestep", "3"], "no option is called --timestep; did you mean '--timesteps'?"),
+        (["evaluat"], "error: no command is called 'evaluat' (did you mean 'evaluate'?) (see transpike --help)"),
+        (["evaluate", "--timestep", "3"], "no option is called --timestep (did you mean '--timesteps'?)"),
         (["convert", "--recipe", "eccc"], "did you mean 'ecc'?"),
         (["convert", "--rungs", "3"], "--rungs is now called --threshold-count"),
         (["convert", "--rehearsal", "3"], "--rehearsal is now called --pre-simulation-steps"),
@@ -398,9 +398,9 @@ def test_lists_switches_arguments_and_json_come_from_the_file(network: Path, tmp
 @pytest.mark.parametrize(
     ("text", "code", "says"),
     [
-        ("timestep = 3", 2, "'timestep' is no option of transpike evaluate; did you mean 'timesteps'?"),
+        ("timestep = 3", 2, "'timestep' is no option of transpike evaluate (did you mean 'timesteps'?)"),
         ("rungs = 3", 2, "it is now called 'threshold-count'"),
-        ("[evalute]\nlimit = 3", 2, "table [evalute] is no command of transpike; did you mean 'evaluate'?"),
+        ("[evalute]\nlimit = 3", 2, "table [evalute] is no command of transpike (did you mean 'evaluate'?)"),
         ("config = 'x.toml'", 2, "'config' is no option"),
         ("help = true", 2, "'help' is no option"),
         ("limit = true", 2, "limit takes a value, not true"),

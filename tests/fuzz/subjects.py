@@ -527,9 +527,7 @@ def _constants() -> list[Subject]:
 
 
 def _torch_files() -> list[Subject]:
-    """Weights in files of ``torch.save``, if they are read."""
-    if not hasattr(models, "metadata_of"):
-        return []
+    """Weights in files of ``torch.save``."""
     mutate = mutations.members_of
     return [single("weights of torch", "checkpoint", "w.pth", _torch_file, mutate, use_weights)]
 

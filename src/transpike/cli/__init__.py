@@ -17,7 +17,8 @@ from click.shell_completion import CompletionItem
 
 from transpike.cli._common import add_common
 from transpike.cli._completion import stand_in
-from transpike.cli._errors import ClosedPipe, State, outcome, suggestion
+from transpike.cli._errors import ClosedPipe, State, outcome
+from transpike.core.spelling import nearest
 from transpike.core.version import __version__
 from transpike.results.terminal import printable_streams
 
@@ -70,7 +71,7 @@ class _Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"no command is called {args[0]!r}{suggestion(args[0], COMMANDS)}")
+            ctx.fail(f"no command is called {args[0]!r}{nearest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

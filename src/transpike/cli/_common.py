@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from transpike.cli._errors import Choice, State, suggestion
+from transpike.cli._errors import Choice, State
 from transpike.core.renamed import FLAGS
+from transpike.core.spelling import nearest
 from transpike.core.version import __version__
 from transpike.errors import FileError
 
@@ -142,7 +143,7 @@ def _names(param: click.Parameter) -> list[str]:
 
 def _unknown(path: Path, key: str, words: Any, message: str, context: click.Context) -> None:
     new = FLAGS.get(key.replace("_", "-"))
-    hint = f": it is now called {new!r}" if new else suggestion(key.replace("_", "-"), words)
+    hint = f": it is now called {new!r}" if new else nearest(key.replace("_", "-"), words)
     raise click.UsageError(f"{path}: {message}{hint}", context)
 
 

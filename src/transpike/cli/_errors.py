@@ -4,18 +4,18 @@ An error with --json is the last line of stderr, ``{"error": {"type": …, "mess
 holds the result or nothing.
 """
 
-import difflib
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from transpike.core.renamed import ENGINES, FLAGS
+from transpike.core.spelling import nearest
 from transpike.errors import TranspikeError
 
 USAGE, FILE = 2, 5
@@ -36,12 +36,6 @@ class ClosedPipe(Exception):
     """The reader of stdout went away: a BrokenPipeError that click does not see, which would exit with 1."""
 
 
-def suggestion(word: str, words: Iterable[str]) -> str:
-    """``; did you mean 'x'?``, or nothing if no word is close."""
-    near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 class Choice(click.Choice):
     """One of some words; a wrong word gets the closest one, an old name the new one."""
 
@@ -50,7 +44,7 @@ class Choice(click.Choice):
         if isinstance(value, str) and value not in words:
             new = ENGINES.get(value)
             text = f"{value!r} is now called {new!r}" if new in words else f"{value!r} is not one of {', '.join(words)}"
-            self.fail(text + ("" if new in words else suggestion(value, words)), param, ctx)
+            self.fail(text + ("" if new in words else nearest(value, words)), param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -109,7 +103,7 @@ def _no_option(name: str, context: click.Context) -> str:
         where = "" if f"--{new}" in options else f", which {context.command_path} does not have"
         return f"{name} is now called --{new}{where}"
     names = [flag.removeprefix("--") for flag in options if flag.startswith("--")]
-    return f"no option is called {name}" + suggestion(name.lstrip("-"), names).replace("'", "'--", 1)
+    return f"no option is called {name}" + nearest(name.lstrip("-"), names).replace("'", "'--", 1)
 
 
 def _closed() -> int:
