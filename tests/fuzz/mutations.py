@@ -101,7 +101,8 @@ def edited(value: Any, random: Random, names: tuple[str, ...] = ()) -> Any:
             parent[random.choice((*TEXTS[:2], "self", "shape", "nodes", "__post_init__", *parent))] = hostile(random)
         elif edit == 7 and isinstance(parent[key], (int, float)):
             number = parent[key]
-            parent[key] = random.choice((-number, number * 2, number + 1, number * 1e9, str(number), float(number)))
+            real = float(number) if abs(number) < 1e300 else number  # a larger whole number has no float
+            parent[key] = random.choice((-number, number * 2, number + 1, real * 10**9, str(number), real))
         elif edit == 7 and isinstance(parent[key], str) and names:
             parent[key] = random.choice(names)
         elif edit == 8 and isinstance(parent[key], list):

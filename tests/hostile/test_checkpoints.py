@@ -5,6 +5,7 @@ import copy
 import os
 import pickle
 import random
+import re
 import shlex
 import sys
 import types
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -384,6 +386,28 @@ def test_a_truncated_training_checkpoint_is_refused(module, digits, tmp_path):
         train(module, digits, Training(epochs=1), checkpoint=path)
 
 
+def test_a_training_checkpoint_of_other_types_is_refused(module, digits, tmp_path):
+    path = tmp_path / "run.safetensors"
+    train(module, digits, Training(epochs=1), checkpoint=path)
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    name = next(name for name in tensors if name.startswith("optimiser."))
+    tensors[name] = tensors[name].to(torch.float8_e5m2)
+    save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointError, match=f"damaged: {re.escape(name)} is torch.float8_e5m2. Delete it"):
+        train(module, digits, Training(epochs=1), checkpoint=path)
+
+
 def test_checkpoint_and_weights_are_two_files(module, digits, tmp_path):
     with pytest.raises(SettingError, match="same file"):
         train(module, digits, Training(epochs=1), checkpoint=tmp_path / "a", weights=tmp_path / "a")
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_types_that_weights_do_not_have_are_refused(module, tmp_path, kind):
+    tensors = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    name = next(iter(tensors))
+    tensors[name] = torch.zeros(tensors[name].shape, dtype=kind)
+    save_file(tensors, tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match=rf"{re.escape(name)} is torch\.\w+, and weights are real numbers"):
+        load_weights(module, tmp_path / "w.safetensors")

@@ -10,6 +10,12 @@ from torch import Tensor
 from transpike.core.channels import passed_on, resolved
 from transpike.core.plain import Plain
 
+DTYPES = frozenset((
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+))  # fmt: skip
+"""Types that weights in a file may have: torch computes with all of them."""
+
 
 class TensorFields(Plain):
     """A frozen dataclass with tensor fields; a copy may have other tensors.

@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from transpike.core.tensor_fields import DTYPES
 from transpike.errors import CheckpointError
 from transpike.models import _torch_files
 from transpike.models._checkpoints import Weights, candidates, misfits, renamed, same, way_out
@@ -32,6 +33,11 @@ def load_weights(module: nn.Module, path: str | Path) -> dict[str, str]:
     metadata, found, place, path = read(path)
     weights, remark = _fitting(found, place, module, path)
     for name, tensor in weights.items():
+        if tensor.dtype not in DTYPES:
+            raise CheckpointError(
+                f"{path}: the tensor {name} is {tensor.dtype}, and weights are real numbers of 16 to 64 bits: convert "
+                "it, with tensor.float()"
+            )
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise CheckpointError(f"{path}: the tensor {name} holds NaN or infinite values; the training has diverged")
     # only BatchNorm's num_batches_tracked may be missing here, and evaluation does not need it

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from transpike.core.annotated import fits, wrong_fields
+from transpike.core.tensor_fields import DTYPES
 from transpike.errors import CheckpointError, SettingError
 from transpike.results.writing import tensor_bytes, write_atomically
 from transpike.training.source.grad_r import GradR
@@ -186,6 +187,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}. Delete it to restart") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a training checkpoint of transpike; give another path for the checkpoint")
+    if foreign := [f"{name} is {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in DTYPES]:
+        raise CheckpointError(f"{path} is damaged: {foreign[0]}. Delete it to restart")
     return tensors, metadata
 
 
