@@ -1,8 +1,11 @@
 """A converted network: the spiking graph, its source and its recipe."""
 
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from transpike.core.graph import Graph
 from transpike.core.input_check import InputCheck
 from transpike.core.input_statistics import InputStatistics
 from transpike.core.like_module import ModuleLike
+from transpike.core.precision import Arguments, Result, without_autocast
 from transpike.core.preprocessing import Preprocessing, described
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
@@ -213,6 +217,7 @@ class SNN(ModuleLike):
         warnings = self.checked(prepared)
         return replace(self.run_prepared(prepared, steps, runner, sample_ids, record, count), warnings=warnings)
 
+    @without_autocast
     def run_prepared(
         self, x: Tensor, steps: int, engine: Engine, sample_ids: Tensor | None, record: Iterable[str], count: bool
     ) -> Trace:
@@ -252,6 +257,25 @@ class SNN(ModuleLike):
         notes += [f"note: {one_line(remark)}" for remark in self.remarks]
         notes += [] if self.exit is None else [f"exit: {self.exit}"]
         return "\n".join([printable(head), *lines(self.graph, rates, "spike rate"), *notes])
+
+
+def takes_snn(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorator of functions whose first argument is an SNN: others are refused, and autocast is off."""
+
+    @without_autocast
+    @functools.wraps(function)
+    def wrapped(*values: Arguments.args, **named: Arguments.kwargs) -> Result:
+        name = next(iter(inspect.signature(function).parameters))
+        given = values[0] if values else named.get(name)
+        if (values or name in named) and not isinstance(given, SNN):
+            is_path = isinstance(given, (str, Path))
+            way = "read it with transpike.load(path)" if is_path else "transpike.convert makes one"
+            raise SettingError(
+                f"{function.__name__} takes a converted network, an SNN, not {type(given).__name__}: {way}"
+            )
+        return function(*values, **named)
+
+    return wrapped
 
 
 def _joined(traces: list[Trace]) -> Trace:

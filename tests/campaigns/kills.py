@@ -240,7 +240,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 def is_temporary(path: Path) -> bool:
     """A file that is being written, under a name that no command reads; or a temporary folder."""
-    return path.name.startswith(".") or (path.is_dir() and path.name.startswith("transpike-"))
+    return path.name.startswith((".", "transpike-"))
 
 
 def torn(folder: Path) -> list[str]:

@@ -204,6 +204,7 @@ def test_temporary_folders_of_dead_processes_are_removed_and_no_others(tmp_path,
     monkeypatch.setitem(ENVIRONMENT, "TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "transpike-abcdefgh").mkdir()  # without a lock it may be anything
+    (tmp_path / "transpike-0123456789ab.lock").touch()  # killed before it made its folder
     dead = process(SCRATCH, "dies").stdout.decode().strip()
     alive = subprocess.Popen(
         [sys.executable, "-c", SCRATCH, "lives"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
@@ -211,8 +212,9 @@ def test_temporary_folders_of_dead_processes_are_removed_and_no_others(tmp_path,
     living = alive.stdout.readline().decode().strip()
     assert dead not in names(tmp_path) and living in names(tmp_path)  # the second process removed it
     with scratch_folder() as folder:
-        assert names(tmp_path) == {living, folder.name, "transpike-abcdefgh"}
-        assert names(tmp_path / living) == {"lock", "inputs"}
+        locks = {f"{living}.lock", f"{folder.name}.lock"}
+        assert names(tmp_path) == {living, folder.name, "transpike-abcdefgh", *locks}
+        assert names(tmp_path / living) == {"inputs"}
     alive.communicate(timeout=HANGS)
     assert names(tmp_path) == {"transpike-abcdefgh"}
 

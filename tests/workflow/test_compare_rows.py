@@ -14,6 +14,7 @@ from transpike.errors import DataError, GateFailed, SettingError
 from transpike.recipes import ECC
 from transpike.report._numbers import short
 from transpike.results.statistics import paired_difference
+from transpike.workflow.compare.pick import pick
 from transpike.workflow.compare.rows import Row, front
 from transpike.workflow.compare.units import sources
 
@@ -192,3 +193,16 @@ def test_the_key_of_a_stored_result_knows_every_source_that_decides_it():
     assert {"snn.py", "__init__.py", "neurons/burst.py", "engines/event/run.py", "workflow/convert.py"} <= known.keys()
     unknown = {path.relative_to(package).as_posix() for path in package.rglob("*.py")} - known.keys()
     assert unknown and {name.split("/")[0] for name in unknown} == {"cli", "report"}
+
+
+def test_a_bound_that_is_met_exactly_is_met() -> None:
+    exact = row(drop=0.935 - 0.925)  # 0.010000000000000009
+    assert exact.drop > 0.01 and pick([exact], "drop<=1 min=synops") is exact
+    with pytest.raises(GateFailed):
+        pick([row(drop=0.0101)], "drop<=1 min=synops")
+
+
+@pytest.mark.parametrize("value", ["0.9", "1", "0.05"])
+def test_an_accuracy_is_a_percentage_and_no_fraction(value: str) -> None:
+    with pytest.raises(SettingError, match=r"the accuracy is in percent; write accuracy>="):
+        pick([row()], f"accuracy>={value} min=synops")

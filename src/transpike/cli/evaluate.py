@@ -10,7 +10,7 @@ from transpike import energy, report
 from transpike.cli import _base, _inputs
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.errors import GateFailed, SettingError
-from transpike.results.statistics import change
+from transpike.results.statistics import change, percent
 
 
 @click.command("evaluate")
@@ -72,7 +72,7 @@ def command(
         _base.print_json(result.to_json())
     else:
         report.show(result)
-    if max_drop is not None and 100 * result.drop > max_drop:
+    if max_drop is not None and percent(result.drop) > max_drop:
         raise GateFailed(
             f"the accuracy change of {100 * change(result.drop):+.2f} percentage points at T={result.final.timesteps} "
             f"is beyond --max-drop {max_drop:g}"

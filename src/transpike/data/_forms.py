@@ -37,7 +37,7 @@ def rank(data: Any) -> int:
 def tensor(data: Any) -> Tensor:
     """A tensor, or a copy of an array; DataError for arrays that do not hold numbers."""
     if isinstance(data, Tensor):
-        return data
+        return data.detach()  # nothing here is trained through the data
     array = np.asarray(data)
     if array.dtype.kind not in "biuf":
         raise DataError(f"an array must hold real numbers, not {array.dtype}")

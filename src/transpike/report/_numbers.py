@@ -10,4 +10,4 @@ def short(value: float) -> str:
 
 def change(drop: float) -> float:
     """Accuracy change, SNN minus ANN, in percentage points, from a drop in [-1, 1]."""
-    return 100 * statistics.change(drop)
+    return statistics.percent(statistics.change(drop)) + 0.0  # never -0.0

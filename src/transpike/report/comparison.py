@@ -14,6 +14,7 @@ from transpike.report._contents import tables
 from transpike.report._lines import draw as draw_table
 from transpike.report._numbers import short
 from transpike.report._style import PAPER, Palette, figure, library, log_ticks, theme, write_picture
+from transpike.results.statistics import percent
 from transpike.workflow.compare.run import Comparison, Cost, Row
 
 COSTS: dict[Cost, str] = {"total_steps": "steps", "synaptic_operations": "ops"}
@@ -65,7 +66,7 @@ def steps(row: Row) -> str:
 def text(comparison: Comparison) -> str:
     """Cheapest rows close to the ANN, silent, refused and inexact rows, and remarks, in sentences."""
     lines = []
-    near = [row for row in comparison.measured if row.fires and row.drop <= NEAR]
+    near = [row for row in comparison.measured if row.fires and percent(row.drop) <= percent(NEAR)]
     if near:
         soon = min(near, key=lambda row: row.total_steps)
         operations = min(near, key=lambda row: row.synaptic_operations)

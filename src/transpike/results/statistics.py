@@ -16,6 +16,11 @@ def wilson(correct: int, samples: int) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
+def percent(share: float) -> float:
+    """``100 · share`` for comparison with a bound: differences of fractions are 1e-18 beside the number they mean."""
+    return round(100 * share, 9)
+
+
 def change(drop: float) -> float:
     """The accuracy change, SNN minus ANN, of a drop, ANN minus SNN: the sign of every result that is shown."""
     return 0.0 - drop  # never -0.0

@@ -130,25 +130,43 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A temporary folder, removed at the end; those of killed processes are removed before."""
-    places = Path(tempfile.gettempdir()).glob("transpike-????????/lock")
-    for lock in [lock for lock in places if _remove_unlocked(lock)]:
-        shutil.rmtree(lock.parent, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="transpike-") as folder, (Path(folder) / "lock").open("xb") as file:
-        _lock(file.fileno())
-        yield Path(folder)
+    """A temporary folder, removed at the end; those of killed processes are removed before.
+
+    A locked file next to the folder is there before it and after it, so that a killed process never leaves a folder
+    that nobody can tell from a new one.
+    """
+    base = Path(tempfile.gettempdir())
+    for lock in base.glob("transpike-????????????.lock"):
+        _remove_unlocked(lock, lock.with_suffix(""))
+    while True:
+        lock = base / f"transpike-{secrets.token_hex(6)}.lock"
+        with lock.open("xb") as file:
+            if _lock(file.fileno()) is False or not os.fstat(file.fileno()).st_nlink:
+                continue  # another process took it for a leftover, between its creation and its lock
+            folder = lock.with_suffix("")
+            try:
+                folder.mkdir(mode=0o700)
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+            return
 
 
-def _remove_unlocked(path: Path) -> bool:
-    """Remove a file of this user that no living process has locked; returns whether it was removed."""
+def _remove_unlocked(path: Path, folder: Path | None = None) -> bool:
+    """Remove a file of this user that no living process has locked, and its ``folder``; returns whether it did."""
     with contextlib.suppress(OSError):
         if sys.platform == "win32":
             path.unlink()  # fails while the file is open
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
             return True
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
             if status.st_uid == os.geteuid() and _lock(descriptor) and os.path.samestat(status, path.lstat()):
+                if folder is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
                 path.unlink()
                 return True
         finally:

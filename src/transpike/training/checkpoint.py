@@ -15,7 +15,6 @@ from transpike.core.annotated import fits, wrong_fields
 from transpike.core.tensor_fields import DTYPES
 from transpike.errors import CheckpointError, SettingError
 from transpike.results.writing import tensor_bytes, write_atomically
-from transpike.training.source.grad_r import GradR
 
 FORMAT = "transpike training checkpoint"
 VERSION = "2"  # 1: momentum only; its settings had no schedules, stages, penalties or processes
@@ -100,7 +99,7 @@ def load(
     if metadata.get("version") != VERSION:
         raise CheckpointError(
             f"{path} is a checkpoint of version {metadata.get('version', '1')}, and this transpike resumes only "
-            f"version {VERSION}: finish it with the older transpike, or restart with resume=False"
+            f"version {VERSION}: finish it with the older transpike, or restart with resume=False (--no-resume)"
         )
     try:
         before, history = json.loads(metadata["settings"]), json.loads(metadata["history"])
@@ -120,7 +119,7 @@ def load(
         changes = ", ".join(f"{name} was {before.get(name)!r}, now {given.get(name)!r}" for name in names)
         raise SettingError(
             f"{path} belongs to a training with other settings: {changes or 'another seed scheme'}. Use the old "
-            "settings, another path, or resume=False to restart and overwrite it"
+            "settings, another path, or resume=False (--no-resume) to restart and overwrite it"
         )
     try:
         module.load_state_dict(_part(tensors, "model."))
@@ -155,7 +154,7 @@ def _lacking(optimiser: torch.optim.Optimizer) -> set[str]:
             needed = everything  # of the same kind for all parameters
             if isinstance(optimiser, torch.optim.Adam):
                 needed = {"step", "exp_avg", "exp_avg_sq"} | ({"max_exp_avg_sq"} if group["amsgrad"] else set())
-            elif isinstance(optimiser, GradR):
+            elif hasattr(optimiser, "state_names"):  # GradR
                 needed = optimiser.state_names(group, parameter)
             lacking |= needed - state.keys()
     return lacking

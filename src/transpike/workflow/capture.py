@@ -4,7 +4,7 @@ import functools
 import operator
 import re
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,6 +15,7 @@ from transpike.core import registry
 from transpike.core.call import Call, Comparison, Refused, Wire
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, Part, check_finite
+from transpike.core.precision import without_autocast
 from transpike.errors import NotExact, SettingError, UnsupportedModel, UnsupportedOperator
 from transpike.ops.analogue import AnalogueOp
 from transpike.workflow import unsupported
@@ -43,6 +44,7 @@ def _claims(generation: int) -> dict[str, list[type[Op]]]:
     return found
 
 
+@without_autocast
 def capture(
     model: nn.Module | Graph,
     example: Tensor,
@@ -61,6 +63,10 @@ def capture(
     Raises UnsupportedOperator with every place that prevents the conversion, UnsupportedModel with the reason
     where torch.export fails, SettingError for NaN or infinite weights, NotExact where the graph differs from the model.
     """
+    if on_unsupported not in get_args(OnUnsupported):
+        raise SettingError(
+            f"on_unsupported must be one of {', '.join(get_args(OnUnsupported))}, not {on_unsupported!r}"
+        )
     if isinstance(model, Graph):
         return model
     if not isinstance(model, nn.Module):
@@ -360,7 +366,8 @@ def _check(graph: Graph, answer: Any, example: Tensor, output: str | int | None)
     if not error <= 1e-3:
         raise NotExact(
             f"the captured graph differs from the model by {error:.2g} of its largest output; "
-            "if the model changes a view of a tensor in place, use out-of-place operations"
+            "if the model changes a view of a tensor in place, use out-of-place operations; if it draws random "
+            "numbers, also in evaluation mode (F.dropout without training=self.training), leave them out"
         )
 
 

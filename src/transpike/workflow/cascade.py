@@ -14,7 +14,7 @@ from transpike.errors import DataError, SettingError
 from transpike.lowering.activity import multiplications
 from transpike.results.statistics import wilson
 from transpike.results.writing import write_atomically
-from transpike.snn import SNN
+from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification
 
 PER_MAC, PER_OPERATION, PER_UPDATE = 2, 3, 3
@@ -161,6 +161,7 @@ class CascadeReport:
         write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
 
 
+@takes_snn
 def cascade(screen: SNN, second: SNN, data: Any, *, normal: int = 0, engine: str = "auto") -> CascadeReport:
     """Run every sample through ``screen``; ``second`` classifies those that the screen does not classify as normal.
 

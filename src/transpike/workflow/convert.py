@@ -15,6 +15,7 @@ from transpike.core.graph import Graph, Node
 from transpike.core.input_statistics import InputStatistics
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
+from transpike.core.precision import without_autocast
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.stand_in import NOTHING_SPIKES, check_ceilings, check_stand_ins, has_neurons
@@ -39,6 +40,7 @@ BYTES = (
 Notify = Callable[[str, int, int], None]
 
 
+@without_autocast
 def convert(
     model: nn.Module | Graph,
     recipe: Recipe | str | None = None,

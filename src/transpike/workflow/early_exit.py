@@ -20,7 +20,7 @@ from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.exits import Conformal
 from transpike.results.statistics import binomial_at_most
-from transpike.snn import SNN
+from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification, task_given
 
 CANDIDATES = 400
@@ -51,6 +51,7 @@ def checkpoints_until(timesteps: int) -> tuple[int, ...]:
     return tuple(range(step, timesteps, step))
 
 
+@takes_snn
 def fit_exit(
     snn: SNN,
     data: Any,
@@ -271,6 +272,7 @@ def _quantile(strange: Tensor, alpha: float) -> float:
     return math.inf if rank > len(strange) else float(strange[max(0, rank - 1)])
 
 
+@takes_snn
 def answer_early(
     snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | None = None, sample_ids: Tensor | None = None
 ) -> EarlyAnswers:

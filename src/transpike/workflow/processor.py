@@ -19,7 +19,7 @@ from transpike.errors import SettingError, UnsupportedModel
 from transpike.neurons import FirstSpike
 from transpike.neurons.delay import Delay
 from transpike.neurons.maximum_in_time import MaximumInTime
-from transpike.snn import SNN
+from transpike.snn import SNN, takes_snn
 from transpike.weights import LogarithmicWeights, ProcessingElement
 
 SHIFTED = (1, 2, 4, 8, 16, 32, 64)  # τ
@@ -60,6 +60,7 @@ class ProcessorRun:
         return {"layers": [asdict(layer) for layer in self.layers], "analogue": list(self.analogue)}
 
 
+@takes_snn
 def run_processor(snn: SNN, x: Tensor, *, table_bits: int = 12, guard: int = 12) -> ProcessorRun:
     """Run ``snn`` on x (batch, *shape); addition, table and shift compute every product of spike and weight.
 

@@ -13,7 +13,7 @@ from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
-from transpike.snn import SNN
+from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification
 
 SCHEMA = 1
@@ -89,6 +89,7 @@ class SpikeRecord(Shown):
         write_atomically(path, json.dumps(self.to_json()).encode())
 
 
+@takes_snn
 def record(
     snn: SNN,
     data: Any,

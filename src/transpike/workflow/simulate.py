@@ -6,9 +6,10 @@ from torch import Tensor
 
 from transpike.engines import engine_named
 from transpike.lowering.trace import Trace
-from transpike.snn import SNN
+from transpike.snn import SNN, takes_snn
 
 
+@takes_snn
 def simulate(
     snn: SNN,
     x: Tensor,

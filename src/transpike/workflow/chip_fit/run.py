@@ -7,7 +7,7 @@ from typing import Any
 
 from transpike import chips
 from transpike.chips import Chip
-from transpike.snn import SNN
+from transpike.snn import SNN, takes_snn
 from transpike.workflow.chip_fit.checks import CHECKS, spiking_neurons
 
 
@@ -60,6 +60,7 @@ class ChipFit:
         }  # fmt: skip
 
 
+@takes_snn
 def chip_fit(snn: SNN, target: str | Path | Chip) -> ChipFit:
     """Compare ``snn`` with a chip: "akida", "loihi2", "speck", "spinnaker2", "xylo", or a custom TOML file.
 

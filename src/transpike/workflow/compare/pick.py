@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from transpike.errors import GateFailed, SettingError
+from transpike.results.statistics import percent
 from transpike.workflow.compare.rows import Row
 
 NUMBERS: dict[str, Callable[[Row], float]] = {
-    "accuracy": lambda row: 100 * row.accuracy,
-    "drop": lambda row: 100 * row.drop,
+    "accuracy": lambda row: percent(row.accuracy),
+    "drop": lambda row: percent(row.drop),
     "macs": lambda row: row.macs,
     "rate": lambda row: row.spike_rate,
     "spikes": lambda row: row.spikes,
@@ -74,6 +75,8 @@ def parse(text: str) -> tuple[tuple[Condition, ...], tuple[str, str]]:
         elif (sign in ("<=", ">=") and name in NUMBERS and _is_number(value)) or (
             sign == "=" and name in WORDS and value in WORDS[name][0]
         ):
+            if name == "accuracy" and 0 < float(value) <= 1:
+                raise SettingError(f"{word!r}: the accuracy is in percent; write accuracy{sign}{100 * float(value):g}")
             conditions.append(Condition(name, sign, value))
         else:
             raise SettingError(f"{word!r} is not a condition or objective, as in {EXAMPLE!r}; known are {KNOWN}")

@@ -20,6 +20,7 @@ from transpike.core.constraints import check_settings, setting, settings_given, 
 from transpike.core.exit import Exit
 from transpike.core.graph import Graph
 from transpike.core.naming import dashed
+from transpike.core.precision import without_autocast
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
@@ -204,6 +205,7 @@ class ComparisonSettings(NamedSettings):
 
 
 @takes_settings(ComparisonSettings)
+@without_autocast
 def compare(
     model: nn.Module | Graph,
     recipes: Iterable[Recipe | str] | None = None,

@@ -17,7 +17,7 @@ from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
 from transpike.results.quantity import Quantity
 from transpike.results.statistics import wilson
-from transpike.snn import SNN
+from transpike.snn import SNN, takes_snn
 from transpike.tasks import task_given
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, ModelCost, Point
@@ -30,6 +30,7 @@ SENSITIVITY = 2.0
 """Each constant is divided and multiplied by this factor for the sensitivity of the ratio."""
 
 
+@takes_snn
 def cost(
     snn: SNN,
     data: Any,

@@ -20,7 +20,7 @@ from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.lowering.activity import analogue_macs, multiplications, unpriced
 from transpike.results.statistics import wilson
-from transpike.snn import SNN
+from transpike.snn import SNN, takes_snn
 from transpike.workflow.evaluate.exit_report import ExitTally
 from transpike.workflow.evaluate.report import Answer, LayerRow, Report
 
@@ -28,6 +28,7 @@ CHANCE_SAMPLES = 20
 """Fewer samples do not distinguish an accuracy from chance."""
 
 
+@takes_snn
 def evaluate(
     snn: SNN,
     data: Any,

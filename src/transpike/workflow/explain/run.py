@@ -21,7 +21,7 @@ from transpike.results.notebook import Shown
 from transpike.results.statistics import paired_difference, wilson
 from transpike.results.writing import write_atomically
 from transpike.schedules import LayerSynchronous
-from transpike.snn import SNN
+from transpike.snn import SNN, takes_snn
 from transpike.workflow.explain.case import PARTS, Case, explained
 from transpike.workflow.explain.layer_errors import LayerError, LayerSums
 
@@ -92,6 +92,7 @@ class Explanation(Shown):
         write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
 
 
+@takes_snn
 def explain(
     snn: SNN,
     data: Any,

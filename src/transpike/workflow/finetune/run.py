@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from transpike.results.writing import check_writable
-from transpike.snn import SNN
+from transpike.snn import SNN, takes_snn
 from transpike.training import ranks
 from transpike.training.samples import samples_of
 from transpike.training.source.loop import using_threads
@@ -15,6 +15,7 @@ from transpike.workflow.finetune.loop import Notify, Tuning
 from transpike.workflow.finetune.stages import Stagewise
 
 
+@takes_snn
 def finetune(
     snn: SNN,
     data: Any,
