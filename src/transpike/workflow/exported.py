@@ -2,13 +2,16 @@
 
 import contextlib
 import copy
+import functools
 import inspect
 import io
 import logging
+import os
 import re
 import traceback
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +21,13 @@ from torch.nn.parameter import is_lazy
 
 from transpike.errors import UnsupportedModel
 
+LIBRARIES = (
+    str(Path(torch.__file__).parent) + os.sep,
+    str(Path(__file__).parents[1]) + os.sep,
+    contextlib.__file__,
+    functools.__file__,
+)
+"""What is not the user's code, by the beginning of its file names."""
 WRAPPERS = ("DataParallel", "DistributedDataParallel", "OptimizedModule")
 REGIONS = {
     "wrap_with_autocast": "torch.autocast in the model's forward is left out: the numbers are those of full precision",
@@ -249,9 +259,7 @@ def _first(error: Exception) -> str:
 def _place(error: BaseException) -> str:
     """`` (file:line)`` of the last line of the user's code in the traceback, or ""."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        one for one in frames if not re.search(r"[/\\](torch|transpike|contextlib\.py|functools\.py)\b", one.filename)
-    ]
+    own = [one for one in frames if not one.filename.startswith((*LIBRARIES, "<"))]
     return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
 
 
