@@ -13,7 +13,7 @@ from transpike.core.graph import Graph
 from transpike.core.input_check import InputCheck
 from transpike.core.preprocessing import described
 from transpike.core.stand_in import NOTHING_SPIKES, has_neurons
-from transpike.core.task import Task
+from transpike.core.task import OutcomeTask, Task
 from transpike.data.batches import pairs
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
@@ -66,7 +66,7 @@ def evaluate(
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
     engine_, models = engine_named(engine, memory), checked(energy)
     policy = snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None
-    tally = _Tally(policy, tasks.task_given(task), snn.input_check())
+    tally = _Tally(policy, tasks.outcome_task(task, "an evaluation"), snn.input_check())
     for x, y in pairs(data, snn.sample_shape):
         if limit is not None and tally.samples >= limit:
             break
@@ -93,7 +93,7 @@ def _runs(snn: SNN, timesteps: int) -> bool:
 class _Tally:
     """Adds up the results of batches."""
 
-    def __init__(self, policy: ExitPolicy | None, task: Task, inputs: InputCheck) -> None:
+    def __init__(self, policy: ExitPolicy | None, task: OutcomeTask, inputs: InputCheck) -> None:
         self.task, self.inputs = task, inputs
         self.exits = None if policy is None else ExitTally(policy, self.task)
         self.samples = self.ties = self.early = self.beyond = self.elements = 0
