@@ -16,10 +16,10 @@ from transpike.core.recipe import Recipe
 from transpike.data import Dataset
 from transpike.errors import SettingError
 from transpike.snn import SNN
+from transpike.tasks import outcome_task
 from transpike.workflow.evaluate.report import Report
 
 PARTS = ("energy", "explain", "spikes")
-from transpike.tasks import outcome_task
 
 
 @click.command("report")

@@ -8,7 +8,10 @@ from transpike.core.task import Task
 from transpike.errors import SettingError
 from transpike.tasks.binary import Binary as Binary
 from transpike.tasks.classification import Classification
+from transpike.tasks.fidelity import Fidelity as Fidelity
 from transpike.tasks.multi_label import MultiLabel as MultiLabel
+from transpike.tasks.pixel_classification import PixelClassification as PixelClassification
+from transpike.tasks.regression import Regression as Regression
 from transpike.tasks.top_k import TopK as TopK
 
 members: tuple[type[Task], ...] = family("task", Task, in_files=True).own(globals())
@@ -16,8 +19,10 @@ table: Mapping[str, type[Task]] = family("task").table
 
 
 def remarks(task: Task) -> tuple[str, ...]:
-    """Remarks of a result about its task; empty for classification, the default."""
-    return () if task == Classification() else (f"accuracy and agreement are those of the task {task}",)
+    """Remarks of a result about its task; empty for classification, the default, and where metrics name themselves."""
+    if task == Classification() or isinstance(task, contract.MeasuredTask):
+        return ()
+    return (f"accuracy and agreement are those of the task {task}",)
 
 
 def task_given(task: Task | None) -> Task:
