@@ -117,6 +117,8 @@ def test_a_regression_is_measured_at_every_step_next_to_its_source() -> None:
     in_parts = ts.evaluate(SNN, [(X[:7], TARGETS[:7]), (X[7:], TARGETS[7:])], task=Regression())
     assert in_parts.final.metrics["MSE"].value == pytest.approx(last.value, rel=1e-9)
     assert in_parts.final.spikes == found.final.spikes
+    single = ts.evaluate(SNN, (X[:1], TARGETS[:1]), task=Regression()).final.metrics["MSE"]
+    assert single.value > 0 and single.low is None and single.high is None
     with pytest.raises(DataError, match="no answer at T=99"):
         found.at(99)
 
@@ -187,6 +189,10 @@ def test_every_presentation_shows_the_metrics_of_the_task(tmp_path, capsys) -> N
     found = ts.evaluate(SNN, (X, TARGETS), task=Regression(peak=3.0))
     saved = json.loads(report.save(found, tmp_path / "a.json").read_text())
     assert saved["snn"]["curve"][-1]["metrics"]["MSE"]["value"] == found.final.metrics["MSE"].value
+    assert (
+        str(Regression()) == "regression"
+        and str(PixelClassification(ignore_index=1)) == "pixel-classification(ignore_index=1)"
+    )
     assert [one["name"] for one in saved["metrics"]] == ["MSE", "MAE", "R²", "PSNR"] and saved[
         "task"
     ] == "regression(peak=3.0)"

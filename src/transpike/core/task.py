@@ -20,7 +20,7 @@ class Task(NamedSettings, ABC):
     name: ClassVar[str]
 
     def __str__(self) -> str:
-        settings = ", ".join(f"{key}={value}" for key, value in vars(self).items())
+        settings = ", ".join(f"{key}={value}" for key, value in vars(self).items() if value is not None)
         return f"{self.name}({settings})" if settings else self.name
 
     @abstractmethod

@@ -30,9 +30,9 @@ def check_logits(shape: tuple[int, ...], task: object, fewest: int = 2) -> None:
     if shape in ((), (1,)):
         raise DataError(
             f"the network has a single output, {returned(shape)}, and {task} compares the logits of at least {fewest} "
-            f"classes. Of a classifier for two classes: {TWO_OUTPUTS}, or judge its one logit with "
-            "task=transpike.tasks.Binary(). For regression there is no accuracy: evaluate(…, "
-            "task=transpike.tasks.Regression()) measures its errors"
+            f"classes. Of a classifier for two classes: {TWO_OUTPUTS}; evaluate(), compare(), "
+            "cost(), explain() and fit_exit() take its one logit with task=transpike.tasks.Binary(). For regression there "
+            "is no accuracy: evaluate(…, task=transpike.tasks.Regression()) measures its errors"
         )
     if len(shape) != 1:
         raise DataError(
