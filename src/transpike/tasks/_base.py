@@ -31,8 +31,8 @@ def check_logits(shape: tuple[int, ...], task: object, fewest: int = 2) -> None:
         raise DataError(
             f"the network has a single output, {returned(shape)}, and {task} compares the logits of at least {fewest} "
             f"classes. Of a classifier for two classes: {TWO_OUTPUTS}; evaluate(), compare(), "
-            "cost(), explain() and fit_exit() take its one logit with task=transpike.tasks.Binary(). For regression there "
-            "is no accuracy: evaluate(…, task=transpike.tasks.Regression()) measures its errors"
+            "cost(), explain() and fit_exit() take its one logit with task=transpike.tasks.Binary(). For regression "
+            "there is no accuracy: evaluate(…, task=transpike.tasks.Regression()) measures its errors"
         )
     if len(shape) != 1:
         raise DataError(
