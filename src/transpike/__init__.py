@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.workflow.convert import convert
     from transpike.workflow.cost.run import cost
     from transpike.workflow.early_exit import answer_early, fit_exit
+    from transpike.workflow.evaluate.measurement import Measurement
     from transpike.workflow.evaluate.report import Report
     from transpike.workflow.evaluate.run import evaluate
     from transpike.workflow.explain.run import explain
@@ -56,6 +57,7 @@ __all__ = [
     "ComparisonSettings",
     "FineTuning",
     "Graph",
+    "Measurement",
     "Preprocessing",
     "Report",
     "Trace",
@@ -102,6 +104,7 @@ _HOMES: dict[str, str] = {
     "ComparisonSettings": "workflow.compare.run",
     "FineTuning": "training.spiking.finetuning",
     "Graph": "core.graph",
+    "Measurement": "workflow.evaluate.measurement",
     "Preprocessing": "core.preprocessing",
     "Report": "workflow.evaluate.report",
     "SNN": "snn",

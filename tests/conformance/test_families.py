@@ -178,9 +178,18 @@ def test_an_encoder_keeps_its_laws(kind):
     testing.check_encoder(kind())
 
 
+OUTPUTS_AND_TARGETS = {
+    ts.tasks.Binary: (rand(3, 6, 1), torch.arange(6) % 2),
+    ts.tasks.MultiLabel: (rand(3, 6, 2), torch.arange(12).reshape(6, 2) % 3 % 2),
+    ts.tasks.Regression: (rand(3, 6, 2), rand(6, 2)),
+    ts.tasks.PixelClassification: (rand(3, 6, 4, 2, 2), torch.arange(24).reshape(6, 2, 2) % 4),
+}
+"""Where the logits of ten classes do not fit the task."""
+
+
 @pytest.mark.parametrize("kind", ts.tasks.members, ids=name)
 def test_a_task_keeps_its_laws(kind):
-    testing.check_task(kind())
+    testing.check_task(kind(), *OUTPUTS_AND_TARGETS.get(kind, ()))
 
 
 @pytest.mark.parametrize("kind", ts.energy.members, ids=name)

@@ -184,4 +184,4 @@ def test_the_command_line_takes_tasks_with_their_settings(tmp_path) -> None:
     wrong = CliRunner().invoke(main, [*words, "top-k:k=0"])
     assert wrong.exit_code == 2 and "k must be a whole number from 1 on" in wrong.output
     wrong = CliRunner().invoke(main, [*words, "top-5"])
-    assert wrong.exit_code == 2 and "choose from classification, top-k" in wrong.output
+    assert wrong.exit_code == 2 and "choose from binary, classification, " in wrong.output

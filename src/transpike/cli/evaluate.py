@@ -11,6 +11,7 @@ from transpike.cli import _base, _inputs
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.errors import GateFailed, SettingError
 from transpike.results.statistics import change, percent
+from transpike.tasks import outcome_task
 
 
 @click.command("evaluate")
@@ -46,11 +47,14 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Accuracy over time, latency and activity of a converted network, compared with its source network."""
+    """Accuracy or errors over time, latency and activity of a converted network, compared with its source network."""
     _base.with_threads(threads)
     _base.check_outputs(reports=reports)
     if max_drop is not None and not math.isfinite(max_drop):
         raise SettingError(f"--max-drop takes percentage points of accuracy, not {max_drop}")
+    asked = _base.task_named(task)
+    if max_drop is not None:
+        outcome_task(asked, "--max-drop")
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
     snn = _inputs.adapted(snn, dataset)
@@ -62,7 +66,7 @@ def command(
             answers=answers,
             engine=engine,
             memory=memory,
-            task=_base.task_named(task),
+            task=asked,
             energy=energies,
             progress=lambda done, _: progress(done, min(limit or 10**12, len(dataset.test))),
         )
@@ -72,7 +76,7 @@ def command(
         _base.print_json(result.to_json())
     else:
         report.show(result)
-    if max_drop is not None and percent(result.drop) > max_drop:
+    if max_drop is not None and isinstance(result, ts.Report) and percent(result.drop) > max_drop:
         raise GateFailed(
             f"the accuracy change of {100 * change(result.drop):+.2f} percentage points at T={result.final.timesteps} "
             f"is beyond --max-drop {max_drop:g}"

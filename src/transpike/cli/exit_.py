@@ -9,6 +9,7 @@ from transpike import energy, exits, report
 from transpike.cli import _base, _inputs
 from transpike.cli._settings import NUMBERS
 from transpike.errors import DataError, SettingError
+from transpike.tasks import outcome_task
 from transpike.workflow.early_exit import fit_exit
 
 
@@ -69,7 +70,7 @@ def command(
     """Early exit with a guaranteed bound: fit it on some test samples, verify it on the others, save the network."""
     _base.with_threads(threads)
     _base.check_outputs(output, reports=reports)
-    asked = _base.task_named(task)
+    asked = outcome_task(_base.task_named(task), "an early exit")
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     snn = _inputs.adapted(snn, dataset)

@@ -16,6 +16,7 @@ from transpike.core.recipe import Recipe
 from transpike.data import Dataset
 from transpike.errors import SettingError
 from transpike.snn import SNN
+from transpike.tasks import outcome_task
 from transpike.workflow.evaluate.report import Report
 
 PARTS = ("energy", "explain", "spikes")
@@ -74,7 +75,7 @@ def command(
     """Report on a converted network: accuracy, latency, energy, layers, changes that recover accuracy, spikes."""
     _base.with_threads(threads)
     _base.check_outputs(reports=outputs, pictures=False)
-    asked = _base.task_named(task) or ts.tasks.Classification()
+    asked = outcome_task(_base.task_named(task), "a report of everything")
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
     snn = _inputs.adapted(snn, dataset)

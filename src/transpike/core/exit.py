@@ -12,6 +12,11 @@ from transpike.errors import DataError, SettingError
 FIT_SHARE = 0.2  # share of the samples that fits temperatures and candidates; the others test them
 
 
+def class_logits(logits: Tensor) -> Tensor:
+    """``logits`` (batch, classes); of one logit z (batch, 1) those of two classes, (0, z), which scores compare."""
+    return torch.cat([torch.zeros_like(logits), logits], -1) if logits.shape[-1] == 1 else logits
+
+
 @dataclass(frozen=True)
 class ExitScore:
     """The confidence of an answer: (batch,) for logits (batch, classes); larger is more certain."""
@@ -104,7 +109,7 @@ class ExitPolicy:
 
     def ready(self, logits: Tensor, place: int) -> Tensor:
         """(batch,) bool: the samples that stop at checkpoint number ``place``, for their logits (batch, classes)."""
-        return self.score(logits.double() / self.temperatures[place]) >= self.thresholds[place]
+        return self.score(class_logits(logits).double() / self.temperatures[place]) >= self.thresholds[place]
 
     def stops(self, logits: Tensor) -> Tensor:
         """(batch,): the step at which each sample stops; ``logits`` are (timesteps, batch, classes), one per step."""

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from transpike.report._numbers import change, short
+from transpike.report._numbers import change, digits, short, signed, value
 from transpike.report._table import Column, Table, rows
 from transpike.workflow.chip_fit.run import ChipFit
 from transpike.workflow.compare.run import Comparison, Refusal, Row
 from transpike.workflow.cost.result import Cost, ModelCost
+from transpike.workflow.evaluate.evaluated import Evaluated
 from transpike.workflow.evaluate.exit_report import ExitReport
+from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SpikeRecord
@@ -19,14 +21,16 @@ INTERVAL = "95 % intervals"
 def tables(result: Any, whole: bool = False) -> tuple[Table, ...]:
     """The tables of one result, or of several; ``whole``: with the accuracy at every t, not at powers of two only.
 
-    Of an evaluation: accuracy over time, layers, the early exit; of a comparison: rows, and energy where it was asked
-    for; of a cost: models, points of both networks; of an explanation: layers, changes; of a chip fit: violated limits;
-    of recorded spikes: layers of every sample.
+    Of an evaluation: accuracy or metrics over time, layers, the early exit; of a comparison: rows, and energy where it
+    was asked for; of a cost: models, points of both networks; of an explanation: layers, changes; of a chip fit:
+    violated limits; of recorded spikes: layers of every sample.
     """
     if isinstance(result, Sequence) and not isinstance(result, str):
         return tuple(table for one in result for table in tables(one, whole))
     if isinstance(result, Report):
         return tuple(_report(result, whole))
+    if isinstance(result, Measurement):
+        return (metrics(result, whole), layers(result))
     for kind, make in _KINDS.items():
         if isinstance(result, kind):
             return tuple(make(result))
@@ -91,7 +95,47 @@ def curve(report: Report, whole: bool = False) -> Table:
     return Table("accuracy", "Accuracy over time; bold: recommended", columns, rows(found), notes, strong=strong)
 
 
-def layers(report: Report) -> Table:
+def metrics(result: Measurement, whole: bool = False) -> Table:
+    """The metrics of the task after each number of time steps, or after powers of two and the last one."""
+    best, names = result.recommended, list(result.final.energy_joule)
+    shown = {2**k for k in range(24)} | {best.timesteps, result.timesteps}
+    answers = [answer for answer in result.curve if whole or answer.timesteps in shown]
+    columns, ann = [Column("T"), Column("total steps")], []
+    for metric in result.metrics:
+        unit, show = ("%", _fixed(2)) if metric.share else (metric.unit, digits)
+        parts = (metric.name, f"{metric.name} from", f"{metric.name} to")
+        columns += [Column(name, unit, show, brief=metric == result.metrics[0]) for name in parts]
+        columns[-3] = Column(metric.name, unit, show)
+        columns.append(Column(f"change of {metric.name}", "points" if metric.share else metric.unit, signed))
+        ann += [f"ANN {metric.name} {value(result.ann[metric.name].value, metric)}"] if result.ann else []
+    close = {one.timesteps: one for one in result.fidelity}
+    columns += [_percent("error relative to ANN"), Column("SynOps", "million", short)]
+    columns += [
+        Column("spikes", "thousand", short, brief=False),
+        Column("remaining MACs", "million", short, brief=False),
+    ]
+    columns += [_microjoule(name, brief=False) for name in names]
+    found = []
+    for answer in answers:
+        row: list[Any] = [answer.timesteps, answer.total_steps]
+        for metric in result.metrics:
+            one, changed = answer.metrics[metric.name], answer.changes.get(metric.name)
+            scale = 100 if metric.share else 1
+            numbers = (one.value, one.low, one.high, None if changed is None else changed.value)
+            row += [None if number is None else scale * number for number in numbers]
+        row += [_hundred(close[answer.timesteps].relative_error), answer.synaptic_operations / 1e6]
+        row += [answer.spikes / 1e3, answer.macs / 1e6, *(_micro(answer.energy_joule[name]) for name in names)]
+        found.append(row)
+    notes = _sample(
+        result.samples, result.provenance, result.recipe, *ann, f"{INTERVAL} from resampled samples",
+        f"recommended: T={best.timesteps}",
+    )  # fmt: skip
+    strong = frozenset(number for number, answer in enumerate(answers) if answer == best)
+    title = f"{result.task} over time; bold: recommended"
+    return Table("metrics", title, tuple(columns), rows(found), notes, strong=strong)
+
+
+def layers(report: Evaluated) -> Table:
     """Counts of every layer."""
     columns = (
         Column("layer", name=True), Column("type", name=True), Column("spike levels", name=True),
@@ -106,7 +150,7 @@ def layers(report: Report) -> Table:
         for row in report.layers
     ]  # fmt: skip
     notes = _sample(report.samples, report.provenance, report.recipe)
-    return Table("layers", f"Layers, per sample at T={report.final.timesteps}", columns, rows(found), notes)
+    return Table("layers", f"Layers, per sample at T={report.timesteps}", columns, rows(found), notes)
 
 
 def early_exit(found: ExitReport, report: Report) -> Table:

@@ -1,11 +1,29 @@
 """Number formats for readers."""
 
+from transpike.core.task import Metric
 from transpike.results import statistics
 
 
 def short(value: float) -> str:
     """Three significant digits; integers from 1000, without an exponent: 0.0512, 43.7, 1,434."""
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+def digits(value: float) -> str:
+    """Four significant digits, of a metric."""
+    return f"{value:.4g}"
+
+
+def signed(value: float) -> str:
+    """Three significant digits with the sign, of a change of a metric."""
+    return f"{value + 0.0:+.3g}"
+
+
+def value(number: float | None, metric: Metric) -> str:
+    """A value of a metric with its unit; a share in percent."""
+    if number is None:
+        return "not defined"
+    return f"{number:.2%}" if metric.share else f"{digits(number)} {metric.unit}".rstrip()
 
 
 def change(drop: float) -> float:

@@ -9,11 +9,12 @@ from transpike.report._section import Section, Tile
 from transpike.report.terminal import Result, text
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.result import Cost
+from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SpikeRecord
 
-KINDS = (Report, Comparison, Cost, Explanation, SpikeRecord)
+KINDS = (Report, Measurement, Comparison, Cost, Explanation, SpikeRecord)
 
 
 def page(
@@ -71,6 +72,7 @@ def _filled(
         _page_cost,
         _page_evaluation,
         _page_explanation,
+        _page_measurement,
         _page_record,
         terminal,
     )
@@ -84,6 +86,11 @@ def _filled(
         sections += _page_evaluation.sections(reports)
         tiles += _page_evaluation.tiles(first)
         sentences.append(_page_evaluation.summary(first))
+    if Measurement in found:
+        sections += _page_measurement.sections(
+            found[Measurement], None if reports else command, () if reports else remarks
+        )
+        sentences.append(_page_measurement.summary(found[Measurement]))
     if Cost in found:
         sections.insert(2, _page_cost.section(found[Cost]))
         tiles.append(_page_cost.tile(found[Cost]))

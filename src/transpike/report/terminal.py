@@ -4,18 +4,20 @@ from rich.console import Console
 from rich.text import Text
 
 from transpike.errors import printable
-from transpike.report import comparison, energy_card, explanation
+from transpike.report import comparison, energy_card, explanation, measurement
 from transpike.report._console import escaping, standard
-from transpike.report._contents import curve, layers
+from transpike.report._contents import curve, layers, metrics
 from transpike.report._lines import draw
 from transpike.report._numbers import change, short
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.result import Cost
+from transpike.workflow.evaluate.evaluated import Evaluated
+from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SampleRecord, SpikeRecord
 
-Result = Report | Comparison | Cost | Explanation | SpikeRecord
+Result = Report | Measurement | Comparison | Cost | Explanation | SpikeRecord
 
 
 def show(report: Result, console: Console | None = None) -> None:
@@ -30,10 +32,10 @@ def show(report: Result, console: Console | None = None) -> None:
         elif isinstance(report, Explanation):
             explanation.show(report, console)
         else:
-            if isinstance(report, Report):
+            if isinstance(report, Evaluated):
                 head = f"{report.recipe}, {report.schedule}, {report.encoder} input, {report.readout} readout"
                 console.print(Text(head, style="bold"), soft_wrap=True, highlight=False)
-                draw(curve(report), console)
+                draw(metrics(report) if isinstance(report, Measurement) else curve(report), console)
                 draw(layers(report), console)
             console.print(printable(_text(report)), soft_wrap=True, highlight=False, markup=False)
 
@@ -57,6 +59,8 @@ def _text(report: Result) -> str:
         return explanation.text(report)
     if isinstance(report, SpikeRecord):
         return "\n".join(_sample(report, number, one) for number, one in enumerate(report.samples, 1))
+    if isinstance(report, Measurement):
+        return "\n".join([*measurement.lines(report), *_run(report)])
     last = report.final
     lines = [
         f"ANN {report.ann_accuracy:.2%} ({report.ann_low:.2%} to {report.ann_high:.2%}), "
@@ -68,6 +72,12 @@ def _text(report: Result) -> str:
         f"{short(sum(row.synaptic_operations for row in report.layers) / 1e6)} M synaptic operations per sample, plus "
         f"{short(sum(report.macs.values()) / 1e6)} M remaining MACs; ANN: {short(report.ann_macs / 1e6)} M MACs.",
     ]
+    return "\n".join([*lines, *_run(report)])
+
+
+def _run(report: Report | Measurement) -> list[str]:
+    """Exactness, energy, exit, kernels and remarks of a run, in sentences."""
+    last, lines = report.final, list[str]()
     if report.exact:
         grid = report.grid
         lines.append(
@@ -85,10 +95,10 @@ def _text(report: Result) -> str:
             if early != last:
                 found = f"{short(1e6 * (early.energy_joule[name] or 0.0))} µJ at T={early.timesteps}, {found}"
         lines.append(f"Energy model {name}: {found}.")
-    lines += exits(report)
+    lines += exits(report) if isinstance(report, Report) else []
     lines += [kernels(report.engine, report.kernels)] if report.kernels else []
     lines += [f"Note: {remark}." for remark in report.remarks]
-    return "\n".join(lines)
+    return lines
 
 
 def recommended(report: Report) -> list[str]:

@@ -1,8 +1,10 @@
-"""Confidence intervals of accuracies and of accuracy differences."""
+"""Confidence intervals of accuracies, of accuracy differences, and of metrics of sums over samples."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from transpike.errors import DataError
@@ -68,3 +70,28 @@ def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float, floa
     below = (p - l1) ** 2 - 2 * phi * (p - l1) * (u2 - q) + (u2 - q) ** 2
     above = (u1 - p) ** 2 - 2 * phi * (u1 - p) * (q - l2) + (q - l2) ** 2
     return p - q, p - q - math.sqrt(max(below, 0.0)), p - q + math.sqrt(max(above, 0.0))
+
+
+RESAMPLES, AT_ONCE = 1000, 50
+
+
+def resampled(statistics: Tensor, values: Callable[[Tensor], Tensor], seed: int = 0) -> Tensor:
+    """(1000, …) ``values`` of the sums of ``statistics`` (samples, …) over samples that are drawn with replacement.
+
+    Statistics of several networks in one tensor are drawn together, so that differences of their values are paired.
+    Source: Efron 1979, Annals of Statistics 7:1 (the bootstrap).
+    """
+    random, count = torch.Generator().manual_seed(seed), len(statistics)
+    found = []
+    for _ in range(RESAMPLES // AT_ONCE):
+        drawn = torch.randint(count, (AT_ONCE, count), generator=random)
+        times = torch.zeros(AT_ONCE, count, dtype=statistics.dtype).scatter_add_(
+            1, drawn, torch.ones((), dtype=statistics.dtype).expand(AT_ONCE, count)
+        )
+        found.append(values((times @ statistics.flatten(1)).unflatten(1, statistics.shape[1:])))
+    return torch.cat(found)
+
+
+def percentiles(found: Tensor) -> Tensor:
+    """(2, …): the bounds of the 95 % interval of values (resamples, …), NaN where any value is."""
+    return found.quantile(torch.tensor([0.025, 0.975], dtype=found.dtype), 0)

@@ -11,27 +11,40 @@ TWO_OUTPUTS = (
 )
 
 
+def returned(shape: tuple[int, ...]) -> str:
+    """The shape of an output batch as text, from that of one sample."""
+    return f"(batch, {', '.join(map(str, shape))})" if shape else "(batch,)"
+
+
+def zeros_and_ones(target: Tensor) -> Tensor:
+    """Targets that are bool, or real numbers of which each is 0 or 1, as int64; others as they are."""
+    whole = target.is_floating_point() and bool(((target == 0) | (target == 1)).all())
+    return target.long() if whole or target.dtype == torch.bool else target
+
+
 def check_logits(shape: tuple[int, ...], task: object, fewest: int = 2) -> None:
     """Raises DataError unless ``shape``, that of one sample's output, is (classes,) with at least ``fewest`` classes.
 
     One output has no other class to exceed: its argmax is class 0 whatever the network answers.
     """
-    returned = f"(batch, {', '.join(map(str, shape))})" if shape else "(batch,)"
     if shape in ((), (1,)):
         raise DataError(
-            f"the network has a single output, {returned}, and {task} compares the logits of at least {fewest} "
-            f"classes. Of a classifier for two classes: {TWO_OUTPUTS}. For regression there is no "
-            "accuracy: simulate() returns the outputs, and cost() counts their energy"
+            f"the network has a single output, {returned(shape)}, and {task} compares the logits of at least {fewest} "
+            f"classes. Of a classifier for two classes: {TWO_OUTPUTS}; evaluate(), compare(), "
+            "cost(), explain() and fit_exit() take its one logit with task=transpike.tasks.Binary(). For regression "
+            "there is no accuracy: evaluate(…, task=transpike.tasks.Regression()) measures its errors"
         )
     if len(shape) != 1:
         raise DataError(
-            f"{task} needs logits (batch, classes), and the network returns {returned}: simulate() runs it and "
-            "cost() counts its energy without a task; a subclass of transpike.core.task.Task can define correct answers"
+            f"{task} needs logits (batch, classes), and the network returns {returned(shape)}: simulate() runs it and "
+            "cost() counts its energy without a task; evaluate(…, task=…) judges it with "
+            "transpike.tasks.PixelClassification() (class numbers of pixels) or Regression() (real targets), or with a "
+            "subclass of transpike.core.task.OutcomeTask or MeasuredTask"
         )
     if shape[0] < fewest:
         raise DataError(
-            f"{task} needs logits of at least {fewest} classes, and the network returns {returned}: with fewer classes "
-            "every answer would count as correct"
+            f"{task} needs logits of at least {fewest} classes, and the network returns {returned(shape)}: with fewer "
+            "classes every answer would count as correct"
         )
 
 

@@ -5,12 +5,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from transpike.core.task import Task
+from transpike.core.task import OutcomeTask
 from transpike.tasks._base import check_logits, class_numbers
 
 
 @dataclass(frozen=True)
-class Classification(Task):
+class Classification(OutcomeTask):
     """Logits (..., samples, classes), targets (samples,): correct if the target has the largest logit.
 
     Of equal logits the first counts as the largest.

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from transpike.core.constraints import check_settings, setting
-from transpike.core.task import Task
+from transpike.core.task import OutcomeTask
 from transpike.tasks._base import check_logits, class_numbers
 
 
 @dataclass(frozen=True)
-class TopK(Task):
+class TopK(OutcomeTask):
     """Logits (..., samples, classes), targets (samples,): correct if fewer than k classes rank before the target.
 
     Classes rank by their logit, and equal logits by class number, so ``TopK(1)`` is ``Classification``. An output

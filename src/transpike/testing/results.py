@@ -8,7 +8,7 @@ from torch import Tensor
 
 from transpike.chips import Chip
 from transpike.core.activity import Activity
-from transpike.core.task import Task
+from transpike.core.task import MeasuredTask, OutcomeTask, Task
 from transpike.energy import AnnActivity, AnnLayer, EnergyModel, EnergyRow
 from transpike.testing._law import ROUNDING, Law, check_member, random
 from transpike.testing._networks import network, small
@@ -17,13 +17,26 @@ from transpike.workflow.simulate import simulate
 
 
 def check_task(task: Task, output: Tensor | None = None, target: Tensor | None = None) -> None:
-    """A task judges each sample alone; leading axes of ``output`` (steps, samples, *shape) are judged one by one."""
+    """A task judges each sample alone, outputs (steps, samples, *shape) of several time steps one by one.
+
+    ``output`` and ``target`` default to the logits of ten classes and class numbers.
+    """
     check_member(task)
     law = Law(task)
     output = random(3, 6, 10) if output is None else output
-    steps, samples = output.shape[:2]
+    samples = output.shape[1]
     raw = torch.arange(samples) % output.shape[-1] if target is None else target
+    if isinstance(task, MeasuredTask) and not task.needs_targets:
+        raw = output[0]  # stands for that of the source network
     checked = task.check(tuple(output.shape[2:]), samples, raw)
+    if isinstance(task, OutcomeTask):
+        _check_outcomes(task, output, raw, checked, law)
+    elif isinstance(task, MeasuredTask):
+        _check_measures(task, output[-1], raw, checked, law)
+
+
+def _check_outcomes(task: OutcomeTask, output: Tensor, raw: Tensor, checked: Tensor, law: Law) -> None:
+    steps, samples = output.shape[:2]
     right, same = task.outcomes(output, checked), task.agrees(output, output[-1])
     for name, found in (("outcomes()", right), ("agrees()", same)):
         law(f"{name} is True or False of each sample", found.dtype == torch.bool and found.shape == (steps, samples))
@@ -34,6 +47,22 @@ def check_task(task: Task, output: Tensor | None = None, target: Tensor | None =
     order = torch.arange(samples).flip(0)
     again = task.check(tuple(output.shape[2:]), samples, raw[order])
     law("permuted samples have permuted outcomes", torch.equal(task.outcomes(output[:, order], again), right[:, order]))
+
+
+def _check_measures(task: MeasuredTask, output: Tensor, raw: Tensor, checked: Tensor, law: Law) -> None:
+    """``output`` of one time step."""
+    samples, shape = len(output), tuple(output.shape[1:])
+    found = task.statistics(output, checked)
+    law("statistics() is (samples, k) in float64", found.dtype == torch.float64 and found.shape[:1] == (samples,))
+    order = torch.arange(samples).flip(0)
+    again = task.statistics(output[order], task.check(shape, samples, raw[order]))
+    law("permuted samples have permuted statistics", torch.allclose(again, found[order], rtol=ROUNDING, atol=0))
+    sums = found.sum(0)
+    values = task.values(sums)
+    law("values() gives one number per metric", values.shape == (len(task.metrics),))
+    both = task.values(torch.stack([sums, found[0]]))
+    law("values() takes leading axes", torch.allclose(both[0], values, rtol=ROUNDING, atol=0, equal_nan=True))
+    law("room() is not negative", task.room(1.0) >= 0 and task.room(0.0) >= 0)
 
 
 def check_energy_model(model: EnergyModel, activity: Activity | None = None) -> None:

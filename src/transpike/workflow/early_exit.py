@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from transpike import exits
-from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore
+from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore, class_logits
 from transpike.core.registry import hint
 from transpike.core.spelling import unknown
-from transpike.core.task import Task
+from transpike.core.task import OutcomeTask, Task
 from transpike.data import Batches
 from transpike.data.batches import pairs
 from transpike.engines import engine_named
@@ -21,7 +21,7 @@ from transpike.errors import DataError, SettingError
 from transpike.exits import Conformal
 from transpike.results.statistics import binomial_at_most
 from transpike.snn import SNN, takes_snn
-from transpike.tasks import Classification, task_given
+from transpike.tasks import Classification, outcome_task
 
 CANDIDATES = 400
 COUNTS, SHORTEST = (6, 16), 8  # checkpoints of short and of long runs, in chunks of 8 steps or more
@@ -111,7 +111,12 @@ def fit_exit(
             "that the readout skips; give more timesteps"
         )
     never = (math.inf,) * len(places)
-    asked = task_given(task)
+    asked = outcome_task(task, "an early exit")
+    if not asked.has_classes:
+        raise SettingError(
+            f"an early exit compares the classes of one answer, and {asked} has none: evaluate() gives the accuracy at "
+            "every time step, of which one can be chosen for all samples"
+        )
     wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0, str(asked))
     logits, y, warnings = _answers(snn, data, wanted, engine, asked, progress)
     fitted = fit_policy(wanted, logits, y, fit_share, seed, thin=checkpoints is None, task=asked)
@@ -126,7 +131,7 @@ def fit_policy(
     fit_share: float = FIT_SHARE,
     seed: int = 0,
     thin: bool = True,
-    task: Task | None = None,
+    task: OutcomeTask | None = None,
 ) -> ExitPolicy:
     """``policy`` with temperatures and thresholds fitted as ``fit_exit`` does; ``thin``
     removes checkpoints that cost more than they save.
@@ -139,7 +144,9 @@ def fit_policy(
     first, second = order[: round(fit_share * len(y))], order[round(fit_share * len(y)) :]
     logits = logits.double()
     answers = task.answers(logits[-1])
-    temperatures = tuple(_temperature(logits[k, first], answers[first]) for k in range(len(policy.checkpoints)))
+    temperatures = tuple(
+        _temperature(class_logits(logits[k, first]), answers[first]) for k in range(len(policy.checkpoints))
+    )
     warm = dataclasses.replace(policy, temperatures=temperatures, samples=len(y))
     if thin:
         kept = _worthwhile(warm, logits[:, first], y[first], task)
@@ -156,7 +163,7 @@ def _answers(
     data: Any,
     policy: ExitPolicy,
     engine: str,
-    task: Task,
+    task: OutcomeTask,
     progress: Callable[[int, int | None], None] | None,
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """(checkpoints + 1, samples, classes) logits, float64, the last row after T steps; targets; warnings."""
@@ -189,7 +196,9 @@ def _temperature(logits: Tensor, y: Tensor) -> float:
     return size * float(TEMPERATURES[int(torch.stack(losses).argmin())])
 
 
-def _tested(policy: ExitPolicy, logits: Tensor, y: Tensor, first: Tensor, second: Tensor, task: Task) -> ExitPolicy:
+def _tested(
+    policy: ExitPolicy, logits: Tensor, y: Tensor, first: Tensor, second: Tensor, task: OutcomeTask
+) -> ExitPolicy:
     """The least strict policy before the first failed test."""
     right = task.outcomes(logits[:, second], y[second])
     scores, found = _scores(policy, logits[:, second]), policy
@@ -204,7 +213,7 @@ def _tested(policy: ExitPolicy, logits: Tensor, y: Tensor, first: Tensor, second
 
 def _scores(policy: ExitPolicy, logits: Tensor) -> Tensor:
     """(checkpoints, samples)."""
-    scores = torch.stack([policy.score(logits[k] / t) for k, t in enumerate(policy.temperatures)])
+    scores = torch.stack([policy.score(class_logits(logits[k]) / t) for k, t in enumerate(policy.temperatures)])
     if scores.shape != (len(policy.temperatures), logits.shape[1]) or bool(scores.isnan().any()):
         raise DataError(f"the exit score {policy.score} must give one number per sample, not NaN")
     return scores
@@ -216,7 +225,7 @@ def _places(scores: Tensor, thresholds: tuple[float, ...]) -> Tensor:
     return torch.where(passed.any(0), passed.byte().argmax(0), len(thresholds))
 
 
-def _worthwhile(policy: ExitPolicy, logits: Tensor, y: Tensor, task: Task) -> tuple[int, ...]:
+def _worthwhile(policy: ExitPolicy, logits: Tensor, y: Tensor, task: OutcomeTask) -> tuple[int, ...]:
     """Checkpoints that save more steps than they cost, under the least strict candidate that keeps the drop.
 
     Removes one after another while ``mean (stop + CHECKPOINT_COST · checkpoints passed)`` decreases.
@@ -245,13 +254,13 @@ def _worthwhile(policy: ExitPolicy, logits: Tensor, y: Tensor, task: Task) -> tu
     return kept
 
 
-def _candidates(policy: ExitPolicy, logits: Tensor, task: Task) -> list[tuple[float, ...]]:
+def _candidates(policy: ExitPolicy, logits: Tensor, task: OutcomeTask) -> list[tuple[float, ...]]:
     """Thresholds of all checkpoints, strictest first; the last ``logits`` are the answers after T."""
     count = len(policy.checkpoints)
     if isinstance(policy.score, Conformal):
         answers, found = task.answers(logits[-1]), []
         shares = torch.logspace(-4, 0, CANDIDATES, dtype=torch.float64) / count
-        strange = [_strangeness(logits[k] / t, answers) for k, t in enumerate(policy.temperatures)]
+        strange = [_strangeness(class_logits(logits[k]) / t, answers) for k, t in enumerate(policy.temperatures)]
         found = [tuple(times * float(s.max()) for s in strange) for times in STRICTER]
         found += [tuple(_quantile(s, share) for s in strange) for share in shares.tolist()]
         above = (tuple(math.nextafter(q, math.inf) for q in one) for one in found if one[0] < math.inf)

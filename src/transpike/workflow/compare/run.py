@@ -26,7 +26,7 @@ from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
 from transpike.core.schedule import check_timesteps
 from transpike.core.spelling import NamedSettings, unknown
-from transpike.core.task import Task
+from transpike.core.task import OutcomeTask
 from transpike.data.batches import calibration_batches, without_targets
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
@@ -35,7 +35,7 @@ from transpike.results.notebook import Shown
 from transpike.results.statistics import paired_difference, wilson
 from transpike.results.writing import check_folder, scratch_folder, write_atomically
 from transpike.snn import SNN
-from transpike.tasks import Classification, task_given
+from transpike.tasks import Classification, outcome_task
 from transpike.tasks import remarks as task_remarks
 from transpike.workflow.capture import OnUnsupported, capture
 from transpike.workflow.compare.inputs import first_batches, input_warnings, labelled_batches, write_inputs
@@ -181,7 +181,7 @@ class ComparisonSettings(NamedSettings):
         (), f"Add rows with an early exit: score ({', '.join(dashed(kind.__name__) for kind in known_exits.members)}) "
         "and largest drop; repeatable.", flag="exit",
     )  # fmt: skip
-    task: Task = setting(Classification(), "Task that defines correct answers.")
+    task: OutcomeTask = setting(Classification(), "Task that defines correct answers.")
     any_input: bool = setting(False, "Also run on inputs that do not look like those of the calibration.")
     jobs: int = setting(1, "Number of processes, of one thread each.", low=1)
 
@@ -201,7 +201,7 @@ class ComparisonSettings(NamedSettings):
             if wish.score not in known_exits.table:
                 raise SettingError(unknown("exit score", wish.score, known_exits.table) + hint())
         object.__setattr__(self, "exits", tuple(dict.fromkeys(wishes)))
-        object.__setattr__(self, "task", task_given(self.task))
+        object.__setattr__(self, "task", outcome_task(self.task, "a comparison"))
 
 
 @takes_settings(ComparisonSettings)

@@ -24,7 +24,7 @@ from transpike.core.graph import Graph
 from transpike.core.naming import qualified
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
-from transpike.core.task import Task
+from transpike.core.task import OutcomeTask
 from transpike.data.batches import without_targets
 from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
@@ -77,7 +77,7 @@ class Work:
     seed: int
     energy: tuple[EnergyModel, ...] = ()
     exits: tuple[Exit, ...] = ()
-    task: Task = field(default_factory=Classification)
+    task: OutcomeTask = field(default_factory=Classification)
     any_input: bool = False
 
     def key(self, unit: Unit) -> dict[str, Any]:
@@ -261,7 +261,7 @@ def outside_code(
     preprocessing: Any,
     energy: tuple[EnergyModel, ...],
     exits: tuple[Exit, ...],
-    task: Task,
+    task: OutcomeTask,
 ) -> Code:
     """Code outside transpike that results depend on: that of the recipe, its passes, the network, …"""
     scores = [table[wish.score] for wish in exits]

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from transpike.core.activity import Activity
 from transpike.core.op import Synapse
-from transpike.core.task import Task
+from transpike.core.task import OutcomeTask, Task
 from transpike.data.batches import pairs
 from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
 from transpike.results.quantity import Quantity
 from transpike.results.statistics import wilson
 from transpike.snn import SNN, takes_snn
-from transpike.tasks import task_given
+from transpike.tasks import outcome_task
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, ModelCost, Point
 from transpike.workflow.evaluate.report import NEAR, Report
@@ -76,7 +76,9 @@ def cost(
             progress(done, networks)
 
     why = _without_accuracy(snn, data) if task is None else ""
-    run = _Runs(snn, data, steps, limit, engine, memory, None if why else task_given(task), chosen)
+    run = _Runs(
+        snn, data, steps, limit, engine, memory, None if why else outcome_task(task, "a cost with accuracy"), chosen
+    )
     warnings = run.warnings() if why else ()
     report, last = run.spiking(snn, timesteps)
     advance()
@@ -204,7 +206,7 @@ class _Runs:
     limit: int | None
     engine: str
     memory: int | None
-    task: Task | None
+    task: OutcomeTask | None
     models: tuple[EnergyModel, ...]
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from transpike.core.activity import Activity
 from transpike.core.exit import ExitPolicy
-from transpike.core.task import Task
+from transpike.core.task import OutcomeTask
 from transpike.energy import EnergyModel
 from transpike.results.statistics import changes, paired_difference, wilson
 from transpike.snn import SNN
@@ -66,7 +66,7 @@ class ExitReport:
 class ExitTally:
     """Adds up batches: the stop of each sample, whether its answer is correct, and the activity until the stop."""
 
-    def __init__(self, policy: ExitPolicy, task: Task) -> None:
+    def __init__(self, policy: ExitPolicy, task: OutcomeTask) -> None:
         self.policy, self.task = policy, task
         self.stops: list[Tensor] = []
         self.early: list[Tensor] = []

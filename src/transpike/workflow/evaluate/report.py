@@ -1,18 +1,15 @@
 """The result of an evaluation."""
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from transpike.core.activity import Activity
 from transpike.errors import DataError
-from transpike.results.notebook import Shown
 from transpike.results.statistics import change, paired_difference
-from transpike.results.writing import write_atomically
+from transpike.workflow.evaluate.evaluated import Evaluated
 from transpike.workflow.evaluate.exit_report import ExitReport
 from transpike.workflow.evaluate.latency import Latency, latency
 
@@ -43,64 +40,30 @@ class Answer:
     energy_joule: dict[str, float | None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class LayerRow:
-    """Counts of one layer, per sample; ``spike_rate`` is spikes per neuron and time step."""
-
-    name: str
-    op: str
-    role: str
-    neurons: int
-    alphabet: str
-    spike_rate: float
-    spikes: float
-    synaptic_operations: float
-    membrane_updates: float
-
-
-@dataclass(frozen=True, eq=False)
-class Report(Shown):
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Report(Evaluated):
     """Results of an evaluation. ``curve`` has one answer for each t; fractions in [0, 1], counts per sample.
 
-    ``kernels``: layer → kernel, where the engine chooses. ``outcomes`` (timesteps → (samples,) bool) and
-    ``ann_outcomes``: which samples are correct, for paired comparisons; ``activities`` (timesteps →): input of energy
-    models; these are not in the JSON. ``unpriced``: layer → operations other than multiplications and additions, which
-    neither ``macs`` nor joules include. ``exit``: results of the early exit, where the network has a policy.
-    ``warnings``: differences between these inputs and those of the calibration; every presentation begins with them.
+    ``outcomes`` (timesteps → (samples,) bool) and ``ann_outcomes``: which samples are correct, for paired comparisons;
+    these are not in the JSON. ``exit``: results of the early exit, where the network has a policy.
     """
 
-    recipe: str
-    schedule: str
-    engine: str
-    kernels: dict[str, str]
-    samples: int
     ann_accuracy: float
     ann_low: float
     ann_high: float
-    ann_macs: int
     curve: tuple[Answer, ...]
-    layers: tuple[LayerRow, ...]
-    macs: dict[str, int]
-    exact: bool
-    exact_why: str
-    ties: int
-    grid: dict[str, Any]
-    encoder: str
-    readout: str
-    remarks: tuple[str, ...]
-    provenance: dict[str, Any]
     outcomes: dict[int, Tensor] = field(repr=False)
     ann_outcomes: Tensor = field(repr=False)
-    activities: dict[int, Activity] = field(default_factory=dict, repr=False)
-    unpriced: dict[str, str] = field(default_factory=dict)
     exit: ExitReport | None = None
     exit_outcomes: Tensor | None = field(default=None, repr=False)
-    task: str = "classification"
-    warnings: tuple[str, ...] = ()
 
     @property
     def final(self) -> Answer:
         return self.curve[-1]
+
+    @property
+    def timesteps(self) -> int:
+        return self.final.timesteps
 
     @property
     def recommended(self) -> Answer:
@@ -118,7 +81,6 @@ class Report(Shown):
 
     @property
     def spike_rate(self) -> float:
-        """Spikes per neuron and time step over all neurons."""
         return self.final.spike_rate
 
     @property
@@ -165,20 +127,5 @@ class Report(Shown):
                 "curve": [dataclasses.asdict(answer) for answer in self.curve],
             },
             "exit": None if self.exit is None else self.exit.to_json(),
-            "layers": [dataclasses.asdict(row) for row in self.layers],
-            "synaptic_operations": sum(row.synaptic_operations for row in self.layers),
-            "membrane_updates": sum(row.membrane_updates for row in self.layers),
-            "macs": sum(self.macs.values()),
-            "analogue_layers": self.macs,
-            "unpriced": self.unpriced,
-            "encoder": self.encoder,
-            "readout": self.readout,
-            "exact": {"holds": self.exact, "why": self.exact_why, "ties": self.ties, **self.grid},
-            "warnings": list(self.warnings),
-            "remarks": list(self.remarks),
-            "provenance": self.provenance,
+            **self.counts(),
         }
-
-    def save(self, path: Any) -> None:
-        """Write the JSON to ``path``, whole or not at all."""
-        write_atomically(path, json.dumps(self.to_json(), indent=1).encode())

@@ -15,7 +15,7 @@ from transpike.core.op import Op
 from transpike.core.pass_ import Context
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
-from transpike.core.task import Task
+from transpike.core.task import OutcomeTask
 from transpike.data.batches import pairs
 from transpike.errors import DataError, SettingError
 from transpike.lowering.layerwise import layer_by_layer
@@ -40,11 +40,11 @@ class Case:
     y: Tensor
     ann: float
     timesteps: int
-    task: Task
+    task: OutcomeTask
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: Task) -> "Case":
+    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: OutcomeTask) -> "Case":
         inputs, targets, seen = [], [], 0
         for x, y in pairs(data, snn.sample_shape):
             if y is None:

@@ -124,7 +124,11 @@ def explain(
     layerwise(snn.graph, snn.schedule, steps, "explanations")
     with torch.no_grad():
         return _explained_case(
-            Case.of(snn, data, samples, steps, tasks.task_given(task)), oracle, renew, changes, progress
+            Case.of(snn, data, samples, steps, tasks.outcome_task(task, "an explanation")),
+            oracle,
+            renew,
+            changes,
+            progress,
         )
 
 

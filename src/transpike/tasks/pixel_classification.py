@@ -1,0 +1,78 @@
+"""One class per pixel: semantic segmentation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from transpike.core.constraints import check_settings, setting
+from transpike.core.task import MeasuredTask, Metric
+from transpike.errors import DataError
+from transpike.tasks._base import returned
+
+
+@dataclass(frozen=True)
+class PixelClassification(MeasuredTask):
+    """Logits (samples, classes, *space) and class numbers (samples, *space) of the pixels.
+
+    From one confusion matrix of all pixels of all samples, ``IoU_c = TP_c/(TP_c + FP_c + FN_c)``; the mean IoU is over
+    classes that occur in targets or answers. Pixels whose target is ``ignore_index`` count nowhere.
+    """
+
+    name: ClassVar[str] = "pixel-classification"
+    classes: int | None = setting(None, "Number of classes; by default that of the output.", low=2)
+    ignore_index: int | None = setting(None, "Target of pixels that do not count.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return (
+            Metric("mean IoU", higher_is_better=True, share=True),
+            Metric("pixel accuracy", higher_is_better=True, share=True),
+        )
+
+    def room(self, value: float) -> float:
+        return 0.005
+
+    @property
+    def room_in_words(self) -> str:
+        return "half a point"
+
+    def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
+        if len(shape) < 2 or shape[0] != (self.classes or shape[0]) or shape[0] < 2:
+            classes = self.classes or "classes"
+            raise DataError(f"{self} needs logits (batch, {classes}, …), and the network returns {returned(shape)}")
+        given = f"the targets of {where} are {str(target.dtype).removeprefix('torch.')} of shape {tuple(target.shape)}"
+        if target.shape == (samples, 1, *shape[1:]):
+            target = target[:, 0]
+        if target.shape != (samples, *shape[1:]) or target.dtype == torch.bool or target.is_floating_point():
+            raise DataError(f"{given}, and {self} needs whole numbers of shape {(samples, *shape[1:])}")
+        y = target.long()
+        counted = y if self.ignore_index is None else y[y != self.ignore_index]
+        if counted.numel() and not (int(counted.min()) >= 0 and int(counted.max()) < shape[0]):
+            raise DataError(
+                f"the targets of {where} are {int(counted.min())} to {int(counted.max())}, and the network has "
+                f"{shape[0]} classes, 0 to {shape[0] - 1}: name a class that is not to count by ignore_index"
+            )
+        return y
+
+    def statistics(self, output: Tensor, target: Tensor) -> Tensor:
+        """Of each class the pixels that answer and target share, and those that either has."""
+        samples, classes = output.shape[:2]
+        answer, y = output.argmax(1).flatten(1), target.flatten(1)
+        counted = torch.ones_like(y, dtype=torch.bool) if self.ignore_index is None else y != self.ignore_index
+        place = torch.arange(samples, device=y.device)[:, None] * classes
+
+        def count(numbers: Tensor, where: Tensor) -> Tensor:
+            found = torch.bincount((numbers + place)[where], minlength=samples * classes)
+            return found.reshape(samples, classes).double()
+
+        shared = count(y, counted & (answer == y))
+        return torch.cat([shared, count(y, counted) + count(answer, counted) - shared, count(y, counted)], 1)
+
+    def values(self, sums: Tensor) -> Tensor:
+        shared, either, targets = sums.unflatten(-1, (3, -1)).unbind(-2)
+        return torch.stack([(shared / either).nanmean(-1), shared.sum(-1) / targets.sum(-1)], -1)

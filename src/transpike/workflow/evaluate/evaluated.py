@@ -1,0 +1,96 @@
+"""What the results of all evaluations have in common."""
+
+import dataclasses
+import json
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from transpike.core.activity import Activity
+from transpike.results.notebook import Shown
+from transpike.results.writing import write_atomically
+from transpike.workflow.evaluate.fidelity import Closeness
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """Counts of one layer, per sample; ``spike_rate`` is spikes per neuron and time step."""
+
+    name: str
+    op: str
+    role: str
+    neurons: int
+    alphabet: str
+    spike_rate: float
+    spikes: float
+    synaptic_operations: float
+    membrane_updates: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evaluated(Shown):
+    """The run that an evaluation measured; counts per sample.
+
+    ``kernels``: layer → kernel, where the engine chooses. ``activities`` (timesteps →): input of energy models, not in
+    the JSON. ``unpriced``: layer → operations other than multiplications and additions, which neither ``macs`` nor
+    joules include. ``fidelity``: closeness of every answer to the source network's. ``warnings``: differences between
+    these inputs and those of the calibration; every presentation begins with them.
+    """
+
+    recipe: str
+    schedule: str
+    engine: str
+    kernels: dict[str, str]
+    samples: int
+    ann_macs: int
+    layers: tuple[LayerRow, ...]
+    macs: dict[str, int]
+    exact: bool
+    exact_why: str
+    ties: int
+    grid: dict[str, Any]
+    encoder: str
+    readout: str
+    remarks: tuple[str, ...]
+    provenance: dict[str, Any]
+    activities: dict[int, Activity] = field(default_factory=dict, repr=False)
+    unpriced: dict[str, str] = field(default_factory=dict)
+    task: str = "classification"
+    fidelity: tuple[Closeness, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    @abstractmethod
+    def timesteps(self) -> int:
+        """T of the last answer, which the counts of layers belong to."""
+
+    @property
+    @abstractmethod
+    def spike_rate(self) -> float:
+        """Spikes per neuron and time step over all neurons."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain data."""
+
+    def counts(self) -> dict[str, Any]:
+        """The part of the JSON that every evaluation has."""
+        return {
+            "fidelity": [dataclasses.asdict(one) for one in self.fidelity],
+            "layers": [dataclasses.asdict(row) for row in self.layers],
+            "synaptic_operations": sum(row.synaptic_operations for row in self.layers),
+            "membrane_updates": sum(row.membrane_updates for row in self.layers),
+            "macs": sum(self.macs.values()),
+            "analogue_layers": self.macs,
+            "unpriced": self.unpriced,
+            "encoder": self.encoder,
+            "readout": self.readout,
+            "exact": {"holds": self.exact, "why": self.exact_why, "ties": self.ties, **self.grid},
+            "warnings": list(self.warnings),
+            "remarks": list(self.remarks),
+            "provenance": self.provenance,
+        }
+
+    def save(self, path: Any) -> None:
+        """Write the JSON to ``path``, whole or not at all."""
+        write_atomically(path, json.dumps(self.to_json(), indent=1).encode())

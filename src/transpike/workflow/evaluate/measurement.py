@@ -1,0 +1,101 @@
+"""The result of an evaluation by a task that measures its answers, as a regression."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from transpike.core.task import Metric
+from transpike.errors import DataError
+from transpike.workflow.evaluate.evaluated import Evaluated
+
+SCHEMA = 1
+"""Version of the measurement's JSON, documented in docs/report-schema.md."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric or a change of one, with its 95 % interval; None where it is not defined, as of too few samples."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class MeasuredAnswer:
+    """The metrics after ``timesteps`` steps, ready after ``total_steps``, and their ``changes``, SNN minus ANN.
+
+    Both by the name of the metric; ``changes`` is empty where the source network is the reference. Counts are per
+    sample, over all layers, up to this answer, as those of ``Answer``.
+    """
+
+    timesteps: int
+    total_steps: int
+    metrics: dict[str, Estimate]
+    changes: dict[str, Estimate]
+    synaptic_operations: float
+    spikes: float
+    spike_rate: float
+    macs: int
+    energy_joule: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Measurement(Evaluated):
+    """Results of an evaluation in the metrics of its task, the first one for verdicts; ``curve`` has one answer for
+    each t.
+
+    ``ann``: metrics of the source network, empty where it is the reference. Intervals are 95 % percentiles of 1000
+    resamplings of the samples; those of changes resample both networks together. ``recommended``: the first answer with
+    spikes whose first metric is at most the task's room worse than that of the last one; ``room``: that room in words.
+    """
+
+    metrics: tuple[Metric, ...]
+    ann: dict[str, Estimate]
+    curve: tuple[MeasuredAnswer, ...]
+    recommended: MeasuredAnswer
+    room: str
+
+    @property
+    def final(self) -> MeasuredAnswer:
+        return self.curve[-1]
+
+    @property
+    def timesteps(self) -> int:
+        return self.final.timesteps
+
+    @property
+    def spike_rate(self) -> float:
+        return self.final.spike_rate
+
+    def at(self, timesteps: int) -> MeasuredAnswer:
+        """The answer after ``timesteps`` steps."""
+        for answer in self.curve:
+            if answer.timesteps == timesteps:
+                return answer
+        raise DataError(f"there is no answer at T={timesteps}, but at {[a.timesteps for a in self.curve]}")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "recipe": self.recipe,
+            "schedule": self.schedule,
+            "engine": self.engine,
+            "kernels": self.kernels,
+            "samples": self.samples,
+            "task": self.task,
+            "metrics": [dataclasses.asdict(metric) for metric in self.metrics],
+            "ann": {
+                "metrics": {name: dataclasses.asdict(one) for name, one in self.ann.items()},
+                "macs": self.ann_macs,
+            },
+            "snn": {
+                "timesteps": self.final.timesteps,
+                "total_steps": self.final.total_steps,
+                "recommended": self.recommended.timesteps,
+                "room": self.room,
+                "spike_rate": self.spike_rate,
+                "curve": [dataclasses.asdict(answer) for answer in self.curve],
+            },
+            **self.counts(),
+        }

@@ -1,0 +1,202 @@
+"""What every evaluation adds up over batches: runs, counts, exactness, warnings, closeness to the source network."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike import tasks
+from transpike.core.activity import Activity
+from transpike.core.graph import Graph
+from transpike.core.preprocessing import described
+from transpike.core.stand_in import NOTHING_SPIKES, has_neurons
+from transpike.core.task import Task
+from transpike.energy import EnergyModel
+from transpike.lowering.activity import analogue_macs, multiplications, unpriced
+from transpike.lowering.trace import Trace
+from transpike.snn import SNN
+from transpike.workflow.evaluate.evaluated import LayerRow
+from transpike.workflow.evaluate.fidelity import FidelityTally
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run of one batch; ``kept``: (row of the trace, timesteps) of the answers that count."""
+
+    trace: Trace
+    kept: list[tuple[int, int]]
+    prepared: Tensor
+    ids: Tensor
+    reference: Tensor
+    engine: Any
+
+
+class Tally(ABC):
+    """Adds up the results of batches; a subclass judges the answers."""
+
+    def __init__(self, snn: SNN, task: Task, asked: tuple[int, ...]) -> None:
+        self.task, self.asked, self.inputs = task, asked, snn.input_check()
+        self.samples = self.ties = self.early = self.beyond = self.elements = 0
+        self.fidelity = FidelityTally()
+        self.activities: dict[int, Activity] = {}
+        self.exact, self.why = True, ""
+        self.kernels: dict[str, str] = {}
+        self.source: Graph | None = None
+        self.device = torch.device("cpu")
+
+    @abstractmethod
+    def judge_source(self, logits: Tensor, target: Tensor) -> None:
+        """Judge the answers (batch, *shape) of the source network."""
+
+    @abstractmethod
+    def judge(self, snn: SNN, run: "Run", target: Tensor) -> None:
+        """Judge the answers of a run."""
+
+    def add(self, snn: SNN, x: Tensor, y: Tensor | None, runs: tuple[int, ...], engine: Any) -> None:
+        """Run the batch in both networks; ``y`` None: the task needs no targets."""
+        ids = torch.arange(self.samples, self.samples + len(x))
+        with torch.no_grad():
+            if self.source is None or x.device != self.device:
+                self.source, self.device = snn.source.to(device=x.device), x.device
+            prepared = snn.prepare(x)
+            self.inputs.add(prepared)
+            self.beyond, self.elements = self.beyond + snn.encoder.beyond(prepared), self.elements + prepared.numel()
+            logits = self.source.run(snn.encoder.accumulate(prepared))
+            y = logits if y is None else self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
+        self.judge_source(logits, y)
+        for steps in runs:
+            trace = snn.run_prepared(prepared, steps, engine, ids, (), True)
+            # each run counts for its last answer only, although phase cycles give earlier ones too
+            wanted = self.asked if snn.schedule.every_step else (steps,)
+            kept = [(place, t) for place, t in enumerate(trace.timesteps) if t in wanted]
+            for place, t in kept:
+                self.fidelity.add(t, trace.logits[place], logits)
+            self.judge(snn, Run(trace, kept, prepared, ids, logits, engine), y)
+            before = self.activities.get(steps)
+            self.activities[steps] = trace.activity if before is None else before + trace.activity
+            self.ties += trace.ties
+            self.early += trace.early
+            self.kernels = trace.kernels
+            if not trace.exact:
+                self.exact, self.why = False, trace.why
+        self.samples += len(x)
+
+    def common(self, snn: SNN, engine: str, remarks: tuple[str, ...]) -> dict[str, Any]:
+        """The fields of ``Evaluated``; ``remarks``: those of the subclass."""
+        warnings = self.inputs.finished()
+        exactness, activity = snn.exactness, self.activities[max(self.activities)]
+        grid = (
+            {}
+            if exactness is None
+            else {"exact_up_to": exactness.timesteps, "largest_weight_rounding": exactness.rounding}
+        )
+        return {
+            "recipe": str(snn.recipe),
+            "schedule": _name(snn.schedule),
+            "engine": engine,
+            "kernels": self.kernels,
+            "samples": self.samples,
+            "ann_macs": multiplications(snn.source),
+            "layers": _rows(activity, max(self.asked)),
+            "macs": activity.macs,
+            "exact": self.exact,
+            "exact_why": self.why,
+            "ties": self.ties,
+            "grid": grid,
+            "encoder": _name(snn.encoder),
+            "readout": _name(getattr(snn.readout, "inside", snn.readout)),
+            "remarks": (
+                *self._silence(snn, activity), *tasks.remarks(self.task), *_others(snn), *remarks,
+                *self._remarks(snn, activity),
+            ),
+            "provenance": snn.provenance | {"preprocessing": described(snn.preprocessing)},
+            "activities": {t: self.until(snn, t) for t in self.asked},
+            "unpriced": unpriced(snn.source) | activity.unpriced,
+            "task": str(self.task),
+            "fidelity": tuple(self.fidelity.found(t) for t in self.asked),
+            "warnings": warnings,
+        }  # fmt: skip
+
+    def per_answer(self, snn: SNN, t: int, activity: Activity, models: tuple[EnergyModel, ...]) -> dict[str, Any]:
+        """The counts of one answer, per sample."""
+        macs, layers = activity.macs, activity.layers
+        neurons = [layer for layer in layers if layer.role == "neuron"]
+        slots = self.samples * t * sum(layer.neurons for layer in neurons)
+        return {
+            "timesteps": t,
+            "total_steps": snn.total_steps(t),
+            "synaptic_operations": sum(float(layer.synaptic_operations.sum()) for layer in layers) / self.samples,
+            "spikes": sum(float(layer.spikes.sum()) for layer in layers) / self.samples,
+            "spike_rate": sum(float(layer.spikes.sum()) for layer in neurons) / slots if slots else 0.0,
+            "macs": sum(macs.values()),
+            "energy_joule": {str(model): model.joule(activity) for model in models},
+        }
+
+    def _silence(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
+        """The remark that leads the report of a network in which nothing spikes."""
+        if not has_neurons(snn.graph):
+            remark, ann = NOTHING_SPIKES, multiplications(snn.source)
+            if ann:
+                times = sum(activity.macs.values()) / ann
+                remark += f", {times:.3g} times the multiplications of the ANN at T={activity.timesteps}"
+            return (remark,)
+        if not any(bool(row.spikes.any()) for row in activity.layers if row.role == "neuron"):
+            return ("no neuron fired: the answers come from biases and analogue layers alone",)
+        return ()
+
+    def _remarks(self, snn: SNN, activity: Activity) -> tuple[str, ...]:
+        found = []
+        if self.early:
+            found.append(
+                f"{self.early} spikes were sent before all of their inputs, because a value exceeded its window: "
+                "use more calibration data, or a larger zeta"
+            )
+        if self.beyond:
+            found.append(
+                f"{self.beyond / self.elements:.2%} of the input values exceed {snn.encoder.largest:.3g}, the "
+                "largest value of input spikes, and were clipped: scale the input, or calibrate with such inputs"
+            )
+        if left_out := unpriced(snn.source) | activity.unpriced:
+            listed = "; ".join(f"{name} ({what})" for name, what in left_out.items())
+            found.append(f"neither MACs nor joules include the operations of these layers: {listed}")
+        silent = [row.name for row in activity.layers if row.role == "neuron" and not bool(row.spikes.any())]
+        if silent:
+            found.append(f"no neuron of {', '.join(silent)} fired: use a lower threshold there, or more time steps")
+        return tuple(found)
+
+    def until(self, snn: SNN, t: int) -> Activity:
+        """Activity of the first t steps: streaming counts step by step, windows and cycles have separate runs."""
+        if not snn.schedule.every_step:
+            return self.activities[t]
+        macs = analogue_macs(snn.program.lowered, t, snn.encoder.is_constant)
+        return self.activities[max(self.activities)].until(t, macs)
+
+
+def _others(snn: SNN) -> tuple[str, ...]:
+    """The remarks of the conversion without the one that leads a report."""
+    return tuple(remark for remark in snn.remarks if remark != NOTHING_SPIKES)
+
+
+def _rows(activity: Activity, timesteps: int) -> tuple[LayerRow, ...]:
+    n = activity.samples
+    return tuple(
+        LayerRow(
+            name=layer.name,
+            op=layer.kind,
+            role=layer.role,
+            neurons=layer.neurons,
+            alphabet=layer.alphabet,
+            spike_rate=float(layer.spikes.sum()) / (n * layer.neurons * timesteps),
+            spikes=float(layer.spikes.sum()) / n,
+            synaptic_operations=float(layer.synaptic_operations.sum()) / n,
+            membrane_updates=layer.updates / n,
+        )
+        for layer in activity.layers
+    )
+
+
+def _name(thing: object) -> str:
+    """LayerSynchronous → layer synchronous."""
+    return "".join(" " + c.lower() if c.isupper() else c for c in type(thing).__name__).strip()
