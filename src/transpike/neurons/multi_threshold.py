@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
-from transpike.core.cell import Mode, NeuronSpec, State
+from transpike.core.cell import Gain, Mode, NeuronSpec, State
 from transpike.core.spike import floor_clip
 from transpike.errors import SettingError
 from transpike.neurons._threshold import ThresholdNeuron
@@ -108,6 +108,10 @@ class DifferentialMultiThreshold(ThresholdNeuron):
         super().__post_init__()
         check_threshold_count(self.threshold_count)
 
+    @property
+    def gain(self) -> Gain:
+        return "reciprocal"
+
     def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
         return Alphabet("bits", 2 ** (self.threshold_count - 1), signed=True)
 
@@ -135,13 +139,14 @@ class DifferentialMultiThreshold(ThresholdNeuron):
         return f"{self.threshold_count} thresholds, one a step, of differences"
 
 
-def nearest_threshold(potential: Tensor, threshold_count: int, sent: Tensor) -> Tensor:
-    """± the largest 2^i, i < ``threshold_count``, with |m| ≥ ¾ 2^i, or 0; a negative one is at most ``sent``."""
+def nearest_threshold(potential: Tensor, threshold_count: int, sent: Tensor | None = None) -> Tensor:
+    """± the largest 2^i, i < ``threshold_count``, with |m| ≥ ¾ 2^i, or 0; a negative one is at most ``sent``, if given."""
     negative = potential < 0
     mantissa, exponent = torch.frexp(potential.abs())  # in [½, 1) and a power of two: exact
     threshold = (exponent - (mantissa < 0.75).to(exponent.dtype)).clamp_(max=threshold_count - 1)
-    room = torch.frexp(sent)[1] - 1
-    threshold = torch.where(negative, torch.minimum(threshold, room), threshold)
+    if sent is not None:
+        room = torch.frexp(sent)[1] - 1
+        threshold = torch.where(negative, torch.minimum(threshold, room), threshold)
     levels = torch.where(threshold >= 0, torch.ldexp(torch.ones_like(potential), threshold), 0.0)
     return torch.where(negative, -levels, levels)
 
