@@ -124,7 +124,7 @@ class SNN(ModuleLike):
         return Program(lowered, self.encoder, self.schedule, self.readout)
 
     def _on_estimates_grid(self, lowered: Lowered, steps: int, input_bound: float) -> Lowered:
-        """Estimates are sums over all steps of a run, which have no range check: they fit for any input of the bound."""
+        """Estimates are sums over all steps of a run, without range check: they fit for any input of the bound."""
         longest = max(steps, ESTIMATES)
         found = put_on_grid(lowered, steps, input_bound, {}, sums_mantissa(longest))
         exactness = found.exactness

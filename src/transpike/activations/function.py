@@ -8,10 +8,10 @@ from torch import Tensor
 from transpike.core.op import Op, Role, Shape, Shapes
 from transpike.ops.analogue import AnalogueOp
 
-FUNCTIONS = frozenset(
-    "gelu silu mish leaky_relu prelu _prelu_kernel elu selu celu softplus hardswish hardsigmoid sigmoid tanh hardtanh "
-    "threshold clamp".split()
-)
+FUNCTIONS = frozenset((
+    "gelu", "silu", "mish", "leaky_relu", "prelu", "_prelu_kernel", "elu", "selu", "celu", "softplus", "hardswish",
+    "hardsigmoid", "sigmoid", "tanh", "hardtanh", "threshold", "clamp",
+))  # fmt: skip
 """The operators of torch, without overload, that are functions of one value, with constant parameters at most."""
 
 
@@ -32,6 +32,10 @@ class Function(AnalogueOp):
         wires = [a for a in (*op.arguments, *dict(op.options).values()) if isinstance(a, tuple) and a[:1] == ("input",)]
         return cls(op.operator, op.arguments, op.options, op.constants) if len(wires) == 1 else None
 
+    @property
+    def is_function(self) -> bool:
+        return True
+
     def describe(self) -> str:
         return self.operator.split(".")[1]
 
@@ -41,9 +45,14 @@ class Unchanged(Op):
     """The value itself: a neuron that replaces it only encodes a wire as spikes."""
 
     role: ClassVar[Role] = "activation"
+    is_sum: ClassVar[bool] = True
 
     def run(self, *inputs: Tensor) -> Tensor:
         return inputs[0]
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0
+
+    @property
+    def is_function(self) -> bool:
+        return True

@@ -17,8 +17,8 @@ Mode = Literal["steps", "differences", "windows", "cycles", "slots"]
 """How time passes: "steps" one by one, "differences" steps that carry differences, "windows" in which a layer first
 integrates its input, phase "cycles", and time "slots" of a window."""
 Gain = Literal["", "reciprocal", "unit"]
-"""What a difference that is sent in step t adds to the estimate of its receiver: 1/t of it, or all of it; "" for messages
-that are no differences."""
+"""What a difference that is sent in step t adds to the estimate of its receiver: 1/t of it, or all of it; "" for other
+messages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,8 @@ class Cell(TensorFields):
     claims: ClassVar[tuple[str, ...]] = ("unit", "window", "counts", "fire_window", "cycle")
     free: ClassVar[tuple[str, ...]] = (
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
-        "undecided", "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
+        "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
+        "undecided", "gain",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")

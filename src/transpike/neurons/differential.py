@@ -13,7 +13,7 @@ from transpike.neurons._operator import OperatorCell
 
 @dataclass(frozen=True, eq=False)
 class DifferentialOperator(OperatorCell):
-    """``out_t = (f(r_t) − f(r_{t−1})) / g`` with ``r_t = r_{t−1} + g x_t``, g = 1/t, or 1 for ``gain`` "unit"; f(r_0) is 0.
+    """``out_t = (f(r_t) − f(r_{t−1})) / g`` with ``r_t = r_{t−1} + g x_t``; g is 1/t, or 1 for ``gain`` "unit".
 
     The estimate of the outputs, ``Σ g out_τ``, is f of the estimate of the inputs at every t, so any analogue f (a
     maximum pooling, a normalisation) fits between layers that send differences. Its messages are real numbers, which

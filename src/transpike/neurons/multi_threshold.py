@@ -140,7 +140,7 @@ class DifferentialMultiThreshold(ThresholdNeuron):
 
 
 def nearest_threshold(potential: Tensor, threshold_count: int, sent: Tensor | None = None) -> Tensor:
-    """± the largest 2^i, i < ``threshold_count``, with |m| ≥ ¾ 2^i, or 0; a negative one is at most ``sent``, if given."""
+    """± the largest 2^i, i < ``threshold_count``, with |m| ≥ ¾ 2^i, or 0; a negative one is at most ``sent``."""
     negative = potential < 0
     mantissa, exponent = torch.frexp(potential.abs())  # in [½, 1) and a power of two: exact
     threshold = (exponent - (mantissa < 0.75).to(exponent.dtype)).clamp_(max=threshold_count - 1)

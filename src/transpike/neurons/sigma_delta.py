@@ -1,12 +1,11 @@
 """Sigma-delta neurons: spikes correct the receiver's estimate of a function of the neuron's own estimate."""
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor
 
-from transpike.activations import Function, Unchanged
 from transpike.codes.time_code import TimeCode
 from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Gain, Mode, State
@@ -34,9 +33,9 @@ class SigmaDelta(ThresholdNeuron):
     - "all": such spikes one after the other in the same step, from the highest threshold down: a burst of signed
       binary digits, which at T = 1 is a quantised activation
 
-    For a constant E the remaining error |v| is at most ``max(¾ θ, |v| 3^−t)`` after t steps if ``|v| ≤ 1.5 · 2^{n−1} θ``,
-    and the neuron is then silent. The largest threshold limits how fast R follows, not its value. f(E) is rounded to
-    1/1024 of a level, which is exact for the rest of the arithmetic. Shapes as IntegrateAndFire.
+    For a constant E, |v| is at most ``max(¾ θ, 3^−t |f(E)|)`` after t steps if ``|f(E)| ≤ 1.5 · 2^{n−1} θ``, and the
+    neuron is then silent. The largest threshold limits how fast R follows, not its value. f(E) is rounded to 1/1024 of
+    a level, which makes the rest of the arithmetic exact. Shapes as IntegrateAndFire.
     Source: Yoon 2016 (TNNLS), sigma-delta modulation by neurons, **from memory**; rule by Huang et al. 2025 (DCGS).
 
     >>> from transpike.activations import ReLU
@@ -61,9 +60,17 @@ class SigmaDelta(ThresholdNeuron):
         """Any function of one value; not the slots of first spikes."""
         if isinstance(getattr(activation, "code", None), TimeCode):
             return "its levels are the slots of first spikes: use the recipe cat"
-        if activation.rectifies or isinstance(activation, (Function, Unchanged)):
+        if activation.is_function:
             return True
-        return f"{type(activation).__name__} is not known to be a function of each single value"
+        return f"{type(activation).__name__} is not declared as a function of each single value (is_function = True)"
+
+    def tensors(self) -> dict[str, Tensor]:
+        return super().tensors() | {f"source.{name}": value for name, value in self.source.tensors().items()}
+
+    def with_tensors(self, **tensors: Tensor) -> Self:
+        inner = {name.removeprefix("source."): v for name, v in tensors.items() if name.startswith("source.")}
+        own = {name: value for name, value in tensors.items() if not name.startswith("source.")}
+        return replace(self, source=self.source.with_tensors(**inner), **own) if tensors else self
 
     @property
     def gain(self) -> Gain:
@@ -95,7 +102,7 @@ class SigmaDelta(ThresholdNeuron):
         return value * self.threshold
 
     def undecided(self, state: State) -> int:
-        if self.source.rectifies or isinstance(self.source, Unchanged):  # exact on a grid
+        if self.source.rectifies or self.source.is_sum:  # exact on a grid
             return 0
         value = self._value(state[0])
         return int(((value - value.floor() - 0.5).abs() < NEAR * value.abs().clamp(min=1)).sum())

@@ -53,6 +53,7 @@ class EncodeWires(Pass):
                 if wire not in encoded:
                     encoded[wire] = f"{wire}.encoded"
                     nodes.append(Node(encoded[wire], Unchanged(), (wire,), node.path))
+                    carry[encoded[wire]] = "levels"
                 node = dataclasses.replace(node, inputs=(encoded[wire],))
             nodes.append(node)
             if isinstance(op, Input):
@@ -60,7 +61,7 @@ class EncodeWires(Pass):
             elif is_activation(node):
                 carry[node.name] = "levels"
             else:
-                before = {carry[name] if name in carry else "levels" for name in node.inputs}
+                before = {carry[name] for name in node.inputs}
                 linear = isinstance(op, Op) and op.is_linear
                 moved = isinstance(op, Op) and op.role == "wiring" and (not op.is_sum or len(node.inputs) == 1)
                 only = before.pop() if len(before) == 1 else "reals"

@@ -118,10 +118,9 @@ class PoolInTime(Pass):
                 return None
             if is_plain(op, AdaptiveMaxPool):
                 op = _fixed(op, shapes[node.inputs[0]], node.name)
-            if is_plain(op, MaxPool):
-                if self.rule != "differences":
-                    cell = LateralInhibition(op, self.period) if self.period else _CELLS[self.rule](op)
-                    return dataclasses.replace(node, op=self._restarted(cell))
+            if is_plain(op, MaxPool) and self.rule != "differences":
+                cell = LateralInhibition(op, self.period) if self.period else _CELLS[self.rule](op)
+                return dataclasses.replace(node, op=self._restarted(cell))
             context.remark(f"{node.name} ({op.describe()}) stays analogue: its messages are real numbers")
             if self.rule == "differences":
                 return dataclasses.replace(node, op=DifferentialOperator(op, self.gain), origin=())
