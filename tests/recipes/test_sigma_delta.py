@@ -11,9 +11,11 @@ from torch import Tensor, nn
 import transpike as ts
 from transpike import neurons, ops
 from transpike.activations import Function, ReLU, Unchanged
+from transpike.core.pass_ import Context
 from transpike.errors import SettingError, UnsupportedModel
 from transpike.neurons import DifferentialOperator, SigmaDelta
 from transpike.ops.analogue import AnalogueOp
+from transpike.passes import EncodeWires, NeuronsForFunctions
 from transpike.recipes import DCGS, ECC, BurstDigits, StreamingSigmaDelta
 from transpike.schedules import Differences
 
@@ -147,6 +149,21 @@ class Residual(nn.Module):
         a = self.act(self.first(x))
         b = self.third(a + self.second(self.norm(a)))
         return self.last(nn.functional.silu(b).mean((2, 3)))
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_places_for_neurons_do_not_change_the_function(normalised):
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model, x = Residual(normalised).eval(), torch.randn(4, 1, 6, 6)
+    before = ts.capture(model, x, on_unsupported="keep")
+    context = Context(before, (x,), timesteps=4, remarks=[])
+    functions = NeuronsForFunctions().apply(before, context)
+    assert [type(node.op) for node in functions if node.op.role == "activation"] == [Function, Function]
+    after = EncodeWires().apply(functions, context)
+    assert torch.equal(after.run(x), before.run(x))
+    assert len(after.nodes) == len(before.nodes) + 1 + normalised
+    assert context.remarks and "encode the real numbers of" in context.remarks[0]
 
 
 @pytest.mark.parametrize("normalised", [False, True])

@@ -11,8 +11,8 @@ from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Gain, Mode, State
 from transpike.core.op import Op, Shape, Shapes
 from transpike.errors import SettingError
+from transpike.neurons._digits import check_threshold_count, nearest_threshold
 from transpike.neurons._threshold import ThresholdNeuron
-from transpike.neurons.multi_threshold import check_threshold_count, nearest_threshold
 
 SpikeRule = Literal["one", "all"]
 FINE = 2.0**10
@@ -70,7 +70,7 @@ class SigmaDelta(ThresholdNeuron):
     def with_tensors(self, **tensors: Tensor) -> Self:
         inner = {name.removeprefix("source."): v for name, v in tensors.items() if name.startswith("source.")}
         own = {name: value for name, value in tensors.items() if not name.startswith("source.")}
-        return replace(self, source=self.source.with_tensors(**inner), **own) if tensors else self
+        return replace(super().with_tensors(**own), source=self.source.with_tensors(**inner))
 
     @property
     def gain(self) -> Gain:
