@@ -17,8 +17,8 @@ from transpike.neurons._threshold import ThresholdNeuron
 SpikeRule = Literal["one", "all"]
 FINE = 2.0**10
 """Parts of a level to which a function of an estimate is rounded, so that every machine decides alike."""
-NEAR = 2.0**-30
-"""Distance to an edge of that rounding, in these parts, that float64's errors of a function may exceed."""
+NEAR = 2.0**-48
+"""More than float64's error of a function, relative to its argument and its value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,8 @@ class SigmaDelta(ThresholdNeuron):
         if self.source.rectifies or self.source.is_sum:  # exact on a grid
             return 0
         value = self._value(state[0])
-        return int(((value - value.floor() - 0.5).abs() < NEAR * value.abs().clamp(min=1)).sum())
+        error = NEAR * (1 + value.abs() + (state[0] / self.threshold * FINE).abs())
+        return int(((value - value.floor() - 0.5).abs() < error).sum())
 
     def _value(self, estimate: Tensor) -> Tensor:
         """``f(E) + v(0)`` in parts of a level."""
