@@ -27,10 +27,13 @@ from transpike.core.schedule import Schedule
 from transpike.core.table import lines
 from transpike.engines import Engine, Program, engine_given
 from transpike.errors import DataError, SettingError, one_line, printable
-from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid
+from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid, sums_mantissa
 from transpike.lowering.lowered import Exactness, Lowered, lower
 from transpike.lowering.scaling import scaled, unit_scale
 from transpike.lowering.trace import Trace
+
+ESTIMATES = 1023
+"""Steps for which the grid of difference codes with unit gain has room at least."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,7 +115,9 @@ class SNN(ModuleLike):
             largest = self.encoder.largest or 1.0
             ranges = self._lowered_ranges(lowered)
             steps = self.grid_timesteps or self.timesteps
-            if self.schedule.mode == "differences":
+            if self.schedule.gain == "unit":
+                lowered = self._on_estimates_grid(lowered, steps, 1.25 * largest)
+            elif self.schedule.mode == "differences":
                 reason = "differences are divided by their step number, so potentials are not on a grid"
                 lowered = replace(lowered, exactness=Exactness(0, 0.0, 1.25 * largest, reason))
             elif self.schedule.mode == "slots":
@@ -121,6 +126,14 @@ class SNN(ModuleLike):
                 mantissa = WIDE_MANTISSA if self.schedule.mode == "cycles" else MANTISSA
                 lowered = put_on_grid(lowered, steps, 1.25 * largest, ranges, mantissa)
         return Program(lowered, self.encoder, self.schedule, self.readout)
+
+    def _on_estimates_grid(self, lowered: Lowered, steps: int, input_bound: float) -> Lowered:
+        """Estimates are sums over all steps of a run, without range check: they fit for any input of the bound."""
+        longest = max(steps, ESTIMATES)
+        found = put_on_grid(lowered, steps, input_bound, {}, sums_mantissa(longest))
+        exactness = found.exactness
+        assert exactness is not None
+        return replace(found, exactness=replace(exactness, timesteps=min(exactness.timesteps, longest)))
 
     def _on_slot_grid(self, lowered: Lowered, input_bound: float) -> Lowered:
         """Weights and levels share the bits of one sum: float32 if its grid is fine enough, else float64.

@@ -97,6 +97,15 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     neurons.DifferentialMultiThreshold: (
         neurons.DifferentialMultiThreshold(activations.ReLU(), torch.tensor([0.05, 0.1]), torch.tensor(0.0), 5), ((2,),),
     ),
+    activations.Function: (
+        activations.Function("aten.silu.default", (("input", 0),)), ((4,),),
+    ),
+    neurons.SigmaDelta: (
+        neurons.SigmaDelta(
+            activations.Function("aten.silu.default", (("input", 0),)), torch.tensor([0.05, 0.1]), torch.tensor(0.0), 5
+        ),
+        ((2,),),
+    ),
     neurons.DifferentialOperator: (neurons.DifferentialOperator(ops.Scale(weight=rand(2))), ((2, 3),)),
     neurons.OffsetCorrected: (
         neurons.OffsetCorrected(
@@ -361,7 +370,7 @@ def test_a_recipe_converts_a_network_that_answers_like_its_source(kind):
         "epochs": 0,
     }  # eight octaves of slots
     fine |= {"threshold_count": 10, "levels": 1023, "gamma": 4, "threshold": 8.0}  # no clip, no coarse step
-    fine |= {} if kind is recipes.DCGS else {"pooling": "lateral-inhibition"}  # others are approximate
+    fine |= {} if kind().schedule.mode == "differences" else {"pooling": "lateral-inhibition"}  # others are approximate
     recipe = suited(kind, **settings, **fine, updates=1000)
     network = fitting(recipe, case)
     snn = ts.convert(network, recipe, case.calibration)

@@ -7,6 +7,7 @@ from torch import nn
 from transpike.activations.clips import RateNorm, SlipReLU, ThresholdReLU, TrainableClip
 from transpike.activations.cq import ClampQuantise, ExpandedInput, ValueRange
 from transpike.activations.first_spike import FirstSpikeStaircase, TimeToFirstSpike
+from transpike.activations.function import Function, Unchanged
 from transpike.activations.qcfs import QuantisedClip, UniformQuantiser
 from transpike.activations.relu import Clip, ReLU
 from transpike.activations.staircase import Staircase

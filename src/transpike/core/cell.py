@@ -16,6 +16,9 @@ State = Any
 Mode = Literal["steps", "differences", "windows", "cycles", "slots"]
 """How time passes: "steps" one by one, "differences" steps that carry differences, "windows" in which a layer first
 integrates its input, phase "cycles", and time "slots" of a window."""
+Gain = Literal["", "reciprocal", "unit"]
+"""What a difference that is sent in step t adds to the estimate of its receiver: 1/t of it, or all of it; "" for other
+messages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,7 @@ class Cell(TensorFields):
     free: ClassVar[tuple[str, ...]] = (
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
         "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
+        "undecided", "gain",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
@@ -81,6 +85,11 @@ class Cell(TensorFields):
         setattr(cls, name, Cell.__dict__[name])
         if name == "counts" and "single_steps" not in cls.__dict__:
             cls.single_steps = True
+
+    @property
+    def gain(self) -> Gain:
+        """The gain of the differences that the cell receives and sends; "" if it has no such code."""
+        return ""
 
     def init(self, *inputs: Tensor) -> State:
         """The state before the first step; ``inputs`` give shape, dtype and device."""
@@ -149,6 +158,13 @@ class Cell(TensorFields):
 
     def early(self, levels: Tensor) -> int:
         """The number of outputs that came before all inputs had arrived, for cells that should wait for them."""
+        return 0
+
+    def undecided(self, state: State) -> int:
+        """The values in ``state`` that are so close to an edge that another order of arithmetic may round them apart.
+
+        For cells that round a function of real numbers; on a grid everything else is exact.
+        """
         return 0
 
     def output_alphabet(self, *inputs: Alphabet) -> Alphabet:

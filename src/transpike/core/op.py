@@ -33,6 +33,7 @@ class Op(TensorFields):
     claims: ClassVar[tuple[str, ...]] = (
         "linear", "propagate_levels", "absorb", "scale_outputs", "paths", "magnitude", "rounded", "per_output",
         "per_input", "total", "macs", "without_quantisation", "is_whole", "is_sum", "rectifies",
+        "is_function",
     )  # fmt: skip
     free: ClassVar[tuple[str, ...]] = (
         "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw", "evaluations",
@@ -52,7 +53,7 @@ class Op(TensorFields):
             cls.macs = _unpriced  # type: ignore[method-assign]
         elif name == "without_quantisation":
             cls.without_quantisation = Op.without_quantisation  # type: ignore[method-assign]
-        elif name in ("is_whole", "is_sum", "rectifies"):
+        elif name in ("is_whole", "is_sum", "rectifies", "is_function"):
             setattr(cls, name, False)
         elif cls.role in ("synapse", "wiring"):
             setattr(cls, name, _withdrawn(cls, name, parent))
@@ -123,6 +124,11 @@ class Op(TensorFields):
     def rectifies(self) -> bool:
         """True for ``max(z, 0)``, clipped or quantised: the functions that a firing rate can represent."""
         return False
+
+    @property
+    def is_function(self) -> bool:
+        """True for an activation that is a function of each single value, which a sigma-delta neuron can encode."""
+        return self.rectifies
 
     @property
     def is_linear(self) -> bool:

@@ -24,6 +24,8 @@ class Recipe(CurrentSettings):
     name: ClassVar[str]
     threshold_scale: ClassVar[ThresholdScale] = "unit"
     """How the method's paper scales weights and thresholds; spike trains do not depend on it."""
+    keeps_operators: ClassVar[bool] = False
+    """True if operators that no neuron represents are a part of the method: they are kept analogue without asking."""
     timesteps: int
     encoder: Encoder
     schedule: Schedule

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transpike.core.cell import Cell, Mode
+from transpike.core.cell import Cell, Gain, Mode
 from transpike.core.graph import Graph, Node
 from transpike.core.plain import Plain
 from transpike.errors import SettingError
@@ -29,6 +29,11 @@ class Schedule(Plain):
     def period(self) -> int:
         """Steps of a phase cycle; 0 without phases."""
         return 0
+
+    @property
+    def gain(self) -> Gain:
+        """The gain of differences; "" where steps carry no differences."""
+        return ""
 
     @property
     def whole_windows(self) -> bool:

@@ -42,7 +42,8 @@ class Counter:
         if name in self.fans:
             alphabet = self.lowered.alphabets[name]
             spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
-            spikes = _ones(spikes) if alphabet.kind in ("phase", "bits") else spikes
+            if alphabet.kind in ("phase", "bits"):  # a signed level is sent in signed digits
+                spikes = _digits(spikes) if alphabet.signed else _ones(spikes)
             spikes = 2 * (spikes > 0).to(spikes.dtype) if alphabet.kind == "switch" else spikes
             if alphabet.kind == "time":  # integer levels from 1 on, or real numbers at exact times
                 spikes = spikes.clamp(max=1) if alphabet.levels else (spikes > 0).to(spikes.dtype)
@@ -84,6 +85,15 @@ class Counter:
     def _updates(self, name: str, steps: int) -> int:
         op = self.program.table[name].op
         return op.updates(steps) if isinstance(op, Cell) else 0
+
+
+def _digits(levels: Tensor) -> Tensor:
+    """The smallest number of signed powers of two with this sum, for each level from 0 on: 7 = 8 − 1 has two.
+
+    The digits of the non-adjacent form of n are the binary digits in which n and 3 n differ.
+    """
+    whole = levels.long()
+    return _ones((whole ^ (3 * whole)).to(levels.dtype))
 
 
 def _ones(levels: Tensor) -> Tensor:

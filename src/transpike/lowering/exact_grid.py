@@ -93,6 +93,11 @@ def put_on_grid(
     return dataclasses.replace(lowered, exactness=Exactness(0, 0.0, input_bound, reason))
 
 
+def sums_mantissa(timesteps: int) -> float:
+    """The grid steps of one step's charge, so that float64 adds ``timesteps`` estimates of as many charges exactly."""
+    return 2.0 ** (52 - 2 * timesteps.bit_length())
+
+
 def _drift(lowered: Lowered, node: Node, found: Mapping[str, Span], ranges: Mapping[str, Tensor]) -> Tensor:
     """The change of a cell's charge per step in the long run: measured if ``ranges`` has it, else the worst case."""
     if node.name not in ranges:
@@ -340,7 +345,12 @@ class _Rounding:
 
 
 def _rounded_cell(cell: Cell, step: Tensor) -> Cell:
-    """Thresholds and initial potentials on the grid; a threshold is never rounded to zero."""
+    """Thresholds and initial potentials on the grid; a threshold is never rounded to zero.
+
+    Cells of unit gain round a function of their exact estimate themselves: their tensors are on no grid.
+    """
+    if cell.gain == "unit":
+        return cell
     new = {name: _round_to(value, step) for name, value in cell.tensors().items()}
     if "threshold" in new:
         period = 0 if cell.unit is None else cell.unit.period

@@ -49,6 +49,11 @@ class Program:
                     f"{node.name} ({cell.describe()}) does not work under {self.schedule}; such cells run in "
                     f"{' or '.join(cell.modes)}" + (f" with a period of {period}" if period else "")
                 )
+            if isinstance(cell, Cell) and cell.gain not in ("", self.schedule.gain):
+                raise SettingError(
+                    f"{node.name} ({cell.describe()}) sends differences with {cell.gain} gain, and {self.schedule} has "
+                    f"another: use Differences(gain={cell.gain!r})"
+                )
 
     @cached_property
     def single_steps(self) -> bool:

@@ -13,6 +13,7 @@ from transpike.neurons.integrate_and_fire import IntegrateAndFire
 from transpike.neurons.max_pooling import CurrentMaximum, GatedMaximum, LateralInhibition, OrMaximum
 from transpike.neurons.multi_threshold import DifferentialMultiThreshold, MultiThreshold
 from transpike.neurons.pre_simulated import OffsetCorrected, ResidualGate
+from transpike.neurons.sigma_delta import SigmaDelta
 from transpike.neurons.signed import SignedIntegrateAndFire
 from transpike.neurons.switched import Switched
 from transpike.neurons.temporal_difference import TemporalDifference

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
-from transpike.core.cell import Mode, NeuronSpec, State
+from transpike.core.cell import Gain, Mode, NeuronSpec, State
 from transpike.core.spike import floor_clip
 from transpike.errors import SettingError
+from transpike.neurons._digits import check_threshold_count as check_threshold_count
+from transpike.neurons._digits import nearest_threshold as nearest_threshold
 from transpike.neurons._threshold import ThresholdNeuron
 
 ThresholdRule = Literal["any", "one"]
-MOST_THRESHOLDS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,10 @@ class DifferentialMultiThreshold(ThresholdNeuron):
         super().__post_init__()
         check_threshold_count(self.threshold_count)
 
+    @property
+    def gain(self) -> Gain:
+        return "reciprocal"
+
     def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
         return Alphabet("bits", 2 ** (self.threshold_count - 1), signed=True)
 
@@ -133,26 +138,3 @@ class DifferentialMultiThreshold(ThresholdNeuron):
 
     def describe(self) -> str:
         return f"{self.threshold_count} thresholds, one a step, of differences"
-
-
-def nearest_threshold(potential: Tensor, threshold_count: int, sent: Tensor) -> Tensor:
-    """± the largest 2^i, i < ``threshold_count``, with |m| ≥ ¾ 2^i, or 0; a negative one is at most ``sent``."""
-    negative = potential < 0
-    mantissa, exponent = torch.frexp(potential.abs())  # in [½, 1) and a power of two: exact
-    threshold = (exponent - (mantissa < 0.75).to(exponent.dtype)).clamp_(max=threshold_count - 1)
-    room = torch.frexp(sent)[1] - 1
-    threshold = torch.where(negative, torch.minimum(threshold, room), threshold)
-    levels = torch.where(threshold >= 0, torch.ldexp(torch.ones_like(potential), threshold), 0.0)
-    return torch.where(negative, -levels, levels)
-
-
-def check_threshold_count(threshold_count: int) -> None:
-    """Raises SettingError for a number of thresholds outside 1 … MOST_THRESHOLDS."""
-    if (
-        isinstance(threshold_count, bool)
-        or not isinstance(threshold_count, int)
-        or not 1 <= threshold_count <= MOST_THRESHOLDS
-    ):
-        raise SettingError(
-            f"threshold_count must be a whole number from 1 to {MOST_THRESHOLDS}, not {threshold_count!r}"
-        )

@@ -11,6 +11,7 @@ from transpike.passes.corrections.calibrate_weights import CalibrateWeights
 from transpike.passes.corrections.initial_potential import InitialPotential, LearnedInitialPotential
 from transpike.passes.corrections.train_thresholds import SlackThresholds, TrainThresholds
 from transpike.passes.neurons.first_spikes import FirstSpikeThresholds, SpikesAtInput, TrainKernels, UseFirstSpikes
+from transpike.passes.neurons.sigma_delta import EncodeWires, NeuronsForFunctions, UseSigmaDelta
 from transpike.passes.neurons.spike_times import ExactTimes, FixedThresholds, UseFirstCrossings, UseLatches
 from transpike.passes.neurons.use_cells import UseGates, UseGroups, UseMultiThresholds, UseOffsets, UseSwitches
 from transpike.passes.neurons.use_neuron import UseNeuron
@@ -26,7 +27,7 @@ from transpike.passes.thresholds.gaussian import GaussianThresholds
 from transpike.passes.thresholds.learned import LearnedThresholds
 from transpike.passes.thresholds.local_balancing import LocalThresholdBalancing
 from transpike.passes.thresholds.model_based import ModelBasedThresholds
-from transpike.passes.thresholds.percentile import PercentileThresholds
+from transpike.passes.thresholds.percentile import MagnitudeThresholds, PercentileThresholds
 from transpike.passes.thresholds.percentile_scale import PercentileScaleThresholds
 from transpike.passes.thresholds.sensitivity import SearchBursts, SearchThresholds
 from transpike.passes.thresholds.share_thresholds import ShareThresholds

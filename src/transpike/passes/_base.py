@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from transpike.core.cell import Neuron
+from transpike.core.cell import Gain, Neuron
 from transpike.core.channels import rows, shaped
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
@@ -107,6 +107,11 @@ class ReplaceNeurons(Pass):
     def forgets(self) -> bool:
         """True where the potential loses charge: a hard reset or a leak."""
         return False
+
+    @property
+    def gain(self) -> Gain:
+        """The gain of the differences that the neurons send; "" for other codes."""
+        return ""
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:

@@ -20,6 +20,7 @@ from transpike.recipes.local_balancing import LTB
 from transpike.recipes.multi_thresholds import DCGS, HMT, GroupNeuron
 from transpike.recipes.pre_simulated import COS, SRP
 from transpike.recipes.rueckauer import Rueckauer
+from transpike.recipes.sigma_delta import BurstDigits, StreamingSigmaDelta
 from transpike.recipes.signed import PASCAL, SNM, ErrorCompensation, FastSNN
 from transpike.recipes.snn_calibration import SNNCalibration
 from transpike.recipes.spike_norm import RMP, SpikeNorm

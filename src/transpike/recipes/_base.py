@@ -30,7 +30,6 @@ from transpike.passes import (
     ShareThresholds,
     SpikingAverage,
     TrainThresholds,
-    UseMultiThresholds,
     UseNeurons,
 )
 from transpike.passes.rewrites.pooling import PoolingRule
@@ -98,11 +97,10 @@ class RateCoded(Recipe):
                 f"{type(wanting).__name__} needs neurons that fire in phase cycles; use the recipe bsnn "
                 f"(transpike.recipes.BSNN), not {self.name}"
             )
-        coded = isinstance(kind, UseMultiThresholds) and kind.kind == "differences"
-        if len({self.schedule.mode == "differences", self.pooling == "differences", coded}) > 1:
+        if self.schedule.gain != kind.gain or (self.pooling == "differences") != bool(kind.gain):
             raise SettingError(
                 "differential coding needs matching neurons, schedule and pooling: use the recipe dcgs "
-                "(transpike.recipes.DCGS) unchanged"
+                "(transpike.recipes.DCGS) or sigma-delta (transpike.recipes.StreamingSigmaDelta) unchanged"
             )
         if self.schedule.mode == "differences":
             if not self.encoder.is_constant:
@@ -147,7 +145,7 @@ class RateCoded(Recipe):
 
     @property
     def pools(self) -> PoolInTime:
-        return PoolInTime(self.pooling)
+        return PoolInTime(self.pooling, gain=self.schedule.gain or "reciprocal")
 
     @property
     def corrections(self) -> tuple[Pass, ...]:

@@ -77,6 +77,7 @@ def convert(
     batches = tuple(batch.cpu() for batch in batches)
     with torch.inference_mode(False), torch.no_grad():
         remarks: list[str] = []
+        on_unsupported = "keep" if recipe.keeps_operators else on_unsupported
         source = capture(model, batches[0], output=output, on_unsupported=on_unsupported, remarks=remarks)
         if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
             calibration_batches(without_targets(batches), lambda x: x, source.input.shape)

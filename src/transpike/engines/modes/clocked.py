@@ -108,12 +108,19 @@ class Clock:
         elif own >= 1 and self.schedule.fires(own, self.timesteps):
             state, output = cell.step(state, *inputs, t=self.schedule.slot(own, self.timesteps))
             self.run.early += cell.early(output)
+            self._note_undecided(node, cell.undecided(state))
         elif not self.period and (own >= 1 or not cell.is_delay):
             state = cell.integrate(state, *inputs)
         self.states[name] = state
         if self.observe is not None and cell.unit is not None:
             self.observe(node, cell.potential(state))
         return output
+
+    def _note_undecided(self, node: Node, number: int) -> None:
+        self.run.ties += number
+        if number and self.run.exact:
+            self.run.exact = False
+            self.run.why = f"a value of {node.name} lies so close to an edge of its rounding that arithmetic may decide"
 
     def _count(self, node: Node, levels: Tensor, own: int, resting: bool) -> None:
         counter = self.run.counter
@@ -133,8 +140,10 @@ class Clock:
     def _read(self, charge: Tensor, own: int) -> None:
         charge = charge + self.schedule.share(own, self.timesteps) * self.lowered.biases[self.lowered.output.name][0]
         if self.schedule.mode == "differences":
-            rate = charge if self.answer is None else charge + self.answer  # the equivalent output of a rate code
-            self.answer = charge / own if self.answer is None else self.answer + charge / own
+            steps = own if self.schedule.gain == "reciprocal" else 1  # of which a message is a difference
+            rate = charge * (own / steps)  # the equivalent output of a rate code
+            rate = rate if self.answer is None else rate + self.answer
+            self.answer = charge / steps if self.answer is None else self.answer + charge / steps
             self.run.t = own
             self.run.read(rate, own)
             return

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from transpike.activations import ReLU
-from transpike.core.cell import Neuron
+from transpike.core.cell import Gain, Neuron
 from transpike.errors import SettingError
 from transpike.neurons import (
     Burst,
@@ -65,6 +65,10 @@ class UseMultiThresholds(ReplaceNeurons):
         if self.kind not in get_args(LadderKind):
             raise SettingError(f"kind must be one of {', '.join(get_args(LadderKind))}, not {self.kind!r}")
         check_threshold_count(self.threshold_count)
+
+    @property
+    def gain(self) -> Gain:
+        return "reciprocal" if self.kind == "differences" else ""
 
     def neuron(self, old: IntegrateAndFire) -> Neuron:
         levels = 2**self.threshold_count - 1 if self.kind == "any" else 2.0 ** (self.threshold_count - 1)

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
-from transpike.core.cell import Cell
+from transpike.core.cell import Cell, Gain
 from transpike.core.graph import Graph, Node
 from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
@@ -30,7 +30,6 @@ _CELLS: dict[str, Callable[[MaxPool], Cell]] = {
     "gated": GatedMaximum,
     "gated-exponential": partial(GatedMaximum, exponential=True),
     "or": OrMaximum,
-    "differences": DifferentialOperator,
 }
 
 
@@ -95,19 +94,20 @@ class PoolInTime(Pass):
     """Every maximum pooling becomes a cell by ``rule``; other non-linear operators become temporal differences.
 
     ``period`` is the length of phase cycles, which support only lateral inhibition; after ``pre_simulation_steps``
-    steps all cells restart. "differences" is for neurons with a differential code and keeps pooling analogue; a remark
-    names each analogue layer. Raises SettingError for an unknown or unsupported rule.
+    steps all cells restart. "differences" is for neurons that send differences of this ``gain`` and keeps pooling
+    analogue; a remark names each analogue layer. Raises SettingError for an unknown or unsupported rule.
     """
 
     rule: PoolingRule = "lateral-inhibition"
     period: int = 0
     pre_simulation_steps: int = 0
+    gain: Gain = "reciprocal"
 
     def __post_init__(self) -> None:
         if self.period and self.rule != "lateral-inhibition":
             raise SettingError(f"phase cycles support only pooling='lateral-inhibition', not {self.rule!r}")
-        if not isinstance(self.rule, str) or self.rule not in _CELLS:
-            raise SettingError(f"pooling must be one of {', '.join(_CELLS)}, not {self.rule!r}")
+        if not isinstance(self.rule, str) or self.rule not in get_args(PoolingRule):
+            raise SettingError(f"pooling must be one of {', '.join(get_args(PoolingRule))}, not {self.rule!r}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         shapes = {node.name: node.shape for node in graph}
@@ -118,13 +118,13 @@ class PoolInTime(Pass):
                 return None
             if is_plain(op, AdaptiveMaxPool):
                 op = _fixed(op, shapes[node.inputs[0]], node.name)
-            if is_plain(op, MaxPool):
+            if is_plain(op, MaxPool) and self.rule != "differences":
                 cell = LateralInhibition(op, self.period) if self.period else _CELLS[self.rule](op)
-                if self.rule != "differences":
-                    return dataclasses.replace(node, op=self._restarted(cell))
+                return dataclasses.replace(node, op=self._restarted(cell))
             context.remark(f"{node.name} ({op.describe()}) stays analogue: its messages are real numbers")
-            kept = DifferentialOperator(op) if self.rule == "differences" else self._restarted(TemporalDifference(op))
-            return dataclasses.replace(node, op=kept, origin=())
+            if self.rule == "differences":
+                return dataclasses.replace(node, op=DifferentialOperator(op, self.gain), origin=())
+            return dataclasses.replace(node, op=self._restarted(TemporalDifference(op)), origin=())
 
         return graph.rewrite(change)
 

@@ -63,13 +63,17 @@ class PercentileThresholds(Thresholds):
         if self.of not in ("all", "non-zero"):
             raise SettingError(f"of must be 'all' or 'non-zero', not {self.of!r}")
 
+    def values(self, output: Tensor) -> Tensor:
+        """The values of an activation's output that count; negative ones do not."""
+        return torch.relu(output)
+
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         samples = sum(len(batch) for batch in context.batches)
         found: dict[str, Quantile] = {}
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if self.fires(graph, node):
-                rows = self.rows(torch.relu(output), graph.channel_axes[node.name])
+                rows = self.rows(self.values(output), graph.channel_axes[node.name])
                 if node.name not in found:
                     total = samples * rows.shape[1] // len(output)
                     found[node.name] = Quantile(self.percentile, total, self.of == "non-zero")
@@ -81,3 +85,14 @@ class PercentileThresholds(Thresholds):
     def describe(self) -> str:
         name = "maximum" if self.percentile == 100 else f"percentile {self.percentile:g}"
         return f"{name}{' of non-zero' if self.of == 'non-zero' else ''}, per {self.granularity}"
+
+
+@dataclass(frozen=True)
+class MagnitudeThresholds(PercentileThresholds):
+    """``θ = percentile of |activation|``, for neurons with spikes of either sign."""
+
+    def values(self, output: Tensor) -> Tensor:
+        return output.abs()
+
+    def describe(self) -> str:
+        return super().describe().replace(",", " of absolute values,", 1)

@@ -1,0 +1,123 @@
+"""Sigma-delta neurons: spikes correct the receiver's estimate of a function of the neuron's own estimate."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self, get_args
+
+import torch
+from torch import Tensor
+
+from transpike.codes.time_code import TimeCode
+from transpike.core.alphabet import Alphabet
+from transpike.core.cell import Gain, Mode, State
+from transpike.core.op import Op, Shape, Shapes
+from transpike.errors import SettingError
+from transpike.neurons._digits import check_threshold_count, nearest_threshold
+from transpike.neurons._threshold import ThresholdNeuron
+
+SpikeRule = Literal["one", "all"]
+FINE = 2.0**10
+"""Parts of a level to which a function of an estimate is rounded, so that every machine decides alike."""
+NEAR = 2.0**-48
+"""More than float64's error of a function, relative to its argument and its value."""
+
+
+@dataclass(frozen=True, eq=False)
+class SigmaDelta(ThresholdNeuron):
+    """``E += x;  s = Q(f(E) + v(0) − R);  R += s`` with any function f = ``source`` of one value, and unit gain.
+
+    x are the received differences and E their sum, the estimate of the neuron's current. R, the sum of the sent
+    spikes, is what the next layers know of f(E). Thresholds are ``θ, 2 θ … 2^{n−1} θ``, n = ``threshold_count``;
+    ``threshold`` θ is one level. Q by ``rule``:
+
+    - "one": one spike of either sign, the highest threshold with ``|v| ≥ ¾ 2^i θ``, v = f(E) + v(0) − R
+    - "all": such spikes one after the other in the same step, from the highest threshold down: a burst of signed
+      binary digits, which at T = 1 is a quantised activation
+
+    For a constant E, |v| is at most ``max(¾ θ, 3^−t |f(E)|)`` after t steps if ``|f(E)| ≤ 1.5 · 2^{n−1} θ``, and the
+    neuron is then silent. The largest threshold limits how fast R follows, not its value. f(E) is rounded to 1/1024 of
+    a level, which makes the rest of the arithmetic exact. Shapes as IntegrateAndFire.
+    Source: Yoon 2016 (TNNLS), sigma-delta modulation by neurons, **from memory**; rule by Huang et al. 2025 (DCGS).
+
+    >>> from transpike.activations import ReLU
+    >>> cell = SigmaDelta(ReLU(), torch.tensor(0.25), torch.tensor(0.0), threshold_count=3)
+    >>> cell.window(torch.tensor([[1.25], [0.0], [-0.5], [0.0]])).flatten().tolist()
+    [4.0, 1.0, -2.0, 0.0]
+    """
+
+    alphabet: ClassVar[Alphabet] = Alphabet("bits", 128, signed=True)
+    modes: ClassVar[tuple[Mode, ...]] = ("differences",)
+    threshold_count: int = 8
+    rule: SpikeRule = "one"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_threshold_count(self.threshold_count)
+        if self.rule not in get_args(SpikeRule):
+            raise SettingError(f"rule must be one of {', '.join(get_args(SpikeRule))}, not {self.rule!r}")
+
+    @classmethod
+    def stands_for(cls, activation: Op) -> bool | str:
+        """Any function of one value; not the slots of first spikes."""
+        if isinstance(getattr(activation, "code", None), TimeCode):
+            return "its levels are the slots of first spikes: use the recipe cat"
+        if activation.is_function:
+            return True
+        return f"{type(activation).__name__} is not declared as a function of each single value (is_function = True)"
+
+    def tensors(self) -> dict[str, Tensor]:
+        return super().tensors() | {f"source.{name}": value for name, value in self.source.tensors().items()}
+
+    def with_tensors(self, **tensors: Tensor) -> Self:
+        inner = {name.removeprefix("source."): v for name, v in tensors.items() if name.startswith("source.")}
+        own = {name: value for name, value in tensors.items() if not name.startswith("source.")}
+        return replace(super().with_tensors(**own), source=self.source.with_tensors(**inner))
+
+    @property
+    def gain(self) -> Gain:
+        return "unit"
+
+    @property
+    def most(self) -> int:
+        """The largest level of one step."""
+        return 2 ** (self.threshold_count - 1) if self.rule == "one" else 2**self.threshold_count - 1
+
+    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
+        return Alphabet("bits", self.most, signed=True)
+
+    def init(self, *inputs: Tensor) -> State:
+        return torch.zeros_like(inputs[0]), torch.zeros_like(inputs[0])
+
+    def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
+        estimate, sent = state[0] + inputs[0], state[1]
+        left = torch.round(self._value(estimate)) / FINE - sent
+        levels = nearest_threshold(left, self.threshold_count)
+        if self.rule == "all":
+            for count in range(self.threshold_count - 1, 0, -1):  # each digit is smaller than the one before
+                levels = levels + nearest_threshold(left - levels, count)
+        return (estimate, sent + levels), levels
+
+    def potential(self, state: State) -> Tensor:
+        """``f(E) + v(0) − R``: what the receivers do not know yet."""
+        value: Tensor = self._value(state[0]) / FINE - state[1]
+        return value * self.threshold
+
+    def undecided(self, state: State) -> int:
+        if self.source.rectifies or self.source.is_sum:  # exact on a grid
+            return 0
+        value = self._value(state[0])
+        error = NEAR * (1 + value.abs() + (state[0] / self.threshold * FINE).abs())
+        return int(((value - value.floor() - 0.5).abs() < error).sum())
+
+    def _value(self, estimate: Tensor) -> Tensor:
+        """``f(E) + v(0)`` in parts of a level."""
+        return (self.source.run(estimate) + self.initial) / self.threshold * FINE
+
+    def macs(self, inputs: Shapes, output: Shape) -> int | None:
+        return self.source.macs(inputs, output)
+
+    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
+        return self.source.evaluations(inputs, output)
+
+    def describe(self) -> str:
+        rule = "one a step" if self.rule == "one" else "all in a step"
+        return f"{self.threshold_count} thresholds, {rule}, sigma-delta"

@@ -1,0 +1,94 @@
+"""Sigma-delta neurons in place of functions of one value, and on wires that would carry real numbers into weights."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from transpike.activations import Function, Unchanged
+from transpike.core.cell import Gain, Neuron
+from transpike.core.graph import Graph, Input, Node
+from transpike.core.op import Op
+from transpike.core.pass_ import Context, Pass
+from transpike.neurons import IntegrateAndFire, SigmaDelta
+from transpike.neurons.multi_threshold import check_threshold_count
+from transpike.neurons.sigma_delta import SpikeRule
+from transpike.passes._base import ReplaceNeurons, is_activation
+
+
+@dataclass(frozen=True)
+class NeuronsForFunctions(Pass):
+    """Every analogue function of one value (SiLU, GELU, sigmoid …) becomes an activation, which a neuron replaces."""
+
+    exact: ClassVar[bool] = True
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        def change(node: Node) -> Node | None:
+            function = Function.of_analogue(node.op) if isinstance(node.op, Op) else None
+            return None if function is None else dataclasses.replace(node, op=function, origin=())
+
+        return graph.rewrite(change)
+
+
+@dataclass(frozen=True)
+class EncodeWires(Pass):
+    """Adds an activation that changes nothing on every wire that would carry real numbers into weights.
+
+    Such wires come from other weights, sums and analogue operators; a neuron later replaces the activation, so that
+    the weights add spikes instead of multiplying. A wire that depends on the analogue input only has none: it arrives
+    once. A remark names the wires.
+    """
+
+    exact: ClassVar[bool] = True
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        carry: dict[str, str] = {}  # wire → what it carries: "input", "levels" or "reals"
+        nodes: list[Node] = []
+        encoded: dict[str, str] = {}
+        for node in graph:
+            op = node.op
+            if isinstance(op, Op) and op.role == "synapse" and carry[node.inputs[0]] == "reals":
+                wire = node.inputs[0]
+                if wire not in encoded:
+                    encoded[wire] = f"{wire}.encoded"
+                    nodes.append(Node(encoded[wire], Unchanged(), (wire,), node.path))
+                    carry[encoded[wire]] = "levels"
+                node = dataclasses.replace(node, inputs=(encoded[wire],))
+            nodes.append(node)
+            if isinstance(op, Input):
+                carry[node.name] = "input"
+            elif is_activation(node):
+                carry[node.name] = "levels"
+            else:
+                before = {carry[name] for name in node.inputs}
+                linear = isinstance(op, Op) and op.is_linear
+                moved = isinstance(op, Op) and op.role == "wiring" and (not op.is_sum or len(node.inputs) == 1)
+                only = before.pop() if len(before) == 1 else "reals"
+                carry[node.name] = only if (only == "input" and linear) or moved else "reals"
+        if encoded:
+            context.remark(f"neurons without a function encode the real numbers of {', '.join(encoded)} as spikes")
+        return Graph(tuple(nodes)) if encoded else graph
+
+
+@dataclass(frozen=True)
+class UseSigmaDelta(ReplaceNeurons):
+    """Sigma-delta neurons whose largest of ``threshold_count`` n thresholds is θ."""
+
+    threshold_count: int = 8
+    rule: SpikeRule = "one"
+
+    def __post_init__(self) -> None:
+        check_threshold_count(self.threshold_count)
+        self.neuron(IntegrateAndFire(Unchanged(), torch.ones(()), torch.zeros(())))
+
+    @property
+    def gain(self) -> Gain:
+        return "unit"
+
+    def neuron(self, old: IntegrateAndFire) -> Neuron:
+        factor = 2.0 ** (1 - self.threshold_count)
+        scale = None if old.spike_scale is None else old.spike_scale * factor
+        return SigmaDelta(
+            old.source, old.threshold * factor, old.initial * factor, self.threshold_count, self.rule, spike_scale=scale
+        )
