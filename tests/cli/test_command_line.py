@@ -194,10 +194,10 @@ def test_spikes_and_sources_of_recipes_are_those_of_the_page_of_methods() -> Non
     [
         (["--spikes", "phase"], {"bsnn"}),
         (["--spikes", "ternary", "--training-free"], {"snm"}),
-        (["--schedule", "differences"], {"dcgs"}),
+        (["--schedule", "differences"], {"dcgs", "sigma-delta", "burst-digits"}),
         (["--source", "stanojevic"], {"exact-mapping"}),
         (["--since", 2026], {"h-mt"}),
-        (["--signed", "--spikes", "bits"], {"dcgs"}),
+        (["--signed", "--spikes", "bits"], {"dcgs", "sigma-delta", "burst-digits"}),
         (["--one-timestep", "--source", "Datta"], {"datta-beerel"}),
     ],
 )

@@ -471,3 +471,20 @@ def test_a_single_example_leaves_the_batch_free():
     graph = ts.capture(module.eval(), torch.randn(1, *IMAGE))
     x = torch.randn(7, *IMAGE)
     assert torch.allclose(graph.run(x), module(x), rtol=0, atol=TOLERANCE)
+
+
+def test_a_network_may_return_one_number_for_each_sample():
+    class Single(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = nn.Linear(4, 8), nn.Linear(8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.outer(torch.relu(self.inner(x)))[:, 0]
+
+    torch.manual_seed(0)
+    model, x = Single().eval(), torch.rand(32, 4)
+    snn = ts.convert(model, ts.recipes.ECC(timesteps=64), x)
+    traces = [ts.simulate(snn, x, engine=name).logits for name in ("reference", "dense", "auto")]
+    assert all(torch.equal(traces[0].double(), one.double()) for one in traces) and traces[0].shape == (64, 32)
+    assert torch.allclose(snn(x), model(x), atol=0.05)

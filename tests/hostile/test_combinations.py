@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import transpike as ts
 from networks import Residual, mlp, small_cnn
-from transpike import passes
+from transpike import neurons, passes
 from transpike.activations import QuantisedClip, ReLU, SlipReLU, TimeToFirstSpike
 from transpike.core.cell import Neuron
 from transpike.core.pass_ import Context, Pass
@@ -208,6 +208,12 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     # θ/2 twice
     "θ/2 and θ/2T": (lambda: mixed(passes.InitialPotential(0.5), passes.BiasShift()), SettingError, "a second time; set beta=0"),
     "θ/2T for each neuron": (per_neuron, UnsupportedModel, "one value per channel; use granularity="),
+    # sigma-delta neurons and their gains
+    "a gain of a schedule": (lambda: ts.schedules.Differences(gain="half"), SettingError, "'reciprocal' or 'unit'"),
+    "a gain of an operator": (
+        lambda: neurons.DifferentialOperator(ts.ops.Identity(), gain="half"), SettingError, "'reciprocal' or 'unit'"),
+    "a rule of digits": (
+        lambda: neurons.SigmaDelta(ts.activations.ReLU(), ONE, ZERO, rule="some"), SettingError, "rule must be one of one, all"),
     # recipes that are no objects and no names
     "a class instead of a recipe": (lambda: ts.recipes.recipe_given(ECC), SettingError, r"write ECC\(\)"),
     "no recipe": (lambda: ts.recipes.recipe_given(3), SettingError, "or the name of one, like 'ecc', not int"),

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 import transpike as ts
 from figures import Sum
-from networks import neurons, random_norm, settle
+from networks import random_norm, settle
 from transpike.activations import QuantisedClip
+from transpike.core.cell import Neuron
 from transpike.core.recipe import Recipe
 from transpike.encoders import ConstantCurrent, DeterministicCounts, PhaseBits, Poisson
 from transpike.readouts import AccumulatedMembrane, DelayedWindow, SpikeCount
@@ -242,7 +243,7 @@ class Shared:
         """Of each neuron layer in order: its shape, and what every neuron sends on every input in T steps."""
         # in float64 and off the grid, which rounds weights, biases and thresholds each in its own way
         snn = ts.convert(self.graph, recipe, self.calibration, exact_grid=False)
-        names = neurons(snn)
+        names = [n.name for n in snn.program.lowered.nodes if isinstance(n.op, Neuron) and not n.op.is_delay]
         trace = ts.simulate(snn, self.x, record=names, engine="reference")
         counts = [trace.trains[name].double().sum(0) for name in names]
         # silent layers would make any equality an empty statement

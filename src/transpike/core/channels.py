@@ -56,6 +56,7 @@ def reshaped(axis: int, before: tuple[int, ...], after: tuple[int, ...]) -> int:
 
 def rows(value: Tensor, axis: int) -> Tensor:
     """(batch, *shape) → (channels, all other elements)."""
+    value = value if axis < value.ndim else value[:, None]  # one number for each sample
     return value.movedim(axis, 0).flatten(1)
 
 

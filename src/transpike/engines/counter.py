@@ -42,8 +42,10 @@ class Counter:
         if name in self.fans:
             alphabet = self.lowered.alphabets[name]
             spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
-            if alphabet.kind in ("phase", "bits"):  # a signed level is sent in signed digits
-                spikes = _digits(spikes) if alphabet.signed else _ones(spikes)
+            if alphabet.kind == "bits" and alphabet.signed:  # of digits with signs; a phase code has one sign in all
+                spikes = _digits(spikes)
+            elif alphabet.kind in ("phase", "bits"):
+                spikes = _ones(spikes)
             spikes = 2 * (spikes > 0).to(spikes.dtype) if alphabet.kind == "switch" else spikes
             if alphabet.kind == "time":  # integer levels from 1 on, or real numbers at exact times
                 spikes = spikes.clamp(max=1) if alphabet.levels else (spikes > 0).to(spikes.dtype)
