@@ -145,7 +145,6 @@ def test_every_neuron_says_which_activations_it_stands_for(kind):
 def test_every_activation_of_the_package_says_what_it_is():
     functions = {activations.Function, activations.Unchanged}  # of sigma-delta neurons only
     assert set(activations.members) == {Clip, FirstSpikeStaircase, ReLU, Staircase, *functions}
-    assert not any(kind.rectifies for kind in functions)
 
 
 def test_slots_of_first_spikes_are_no_rate():
