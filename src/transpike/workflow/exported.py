@@ -57,7 +57,7 @@ def copied(model: nn.Module) -> nn.Module:
                 kept[id(value)] = value.detach().clone()
     try:
         model = copy.deepcopy(model, kept).cpu().float()
-    except (TypeError, RuntimeError, NotImplementedError) as error:
+    except (TypeError, RuntimeError, NotImplementedError) as error:  # the last one: tensors without data (meta)
         raise UnsupportedModel(
             f"the model cannot be copied ({error}): keep what cannot be copied, like files, locks and loggers, outside "
             "of the module"
