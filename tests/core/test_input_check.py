@@ -168,3 +168,18 @@ def test_another_density_of_events_is_a_warning_and_no_error() -> None:
 def test_other_channels_than_those_of_the_statistics_are_an_error() -> None:
     with pytest.raises(DataError, match="of 1 channels, and the inputs have 3"):
         warnings(UNIT(TRAIN), torch.rand(8, 3, 8, 8))
+
+
+@pytest.mark.parametrize(("scale", "shift", "refused"), [(0.4, 0.45, False), (4.0, 0.45, True)])
+def test_another_source_of_signals_within_the_calibrated_range_is_a_warning(scale, shift, refused):
+    """The numbers of one patient of MIT-BIH: mean 0.59 and deviation 0.05, calibrated with 0.42 and 0.13 on 0..1."""
+    draw = torch.Generator().manual_seed(0)
+    calibration = (0.42 + 0.126 * torch.randn(500, 1, 180, generator=draw)).clamp(0.02, 1)
+    x = (0.42 + 0.126 * torch.randn(200, 1, 180, generator=draw)).clamp(0.02, 1) * scale + shift
+    check = InputCheck(InputStatistics.of([calibration]), None, ConstantCurrent())
+    if refused:
+        with pytest.raises(DataError, match="do not look like"):
+            check.add(x)
+    else:
+        check.add(x)
+        assert check.finished()[0].startswith("the inputs differ from those of the calibration")

@@ -24,6 +24,7 @@ CLEAR, SLIGHT = 2.5, 1.5
 single classes of these data sets have a ratio of 0.6 to 1.4."""
 MOVED_CLEAR, MOVED_SLIGHT, STRETCHED = 0.8, 0.5, 1.6
 """Shift of the mean in deviations of the calibration; for −1..1 against 0..1 it is 0.9 to 2.8, at a ratio of 2."""
+UNEXPLAINED = "Apply the preprocessing of the calibration inputs"
 CALIBRATED = 100  # calibration samples for a remark about slight differences: a few do not show what is usual
 
 
@@ -32,7 +33,8 @@ class InputCheck:
 
     An input is *clearly* different if its values are far outside of the calibrated range, or if nine of ten samples
     are unlike 99 % of the calibration samples and their scale is another one: a DataError that names the probable
-    preprocessing. A smaller difference, and one of ``any_input`` or of recordings, is a warning.
+    preprocessing. A smaller difference, one within the calibrated range that no usual preprocessing explains (another
+    patient or sensor), and one of ``any_input`` or of recordings, is a warning.
     """
 
     def __init__(
@@ -86,12 +88,22 @@ class InputCheck:
         return ()
 
     def _refuse(self) -> None:
+        """DataError, except where no preprocessing explains values within the calibrated range: other patients, say."""
         assert self.calibrated is not None
-        if not self.calibrated.any_input and not self.encoder.has_frames:
+        natural = self._is_inside and self._advice() == UNEXPLAINED
+        if not natural and not self.calibrated.any_input and not self.encoder.has_frames:
             raise DataError(
                 f"the inputs do not look like those of the calibration: {self._described()}. To run the network on "
                 "them anyway, use snn.accepting_any_input(), on the command line --any-input"
             )
+
+    @property
+    def _is_inside(self) -> bool:
+        """Whether no value is farther from the calibrated range than half of it."""
+        assert self.calibrated is not None
+        low, high = (torch.tensor(row, dtype=torch.float64) for row in (self.calibrated.low, self.calibrated.high))
+        reach = (high - low) / 2
+        return bool(((self.values.low >= low - reach) & (self.values.high <= high + reach)).all())
 
     @property
     def _is_far(self) -> bool:
@@ -158,7 +170,7 @@ class InputCheck:
             return "They look normalised, and the calibration inputs were not: omit mean and standard deviation"
         if low < before < 0 and bool((self._change()[0] >= CLEAR).all()):
             return "They look normalised twice: apply the preprocessing of the calibration inputs once"
-        return "Apply the preprocessing of the calibration inputs"
+        return UNEXPLAINED
 
     def _matches(self, scale: Tensor | float, shift: Tensor | float) -> bool:
         """Whether ``scale · x + shift`` has mean and deviation of the calibration inputs."""
