@@ -1,6 +1,8 @@
 """All engines, batches, chunks and schedules tell the same story, spike for spike."""
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -315,3 +317,20 @@ def dyadic(schedule: ts.schedules.Schedule) -> ts.SNN:
 
 def _start(engine: Event | Dense | Reference, snn: ts.SNN, x: Tensor, ids: Tensor | None = None) -> Run:
     return engine.start(snn.program, x, torch.arange(len(x)) if ids is None else ids, cells(snn))
+
+
+@pytest.mark.parametrize("engine", [Dense(), Reference()], ids=["dense", "reference"])
+def test_the_memory_of_a_run_is_free_when_it_has_ended(engine):
+    """Not when the garbage collector comes by: the parts of a batch would add up beyond the memory limit."""
+    case = networks.mlp()
+    snn = ts.convert(case.graph, ts.recipes.DCGS(timesteps=4), case.calibration)
+    gc.disable()
+    try:
+        run = engine.start(snn.program, snn.prepare(case.x), torch.arange(len(case.x)), (), False)
+        run.advance(4)
+        run.finish()
+        ended = weakref.ref(run)
+        del run
+        assert ended() is None
+    finally:
+        gc.enable()

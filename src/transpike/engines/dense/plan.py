@@ -21,7 +21,8 @@ def bytes_per_sample(program: Program) -> tuple[int, int]:
     """
     if "bytes" not in program.prepared:
         lowered, table = program.lowered, program.table
-        width = 4 if program.schedule.mode == "steps" else 2 * 8
+        # a step of differences has temporaries as large as its states: estimates, and candidates of levels
+        width = {"steps": 4, "differences": 4 * 8}.get(program.schedule.mode, 2 * 8)
         sizes = {node.name: width * math.prod(node.shape) for node in lowered.nodes}
         state = sum(2 * sizes[name] for name in lowered.time_invariant)
         for node in lowered.nodes:

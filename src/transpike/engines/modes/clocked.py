@@ -1,5 +1,6 @@
 """Step-by-step run in which layers start one after another: windows with wait steps, time slots, phase cycles."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -44,7 +45,8 @@ class Clock:
     """The state of a step-by-step run."""
 
     def __init__(self, run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None) -> None:
-        self.run, self.lowered, self.x, self.timesteps, self.observe = run, lowered, x, timesteps, observe
+        self.run: Run = weakref.proxy(run)  # a run may keep its clock: a cycle would keep its memory for a while
+        self.lowered, self.x, self.timesteps, self.observe = lowered, x, timesteps, observe
         self.schedule, self.period = run.program.schedule, run.program.schedule.period
         lag, before = self.schedule.lag(timesteps), depths(lowered.nodes)
         self.starts = {name: depth * lag for name, depth in before.items()}
