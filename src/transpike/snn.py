@@ -200,9 +200,7 @@ class SNN(ModuleLike):
 
     def checked(self, prepared: Tensor) -> tuple[str, ...]:
         """Warnings for a run on this batch only; DataError where it is clearly unlike the calibration inputs."""
-        check = self.input_check()
-        check.add(prepared)
-        return check.finished()
+        return self.input_check().single(prepared)
 
     def accepting_any_input(self) -> "SNN":
         """A copy that runs on inputs that do not look like those of the calibration, with a warning in its results."""
@@ -274,11 +272,11 @@ class SNN(ModuleLike):
 
 def takes_snn(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Decorator of functions whose first argument is an SNN: others are refused, and autocast is off."""
+    name = next(iter(inspect.signature(function).parameters))
 
     @without_autocast
     @functools.wraps(function)
     def wrapped(*values: Arguments.args, **named: Arguments.kwargs) -> Result:
-        name = next(iter(inspect.signature(function).parameters))
         given = values[0] if values else named.get(name)
         if (values or name in named) and not isinstance(given, SNN):
             is_path = isinstance(given, (str, Path))

@@ -183,3 +183,25 @@ def test_another_source_of_signals_within_the_calibrated_range_is_a_warning(scal
     else:
         check.add(x)
         assert check.finished()[0].startswith("the inputs differ from those of the calibration")
+
+
+@pytest.mark.parametrize("samples", [1, 7, 8])
+@pytest.mark.parametrize("scale", [1.0, 8.0, 10.0, 255.0])
+def test_the_short_way_of_few_samples_decides_as_the_long_one(samples, scale):
+    draw = torch.Generator().manual_seed(0)
+    statistics = InputStatistics.of(
+        [torch.rand(100, 2, 5, 5, generator=draw) * torch.tensor([1.0, 0.01])[:, None, None]]
+    )
+    x = scale * torch.rand(samples, 2, 5, 5, generator=draw)
+
+    def decided(check: InputCheck, short: bool) -> object:
+        try:
+            if short:
+                return check.single(x)
+            check.add(x)
+            return check.finished()
+        except DataError as error:
+            return str(error)
+
+    checks = [InputCheck(statistics, None, ConstantCurrent()) for _ in range(2)]
+    assert decided(checks[0], True) == decided(checks[1], False)

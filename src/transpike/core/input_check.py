@@ -55,6 +55,23 @@ class InputCheck:
         if (count >= FEW and self._is_far) or (count >= ENOUGH and self._is_clear):
             self._refuse()
 
+    def single(self, prepared: Tensor) -> tuple[str, ...]:
+        """The warnings of a run on this batch only; DataError where it is clearly different.
+
+        Fewer than ``FEW`` samples show nothing but values far outside, so that one call of a small network asks for
+        their range only.
+        """
+        known = self.calibrated
+        if known is None:
+            return ()
+        if len(prepared) < FEW:
+            low, high = self.encoder.accumulate(prepared).aminmax()
+            least, most = known.within(FAR)
+            if float(low) >= least and float(high) <= most:
+                return ()
+        self.add(prepared)
+        return self.finished()
+
     def _count(self, known: InputStatistics, x: Tensor) -> None:
         features = self.values.add(x)
         if features.shape[2] != len(known.low):

@@ -47,6 +47,14 @@ class InputStatistics:
         if any(low > high for low, high in zip(self.low, self.high, strict=True)) or any(s < 0 for s in self.std):
             raise DataError("the range of inputs must have its lower end first, and deviations must not be negative")
 
+    def within(self, ranges: float) -> tuple[float, float]:
+        """(low, high) that lie in the range of every channel, each widened by ``ranges`` times its width on both sides."""
+        pairs = [
+            (low - ranges * (high - low), high + ranges * (high - low))
+            for low, high in zip(self.low, self.high, strict=True)
+        ]
+        return max(low for low, _ in pairs), min(high for _, high in pairs)
+
     @classmethod
     def of(cls, batches: Iterable[Tensor]) -> "InputStatistics":
         """Of batches (batch, *shape) after preprocessing; recordings as the mean of their frames."""
