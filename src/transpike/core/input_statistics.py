@@ -48,7 +48,7 @@ class InputStatistics:
             raise DataError("the range of inputs must have its lower end first, and deviations must not be negative")
 
     def within(self, ranges: float) -> tuple[float, float]:
-        """(low, high) that lie in the range of every channel, each widened by ``ranges`` times its width on both sides."""
+        """(low, high) in the ranges of all channels, each widened by ``ranges`` times its width on both sides."""
         pairs = [
             (low - ranges * (high - low), high + ranges * (high - low))
             for low, high in zip(self.low, self.high, strict=True)
