@@ -5,25 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 import transpike as ts
-from stored import stored
-from transpike.cli import main
-from transpike.workflow.train import save_weights
-
-
-def run(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, [str(word) for word in words])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("cli") / "cnn.safetensors"
-    save_weights(stored("small-cnn"), path)
-    return path
+from commands import run
 
 
 @pytest.fixture(scope="module")

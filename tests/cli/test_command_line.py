@@ -10,27 +10,15 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 import transpike as ts
+from commands import run
 from stored import stored
 from transpike.cli import COMMANDS, main
 from transpike.cli._recipes import flags_of
 from transpike.core import renamed
 from transpike.workflow.train import save_weights
-
-
-def run(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, [str(word) for word in words])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("cli") / "cnn.safetensors"
-    save_weights(stored("small-cnn"), path)
-    return path
 
 
 @pytest.fixture(scope="module")

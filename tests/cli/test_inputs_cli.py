@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cli import run
 
 import transpike as ts
+from commands import run
 from stored import stored
 from transpike.recipes import ECC
 from transpike.workflow.train import save_weights

@@ -7,22 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import transpike as ts
+from commands import run
 from measured import undecided
 from stored import stored
 from transpike import activations
 from transpike.cli import _prepared, main
 from transpike.workflow.train import save_weights
-
-
-def run(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, [str(word) for word in words])
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result
 
 
 def metadata(path: Path) -> dict[str, str]:

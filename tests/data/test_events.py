@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cli import run
 
 import transpike as ts
+from commands import run
 from event_files import write_aedat2, write_aedat3, write_bin
 from transpike import data
 from transpike.core.preprocessing import Preprocessing

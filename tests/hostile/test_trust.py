@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from test_cli import run
 from torch import nn
 
 import transpike as ts
+from commands import run
 from transpike import data, models
 from transpike.cli import _base
 from transpike.errors import CheckpointError, FileError, SettingError
