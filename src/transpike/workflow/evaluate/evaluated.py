@@ -4,9 +4,10 @@ import dataclasses
 import json
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from transpike.core.activity import Activity
+from transpike.errors import DataError
 from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
 from transpike.workflow.evaluate.fidelity import Closeness
@@ -27,9 +28,21 @@ class LayerRow:
     membrane_updates: float
 
 
+class Timed(Protocol):
+    """An answer: after which number of time steps, and how much fired until then."""
+
+    @property
+    def timesteps(self) -> int: ...
+    @property
+    def spike_rate(self) -> float: ...
+
+
+One = TypeVar("One", bound=Timed)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Evaluated(Shown):
-    """The run that an evaluation measured; counts per sample.
+class Evaluated(Shown, Generic[One]):
+    """The run that an evaluation measured; counts per sample. ``curve`` has one answer for each t.
 
     ``kernels``: layer → kernel, where the engine chooses. ``activities`` (timesteps →): input of energy models, not in
     the JSON. ``unpriced``: layer → operations other than multiplications and additions, which neither ``macs`` nor
@@ -43,6 +56,7 @@ class Evaluated(Shown):
     kernels: dict[str, str]
     samples: int
     ann_macs: int
+    curve: tuple[One, ...]
     layers: tuple[LayerRow, ...]
     macs: dict[str, int]
     exact: bool
@@ -60,18 +74,35 @@ class Evaluated(Shown):
     warnings: tuple[str, ...] = ()
 
     @property
-    @abstractmethod
-    def timesteps(self) -> int:
-        """T of the last answer, which the counts of layers belong to."""
+    def final(self) -> One:
+        """The last answer."""
+        return self.curve[-1]
 
     @property
-    @abstractmethod
+    def timesteps(self) -> int:
+        """T of the last answer, which the counts of layers belong to."""
+        return self.final.timesteps
+
+    @property
     def spike_rate(self) -> float:
         """Spikes per neuron and time step over all neurons."""
+        return self.final.spike_rate
+
+    def at(self, timesteps: int) -> One:
+        """The answer after ``timesteps`` steps. Raises DataError where there is none."""
+        for answer in self.curve:
+            if answer.timesteps == timesteps:
+                return answer
+        raise DataError(f"the result has no answer at T={timesteps}; it has {[a.timesteps for a in self.curve]}")
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """The result as plain data."""
+
+    def head(self, schema: int) -> dict[str, Any]:
+        """The beginning of the JSON that every evaluation has."""
+        names = ("recipe", "schedule", "engine", "kernels", "samples", "task")
+        return {"schema": schema, **{name: getattr(self, name) for name in names}}
 
     def counts(self) -> dict[str, Any]:
         """The part of the JSON that every evaluation has."""

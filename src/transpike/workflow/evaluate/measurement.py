@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transpike.core.task import Metric
-from transpike.errors import DataError
 from transpike.workflow.evaluate.evaluated import Evaluated
 
 SCHEMA = 1
@@ -41,7 +40,7 @@ class MeasuredAnswer:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Measurement(Evaluated):
+class Measurement(Evaluated[MeasuredAnswer]):
     """Results of an evaluation in the metrics of its task, the first one for verdicts; ``curve`` has one answer for
     each t.
 
@@ -52,38 +51,12 @@ class Measurement(Evaluated):
 
     metrics: tuple[Metric, ...]
     ann: dict[str, Estimate]
-    curve: tuple[MeasuredAnswer, ...]
     recommended: MeasuredAnswer
     room: str
 
-    @property
-    def final(self) -> MeasuredAnswer:
-        return self.curve[-1]
-
-    @property
-    def timesteps(self) -> int:
-        return self.final.timesteps
-
-    @property
-    def spike_rate(self) -> float:
-        return self.final.spike_rate
-
-    def at(self, timesteps: int) -> MeasuredAnswer:
-        """The answer after ``timesteps`` steps."""
-        for answer in self.curve:
-            if answer.timesteps == timesteps:
-                return answer
-        raise DataError(f"there is no answer at T={timesteps}, but at {[a.timesteps for a in self.curve]}")
-
     def to_json(self) -> dict[str, Any]:
         return {
-            "schema": SCHEMA,
-            "recipe": self.recipe,
-            "schedule": self.schedule,
-            "engine": self.engine,
-            "kernels": self.kernels,
-            "samples": self.samples,
-            "task": self.task,
+            **self.head(SCHEMA),
             "metrics": [dataclasses.asdict(metric) for metric in self.metrics],
             "ann": {
                 "metrics": {name: dataclasses.asdict(one) for name, one in self.ann.items()},

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transpike.errors import DataError
 from transpike.results.statistics import change, paired_difference
 from transpike.workflow.evaluate.evaluated import Evaluated
 from transpike.workflow.evaluate.exit_report import ExitReport
@@ -41,7 +40,7 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Report(Evaluated):
+class Report(Evaluated[Answer]):
     """Results of an evaluation. ``curve`` has one answer for each t; fractions in [0, 1], counts per sample.
 
     ``outcomes`` (timesteps → (samples,) bool) and ``ann_outcomes``: which samples are correct, for paired comparisons;
@@ -51,19 +50,10 @@ class Report(Evaluated):
     ann_accuracy: float
     ann_low: float
     ann_high: float
-    curve: tuple[Answer, ...]
     outcomes: dict[int, Tensor] = field(repr=False)
     ann_outcomes: Tensor = field(repr=False)
     exit: ExitReport | None = None
     exit_outcomes: Tensor | None = field(default=None, repr=False)
-
-    @property
-    def final(self) -> Answer:
-        return self.curve[-1]
-
-    @property
-    def timesteps(self) -> int:
-        return self.final.timesteps
 
     @property
     def recommended(self) -> Answer:
@@ -80,10 +70,6 @@ class Report(Evaluated):
         return self.ann_accuracy - self.final.accuracy
 
     @property
-    def spike_rate(self) -> float:
-        return self.final.spike_rate
-
-    @property
     def drop_interval(self) -> tuple[float, float]:
         """95 % bounds of ``drop``, paired on the same samples."""
         return paired_difference(self.ann_outcomes, self.outcomes[self.final.timesteps])[1:]
@@ -95,24 +81,11 @@ class Report(Evaluated):
         below = tuple(self.ann_accuracy - answer.accuracy for answer in self.curve)
         return latency(steps, below, torch.stack([self.outcomes[answer.timesteps] for answer in self.curve]))
 
-    def at(self, timesteps: int) -> Answer:
-        """The answer after ``timesteps`` steps."""
-        for answer in self.curve:
-            if answer.timesteps == timesteps:
-                return answer
-        raise DataError(f"the report has no answer at T={timesteps}; it has {[a.timesteps for a in self.curve]}")
-
     def to_json(self) -> dict[str, Any]:
         """The report as plain data, schema version ``SCHEMA``; changes of accuracy are SNN minus ANN."""
         low, high = self.drop_interval
         return {
-            "schema": SCHEMA,
-            "recipe": self.recipe,
-            "schedule": self.schedule,
-            "engine": self.engine,
-            "kernels": self.kernels,
-            "samples": self.samples,
-            "task": self.task,
+            **self.head(SCHEMA),
             "ann": {"accuracy": self.ann_accuracy, "low": self.ann_low, "high": self.ann_high, "macs": self.ann_macs},
             "snn": {
                 "timesteps": self.final.timesteps,
