@@ -411,3 +411,15 @@ def test_types_that_weights_do_not_have_are_refused(module, tmp_path, kind):
     save_file(tensors, tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match=rf"{re.escape(name)} is torch\.\w+, and weights are real numbers"):
         load_weights(module, tmp_path / "w.safetensors")
+
+
+def test_one_set_of_weights_under_two_keys_is_found_under_both(module, tmp_path):
+    weights = module.state_dict()
+    torch.save({"model": weights, "model_ema": weights}, tmp_path / "w.pth")
+    for name in ("w.pth", "w.pth#model", "w.pth#model_ema"):
+        other = copy.deepcopy(module)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.zero_()
+        load_weights(other, tmp_path / name)
+        assert all(torch.equal(value, weights[key]) for key, value in other.state_dict().items())

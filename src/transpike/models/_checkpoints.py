@@ -23,14 +23,18 @@ MODULES = 20_000
 def candidates(found: Any) -> dict[str, Weights]:
     """Every set of named tensors in a checkpoint, by the keys that lead to it, joined by dots ("" for the whole)."""
     sets: dict[str, Weights] = {}
-    seen: set[int] = set()  # a checkpoint may contain itself
+    seen: dict[int, str] = {}  # a checkpoint may contain itself, and one set of weights under several keys
     level: list[tuple[str, Any]] = [("", found)]
     while level:
         below: list[tuple[str, Any]] = []
         for place, one in level:
-            if not isinstance(one, Mapping) or id(one) in seen:
+            if not isinstance(one, Mapping):
                 continue
-            seen.add(id(one))
+            if id(one) in seen:
+                if seen[id(one)] in sets:
+                    sets[place] = sets[seen[id(one)]]
+                continue
+            seen[id(one)] = place
             names = {name: value for name, value in one.items() if isinstance(name, str)}
             weights = {name: value for name, value in names.items() if isinstance(value, Tensor)}
             weights = weights or (_of_module(one) if isinstance(one, Record) else {})
