@@ -33,8 +33,8 @@ class InputCheck:
 
     An input is *clearly* different if its values are far outside of the calibrated range, or if nine of ten samples
     are unlike 99 % of the calibration samples and their scale is another one: a DataError that names the probable
-    preprocessing. A smaller difference, one within the calibrated range that no usual preprocessing explains (another
-    patient or sensor), and one of ``any_input`` or of recordings, is a warning.
+    preprocessing. A smaller difference, one of the mean within the calibrated range that no usual preprocessing
+    explains (another patient or sensor), and one of ``any_input`` or of recordings, is a warning.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class InputCheck:
     def _refuse(self) -> None:
         """DataError, except where no preprocessing explains values within the calibrated range: other patients, say."""
         assert self.calibrated is not None
-        natural = self._is_inside and self._advice() == UNEXPLAINED
+        natural = not self._is_scaled and self._is_inside and self._advice() == UNEXPLAINED
         if not natural and not self.calibrated.any_input and not self.encoder.has_frames:
             raise DataError(
                 f"the inputs do not look like those of the calibration: {self._described()}. To run the network on "
@@ -127,11 +127,18 @@ class InputCheck:
         return self.far >= MOST * self.values.samples
 
     @property
+    def _is_scaled(self) -> bool:
+        """Whether the deviation of a channel is clearly another one."""
+        ratio, _ = self._change()
+        other = (ratio >= CLEAR) | (ratio <= 1 / CLEAR)
+        return bool((other & (self._share() >= MOST)).any())
+
+    @property
     def _is_clear(self) -> bool:
         ratio, shift = self._change()
         stretched = (ratio >= STRETCHED) | (ratio <= 1 / STRETCHED)
-        other = (ratio >= CLEAR) | (ratio <= 1 / CLEAR) | stretched & (shift.abs() >= MOVED_CLEAR)
-        return bool((other & (self._share() >= MOST)).any())
+        moved = stretched & (shift.abs() >= MOVED_CLEAR)
+        return self._is_scaled or bool((moved & (self._share() >= MOST)).any())
 
     @property
     def _is_slight(self) -> bool:
