@@ -31,9 +31,10 @@ from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid, 
 from transpike.lowering.lowered import Exactness, Lowered, lower
 from transpike.lowering.scaling import scaled, unit_scale
 from transpike.lowering.trace import Trace
+from transpike.neurons.spike_product import STATE_STEPS
 
 ESTIMATES = 1023
-"""Steps for which the grid of difference codes with unit gain has room at least."""
+"""Steps for which the grid of difference codes with unit gain has room at least, without products of wires."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -129,7 +130,8 @@ class SNN(ModuleLike):
 
     def _on_estimates_grid(self, lowered: Lowered, steps: int, input_bound: float) -> Lowered:
         """Estimates are sums over all steps of a run, without range check: they fit for any input of the bound."""
-        longest = max(steps, ESTIMATES)
+        products = any(isinstance(node.op, Cell) and node.op.multiplies for node in lowered.nodes)
+        longest = STATE_STEPS if products else max(steps, ESTIMATES)
         found = put_on_grid(lowered, steps, input_bound, {}, sums_mantissa(longest))
         exactness = found.exactness
         assert exactness is not None

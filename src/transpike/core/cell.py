@@ -1,5 +1,6 @@
 """Layers with memory: neurons, pooling in time, temporal-difference operators."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from transpike.codes.time_code import TimeCode
 from transpike.core.alphabet import Alphabet
-from transpike.core.op import Op, Shape, Shapes
+from transpike.core.op import Op, Shape, Shapes, spatially_uniform
 from transpike.core.tensor_fields import TensorFields
 from transpike.errors import SettingError
 
@@ -61,7 +62,7 @@ class Cell(TensorFields):
     free: ClassVar[tuple[str, ...]] = (
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
         "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
-        "undecided", "gain",
+        "undecided", "gain", "accepts_levels", "state_reads",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
@@ -78,6 +79,8 @@ class Cell(TensorFields):
     """True if its parameters change for each input, which a network on a chip cannot do."""
     takes_levels: ClassVar[bool] = False
     """True if a common spike scale of the inputs may be propagated to the output."""
+    multiplies: ClassVar[bool] = False
+    """True if its inputs are levels that read stored states, instead of adding to a potential."""
 
     @classmethod
     def withdraw(cls, name: str, parent: type) -> None:
@@ -133,6 +136,21 @@ class Cell(TensorFields):
     def output_scale(self, *inputs: Tensor | None) -> Tensor | None:
         """The spike scale: the charge of one output level, broadcastable to (1, *shape); None is 1 everywhere."""
         return None
+
+    def accepts_levels(self, spike_scales: Sequence[Tensor | None], axis: int) -> bool:
+        """Whether it works on the levels of its inputs, whose charges are (1, *shape), or None for currents.
+
+        The features of its output are on ``axis``.
+        """
+        same = (scale is not None and spatially_uniform(scale, axis) is not None for scale in spike_scales)
+        return self.takes_levels and all(same)
+
+    def state_reads(self, *events: Tensor) -> Tensor:
+        """The number of stored words that these events read, (batch, *shape) for each input; differentiable.
+
+        For cells that multiply.
+        """
+        raise TypeError(f"{type(self).__name__} must define state_reads()")
 
     def check_steps(self, timesteps: int) -> None:
         """Raises SettingError if the cell was converted for runs of another length."""

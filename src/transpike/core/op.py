@@ -15,7 +15,7 @@ from transpike.errors import SettingError, UnsupportedModel
 Part = Union[Wire, "tuple[Op, tuple[Part, ...]]"]
 """A wire, or an op and what it reads: a call of torch may need several ops."""
 Captured = Union["tuple[Op, tuple[Part, ...]]", "list[tuple[Op, tuple[Part, ...]]]"]
-Role = Literal["synapse", "wiring", "analogue", "activation"]
+Role = Literal["synapse", "wiring", "analogue", "activation", "product"]
 Shape = tuple[int, ...]
 Shapes = tuple[Shape, ...]
 
@@ -25,7 +25,8 @@ class Op(TensorFields):
     """One layer: a pure function of tensors that holds its weights and has no notion of time.
 
     ``role``: a *synapse* is affine and has weights; *wiring* is linear without weights (reshape, add, average
-    pooling); an *activation* is replaced by a neuron; everything else is *analogue*.
+    pooling); an *activation* is replaced by a neuron; a *product* is linear in each of two wires; everything else is
+    *analogue*.
     Shapes: inputs and output are (batch, *shape). Tensors are compared by identity.
     """
 

@@ -9,16 +9,29 @@ from transpike.core.activity import Connection
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Synapse
+from transpike.core.plain import is_plain
 from transpike.lowering.lowered import Lowered
+from transpike.ops.scale import Scale
 
 
 def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
     """For every wire that carries levels: the non-zero weighted paths from each element to the next cells.
 
     Computed as the gradient of the chain of wiring and synapses with non-zero weights set to one; borders, stride and
-    groups are included. A path without a synapse (a spike that is only moved or pooled) costs no operation. Shapes
-    (1, *shape).
+    groups are included. A path without a synapse (a spike that is only moved or pooled) costs no operation, and one to
+    a product is not counted here (``state_fans``). Shapes (1, *shape).
     """
+    return _gradients(lowered, products=False)
+
+
+def state_fans(lowered: Lowered) -> dict[str, Tensor]:
+    """For every wire that carries levels: the stored words of products that a spike of each element reads and adds."""
+    if not any(isinstance(node.op, Cell) and node.op.multiplies for node in lowered.nodes):
+        return {}
+    return _gradients(lowered, products=True)
+
+
+def _gradients(lowered: Lowered, products: bool) -> dict[str, Tensor]:
     sources = [n for n in lowered.nodes if isinstance(n.op, Cell) or not n.inputs]
     with torch.inference_mode(False), torch.enable_grad():  # in inference mode gradients would be 0
         leaves = {n.name: torch.zeros((1, *n.shape), dtype=torch.float64, requires_grad=True) for n in sources}
@@ -28,7 +41,11 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
         bare: dict[str, Tensor] = {}
         for node in lowered.nodes:
             if node.name in leaves:
-                total = total + sum((weighted[name].sum() for name in node.inputs), torch.zeros(()))
+                if isinstance(node.op, Cell) and node.op.multiplies:
+                    reads = node.op.state_reads(*(weighted[name] + bare[name] for name in node.inputs))
+                    total = total + reads if products else total
+                elif not products:
+                    total = total + sum((weighted[name].sum() for name in node.inputs), torch.zeros(()))
                 bare[node.name], weighted[node.name] = leaves[node.name], torch.zeros_like(leaves[node.name])
                 continue
             op = node.op.paths().to(dtype=torch.float64)  # type: ignore[union-attr]
@@ -37,7 +54,7 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
             synapse = isinstance(node.op, Synapse)
             weighted[node.name] = met + free if synapse else met
             bare[node.name] = torch.zeros_like(free) if synapse else free
-        total = total + weighted[lowered.output.name].sum()
+        total = total if products else total + weighted[lowered.output.name].sum()
         gradients: tuple[Tensor | None, ...] = (None,) * len(leaves)
         if total.requires_grad:  # there is at least one layer
             gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
@@ -56,6 +73,8 @@ def analogue_macs(lowered: Lowered, times: int, is_constant: bool = True) -> dic
     """
     macs, graded, shapes = {}, _graded(lowered), {node.name: node.shape for node in lowered.nodes}
     for node in lowered.nodes:
+        if _scales_a_state(node, graded):
+            continue
         if not isinstance(node.op, Cell) and (not node.inputs or node.name not in graded):
             continue
         each = node.op.macs(tuple(shapes[name] for name in node.inputs), node.shape)
@@ -74,6 +93,11 @@ def _graded(lowered: Lowered) -> frozenset[str]:
         elif any(name in graded for name in node.inputs):
             graded.add(node.name)
     return frozenset(graded)
+
+
+def _scales_a_state(node: Node, graded: frozenset[str]) -> bool:
+    """True for the charge of a product's levels, a factor of the states that the product stores."""
+    return is_plain(node.op, Scale) and "→" in node.name and node.inputs[0] in graded
 
 
 def multiplications(graph: Graph) -> int:
@@ -109,7 +133,7 @@ def connections(lowered: Lowered) -> tuple[Connection, ...]:
             continue
         sources = tuple(dict.fromkeys(source for name in node.inputs for source in from_[name]))
         from_[node.name] = sources
-        if not isinstance(op, Synapse):
+        if not isinstance(op, Synapse) or _scales_a_state(node, graded):
             continue
         entering = table[node.inputs[0]]
         ones = torch.ones((1, *entering.shape), dtype=torch.float64)

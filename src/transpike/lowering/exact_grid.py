@@ -65,9 +65,12 @@ def put_on_grid(
     prepared = _with_rounding_points(lowered)
     found = spans(prepared, input_bound)
     endless = next((name for name, span in found.items() if not bool(torch.isfinite(span.radius).all())), None)
+    unequal = next((n for n in prepared.nodes if _is_product(n) and prepared.spike_scales[n.name] is None), None)
     uneven = next((node for node in prepared.nodes if isinstance(node.op, Op) and not node.op.is_whole), None)
     if endless is not None:
         reason = f"{endless} is analogue inside the network, so its values lie on no grid"
+    elif unequal is not None:
+        reason = f"{unequal.name} adds products of levels with different charges"
     elif uneven is not None:
         reason = f"{uneven.name} ({uneven.op.describe()}) weighs its inputs by fractions"
     else:
@@ -150,7 +153,10 @@ def _wanted_steps(
         if node.name == lowered.output.name:
             largest = found[node.name].with_bias(lowered.biases[node.name][0])
             want(node.name, _per_channel(_power(MARGIN * largest / mantissa), lowered.axes[node.name]))
-        if isinstance(node.op, Cell):
+        if _is_product(node):
+            for name in node.inputs:
+                want(name, None)
+        elif isinstance(node.op, Cell):
             charge = growth(lowered, node, found)  # cells without a threshold keep their sums in float64
             if node.op.unit is not None:
                 charge = timesteps * _drift(lowered, node, found, ranges) + _slack(lowered, node, found)
@@ -204,6 +210,10 @@ def _round_to(value: Tensor, step: Tensor) -> Tensor:
     return torch.round(value / grid) * grid
 
 
+def _is_product(node: Node) -> bool:
+    return isinstance(node.op, Cell) and node.op.multiplies
+
+
 def _slack(lowered: Lowered, node: Node, found: Mapping[str, Span]) -> Tensor:
     """The reserve for the steps between two range checks: some steps of the largest current, θ and v(0)."""
     if isinstance(node.op, Cell) and node.op.unit is not None and node.op.unit.code is not None:
@@ -230,6 +240,8 @@ class _Rounding:
             if isinstance(op, Input):
                 fine = float(_power(torch.tensor(self.input_bound))) * 2.0**-INPUT_BITS
                 self.steps[node.name] = full if self.lowered.spike_scales[node.name] is not None else full * fine
+            elif _is_product(node):  # takes and gives levels, which have no bias
+                self.steps[node.name] = full
             elif isinstance(op, Cell):
                 step = self._input_grid(node)
                 biases[node.name] = tuple(_round_to(bias, step) for bias in biases[node.name])
@@ -255,7 +267,7 @@ class _Rounding:
         found, limit, window, where = spans(rounded, self.input_bound), 2.0**31, 2.0**31, rounded.output.name
         rooms: dict[str, Tensor] = {}
         for node in rounded.nodes:
-            if node.name in rounded.time_invariant:
+            if node.name in rounded.time_invariant or _is_product(node):
                 continue
             reach = self.mantissa * (self._input_grid(node) if isinstance(node.op, Cell) else self.steps[node.name])
             if isinstance(node.op, Cell):
@@ -283,7 +295,7 @@ class _Rounding:
         steps = {
             n.name: _compact(self._input_grid(n), rounded.axes[n.inputs[0]])
             for n in rounded.nodes
-            if isinstance(n.op, Cell)
+            if isinstance(n.op, Cell) and not _is_product(n)
         }
         return Exactness(int(limit), self.change, self.input_bound, reason, int(window), wide, rooms, steps)
 

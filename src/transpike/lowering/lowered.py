@@ -168,10 +168,7 @@ class _Builder:
     def _cell(self, node: Node, cell: Cell) -> None:
         spike_scales = [self.spike_scales[name] for name in node.inputs]
         # levels that enter a cell together must have the same spike scale
-        axis = self.axes[node.name]
-        if not (
-            cell.takes_levels and all(w is not None and spatially_uniform(w, axis) is not None for w in spike_scales)
-        ):
+        if not cell.accepts_levels(spike_scales, self.axes[node.name]):
             node = self._on_currents(node)
             spike_scales = [None] * len(spike_scales)
         alphabet = cell.output_alphabet(*(self.alphabets[name] for name in node.inputs))

@@ -15,6 +15,7 @@ from transpike.neurons.multi_threshold import DifferentialMultiThreshold, MultiT
 from transpike.neurons.pre_simulated import OffsetCorrected, ResidualGate
 from transpike.neurons.sigma_delta import SigmaDelta
 from transpike.neurons.signed import SignedIntegrateAndFire
+from transpike.neurons.spike_product import SpikeProduct
 from transpike.neurons.switched import Switched
 from transpike.neurons.temporal_difference import TemporalDifference
 

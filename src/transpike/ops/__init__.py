@@ -13,6 +13,7 @@ from transpike.ops.dropout import Dropout
 from transpike.ops.linear import Linear
 from transpike.ops.maxpool import AdaptiveMaxPool, MaxPool
 from transpike.ops.pick import Pick
+from transpike.ops.product import Product
 from transpike.ops.resample import Resample
 from transpike.ops.scale import Scale
 from transpike.ops.shape import Identity, Nearest, Pad, Permute, Reshape, Slice

@@ -11,6 +11,7 @@ from transpike.passes.corrections.calibrate_weights import CalibrateWeights
 from transpike.passes.corrections.initial_potential import InitialPotential, LearnedInitialPotential
 from transpike.passes.corrections.train_thresholds import SlackThresholds, TrainThresholds
 from transpike.passes.neurons.first_spikes import FirstSpikeThresholds, SpikesAtInput, TrainKernels, UseFirstSpikes
+from transpike.passes.neurons.products import ProductsOfWires
 from transpike.passes.neurons.sigma_delta import EncodeWires, NeuronsForFunctions, UseSigmaDelta
 from transpike.passes.neurons.spike_times import ExactTimes, FixedThresholds, UseFirstCrossings, UseLatches
 from transpike.passes.neurons.use_cells import UseGates, UseGroups, UseMultiThresholds, UseOffsets, UseSwitches

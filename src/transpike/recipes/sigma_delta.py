@@ -6,7 +6,14 @@ from typing import ClassVar
 from transpike.core.pass_ import Pass
 from transpike.core.schedule import Schedule
 from transpike.neurons.sigma_delta import SpikeRule
-from transpike.passes import EncodeWires, MagnitudeThresholds, NeuronsForFunctions, ReplaceNeurons, UseSigmaDelta
+from transpike.passes import (
+    EncodeWires,
+    MagnitudeThresholds,
+    NeuronsForFunctions,
+    ProductsOfWires,
+    ReplaceNeurons,
+    UseSigmaDelta,
+)
 from transpike.passes.rewrites.pooling import PoolingRule
 from transpike.recipes._base import PercentileThresholded, setting
 from transpike.schedules import Differences
@@ -19,9 +26,9 @@ class StreamingSigmaDelta(PercentileThresholded):
     A neuron stands for any function of one value: SiLU, GELU, Mish, leaky and parametric ReLU, ELU and its kin, the
     hard forms, sigmoid, tanh. It sends at most one of n = ``threshold_count`` signed thresholds per step; the largest
     is a percentile of the absolute activations, which limits how fast a neuron follows, not what it can reach. Weights
-    that would receive real numbers (from sums, other weights, analogue operators) get a neuron in front. Other
-    operators (normalisation, maximum pooling, products) remain analogue and send differences; they are kept without
-    asking. Biases and constant input are added once; a settled network is silent.
+    and products that would receive real numbers (from sums, other weights, analogue operators) get a neuron in front.
+    In a product of two wires, such as a gate, each spike adds the state of the other side. Other operators
+    (normalisation, maximum pooling) remain analogue and send differences; they are kept without asking. Biases and constant input are added once; a settled network is silent.
     Source: Yoon 2016 (TNNLS), sigma-delta modulation by neurons, **from memory**, with the thresholds and the rule of
     Huang et al. 2025 (DCGS, ICML).
     Differs from the paper: the neuron has several thresholds, no leak, and a function of its estimate.
@@ -40,7 +47,7 @@ class StreamingSigmaDelta(PercentileThresholded):
 
     @property
     def checks(self) -> tuple[Pass, ...]:
-        return (NeuronsForFunctions(), EncodeWires())
+        return (NeuronsForFunctions(), ProductsOfWires(), EncodeWires())
 
     @property
     def thresholds(self) -> Pass:

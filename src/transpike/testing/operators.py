@@ -1,11 +1,12 @@
 """The laws of operators."""
 
 import copy
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from transpike.core.op import Op, Shape, Synapse
+from transpike.core.op import Op, Role, Shape, Synapse
 from transpike.ops import BatchNorm
 from transpike.testing._law import ROUNDING, Law, carries_tensors, check_member, random, same
 from transpike.workflow.capture import capture
@@ -27,7 +28,7 @@ def check_op(op: Op, *shapes: Shape, module: nn.Module | None = None) -> None:
     law("the output has the batch and the dtype of the input", output.shape[0] == 3 and output.dtype == inputs[0].dtype)
     alone = torch.cat([wide.run(*(x[i : i + 1] for x in inputs)) for i in range(3)])
     law.close("each sample is computed alone", output, alone)
-    law("its role is known", op.role in ("synapse", "wiring", "analogue", "activation"), op.role)
+    law("its role is known", op.role in get_args(Role), op.role)
     claimed = [name for name in op.aten if not torch_has(name)]
     law("torch has the operators in aten", not claimed, claimed)
     macs = op.macs(tuple(tuple(x.shape[1:]) for x in inputs), tuple(output.shape[1:]))

@@ -11,9 +11,11 @@ from transpike.core.cell import Gain, Neuron
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
+from transpike.core.plain import is_plain
 from transpike.neurons import IntegrateAndFire, SigmaDelta
 from transpike.neurons.multi_threshold import check_threshold_count
 from transpike.neurons.sigma_delta import SpikeRule
+from transpike.ops import Scale
 from transpike.passes._base import ReplaceNeurons, is_activation
 
 
@@ -33,11 +35,11 @@ class NeuronsForFunctions(Pass):
 
 @dataclass(frozen=True)
 class EncodeWires(Pass):
-    """Adds an activation that changes nothing on every wire that would carry real numbers into weights.
+    """Adds an activation that changes nothing on every wire that would carry real numbers into weights or a product.
 
     Such wires come from other weights, sums and analogue operators; a neuron later replaces the activation, so that
-    the weights add spikes instead of multiplying. A wire that depends on the analogue input only has none: it arrives
-    once. A remark names the wires.
+    the weights add spikes instead of multiplying. A wire into weights that depends on the analogue input only has none:
+    it arrives once. A remark names the wires.
     """
 
     exact: ClassVar[bool] = True
@@ -48,13 +50,12 @@ class EncodeWires(Pass):
         encoded: dict[str, str] = {}
         for node in graph:
             op = node.op
-            if isinstance(op, Op) and op.role == "synapse" and carry[node.inputs[0]] == "reals":
-                wire = node.inputs[0]
+            for wire in [name for name in node.inputs if isinstance(op, Op) and _needs_spikes(op, carry[name])]:
                 if wire not in encoded:
                     encoded[wire] = f"{wire}.encoded"
                     nodes.append(Node(encoded[wire], Unchanged(), (wire,), node.path))
                     carry[encoded[wire]] = "levels"
-                node = dataclasses.replace(node, inputs=(encoded[wire],))
+                node = dataclasses.replace(node, inputs=tuple(encoded.get(name, name) for name in node.inputs))
             nodes.append(node)
             if isinstance(op, Input):
                 carry[node.name] = "input"
@@ -69,6 +70,12 @@ class EncodeWires(Pass):
         if encoded:
             context.remark(f"neurons without a function encode the real numbers of {', '.join(encoded)} as spikes")
         return Graph(tuple(nodes)) if encoded else graph
+
+
+def _needs_spikes(op: Op, carried: str) -> bool:
+    """Whether the op would multiply what the wire carries. To add a constant (a weight of 1) takes no product."""
+    adds = is_plain(op, Scale) and op.weight.numel() == 1 and float(op.weight) == 1
+    return (op.role == "product" and carried != "levels") or (op.role == "synapse" and carried == "reals" and not adds)
 
 
 @dataclass(frozen=True)

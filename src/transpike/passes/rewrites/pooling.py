@@ -17,9 +17,10 @@ from transpike.neurons import (
     GatedMaximum,
     LateralInhibition,
     OrMaximum,
+    SpikeProduct,
     TemporalDifference,
 )
-from transpike.ops import AdaptiveMaxPool, MaxPool
+from transpike.ops import AdaptiveMaxPool, MaxPool, Product
 from transpike.ops.wiring import Selection
 
 PoolingRule = Literal["lateral-inhibition", "before-neuron", "gated", "gated-exponential", "or", "differences"]
@@ -94,8 +95,8 @@ class PoolInTime(Pass):
     """Every maximum pooling becomes a cell by ``rule``; other non-linear operators become temporal differences.
 
     ``period`` is the length of phase cycles, which support only lateral inhibition; after ``pre_simulation_steps``
-    steps all cells restart. "differences" is for neurons that send differences of this ``gain`` and keeps pooling
-    analogue; a remark names each analogue layer. Raises SettingError for an unknown or unsupported rule.
+    steps all cells restart. "differences" is for neurons that send differences of this ``gain``; it keeps pooling
+    analogue and makes products of spikes; a remark names each analogue layer. Raises SettingError for an unknown or unsupported rule.
     """
 
     rule: PoolingRule = "lateral-inhibition"
@@ -118,6 +119,8 @@ class PoolInTime(Pass):
                 return None
             if is_plain(op, AdaptiveMaxPool):
                 op = _fixed(op, shapes[node.inputs[0]], node.name)
+            if isinstance(op, Product) and self.rule == "differences":
+                return dataclasses.replace(node, op=SpikeProduct(op, self.gain))
             if is_plain(op, MaxPool) and self.rule != "differences":
                 cell = LateralInhibition(op, self.period) if self.period else _CELLS[self.rule](op)
                 return dataclasses.replace(node, op=self._restarted(cell))

@@ -1,0 +1,65 @@
+"""Products of two wires: gates, and matrix products of activations."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from transpike.core.op import Op, Role, Shape, Shapes
+from transpike.ops.analogue import AnalogueOp
+
+
+@dataclass(frozen=True, eq=False)
+class Product(Op):
+    """``y = a · b``: element by element, where sizes of 1 are repeated; or with ``matrices`` ``y = a @ b``.
+
+    a and b have as many axes as y, (batch, …). Passes make it from the analogue operator; see ``of_analogue``.
+    """
+
+    role: ClassVar[Role] = "product"
+    matrices: bool = False
+
+    @classmethod
+    def example(cls) -> tuple[Self, tuple[Shape, ...]]:
+        return cls(), ((3, 2, 2), (3, 1, 1))
+
+    @classmethod
+    def of_analogue(cls, op: object, inputs: Shapes) -> "Product | None":
+        """The same product of two wires of these shapes; None if the operator is another, or mixes samples."""
+        kinds = {"aten.mul.Tensor": False, "aten.matmul.default": True, "aten.bmm.default": True}
+        if type(op) is not AnalogueOp or op.operator not in kinds or op.options:
+            return None
+        if op.arguments != (("input", 0), ("input", 1)) or len({len(shape) for shape in inputs}) != 1:
+            return None
+        matrices = kinds[op.operator]
+        return None if matrices and len(inputs[0]) < 2 else cls(matrices)
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] @ inputs[1] if self.matrices else inputs[0] * inputs[1]
+
+    def of_scales(self, first: Tensor, second: Tensor) -> Tensor | None:
+        """The charge of one level of the product of levels with these charges, (1, *shape) each.
+
+        None for matrices whose levels have other charges along the axis that is summed. NaN marks elements that never
+        send a spike.
+        """
+        if not self.matrices:
+            return first * second
+        rows, columns = _common(first, -1), _common(second, -2)
+        return None if rows is None or columns is None else rows * columns
+
+    def macs(self, inputs: Shapes, output: Shape) -> int:
+        return prod(output) * (inputs[0][-1] if self.matrices else 1)
+
+    def describe(self) -> str:
+        return "matrix product" if self.matrices else "product"
+
+
+def _common(scale: Tensor, axis: int) -> Tensor | None:
+    """The value along ``axis``, with size 1 there; None if there are several. NaN matches every value."""
+    low = torch.nan_to_num(scale, nan=torch.inf).amin(axis, keepdim=True)
+    high = torch.nan_to_num(scale, nan=-torch.inf).amax(axis, keepdim=True)
+    silent = torch.isinf(low) & torch.isinf(high)
+    return torch.where(silent, torch.nan, low) if bool(((low == high) | silent).all()) else None
