@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from transpike.codes.time_code import TimeCode
@@ -15,7 +16,8 @@ Role = Literal["input", "neuron", "cell"]
 class LayerActivity:
     """Counts of one spiking layer, summed over samples; per step where the field is a (timesteps,) tensor.
 
-    ``spikes`` counts levels (a ternary spike counts one), ``synaptic_operations`` counts each spike's fan-out.
+    ``spikes`` counts levels (a ternary spike counts one), ``synaptic_operations`` counts each spike's fan-out;
+    ``product_operations`` are those of them that read a stored state (of a product of two wires) and not a weight.
     ``updates`` are membrane updates, neurons × steps, including pre-simulation and settling steps. All are integers,
     exact in float64. Pooling in time and delays have the role "cell". Per sample: ``synapses`` non-zero connections
     that leave the layer, ``biases`` additions of a non-zero bias, ``resets`` subtractions or resets per spike (1 or
@@ -35,6 +37,7 @@ class LayerActivity:
     resets: int = 0
     payload_bits: int = 0
     code: TimeCode | None = None
+    product_operations: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Activity:
                 layer,
                 spikes=layer.spikes[:t],
                 synaptic_operations=layer.synaptic_operations[:t],
+                product_operations=layer.product_operations[:t],
                 updates=layer.neurons * t * self.samples if layer.updates else 0,
                 biases=layer.biases if self.once else layer.biases * t // self.timesteps,
             )
@@ -110,6 +114,7 @@ class Activity:
                 a,
                 spikes=a.spikes + b.spikes,
                 synaptic_operations=a.synaptic_operations + b.synaptic_operations,
+                product_operations=a.product_operations + b.product_operations,
                 updates=a.updates + b.updates,
             )
             for a, b in zip(self.layers, other.layers, strict=True)
@@ -127,8 +132,13 @@ class Activity:
         return sum(float(layer.synaptic_operations.sum()) for layer in self.layers) / self.samples
 
     @property
+    def product_operations(self) -> float:
+        """Those of the synaptic operations that read a stored state and not a weight, per sample."""
+        return sum(float(layer.product_operations.sum()) for layer in self.layers) / self.samples
+
+    @property
     def synapses(self) -> int:
-        """Non-zero connections that carry spikes."""
+        """Non-zero connections that carry spikes, those to products included."""
         return sum(layer.synapses for layer in self.layers)
 
     @property
@@ -153,6 +163,7 @@ class Activity:
                 layer,
                 spikes=layer.spikes * factor,
                 synaptic_operations=layer.synaptic_operations * factor,
+                product_operations=layer.product_operations * factor,
             )
             for layer in self.layers
         )

@@ -134,11 +134,21 @@ def row(layer: str, cause: str, count: float, picojoule: float) -> EnergyRow:
 
 
 def spiking(activity: Activity) -> Iterable[tuple[str, float, float, float]]:
-    """(layer, synaptic operations, spikes, membrane updates) per sample; pools and delays have no membrane."""
+    """(layer, synaptic operations at weights, spikes, membrane updates) per sample; pools and delays have no membrane.
+
+    ``state_reads`` has the other synaptic operations.
+    """
     n = activity.samples
     for layer in activity.layers:
         updates = layer.updates / n if layer.role == "neuron" else 0.0
-        yield layer.name, float(layer.synaptic_operations.sum()) / n, float(layer.spikes.sum()) / n, updates
+        weighted = float(layer.synaptic_operations.sum()) - float(layer.product_operations.sum())
+        yield layer.name, weighted / n, float(layer.spikes.sum()) / n, updates
+
+
+def state_reads(activity: Activity) -> Iterable[tuple[str, float]]:
+    """(layer, synaptic operations at products of two wires) per sample: each reads a stored state and adds it."""
+    for layer in activity.layers:
+        yield layer.name, float(layer.product_operations.sum()) / activity.samples
 
 
 def products(ann: AnnActivity, zero_skipping: bool) -> Iterable[tuple[AnnLayer, float]]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.activity import Activity
-from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, products, row, spiking
+from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, products, row, spiking, state_reads
 from transpike.results.quantity import Quantity
 
 
@@ -12,7 +12,8 @@ from transpike.results.quantity import Quantity
 class SynapticOperations(EnergyModel):
     """``E = synaptic operations · e``; e includes all activity of a chip for the published network.
 
-    An analogue first layer is charged as one operation per product, although no such chip supports it.
+    An analogue first layer is charged as one operation per product, and an operation at a product of two wires as one
+    at a weight, although no such chip supports them.
     """
 
     excluded: ClassVar[tuple[str, ...]] = (
@@ -26,6 +27,7 @@ class SynapticOperations(EnergyModel):
         found = [
             row(name, "synaptic operation", events, self.operation.value) for name, events, *_ in spiking(activity)
         ]
+        found += [row(name, "operation of a product", n, self.operation.value) for name, n in state_reads(activity)]
         found += [row(name, "analogue product", n, self.operation.value) for name, n in activity.macs.items()]
         return tuple(one for one in found if one.count)
 
@@ -65,6 +67,7 @@ class Rolls(SynapticOperations):
         found = [
             row(name, "synaptic operation", events, self.operation.value) for name, events, *_ in spiking(activity)
         ]
+        found += [row(name, "operation of a product", n, self.operation.value) for name, n in state_reads(activity)]
         found += [row(name, "analogue product", 2 * n, self.flop.value) for name, n in activity.macs.items()]
         return tuple(one for one in found if one.count)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.activity import Activity, Connection
-from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, horowitz, products, row
+from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, horowitz, products, row, state_reads
 from transpike.results.quantity import Quantity
 
 
@@ -45,6 +45,8 @@ class Lemaire(EnergyModel):
             found += self._costs(c.name, 0, received * taken + outputs + sent, addresses, accesses)
             if c.kernel:
                 found.append(row(c.name, "address product", 2 * received, self.multiply.value + self.add.value))
+        for name, events in state_reads(activity):  # the state is read, the sum is read and written
+            found += self._costs(name, 0, events, 0, 3 * events)
         layers = {c.name for c in activity.connections}
         for name, macs in activity.macs.items():
             if name not in layers:  # products of two wires: both factors are read

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.activity import Activity
-from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, products, row, spiking
+from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, products, row, spiking, state_reads
 from transpike.results.quantity import Quantity
 
 SOURCE = "Yan et al. 2025, arXiv 2409.08290 v2, 22 nm, as reported"
@@ -35,6 +35,7 @@ class Movement(EnergyModel):
             found.append(row(name, "comparison and reset", updates, 2 * self.add.value))
             each = (1 + payload[name]) * self.hops.value * self.sparse.value
             found.append(row(name, "transport of spikes", spikes, each))
+        found += [row(name, "accumulate of a state", reads, self.add.value) for name, reads in state_reads(activity)]
         for name, macs in activity.macs.items():
             found.append(row(name, "analogue multiply-accumulate", macs, self._product(8, activity.weight_bits)))
         return tuple(one for one in found if one.count)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.activity import Activity
-from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, horowitz, products, row, spiking
+from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, horowitz, products, row, spiking, state_reads
 from transpike.results.quantity import Quantity
 
 
@@ -37,6 +37,7 @@ class Operations(EnergyModel):
         for name, events, _, updates in spiking(activity):
             found.append(row(name, "accumulate", events, self.add.value))
             found.append(row(name, "threshold comparison", updates, self.compare.value))
+        found += [row(name, "accumulate of a state", reads, self.add.value) for name, reads in state_reads(activity)]
         for name, macs in activity.macs.items():
             each = self._product(8, activity.weight_bits) + self.add.value
             found.append(row(name, "analogue multiply-accumulate", macs, each))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.activity import Activity
-from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, products, row, spiking
+from transpike.energy._base import AnnActivity, EnergyModel, EnergyRow, products, row, spiking, state_reads
 from transpike.results.quantity import Quantity
 
 SOURCE = "Yan, Bai, Wong 2024, arXiv 2409.08290 v1, their plotting code"
@@ -37,6 +37,8 @@ class SpatialDataflow(EnergyModel):
         for name, events, _, updates in spiking(activity):
             found.append(row(name, "weight read and added", events, self.memory.value + self.add.value))
             found.append(row(name, "potential read and written", updates, 2 * self.memory.value + self.fire.value))
+        each = self.memory.value + self.add.value
+        found += [row(name, "state read and added", reads, each) for name, reads in state_reads(activity)]
         for name, macs in activity.macs.items():
             found.append(row(name, "analogue multiply-accumulate", macs, self._product))
         return tuple(one for one in found if one.count)
@@ -58,7 +60,8 @@ class MemoryHierarchy(EnergyModel):
 
     Per synapse: ``E_ANN = d (4 · 20 + 0.23) + 2020 / R``,
     ``E_SNN = T (1−s) (64.32 + 0.03 / N) + T 64.35 / N + 2 · 2020 T / ((1 + T) R)`` pJ; d, N and the counts as for
-    ``SpatialDataflow``. The composition of 64.32 pJ is not known: **as decoded** from the authors' code.
+    ``SpatialDataflow``. The composition of 64.32 pJ is not known: **as decoded** from the authors' code. An operation
+    that reads the state of a product of two wires is charged as one that reads a weight, an assumption.
     Source: arXiv 2409.08290 v1.
     """
 
@@ -77,6 +80,8 @@ class MemoryHierarchy(EnergyModel):
         for name, events, _, updates in spiking(activity):
             found.append(row(name, "spikes at synapses", events, self.event.value + self.add.value / inputs))
             found.append(row(name, "neuron steps", updates, self.update.value))
+        each = self.event.value + self.add.value / inputs
+        found += [row(name, "spikes at products", reads, each) for name, reads in state_reads(activity)]
         share = 2 * self.fetch.value * steps / ((1 + steps) * self.reuse.value)
         for layer in activity.layers:
             found.append(row(layer.name, "DRAM, shared", layer.synapses, share))

@@ -23,6 +23,7 @@ class Counter:
     ) -> None:
         self.program, self.lowered, self.samples = program, program.lowered, samples
         self.fans = {name: fan.to(device) for name, fan in program.fans.items()} if count else {}
+        self.state_fans = {name: fan.to(device) for name, fan in program.state_fans.items()} if count else {}
         self.record = frozenset(record)
         names = {node.name for node in self.lowered.nodes if isinstance(node.op, (Cell, Input))}
         if unknown := self.record - names:
@@ -31,6 +32,7 @@ class Counter:
             )
         self.sent = {name: Rows() for name in self.fans}
         self.operations = {name: Rows() for name in self.fans}
+        self.reads = {name: Rows() for name in self.state_fans}
         self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
         self.wanted = self.record | self.fans.keys()
         self.steps = 0
@@ -52,7 +54,12 @@ class Counter:
             # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
             per_neuron = spikes.movedim(2, -1).flatten(2).sum(1).double()
             self.sent[name].add(per_neuron.sum(1))
-            self.operations[name].add(per_neuron @ self.fans[name])
+            operations = per_neuron @ self.fans[name]
+            if name in self.state_fans:
+                reads = per_neuron @ self.state_fans[name]
+                self.reads[name].add(reads)
+                operations = operations + reads
+            self.operations[name].add(operations)
 
     def add_totals(self, name: str, totals: Tensor) -> None:
         """``totals`` (2, time): spikes per step, summed over the batch, and their synaptic operations."""
@@ -69,6 +76,7 @@ class Counter:
                 layer,
                 spikes=self.sent[layer.name].since().cpu(),
                 synaptic_operations=self.operations[layer.name].since().cpu(),
+                product_operations=self._reads(layer.name),
                 updates=layer.neurons * self._updates(layer.name, steps) * self.samples,
                 biases=layer.biases * bias_times,
             )
@@ -83,6 +91,12 @@ class Counter:
         once = schedule.mode == "differences"
         left_out = self.program.unpriced
         return Activity(layers, self.samples, macs, joined if self.fans else (), steps, once=once, unpriced=left_out)
+
+    def _reads(self, name: str) -> Tensor:
+        """Synaptic operations that read states, per step."""
+        if name not in self.reads:
+            return torch.zeros(len(self.operations[name]), dtype=torch.float64)
+        return self.reads[name].since().cpu()
 
     def _updates(self, name: str, steps: int) -> int:
         op = self.program.table[name].op

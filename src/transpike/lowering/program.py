@@ -15,7 +15,7 @@ from transpike.core.plain import is_plain
 from transpike.core.readout import Readout
 from transpike.core.schedule import Schedule
 from transpike.errors import SettingError
-from transpike.lowering.activity import connections, fan_outs, unpriced
+from transpike.lowering.activity import connections, fan_outs, state_fans, unpriced
 from transpike.lowering.lowered import Lowered
 
 
@@ -74,6 +74,12 @@ class Program:
         return {name: fan.movedim(1, -1).flatten() for name, fan in spiking.items()}
 
     @cached_property
+    def state_fans(self) -> dict[str, Tensor]:
+        """The stored words of products that a spike reads, for the sources that have any; else as ``fans``."""
+        found = {name: fan.movedim(1, -1).flatten() for name, fan in state_fans(self.lowered).items()}
+        return {name: fan for name, fan in found.items() if name in self.fans and bool(fan.any())}
+
+    @cached_property
     def table(self) -> dict[str, Node]:
         return {node.name: node for node in self.lowered.nodes}
 
@@ -96,6 +102,7 @@ class Program:
             fires = isinstance(node.op, Neuron) and not node.op.is_delay
             role: Role = "neuron" if fires else "cell" if isinstance(node.op, Cell) else "input"
             unit = node.op.unit if isinstance(node.op, Cell) else None
+            reads = int(self.state_fans[name].sum()) if name in self.state_fans else 0
             biases = 0
             if role == "neuron":
                 shape = (1, *node.shape)
@@ -104,7 +111,7 @@ class Program:
             found.append(
                 LayerActivity(
                     name, node.op.describe(), role, fan.numel(), str(alphabet), nothing, nothing, 0,
-                    synapses=int(fan.sum()), biases=biases, resets=int(unit is not None and unit.code is None),
+                    synapses=int(fan.sum()) + reads, biases=biases, resets=int(unit is not None and unit.code is None),
                     payload_bits=alphabet.payload_bits, code=unit.code if unit is not None else code,
                 )
             )  # fmt: skip

@@ -19,7 +19,7 @@ STATE_STEPS = 63
 
 @dataclass(frozen=True, eq=False)
 class SpikeProduct(Cell):
-    """``P += a · S_b;  S_a += a;  P += S_a · b;  S_b += b`` for received differences a and b; it sends the changes of P.
+    """``P += a · S_b;  S_a += a;  P += S_a · b;  S_b += b`` for received differences a, b; it sends the changes of P.
 
     S_a and S_b are the sums of the received differences, so that P = S_a · S_b, the product of the estimates, at every
     step. An event of one side adds the partner's state, once for each product in which its element has a part; nothing

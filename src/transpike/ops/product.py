@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from transpike.core.op import Op, Role, Shape, Shapes
-from transpike.ops.analogue import AnalogueOp
 
 
 @dataclass(frozen=True, eq=False)
 class Product(Op):
     """``y = a · b``: element by element, where sizes of 1 are repeated; or with ``matrices`` ``y = a @ b``.
 
-    a and b have as many axes as y, (batch, …). Passes make it from the analogue operator; see ``of_analogue``.
+    a and b have as many axes as y, (batch, …). The pass ProductsOfWires makes it from the analogue operator.
     """
 
     role: ClassVar[Role] = "product"
@@ -24,17 +23,6 @@ class Product(Op):
     @classmethod
     def example(cls) -> tuple[Self, tuple[Shape, ...]]:
         return cls(), ((3, 2, 2), (3, 1, 1))
-
-    @classmethod
-    def of_analogue(cls, op: object, inputs: Shapes) -> "Product | None":
-        """The same product of two wires of these shapes; None if the operator is another, or mixes samples."""
-        kinds = {"aten.mul.Tensor": False, "aten.matmul.default": True, "aten.bmm.default": True}
-        if type(op) is not AnalogueOp or op.operator not in kinds or op.options:
-            return None
-        if op.arguments != (("input", 0), ("input", 1)) or len({len(shape) for shape in inputs}) != 1:
-            return None
-        matrices = kinds[op.operator]
-        return None if matrices and len(inputs[0]) < 2 else cls(matrices)
 
     def run(self, *inputs: Tensor) -> Tensor:
         return inputs[0] @ inputs[1] if self.matrices else inputs[0] * inputs[1]

@@ -96,7 +96,8 @@ class PoolInTime(Pass):
 
     ``period`` is the length of phase cycles, which support only lateral inhibition; after ``pre_simulation_steps``
     steps all cells restart. "differences" is for neurons that send differences of this ``gain``; it keeps pooling
-    analogue and makes products of spikes; a remark names each analogue layer. Raises SettingError for an unknown or unsupported rule.
+    analogue and makes products of spikes; a remark names each analogue layer. Raises SettingError for an unknown or
+    unsupported rule.
     """
 
     rule: PoolingRule = "lateral-inhibition"

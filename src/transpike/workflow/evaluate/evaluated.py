@@ -15,7 +15,10 @@ from transpike.workflow.evaluate.fidelity import Closeness
 
 @dataclass(frozen=True)
 class LayerRow:
-    """Counts of one layer, per sample; ``spike_rate`` is spikes per neuron and time step."""
+    """Counts of one layer, per sample; ``spike_rate`` is spikes per neuron and time step.
+
+    ``product_operations`` are those of the synaptic operations that read the state of a product of two wires.
+    """
 
     name: str
     op: str
@@ -26,6 +29,7 @@ class LayerRow:
     spikes: float
     synaptic_operations: float
     membrane_updates: float
+    product_operations: float = 0.0
 
 
 class Timed(Protocol):
@@ -110,6 +114,7 @@ class Evaluated(Shown, Generic[One]):
             "fidelity": [dataclasses.asdict(one) for one in self.fidelity],
             "layers": [dataclasses.asdict(row) for row in self.layers],
             "synaptic_operations": sum(row.synaptic_operations for row in self.layers),
+            "product_operations": sum(row.product_operations for row in self.layers),
             "membrane_updates": sum(row.membrane_updates for row in self.layers),
             "macs": sum(self.macs.values()),
             "analogue_layers": self.macs,

@@ -192,6 +192,7 @@ def _rows(activity: Activity, timesteps: int) -> tuple[LayerRow, ...]:
             spikes=float(layer.spikes.sum()) / n,
             synaptic_operations=float(layer.synaptic_operations.sum()) / n,
             membrane_updates=layer.updates / n,
+            product_operations=float(layer.product_operations.sum()) / n,
         )
         for layer in activity.layers
     )
