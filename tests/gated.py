@@ -1,4 +1,4 @@
-"""Small networks with gates, and inputs for them."""
+"""Small networks with gates and normalisation, and inputs for them."""
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +65,86 @@ def mobile(act: type[nn.Module], gate: nn.Module) -> nn.Module:
     )  # fmt: skip
 
 
-NETWORKS = {
+class RootMeanSquare(nn.Module):
+    """RMS normalisation, written by hand."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(features) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+class Block(nn.Module):
+    """``x + o(gelu(f(norm(x))))`` behind a linear layer."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.first, self.norm, self.inner, self.out = nn.Linear(8, 8), norm, nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return x + self.out(F.gelu(self.inner(self.norm(x))))
+
+
+class Functional(nn.Module):
+    """RMS normalisation by its function."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (8,))
+
+
+class ConvNeXtBlock(nn.Module):
+    """A depthwise convolution, layer normalisation, two linear layers with GELU, a scale for each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.inner, self.out = nn.Linear(channels, 2 * channels), nn.Linear(2 * channels, channels)
+        self.scale = nn.Parameter(torch.rand(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        return x + (self.scale * self.out(F.gelu(self.inner(y)))).permute(0, 3, 1, 2)
+
+
+class Attention(nn.Module):
+    """One head of attention over tokens, behind a layer normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.out = nn.LayerNorm(8), nn.Linear(8, 3)
+        self.query, self.key, self.value = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        weights = torch.softmax(self.query(y) @ self.key(y).transpose(1, 2) / 8**0.5, -1)
+        return self.out(weights @ self.value(y)).mean(1)
+
+
+NORMS = {
+    "layer-norm": lambda: Block(nn.LayerNorm(8)),
+    "rms-norm": lambda: Block(nn.RMSNorm(8)),
+    "rms-norm-function": lambda: Block(Functional()),
+    "rms-norm-by-hand": lambda: Block(RootMeanSquare(8)),
+    "group-norm": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 4, 1), nn.Flatten(),
+    ),
+    "instance-norm": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.InstanceNorm2d(8, affine=True), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten(),
+    ),
+    "post-norm": lambda: nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 8), nn.LayerNorm(8)),
+    "glu": lambda: nn.Sequential(nn.Linear(8, 16), nn.GLU(), nn.Linear(8, 4)),
+    "softmax": lambda: nn.Sequential(nn.Linear(8, 8), nn.Softmax(-1), nn.Linear(8, 4)),
+    "attention": Attention,
+    "convnext": lambda: nn.Sequential(
+        nn.Conv2d(3, 8, 2, 2), ConvNeXtBlock(8), ConvNeXtBlock(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.LayerNorm(8), nn.Linear(8, 4),
+    ),
+}  # fmt: skip
+GATES = {
     "excitation": lambda: nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1), nn.Hardswish(), Excitation(6, 4, nn.Sigmoid()), nn.Conv2d(6, 4, 1),
         nn.Flatten(), nn.Linear(144, 5),
@@ -77,14 +156,16 @@ NETWORKS = {
 }  # fmt: skip
 SHAPES = {
     "excitation": (3, 6, 6), "gated": (8,), "mixing": (5, 6), "mobilenet-v3": (3, 16, 16), "efficientnet": (3, 16, 16),
+    "group-norm": (3, 6, 6), "instance-norm": (3, 6, 6), "attention": (5, 8), "convnext": (3, 8, 8),
 }  # fmt: skip
+"""The shape of an input; (8,) for all others."""
 
 
 def network(label: str, samples: int = 16) -> tuple[nn.Module, Tensor]:
     """The network, in evaluation mode with plausible statistics, and inputs (samples, …)."""
     with torch.random.fork_rng():
         torch.manual_seed(11)
-        model, x = NETWORKS[label](), torch.randn(samples, *SHAPES[label])
+        model, x = (GATES | NORMS)[label](), torch.randn(samples, *SHAPES.get(label, (8,)))
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -15,7 +15,7 @@ from transpike.core.cell import Cell, Neuron
 from transpike.core.channels import extreme, shaped
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
-from transpike.core.graph import Graph
+from transpike.core.graph import Graph, Node
 from transpike.core.input_check import InputCheck
 from transpike.core.input_statistics import InputStatistics
 from transpike.core.like_module import ModuleLike
@@ -132,10 +132,18 @@ class SNN(ModuleLike):
         """Estimates are sums over all steps of a run, without range check: they fit for any input of the bound."""
         products = any(isinstance(node.op, Cell) and node.op.multiplies for node in lowered.nodes)
         longest = STATE_STEPS if products else max(steps, ESTIMATES)
+        lowered = replace(lowered, nodes=tuple(self._rounded(node, lowered) for node in lowered.nodes))
         found = put_on_grid(lowered, steps, input_bound, {}, sums_mantissa(longest))
         exactness = found.exactness
         assert exactness is not None
         return replace(found, exactness=replace(exactness, timesteps=min(exactness.timesteps, longest)))
+
+    def _rounded(self, node: Node, lowered: Lowered) -> Node:
+        """A cell that sends real numbers with a grid for them, if their range was measured."""
+        graded = lowered.spike_scales[node.name] is None and not lowered.alphabets[node.name].is_spiking
+        if not isinstance(node.op, Cell) or not graded or node.name not in self.ranges:
+            return node
+        return replace(node, op=node.op.on_grid(float(self.ranges[node.name].max())))
 
     def _on_slot_grid(self, lowered: Lowered, input_bound: float) -> Lowered:
         """Weights and levels share the bits of one sum: float32 if its grid is fine enough, else float64.

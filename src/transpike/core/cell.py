@@ -62,7 +62,8 @@ class Cell(TensorFields):
     free: ClassVar[tuple[str, ...]] = (
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
         "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
-        "undecided", "gain", "accepts_levels", "state_reads",
+        "undecided", "gain", "accepts_levels", "state_reads", "grid_after",
+        "on_grid",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
@@ -173,6 +174,17 @@ class Cell(TensorFields):
     def bound(self, *inputs: Tensor) -> Tensor | None:
         """The largest |output| of one step, for the largest |inputs|; None if there is no bound."""
         return None
+
+    def grid_after(self, step: Tensor) -> Tensor | None:
+        """The grid of the real numbers that it sends, for inputs on the grid ``step``."""
+        return self.bound(step)
+
+    def on_grid(self, largest: float) -> "Cell":
+        """The cell that engines run on the exact grid: with outputs that it rounds, if they lie on no grid.
+
+        ``largest``: the largest output on calibration data.
+        """
+        return self
 
     def early(self, levels: Tensor) -> int:
         """The number of outputs that came before all inputs had arrived, for cells that should wait for them."""

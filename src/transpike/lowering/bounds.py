@@ -51,7 +51,7 @@ def _cell_span(lowered: Lowered, node: Node, cell: Cell, found: dict[str, Span],
         return Span(zero + middle, zero + (alphabet.levels - middle))
     pairs = zip(node.inputs, lowered.biases[node.name], strict=True)
     bound = cell.bound(*(found[name].largest + bias.abs() for name, bias in pairs))
-    return Span(zero, zero + torch.inf if bound is None else bound)
+    return Span(zero, zero + (torch.inf if bound is None else bound))
 
 
 def growth(lowered: Lowered, node: Node, found: Mapping[str, Span]) -> Tensor:

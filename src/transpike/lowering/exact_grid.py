@@ -6,9 +6,7 @@ the spikes do not depend on the engine, the batch size, the chunks or the memory
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import log2
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,10 +14,11 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.channels import extreme, resolved, rows, shaped
 from transpike.core.graph import Input, Node
-from transpike.core.op import Op, Role, Synapse
+from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
 from transpike.lowering.bounds import Span, growth, offset, spans
 from transpike.lowering.lowered import Exactness, Lowered
+from transpike.lowering.rounding_points import OnGrid, with_rounding_points
 from transpike.ops.scale import Scale
 
 MANTISSA = 2.0**24
@@ -27,28 +26,12 @@ WIDE_MANTISSA = 2.0**50  # for runs in float64; the remaining bits are for the w
 INNER_BITS = (10, 8, 7)  # tried for weights followed by another weight before a neuron: both share 24 bits
 INPUT_BITS = 16  # of the analogue input, and
 TIME_INVARIANT_BITS = 24  # of the weights that multiply it: they run in float64
+ESTIMATE_BITS = 18  # of its current before weights, in runs whose estimates are sums in float64
 WEIGHT_PEAK = 2.0**13 - 1  # grid steps of an output's largest weight; no finer, for engines with 16-bit weights
 MARGIN = 1.001  # for the change of the weights by rounding
 SAFETY = 2.0  # potentials may grow faster than on calibration data by this factor
 RANGE_CHECK_EVERY = 8  # number of steps between two range checks of the potentials
 COARSEST = 2.0**-7  # a grid that changes weights by more than this share of the largest costs accuracy
-
-
-@dataclass(frozen=True, eq=False)
-class OnGrid(Op):
-    """Rounds to multiples of ``grid`` (1, *shape), where the current of the analogue input enters the neurons."""
-
-    role: ClassVar[Role] = "wiring"
-    grid: Tensor
-
-    def run(self, *inputs: Tensor) -> Tensor:
-        return (inputs[0] / self.grid).round_().mul_(self.grid)
-
-    def paths(self) -> Op:
-        return Scale(weight=torch.ones((), dtype=self.grid.dtype))  # rounding hides the path from the gradient
-
-    def describe(self) -> str:
-        return "on_grid"
 
 
 def put_on_grid(
@@ -62,15 +45,12 @@ def put_on_grid(
     arithmetic. ``mantissa`` is the largest number of grid steps that the run's arithmetic adds exactly.
     The time-invariant nodes (analogue input) run in float64 and are rounded once, where they enter neurons.
     """
-    prepared = _with_rounding_points(lowered)
+    prepared = with_rounding_points(lowered)
     found = spans(prepared, input_bound)
     endless = next((name for name, span in found.items() if not bool(torch.isfinite(span.radius).all())), None)
-    unequal = next((n for n in prepared.nodes if _is_product(n) and prepared.spike_scales[n.name] is None), None)
     uneven = next((node for node in prepared.nodes if isinstance(node.op, Op) and not node.op.is_whole), None)
     if endless is not None:
         reason = f"{endless} is analogue inside the network, so its values lie on no grid"
-    elif unequal is not None:
-        reason = f"{unequal.name} adds products of levels with different charges"
     elif uneven is not None:
         reason = f"{uneven.name} ({uneven.op.describe()}) weighs its inputs by fractions"
     else:
@@ -81,7 +61,8 @@ def put_on_grid(
             if n.name not in prepared.time_invariant
         )
         tries = [
-            _Rounding(prepared, wanted, input_bound, bits, mantissa) for bits in INNER_BITS[: None if inner else 1]
+            _Rounding(prepared, wanted, input_bound, bits, mantissa, found)
+            for bits in INNER_BITS[: None if inner else 1]
         ]
         rounded, rounding = min(((one.apply(), one) for one in tries), key=lambda pair: pair[1].change)
         exactness = rounding.exactness(rounded, ranges)
@@ -109,28 +90,6 @@ def _drift(lowered: Lowered, node: Node, found: Mapping[str, Span], ranges: Mapp
     return torch.maximum(drift, offset(node) / 16)  # a channel without spikes on calibration data may still fire
 
 
-def _with_rounding_points(lowered: Lowered) -> Lowered:
-    """An OnGrid node on every wire from the time-invariant nodes (analogue input) to the rest."""
-    if lowered.spike_scales[lowered.nodes[0].name] is not None:
-        return lowered  # the input consists of spikes: there is no analogue input
-    nodes: list[Node] = []
-    shapes = {node.name: node.shape for node in lowered.nodes}
-    spike_scales, alphabets, axes = dict(lowered.spike_scales), dict(lowered.alphabets), dict(lowered.axes)
-    for node in lowered.nodes:
-        inputs = []
-        for name in node.inputs:
-            if name in lowered.time_invariant and node.name not in lowered.time_invariant:
-                source, name = name, f"{name}→grid"
-                if name not in spike_scales:
-                    shape = shapes[source]
-                    grid = torch.full((1, *shape), 2.0**-40, dtype=torch.float64)
-                    nodes.append(Node(name, OnGrid(grid), (source,), "", (), shape))
-                    spike_scales[name], alphabets[name], axes[name] = None, alphabets[source], lowered.axes[source]
-            inputs.append(name)
-        nodes.append(dataclasses.replace(node, inputs=tuple(inputs)))
-    return dataclasses.replace(lowered, nodes=tuple(nodes), spike_scales=spike_scales, alphabets=alphabets, axes=axes)
-
-
 def _power(value: Tensor) -> Tensor:
     """The smallest power of two that is at least ``value``."""
     return torch.exp2(torch.ceil(torch.log2(value.clamp(min=1e-30))))
@@ -156,6 +115,10 @@ def _wanted_steps(
         if _is_product(node):
             for name in node.inputs:
                 want(name, None)
+        elif isinstance(node.op, Cell) and node.op.gain == "unit":  # estimates of its wires are kept apart
+            for name, bias in zip(node.inputs, lowered.biases[node.name], strict=True):
+                charge = found[name].with_bias(bias)
+                want(name, _per_channel(_power(MARGIN * charge / mantissa), lowered.axes[name]))
         elif isinstance(node.op, Cell):
             charge = growth(lowered, node, found)  # cells without a threshold keep their sums in float64
             if node.op.unit is not None:
@@ -211,7 +174,8 @@ def _round_to(value: Tensor, step: Tensor) -> Tensor:
 
 
 def _is_product(node: Node) -> bool:
-    return isinstance(node.op, Cell) and node.op.multiplies
+    """True for a product of levels, which are whole numbers on any grid."""
+    return isinstance(node.op, Cell) and node.op.multiplies and node.op.takes_levels
 
 
 def _slack(lowered: Lowered, node: Node, found: Mapping[str, Span]) -> Tensor:
@@ -225,10 +189,17 @@ class _Rounding:
     """Puts every constant on the grid of its wire (``steps``), node by node."""
 
     def __init__(
-        self, lowered: Lowered, wanted: dict[str, Tensor | None], input_bound: float, bits: int, mantissa: float
+        self,
+        lowered: Lowered,
+        wanted: dict[str, Tensor | None],
+        input_bound: float,
+        bits: int,
+        mantissa: float,
+        found: Mapping[str, Span],
     ) -> None:
         self.lowered, self.wanted, self.input_bound, self.inner_bits = lowered, wanted, input_bound, bits
-        self.mantissa = mantissa
+        self.mantissa, self.found = mantissa, found
+        self.estimates = any(isinstance(node.op, Cell) and node.op.gain == "unit" for node in lowered.nodes)
         self.steps: dict[str, Tensor] = {}
         self.change = 0.0
 
@@ -244,13 +215,17 @@ class _Rounding:
                 self.steps[node.name] = full
             elif isinstance(op, Cell):
                 step = self._input_grid(node)
-                biases[node.name] = tuple(_round_to(bias, step) for bias in biases[node.name])
+                own = [self.steps[name] if op.gain == "unit" else step for name in node.inputs]
+                pairs = zip(biases[node.name], own, strict=True)
+                biases[node.name] = tuple(_round_to(bias, grid) for bias, grid in pairs)
                 op = _rounded_cell(op, step)
-                passed = None if self.lowered.alphabets[node.name].is_spiking else op.bound(step)
-                self.steps[node.name] = full if passed is None else passed
+                passed = None if self.lowered.alphabets[node.name].is_spiking else op.grid_after(step)
+                self.steps[node.name] = full if passed is None else full * passed
             elif isinstance(op, OnGrid):
                 step = self.wanted[node.name]  # type: ignore[assignment]
                 coarse = _power(self.steps[node.inputs[0]].amax()) * 2.0**TIME_INVARIANT_BITS * 2.0**-INPUT_BITS
+                if self.estimates:
+                    coarse = _power(self.found[node.name].largest.amax()) * 2.0**-ESTIMATE_BITS
                 self.steps[node.name] = full * coarse if step is None else step
                 op = OnGrid(self.steps[node.name])
             elif isinstance(op, Synapse):
@@ -268,6 +243,11 @@ class _Rounding:
         rooms: dict[str, Tensor] = {}
         for node in rounded.nodes:
             if node.name in rounded.time_invariant or _is_product(node):
+                continue
+            if isinstance(node.op, Cell) and node.op.gain == "unit":  # whose sums have room for all steps
+                for name, bias in zip(node.inputs, rounded.biases[node.name], strict=True):
+                    share = self.mantissa * self.steps[name] / found[name].with_bias(bias).clamp(min=1e-30)
+                    window = min(window, float(share.min()))
                 continue
             reach = self.mantissa * (self._input_grid(node) if isinstance(node.op, Cell) else self.steps[node.name])
             if isinstance(node.op, Cell):

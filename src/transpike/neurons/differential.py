@@ -6,9 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from transpike.core.cell import Gain, Mode
+from transpike.core.cell import Cell, Gain, Mode
 from transpike.errors import SettingError
 from transpike.neurons._operator import OperatorCell
+from transpike.neurons._rounded import RoundedOperator
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,9 @@ class DifferentialOperator(OperatorCell):
         sums = tuple(r + x / steps for r, x in zip(state[:-1], inputs, strict=True))
         value = self.op.run(*sums)
         return (*sums, value), steps * (value - state[-1])
+
+    def on_grid(self, largest: float) -> Cell:
+        return RoundedOperator.of_range(self.op, largest) if self.gain == "unit" else self
 
     def describe(self) -> str:
         return f"{self.op.describe()}, of differences"

@@ -11,6 +11,7 @@ from transpike.core.alphabet import GRADED, Alphabet
 from transpike.core.cell import Cell, Gain, Mode
 from transpike.core.op import Shape, Shapes
 from transpike.errors import SettingError
+from transpike.neurons._rounded import RoundedProduct, state_reads
 from transpike.ops.product import Product
 
 STATE_STEPS = 63
@@ -31,6 +32,7 @@ class SpikeProduct(Cell):
     alphabet: ClassVar[Alphabet] = GRADED
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
     multiplies: ClassVar[bool] = True
+    takes_levels: ClassVar[bool] = True
     op: Product
     gain: Gain = "unit"
 
@@ -64,9 +66,10 @@ class SpikeProduct(Cell):
         return None if first is None or second is None else self.op.of_scales(first, second)
 
     def state_reads(self, *events: Tensor) -> Tensor:
-        first, second = events
-        ones = [torch.ones_like(event) for event in events]
-        return self.op.run(first, ones[1]).sum() + self.op.run(ones[0], second).sum()
+        return state_reads(self.op, *events)
+
+    def on_grid(self, largest: float) -> Cell:
+        return RoundedProduct.of_range(self.op, largest) if self.gain == "unit" else self
 
     def bound(self, *inputs: Tensor) -> Tensor:
         return 2 * STATE_STEPS * self.op.run(*inputs)

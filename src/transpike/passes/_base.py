@@ -137,13 +137,20 @@ def behind(node: Node) -> str:
 
 
 def note_ranges(graph: Graph, context: Context, spiking_output: bool) -> None:
-    """Record in the context the largest |current| at each future neuron, and the graph before conversion to spikes."""
+    """Record the largest |current| at each future neuron, and the largest |output| of operators between neurons.
+
+    Also the graph before conversion to spikes.
+    """
 
     def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if is_activation(node) or (spiking_output and node.name == graph.output.name):
-            current, name = (inputs[0], node.name) if is_activation(node) else (output, behind(node))
+        values = {}
+        if is_activation(node) or (isinstance(node.op, Op) and node.op.role in ("analogue", "product")):
+            values[node.name] = inputs[0] if is_activation(node) else output
+        if spiking_output and node.name == graph.output.name and not is_activation(node):
+            values[behind(node)] = output
+        for name, value in values.items():
             axis = graph.channel_axes[node.name]  # an activation and its current have the same axis
-            largest = shaped(rows(current.abs(), axis).amax(1), axis, len(node.shape))
+            largest = shaped(rows(value.abs(), axis).amax(1), axis, len(node.shape))
             context.ranges[name] = torch.maximum(context.ranges.get(name, largest), largest)
 
     context.observe(graph, see)

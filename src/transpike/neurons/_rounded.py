@@ -1,0 +1,85 @@
+"""Operators between neurons whose values are rounded to a grid, on which all later sums are exact."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Gain, Mode
+from transpike.core.op import Op, Shape, Shapes
+from transpike.neurons._operator import OperatorCell
+
+FINE_BITS = 20
+"""Bits of a rounded value below the largest one on the calibration data,"""
+ROOM_BITS = 3
+"""and above it."""
+NEAR = 2.0**-46
+"""More than the difference between two orders of arithmetic in float64, relative to the value."""
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedOperator(OperatorCell):
+    """``E += x; out = Q(f(E)) − Q(f(E before))`` with Q the nearest multiple of ``grid``, a power of two; unit gain.
+
+    A run with values beyond ``room`` in size is not exact. Only the form that engines run has such cells.
+    """
+
+    modes: ClassVar[tuple[Mode, ...]] = ("differences",)
+    grid: float = 1.0
+    room: float = 1.0
+
+    @classmethod
+    def of_range(cls, op: Op, largest: float) -> Self:
+        """For values up to ``largest`` on calibration data."""
+        power = 2.0 ** math.ceil(math.log2(max(largest, 2.0**-40)))
+        return cls(op, power * 2.0**-FINE_BITS, power * 2.0**ROOM_BITS)
+
+    @property
+    def gain(self) -> Gain:
+        return "unit"
+
+    def init(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        zeros = tuple(torch.zeros_like(x) for x in inputs)
+        return (*zeros, torch.zeros_like(self.op.run(*zeros)))
+
+    def step(self, state: tuple[Tensor, ...], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        sums = tuple(before + x for before, x in zip(state[:-1], inputs, strict=True))
+        value = (self.op.run(*sums) / self.grid).round_().mul_(self.grid)
+        return (*sums, value), value - state[-1]
+
+    def undecided(self, state: tuple[Tensor, ...]) -> int:
+        parts = self.op.run(*state[:-1]).abs() / self.grid
+        near = (parts - parts.floor() - 0.5).abs() < NEAR * (1 + parts)
+        return int((near | (parts > self.room / self.grid)).sum())
+
+    def bound(self, *inputs: Tensor) -> Tensor:
+        return torch.tensor(2 * self.room, dtype=torch.float64)
+
+    def grid_after(self, step: Tensor) -> Tensor:
+        return torch.tensor(self.grid, dtype=torch.float64)
+
+    def describe(self) -> str:
+        return f"{self.op.describe()}, of differences"
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedProduct(RoundedOperator):
+    """The product of two wires whose levels have several charges that are added: its states hold charges.
+
+    Counted as SpikeProduct.
+    """
+
+    multiplies: ClassVar[bool] = True
+
+    def state_reads(self, *events: Tensor) -> Tensor:
+        return state_reads(self.op, *events)
+
+    def macs(self, inputs: Shapes, output: Shape) -> int:
+        return 0
+
+
+def state_reads(op: Op, first: Tensor, second: Tensor) -> Tensor:
+    """The words of the partner's state that events of both sides of a product read."""
+    return op.run(first, torch.ones_like(second)).sum() + op.run(torch.ones_like(first), second).sum()
