@@ -4,12 +4,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 import transpike as ts
 from gated import NORMS, network
+from transpike.errors import DataError
 from transpike.neurons import DifferentialOperator, SigmaDelta
 from transpike.ops.analogue import AnalogueOp
-from transpike.recipes import StreamingSigmaDelta
+from transpike.recipes import DCGS, ECC, StreamingSigmaDelta
+from transpike.schedules import LayerSynchronous
 
 NORM = AnalogueOp("aten.layer_norm.default", (("input", 0), (6,)))
 
@@ -57,15 +60,81 @@ def test_networks_with_norms_are_on_the_grid_and_settle_at_the_answer(label, tmp
 
 
 def test_inputs_far_beyond_the_calibration_leave_the_room_of_an_operator():
-    """A softmax cannot, but a square can."""
-    model = torch.nn.Sequential(torch.nn.Linear(4, 4), Square(), torch.nn.Linear(4, 2)).eval()
-    x = torch.rand(16, 4, generator=torch.Generator().manual_seed(1)) - 0.5
+    """A sum whose parts cancel on the calibration data, and its square."""
+    model = nn.Sequential(nn.Linear(4, 1, bias=False), Applied(lambda x: x.pow(2)), nn.Linear(1, 2)).eval()
+    nn.init.ones_(model[0].weight)
+    x = torch.rand(16, 2, generator=torch.Generator().manual_seed(1))
+    snn = ts.convert(model, StreamingSigmaDelta(), torch.cat([x, 0.5 - x], 1)).accepting_any_input()
+    for engine in ("reference", "dense"):
+        near, far = (ts.simulate(snn, torch.cat([x, y], 1), engine=engine) for y in (0.5 - x, x))
+        assert near.exact, near.why
+        assert "1.pow" in far.why
+        assert far.ties > 0
+
+
+class Applied(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+UNDEFINED = {
+    "layer_norm": nn.LayerNorm(4, eps=0.0),
+    "rsqrt": Applied(lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True))),
+    "log": Applied(torch.log),
+    "sqrt": Applied(torch.sqrt),
+}
+"""Functions that have no finite value for a row of zeros, or for negative numbers."""
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense", "auto"])
+@pytest.mark.parametrize("label", UNDEFINED)
+def test_a_value_that_does_not_exist_is_an_error_with_layer_operator_and_step(label, engine):
+    """Calibrated on positive inputs, run on a sample of zeros (a norm without eps) or of negative values."""
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), UNDEFINED[label], nn.Linear(4, 2)).eval()
+    nn.init.eye_(model[0].weight)
+    x = torch.rand(16, 4, generator=torch.Generator().manual_seed(1)) + 0.5
     snn = ts.convert(model, StreamingSigmaDelta(), x).accepting_any_input()
-    assert ts.simulate(snn, x).exact
-    far = ts.simulate(snn, torch.cat([x, 100 * x]), engine="reference")
-    assert not far.exact
+    assert bool(torch.isfinite(snn(x)).all())
+    bad = torch.cat([x, torch.zeros(1, 4) if label != "sqrt" else -x[:1]])
+    with pytest.raises(DataError, match=rf"1.*: {label}.* gives NaN or infinite values for 1 of 17 samples in step 1;"):
+        ts.simulate(snn, bad, engine=engine)
+    with pytest.raises(DataError, match=r"1.*, on the test data: .* gives NaN or infinite values for 1 of 17 samples"):
+        ts.evaluate(snn, (bad, torch.zeros(17, dtype=torch.long)), engine=engine)
 
 
-class Square(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.pow(2)
+def test_a_value_that_does_not_exist_on_the_calibration_data_is_an_error_with_layer_and_operator():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.LayerNorm(4, eps=0.0), nn.Linear(4, 2)).eval()
+    x = torch.rand(16, 4, generator=torch.Generator().manual_seed(1))
+    for zero in (0, 12):  # among those that check the capture, and behind them
+        bad = x.clone()
+        bad[zero] = 0
+        with pytest.raises(DataError, match=r"1, on the calibration data: layer_norm .* a row of zeros"):
+            ts.convert(model, StreamingSigmaDelta(), bad)
+
+
+def test_a_softmax_of_minus_infinity_only_is_an_error():
+    def masked(x: Tensor) -> Tensor:
+        return torch.softmax(torch.log(torch.relu(x)), -1)
+
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), Applied(masked), nn.Linear(4, 2)).eval()
+    nn.init.eye_(model[0].weight)
+    x = torch.rand(16, 4, generator=torch.Generator().manual_seed(1)) + 0.5
+    snn = ts.convert(model, StreamingSigmaDelta(), x).accepting_any_input()
+    for engine in ("reference", "dense"):
+        with pytest.raises(DataError, match=r"1.log: log .* in step 1; .* softmax needs a finite value"):
+            ts.simulate(snn, torch.cat([x, -x[:1]]), engine=engine)
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense"])
+def test_values_that_do_not_exist_are_errors_in_rate_codes_too(engine):
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.LayerNorm(4, eps=0.0), nn.Linear(4, 2)).eval()
+    nn.init.eye_(model[0].weight)
+    x = torch.rand(16, 4, generator=torch.Generator().manual_seed(1)) + 0.5
+    for recipe in (ECC(timesteps=4), ECC(timesteps=4, schedule=LayerSynchronous()), DCGS(timesteps=4)):
+        snn = ts.convert(model, recipe, x, on_unsupported="keep").accepting_any_input()
+        with pytest.raises(DataError, match=r"2: layer_norm .* gives NaN or infinite values"):
+            ts.simulate(snn, torch.cat([x, torch.zeros(1, 4)]), engine=engine)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from transpike.core.cell import Cell
+from transpike.core.finite import at, finite
 from transpike.core.node import Input, Node, channel_axes, checked, moved
 from transpike.core.op import Op
 from transpike.core.table import lines
@@ -174,6 +175,15 @@ class Graph:
                 if last[name] == node.name:
                     values.pop(name, None)
         return values[self.output.name]
+
+    def check_finite(self, x: Tensor, data: str) -> None:
+        """Raises DataError with the first layer whose output for x (batch, *shape), the ``data``, is not finite."""
+
+        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            with at(f"{node.name}, on {data}"):
+                finite(output, node.op)
+
+        self.run(x, observe=see)
 
     def to_module(self) -> "GraphModule":
         """A trainable ``nn.Module`` under the source model's own parameter names."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell
+from transpike.core.finite import at
 from transpike.core.graph import Input
 from transpike.engines.modes.clocked import Clock, clocked
 from transpike.engines.run import Run, map_state
@@ -51,7 +52,9 @@ class _ReferenceRun(Run):
                     ]
                     if node.name not in self.states:
                         self.states[node.name] = node.op.init(*inputs)
-                    self.states[node.name], values[node.name] = node.op.step(self.states[node.name], *inputs, t=self.t)
+                    state = self.states[node.name]
+                    with at(node.name, self.t):
+                        self.states[node.name], values[node.name] = node.op.step(state, *inputs, t=self.t)
                 else:
                     values[node.name] = node.op.linear(*(values[name] for name in node.inputs))
                 self.counter.add(node.name, values[node.name][None])
@@ -73,7 +76,8 @@ class _ReferenceRun(Run):
                 values[node.name] = self.x if is_constant else counts(self.x, self.sample_ids, timesteps)
             elif isinstance(node.op, Cell):
                 charges = [v + timesteps * b for v, b in zip(inputs, lowered.biases[node.name], strict=True)]
-                values[node.name] = node.op.fire_window(*charges, timesteps=timesteps)
+                with at(node.name):
+                    values[node.name] = node.op.fire_window(*charges, timesteps=timesteps)
             else:
                 values[node.name] = node.op.linear(*inputs)
             spikes = program.encoder.spikes(self.x, timesteps) if isinstance(node.op, Input) else None

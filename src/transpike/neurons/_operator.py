@@ -8,6 +8,7 @@ from torch import Tensor
 
 from transpike.core.alphabet import GRADED, Alphabet
 from transpike.core.cell import Cell
+from transpike.core.finite import finite
 from transpike.core.op import Op, Shape, Shapes
 
 
@@ -29,6 +30,10 @@ class OperatorCell(Cell):
 
     def with_tensors(self, **tensors: Tensor) -> Self:
         return replace(self, op=self.op.with_tensors(**tensors))
+
+    def value(self, *inputs: Tensor) -> Tensor:
+        """The operator's output. Raises NotFinite for NaN and infinite values."""
+        return finite(self.op.run(*inputs), self.op)
 
     def macs(self, inputs: Shapes, output: Shape) -> int | None:
         return self.op.macs(inputs, output)

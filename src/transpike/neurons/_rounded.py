@@ -46,7 +46,7 @@ class RoundedOperator(OperatorCell):
 
     def step(self, state: tuple[Tensor, ...], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor]:
         sums = tuple(before + x for before, x in zip(state[:-1], inputs, strict=True))
-        value = (self.op.run(*sums) / self.grid).round_().mul_(self.grid)
+        value = (self.value(*sums) / self.grid).round_().mul_(self.grid)
         return (*sums, value), value - state[-1]
 
     def undecided(self, state: tuple[Tensor, ...]) -> int:

@@ -35,7 +35,7 @@ class DifferentialOperator(OperatorCell):
     def step(self, state: tuple[Tensor, ...], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor]:
         steps = t if self.gain == "reciprocal" else 1
         sums = tuple(r + x / steps for r, x in zip(state[:-1], inputs, strict=True))
-        value = self.op.run(*sums)
+        value = self.value(*sums)
         return (*sums, value), steps * (value - state[-1])
 
     def on_grid(self, largest: float) -> Cell:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transpike.codes.time_code import TimeCode
 from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Gain, Mode, State
+from transpike.core.finite import finite
 from transpike.core.op import Op, Shape, Shapes
 from transpike.errors import SettingError
 from transpike.neurons._digits import check_threshold_count, nearest_threshold
@@ -110,7 +111,8 @@ class SigmaDelta(ThresholdNeuron):
 
     def _value(self, estimate: Tensor) -> Tensor:
         """``f(E) + v(0)`` in parts of a level."""
-        return (self.source.run(estimate) + self.initial) / self.threshold * FINE
+        value = finite(self.source.run(estimate), self.source)
+        return (value + self.initial) / self.threshold * FINE
 
     def macs(self, inputs: Shapes, output: Shape) -> int | None:
         return self.source.macs(inputs, output)

@@ -27,11 +27,11 @@ class TemporalDifference(OperatorCell):
             t -= self.pre_simulation_steps
             state = self.init(*inputs) if t == 1 else state
         sums = tuple(s + x for s, x in zip(state[:-1], inputs, strict=True))
-        total = t * self.op.run(*(s / t for s in sums))
+        total = t * self.value(*(s / t for s in sums))
         return (*sums, total), total - state[-1]
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
-        return timesteps * self.op.run(*(charge / timesteps for charge in charges))
+        return timesteps * self.value(*(charge / timesteps for charge in charges))
 
     def describe(self) -> str:
         return f"{self.op.describe()}, temporal difference"

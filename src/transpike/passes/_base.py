@@ -9,6 +9,7 @@ from torch import Tensor
 
 from transpike.core.cell import Gain, Neuron
 from transpike.core.channels import rows, shaped
+from transpike.core.finite import at, finite
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
@@ -143,6 +144,8 @@ def note_ranges(graph: Graph, context: Context, spiking_output: bool) -> None:
     """
 
     def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        with at(f"{node.name}, on the calibration data"):
+            finite(output, node.op)
         values = {}
         if is_activation(node) or (isinstance(node.op, Op) and node.op.role in ("analogue", "product")):
             values[node.name] = inputs[0] if is_activation(node) else output

@@ -361,6 +361,8 @@ def _check(graph: Graph, answer: Any, example: Tensor, output: str | int | None)
         answer = leaves[str(output)] if output is not None else next(iter(leaves.values()))
     with torch.no_grad():
         captured = graph.run(example)
+        if not bool(torch.isfinite(captured).all()):
+            graph.check_finite(example, "the calibration data")
     scale = float(answer.abs().max()) or 1.0
     error = float((captured - answer).abs().max()) / scale if captured.shape == answer.shape else float("inf")
     if not error <= 1e-3:

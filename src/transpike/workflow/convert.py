@@ -180,6 +180,8 @@ def _converted(graph: Graph, passes: tuple[Pass, ...], context: Context, progres
         changed = one.apply(graph, context)
         if one.exact and changed is not graph:
             before = _answer(graph, probe) if answer is None else answer
+            if not bool(torch.isfinite(before).all()):
+                graph.to(dtype=torch.float64).check_finite(probe, "the calibration data")
             answer = _answer(changed, probe)
             scale = float(before.abs().max()) or 1.0
             error = float((before - answer).abs().max()) / scale

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell, NeuronSpec
+from transpike.core.finite import at
 from transpike.core.graph import Input, Node
 from transpike.engines.dense.plan import Plan
 from transpike.engines.modes.clocked import Clock, aligned, clocked, has_cycles
@@ -129,7 +130,8 @@ class FoldedRun(Run):
             if node.name not in self.states:
                 self.states[node.name] = cell.init(*now)
             before, t = self.states[node.name], self.t + k + 1
-            self.states[node.name], output = cell.step(before, *now, t=t)
+            with at(node.name, t):
+                self.states[node.name], output = cell.step(before, *now, t=t)
             if unit is not None and not self.exact:
                 step = partial(_sent, cell, before, now[1:], t)
                 self.ties += _near(step, unit.threshold, now[0], output)
@@ -205,7 +207,8 @@ class FoldedRun(Run):
                 values[node.name] = counts.double() if wide else counts
             elif isinstance(node.op, Cell):
                 charges = [v + timesteps * b for v, b in zip(inputs, biases[node.name], strict=True)]
-                values[node.name] = node.op.counts(*charges, timesteps=timesteps)
+                with at(node.name):
+                    values[node.name] = node.op.counts(*charges, timesteps=timesteps)
                 if not self.exact and node.op.unit is not None:
                     count = partial(_counted, node.op, charges[1:], timesteps)
                     self.ties += _near(count, node.op.unit.threshold, charges[0], values[node.name])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell, Neuron
+from transpike.core.finite import at
 from transpike.core.graph import Input, Node
 from transpike.core.schedule import arrivals, depths
 from transpike.engines.run import Run, map_state
@@ -106,9 +107,12 @@ class Clock:
         state = self.states[name] if name in self.states else cell.init(*inputs)
         output = torch.zeros((len(self.x), *node.shape), dtype=self.x.dtype, device=self.x.device)
         if not isinstance(cell, Neuron):
-            state, output = cell.step(state, *inputs, t=max(own, 1))
+            with at(name, own):
+                state, output = cell.step(state, *inputs, t=max(own, 1))
+            self._note_undecided(node, cell.undecided(state))
         elif own >= 1 and self.schedule.fires(own, self.timesteps):
-            state, output = cell.step(state, *inputs, t=self.schedule.slot(own, self.timesteps))
+            with at(name, own):
+                state, output = cell.step(state, *inputs, t=self.schedule.slot(own, self.timesteps))
             self.run.early += cell.early(output)
             self._note_undecided(node, cell.undecided(state))
         elif not self.period and (own >= 1 or not cell.is_delay):

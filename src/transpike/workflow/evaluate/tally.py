@@ -64,6 +64,8 @@ class Tally(ABC):
             self.inputs.add(prepared)
             self.beyond, self.elements = self.beyond + snn.encoder.beyond(prepared), self.elements + prepared.numel()
             logits = self.source.run(snn.encoder.accumulate(prepared))
+            if not bool(torch.isfinite(logits).all()):
+                self.source.check_finite(snn.encoder.accumulate(prepared), "the test data")
             y = logits if y is None else self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
         self.judge_source(logits, y)
         for steps in runs:
