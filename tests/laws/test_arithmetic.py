@@ -38,6 +38,9 @@ COUNTS = {
     "layer norm without gain": (lambda a: F.layer_norm(a, (D,)), ((B, D),), 2 * B * D, {"rsqrt": B}),
     "group norm": (lambda a: F.group_norm(a, 4, GAIN, GAIN), ((D, 3, 3),), 3 * D * 9, {"rsqrt": 4}),
     "gelu": (F.gelu, ((D,),), 0, {"gelu": D}),
+    "instance norm": (lambda a: F.instance_norm(a), ((D, 3, 3),), 2 * D * 9, {"rsqrt": D}),
+    "rms norm": (lambda a: F.rms_norm(a, (D,), GAIN), ((B, D),), 3 * B * D, {"rsqrt": B}),
+    "gated linear unit": (lambda a: F.glu(a, -1), ((D,),), D // 2, {"sigmoid": D // 2}),
     "silu": (F.silu, ((D,),), 0, {"silu": D}),
     "leaky relu": (F.leaky_relu, ((D,),), D, {}),
     "cumulative product": (lambda a: a.cumprod(1), ((D,),), D, {}),
@@ -111,7 +114,11 @@ def test_what_cannot_be_priced_is_named(attention):
     assert report.unpriced == {"softmax": "49 exp, 49 division"} == report.to_json()["unpriced"]
     assert any("softmax (49 exp, 49 division)" in remark for remark in report.remarks)
     result = ts.cost(snn, (x, y))
-    assert all("softmax: 49 exp, 49 division" in one.excluded for one in result.models)
+    counts = report.to_json()["evaluations"]["exp"]
+    assert counts == {"ann": 49, "executed": 8 * 49, "changed": 8 * 49}  # a rate changes in every step
+    t = result.timesteps
+    named = f"evaluations of exp (SNN {49 * t}, of which {49 * t} where an input changed; ANN 49)"
+    assert all(named in one.excluded for one in result.models)
     plain = ts.convert(nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 5)), ts.recipes.ECC(), x[:, 0])
     assert ts.evaluate(plain, [(x[:, 0], y)]).unpriced == {}
 

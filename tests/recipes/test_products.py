@@ -4,7 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import transpike as ts
 from gated import GATES, network
@@ -14,9 +15,10 @@ from transpike.core.pass_ import Context
 from transpike.energy import Operations, SpatialDataflow
 from transpike.errors import SettingError
 from transpike.neurons import SigmaDelta, SpikeProduct
-from transpike.ops import Product
+from transpike.ops import AnalogueOp, Product
 from transpike.passes import EncodeWires, ProductsOfWires
 from transpike.recipes import ECC, BurstDigits, StreamingSigmaDelta
+from transpike.workflow.cost.quantised_baseline import quantised
 
 STEPS = 9
 PAIRS = {
@@ -159,6 +161,69 @@ def test_both_sides_of_a_product_are_encoded_and_a_sum_is_not():
     for node in after:
         if isinstance(node.op, Product):
             assert all(after[name].op.role == "activation" for name in node.inputs)
+
+
+def test_gated_linear_units_and_own_gates_of_torch_are_taken_apart():
+    class Own(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * torch.sigmoid(x) + F.hardsigmoid(x) * x
+
+    for axis in (1, -1):
+        model = nn.Sequential(nn.Conv1d(2, 4, 1), nn.GLU(axis), nn.Conv1d(2 if axis == 1 else 4, 4, 1), Own()).eval()
+        x = torch.randn(3, 2, 6, generator=torch.Generator().manual_seed(2))
+        before = ts.capture(model, x, on_unsupported="keep")
+        after = ProductsOfWires().apply(before, Context(before, (x,), timesteps=4, remarks=[]))
+        assert torch.allclose(after.run(x), before.run(x), atol=1e-6)
+        found = [node.op.describe() for node in after if isinstance(node.op, (Product, AnalogueOp))]
+        assert sorted(found) == ["hardswish (analogue)", "product", "sigmoid (analogue)", "silu (analogue)"]
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense"])
+def test_functions_are_counted_as_executed_and_where_an_input_changed(engine):
+    """By hand, from the spikes that each row of a normalisation, a softmax or a gate receives."""
+    model = nn.Sequential(nn.Linear(6, 6), nn.SiLU(), nn.LayerNorm(6), nn.Sigmoid(), nn.Softmax(1)).eval()
+    model = nn.Sequential(model, nn.Flatten(), nn.Linear(30, 3)).eval()
+    x = torch.randn(8, 5, 6, generator=torch.Generator().manual_seed(5))
+    snn = ts.convert(model, StreamingSigmaDelta(timesteps=5), x)
+    trace = ts.simulate(snn, x, engine=engine, record=["0.1", "0.3"])
+    heard, gated = (trace.trains[name] != 0 for name in ("0.1", "0.3"))
+    rows = int(heard[1:].any(-1).sum()) + 8 * 5
+    columns = int(gated[1:].any(2).sum()) + 8 * 6
+    found = trace.activity.evaluated
+    assert found["rsqrt"] == (5 * 5, rows / 8)
+    assert found["exp"] == found["division"] == (5 * 30, 5 * columns / 8)
+    assert found["silu"] == (5 * 30, 30)  # the input is constant
+    assert found["sigmoid"][0] == 5 * 30
+    assert rows < 5 * 5 * 8
+    assert trace.activity.until(1, trace.activity.macs).evaluated["exp"] == (30, 30)
+    assert (trace.activity + trace.activity).evaluated == found
+    counts = ts.evaluate(snn, (x, torch.zeros(8, dtype=torch.long)), engine=engine).to_json()["evaluations"]
+    assert counts["rsqrt"] == {"ann": 5, "executed": 25, "changed": rows / 8}
+    assert counts["silu"]["ann"] == 30
+
+
+def test_the_quantised_network_has_the_bits_of_the_levels_and_the_same_products():
+    model, x = network("mobilenet-v3")
+    bits = {}
+    for recipe in (StreamingSigmaDelta(timesteps=4), BurstDigits(), StreamingSigmaDelta(threshold_count=4)):
+        snn = ts.convert(model, recipe, x)
+        baseline = quantised(snn, 4)
+        bits[recipe.threshold_count] = baseline.bits
+        assert quantised(snn, 32).bits == baseline.bits
+        answer, expected = baseline.graph.run(x), model(x).detach()
+        assert float((answer - expected).norm()) <= (0.03 if recipe.threshold_count == 8 else 0.4) * float(
+            expected.norm()
+        )
+    assert set(bits[8]) == {node.name for node in snn.graph if isinstance(node.op, SigmaDelta)}
+    assert bits[8]["4.layers.6.gate"] == 8  # from 0 to its largest value
+    assert bits[8]["4.layers.7.encoded"] == 9  # of either sign
+    assert all(bits[8][name] - bits[4][name] == 4 for name in bits[4])
+    few = quantised(snn, 4, activation_bits=2).graph
+    values: dict[str, Tensor] = {}
+    few.run(x, observe=lambda node, inputs, output: values.__setitem__(node.name, output))
+    gate = values["4.layers.6.gate"]
+    assert all(len(gate[:, channel].unique()) <= 4 for channel in range(gate.shape[1]))
+    assert 0.0 in values["4.layers.5"]
 
 
 def test_other_recipes_still_refuse_or_keep_gates():

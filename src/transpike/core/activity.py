@@ -71,6 +71,22 @@ class Connection:
 
 
 @dataclass(frozen=True, eq=False)
+class Evaluations:
+    """Functions (exp, rsqrt, silu) that a layer evaluates, as analogue operators and as neurons with such functions.
+
+    ``each``: function → evaluations of one sample when all is computed, which the run does ``times`` times. ``parts``
+    are computed apart: rows of a normalisation, single values of a function. ``needed`` (timesteps,), summed over
+    samples: the parts of which an input changed since the step before; in the first step all.
+    """
+
+    name: str
+    each: dict[str, int]
+    times: int
+    parts: int
+    needed: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Activity:
     """Counts of a whole run: the spiking layers, and the remaining multiplications (per sample).
 
@@ -87,6 +103,7 @@ class Activity:
     once: bool = False
     """True if biases are added in the first step only."""
     unpriced: dict[str, str] = field(default_factory=dict)
+    evaluations: tuple[Evaluations, ...] = ()
 
     def until(self, t: int, macs: dict[str, int]) -> "Activity":
         """The counts of the first t steps of a run with counts per step; ``macs`` are those of t steps."""
@@ -105,7 +122,10 @@ class Activity:
             dataclasses.replace(c, times=macs[c.name] // c.macs if c.macs else 1) if c.analogue else c
             for c in self.connections
         )
-        return dataclasses.replace(self, layers=layers, macs=macs, connections=connections, timesteps=t)
+        found = tuple(dataclasses.replace(one, times=t, needed=one.needed[:t]) for one in self.evaluations)
+        return dataclasses.replace(
+            self, layers=layers, macs=macs, connections=connections, timesteps=t, evaluations=found
+        )
 
     def __add__(self, other: "Activity") -> "Activity":
         """Counts of two runs of the same network over different samples."""
@@ -119,7 +139,11 @@ class Activity:
             )
             for a, b in zip(self.layers, other.layers, strict=True)
         )
-        return dataclasses.replace(self, layers=layers, samples=self.samples + other.samples)
+        found = tuple(
+            dataclasses.replace(a, needed=a.needed + b.needed)
+            for a, b in zip(self.evaluations, other.evaluations, strict=True)
+        )
+        return dataclasses.replace(self, layers=layers, samples=self.samples + other.samples, evaluations=found)
 
     @property
     def neurons(self) -> int:
@@ -135,6 +159,17 @@ class Activity:
     def product_operations(self) -> float:
         """Those of the synaptic operations that read a stored state and not a weight, per sample."""
         return sum(float(layer.product_operations.sum()) for layer in self.layers) / self.samples
+
+    @property
+    def evaluated(self) -> dict[str, tuple[float, float]]:
+        """Function → its evaluations per sample: as executed, and only for parts of which an input changed."""
+        found: dict[str, tuple[float, float]] = {}
+        for one in self.evaluations:
+            share = float(one.needed.sum()) / (one.parts * self.samples)
+            for name, count in one.each.items():
+                before = found.get(name, (0.0, 0.0))
+                found[name] = before[0] + count * one.times, before[1] + count * share
+        return found
 
     @property
     def synapses(self) -> int:

@@ -63,7 +63,7 @@ class Cell(TensorFields):
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
         "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
         "undecided", "gain", "accepts_levels", "state_reads", "grid_after",
-        "on_grid",
+        "on_grid", "parts",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
@@ -170,6 +170,10 @@ class Cell(TensorFields):
     def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
         """The number of function evaluations other than multiplications in one step: {"exp": 64}."""
         return {}
+
+    def parts(self, *changed: Tensor) -> Tensor:
+        """(batch, parts): which of the parts whose functions are evaluated apart read a changed input."""
+        return torch.stack([one.flatten(1).any(1) for one in changed]).any(0)[:, None]
 
     def bound(self, *inputs: Tensor) -> Tensor | None:
         """The largest |output| of one step, for the largest |inputs|; None if there is no bound."""

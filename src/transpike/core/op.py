@@ -38,7 +38,7 @@ class Op(TensorFields):
     )  # fmt: skip
     free: ClassVar[tuple[str, ...]] = (
         "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw", "evaluations",
-        "example",
+        "example", "parts",
     )  # fmt: skip
     role: ClassVar[Role] = "analogue"
     aten: ClassVar[tuple[str, ...]] = ()
@@ -115,6 +115,13 @@ class Op(TensorFields):
     def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
         """The number of function evaluations other than multiplications per sample: {"exp": 64}."""
         return {}
+
+    def parts(self, *changed: Tensor) -> Tensor:
+        """(batch, parts): which of the parts that are computed apart read a changed input, (batch, *shape) each.
+
+        A row of a normalisation is one part; by default everything is.
+        """
+        return torch.stack([one.flatten(1).any(1) for one in changed]).any(0)[:, None]
 
     @property
     def is_whole(self) -> bool:

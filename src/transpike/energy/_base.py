@@ -29,7 +29,7 @@ class EnergyRow:
 class AnnLayer:
     """A layer of products of a quantised ANN, per sample: ``macs`` products, ``effective`` those without a zero.
 
-    A product of two wires has no ``weights``, and none of its products is known to have a zero. ``inputs``,
+    A product of two wires has no ``weights``; of attention, none of the products is known to have a zero. ``inputs``,
     ``outputs``, ``weights`` are elements, ``input_bits`` and ``output_bits`` the widths of activations.
     """
 

@@ -1,12 +1,12 @@
 """Counts of spikes and synaptic operations during a run."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from transpike.core.activity import Activity
+from transpike.core.activity import Activity, Evaluations
 from transpike.core.cell import Cell
 from transpike.core.graph import Input
 from transpike.engines.rows import Rows
@@ -34,6 +34,8 @@ class Counter:
         self.operations = {name: Rows() for name in self.fans}
         self.reads = {name: Rows() for name in self.state_fans}
         self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
+        self.evaluating = {one.name: one for one in program.evaluations} if count else {}
+        self.needed: dict[str, list[float]] = {name: [] for name in self.evaluating}
         self.wanted = self.record | self.fans.keys()
         self.steps = 0
 
@@ -60,6 +62,16 @@ class Counter:
                 self.reads[name].add(reads)
                 operations = operations + reads
             self.operations[name].add(operations)
+
+    def hear(self, name: str, trains: Sequence[Tensor], t: int) -> None:
+        """What a cell receives from step t on, (time, batch, *shape) each, under a schedule of differences."""
+        if name not in self.evaluating:
+            return
+        cell, one = self.program.table[name].op, self.evaluating[name]
+        assert isinstance(cell, Cell)
+        for k, now in enumerate(zip(*trains, strict=True)):
+            changed = float(cell.parts(*(x != 0 for x in now)).sum()) if t + k > 1 else one.parts * len(now[0])
+            self.needed[name].append(changed)
 
     def add_totals(self, name: str, totals: Tensor) -> None:
         """``totals`` (2, time): spikes per step, summed over the batch, and their synaptic operations."""
@@ -90,7 +102,19 @@ class Counter:
         )
         once = schedule.mode == "differences"
         left_out = self.program.unpriced
-        return Activity(layers, self.samples, macs, joined if self.fans else (), steps, once=once, unpriced=left_out)
+        evaluations = tuple(
+            dataclasses.replace(one, times=times, needed=self._needed(one, times)) for one in self.evaluating.values()
+        )
+        joined = joined if self.fans else ()
+        return Activity(
+            layers, self.samples, macs, joined, steps, once=once, unpriced=left_out, evaluations=evaluations
+        )
+
+    def _needed(self, one: Evaluations, times: int) -> Tensor:
+        """Per step: the parts of a cell that had to be computed; all of them where time brings no differences."""
+        if self.program.schedule.mode == "differences":
+            return torch.tensor(self.needed[one.name], dtype=torch.float64)
+        return torch.full((times,), float(one.parts * self.samples), dtype=torch.float64)
 
     def _reads(self, name: str) -> Tensor:
         """Synaptic operations that read states, per step."""

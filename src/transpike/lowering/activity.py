@@ -121,6 +121,16 @@ def _unpriced(node: Node, inputs: tuple[tuple[int, ...], ...]) -> str:
     return ", ".join(parts)
 
 
+def evaluations(graph: Graph) -> dict[str, int]:
+    """Function → its evaluations in one sample's forward pass."""
+    found: dict[str, int] = {}
+    for node in graph:
+        inputs = tuple(graph[name].shape for name in node.inputs)
+        for name, count in node.op.evaluations(inputs, node.shape).items():
+            found[name] = found.get(name, 0) + count
+    return found
+
+
 def connections(lowered: Lowered) -> tuple[Connection, ...]:
     """Every layer of weights, in order."""
     graded, found = _graded(lowered), []

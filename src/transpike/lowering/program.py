@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transpike.core.activity import Connection, LayerActivity, Role
+from transpike.core.activity import Connection, Evaluations, LayerActivity, Role
 from transpike.core.cell import Cell, Neuron
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Node
@@ -92,6 +92,19 @@ class Program:
     def unpriced(self) -> dict[str, str]:
         """Layer → its operations per step other than multiplications and additions."""
         return unpriced(self.lowered)
+
+    @cached_property
+    def evaluations(self) -> tuple[Evaluations, ...]:
+        """The functions that cells evaluate, before a run."""
+        found = []
+        for node in self.lowered.nodes:
+            shapes = tuple(self.table[name].shape for name in node.inputs)
+            each = node.op.evaluations(shapes, node.shape) if isinstance(node.op, Cell) else {}
+            if isinstance(node.op, Cell) and each:
+                ones = [torch.ones((1, *shape), dtype=torch.bool) for shape in shapes]
+                nothing = torch.zeros(0, dtype=torch.float64)
+                found.append(Evaluations(node.name, each, 1, node.op.parts(*ones).shape[1], nothing))
+        return tuple(found)
 
     @cached_property
     def layers(self) -> tuple[LayerActivity, ...]:

@@ -35,6 +35,9 @@ class OperatorCell(Cell):
         """The operator's output. Raises NotFinite for NaN and infinite values."""
         return finite(self.op.run(*inputs), self.op)
 
+    def parts(self, *changed: Tensor) -> Tensor:
+        return self.op.parts(*changed)
+
     def macs(self, inputs: Shapes, output: Shape) -> int | None:
         return self.op.macs(inputs, output)
 

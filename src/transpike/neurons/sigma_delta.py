@@ -120,6 +120,9 @@ class SigmaDelta(ThresholdNeuron):
     def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
         return self.source.evaluations(inputs, output)
 
+    def parts(self, *changed: Tensor) -> Tensor:
+        return self.source.parts(*changed)
+
     def describe(self) -> str:
         rule = "one a step" if self.rule == "one" else "all in a step"
         return f"{self.threshold_count} thresholds, {rule}, sigma-delta"

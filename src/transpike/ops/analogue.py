@@ -9,6 +9,7 @@ from torch import Tensor
 from transpike.core.call import Refused, Wire
 from transpike.core.op import Captured, Op, Shape, Shapes
 from transpike.errors import FileError
+from transpike.ops._parts import parts
 from transpike.ops.arithmetic import Arithmetic, arithmetic
 
 
@@ -82,6 +83,9 @@ class AnalogueOp(Op):
     def _arithmetic(self, inputs: Shapes) -> Arithmetic:
         op = self.to(device="meta")
         return arithmetic(op.run, inputs)
+
+    def parts(self, *changed: Tensor) -> Tensor:
+        return parts(self.operator, self.arguments, changed)
 
     def describe(self) -> str:
         return f"{self.operator.split('.')[1]} (analogue)"

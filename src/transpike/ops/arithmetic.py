@@ -39,11 +39,17 @@ ONE_EACH = frozenset((
 """Operators with one multiplication per output element."""
 EVALUATED = frozenset((
     "acos", "asin", "atan", "atan2", "celu", "cos", "cosh", "elu", "erf", "erfc", "erfinv", "exp", "exp2",
-    "expm1", "gelu", "glu", "log", "log10", "log1p", "log2", "log_sigmoid", "log_sigmoid_forward", "logit",
+    "expm1", "gelu", "log", "log10", "log1p", "log2", "log_sigmoid", "log_sigmoid_forward", "logit",
     "mish", "pow", "reciprocal", "remainder", "rsqrt", "selu", "sigmoid", "silu", "sin", "sinh", "softplus",
     "sqrt", "tan", "tanh", "logsumexp",
 ))  # fmt: skip
 """Operators with one evaluation of their function per output element."""
+
+
+NORMS = frozenset((
+    "native_layer_norm", "native_group_norm", "_native_batch_norm_legit", "var", "var_mean", "std",
+))  # fmt: skip
+"""Operators that compute means and variances of rows."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +114,16 @@ class _Counting(TorchDispatchMode):
             self.evaluations.update({"division": count} if by_wire else {})
         elif pure == "pow" and args[1:] == (2,):
             self.multiplications += count
+        elif pure == "glu":
+            self.multiplications += count
+            self.evaluations["sigmoid"] += count
         elif pure in EVALUATED:
             self.evaluations[pure] += count
         elif pure in ("_softmax", "_safe_softmax"):
             self.evaluations.update({"exp": count, "division": count})
         elif pure == "_log_softmax":
             self.evaluations.update({"exp": count, "log": count // args[0].shape[args[1]]})
-        elif pure in ("native_layer_norm", "native_group_norm", "var", "var_mean", "std"):
+        elif pure in NORMS:
             self._add_norm(pure, args, count)
         elif pure == "native_batch_norm" or pure == "_native_batch_norm_legit_no_training":
             self.multiplications += count  # one factor per channel, computed from the running statistics
@@ -130,6 +139,8 @@ class _Counting(TorchDispatchMode):
             return
         if name == "native_layer_norm":
             weight, rows = args[2], x.numel() // max(1, _product(args[1]))
+        elif name == "_native_batch_norm_legit":  # of single samples: instance normalisation
+            weight, rows = args[1], x.shape[1]
         else:
             weight, rows = args[1], args[3] * args[6]
         self.multiplications += count * (3 if weight is not None else 2)

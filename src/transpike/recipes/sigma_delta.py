@@ -48,7 +48,7 @@ class StreamingSigmaDelta(PercentileThresholded):
 
     @property
     def checks(self) -> tuple[Pass, ...]:
-        return (NeuronsForFunctions(), ProductsOfWires(), EncodeWires())
+        return (ProductsOfWires(), NeuronsForFunctions(), EncodeWires())
 
     @property
     def thresholds(self) -> Pass:

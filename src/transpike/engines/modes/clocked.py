@@ -104,6 +104,8 @@ class Clock:
         share, name = self.schedule.share(own, self.timesteps), node.name
         biases = self.lowered.biases[name]
         inputs = [values[i] + share * bias for i, bias in zip(node.inputs, biases, strict=True)]
+        if self.schedule.mode == "differences":
+            self.run.counter.hear(name, [x[None] for x in inputs], own)
         state = self.states[name] if name in self.states else cell.init(*inputs)
         output = torch.zeros((len(self.x), *node.shape), dtype=self.x.dtype, device=self.x.device)
         if not isinstance(cell, Neuron):

@@ -7,23 +7,31 @@ from typing import ClassVar
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Shapes
 from transpike.core.pass_ import Context, Pass
-from transpike.ops import Product
+from transpike.ops import Product, Slice
 from transpike.ops.analogue import AnalogueOp
 
 MATRICES = {"aten.mul.Tensor": False, "aten.matmul.default": True, "aten.bmm.default": True}
 """The operators of torch that are products of two tensors, and whether of matrices."""
+OWN_GATES = {"aten.sigmoid.default": "aten.silu.default", "aten.hardsigmoid.default": "aten.hardswish.default"}
+"""A gate, and the function that is the product of its input and the gate."""
 
 
 @dataclass(frozen=True)
 class ProductsOfWires(Pass):
-    """Every analogue product of two wires (squeeze-and-excitation, gated units) becomes a product for spikes."""
+    """Every analogue product of two wires (squeeze-and-excitation, gated units) becomes a product for spikes.
+
+    ``glu`` is taken apart. A value that is multiplied by its own gate, ``x · sigmoid(x)``, becomes one function.
+    """
 
     exact: ClassVar[bool] = True
 
     def apply(self, graph: Graph, context: Context) -> Graph:
+        graph = _without_glu(graph)
+
         def change(node: Node) -> Node | None:
-            shapes = tuple(graph[name].shape for name in node.inputs)
-            product = _product(node.op, shapes)
+            if (own := _own_gate(graph, node)) is not None:
+                return own
+            product = _product(node.op, tuple(graph[name].shape for name in node.inputs))
             return None if product is None else dataclasses.replace(node, op=product, origin=())
 
         return graph.rewrite(change)
@@ -37,3 +45,34 @@ def _product(op: object, inputs: Shapes) -> Product | None:
         return None
     matrices = MATRICES[op.operator]
     return None if matrices and len(inputs[0]) < 2 else Product(matrices)
+
+
+def _own_gate(graph: Graph, node: Node) -> Node | None:
+    """``x · sigmoid(x)`` as one function of x; None for other nodes."""
+    if type(node.op) is not AnalogueOp or node.op.operator != "aten.mul.Tensor" or len(node.inputs) != 2:
+        return None
+    for x, name in (node.inputs, node.inputs[::-1]):
+        gate = graph[name]
+        if type(gate.op) is AnalogueOp and gate.op.operator in OWN_GATES and gate.inputs == (x,):
+            return dataclasses.replace(node, op=AnalogueOp(OWN_GATES[gate.op.operator], (("input", 0),)), inputs=(x,))
+    return None
+
+
+def _without_glu(graph: Graph) -> Graph:
+    """Each ``glu`` as the product of its first half and the sigmoid of the second."""
+    nodes: list[Node] = []
+    for node in graph:
+        if type(node.op) is AnalogueOp and node.op.operator == "aten.glu.default":
+            shape = graph[node.inputs[0]].shape
+            axis = (node.op.arguments[1] if len(node.op.arguments) > 1 else -1) % (len(shape) + 1)
+            half = shape[axis - 1] // 2
+            value, gate, sigmoid = (f"{node.name}.{part}" for part in ("value", "gate", "sigmoid"))
+            nodes += [
+                Node(value, Slice(axis=axis, start=0, stop=half), node.inputs, node.path),
+                Node(gate, Slice(axis=axis, start=half, stop=2 * half), node.inputs, node.path),
+                Node(sigmoid, AnalogueOp("aten.sigmoid.default", (("input", 0),)), (gate,), node.path),
+            ]
+            product = AnalogueOp("aten.mul.Tensor", (("input", 0), ("input", 1)))
+            node = dataclasses.replace(node, op=product, inputs=(value, sigmoid), origin=())
+        nodes.append(node)
+    return graph if len(nodes) == len(graph.nodes) else Graph(tuple(nodes))

@@ -18,6 +18,7 @@ from transpike.errors import SettingError
 from transpike.lowering.activity import unpriced
 from transpike.passes import FoldBatchNorm, QuantiseWeights
 from transpike.snn import SNN
+from transpike.workflow.cost.quantised_functions import quantised_functions
 
 INPUT_BITS = 8  # of an analogue input, as pixels have
 WIDE_BITS = 8  # of activations without a finite number of levels in the spiking network
@@ -52,12 +53,17 @@ def quantised(
     """The source network with activations of ``⌈log2(levels)⌉`` bits, uniform from 0 to the neuron's largest value.
 
     ``activation_bits`` sets another width for all of them, ``weight_bits`` that of the weights (default: the recipe's).
+    Sigma-delta neurons settle whatever T is: the levels are those that their functions reach (``quantised_functions``).
     """
     for name, value in (("activation_bits", activation_bits), ("weight_bits", weight_bits)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_BITS):
             raise SettingError(f"{name} must be whole numbers from 1 to {MOST_BITS}, not {value!r}")
-    graph = FoldBatchNorm().apply(snn.source, Context(snn.source, (), snn.timesteps))
     used, weights = _weights(snn, weight_bits)
+    if snn.schedule.gain == "unit":
+        graph, widths = quantised_functions(snn, activation_bits)
+        graph = graph if weights is None else weights.apply(graph, None)  # type: ignore[arg-type]
+        return QuantisedBaseline(graph, widths, used)
+    graph = FoldBatchNorm().apply(snn.source, Context(snn.source, (), snn.timesteps))
     if weights is not None:
         graph = weights.apply(graph, None)  # type: ignore[arg-type]
     alphabets = snn.lowered.alphabets
@@ -108,9 +114,11 @@ class Counted:
         """Run a batch (batch, *shape), count its products with nonzero inputs, and return the logits."""
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if node.name in self.paths:
+            if node.name in self.paths or getattr(node.op, "role", "") == "product":
+                nonzero = [(value != 0).to(value.dtype) for value in inputs]
                 with torch.no_grad():
-                    found = self.paths[node.name].linear((inputs[0] != 0).to(inputs[0].dtype))
+                    path = self.paths.get(node.name)
+                    found = path.linear(*nonzero) if path is not None else node.op.run(*nonzero)  # type: ignore[union-attr]
                 self.effective[node.name] = self.effective.get(node.name, 0.0) + float(found.double().sum())
 
         with torch.no_grad():

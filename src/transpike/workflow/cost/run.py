@@ -23,6 +23,7 @@ from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_
 from transpike.workflow.cost.result import Cost, ModelCost, Point
 from transpike.workflow.evaluate.report import NEAR, Report
 from transpike.workflow.evaluate.run import evaluate
+from transpike.workflow.evaluate.tally import function_evaluations
 from transpike.workflow.simulate import engine_named
 
 WEIGHT_BITS = 8
@@ -114,7 +115,8 @@ def cost(
     activity = last if report is None else report.activities[early]
     activity = dataclasses.replace(activity, weight_bits=weight_bits_ or WEIGHT_BITS)
     rate = _rate(activity)
-    priced = tuple(_priced(model, activity, pair.ann, rate) for model in chosen)
+    left_out = _left_out(snn, activity, pair.ann)
+    priced = tuple(_priced(model, activity, pair.ann, rate, left_out) for model in chosen)
     notes = [f"accuracy was not measured, because {why}"] if why else []
     if weight_bits_ is None:
         notes.append(f"both networks have real weights, which are counted as {WEIGHT_BITS} bits wide")
@@ -274,11 +276,23 @@ def _rate(activity: Activity) -> float:
     return fired / slots if slots else 0.0
 
 
-def _priced(model: EnergyModel, activity: Activity, ann: AnnActivity, rate: float) -> ModelCost:
+def _left_out(snn: SNN, activity: Activity, ann: AnnActivity) -> tuple[str, ...]:
+    """What no model prices: functions, by their name, and layers with an unknown number of multiplications."""
+    found = []
+    for name, counts in function_evaluations(snn.source, activity).items():
+        often = f"SNN {counts['executed']:,.0f}, of which {counts['changed']:,.0f} where an input changed"
+        found.append(f"evaluations of {name} ({often}; ANN {counts['ann']:,.0f})")
+    layers = ann.unpriced | activity.unpriced
+    unknown = [name for name, what in layers.items() if "unknown" in what]
+    return (*found, f"multiplications of {', '.join(unknown)}, of unknown number") if unknown else tuple(found)
+
+
+def _priced(
+    model: EnergyModel, activity: Activity, ann: AnnActivity, rate: float, left_out: tuple[str, ...]
+) -> ModelCost:
     snn, skipping, dense = model.joule(activity), model.ann_joule(ann, True), model.ann_joule(ann, False)
     ratio = None if snn is None or not skipping else snn / skipping
     break_even, missing = _break_even(model, activity, snn, skipping)
-    left_out = {name: f"{name}: {what}" for name, what in (ann.unpriced | activity.unpriced).items()}
     return ModelCost(
         model=str(model),
         snn_joule=snn,
@@ -291,7 +305,7 @@ def _priced(model: EnergyModel, activity: Activity, ann: AnnActivity, rate: floa
         break_even_missing=missing,
         sensitivity={} if ratio is None else _sensitivity(model, activity, ann),
         judges=model.judges,
-        excluded=(*model.excluded, *left_out.values()),
+        excluded=(*model.excluded, *left_out),
         constants={name: str(value) for name, value in model.constants.items()},
     )
 

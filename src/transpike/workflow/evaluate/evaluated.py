@@ -50,8 +50,10 @@ class Evaluated(Shown, Generic[One]):
 
     ``kernels``: layer → kernel, where the engine chooses. ``activities`` (timesteps →): input of energy models, not in
     the JSON. ``unpriced``: layer → operations other than multiplications and additions, which neither ``macs`` nor
-    joules include. ``fidelity``: closeness of every answer to the source network's. ``warnings``: differences between
-    these inputs and those of the calibration; every presentation begins with them.
+    joules include. ``evaluations``: function → its evaluations per sample in the ANN ("ann"), as the run executes them
+    ("executed"), and only where an input changed ("changed"). ``fidelity``: closeness of every answer to the source
+    network's. ``warnings``: differences between these inputs and those of the calibration; every presentation begins
+    with them.
     """
 
     recipe: str
@@ -73,6 +75,7 @@ class Evaluated(Shown, Generic[One]):
     provenance: dict[str, Any]
     activities: dict[int, Activity] = field(default_factory=dict, repr=False)
     unpriced: dict[str, str] = field(default_factory=dict)
+    evaluations: dict[str, dict[str, float]] = field(default_factory=dict)
     task: str = "classification"
     fidelity: tuple[Closeness, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -119,6 +122,7 @@ class Evaluated(Shown, Generic[One]):
             "macs": sum(self.macs.values()),
             "analogue_layers": self.macs,
             "unpriced": self.unpriced,
+            "evaluations": self.evaluations,
             "encoder": self.encoder,
             "readout": self.readout,
             "exact": {"holds": self.exact, "why": self.exact_why, "ties": self.ties, **self.grid},

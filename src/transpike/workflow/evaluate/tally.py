@@ -14,7 +14,7 @@ from transpike.core.preprocessing import described
 from transpike.core.stand_in import NOTHING_SPIKES, has_neurons
 from transpike.core.task import Task
 from transpike.energy import EnergyModel
-from transpike.lowering.activity import analogue_macs, multiplications, unpriced
+from transpike.lowering.activity import analogue_macs, evaluations, multiplications, unpriced
 from transpike.lowering.trace import Trace
 from transpike.snn import SNN
 from transpike.workflow.evaluate.evaluated import LayerRow
@@ -116,6 +116,7 @@ class Tally(ABC):
             "provenance": snn.provenance | {"preprocessing": described(snn.preprocessing)},
             "activities": {t: self.until(snn, t) for t in self.asked},
             "unpriced": unpriced(snn.source) | activity.unpriced,
+            "evaluations": function_evaluations(snn.source, activity),
             "task": str(self.task),
             "fidelity": tuple(self.fidelity.found(t) for t in self.asked),
             "warnings": warnings,
@@ -174,6 +175,15 @@ class Tally(ABC):
             return self.activities[t]
         macs = analogue_macs(snn.program.lowered, t, snn.encoder.is_constant)
         return self.activities[max(self.activities)].until(t, macs)
+
+
+def function_evaluations(source: Graph, activity: Activity) -> dict[str, dict[str, float]]:
+    """Function → its evaluations per sample: of the ANN, as the spiking network executes them, and where needed."""
+    ann, snn = evaluations(source), activity.evaluated
+    return {
+        name: dict(zip(("ann", "executed", "changed"), (ann.get(name, 0), *snn.get(name, (0.0, 0.0))), strict=True))
+        for name in dict.fromkeys((*ann, *snn))
+    }
 
 
 def _others(snn: SNN) -> tuple[str, ...]:
