@@ -11,12 +11,13 @@ from click.testing import CliRunner
 from torch import nn
 
 import transpike as ts
+from gated import network
 from networks import Residual, small_cnn
 from transpike.chips import NAMES, Chip
 from transpike.cli import main
 from transpike.encoders import DeterministicCounts
 from transpike.errors import FileError, SettingError
-from transpike.recipes import ECC, SNM, YOSO, BurstLIP
+from transpike.recipes import ECC, SNM, YOSO, BurstLIP, StreamingSigmaDelta
 from transpike.workflow.chip_fit.checks import CHECKS
 
 GENEROUS = Chip(
@@ -178,3 +179,14 @@ def test_thresholds_of_neurons_are_no_kernels():
     snn = everything(ECC(8, granularity="neuron"))
     found = ts.chip_fit(snn, dataclasses.replace(GENEROUS, kernel_sizes=(2, 3, 5)))
     assert not [misfit for misfit in found.misfits if misfit.limit == "kernel_sizes"]
+
+
+def test_products_and_analogue_operators_between_neurons_are_named():
+    excitation, x = network("excitation")
+    norm, tokens = network("layer-norm")
+    for model, batch, what in (
+        (excitation, x, "of product between"),
+        (norm, tokens, "of layer_norm (analogue) between"),
+    ):
+        fit = ts.chip_fit(ts.convert(model, StreamingSigmaDelta(), batch), "loihi2")
+        assert any(what in str(misfit) for misfit in fit.misfits)
