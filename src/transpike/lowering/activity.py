@@ -71,9 +71,14 @@ def analogue_macs(lowered: Lowered, times: int, is_constant: bool = True) -> dic
     Counted as executed: once if the node depends on a constant input only, else ``times`` times. ``is_constant``: the
     encoder gives the same input in every step.
     """
-    macs, graded, shapes = {}, _graded(lowered), {node.name: node.shape for node in lowered.nodes}
+    macs, scales, graded, shapes = (
+        {},
+        _state_scales(lowered),
+        _graded(lowered),
+        {node.name: node.shape for node in lowered.nodes},
+    )
     for node in lowered.nodes:
-        if _scales_a_state(node, graded):
+        if node.name in scales:
             continue
         if not isinstance(node.op, Cell) and (not node.inputs or node.name not in graded):
             continue
@@ -95,9 +100,17 @@ def _graded(lowered: Lowered) -> frozenset[str]:
     return frozenset(graded)
 
 
-def _scales_a_state(node: Node, graded: frozenset[str]) -> bool:
-    """True for the charge of a product's levels, a factor of the states that the product stores."""
-    return is_plain(node.op, Scale) and "→" in node.name and node.inputs[0] in graded
+def _state_scales(lowered: Lowered) -> frozenset[str]:
+    """The charges of levels of products: factors of the states that the products store, and no multiplications."""
+    levels: set[str] = set()
+    scales: set[str] = set()
+    for node in lowered.nodes:
+        if isinstance(node.op, Cell):
+            if node.op.multiplies and lowered.spike_scales[node.name] is not None:
+                levels.add(node.name)
+        elif any(name in levels for name in node.inputs):
+            (scales if is_plain(node.op, Scale) and "→" in node.name else levels).add(node.name)
+    return frozenset(scales)
 
 
 def multiplications(graph: Graph) -> int:
@@ -133,7 +146,7 @@ def evaluations(graph: Graph) -> dict[str, int]:
 
 def connections(lowered: Lowered) -> tuple[Connection, ...]:
     """Every layer of weights, in order."""
-    graded, found = _graded(lowered), []
+    graded, scales, found = _graded(lowered), _state_scales(lowered), []
     table = {node.name: node for node in lowered.nodes}
     from_: dict[str, tuple[str, ...]] = {}
     for node in lowered.nodes:
@@ -143,7 +156,7 @@ def connections(lowered: Lowered) -> tuple[Connection, ...]:
             continue
         sources = tuple(dict.fromkeys(source for name in node.inputs for source in from_[name]))
         from_[node.name] = sources
-        if not isinstance(op, Synapse) or _scales_a_state(node, graded):
+        if not isinstance(op, Synapse) or node.name in scales:
             continue
         entering = table[node.inputs[0]]
         ones = torch.ones((1, *entering.shape), dtype=torch.float64)
