@@ -94,6 +94,16 @@ def test_the_additions_are_the_events_times_the_words_that_they_read(label, engi
     assert not trace.activity.macs
 
 
+def test_a_run_is_exact_as_long_as_the_grid_has_room_for_the_states_of_products():
+    """A sum of 63 messages is at most 63 times the largest: of this bound the grid is made."""
+    graph = graph_of(Product(), (1, 1), (1, 1))
+    snn = ts.SNN(graph, graph, StreamingSigmaDelta(timesteps=5), ts.encoders.ConstantCurrent(largest=10.0))
+    x = torch.full((1, 2), 8.0)
+    short, long = (ts.simulate(snn, x, steps, engine="reference") for steps in (63, 64))
+    assert short.exact, short.why
+    assert "exact up to 63 steps only" in long.why
+
+
 def test_weights_and_products_of_one_spike_are_counted_apart():
     """Each spike of "sent-a" meets a weight matrix of 4 outputs and, in 2 places, a state."""
     graph = graph_of(Product(), (3, 1), (1, 2))
