@@ -70,13 +70,15 @@ class Counter:
         cell, one = self.program.table[name].op, self.evaluating[name]
         assert isinstance(cell, Cell)
         for k, now in enumerate(zip(*trains, strict=True)):
-            changed = float(cell.parts(*(x != 0 for x in now)).sum()) if t + k > 1 else one.parts * len(now[0])
-            self.needed[name].append(changed)
+            everything = one.parts * len(now[0])  # at first; later only what changes
+            self.needed[name].append(float(cell.parts(*(x != 0 for x in now)).sum()) if t + k > 1 else everything)
 
     def add_totals(self, name: str, totals: Tensor) -> None:
-        """``totals`` (2, time): spikes per step, summed over the batch, and their synaptic operations."""
+        """``totals`` (2, time): spikes per step, summed over the batch, and their synaptic operations, none at products."""
         self.sent[name].add(totals[0])
         self.operations[name].add(totals[1])
+        if name in self.reads:
+            self.reads[name].add(torch.zeros_like(totals[1]))
 
     def activity(self) -> Activity:
         schedule, steps = self.program.schedule, self.steps
