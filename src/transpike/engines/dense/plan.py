@@ -12,6 +12,10 @@ from transpike.core.node import Node
 from transpike.core.op import Op, Synapse
 from transpike.lowering.program import Program
 
+FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, and they fit into the cache
+LIVE_WIRES = 6  # tensors of the largest wire's size that may exist at the same time
+LARGEST_TENSOR = 32 * 2**20  # bytes; beyond it the allocator returns pages to the system after every call
+
 
 def bytes_per_sample(program: Program) -> tuple[int, int]:
     """(all membranes and constant currents, the largest wire): bytes of one sample.
