@@ -32,7 +32,7 @@ class SameConv(nn.Conv2d):
             size, kernel, stride = input.shape[axis], self.kernel_size[axis - 2], self.stride[axis - 2]
             zeros = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             around += [zeros // 2, zeros - zeros // 2]
-        return super().forward(F.pad(input, around))
+        return super().forward(F.pad(input, around) if any(around) else input)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

@@ -10,7 +10,6 @@ from torch import Tensor
 from transpike.core.cell import Cell, NeuronSpec
 from transpike.core.graph import Input, Node
 from transpike.engines.dense.estimates import Estimates
-from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.modes.clocked import Clock, aligned, clocked, has_cycles
 from transpike.engines.modes.slots import Coder, has_closed_form
@@ -275,7 +274,7 @@ class FoldedRun(Run):
     def _differences(self, steps: int) -> None:
         """In float64; step by step if messages are divided by their step number, which puts them on no grid."""
         if self.program.schedule.gain == "unit":
-            self.estimates = self.estimates or Estimates(self, self.plan, Narrow(), self.memory)
+            self.estimates = self.estimates or Estimates(self, self.plan, self.memory)
             self.estimates.advance(steps)
             return
         if self.clock is None:
