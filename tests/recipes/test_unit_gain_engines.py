@@ -8,10 +8,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import transpike as ts
+from transpike import ops
+from transpike.core.alphabet import GRADED
 from transpike.core.cell import Cell
-from transpike.core.graph import Graph
+from transpike.core.graph import Graph, Input, Node
 from transpike.engines.dense import estimates
 from transpike.engines.dense.engine import Dense
+from transpike.engines.dense.narrow import Narrow
+from transpike.lowering.lowered import Exactness, Lowered
 from transpike.neurons import DifferentialOperator, MaximumOfEstimates, SigmaDelta
 from transpike.ops import MaxPool
 from transpike.recipes import BurstDigits, StreamingSigmaDelta
@@ -182,3 +186,34 @@ def test_an_altered_neuron_runs_by_its_own_step():
     graph = Graph(tuple(node if node is not cell else type(node)(node.name, louder, node.inputs) for node in snn.graph))
     altered = ts.SNN(graph, snn.source, snn.recipe, snn.encoder)
     check_equal(*(ts.simulate(altered, x, engine=engine, record=[cell.name]) for engine in ("reference", "dense")))
+
+
+@pytest.mark.parametrize(("bits", "parts"), [(8, 1), (13, 2), (22, 0)])
+@pytest.mark.parametrize("kind", ["grouped", "whole", "transposed", "linear"])
+def test_float32_is_used_only_where_its_sums_are_exact(kind, bits, parts):
+    """Weights of more bits need two parts or float64: 288 products (9 where grouped) with levels up to 128."""
+    generator = torch.Generator().manual_seed(bits)
+    shape = {"grouped": (32, 1, 3, 3), "whole": (8, 32, 3, 3), "transposed": (32, 8, 3, 3), "linear": (8, 288)}[kind]
+    most = 2 ** (bits + 5 * (kind == "grouped"))
+    weight = torch.randint(-most, most + 1, shape, generator=generator).double() / 2**20
+    if kind == "linear":
+        op, source, x = ops.Linear(weight=weight), (288,), (4, 288)
+    else:
+        op = ops.Conv(weight=weight, groups=32 if kind == "grouped" else 1, transposed=kind == "transposed")
+        source, x = (32, 6, 6), (4, 32, 6, 6)
+    levels = 128 * torch.randint(-1, 2, x, generator=generator).double()
+    levels[0] = 127
+    expected = op.linear(levels)
+    cell = SigmaDelta(ts.activations.Unchanged(), torch.tensor(1.0).double(), torch.tensor(0.0).double(), 8)
+    nodes = (
+        Node("input", Input(source), shape=source), Node("fire", cell, ("input",), shape=source),
+        Node("out", op, ("fire",), shape=tuple(expected.shape[1:])),
+    )  # fmt: skip
+    spans = {"input": GRADED, "fire": cell.output_alphabet(GRADED), "out": GRADED}
+    lowered = Lowered(
+        nodes, {"fire": (torch.zeros(()),), "out": (torch.zeros(()),)}, dict.fromkeys(spans), spans,
+        Exactness(8, 0.0, 1.0), {"input": 1, "fire": 1, "out": 1},
+    )  # fmt: skip
+    narrow = Narrow(lowered)
+    assert len(narrow.parts.get("out", ())) == parts
+    assert torch.equal(narrow.linear("out", op, [levels.float()]).double(), expected)
