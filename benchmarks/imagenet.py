@@ -110,7 +110,9 @@ def rows(name: str, snn: ts.SNN, batches: list[dict[str, Any]], labels: Tensor) 
     classes = torch.cat([torch.tensor(batch[name]["classes"]) for batch in batches], 1)
     ann = torch.cat([torch.tensor(batch["ann"]) for batch in batches])
     n, neurons = len(ann), sum(layer.neurons for layer in snn.program.layers if layer.role == "neuron")
-    spikes, operations = (torch.tensor([b[name][key] for b in batches]).sum(0).cumsum(0) / n for key in ("spikes", "operations"))
+    spikes, operations = (
+        torch.tensor([b[name][key] for b in batches]).sum(0).cumsum(0) / n for key in ("spikes", "operations")
+    )
     macs = _macs(snn)
     ratios = [batch["seconds"][name] / batch["seconds"]["ann"] for batch in batches]
     found: list[dict[str, object]] = []
@@ -125,7 +127,9 @@ def rows(name: str, snn: ts.SNN, batches: list[dict[str, Any]], labels: Tensor) 
             "operations / MACs": round(float(operations[t - 1]) / macs, 4),
         })  # fmt: skip
     found[-1]["seconds / ANN's (median of batches)"] = round(statistics.median(ratios), 2)
-    found[-1]["seconds per picture (median)"] = round(statistics.median([b["seconds"][name] / len(b["ann"]) for b in batches]), 4)
+    found[-1]["seconds per picture (median)"] = round(
+        statistics.median([b["seconds"][name] / len(b["ann"]) for b in batches]), 4
+    )
     found[-1]["exact"] = all(batch[name]["exact"] for batch in batches)
     found[-1]["undecided"] = sum(batch[name]["undecided"] for batch in batches)
     return found
@@ -142,7 +146,9 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--models-dir", type=Path, required=True)
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--folder", type=Path, default=Path("build/imagenet"), help="converted networks and checkpoints")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("build/imagenet"), help="converted networks and checkpoints"
+    )
     parser.add_argument("--output", type=Path, default=HERE / "imagenet.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -164,7 +170,10 @@ def main() -> None:
             print(f"{time.strftime('%H:%M:%S')} pictures {start + len(chosen)} of {len(order)}", flush=True)
         batches.append(json.loads(file.read_text()))
     x = torch.stack([picture(i) for i in order[:BATCH]])
-    memory = {name: round(added_memory(lambda snn=snn: ts.simulate(snn, x, engine="dense")), 1) for name, snn in networks.items()}
+    memory = {
+        name: round(added_memory(lambda snn=snn: ts.simulate(snn, x, engine="dense")), 1)
+        for name, snn in networks.items()
+    }
     ann = torch.cat([torch.tensor(batch["ann"]) for batch in batches])
     correct = int((ann == labels[order]).sum())
     content = {

@@ -112,8 +112,8 @@ class Cell(TensorFields):
     def scan(self, state: State, *trains: Tensor, t: int) -> tuple[State, Tensor, int]:
         """The steps from ``t`` on: (new state, output (time, batch, …), the sum of ``undecided``).
 
-        The engine for differences of unit gain calls it. ``trains`` are (time, batch, …) in float64, or in float32 where
-        that holds them exactly; so is the output. ``step`` gets float64.
+        The dense engine calls it for differences of unit gain. ``trains`` are (time, batch, …) in float64, or float32
+        where that holds them exactly; so is the output. ``step`` gets float64.
         """
         outputs, unclear = [], 0
         for k, now in enumerate(zip(*trains, strict=True)):

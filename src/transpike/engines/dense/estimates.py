@@ -8,7 +8,7 @@ from torch import Tensor
 
 from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
-from transpike.core.op import Op
+from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.run import Run, map_state
 
@@ -19,13 +19,14 @@ class Estimates:
     """Wires hold the messages of some steps, (time · batch, *shape), or None where every message is zero.
 
     A message changes its receiver's estimate by all of it, in any order, so that a layer can run all these steps before
-    the next layer. Sums are exact in float64 on the grid, and in float32 where that is exact too (``plan.narrow``). A layer that hears
-    nothing and has nothing left to send is skipped: a settled network costs next to nothing.
+    the next layer. Sums are exact in float64 on the grid, and run in float32 where that is exact too (``Plan.narrow``).
+    A layer that hears nothing and has nothing left to send is skipped: a settled network costs next to nothing.
     """
 
     def __init__(self, run: Run, plan: Plan, memory: int) -> None:
         self.run: Run = weakref.proxy(run)  # a run keeps this: a cycle would keep its memory for a while
         self.plan, self.lowered, self.memory = plan, plan.float64_form, memory
+        self.narrow = plan.narrow if run.exact else Narrow()  # a device may round sums in float32
         self.states: dict[str, Any] = {}
         self.silent: set[str] = set()  # cells that send nothing until they hear something
         self.answer: Wire = None
@@ -59,7 +60,7 @@ class Estimates:
         if node.name in self.plan.constant_nodes:  # what depends on a constant input comes in the first step only
             return self._first(node.op.linear(*(v[: len(self.run.x)] for v in inputs if v is not None)), steps)
         given = [self._zeros(name, steps) if v is None else v for v, name in zip(inputs, node.inputs, strict=True)]
-        return self.plan.narrow.linear(node.name, node.op, given)
+        return self.narrow.linear(node.name, node.op, given)
 
     def _input(self, steps: int) -> Wire:
         encoder, x, t = self.run.program.encoder, self.run.x, self.run.t

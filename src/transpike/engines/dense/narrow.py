@@ -25,27 +25,25 @@ class Narrow:
     parts stay below 2²⁴ of them. Convolutions in float32 are several times faster than in float64.
     """
 
-    def __init__(self, lowered: Lowered) -> None:
-        """``lowered``: the float64 form, on the exact grid; else nothing is narrow."""
+    def __init__(self, lowered: Lowered | None = None) -> None:
+        """``lowered``: the float64 form. Nothing is narrow without it, or if it is not on the exact grid."""
         self.parts: dict[str, tuple[Synapse, ...]] = {}
-        if lowered.exactness is None or not lowered.exactness.timesteps:
+        if lowered is None or lowered.exactness is None or not lowered.exactness.timesteps:
             return
         found = spans(lowered, lowered.exactness.input_bound)
         whole: set[str] = set()  # wires of levels that float32 holds
         for node in lowered.nodes:
             alphabet, op = lowered.alphabets[node.name], node.op
-            largest = [found[name].largest for name in node.inputs]
             if alphabet.is_spiking and alphabet.kind in ("bits", "levels", "binary"):
                 if bool((found[node.name].largest < MANTISSA).all()):
                     whole.add(node.name)
             elif isinstance(op, Synapse) and is_plain(op, (Conv, Linear)) and node.inputs[0] in whole:
-                if parts := _parts(node, op, largest[0]):
-                    self.parts[node.name] = parts
+                self.parts[node.name] = _parts(node, op, found[node.inputs[0]].largest)
 
     def linear(self, name: str, op: Op, inputs: list[Tensor]) -> Tensor:
         """``op`` without its bias, in float64 or, where that is exact, in float32."""
         parts = self.parts.get(name)
-        if parts is None:
+        if not parts:
             return op.linear(*(value.double() for value in inputs))
         x = inputs[0].float()
         return parts[0].linear(x) if len(parts) == 1 else parts[0].linear(x).double().add_(parts[1].linear(x))
