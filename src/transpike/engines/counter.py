@@ -74,7 +74,7 @@ class Counter:
             self.needed[name].append(float(cell.parts(*(x != 0 for x in now)).sum()) if t + k > 1 else everything)
 
     def add_totals(self, name: str, totals: Tensor) -> None:
-        """``totals`` (2, time): spikes per step, summed over the batch, and their synaptic operations, none at products."""
+        """``totals`` (2, time): spikes per step, summed over the batch, and their operations, all at weights."""
         self.sent[name].add(totals[0])
         self.operations[name].add(totals[1])
         if name in self.reads:
@@ -134,8 +134,9 @@ def _digits(levels: Tensor) -> Tensor:
 
     The digits of the non-adjacent form of n are the binary digits in which n and 3 n differ.
     """
-    whole = levels.long()
-    return _ones((whole ^ (3 * whole)).to(levels.dtype))
+    whole = torch.arange(int(levels.max()) + 1, device=levels.device) if levels.numel() else levels.long()
+    table = _ones((whole ^ (3 * whole)).to(levels.dtype))
+    return table[levels.int()]
 
 
 def _ones(levels: Tensor) -> Tensor:
