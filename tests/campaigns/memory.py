@@ -37,6 +37,7 @@ SCHEDULES: dict[str, ts.core.recipe.Recipe] = {
     "windows with wait steps": ts.recipes.ECC(timesteps=32, schedule=WINDOWS(3)),
     "cycles": ts.recipes.BSNN(timesteps=32),
     "differences": ts.recipes.DCGS(timesteps=32),
+    "differences of unit gain": ts.recipes.StreamingSigmaDelta(timesteps=32),
     "slots": ts.recipes.T2FSNN(timesteps=32),
     "slots, in order of time": ts.recipes.S4NN(timesteps=32),
 }

@@ -121,6 +121,7 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
         neurons.MultiThreshold(activations.ReLU(), torch.tensor([0.1, 0.2]), torch.tensor(0.05), 3), ((2,),),
     ),
     neurons.LateralInhibition: (neurons.LateralInhibition(POOL), ((2, 4, 4),)),
+    neurons.MaximumOfEstimates: (neurons.MaximumOfEstimates(POOL), ((2, 4, 4),)),
     neurons.CurrentMaximum: (neurons.CurrentMaximum(POOL), ((2, 4, 4),)),
     neurons.OrMaximum: (neurons.OrMaximum(POOL), ((2, 4, 4),)),
     neurons.GatedMaximum: (neurons.GatedMaximum(POOL), ((2, 4, 4),)),

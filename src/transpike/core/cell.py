@@ -58,7 +58,7 @@ class Cell(TensorFields):
     """
 
     behaviour: ClassVar[tuple[str, ...]] = ("step", "init", "integrate")
-    claims: ClassVar[tuple[str, ...]] = ("unit", "window", "counts", "fire_window", "cycle")
+    claims: ClassVar[tuple[str, ...]] = ("unit", "window", "counts", "fire_window", "cycle", "scan", "settles")
     free: ClassVar[tuple[str, ...]] = (
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
         "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
@@ -78,6 +78,8 @@ class Cell(TensorFields):
     """True if even a whole window must be simulated step by step."""
     per_input: ClassVar[bool] = False
     """True if its parameters change for each input, which a network on a chip cannot do."""
+    settles: ClassVar[bool] = False
+    """True if a step without input changes nothing and sends nothing after a step in which nothing was sent."""
     takes_levels: ClassVar[bool] = False
     """True if a common spike scale of the inputs may be propagated to the output."""
     multiplies: ClassVar[bool] = False
@@ -110,6 +112,19 @@ class Cell(TensorFields):
             state, output = self.step(state, *(train[t] for train in trains), t=t + 1)
             outputs.append(output)
         return torch.stack(outputs)
+
+    def scan(self, state: State, *trains: Tensor, t: int) -> tuple[State, Tensor, int]:
+        """The steps from ``t`` on: (new state, output (time, batch, …), the sum of ``undecided``).
+
+        The dense engine calls it for differences of unit gain. ``trains`` are (time, batch, …) in float64, or float32
+        where that holds them exactly; so is the output. ``step`` gets float64.
+        """
+        outputs, unclear = [], 0
+        for k, now in enumerate(zip(*trains, strict=True)):
+            state, output = self.step(state, *(value.double() for value in now), t=t + k)
+            outputs.append(output)
+            unclear += self.undecided(state)
+        return state, torch.stack(outputs), unclear
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
         """Closed form of a layer that integrates a whole window before it fires: total charge in, total levels out."""

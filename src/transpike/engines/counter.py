@@ -134,8 +134,9 @@ def _digits(levels: Tensor) -> Tensor:
 
     The digits of the non-adjacent form of n are the binary digits in which n and 3 n differ.
     """
-    whole = levels.long()
-    return _ones((whole ^ (3 * whole)).to(levels.dtype))
+    whole = torch.arange(int(levels.max()) + 1, device=levels.device) if levels.numel() else levels.long()
+    table = _ones((whole ^ (3 * whole)).to(levels.dtype))
+    return table[levels.int()]
 
 
 def _ones(levels: Tensor) -> Tensor:

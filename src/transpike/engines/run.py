@@ -64,6 +64,13 @@ class Run:
         self.logits[-1].add((logits if self.double else logits.float())[None])
         self.timesteps.append(t)
 
+    def note_undecided(self, name: str, number: int) -> None:
+        """A run with values of the layer ``name`` that arithmetic may round apart is not exact."""
+        self.ties += number
+        if number and self.exact:
+            self.exact = False
+            self.why = f"a value of {name} lies so close to an edge of its rounding that arithmetic may decide"
+
     def keep(self, mask: Tensor) -> Tensor:
         """Continue with the samples where ``mask`` (batch,) is True; counters keep the counts of the others.
 

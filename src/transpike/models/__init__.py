@@ -13,7 +13,18 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.core.registry import family, hint
 from transpike.core.spelling import nearest
 from transpike.errors import SettingError
-from transpike.models import densenet, ecg, eeg, events_cnn, mobilenet, resnet20, small_cnn, vgg7, vgg16
+from transpike.models import (
+    densenet,
+    ecg,
+    eeg,
+    efficientnet_lite0,
+    events_cnn,
+    mobilenet,
+    resnet20,
+    small_cnn,
+    vgg7,
+    vgg16,
+)
 from transpike.models._base import Model
 from transpike.models._sources import elsewhere, from_file, from_python, from_timm, from_torchvision
 from transpike.models._weights import load_weights, metadata_of, read_weights

@@ -10,7 +10,13 @@ from transpike.neurons.exact_relu import ExactReLU
 from transpike.neurons.first_crossing import FirstCrossing, Integrator, Latched, PendingInput
 from transpike.neurons.first_spike import FirstSpike, Retimed
 from transpike.neurons.integrate_and_fire import IntegrateAndFire
-from transpike.neurons.max_pooling import CurrentMaximum, GatedMaximum, LateralInhibition, OrMaximum
+from transpike.neurons.max_pooling import (
+    CurrentMaximum,
+    GatedMaximum,
+    LateralInhibition,
+    MaximumOfEstimates,
+    OrMaximum,
+)
 from transpike.neurons.multi_threshold import DifferentialMultiThreshold, MultiThreshold
 from transpike.neurons.pre_simulated import OffsetCorrected, ResidualGate
 from transpike.neurons.sigma_delta import SigmaDelta

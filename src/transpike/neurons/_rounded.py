@@ -27,6 +27,7 @@ class RoundedOperator(OperatorCell):
     """
 
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
+    settles: ClassVar[bool] = True
     grid: float = 1.0
     room: float = 1.0
 

@@ -22,6 +22,7 @@ class DifferentialOperator(OperatorCell):
     """
 
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
+    settles: ClassVar[bool] = True
     gain: Gain = "reciprocal"
 
     def __post_init__(self) -> None:
@@ -40,6 +41,19 @@ class DifferentialOperator(OperatorCell):
 
     def on_grid(self, largest: float) -> Cell:
         return RoundedOperator.of_range(self.op, largest) if self.gain == "unit" else self
+
+    def scan(self, state: tuple[Tensor, ...], *trains: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor, int]:
+        """With unit gain: f of the estimates of all steps at once."""
+        if self.gain == "reciprocal":
+            return super().scan(state, *trains, t=t)
+        sums = []
+        for before, train in zip(state[:-1], trains, strict=True):
+            total = train.to(before.dtype, copy=True)
+            total[0] += before
+            sums.append(total.cumsum_(0))
+        values = self.value(*(total.flatten(0, 1) for total in sums)).unflatten(0, trains[0].shape[:2])
+        sent = torch.cat([values[:1] - state[-1], values[1:] - values[:-1]])
+        return (*(total[-1].clone() for total in sums), values[-1].clone()), sent, 0
 
     def describe(self) -> str:
         return f"{self.op.describe()}, of differences"

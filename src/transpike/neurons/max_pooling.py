@@ -1,13 +1,14 @@
-"""Maximum pooling in time: four rules, each a cell around the pooling op of the source network."""
+"""Maximum pooling in time: five rules, each a cell around the pooling op of the source network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transpike.core.cell import Mode
+from transpike.core.alphabet import Alphabet
+from transpike.core.cell import Gain, Mode
 from transpike.neurons.maximum_in_time import MaximumInTime
 
 
@@ -114,3 +115,41 @@ class OrMaximum(MaximumInTime):
 
     def describe(self) -> str:
         return f"{self.pool.describe()}, or"
+
+
+@dataclass(frozen=True, eq=False)
+class MaximumOfEstimates(MaximumInTime):
+    """``E += x;  out_t = max(E_t) − max(E_{t−1})`` over each window, for differences with unit gain.
+
+    What the messages add up to is the maximum of the inputs' estimates at every t, for windows that overlap or reach
+    into the padding too, and whole levels of one spike scale stay whole levels. Several digits may change at once.
+    """
+
+    modes: ClassVar[tuple[Mode, ...]] = ("differences",)
+    settles: ClassVar[bool] = True
+
+    @property
+    def gain(self) -> Gain:
+        return "unit"
+
+    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
+        """A maximum changes by as much as its inputs at most, and falls too."""
+        return replace(inputs[0], signed=True) if inputs[0].is_spiking else inputs[0]
+
+    def init(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(inputs[0]), self.pool.run(torch.zeros_like(inputs[0]))
+
+    def step(self, state: tuple[Tensor, Tensor], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        estimate = state[0] + inputs[0]
+        maximum = self.pool.run(estimate)
+        return (estimate, maximum), maximum - state[1]
+
+    def scan(self, state: tuple[Tensor, Tensor], *trains: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
+        estimates = trains[0].to(state[0].dtype, copy=True)
+        estimates[0] += state[0]
+        maxima = self.pool.run(estimates.cumsum_(0).flatten(0, 1)).unflatten(0, estimates.shape[:2])
+        sent = torch.cat([maxima[:1] - state[1], maxima[1:] - maxima[:-1]])
+        return (estimates[-1].clone(), maxima[-1].clone()), sent, 0
+
+    def describe(self) -> str:
+        return f"{self.pool.describe()} of estimates"

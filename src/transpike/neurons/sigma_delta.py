@@ -1,7 +1,7 @@
 """Sigma-delta neurons: spikes correct the receiver's estimate of a function of the neuron's own estimate."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ FINE = 2.0**10
 """Parts of a level to which a function of an estimate is rounded, so that every machine decides alike."""
 NEAR = 2.0**-48
 """More than float64's error of a function, relative to its argument and its value."""
+
+TOGETHER = 2**15
+"""Neurons that are computed together: their float64 numbers fit into a core's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,7 @@ class SigmaDelta(ThresholdNeuron):
 
     alphabet: ClassVar[Alphabet] = Alphabet("bits", 128, signed=True)
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
+    settles: ClassVar[bool] = True
     threshold_count: int = 8
     rule: SpikeRule = "one"
 
@@ -89,30 +93,60 @@ class SigmaDelta(ThresholdNeuron):
         return torch.zeros_like(inputs[0]), torch.zeros_like(inputs[0])
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
-        estimate, sent = state[0] + inputs[0], state[1]
-        left = torch.round(self._value(estimate)) / FINE - sent
+        estimate = state[0] + inputs[0]
+        left = self._value(estimate).round_().div_(FINE).sub_(state[1])
+        levels = self._digits(left)
+        return (estimate, state[1] + levels), levels
+
+    def _digits(self, left: Tensor) -> Tensor:
+        """Q of what the receivers do not know yet, in levels."""
         levels = nearest_threshold(left, self.threshold_count)
         if self.rule == "all":
             for count in range(self.threshold_count - 1, 0, -1):  # each digit is smaller than the one before
                 levels = levels + nearest_threshold(left - levels, count)
-        return (estimate, sent + levels), levels
+        return levels
+
+    def scan(self, state: State, *trains: Tensor, t: int) -> tuple[State, Tensor, int]:
+        """A few rows at a time, all steps of them, so that what is computed stays in the cache. Levels are float32."""
+        train, (estimate, sent) = trains[0], (part.clone() for part in state)
+        levels, unclear = torch.empty_like(train, dtype=torch.float32), 0
+        for part in self._parts(train[0]):
+            now, known = estimate[part], sent[part]
+            for k in range(len(train)):
+                now += train[k][part]
+                value = self._value(now)
+                unclear += self._unclear(now, value)
+                output = self._digits(value.round_().div_(FINE).sub_(known))
+                known += output
+                levels[k][part] = output
+        return (estimate, sent), levels, unclear
+
+    def _parts(self, like: Tensor) -> list[tuple[Any, ...]]:
+        """Rows of images, or everything if it is small or if neurons of one channel differ."""
+        values = (self.threshold, self.initial, *self.source.tensors().values())
+        if like.ndim != 4 or any(value.ndim > 1 and value.shape[-2] > 1 for value in values):
+            return [(...,)]
+        rows = max(1, TOGETHER * like.shape[2] // max(1, like.numel()))
+        return [(..., slice(start, start + rows), slice(None)) for start in range(0, like.shape[2], rows)]
 
     def potential(self, state: State) -> Tensor:
         """``f(E) + v(0) − R``: what the receivers do not know yet."""
-        value: Tensor = self._value(state[0]) / FINE - state[1]
+        value = self._value(state[0]) / FINE - state[1]
         return value * self.threshold
 
     def undecided(self, state: State) -> int:
+        return self._unclear(state[0], self._value(state[0]))
+
+    def _unclear(self, estimate: Tensor, value: Tensor) -> int:
         if self.source.rectifies or self.source.is_sum:  # exact on a grid
             return 0
-        value = self._value(state[0])
-        error = NEAR * (1 + value.abs() + (state[0] / self.threshold * FINE).abs())
+        error = NEAR * (1 + value.abs() + (estimate / self.threshold * FINE).abs())
         return int(((value - value.floor() - 0.5).abs() < error).sum())
 
     def _value(self, estimate: Tensor) -> Tensor:
         """``f(E) + v(0)`` in parts of a level."""
         value = finite(self.source.run(estimate), self.source)
-        return (value + self.initial) / self.threshold * FINE
+        return (value + self.initial).div_(self.threshold).mul_(FINE)
 
     def macs(self, inputs: Shapes, output: Shape) -> int | None:
         return self.source.macs(inputs, output)

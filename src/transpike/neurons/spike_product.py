@@ -33,6 +33,7 @@ class SpikeProduct(Cell):
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
     multiplies: ClassVar[bool] = True
     takes_levels: ClassVar[bool] = True
+    settles: ClassVar[bool] = True
     op: Product
     gain: Gain = "unit"
 

@@ -27,9 +27,10 @@ class StreamingSigmaDelta(PercentileThresholded):
     hard forms, sigmoid, tanh. It sends at most one of n = ``threshold_count`` signed thresholds per step; the largest
     is a percentile of the absolute activations, which limits how fast a neuron follows, not what it can reach. Weights
     and products that would receive real numbers (from sums, other weights, analogue operators) get a neuron in front.
-    In a product of two wires, such as a gate, each spike adds the state of the other side. Other operators
-    (normalisation, maximum pooling) remain analogue and send differences; they are kept without asking. Biases and
-    constant input are added once; a settled network is silent.
+    In a product of two wires, such as a gate, each spike adds the state of the other side. Maximum pooling sends whole
+    levels that add up to the maximum of what its inputs' levels add up to. Other operators (normalisation) remain
+    analogue and send differences; they are kept without asking. Biases and constant input are added once; a settled
+    network is silent.
     Source: Yoon 2016 (TNNLS), sigma-delta modulation by neurons, **from memory**, with the thresholds and the rule of
     Huang et al. 2025 (DCGS, ICML).
     Differs from the paper: the neuron has several thresholds, no leak, and a function of its estimate.
@@ -48,7 +49,7 @@ class StreamingSigmaDelta(PercentileThresholded):
 
     @property
     def checks(self) -> tuple[Pass, ...]:
-        return (ProductsOfWires(), NeuronsForFunctions(), EncodeWires())
+        return (ProductsOfWires(), NeuronsForFunctions(), EncodeWires(pooled=self.granularity != "neuron"))
 
     @property
     def thresholds(self) -> Pass:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from transpike.engines.dense.plan import Plan, bytes_per_sample
-from transpike.engines.dense.run import LIVE_WIRES, FoldedRun
+from transpike.engines.dense.plan import LARGEST_TENSOR, LIVE_WIRES, Plan, bytes_per_sample
+from transpike.engines.dense.run import FoldedRun
 from transpike.engines.run import Run
 from transpike.lowering.program import Program
 
@@ -30,6 +30,7 @@ class Dense:
         return FoldedRun(program, program.prepared[key], x, sample_ids, record, count, self.memory)
 
     def batch_limit(self, program: Program) -> int:
-        """The number of samples that fit into the memory limit together."""
+        """The number of samples that fit into the memory limit together, and with unit gain one wire into the cache."""
         state, largest = bytes_per_sample(program)
-        return max(1, self.memory // (state + LIVE_WIRES * largest))
+        most = self.memory // (state + LIVE_WIRES * largest)
+        return max(1, min(most, LARGEST_TENSOR // largest) if program.schedule.gain == "unit" else most)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,7 +11,12 @@ from transpike.core.cell import Cell
 from transpike.core.channels import resolved
 from transpike.core.node import Node
 from transpike.core.op import Op, Synapse
+from transpike.engines.dense.narrow import Narrow
 from transpike.lowering.program import Program
+
+FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, and they fit into the cache
+LIVE_WIRES = 6  # tensors of the largest wire's size that may exist at the same time
+LARGEST_TENSOR = 32 * 2**20  # bytes; beyond it the allocator returns pages to the system after every call
 
 
 def bytes_per_sample(program: Program) -> tuple[int, int]:
@@ -22,7 +28,8 @@ def bytes_per_sample(program: Program) -> tuple[int, int]:
     if "bytes" not in program.prepared:
         lowered, table = program.lowered, program.table
         # a step of differences has temporaries as large as its states: estimates, and candidates of levels
-        width = {"steps": 4, "differences": 4 * 8}.get(program.schedule.mode, 2 * 8)
+        differences = 8 if program.schedule.gain == "unit" else 4 * 8  # of a few rows only, or of everything
+        width = {"steps": 4, "differences": differences}.get(program.schedule.mode, 2 * 8)
         sizes = {node.name: width * math.prod(node.shape) for node in lowered.nodes}
         state = sum(2 * sizes[name] for name in lowered.time_invariant)
         for node in lowered.nodes:
@@ -68,6 +75,11 @@ class Plan:
             node = self.table[name]
             pairs = zip(node.inputs, biases, strict=True) if isinstance(node.op, Cell) else [(name, biases[0])]
             self.biases[name] = tuple(self._place_bias(source, bias) for source, bias in pairs)
+
+    @cached_property
+    def narrow(self) -> Narrow:
+        """The layers that float32 adds exactly in runs in float64."""
+        return Narrow(self.float64_form)
 
     def _place_bias(self, name: str, bias: Tensor) -> Tensor | None:
         """Merge the bias into the synapse that alone feeds this wire; returns the bias if there is none."""

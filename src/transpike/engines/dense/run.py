@@ -10,7 +10,8 @@ from torch import Tensor
 from transpike.core.cell import Cell, NeuronSpec
 from transpike.core.finite import at
 from transpike.core.graph import Input, Node
-from transpike.engines.dense.plan import Plan
+from transpike.engines.dense.estimates import Estimates
+from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.modes.clocked import Clock, aligned, clocked, has_cycles
 from transpike.engines.modes.slots import Coder, has_closed_form
 from transpike.engines.run import Run, map_state
@@ -19,10 +20,7 @@ from transpike.lowering.lowered import Lowered
 from transpike.lowering.program import Program
 
 CONSTANT_SAMPLES = 4  # samples per computation of constant currents: float64 images that fit into the cache
-FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, and they fit into the cache
 NEAR = 1e-5  # of a threshold: off the grid, engines may differ for a potential that is so close to it
-LIVE_WIRES = 6  # tensors of the largest wire's size that may exist at the same time
-LARGEST_TENSOR = 32 * 2**20  # bytes; beyond it the allocator returns pages to the system after every call
 
 
 class FoldedRun(Run):
@@ -44,6 +42,7 @@ class FoldedRun(Run):
         # exact spike times are real numbers: float32 would round them
         self.wide = self.double or (self.exact and exactness is not None and exactness.wide)
         self.clock: Clock | None = None
+        self.estimates: Estimates | None = None
         constant = plan.constant_nodes and program.schedule.mode != "differences"
         self.constant_values = self._evaluate_constants() if constant else {}
 
@@ -276,7 +275,11 @@ class FoldedRun(Run):
         return prepared[key]
 
     def _differences(self, steps: int) -> None:
-        """Step by step in float64, because potentials are not on a grid."""
+        """In float64; step by step if messages are divided by their step number, which puts them on no grid."""
+        if self.program.schedule.gain == "unit":
+            self.estimates = self.estimates or Estimates(self, self.plan, self.memory)
+            self.estimates.advance(steps)
+            return
         if self.clock is None:
             self.clock = Clock(self, self.plan.float64_form, self.x.double(), steps, None)
         for _ in range(steps):
@@ -322,8 +325,9 @@ class FoldedRun(Run):
     def _keep(self, order: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
         self.constant_values = {name: value[order] for name, value in self.constant_values.items()}
-        if self.clock is not None:
-            self.clock.keep(order)
+        for run in (self.clock, self.estimates):
+            if run is not None:
+                run.keep(order)
 
 
 def _near(answer: Callable[[Tensor], Tensor], threshold: Tensor, charge: Tensor, sent: Tensor) -> int:

@@ -111,24 +111,18 @@ class Clock:
         if not isinstance(cell, Neuron):
             with at(name, own):
                 state, output = cell.step(state, *inputs, t=max(own, 1))
-            self._note_undecided(node, cell.undecided(state))
+            self.run.note_undecided(node.name, cell.undecided(state))
         elif own >= 1 and self.schedule.fires(own, self.timesteps):
             with at(name, own):
                 state, output = cell.step(state, *inputs, t=self.schedule.slot(own, self.timesteps))
             self.run.early += cell.early(output)
-            self._note_undecided(node, cell.undecided(state))
+            self.run.note_undecided(node.name, cell.undecided(state))
         elif not self.period and (own >= 1 or not cell.is_delay):
             state = cell.integrate(state, *inputs)
         self.states[name] = state
         if self.observe is not None and cell.unit is not None:
             self.observe(node, cell.potential(state))
         return output
-
-    def _note_undecided(self, node: Node, number: int) -> None:
-        self.run.ties += number
-        if number and self.run.exact:
-            self.run.exact = False
-            self.run.why = f"a value of {node.name} lies so close to an edge of its rounding that arithmetic may decide"
 
     def _count(self, node: Node, levels: Tensor, own: int, resting: bool) -> None:
         counter = self.run.counter

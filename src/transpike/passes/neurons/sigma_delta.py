@@ -1,6 +1,7 @@
 """Sigma-delta neurons in place of functions of one value, and on wires that would carry real numbers into weights."""
 
 import dataclasses
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from transpike.core.plain import is_plain
 from transpike.neurons import IntegrateAndFire, SigmaDelta
 from transpike.neurons.multi_threshold import check_threshold_count
 from transpike.neurons.sigma_delta import SpikeRule
-from transpike.ops import Scale
+from transpike.ops import AdaptiveMaxPool, MaxPool, Scale
 from transpike.passes._base import ReplaceNeurons, is_activation
 
 
@@ -39,15 +40,19 @@ class EncodeWires(Pass):
 
     Such wires come from other weights, sums and analogue operators; a neuron later replaces the activation, so that
     the weights add spikes instead of multiplying. A wire into weights that depends on the analogue input only has none:
-    it arrives once. A remark names the wires.
+    it arrives once. Maximum pooling of neurons sends whole levels if ``pooled``: where all positions of a channel have
+    the same threshold. A remark names the wires.
     """
 
     exact: ClassVar[bool] = True
+    pooled: bool = True
 
     def apply(self, graph: Graph, context: Context) -> Graph:
+        axes = graph.channel_axes
         carry: dict[str, str] = {}  # wire → what it carries: "input", "levels" or "reals"
         nodes: list[Node] = []
         encoded: dict[str, str] = {}
+        sources: set[str] = set()  # neurons, and pooling of their levels
         for node in graph:
             op = node.op
             for wire in [name for name in node.inputs if isinstance(op, Op) and _needs_spikes(op, carry[name])]:
@@ -59,8 +64,9 @@ class EncodeWires(Pass):
             nodes.append(node)
             if isinstance(op, Input):
                 carry[node.name] = "input"
-            elif is_activation(node):
+            elif is_activation(node) or (self.pooled and _pools_levels(node, sources, axes)):
                 carry[node.name] = "levels"
+                sources.add(node.name)
             else:
                 before = {carry[name] for name in node.inputs}
                 linear = isinstance(op, Op) and op.is_linear
@@ -76,6 +82,11 @@ def _needs_spikes(op: Op, carried: str) -> bool:
     """Whether the op would multiply what the wire carries. To add a constant (a weight of 1) takes no product."""
     adds = is_plain(op, Scale) and op.weight.numel() == 1 and float(op.weight) == 1
     return (op.role == "product" and carried != "levels") or (op.role == "synapse" and carried == "reals" and not adds)
+
+
+def _pools_levels(node: Node, sources: Set[str], axes: Mapping[str, int]) -> bool:
+    """True for maximum pooling, of channels on axis 1, directly behind neurons."""
+    return is_plain(node.op, (MaxPool, AdaptiveMaxPool)) and node.inputs[0] in sources and axes[node.inputs[0]] == 1
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from transpike.neurons import (
     DifferentialOperator,
     GatedMaximum,
     LateralInhibition,
+    MaximumOfEstimates,
     OrMaximum,
     SpikeProduct,
     TemporalDifference,
@@ -95,9 +96,9 @@ class PoolInTime(Pass):
     """Every maximum pooling becomes a cell by ``rule``; other non-linear operators become temporal differences.
 
     ``period`` is the length of phase cycles, which support only lateral inhibition; after ``pre_simulation_steps``
-    steps all cells restart. "differences" is for neurons that send differences of this ``gain``; it keeps pooling
-    analogue and makes products of spikes; a remark names each analogue layer. Raises SettingError for an unknown or
-    unsupported rule.
+    steps all cells restart. "differences" is for neurons that send differences of this ``gain``: products of spikes are
+    exact, and with "unit" so is the maximum of whole levels; with "reciprocal" pooling stays analogue. A remark names
+    each analogue layer. Raises SettingError for an unknown or unsupported rule.
     """
 
     rule: PoolingRule = "lateral-inhibition"
@@ -125,6 +126,8 @@ class PoolInTime(Pass):
             if is_plain(op, MaxPool) and self.rule != "differences":
                 cell = LateralInhibition(op, self.period) if self.period else _CELLS[self.rule](op)
                 return dataclasses.replace(node, op=self._restarted(cell))
+            if is_plain(op, MaxPool) and self.gain == "unit":
+                return dataclasses.replace(node, op=MaximumOfEstimates(op))
             context.remark(f"{node.name} ({op.describe()}) stays analogue: its messages are real numbers")
             if self.rule == "differences":
                 return dataclasses.replace(node, op=DifferentialOperator(op, self.gain), origin=())

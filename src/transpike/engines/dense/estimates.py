@@ -1,0 +1,146 @@
+"""Differences with unit gain in the dense engine: layer by layer, several steps at once."""
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from transpike.core.cell import Cell
+from transpike.core.finite import NotFinite, at
+from transpike.core.graph import Input, Node
+from transpike.engines.dense.narrow import Narrow
+from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
+from transpike.engines.run import Run, map_state
+
+Wire = Tensor | None
+
+
+class Estimates:
+    """Wires hold the messages of some steps, (time · batch, *shape), or None where every message is zero.
+
+    A message changes its receiver's estimate by all of it, in any order, so that a layer can run all these steps before
+    the next layer. Sums are exact in float64 on the grid, and run in float32 where that is exact too (``Plan.narrow``).
+    A layer that hears nothing and has nothing left to send is skipped: a settled network costs next to nothing.
+    """
+
+    def __init__(self, run: Run, plan: Plan, memory: int) -> None:
+        self.run: Run = weakref.proxy(run)  # a run keeps this: a cycle would keep its memory for a while
+        self.plan, self.lowered, self.memory = plan, plan.float64_form, memory
+        self.narrow = plan.narrow if run.exact else Narrow()  # a device may round sums in float32
+        self.states: dict[str, Any] = {}
+        self.silent: set[str] = set()  # cells that send nothing until they hear something
+        self.answer: Wire = None
+
+    def advance(self, steps: int) -> None:
+        """Simulate ``steps`` more steps, as many at once as fit into the memory."""
+        batch, wire = len(self.run.x), self.plan.largest
+        spare = self.memory - batch * self.plan.state
+        limits = FOLDED_IMAGES // batch, LARGEST_TENSOR // (batch * wire), spare // (LIVE_WIRES * batch * wire)
+        most = max(1, min(limits))
+        for start in range(0, steps, most):
+            self._chunk(min(most, steps - start))
+
+    def _chunk(self, steps: int) -> None:
+        values: dict[str, Wire] = {}
+        for node in self.lowered.nodes:
+            values[node.name] = self._evaluate(node, [values[name] for name in node.inputs], steps)
+            self._count(node, values[node.name], steps)
+            for name in node.inputs:
+                if self.lowered.last_reader[name] == node.name:
+                    values.pop(name, None)
+        self._read(values[self.lowered.output.name], steps)
+
+    def _evaluate(self, node: Node, inputs: list[Wire], steps: int) -> Wire:
+        if isinstance(node.op, Input):
+            return self._input(steps)
+        if isinstance(node.op, Cell):
+            return self._cell(node, node.op, inputs, steps)
+        if all(value is None for value in inputs):
+            return None
+        if node.name in self.plan.constant_nodes:  # what depends on a constant input comes in the first step only
+            return self._first(node.op.linear(*(v[: len(self.run.x)] for v in inputs if v is not None)), steps)
+        given = [self._zeros(name, steps) if v is None else v for v, name in zip(inputs, node.inputs, strict=True)]
+        return self.narrow.linear(node.name, node.op, given)
+
+    def _input(self, steps: int) -> Wire:
+        encoder, x, t = self.run.program.encoder, self.run.x, self.run.t
+        if encoder.is_constant:
+            return None if t else self._first(x.double(), steps)
+        return torch.cat([encoder.encode(x, self.run.sample_ids, t + k + 1).double() for k in range(steps)])
+
+    def _first(self, value: Tensor, steps: int) -> Tensor:
+        """``value`` in the first step, then nothing."""
+        train = value.new_zeros((steps * len(value), *value.shape[1:]))
+        train[: len(value)] = value
+        return train
+
+    def _zeros(self, name: str, steps: int) -> Tensor:
+        x, shape = self.run.x, self.run.program.table[name].shape
+        return torch.zeros((), dtype=torch.float64, device=x.device).expand(steps * len(x), *shape)
+
+    def _cell(self, node: Node, cell: Cell, inputs: list[Wire], steps: int) -> Wire:
+        t, name = self.run.t, node.name
+        if t and name in self.silent and all(value is None for value in inputs):
+            self.run.counter.hear(name, [self._train(wire, None, steps) for wire in node.inputs], t + 1)
+            return None
+        trains = []
+        for wire, bias, value in zip(node.inputs, self.lowered.biases[name], inputs, strict=True):
+            train = self._train(wire, value, steps)
+            if t == 0 and bool(bias.any()):  # biases arrive in the first step
+                train = train.to(torch.float64, copy=True)
+                train[0] += bias
+            trains.append(train)
+        state = self.states[name] if name in self.states else cell.init(*(train[0].double() for train in trains))
+        self.run.counter.hear(name, trains, t + 1)
+        self.states[name], output, undecided = self._scan(name, cell, state, trains)
+        self.run.note_undecided(name, undecided)
+        self.run.early += cell.early(output)
+        self.silent.discard(name)
+        if cell.settles and not bool(output[-1].any()):
+            self.silent.add(name)
+            if not bool(output.any()):
+                return None
+        return output.flatten(0, 1)
+
+    def _train(self, wire: str, value: Wire, steps: int) -> Tensor:
+        """The messages of a wire, (time, batch, *shape)."""
+        return (self._zeros(wire, steps) if value is None else value).unflatten(0, (steps, len(self.run.x)))
+
+    def _scan(self, name: str, cell: Cell, state: Any, trains: list[Tensor]) -> tuple[Any, Tensor, int]:
+        """``Cell.scan``; where a function has no value, step by step, so that the error names the step."""
+        t = self.run.t + 1
+        try:
+            return cell.scan(state, *trains, t=t)
+        except NotFinite:
+            for k, now in enumerate(zip(*trains, strict=True)):
+                with at(name, t + k):
+                    state = cell.step(state, *(value.double() for value in now), t=t + k)[0]
+            raise
+
+    def _count(self, node: Node, value: Wire, steps: int) -> None:
+        counter = self.run.counter
+        if node.name not in counter.wanted:
+            return
+        if value is None and node.name not in counter.record:
+            counter.add_totals(node.name, torch.zeros((2, steps), dtype=torch.float64, device=self.run.x.device))
+            return
+        value = self._zeros(node.name, steps) if value is None else value
+        counter.add(node.name, value.unflatten(0, (steps, len(self.run.x))))
+
+    def _read(self, value: Wire, steps: int) -> None:
+        """Read the answer of each step as the output of a rate code: t times its change, and what came before."""
+        name, run = self.lowered.output.name, self.run
+        charges = (self._zeros(name, steps) if value is None else value.double()).unflatten(0, (steps, len(run.x)))
+        for charge in charges:
+            run.t += 1
+            if run.t == 1:
+                charge = charge + self.lowered.biases[name][0]
+            before = torch.zeros_like(charge) if self.answer is None else self.answer
+            self.answer = before + charge
+            run.read(run.t * charge + before, run.t)
+
+    def keep(self, order: Tensor) -> None:
+        """Continue with the samples ``order``."""
+        self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
+        self.answer = None if self.answer is None else self.answer[order]
