@@ -1,11 +1,14 @@
 """The zoo, and networks from elsewhere."""
 
 import importlib
+import io
+import itertools
 import pkgutil
 import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -61,6 +64,7 @@ def test_known_sizes():
     count = {name: sum(p.numel() for p in models.build(name)[0].parameters()) for name in ZOO}
     assert count["resnet20-16-32-64"] == 269_722  # 0.27 M, He et al. 2016, table 6
     assert count["vgg16"] == 14_724_042
+    assert count["efficientnet-lite0"] == 4_652_008  # as the published weights
     assert count["small-cnn"] < 10_000
 
 
@@ -72,6 +76,16 @@ def test_shortcut_of_resnet_takes_every_second_pixel_and_pads_both_sides():
     y = block(x)
     assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2])
     assert not y[:, :8].any() and not y[:, 24:].any()
+
+
+def test_padding_of_efficientnet_lite0_is_at_the_end_where_it_is_uneven():
+    """As in TensorFlow: with stride 2 on an even size, the first window begins at the first pixel."""
+    conv = models.efficientnet_lite0.SameConv(1, 1, 3, 2)
+    nn.init.ones_(conv.weight)
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert conv(x).flatten().tolist() == [45.0, 39.0, 66.0, 50.0]
+    odd = models.efficientnet_lite0.SameConv(1, 1, 5, 1)
+    assert odd(torch.zeros(1, 1, 7, 9)).shape == (1, 1, 7, 9)
 
 
 def test_the_residual_block_of_small_cnn_adds():
@@ -215,3 +229,21 @@ def test_shared_weights_reach_their_accuracy(models_directory: Path, data_direct
     with torch.no_grad():
         right = sum(int((module(spec.preprocessing(x)).argmax(1) == y).sum()) for x, y in test.batches(250, limit=1000))
     assert abs(right - 884) <= 3  # 88.4 %, as the models' README states; another JPEG decoder may change a few
+
+
+def test_published_weights_of_efficientnet_lite0_fit_and_classify(models_directory, data_directory):
+    """Pictures 40 to 47, one of each class; the network is built as the one that these weights were trained for."""
+    image = pytest.importorskip("PIL.Image")
+    weights = models_directory / "efficientnet-lite0-imagenet.safetensors"
+    pictures = data_directory / "imagenet_samples_1000_224.npz"
+    if not (weights.exists() and pictures.exists()):
+        pytest.skip("no ImageNet weights or pictures")
+    module, spec = models.build("efficientnet-lite0", weights=weights)
+    archive = np.load(pictures, allow_pickle=False)
+    x = torch.stack([
+        torch.from_numpy(np.asarray(image.open(io.BytesIO(archive["jpeg"][start:end].tobytes())).convert("RGB")).copy())
+        for start, end in itertools.pairwise(archive["offsets"][40:49].tolist())
+    ])  # fmt: skip
+    with torch.no_grad():
+        found = module(spec.preprocessing(x.permute(0, 3, 1, 2) / 255)).argmax(1)
+    assert int((found == torch.from_numpy(archive["labels"][40:48])).sum()) >= 6
