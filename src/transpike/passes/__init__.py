@@ -21,6 +21,7 @@ from transpike.passes.rewrites.fold_batchnorm import FoldBatchNorm
 from transpike.passes.rewrites.match_delays import MatchDelays
 from transpike.passes.rewrites.pooling import PoolBeforeActivation, PoolInTime
 from transpike.passes.rewrites.quantise_weights import QuantiseWeights
+from transpike.passes.rewrites.rectify import Rectify
 from transpike.passes.rewrites.refuse import RefuseBiases, RefuseLevels
 from transpike.passes.rewrites.spiking_average import SpikingAverage
 from transpike.passes.thresholds.gaussian import GaussianThresholds

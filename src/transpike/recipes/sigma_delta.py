@@ -39,7 +39,7 @@ class StreamingSigmaDelta(PercentileThresholded):
     threshold_count: int = setting(8, "Number of thresholds per neuron.")
 
     @property
-    def checks(self) -> tuple[Pass, ...]:
+    def rewrites(self) -> tuple[Pass, ...]:
         return (NeuronsForFunctions(), EncodeWires())
 
     @property
