@@ -88,7 +88,7 @@ def test_the_function_is_the_same_to_the_rounding_of_float64(label):
 
 
 def test_a_network_of_relus_is_left_alone():
-    model, x = made("leaky")
+    _, x = made("leaky")
     relus = Network(lambda _: nn.ReLU()).eval()
     context = Context(ts.capture(relus, x), (x,), timesteps=4, remarks=[])
     assert Rectify().apply(context.source, context) is context.source
@@ -121,7 +121,9 @@ def test_every_recipe_of_rates_converts_them(name, label):
     with torch.random.fork_rng():
         torch.manual_seed(4)
         activation = ACTIVATIONS[label]
-        model = nn.Sequential(nn.Linear(6, 12), activation(12), nn.Linear(12, 12), activation(12), nn.Linear(12, 4)).eval()
+        model = nn.Sequential(
+            nn.Linear(6, 12), activation(12), nn.Linear(12, 12), activation(12), nn.Linear(12, 4)
+        ).eval()
         x = torch.randn(128, 6)
     recipe = recipes.table[name](timesteps=32)
     snn = ts.convert(model, recipe, x)

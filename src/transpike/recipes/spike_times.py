@@ -124,7 +124,8 @@ class S4NN(Recipe):
     @property
     def passes(self) -> tuple[Pass, ...]:
         thresholds = FixedThresholds("layer", self.readout.spiking_output, value=self.threshold)
-        return (RemoveDropout(), FoldBatchNorm(), Rectify(), SpikesAtInput(), thresholds, UseFirstCrossings(), PoolInTime())
+        first = (RemoveDropout(), FoldBatchNorm(), Rectify(), SpikesAtInput())
+        return (*first, thresholds, UseFirstCrossings(), PoolInTime())
 
 
 @dataclass(frozen=True)
@@ -174,4 +175,11 @@ class RueckauerLiu(Recipe):
     @property
     def passes(self) -> tuple[Pass, ...]:
         thresholds = PercentileThresholds(self.granularity, percentile=self.percentile)
-        return (RemoveDropout(), FoldBatchNorm(), Rectify(), thresholds, UseLatches(self.rule, self.resolution), PoolInTime())
+        return (
+            RemoveDropout(),
+            FoldBatchNorm(),
+            Rectify(),
+            thresholds,
+            UseLatches(self.rule, self.resolution),
+            PoolInTime(),
+        )

@@ -91,21 +91,22 @@ class _Split:
     def _passed(self, node: Node) -> bool:
         """True if the node could be applied to the parts of what it reads."""
         if isinstance(node.op, Cat):
-            return is_plain(node.op, Cat) and self._joined(node)
-        if len(node.inputs) != 1 or not isinstance(node.op, Op):
+            return is_plain(node.op, Cat) and self._joined(node, node.op)
+        if len(node.inputs) != 1 or not isinstance(node.op, Op) or node.op.role == "activation":
             return False
         parts = self.parts[node.inputs[0]]
-        if is_plain(node.op, MaxPool) and parts.op is not None:
-            return self._pooled(node, parts, parts.op)
+        if isinstance(node.op, MaxPool):
+            return is_plain(node.op, MaxPool) and parts.op is not None and self._pooled(node, node.op, parts, parts.op)
         if isinstance(node.op, Synapse):
             return self._weighted(node, parts, node.op)
-        if node.op.role != "wiring":
+        op = node.op
+        if op.role != "wiring":
             return False
-        factor = _after(node.op, parts.factor)
+        factor = _after(op, parts.factor)
         if factor is None:
             return False
         self._place(dataclasses.replace(node, inputs=(parts.positive,)))
-        negative = self._new(node, "negative", node.op, parts.negative)
+        negative = self._new(node, "negative", op, parts.negative)
         self.parts[node.name] = _Parts(node.name, negative, factor)
         return True
 
@@ -118,18 +119,17 @@ class _Split:
         self._place(Node(node.name, Add(), (positive, negative), node.path))
         return True
 
-    def _pooled(self, node: Node, parts: _Parts, op: LeakyReLU) -> bool:
+    def _pooled(self, node: Node, pool: MaxPool, parts: _Parts, op: LeakyReLU) -> bool:
         uniform = op.slope.ndim == 0 or all(size == 1 for size in op.slope.shape[1:])
         if not op.rises or not uniform:
             return False
-        pooled = self._new(node, "current", node.op, parts.current)
+        pooled = self._new(node, "current", pool, parts.current)
         self._activation(node, pooled, op)
         return True
 
-    def _joined(self, node: Node) -> bool:
+    def _joined(self, node: Node, op: Cat) -> bool:
         """A concatenation of the positive parts, and one of the negative ones with zeros in the place of the others."""
-        assert isinstance(node.op, Cat)
-        axis, rank = node.op.axis, len(node.shape)
+        axis, rank = op.axis, len(node.shape)
         sizes = [self.shapes[name][axis - 1] for name in node.inputs]
         positive, negative, factors, zeros = [], [], [], 0
         for name, size in zip(node.inputs, sizes, strict=True):
@@ -143,7 +143,7 @@ class _Split:
                 zeros = 0
         negative[-1] = self._padded(node, negative[-1], axis, rank, 0, zeros)
         self._place(dataclasses.replace(node, inputs=tuple(positive)))
-        joined = negative[0] if len(negative) == 1 else self._new(node, "negative", node.op, *negative)
+        joined = negative[0] if len(negative) == 1 else self._new(node, "negative", op, *negative)
         self.parts[node.name] = _Parts(node.name, joined, torch.cat([f.to(factors[0]) for f in factors], axis))
         return True
 
