@@ -17,6 +17,7 @@ from transpike.errors import SettingError, UnsupportedOperator
 from transpike.neurons import SigmaDelta
 from transpike.ops import Scale
 from transpike.passes import FoldBatchNorm, Rectify, RemoveDropout
+from transpike.workflow.cost.quantised_baseline import quantised as quantised
 
 
 def prelu(channels: int) -> nn.Module:
@@ -156,3 +157,18 @@ def test_slopes_and_bounds_are_checked():
         LeakyReLU(torch.tensor(1.0), floor=-1.0)
     with pytest.raises(UnsupportedOperator, match=r"clips to \[0.5, 2.0\], which does not contain zero"):
         ts.capture(nn.Sequential(nn.Linear(3, 3), nn.Hardtanh(0.5, 2.0), nn.Linear(3, 2)), torch.rand(4, 3))
+
+
+def test_the_quantised_baseline_and_an_explanation_have_both_sides():
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        layers = [nn.Linear(6, 12), nn.LeakyReLU(0.5), nn.Linear(12, 12), prelu(12), nn.Linear(12, 4)]
+        model, x = nn.Sequential(*layers).eval(), torch.randn(64, 6)
+    snn, expected = ts.convert(model, recipes.ECC(timesteps=255, percentile=100.0), x), model(x).detach()
+    baseline = quantised(snn, 255)
+    assert sorted(baseline.bits) == ["1", "1.negative", "3", "3.negative"]
+    assert float((baseline.graph.run(x) - expected).norm()) <= 0.02 * float(expected.norm())
+    explained = ts.explain(snn, [(x, expected.argmax(1))])
+    assert [layer.name for layer in explained.layers] == ["1", "1.negative", "3", "3.negative"]
+    assert all(layer.cosine > 0.999 for layer in explained.layers)
+    assert sum(snn.graph.macs(node) or 0 for node in snn.graph if node.name.endswith("negated")) == 0

@@ -1,6 +1,7 @@
 """Leaky ReLUs and clips to both sides as two rectifications each, which every neuron can represent."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
 from transpike.ops import Add, Cat, MaxPool, Pad, Scale
 from transpike.ops.wiring import Selection
+from transpike.passes.rewrites.fold_batchnorm import FoldBatchNorm
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,14 @@ class Rectify(Pass):
             f"two rectifications each, f(z) = relu(z) − a relu(−z), clipped where f is: {', '.join(split.found)}"
         )
         return split.graph(graph.output.name)
+
+
+def rewritten(source: Graph, passes: Iterable[Pass], context: Context) -> Graph:
+    """A source network with folded batch normalisation, and with rectifications where ``passes`` of a recipe make
+    them: its activations have the names of the neurons.
+    """
+    graph = FoldBatchNorm().apply(source, context)
+    return Rectify().apply(graph, context) if any(isinstance(one, Rectify) for one in passes) else graph
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class _Split:
             self._place(dataclasses.replace(node, inputs=tuple(map(self._sum, node.inputs))))
 
     def _activation(self, node: Node, current: str, op: LeakyReLU) -> None:
-        negated = self._new(node, "negated", Scale(weight=torch.tensor(-1.0).to(op.slope)), current)
+        negated = self._new(node, "negated", Add(coefficients=(-1.0,)), current)
         positive = Node(node.name, _rectification(op.ceiling), (current,), node.path)
         self._place(positive)
         negative = self._new(node, "negative", _rectification(op.floor), negated)
