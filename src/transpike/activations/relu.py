@@ -10,7 +10,6 @@ from torch import Tensor
 from transpike.core.call import Call, Comparison, Refused, Wire
 from transpike.core.op import Captured, Op, Role, Shape, Shapes, check_finite
 from transpike.errors import SettingError
-from transpike.ops.scale import Scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +176,7 @@ def _slope(weight: Tensor | None, x: Wire, name: str) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Clip(Op):
-    """``a = min(max(z, 0), c)``: ReLU6, hardtanh or clamp to [0, c], and hardsigmoid, which is it behind z/6 + ½.
+    """``a = min(max(z, 0), c)``: ReLU6 and hardtanh or clamp to [0, c].
 
     It captures clips to other ranges that contain zero too, as a ``LeakyReLU``.
     """
@@ -197,17 +196,11 @@ class Clip(Op):
         "clamp_max.default",
         "clamp_max_.default",
         "clip.default",
-        "hardsigmoid.default",
-        "hardsigmoid_.default",
     )
     ceiling: float = 6.0
 
     @classmethod
     def capture(cls, call: Call) -> Captured:
-        if call.operator.startswith("hardsigmoid"):
-            return cls(ceiling=1.0), (
-                (Scale(weight=torch.tensor(1 / 6), bias=torch.tensor(0.5)), (call.wire("self"),)),
-            )
         free = 0.0 if call.operator.startswith("relu6") else None
         low, high = _single(call.get("min", call.get("min_val", free))), _single(_ceiling(call))
         if isinstance(low, (torch.Tensor, Wire)) or isinstance(high, (torch.Tensor, Wire)):

@@ -1,14 +1,14 @@
 """Why operators of torch cannot be converted, and what can be used instead."""
 
-_CURVED = (
-    "a firing rate represents max(x, 0), clipped, in levels or leaky, and not this function: use a recipe of "
-    "differences (sigma-delta, burst-digits, dcgs), whose neurons follow any function of one value, or train with "
-    "nn.ReLU"
-)
 _SAMPLE = "it normalises each sample by its own mean and variance, which spikes do not compute: train with nn.BatchNorm"
+_DIFFERENCES = "a recipe of differences (sigma-delta, burst-digits, dcgs)"
 _GATE = (
-    "it is supported behind the last layer only, where it is computed once on the answer; inside the network train "
-    "with nn.ReLU, and without gates"
+    "with this recipe it is supported behind the last layer only, where it is computed once on the answer; inside the "
+    f"network use {_DIFFERENCES}, or train with nn.ReLU and without gates"
+)
+_CURVED = (
+    "a firing rate represents max(x, 0), clipped, in levels or leaky, and not this function: use "
+    f"{_DIFFERENCES}, whose neurons follow any function of one value, or train with nn.ReLU"
 )
 _RECURRENT = "a recurrent layer multiplies activations by activations; spiking networks of transpike are feed-forward"
 _PRODUCT = "it multiplies two activations, or an activation by itself"
