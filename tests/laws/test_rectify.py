@@ -113,7 +113,7 @@ def test_weights_receive_levels(label):
     assert not reals & {"second", "second.positive", "second.negative", "last", "last.positive", "last.negative"}
 
 
-RATE = ("ecc", "few-steps", "rueckauer", "snm", "adafire", "h-mt", "dcgs", "burst", "bsnn")
+RATE = ("ecc", "few-steps", "rueckauer", "snm", "adafire", "h-mt", "burst", "bsnn")
 
 
 @pytest.mark.parametrize("name", RATE)

@@ -161,7 +161,6 @@ SHARP = Clip(ceiling=0.3)  # which cuts off much of what the calibration data br
     "recipe",
     [
         recipes.BurstLIP(timesteps=64),
-        recipes.DCGS(timesteps=64),
         recipes.Cao(timesteps=64, threshold=4.0),
         recipes.RMP(timesteps=64),
     ],

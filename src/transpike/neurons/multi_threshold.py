@@ -100,7 +100,8 @@ class DifferentialMultiThreshold(FunctionNeuron):
 
     ``r_in += x / t;  y = f(r_in);  v += t (y − y') + y' − r_out − s;  r_out += s / t``, y' the y of the step before
 
-    with the same ``r_out = f(r_in) − (v(T) − v(0)) / T``. The state holds real numbers, so that potentials are not on a grid.
+    with the same ``r_out = f(r_in) − (v(T) − v(0)) / T``. The state holds real numbers, so that potentials are on no
+    grid.
     Source: Huang et al. 2025 (DCGS, ICML), from its code, where r_in and r_out are also those before the step.
 
     >>> cell = DifferentialMultiThreshold(None, torch.tensor(0.25), torch.tensor(0.0), threshold_count=3)

@@ -40,8 +40,8 @@ class EncodeWires(Pass):
 
     Such wires come from other weights, sums and analogue operators; a neuron later replaces the activation, so that
     the weights add spikes instead of multiplying. A wire that depends on the analogue input only has none: it arrives
-    once. ``behind`` "analogue" only encodes what comes from analogue operators, not sums, weights and maximum pooling. A remark names the
-    wires.
+    once. ``behind`` "analogue" only encodes what comes from analogue operators, and not sums, weights and maximum
+    pooling. A remark names the wires.
     """
 
     exact: ClassVar[bool] = True

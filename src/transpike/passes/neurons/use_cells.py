@@ -56,7 +56,8 @@ class UseMultiThresholds(ReplaceNeurons):
     """Neurons with ``threshold_count`` n thresholds, each half the next higher one, on an unchanged range.
 
     ``kind`` "any": several thresholds may fire in a step, and their sum is θ. "one" (one at a time) and "differences":
-    the highest threshold is θ. A neuron of "differences" in the place of anything but a ReLU follows its value. The initial potential keeps its share of the lowest threshold.
+    the highest threshold is θ. A neuron of "differences" in the place of anything but a ReLU follows its value. The
+    initial potential keeps its share of the lowest threshold.
     """
 
     threshold_count: int = 4

@@ -15,7 +15,6 @@ from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
 from transpike.ops import Add, Cat, MaxPool, Pad, Scale
 from transpike.ops.wiring import Selection
-from transpike.passes.rewrites.fold_batchnorm import FoldBatchNorm
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,8 @@ class Rectify(Pass):
         return split.graph(graph.output.name)
 
 
-def rewritten(source: Graph, passes: Iterable[Pass], context: Context) -> Graph:
-    """A source network with folded batch normalisation, and with rectifications where ``passes`` of a recipe make
-    them: its activations have the names of the neurons.
-    """
-    graph = FoldBatchNorm().apply(source, context)
+def rectified(graph: Graph, passes: Iterable[Pass], context: Context) -> Graph:
+    """The source network with the activations that a recipe with these ``passes`` gives it: those of its neurons."""
     return Rectify().apply(graph, context) if any(isinstance(one, Rectify) for one in passes) else graph
 
 

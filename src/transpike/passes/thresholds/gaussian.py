@@ -11,7 +11,7 @@ from transpike.core.op import Op
 from transpike.core.pass_ import Context
 from transpike.errors import SettingError
 from transpike.passes._base import Thresholds, is_activation
-from transpike.passes.thresholds.percentile import MagnitudeThresholds
+from transpike.passes.thresholds._quantile import percentiles
 
 STARTS = tuple(k / 32 for k in range(31, 1, -1))
 PERCENTILE = 99.9
@@ -122,7 +122,7 @@ class GaussianThresholds(Thresholds):
             f"no ReLUs, so that thresholds are percentiles of the absolute activations: {', '.join(sorted(names))}"
             + (f"; as ReLUs: {', '.join(relus)}" if relus else "")
         )
-        measured = MagnitudeThresholds(self.granularity, percentile=PERCENTILE).measure(graph, context)
+        measured = percentiles(self, graph, context, PERCENTILE, torch.abs)
         return {name: value for name, value in measured.items() if name in names}
 
     def describe(self) -> str:

@@ -16,8 +16,8 @@ from transpike.core.pass_ import Context
 from transpike.energy import AnnActivity, AnnLayer
 from transpike.errors import SettingError
 from transpike.lowering.activity import unpriced
-from transpike.passes import QuantiseWeights
-from transpike.passes.rewrites.rectify import rewritten
+from transpike.passes import FoldBatchNorm, QuantiseWeights
+from transpike.passes.rewrites.rectify import rectified
 from transpike.snn import SNN
 
 INPUT_BITS = 8  # of an analogue input, as pixels have
@@ -57,7 +57,8 @@ def quantised(
     for name, value in (("activation_bits", activation_bits), ("weight_bits", weight_bits)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_BITS):
             raise SettingError(f"{name} must be whole numbers from 1 to {MOST_BITS}, not {value!r}")
-    graph = rewritten(snn.source, snn.recipe.passes, Context(snn.source, (), snn.timesteps))
+    context = Context(snn.source, (), snn.timesteps)
+    graph = rectified(FoldBatchNorm().apply(snn.source, context), snn.recipe.passes, context)
     used, weights = _weights(snn, weight_bits)
     if weights is not None:
         graph = weights.apply(graph, None)  # type: ignore[arg-type]
