@@ -9,8 +9,10 @@ import transpike as ts
 from transpike import recipes
 from transpike.activations import Clip, Function, ReLU
 from transpike.core.cell import Neuron
+from transpike.core.pass_ import Context
 from transpike.errors import SettingError, UnsupportedModel
 from transpike.neurons import DifferentialMultiThreshold
+from transpike.passes import RecogniseFunctions
 from transpike.recipes import DCGS, BurstDigits, StreamingSigmaDelta
 
 MODULES = {
@@ -50,6 +52,15 @@ FORMS = (
 )
 
 
+HAND_WRITTEN = {
+    "silu": lambda x: x * torch.sigmoid(x), "silu by exp": lambda x: x / (1 + torch.exp(-x)),
+    "mish": lambda x: x * torch.tanh(F.softplus(x)), "gelu": lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)),
+    "gelu (tanh)": lambda x: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "hardswish": lambda x: x * F.relu6(x + 3) / 6, "hardsigmoid": lambda x: F.relu6(x + 3) / 6,
+    "softplus": lambda x: torch.log(1 + torch.exp(x)),
+}  # fmt: skip
+
+
 def network(activation: nn.Module) -> tuple[nn.Module, Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -67,6 +78,35 @@ def test_sigma_delta_follows_every_activation(label):
     assert trace.exact, trace.why
     assert float((trace.logits[-1] - expected).norm()) <= 0.02 * float(expected.norm())
     assert not any(float(layer.spikes[-1]) for layer in trace.activity.layers)
+
+
+@pytest.mark.parametrize("label", HAND_WRITTEN)
+def test_an_activation_that_is_written_by_hand_is_one_neuron(label):
+    model, x = network(Lambda(HAND_WRITTEN[label]))
+    snn = ts.convert(model, StreamingSigmaDelta(timesteps=10, percentile=100.0), x)
+    assert sum(isinstance(node.op, Neuron) for node in snn.graph) == 2
+    name = label.split(" by ")[0]
+    assert any("written by hand: 1." in remark and f" is {name}" in remark for remark in snn.remarks)
+    expected = model(x).detach()
+    assert float((snn(x) - expected).norm()) <= 0.02 * float(expected.norm())
+
+
+def test_what_depends_on_two_wires_or_on_the_place_is_not_one_function():
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.last = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 3)
+            self.scale = nn.Parameter(torch.linspace(0.5, 1.5, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            a = self.a(x)
+            return self.last(self.b(x) * torch.sigmoid(a) + a * torch.sigmoid(a * self.scale))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model, x = Gate().eval(), torch.randn(8, 6)
+    graph = ts.capture(model, x, on_unsupported="keep")
+    assert RecogniseFunctions().apply(graph, Context(graph, (x,), timesteps=1)) is graph
 
 
 @pytest.mark.parametrize("label", [f"module {label}" for label in MODULES if label != "identity"])

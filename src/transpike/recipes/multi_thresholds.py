@@ -11,6 +11,7 @@ from transpike.passes import (
     GaussianThresholds,
     InitialPotential,
     NeuronsForFunctions,
+    RecogniseFunctions,
     ReplaceNeurons,
     UseGroups,
     UseMultiThresholds,
@@ -100,7 +101,7 @@ class DCGS(GaussianCoded):
 
     @property
     def rewrites(self) -> tuple[Pass, ...]:
-        return (NeuronsForFunctions(), EncodeWires("analogue"))
+        return (RecogniseFunctions(), NeuronsForFunctions(), EncodeWires("analogue"))
 
     @property
     def thresholds(self) -> Pass:

@@ -6,7 +6,14 @@ from typing import ClassVar
 from transpike.core.pass_ import Pass
 from transpike.core.schedule import Schedule
 from transpike.neurons.sigma_delta import SpikeRule
-from transpike.passes import EncodeWires, MagnitudeThresholds, NeuronsForFunctions, ReplaceNeurons, UseSigmaDelta
+from transpike.passes import (
+    EncodeWires,
+    MagnitudeThresholds,
+    NeuronsForFunctions,
+    RecogniseFunctions,
+    ReplaceNeurons,
+    UseSigmaDelta,
+)
 from transpike.passes.rewrites.pooling import PoolingRule
 from transpike.recipes._base import PercentileThresholded, setting
 from transpike.schedules import Differences
@@ -40,7 +47,7 @@ class StreamingSigmaDelta(PercentileThresholded):
 
     @property
     def rewrites(self) -> tuple[Pass, ...]:
-        return (NeuronsForFunctions(), EncodeWires())
+        return (RecogniseFunctions(), NeuronsForFunctions(), EncodeWires())
 
     @property
     def thresholds(self) -> Pass:

@@ -30,11 +30,11 @@ class Rectify(Pass):
     exact: ClassVar[bool] = True
 
     def apply(self, graph: Graph, context: Context) -> Graph:
+        if not any(is_plain(node.op, LeakyReLU) for node in graph):
+            return graph
         split = _Split(graph)
         for node in graph:
             split.add(node)
-        if not split.found:
-            return graph
         context.remark(
             f"two rectifications each, f(z) = relu(z) − a relu(−z), clipped where f is: {', '.join(split.found)}"
         )
