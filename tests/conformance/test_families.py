@@ -63,6 +63,7 @@ EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
     activations.ReLU: (activations.ReLU(), ((4,),)),
     activations.Staircase: (activations.Staircase(torch.tensor([0.5]), 4), ((4,),)),
     activations.Clip: (activations.Clip(ceiling=0.5), ((4,),)),
+    activations.LeakyReLU: (activations.LeakyReLU(rand(4), floor=0.5), ((4,),)),
     neurons.IntegrateAndFire: (
         neurons.IntegrateAndFire(activations.ReLU(), torch.tensor([0.5, 1.0]), torch.tensor([0.1, 0.2])), ((2,),),
     ),

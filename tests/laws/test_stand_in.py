@@ -143,7 +143,7 @@ def test_every_neuron_says_which_activations_it_stands_for(kind):
 
 
 def test_every_activation_of_the_package_says_what_it_is():
-    functions = {activations.Function, activations.Unchanged}  # of sigma-delta neurons only
+    functions = {activations.Function, activations.LeakyReLU, activations.Unchanged}  # of sigma-delta neurons only
     assert set(activations.members) == {Clip, FirstSpikeStaircase, ReLU, Staircase, *functions}
 
 
@@ -161,7 +161,6 @@ SHARP = Clip(ceiling=0.3)  # which cuts off much of what the calibration data br
     "recipe",
     [
         recipes.BurstLIP(timesteps=64),
-        recipes.DCGS(timesteps=64),
         recipes.Cao(timesteps=64, threshold=4.0),
         recipes.RMP(timesteps=64),
     ],

@@ -10,7 +10,7 @@ from transpike.ops.analogue import AnalogueOp
 
 FUNCTIONS = frozenset((
     "gelu", "silu", "mish", "leaky_relu", "prelu", "_prelu_kernel", "elu", "selu", "celu", "softplus", "hardswish",
-    "hardsigmoid", "sigmoid", "tanh", "hardtanh", "threshold", "clamp",
+    "hardsigmoid", "sigmoid", "tanh", "hardtanh", "threshold", "clamp", "log_sigmoid", "softshrink", "hardshrink",
 ))  # fmt: skip
 """The operators of torch, without overload, that are functions of one value, with constant parameters at most."""
 

@@ -12,9 +12,11 @@ from transpike.core.spike import floor_clip
 from transpike.errors import SettingError
 from transpike.neurons._digits import check_threshold_count as check_threshold_count
 from transpike.neurons._digits import nearest_threshold as nearest_threshold
+from transpike.neurons._function import FunctionNeuron
 from transpike.neurons._threshold import ThresholdNeuron
 
 ThresholdRule = Literal["any", "one"]
+Followed = Literal["current", "value"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ class MultiThreshold(ThresholdNeuron):
 
 
 @dataclass(frozen=True, eq=False)
-class DifferentialMultiThreshold(ThresholdNeuron):
+class DifferentialMultiThreshold(FunctionNeuron):
     """The rule "one" in differential coding, where a spike of step t changes an estimate by 1/t of its spike scale:
 
     ``v += x + r_in − r_out − s;  r_in += x / t;  r_out += s / t``
@@ -93,7 +95,13 @@ class DifferentialMultiThreshold(ThresholdNeuron):
     x are the received differences, s the sent one, r_in and r_out their estimates: after T steps
     ``r_out = r_in − (v(T) − v(0)) / T``, as in rate coding, to which it is equivalent (the rate sent in step t is
     ``s + r_out``), but a constant input and a bias arrive once, and a settled network is silent. A negative spike
-    leaves r_out at 0 or above. The state holds real numbers, so that potentials are not on a grid.
+    leaves r_out at 0 or above: this is the rule for a ReLU, ``follows`` "current". For another function f = ``source``
+    of one value the neuron integrates the error of its value instead, ``follows`` "value", without that floor:
+
+    ``r_in += x / t;  y = f(r_in);  v += t (y − y') + y' − r_out − s;  r_out += s / t``, y' the y of the step before
+
+    with the same ``r_out = f(r_in) − (v(T) − v(0)) / T``. The state holds real numbers, so that potentials are on no
+    grid.
     Source: Huang et al. 2025 (DCGS, ICML), from its code, where r_in and r_out are also those before the step.
 
     >>> cell = DifferentialMultiThreshold(None, torch.tensor(0.25), torch.tensor(0.0), threshold_count=3)
@@ -104,10 +112,19 @@ class DifferentialMultiThreshold(ThresholdNeuron):
     alphabet: ClassVar[Alphabet] = Alphabet("bits", 128, signed=True)
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
     threshold_count: int = 8
+    follows: Followed = "current"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_threshold_count(self.threshold_count)
+        if self.follows not in get_args(Followed):
+            raise SettingError(f"follows must be one of {', '.join(get_args(Followed))}, not {self.follows!r}")
+        if self.follows == "current" and self.source is not None and not self.source.rectifies:
+            raise SettingError(f"a neuron that follows its current is a ReLU, and not {self.source.describe()}")
+
+    @property
+    def evaluates(self) -> bool:
+        return self.follows == "value"
 
     @property
     def gain(self) -> Gain:
@@ -117,24 +134,40 @@ class DifferentialMultiThreshold(ThresholdNeuron):
         return Alphabet("bits", 2 ** (self.threshold_count - 1), signed=True)
 
     def init(self, *inputs: Tensor) -> State:
-        return super().init(*inputs), torch.zeros_like(inputs[0]), torch.zeros_like(inputs[0])
+        zeros = torch.zeros_like(inputs[0])
+        state = super().init(*inputs), zeros, zeros
+        return state if self.follows == "current" else (*state, zeros)
 
     def step(self, state: State, *inputs: Tensor, t: int) -> tuple[State, Tensor]:
+        if self.follows == "value":
+            return self._value_step(state, inputs[0], t)
         potential, received, sent = state
         potential = potential + inputs[0] + received - sent
         levels = nearest_threshold(potential / self.threshold, self.threshold_count, t * sent / self.threshold)
         spikes = levels * self.threshold
         return (potential - spikes, received + inputs[0] / t, sent + spikes / t), levels
 
-    @property
-    def peak(self) -> Tensor:
-        """Infinite: differences have no largest sum."""
-        return torch.full_like(self.threshold, torch.inf)
+    def _value_step(self, state: State, x: Tensor, t: int) -> tuple[State, Tensor]:
+        potential, received, sent, before = state
+        received = received + x / t
+        value = self.source.run(received)
+        potential = potential + t * (value - before) + before - sent
+        levels = nearest_threshold(potential / self.threshold, self.threshold_count)
+        spikes = levels * self.threshold
+        return (potential - spikes, received, sent + spikes / t, value), levels
 
     @property
-    def unit(self) -> NeuronSpec:
+    def peak(self) -> Tensor | None:
+        """Infinite: differences have no largest sum. None if the neuron follows a value, which has its own bounds."""
+        return None if self.follows == "value" else torch.full_like(self.threshold, torch.inf)
+
+    @property
+    def unit(self) -> NeuronSpec | None:
+        if self.follows == "value":
+            return None
         levels = 2 ** (self.threshold_count - 1)
         return NeuronSpec(self.threshold, self.initial, "soft", levels=levels, negative="nearest")
 
     def describe(self) -> str:
-        return f"{self.threshold_count} thresholds, one a step, of differences"
+        what = self.source.describe() if self.follows == "value" else "differences"
+        return f"{self.threshold_count} thresholds, one a step, of {what}"

@@ -1,19 +1,17 @@
 """Sigma-delta neurons: spikes correct the receiver's estimate of a function of the neuron's own estimate."""
 
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from transpike.codes.time_code import TimeCode
 from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Gain, Mode, State
 from transpike.core.finite import finite
-from transpike.core.op import Op, Shape, Shapes
 from transpike.errors import SettingError
 from transpike.neurons._digits import check_threshold_count, nearest_threshold
-from transpike.neurons._threshold import ThresholdNeuron
+from transpike.neurons._function import FunctionNeuron
 
 SpikeRule = Literal["one", "all"]
 FINE = 2.0**10
@@ -26,7 +24,7 @@ TOGETHER = 2**15
 
 
 @dataclass(frozen=True, eq=False)
-class SigmaDelta(ThresholdNeuron):
+class SigmaDelta(FunctionNeuron):
     """``E += x;  s = Q(f(E) + v(0) − R);  R += s`` with any function f = ``source`` of one value, and unit gain.
 
     x are the received differences and E their sum, the estimate of the neuron's current. R, the sum of the sent
@@ -59,23 +57,6 @@ class SigmaDelta(ThresholdNeuron):
         check_threshold_count(self.threshold_count)
         if self.rule not in get_args(SpikeRule):
             raise SettingError(f"rule must be one of {', '.join(get_args(SpikeRule))}, not {self.rule!r}")
-
-    @classmethod
-    def stands_for(cls, activation: Op) -> bool | str:
-        """Any function of one value; not the slots of first spikes."""
-        if isinstance(getattr(activation, "code", None), TimeCode):
-            return "its levels are the slots of first spikes: use the recipe cat"
-        if activation.is_function:
-            return True
-        return f"{type(activation).__name__} is not declared as a function of each single value (is_function = True)"
-
-    def tensors(self) -> dict[str, Tensor]:
-        return super().tensors() | {f"source.{name}": value for name, value in self.source.tensors().items()}
-
-    def with_tensors(self, **tensors: Tensor) -> Self:
-        inner = {name.removeprefix("source."): v for name, v in tensors.items() if name.startswith("source.")}
-        own = {name: value for name, value in tensors.items() if not name.startswith("source.")}
-        return replace(super().with_tensors(**own), source=self.source.with_tensors(**inner))
 
     @property
     def gain(self) -> Gain:
@@ -147,15 +128,6 @@ class SigmaDelta(ThresholdNeuron):
         """``f(E) + v(0)`` in parts of a level."""
         value = finite(self.source.run(estimate), self.source)
         return (value + self.initial).div_(self.threshold).mul_(FINE)
-
-    def macs(self, inputs: Shapes, output: Shape) -> int | None:
-        return self.source.macs(inputs, output)
-
-    def evaluations(self, inputs: Shapes, output: Shape) -> dict[str, int]:
-        return self.source.evaluations(inputs, output)
-
-    def parts(self, *changed: Tensor) -> Tensor:
-        return self.source.parts(*changed)
 
     def describe(self) -> str:
         rule = "one a step" if self.rule == "one" else "all in a step"

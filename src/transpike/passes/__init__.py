@@ -19,9 +19,11 @@ from transpike.passes.neurons.use_neuron import UseNeuron
 from transpike.passes.neurons.use_neurons import UseNeurons
 from transpike.passes.rewrites.clean import RemoveDropout
 from transpike.passes.rewrites.fold_batchnorm import FoldBatchNorm
+from transpike.passes.rewrites.hand_written import RecogniseFunctions
 from transpike.passes.rewrites.match_delays import MatchDelays
 from transpike.passes.rewrites.pooling import PoolBeforeActivation, PoolInTime
 from transpike.passes.rewrites.quantise_weights import QuantiseWeights
+from transpike.passes.rewrites.rectify import Rectify
 from transpike.passes.rewrites.refuse import RefuseBiases, RefuseLevels
 from transpike.passes.rewrites.spiking_average import SpikingAverage
 from transpike.passes.thresholds.gaussian import GaussianThresholds

@@ -25,6 +25,7 @@ from transpike.passes import (
     PoolBeforeActivation,
     PoolInTime,
     QuantiseWeights,
+    Rectify,
     RemoveDropout,
     ReplaceNeurons,
     ShareThresholds,
@@ -139,6 +140,11 @@ class RateCoded(Recipe):
         return UseNeurons()
 
     @property
+    def rewrites(self) -> tuple[Pass, ...]:
+        """Passes that turn activations into those that the neurons stand for."""
+        return (Rectify(),)
+
+    @property
     def checks(self) -> tuple[Pass, ...]:
         """Passes that refuse networks which the method does not support."""
         return ()
@@ -158,7 +164,8 @@ class RateCoded(Recipe):
         quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits),)
         share = (ShareThresholds(),) if self.residual == "shared" else ()
         made = (self.thresholds, *share, *self.shifts, self.neurons, self.pools)
-        return (RemoveDropout(), FoldBatchNorm(), *self.checks, *before, *average, *quantise, *made, *self.corrections)
+        first = (RemoveDropout(), FoldBatchNorm(), *self.rewrites, *self.checks)
+        return (*first, *before, *average, *quantise, *made, *self.corrections)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from transpike.passes import (
     MatchDelays,
     PoolInTime,
     QuantiseWeights,
+    Rectify,
     RemoveDropout,
     SpikesAtInput,
     SpikingAverage,
@@ -111,7 +112,7 @@ class TimeCoded(Recipe):
         average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
         neurons = (self.thresholds, UseFirstSpikes(self.code, self.follows), *self.corrections)
         retime = (MatchDelays(0),) if self.retime else ()
-        prepared = (RemoveDropout(), FoldBatchNorm(), SpikesAtInput(), *average)
+        prepared = (RemoveDropout(), FoldBatchNorm(), Rectify(), SpikesAtInput(), *average)
         return (*prepared, *neurons, *self._quantise, PoolInTime(), *retime)
 
     @property

@@ -18,6 +18,7 @@ from transpike.passes import (
     PercentileThresholds,
     PoolInTime,
     QuantiseWeights,
+    Rectify,
     RemoveDropout,
     UseNeurons,
 )
@@ -105,6 +106,7 @@ class BSNN(Recipe):
         return (
             RemoveDropout(),
             FoldBatchNorm(),
+            Rectify(),
             *quantise,
             PercentileThresholds(self.granularity, percentile=self.percentile),
             InitialPotential(self.beta),

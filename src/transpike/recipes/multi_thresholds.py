@@ -6,7 +6,16 @@ from typing import ClassVar
 from transpike.core.pass_ import Pass
 from transpike.core.schedule import Schedule
 from transpike.neurons.multi_threshold import check_threshold_count
-from transpike.passes import GaussianThresholds, InitialPotential, ReplaceNeurons, UseGroups, UseMultiThresholds
+from transpike.passes import (
+    EncodeWires,
+    GaussianThresholds,
+    InitialPotential,
+    NeuronsForFunctions,
+    RecogniseFunctions,
+    ReplaceNeurons,
+    UseGroups,
+    UseMultiThresholds,
+)
 from transpike.passes.rewrites.pooling import PoolingRule
 from transpike.recipes._base import GaussianCoded, LearnedCoded, setting
 from transpike.schedules import Differences
@@ -68,8 +77,12 @@ class DCGS(GaussianCoded):
     """Differential coding: neurons send the change of their estimate, scaled by 1/t in step t.
 
     A neuron sends at most one of n = ``threshold_count`` signed thresholds per step; thresholds by iteration on
-    Gaussian currents (``levels`` levels). Constant input and biases are added once. The paper's additional step that
-    measures biases is not needed, because they are known: T steps are T. Maximum pooling remains analogue.
+    Gaussian currents (``levels`` levels). A neuron in the place of another function of one value than a ReLU (SiLU,
+    GELU, a clip …) integrates the error of that value, and its highest threshold is the 99.9th percentile of the
+    absolute activations; a remark names these layers, the others keep the ReLU's neuron. Other operators remain
+    analogue and send differences, without asking, and weights behind them get a neuron in front, except behind maximum
+    pooling. Constant input and biases are added once. The paper's additional step that measures biases is not needed,
+    because they are known: T steps are T.
     Source: Huang et al. 2025 (DCGS, ICML), "Differential coding for training-free ANN-to-SNN conversion", from its
     code.
     Differs from the paper: its threshold iteration stops after a hundred rounds, before convergence; ours continues.
@@ -79,11 +92,16 @@ class DCGS(GaussianCoded):
     """
 
     name: ClassVar[str] = "dcgs"
+    keeps_operators: ClassVar[bool] = True
     timesteps: int = setting(8, "Time steps.")
     pooling: PoolingRule = setting("differences", "Rule for maximum pooling in time.")
     schedule: Schedule = setting(Differences(), "Schedule: differences.")
     threshold_count: int = setting(8, "Number of thresholds per neuron.")
     levels: int = setting(64, "Levels that the thresholds are fitted to.")
+
+    @property
+    def rewrites(self) -> tuple[Pass, ...]:
+        return (RecogniseFunctions(), NeuronsForFunctions(), EncodeWires(behind="analogue"))
 
     @property
     def thresholds(self) -> Pass:

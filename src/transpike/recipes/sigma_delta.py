@@ -11,6 +11,7 @@ from transpike.passes import (
     MagnitudeThresholds,
     NeuronsForFunctions,
     ProductsOfWires,
+    RecogniseFunctions,
     ReplaceNeurons,
     UseSigmaDelta,
 )
@@ -48,8 +49,9 @@ class StreamingSigmaDelta(PercentileThresholded):
     threshold_count: int = setting(8, "Number of thresholds per neuron.")
 
     @property
-    def checks(self) -> tuple[Pass, ...]:
-        return (ProductsOfWires(), NeuronsForFunctions(), EncodeWires(pooled=self.granularity != "neuron"))
+    def rewrites(self) -> tuple[Pass, ...]:
+        encode = EncodeWires(pooled=self.granularity != "neuron")
+        return (RecogniseFunctions(), ProductsOfWires(), NeuronsForFunctions(), encode)
 
     @property
     def thresholds(self) -> Pass:

@@ -18,6 +18,7 @@ from transpike.passes import (
     MatchDelays,
     PercentileThresholds,
     PoolInTime,
+    Rectify,
     RemoveDropout,
     SpikesAtInput,
     UseFirstCrossings,
@@ -74,7 +75,7 @@ class ExactMapping(Recipe):
     @property
     def passes(self) -> tuple[Pass, ...]:
         exact = ExactTimes(self.zeta, self.input == "spikes")
-        return (RemoveDropout(), FoldBatchNorm(), exact, PoolInTime(), MatchDelays(0))
+        return (RemoveDropout(), FoldBatchNorm(), Rectify(), exact, PoolInTime(), MatchDelays(0))
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class S4NN(Recipe):
     @property
     def passes(self) -> tuple[Pass, ...]:
         thresholds = FixedThresholds("layer", self.readout.spiking_output, value=self.threshold)
-        return (RemoveDropout(), FoldBatchNorm(), SpikesAtInput(), thresholds, UseFirstCrossings(), PoolInTime())
+        first = (RemoveDropout(), FoldBatchNorm(), Rectify(), SpikesAtInput())
+        return (*first, thresholds, UseFirstCrossings(), PoolInTime())
 
 
 @dataclass(frozen=True)
@@ -173,4 +175,11 @@ class RueckauerLiu(Recipe):
     @property
     def passes(self) -> tuple[Pass, ...]:
         thresholds = PercentileThresholds(self.granularity, percentile=self.percentile)
-        return (RemoveDropout(), FoldBatchNorm(), thresholds, UseLatches(self.rule, self.resolution), PoolInTime())
+        return (
+            RemoveDropout(),
+            FoldBatchNorm(),
+            Rectify(),
+            thresholds,
+            UseLatches(self.rule, self.resolution),
+            PoolInTime(),
+        )

@@ -236,7 +236,7 @@ class _Reader:
             return
         call = Call(name, arguments, shapes)
         reason = unsupported.reason(name)
-        for member in _claims(registry.generation()).get(name, []):
+        for member in [] if node in self.last else _claims(registry.generation()).get(name, []):
             try:
                 self._place_node(node, member.capture(call), path, isinstance(value, Tensor), shapes)
                 return

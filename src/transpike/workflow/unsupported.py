@@ -1,10 +1,14 @@
 """Why operators of torch cannot be converted, and what can be used instead."""
 
-_CURVED = "a firing rate represents max(x, 0), clipped or in levels, and not this function: train with nn.ReLU"
 _SAMPLE = "it normalises each sample by its own mean and variance, which spikes do not compute: train with nn.BatchNorm"
+_DIFFERENCES = "a recipe of differences (sigma-delta, burst-digits, dcgs)"
 _GATE = (
-    "it is supported behind the last layer only, where it is computed once on the answer; inside the network train "
-    "with nn.ReLU, and without gates"
+    "with this recipe it is supported behind the last layer only, where it is computed once on the answer; inside the "
+    f"network use {_DIFFERENCES}, or train with nn.ReLU and without gates"
+)
+_CURVED = (
+    "a firing rate represents max(x, 0), clipped, in levels or leaky, and not this function: use "
+    f"{_DIFFERENCES}, whose neurons follow any function of one value, or train with nn.ReLU"
 )
 _RECURRENT = "a recurrent layer multiplies activations by activations; spiking networks of transpike are feed-forward"
 _PRODUCT = "it multiplies two activations, or an activation by itself"
@@ -13,8 +17,7 @@ _RANDOM = "it draws random numbers: remove it in eval mode"
 _ATTENTION = "attention multiplies activations by activations: use convolutions or fully connected layers over tokens"
 
 _FAMILIES: dict[str, str] = {
-    _CURVED: "leaky_relu prelu _prelu_kernel rrelu elu celu selu gelu silu mish hardswish softplus "
-    "softshrink hardshrink log_sigmoid glu",
+    _CURVED: "elu celu selu gelu silu mish hardswish softplus softshrink hardshrink log_sigmoid glu",
     _GATE: "sigmoid hardsigmoid tanh softmax _softmax log_softmax _log_softmax",
     _SAMPLE: "layer_norm native_layer_norm group_norm native_group_norm rms_norm std var var_mean",
     _RECURRENT: "lstm gru rnn_relu rnn_tanh lstm_cell gru_cell",
@@ -23,9 +26,8 @@ _FAMILIES: dict[str, str] = {
         "norm linalg_vector_norm frobenius_norm"
     ),
     "dividing by activations has no spiking form: normalise the answer outside the network": "reciprocal rsqrt",
-    "it is neither max(x, 0) nor linear: write it as relu(x) + relu(-x)": "abs",
     "it is neither max(x, 0) nor linear; min(a, b) is a − relu(a − b), and min(max(x, 0), c) is clamp(x, 0, c)": (
-        "minimum min amin clamp_max"
+        "minimum min amin"
     ),
     "a jump at 0 has no firing rate: train with nn.ReLU": "sign sgn heaviside round floor ceil trunc bernoulli",
     "it is neither max(x, 0) nor linear": "exp log log1p sqrt sin cos erf",

@@ -12,15 +12,13 @@ from transpike.ops.analogue import AnalogueOp
 
 MATRICES = {"aten.mul.Tensor": False, "aten.matmul.default": True, "aten.bmm.default": True}
 """The operators of torch that are products of two tensors, and whether of matrices."""
-OWN_GATES = {"aten.sigmoid.default": "aten.silu.default", "aten.hardsigmoid.default": "aten.hardswish.default"}
-"""A gate, and the function that is the product of its input and the gate."""
 
 
 @dataclass(frozen=True)
 class ProductsOfWires(Pass):
     """Every analogue product of two wires (squeeze-and-excitation, gated units) becomes a product for spikes.
 
-    ``glu`` is taken apart. A value that is multiplied by its own gate, ``x · sigmoid(x)``, becomes one function.
+    ``glu`` is taken apart.
     """
 
     exact: ClassVar[bool] = True
@@ -29,8 +27,6 @@ class ProductsOfWires(Pass):
         graph = _without_glu(graph)
 
         def change(node: Node) -> Node | None:
-            if (own := _own_gate(graph, node)) is not None:
-                return own
             product = _product(node.op, tuple(graph[name].shape for name in node.inputs))
             return None if product is None else dataclasses.replace(node, op=product, origin=())
 
@@ -45,17 +41,6 @@ def _product(op: object, inputs: Shapes) -> Product | None:
         return None
     matrices = MATRICES[op.operator]
     return None if matrices and len(inputs[0]) < 2 else Product(matrices)
-
-
-def _own_gate(graph: Graph, node: Node) -> Node | None:
-    """``x · sigmoid(x)`` as one function of x; None for other nodes."""
-    if type(node.op) is not AnalogueOp or node.op.operator != "aten.mul.Tensor" or len(node.inputs) != 2:
-        return None
-    for x, name in (node.inputs, node.inputs[::-1]):
-        gate = graph[name]
-        if type(gate.op) is AnalogueOp and gate.op.operator in OWN_GATES and gate.inputs == (x,):
-            return dataclasses.replace(node, op=AnalogueOp(OWN_GATES[gate.op.operator], (("input", 0),)), inputs=(x,))
-    return None
 
 
 def _without_glu(graph: Graph) -> Graph:

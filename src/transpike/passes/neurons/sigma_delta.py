@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
@@ -13,6 +13,7 @@ from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
+from transpike.errors import SettingError
 from transpike.neurons import IntegrateAndFire, SigmaDelta
 from transpike.neurons.multi_threshold import check_threshold_count
 from transpike.neurons.sigma_delta import SpikeRule
@@ -41,11 +42,17 @@ class EncodeWires(Pass):
     Such wires come from other weights, sums and analogue operators; a neuron later replaces the activation, so that
     the weights add spikes instead of multiplying. A wire into weights that depends on the analogue input only has none:
     it arrives once. Maximum pooling of neurons sends whole levels if ``pooled``: where all positions of a channel have
-    the same threshold. A remark names the wires.
+    the same threshold. ``behind`` "analogue" only encodes what comes from analogue operators, and not sums, weights and
+    maximum pooling. A remark names the wires.
     """
 
     exact: ClassVar[bool] = True
     pooled: bool = True
+    behind: Literal["anything", "analogue"] = "anything"
+
+    def __post_init__(self) -> None:
+        if self.behind not in ("anything", "analogue"):
+            raise SettingError(f"behind must be 'anything' or 'analogue', not {self.behind!r}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         axes = graph.channel_axes
@@ -68,14 +75,21 @@ class EncodeWires(Pass):
                 carry[node.name] = "levels"
                 sources.add(node.name)
             else:
-                before = {carry[name] for name in node.inputs}
-                linear = isinstance(op, Op) and op.is_linear
-                moved = isinstance(op, Op) and op.role == "wiring" and (not op.is_sum or len(node.inputs) == 1)
-                only = before.pop() if len(before) == 1 else "reals"
-                carry[node.name] = only if (only == "input" and linear) or moved else "reals"
+                carry[node.name] = self._carried(node, {carry[name] for name in node.inputs})
         if encoded:
             context.remark(f"neurons without a function encode the real numbers of {', '.join(encoded)} as spikes")
         return Graph(tuple(nodes)) if encoded else graph
+
+    def _carried(self, node: Node, before: set[str]) -> str:
+        """What the output of an op carries, if its inputs carry ``before``."""
+        op = node.op
+        linear = isinstance(op, Op) and op.is_linear
+        if before == {"input"} and linear:
+            return "input"
+        if self.behind == "analogue" and (linear or is_plain(op, (MaxPool, AdaptiveMaxPool))):
+            return "reals" if "reals" in before else "levels"
+        moved = isinstance(op, Op) and op.role == "wiring" and (not op.is_sum or len(node.inputs) == 1)
+        return before.pop() if moved and len(before) == 1 else "reals"
 
 
 def _needs_spikes(op: Op, carried: str) -> bool:

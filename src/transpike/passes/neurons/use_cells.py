@@ -6,8 +6,9 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from transpike.activations import ReLU
+from transpike.activations import Clip, ReLU
 from transpike.core.cell import Gain, Neuron
+from transpike.core.plain import is_plain
 from transpike.errors import SettingError
 from transpike.neurons import (
     Burst,
@@ -18,7 +19,7 @@ from transpike.neurons import (
     ResidualGate,
     Switched,
 )
-from transpike.neurons.multi_threshold import check_threshold_count
+from transpike.neurons.multi_threshold import Followed, check_threshold_count
 from transpike.passes._base import ReplaceNeurons
 
 LadderKind = Literal["any", "one", "differences"]
@@ -55,7 +56,8 @@ class UseMultiThresholds(ReplaceNeurons):
     """Neurons with ``threshold_count`` n thresholds, each half the next higher one, on an unchanged range.
 
     ``kind`` "any": several thresholds may fire in a step, and their sum is θ. "one" (one at a time) and "differences":
-    the highest threshold is θ. The initial potential keeps its share of the lowest threshold.
+    the highest threshold is θ. A neuron of "differences" in the place of anything but a ReLU follows its value. The
+    initial potential keeps its share of the lowest threshold.
     """
 
     threshold_count: int = 4
@@ -74,8 +76,9 @@ class UseMultiThresholds(ReplaceNeurons):
         levels = 2**self.threshold_count - 1 if self.kind == "any" else 2.0 ** (self.threshold_count - 1)
         threshold, initial, spike_scale = _scaled(old, 1 / max(levels, 1))
         if self.kind == "differences":
+            follows: Followed = "current" if old.source.rectifies and not is_plain(old.source, Clip) else "value"
             return DifferentialMultiThreshold(
-                old.source, threshold, initial, self.threshold_count, spike_scale=spike_scale
+                old.source, threshold, initial, self.threshold_count, follows, spike_scale=spike_scale
             )
         return MultiThreshold(old.source, threshold, initial, self.threshold_count, self.kind, spike_scale=spike_scale)
 

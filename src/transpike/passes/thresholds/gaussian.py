@@ -7,11 +7,15 @@ import torch
 from torch import Tensor
 
 from transpike.core.graph import Graph, Node
+from transpike.core.op import Op
 from transpike.core.pass_ import Context
 from transpike.errors import SettingError
-from transpike.passes._base import Thresholds
+from transpike.passes._base import Thresholds, is_activation
+from transpike.passes.thresholds._quantile import percentiles
 
 STARTS = tuple(k / 32 for k in range(31, 1, -1))
+PERCENTILE = 99.9
+"""Of the absolute values of activations that are no ReLUs."""
 TOLERANCE = 1e-7
 """Relative change of a threshold below which Lloyd's iteration stops."""
 
@@ -104,7 +108,22 @@ class GaussianThresholds(Thresholds):
             mean = first / count
             deviation = (second / count - mean.square()).clamp(min=0).sqrt()
             found[name] = gaussian_threshold(mean, deviation, self.levels, self.iterations).float()
-        return found
+        return found | self._others(graph, context)
+
+    def _others(self, graph: Graph, context: Context) -> dict[str, Tensor]:
+        """Percentiles for the activations that are no ReLUs, of which the Gaussian gives no threshold."""
+        names = {
+            node.name for node in graph if is_activation(node) and isinstance(node.op, Op) and not node.op.rectifies
+        }
+        if not names:
+            return {}
+        relus = [node.name for node in graph if is_activation(node) and node.name not in names]
+        context.remark(
+            f"no ReLUs, so that thresholds are percentiles of the absolute activations: {', '.join(sorted(names))}"
+            + (f"; as ReLUs: {', '.join(relus)}" if relus else "")
+        )
+        measured = percentiles(self, graph, context, PERCENTILE, torch.abs)
+        return {name: value for name, value in measured.items() if name in names}
 
     def describe(self) -> str:
         return f"least squared error with {self.levels} levels under a Gaussian, per {self.granularity}"

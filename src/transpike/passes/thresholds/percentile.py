@@ -6,43 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from transpike.core.graph import Graph, Node
+from transpike.core.graph import Graph
 from transpike.core.pass_ import Context
 from transpike.errors import SettingError
 from transpike.passes._base import Thresholds
-
-
-class Quantile:
-    """The exact ``percentile`` of values that arrive in batches, one for each row; only the upper tail is kept.
-
-    Linear interpolation between order statistics, as numpy.percentile; ``non_zero`` leaves out values that are not
-    positive.
-    """
-
-    def __init__(self, percentile: float, total: int, non_zero: bool = False) -> None:
-        self.percentile, self.total, self.non_zero = percentile, total, non_zero
-        self.keep = total - int((total - 1) * percentile / 100)
-        self.tail: Tensor | None = None
-        self.positive: Tensor | None = None
-
-    def add(self, values: Tensor) -> None:
-        """``values`` is (rows, any number)."""
-        positive = (values > 0).sum(1)
-        self.positive = positive if self.positive is None else self.positive + positive
-        tail = values if self.tail is None else torch.cat([self.tail, values], 1)
-        self.tail = tail.topk(min(self.keep, tail.shape[1]), 1, sorted=True).values
-
-    def result(self) -> Tensor:
-        assert self.tail is not None and self.positive is not None
-        counts = self.positive.clamp(min=1) if self.non_zero else torch.full_like(self.positive, self.total)
-        position = (counts - 1).double() * self.percentile / 100
-        below = position.floor().long()
-        weight = (position - below).to(self.tail.dtype)
-        lower, upper = (
-            self.tail.gather(1, (counts - 1 - k).clamp(0, self.tail.shape[1] - 1)[:, None])[:, 0]
-            for k in (below, (below + 1).minimum(counts - 1))
-        )
-        return lower + weight * (upper - lower)
+from transpike.passes.thresholds._quantile import percentiles
 
 
 @dataclass(frozen=True)
@@ -68,19 +36,7 @@ class PercentileThresholds(Thresholds):
         return torch.relu(output)
 
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
-        samples = sum(len(batch) for batch in context.batches)
-        found: dict[str, Quantile] = {}
-
-        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if self.fires(graph, node):
-                rows = self.rows(self.values(output), graph.channel_axes[node.name])
-                if node.name not in found:
-                    total = samples * rows.shape[1] // len(output)
-                    found[node.name] = Quantile(self.percentile, total, self.of == "non-zero")
-                found[node.name].add(rows)
-
-        context.observe(graph, see)
-        return {name: quantile.result() for name, quantile in found.items()}
+        return percentiles(self, graph, context, self.percentile, self.values, self.of == "non-zero")
 
     def describe(self) -> str:
         name = "maximum" if self.percentile == 100 else f"percentile {self.percentile:g}"

@@ -17,6 +17,7 @@ from transpike.energy import AnnActivity, AnnLayer
 from transpike.errors import SettingError
 from transpike.lowering.activity import unpriced
 from transpike.passes import FoldBatchNorm, QuantiseWeights
+from transpike.passes.rewrites.rectify import rectified
 from transpike.snn import SNN
 from transpike.workflow.cost.quantised_functions import quantised_functions
 
@@ -63,7 +64,8 @@ def quantised(
         graph, widths = quantised_functions(snn, activation_bits)
         graph = graph if weights is None else weights.apply(graph, None)  # type: ignore[arg-type]
         return QuantisedBaseline(graph, widths, used)
-    graph = FoldBatchNorm().apply(snn.source, Context(snn.source, (), snn.timesteps))
+    context = Context(snn.source, (), snn.timesteps)
+    graph = rectified(FoldBatchNorm().apply(snn.source, context), snn.recipe.passes, context)
     if weights is not None:
         graph = weights.apply(graph, None)  # type: ignore[arg-type]
     alphabets = snn.lowered.alphabets

@@ -20,6 +20,7 @@ from transpike.data.batches import pairs
 from transpike.errors import DataError, SettingError
 from transpike.lowering.layerwise import layer_by_layer
 from transpike.passes import FoldBatchNorm
+from transpike.passes.rewrites.rectify import rectified
 from transpike.snn import SNN
 from transpike.workflow.convert import convert
 from transpike.workflow.explain.layer_errors import LayerSums
@@ -59,7 +60,8 @@ class Case:
         x, y = snn.prepare(torch.cat(inputs)).cpu().float(), torch.cat(targets).cpu()
         warnings = snn.checked(x)
         shown = snn.encoder.accumulate(x)
-        source = FoldBatchNorm().apply(snn.source, Context(snn.source, (), snn.timesteps))
+        context = Context(snn.source, (), snn.timesteps)
+        source = rectified(FoldBatchNorm().apply(snn.source, context), snn.recipe.passes, context)
         table = {node.name: node for node in source}
         for node in snn.graph:
             there = table.get(node.name)
