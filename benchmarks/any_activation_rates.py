@@ -1,0 +1,1 @@
+def rate_codes(): return []
