@@ -53,15 +53,15 @@ class UNet(nn.Module):
         def double(inputs: int, outputs: int) -> nn.Sequential:
             return nn.Sequential(*_block(inputs, outputs, nn.SiLU), *_block(outputs, outputs, nn.SiLU))
 
-        self.fine, self.half, self.quarter = double(1, a), double(a, b), double(b, c)
-        self.up_half, self.up_fine = double(c + b, b), double(b + a, a)
+        self.fine_scale, self.middle_scale, self.coarse_scale = double(1, a), double(a, b), double(b, c)
+        self.up_middle, self.up_fine = double(c + b, b), double(b + a, a)
         self.last = nn.Conv2d(a, 11, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        fine = self.fine(x)
-        half = self.half(F.avg_pool2d(fine, 2))
-        y = self.quarter(F.avg_pool2d(half, 2))
-        for skip, layers in ((half, self.up_half), (fine, self.up_fine)):
+        fine = self.fine_scale(x)
+        half = self.middle_scale(F.avg_pool2d(fine, 2))
+        y = self.coarse_scale(F.avg_pool2d(half, 2))
+        for skip, layers in ((half, self.up_middle), (fine, self.up_fine)):
             y = F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
             y = layers(torch.cat([y, skip], 1))
         return self.last(y)
