@@ -29,19 +29,27 @@ from transpike.workflow.evaluate.report import Report
 
 CONTENT = Path(__file__).resolve().with_suffix(".json")
 MODELS = (Operations(), Operations32Float())
-BATCH, TIMED = 50, 100  # images of a batch, and of the measured time
-SAMPLES = {"denoiser": 1000, "unet": 1000, "mobilenet-v3": 10000, "efficientnet": 10000}
+BATCH, TIMED = 50, 50  # images of a batch, and of the measured time
+SAMPLES = {"denoiser": 500, "unet": 400, "mobilenet-v3": 1000, "efficientnet": 1000}
+FEWER, FEW = 200, 20  # for the recipes that are compared, and for those of 64 steps
+STEPS = {"denoiser": 8, "unet": 6, "mobilenet-v3": 5, "efficientnet": 5}
+PERCENTILE = 99.5
 CALIBRATION = 512
 PICO = 1e-12
 
 
 def rows(name: str, samples: int) -> list[tuple[Recipe, int]]:
     """The recipes of a case, each with the number of test samples."""
-    found: list[tuple[Recipe, int]] = [(r.StreamingSigmaDelta(8, threshold_count=8), samples)]
-    others: list[Recipe] = [r.StreamingSigmaDelta(8, threshold_count=6), r.BurstDigits(1)]
+    steps = STEPS[name]
+    found: list[tuple[Recipe, int]] = [
+        (r.StreamingSigmaDelta(steps, percentile=PERCENTILE), samples),
+        (r.BurstDigits(1, percentile=PERCENTILE), min(samples, FEWER)),
+    ]
     if name == "denoiser":
-        others += rate_codes()
-    return found + [(recipe, min(samples, 1000)) for recipe in others]
+        others = (r.StreamingSigmaDelta(steps), r.StreamingSigmaDelta(steps, percentile=PERCENTILE, threshold_count=6))
+        found += [(recipe, min(samples, FEWER)) for recipe in others]
+        found += [(recipe, FEW) for recipe in rate_codes(PERCENTILE)]
+    return found
 
 
 def batches(case: Case, data: ts.data.Dataset, samples: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:

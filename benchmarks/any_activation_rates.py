@@ -83,6 +83,6 @@ class Rates(PercentileThresholded):
         return UseRates(self.threshold_count)
 
 
-def rate_codes() -> list[Rates]:
-    """Ternary, and with so many thresholds that their smallest one no longer limits the error."""
-    return [Rates(64, threshold_count=n) for n in (1, 2, 4, 8)]
+def rate_codes(percentile: float) -> list[Rates]:
+    """Ternary spikes, and the thresholds of sigma-delta."""
+    return [Rates(64, percentile=percentile, threshold_count=n) for n in (1, 8)]
