@@ -144,7 +144,9 @@ def main() -> None:
         calibration = case.batch(data, "train", chosen)[0]
         preprocessing = data.preprocessing if case.data == "cifar10" else None
         for recipe, samples in rows(name, arguments.samples or SAMPLES[name]):
-            done = content.setdefault(name, {"data": data.note, "seed": 0, "calibration": CALIBRATION, "rows": {}})["rows"]
+            done = content.setdefault(name, {"data": data.note, "seed": 0, "calibration": CALIBRATION, "rows": {}})[
+                "rows"
+            ]
             if str(recipe) in done:
                 continue
             start = time.perf_counter()

@@ -39,7 +39,7 @@ class SigmaDelta(ThresholdNeuron):
 
     For a constant E, |v| is at most ``max(¾ θ, 3^−t |f(E)|)`` after t steps if ``|f(E)| ≤ 1.5 · 2^{n−1} θ``, and the
     neuron is then silent. The largest threshold limits how fast R follows, not its value. f(E) is rounded to 1/1024 of
-    a level (``OFF_GRID``: not to the nearest), which makes the rest of the arithmetic exact. Shapes as IntegrateAndFire.
+    a level, with an offset, which makes the rest of the arithmetic exact. Shapes as IntegrateAndFire.
     Source: Yoon 2016 (TNNLS), sigma-delta modulation by neurons, **from memory**; rule by Huang et al. 2025 (DCGS).
 
     >>> from transpike.activations import ReLU
