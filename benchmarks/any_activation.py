@@ -30,25 +30,25 @@ from transpike.workflow.evaluate.report import Report
 CONTENT = Path(__file__).resolve().with_suffix(".json")
 MODELS = (Operations(), Operations32Float())
 BATCH, TIMED = 50, 50  # images of a batch, and of the measured time
-SAMPLES = {"denoiser": 500, "unet": 400, "mobilenet-v3": 1000, "efficientnet": 1000}
-FEWER, FEW = 200, 20  # for the recipes that are compared, and for those of 64 steps
+SAMPLES = {"denoiser": 300, "unet": 200, "mobilenet-v3": 1000, "efficientnet": 1000}
+FEWER, FEW = 100, 10  # for the recipes that are compared, and for those of 64 steps
 STEPS = {"denoiser": 8, "unet": 6, "mobilenet-v3": 5, "efficientnet": 5}
 PERCENTILE = 99.5
 CALIBRATION = 512
 PICO = 1e-12
 
 
-def rows(name: str, samples: int) -> list[tuple[Recipe, int]]:
+def rows(name: str) -> list[tuple[Recipe, int]]:
     """The recipes of a case, each with the number of test samples."""
     steps = STEPS[name]
     found: list[tuple[Recipe, int]] = [
-        (r.StreamingSigmaDelta(steps, percentile=PERCENTILE), samples),
-        (r.BurstDigits(1, percentile=PERCENTILE), min(samples, FEWER)),
+        (r.StreamingSigmaDelta(steps, percentile=PERCENTILE), SAMPLES[name]),
+        (r.BurstDigits(1, percentile=PERCENTILE), FEWER),
     ]
     if name == "denoiser":
-        others = (r.StreamingSigmaDelta(steps), r.StreamingSigmaDelta(steps, percentile=PERCENTILE, threshold_count=6))
-        found += [(recipe, min(samples, FEWER)) for recipe in others]
         found += [(recipe, FEW) for recipe in rate_codes(PERCENTILE)]
+        others = (r.StreamingSigmaDelta(steps), r.StreamingSigmaDelta(steps, percentile=PERCENTILE, threshold_count=6))
+        found += [(recipe, FEWER) for recipe in others]
     return found
 
 
@@ -57,8 +57,15 @@ def batches(case: Case, data: ts.data.Dataset, samples: int) -> Iterable[tuple[t
         yield case.batch(data, "test", numbers)
 
 
-def measured(case: Case, data: ts.data.Dataset, snn: ts.SNN, samples: int) -> dict[str, Any]:
+def converted(case: Case, data: ts.data.Dataset, model: torch.nn.Module, recipe: Recipe) -> ts.SNN:
+    chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:CALIBRATION]
+    preprocessing = data.preprocessing if case.data == "cifar10" else None
+    return ts.convert(model, recipe, case.batch(data, "train", chosen)[0], preprocessing=preprocessing)
+
+
+def measured(case: Case, data: ts.data.Dataset, model: torch.nn.Module, recipe: Recipe, samples: int) -> dict[str, Any]:
     """What the network answers and does after each number of steps, and the same of its source network."""
+    snn = converted(case, data, model, recipe)
     found = ts.evaluate(snn, batches(case, data, samples), task=case.task, energy=MODELS)
     layers = [layer for layer in found.activities[found.timesteps].layers if layer.role == "neuron"]
     spikes = sum(layer.spikes for layer in layers)
@@ -80,7 +87,7 @@ def measured(case: Case, data: ts.data.Dataset, snn: ts.SNN, samples: int) -> di
     return {
         "samples": samples, "neurons": neurons, "ann_macs": found.ann_macs, "exact": found.exact, "why": found.exact_why,
         "ties": found.ties, "last step with a spike": last[0] if last else 0, "unpriced": len(found.unpriced),
-        "remarks": list(found.remarks), "steps": steps,
+        "remarks": list(found.remarks), "seconds per image": seconds(case, data, snn, model), "steps": steps,
     }  # fmt: skip
 
 
@@ -131,36 +138,28 @@ def main() -> None:
     parser.add_argument("cases", nargs="+", choices=sorted(CASES))
     parser.add_argument("--folder", type=Path, required=True, help="Where trained networks lie.")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--samples", type=int, help="Test samples of the first recipe (default: by case).")
+    parser.add_argument("--samples", type=int, help="Test samples of every row (default: by row).")
     parser.add_argument("--output", type=Path, default=CONTENT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     content = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-    for name in arguments.cases:
+    wanted = [(place, name, *row) for name in arguments.cases for place, row in enumerate(rows(name))]
+    for _, name, recipe, samples in sorted(wanted, key=lambda row: row[0]):  # first the first rows of all cases
         case = CASES[name]
         data = ts.data.load(case.data, arguments.data_dir)
-        model = trained(name, data, arguments.folder)
-        chosen = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:CALIBRATION]
-        calibration = case.batch(data, "train", chosen)[0]
-        preprocessing = data.preprocessing if case.data == "cifar10" else None
-        for recipe, samples in rows(name, arguments.samples or SAMPLES[name]):
-            done = content.setdefault(name, {"data": data.note, "seed": 0, "calibration": CALIBRATION, "rows": {}})[
-                "rows"
-            ]
-            if str(recipe) in done:
-                continue
-            start = time.perf_counter()
-            snn = ts.convert(model, recipe, calibration, preprocessing=preprocessing)
-            row = measured(case, data, snn, samples)
-            row["seconds per image"] = seconds(case, data, snn, model)
-            done[str(recipe)] = row
-            content["versions"] = {
-                "torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__,
-            }  # fmt: skip
-            write_atomically(arguments.output, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
-            for step in row["steps"]:
-                print(name, recipe.name, *(f"{key} {value}" for key, value in step.items()), sep=" | ")
-            print(f"{name} {recipe}: {time.perf_counter() - start:.0f} s", flush=True)
+        found = content.setdefault(name, {"data": data.note, "seed": 0, "calibration": CALIBRATION, "rows": {}})
+        if str(recipe) in found["rows"]:
+            continue
+        start = time.perf_counter()
+        row = measured(case, data, trained(name, data, arguments.folder), recipe, arguments.samples or samples)
+        found["rows"][str(recipe)] = row
+        content["versions"] = {
+            "torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__,
+        }  # fmt: skip
+        write_atomically(arguments.output, json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
+        for step in row["steps"]:
+            print(name, recipe.name, *(f"{key} {value}" for key, value in step.items()), sep=" | ")
+        print(f"{name} {recipe}: {time.perf_counter() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
