@@ -75,19 +75,24 @@ class Resample(Average):
         So it is in linear interpolation by powers of two. None for other weights, and where a channel has several
         spike scales, which the weights would mix.
         """
-        parts = [next((k for k in PARTS if bool((m * k == (m * k).round()).all())), None) for m in matrices]
+        parts = [k for k in map(_parts, matrices) if k is not None]
         places = spike_scale.flatten(-len(matrices))
         first = places[..., :1]
-        if None in parts or not bool((places == first).all()):  # also for NaN, where there are no levels
+        if len(parts) < len(matrices) or not bool((places == first).all()):  # NaN, too: there are no levels
             return None
         whole = [m * k for m, k in zip(matrices, parts, strict=True)]
         op = replace(self, rows=whole[0] if len(whole) == 2 else None, columns=whole[-1])
-        scale = first / math.prod(k for k in parts if k is not None)
+        scale = first / math.prod(parts)
         shape = (*spike_scale.shape[: -len(matrices)], *(len(m) for m in matrices))
         return op, scale.reshape(*first.shape[:-1], *(1 for _ in matrices)).expand(shape)
 
     def describe(self) -> str:
         return f"{self.kind} {self.columns.shape[0] if self.rows is None else f'{len(self.rows)}×{len(self.columns)}'}"
+
+
+def _parts(matrix: Tensor) -> int | None:
+    """The smallest of ``PARTS`` of which all weights are multiples."""
+    return next((k for k in PARTS if bool((matrix * k == (matrix * k).round()).all())), None)
 
 
 def adaptive_average(size_in: int, size_out: int) -> Tensor:
