@@ -16,6 +16,7 @@ TITLES = {
     "efficientnet": ("EfficientNet's blocks", "SiLU, depthwise convolutions, squeeze-excite of SiLU and sigmoid; "
                      "CIFAR-10 (JPEG copy). Accuracy in %."),
 }  # fmt: skip
+SCALES = {"PSNR": (1, "dB"), "mean IoU": (100, "points"), "accuracy in %": (1, "points")}
 HEAD = """# Smooth activations: measurements
 
 Trained networks whose activations are not ReLUs, converted by the recipes `sigma-delta` and `burst-digits`. Made by
@@ -48,7 +49,7 @@ def _steps(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _table(row: dict[str, Any]) -> list[str]:
-    scale = 100 if row["steps"][0]["metric"] == "mean IoU" else 1
+    scale, _ = SCALES[row["steps"][0]["metric"]]
     lines = [
         "| T | ANN | SNN | change | error | operations | fp32 | 8 bit | spikes |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -65,6 +66,28 @@ def _table(row: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _summary(content: dict[str, Any]) -> str:
+    """The first row of every case after four steps."""
+    lines = [
+        "\n## After four steps\n",
+        "| network | n | change | error | operations | fp32 |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, (title, _) in TITLES.items():
+        row = next(iter(content[name]["rows"].values()))
+        step = next(step for step in row["steps"] if step["T"] == 4)
+        scale, unit = SCALES[step["metric"]]
+        low, high = (_number(scale * step[key], 2, True) for key in ("low", "high"))
+        change = f"{_number(scale * step['change'], 2, True)} {unit} ({low} to {high})"
+        cells = (
+            _number(100 * step["relative error"]) + " %",
+            _number(step["operations / MACs"]),
+            _number(step["operations-fp32 / ANN"]),
+        )
+        lines.append(f"| {title} | {row['samples']} | {change} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _silence(row: dict[str, Any]) -> str:
     last, steps = row["last step with a spike"], row["steps"]
     if len(steps) == 1:
@@ -78,10 +101,8 @@ def _silence(row: dict[str, Any]) -> str:
 
 def page() -> str:
     content = json.loads(HERE.joinpath("any_activation.json").read_text(encoding="utf-8"))
-    parts = [HEAD]
+    parts = [HEAD, _summary(content)]
     for name, (title, text) in TITLES.items():
-        if name not in content:
-            continue
         parts.append(f"\n## {title}\n\n{text}\n")
         for recipe, row in content[name]["rows"].items():
             seconds = ", ".join(f"{which} {value:.2g}" for which, value in row["seconds per image"].items())
