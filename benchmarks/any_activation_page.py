@@ -39,7 +39,7 @@ the test set, thresholds come from 512 training samples (seed 0). Settings that 
 
 
 def _number(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    return "" if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
+    return "" if value is None else f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"  # no -0.00
 
 
 def _steps(row: dict[str, Any]) -> list[dict[str, Any]]:
