@@ -46,7 +46,7 @@ def rows(name: str) -> list[tuple[Recipe, int]]:
         (r.BurstDigits(1, percentile=PERCENTILE), FEWER),
     ]
     if name == "denoiser":
-        found += [(recipe, FEW) for recipe in rate_codes(PERCENTILE)]
+        found += [(recipe, FEW) for recipe in rate_codes()]
         others = (r.StreamingSigmaDelta(steps), r.StreamingSigmaDelta(steps, percentile=PERCENTILE, threshold_count=6))
         found += [(recipe, FEWER) for recipe in others]
     return found

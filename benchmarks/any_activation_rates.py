@@ -83,6 +83,6 @@ class Rates(PercentileThresholded):
         return UseRates(self.threshold_count)
 
 
-def rate_codes(percentile: float) -> list[Rates]:
-    """Ternary spikes, and the thresholds of sigma-delta."""
-    return [Rates(64, percentile=percentile, threshold_count=n) for n in (1, 8)]
+def rate_codes() -> list[Rates]:
+    """Ternary spikes, and the thresholds of sigma-delta with several limits: a rate is at most the largest threshold."""
+    return [Rates(64, percentile=p, threshold_count=n) for n, p in ((1, 99.5), (8, 99.5), (8, 99.9), (8, 100.0))]
