@@ -88,6 +88,23 @@ def _summary(content: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _rate(rows: dict[str, Any]) -> str:
+    """The rate code with the fewest operations among those that reach the error of sigma-delta after four steps."""
+    own = next(step for step in next(iter(rows.values()))["steps"] if step["T"] == 4)
+    reached = [
+        (step["operations / MACs"], step["T"], recipe, row["samples"])
+        for recipe, row in rows.items()
+        for step in row["steps"]
+        if recipe.startswith("rates") and step["relative error"] <= own["relative error"]
+    ]
+    operations, steps, recipe, samples = min(reached)
+    return (
+        f"\nThe best rate code that reaches the error of `sigma-delta` after four steps is `{recipe}` (n = {samples}): at "
+        f"T = {steps}, with {operations / own['operations / MACs']:.1f} times the operations. `rates` are neurons of "
+        "`benchmarks/any_activation_rates.py`: the mean of what is sent follows the function of the mean current.\n"
+    )
+
+
 def _silence(row: dict[str, Any]) -> str:
     last, steps = row["last step with a spike"], row["steps"]
     if len(steps) == 1:
@@ -104,6 +121,8 @@ def page() -> str:
     parts = [HEAD, _summary(content)]
     for name, (title, text) in TITLES.items():
         parts.append(f"\n## {title}\n\n{text}\n")
+        if name == "denoiser":
+            parts.append(_rate(content[name]["rows"]))
         for recipe, row in content[name]["rows"].items():
             seconds = ", ".join(f"{which} {value:.2g}" for which, value in row["seconds per image"].items())
             exact = "exact grid" if row["exact"] else f"not exact ({row['why']})"
