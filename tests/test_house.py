@@ -124,6 +124,13 @@ def test_the_page_of_methods_says_what_the_recipes_are_and_what_was_measured() -
     assert all(f"| `{recipe.name}` |" in page for recipe in ts.recipes.members)
 
 
+def test_the_page_of_smooth_activations_says_what_was_measured() -> None:
+    page = _benchmark("any_activation_page").page()
+    assert page == (ROOT / "docs/any-activation.md").read_text(encoding="utf-8"), (
+        "run benchmarks/any_activation_page.py"
+    )
+
+
 @pytest.mark.parametrize("path", [path for path in SOURCES if ">>>" in path.read_text()], ids=lambda path: path.stem)
 def test_examples_in_docstrings_are_true(path: Path) -> None:
     name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)

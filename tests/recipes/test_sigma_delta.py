@@ -14,6 +14,7 @@ from transpike.activations import Function, ReLU, Unchanged
 from transpike.core.pass_ import Context
 from transpike.errors import SettingError, UnsupportedModel
 from transpike.neurons import DifferentialOperator, SigmaDelta
+from transpike.neurons.sigma_delta import OFF_GRID
 from transpike.ops.analogue import AnalogueOp
 from transpike.passes import EncodeWires, NeuronsForFunctions
 from transpike.recipes import DCGS, ECC, BurstDigits, StreamingSigmaDelta
@@ -83,7 +84,7 @@ def test_the_error_falls_to_three_quarters_of_the_lowest_threshold_and_the_neuro
     state, silence = cell.init(y), torch.zeros_like(y)
     for t in range(1, STEPS + 1):
         state, sent = cell.step(state, y if t == 1 else silence, t=t)
-        rounding = SMALLEST / 2048
+        rounding = SMALLEST / 1024
         bound = (y.abs() * 3.0**-t).clamp(min=0.75 * SMALLEST)
         assert bool(((y - state[1] * SMALLEST).abs() <= bound + rounding).all())
         assert t <= 6 or not bool(sent.any())
@@ -229,6 +230,16 @@ def test_other_recipes_still_refuse_smooth_activations():
 
 def test_a_function_near_an_edge_of_its_rounding_is_counted():
     cell = sigma_delta(Function("aten.leaky_relu.default", (("input", 0), 0.5)))
-    edge = torch.tensor([[100.5 * SMALLEST / 1024, 100.4 * SMALLEST / 1024]]).double()
+    edge = torch.tensor([[100.5 - OFF_GRID, 100.4, 100.5]], dtype=torch.float64) * SMALLEST / 1024
     assert cell.undecided((edge, torch.zeros_like(edge))) == 1
     assert sigma_delta(Unchanged()).undecided((edge, torch.zeros_like(edge))) == 0
+
+
+def test_polynomials_on_a_grid_are_not_at_an_edge_of_their_rounding():
+    """Of hardswish on multiples of 2^−12, with a threshold of 3 · 2^−10, one in 32 would be between two parts."""
+    hardswish = Function("aten.hardswish.default", (("input", 0),))
+    cell = SigmaDelta(hardswish, torch.tensor(3 * 2.0**-10), torch.zeros(()))
+    estimate = torch.arange(-(2**14), 2**14, dtype=torch.float64) * 2.0**-12
+    parts = hardswish.run(estimate) / cell.threshold.double() * 1024
+    assert int((parts - parts.floor() == 0.5).sum()) > 50
+    assert cell.undecided((estimate, torch.zeros_like(estimate))) == 0

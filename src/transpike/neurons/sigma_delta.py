@@ -16,6 +16,10 @@ from transpike.neurons._function import FunctionNeuron
 SpikeRule = Literal["one", "all"]
 FINE = 2.0**10
 """Parts of a level to which a function of an estimate is rounded, so that every machine decides alike."""
+OFF_GRID = 2**0.5 / 4
+"""Added to these parts before they are rounded: polynomials, as in hardswish, of values on a grid are often exactly
+between two parts, where arithmetic decides. No fraction with a small denominator is near this irrational number.
+"""
 NEAR = 2.0**-48
 """More than float64's error of a function, relative to its argument and its value."""
 
@@ -37,7 +41,7 @@ class SigmaDelta(FunctionNeuron):
 
     For a constant E, |v| is at most ``max(¾ θ, 3^−t |f(E)|)`` after t steps if ``|f(E)| ≤ 1.5 · 2^{n−1} θ``, and the
     neuron is then silent. The largest threshold limits how fast R follows, not its value. f(E) is rounded to 1/1024 of
-    a level, which makes the rest of the arithmetic exact. Shapes as IntegrateAndFire.
+    a level, with an offset, which makes the rest of the arithmetic exact. Shapes as IntegrateAndFire.
     Source: Yoon 2016 (TNNLS), sigma-delta modulation by neurons, **from memory**; rule by Huang et al. 2025 (DCGS).
 
     >>> from transpike.activations import ReLU
@@ -112,7 +116,7 @@ class SigmaDelta(FunctionNeuron):
 
     def potential(self, state: State) -> Tensor:
         """``f(E) + v(0) − R``: what the receivers do not know yet."""
-        value = self._value(state[0]) / FINE - state[1]
+        value = (self._value(state[0]) - OFF_GRID) / FINE - state[1]
         return value * self.threshold
 
     def undecided(self, state: State) -> int:
@@ -125,9 +129,9 @@ class SigmaDelta(FunctionNeuron):
         return int(((value - value.floor() - 0.5).abs() < error).sum())
 
     def _value(self, estimate: Tensor) -> Tensor:
-        """``f(E) + v(0)`` in parts of a level."""
+        """``f(E) + v(0)`` in parts of a level, off the grid."""
         value = finite(self.source.run(estimate), self.source)
-        return (value + self.initial).div_(self.threshold).mul_(FINE)
+        return (value + self.initial).div_(self.threshold).mul_(FINE).add_(OFF_GRID)
 
     def describe(self) -> str:
         rule = "one a step" if self.rule == "one" else "all in a step"

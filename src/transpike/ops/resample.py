@@ -1,5 +1,6 @@
 """Linear maps with one matrix per spatial axis: uneven adaptive averages, and interpolation."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -10,6 +11,9 @@ from torch import Tensor
 from transpike.core.call import Call
 from transpike.core.op import Captured, Op
 from transpike.ops.wiring import Average
+
+PARTS = (2, 4, 8, 16)  # 2 r in interpolation by a factor r
+"""Divisors of weights that interpolation can leave to the spike scale."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +67,32 @@ class Resample(Average):
     def propagate_levels(self, spike_scales: tuple[Tensor, ...]) -> tuple[Op, Tensor | None] | None:
         matrices = [self.columns] if self.rows is None else [self.rows, self.columns]
         means = all(bool(((m == 0) | (m == m.amax(1, keepdim=True))).all()) for m in matrices)
-        return super().propagate_levels(spike_scales) if means else None  # interpolation has unequal weights
+        return super().propagate_levels(spike_scales) if means else self._in_whole_parts(spike_scales[0], matrices)
+
+    def _in_whole_parts(self, spike_scale: Tensor, matrices: list[Tensor]) -> tuple[Op, Tensor] | None:
+        """Whole weights, and their divisor in the spike scale, where weights are parts of a power of two.
+
+        So it is in linear interpolation by powers of two. None for other weights, and where a channel has several
+        spike scales, which the weights would mix.
+        """
+        parts = [k for k in map(_parts, matrices) if k is not None]
+        places = spike_scale.flatten(-len(matrices))
+        first = places[..., :1]
+        if len(parts) < len(matrices) or not bool((places == first).all()):  # NaN, too: there are no levels
+            return None
+        whole = [m * k for m, k in zip(matrices, parts, strict=True)]
+        op = replace(self, rows=whole[0] if len(whole) == 2 else None, columns=whole[-1])
+        scale = first / math.prod(parts)
+        shape = (*spike_scale.shape[: -len(matrices)], *(len(m) for m in matrices))
+        return op, scale.reshape(*first.shape[:-1], *(1 for _ in matrices)).expand(shape)
 
     def describe(self) -> str:
         return f"{self.kind} {self.columns.shape[0] if self.rows is None else f'{len(self.rows)}×{len(self.columns)}'}"
+
+
+def _parts(matrix: Tensor) -> int | None:
+    """The smallest of ``PARTS`` of which all weights are multiples."""
+    return next((k for k in PARTS if bool((matrix * k == (matrix * k).round()).all())), None)
 
 
 def adaptive_average(size_in: int, size_out: int) -> Tensor:
