@@ -24,6 +24,7 @@ from transpike.core.preprocessing import Preprocessing, described
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
+from transpike.core.structure import Structure
 from transpike.core.table import lines
 from transpike.engines import Engine, Program, engine_given
 from transpike.errors import DataError, SettingError, one_line, printable
@@ -31,6 +32,7 @@ from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid, 
 from transpike.lowering.lowered import Exactness, Lowered, lower
 from transpike.lowering.scaling import scaled, unit_scale
 from transpike.lowering.trace import Trace
+from transpike.ops.pack import structure_of
 
 ESTIMATES = 1023
 """Steps for which the grid of difference codes with unit gain has room at least."""
@@ -89,6 +91,11 @@ class SNN(ModuleLike):
     def sample_shape(self) -> tuple[int, ...] | None:
         """The shape of one input; None for recordings, which have any number of frames."""
         return None if self.encoder.has_frames else self.graph.input.shape
+
+    @property
+    def outputs(self) -> Structure | None:
+        """The structure of several outputs, which traces hold side by side; None for a network with one output."""
+        return structure_of(self.source.output.op)
 
     @cached_property
     def lowered(self) -> Lowered:
@@ -226,7 +233,8 @@ class SNN(ModuleLike):
         steps = self.schedule.check(self.timesteps if timesteps is None else timesteps)
         prepared, runner = self.prepare(x), engine_given(engine)
         warnings = self.checked(prepared)
-        return replace(self.run_prepared(prepared, steps, runner, sample_ids, record, count), warnings=warnings)
+        trace = self.run_prepared(prepared, steps, runner, sample_ids, record, count)
+        return replace(trace, warnings=warnings, structure=self.outputs)
 
     @without_autocast
     def run_prepared(
@@ -248,13 +256,15 @@ class SNN(ModuleLike):
                 traces.append(run.finish())
         return _joined(traces)
 
-    def __call__(self, x: Tensor, timesteps: int | None = None, *, return_all: bool = False) -> Tensor:
+    def __call__(self, x: Tensor, timesteps: int | None = None, *, return_all: bool = False) -> Any:
         """Logits (batch, classes); with ``return_all`` the logits at every answer, (answers, batch, classes).
 
+        Several outputs come in the structure of the source model, its named tuples and output classes as a ``Record``.
         Warnings about the inputs are in the trace of ``run``.
         """
         logits = self.run(x, timesteps, count=False).logits
-        return logits if return_all else logits[-1]
+        logits = logits if return_all else logits[-1]
+        return logits if self.outputs is None else self.outputs.filled(logits)
 
     def __repr__(self) -> str:
         return str(self)
@@ -287,6 +297,29 @@ def takes_snn(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
         return function(*values, **named)
 
     return wrapped
+
+
+def judges_one_output(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorator of functions that judge the answers of networks: those with several outputs are refused."""
+
+    @functools.wraps(function)
+    def wrapped(*values: Arguments.args, **named: Arguments.kwargs) -> Result:
+        for given in (*values, *named.values()):
+            if isinstance(given, SNN):
+                check_one_output(given.outputs, function.__name__)
+        return function(*values, **named)
+
+    return wrapped
+
+
+def check_one_output(structure: Structure | None, what: str) -> None:
+    """Raises SettingError for several outputs, where ``what`` judges one."""
+    if structure is not None:
+        names = ", ".join(map(repr, structure.names))
+        raise SettingError(
+            f"{what} judges one output, and the network has several: convert the model with output=… (--output-name), "
+            f"one of {names}; evaluate(…, output=…) judges one of several"
+        )
 
 
 def _joined(traces: list[Trace]) -> Trace:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from transpike.core.cell import Cell
-from transpike.core.node import Input, Node, channel_axes, checked, moved
+from transpike.core.node import Input, Node, PackedInput, channel_axes, checked, moved
 from transpike.core.op import Op
 from transpike.core.table import lines
 from transpike.errors import SettingError, UnsupportedModel
@@ -19,6 +19,9 @@ from transpike.errors import SettingError, UnsupportedModel
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes in execution order: the first is the input, the last is the output. Checked on construction.
+
+    Several inputs are ``PackedInput`` nodes, parts of one packed tensor (batch, N); several outputs are packed by the
+    last node.
 
     The cost of an edit depends on the nodes that it changes: an op whose input shapes stay the same is not run on meta
     tensors again. Raises UnsupportedModel if a node's inputs do not exist or do not fit, SettingError for NaN or
@@ -35,15 +38,16 @@ class Graph:
         for index, node in enumerate(self.nodes):
             if node.name in shapes:
                 raise UnsupportedModel(f"two nodes are called {node.name!r}")
-            if index and isinstance(node.op, Input):
-                raise UnsupportedModel(f"{node.name}: a network has one input; combine the inputs before it")
+            if index and isinstance(node.op, Input) and not isinstance(node.op, PackedInput):
+                raise UnsupportedModel(f"{node.name}: a network has one input; several are parts of it, a PackedInput")
             if missing := [name for name in node.inputs if name not in shapes]:
                 raise UnsupportedModel(f"{node.name} reads {', '.join(missing)}, which is not an earlier node")
             nodes.append(checked(node, [shapes[name] for name in node.inputs]))
             shapes[node.name] = nodes[-1].shape
         object.__setattr__(self, "nodes", tuple(nodes))
+        _check_parts(self.inputs)
         read = {name for node in self.nodes for name in node.inputs} | {self.nodes[-1].name}
-        if unread := [node.name for node in self.nodes[1:] if node.name not in read]:
+        if unread := [n.name for n in self.nodes if n.name not in read and not isinstance(n.op, Input)]:
             raise UnsupportedModel(f"nothing reads {', '.join(unread)}")
 
     def __iter__(self) -> Iterator[Node]:
@@ -71,7 +75,20 @@ class Graph:
 
     @property
     def input(self) -> Node:
+        """The input, or the first of several."""
         return self.nodes[0]
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The inputs, in the order of the packed tensor."""
+        return tuple(node for node in self.nodes if isinstance(node.op, Input))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample as ``run`` takes it: that of the input, or (N,) for several packed ones."""
+        parts = [node.op for node in self.inputs]
+        packed = sum(part.size for part in parts if isinstance(part, PackedInput))
+        return (packed,) if isinstance(parts[0], PackedInput) else self.input.shape
 
     @property
     def output(self) -> Node:
@@ -191,8 +208,20 @@ class Graph:
         printer.text(str(self))  # type: ignore[attr-defined]
 
 
+def _check_parts(inputs: tuple[Node, ...]) -> None:
+    """Raises UnsupportedModel unless several inputs are parts of one packed tensor, side by side."""
+    end = 0
+    for node in inputs:
+        if isinstance(node.op, PackedInput):
+            if node.op.start != end:
+                raise UnsupportedModel(f"{node.name} begins at element {node.op.start} of the packed input, not {end}")
+            end += node.op.size
+        elif len(inputs) > 1:
+            raise UnsupportedModel(f"{node.name}: a network has one input; several are parts of it, a PackedInput")
+
+
 def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:
-    """The nodes from which the output can be reached, output last; the input is always kept."""
+    """The nodes from which the output can be reached, output last; inputs are always kept."""
     table = {node.name: node for node in nodes}
     wanted, stack = {output}, [output]
     while stack:
@@ -203,8 +232,7 @@ def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:
             if name not in wanted:
                 wanted.add(name)
                 stack.append(name)
-    first = next(iter(table))
-    return [node for name, node in table.items() if name in wanted or name == first]
+    return [node for name, node in table.items() if name in wanted or isinstance(node.op, Input)]
 
 
 class _Layers(nn.Module):

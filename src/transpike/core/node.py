@@ -4,6 +4,7 @@ import dataclasses
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import torch
@@ -26,11 +27,43 @@ _SHAPES: "weakref.WeakKeyDictionary[Op | Cell, dict[tuple[Shape, ...], Shape]]" 
 class Input(Op):
     """The network's input; ``shape`` is without the batch."""
 
+    free: ClassVar[tuple[str, ...]] = (*Op.free, "part", "size")
     role: ClassVar[Role] = "wiring"
     shape: tuple[int, ...]
 
     def run(self, *inputs: Tensor) -> Tensor:
-        return inputs[0]
+        return self.part(inputs[0])
+
+    def part(self, x: Tensor) -> Tensor:
+        """The input (batch, *shape) in what a network takes: x itself, or a part of several packed inputs."""
+        return x
+
+
+@dataclass(frozen=True, eq=False)
+class PackedInput(Input):
+    """One of several inputs, which enter side by side as one packed tensor (batch, N): elements from ``start`` on.
+
+    ``place`` is its place in a call of the model: the number of a positional argument or the name of a keyword, then
+    the keys within a structure. ``whole``: it holds whole numbers, which are looked up. ``largest`` is its largest |x|
+    on calibration data, in units of the encoder's largest value.
+    """
+
+    start: int = 0
+    place: tuple[str | int, ...] = ()
+    whole: bool = False
+    largest: float = 1.0
+
+    @property
+    def size(self) -> int:
+        """The number of its elements in one sample."""
+        return prod(self.shape)
+
+    def part(self, x: Tensor) -> Tensor:
+        part = x[:, self.start : self.start + self.size].reshape(len(x), *self.shape)
+        return part.round().long() if self.whole else part
+
+    def describe(self) -> str:
+        return "whole numbers" if self.whole else "input"
 
 
 @dataclass(frozen=True, eq=False)

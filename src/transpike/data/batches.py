@@ -10,9 +10,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from transpike.core.preprocessing import Preprocessing
 from transpike.data._base import Dataset, Split
+from transpike.data._forms import as_targets as as_targets
+from transpike.data._forms import is_array as is_array
 from transpike.data._forms import (
-    as_targets,
-    is_array,
     is_scalar,
     is_whole,
     keys,

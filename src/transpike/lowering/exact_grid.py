@@ -20,6 +20,7 @@ from transpike.core.op import Op, Role, Synapse
 from transpike.core.plain import is_plain
 from transpike.lowering.bounds import Span, growth, offset, spans
 from transpike.lowering.lowered import Exactness, Lowered
+from transpike.ops.pack import Pack
 from transpike.ops.scale import Scale
 
 MANTISSA = 2.0**24
@@ -164,6 +165,10 @@ def _wanted_steps(
                 want(name, None)
         elif not isinstance(node.op, Input):
             step = wanted[node.name]
+            if isinstance(node.op, Pack) and step is not None:  # each output has a grid of its own
+                for name, part in zip(node.inputs, node.op.structure.split(step), strict=True):
+                    want(name, _per_channel(part.contiguous(), lowered.axes[name]))
+                continue
             for name in node.inputs:
                 axes = lowered.axes[node.name], lowered.axes[name]
                 want(name, None if step is None else _input_step(step, *axes, found[name].radius.shape))
@@ -335,6 +340,8 @@ class _Rounding:
     def _wiring_grid(self, node: Node, op: Op, full: Tensor) -> Tensor:
         """The grid after wiring: the finest of its inputs."""
         steps = [self.steps[name] for name in node.inputs]
+        if isinstance(op, Pack):
+            return op.run(*steps)
         if op.is_sum and all(step.shape == full.shape for step in steps):
             return torch.stack(steps).amin(0)
         finest = torch.stack([step.min() for step in steps]).min()

@@ -14,7 +14,7 @@ from transpike.errors import DataError, SettingError
 from transpike.lowering.activity import multiplications
 from transpike.results.statistics import wilson
 from transpike.results.writing import write_atomically
-from transpike.snn import SNN, takes_snn
+from transpike.snn import SNN, judges_one_output, takes_snn
 from transpike.tasks import Classification
 
 PER_MAC, PER_OPERATION, PER_UPDATE = 2, 3, 3
@@ -162,6 +162,7 @@ class CascadeReport:
 
 
 @takes_snn
+@judges_one_output
 def cascade(screen: SNN, second: SNN, data: Any, *, normal: int = 0, engine: str = "auto") -> CascadeReport:
     """Run every sample through ``screen``; ``second`` classifies those that the screen does not classify as normal.
 

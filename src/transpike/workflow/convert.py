@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transpike.core.answer import FunctionOfAnswer
 from transpike.core.graph import Graph, Node
 from transpike.core.input_statistics import InputStatistics
 from transpike.core.op import Op
@@ -24,10 +23,11 @@ from transpike.data.batches import calibration_batches, without_targets
 from transpike.engines import Dense
 from transpike.errors import NotExact, SettingError, UnsupportedModel
 from transpike.ops.analogue import AnalogueOp
+from transpike.ops.pack import structure_of
 from transpike.recipes import recipe_given
 from transpike.snn import SNN
 from transpike.workflow.capture import OnUnsupported, capture
-from transpike.workflow.last_functions import remark, split_answer
+from transpike.workflow.last_functions import split_answer
 
 KEPT_RECORDINGS = 256  # with all their frames, for passes that simulate spikes
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
@@ -81,8 +81,14 @@ def convert(
         source = capture(model, batches[0], output=output, on_unsupported=on_unsupported, remarks=remarks)
         if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
             calibration_batches(without_targets(batches), lambda x: x, source.input.shape)
-        layers, functions = split_answer(source)
-        remarks += [remark(functions)] if functions else []
+        split = split_answer(source)
+        layers = split.layers
+        if structure_of(source.output.op) is not None and recipe.readout.spiking_output:
+            raise SettingError(
+                f"{recipe.readout} counts spikes of the last layer, and several outputs are integrated: choose another "
+                "readout, like transpike.readouts.AccumulatedMembrane(), or one output with output=… (--output-name)"
+            )
+        remarks += split.remarks
         remarks += [BYTES] if entrance.bytes and not recipe.encoder.has_frames else []
         largest = max(float(batch.abs().max()) for batch in batches)
         encoder = recipe.encoder.suited(layers).calibrated(largest)
@@ -114,7 +120,7 @@ def convert(
         {},
         tuple(remarks),
         provenance,
-        FunctionOfAnswer(readout, functions) if functions else readout,
+        split.readout(readout),
         inputs=InputStatistics.of(batches),
     )
     snn.rates.update(spike_rates(snn, entrance.recorded))

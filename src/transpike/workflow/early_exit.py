@@ -20,7 +20,7 @@ from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.exits import Conformal
 from transpike.results.statistics import binomial_at_most
-from transpike.snn import SNN, takes_snn
+from transpike.snn import SNN, judges_one_output, takes_snn
 from transpike.tasks import Classification, outcome_task
 
 CANDIDATES = 400
@@ -52,6 +52,7 @@ def checkpoints_until(timesteps: int) -> tuple[int, ...]:
 
 
 @takes_snn
+@judges_one_output
 def fit_exit(
     snn: SNN,
     data: Any,
@@ -282,6 +283,7 @@ def _quantile(strange: Tensor, alpha: float) -> float:
 
 
 @takes_snn
+@judges_one_output
 def answer_early(
     snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | None = None, sample_ids: Tensor | None = None
 ) -> EarlyAnswers:

@@ -13,7 +13,7 @@ from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
-from transpike.snn import SNN, takes_snn
+from transpike.snn import SNN, judges_one_output, takes_snn
 from transpike.tasks import Classification
 
 SCHEMA = 1
@@ -90,6 +90,7 @@ class SpikeRecord(Shown):
 
 
 @takes_snn
+@judges_one_output
 def record(
     snn: SNN,
     data: Any,

@@ -31,10 +31,11 @@ from transpike.data.batches import calibration_batches, without_targets
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
 from transpike.errors import DataError, FileError, SettingError
+from transpike.ops.pack import structure_of
 from transpike.results.notebook import Shown
 from transpike.results.statistics import paired_difference, wilson
 from transpike.results.writing import check_folder, scratch_folder, write_atomically
-from transpike.snn import SNN
+from transpike.snn import SNN, check_one_output
 from transpike.tasks import Classification, outcome_task
 from transpike.tasks import remarks as task_remarks
 from transpike.workflow.capture import OnUnsupported, capture
@@ -249,6 +250,7 @@ def compare(
     with torch.no_grad():
         still = encoder.accumulate(prepared[0])  # recordings: the mean of their frames
         source = capture(model, still, output=chosen.output, on_unsupported=chosen.on_unsupported)
+    check_one_output(structure_of(source.output.op), "a comparison")
     shape = None if encoder.has_frames else source.input.shape
     batches = labelled_batches(data, chosen.limit, shape)
     if chosen.exits and exit_data is None:

@@ -17,7 +17,7 @@ from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
 from transpike.results.quantity import Quantity
 from transpike.results.statistics import wilson
-from transpike.snn import SNN, takes_snn
+from transpike.snn import SNN, check_one_output, takes_snn
 from transpike.tasks import outcome_task
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, ModelCost, Point
@@ -75,6 +75,8 @@ def cost(
         if progress is not None:
             progress(done, networks)
 
+    if task is not None:
+        check_one_output(snn.outputs, "a cost with accuracy")
     why = _without_accuracy(snn, data) if task is None else ""
     run = _Runs(
         snn, data, steps, limit, engine, memory, None if why else outcome_task(task, "a cost with accuracy"), chosen
@@ -149,6 +151,8 @@ def cost(
 def _without_accuracy(snn: SNN, data: Any) -> str:
     """Why no accuracy can be measured without a task; "" where it can."""
     shape = snn.graph.output.shape
+    if snn.outputs is not None:
+        return "the network has several outputs"
     if len(shape) != 1 or shape[0] < 2:
         return f"the network returns (batch, {', '.join(map(str, shape))}), which are not logits of several classes"
     unlabelled = any(y is None for _, y in itertools.islice(pairs(data, snn.sample_shape), 1))

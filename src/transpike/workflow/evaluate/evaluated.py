@@ -46,8 +46,9 @@ class Evaluated(Shown, Generic[One]):
 
     ``kernels``: layer → kernel, where the engine chooses. ``activities`` (timesteps →): input of energy models, not in
     the JSON. ``unpriced``: layer → operations other than multiplications and additions, which neither ``macs`` nor
-    joules include. ``fidelity``: closeness of every answer to the source network's. ``warnings``: differences between
-    these inputs and those of the calibration; every presentation begins with them.
+    joules include. ``fidelity``: closeness of every answer to the source network's, of the output that the task
+    judges; ``outputs``: of each of several outputs by name. ``warnings``: differences between these inputs and those of
+    the calibration; every presentation begins with them.
     """
 
     recipe: str
@@ -71,6 +72,7 @@ class Evaluated(Shown, Generic[One]):
     unpriced: dict[str, str] = field(default_factory=dict)
     task: str = "classification"
     fidelity: tuple[Closeness, ...] = ()
+    outputs: dict[str, tuple[Closeness, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -108,6 +110,7 @@ class Evaluated(Shown, Generic[One]):
         """The part of the JSON that every evaluation has."""
         return {
             "fidelity": [dataclasses.asdict(one) for one in self.fidelity],
+            "outputs": {name: [dataclasses.asdict(one) for one in rows] for name, rows in self.outputs.items()},
             "layers": [dataclasses.asdict(row) for row in self.layers],
             "synaptic_operations": sum(row.synaptic_operations for row in self.layers),
             "membrane_updates": sum(row.membrane_updates for row in self.layers),

@@ -21,7 +21,7 @@ from transpike.results.notebook import Shown
 from transpike.results.statistics import paired_difference, wilson
 from transpike.results.writing import write_atomically
 from transpike.schedules import LayerSynchronous
-from transpike.snn import SNN, takes_snn
+from transpike.snn import SNN, judges_one_output, takes_snn
 from transpike.workflow.explain.case import PARTS, Case, explained
 from transpike.workflow.explain.layer_errors import LayerError, LayerSums
 
@@ -93,6 +93,7 @@ class Explanation(Shown):
 
 
 @takes_snn
+@judges_one_output
 def explain(
     snn: SNN,
     data: Any,

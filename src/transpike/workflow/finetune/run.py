@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from transpike.results.writing import check_writable
-from transpike.snn import SNN, takes_snn
+from transpike.snn import SNN, judges_one_output, takes_snn
 from transpike.training import ranks
 from transpike.training.samples import samples_of
 from transpike.training.source.loop import using_threads
@@ -16,6 +16,7 @@ from transpike.workflow.finetune.stages import Stagewise
 
 
 @takes_snn
+@judges_one_output
 def finetune(
     snn: SNN,
     data: Any,
