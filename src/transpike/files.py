@@ -222,7 +222,7 @@ def _try_out(snn: SNN) -> None:
         return
     _ = str(snn), snn.program
     with torch.no_grad():
-        snn.source.run(torch.zeros(1, *snn.source.input.shape))
+        snn.source.run(torch.zeros(1, *snn.source.input_shape))
 
 
 def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:

@@ -15,9 +15,10 @@ from transpike.core.cell import Cell, Neuron
 from transpike.core.channels import extreme, shaped
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
-from transpike.core.graph import Graph
-from transpike.core.input_check import InputCheck
+from transpike.core.graph import Graph, Node, PackedInput
+from transpike.core.input_check import InputCheck, InputChecks
 from transpike.core.input_statistics import InputStatistics
+from transpike.core.inputs import InputNames, Inputs, of_call, pack
 from transpike.core.like_module import ModuleLike
 from transpike.core.precision import Arguments, Result, without_autocast
 from transpike.core.preprocessing import Preprocessing, described
@@ -28,6 +29,7 @@ from transpike.core.structure import Structure
 from transpike.core.table import lines
 from transpike.engines import Engine, Program, engine_given
 from transpike.errors import DataError, SettingError, one_line, printable
+from transpike.lowering.entrances import in_ranges
 from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid, sums_mantissa
 from transpike.lowering.lowered import Exactness, Lowered, lower
 from transpike.lowering.scaling import scaled, unit_scale
@@ -88,8 +90,11 @@ class SNN(ModuleLike):
         return self.calibrated_readout or self.recipe.readout
 
     @property
-    def sample_shape(self) -> tuple[int, ...] | None:
-        """The shape of one input; None for recordings, which have any number of frames."""
+    def sample_shape(self) -> tuple[int, ...] | InputNames | None:
+        """The shape of one input, or the names of several; None for recordings, which have any number of frames."""
+        names = InputNames.of(self.source.inputs)
+        if names is not None:
+            return names
         return None if self.encoder.has_frames else self.graph.input.shape
 
     @property
@@ -178,11 +183,17 @@ class SNN(ModuleLike):
         """The step at which the answer is ready, for ``timesteps`` T (default: the recipe's)."""
         return self.schedule.total_steps(self.graph, self.timesteps if timesteps is None else timesteps)
 
-    def prepare(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Any) -> Tensor:
         """The input after preprocessing, (batch, *shape), or (batch, frames, *shape) if the encoder has frames.
 
+        Several inputs, a tuple, a dictionary or ``Inputs``, are packed into one tensor (batch, N).
         Raises DataError for a wrong shape, an empty batch, and NaN or infinite values.
         """
+        if InputNames.of(self.source.inputs) is not None:
+            given = x if isinstance(x, Inputs) else Inputs.of((x,) if isinstance(x, Tensor) else x)
+            prepared = pack(given, self.source.inputs)
+            self.encoder.check(prepared)
+            return prepared
         if not isinstance(x, Tensor) or x.is_complex():
             kind = "complex tensor" if isinstance(x, Tensor) else type(x).__name__
             line = "; write torch.from_numpy(x)" if kind == "ndarray" else ""
@@ -201,8 +212,10 @@ class SNN(ModuleLike):
         self.encoder.check(x)
         return x
 
-    def input_check(self) -> InputCheck:
+    def input_check(self) -> InputCheck | InputChecks:
         """Collects the inputs of a run, and compares them with those of the calibration."""
+        if InputNames.of(self.source.inputs) is not None:
+            return InputChecks(self.source.inputs, self.encoder)
         return InputCheck(self.inputs, self.preprocessing, self.encoder)
 
     def checked(self, prepared: Tensor) -> tuple[str, ...]:
@@ -211,17 +224,31 @@ class SNN(ModuleLike):
 
     def accepting_any_input(self) -> "SNN":
         """A copy that runs on inputs that do not look like those of the calibration, with a warning in its results."""
-        return self if self.inputs is None else replace(self, inputs=replace(self.inputs, any_input=True))
+
+        def change(node: Node) -> Node | None:
+            op = node.op
+            if not isinstance(op, PackedInput) or op.statistics is None:
+                return None
+            return replace(node, op=replace(op, statistics=replace(op.statistics, any_input=True)))
+
+        inputs = None if self.inputs is None else replace(self.inputs, any_input=True)
+        return replace(self, inputs=inputs, source=self.source.rewrite(change))
+
+    def beyond(self, prepared: Tensor) -> int:
+        """The number of prepared input values that are clipped, because they exceed the largest level."""
+        return self.encoder.beyond(in_ranges(self.graph.inputs, prepared))
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "SNN":
         """A copy that applies ``preprocessing`` to its inputs, for networks converted on preprocessed data."""
+        if InputNames.of(self.source.inputs) is not None:
+            raise SettingError("of several inputs each has its preprocessing: give convert a dictionary by name")
         if self.encoder.has_frames and not preprocessing.is_identity:
             raise SettingError("recordings cannot be preprocessed, because silent pixels must be 0")
         return replace(self, preprocessing=None if self.encoder.has_frames else preprocessing)
 
     def run(
         self,
-        x: Tensor,
+        x: Any,
         timesteps: int | None = None,
         *,
         engine: Engine | str | None = None,
@@ -256,13 +283,17 @@ class SNN(ModuleLike):
                 traces.append(run.finish())
         return _joined(traces)
 
-    def __call__(self, x: Tensor, timesteps: int | None = None, *, return_all: bool = False) -> Any:
+    def __call__(self, *inputs: Any, timesteps: int | None = None, return_all: bool = False, **named: Any) -> Any:
         """Logits (batch, classes); with ``return_all`` the logits at every answer, (answers, batch, classes).
 
+        Inputs are given as to the source model, by position or by name; ``timesteps`` may follow the positional ones.
         Several outputs come in the structure of the source model, its named tuples and output classes as a ``Record``.
         Warnings about the inputs are in the trace of ``run``.
         """
-        logits = self.run(x, timesteps, count=False).logits
+        names = InputNames.of(self.source.inputs)
+        if len(inputs) > (1 if names is None else len(names.arguments)) and isinstance(inputs[-1], int):
+            inputs, timesteps = inputs[:-1], inputs[-1]
+        logits = self.run(of_call(inputs, named, names), timesteps, count=False).logits
         logits = logits if return_all else logits[-1]
         return logits if self.outputs is None else self.outputs.filled(logits)
 
@@ -273,8 +304,10 @@ class SNN(ModuleLike):
         rates = {name: f"{rate:.1%}" for name, rate in self.rates.items()}
         schedule = type(self.schedule).__name__
         head = f"{self.recipe}: {schedule}, T={self.timesteps}, {self.total_steps()} steps to the answer"
+        parts = [(node.name, node.op) for node in self.source.inputs if isinstance(node.op, PackedInput)]
         inputs = "unknown inputs" if self.inputs is None else str(self.inputs)
         notes = [f"preprocessing: {described(self.preprocessing)}; calibrated on {inputs}"]
+        notes = [f"input {name}: {_described(op)}" for name, op in parts] if parts else notes
         notes += [f"note: {one_line(remark)}" for remark in self.remarks]
         notes += [] if self.exit is None else [f"exit: {self.exit}"]
         return "\n".join([printable(head), *lines(self.graph, rates, "spike rate"), *notes])
@@ -299,27 +332,12 @@ def takes_snn(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
     return wrapped
 
 
-def judges_one_output(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorator of functions that judge the answers of networks: those with several outputs are refused."""
-
-    @functools.wraps(function)
-    def wrapped(*values: Arguments.args, **named: Arguments.kwargs) -> Result:
-        for given in (*values, *named.values()):
-            if isinstance(given, SNN):
-                check_one_output(given.outputs, function.__name__)
-        return function(*values, **named)
-
-    return wrapped
-
-
-def check_one_output(structure: Structure | None, what: str) -> None:
-    """Raises SettingError for several outputs, where ``what`` judges one."""
-    if structure is not None:
-        names = ", ".join(map(repr, structure.names))
-        raise SettingError(
-            f"{what} judges one output, and the network has several: convert the model with output=… (--output-name), "
-            f"one of {names}; evaluate(…, output=…) judges one of several"
-        )
+def _described(op: PackedInput) -> str:
+    """One of several inputs as text."""
+    if op.whole:
+        return "whole numbers, looked up"
+    given = "none" if op.preprocessing is None else str(op.preprocessing)
+    return f"preprocessing: {given}; calibrated on {op.statistics or 'unknown inputs'}"
 
 
 def _joined(traces: list[Trace]) -> Trace:

@@ -86,9 +86,8 @@ class Graph:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one sample as ``run`` takes it: that of the input, or (N,) for several packed ones."""
-        parts = [node.op for node in self.inputs]
-        packed = sum(part.size for part in parts if isinstance(part, PackedInput))
-        return (packed,) if isinstance(parts[0], PackedInput) else self.input.shape
+        last = self.inputs[-1].op
+        return (last.start + last.size,) if isinstance(last, PackedInput) else self.input.shape
 
     @property
     def output(self) -> Node:
@@ -213,9 +212,9 @@ def _check_parts(inputs: tuple[Node, ...]) -> None:
     end = 0
     for node in inputs:
         if isinstance(node.op, PackedInput):
-            if node.op.start != end:
-                raise UnsupportedModel(f"{node.name} begins at element {node.op.start} of the packed input, not {end}")
-            end += node.op.size
+            if node.op.start < end:
+                raise UnsupportedModel(f"{node.name} begins within the input before it, at element {node.op.start}")
+            end = node.op.start + node.op.size
         elif len(inputs) > 1:
             raise UnsupportedModel(f"{node.name}: a network has one input; several are parts of it, a PackedInput")
 

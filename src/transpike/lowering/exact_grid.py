@@ -19,6 +19,7 @@ from transpike.core.graph import Input, Node
 from transpike.core.op import Op, Role, Synapse
 from transpike.core.plain import is_plain
 from transpike.lowering.bounds import Span, growth, offset, spans
+from transpike.lowering.entrances import bound_of
 from transpike.lowering.lowered import Exactness, Lowered
 from transpike.ops.pack import Pack
 from transpike.ops.scale import Scale
@@ -109,7 +110,7 @@ def _drift(lowered: Lowered, node: Node, found: Mapping[str, Span], ranges: Mapp
 
 def _with_rounding_points(lowered: Lowered) -> Lowered:
     """An OnGrid node on every wire from the time-invariant nodes (analogue input) to the rest."""
-    if lowered.spike_scales[lowered.nodes[0].name] is not None:
+    if not lowered.time_invariant:
         return lowered  # the input consists of spikes: there is no analogue input
     nodes: list[Node] = []
     shapes = {node.name: node.shape for node in lowered.nodes}
@@ -233,7 +234,8 @@ class _Rounding:
             op = node.op
             full = torch.ones((1, *node.shape), dtype=torch.float64)
             if isinstance(op, Input):
-                fine = float(_power(torch.tensor(self.input_bound))) * 2.0**-INPUT_BITS
+                bound = torch.as_tensor(bound_of(node, self.input_bound)).max()
+                fine = float(_power(bound)) * 2.0**-INPUT_BITS
                 self.steps[node.name] = full if self.lowered.spike_scales[node.name] is not None else full * fine
             elif isinstance(op, Cell):
                 step = self._input_grid(node)

@@ -13,12 +13,15 @@ from transpike import activations, ops  # noqa: F401 (registers the ops)
 from transpike.core import registry
 from transpike.core.call import Call, Comparison, Refused, Wire
 from transpike.core.graph import Graph, Input, Node
+from transpike.core.inputs import Inputs, named
 from transpike.core.op import Op, Part, check_finite
 from transpike.core.precision import without_autocast
 from transpike.errors import SettingError, UnsupportedModel, UnsupportedOperator
 from transpike.ops.analogue import AnalogueOp
 from transpike.ops.pack import Pack
 from transpike.workflow import unsupported
+from transpike.workflow.call import Example
+from transpike.workflow.captured_inputs import input_nodes, looked_up, places_of
 from transpike.workflow.captured_outputs import answers_of, check, structured
 from transpike.workflow.captured_values import (
     SELECTIONS,
@@ -29,7 +32,7 @@ from transpike.workflow.captured_values import (
     masked,
     operator_name,
 )
-from transpike.workflow.exported import copied, exported, input_name, reference
+from transpike.workflow.exported import copied, exported, reference
 from transpike.workflow.last_functions import last_functions
 
 OnUnsupported = Literal["error", "keep"]
@@ -48,7 +51,7 @@ def _claims(generation: int) -> dict[str, list[type[Op]]]:
 @without_autocast
 def capture(
     model: nn.Module | Graph,
-    example: Tensor,
+    example: Tensor | Inputs,
     *,
     output: str | int | None = None,
     on_unsupported: OnUnsupported = "error",
@@ -56,8 +59,9 @@ def capture(
 ) -> Graph:
     """The network as a Graph that computes the same function in eval mode; checked on ``example``.
 
-    ``example`` is an input (batch, *shape) of the network. Several outputs are packed side by side into one, whose
-    ``Pack`` knows the model's own structure; ``output`` (key, attribute or index) selects one of them.
+    ``example`` is an input (batch, *shape) of the network, or several by their places in its call; the graph takes
+    those packed (``core.inputs``). Several outputs are packed into one, whose ``Pack`` knows the model's structure;
+    ``output`` (key, attribute or index) selects one of them.
     ``on_unsupported="keep"`` keeps unknown operators analogue.
     The graph is made from a copy of the model in eval mode and float32; the model itself is not changed. ``remarks``
     gets sentences about what the graph does not take over from the model.
@@ -82,12 +86,10 @@ def capture(
     for key, value in (*module.named_parameters(), *module.named_buffers()):
         if value.is_floating_point():
             check_finite("the model", **{key: value})
-    example = example.detach().cpu().float()
-    example = torch.cat([example] * 2) if len(example) == 1 else example[:8]
-    name = input_name(module)
-    program, left_out = exported(module, example, name)
-    graph = _Reader(program, on_unsupported).read(output)
-    check(graph, reference(module, program, left_out, example, name), example, output)
+    call = Example.of(module, example)
+    program, left_out = exported(module, call)
+    graph = _Reader(program, on_unsupported, call).read(output)
+    check(graph, reference(module, program, left_out, call), call, output)
     if remarks is not None:
         remarks += left_out
     return graph
@@ -96,16 +98,17 @@ def capture(
 class _Reader:
     """Traverses an exported program once and makes a node of every relevant call."""
 
-    def __init__(self, program: torch.export.ExportedProgram, on_unsupported: OnUnsupported) -> None:
-        self.program, self.on_unsupported = program, on_unsupported
+    def __init__(self, program: torch.export.ExportedProgram, on_unsupported: OnUnsupported, call: Example) -> None:
+        self.program, self.on_unsupported, self.inputs = program, on_unsupported, call.inputs
+        self.places = {} if call.inputs is None else places_of(program, call.positional)
         signature = program.graph_signature
         self.origins = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self.lifted = signature.inputs_to_lifted_tensor_constants
         self.values: dict[fx.Node, Any] = {}
         self.names: dict[int, str] = {}
         self.keepalive: list[Tensor] = []
-        self.nodes: list[Node] = []
-        self.taken = {"input"}
+        self.nodes = [] if self.inputs is None else input_nodes(self.inputs)
+        self.taken = {"input", *(node.name for node in self.nodes)}
         self.numbers: dict[str, int] = {}
         self.refused: list[tuple[str, str, str, str]] = []
         self.last: frozenset[fx.Node] = frozenset()
@@ -120,14 +123,17 @@ class _Reader:
                 inputs += self._placeholder(node)
             elif node.op == "call_function" and node in wanted:
                 self._call(node)
-        if inputs != 1:
-            raise UnsupportedModel(f"the model takes {inputs} inputs; wrap it in a module that takes one tensor")
+        if inputs != 1 and self.inputs is None:
+            raise UnsupportedModel(f"the model takes {inputs} inputs, and a batch of the data holds one tensor")
         self._refuse()
+        self.nodes = looked_up(self.nodes)
         answer = self._answer(tree, answers)
         if self.nodes[-1].name != answer:
             self.nodes = [n for n in self.nodes if n.name != answer] + [n for n in self.nodes if n.name == answer]
         read = {name for node in self.nodes for name in node.inputs} | {answer}
-        while unread := [n for n in self.nodes[1:] if n.name not in read]:  # a part of a split that no node reads
+        while unread := [
+            n for n in self.nodes if n.name not in read and not isinstance(n.op, Input)
+        ]:  # a part of a split that no node reads
             self.nodes = [n for n in self.nodes if n not in unread]
             read = {name for node in self.nodes for name in node.inputs} | {answer}
         return Graph(tuple(self.nodes))
@@ -151,9 +157,12 @@ class _Reader:
         elif (name := self.lifted.get(node.name)) is not None:
             self._constant(node, self.program.constants[name], None)
         elif isinstance(node.meta.get("val"), Tensor):
-            shape = _shape(node.meta["val"])
-            self.values[node] = Wire("input", shape)
-            self.nodes.insert(0, Node("input", Input(shape)))
+            shape, name = _shape(node.meta["val"]), "input"
+            if self.inputs is None:
+                self.nodes.insert(0, Node(name, Input(shape)))
+            else:
+                name = named(self.places[node])
+            self.values[node] = Wire(name, shape)
             return 1
         return 0
 

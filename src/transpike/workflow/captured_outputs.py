@@ -9,9 +9,11 @@ from torch.utils import _pytree as pytree
 
 from transpike.core.call import Wire
 from transpike.core.graph import Graph
+from transpike.core.inputs import pack
 from transpike.core.structure import Branch, Fixed, Leaf, Structure, children, leaves
 from transpike.errors import NotExact, UnsupportedModel
 from transpike.ops.pack import structure_of
+from transpike.workflow.call import Example
 
 
 def answers_of(program: ExportedProgram, output: str | int | None) -> tuple[Any, list[fx.Node]]:
@@ -74,10 +76,11 @@ def _not_returned(path: str, why: str) -> UnsupportedModel:
     return UnsupportedModel(f"the model's output {path} {why}: select other outputs with output=… (--output-name)")
 
 
-def check(graph: Graph, answer: Any, example: Tensor, output: str | int | None) -> None:
+def check(graph: Graph, answer: Any, example: Example, output: str | int | None) -> None:
     """Compare the graph with the model's ``answer``: a view that is changed in place can make them differ."""
+    single = (*example.args, *example.kwargs.values())
     with torch.no_grad():
-        captured = graph.run(example)
+        captured = graph.run(single[0] if example.inputs is None else pack(example.inputs, graph.inputs))
     structure = structure_of(graph.output.op)
     expected = {name: leaf for name, leaf in leaves(answer) if isinstance(leaf, Tensor)}
     if structure is not None:

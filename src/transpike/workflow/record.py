@@ -13,8 +13,9 @@ from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
-from transpike.snn import SNN, judges_one_output, takes_snn
+from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification
+from transpike.workflow.demands import judges_one_output, takes_one_input
 
 SCHEMA = 1
 NEURONS = 48
@@ -91,6 +92,7 @@ class SpikeRecord(Shown):
 
 @takes_snn
 @judges_one_output
+@takes_one_input
 def record(
     snn: SNN,
     data: Any,

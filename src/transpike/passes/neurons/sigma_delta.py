@@ -56,7 +56,7 @@ class EncodeWires(Pass):
                     carry[encoded[wire]] = "levels"
                 node = dataclasses.replace(node, inputs=(encoded[wire],))
             nodes.append(node)
-            if isinstance(op, Input):
+            if isinstance(op, Input) or (isinstance(op, Op) and op.is_look_up):
                 carry[node.name] = "input"
             elif is_activation(node):
                 carry[node.name] = "levels"

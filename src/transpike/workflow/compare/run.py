@@ -35,7 +35,7 @@ from transpike.ops.pack import structure_of
 from transpike.results.notebook import Shown
 from transpike.results.statistics import paired_difference, wilson
 from transpike.results.writing import check_folder, scratch_folder, write_atomically
-from transpike.snn import SNN, check_one_output
+from transpike.snn import SNN
 from transpike.tasks import Classification, outcome_task
 from transpike.tasks import remarks as task_remarks
 from transpike.workflow.capture import OnUnsupported, capture
@@ -45,6 +45,7 @@ from transpike.workflow.compare.pool import one_thread, run_units
 from transpike.workflow.compare.rows import Cost, Difference, Entry, Refusal, Row, front
 from transpike.workflow.compare.units import Unit, Work, named, outside_code, plan, rows
 from transpike.workflow.convert import convert
+from transpike.workflow.demands import check_one_output
 
 SCHEMA = 2
 """Version of the comparison's JSON, documented in docs/report-schema.md."""

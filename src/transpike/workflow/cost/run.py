@@ -17,10 +17,11 @@ from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
 from transpike.results.quantity import Quantity
 from transpike.results.statistics import wilson
-from transpike.snn import SNN, check_one_output, takes_snn
+from transpike.snn import SNN, takes_snn
 from transpike.tasks import outcome_task
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, ModelCost, Point
+from transpike.workflow.demands import check_one_output
 from transpike.workflow.evaluate.report import NEAR, Report
 from transpike.workflow.evaluate.run import evaluate
 from transpike.workflow.simulate import engine_named

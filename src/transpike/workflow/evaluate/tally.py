@@ -65,7 +65,7 @@ class Tally(ABC):
                 self.source, self.device = snn.source.to(device=x.device), x.device
             prepared = snn.prepare(x)
             self.inputs.add(prepared)
-            self.beyond, self.elements = self.beyond + snn.encoder.beyond(prepared), self.elements + prepared.numel()
+            self.beyond, self.elements = self.beyond + snn.beyond(prepared), self.elements + prepared.numel()
             whole = self.source.run(snn.encoder.accumulate(prepared))
             logits = self.outputs.part(whole)
             y = logits if y is None else self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))

@@ -6,17 +6,19 @@ from typing import Any
 import torch
 
 from transpike.results.writing import check_writable
-from transpike.snn import SNN, judges_one_output, takes_snn
+from transpike.snn import SNN, takes_snn
 from transpike.training import ranks
 from transpike.training.samples import samples_of
 from transpike.training.source.loop import using_threads
 from transpike.training.spiking.finetuning import FineTuning, fine_tuning
+from transpike.workflow.demands import judges_one_output, takes_one_input
 from transpike.workflow.finetune.loop import Notify, Tuning
 from transpike.workflow.finetune.stages import Stagewise
 
 
 @takes_snn
 @judges_one_output
+@takes_one_input
 def finetune(
     snn: SNN,
     data: Any,
