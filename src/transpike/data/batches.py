@@ -245,7 +245,12 @@ def _grouped(
     """Batches as they are; consecutive single samples of one shape as batches."""
     waiting: list[tuple[Tensor, Any]] = []
     for x, target in entries:
-        if isinstance(x, Inputs):  # a batch, because its samples may have any rank
+        if isinstance(x, Inputs):
+            if single:  # whose first axes are no batch
+                raise DataError(
+                    "the samples of this data set have several inputs: give batches of them, as of "
+                    "torch.utils.data.DataLoader(data, batch_size=64)"
+                )
             yield x, target
             continue
         sample = single or _is_sample(x, target, shape)
