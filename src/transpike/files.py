@@ -21,13 +21,14 @@ from transpike.core.answer import FunctionOfAnswer
 from transpike.core.codec import classes_in, decode, encode, not_known
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
-from transpike.core.graph import Graph, Input, Node
+from transpike.core.graph import Graph, Input, Node, PackedInput
 from transpike.core.input_statistics import InputStatistics
 from transpike.core.naming import distribution_of, is_ours, qualified
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
+from transpike.core.structure import Branch, Fixed, Leaf, Structure
 from transpike.errors import FileError, TranspikeError
 from transpike.results.writing import check_writable, tensor_bytes, write_atomically
 from transpike.snn import SNN
@@ -74,7 +75,10 @@ PROVENANCE: dict[str, type] = {
 }
 """Entries of the provenance that are read again, and their types."""
 _FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid", "ranges", "grid_timesteps")
-for _part in (Graph, Node, Input, Preprocessing, TimeCode, ExitPolicy, FunctionOfAnswer, InputStatistics):
+for _part in (
+    Graph, Node, Input, PackedInput, Preprocessing, TimeCode, ExitPolicy, FunctionOfAnswer, InputStatistics, Structure,
+    Branch, Fixed, Leaf,
+):  # fmt: skip
     registry.families["part"].add(_part)
 
 
@@ -218,7 +222,7 @@ def _try_out(snn: SNN) -> None:
         return
     _ = str(snn), snn.program
     with torch.no_grad():
-        snn.source.run(torch.zeros(1, *snn.source.input.shape))
+        snn.source.run(torch.zeros(1, *snn.source.input_shape))
 
 
 def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:

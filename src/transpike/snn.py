@@ -15,23 +15,27 @@ from transpike.core.cell import Cell, Neuron
 from transpike.core.channels import extreme, shaped
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
-from transpike.core.graph import Graph, Node
-from transpike.core.input_check import InputCheck
+from transpike.core.graph import Graph, Node, PackedInput
+from transpike.core.input_check import InputCheck, InputChecks
 from transpike.core.input_statistics import InputStatistics
+from transpike.core.inputs import InputNames, Inputs, of_call, pack
 from transpike.core.like_module import ModuleLike
 from transpike.core.precision import Arguments, Result, without_autocast
 from transpike.core.preprocessing import Preprocessing, described
 from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
+from transpike.core.structure import Structure
 from transpike.core.table import lines
 from transpike.engines import Engine, Program, engine_given
 from transpike.errors import DataError, SettingError, one_line, printable
+from transpike.lowering.entrances import in_ranges
 from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid, sums_mantissa
 from transpike.lowering.lowered import Exactness, Lowered, lower
 from transpike.lowering.scaling import scaled, unit_scale
 from transpike.lowering.trace import Trace
 from transpike.neurons.spike_product import STATE_STEPS
+from transpike.ops.pack import structure_of
 
 ESTIMATES = 1023
 """Steps for which the grid of difference codes with unit gain has room at least, without products of wires."""
@@ -87,9 +91,17 @@ class SNN(ModuleLike):
         return self.calibrated_readout or self.recipe.readout
 
     @property
-    def sample_shape(self) -> tuple[int, ...] | None:
-        """The shape of one input; None for recordings, which have any number of frames."""
+    def sample_shape(self) -> tuple[int, ...] | InputNames | None:
+        """The shape of one input, or the names of several; None for recordings, which have any number of frames."""
+        names = InputNames.of(self.source.inputs)
+        if names is not None:
+            return names
         return None if self.encoder.has_frames else self.graph.input.shape
+
+    @property
+    def outputs(self) -> Structure | None:
+        """The structure of several outputs, which traces hold side by side; None for a network with one output."""
+        return structure_of(self.source.output.op)
 
     @cached_property
     def lowered(self) -> Lowered:
@@ -181,11 +193,17 @@ class SNN(ModuleLike):
         """The step at which the answer is ready, for ``timesteps`` T (default: the recipe's)."""
         return self.schedule.total_steps(self.graph, self.timesteps if timesteps is None else timesteps)
 
-    def prepare(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Any) -> Tensor:
         """The input after preprocessing, (batch, *shape), or (batch, frames, *shape) if the encoder has frames.
 
+        Several inputs, a tuple, a dictionary or ``Inputs``, are packed into one tensor (batch, N).
         Raises DataError for a wrong shape, an empty batch, and NaN or infinite values.
         """
+        if InputNames.of(self.source.inputs) is not None:
+            given = x if isinstance(x, Inputs) else Inputs.of((x,) if isinstance(x, Tensor) else x)
+            prepared = pack(given, self.source.inputs)
+            self.encoder.check(prepared)
+            return prepared
         if not isinstance(x, Tensor) or x.is_complex():
             kind = "complex tensor" if isinstance(x, Tensor) else type(x).__name__
             line = "; write torch.from_numpy(x)" if kind == "ndarray" else ""
@@ -204,8 +222,10 @@ class SNN(ModuleLike):
         self.encoder.check(x)
         return x
 
-    def input_check(self) -> InputCheck:
+    def input_check(self) -> InputCheck | InputChecks:
         """Collects the inputs of a run, and compares them with those of the calibration."""
+        if InputNames.of(self.source.inputs) is not None:
+            return InputChecks(self.source.inputs, self.encoder)
         return InputCheck(self.inputs, self.preprocessing, self.encoder)
 
     def checked(self, prepared: Tensor) -> tuple[str, ...]:
@@ -214,17 +234,31 @@ class SNN(ModuleLike):
 
     def accepting_any_input(self) -> "SNN":
         """A copy that runs on inputs that do not look like those of the calibration, with a warning in its results."""
-        return self if self.inputs is None else replace(self, inputs=replace(self.inputs, any_input=True))
+
+        def change(node: Node) -> Node | None:
+            op = node.op
+            if not isinstance(op, PackedInput) or op.statistics is None:
+                return None
+            return replace(node, op=replace(op, statistics=replace(op.statistics, any_input=True)))
+
+        inputs = None if self.inputs is None else replace(self.inputs, any_input=True)
+        return replace(self, inputs=inputs, source=self.source.rewrite(change))
+
+    def beyond(self, prepared: Tensor) -> int:
+        """The number of prepared input values that are clipped, because they exceed the largest level."""
+        return self.encoder.beyond(in_ranges(self.graph.inputs, prepared))
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "SNN":
         """A copy that applies ``preprocessing`` to its inputs, for networks converted on preprocessed data."""
+        if InputNames.of(self.source.inputs) is not None:
+            raise SettingError("of several inputs each has its preprocessing: give convert a dictionary by name")
         if self.encoder.has_frames and not preprocessing.is_identity:
             raise SettingError("recordings cannot be preprocessed, because silent pixels must be 0")
         return replace(self, preprocessing=None if self.encoder.has_frames else preprocessing)
 
     def run(
         self,
-        x: Tensor,
+        x: Any,
         timesteps: int | None = None,
         *,
         engine: Engine | str | None = None,
@@ -236,7 +270,8 @@ class SNN(ModuleLike):
         steps = self.schedule.check(self.timesteps if timesteps is None else timesteps)
         prepared, runner = self.prepare(x), engine_given(engine)
         warnings = self.checked(prepared)
-        return replace(self.run_prepared(prepared, steps, runner, sample_ids, record, count), warnings=warnings)
+        trace = self.run_prepared(prepared, steps, runner, sample_ids, record, count)
+        return replace(trace, warnings=warnings, structure=self.outputs)
 
     @without_autocast
     def run_prepared(
@@ -258,13 +293,19 @@ class SNN(ModuleLike):
                 traces.append(run.finish())
         return _joined(traces)
 
-    def __call__(self, x: Tensor, timesteps: int | None = None, *, return_all: bool = False) -> Tensor:
+    def __call__(self, *inputs: Any, timesteps: int | None = None, return_all: bool = False, **named: Any) -> Any:
         """Logits (batch, classes); with ``return_all`` the logits at every answer, (answers, batch, classes).
 
+        Inputs are given as to the source model, by position or by name; ``timesteps`` may follow the positional ones.
+        Several outputs come in the structure of the source model, its named tuples and output classes as a ``Record``.
         Warnings about the inputs are in the trace of ``run``.
         """
-        logits = self.run(x, timesteps, count=False).logits
-        return logits if return_all else logits[-1]
+        names = InputNames.of(self.source.inputs)
+        if len(inputs) > (1 if names is None else len(names.arguments)) and isinstance(inputs[-1], int):
+            inputs, timesteps = inputs[:-1], inputs[-1]
+        logits = self.run(of_call(inputs, named, names), timesteps, count=False).logits
+        logits = logits if return_all else logits[-1]
+        return logits if self.outputs is None else self.outputs.filled(logits)
 
     def __repr__(self) -> str:
         return str(self)
@@ -273,8 +314,10 @@ class SNN(ModuleLike):
         rates = {name: f"{rate:.1%}" for name, rate in self.rates.items()}
         schedule = type(self.schedule).__name__
         head = f"{self.recipe}: {schedule}, T={self.timesteps}, {self.total_steps()} steps to the answer"
+        parts = [(node.name, node.op) for node in self.source.inputs if isinstance(node.op, PackedInput)]
         inputs = "unknown inputs" if self.inputs is None else str(self.inputs)
         notes = [f"preprocessing: {described(self.preprocessing)}; calibrated on {inputs}"]
+        notes = [f"input {name}: {_described(op)}" for name, op in parts] if parts else notes
         notes += [f"note: {one_line(remark)}" for remark in self.remarks]
         notes += [] if self.exit is None else [f"exit: {self.exit}"]
         return "\n".join([printable(head), *lines(self.graph, rates, "spike rate"), *notes])
@@ -297,6 +340,14 @@ def takes_snn(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
         return function(*values, **named)
 
     return wrapped
+
+
+def _described(op: PackedInput) -> str:
+    """One of several inputs as text."""
+    if op.whole:
+        return "whole numbers, looked up"
+    given = "none" if op.preprocessing is None else str(op.preprocessing)
+    return f"preprocessing: {given}; calibrated on {op.statistics or 'unknown inputs'}"
 
 
 def _joined(traces: list[Trace]) -> Trace:

@@ -166,8 +166,11 @@ REFUSED = {
         r"write \(\(b\[1\], b\[0\]\) for b in data\)",
     ),
     "an index first": (DataLoader(Samples("index first"), 9), r"write \(\(b\[1\], b\[2\]\) for b in data\)"),
-    "two inputs": (Samples("two inputs"), r"one input; write \(\(b\[0\]\[0\], b\[1\]\) for b in data\)"),
     "unknown keys": ([{"a": X, "b": Y}], r"keys 'a', 'b'.*write \(\(b\[KEY\], b\[LABEL\]\) for b in data\)"),
+    "two inputs": (
+        Samples("two inputs"),
+        r"several inputs: give batches of them, as of torch\.utils\.data\.DataLoader",
+    ),
     "two inputs by key": ([{"image": X, "x": X}], "keys 'image', 'x'"),
     "an unknown dictionary": ({"a": X}, r"write \(data\[KEY\], data\[LABEL\]\)"),
     "numbers of different length": ((X, Y[:-1]), "40 inputs and 39 targets"),

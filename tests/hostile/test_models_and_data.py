@@ -126,17 +126,25 @@ def test_a_known_operator_in_an_unknown_use_says_why(function, reason):
         ts.capture(Apply(function), X)
 
 
-def test_several_outputs_must_be_chosen_from():
-    model = Apply(lambda m, x: {"logits": m.fc(x), "hidden": torch.relu(m.fc(x))})
-    with pytest.raises(UnsupportedModel, match=r"several outputs.*'logits'.*'hidden'.*output=") as caught:
-        ts.capture(model, X)
-    assert "choose one" in str(caught.value)
-
-
 def test_an_output_that_is_not_there_is_refused_with_the_choices():
     model = Apply(lambda m, x: {"logits": m.fc(x), "hidden": torch.relu(m.fc(x))})
     with pytest.raises(UnsupportedModel, match=r"no output 'probabilities'.*'logits'"):
         ts.capture(model, X, output="probabilities")
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda m, x: {"a": m.fc.weight * 2, "b": torch.ones(3)}, "no output of the model depends on its input"),
+        (lambda m, x: {"a": m.fc(x), "b": x.shape[0]}, "the model's output b is SymInt.*output="),
+        (lambda m, x: {"a": m.fc(x), (1, 2): m.fc(x)}, "text nor a whole number"),
+        (lambda m, x: (m.fc(x), m.fc(x).mean()), "across the batch"),
+        (lambda m, x: None, "returns no tensor"),
+    ],
+)
+def test_outputs_that_cannot_be_returned_are_refused(function, reason):
+    with pytest.raises(UnsupportedModel, match=reason):
+        ts.capture(Apply(function), X)
 
 
 def test_a_model_that_ignores_its_input_is_refused():

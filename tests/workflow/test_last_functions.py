@@ -1,6 +1,7 @@
 """Softmax, sigmoid and their like behind the last layer are computed once, on the accumulated answer."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 import transpike as ts
 from networks import ENGINES, assert_same_spikes, mlp, run
 from stored import stored
+from transpike.engines import Reference
 from transpike.errors import UnsupportedOperator
 from transpike.recipes import ECC
 from transpike.workflow.early_exit import answer_early, fit_exit
+from transpike.workflow.last_functions import split_answer
 
 ENDS = {
     "softmax": nn.Softmax(1),
@@ -98,11 +101,11 @@ class Middle(nn.Module):
 
 
 class Twice(Middle):
-    """The function has two readers: its answer is no answer of the network."""
+    """The function has two readers, and both are read by a sum."""
 
     def forward(self, x: Tensor) -> Tensor:
-        scores = torch.sigmoid(self.first(x))
-        return scores + scores.flip(1)
+        scores = torch.sigmoid(self.first(torch.relu(x)))
+        return 2 * scores + scores.flip(1)
 
 
 class OverTheBatch(Middle):
@@ -110,10 +113,25 @@ class OverTheBatch(Middle):
         return torch.softmax(self.first(x), 0)
 
 
-@pytest.mark.parametrize("kind", [Middle, Twice, OverTheBatch])
+@pytest.mark.parametrize("kind", [Middle, OverTheBatch])
 def test_the_function_elsewhere_is_refused(kind):
     with pytest.raises(UnsupportedOperator, match=r"behind the last layer only|across the batch"):
         ts.convert(kind().eval(), ECC(timesteps=8), torch.rand(8, 5))
+
+
+def test_sums_and_factors_behind_the_function_are_computed_on_the_answer(tmp_path):
+    model, x = Twice().eval(), torch.rand(8, 5)
+    snn = ts.convert(model, ECC(timesteps=8), x)
+    trace = ts.simulate(snn, x, engine="reference")
+    current = snn.run_prepared(x, 8, Reference(), None, (), True)
+    assert torch.equal(trace.logits, current.logits) and "computed once for each answer" in snn.remarks[0]
+    layers = split_answer(snn.source).layers
+    assert layers.output.name == "first" and snn.graph.output.name == "first"
+    scores = torch.sigmoid(replace(snn, calibrated_readout=snn.readout.inside).run(x).logits.double())
+    assert torch.allclose(trace.logits.double(), 2 * scores + scores.flip(2), rtol=0, atol=1e-6)
+    for engine in ENGINES:
+        assert torch.equal(ts.simulate(snn, x, engine=engine).logits, trace.logits)
+    assert torch.equal(ts.load(ts.save(snn, tmp_path / "net.transpike")).run(x).logits, trace.logits)
 
 
 def test_a_network_that_is_only_a_function_behind_no_layer_is_converted():

@@ -1,6 +1,6 @@
 """The functions behind the last layer: softmax, sigmoid and their like, computed once on the accumulated answer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -14,11 +14,13 @@ from transpike.core.readout import Readout
 class FunctionOfAnswer(Readout):
     """``logits(t) = f(logits of the readout inside)``: the last functions of the source network, in order.
 
-    They are computed once for each answer, from the accumulated one and not from the current of one step.
+    They are computed once for each answer, from the accumulated one and not from the current of one step. Functions
+    that are no chain, like those of several outputs, are a ``network`` of their own.
     """
 
     inside: Readout
     functions: tuple[Op, ...] = ()
+    network: Graph | None = None
 
     @property
     def spiking_output(self) -> bool:  # type: ignore[override]
@@ -34,7 +36,7 @@ class FunctionOfAnswer(Readout):
         return getattr(self.inside, "delay", None)
 
     def calibrated(self, graph: Graph, context: Context) -> "FunctionOfAnswer":
-        return FunctionOfAnswer(self.inside.calibrated(graph, context), self.functions)
+        return replace(self, inside=self.inside.calibrated(graph, context))
 
     def init(self, output: Tensor) -> Tensor:
         return self.inside.init(output)
@@ -46,4 +48,4 @@ class FunctionOfAnswer(Readout):
         answer = self.inside.logits(state, t)
         for function in self.functions:
             answer = function.run(answer)
-        return answer
+        return answer if self.network is None else self.network.to(device=answer.device, dtype=answer.dtype).run(answer)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from transpike.core.cell import Cell
 from transpike.core.finite import at, finite
-from transpike.core.node import Input, Node, channel_axes, checked, moved
+from transpike.core.node import Input, Node, PackedInput, channel_axes, checked, moved
 from transpike.core.op import Op
 from transpike.core.table import lines
 from transpike.errors import SettingError, UnsupportedModel
@@ -20,6 +20,9 @@ from transpike.errors import SettingError, UnsupportedModel
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes in execution order: the first is the input, the last is the output. Checked on construction.
+
+    Several inputs are ``PackedInput`` nodes, parts of one packed tensor (batch, N); several outputs are packed by the
+    last node.
 
     The cost of an edit depends on the nodes that it changes: an op whose input shapes stay the same is not run on meta
     tensors again. Raises UnsupportedModel if a node's inputs do not exist or do not fit, SettingError for NaN or
@@ -36,15 +39,16 @@ class Graph:
         for index, node in enumerate(self.nodes):
             if node.name in shapes:
                 raise UnsupportedModel(f"two nodes are called {node.name!r}")
-            if index and isinstance(node.op, Input):
-                raise UnsupportedModel(f"{node.name}: a network has one input; combine the inputs before it")
+            if index and isinstance(node.op, Input) and not isinstance(node.op, PackedInput):
+                raise UnsupportedModel(f"{node.name}: a network has one input; several are parts of it, a PackedInput")
             if missing := [name for name in node.inputs if name not in shapes]:
                 raise UnsupportedModel(f"{node.name} reads {', '.join(missing)}, which is not an earlier node")
             nodes.append(checked(node, [shapes[name] for name in node.inputs]))
             shapes[node.name] = nodes[-1].shape
         object.__setattr__(self, "nodes", tuple(nodes))
+        _check_parts(self.inputs)
         read = {name for node in self.nodes for name in node.inputs} | {self.nodes[-1].name}
-        if unread := [node.name for node in self.nodes[1:] if node.name not in read]:
+        if unread := [n.name for n in self.nodes if n.name not in read and not isinstance(n.op, Input)]:
             raise UnsupportedModel(f"nothing reads {', '.join(unread)}")
 
     def __iter__(self) -> Iterator[Node]:
@@ -72,7 +76,19 @@ class Graph:
 
     @property
     def input(self) -> Node:
+        """The input, or the first of several."""
         return self.nodes[0]
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The inputs, in the order of the packed tensor."""
+        return tuple(node for node in self.nodes if isinstance(node.op, Input))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample as ``run`` takes it: that of the input, or (N,) for several packed ones."""
+        last = self.inputs[-1].op
+        return (last.start + last.size,) if isinstance(last, PackedInput) else self.input.shape
 
     @property
     def output(self) -> Node:
@@ -201,8 +217,20 @@ class Graph:
         printer.text(str(self))  # type: ignore[attr-defined]
 
 
+def _check_parts(inputs: tuple[Node, ...]) -> None:
+    """Raises UnsupportedModel unless several inputs are parts of one packed tensor, side by side."""
+    end = 0
+    for node in inputs:
+        if isinstance(node.op, PackedInput):
+            if node.op.start < end:
+                raise UnsupportedModel(f"{node.name} begins within the input before it, at element {node.op.start}")
+            end = node.op.start + node.op.size
+        elif len(inputs) > 1:
+            raise UnsupportedModel(f"{node.name}: a network has one input; several are parts of it, a PackedInput")
+
+
 def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:
-    """The nodes from which the output can be reached, output last; the input is always kept."""
+    """The nodes from which the output can be reached, output last; inputs are always kept."""
     table = {node.name: node for node in nodes}
     wanted, stack = {output}, [output]
     while stack:
@@ -213,8 +241,7 @@ def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:
             if name not in wanted:
                 wanted.add(name)
                 stack.append(name)
-    first = next(iter(table))
-    return [node for name, node in table.items() if name in wanted or name == first]
+    return [node for name, node in table.items() if name in wanted or isinstance(node.op, Input)]
 
 
 class _Layers(nn.Module):

@@ -1,9 +1,13 @@
 """Whether the inputs of a run look like those of the calibration."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from transpike.core.encoder import Encoder
+from transpike.core.graph import Node, PackedInput
 from transpike.core.input_statistics import InputStatistics, Values, by_channel, parts
 from transpike.core.preprocessing import Preprocessing
 from transpike.errors import DataError
@@ -216,6 +220,36 @@ class InputCheck:
         mean = values.mean / divisor - std * torch.tensor(known.mean, dtype=torch.float64)
         texts = (",".join(f"{value:.2g}" for value in row.tolist()) for row in (mean, std))
         return "(x - mean) / std, with --mean and --std of the training (about --mean {} --std {})".format(*texts)
+
+
+class InputChecks:
+    """The checks of several inputs, each by the statistics in its node of the network."""
+
+    def __init__(self, nodes: Iterable[Node], encoder: Encoder) -> None:
+        parts = [(node, node.op) for node in nodes if isinstance(node.op, PackedInput)]
+        self.parts = [(node.name, op, InputCheck(op.statistics, op.preprocessing, encoder)) for node, op in parts]
+
+    def add(self, prepared: Tensor) -> None:
+        """As that of ``InputCheck``, of a packed batch."""
+        self._each(lambda check, part: check.add(part), prepared)
+
+    def single(self, prepared: Tensor) -> tuple[str, ...]:
+        """As that of ``InputCheck``, of a packed batch."""
+        return self._each(lambda check, part: check.single(part), prepared)
+
+    def finished(self) -> tuple[str, ...]:
+        """The warnings of all inputs."""
+        return self._each(lambda check, part: check.finished(), None)
+
+    def _each(self, ask: Callable[[InputCheck, Any], Any], prepared: Tensor | None) -> tuple[str, ...]:
+        found: list[str] = []
+        for name, op, check in self.parts:
+            try:
+                warnings = ask(check, None if prepared is None else op.part(prepared))
+            except DataError as error:
+                raise DataError(f"the input {name}: {error}") from error
+            found += [f"the input {name}: {warning}" for warning in warnings or ()]
+        return tuple(found)
 
 
 def _floored(values: object) -> Tensor:

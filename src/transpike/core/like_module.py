@@ -46,9 +46,9 @@ class ModuleLike:
     graph: Graph
     training: ClassVar[bool] = False
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """The logits (batch, classes), as ``snn(x)``."""
-        return self(x)  # type: ignore[operator]
+        return self(*inputs, **named)  # type: ignore[operator]
 
     def train(self, mode: bool = True) -> Self:
         """The network itself for ``train(False)``. Raises SettingError: training is ``transpike.finetune``."""

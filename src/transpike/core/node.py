@@ -2,15 +2,18 @@
 
 import dataclasses
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell
+from transpike.core.input_statistics import InputStatistics
 from transpike.core.op import Op, Role, check_finite
+from transpike.core.preprocessing import Preprocessing
 from transpike.errors import TranspikeError, UnsupportedModel
 
 Shape = tuple[int, ...]
@@ -26,11 +29,46 @@ _SHAPES: "weakref.WeakKeyDictionary[Op | Cell, dict[tuple[Shape, ...], Shape]]" 
 class Input(Op):
     """The network's input; ``shape`` is without the batch."""
 
+    free: ClassVar[tuple[str, ...]] = (*Op.free, "part", "size")
     role: ClassVar[Role] = "wiring"
     shape: tuple[int, ...]
 
     def run(self, *inputs: Tensor) -> Tensor:
-        return inputs[0]
+        return self.part(inputs[0])
+
+    def part(self, x: Tensor) -> Tensor:
+        """The input (batch, *shape) in what a network takes: x itself, or a part of several packed inputs."""
+        return x
+
+
+@dataclass(frozen=True, eq=False)
+class PackedInput(Input):
+    """One of several inputs, which enter side by side as one packed tensor (batch, N): elements from ``start`` on.
+
+    ``place`` is its place in a call of the model: the number of a positional argument or the name of a keyword, then
+    the keys within a structure. ``whole``: it holds whole numbers, which are looked up. ``largest`` is its largest |x|
+    on calibration data, in units of the encoder's largest value. A converted network has ``preprocessing`` and the
+    ``statistics`` of the calibration inputs here, as ``SNN`` has those of a single input.
+    """
+
+    start: int = 0
+    place: tuple[str | int, ...] = ()
+    whole: bool = False
+    largest: float = 1.0
+    preprocessing: Preprocessing | None = None
+    statistics: InputStatistics | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of its elements in one sample."""
+        return prod(self.shape)
+
+    def part(self, x: Tensor) -> Tensor:
+        part = x[:, self.start : self.start + self.size].reshape(len(x), *self.shape)
+        return part.round().long() if self.whole else part
+
+    def describe(self) -> str:
+        return "whole numbers" if self.whole else "input"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,32 +142,39 @@ def shape_on_meta(node: Node, inputs: Sequence[Shape]) -> Shape:
 def channel_axes(nodes: Iterable[Node]) -> dict[str, int]:
     """Name → the axis of the node's output that holds its features, from 1 on.
 
-    The feature axis of the input is chosen to fit the first layer with weights: axis 1 if that fits, else the last
-    axis, else another one; axis 1 if none fits. If several inputs of a sum or a concatenation disagree, the first
-    input with the output's rank decides.
+    The feature axis of an input is chosen to fit the first layer with weights that reads it: axis 1 if that fits, else
+    the last axis, else another one; axis 1 if none fits. If several inputs of a sum or a concatenation disagree, the
+    first input with the output's rank decides.
     """
     nodes = tuple(nodes)
-    rank = len(nodes[0].shape)
-    for start in dict.fromkeys((1, max(1, rank), *range(2, rank))):
-        axes, suits = _followed(nodes, start)
-        if suits:
-            return axes
-    return _followed(nodes, 1)[0]
+    starts: dict[str, int] = {}
+    for entrance in (node for node in nodes if not node.inputs):
+        rank, behind = len(entrance.shape), {entrance.name}
+        for node in nodes:
+            if not behind.isdisjoint(node.inputs):
+                behind.add(node.name)
+        for start in dict.fromkeys((1, max(1, rank), *range(2, rank))):
+            starts[entrance.name] = start
+            if _followed(nodes, starts, behind)[1]:
+                break
+        else:
+            starts[entrance.name] = 1
+    return _followed(nodes, starts, set())[0]
 
 
-def _followed(nodes: Sequence[Node], start: int) -> tuple[dict[str, int], bool]:
-    """The axes for an input with features on axis ``start``, and whether they fit the first layer with weights."""
+def _followed(nodes: Sequence[Node], starts: Mapping[str, int], behind: set[str]) -> tuple[dict[str, int], bool]:
+    """The axes for inputs with features on axis ``starts``, and whether they fit the first weights ``behind`` one."""
     axes: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     suits: bool | None = None
     for node in nodes:
         shapes[node.name] = node.shape
         if not node.inputs:
-            axes[node.name] = start
+            axes[node.name] = starts.get(node.name, 1)
             continue
         before = [axes[name] for name in node.inputs]
         entering = [shapes[name] for name in node.inputs]
-        if suits is None and getattr(node.op, "role", "") == "synapse":
+        if suits is None and node.name in behind and getattr(node.op, "role", "") == "synapse":
             wanted = node.op.declared_axis(len(entering[0]))
             suits = None if wanted is None else wanted == before[0]
         axes[node.name] = node.op.channel_axis_after(before, entering, node.shape)

@@ -34,7 +34,7 @@ class Op(TensorFields):
     claims: ClassVar[tuple[str, ...]] = (
         "linear", "propagate_levels", "absorb", "scale_outputs", "paths", "magnitude", "rounded", "per_output",
         "per_input", "total", "macs", "without_quantisation", "is_whole", "is_sum", "rectifies",
-        "is_function",
+        "is_function", "is_look_up",
     )  # fmt: skip
     free: ClassVar[tuple[str, ...]] = (
         "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw", "evaluations",
@@ -44,6 +44,8 @@ class Op(TensorFields):
     aten: ClassVar[tuple[str, ...]] = ()
     is_sum: ClassVar[bool] = False
     """True if every output element is a weighted sum of the inputs' elements at the same position."""
+    is_look_up: ClassVar[bool] = False
+    """True if it reads an input of whole numbers, so that its output is a constant current."""
     buffers: ClassVar[tuple[str, ...]] = ()
     """Tensor fields that training updates without a gradient."""
 
@@ -54,7 +56,7 @@ class Op(TensorFields):
             cls.macs = _unpriced  # type: ignore[method-assign]
         elif name == "without_quantisation":
             cls.without_quantisation = Op.without_quantisation  # type: ignore[method-assign]
-        elif name in ("is_whole", "is_sum", "rectifies", "is_function"):
+        elif name in ("is_whole", "is_sum", "rectifies", "is_function", "is_look_up"):
             setattr(cls, name, False)
         elif cls.role in ("synapse", "wiring"):
             setattr(cls, name, _withdrawn(cls, name, parent))

@@ -36,8 +36,11 @@ class TensorFields(Plain):
         return dataclasses.replace(self, **tensors) if tensors else self  # type: ignore[type-var]
 
     def to(self, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """A copy with its tensors on another device or with another dtype."""
-        moved = {name: value.to(device=device, dtype=dtype) for name, value in self.tensors().items()}
+        """A copy with its tensors on another device, and those of real numbers with another dtype."""
+        moved = {
+            name: value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+            for name, value in self.tensors().items()
+        }
         return self.with_tensors(**moved)
 
     def declared_axis(self, rank: int) -> int | None:

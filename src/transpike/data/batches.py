@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from transpike.core.inputs import InputNames, Inputs
 from transpike.core.preprocessing import Preprocessing
+from transpike.data import several
 from transpike.data._base import Dataset, Split
+from transpike.data._forms import as_targets as as_targets
+from transpike.data._forms import is_array as is_array
 from transpike.data._forms import (
-    as_targets,
-    is_array,
     is_scalar,
     is_whole,
     keys,
@@ -26,14 +28,22 @@ from transpike.errors import DataError
 
 FEWEST = 8
 """Minimum number of calibration samples."""
+Sample = tuple[int, ...] | InputNames | None
+"""What is known of one sample: its shape, or the names of several inputs."""
 PART = 256  # samples per batch of arrays
 FORMS = "a tensor or array, (inputs, targets), a loader, a torch Dataset, or an iterable of batches (input, target)"
 
 
 def calibration_batches(
-    data: Any, prepare: Callable[[Tensor], Tensor], shape: tuple[int, ...] | None = None, limit: int | None = None
+    data: Any,
+    prepare: Callable[[Any], Tensor],
+    shape: tuple[int, ...] | None = None,
+    limit: int | None = None,
+    names: InputNames | None = None,
 ) -> tuple[Tensor, ...]:
     """Calibration inputs after ``prepare``, from data of any form that ``pairs`` takes; targets are not read.
+
+    ``names`` are those of several inputs, of which ``prepare`` gets ``Inputs`` and gives the packed tensor.
 
     Raises DataError for no or fewer than 8 samples, mixed or wrong shapes, constant, NaN or infinite values.
     """
@@ -41,7 +51,7 @@ def calibration_batches(
         raise DataError("conversion needs calibration data: pass calibration=a tensor or a loader of training inputs")
     batches: list[Tensor] = []
     seen = 0
-    for number, x in enumerate(inputs(data)):
+    for number, x in enumerate(inputs(data, names)):
         if limit is not None and seen >= limit:
             break
         x = x if limit is None else x[: limit - seen]
@@ -61,19 +71,20 @@ def calibration_batches(
     return tuple(batches)
 
 
-def inputs(data: Any, shape: tuple[int, ...] | None = None) -> Iterator[Tensor]:
+def inputs(data: Any, shape: Sample = None) -> Iterator[Any]:
     """Input batches alone; targets may have any form, and are not read."""
     for x, _ in with_targets(data, shape):
         yield x
 
 
-def pairs(data: Any, shape: tuple[int, ...] | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
+def pairs(data: Any, shape: Sample = None) -> Iterator[tuple[Any, Tensor | None]]:
     """(input batch, targets or None) from data of one of these forms:
 
     a tensor or an array; (inputs, targets) as tensors, arrays or lists; a Split or a torch Dataset; a loader or another
     iterable of batches. A batch is an input, (input, target, …), where further entries are ignored, or a dictionary
     like {"pixel_values": …, "labels": …}. An iterable may also yield single samples, each with one label. The
-    ``shape`` of a sample, where it is known, distinguishes samples from batches.
+    ``shape`` of a sample, where it is known, distinguishes samples from batches; for a network with several inputs it
+    is their ``InputNames``, batches of inputs are ``Inputs``, and the forms are those of ``data.several``.
 
     Raises DataError for other forms, and for targets that are text; the message has the line to write.
     """
@@ -81,8 +92,11 @@ def pairs(data: Any, shape: tuple[int, ...] | None = None) -> Iterator[tuple[Ten
         yield x, None if target is None else as_targets(target)
 
 
-def with_targets(data: Any, shape: tuple[int, ...] | None = None) -> Iterator[tuple[Tensor, Any]]:
+def with_targets(data: Any, shape: Sample = None) -> Iterator[tuple[Any, Any]]:
     """``pairs`` with the targets as they are given, for example text."""
+    if isinstance(shape, InputNames):
+        yield from several.batches(data, shape)
+        return
     if isinstance(data, (str, bytes, Path)):
         raise DataError(f"data must be {FORMS}, not text or a path; transpike.data.load reads data sets")
     if isinstance(data, Split):
@@ -198,8 +212,8 @@ def _iterated(data: Any, shape: tuple[int, ...] | None) -> tuple[Iterable[Any], 
     return data, False
 
 
-def _entry(batch: Any) -> tuple[Tensor, Any]:
-    """The input and the target of a batch or sample, whatever form it has."""
+def _entry(batch: Any) -> tuple[Any, Any]:
+    """The input, or the ``Inputs``, and the target of a batch or sample, whatever form it has."""
     if isinstance(batch, Mapping):
         batch = _chosen(batch, "a batch")
     if is_array(batch):
@@ -218,10 +232,10 @@ def _entry(batch: Any) -> tuple[Tensor, Any]:
             f"a batch must begin with its input, and this one begins with {named(first)}: write ((b[{place}], "
             f"b[{label}]) for b in data)"
         )
+    if isinstance(first, (tuple, list, Mapping)) and first:
+        return Inputs.of(first), batch[1] if len(batch) > 1 else None
     if not is_array(first):
-        several = isinstance(first, (tuple, list, Mapping)) and len(first) > 1
-        line = ": a network takes one input; write ((b[0][0], b[1]) for b in data) to choose the first" * several
-        raise DataError(f"the input of a batch must be a tensor or array, not {named(first)}{line or line_for(first)}")
+        raise DataError(f"the input of a batch must be a tensor or array, not {named(first)}{line_for(first)}")
     return tensor(first), batch[1] if len(batch) > 1 else None
 
 
@@ -231,6 +245,14 @@ def _grouped(
     """Batches as they are; consecutive single samples of one shape as batches."""
     waiting: list[tuple[Tensor, Any]] = []
     for x, target in entries:
+        if isinstance(x, Inputs):
+            if single:  # whose first axes are no batch
+                raise DataError(
+                    "the samples of this data set have several inputs: give batches of them, as of "
+                    "torch.utils.data.DataLoader(data, batch_size=64)"
+                )
+            yield x, target
+            continue
         sample = single or _is_sample(x, target, shape)
         if waiting and not (sample and len(waiting) < PART and waiting[0][0].shape == x.shape):
             yield _joined(waiting)

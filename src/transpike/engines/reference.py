@@ -45,7 +45,7 @@ class _ReferenceRun(Run):
             values: dict[str, Tensor] = {}
             for node in lowered.nodes:
                 if isinstance(node.op, Input):
-                    values[node.name] = self.program.encoder.encode(self.x, self.sample_ids, self.t)
+                    values[node.name] = self.program.sent(node, self.x, self.sample_ids, self.t)
                 elif isinstance(node.op, Cell):
                     inputs = [
                         values[name] + bias for name, bias in zip(node.inputs, lowered.biases[node.name], strict=True)
@@ -72,15 +72,17 @@ class _ReferenceRun(Run):
             inputs = [values[i] * window if i in constant else values[i] for i in node.inputs]
             if isinstance(node.op, Input):
                 is_constant = node.name in constant
-                counts = program.encoder.counts
-                values[node.name] = self.x if is_constant else counts(self.x, self.sample_ids, timesteps)
+                counts = program.counts
+                values[node.name] = (
+                    node.op.part(self.x) if is_constant else counts(node, self.x, self.sample_ids, timesteps)
+                )
             elif isinstance(node.op, Cell):
                 charges = [v + timesteps * b for v, b in zip(inputs, lowered.biases[node.name], strict=True)]
                 with at(node.name):
                     values[node.name] = node.op.fire_window(*charges, timesteps=timesteps)
             else:
                 values[node.name] = node.op.linear(*inputs)
-            spikes = program.encoder.spikes(self.x, timesteps) if isinstance(node.op, Input) else None
+            spikes = program.spikes(node, self.x, timesteps)
             self.counter.add(node.name, values[node.name][None], spikes)
         output, self.t = lowered.output.name, timesteps
         answer = values[output] * timesteps if output in constant else values[output]

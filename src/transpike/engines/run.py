@@ -11,6 +11,7 @@ from transpike.core.cell import Cell
 from transpike.engines.counter import Counter
 from transpike.engines.rows import Rows
 from transpike.errors import SettingError
+from transpike.lowering.entrances import in_ranges
 from transpike.lowering.program import Program
 from transpike.lowering.trace import Trace
 
@@ -146,7 +147,7 @@ def adds_exactly(device: str, settings: tuple[object, ...]) -> bool:
 
 
 def _exact(program: Program, x: Tensor) -> tuple[bool, str]:
-    largest = float(x.abs().max()) if x.numel() else 0.0
+    largest = float(in_ranges(program.inputs, x).abs().max()) if x.numel() else 0.0
     exactness = program.lowered.exactness
     if exactness is None:
         return False, "the network is not on the exact grid"

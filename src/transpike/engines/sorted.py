@@ -83,10 +83,10 @@ class _SortedRun(Run):
         for node in lowered.nodes:
             if isinstance(node.op, Input):
                 if node.name in constant:
-                    levels[node.name] = self.x
+                    levels[node.name] = node.op.part(self.x)
                 else:
-                    levels[node.name] = encoder.counts(self.x, self.sample_ids, timesteps)
-                    times[node.name] = _slots_of(encoder, self.x, self.sample_ids, timesteps)
+                    levels[node.name] = self.program.counts(node, self.x, self.sample_ids, timesteps)
+                    times[node.name] = _slots_of(self.program, node, self.x, self.sample_ids, timesteps)
             elif is_plain(node.op, FirstCrossing):
                 levels[node.name], times[node.name] = self._crossings(node, node.op, levels, times, timesteps)
             elif is_plain(node.op, ExactReLU):
@@ -205,10 +205,10 @@ def _real(lowered: Lowered, name: str) -> bool:
     return is_plain(node.op, ExactReLU)
 
 
-def _slots_of(encoder: object, x: Tensor, ids: Tensor, timesteps: int) -> Tensor:
-    time = torch.full_like(x, math.inf)
+def _slots_of(program: Program, node: Node, x: Tensor, ids: Tensor, timesteps: int) -> Tensor:
+    time = torch.full((len(x), *node.shape), math.inf, dtype=x.dtype, device=x.device)
     for t in range(timesteps, 0, -1):
-        time = torch.where(encoder.encode(x, ids, t) > 0, float(t - 1), time)  # type: ignore[attr-defined]
+        time = torch.where(program.sent(node, x, ids, t) > 0, float(t - 1), time)
     return time
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
+from transpike.lowering.entrances import bound_of
 from transpike.lowering.lowered import Lowered
 
 
@@ -34,7 +35,8 @@ def spans(lowered: Lowered, input_bound: float) -> dict[str, Span]:
     for node in lowered.nodes:
         zero = torch.zeros((1, *node.shape), dtype=torch.float64)
         if isinstance(node.op, Input):
-            found[node.name] = Span(zero, zero + (input_bound if lowered.spike_scales[node.name] is None else 1.0))
+            analogue = lowered.spike_scales[node.name] is None
+            found[node.name] = Span(zero, zero + (bound_of(node, input_bound) if analogue else 1.0))
         elif isinstance(node.op, Cell):
             found[node.name] = _cell_span(lowered, node, node.op, found, zero)
         else:

@@ -17,8 +17,10 @@ from transpike.core.graph import Input, Node
 from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
 from transpike.lowering.bounds import Span, growth, offset, spans
+from transpike.lowering.entrances import bound_of
 from transpike.lowering.lowered import Exactness, Lowered
 from transpike.lowering.rounding_points import OnGrid, with_rounding_points
+from transpike.ops.pack import Pack
 from transpike.ops.scale import Scale
 
 MANTISSA = 2.0**24
@@ -133,6 +135,10 @@ def _wanted_steps(
                 want(name, None)
         elif not isinstance(node.op, Input):
             step = wanted[node.name]
+            if isinstance(node.op, Pack) and step is not None:  # each output has a grid of its own
+                for name, part in zip(node.inputs, node.op.structure.split(step), strict=True):
+                    want(name, _per_channel(part.contiguous(), lowered.axes[name]))
+                continue
             for name in node.inputs:
                 axes = lowered.axes[node.name], lowered.axes[name]
                 want(name, None if step is None else _input_step(step, *axes, found[name].radius.shape))
@@ -209,7 +215,8 @@ class _Rounding:
             op = node.op
             full = torch.ones((1, *node.shape), dtype=torch.float64)
             if isinstance(op, Input):
-                fine = float(_power(torch.tensor(self.input_bound))) * 2.0**-INPUT_BITS
+                bound = torch.as_tensor(bound_of(node, self.input_bound)).max()
+                fine = float(_power(bound)) * 2.0**-INPUT_BITS
                 self.steps[node.name] = full if self.lowered.spike_scales[node.name] is not None else full * fine
             elif _is_product(node):  # takes and gives levels, which have no bias
                 self.steps[node.name] = full
@@ -327,6 +334,8 @@ class _Rounding:
     def _wiring_grid(self, node: Node, op: Op, full: Tensor) -> Tensor:
         """The grid after wiring: the finest of its inputs."""
         steps = [self.steps[name] for name in node.inputs]
+        if isinstance(op, Pack):
+            return op.run(*steps)
         if op.is_sum and all(step.shape == full.shape for step in steps):
             return torch.stack(steps).amin(0)
         finest = torch.stack([step.min() for step in steps]).min()

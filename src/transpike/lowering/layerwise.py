@@ -14,6 +14,7 @@ from transpike.core.op import Op
 from transpike.core.pass_ import Context
 from transpike.core.schedule import Schedule
 from transpike.errors import SettingError
+from transpike.lowering.entrances import of_step, of_window, scale_of
 
 BUDGET = 2**30
 """Bytes of one wire's values over time; fewer samples are used if they would not fit."""
@@ -91,7 +92,7 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
         elif isinstance(node.op, Cell):
             values[name] = _cell_output(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
         elif isinstance(node.op, Input):
-            values[name] = _encoded(context, x)
+            values[name] = _encoded(context, graph, node, x)
         else:
             values[name] = _linear(node, values)
         for old in [key for key in values if last[key] <= index]:
@@ -154,7 +155,7 @@ def layer_by_layer(
         elif isinstance(node.op, Cell):
             values[node.name] = _cell_output(node.op, [values[i] for i in node.inputs], timesteps, windows, per)
         elif isinstance(node.op, Input):
-            values[node.name] = _encoded(context, x)
+            values[node.name] = _encoded(context, graph, node, x)
         else:
             values[node.name] = _linear(node, values)
         if see is not None and (isinstance(node.op, Cell) or node.name == end):
@@ -224,17 +225,19 @@ def _linear(node: Node, values: dict[str, Tensor]) -> Tensor:
     return node.op.run(*(value.flatten(0, 1) for value in inputs)).unflatten(0, (time, -1))
 
 
-def _encoded(context: Context, x: Tensor) -> Tensor:
-    encoder, timesteps, ids = context.encoder, context.timesteps, torch.arange(len(x))
-    if encoder.is_constant:
-        return x[None]
-    spike_scale = encoder.spike_scale or 1.0
+def _encoded(context: Context, graph: Graph, node: Node, x: Tensor) -> Tensor:
+    encoder, timesteps, ids, op = context.encoder, context.timesteps, torch.arange(len(x)), node.op
+    assert isinstance(op, Input)
+    scale = scale_of(op, encoder.spike_scale)
+    if encoder.is_constant or (scale is None and encoder.spike_scale is not None):
+        return op.part(x)[None]
+    spike_scale, inputs = scale or 1.0, graph.inputs
     if context.recorded is not None:
         x = context.recorded[: len(x)]
     if context.schedule.mode in ("windows", "slots"):
         per = timesteps if context.schedule.mode == "windows" else 1
-        return encoder.counts(x, ids, timesteps)[None] * (spike_scale / per)
-    return torch.stack([encoder.encode(x, ids, t + 1) for t in range(timesteps)]) * spike_scale
+        return of_window(encoder, inputs, node, x, ids, timesteps)[None] * (spike_scale / per)
+    return torch.stack([of_step(encoder, inputs, node, x, ids, t + 1) for t in range(timesteps)]) * spike_scale
 
 
 def _samples(graph: Graph, context: Context, samples: int) -> Tensor:

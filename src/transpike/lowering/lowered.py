@@ -14,6 +14,7 @@ from transpike.core.channels import shaped
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, spatially_uniform
 from transpike.errors import UnsupportedModel
+from transpike.lowering.entrances import WholeNumbers, scale_of
 from transpike.ops.scale import Scale, diagonal
 
 
@@ -59,9 +60,9 @@ class Lowered:
     def time_invariant(self) -> frozenset[str]:
         """The nodes that depend on an analogue input only: under constant input their values never change."""
         names: set[str] = set()
-        if self.spike_scales[self.nodes[0].name] is not None:
-            return frozenset()  # the input consists of spikes
         for node in self.nodes:
+            if isinstance(node.op, Input) and self.spike_scales[node.name] is not None:
+                continue  # this input consists of spikes
             if isinstance(node.op, Input) or (not isinstance(node.op, Cell) and set(node.inputs) <= names):
                 names.add(node.name)
         return frozenset(names)
@@ -99,8 +100,11 @@ def lower(
     once. Raises UnsupportedModel for an op that is neither linear nor a cell.
     """
     builder = _Builder(input_spike_scale, input_alphabet, dict(graph.channel_axes if axes is None else axes))
+    whole = WholeNumbers()
     for node in graph:
-        builder.add(dataclasses.replace(node, op=node.op.to(dtype=torch.float64)))
+        entering = whole.take(dataclasses.replace(node, op=node.op.to(dtype=torch.float64)))
+        if entering is not None:
+            builder.add(entering)
     return builder.finish(graph.output.name)
 
 
@@ -116,12 +120,13 @@ class _Builder:
 
     def add(self, node: Node) -> None:
         if isinstance(node.op, Input):
-            spike_scale = (
-                None
-                if self.input_spike_scale is None
-                else torch.full((1, *node.shape), self.input_spike_scale).double()
+            scale = scale_of(node.op, self.input_spike_scale)
+            spike_scale = None if scale is None else torch.full((1, *node.shape), scale).double()
+            self._place(
+                node,
+                spike_scale,
+                GRADED if scale is None and self.input_spike_scale is not None else self.input_alphabet,
             )
-            self._place(node, spike_scale, self.input_alphabet)
         elif isinstance(node.op, Cell):
             self._cell(node, node.op)
         elif not node.op.is_linear:

@@ -10,12 +10,13 @@ from torch import Tensor
 from transpike.core.activity import Connection, Evaluations, LayerActivity, Role
 from transpike.core.cell import Cell, Neuron
 from transpike.core.encoder import Encoder
-from transpike.core.graph import Node
+from transpike.core.graph import Input, Node
 from transpike.core.plain import is_plain
 from transpike.core.readout import Readout
 from transpike.core.schedule import Schedule
 from transpike.errors import SettingError
 from transpike.lowering.activity import connections, fan_outs, state_fans, unpriced
+from transpike.lowering.entrances import LookUp, in_ranges, of_step, of_window
 from transpike.lowering.lowered import Lowered
 
 
@@ -54,6 +55,26 @@ class Program:
                     f"{node.name} ({cell.describe()}) sends differences with {cell.gain} gain, and {self.schedule} has "
                     f"another: use Differences(gain={cell.gain!r})"
                 )
+
+    @cached_property
+    def inputs(self) -> tuple[Node, ...]:
+        """The nodes at which inputs enter."""
+        return tuple(node for node in self.lowered.nodes if isinstance(node.op, Input))
+
+    def sent(self, node: Node, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:
+        """What an input node sends in step t, (batch, *shape)."""
+        return of_step(self.encoder, self.inputs, node, x, sample_ids, t)
+
+    def counts(self, node: Node, x: Tensor, sample_ids: Tensor, timesteps: int) -> Tensor:
+        """The sum of what an input node sends in a window, (batch, *shape)."""
+        return of_window(self.encoder, self.inputs, node, x, sample_ids, timesteps)
+
+    def spikes(self, node: Node, x: Tensor, timesteps: int) -> Tensor | None:
+        """The number of spikes of an input node in a window; None for other nodes, and if it equals |counts|."""
+        if not isinstance(node.op, Input):
+            return None
+        found = self.encoder.spikes(in_ranges(self.inputs, x), timesteps)
+        return None if found is None or isinstance(node.op, LookUp) else node.op.part(found)
 
     @cached_property
     def single_steps(self) -> bool:

@@ -32,7 +32,7 @@ class OnGrid(Op):
 
 def with_rounding_points(lowered: Lowered) -> Lowered:
     """An OnGrid node on every wire from the time-invariant nodes (analogue input) to the rest."""
-    if lowered.spike_scales[lowered.nodes[0].name] is not None:
+    if not lowered.time_invariant:
         return lowered  # the input consists of spikes: there is no analogue input
     nodes: list[Node] = []
     shapes = {node.name: node.shape for node in lowered.nodes}

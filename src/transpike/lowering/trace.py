@@ -1,10 +1,12 @@
 """The result of a simulation."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from transpike.core.activity import Activity
+from transpike.core.structure import Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +17,8 @@ class Trace:
     run left the exact grid, for the reason ``why``; ``ties`` then counts potentials so close to a threshold that
     rounding may decide. ``kernels`` names the kernel of each layer and, if the engine had a choice, why it is not the
     event kernel. ``early`` counts spikes at exact times that came before all of their inputs; their values are wrong.
-    ``warnings``: how the inputs differ from those of the calibration.
+    ``warnings``: how the inputs differ from those of the calibration. Of a network with several outputs, ``logits``
+    (answers, batch, N) holds them side by side, ``outputs`` by name and ``answer`` in the ``structure`` of the model.
     """
 
     logits: Tensor
@@ -28,3 +31,14 @@ class Trace:
     kernels: dict[str, str] = field(default_factory=dict)
     early: int = 0
     warnings: tuple[str, ...] = ()
+    structure: Structure | None = None
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        """The answers by the name of the output, (answers, batch, *shape); of one output by the name "output"."""
+        return {"output": self.logits} if self.structure is None else self.structure.named(self.logits)
+
+    @property
+    def answer(self) -> Any:
+        """The last answer, (batch, *shape), in the structure of the source model."""
+        return self.logits[-1] if self.structure is None else self.structure.filled(self.logits[-1])

@@ -10,8 +10,10 @@ from transpike.ops.batchnorm import BatchNorm
 from transpike.ops.cat import Cat
 from transpike.ops.conv import Conv
 from transpike.ops.dropout import Dropout
+from transpike.ops.embedding import Embedding
 from transpike.ops.linear import Linear
 from transpike.ops.maxpool import AdaptiveMaxPool, MaxPool
+from transpike.ops.pack import Pack
 from transpike.ops.pick import Pick
 from transpike.ops.product import Product
 from transpike.ops.resample import Resample

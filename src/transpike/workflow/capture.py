@@ -3,7 +3,6 @@
 import functools
 import operator
 import re
-from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,11 +13,16 @@ from transpike import activations, ops  # noqa: F401 (registers the ops)
 from transpike.core import registry
 from transpike.core.call import Call, Comparison, Refused, Wire
 from transpike.core.graph import Graph, Input, Node
+from transpike.core.inputs import Inputs, named
 from transpike.core.op import Op, Part, check_finite
 from transpike.core.precision import without_autocast
-from transpike.errors import NotExact, SettingError, UnsupportedModel, UnsupportedOperator
+from transpike.errors import SettingError, UnsupportedModel, UnsupportedOperator
 from transpike.ops.analogue import AnalogueOp
+from transpike.ops.pack import Pack
 from transpike.workflow import unsupported
+from transpike.workflow.call import Example
+from transpike.workflow.captured_inputs import input_nodes, looked_up, places_of
+from transpike.workflow.captured_outputs import answers_of, check, structured
 from transpike.workflow.captured_values import (
     SELECTIONS,
     ancestors,
@@ -28,7 +32,7 @@ from transpike.workflow.captured_values import (
     masked,
     operator_name,
 )
-from transpike.workflow.exported import copied, exported, input_name, reference
+from transpike.workflow.exported import copied, exported, reference
 from transpike.workflow.last_functions import last_functions
 
 OnUnsupported = Literal["error", "keep"]
@@ -47,7 +51,7 @@ def _claims(generation: int) -> dict[str, list[type[Op]]]:
 @without_autocast
 def capture(
     model: nn.Module | Graph,
-    example: Tensor,
+    example: Tensor | Inputs,
     *,
     output: str | int | None = None,
     on_unsupported: OnUnsupported = "error",
@@ -55,8 +59,10 @@ def capture(
 ) -> Graph:
     """The network as a Graph that computes the same function in eval mode; checked on ``example``.
 
-    ``example`` is an input (batch, *shape) of the network. ``output`` selects the output to use (key, attribute or
-    index) of a model with several outputs. ``on_unsupported="keep"`` keeps unknown operators analogue.
+    ``example`` is an input (batch, *shape) of the network, or several by their places in its call; the graph takes
+    those packed (``core.inputs``). Several outputs are packed into one, whose ``Pack`` knows the model's structure;
+    ``output`` (key, attribute or index) selects one of them.
+    ``on_unsupported="keep"`` keeps unknown operators analogue.
     The graph is made from a copy of the model in eval mode and float32; the model itself is not changed. ``remarks``
     gets sentences about what the graph does not take over from the model.
 
@@ -80,12 +86,10 @@ def capture(
     for key, value in (*module.named_parameters(), *module.named_buffers()):
         if value.is_floating_point():
             check_finite("the model", **{key: value})
-    example = example.detach().cpu().float()
-    example = torch.cat([example] * 2) if len(example) == 1 else example[:8]
-    name = input_name(module)
-    program, left_out = exported(module, example, name)
-    graph = _Reader(program, on_unsupported).read(output)
-    _check(graph, reference(module, program, left_out, example, name), example, output)
+    call = Example.of(module, example)
+    program, left_out = exported(module, call)
+    graph = _Reader(program, on_unsupported, call).read(output)
+    check(graph, reference(module, program, left_out, call), call, output)
     if remarks is not None:
         remarks += left_out
     return graph
@@ -94,62 +98,57 @@ def capture(
 class _Reader:
     """Traverses an exported program once and makes a node of every relevant call."""
 
-    def __init__(self, program: torch.export.ExportedProgram, on_unsupported: OnUnsupported) -> None:
-        self.program, self.on_unsupported = program, on_unsupported
+    def __init__(self, program: torch.export.ExportedProgram, on_unsupported: OnUnsupported, call: Example) -> None:
+        self.program, self.on_unsupported, self.inputs = program, on_unsupported, call.inputs
+        self.places = {} if call.inputs is None else places_of(program, call.positional)
         signature = program.graph_signature
         self.origins = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self.lifted = signature.inputs_to_lifted_tensor_constants
         self.values: dict[fx.Node, Any] = {}
         self.names: dict[int, str] = {}
         self.keepalive: list[Tensor] = []
-        self.nodes: list[Node] = []
-        self.taken = {"input"}
+        self.nodes = [] if self.inputs is None else input_nodes(self.inputs)
+        self.taken = {"input", *(node.name for node in self.nodes)}
         self.numbers: dict[str, int] = {}
         self.refused: list[tuple[str, str, str, str]] = []
         self.last: frozenset[fx.Node] = frozenset()
 
     def read(self, output: str | int | None) -> Graph:
-        answer = self._answer(output)
-        wanted = ancestors(answer)
-        self.last = last_functions(answer)
+        tree, answers = answers_of(self.program, output)
+        wanted = ancestors(answers)
+        self.last = last_functions(self.program.graph, answers, wanted)
         inputs = 0
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 inputs += self._placeholder(node)
             elif node.op == "call_function" and node in wanted:
                 self._call(node)
-        if inputs != 1:
-            raise UnsupportedModel(f"the model takes {inputs} inputs; wrap it in a module that takes one tensor")
+        if inputs != 1 and self.inputs is None:
+            raise UnsupportedModel(f"the model takes {inputs} inputs, and a batch of the data holds one tensor")
         self._refuse()
-        value = self.values[answer]
-        if not isinstance(value, Wire):
-            raise UnsupportedModel("the model's output does not depend on its input")
-        if self.nodes[-1].name != value.name:
-            self.nodes = [n for n in self.nodes if n.name != value.name] + [
-                n for n in self.nodes if n.name == value.name
-            ]
-        read = {name for node in self.nodes for name in node.inputs} | {value.name}
-        while unread := [n for n in self.nodes[1:] if n.name not in read]:  # a part of a split that no node reads
+        self.nodes = looked_up(self.nodes)
+        answer = self._answer(tree, answers)
+        if self.nodes[-1].name != answer:
+            self.nodes = [n for n in self.nodes if n.name != answer] + [n for n in self.nodes if n.name == answer]
+        read = {name for node in self.nodes for name in node.inputs} | {answer}
+        while unread := [
+            n for n in self.nodes if n.name not in read and not isinstance(n.op, Input)
+        ]:  # a part of a split that no node reads
             self.nodes = [n for n in self.nodes if n not in unread]
-            read = {name for node in self.nodes for name in node.inputs} | {value.name}
+            read = {name for node in self.nodes for name in node.inputs} | {answer}
         return Graph(tuple(self.nodes))
 
-    def _answer(self, output: str | int | None) -> fx.Node:
-        results = next(iter(n for n in self.program.graph.nodes if n.op == "output")).args[0]
-        spec = self.program.call_spec.out_spec
-        tree = pytree.tree_unflatten(list(results), spec) if spec is not None else results
-        if isinstance(tree, fx.Node) and output is None:
-            return tree
-        choices = _choices(tree)
-        if output is None and len(choices) == 1:
-            return next(iter(choices.values()))
-        if not choices:
-            raise UnsupportedModel("the model returns no tensor: forward must return the answer")
-        if output is None or str(output) not in choices:
-            names = ", ".join(map(repr, choices))
-            what = "has several outputs" if output is None else f"has no output {output!r}"
-            raise UnsupportedModel(f"the model {what}; choose one of {names} with output=… (--output-name)")
-        return choices[str(output)]
+    def _answer(self, tree: Any, answers: list[fx.Node]) -> str:
+        """The name of the last node; several outputs are packed into one."""
+        if tree is None:
+            value = self.values[answers[0]]
+            if not isinstance(value, Wire):
+                raise UnsupportedModel("the model's output does not depend on its input")
+            return value.name
+        structure, wires = structured(tree, self.values)
+        name = next(name for name in ("outputs", *(f"outputs_{k}" for k in range(1, 99))) if name not in self.taken)
+        self.nodes.append(Node(name, Pack(structure), tuple(wire.name for wire in wires)))
+        return name
 
     def _placeholder(self, node: fx.Node) -> int:
         if (name := self.origins.get(node.name)) is not None:
@@ -158,9 +157,12 @@ class _Reader:
         elif (name := self.lifted.get(node.name)) is not None:
             self._constant(node, self.program.constants[name], None)
         elif isinstance(node.meta.get("val"), Tensor):
-            shape = _shape(node.meta["val"])
-            self.values[node] = Wire("input", shape)
-            self.nodes.insert(0, Node("input", Input(shape)))
+            shape, name = _shape(node.meta["val"]), "input"
+            if self.inputs is None:
+                self.nodes.insert(0, Node(name, Input(shape)))
+            else:
+                name = named(self.places[node])
+            self.values[node] = Wire(name, shape)
             return 1
         return 0
 
@@ -332,19 +334,6 @@ def _shape(value: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in value.shape[1:]) if isinstance(value, Tensor) else ()
 
 
-def _choices(tree: Any) -> dict[str, fx.Node]:
-    """Name → tensor output, for dictionaries, tuples and output classes; dots in the names of nested outputs."""
-    if isinstance(tree, fx.Node):
-        return {"": tree}
-    if isinstance(tree, dict):
-        items: Iterable[tuple[Any, Any]] = tree.items()
-    elif isinstance(tree, (list, tuple)):
-        items = zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True)
-    else:
-        items = vars(tree).items() if hasattr(tree, "__dict__") else ()
-    return {f"{key}.{inner}".rstrip("."): node for key, value in items for inner, node in _choices(value).items()}
-
-
 def _place(node: fx.Node) -> tuple[str, str]:
     """(module path, source line) of a call; lines inside torch itself are skipped."""
     stack = node.meta.get("nn_module_stack") or {}
@@ -352,30 +341,3 @@ def _place(node: fx.Node) -> tuple[str, str]:
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     own = [frame for frame in frames if "/torch/nn/" not in frame[0].replace("\\", "/")] or frames
     return re.sub(r"@\d+$", "", path), f"{own[-1][0]}:{own[-1][1]}" if own else "source unknown"
-
-
-def _check(graph: Graph, answer: Any, example: Tensor, output: str | int | None) -> None:
-    """Compare the graph with the model's ``answer``: a view that is changed in place can make them differ."""
-    if not isinstance(answer, Tensor):
-        leaves = _tensors(answer)
-        answer = leaves[str(output)] if output is not None else next(iter(leaves.values()))
-    with torch.no_grad():
-        captured = graph.run(example)
-        if not bool(torch.isfinite(captured).all()):
-            graph.check_finite(example, "the calibration data")
-    scale = float(answer.abs().max()) or 1.0
-    error = float((captured - answer).abs().max()) / scale if captured.shape == answer.shape else float("inf")
-    if not error <= 1e-3:
-        raise NotExact(
-            f"the captured graph differs from the model by {error:.2g} of its largest output; "
-            "if the model changes a view of a tensor in place, use out-of-place operations; if it draws random "
-            "numbers, also in evaluation mode (F.dropout without training=self.training), leave them out"
-        )
-
-
-def _tensors(tree: Any) -> dict[str, Tensor]:
-    leaves = {}
-    for path, leaf in pytree.tree_flatten_with_path(tree)[0]:
-        if isinstance(leaf, Tensor):
-            leaves[".".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path)] = leaf
-    return leaves

@@ -1,6 +1,6 @@
 """What ``capture`` computes while it reads a network: constants and comparisons."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -104,9 +104,9 @@ def bound(target: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
     return found
 
 
-def ancestors(node: fx.Node) -> set[fx.Node]:
-    """The node and all that it depends on."""
-    seen, stack = {node}, [node]
+def ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
+    """The nodes and all that they depend on."""
+    seen, stack = set(nodes), list(nodes)
     while stack:
         for parent in stack.pop().all_input_nodes:
             if parent not in seen:

@@ -16,6 +16,7 @@ from transpike.results.statistics import wilson
 from transpike.results.writing import write_atomically
 from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification
+from transpike.workflow.demands import judges_one_output, takes_one_input
 
 PER_MAC, PER_OPERATION, PER_UPDATE = 2, 3, 3
 
@@ -162,6 +163,8 @@ class CascadeReport:
 
 
 @takes_snn
+@judges_one_output
+@takes_one_input
 def cascade(screen: SNN, second: SNN, data: Any, *, normal: int = 0, engine: str = "auto") -> CascadeReport:
     """Run every sample through ``screen``; ``second`` classifies those that the screen does not classify as normal.
 

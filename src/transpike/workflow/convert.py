@@ -10,26 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from transpike.core.answer import FunctionOfAnswer
 from transpike.core.graph import Graph, Node
 from transpike.core.input_statistics import InputStatistics
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
 from transpike.core.precision import without_autocast
-from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.stand_in import NOTHING_SPIKES, check_ceilings, check_stand_ins, has_neurons
-from transpike.data import Batches
 from transpike.data.batches import calibration_batches, without_targets
 from transpike.engines import Dense
 from transpike.errors import NotExact, SettingError, UnsupportedModel
 from transpike.ops.analogue import AnalogueOp
+from transpike.ops.pack import structure_of
 from transpike.recipes import recipe_given
 from transpike.snn import SNN
 from transpike.workflow.capture import OnUnsupported, capture
-from transpike.workflow.last_functions import remark, split_answer
+from transpike.workflow.entrance import Entrance, PreprocessingGiven
+from transpike.workflow.last_functions import split_answer
 
-KEPT_RECORDINGS = 256  # with all their frames, for passes that simulate spikes
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
 
 BYTES = (
@@ -46,7 +44,7 @@ def convert(
     recipe: Recipe | str | None = None,
     calibration: Any = None,
     *,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: PreprocessingGiven = None,
     output: str | int | None = None,
     on_unsupported: OnUnsupported = "error",
     allow_no_neurons: bool = False,
@@ -60,7 +58,9 @@ def convert(
     ``calibration``: training inputs as a tensor (samples, *shape), an iterable of tensors or of (input, target) pairs,
     or a loader; ``preprocessing`` is applied to them and to every later input. ``calibration_samples``: only the first
     N. Recordings (samples, frames, *shape) need an encoder with frames; the source network receives their mean.
-    ``output`` selects an output of a model with several, ``on_unsupported="keep"`` keeps unknown operators analogue:
+    A batch of several inputs is ((first, second), target) or ({"name": first, …}, target), and ``preprocessing`` a
+    dictionary by their names; whole numbers are looked up. Several outputs are converted together and come back in the
+    model's own structure, unless ``output`` selects one. ``on_unsupported="keep"`` keeps unknown operators analogue:
     they compute with real numbers, and the layers behind them multiply in every time step. A network in which nothing
     can spike is refused, unless ``allow_no_neurons``.
     ``exact_grid`` rounds weights and thresholds to a power-of-two grid, so that all engines give the same spikes.
@@ -72,19 +72,26 @@ def convert(
     for name, value in (("seed", seed), ("calibration_samples", calibration_samples or 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise SettingError(f"{name} must be a whole number from 0 on, not {value!r}")
-    entrance = _Entrance(recipe, calibration, preprocessing)
-    batches = calibration_batches(calibration, entrance, limit=calibration_samples)
+    entrance = Entrance(model, recipe, calibration, preprocessing)
+    batches = calibration_batches(calibration, entrance, limit=calibration_samples, names=entrance.names)
     batches = tuple(batch.cpu() for batch in batches)
     with torch.inference_mode(False), torch.no_grad():
         remarks: list[str] = []
         on_unsupported = "keep" if recipe.keeps_operators else on_unsupported
-        source = capture(model, batches[0], output=output, on_unsupported=on_unsupported, remarks=remarks)
-        if source.input.shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
-            calibration_batches(without_targets(batches), lambda x: x, source.input.shape)
-        layers, functions = split_answer(source)
-        remarks += [remark(functions)] if functions else []
+        example = batches[0] if entrance.example is None else entrance.example
+        source = capture(model, example, output=output, on_unsupported=on_unsupported, remarks=remarks)
+        if source.input_shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
+            calibration_batches(without_targets(batches), lambda x: x, source.input_shape)
+        source, largest = entrance.described(source, batches)
+        split = split_answer(source)
+        layers = split.layers
+        if structure_of(source.output.op) is not None and recipe.readout.spiking_output:
+            raise SettingError(
+                f"{recipe.readout} counts spikes of the last layer, and several outputs are integrated: choose another "
+                "readout, like transpike.readouts.AccumulatedMembrane(), or one output with output=… (--output-name)"
+            )
+        remarks += split.remarks
         remarks += [BYTES] if entrance.bytes and not recipe.encoder.has_frames else []
-        largest = max(float(batch.abs().max()) for batch in batches)
         encoder = recipe.encoder.suited(layers).calibrated(largest)
         recorded = entrance.recorded if encoder.has_frames else None
         context = Context(layers, batches, recipe.timesteps, seed, encoder, recipe.schedule, recorded, remarks)
@@ -114,8 +121,8 @@ def convert(
         {},
         tuple(remarks),
         provenance,
-        FunctionOfAnswer(readout, functions) if functions else readout,
-        inputs=InputStatistics.of(batches),
+        split.readout(readout),
+        inputs=InputStatistics.of(batches) if entrance.example is None else None,
     )
     snn.rates.update(spike_rates(snn, entrance.recorded))
     return snn
@@ -131,44 +138,6 @@ def _without_neurons(source: Graph) -> str:
         "of them multiply in every time step. Use activations that neurons can represent, like nn.ReLU; "
         "allow_no_neurons=True (--allow-no-neurons) converts it nevertheless"
     )
-
-
-class _Entrance:
-    """Preprocesses calibration inputs, and takes the mean over the frames of recordings.
-
-    ``recorded`` keeps the first samples as the spiking network receives them.
-    """
-
-    recorded: Tensor
-    bytes = False
-    """True if the network receives values 0..255."""
-
-    def __init__(self, recipe: Recipe, data: Any, preprocessing: Preprocessing | None) -> None:
-        self.recipe, self.encoder, self.preprocessing = recipe, recipe.encoder, preprocessing
-        framed = isinstance(data, Batches) and data.split.frames is not None
-        if framed and not self.encoder.has_frames:
-            raise SettingError(
-                f"the calibration data are recordings of {data.split.frames} frames; the recipe needs an encoder for "
-                "them: encoder=transpike.encoders.EventFrames(), or SignedEventFrames() for signed events"
-            )
-        if self.encoder.has_frames and preprocessing is not None:
-            if not preprocessing.is_identity:
-                raise SettingError(
-                    "preprocessing would make silent pixels of recordings nonzero and change the value of events; "
-                    "train the network and convert it without preprocessing"
-                )
-            self.preprocessing = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.bytes = self.bytes or (x.dtype == torch.uint8 and self.preprocessing is None)
-        x = x.float() if self.preprocessing is None else self.preprocessing(x)
-        still = self.encoder.accumulate(x)
-        if not hasattr(self, "recorded"):
-            self.encoder.check_steps(x, self.recipe.timesteps)
-            self.recorded = x[:0].cpu()
-        if len(self.recorded) < (KEPT_RECORDINGS if self.encoder.has_frames else 16):
-            self.recorded = torch.cat([self.recorded, x.cpu()])[:KEPT_RECORDINGS]
-        return still
 
 
 def _converted(graph: Graph, passes: tuple[Pass, ...], context: Context, progress: Notify | None) -> Graph:

@@ -22,6 +22,7 @@ from transpike.exits import Conformal
 from transpike.results.statistics import binomial_at_most
 from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification, outcome_task
+from transpike.workflow.demands import judges_one_output
 
 CANDIDATES = 400
 COUNTS, SHORTEST = (6, 16), 8  # checkpoints of short and of long runs, in chunks of 8 steps or more
@@ -52,6 +53,7 @@ def checkpoints_until(timesteps: int) -> tuple[int, ...]:
 
 
 @takes_snn
+@judges_one_output
 def fit_exit(
     snn: SNN,
     data: Any,
@@ -282,6 +284,7 @@ def _quantile(strange: Tensor, alpha: float) -> float:
 
 
 @takes_snn
+@judges_one_output
 def answer_early(
     snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | None = None, sample_ids: Tensor | None = None
 ) -> EarlyAnswers:
@@ -297,13 +300,15 @@ def answer_early(
     warnings = snn.checked(prepared)
     snn.encoder.check_steps(prepared, policy.timesteps)
     limit = chosen.batch_limit(snn.program)
-    named = torch.arange(len(x)) if sample_ids is None else sample_ids
-    if named.shape != (len(x),):
-        raise DataError(f"{len(x)} samples need sample_ids of shape ({len(x)},), not {tuple(named.shape)}")
+    named = torch.arange(len(prepared)) if sample_ids is None else sample_ids
+    if named.shape != (len(prepared),):
+        raise DataError(
+            f"{len(prepared)} samples need sample_ids of shape ({len(prepared)},), not {tuple(named.shape)}"
+        )
     named = named.to(prepared.device)
     parts = []
     with torch.no_grad():
-        for start in range(0, len(x), limit):
+        for start in range(0, len(prepared), limit):
             ids = named[start : start + limit]
             run = chosen.start(snn.program, prepared[start : start + limit], ids, (), False)
             parts.append(_stopped(run, policy, len(ids)))

@@ -2,8 +2,8 @@
 
 import contextlib
 import copy
+import dataclasses
 import functools
-import inspect
 import io
 import logging
 import os
@@ -19,7 +19,9 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 
+from transpike.core.structure import children
 from transpike.errors import UnsupportedModel
+from transpike.workflow.call import Example
 
 LIBRARIES = (
     str(Path(torch.__file__).parent) + os.sep,
@@ -34,12 +36,6 @@ REGIONS = {
     "wrap_with_set_grad_enabled": "",
 }
 """Regions of a program that compute the same outside of their context, and the remark about that."""
-ONE_INPUT = (
-    "write a module that takes one tensor and makes the other inputs of it:\n"
-    "    class OneInput(torch.nn.Module):\n"
-    "        def __init__(self, model): super().__init__(); self.model = model\n"
-    "        def forward(self, x): return self.model({call})"
-)
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -91,87 +87,41 @@ def _check_kind(model: nn.Module) -> None:
             )
 
 
-def input_name(model: nn.Module) -> str | None:
-    """The name of the model's input if it must be given by name, else None.
-
-    Raises UnsupportedModel for a model that needs another number of inputs than one.
-    """
-    if (
-        type(model).forward is nn.Module.forward
-        or getattr(type(model).forward, "__name__", "") == "_forward_unimplemented"
-    ):
-        raise UnsupportedModel(
-            f"{type(model).__name__} has no forward method, so it computes nothing: put its layers into nn.Sequential, "
-            "or into a module that calls them"
-        )
-    try:
-        parameters = inspect.signature(model.forward).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    empty = inspect.Parameter.empty
-    needed = [
-        one for one in parameters if one.default is empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
-    named = [one.name for one in needed if one.kind is one.KEYWORD_ONLY]
-    takes_one = any(one.kind is not one.KEYWORD_ONLY and one.kind is not one.VAR_KEYWORD for one in parameters)
-    if len(needed) > 1:
-        names = ", ".join(one.name for one in needed)
-        values = [f"{one.name}=…" if one.kind is one.KEYWORD_ONLY else "…" for one in needed]
-        raise UnsupportedModel(
-            f"the model takes {len(needed)} inputs ({names}), and a spiking network takes one: "
-            + ONE_INPUT.format(call=", ".join(values))
-        )
-    if not needed and not takes_one:
-        names = ", ".join(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
-        raise UnsupportedModel(
-            f"the model takes its inputs only by name ({names or 'none'}), and none is required: "
-            + ONE_INPUT.format(call=f"{names.split(', ')[0] or '…'}=x")
-        )
-    return named[0] if named else None
-
-
-def run_once(model: nn.Module, x: Tensor, name: str | None) -> Any:
-    """What the model returns for ``x``, its input of this name."""
-    with torch.no_grad():
-        return model(x) if name is None else model(**{name: x})
-
-
-def reference(model: nn.Module, program: ExportedProgram, remarks: list[str], x: Tensor, name: str | None) -> Any:
+def reference(model: nn.Module, program: ExportedProgram, remarks: list[str], example: Example) -> Any:
     """The answer that the graph must give: the model's, or the program's if it leaves something out (``remarks``).
 
-    Raises UnsupportedModel for a model that fails on ``x``, although torch.export could read it.
+    Raises UnsupportedModel for a model that fails on the example, although torch.export could read it.
     """
     try:
-        return run_once(program.module() if remarks else model, x.clone(), name)
+        return example.run(program.module() if remarks else model)
     except Exception as fault:
-        raise UnsupportedModel(_fault(model, tuple(x.shape), fault)) from fault
+        raise UnsupportedModel(_fault(model, example, fault)) from fault
 
 
-def exported(model: nn.Module, example: Tensor, name: str | None) -> tuple[ExportedProgram, list[str]]:
+def exported(model: nn.Module, example: Example) -> tuple[ExportedProgram, list[str]]:
     """The program of a copy of the model on inputs like ``example``, and remarks about what it leaves out.
 
-    ``name`` is that of the input where it is given by name. Raises UnsupportedModel.
+    Raises UnsupportedModel.
     """
+    _register_classes(model, example)
     try:
-        program = _program(model, example, name)
+        program = _program(model, example)
     except Exception as error:
         hooks = [part for part in model.modules() if part._forward_hooks or part._forward_pre_hooks]
         if not hooks or not _without_hooks(model, hooks, example):
             raise UnsupportedModel(_reason(model, example, error, bool(hooks))) from error
         try:
-            program = _program(model, example, name)
+            program = _program(model, example)
         except Exception as second:
             raise UnsupportedModel(_reason(model, example, second, False)) from second
     return program, [remark for remark in dict.fromkeys(_inline_regions(program.graph_module)) if remark]
 
 
-def _program(model: nn.Module, example: Tensor, name: str | None) -> ExportedProgram:
-    args, kwargs = ((example,), None) if name is None else ((), {name: example})
-    batch = {0: torch.export.Dim("batch", min=1)}
-    shapes: Any = (batch,) if name is None else {name: batch}
+def _program(model: nn.Module, example: Example) -> ExportedProgram:
+    args, kwargs = example.args, example.kwargs or None
     with quiet(), torch.no_grad():
         try:
-            return torch.export.export(model, args, kwargs, dynamic_shapes=shapes)
+            return torch.export.export(model, args, kwargs, dynamic_shapes=example.dynamic)
         except Exception:  # a model with a fixed batch size can still be exported
             return torch.export.export(model, args, kwargs)
 
@@ -193,30 +143,48 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _without_hooks(model: nn.Module, hooks: list[nn.Module], example: Tensor) -> bool:
+def _without_hooks(model: nn.Module, hooks: list[nn.Module], example: Example) -> bool:
     """Remove hooks that do not change the answer, like those that record; False if they change it."""
     try:
-        before = _leaves(run_once(model, example.clone(), input_name(model)))
+        before = _leaves(example.run(model))
         for part in hooks:
             part._forward_hooks.clear()
             part._forward_pre_hooks.clear()
-        after = _leaves(run_once(model, example.clone(), input_name(model)))
+        after = _leaves(example.run(model))
     except Exception:
         return False
     return len(before) == len(after) and all(map(torch.equal, before, after))
+
+
+def _register_classes(model: nn.Module, example: Example) -> None:
+    """Make the dataclasses that the model returns known to torch.export, which refuses others."""
+    if type(model).forward is nn.Sequential.forward:
+        return
+    try:
+        found = example.run(model)
+    except Exception:
+        return  # the export says why
+    stack = [found]
+    while stack:
+        one = stack.pop()
+        inner = children(one)
+        if inner is None:
+            continue
+        if dataclasses.is_dataclass(one) and type(one) not in torch.utils._pytree.SUPPORTED_NODES:
+            torch.export.register_dataclass(type(one))
+        stack += [value for _, value in inner[1]]
 
 
 def _leaves(tree: Any) -> list[Tensor]:
     return [leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _reason(model: nn.Module, example: Tensor, error: Exception, hooks: bool) -> str:
+def _reason(model: nn.Module, example: Example, error: Exception, hooks: bool) -> str:
     """The message for a model that cannot be exported: the fault of its input, of its code, or of torch.export."""
-    shape = tuple(example.shape)
     try:
-        run_once(model, example.clone(), input_name(model))
+        example.run(model)
     except Exception as fault:
-        return _fault(model, shape, fault)
+        return _fault(model, example, fault)
     text = str(error)
     place = _place(error)
     if "data-dependent" in text or "Could not guard" in text or "GuardOnDataDependent" in type(error).__name__:
@@ -225,14 +193,14 @@ def _reason(model: nn.Module, example: Tensor, error: Exception, hooks: bool) ->
     elif "numpy" in text:
         what = f"the model leaves torch for NumPy{place}: use operators of torch in forward"
     else:
-        what = f"torch.export cannot read the model on an input of shape {shape}{place}: {_first(error)}\n"
+        what = f"torch.export cannot read the model on {example.text}{place}: {_first(error)}\n"
         what += "Use plain operators of torch in forward; torch.export.export(model, (input,)) shows the whole error"
     return what + (
         ". Also remove the forward hooks: they change the answer or fail without the others" if hooks else ""
     )
 
 
-def _fault(model: nn.Module, shape: tuple[int, ...], fault: Exception) -> str:
+def _fault(model: nn.Module, example: Example, fault: Exception) -> str:
     """The message for a model that fails on its input, also without transpike."""
     text = str(fault)
     tables = (nn.Embedding, nn.EmbeddingBag)
@@ -240,16 +208,16 @@ def _fault(model: nn.Module, shape: tuple[int, ...], fault: Exception) -> str:
     if "Long" in text or "indices" in text:
         layer = f" ({lookups[0]} is an embedding)" if lookups else ""
         return (
-            f"the model takes whole numbers{layer}, and a spiking network takes real values: convert the part behind "
-            "the look-up, with its outputs as calibration data, as in convert(rest, calibration=embedding(tokens))"
+            f"the model takes whole numbers{layer}, and the data hold real ones or bytes: give them as int64, like "
+            "tokens.long()"
         )
     if "same dtype" in text or "scalar type" in text:
         way = "Models are converted in float32: remove casts to other types, like x.half(), from forward"
     elif isinstance(fault, TypeError | KeyError | IndexError):
-        way = f"If the model takes a dict or a list, {ONE_INPUT.format(call='{...: x}')}"
+        way = "If the model takes a dictionary or a list, a batch of the data is (that structure, target)"
     else:
         way = "The same happens without transpike, in model(x): compare the shape with that of the training data"
-    return f"the model fails on an input of shape {shape}{_place(fault)}: {_first(fault)}\n{way}"
+    return f"the model fails on {example.text}{_place(fault)}: {_first(fault)}\n{way}"
 
 
 def _first(error: Exception) -> str:

@@ -15,6 +15,7 @@ from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
 from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification
+from transpike.workflow.demands import judges_one_output, takes_one_input
 
 SCHEMA = 1
 NEURONS = 48
@@ -90,6 +91,8 @@ class SpikeRecord(Shown):
 
 
 @takes_snn
+@judges_one_output
+@takes_one_input
 def record(
     snn: SNN,
     data: Any,

@@ -1,6 +1,7 @@
 """Run an SNN on inputs and return the trace."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
 
@@ -12,7 +13,7 @@ from transpike.snn import SNN, takes_snn
 @takes_snn
 def simulate(
     snn: SNN,
-    x: Tensor,
+    x: Any,
     timesteps: int | None = None,
     *,
     engine: str = "auto",
@@ -21,7 +22,7 @@ def simulate(
     sample_ids: Tensor | None = None,
     count: bool = True,
 ) -> Trace:
-    """Run ``snn`` on x (batch, *shape) for ``timesteps`` steps (default: the recipe's).
+    """Run ``snn`` on x (batch, *shape), or a tuple or dictionary of inputs, for ``timesteps`` steps (the recipe's).
 
     ``engine``: "auto" (events where they are faster, dense elsewhere), "event", "dense", "reference" (float64, step by
     step), or "sorted" (first crossings and exact spike times, event by event); on the exact grid all give the same

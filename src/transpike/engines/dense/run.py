@@ -59,7 +59,7 @@ class FoldedRun(Run):
         for node in plan.float64_form.nodes:
             if node.name in plan.constant_nodes:
                 inputs = [values[name] for name in node.inputs]
-                values[node.name] = x.double() if isinstance(node.op, Input) else node.op.linear(*inputs)  # type: ignore[union-attr]
+                values[node.name] = node.op.part(x.double()) if isinstance(node.op, Input) else node.op.linear(*inputs)  # type: ignore[union-attr]
         dtype = torch.float64 if self.wide else torch.float32
         found = {name: value.to(dtype) for name, value in values.items() if name in needed}
         output = plan.lowered.output.name
@@ -94,8 +94,8 @@ class FoldedRun(Run):
     def _evaluate(self, node: Node, values: dict[str, Tensor], steps: int) -> Tensor:
         """The output of a node in these steps, from the ``values`` of the nodes before it."""
         if isinstance(node.op, Input):
-            encode = self.program.encoder.encode
-            return torch.cat([encode(self.x, self.sample_ids, self.t + k + 1) for k in range(steps)])
+            sent = self.program.sent
+            return torch.cat([sent(node, self.x, self.sample_ids, self.t + k + 1) for k in range(steps)])
         if isinstance(node.op, Cell):
             return self._scan(node, node.op, values, steps)
         inputs = [values[i] if i in values else _repeated(self.constant_values[i], steps) for i in node.inputs]
@@ -202,7 +202,7 @@ class FoldedRun(Run):
                 continue
             inputs = [values[i] if i in values else self.constant_values[i] * timesteps for i in node.inputs]
             if isinstance(node.op, Input):
-                counts = self.program.encoder.counts(self.x, self.sample_ids, timesteps)
+                counts = self.program.counts(node, self.x, self.sample_ids, timesteps)
                 values[node.name] = counts.double() if wide else counts
             elif isinstance(node.op, Cell):
                 charges = [v + timesteps * b for v, b in zip(inputs, biases[node.name], strict=True)]
@@ -213,7 +213,7 @@ class FoldedRun(Run):
                     self.ties += _near(count, node.op.unit.threshold, charges[0], values[node.name])
             else:
                 values[node.name] = node.op.linear(*inputs)
-            spikes = self.program.encoder.spikes(self.x, timesteps) if isinstance(node.op, Input) else None
+            spikes = self.program.spikes(node, self.x, timesteps)
             self.counter.add(node.name, values[node.name][None], spikes)
             for name in node.inputs:
                 if last[name] == node.name:
@@ -238,7 +238,7 @@ class FoldedRun(Run):
             inputs = [values[i] if i in values else self.constant_values[i] for i in node.inputs]
             inputs = [value.double() for value in inputs] if wide else inputs  # levels are integers in both
             if isinstance(node.op, Input):
-                values[node.name] = self.program.encoder.counts(self.x, self.sample_ids, timesteps)
+                values[node.name] = self.program.counts(node, self.x, self.sample_ids, timesteps)
             elif isinstance(node.op, Cell):
                 values[node.name] = self._first_spikes(node, node.op, inputs, lowered, timesteps)
             else:
@@ -305,7 +305,8 @@ class FoldedRun(Run):
                 inputs = [values[name] for name in node.inputs]
                 if isinstance(node.op, Input):
                     x, ids = self.x, self.sample_ids
-                    charge = x if self.plan.constant_nodes else self.program.encoder.counts(x, ids, period)
+                    constant = node.name in self.plan.constant_nodes
+                    charge = node.op.part(x) if constant else self.program.counts(node, x, ids, period)
                     values[node.name] = charge.double()
                 elif isinstance(node.op, Cell):
                     biases = lowered.biases[node.name]

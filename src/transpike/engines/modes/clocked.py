@@ -12,6 +12,7 @@ from transpike.core.finite import at
 from transpike.core.graph import Input, Node
 from transpike.core.schedule import arrivals, depths
 from transpike.engines.run import Run, map_state
+from transpike.lowering.entrances import LookUp
 from transpike.lowering.lowered import Lowered
 
 Observe = Callable[[Node, Tensor], None]
@@ -66,7 +67,7 @@ class Clock:
         for node in self.lowered.nodes:
             own, quiet = t - self.starts[node.name], set(node.inputs) <= resting
             if isinstance(node.op, Input):
-                values[node.name] = self._input(own)
+                values[node.name] = self._input(node, own)
                 if own > self.timesteps and self.ends:
                     resting.add(node.name)
             elif quiet and self._rests(node, own):
@@ -89,15 +90,16 @@ class Clock:
         over = own > self.schedule.lag(self.timesteps) + self.timesteps
         return self.ends and isinstance(node.op, Neuron) and (own < 1 or over)
 
-    def _input(self, own: int) -> Tensor:
+    def _input(self, node: Node, own: int) -> Tensor:
         """The input of this step; zero outside its window and in cycles without input."""
-        encoder, x = self.run.program.encoder, self.x
-        if encoder.is_constant:
-            return x * self.schedule.share(own, self.timesteps)
+        program, x = self.run.program, self.x
+        assert isinstance(node.op, Input)
+        if program.encoder.is_constant or isinstance(node.op, LookUp):
+            return node.op.part(x) * self.schedule.share(own, self.timesteps)
         if self.period:
             cycle, phase = divmod(own - 1, self.period)
             own = cycle // 2 * self.period + phase + 1 if cycle % 2 == 0 else self.timesteps + 1
-        encoded = encoder.encode(x, self.run.sample_ids, min(own, self.timesteps))
+        encoded = program.sent(node, x, self.run.sample_ids, min(own, self.timesteps))
         return encoded if own <= self.timesteps else torch.zeros_like(encoded)
 
     def _cell(self, node: Node, cell: Cell, values: dict[str, Tensor], own: int) -> Tensor:

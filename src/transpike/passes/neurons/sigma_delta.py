@@ -69,7 +69,7 @@ class EncodeWires(Pass):
                     carry[encoded[wire]] = "levels"
                 node = dataclasses.replace(node, inputs=tuple(encoded.get(name, name) for name in node.inputs))
             nodes.append(node)
-            if isinstance(op, Input):
+            if isinstance(op, Input) or (isinstance(op, Op) and op.is_look_up):
                 carry[node.name] = "input"
             elif is_activation(node) or (self.pooled and _pools_levels(node, sources, axes)):
                 carry[node.name] = "levels"

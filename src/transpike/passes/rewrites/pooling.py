@@ -117,7 +117,7 @@ class PoolInTime(Pass):
 
         def change(node: Node) -> Node | None:
             op = node.op
-            if isinstance(op, Cell) or op.is_linear:
+            if isinstance(op, Cell) or op.is_linear or op.is_look_up:
                 return None
             if is_plain(op, AdaptiveMaxPool):
                 op = _fixed(op, shapes[node.inputs[0]], node.name)

@@ -314,7 +314,7 @@ CHECKS: dict[str, Callable[[SNN, Chip], Found]] = {
     "destinations": _destinations,
     "fan_in": lambda snn, chip: _largest(_fans_in(snn), chip.fan_in or 0, PER_NEURON, "prune, or use fewer channels"),
     "fan_out": lambda snn, chip: _largest(_fans_out(snn), chip.fan_out or 0, PER_NEURON, "prune the network"),
-    "inputs": _totals("inputs", lambda snn: math.prod(snn.graph.input.shape), "use a smaller input"),
+    "inputs": _totals("inputs", lambda snn: math.prod(snn.graph.input_shape), "use a smaller input"),
     "outputs": _totals("outputs", lambda snn: math.prod(snn.graph.output.shape), "use fewer classes"),
     "input_channels": _channels(True),
     "output_channels": _channels(False),

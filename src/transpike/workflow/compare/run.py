@@ -31,6 +31,7 @@ from transpike.data.batches import calibration_batches, without_targets
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
 from transpike.errors import DataError, FileError, SettingError
+from transpike.ops.pack import structure_of
 from transpike.results.notebook import Shown
 from transpike.results.statistics import paired_difference, wilson
 from transpike.results.writing import check_folder, scratch_folder, write_atomically
@@ -44,6 +45,7 @@ from transpike.workflow.compare.pool import one_thread, run_units
 from transpike.workflow.compare.rows import Cost, Difference, Entry, Refusal, Row, front
 from transpike.workflow.compare.units import Unit, Work, named, outside_code, plan, rows
 from transpike.workflow.convert import convert
+from transpike.workflow.demands import check_one_output
 
 SCHEMA = 2
 """Version of the comparison's JSON, documented in docs/report-schema.md."""
@@ -249,6 +251,7 @@ def compare(
     with torch.no_grad():
         still = encoder.accumulate(prepared[0])  # recordings: the mean of their frames
         source = capture(model, still, output=chosen.output, on_unsupported=chosen.on_unsupported)
+    check_one_output(structure_of(source.output.op), "a comparison")
     shape = None if encoder.has_frames else source.input.shape
     batches = labelled_batches(data, chosen.limit, shape)
     if chosen.exits and exit_data is None:

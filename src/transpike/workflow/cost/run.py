@@ -21,6 +21,7 @@ from transpike.snn import SNN, takes_snn
 from transpike.tasks import outcome_task
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, ModelCost, Point
+from transpike.workflow.demands import check_one_output
 from transpike.workflow.evaluate.report import NEAR, Report
 from transpike.workflow.evaluate.run import evaluate
 from transpike.workflow.evaluate.tally import function_evaluations
@@ -76,6 +77,8 @@ def cost(
         if progress is not None:
             progress(done, networks)
 
+    if task is not None:
+        check_one_output(snn.outputs, "a cost with accuracy")
     why = _without_accuracy(snn, data) if task is None else ""
     run = _Runs(
         snn, data, steps, limit, engine, memory, None if why else outcome_task(task, "a cost with accuracy"), chosen
@@ -151,6 +154,8 @@ def cost(
 def _without_accuracy(snn: SNN, data: Any) -> str:
     """Why no accuracy can be measured without a task; "" where it can."""
     shape = snn.graph.output.shape
+    if snn.outputs is not None:
+        return "the network has several outputs"
     if len(shape) != 1 or shape[0] < 2:
         return f"the network returns (batch, {', '.join(map(str, shape))}), which are not logits of several classes"
     unlabelled = any(y is None for _, y in itertools.islice(pairs(data, snn.sample_shape), 1))

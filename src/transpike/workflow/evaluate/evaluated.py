@@ -52,8 +52,8 @@ class Evaluated(Shown, Generic[One]):
     the JSON. ``unpriced``: layer → operations other than multiplications and additions, which neither ``macs`` nor
     joules include. ``evaluations``: function → its evaluations per sample in the ANN ("ann"), as the run executes them
     ("executed"), and only where an input changed ("changed"). ``fidelity``: closeness of every answer to the source
-    network's. ``warnings``: differences between these inputs and those of the calibration; every presentation begins
-    with them.
+    network's, of the output that the task judges; ``outputs``: of each of several outputs by name. ``warnings``:
+    differences between these inputs and those of the calibration; every presentation begins with them.
     """
 
     recipe: str
@@ -78,6 +78,7 @@ class Evaluated(Shown, Generic[One]):
     evaluations: dict[str, dict[str, float]] = field(default_factory=dict)
     task: str = "classification"
     fidelity: tuple[Closeness, ...] = ()
+    outputs: dict[str, tuple[Closeness, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -115,6 +116,7 @@ class Evaluated(Shown, Generic[One]):
         """The part of the JSON that every evaluation has."""
         return {
             "fidelity": [dataclasses.asdict(one) for one in self.fidelity],
+            "outputs": {name: [dataclasses.asdict(one) for one in rows] for name, rows in self.outputs.items()},
             "layers": [dataclasses.asdict(row) for row in self.layers],
             "synaptic_operations": sum(row.synaptic_operations for row in self.layers),
             "product_operations": sum(row.product_operations for row in self.layers),

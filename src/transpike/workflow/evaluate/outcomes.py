@@ -71,7 +71,8 @@ class OutcomeTally(Tally):
     def _judged(self, snn: SNN) -> tuple[str, ...]:
         """Remarks about the accuracy of the source network and about the exit."""
         found = []
-        right, chance = int(torch.cat(self.ann_correct).sum()), self.task.chance(snn.source.output.shape)
+        shape = tuple(self.outputs.part(torch.empty(1, *snn.source.output.shape)).shape[1:])
+        right, chance = int(torch.cat(self.ann_correct).sum()), self.task.chance(shape)
         if chance is not None and self.samples >= CHANCE_SAMPLES and wilson(right, self.samples)[0] <= chance:
             found.append(
                 f"the ANN is not significantly more accurate than chance ({chance:.1%}): use the classes and the "

@@ -5,11 +5,12 @@ from typing import Any, overload
 
 from transpike import tasks
 from transpike.core.task import MeasuredTask, OutcomeTask, Task
-from transpike.data.batches import pairs
+from transpike.data.batches import with_targets
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN, takes_snn
+from transpike.workflow.evaluate import outputs
 from transpike.workflow.evaluate.measured import MeasuredTally
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.outcomes import OutcomeTally
@@ -27,6 +28,7 @@ def evaluate(
     memory: int | None = None,
     limit: int | None = None,
     energy: EnergyModel | Iterable[EnergyModel] = (),
+    output: str | int | None = None,
     task: OutcomeTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report: ...
@@ -43,6 +45,7 @@ def evaluate(
     memory: int | None = None,
     limit: int | None = None,
     energy: EnergyModel | Iterable[EnergyModel] = (),
+    output: str | int | None = None,
     task: Task,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report | Measurement: ...
@@ -59,6 +62,7 @@ def evaluate(
     memory: int | None = None,
     limit: int | None = None,
     energy: EnergyModel | Iterable[EnergyModel] = (),
+    output: str | int | None = None,
     task: Task | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report | Measurement:
@@ -69,9 +73,10 @@ def evaluate(
     of ``answers`` (default: powers of two). ``limit``: only the first N samples; ``energy``: models of
     ``transpike.energy``, for joules of every answer; ``task`` (of ``transpike.tasks``, default: classification)
     defines correct answers. A task that measures answers, like Regression, gives a ``Measurement`` of its metrics
-    instead; ``Fidelity`` reads no targets. Samples that stop early by the network's ``exit`` are run again, to count
-    their activity; ``progress(done, total)`` is called after each batch. Intervals of accuracies are Wilson's, those of
-    metrics from resampled samples, 95 %.
+    instead; ``Fidelity`` reads no targets. Of several outputs the task judges the one called ``output``; targets are of
+    this one, or of all by name. Without both, ``Fidelity`` of all is measured; ``outputs`` of the result has each.
+    Samples that stop early by the network's ``exit`` are run again, to count their activity; ``progress(done, total)``
+    is called after each batch. Intervals of accuracies are Wilson's, those of metrics from resampled samples, 95 %.
     Deterministic for a given seed; on the exact grid independent of the batch size.
 
     Raises DataError for data without targets or samples, for targets or outputs that do not match the task, and for
@@ -89,17 +94,18 @@ def evaluate(
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
     engine_, models = engine_named(engine, memory), checked(energy)
     policy = snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None
+    task, output = outputs.asked(snn, task, output)
     asked_task = tasks.task_given(task)
     if isinstance(asked_task, MeasuredTask):
         tally: MeasuredTally | OutcomeTally = MeasuredTally(snn, asked_task, asked)
     else:
         tally = OutcomeTally(snn, tasks.outcome_task(asked_task, "an evaluation"), asked, policy)
-    for x, y in pairs(data, snn.sample_shape):
+    tally.outputs = outputs.OutputTally(snn.outputs, output, tally.fidelity)
+    for x, given in with_targets(data, snn.sample_shape):
         if limit is not None and tally.samples >= limit:
             break
-        if not getattr(asked_task, "needs_targets", True):
-            y = None
-        elif y is None:
+        y = tally.outputs.target(given) if getattr(asked_task, "needs_targets", True) else None
+        if y is None and getattr(asked_task, "needs_targets", True):
             raise DataError(
                 "evaluation needs targets: give batches of (input, target); without targets, "
                 "task=transpike.tasks.Fidelity() compares the answers with those of the source network"

@@ -1,5 +1,6 @@
 """What every evaluation adds up over batches: runs, counts, exactness, warnings, closeness to the source network."""
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from transpike.lowering.trace import Trace
 from transpike.snn import SNN
 from transpike.workflow.evaluate.evaluated import LayerRow
 from transpike.workflow.evaluate.fidelity import FidelityTally
+from transpike.workflow.evaluate.outputs import OutputTally
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,7 @@ class Tally(ABC):
         self.task, self.asked, self.inputs = task, asked, snn.input_check()
         self.samples = self.ties = self.early = self.beyond = self.elements = 0
         self.fidelity = FidelityTally()
+        self.outputs = OutputTally(None, None, self.fidelity)
         self.activities: dict[int, Activity] = {}
         self.exact, self.why = True, ""
         self.kernels: dict[str, str] = {}
@@ -62,10 +65,11 @@ class Tally(ABC):
                 self.source, self.device = snn.source.to(device=x.device), x.device
             prepared = snn.prepare(x)
             self.inputs.add(prepared)
-            self.beyond, self.elements = self.beyond + snn.encoder.beyond(prepared), self.elements + prepared.numel()
-            logits = self.source.run(snn.encoder.accumulate(prepared))
-            if not bool(torch.isfinite(logits).all()):
+            self.beyond, self.elements = self.beyond + snn.beyond(prepared), self.elements + prepared.numel()
+            whole = self.source.run(snn.encoder.accumulate(prepared))
+            if not bool(torch.isfinite(whole).all()):
                 self.source.check_finite(snn.encoder.accumulate(prepared), "the test data")
+            logits = self.outputs.part(whole)
             y = logits if y is None else self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
         self.judge_source(logits, y)
         for steps in runs:
@@ -74,7 +78,8 @@ class Tally(ABC):
             wanted = self.asked if snn.schedule.every_step else (steps,)
             kept = [(place, t) for place, t in enumerate(trace.timesteps) if t in wanted]
             for place, t in kept:
-                self.fidelity.add(t, trace.logits[place], logits)
+                self.outputs.add(t, trace.logits[place], whole)
+            trace = dataclasses.replace(trace, logits=self.outputs.part(trace.logits))
             self.judge(snn, Run(trace, kept, prepared, ids, logits, engine), y)
             before = self.activities.get(steps)
             self.activities[steps] = trace.activity if before is None else before + trace.activity
@@ -119,6 +124,7 @@ class Tally(ABC):
             "evaluations": function_evaluations(snn.source, activity),
             "task": str(self.task),
             "fidelity": tuple(self.fidelity.found(t) for t in self.asked),
+            "outputs": self.outputs.found(self.asked),
             "warnings": warnings,
         }  # fmt: skip
 

@@ -22,6 +22,7 @@ from transpike.results.statistics import paired_difference, wilson
 from transpike.results.writing import write_atomically
 from transpike.schedules import LayerSynchronous
 from transpike.snn import SNN, takes_snn
+from transpike.workflow.demands import judges_one_output, takes_one_input
 from transpike.workflow.explain.case import PARTS, Case, explained
 from transpike.workflow.explain.layer_errors import LayerError, LayerSums
 
@@ -93,6 +94,8 @@ class Explanation(Shown):
 
 
 @takes_snn
+@judges_one_output
+@takes_one_input
 def explain(
     snn: SNN,
     data: Any,

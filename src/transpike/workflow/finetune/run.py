@@ -11,11 +11,14 @@ from transpike.training import ranks
 from transpike.training.samples import samples_of
 from transpike.training.source.loop import using_threads
 from transpike.training.spiking.finetuning import FineTuning, fine_tuning
+from transpike.workflow.demands import judges_one_output, takes_one_input
 from transpike.workflow.finetune.loop import Notify, Tuning
 from transpike.workflow.finetune.stages import Stagewise
 
 
 @takes_snn
+@judges_one_output
+@takes_one_input
 def finetune(
     snn: SNN,
     data: Any,

@@ -1,0 +1,174 @@
+"""Several inputs of a network: a batch of them, their names, and the packed tensor that runs take."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transpike.core.graph import Node, PackedInput
+from transpike.core.structure import children, packed
+from transpike.errors import DataError
+
+Place = tuple[str | int, ...]
+WHOLE = (torch.int16, torch.int32, torch.int64)
+"""Types of inputs that are looked up; bytes are images."""
+LARGEST_WHOLE = 2**24
+"""float32, in which inputs enter, holds whole numbers up to it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A batch of several inputs by their places in a call of the model, (batch, *shape) each.
+
+    A place is the number or the name of an argument, then the keys within a tuple, list or dictionary. As of a tensor,
+    ``len`` is the number of samples, and a slice takes a part of them.
+    """
+
+    values: dict[Place, Tensor]
+
+    @classmethod
+    def of(cls, given: Any) -> "Inputs":
+        """From a tuple or list (arguments in order) or a dictionary (by name), also nested.
+
+        Raises DataError for values that are neither tensors nor arrays, and for another number of samples in one.
+        """
+        values: dict[Place, Tensor] = {}
+
+        def collect(value: Any, place: Place) -> None:
+            found = children(value)
+            if found is not None:
+                for key, inner in found[1]:
+                    collect(inner, (*place, key))
+            elif isinstance(value, (Tensor, np.ndarray)):
+                values[place] = value.detach() if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+            elif value is not None:
+                raise DataError(f"the input {named(place)} must be a tensor, not a {type(value).__name__}")
+
+        collect(given, ())
+        inputs = cls(values)
+        if not values or () in values:
+            raise DataError("several inputs are a tuple or a dictionary of tensors (batch, …)")
+        lengths = {named(place): len(value) if value.ndim else 0 for place, value in values.items()}
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{name} {count}" for name, count in lengths.items())
+            raise DataError(f"the inputs hold different numbers of samples ({listed}): the first axis is the batch")
+        return inputs
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def __getitem__(self, part: slice) -> "Inputs":
+        return self.each(lambda value: value[part])
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.values.values())).device
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Inputs":
+        """The inputs after ``change`` of every tensor."""
+        return Inputs({place: change(value) for place, value in self.values.items()})
+
+    def to(self, device: Any) -> "Inputs":
+        return self.each(lambda value: value.to(device))
+
+    def cpu(self) -> "Inputs":
+        return self.to("cpu")
+
+    def ordered(self, places: Iterable[Place]) -> "Inputs":
+        """The inputs at these places, in this order; a number stands for the argument with this number.
+
+        A single structure may be given without the argument that holds it. Raises DataError with the names for others.
+        """
+        wanted = tuple(places)
+        arguments = list(dict.fromkeys(place[0] for place in wanted))
+        known = {self._named(place, arguments): value for place, value in self.values.items()}
+        if len(arguments) == 1 and not set(known) & set(wanted):
+            known = {(arguments[0], *place): value for place, value in self.values.items()}
+        missing, more = [p for p in wanted if p not in known], [p for p in known if p not in wanted]
+        if missing or more:
+            parts = [f"without {', '.join(map(named, missing))}"] if missing else []
+            parts += [f"with {', '.join(map(named, more))}"] if more else []
+            raise DataError(
+                f"the network takes the inputs {', '.join(map(named, wanted))}, and these are {' and '.join(parts)}: "
+                "give a dictionary by these names, or a tuple in this order"
+            )
+        return Inputs({place: known[place] for place in wanted})
+
+    @staticmethod
+    def _named(place: Place, arguments: list[str | int]) -> Place:
+        first = place[0]
+        is_number = isinstance(first, int) and first not in arguments and first < len(arguments)
+        return (arguments[first], *place[1:]) if is_number else place  # type: ignore[index]
+
+
+def of_call(inputs: tuple[Any, ...], named: Mapping[str, Any], names: "InputNames | None") -> Any:
+    """The inputs of a call in the form that runs take: the only one, or ``Inputs``. Raises DataError for none."""
+    if not inputs and not named:
+        raise DataError("the network needs its input: snn(x)")
+    if len(inputs) + len(named) == 1 and (inputs or names is None):
+        return (*inputs, *named.values())[0]
+    return Inputs.of({**dict(enumerate(inputs)), **named})
+
+
+def named(place: Place) -> str:
+    """The name of a place: "image", or "batch.image" in a structure."""
+    return ".".join(map(str, place))
+
+
+@dataclass(frozen=True)
+class InputNames:
+    """What data must hold for a network with several inputs: their places, and the shapes of samples if known."""
+
+    places: tuple[Place, ...]
+    shapes: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def arguments(self) -> tuple[str | int, ...]:
+        """The arguments of the model that hold them."""
+        return tuple(dict.fromkeys(place[0] for place in self.places))
+
+    @classmethod
+    def of(cls, nodes: Iterable[Node]) -> "InputNames | None":
+        """Of the inputs of a graph; None for a single one that is not packed."""
+        parts = [node.op for node in nodes if isinstance(node.op, PackedInput)]
+        return cls(tuple(part.place for part in parts), tuple(part.shape for part in parts)) if parts else None
+
+    def in_batch(self, batch: Mapping) -> bool:
+        """Whether a dictionary holds every argument by name."""
+        return all(name in batch for name in self.arguments)
+
+
+def pack(inputs: Inputs, nodes: Iterable[Node]) -> Tensor:
+    """The packed tensor (batch, N) in float32 that the graph with these input ``nodes`` takes.
+
+    Raises DataError for other inputs, other shapes, an empty batch, NaN or infinite values, and whole numbers that are
+    none or that float32 does not hold.
+    """
+    parts = [(node, node.op) for node in nodes if isinstance(node.op, PackedInput)]
+    values = []
+    for (node, op), value in zip(parts, inputs.ordered(op.place for _, op in parts).values.values(), strict=True):
+        value = value if op.preprocessing is None else op.preprocessing(value)
+        if tuple(value.shape[1:]) != op.shape or not value.ndim:
+            axes = ", ".join(map(str, ("batch", *op.shape)))
+            raise DataError(f"the input {node.name} is of shape ({axes}), not {tuple(value.shape)}")
+        if value.is_complex():
+            raise DataError(f"the input {node.name} must hold real numbers")
+        if not len(value):
+            raise DataError("the batch is empty; give at least one sample")
+        if op.whole:
+            _check_whole(node.name, value)
+        value = value.float()
+        if not bool(torch.isfinite(value).all()):
+            raise DataError(f"the input {node.name} holds NaN or infinite values, or values beyond float32")
+        values.append(value)
+    return packed(values)
+
+
+def _check_whole(name: str, value: Tensor) -> None:
+    if value.is_floating_point() and not bool((value == value.round()).all()):
+        raise DataError(f"the input {name} is looked up by whole numbers, and these are others: give it as int64")
+    if value.numel() and int(value.abs().max()) > LARGEST_WHOLE:
+        raise DataError(f"the input {name} holds whole numbers beyond 2^24, which no look-up of this network has")
