@@ -76,6 +76,9 @@ def test_sigma_delta_follows_every_activation(label):
     assert sum(isinstance(node.op, Neuron) for node in snn.graph) == 1 + (label != "module identity")
     trace = ts.simulate(snn, x)
     assert trace.exact, trace.why
+    mixed = [remark for remark in snn.remarks if remark.startswith("neurons of ReLUs are sigma-delta neurons too")]
+    alike = label.removeprefix("module ") in ("identity", "relu6")
+    assert mixed == [] if alike else mixed[0].endswith(": 3")
     assert float((trace.logits[-1] - expected).norm()) <= 0.02 * float(expected.norm())
     assert not any(float(layer.spikes[-1]) for layer in trace.activity.layers)
 

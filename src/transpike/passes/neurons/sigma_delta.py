@@ -118,6 +118,17 @@ class UseSigmaDelta(ReplaceNeurons):
     def gain(self) -> Gain:
         return "unit"
 
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        changed = super().apply(graph, context)
+        neurons = [(node.name, node.op.source) for node in changed if isinstance(node.op, SigmaDelta)]
+        relus = [name for name, source in neurons if source.rectifies]
+        if relus and len(relus) < len(neurons):
+            context.remark(
+                "neurons of ReLUs are sigma-delta neurons too, because all messages are differences: "
+                + ", ".join(relus)
+            )
+        return changed
+
     def neuron(self, old: IntegrateAndFire) -> Neuron:
         factor = 2.0 ** (1 - self.threshold_count)
         scale = None if old.spike_scale is None else old.spike_scale * factor
