@@ -5,7 +5,8 @@
 After T steps a neuron with binary spikes has one of T + 1 values. Here all activations, or those of one kind, are rounded
 to that many values, without time: the best that a rate code of T steps can be, window by window. Thresholds are per
 channel, of least squared error on the 53 calibration pictures of benchmarks/imagenet.py; weights are not quantised.
-``bias`` adds to each channel the mean that its rounding removed, on the same pictures.
+``bias`` adds to each channel the mean that its rounding removed, on the same pictures. "ceiling": the threshold is 6, the
+largest value of a ReLU6, so that nothing is clipped. "clipped": at the largest calibration value, without rounding.
 """
 
 import argparse
@@ -76,6 +77,33 @@ def observed(graph: Graph, x: Tensor) -> dict[str, Tensor]:
     return {name: torch.cat(found, 1) for name, found in parts.items()}
 
 
+def ceilings(graph: Graph, steps: int, x: Tensor) -> Tensor:
+    """Logits of the network whose activations are rounded to ``steps`` + 1 values from 0 to 6."""
+    names = {node.name for node in activations(graph)}
+    six = torch.tensor(6.0)
+    return torch.cat([
+        graph.run(part, observe=lambda node, _, output: rounded(output, six, steps) if node.name in names else None)
+        for part in x.split(4)
+    ])  # fmt: skip
+
+
+def clipped(graph: Graph, used: Tensor, x: Tensor) -> Tensor:
+    """Logits of the network whose channels are clipped at their largest value on the calibration pictures."""
+    names, tops = {node.name for node in activations(graph)}, dict[str, Tensor]()
+
+    def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if node.name in names:
+            largest = output.amax((0, 2, 3))[:, None, None]
+            tops[node.name] = torch.maximum(tops.get(node.name, largest), largest)
+
+    def clip(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        return torch.minimum(output, tops[node.name]) if node.name in names else None
+
+    for part in used.split(4):
+        graph.run(part, observe=see)
+    return torch.cat([graph.run(part, observe=clip) for part in x.split(4)])
+
+
 def answers(graph: Graph, values: dict[str, Tensor], kind: str, steps: int, bias: bool, x: Tensor) -> Tensor:
     """Logits of the network whose activations of this ``kind`` are rounded."""
     tops = thresholds({name: rows for name, rows in values.items() if KINDS[kind](name)}, steps)
@@ -98,6 +126,7 @@ def main() -> None:
     parser.add_argument("--models-dir", type=Path, required=True)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--output", type=Path, default=CONTENT)
+    parser.add_argument("--resume", action="store_true", help="only the rows that the output does not have yet")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     module, preprocessing = network(arguments.models_dir)
@@ -110,11 +139,18 @@ def main() -> None:
         graph = FoldBatchNorm().apply(ts.capture(module, used[:1]), None)
         source = torch.cat([module(part) for part in x.split(4)])
         values = observed(graph, used)
-        cases = [("all", steps, bias) for bias in (False, True) for steps in STEPS]
+        cases = [("ceiling", steps, False) for steps in STEPS] + [("clipped", 0, False)]
+        cases += [("all", steps, bias) for bias in (False, True) for steps in STEPS]
         cases += [(kind, 32, True) for kind in KINDS if kind != "all"]
-        found = []
-        for kind, steps, bias in cases:
-            answer = answers(graph, values, kind, steps, bias, x)
+        found = list(json.loads(arguments.output.read_text())["rows"]) if arguments.resume else []
+        done = {(row["rounded"], row["T"], row["bias"]) for row in found}
+        for kind, steps, bias in (case for case in cases if case not in done):
+            if kind == "ceiling":
+                answer = ceilings(graph, steps, x)
+            elif kind == "clipped":
+                answer = clipped(graph, used, x)
+            else:
+                answer = answers(graph, values, kind, steps, bias, x)
             agrees, correct = (int((answer.argmax(1) == other).sum()) for other in (source.argmax(1), labels))
             found.append({
                 "rounded": kind, "T": steps, "bias": bias, "agreement": agrees / len(x),
