@@ -96,6 +96,10 @@ class Evaluated(Shown, Generic[One]):
         raise DataError(f"the result has no answer at T={timesteps}; it has {[a.timesteps for a in self.curve]}")
 
     @abstractmethod
+    def score(self, answer: One) -> tuple[float | None, float | None, float | None]:
+        """The first metric of the task at this answer, with its 95 % interval; None where it is not defined."""
+
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """The result as plain data."""
 

@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from transpike.core.task import Metric
 from transpike.workflow.evaluate.evaluated import Evaluated
 
@@ -47,12 +49,19 @@ class Measurement(Evaluated[MeasuredAnswer]):
     ``ann``: metrics of the source network, empty where it is the reference. Intervals are 95 % percentiles of 1000
     resamplings of the samples; those of changes resample both networks together. ``recommended``: the first answer with
     spikes whose first metric is at most the task's room worse than that of the last one; ``room``: that room in words.
+    ``rows`` (timesteps → (samples, …)) and ``ann_rows``: the task's statistics of the samples, not in the JSON.
     """
 
     metrics: tuple[Metric, ...]
     ann: dict[str, Estimate]
     recommended: MeasuredAnswer
     room: str
+    rows: dict[int, Tensor] = field(repr=False)
+    ann_rows: Tensor = field(repr=False)
+
+    def score(self, answer: MeasuredAnswer) -> tuple[float | None, float | None, float | None]:
+        one = answer.metrics[self.metrics[0].name]
+        return one.value, one.low, one.high
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -55,6 +55,19 @@ class Report(Evaluated[Answer]):
     exit: ExitReport | None = None
     exit_outcomes: Tensor | None = field(default=None, repr=False)
 
+    def score(self, answer: Answer) -> tuple[float, float, float]:
+        return answer.accuracy, answer.low, answer.high
+
+    @property
+    def rows(self) -> dict[int, Tensor]:
+        """``outcomes``, as the task takes them."""
+        return self.outcomes
+
+    @property
+    def ann_rows(self) -> Tensor:
+        """``ann_outcomes``, as the task takes them."""
+        return self.ann_outcomes
+
     @property
     def recommended(self) -> Answer:
         """The answer that verdicts are about: the first one at most half a percentage point below the last one.

@@ -97,7 +97,7 @@ def evaluate(
     for x, y in pairs(data, snn.sample_shape):
         if limit is not None and tally.samples >= limit:
             break
-        if not getattr(asked_task, "needs_targets", True):
+        if not asked_task.needs_targets:
             y = None
         elif y is None:
             raise DataError(
