@@ -12,7 +12,7 @@ from transpike.data import Dataset
 from transpike.errors import GateFailed, SettingError
 from transpike.results.writing import check_folder
 from transpike.workflow.compare.pick import parse
-from transpike.workflow.compare.run import Comparison, Row
+from transpike.workflow.compare.run import Comparison, Scored
 
 
 @click.command("compare")
@@ -124,7 +124,7 @@ def command(
 
 
 def _written(
-    found: Comparison, row: Row, output: Path | None, model_name: str, weights: Path | None, dataset: Dataset
+    found: Comparison, row: Scored, output: Path | None, model_name: str, weights: Path | None, dataset: Dataset
 ) -> str:
     """Write the row's network; returns a message."""
     if output is None:

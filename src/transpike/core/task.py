@@ -41,9 +41,34 @@ class Metric:
             return -math.inf
         return value if self.higher_is_better else -value
 
+    def unranked(self, rank: float) -> float:
+        """The value of a ``rank``."""
+        return rank if self.higher_is_better else -rank
+
+    def text(self, value: float | None) -> str:
+        """A value with its unit; a share in percent."""
+        if value is None:
+            return "not defined"
+        return f"{value:.2%}" if self.share else f"{value:.4g} {self.unit}".rstrip()
+
     def shown(self, value: float) -> float:
         """A value, or a difference of values, as it is shown: a share in percent."""
         return 100 * value if self.share else value
+
+    def shown_or_none(self, value: float | None) -> float | None:
+        """``shown``, of a value that may be undefined."""
+        return None if value is None else self.shown(value)
+
+    @property
+    def title(self) -> str:
+        """The name at the beginning of a title or a sentence."""
+        return self.name[0].upper() + self.name[1:]
+
+    @property
+    def axis_label(self) -> str:
+        """The name with the unit in which values are drawn."""
+        unit = "%" if self.share else self.unit
+        return f"{self.name} in {unit}" if unit else self.name
 
     @property
     def change_unit(self) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.task import Task
 from transpike.errors import DataError, SettingError
 
 MOST_CLASSES = 1_000_000
@@ -148,7 +149,7 @@ class Dataset:
 
     ``encoder`` names the member of ``transpike.encoders`` that the samples need; empty if any fits. ``validation``: the
     images for selecting an epoch if a random part of the training images is not suitable, for example with several
-    samples per person; else None.
+    samples per person; else None. ``task``: the task of the targets, None for classification.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Dataset:
     note: str = ""
     encoder: str = ""
     validation: Split | None = None
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         for split in (self.train, self.test, *((self.validation,) if self.validation else ())):

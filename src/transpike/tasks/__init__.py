@@ -1,6 +1,8 @@
-"""Tasks, which define correct outputs, by their names on the command line."""
+"""Tasks, which define good answers, by their names on the command line."""
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from transpike.core import task as contract  # a contract among the names would be a member
 from transpike.core.registry import family
@@ -34,12 +36,27 @@ def task_given(task: Task | None) -> Task:
     return task
 
 
-def outcome_task(task: Task | None, what: str) -> contract.OutcomeTask:
-    """``task`` for ``what``, which counts correct answers; raises SettingError for a task that measures errors."""
+def metrics_of(task: Task) -> tuple[contract.Metric, ...]:
+    """The metrics of a task: its own, or the accuracy."""
+    return task.metrics if isinstance(task, contract.MeasuredTask) else (task.first,)
+
+
+def metrics_json(task: Task) -> dict[str, Any]:
+    """The part of a result's JSON about the metrics of a task; nothing of a task that counts correct answers."""
+    if not isinstance(task, contract.MeasuredTask):
+        return {}
+    return {"metrics": [dataclasses.asdict(metric) for metric in task.metrics]}
+
+
+def exit_task(task: Task | None) -> contract.OutcomeTask:
+    """``task`` for an early exit; raises SettingError, with the reason, for a task that cannot have one."""
     found = task_given(task)
+    way_out = "evaluate() measures every time step, of which one can be chosen for all samples"
     if not isinstance(found, contract.OutcomeTask):
         raise SettingError(
-            f"{what} counts correct answers, and {found} has none: evaluate(…, task=…) measures its errors at every "
-            "time step, and cost() without a task counts its energy"
+            "an early exit guarantees a largest share of samples that lose a correct answer, and an answer of "
+            f"{found} is neither correct nor wrong: {way_out}"
         )
+    if not found.has_classes:
+        raise SettingError(f"an early exit compares the classes of one answer, and {found} has none: {way_out}")
     return found

@@ -16,8 +16,8 @@ class Fidelity(MeasuredTask):
     """Outputs (samples, *shape) o and those of the source network r: no targets are needed.
 
     Over all numbers of all samples: ``relative error = √(Σ(o − r)²/Σr²)`` and ``cosine = Σ o·r/√(Σo² Σr²)``;
-    ``argmax agreement``: share of samples, or of pixels, whose largest output along ``axis`` is the same; not defined for
-    a single output.
+    ``argmax agreement``: share of samples, or of pixels, whose largest output along ``axis`` is the same; not
+    defined for a single output.
     """
 
     name: ClassVar[str] = "fidelity"

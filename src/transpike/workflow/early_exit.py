@@ -21,7 +21,7 @@ from transpike.errors import DataError, SettingError
 from transpike.exits import Conformal
 from transpike.results.statistics import binomial_at_most
 from transpike.snn import SNN, takes_snn
-from transpike.tasks import Classification, outcome_task
+from transpike.tasks import Classification, exit_task
 
 CANDIDATES = 400
 COUNTS, SHORTEST = (6, 16), 8  # checkpoints of short and of long runs, in chunks of 8 steps or more
@@ -111,12 +111,7 @@ def fit_exit(
             "that the readout skips; give more timesteps"
         )
     never = (math.inf,) * len(places)
-    asked = outcome_task(task, "an early exit")
-    if not asked.has_classes:
-        raise SettingError(
-            f"an early exit compares the classes of one answer, and {asked} has none: evaluate() gives the accuracy at "
-            "every time step, of which one can be chosen for all samples"
-        )
+    asked = exit_task(task)
     wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0, str(asked))
     logits, y, warnings = _answers(snn, data, wanted, engine, asked, progress)
     fitted = fit_policy(wanted, logits, y, fit_share, seed, thin=checkpoints is None, task=asked)

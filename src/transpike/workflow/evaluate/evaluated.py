@@ -28,13 +28,19 @@ class LayerRow:
     membrane_updates: float
 
 
+Score = tuple[float | None, float | None, float | None]
+"""The first metric of the task, with its 95 % interval; None where it is not defined."""
+
+
 class Timed(Protocol):
-    """An answer: after which number of time steps, and how much fired until then."""
+    """An answer: after which number of time steps, how much fired until then, and how good it is."""
 
     @property
     def timesteps(self) -> int: ...
     @property
     def spike_rate(self) -> float: ...
+    @property
+    def score(self) -> Score: ...
 
 
 One = TypeVar("One", bound=Timed)
@@ -94,10 +100,6 @@ class Evaluated(Shown, Generic[One]):
             if answer.timesteps == timesteps:
                 return answer
         raise DataError(f"the result has no answer at T={timesteps}; it has {[a.timesteps for a in self.curve]}")
-
-    @abstractmethod
-    def score(self, answer: One) -> tuple[float | None, float | None, float | None]:
-        """The first metric of the task at this answer, with its 95 % interval; None where it is not defined."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from transpike.core.task import Metric
-from transpike.workflow.evaluate.evaluated import Evaluated
+from transpike.workflow.evaluate.evaluated import Evaluated, Score
 
 SCHEMA = 1
 """Version of the measurement's JSON, documented in docs/report-schema.md."""
@@ -40,6 +40,12 @@ class MeasuredAnswer:
     macs: int
     energy_joule: dict[str, float | None] = field(default_factory=dict)
 
+    @property
+    def score(self) -> Score:
+        """The first metric, with its interval."""
+        one = next(iter(self.metrics.values()))
+        return one.value, one.low, one.high
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Measurement(Evaluated[MeasuredAnswer]):
@@ -58,10 +64,6 @@ class Measurement(Evaluated[MeasuredAnswer]):
     room: str
     rows: dict[int, Tensor] = field(repr=False)
     ann_rows: Tensor = field(repr=False)
-
-    def score(self, answer: MeasuredAnswer) -> tuple[float | None, float | None, float | None]:
-        one = answer.metrics[self.metrics[0].name]
-        return one.value, one.low, one.high
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -38,6 +38,10 @@ class Answer:
     macs: int
     energy_joule: dict[str, float | None] = field(default_factory=dict)
 
+    @property
+    def score(self) -> tuple[float, float, float]:
+        return self.accuracy, self.low, self.high
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Report(Evaluated[Answer]):
@@ -54,9 +58,6 @@ class Report(Evaluated[Answer]):
     ann_outcomes: Tensor = field(repr=False)
     exit: ExitReport | None = None
     exit_outcomes: Tensor | None = field(default=None, repr=False)
-
-    def score(self, answer: Answer) -> tuple[float, float, float]:
-        return answer.accuracy, answer.low, answer.high
 
     @property
     def rows(self) -> dict[int, Tensor]:

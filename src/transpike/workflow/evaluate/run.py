@@ -93,7 +93,8 @@ def evaluate(
     if isinstance(asked_task, MeasuredTask):
         tally: MeasuredTally | OutcomeTally = MeasuredTally(snn, asked_task, asked)
     else:
-        tally = OutcomeTally(snn, tasks.outcome_task(asked_task, "an evaluation"), asked, policy)
+        assert isinstance(asked_task, OutcomeTask)
+        tally = OutcomeTally(snn, asked_task, asked, policy)
     for x, y in pairs(data, snn.sample_shape):
         if limit is not None and tally.samples >= limit:
             break
