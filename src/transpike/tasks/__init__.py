@@ -1,7 +1,7 @@
 """Tasks, which define good answers, by their names on the command line."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from transpike.core import task as contract  # a contract among the names would be a member
@@ -14,10 +14,18 @@ from transpike.tasks.fidelity import Fidelity as Fidelity
 from transpike.tasks.multi_label import MultiLabel as MultiLabel
 from transpike.tasks.pixel_classification import PixelClassification as PixelClassification
 from transpike.tasks.regression import Regression as Regression
+from transpike.tasks.sequence import Sequence as Sequence
 from transpike.tasks.top_k import TopK as TopK
 
 members: tuple[type[Task], ...] = family("task", Task, in_files=True).own(globals())
 table: Mapping[str, type[Task]] = family("task").table
+
+# these take a function, which no file and no command line can hold: they are not members of the family
+from transpike.tasks.detection import Detection as Detection  # noqa: E402
+from transpike.tasks.function import Function as Function  # noqa: E402
+
+ALSO_CALLED = {"segmentation": "pixel-classification"}
+"""Other names on the command line."""
 
 
 def remarks(task: Task) -> tuple[str, ...]:
@@ -27,12 +35,21 @@ def remarks(task: Task) -> tuple[str, ...]:
     return (f"accuracy and agreement are those of the task {task}",)
 
 
-def task_given(task: Task | None) -> Task:
-    """``task``, by default classification; raises SettingError for anything that is not a Task."""
+def task_given(task: Task | Callable[..., Any] | None) -> Task:
+    """``task``, by default classification; a function (answer, target) → (batch,) as a ``Function``.
+
+    Raises SettingError for anything else.
+    """
     if task is None:
         return Classification()
+    if isinstance(task, type) and issubclass(task, Task):
+        raise SettingError(f"task must be an object, not a class: write {task.__name__}(…)")
+    if callable(task) and not isinstance(task, (Task, type)):
+        return Function(task)
     if not isinstance(task, Task):
-        raise SettingError(f"task must be one of transpike.tasks, like TopK(5), not {task!r}")
+        raise SettingError(
+            f"task must be one of transpike.tasks, like TopK(5), or a function of (answer, target), not {task!r}"
+        )
     return task
 
 

@@ -78,6 +78,17 @@ def class_numbers(y: Tensor, samples: int, classes: int, where: str = "a batch")
     return y.long()
 
 
+def in_range(y: Tensor, classes: int, ignored: int | None, where: str) -> Tensor:
+    """Class numbers ``y``; raises DataError unless all but the ``ignored`` ones are from 0 to classes − 1."""
+    counted = y if ignored is None else y[y != ignored]
+    if counted.numel() and not (int(counted.min()) >= 0 and int(counted.max()) < classes):
+        raise DataError(
+            f"the targets of {where} are {int(counted.min())} to {int(counted.max())}, and the network has "
+            f"{classes} classes, 0 to {classes - 1}: name a class that is not to count by ignore_index"
+        )
+    return y
+
+
 def _remedy(low: int, high: int, classes: int) -> str:
     if low >= 1 and high == classes:
         return ": for classes that are counted from 1 write y - 1"

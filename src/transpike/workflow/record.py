@@ -203,13 +203,13 @@ def _recorded(
                 place if place.ndim == 2 else place.reshape(1, -1), kept, flat[:, kept],
             )
         )  # fmt: skip
-    shown, times, kept = x[0].cpu(), trace.timesteps, tuple(layers)
+    shown, times, trains = x[0].cpu(), trace.timesteps, tuple(layers)
     if isinstance(task, OutcomeTask) and task.has_classes:
         ann, *answers = (int(task.answers(logits)) for logits in (output[0], *trace.logits[:, 0]))
-        return SampleRecord(shown, target, ann, times, tuple(answers), kept)
+        return SampleRecord(shown, target, ann, times, tuple(answers), trains)
     wanted = output if not task.needs_targets else None if target is None else target[None].to(output.device)
     values = () if wanted is None else tuple(task.value(task.rows(logits, wanted)) for logits in trace.logits)
-    return SampleRecord(shown, None, None, times, (), kept, values)
+    return SampleRecord(shown, None, None, times, (), trains, values)
 
 
 def _plain(layer: LayerTrain) -> dict[str, Any]:

@@ -204,6 +204,7 @@ class ComparisonSettings(NamedSettings):
         object.__setattr__(self, "timesteps", tuple(sorted({check_timesteps(t) for t in self.timesteps})))
         if not self.timesteps:
             raise SettingError("a comparison needs at least one time-step count")
+        object.__setattr__(self, "task", task_given(self.task))
         check_settings(self)
         engine_named(self.engine, self.memory)
         object.__setattr__(self, "energy", checked(self.energy))
@@ -214,7 +215,6 @@ class ComparisonSettings(NamedSettings):
             if wish.score not in known_exits.table:
                 raise SettingError(unknown("exit score", wish.score, known_exits.table) + hint())
         object.__setattr__(self, "exits", tuple(dict.fromkeys(wishes)))
-        object.__setattr__(self, "task", task_given(self.task))
         if self.exits:
             exit_task(self.task)
 

@@ -55,8 +55,8 @@ def cost(
     uniform weights of that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are
     counted as 8 bits wide. ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``task`` are those of
     ``evaluate``. Without targets, or for outputs that are not logits of classes, energy is measured at the last step,
-    and no accuracy, unless ``task`` gives the metric. ``progress(done, total)`` counts the networks. Raises as ``evaluate``
-    does, and SettingError for invalid bits and for a network without weights.
+    and no accuracy, unless ``task`` gives the metric. ``progress(done, total)`` counts the networks. Raises as
+    ``evaluate`` does, and SettingError for invalid bits and for a network without weights.
     """
     chosen = tuple(kind() for kind in members) if models is None else checked(models)
     if not chosen:

@@ -137,7 +137,7 @@ def explain(
 
     Layers are simulated one by one, over all time steps, in float32, with the readout of the network. ``oracle``
     replaces each layer in turn by its original (weights and activation of the source, on the mean outputs of the
-    spiking layers before it) and measures how much better the answers get: the cost of spiking there. ``renew`` replaces
+    spiking layers before it) and measures how much better answers get: the cost of spiking there. ``renew`` replaces
     its weights (with biases and pools), and then its neurons, by those of the source converted again by the recipe,
     calibrated on these inputs: what is recovered in this way is an error of the layer, not a cost of spiking.
     ``changes`` tries more time steps, windows, other thresholds and biases where most accuracy was recovered. ``data``
