@@ -71,6 +71,13 @@ class Part(click.ParamType):
 def part_named(key: str, text: str, seed: int = 0) -> Any:
     """The encoder, schedule, readout or task of ``name:setting=value:…``; ``seed`` is for random encoders."""
     name, *parts = text.split(":")
+    if key == "task":
+        name = tasks.ALSO_CALLED.get(name, name)
+    if key == "task" and name in tasks.TAKE_FUNCTIONS:
+        raise SettingError(
+            f"{name} takes a function, which no command line can hold: call it in Python, as "
+            f"ts.evaluate(snn, data, task=ts.tasks.{name.capitalize()}(…)), or register a task of your own"
+        )
     if name not in TABLES[key]:
         raise SettingError(unknown(key, name, TABLES[key]) + hint())
     member = TABLES[key][name]
@@ -86,6 +93,8 @@ def settings_of(name: str, parts: list[str], known: dict[str, Any]) -> dict[str,
     for part in parts:
         key, equals, value = part.partition("=")
         field = key.strip().replace("-", "_")
+        longer = [name for name in known if name.startswith(f"{field}_")]
+        field = longer[0] if field not in known and len(longer) == 1 else field  # ignore: ignore_index
         if field not in known:
             flags = ", ".join(sorted(flag.replace("_", "-") for flag in known)) or "none"
             new = SETTINGS.get(field, "").replace("_", "-")

@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -265,6 +266,10 @@ class MeasuredTask(Task):
     @property
     def room_in_words(self) -> str:
         return "5 %"
+
+
+AnyTask = Task | Callable[[Tensor, Tensor], Tensor]
+"""What functions take as a task: a function of (answer, target) counts as the task of its mean."""
 
 
 def finite(value: float) -> float | None:

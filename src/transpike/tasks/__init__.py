@@ -1,7 +1,7 @@
 """Tasks, which define good answers, by their names on the command line."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from transpike.core import task as contract  # a contract among the names would be a member
@@ -24,6 +24,7 @@ table: Mapping[str, type[Task]] = family("task").table
 from transpike.tasks.detection import Detection as Detection  # noqa: E402
 from transpike.tasks.function import Function as Function  # noqa: E402
 
+TAKE_FUNCTIONS = (Detection.name, Function.name)
 ALSO_CALLED = {"segmentation": "pixel-classification"}
 """Other names on the command line."""
 
@@ -35,7 +36,7 @@ def remarks(task: Task) -> tuple[str, ...]:
     return (f"accuracy and agreement are those of the task {task}",)
 
 
-def task_given(task: Task | Callable[..., Any] | None) -> Task:
+def task_given(task: contract.AnyTask | None) -> Task:
     """``task``, by default classification; a function (answer, target) → (batch,) as a ``Function``.
 
     Raises SettingError for anything else.
@@ -65,7 +66,7 @@ def metrics_json(task: Task) -> dict[str, Any]:
     return {"metrics": [dataclasses.asdict(metric) for metric in task.metrics]}
 
 
-def exit_task(task: Task | None) -> contract.OutcomeTask:
+def exit_task(task: contract.AnyTask | None) -> contract.OutcomeTask:
     """``task`` for an early exit; raises SettingError, with the reason, for a task that cannot have one."""
     found = task_given(task)
     way_out = "evaluate() measures every time step, of which one can be chosen for all samples"

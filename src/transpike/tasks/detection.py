@@ -25,7 +25,7 @@ class Detection(MeasuredTask):
     are dictionaries of ``boxes`` and ``labels`` per sample, or a tensor (samples, n, 5) of label and box, NaN where a
     sample has fewer boxes. ``box_format``: xyxy, xywh or cxcywh. The ``most`` certain detections of a sample count.
     Intervals need a mean average precision for each resampling, which takes seconds for a thousand images: there are
-    none unless ``resamplings`` is positive. Needs the extra ``detection`` (torchmetrics, pycocotools).
+    none unless ``resamplings`` is positive. Needs the extra ``detection`` (torchmetrics, pycocotools, torchvision).
     Source: Lin et al. 2014 (COCO).
     """
 
@@ -108,7 +108,7 @@ class Detection(MeasuredTask):
         if len(parts) < len(keys):
             raise SettingError(f"{self._named}(answer) must return dictionaries of the tensors {', '.join(keys)}")
         boxes, scores, labels = (part.detach().double().cpu() for part in parts)
-        if boxes.shape != (len(scores), 4) or scores.shape != labels.shape or scores.ndim != 1:
+        if scores.ndim != 1 or boxes.shape != (len(scores), 4) or scores.shape != labels.shape:
             shapes = ", ".join(f"{key} {tuple(part.shape)}" for key, part in zip(keys, parts, strict=True))
             raise SettingError(
                 f"{self._named}(answer) must return boxes (n, 4), scores (n,) and labels (n,), not {shapes}"
@@ -146,7 +146,7 @@ class Detection(MeasuredTask):
     def _average_precision(self) -> Any:
         """torchmetrics' metric; raises MissingExtra where it, or the COCO package that it needs, is not installed."""
         try:
-            from torchmetrics.detection import MeanAveragePrecision
+            from torchmetrics.detection.mean_ap import MeanAveragePrecision
 
             box_format: Any = self.box_format
             return MeanAveragePrecision(
@@ -154,5 +154,6 @@ class Detection(MeasuredTask):
             )
         except ImportError as error:  # torchmetrics raises ModuleNotFoundError when the metric is made
             raise MissingExtra(
-                f"{self} is measured by torchmetrics and pycocotools: pip install 'transpike[detection]' ({error})"
+                f"{self} is measured by torchmetrics, pycocotools and torchvision: pip install "
+                f"'transpike[detection]' ({error})"
             ) from error

@@ -13,7 +13,7 @@ from transpike import exits
 from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore, class_logits
 from transpike.core.registry import hint
 from transpike.core.spelling import unknown
-from transpike.core.task import OutcomeTask, Task
+from transpike.core.task import AnyTask, OutcomeTask
 from transpike.data import Batches
 from transpike.data.batches import pairs
 from transpike.engines import engine_named
@@ -64,7 +64,7 @@ def fit_exit(
     fit_share: float = FIT_SHARE,
     seed: int = 0,
     engine: str = "auto",
-    task: Task | None = None,
+    task: AnyTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> SNN:
     """Fit an exit policy: at most ``drop`` percent of samples lose a correct answer, with ``confidence``.

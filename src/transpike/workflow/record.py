@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transpike.core.task import ACCURACY, Metric, OutcomeTask, Task
+from transpike.core.task import ACCURACY, AnyTask, Metric, OutcomeTask, Task
 from transpike.data.batches import as_targets, with_targets
 from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
@@ -111,7 +111,7 @@ def record(
     timesteps: int | None = None,
     classes: Iterable[str] = (),
     engine: str = "auto",
-    task: Task | None = None,
+    task: AnyTask | None = None,
 ) -> SpikeRecord:
     """Run the first ``samples`` of ``data`` one by one, and keep their spikes and operation counts.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transpike.core.activity import Activity
 from transpike.core.op import Synapse
-from transpike.core.task import ACCURACY, Metric, Task
+from transpike.core.task import ACCURACY, AnyTask, Metric, Task
 from transpike.data.batches import pairs
 from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
@@ -43,7 +43,7 @@ def cost(
     limit: int | None = None,
     engine: str = "auto",
     memory: int | None = None,
-    task: Task | None = None,
+    task: AnyTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Cost:
     """Joules of ``snn`` at every answer, its accuracy or other metric, and both of it as a quantised ANN.

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, overload
 
 from transpike import tasks
-from transpike.core.task import MeasuredTask, OutcomeTask, Task
+from transpike.core.task import AnyTask, MeasuredTask, OutcomeTask
 from transpike.data.batches import pairs
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
@@ -43,7 +43,7 @@ def evaluate(
     memory: int | None = None,
     limit: int | None = None,
     energy: EnergyModel | Iterable[EnergyModel] = (),
-    task: Task,
+    task: AnyTask,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report | Measurement: ...
 
@@ -59,7 +59,7 @@ def evaluate(
     memory: int | None = None,
     limit: int | None = None,
     energy: EnergyModel | Iterable[EnergyModel] = (),
-    task: Task | None = None,
+    task: AnyTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report | Measurement:
     """Accuracy of ``snn`` and of its source network on the same inputs, and the activity of each layer.

@@ -13,7 +13,7 @@ from torch import Tensor
 from transpike import tasks
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
-from transpike.core.task import ACCURACY, FAULT, Metric, Task
+from transpike.core.task import ACCURACY, FAULT, AnyTask, Metric
 from transpike.errors import SettingError, TranspikeError
 from transpike.lowering.layerwise import layerwise
 from transpike.passes.shift import only_synapse, shifted
@@ -130,7 +130,7 @@ def explain(
     oracle: bool = True,
     renew: bool = True,
     changes: bool = True,
-    task: Task | None = None,
+    task: AnyTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Explanation:
     """Compare every layer of ``snn`` with the network it came from, on the first ``samples`` of ``data``.
