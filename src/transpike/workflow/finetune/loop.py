@@ -22,7 +22,7 @@ from transpike.data import Split
 from transpike.engines import Auto
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN
-from transpike.tasks import Classification
+from transpike.tasks import Classification, task_given
 from transpike.training import checkpoint as files
 from transpike.training import schedule
 from transpike.training.samples import Pairs, Samples
@@ -51,8 +51,15 @@ class Tuning:
     """One fine-tuning in progress."""
 
     def __init__(
-        self, snn: SNN, samples: Samples, settings: FineTuning, timesteps: int, device: torch.device, task: Task
+        self,
+        snn: SNN,
+        samples: Samples,
+        settings: FineTuning,
+        timesteps: int,
+        device: torch.device,
+        task: Task | None = None,
     ) -> None:
+        task = task_given(task)
         if len(samples) < 2:
             raise DataError(f"training needs at least two samples, there are {len(samples)}")
         self.task, self.criterion = task, loss_for(settings.loss, task)
