@@ -361,7 +361,11 @@ def _checked(samples: Samples, snn: SNN, task: Task) -> Samples:
     if isinstance(samples, Pairs):
         return dataclasses.replace(samples, labels=labels)
     same = labels.dtype == samples.labels.dtype and torch.equal(labels, samples.labels)
-    return samples if same or not isinstance(samples, Split) else Split(samples.images, labels, samples.source)
+    return (
+        samples
+        if same or not isinstance(samples, Split)
+        else Split(samples.images, labels, samples.source, any_targets=True)
+    )
 
 
 def _loss_json(criterion: Loss, task: Task) -> dict[str, Any]:
