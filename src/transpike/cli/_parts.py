@@ -1,6 +1,7 @@
 """Settings as text: ``name:setting=value``, with the types of a class."""
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -84,6 +85,8 @@ def part_named(key: str, text: str, seed: int = 0) -> Any:
     hints = typing.get_type_hints(member)
     known = {field.name: hints[field.name] for field in dataclasses.fields(member)}
     settings = {"seed": seed} if "seed" in known else {}
+    if key == "task":
+        parts = [re.sub(r"^\s*ignore\s*=", "ignore_index=", part) for part in parts]
     return member(**settings | settings_of(name, parts, known))
 
 
@@ -93,8 +96,6 @@ def settings_of(name: str, parts: list[str], known: dict[str, Any]) -> dict[str,
     for part in parts:
         key, equals, value = part.partition("=")
         field = key.strip().replace("-", "_")
-        longer = [name for name in known if name.startswith(f"{field}_")]
-        field = longer[0] if field not in known and len(longer) == 1 else field  # ignore: ignore_index
         if field not in known:
             flags = ", ".join(sorted(flag.replace("_", "-") for flag in known)) or "none"
             new = SETTINGS.get(field, "").replace("_", "-")
