@@ -117,6 +117,16 @@ def test_the_picked_network_is_that_of_the_row(compared) -> None:
     assert again.final.metrics == row.metrics
 
 
+def test_a_row_without_a_result_has_a_place_in_the_table() -> None:
+    settings = ts.ComparisonSettings(timesteps=(4, 8), task=MASKS)
+    found = ts.compare(MAPS, ["ecc", "burst-digits"], IMAGES, settings, data=(IMAGES, CLASSES))
+    assert len(found.refused) == 2 and len(found.measured) == 2
+    table = report.tables(found)[0]
+    place = [column.heading for column in table.columns].index("mean IoU")
+    assert [row[place] for row in table.rows[2:]] == ["refused"] * 2
+    assert table.rows[0][place] == 100 * found.measured[0].value
+
+
 def test_a_store_gives_the_same_rows_again(tmp_path) -> None:
     settings = ts.ComparisonSettings(timesteps=(4,), task=MASKS)
     runs = [

@@ -57,7 +57,11 @@ def as_targets(target: Any) -> Tensor:
 
     Dictionaries of ``boxes`` (n, 4) and ``labels`` (n,) per sample: (samples, n, 5) of label and box, padded with NaN.
     """
-    if isinstance(target, (list, tuple)) and target and all(isinstance(one, Mapping) for one in target):
+    if (
+        isinstance(target, (list, tuple))
+        and target
+        and all(isinstance(one, Mapping) and "boxes" in one for one in target)
+    ):
         return _boxes(target)
     if isinstance(target, (list, tuple)) and target and all(map(is_array, target)):
         target = stacked([tensor(one) for one in target])

@@ -35,7 +35,7 @@ def comparison(result: Comparison, refused: bool = True) -> Table:
     for number, row in enumerate(result.rows if refused else result.measured):
         if isinstance(row, Refusal):
             word = "failed" if row.failed else "refused"
-            found.append((row.recipe, row.timesteps, None, word, *[None] * (len(scores) + 6), row.training_free, None))
+            found.append((row.recipe, row.timesteps, None, word, *[None] * (len(scores) + 5), row.training_free, None))
             continue
         on = [name for name, members in fronts.items() if row in members]
         best |= {number} if on else set()
