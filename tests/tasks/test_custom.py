@@ -108,6 +108,18 @@ def test_a_function_that_does_not_fit_is_refused(what: str) -> None:
         ts.evaluate(SNN, (X, TARGETS), task=function)
 
 
+def test_a_local_function_is_refused_for_several_processes() -> None:
+    settings = ts.ComparisonSettings(timesteps=(4,), jobs=2, task=lambda o, y: (o - y).abs().mean(1))
+    with pytest.raises(SettingError, match=r"cannot be sent to 2 processes .* top level of a module, or use jobs=1"):
+        ts.compare(LINE, ["ecc"], X, settings, data=(X, TARGETS))
+
+
+def test_an_exit_plays_no_part_where_answers_are_measured() -> None:
+    snn = ts.fit_exit(SNN, (X.repeat(4, 1), LINE(X).argmax(1).repeat(4)), drop=5)
+    assert "the exit was ignored" in " ".join(ts.evaluate(snn, (X, TARGETS), task=hinge).remarks)
+    assert "the exit was ignored" not in " ".join(ts.evaluate(SNN, (X, TARGETS), task=hinge).remarks)
+
+
 def boxes_of(answer: Tensor) -> list[dict[str, Tensor]]:
     """One box per sample, whose corner is the first two outputs."""
     corners = torch.cat([answer[:, :2], answer[:, :2] + 4], 1)

@@ -40,7 +40,7 @@ from transpike.tasks import remarks as task_remarks
 from transpike.workflow.capture import OnUnsupported, capture
 from transpike.workflow.compare.inputs import first_batches, input_warnings, labelled_batches, write_inputs
 from transpike.workflow.compare.pick import pick
-from transpike.workflow.compare.pool import one_thread, run_units
+from transpike.workflow.compare.pool import check_jobs, one_thread, run_units
 from transpike.workflow.compare.rows import Cost, Difference, Entry, MeasuredRow, Refusal, Row, Scored, front
 from transpike.workflow.compare.units import Unit, Work, named, outside_code, plan, rows
 from transpike.workflow.convert import convert
@@ -253,6 +253,7 @@ def compare(
     if isinstance(recipes, (Recipe, str)):
         raise SettingError(f"recipes must be a tuple or a list, not {recipes!r}: write [{recipes!r}]")
     asked = chosen.timesteps
+    check_jobs(chosen.task, chosen.jobs)
     by_name = named([kind() for kind in known.members] if recipes is None else list(recipes))
     if not by_name:
         raise SettingError("a comparison needs at least one recipe")
