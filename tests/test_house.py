@@ -97,6 +97,24 @@ def test_no_path_of_this_machine_is_in_the_sources() -> None:
     assert not [path for path in SOURCES if any(place in path.read_text() for place in places)]
 
 
+ARGMAX = {
+    "core/input_check.py": "the channel that differs most",
+    "data/mitbih.py": "the beat with the largest lead",
+    "workflow/early_exit.py": "the first checkpoint that stops, the best temperature",
+    "workflow/evaluate/exit_report.py": "the first correct step",
+}
+"""Uses that do not judge answers."""
+
+
+def test_only_tasks_decide_which_answer_is_the_largest() -> None:
+    """Everything else asks the task, or it would be wrong for other tasks than classification."""
+    package = ROOT / "src/transpike"
+    found = {
+        path.relative_to(package).as_posix() for path in SOURCES if re.search(r"(?<!y)\.argmax\(", path.read_text())
+    }
+    assert {name for name in found if not name.startswith("tasks/")} == {*ARGMAX, "core/like_module.py"}  # a hint there
+
+
 def test_links_in_documents_lead_somewhere() -> None:
     broken = []
     for document in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):

@@ -193,6 +193,7 @@ OUTPUTS_AND_TARGETS = {
     ts.tasks.Binary: (rand(3, 6, 1), torch.arange(6) % 2),
     ts.tasks.MultiLabel: (rand(3, 6, 2), torch.arange(12).reshape(6, 2) % 3 % 2),
     ts.tasks.Regression: (rand(3, 6, 2), rand(6, 2)),
+    ts.tasks.Sequence: (rand(3, 6, 5, 4), torch.arange(30).reshape(6, 5) % 4),
     ts.tasks.PixelClassification: (rand(3, 6, 4, 2, 2), torch.arange(24).reshape(6, 2, 2) % 4),
 }
 """Where the logits of ten classes do not fit the task."""

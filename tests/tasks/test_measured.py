@@ -151,20 +151,6 @@ def test_fidelity_is_in_every_result_and_needs_no_targets() -> None:
         ts.evaluate(SNN, X)
 
 
-REFUSED = {
-    "explain": lambda: ts.explain(SNN, (X, TARGETS), task=Regression()),
-    "cost": lambda: ts.cost(SNN, (X, TARGETS), task=Regression()),
-    "compare": lambda: ts.ComparisonSettings(task=Regression()),
-    "exit": lambda: ts.fit_exit(SNN, (X, TARGETS), task=Regression()),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_counts_correct_answers_refuses_a_task_that_has_none_and_names_the_way_out(what: str) -> None:
-    with pytest.raises(SettingError, match=r"counts correct answers, and regression.* has none: evaluate\("):
-        REFUSED[what]()
-
-
 WRONG = {
     "targets of another shape": (lambda: values(Regression(), random(4, 2), random(4, 3)), r"of shape \(4, 3\).*\(batch, 2\)"),
     "too few targets": (lambda: values(Regression(), random(4, 2), random(3, 2)), r"of shape \(3, 2\)"),
@@ -220,5 +206,7 @@ def test_the_command_line_measures_by_tasks_of_the_registry(tmp_path) -> None:
     assert found["task"] == "fidelity" and found["snn"]["curve"][-1]["metrics"]["relative error"]["value"] > 0
     other = CliRunner().invoke(main, [*words, "--task", "pixel-classification:ignore_index=255"])
     assert other.exit_code == 5 and "pixel-classification" in other.output
-    gate = CliRunner().invoke(main, [*words, "--task", "fidelity", "--max-drop", "1"])
-    assert gate.exit_code == 2 and "--max-drop counts correct answers" in gate.output
+    error = 100 * found["snn"]["curve"][-1]["metrics"]["relative error"]["value"]
+    for bound, code in ((error / 2, 4), (2 * error, 0)):
+        gate = CliRunner().invoke(main, [*words, "--task", "fidelity", "--max-drop", str(bound)])
+        assert gate.exit_code == code and ("relative error at T=4 is" in gate.output) == (code == 4)

@@ -146,7 +146,7 @@ energy_option = click.option(
     help="Energy model, for joules per sample; repeatable.",
 )
 task_option = click.option(
-    "--task", type=Part("task"), help="Task that defines correct answers (default: classification)."
+    "--task", type=Part("task"), help="Task that defines good answers (default: that of the data set, classification)."
 )
 report_option = click.option(
     "--report",
@@ -166,9 +166,9 @@ engine_option = click.option(
 threads_option = click.option("--threads", type=click.IntRange(1), help="Number of CPU threads (default: PyTorch's).")
 
 
-def task_named(text: str | None) -> tasks.Task | None:
-    """The task of --task."""
-    return None if text is None else part_named("task", text)
+def task_named(text: str | None, dataset: Dataset) -> tasks.Task | None:
+    """The task of --task, else that of the data set; None: classification."""
+    return dataset.task if text is None else part_named("task", text)
 
 
 def with_threads(threads: int | None) -> None:

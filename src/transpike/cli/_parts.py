@@ -1,6 +1,7 @@
 """Settings as text: ``name:setting=value``, with the types of a class."""
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -71,12 +72,21 @@ class Part(click.ParamType):
 def part_named(key: str, text: str, seed: int = 0) -> Any:
     """The encoder, schedule, readout or task of ``name:setting=value:…``; ``seed`` is for random encoders."""
     name, *parts = text.split(":")
+    if key == "task":
+        name = tasks.ALSO_CALLED.get(name, name)
+    if key == "task" and name in tasks.TAKE_FUNCTIONS:
+        raise SettingError(
+            f"{name} takes a function, which no command line can hold: call it in Python, as "
+            f"ts.evaluate(snn, data, task=ts.tasks.{name.capitalize()}(…)), or register a task of your own"
+        )
     if name not in TABLES[key]:
         raise SettingError(unknown(key, name, TABLES[key]) + hint())
     member = TABLES[key][name]
     hints = typing.get_type_hints(member)
     known = {field.name: hints[field.name] for field in dataclasses.fields(member)}
     settings = {"seed": seed} if "seed" in known else {}
+    if key == "task":
+        parts = [re.sub(r"^\s*ignore\s*=", "ignore_index=", part) for part in parts]
     return member(**settings | settings_of(name, parts, known))
 
 

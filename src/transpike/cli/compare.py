@@ -11,8 +11,9 @@ from transpike.cli import _base, _settings
 from transpike.data import Dataset
 from transpike.errors import GateFailed, SettingError
 from transpike.results.writing import check_folder
+from transpike.tasks import metrics_of
 from transpike.workflow.compare.pick import parse
-from transpike.workflow.compare.run import Comparison, Row
+from transpike.workflow.compare.run import Comparison, Scored
 
 
 @click.command("compare")
@@ -68,10 +69,11 @@ def command(
     check_folder(store)
     if place is not None and pick is None:
         raise SettingError("--output writes the network selected by --pick: give --pick too")
-    if pick is not None:
-        parse(pick)  # errors are reported before the work
-    settings = _settings.chosen(ts.ComparisonSettings, flags)
+    task = flags.pop("task")
     dataset = _base.load_tested(data_name, data_dir)
+    settings = _settings.chosen(ts.ComparisonSettings, flags, task=_base.task_named(task, dataset))
+    if pick is not None:
+        parse(pick, metrics_of(settings.task))  # errors are reported before the work
     texts = (recipe_texts or ",".join(kind.name for kind in recipes.members)).split(",")
     chosen = [_base.recipe_named(text.strip(), dataset, settings.seed) for text in texts]
     wishes, limit = settings.exits, settings.limit
@@ -124,7 +126,7 @@ def command(
 
 
 def _written(
-    found: Comparison, row: Row, output: Path | None, model_name: str, weights: Path | None, dataset: Dataset
+    found: Comparison, row: Scored, output: Path | None, model_name: str, weights: Path | None, dataset: Dataset
 ) -> str:
     """Write the row's network; returns a message."""
     if output is None:

@@ -62,7 +62,7 @@ def command(
             weight_bits=weight_bits,
             engine=engine,
             memory=memory,
-            task=_base.task_named(task),
+            task=_base.task_named(task, dataset),
             progress=progress,
         )
     for path in reports:

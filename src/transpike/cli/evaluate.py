@@ -9,9 +9,10 @@ import transpike as ts
 from transpike import energy, report
 from transpike.cli import _base, _inputs
 from transpike.cli._settings import MEMORY, NUMBERS
+from transpike.core.task import Task
 from transpike.errors import GateFailed, SettingError
 from transpike.results.statistics import change, percent
-from transpike.tasks import outcome_task
+from transpike.tasks import task_given
 
 
 @click.command("evaluate")
@@ -27,7 +28,11 @@ from transpike.tasks import outcome_task
 @_base.task_option
 @_base.report_option
 @_base.energy_option
-@click.option("--max-drop", type=float, help="Largest accuracy drop in percentage points; exit code 4 if exceeded.")
+@click.option(
+    "--max-drop",
+    type=float,
+    help="Largest accuracy drop in percentage points, or drop of the task's first metric; exit code 4 if exceeded.",
+)
 @_base.json_option
 @_base.threads_option
 def command(
@@ -51,12 +56,10 @@ def command(
     _base.with_threads(threads)
     _base.check_outputs(reports=reports)
     if max_drop is not None and not math.isfinite(max_drop):
-        raise SettingError(f"--max-drop takes percentage points of accuracy, not {max_drop}")
-    asked = _base.task_named(task)
-    if max_drop is not None:
-        outcome_task(asked, "--max-drop")
+        raise SettingError(f"--max-drop takes percentage points of accuracy, or an amount of a metric, not {max_drop}")
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
+    asked = _base.task_named(task, dataset)
     snn = _inputs.adapted(snn, dataset)
     with _base.progress_bar("evaluating") as progress:
         result = ts.evaluate(
@@ -76,8 +79,26 @@ def command(
         _base.print_json(result.to_json())
     else:
         report.show(result)
-    if max_drop is not None and isinstance(result, ts.Report) and percent(result.drop) > max_drop:
+    if max_drop is not None:
+        _gate(result, task_given(asked), max_drop)
+
+
+def _gate(result: ts.Report | ts.Measurement, task: Task, max_drop: float) -> None:
+    """Raises GateFailed where the last answer is worse than the source network's by more than ``max_drop``.
+
+    In percentage points of a share, else in the unit of the task's first metric.
+    """
+    if isinstance(result, ts.Report):
+        if percent(result.drop) > max_drop:
+            raise GateFailed(
+                f"the accuracy change of {100 * change(result.drop):+.2f} percentage points at "
+                f"T={result.final.timesteps} is beyond --max-drop {max_drop:g}"
+            )
+        return
+    metric = task.first
+    worse = metric.shown_or_none(task.gain(result.ann_rows, result.rows[result.timesteps])[0])
+    if worse is None or worse > max_drop:
+        found = "is not defined" if worse is None else f"is {worse:.4g} {metric.change_unit}".rstrip() + " worse"
         raise GateFailed(
-            f"the accuracy change of {100 * change(result.drop):+.2f} percentage points at T={result.final.timesteps} "
-            f"is beyond --max-drop {max_drop:g}"
+            f"{metric.name} at T={result.timesteps} {found}, next to the ANN's: beyond --max-drop {max_drop:g}"
         )

@@ -9,7 +9,7 @@ from transpike import energy, exits, report
 from transpike.cli import _base, _inputs
 from transpike.cli._settings import NUMBERS
 from transpike.errors import DataError, SettingError
-from transpike.tasks import outcome_task
+from transpike.tasks import exit_task
 from transpike.workflow.early_exit import fit_exit
 
 
@@ -70,9 +70,9 @@ def command(
     """Early exit with a guaranteed bound: fit it on some test samples, verify it on the others, save the network."""
     _base.with_threads(threads)
     _base.check_outputs(output, reports=reports)
-    asked = outcome_task(_base.task_named(task), "an early exit")
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
+    asked = exit_task(_base.task_named(task, dataset))
     snn = _inputs.adapted(snn, dataset)
     total = len(dataset.test)
     if total < 2:

@@ -54,7 +54,7 @@ def command(
             oracle=oracle,
             renew=renew,
             changes=changes,
-            task=_base.task_named(task),
+            task=_base.task_named(task, dataset),
             progress=progress,
         )
     for path in reports:

@@ -25,6 +25,7 @@ from transpike.workflow.train import Progress, Row
 )
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Continue from an existing checkpoint.")
 @click.option("--device", default="cpu", show_default=True, help="PyTorch device.")
+@_base.task_option
 @_base.json_option
 @_base.threads_option
 def command(
@@ -36,6 +37,7 @@ def command(
     checkpoint: Path | None,
     resume: bool,
     device: str,
+    task: str | None,
     as_json: bool,
     threads: int | None,
     **settings: Any,
@@ -54,7 +56,8 @@ def command(
                 bar((where.epoch - 1) * where.steps + where.step, where.epochs * where.steps)
             elif not as_json:
                 validation = where.validation_accuracy
-                text = f"epoch {where.epoch}: loss {where.train_loss:.4f}, training accuracy {where.train_accuracy:.2%}"
+                text = f"epoch {where.epoch}: loss {where.train_loss:.4f}"
+                text += "" if where.train_accuracy is None else f", training accuracy {where.train_accuracy:.2%}"
                 text += "" if validation is None else f", validation {validation:.2%}"
                 click.echo(f"{text}, {where.seconds:.1f} s", err=True)
 
@@ -67,6 +70,7 @@ def command(
             progress=progress,
             threads=threads,
             device=device,
+            task=_base.task_named(task, dataset),
             **given,
         )
     ts.save(tuned, output)
@@ -75,7 +79,10 @@ def command(
         _base.print_json({"file": str(output), **facts})
         return
     grid = facts["grid"]
+    name = grid.get("metric", "accuracy")
+    key, form = ("accuracy", ".2%") if name == "accuracy" else ("value", ".4g")
+    before, after = (format(grid[f"{key}_{end}"], form) for end in ("off", "on"))
     click.echo(
-        f"wrote {output}: parameters of epoch {facts['best_epoch']}, accuracy on {grid['samples']} held-out samples "
-        f"{grid['accuracy_on']:.2%} ({grid['accuracy_off']:.2%} before the grid)"
+        f"wrote {output}: parameters of epoch {facts['best_epoch']}, {name} on {grid['samples']} held-out samples "
+        f"{after} ({before} before the grid)"
     )

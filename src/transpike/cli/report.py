@@ -16,7 +16,8 @@ from transpike.core.recipe import Recipe
 from transpike.data import Dataset
 from transpike.errors import SettingError
 from transpike.snn import SNN
-from transpike.tasks import outcome_task
+from transpike.tasks import task_given
+from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 
 PARTS = ("energy", "explain", "spikes")
@@ -75,9 +76,9 @@ def command(
     """Report on a converted network: accuracy, latency, energy, layers, changes that recover accuracy, spikes."""
     _base.with_threads(threads)
     _base.check_outputs(reports=outputs, pictures=False)
-    asked = outcome_task(_base.task_named(task), "a report of everything")
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
+    asked = task_given(_base.task_named(task, dataset))
     snn = _inputs.adapted(snn, dataset)
     chosen = [_base.recipe_named(text.strip(), dataset) for text in (recipe_texts or "").split(",") if text.strip()]
     images = dataset.test.batches(batch_size, limit=limit)
@@ -91,7 +92,7 @@ def command(
     else:
         with _base.progress_bar("networks") as bar:
             cost = ts.cost(snn, images, **settings, activation_bits=activation_bits, progress=bar)
-        assert cost.report is not None  # a task measures accuracy, or raises
+        assert cost.report is not None  # a task measures its metric, or raises
         evaluated = cost.report
         results += [evaluated, cost]
     missing = []
@@ -107,7 +108,15 @@ def command(
     if "spikes" not in without:
         shown = dataset.test.batches(1, indices=_interesting(evaluated, spike_samples))
         results.append(
-            ts.record(snn, shown, samples=spike_samples, timesteps=timesteps, classes=dataset.classes, engine=engine)
+            ts.record(
+                snn,
+                shown,
+                samples=spike_samples,
+                timesteps=timesteps,
+                classes=dataset.classes,
+                engine=engine,
+                task=asked,
+            )
         )
     if chosen:
         any_input = snn.inputs is not None and snn.inputs.any_input
@@ -124,8 +133,13 @@ def command(
         click.echo(f"Wrote {', '.join(map(str, outputs))}.")
 
 
-def _interesting(evaluated: Report, count: int) -> Tensor:
-    """Indices of example samples: a wrong one, the one that is correct latest, and the first correct ones."""
+def _interesting(evaluated: Report | Measurement, count: int) -> Tensor:
+    """Indices of example samples: a wrong one, the one that is correct latest, and the first correct ones.
+
+    The first ones where answers are neither correct nor wrong.
+    """
+    if isinstance(evaluated, Measurement):
+        return torch.arange(min(count, evaluated.samples))
     last = evaluated.outcomes[evaluated.final.timesteps]
     right = torch.stack(list(evaluated.outcomes.values()))
     late = (right.flip(0).cumprod(0).sum(0) * last + (~last) * 10**9).argmin()

@@ -148,7 +148,7 @@ def _digest(module: nn.Module) -> str:
 
 def _line(row: Row) -> str:
     """One line per epoch."""
-    text = f"epoch {row.epoch}: loss {row.train_loss:.4f}, training accuracy {row.train_accuracy:.2%}"
+    text = f"epoch {row.epoch}: loss {row.train_loss:.4f}, training accuracy {row.train_accuracy or 0.0:.2%}"
     if row.penalty:
         text += f", penalty {row.penalty:.4f}"
     if row.validation_accuracy is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.task import Task
 from transpike.errors import DataError, SettingError
 
 MOST_CLASSES = 1_000_000
@@ -32,25 +33,27 @@ class Split:
     """Labelled images: ``images`` (N, channels, height, width), uint8 0..255 or floating; ``labels`` (N) int64.
 
     Recordings have their frames before the channels; signals are (N, channels, samples). ``images`` may read lazily
-    (JPEG archives, image folders and recordings do); ``source`` names the data in messages. Raises DataError for
+    (JPEG archives, image folders and recordings do); ``source`` names the data in messages. With ``any_targets`` labels
+    are targets of another task than classification: a tensor (N, …), which the task checks. Raises DataError for
     shapes that do not fit, labels below zero, or values that are not finite.
     """
 
-    def __init__(self, images: Images, labels: Tensor, source: str = "images") -> None:
+    def __init__(self, images: Images, labels: Tensor, source: str = "images", any_targets: bool = False) -> None:
         if len(images.shape) not in (3, 4, 5):
             wanted = "(N, channels, height, width), recordings (N, frames, channels, height, width), signals (N, "
             wanted += "channels, samples)"
             raise DataError(f"{source}: images are {wanted}, not {tuple(images.shape)}")
-        if labels.shape != (images.shape[0],):
+        if labels.shape[: labels.ndim if not any_targets else 1] != (images.shape[0],):
             raise DataError(f"{source}: {images.shape[0]} images but labels of shape {tuple(labels.shape)}")
-        if labels.dtype.is_floating_point or (len(labels) and int(labels.min()) < 0):
+        if not any_targets and (labels.dtype.is_floating_point or (len(labels) and int(labels.min()) < 0)):
             raise DataError(f"{source}: labels must be whole numbers from 0 on")
         if isinstance(images, Tensor) and images.dtype != torch.uint8:
             if not images.is_floating_point():
                 raise DataError(f"{source}: images are uint8 (0..255) or floating, not {images.dtype}")
             if not bool(torch.isfinite(images).all()):
                 raise DataError(f"{source}: images hold NaN or infinite values")
-        self.images, self.labels, self.source = images, labels.long(), source
+        self.images, self.labels, self.source = images, labels if any_targets else labels.long(), source
+        self.any_targets = any_targets
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -72,7 +75,9 @@ class Split:
 
     def accumulated(self) -> "Split":
         """The recordings as images, the mean of their frames, for a network without time; images are unchanged."""
-        return self if self.frames is None else Split(Accumulated(self.images), self.labels, self.source)
+        return (
+            self if self.frames is None else Split(Accumulated(self.images), self.labels, self.source, self.any_targets)
+        )
 
     def batch(self, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images (n, channels, height, width) and labels (n) at these indices, in this order."""
@@ -94,7 +99,7 @@ class Split:
         """A split of the images at these indices; lazily read images remain lazy."""
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         images = self.images[chosen] if isinstance(self.images, Tensor) else Chosen(self.images, chosen)
-        return Split(images, self.labels[chosen], self.source)
+        return Split(images, self.labels[chosen], self.source, self.any_targets)
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,8 @@ class Dataset:
 
     ``encoder`` names the member of ``transpike.encoders`` that the samples need; empty if any fits. ``validation``: the
     images for selecting an epoch if a random part of the training images is not suitable, for example with several
-    samples per person; else None.
+    samples per person; else None. ``task``: the task of the targets, None for classification; commands and
+    ``finetune`` use it unless another one is given. Splits of other targets than class numbers need one.
     """
 
     name: str
@@ -159,11 +165,14 @@ class Dataset:
     note: str = ""
     encoder: str = ""
     validation: Split | None = None
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         for split in (self.train, self.test, *((self.validation,) if self.validation else ())):
-            if len(split) and int(split.labels.max()) >= len(self.classes):
+            if not split.any_targets and len(split) and int(split.labels.max()) >= len(self.classes):
                 raise DataError(f"{split.source}: label {int(split.labels.max())} of {len(self.classes)} classes")
+        if self.task is None and (self.train.any_targets or self.test.any_targets):
+            raise DataError(f"{self.name}: its targets are no class numbers; name their task")
         if len(self.train) and len(self.test) and self.train.image_shape != self.test.image_shape:
             shapes = f"{self.train.image_shape} and {self.test.image_shape}"
             raise DataError(f"{self.name}: training and test images differ in shape, {shapes}")

@@ -1,6 +1,6 @@
 """What users' data look like: arrays, labels, and the keys of dictionaries."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,16 @@ def stacked(samples: list[Tensor]) -> Tensor:
 
 
 def as_targets(target: Any) -> Tensor:
-    """Targets as a tensor with at least one axis; DataError for text and other objects."""
+    """Targets as a tensor with at least one axis; DataError for text and other objects.
+
+    Dictionaries of ``boxes`` (n, 4) and ``labels`` (n,) per sample: (samples, n, 5) of label and box, padded with NaN.
+    """
+    if (
+        isinstance(target, (list, tuple))
+        and target
+        and all(isinstance(one, Mapping) and "boxes" in one for one in target)
+    ):
+        return _boxes(target)
     if isinstance(target, (list, tuple)) and target and all(map(is_array, target)):
         target = stacked([tensor(one) for one in target])
     if not isinstance(target, Tensor):
@@ -70,6 +79,18 @@ def as_targets(target: Any) -> Tensor:
         except (DataError, ValueError, TypeError) as error:
             raise DataError(f"targets must be numbers, not {named(first)}") from error
     return torch.atleast_1d(target)
+
+
+def _boxes(target: Sequence[Mapping]) -> Tensor:
+    rows = []
+    for one in target:
+        if not is_array(one.get("boxes")) or not is_array(one.get("labels")):
+            raise DataError("targets of a sample with boxes are dictionaries of the tensors 'boxes' and 'labels'")
+        boxes, labels = tensor(one["boxes"]).double().reshape(-1, 4), tensor(one["labels"]).double().reshape(-1)
+        if len(boxes) != len(labels):
+            raise DataError(f"a sample has {len(boxes)} boxes and {len(labels)} labels; give one label per box")
+        rows.append(torch.cat([labels[:, None], boxes], 1))
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=torch.nan)
 
 
 def keys(batch: Mapping) -> tuple[str, str]:

@@ -2,9 +2,12 @@
 
 Keys, for ``train`` and ``test`` (or ``val``, which counts as test): ``train_images`` uint8 or floating [N, H, W] or
 [N, H, W, C] with ``train_labels``; or ``train_jpeg`` (the files one after another), ``train_offsets`` [N + 1] and
-``train_labels``. ``class_names`` is optional, and one of the splits may be missing.
+``train_labels``. ``class_names`` is optional, and one of the splits may be missing. An archive with targets of another
+task than classification, ``train_labels`` [N, …], has an entry ``task`` like "regression" or
+"pixel-classification:ignore_index=255".
 """
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +17,12 @@ import torch
 from torch import Tensor
 
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.registry import family
+from transpike.core.task import Task
 from transpike.data import _archive
 from transpike.data._base import Dataset, Images, Split, class_names, statistics
 from transpike.data._pictures import rgb
-from transpike.errors import DataError
+from transpike.errors import DataError, SettingError
 
 # decoding JPEG takes about 0.1 ms per image, so mean and deviation come from a part of a large archive
 STATISTICS_IMAGES = 4096
@@ -33,13 +38,16 @@ def load(
     """One archive, or several whose splits are concatenated; raises DataError for an unusable archive."""
     files = [Path(paths).expanduser()] if isinstance(paths, str | Path) else list(paths)
     name = name or f"npz:{files[0]}"
-    archives = [_archive.read(file, lambda key: key == "class_names" or _archive.is_split(key)) for file in files]
-    train = _split([(a, "train") for a in archives if "train_labels" in a], f"training images of {name}")
+    archives = [
+        _archive.read(file, lambda key: key in ("class_names", "task") or _archive.is_split(key)) for file in files
+    ]
+    task = _task(next((a["task"] for a in archives if "task" in a), None), name)
+    train = _split([(a, "train") for a in archives if "train_labels" in a], f"training images of {name}", task)
     # an archive with both keeps its validation images out of the test split
     tested = [
         (a, "test" if "test_labels" in a else "val") for a in archives if {"test_labels", "val_labels"} & a.keys()
     ]
-    test = _split(tested, f"test images of {name}")
+    test = _split(tested, f"test images of {name}", task)
     if not len(train) and not len(test):
         found = ", ".join(sorted({key for a in archives for key in a})) or "nothing"
         raise DataError(
@@ -48,18 +56,38 @@ def load(
         )
     if classes is None:
         named = next((a["class_names"] for a in archives if "class_names" in a), None)
-        classes = class_names(named, train.labels.numpy(), test.labels.numpy(), place=name)
+        classes = (
+            ()
+            if task is not None and named is None
+            else class_names(named, train.labels.numpy(), test.labels.numpy(), place=name)
+        )
     if preprocessing is None:
         preprocessing = statistics(train, None if isinstance(train.images, Tensor) else STATISTICS_IMAGES)
-    return Dataset(name, train, test, classes, preprocessing, note or ", ".join(file.name for file in files))
+    return Dataset(name, train, test, classes, preprocessing, note or ", ".join(file.name for file in files), task=task)
 
 
-def _split(parts: list[tuple[dict[str, np.ndarray], str]], source: str) -> Split:
+def _task(entry: np.ndarray | None, name: str) -> Task | None:
+    """The task of an entry like "top-k:k=3"; raises DataError for anything else."""
+    if entry is None:
+        return None
+    if entry.ndim or entry.dtype.kind != "U":
+        raise DataError(f"{name}: task is {entry.dtype}{list(entry.shape)}, not a name like 'regression'")
+    kind, *parts = str(entry).split(":")
+    try:
+        settings = {key.strip(): json.loads(value) for key, _, value in (part.partition("=") for part in parts)}
+        found: Task = family("task").get(kind)(**settings)
+    except (SettingError, ValueError, TypeError) as error:
+        raise DataError(f"{name}: its task is {str(entry)!r}: {error}") from error
+    return found
+
+
+def _split(parts: list[tuple[dict[str, np.ndarray], str]], source: str, task: Task | None = None) -> Split:
     if not parts:
         return Split(torch.empty(0, 1, 1, 1), torch.empty(0, dtype=torch.int64), source)
     images: Images
-    labels = _joined([archive[f"{key}_labels"].reshape(-1) for archive, key in parts], source)
-    if labels.dtype.kind not in "iu":
+    given = [archive[f"{key}_labels"] for archive, key in parts]
+    labels = _joined([array.reshape(-1) for array in given] if task is None else given, source)
+    if labels.dtype.kind not in ("iu" if task is None else "biuf"):
         raise DataError(f"{source}: labels are {labels.dtype}, not whole numbers")
     if labels.dtype == np.uint64 and len(labels) and labels.max() > np.iinfo(np.int64).max:
         raise DataError(f"{source}: there is a label {labels.max()}; labels number the classes from 0 on")
@@ -71,7 +99,8 @@ def _split(parts: list[tuple[dict[str, np.ndarray], str]], source: str) -> Split
     else:
         key = parts[0][1]
         raise DataError(f"{source}: {key}_labels without {key}_images, or {key}_jpeg and {key}_offsets")
-    return Split(images, torch.from_numpy(labels.astype(np.int64)), source)
+    targets = labels if labels.dtype.kind in "bf" else labels.astype(np.int64)
+    return Split(images, torch.from_numpy(targets), source, task is not None)
 
 
 def _joined(arrays: list[np.ndarray], source: str) -> np.ndarray:

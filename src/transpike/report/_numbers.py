@@ -21,9 +21,14 @@ def signed(value: float) -> str:
 
 def value(number: float | None, metric: Metric) -> str:
     """A value of a metric with its unit; a share in percent."""
+    return metric.text(number)
+
+
+def gain(number: float | None, metric: Metric) -> str:
+    """A difference of a metric as it is shown, without its unit: of a share in points."""
     if number is None:
         return "not defined"
-    return f"{number:.2%}" if metric.share else f"{digits(number)} {metric.unit}".rstrip()
+    return f"{number:+.1f}" if metric.share else signed(number)
 
 
 def change(drop: float) -> float:

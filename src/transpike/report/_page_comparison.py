@@ -3,8 +3,8 @@
 from typing import Any
 
 from transpike.report import comparison
-from transpike.report._contents import comparison as comparison_table
-from transpike.report._contents import joules
+from transpike.report._comparison_tables import comparison as comparison_table
+from transpike.report._comparison_tables import joules
 from transpike.report._section import Section, Table, drawing, of, rows
 from transpike.report._style import PAGE
 from transpike.workflow.compare.run import Comparison
@@ -21,11 +21,12 @@ def section(result: Comparison) -> Section:
 
         def paint(axes: Any, cost: Any = cost) -> dict[str, str]:
             tips = comparison.panel(axes, result, cost, PAGE)
-            axes.set_ylabel("accuracy in %")
+            axes.set_ylabel(result.metric.axis_label)
             axes.legend(loc="upper left", bbox_to_anchor=(0, -0.18), fontsize=7.5)
             return tips
 
-        caption = f"Accuracy against {heading}. Rings and dotted line: Pareto front. Whiskers: 95 % intervals."
+        marks = "Rings and dotted line: Pareto front. Whiskers: 95 % intervals."
+        caption = f"{result.metric.title} against {heading}. {marks}"
         figures.append(drawing(f"pareto-{cost.replace('_', '-')}", caption, paint, 4.8, 3.4 + 0.17 * (recipes + 2)))
     tables = [of(comparison_table(result, refused=False), "All rows", sortable=True, closed=True)]
     priced = joules(result)

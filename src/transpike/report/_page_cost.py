@@ -9,8 +9,8 @@ from transpike.workflow.cost.result import Cost, ModelCost
 
 
 def tile(result: Cost) -> Tile:
-    accuracy = result.quantised_baseline_accuracy
-    reached = "" if accuracy is None else f" ({accuracy:.2%})"
+    value = result.quantised_baseline_value
+    reached = "" if value is None else f" ({result.metric.text(value)})"
     return Tile(
         f"energy models that favour the {result.snn_name}",
         f"{result.cheaper} of {len(result.judged)}",
@@ -33,7 +33,7 @@ def section(result: Cost) -> Section:
         figures.append(drawing("ratios", caption, lambda axes: energy_card.ratios(axes, result, PAGE), 4.8, height))
     return Section(
         "energy", "Energy compared with the quantised ANN", lead, figures=tuple(figures), small=tuple(_fronts(result)),
-        tables=(_models(result), _sensitivity(result), _advice(advice), _constants(result.models)),
+        tables=(_models(result), _sensitivity(result), _advice(advice, result), _constants(result.models)),
         notes=tuple(line for line in shown if line not in lead and line[0] != "*"),
     )  # fmt: skip
 
@@ -45,11 +45,11 @@ def _fronts(result: Cost) -> list[Drawing]:
         def paint(axes: Any, name: str = name) -> dict[str, str]:
             tips = energy_card.front(axes, result, name, PAGE)
             axes.set_title(short_name(name))
-            axes.set_ylabel("accuracy in %")
+            axes.set_ylabel(result.metric.axis_label)
             axes.legend(loc="lower right")
             return tips
 
-        caption = f"Accuracy against energy by {name}: SNN over T, quantised ANN over bits."
+        caption = f"{result.metric.title} against energy by {name}: SNN over T, quantised ANN over bits."
         found.append(drawing(f"front{number}", caption, paint, 3.6, 3.0))
     return found
 
@@ -78,10 +78,14 @@ def _sensitivity(result: Cost) -> Table:
     return Table(headings, rows(found), "Sensitivity to each constant", left=(0, 1), closed=True)
 
 
-def _advice(advice: list[str]) -> Table:
+def _advice(advice: list[str], result: Cost) -> Table:
     found = [line.split(": ", 1) for line in advice]
     return Table(
-        ("model", "cheapest at the accuracy of the SNN"), rows(found), "Recommended network", wrap=(1,), closed=True
+        ("model", f"cheapest at the {result.metric.name} of the SNN"),
+        rows(found),
+        "Recommended network",
+        wrap=(1,),
+        closed=True,
     )
 
 

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from transpike.core.task import Metric
 from transpike.report import explanation
+from transpike.report._numbers import gain
 from transpike.report._section import Cell, Section, Table, drawing, rows
 from transpike.report._style import PAGE
 from transpike.workflow.explain.run import Explanation
@@ -24,7 +26,7 @@ def section(result: Explanation, alone: bool = True) -> Section:
         figures.append(drawing("parts", caption, lambda axes: explanation.parts(axes, result, PAGE), 4.8, height))
     if any(one.regained is not None or one.renewed is not None for one in result.layers):
         caption = (
-            "Accuracy recovered when a single layer is replaced by its original (the cost of spiking) or "
+            f"{result.metric.title} recovered when a single layer is replaced by its original (the cost of spiking) or "
             "reconverted (an error of the conversion); lines: 95 % intervals."
         )
         figures.append(drawing("points", caption, lambda axes: explanation.points(axes, result, PAGE), 4.8, height))
@@ -43,27 +45,40 @@ def section(result: Explanation, alone: bool = True) -> Section:
         small.append(
             drawing(f"fit{number}", f"{name}: error of rates after t steps, estimate by RNL.", curve, 2.9, 2.6)
         )
+    metric = result.metric
     changes = [
-        (one.what, Cell(f"{one.gain:+.1f}", one.gain), f"{one.low:+.1f} … {one.high:+.1f}") for one in result.changes
+        (one.what, Cell(gain(one.gain, metric), one.gain), f"{gain(one.low, metric)} … {gain(one.high, metric)}")
+        for one in result.changes
     ]
     tried = Table(
-        ("change", "gain in\npoints", "95 % interval, paired"), rows(changes, lambda n: result.changes[n].low > 0),
+        ("change", f"gain{_in(metric)}", "95 % interval, paired"),
+        rows(changes, lambda n: (result.changes[n].low or 0) > 0),
         "Changes that were tried",
         note="Chosen and measured on the same samples, which overestimates small gains.",
     )  # fmt: skip
     found = lead(result, alone)
     if not alone:
-        found.insert(0, f"Points of accuracy in this section are measured on the first {result.samples} samples.")
+        found.insert(0, f"{_gains(metric)} in this section are measured on the first {result.samples} samples.")
     wanted = 3 if result.changes else len(found)
     return Section(
-        "explain", "Causes of the accuracy change", tuple(found[:wanted]), figures=tuple(figures), small=tuple(small),
+        "explain", f"Causes of the {metric.name} change", tuple(found[:wanted]), figures=tuple(figures),
+        small=tuple(small),
         tables=((tried,) if changes else ()) + (_layers(result),), notes=tuple(f"Note: {r}." for r in result.remarks),
     )  # fmt: skip
 
 
+def _in(metric: Metric) -> str:
+    return f" in\n{metric.change_unit}" if metric.change_unit else ""
+
+
+def _gains(metric: Metric) -> str:
+    return f"Points of {metric.name}" if metric.share else f"Gains of {metric.name}"
+
+
 def _layers(result: Explanation) -> Table:
+    unit = f",\n{result.metric.change_unit}" if result.metric.change_unit else ""
     columns = (
-        ("regained", "original,\npoints"), ("renewed", "reconverted,\npoints"), ("carried_size", "carried"),
+        ("regained", f"original{unit}"), ("renewed", f"reconverted{unit}"), ("carried_size", "carried"),
         ("clipping_size", "clipping"), ("flooring_size", "flooring"), ("unevenness_size", "unevenness"),
         ("correlation", "correlation"), ("cosine", "cosine"), ("dead", "dead"), ("saturated", "saturated"),
         ("inactivated", "spikes where\nthe ANN is 0"), ("residual", "final\npotential, θ"),
@@ -74,7 +89,7 @@ def _layers(result: Explanation) -> Table:
         cells = [Cell(one.name)]
         for name, _ in columns:
             value = getattr(one, name)
-            shown = "-" if value is None else f"{value:.1%}" if name in shares else f"{value:+.1f}"
+            shown = "-" if value is None else f"{value:.1%}" if name in shares else gain(value, result.metric)
             cells.append(Cell(f"{value:.3f}" if name in ("correlation", "cosine", "residual") else shown, value))
         found.append(cells)
     faults = len(result.faults)

@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,10 +34,7 @@ def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> Sample:
     def named(answer: int) -> str:
         return result.classes[answer] if answer < len(result.classes) else f"class {answer}"
 
-    answer = named(one.answers[-1])
-    words = f"answer: {answer}, stable from step {one.settled}" if len(one.timesteps) > 1 else f"answer: {answer}"
-    if one.ann_answer != one.answers[-1]:
-        words += f" (ANN: {named(one.ann_answer)})"
+    words = _answer(result, one, named)
     spikes, operations = (sum(getattr(layer, key) for layer in one.layers) for key in ("spikes", "synaptic_operations"))
     alt = f"sample {number + 1}" + ("" if one.label is None else f": {named(one.label)}")
     maps = tuple(
@@ -49,6 +47,15 @@ def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> Sample:
     right = one.label is None or one.label == one.answers[-1]
     words += f"; {spikes:,.0f} spikes and {short(operations / 1e6)} M SynOps in these layers"
     return Sample(_image(one.input), alt, words, right, maps, _raster(one, number) if result.steps else None)
+
+
+def _answer(result: SpikeRecord, one: SampleRecord, named: Callable[[int], str]) -> str:
+    """The answer, or the value of the metric of a task without classes."""
+    if not one.answers or one.ann_answer is None:
+        return f"{result.metric.name} {result.metric.text(one.values[-1])}" if one.values else "without a target"
+    answer = named(one.answers[-1])
+    words = f"answer: {answer}, stable from step {one.settled}" if len(one.timesteps) > 1 else f"answer: {answer}"
+    return words if one.ann_answer == one.answers[-1] else f"{words} (ANN: {named(one.ann_answer)})"
 
 
 def _raster(one: SampleRecord, number: int) -> Drawing:

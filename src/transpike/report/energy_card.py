@@ -11,6 +11,7 @@ from transpike.report._lines import draw as draw_table
 from transpike.report._numbers import short
 from transpike.report._style import PAPER, Palette, figure, log_ticks, short_name, theme, write_picture
 from transpike.workflow.cost.result import THRESHOLDS, Cost, ModelCost, Point
+from transpike.workflow.evaluate.measurement import Measurement
 
 DRAWN = 4  # models in the picture
 
@@ -72,24 +73,40 @@ def advice(result: Cost) -> list[str]:
 
 
 def _networks(result: Cost) -> str:
-    """Both networks and their accuracies, in one sentence."""
+    """Both networks and how good they are, in one sentence."""
     weights = "real weights" if result.weight_bits is None else f"{result.weight_bits}-bit weights"
     ann = f"{result.ann_name} and {weights}"
     zeros = f"{result.density:.0%} of its products are nonzero"
-    report, accuracy = result.report, result.quantised_baseline_accuracy
-    if report is None or accuracy is None:
+    report, value = result.report, result.quantised_baseline_value
+    if report is None or value is None:
         return f"{result.snn_name}; {ann}, {zeros}; {result.samples} samples, without accuracies."
+    text = result.metric.text
+    if isinstance(report, Measurement):
+        source = report.ann[result.metric.name].value if report.ann else None
+        known = "" if source is None else f"ANN {text(source)}; "
+        early, end = report.recommended.score[0], report.final.score[0]
+        why = f", the first within {report.room} of the {text(end)} at T={report.timesteps}"
+        why = why if report.recommended != report.final else ""
+        sure = (
+            ""
+            if result.quantised_baseline_low is None
+            else (f" ({text(result.quantised_baseline_low)} to {text(result.quantised_baseline_high)})")
+        )
+        return (
+            f"{report.task}, {result.metric.name}: {known}{ann} {text(value)}{sure}, {zeros}; {result.snn_name} "
+            f"{text(early)}{why}; {result.samples} samples."
+        )
     last, shown = report.final, report.recommended
     why = f", the first within half a point of the {last.accuracy:.2%} at T={last.timesteps}" if shown != last else ""
     bounds = f"{result.quantised_baseline_low:.2%} to {result.quantised_baseline_high:.2%}"
     return (
-        f"ANN {report.ann_accuracy:.2%}; {ann} {accuracy:.2%} ({bounds}), {zeros}; {result.snn_name} "
+        f"ANN {report.ann_accuracy:.2%}; {ann} {value:.2%} ({bounds}), {zeros}; {result.snn_name} "
         f"{shown.accuracy:.2%}{why}; {result.samples} samples."
     )
 
 
 def draw(result: Cost, path: str | Path) -> Path:
-    """Accuracy against energy for the first models that price both networks, with the Pareto front.
+    """The metric against energy for the first models that price both networks, with the Pareto front.
 
     Without accuracies, the energy ratios of all models.
     """
@@ -106,7 +123,7 @@ def draw(result: Cost, path: str | Path) -> Path:
         for axis, name in zip(axes, names, strict=False):
             front(axis, result, name, PAPER)
             axis.set_title(short_name(name))
-        axes[0].set_ylabel("accuracy in %")
+        axes[0].set_ylabel(result.metric.axis_label)
         if names:
             axes[0].legend(loc="lower right")
         write_picture(drawn, path)
@@ -123,17 +140,17 @@ def front(axis: Any, result: Cost, name: str, palette: Palette) -> dict[str, str
     tips = {}
     for number, (kind, marker) in enumerate((("ANN", "s"), ("SNN", "o"))):
         label: str | None = kind
-        for place, (joule, accuracy, point) in enumerate(_drawn(result.points, name, kind)):
+        for place, (joule, height, point) in enumerate(_drawn(result, result.points, name, kind)):
             gid = f"tip{kind}{place}"
             axis.plot(
-                [joule], [accuracy], marker, color=palette.series[number], markersize=4.5, alpha=0.8,
+                [joule], [height], marker, color=palette.series[number], markersize=4.5, alpha=0.8,
                 linestyle="none", label=label, gid=gid,
             )  # fmt: skip
             label = None
-            tips[gid] = f"{point}: {accuracy:.2f}%, {short(joule)} µJ"
-    best = _drawn(result.front(name), name)
+            tips[gid] = f"{point}: {_height(result, point)}, {short(joule)} µJ"
+    best = _drawn(result, result.front(name), name)
     axis.plot(
-        [joule for joule, _, _ in best], [accuracy for _, accuracy, _ in best], color=palette.ink,
+        [joule for joule, _, _ in best], [height for _, height, _ in best], color=palette.ink,
         alpha=0.6, linewidth=1, zorder=0, label="Pareto front",
     )  # fmt: skip
     axis.set_xscale("log")
@@ -144,10 +161,15 @@ def front(axis: Any, result: Cost, name: str, palette: Palette) -> dict[str, str
     return tips
 
 
-def _drawn(points: Iterable[Point], name: str, kind: str = "") -> list[tuple[float, float, Point]]:
-    """(µJ, accuracy in %, point) of the points that this model prices and whose accuracy was measured."""
-    found = ((p.energy_joule.get(name), p.accuracy, p) for p in points if kind in ("", p.kind))
-    return [(1e6 * joule, 100 * share, p) for joule, share, p in found if joule is not None and share is not None]
+def _drawn(result: Cost, points: Iterable[Point], name: str, kind: str = "") -> list[tuple[float, float, Point]]:
+    """(µJ, value as it is shown, point) of the points that this model prices and whose metric was measured."""
+    found, shown = ((p.energy_joule.get(name), p.value, p) for p in points if kind in ("", p.kind)), result.metric.shown
+    return [(1e6 * joule, shown(value), p) for joule, value, p in found if joule is not None and value is not None]
+
+
+def _height(result: Cost, point: Point) -> str:
+    shown = result.metric.shown(point.value or 0.0)
+    return f"{shown:.2f}%" if result.metric.share else result.metric.text(point.value)
 
 
 def ratios(axis: Any, result: Cost, palette: Palette) -> dict[str, str]:

@@ -5,9 +5,10 @@ from typing import Any
 
 from rich.console import Console
 
+from transpike.core.task import ACCURACY
 from transpike.report._contents import errors
 from transpike.report._lines import draw as draw_table
-from transpike.report._numbers import change
+from transpike.report._numbers import change, digits, gain
 from transpike.report._style import PAPER, Palette, figure, short_name, theme, write_picture
 from transpike.workflow.explain.run import SCATTERED, Explanation, LayerError
 
@@ -23,26 +24,24 @@ def show(result: Explanation, console: Console) -> None:
 
 def text(result: Explanation) -> str:
     """The result in sentences, plain text."""
-    lines = [
-        f"ANN {result.ann_accuracy:.2%}, SNN {result.accuracy:.2%} ({result.low:.2%} to {result.high:.2%}) at "
-        f"T={result.timesteps} on {result.samples} samples: accuracy change "
-        f"{change(result.ann_accuracy - result.accuracy):+.2f} percentage points."
-    ]
+    name, unit = result.metric.name, _unit(result)
+    lines = [_both(result)]
+    enough = "two points" if result.metric == ACCURACY else f"{digits(result.fault)}{unit}"
     if any(one.renewed is not None for one in result.layers):
         faults = result.faults
         lines.append(
-            "No single layer recovers two points or more when reconverted (95 %)."
+            f"No single layer recovers {enough} or more when reconverted (95 %)."
             if not faults
-            else "Layers that recover two points or more: " + ", ".join(_fault(one) for one in faults[:5]) + "."
+            else f"Layers that recover {enough} or more: " + ", ".join(_fault(one, result) for one in faults[:5]) + "."
         )
     if any(one.regained is not None for one in result.layers):
         dear = [one for one in sorted(result.layers, key=lambda one: -(one.regained or 0.0)) if _sure(one)][:3]
         lines.append(
-            "Cost of spiking, by accuracy that the original layer recovers: "
-            + ", ".join(f"{one.name} ({one.regained:+.1f} points, mostly {one.worst})" for one in dear)
+            f"Cost of spiking, by {name} that the original layer recovers: "
+            + ", ".join(f"{one.name} ({gain(one.regained, result.metric)}{unit}, mostly {one.worst})" for one in dear)
             + "."
             if dear
-            else "No single original layer recovers accuracy (95 %)."
+            else f"No single original layer recovers {name} (95 %)."
         )
     fitted = [one for one in result.layers if one.fits]
     if fitted:
@@ -52,12 +51,13 @@ def text(result: Explanation) -> str:
             f"Largest error of the rates in {worst.name}: K = {fit:.2g} after {steps} steps; expected from its "
             f"activations: 2 Ω/T = {estimate:.2g} (RNL)."
         )
-    gains = [one for one in result.changes if one.gain > 0]
+    gains = [one for one in result.changes if (one.gain or 0.0) > 0]
     for one in gains:
-        sure = "" if one.low > 0 else ", not significant"
-        lines.append(f"{one.what}: {one.gain:+.1f} points ({one.low:+.1f} to {one.high:+.1f}{sure}).")
+        sure = "" if (one.low or 0.0) > 0 else ", not significant"
+        shown, low, high = (gain(number, result.metric) for number in (one.gain, one.low, one.high))
+        lines.append(f"{one.what}: {shown}{unit} ({low} to {high}{sure}).")
     if result.changes and not gains:
-        lines.append("None of these changes recovers accuracy: " + ", ".join(c.what for c in result.changes) + ".")
+        lines.append(f"None of these changes recovers {name}: " + ", ".join(c.what for c in result.changes) + ".")
     lines += [f"Note: {remark}." for remark in result.remarks]
     return "\n".join(lines)
 
@@ -108,7 +108,7 @@ def parts(axis: Any, result: Explanation, palette: Palette) -> dict[str, str]:
 
 
 def points(axis: Any, result: Explanation, palette: Palette) -> dict[str, str]:
-    """Accuracy recovered by each layer, replaced by its original or reconverted, with 95 % intervals."""
+    """What each layer recovers of the metric, replaced by its original or reconverted, with 95 % intervals."""
     tips = {}
     kinds = (("regained", "original layer", 0, -0.15), ("renewed", "reconverted", 3, 0.15))
     for kind, label, number, shift in kinds:
@@ -116,14 +116,17 @@ def points(axis: Any, result: Explanation, palette: Palette) -> dict[str, str]:
         for place, (row, one) in enumerate(rows):
             value, low, high = (getattr(one, f"{kind}{end}") for end in ("", "_low", "_high"))
             colour, gid = palette.series[number], f"tip{kind}{row}"
-            axis.plot([low, high], [row + shift] * 2, color=colour, linewidth=1, alpha=0.5)
+            ends = [value if bound is None else bound for bound in (low, high)]
+            axis.plot(ends, [row + shift] * 2, color=colour, linewidth=1, alpha=0.5)
             axis.plot(
                 [value], [row + shift], "o", color=colour, markersize=4, gid=gid, label=None if place else label
             )  # fmt: skip
-            tips[gid] = f"{one.name}, {label}: {value:+.1f} points ({low:+.1f} to {high:+.1f})"
+            shown, least, most = (gain(number, result.metric) for number in (value, low, high))
+            tips[gid] = f"{one.name}, {label}: {shown}{_unit(result)} ({least} to {most})"
     axis.axvline(0, color=palette.ink, linewidth=0.8)
     _rows(axis, result)
-    axis.set_xlabel("recovered accuracy in percentage points")
+    of = "percentage points" if result.metric.share else result.metric.unit
+    axis.set_xlabel(f"recovered {result.metric.name}" + (f" in {of}" if of else ""))
     if axis.get_legend_handles_labels()[1]:
         axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return tips
@@ -167,8 +170,27 @@ def _rows(axis: Any, result: Explanation) -> None:
     axis.grid(axis="x", alpha=0.5)
 
 
-def _fault(one: LayerError) -> str:
-    return f"{one.name} ({one.renewed:+.1f} points when its {one.fault} are reconverted)"
+def _both(result: Explanation) -> str:
+    """Both networks in one sentence."""
+    where = f"at T={result.timesteps} on {result.samples} samples"
+    if result.metric == ACCURACY:
+        return (
+            f"ANN {result.ann_accuracy:.2%}, SNN {result.accuracy:.2%} ({result.low:.2%} to {result.high:.2%}) "
+            f"{where}: accuracy change {change(result.ann_accuracy - result.accuracy):+.2f} percentage points."
+        )
+    ann, snn, low, high = map(result.metric.text, (result.ann_value, result.value, result.low, result.high))
+    bounds = "" if result.low is None else f" ({low} to {high})"
+    better = "higher" if result.metric.higher_is_better else "lower"
+    return f"{result.task}, {result.metric.name}: ANN {ann}, SNN {snn}{bounds} {where}; {better} is better."
+
+
+def _unit(result: Explanation) -> str:
+    unit = result.metric.change_unit
+    return f" {unit}" if unit else ""
+
+
+def _fault(one: LayerError, result: Explanation) -> str:
+    return f"{one.name} ({gain(one.renewed, result.metric)}{_unit(result)} when its {one.fault} are reconverted)"
 
 
 def _sure(one: LayerError) -> bool:

@@ -58,8 +58,11 @@ def _sorted(results: Sequence[Result]) -> dict[type, Any]:
             found[type(result)] = result
     if not results:
         raise SettingError("a page needs at least one result")
-    if not reports and Cost in found and found[Cost].report is not None:
-        reports = {found[Cost].report.recipe: found[Cost].report}
+    inside = found[Cost].report if Cost in found else None
+    if isinstance(inside, Measurement):
+        found.setdefault(Measurement, inside)
+    elif inside is not None and not reports:
+        reports = {inside.recipe: inside}
     return found | ({Report: reports} if reports else {})
 
 
@@ -95,14 +98,15 @@ def _filled(
         sections.insert(2, _page_cost.section(found[Cost]))
         tiles.append(_page_cost.tile(found[Cost]))
         sentences.append(f"{found[Cost].verdict}.")
+    alone = not reports and Measurement not in found
     if Explanation in found:
-        sections.append(_page_explanation.section(found[Explanation], alone=not reports))
-        sentences += _page_explanation.lead(found[Explanation], alone=not reports)[:1]
+        sections.append(_page_explanation.section(found[Explanation], alone))
+        sentences += _page_explanation.lead(found[Explanation], alone)[:1]
     if SpikeRecord in found:
         sections.append(_page_record.section(found[SpikeRecord]))
     if Comparison in found:
         sections.append(_page_comparison.section(found[Comparison]))
-        sentences += [] if reports else [_page_comparison.summary(found[Comparison])]
+        sentences += [_page_comparison.summary(found[Comparison])] if alone else []
     if reports:
         sections.append(_page_evaluation.provenance(reports, command, remarks))
     everything = [*(reports or {}).values(), *(one for kind, one in found.items() if kind is not Report)]

@@ -136,6 +136,9 @@ def exits(report: Report) -> list[str]:
 def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> str:
     label = "" if one.label is None else f" of class {one.label}"
     layers = ", ".join(f"{layer.name} {layer.spikes:,.0f}" for layer in one.layers)
+    if not one.answers:
+        last = f": {result.metric.name} {result.metric.text(one.values[-1])}" if one.values else ""
+        return f"Sample {number}{last}; spikes: {layers}."
     return f"Sample {number}{label}: answer {one.answers[-1]}, stable from step {one.settled}; spikes: {layers}."
 
 

@@ -1,6 +1,8 @@
-"""Tasks, which define correct outputs, by their names on the command line."""
+"""Tasks, which define good answers, by their names on the command line."""
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from transpike.core import task as contract  # a contract among the names would be a member
 from transpike.core.registry import family
@@ -12,10 +14,19 @@ from transpike.tasks.fidelity import Fidelity as Fidelity
 from transpike.tasks.multi_label import MultiLabel as MultiLabel
 from transpike.tasks.pixel_classification import PixelClassification as PixelClassification
 from transpike.tasks.regression import Regression as Regression
+from transpike.tasks.sequence import Sequence as Sequence
 from transpike.tasks.top_k import TopK as TopK
 
 members: tuple[type[Task], ...] = family("task", Task, in_files=True).own(globals())
 table: Mapping[str, type[Task]] = family("task").table
+
+# these take a function, which no file and no command line can hold: they are not members of the family
+from transpike.tasks.detection import Detection as Detection  # noqa: E402
+from transpike.tasks.function import Function as Function  # noqa: E402
+
+TAKE_FUNCTIONS = (Detection.name, Function.name)
+ALSO_CALLED = {"segmentation": "pixel-classification"}
+"""Other names on the command line."""
 
 
 def remarks(task: Task) -> tuple[str, ...]:
@@ -25,21 +36,45 @@ def remarks(task: Task) -> tuple[str, ...]:
     return (f"accuracy and agreement are those of the task {task}",)
 
 
-def task_given(task: Task | None) -> Task:
-    """``task``, by default classification; raises SettingError for anything that is not a Task."""
+def task_given(task: contract.AnyTask | None) -> Task:
+    """``task``, by default classification; a function (answer, target) → (batch,) as a ``Function``.
+
+    Raises SettingError for anything else.
+    """
     if task is None:
         return Classification()
+    if isinstance(task, type) and issubclass(task, Task):
+        raise SettingError(f"task must be an object, not a class: write {task.__name__}(…)")
+    if callable(task) and not isinstance(task, (Task, type)):
+        return Function(task)
     if not isinstance(task, Task):
-        raise SettingError(f"task must be one of transpike.tasks, like TopK(5), not {task!r}")
+        raise SettingError(
+            f"task must be one of transpike.tasks, like TopK(5), or a function of (answer, target), not {task!r}"
+        )
     return task
 
 
-def outcome_task(task: Task | None, what: str) -> contract.OutcomeTask:
-    """``task`` for ``what``, which counts correct answers; raises SettingError for a task that measures errors."""
+def metrics_of(task: Task) -> tuple[contract.Metric, ...]:
+    """The metrics of a task: its own, or the accuracy."""
+    return task.metrics if isinstance(task, contract.MeasuredTask) else (task.first,)
+
+
+def metrics_json(task: Task) -> dict[str, Any]:
+    """The part of a result's JSON about the metrics of a task; nothing of a task that counts correct answers."""
+    if not isinstance(task, contract.MeasuredTask):
+        return {}
+    return {"metrics": [dataclasses.asdict(metric) for metric in task.metrics]}
+
+
+def exit_task(task: contract.AnyTask | None) -> contract.OutcomeTask:
+    """``task`` for an early exit; raises SettingError, with the reason, for a task that cannot have one."""
     found = task_given(task)
+    way_out = "evaluate() measures every time step, of which one can be chosen for all samples"
     if not isinstance(found, contract.OutcomeTask):
         raise SettingError(
-            f"{what} counts correct answers, and {found} has none: evaluate(…, task=…) measures its errors at every "
-            "time step, and cost() without a task counts its energy"
+            "an early exit guarantees a largest share of samples that lose a correct answer, and an answer of "
+            f"{found} is neither correct nor wrong: {way_out}"
         )
+    if not found.has_classes:
+        raise SettingError(f"an early exit compares the classes of one answer, and {found} has none: {way_out}")
     return found

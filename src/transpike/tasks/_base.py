@@ -31,15 +31,15 @@ def check_logits(shape: tuple[int, ...], task: object, fewest: int = 2) -> None:
         raise DataError(
             f"the network has a single output, {returned(shape)}, and {task} compares the logits of at least {fewest} "
             f"classes. Of a classifier for two classes: {TWO_OUTPUTS}; evaluate(), compare(), "
-            "cost(), explain() and fit_exit() take its one logit with task=transpike.tasks.Binary(). For regression "
-            "there is no accuracy: evaluate(…, task=transpike.tasks.Regression()) measures its errors"
+            "cost(), explain(), fit_exit() and finetune() take its one logit with task=transpike.tasks.Binary(), and "
+            "the errors of a regression with task=transpike.tasks.Regression()"
         )
     if len(shape) != 1:
         raise DataError(
             f"{task} needs logits (batch, classes), and the network returns {returned(shape)}: simulate() runs it and "
             "cost() counts its energy without a task; evaluate(…, task=…) judges it with "
-            "transpike.tasks.PixelClassification() (class numbers of pixels) or Regression() (real targets), or with a "
-            "subclass of transpike.core.task.OutcomeTask or MeasuredTask"
+            "transpike.tasks.PixelClassification() (class numbers of pixels), Sequence() (of tokens), Regression() "
+            "(real targets), or with a function of (answer, target) that returns a number per sample"
         )
     if shape[0] < fewest:
         raise DataError(
@@ -76,6 +76,17 @@ def class_numbers(y: Tensor, samples: int, classes: int, where: str = "a batch")
             f"classes, 0 to {classes - 1}{_remedy(int(y.min()), int(y.max()), classes)}"
         )
     return y.long()
+
+
+def in_range(y: Tensor, classes: int, ignored: int | None, where: str) -> Tensor:
+    """Class numbers ``y``; raises DataError unless all but the ``ignored`` ones are from 0 to classes − 1."""
+    counted = y if ignored is None else y[y != ignored]
+    if counted.numel() and not (int(counted.min()) >= 0 and int(counted.max()) < classes):
+        raise DataError(
+            f"the targets of {where} are {int(counted.min())} to {int(counted.max())}, and the network has "
+            f"{classes} classes, 0 to {classes - 1}: name a class that is not to count by ignore_index"
+        )
+    return y
 
 
 def _remedy(low: int, high: int, classes: int) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.task import OutcomeTask
@@ -23,6 +24,10 @@ class Binary(OutcomeTask):
         if shape != (1,):
             raise DataError(f"{self} needs one logit, (batch, 1), and the network returns {returned(shape)}")
         return class_numbers(zeros_and_ones(target), samples, 2, where)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Binary cross-entropy of the logit."""
+        return F.binary_cross_entropy_with_logits(output[:, 0], target.to(output.dtype))
 
     def chance(self, shape: tuple[int, ...]) -> float | None:
         return 0.5

@@ -6,7 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from transpike.core.constraints import check_settings, setting
 from transpike.core.task import MeasuredTask, Metric
+from transpike.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -14,12 +16,18 @@ class Fidelity(MeasuredTask):
     """Outputs (samples, *shape) o and those of the source network r: no targets are needed.
 
     Over all numbers of all samples: ``relative error = √(Σ(o − r)²/Σr²)`` and ``cosine = Σ o·r/√(Σo² Σr²)``;
-    ``argmax agreement``: share of samples, or of pixels, whose largest output of axis 1 is the same; not defined for
-    a single output.
+    ``argmax agreement``: share of samples, or of pixels, whose largest output along ``axis`` is the same; not
+    defined for a single output.
     """
 
     name: ClassVar[str] = "fidelity"
     needs_targets: ClassVar[bool] = False
+    axis: int | None = setting(None, "Axis of the classes of an output; by default 1, for tokens -1.", low=-1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.axis == 0:
+            raise SettingError("axis 0 holds the samples: give that of the classes, 1 or more, or -1 for the last")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -35,8 +43,9 @@ class Fidelity(MeasuredTask):
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:
         o, r = output.double().flatten(1), target.double().flatten(1)
-        same = (output.argmax(1) == target.argmax(1)).reshape(len(output), -1).double()
-        places = torch.full_like(o[:, 0], same.shape[1] if output.shape[1] > 1 else 0)
+        axis = self.axis or 1
+        same = (output.argmax(axis) == target.argmax(axis)).reshape(len(output), -1).double()
+        places = torch.full_like(o[:, 0], same.shape[1] if output.shape[axis] > 1 else 0)
         parts = ((o - r).square().sum(1), (o * r).sum(1), o.square().sum(1), r.square().sum(1), same.sum(1), places)
         return torch.stack(parts, 1)
 

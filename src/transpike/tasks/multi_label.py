@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.constraints import check_settings, setting
@@ -37,6 +38,10 @@ class MultiLabel(OutcomeTask):
                 f"{tuple(target.shape)}, and {self} needs 0 or 1 for each of the {shape[0]} labels of {samples} samples"
             )
         return y.bool()
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Binary cross-entropy, the mean over labels."""
+        return F.binary_cross_entropy_with_logits(output, target.to(output.dtype))
 
     def answers(self, output: Tensor) -> Tensor:
         return output > self.threshold

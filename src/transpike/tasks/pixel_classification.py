@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.constraints import check_settings, setting
 from transpike.core.task import MeasuredTask, Metric
 from transpike.errors import DataError
-from transpike.tasks._base import returned
+from transpike.tasks._base import in_range, returned
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class PixelClassification(MeasuredTask):
 
     name: ClassVar[str] = "pixel-classification"
     classes: int | None = setting(None, "Number of classes; by default that of the output.", low=2)
-    ignore_index: int | None = setting(None, "Target of pixels that do not count.")
+    ignore_index: int | None = setting(None, "Target of pixels that do not count.", low=-(2**31))
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -50,14 +51,7 @@ class PixelClassification(MeasuredTask):
             target = target[:, 0]
         if target.shape != (samples, *shape[1:]) or target.dtype == torch.bool or target.is_floating_point():
             raise DataError(f"{given}, and {self} needs whole numbers of shape {(samples, *shape[1:])}")
-        y = target.long()
-        counted = y if self.ignore_index is None else y[y != self.ignore_index]
-        if counted.numel() and not (int(counted.min()) >= 0 and int(counted.max()) < shape[0]):
-            raise DataError(
-                f"the targets of {where} are {int(counted.min())} to {int(counted.max())}, and the network has "
-                f"{shape[0]} classes, 0 to {shape[0] - 1}: name a class that is not to count by ignore_index"
-            )
-        return y
+        return in_range(target.long(), shape[0], self.ignore_index, where)
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:
         """Of each class the pixels that answer and target share, and those that either has."""
@@ -72,6 +66,12 @@ class PixelClassification(MeasuredTask):
 
         shared = count(y, counted & (answer == y))
         return torch.cat([shared, count(y, counted) + count(answer, counted) - shared, count(y, counted)], 1)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy, the mean over the pixels that count."""
+        ignored = -100 if self.ignore_index is None else self.ignore_index  # no class has a negative number
+        total = F.cross_entropy(output, target, ignore_index=ignored, reduction="sum")
+        return total / (target != ignored).sum().clamp(min=1)
 
     def values(self, sums: Tensor) -> Tensor:
         shared, either, targets = sums.unflatten(-1, (3, -1)).unbind(-2)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.constraints import check_settings, setting
@@ -51,6 +52,10 @@ class Regression(MeasuredTask):
         error, y = (output.double() - target).flatten(1), target.flatten(1)
         count = torch.full_like(y[:, 0], y.shape[1])
         return torch.stack([count, error.square().sum(1), error.abs().sum(1), y.sum(1), y.square().sum(1)], 1)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean squared error."""
+        return F.mse_loss(output, target.to(output.dtype))
 
     def values(self, sums: Tensor) -> Tensor:
         count, square, absolute, first, second = sums.unbind(-1)

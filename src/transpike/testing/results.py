@@ -57,11 +57,17 @@ def _check_measures(task: MeasuredTask, output: Tensor, raw: Tensor, checked: Te
     order = torch.arange(samples).flip(0)
     again = task.statistics(output[order], task.check(shape, samples, raw[order]))
     law("permuted samples have permuted statistics", torch.allclose(again, found[order], rtol=ROUNDING, atol=0))
-    sums = found.sum(0)
-    values = task.values(sums)
-    law("values() gives one number per metric", values.shape == (len(task.metrics),))
-    both = task.values(torch.stack([sums, found[0]]))
-    law("values() takes leading axes", torch.allclose(both[0], values, rtol=ROUNDING, atol=0, equal_nan=True))
+    values, measured = task.from_rows(found), len(task.metrics)
+    law("there is one value per metric", values.shape == (measured,) and measured > 0)
+    both = task.from_rows(torch.stack([found, found], 1))
+    law(
+        "several networks are measured apart", torch.allclose(both, values.expand(2, -1), rtol=ROUNDING, equal_nan=True)
+    )
+    law("metrics have different names", len({metric.word for metric in task.metrics}) == measured)
+    best, drawn = task.value(found), task.draws(found)
+    law("value() is the first metric", best is None or abs(best - float(values[0])) <= ROUNDING * abs(best))
+    law("no gain over itself", best is None or task.gain(found, found)[0] == 0)
+    law("draws() gives one value per metric", drawn is None or drawn.shape[1:] == (measured,))
     law("room() is not negative", task.room(1.0) >= 0 and task.room(0.0) >= 0)
 
 

@@ -25,7 +25,8 @@ SEED_SCHEME = "numpy SeedSequence((seed, epoch)), epoch 0 for the validation par
 
 @dataclass(frozen=True)
 class Row:
-    """One epoch; losses in nats, accuracies 0 to 1 (training: under augmentation); ``learning_rate`` at its end.
+    """One epoch; losses in nats, accuracies 0 to 1 (training: under augmentation; None for tasks
+    without an accuracy); ``learning_rate`` at its end.
 
     ``train_loss`` excludes the ``penalty`` of the activations (0 if there is none).
     """
@@ -33,7 +34,7 @@ class Row:
     epoch: int
     learning_rate: float
     train_loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     validation_loss: float | None
     validation_accuracy: float | None
     seconds: float

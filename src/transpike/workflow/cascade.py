@@ -18,6 +18,7 @@ from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification
 from transpike.workflow.demands import judges_one_output, takes_one_input
 
+TASK = Classification()  # a screen and its confusion matrix are about classes
 PER_MAC, PER_OPERATION, PER_UPDATE = 2, 3, 3
 
 
@@ -203,7 +204,7 @@ class _Tally:
         self.inputs = tuple(network.input_check() for network in self.networks)
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        y = Classification().check(self.networks[1].graph.output.shape, len(x), y)
+        y = TASK.check(self.networks[1].graph.output.shape, len(x), y)
         for kind in ("ann", "snn"):
             passed = self._predict(kind, 0, x) > 0
             answer = torch.full_like(y, self.normal)
@@ -217,13 +218,13 @@ class _Tally:
         if kind == "ann":
             self.cost["ann"] += Cost(macs=len(x) * self.macs[which])
             with torch.no_grad():
-                return network.source.run(network.encoder.accumulate(network.prepare(x))).argmax(-1).cpu()
+                return TASK.answers(network.source.run(network.encoder.accumulate(network.prepare(x)))).cpu()
         prepared = network.prepare(x)
         self.inputs[which].add(prepared)
         trace = network.run_prepared(prepared, network.timesteps, self.engine, None, (), True)
         self.cost["snn"] += _cost(trace.activity)
         self.exact, self.ties = self.exact and trace.exact, self.ties + trace.ties
-        return trace.logits[-1].argmax(-1).cpu()
+        return TASK.answers(trace.logits[-1]).cpu()
 
     def report(self) -> CascadeReport:
         samples = int(self.confusion["ann"].sum())

@@ -13,7 +13,7 @@ from transpike import exits
 from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore, class_logits
 from transpike.core.registry import hint
 from transpike.core.spelling import unknown
-from transpike.core.task import OutcomeTask, Task
+from transpike.core.task import AnyTask, OutcomeTask
 from transpike.data import Batches
 from transpike.data.batches import pairs
 from transpike.engines import engine_named
@@ -21,7 +21,7 @@ from transpike.errors import DataError, SettingError
 from transpike.exits import Conformal
 from transpike.results.statistics import binomial_at_most
 from transpike.snn import SNN, takes_snn
-from transpike.tasks import Classification, outcome_task
+from transpike.tasks import Classification, exit_task
 from transpike.workflow.demands import judges_one_output
 
 CANDIDATES = 400
@@ -66,7 +66,7 @@ def fit_exit(
     fit_share: float = FIT_SHARE,
     seed: int = 0,
     engine: str = "auto",
-    task: Task | None = None,
+    task: AnyTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> SNN:
     """Fit an exit policy: at most ``drop`` percent of samples lose a correct answer, with ``confidence``.
@@ -113,12 +113,7 @@ def fit_exit(
             "that the readout skips; give more timesteps"
         )
     never = (math.inf,) * len(places)
-    asked = outcome_task(task, "an early exit")
-    if not asked.has_classes:
-        raise SettingError(
-            f"an early exit compares the classes of one answer, and {asked} has none: evaluate() gives the accuracy at "
-            "every time step, of which one can be chosen for all samples"
-        )
+    asked = exit_task(task)
     wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0, str(asked))
     logits, y, warnings = _answers(snn, data, wanted, engine, asked, progress)
     fitted = fit_policy(wanted, logits, y, fit_share, seed, thin=checkpoints is None, task=asked)

@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from transpike.core.task import ACCURACY, AnyTask, Metric, OutcomeTask, Task
 from transpike.data.batches import as_targets, with_targets
 from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
 from transpike.snn import SNN, takes_snn
-from transpike.tasks import Classification
+from transpike.tasks import task_given
 from transpike.workflow.demands import judges_one_output, takes_one_input
 
 SCHEMA = 1
@@ -42,18 +43,25 @@ class LayerTrain:
 
 @dataclass(frozen=True, eq=False)
 class SampleRecord:
-    """One sample: the original ``input``, its ``label`` if there is one, and the class at each answer."""
+    """One sample: the original ``input``, its ``label`` if there is one, and the class at each answer.
+
+    Of a task without classes there is no ``label`` and no ``ann_answer``, and ``answers`` is empty. ``values``: at each
+    answer the first metric of such a task, for this sample; None where it is not defined, empty without a target.
+    """
 
     input: Tensor
     label: int | None
-    ann_answer: int
+    ann_answer: int | None
     timesteps: tuple[int, ...]
     answers: tuple[int, ...]
     layers: tuple[LayerTrain, ...]
+    values: tuple[float | None, ...] = ()
 
     @property
-    def settled(self) -> int:
-        """The number of steps after which the answer no longer changes."""
+    def settled(self) -> int | None:
+        """The number of steps after which the answer no longer changes; None without classes."""
+        if not self.answers:
+            return None
         last = self.answers[-1]
         changes = [t for t, answer in zip(self.timesteps[1:], self.answers[:-1], strict=True) if answer != last]
         return changes[-1] if changes else self.timesteps[0]
@@ -69,16 +77,19 @@ class SpikeRecord(Shown):
     recipe: str
     classes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    metric: Metric = ACCURACY
 
     def to_json(self) -> dict[str, Any]:
         """Every number, as plain data; trains as [step, position in ``neurons``, level] of nonzero levels."""
         return {
             "schema": SCHEMA, "recipe": self.recipe, "timesteps": self.timesteps, "classes": list(self.classes),
             "warnings": list(self.warnings),
+            **({} if self.metric == ACCURACY else {"metric": asdict(self.metric)}),
             "samples": [
                 {
                     "label": one.label, "ann_answer": one.ann_answer, "timesteps": list(one.timesteps),
                     "answers": list(one.answers), "settled": one.settled,
+                    **({} if self.metric == ACCURACY else {"values": list(one.values)}),
                     "layers": [_plain(layer) for layer in one.layers],
                 }
                 for one in self.samples
@@ -103,13 +114,14 @@ def record(
     timesteps: int | None = None,
     classes: Iterable[str] = (),
     engine: str = "auto",
+    task: AnyTask | None = None,
 ) -> SpikeRecord:
     """Run the first ``samples`` of ``data`` one by one, and keep their spikes and operation counts.
 
     ``data``: as for ``evaluate``, also without targets, or with the names of ``classes``.
     ``layers`` (default: five, spread over the depth) are kept
-    with the trains of ``neurons`` neurons each, spread over the active ones by activity.
-    Raises DataError without samples, for targets that are not class numbers and for outputs that are not logits,
+    with the trains of ``neurons`` neurons each, spread over the active ones by activity. ``task`` as for ``evaluate``.
+    Raises DataError without samples, and for targets or outputs that do not fit the task (default: classification),
     SettingError for unknown layers.
     """
     for name, value in (("samples", samples), ("neurons", neurons)):
@@ -119,34 +131,45 @@ def record(
     chosen, names = engine_named(engine), _names(snn) if layers is None else tuple(layers)
     found: list[SampleRecord] = []
     inputs = snn.input_check()
-    classes = tuple(classes)
+    classes, asked = tuple(classes), task_given(task)
     for x, targets in with_targets(data, snn.sample_shape):
-        labels = _labels(snn, x, targets, classes)
+        labels = _labels(snn, x, targets, classes, asked)
         x = x[: samples - len(found)]
         inputs.add(snn.prepare(x))
         for index in range(len(x)):
             label = None if labels is None else labels[index]
-            found.append(_recorded(snn, x[index : index + 1], label, steps, names, neurons, chosen))
+            found.append(_recorded(snn, x[index : index + 1], label, steps, names, neurons, chosen, asked))
         if len(found) == samples:
             break
     if not found:
         raise DataError("there are no samples to record")
-    return SpikeRecord(tuple(found), steps, snn.schedule.every_step, str(snn.recipe), classes, inputs.finished())
+    return SpikeRecord(
+        tuple(found), steps, snn.schedule.every_step, str(snn.recipe), classes, inputs.finished(), asked.first
+    )
 
 
-def _labels(snn: SNN, x: Tensor, targets: Any, classes: tuple[str, ...]) -> list[int | None] | None:
-    """Class numbers, where there are targets; text counts as one of ``classes``, else as unknown.
+def _labels(snn: SNN, x: Tensor, targets: Any, classes: tuple[str, ...], task: Task) -> Any:
+    """Targets in the form of the task, if there are any; text counts as one of ``classes``, else as unknown.
 
-    DataError for an output or targets without classes.
+    DataError for an output or targets that do not fit the task.
     """
+    shape = snn.graph.output.shape
+    if not _has_classes(task):
+        return (
+            None if targets is None or not task.needs_targets else task.check(shape, len(x), as_targets(targets).cpu())
+        )
     names = [targets] if isinstance(targets, str) else list(targets) if isinstance(targets, (list, tuple)) else []
     named = bool(names) and all(isinstance(name, str) for name in names)
     plain = targets is None or named
     numbers = torch.zeros(len(x), dtype=torch.int64) if plain else as_targets(targets).cpu()
-    checked = Classification().check(snn.graph.output.shape, len(x), numbers)  # the output must be logits anyway
+    checked = task.check(shape, len(x), numbers)  # the output must be logits anyway
     if named:
         return [classes.index(name) if name in classes else None for name in names]
     return None if targets is None else checked.tolist()
+
+
+def _has_classes(task: Task) -> bool:
+    return isinstance(task, OutcomeTask) and task.has_classes
 
 
 def _names(snn: SNN) -> tuple[str, ...]:
@@ -158,11 +181,11 @@ def _names(snn: SNN) -> tuple[str, ...]:
 
 
 def _recorded(
-    snn: SNN, x: Tensor, label: int | None, steps: int, names: tuple[str, ...], neurons: int, engine: Any
+    snn: SNN, x: Tensor, target: Any, steps: int, names: tuple[str, ...], neurons: int, engine: Any, task: Task
 ) -> SampleRecord:
     prepared = snn.prepare(x)
     with torch.no_grad():
-        ann = int(snn.source.to(device=x.device).run(snn.encoder.accumulate(prepared)).argmax(-1))
+        output = snn.source.to(device=x.device).run(snn.encoder.accumulate(prepared))
     trace = snn.run_prepared(prepared, snn.schedule.check(steps), engine, None, names, True)
     table = {layer.name: layer for layer in trace.activity.layers}
     if unknown := [name for name in names if name not in table]:
@@ -183,8 +206,13 @@ def _recorded(
                 place if place.ndim == 2 else place.reshape(1, -1), kept, flat[:, kept],
             )
         )  # fmt: skip
-    answers = tuple(int(row) for row in trace.logits[:, 0].argmax(-1))
-    return SampleRecord(x[0].cpu(), label, ann, trace.timesteps, answers, tuple(layers))
+    shown, times, trains = x[0].cpu(), trace.timesteps, tuple(layers)
+    if isinstance(task, OutcomeTask) and task.has_classes:
+        ann, *answers = (int(task.answers(logits)) for logits in (output[0], *trace.logits[:, 0]))
+        return SampleRecord(shown, target, ann, times, tuple(answers), trains)
+    wanted = output if not task.needs_targets else None if target is None else target[None].to(output.device)
+    values = () if wanted is None else tuple(task.value(task.rows(logits, wanted)) for logits in trace.logits)
+    return SampleRecord(shown, None, None, times, (), trains, values)
 
 
 def _plain(layer: LayerTrain) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import nn
 from transpike.core.constraints import settings_given, takes_settings
 from transpike.core.op import check_finite
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.task import OutcomeTask
 from transpike.data import Dataset
 from transpike.data.batches import dataset_of
 from transpike.errors import CheckpointError, SettingError
@@ -89,6 +90,11 @@ def train(
     """
     chosen, others = settings_given(Training, settings), dict(notes or {})
     dataset = dataset_of(dataset)
+    if not (dataset.task is None or (isinstance(dataset.task, OutcomeTask) and not dataset.train.any_targets)):
+        raise SettingError(
+            f"train() trains classifiers, and {dataset.name} has targets of {dataset.task}: train the network in "
+            "PyTorch; finetune() takes its loss from the task"
+        )
     spec = others.pop("spec", "")
     preprocessing = preprocessing or dataset.preprocessing
     recordings = dataset.frames is not None

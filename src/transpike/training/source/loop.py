@@ -14,12 +14,16 @@ from torch import Generator, Tensor, nn
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, Split
 from transpike.errors import DataError, SettingError
+from transpike.tasks import Classification
 from transpike.training import schedule
 from transpike.training.checkpoint import Row, State
 from transpike.training.ranks import Ranks
 from transpike.training.source import augmentation, learners, policies, stages
 from transpike.training.source.penalties import Penalised
 from transpike.training.source.precision import Precision
+
+TASK = Classification()
+"""The task of networks that are trained here, with cross-entropy as loss."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class Loop:
             wanted = f"(batch, {max(2, classes)}) for the classes of {self.dataset.name}"
             raise DataError(f"the network returns logits of shape {tuple(logits.shape)}, not {wanted}")
         loss = F.cross_entropy(logits, labels, label_smoothing=self.settings["label_smoothing"])
-        right = int((logits.argmax(1) == labels).sum())
+        right = int(TASK.outcomes(logits, labels).sum())
         mine = [value * len(labels) for value in (loss.item(), 0.0 if penalty is None else penalty.item())]
         losses, penalties, hits = self.ranks.total([*mine, right])
         if not math.isfinite(losses) or not math.isfinite(penalties):
@@ -137,7 +141,7 @@ def measure(module: nn.Module, split: Split, preprocessing: Preprocessing, ranks
         if n % ranks.count == ranks.rank:
             logits, labels = module(preprocessing(images.to(ranks.device))), labels.to(ranks.device)
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
-            right += int((logits.argmax(1) == labels).sum())
+            right += int(TASK.outcomes(logits, labels).sum())
     loss, hits = ranks.total([loss, right])
     return loss / len(split), hits / len(split)
 
@@ -171,11 +175,15 @@ def diverged(what: str, rate: float) -> DataError:
 
 
 def is_better(row: Row, state: State, first: int) -> bool:
-    """True if ``row`` is the best epoch from ``first`` on: by validation accuracy, then loss; else always."""
-    if row.validation_accuracy is None or row.validation_loss is None or row.epoch <= first:
+    """True if ``row`` is the best epoch from ``first`` on: by validation accuracy, then loss; else always.
+
+    By the loss alone for tasks without an accuracy.
+    """
+    if row.validation_loss is None or row.epoch <= first:
         return True
     best = state.history[state.best_epoch - 1]
-    return (row.validation_accuracy, -row.validation_loss) > (best.validation_accuracy, -(best.validation_loss or 0.0))
+    found, before = row.validation_accuracy or 0.0, best.validation_accuracy or 0.0
+    return (found, -row.validation_loss) > (before, -(best.validation_loss or 0.0))
 
 
 @contextlib.contextmanager

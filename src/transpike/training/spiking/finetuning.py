@@ -10,7 +10,7 @@ from transpike.errors import SettingError
 from transpike.training.source import augmentation
 from transpike.training.spiking.layerwise import LayerwiseSchedule
 from transpike.training.spiking.layerwise import table as schedules
-from transpike.training.spiking.losses import CrossEntropy, Loss
+from transpike.training.spiking.losses import Loss
 from transpike.training.spiking.losses import table as losses
 from transpike.training.spiking.surrogates import Linear, Rectangular, _Surrogate
 from transpike.training.spiking.surrogates import table as surrogates
@@ -32,7 +32,7 @@ class FineTuning(NamedSettings):
     epochs: int = setting(5, "Training epochs; a layer-wise schedule defines its own.", low=1)
     train: tuple[str, ...] = setting(("weights", "thresholds", "initial"), "Trained parameters.", names=KINDS)
     surrogate: _Surrogate = setting(Rectangular(), "Surrogate gradient of a spike.", names=sorted(surrogates))
-    loss: Loss = setting(CrossEntropy(), "Loss.", names=sorted(losses))
+    loss: Loss | None = setting(None, "Loss; default: that of the task.", names=sorted(losses))
     optimiser: Literal["adam", "amsgrad", "sgd"] = setting("adam", "Optimiser: Adam, AMSGrad, or SGD with momentum.")
     learning_rate: float = setting(1e-4, "Peak learning rate of weights.")
     threshold_rate: float = setting(1e-3, "Learning rate of thresholds, relative to the layer's mean threshold.")
@@ -62,7 +62,7 @@ class FineTuning(NamedSettings):
             value = getattr(self, name)
             if isinstance(value, str) and value in table:
                 object.__setattr__(self, name, table[value]())
-            elif not isinstance(value, kind):
+            elif not isinstance(value, kind) and (value is not None or name == "surrogate"):
                 raise SettingError(f"{name} must be one of {', '.join(sorted(table))}, or an object; not {value!r}")
         if isinstance(self.layerwise, str) and self.layerwise in schedules:
             object.__setattr__(self, "layerwise", schedules[self.layerwise])

@@ -1,7 +1,8 @@
-"""Losses of fine-tuning: functions of the output over time, the readout's logits, labels and a teacher.
+"""Losses of fine-tuning: functions of the output over time, the readout's answer, targets and a teacher.
 
-``currents`` are the output currents of each step, (time, batch, classes); ``answer`` the readout's logits at the end,
-(batch, classes), for most readouts the mean of the currents; ``teacher`` the source network's logits, if needed.
+``currents`` are the output currents of each step, (time, batch, *shape); ``answer`` the readout's answer at the end,
+(batch, *shape), for most readouts the mean of the currents; ``labels`` the targets as the task takes them; ``teacher``
+the source network's answer, if needed.
 """
 
 import math
@@ -12,14 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from transpike.core.task import OutcomeTask, Task
 from transpike.errors import SettingError
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss with numbers as settings; ``needs_teacher`` if it uses the source network's logits."""
+    """A loss with numbers as settings; ``needs_teacher`` if it uses the source network's answer.
+
+    ``of_classes``: it compares logits of classes, and is refused for tasks without them.
+    """
 
     needs_teacher: ClassVar[bool] = False
+    of_classes: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -28,13 +34,15 @@ class Loss:
                 raise SettingError(f"{type(self).__name__}: {field.name} must be a number from 0 on, not {value!r}")
 
     def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
-        """The loss as a scalar, the mean over the batch, in nats."""
+        """The loss as a scalar, the mean over the batch, for classes in nats."""
         raise TypeError(f"{type(self).__name__} must define __call__()")
 
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
     """``CE(answer, y)``, of the mean of the outputs over time."""
+
+    of_classes: ClassVar[bool] = True
 
     def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
         return F.cross_entropy(answer, labels)
@@ -47,6 +55,7 @@ class TET(Loss):
     λ = ``regularisation``, φ = ``target``. Source: Deng, Li, Zhang, Gu 2022 (ICLR), temporal efficient training.
     """
 
+    of_classes: ClassVar[bool] = True
     regularisation: float = 1e-3
     target: float = 1.0
 
@@ -68,6 +77,7 @@ class Distillation(Loss):
     """
 
     needs_teacher: ClassVar[bool] = True
+    of_classes: ClassVar[bool] = True
     temperature: float = 2.0
     weight: float = 0.5
 
@@ -85,6 +95,32 @@ class Distillation(Loss):
         theirs = torch.log_softmax(teacher / self.temperature, 1)
         distance = F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * self.temperature**2
         return (1 - self.weight) * F.cross_entropy(answer, labels) + self.weight * distance
+
+
+@dataclass(frozen=True)
+class OfTask(Loss):
+    """``Task.loss`` of the answer, for tasks other than classification."""
+
+    task: Task
+
+    def __post_init__(self) -> None:
+        """A task is no number."""
+
+    def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
+        return self.task.loss(answer, labels)
+
+
+def loss_for(loss: Loss | None, task: Task) -> Loss:
+    """``loss``, by default that of the task. Raises SettingError for a loss of classes where the task has none."""
+    classes = isinstance(task, OutcomeTask) and task.has_classes and type(task).loss is OutcomeTask.loss
+    if loss is None:
+        return CrossEntropy() if classes else OfTask(task)
+    if loss.of_classes and not classes:
+        raise SettingError(
+            f"{type(loss).__name__} compares the logits of several classes, and the task is {task}: leave out loss, so "
+            "that it is that of the task, or give an object of your subclass of Loss"
+        )
+    return loss
 
 
 table: dict[str, type[Loss]] = {"ce": CrossEntropy, "distil": Distillation, "tet": TET}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -32,11 +33,18 @@ def first_batches(calibration: Any, samples: int | None) -> tuple[Tensor, ...]:
     return tuple(x.cpu() for x, _ in _limited(((x, None) for x in inputs(calibration)), samples))
 
 
-def labelled_batches(data: Any, limit: int | None, shape: tuple[int, ...] | None) -> list[tuple[Tensor, Tensor]]:
-    """Batches of (input, target) with at most ``limit`` samples; DataError without targets or samples."""
+def labelled_batches(
+    data: Any, limit: int | None, shape: tuple[int, ...] | None, needs_targets: bool = True
+) -> list[tuple[Tensor, Tensor]]:
+    """Batches of (input, target) with at most ``limit`` samples; DataError without targets or samples.
+
+    A task that needs no targets gets zeros, which it does not read.
+    """
     batches = []
     for x, y in _limited(pairs(data, shape), limit):
-        if y is None:
+        if not needs_targets:
+            y = torch.zeros(len(x))
+        elif y is None:
             raise DataError("a comparison needs targets: give data as batches of (input, target)")
         if len(x) != len(y):
             raise DataError(f"a batch has {len(x)} inputs and {len(y)} targets")

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from transpike.errors import FileError
+from transpike.errors import FileError, SettingError
 from transpike.workflow.compare.units import Unit, Work, measure
 
 DEATH = "its process died (out of memory, or killed)"
@@ -27,6 +28,17 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def check_jobs(task: object, jobs: int) -> None:
+    """Raises SettingError for a task that cannot be sent to other processes, as one with a local function."""
+    try:
+        pickle.dumps(task) if jobs > 1 else None
+    except Exception as error:
+        raise SettingError(
+            f"{task} cannot be sent to {jobs} processes ({error}): define its function at the top level of a module, "
+            "or use jobs=1"
+        ) from error
 
 
 def run_units(work: Work, units: list[Unit], jobs: int, done: Callable[[], None]) -> dict[int, str]:

@@ -26,23 +26,23 @@ from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
 from transpike.core.schedule import check_timesteps
 from transpike.core.spelling import NamedSettings, unknown
-from transpike.core.task import OutcomeTask
+from transpike.core.task import Metric, Task
 from transpike.data.batches import calibration_batches, without_targets
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
 from transpike.errors import DataError, FileError, SettingError
 from transpike.ops.pack import structure_of
 from transpike.results.notebook import Shown
-from transpike.results.statistics import paired_difference, wilson
+from transpike.results.statistics import wilson
 from transpike.results.writing import check_folder, scratch_folder, write_atomically
 from transpike.snn import SNN
-from transpike.tasks import Classification, outcome_task
+from transpike.tasks import Classification, exit_task, metrics_json, metrics_of, task_given
 from transpike.tasks import remarks as task_remarks
 from transpike.workflow.capture import OnUnsupported, capture
 from transpike.workflow.compare.inputs import first_batches, input_warnings, labelled_batches, write_inputs
 from transpike.workflow.compare.pick import pick
-from transpike.workflow.compare.pool import one_thread, run_units
-from transpike.workflow.compare.rows import Cost, Difference, Entry, Refusal, Row, front
+from transpike.workflow.compare.pool import check_jobs, one_thread, run_units
+from transpike.workflow.compare.rows import Cost, Difference, Entry, MeasuredRow, Refusal, Row, Scored, front
 from transpike.workflow.compare.units import Unit, Work, named, outside_code, plan, rows
 from transpike.workflow.convert import convert
 from transpike.workflow.demands import check_one_output
@@ -53,13 +53,14 @@ SCHEMA = 2
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Shown):
-    """``rows``: one for each recipe and number of steps, in the requested order, measured (Row) or not (Refusal).
+    """``rows``: one for each recipe and number of steps, in the requested order, measured or not (Refusal).
 
-    ``remarks`` about stored results; ``provenance``: origin of the numbers; ``warnings``: differences between these
-    inputs and those of the calibration.
+    Measured rows are a Row each, or a MeasuredRow where the ``task`` has metrics. ``remarks`` about
+    stored results; ``provenance``: origin of the numbers; ``warnings``: differences between these inputs and those of
+    the calibration.
     """
 
-    rows: tuple[Row | Refusal, ...]
+    rows: tuple[Scored | Refusal, ...]
     samples: int
     timesteps: tuple[int, ...]
     engine: str
@@ -68,10 +69,16 @@ class Comparison(Shown):
     convert: Callable[[Recipe], SNN] = field(repr=False)
     """Converts the network of a recipe again, as for the rows."""
     warnings: tuple[str, ...] = ()
+    task: Task = field(default_factory=Classification)
 
     @property
-    def measured(self) -> tuple[Row, ...]:
-        return tuple(row for row in self.rows if isinstance(row, Row))
+    def metric(self) -> Metric:
+        """The first metric of the task, which rows are compared by."""
+        return self.task.first
+
+    @property
+    def measured(self) -> tuple[Scored, ...]:
+        return tuple(row for row in self.rows if isinstance(row, Scored))
 
     @property
     def refused(self) -> tuple[Refusal, ...]:
@@ -79,50 +86,55 @@ class Comparison(Shown):
 
     @property
     def ann(self) -> dict[str, Any] | None:
-        """``accuracy`` of the source network with Wilson's 95 % bounds ``low`` and ``high``, and its ``macs``."""
+        """``accuracy`` of the source network with its 95 % bounds ``low`` and ``high``, or ``metrics``; ``macs``."""
         if not self.measured:
             return None
         first = self.measured[0]
+        if isinstance(first, MeasuredRow):
+            return {"metrics": {n: dataclasses.asdict(one) for n, one in first.ann.items()}, "macs": first.ann_macs}
+        assert isinstance(first, Row)
         low, high = wilson(round(first.ann_accuracy * self.samples), self.samples)
         return {"accuracy": first.ann_accuracy, "low": low, "high": high, "macs": first.ann_macs}
 
-    def front(self, cost: Cost = "total_steps") -> tuple[Row, ...]:
-        """The Pareto front of accuracy and ``cost`` (or "synaptic_operations"), cheapest first."""
+    def front(self, cost: Cost = "total_steps") -> tuple[Scored, ...]:
+        """The Pareto front of the first metric and ``cost`` (or "synaptic_operations"), cheapest first."""
         return front(self.measured, cost)
 
-    def pick(self, text: str) -> Row:
+    def pick(self, text: str) -> Scored:
         """The row selected by text like ``"drop<=1 steps<=32 min=synops"``.
 
         Conditions ``accuracy`` (%), ``drop`` (percentage points), ``steps`` (total), ``synops``, ``spikes``, ``macs``,
         ``rate`` with ``<=`` or ``>=``; ``alphabet=binary|ternary|levels|phase|graded`` (of every neuron),
-        ``signed=yes|no``, ``training-free=yes|no``; and one objective, ``min=`` one of them or ``max=accuracy``. Ties
-        are resolved by fewer total steps, fewer synaptic operations, higher accuracy, and order.
+        ``signed=yes|no``, ``training-free=yes|no``; and one objective, ``min=`` one of them or ``max=accuracy``. A task
+        with metrics has its metrics in place of the accuracy, like ``mean-iou>=60``, ``min=mse``; ``drop`` is how much
+        worse than the source network the first one is, in points of a share or in its unit. Ties are resolved by fewer
+        total steps, fewer synaptic operations, a better first metric, and order.
 
         Raises SettingError for unknown words, GateFailed with the closest rows where none satisfies the conditions.
         """
-        return pick(self.measured, text)
+        return pick(self.measured, text, metrics_of(self.task))
 
-    def snn(self, row: Row) -> SNN:
+    def snn(self, row: Scored) -> SNN:
         """The network of a row, converted again, for the row's number of steps: ``evaluate`` reproduces the row.
 
         A network converted for a longer run keeps the grid of that run.
         """
         recipe = dataclasses.replace(row.made_by, timesteps=row.timesteps)  # type: ignore[type-var]
-        policy = None if row.policy is None else decode(row.policy, {})
+        policy = decode(row.policy, {}) if isinstance(row, Row) and row.policy is not None else None
         made = self.convert(row.made_by)
         return dataclasses.replace(made, recipe=recipe, grid_timesteps=row.made_by.timesteps, exit=policy)
 
     def difference(self, first: str, second: str, total_steps: int) -> Difference:
-        """Accuracy of one recipe minus another's in percentage points, of their answers by ``total_steps``.
+        """How much better one recipe is than another in the first metric, of their answers by ``total_steps``.
 
-        Recipes are named as in the rows. The interval is paired on the same samples (evaluate.paired_difference).
+        Recipes are named as in the rows. The interval is paired on the same samples (``Task.gain``).
         Raises DataError for an unknown recipe, or one without an answer after that time.
         """
-        outcomes = [self._by_then(name, total_steps).outcomes for name in (first, second)]
-        points, low, high = (100 * value for value in paired_difference(*outcomes))
-        return Difference(points, low, high, self.samples)
+        one, other = (self._by_then(name, total_steps).judged for name in (first, second))
+        gained, low, high = map(self.metric.shown_or_none, self.task.gain(one, other))
+        return Difference(gained, low, high, self.samples)
 
-    def _by_then(self, recipe: str, total_steps: int) -> Row:
+    def _by_then(self, recipe: str, total_steps: int) -> Scored:
         found = [row for row in self.measured if row.recipe == recipe and row.total_steps <= total_steps]
         if not found:
             names = ", ".join(dict.fromkeys(f"{r.recipe} (from {r.total_steps} steps)" for r in self.measured[::-1]))
@@ -135,7 +147,7 @@ class Comparison(Shown):
 
         def row(entry: Entry) -> dict[str, Any]:
             names = [name for name, members in fronts.items() if entry in members]
-            return entry.to_json() | ({"front": names} if isinstance(entry, Row) else {})
+            return entry.to_json() | ({"front": names} if isinstance(entry, Scored) else {})
 
         return {
             "schema": SCHEMA,
@@ -143,6 +155,7 @@ class Comparison(Shown):
             "samples": self.samples,
             "timesteps": list(self.timesteps),
             "engine": self.engine,
+            **metrics_json(self.task),
             "ann": self.ann,
             "rows": [row(entry) for entry in self.rows],
             "warnings": list(self.warnings),
@@ -183,7 +196,7 @@ class ComparisonSettings(NamedSettings):
         (), f"Add rows with an early exit: score ({', '.join(dashed(kind.__name__) for kind in known_exits.members)}) "
         "and largest drop; repeatable.", flag="exit",
     )  # fmt: skip
-    task: OutcomeTask = setting(Classification(), "Task that defines correct answers.")
+    task: Task = setting(Classification(), "Task that defines good answers.")
     any_input: bool = setting(False, "Also run on inputs that do not look like those of the calibration.")
     jobs: int = setting(1, "Number of processes, of one thread each.", low=1)
 
@@ -193,6 +206,7 @@ class ComparisonSettings(NamedSettings):
         object.__setattr__(self, "timesteps", tuple(sorted({check_timesteps(t) for t in self.timesteps})))
         if not self.timesteps:
             raise SettingError("a comparison needs at least one time-step count")
+        object.__setattr__(self, "task", task_given(self.task))
         check_settings(self)
         engine_named(self.engine, self.memory)
         object.__setattr__(self, "energy", checked(self.energy))
@@ -203,7 +217,8 @@ class ComparisonSettings(NamedSettings):
             if wish.score not in known_exits.table:
                 raise SettingError(unknown("exit score", wish.score, known_exits.table) + hint())
         object.__setattr__(self, "exits", tuple(dict.fromkeys(wishes)))
-        object.__setattr__(self, "task", outcome_task(self.task, "a comparison"))
+        if self.exits:
+            exit_task(self.task)
 
 
 @takes_settings(ComparisonSettings)
@@ -240,6 +255,7 @@ def compare(
     if isinstance(recipes, (Recipe, str)):
         raise SettingError(f"recipes must be a tuple or a list, not {recipes!r}: write [{recipes!r}]")
     asked = chosen.timesteps
+    check_jobs(chosen.task, chosen.jobs)
     by_name = named([kind() for kind in known.members] if recipes is None else list(recipes))
     if not by_name:
         raise SettingError("a comparison needs at least one recipe")
@@ -253,7 +269,7 @@ def compare(
         source = capture(model, still, output=chosen.output, on_unsupported=chosen.on_unsupported)
     check_one_output(structure_of(source.output.op), "a comparison")
     shape = None if encoder.has_frames else source.input.shape
-    batches = labelled_batches(data, chosen.limit, shape)
+    batches = labelled_batches(data, chosen.limit, shape, chosen.task.needs_targets)
     if chosen.exits and exit_data is None:
         raise DataError("exits are fitted on separate samples: pass exit_data, labelled and not in data")
     fitting = labelled_batches(exit_data, None, shape) if chosen.exits else []
@@ -308,6 +324,7 @@ def compare(
             _convert, source, raw, preprocessing, chosen.exact_grid, chosen.seed, chosen.any_input
         ),
         warnings=warnings,
+        task=chosen.task,
     )
 
 
@@ -317,7 +334,7 @@ def _entries(
     plans: dict[str, tuple[list[Unit], list[tuple[int, str]]]],
     jobs: int,
     progress: Callable[[int, int | None], None] | None,
-) -> tuple[list[Row | Refusal], list[str]]:
+) -> tuple[list[Scored | Refusal], list[str]]:
     """The rows of all recipes: read from the store, or measured where missing."""
     units = [(name, unit) for name, (found, _) in plans.items() for unit in found]
     remarks: list[str] = []
@@ -341,7 +358,7 @@ def _entries(
         progress(count, len(units))
     broken = run_units(work, [unit for _, unit in missing], jobs, done)
     failed = {id(missing[index][1]): reason for index, reason in broken.items()}
-    entries: list[Row | Refusal] = [
+    entries: list[Scored | Refusal] = [
         Refusal(name, t, chosen[name], reason, series=name)
         for name, (_, refused) in plans.items()
         for t, reason in refused

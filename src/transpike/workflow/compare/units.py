@@ -24,7 +24,7 @@ from transpike.core.graph import Graph
 from transpike.core.naming import qualified
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
-from transpike.core.task import OutcomeTask
+from transpike.core.task import Metric, Task
 from transpike.data.batches import without_targets
 from transpike.energy import EnergyModel
 from transpike.errors import DataError, FileError, NotExact, SettingError, TranspikeError, UnsupportedModel
@@ -35,13 +35,14 @@ from transpike.results.writing import write_atomically
 from transpike.snn import SNN
 from transpike.tasks import Classification
 from transpike.workflow.compare.inputs import Stored, inputs_path, open_inputs, sha256
-from transpike.workflow.compare.rows import Refusal, Row, check_rows
+from transpike.workflow.compare.rows import MeasuredRow, Refusal, Row, Scored, check_rows
 from transpike.workflow.convert import convert
 from transpike.workflow.early_exit import fit_exit
+from transpike.workflow.evaluate.measurement import Estimate, Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
 
-FORMAT = 4
+FORMAT = 5
 REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
 """Errors that recur for a recipe, and are stored; others may be temporary."""
 
@@ -77,7 +78,7 @@ class Work:
     seed: int
     energy: tuple[EnergyModel, ...] = ()
     exits: tuple[Exit, ...] = ()
-    task: OutcomeTask = field(default_factory=Classification)
+    task: Task = field(default_factory=Classification)
     any_input: bool = False
 
     def key(self, unit: Unit) -> dict[str, Any]:
@@ -154,7 +155,7 @@ def measure(work: Work, unit: Unit) -> None:
             energy=work.energy,
             task=work.task,
         )
-        content = _found(snn, report)
+        content = _found(snn, report, work.task)
         if snn.schedule.every_step and max(unit.answers) > 1:
             for wish in work.exits:
                 try:
@@ -168,11 +169,10 @@ def measure(work: Work, unit: Unit) -> None:
     work.write(unit, {**content, "seconds": round(time.perf_counter() - start, 3)})
 
 
-def _found(snn: SNN, report: Report) -> dict[str, Any]:
+def _found(snn: SNN, report: Report | Measurement, task: Task) -> dict[str, Any]:
     lowered = snn.program.lowered
     alphabets = [lowered.alphabets[node.name] for node in lowered.nodes if isinstance(node.op, Neuron)]
     common = {
-        "ann_accuracy": report.ann_accuracy,
         "ann_macs": report.ann_macs,
         "alphabets": sorted({str(alphabet) for alphabet in alphabets}),
         "signed": any(alphabet.signed for alphabet in alphabets),
@@ -181,6 +181,9 @@ def _found(snn: SNN, report: Report) -> dict[str, Any]:
         "exact_why": report.exact_why,
         "remarks": [*report.warnings, *report.remarks],
     }
+    if isinstance(report, Measurement):
+        return {"samples": report.samples, "common": common | _known(report), "cells": _measured(report, task)}
+    common["ann_accuracy"] = report.ann_accuracy
     cells = []
     for answer in report.curve:
         right = report.outcomes[answer.timesteps]
@@ -188,6 +191,25 @@ def _found(snn: SNN, report: Report) -> dict[str, Any]:
         paired = {"drop": drop, "drop_low": low, "drop_high": high, "outcomes": _packed(right)}
         cells.append(dataclasses.asdict(answer) | paired)
     return {"samples": report.samples, "common": common, "cells": cells}
+
+
+def _known(report: Measurement) -> dict[str, Any]:
+    """The metrics and those of the source network."""
+    return {
+        "measured": [dataclasses.asdict(metric) for metric in report.metrics],
+        "ann": {name: dataclasses.asdict(one) for name, one in report.ann.items()},
+    }
+
+
+def _measured(report: Measurement, task: Task) -> list[dict[str, Any]]:
+    """One cell per answer, with the statistics of the samples as float64."""
+    cells = []
+    for answer in report.curve:
+        statistics = report.rows[answer.timesteps]
+        worse = Estimate(*task.gain(report.ann_rows, statistics))
+        packed = {"shape": list(statistics.shape), "data": base64.b64encode(statistics.numpy().tobytes()).decode()}
+        cells.append(dataclasses.asdict(answer) | {"worse": dataclasses.asdict(worse), "statistics": packed})
+    return cells
 
 
 def _early(work: Work, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish: Exit) -> dict[str, Any]:
@@ -201,6 +223,7 @@ def _early(work: Work, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish
         fitted, data, timesteps=steps, answers=(steps,), engine=work.engine, memory=work.memory, energy=work.energy,
         task=work.task,
     )  # fmt: skip
+    assert isinstance(report, Report)  # else the exit was refused
     found, right = report.exit, report.exit_outcomes
     assert found is not None and right is not None
     drop, low, high = paired_difference(report.ann_outcomes, right)
@@ -213,23 +236,39 @@ def _early(work: Work, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish
     }  # fmt: skip
 
 
-def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Row | Refusal]:
+def rows(recipe: str, unit: Unit, content: dict[str, Any]) -> list[Scored | Refusal]:
     """Stored results of a unit, as rows."""
     if "refused" in content:
         return [Refusal(recipe, t, unit.recipe, content["refused"], series=recipe) for t in unit.answers]
     samples, common = content["samples"], content["common"]
     common = common | {"alphabets": tuple(common["alphabets"]), "remarks": tuple(common["remarks"])}
+    shared = {"made_by": unit.recipe, "seconds": content["seconds"], "series": recipe}
+    if "measured" in common:
+        common |= {"measured": tuple(Metric(**one) for one in common["measured"]), "ann": _estimates(common["ann"])}
+        return [MeasuredRow(recipe, **shared, **common, **_cell(cell, samples)) for cell in content["cells"]]
     return [
         Row(
             f"{recipe} + {cell['exit']}" if cell.get("exit") else recipe,
-            made_by=unit.recipe,
-            seconds=content["seconds"],
-            series=recipe,
+            **shared,
             **common,
             **(cell | {"outcomes": _unpacked(cell["outcomes"], samples)}),
         )
         for cell in content["cells"]
     ]
+
+
+def _cell(cell: dict[str, Any], samples: int) -> dict[str, Any]:
+    """The fields of a row with metrics."""
+    shape, data = cell["statistics"]["shape"], base64.b64decode(cell["statistics"]["data"])
+    statistics = torch.from_numpy(np.frombuffer(data).reshape(shape).copy())
+    if len(statistics) != samples:
+        raise FileError(f"{samples} samples have no statistics of {len(statistics)}")
+    estimates = {name: _estimates(cell[name]) for name in ("metrics", "changes")}
+    return cell | estimates | {"worse": Estimate(**cell["worse"]), "statistics": statistics}
+
+
+def _estimates(found: dict[str, Any]) -> dict[str, Estimate]:
+    return {name: Estimate(**one) for name, one in found.items()}
 
 
 def plan(
@@ -261,7 +300,7 @@ def outside_code(
     preprocessing: Any,
     energy: tuple[EnergyModel, ...],
     exits: tuple[Exit, ...],
-    task: OutcomeTask,
+    task: Task,
 ) -> Code:
     """Code outside transpike that results depend on: that of the recipe, its passes, the network, …"""
     scores = [table[wish.score] for wish in exits]

@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from transpike.core.task import ACCURACY, Metric
 from transpike.files import write_atomically
 from transpike.results.notebook import Shown
-from transpike.workflow.evaluate.report import NEAR, Report
+from transpike.workflow.evaluate.measurement import Measurement
+from transpike.workflow.evaluate.report import Report
 
 SCHEMA = 2
 THRESHOLDS = (
@@ -23,17 +26,22 @@ class Point:
     """One network: ``kind`` "SNN" after ``timesteps``, or "ANN" with ``activation_bits``; joules by model, per sample.
 
     ``weight_bits`` None: real weights, counted as 8 bits wide. The joules of the ANN assume zero skipping.
-    The accuracy and its 95 % bounds are None where they were not measured.
+    ``value``, of the metric of the cost, and its 95 % bounds are None where they were not measured.
     """
 
     kind: str
     timesteps: int | None
     activation_bits: int | None
     weight_bits: int | None
-    accuracy: float | None
+    value: float | None
     low: float | None
     high: float | None
     energy_joule: dict[str, float | None]
+
+    @property
+    def accuracy(self) -> float | None:
+        """``value``, by its name where the metric is the accuracy."""
+        return self.value
 
     def __str__(self) -> str:
         weights = "" if self.weight_bits is None else f", {self.weight_bits}-bit weights"
@@ -73,15 +81,16 @@ class Cost(Shown):
     """Every model's result for one pair of networks, and points of both: SNN over T, ANN over bits.
 
     The pair is the SNN at ``timesteps``, the T that its report recommends, and the quantised ANN with the fewest
-    measured activation bits that is at most half a percentage point less accurate than the SNN's last answer, or the
-    most accurate one. ``report`` and accuracies are None where accuracy was not measured; the pair is then the SNN at
-    its last step and the ANN with as many levels. ``spike_rate`` and ``spikes_per_synapse`` are those at ``timesteps``.
+    measured activation bits that is at most ``room`` worse in ``metric`` than the SNN's last answer (of an accuracy
+    half a percentage point), or the best one. ``report`` and values are None where nothing was measured; the pair is
+    then the SNN at its last step and the ANN with as many levels. ``spike_rate`` and ``spikes_per_synapse``
+    are those at ``timesteps``.
     """
 
-    report: Report | None
+    report: Report | Measurement | None
     samples: int
     timesteps: int
-    quantised_baseline_accuracy: float | None
+    quantised_baseline_value: float | None
     quantised_baseline_low: float | None
     quantised_baseline_high: float | None
     activation_bits: dict[str, int]
@@ -93,6 +102,13 @@ class Cost(Shown):
     points: tuple[Point, ...]
     notes: tuple[str, ...] = field(default=())
     warnings: tuple[str, ...] = ()
+    metric: Metric = ACCURACY
+    room: float = 0.005
+
+    @property
+    def quantised_baseline_accuracy(self) -> float | None:
+        """The accuracy of the quantised ANN; None of a task with other metrics."""
+        return self.quantised_baseline_value if self.metric == ACCURACY else None
 
     @property
     def snn_name(self) -> str:
@@ -135,27 +151,30 @@ class Cost(Shown):
         )
 
     def front(self, model: str) -> tuple[Point, ...]:
-        """The Pareto front of accuracy and joules by this model, cheapest first."""
-        priced = [(p.energy_joule[model], p.accuracy, p) for p in self.points if p.accuracy is not None]
+        """The Pareto front of the metric and joules by this model, cheapest first."""
+        priced = [(p.energy_joule[model], self.metric.rank(p.value), p) for p in self.points if p.value is not None]
         found: list[Point] = []
-        best = -1.0
-        for _, accuracy, point in sorted(
-            ((joule, accuracy, p) for joule, accuracy, p in priced if joule is not None),
+        best = -math.inf
+        for _, rank, point in sorted(
+            ((joule, rank, p) for joule, rank, p in priced if joule is not None),
             key=lambda one: (one[0], -one[1]),
         ):
-            if accuracy > best:
+            if rank > best:
                 found.append(point)
-                best = accuracy
+                best = rank
         return tuple(found)
 
     def advice(self, model: str) -> str:
-        """One sentence: the cheapest network by this model, half a percentage point below the SNN or better.
+        """One sentence: the cheapest network by this model, at most ``room`` worse than the SNN.
 
-        Of each weight width one SNN and one ANN take part, with the fewest steps or bits at that accuracy.
+        Of each weight width one SNN and one ANN take part, with the fewest steps or bits that are good enough.
         """
         if self.report is None or not self.spike_rate > 0:
             return f"{model}: {'nothing spikes' if self.report else 'without accuracies nothing is recommended'}"
-        wanted = self.report.final.accuracy - NEAR
+        last = self.metric.rank(self.report.final.score[0])
+        if last == -math.inf:
+            return f"{model}: the {self.metric.name} of the SNN is not defined"
+        wanted = last - self.room
         best = {kind: self._cheapest(kind, model, wanted) for kind in ("SNN", "ANN")}
         snn, ann = best["SNN"], best["ANN"]
         if snn is None and ann is None:
@@ -164,13 +183,21 @@ class Cost(Shown):
             return f"{model}: does not price this spiking network"
         if ann is None:
             priced = any(p.kind == "ANN" and p.energy_joule.get(model) is not None for p in self.points)
-            return f"{model}: {f'no quantised ANN reaches {wanted:.1%}' if priced else 'does not price the ANN'}"
+            return (
+                f"{model}: {f'no quantised ANN reaches {self._bound(wanted)}' if priced else 'does not price the ANN'}"
+            )
         (low, cheap), (high, dear) = sorted((snn, ann), key=lambda one: one[0])
         if low == 0:
             more = f"costs {1e6 * high:.3g} µJ"
         else:
             more = f"costs {high / low:.2g} times as much" if high > 1.05 * low else "costs the same within 5 %"
-        return f"{model}: cheapest at {wanted:.1%} or more is the {cheap} ({1e6 * low:.3g} µJ); the {dear} {more}"
+        more_or_less = "more" if self.metric.higher_is_better else "less"
+        bound = f"{self._bound(wanted)} or {more_or_less}"
+        return f"{model}: cheapest at {bound} is the {cheap} ({1e6 * low:.3g} µJ); the {dear} {more}"
+
+    def _bound(self, rank: float) -> str:
+        value = self.metric.unranked(rank)
+        return f"{value:.1%}" if self.metric == ACCURACY else f"a {self.metric.name} of {self.metric.text(value)}"
 
     def _cheapest(self, kind: str, model: str, wanted: float) -> tuple[float, Point] | None:
         """(joules, network) of one kind; of each weight width the first point that is accurate enough takes part."""
@@ -178,7 +205,7 @@ class Cost(Shown):
         for point in sorted(
             (p for p in self.points if p.kind == kind), key=lambda p: p.timesteps or p.activation_bits or 0
         ):
-            if point.accuracy is not None and point.accuracy >= wanted - 1e-12:
+            if self.metric.rank(point.value) >= wanted - 1e-12:
                 sizes.setdefault(point.weight_bits, point)
         for point in self.points:  # the SNN of the pair, which has spikes
             if kind == "SNN" and point.timesteps == self.timesteps and point.weight_bits == self.weight_bits:
@@ -189,13 +216,16 @@ class Cost(Shown):
     def to_json(self) -> dict[str, Any]:
         """Every number, as plain data."""
         names = [one.model for one in self.models]
+        key = "accuracy" if self.metric == ACCURACY else "value"
+        measured = {} if self.metric == ACCURACY else {"metric": dataclasses.asdict(self.metric), "room": self.room}
         return {
             "schema": SCHEMA,
+            **measured,
             "samples": self.samples,
             "timesteps": self.timesteps,
             "verdict": self.verdict,
             "twin": {
-                "accuracy": self.quantised_baseline_accuracy,
+                key: self.quantised_baseline_value,
                 "low": self.quantised_baseline_low, "high": self.quantised_baseline_high, "density": self.density,
                 "activation_bits": self.activation_bits, "weight_bits": self.weight_bits,
             },
@@ -203,7 +233,7 @@ class Cost(Shown):
             "spikes_per_synapse": self.spikes_per_synapse,
             "published_break_even": [{"spikes_per_synapse": text, "source": source} for text, source in THRESHOLDS],
             "models": [dataclasses.asdict(one) for one in self.models],
-            "points": [dataclasses.asdict(point) for point in self.points],
+            "points": [{key if n == "value" else n: v for n, v in vars(point).items()} for point in self.points],
             "front": {name: [str(point) for point in self.front(name)] for name in names},
             "advice": [self.advice(name) for name in names],
             "notes": list(self.notes), "warnings": list(self.warnings),

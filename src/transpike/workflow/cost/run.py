@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,18 +12,18 @@ from torch import Tensor
 
 from transpike.core.activity import Activity
 from transpike.core.op import Synapse
-from transpike.core.task import OutcomeTask, Task
+from transpike.core.task import ACCURACY, AnyTask, Metric, Task
 from transpike.data.batches import pairs
 from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
 from transpike.results.quantity import Quantity
-from transpike.results.statistics import wilson
 from transpike.snn import SNN, takes_snn
-from transpike.tasks import outcome_task
+from transpike.tasks import task_given
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, ModelCost, Point
 from transpike.workflow.demands import check_one_output
-from transpike.workflow.evaluate.report import NEAR, Report
+from transpike.workflow.evaluate.measurement import Measurement
+from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
 from transpike.workflow.evaluate.tally import function_evaluations
 from transpike.workflow.simulate import engine_named
@@ -44,10 +45,10 @@ def cost(
     limit: int | None = None,
     engine: str = "auto",
     memory: int | None = None,
-    task: Task | None = None,
+    task: AnyTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Cost:
-    """Accuracy and joules of ``snn`` at every answer, and of the same network as a quantised ANN.
+    """Joules of ``snn`` at every answer, its accuracy or other metric, and both of it as a quantised ANN.
 
     The quantised baseline has activations of ``⌈log2(levels)⌉`` bits, where levels is the number of values that the
     sum of a wire can take over the T that the report recommends; more bits, up to the levels of the whole run, if it
@@ -56,8 +57,8 @@ def cost(
     uniform weights of that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are
     counted as 8 bits wide. ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``task`` are those of
     ``evaluate``. Without targets, or for outputs that are not logits of classes, energy is measured at the last step,
-    and no accuracy, unless ``task`` is given. ``progress(done, total)`` counts the networks. Raises as ``evaluate``
-    does, and SettingError for invalid bits and for a network without weights.
+    and no accuracy, unless ``task`` gives the metric. ``progress(done, total)`` counts the networks. Raises as
+    ``evaluate`` does, and SettingError for invalid bits and for a network without weights.
     """
     chosen = tuple(kind() for kind in members) if models is None else checked(models)
     if not chosen:
@@ -80,20 +81,18 @@ def cost(
     if task is not None:
         check_one_output(snn.outputs, "a cost with accuracy")
     why = _without_accuracy(snn, data) if task is None else ""
-    run = _Runs(
-        snn, data, steps, limit, engine, memory, None if why else outcome_task(task, "a cost with accuracy"), chosen
-    )
+    run = _Runs(snn, data, steps, limit, engine, memory, None if why else task_given(task), chosen)
     warnings = run.warnings() if why else ()
     report, last = run.spiking(snn, timesteps)
     advance()
     early = steps if report is None else report.recommended.timesteps
-    wanted = 0.0 if report is None else report.final.accuracy - NEAR
+    wanted = _wanted(run.task, report)
     own = [run.baseline(early, None, None)]
     advance()
     if quantised(snn, steps).bits != own[0].bits:
         last_one = run.baseline(steps, None, None)
         for width in range(own[0].width + 1, last_one.width):  # the fewest bits that suffice
-            if _reaches(own[-1], wanted):
+            if own[-1].reaches(wanted):
                 break
             own.append(run.baseline(steps, width, None))
         own.append(last_one)
@@ -125,9 +124,11 @@ def cost(
         notes.append(f"both networks have real weights, which are counted as {WEIGHT_BITS} bits wide")
     if not pair.bits:
         notes.append("the activations of the quantised baseline could not be quantised: it equals the source network")
-    if not _reaches(pair, wanted):
+    if not pair.reaches(wanted):
+        reached = run.metric.text(run.metric.unranked(wanted))
+        best = "most accurate" if run.metric == ACCURACY else "best"
         notes.append(
-            f"no quantised ANN that was measured reaches {wanted:.2%}; the verdict is about the most accurate one: "
+            f"no quantised ANN that was measured reaches {reached}; the verdict is about the {best} one: "
             "give more activation_bits"
         )
     if free := [one.model for one in priced if one.ann_joule == 0 and one.snn_joule is not None]:
@@ -136,7 +137,7 @@ def cost(
         report=report,
         samples=activity.samples,
         timesteps=early,
-        quantised_baseline_accuracy=pair.accuracy,
+        quantised_baseline_value=pair.value,
         quantised_baseline_low=pair.interval[0],
         quantised_baseline_high=pair.interval[1],
         activation_bits=pair.bits,
@@ -148,6 +149,8 @@ def cost(
         points=tuple(points),
         notes=tuple(notes),
         warnings=warnings if report is None else report.warnings,
+        metric=run.metric,
+        room=0.0 if report is None or run.task is None else run.task.room(report.final.score[0] or 0.0),
     )
 
 
@@ -164,22 +167,29 @@ def _without_accuracy(snn: SNN, data: Any) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Baseline:
-    """A quantised ANN and its counts; ``bits`` by activation, ``right`` None where accuracy was not measured."""
+    """A quantised ANN and its counts; ``bits`` by activation, ``judged`` None where no metric was measured."""
 
     bits: dict[str, int]
     weight_bits: int | None
     asked: int | None
     ann: AnnActivity
-    right: int | None
-    samples: int
+    task: Task | None
+    judged: Tensor | None
 
-    @property
-    def accuracy(self) -> float | None:
-        return None if self.right is None else self.right / self.samples
+    @cached_property
+    def value(self) -> float | None:
+        return None if self.judged is None or self.task is None else self.task.value(self.judged)
 
-    @property
+    @cached_property
     def interval(self) -> tuple[float | None, float | None]:
-        return (None, None) if self.right is None else wilson(self.right, self.samples)
+        return (None, None) if self.judged is None or self.task is None else self.task.interval(self.judged)
+
+    @property
+    def rank(self) -> float:
+        return 0.0 if self.task is None else self.task.first.rank(self.value)
+
+    def reaches(self, wanted: float) -> bool:
+        return self.judged is None or self.rank >= wanted - 1e-12
 
     @property
     def width(self) -> int:
@@ -190,22 +200,26 @@ class _Baseline:
 
     def point(self, models: tuple[EnergyModel, ...]) -> Point:
         joules = {str(model): model.ann_joule(self.ann, True) for model in models}
-        return Point("ANN", None, self.width, self.weight_bits, self.accuracy, *self.interval, joules)
+        return Point("ANN", None, self.width, self.weight_bits, self.value, *self.interval, joules)
 
 
-def _reaches(one: _Baseline, wanted: float) -> bool:
-    return one.accuracy is None or one.accuracy >= wanted - 1e-12
+def _wanted(task: Task | None, report: Report | Measurement | None) -> float:
+    """The rank of the first metric that a quantised ANN must reach: nearly that of the SNN's last answer."""
+    if task is None or report is None:
+        return 0.0
+    value = report.final.score[0]
+    return task.first.rank(value) - task.room(value or 0.0)
 
 
 def _chosen(found: list[_Baseline], wanted: float) -> _Baseline:
-    """The baseline with the fewest bits that reaches ``wanted``, else the most accurate one."""
+    """The baseline with the fewest bits that reaches ``wanted``, else the best one."""
     order = sorted(found, key=lambda one: one.width)
-    return next((one for one in order if _reaches(one, wanted)), max(order, key=lambda one: one.accuracy or 0.0))
+    return next((one for one in order if one.reaches(wanted)), max(order, key=lambda one: one.rank))
 
 
 @dataclass(frozen=True, eq=False)
 class _Runs:
-    """Runs the networks of a cost on the same samples; ``task`` None: without accuracy."""
+    """Runs the networks of a cost on the same samples; ``task`` None: without a metric."""
 
     snn: SNN
     data: Any
@@ -213,8 +227,12 @@ class _Runs:
     limit: int | None
     engine: str
     memory: int | None
-    task: OutcomeTask | None
+    task: Task | None
     models: tuple[EnergyModel, ...]
+
+    @property
+    def metric(self) -> Metric:
+        return ACCURACY if self.task is None else self.task.first
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         seen = 0
@@ -232,7 +250,7 @@ class _Runs:
             inputs.add(self.snn.prepare(x))
         return inputs.finished()
 
-    def spiking(self, snn: SNN, timesteps: int | None) -> tuple[Report | None, Activity]:
+    def spiking(self, snn: SNN, timesteps: int | None) -> tuple[Report | Measurement | None, Activity]:
         """The evaluation, if there is a task, and the activity of the whole run."""
         if self.task is not None:
             given: dict[str, Any] = {"engine": self.engine, "memory": self.memory, "limit": self.limit}
@@ -247,31 +265,39 @@ class _Runs:
             raise DataError("there are no samples to run")
         return None, total
 
-    def points(self, report: Report | None, last: Activity, weight_bits: int | None) -> list[Point]:
+    def points(self, report: Report | Measurement | None, last: Activity, weight_bits: int | None) -> list[Point]:
         """The spiking network at every answer, or at its last step."""
         wide, found = weight_bits or WEIGHT_BITS, []
-        curve = {self.steps: None} if report is None else {answer.timesteps: answer for answer in report.curve}
-        for t, answer in curve.items():
+        unknown = (None, None, None)
+        curve = {self.steps: unknown} if report is None else {a.timesteps: a.score for a in report.curve}
+        for t, score in curve.items():
             activity = dataclasses.replace(last if report is None else report.activities[t], weight_bits=wide)
             joules = {str(model): model.joule(activity) for model in self.models}
-            accuracy = None if answer is None else answer.accuracy
-            low, high = (None, None) if answer is None else (answer.low, answer.high)
-            found.append(Point("SNN", t, None, weight_bits, accuracy, low, high, joules))
+            found.append(Point("SNN", t, None, weight_bits, *score, joules))
         return found
 
     def baseline(self, steps: int, activation_bits: int | None, weight_bits: int | None) -> _Baseline:
         """The quantised ANN with the levels of ``steps`` time steps, or with these bits."""
         network = quantised(self.snn, steps, activation_bits, weight_bits)
-        counted, right = Counted(network), None if self.task is None else 0
+        counted, judged = Counted(network), list[Tensor]()
         for x, y in self.batches():
             logits = counted.add(self.snn.encoder.accumulate(self.snn.prepare(x)))
-            if self.task is not None and right is not None:
+            if self.task is not None and self.task.needs_targets:
                 if y is None:
-                    raise DataError("accuracy needs targets: give batches of (input, target)")
-                y = self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
-                right += int(self.task.outcomes(logits, y).sum())
+                    raise DataError(f"{self.metric.name} needs targets: give batches of (input, target)")
+                judged.append(self.task.rows(logits, self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))))
+            elif self.task is not None:
+                source = self.snn.source.to(device=x.device)
+                judged.append(self.task.rows(logits, source.run(self.snn.encoder.accumulate(self.snn.prepare(x)))))
         ann = counted.activity(network.weight_bits or WEIGHT_BITS)
-        return _Baseline(network.bits, network.weight_bits, activation_bits, ann, right, counted.samples)
+        return _Baseline(
+            network.bits,
+            network.weight_bits,
+            activation_bits,
+            ann,
+            self.task,
+            torch.cat(judged).cpu() if judged else None,
+        )
 
 
 def _rate(activity: Activity) -> float:

@@ -32,13 +32,19 @@ class LayerRow:
     product_operations: float = 0.0
 
 
+Score = tuple[float | None, float | None, float | None]
+"""The first metric of the task, with its 95 % interval; None where it is not defined."""
+
+
 class Timed(Protocol):
-    """An answer: after which number of time steps, and how much fired until then."""
+    """An answer: after which number of time steps, how much fired until then, and how good it is."""
 
     @property
     def timesteps(self) -> int: ...
     @property
     def spike_rate(self) -> float: ...
+    @property
+    def score(self) -> Score: ...
 
 
 One = TypeVar("One", bound=Timed)

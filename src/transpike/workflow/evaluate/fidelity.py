@@ -1,11 +1,11 @@
 """How close the answers are to those of the source network, for every task and without targets."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from transpike.core.task import finite
 from transpike.tasks import Fidelity
 
 
@@ -27,8 +27,8 @@ class Closeness:
 class FidelityTally:
     """Adds up batches of answers by their number of steps."""
 
-    def __init__(self) -> None:
-        self.task = Fidelity()
+    def __init__(self, class_axis: int | None = None) -> None:
+        self.task = Fidelity(class_axis)
         self.sums: dict[int, Tensor] = {}
         self.largest: dict[int, float] = {}
 
@@ -42,8 +42,3 @@ class FidelityTally:
     def found(self, timesteps: int) -> Closeness:
         error, cosine, agreement = map(finite, self.task.values(self.sums[timesteps]).tolist())
         return Closeness(timesteps, error, cosine, self.largest[timesteps], agreement)
-
-
-def finite(value: float) -> float | None:
-    """None for a metric that is not defined, which JSON cannot hold."""
-    return value if math.isfinite(value) else None

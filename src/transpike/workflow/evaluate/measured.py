@@ -5,11 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from transpike.core.task import MeasuredTask
+from transpike.core.task import MeasuredTask, finite
 from transpike.energy import EnergyModel
-from transpike.results.statistics import percentiles, resampled
+from transpike.results.statistics import percentiles
 from transpike.snn import SNN
-from transpike.workflow.evaluate.fidelity import finite
 from transpike.workflow.evaluate.measurement import Estimate, MeasuredAnswer, Measurement
 from transpike.workflow.evaluate.tally import Run, Tally
 
@@ -34,10 +33,11 @@ class MeasuredTally(Tally):
     def report(self, snn: SNN, engine: str, models: tuple[EnergyModel, ...] = ()) -> Measurement:
         # (samples, 1 + answers, k), the source network first
         rows = torch.stack([torch.cat(self.ann), *(torch.cat(self.found[t]) for t in self.asked)], 1)
-        values, drawn = self.task.values(rows.sum(0)), resampled(rows, self.task.values)
-        known = self._named(values, percentiles(drawn))
-        changes = self._named(values - values[:1], percentiles(drawn - drawn[:, :1]))
-        common = self.common(snn, engine, ())
+        values, drawn = self.task.from_rows(rows), self.task.draws(rows) if self.samples > 1 else None
+        known = self._named(values, drawn)
+        changes = self._named(values - values[:1], None if drawn is None else drawn - drawn[:, :1])
+        ignored = (f"the exit was ignored, because it is about correct answers, and {self.task} has none",)
+        common = self.common(snn, engine, () if snn.exit is None else ignored)
         curve = tuple(
             MeasuredAnswer(
                 metrics=known[place],
@@ -53,11 +53,13 @@ class MeasuredTally(Tally):
             curve=curve,
             recommended=self._recommended(curve),
             room=self.task.room_in_words,
+            rows={t: rows[:, place] for place, t in enumerate(self.asked, 1)},
+            ann_rows=rows[:, 0],
         )
 
-    def _named(self, values: Tensor, bounds: Tensor) -> list[dict[str, Estimate]]:
-        """Of (rows, metrics) values and (2, rows, metrics) bounds, each row by the names of the metrics."""
-        low, high = bounds if self.samples > 1 else bounds * math.nan
+    def _named(self, values: Tensor, drawn: Tensor | None) -> list[dict[str, Estimate]]:
+        """Of (rows, metrics) values and resampled ones, each row with intervals by the names of the metrics."""
+        low, high = torch.full_like(values, math.nan).expand(2, *values.shape) if drawn is None else percentiles(drawn)
         names = [metric.name for metric in self.task.metrics]
         return [
             {name: Estimate(*map(finite, three)) for name, *three in zip(names, *rows, strict=True)}
@@ -66,13 +68,10 @@ class MeasuredTally(Tally):
 
     def _recommended(self, curve: tuple[MeasuredAnswer, ...]) -> MeasuredAnswer:
         """The first answer with spikes that is at most the task's room worse than the last one."""
-        first, last = self.task.metrics[0], curve[-1]
+        first, last = self.task.first, curve[-1]
         best = last.metrics[first.name].value
         if best is None:
             return last
-        sign, room = 1 if first.higher_is_better else -1, self.task.room(best)
-        for answer in curve:
-            value = answer.metrics[first.name].value
-            if value is not None and sign * (best - value) <= room + 1e-12 and answer.spike_rate > 0:
-                return answer
-        return last
+        least = first.rank(best) - self.task.room(best) - 1e-12
+        near = (a for a in curve if first.rank(a.metrics[first.name].value) >= least and a.spike_rate > 0)
+        return next(near, last)

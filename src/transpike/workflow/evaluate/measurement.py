@@ -4,8 +4,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from transpike.core.task import Metric
-from transpike.workflow.evaluate.evaluated import Evaluated
+from transpike.workflow.evaluate.evaluated import Evaluated, Score
 
 SCHEMA = 1
 """Version of the measurement's JSON, documented in docs/report-schema.md."""
@@ -38,6 +40,12 @@ class MeasuredAnswer:
     macs: int
     energy_joule: dict[str, float | None] = field(default_factory=dict)
 
+    @property
+    def score(self) -> Score:
+        """The first metric, with its interval."""
+        one = next(iter(self.metrics.values()))
+        return one.value, one.low, one.high
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Measurement(Evaluated[MeasuredAnswer]):
@@ -47,12 +55,15 @@ class Measurement(Evaluated[MeasuredAnswer]):
     ``ann``: metrics of the source network, empty where it is the reference. Intervals are 95 % percentiles of 1000
     resamplings of the samples; those of changes resample both networks together. ``recommended``: the first answer with
     spikes whose first metric is at most the task's room worse than that of the last one; ``room``: that room in words.
+    ``rows`` (timesteps → (samples, …)) and ``ann_rows``: the task's statistics of the samples, not in the JSON.
     """
 
     metrics: tuple[Metric, ...]
     ann: dict[str, Estimate]
     recommended: MeasuredAnswer
     room: str
+    rows: dict[int, Tensor] = field(repr=False)
+    ann_rows: Tensor = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -38,6 +38,10 @@ class Answer:
     macs: int
     energy_joule: dict[str, float | None] = field(default_factory=dict)
 
+    @property
+    def score(self) -> tuple[float, float, float]:
+        return self.accuracy, self.low, self.high
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Report(Evaluated[Answer]):
@@ -54,6 +58,16 @@ class Report(Evaluated[Answer]):
     ann_outcomes: Tensor = field(repr=False)
     exit: ExitReport | None = None
     exit_outcomes: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def rows(self) -> dict[int, Tensor]:
+        """``outcomes``, as the task takes them."""
+        return self.outcomes
+
+    @property
+    def ann_rows(self) -> Tensor:
+        """``ann_outcomes``, as the task takes them."""
+        return self.ann_outcomes
 
     @property
     def recommended(self) -> Answer:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, overload
 
 from transpike import tasks
-from transpike.core.task import MeasuredTask, OutcomeTask, Task
+from transpike.core.task import AnyTask, MeasuredTask, OutcomeTask
 from transpike.data.batches import with_targets
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
@@ -46,7 +46,7 @@ def evaluate(
     limit: int | None = None,
     energy: EnergyModel | Iterable[EnergyModel] = (),
     output: str | int | None = None,
-    task: Task,
+    task: AnyTask,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report | Measurement: ...
 
@@ -63,7 +63,7 @@ def evaluate(
     limit: int | None = None,
     energy: EnergyModel | Iterable[EnergyModel] = (),
     output: str | int | None = None,
-    task: Task | None = None,
+    task: AnyTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report | Measurement:
     """Accuracy of ``snn`` and of its source network on the same inputs, and the activity of each layer.
@@ -94,18 +94,19 @@ def evaluate(
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
     engine_, models = engine_named(engine, memory), checked(energy)
     policy = snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None
-    task, output = outputs.asked(snn, task, output)
+    task, output = outputs.asked(snn, None if task is None else tasks.task_given(task), output)
     asked_task = tasks.task_given(task)
     if isinstance(asked_task, MeasuredTask):
         tally: MeasuredTally | OutcomeTally = MeasuredTally(snn, asked_task, asked)
     else:
-        tally = OutcomeTally(snn, tasks.outcome_task(asked_task, "an evaluation"), asked, policy)
+        assert isinstance(asked_task, OutcomeTask)
+        tally = OutcomeTally(snn, asked_task, asked, policy)
     tally.outputs = outputs.OutputTally(snn.outputs, output, tally.fidelity)
     for x, given in with_targets(data, snn.sample_shape):
         if limit is not None and tally.samples >= limit:
             break
-        y = tally.outputs.target(given) if getattr(asked_task, "needs_targets", True) else None
-        if y is None and getattr(asked_task, "needs_targets", True):
+        y = tally.outputs.target(given) if asked_task.needs_targets else None
+        if y is None and asked_task.needs_targets:
             raise DataError(
                 "evaluation needs targets: give batches of (input, target); without targets, "
                 "task=transpike.tasks.Fidelity() compares the answers with those of the source network"

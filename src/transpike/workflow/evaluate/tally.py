@@ -41,7 +41,7 @@ class Tally(ABC):
     def __init__(self, snn: SNN, task: Task, asked: tuple[int, ...]) -> None:
         self.task, self.asked, self.inputs = task, asked, snn.input_check()
         self.samples = self.ties = self.early = self.beyond = self.elements = 0
-        self.fidelity = FidelityTally()
+        self.fidelity = FidelityTally(task.class_axis)
         self.outputs = OutputTally(None, None, self.fidelity)
         self.activities: dict[int, Activity] = {}
         self.exact, self.why = True, ""

@@ -15,7 +15,7 @@ from transpike.core.op import Op
 from transpike.core.pass_ import Context
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
-from transpike.core.task import OutcomeTask
+from transpike.core.task import Task
 from transpike.data.batches import pairs
 from transpike.errors import DataError, SettingError
 from transpike.lowering.layerwise import layer_by_layer
@@ -32,32 +32,35 @@ BUDGET = 2**30  # bytes per batch
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Samples, targets, and the source network with batch normalisation folded."""
+    """Samples, targets, and the source network with batch normalisation folded.
+
+    ``ann``: what the task needs of each answer of the source network (``Task.rows``).
+    """
 
     snn: SNN
     source: Graph
     x: Tensor
     shown: Tensor
     y: Tensor
-    ann: float
+    ann: Tensor
     timesteps: int
-    task: OutcomeTask
+    task: Task
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: OutcomeTask) -> "Case":
-        inputs, targets, seen = [], [], 0
+    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: Task) -> "Case":
+        inputs, targets, seen = [], list[Tensor](), 0
         for x, y in pairs(data, snn.sample_shape):
-            if y is None:
+            if y is None and task.needs_targets:
                 raise DataError("an explanation needs targets: give batches of (input, target)")
             inputs.append(x[: samples - seen])
-            targets.append(y[: samples - seen])
+            targets += [] if y is None else [y[: samples - seen]]
             seen += len(inputs[-1])
             if seen >= samples:
                 break
         if not seen:
             raise DataError("there are no samples to explain")
-        x, y = snn.prepare(torch.cat(inputs)).cpu().float(), torch.cat(targets).cpu()
+        x = snn.prepare(torch.cat(inputs)).cpu().float()
         warnings = snn.checked(x)
         shown = snn.encoder.accumulate(x)
         context = Context(snn.source, (), snn.timesteps)
@@ -72,8 +75,10 @@ class Case:
                     "explain it, convert without pooling='before-neuron'"
                 )
         logits = torch.cat([source.run(part) for part in shown.split(BATCH)])
-        y = task.check(tuple(logits.shape[1:]), len(x), y, "what is explained")
-        ann = float(task.outcomes(logits, y).double().mean())
+        shape, y = tuple(logits.shape[1:]), logits
+        if task.needs_targets:
+            y = task.check(shape, len(x), torch.cat(targets).cpu(), "what is explained")
+        ann = task.rows(logits, y)
         return cls(snn, source, x, shown, y, ann, timesteps, task, warnings)
 
     @property
@@ -90,7 +95,7 @@ class Case:
     def compared(
         self, sums: dict[str, LayerSums], oracle: bool, reconverted: Graph | None, advance: Callable[[], None]
     ) -> tuple[Tensor, dict[str, Tensor], dict[tuple[str, str], Tensor]]:
-        """Correct samples, (samples,): of the network, per layer replaced by its original, and per part replaced.
+        """Judged samples (``Task.rows``): of the network, per layer replaced by its original, and per part replaced.
 
         ``oracle``: also replace each layer by its original. ``reconverted``: the source converted again, to replace
         each of ``PARTS`` of each layer by its counterpart.
@@ -106,7 +111,7 @@ class Case:
                 if isinstance(node.op, Cell):
                     trains[node.name] = train
 
-            right.append(self._right(layer_by_layer(graph, context, shown, {}, see), y))
+            right.append(self._judged(layer_by_layer(graph, context, shown, {}, see), y))
             sent = {name: train.mean(0) for name, train in trains.items()}
             self._add(graph, sums, self.timesteps, shown, trains, sent)
             advance()
@@ -117,12 +122,12 @@ class Case:
                     original = self._original(name, shown, sent)
                     sums[name].compare(sent[name], original)
                     output = layer_by_layer(graph, context, shown, given | {name: original[None]})
-                    originals[name].append(self._right(output, y))
+                    originals[name].append(self._judged(output, y))
                     advance()
                 if reconverted is not None:
                     for part, other in self.renewed(name, reconverted).items():
                         output = self._with_layer(name, other, context, shown, given, trains[name])
-                        renewed[part, name].append(right[-1] if output is None else self._right(output, y))
+                        renewed[part, name].append(right[-1] if output is None else self._judged(output, y))
                         advance()
         joined = {name: torch.cat(found) for name, found in originals.items() if found}
         return torch.cat(right), joined, {key: torch.cat(found) for key, found in renewed.items() if found}
@@ -144,16 +149,16 @@ class Case:
         }
 
     def run(self, graph: Graph, timesteps: int | None = None, schedule: Schedule | None = None) -> Tensor:
-        """Correct samples of a changed network, (samples,)."""
+        """Judged samples of a changed network."""
         largest, steps = max(math.prod(node.shape) for node in graph), timesteps or self.timesteps
         right = [
-            self._right(layer_by_layer(graph, context, shown, {}), y)
+            self._judged(layer_by_layer(graph, context, shown, {}), y)
             for context, shown, y in self._parts(largest, steps, schedule)
         ]
         return torch.cat(right)
 
     def with_layer(self, name: str, other: Graph) -> Tensor:
-        """Correct samples, (samples,), with one layer, or the output, of another conversion of the source."""
+        """Judged samples with one layer, or the output, of another conversion of the source."""
         graph, right = self.snn.graph, list[Tensor]()
         after = behind(graph, name)
         for context, shown, y in self._parts(self._held, self.timesteps):
@@ -166,8 +171,13 @@ class Case:
             layer_by_layer(graph, context, shown, {}, see, until=name)
             output = self._with_layer(name, other, context, shown, given)
             assert output is not None
-            right.append(self._right(output, y))
+            right.append(self._judged(output, y))
         return torch.cat(right)
+
+    def points(self, rows: Tensor, other: Tensor) -> tuple[float | None, float | None, float | None]:
+        """``Task.gain`` as it is shown: of an accuracy in percentage points."""
+        gained, low, high = map(self.task.first.shown_or_none, self.task.gain(rows, other))
+        return gained, low, high
 
     def _with_layer(
         self,
@@ -190,15 +200,15 @@ class Case:
             return None
         return layer_by_layer(self.snn.graph, context, shown, given | {name: layer})
 
-    def _right(self, output: Tensor, y: Tensor) -> Tensor:
-        """(batch,): correct answers of the readout, for the output's currents (time, batch, classes)."""
+    def _judged(self, output: Tensor, y: Tensor) -> Tensor:
+        """Judged answers of the readout, for the output's currents (time, batch, *shape)."""
         readout = self.snn.readout
         if not readout.every_step:
             output = output.mean(0, keepdim=True)
         state = readout.init(output[0])
         for t, current in enumerate(output, 1):
             state = readout.update(state, current, t)
-        return self.task.outcomes(readout.logits(state, len(output)), y)
+        return self.task.rows(readout.logits(state, len(output)), y)
 
     def _parts(
         self, elements: int, steps: int, schedule: Schedule | None = None

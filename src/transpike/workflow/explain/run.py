@@ -13,12 +13,11 @@ from torch import Tensor
 from transpike import tasks
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
-from transpike.core.task import Task
+from transpike.core.task import ACCURACY, FAULT, AnyTask, Metric
 from transpike.errors import SettingError, TranspikeError
 from transpike.lowering.layerwise import layerwise
 from transpike.passes.shift import only_synapse, shifted
 from transpike.results.notebook import Shown
-from transpike.results.statistics import paired_difference, wilson
 from transpike.results.writing import write_atomically
 from transpike.schedules import LayerSynchronous
 from transpike.snn import SNN, takes_snn
@@ -28,7 +27,6 @@ from transpike.workflow.explain.layer_errors import LayerError, LayerSums
 
 SCHEMA = 1
 SAMPLES = 256
-FAULT = 2.0  # percentage points that a single reconverted layer must recover to be called a fault
 SCALES = (0.25, 0.5, 0.8, 1.25, 2.0, 4.0)
 SCATTERED = 300  # pairs of a layer in the JSON, and in pictures
 TRIED = 3  # layers whose changes are tried
@@ -36,39 +34,64 @@ TRIED = 3  # layers whose changes are tried
 
 @dataclass(frozen=True)
 class Change:
-    """A change, tried on the same samples: ``gain`` in percentage points of accuracy, with a 95 % interval."""
+    """A change, tried on the same samples: ``gain`` in percentage points of accuracy, with a 95 % interval.
+
+    By a task with another metric than a share, in the unit of the metric; positive is better. None: not defined.
+    """
 
     what: str
-    gain: float
-    low: float
-    high: float
+    gain: float | None
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation(Shown):
-    """``accuracy`` of layers simulated one by one, with the mean output current as answer."""
+    """``value`` of ``metric``, the first of the task, for layers simulated one by one.
+
+    The answer is the mean output current. By default the metric is the accuracy. ``fault``: the recovery from which
+    a reconverted layer is called a fault, as the gains of layers: in percentage points, or in the unit of the metric.
+    """
 
     samples: int
     timesteps: int
-    ann_accuracy: float
-    accuracy: float
-    low: float
-    high: float
+    ann_value: float | None
+    value: float | None
+    low: float | None
+    high: float | None
     layers: tuple[LayerError, ...]
     changes: tuple[Change, ...]
     remarks: tuple[str, ...] = ()
     scatter: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
+    metric: Metric = ACCURACY
+    fault: float = 2.0
+    task: str = "classification"
+
+    @property
+    def accuracy(self) -> float:
+        """``value`` of a task that counts correct answers. Raises AttributeError for another one."""
+        return self._of_accuracy(self.value)
+
+    @property
+    def ann_accuracy(self) -> float:
+        """The accuracy of the source network. Raises AttributeError for a task with other metrics."""
+        return self._of_accuracy(self.ann_value)
+
+    def _of_accuracy(self, value: float | None) -> float:
+        if self.metric != ACCURACY or value is None:
+            raise AttributeError(f"{self.task} has no accuracy, but {self.metric.name}: see value and ann_value")
+        return value
 
     @property
     def ranked(self) -> tuple[LayerError, ...]:
-        """Layers by accuracy recovered when reconverted, then by accuracy recovered by the original, largest first."""
+        """Layers by what is recovered when they are reconverted, then by their original, largest first."""
         return tuple(sorted(self.layers, key=lambda one: (-(one.renewed or 0.0), -(one.regained or 0.0))))
 
     @property
     def faults(self) -> tuple[LayerError, ...]:
-        """Layers that recover two points or more when reconverted, significantly (95 %), largest first."""
-        return tuple(one for one in self.ranked if (one.renewed or 0.0) >= FAULT and (one.renewed_low or 0.0) > 0)
+        """Layers that recover ``fault`` or more when reconverted, significantly (95 %), largest first."""
+        return tuple(one for one in self.ranked if (one.renewed or 0.0) >= self.fault and (one.renewed_low or 0.0) > 0)
 
     @property
     def first_to_change(self) -> tuple[LayerError, ...]:
@@ -77,10 +100,15 @@ class Explanation(Shown):
         return (*self.faults, *sorted(rest, key=lambda one: -(one.regained or 0.0)))
 
     def to_json(self) -> dict[str, Any]:
-        """Every number, as plain data."""
+        """Every number, as plain data; of a task with metrics ``value`` and ``ann_value`` instead of accuracies."""
+        if self.metric == ACCURACY:
+            values: dict[str, Any] = {"ann_accuracy": self.ann_value, "accuracy": self.value}
+        else:
+            values = {"task": self.task, "metric": dataclasses.asdict(self.metric), "fault": self.fault}
+            values |= {"ann_value": self.ann_value, "value": self.value}
         return {
-            "schema": SCHEMA, "samples": self.samples, "timesteps": self.timesteps, "ann_accuracy": self.ann_accuracy,
-            "accuracy": self.accuracy, "low": self.low, "high": self.high,
+            "schema": SCHEMA, "samples": self.samples, "timesteps": self.timesteps, **values,
+            "low": self.low, "high": self.high,
             "layers": [dataclasses.asdict(one) for one in self.layers],
             "ranked": [one.name for one in self.ranked], "faults": [one.name for one in self.faults],
             "changes": [dataclasses.asdict(one) for one in self.changes], "warnings": list(self.warnings),
@@ -105,16 +133,16 @@ def explain(
     oracle: bool = True,
     renew: bool = True,
     changes: bool = True,
-    task: Task | None = None,
+    task: AnyTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Explanation:
     """Compare every layer of ``snn`` with the network it came from, on the first ``samples`` of ``data``.
 
     Layers are simulated one by one, over all time steps, in float32, with the readout of the network. ``oracle``
     replaces each layer in turn by its original (weights and activation of the source, on the mean outputs of the
-    spiking layers before it) and measures the recovered accuracy: the cost of spiking there. ``renew`` replaces its
-    weights (with biases and pools), and then its neurons, by those of the source converted again by the recipe,
-    calibrated on these inputs: accuracy recovered in this way is an error of the layer, not a cost of spiking.
+    spiking layers before it) and measures how much better answers get: the cost of spiking there. ``renew`` replaces
+    its weights (with biases and pools), and then its neurons, by those of the source converted again by the recipe,
+    calibrated on these inputs: what is recovered in this way is an error of the layer, not a cost of spiking.
     ``changes`` tries more time steps, windows, other thresholds and biases where most accuracy was recovered. ``data``
     and ``task`` as for ``evaluate``; ``progress(done, total)`` counts simulations.
     Raises DataError for data without targets, SettingError for phase cycles, windows with wait steps and early firing,
@@ -127,7 +155,7 @@ def explain(
     layerwise(snn.graph, snn.schedule, steps, "explanations")
     with torch.no_grad():
         return _explained_case(
-            Case.of(snn, data, samples, steps, tasks.outcome_task(task, "an explanation")),
+            Case.of(snn, data, samples, steps, tasks.task_given(task)),
             oracle,
             renew,
             changes,
@@ -161,9 +189,9 @@ def _explained_case(
     right, originals, renewed = case.compared(sums, oracle, reconverted, advance)
     layers = []
     for name in names:
-        regained = _points(originals[name], right) if name in originals else (None,) * 3
-        parts = [(*_points(renewed[part, name], right), part) for part in PARTS if (part, name) in renewed]
-        again = max(parts) if parts else (None,) * 4
+        regained = case.points(originals[name], right) if name in originals else (None,) * 3
+        parts = [(*case.points(renewed[part, name], right), part) for part in PARTS if (part, name) in renewed]
+        again = max(parts, key=_largest) if parts else (None,) * 4
         layers.append(
             dataclasses.replace(
                 sums[name].layer(name),
@@ -171,40 +199,49 @@ def _explained_case(
                 renewed=again[0], renewed_low=again[1], renewed_high=again[2], fault=again[3],
             )
         )  # fmt: skip
-    correct, count = int(right.sum()), len(right)
+    task, metric = case.task, case.task.first
+    value, ann, (low, high) = task.value(right), task.value(case.ann), task.interval(right)
     found = Explanation(
-        samples=count,
+        samples=len(right),
         timesteps=case.timesteps,
-        ann_accuracy=case.ann,
-        accuracy=correct / count,
-        low=wilson(correct, count)[0],
-        high=wilson(correct, count)[1],
+        ann_value=ann,
+        value=value,
+        low=low,
+        high=high,
         layers=tuple(layers),
         changes=(),
         remarks=tuple(remarks),
         scatter={name: sums[name].scatter() for name in names},
         warnings=case.warnings,
+        metric=metric,
+        fault=metric.shown(FAULT * task.room(value or 0.0)),
+        task=str(task),
     )
     if changes:
         tried = _Tried(case, right, advance)
         tried.whole_network(reconverted)
         for layer in found.first_to_change[:TRIED]:
             tried.layer(case.snn.graph[layer.name], sums[layer.name].missing())
-        best = sorted(tried.changes, key=lambda change: -change.gain)
+        best = sorted(tried.changes, key=lambda change: -_gain(change))
         again_ = [Change(f"reconvert the {one.fault} of {one.name}", *_change(one)) for one in found.faults[:TRIED]]
-        found = dataclasses.replace(found, changes=tuple(sorted(best + again_, key=lambda change: -change.gain)))
+        found = dataclasses.replace(found, changes=tuple(sorted(best + again_, key=lambda change: -_gain(change))))
         if done < total:  # changes that could not be tried
             advance(total - done)
     return found
 
 
-def _points(first: Tensor, second: Tensor) -> tuple[float, float, float]:
-    difference, low, high = paired_difference(first, second)
-    return 100 * difference, 100 * low, 100 * high
+def _largest(part: tuple[float | None, float | None, float | None, str]) -> tuple[float | str, ...]:
+    """The order of gains: those that are not defined are the smallest."""
+    *numbers, name = part
+    return (*(-math.inf if one is None else one for one in numbers), name)
 
 
-def _change(one: LayerError) -> tuple[float, float, float]:
-    return one.renewed or 0.0, one.renewed_low or 0.0, one.renewed_high or 0.0
+def _change(one: LayerError) -> tuple[float | None, float | None, float | None]:
+    return one.renewed, one.renewed_low, one.renewed_high
+
+
+def _gain(change: Change) -> float:
+    return -math.inf if change.gain is None else change.gain
 
 
 def _rounded(pairs: tuple[Tensor, Tensor]) -> list[list[float]]:
@@ -227,7 +264,7 @@ class _Tried:
                 self.by_channel = None  # the recipe may support only one threshold per layer
 
     def keep(self, what: str, outcome: Tensor) -> None:
-        self.changes.append(Change(what, *_points(outcome, self.right)))
+        self.changes.append(Change(what, *self.case.points(outcome, self.right)))
         self.advance()
 
     def whole_network(self, reconverted: Graph | None) -> None:
@@ -258,11 +295,12 @@ class _Tried:
             return
         if self.by_channel is not None:
             self.keep(f"channel-wise thresholds on {name}", case.with_layer(name, self.by_channel))
-        best: tuple[Tensor, float] | None = None
+        best: tuple[Tensor, float, float] | None = None
         for scale in SCALES:
             outcome = case.run(_scaled(graph, node, scale))
-            if best is None or int(outcome.sum()) > int(best[0].sum()):
-                best = outcome, scale
+            rank = case.task.first.rank(case.task.value(outcome))
+            if best is None or rank > best[2]:
+                best = outcome, scale, rank
             if scale != SCALES[-1]:
                 self.advance()
         assert best is not None

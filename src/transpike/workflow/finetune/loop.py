@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from transpike.core.cell import Neuron
 from transpike.core.channels import rows, shaped
 from transpike.core.input_statistics import InputStatistics
+from transpike.core.task import OutcomeTask, Task
+from transpike.data import Split
 from transpike.engines import Auto
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN
-from transpike.tasks import Classification
+from transpike.tasks import Classification, task_given
 from transpike.training import checkpoint as files
 from transpike.training import schedule
 from transpike.training.samples import Pairs, Samples
@@ -28,6 +30,7 @@ from transpike.training.settings import fingerprint, origins
 from transpike.training.source import augmentation
 from transpike.training.source.loop import diverged, generator_of, is_better
 from transpike.training.spiking.finetuning import FineTuning
+from transpike.training.spiking.losses import CrossEntropy, Loss, OfTask, loss_for
 from transpike.training.spiking.packing import PackSpikes
 from transpike.training.spiking.tandem import Tandem
 from transpike.training.spiking.unrolled import Unrolled
@@ -47,11 +50,22 @@ Notify = Callable[[Progress | Row], None]
 class Tuning:
     """One fine-tuning in progress."""
 
-    def __init__(self, snn: SNN, samples: Samples, settings: FineTuning, timesteps: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        snn: SNN,
+        samples: Samples,
+        settings: FineTuning,
+        timesteps: int,
+        device: torch.device,
+        task: Task | None = None,
+    ) -> None:
+        task = task_given(task)
         if len(samples) < 2:
             raise DataError(f"training needs at least two samples, there are {len(samples)}")
-        labels = Classification().check(snn.graph.output.shape, len(samples), samples.labels, "the training data")
-        samples = dataclasses.replace(samples, labels=labels) if isinstance(samples, Pairs) else samples
+        self.task, self.criterion = task, loss_for(settings.loss, task)
+        if not task.needs_targets:
+            raise SettingError(f"{task} has no targets to train with: give the task of the targets")
+        samples = _checked(samples, snn, task)
         self.snn, self.samples, self.settings, self.timesteps, self.device = snn, samples, settings, timesteps, device
         kind = Tandem if settings.gradients == "counts" else Unrolled
         if kind is Tandem and (settings.normalise or settings.train != ("weights",)):
@@ -60,7 +74,7 @@ class Tuning:
             snn.graph, snn.encoder, snn.schedule, snn.readout, timesteps, settings.surrogate,
             detach_reset=settings.detach_reset,
         ).to(device)  # fmt: skip
-        self.source = snn.source.to(device=device) if settings.loss.needs_teacher else None
+        self.source = snn.source.to(device=device) if self.criterion.needs_teacher else None
         self.augment = self._augmentation()
         order = torch.randperm(len(samples), generator=generator_of(settings.seed, 0))
         share = settings.validation_fraction
@@ -124,24 +138,28 @@ class Tuning:
     def described(self) -> dict[str, Any]:
         """Everything that must match to resume from a checkpoint."""
         preprocessing = self.snn.preprocessing
-        return self.settings.to_json() | {
-            "timesteps": self.timesteps,
-            "augment": self.augment,
-            "recipe": str(self.snn.recipe),
-            "labels": hashlib.sha256(self.samples.labels.numpy().tobytes()).hexdigest()[:16],
-            **origins(
-                getattr(self.samples, "images", getattr(self.samples, "inputs", None)),
-                *dict.fromkeys(type(node.op) for node in self.snn.graph),
-                self.snn.encoder,
-                self.snn.schedule,
-                self.snn.readout,
-                self.settings,
-            ),
-            "network": fingerprint(self.module),
-            "start": _digest(self.module),
-            "preprocessing": None if preprocessing is None else asdict(preprocessing),
-            "spec": "",
-        }
+        return (
+            self.settings.to_json()
+            | _loss_json(self.criterion, self.task)
+            | {
+                "timesteps": self.timesteps,
+                "augment": self.augment,
+                "recipe": str(self.snn.recipe),
+                "labels": hashlib.sha256(self.samples.labels.contiguous().numpy().tobytes()).hexdigest()[:16],
+                **origins(
+                    getattr(self.samples, "images", getattr(self.samples, "inputs", None)),
+                    *dict.fromkeys(type(node.op) for node in self.snn.graph),
+                    self.snn.encoder,
+                    self.snn.schedule,
+                    self.snn.readout,
+                    self.settings,
+                ),
+                "network": fingerprint(self.module),
+                "start": _digest(self.module),
+                "preprocessing": None if preprocessing is None else asdict(preprocessing),
+                "spec": "",
+            }
+        )
 
     def run(self, path: Path | None, resume: bool, progress: Notify | None) -> files.State:
         state = files.State([], 0, {})
@@ -178,14 +196,14 @@ class Tuning:
             (epoch - 1) * steps + step, self.settings.epochs * steps, self.settings.warmup_epochs * steps
         )
 
-    def epoch(self, epoch: int, progress: Notify | None) -> tuple[float, float, float]:
+    def epoch(self, epoch: int, progress: Notify | None) -> tuple[float, float, float | None]:
         """Train one epoch; returns the last learning rate, the mean loss and the accuracy."""
         settings = self.settings
         generator = generator_of(settings.seed, epoch)
         order = self.training[torch.randperm(len(self.training), generator=generator)]
         parts = order.split(settings.batch_size)
         self.module.train()
-        steps, loss_sum, right, factor = len(parts), 0.0, 0, 1.0
+        steps, loss_sum, judged, factor = len(parts), 0.0, list[Tensor](), 1.0
         for step, indices in enumerate(parts):
             inputs, labels = self.samples.batch(indices)
             inputs = self.snn.prepare(self.augmented(inputs, generator)).to(self.device)
@@ -203,10 +221,10 @@ class Tuning:
             self.optimiser.step()
             self.constrain()
             loss_sum += value * len(indices)
-            right += int((answer.argmax(1) == labels).sum())
+            judged.append(self.judged(answer, labels))
             if progress:
                 progress(Progress(epoch, self.epochs, step + 1, steps, value))
-        return settings.learning_rate * factor, loss_sum / len(order), right / len(order)
+        return settings.learning_rate * factor, loss_sum / len(order), self.accuracy(judged)
 
     def augmented(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
         if self.augment == "none":
@@ -216,7 +234,7 @@ class Tuning:
         return changed.reshape(inputs.shape)
 
     def loss(self, inputs: Tensor, labels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of a batch and its logits."""
+        """The loss of a batch and its answers."""
         teacher = None
         narrow = self.settings.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=narrow):
@@ -230,7 +248,7 @@ class Tuning:
                 currents = self.module(inputs, ids)
         currents = currents.float()
         answer = self.module.answers(currents)[-1]
-        return self.settings.loss(currents, answer, labels, teacher), answer
+        return self.criterion(currents, answer, labels, teacher), answer
 
     @torch.no_grad()
     def constrain(self) -> None:
@@ -242,19 +260,30 @@ class Tuning:
             parameter.clamp_(LEAST, 1.0)
 
     @torch.no_grad()
-    def measure(self, indices: Tensor) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy."""
+    def measure(self, indices: Tensor) -> tuple[float, float | None]:
+        """Mean loss of the task and accuracy."""
         self.module.eval()
-        loss, right = 0.0, 0
+        loss, judged, entropy = 0.0, list[Tensor](), isinstance(loss_for(None, self.task), CrossEntropy)
         for part in indices.split(256):
             answer, labels = self.answer(part)
-            loss += F.cross_entropy(answer, labels, reduction="sum").item()
-            right += int((answer.argmax(1) == labels).sum())
-        return loss / len(indices), right / len(indices)
+            if entropy:
+                loss += F.cross_entropy(answer, labels, reduction="sum").item()
+            else:
+                loss += self.task.loss(answer, labels).item() * len(part)
+            judged.append(self.judged(answer, labels))
+        return loss / len(indices), self.accuracy(judged)
+
+    def judged(self, answer: Tensor, labels: Tensor) -> Tensor:
+        """What the task needs of each sample, without gradients."""
+        return self.task.rows(answer.detach(), labels).cpu()
+
+    def accuracy(self, judged: list[Tensor]) -> float | None:
+        """The accuracy of these samples; None of a task without one."""
+        return self.task.value(torch.cat(judged)) if isinstance(self.task, OutcomeTask) else None
 
     @torch.no_grad()
     def answer(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and labels of some samples, without augmentation."""
+        """Answers and targets of some samples, without augmentation."""
         inputs, labels = self.samples.batch(indices)
         inputs = self.snn.prepare(inputs).to(self.device)
         return self.module.answers(self.module(inputs, indices.to(self.device)))[-1], labels.to(self.device)
@@ -309,17 +338,42 @@ class Tuning:
         return found
 
     def grid_cost(self, tuned: SNN) -> dict[str, Any]:
-        """Accuracy and change of logits on held-out samples (else training samples), off the grid and on it."""
+        """First metric and change of outputs on held-out samples (else training samples), off the grid and on it."""
         shown = (self.validation if len(self.validation) else self.training)[:ON_GRID]
-        rights, change = [0, 0], 0.0
+        judged, change = (list[Tensor](), list[Tensor]()), 0.0
         for part in shown.split(100):
             off, labels = (value.cpu() for value in self.answer(part))
             inputs = tuned.prepare(self.samples.batch(part)[0])
             on = tuned.run_prepared(inputs, self.timesteps, Auto(), part, (), False).logits[-1]
             change = max(change, float((off - on).abs().max()))
-            rights = [rights[0] + int((off.argmax(1) == labels).sum()), rights[1] + int((on.argmax(1) == labels).sum())]
-        before, after = (right / len(shown) for right in rights)
-        return {"samples": len(shown), "accuracy_off": before, "accuracy_on": after, "largest_logit_change": change}
+            for found, answer in zip(judged, (off, on), strict=True):
+                found.append(self.judged(answer, labels))
+        before, after = (self.task.value(torch.cat(found)) for found in judged)
+        name = {} if isinstance(self.task, OutcomeTask) else {"metric": self.task.first.name}
+        key = "value" if name else "accuracy"
+        numbers = {f"{key}_off": before, f"{key}_on": after, "largest_logit_change": change}
+        return {"samples": len(shown), **name, **numbers}
+
+
+def _checked(samples: Samples, snn: SNN, task: Task) -> Samples:
+    """The samples, with targets in the form of the task. Raises DataError for others."""
+    labels = task.check(snn.graph.output.shape, len(samples), samples.labels, "the training data")
+    if isinstance(samples, Pairs):
+        return dataclasses.replace(samples, labels=labels)
+    same = labels.dtype == samples.labels.dtype and torch.equal(labels, samples.labels)
+    return (
+        samples
+        if same or not isinstance(samples, Split)
+        else Split(samples.images, labels, samples.source, any_targets=True)
+    )
+
+
+def _loss_json(criterion: Loss, task: Task) -> dict[str, Any]:
+    """The loss that is used, and the task if it is not classification."""
+    known = {} if task == Classification() else {"task": str(task)}
+    if isinstance(criterion, OfTask):
+        return {"loss": ["OfTask", {}], **known}
+    return {"loss": [type(criterion).__name__, asdict(criterion)], **known}
 
 
 def _bounds(module: Unrolled) -> dict[str, tuple[float, float]]:

@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 
+from transpike.core.task import AnyTask
 from transpike.results.writing import check_writable
 from transpike.snn import SNN, takes_snn
+from transpike.tasks import task_given
 from transpike.training import ranks
 from transpike.training.samples import samples_of
 from transpike.training.source.loop import using_threads
@@ -29,26 +31,31 @@ def finetune(
     progress: Notify | None = None,
     threads: int | None = None,
     device: str | torch.device = "cpu",
+    task: AnyTask | None = None,
     **changes: Any,
 ) -> SNN:
     """Train weights, thresholds, leaks or initial potentials of a converted network by surrogate gradients.
 
-    ``data``: a Dataset (its training images), or labelled samples as a split, a loader or a pair of tensors; a
-    held-out part selects the epoch. ``settings``: a FineTuning, the name of a preset ("hybrid-stdb", "diet-snn"), and
-    single settings by name: ``timesteps``, ``epochs``, ``train``, ``surrogate``, ``loss``, ``learning_rate`` …
+    ``task`` (of ``transpike.tasks``, by default that of the data set, else classification) gives the loss: of classes
+    cross-entropy, binary cross-entropy of one logit, mean squared error of a regression. ``data``: a Dataset (its
+    training images), or labelled samples as a split, a loader or a pair of tensors; a held-out part selects the epoch.
+    ``settings``: a FineTuning, the name of a preset ("hybrid-stdb", "diet-snn"), and single settings by name:
+    ``timesteps``, ``epochs``, ``train``, ``surrogate``, ``loss``, ``learning_rate`` …
     Recipe, encoder, schedule and readout do not change. Training is off the grid, in float32, with the same spikes as
-    the engines; the result is rounded to the grid, and ``provenance["fine_tuning"]`` has the accuracy change, settings
-    and history. ``checkpoint`` is replaced after every epoch; with ``resume``, a run continues from it and ends
-    bit-identical to an uninterrupted run. ``progress`` receives a Progress every step and a Row every epoch.
-    Raises SettingError, DataError (no labels, a loss that is not finite), CheckpointError.
+    the engines; the result is rounded to the grid, and ``provenance["fine_tuning"]`` has the change of the accuracy, or
+    of the first metric, settings and history. ``checkpoint`` is replaced after every epoch; with ``resume``, a run
+    continues from it and ends bit-identical to an uninterrupted run. ``progress`` receives a Progress every step and a
+    Row every epoch.
+    Raises SettingError (as for a task without a loss), DataError (no labels, a loss that is not finite),
+    CheckpointError.
     """
     chosen = fine_tuning(settings, changes)
     check_writable(checkpoint, make_folder=True, read_again=True)
-    samples = samples_of(data)
+    samples, asked = samples_of(data), task_given(getattr(data, "task", None) if task is None else task)
     timesteps = snn.schedule.check(chosen.timesteps if chosen.timesteps is not None else snn.timesteps)
     with using_threads(threads):
         tuning = (Tuning if chosen.layerwise is None else Stagewise)(
-            snn, samples, chosen, timesteps, ranks.usable(device)
+            snn, samples, chosen, timesteps, ranks.usable(device), asked
         )
         state = tuning.run(Path(checkpoint) if checkpoint else None, resume, progress)
         return tuning.result(state)

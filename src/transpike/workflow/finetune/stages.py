@@ -119,23 +119,23 @@ class Stagewise(Tuning):
         currents = output.expand(1 if self.module.windows else self.timesteps, *output.shape[1:])
         answer = self.module.answers(currents)[-1]
         if self.plan.objective == "features+distil":
-            total = total + self.settings.loss(currents, answer, labels, teacher)
+            total = total + self.criterion(currents, answer, labels, teacher)
         return total, answer
 
     @torch.no_grad()
-    def measure(self, indices: Tensor) -> tuple[float, float]:
+    def measure(self, indices: Tensor) -> tuple[float, float | None]:
         """The stage's objective, and the accuracy of the network in this stage."""
         if self.plan.objective == "task":
             return super().measure(indices)
         self.module.eval()
-        total, right = 0.0, 0
+        total, judged = 0.0, list[Tensor]()
         for part in indices.split(256):
             inputs, labels = self.samples.batch(part)
             inputs, labels = self.snn.prepare(inputs).to(self.device), labels.to(self.device)
             loss, answer = self.loss(inputs, labels, part.to(self.device))
             total += loss.item() * len(part)
-            right += int((answer.argmax(1) == labels).sum())
-        return total / len(indices), right / len(indices)
+            judged.append(self.judged(answer, labels))
+        return total / len(indices), self.accuracy(judged)
 
 
 def _step(op: Synapse, bits: int) -> Tensor:
