@@ -140,6 +140,8 @@ def labelled_tensors(data: Any) -> tuple[Tensor, Tensor]:
     batches = list(pairs(data))
     if not batches:
         raise DataError("there are no samples to train on")
+    if any(isinstance(x, Inputs) for x, _ in batches):
+        raise DataError("training here takes networks with one input, and the data have several")
     if any(y is None for _, y in batches):
         raise DataError("training needs labels: give a data set, or batches of (input, label)")
     labels = [y for _, y in batches if y is not None]

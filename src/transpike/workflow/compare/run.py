@@ -19,6 +19,7 @@ from transpike.core.codec import decode
 from transpike.core.constraints import check_settings, setting, settings_given, takes_settings
 from transpike.core.exit import Exit
 from transpike.core.graph import Graph
+from transpike.core.inputs import Inputs
 from transpike.core.naming import dashed
 from transpike.core.precision import without_autocast
 from transpike.core.preprocessing import Preprocessing
@@ -38,6 +39,7 @@ from transpike.results.writing import check_folder, scratch_folder, write_atomic
 from transpike.snn import SNN
 from transpike.tasks import Classification, exit_task, metrics_json, metrics_of, task_given
 from transpike.tasks import remarks as task_remarks
+from transpike.workflow.call import several
 from transpike.workflow.capture import OnUnsupported, capture
 from transpike.workflow.compare.inputs import first_batches, input_warnings, labelled_batches, write_inputs
 from transpike.workflow.compare.pick import pick
@@ -262,6 +264,10 @@ def compare(
     if store is not None:
         check_folder(store)  # before the work
     raw = first_batches(calibration, chosen.calibration_samples)
+    if (isinstance(model, nn.Module) and several(model)) or any(isinstance(x, Inputs) for x in raw):
+        raise SettingError(
+            "a comparison takes networks with one input: evaluate(convert(model, recipe, …)) takes several"
+        )
     prepared = calibration_batches(without_targets(raw), preprocessing or (lambda x: x.float()))
     encoder = next(iter(by_name.values())).encoder
     with torch.no_grad():
