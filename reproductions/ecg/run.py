@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 import transpike as ts
+from transpike.core.schedule import Schedule
 from transpike.data import mitbih
 from transpike.results.writing import write_atomically
 from transpike.workflow.cascade import CascadeReport, Outcome, cascade
@@ -38,7 +39,7 @@ BALANCE = {"screen": 0.5, "classes": 0.7}
 OPTIONS = {"rhythm": "both"}
 
 
-def recipe(timesteps: int = LEVELS, schedule: ts.core.schedule.Schedule | None = None) -> ts.recipes.QCFS:
+def recipe(timesteps: int = LEVELS, schedule: Schedule | None = None) -> ts.recipes.QCFS:
     """Neurons that integrate over a whole window and then fire (sum-spikes-and-fire), unless a schedule is given."""
     return ts.recipes.QCFS(
         timesteps=timesteps, schedule=schedule or ts.schedules.LayerSynchronous(), weight_bits=8,

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 import transpike as ts
+from transpike.core.recipe import Recipe
 from transpike.data.named import directory
 from transpike.results.writing import write_atomically
 
@@ -26,15 +27,15 @@ HELD_OUT = 200
 MOST_POINTS = 2.0
 
 
-def ecc(frames: int, schedule) -> ts.core.recipe.Recipe:
+def ecc(frames: int, schedule) -> Recipe:
     return ts.recipes.ECC(timesteps=frames, encoder=ts.encoders.EventFrames(), schedule=schedule)
 
 
-def rueckauer(frames: int, schedule) -> ts.core.recipe.Recipe:
+def rueckauer(frames: int, schedule) -> Recipe:
     return ts.recipes.Rueckauer(timesteps=frames, encoder=ts.encoders.EventFrames(), schedule=schedule)
 
 
-def signed(frames: int, schedule) -> ts.core.recipe.Recipe:
+def signed(frames: int, schedule) -> Recipe:
     """Neurons that take spikes back which came too early."""
     return ts.recipes.FewSteps(
         timesteps=frames, encoder=ts.encoders.EventFrames(), schedule=schedule, neuron="signed",

@@ -204,6 +204,8 @@ class SNN(ModuleLike):
             prepared = pack(given, self.source.inputs)
             self.encoder.check(prepared)
             return prepared
+        if isinstance(x, Inputs):
+            raise DataError(f"the network has one input, and {len(x.values)} are given")
         if not isinstance(x, Tensor) or x.is_complex():
             kind = "complex tensor" if isinstance(x, Tensor) else type(x).__name__
             line = "; write torch.from_numpy(x)" if kind == "ndarray" else ""
@@ -301,7 +303,7 @@ class SNN(ModuleLike):
         Warnings about the inputs are in the trace of ``run``.
         """
         names = InputNames.of(self.source.inputs)
-        if len(inputs) > (1 if names is None else len(names.arguments)) and isinstance(inputs[-1], int):
+        if len(inputs) > (1 if names is None else len(names.arguments)) and isinstance(inputs[-1], int | None):
             inputs, timesteps = inputs[:-1], inputs[-1]
         logits = self.run(of_call(inputs, named, names), timesteps, count=False).logits
         logits = logits if return_all else logits[-1]

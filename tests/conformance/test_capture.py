@@ -82,6 +82,11 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "hardtanh in place": (lambda: nn.Sequential(nn.Linear(9, 5), nn.Hardtanh(0.0, 0.7, inplace=True)), (9,)),
     "clamp": (lambda: Apply(lambda x: x.clamp(0, 0.6)), IMAGE),
     "clamp from below": (lambda: Apply(lambda x: x.clamp(min=0)), IMAGE),
+    "clamp_max": (lambda: Apply(lambda x: torch.clamp_max_(torch.clamp_max(x, 1).clone(), 0.5)), IMAGE),
+    "abs": (lambda: Apply(lambda x: torch.abs_(x.abs() - 1)), IMAGE),
+    "leaky relu": (lambda: nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(4, 4, 1), nn.LeakyReLU(0.1, inplace=True)), IMAGE),
+    "prelu": (lambda: nn.PReLU(4), IMAGE),
+    "rrelu": (lambda: nn.Sequential(nn.RReLU(), nn.Conv2d(4, 4, 1), nn.RReLU(inplace=True)), IMAGE),
     "clamp_min": (lambda: Apply(lambda x: torch.clamp_min(x, 0)), IMAGE),
     "clamp in place": (lambda: Apply(lambda x: (x * 1).clamp_(0, 0.6)), IMAGE),
     "dropout": (nn.Dropout, IMAGE),
@@ -281,7 +286,7 @@ def test_every_operator_of_the_tables_is_captured_somewhere_above():
 
 
 ALIASES = {
-    "_to_copy.default", "_unsafe_view.default", "add.Scalar", "alias.default", "clamp_min_.default", "concat.default",
+    "_prelu_kernel.default", "_to_copy.default", "_unsafe_view.default", "add.Scalar", "alias.default", "clamp_min_.default", "concat.default",
     "constant_pad_nd.default", "detach.default", "detach_.default", "div.Scalar", "div_.Tensor", "dropout_.default",
     "feature_dropout_.default", "lift_fresh_copy.default", "mul.Scalar", "native_dropout.default", "relu6.default",
     "relu6_.default", "rsub.Tensor", "squeeze.dims", "sub.Scalar", "sub_.Tensor", "to.dtype",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import transpike as ts
 from networks import Residual, mlp, small_cnn
 from transpike import neurons, passes
-from transpike.activations import QuantisedClip, ReLU, SlipReLU, TimeToFirstSpike
+from transpike.activations import QuantisedClip, ReLU, SlipReLU, TimeToFirstSpike, Unchanged
 from transpike.core.cell import Neuron
 from transpike.core.pass_ import Context, Pass
 from transpike.core.schedule import Schedule, depth
@@ -22,6 +22,7 @@ from transpike.errors import DataError, SettingError, TranspikeError, Unsupporte
 from transpike.neurons import (
     Bistable,
     Burst,
+    DifferentialMultiThreshold,
     ExactReLU,
     FirstSpike,
     IntegrateAndFire,
@@ -29,8 +30,10 @@ from transpike.neurons import (
     MultiThreshold,
     OffsetCorrected,
     SignedIntegrateAndFire,
+    SpikeProduct,
     Synchronous,
 )
+from transpike.ops import Product
 from transpike.readouts import DelayedWindow, SpikeCount
 from transpike.recipes import (
     BSNN,
@@ -289,6 +292,10 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "neuron": (lambda: FewSteps(neuron="izhikevich"), SettingError, "one of integrate-and-fire, signed, burst, bistable"),  # type: ignore[arg-type]
     "bistable, streaming": (lambda: mixed(neuron=passes.UseNeurons("bistable")), SettingError, "bistable.* (work under|phase)"),
     "bistable, windows": (lambda: Bistable(ReLU(), ONE, ZERO).fire_window(ONE, timesteps=8), SettingError, "use them with the schedule of phase cycles"),
+    "what is followed": (lambda: DifferentialMultiThreshold(ReLU(), ONE, ZERO, follows="rate"), SettingError, "follows must be one of current, value, not 'rate'"),  # type: ignore[arg-type]
+    "a curve by its current": (lambda: DifferentialMultiThreshold(Unchanged(), ONE, ZERO), SettingError, "follows its current is a ReLU, and not"),
+    "gain of a product": (lambda: SpikeProduct(Product(), gain="rate"), SettingError, "gain must be 'reciprocal' or 'unit'"),  # type: ignore[arg-type]
+    "wires behind nothing": (lambda: passes.EncodeWires(behind="rates"), SettingError, "behind must be 'anything' or 'analogue', not 'rates'"),  # type: ignore[arg-type]
     "threshold of 0": (lambda: IntegrateAndFire(ReLU(), ZERO, ZERO), SettingError, "must be positive"),
     # phase cycles
     "phase cycles, other neurons": (lambda: ECC(8, schedule=PhaseCycles()), SettingError, "use the recipe bsnn"),

@@ -85,7 +85,10 @@ def _boxes(target: Sequence[Mapping]) -> Tensor:
     rows = []
     for one in target:
         if not is_array(one.get("boxes")) or not is_array(one.get("labels")):
-            raise DataError("targets of a sample with boxes are dictionaries of the tensors 'boxes' and 'labels'")
+            raise DataError(
+                f"targets must be numbers, not {named(one)}; those of detections are dictionaries of the tensors "
+                "'boxes' and 'labels'"
+            )
         boxes, labels = tensor(one["boxes"]).double().reshape(-1, 4), tensor(one["labels"]).double().reshape(-1)
         if len(boxes) != len(labels):
             raise DataError(f"a sample has {len(boxes)} boxes and {len(labels)} labels; give one label per box")

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from transpike.core.inputs import InputNames, Inputs
 from transpike.core.preprocessing import Preprocessing
-from transpike.data import several
+from transpike.data import _several as several
 from transpike.data._base import Dataset, Split
 from transpike.data._forms import as_targets as as_targets
 from transpike.data._forms import is_array as is_array

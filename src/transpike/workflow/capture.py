@@ -33,7 +33,7 @@ from transpike.workflow.captured_values import (
     operator_name,
 )
 from transpike.workflow.exported import copied, exported, reference
-from transpike.workflow.last_functions import last_functions
+from transpike.workflow.last_functions import LAST, last_functions
 
 OnUnsupported = Literal["error", "keep"]
 
@@ -238,7 +238,10 @@ class _Reader:
             return
         call = Call(name, arguments, shapes)
         reason = unsupported.reason(name)
-        for member in [] if node in self.last else _claims(registry.generation()).get(name, []):
+        computed_once = node in self.last and operator_name(node) in LAST  # unless a plug-in has an op for it
+        for member in _claims(registry.generation()).get(name, []):
+            if computed_once and member.__module__.startswith("transpike."):
+                continue
             try:
                 self._place_node(node, member.capture(call), path, isinstance(value, Tensor), shapes)
                 return

@@ -12,6 +12,7 @@ from transpike.core.graph import Input, Node
 from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.run import Run, map_state
+from transpike.lowering.entrances import LookUp
 
 Wire = Tensor | None
 
@@ -53,7 +54,7 @@ class Estimates:
 
     def _evaluate(self, node: Node, inputs: list[Wire], steps: int) -> Wire:
         if isinstance(node.op, Input):
-            return self._input(steps)
+            return self._input(node, steps)
         if isinstance(node.op, Cell):
             return self._cell(node, node.op, inputs, steps)
         if all(value is None for value in inputs):
@@ -63,11 +64,12 @@ class Estimates:
         given = [self._zeros(name, steps) if v is None else v for v, name in zip(inputs, node.inputs, strict=True)]
         return self.narrow.linear(node.name, node.op, given)
 
-    def _input(self, steps: int) -> Wire:
-        encoder, x, t = self.run.program.encoder, self.run.x, self.run.t
-        if encoder.is_constant:
-            return None if t else self._first(x.double(), steps)
-        return torch.cat([encoder.encode(x, self.run.sample_ids, t + k + 1).double() for k in range(steps)])
+    def _input(self, node: Node, steps: int) -> Wire:
+        program, x, t = self.run.program, self.run.x, self.run.t
+        assert isinstance(node.op, Input)
+        if program.encoder.is_constant or isinstance(node.op, LookUp):
+            return None if t else self._first(node.op.part(x).double(), steps)
+        return torch.cat([program.sent(node, x, self.run.sample_ids, t + k + 1).double() for k in range(steps)])
 
     def _first(self, value: Tensor, steps: int) -> Tensor:
         """``value`` in the first step, then nothing."""
