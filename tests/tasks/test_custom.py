@@ -10,23 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import transpike as ts
+from seeded import network, random
 from transpike import report
 from transpike.errors import DataError, MissingExtra, SettingError
 from transpike.tasks import Binary, Detection, Fidelity, Function, MultiLabel, PixelClassification, Regression, Sequence
 
 N = 40
 X = torch.rand(N, 6, generator=torch.Generator().manual_seed(0))
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(3**k * n for k, n in enumerate(shape))))
-
-
-def network(*layers: nn.Module) -> nn.Sequential:
-    module = nn.Sequential(*layers)
-    for parameter in module.parameters():
-        parameter.data = random(*parameter.shape) / 2
-    return module.eval()
 
 
 LINE = network(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4))

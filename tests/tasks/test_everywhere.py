@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import transpike as ts
+from seeded import network, random
 from transpike import report
 from transpike.errors import DataError, GateFailed, SettingError
 from transpike.tasks import Fidelity, PixelClassification, Regression
@@ -16,17 +17,6 @@ from transpike.workflow.compare.rows import Refusal
 
 N = 40
 X = torch.rand(N, 6, generator=torch.Generator().manual_seed(0))
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(3**k * n for k, n in enumerate(shape))))
-
-
-def network(*layers: nn.Module) -> nn.Sequential:
-    module = nn.Sequential(*layers)
-    for parameter in module.parameters():
-        parameter.data = random(*parameter.shape) / 2
-    return module.eval()
 
 
 LINE = network(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))

@@ -84,7 +84,7 @@ def pairs(data: Any, shape: Sample = None) -> Iterator[tuple[Any, Tensor | None]
     iterable of batches. A batch is an input, (input, target, …), where further entries are ignored, or a dictionary
     like {"pixel_values": …, "labels": …}. An iterable may also yield single samples, each with one label. The
     ``shape`` of a sample, where it is known, distinguishes samples from batches; for a network with several inputs it
-    is their ``InputNames``, batches of inputs are ``Inputs``, and the forms are those of ``data.several``.
+    is their ``InputNames``, batches of inputs are ``Inputs``, and the forms are those of ``data/_several.py``.
 
     Raises DataError for other forms, and for targets that are text; the message has the line to write.
     """
