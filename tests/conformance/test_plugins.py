@@ -438,3 +438,16 @@ def test_the_command_line_knows_what_plug_ins_bring(installed, tmp_path):
     assert fits.returncode == 4 and "Tiny chip" in fits.stdout + fits.stderr
     whole = _transpike(installed, "convert", *common, "--recipe", "burst", "--gamma", "2.5", "--output", net)
     assert whole.returncode == 2 and "not a valid integer" in whole.stderr
+
+
+def test_our_own_members_that_are_first_imported_inside_remain():
+    family = registry.families["exit"]
+    assert family.classes()
+    entries = family.entries
+    try:
+        family.entries = {}
+        with registry.restored():
+            family.entries = dict(entries)
+        assert family.entries == entries
+    finally:
+        family.entries = entries

@@ -240,7 +240,7 @@ class _Reader:
         reason = unsupported.reason(name)
         computed_once = node in self.last and operator_name(node) in LAST  # unless a plug-in has an op for it
         for member in _claims(registry.generation()).get(name, []):
-            if computed_once and member.__module__.startswith("transpike."):
+            if computed_once and registry.is_ours(member.__module__):
                 continue
             try:
                 self._place_node(node, member.capture(call), path, isinstance(value, Tensor), shapes)
