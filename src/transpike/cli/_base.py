@@ -90,7 +90,7 @@ model_options = options(
         default="zoo:small-cnn",
         show_default=True,
         metavar="NAME",
-        help="zoo:NAME, torchvision:NAME, timm:NAME, file:PROGRAM.pt2, py:package.module:factory.",
+        help="zoo:NAME, torchvision:NAME, timm:NAME, file:NETWORK.onnx, file:PROGRAM.pt2, py:package.module:factory.",
     ),
     click.option(
         "--weights",

@@ -55,11 +55,11 @@ def build(
 ) -> tuple[nn.Module, Model]:
     """The network that ``spec`` names, in evaluation mode if it has one, and its description.
 
-    ``zoo:NAME`` · ``torchvision:NAME`` · ``timm:NAME`` · ``file:PROGRAM.pt2`` · ``py:package.module:factory``; a bare
-    NAME is the zoo's. ``weights``: a file for ``load_weights``, or "default" for the published weights (a download)
-    of torchvision and timm; without, they are random. ``input_shape`` (channels, height, width) sets ``in_channels``
-    and is tested with one run. ``trust``: open the PROGRAM of ``file:``, which can run any code. Raises SettingError,
-    CheckpointError, or MissingExtra.
+    ``zoo:NAME`` · ``torchvision:NAME`` · ``timm:NAME`` · ``file:NETWORK.onnx`` · ``file:PROGRAM.pt2`` ·
+    ``py:package.module:factory``; a bare NAME is the zoo's. ``weights``: a file for ``load_weights``, or "default" for
+    the published weights (a download) of torchvision and timm; without, they are random. ``input_shape`` (channels,
+    height, width) sets ``in_channels`` and is tested with one run. ``trust``: open the PROGRAM of ``file:``, which can
+    run any code. Raises SettingError, CheckpointError, or MissingExtra.
     """
     if input_shape is not None:
         if len(input_shape) == 0 or any(size < 1 for size in input_shape):
@@ -85,7 +85,7 @@ def build(
     elif kind == "file":
         if num_classes is not None or (in_channels is not None and input_shape is None):
             raise SettingError(f"{spec} is a finished program; num_classes and in_channels cannot be chosen")
-        module, model = from_file(name, trust)
+        module, model = from_file(name, trust, input_shape)
     elif kind == "py":
         module, model = from_python(name, num_classes, None if input_shape else in_channels)
     else:

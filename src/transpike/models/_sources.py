@@ -14,6 +14,7 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.core.spelling import nearest
 from transpike.errors import CheckpointError, MissingExtra, SettingError
 from transpike.models._base import IMAGENET, Model
+from transpike.models.onnx_file import from_onnx
 
 
 def elsewhere(name: str, known: Iterable[str]) -> str:
@@ -64,12 +65,16 @@ def from_timm(name: str, num_classes: int, in_channels: int, pretrained: bool) -
     return module, Model(f"timm:{name}", build, shape, preprocessing, num_classes)
 
 
-def from_file(path: str, trust: bool) -> tuple[nn.Module, Model]:
-    """A program saved by ``torch.export.save``, unchanged, if it is to be trusted; else CheckpointError.
+def from_file(path: str, trust: bool, input_shape: tuple[int, ...] | None = None) -> tuple[nn.Module, Model]:
+    """An ONNX file, or a program saved by ``torch.export.save``, unchanged, if it is to be trusted.
+
+    ``input_shape`` is needed for an ONNX file that leaves sizes open. Raises as ``from_onnx``, and CheckpointError.
 
     PyTorch unpickles parts of such a file, and evaluates texts in its graph (sizes, guards) as Python. So it is code,
     which no check of its pickles makes safe.
     """
+    if path.lower().endswith(".onnx"):
+        return from_onnx(path, input_shape)
     if not Path(path).is_file():
         raise CheckpointError(f"no saved program at {path}")
     if not trust:
