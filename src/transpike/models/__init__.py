@@ -19,6 +19,7 @@ from transpike.models import (
     eeg,
     efficientnet_lite0,
     events_cnn,
+    fastestdet,
     mobilenet,
     resnet20,
     small_cnn,
