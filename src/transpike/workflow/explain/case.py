@@ -30,6 +30,7 @@ from transpike.workflow.judged import Judged
 BATCH = 32
 PARTS = ("weights", "neurons")  # of a layer, which are replaced separately
 BUDGET = 2**30  # bytes per batch
+ALL = Judged()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +48,11 @@ class Case:
     ann: Tensor
     timesteps: int
     task: Task
-    judged: Judged
+    judged: Judged = ALL
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: Task, judged: Judged) -> "Case":
+    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: Task, judged: Judged = ALL) -> "Case":
         inputs, targets, seen = [], list[Tensor](), 0
         for x, given in with_targets(data, snn.sample_shape):
             y = judged.target(given) if task.needs_targets else None
