@@ -158,7 +158,7 @@ def functions(report: Evaluated) -> Table:
     """Evaluations of functions, which are neither multiplications nor additions."""
     columns = (
         Column("function", name=True), Column("ANN", show=count), Column("SNN, executed", show=count),
-        Column("SNN, where an input changed", show=count),
+        Column("SNN, changed inputs", show=count),
     )  # fmt: skip
     found = [(name, *counts.values()) for name, counts in report.evaluations.items()]
     notes = notes_of(report.samples, report.provenance, report.recipe)
