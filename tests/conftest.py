@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 import torch
 
-from transpike.core import registry
+from transpike.core import naming, registry
 
 # One thread, so that workers of pytest do not fight; `make test-matrix` asks for two. No result may depend on it.
 THREADS = int(os.environ.get("TRANSPIKE_TEST_THREADS") or 1)
@@ -26,6 +26,7 @@ hypothesis.settings.load_profile("laws")
 ROOT = Path(__file__).resolve().parents[1]
 # What else is installed, like examples/plugin, changes nothing here: its entry points count as loaded. Tests of plug-ins
 # look for entry points again; other processes, like those of the command line, see what is installed.
+naming.import_folders()  # as the first look-up does
 registry._plugins = []
 
 

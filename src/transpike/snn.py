@@ -18,7 +18,7 @@ from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph, Node, PackedInput
 from transpike.core.input_check import InputCheck, InputChecks
 from transpike.core.input_statistics import InputStatistics
-from transpike.core.inputs import InputNames, Inputs, of_call, pack
+from transpike.core.inputs import InputNames, Inputs, of_call, pack, with_any_input
 from transpike.core.like_module import ModuleLike
 from transpike.core.precision import Arguments, Result, without_autocast
 from transpike.core.preprocessing import Preprocessing, described
@@ -236,15 +236,8 @@ class SNN(ModuleLike):
 
     def accepting_any_input(self) -> "SNN":
         """A copy that runs on inputs that do not look like those of the calibration, with a warning in its results."""
-
-        def change(node: Node) -> Node | None:
-            op = node.op
-            if not isinstance(op, PackedInput) or op.statistics is None:
-                return None
-            return replace(node, op=replace(op, statistics=replace(op.statistics, any_input=True)))
-
         inputs = None if self.inputs is None else replace(self.inputs, any_input=True)
-        return replace(self, inputs=inputs, source=self.source.rewrite(change))
+        return replace(self, inputs=inputs, source=with_any_input(self.source))
 
     def beyond(self, prepared: Tensor) -> int:
         """The number of prepared input values that are clipped, because they exceed the largest level."""

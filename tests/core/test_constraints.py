@@ -142,8 +142,5 @@ def test_stages_are_read_and_kept_in_their_order() -> None:
 def test_settings_may_be_left_out() -> None:
     torch.manual_seed(0)
     comparison = ts.ComparisonSettings()
-    assert (
-        comparison == ts.ComparisonSettings(timesteps=(64, 32, 16, 8, 4, 4))
-        and comparison.task.name == "classification"
-    )
+    assert comparison == ts.ComparisonSettings(timesteps=(64, 32, 16, 8, 4, 4)) and comparison.task is None
     assert ts.Training().to_json()["learning_rate"] == 0.1

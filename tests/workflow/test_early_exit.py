@@ -271,13 +271,13 @@ def test_what_makes_no_exit_is_refused():
         fit_exit(snn, data, score="luck")
     with pytest.raises(DataError, match="targets"):
         fit_exit(snn, case.calibration)
-    for wrong in ({"drop": 0.0}, {"drop": True}, {"confidence": 1.0}, {"fit_share": 1.5}):
+    for wrong in ({"drop": 0.0}, {"drop": True}, {"confidence": 1.0}):
         with pytest.raises(SettingError, match="must lie between"):
             fit_exit(snn, data, **wrong)
     with pytest.raises(DataError, match="needs at least"):
         fit_exit(snn, data, drop=1e-16)
     with pytest.raises(DataError, match="leaves none"):
-        fit_exit(snn, data, drop=50, fit_share=1e-9)
+        fit_exit(snn, (data[0][:2], data[1][:2]), drop=50)
     for score in (None, 3, exits.Gap, lambda z: z.amax(-1)):
         with pytest.raises(SettingError, match="score must be"):
             fit_exit(snn, data, score=score)

@@ -217,13 +217,6 @@ def test_evaluation_and_cost_take_several_inputs(branches):
     alone = ts.convert(model, ECC(timesteps=48), FORMS["pairs"], output="aux")
     assert [node.name for node in alone.graph.inputs] == ["image", "vector"]  # its call stays that of the model
     assert float((alone(IMAGE, VECTOR) - model(IMAGE, VECTOR)["aux"]).abs().max()) < 1
-    for calibration in (data, FORMS["two arrays"]):
-        with pytest.raises(SettingError, match="a comparison takes networks with one input"):
-            ts.compare(model, ["ecc"], data=data, calibration=calibration)
-    with pytest.raises(DataError, match="training here takes networks with one input"):
-        ts.train(model, data)
-    with pytest.raises(SettingError, match=r"explain takes networks with one input.*image, vector"):
-        ts.explain(alone, data)
 
 
 def test_what_cannot_be_an_input_is_refused_by_name(branches):

@@ -203,15 +203,19 @@ def test_a_task_judges_one_output_and_every_output_has_its_closeness():
 def test_what_judges_one_output_refuses_several_by_name():
     model, x = Auxiliary().eval().requires_grad_(False), rand(40, 6)
     snn, y = ts.convert(model, ECC(timesteps=8), x), torch.zeros(40).long()
+    settings = ts.ComparisonSettings(task=ts.tasks.Classification())
     for judged in (
-        lambda: ts.explain(snn, (x, y)),
+        lambda: ts.explain(snn, (x, y), task=ts.tasks.Classification()),
+        lambda: ts.record(snn, (x, y), task=ts.tasks.Classification()),
         lambda: ts.fit_exit(snn, (x, y)),
         lambda: ts.cost(snn, (x, y), task=ts.tasks.Classification()),
-        lambda: ts.compare(model, ["ecc"], data=(x, y), calibration=x),
+        lambda: ts.compare(model, ["ecc"], x, settings, data=(x, y)),
     ):
-        with pytest.raises(SettingError, match=r"several: convert the model with output=.*'logits', 'features'"):
+        with pytest.raises(
+            SettingError, match=r"classification judges one: output=… .*with one of 'logits', 'features'"
+        ):
             judged()
-    with pytest.raises(SettingError, match="classification judges one: output=… with one of 'logits'"):
+    with pytest.raises(SettingError, match=r"classification judges one: output=… .*with one of 'logits'"):
         ts.evaluate(snn, (x, y), task=ts.tasks.Classification())
     with pytest.raises(SettingError, match="no output is called 'boxes'"):
         ts.evaluate(snn, (x, y), output="boxes")

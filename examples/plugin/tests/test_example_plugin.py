@@ -17,6 +17,7 @@ from transpike.cli import main
 
 pytest.importorskip("transpike_example", reason="the example is not installed: pip install --editable examples/plugin")
 
+from transpike_example.balanced import Balanced
 from transpike_example.neuron import Refractory
 from transpike_example.operator import HardShrink
 from transpike_example.recipe import Cautious, UseRefractory
@@ -67,6 +68,7 @@ def test_each_part_keeps_the_laws():
     testing.check_recipe(Cautious(timesteps=8))
     testing.check_energy_model(ts.energy.table["event-router"]())
     testing.check_task(Margin(0.2))
+    testing.check_task(Balanced())
     testing.check_chip(ts.chips.load("toy-chip"))
     testing.check_dataset("stripes")
 
@@ -81,6 +83,31 @@ def test_the_margin_decides_what_is_right():
     output, target = torch.tensor([[1.0, 0.8], [0.2, 1.0]]), torch.tensor([0, 1])
     assert Margin(0.1).outcomes(output, target).tolist() == [True, True]
     assert Margin(0.5).outcomes(output, target).tolist() == [False, True]
+
+
+def test_rare_classes_count_as_much_as_frequent_ones():
+    answers, target = torch.tensor([0, 0, 0, 1, 0, 2]), torch.tensor([0, 0, 0, 0, 1, 2])  # recalls 3/4, 0/1, 1/1
+    rows = Balanced().rows(torch.eye(4)[answers], target)
+    assert Balanced().from_rows(rows).tolist() == pytest.approx([7 / 12, 0.0])
+    assert Balanced().from_rows(rows[:3]).tolist() == [1.0, 1.0]  # classes without a target have no recall
+    perfect = Balanced().rows(torch.eye(4)[target], target)
+    assert Balanced().gain(perfect, rows)[0] == pytest.approx(5 / 12)
+
+
+def test_the_measured_task_evaluates_compares_and_trains(model, data):
+    snn = ts.convert(model, Cautious(timesteps=8), data[0])
+    result = ts.evaluate(snn, data, task=Balanced())
+    answers, right = snn.source.run(data[0]).argmax(1), []
+    for c in data[1].unique():
+        right.append((answers[data[1] == c] == c).double().mean())
+    assert result.ann["balanced accuracy"].value == pytest.approx(float(torch.stack(right).mean()))
+    assert result.ann["smallest recall"].value == pytest.approx(float(torch.stack(right).min()))
+    settings = ts.ComparisonSettings(timesteps=(8,), task=Balanced())
+    row = ts.compare(model, [Cautious()], data[0], settings, data=[data]).measured[0]
+    assert row.value == result.final.metrics["balanced accuracy"].value
+    ecc = ts.convert(model, ts.recipes.ECC(timesteps=4), data[0])
+    tuned = ts.finetune(ecc, data, epochs=1, task=Balanced())
+    assert tuned.provenance["fine_tuning"][-1]["settings"]["task"] == "balanced"
 
 
 def test_the_recipe_is_compared_with_ours(model, data):
@@ -132,5 +159,7 @@ def test_the_command_line_has_its_names(tmp_path):
     )
     assert run.exit_code == 0, run.stderr
     assert "event-router" in run.stdout and json.loads(run.stdout)["task"] == "margin(margin=0.05)"
+    measured = transpike("evaluate", net, "--data", "stripes", "--task", "balanced")
+    assert measured.exit_code == 0 and "balanced accuracy" in measured.stdout, measured.stderr
     fit = transpike("inspect", net, "--fit", "toy-chip", "--json")
     assert fit.exit_code in (0, 4) and "Toy chip" in fit.stdout, fit.stderr

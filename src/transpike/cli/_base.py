@@ -148,6 +148,9 @@ energy_option = click.option(
 task_option = click.option(
     "--task", type=Part("task"), help="Task that defines good answers (default: that of the data set, classification)."
 )
+output_option = click.option(
+    "--output-name", help="Output that the task judges, of a network with several (default: all, by their fidelity)."
+)
 report_option = click.option(
     "--report",
     "reports",

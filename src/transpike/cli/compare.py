@@ -11,7 +11,7 @@ from transpike.cli import _base, _settings
 from transpike.data import Dataset
 from transpike.errors import GateFailed, SettingError
 from transpike.results.writing import check_folder
-from transpike.tasks import metrics_of
+from transpike.tasks import Classification, Fidelity, metrics_of
 from transpike.workflow.compare.pick import parse
 from transpike.workflow.compare.run import Comparison, Scored
 
@@ -73,7 +73,9 @@ def command(
     dataset = _base.load_tested(data_name, data_dir)
     settings = _settings.chosen(ts.ComparisonSettings, flags, task=_base.task_named(task, dataset))
     if pick is not None:
-        parse(pick, metrics_of(settings.task))  # errors are reported before the work
+        known = (Classification(), Fidelity()) if settings.task is None else (settings.task,)
+        # errors are reported before the work
+        parse(pick, tuple(metric for one in known for metric in metrics_of(one)))
     texts = (recipe_texts or ",".join(kind.name for kind in recipes.members)).split(",")
     chosen = [_base.recipe_named(text.strip(), dataset, settings.seed) for text in texts]
     wishes, limit = settings.exits, settings.limit

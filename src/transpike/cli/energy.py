@@ -26,6 +26,7 @@ from transpike.energy import EnergyModel
 @_base.engine_option
 @click.option("--memory", type=MEMORY, help="Memory limit, like 2GiB.")
 @_base.task_option
+@_base.output_option
 @_base.report_option
 @_base.json_option
 @_base.threads_option
@@ -42,6 +43,7 @@ def command(
     engine: str,
     memory: int | None,
     task: str | None,
+    output_name: str | None,
     reports: tuple[Path, ...],
     as_json: bool,
     threads: int | None,
@@ -62,6 +64,7 @@ def command(
             weight_bits=weight_bits,
             engine=engine,
             memory=memory,
+            output=output_name,
             task=_base.task_named(task, dataset),
             progress=progress,
         )

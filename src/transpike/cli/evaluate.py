@@ -12,7 +12,7 @@ from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.core.task import Task
 from transpike.errors import GateFailed, SettingError
 from transpike.results.statistics import change, percent
-from transpike.tasks import task_given
+from transpike.workflow.judged import asked as judgement
 
 
 @click.command("evaluate")
@@ -26,6 +26,7 @@ from transpike.tasks import task_given
 @_base.engine_option
 @click.option("--memory", type=MEMORY, help="Memory limit, like 2GiB.")
 @_base.task_option
+@_base.output_option
 @_base.report_option
 @_base.energy_option
 @click.option(
@@ -46,6 +47,7 @@ def command(
     engine: str,
     memory: int | None,
     task: str | None,
+    output_name: str | None,
     reports: tuple[Path, ...],
     energies: tuple[energy.EnergyModel, ...],
     max_drop: float | None,
@@ -59,7 +61,7 @@ def command(
         raise SettingError(f"--max-drop takes percentage points of accuracy, or an amount of a metric, not {max_drop}")
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
-    asked = _base.task_named(task, dataset)
+    asked, _ = judgement(snn.outputs, _base.task_named(task, dataset), output_name)
     snn = _inputs.adapted(snn, dataset)
     with _base.progress_bar("evaluating") as progress:
         result = ts.evaluate(
@@ -69,6 +71,7 @@ def command(
             answers=answers,
             engine=engine,
             memory=memory,
+            output=output_name,
             task=asked,
             energy=energies,
             progress=lambda done, _: progress(done, min(limit or 10**12, len(dataset.test))),
@@ -80,7 +83,7 @@ def command(
     else:
         report.show(result)
     if max_drop is not None:
-        _gate(result, task_given(asked), max_drop)
+        _gate(result, asked, max_drop)
 
 
 def _gate(result: ts.Report | ts.Measurement, task: Task, max_drop: float) -> None:

@@ -43,6 +43,7 @@ from transpike.workflow.early_exit import fit_exit
 @_base.engine_option
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="File for the network with its exit.")
 @_base.task_option
+@_base.output_option
 @_base.report_option
 @_base.energy_option
 @_base.json_option
@@ -62,6 +63,7 @@ def command(
     engine: str,
     output: Path,
     task: str | None,
+    output_name: str | None,
     reports: tuple[Path, ...],
     energies: tuple[energy.EnergyModel, ...],
     as_json: bool,
@@ -93,6 +95,7 @@ def command(
             checkpoints=checkpoints,
             timesteps=timesteps,
             engine=engine,
+            output=output_name,
             task=asked,
             progress=bar,
         )
@@ -103,6 +106,7 @@ def command(
             timesteps=timesteps,
             engine=engine,
             energy=energies,
+            output=output_name,
             task=asked,
             progress=lambda done, _: bar(done, len(rest)),
         )

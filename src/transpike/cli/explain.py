@@ -22,6 +22,7 @@ from transpike.workflow.explain.run import SAMPLES
 @click.option("--renew/--no-renew", default=True, show_default=True, help="Reconvert each layer.")
 @click.option("--changes/--no-changes", default=True, show_default=True, help="Try changes that may recover accuracy.")
 @_base.task_option
+@_base.output_option
 @_base.report_option
 @_base.json_option
 @_base.threads_option
@@ -35,6 +36,7 @@ def command(
     renew: bool,
     changes: bool,
     task: str | None,
+    output_name: str | None,
     reports: tuple[Path, ...],
     as_json: bool,
     threads: int | None,
@@ -54,6 +56,7 @@ def command(
             oracle=oracle,
             renew=renew,
             changes=changes,
+            output=output_name,
             task=_base.task_named(task, dataset),
             progress=progress,
         )

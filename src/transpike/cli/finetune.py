@@ -26,6 +26,7 @@ from transpike.workflow.train import Progress, Row
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Continue from an existing checkpoint.")
 @click.option("--device", default="cpu", show_default=True, help="PyTorch device.")
 @_base.task_option
+@_base.output_option
 @_base.json_option
 @_base.threads_option
 def command(
@@ -38,6 +39,7 @@ def command(
     resume: bool,
     device: str,
     task: str | None,
+    output_name: str | None,
     as_json: bool,
     threads: int | None,
     **settings: Any,
@@ -70,6 +72,7 @@ def command(
             progress=progress,
             threads=threads,
             device=device,
+            output=output_name,
             task=_base.task_named(task, dataset),
             **given,
         )

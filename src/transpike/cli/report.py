@@ -12,13 +12,14 @@ import transpike as ts
 from transpike import report
 from transpike.cli import _base, _inputs
 from transpike.cli._settings import MEMORY, NUMBERS
+from transpike.core.graph import PackedInput
 from transpike.core.recipe import Recipe
 from transpike.data import Dataset
 from transpike.errors import SettingError
 from transpike.snn import SNN
-from transpike.tasks import task_given
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
+from transpike.workflow.judged import asked as judgement
 
 PARTS = ("energy", "explain", "spikes")
 
@@ -51,6 +52,7 @@ PARTS = ("energy", "explain", "spikes")
 @_base.engine_option
 @click.option("--memory", type=MEMORY, help="Memory limit, like 2GiB.")
 @_base.task_option
+@_base.output_option
 @_base.json_option
 @_base.threads_option
 def command(
@@ -70,6 +72,7 @@ def command(
     engine: str,
     memory: int | None,
     task: str | None,
+    output_name: str | None,
     as_json: bool,
     threads: int | None,
 ) -> None:
@@ -78,11 +81,12 @@ def command(
     _base.check_outputs(reports=outputs, pictures=False)
     snn = ts.load(file)
     dataset = _base.load_tested(data_name, data_dir, snn)
-    asked = task_given(_base.task_named(task, dataset))
+    asked = judgement(snn.outputs, _base.task_named(task, dataset), output_name)[0]
     snn = _inputs.adapted(snn, dataset)
     chosen = [_base.recipe_named(text.strip(), dataset) for text in (recipe_texts or "").split(",") if text.strip()]
     images = dataset.test.batches(batch_size, limit=limit)
-    settings: dict[str, Any] = {"timesteps": timesteps, "engine": engine, "memory": memory, "task": asked}
+    judged: dict[str, Any] = {"task": asked, "output": output_name}
+    settings: dict[str, Any] = {"timesteps": timesteps, "engine": engine, "memory": memory, **judged}
     results: list[report.Result] = []
     if "energy" in without:
         total = min(limit or 10**12, len(dataset.test))
@@ -101,7 +105,7 @@ def command(
             with _base.progress_bar("simulations") as bar:
                 first = dataset.test.batches(batch_size, limit=explain_samples)
                 results.append(
-                    ts.explain(snn, first, timesteps=timesteps, samples=explain_samples, task=asked, progress=bar)
+                    ts.explain(snn, first, timesteps=timesteps, samples=explain_samples, **judged, progress=bar)
                 )
         except SettingError as error:  # schedules whose layers cannot run one by one
             missing.append(f"not explained: {error}")
@@ -115,12 +119,14 @@ def command(
                 timesteps=timesteps,
                 classes=dataset.classes,
                 engine=engine,
-                task=asked,
+                **judged,
             )
         )
     if chosen:
         any_input = snn.inputs is not None and snn.inputs.any_input
-        comparison = ts.ComparisonSettings(timesteps=compare_timesteps, engine=engine, task=asked, any_input=any_input)
+        comparison = ts.ComparisonSettings(
+            timesteps=compare_timesteps, engine=engine, task=asked, judged_output=output_name, any_input=any_input
+        )
         results.append(_compared(snn, chosen, dataset, limit, batch_size, comparison))
     for path in outputs:
         report.save(results, path, command=_base.typed(), remarks=tuple(missing))
@@ -162,9 +168,16 @@ def _compared(
             _base.calibration(dataset, snn.provenance.get("calibration_samples", 1000), snn.provenance.get("seed", 0)),
             settings,
             data=dataset.test.batches(batch_size, limit=limit),
-            preprocessing=snn.preprocessing,
+            preprocessing=_preprocessing(snn),
             progress=bar,
         )
+
+
+def _preprocessing(snn: SNN) -> Any:
+    """That of a network; of several inputs by their names."""
+    parts = [(node.name, node.op) for node in snn.source.inputs if isinstance(node.op, PackedInput)]
+    found = {name: op.preprocessing for name, op in parts if op.preprocessing is not None}
+    return found if parts else snn.preprocessing
 
 
 def _same(one: Recipe, other: Recipe) -> bool:

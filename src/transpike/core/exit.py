@@ -46,7 +46,7 @@ class Exit(NamedSettings):
         tested = math.ceil(math.log1p(-self.confidence) / math.log1p(-self.drop / 100))
         warming = round(fit_share * samples)
         if samples and not warming:
-            raise DataError(f"a fit_share of {fit_share:g} leaves none of {samples} samples to fit with: give more")
+            raise DataError(f"a share of {fit_share:g} to fit with leaves none of {samples} samples: give more")
         if samples - warming < tested or not warming:
             raise DataError(
                 f"a guaranteed drop of at most {self.drop:g} points with confidence {self.confidence:g} needs at least "
@@ -66,7 +66,8 @@ class ExitPolicy:
     Logits are means over the steps so far, in the source network's units, so that they do not grow with time;
     ``temperatures`` and ``thresholds`` have one number per checkpoint. ``drop`` and ``confidence`` are the guaranteed
     bound: the largest share of samples with a correct answer that stopping may lose, and the confidence of that bound
-    over the ``samples`` that it was fitted on; ``task`` defines which answers are correct.
+    over the ``samples`` that it was fitted on; ``task`` defines which answers are correct. ``output``: which one of
+    several outputs it is about, "" where there is one.
     """
 
     score: ExitScore
@@ -78,6 +79,7 @@ class ExitPolicy:
     confidence: float
     samples: int
     task: str = "classification"
+    output: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.checkpoints)
@@ -102,8 +104,9 @@ class ExitPolicy:
         places = "after " + ", ".join(map(str, self.checkpoints))
         if min(self.thresholds) == math.inf:
             places = "never before the end, because no candidate met the bound,"
+        name = f" of {self.output}" if self.output else ""
         return (
-            f"by {type(self.score).__name__.lower()} {places} of {self.timesteps} steps, at most "
+            f"by {type(self.score).__name__.lower()}{name} {places} of {self.timesteps} steps, at most "
             f"{100 * self.drop:g} points of right answers lost ({self.confidence:.0%} sure, {self.samples} samples)"
         )
 

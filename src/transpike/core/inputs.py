@@ -1,14 +1,15 @@
 """Several inputs of a network: a batch of them, their names, and the packed tensor that runs take."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from transpike.core.graph import Node, PackedInput
+from transpike.core.graph import Graph, Node, PackedInput
+from transpike.core.input_statistics import InputStatistics
 from transpike.core.structure import children, packed
 from transpike.errors import DataError
 
@@ -31,10 +32,12 @@ class Inputs:
 
     @classmethod
     def of(cls, given: Any) -> "Inputs":
-        """From a tuple or list (arguments in order) or a dictionary (by name), also nested.
+        """From a tuple or list (arguments in order) or a dictionary (by name), also nested; ``Inputs`` as they are.
 
         Raises DataError for values that are neither tensors nor arrays, and for another number of samples in one.
         """
+        if isinstance(given, Inputs):
+            return given
         values: dict[Place, Tensor] = {}
 
         def collect(value: Any, place: Place) -> None:
@@ -57,10 +60,15 @@ class Inputs:
             raise DataError(f"the inputs hold different numbers of samples ({listed}): the first axis is the batch")
         return inputs
 
+    @classmethod
+    def joined(cls, parts: Sequence["Inputs"]) -> "Inputs":
+        """The samples of all parts, which hold inputs at the same places."""
+        return cls({place: torch.cat([part.values[place] for part in parts]) for place in parts[0].values})
+
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
 
-    def __getitem__(self, part: slice) -> "Inputs":
+    def __getitem__(self, part: slice | Tensor) -> "Inputs":
         return self.each(lambda value: value[part])
 
     @property
@@ -165,6 +173,35 @@ def pack(inputs: Inputs, nodes: Iterable[Node]) -> Tensor:
             raise DataError(f"the input {node.name} holds NaN or infinite values, or values beyond float32")
         values.append(value)
     return packed(values)
+
+
+def unpacked(x: Tensor, nodes: Iterable[Node]) -> Inputs:
+    """The inverse of ``pack``, without preprocessing: the ``Inputs`` of a packed tensor (batch, N)."""
+    return Inputs({op.place: op.part(x) for node in nodes if isinstance(op := node.op, PackedInput)})
+
+
+def with_statistics(source: Graph, batches: Iterable[Tensor]) -> Graph:
+    """The network whose inputs of real numbers know the statistics of these packed ``batches``."""
+    parts = tuple(batches)
+
+    def change(node: Node) -> Node | None:
+        if not isinstance(node.op, PackedInput) or node.op.whole:
+            return None
+        return replace(node, op=replace(node.op, statistics=InputStatistics.of(map(node.op.part, parts))))
+
+    return source.rewrite(change)
+
+
+def with_any_input(source: Graph) -> Graph:
+    """The network that takes inputs that do not look like those of the calibration."""
+
+    def change(node: Node) -> Node | None:
+        op = node.op
+        if not isinstance(op, PackedInput) or op.statistics is None:
+            return None
+        return replace(node, op=replace(op, statistics=replace(op.statistics, any_input=True)))
+
+    return source.rewrite(change)
 
 
 def _check_whole(name: str, value: Tensor) -> None:

@@ -61,6 +61,8 @@ def _taken(batch: Any, names: InputNames) -> tuple[Any, Any] | None:
     if not isinstance(batch, (tuple, list)) or not batch:
         return None
     first, rest = batch[0], batch[1:]
+    if isinstance(first, Inputs):
+        return first, rest[0] if rest else None
     if count > 1 and len(batch) >= count and all(map(_is_value, batch[:count])):
         return tuple(batch[:count]), batch[count] if len(batch) > count else None
     structure = isinstance(first, (tuple, list, Mapping)) and _holds(first, names)

@@ -112,7 +112,7 @@ def with_targets(data: Any, shape: Sample = None) -> Iterator[tuple[Any, Any]]:
         yield from _grouped(map(_entry, samples), shape, single)
 
 
-def without_targets(batches: Iterable[Tensor]) -> list[tuple[Tensor, None]]:
+def without_targets(batches: Iterable[Any]) -> list[tuple[Any, None]]:
     """Batches of inputs in a form that is never read as (inputs, targets), also if there are two."""
     return [(x, None) for x in batches]
 
@@ -133,21 +133,35 @@ def labelled_split(data: Any) -> Split:
 
 
 def labelled_tensors(data: Any) -> tuple[Tensor, Tensor]:
-    """All inputs and labels (samples,) of ``data``; DataError without samples or labels.
+    """All inputs and labels (samples,) of ``data``; DataError without samples or labels, and for several inputs.
 
     A task checks the labels, with the output of a network.
     """
-    batches = list(pairs(data))
+    x, labels = labelled_inputs(data)
+    if isinstance(x, Inputs):
+        raise DataError(
+            "train() takes networks with one input, and the data have several: train the network in PyTorch and "
+            "convert it; finetune() takes several inputs"
+        )
+    return x, labels
+
+
+def labelled_inputs(
+    data: Any, names: InputNames | None = None, picked: Callable[[Any], Any] = lambda given: given
+) -> tuple[Tensor | Inputs, Tensor]:
+    """``labelled_tensors``, also for networks with the inputs ``names``; ``picked`` selects from given targets."""
+    given = ((x, picked(target)) for x, target in with_targets(data, names))
+    batches = [(x, None if target is None else as_targets(target)) for x, target in given]
     if not batches:
         raise DataError("there are no samples to train on")
-    if any(isinstance(x, Inputs) for x, _ in batches):
-        raise DataError("training here takes networks with one input, and the data have several")
     if any(y is None for _, y in batches):
         raise DataError("training needs labels: give a data set, or batches of (input, label)")
     labels = [y for _, y in batches if y is not None]
     if len({(y.shape[1:], y.dtype) for y in labels}) > 1:
         raise DataError("the labels of different batches differ in shape or type; give one class number per input")
-    x, y = torch.cat([x for x, _ in batches]), torch.cat(labels)
+    parts = [x for x, _ in batches]
+    x = Inputs.joined(parts) if isinstance(parts[0], Inputs) else torch.cat(parts)
+    y = torch.cat(labels)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 and not y.is_floating_point() else y
     return x, y
 

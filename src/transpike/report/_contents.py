@@ -42,7 +42,7 @@ def tables(result: Any, whole: bool = False) -> tuple[Table, ...]:
     if isinstance(result, Report):
         return tuple(_report(result, whole))
     if isinstance(result, Measurement):
-        return (metrics(result, whole), layers(result))
+        return (metrics(result, whole), layers(result), *details(result))
     for kind, make in _KINDS.items():
         if isinstance(result, kind):
             return tuple(make(result))
@@ -115,21 +115,55 @@ def metrics(result: Measurement, whole: bool = False) -> Table:
 
 
 def layers(report: Evaluated) -> Table:
-    """Counts of every layer."""
+    """Counts of every layer; operations that read the state of a product of two wires where there are any."""
+    products = any(row.product_operations for row in report.layers)
     columns = (
         Column("layer", name=True), Column("type", name=True), Column("spike levels", name=True),
         Column("neurons", show=count), in_percent("spike rate", 1), Column("spikes", show=count),
-        Column("SynOps", "million", short), Column("membrane updates", show=count, brief=False),
+        Column("SynOps", "million", short), *([Column("of products", "million", short)] if products else []),
+        Column("membrane updates", show=count, brief=False),
     )  # fmt: skip
     found = [
         (
             row.name, row.op, row.alphabet, row.neurons, 100 * row.spike_rate, row.spikes,
-            row.synaptic_operations / 1e6, row.membrane_updates,
+            row.synaptic_operations / 1e6, *([row.product_operations / 1e6] if products else []), row.membrane_updates,
         )
         for row in report.layers
     ]  # fmt: skip
     notes = notes_of(report.samples, report.provenance, report.recipe)
     return Table("layers", f"Layers, per sample at T={report.timesteps}", columns, rows(found), notes)
+
+
+def details(report: Evaluated) -> tuple[Table, ...]:
+    """The tables of an evaluation that not every network has: its outputs, and what it evaluates besides sums."""
+    return (*([outputs(report)] if report.outputs else []), *([functions(report)] if report.evaluations else []))
+
+
+def outputs(report: Evaluated) -> Table:
+    """The closeness of each of several outputs to that of the source network."""
+    columns = (
+        Column("output", name=True), in_percent("relative error"), Column("cosine", show=fixed(4)),
+        Column("largest difference", show=short), in_percent("argmax agreement"),
+    )  # fmt: skip
+    found = [
+        (name, hundred(last.relative_error), last.cosine, last.largest_difference, hundred(last.argmax_agreement))
+        for name, closeness in report.outputs.items()
+        for last in closeness[-1:]
+    ]
+    notes = notes_of(report.samples, report.provenance, report.recipe)
+    return Table("outputs", f"Outputs next to those of the ANN, at T={report.timesteps}", columns, rows(found), notes)
+
+
+def functions(report: Evaluated) -> Table:
+    """Evaluations of functions, which are neither multiplications nor additions."""
+    columns = (
+        Column("function", name=True), Column("ANN", show=count), Column("SNN, executed", show=count),
+        Column("SNN, changed inputs", show=count),
+    )  # fmt: skip
+    found = [(name, *counts.values()) for name, counts in report.evaluations.items()]
+    notes = notes_of(report.samples, report.provenance, report.recipe)
+    title = f"Evaluations of functions, per sample until T={report.timesteps}"
+    return Table("functions", title, columns, rows(found), notes)
 
 
 def early_exit(found: ExitReport, report: Report) -> Table:
@@ -162,6 +196,7 @@ def _steps(value: float) -> str:
 def _report(report: Report, whole: bool) -> Iterable[Table]:
     yield curve(report, whole)
     yield layers(report)
+    yield from details(report)
     if report.exit is not None:
         yield early_exit(report.exit, report)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from transpike.report import picture, terminal
-from transpike.report._contents import early_exit, layers
+from transpike.report._contents import details, early_exit, layers
 from transpike.report._numbers import change, short
 from transpike.report._section import Section, Table, Tile, drawing, of, rows
 from transpike.report._style import PAGE
@@ -52,7 +52,8 @@ def summary(report: Report) -> str:
 
 def sections(reports: dict[str, Report]) -> list[Section]:
     first = next(iter(reports.values()))
-    return [_accuracy(reports), _latency(reports), _layers(first)]
+    more = [Section(one.name, one.title, tables=(of(one),)) for one in details(first)]
+    return [_accuracy(reports), _latency(reports), _layers(first), *more]
 
 
 def _accuracy(reports: dict[str, Report]) -> Section:

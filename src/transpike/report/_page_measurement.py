@@ -3,14 +3,14 @@
 from typing import Any
 
 from transpike.report import measurement, terminal
-from transpike.report._contents import layers, metrics
+from transpike.report._contents import details, layers, metrics
 from transpike.report._section import Section, drawing, of
 from transpike.report._style import PAGE
 from transpike.workflow.evaluate.measurement import Measurement
 
 
-def sections(result: Measurement, command: str | None, remarks: tuple[str, ...]) -> list[Section]:
-    """Metrics over time, layers, and what the numbers come from."""
+def sections(result: Measurement, command: str | None, remarks: tuple[str, ...], beside: bool = False) -> list[Section]:
+    """Metrics over time, layers, and what the numbers come from; ``beside`` an evaluation of the same network."""
 
     def paint(axes: Any) -> dict[str, str]:
         measurement.paint(axes, result, PAGE)
@@ -30,6 +30,7 @@ def sections(result: Measurement, command: str | None, remarks: tuple[str, ...])
         Section(
             "layers", "Layers", (f"Per sample at T={result.timesteps}.",), tables=(of(layers(result), sortable=True),)
         ),
+        *(Section(one.name, one.title, tables=(of(one),)) for one in details(result) if not beside),
         Section("provenance", "Provenance", (result.recipe, *kept), code=command or ""),
     ]
 

@@ -46,7 +46,7 @@ def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> Sample:
     )
     right = one.label is None or one.label == one.answers[-1]
     words += f"; {spikes:,.0f} spikes and {short(operations / 1e6)} M SynOps in these layers"
-    return Sample(_image(one.input), alt, words, right, maps, _raster(one, number) if result.steps else None)
+    return Sample(_image(_shown(one.input)), alt, words, right, maps, _raster(one, number) if result.steps else None)
 
 
 def _answer(result: SpikeRecord, one: SampleRecord, named: Callable[[int], str]) -> str:
@@ -89,6 +89,13 @@ def _heat(values: Tensor) -> str:
     top = float(values.max()) or 1.0
     colours = library().colormaps["viridis"]((values / top).numpy())
     return _png(torch.from_numpy(colours[..., :3]))
+
+
+def _shown(given: Tensor | dict[str, Tensor]) -> Tensor:
+    """The input, of several the first that is an image."""
+    if isinstance(given, Tensor):
+        return given
+    return next((value for value in given.values() if value.ndim == 3), next(iter(given.values())))
 
 
 def _image(values: Tensor) -> str:

@@ -91,7 +91,7 @@ def _filled(
         sentences.append(_page_evaluation.summary(first))
     if Measurement in found:
         sections += _page_measurement.sections(
-            found[Measurement], None if reports else command, () if reports else remarks
+            found[Measurement], None if reports else command, () if reports else remarks, bool(reports)
         )
         sentences.append(_page_measurement.summary(found[Measurement]))
     if Cost in found:

@@ -6,7 +6,7 @@ from rich.text import Text
 from transpike.errors import printable
 from transpike.report import comparison, energy_card, explanation, measurement
 from transpike.report._console import escaping, standard
-from transpike.report._contents import curve, layers, metrics
+from transpike.report._contents import curve, details, layers, metrics
 from transpike.report._lines import draw
 from transpike.report._numbers import change, short
 from transpike.workflow.compare.run import Comparison
@@ -36,7 +36,8 @@ def show(report: Result, console: Console | None = None) -> None:
                 head = f"{report.recipe}, {report.schedule}, {report.encoder} input, {report.readout} readout"
                 console.print(Text(head, style="bold"), soft_wrap=True, highlight=False)
                 draw(metrics(report) if isinstance(report, Measurement) else curve(report), console)
-                draw(layers(report), console)
+                for table in (layers(report), *details(report)):
+                    draw(table, console)
             console.print(printable(_text(report)), soft_wrap=True, highlight=False, markup=False)
 
 

@@ -1,43 +1,48 @@
 """Labelled samples of any supported form, accessed by index."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from transpike.core.inputs import InputNames, Inputs
 from transpike.data import Batches, Dataset, Split
-from transpike.data.batches import labelled_tensors
+from transpike.data.batches import labelled_inputs
 
 
 class Samples(Protocol):
-    """``batch(indices)`` returns inputs (n, …) and labels (n)."""
+    """``batch(indices)`` returns inputs (n, …), of several inputs ``Inputs``, and labels (n)."""
 
     @property
     def labels(self) -> Tensor: ...
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: Tensor, /) -> tuple[Tensor, Tensor]: ...
+    def batch(self, indices: Tensor, /) -> tuple[Any, Tensor]: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """Inputs and labels held in memory."""
 
-    inputs: Tensor
+    inputs: Tensor | Inputs
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Tensor) -> tuple[Any, Tensor]:
         return self.inputs[indices], self.labels[indices]
 
 
-def samples_of(data: Any) -> Samples:
+def samples_of(
+    data: Any, names: InputNames | None = None, picked: Callable[[Any], Any] = lambda given: given
+) -> Samples:
     """The training samples of a data set, split, loader or pair of tensors; raises DataError without labels.
 
-    Their labels are unchecked: a task checks them, with the output of a network.
+    ``names`` are those of several inputs, ``picked`` selects the targets of one of several outputs. The labels
+    are unchecked: a task checks them, with the output of a network.
     """
     if isinstance(data, Dataset):
         return data.train
@@ -45,4 +50,4 @@ def samples_of(data: Any) -> Samples:
         return data
     if isinstance(data, Batches):
         return data.split.subset(data.indices)
-    return Pairs(*labelled_tensors(data))
+    return Pairs(*labelled_inputs(data, names, picked))

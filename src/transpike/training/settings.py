@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from transpike.core.constraints import check_settings, setting
 from transpike.core.fingerprint import code_of
+from transpike.core.inputs import Inputs
 from transpike.core.spelling import NamedSettings
+from transpike.core.structure import packed
 from transpike.errors import DataError, SettingError
 from transpike.training.source import augmentation, learners, stages
 from transpike.training.source.optimisers import ALPHA, DECAY, RATES, SPARSITY
@@ -160,6 +162,8 @@ def origins(images: Any, *things: Any) -> dict[str, str]:
     ``things`` are objects and classes; code outside transpike has a digest if its source is available.
     """
     found = {}
+    if isinstance(images, Inputs):
+        images = packed([value.double() for value in images.values.values()])
     if isinstance(images, Tensor):
         data = images.detach().cpu().contiguous()
         found["images"] = hashlib.sha256(data.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()[:16]

@@ -8,17 +8,19 @@ import torch
 from torch import Tensor
 
 from transpike.core.activity import Activity
-from transpike.data.batches import pairs
+from transpike.core.inputs import Inputs
+from transpike.core.task import AnyTask, OutcomeTask
+from transpike.data.batches import with_targets
 from transpike.engines import Engine, engine_named
 from transpike.errors import DataError, SettingError
 from transpike.lowering.activity import multiplications
 from transpike.results.statistics import wilson
 from transpike.results.writing import write_atomically
 from transpike.snn import SNN, takes_snn
-from transpike.tasks import Classification
-from transpike.workflow.demands import judges_one_output, takes_one_input
+from transpike.tasks import Binary, Classification, TopK
+from transpike.workflow.judged import Judged
+from transpike.workflow.judged import asked as judgement
 
-TASK = Classification()  # a screen and its confusion matrix are about classes
 PER_MAC, PER_OPERATION, PER_UPDATE = 2, 3, 3
 
 
@@ -164,47 +166,91 @@ class CascadeReport:
 
 
 @takes_snn
-@judges_one_output
-@takes_one_input
-def cascade(screen: SNN, second: SNN, data: Any, *, normal: int = 0, engine: str = "auto") -> CascadeReport:
+def cascade(
+    screen: SNN,
+    second: SNN,
+    data: Any,
+    *,
+    normal: int = 0,
+    engine: str = "auto",
+    screen_output: str | int | None = None,
+    output: str | int | None = None,
+    task: AnyTask | None = None,
+) -> CascadeReport:
     """Run every sample through ``screen``; ``second`` classifies those that the screen does not classify as normal.
 
     ``data``: batches of (input, target), or a pair of tensors; targets are classes of ``second``, and ``normal`` is
-    the class that corresponds to class 0 of the screen, which has two classes. ``second`` may classify a sample as
-    normal. Each network applies its own preprocessing; the cascade of ANNs selects the samples to pass on by itself.
-    Raises DataError for data without targets or samples, SettingError for networks that do not match.
+    the class that corresponds to class 0 of the screen, which has two classes, or one logit that is positive for the
+    others. ``second`` may classify a sample as normal. Each network applies its own preprocessing; the cascade of ANNs
+    selects the samples to pass on by itself. Several inputs are those of both networks; of several outputs
+    ``screen_output`` and ``output`` decide. ``task``, default classification, may be ``transpike.tasks.Binary``.
+    Raises DataError for data without targets or samples, SettingError for networks that do not match and for a task
+    whose answer is not one class of a sample.
     """
-    runner, tally = engine_named(engine), None
-    for x, y in pairs(data, screen.sample_shape):
+    parts = _Part.screen(screen, screen_output), _Part.second(second, task, output)
+    tally = _Tally(*parts, normal, engine_named(engine))
+    for x, given in with_targets(data, screen.sample_shape):
+        y = parts[1].judged.target(given)
         if y is None:
             raise DataError("a cascade needs targets: give batches of (input, target)")
-        if tally is None:
-            tally = _Tally(screen, second, normal, runner)
         tally.add(x, y.cpu())
-    if tally is None:
+    if not tally.samples:
         raise DataError("there are no samples to evaluate")
     return tally.report()
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A network, the output that decides, and its task."""
+
+    snn: SNN
+    judged: Judged
+    task: OutcomeTask
+
+    @classmethod
+    def screen(cls, snn: SNN, output: str | int | None) -> "_Part":
+        part = cls(snn, judgement(snn.outputs, Classification(), output)[1], Classification())
+        if part.shape not in ((2,), (1,)):
+            raise SettingError(f"a screen needs two classes, normal and abnormal, or one logit, not {part.shape}")
+        return part if part.shape == (2,) else cls(snn, part.judged, Binary())
+
+    @classmethod
+    def second(cls, snn: SNN, task: AnyTask | None, output: str | int | None) -> "_Part":
+        asked, judged = judgement(snn.outputs, task or Classification(), output)
+        if not isinstance(asked, OutcomeTask) or not asked.has_classes or isinstance(asked, TopK):
+            raise SettingError(
+                f"a cascade counts one class per sample, and {asked} has another answer: use classification or "
+                "Binary(); evaluate() measures each network by any task"
+            )
+        return cls(snn, judged, asked)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.judged.shape(self.snn.graph.output.shape)
+
+    @property
+    def classes(self) -> int:
+        return 2 if isinstance(self.task, Binary) else self.shape[-1] if self.shape else 0
 
 
 class _Tally:
     """Adds up the results of batches, for both cascades."""
 
-    def __init__(self, screen: SNN, second: SNN, normal: int, engine: Engine) -> None:
-        classes = second.graph.output.shape[-1] if second.graph.output.shape else 0
-        if screen.graph.output.shape != (2,):
-            raise SettingError(f"a screen needs two classes, normal and abnormal, not {screen.graph.output.shape}")
+    def __init__(self, screen: _Part, second: _Part, normal: int, engine: Engine) -> None:
+        classes = second.classes
         if not 0 <= normal < classes:
             raise SettingError(f"normal must be one of the second network's {classes} classes, not {normal}")
-        self.networks, self.normal, self.engine = (screen, second), normal, engine
+        self.parts, self.normal, self.engine, self.samples = (screen, second), normal, engine, 0
         self.confusion = {kind: torch.zeros(classes, classes, dtype=torch.int64) for kind in ("ann", "snn")}
         self.screened = {kind: torch.zeros(2, 2, dtype=torch.int64) for kind in ("ann", "snn")}
         self.cost = {"ann": Cost(), "snn": Cost()}
-        self.macs = [float(multiplications(network.source)) for network in self.networks]
+        self.macs = [float(multiplications(part.snn.source)) for part in self.parts]
         self.exact, self.ties = True, 0
-        self.inputs = tuple(network.input_check() for network in self.networks)
+        self.inputs = tuple(part.snn.input_check() for part in self.parts)
 
-    def add(self, x: Tensor, y: Tensor) -> None:
-        y = TASK.check(self.networks[1].graph.output.shape, len(x), y)
+    def add(self, x: Tensor | Inputs, y: Tensor) -> None:
+        y = self.parts[1].task.check(self.parts[1].shape, len(x), y)
+        self.samples += len(x)
         for kind in ("ann", "snn"):
             passed = self._predict(kind, 0, x) > 0
             answer = torch.full_like(y, self.normal)
@@ -213,26 +259,27 @@ class _Tally:
             _count(self.confusion[kind], y, answer)
             _count(self.screened[kind], (y != self.normal).long(), passed.long())
 
-    def _predict(self, kind: str, which: int, x: Tensor) -> Tensor:
-        network = self.networks[which]
+    def _predict(self, kind: str, which: int, x: Tensor | Inputs) -> Tensor:
+        part = self.parts[which]
+        network, answers = part.snn, part.task.answers
         if kind == "ann":
             self.cost["ann"] += Cost(macs=len(x) * self.macs[which])
             with torch.no_grad():
-                return TASK.answers(network.source.run(network.encoder.accumulate(network.prepare(x)))).cpu()
+                output = network.source.run(network.encoder.accumulate(network.prepare(x)))
+            return answers(part.judged.part(output)).cpu()
         prepared = network.prepare(x)
         self.inputs[which].add(prepared)
         trace = network.run_prepared(prepared, network.timesteps, self.engine, None, (), True)
         self.cost["snn"] += _cost(trace.activity)
         self.exact, self.ties = self.exact and trace.exact, self.ties + trace.ties
-        return TASK.answers(trace.logits[-1]).cpu()
+        return answers(part.judged.part(trace.logits[-1])).cpu()
 
     def report(self) -> CascadeReport:
-        samples = int(self.confusion["ann"].sum())
         ann, snn = (
-            Outcome(_rows(self.confusion[kind]), _rows(self.screened[kind]), self.cost[kind] / samples)  # type: ignore[arg-type]
+            Outcome(_rows(self.confusion[kind]), _rows(self.screened[kind]), self.cost[kind] / self.samples)  # type: ignore[arg-type]
             for kind in ("ann", "snn")
         )
-        steps = (self.networks[0].total_steps(), self.networks[1].total_steps())
+        steps = (self.parts[0].snn.total_steps(), self.parts[1].snn.total_steps())
         warnings = tuple(warning for check in self.inputs for warning in check.finished())
         return CascadeReport(ann, snn, steps, self.exact, self.ties, warnings)
 

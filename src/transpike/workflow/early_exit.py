@@ -13,16 +13,18 @@ from transpike import exits
 from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore, class_logits
 from transpike.core.registry import hint
 from transpike.core.spelling import unknown
+from transpike.core.structure import Structure
 from transpike.core.task import AnyTask, OutcomeTask
 from transpike.data import Batches
-from transpike.data.batches import pairs
+from transpike.data.batches import with_targets
 from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.exits import Conformal
 from transpike.results.statistics import binomial_at_most
 from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification, exit_task
-from transpike.workflow.demands import judges_one_output
+from transpike.workflow.judged import Judged
+from transpike.workflow.judged import asked as judgement
 
 CANDIDATES = 400
 COUNTS, SHORTEST = (6, 16), 8  # checkpoints of short and of long runs, in chunks of 8 steps or more
@@ -34,12 +36,19 @@ TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
 @dataclass(frozen=True, eq=False)
 class EarlyAnswers:
     """``logits`` (batch, classes) of each sample at its stop, ``timesteps`` (batch,) of the stops, ``warnings``
-    about the inputs.
+    about the inputs. Of a network with several outputs ``logits`` (batch, N) hold them side by side, and ``answer`` is
+    in the ``structure`` of the model.
     """
 
     logits: Tensor
     timesteps: Tensor
     warnings: tuple[str, ...] = ()
+    structure: Structure | None = None
+
+    @property
+    def answer(self) -> Any:
+        """The answers, (batch, *shape), in the structure of the source model."""
+        return self.logits if self.structure is None else self.structure.filled(self.logits)
 
 
 def checkpoints_until(timesteps: int) -> tuple[int, ...]:
@@ -53,7 +62,6 @@ def checkpoints_until(timesteps: int) -> tuple[int, ...]:
 
 
 @takes_snn
-@judges_one_output
 def fit_exit(
     snn: SNN,
     data: Any,
@@ -63,29 +71,28 @@ def fit_exit(
     confidence: float = 0.95,
     checkpoints: tuple[int, ...] | None = None,
     timesteps: int | None = None,
-    fit_share: float = FIT_SHARE,
     seed: int = 0,
     engine: str = "auto",
+    output: str | int | None = None,
     task: AnyTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> SNN:
     """Fit an exit policy: at most ``drop`` percent of samples lose a correct answer, with ``confidence``.
 
-    ``data``: batches of (input, target) that are in neither the training nor the test set. A share of them, drawn by
+    ``data``: batches of (input, target) that are in neither the training nor the test set. A fifth of them, drawn by
     ``seed``, fits temperatures ``κ_t = argmin mean −ln softmax(z_t/κ)_a`` and candidate thresholds, where a is the
     answer after T steps: an exit predicts this answer, correct or not. It also removes checkpoints that cost more than
     they save, unless ``checkpoints`` gives them. The other samples test the candidates from the strictest to the
     least strict, ``P(Bin(n, drop) ≤ lost) ≤ 1 − confidence``, until one fails; the last that passed is used. ``lost``
     counts samples that are correct at T and not at their stop, an upper bound of the accuracy drop; ``task`` (of
-    ``transpike.tasks``, default: classification) defines correct. ``score``: one of ``transpike.exits`` or its name.
+    ``transpike.tasks``, default: classification) defines correct. Of several outputs the exit is about the one called
+    ``output``; all of them stop together. ``score``: one of ``transpike.exits`` or its name.
     Source of the test: Angelopoulos et al. 2021 (Learn then Test), fixed-sequence testing with exact binomial tails.
     Raises SettingError where answers do not come step by step, DataError for too few samples for this bound.
     """
     wish = Exit("", drop, confidence)
-    if isinstance(fit_share, bool) or not isinstance(fit_share, (int, float)) or not 0 < fit_share < 1:
-        raise SettingError(f"fit_share must lie between 0 and 1, not {fit_share!r}")
     if isinstance(data, Batches):  # other data are counted after the run
-        wish.check_samples(len(data.indices), fit_share)
+        wish.check_samples(len(data.indices))
     if isinstance(score, str):
         if score not in exits.table:
             raise SettingError(unknown("exit score", score, exits.table) + hint())
@@ -114,9 +121,12 @@ def fit_exit(
         )
     never = (math.inf,) * len(places)
     asked = exit_task(task)
-    wanted = ExitPolicy(score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0, str(asked))
-    logits, y, warnings = _answers(snn, data, wanted, engine, asked, progress)
-    fitted = fit_policy(wanted, logits, y, fit_share, seed, thin=checkpoints is None, task=asked)
+    judged = judgement(snn.outputs, asked, output)[1]
+    wanted = ExitPolicy(
+        score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0, str(asked), judged.name or ""
+    )
+    logits, y, warnings = _answers(snn, data, wanted, engine, asked, judged, progress)
+    fitted = fit_policy(wanted, logits, y, seed=seed, thin=checkpoints is None, task=asked)
     remarks = tuple(f"the early exit was fitted although {warning}" for warning in warnings)
     return dataclasses.replace(snn, exit=fitted, remarks=(*snn.remarks, *remarks))
 
@@ -161,6 +171,7 @@ def _answers(
     policy: ExitPolicy,
     engine: str,
     task: OutcomeTask,
+    judged: Judged,
     progress: Callable[[int, int | None], None] | None,
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """(checkpoints + 1, samples, classes) logits, float64, the last row after T steps; targets; warnings."""
@@ -168,14 +179,15 @@ def _answers(
     rows = torch.tensor([*policy.checkpoints, policy.timesteps]) - 1
     total = len(data.indices) if isinstance(data, Batches) else None
     done, inputs = 0, snn.input_check()
-    for x, y in pairs(data, snn.sample_shape):
+    for x, given in with_targets(data, snn.sample_shape):
+        y = judged.target(given)
         if y is None:
             raise DataError("an exit needs targets: give batches of (input, target)")
         ids = torch.arange(done, done + len(x))
         prepared = snn.prepare(x)
         inputs.add(prepared)
         trace = snn.run_prepared(prepared, policy.timesteps, chosen, ids, (), False)
-        logits = trace.logits[rows].double().cpu()
+        logits = judged.part(trace.logits[rows].double().cpu())
         parts.append(logits)
         targets.append(task.check(tuple(logits.shape[2:]), len(x), y.cpu()))
         done += len(x)
@@ -279,11 +291,10 @@ def _quantile(strange: Tensor, alpha: float) -> float:
 
 
 @takes_snn
-@judges_one_output
 def answer_early(
-    snn: SNN, x: Tensor, *, engine: str = "auto", memory: int | None = None, sample_ids: Tensor | None = None
+    snn: SNN, x: Any, *, engine: str = "auto", memory: int | None = None, sample_ids: Tensor | None = None
 ) -> EarlyAnswers:
-    """Run x (batch, *shape) until the exit policy stops each sample; stopped samples leave the batch.
+    """Run x, one or several inputs as for ``simulate``, until the exit policy stops each sample.
 
     ``sample_ids`` (batch,) seed random encoders, default 0, 1 …, as for ``simulate``.
     Raises SettingError for a network without a policy.
@@ -301,16 +312,17 @@ def answer_early(
             f"{len(prepared)} samples need sample_ids of shape ({len(prepared)},), not {tuple(named.shape)}"
         )
     named = named.to(prepared.device)
-    parts = []
+    parts, judged = [], Judged(snn.outputs, policy.output or None)
     with torch.no_grad():
         for start in range(0, len(prepared), limit):
             ids = named[start : start + limit]
             run = chosen.start(snn.program, prepared[start : start + limit], ids, (), False)
-            parts.append(_stopped(run, policy, len(ids)))
-    return EarlyAnswers(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), warnings)
+            parts.append(_stopped(run, policy, judged, len(ids)))
+    logits, steps = (torch.cat(found) for found in zip(*parts, strict=True))
+    return EarlyAnswers(logits, steps, warnings, snn.outputs)
 
 
-def _stopped(run: Any, policy: ExitPolicy, samples: int) -> tuple[Tensor, Tensor]:
+def _stopped(run: Any, policy: ExitPolicy, judged: Judged, samples: int) -> tuple[Tensor, Tensor]:
     """(logits, steps) of each sample; stopped samples leave the batch."""
     here, steps = torch.arange(samples), torch.full((samples,), policy.timesteps)
     found: Tensor | None = None
@@ -320,9 +332,9 @@ def _stopped(run: Any, policy: ExitPolicy, samples: int) -> tuple[Tensor, Tensor
         before = step
         if found is None:
             found = logits.new_zeros((samples, *logits.shape[1:]))
-        ready = (
-            policy.ready(logits, place) if step < policy.timesteps else logits.new_ones(len(logits), dtype=torch.bool)
-        )
+        ready = logits.new_ones(len(logits), dtype=torch.bool)
+        if step < policy.timesteps:
+            ready = policy.ready(judged.part(logits), place)
         found[here[ready.cpu()]], steps[here[ready.cpu()]] = logits[ready], step
         if bool(ready.all()):
             break

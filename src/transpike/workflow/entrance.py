@@ -58,7 +58,7 @@ class Entrance:
             self.preprocessing = None
 
     def __call__(self, x: Tensor | Inputs) -> Tensor:
-        if isinstance(x, Tensor) and x.dtype in WHOLE and _looks_up(self.model):
+        if isinstance(x, Tensor) and is_packed(self.model, x):
             x = Inputs({(0,): x})
         x = self._packed(x) if isinstance(x, Inputs) else self._single(x)
         still = self.encoder.accumulate(x)
@@ -123,6 +123,11 @@ class Entrance:
             return dataclasses.replace(node, op=op)
 
         return source.rewrite(change), 1.0
+
+
+def is_packed(model: nn.Module | Graph, x: Tensor | Inputs) -> bool:
+    """Whether a batch enters as a packed tensor: several inputs, and one of whole numbers that are looked up."""
+    return isinstance(x, Inputs) or (x.dtype in WHOLE and _looks_up(model))
 
 
 def _unchanged(x: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from transpike.neurons.delay import Delay
 from transpike.neurons.maximum_in_time import MaximumInTime
 from transpike.snn import SNN, takes_snn
 from transpike.weights import LogarithmicWeights, ProcessingElement
-from transpike.workflow.demands import takes_one_input
 
 SHIFTED = (1, 2, 4, 8, 16, 32, 64)  # τ
 POOLED = 2**16  # averages over powers of two are integer multiples of 1 / POOLED
@@ -62,7 +61,6 @@ class ProcessorRun:
 
 
 @takes_snn
-@takes_one_input
 def run_processor(snn: SNN, x: Tensor, *, table_bits: int = 12, guard: int = 12) -> ProcessorRun:
     """Run ``snn`` on x (batch, *shape); addition, table and shift compute every product of spike and weight.
 

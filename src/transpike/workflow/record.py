@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transpike.core.inputs import Inputs, named
 from transpike.core.task import ACCURACY, AnyTask, Metric, OutcomeTask, Task
 from transpike.data.batches import as_targets, with_targets
 from transpike.engines import engine_named
@@ -15,8 +16,8 @@ from transpike.errors import DataError, SettingError
 from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
 from transpike.snn import SNN, takes_snn
-from transpike.tasks import task_given
-from transpike.workflow.demands import judges_one_output, takes_one_input
+from transpike.workflow.judged import Judged
+from transpike.workflow.judged import asked as judgement
 
 SCHEMA = 1
 NEURONS = 48
@@ -45,11 +46,13 @@ class LayerTrain:
 class SampleRecord:
     """One sample: the original ``input``, its ``label`` if there is one, and the class at each answer.
 
+    ``input`` is a dictionary by name where the network has several.
+
     Of a task without classes there is no ``label`` and no ``ann_answer``, and ``answers`` is empty. ``values``: at each
     answer the first metric of such a task, for this sample; None where it is not defined, empty without a target.
     """
 
-    input: Tensor
+    input: Tensor | dict[str, Tensor]
     label: int | None
     ann_answer: int | None
     timesteps: tuple[int, ...]
@@ -102,8 +105,6 @@ class SpikeRecord(Shown):
 
 
 @takes_snn
-@judges_one_output
-@takes_one_input
 def record(
     snn: SNN,
     data: Any,
@@ -114,13 +115,14 @@ def record(
     timesteps: int | None = None,
     classes: Iterable[str] = (),
     engine: str = "auto",
+    output: str | int | None = None,
     task: AnyTask | None = None,
 ) -> SpikeRecord:
     """Run the first ``samples`` of ``data`` one by one, and keep their spikes and operation counts.
 
-    ``data``: as for ``evaluate``, also without targets, or with the names of ``classes``.
-    ``layers`` (default: five, spread over the depth) are kept
-    with the trains of ``neurons`` neurons each, spread over the active ones by activity. ``task`` as for ``evaluate``.
+    ``data``, ``output`` and ``task`` as for ``evaluate``, also without targets, or with the names of ``classes``.
+    ``layers`` (default: five, spread over the depth) are kept with the trains of ``neurons`` neurons each, spread over
+    the active ones by activity.
     Raises DataError without samples, and for targets or outputs that do not fit the task (default: classification),
     SettingError for unknown layers.
     """
@@ -131,14 +133,14 @@ def record(
     chosen, names = engine_named(engine), _names(snn) if layers is None else tuple(layers)
     found: list[SampleRecord] = []
     inputs = snn.input_check()
-    classes, asked = tuple(classes), task_given(task)
+    classes, (asked, judged) = tuple(classes), judgement(snn.outputs, task, output)
     for x, targets in with_targets(data, snn.sample_shape):
-        labels = _labels(snn, x, targets, classes, asked)
+        labels = _labels(judged.shape(snn.graph.output.shape), len(x), judged.picked(targets), classes, asked)
         x = x[: samples - len(found)]
         inputs.add(snn.prepare(x))
         for index in range(len(x)):
             label = None if labels is None else labels[index]
-            found.append(_recorded(snn, x[index : index + 1], label, steps, names, neurons, chosen, asked))
+            found.append(_recorded(snn, x[index : index + 1], label, steps, names, neurons, chosen, asked, judged))
         if len(found) == samples:
             break
     if not found:
@@ -148,21 +150,19 @@ def record(
     )
 
 
-def _labels(snn: SNN, x: Tensor, targets: Any, classes: tuple[str, ...], task: Task) -> Any:
+def _labels(shape: tuple[int, ...], samples: int, targets: Any, classes: tuple[str, ...], task: Task) -> Any:
     """Targets in the form of the task, if there are any; text counts as one of ``classes``, else as unknown.
 
     DataError for an output or targets that do not fit the task.
     """
-    shape = snn.graph.output.shape
     if not _has_classes(task):
-        return (
-            None if targets is None or not task.needs_targets else task.check(shape, len(x), as_targets(targets).cpu())
-        )
+        unread = targets is None or not task.needs_targets
+        return None if unread else task.check(shape, samples, as_targets(targets).cpu())
     names = [targets] if isinstance(targets, str) else list(targets) if isinstance(targets, (list, tuple)) else []
     named = bool(names) and all(isinstance(name, str) for name in names)
     plain = targets is None or named
-    numbers = torch.zeros(len(x), dtype=torch.int64) if plain else as_targets(targets).cpu()
-    checked = task.check(shape, len(x), numbers)  # the output must be logits anyway
+    numbers = torch.zeros(samples, dtype=torch.int64) if plain else as_targets(targets).cpu()
+    checked = task.check(shape, samples, numbers)  # the output must be logits anyway
     if named:
         return [classes.index(name) if name in classes else None for name in names]
     return None if targets is None else checked.tolist()
@@ -181,11 +181,12 @@ def _names(snn: SNN) -> tuple[str, ...]:
 
 
 def _recorded(
-    snn: SNN, x: Tensor, target: Any, steps: int, names: tuple[str, ...], neurons: int, engine: Any, task: Task
-) -> SampleRecord:
+    snn: SNN, x: Tensor | Inputs, target: Any, steps: int, names: tuple[str, ...], neurons: int, engine: Any,
+    task: Task, judged: Judged,
+) -> SampleRecord:  # fmt: skip
     prepared = snn.prepare(x)
     with torch.no_grad():
-        output = snn.source.to(device=x.device).run(snn.encoder.accumulate(prepared))
+        output = judged.part(snn.source.to(device=x.device).run(snn.encoder.accumulate(prepared)))
     trace = snn.run_prepared(prepared, snn.schedule.check(steps), engine, None, names, True)
     table = {layer.name: layer for layer in trace.activity.layers}
     if unknown := [name for name in names if name not in table]:
@@ -206,12 +207,13 @@ def _recorded(
                 place if place.ndim == 2 else place.reshape(1, -1), kept, flat[:, kept],
             )
         )  # fmt: skip
-    shown, times, trains = x[0].cpu(), trace.timesteps, tuple(layers)
+    times, trains, answered = trace.timesteps, tuple(layers), judged.part(trace.logits)
+    shown = {named(place): value[0].cpu() for place, value in x.values.items()} if isinstance(x, Inputs) else x[0].cpu()
     if isinstance(task, OutcomeTask) and task.has_classes:
-        ann, *answers = (int(task.answers(logits)) for logits in (output[0], *trace.logits[:, 0]))
+        ann, *answers = (int(task.answers(logits)) for logits in (output[0], *answered[:, 0]))
         return SampleRecord(shown, target, ann, times, tuple(answers), trains)
     wanted = output if not task.needs_targets else None if target is None else target[None].to(output.device)
-    values = () if wanted is None else tuple(task.value(task.rows(logits, wanted)) for logits in trace.logits)
+    values = () if wanted is None else tuple(task.value(task.rows(logits, wanted)) for logits in answered)
     return SampleRecord(shown, None, None, times, (), trains, values)
 
 

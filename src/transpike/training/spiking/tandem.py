@@ -37,7 +37,7 @@ class Tandem(Unrolled):
             op = self.bound(node, live)
             with torch.no_grad():
                 wire = self.layer(node, op, [wires[name] for name in node.inputs], x, ids, live)
-                sent = wire.charge.mean(0) if isinstance(op, (Cell, Input)) else None
+                sent = _sent(wire.charge) if isinstance(op, (Cell, Input)) else None
             means[node.name] = _mean(op, sent, [means[name] for name in node.inputs])
             if self.seen is not None and node.name in self.wanted:
                 self.seen[node.name] = wire
@@ -50,6 +50,11 @@ class Tandem(Unrolled):
         along = means[output] - means[output].detach()  # zero forward, only a gradient
         answer = wires[output].charge.detach()
         return answer.expand(self.timesteps, *answer.shape[1:]) + along
+
+
+def _sent(charge: Tensor) -> Tensor:
+    """The mean over time; whole numbers, which are looked up, are constant."""
+    return charge.mean(0) if charge.is_floating_point() else charge[0]
 
 
 def _mean(op: Op | Cell, sent: Tensor | None, means: list[Tensor]) -> Tensor:

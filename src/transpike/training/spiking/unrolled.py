@@ -18,6 +18,7 @@ from transpike.core.readout import Readout
 from transpike.core.schedule import Schedule
 from transpike.core.spike import Surrogate, surrogate_gradient
 from transpike.errors import SettingError
+from transpike.lowering.entrances import of_step, of_window, scale_of
 from transpike.neurons import IntegrateAndFire
 from transpike.ops.wiring import Selection
 from transpike.training.spiking.normalisation import EPSILON, folded, tdbn
@@ -231,7 +232,7 @@ class Unrolled(GraphModule):
     ) -> Wire:
         """The output of one node."""
         if isinstance(op, Input):
-            return self._encoded(x, ids)
+            return self._encoded(op, node, x, ids)
         if isinstance(op, Cell):
             return self._cell(node, op, [wire.charge for wire in inputs], live)
         if len(inputs) == 1 and inputs[0].spike_scale is not None:
@@ -242,13 +243,15 @@ class Unrolled(GraphModule):
         time = max(len(charge) for charge in charges)
         return Wire(_folded(op, *(charge.expand(time, *charge.shape[1:]) for charge in charges)))
 
-    def _encoded(self, x: Tensor, ids: Tensor) -> Wire:
-        if self.encoder.is_constant:
-            return Wire(x[None])
-        spike_scale = None if self.encoder.spike_scale in (None, 1.0) else torch.tensor(self.encoder.spike_scale).to(x)
+    def _encoded(self, op: Input, node: Node, x: Tensor, ids: Tensor) -> Wire:
+        scale, inputs = scale_of(op, self.encoder.spike_scale), self.source_graph.inputs
+        if self.encoder.is_constant or (scale is None and self.encoder.spike_scale is not None):
+            return Wire(op.part(x)[None])
+        spike_scale = None if scale in (None, 1.0) else torch.tensor(scale).to(x)
         if self.windows:
-            return Wire(self.encoder.counts(x, ids, self.timesteps)[None] / self.timesteps, spike_scale)
-        frames = torch.stack([self.encoder.encode(x, ids, t + 1) for t in range(self.timesteps)])
+            counts = of_window(self.encoder, inputs, node, x, ids, self.timesteps)
+            return Wire(counts[None] / self.timesteps, spike_scale)
+        frames = torch.stack([of_step(self.encoder, inputs, node, x, ids, t + 1) for t in range(self.timesteps)])
         return Wire(frames, spike_scale, self.encoder.alphabet.kind == "binary")
 
     def _cell(self, node: Node, cell: Cell, currents: list[Tensor], live: dict[str, Tensor]) -> Wire:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from transpike import engines
 from transpike import exits as known_exits
@@ -19,16 +19,14 @@ from transpike.core.codec import decode
 from transpike.core.constraints import check_settings, setting, settings_given, takes_settings
 from transpike.core.exit import Exit
 from transpike.core.graph import Graph
-from transpike.core.inputs import Inputs
 from transpike.core.naming import dashed
 from transpike.core.precision import without_autocast
-from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
 from transpike.core.schedule import check_timesteps
 from transpike.core.spelling import NamedSettings, unknown
 from transpike.core.task import Metric, Task
-from transpike.data.batches import calibration_batches, without_targets
+from transpike.data.batches import without_targets
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
 from transpike.errors import DataError, FileError, SettingError
@@ -39,15 +37,16 @@ from transpike.results.writing import check_folder, scratch_folder, write_atomic
 from transpike.snn import SNN
 from transpike.tasks import Classification, exit_task, metrics_json, metrics_of, task_given
 from transpike.tasks import remarks as task_remarks
-from transpike.workflow.call import several
-from transpike.workflow.capture import OnUnsupported, capture
-from transpike.workflow.compare.inputs import first_batches, input_warnings, labelled_batches, write_inputs
+from transpike.workflow.capture import OnUnsupported
+from transpike.workflow.compare.entered import Entered
+from transpike.workflow.compare.inputs import write_inputs
 from transpike.workflow.compare.pick import pick
 from transpike.workflow.compare.pool import check_jobs, one_thread, run_units
 from transpike.workflow.compare.rows import Cost, Difference, Entry, MeasuredRow, Refusal, Row, Scored, front
 from transpike.workflow.compare.units import Unit, Work, named, outside_code, plan, rows
 from transpike.workflow.convert import convert
-from transpike.workflow.demands import check_one_output
+from transpike.workflow.entrance import PreprocessingGiven
+from transpike.workflow.judged import asked as judgement
 
 SCHEMA = 2
 """Version of the comparison's JSON, documented in docs/report-schema.md."""
@@ -175,6 +174,7 @@ class ComparisonSettings(NamedSettings):
     """Settings of ``transpike.compare``; printable, hashable; each is a flag of ``transpike compare``.
 
     ``output``, ``on_unsupported``, ``exact_grid``, ``calibration_samples`` and ``seed`` are those of ``convert``,
+    ``judged_output`` is the ``output`` of ``evaluate``,
     ``engine``, ``memory`` (in bytes, of a process), ``energy``, ``task`` and ``limit`` those of ``evaluate``.
     ``exits`` (transpike.exits.Exit) add rows: each network that answers step by step, at its largest T, with an early
     exit fitted on ``exit_data``, labelled samples that are in neither ``data`` nor the training set.
@@ -198,7 +198,10 @@ class ComparisonSettings(NamedSettings):
         (), f"Add rows with an early exit: score ({', '.join(dashed(kind.__name__) for kind in known_exits.members)}) "
         "and largest drop; repeatable.", flag="exit",
     )  # fmt: skip
-    task: Task = setting(Classification(), "Task that defines good answers.")
+    task: Task | None = setting(None, "Task that defines good answers.")
+    judged_output: str | int | None = setting(
+        None, "Output that the task judges, of several that are all converted (default: all, by their fidelity)."
+    )
     any_input: bool = setting(False, "Also run on inputs that do not look like those of the calibration.")
     jobs: int = setting(1, "Number of processes, of one thread each.", low=1)
 
@@ -208,7 +211,8 @@ class ComparisonSettings(NamedSettings):
         object.__setattr__(self, "timesteps", tuple(sorted({check_timesteps(t) for t in self.timesteps})))
         if not self.timesteps:
             raise SettingError("a comparison needs at least one time-step count")
-        object.__setattr__(self, "task", task_given(self.task))
+        if self.task is not None:
+            object.__setattr__(self, "task", task_given(self.task))
         check_settings(self)
         engine_named(self.engine, self.memory)
         object.__setattr__(self, "energy", checked(self.energy))
@@ -232,7 +236,7 @@ def compare(
     settings: ComparisonSettings | None = None,
     *,
     data: Any,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: PreprocessingGiven = None,
     exit_data: Any = None,
     store: str | Path | None = None,
     progress: Callable[[int, int | None], None] | None = None,
@@ -263,39 +267,34 @@ def compare(
         raise SettingError("a comparison needs at least one recipe")
     if store is not None:
         check_folder(store)  # before the work
-    raw = first_batches(calibration, chosen.calibration_samples)
-    if (isinstance(model, nn.Module) and several(model)) or any(isinstance(x, Inputs) for x in raw):
-        raise SettingError(
-            "a comparison takes networks with one input: evaluate(convert(model, recipe, …)) takes several"
-        )
-    prepared = calibration_batches(without_targets(raw), preprocessing or (lambda x: x.float()))
     encoder = next(iter(by_name.values())).encoder
-    with torch.no_grad():
-        still = encoder.accumulate(prepared[0])  # recordings: the mean of their frames
-        source = capture(model, still, output=chosen.output, on_unsupported=chosen.on_unsupported)
-    check_one_output(structure_of(source.output.op), "a comparison")
-    shape = None if encoder.has_frames else source.input.shape
-    batches = labelled_batches(data, chosen.limit, shape, chosen.task.needs_targets)
+    entered = Entered.of(
+        model, calibration, chosen.calibration_samples, encoder, preprocessing, chosen.any_input,
+        output=chosen.output, on_unsupported=chosen.on_unsupported,
+    )  # fmt: skip
+    source, raw = entered.source, entered.raw
+    task, judged = judgement(structure_of(source.output.op), chosen.task, chosen.judged_output)
+    batches = entered.labelled(data, chosen.limit, judged, task.needs_targets)
     if chosen.exits and exit_data is None:
         raise DataError("exits are fitted on separate samples: pass exit_data, labelled and not in data")
-    fitting = labelled_batches(exit_data, None, shape) if chosen.exits else []
+    fitting = entered.labelled(exit_data, None, judged) if chosen.exits else []
     for wish in chosen.exits:  # before the work: later every recipe would be refused
         wish.check_samples(sum(len(x) for x, _ in fitting))
-    warnings = input_warnings(prepared, batches, preprocessing, encoder, chosen.any_input)
-    input_warnings(prepared, fitting, preprocessing, encoder, chosen.any_input)
+    warnings = entered.warnings(batches)
+    entered.warnings(fitting)
     for where, found in (("data", batches), ("exit_data", fitting)):  # else every recipe would be refused
         for x, y in found:
-            chosen.task.check(source.output.shape, len(x), y, f"a batch of {where}")
+            task.check(judged.shape(source.output.shape), len(x), y, f"a batch of {where}")
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(scratch_folder())
         folder = scratch if store is None else Path(store)
         inputs = write_inputs(folder, source, raw, batches, fitting)
         work = Work(
             folder, scratch, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed,
-            chosen.energy, chosen.exits, chosen.task, chosen.any_input,
+            chosen.energy, chosen.exits, task, chosen.any_input, judged.name,
         )  # fmt: skip
         codes = {
-            name: outside_code(recipe, source, preprocessing, chosen.energy, chosen.exits, chosen.task)
+            name: outside_code(recipe, source, preprocessing, chosen.energy, chosen.exits, task)
             for name, recipe in by_name.items()
         }
         plans = {
@@ -317,12 +316,12 @@ def compare(
         samples=sum(len(x) for x, _ in batches),
         timesteps=asked,
         engine=chosen.engine,
-        remarks=(*task_remarks(chosen.task), *remarks),
+        remarks=(*task_remarks(task), *remarks),
         provenance={
             "inputs_sha256": inputs,
             "calibration_samples": sum(len(x) for x in raw),
             "seed": chosen.seed,
-            "task": str(chosen.task),
+            "task": str(task),
             "exact_grid": chosen.exact_grid,
             "versions": {"torch": torch.__version__},
         },
@@ -330,7 +329,7 @@ def compare(
             _convert, source, raw, preprocessing, chosen.exact_grid, chosen.seed, chosen.any_input
         ),
         warnings=warnings,
-        task=chosen.task,
+        task=task,
     )
 
 
@@ -381,8 +380,8 @@ def _entries(
 
 def _convert(
     source: Graph,
-    calibration: tuple[Tensor, ...],
-    preprocessing: Preprocessing | None,
+    calibration: tuple[Any, ...],
+    preprocessing: PreprocessingGiven,
     exact_grid: bool,
     seed: int,
     any_input: bool,

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from transpike.workflow.compare.inputs import Stored, inputs_path, open_inputs, 
 from transpike.workflow.compare.rows import MeasuredRow, Refusal, Row, Scored, check_rows
 from transpike.workflow.convert import convert
 from transpike.workflow.early_exit import fit_exit
+from transpike.workflow.entrance import PreprocessingGiven
 from transpike.workflow.evaluate.measurement import Estimate, Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
@@ -71,7 +72,7 @@ class Work:
     store: Path
     scratch: Path
     inputs: str
-    preprocessing: Preprocessing | None
+    preprocessing: PreprocessingGiven
     exact_grid: bool
     engine: str
     memory: int | None
@@ -80,6 +81,7 @@ class Work:
     exits: tuple[Exit, ...] = ()
     task: Task = field(default_factory=Classification)
     any_input: bool = False
+    output: str | None = None
 
     def key(self, unit: Unit) -> dict[str, Any]:
         """Everything that the results of the unit depend on."""
@@ -87,7 +89,7 @@ class Work:
         return {
             "format": FORMAT,
             "inputs": self.inputs,
-            "preprocessing": repr(self.preprocessing),
+            "preprocessing": repr(_in_order(self.preprocessing)),
             "exact_grid": self.exact_grid,
             "engine": self.engine,
             "memory": self.memory,
@@ -100,6 +102,7 @@ class Work:
             "exits": [repr(wish) for wish in self.exits],
             "task": repr(self.task),
             "any_input": self.any_input,
+            "output": self.output,
             "torch": torch.__version__,
             "transpike": code_digest(),
         }
@@ -153,6 +156,7 @@ def measure(work: Work, unit: Unit) -> None:
             engine=work.engine,
             memory=work.memory,
             energy=work.energy,
+            output=work.output,
             task=work.task,
         )
         content = _found(snn, report, work.task)
@@ -217,11 +221,11 @@ def _early(work: Work, unit: Unit, snn: SNN, data: Stored, fitting: Stored, wish
     steps = max(unit.answers)
     fitted = fit_exit(
         snn, fitting, score=wish.score, drop=wish.drop, confidence=wish.confidence, timesteps=steps, engine=work.engine,
-        task=work.task,
+        output=work.output, task=work.task,
     )  # fmt: skip
     report = evaluate(
         fitted, data, timesteps=steps, answers=(steps,), engine=work.engine, memory=work.memory, energy=work.energy,
-        task=work.task,
+        output=work.output, task=work.task,
     )  # fmt: skip
     assert isinstance(report, Report)  # else the exit was refused
     found, right = report.exit, report.exit_outcomes
@@ -297,7 +301,7 @@ def plan(
 def outside_code(
     recipe: Recipe,
     source: Graph,
-    preprocessing: Any,
+    preprocessing: PreprocessingGiven,
     energy: tuple[EnergyModel, ...],
     exits: tuple[Exit, ...],
     task: Task,
@@ -308,7 +312,16 @@ def outside_code(
         passes = recipe.passes
     except Exception:  # the conversion reports it
         passes = ()
-    return code_of(recipe, *passes, *(type(node.op) for node in source), preprocessing, *energy, *scores, task)
+    return code_of(recipe, *passes, *(type(node.op) for node in source), *_each(preprocessing), *energy, *scores, task)
+
+
+def _in_order(given: PreprocessingGiven) -> Any:
+    """Those of several inputs by name, in the order of their names."""
+    return dict(sorted(given.items())) if isinstance(given, Mapping) else given
+
+
+def _each(given: PreprocessingGiven) -> tuple[Preprocessing | None, ...]:
+    return tuple(given.values()) if isinstance(given, Mapping) else (given,)
 
 
 def sources() -> dict[str, Path]:

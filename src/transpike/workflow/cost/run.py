@@ -13,19 +13,19 @@ from torch import Tensor
 from transpike.core.activity import Activity
 from transpike.core.op import Synapse
 from transpike.core.task import ACCURACY, AnyTask, Metric, Task
-from transpike.data.batches import pairs
+from transpike.data.batches import with_targets
 from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
 from transpike.results.quantity import Quantity
 from transpike.snn import SNN, takes_snn
-from transpike.tasks import task_given
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, ModelCost, Point
-from transpike.workflow.demands import check_one_output
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
 from transpike.workflow.evaluate.tally import function_evaluations
+from transpike.workflow.judged import Judged
+from transpike.workflow.judged import asked as judgement
 from transpike.workflow.simulate import engine_named
 
 WEIGHT_BITS = 8
@@ -45,6 +45,7 @@ def cost(
     limit: int | None = None,
     engine: str = "auto",
     memory: int | None = None,
+    output: str | int | None = None,
     task: AnyTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Cost:
@@ -55,7 +56,7 @@ def cost(
     needs them to be as accurate (see ``Cost``); and the weight bits of the recipe. It runs on the same inputs, and
     products with zeros are counted. ``activation_bits`` and ``weight_bits`` add baselines, and spiking networks with
     uniform weights of that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are
-    counted as 8 bits wide. ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``task`` are those of
+    counted as 8 bits wide. ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``output``, ``task`` are as for
     ``evaluate``. Without targets, or for outputs that are not logits of classes, energy is measured at the last step,
     and no accuracy, unless ``task`` gives the metric. ``progress(done, total)`` counts the networks. Raises as
     ``evaluate`` does, and SettingError for invalid bits and for a network without weights.
@@ -78,10 +79,9 @@ def cost(
         if progress is not None:
             progress(done, networks)
 
-    if task is not None:
-        check_one_output(snn.outputs, "a cost with accuracy")
-    why = _without_accuracy(snn, data) if task is None else ""
-    run = _Runs(snn, data, steps, limit, engine, memory, None if why else task_given(task), chosen)
+    asked, judged = judgement(snn.outputs, task, output)
+    why = _without_accuracy(snn, judged, data) if task is None else ""
+    run = _Runs(snn, data, steps, limit, engine, memory, None if why else asked, judged, chosen)
     warnings = run.warnings() if why else ()
     report, last = run.spiking(snn, timesteps)
     advance()
@@ -154,14 +154,14 @@ def cost(
     )
 
 
-def _without_accuracy(snn: SNN, data: Any) -> str:
+def _without_accuracy(snn: SNN, judged: Judged, data: Any) -> str:
     """Why no accuracy can be measured without a task; "" where it can."""
-    shape = snn.graph.output.shape
-    if snn.outputs is not None:
+    shape = judged.shape(snn.graph.output.shape)
+    if snn.outputs is not None and judged.name is None:
         return "the network has several outputs"
     if len(shape) != 1 or shape[0] < 2:
         return f"the network returns (batch, {', '.join(map(str, shape))}), which are not logits of several classes"
-    unlabelled = any(y is None for _, y in itertools.islice(pairs(data, snn.sample_shape), 1))
+    unlabelled = any(judged.target(y) is None for _, y in itertools.islice(with_targets(data, snn.sample_shape), 1))
     return "the data has no targets" if unlabelled else ""
 
 
@@ -228,6 +228,7 @@ class _Runs:
     engine: str
     memory: int | None
     task: Task | None
+    judged: Judged
     models: tuple[EnergyModel, ...]
 
     @property
@@ -236,7 +237,9 @@ class _Runs:
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         seen = 0
-        for x, y in pairs(self.data, self.snn.sample_shape):
+        wanted = self.task is not None and self.task.needs_targets
+        for x, given in with_targets(self.data, self.snn.sample_shape):
+            y = self.judged.target(given) if wanted else None
             kept = len(x) if self.limit is None else min(len(x), self.limit - seen)
             if kept < 1:
                 return
@@ -254,7 +257,7 @@ class _Runs:
         """The evaluation, if there is a task, and the activity of the whole run."""
         if self.task is not None:
             given: dict[str, Any] = {"engine": self.engine, "memory": self.memory, "limit": self.limit}
-            report = evaluate(snn, self.data, timesteps=timesteps, task=self.task, **given)
+            report = evaluate(snn, self.data, timesteps=timesteps, output=self.judged.name, task=self.task, **given)
             return report, report.activities[report.final.timesteps]
         engine, total, seen = engine_named(self.engine, self.memory), None, 0
         for x, _ in self.batches():
@@ -281,14 +284,15 @@ class _Runs:
         network = quantised(self.snn, steps, activation_bits, weight_bits)
         counted, judged = Counted(network), list[Tensor]()
         for x, y in self.batches():
-            logits = counted.add(self.snn.encoder.accumulate(self.snn.prepare(x)))
+            logits = self.judged.part(counted.add(self.snn.encoder.accumulate(self.snn.prepare(x))))
             if self.task is not None and self.task.needs_targets:
                 if y is None:
                     raise DataError(f"{self.metric.name} needs targets: give batches of (input, target)")
                 judged.append(self.task.rows(logits, self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))))
             elif self.task is not None:
                 source = self.snn.source.to(device=x.device)
-                judged.append(self.task.rows(logits, source.run(self.snn.encoder.accumulate(self.snn.prepare(x)))))
+                whole = source.run(self.snn.encoder.accumulate(self.snn.prepare(x)))
+                judged.append(self.task.rows(logits, self.judged.part(whole)))
         ann = counted.activity(network.weight_bits or WEIGHT_BITS)
         return _Baseline(
             network.bits,

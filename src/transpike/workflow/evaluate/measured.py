@@ -11,6 +11,7 @@ from transpike.results.statistics import percentiles
 from transpike.snn import SNN
 from transpike.workflow.evaluate.measurement import Estimate, MeasuredAnswer, Measurement
 from transpike.workflow.evaluate.tally import Run, Tally
+from transpike.workflow.judged import Judged
 
 
 class MeasuredTally(Tally):
@@ -18,8 +19,8 @@ class MeasuredTally(Tally):
 
     task: MeasuredTask
 
-    def __init__(self, snn: SNN, task: MeasuredTask, asked: tuple[int, ...]) -> None:
-        super().__init__(snn, task, asked)
+    def __init__(self, snn: SNN, task: MeasuredTask, judged: Judged, asked: tuple[int, ...]) -> None:
+        super().__init__(snn, task, judged, asked)
         self.ann: list[Tensor] = []
         self.found: dict[int, list[Tensor]] = {}
 

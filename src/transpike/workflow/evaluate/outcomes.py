@@ -11,6 +11,7 @@ from transpike.snn import SNN
 from transpike.workflow.evaluate.exit_report import ExitTally
 from transpike.workflow.evaluate.report import Answer, Report
 from transpike.workflow.evaluate.tally import Run, Tally
+from transpike.workflow.judged import Judged
 
 CHANCE_SAMPLES = 20
 """Fewer samples do not distinguish an accuracy from chance."""
@@ -21,8 +22,10 @@ class OutcomeTally(Tally):
 
     task: OutcomeTask
 
-    def __init__(self, snn: SNN, task: OutcomeTask, asked: tuple[int, ...], policy: ExitPolicy | None) -> None:
-        super().__init__(snn, task, asked)
+    def __init__(
+        self, snn: SNN, task: OutcomeTask, judged: Judged, asked: tuple[int, ...], policy: ExitPolicy | None
+    ) -> None:
+        super().__init__(snn, task, judged, asked)
         self.exits = None if policy is None else ExitTally(policy, task)
         self.ann_correct: list[Tensor] = []
         self.correct: dict[int, list[Tensor]] = {}
@@ -71,14 +74,16 @@ class OutcomeTally(Tally):
     def _judged(self, snn: SNN) -> tuple[str, ...]:
         """Remarks about the accuracy of the source network and about the exit."""
         found = []
-        shape = tuple(self.outputs.part(torch.empty(1, *snn.source.output.shape)).shape[1:])
+        shape = self.judged.shape(snn.source.output.shape)
         right, chance = int(torch.cat(self.ann_correct).sum()), self.task.chance(shape)
         if chance is not None and self.samples >= CHANCE_SAMPLES and wilson(right, self.samples)[0] <= chance:
             found.append(
                 f"the ANN is not significantly more accurate than chance ({chance:.1%}): use the classes and the "
                 "preprocessing of its training"
             )
-        if snn.exit is not None and self.exits is None:
+        if snn.exit is not None and self.exits is None and snn.exit.output != (self.judged.name or ""):
+            found.append(f"the exit was ignored, because it is about the output {snn.exit.output}")
+        elif snn.exit is not None and self.exits is None:
             found.append(
                 f"the exit was ignored, because it was fitted for T={snn.exit.timesteps} and this run is shorter: use "
                 f"timesteps={snn.exit.timesteps}"

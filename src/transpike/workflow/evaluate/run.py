@@ -3,18 +3,17 @@
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
-from transpike import tasks
 from transpike.core.task import AnyTask, MeasuredTask, OutcomeTask
 from transpike.data.batches import with_targets
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN, takes_snn
-from transpike.workflow.evaluate import outputs
 from transpike.workflow.evaluate.measured import MeasuredTally
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.outcomes import OutcomeTally
 from transpike.workflow.evaluate.report import Report
+from transpike.workflow.judged import asked as judgement
 
 
 @overload
@@ -93,19 +92,18 @@ def evaluate(
     runs = (steps,) if schedule.every_step else asked
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
     engine_, models = engine_named(engine, memory), checked(energy)
+    asked_task, judged = judgement(snn.outputs, task, output)
     policy = snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None
-    task, output = outputs.asked(snn, None if task is None else tasks.task_given(task), output)
-    asked_task = tasks.task_given(task)
+    policy = policy if policy is None or policy.output == (judged.name or "") else None
     if isinstance(asked_task, MeasuredTask):
-        tally: MeasuredTally | OutcomeTally = MeasuredTally(snn, asked_task, asked)
+        tally: MeasuredTally | OutcomeTally = MeasuredTally(snn, asked_task, judged, asked)
     else:
         assert isinstance(asked_task, OutcomeTask)
-        tally = OutcomeTally(snn, asked_task, asked, policy)
-    tally.outputs = outputs.OutputTally(snn.outputs, output, tally.fidelity)
+        tally = OutcomeTally(snn, asked_task, judged, asked, policy)
     for x, given in with_targets(data, snn.sample_shape):
         if limit is not None and tally.samples >= limit:
             break
-        y = tally.outputs.target(given) if asked_task.needs_targets else None
+        y = judged.target(given) if asked_task.needs_targets else None
         if y is None and asked_task.needs_targets:
             raise DataError(
                 "evaluation needs targets: give batches of (input, target); without targets, "

@@ -21,6 +21,7 @@ from transpike.snn import SNN
 from transpike.workflow.evaluate.evaluated import LayerRow
 from transpike.workflow.evaluate.fidelity import FidelityTally
 from transpike.workflow.evaluate.outputs import OutputTally
+from transpike.workflow.judged import Judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +39,11 @@ class Run:
 class Tally(ABC):
     """Adds up the results of batches; a subclass judges the answers."""
 
-    def __init__(self, snn: SNN, task: Task, asked: tuple[int, ...]) -> None:
+    def __init__(self, snn: SNN, task: Task, judged: Judged, asked: tuple[int, ...]) -> None:
         self.task, self.asked, self.inputs = task, asked, snn.input_check()
         self.samples = self.ties = self.early = self.beyond = self.elements = 0
         self.fidelity = FidelityTally(task.class_axis)
-        self.outputs = OutputTally(None, None, self.fidelity)
+        self.judged, self.outputs = judged, OutputTally(judged, self.fidelity)
         self.activities: dict[int, Activity] = {}
         self.exact, self.why = True, ""
         self.kernels: dict[str, str] = {}
@@ -69,7 +70,7 @@ class Tally(ABC):
             whole = self.source.run(snn.encoder.accumulate(prepared))
             if not bool(torch.isfinite(whole).all()):
                 self.source.check_finite(snn.encoder.accumulate(prepared), "the test data")
-            logits = self.outputs.part(whole)
+            logits = self.judged.part(whole)
             y = logits if y is None else self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
         self.judge_source(logits, y)
         for steps in runs:
@@ -79,7 +80,7 @@ class Tally(ABC):
             kept = [(place, t) for place, t in enumerate(trace.timesteps) if t in wanted]
             for place, t in kept:
                 self.outputs.add(t, trace.logits[place], whole)
-            trace = dataclasses.replace(trace, logits=self.outputs.part(trace.logits))
+            trace = dataclasses.replace(trace, logits=self.judged.part(trace.logits))
             self.judge(snn, Run(trace, kept, prepared, ids, logits, engine), y)
             before = self.activities.get(steps)
             self.activities[steps] = trace.activity if before is None else before + trace.activity

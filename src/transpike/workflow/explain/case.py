@@ -11,12 +11,13 @@ from torch import Tensor
 
 from transpike.core.cell import Cell, Neuron
 from transpike.core.graph import Graph, Input, Node
+from transpike.core.inputs import InputNames, unpacked
 from transpike.core.op import Op
 from transpike.core.pass_ import Context
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
 from transpike.core.task import Task
-from transpike.data.batches import pairs
+from transpike.data.batches import with_targets
 from transpike.errors import DataError, SettingError
 from transpike.lowering.layerwise import layer_by_layer
 from transpike.passes import FoldBatchNorm
@@ -24,10 +25,12 @@ from transpike.passes.rewrites.rectify import rectified
 from transpike.snn import SNN
 from transpike.workflow.convert import convert
 from transpike.workflow.explain.layer_errors import LayerSums
+from transpike.workflow.judged import Judged
 
 BATCH = 32
 PARTS = ("weights", "neurons")  # of a layer, which are replaced separately
 BUDGET = 2**30  # bytes per batch
+ALL = Judged()
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,22 +48,24 @@ class Case:
     ann: Tensor
     timesteps: int
     task: Task
+    judged: Judged = ALL
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: Task) -> "Case":
+    def of(cls, snn: SNN, data: Any, samples: int, timesteps: int, task: Task, judged: Judged = ALL) -> "Case":
         inputs, targets, seen = [], list[Tensor](), 0
-        for x, y in pairs(data, snn.sample_shape):
+        for x, given in with_targets(data, snn.sample_shape):
+            y = judged.target(given) if task.needs_targets else None
             if y is None and task.needs_targets:
                 raise DataError("an explanation needs targets: give batches of (input, target)")
-            inputs.append(x[: samples - seen])
+            inputs.append(snn.prepare(x[: samples - seen]).cpu().float())
             targets += [] if y is None else [y[: samples - seen]]
             seen += len(inputs[-1])
             if seen >= samples:
                 break
         if not seen:
             raise DataError("there are no samples to explain")
-        x = snn.prepare(torch.cat(inputs)).cpu().float()
+        x = torch.cat(inputs)
         warnings = snn.checked(x)
         shown = snn.encoder.accumulate(x)
         context = Context(snn.source, (), snn.timesteps)
@@ -74,12 +79,12 @@ class Case:
                     f"the neurons of {node.name} follow a pool, unlike the activation in the source network: to "
                     "explain it, convert without pooling='before-neuron'"
                 )
-        logits = torch.cat([source.run(part) for part in shown.split(BATCH)])
+        logits = judged.part(torch.cat([source.run(part) for part in shown.split(BATCH)]))
         shape, y = tuple(logits.shape[1:]), logits
         if task.needs_targets:
             y = task.check(shape, len(x), torch.cat(targets).cpu(), "what is explained")
         ann = task.rows(logits, y)
-        return cls(snn, source, x, shown, y, ann, timesteps, task, warnings)
+        return cls(snn, source, x, shown, y, ann, timesteps, task, judged, warnings)
 
     @property
     def batches(self) -> int:
@@ -135,7 +140,9 @@ class Case:
     def reconverted(self, recipe: Recipe | None = None) -> Graph:
         """The source converted again, by the same or another recipe, calibrated on these samples."""
         made_by = dataclasses.replace(recipe or self.snn.recipe, timesteps=self.timesteps)  # type: ignore[type-var]
-        return convert(self.snn.source, made_by, self.x, exact_grid=False, allow_no_neurons=True).graph
+        packed = InputNames.of(self.snn.source.inputs) is not None
+        samples = [(unpacked(self.x, self.snn.source.inputs), None)] if packed else self.x
+        return convert(self.snn.source, made_by, samples, exact_grid=False, allow_no_neurons=True).graph
 
     def renewed(self, name: str, reconverted: Graph) -> dict[str, Graph]:
         """Graphs with one layer replaced: with reconverted weights, or with reconverted neurons.
@@ -208,7 +215,7 @@ class Case:
         state = readout.init(output[0])
         for t, current in enumerate(output, 1):
             state = readout.update(state, current, t)
-        return self.task.rows(readout.logits(state, len(output)), y)
+        return self.task.rows(self.judged.part(readout.logits(state, len(output))), y)
 
     def _parts(
         self, elements: int, steps: int, schedule: Schedule | None = None
@@ -230,7 +237,9 @@ class Case:
         values: dict[str, Tensor] = {}
         for node in self.source:
             assert isinstance(node.op, (Op, Input))
-            output = shown if isinstance(node.op, Input) else node.op.run(*(values[i] for i in node.inputs))
+            output = (
+                node.op.part(shown) if isinstance(node.op, Input) else node.op.run(*(values[i] for i in node.inputs))
+            )
             if node.name == name:
                 return output
             values[node.name] = sent.get(node.name, output) if _is_activation(node) else output
@@ -256,7 +265,7 @@ class Case:
         values: dict[str, Tensor] = {}
         for node in graph:
             if isinstance(node.op, Input):
-                values[node.name] = shown
+                values[node.name] = node.op.part(shown)
             elif isinstance(node.op, Op):
                 values[node.name] = node.op.run(*(values[i] for i in node.inputs))
             else:

@@ -21,9 +21,9 @@ from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
 from transpike.schedules import LayerSynchronous
 from transpike.snn import SNN, takes_snn
-from transpike.workflow.demands import judges_one_output, takes_one_input
 from transpike.workflow.explain.case import PARTS, Case, explained
 from transpike.workflow.explain.layer_errors import LayerError, LayerSums
+from transpike.workflow.judged import asked as judgement
 
 SCHEMA = 1
 SAMPLES = 256
@@ -122,8 +122,6 @@ class Explanation(Shown):
 
 
 @takes_snn
-@judges_one_output
-@takes_one_input
 def explain(
     snn: SNN,
     data: Any,
@@ -133,6 +131,7 @@ def explain(
     oracle: bool = True,
     renew: bool = True,
     changes: bool = True,
+    output: str | int | None = None,
     task: AnyTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Explanation:
@@ -143,8 +142,8 @@ def explain(
     spiking layers before it) and measures how much better answers get: the cost of spiking there. ``renew`` replaces
     its weights (with biases and pools), and then its neurons, by those of the source converted again by the recipe,
     calibrated on these inputs: what is recovered in this way is an error of the layer, not a cost of spiking.
-    ``changes`` tries more time steps, windows, other thresholds and biases where most accuracy was recovered. ``data``
-    and ``task`` as for ``evaluate``; ``progress(done, total)`` counts simulations.
+    ``changes`` tries more time steps, windows, other thresholds and biases where most accuracy was recovered. ``data``,
+    ``output`` and ``task`` as for ``evaluate``; ``progress(done, total)`` counts simulations.
     Raises DataError for data without targets, SettingError for phase cycles, windows with wait steps and early firing,
     whose layers cannot run one by one, and for pools before neurons. Changes are chosen and measured on the same
     samples, which overestimates small gains.
@@ -155,7 +154,7 @@ def explain(
     layerwise(snn.graph, snn.schedule, steps, "explanations")
     with torch.no_grad():
         return _explained_case(
-            Case.of(snn, data, samples, steps, tasks.task_given(task)),
+            Case.of(snn, data, samples, steps, *judgement(snn.outputs, task, output)),
             oracle,
             renew,
             changes,

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 from transpike.core.cell import Neuron
 from transpike.core.channels import rows, shaped
 from transpike.core.input_statistics import InputStatistics
+from transpike.core.inputs import InputNames, Inputs, with_statistics
 from transpike.core.task import OutcomeTask, Task
 from transpike.data import Split
 from transpike.engines import Auto
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN
-from transpike.tasks import Classification, task_given
+from transpike.tasks import task_given
 from transpike.training import checkpoint as files
 from transpike.training import schedule
 from transpike.training.samples import Pairs, Samples
@@ -30,15 +31,15 @@ from transpike.training.settings import fingerprint, origins
 from transpike.training.source import augmentation
 from transpike.training.source.loop import diverged, generator_of, is_better
 from transpike.training.spiking.finetuning import FineTuning
-from transpike.training.spiking.losses import CrossEntropy, Loss, OfTask, loss_for
+from transpike.training.spiking.losses import CrossEntropy, loss_for
 from transpike.training.spiking.packing import PackSpikes
 from transpike.training.spiking.tandem import Tandem
 from transpike.training.spiking.unrolled import Unrolled
 from transpike.workflow.convert import spike_rates
+from transpike.workflow.finetune.facts import LEAST, bounds, digest, loss_json
+from transpike.workflow.judged import Judged
 from transpike.workflow.train import Progress, Row
 
-LEAST = 1e-3
-"""Lower bound of thresholds, relative to their initial values, and of leaks."""
 MEASURED = 512
 """Training samples on which ranges and rates are measured again."""
 ON_GRID = 1000
@@ -58,14 +59,13 @@ class Tuning:
         timesteps: int,
         device: torch.device,
         task: Task | None = None,
+        judged: Judged | None = None,
     ) -> None:
-        task = task_given(task)
+        task, self.output = task_given(task), judged or Judged()
         if len(samples) < 2:
             raise DataError(f"training needs at least two samples, there are {len(samples)}")
         self.task, self.criterion = task, loss_for(settings.loss, task)
-        if not task.needs_targets:
-            raise SettingError(f"{task} has no targets to train with: give the task of the targets")
-        samples = _checked(samples, snn, task)
+        samples = _checked(samples, self.output.shape(snn.graph.output.shape), task)
         self.snn, self.samples, self.settings, self.timesteps, self.device = snn, samples, settings, timesteps, device
         kind = Tandem if settings.gradients == "counts" else Unrolled
         if kind is Tandem and (settings.normalise or settings.train != ("weights",)):
@@ -84,7 +84,7 @@ class Tuning:
             self.module.normalise(self.snn.prepare(samples.batch(self.training[: MEASURED // 2])[0]).to(device))
         self.warnings = self._checked(self.training[:MEASURED])
         self.trained = self._choose()
-        self.bounds = _bounds(self.module)
+        self.bounds = bounds(self.module)
         self.optimiser = self._optimiser()
         self.epochs = settings.epochs
         self.facts = json.loads(json.dumps(self.described()))  # as read from a checkpoint
@@ -99,6 +99,13 @@ class Tuning:
     def _augmentation(self) -> str:
         x = self.samples.batch(torch.arange(1))[0]
         self.snn.prepare(x)  # DataError for samples of a wrong shape
+        if isinstance(x, Inputs):
+            if self.settings.augment not in ("auto", "none"):
+                raise SettingError(
+                    f"augment={self.settings.augment!r} moves the pixels of one image, and the network has several "
+                    "inputs: augment the data"
+                )
+            return "none"
         if self.settings.augment != "auto":
             return self.settings.augment
         if x.ndim < 4 or x.shape[-2] < 16:
@@ -140,7 +147,8 @@ class Tuning:
         preprocessing = self.snn.preprocessing
         return (
             self.settings.to_json()
-            | _loss_json(self.criterion, self.task)
+            | loss_json(self.criterion, self.task)
+            | ({} if self.output.name is None else {"output": self.output.name})
             | {
                 "timesteps": self.timesteps,
                 "augment": self.augment,
@@ -155,7 +163,7 @@ class Tuning:
                     self.settings,
                 ),
                 "network": fingerprint(self.module),
-                "start": _digest(self.module),
+                "start": digest(self.module),
                 "preprocessing": None if preprocessing is None else asdict(preprocessing),
                 "spec": "",
             }
@@ -240,15 +248,15 @@ class Tuning:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=narrow):
             if self.source is not None:
                 with torch.no_grad():
-                    teacher = self.source.run(self.snn.encoder.accumulate(inputs)).float()
+                    teacher = self.output.part(self.source.run(self.snn.encoder.accumulate(inputs)).float())
             if self.settings.pack_spikes:
                 with PackSpikes():
                     currents = self.module(inputs, ids)
             else:
                 currents = self.module(inputs, ids)
         currents = currents.float()
-        answer = self.module.answers(currents)[-1]
-        return self.criterion(currents, answer, labels, teacher), answer
+        answer = self.output.part(self.module.answers(currents)[-1])
+        return self.criterion(self.output.part(currents), answer, labels, teacher), answer
 
     @torch.no_grad()
     def constrain(self) -> None:
@@ -286,7 +294,8 @@ class Tuning:
         """Answers and targets of some samples, without augmentation."""
         inputs, labels = self.samples.batch(indices)
         inputs = self.snn.prepare(inputs).to(self.device)
-        return self.module.answers(self.module(inputs, indices.to(self.device)))[-1], labels.to(self.device)
+        answers = self.module.answers(self.module(inputs, indices.to(self.device)))[-1]
+        return self.output.part(answers), labels.to(self.device)
 
     def result(self, state: files.State) -> SNN:
         """The network with the best values, on the grid."""
@@ -298,7 +307,7 @@ class Tuning:
         shown = self.training[:MEASURED]
         tuned = dataclasses.replace(
             self.snn, graph=self.module.to_graph(), recipe=recipe, ranges=self.ranges(shown), rates={},
-            provenance=dict(self.snn.provenance), exit=None, inputs=self.inputs(shown),
+            provenance=dict(self.snn.provenance), exit=None, **self.inputs(shown),
         )  # fmt: skip
         tuned.rates.update(spike_rates(tuned, tuned.prepare(self.samples.batch(shown[:16])[0])))
         facts = {
@@ -316,10 +325,12 @@ class Tuning:
         remarks = (*self.snn.remarks, *(f"fine-tuned although {one}" for one in self.warnings), remark)
         return dataclasses.replace(tuned, remarks=remarks)
 
-    def inputs(self, indices: Tensor) -> InputStatistics:
-        """Statistics of the training inputs, as the calibration inputs of the tuned network."""
-        parts = (self.snn.prepare(self.samples.batch(part)[0]) for part in indices.split(128))
-        return InputStatistics.of(self.snn.encoder.accumulate(part) for part in parts)
+    def inputs(self, indices: Tensor) -> dict[str, Any]:
+        """Statistics of the training inputs, as the calibration inputs of the tuned network: fields of an SNN."""
+        parts = [self.snn.prepare(self.samples.batch(part)[0]) for part in indices.split(128)]
+        if InputNames.of(self.snn.source.inputs) is not None:
+            return {"source": with_statistics(self.snn.source, parts)}
+        return {"inputs": InputStatistics.of(map(self.snn.encoder.accumulate, parts))}
 
     @torch.no_grad()
     def ranges(self, indices: Tensor) -> dict[str, Tensor]:
@@ -344,7 +355,7 @@ class Tuning:
         for part in shown.split(100):
             off, labels = (value.cpu() for value in self.answer(part))
             inputs = tuned.prepare(self.samples.batch(part)[0])
-            on = tuned.run_prepared(inputs, self.timesteps, Auto(), part, (), False).logits[-1]
+            on = self.output.part(tuned.run_prepared(inputs, self.timesteps, Auto(), part, (), False).logits[-1])
             change = max(change, float((off - on).abs().max()))
             for found, answer in zip(judged, (off, on), strict=True):
                 found.append(self.judged(answer, labels))
@@ -355,9 +366,9 @@ class Tuning:
         return {"samples": len(shown), **name, **numbers}
 
 
-def _checked(samples: Samples, snn: SNN, task: Task) -> Samples:
+def _checked(samples: Samples, shape: tuple[int, ...], task: Task) -> Samples:
     """The samples, with targets in the form of the task. Raises DataError for others."""
-    labels = task.check(snn.graph.output.shape, len(samples), samples.labels, "the training data")
+    labels = task.check(shape, len(samples), samples.labels, "the training data")
     if isinstance(samples, Pairs):
         return dataclasses.replace(samples, labels=labels)
     same = labels.dtype == samples.labels.dtype and torch.equal(labels, samples.labels)
@@ -366,34 +377,3 @@ def _checked(samples: Samples, snn: SNN, task: Task) -> Samples:
         if same or not isinstance(samples, Split)
         else Split(samples.images, labels, samples.source, any_targets=True)
     )
-
-
-def _loss_json(criterion: Loss, task: Task) -> dict[str, Any]:
-    """The loss that is used, and the task if it is not classification."""
-    known = {} if task == Classification() else {"task": str(task)}
-    if isinstance(criterion, OfTask):
-        return {"loss": ["OfTask", {}], **known}
-    return {"loss": [type(criterion).__name__, asdict(criterion)], **known}
-
-
-def _bounds(module: Unrolled) -> dict[str, tuple[float, float]]:
-    """Name of a neuron's tensor → (smallest allowed value, unit of its learning rate)."""
-    bounds: dict[str, tuple[float, float]] = {}
-    parameters = dict(module.named_parameters())
-    for node in module.source_graph:
-        keys = node.keys()
-        if "threshold" in keys and keys["threshold"] in parameters:
-            threshold = parameters[keys["threshold"]].detach()
-            unit = float(threshold.mean())
-            bounds[keys["threshold"]] = LEAST * float(threshold.min()), unit
-            if "initial" in keys:
-                bounds[keys["initial"]] = -math.inf, unit
-    return bounds
-
-
-def _digest(module: nn.Module) -> str:
-    """Sixteen hexadecimal digits of a hash of all tensors."""
-    digest = hashlib.sha256()
-    for value in module.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

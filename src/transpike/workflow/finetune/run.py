@@ -5,22 +5,21 @@ from typing import Any
 
 import torch
 
+from transpike.core.inputs import InputNames
 from transpike.core.task import AnyTask
+from transpike.errors import SettingError
 from transpike.results.writing import check_writable
 from transpike.snn import SNN, takes_snn
-from transpike.tasks import task_given
 from transpike.training import ranks
 from transpike.training.samples import samples_of
 from transpike.training.source.loop import using_threads
 from transpike.training.spiking.finetuning import FineTuning, fine_tuning
-from transpike.workflow.demands import judges_one_output, takes_one_input
 from transpike.workflow.finetune.loop import Notify, Tuning
 from transpike.workflow.finetune.stages import Stagewise
+from transpike.workflow.judged import asked as judgement
 
 
 @takes_snn
-@judges_one_output
-@takes_one_input
 def finetune(
     snn: SNN,
     data: Any,
@@ -31,13 +30,15 @@ def finetune(
     progress: Notify | None = None,
     threads: int | None = None,
     device: str | torch.device = "cpu",
+    output: str | int | None = None,
     task: AnyTask | None = None,
     **changes: Any,
 ) -> SNN:
     """Train weights, thresholds, leaks or initial potentials of a converted network by surrogate gradients.
 
     ``task`` (of ``transpike.tasks``, by default that of the data set, else classification) gives the loss: of classes
-    cross-entropy, binary cross-entropy of one logit, mean squared error of a regression. ``data``: a Dataset (its
+    cross-entropy, binary cross-entropy of one logit, mean squared error of a regression. Of several outputs it is the
+    loss of the one called ``output``. ``data``: a Dataset (its
     training images), or labelled samples as a split, a loader or a pair of tensors; a held-out part selects the epoch.
     ``settings``: a FineTuning, the name of a preset ("hybrid-stdb", "diet-snn"), and single settings by name:
     ``timesteps``, ``epochs``, ``train``, ``surrogate``, ``loss``, ``learning_rate`` …
@@ -51,11 +52,18 @@ def finetune(
     """
     chosen = fine_tuning(settings, changes)
     check_writable(checkpoint, make_folder=True, read_again=True)
-    samples, asked = samples_of(data), task_given(getattr(data, "task", None) if task is None else task)
+    asked, judged = judgement(snn.outputs, getattr(data, "task", None) if task is None else task, output)
+    if not asked.needs_targets:
+        raise SettingError(f"{asked} has no targets to train with: give the task of the targets{_and_output(snn)}")
+    samples = samples_of(data, InputNames.of(snn.source.inputs), judged.picked)
     timesteps = snn.schedule.check(chosen.timesteps if chosen.timesteps is not None else snn.timesteps)
     with using_threads(threads):
         tuning = (Tuning if chosen.layerwise is None else Stagewise)(
-            snn, samples, chosen, timesteps, ranks.usable(device), asked
+            snn, samples, chosen, timesteps, ranks.usable(device), asked, judged
         )
         state = tuning.run(Path(checkpoint) if checkpoint else None, resume, progress)
         return tuning.result(state)
+
+
+def _and_output(snn: SNN) -> str:
+    return "" if snn.outputs is None else f", and output=… with one of {', '.join(map(repr, snn.outputs.names))}"

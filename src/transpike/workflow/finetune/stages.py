@@ -107,7 +107,7 @@ class Stagewise(Tuning):
         assert self.source is not None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
             with torch.no_grad():
-                teacher = self.source.run(self.snn.encoder.accumulate(inputs), observe=see).float()
+                teacher = self.output.part(self.source.run(self.snn.encoder.accumulate(inputs), observe=see).float())
             seen = self.module.watched(inputs, (*self.stage.followed, self.module.source_graph.output.name), ids)
         total = torch.zeros((), device=self.device)
         for name in self.stage.followed:
@@ -117,9 +117,9 @@ class Stagewise(Tuning):
             )
         output = seen[self.module.source_graph.output.name].charge.float()
         currents = output.expand(1 if self.module.windows else self.timesteps, *output.shape[1:])
-        answer = self.module.answers(currents)[-1]
+        answer = self.output.part(self.module.answers(currents)[-1])
         if self.plan.objective == "features+distil":
-            total = total + self.criterion(currents, answer, labels, teacher)
+            total = total + self.criterion(self.output.part(currents), answer, labels, teacher)
         return total, answer
 
     @torch.no_grad()
