@@ -44,6 +44,24 @@ class PercentileThresholds(Thresholds):
 
 
 @dataclass(frozen=True)
+class CeilingThresholds(PercentileThresholds):
+    """``θ`` = the ceiling of an activation that has one (ReLU6, clips), so that nothing below it is cut off; else the
+    percentile.
+    """
+
+    def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
+        found = super().measure(graph, context)
+        ceilings = {name: getattr(graph[name].op, "ceiling", None) for name in found}
+        return {
+            name: values if ceilings[name] is None else torch.full_like(values, float(ceilings[name]))
+            for name, values in found.items()
+        }
+
+    def describe(self) -> str:
+        return f"the ceiling where there is one, else {super().describe()}"
+
+
+@dataclass(frozen=True)
 class MagnitudeThresholds(PercentileThresholds):
     """``θ = percentile of |activation|``, for neurons with spikes of either sign."""
 
