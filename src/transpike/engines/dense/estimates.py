@@ -33,6 +33,7 @@ class Estimates:
         self.states: dict[str, Any] = {}
         self.silent: set[str] = set()  # cells that send nothing until they hear something
         self.answer: Wire = None
+        self.native = sigma_delta.Scans()
 
     def advance(self, steps: int) -> None:
         """Simulate ``steps`` more steps, as many at once as fit into the memory."""
@@ -114,7 +115,7 @@ class Estimates:
         """``Cell.scan``; where a function has no value, step by step, so that the error names the step."""
         t = self.run.t + 1
         try:
-            found = sigma_delta.scan(cell, state, trains[0])
+            found = self.native(name, cell, state, trains)
             return cell.scan(state, *trains, t=t) if found is None else found
         except NotFinite:
             for k, now in enumerate(zip(*trains, strict=True)):

@@ -21,39 +21,50 @@ REPEATED = 512  # the values of a few channels are repeated until they are about
 Scanned = tuple[tuple[Tensor, Tensor], Tensor, int]
 
 
-def scan(cell: Cell, state: Any, train: Tensor) -> Scanned | None:
-    """``cell.scan(state, train, t=…)``; None for other cells, devices and layouts, without the library, and where a
-    value is not finite, so that the cell raises the error.
-    """
-    library = _native.load()[0]
-    if library is None or not is_plain(cell, SigmaDelta) or train.device.type != "cpu" or not train.numel():
-        return None
-    if train.dtype not in (torch.float32, torch.float64):
-        return None
-    now = train[0]
-    if not (now.is_contiguous() or (now.ndim == 4 and now.is_contiguous(memory_format=torch.channels_last))):
-        train = train.contiguous()
-    elif len(train) > 1 and train.stride(0) != now.numel():
-        train = train.contiguous()
-    now = train[0]
-    estimate, sent = (torch.empty_like(now, dtype=torch.float64).copy_(part) for part in state)
-    levels = torch.empty_strided(train.shape, train.stride(), dtype=torch.float32)
-    threshold, initial = (_row(value, now) for value in (cell.threshold, cell.initial))
-    call = _native.Scan(
-        threshold=threshold.data_ptr(), initial=initial.data_ptr(), period=len(threshold),
-        all_digits=cell.rule == "all", top=2.0 ** (cell.threshold_count - 1), fine=FINE, off_grid=OFF_GRID, near=NEAR,
-    )  # fmt: skip
-    if is_plain(cell.source, Unchanged):
+class Scans:
+    """Scans of a run's cells; keeps each one's thresholds in the order of its neurons."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, bool], tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, name: str, cell: Cell, state: Any, trains: list[Tensor]) -> Scanned | None:
+        """``cell.scan(state, *trains, t=…)``; None for other cells and devices, without the library, and where a value
+        is not finite: ``cell.scan`` then raises the error.
+        """
+        library, train = _native.load()[0], trains[0]
+        if library is None or not is_plain(cell, SigmaDelta) or train.device.type != "cpu" or not train.numel():
+            return None
+        train = _dense(train)
+        now = train[0]
+        estimate, sent = (torch.empty_like(now, dtype=torch.float64).copy_(part) for part in state)
+        levels = torch.empty_strided(train.shape, train.stride(), dtype=torch.float32)
+        key = name, now.is_contiguous()
+        if key not in self.rows:
+            self.rows[key] = _row(cell.threshold, now), _row(cell.initial, now)
+        threshold, initial = self.rows[key]
+        call = _native.Scan(
+            threshold=threshold.data_ptr(), initial=initial.data_ptr(), period=len(threshold), steps=len(train),
+            all_digits=cell.rule == "all", top=2.0 ** (cell.threshold_count - 1),
+            fine=FINE, off_grid=OFF_GRID, near=NEAR,
+        )  # fmt: skip
+        if not is_plain(cell.source, (Unchanged, ReLU, Clip)):
+            unclear = _by_function(library, call, cell, train, estimate, sent, levels)
+            return (estimate, sent), levels, unclear
         call.source = SAME
-    elif is_plain(cell.source, (ReLU, Clip)):
-        call.source, call.ceiling = CLIP, torch.inf if cell.source.ceiling is None else cell.source.ceiling
-    else:
-        unclear = _by_function(library, call, cell, train, estimate, sent, levels)
-        return (estimate, sent), levels, unclear
-    call.steps = len(train)
-    _point(call, train, estimate, sent, levels)
-    library.tp_sigma_delta(ctypes.byref(call))
-    return None if call.broken else ((estimate, sent), levels, 0)
+        if is_plain(cell.source, (ReLU, Clip)):
+            ceiling = cell.source.ceiling
+            call.source, call.ceiling = CLIP, torch.inf if ceiling is None else ceiling
+        _point(call, train, estimate, sent, levels)
+        library.tp_sigma_delta(ctypes.byref(call))
+        return None if call.broken else ((estimate, sent), levels, 0)
+
+
+def _dense(train: Tensor) -> Tensor:
+    """The same numbers, (time, batch, *shape), without gaps: steps one after the other, channels first or last."""
+    now = train[0]
+    dense = now.is_contiguous() or (now.ndim == 4 and now.is_contiguous(memory_format=torch.channels_last))
+    train = train if dense and (len(train) == 1 or train.stride(0) == now.numel()) else train.contiguous()
+    return train if train.dtype in (torch.float32, torch.float64) else train.double()
 
 
 def _by_function(
