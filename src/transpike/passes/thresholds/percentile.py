@@ -50,12 +50,13 @@ class CeilingThresholds(PercentileThresholds):
     """
 
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
-        found = super().measure(graph, context)
-        ceilings = {name: getattr(graph[name].op, "ceiling", None) for name in found}
-        return {
-            name: values if ceilings[name] is None else torch.full_like(values, float(ceilings[name]))
-            for name, values in found.items()
-        }
+        found, axes = super().measure(graph, context), graph.channel_axes
+        for name, values in found.items():
+            ceiling = getattr(graph[name].op, "ceiling", None)
+            if ceiling is not None:
+                everywhere = torch.as_tensor(ceiling).to(values).expand(1, *graph[name].shape)
+                found[name] = self.rows(everywhere, axes[name]).amax(1)
+        return found
 
     def describe(self) -> str:
         return f"the ceiling where there is one, else {super().describe()}"
