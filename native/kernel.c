@@ -17,6 +17,9 @@
 #ifndef TP_NAME
 #define TP_NAME tp_kernels_baseline
 #endif
+#ifndef TP_SIGMA_DELTA
+#define TP_SIGMA_DELTA tp_sigma_delta_baseline
+#endif
 
 #define VECTORS (TP_UNIT / TP_LANES) /* per unit */
 #define INLINE static inline __attribute__((always_inline))
@@ -638,4 +641,6 @@ static void look_up(const float *charge, int64_t n, const float *slot_thresholds
     }
 }
 
-const tp_kernels TP_NAME = {rows, count, unpack, pack, sum_positions, pool_max, compare_all, look_up};
+void TP_SIGMA_DELTA(const tp_scan *, int64_t, int64_t, int64_t, int64_t *, int64_t *); /* sigma_delta.c */
+
+const tp_kernels TP_NAME = {rows, count, unpack, pack, sum_positions, pool_max, compare_all, look_up, TP_SIGMA_DELTA};

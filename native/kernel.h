@@ -16,6 +16,8 @@ typedef struct {
     void (*compare_bars)(const float *, int64_t, const float *, const float *, int64_t, float *);
     void (*look_up_bars)(const float *, int64_t, const float *, const float *, const int32_t *, int32_t, int32_t,
                          int32_t, float *);
+    /* neurons at … at + count − 1, whose thresholds begin at own; adds to unclear, and sets broken */
+    void (*sigma_delta)(const tp_scan *, int64_t at, int64_t own, int64_t count, int64_t *unclear, int64_t *broken);
 } tp_kernels;
 
 /* The lists of one source: of single pixels, stored for the rows of a window, and of whole windows.
@@ -34,6 +36,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows);
 #define TP_SOURCES 64 /* sources of one layer at most */
 #define TP_TALLEST 16 /* rows of a look-up kernel at most */
 #define TP_COMPARED 31 /* slot thresholds at most that are all compared with every charge */
+#define TP_TOGETHER 1024 /* sigma-delta neurons that are computed together at most: they fit into the fastest cache */
 #define TP_TAPS 100   /* taps of a masked source at most, over all planes */
 
 extern uint16_t tp_expand[256][8]; /* the positions of the bits that are set */

@@ -32,7 +32,10 @@ __attribute__((constructor)) static void choose(void) {
 }
 
 int64_t tp_abi(void) { return TP_ABI; }
-int64_t tp_struct_bytes(int64_t which) { return which ? (int64_t)sizeof(tp_layer) : (int64_t)sizeof(tp_source); }
+int64_t tp_struct_bytes(int64_t which) {
+    const size_t sizes[] = {sizeof(tp_source), sizeof(tp_layer), sizeof(tp_scan)};
+    return (int64_t)sizes[which];
+}
 const char *tp_instructions(void) { return instructions; }
 int64_t tp_has_threads(void) {
 #ifdef _OPENMP
@@ -265,4 +268,19 @@ void tp_first_spikes(const float *charge, int64_t n, const float *slot_threshold
             kernels->look_up_bars(charge + start, part, slot_thresholds, levels, first, (int32_t)low, (int32_t)entries,
                                   (int32_t)shift, out + start);
     }
+}
+
+void tp_sigma_delta(tp_scan *scan) {
+    const int64_t period = scan->period, parts = (period + TP_TOGETHER - 1) / TP_TOGETHER;
+    const int64_t repeats = (scan->neurons + period - 1) / period;
+    int64_t unclear = 0, broken = 0;
+#pragma omp parallel for schedule(static) num_threads((int)(scan->threads < 1 ? 1 : scan->threads)) \
+    reduction(+ : unclear) reduction(| : broken)
+    for (int64_t k = 0; k < repeats * parts; ++k) {
+        const int64_t own = k % parts * TP_TOGETHER, at = k / parts * period + own;
+        const int64_t left = period - own < scan->neurons - at ? period - own : scan->neurons - at;
+        if (left > 0)
+            kernels->sigma_delta(scan, at, own, left < TP_TOGETHER ? left : TP_TOGETHER, &unclear, &broken);
+    }
+    scan->unclear = unclear, scan->broken = broken;
 }

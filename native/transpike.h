@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define TP_ABI 3     /* increased with every change of a struct or a meaning below */
+#define TP_ABI 4     /* increased with every change of a struct or a meaning below */
 #define TP_UNIT 16   /* channels that are always computed together */
 #define TP_STEPS 32  /* steps of one call at most: the bits of a word */
 #define TP_TABLE 259 /* rows of a look-up table, 256 of them used: a power of two would cause cache conflicts */
@@ -52,8 +52,23 @@ typedef struct {
     int64_t ties, beyond;   /* out: near ties; 1 if a potential left its exact range */
 } tp_layer;
 
+/* Steps of sigma-delta neurons in float64. Arrays hold all neurons of one step, in the same order; ``threshold`` and
+ * ``initial`` hold the values of the first ``period`` neurons, which repeat. */
+enum { TP_SAME = 0, TP_CLIP = 1, TP_GIVEN = 2 }; /* f(E) = E; E clipped to 0 … ceiling; from ``value`` */
+typedef struct {
+    const double *wide;   /* [steps][neurons]: what is received, or NULL; if both are, nothing is added to E */
+    const float *narrow;  /* the same in float32 */
+    const double *value;  /* f(E) of one step, for TP_GIVEN */
+    const double *threshold, *initial;
+    double *estimate, *sent; /* E and R, in and out */
+    float *levels;           /* [steps][neurons], out */
+    int64_t neurons, period, steps, source, all_digits, threads;
+    double ceiling, fine, off_grid, near, top;
+    int64_t unclear, broken; /* out: values near an edge, for TP_GIVEN; 1 if a value is NaN or infinite */
+} tp_scan;
+
 TP_API int64_t tp_abi(void);
-TP_API int64_t tp_struct_bytes(int64_t which); /* 0: tp_source, 1: tp_layer */
+TP_API int64_t tp_struct_bytes(int64_t which); /* 0: tp_source, 1: tp_layer, 2: tp_scan */
 TP_API const char *tp_instructions(void);      /* the instruction set chosen at run time */
 /* Use "baseline", "AVX2" or "AVX-512" instead, for tests. Returns 0 if this machine does not support it. */
 TP_API int64_t tp_force(const char *name);
@@ -89,5 +104,7 @@ TP_API void tp_pool_max(const uint32_t *words, const int64_t *taps, int64_t batc
 TP_API void tp_first_spikes(const float *charge, int64_t n, const float *slot_thresholds, const float *levels, int64_t count,
                             const int32_t *first, int64_t low, int64_t entries, int64_t shift, int64_t threads,
                             float *out);
+/* src/transpike/neurons/sigma_delta.py: SigmaDelta, for steps without an error. */
+TP_API void tp_sigma_delta(tp_scan *scan);
 
 #endif

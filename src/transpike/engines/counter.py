@@ -129,11 +129,16 @@ class Counter:
         return op.updates(steps) if isinstance(op, Cell) else 0
 
 
+MANTISSA_BITS = 2**23 - 1  # of a float32: 0 for powers of two, and for 0
+
+
 def _digits(levels: Tensor) -> Tensor:
     """The smallest number of signed powers of two with this sum, for each level from 0 on: 7 = 8 − 1 has two.
 
     The digits of the non-adjacent form of n are the binary digits in which n and 3 n differ.
     """
+    if levels.dtype == torch.float32 and not bool((levels.view(torch.int32) & MANTISSA_BITS).any()):
+        return (levels > 0).float()  # every level is a power of two, as of neurons that send one spike a step
     whole = torch.arange(int(levels.max()) + 1, device=levels.device) if levels.numel() else levels.long()
     table = _ones((whole ^ (3 * whole)).to(levels.dtype))
     return table[levels.int()]

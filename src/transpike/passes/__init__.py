@@ -30,7 +30,7 @@ from transpike.passes.thresholds.gaussian import GaussianThresholds
 from transpike.passes.thresholds.learned import LearnedThresholds
 from transpike.passes.thresholds.local_balancing import LocalThresholdBalancing
 from transpike.passes.thresholds.model_based import ModelBasedThresholds
-from transpike.passes.thresholds.percentile import MagnitudeThresholds, PercentileThresholds
+from transpike.passes.thresholds.percentile import CeilingThresholds, MagnitudeThresholds, PercentileThresholds
 from transpike.passes.thresholds.percentile_scale import PercentileScaleThresholds
 from transpike.passes.thresholds.sensitivity import SearchBursts, SearchThresholds
 from transpike.passes.thresholds.share_thresholds import ShareThresholds

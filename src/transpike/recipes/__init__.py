@@ -9,6 +9,7 @@ from transpike.recipes.adafire import AdaFire
 from transpike.recipes.bsnn import BSNN
 from transpike.recipes.burst import BurstLIP
 from transpike.recipes.cat import CAT, YOSO, LinearTTFS
+from transpike.recipes.ceiling import Ceiling
 from transpike.recipes.classics import Cao, DiehlModel
 from transpike.recipes.cq import CQ, VR, CQPlus
 from transpike.recipes.datta_beerel import DattaBeerel

@@ -11,6 +11,7 @@ from transpike.core.finite import NotFinite, at
 from transpike.core.graph import Input, Node
 from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
+from transpike.engines.native import sigma_delta
 from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
 
@@ -32,6 +33,7 @@ class Estimates:
         self.states: dict[str, Any] = {}
         self.silent: set[str] = set()  # cells that send nothing until they hear something
         self.answer: Wire = None
+        self.native = sigma_delta.Scans()
 
     def advance(self, steps: int) -> None:
         """Simulate ``steps`` more steps, as many at once as fit into the memory."""
@@ -113,7 +115,8 @@ class Estimates:
         """``Cell.scan``; where a function has no value, step by step, so that the error names the step."""
         t = self.run.t + 1
         try:
-            return cell.scan(state, *trains, t=t)
+            found = self.native(name, cell, state, trains)
+            return cell.scan(state, *trains, t=t) if found is None else found
         except NotFinite:
             for k, now in enumerate(zip(*trains, strict=True)):
                 with at(name, t + k):

@@ -6,10 +6,10 @@ import importlib.metadata
 import os
 import struct
 import sys
-from ctypes import POINTER, c_char_p, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int64, c_void_p
 from pathlib import Path
 
-ABI = 3
+ABI = 4
 UNIT = 16  # channels that are always computed together
 STEPS = 32  # time steps of one call at most
 NAME = {"win32": "transpike_events.dll", "darwin": "libtranspike_events.dylib"}.get(
@@ -45,6 +45,18 @@ class Layer(ctypes.Structure):
     ]
 
 
+class Scan(ctypes.Structure):
+    """native/transpike.h: tp_scan."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("wide", "narrow", "value", "threshold", "initial")),
+        *((name, c_void_p) for name in ("estimate", "sent", "levels")),
+        *((name, c_int64) for name in ("neurons", "period", "steps", "source", "all_digits", "threads")),
+        *((name, c_double) for name in ("ceiling", "fine", "off_grid", "near", "top")),
+        *((name, c_int64) for name in ("unclear", "broken")),
+    ]
+
+
 _SIGNATURES = {  # name → (argument types, result type), as in native/transpike.h
     "tp_abi": ([], c_int64),
     "tp_struct_bytes": ([c_int64], c_int64),
@@ -58,6 +70,7 @@ _SIGNATURES = {  # name → (argument types, result type), as in native/transpik
     "tp_pack": ([c_void_p] + [c_int64] * 3 + [c_void_p], c_int64),
     "tp_sum_positions": ([c_void_p] + [c_int64] * 5 + [c_void_p], None),
     "tp_first_spikes": ([c_void_p, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p] + [c_int64] * 4 + [c_void_p], None),
+    "tp_sigma_delta": ([POINTER(Scan)], None),
     "tp_pool_max": ([c_void_p] * 2 + [c_int64] * 7 + [c_void_p] * 3, None),
 }
 
@@ -102,8 +115,8 @@ def load() -> tuple[ctypes.CDLL | None, str]:
             function.argtypes, function.restype = arguments, answer
     except (OSError, AttributeError) as error:
         return None, f"cannot be loaded ({error}), the dense engine is used instead: {HOW}"
-    sizes = library.tp_struct_bytes(0), library.tp_struct_bytes(1)
-    if library.tp_abi() != ABI or sizes != (ctypes.sizeof(Source), ctypes.sizeof(Layer)):
+    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan)]
+    if library.tp_abi() != ABI or sizes != [library.tp_struct_bytes(i) for i in range(len(sizes))]:
         return None, f"{file} has another version than the Python files, the dense engine is used instead: {HOW}"
     threads = "OpenMP" if library.tp_has_threads() else "one thread"
     return library, f"{library.tp_instructions().decode()}, {threads}"

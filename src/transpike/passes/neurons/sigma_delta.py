@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from transpike.activations import Function, Unchanged
+from transpike.activations import Function, LeakyReLU, Unchanged
 from transpike.core.cell import Gain, Neuron
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
@@ -43,12 +43,14 @@ class EncodeWires(Pass):
     the weights add spikes instead of multiplying. A wire into weights that depends on the analogue input only has none:
     it arrives once. Maximum pooling of neurons sends whole levels if ``pooled``: where all positions of a channel have
     the same threshold. ``behind`` "analogue" only encodes what comes from analogue operators, and not sums, weights and
-    maximum pooling. A remark names the wires.
+    maximum pooling. ``pairs``: the activation is a leaky ReLU with slope 1, which ``Rectify`` makes two ReLUs, one for
+    either sign, for neurons that send no negative spikes. A remark names the wires.
     """
 
     exact: ClassVar[bool] = True
     pooled: bool = True
     behind: Literal["anything", "analogue"] = "anything"
+    pairs: bool = False
 
     def __post_init__(self) -> None:
         if self.behind not in ("anything", "analogue"):
@@ -65,7 +67,7 @@ class EncodeWires(Pass):
             for wire in [name for name in node.inputs if isinstance(op, Op) and _needs_spikes(op, carry[name])]:
                 if wire not in encoded:
                     encoded[wire] = f"{wire}.encoded"
-                    nodes.append(Node(encoded[wire], Unchanged(), (wire,), node.path))
+                    nodes.append(Node(encoded[wire], self._unchanged(), (wire,), node.path))
                     carry[encoded[wire]] = "levels"
                 node = dataclasses.replace(node, inputs=tuple(encoded.get(name, name) for name in node.inputs))
             nodes.append(node)
@@ -79,6 +81,9 @@ class EncodeWires(Pass):
         if encoded:
             context.remark(f"neurons without a function encode the real numbers of {', '.join(encoded)} as spikes")
         return Graph(tuple(nodes)) if encoded else graph
+
+    def _unchanged(self) -> Op:
+        return LeakyReLU(torch.tensor(1.0)) if self.pairs else Unchanged()
 
     def _carried(self, node: Node, before: set[str]) -> str:
         """What the output of an op carries, if its inputs carry ``before``."""

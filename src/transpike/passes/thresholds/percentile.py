@@ -44,6 +44,25 @@ class PercentileThresholds(Thresholds):
 
 
 @dataclass(frozen=True)
+class CeilingThresholds(PercentileThresholds):
+    """``θ`` = the ceiling of an activation that has one (ReLU6, clips), so that nothing below it is cut off; else the
+    percentile.
+    """
+
+    def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
+        found, axes = super().measure(graph, context), graph.channel_axes
+        for name, values in found.items():
+            ceiling = getattr(graph[name].op, "ceiling", None)
+            if ceiling is not None:
+                everywhere = torch.as_tensor(ceiling).to(values).expand(1, *graph[name].shape)
+                found[name] = self.rows(everywhere, axes[name]).amax(1)
+        return found
+
+    def describe(self) -> str:
+        return f"the ceiling where there is one, else {super().describe()}"
+
+
+@dataclass(frozen=True)
 class MagnitudeThresholds(PercentileThresholds):
     """``θ = percentile of |activation|``, for neurons with spikes of either sign."""
 
