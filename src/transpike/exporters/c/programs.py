@@ -1,0 +1,191 @@
+"""``test.c``, which compares hashes of samples, and ``trace.c``, which writes every event of other samples."""
+
+from string import Template
+
+import numpy as np
+
+from transpike.exporters.c.layout import Array
+from transpike.exporters.c.network import start_parameters, step_parameters, total_type
+from transpike.exporters.c.plan import Plan
+from transpike.exporters.c.terms import comment, literal
+from transpike.lowering.whole import Entrance, Integers, Samples, Trains
+
+COMPILE = "cc -std=c99 -O2 -DNET_WATCH net.c {}.c -o {}"
+
+
+def scramble(values: Integers) -> Integers:
+    """32-bit values in which every bit depends on every bit of ``values`` (Appleby's MurmurHash3, its last stage)."""
+    x = values.astype(np.uint64)
+    x = (x ^ x >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+    x = (x ^ x >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+    return x ^ x >> 16
+
+
+def hashes(levels: Integers, array: Array) -> Integers:
+    """Of levels (T, batch, *shape) of 0 and 1: (batch, T), the sum of the scrambled numbers of what fired.
+
+    A sum does not depend on the order of the events.
+    """
+    fired = array.stored(levels) != 0
+    numbers = scramble(np.arange(1, array.size + 1))
+    return (fired.astype(np.uint64) @ numbers & 0xFFFFFFFF).T
+
+
+TEST = Template("""/* Made by transpike. Runs the samples, and compares each layer and step, and the totals, with what transpike
+   expects. Exit code 0: everything is equal; 4: something differs.
+
+   $compile */
+#include "net.h"
+#include <stdio.h>
+
+#define SAMPLES $samples
+#define STEPS $steps
+$inputs
+/* [sample][step][layer]: sum of the scrambled numbers of what fired, in any order */
+static const uint32_t expected[SAMPLES][STEPS][NET_LAYERS] = {
+$expected};
+static const $total totals[SAMPLES][NET_OUTPUTS] = {
+$totals};
+static const char *const names[NET_LAYERS] = {$names};
+
+static net_state state;
+static uint32_t seen[NET_LAYERS];
+static unsigned long spikes;
+
+static uint32_t scramble(uint32_t x) {
+  x = (x ^ x >> 16) * UINT32_C(0x85ebca6b);
+  x = (x ^ x >> 13) * UINT32_C(0xc2b2ae35);
+  return x ^ x >> 16;
+}
+
+void net_watch(uint32_t layer, const net_index *events, uint32_t count) {
+  uint32_t sum = 0;
+  for (uint32_t i = 0; i < count; ++i) sum += scramble((uint32_t)events[i] + 1u);
+  seen[layer] = sum;
+  spikes += count;
+}
+
+int main(void) {
+  unsigned long wrong = 0, wrong_totals = 0;
+  for (uint32_t n = 0; n < SAMPLES; ++n) {
+    net_start($start);
+    for (uint32_t t = 0; t < STEPS; ++t) {
+      (void)net_step($step);
+      for (uint32_t k = 0; k < NET_LAYERS; ++k) {
+        if (seen[k] == expected[n][t][k]) continue;
+        if (wrong++ == 0) printf("first difference: sample %lu, step %lu, layer %s\\n", (unsigned long)n, (unsigned long)t + 1, names[k]);
+      }
+    }
+    for (uint32_t k = 0; k < NET_OUTPUTS; ++k) wrong_totals += net_total(&state, k) != totals[n][k];
+  }
+  printf("%lu samples, %lu steps, %lu spikes: %lu of %lu hashes differ, %lu totals differ; state %lu bytes\\n",
+         (unsigned long)SAMPLES, (unsigned long)STEPS, spikes, wrong, (unsigned long)SAMPLES * STEPS * NET_LAYERS,
+         wrong_totals, (unsigned long)sizeof(net_state));
+  return wrong || wrong_totals ? 4 : 0;
+}
+""")
+
+TRACE = Template("""/* Made by transpike. Reads samples and writes every event, for comparison on a host. All numbers are 32 bits wide in the
+   order of bytes of this machine, totals 64. Input: the number of samples and of steps, then for each sample the
+   arguments of net_start, and for each step those of net_step. Output: for each sample, step and layer the number of
+   events and their positions, then the totals.
+
+   $compile */
+#include "net.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static net_state state;
+$buffers
+static uint32_t next(void) {
+  uint32_t value;
+  if (fread(&value, sizeof value, 1, stdin) != 1) exit(5);
+  return value;
+}
+
+static void put(const void *value, size_t size) {
+  if (fwrite(value, size, 1, stdout) != 1) exit(5);
+}
+
+void net_watch(uint32_t layer, const net_index *events, uint32_t count) {
+  (void)layer;
+  put(&count, sizeof count);
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t event = events[i];
+    put(&event, sizeof event);
+  }
+}
+
+int main(void) {
+  const uint32_t samples = next(), steps = next();
+  for (uint32_t n = 0; n < samples; ++n) {
+$read_start    net_start($start);
+    for (uint32_t t = 0; t < steps; ++t) {
+$read_step      if (!net_step($step)) exit(3);
+    }
+    for (uint32_t k = 0; k < NET_OUTPUTS; ++k) {
+      const int64_t total = net_total(&state, k);
+      put(&total, sizeof total);
+    }
+  }
+  return fflush(stdout) == 0 ? 0 : 5;
+}
+""")
+
+
+def _input(plan: Plan, entrance: Entrance, values: Integers) -> str:
+    """The samples of one entrance: values (batch, size), or (batch, T, size) of spikes."""
+    sizes = "".join(f"[{size}]" for size in values.shape[1:])
+    kind = plan.level_type(entrance)
+    return f"static const {kind} {plan.argument(entrance)}[SAMPLES]{sizes} = {{\n{nested(values)}}};"
+
+
+def nested(values: Integers) -> str:
+    """The initialiser of an array of several dimensions, without the outermost braces."""
+    return literal(values) if values.ndim == 1 else ",\n".join(f"{{{nested(one)}}}" for one in values)
+
+
+def test_program(plan: Plan, samples: Samples, expected: Trains) -> str:
+    """The text of ``test.c``."""
+    layers = [layer for layer in plan.whole.layers if layer.kind != "readout"]
+    found = np.stack([hashes(expected.levels[one.name], plan.arrays[one.name]) for one in layers], axis=2)
+    inputs = []
+    for entrance in plan.whole.entrances:
+        values = plan.arrays[entrance.name].stored(samples.entering[entrance.name])
+        inputs.append(_input(plan, entrance, values.swapaxes(0, 1) if entrance.kind == "spikes" else values))
+    totals = plan.arrays[plan.whole.readout.name].stored(expected.totals)
+    start = [f"{plan.argument(one)}[n]" for one in plan.entrances("charge", "values")]
+    step = [f"{plan.argument(one)}[n][t]" for one in plan.entrances("spikes")]
+    return TEST.substitute(
+        compile=COMPILE.format("test", "test") + " && ./test",
+        samples=len(expected.totals),
+        steps=samples.timesteps,
+        inputs="\n".join(inputs),
+        expected=nested(found),
+        total=total_type(plan),
+        totals=nested(totals),
+        names=", ".join(f'"{comment(one.name)}"' for one in layers),
+        start=", ".join(["&state", *start]),
+        step=", ".join(["&state", *step]),
+    )
+
+
+def trace_program(plan: Plan) -> str:
+    """The text of ``trace.c``."""
+
+    def read(entrance: Entrance, indentation: str) -> str:
+        kind, name = plan.level_type(entrance), plan.argument(entrance)
+        body = f"{name}[i] = ({kind})next();"
+        return f"{indentation}for (uint32_t i = 0; i < {plan.size(entrance.name)}; ++i) {body}\n"
+
+    start, step = plan.entrances("charge", "values"), plan.entrances("spikes")
+    return TRACE.substitute(
+        compile=COMPILE.format("trace", "trace"),
+        buffers="".join(
+            f"static {plan.level_type(one)} {plan.argument(one)}[{plan.size(one.name)}];\n" for one in (*start, *step)
+        ),
+        read_start="".join(read(one, "    ") for one in start),
+        read_step="".join(read(one, "      ") for one in step),
+        start=", ".join(["&state", *(plan.argument(one) for one in start)]),
+        step=", ".join(["&state", *(plan.argument(one) for one in step)]),
+    )
