@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transpike.lowering.whole import Entrance, Integers, Layer, Term, Whole
+from transpike.lowering.whole_terms import charge_shape
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,16 @@ class Range:
 
 
 def _sums(term: Term, low: int, high: int, shape: tuple[int, ...]) -> tuple[Integers, Integers]:
-    """The smallest and largest charge of one term, from levels low … high and 0; broadcastable to the layer's shape."""
+    """The smallest and largest charge of one term, from levels low … high and 0, in the layer's shape."""
     smallest = np.minimum(np.minimum(term.weight * low, term.weight * high), 0)
     largest = np.maximum(np.maximum(term.weight * low, term.weight * high), 0)
 
     def total(contributions: Integers) -> Integers:
-        if term.kind == "scale":
-            return np.broadcast_to(contributions, term.shape).reshape(shape)
-        sums = contributions.reshape(len(contributions), -1).sum(1)
-        return sums.reshape(-1, *[1] * (len(shape) - 1)) if term.kind == "conv" else sums
+        if term.kind != "scale":
+            contributions = contributions.reshape(len(contributions), -1).sum(1)
+        if term.kind == "conv":
+            contributions = contributions.reshape(-1, *[1] * (len(charge_shape(term)) - 1))
+        return np.broadcast_to(contributions, charge_shape(term)).reshape(shape)
 
     return total(smallest), total(largest)
 
