@@ -124,7 +124,12 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Trains:
-    """What a run gives: levels of each spiking layer (T, batch, *shape), and the readout's totals (batch, *shape)."""
+    """What a run gives: levels of each spiking layer (T, batch, *shape), and the readout's totals (batch, *shape).
+
+    ``potentials``: of each layer of neurons after the last step, (batch, *shape), where a format gives them. They show
+    an error of one grid step in a weight, which need not change a spike.
+    """
 
     levels: dict[str, Integers]
     totals: Integers
+    potentials: dict[str, Integers] = field(default_factory=dict)

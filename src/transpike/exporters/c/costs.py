@@ -47,8 +47,7 @@ class Costs:
 
 def costs(plan: Plan, flash: int, samples: Samples, trains: Trains) -> Costs:
     """The costs of a run of ``samples`` that gave ``trains``."""
-    whole, additions, updates, macs = plan.whole, 0.0, 0, 0
-    batch = len(trains.totals)
+    whole, additions, updates, macs = plan.whole, 0, 0, 0
     for layer in whole.layers:
         updates += plan.size(layer.name) if layer.kind == "integrate" else 0
         weights = {term.weight.tobytes(): term for term in layer.terms}  # sums of windows are terms of equal weights
@@ -58,8 +57,8 @@ def costs(plan: Plan, flash: int, samples: Samples, trains: Trains) -> Costs:
             levels = trains.levels.get(term.source)
             events = samples.entering[term.source] if levels is None else levels
             fired = source.stored((events != 0).astype(np.int64)).reshape(-1, source.size).sum(0)
-            additions += float(fired @ fan_out(term, source, plan.arrays[layer.name])) / batch
-    return Costs(flash, plan.ram, additions, updates * samples.timesteps, macs)
+            additions += int(fired @ fan_out(term, source, plan.arrays[layer.name]))
+    return Costs(flash, plan.ram, additions / len(trains.totals), updates * samples.timesteps, macs)
 
 
 def fan_out(term: Term, source: Array, target: Array) -> Integers:

@@ -1,28 +1,21 @@
 """The C network: writing its files, and running them with the system's compiler."""
 
 import json
-import os
-import shlex
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
-from transpike.errors import FileError, UnsupportedModel
-from transpike.exporters.c.costs import costs
-from transpike.exporters.c.layout import Array
+from transpike.errors import UnsupportedModel
+from transpike.exporters.c.costs import Costs, costs
 from transpike.exporters.c.network import Network
 from transpike.exporters.c.plan import Plan
 from transpike.exporters.c.programs import test_program, trace_program
+from transpike.exporters.c.run import compiler, run_files
 from transpike.exporters.exporter import Exporter
 from transpike.lowering.whole import Entrance, Samples, Trains, Whole
 from transpike.lowering.whole_terms import charge_shape
-from transpike.results.writing import scratch_folder, write_atomically
+from transpike.results.writing import write_atomically
 
-STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Werror")
 OTHERS = "Export to golden or onnx instead, or change the network"
 
 
@@ -69,12 +62,14 @@ class C(Exporter):
         self.refuse(whole)
         plan = Plan(whole)
         network = Network(plan)
+        source = network.source
+        found = costs(plan, network.constants.bytes, samples, expected)
         texts = {
-            "net.c": network.source,
-            "net.h": network.header,
+            "net.c": source,
+            "net.h": network.header(found.describe()),
             "test.c": test_program(plan, samples, expected),
             "trace.c": trace_program(plan),
-            "net.json": json.dumps(manifest(plan, costs(plan, network.constants.bytes, samples, expected)), indent=1),
+            "net.json": json.dumps(manifest(plan, found), indent=1),
         }
         for name, text in texts.items():
             write_atomically(path / name, text.encode(), make_folder=True)
@@ -84,45 +79,15 @@ class C(Exporter):
 
     def run(self, path: Path, samples: Samples) -> Trains:
         """Raises FileError if the files do not compile, or the program fails."""
-        about = read_manifest(path)
-        with scratch_folder() as folder:
-            program = build(path, folder / "trace", "trace.c", "-O1", "-DNET_WATCH")
-            done = subprocess.run([program], input=_entering(about, samples), capture_output=True, check=False)
-        if done.returncode:
-            raise FileError(f"{path / 'trace.c'} ended with code {done.returncode}: {last_line(done.stderr)}")
-        return _trains(about, np.frombuffer(done.stdout, np.uint32), samples)
+        return run_files(path, samples)
 
 
-def compiler() -> list[str]:
-    """The command of the system's C compiler: that of the variable CC, else cc, gcc or clang; [] if there is none."""
-    for command in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
-        words = shlex.split(command)
-        if words and shutil.which(words[0]):
-            return words
-    return []
-
-
-def build(path: Path, program: Path, main: str, *flags: str) -> Path:
-    """Compile ``net.c`` and ``main`` of the folder ``path``; all warnings are errors. Raises FileError."""
-    sources = [str(path / "net.c"), str(path / main)]
-    command = [*compiler(), *STRICT, *flags, *sources, "-o", str(program)]
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode:
-        raise FileError(f"{path} does not compile ({shlex.join(command)}): {last_line(done.stderr)}")
-    return program
-
-
-def last_line(output: bytes) -> str:
-    """The first line that names an error, or the last one."""
-    lines = output.decode(errors="replace").strip().splitlines() or ["no output"]
-    return next((line for line in lines if "error" in line), lines[-1])
-
-
-def _array(array: Array) -> dict[str, Any]:
+def _order(plan: Plan, name: str) -> dict[str, Any]:
+    array = plan.arrays[name]
     return {"shape": list(array.shape), "view": list(array.view), "features_last": array.features_last}
 
 
-def manifest(plan: Plan, found: Any) -> dict[str, Any]:
+def manifest(plan: Plan, found: Costs) -> dict[str, Any]:
     """The content of ``net.json``."""
     whole = plan.whole
     return {
@@ -136,71 +101,10 @@ def manifest(plan: Plan, found: Any) -> dict[str, Any]:
                 "type": plan.level_type(one),
                 "low": one.low,
                 "high": one.high,
-                **_array(plan.arrays[one.name]),
+                **_order(plan, one.name),
             }
             for one in whole.entrances
         ],
-        "layers": [
-            {"name": one.name, "kind": one.kind, **_array(plan.arrays[one.name])}
-            for one in whole.layers
-        ],
+        "layers": [{"name": one.name, "kind": one.kind, **_order(plan, one.name)} for one in whole.layers],
         "costs": found.to_json(),
     }
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """``net.json``. Raises FileError if it is missing or damaged."""
-    try:
-        found = json.loads((path / "net.json").read_text(encoding="utf-8"))
-        if found["format"] != "c":
-            raise ValueError("it is of another format")
-    except (OSError, ValueError, KeyError) as error:
-        raise FileError(f"{path / 'net.json'} cannot be read: {error}. Export the network again") from error
-    return found
-
-
-def _stored(about: dict[str, Any]) -> Array:
-    return Array("", tuple(about["shape"]), tuple(about["view"]), about["features_last"])
-
-
-def _entering(about: dict[str, Any], samples: Samples) -> bytes:
-    """The input of ``trace.c``."""
-    batch = 0
-    constant, spikes = [], []
-    for one in about["entrances"]:
-        values = samples.entering[one["name"]]
-        stored = _stored(one).stored(values)
-        if values.min(initial=one["low"]) < one["low"] or values.max(initial=one["high"]) > one["high"]:
-            raise FileError(f"the samples of {one['name']} are not within {one['low']} … {one['high']}")
-        if one["kind"] == "spikes":
-            spikes.append(stored.swapaxes(0, 1))
-        else:
-            constant.append(stored)
-        batch = values.shape[one["kind"] == "spikes"]
-    parts = [np.array([batch, samples.timesteps])]
-    for n in range(batch):
-        parts += [one[n] for one in constant]
-        parts += [one[n, t] for t in range(samples.timesteps) for one in spikes]
-    return b"".join(part.astype(np.int64).astype(np.uint32).tobytes() for part in parts)
-
-
-def _trains(about: dict[str, Any], words: np.ndarray, samples: Samples) -> Trains:
-    """What ``trace.c`` wrote."""
-    *layers, readout = about["layers"]
-    arrays = [_stored(one) for one in layers]
-    outputs = _stored(readout)
-    first = about["entrances"][0]
-    batch = samples.entering[first["name"]].shape[first["kind"] == "spikes"]
-    found = [np.zeros((samples.timesteps, batch, array.size), np.int64) for array in arrays]
-    totals = np.zeros((batch, outputs.size), np.int64)
-    place = 0
-    for n in range(batch):
-        for t in range(samples.timesteps):
-            for levels in found:
-                count = int(words[place])
-                np.add.at(levels[t, n], words[place + 1 : place + 1 + count].astype(np.int64), 1)
-                place += 1 + count
-        totals[n] = words[place : place + 2 * outputs.size].view(np.int64)
-        place += 2 * outputs.size
-    levels = {one["name"]: array.read(train) for one, array, train in zip(layers, arrays, found, strict=True)}
-    return Trains(levels, outputs.read(totals))

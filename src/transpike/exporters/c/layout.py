@@ -90,7 +90,7 @@ class Array:
 
 
 def arrays(whole: Whole) -> dict[str, Array]:
-    """Name → array. Features come last where convolutions or pooling read or write: their inner loops are contiguous."""
+    """Name → array. Where convolutions or pooling read or write, features come last: inner loops are contiguous."""
     names = dict(zip(whole.table, identifiers(whole.table), strict=True))
     last: dict[str, bool] = {}
     views = {name: one.shape for name, one in whole.table.items()}
@@ -106,7 +106,9 @@ def arrays(whole: Whole) -> dict[str, Array]:
             views[name], last[name] = views[layer.name], last[layer.name]
         if layer.source and isinstance(whole.table[layer.source], Entrance):
             last[layer.source] = True
-    return {name: Array(names[name], one.shape, views[name], last.get(name, False)) for name, one in whole.table.items()}
+    return {
+        name: Array(names[name], one.shape, views[name], last.get(name, False)) for name, one in whole.table.items()
+    }
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,8 @@ class Network:
         parts = [
             '/* Made by transpike: see net.h. */\n#include "net.h"\n#include <limits.h>\n#include <string.h>',
             "\n".join(self.constants.declarations),
-            "/* Lengths and proven bounds: the compiler refuses an array of negative length. */\n" + "\n".join(self._checks()),
+            "/* Lengths and proven bounds: the compiler refuses an array of negative length. */\n"
+            + "\n".join(self._checks()),
             *windows,
             "\n".join(self.terms.adders.values()),
             f"void net_start({', '.join(start_parameters(self.plan))}) {{\n{start}\n}}",
@@ -51,9 +52,8 @@ class Network:
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
 
-    @cached_property
-    def header(self) -> str:
-        """``net.h``."""
+    def header(self, costs: str) -> str:
+        """``net.h``; ``costs`` says what the network needs."""
         plan = self.plan
         members = [
             f"  const {one.kind} *{one.name};"
@@ -66,6 +66,8 @@ class Network:
         return f"""/* Made by transpike: a spiking network in whole numbers, without allocation or libraries.
 
 {self._description()}
+
+{paragraph(costs)}
 
    net_start begins a run; arrays of charges must exist until its end.
    net_step runs one step. It returns 1, or 0 without doing anything after NET_STEPS steps: potentials and partial
@@ -106,14 +108,20 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
                 "values": "levels that stay the same during a run",
                 "spikes": "levels of one step",
             }[entrance.kind]
-            lines.append(f"{self.plan.argument(entrance)}: {meaning}, {entrance.low} to {entrance.high}, {order(array)}")
+            lines.append(
+                f"{self.plan.argument(entrance)}: {meaning}, {entrance.low} to {entrance.high}, {order(array)}"
+            )
         lines.append(f"outputs: {order(self.plan.arrays[self.plan.whole.readout.name])}")
-        return "\n".join(textwrap.fill(line, 112, initial_indent="   ", subsequent_indent="     ") for line in lines)
+        return "\n".join(paragraph(line, "     ") for line in lines)
 
     def _checks(self) -> list[str]:
         """Conditions that stop the compiler: an array of negative length."""
         plan = self.plan
-        conditions = [("char", "CHAR_BIT == 8"), *self.constants.checks]
+        conditions = [
+            ("char", "CHAR_BIT == 8"),
+            ("steps", f"NET_STEPS <= {plan.whole.timesteps}"),
+            *self.constants.checks,
+        ]
         largest = max((plan.size(name) for name in plan.senders), default=1)
         conditions.append(("index", f"{largest - 1}u <= (net_index)-1"))
         for layer in plan.whole.layers:
@@ -285,7 +293,13 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
         return Span(pool.kernel[axis], pool.stride[axis], pool.padding[axis], 1, size, axis)
 
 
+def paragraph(text: str, later: str = "   ") -> str:
+    """``text`` in lines of a comment."""
+    return textwrap.fill(text, 116, initial_indent="   ", subsequent_indent=later)
+
+
 def total_type(plan: Plan) -> str:
+    """The type of the totals."""
     return "int64_t" if plan.potential_type(plan.whole.readout) == "int64_t" else "int32_t"
 
 
@@ -297,7 +311,10 @@ def start_parameters(plan: Plan) -> list[str]:
 
 def step_parameters(plan: Plan) -> list[str]:
     """The parameters of ``net_step``."""
-    return ["net_state *s", *(f"const {plan.level_type(one)} *{plan.argument(one)}" for one in plan.entrances("spikes"))]
+    return [
+        "net_state *s",
+        *(f"const {plan.level_type(one)} *{plan.argument(one)}" for one in plan.entrances("spikes")),
+    ]
 
 
 def order(array: Array) -> str:

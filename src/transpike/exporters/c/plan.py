@@ -135,7 +135,12 @@ class Plan:
             fields.append(Field("list", self.index_type, length))
         for entrance in self.entrances("charge"):
             fields.append(
-                Field(f"charge_{self.identifier(entrance.name)}", self.level_type(entrance), self.size(entrance.name), True)
+                Field(
+                    f"charge_{self.identifier(entrance.name)}",
+                    self.level_type(entrance),
+                    self.size(entrance.name),
+                    True,
+                )
             )
         for layer in self.whole.layers:
             name, size = self.identifier(layer.name), self.size(layer.name)
@@ -152,4 +157,3 @@ class Plan:
     def ram(self) -> int:
         """Bytes of the state on a 32-bit core, without the gap at its end."""
         return sum(one.bytes for one in self.state)
-

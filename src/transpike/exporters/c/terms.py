@@ -125,7 +125,9 @@ class Terms:
         """Rows in the orders of source and layer, so that nothing is looked up; equal rows are stored once."""
         outputs = len(term.weight)
         columns = np.zeros((source.size, outputs), np.int64)
-        np.add.at(columns, found[found >= 0], target.array.stored(term.weight.T.reshape(-1, *target.array.shape))[found >= 0])
+        np.add.at(
+            columns, found[found >= 0], target.array.stored(term.weight.T.reshape(-1, *target.array.shape))[found >= 0]
+        )
         unique, which = np.unique(columns, axis=0, return_inverse=True)
         which = which.ravel()
         if unique.size * BYTES[type_of(unique)] + which.size * BYTES[unsigned_type(len(unique))] >= (
@@ -141,11 +143,7 @@ class Terms:
         """A linear layer on the last axis of several positions."""
         outputs, inputs = term.weight.shape
         weights = self.constants.add(f"w_{name}", term.weight.T, f"{inputs} * {outputs}")
-        return [
-            self._row(
-                events, target, weights, f"p / {inputs} * {outputs}", f"p % {inputs} * {outputs}", outputs
-            )
-        ]
+        return [self._row(events, target, weights, f"p / {inputs} * {outputs}", f"p % {inputs} * {outputs}", outputs)]
 
     def _scale(self, term: Term, name: str, x: Array, events: Events, target: Target) -> list[str]:
         values = x.spread(term.weight)
@@ -257,5 +255,11 @@ def coordinates(inner: Sequence[int], channels: int) -> list[str]:
 
 def comment(text: str) -> str:
     """``text`` for a C comment: one line that cannot end it, in ASCII."""
-    return text.replace("→", "->").encode("ascii", "replace").decode().replace("*/", "* /").replace("\n", " ").replace("\\", "/")
-
+    return (
+        text.replace("→", "->")
+        .encode("ascii", "replace")
+        .decode()
+        .replace("*/", "* /")
+        .replace("\n", " ")
+        .replace("\\", "/")
+    )
