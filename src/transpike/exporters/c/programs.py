@@ -118,8 +118,9 @@ int main(void) {
 
 TRACE = Template("""/* Made by transpike. Reads samples and writes every event, for comparison on a host. All numbers
    have 32 bits in the order of bytes of this machine, totals and potentials 64. Input: the number of samples and of
-   steps, then for each sample the arguments of net_start, and for each step those of net_step. Output: for each sample,
-   step and layer the number of events and their positions, then the totals, and the potentials of each layer of neurons.
+   steps, then for each sample the arguments of net_start, and for each step those of net_step. Output: for each
+   sample, step and layer the number of events and their positions, then the totals, and the potentials of each layer
+   of neurons.
 
    $compile */
 #include "net.h"

@@ -20,6 +20,7 @@ from transpike.exporters.c.run import STRICT, build, compiler
 from transpike.lowering.whole import Entrance, Layer, Samples, Term, Trains, Whole, Window
 from transpike.lowering.whole_form import samples_of, whole_form
 from transpike.lowering.whole_run import multiplied, rearranged, run_whole
+from transpike.testing import check_exporter
 
 Formed = tuple[Whole, Samples, Trains]
 
@@ -62,6 +63,11 @@ def test_drawn_networks_give_every_spike(kind: str, seed: int, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["small-cnn", "residual", "three-neuron-layers"])  # max pooling, shortcuts, averages
 def test_converted_networks_give_every_spike(name: str, tmp_path: Path) -> None:
     check(formed(stored(name)), tmp_path / "net")
+
+
+@needs_compiler
+def test_it_keeps_the_laws_of_exporters() -> None:
+    check_exporter(C())
 
 
 @needs_compiler
