@@ -20,6 +20,13 @@ class Exporter(NamedSettings, ABC):
     def refuse(self, whole: Whole) -> None:
         """Raises UnsupportedModel, naming layer, reason and way out, for what this format cannot hold."""
 
+    def written(self, whole: Whole) -> Whole:
+        """The network that the format writes: ``whole`` itself, or another one where settings ask for it.
+
+        The run of another one takes the place of transpike's in the comparison, and ``ts.export`` says what it costs.
+        """
+        return whole
+
     @abstractmethod
     def write(self, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
         """Write the network and, where the format has a place for them, the samples and their expected trains."""

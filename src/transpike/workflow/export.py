@@ -30,6 +30,7 @@ from transpike.results.writing import (
     write_folder,
 )
 from transpike.snn import SNN, takes_snn
+from transpike.tasks.fidelity import Fidelity
 
 SCHEMA = 1
 MARK = "transpike-export.json"
@@ -130,7 +131,11 @@ def export(
     numbers = run_whole(whole, given)
     _compare("the whole-number form", whole, expected, numbers)
     expected = replace(expected, potentials=numbers.potentials)
-    warnings = _weak(whole, expected)
+    warnings, written = _weak(whole, expected), exporter.written(whole)
+    if written is not whole:
+        other = run_whole(written, given)
+        warnings.append(_change(whole, expected, written, other))
+        whole, expected = written, other
     layers = tuple(
         ExportedLayer(name, train[0, 0].size, int(abs(train).sum()), float((train != 0).mean()))
         for name, train in expected.levels.items()
@@ -264,6 +269,21 @@ def _differing(expected: np.ndarray, found: np.ndarray | None) -> np.ndarray | N
 
 def _size(trains: Trains) -> int:
     return sum(train.size for train in trains.levels.values())
+
+
+def _change(whole: Whole, expected: Trains, written: Whole, other: Trains) -> str:
+    """How far the outputs of the written network are from those of transpike."""
+    logits = [
+        torch.from_numpy(trains.totals * one.readout.unit) for one, trains in ((written, other), (whole, expected))
+    ]
+    task = Fidelity()
+    values = task.values(task.statistics(*logits).sum(0)).tolist()
+    words = [f"{metric.name} {value:.3f}" for metric, value in zip(task.metrics, values, strict=True)]
+    spikes = sum(int((other.levels[name] != train).sum()) for name, train in expected.levels.items())
+    return (
+        f"the written network is another one by the format's settings: {spikes:,} of {_size(expected):,} values of "
+        f"spikes changed; outputs against transpike's: {', '.join(words)}"
+    )
 
 
 def _weak(whole: Whole, expected: Trains) -> list[str]:

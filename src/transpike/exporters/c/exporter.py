@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from transpike.core.constraints import check_settings, setting
 from transpike.errors import UnsupportedModel
 from transpike.exporters.c.costs import Costs, costs
 from transpike.exporters.c.network import Network
 from transpike.exporters.c.plan import Plan
 from transpike.exporters.c.programs import test_program, trace_program
+from transpike.exporters.c.rounding import rounded
 from transpike.exporters.c.run import compiler, run_files
 from transpike.exporters.exporter import Exporter
 from transpike.lowering.whole import Entrance, Samples, Trains, Whole
@@ -25,11 +27,19 @@ class C(Exporter):
 
     Each step visits only what has fired: an event adds a row of weights to the potentials that it reaches. Types are
     the narrowest that the proven bounds allow. ``test.c`` compares the samples, ``trace.c`` writes every event of
-    others, ``net.json`` names inputs and layers, and says what the network costs.
+    others, ``net.json`` names inputs and layers, and says what the network costs. ``weight_bits`` rounds the weights,
+    which gives another network: ``ts.export`` says how far its outputs are from those of transpike.
     """
 
     name: ClassVar[str] = "c"
     suffix: ClassVar[str] = ""
+    weight_bits: int | None = setting(None, "Bits of the weights (default: all that the grid has).", low=2, high=8)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def written(self, whole: Whole) -> Whole:
+        return whole if self.weight_bits is None else rounded(whole, self.weight_bits)
 
     def refuse(self, whole: Whole) -> None:
         for entrance in whole.entrances:
