@@ -1,0 +1,11 @@
+"""Exporters, one file or folder for each format: they write a whole-number network, and run what they wrote."""
+
+from collections.abc import Mapping
+
+from transpike.core.registry import family
+from transpike.exporters.c import C
+from transpike.exporters.exporter import Exporter
+from transpike.exporters.golden import Golden as Golden
+
+members: tuple[type[Exporter], ...] = family("exporter", Exporter).own(globals())
+table: Mapping[str, type[Exporter]] = family("exporter").table

@@ -1,0 +1,3 @@
+"""Export to C99."""
+
+from transpike.exporters.c.exporter import C

@@ -1,0 +1,120 @@
+"""The C network: writing its files, and running them with the system's compiler."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from transpike.core.constraints import check_settings, setting
+from transpike.errors import UnsupportedModel
+from transpike.exporters.c.costs import Costs, costs
+from transpike.exporters.c.network import Network
+from transpike.exporters.c.plan import Plan
+from transpike.exporters.c.programs import test_program, trace_program
+from transpike.exporters.c.rounding import rounded
+from transpike.exporters.c.run import compiler, run_files
+from transpike.exporters.exporter import Exporter
+from transpike.lowering.whole import Entrance, Samples, Trains, Whole
+from transpike.lowering.whole_terms import charge_shape
+from transpike.results.writing import write_atomically
+
+OTHERS = "Export to golden or onnx instead, or change the network"
+
+
+@dataclass(frozen=True)
+class C(Exporter):
+    """C99 with integers only: ``net.h`` and ``net.c``, without allocation or dependency.
+
+    Each step visits only what has fired: an event adds a row of weights to the potentials that it reaches. Types are
+    the narrowest that the proven bounds allow. ``test.c`` compares the samples, ``trace.c`` writes every event of
+    others, ``net.json`` names inputs and layers, and says what the network costs. ``weight_bits`` rounds the weights,
+    which gives another network: ``ts.export`` says how far its outputs are from those of transpike.
+    """
+
+    name: ClassVar[str] = "c"
+    suffix: ClassVar[str] = ""
+    weight_bits: int | None = setting(None, "Bits of the weights (default: all that the grid has).", low=2, high=8)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def written(self, whole: Whole) -> Whole:
+        return whole if self.weight_bits is None else rounded(whole, self.weight_bits)
+
+    def refuse(self, whole: Whole) -> None:
+        for entrance in whole.entrances:
+            if not -(2**31) <= entrance.low <= entrance.high < 2**31:
+                raise UnsupportedModel(
+                    f"the entrance {entrance.name} takes integers from {entrance.low} to {entrance.high}, and the C "
+                    "network takes 32 bits: convert with input_bits=8"
+                )
+        for layer in whole.layers:
+            shapes = {charge_shape(term) for term in layer.terms if term.kind == "conv"}
+            if len(shapes) > 1 or (shapes and any(t.kind == "linear" and len(t.shape) > 1 for t in layer.terms)):
+                raise UnsupportedModel(
+                    f"{layer.name} adds the outputs of layers of weights that lie in different orders in the C "
+                    f"network. {OTHERS}"
+                )
+            if layer.pool is None:
+                continue
+            source = whole.table[layer.source]
+            if isinstance(source, Entrance) and (source.kind != "spikes" or source.low < 0 or source.high > 1):
+                raise UnsupportedModel(
+                    f"{layer.name} pools the entrance {source.name}, whose levels are not only 0 and 1. {OTHERS}"
+                )
+            if len(source.shape) != len(layer.pool.kernel) + 1:
+                raise UnsupportedModel(
+                    f"{layer.name} pools {len(layer.pool.kernel)} of {len(source.shape)} axes, and the C network pools "
+                    f"all but the first. {OTHERS}"
+                )
+
+    def write(self, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
+        self.refuse(whole)
+        plan = Plan(whole)
+        network = Network(plan)
+        source = network.source
+        found = costs(plan, network.constants.bytes, samples, expected)
+        texts = {
+            "net.c": source,
+            "net.h": network.header(found.describe()),
+            "test.c": test_program(plan, samples, expected),
+            "trace.c": trace_program(plan),
+            "net.json": json.dumps(manifest(plan, found), indent=1),
+        }
+        for name, text in texts.items():
+            write_atomically(path / name, text.encode(), make_folder=True)
+
+    def missing(self) -> str:
+        return "" if compiler() else "a C compiler (gcc or clang; on Debian: apt-get install gcc libc6-dev)"
+
+    def run(self, path: Path, samples: Samples) -> Trains:
+        """Raises FileError if the files do not compile, or the program fails."""
+        return run_files(path, samples)
+
+
+def _order(plan: Plan, name: str) -> dict[str, Any]:
+    array = plan.arrays[name]
+    return {"shape": list(array.shape), "view": list(array.view), "features_last": array.features_last}
+
+
+def manifest(plan: Plan, found: Costs) -> dict[str, Any]:
+    """The content of ``net.json``."""
+    whole = plan.whole
+    return {
+        "format": "c",
+        "timesteps": whole.timesteps,
+        "entrances": [
+            {
+                "name": one.name,
+                "kind": one.kind,
+                "argument": plan.argument(one),
+                "type": plan.level_type(one),
+                "low": one.low,
+                "high": one.high,
+                **_order(plan, one.name),
+            }
+            for one in whole.entrances
+        ],
+        "layers": [{"name": one.name, "kind": one.kind, **_order(plan, one.name)} for one in whole.layers],
+        "costs": found.to_json(),
+    }

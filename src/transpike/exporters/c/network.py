@@ -1,0 +1,323 @@
+"""The text of ``net.h`` and ``net.c``."""
+
+import textwrap
+from functools import cached_property
+
+import numpy as np
+
+from transpike.exporters.c.layout import Array
+from transpike.exporters.c.plan import Plan
+from transpike.exporters.c.terms import WINDOWS, Constants, Events, Span, Target, Terms, comment, coordinates
+from transpike.lowering.whole import Entrance, Integers, Layer, Window
+
+
+def indented(lines: list[str]) -> str:
+    """``lines`` with the indentation that their braces give."""
+    depth, found = 1, []
+    for line in "\n".join(lines).split("\n"):
+        depth -= line.startswith("}")
+        found.append(line if line.startswith("#") or not line else "  " * depth + line)
+        depth += line.endswith("{")
+    return "\n".join(found)
+
+
+class Network:
+    """Writes a plan as C99: integers only, no allocation, no function of another library but memset."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.constants = Constants()
+        self.terms = Terms(self.constants)
+
+    @cached_property
+    def source(self) -> str:
+        """``net.c``."""
+        start, step = indented(self._start()), indented(self._step())  # these fill the constants
+        readout = self.plan.whole.readout
+        name, kind = self.plan.identifier(readout.name), total_type(self.plan)
+        windows = [WINDOWS] if "_window(" in start + step else []
+        parts = [
+            '/* Made by transpike: see net.h. */\n#include "net.h"\n#include <limits.h>\n#include <string.h>',
+            "\n".join(self.constants.declarations),
+            "/* Lengths and proven bounds: the compiler refuses an array of negative length. */\n"
+            + "\n".join(self._checks()),
+            *windows,
+            "\n".join(self.terms.adders.values()),
+            f"void net_start({', '.join(start_parameters(self.plan))}) {{\n{start}\n}}",
+            f"int net_step({', '.join(step_parameters(self.plan))}) {{\n{step}\n}}",
+            f"{kind} net_total(const net_state *s, uint32_t k) {{ return s->v_{name}[k]; }}",
+            "uint32_t net_answer(const net_state *s) {\n  uint32_t best = 0;\n"
+            "  for (uint32_t k = 1; k < NET_OUTPUTS; ++k) if (net_total(s, k) > net_total(s, best)) best = k;\n"
+            "  return best;\n}",
+        ]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def header(self, costs: str) -> str:
+        """``net.h``; ``costs`` says what the network needs."""
+        plan = self.plan
+        members = [
+            f"  const {one.kind} *{one.name};"
+            if one.pointer
+            else f"  {one.kind} {one.name}{'' if one.name == 'step' else f'[{one.count}]'};"
+            for one in plan.state
+        ]
+        readout = plan.whole.readout
+        layers = [layer.name for layer in plan.whole.layers if layer.kind != "readout"]
+        return f"""/* Made by transpike: a spiking network in whole numbers, without allocation or libraries.
+
+{self._description()}
+
+{paragraph(costs)}
+
+   net_start begins a run; arrays of charges must exist until its end.
+   net_step runs one step. It returns 1, or 0 without doing anything after NET_STEPS steps: potentials and partial
+   sums are proven to stay within their types for NET_STEPS steps.
+   net_total is the charge of output k so far, in one unit for all; net_answer is the output with the largest.
+   With NET_WATCH defined, net_watch receives the events of each layer in each step. */
+#ifndef NET_H
+#define NET_H
+#include <stdint.h>
+
+#define NET_STEPS {plan.whole.timesteps}
+#define NET_OUTPUTS {plan.size(readout.name)}
+#define NET_LAYERS {len(layers)}
+
+typedef {plan.index_type} net_index;
+
+typedef struct {{
+{chr(10).join(members)}
+}} net_state;
+
+void net_start({", ".join(start_parameters(plan))});
+int net_step({", ".join(step_parameters(plan))});
+{total_type(plan)} net_total(const net_state *s, uint32_t k);
+uint32_t net_answer(const net_state *s);
+#ifdef NET_WATCH
+void net_watch(uint32_t layer, const net_index *events, uint32_t count);
+#endif
+#endif
+"""
+
+    def _description(self) -> str:
+        """The order of the inputs and outputs."""
+        lines = []
+        for entrance in self.plan.whole.entrances:
+            array = self.plan.arrays[entrance.name]
+            meaning = {
+                "charge": "charge of every step",
+                "values": "levels that stay the same during a run",
+                "spikes": "levels of one step",
+            }[entrance.kind]
+            lines.append(
+                f"{self.plan.argument(entrance)}: {meaning}, {entrance.low} to {entrance.high}, {order(array)}"
+            )
+        lines.append(f"outputs: {order(self.plan.arrays[self.plan.whole.readout.name])}")
+        return "\n".join(paragraph(line, "     ") for line in lines)
+
+    def _checks(self) -> list[str]:
+        """Conditions that stop the compiler: an array of negative length."""
+        plan = self.plan
+        conditions = [
+            ("char", "CHAR_BIT == 8"),
+            ("steps", f"NET_STEPS <= {plan.whole.timesteps}"),
+            *self.constants.checks,
+        ]
+        largest = max((plan.size(name) for name in plan.senders), default=1)
+        conditions.append(("index", f"{largest - 1}u <= (net_index)-1"))
+        for layer in plan.whole.layers:
+            name = plan.identifier(layer.name)
+            if layer.kind == "maximum":
+                conditions.append((f"count_{name}", f"NET_STEPS <= {plan.count_type.removesuffix('_t').upper()}_MAX"))
+                continue
+            found, kind = plan.ranges[layer.name], plan.potential_type(layer).removesuffix("_t").upper()
+            low = f"{found.low}" if found.low > -(2**63) else "INT64_MIN"
+            conditions.append((f"v_{name}", f"{low} >= {kind}_MIN && {found.high} <= {kind}_MAX"))
+        return [f"typedef char net_check_{name}[({condition}) ? 1 : -1];" for name, condition in conditions]
+
+    def _start(self) -> list[str]:
+        lines = ["memset(s, 0, sizeof *s);"]
+        for entrance in self.plan.entrances("charge"):
+            lines.append(f"s->charge_{self.plan.identifier(entrance.name)} = {self.plan.argument(entrance)};")
+        for layer in self.plan.whole.layers:
+            if layer.kind == "maximum":
+                continue
+            array, name = self.plan.arrays[layer.name], self.plan.identifier(layer.name)
+            if layer.initial.any():
+                lines += self._fill(f"s->v_{name}", f"initial_{name}", layer.initial, array)
+            if kind := self.plan.current_type(layer):
+                if layer.bias.any():
+                    lines += self._fill(f"s->current_{name}", f"bias_{name}", layer.bias, array)
+                target = Target(f"s->current_{name}", kind, array)
+                lines += self._charges(layer, target, from_values=True)
+        return lines
+
+    def _fill(self, expression: str, name: str, values: Integers, array: Array) -> list[str]:
+        value = self.terms.value(name, array.spread(values), array, "i", "c")
+        return [*self._loops(array, [value]), f"{expression}[i] = {value};", *self._ends(array, [value])]
+
+    def _loops(self, array: Array, values: list[str]) -> list[str]:
+        """Over all neurons i, and their features c if a value needs them."""
+        features = array.memory_shape[-1]
+        if any(value.endswith("[c]") for value in values):
+            return [
+                f"for (int32_t i = 0; i < {array.size};) {{",
+                f"for (int32_t c = 0; c < {features}; ++c, ++i) {{",
+            ]
+        return [f"for (int32_t i = 0; i < {array.size}; ++i) {{"]
+
+    def _ends(self, array: Array, values: list[str]) -> list[str]:
+        return ["}"] * len(self._loops(array, values))
+
+    def _charges(self, layer: Layer, target: Target, *, from_values: bool) -> list[str]:
+        """The terms of ``layer`` whose sources are constant levels, or events."""
+        lines = []
+        for k, term in enumerate(layer.terms):
+            source = self.plan.whole.table[term.source]
+            values = isinstance(source, Entrance) and source.kind == "values"
+            if values == from_values:
+                lines += self.terms.write(
+                    term,
+                    self.plan.terms[layer.name, k],
+                    self.plan.arrays[term.source],
+                    self._events(term.source),
+                    target,
+                )
+        return lines
+
+    def _events(self, name: str) -> Events:
+        source = self.plan.whole.table[name]
+        if isinstance(source, Entrance) and source.kind == "values":
+            level = f"const int32_t e = i, level = {self.plan.argument(source)}[i];\nif (level == 0) continue;"
+            return Events(f"for (int32_t i = 0; i < {self.plan.size(name)}; ++i) {{\n{level}", True)
+        plain = self.plan.identifier(name)
+        graded = isinstance(source, Entrance) and (source.low < 0 or source.high > 1)
+        head = f"for (uint32_t i = 0; i < n_{plain}; ++i) {{\nconst int32_t e = (int32_t)list_{plain}[i];"
+        if graded:
+            head += f"\nconst int32_t level = {self.plan.argument(source)}[e];"  # type: ignore[arg-type]
+        return Events(head, graded)
+
+    def _step(self) -> list[str]:
+        plan, lines = self.plan, ["if (s->step >= NET_STEPS) return 0;", "++s->step;"]
+        for name in plan.senders:
+            place = f" + {plan.lists[name]}" if plan.lists[name] else ""
+            lines.append(f"net_index *const list_{plan.identifier(name)} = s->list{place};")
+        for entrance in plan.entrances("spikes"):
+            plain = plan.identifier(entrance.name)
+            lines += [
+                f"/* {comment(entrance.name)}: what is not zero in this step */",
+                f"uint32_t n_{plain} = 0;",
+                f"for (int32_t i = 0; i < {plan.size(entrance.name)}; ++i) {{",
+                f"if ({plan.argument(entrance)}[i] != 0) list_{plain}[n_{plain}++] = (net_index)i;",
+                "}",
+            ]
+        number = 0
+        for layer in plan.whole.layers:
+            lines += ["", f"/* {comment(layer.name)}: {layer.kind}, {order(plan.arrays[layer.name])} */"]
+            lines += self._maximum(layer) if layer.kind == "maximum" else self._neurons(layer)
+            if layer.kind != "readout":
+                plain = plan.identifier(layer.name)
+                lines += ["#ifdef NET_WATCH", f"net_watch({number}, list_{plain}, n_{plain});", "#endif"]
+                number += 1
+        return [*lines, "return 1;"]
+
+    def _neurons(self, layer: Layer) -> list[str]:
+        plan, array, name = self.plan, self.plan.arrays[layer.name], self.plan.identifier(layer.name)
+        kind = plan.potential_type(layer)
+        wide = "int64_t" if kind == "int64_t" else "int32_t"
+        lines = self._charges(layer, Target(f"s->v_{name}", kind, array), from_values=False)
+        added, values = [], []
+        if plan.current_type(layer):
+            added.append(f"s->current_{name}[i]")
+        elif layer.bias.any():
+            values.append(self.terms.value(f"bias_{name}", array.spread(layer.bias), array, "i", "c"))
+            added.append(values[-1])
+        added += [f"s->charge_{plan.identifier(one)}[i]" for one in layer.currents]
+        potential = " + ".join([f"s->v_{name}[i]", *added])
+        if layer.kind == "readout":
+            if not added:
+                return lines
+            body = [f"s->v_{name}[i] = ({kind})({potential});"]
+            return [*lines, *self._loops(array, values), *body, *self._ends(array, values)]
+        threshold = self.terms.value(f"threshold_{name}", array.spread(layer.threshold), array, "i", "c")
+        values.append(threshold)
+        after = "0" if layer.reset == "zero" else f"({kind})(u - {threshold})"
+        otherwise = [f"s->v_{name}[i] = ({kind})u;"] if added else []
+        return [
+            *lines,
+            f"uint32_t n_{name} = 0;",
+            *self._loops(array, values),
+            f"const {wide} u = {potential};",
+            f"if (u >= {threshold}) {{",
+            f"s->v_{name}[i] = {after};",
+            f"list_{name}[n_{name}++] = (net_index)i;",
+            *(["} else {", *otherwise] if otherwise else []),
+            "}",
+            *self._ends(array, values),
+        ]
+
+    def _maximum(self, layer: Layer) -> list[str]:
+        """An output fires when an input of its window has fired more often than any of them before."""
+        plan, name = self.plan, self.plan.identifier(layer.name)
+        source, array = plan.arrays[layer.source], plan.arrays[layer.name]
+        assert layer.pool is not None
+        channels, inner = source.shape[0], source.shape[1:]
+        x = Array("", source.shape, source.shape, True)
+        order_of_source = np.empty(source.size, np.int64)
+        order_of_source[source.positions] = x.positions
+        lines = [f"uint32_t n_{name} = 0;", self._events(layer.source).head]
+        if np.array_equal(order_of_source, np.arange(source.size)):
+            lines.append("const int32_t p = e;")
+        else:
+            lines.append(f"const int32_t p = (int32_t){self.constants.add(f'order_{name}', order_of_source)}[e];")
+        lines += [f"const {plan.count_type} now = ++s->count_{name}[e];", *coordinates(inner, channels)]
+        offset, loops = "", 0
+        for axis, size in enumerate(array.shape[1:]):
+            span = self._span(layer.pool, axis, size)
+            opening, _ = span.loop()
+            lines += opening
+            loops += len([line for line in opening if line.startswith("for")])
+            offset = f"({offset} * {size} + {span.output})" if offset else span.output
+        return [
+            *lines,
+            f"const int32_t o = {offset} * {channels} + c;",
+            f"if (now > s->top_{name}[o]) {{",
+            f"s->top_{name}[o] = now;",
+            f"list_{name}[n_{name}++] = (net_index)o;",
+            "}",
+            *["}"] * loops,
+            "}",
+        ]
+
+    @staticmethod
+    def _span(pool: Window, axis: int, size: int) -> Span:
+        return Span(pool.kernel[axis], pool.stride[axis], pool.padding[axis], 1, size, axis)
+
+
+def paragraph(text: str, later: str = "   ") -> str:
+    """``text`` in lines of a comment."""
+    return textwrap.fill(text, 116, initial_indent="   ", subsequent_indent=later)
+
+
+def total_type(plan: Plan) -> str:
+    """The type of the totals."""
+    return "int64_t" if plan.potential_type(plan.whole.readout) == "int64_t" else "int32_t"
+
+
+def start_parameters(plan: Plan) -> list[str]:
+    """The parameters of ``net_start``."""
+    given = [f"const {plan.level_type(one)} *{plan.argument(one)}" for one in plan.entrances("charge", "values")]
+    return ["net_state *s", *given]
+
+
+def step_parameters(plan: Plan) -> list[str]:
+    """The parameters of ``net_step``."""
+    return [
+        "net_state *s",
+        *(f"const {plan.level_type(one)} *{plan.argument(one)}" for one in plan.entrances("spikes")),
+    ]
+
+
+def order(array: Array) -> str:
+    """The order in memory, in words: "8 x 8 x 16, features last"."""
+    words = " x ".join(map(str, array.memory_shape))
+    return f"{words}, features last" if array.features_last else words

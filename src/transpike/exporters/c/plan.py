@@ -1,0 +1,159 @@
+"""Everything that is decided before the C text is written: names, types, and where lists of events lie."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from transpike.exporters.c.layout import BYTES, Array, arrays, identifiers, narrowest_type, signed_type, unsigned_type
+from transpike.exporters.c.ranges import Range, range_of
+from transpike.lowering.whole import Entrance, Layer, Whole
+
+
+@dataclass(frozen=True)
+class Field:
+    """A member of the state: ``count`` values of ``kind`` (a pointer to them if ``pointer``)."""
+
+    name: str
+    kind: str
+    count: int
+    pointer: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """On a 32-bit core."""
+        return 4 if self.pointer else self.count * BYTES[self.kind]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What the writers of ``net.c``, ``net.h``, ``test.c`` and ``trace.c`` share."""
+
+    whole: Whole
+
+    @cached_property
+    def arrays(self) -> dict[str, Array]:
+        """Name of an entrance or layer → its array."""
+        return arrays(self.whole)
+
+    @cached_property
+    def terms(self) -> dict[tuple[str, int], str]:
+        """(layer, number of the term) → its identifier."""
+        keys = [(layer, k) for layer in self.whole.layers for k in range(len(layer.terms))]
+        names = identifiers(layer.terms[k].name for layer, k in keys)
+        return {(layer.name, k): name for (layer, k), name in zip(keys, names, strict=True)}
+
+    @cached_property
+    def ranges(self) -> dict[str, Range]:
+        """Layer → the proven range of its potentials."""
+        return {layer.name: range_of(self.whole, layer) for layer in self.whole.layers if layer.kind != "maximum"}
+
+    def entrances(self, *kinds: str) -> list[Entrance]:
+        return [one for one in self.whole.entrances if one.kind in kinds]
+
+    def identifier(self, name: str) -> str:
+        return self.arrays[name].identifier
+
+    def size(self, name: str) -> int:
+        return self.arrays[name].size
+
+    def argument(self, entrance: Entrance) -> str:
+        """The parameter of ``net_start`` or ``net_step`` that takes an entrance."""
+        return f"in_{self.identifier(entrance.name)}"
+
+    def level_type(self, entrance: Entrance) -> str:
+        return narrowest_type(entrance.low, entrance.high)
+
+    def potential_type(self, layer: Layer) -> str:
+        found = self.ranges[layer.name]
+        return signed_type(found.low, found.high)
+
+    def current_type(self, layer: Layer) -> str:
+        """The type of what ``net_start`` computes from constant levels; "" if there are none."""
+        sources = [self.whole.table[term.source] for term in layer.terms]
+        if not any(isinstance(one, Entrance) and one.kind == "values" for one in sources):
+            return ""
+        found = self.ranges[layer.name]
+        return signed_type(found.current_low, found.current_high)
+
+    @property
+    def count_type(self) -> str:
+        """Of the number of spikes of one neuron in a run."""
+        return unsigned_type(self.whole.timesteps)
+
+    @cached_property
+    def senders(self) -> list[str]:
+        """Entrances and layers whose events are listed."""
+        layers = [layer.name for layer in self.whole.layers if layer.kind != "readout"]
+        return [entrance.name for entrance in self.entrances("spikes")] + layers
+
+    @property
+    def index_type(self) -> str:
+        return unsigned_type(max((self.size(name) for name in self.senders), default=1))
+
+    @cached_property
+    def lists(self) -> dict[str, int]:
+        """Sender → where its list begins in the array that all lists share.
+
+        Two lists may lie in one place if one is read for the last time before the other is written. A neuron layer
+        writes its list after it has read those of its sources, pooling while it reads.
+        """
+        layers = {layer.name: k for k, layer in enumerate(self.whole.layers, 1)}
+        life = {}
+        for name in self.senders:
+            born = 0 if name not in layers else 2 * layers[name] + (self._layer(name).kind == "integrate")
+            readers = [2 * k for other, k in layers.items() if name in self._sources(self._layer(other))]
+            life[name] = born, max(readers, default=born)
+        placed: dict[str, int] = {}
+        for name in sorted(self.senders, key=lambda one: (-self.size(one), one)):
+            busy = sorted(
+                (placed[other], placed[other] + self.size(other))
+                for other in placed
+                if life[other][0] <= life[name][1] and life[name][0] <= life[other][1]
+            )
+            start = 0
+            for begin, end in busy:
+                if start + self.size(name) <= begin:
+                    break
+                start = max(start, end)
+            placed[name] = start
+        return placed
+
+    def _layer(self, name: str) -> Layer:
+        found = self.whole.table[name]
+        assert isinstance(found, Layer)
+        return found
+
+    @staticmethod
+    def _sources(layer: Layer) -> set[str]:
+        return {term.source for term in layer.terms} | ({layer.source} if layer.source else set())
+
+    @cached_property
+    def state(self) -> list[Field]:
+        """The members of ``net_state``, the widest first, so that there are no gaps."""
+        fields = [Field("step", "uint32_t", 1)]
+        length = max((self.lists[name] + self.size(name) for name in self.senders), default=0)
+        if length:
+            fields.append(Field("list", self.index_type, length))
+        for entrance in self.entrances("charge"):
+            fields.append(
+                Field(
+                    f"charge_{self.identifier(entrance.name)}",
+                    self.level_type(entrance),
+                    self.size(entrance.name),
+                    True,
+                )
+            )
+        for layer in self.whole.layers:
+            name, size = self.identifier(layer.name), self.size(layer.name)
+            if layer.kind == "maximum":
+                fields.append(Field(f"count_{name}", self.count_type, self.size(layer.source)))
+                fields.append(Field(f"top_{name}", self.count_type, size))
+                continue
+            fields.append(Field(f"v_{name}", self.potential_type(layer), size))
+            if kind := self.current_type(layer):
+                fields.append(Field(f"current_{name}", kind, size))
+        return sorted(fields, key=lambda one: -8 if one.pointer else -BYTES[one.kind])
+
+    @property
+    def ram(self) -> int:
+        """Bytes of the state on a 32-bit core, without the gap at its end."""
+        return sum(one.bytes for one in self.state)
