@@ -7,6 +7,7 @@ by chance, so their spike rates are asserted here.
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -158,6 +159,16 @@ def counts() -> Exported:
     entering = draw.poisson(0.5, (15, 6, 2, 20)) * (1 + 99 * (draw.random((15, 6, 2, 20)) < 0.02))
     samples = Samples({"events": entering}, 15)
     return Exported(whole, samples, fires(run_whole(whole, samples)))
+
+
+def resnet20(models_directory: Path, data_directory: Path) -> Exported:
+    """A trained network of 19 layers on four pictures."""
+    weights = models_directory / "resnet20-cifar10-jpeg.safetensors"
+    model, about = ts.models.build("zoo:resnet20-16-32-64", weights=weights)
+    pictures = ts.data.load("cifar10", data_directory)
+    settings = {"preprocessing": about.preprocessing, "calibration": pictures.train.batch(list(range(32)))[0]}
+    snn = ts.convert(model, ts.recipes.ECC(timesteps=16), **settings)
+    return exported(snn, pictures.test.batch(list(range(4)))[0], 16)
 
 
 NETWORKS: Mapping[str, Callable[[], Exported]] = {

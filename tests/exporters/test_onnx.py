@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exported import NETWORKS, Exported, demo, differences, network
+from exported import NETWORKS, Exported, demo, differences, network, resnet20
 from transpike.core.version import __version__
 from transpike.errors import DataError, FileError, GateFailed, MissingExtra, UnsupportedModel
 from transpike.exporters.onnx_format import Onnx, models
@@ -61,6 +61,13 @@ def test_logits_are_those_of_transpike(tmp_path: Path) -> None:
         found = dict(zip(names, step.run(None, {"relu_current": entering, "step": np.array(t), **states}), strict=True))
         states = {name.removesuffix("_next"): found[name] for name in names if name.endswith("_next")}
         assert np.array_equal(found["logits"], trace.logits[t].numpy())
+
+
+def test_a_trained_residual_network(models_directory: Path, data_directory: Path, tmp_path: Path) -> None:
+    one = resnet20(models_directory, data_directory)
+    path = write(Onnx(), one, tmp_path / "net.onnx")
+    assert len(one.expected.levels) == 19
+    assert differences(one.expected, Onnx().run(path, one.samples)) == 0
 
 
 @pytest.mark.parametrize("model", MODELS)

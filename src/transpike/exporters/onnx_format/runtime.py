@@ -89,6 +89,6 @@ def _difference(expected: Trains, found: Trains) -> str:
     for name, levels in expected.levels.items():
         differ = levels != found.levels[name]
         if differ.any():
-            step = int(differ.reshape(len(differ), -1).any(1).argmax()) + 1
+            step = int(np.flatnonzero(differ.reshape(len(differ), -1).any(1))[0]) + 1
             return f"{int(differ.sum()):,} of {differ.size:,} levels of {name}, the first in step {step}"
     return "" if np.array_equal(expected.totals, found.totals) else "the totals of the readout"
