@@ -118,6 +118,7 @@ def pixels() -> Exported:
     first = Term("first", "picture", "conv", weight, (3, 9, 9), None, (2, 2), (1, 1), (1, 1))
     second = Term("second", "pool", "linear", draw.integers(-900, 1200, (4, 54)), (54,), draw.permutation(54))
     bypass = Term("by/pass", "picture", "scale", draw.integers(-9, 12, (4,)), (4,), np.array([-1, 0, 90, 242]))
+    wide = Term("wide", "picture", "linear", draw.integers(-(2**21), 2**21, (4, 243)), (243,))
     layers = (
         Layer(
             "conv.1", "integrate", (6, 5, 5), 0, np.full(6, 2.0**-12), (first,),
@@ -126,8 +127,8 @@ def pixels() -> Exported:
         ),
         Layer("pool", "maximum", (6, 3, 3), 0, np.ones(6), pool=Window((3, 3), (2, 2), (1, 1)), source="conv.1"),
         Layer(
-            "out", "readout", (4,), 0, np.array(2.0**-10), (second, bypass), bias=draw.integers(-50, 50, (4,)),
-            bound=np.full(1, 2**22),
+            "out", "readout", (4,), 0, np.array(2.0**-10), (second, bypass, wide), bias=draw.integers(-50, 50, (4,)),
+            bound=np.full(1, 2**38),
         ),
     )  # fmt: skip
     whole = Whole((Entrance("picture", (3, 9, 9), "values", 0, 255, np.array(1 / 255)),), layers, 20)
@@ -150,8 +151,8 @@ def counts() -> Exported:
             initial=np.full(1, 40), reset="zero", bound=np.full(1, 9000),
         ),
         Layer(
-            "tokens", "integrate", (8, 5), 1, np.ones(5), (direct,), bias=draw.integers(-5, 5, (5,)),
-            threshold=draw.integers(90, 150, (1, 5)), bound=np.full(1, 9000),
+            "flat", "integrate", (40,), 0, np.ones(40), (direct,), bias=draw.integers(-5, 5, (40,)),
+            threshold=draw.integers(90, 150, (40,)), bound=np.full(1, 9000),
         ),
         Layer("out", "readout", (5,), 0, np.array(0.25), (pooled,), bound=np.full(1, 2**20)),
     )  # fmt: skip

@@ -176,6 +176,20 @@ def test_a_fault_in_one_of_two_files_is_a_failed_gate(fault: Callable, tmp_path:
         Onnx().run(path, one.samples)
 
 
+def test_every_file_is_run_with_optimisation_and_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    one, levels = network("counts"), onnxruntime.GraphOptimizationLevel
+    path, seen, made = write(Onnx(), one, tmp_path / "net.onnx"), [], onnxruntime.InferenceSession
+
+    def session(path: str, options: "onnxruntime.SessionOptions", **settings: object) -> object:
+        seen.append((Path(path).name, options.graph_optimization_level))
+        return made(path, options, **settings)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    Onnx().run(path, one.samples)
+    both = (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL)
+    assert seen == [(name, level) for name in ("net.onnx", "net.step.onnx") for level in both]
+
+
 # what a file says
 
 
@@ -247,7 +261,7 @@ def test_potentials_beyond_32_bits_are_64_bits(tmp_path: Path) -> None:
     one = network("pixels")
     path = write(Onnx(model="step"), one, tmp_path / "net.onnx")
     types = {one.name: one.type for one in onnxruntime.InferenceSession(path).get_overridable_initializers()}
-    assert types == {"v_conv_1": "tensor(int64)", "c_pool": "tensor(float)", "total": "tensor(int32)"}
+    assert types == {"v_conv_1": "tensor(int64)", "c_pool": "tensor(float)", "total": "tensor(int64)"}
 
 
 # refusals
