@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import transpike as ts
 from exported import NETWORKS, Exported, demo, differences, network, resnet20
 from transpike.core.version import __version__
-from transpike.errors import DataError, FileError, GateFailed, MissingExtra, UnsupportedModel
+from transpike.errors import DataError, FileError, GateFailed, MissingExtra, SettingError, UnsupportedModel
 from transpike.exporters.onnx_format import Onnx, models
 from transpike.exporters.onnx_format.arithmetic import FLOAT_LIMIT, digits, narrowest, reach
 from transpike.exporters.onnx_format.metadata import digest
@@ -29,30 +30,30 @@ def write(exporter: Onnx, one: Exported, path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_files_give_every_spike(name: str, tmp_path: Path) -> None:
-    one = network(name)
-    path = write(Onnx(), one, tmp_path / "net.onnx")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.onnx", "net.step.onnx"]
-    assert differences(one.expected, Onnx().run(path, one.samples)) == 0
-    for file in tmp_path.iterdir():
-        model = onnx.load(file)
-        assert [opset.version for opset in model.opset_import] == [17]
-        names = [name for graph in graphs(model.graph) for node in graph.node for name in node.output]
-        assert len(names) == len(set(names)) and all(one.isidentifier() for one in names)
+def test_files_give_every_spike(name: str, model: str, tmp_path: Path) -> None:
+    one, exporter = network(name), Onnx(model=model)
+    path = write(exporter, one, tmp_path / "net.onnx")
+    assert differences(one.expected, exporter.run(path, one.samples)) == 0
+    proto = onnx.load(path)
+    assert [opset.version for opset in proto.opset_import] == [17]
+    names = [name for graph in graphs(proto.graph) for node in graph.node for name in node.output]
+    assert len(names) == len(set(names)) and all(one.isidentifier() for one in names)
 
 
 def test_logits_are_those_of_transpike(tmp_path: Path) -> None:
     """Bit for bit, at every step, in the demo network at its full number of steps."""
     one = demo()
-    path = write(Onnx(), one, tmp_path / "net.onnx")
-    assert differences(one.expected, Onnx().run(path, one.samples)) == 0
+    for model in MODELS:
+        path = write(Onnx(model=model), one, tmp_path / f"{model}.onnx")
+        assert differences(one.expected, Onnx(model=model).run(path, one.samples)) == 0
     assert one.snn is not None and one.x is not None
     trace = one.snn.run(one.x, 64, record=list(one.expected.levels))
     for name, levels in one.expected.levels.items():
         assert np.array_equal(levels, trace.trains[name].numpy())
     entering = one.samples.entering["relu.current"].astype(np.int32)
-    loop, step = onnxruntime.InferenceSession(path), onnxruntime.InferenceSession(path.with_suffix(".step.onnx"))
+    loop, step = (onnxruntime.InferenceSession(tmp_path / f"{model}.onnx") for model in MODELS)
     logits = loop.run(["logits"], {"relu_current": entering, "timesteps": np.array(64)})[0]
     assert np.array_equal(logits, trace.logits.numpy())
     states: dict[str, np.ndarray] = {}
@@ -65,9 +66,9 @@ def test_logits_are_those_of_transpike(tmp_path: Path) -> None:
 
 def test_a_trained_residual_network(models_directory: Path, data_directory: Path, tmp_path: Path) -> None:
     one = resnet20(models_directory, data_directory)
-    path = write(Onnx(), one, tmp_path / "net.onnx")
     assert len(one.expected.levels) == 19
-    assert differences(one.expected, Onnx().run(path, one.samples)) == 0
+    for exporter in map(Onnx, MODELS):
+        assert differences(one.expected, exporter.run(write(exporter, one, tmp_path / "net.onnx"), one.samples)) == 0
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -168,26 +169,36 @@ def test_a_fault_in_a_file_changes_what_it_gives(model: str, fault: Callable, tm
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_in_one_of_two_files_is_a_failed_gate(fault: Callable, tmp_path: Path) -> None:
-    one = network("demo")
-    path = write(Onnx(), one, tmp_path / "net.onnx")
-    damage(tmp_path / "net.step.onnx", fault)
-    with pytest.raises(GateFailed, match=r"net\.step\.onnx without optimisation and net\.onnx .* differ: "):
-        Onnx().run(path, one.samples)
+def test_a_fault_in_a_file_fails_the_export(fault: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    one, good = network("demo"), Onnx.write
+
+    def spoiled(self: Onnx, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
+        good(self, whole, path, samples, expected)
+        damage(path, fault)
+
+    monkeypatch.setattr(Onnx, "write", spoiled)
+    with pytest.raises(GateFailed, match=r"onnx differs from transpike in|spikes of onnx are equal, but") as error:
+        ts.export(one.snn, tmp_path / "net.onnx", samples=one.x, timesteps=16)
+    assert error.value.exit_code == 4
+    assert not list(tmp_path.iterdir())
 
 
-def test_every_file_is_run_with_optimisation_and_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    one, levels = network("counts"), onnxruntime.GraphOptimizationLevel
-    path, seen, made = write(Onnx(), one, tmp_path / "net.onnx"), [], onnxruntime.InferenceSession
+def test_a_runtime_that_rounds_when_it_optimises_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    one, levels, made = network("counts"), onnxruntime.GraphOptimizationLevel, onnxruntime.InferenceSession
+    good, bad = write(Onnx(), one, tmp_path / "good.onnx"), write(Onnx(), one, tmp_path / "bad.onnx")
+    damage(bad, comparison)
 
     def session(path: str, options: "onnxruntime.SessionOptions", **settings: object) -> object:
-        seen.append((Path(path).name, options.graph_optimization_level))
-        return made(path, options, **settings)
+        optimised = options.graph_optimization_level == levels.ORT_ENABLE_ALL
+        assert optimised or options.graph_optimization_level == levels.ORT_DISABLE_ALL
+        return made(bad if optimised else path, options, **settings)
 
+    assert differences(one.expected, Onnx().run(good, one.samples)) == 0
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    Onnx().run(path, one.samples)
-    both = (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL)
-    assert seen == [(name, level) for name in ("net.onnx", "net.step.onnx") for level in both]
+    with pytest.raises(
+        GateFailed, match=r"good\.onnx gives other numbers with graph optimisation than without: .* step"
+    ):
+        Onnx().run(good, one.samples)
 
 
 # what a file says
@@ -226,7 +237,7 @@ def test_the_digest_is_of_everything() -> None:
 
 def test_equal_networks_give_equal_files(tmp_path: Path) -> None:
     one = network("counts")
-    a, b = (write(Onnx(model="loop"), one, tmp_path / name).read_bytes() for name in ("a.onnx", "b.onnx"))
+    a, b = (write(Onnx(), one, tmp_path / name).read_bytes() for name in ("a.onnx", "b.onnx"))
     assert a == b
 
 
@@ -305,6 +316,11 @@ def test_weights_beyond_the_size_of_a_message_are_refused(monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
+def test_another_model_is_no_setting() -> None:
+    with pytest.raises(SettingError, match="model is one of 'loop', 'step', not 'both'"):
+        Onnx(model="both")  # type: ignore[arg-type]
+
+
 def test_values_that_the_file_does_not_take_are_refused(tmp_path: Path) -> None:
     one = network("pixels")
     path = write(Onnx(), one, tmp_path / "net.onnx")
@@ -319,10 +335,10 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", value[:1], value[1:])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     with pytest.raises(FileError, match=r"net\.onnx was not written by this version"):
-        Onnx(model="loop").run(path, samples)
+        Onnx().run(path, samples)
     path.write_bytes(b"no model")
     with pytest.raises(FileError, match=r"net\.onnx cannot be run by onnxruntime"):
-        Onnx(model="loop").run(path, samples)
+        Onnx().run(path, samples)
 
 
 def test_without_the_libraries_a_command_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from transpike.core.constraints import check_settings, setting
 from transpike.errors import UnsupportedModel
 from transpike.exporters.exporter import Exporter
 from transpike.exporters.onnx_format.arithmetic import FLOAT_LIMIT, digits, integer_type, peak, span
 from transpike.exporters.onnx_format.models import WAY_OUT, loop_model, step_model
-from transpike.exporters.onnx_format.runtime import run_all
+from transpike.exporters.onnx_format.runtime import run_both
 from transpike.exporters.onnx_format.step import Step
 from transpike.lowering.whole import Layer, Samples, Trains, Whole
 from transpike.results.writing import write_atomically
@@ -17,16 +18,19 @@ from transpike.results.writing import write_atomically
 
 @dataclass(frozen=True)
 class Onnx(Exporter):
-    """ONNX files of opset 17, run back by onnxruntime with graph optimisation off and on.
+    """An ONNX file of opset 17, run back by onnxruntime with graph optimisation off and on.
 
-    ``model``: "loop" writes one file that runs T steps, T an input; "step" one file that runs one step, with the states
-    as inputs and outputs; "both" writes net.onnx with the loop and net.step.onnx. Nothing is rounded: sums of synapses
-    are whole numbers below 2²⁴ in float32, the rest is integers.
+    ``model``: "loop" runs T steps, T an input; "step" runs one, with the states as inputs and outputs, for streams and
+    for compilers without loops. Nothing is rounded: sums of synapses are whole numbers below 2²⁴ in float32, everything
+    else is integers.
     """
 
     name: ClassVar[str] = "onnx"
     suffix: ClassVar[str] = ".onnx"
-    model: Literal["loop", "step", "both"] = "both"
+    model: Literal["loop", "step"] = setting("loop", "All time steps in one run, or one step with states.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def refuse(self, whole: Whole) -> None:
         for layer in whole.layers:
@@ -42,13 +46,8 @@ class Onnx(Exporter):
 
     def write(self, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
         self.refuse(whole)
-        paths, makers = (
-            self._paths(path),
-            {"loop": (loop_model,), "step": (step_model,), "both": (loop_model, step_model)},
-        )
-        models = [make(Step(whole)) for make in makers[self.model]]
-        for one, model in zip(paths, models, strict=True):
-            write_atomically(one, model.SerializeToString(deterministic=True))
+        model = (loop_model if self.model == "loop" else step_model)(Step(whole))
+        write_atomically(path, model.SerializeToString(deterministic=True))
 
     def missing(self) -> str:
         absent = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -57,10 +56,7 @@ class Onnx(Exporter):
         )
 
     def run(self, path: Path, samples: Samples) -> Trains:
-        return run_all(self._paths(path), samples)
-
-    def _paths(self, path: Path) -> list[Path]:
-        return [path, path.with_suffix(f".step{path.suffix}")] if self.model == "both" else [path]
+        return run_both(path, samples)
 
 
 def _check_maximum(whole: Whole, layer: Layer) -> None:
