@@ -6,6 +6,7 @@ from transpike.core.registry import family
 from transpike.exporters.c import C
 from transpike.exporters.exporter import Exporter
 from transpike.exporters.golden import Golden as Golden
+from transpike.exporters.onnx_format import Onnx as Onnx
 
 members: tuple[type[Exporter], ...] = family("exporter", Exporter).own(globals())
 table: Mapping[str, type[Exporter]] = family("exporter").table

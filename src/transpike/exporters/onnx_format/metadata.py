@@ -1,0 +1,102 @@
+"""What a file says about its network, and how its tensors are found in it."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transpike.core.version import __version__
+from transpike.errors import FileError
+from transpike.exporters.onnx_format.step import Step
+from transpike.lowering.whole import Whole
+
+FORMAT = "1"
+PREFIX = "transpike."
+
+
+def metadata(step: Step, kind: str) -> dict[str, str]:
+    """Key → text. ``tensors`` names, for each entrance and layer, its tensors and the real value of 1 in them."""
+    whole = step.whole
+    tables: dict[str, Any] = {"entrances": {}, "layers": {}}
+    for one in whole.entrances:
+        tables["entrances"][one.name] = {
+            "tensor": step.entrances[one.name].name, "kind": one.kind, "low": one.low, "high": one.high,
+            "unit": _units(one.unit),
+        }  # fmt: skip
+    for layer in whole.layers:
+        found = {"kind": layer.kind, "unit": _units(layer.unit), "state": step.states[layer.name].name}
+        found["next"] = step.next[layer.name]
+        if layer.name in step.levels:
+            found["levels"] = step.levels[layer.name].name
+        tables["layers"][layer.name] = found
+    texts = {
+        "format": FORMAT, "model": kind, "version": __version__, "timesteps": str(whole.timesteps),
+        "network": digest(whole), "tensors": json.dumps(tables),
+    }  # fmt: skip
+    return {PREFIX + key: text for key, text in texts.items()}
+
+
+def _units(unit: NDArray[np.float64]) -> float | list[float]:
+    values = unit.reshape(-1).tolist()
+    return values[0] if len(set(values)) == 1 else values
+
+
+def digest(whole: Whole) -> str:
+    """SHA-256 of everything that a whole-number form consists of."""
+    found = hashlib.sha256()
+
+    def add(one: Any) -> None:
+        if isinstance(one, np.ndarray):
+            found.update(f"{one.dtype}{one.shape}".encode() + np.ascontiguousarray(one).tobytes())
+        elif dataclasses.is_dataclass(one):
+            found.update(type(one).__name__.encode())
+            for part in dataclasses.fields(one):
+                add(getattr(one, part.name))
+        elif isinstance(one, tuple):
+            found.update(f"({len(one)}".encode())
+            for part in one:
+                add(part)
+        else:
+            found.update(f"{one!r};".encode())
+
+    add(whole)
+    return found.hexdigest()
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the metadata of a file say: ``model`` "step" or "loop", entrance → tensor, layer → names of its tensors."""
+
+    model: str
+    entrances: Mapping[str, str]
+    kinds: Mapping[str, str]
+    layers: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def levels(self) -> dict[str, str]:
+        """Spiking layer → the output with its levels."""
+        return {name: one["levels"] for name, one in self.layers.items() if "levels" in one}
+
+    @property
+    def states(self) -> dict[str, str]:
+        """State → the output that follows it."""
+        return {one["state"]: one["next"] for one in self.layers.values()}
+
+
+def described(path: object, texts: Mapping[str, str]) -> Described:
+    """Of the metadata of a file. Raises FileError if transpike did not write them."""
+    if texts.get(PREFIX + "format") != FORMAT:
+        raise FileError(f"{path} was not written by this version of transpike's ONNX export: export the network again")
+    tables = json.loads(texts[PREFIX + "tensors"])
+    entrances = tables["entrances"]
+    return Described(
+        texts[PREFIX + "model"],
+        {name: one["tensor"] for name, one in entrances.items()},
+        {name: one["kind"] for name, one in entrances.items()},
+        tables["layers"],
+    )

@@ -1,0 +1,225 @@
+"""One time step of a whole-number network as a list of ONNX nodes."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transpike.exporters.onnx_format.arithmetic import digits, integer_type, narrowest, outcome, peak, span
+from transpike.exporters.onnx_format.names import Names
+from transpike.lowering.whole import Entrance, Layer, Term, Whole
+
+FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator. An attribute that is a NumPy type stands for the ONNX type."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that enters or leaves the step, (batch, *shape)."""
+
+    name: str
+    kind: np.dtype
+    shape: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Step:
+    """The nodes of one step: v += charge, fire, reset; layer by layer.
+
+    ``once``: those whose values are the same in each step (charge of pixels and currents). ``states``: of a layer or of
+    the totals, with the initial value (1, *shape); their new values are in ``next``. ``levels``: what layers sent.
+    ``step`` is the number of steps before this one, an int64; ``logits`` are totals · unit / (step + 1).
+    """
+
+    whole: Whole
+    names: Names = field(init=False)
+    once: list[Node] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, NDArray] = field(default_factory=dict)
+    entrances: dict[str, Tensor] = field(default_factory=dict)
+    now: dict[str, str] = field(default_factory=dict)
+    """Entrance of spikes → the name of its levels in this step."""
+    states: dict[str, Tensor] = field(default_factory=dict)
+    initial: dict[str, NDArray] = field(default_factory=dict)
+    next: dict[str, str] = field(default_factory=dict)
+    levels: dict[str, Tensor] = field(default_factory=dict)
+    logits: Tensor = field(init=False)
+    _fixed: set[str] = field(default_factory=set)
+    _wires: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.names = Names(("step", "timesteps", "continues", "logits", "totals"))
+        for entrance in self.whole.entrances:
+            self._enter(entrance)
+        for layer in self.whole.layers:
+            if layer.kind == "maximum":
+                self._maximum(layer)
+            elif layer.kind == "readout":
+                self._readout(layer)
+            else:
+                self._integrate(layer)
+
+    def _add(self, operator: str, *inputs: str, name: str, **attributes: Any) -> str:
+        """Add a node, once for all steps if its inputs never change; returns the name of its output."""
+        output = self.names.new(name)
+        fixed = self._fixed.issuperset(inputs)
+        (self.once if fixed else self.nodes).append(Node(operator, inputs, output, attributes))
+        if fixed:
+            self._fixed.add(output)
+        return output
+
+    def _constant(self, name: str, value: NDArray) -> str:
+        output = self.names.new(name)
+        self.constants[output] = value
+        self._fixed.add(output)
+        return output
+
+    def _cast(self, tensor: str, kind: np.dtype, name: str) -> str:
+        return self._add("Cast", tensor, name=name, to=kind)
+
+    def _enter(self, one: Entrance) -> None:
+        tensor = Tensor(self.names.new(one.name), narrowest(one.low, one.high), one.shape)
+        self.entrances[one.name] = tensor
+        if one.kind == "spikes":
+            self.now[one.name] = self.names.new(f"{tensor.name}_now")
+            self._wires[one.name] = self._cast(self.now[one.name], FLOAT, f"{tensor.name}_levels")
+            return
+        self._fixed.add(tensor.name)
+        if one.kind == "values":
+            self._wires[one.name] = self._cast(tensor.name, FLOAT, f"{tensor.name}_levels")
+
+    def _state(self, layer: Layer, name: str, kind: np.dtype, initial: NDArray, shape: tuple[int, ...]) -> str:
+        tensor = Tensor(self.names.new(name), kind, shape)
+        self.states[layer.name] = tensor
+        self.initial[layer.name] = np.broadcast_to(initial, shape)[None].astype(kind)
+        return tensor.name
+
+    def _send(self, layer: Layer, levels: str) -> None:
+        """``levels``: float32 for the next layers, or a truth value; the file gives them as narrow integers."""
+        kind = narrowest(*span(self.whole, layer.name))
+        sent = self._cast(levels, kind, f"s_{layer.name}")
+        self.levels[layer.name] = Tensor(sent, kind, layer.shape)
+
+    def _maximum(self, layer: Layer) -> None:
+        """C += x; out = max(C) after − max(C) before. Counts are in float32, because MaxPool has no wide integers."""
+        assert layer.pool is not None
+        window = {
+            "kernel_shape": list(layer.pool.kernel),
+            "strides": list(layer.pool.stride),
+            "pads": [*layer.pool.padding, *layer.pool.padding],
+        }
+        source = self.whole.table[layer.source]
+        before = self._state(layer, f"c_{layer.name}", FLOAT, np.zeros(1), source.shape)
+        after = self._add("Add", before, self._wires[layer.source], name=f"{before}_next")
+        maxima = [self._add("MaxPool", one, name=f"{one}_maximum", **window) for one in (after, before)]
+        levels = self._wires[layer.name] = self._add("Sub", *maxima, name=f"{layer.name}_levels")
+        self.next[layer.name] = after
+        self._send(layer, levels)
+
+    def _integrate(self, layer: Layer) -> None:
+        kind = integer_type(self.whole, layer)
+        charge = self._charge(layer, kind)
+        before = self._state(layer, f"v_{layer.name}", kind, layer.initial, layer.shape)
+        potential = self._add("Add", before, charge, name=f"{layer.name}_potential")
+        threshold = self._constant(f"{layer.name}_threshold", _lifted(layer.threshold, layer.shape, kind))
+        fires = self._add("GreaterOrEqual", potential, threshold, name=f"{layer.name}_fires")
+        if layer.reset == "subtract":
+            fired = self._cast(fires, kind, f"{layer.name}_fired")
+            taken = self._add("Mul", fired, threshold, name=f"{layer.name}_taken")
+            after = self._add("Sub", potential, taken, name=f"{before}_next")
+        else:
+            nothing = self._constant(f"{layer.name}_cleared", np.zeros((), kind))
+            after = self._add("Where", fires, nothing, potential, name=f"{before}_next")
+        self.next[layer.name] = after
+        self._wires[layer.name] = self._cast(fires, FLOAT, f"{layer.name}_levels")
+        self._send(layer, fires)
+
+    def _readout(self, layer: Layer) -> None:
+        kind = integer_type(self.whole, layer)
+        charge = self._charge(layer, kind)
+        before = self._state(layer, "total", kind, layer.initial, layer.shape)
+        after = self._add("Add", before, charge, name="total_next")
+        self.next[layer.name] = after
+        unit = self._constant("unit", layer.unit.astype(np.float64).reshape(()))
+        value = self._add("Mul", self._cast(after, DOUBLE, "total_wide"), unit, name="total_value")
+        steps = self._add("Add", "step", self._constant("one", np.ones((), np.int64)), name="steps_done")
+        mean = self._add("Div", value, self._cast(steps, DOUBLE, "steps_wide"), name="mean")
+        self.nodes.append(Node("Cast", (mean,), "logits", {"to": FLOAT}))
+        self.logits = Tensor("logits", FLOAT, layer.shape)
+
+    def _charge(self, layer: Layer, kind: np.dtype) -> str:
+        """What one step adds to the potentials; parts that never change are added first, and once."""
+        parts = [self._cast(self.entrances[name].name, kind, f"{layer.name}_current") for name in layer.currents]
+        for term in layer.terms:
+            parts += self._term(layer, term, kind)
+        if layer.bias.any():
+            parts.append(self._constant(f"{layer.name}_bias", _lifted(layer.bias, layer.shape, kind)))
+        parts.sort(key=lambda name: name not in self._fixed)
+        total = parts[0]
+        for part in parts[1:]:
+            total = self._add("Add", total, part, name=f"{layer.name}_charge")
+        return total
+
+    def _term(self, layer: Layer, term: Term, kind: np.dtype) -> list[str]:
+        """The charge of one layer of weights, one integer tensor for each digit of the weights."""
+        levels = self._arranged(term)
+        if term.kind == "scale":
+            weight = self._constant(f"{term.name}_weight", _lifted(term.weight, term.shape, kind))
+            levels = self._cast(levels, kind, f"{term.name}_in")
+            return [self._shaped(self._add("Mul", levels, weight, name=f"{term.name}_out"), layer, term)]
+        found = []
+        for digit, factor in digits(term, peak(self.whole, term.source)):
+            charge = self._cast(self._sum(term, levels, digit), kind, f"{term.name}_out")
+            if factor != 1:
+                shifted = self._constant(f"{term.name}_factor", np.asarray(factor, kind))
+                charge = self._add("Mul", charge, shifted, name=f"{term.name}_out")
+            found.append(self._shaped(charge, layer, term))
+        return found
+
+    def _sum(self, term: Term, levels: str, weight: NDArray) -> str:
+        """Over the synapses of each neuron, float32."""
+        name = f"{term.name}_weight"
+        if term.kind == "linear":
+            matrix = self._constant(name, np.ascontiguousarray(weight.T).astype(FLOAT))
+            return self._add("MatMul", levels, matrix, name=f"{term.name}_sum")
+        return self._add(
+            "Conv", levels, self._constant(name, weight.astype(FLOAT)), name=f"{term.name}_sum", group=term.groups,
+            strides=list(term.stride), pads=[*term.padding, *term.padding], dilations=list(term.dilation),
+        )  # fmt: skip
+
+    def _shaped(self, charge: str, layer: Layer, term: Term) -> str:
+        """In the shape of the layer, which can have lost axes of size 1."""
+        return charge if outcome(term) == layer.shape else self._reshape(charge, layer.shape, term)
+
+    def _arranged(self, term: Term) -> str:
+        """The levels of a term's source, (batch, *term.shape), float32."""
+        levels, source = self._wires[term.source], self.whole.table[term.source].shape
+        index = None if term.index is None else term.index.reshape(-1)
+        if index is not None and not np.array_equal(index, np.arange(np.prod(source))):
+            flat = self._reshape(levels, (-1,), term)
+            if index.min() < 0:  # −1 is the last position, which is a zero
+                sides = self._constant(f"{term.name}_sides", np.array([0, 0, 0, 1], np.int64))
+                flat = self._add("Pad", flat, sides, name=f"{term.name}_padded")
+            positions = self._constant(f"{term.name}_index", index.astype(np.int64))
+            levels, source = self._add("Gather", flat, positions, name=f"{term.name}_gathered", axis=1), index.shape
+        return levels if tuple(source) == term.shape else self._reshape(levels, term.shape, term)
+
+    def _reshape(self, tensor: str, shape: tuple[int, ...], term: Term) -> str:
+        """0 keeps the batch."""
+        sizes = self._constant(f"{term.name}_shape", np.array([0, *shape], np.int64))
+        return self._add("Reshape", tensor, sizes, name=f"{term.name}_reshaped")
+
+
+def _lifted(values: NDArray, shape: tuple[int, ...], kind: np.dtype) -> NDArray:
+    """``values``, which broadcast to ``shape``, with one axis for each of it and one for the batch."""
+    return values.reshape((1,) * (1 + len(shape) - values.ndim) + values.shape).astype(kind)
