@@ -1,11 +1,13 @@
 """ONNX files give every spike and every total, with optimisation and without; faults in a file are found."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -199,6 +201,28 @@ def test_a_runtime_that_rounds_when_it_optimises_fails(monkeypatch: pytest.Monke
         GateFailed, match=r"good\.onnx gives other numbers with graph optimisation than without: .* step"
     ):
         Onnx().run(good, one.samples)
+
+
+def test_the_examples_of_the_page_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    one = network("frames")
+    write(Onnx(), one, tmp_path / "net.onnx")
+    write(Onnx(model="step"), one, tmp_path / "step.onnx")
+    page = (Path(__file__).resolve().parents[2] / "docs/export.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page.partition("\n## ONNX\n")[2].partition("\n## ")[0], re.DOTALL)
+    assert len(examples) == 2 and len(examples[0].splitlines()) <= 5
+    monkeypatch.chdir(tmp_path)
+    assert one.x is not None and one.snn is not None
+    names: dict[str, Any] = {"np": np, "onnxruntime": onnxruntime, "recordings": one.x.numpy()}
+    for example in examples:
+        exec(example, names)
+    logits = one.snn.run(one.x, 12).logits
+    assert capsys.readouterr().out.strip() == str(logits[-1].argmax(1).numpy())
+    assert np.array_equal(names["logits"], logits.numpy()) and np.array_equal(
+        names["found"]["logits"], logits[-1].numpy()
+    )
+    assert np.array_equal(names["states"]["total"], one.expected.totals)
 
 
 # what a file says

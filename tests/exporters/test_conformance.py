@@ -1,0 +1,77 @@
+"""Every format gives every spike of every network that it holds; what it refuses is written down here."""
+
+from pathlib import Path
+
+import pytest
+
+import transpike as ts
+from exported import NETWORKS, differences, network
+from transpike.core.naming import is_ours
+from transpike.errors import GateFailed, UnsupportedModel
+from transpike.exporters import members
+from transpike.exporters.exporter import Exporter
+from transpike.lowering.whole import Samples, Trains, Whole
+from transpike.testing import check_exporter
+from transpike.testing.exporters import CASES
+from transpike.testing.faults import FAULTS
+
+REFUSED: dict[str, set[str]] = {}
+"""Format → networks of ``exported`` that it must refuse."""
+REFUSED_CASES: dict[str, set[str]] = {}
+"""Format → networks of ``check_exporter`` that it must refuse."""
+WITHOUT: dict[str, set[str]] = {}
+"""Format → faults that need what it refuses."""
+
+
+def runs(exporter: Exporter) -> Exporter:
+    """``exporter``; skips the test if what it needs is not installed."""
+    if missing := exporter.missing():
+        pytest.skip(missing)
+    return exporter
+
+
+@pytest.mark.parametrize("kind", members, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_spike_of_every_network_comes_back(kind: type[Exporter], name: str, tmp_path: Path) -> None:
+    exporter, one = kind(), network(name)
+    if name in REFUSED.get(kind.name, ()):
+        with pytest.raises(UnsupportedModel):
+            exporter.refuse(one.whole)
+        return
+    exporter.refuse(one.whole)
+    path = tmp_path / f"net{exporter.suffix}"
+    runs(exporter).write(one.whole, path, one.samples, one.expected)
+    assert differences(one.expected, exporter.run(path, one.samples)) == 0
+
+
+@pytest.mark.parametrize("kind", members, ids=lambda kind: kind.name)
+def test_the_laws_of_exporters(kind: type[Exporter]) -> None:
+    check_exporter(runs(kind()), set(CASES) - REFUSED_CASES.get(kind.name, set()))
+
+
+@pytest.mark.parametrize("kind", members, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_what_is_written_fails_the_export(
+    kind: type[Exporter], fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    exporter = runs(kind())
+    if fault in WITHOUT.get(kind.name, ()):
+        pytest.skip(f"{kind.name} refuses networks that can have this fault")
+    one, good, wrong = network("demo"), kind.write, []
+
+    def spoiled(self: Exporter, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
+        changed = FAULTS[fault](whole)
+        assert changed is not None
+        wrong.append(changed)
+        good(self, changed, path, samples, expected)
+
+    monkeypatch.setattr(kind, "write", spoiled)
+    with pytest.raises(GateFailed):
+        ts.export(one.snn, tmp_path / f"net{exporter.suffix}", kind.name, samples=one.x, timesteps=16)
+    assert wrong and not list(tmp_path.iterdir())
+
+
+def test_members_are_ours_and_their_endings_lead_to_one() -> None:
+    assert all(is_ours(kind.__module__) for kind in members)
+    endings = [kind.suffix for kind in members if kind.suffix]
+    assert len(endings) == len(set(endings))
