@@ -7,13 +7,18 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import transpike as ts
 from exported import NETWORKS, Exported, demo, differences, network, resnet20
+from networks import STEPS, Case, cases, converted, recipes
+from transpike.core.recipe import Recipe
 from transpike.core.version import __version__
 from transpike.errors import DataError, FileError, GateFailed, MissingExtra, SettingError, UnsupportedModel
 from transpike.exporters.onnx_format import Onnx, models
@@ -21,6 +26,8 @@ from transpike.exporters.onnx_format.arithmetic import FLOAT_LIMIT, digits, narr
 from transpike.exporters.onnx_format.metadata import digest
 from transpike.exporters.onnx_format.names import Names
 from transpike.lowering.whole import Entrance, Layer, Samples, Term, Trains, Whole, Window
+from transpike.lowering.whole_form import whole_form
+from transpike.workflow.export import trains_of
 
 onnx = pytest.importorskip("onnx", reason="needs transpike[onnx]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs transpike[onnx]")
@@ -64,6 +71,21 @@ def test_logits_are_those_of_transpike(tmp_path: Path) -> None:
         found = dict(zip(names, step.run(None, {"relu_current": entering, "step": np.array(t), **states}), strict=True))
         states = {name.removesuffix("_next"): found[name] for name in names if name.endswith("_next")}
         assert np.array_equal(found["logits"], trace.logits[t].numpy())
+
+
+@settings(max_examples=8, deadline=None)
+@given(cases(), recipes(), st.sampled_from(MODELS))
+def test_random_networks(case: Case, recipe: Recipe, model: str) -> None:
+    snn = converted(case, recipe)
+    try:
+        whole = whole_form(snn.program, STEPS)
+    except UnsupportedModel:
+        assume(False)
+    samples, expected = trains_of(snn, whole, case.x, STEPS)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        Onnx(model=model).write(whole, path, samples, expected)
+        assert differences(expected, Onnx(model=model).run(path, samples)) == 0
 
 
 def test_a_trained_residual_network(models_directory: Path, data_directory: Path, tmp_path: Path) -> None:
