@@ -5,22 +5,23 @@ from pathlib import Path
 import pytest
 
 import transpike as ts
-from exported import NETWORKS, differences, network
+from exported import coarse, digits, plant
 from transpike.core.naming import is_ours
 from transpike.errors import GateFailed, UnsupportedModel
 from transpike.exporters import members
 from transpike.exporters.exporter import Exporter
-from transpike.lowering.whole import Samples, Trains, Whole
 from transpike.testing import check_exporter
 from transpike.testing.exporters import CASES
 from transpike.testing.faults import FAULTS
+from transpike.workflow.export import refuse
+from whole_networks import NETWORKS, differences, network
 
 REFUSED: dict[str, set[str]] = {}
 """Format → networks of ``exported`` that it must refuse."""
 REFUSED_CASES: dict[str, set[str]] = {}
 """Format → networks of ``check_exporter`` that it must refuse."""
-WITHOUT: dict[str, set[str]] = {}
-"""Format → faults that need what it refuses."""
+NO_MAXIMA: set[str] = set()
+"""Formats that refuse maximum pooling."""
 
 
 def runs(exporter: Exporter) -> Exporter:
@@ -36,9 +37,9 @@ def test_every_spike_of_every_network_comes_back(kind: type[Exporter], name: str
     exporter, one = kind(), network(name)
     if name in REFUSED.get(kind.name, ()):
         with pytest.raises(UnsupportedModel):
-            exporter.refuse(one.whole)
+            refuse(exporter, one.whole)
         return
-    exporter.refuse(one.whole)
+    refuse(exporter, one.whole)
     path = tmp_path / f"net{exporter.suffix}"
     runs(exporter).write(one.whole, path, one.samples, one.expected)
     assert differences(one.expected, exporter.run(path, one.samples)) == 0
@@ -55,20 +56,13 @@ def test_a_fault_in_what_is_written_fails_the_export(
     kind: type[Exporter], fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     exporter = runs(kind())
-    if fault in WITHOUT.get(kind.name, ()):
-        pytest.skip(f"{kind.name} refuses networks that can have this fault")
-    one, good, wrong = network("demo"), kind.write, []
-
-    def spoiled(self: Exporter, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
-        changed = FAULTS[fault](whole)
-        assert changed is not None
-        wrong.append(changed)
-        good(self, changed, path, samples, expected)
-
-    monkeypatch.setattr(kind, "write", spoiled)
+    if kind.name in NO_MAXIMA and fault == "pooling window":
+        pytest.skip(f"{kind.name} refuses maximum pooling")
+    snn, path = coarse(average=kind.name in NO_MAXIMA), tmp_path / f"net{exporter.suffix}"
+    plant(monkeypatch, kind, fault)
     with pytest.raises(GateFailed):
-        ts.export(one.snn, tmp_path / f"net{exporter.suffix}", kind.name, samples=one.x, timesteps=16)
-    assert wrong and not list(tmp_path.iterdir())
+        ts.export(snn, path, kind.name, samples=digits(4))
+    assert not list(tmp_path.iterdir())
 
 
 def test_members_are_ours_and_their_endings_lead_to_one() -> None:
