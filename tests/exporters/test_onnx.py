@@ -1,17 +1,23 @@
 """ONNX files give every spike and every total, with optimisation and without; faults in a file are found."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import transpike as ts
-from exported import NETWORKS, Exported, demo, differences, network, resnet20
+from networks import STEPS, Case, cases, converted, recipes
+from transpike.core.recipe import Recipe
 from transpike.core.version import __version__
 from transpike.errors import DataError, FileError, GateFailed, MissingExtra, SettingError, UnsupportedModel
 from transpike.exporters.onnx_format import Onnx, models
@@ -19,6 +25,9 @@ from transpike.exporters.onnx_format.arithmetic import FLOAT_LIMIT, digits, narr
 from transpike.exporters.onnx_format.metadata import digest
 from transpike.exporters.onnx_format.names import Names
 from transpike.lowering.whole import Entrance, Layer, Samples, Term, Trains, Whole, Window
+from transpike.lowering.whole_form import whole_form
+from transpike.workflow.export import trains_of
+from whole_networks import NETWORKS, Exported, demo, differences, network, resnet20
 
 onnx = pytest.importorskip("onnx", reason="needs transpike[onnx]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs transpike[onnx]")
@@ -35,7 +44,8 @@ def write(exporter: Onnx, one: Exported, path: Path) -> Path:
 def test_files_give_every_spike(name: str, model: str, tmp_path: Path) -> None:
     one, exporter = network(name), Onnx(model=model)
     path = write(exporter, one, tmp_path / "net.onnx")
-    assert differences(one.expected, exporter.run(path, one.samples)) == 0
+    found = exporter.run(path, one.samples)
+    assert differences(one.expected, found) == 0 and found.potentials.keys() == one.expected.potentials.keys()
     proto = onnx.load(path)
     assert [opset.version for opset in proto.opset_import] == [17]
     names = [name for graph in graphs(proto.graph) for node in graph.node for name in node.output]
@@ -64,11 +74,38 @@ def test_logits_are_those_of_transpike(tmp_path: Path) -> None:
         assert np.array_equal(found["logits"], trace.logits[t].numpy())
 
 
+@settings(max_examples=8, deadline=None)
+@given(cases(), recipes(), st.sampled_from(MODELS))
+def test_random_networks(case: Case, recipe: Recipe, model: str) -> None:
+    snn = converted(case, recipe)
+    try:
+        whole = whole_form(snn.program, STEPS)
+    except UnsupportedModel:
+        assume(False)
+    samples, expected = trains_of(snn, whole, case.x, STEPS)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        Onnx(model=model).write(whole, path, samples, expected)
+        assert differences(expected, Onnx(model=model).run(path, samples)) == 0
+
+
 def test_a_trained_residual_network(models_directory: Path, data_directory: Path, tmp_path: Path) -> None:
     one = resnet20(models_directory, data_directory)
     assert len(one.expected.levels) == 19
     for exporter in map(Onnx, MODELS):
         assert differences(one.expected, exporter.run(write(exporter, one, tmp_path / "net.onnx"), one.samples)) == 0
+
+
+def test_logits_of_a_readout_that_excludes_steps(tmp_path: Path) -> None:
+    """In the excluded steps too, which have logits of their own."""
+    one = network("excluded steps")
+    path = write(Onnx(), one, tmp_path / "net.onnx")
+    assert one.snn is not None and one.x is not None and 0 < one.whole.readout.start < 11
+    (entrance,) = one.samples.entering.values()
+    session = onnxruntime.InferenceSession(path)
+    name = session.get_inputs()[0].name
+    logits = session.run(["logits"], {name: entrance.astype(np.int32), "timesteps": np.array(12)})[0]
+    assert np.array_equal(logits, one.snn.run(one.x, 12).logits.numpy())
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -78,7 +115,8 @@ def test_batches_and_shorter_runs(model: str, tmp_path: Path) -> None:
     entering = {name: values[:5, 2:3] for name, values in one.samples.entering.items()}
     expected = Trains({name: train[:5, 2:3] for name, train in one.expected.levels.items()}, one.expected.totals[2:3])
     found = exporter.run(path, Samples(entering, 5))
-    assert differences(replace(expected, totals=found.totals), found) == 0
+    assert found.potentials.keys() == one.expected.potentials.keys()
+    assert differences(replace(expected, totals=found.totals, potentials=found.potentials), found) == 0
 
 
 # faults
@@ -120,10 +158,11 @@ def initial(model: "onnx.ModelProto") -> None:
 
 
 def weight(model: "onnx.ModelProto") -> None:
+    """One weight of a convolution is larger by one grid step, which need not change a spike."""
     for tensor in model.graph.initializer:
-        if tensor.name == "linear_weight":
+        if tensor.name == "conv3_weight":
             values = onnx.numpy_helper.to_array(tensor).copy()
-            values[-1, 0] += 1
+            values.flat[values.size // 2] += 1
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
 
 
@@ -177,7 +216,7 @@ def test_a_fault_in_a_file_fails_the_export(fault: Callable, monkeypatch: pytest
         damage(path, fault)
 
     monkeypatch.setattr(Onnx, "write", spoiled)
-    with pytest.raises(GateFailed, match=r"onnx differs from transpike in|spikes of onnx are equal, but") as error:
+    with pytest.raises(GateFailed, match=r"onnx differs from transpike in|although all spikes are equal") as error:
         ts.export(one.snn, tmp_path / "net.onnx", samples=one.x, timesteps=16)
     assert error.value.exit_code == 4
     assert not list(tmp_path.iterdir())
@@ -199,6 +238,28 @@ def test_a_runtime_that_rounds_when_it_optimises_fails(monkeypatch: pytest.Monke
         GateFailed, match=r"good\.onnx gives other numbers with graph optimisation than without: .* step"
     ):
         Onnx().run(good, one.samples)
+
+
+def test_the_examples_of_the_page_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    one = network("frames")
+    write(Onnx(), one, tmp_path / "net.onnx")
+    write(Onnx(model="step"), one, tmp_path / "step.onnx")
+    page = (Path(__file__).resolve().parents[2] / "docs/export.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", page.partition("\n## ONNX\n")[2].partition("\n## ")[0], re.DOTALL)
+    assert len(examples) == 2 and len(examples[0].splitlines()) <= 5
+    monkeypatch.chdir(tmp_path)
+    assert one.x is not None and one.snn is not None
+    names: dict[str, Any] = {"np": np, "onnxruntime": onnxruntime, "recordings": one.x.numpy()}
+    for example in examples:
+        exec(example, names)
+    logits = one.snn.run(one.x, 12).logits
+    assert capsys.readouterr().out.strip() == str(logits[-1].argmax(1).numpy())
+    assert np.array_equal(names["logits"], logits.numpy()) and np.array_equal(
+        names["found"]["logits"], logits[-1].numpy()
+    )
+    assert np.array_equal(names["states"]["total"], one.expected.totals)
 
 
 # what a file says

@@ -12,7 +12,9 @@ from transpike import engines
 from transpike.core import registry
 from transpike.core.naming import GROUP, is_ours
 
-_EXTRAS = {"report": "matplotlib", "images": "PIL", "vision": "torchvision", "bench": "spikingjelly"}
+_EXTRAS = {
+    "report": "matplotlib", "images": "PIL", "vision": "torchvision", "onnx": "onnxruntime", "bench": "spikingjelly",
+}  # fmt: skip
 
 
 @click.command("doctor")

@@ -27,6 +27,7 @@ class Onnx(Exporter):
 
     name: ClassVar[str] = "onnx"
     suffix: ClassVar[str] = ".onnx"
+    reads_late: ClassVar[bool] = True
     model: Literal["loop", "step"] = setting("loop", "All time steps in one run, or one step with states.")
 
     def __post_init__(self) -> None:

@@ -19,8 +19,11 @@ FORMAT = "1"
 PREFIX = "transpike."
 
 
-def metadata(step: Step, kind: str) -> dict[str, str]:
-    """Key → text. ``tensors`` names, for each entrance and layer, its tensors and the real value of 1 in them."""
+def metadata(step: Step, kind: str, after: Mapping[str, str]) -> dict[str, str]:
+    """Key → text. ``tensors`` names, for each entrance and layer, its tensors and the real value of 1 in them.
+
+    ``after``: layer → the output with its state after the run.
+    """
     whole = step.whole
     tables: dict[str, Any] = {"entrances": {}, "layers": {}}
     for one in whole.entrances:
@@ -30,7 +33,7 @@ def metadata(step: Step, kind: str) -> dict[str, str]:
         }  # fmt: skip
     for layer in whole.layers:
         found = {"kind": layer.kind, "unit": _units(layer.unit), "state": step.states[layer.name].name}
-        found["next"] = step.next[layer.name]
+        found["after"] = after[layer.name]
         if layer.name in step.levels:
             found["levels"] = step.levels[layer.name].name
         tables["layers"][layer.name] = found
@@ -84,8 +87,13 @@ class Described:
 
     @property
     def states(self) -> dict[str, str]:
-        """State → the output that follows it."""
-        return {one["state"]: one["next"] for one in self.layers.values()}
+        """State → the output that holds it after the run."""
+        return {one["state"]: one["after"] for one in self.layers.values()}
+
+    @property
+    def potentials(self) -> dict[str, str]:
+        """Layer of neurons → the output with its potentials after the run."""
+        return {name: one["after"] for name, one in self.layers.items() if one["kind"] == "integrate"}
 
 
 def described(path: object, texts: Mapping[str, str]) -> Described:

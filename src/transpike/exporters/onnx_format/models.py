@@ -30,11 +30,13 @@ def step_model(step: Step) -> "ModelProto":
     outputs = [step.logits, *_following(step), *step.levels.values()]
     constants = step.constants | {step.states[name].name: value for name, value in step.initial.items()}
     graph = helper.make_graph(nodes, "step", inputs, [_value(one) for one in outputs], _tensors(constants))
-    return _model(graph, step, "step")
+    return _model(graph, step, "step", step.next)
 
 
 def loop_model(step: Step) -> "ModelProto":
-    """Inputs: entrances and ``timesteps``. Outputs of each step: logits, totals, and the levels of each layer."""
+    """Inputs: entrances and ``timesteps``. Outputs of each step: logits, totals, and the levels of each layer; and the
+    states after the last step.
+    """
     helper, new = _library().helper, step.names.new
     nodes, starts, constants = [_node(one) for one in step.once], [], dict(step.constants)
 
@@ -56,14 +58,15 @@ def loop_model(step: Step) -> "ModelProto":
         shape = node("Concat", batch, shape, name=f"{state.name}_sizes", axis=0)
         initial = constant(f"{state.name}_initial", step.initial[name])
         starts.append(node("Expand", initial, shape, name=f"{state.name}_start"))
-    going, ends = constant("going", np.array(True)), [new(f"{one.name}_end") for one in step.states.values()]
+    going, ends = constant("going", np.array(True)), {name: new(f"{one.name}_end") for name, one in step.states.items()}
     answers = _answers(step)
     body = _body(step, answers)
-    nodes.append(helper.make_node("Loop", ["timesteps", going, *starts], [*ends, *answers], body=body))
+    nodes.append(helper.make_node("Loop", ["timesteps", going, *starts], [*ends.values(), *answers], body=body))
     inputs = [_value(one, train=name in step.now) for name, one in step.entrances.items()]
     outputs = [_value(Tensor(name, one.kind, one.shape), train=True) for name, one in answers.items()]
+    outputs += [_value(Tensor(ends[name], one.kind, one.shape)) for name, one in step.states.items()]
     graph = helper.make_graph(nodes, "run", [*inputs, _scalar("timesteps")], outputs, _tensors(constants))
-    return _model(graph, step, "loop")
+    return _model(graph, step, "loop", ends)
 
 
 def _answers(step: Step) -> dict[str, Tensor]:
@@ -133,11 +136,11 @@ def _tensors(constants: dict[str, NDArray]) -> "list[TensorProto]":
     return [_library().numpy_helper.from_array(value, name) for name, value in constants.items()]
 
 
-def _model(graph: "GraphProto", step: Step, kind: str) -> "ModelProto":
-    """Checked, with the metadata."""
+def _model(graph: "GraphProto", step: Step, kind: str, after: dict[str, str]) -> "ModelProto":
+    """Checked, with the metadata. ``after``: layer → the output with its state after the run."""
     onnx = _library()
     opsets = [onnx.helper.make_opsetid("", OPSET)]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="transpike")
-    onnx.helper.set_model_props(model, metadata(step, kind))
+    onnx.helper.set_model_props(model, metadata(step, kind, after))
     onnx.checker.check_model(model, full_check=True)
     return model

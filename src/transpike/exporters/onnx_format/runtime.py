@@ -57,7 +57,7 @@ def _looped(session: Any, about: Described, enters: dict[str, NDArray], timestep
     given = {about.entrances[name]: values for name, values in enters.items()}
     found = dict(zip(outputs, session.run(None, given | {"timesteps": np.array(timesteps)}), strict=True))
     levels = {name: found[tensor].astype(np.int64) for name, tensor in about.levels.items()}
-    return Trains(levels, found["totals"][-1].astype(np.int64))
+    return Trains(levels, found["totals"][-1].astype(np.int64), _potentials(about, found))
 
 
 def _stepped(session: Any, about: Described, enters: dict[str, NDArray], timesteps: int) -> Trains:
@@ -70,9 +70,14 @@ def _stepped(session: Any, about: Described, enters: dict[str, NDArray], timeste
         states = {state: found[after] for state, after in about.states.items()}
         for name, tensor in about.levels.items():
             trains[name].append(found[tensor].astype(np.int64))
-    readout = list(about.layers.values())[-1]
+    total = states[list(about.layers.values())[-1]["state"]]
     levels = {name: np.stack(steps) for name, steps in trains.items()}
-    return Trains(levels, states[readout["state"]].astype(np.int64))
+    return Trains(levels, total.astype(np.int64), _potentials(about, found))
+
+
+def _potentials(about: Described, found: dict[str, NDArray]) -> dict[str, NDArray]:
+    """Layer of neurons → its potentials at the end."""
+    return {name: found[tensor].astype(np.int64) for name, tensor in about.potentials.items()}
 
 
 def _difference(expected: Trains, found: Trains) -> str:
@@ -82,4 +87,7 @@ def _difference(expected: Trains, found: Trains) -> str:
         if differ.any():
             step = int(np.flatnonzero(differ.reshape(len(differ), -1).any(1))[0]) + 1
             return f"{int(differ.sum()):,} of {differ.size:,} levels of {name}, the first in step {step}"
+    for name, potentials in expected.potentials.items():
+        if not np.array_equal(potentials, found.potentials[name]):
+            return f"the potentials of {name} after the last step"
     return "" if np.array_equal(expected.totals, found.totals) else "the totals of the readout"

@@ -38,7 +38,7 @@ class Step:
 
     ``once``: those whose values are the same in each step (charge of pixels and currents). ``states``: of a layer or of
     the totals, with the initial value (1, *shape); their new values are in ``next``. ``levels``: what layers sent.
-    ``step`` is the number of steps before this one, an int64; ``logits`` are totals · unit / (step + 1).
+    ``step`` is the number of steps before this one, an int64; ``logits`` are totals · unit / steps that were read.
     """
 
     whole: Whole
@@ -145,14 +145,23 @@ class Step:
         self._send(layer, fires)
 
     def _readout(self, layer: Layer) -> None:
+        """total += charge, from 0 again behind the excluded steps; the logits of a step are the mean since then."""
         kind = integer_type(self.whole, layer)
         charge = self._charge(layer, kind)
-        before = self._state(layer, "total", kind, layer.initial, layer.shape)
-        after = self._add("Add", before, charge, name="total_next")
-        self.next[layer.name] = after
+        total = self._state(layer, "total", kind, layer.initial, layer.shape)
+        steps = self._add("Add", "step", self._constant("one", np.ones((), np.int64)), name="steps_done")
+        if layer.start:
+            start = self._constant("start", np.asarray(layer.start, np.int64))
+            restarts = self._add("Equal", "step", start, name="restarts")
+            total = self._add(
+                "Where", restarts, self._constant("nothing", np.zeros((), kind)), total, name="total_read"
+            )
+            read = self._add("Sub", steps, start, name="steps_behind")
+            reads = self._add("GreaterOrEqual", "step", start, name="reads")
+            steps = self._add("Where", reads, read, steps, name="steps_read")
+        after = self.next[layer.name] = self._add("Add", total, charge, name="total_next")
         unit = self._constant("unit", layer.unit.astype(np.float64).reshape(()))
         value = self._add("Mul", self._cast(after, DOUBLE, "total_wide"), unit, name="total_value")
-        steps = self._add("Add", "step", self._constant("one", np.ones((), np.int64)), name="steps_done")
         mean = self._add("Div", value, self._cast(steps, DOUBLE, "steps_wide"), name="mean")
         self.nodes.append(Node("Cast", (mean,), "logits", {"to": FLOAT}))
         self.logits = Tensor("logits", FLOAT, layer.shape)

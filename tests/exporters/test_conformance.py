@@ -1,0 +1,71 @@
+"""Every format gives every spike of every network that it holds; what it refuses is written down here."""
+
+from pathlib import Path
+
+import pytest
+
+import transpike as ts
+from exported import coarse, digits, plant
+from transpike.core.naming import is_ours
+from transpike.errors import GateFailed, UnsupportedModel
+from transpike.exporters import members
+from transpike.exporters.exporter import Exporter
+from transpike.testing import check_exporter
+from transpike.testing.exporters import CASES
+from transpike.testing.faults import FAULTS
+from transpike.workflow.export import refuse
+from whole_networks import NETWORKS, differences, network
+
+REFUSED: dict[str, set[str]] = {}
+"""Format → networks of ``exported`` that it must refuse."""
+REFUSED_CASES: dict[str, set[str]] = {}
+"""Format → networks of ``check_exporter`` that it must refuse."""
+NO_MAXIMA: set[str] = set()
+"""Formats that refuse maximum pooling."""
+
+
+def runs(exporter: Exporter) -> Exporter:
+    """``exporter``; skips the test if what it needs is not installed."""
+    if missing := exporter.missing():
+        pytest.skip(missing)
+    return exporter
+
+
+@pytest.mark.parametrize("kind", members, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_spike_of_every_network_comes_back(kind: type[Exporter], name: str, tmp_path: Path) -> None:
+    exporter, one = kind(), network(name)
+    if name in REFUSED.get(kind.name, ()):
+        with pytest.raises(UnsupportedModel):
+            refuse(exporter, one.whole)
+        return
+    refuse(exporter, one.whole)
+    path = tmp_path / f"net{exporter.suffix}"
+    runs(exporter).write(one.whole, path, one.samples, one.expected)
+    assert differences(one.expected, exporter.run(path, one.samples)) == 0
+
+
+@pytest.mark.parametrize("kind", members, ids=lambda kind: kind.name)
+def test_the_laws_of_exporters(kind: type[Exporter]) -> None:
+    check_exporter(runs(kind()), set(CASES) - REFUSED_CASES.get(kind.name, set()))
+
+
+@pytest.mark.parametrize("kind", members, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_what_is_written_fails_the_export(
+    kind: type[Exporter], fault: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    exporter = runs(kind())
+    if kind.name in NO_MAXIMA and fault == "pooling window":
+        pytest.skip(f"{kind.name} refuses maximum pooling")
+    snn, path = coarse(average=kind.name in NO_MAXIMA), tmp_path / f"net{exporter.suffix}"
+    plant(monkeypatch, kind, fault)
+    with pytest.raises(GateFailed):
+        ts.export(snn, path, kind.name, samples=digits(4))
+    assert not list(tmp_path.iterdir())
+
+
+def test_members_are_ours_and_their_endings_lead_to_one() -> None:
+    assert all(is_ours(kind.__module__) for kind in members)
+    endings = [kind.suffix for kind in members if kind.suffix]
+    assert len(endings) == len(set(endings))
