@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,17 @@ def test_other_samples_and_fewer_steps_run_in_the_same_files(tmp_path: Path) -> 
     _, others, _ = events(5)
     fewer = Samples({name: values[:4, :2] for name, values in others.entering.items()}, 4)
     assert differences(C().run(tmp_path, fewer), run_whole(whole, fewer)) == 0
+
+
+@needs_compiler
+def test_first_steps_that_the_readout_leaves_out_are_left_out(tmp_path: Path) -> None:
+    whole, samples, _ = events(0)
+    late = replace(whole, layers=(*whole.layers[:-1], replace(whole.readout, start=2)))
+    check((late, samples, run_whole(late, samples)), tmp_path / "net")
+    costs = [json.loads((tmp_path / "net" / "net.json").read_text())["costs"]["additions"]]
+    C().write(whole, tmp_path / "all", samples, run_whole(whole, samples))
+    costs.append(json.loads((tmp_path / "all" / "net.json").read_text())["costs"]["additions"])
+    assert costs[0] < costs[1]
 
 
 @needs_compiler

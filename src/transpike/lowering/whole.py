@@ -77,7 +77,7 @@ class Layer:
     on ``axis`` (from 0, without the batch); one number for the readout. ``bias``, ``threshold``, ``initial`` broadcast
     to ``shape``. ``bound`` (broadcastable) is the largest |v| that can occur in the form's number of steps, before the
     reset, for any levels. ``pool`` and ``source`` are those of "maximum"; its rule is that of
-    ``neurons.LateralInhibition``.
+    ``neurons.LateralInhibition``. ``start``: the readout adds nothing in its first ``start`` steps.
     """
 
     name: str
@@ -94,6 +94,7 @@ class Layer:
     bound: Integers = field(default_factory=lambda: np.zeros(1, np.int64))
     pool: Window | None = None
     source: str = ""
+    start: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +127,7 @@ class Samples:
 class Trains:
     """What a run gives: levels of each spiking layer (T, batch, *shape), and the readout's totals (batch, *shape).
 
-    ``potentials``: of each layer of neurons after the last step, (batch, *shape), where a format gives them. They show
-    an error of one grid step in a weight, which need not change a spike.
+    ``potentials``: those of neuron layers after the last step and its reset (batch, *shape), where a format tells them.
     """
 
     levels: dict[str, Integers]

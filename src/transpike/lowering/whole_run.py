@@ -14,7 +14,7 @@ _CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 def run_whole(whole: Whole, samples: Samples) -> Trains:
-    """Every spike of every layer and step, the totals of the readout, and the potentials after the last step."""
+    """Every spike of every layer and step, and the totals of the readout."""
     return _Run(whole, samples).trains()
 
 
@@ -49,9 +49,10 @@ class _Run:
     def trains(self) -> Trains:
         steps = [self._step(t) for t in range(self.samples.timesteps)]
         names = [layer.name for layer in self.whole.layers if layer.kind != "readout"]
-        totals = sum(levels[self.whole.readout.name] for levels in steps)
+        readout = self.whole.readout
+        totals = sum(levels[readout.name] for levels in steps[readout.start :])
         trains = {name: np.stack([levels[name] for levels in steps]) for name in names}
-        return Trains(trains, np.asarray(totals), self.potentials)
+        return Trains(trains, np.asarray(totals), dict(self.potentials))
 
     def _step(self, t: int) -> dict[str, Integers]:
         """The levels of every layer in step t, from 0; of the readout its charge."""

@@ -56,6 +56,8 @@ def costs(plan: Plan, flash: int, samples: Samples, trains: Trains) -> Costs:
             source = plan.arrays[term.source]
             levels = trains.levels.get(term.source)
             events = samples.entering[term.source] if levels is None else levels
+            if layer.start and len(events) == samples.timesteps and events.ndim > len(source.shape) + 1:
+                events = events[layer.start :]
             fired = source.stored((events != 0).astype(np.int64)).reshape(-1, source.size).sum(0)
             additions += int(fired @ fan_out(term, source, plan.arrays[layer.name]))
     return Costs(flash, plan.ram, additions / len(trains.totals), updates * samples.timesteps, macs)

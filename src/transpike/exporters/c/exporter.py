@@ -33,6 +33,7 @@ class C(Exporter):
 
     name: ClassVar[str] = "c"
     suffix: ClassVar[str] = ""
+    reads_late: ClassVar[bool] = True
     weight_bits: int | None = setting(None, "Bits of the weights (default: all that the grid has).", low=2, high=8)
 
     def __post_init__(self) -> None:

@@ -213,6 +213,8 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
         number = 0
         for layer in plan.whole.layers:
             lines += ["", f"/* {comment(layer.name)}: {layer.kind}, {order(plan.arrays[layer.name])} */"]
+            if layer.start:
+                lines.append(f"if (s->step <= {layer.start}) return 1;")
             lines += self._maximum(layer) if layer.kind == "maximum" else self._neurons(layer)
             if layer.kind != "readout":
                 plain = plan.identifier(layer.name)
