@@ -15,7 +15,7 @@ from drawn_wholes import DRAWN, charges, events, pixels
 
 import transpike as ts
 from stored import stored
-from transpike.errors import FileError, SettingError, UnsupportedModel
+from transpike.errors import FileError, GateFailed, SettingError, UnsupportedModel
 from transpike.exporters import C
 from transpike.exporters.c.rounding import rounded
 from transpike.exporters.c.run import STRICT, build, compiler
@@ -70,6 +70,23 @@ def test_drawn_networks_give_every_spike(kind: str, seed: int, tmp_path: Path) -
 @pytest.mark.parametrize("name", ["small-cnn", "residual", "three-neuron-layers"])  # max pooling, shortcuts, averages
 def test_converted_networks_give_every_spike(name: str, tmp_path: Path) -> None:
     check(formed(stored(name)), tmp_path / "net")
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["heartbeats", "events"])
+def test_signals_and_recordings_give_every_spike(kind: str, tmp_path: Path) -> None:
+    """Untrained networks: one axis with average pooling, and frames of an event camera as the input."""
+    torch.manual_seed(0)
+    if kind == "heartbeats":
+        model, x = ts.models.build("zoo:ecg-classes")[0].eval(), torch.rand(8, 1, 180)
+        recipe = ts.recipes.ECC(timesteps=12)
+    else:
+        model = torch.nn.Sequential(torch.nn.Conv2d(2, 6, 3, stride=2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(96, 4))  # fmt: skip
+        x = (torch.rand(8, 8, 2, 10, 10) < 0.2).float()
+        recipe = ts.recipes.ECC(timesteps=8, encoder=ts.encoders.EventFrames())
+    snn = ts.convert(model, recipe, x)
+    result = ts.export(snn, tmp_path / "net", "c", samples=x[:4])
+    assert result.verified and not result.warnings and all(0.01 < layer.rate < 0.6 for layer in result.layers)
 
 
 @needs_compiler
@@ -208,6 +225,37 @@ def test_every_planted_fault_is_found(fault: str, networks: dict, tmp_path: Path
     assert done.returncode == 4 and ("first difference: sample" in done.stdout or "0 of" in done.stdout)
 
 
+@pytest.fixture(scope="module")
+def converted() -> tuple[ts.SNN, torch.Tensor]:
+    digits = ts.data.load("digits")
+    recipe = ts.recipes.ECC(timesteps=16)
+    x = digits.train.batch(torch.arange(64))[0]
+    return ts.convert(stored("residual"), recipe, x, preprocessing=digits.preprocessing), x[:8]
+
+
+@needs_compiler
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_export_with_a_planted_fault_fails(fault: str, converted: tuple[ts.SNN, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """The command exits with code 4, and nothing is written."""
+    write = C.write
+
+    def faulty(exporter: C, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
+        write(exporter, whole, path, samples, expected)
+        text = (path / "net.c").read_text()
+        changed = FAULTS[fault](text)
+        assert changed != text
+        (path / "net.c").write_text(changed.replace("\nstatic const", "\n__attribute__((unused)) static const"))
+        header = (path / "net.h").read_text()
+        (path / "net.h").write_text(re.sub(r" list\[\d+\]", " list[20000]", header))
+
+    monkeypatch.setattr(C, "write", faulty)
+    snn, x = converted
+    settings = {"weight_bits": 3} if fault == "comparison" else {}  # potentials often equal small thresholds
+    with pytest.raises(GateFailed, match=r"c: the potentials|c differs|c: the totals") as failure:
+        ts.export(snn, tmp_path / "net", "c", samples=x, **settings)
+    assert failure.value.exit_code == 4 and not (tmp_path / "net").exists()
+
+
 @needs_compiler
 @pytest.mark.parametrize("kind", ["residual", *DRAWN])
 def test_costs_are_those_of_the_run(kind: str, tmp_path: Path) -> None:
@@ -275,6 +323,7 @@ def test_an_export_with_weights_of_8_bits_is_proven_and_says_what_it_costs(tmp_p
     exact = ts.export(snn, tmp_path / "exact", "c", samples=x)
     result = ts.export(snn, tmp_path / "net", "c", samples=x, weight_bits=8)
     assert exact.verified and result.verified and not exact.warnings
+    assert "bytes of state" in str(exact) and "additions of weights" in exact.to_json()["about"]
     assert "another one" in result.warnings[0] and "argmax agreement" in result.warnings[0]
     kinds = set(re.findall(r"static const (\w+) w_\w+\[", (tmp_path / "net" / "net.c").read_text()))
     assert kinds == {"int8_t"}

@@ -58,7 +58,7 @@ class Export:
 
     ``verified``: the written network was run from its files, and every spike of every layer and step and all totals
     were equal to those of the reference engine; else ``missing`` says what was not installed, and nothing was
-    compared. ``warnings``: what weakens the statement.
+    compared. ``warnings``: what weakens the statement. ``about``: what the format says, such as the memory needed.
     """
 
     path: Path
@@ -69,6 +69,7 @@ class Export:
     samples: int
     layers: tuple[ExportedLayer, ...]
     warnings: tuple[str, ...] = ()
+    about: str = ""
 
     @property
     def spikes(self) -> int:
@@ -97,6 +98,7 @@ class Export:
             )
         else:
             lines.append(f"{self.path}: {self.format}, not verified: {self.missing}")
+        lines += [self.about] if self.about else []
         return "\n".join([*lines, *(f"warning: {one}" for one in self.warnings)])
 
 
@@ -146,8 +148,9 @@ def export(
         if not missing:
             _compare(exporter.name, whole, expected, exporter.run(inside, given))
         result = Export(
-            Path(path), exporter.name, not missing, missing, steps, len(expected.totals), layers, tuple(warnings)
-        )
+            Path(path), exporter.name, not missing, missing, steps, len(expected.totals), layers, tuple(warnings),
+            exporter.about(inside),
+        )  # fmt: skip
         _place(inside, Path(path), result)
     return result
 

@@ -1,8 +1,9 @@
 """What the C network needs, next to an ANN with 8-bit weights on the same core."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -32,6 +33,11 @@ class Costs:
     def ratio(self) -> float:
         """Operations for one multiplication of the ANN; an update counts as one."""
         return (self.additions + self.updates) / self.ann_macs
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Self:
+        """Inverse of ``to_json``."""
+        return cls(**{field.name: content[field.name] for field in fields(cls)})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"ratio": self.ratio}

@@ -12,7 +12,7 @@ from transpike.exporters.c.network import Network
 from transpike.exporters.c.plan import Plan
 from transpike.exporters.c.programs import test_program, trace_program
 from transpike.exporters.c.rounding import rounded
-from transpike.exporters.c.run import compiler, run_files
+from transpike.exporters.c.run import compiler, read_manifest, run_files
 from transpike.exporters.exporter import Exporter
 from transpike.lowering.whole import Entrance, Samples, Trains, Whole
 from transpike.lowering.whole_terms import charge_shape
@@ -84,6 +84,9 @@ class C(Exporter):
         }
         for name, text in texts.items():
             write_atomically(path / name, text.encode(), make_folder=True)
+
+    def about(self, path: Path) -> str:
+        return Costs.of(read_manifest(path)["costs"]).describe()
 
     def missing(self) -> str:
         return "" if compiler() else "a C compiler (gcc or clang; on Debian: apt-get install gcc libc6-dev)"
