@@ -2,7 +2,7 @@
 
     python benchmarks/export.py [--data-dir DATA] [--models-dir MODELS] [--only digits resnet20] [--formats c golden]
 
-digits: the network of `transpike demo`, T=64, 50 test digits; digits-average: with average pooling, T=32; resnet20: CIFAR,
+digits: the network of `transpike demo`, T=64, 50 test digits; digits-bytes: with input_bits=8; digits-average: with average pooling, T=32; resnet20: CIFAR,
 T=16, 4 test images; ecg: heartbeats, one axis, T=16; nmnist: frames of events. What a network needs and is not there is left
 out. Accuracy: of the whole-number networks, on the first test samples (`ACCURACY`). A format has one function, which says what
 is particular to it. Writes export.json next to this file and the tables of docs/export.md (`--page`: only the tables).
@@ -33,7 +33,7 @@ from transpike.workflow.export import trains_of
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs/export.md"
-ACCURACY = {"digits": 540, "digits-average": 540, "resnet20": 300, "ecg": 1000, "nmnist": 100}
+ACCURACY = {"digits": 540, "digits-bytes": 540, "digits-average": 540, "resnet20": 300, "ecg": 1000, "nmnist": 100}
 PART = 50
 
 
@@ -52,7 +52,7 @@ def trained(module: nn.Module, dataset: Any, epochs: int, preprocessing: Any = N
     return module.eval()
 
 
-def small_cnn(timesteps: int, pool: nn.Module | None) -> Case:
+def small_cnn(timesteps: int, pool: nn.Module | None, input_bits: int | None = None) -> Case:
     digits = ts.data.load("digits")
     torch.manual_seed(0)
     module, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
@@ -60,12 +60,16 @@ def small_cnn(timesteps: int, pool: nn.Module | None) -> Case:
         module.pool = pool
     trained(module, digits, 12, spec.preprocessing)
     recipe = ts.recipes.ECC(timesteps=timesteps)
-    snn = ts.convert(module, recipe, digits.train.batches(64), preprocessing=spec.preprocessing)
+    snn = ts.convert(module, recipe, digits.train.batches(64), preprocessing=spec.preprocessing, input_bits=input_bits)
     return Case(snn, digits.test, 50)
 
 
 def digits(data: Path, models: Path) -> Case:
     return small_cnn(64, None)
+
+
+def digits_bytes(data: Path, models: Path) -> Case:
+    return small_cnn(64, None, 8)
 
 
 def digits_average(data: Path, models: Path) -> Case:
@@ -99,7 +103,7 @@ def nmnist(data: Path, models: Path) -> Case:
 
 
 NETWORKS: dict[str, Callable[[Path, Path], Case]] = {
-    "digits": digits, "digits-average": digits_average, "resnet20": resnet20, "ecg": ecg, "nmnist": nmnist,
+    "digits": digits, "digits-bytes": digits_bytes, "digits-average": digits_average, "resnet20": resnet20, "ecg": ecg, "nmnist": nmnist,
 }  # fmt: skip
 
 
@@ -164,7 +168,9 @@ def accuracy(case: Case, whole: Whole, written: Whole, count: int) -> dict[str, 
 
 def measured(name: str, case: Case, formats: list[str]) -> dict[str, Any]:
     x = case.test.batch(torch.arange(case.samples))[0]
-    whole = whole_form(case.snn.program, case.snn.timesteps)
+    preprocessing = case.snn.preprocessing
+    ends = None if preprocessing is None else preprocessing.whole
+    whole = whole_form(case.snn.program, case.snn.timesteps, ends)
     given, expected = trains_of(case.snn, whole, x, whole.timesteps, case.samples)
     rows = {}
     for heading in formats:

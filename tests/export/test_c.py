@@ -74,6 +74,16 @@ def test_converted_networks_give_every_spike(name: str, tmp_path: Path) -> None:
 
 
 @needs_compiler
+def test_a_network_of_bytes_starts_from_them(tmp_path: Path) -> None:
+    digits = ts.data.load("digits")
+    x = digits.train.batch(torch.arange(64))[0]
+    snn = ts.convert(stored("small-cnn"), ts.recipes.ECC(timesteps=8), x, preprocessing=digits.preprocessing, input_bits=8)  # fmt: skip
+    result = ts.export(snn, tmp_path / "net", "c", samples=x[:3])
+    assert result.verified and not result.warnings
+    assert "void net_start(net_state *s, const uint8_t *in_input)" in (tmp_path / "net" / "net.h").read_text()
+
+
+@needs_compiler
 @pytest.mark.parametrize("kind", ["heartbeats", "events"])
 def test_signals_and_recordings_give_every_spike(kind: str, tmp_path: Path) -> None:
     """Untrained networks: one axis with average pooling, and frames of an event camera as the input."""
