@@ -1,11 +1,13 @@
 """Networks in whole numbers that are drawn at random, with everything that the form has."""
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
-from transpike.lowering.whole import Entrance, Layer, Samples, Term, Trains, Whole, Window
-from transpike.lowering.whole_run import run_whole
+from transpike.lowering.whole import Entrance, Front, Layer, Samples, Term, Trains, Whole, Window
+from transpike.lowering.whole_run import charge_of, run_whole
+from transpike.lowering.whole_terms import charge_shape
 
 T, BATCH = 6, 3
 
@@ -113,4 +115,27 @@ def charges(seed: int) -> tuple[Whole, Samples, Trains]:
     return d.done()
 
 
-DRAWN = {"pixels": pixels, "events": events, "charges": charges}
+def bytes_in(seed: int) -> tuple[Whole, Samples, Trains]:
+    """Whole numbers of two inputs: through a convolution with groups behind zeros, and a layer for each row."""
+    d = Drawing(seed)
+    image = d.random.integers(0, 255, (BATCH, 2, 5, 5), endpoint=True)
+    rows = d.random.integers(-128, 127, (BATCH, 6, 4), endpoint=True)
+    flat = np.pad(np.arange(50).reshape(2, 5, 5), [(0, 0), (1, 0), (0, 2)], constant_values=-1)
+    conv = d.conv("c", "image", (2, 6, 7), 4, (3, 2), padding=(1, 1), stride=(2, 1), dilation=(1, 2), groups=2)
+    first = Front("image", (2, 5, 5), 0, 255, replace(conv, index=flat), d.random.integers(0, 4, (4, 1, 1)))
+    tokens = Term("t", "rows", "linear", d.weights(3, 4, peak=40), (6, 4))
+    second = Front("rows", (6, 4), -128, 127, tokens, np.array([3]))
+    for name, front, raw, shape in (("a.in", first, image, (4, 3, 7)), ("b.in", second, rows, (6, 3))):
+        d.entering[name] = charge_of(front, raw).reshape(BATCH, *shape)
+        assert d.entering[name].shape == (BATCH, *charge_shape(front.term))
+        low, high = int(d.entering[name].min()), int(d.entering[name].max())
+        d.entrances.append(Entrance(name, shape, "charge", low, high, np.ones(1), front))
+    d.layer("a", (4, 3, 7), currents=("a.in",), threshold=2000)
+    d.layer("b", (6, 3), currents=("b.in",), threshold=900)
+    d.layer("out", (4,), linear(d, "a", 84, 4), linear(d, "b", 18, 4), kind="readout")
+    whole = Whole(tuple(d.entrances), tuple(d.layers), T)
+    samples = Samples(d.entering, T, {"image": image, "rows": rows})
+    return whole, samples, run_whole(whole, samples)
+
+
+DRAWN = {"bytes in": bytes_in, "pixels": pixels, "events": events, "charges": charges}

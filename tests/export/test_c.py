@@ -5,22 +5,24 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from drawn_wholes import DRAWN, charges, events, pixels
+from drawn_wholes import DRAWN, bytes_in, charges, events, pixels
 
 import transpike as ts
 from stored import stored
-from transpike.errors import FileError, SettingError, UnsupportedModel
+from transpike.errors import FileError, GateFailed, SettingError, UnsupportedModel
 from transpike.exporters import C
 from transpike.exporters.c.rounding import rounded
 from transpike.exporters.c.run import STRICT, build, compiler
 from transpike.lowering.whole import Entrance, Layer, Samples, Term, Trains, Whole, Window
 from transpike.lowering.whole_form import samples_of, whole_form
 from transpike.lowering.whole_run import multiplied, rearranged, run_whole
+from transpike.lowering.whole_terms import charge_shape
 from transpike.testing import check_exporter
 
 Formed = tuple[Whole, Samples, Trains]
@@ -72,8 +74,53 @@ def test_converted_networks_give_every_spike(name: str, tmp_path: Path) -> None:
 
 
 @needs_compiler
+def test_a_network_of_bytes_starts_from_them(tmp_path: Path) -> None:
+    digits = ts.data.load("digits")
+    x = digits.train.batch(torch.arange(64))[0]
+    snn = ts.convert(stored("small-cnn"), ts.recipes.ECC(timesteps=8), x, preprocessing=digits.preprocessing, input_bits=8)  # fmt: skip
+    result = ts.export(snn, tmp_path / "net", "c", samples=x[:3])
+    assert result.verified and not result.warnings
+    assert "void net_start(net_state *s, const uint8_t *in_input)" in (tmp_path / "net" / "net.h").read_text()
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["heartbeats", "events"])
+def test_signals_and_recordings_give_every_spike(kind: str, tmp_path: Path) -> None:
+    """Untrained networks: one axis with average pooling, and frames of an event camera as the input."""
+    torch.manual_seed(0)
+    if kind == "heartbeats":
+        model, x = ts.models.build("zoo:ecg-classes")[0].eval(), torch.rand(8, 1, 180)
+        recipe = ts.recipes.ECC(timesteps=12)
+    else:
+        model = torch.nn.Sequential(torch.nn.Conv2d(2, 6, 3, stride=2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(96, 4))  # fmt: skip
+        x = (torch.rand(8, 8, 2, 10, 10) < 0.2).float()
+        recipe = ts.recipes.ECC(timesteps=8, encoder=ts.encoders.EventFrames())
+    snn = ts.convert(model, recipe, x)
+    result = ts.export(snn, tmp_path / "net", "c", samples=x[:4])
+    assert result.verified and not result.warnings and all(0.01 < layer.rate < 0.6 for layer in result.layers)
+
+
+@needs_compiler
 def test_it_keeps_the_laws_of_exporters() -> None:
     check_exporter(C())
+
+
+@needs_compiler
+def test_names_of_others_do_not_reach_the_code(tmp_path: Path) -> None:
+    """Names come from files of others: they end no comment and no string, and different ones remain different."""
+    whole, samples, _ = pixels(0)
+    names = dict(zip(whole.table, ['*/ int x = "??/', "a.b", "a_b", "int", 'é"\\', "→\n#error"], strict=False))
+
+    def renamed(layer: Layer) -> Layer:
+        terms = tuple(replace(t, name=names[t.source] + "*/", source=names[t.source]) for t in layer.terms)
+        return replace(layer, name=names[layer.name], terms=terms, source=names.get(layer.source, ""))
+
+    entrance = replace(whole.entrances[0], name=names["pixels"])
+    other = Whole((entrance,), tuple(map(renamed, whole.layers)), whole.timesteps)
+    check(
+        (other, given := Samples({entrance.name: samples.entering["pixels"]}, 6), run_whole(other, given)),
+        tmp_path / "net",
+    )
 
 
 @needs_compiler
@@ -86,6 +133,17 @@ def test_other_samples_and_fewer_steps_run_in_the_same_files(tmp_path: Path) -> 
 
 
 @needs_compiler
+def test_first_steps_that_the_readout_leaves_out_are_left_out(tmp_path: Path) -> None:
+    whole, samples, _ = events(0)
+    late = replace(whole, layers=(*whole.layers[:-1], replace(whole.readout, start=2)))
+    check((late, samples, run_whole(late, samples)), tmp_path / "net")
+    costs = [json.loads((tmp_path / "net" / "net.json").read_text())["costs"]["additions"]]
+    C().write(whole, tmp_path / "all", samples, run_whole(whole, samples))
+    costs.append(json.loads((tmp_path / "all" / "net.json").read_text())["costs"]["additions"])
+    assert costs[0] < costs[1]
+
+
+@needs_compiler
 def test_more_steps_than_were_proven_are_refused(tmp_path: Path) -> None:
     whole, samples, expected = charges(0)
     C().write(whole, tmp_path, samples, expected)
@@ -94,7 +152,7 @@ def test_more_steps_than_were_proven_are_refused(tmp_path: Path) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("make", [pixels, events, charges])
+@pytest.mark.parametrize("make", [bytes_in, pixels, events, charges])
 def test_the_test_program_passes_with_sanitizers(make: Callable[[int], Formed], tmp_path: Path) -> None:
     sanitizers = "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
     (tmp_path / "empty.c").write_text("int main(void) { return 0; }\n")
@@ -111,7 +169,7 @@ def test_the_test_program_passes_with_sanitizers(make: Callable[[int], Formed], 
         in done.stdout
     )
     about = json.loads((tmp_path / "net.json").read_text())
-    pointers = 4 * sum(one["kind"] == "charge" for one in about["entrances"])  # 8 bytes each on a 64-bit host
+    pointers = 4 * sum(one["kind"] == "charge" for one in about["parameters"])  # 8 bytes each on a 64-bit host
     state = int(re.findall(r"state (\d+) bytes", done.stdout)[0])
     assert 0 <= state - pointers - about["costs"]["ram"] < 8
 
@@ -196,6 +254,37 @@ def test_every_planted_fault_is_found(fault: str, networks: dict, tmp_path: Path
     assert done.returncode == 4 and ("first difference: sample" in done.stdout or "0 of" in done.stdout)
 
 
+@pytest.fixture(scope="module")
+def converted() -> tuple[ts.SNN, torch.Tensor]:
+    digits = ts.data.load("digits")
+    recipe = ts.recipes.ECC(timesteps=16)
+    x = digits.train.batch(torch.arange(64))[0]
+    return ts.convert(stored("residual"), recipe, x, preprocessing=digits.preprocessing), x[:8]
+
+
+@needs_compiler
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_export_with_a_planted_fault_fails(fault: str, converted: tuple[ts.SNN, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """The command exits with code 4, and nothing is written."""
+    write = C.write
+
+    def faulty(exporter: C, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
+        write(exporter, whole, path, samples, expected)
+        text = (path / "net.c").read_text()
+        changed = FAULTS[fault](text)
+        assert changed != text
+        (path / "net.c").write_text(changed.replace("\nstatic const", "\n__attribute__((unused)) static const"))
+        header = (path / "net.h").read_text()
+        (path / "net.h").write_text(re.sub(r" list\[\d+\]", " list[20000]", header))
+
+    monkeypatch.setattr(C, "write", faulty)
+    snn, x = converted
+    settings = {"weight_bits": 3} if fault == "comparison" else {}  # potentials often equal small thresholds
+    with pytest.raises(GateFailed, match=r"c: the potentials|c differs|c: the totals") as failure:
+        ts.export(snn, tmp_path / "net", "c", samples=x, **settings)
+    assert failure.value.exit_code == 4 and not (tmp_path / "net").exists()
+
+
 @needs_compiler
 @pytest.mark.parametrize("kind", ["residual", *DRAWN])
 def test_costs_are_those_of_the_run(kind: str, tmp_path: Path) -> None:
@@ -218,8 +307,10 @@ def test_costs_are_those_of_the_run(kind: str, tmp_path: Path) -> None:
                 else:
                     ones = torch.ones(term.weight.shape, dtype=torch.float64)
                     additions += int(multiplied(term, ones, x).sum())
-    assert costs["additions"] == additions / len(expected.totals)
-    assert costs["ratio"] == (costs["additions"] + costs["updates"]) / costs["ann_macs"]
+    fronts = [one.front.term for one in whole.entrances if one.front]
+    assert bool(fronts) == (kind == "bytes in")
+    at_start = sum(int(np.prod(charge_shape(term))) * term.weight[0].size for term in fronts)
+    assert costs["additions"] == additions / len(expected.totals) + at_start
 
 
 def test_weights_of_8_bits_fit_and_keep_thresholds_and_answers() -> None:
@@ -263,6 +354,7 @@ def test_an_export_with_weights_of_8_bits_is_proven_and_says_what_it_costs(tmp_p
     exact = ts.export(snn, tmp_path / "exact", "c", samples=x)
     result = ts.export(snn, tmp_path / "net", "c", samples=x, weight_bits=8)
     assert exact.verified and result.verified and not exact.warnings
+    assert "bytes of state" in str(exact) and "additions of weights" in exact.to_json()["about"]
     assert "another one" in result.warnings[0] and "argmax agreement" in result.warnings[0]
     kinds = set(re.findall(r"static const (\w+) w_\w+\[", (tmp_path / "net" / "net.c").read_text()))
     assert kinds == {"int8_t"}

@@ -34,6 +34,10 @@ class Exporter(NamedSettings, ABC):
     def write(self, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
         """Write the network and, where the format has a place for them, the samples and their expected trains."""
 
+    def about(self, path: Path) -> str:
+        """A sentence on what was written, such as the memory that it needs; shown with the result."""
+        return ""
+
     @abstractmethod
     def missing(self) -> str:
         """What is not installed that ``run`` needs, with the command that installs it; "" if nothing."""

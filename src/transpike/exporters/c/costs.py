@@ -1,8 +1,9 @@
 """What the C network needs, next to an ANN with 8-bit weights on the same core."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,9 +18,9 @@ class Costs:
     """Bytes of a C network, and operations for one sample.
 
     ``flash``: constants; ``ram``: the state on a 32-bit core. ``additions``: of weights to potentials, measured on the
-    samples; with graded levels each is a multiplication as well. ``updates``: additions and comparisons of neurons,
-    one of each in every step. ``ann_macs``: multiplications of the network without spikes behind the same entrance,
-    sums of windows not counted.
+    samples; those with graded levels, and those of an input of whole numbers, are multiplications as well.
+    ``updates``: additions and comparisons of neurons, one of each in every step. ``ann_macs``: multiplications of the
+    network without spikes behind the same entrance, sums of windows not counted.
     """
 
     flash: int
@@ -32,6 +33,11 @@ class Costs:
     def ratio(self) -> float:
         """Operations for one multiplication of the ANN; an update counts as one."""
         return (self.additions + self.updates) / self.ann_macs
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Self:
+        """Inverse of ``to_json``."""
+        return cls(**{field.name: content[field.name] for field in fields(cls)})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"ratio": self.ratio}
@@ -48,6 +54,9 @@ class Costs:
 def costs(plan: Plan, flash: int, samples: Samples, trains: Trains) -> Costs:
     """The costs of a run of ``samples`` that gave ``trains``."""
     whole, additions, updates, macs = plan.whole, 0, 0, 0
+    fronts = [one.front.term for one in whole.entrances if one.front]  # once for each sample in both networks
+    at_start = sum(prod(charge_shape(term)) * term.weight[0].size for term in fronts)
+    macs += sum(map(multiplications, fronts))
     for layer in whole.layers:
         updates += plan.size(layer.name) if layer.kind == "integrate" else 0
         weights = {term.weight.tobytes(): term for term in layer.terms}  # sums of windows are terms of equal weights
@@ -56,9 +65,11 @@ def costs(plan: Plan, flash: int, samples: Samples, trains: Trains) -> Costs:
             source = plan.arrays[term.source]
             levels = trains.levels.get(term.source)
             events = samples.entering[term.source] if levels is None else levels
+            if layer.start and len(events) == samples.timesteps and events.ndim > len(source.shape) + 1:
+                events = events[layer.start :]
             fired = source.stored((events != 0).astype(np.int64)).reshape(-1, source.size).sum(0)
             additions += int(fired @ fan_out(term, source, plan.arrays[layer.name]))
-    return Costs(flash, plan.ram, additions / len(trains.totals), updates * samples.timesteps, macs)
+    return Costs(flash, plan.ram, additions / len(trains.totals) + at_start, updates * samples.timesteps, macs)
 
 
 def fan_out(term: Term, source: Array, target: Array) -> Integers:

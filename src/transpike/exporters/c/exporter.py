@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 from transpike.core.constraints import check_settings, setting
 from transpike.errors import UnsupportedModel
 from transpike.exporters.c.costs import Costs, costs
+from transpike.exporters.c.layout import Array, mixes_orders
 from transpike.exporters.c.network import Network
 from transpike.exporters.c.plan import Plan
 from transpike.exporters.c.programs import test_program, trace_program
 from transpike.exporters.c.rounding import rounded
-from transpike.exporters.c.run import compiler, run_files
+from transpike.exporters.c.run import compiler, read_manifest, run_files
 from transpike.exporters.exporter import Exporter
 from transpike.lowering.whole import Entrance, Samples, Trains, Whole
-from transpike.lowering.whole_terms import charge_shape
 from transpike.results.writing import write_atomically
 
 OTHERS = "Export to golden or onnx instead, or change the network"
@@ -33,6 +33,7 @@ class C(Exporter):
 
     name: ClassVar[str] = "c"
     suffix: ClassVar[str] = ""
+    reads_late: ClassVar[bool] = True
     weight_bits: int | None = setting(None, "Bits of the weights (default: all that the grid has).", low=2, high=8)
 
     def __post_init__(self) -> None:
@@ -42,15 +43,16 @@ class C(Exporter):
         return whole if self.weight_bits is None else rounded(whole, self.weight_bits)
 
     def refuse(self, whole: Whole) -> None:
-        for entrance in whole.entrances:
-            if not -(2**31) <= entrance.low <= entrance.high < 2**31:
+        ends = [(one.name, one.low, one.high) for one in whole.entrances]
+        ends += [(one.front.name, one.front.low, one.front.high) for one in whole.entrances if one.front]
+        for name, low, high in ends:
+            if not -(2**31) <= low <= high < 2**31:
                 raise UnsupportedModel(
-                    f"the entrance {entrance.name} takes integers from {entrance.low} to {entrance.high}, and the C "
+                    f"the entrance {name} takes integers from {low} to {high}, and the C "
                     "network takes 32 bits: convert with input_bits=8"
                 )
         for layer in whole.layers:
-            shapes = {charge_shape(term) for term in layer.terms if term.kind == "conv"}
-            if len(shapes) > 1 or (shapes and any(t.kind == "linear" and len(t.shape) > 1 for t in layer.terms)):
+            if mixes_orders(whole, layer):
                 raise UnsupportedModel(
                     f"{layer.name} adds the outputs of layers of weights that lie in different orders in the C "
                     f"network. {OTHERS}"
@@ -84,6 +86,9 @@ class C(Exporter):
         for name, text in texts.items():
             write_atomically(path / name, text.encode(), make_folder=True)
 
+    def about(self, path: Path) -> str:
+        return Costs.of(read_manifest(path)["costs"]).describe()
+
     def missing(self) -> str:
         return "" if compiler() else "a C compiler (gcc or clang; on Debian: apt-get install gcc libc6-dev)"
 
@@ -92,8 +97,7 @@ class C(Exporter):
         return run_files(path, samples)
 
 
-def _order(plan: Plan, name: str) -> dict[str, Any]:
-    array = plan.arrays[name]
+def _order(array: Array) -> dict[str, Any]:
     return {"shape": list(array.shape), "view": list(array.view), "features_last": array.features_last}
 
 
@@ -103,18 +107,18 @@ def manifest(plan: Plan, found: Costs) -> dict[str, Any]:
     return {
         "format": "c",
         "timesteps": whole.timesteps,
-        "entrances": [
+        "parameters": [
             {
                 "name": one.name,
                 "kind": one.kind,
-                "argument": plan.argument(one),
-                "type": plan.level_type(one),
+                "argument": one.argument,
+                "type": one.type,
                 "low": one.low,
                 "high": one.high,
-                **_order(plan, one.name),
+                **_order(one.array),
             }
-            for one in whole.entrances
+            for one in plan.parameters
         ],
-        "layers": [{"name": one.name, "kind": one.kind, **_order(plan, one.name)} for one in whole.layers],
+        "layers": [{"name": one.name, "kind": one.kind, **_order(plan.arrays[one.name])} for one in whole.layers],
         "costs": found.to_json(),
     }

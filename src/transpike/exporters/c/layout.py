@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from transpike.lowering.whole import Entrance, Integers, Term, Whole
+from transpike.lowering.whole import Entrance, Integers, Layer, Term, Whole
 from transpike.lowering.whole_terms import charge_shape
 
 BYTES = {f"{sign}int{bits}_t": bits // 8 for bits in (8, 16, 32, 64) for sign in ("", "u")}
@@ -89,6 +89,24 @@ class Array:
         return stored[..., self.positions].reshape(*stored.shape[:-1], *self.shape)
 
 
+def terms_into(whole: Whole, layer: Layer) -> list[Term]:
+    """The terms of a layer, and those that its charges come from."""
+    entrances = [whole.table[name] for name in layer.currents]
+    return [*layer.terms, *(one.front.term for one in entrances if isinstance(one, Entrance) and one.front)]
+
+
+def _has_positions(term: Term) -> bool:
+    """True for a linear layer on the last axis of several positions, such as tokens."""
+    return term.kind == "linear" and len(term.shape) > 1
+
+
+def mixes_orders(whole: Whole, layer: Layer) -> bool:
+    """True if the terms of a layer give their outputs in different orders of memory."""
+    terms = terms_into(whole, layer)
+    shapes = {charge_shape(term) for term in terms if term.kind == "conv"}
+    return len(shapes) > 1 or (bool(shapes) and any(map(_has_positions, terms)))
+
+
 def arrays(whole: Whole) -> dict[str, Array]:
     """Name → array. Where convolutions or pooling read or write, features come last: inner loops are contiguous."""
     names = dict(zip(whole.table, identifiers(whole.table), strict=True))
@@ -97,8 +115,7 @@ def arrays(whole: Whole) -> dict[str, Array]:
     for layer in whole.layers:
         shapes = [charge_shape(term) for term in layer.terms if term.kind == "conv"]
         views[layer.name] = shapes[0] if shapes else layer.shape
-        several = any(term.kind == "linear" and len(term.shape) > 1 for term in layer.terms)
-        last[layer.name] = len(views[layer.name]) > 1 and not several
+        last[layer.name] = len(views[layer.name]) > 1 and not any(map(_has_positions, terms_into(whole, layer)))
         for term in layer.terms:
             if isinstance(whole.table[term.source], Entrance):
                 last[term.source] = last.get(term.source, False) or (term.kind == "conv" and term.index is None)

@@ -5,7 +5,8 @@ from functools import cached_property
 
 import numpy as np
 
-from transpike.exporters.c.layout import Array
+from transpike.exporters.c.front import ROUNDED, front_lines
+from transpike.exporters.c.layout import Array, narrowest_type
 from transpike.exporters.c.plan import Plan
 from transpike.exporters.c.terms import WINDOWS, Constants, Events, Span, Target, Terms, comment, coordinates
 from transpike.lowering.whole import Entrance, Integers, Layer, Window
@@ -36,6 +37,7 @@ class Network:
         readout = self.plan.whole.readout
         name, kind = self.plan.identifier(readout.name), total_type(self.plan)
         windows = [WINDOWS] if "_window(" in start + step else []
+        windows += [ROUNDED] if "rounded(" in start else []
         parts = [
             '/* Made by transpike: see net.h. */\n#include "net.h"\n#include <limits.h>\n#include <string.h>',
             "\n".join(self.constants.declarations),
@@ -101,16 +103,14 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
     def _description(self) -> str:
         """The order of the inputs and outputs."""
         lines = []
-        for entrance in self.plan.whole.entrances:
-            array = self.plan.arrays[entrance.name]
-            meaning = {
-                "charge": "charge of every step",
-                "values": "levels that stay the same during a run",
-                "spikes": "levels of one step",
-            }[entrance.kind]
-            lines.append(
-                f"{self.plan.argument(entrance)}: {meaning}, {entrance.low} to {entrance.high}, {order(array)}"
-            )
+        meanings = {
+            "charge": "charge of every step",
+            "input": "whole numbers, which give the charge of every step",
+            "values": "levels that stay the same during a run",
+            "spikes": "levels of one step",
+        }
+        for one in self.plan.parameters:
+            lines.append(f"{one.argument}: {meanings[one.kind]}, {one.low} to {one.high}, {order(one.array)}")
         lines.append(f"outputs: {order(self.plan.arrays[self.plan.whole.readout.name])}")
         return "\n".join(paragraph(line, "     ") for line in lines)
 
@@ -137,7 +137,13 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
     def _start(self) -> list[str]:
         lines = ["memset(s, 0, sizeof *s);"]
         for entrance in self.plan.entrances("charge"):
-            lines.append(f"s->charge_{self.plan.identifier(entrance.name)} = {self.plan.argument(entrance)};")
+            charge = f"s->{self.plan.charge(entrance.name)}"
+            if entrance.front is None:
+                lines.append(f"{charge} = {self.plan.parameter(entrance.name).argument};")
+                continue
+            name, given = self.plan.identifier(entrance.name), self.plan.parameter(entrance.front.name)
+            order_of_layer, kind = self.plan.arrays[entrance.name], narrowest_type(entrance.low, entrance.high)
+            lines += front_lines(self.terms, entrance.front, name, given, order_of_layer, charge, kind)
         for layer in self.plan.whole.layers:
             if layer.kind == "maximum":
                 continue
@@ -187,13 +193,13 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
     def _events(self, name: str) -> Events:
         source = self.plan.whole.table[name]
         if isinstance(source, Entrance) and source.kind == "values":
-            level = f"const int32_t e = i, level = {self.plan.argument(source)}[i];\nif (level == 0) continue;"
+            level = f"const int32_t e = i, level = {self.plan.parameter(name).argument}[i];\nif (level == 0) continue;"
             return Events(f"for (int32_t i = 0; i < {self.plan.size(name)}; ++i) {{\n{level}", True)
         plain = self.plan.identifier(name)
         graded = isinstance(source, Entrance) and (source.low < 0 or source.high > 1)
         head = f"for (uint32_t i = 0; i < n_{plain}; ++i) {{\nconst int32_t e = (int32_t)list_{plain}[i];"
         if graded:
-            head += f"\nconst int32_t level = {self.plan.argument(source)}[e];"  # type: ignore[arg-type]
+            head += f"\nconst int32_t level = {self.plan.parameter(name).argument}[e];"
         return Events(head, graded)
 
     def _step(self) -> list[str]:
@@ -207,12 +213,14 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
                 f"/* {comment(entrance.name)}: what is not zero in this step */",
                 f"uint32_t n_{plain} = 0;",
                 f"for (int32_t i = 0; i < {plan.size(entrance.name)}; ++i) {{",
-                f"if ({plan.argument(entrance)}[i] != 0) list_{plain}[n_{plain}++] = (net_index)i;",
+                f"if ({plan.parameter(entrance.name).argument}[i] != 0) list_{plain}[n_{plain}++] = (net_index)i;",
                 "}",
             ]
         number = 0
         for layer in plan.whole.layers:
             lines += ["", f"/* {comment(layer.name)}: {layer.kind}, {order(plan.arrays[layer.name])} */"]
+            if layer.start:
+                lines.append(f"if (s->step <= {layer.start}) return 1;")
             lines += self._maximum(layer) if layer.kind == "maximum" else self._neurons(layer)
             if layer.kind != "readout":
                 plain = plan.identifier(layer.name)
@@ -231,7 +239,7 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
         elif layer.bias.any():
             values.append(self.terms.value(f"bias_{name}", array.spread(layer.bias), array, "i", "c"))
             added.append(values[-1])
-        added += [f"s->charge_{plan.identifier(one)}[i]" for one in layer.currents]
+        added += [f"s->{plan.charge(one)}[i]" for one in layer.currents]
         potential = " + ".join([f"s->v_{name}[i]", *added])
         if layer.kind == "readout":
             if not added:
@@ -305,16 +313,12 @@ def total_type(plan: Plan) -> str:
 
 def start_parameters(plan: Plan) -> list[str]:
     """The parameters of ``net_start``."""
-    given = [f"const {plan.level_type(one)} *{plan.argument(one)}" for one in plan.entrances("charge", "values")]
-    return ["net_state *s", *given]
+    return ["net_state *s", *(f"const {one.type} *{one.argument}" for one in plan.at_start)]
 
 
 def step_parameters(plan: Plan) -> list[str]:
     """The parameters of ``net_step``."""
-    return [
-        "net_state *s",
-        *(f"const {plan.level_type(one)} *{plan.argument(one)}" for one in plan.entrances("spikes")),
-    ]
+    return ["net_state *s", *(f"const {one.type} *{one.argument}" for one in plan.at_step)]
 
 
 def order(array: Array) -> str:

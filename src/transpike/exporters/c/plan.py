@@ -5,7 +5,7 @@ from functools import cached_property
 
 from transpike.exporters.c.layout import BYTES, Array, arrays, identifiers, narrowest_type, signed_type, unsigned_type
 from transpike.exporters.c.ranges import Range, range_of
-from transpike.lowering.whole import Entrance, Layer, Whole
+from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Whole
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,31 @@ class Field:
     def bytes(self) -> int:
         """On a 32-bit core."""
         return 4 if self.pointer else self.count * BYTES[self.kind]
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """An argument of ``net_start`` or, for "spikes", of ``net_step``.
+
+    ``kind``: that of an entrance, or "input" for the whole numbers that charges are made of, ``Samples.raw[name]``.
+    """
+
+    name: str
+    kind: str
+    argument: str
+    low: int
+    high: int
+    array: Array
+
+    @property
+    def type(self) -> str:
+        return narrowest_type(self.low, self.high)
+
+    def values(self, samples: Samples) -> Integers:
+        """Those of samples in the order of memory: (batch, size), of spikes (batch, T, size)."""
+        values = (samples.raw if self.kind == "input" else samples.entering)[self.name]
+        stored = self.array.stored(values)
+        return stored.swapaxes(0, 1) if self.kind == "spikes" else stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +77,39 @@ class Plan:
     def identifier(self, name: str) -> str:
         return self.arrays[name].identifier
 
+    def charge(self, name: str) -> str:
+        """The member of the state that holds the charges of an entrance, or points to them."""
+        return f"charge_{self.identifier(name)}"
+
     def size(self, name: str) -> int:
         return self.arrays[name].size
 
-    def argument(self, entrance: Entrance) -> str:
-        """The parameter of ``net_start`` or ``net_step`` that takes an entrance."""
-        return f"in_{self.identifier(entrance.name)}"
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What ``net_start`` and ``net_step`` take: whole numbers of inputs, and what enters in other ways."""
+        fronts = {one.front.name: one.front for one in self.whole.entrances if one.front}
+        others = [one for one in self.whole.entrances if one.front is None]
+        names = identifiers([*fronts, *(one.name for one in others)])
+        found = []
+        for name, (key, front) in zip(names, fronts.items(), strict=False):
+            last = front.term.kind == "conv" and front.term.index is None
+            array = Array(name, front.shape, front.shape, last and len(front.shape) > 1)
+            found.append(Parameter(key, "input", f"in_{name}", front.low, front.high, array))
+        for name, one in zip(names[len(fronts) :], others, strict=True):
+            found.append(Parameter(one.name, one.kind, f"in_{name}", one.low, one.high, self.arrays[one.name]))
+        return tuple(found)
 
-    def level_type(self, entrance: Entrance) -> str:
-        return narrowest_type(entrance.low, entrance.high)
+    @property
+    def at_start(self) -> list[Parameter]:
+        return [one for one in self.parameters if one.kind != "spikes"]
+
+    @property
+    def at_step(self) -> list[Parameter]:
+        return [one for one in self.parameters if one.kind == "spikes"]
+
+    def parameter(self, name: str) -> Parameter:
+        """That of the entrance, or of the input of whole numbers, ``name``."""
+        return next(one for one in self.parameters if one.name == name)
 
     def potential_type(self, layer: Layer) -> str:
         found = self.ranges[layer.name]
@@ -134,14 +183,8 @@ class Plan:
         if length:
             fields.append(Field("list", self.index_type, length))
         for entrance in self.entrances("charge"):
-            fields.append(
-                Field(
-                    f"charge_{self.identifier(entrance.name)}",
-                    self.level_type(entrance),
-                    self.size(entrance.name),
-                    True,
-                )
-            )
+            kind, pointer = narrowest_type(entrance.low, entrance.high), entrance.front is None
+            fields.append(Field(self.charge(entrance.name), kind, self.size(entrance.name), pointer))
         for layer in self.whole.layers:
             name, size = self.identifier(layer.name), self.size(layer.name)
             if layer.kind == "maximum":

@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from transpike.exporters.c.layout import Array
 from transpike.exporters.c.network import total_type
-from transpike.exporters.c.plan import Plan
+from transpike.exporters.c.plan import Parameter, Plan
 from transpike.exporters.c.terms import comment, literal
-from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Trains
-from transpike.lowering.whole_run import run_whole
+from transpike.lowering.whole import Integers, Layer, Samples, Trains
 
 COMPILE = "cc -std=c99 -O2 -DNET_WATCH net.c {}.c -o {}"
 
@@ -165,11 +164,10 @@ $potentials  }
 """)
 
 
-def _input(plan: Plan, entrance: Entrance, values: Integers) -> str:
-    """The samples of one entrance: values (batch, size), or (batch, T, size) of spikes."""
+def _input(parameter: Parameter, values: Integers) -> str:
+    """The samples of one parameter: values (batch, size), or (batch, T, size) of spikes."""
     sizes = "".join(f"[{size}]" for size in values.shape[1:])
-    kind = plan.level_type(entrance)
-    return f"static const {kind} {plan.argument(entrance)}[SAMPLES]{sizes} = {{\n{nested(values)}}};"
+    return f"static const {parameter.type} {parameter.argument}[SAMPLES]{sizes} = {{\n{nested(values)}}};"
 
 
 def nested(values: Integers) -> str:
@@ -181,21 +179,17 @@ def test_program(plan: Plan, samples: Samples, expected: Trains) -> str:
     """The text of ``test.c``."""
     layers = [layer for layer in plan.whole.layers if layer.kind != "readout"]
     found = np.stack([hashes(expected.levels[one.name], plan.arrays[one.name]) for one in layers], axis=2)
-    inputs = []
-    for entrance in plan.whole.entrances:
-        values = plan.arrays[entrance.name].stored(samples.entering[entrance.name])
-        inputs.append(_input(plan, entrance, values.swapaxes(0, 1) if entrance.kind == "spikes" else values))
+    inputs = [_input(one, one.values(samples)) for one in plan.parameters]
     neurons = [layer for layer in layers if layer.kind == "integrate"]
-    last = expected.potentials or run_whole(plan.whole, samples).potentials
-    kept = [potential_hashes(last[one.name], plan.arrays[one.name]) for one in neurons]
+    kept = [potential_hashes(expected.potentials[one.name], plan.arrays[one.name]) for one in neurons]
     held = [
         f"    case {k}: for (uint32_t i = 0; i < {plan.size(one.name)}; ++i) "
         f"sum += scramble((uint32_t)state.v_{plan.identifier(one.name)}[i] * UINT32_C(0x9e3779b9) + i + 1u); break;"
         for k, one in enumerate(neurons)
     ]
     totals = plan.arrays[plan.whole.readout.name].stored(expected.totals)
-    start = [f"{plan.argument(one)}[n]" for one in plan.entrances("charge", "values")]
-    step = [f"{plan.argument(one)}[n][t]" for one in plan.entrances("spikes")]
+    start = [f"{one.argument}[n]" for one in plan.at_start]
+    step = [f"{one.argument}[n][t]" for one in plan.at_step]
     return TEST.substitute(
         compile=COMPILE.format("test", "test") + " && ./test",
         samples=len(expected.totals),
@@ -216,24 +210,20 @@ def test_program(plan: Plan, samples: Samples, expected: Trains) -> str:
 def trace_program(plan: Plan) -> str:
     """The text of ``trace.c``."""
 
-    def read(entrance: Entrance, indentation: str) -> str:
-        kind, name = plan.level_type(entrance), plan.argument(entrance)
-        body = f"{name}[i] = ({kind})next();"
-        return f"{indentation}for (uint32_t i = 0; i < {plan.size(entrance.name)}; ++i) {body}\n"
+    def read(one: Parameter, indentation: str) -> str:
+        body = f"{one.argument}[i] = ({one.type})next();"
+        return f"{indentation}for (uint32_t i = 0; i < {one.array.size}; ++i) {body}\n"
 
     def write(layer: Layer) -> str:
         body = f"const int64_t v = state.v_{plan.identifier(layer.name)}[i]; put(&v, sizeof v);"
         return f"    for (uint32_t i = 0; i < {plan.size(layer.name)}; ++i) {{ {body} }}\n"
 
-    start, step = plan.entrances("charge", "values"), plan.entrances("spikes")
     return TRACE.substitute(
         compile=COMPILE.format("trace", "trace"),
-        buffers="".join(
-            f"static {plan.level_type(one)} {plan.argument(one)}[{plan.size(one.name)}];\n" for one in (*start, *step)
-        ),
+        buffers="".join(f"static {one.type} {one.argument}[{one.array.size}];\n" for one in plan.parameters),
         potentials="".join(write(one) for one in plan.whole.layers if one.kind == "integrate"),
-        read_start="".join(read(one, "    ") for one in start),
-        read_step="".join(read(one, "      ") for one in step),
-        start=", ".join(["&state", *(plan.argument(one) for one in start)]),
-        step=", ".join(["&state", *(plan.argument(one) for one in step)]),
+        read_start="".join(read(one, "    ") for one in plan.at_start),
+        read_step="".join(read(one, "      ") for one in plan.at_step),
+        start=", ".join(["&state", *(one.argument for one in plan.at_start)]),
+        step=", ".join(["&state", *(one.argument for one in plan.at_step)]),
     )

@@ -71,16 +71,21 @@ def _stored(about: dict[str, Any]) -> Array:
     return Array("", tuple(about["shape"]), tuple(about["view"]), about["features_last"])
 
 
+def _values(one: dict[str, Any], samples: Samples) -> Integers:
+    """Those of a parameter, (batch, *shape); of spikes (T, batch, *shape)."""
+    return (samples.raw if one["kind"] == "input" else samples.entering)[one["name"]]
+
+
 def _batch(about: dict[str, Any], samples: Samples) -> int:
-    first = about["entrances"][0]
-    return samples.entering[first["name"]].shape[first["kind"] == "spikes"]
+    first = about["parameters"][0]
+    return _values(first, samples).shape[first["kind"] == "spikes"]
 
 
 def _entering(about: dict[str, Any], samples: Samples) -> bytes:
     """The input of ``trace.c``."""
     batch, constant, spikes = _batch(about, samples), [], []
-    for one in about["entrances"]:
-        values = samples.entering[one["name"]]
+    for one in about["parameters"]:
+        values = _values(one, samples)
         if values.min(initial=one["low"]) < one["low"] or values.max(initial=one["high"]) > one["high"]:
             raise FileError(f"the samples of {one['name']} are not within {one['low']} … {one['high']}")
         stored = _stored(one).stored(values)

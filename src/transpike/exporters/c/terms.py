@@ -1,6 +1,7 @@
 """The C text of one term: for every event of its source, add a row of weights to the potentials that it reaches."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -113,7 +114,7 @@ class Terms:
         name = f"add_{kind.removesuffix('_t')}_to_{target.kind.removesuffix('_t')}{'_times' if events.graded else ''}"
         level, product = (", int32_t level", f"({wide})level * w[k]") if events.graded else ("", "w[k]")
         self.adders[name] = (
-            f"static inline void {name}({target.kind} *v, const {kind} *w, int32_t n{level}) {{\n"
+            f"static inline void {name}({target.kind} *restrict v, const {kind} *restrict w, int32_t n{level}) {{\n"
             f"  for (int32_t k = 0; k < n; ++k) v[k] = ({target.kind})(v[k] + {product});\n}}"
         )
         to = f"{target.expression} + {offset}" if offset else target.expression
@@ -254,12 +255,5 @@ def coordinates(inner: Sequence[int], channels: int) -> list[str]:
 
 
 def comment(text: str) -> str:
-    """``text`` for a C comment: one line that cannot end it, in ASCII."""
-    return (
-        text.replace("→", "->")
-        .encode("ascii", "replace")
-        .decode()
-        .replace("*/", "* /")
-        .replace("\n", " ")
-        .replace("\\", "/")
-    )
+    """``text`` for a comment or a string of C: letters, digits and marks that mean nothing there."""
+    return re.sub(r"[^A-Za-z0-9 _.,:+>()\[\]-]", "_", text.replace("→", "->"))
