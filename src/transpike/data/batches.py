@@ -31,6 +31,10 @@ FEWEST = 8
 Sample = tuple[int, ...] | InputNames | None
 """What is known of one sample: its shape, or the names of several inputs."""
 PART = 256  # samples per batch of arrays
+ONE_INPUT = (
+    "train() takes networks with one input, and the data have several: train the network in PyTorch and convert it; "
+    "finetune() takes several inputs"
+)
 FORMS = "a tensor or array, (inputs, targets), a loader, a torch Dataset, or an iterable of batches (input, target)"
 
 
@@ -95,6 +99,7 @@ def pairs(data: Any, shape: Sample = None) -> Iterator[tuple[Any, Tensor | None]
 def with_targets(data: Any, shape: Sample = None) -> Iterator[tuple[Any, Any]]:
     """``pairs`` with the targets as they are given, for example text."""
     if isinstance(shape, InputNames):
+        data = data.batches(PART) if isinstance(data, Split) else data
         yield from several.batches(data, shape)
         return
     if isinstance(data, (str, bytes, Path)):
@@ -139,10 +144,7 @@ def labelled_tensors(data: Any) -> tuple[Tensor, Tensor]:
     """
     x, labels = labelled_inputs(data)
     if isinstance(x, Inputs):
-        raise DataError(
-            "train() takes networks with one input, and the data have several: train the network in PyTorch and "
-            "convert it; finetune() takes several inputs"
-        )
+        raise DataError(ONE_INPUT)
     return x, labels
 
 

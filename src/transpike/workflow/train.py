@@ -17,9 +17,9 @@ from transpike.core.constraints import settings_given, takes_settings
 from transpike.core.op import check_finite
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.task import OutcomeTask
-from transpike.data import Dataset
-from transpike.data.batches import dataset_of
-from transpike.errors import CheckpointError, SettingError
+from transpike.data import Dataset, NamedSplit
+from transpike.data.batches import ONE_INPUT, dataset_of
+from transpike.errors import CheckpointError, DataError, SettingError
 from transpike.results.writing import check_writable
 from transpike.training import checkpoint as files
 from transpike.training import ranks
@@ -90,6 +90,8 @@ def train(
     """
     chosen, others = settings_given(Training, settings), dict(notes or {})
     dataset = dataset_of(dataset)
+    if isinstance(dataset.train, NamedSplit):
+        raise DataError(f"{dataset.name}: {ONE_INPUT}")
     if not (dataset.task is None or (isinstance(dataset.task, OutcomeTask) and not dataset.train.any_targets)):
         raise SettingError(
             f"train() trains classifiers, and {dataset.name} has targets of {dataset.task}: train the network in "
