@@ -209,7 +209,7 @@ def load_model(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Mo
     by name: bytes are divided by 255.
     """
     own = name.startswith(("file:", "py:"))  # the number of classes of a custom network is fixed
-    classes = None if own else len(dataset.classes)
+    classes = None if own else len(dataset.classes) or None
     trust = bool(click.get_current_context().meta.get(TRUST))
     named = isinstance(dataset.train, NamedSplit)
     module, spec = models.build(
