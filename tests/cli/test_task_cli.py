@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import transpike as ts
 from transpike.cli import main
-from transpike.errors import DataError, SettingError
+from transpike.errors import DataError
 
 N = 48
 IMAGES = torch.randint(0, 256, (N, 6, 6, 2), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
@@ -75,14 +75,15 @@ def test_a_data_set_knows_its_task(folder) -> None:
     assert other["task"] == "fidelity"  # the flag counts before the data set
     with pytest.raises(DataError, match="targets are no class numbers; name their task"):
         ts.data.Dataset("x", data.train, data.test, (), data.preprocessing)
-    with pytest.raises(SettingError, match=r"train\(\) trains classifiers, and .* has targets of pixel-classification"):
-        ts.train(nn.Flatten(), data, ts.Training(epochs=1))
+    with pytest.raises(DataError, match=r"pixel-classification.* needs logits"):
+        ts.train(nn.Sequential(nn.Flatten(), nn.Linear(72, 3)), data, ts.Training(epochs=1))
 
 
 COMMANDS = {
     "evaluate": (("net.transpike",), "metrics"),
     "energy": (("net.transpike",), "metric"),
     "explain": (("net.transpike", "--samples", "8"), "metric"),
+    "train": (("--model", "py:mask_network:build", "--epochs", "1", "--output", "weights.safetensors"), "metric"),
     "finetune": (("net.transpike", "--epochs", "1", "--output", "tuned.transpike"), "grid"),
     "compare": (("--model", "py:mask_network:build", "--recipes", "ecc,few-steps", "--timesteps", "2,4", "--calibration-samples", "32"), "metrics"),
 }  # fmt: skip

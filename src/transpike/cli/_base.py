@@ -25,7 +25,7 @@ from transpike.cli._recipes import flags_of
 from transpike.cli._settings import ENERGY, recipe_kind
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
-from transpike.data import Dataset
+from transpike.data import Dataset, NamedSplit
 from transpike.errors import CheckpointError, DataError, FileError, SettingError
 from transpike.results import terminal, writing
 from transpike.snn import SNN
@@ -202,26 +202,33 @@ def _given() -> dict[str, Any]:
     return click.get_current_context().meta.get(__name__, {})
 
 
-def load_model(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Preprocessing]:
+def load_model(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Any]:
     """The network for this data, prepared as for the training of its weights, and its preprocessing.
 
-    Preprocessing is that of the flags, else of the checkpoint, else of the model.
+    Preprocessing is that of the flags, else of the checkpoint, else of the model. Of several inputs each has its own,
+    by name: bytes are divided by 255.
     """
     own = name.startswith(("file:", "py:"))  # the number of classes of a custom network is fixed
-    classes = None if own else len(dataset.classes)
+    classes = None if own else len(dataset.classes) or None
     trust = bool(click.get_current_context().meta.get(TRUST))
-    module, spec = models.build(name, num_classes=classes, input_shape=dataset.image_shape, trust=trust)
+    named = isinstance(dataset.train, NamedSplit)
+    module, spec = models.build(
+        name, num_classes=classes, input_shape=None if named else dataset.image_shape, trust=trust
+    )
     if weights is not None:
         module = again(module, weights)
         if remark := models.load_weights(module, weights).get("remark"):
             click.echo(f"note: {remark}", err=True)
+    if isinstance(dataset.train, NamedSplit):
+        _inputs.chosen(None, dataset)  # raises for flags
+        return module, {name: Preprocessing() for name in dataset.train.of_bytes} or None
     own_values = spec.preprocessing if dataset.frames is None else dataset.preprocessing
     preprocessing = _inputs.chosen(_stored_preprocessing(weights) or own_values, dataset)
     assert preprocessing is not None
     return module, preprocessing
 
 
-def load_trained(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Preprocessing]:
+def load_trained(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Any]:
     """``load_model``, with a warning for an untrained network."""
     if weights is None and name.startswith("zoo:"):
         click.echo("warning: no --weights: the network is untrained", err=True)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from transpike.core.preprocessing import Preprocessing
-from transpike.data import Dataset, named
+from transpike.data import Dataset, NamedSplit, named
 from transpike.errors import SettingError
 from transpike.snn import SNN
 
@@ -58,6 +58,13 @@ def chosen(before: Preprocessing | None, dataset: Dataset) -> Preprocessing | No
     given = click.get_current_context().meta.get(KEY, {})
     name, mean, std = (given.get(key) for key in ("preprocessing", "mean", "std"))
     found = before
+    if isinstance(dataset.train, NamedSplit):
+        if name is not None or mean is not None or std is not None:
+            raise SettingError(
+                f"{dataset.name} has several inputs, and --preprocessing, --mean and --std are for one: store arrays "
+                "after preprocessing, or convert in Python with a dictionary of preprocessings"
+            )
+        return before
     if name is not None:
         known = {"unit": Preprocessing(), "data": dataset.preprocessing}
         found = known[name] if name in known else named.sets[name].preprocessing

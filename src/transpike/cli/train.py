@@ -10,8 +10,10 @@ from torch import nn
 
 import transpike as ts
 from transpike.cli import _base, _prepared, _settings
+from transpike.core.task import ACCURACY
 from transpike.errors import SettingError
 from transpike.training import connectivity, ranks
+from transpike.training.checkpoint import MeasuredRow
 from transpike.training.settings import Training
 from transpike.training.source.board import check_logs
 from transpike.workflow.train import Progress, Row
@@ -137,6 +139,9 @@ def command(
             if result.test_accuracy is None
             else f", test accuracy {result.test_accuracy:.2%} on {result.test_images} images"
         )
+        if result.metric != ACCURACY and result.test_images:
+            value = result.metric.text(result.test_value)
+            accuracy = f", test {result.metric.name} {value} on {result.test_images} images"
         click.echo(f"wrote {output}: weights of epoch {result.best_epoch}{accuracy}")
 
 
@@ -148,9 +153,12 @@ def _digest(module: nn.Module) -> str:
 
 def _line(row: Row) -> str:
     """One line per epoch."""
-    text = f"epoch {row.epoch}: loss {row.train_loss:.4f}, training accuracy {row.train_accuracy or 0.0:.2%}"
+    text = f"epoch {row.epoch}: loss {row.train_loss:.4f}"
+    text += "" if row.train_accuracy is None else f", training accuracy {row.train_accuracy:.2%}"
     if row.penalty:
         text += f", penalty {row.penalty:.4f}"
     if row.validation_accuracy is not None:
         text += f", validation {row.validation_accuracy:.2%}"
+    elif isinstance(row, MeasuredRow) and row.validation_value is not None:
+        text += f", validation {row.metric} {row.validation_value:.4g}"
     return f"{text}, {row.seconds:.1f} s"

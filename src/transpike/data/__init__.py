@@ -23,6 +23,7 @@ from transpike.data import (
     torchvision_sets,
 )
 from transpike.data._base import Batches, Dataset, Split
+from transpike.data._named_arrays import NamedSplit
 from transpike.data._recordings import Events, Frames, Recordings, recording_options
 from transpike.errors import DataError, SettingError
 
@@ -31,6 +32,7 @@ __all__ = [
     "Dataset",
     "Events",
     "Frames",
+    "NamedSplit",
     "Recordings",
     "Split",
     "load",

@@ -38,6 +38,9 @@ class Split:
     shapes that do not fit, labels below zero, or values that are not finite.
     """
 
+    by_output = False
+    """Whether targets are those of several outputs, which have no common task."""
+
     def __init__(self, images: Images, labels: Tensor, source: str = "images", any_targets: bool = False) -> None:
         if len(images.shape) not in (3, 4, 5):
             wanted = "(N, channels, height, width), recordings (N, frames, channels, height, width), signals (N, "
@@ -171,7 +174,7 @@ class Dataset:
         for split in (self.train, self.test, *((self.validation,) if self.validation else ())):
             if not split.any_targets and len(split) and int(split.labels.max()) >= len(self.classes):
                 raise DataError(f"{split.source}: label {int(split.labels.max())} of {len(self.classes)} classes")
-        if self.task is None and (self.train.any_targets or self.test.any_targets):
+        if self.task is None and any(one.any_targets and not one.by_output for one in (self.train, self.test)):
             raise DataError(f"{self.name}: its targets are no class numbers; name their task")
         if len(self.train) and len(self.test) and self.train.image_shape != self.test.image_shape:
             shapes = f"{self.train.image_shape} and {self.test.image_shape}"

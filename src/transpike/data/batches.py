@@ -10,6 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from transpike.core.inputs import InputNames, Inputs
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.task import Task
 from transpike.data import _several as several
 from transpike.data._base import Dataset, Split
 from transpike.data._forms import as_targets as as_targets
@@ -31,6 +32,10 @@ FEWEST = 8
 Sample = tuple[int, ...] | InputNames | None
 """What is known of one sample: its shape, or the names of several inputs."""
 PART = 256  # samples per batch of arrays
+ONE_INPUT = (
+    "train() takes networks with one input, and the data have several: train the network in PyTorch and convert it; "
+    "finetune() takes several inputs"
+)
 FORMS = "a tensor or array, (inputs, targets), a loader, a torch Dataset, or an iterable of batches (input, target)"
 
 
@@ -95,6 +100,7 @@ def pairs(data: Any, shape: Sample = None) -> Iterator[tuple[Any, Tensor | None]
 def with_targets(data: Any, shape: Sample = None) -> Iterator[tuple[Any, Any]]:
     """``pairs`` with the targets as they are given, for example text."""
     if isinstance(shape, InputNames):
+        data = data.batches(PART) if isinstance(data, Split) else data
         yield from several.batches(data, shape)
         return
     if isinstance(data, (str, bytes, Path)):
@@ -117,19 +123,24 @@ def without_targets(batches: Iterable[Any]) -> list[tuple[Any, None]]:
     return [(x, None) for x in batches]
 
 
-def dataset_of(data: Any) -> Dataset:
-    """A Dataset itself; a Split, or labelled samples of another form, as the training images of a Dataset."""
+def dataset_of(data: Any, task: Task | None = None) -> Dataset:
+    """A Dataset itself; a Split, or labelled samples of another form, as the training images of a Dataset.
+
+    ``task`` is that of labels which are no class numbers.
+    """
     if isinstance(data, Dataset):
         return data
-    split = data if isinstance(data, Split) else labelled_split(data)
+    split = data if isinstance(data, Split) else labelled_split(data, task)
+    if split.any_targets:
+        return Dataset("the data", split, split.subset([]), (), Preprocessing(), task=task)
     count = int(split.labels.max()) + 1 if len(split) else 0
     return Dataset("the data", split, split.subset([]), tuple(map(str, range(count))), Preprocessing())
 
 
-def labelled_split(data: Any) -> Split:
+def labelled_split(data: Any, task: Task | None = None) -> Split:
     """All samples of ``data`` in memory; DataError without samples or labels."""
     x, labels = labelled_tensors(data)
-    return Split(x, labels, "the data")
+    return Split(x, labels, "the data", any_targets=task is not None)
 
 
 def labelled_tensors(data: Any) -> tuple[Tensor, Tensor]:
@@ -139,10 +150,7 @@ def labelled_tensors(data: Any) -> tuple[Tensor, Tensor]:
     """
     x, labels = labelled_inputs(data)
     if isinstance(x, Inputs):
-        raise DataError(
-            "train() takes networks with one input, and the data have several: train the network in PyTorch and "
-            "convert it; finetune() takes several inputs"
-        )
+        raise DataError(ONE_INPUT)
     return x, labels
 
 

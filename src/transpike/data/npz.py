@@ -4,7 +4,8 @@ Keys, for ``train`` and ``test`` (or ``val``, which counts as test): ``train_ima
 [N, H, W, C] with ``train_labels``; or ``train_jpeg`` (the files one after another), ``train_offsets`` [N + 1] and
 ``train_labels``. ``class_names`` is optional, and one of the splits may be missing. An archive with targets of another
 task than classification, ``train_labels`` [N, …], has an entry ``task`` like "regression" or
-"pixel-classification:ignore_index=255".
+"pixel-classification:ignore_index=255". An archive for a network with several inputs has ``train_input_NAME`` for each
+instead of ``train_images`` (_named_arrays).
 """
 
 import json
@@ -19,7 +20,7 @@ from torch import Tensor
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.registry import family
 from transpike.core.task import Task
-from transpike.data import _archive
+from transpike.data import _archive, _named_arrays
 from transpike.data._base import Dataset, Images, Split, class_names, statistics
 from transpike.data._pictures import rgb
 from transpike.errors import DataError, SettingError
@@ -42,6 +43,8 @@ def load(
         _archive.read(file, lambda key: key in ("class_names", "task") or _archive.is_split(key)) for file in files
     ]
     task = _task(next((a["task"] for a in archives if "task" in a), None), name)
+    if _named_arrays.has_named(archives):
+        return _named_arrays.data_set(archives, name, task, classes, note or ", ".join(file.name for file in files))
     train = _split([(a, "train") for a in archives if "train_labels" in a], f"training images of {name}", task)
     # an archive with both keeps its validation images out of the test split
     tested = [

@@ -66,6 +66,11 @@ def metrics_json(task: Task) -> dict[str, Any]:
     return {"metrics": [dataclasses.asdict(metric) for metric in task.metrics]}
 
 
+def compares_classes(task: Task) -> bool:
+    """Whether the loss of the task is the cross-entropy of the logits of several classes."""
+    return isinstance(task, contract.OutcomeTask) and task.has_classes and type(task).loss is contract.OutcomeTask.loss
+
+
 def exit_task(task: contract.AnyTask | None) -> contract.OutcomeTask:
     """``task`` for an early exit; raises SettingError, with the reason, for a task that cannot have one."""
     found = task_given(task)

@@ -41,6 +41,14 @@ class Row:
     penalty: float = 0.0
 
 
+@dataclass(frozen=True)
+class MeasuredRow(Row):
+    """One epoch by a task without an accuracy: its first ``metric``, and the value on the validation part."""
+
+    metric: str = ""
+    validation_value: float | None = None
+
+
 @dataclass
 class State:
     """The state of a training besides network and optimiser; ``best`` are the tensors after ``best_epoch``.
@@ -104,10 +112,10 @@ def load(
         )
     try:
         before, history = json.loads(metadata["settings"]), json.loads(metadata["history"])
-        rows = [Row(**row) for row in history]
+        rows = [(MeasuredRow if "metric" in row else Row)(**row) for row in history]
         best_epoch = int(json.loads(metadata["progress"])["best_epoch"])
         scaler = dict(json.loads(metadata["scaler"]))
-        if wrong := [text for row in rows for text in wrong_fields(Row, vars(row))]:
+        if wrong := [text for row in rows for text in wrong_fields(type(row), vars(row))]:
             raise ValueError(f"its history: {'; '.join(wrong[:3])}")
         if not 0 <= best_epoch <= len(rows) or not all(fits(value, float) for value in scaler.values()):
             raise ValueError("its best epoch or the state of its loss scaler is none")

@@ -45,9 +45,9 @@ def samples_of(
     are unchecked: a task checks them, with the output of a network.
     """
     if isinstance(data, Dataset):
-        return data.train
-    if isinstance(data, Split):
-        return data
+        data = data.train
     if isinstance(data, Batches):
-        return data.split.subset(data.indices)
+        data = data.split.subset(data.indices)
+    if isinstance(data, Split) and names is None:
+        return data
     return Pairs(*labelled_inputs(data, names, picked))

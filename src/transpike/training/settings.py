@@ -13,7 +13,9 @@ from transpike.core.fingerprint import code_of
 from transpike.core.inputs import Inputs
 from transpike.core.spelling import NamedSettings
 from transpike.core.structure import packed
+from transpike.core.task import Task
 from transpike.errors import DataError, SettingError
+from transpike.tasks import task_given
 from transpike.training.source import augmentation, learners, stages
 from transpike.training.source.optimisers import ALPHA, DECAY, RATES, SPARSITY
 from transpike.training.source.precision import TYPES
@@ -39,6 +41,8 @@ class Training(NamedSettings):
     Images: ``augment`` is "crop-flip", "crop", "none", "auto-augment", "rand-augment", "trivial-augment" (torchvision,
     after crop and flip), or "auto": flips for colour images only, none below 16 pixels; ``padding`` "zero" or
     "reflect" fills the border of a shifted image; ``cutout`` is the side in pixels of a square of the mean colour.
+    ``task`` (of ``transpike.tasks``) gives loss and metric; the best epoch is that of the best accuracy,
+    of tasks without one that of the lowest loss. Only images with a class each are augmented by "auto".
     Raises SettingError.
     """
 
@@ -73,9 +77,12 @@ class Training(NamedSettings):
     )
     sync_batchnorm: bool = setting(False, "Batch normalisation over the images of all processes (GPUs).")
     seed: int = setting(0, "Random seed of order, augmentation and validation split.")
+    task: Task | None = setting(None, "Task of loss and metric (default: that of the data set, classification).")
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.task is not None:
+            object.__setattr__(self, "task", task_given(self.task))
         if self.warmup_epochs >= self.epochs:
             raise SettingError(f"warmup_epochs must be below the {self.epochs} epochs, not {self.warmup_epochs}")
         if self.schedule == "step":
@@ -130,6 +137,7 @@ class Training(NamedSettings):
             "validation_fraction": self.validation_fraction,
             "precision": self.precision,
             "sync_batchnorm": self.sync_batchnorm,
+            **({} if self.task is None else {"task": str(self.task)}),
         }
 
 

@@ -16,11 +16,12 @@ from torch import nn
 from transpike.core.constraints import settings_given, takes_settings
 from transpike.core.op import check_finite
 from transpike.core.preprocessing import Preprocessing
-from transpike.core.task import OutcomeTask
-from transpike.data import Dataset
-from transpike.data.batches import dataset_of
-from transpike.errors import CheckpointError, SettingError
+from transpike.core.task import ACCURACY, Metric, OutcomeTask
+from transpike.data import Dataset, NamedSplit
+from transpike.data.batches import ONE_INPUT, dataset_of
+from transpike.errors import CheckpointError, DataError, SettingError
 from transpike.results.writing import check_writable
+from transpike.tasks import Classification, task_given
 from transpike.training import checkpoint as files
 from transpike.training import ranks
 from transpike.training.settings import Training, check_images, fingerprint, origins
@@ -28,6 +29,7 @@ from transpike.training.source import augmentation, learners, loop, penalties
 from transpike.training.source import precision as precisions
 from transpike.training.source import stages as phases
 from transpike.training.source.board import Board, check_logs
+from transpike.training.source.criterion import Criterion
 from transpike.training.source.loop import Progress
 from transpike.training.source.optimisers import optimiser as optimiser_named
 
@@ -39,7 +41,10 @@ __all__ = ["Progress", "Row", "Training", "TrainingResult", "save_weights", "tra
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """``test_accuracy`` (0 to 1, None without test images) of the weights of ``best_epoch``, measured once."""
+    """``test_accuracy`` (0 to 1, None without test images) of the weights of ``best_epoch``, measured once.
+
+    ``test_value``: the first ``metric`` of the task, for a task without an accuracy.
+    """
 
     best_epoch: int
     history: tuple[Row, ...]
@@ -47,10 +52,13 @@ class TrainingResult:
     test_images: int
     settings: dict[str, Any]
     weights: Path | None = None
+    metric: Metric = ACCURACY
+    test_value: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Numbers and text only."""
-        return {**asdict(self), "weights": str(self.weights) if self.weights else None}
+        """Numbers and text only; of a task with an accuracy without ``metric`` and ``test_value``."""
+        found = {**asdict(self), "weights": str(self.weights) if self.weights else None}
+        return {key: found[key] for key in found if self.metric != ACCURACY or key not in ("metric", "test_value")}
 
 
 @takes_settings(Training, spec='notes={"spec": …}')
@@ -72,10 +80,10 @@ def train(
     """Train ``module`` in place and leave it with the best weights, in evaluation mode, on ``device``.
 
     ``dataset``: a Dataset, or labelled samples of another form (docs: data), which then have no test images.
-    The loss is the cross-entropy, with label smoothing, plus every submodule's ``penalty``, a scalar that its forward
-    sets. ``settings``: a ``Training``, by default ``Training()``. The best epoch is chosen on held-out training images,
-    or on the validation images of the data set; never on the test images. Recordings are trained on the mean of their
-    frames, without preprocessing.
+    The loss is that of the task (of ``settings``, else of the data set), by default the cross-entropy with label
+    smoothing, plus every submodule's ``penalty``, a scalar that its forward sets. ``settings``: a ``Training``, by
+    default ``Training()``. The best epoch is chosen on held-out training images, or on the validation images of the
+    data set; never on the test images. Recordings are trained on the mean of their frames, without preprocessing.
 
     Processes: under torchrun each process trains on a part of every batch (DistributedDataParallel), and the first
     one writes files.
@@ -89,23 +97,21 @@ def train(
     finite), CheckpointError (a damaged or old checkpoint), or MissingExtra (torchvision, tensorboard).
     """
     chosen, others = settings_given(Training, settings), dict(notes or {})
-    dataset = dataset_of(dataset)
-    if not (dataset.task is None or (isinstance(dataset.task, OutcomeTask) and not dataset.train.any_targets)):
-        raise SettingError(
-            f"train() trains classifiers, and {dataset.name} has targets of {dataset.task}: train the network in "
-            "PyTorch; finetune() takes its loss from the task"
-        )
+    dataset = dataset_of(dataset, chosen.task)
+    if isinstance(dataset.train, NamedSplit):
+        raise DataError(f"{dataset.name}: {ONE_INPUT}")
+    task = task_given(dataset.task if chosen.task is None else chosen.task)
+    criterion = Criterion(task, chosen.label_smoothing, len(dataset.classes), dataset.name)
     spec = others.pop("spec", "")
     preprocessing = preprocessing or dataset.preprocessing
     recordings = dataset.frames is not None
     if recordings and not preprocessing.is_identity:
         raise SettingError(f"{dataset.name} holds recordings, whose silent pixels must stay 0; not {preprocessing}")
-    augment = chosen.augment
-    if augment == "auto":
-        channels, height = dataset.image_shape[:2]
-        # A shift by one loses too much of 8x8 pixels; mirrored digits and gestures may be other classes.
-        flips = channels > 1 and not recordings
-        augment = "none" if height < 16 or len(dataset.image_shape) < 3 else "crop-flip" if flips else "crop"
+    channels, height = dataset.image_shape[:2]
+    # A shift by one loses too much of 8x8 pixels; mirrored digits and gestures may be other classes.
+    mirrored = "crop" if channels == 1 or recordings else "crop-flip"
+    usual = "none" if height < 16 or len(dataset.image_shape) < 3 else mirrored
+    augment = augmentation.for_targets(chosen.augment, usual, isinstance(task, OutcomeTask), dataset.train.labels)
     dataset = dataset.accumulated()
     group = ranks.join(device)
     facts: dict[str, Any] = {
@@ -119,6 +125,7 @@ def train(
         "network": fingerprint(module),
         "spec": spec,
         "notes": others,
+        **({} if task == Classification() else {"task": str(task)}),
     }
     check_images(chosen, dataset.name, len(dataset.train), group.count)
     phases.check(facts["stages"], module)
@@ -156,6 +163,7 @@ def train(
     log = path.with_suffix(".jsonl") if path and group.first else None
     if log:  # an interrupted run may have written the checkpoint and not its line here
         files.write_log(log, state.history)
+    dataset = criterion.checked(dataset, module, preprocessing)
     order = torch.randperm(len(dataset.train), generator=loop.generator_of(chosen.seed, 0))
     share = chosen.validation_fraction
     held_out = min(len(order) - 1, max(1, round(len(order) * share))) if share else 0
@@ -172,17 +180,21 @@ def train(
             stack.callback(board.close)
         stack.enter_context(ranks.synchronised(module, group, chosen.sync_batchnorm))
         kept = order[held_out:]
-        one = loop.Loop(module, dataset, kept, steps, preprocessing, scaling, group, facts, progress)
+        one = loop.Loop(module, dataset, criterion, kept, steps, preprocessing, scaling, group, facts, progress)
         for epoch in range(len(state.history) + 1, chosen.epochs + 1):
             start = time.perf_counter()
             phases.enter(module, facts["stages"], epoch)
-            last_rate, *means, penalty = one.epoch(epoch)
+            last_rate, mean, right, penalty = one.epoch(epoch)
             group.same_buffers(module)
-            loss, accuracy = loop.measure(module, validation, preprocessing, group) if validation else (None, None)
+            loss, value = (None, None)
+            if validation:
+                loss, value = loop.measure(module, validation, preprocessing, group, criterion)
             if loss is not None and not math.isfinite(loss):
                 raise loop.diverged(f"the validation loss after epoch {epoch} is {loss}", rate)
             seconds = round(time.perf_counter() - start, 3)
-            row = Row(epoch, last_rate, means[0], means[1], loss, accuracy, seconds, penalty)
+            outcomes = isinstance(task, OutcomeTask)
+            row = Row(epoch, last_rate, mean, right, loss, value if outcomes else None, seconds, penalty)
+            row = row if outcomes else files.MeasuredRow(**asdict(row), metric=task.first.name, validation_value=value)
             begins = chosen.epochs if chosen.optimiser == "grad-r" else phases.last_begins(facts["stages"])
             if loop.is_better(row, state, begins):
                 state.best_epoch = epoch
@@ -199,9 +211,12 @@ def train(
         phases.enter(module, facts["stages"], chosen.epochs)
         module.load_state_dict(state.best)
         module.eval()
-        test = loop.measure(module, dataset.test, preprocessing, group)[1] if len(dataset.test) else None
+        test = loop.measure(module, dataset.test, preprocessing, group, criterion)[1] if len(dataset.test) else None
     target = Path(weights) if weights else None
-    result = TrainingResult(state.best_epoch, tuple(state.history), test, len(dataset.test), facts, target)
+    accuracy, other = (test, None) if isinstance(task, OutcomeTask) else (None, test)
+    result = TrainingResult(
+        state.best_epoch, tuple(state.history), accuracy, len(dataset.test), facts, target, task.first, other
+    )
     if target and group.first:
         _write(module, target, result, dataset)
     group.wait()
@@ -213,6 +228,7 @@ def _write(module: nn.Module, path: Path, result: TrainingResult, dataset: Datas
     facts = {
         "best_epoch": result.best_epoch,
         "test_accuracy": result.test_accuracy,
+        **({} if result.metric == ACCURACY else {result.metric.name: result.test_value}),
         "classes": list(dataset.classes),
         "image_shape": list(dataset.image_shape),
         "data": dataset.note,

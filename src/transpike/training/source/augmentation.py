@@ -35,6 +35,21 @@ def check(mode: str, padding: str, cutout: int, shape: tuple[int, ...], recordin
         policies.operations(mode, 0, channels)
 
 
+def for_targets(mode: str, usual: str, classes: bool, targets: Tensor) -> str:
+    """``mode``, where "auto" is the ``usual`` one of samples with classes, else "none".
+
+    Raises SettingError for one that moves the pixels of images whose ``targets`` (N, …) have pixels too.
+    """
+    if mode == "auto":
+        return usual if classes else "none"
+    if mode != "none" and targets.ndim > 2:
+        raise SettingError(
+            f"augment={mode!r} moves the pixels of an image, and not those of its target, {tuple(targets.shape[1:])}: "
+            "augment both before, and use augment='none'"
+        )
+    return mode
+
+
 def augment(
     images: Tensor,
     mode: str,

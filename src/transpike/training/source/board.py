@@ -17,7 +17,7 @@ class Board:
 
     def write(self, row: Row) -> None:
         for name, value in asdict(row).items():
-            if name != "epoch" and value is not None:
+            if name not in ("epoch", "metric") and value is not None:
                 part, _, what = name.partition("_") if name.startswith(("train", "validation")) else (name, "", "")
                 self.writer.add_scalar(f"{what}/{part}" if what else part, value, row.epoch)
         self.writer.flush()

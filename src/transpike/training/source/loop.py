@@ -8,22 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.task import OutcomeTask
 from transpike.data import Dataset, Split
 from transpike.errors import DataError, SettingError
-from transpike.tasks import Classification
 from transpike.training import schedule
 from transpike.training.checkpoint import Row, State
 from transpike.training.ranks import Ranks
 from transpike.training.source import augmentation, learners, policies, stages
+from transpike.training.source.criterion import Criterion
 from transpike.training.source.penalties import Penalised
 from transpike.training.source.precision import Precision
-
-TASK = Classification()
-"""The task of networks that are trained here, with cross-entropy as loss."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,7 @@ class Loop:
 
     module: nn.Module
     dataset: Dataset
+    criterion: Criterion
     chosen: Tensor
     optimiser: torch.optim.Optimizer
     preprocessing: Preprocessing
@@ -54,8 +52,11 @@ class Loop:
     settings: dict[str, Any]
     progress: Callable[[Progress | Row], None] | None = None
 
-    def epoch(self, epoch: int) -> tuple[float, float, float, float]:
-        """One epoch; returns the last learning rate, the mean loss, the accuracy and the mean penalty."""
+    def epoch(self, epoch: int) -> tuple[float, float, float | None, float]:
+        """One epoch; returns the last learning rate, the mean loss, the accuracy and the mean penalty.
+
+        The accuracy is None for tasks without one.
+        """
         generator = generator_of(self.settings["seed"], epoch)
         order = self.chosen[torch.randperm(len(self.chosen), generator=generator)]
         parts = batches(order, self.settings["batch_size"], self.ranks.count)
@@ -77,7 +78,8 @@ class Loop:
                     mean = loss / len(indices)
                     self.progress(Progress(epoch, self.settings["epochs"], step + 1, len(parts), mean))
         seen = sum(map(len, parts))
-        return rate, losses / seen, right / seen, penalties / seen
+        counts = isinstance(self.criterion.task, OutcomeTask)
+        return rate, losses / seen, right / seen if counts else None, penalties / seen
 
     def _rate(self, epoch: int, step: int, steps: int) -> float:
         """Set the learning rate of this step."""
@@ -102,12 +104,8 @@ class Loop:
         with self.precision.products():
             logits, penalty = network(inputs)
         logits = logits.float()
-        classes = len(self.dataset.classes)
-        if logits.ndim != 2 or logits.shape[1] < max(2, classes):  # cross-entropy compares at least two
-            wanted = f"(batch, {max(2, classes)}) for the classes of {self.dataset.name}"
-            raise DataError(f"the network returns logits of shape {tuple(logits.shape)}, not {wanted}")
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.settings["label_smoothing"])
-        right = int(TASK.outcomes(logits, labels).sum())
+        loss = self.criterion.loss(logits, labels)
+        right = int(self.criterion.sums(logits, labels)[0]) if isinstance(self.criterion.task, OutcomeTask) else 0
         mine = [value * len(labels) for value in (loss.item(), 0.0 if penalty is None else penalty.item())]
         losses, penalties, hits = self.ranks.total([*mine, right])
         if not math.isfinite(losses) or not math.isfinite(penalties):
@@ -133,17 +131,20 @@ class Loop:
 
 
 @torch.no_grad()
-def measure(module: nn.Module, split: Split, preprocessing: Preprocessing, ranks: Ranks) -> tuple[float, float]:
-    """Mean loss and accuracy in evaluation mode; each process measures its share of the batches."""
+def measure(
+    module: nn.Module, split: Split, preprocessing: Preprocessing, ranks: Ranks, criterion: Criterion
+) -> tuple[float, float | None]:
+    """Mean loss and first metric in evaluation mode; each process measures its share of the batches."""
     module.eval()
-    loss, right = 0.0, 0
+    loss, sums = 0.0, list[list[float]]()
     for n, (images, labels) in enumerate(split.batches()):
-        if n % ranks.count == ranks.rank:
-            logits, labels = module(preprocessing(images.to(ranks.device))), labels.to(ranks.device)
-            loss += F.cross_entropy(logits, labels, reduction="sum").item()
-            right += int(TASK.outcomes(logits, labels).sum())
-    loss, hits = ranks.total([loss, right])
-    return loss / len(split), hits / len(split)
+        if n % ranks.count == ranks.rank or not n:
+            output, labels = module(preprocessing(images.to(ranks.device))), labels.to(ranks.device)
+            mine = n % ranks.count == ranks.rank  # every process needs the number of sums
+            loss += criterion.total_loss(output, labels) if mine else 0.0
+            sums.append([value * mine for value in criterion.sums(output, labels)])
+    loss, *found = ranks.total([loss, *map(sum, zip(*sums, strict=True))])
+    return loss / len(split), criterion.value(found, len(split))
 
 
 def batches(order: Tensor, size: int, ranks: int = 1) -> tuple[Tensor, ...]:

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transpike.core.task import OutcomeTask, Task
+from transpike.core.task import Task
 from transpike.errors import SettingError
+from transpike.tasks import compares_classes
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class OfTask(Loss):
 
 def loss_for(loss: Loss | None, task: Task) -> Loss:
     """``loss``, by default that of the task. Raises SettingError for a loss of classes where the task has none."""
-    classes = isinstance(task, OutcomeTask) and task.has_classes and type(task).loss is OutcomeTask.loss
+    classes = compares_classes(task)
     if loss is None:
         return CrossEntropy() if classes else OfTask(task)
     if loss.of_classes and not classes:

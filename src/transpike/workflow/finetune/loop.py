@@ -106,11 +106,10 @@ class Tuning:
                     "inputs: augment the data"
                 )
             return "none"
-        if self.settings.augment != "auto":
-            return self.settings.augment
-        if x.ndim < 4 or x.shape[-2] < 16:
-            return "none"
-        return "crop-flip" if x.ndim == 4 and x.shape[1] > 1 else "crop"
+        usual = "crop-flip" if x.ndim == 4 and x.shape[1] > 1 else "crop"
+        usual = "none" if x.ndim < 4 or x.shape[-2] < 16 else usual
+        classes, targets = isinstance(self.task, OutcomeTask), self.samples.labels
+        return augmentation.for_targets(self.settings.augment, usual, classes, targets)
 
     def _choose(self) -> dict[str, nn.Parameter]:
         """Mark and return the trained parameters; all others are frozen."""
