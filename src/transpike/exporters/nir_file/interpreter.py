@@ -1,0 +1,188 @@
+"""Runs a NIR file of ours from its nodes, by what NIR says that they do; it shares no code with the writer.
+
+A node of weights is a convolution or a matrix. A neuron is its differential equation in steps of the file's length
+(Euler), fires where its potential is above the threshold, and is then reset as the metadata say.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from transpike.errors import FileError, UnsupportedModel, printable
+from transpike.lowering.whole import Samples, Trains
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A graph and the metadata that a writer of ours left in it."""
+
+    graph: Any
+    about: dict[str, Any]
+
+
+def read(path: Path) -> Read:
+    """The file. Raises FileError if it is no NIR file of ours."""
+    import nir
+
+    try:
+        graph = nir.read(path)
+        about = json.loads(graph.metadata["transpike"])
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {printable(str(error))}") from error
+    except (KeyError, ValueError, TypeError, AssertionError) as error:
+        raise FileError(f"{path} is no NIR file that transpike wrote: {printable(str(error))}") from error
+    return Read(graph, about)
+
+
+def entering(about: dict[str, Any], samples: Samples) -> Callable[[int], Tensor]:
+    """t (from 0) → what the input node takes in that step, in float64: (batch, channels, *space)."""
+    entrance = about["input"]
+    values = np.asarray(samples.entering[entrance["name"]])
+    axes = tuple(entrance["shape"])
+    lead = 2 if entrance["kind"] == "spikes" else 1
+    if tuple(values.shape[lead:]) != axes:
+        raise FileError(f"the file takes {axes} for {entrance['name']}, not {tuple(values.shape[lead:])}")
+    moved = torch.from_numpy(np.moveaxis(values.astype(np.float64), lead + entrance["axis"], lead).copy())
+    size = (*moved.shape[lead : lead + 1], *about["node_shapes"]["input"][1:])
+    moved = moved.reshape(*moved.shape[:lead], *size)
+
+    def at(t: int) -> Tensor:
+        now = moved[t] if lead == 2 else moved
+        if not about["pulse"]:
+            return now
+        pulse = torch.full_like(now[:, :1], 1.0 if t == 0 else 0.0)
+        return torch.cat([now, pulse], 1)
+
+    return at
+
+
+def levels_of(spikes: Tensor, layer: dict[str, Any], pulse: bool) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(..., channels, *space) of a node as (..., *shape) of its layer, without the pulse."""
+    shape, axis = layer["shape"], layer["axis"]
+    lead = 2
+    found = spikes[:, :, :-1] if pulse else spikes
+    moved = [shape[axis], *(n for k, n in enumerate(shape) if k != axis)]
+    array = found.numpy().reshape(*found.shape[:lead], *moved)
+    return np.moveaxis(array, lead, lead + axis).astype(np.int64)
+
+
+@dataclass(eq=False)
+class Interpreter:
+    """Evaluates the nodes of a graph step by step. ``strict``: fire above the threshold, not at it."""
+
+    read: Read
+    strict: bool = True
+    state: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    peaks: dict[str, Tensor] = field(default_factory=dict)
+    """Node → the largest |potential| of each channel so far."""
+
+    def __post_init__(self) -> None:
+        graph = self.read.graph
+        before: dict[str, list[str]] = {name: [] for name in graph.nodes}
+        for source, target in graph.edges:
+            before[target].append(source)
+        self.before = before
+        self.order = list(TopologicalSorter(before).static_order())
+
+    def step(self, value: Tensor) -> dict[str, Tensor]:
+        """The outputs of all nodes in one step, for the value of the input node."""
+        found: dict[str, Tensor] = {}
+        for name in self.order:
+            inputs = [found[source] for source in self.before[name]]
+            node = self.read.graph.nodes[name]
+            if type(node).__name__ == "Input":
+                found[name] = value
+            elif inputs:
+                found[name] = self._evaluate(name, node, torch.stack(inputs).sum(0) if len(inputs) > 1 else inputs[0])
+            else:
+                raise FileError(f"nothing enters {printable(name)}")
+        return found
+
+    def _evaluate(self, name: str, node: Any, x: Tensor) -> Tensor:
+        kind = type(node).__name__
+        if kind == "Output":
+            return x
+        if kind in ("Conv1d", "Conv2d"):
+            convolve = functional.conv1d if kind == "Conv1d" else functional.conv2d
+            settings = [_whole(value) for value in (node.stride, node.padding, node.dilation, node.groups)]
+            return convolve(x, _tensor(node.weight), _tensor(node.bias), *settings)
+        if kind == "Affine":
+            return functional.linear(x, _tensor(node.weight), _tensor(node.bias))
+        if kind in ("IF", "CubaLIF"):
+            return self._fire(name, node, x)
+        raise FileError(f"{printable(name)} is a {kind}, which no file of ours has")
+
+    def _fire(self, name: str, node: Any, x: Tensor) -> Tensor:
+        current, potential = self.state.get(name, (torch.zeros_like(x), torch.zeros_like(x)))
+        step = self.read.about["step_seconds"]
+        if type(node).__name__ == "IF":  # v' = R I, with time in steps
+            potential = potential + _tensor(node.r) * x
+        else:  # tau_syn I' = -I + w S; tau_mem v' = (v_leak - v) + R I
+            current = current + step / _tensor(node.tau_syn) * (_tensor(node.w_in) * x - current)
+            drive = _tensor(node.v_leak) - potential + _tensor(node.r) * current
+            potential = potential + step / _tensor(node.tau_mem) * drive
+        self.peaks[name] = torch.maximum(self.peaks.get(name, potential.new_zeros(())), potential.abs().amax((0, *range(2, x.ndim))))
+        threshold = _tensor(node.v_threshold)
+        fired = potential > threshold if self.strict else potential >= threshold
+        if self.read.about["reset"] == "subtract":
+            potential = torch.where(fired, potential - threshold, potential)
+        else:
+            potential = torch.where(fired, _tensor(node.v_reset).expand_as(potential), potential)
+        self.state[name] = current, potential
+        return fired.double()
+
+
+def run(found: Read, samples: Samples, *, strict: bool = True) -> Trains:
+    """Spikes of every layer and integer totals of the readout. Raises FileError for a total that is no integer."""
+    about = found.about
+    about = {**about, "node_shapes": {"input": _shape(found.graph.nodes["input"].input_type["input"])}}
+    value, machine = entering(about, samples), Interpreter(found, strict)
+    *layers, readout = about["layers"]
+    spikes: dict[str, list[Tensor]] = {layer["name"]: [] for layer in layers}
+    total: Tensor | None = None
+    for t in range(samples.timesteps):
+        step = machine.step(value(t))
+        for layer in layers:
+            spikes[layer["name"]].append(step[layer["node"]])
+        total = step[readout["node"]] if total is None else total + step[readout["node"]]
+    assert total is not None
+    for layer in layers:
+        _check_range(layer, machine.peaks[layer["node"]], about)
+    counts = total / 2.0 ** readout["unit_exponent"]
+    if not torch.equal(counts, counts.round()):
+        raise FileError(f"the totals of {readout['name']} are no whole numbers of its unit, so the weights are not ours")
+    trains = {name: levels_of(torch.stack(one), layer, about["pulse"]) for layer in layers if (name := layer["name"]) and (one := spikes[name])}
+    return Trains(trains, levels_of(counts[None], readout, False)[0])
+
+
+def _check_range(layer: dict[str, Any], peaks: Tensor, about: dict[str, Any]) -> None:
+    """Raises UnsupportedModel where these samples drive a potential beyond the exact sums of the importer."""
+    counts = peaks[: len(layer["grid_exponents"])] / torch.tensor(layer["grid_exponents"], dtype=torch.float64).exp2()
+    half = 2 if about["profile"] == "soft" else 1
+    if float(counts.max()) * half >= 2.0 ** about["significand_bits"]:
+        raise UnsupportedModel(
+            f"the potentials of {layer['name']} reach {float(counts.max()):.3g} grid steps on these samples, more than the "
+            f"{about['significand_bits']} bits of the importer's sums hold exactly: use precision='float64' and run the "
+            "importer in float64, or convert for fewer time steps"
+        )
+
+
+def _tensor(value: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(value, np.float64))
+
+
+def _whole(value: Any) -> Any:
+    array = np.asarray(value)
+    return int(array) if array.ndim == 0 else tuple(int(one) for one in array)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(int(one) for one in np.asarray(value).reshape(-1))
