@@ -42,8 +42,9 @@ def read(path: Path) -> Read:
     return Read(graph, about)
 
 
-def entering(about: dict[str, Any], samples: Samples) -> Callable[[int], Tensor]:
+def entering(found: Read, samples: Samples) -> Callable[[int], Tensor]:
     """t (from 0) → what the input node takes in that step, in float64: (batch, channels, *space)."""
+    about = found.about
     entrance = about["input"]
     values = np.asarray(samples.entering[entrance["name"]])
     axes = tuple(entrance["shape"])
@@ -51,7 +52,7 @@ def entering(about: dict[str, Any], samples: Samples) -> Callable[[int], Tensor]
     if tuple(values.shape[lead:]) != axes:
         raise FileError(f"the file takes {axes} for {entrance['name']}, not {tuple(values.shape[lead:])}")
     moved = torch.from_numpy(np.moveaxis(values.astype(np.float64), lead + entrance["axis"], lead).copy())
-    size = (*moved.shape[lead : lead + 1], *about["node_shapes"]["input"][1:])
+    size = (moved.shape[lead], *_shape(found.graph.nodes["input"].input_type["input"])[1:])
     moved = moved.reshape(*moved.shape[:lead], *size)
 
     def at(t: int) -> Tensor:
@@ -143,8 +144,7 @@ class Interpreter:
 def run(found: Read, samples: Samples, *, strict: bool = True) -> Trains:
     """Spikes of every layer and integer totals of the readout. Raises FileError for a total that is no integer."""
     about = found.about
-    about = {**about, "node_shapes": {"input": _shape(found.graph.nodes["input"].input_type["input"])}}
-    value, machine = entering(about, samples), Interpreter(found, strict)
+    value, machine = entering(found, samples), Interpreter(found, strict)
     *layers, readout = about["layers"]
     spikes: dict[str, list[Tensor]] = {layer["name"]: [] for layer in layers}
     total: Tensor | None = None
