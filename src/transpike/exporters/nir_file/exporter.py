@@ -77,7 +77,6 @@ class Nir(Exporter):
             raise UnsupportedModel(
                 f"{layer.name} has a {other} reset, and profile={self.profile!r} is for networks in which every neuron has a "
                 f"{self.profile} one: use profile={other!r}, or convert with reset={self.profile!r}"
-                + (", beta=0" if self.profile == "hard" else "")
             )
         if (layer.threshold <= 0).any():
             raise UnsupportedModel(f"{layer.name} has a threshold of 0 or below, at which it fires in every step: remove these neurons")

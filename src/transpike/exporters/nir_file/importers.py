@@ -52,7 +52,7 @@ def carries(importer: str, whole: Whole) -> str:
     if subtracting and not found.soft:
         return (
             f"{subtracting} subtracts its threshold when it fires (soft reset), and the soft reset of {found.title} "
-            f"{found.version} subtracts it a step later: convert with reset='hard', beta=0 and use profile='hard', or "
+            f"{found.version} subtracts it a step later: convert with reset='hard' and use profile='hard', or "
             "use importer='spikingjelly' or 'norse'"
         )
     return ""
