@@ -1,3 +1,10 @@
-"""Exporters, one file for each format."""
+"""Exporters, one file or folder for each format: they write a whole-number network, and run what they wrote."""
 
+from collections.abc import Mapping
+
+from transpike.core.registry import family
+from transpike.exporters.exporter import Exporter
 from transpike.exporters.nir_file import Nir
+
+members: tuple[type[Exporter], ...] = family("exporter", Exporter).own(globals())
+table: Mapping[str, type[Exporter]] = family("exporter").table

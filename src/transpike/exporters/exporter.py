@@ -16,7 +16,7 @@ class Exporter(ABC):
     suffix: ClassVar[str]
     """The ending of the file that it writes, e.g. ".onnx"; "" for a folder."""
 
-    def refuse(self, whole: Whole) -> None:
+    def refuse(self, whole: Whole) -> None:  # noqa: B027
         """Raises UnsupportedModel, naming layer, reason and way out, for what this format cannot hold."""
 
     @abstractmethod

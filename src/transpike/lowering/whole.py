@@ -5,7 +5,8 @@ Every potential, weight, threshold and bias is an integer count of grid steps. I
     v += bias + Σ_terms W · levels[source](t) + Σ_currents charge
 
 (levels of sources earlier in the order, of the same step), then fires where v ≥ threshold and resets: ``subtract``
-takes the threshold off, ``zero`` clears v. The readout adds its charge in every step and never fires.
+takes the threshold off, ``zero`` clears v. The readout adds its charge in every step and never fires. The charge of a
+term has the elements of the layer in their order; its shape may be another one.
 """
 
 from dataclasses import dataclass, field
@@ -40,10 +41,11 @@ class Entrance:
 class Term:
     """One layer of weights: charge = W · x, x the levels of ``source`` (a layer or an entrance), rearranged.
 
-    ``index``: None, or for each position of x the flat position in the source's levels, −1 for a zero (flatten, permute,
-    slices, padding, upsampling by repetition); x has the shape ``shape``. ``kind`` and ``weight``: "conv" (outputs, inputs / groups, *kernel) as in
-    torch, with ``stride``, ``padding``, ``dilation`` for each axis and ``groups``; "linear" (outputs, inputs) on the
-    last axis; "scale" (broadcastable to shape), element by element. ``name`` is the node of the network.
+    ``index``: None where x is the levels in their order, or for each position of x the flat position in the levels, −1
+    for a zero (permute, slices, padding, upsampling by repetition); x has the shape ``shape``. ``kind`` and ``weight``:
+    "conv" (outputs, inputs / groups, *kernel) as in torch, with ``stride``, ``padding``, ``dilation`` for each axis and
+    ``groups``; "linear" (outputs, inputs) on the last axis; "scale" (broadcastable to shape), element by element. Terms
+    may share a ``name``, the node of the network: levels that are added before a weight are terms of their own.
     """
 
     name: str
@@ -71,10 +73,11 @@ class Window:
 class Layer:
     """Neurons ("integrate"), pooling by lateral inhibition ("maximum"), or the "readout".
 
-    ``unit`` is the real value of 1 in charge and potentials, a power of two for each channel (shape of ``axis``); one
-    number for the readout. ``bias``, ``threshold``, ``initial`` broadcast to ``shape``. ``bound`` (broadcastable) is
-    the largest |v| that can occur in the form's number of steps, before the reset. ``pool`` and ``source`` are those of
-    "maximum"; its rule is that of ``neurons.LateralInhibition``.
+    ``unit`` is the real value of 1 in charge and potentials, a power of two for each channel: as many as ``shape`` has
+    on ``axis`` (from 0, without the batch); one number for the readout. ``bias``, ``threshold``, ``initial`` broadcast
+    to ``shape``. ``bound`` (broadcastable) is the largest |v| that can occur in the form's number of steps, before the
+    reset, for any levels. ``pool`` and ``source`` are those of "maximum"; its rule is that of
+    ``neurons.LateralInhibition``.
     """
 
     name: str
@@ -108,7 +111,7 @@ class Whole:
     @cached_property
     def table(self) -> dict[str, Layer | Entrance]:
         """Name → layer or entrance."""
-        return {one.name: one for one in (*self.entrances, *self.layers)}
+        return {**{one.name: one for one in self.entrances}, **{one.name: one for one in self.layers}}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,315 @@
+"""From a program on the exact grid to its whole-number form, and from inputs to the integers that enter it.
+
+Refuses by name what has no such form, and says what to change.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import ceil, floor, log2
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transpike.core.cell import Cell
+from transpike.core.graph import Input, Node
+from transpike.core.op import Op
+from transpike.core.plain import is_plain
+from transpike.errors import DataError, SettingError, UnsupportedModel
+from transpike.lowering.bounds import spans
+from transpike.lowering.lowered import Exactness, Lowered
+from transpike.lowering.program import Program
+from transpike.lowering.rounding_points import OnGrid
+from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Whole, Window
+from transpike.lowering.whole_paths import paths, sends_levels
+from transpike.lowering.whole_terms import compact, extremes, integers, terms_of
+from transpike.neurons.integrate_and_fire import IntegrateAndFire
+from transpike.neurons.max_pooling import LateralInhibition
+from transpike.neurons.maximum_in_time import MaximumInTime
+from transpike.ops.maxpool import MaxPool
+from transpike.readouts.accumulated_membrane import AccumulatedMembrane
+from transpike.readouts.spike_count import SpikeCount
+
+
+def whole_form(program: Program, timesteps: int) -> Whole:
+    """The whole-number form of a program for runs of up to ``timesteps`` steps.
+
+    Raises UnsupportedModel, naming layer, reason and way out, for what has none: see docs/export.md.
+    """
+    exactness = _checked(program, timesteps)
+    return _Former(program, exactness, timesteps).form()
+
+
+def _checked(program: Program, timesteps: int) -> Exactness:
+    exactness = program.lowered.exactness
+    if exactness is None:
+        raise UnsupportedModel("the network has no exact grid, so no whole numbers; convert with exact_grid=True")
+    if program.schedule.mode != "steps":
+        raise UnsupportedModel(
+            f"{program.schedule} has no whole-number form, only streaming has: convert with schedule=Streaming()"
+        )
+    if exactness.timesteps < timesteps:
+        raise UnsupportedModel(
+            f"the network is not on a grid for {timesteps} steps: {exactness.reason}; "
+            + ("export fewer steps" if exactness.timesteps else "use a smaller T or other thresholds")
+        )
+    if not is_plain(program.readout, (AccumulatedMembrane, SpikeCount)):
+        raise UnsupportedModel(
+            f"the readout {type(program.readout).__name__} has no whole-number form, only totals over all steps have: "
+            "convert with readout=AccumulatedMembrane()"
+        )
+    if program.encoder.spike_scale is None and not program.encoder.is_constant:
+        raise UnsupportedModel(
+            f"the encoder {type(program.encoder).__name__} sends other currents in each step; use an encoder of spikes "
+            "or ConstantCurrent()"
+        )
+    return exactness
+
+
+class _Former:
+    """Walks the lowered form once."""
+
+    def __init__(self, program: Program, exactness: Exactness, timesteps: int) -> None:
+        self.lowered, self.table, self.timesteps = program.lowered, program.table, timesteps
+        self.exactness = exactness
+        self.entrances: list[Entrance] = []
+        self.layers: list[Layer] = []
+        self.ends: dict[str, tuple[int, int]] = {}
+        """Source → its smallest and its largest level of one step."""
+        found = spans(self.lowered, exactness.input_bound)
+        steady = self.lowered.time_invariant
+        self.middle = onward(self.lowered, {name: found[name].middle for name in steady})
+        self.radius = onward(self.lowered, {name: found[name].radius for name in steady}, magnitude=True)
+
+    def form(self) -> Whole:
+        output = self.lowered.output
+        if output.name in self.lowered.time_invariant:
+            raise UnsupportedModel("no neuron lies between input and output, so there is nothing to export")
+        for node in self.lowered.nodes:
+            if isinstance(node.op, Input) and sends_levels(self.lowered, node):
+                self._spikes(node)
+            elif isinstance(node.op, LateralInhibition):
+                self.layers.append(self._maximum(node, node.op))
+            elif isinstance(node.op, Cell):
+                self.layers.append(self._neurons(node, node.op))
+        self.layers.append(self._readout(output))
+        return Whole(tuple(self.entrances), tuple(self.layers), self.timesteps)
+
+    def _spikes(self, node: Node) -> None:
+        alphabet, scale = self.lowered.alphabets[node.name], self.lowered.spike_scales[node.name]
+        if not alphabet.levels or alphabet.kind not in ("binary", "ternary", "levels"):
+            raise UnsupportedModel(f"{node.name} sends {alphabet} spikes, which have no whole-number form")
+        assert scale is not None
+        low = -alphabet.levels if alphabet.signed else 0
+        self.ends[node.name] = (low, alphabet.levels)
+        unit = compact(scale[0].numpy())
+        self.entrances.append(Entrance(node.name, node.shape, "spikes", low, alphabet.levels, unit))
+
+    def _maximum(self, node: Node, cell: LateralInhibition) -> Layer:
+        pool, source, where = cell.pool, self.table[node.inputs[0]], f"{node.name} ({cell.describe()})"
+        if not is_plain(cell, LateralInhibition) or cell.period or cell.pre_simulation_steps:
+            raise UnsupportedModel(f"{where} restarts during a run, which the whole-number form does not")
+        if not sends_levels(self.lowered, source):
+            raise UnsupportedModel(
+                f"{where} pools what {source.name} ({source.op.describe()}) makes of spikes, not the spikes of one "
+                "layer: put the pooling directly behind an activation"
+            )
+        if self.ends[source.name][0] < 0:
+            raise UnsupportedModel(f"{where} pools signed spikes; use an encoder without signs")
+        if (
+            not is_plain(pool, MaxPool)
+            or any(d != 1 for d in pool.dilation)
+            or _windows(pool, source) != node.shape[1:]
+        ):
+            raise UnsupportedModel(
+                f"{where} has uneven windows, windows with gaps, or windows that reach over the edge: use plain max "
+                "pooling with dilation=1 and ceil_mode=False"
+            )
+        self.ends[node.name] = self.ends[source.name]
+        window = Window(pool.kernel, pool.stride, pool.padding)
+        unit = np.ones(node.shape[0])
+        return Layer(node.name, "maximum", node.shape, 0, unit, pool=window, source=source.name)
+
+    def _neurons(self, node: Node, cell: Cell) -> Layer:
+        if not is_plain(cell, IntegrateAndFire) or cell.leak != 1:
+            raise UnsupportedModel(f"{node.name} ({cell.describe()}) has no whole-number form: {_reason(cell)}")
+        axis, unit = self._unit(node)
+        given = self.lowered.biases[node.name][0].expand(1, *self.table[node.inputs[0]].shape)
+        bias = compact(integers(given.reshape(node.shape), unit, node.name))
+        threshold, initial = (
+            compact(integers(value.expand(node.shape), unit, node.name)) for value in (cell.threshold, cell.initial)
+        )
+        layer = Layer(
+            node.name, "integrate", node.shape, axis, _along(unit, axis), self._terms(node, node.inputs[0], unit),
+            self._currents(node, node.inputs[0], unit), bias, threshold, initial,
+            "subtract" if cell.reset == "soft" else "zero",
+        )  # fmt: skip
+        self.ends[node.name] = (0, 1)
+        return self._bounded(layer)
+
+    def _unit(self, node: Node) -> tuple[int, Tensor]:
+        """The axis of the channels, and the grid step of each element, equal within a channel; (*shape)."""
+        step = self.exactness.steps[node.name].double().expand(1, *self.table[node.inputs[0]].shape)
+        full, axis = step.reshape(node.shape), min(self.lowered.axes[node.name], max(1, len(node.shape))) - 1
+        if full.ndim:
+            others = [other for other in range(full.ndim) if other != axis]
+            full = full.amin(others, keepdim=True) if others else full
+        return axis, full.expand(node.shape)
+
+    def _readout(self, node: Node) -> Layer:
+        """The output, with the coarsest unit that all of its weights, biases and currents share."""
+        bias, shape = self.lowered.biases[node.name][0].expand(1, *node.shape)[0], node.shape
+        largest = sum(float(abs(one).max()) for one in (bias, *self._steady(node.name)))
+        largest += float(spans(self.lowered, self.exactness.input_bound)[node.name].largest.max())
+        fine = 2.0 ** (ceil(log2(max(largest, 1e-30))) - 50)
+        unit = torch.full(shape, fine, dtype=torch.float64)
+        terms, bias_units = self._terms(node, node.name, unit), integers(bias, unit, node.name)
+        values = [term.weight for term in terms] + [bias_units]
+        grids = [one.op.grid for one in self.lowered.nodes if isinstance(one.op, OnGrid)]
+        values += [integers(grid, unit.flatten()[:1], node.name) for grid in grids if self._steady(node.name)]
+        common = max(1, _common_power(values))
+        terms = tuple(replace(term, weight=term.weight // common) for term in terms)
+        unit = unit * common
+        currents = self._currents(node, node.name, unit)
+        layer = Layer(
+            node.name, "readout", shape, 0, np.array(fine * common), terms, currents, compact(bias_units // common)
+        )
+        return self._bounded(layer)
+
+    def _terms(self, node: Node, wire: str, unit: Tensor) -> tuple[Term, ...]:
+        found = [
+            term
+            for path in paths(self.lowered, self.table, wire)
+            for term in terms_of(self.table, path, unit, node.name)
+        ]
+        return tuple(term for term in found if term.weight.any())
+
+    def _steady(self, wire: str) -> tuple[Tensor, ...]:
+        """Middle and radius of the constant current on a wire; nothing if there is none."""
+        return (self.middle[wire], self.radius[wire]) if wire in self.middle else ()
+
+    def _currents(self, node: Node, wire: str, unit: Tensor) -> tuple[str, ...]:
+        """Adds the entrance of the constant current of a layer, if it has one."""
+        if not self._steady(wire):
+            return ()
+        middle, radius = (value.reshape(node.shape) for value in self._steady(wire))
+        name = f"{node.name}.current"
+        low = floor(float(((middle - radius) / unit).min())) - 1
+        high = ceil(float(((middle + radius) / unit).max())) + 1
+        self.entrances.append(Entrance(name, node.shape, "charge", low, high, compact(unit.numpy())))
+        self.ends[name] = (low, high)
+        return (name,)
+
+    def _bounded(self, layer: Layer) -> Layer:
+        """The layer with the largest |v| for any levels, by interval arithmetic step by step."""
+        least, most = layer.bias, layer.bias
+        for low, high in (extremes(term, *self.ends[term.source], layer) for term in layer.terms):
+            least, most = least + low, most + high
+        for name in layer.currents:
+            least, most = least + self.ends[name][0], most + self.ends[name][1]
+        if layer.kind == "readout":
+            return replace(layer, bound=compact(self.timesteps * np.maximum(abs(least), abs(most))))
+        low = high = layer.initial
+        bound, threshold = abs(layer.initial), layer.threshold
+        for _ in range(self.timesteps):
+            fired = high >= threshold
+            rest = np.where(low < threshold, np.where(fired, np.minimum(low, 0), low), 0)
+            kept = np.minimum(high, threshold - 1)
+            if layer.reset == "subtract":
+                high, low = np.where(fired, np.maximum(high - threshold, kept), high), rest
+            else:
+                high, low = np.where(fired, np.maximum(0, kept), high), rest
+            before, high, low = (high, low), high + most, low + least
+            bound = np.maximum(bound, np.maximum(abs(high), abs(low)))
+            if np.array_equal(before[0] + most, before[0]) and np.array_equal(low, before[1]):
+                break
+        return replace(layer, bound=compact(bound))
+
+
+def _windows(pool: MaxPool, source: Node) -> tuple[int, ...]:
+    """The number of whole windows on each axis."""
+    sizes = zip(source.shape[1:], pool.kernel, pool.stride, pool.padding, strict=True)
+    return tuple((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
+
+
+def _along(unit: Tensor, axis: int) -> NDArray[np.float64]:
+    """One value for each channel."""
+    rows = unit.reshape(1, 1) if not unit.ndim else unit.movedim(axis, 0).reshape(unit.shape[axis], -1)
+    return rows[:, 0].contiguous().numpy()
+
+
+def _common_power(values: list[Integers]) -> int:
+    """The largest power of two that divides all values; 0 if all are 0."""
+    found = 0
+    for value in values:
+        found |= int(np.bitwise_or.reduce(np.abs(value).ravel(), initial=0))
+    return found & -found
+
+
+def _reason(cell: Cell) -> str:
+    """Why a cell has no whole-number form, and the way out."""
+    if isinstance(cell, IntegrateAndFire) and is_plain(cell, IntegrateAndFire):
+        return "a leak multiplies its potential by a fraction in each step; convert with leak=1"
+    if isinstance(cell, MaximumInTime):
+        return "its spikes or currents are no maximum of counts; convert with pooling='lateral-inhibition'"
+    if cell.is_delay:
+        return "it repeats its input later; use a recipe without delays"
+    if cell.unit is None:
+        return "only its step() defines it; use a recipe of plain integrate-and-fire neurons, such as ecc"
+    return "only integrate-and-fire neurons with one threshold have; use a recipe of these, such as ecc or few-steps"
+
+
+def onward(lowered: Lowered, known: Mapping[str, Tensor], *, magnitude: bool = False) -> dict[str, Tensor]:
+    """``known`` values of constant currents, and what they are on the wires behind them while no neuron fires."""
+    found = dict(known)
+    shapes = {node.name: node.shape for node in lowered.nodes}
+    for node in lowered.nodes:
+        if node.name in found or isinstance(node.op, (Cell, Input)) or not any(name in found for name in node.inputs):
+            continue
+        first = next(found[name] for name in node.inputs if name in found)
+        inputs = [
+            found[name] if name in found else first.new_zeros((len(first), *shapes[name])) for name in node.inputs
+        ]
+        found[node.name] = (node.op.magnitude() if magnitude else node.op).linear(*inputs)
+    return found
+
+
+def samples_of(program: Program, whole: Whole, x: Tensor, sample_ids: Tensor, timesteps: int) -> Samples:
+    """The integers that enter for prepared inputs ``x`` (batch, *shape), as the reference engine computes them.
+
+    ``sample_ids`` (batch,) are those of a run. Raises SettingError for more steps than the form has, and DataError for
+    inputs beyond the range that the grid covers.
+    """
+    if not 1 <= timesteps <= whole.timesteps:
+        raise SettingError(f"timesteps must be from 1 to {whole.timesteps}, those of the whole-number form")
+    lowered, x = program.lowered.to(dtype=torch.float64), x.double()
+    currents: dict[str, Tensor] = {}
+    entering: dict[str, Integers] = {}
+    for node in lowered.nodes:
+        if isinstance(node.op, Input) and sends_levels(lowered, node):
+            sent = [program.sent(node, x, sample_ids, t) for t in range(1, timesteps + 1)]
+            entering[node.name] = torch.stack(sent).numpy().astype(np.int64)
+        elif node.name in lowered.time_invariant:
+            given = isinstance(node.op, Input)
+            inputs = [currents[name] for name in node.inputs]
+            op = node.op
+            assert isinstance(op, Op)
+            currents[node.name] = program.sent(node, x, sample_ids, 1) if given else op.linear(*inputs)
+    found = onward(lowered, currents)
+    for layer in whole.layers:
+        for name in layer.currents:
+            node = program.table[layer.name]
+            wire = node.name if layer.kind == "readout" else node.inputs[0]
+            entrance = whole.table[name]
+            assert isinstance(entrance, Entrance)
+            charge = found[wire].reshape(len(x), *layer.shape)
+            entering[name] = integers(charge, torch.from_numpy(entrance.unit), name)
+    for one in whole.entrances:
+        least, most = int(entering[one.name].min()), int(entering[one.name].max())
+        if least < one.low or most > one.high:
+            raise DataError(
+                f"{one.name} gets {least} to {most}, but the grid covers {one.low} to {one.high}: the inputs are far "
+                "beyond those of the calibration"
+            )
+    return Samples(entering, timesteps)
