@@ -135,7 +135,9 @@ def imported(importer: str, path: Path, samples: Samples, dtype: torch.dtype = t
             output, state = model(value(t).to(dtype), state)
             outputs.append(output.double())
     layers, readout = about["layers"][:-1], about["layers"][-1]
-    trains = {layer["name"]: _levels(spikes[layer["node"]], layer, about["pulse"], samples.timesteps) for layer in layers}
+    trains = {
+        layer["name"]: _levels(spikes[layer["node"]], layer, about["pulse"], samples.timesteps) for layer in layers
+    }
     totals = torch.stack(outputs).sum(0) / 2.0 ** readout["unit_exponent"]
     return Trains(trains, _levels([totals.round()], readout, False, 1)[0])
 
@@ -261,8 +263,11 @@ def main() -> None:
             rates = [train.mean() for train in one.expected.levels.values()]
             print(f"{one.title}: {min(rates):.1%} to {max(rates):.1%} of the neurons spike in a step")
             for row in rows(one, Path(folder)):
-                print(f"  {row['importer']}, {row['file']}: {row['differ']} of {row['spikes']} spikes differ, {row['totals']} totals"
-                      + (" (refused)" if row["refused"] else ""), flush=True)
+                print(
+                    f"  {row['importer']}, {row['file']}: {row['differ']} of {row['spikes']} spikes differ, {row['totals']} totals"
+                    + (" (refused)" if row["refused"] else ""),
+                    flush=True,
+                )
                 found.append(row)
     write_atomically(arguments.output, (json.dumps(found, indent=1) + "\n").encode())
 

@@ -1,8 +1,8 @@
-"""What importers of NIR files do with a file of ours: measured by benchmarks/nir_importers.py, listed in docs/nir.md."""
+"""What importers of NIR files do with a file of ours, as benchmarks/nir_importers.py measures it."""
 
 from dataclasses import dataclass
 
-from transpike.lowering.whole import Whole
+from transpike.lowering.whole import Layer, Whole
 
 STEP = 1e-4
 """Seconds of one time step: snnTorch takes no other."""
@@ -10,9 +10,10 @@ STEP = 1e-4
 
 @dataclass(frozen=True)
 class Importer:
-    """One importer: ``soft`` says how a reset by subtraction is switched on, "" where it has none like ours.
+    """One importer, in the version that was measured.
 
-    ``sums``: a population may have several sources. ``one_axis``: it knows Conv1d. ``version``: the measured one.
+    ``soft``: how a reset by subtraction is switched on; "" where it has none like ours. ``sums``: a population may have
+    several sources. ``one_axis``: it knows Conv1d. ``several_thresholds``: neurons of a layer may have their own.
     """
 
     title: str
@@ -20,39 +21,36 @@ class Importer:
     soft: str
     sums: bool
     one_axis: bool
+    several_thresholds: bool
 
 
 IMPORTERS = {
-    "spikingjelly": Importer("SpikingJelly", "2.0.0", "set v_reset = None on every neuron node", True, True),
-    "snntorch": Importer("snnTorch", "1.0.0", "", True, False),
-    "norse": Importer("Norse", "1.1.0", "from_nir(..., reset_method=reset_subtract)", False, False),
+    "spikingjelly": Importer("SpikingJelly", "2.0.0", "set v_reset = None in every neuron", True, True, False),
+    "snntorch": Importer("snnTorch", "1.0.0", "", True, False, False),
+    "norse": Importer("Norse", "1.1.0", "from_nir(..., reset_method=reset_subtract)", False, False, True),
 }
 """Importers for which ``Nir(importer=...)`` writes."""
 
 
-def sources(whole: Whole) -> dict[str, list[str]]:
-    """Layer → the layers and entrances that it reads, each once."""
-    return {
-        layer.name: list(dict.fromkeys([*layer.currents, *(term.source for term in layer.terms), *filter(None, [layer.source])]))
-        for layer in whole.layers
-    }
+def sources(layer: Layer) -> list[str]:
+    """The layers and entrances that a layer reads, each once."""
+    return list(dict.fromkeys([*layer.currents, *(term.source for term in layer.terms), *filter(None, [layer.source])]))
 
 
 def carries(importer: str, whole: Whole) -> str:
-    """Why this importer changes the spikes of a network without a word, with the way out; "" if it does not."""
+    """Why this importer would change the spikes of a network without a word, with the way out; "" if it would not."""
     found = IMPORTERS[importer]
-    several = next((name for name, read in sources(whole).items() if len(read) > 1), "")
-    if several and not found.sums:
+    here = f"{found.title} {found.version}"
+    several = next((layer for layer in whole.layers if len(sources(layer)) > 1), None)
+    if several is not None and not found.sums:
         return (
-            f"{several} adds charge from {', '.join(sources(whole)[several])}, and {found.title} {found.version} drops "
-            "all of them but one without a word: use importer='spikingjelly' or 'snntorch', or a network without "
-            "residual connections"
+            f"{several.name} adds charge from {', '.join(sources(several))}, and {here} drops all of them but one "
+            "without a word: use importer='spikingjelly' or 'snntorch', or a network without residual connections"
         )
-    subtracting = next((layer.name for layer in whole.layers[:-1] if layer.reset == "subtract"), "")
-    if subtracting and not found.soft:
+    subtracting = next((layer for layer in whole.layers[:-1] if layer.reset == "subtract"), None)
+    if subtracting is not None and not found.soft:
         return (
-            f"{subtracting} subtracts its threshold when it fires (soft reset), and the soft reset of {found.title} "
-            f"{found.version} subtracts it a step later: convert with reset='hard' and use profile='hard', or "
-            "use importer='spikingjelly' or 'norse'"
+            f"{subtracting.name} subtracts its threshold when it fires (soft reset), and {here} subtracts it a step "
+            "late: convert with reset='hard' and use profile='hard', or use importer='spikingjelly' or 'norse'"
         )
     return ""

@@ -66,13 +66,12 @@ def entering(found: Read, samples: Samples) -> Callable[[int], Tensor]:
 
 
 def levels_of(spikes: Tensor, layer: dict[str, Any], pulse: bool) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """(..., channels, *space) of a node as (..., *shape) of its layer, without the pulse."""
-    shape, axis = layer["shape"], layer["axis"]
-    lead = 2
-    found = spikes[:, :, :-1] if pulse else spikes
-    moved = [shape[axis], *(n for k, n in enumerate(shape) if k != axis)]
-    array = found.numpy().reshape(*found.shape[:lead], *moved)
-    return np.moveaxis(array, lead, lead + axis).astype(np.int64)
+    """(T, batch, channels, *space) of a node as (T, batch, *shape) of its layer, without the pulse."""
+    shape, axis = layer["charge"], layer["axis"]
+    found = (spikes[:, :, :-1] if pulse else spikes).numpy()
+    first = [shape[axis], *(n for k, n in enumerate(shape) if k != axis)]
+    in_order = np.moveaxis(found.reshape(*found.shape[:2], *first), 2, 2 + axis)
+    return in_order.reshape(*found.shape[:2], *layer["shape"]).astype(np.int64)
 
 
 @dataclass(eq=False)
@@ -130,7 +129,9 @@ class Interpreter:
             current = current + step / _tensor(node.tau_syn) * (_tensor(node.w_in) * x - current)
             drive = _tensor(node.v_leak) - potential + _tensor(node.r) * current
             potential = potential + step / _tensor(node.tau_mem) * drive
-        self.peaks[name] = torch.maximum(self.peaks.get(name, potential.new_zeros(())), potential.abs().amax((0, *range(2, x.ndim))))
+        self.peaks[name] = torch.maximum(
+            self.peaks.get(name, potential.new_zeros(())), potential.abs().amax((0, *range(2, x.ndim)))
+        )
         threshold = _tensor(node.v_threshold)
         fired = potential > threshold if self.strict else potential >= threshold
         if self.read.about["reset"] == "subtract":
@@ -158,8 +159,14 @@ def run(found: Read, samples: Samples, *, strict: bool = True) -> Trains:
         _check_range(layer, machine.peaks[layer["node"]], about)
     counts = total / 2.0 ** readout["unit_exponent"]
     if not torch.equal(counts, counts.round()):
-        raise FileError(f"the totals of {readout['name']} are no whole numbers of its unit, so the weights are not ours")
-    trains = {name: levels_of(torch.stack(one), layer, about["pulse"]) for layer in layers if (name := layer["name"]) and (one := spikes[name])}
+        raise FileError(
+            f"the totals of {readout['name']} are no whole numbers of its unit, so the weights are not ours"
+        )
+    trains = {
+        name: levels_of(torch.stack(one), layer, about["pulse"])
+        for layer in layers
+        if (name := layer["name"]) and (one := spikes[name])
+    }
     return Trains(trains, levels_of(counts[None], readout, False)[0])
 
 
@@ -169,9 +176,9 @@ def _check_range(layer: dict[str, Any], peaks: Tensor, about: dict[str, Any]) ->
     half = 2 if about["profile"] == "soft" else 1
     if float(counts.max()) * half >= 2.0 ** about["significand_bits"]:
         raise UnsupportedModel(
-            f"the potentials of {layer['name']} reach {float(counts.max()):.3g} grid steps on these samples, more than the "
-            f"{about['significand_bits']} bits of the importer's sums hold exactly: use precision='float64' and run the "
-            "importer in float64, or convert for fewer time steps"
+            f"the potentials of {layer['name']} reach {float(counts.max()):.3g} grid steps on these samples, more than "
+            f"the {about['significand_bits']} bits of the importer's sums hold exactly: use precision='float64' and "
+            "run the importer in float64, or convert for fewer time steps"
         )
 
 

@@ -7,10 +7,13 @@ flattening and scales become part of the kernel. A kernel is found axis by axis 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
+from transpike.exporters.nir_file.layout import channels_first
 from transpike.lowering.whole import Integers, Layer, Term
+from transpike.lowering.whole_terms import charge_shape
 
 
 class NotAConvolution(Exception):
@@ -29,13 +32,6 @@ class Kernel:
     stride: tuple[int | None, ...]
 
 
-def channels_first(shape: tuple[int, ...], axis: int, dimensions: int) -> tuple[int, ...]:
-    """The shape of a population in the file: channels, then ``dimensions`` axes of space."""
-    axis %= len(shape)
-    space = [size for k, size in enumerate(shape) if k != axis]
-    return (shape[axis], *space, *(1,) * (dimensions - len(space)))
-
-
 def kernel_of(term: Term, source: tuple[int, ...], axis: int, layer: Layer, dimensions: int) -> Kernel:
     """The kernel of one term; ``source`` and ``axis`` are the shape and the axis of channels of what it reads.
 
@@ -48,6 +44,8 @@ def kernel_of(term: Term, source: tuple[int, ...], axis: int, layer: Layer, dime
         return _scaled(term, places, inputs, outputs, layer)
     if term.kind == "linear" and len(term.shape) == 1:
         return _full(term.weight, places, inputs, outputs)
+    if charge_shape(term) != layer.shape:
+        raise NotAConvolution(f"its charge of {charge_shape(term)} is rearranged to {layer.shape} before the neurons")
     weight = term.weight
     if term.kind == "linear":
         _check_axis(layer, len(layer.shape) - 1)
@@ -65,12 +63,12 @@ def kernel_of(term: Term, source: tuple[int, ...], axis: int, layer: Layer, dime
         kernel = kernel[..., None]
     starts, strides = [], []
     for k in range(dimensions):
+        taps: list[int | None] = [0]
+        stride: int | None = None
         if k < len(tables):
             step, padding, dilation = (int(move[k]) for move in moves)
             count = weight.shape[2 + k]
             taps, stride = _axis(tables[k], step, padding, dilation, count, outputs[1 + k], inputs[1 + k])
-        else:
-            taps, stride = [0], None
         kernel, start = _on_axis(kernel, 2 + k, taps)
         starts.append(start)
         strides.append(stride)
@@ -85,9 +83,7 @@ def merged(kernels: Iterable[Kernel]) -> Kernel:
             raise NotAConvolution(f"two ways from the same source have the strides {first.stride} and {other.stride}")
         ends = [
             max(a + n, b + m)
-            for a, n, b, m in zip(
-                first.start, first.weight.shape[2:], other.start, other.weight.shape[2:], strict=True
-            )
+            for a, n, b, m in zip(first.start, first.weight.shape[2:], other.start, other.weight.shape[2:], strict=True)
         ]
         start = tuple(min(a, b) for a, b in zip(first.start, other.start, strict=True))
         total = sum(_widened(one, start, ends) for one in (first, other))
@@ -111,6 +107,11 @@ def _places(term: Term, source: tuple[int, ...], axis: int, dimensions: int) -> 
     order = [axis % len(source), *(k for k in range(len(source)) if k != axis % len(source))]
     where = np.stack([where[k] for k in order] + [np.zeros_like(index)] * (1 + dimensions - len(source)), -1)
     return np.where((index >= 0)[..., None], where, -1)
+
+
+def _index(*parts: Any) -> Any:
+    """An index of several axes."""
+    return parts
 
 
 def _check_axis(layer: Layer, axis: int) -> None:
@@ -140,8 +141,8 @@ def _separated(places: Integers) -> tuple[Integers, list[Integers]]:
     if not valid.any():
         return np.full(places.shape[0], -1), [np.full(n, -1) for n in places.shape[1:-1]]
     at = tuple(int(k) for k in np.argwhere(valid)[0])
-    channel = places[(slice(None), *at[1:], 0)]
-    tables = [places[(*at[: 1 + k], slice(None), *at[2 + k :], 1 + k)] for k in range(space)]
+    channel = places[_index(slice(None), *at[1:], 0)]
+    tables = [places[_index(*at[: 1 + k], slice(None), *at[2 + k :], 1 + k)] for k in range(space)]
     expected = np.stack(np.broadcast_arrays(*np.ix_(channel, *tables)), -1)
     rest = places[..., 1 + space :]
     expected = np.where((expected >= 0).all(-1, keepdims=True), expected, -1)
@@ -155,7 +156,7 @@ def _spread_channels(weight: Integers, channel: Integers, inputs: int) -> Intege
     """The weights on the channels of the source."""
     full = np.zeros((weight.shape[0], inputs, *weight.shape[2:]), np.int64)
     taken = channel >= 0
-    np.add.at(full, (slice(None), channel[taken]), weight[:, taken])
+    np.add.at(full, _index(slice(None), channel[taken]), weight[:, taken])
     return full
 
 
@@ -212,13 +213,11 @@ def _full(weight: Integers, places: Integers, inputs: tuple[int, ...], outputs: 
         raise NotAConvolution("it is one matrix, and the neurons are not in one line")
     full = np.zeros((len(weight), *inputs), np.int64)
     taken = places[:, 0] >= 0
-    np.add.at(full, (slice(None), *places[taken].T), weight[:, taken])
+    np.add.at(full, _index(slice(None), *places[taken].T), weight[:, taken])
     return Kernel(full, (0,) * (len(inputs) - 1), (None,) * (len(inputs) - 1))
 
 
-def _scaled(
-    term: Term, places: Integers, inputs: tuple[int, ...], outputs: tuple[int, ...], layer: Layer
-) -> Kernel:
+def _scaled(term: Term, places: Integers, inputs: tuple[int, ...], outputs: tuple[int, ...], layer: Layer) -> Kernel:
     """One weight for each channel, on the diagonal. Raises NotAConvolution if weights differ within a channel."""
     shape = term.shape or layer.shape
     if tuple(shape) != tuple(layer.shape):
@@ -235,7 +234,10 @@ def _scaled(
         kernel[o, channel[o]] = rows[o, 0]
     starts, strides = [], []
     for k in range(len(inputs) - 1):
-        taps, stride = _axis(tables[k], 1, 0, 1, 1, outputs[1 + k], inputs[1 + k]) if k < space else ([0], None)
+        taps: list[int | None] = [0]
+        stride: int | None = None
+        if k < space:
+            taps, stride = _axis(tables[k], 1, 0, 1, 1, outputs[1 + k], inputs[1 + k])
         kernel, start = _on_axis(kernel, 2 + k, taps)
         starts.append(start)
         strides.append(stride)
