@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
         encoders,
         energy,
         exits,
+        exporters,
         models,
         neurons,
         ops,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.workflow.evaluate.report import Report
     from transpike.workflow.evaluate.run import evaluate
     from transpike.workflow.explain.run import explain
+    from transpike.workflow.export import Export, export
     from transpike.workflow.finetune.run import finetune
     from transpike.workflow.prepare import prepare
     from transpike.workflow.processor import run_processor
@@ -55,6 +57,7 @@ __all__ = [
     "SNN",
     "Comparison",
     "ComparisonSettings",
+    "Export",
     "FineTuning",
     "Graph",
     "Measurement",
@@ -77,6 +80,8 @@ __all__ = [
     "evaluate",
     "exits",
     "explain",
+    "export",
+    "exporters",
     "finetune",
     "fit_exit",
     "load",
@@ -102,6 +107,7 @@ __all__ = [
 _HOMES: dict[str, str] = {
     "Comparison": "workflow.compare.run",
     "ComparisonSettings": "workflow.compare.run",
+    "Export": "workflow.export",
     "FineTuning": "training.spiking.finetuning",
     "Graph": "core.graph",
     "Measurement": "workflow.evaluate.measurement",
@@ -119,6 +125,7 @@ _HOMES: dict[str, str] = {
     "cost": "workflow.cost.run",
     "evaluate": "workflow.evaluate.run",
     "explain": "workflow.explain.run",
+    "export": "workflow.export",
     "finetune": "workflow.finetune.run",
     "fit_exit": "workflow.early_exit",
     "load": "files",

@@ -34,6 +34,7 @@ COMMANDS = {
     "energy": "Energy, compared with the quantised ANN.",
     "explain": "Causes of the accuracy drop, layer by layer.",
     "exit": "Fit an early exit with a guaranteed bound.",
+    "export": "Write a network for other tools, proven spike for spike.",
     "report": "Write all results as one page.",
     "verify": "Compare the engines' spikes on a file.",
     "doctor": "Show the features of this installation.",

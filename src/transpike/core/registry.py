@@ -202,7 +202,6 @@ def family(kind: str, contract: type | None = None, **settings: Any) -> Family:
     return found
 
 
-family("exporter", holds="functions")
 family("part", in_files=True, named=False)
 
 
@@ -216,7 +215,7 @@ def register(thing: Any = None, /, *, kind: str | None = None, name: str | None 
     """Add a custom class, function or object to transpike: it appears in tables and on the command line.
 
     As a bare decorator on a class; its base class determines the family: a recipe, neuron (any cell), op, source
-    activation, pass, energy model, encoder, readout, schedule, exit score or task. Chips
+    activation, pass, energy model, encoder, readout, schedule, exit score, exporter or task. Chips
     (``transpike.chips.Chip``) and networks (``transpike.models.Model``) are objects: ``register(Chip(...))``.
     With ``kind`` and ``name`` on a function::
 

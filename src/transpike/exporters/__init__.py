@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from transpike.core.registry import family
 from transpike.exporters.exporter import Exporter
-from transpike.exporters.nir_file import Nir
+from transpike.exporters.golden import Golden as Golden
+from transpike.exporters.nir_file import Nir as Nir
 
 members: tuple[type[Exporter], ...] = family("exporter", Exporter).own(globals())
 table: Mapping[str, type[Exporter]] = family("exporter").table

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from transpike.core.spelling import NamedSettings
 from transpike.lowering.whole import Samples, Trains, Whole
 
 
 @dataclass(frozen=True)
-class Exporter(ABC):
+class Exporter(NamedSettings, ABC):
     """Settings of one format; its fields are keywords of ``ts.export``."""
 
     name: ClassVar[str]
     suffix: ClassVar[str]
     """The ending of the file that it writes, e.g. ".onnx"; "" for a folder."""
 
-    def refuse(self, whole: Whole) -> None:  # noqa: B027
+    def refuse(self, whole: Whole) -> None:
         """Raises UnsupportedModel, naming layer, reason and way out, for what this format cannot hold."""
 
     @abstractmethod

@@ -15,14 +15,23 @@ _CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 def run_whole(whole: Whole, samples: Samples) -> Trains:
     """Every spike of every layer and step, and the totals of the readout."""
-    first = whole.entrances[0]
-    entering = samples.entering[first.name]
-    return _Run(whole, samples, len(entering[0] if first.kind == "spikes" else entering)).trains()
+    return _Run(whole, samples).trains()
+
+
+def peaks(whole: Whole, samples: Samples) -> dict[str, int]:
+    """The largest |v| of each neuron layer before its reset; never above ``Layer.bound``."""
+    run = _Run(whole, samples)
+    run.trains()
+    return run.peaks
 
 
 class _Run:
-    def __init__(self, whole: Whole, samples: Samples, batch: int) -> None:
+    def __init__(self, whole: Whole, samples: Samples) -> None:
+        first = whole.entrances[0]
+        entering = samples.entering[first.name]
+        batch = len(entering[0] if first.kind == "spikes" else entering)
         self.whole, self.samples, self.batch = whole, samples, batch
+        self.peaks = {layer.name: 0 for layer in whole.layers if layer.kind == "integrate"}
         self.weights = {
             id(term): torch.from_numpy(term.weight).double() for layer in whole.layers for term in layer.terms
         }
@@ -72,6 +81,7 @@ class _Run:
 
     def _fire(self, layer: Layer, charge: Integers) -> Integers:
         v = self.potentials[layer.name] + charge
+        self.peaks[layer.name] = max(self.peaks[layer.name], int(abs(v).max()))
         spikes = (v >= layer.threshold).astype(np.int64)
         self.potentials[layer.name] = v - spikes * layer.threshold if layer.reset == "subtract" else v * (1 - spikes)
         return spikes

@@ -98,6 +98,54 @@ def check_folder(path: str | Path) -> Path:
         raise FileError(f"files cannot be written into the folder {path}: {reason}") from error
 
 
+def write_folder(path: str | Path, source: Path, mark: str) -> None:
+    """Put the folder ``source`` at ``path``: a copy next to it, flushed, is renamed when it is complete.
+
+    A folder that holds the file ``mark`` is replaced. Raises FileError for what ``check_new_folder`` refuses, and where
+    the system refuses; what was there is then unchanged.
+    """
+    target = Path(os.path.realpath(path))
+    check_new_folder(target, mark)
+    beside = target.with_name(f".{target.name[:200]}.tp-{secrets.token_hex(6)}.part")
+    old = beside.with_suffix(".old")
+    try:
+        shutil.copytree(source, beside)
+        for file in beside.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+        if target.exists():
+            target.rename(old)
+        try:
+            beside.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    except OSError as error:
+        raise _refusal(target, error) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_new_folder(path: str | Path, mark: str) -> None:
+    """Raise FileError where ``write_folder`` would fail: for a file, and for a folder with other content.
+
+    A missing or empty folder is fine, and one that holds the file ``mark``, which ``write_folder`` wrote before.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_dir():
+            raise FileError(f"{path} is a file; give the name of a folder")
+        if path.is_dir() and any(path.iterdir()) and not (path / mark).is_file():
+            raise FileError(f"{path} holds other files, which would be lost; give the name of a new folder")
+        with _temporary(Path(os.path.realpath(path))):
+            return
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
 def goes_to_stdout(path: str | Path) -> bool:
     """True where ``path`` is this process's standard output, and not the null device."""
     try:

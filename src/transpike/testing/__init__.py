@@ -11,12 +11,13 @@ the tests of a package::
 
 Shapes are without the batch. Inputs are drawn with a fixed seed. Tensors and spikes are compared bit for bit where no
 tolerance is named; sums are compared in float64 with the tolerance ``ROUNDING``, relative to the largest value.
-Exporters have no contract yet, so there is no check for them. ``example`` makes the object of a class to be checked.
+``example`` makes the object of a class to be checked.
 """
 
 from transpike.testing._law import check_member, example
 from transpike.testing.cells import check_neuron
 from transpike.testing.conversion import check_pass, check_recipe
+from transpike.testing.exporters import check_exporter
 from transpike.testing.inputs import check_dataset, check_encoder
 from transpike.testing.operators import check_op
 from transpike.testing.results import check_chip, check_energy_model, check_task
@@ -26,6 +27,7 @@ __all__ = [
     "check_dataset",
     "check_encoder",
     "check_energy_model",
+    "check_exporter",
     "check_member",
     "check_neuron",
     "check_op",

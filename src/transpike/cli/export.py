@@ -1,0 +1,68 @@
+"""transpike export."""
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+import transpike as ts
+from transpike import exporters
+from transpike.cli import _base, _inputs
+from transpike.cli._parts import settings_of
+from transpike.core.registry import family
+
+
+def _format(text: str) -> tuple[str, dict[str, Any]]:
+    """Name and settings of ``name:setting=value:…``."""
+    name, *parts = text.split(":")
+    kind = family("exporter").get(name)
+    hints = typing.get_type_hints(kind)
+    return name, settings_of(name, parts, {field.name: hints[field.name] for field in dataclasses.fields(kind)})
+
+
+@click.command("export")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "form",
+    metavar=f"[{'|'.join(exporters.table)}][:setting=value…]",
+    help="Format, with its settings (default: that of the ending of --out).",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File or folder to write.")
+@_base.data_options
+@_inputs.of_file
+@click.option("--samples", type=click.IntRange(1), default=16, show_default=True, help="Samples to prove it on.")
+@click.option("--timesteps", type=click.IntRange(1), help="Time steps to run (default: the recipe's).")
+@_base.json_option
+@_base.threads_option
+def command(
+    file: Path,
+    form: str | None,
+    out: Path,
+    data_name: str,
+    data_dir: Path | None,
+    samples: int,
+    timesteps: int | None,
+    as_json: bool,
+    threads: int | None,
+) -> None:
+    """Write a converted network in the format of other tools, run it back, and compare every spike.
+
+    Exit code 3: the network or the format cannot hold it. 4: a spike or a total differs. What could not be run back is
+    reported as "not verified".
+    """
+    _base.with_threads(threads)
+    name, settings = (None, {}) if form is None else _format(form)
+    snn = ts.load(file)
+    dataset = _base.load_data(data_name, data_dir, snn)
+    snn = _inputs.adapted(snn, dataset)
+    split = dataset.test if len(dataset.test) else dataset.train
+    x = split.batch(torch.arange(min(samples, len(split))))[0]
+    result = ts.export(snn, out, name, samples=x, timesteps=timesteps, limit=samples, **settings)
+    if as_json:
+        _base.print_json(result.to_json())
+    else:
+        click.echo(str(result))

@@ -1,0 +1,147 @@
+"""Golden vectors: the whole-number network with the expected spikes of every layer, for the authors of hardware."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from transpike.errors import GateFailed
+from transpike.exporters.exporter import Exporter
+from transpike.lowering.whole import Integers, Layer, Samples, Term, Trains, Whole
+
+VERSION = 1
+_NUMBERS = ("bias", "threshold", "initial")
+
+
+@dataclass(frozen=True)
+class Golden(Exporter):
+    """A folder with ``net.json`` (structure), ``net.npz`` (integers), ``samples.npz`` (what enters, the expected spikes
+    of every layer and step, and totals), the same integers as ``mem/*.mem`` for $readmemh, and ``check.py``, which
+    runs all of it with NumPy alone.
+
+    ``mem=False`` leaves out the .mem files, which are large.
+    """
+
+    name: ClassVar[str] = "golden"
+    suffix: ClassVar[str] = ""
+    mem: bool = True
+
+    def write(self, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
+        path.mkdir()
+        arrays: dict[str, Integers] = {}
+        layers = [_layer(layer, arrays) for layer in whole.layers]
+        entrances = [
+            {"name": one.name, "kind": one.kind, "shape": one.shape, "low": one.low, "high": one.high}
+            for one in whole.entrances
+        ]
+        vectors = {f"in.{name}": value for name, value in samples.entering.items()}
+        vectors |= {f"out.{name}": value for name, value in expected.levels.items()} | {"totals": expected.totals}
+        _save(path / "net.npz", arrays)
+        _save(path / "samples.npz", vectors)
+        text = {
+            "format": "transpike golden",
+            "version": VERSION,
+            "timesteps": samples.timesteps,
+            "entrances": entrances,
+            "layers": layers,
+        }
+        if self.mem:
+            text["mem"] = list(_memories(path / "mem", {**arrays, **vectors}))
+        (path / "net.json").write_text(json.dumps(text, indent=1), encoding="utf-8")
+        shutil.copyfile(str(files("transpike.exporters") / "golden_check.py"), path / "check.py")
+
+    def missing(self) -> str:
+        return ""
+
+    def run(self, path: Path, samples: Samples) -> Trains:
+        with tempfile.TemporaryDirectory() as folder:
+            given, found = Path(folder) / "given.npz", Path(folder) / "found.npz"
+            _save(given, {f"in.{name}": value for name, value in samples.entering.items()})
+            command = [sys.executable, "-I", str(path / "check.py"), str(given), str(found)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if not found.exists():
+                raise GateFailed(f"{path / 'check.py'} stopped: {done.stderr.strip()[-500:]}")
+            with np.load(found) as arrays:
+                levels = {
+                    key.removeprefix("out."): arrays[key].astype(np.int64)
+                    for key in arrays.files
+                    if key.startswith("out.")
+                }
+                return Trains(levels, arrays["totals"].astype(np.int64))
+
+
+def _layer(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
+    """The structure of a layer as plain data; its integers go into ``arrays``."""
+    found: dict[str, Any] = {"name": layer.name, "kind": layer.kind, "shape": layer.shape}
+    if layer.pool is not None:
+        pool = layer.pool
+        return found | {
+            "source": layer.source, "kernel": pool.kernel, "stride": pool.stride, "padding": pool.padding,
+        }  # fmt: skip
+    units = np.atleast_1d(layer.unit)
+    found |= {
+        "axis": layer.axis, "unit_log2": np.log2(units).astype(int).tolist(), "currents": layer.currents,
+        "bound": int(layer.bound.max()), "bias": _stored(arrays, f"{layer.name}.bias", layer.bias),
+    }  # fmt: skip
+    if layer.kind == "integrate":
+        found["reset"] = layer.reset
+        for name in _NUMBERS[1:]:
+            found[name] = _stored(arrays, f"{layer.name}.{name}", getattr(layer, name))
+    found["terms"] = [_term(layer, number, term, arrays) for number, term in enumerate(layer.terms)]
+    return found
+
+
+def _term(layer: Layer, number: int, term: Term, arrays: dict[str, Integers]) -> dict[str, Any]:
+    key = f"{layer.name}.{number}"
+    found: dict[str, Any] = {
+        "name": term.name, "source": term.source, "kind": term.kind, "shape": term.shape,
+        "weight": _stored(arrays, f"{key}.weight", term.weight),
+        "index": None if term.index is None else _stored(arrays, f"{key}.index", term.index),
+    }  # fmt: skip
+    if term.kind == "conv":
+        found |= {"stride": term.stride, "padding": term.padding, "dilation": term.dilation, "groups": term.groups}
+    return found
+
+
+def _stored(arrays: dict[str, Integers], key: str, value: Integers) -> str:
+    arrays[key] = value
+    return key
+
+
+def _save(path: Path, arrays: dict[str, Integers]) -> None:
+    """In the narrowest type of each array."""
+    narrow: dict[str, Any] = {key: value.astype(_narrowest(value)) for key, value in arrays.items()}
+    with path.open("wb") as file:
+        np.savez_compressed(file, **narrow)
+
+
+def _narrowest(value: Integers) -> type:
+    ends = (int(value.min(initial=0)), int(value.max(initial=0)))
+    for kind in (np.int8, np.int16, np.int32):
+        if np.iinfo(kind).min <= ends[0] and ends[1] <= np.iinfo(kind).max:
+            return kind
+    return np.int64
+
+
+def _memories(folder: Path, arrays: dict[str, Integers]) -> Iterator[dict[str, Any]]:
+    """One file for each array, in hexadecimal two's complement, the last axis fastest; with its width in bits."""
+    folder.mkdir()
+    for number, (key, value) in enumerate(arrays.items()):
+        low, high = int(value.min(initial=0)), int(value.max(initial=0))
+        bits = max(high.bit_length() + (low < 0), (-low - 1).bit_length() + 1 if low < 0 else 1, 1)
+        digits = (bits + 3) // 4
+        name = f"{number:03d}-{re.sub(r'[^A-Za-z0-9_]+', '_', key)}.mem"
+        words = (value.ravel() & ((1 << bits) - 1)).tolist()
+        lines = [" ".join(f"{word:0{digits}x}" for word in words[k : k + 32]) for k in range(0, len(words), 32)]
+        head = f"// {bits} bits, {'signed' if low < 0 else 'unsigned'}, {len(words)} words\n"
+        (folder / name).write_text(head + "\n".join(lines) + "\n", encoding="ascii")
+        yield {"array": key, "file": f"mem/{name}", "bits": bits, "signed": low < 0, "shape": value.shape}

@@ -1,0 +1,76 @@
+"""Faults that a proof of an export must find, as changes of the network that an exporter writes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from transpike.lowering.whole import Layer, Whole
+
+Fault = Callable[[Whole], Whole | None]
+"""The changed network; None where it has nothing to change."""
+
+
+def _changed(whole: Whole, kind: str, change: Callable[[Layer], Layer | None]) -> Whole | None:
+    """``whole`` with the first layer of this kind that ``change`` changes."""
+    for place, layer in enumerate(whole.layers):
+        found = change(layer) if layer.kind == kind else None
+        if found is not None:
+            return replace(whole, layers=(*whole.layers[:place], found, *whole.layers[place + 1 :]))
+    return None
+
+
+def _strict(whole: Whole) -> Whole | None:
+    """Fires where v > threshold, in all layers: where v = threshold it does not."""
+    layers = [replace(one, threshold=one.threshold + 1) if one.kind == "integrate" else one for one in whole.layers]
+    return replace(whole, layers=tuple(layers))
+
+
+def _reset(whole: Whole) -> Whole | None:
+    other = {"subtract": "zero", "zero": "subtract"}
+    return _changed(whole, "integrate", lambda one: replace(one, reset=other[one.reset]))  # type: ignore[arg-type]
+
+
+def _initial(whole: Whole) -> Whole | None:
+    return _changed(
+        whole, "integrate",
+        lambda one: replace(one, initial=np.where(one.initial == 0, one.threshold // 2, 0)),
+    )  # fmt: skip
+
+
+def _weight(whole: Whole) -> Whole | None:
+    def change(layer: Layer) -> Layer | None:
+        if not layer.terms:
+            return None
+        weight = layer.terms[0].weight.copy()
+        weight.flat[np.argmax(abs(weight))] += 1
+        return replace(layer, terms=(replace(layer.terms[0], weight=weight), *layer.terms[1:]))
+
+    return _changed(whole, "integrate", change) or _changed(whole, "readout", change)
+
+
+def _residual(whole: Whole) -> Whole | None:
+    return _changed(whole, "integrate", lambda one: replace(one, terms=one.terms[:-1]) if len(one.terms) > 1 else None)
+
+
+def _pool(whole: Whole) -> Whole | None:
+    """Windows without their last row: of spikes that come at the same time, others win."""
+
+    def change(layer: Layer) -> Layer | None:
+        assert layer.pool is not None
+        if layer.pool.kernel[0] < 2:
+            return None
+        kernel = (layer.pool.kernel[0] - 1, *layer.pool.kernel[1:])
+        return replace(layer, pool=replace(layer.pool, kernel=kernel))
+
+    return _changed(whole, "maximum", change)
+
+
+FAULTS: dict[str, Fault] = {
+    "comparison": _strict,
+    "reset": _reset,
+    "initial potential": _initial,
+    "one weight": _weight,
+    "dropped residual": _residual,
+    "pooling window": _pool,
+}

@@ -1,0 +1,270 @@
+"""Write a converted network in the format of another tool, and prove what was written spike for spike."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transpike import exporters
+from transpike.core.cell import Cell
+from transpike.core.inputs import InputNames
+from transpike.core.precision import without_autocast
+from transpike.core.registry import family
+from transpike.data.batches import inputs
+from transpike.engines.reference import Reference
+from transpike.errors import DataError, GateFailed, SettingError, UnsupportedModel
+from transpike.exporters.exporter import Exporter
+from transpike.lowering.program import Program
+from transpike.lowering.whole import Samples, Trains, Whole
+from transpike.lowering.whole_form import samples_of, whole_form
+from transpike.lowering.whole_run import run_whole
+from transpike.results.writing import (
+    check_new_folder,
+    check_writable,
+    scratch_folder,
+    write_atomically,
+    write_folder,
+)
+from transpike.snn import SNN, takes_snn
+
+SCHEMA = 1
+MARK = "transpike-export.json"
+"""In every exported folder: what was exported, and whether it was verified."""
+LEAST, MOST = 0.01, 0.6
+"""Spikes per neuron and step between which equal spikes mean something."""
+LIMIT = 64
+"""The most samples that are run, unless asked for more: every spike of every layer and step is kept."""
+
+
+@dataclass(frozen=True)
+class ExportedLayer:
+    """One spiking layer: ``spikes`` of all samples and steps, ``rate`` per neuron and step."""
+
+    name: str
+    neurons: int
+    spikes: int
+    rate: float
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written, and how it was verified.
+
+    ``verified``: the written network was run from its files, and every spike of every layer and step and all totals
+    were equal to those of the reference engine; else ``missing`` says what was not installed, and nothing was
+    compared. ``warnings``: what weakens the statement.
+    """
+
+    path: Path
+    format: str
+    verified: bool
+    missing: str
+    timesteps: int
+    samples: int
+    layers: tuple[ExportedLayer, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def spikes(self) -> int:
+        """The number of spikes that were compared, or would have been."""
+        return sum(layer.spikes for layer in self.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number, as plain data."""
+        found = asdict(self) | {"path": str(self.path), "layers": [asdict(layer) for layer in self.layers]}
+        return {"schema": SCHEMA, **found, "warnings": list(self.warnings), "spikes": self.spikes}
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON to ``path``, whole or not at all."""
+        write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
+
+    def __str__(self) -> str:
+        what = f"{self.samples} samples, T={self.timesteps}"
+        lines = [
+            f"{layer.name:30} {layer.neurons:8,} neurons {layer.spikes:12,} spikes  {layer.rate:6.1%} of all steps"
+            for layer in self.layers
+        ]
+        if self.verified:
+            lines.append(
+                f"{self.path}: {self.format}, run back and equal: {self.spikes:,} spikes of {len(self.layers)} layers "
+                f"and all totals ({what})"
+            )
+        else:
+            lines.append(f"{self.path}: {self.format}, not verified: {self.missing}")
+        return "\n".join([*lines, *(f"warning: {one}" for one in self.warnings)])
+
+
+@takes_snn
+@without_autocast
+def export(
+    snn: SNN,
+    path: str | Path,
+    format: str | None = None,
+    *,
+    samples: Any,
+    timesteps: int | None = None,
+    limit: int = LIMIT,
+    **settings: Any,
+) -> Export:
+    """Write ``snn`` to ``path``, run what was written, and compare every spike with the reference engine.
+
+    ``format``: "golden", "onnx", "c", "nir" or the name of a registered exporter; None takes it from the ending of
+    ``path``. ``samples``: inputs in any form that ``evaluate`` takes, of which the first ``limit`` are run for
+    ``timesteps`` steps (the recipe's); golden vectors and tests in the output are made of them. ``settings`` are those
+    of the format. The files appear at ``path`` only when they are complete and have not been found wrong.
+
+    Raises UnsupportedModel for a network, or a part of it, that whole numbers or the format cannot hold; GateFailed
+    where a spike or a total differs; SettingError, DataError, and FileError where the output cannot be written. Where
+    the program that runs the format is not installed, the files are written and ``Export.missing`` says so.
+    """
+    exporter = exporter_named(format, path, settings)
+    _check_output(exporter, path)
+    steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
+    whole = whole_form(snn.program, steps)
+    exporter.refuse(whole)
+    given, expected = trains_of(snn, whole, samples, steps, limit)
+    _compare("the whole-number form", whole, expected, run_whole(whole, given))
+    warnings = _weak(whole, expected)
+    layers = tuple(
+        ExportedLayer(name, train[0, 0].size, int(abs(train).sum()), float((train != 0).mean()))
+        for name, train in expected.levels.items()
+    )
+    with scratch_folder() as folder:
+        inside = folder / (Path(path).name or "net")
+        exporter.write(whole, inside, given, expected)
+        missing = exporter.missing()
+        if not missing:
+            _compare(exporter.name, whole, expected, exporter.run(inside, given))
+        result = Export(
+            Path(path), exporter.name, not missing, missing, steps, len(expected.totals), layers, tuple(warnings)
+        )
+        _place(inside, Path(path), result)
+    return result
+
+
+def exporter_named(format: str | None, path: str | Path, settings: dict[str, Any]) -> Exporter:
+    """The exporter of this name, or of the ending of ``path``. Raises SettingError with the formats that there are."""
+    if format is not None:
+        return family("exporter").get(format)(**settings)
+    suffix = Path(path).suffix
+    fitting = [one for one in exporters.table.values() if suffix and one.suffix == suffix]
+    if not fitting:
+        endings = ", ".join(f"{one.suffix or 'a folder'} ({name})" for name, one in exporters.table.items())
+        raise SettingError(f"the ending of {path} is that of no format: give format=…; there are {endings}")
+    return fitting[0](**settings)
+
+
+def _check_output(exporter: Exporter, path: str | Path) -> None:
+    if exporter.suffix:
+        check_writable(path, read_again=True)
+    else:
+        check_new_folder(path, MARK)
+
+
+def _place(inside: Path, path: Path, result: Export) -> None:
+    """Move what was written to its place."""
+    if inside.is_dir():
+        result.save(inside / MARK)
+        write_folder(path, inside, MARK)
+    else:
+        write_atomically(path, inside.read_bytes())
+
+
+def trains_of(snn: SNN, whole: Whole, samples: Any, timesteps: int, limit: int = LIMIT) -> tuple[Samples, Trains]:
+    """What enters for the first ``limit`` samples, and the reference engine's trains and totals for it."""
+    x = _prepared(snn, samples, limit)
+    snn.checked(x)
+    program, ids = snn.program, torch.arange(len(x))
+    expected = reference_trains(program, whole, x, ids, timesteps)
+    return samples_of(program, whole, x, ids, timesteps), expected
+
+
+def _prepared(snn: SNN, samples: Any, limit: int) -> Tensor:
+    names = InputNames.of(snn.source.inputs)
+    parts: list[Tensor] = []
+    for batch in inputs(samples, names or snn.sample_shape):
+        parts.append(snn.prepare(batch)[: limit - sum(map(len, parts))])
+        if sum(map(len, parts)) >= limit:
+            break
+    if not parts:
+        raise DataError("there are no samples to run: give samples=…, some inputs like those of the calibration")
+    return torch.cat(parts).cpu()
+
+
+def reference_trains(program: Program, whole: Whole, x: Tensor, ids: Tensor, timesteps: int) -> Trains:
+    """The levels of every layer and step, and the totals of the readout, from the reference engine, as integers."""
+    names = [node.name for node in program.lowered.nodes if isinstance(node.op, Cell)]
+    trains: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    totals = []
+    with torch.no_grad():
+        for start in range(0, len(x), 64):
+            part = slice(start, start + 64)
+            run = Reference().start(program, x[part], ids[part], names, count=False)
+            run.advance(timesteps)
+            trace = run.finish()
+            if not trace.exact:
+                raise UnsupportedModel(f"the run is not exact, so spikes may depend on the engine: {trace.why}")
+            for name in names:
+                trains[name].append(trace.trains[name].numpy().astype(np.int64))
+            assert run.reading is not None
+            totals.append(run.reading.numpy() / whole.readout.unit)
+    total = np.concatenate(totals)
+    return Trains({name: np.concatenate(parts, 1) for name, parts in trains.items()}, np.rint(total).astype(np.int64))
+
+
+def _compare(what: str, whole: Whole, expected: Trains, found: Trains) -> None:
+    """Raises GateFailed with the first value that differs: of the earliest step, there of the first layer."""
+    wrong = {name: _differing(train, found.levels.get(name)) for name, train in expected.levels.items()}
+    first: tuple[int, str] | None = None
+    for layer in whole.layers[:-1]:
+        rows = wrong[layer.name]
+        if rows is None:
+            raise GateFailed(f"{what} gives no spikes of {layer.name} that can be compared with transpike's")
+        if rows.any() and (first is None or int(np.flatnonzero(rows)[0]) < first[0]):
+            first = (int(np.flatnonzero(rows)[0]), layer.name)
+    count, size = sum(int(rows.sum()) for rows in wrong.values() if rows is not None), _size(expected)
+    if first is not None:
+        step, name = first
+        train, other = expected.levels[name][step], found.levels[name][step]
+        place = tuple(int(k) for k in np.argwhere(train != other)[0])
+        raise GateFailed(
+            f"{what} differs from transpike in {count:,} of {size:,} values: first in layer {name}, step {step + 1}, "
+            f"neuron {place[1:]}, sample {place[0]}: {other[place]} instead of {train[place]}"
+        )
+    if found.totals.shape != expected.totals.shape or not np.array_equal(found.totals, expected.totals):
+        if found.totals.shape != expected.totals.shape:
+            raise GateFailed(f"{what} gives totals of shape {found.totals.shape}, not {expected.totals.shape}")
+        place = tuple(int(k) for k in np.argwhere(found.totals != expected.totals)[0])
+        raise GateFailed(
+            f"all spikes of {what} are equal, but {int((found.totals != expected.totals).sum())} of "
+            f"{expected.totals.size} totals differ: first output {place[1:]}, sample {place[0]}: {found.totals[place]} "
+            f"instead of {expected.totals[place]}"
+        )
+
+
+def _differing(expected: np.ndarray, found: np.ndarray | None) -> np.ndarray | None:
+    """The number of different values of each step; None if there are none to compare."""
+    if found is None or found.shape != expected.shape:
+        return None
+    return (found != expected).reshape(len(expected), -1).sum(1)
+
+
+def _size(trains: Trains) -> int:
+    return sum(train.size for train in trains.levels.values())
+
+
+def _weak(whole: Whole, expected: Trains) -> list[str]:
+    """Why equal spikes say less than they seem to."""
+    rates = {name: float((train != 0).mean()) for name, train in expected.levels.items()}
+    found = []
+    total = sum(int((train != 0).sum()) for train in expected.levels.values()) / max(1, _size(expected))
+    if not LEAST <= total <= MOST:
+        found.append(f"{total:.2%} of neurons and steps spike, not 1 to 60 %, so equal spikes say little")
+    silent = [name for name, rate in rates.items() if rate in (0.0, 1.0)]
+    if silent:
+        found.append(f"{', '.join(silent)} fire never or always on these samples, so their equality says nothing")
+    return found
