@@ -212,15 +212,15 @@ def cases(weights: Path | None, data_dir: Path | None) -> Iterator[Case]:
         yield case(f"ResNet-20, {reset} reset, T=16, 2 images", snn, x, 16)
 
 
-def without_margin(path: Path, whole: Whole) -> None:
+def without_margin(path: Path) -> None:
     """Move the thresholds of a file of the hard profile back onto the grid, as a careless writer would set them."""
     import nir
 
-    graph = nir.read(path)
-    for node in graph.nodes.values():
-        if isinstance(node, nir.CubaLIF):
-            node.v_threshold = np.exp2(np.round(np.log2(node.v_threshold)))
-    nir.write(path, graph)
+    found = read(path)
+    for layer in found.about["layers"][:-1]:
+        node = found.graph.nodes[layer["node"]]
+        node.v_threshold = node.v_threshold + 2.0 ** (min(layer["grid_exponents"]) - 1)
+    nir.write(path, found.graph)
 
 
 def rows(one: Case, folder: Path) -> Iterator[dict[str, Any]]:
@@ -241,7 +241,7 @@ def rows(one: Case, folder: Path) -> Iterator[dict[str, Any]]:
             "refused": bool(carries(importer, one.whole)), "file": "ours",
         }  # fmt: skip
         if one.profile == "hard" and not carries(importer, one.whole):
-            without_margin(path, one.whole)
+            without_margin(path)
             found = compared(one.expected, imported(importer, path, one.samples))
             yield {
                 "case": one.title, "importer": f"{IMPORTERS[importer].title} {importlib.metadata.version(importer)}",

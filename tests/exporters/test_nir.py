@@ -12,10 +12,12 @@ from nir_networks import Case, averaged, beats, case, digits, recipe, residual, 
 from torch import nn
 
 import transpike as ts
-from transpike.errors import FileError, UnsupportedModel
+from transpike.errors import FileError, GateFailed, UnsupportedModel
 from transpike.exporters import Nir
+from transpike.exporters.nir_file.graph import GraphWriter
 from transpike.exporters.nir_file.interpreter import read, run
 from transpike.lowering.whole import Whole
+from transpike.testing.faults import FAULTS as FAULTS_OF_WRITERS
 
 nir = pytest.importorskip("nir", reason="nir is not installed: pip install 'transpike[nir]'")
 
@@ -30,7 +32,7 @@ CASES: dict[str, Callable[[str], Case]] = {
 
 
 def written(one: Case, path: Path, **settings: Any) -> Path:
-    Nir(profile=one.profile, **settings).write(one.whole, path, one.samples, one.expected)
+    Nir(**{"profile": one.profile, **settings}).write(one.whole, path, one.samples, one.expected)
     return path
 
 
@@ -168,6 +170,46 @@ def test_every_fault_is_found(name: str, tmp_path: Path) -> None:
     graph.metadata["transpike"] = json.dumps(about)
     nir.write(path, graph)
     assert different(one, path) > 0
+
+
+@pytest.mark.parametrize("name", FAULTS_OF_WRITERS)
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_a_writer_with_a_fault_is_found(name: str, reset: str, tmp_path: Path) -> None:
+    one = stated(9, reset)
+    changed = FAULTS_OF_WRITERS[name](one.whole)
+    if changed is None:
+        assert name == "pooling window"
+    elif name == "reset":  # a file has one reset
+        with pytest.raises(UnsupportedModel, match=r"first.relu has a"):
+            written(dataclasses.replace(one, whole=changed), tmp_path / "net.nir", profile=one.profile)
+    else:
+        assert different(one, written(dataclasses.replace(one, whole=changed), tmp_path / "net.nir")) > 0
+
+
+def test_the_laws_of_exporters_hold() -> None:
+    ts.testing.check_exporter(Nir(), only=["average"])
+    ts.testing.check_exporter(Nir(profile="hard"), only=["hard reset"])
+
+
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_an_export_is_verified_and_one_with_a_fault_is_not_written(
+    reset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, path = ts.data.load("digits"), tmp_path / "net.nir"
+    snn = ts.convert(averaged(), recipe(reset), data.train.images[:200], preprocessing=data.preprocessing)
+    result = ts.export(snn, path, samples=data.test.images[:3], profile=reset)
+    assert result.verified and result.format == "nir" and result.spikes > 1000 and path.exists()
+    graph = GraphWriter.graph
+
+    def faulty(writer: GraphWriter) -> Any:
+        found = graph(writer)
+        next(node for name, node in found.nodes.items() if name.startswith("conv3")).weight[0] += 2.0**-8
+        return found
+
+    monkeypatch.setattr(GraphWriter, "graph", faulty)
+    with pytest.raises(GateFailed, match=r"nir differs from transpike in .* first in layer") as error:
+        ts.export(snn, tmp_path / "other.nir", samples=data.test.images[:3], profile=reset)
+    assert error.value.exit_code == 4 and not (tmp_path / "other.nir").exists()
 
 
 def test_a_file_of_someone_else_is_no_file_of_ours(tmp_path: Path) -> None:

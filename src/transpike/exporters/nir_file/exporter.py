@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from transpike.errors import MissingExtra, UnsupportedModel
+from transpike.errors import MissingExtra, SettingError, UnsupportedModel
 from transpike.exporters.exporter import Exporter
 from transpike.exporters.nir_file.graph import GraphWriter, kernels_of
 from transpike.exporters.nir_file.importers import IMPORTERS, carries, sources
@@ -55,7 +55,10 @@ class Nir(Exporter):
     precision: Literal["float32", "float64"] = "float32"
 
     def refuse(self, whole: Whole) -> None:
-        """Raises UnsupportedModel, naming layer, reason and way out, for what a NIR file cannot hold."""
+        """Raises UnsupportedModel, naming layer, reason and way out, for what a NIR file cannot hold.
+
+        Raises SettingError for settings that contradict each other.
+        """
         if len(whole.entrances) != 1:
             names = ", ".join(one.name for one in whole.entrances) or "none"
             raise UnsupportedModel(
@@ -71,6 +74,10 @@ class Nir(Exporter):
                 )
         if self.importer and (reason := carries(self.importer, whole)):
             raise UnsupportedModel(reason)
+        if self.importer and self.precision == "float64" and not IMPORTERS[self.importer].float64:
+            raise SettingError(
+                f"{IMPORTERS[self.importer].title} adds in float32 only: use precision='float32', or another importer"
+            )
         ordered, form = in_order_of_charge(whole), self._form(whole)
         for layer in ordered.layers:
             self._refuse_sums(layer, ordered, form)

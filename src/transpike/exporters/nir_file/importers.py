@@ -13,7 +13,7 @@ class Importer:
     """One importer, in the version that was measured.
 
     ``soft``: how a reset by subtraction is switched on; "" where it has none like ours. ``sums``: a population may have
-    several sources. ``one_axis``: it knows Conv1d. ``several_thresholds``: neurons of a layer may have their own.
+    several sources. ``one_axis``: it knows Conv1d. ``several_thresholds``: neurons of a layer may have their own. ``float64``: it runs in it.
     """
 
     title: str
@@ -22,12 +22,13 @@ class Importer:
     sums: bool
     one_axis: bool
     several_thresholds: bool
+    float64: bool
 
 
 IMPORTERS = {
-    "spikingjelly": Importer("SpikingJelly", "2.0.0", "set v_reset = None in every neuron", True, True, False),
-    "snntorch": Importer("snnTorch", "1.0.0", "", True, False, False),
-    "norse": Importer("Norse", "1.1.0", "from_nir(..., reset_method=reset_subtract)", False, False, True),
+    "spikingjelly": Importer("SpikingJelly", "2.0.0", "set v_reset = None in every neuron", True, True, False, True),
+    "snntorch": Importer("snnTorch", "1.0.0", "", True, False, False, False),
+    "norse": Importer("Norse", "1.1.0", "from_nir(..., reset_method=reset_subtract)", False, False, True, True),
 }
 """Importers for which ``Nir(importer=...)`` writes."""
 
