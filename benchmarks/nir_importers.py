@@ -1,8 +1,9 @@
-"""Run NIR files of ours in other simulators, and count the spikes that differ: ``python benchmarks/nir_importers.py``.
+"""Run NIR files of ours in other simulators, and count the spikes that differ.
 
-Writes benchmarks/nir_importers.json; benchmarks/nir_page.py puts the table into docs/nir.md. A simulator that is not
-installed has no row. ``pip install 'transpike[conformance]'`` installs them; samna and sinabs.backend.dynapcnn are never
-imported.
+    python benchmarks/nir_importers.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA
+
+Writes benchmarks/nir_importers.json and the table of docs/nir.md. ``pip install 'transpike[conformance]'`` installs the
+simulators; one that is missing has no row. samna and sinabs.backend.dynapcnn are never imported.
 """
 
 import argparse
@@ -34,6 +35,8 @@ from transpike.lowering.whole_run import run_whole
 from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).resolve().parent
+STORED, PAGE = HERE / "nir_importers.json", HERE.parent / "docs/nir.md"
+BEGIN, END = "<!-- importers -->\n", "<!-- end -->"
 NEEDED = {
     "spikingjelly": ("spikingjelly", "loguru", "nirtorch"),
     "snntorch": ("snntorch", "nirtorch"),
@@ -250,11 +253,39 @@ def rows(one: Case, folder: Path) -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
+def table(found: list[dict[str, Any]]) -> str:
+    """One row for each network and file, one column for each importer."""
+    names = list(dict.fromkeys(row["importer"] for row in found))
+    lines = [f"| network, file | spikes | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+    for case, file in dict.fromkeys((row["case"], row["file"]) for row in found):
+        rows = {row["importer"]: row for row in found if (row["case"], row["file"]) == (case, file)}
+        cells = [_cell(rows.get(name)) for name in names]
+        title = case if file == "ours" else f"the same, {file}"
+        lines.append(f"| {title} | {next(iter(rows.values()))['spikes']:,} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "refused"
+    wrong = f"{row['differ']:,} values differ" if row["differ"] or row["totals"] else "equal"
+    return f"refused ({wrong})" if row["refused"] else wrong
+
+
+def page() -> str:
+    """docs/nir.md with the table of what was measured."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + table(json.loads(STORED.read_text())) + END + rest.split(END, 1)[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, help="resnet20-cifar10-jpeg.safetensors; without it only the digits")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--output", type=Path, default=HERE / "nir_importers.json")
+    parser.add_argument(
+        "--output", type=Path, default=STORED, help="rows as JSON; the page is written with the default"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     found = []
@@ -263,13 +294,11 @@ def main() -> None:
             rates = [train.mean() for train in one.expected.levels.values()]
             print(f"{one.title}: {min(rates):.1%} to {max(rates):.1%} of the neurons spike in a step")
             for row in rows(one, Path(folder)):
-                print(
-                    f"  {row['importer']}, {row['file']}: {row['differ']} of {row['spikes']} spikes differ, {row['totals']} totals"
-                    + (" (refused)" if row["refused"] else ""),
-                    flush=True,
-                )
+                print(f"  {row['importer']}, {row['file']}: {_cell(row)}, {row['totals']} totals differ", flush=True)
                 found.append(row)
     write_atomically(arguments.output, (json.dumps(found, indent=1) + "\n").encode())
+    if arguments.output == STORED:
+        write_atomically(PAGE, page().encode())
 
 
 if __name__ == "__main__":

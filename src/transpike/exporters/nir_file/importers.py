@@ -13,7 +13,8 @@ class Importer:
     """One importer, in the version that was measured.
 
     ``soft``: how a reset by subtraction is switched on; "" where it has none like ours. ``sums``: a population may have
-    several sources. ``one_axis``: it knows Conv1d. ``several_thresholds``: neurons of a layer may have their own. ``float64``: it runs in it.
+    several sources. ``one_axis``: it knows Conv1d. ``several_thresholds``: neurons of a layer may have their own.
+    ``float64``: it runs in it.
     """
 
     title: str
