@@ -12,6 +12,7 @@ from nir_networks import Case, averaged, beats, case, digits, recipe, residual, 
 from torch import nn
 
 import transpike as ts
+from stored import stored
 from transpike.errors import FileError, GateFailed, UnsupportedModel
 from transpike.exporters import Nir
 from transpike.exporters.nir_file.graph import GraphWriter
@@ -237,13 +238,44 @@ def with_layer(one: Case, place: int, **changes: Any) -> Whole:
 
 def test_max_pooling_is_refused_with_what_to_train_instead(tmp_path: Path) -> None:
     data = ts.data.load("digits")
-    from stored import stored
-
     snn = ts.convert(stored("small-cnn"), recipe("soft"), data.train.images[:200], preprocessing=data.preprocessing)
     one = case(snn, data.test.images[:2])
     with pytest.raises(UnsupportedModel, match=r"pool.* train the network with average pooling") as error:
         written(one, tmp_path / "net.nir")
     assert error.value.exit_code == 3 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("linear-ttfs", "TimeSlots.*only streaming has"),
+        ("tsc", "LayerSynchronous.*only streaming has"),
+        ("sigma-delta", "Differences.*only streaming has"),
+        ("bsnn", "PhaseCycles.*only streaming has"),
+        ("burst", "burst IF.*has no whole-number form"),
+        ("h-mt", "4 thresholds.*has no whole-number form"),
+        ("snm", "signed IF.*has no whole-number form"),
+    ],
+)
+def test_cells_and_schedules_without_whole_numbers_are_refused(name: str, reason: str, tmp_path: Path) -> None:
+    data = ts.data.load("digits")
+    method = ts.recipes.table[name](timesteps=8)
+    snn = ts.convert(stored("fully-connected"), method, data.train.images[:50], preprocessing=data.preprocessing)
+    with pytest.raises(UnsupportedModel, match=reason) as error:
+        ts.export(snn, tmp_path / "net.nir", samples=data.test.images[:2])
+    assert error.value.exit_code == 3 and not list(tmp_path.iterdir())
+
+
+def test_spikes_enter_as_spikes(tmp_path: Path) -> None:
+    data = ts.data.load("digits")
+    for encoder in (ts.encoders.Poisson(), ts.encoders.DeterministicCounts()):
+        snn = ts.convert(
+            stored("three-neuron-layers"), recipe("soft", encoder=encoder), data.train.images[:100],
+            preprocessing=data.preprocessing,
+        )  # fmt: skip
+        one = case(snn, data.test.images[:3])
+        assert one.whole.entrances[0].kind == "spikes"
+        assert different(one, written(one, tmp_path / "net.nir")) == 0
 
 
 def test_a_reset_of_the_other_profile_is_refused() -> None:

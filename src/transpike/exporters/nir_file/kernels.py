@@ -15,6 +15,8 @@ from transpike.exporters.nir_file.layout import channels_first
 from transpike.lowering.whole import Integers, Layer, Term
 from transpike.lowering.whole_terms import charge_shape
 
+REARRANGED = "its input is repeated, reversed, cut or mixed in a way that no convolution with zeros at its edges has"
+
 
 class NotAConvolution(Exception):
     """The reason why a term has no form as a convolution; the caller adds names and the way out."""
@@ -148,7 +150,7 @@ def _separated(places: Integers) -> tuple[Integers, list[Integers]]:
     expected = np.where((expected >= 0).all(-1, keepdims=True), expected, -1)
     same = np.array_equal(places[..., : 1 + space], expected) and bool((rest <= 0).all())
     if not same:
-        raise NotAConvolution("its input is rearranged in a way that no convolution has")
+        raise NotAConvolution(REARRANGED)
     return channel, tables
 
 
@@ -177,7 +179,7 @@ def _axis(
         else:
             stride = step
         if stride < 1:
-            raise NotAConvolution("its input is rearranged in a way that no convolution has")
+            raise NotAConvolution(REARRANGED)
     offsets: list[int | None] = []
     reach = np.zeros(outputs, np.int64) if stride is None else stride * np.arange(outputs)
     for i in range(taps):
@@ -186,9 +188,7 @@ def _axis(
         if offset is not None:
             read = reach + offset
             if not np.array_equal(np.where((read >= 0) & (read < size), read, -1), position[:, i]):
-                raise NotAConvolution(
-                    "its input is repeated, reversed or cut in a way that no convolution with zeros at its edges has"
-                )
+                raise NotAConvolution(REARRANGED)
         offsets.append(offset)
     return offsets, stride
 
