@@ -127,3 +127,12 @@ def stated(initial: int = 0, reset: str = "subtract", threshold: int = 20, shape
     pixels = Entrance("pixels", (2, *shape[1:]), "values", 0, 255, np.array([1 / 255]))
     whole = Whole((pixels,), (first, second, readout), STEPS)
     return with_trains(whole, Samples({"pixels": random.integers(0, 256, (3, 2, *shape[1:]))}, STEPS))
+
+
+def joined(reset: str) -> Case:
+    """The stated network, whose output also reads the first layer."""
+    one = stated(9, reset)
+    *layers, readout = one.whole.layers
+    way = Term("e", "first.relu", "linear", np.random.default_rng(6).integers(-6, 9, (4, 108)), (108,))
+    other = replace(one.whole, layers=(*layers, replace(readout, terms=(*readout.terms, way))))
+    return with_trains(other, one.samples)

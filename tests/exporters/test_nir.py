@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nir_networks import Case, averaged, beats, case, digits, recipe, residual, stated, strided, with_trains
+from nir_networks import Case, averaged, beats, case, digits, joined, recipe, residual, stated, strided, with_trains
 from torch import nn
 
 import transpike as ts
@@ -17,7 +17,7 @@ from transpike.errors import FileError, GateFailed, UnsupportedModel
 from transpike.exporters import Nir
 from transpike.exporters.nir_file.graph import GraphWriter
 from transpike.exporters.nir_file.interpreter import read, run
-from transpike.lowering.whole import Whole
+from transpike.lowering.whole import Term, Whole
 from transpike.testing.faults import FAULTS as FAULTS_OF_WRITERS
 
 nir = pytest.importorskip("nir", reason="nir is not installed: pip install 'transpike[nir]'")
@@ -28,6 +28,7 @@ CASES: dict[str, Callable[[str], Case]] = {
     "strided shortcut": lambda reset: digits(strided, reset),
     "one axis": beats,
     "chosen": lambda reset: stated(reset="subtract" if reset == "soft" else "zero", threshold=20),
+    "two ways into the output": lambda reset: joined("subtract" if reset == "soft" else "zero"),
     "chosen, with v(0)": lambda reset: stated(9, "subtract" if reset == "soft" else "zero"),
 }
 
@@ -350,6 +351,21 @@ def test_several_thresholds_of_a_layer_are_refused_where_the_importer_has_one() 
     refused(with_layer(stated(), 1, threshold=values), "second has several thresholds", importer="spikingjelly")
     Nir(importer="norse").refuse(with_layer(stated(), 1, threshold=values))
     Nir(importer="spikingjelly").refuse(with_layer(stated(), 1, threshold=np.array([20, 40, 80]).reshape(3, 1, 1)))
+
+
+def test_neurons_that_no_source_lies_under_are_refused(tmp_path: Path) -> None:
+    """The pulse that sets v(0) would not reach the neurons at the edges of such a padding."""
+    random = np.random.default_rng(1)
+    settings = {"stride": (1, 1), "padding": (2, 2), "dilation": (1, 1)}
+    one = stated(9, shape=(3, 6, 6))
+    term = Term("b", "first.relu", "conv", random.integers(-3, 9, (3, 3, 3, 3)), (3, 6, 6), **settings)
+    head = Term("d", "second", "linear", random.integers(-3, 9, (4, 192)), (192,))
+    first, second, readout = one.whole.layers
+    second = dataclasses.replace(second, shape=(3, 8, 8), terms=(term,))
+    whole = dataclasses.replace(one.whole, layers=(first, second, dataclasses.replace(readout, terms=(head,))))
+    wide = with_trains(whole, one.samples)
+    with pytest.raises(UnsupportedModel, match="second: no source lies under all of its neurons"):
+        written(wide, tmp_path / "net.nir")
 
 
 def test_thresholds_of_several_channels_give_equal_spikes(tmp_path: Path) -> None:

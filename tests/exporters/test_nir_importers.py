@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from nir_networks import Case, averaged, beats, digits, residual, stated, strided
+from nir_networks import Case, averaged, beats, digits, joined, residual, stated, strided
 
 from transpike.errors import SettingError
 from transpike.exporters import Nir
@@ -30,6 +30,7 @@ CASES = {
     "residual": lambda reset: digits(residual, reset),
     "strided shortcut": lambda reset: digits(strided, reset),
     "one axis": beats,
+    "two ways into the output": lambda reset: joined("subtract" if reset == "soft" else "zero"),
     "with v(0)": lambda reset: stated(9, "subtract" if reset == "soft" else "zero"),
 }
 
