@@ -21,18 +21,20 @@ class Reference:
 
     def start(
         self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str] = (), count: bool = True
-    ) -> Run:
+    ) -> "ReferenceRun":
         """``x`` is (batch, *shape) after preprocessing; ``record`` names layers whose trains are recorded."""
         key = ("reference", x.device)
         if key not in program.prepared:
             program.prepared[key] = replace(program, lowered=program.lowered.to(dtype=torch.float64, device=x.device))
-        return _ReferenceRun(program.prepared[key], x.double(), sample_ids, record, count)
+        return ReferenceRun(program.prepared[key], x.double(), sample_ids, record, count)
 
     def batch_limit(self, program: Program) -> int:
         return 64
 
 
-class _ReferenceRun(Run):
+class ReferenceRun(Run):
+    """``states``: the state of each cell after the last step, of runs in steps."""
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.states: dict[str, Any] = {}

@@ -17,6 +17,9 @@ class Exporter(NamedSettings, ABC):
     suffix: ClassVar[str]
     """The ending of the file that it writes, e.g. ".onnx"; "" for a folder."""
 
+    reads_late: ClassVar[bool] = False
+    """True if it keeps ``Layer.start`` of the readout; networks with another start than 0 are else refused."""
+
     def refuse(self, whole: Whole) -> None:
         """Raises UnsupportedModel, naming layer, reason and way out, for what this format cannot hold."""
 

@@ -24,15 +24,16 @@ _NUMBERS = ("bias", "threshold", "initial")
 
 @dataclass(frozen=True)
 class Golden(Exporter):
-    """A folder with ``net.json`` (structure), ``net.npz`` (integers), ``samples.npz`` (what enters, the expected spikes
-    of every layer and step, and totals), the same integers as ``mem/*.mem`` for $readmemh, and ``check.py``, which
-    runs all of it with NumPy alone.
+    """A folder with the network and what it must do, and a program that checks it.
 
-    ``mem=False`` leaves out the .mem files, which are large.
+    ``net.json`` holds the structure, ``net.npz`` its integers; ``samples.npz`` what enters, the expected spikes of
+    every layer and step, the last potentials and the totals; ``mem/*.mem`` the same integers for $readmemh;
+    ``check.py`` runs all of it with NumPy alone. ``mem=False`` leaves out the .mem files, which are large.
     """
 
     name: ClassVar[str] = "golden"
     suffix: ClassVar[str] = ""
+    reads_late: ClassVar[bool] = True
     mem: bool = True
 
     def write(self, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
@@ -44,7 +45,8 @@ class Golden(Exporter):
             for one in whole.entrances
         ]
         vectors = {f"in.{name}": value for name, value in samples.entering.items()}
-        vectors |= {f"out.{name}": value for name, value in expected.levels.items()} | {"totals": expected.totals}
+        vectors |= {f"out.{name}": value for name, value in expected.levels.items()}
+        vectors |= {f"v.{name}": value for name, value in expected.potentials.items()} | {"totals": expected.totals}
         _save(path / "net.npz", arrays)
         _save(path / "samples.npz", vectors)
         text = {
@@ -71,12 +73,11 @@ class Golden(Exporter):
             if not found.exists():
                 raise GateFailed(f"{path / 'check.py'} stopped: {done.stderr.strip()[-500:]}")
             with np.load(found) as arrays:
-                levels = {
-                    key.removeprefix("out."): arrays[key].astype(np.int64)
-                    for key in arrays.files
-                    if key.startswith("out.")
+                kinds = {
+                    kind: {key[len(kind) :]: arrays[key].astype(np.int64) for key in arrays if key.startswith(kind)}
+                    for kind in ("out.", "v.")
                 }
-                return Trains(levels, arrays["totals"].astype(np.int64))
+                return Trains(kinds["out."], arrays["totals"].astype(np.int64), kinds["v."])
 
 
 def _layer(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
@@ -92,7 +93,9 @@ def _layer(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
         "axis": layer.axis, "unit_log2": np.log2(units).astype(int).tolist(), "currents": layer.currents,
         "bound": int(layer.bound.max()), "bias": _stored(arrays, f"{layer.name}.bias", layer.bias),
     }  # fmt: skip
-    if layer.kind == "integrate":
+    if layer.kind == "readout":
+        found["start"] = layer.start
+    else:
         found["reset"] = layer.reset
         for name in _NUMBERS[1:]:
             found[name] = _stored(arrays, f"{layer.name}.{name}", getattr(layer, name))

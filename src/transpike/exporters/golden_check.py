@@ -46,13 +46,14 @@ def run(net, arrays, samples):
                 z = sum(charge(term, s[term["source"]], arrays).reshape(-1, *layer["shape"]) for term in layer["terms"])
                 z = z + sum(s[current] for current in layer["currents"]) + arrays[layer["bias"]]
                 if layer["kind"] == "readout":
-                    totals = totals + z
+                    totals = totals + z * (t >= layer["start"])
                     continue
                 u, threshold = v.get(name, arrays[layer["initial"]]) + z, arrays[layer["threshold"]]
                 s[name] = (u >= threshold).astype(np.int64)
                 v[name] = u - s[name] * threshold if layer["reset"] == "subtract" else u * (1 - s[name])
             trains[name].append(s[name])
-    return {"out." + name: np.array(steps) for name, steps in trains.items()} | {"totals": totals}
+    ends = {"v." + layer["name"]: v[layer["name"]] for layer in net["layers"] if layer["kind"] == "integrate"}
+    return {"out." + name: np.array(steps) for name, steps in trains.items()} | ends | {"totals": totals}
 
 if __name__ == "__main__":
     here = Path(__file__).parent

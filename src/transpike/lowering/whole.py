@@ -77,7 +77,7 @@ class Layer:
     on ``axis`` (from 0, without the batch); one number for the readout. ``bias``, ``threshold``, ``initial`` broadcast
     to ``shape``. ``bound`` (broadcastable) is the largest |v| that can occur in the form's number of steps, before the
     reset, for any levels. ``pool`` and ``source`` are those of "maximum"; its rule is that of
-    ``neurons.LateralInhibition``.
+    ``neurons.LateralInhibition``. ``start``: the readout adds nothing in its first ``start`` steps.
     """
 
     name: str
@@ -94,6 +94,7 @@ class Layer:
     bound: Integers = field(default_factory=lambda: np.zeros(1, np.int64))
     pool: Window | None = None
     source: str = ""
+    start: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,11 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Trains:
-    """What a run gives: levels of each spiking layer (T, batch, *shape), and the readout's totals (batch, *shape)."""
+    """What a run gives: levels of each spiking layer (T, batch, *shape), and the readout's totals (batch, *shape).
+
+    ``potentials``: those of neuron layers after the last step and its reset (batch, *shape), where a format tells them.
+    """
 
     levels: dict[str, Integers]
     totals: Integers
+    potentials: dict[str, Integers] = field(default_factory=dict)

@@ -29,6 +29,7 @@ from transpike.neurons.max_pooling import LateralInhibition
 from transpike.neurons.maximum_in_time import MaximumInTime
 from transpike.ops.maxpool import MaxPool
 from transpike.readouts.accumulated_membrane import AccumulatedMembrane
+from transpike.readouts.delayed_window import DelayedWindow
 from transpike.readouts.spike_count import SpikeCount
 
 
@@ -46,18 +47,24 @@ def _checked(program: Program, timesteps: int) -> Exactness:
     if exactness is None:
         raise UnsupportedModel("the network has no exact grid, so no whole numbers; convert with exact_grid=True")
     if program.schedule.mode != "steps":
+        way = "convert with schedule=Streaming(), or " if program.schedule.mode == "windows" else ""
         raise UnsupportedModel(
-            f"{program.schedule} has no whole-number form, only streaming has: convert with schedule=Streaming()"
+            f"{program.schedule} has no whole-number form, only streaming has: {way}use a streaming recipe, "
+            "such as ecc or few-steps"
         )
     if exactness.timesteps < timesteps:
         raise UnsupportedModel(
             f"the network is not on a grid for {timesteps} steps: {exactness.reason}; "
             + ("export fewer steps" if exactness.timesteps else "use a smaller T or other thresholds")
         )
-    if not is_plain(program.readout, (AccumulatedMembrane, SpikeCount)):
+    if not is_plain(program.readout, (AccumulatedMembrane, SpikeCount, DelayedWindow)):
         raise UnsupportedModel(
-            f"the readout {type(program.readout).__name__} has no whole-number form, only totals over all steps have: "
+            f"the readout {type(program.readout).__name__} has no whole-number form, only totals over steps have: "
             "convert with readout=AccumulatedMembrane()"
+        )
+    if _delay(program) >= timesteps:
+        raise UnsupportedModel(
+            f"the readout excludes the first {_delay(program)} steps, and {timesteps} are exported: export more steps"
         )
     if program.encoder.spike_scale is None and not program.encoder.is_constant:
         raise UnsupportedModel(
@@ -67,12 +74,17 @@ def _checked(program: Program, timesteps: int) -> Exactness:
     return exactness
 
 
+def _delay(program: Program) -> int:
+    """The number of first steps that the readout does not read."""
+    return (program.readout.delay or 0) if isinstance(program.readout, DelayedWindow) else 0
+
+
 class _Former:
     """Walks the lowered form once."""
 
     def __init__(self, program: Program, exactness: Exactness, timesteps: int) -> None:
         self.lowered, self.table, self.timesteps = program.lowered, program.table, timesteps
-        self.exactness = exactness
+        self.exactness, self.start = exactness, _delay(program)
         self.entrances: list[Entrance] = []
         self.layers: list[Layer] = []
         self.ends: dict[str, tuple[int, int]] = {}
@@ -173,8 +185,9 @@ class _Former:
         unit = unit * common
         currents = self._currents(node, node.name, unit)
         layer = Layer(
-            node.name, "readout", shape, 0, np.array(fine * common), terms, currents, compact(bias_units // common)
-        )
+            node.name, "readout", shape, 0, np.array(fine * common), terms, currents, compact(bias_units // common),
+            start=self.start,
+        )  # fmt: skip
         return self._bounded(layer)
 
     def _terms(self, node: Node, wire: str, unit: Tensor) -> tuple[Term, ...]:

@@ -49,8 +49,10 @@ class _Run:
     def trains(self) -> Trains:
         steps = [self._step(t) for t in range(self.samples.timesteps)]
         names = [layer.name for layer in self.whole.layers if layer.kind != "readout"]
-        totals = sum(levels[self.whole.readout.name] for levels in steps)
-        return Trains({name: np.stack([levels[name] for levels in steps]) for name in names}, np.asarray(totals))
+        readout = self.whole.readout
+        totals = sum(levels[readout.name] for levels in steps[readout.start :])
+        trains = {name: np.stack([levels[name] for levels in steps]) for name in names}
+        return Trains(trains, np.asarray(totals), dict(self.potentials))
 
     def _step(self, t: int) -> dict[str, Integers]:
         """The levels of every layer in step t, from 0; of the readout its charge."""

@@ -43,10 +43,10 @@ def _weight(whole: Whole) -> Whole | None:
         if not layer.terms:
             return None
         weight = layer.terms[0].weight.copy()
-        weight.flat[np.argmax(abs(weight))] += 1
+        weight.flat[weight.size // 2] += 1
         return replace(layer, terms=(replace(layer.terms[0], weight=weight), *layer.terms[1:]))
 
-    return _changed(whole, "integrate", change) or _changed(whole, "readout", change)
+    return _changed(whole, "readout", change)
 
 
 def _residual(whole: Whole) -> Whole | None:

@@ -19,9 +19,10 @@ from transpike.engines.reference import Reference
 from transpike.errors import DataError, GateFailed, SettingError, UnsupportedModel
 from transpike.exporters.exporter import Exporter
 from transpike.lowering.program import Program
-from transpike.lowering.whole import Samples, Trains, Whole
+from transpike.lowering.whole import Integers, Layer, Samples, Trains, Whole
 from transpike.lowering.whole_form import samples_of, whole_form
 from transpike.lowering.whole_run import run_whole
+from transpike.readouts.delayed_window import DelayedWindow
 from transpike.results.writing import (
     check_new_folder,
     check_writable,
@@ -125,7 +126,7 @@ def export(
     _check_output(exporter, path)
     steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
     whole = whole_form(snn.program, steps)
-    exporter.refuse(whole)
+    refuse(exporter, whole)
     given, expected = trains_of(snn, whole, samples, steps, limit)
     _compare("the whole-number form", whole, expected, run_whole(whole, given))
     warnings = _weak(whole, expected)
@@ -156,6 +157,16 @@ def exporter_named(format: str | None, path: str | Path, settings: dict[str, Any
         endings = ", ".join(f"{one.suffix or 'a folder'} ({name})" for name, one in exporters.table.items())
         raise SettingError(f"the ending of {path} is that of no format: give format=…; there are {endings}")
     return fitting[0](**settings)
+
+
+def refuse(exporter: Exporter, whole: Whole) -> None:
+    """Raises UnsupportedModel for what the format cannot hold."""
+    if whole.readout.start and not exporter.reads_late:
+        raise UnsupportedModel(
+            f"{exporter.name} reads all steps, and the readout of this network excludes the first "
+            f"{whole.readout.start}: convert with readout=AccumulatedMembrane()"
+        )
+    exporter.refuse(whole)
 
 
 def _check_output(exporter: Exporter, path: str | Path) -> None:
@@ -199,21 +210,34 @@ def reference_trains(program: Program, whole: Whole, x: Tensor, ids: Tensor, tim
     """The levels of every layer and step, and the totals of the readout, from the reference engine, as integers."""
     names = [node.name for node in program.lowered.nodes if isinstance(node.op, Cell)]
     trains: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    neurons = [layer for layer in whole.layers if layer.kind == "integrate"]
+    ends: dict[str, list[Integers]] = {layer.name: [] for layer in neurons}
     totals = []
     with torch.no_grad():
         for start in range(0, len(x), 64):
             part = slice(start, start + 64)
             run = Reference().start(program, x[part], ids[part], names, count=False)
             run.advance(timesteps)
+            for layer in neurons:
+                ends[layer.name].append(in_units(run.states[layer.name], layer))
             trace = run.finish()
             if not trace.exact:
                 raise UnsupportedModel(f"the run is not exact, so spikes may depend on the engine: {trace.why}")
             for name in names:
                 trains[name].append(trace.trains[name].numpy().astype(np.int64))
             assert run.reading is not None
-            totals.append(run.reading.numpy() / whole.readout.unit)
-    total = np.concatenate(totals)
-    return Trains({name: np.concatenate(parts, 1) for name, parts in trains.items()}, np.rint(total).astype(np.int64))
+            reading = run.reading[:, 1] if isinstance(program.readout, DelayedWindow) else run.reading
+            totals.append(in_units(reading, whole.readout))
+    levels = {name: np.concatenate(parts, 1) for name, parts in trains.items()}
+    return Trains(levels, np.concatenate(totals), {name: np.concatenate(parts) for name, parts in ends.items()})
+
+
+def in_units(values: Tensor, layer: Layer) -> Integers:
+    """Charges or potentials of a layer, (batch, *shape), as the integers that they are in its unit."""
+    unit = (
+        layer.unit if layer.kind == "readout" else layer.unit.reshape(-1, *(1,) * (len(layer.shape) - layer.axis - 1))
+    )
+    return np.rint(values.numpy() / unit).astype(np.int64)
 
 
 def _compare(what: str, whole: Whole, expected: Trains, found: Trains) -> None:
@@ -235,14 +259,21 @@ def _compare(what: str, whole: Whole, expected: Trains, found: Trains) -> None:
             f"{what} differs from transpike in {count:,} of {size:,} values: first in layer {name}, step {step + 1}, "
             f"neuron {place[1:]}, sample {place[0]}: {other[place]} instead of {train[place]}"
         )
-    if found.totals.shape != expected.totals.shape or not np.array_equal(found.totals, expected.totals):
-        if found.totals.shape != expected.totals.shape:
-            raise GateFailed(f"{what} gives totals of shape {found.totals.shape}, not {expected.totals.shape}")
-        place = tuple(int(k) for k in np.argwhere(found.totals != expected.totals)[0])
+    for name, end in found.potentials.items():
+        _compare_ends(f"{what}: the potentials of {name} after the last step", expected.potentials[name], end)
+    _compare_ends(f"{what}: the totals of the output", expected.totals, found.totals)
+
+
+def _compare_ends(what: str, expected: Integers, found: Integers) -> None:
+    """Raises GateFailed where values after the last step, (batch, *shape), differ: all spikes before are equal."""
+    if found.shape != expected.shape:
+        raise GateFailed(f"{what} have the shape {found.shape}, not {expected.shape}")
+    wrong = np.argwhere(found != expected)
+    if len(wrong):
+        place = tuple(int(k) for k in wrong[0])
         raise GateFailed(
-            f"all spikes of {what} are equal, but {int((found.totals != expected.totals).sum())} of "
-            f"{expected.totals.size} totals differ: first output {place[1:]}, sample {place[0]}: {found.totals[place]} "
-            f"instead of {expected.totals[place]}"
+            f"{what} differ in {len(wrong):,} of {expected.size:,}, although all spikes are equal: first neuron "
+            f"{place[1:]}, sample {place[0]}: {found[place]} instead of {expected[place]}"
         )
 
 
