@@ -141,7 +141,7 @@ def imported(importer: str, path: Path, samples: Samples, dtype: torch.dtype = t
     trains = {
         layer["name"]: _levels(spikes[layer["node"]], layer, about["pulse"], samples.timesteps) for layer in layers
     }
-    totals = torch.stack(outputs).sum(0) / 2.0 ** readout["unit_exponent"]
+    totals = torch.stack(outputs[readout["start"] :]).sum(0) / 2.0 ** readout["unit_exponent"]
     return Trains(trains, _levels([totals.round()], readout, False, 1)[0])
 
 

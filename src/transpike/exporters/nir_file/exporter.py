@@ -49,6 +49,7 @@ class Nir(Exporter):
 
     name: ClassVar[str] = "nir"
     suffix: ClassVar[str] = ".nir"
+    reads_late: ClassVar[bool] = True  # whoever adds the output's currents begins at the step that the metadata name
     profile: Literal["soft", "hard"] = "soft"
     importer: Literal["", "spikingjelly", "snntorch", "norse"] = ""
     neuron: Literal["CubaLIF", "IF"] = "CubaLIF"

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from transpike.errors import FileError, UnsupportedModel, printable
-from transpike.lowering.whole import Samples, Trains
+from transpike.errors import FileError, GateFailed, UnsupportedModel, printable
+from transpike.lowering.whole import Integers, Samples, Trains
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ def entering(found: Read, samples: Samples) -> Callable[[int], Tensor]:
     return at
 
 
-def levels_of(spikes: Tensor, layer: dict[str, Any], pulse: bool) -> np.ndarray[Any, np.dtype[np.int64]]:
+def levels_of(spikes: Tensor, layer: dict[str, Any], pulse: bool) -> Integers:
     """(T, batch, channels, *space) of a node as (T, batch, *shape) of its layer, without the pulse."""
     shape, axis = layer["charge"], layer["axis"]
     found = (spikes[:, :, :-1] if pulse else spikes).numpy()
@@ -143,31 +143,48 @@ class Interpreter:
 
 
 def run(found: Read, samples: Samples, *, strict: bool = True) -> Trains:
-    """Spikes of every layer and integer totals of the readout. Raises FileError for a total that is no integer."""
+    """Spikes of every layer and step, totals of the readout, and the potentials after the last step.
+
+    Raises GateFailed where a total or a potential is no whole number, and UnsupportedModel where the importer's numbers
+    would not hold a potential.
+    """
     about = found.about
     value, machine = entering(found, samples), Interpreter(found, strict)
     *layers, readout = about["layers"]
     spikes: dict[str, list[Tensor]] = {layer["name"]: [] for layer in layers}
-    total: Tensor | None = None
+    charges: list[Tensor] = []
     for t in range(samples.timesteps):
         step = machine.step(value(t))
         for layer in layers:
             spikes[layer["name"]].append(step[layer["node"]])
-        total = step[readout["node"]] if total is None else total + step[readout["node"]]
-    assert total is not None
+        charges.append(step[readout["node"]])
     for layer in layers:
         _check_range(layer, machine.peaks[layer["node"]], about)
-    counts = total / 2.0 ** readout["unit_exponent"]
-    if not torch.equal(counts, counts.round()):
-        raise FileError(
-            f"the totals of {readout['name']} are no whole numbers of its unit, so the weights are not ours"
-        )
-    trains = {
-        name: levels_of(torch.stack(one), layer, about["pulse"])
-        for layer in layers
-        if (name := layer["name"]) and (one := spikes[name])
-    }
-    return Trains(trains, levels_of(counts[None], readout, False)[0])
+    trains = {layer["name"]: levels_of(torch.stack(spikes[layer["name"]]), layer, about["pulse"]) for layer in layers}
+    total = torch.stack(charges[readout["start"] :] or [torch.zeros_like(charges[0])]).sum(0)
+    totals = _counts(total / 2.0 ** readout["unit_exponent"], f"the totals of {readout['name']}")
+    return Trains(trains, levels_of(totals[None], readout, False)[0], _potentials(machine, layers, about))
+
+
+def _potentials(machine: Interpreter, layers: list[dict[str, Any]], about: dict[str, Any]) -> dict[str, Integers]:
+    """Layer → grid steps after the last step, (batch, *shape); without the half step of the soft profile."""
+    found = {}
+    for layer in layers:
+        potential = machine.state[layer["node"]][1]
+        grid = torch.tensor(layer["grid_exponents"], dtype=torch.float64).exp2()
+        own = potential[:, : len(grid)] / grid.reshape(-1, *(1,) * (potential.ndim - 2))
+        half = 0.5 if about["profile"] == "soft" else 0.0
+        counts = _counts(own - half, f"the potentials of {layer['name']}")
+        found[layer["name"]] = levels_of(counts[None], layer, False)[0]
+    return found
+
+
+def _counts(values: Tensor, what: str) -> Tensor:
+    """Whole numbers; the equation of the membrane is exact to 2⁻⁵³ of its largest value."""
+    counts = values.round()
+    if bool(((values - counts).abs() > 2.0**-20).any()):
+        raise GateFailed(f"{what} are no whole numbers of their unit, so the weights are not those of the network")
+    return counts
 
 
 def _check_range(layer: dict[str, Any], peaks: Tensor, about: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ def _about(layer: Layer) -> dict[str, Any]:
     exponents = np.log2(layer.unit.reshape(-1)).astype(int).tolist()
     about = {"name": layer.name, "charge": list(layer.shape), "axis": layer.axis % len(layer.shape)}
     if layer.kind == "readout":
-        return {**about, "unit_exponent": exponents[0]}
+        return {**about, "unit_exponent": exponents[0], "start": layer.start}
     return {
         **about,
         "unit_exponents": exponents,
@@ -70,6 +70,7 @@ def digest(whole: Whole) -> str:
 
     for layer in whole.layers:
         add(layer.name, layer.kind, layer.shape, layer.bias, layer.threshold, layer.initial, layer.reset)
+        add(layer.start)
         add(*layer.currents)
         for term in layer.terms:
             add(term.name, term.source, term.kind, term.shape, term.weight, term.index)
