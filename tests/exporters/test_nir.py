@@ -280,6 +280,16 @@ def test_a_readout_that_excludes_its_first_steps_says_so(tmp_path: Path) -> None
     assert result.verified and about["layers"][-1]["start"] > 0
 
 
+def test_a_network_with_inputs_of_whole_numbers_starts_from_its_currents(tmp_path: Path) -> None:
+    data, path = ts.data.load("digits"), tmp_path / "net.nir"
+    snn = ts.convert(
+        stored("three-neuron-layers"), recipe("soft"), data.train.images[:100], preprocessing=data.preprocessing,
+        input_bits=8,
+    )  # fmt: skip
+    assert ts.export(snn, path, samples=data.test.images[:3]).verified
+    assert read(path).about["input"]["kind"] == "charge"
+
+
 def test_spikes_enter_as_spikes(tmp_path: Path) -> None:
     data = ts.data.load("digits")
     for encoder in (ts.encoders.Poisson(), ts.encoders.DeterministicCounts()):
