@@ -149,6 +149,11 @@ def test_the_page_of_smooth_activations_says_what_was_measured() -> None:
     )
 
 
+def test_the_page_of_nir_files_says_what_was_measured() -> None:
+    page = _benchmark("nir_importers").page()
+    assert page == (ROOT / "docs/nir.md").read_text(encoding="utf-8"), "run benchmarks/nir_importers.py"
+
+
 @pytest.mark.parametrize("path", [path for path in SOURCES if ">>>" in path.read_text()], ids=lambda path: path.stem)
 def test_examples_in_docstrings_are_true(path: Path) -> None:
     name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
