@@ -38,10 +38,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200, help="test images of CIFAR-10")
     chosen = parser.parse_args()
     digits, cifar = ts.data.load("digits"), ts.data.load("cifar10", chosen.data_dir)
-    small, spec = ts.models.build("zoo:small-cnn", num_classes=10, input_shape=digits.image_shape)
+    small, _ = ts.models.build("zoo:small-cnn", num_classes=10, input_shape=digits.image_shape)
     stored = load_file(HERE.parent / "tests/weights/small-cnn.safetensors")
     small.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()})
-    resnet, cifar_spec = ts.models.build("zoo:resnet20", num_classes=10, input_shape=cifar.image_shape)
+    resnet, cifar_spec = ts.models.build("zoo:resnet20-16-32-64", num_classes=10, input_shape=cifar.image_shape)
     ts.models.load_weights(resnet, chosen.weights)
     rows = {
         "digits, T=64": (len(digits.test), correct(small.eval(), digits.preprocessing, digits, ts.recipes.ECC(timesteps=64), len(digits.test))),
