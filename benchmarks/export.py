@@ -66,8 +66,9 @@ def networks(chosen: argparse.Namespace) -> Iterator[tuple[str, ts.SNN, object, 
         *drawn("zoo:ecg-classes", "mitbih", chosen.data_dir, ts.recipes.ECC(timesteps=16)),
         8,
     )
+    events = f"npz:{chosen.data_dir / 'nmnist_small.npz'}"
     recipe = ts.recipes.ECC(timesteps=10, encoder=ts.encoders.EventFrames())
-    yield "N-MNIST frames, T=10", *drawn("zoo:events-cnn", "nmnist", chosen.data_dir, recipe, bins=10), 4
+    yield "N-MNIST frames, T=10", *drawn("zoo:events-cnn", events, chosen.data_dir, recipe, bins=10, span=300_000), 4
 
 
 def main() -> None:
