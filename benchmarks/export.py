@@ -11,7 +11,6 @@ is particular to it. Writes export.json next to this file and the tables of docs
 import argparse
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from transpike.workflow.export import trains_of
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs/export.md"
-ACCURACY = {"digits": 540, "digits-bytes": 540, "digits-average": 540, "resnet20": 300, "ecg": 1000, "nmnist": 100}
+ACCURACY = {"digits": 540, "digits-bytes": 540, "digits-average": 540, "resnet20": 100, "ecg": 1000, "nmnist": 100}
 PART = 50
 
 
@@ -235,10 +234,9 @@ def main() -> None:
             found = measured(name, case, arguments.formats)
             before = content["networks"].get(name, {"formats": {}})["formats"]
             content["networks"][name] = found | {"formats": before | found["formats"]}
-        content["networks"] = {name: content["networks"][name] for name in NETWORKS if name in content["networks"]}
-        content["versions"] = {"torch": torch.__version__, "numpy": np.__version__, "transpike": ts.__version__}
-        content["compiler"] = shutil.which("cc") or ""
-        write_atomically(stored, json.dumps(content, indent=1).encode())
+            content["networks"] = {name: content["networks"][name] for name in NETWORKS if name in content["networks"]}
+            content["versions"] = {"torch": torch.__version__, "numpy": np.__version__, "transpike": ts.__version__}
+            write_atomically(stored, json.dumps(content, indent=1).encode())
     write_page(content)
     print(tables(content))
 
