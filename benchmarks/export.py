@@ -1,101 +1,244 @@
-"""The proof of every format on networks of several kinds: spikes compared and differing, spike rates.
+"""Networks in every export format, run back from the files: what differs, how much spikes, how large the files are.
 
-    python benchmarks/export.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --formats golden,onnx,c,nir
+    python benchmarks/export.py [--data-dir DATA] [--models-dir MODELS] [--only digits resnet20] [--formats c golden]
 
-Writes benchmarks/export.json. Networks: the digits demo with maximum and with average pooling (T=64, 50 images), the shared
-ResNet-20 (T=16, 4 images), a network of the zoo for heart beats (1-D, weights drawn), and one for N-MNIST frames (weights drawn).
+digits: the network of `transpike demo`, T=64, 50 test digits; digits-bytes: with input_bits=8; digits-average: with average pooling, T=32; resnet20: CIFAR,
+T=16, 4 test images; ecg: heartbeats, one axis, T=16; nmnist: frames of events. What a network needs and is not there is left
+out. Accuracy: of the whole-number networks, on the first test samples (`ACCURACY`). A format has one function, which says what
+is particular to it. Writes export.json next to this file and the tables of docs/export.md (`--page`: only the tables).
 """
 
 import argparse
 import json
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 import transpike as ts
-from transpike.errors import UnsupportedModel
+from transpike import exporters
+from transpike.exporters.exporter import Exporter
+from transpike.lowering.whole import Samples, Trains, Whole
+from transpike.lowering.whole_form import samples_of, whole_form
+from transpike.lowering.whole_run import run_whole
 from transpike.results.writing import write_atomically
+from transpike.workflow.export import trains_of
 
 HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs/export.md"
+ACCURACY = {"digits": 540, "digits-bytes": 540, "digits-average": 540, "resnet20": 100, "ecg": 1000, "nmnist": 100}
+PART = 50
 
 
-def digits(pool: nn.Module | None) -> tuple[ts.SNN, object]:
-    data = ts.data.load("digits")
-    model = ts.models.build("zoo:small-cnn", num_classes=10, input_shape=data.image_shape)[0]
-    stored = load_file(HERE.parent / "tests/weights/small-cnn.safetensors")
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()})
-    if pool is not None:
-        model.pool = pool
-    recipe = ts.recipes.ECC(timesteps=64)
-    return ts.convert(
-        model.eval(), recipe, data.train.batch(torch.arange(256))[0], preprocessing=data.preprocessing
-    ), data
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A converted network with its test set, and how many of its samples are exported."""
+
+    snn: ts.SNN
+    test: Any
+    samples: int
 
 
-def resnet(weights: Path, folder: Path) -> tuple[ts.SNN, object]:
-    data = ts.data.load("cifar10", folder)
-    model, spec = ts.models.build("zoo:resnet20-16-32-64", num_classes=10, input_shape=data.image_shape)
-    ts.models.load_weights(model, weights)
-    x = data.train.batch(torch.arange(128))[0]
-    return ts.convert(
-        model.eval(), ts.recipes.ECC(timesteps=16), x, preprocessing=spec.preprocessing, input_bits=8
-    ), data
+def trained(module: nn.Module, dataset: Any, epochs: int, preprocessing: Any = None) -> nn.Module:
+    settings = ts.Training(epochs=epochs, learning_rate=0.05, batch_size=64, seed=0, validation_fraction=0.0)
+    ts.train(module, dataset, settings, preprocessing=preprocessing)
+    return module.eval()
 
 
-def drawn(network: str, name: str, folder: Path, recipe: ts.recipes.ECC, **settings: int) -> tuple[ts.SNN, object]:
-    """A network of the zoo whose weights are drawn, with the statistics of its data."""
+def small_cnn(timesteps: int, pool: nn.Module | None, input_bits: int | None = None) -> Case:
+    digits = ts.data.load("digits")
     torch.manual_seed(0)
-    data = ts.data.load(name, folder, **settings)
-    model = ts.models.build(network, num_classes=len(data.classes), input_shape=data.image_shape)[0]
-    x = data.train.batch(torch.arange(64))[0]
-    with torch.no_grad():
-        model.train()(x.float() if x.ndim == len(data.image_shape) + 1 else x.float().mean(1))
-    return ts.convert(model.eval(), recipe, data.train.batches(32, limit=64)), data
+    module, spec = ts.models.build("zoo:small-cnn", num_classes=10, in_channels=1)
+    if pool is not None:
+        module.pool = pool
+    trained(module, digits, 12, spec.preprocessing)
+    recipe = ts.recipes.ECC(timesteps=timesteps)
+    snn = ts.convert(module, recipe, digits.train.batches(64), preprocessing=spec.preprocessing, input_bits=input_bits)
+    return Case(snn, digits.test, 50)
 
 
-def networks(chosen: argparse.Namespace) -> Iterator[tuple[str, ts.SNN, object, int]]:
-    yield "digits, maximum pooling, T=64", *digits(None), 50
-    yield "digits, average pooling, T=64", *digits(nn.AvgPool2d(2)), 50
-    yield "ResNet-20, T=16", *resnet(chosen.weights, chosen.data_dir), 4
-    yield (
-        "heart beats (1-D), T=16",
-        *drawn("zoo:ecg-classes", "mitbih", chosen.data_dir, ts.recipes.ECC(timesteps=16)),
-        8,
-    )
-    events = f"npz:{chosen.data_dir / 'nmnist_small.npz'}"
+def digits(data: Path, models: Path) -> Case:
+    return small_cnn(64, None)
+
+
+def digits_bytes(data: Path, models: Path) -> Case:
+    return small_cnn(64, None, 8)
+
+
+def digits_average(data: Path, models: Path) -> Case:
+    return small_cnn(32, nn.AvgPool2d(2))
+
+
+def resnet20(data: Path, models: Path) -> Case:
+    module, spec = ts.models.build("zoo:resnet20-16-32-64", weights=models / "resnet20-cifar10.safetensors")
+    test = ts.data.load(f"npz:{data / 'cifar10_lossless_5k.npz'}").test
+    images = test.batch(torch.arange(len(test) - 128, len(test)))[0]  # the last ones calibrate, the first are run
+    snn = ts.convert(module.eval(), ts.recipes.ECC(timesteps=16), images, preprocessing=spec.preprocessing)
+    return Case(snn, test, 4)
+
+
+def ecg(data: Path, models: Path) -> Case:
+    beats = ts.data.load("mitbih", data_dir=data)
+    torch.manual_seed(0)
+    module, _ = ts.models.build("zoo:ecg-classes")
+    trained(module, beats, 1)
+    snn = ts.convert(module, ts.recipes.ECC(timesteps=16), beats.train.batches(64, limit=256))
+    return Case(snn, beats.test, 20)
+
+
+def nmnist(data: Path, models: Path) -> Case:
+    events = ts.data.load(f"npz:{data / 'nmnist_small.npz'}", bins=10)
+    torch.manual_seed(0)
+    module, _ = ts.models.build("zoo:events-cnn", input_shape=events.image_shape)
+    trained(module, events, 8)
     recipe = ts.recipes.ECC(timesteps=10, encoder=ts.encoders.EventFrames())
-    yield "N-MNIST frames, T=10", *drawn("zoo:events-cnn", events, chosen.data_dir, recipe, bins=10, span=300_000), 4
+    return Case(ts.convert(module, recipe, events.train.batches(50, limit=500)), events.test, 5)
+
+
+NETWORKS: dict[str, Callable[[Path, Path], Case]] = {
+    "digits": digits, "digits-bytes": digits_bytes, "digits-average": digits_average, "resnet20": resnet20, "ecg": ecg, "nmnist": nmnist,
+}  # fmt: skip
+
+
+def size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.rglob("*"))
+
+
+def of_c(path: Path) -> dict[str, Any]:
+    """Memory, and operations next to the ANN's."""
+    costs = json.loads((path / "net.json").read_text())["costs"]
+    return {name: costs[name] for name in ("flash", "ram", "additions", "updates", "ann_macs", "ratio")}
+
+
+def of_others(path: Path) -> dict[str, Any]:
+    return {}
+
+
+FORMATS: dict[str, tuple[str, Mapping[str, Any], Callable[[Path], dict[str, Any]]]] = {
+    "golden": ("golden", {}, of_others),
+    "onnx": ("onnx", {}, of_others),
+    "c": ("c", {}, of_c),
+    "c, 8-bit weights": ("c", {"weight_bits": 8}, of_c),
+    "nir": ("nir", {}, of_others),
+}
+"""Heading → format, its settings, what is particular to it."""
+
+
+def row(
+    exporter: Exporter, whole: Whole, given: Samples, expected: Trains, special: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """What one format gives: differing spikes and totals, the rate of spikes, and the size of what was written."""
+    written = exporter.written(whole)
+    if written is not whole:
+        expected = run_whole(written, given)
+    try:
+        exporter.refuse(whole)
+    except ts.UnsupportedModel as error:
+        return {"refused": str(error)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"net{exporter.suffix}"
+        exporter.write(written, path, given, expected)
+        found = {"missing": exporter.missing(), "bytes": size(path), **special(path)}
+        if not found["missing"]:
+            back = exporter.run(path, given)
+            found["differing"] = sum(int((back.levels[name] != train).sum()) for name, train in expected.levels.items())
+            found["totals"] = int((back.totals != expected.totals).sum())
+    spikes = sum(int((train != 0).sum()) for train in expected.levels.values())
+    return found | {"spikes": spikes, "rate": spikes / sum(train.size for train in expected.levels.values())}
+
+
+def accuracy(case: Case, whole: Whole, written: Whole, count: int) -> dict[str, Any]:
+    """Of the first test samples, for transpike's network and the written one."""
+    count, right = min(count, len(case.test)), [0, 0]
+    for start in range(0, count, PART):  # spikes of all layers and steps are kept
+        x, labels = case.test.batch(torch.arange(start, min(count, start + PART)))
+        program, ids = case.snn.program, torch.arange(start, start + len(x))
+        given = samples_of(program, whole, case.snn.prepare(x), ids, whole.timesteps)
+        for k, form in enumerate((whole, written)):
+            right[k] += int((run_whole(form, given).totals.argmax(1) == labels.numpy()).sum())
+    return {"accuracy_samples": count, "accuracy": right[1] / count, "accuracy_transpike": right[0] / count}
+
+
+def measured(name: str, case: Case, formats: list[str]) -> dict[str, Any]:
+    x = case.test.batch(torch.arange(case.samples))[0]
+    preprocessing = case.snn.preprocessing
+    ends = None if preprocessing is None else preprocessing.whole
+    whole = whole_form(case.snn.program, case.snn.timesteps, ends)
+    given, expected = trains_of(case.snn, whole, x, whole.timesteps, case.samples)
+    rows = {}
+    for heading in formats:
+        format, settings, special = FORMATS[heading]
+        if format not in exporters.table:
+            continue
+        exporter = exporters.table[format](**settings)
+        rows[heading] = row(exporter, whole, given, expected, special)
+        written = exporter.written(whole)
+        if written is not whole:
+            rows[heading] |= accuracy(case, whole, written, ACCURACY[name])
+        print(name, heading, rows[heading], flush=True)
+    return {"timesteps": whole.timesteps, "samples": case.samples, "layers": len(expected.levels), "formats": rows}
+
+
+def tables(content: Mapping[str, Any]) -> str:
+    """The tables of docs/export.md."""
+    lines = ["| network | T | samples | format | spikes | rate | differing spikes | differing totals | size |", "|---|" + "---:|" * 2 + "---|" + "---:|" * 5]  # fmt: skip
+    costs = ["| network | format | constants | state | additions | updates of neurons | multiplications of the ANN | operations per multiplication | accuracy |", "|---|---|" + "---:|" * 7]  # fmt: skip
+    for name, case in content["networks"].items():
+        for heading, one in case["formats"].items():
+            start = f"| {name} | {case['timesteps']} | {case['samples']} | {heading} "
+            if "refused" in one:
+                lines.append(f"{start}| refused: {one['refused']} | | | | |")
+                continue
+            told = (f"{one['differing']:,}", f"{one['totals']:,}") if not one["missing"] else ("not verified",) * 2
+            lines.append(f"{start}| {one['spikes']:,} | {one['rate']:.1%} | {told[0]} | {told[1]} | {one['bytes'] / 1000:,.0f} kB |")  # fmt: skip
+            if "flash" in one:
+                same = f"{one['accuracy']:.1%} (without rounding {one['accuracy_transpike']:.1%}, n={one['accuracy_samples']})" if "accuracy" in one else ""  # fmt: skip
+                costs.append(f"| {name} | {heading} | {one['flash'] / 1000:,.1f} kB | {one['ram'] / 1000:,.1f} kB | {one['additions']:,.0f} | {one['updates']:,} | {one['ann_macs']:,} | {one['ratio']:.1f} | {same} |")  # fmt: skip
+    return "\n".join(lines) + "\n\n" + "\n".join(costs) + "\n"
+
+
+BEGIN, END = "<!-- benchmarks/export.py -->\n", "<!-- end -->\n"
+
+
+def write_page(content: Mapping[str, Any]) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    write_atomically(PAGE, f"{before}{BEGIN}{tables(content)}{END}{after}".encode())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--formats", default=",".join(ts.exporters.table))
-    parser.add_argument("--only", default="", help="Networks with this text in their name.")
-    chosen = parser.parse_args()
-    rows = []
-    for name, snn, data, number in networks(chosen):
-        if chosen.only not in name:
-            continue
-        x = data.test.batch(torch.arange(number))[0]
-        for form in chosen.formats.split(","):
-            with tempfile.TemporaryDirectory() as folder:
-                row = {"network": name, "format": form, "samples": number}
-                try:
-                    found = ts.export(snn, Path(folder) / f"net{ts.exporters.table[form].suffix}", form, samples=x)
-                    total = sum(layer.neurons for layer in found.layers) * found.timesteps * number
-                    row |= {"verified": found.verified, "spikes": found.spikes, "layers": len(found.layers)}
-                    row |= {"rate": found.spikes / total, "warnings": list(found.warnings), "missing": found.missing}
-                except UnsupportedModel as error:
-                    row |= {"refused": str(error)}
-            print(row, flush=True)
-            rows.append(row)
-            write_atomically(HERE / "export.json", json.dumps(rows, indent=1).encode())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=Path(os.environ.get("TRANSPIKE_DATA", ".")))
+    parser.add_argument("--models-dir", type=Path, default=Path(os.environ.get("TRANSPIKE_MODELS", ".")))
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
+    parser.add_argument("--page", action="store_true", help="Only write the tables, from export.json.")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    stored = HERE / "export.json"
+    content: dict[str, Any] = json.loads(stored.read_text()) if stored.exists() else {"networks": {}}
+    if not arguments.page:
+        for name in arguments.only:
+            try:
+                case = NETWORKS[name](arguments.data_dir, arguments.models_dir)
+            except ts.TranspikeError as error:
+                print(f"{name} is left out: {error}")
+                continue
+            found = measured(name, case, arguments.formats)
+            before = content["networks"].get(name, {"formats": {}})["formats"]
+            content["networks"][name] = found | {"formats": before | found["formats"]}
+            content["networks"] = {name: content["networks"][name] for name in NETWORKS if name in content["networks"]}
+            content["versions"] = {"torch": torch.__version__, "numpy": np.__version__, "transpike": ts.__version__}
+            write_atomically(stored, json.dumps(content, indent=1).encode())
+    write_page(content)
+    print(tables(content))
 
 
 if __name__ == "__main__":
