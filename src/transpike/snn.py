@@ -28,7 +28,9 @@ from transpike.core.schedule import Schedule
 from transpike.core.structure import Structure
 from transpike.core.table import lines
 from transpike.engines import Engine, Program, engine_given
+from transpike.engines.stream import Stream, opened
 from transpike.errors import DataError, SettingError, one_line, printable
+from transpike.lowering.entrance_scale import with_scaled_weights
 from transpike.lowering.entrances import in_ranges
 from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid, sums_mantissa
 from transpike.lowering.lowered import Exactness, Lowered, lower
@@ -107,6 +109,8 @@ class SNN(ModuleLike):
     def lowered(self) -> Lowered:
         """The lowered form before it is put on the grid: threshold 1 where the scale of a layer is free."""
         lowered = lower(self.graph, self.encoder.spike_scale, self.encoder.alphabet, self._axes)
+        if self.preprocessing is not None and self.preprocessing.whole is not None:
+            lowered = with_scaled_weights(lowered)
         return scaled(lowered, unit_scale(lowered), strict=False)
 
     @property
@@ -254,6 +258,11 @@ class SNN(ModuleLike):
         """A copy that applies ``preprocessing`` to its inputs, for networks converted on preprocessed data."""
         if InputNames.of(self.source.inputs) is not None:
             raise SettingError("of several inputs each has its preprocessing: give convert a dictionary by name")
+        if self.preprocessing is not None and self.preprocessing.whole != preprocessing.whole:
+            raise SettingError(
+                "the network takes whole numbers, which its preprocessing makes (input_bits): convert it again with "
+                "another preprocessing"
+            )
         if self.encoder.has_frames and not preprocessing.is_identity:
             raise SettingError("recordings cannot be preprocessed, because silent pixels must be 0")
         return replace(self, preprocessing=None if self.encoder.has_frames else preprocessing)
@@ -274,6 +283,21 @@ class SNN(ModuleLike):
         warnings = self.checked(prepared)
         trace = self.run_prepared(prepared, steps, runner, sample_ids, record, count)
         return replace(trace, warnings=warnings, structure=self.outputs)
+
+    def start(self, x: Tensor | int, *, engine: Engine | str | None = None, count: bool = False) -> Stream:
+        """A run whose inputs come step by step: ``run = snn.start(x); logits = run.step()``, or ``run.step(frame)``.
+
+        ``x``: the input (batch, *shape), which later frames may replace; or the number of samples. For recordings it is
+        the number, and each ``step(frame)`` takes one frame (batch, *shape). ``engine``: "dense" unless given;
+        ``count`` counts spikes for ``finish()``. Raises SettingError for networks that do not stream.
+        """
+        if InputNames.of(self.source.inputs) is not None:
+            raise SettingError("start() is for networks with one input: use run()")
+        prepared = torch.zeros((x, *self.graph.input.shape)) if isinstance(x, int) else self._frame(x)
+        return opened(self.program, engine_given(engine or "dense"), prepared, self._frame, isinstance(x, int), count)
+
+    def _frame(self, frame: Tensor) -> Tensor:
+        return self.prepare(frame[:, None])[:, 0] if self.encoder.has_frames else self.prepare(frame)
 
     @without_autocast
     def run_prepared(

@@ -18,6 +18,7 @@ from transpike.cli._recipes import recipe_options
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")
 @_base.capture_options
 @_base.conversion_options
+@click.option("--input-bits", type=click.IntRange(1, 16), help="Round inputs to whole numbers of as many bits.")
 @click.option("--allow-no-neurons", is_flag=True, help="Also convert a network in which nothing can spike.")
 @_base.json_option
 @_base.threads_option
@@ -33,6 +34,7 @@ def command(
     calibration_samples: int,
     seed: int,
     exact_grid: bool,
+    input_bits: int | None,
     allow_no_neurons: bool,
     as_json: bool,
     threads: int | None,
@@ -54,6 +56,7 @@ def command(
             on_unsupported=on_unsupported,
             allow_no_neurons=allow_no_neurons,
             exact_grid=exact_grid,
+            input_bits=input_bits,
             seed=seed,
             progress=progress,
         )

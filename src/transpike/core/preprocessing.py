@@ -15,12 +15,14 @@ from transpike.errors import DataError, SettingError
 class Preprocessing(NamedSettings):
     """``(x − mean) / std`` per channel, in float32; bytes are divided by 255 first.
 
+    ``whole`` (low, high): the result is rounded to whole numbers from low to high (``convert(…, input_bits=…)``).
     Shapes: x is (batch, channels, …); ``mean`` and ``std`` have one value per channel, or one for all. Raises
     SettingError for values that are not finite or not positive (std), DataError for inputs with other channels.
     """
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    whole: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -29,15 +31,18 @@ class Preprocessing(NamedSettings):
             raise SettingError(f"std must be positive, not {self.std}; of a constant channel it is 1")
         if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
             raise SettingError(f"mean has {len(self.mean)} channels and std has {len(self.std)}")
+        if self.whole is not None and not -(2**24) <= self.whole[0] < self.whole[1] <= 2**24:
+            raise SettingError(f"whole is the lowest and the highest number, at most 2^24, not {self.whole}")
 
     @property
     def is_identity(self) -> bool:
         """True if real-valued inputs are not changed."""
-        return not any(self.mean) and all(s == 1 for s in self.std)
+        return not any(self.mean) and all(s == 1 for s in self.std) and self.whole is None
 
     def __str__(self) -> str:
         values = [",".join(f"{value:.6g}" for value in row) for row in (self.mean, self.std)]
-        return "bytes / 255" if self.is_identity else "(x - {}) / {}".format(*values)
+        text = "bytes / 255" if self.is_identity else "(x - {}) / {}".format(*values)
+        return text if self.whole is None else f"{text}, rounded to {self.whole[0]} to {self.whole[1]}"
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
@@ -49,7 +54,8 @@ class Preprocessing(NamedSettings):
         shape = (1, -1) + (1,) * (x.ndim - 2)
         mean = torch.tensor(self.mean, device=x.device).reshape(shape)
         std = torch.tensor(self.std, device=x.device).reshape(shape)
-        return (x - mean) / std
+        x = (x - mean) / std
+        return x if self.whole is None else x.round().clamp(*self.whole)
 
 
 def described(preprocessing: Preprocessing | None) -> str:

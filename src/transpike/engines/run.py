@@ -56,6 +56,12 @@ class Run:
             self.exact, self.why = False, f"exact up to {exactness.timesteps} steps only: {exactness.reason}"
         return logits.since(before)
 
+    def enter(self, x: Tensor) -> None:
+        """The input (batch, *shape) of the steps from now on, of a network that streams."""
+        self.x = x.to(self.x)
+        if self.exact:
+            self.exact, self.why = _exact(self.program, self.x)
+
     def read(self, output: Tensor, t: int) -> None:
         """Pass the output's current of step t, bias included, to the readout."""
         readout = self.program.readout

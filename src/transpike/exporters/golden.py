@@ -16,7 +16,7 @@ import numpy as np
 
 from transpike.errors import GateFailed
 from transpike.exporters.exporter import Exporter
-from transpike.lowering.whole import Integers, Layer, Samples, Term, Trains, Whole
+from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Trains, Whole
 
 VERSION = 1
 _NUMBERS = ("bias", "threshold", "initial")
@@ -40,11 +40,8 @@ class Golden(Exporter):
         path.mkdir()
         arrays: dict[str, Integers] = {}
         layers = [_layer(layer, arrays) for layer in whole.layers]
-        entrances = [
-            {"name": one.name, "kind": one.kind, "shape": one.shape, "low": one.low, "high": one.high}
-            for one in whole.entrances
-        ]
-        vectors = {f"in.{name}": value for name, value in samples.entering.items()}
+        entrances = [_entrance(one, arrays) for one in whole.entrances]
+        vectors = _entering(samples)
         vectors |= {f"out.{name}": value for name, value in expected.levels.items()}
         vectors |= {f"v.{name}": value for name, value in expected.potentials.items()} | {"totals": expected.totals}
         _save(path / "net.npz", arrays)
@@ -67,7 +64,7 @@ class Golden(Exporter):
     def run(self, path: Path, samples: Samples) -> Trains:
         with tempfile.TemporaryDirectory() as folder:
             given, found = Path(folder) / "given.npz", Path(folder) / "found.npz"
-            _save(given, {f"in.{name}": value for name, value in samples.entering.items()})
+            _save(given, _entering(samples))
             command = [sys.executable, "-I", str(path / "check.py"), str(given), str(found)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if not found.exists():
@@ -78,6 +75,28 @@ class Golden(Exporter):
                     for kind in ("out.", "v.")
                 }
                 return Trains(kinds["out."], arrays["totals"].astype(np.int64), kinds["v."])
+
+
+def _entering(samples: Samples) -> dict[str, Integers]:
+    """What enters, and the whole numbers of inputs: the checker makes the currents of these itself."""
+    raw = {f"raw.{name}": value for name, value in samples.raw.items()}
+    return raw | {f"in.{name}": value for name, value in samples.entering.items()}
+
+
+def _entrance(entrance: Entrance, arrays: dict[str, Integers]) -> dict[str, Any]:
+    """An entrance as plain data; the weights of an input of whole numbers go into ``arrays``."""
+    found: dict[str, Any] = {
+        "name": entrance.name, "kind": entrance.kind, "shape": entrance.shape, "low": entrance.low,
+        "high": entrance.high,
+    }  # fmt: skip
+    if entrance.front is not None:
+        front = entrance.front
+        found["front"] = {
+            "name": front.name, "low": front.low, "high": front.high,
+            "term": _term(f"{entrance.name}.0", front.term, arrays),
+            "shift": _stored(arrays, f"{entrance.name}.shift", front.shift),
+        }  # fmt: skip
+    return found
 
 
 def _layer(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
@@ -99,12 +118,11 @@ def _layer(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
         found["reset"] = layer.reset
         for name in _NUMBERS[1:]:
             found[name] = _stored(arrays, f"{layer.name}.{name}", getattr(layer, name))
-    found["terms"] = [_term(layer, number, term, arrays) for number, term in enumerate(layer.terms)]
+    found["terms"] = [_term(f"{layer.name}.{number}", term, arrays) for number, term in enumerate(layer.terms)]
     return found
 
 
-def _term(layer: Layer, number: int, term: Term, arrays: dict[str, Integers]) -> dict[str, Any]:
-    key = f"{layer.name}.{number}"
+def _term(key: str, term: Term, arrays: dict[str, Integers]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": term.name, "source": term.source, "kind": term.kind, "shape": term.shape,
         "weight": _stored(arrays, f"{key}.weight", term.weight),

@@ -20,13 +20,29 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
+class Front:
+    """How a "charge" comes from an input of whole numbers: ``W · n / 2^shift``, rounded to the nearest, ties to even.
+
+    ``term`` has the input ``name`` as its source, n in (batch, *shape) from ``low`` to ``high``; ``shift`` broadcasts
+    to the shape of the charge. The products are sums below 2⁵³. Formats may take the charge instead.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    low: int
+    high: int
+    term: "Term"
+    shift: Integers
+
+
+@dataclass(frozen=True, eq=False)
 class Entrance:
     """What enters: one array of integers for each sample.
 
     ``kind``: "charge": (batch, *shape), added to the potentials of one layer in every step, in that layer's unit, named
-    in the layer's ``currents``; "values": (batch, *shape), levels that are the same in every step (pixels on the input
-    grid), the source of terms; "spikes": (T, batch, *shape), levels of each step, the source of terms. ``low`` and
-    ``high`` bound the integers; ``unit`` is the real value of 1 (broadcastable to shape).
+    in the layer's ``currents``, with its ``front`` if the input is whole numbers; "values": (batch, *shape), levels
+    that are the same in every step, the source of terms; "spikes": (T, batch, *shape), levels of each step, the source
+    of terms. ``low`` and ``high`` bound the integers; ``unit`` is the real value of 1 (broadcastable to shape).
     """
 
     name: str
@@ -35,6 +51,7 @@ class Entrance:
     low: int
     high: int
     unit: NDArray[np.float64]
+    front: Front | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +134,14 @@ class Whole:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What a run of the whole-number form takes: the integers of each entrance, and the number of steps."""
+    """What a run of the whole-number form takes: the integers of each entrance, and the number of steps.
+
+    ``raw``: the whole numbers of each ``Front``, by its name.
+    """
 
     entering: dict[str, Integers]
     timesteps: int
+    raw: dict[str, Integers] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from transpike.lowering.program import Program
 from transpike.lowering.rounding_points import OnGrid
 from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Whole, Window
 from transpike.lowering.whole_paths import paths, sends_levels
-from transpike.lowering.whole_terms import compact, extremes, integers, terms_of
+from transpike.lowering.whole_terms import compact, extremes, front_of, integers, terms_of
 from transpike.neurons.integrate_and_fire import IntegrateAndFire
 from transpike.neurons.max_pooling import LateralInhibition
 from transpike.neurons.maximum_in_time import MaximumInTime
@@ -33,13 +33,14 @@ from transpike.readouts.delayed_window import DelayedWindow
 from transpike.readouts.spike_count import SpikeCount
 
 
-def whole_form(program: Program, timesteps: int) -> Whole:
+def whole_form(program: Program, timesteps: int, ends: tuple[int, int] | None = None) -> Whole:
     """The whole-number form of a program for runs of up to ``timesteps`` steps.
 
+    ``ends``: the smallest and the largest input of a network that takes whole numbers (``Preprocessing.whole``).
     Raises UnsupportedModel, naming layer, reason and way out, for what has none: see docs/export.md.
     """
     exactness = _checked(program, timesteps)
-    return _Former(program, exactness, timesteps).form()
+    return _Former(program, exactness, timesteps, ends).form()
 
 
 def _checked(program: Program, timesteps: int) -> Exactness:
@@ -82,9 +83,9 @@ def _delay(program: Program) -> int:
 class _Former:
     """Walks the lowered form once."""
 
-    def __init__(self, program: Program, exactness: Exactness, timesteps: int) -> None:
+    def __init__(self, program: Program, exactness: Exactness, timesteps: int, whole: tuple[int, int] | None) -> None:
         self.lowered, self.table, self.timesteps = program.lowered, program.table, timesteps
-        self.exactness, self.start = exactness, _delay(program)
+        self.exactness, self.start, self.whole = exactness, _delay(program), whole
         self.entrances: list[Entrance] = []
         self.layers: list[Layer] = []
         self.ends: dict[str, tuple[int, int]] = {}
@@ -210,7 +211,8 @@ class _Former:
         name = f"{node.name}.current"
         low = floor(float(((middle - radius) / unit).min())) - 1
         high = ceil(float(((middle + radius) / unit).max())) + 1
-        self.entrances.append(Entrance(name, node.shape, "charge", low, high, compact(unit.numpy())))
+        front = None if self.whole is None else front_of(self.table, wire, unit, self.whole)
+        self.entrances.append(Entrance(name, node.shape, "charge", low, high, compact(unit.numpy()), front))
         self.ends[name] = (low, high)
         return (name,)
 
@@ -318,6 +320,7 @@ def samples_of(program: Program, whole: Whole, x: Tensor, sample_ids: Tensor, ti
             assert isinstance(entrance, Entrance)
             charge = found[wire].reshape(len(x), *layer.shape)
             entering[name] = integers(charge, torch.from_numpy(entrance.unit), name)
+    raw = {one.front.name: currents[one.front.name].numpy().astype(np.int64) for one in whole.entrances if one.front}
     for one in whole.entrances:
         least, most = int(entering[one.name].min()), int(entering[one.name].max())
         if least < one.low or most > one.high:
@@ -325,4 +328,4 @@ def samples_of(program: Program, whole: Whole, x: Tensor, sample_ids: Tensor, ti
                 f"{one.name} gets {least} to {most}, but the grid covers {one.low} to {one.high}: the inputs are far "
                 "beyond those of the calibration"
             )
-    return Samples(entering, timesteps)
+    return Samples(entering, timesteps, raw)

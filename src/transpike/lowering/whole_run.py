@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transpike.lowering.whole import Integers, Layer, Samples, Term, Trains, Whole, Window
+from transpike.lowering.whole import Front, Integers, Layer, Samples, Term, Trains, Whole, Window
 
 _CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -87,6 +87,13 @@ class _Run:
         spikes = (v >= layer.threshold).astype(np.int64)
         self.potentials[layer.name] = v - spikes * layer.threshold if layer.reset == "subtract" else v * (1 - spikes)
         return spikes
+
+
+def charge_of(front: Front, raw: Integers) -> Integers:
+    """The charge, (batch, outputs, …), of an input of whole numbers (batch, *shape)."""
+    x = torch.from_numpy(rearranged(front.term, raw)).double()
+    found = multiplied(front.term, torch.from_numpy(front.term.weight).double(), x).numpy()
+    return np.rint(found / np.exp2(front.shift)).astype(np.int64)
 
 
 def rearranged(term: Term, levels: Integers) -> Integers:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transpike.core.channels import resolved, shaped
-from transpike.core.graph import Node
+from transpike.core.graph import Input, Node
 from transpike.core.plain import is_plain
 from transpike.errors import UnsupportedModel
-from transpike.lowering.whole import Integers, Layer, Term
+from transpike.lowering.rounding_points import OnGrid
+from transpike.lowering.whole import Front, Integers, Layer, Term
 from transpike.lowering.whole_paths import Path, in_order, keeps_order, matrix, moved
 from transpike.ops.average import AvgPool
 from transpike.ops.conv import Conv
@@ -49,6 +50,48 @@ def terms_of(table: Mapping[str, Node], path: Path, unit: Tensor, reader: str) -
     name = next((node.name for node in path.nodes if node.op.role == "synapse"), path.nodes[-1].name)  # type: ignore[union-attr]
     weight = integers(dense, unit.reshape(-1, 1), name)
     return [Term(name, path.source, "linear", weight, (dense.shape[1],))]
+
+
+def front_of(table: Mapping[str, Node], wire: str, unit: Tensor, ends: tuple[int, int]) -> Front | None:
+    """How the constant current of a wire comes from an input of whole numbers through one layer of weights.
+
+    ``unit`` (*shape) is that of the charge; ``ends`` the smallest and the largest input. None for other currents.
+    """
+    node = table[wire]
+    synapse = table[node.inputs[0]] if isinstance(node.op, OnGrid) else None
+    if synapse is None or not is_plain(synapse.op, (Conv, Linear)) or _is_transposed(synapse):
+        return None
+    before: list[Node] = []
+    source = table[synapse.inputs[0]]
+    while type(source.op) is not Input:
+        if len(source.inputs) != 1 or source.op.role != "wiring":  # type: ignore[union-attr]
+            return None
+        before.insert(0, source)
+        source = table[source.inputs[0]]
+    wiring = moved(table, Path(source.name, tuple(before), (0,) * len(before)))
+    if wiring is None or len(wiring[0]) > 1 or wiring[1] != 1 or synapse.shape != tuple(unit.shape):
+        return None
+    axis = 0 if isinstance(synapse.op, Conv) else len(synapse.shape) - 1
+    finest = _finest(synapse.op.weight.double())
+    channels = _per_channel(unit, axis)
+    if channels is None:
+        return None
+    shift = torch.log2(channels / finest).clamp(min=0).round()
+    fine = shaped(channels * torch.exp2(-shift), axis + 1, len(synapse.shape)).expand(synapse.shape)
+    found = _terms(synapse, source.name, fine, 1, table[synapse.inputs[0]].shape)
+    if found is None:
+        return None
+    index = None if in_order(wiring[0], prod(source.shape)) else wiring[0][0].numpy()
+    by_channel = shaped(shift, axis + 1, len(synapse.shape)).numpy().astype(np.int64)
+    return Front(source.name, source.shape, *ends, replace(found[0], index=index), compact(by_channel))
+
+
+def _finest(weight: Tensor) -> Tensor:
+    """The largest power of two that divides all weights of a row, for each row."""
+    mantissa, exponent = np.frexp(weight.flatten(1).numpy())
+    digits = (mantissa * 2.0**53).astype(np.int64)
+    low = np.where(digits == 0, 2.0**60, np.exp2(exponent - 53.0) * (digits & -digits))
+    return torch.from_numpy(low.min(1))
 
 
 def _too_large(path: Path, reader: str) -> str:

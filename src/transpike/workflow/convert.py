@@ -49,6 +49,7 @@ def convert(
     on_unsupported: OnUnsupported = "error",
     allow_no_neurons: bool = False,
     exact_grid: bool = True,
+    input_bits: int | None = None,
     calibration_samples: int | None = None,
     seed: int = 0,
     progress: Notify | None = None,
@@ -64,6 +65,8 @@ def convert(
     they compute with real numbers, and the layers behind them multiply in every time step. A network in which nothing
     can spike is refused, unless ``allow_no_neurons``.
     ``exact_grid`` rounds weights and thresholds to a power-of-two grid, so that all engines give the same spikes.
+    ``input_bits`` rounds inputs to whole numbers of as many bits: pixels of 8 bits stay what they are, other inputs
+    become multiples of a power of two; an exported network then takes them (docs/export.md).
     ``progress(name, done, total)`` is called by passes that take long.
 
     Raises UnsupportedModel, DataError, SettingError and NotExact; a message names the place and the remedy.
@@ -82,6 +85,8 @@ def convert(
         source = capture(model, example, output=output, on_unsupported=on_unsupported, remarks=remarks)
         if source.input_shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
             calibration_batches(without_targets(batches), lambda x: x, source.input_shape)
+        if input_bits is not None:
+            source, batches = entrance.made_whole(input_bits, source, batches)
         source, largest = entrance.described(source, batches)
         split = split_answer(source)
         layers = split.layers

@@ -16,6 +16,7 @@ from transpike.core.structure import packed
 from transpike.data import Batches
 from transpike.errors import SettingError
 from transpike.workflow.call import called, several
+from transpike.workflow.whole_input import whole_input
 
 KEPT_RECORDINGS = 256  # with all their frames, for passes that simulate spikes
 PreprocessingGiven = Preprocessing | Mapping[str, Preprocessing] | None
@@ -102,6 +103,14 @@ class Entrance:
                 f"the network has the inputs {', '.join(names)}, and there is {what}: give a dictionary with the "
                 "Preprocessing of each input that needs one"
             )
+
+    def made_whole(self, bits: int, source: Graph, batches: tuple[Tensor, ...]) -> tuple[Graph, tuple[Tensor, ...]]:
+        """The network for inputs of whole numbers, and the calibration inputs as such; see ``whole_input``."""
+        if self.example is not None:
+            raise SettingError("input_bits is for networks with one input: leave it out")
+        found = whole_input(bits, self.preprocessing, self.encoder, batches, source.input_shape)
+        self.preprocessing, self.recorded = found.preprocessing, found(self.recorded)
+        return found.before(source), tuple(map(found, batches))
 
     def described(self, source: Graph, batches: tuple[Tensor, ...]) -> tuple[Graph, float]:
         """The source network whose inputs know their preprocessing, range and statistics, and the encoder's range."""

@@ -125,7 +125,7 @@ def export(
     exporter = exporter_named(format, path, settings)
     _check_output(exporter, path)
     steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
-    whole = whole_form(snn.program, steps)
+    whole = whole_form(snn.program, steps, None if snn.preprocessing is None else snn.preprocessing.whole)
     refuse(exporter, whole)
     given, expected = trains_of(snn, whole, samples, steps, limit)
     _compare("the whole-number form", whole, expected, run_whole(whole, given))

@@ -46,6 +46,11 @@ class FoldedRun(Run):
         constant = plan.constant_nodes and program.schedule.mode != "differences"
         self.constant_values = self._evaluate_constants() if constant else {}
 
+    def enter(self, x: Tensor) -> None:
+        super().enter(x)
+        if self.constant_values:
+            self.constant_values = self._evaluate_constants()
+
     def _evaluate_constants(self) -> dict[str, Tensor]:
         """The values of the constant nodes that others read, computed in float64, a few samples at a time."""
         parts = [self._constants_of(x) for x in self.x.split(CONSTANT_SAMPLES)]

@@ -130,6 +130,10 @@ class EventRun(FoldedRun):
         synchronous = dict.fromkeys(event.choice.kernels, "dense: windows, cycles and differences are dense passes")
         self.kernels = event.choice.kernels if program.schedule.mode == "steps" else synchronous
 
+    def enter(self, x: Tensor) -> None:
+        super().enter(x)
+        self.constants = {}
+
     def _steps(self, steps: int) -> None:
         dense = len(self.x) * self.event.dense_bytes  # per step
         room = min(_native.STEPS, LARGEST_TENSOR // dense, self.memory // (LIVE_WIRES * dense))
@@ -191,6 +195,7 @@ class EventRun(FoldedRun):
         shape = (batch, height * width, padded(channels))
         if name not in self.states:
             self.states[name] = layer.initial.expand(shape).clone(memory_format=torch.contiguous_format)
+        if name not in self.constants:
             self.constants[name] = self._constant(layer)
         constant, potential = self.constants[name], self.states[name]
         fired = torch.empty((batch, height, width, padded(channels)), dtype=torch.int32)
