@@ -1,6 +1,6 @@
 """What an input of few bits costs: correct answers of digits at T=64 and of the shared ResNet-20 on CIFAR-10 at T=16.
 
-    python benchmarks/input_bits.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --samples 200
+    python benchmarks/input_bits.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --samples 100
 
 Writes benchmarks/input_bits.json and the table in docs/export.md.
 """
@@ -16,12 +16,12 @@ import transpike as ts
 from transpike.results.writing import write_atomically
 
 HERE = Path(__file__).parent
-BITS = (None, 8, 6, 4, 2)
+BITS = (None, 8, 4)
 BEGIN, END = "<!-- input bits -->\n", "\n<!-- end of input bits -->"
 
 
 def correct(model, preprocessing, dataset, recipe, samples: int) -> dict[str, int]:
-    calibration = dataset.train.batch(torch.arange(256))[0]
+    calibration = dataset.train.batch(torch.arange(128))[0]
     found = {}
     for bits in BITS:
         snn = ts.convert(model, recipe, calibration, preprocessing=preprocessing, input_bits=bits)
@@ -35,13 +35,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--samples", type=int, default=200, help="test images of CIFAR-10")
+    parser.add_argument("--samples", type=int, default=100, help="test images of CIFAR-10")
     chosen = parser.parse_args()
     digits, cifar = ts.data.load("digits"), ts.data.load("cifar10", chosen.data_dir)
-    small, spec = ts.models.build("zoo:small-cnn", num_classes=10, input_shape=digits.image_shape)
+    small, _ = ts.models.build("zoo:small-cnn", num_classes=10, input_shape=digits.image_shape)
     stored = load_file(HERE.parent / "tests/weights/small-cnn.safetensors")
     small.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()})
-    resnet, cifar_spec = ts.models.build("zoo:resnet20", num_classes=10, input_shape=cifar.image_shape)
+    resnet, cifar_spec = ts.models.build("zoo:resnet20-16-32-64", num_classes=10, input_shape=cifar.image_shape)
     ts.models.load_weights(resnet, chosen.weights)
     rows = {
         "digits, T=64": (len(digits.test), correct(small.eval(), digits.preprocessing, digits, ts.recipes.ECC(timesteps=64), len(digits.test))),

@@ -16,7 +16,7 @@ def windows(x, kernel, stride, padding, dilation):  # (batch, channels, *space) 
     return views[(..., *(slice(None, None, s) for s in stride), *(slice(None, None, d) for d in dilation))]
 
 def charge(term, levels, arrays):  # W · x, x the levels of the source in the order of the index, −1 for a zero
-    w, x = arrays[term["weight"]], levels.reshape(len(levels), -1)
+    w, x = arrays[term["weight"]].astype(float), levels.reshape(len(levels), -1)  # float64 is exact below 2^53
     if term["index"] is not None:
         x = x[:, arrays[term["index"]].ravel()] * (arrays[term["index"]].ravel() >= 0)
     x = x.reshape(len(x), *term["shape"])
@@ -32,7 +32,7 @@ def largest(x, layer):
     return views.max(tuple(range(x.ndim, views.ndim)))
 
 def first(one, arrays, samples):  # currents of whole numbers n, such as pixels: W · n / 2^shift, ties to even
-    return np.rint(charge(one["term"], samples["raw." + one["name"]], arrays) / 2.0 ** arrays[one["shift"]]).astype(int)
+    return np.rint(charge(one["term"], samples["raw." + one["name"]], arrays) / 2.0 ** arrays[one["shift"]])
 
 def run(net, arrays, samples):
     made = {one["name"]: first(one["front"], arrays, samples) for one in net["entrances"] if "front" in one}
