@@ -287,7 +287,7 @@ def test_biases_that_differ_from_pixel_to_pixel_are_refused_with_the_way_out(tmp
         stored("three-neuron-layers"), recipe("soft"), data.train.images[:100], preprocessing=data.preprocessing,
         input_bits=8,
     )  # fmt: skip
-    with pytest.raises(UnsupportedModel, match="2: the bias differs within a channel.*convert without input_bits"):
+    with pytest.raises(UnsupportedModel, match=r"2: the bias differs within a channel.*convert without input_bits"):
         ts.export(snn, tmp_path / "net.nir", samples=data.test.images[:3])
 
 
