@@ -82,9 +82,10 @@ def per_channel(values: NDArray[Any], layer: Layer, what: str) -> NDArray[Any]:
     full = np.broadcast_to(values.reshape(values.shape or (1,)), layer.shape)
     rows = np.moveaxis(full, layer.axis, 0).reshape(layer.shape[layer.axis], -1)
     if not (rows == rows[:, :1]).all():
+        way_out = "convert without input_bits" if layer.currents else "use one value for each channel"
         raise UnsupportedModel(
             f"{layer.name}: {what} differs within a channel, and a NIR file of ours has one number for each channel; "
-            f"use one value for each channel, or {ELSEWHERE}"
+            f"{way_out}, or {ELSEWHERE}"
         )
     return rows[:, 0]
 
