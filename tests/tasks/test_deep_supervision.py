@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 import seeded
 import transpike as ts
-from transpike.errors import DataError
+from transpike.errors import DataError, SettingError
 from transpike.recipes import ECC, StreamingSigmaDelta
-from transpike.tasks import PixelClassification
+from transpike.tasks import Binary, Fidelity, PixelClassification, Regression
 
 CLASSES, IGNORED = 3, 255
 
@@ -104,3 +104,61 @@ def test_a_smaller_mask_is_explained_and_trained() -> None:
     before, after = (ts.evaluate(one, (X, TARGETS["aux.1"]), output="aux.1", task=task) for one in (snn, tuned))
     loss = [task.loss(one.run(X).outputs["aux.1"][-1], TARGETS["aux.1"]) for one in (snn, tuned)]
     assert loss[1] < loss[0] and after.final.metrics["pixel accuracy"].value > 0.5 < before.samples
+
+
+TASKS = {name: PixelClassification(ignore_index=IGNORED) for name in SIZES}
+
+
+def test_a_task_for_each_output_measures_them_in_one_run() -> None:
+    snn = ts.convert(MODEL, ECC(timesteps=16), X)
+    found = ts.evaluate(snn, [(X[part], {"mask": Y["mask"][part], "aux": [one[part] for one in Y["aux"]]})
+                              for part in (slice(0, 10), slice(10, 24))], task=TASKS)  # fmt: skip
+    assert [metric.name for metric in found.metrics][:3] == [
+        "mask: mean IoU",
+        "mask: pixel accuracy",
+        "aux.0: mean IoU",
+    ]
+    for name in SIZES:
+        alone = ts.evaluate(snn, (X, TARGETS[name]), output=name, task=TASKS[name])
+        for metric in ("mean IoU", "pixel accuracy"):
+            assert found.ann[f"{name}: {metric}"] == alone.ann[metric]
+            assert found.final.metrics[f"{name}: {metric}"] == alone.final.metrics[metric]
+            assert found.final.changes[f"{name}: {metric}"] == alone.final.changes[metric]
+    mixed = ts.evaluate(snn, (X, {"mask": Y["mask"], "aux": [MODEL(X)["aux"][0], Y["aux"][1]]}),
+                        task={"aux.0": Regression(), "mask": TASKS["mask"]})  # fmt: skip
+    assert mixed.ann["aux.0: MSE"].value == pytest.approx(0, abs=1e-9) and mixed.metrics[0].name == "aux.0: MSE"
+    assert mixed.final.metrics["mask: mean IoU"] == found.final.metrics["mask: mean IoU"]
+    assert ts.explain(snn, (X, Y), task=TASKS, samples=8, changes=False).metric.name == "mask: mean IoU"
+
+
+def test_deep_supervision_trains_the_sum_of_the_losses() -> None:
+    snn = ts.convert(MODEL, ECC(timesteps=8), X)
+    tuned = ts.finetune(snn, (X, Y), task=TASKS, epochs=4, learning_rate=3e-3, batch_size=8, validation_fraction=0.0)
+
+    def losses(one: ts.SNN) -> dict[str, float]:
+        outputs = one.run(X).outputs
+        return {name: float(TASKS[name].loss(outputs[name][-1], TARGETS[name])) for name in SIZES}
+
+    before, after, history = losses(snn), losses(tuned), tuned.provenance["fine_tuning"][-1]["history"]
+    assert all(after[name] < before[name] for name in SIZES)
+    assert history[0]["train_loss"] == pytest.approx(sum(before.values()), rel=0.1)
+    assert any(not torch.equal(a.op.weight, b.op.weight) for a, b in zip(snn.graph, tuned.graph, strict=True)
+               if a.name.startswith("heads"))  # fmt: skip
+
+
+def test_tasks_of_outputs_that_cannot_be_joined_are_refused() -> None:
+    snn = ts.convert(MODEL, ECC(timesteps=4), X)
+    for tasks, targets, reason in (
+        ({"mask": TASKS["mask"], "aux.1": Fidelity()}, Y, "which is measured of every output anyway"),
+        ({"edges": TASKS["mask"]}, Y, "no output is called 'edges'"),
+        ({}, Y, "one for at least one output"),
+        ({"mask": Regression()}, Y, "mask of a batch.*needs one real number per output"),
+        ({"mask": Binary()}, Y, "the output mask: binary needs one logit"),
+        (TASKS, TARGETS["mask"], "give targets by output"),
+    ):
+        with pytest.raises((SettingError, DataError), match=reason):
+            ts.evaluate(snn, (X, targets), task=tasks)
+    with pytest.raises(SettingError, match="without output=: give one task"):
+        ts.evaluate(snn, (X, Y), output="mask", task=TASKS)
+    with pytest.raises(SettingError, match="neither correct nor wrong"):
+        ts.fit_exit(snn, (X, Y), task=TASKS["mask"], output="mask")

@@ -25,7 +25,7 @@ def batches(data: Any, names: InputNames) -> Iterator[tuple[Inputs, Any]]:
         inputs, target = _inputs(whole[0], names), whole[1]
         for start in range(0, len(inputs), PART):
             part = slice(start, start + PART)
-            yield inputs[part], _part(target, part, len(inputs))
+            yield inputs[part], part_of(target, part, len(inputs))
         return
     if is_array(data) or isinstance(data, (str, bytes)):
         raise _unclear(data, names)
@@ -83,14 +83,14 @@ def _is_value(value: Any) -> bool:
     return is_array(value) or is_scalar(value)
 
 
-def _part(target: Any, part: slice, samples: int) -> Any:
+def part_of(target: Any, part: slice, samples: int) -> Any:
     """The targets of a part, also in a dictionary, tuple or list of targets."""
     if target is None:
         return None
     if isinstance(target, Mapping):
-        return {key: _part(value, part, samples) for key, value in target.items()}
+        return {key: part_of(value, part, samples) for key, value in target.items()}
     if isinstance(target, (tuple, list)) and target and all(map(is_array, target)) and len(target) != samples:
-        return type(target)(_part(value, part, samples) for value in target)
+        return type(target)(part_of(value, part, samples) for value in target)
     if len(target) != samples:
         raise DataError(f"there are {samples} inputs and {len(target)} targets; give one target per input")
     return target[part]

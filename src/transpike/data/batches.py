@@ -85,11 +85,12 @@ def inputs(data: Any, shape: Sample = None) -> Iterator[Any]:
 def pairs(data: Any, shape: Sample = None) -> Iterator[tuple[Any, Tensor | None]]:
     """(input batch, targets or None) from data of one of these forms:
 
-    a tensor or an array; (inputs, targets) as tensors, arrays or lists; a Split or a torch Dataset; a loader or another
-    iterable of batches. A batch is an input, (input, target, …), where further entries are ignored, or a dictionary
-    like {"pixel_values": …, "labels": …}. An iterable may also yield single samples, each with one label. The
-    ``shape`` of a sample, where it is known, distinguishes samples from batches; for a network with several inputs it
-    is their ``InputNames``, batches of inputs are ``Inputs``, and the forms are those of ``data/_several.py``.
+    a tensor or an array; (inputs, targets) as tensors, arrays or lists, targets of several outputs also by name; a
+    Split or a torch Dataset; a loader or another iterable of batches. A batch is an input, (input, target, …), where
+    further entries are ignored, or a dictionary like {"pixel_values": …, "labels": …}. An iterable may also yield
+    single samples, each with one label. The ``shape`` of a sample, where it is known, distinguishes samples from
+    batches; for a network with several inputs it is their ``InputNames``, batches of inputs are ``Inputs``, and the
+    forms are those of ``data/_several.py``.
 
     Raises DataError for other forms, and for targets that are text; the message has the line to write.
     """
@@ -109,6 +110,10 @@ def with_targets(data: Any, shape: Sample = None) -> Iterator[tuple[Any, Any]]:
         yield from data.batches(PART)
     elif is_array(data):
         yield from _parts(data, None)
+    elif isinstance(data, tuple) and len(data) == 2 and is_array(data[0]) and isinstance(data[1], Mapping):
+        for start in range(0, len(data[0]), PART):
+            part = slice(start, start + PART)
+            yield tensor(data[0][part]), several.part_of(data[1], part, len(data[0]))
     elif (pair := _pair(data)) is not None:
         yield from _parts(*pair)
     elif isinstance(data, Mapping):

@@ -12,17 +12,19 @@ from transpike.core.task import AnyTask, Task
 from transpike.data.batches import as_targets, is_array
 from transpike.errors import DataError, SettingError
 from transpike.tasks import Fidelity, task_given
+from transpike.workflow.joint import Joint
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
     """What a task judges: the output ``name`` of several in ``structure``; without a name all of them, or the only one.
 
-    Answers hold several outputs side by side, (…, batch, N).
+    ``joint``: a task for each of some outputs. Answers hold several outputs side by side, (…, batch, N).
     """
 
     structure: Structure | None = None
     name: str | None = None
+    joint: Joint | None = None
 
     def part(self, values: Tensor) -> Tensor:
         """What is judged of answers, (…, batch, *shape)."""
@@ -36,6 +38,8 @@ class Judged:
 
     def picked(self, given: Any) -> Any:
         """The targets of what is judged, in their form, from targets of all outputs or of this one."""
+        if self.joint is not None:
+            return self._packed(self.joint, given)
         tree = None if self.structure is None or self.name is None else self.structure.tree
         for key in (self.name or "").split("."):
             if not isinstance(tree, Branch):
@@ -55,18 +59,36 @@ class Judged:
             tree = tree.parts[place]
         return given
 
+    def _packed(self, joint: Joint, given: Any) -> Tensor | None:
+        """The targets of all outputs with a task, side by side."""
+        if given is None:
+            return None
+        if not isinstance(given, (Mapping, tuple, list)):
+            raise DataError(f"there is a task for each of several outputs: give targets by output, {joint}")
+        found = {name: Judged(self.structure, name).target(given) for name, _ in joint.parts}
+        return joint.packed({name: as_targets(y) for name, y in found.items()})
+
     def target(self, given: Any) -> Tensor | None:
         """``picked`` as a tensor."""
         found = self.picked(given)
         return None if found is None else as_targets(found)
 
 
-def asked(structure: Structure | None, task: AnyTask | None, output: str | int | None) -> tuple[Task, Judged]:
+Tasks = AnyTask | Mapping[str, AnyTask]
+"""What functions take as a task: of several outputs also one for each, by name."""
+
+
+def asked(structure: Structure | None, task: Tasks | None, output: str | int | None) -> tuple[Task, Judged]:
     """The task, and what it judges of a network with these outputs (None: one output).
 
     Of several outputs, no task and no output mean ``Fidelity`` of all. Raises SettingError for an output that the
     network does not have, and for a task without a choice.
     """
+    if isinstance(task, Mapping):
+        if structure is None or output is not None:
+            raise SettingError("a dictionary of tasks is for several outputs, without output=: give one task")
+        joint = Joint.of(task, structure)
+        return joint, Judged(structure, None, joint)
     given = None if task is None else task_given(task)
     if structure is None:
         if output is not None:
@@ -78,5 +100,6 @@ def asked(structure: Structure | None, task: AnyTask | None, output: str | int |
         return Fidelity() if given is None else given, Judged(structure)
     names = ", ".join(map(repr, structure.names))
     raise SettingError(
-        f"the network has several outputs, and {given} judges one: output=… (--output-name) with one of {names}"
+        f"the network has several outputs, and {given} judges one: output=… (--output-name) with one of {names}, or a "
+        "dictionary with a task for each"
     )

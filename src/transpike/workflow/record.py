@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from transpike.core.inputs import Inputs, named
-from transpike.core.task import ACCURACY, AnyTask, Metric, OutcomeTask, Task
+from transpike.core.task import ACCURACY, Metric, OutcomeTask, Task
 from transpike.data.batches import as_targets, with_targets
 from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
 from transpike.snn import SNN, takes_snn
-from transpike.workflow.judged import Judged
+from transpike.workflow.judged import Judged, Tasks
 from transpike.workflow.judged import asked as judgement
 
 SCHEMA = 1
@@ -116,7 +116,7 @@ def record(
     classes: Iterable[str] = (),
     engine: str = "auto",
     output: str | int | None = None,
-    task: AnyTask | None = None,
+    task: Tasks | None = None,
 ) -> SpikeRecord:
     """Run the first ``samples`` of ``data`` one by one, and keep their spikes and operation counts.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transpike.core.activity import Activity
 from transpike.core.op import Synapse
-from transpike.core.task import ACCURACY, AnyTask, Metric, Task
+from transpike.core.task import ACCURACY, Metric, Task
 from transpike.data.batches import with_targets
 from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
@@ -24,7 +24,7 @@ from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
 from transpike.workflow.evaluate.tally import function_evaluations
-from transpike.workflow.judged import Judged
+from transpike.workflow.judged import Judged, Tasks
 from transpike.workflow.judged import asked as judgement
 from transpike.workflow.simulate import engine_named
 
@@ -46,7 +46,7 @@ def cost(
     engine: str = "auto",
     memory: int | None = None,
     output: str | int | None = None,
-    task: AnyTask | None = None,
+    task: Tasks | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Cost:
     """Joules of ``snn`` at every answer, its accuracy or other metric, and both of it as a quantised ANN.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
-from transpike.core.task import AnyTask, MeasuredTask, OutcomeTask
+from transpike.core.task import MeasuredTask, OutcomeTask
 from transpike.data.batches import with_targets
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
@@ -13,6 +13,7 @@ from transpike.workflow.evaluate.measured import MeasuredTally
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.outcomes import OutcomeTally
 from transpike.workflow.evaluate.report import Report
+from transpike.workflow.judged import Tasks
 from transpike.workflow.judged import asked as judgement
 
 
@@ -45,7 +46,7 @@ def evaluate(
     limit: int | None = None,
     energy: EnergyModel | Iterable[EnergyModel] = (),
     output: str | int | None = None,
-    task: AnyTask,
+    task: Tasks,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report | Measurement: ...
 
@@ -62,7 +63,7 @@ def evaluate(
     limit: int | None = None,
     energy: EnergyModel | Iterable[EnergyModel] = (),
     output: str | int | None = None,
-    task: AnyTask | None = None,
+    task: Tasks | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Report | Measurement:
     """Accuracy of ``snn`` and of its source network on the same inputs, and the activity of each layer.
@@ -73,7 +74,8 @@ def evaluate(
     ``transpike.energy``, for joules of every answer; ``task`` (of ``transpike.tasks``, default: classification)
     defines correct answers. A task that measures answers, like Regression, gives a ``Measurement`` of its metrics
     instead; ``Fidelity`` reads no targets. Of several outputs the task judges the one called ``output``; targets are of
-    this one, or of all by name. Without both, ``Fidelity`` of all is measured; ``outputs`` of the result has each.
+    this one, or of all by name. A dictionary of tasks by output gives
+    the metrics of all. Without both, ``Fidelity`` of all is measured; ``outputs`` of the result has each.
     Samples that stop early by the network's ``exit`` are run again, to count their activity; ``progress(done, total)``
     is called after each batch. Intervals of accuracies are Wilson's, those of metrics from resampled samples, 95 %.
     Deterministic for a given seed; on the exact grid independent of the batch size.

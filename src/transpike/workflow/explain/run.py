@@ -13,7 +13,7 @@ from torch import Tensor
 from transpike import tasks
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
-from transpike.core.task import ACCURACY, FAULT, AnyTask, Metric
+from transpike.core.task import ACCURACY, FAULT, Metric
 from transpike.errors import SettingError, TranspikeError
 from transpike.lowering.layerwise import layerwise
 from transpike.passes.shift import only_synapse, shifted
@@ -23,6 +23,7 @@ from transpike.schedules import LayerSynchronous
 from transpike.snn import SNN, takes_snn
 from transpike.workflow.explain.case import PARTS, Case, explained
 from transpike.workflow.explain.layer_errors import LayerError, LayerSums
+from transpike.workflow.judged import Tasks
 from transpike.workflow.judged import asked as judgement
 
 SCHEMA = 1
@@ -132,7 +133,7 @@ def explain(
     renew: bool = True,
     changes: bool = True,
     output: str | int | None = None,
-    task: AnyTask | None = None,
+    task: Tasks | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Explanation:
     """Compare every layer of ``snn`` with the network it came from, on the first ``samples`` of ``data``.

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from transpike.core.inputs import InputNames
-from transpike.core.task import AnyTask
 from transpike.errors import SettingError
 from transpike.results.writing import check_writable
 from transpike.snn import SNN, takes_snn
@@ -16,6 +15,7 @@ from transpike.training.source.loop import using_threads
 from transpike.training.spiking.finetuning import FineTuning, fine_tuning
 from transpike.workflow.finetune.loop import Notify, Tuning
 from transpike.workflow.finetune.stages import Stagewise
+from transpike.workflow.judged import Tasks
 from transpike.workflow.judged import asked as judgement
 
 
@@ -31,14 +31,14 @@ def finetune(
     threads: int | None = None,
     device: str | torch.device = "cpu",
     output: str | int | None = None,
-    task: AnyTask | None = None,
+    task: Tasks | None = None,
     **changes: Any,
 ) -> SNN:
     """Train weights, thresholds, leaks or initial potentials of a converted network by surrogate gradients.
 
     ``task`` (of ``transpike.tasks``, by default that of the data set, else classification) gives the loss: of classes
     cross-entropy, binary cross-entropy of one logit, mean squared error of a regression. Of several outputs it is the
-    loss of the one called ``output``. ``data``: a Dataset (its
+    loss of the one called ``output``, or the sum of those of a dictionary of tasks by output. ``data``: a Dataset (its
     training images), or labelled samples as a split, a loader or a pair of tensors; a held-out part selects the epoch.
     ``settings``: a FineTuning, the name of a preset ("hybrid-stdb", "diet-snn"), and single settings by name:
     ``timesteps``, ``epochs``, ``train``, ``surrogate``, ``loss``, ``learning_rate`` …
