@@ -45,6 +45,8 @@ def rows(name: str) -> list[tuple[Recipe, int]]:
         (r.StreamingSigmaDelta(steps, percentile=PERCENTILE), SAMPLES[name]),
         (r.BurstDigits(1, percentile=PERCENTILE), FEWER),
     ]
+    if name in ("denoiser", "unet"):  # dcgs refuses products of two wires
+        found.append((r.DCGS(steps), FEWER))
     if name == "denoiser":
         found += [(recipe, FEW) for recipe in rate_codes()]
         others = (r.StreamingSigmaDelta(steps), r.StreamingSigmaDelta(steps, percentile=PERCENTILE, threshold_count=6))
