@@ -30,7 +30,8 @@ from transpike.workflow.evaluate.report import Report
 CONTENT = Path(__file__).resolve().with_suffix(".json")
 MODELS = (Operations(), Operations32Float())
 BATCH, TIMED = 50, 50  # images of a batch, and of the measured time
-SAMPLES = {"denoiser": 300, "unet": 200, "mobilenet-v3": 1000, "efficientnet": 1000}
+SAMPLES = {"denoiser": 300, "unet": 200, "mobilenet-v3": 3000, "efficientnet": 3000}
+TWINS = {"denoiser": 100, "unet": 100, "mobilenet-v3": 3000, "efficientnet": 3000}  # for burst-digits
 FEWER, FEW = 100, 10  # for the recipes that are compared, and for those of 64 steps
 STEPS = {"denoiser": 8, "unet": 6, "mobilenet-v3": 5, "efficientnet": 5}
 PERCENTILE = 99.5
@@ -43,8 +44,10 @@ def rows(name: str) -> list[tuple[Recipe, int]]:
     steps = STEPS[name]
     found: list[tuple[Recipe, int]] = [
         (r.StreamingSigmaDelta(steps, percentile=PERCENTILE), SAMPLES[name]),
-        (r.BurstDigits(1, percentile=PERCENTILE), FEWER),
+        (r.BurstDigits(1, percentile=PERCENTILE), TWINS[name]),
     ]
+    if name in ("denoiser", "unet"):  # dcgs refuses products of two wires
+        found.append((r.DCGS(steps), FEWER))
     if name == "denoiser":
         found += [(recipe, FEW) for recipe in rate_codes()]
         others = (r.StreamingSigmaDelta(steps), r.StreamingSigmaDelta(steps, percentile=PERCENTILE, threshold_count=6))

@@ -47,6 +47,7 @@ def measured(snn: ts.SNN, x: torch.Tensor, answers: torch.Tensor, steps: int) ->
 def row(name: str, steps: int, snn: ts.SNN, batches: list[dict[str, Any]], labels: list[int]) -> dict[str, Any]:
     """What all batches say about windows of ``steps``."""
     key = f"{name} {steps}"
+    batches = [batch for batch in batches if key in batch]
     found = [batch[key] for batch in batches]
     classes, ann = ([c for part in parts for c in part] for parts in (
         (batch["classes"] for batch in found), (batch["ann"] for batch in batches)))  # fmt: skip
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--models-dir", type=Path, required=True)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--steps", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--first", type=int, default=200, help=f"pictures of windows of other lengths than {STEPS}")
     parser.add_argument("--recipes", nargs="+", choices=sorted(RECIPES), default=list(RECIPES))
     parser.add_argument("--folder", type=Path, default=Path("build/imagenet_windows"))
     parser.add_argument("--output", type=Path, default=CONTENT)
@@ -92,7 +94,8 @@ def main() -> None:
         chosen = order[start : start + BATCH]
         file = arguments.folder / f"batch-{start:04d}-{len(chosen)}.json"
         found = json.loads(file.read_text()) if file.exists() else {}
-        missing = [(name, steps) for name in networks for steps in arguments.steps if f"{name} {steps}" not in found]
+        wanted = [(name, n) for name in networks for n in arguments.steps if n == STEPS or start < arguments.first]
+        missing = [(name, steps) for name, steps in wanted if f"{name} {steps}" not in found]
         if missing:
             x = torch.stack([picture(i) for i in chosen])
             with torch.no_grad():

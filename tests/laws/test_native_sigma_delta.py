@@ -19,6 +19,7 @@ from transpike.engines.native import library as _native
 from transpike.engines.native.sigma_delta import Scans
 from transpike.errors import DataError
 from transpike.neurons import SigmaDelta
+from transpike.neurons.sigma_delta import FINE, NEAR, OFF_GRID
 
 LIBRARY, WHY = _native.load()
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
@@ -82,10 +83,11 @@ def test_every_number_is_torchs(seed, shape, source, rule, thresholds, granulari
 def test_values_next_to_an_edge_are_counted():
     slope = LeakyReLU(torch.tensor(1.0, dtype=torch.float64))
     cell = SigmaDelta(slope, torch.tensor(1.0), torch.tensor(0.0))
-    edge = (0.5 - 2**0.5 / 4) / 1024
-    train = torch.tensor([[[edge, edge, 0.0, 1.0]]], dtype=torch.float64)
+    edge, error = (0.5 - OFF_GRID) / FINE, NEAR * (1.5 + abs(0.5 - OFF_GRID)) / FINE
+    shares = torch.tensor([-3.0, -1.5, -0.75, 0.0, 0.3, 0.75, 1.5, 3.0], dtype=torch.float64)
+    train = (edge + error * shares)[None, None]
     ours = Scans()("x", cell, cell.init(train[0]), [train])
-    assert ours is not None and ours[2] == cell.scan(cell.init(train[0]), train, t=1)[2] == 2
+    assert ours is not None and ours[2] == cell.scan(cell.init(train[0]), train, t=1)[2] == 4
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -1,1 +1,1 @@
-"""The native library of the event engine, and closed forms that use it."""
+"""The native library: the event engine's kernels, closed forms and scans that use it."""
