@@ -34,7 +34,7 @@ class Exported:
 
 
 def exported(snn: ts.SNN, x: Tensor, timesteps: int) -> Exported:
-    whole = whole_form(snn.program, timesteps)
+    whole = whole_form(snn.program, timesteps, None if snn.preprocessing is None else snn.preprocessing.whole)
     samples = samples_of(snn.program, whole, snn.prepare(x), torch.arange(len(x)), timesteps)
     return Exported(whole, samples, fires(run_whole(whole, samples)), snn, x)
 
@@ -112,6 +112,17 @@ def frames() -> Exported:
     return exported(snn, events[:6], steps)
 
 
+def bytes_of_pictures() -> Exported:
+    """Pixels of 8 bits enter, and the current of the first layer is made of them."""
+    data = ts.data.load("digits")
+    calibration = data.train.batch(torch.arange(128))[0]
+    recipe = ts.recipes.ECC(timesteps=12)
+    snn = ts.convert(stored("residual"), recipe, calibration, preprocessing=data.preprocessing, input_bits=8)
+    one = exported(snn, data.test.batch(torch.arange(6))[0], 12)
+    assert one.samples.raw and any(entrance.front for entrance in one.whole.entrances)
+    return one
+
+
 def pixels() -> Exported:
     """Pixels of 8 bits and weights of many bits, whose sums are far beyond 24 bits; made by hand."""
     draw = np.random.default_rng(4)
@@ -183,6 +194,7 @@ NETWORKS: Mapping[str, Callable[[], Exported]] = {
     "heartbeats": heartbeats,
     "averages": averages,
     "frames": frames,
+    "bytes": bytes_of_pictures,
     "pixels": pixels,
     "counts": counts,
 }

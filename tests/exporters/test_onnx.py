@@ -24,8 +24,9 @@ from transpike.exporters.onnx_format import Onnx, models
 from transpike.exporters.onnx_format.arithmetic import FLOAT_LIMIT, digits, narrowest, reach
 from transpike.exporters.onnx_format.metadata import digest
 from transpike.exporters.onnx_format.names import Names
-from transpike.lowering.whole import Entrance, Layer, Samples, Term, Trains, Whole, Window
+from transpike.lowering.whole import Entrance, Front, Layer, Samples, Term, Trains, Whole, Window
 from transpike.lowering.whole_form import whole_form
+from transpike.lowering.whole_run import charge_of, run_whole
 from transpike.workflow.export import trains_of
 from whole_networks import NETWORKS, Exported, demo, differences, network, resnet20
 
@@ -106,6 +107,33 @@ def test_logits_of_a_readout_that_excludes_steps(tmp_path: Path) -> None:
     name = session.get_inputs()[0].name
     logits = session.run(["logits"], {name: entrance.astype(np.int32), "timesteps": np.array(12)})[0]
     assert np.array_equal(logits, one.snn.run(one.x, 12).logits.numpy())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_whole_numbers_become_currents_as_in_transpike(model: str, tmp_path: Path) -> None:
+    """W · n / 2^shift, ties to even, with weights that need several digits; the file takes n as bytes."""
+    weight = np.array([[1, 0], [0, 3], [2**30 + 1, -(2**29)]])
+    front = Front("pixels", (2,), 0, 255, Term("first", "pixels", "linear", weight, (2,)), np.array([1, 2, 20]))
+    entrance = Entrance("n.current", (3,), "charge", -(2**18), 2**19, np.ones(3), front)
+    neurons = Layer(
+        "n", "integrate", (3,), 0, np.ones(3), currents=("n.current",), threshold=np.array([60, 90, 100000]),
+        bound=np.array(2**24),
+    )  # fmt: skip
+    term = Term("fc", "n", "linear", np.array([[1, 2, 4]]), (3,))
+    whole = Whole((entrance,), (neurons, Layer("out", "readout", (1,), 0, np.array(1.0), (term,))), 6)
+    raw = {"pixels": np.array([[n, 255 - n] for n in range(256)])}
+    charge = charge_of(front, raw["pixels"])
+    assert charge[1, 0] == 0 and charge[3, 0] == 2  # ½ and 1½
+    samples = Samples({"n.current": charge}, 6, raw)
+    path, expected = tmp_path / "net.onnx", run_whole(whole, samples)
+    Onnx(model=model).write(whole, path, samples, expected)
+    found = Onnx(model=model).run(path, samples)
+    assert differences(expected, found) == 0 and found.potentials.keys() == {"n"}
+    types = {one.name: one.type for one in onnxruntime.InferenceSession(path).get_inputs()}
+    assert types["pixels"] == "tensor(uint8)" and "n_current" not in types
+    wide = replace(front, high=2**23)
+    with pytest.raises(UnsupportedModel, match="first: 2 inputs of up to 8388608 levels"):
+        Onnx().refuse(replace(whole, entrances=(replace(entrance, front=wide),)))
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -34,6 +34,9 @@ class Onnx(Exporter):
         check_settings(self)
 
     def refuse(self, whole: Whole) -> None:
+        for front in (one.front for one in whole.entrances if one.front is not None):
+            if front.term.kind != "scale":
+                digits(front.term, max(abs(front.low), abs(front.high)))
         for layer in whole.layers:
             if layer.kind == "maximum":
                 _check_maximum(whole, layer)

@@ -27,10 +27,11 @@ def metadata(step: Step, kind: str, after: Mapping[str, str]) -> dict[str, str]:
     whole = step.whole
     tables: dict[str, Any] = {"entrances": {}, "layers": {}}
     for one in whole.entrances:
-        tables["entrances"][one.name] = {
-            "tensor": step.entrances[one.name].name, "kind": one.kind, "low": one.low, "high": one.high,
-            "unit": _units(one.unit),
-        }  # fmt: skip
+        name, enters, ends = one.name, str(one.kind), (one.low, one.high)
+        if one.front is not None:
+            name, enters, ends = one.front.name, "whole", (one.front.low, one.front.high)
+        about = {"tensor": step.entrances[name].name, "kind": enters, "low": ends[0], "high": ends[1]}
+        tables["entrances"][name] = about if one.front else about | {"unit": _units(one.unit)}
     for layer in whole.layers:
         found = {"kind": layer.kind, "unit": _units(layer.unit), "state": step.states[layer.name].name}
         found["after"] = after[layer.name]
@@ -73,7 +74,9 @@ def digest(whole: Whole) -> str:
 
 @dataclass(frozen=True)
 class Described:
-    """What the metadata of a file say: ``model`` "step" or "loop", entrance → tensor, layer → names of its tensors."""
+    """What the metadata of a file say: ``model`` "step" or "loop", entrance → tensor, and its kind ("whole" for
+    what a ``Front`` takes), layer → names of its tensors.
+    """
 
     model: str
     entrances: Mapping[str, str]

@@ -46,8 +46,9 @@ def _entering(session: Any, about: Described, samples: Samples) -> Iterator[tupl
     types = {one.name: one.type for one in session.get_inputs()}
     for name, tensor in about.entrances.items():
         kind = np.dtype(types[tensor].removeprefix("tensor(").removesuffix(")"))
-        values = samples.entering[name].astype(kind)
-        if not np.array_equal(values, samples.entering[name]):
+        given = (samples.raw if about.kinds[name] == "whole" else samples.entering)[name]
+        values = given.astype(kind)
+        if not np.array_equal(values, given):
             raise DataError(f"{name} has values that {kind} does not hold; the file takes {types[tensor]}")
         yield name, values
 

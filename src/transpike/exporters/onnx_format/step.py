@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from transpike.exporters.onnx_format.arithmetic import digits, integer_type, narrowest, outcome, peak, span
 from transpike.exporters.onnx_format.names import Names
-from transpike.lowering.whole import Entrance, Layer, Term, Whole
+from transpike.lowering.whole import Entrance, Front, Layer, Term, Whole
 
 FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -56,6 +56,7 @@ class Step:
     logits: Tensor = field(init=False)
     _fixed: set[str] = field(default_factory=set)
     _wires: dict[str, str] = field(default_factory=dict)
+    _currents: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.names = Names(("step", "timesteps", "continues", "logits", "totals"))
@@ -88,15 +89,38 @@ class Step:
         return self._add("Cast", tensor, name=name, to=kind)
 
     def _enter(self, one: Entrance) -> None:
-        tensor = Tensor(self.names.new(one.name), narrowest(one.low, one.high), one.shape)
-        self.entrances[one.name] = tensor
-        if one.kind == "spikes":
-            self.now[one.name] = self.names.new(f"{tensor.name}_now")
-            self._wires[one.name] = self._cast(self.now[one.name], FLOAT, f"{tensor.name}_levels")
+        if one.front is not None:
+            self._front(one, one.front)
             return
-        self._fixed.add(tensor.name)
+        tensor = self._input(one.name, narrowest(one.low, one.high), one.shape)
+        if one.kind == "spikes":
+            self.now[one.name] = self.names.new(f"{tensor}_now")
+            self._wires[one.name] = self._cast(self.now[one.name], FLOAT, f"{tensor}_levels")
+            return
+        self._fixed.add(tensor)
         if one.kind == "values":
-            self._wires[one.name] = self._cast(tensor.name, FLOAT, f"{tensor.name}_levels")
+            self._wires[one.name] = self._cast(tensor, FLOAT, f"{tensor}_levels")
+        else:
+            self._currents[one.name] = tensor
+
+    def _input(self, name: str, kind: np.dtype, shape: tuple[int, ...]) -> str:
+        self.entrances[name] = Tensor(self.names.new(name), kind, shape)
+        return self.entrances[name].name
+
+    def _front(self, one: Entrance, front: Front) -> None:
+        """The charge of whole numbers n: W · n / 2^shift in float64, where Round takes ties to even."""
+        if front.name not in self.entrances:
+            tensor = self._input(front.name, narrowest(front.low, front.high), front.shape)
+            self._fixed.add(tensor)
+            self._wires[front.name] = self._cast(tensor, FLOAT, f"{tensor}_levels")
+        level, kind = max(abs(front.low), abs(front.high)), np.dtype(np.int64)
+        levels = self._arranged(front.term, front.shape)
+        total, *others = self._sums(front.term, levels, level, kind, one.shape)
+        for other in others:
+            total = self._add("Add", total, other, name=f"{one.name}_sum")
+        parts = self._constant(f"{one.name}_part", _lifted(np.exp2(-front.shift), one.shape, DOUBLE))
+        value = self._add("Mul", self._cast(total, DOUBLE, f"{one.name}_wide"), parts, name=f"{one.name}_value")
+        self._currents[one.name] = self._add("Round", value, name=f"{one.name}_rounded")
 
     def _state(self, layer: Layer, name: str, kind: np.dtype, initial: NDArray, shape: tuple[int, ...]) -> str:
         tensor = Tensor(self.names.new(name), kind, shape)
@@ -168,7 +192,7 @@ class Step:
 
     def _charge(self, layer: Layer, kind: np.dtype) -> str:
         """What one step adds to the potentials; parts that never change are added first, and once."""
-        parts = [self._cast(self.entrances[name].name, kind, f"{layer.name}_current") for name in layer.currents]
+        parts = [self._cast(self._currents[name], kind, f"{layer.name}_current") for name in layer.currents]
         for term in layer.terms:
             parts += self._term(layer, term, kind)
         if layer.bias.any():
@@ -180,19 +204,23 @@ class Step:
         return total
 
     def _term(self, layer: Layer, term: Term, kind: np.dtype) -> list[str]:
-        """The charge of one layer of weights, one integer tensor for each digit of the weights."""
-        levels = self._arranged(term)
+        """The charge of one layer of weights."""
+        levels = self._arranged(term, self.whole.table[term.source].shape)
+        return self._sums(term, levels, peak(self.whole, term.source), kind, layer.shape)
+
+    def _sums(self, term: Term, levels: str, level: int, kind: np.dtype, shape: tuple[int, ...]) -> list[str]:
+        """W · levels in integers, one tensor for each digit of the weights."""
         if term.kind == "scale":
             weight = self._constant(f"{term.name}_weight", _lifted(term.weight, term.shape, kind))
             levels = self._cast(levels, kind, f"{term.name}_in")
-            return [self._shaped(self._add("Mul", levels, weight, name=f"{term.name}_out"), layer, term)]
+            return [self._shaped(self._add("Mul", levels, weight, name=f"{term.name}_out"), shape, term)]
         found = []
-        for digit, factor in digits(term, peak(self.whole, term.source)):
+        for digit, factor in digits(term, level):
             charge = self._cast(self._sum(term, levels, digit), kind, f"{term.name}_out")
             if factor != 1:
                 shifted = self._constant(f"{term.name}_factor", np.asarray(factor, kind))
                 charge = self._add("Mul", charge, shifted, name=f"{term.name}_out")
-            found.append(self._shaped(charge, layer, term))
+            found.append(self._shaped(charge, shape, term))
         return found
 
     def _sum(self, term: Term, levels: str, weight: NDArray) -> str:
@@ -206,13 +234,13 @@ class Step:
             strides=list(term.stride), pads=[*term.padding, *term.padding], dilations=list(term.dilation),
         )  # fmt: skip
 
-    def _shaped(self, charge: str, layer: Layer, term: Term) -> str:
+    def _shaped(self, charge: str, shape: tuple[int, ...], term: Term) -> str:
         """In the shape of the layer, which can have lost axes of size 1."""
-        return charge if outcome(term) == layer.shape else self._reshape(charge, layer.shape, term)
+        return charge if outcome(term) == shape else self._reshape(charge, shape, term)
 
-    def _arranged(self, term: Term) -> str:
-        """The levels of a term's source, (batch, *term.shape), float32."""
-        levels, source = self._wires[term.source], self.whole.table[term.source].shape
+    def _arranged(self, term: Term, source: tuple[int, ...]) -> str:
+        """The levels of a term's source, whose shape is ``source``, as (batch, *term.shape), float32."""
+        levels = self._wires[term.source]
         index = None if term.index is None else term.index.reshape(-1)
         if index is not None and not np.array_equal(index, np.arange(np.prod(source))):
             flat = self._reshape(levels, (-1,), term)
