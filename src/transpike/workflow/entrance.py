@@ -91,7 +91,10 @@ class Entrance:
     def _check_settings(self) -> None:
         names = list(map(named, self.places))
         if self.encoder.has_frames:
-            raise SettingError(f"{self.encoder} takes one recording, and the network the inputs {', '.join(names)}")
+            raise SettingError(
+                f"{self.encoder} takes one recording, and the network the inputs {', '.join(names)}: join "
+                "recordings along their channels, and split them in the network"
+            )
         if self.recipe.schedule.mode == "slots":
             raise SettingError(
                 f"{self.recipe.schedule} has one window of time slots for one input, and the network has the inputs "
