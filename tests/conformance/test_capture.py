@@ -83,6 +83,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "clamp": (lambda: Apply(lambda x: x.clamp(0, 0.6)), IMAGE),
     "clamp from below": (lambda: Apply(lambda x: x.clamp(min=0)), IMAGE),
     "clamp_max": (lambda: Apply(lambda x: torch.clamp_max_(torch.clamp_max(x, 1).clone(), 0.5)), IMAGE),
+    "minimum": (lambda: Apply(lambda x: torch.minimum(x, 2 * x) + torch.min(x, torch.zeros_like(x))), IMAGE),
     "abs": (lambda: Apply(lambda x: torch.abs_(x.abs() - 1)), IMAGE),
     "leaky relu": (lambda: nn.Sequential(nn.LeakyReLU(0.2), nn.Conv2d(4, 4, 1), nn.LeakyReLU(0.1, inplace=True)), IMAGE),
     "prelu": (lambda: nn.PReLU(4), IMAGE),

@@ -30,6 +30,7 @@ from transpike.workflow.captured_values import (
     comparison,
     constant,
     masked,
+    multiplied,
     operator_name,
 )
 from transpike.workflow.exported import copied, exported, reference
@@ -276,7 +277,9 @@ class _Reader:
 
     def _place_node(self, node: fx.Node, captured: Any, path: str, single: bool, shapes: tuple) -> None:
         outputs = captured if isinstance(captured, list) else [captured]
-        wires = [Wire(self._placed(node, part, path), shapes[index]) for index, part in enumerate(outputs)]
+        wires = [
+            Wire(self._placed(node, part, path), shapes[index], multiplied(part)) for index, part in enumerate(outputs)
+        ]
         self.values[node] = wires[0] if single else wires
 
     def _placed(self, node: fx.Node, part: Part, path: str, kind: str = "") -> str:

@@ -8,6 +8,9 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from transpike.core.call import Comparison, Wire
+from transpike.core.op import Op, Part
+from transpike.core.plain import is_plain
+from transpike.ops import Scale
 
 SHAPE_ONLY = {
     "zeros_like": "self",
@@ -83,6 +86,13 @@ def masked(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]
     if not isinstance(first, Wire) or not isinstance(second, Comparison):
         return None
     return "where.ScalarOther", {"condition": second, "self": first, "other": 0.0}
+
+
+def multiplied(part: Part) -> tuple[Wire, Op] | None:
+    """(wire, layer) for a layer that multiplies one wire by constants, which an activation may read beside the wire."""
+    if isinstance(part, Wire) or not isinstance(part[0], Scale) or part[0].bias is not None:
+        return None
+    return (part[1][0], part[0]) if is_plain(part[0], Scale) and isinstance(part[1][0], Wire) else None
 
 
 def operator_name(node: fx.Node) -> str:
