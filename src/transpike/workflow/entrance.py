@@ -16,6 +16,7 @@ from transpike.core.structure import packed
 from transpike.data import Batches
 from transpike.errors import SettingError
 from transpike.workflow.call import called, several
+from transpike.workflow.exported import copied
 
 KEPT_RECORDINGS = 256  # with all their frames, for passes that simulate spikes
 PreprocessingGiven = Preprocessing | Mapping[str, Preprocessing] | None
@@ -32,6 +33,7 @@ class Entrance:
     example: Inputs | None = None
     bytes = False
     """True if the network receives values 0..255."""
+    look_up: bool | None = None
 
     def __init__(
         self, model: nn.Module | Graph, recipe: Recipe, data: Any, preprocessing: PreprocessingGiven = None
@@ -58,7 +60,7 @@ class Entrance:
             self.preprocessing = None
 
     def __call__(self, x: Tensor | Inputs) -> Tensor:
-        if isinstance(x, Tensor) and x.dtype in WHOLE and _looks_up(self.model):
+        if isinstance(x, Tensor) and x.dtype in WHOLE and self._looks_up(x):
             x = Inputs({(0,): x})
         x = self._packed(x) if isinstance(x, Inputs) else self._single(x)
         still = self.encoder.accumulate(x)
@@ -68,6 +70,18 @@ class Entrance:
         if len(self.recorded) < (KEPT_RECORDINGS if self.encoder.has_frames else 16):
             self.recorded = torch.cat([self.recorded, x.cpu()])[:KEPT_RECORDINGS]
         return still
+
+    def _looks_up(self, x: Tensor) -> bool:
+        """True if the network looks whole numbers up: it has an embedding, or does not take them as real ones."""
+        if isinstance(self.model, Graph):
+            return InputNames.of(self.model.inputs) is not None
+        if self.look_up is None:
+            tables = (nn.Embedding, nn.EmbeddingBag)
+            self.look_up = any(isinstance(part, tables) for part in self.model.modules())
+            if not self.look_up:
+                model = copied(self.model).eval()
+                self.look_up = not _runs(model, x[:2].cpu().float()) and _runs(model, x[:2].cpu())
+        return self.look_up
 
     def _single(self, x: Tensor) -> Tensor:
         if self.by_name:
@@ -129,7 +143,10 @@ def _unchanged(x: Tensor) -> Tensor:
     return x
 
 
-def _looks_up(model: nn.Module | Graph) -> bool:
-    if isinstance(model, Graph):
-        return InputNames.of(model.inputs) is not None
-    return any(isinstance(part, (nn.Embedding, nn.EmbeddingBag)) for part in model.modules())
+def _runs(model: nn.Module, x: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            model(x)
+    except Exception:  # whatever torch or the model's own code raises
+        return False
+    return True
