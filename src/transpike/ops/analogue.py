@@ -21,8 +21,8 @@ class AnalogueOp(Op):
     """An operator of torch, run unchanged: ``operator`` like "aten.silu.default".
 
     ``arguments`` and ``options`` are its positional and keyword arguments; ("input", i) and ("constant", i) stand for
-    tensors, the latter stored in ``constants``. Comparisons give 1 and 0, since wires carry real numbers, and selections
-    read those. Raises FileError for operators that change their input.
+    tensors, the latter stored in ``constants``. Wires carry real numbers, so that comparisons give 1 and 0, which
+    selections read. Raises FileError for operators that change their input.
     """
 
     operator: str = ""

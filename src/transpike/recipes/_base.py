@@ -19,6 +19,7 @@ from transpike.passes import (
     FoldBatchNorm,
     Granularity,
     InitialPotential,
+    JoinMasks,
     LearnedInitialPotential,
     LearnedThresholds,
     PercentileThresholds,
@@ -142,7 +143,7 @@ class RateCoded(Recipe):
     @property
     def recognitions(self) -> tuple[Pass, ...]:
         """Passes that find functions in the network as it was written, before layers are folded into each other."""
-        return ()
+        return (JoinMasks(),)
 
     @property
     def rewrites(self) -> tuple[Pass, ...]:

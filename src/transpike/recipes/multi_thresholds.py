@@ -101,7 +101,7 @@ class DCGS(GaussianCoded):
 
     @property
     def recognitions(self) -> tuple[Pass, ...]:
-        return (RecogniseFunctions(),)
+        return (*super().recognitions, RecogniseFunctions())
 
     @property
     def rewrites(self) -> tuple[Pass, ...]:

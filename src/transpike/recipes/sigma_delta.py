@@ -50,7 +50,7 @@ class StreamingSigmaDelta(PercentileThresholded):
 
     @property
     def recognitions(self) -> tuple[Pass, ...]:
-        return (RecogniseFunctions(),)
+        return (*super().recognitions, RecogniseFunctions())
 
     @property
     def rewrites(self) -> tuple[Pass, ...]:
