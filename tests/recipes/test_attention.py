@@ -89,7 +89,9 @@ def test_a_row_that_a_mask_hides_entirely_is_an_error_that_names_it():
         seeded(lambda: Attention(lambda s: s.masked_fill(torch.arange(5)[:, None] == 2, -INFINITE))),
         rand(16, 5, 8),
     )
-    with pytest.raises((DataError, UnsupportedModel), match=r"softmax behind a mask gives NaN"):
+    with pytest.raises(
+        (DataError, UnsupportedModel), match=r"softmax, on the calibration data: softmax \(analogue\) gives NaN"
+    ):
         ts.convert(model, StreamingSigmaDelta(timesteps=4), x)
 
 
