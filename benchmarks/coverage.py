@@ -163,6 +163,9 @@ def _layers(model: nn.Module) -> list[nn.Module]:
 
 def _standardise(generator: torch.Generator) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not bool(module.weight.any()):  # a head that begins with zeros answers the same to every image
+            module.weight.normal_(generator=generator)
+            output = module.forward(*inputs)
         axes = (0, 2, 3) if isinstance(module, nn.Conv2d) else tuple(range(output.ndim - 1))
         spread = output.var(axes).clamp(min=1e-12).mean().sqrt()
         module.weight.div_(spread)

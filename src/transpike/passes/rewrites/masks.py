@@ -34,7 +34,7 @@ class JoinMasks(Pass):
                 wire, mask = graph[wire].inputs[0], found if mask is None else mask | found
             if mask is None or graph[wire].shape != node.shape:
                 return None
-            op = MaskedSoftmax(mask, axis % (len(node.shape) + 1))
+            op = MaskedSoftmax(mask.float(), axis % (len(node.shape) + 1))
             return dataclasses.replace(node, op=op, inputs=(wire,), origin=())
 
         return graph.rewrite(change)
