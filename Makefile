@@ -74,7 +74,7 @@ kills: install
 memory: install
 	$(BIN)/python tests/campaigns/memory.py $(CAMPAIGN)
 
-# Two hours of one core; a run that was stopped goes on. Networks with trained weights: make coverage MODELS=folder DATA=folder
+# A quarter of an hour of one core; a run that was stopped goes on. Networks with trained weights: make coverage MODELS=folder DATA=folder
 coverage:
 	$(PYTHON) -m venv .venv-vision
 	.venv-vision/bin/python -m pip install --disable-pip-version-check --quiet "$(TORCH)" --editable ".[vision]"
