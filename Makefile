@@ -74,10 +74,11 @@ kills: install
 memory: install
 	$(BIN)/python tests/campaigns/memory.py $(CAMPAIGN)
 
+# A quarter of an hour of one core; a run that was stopped goes on. Networks with trained weights: make coverage MODELS=folder DATA=folder
 coverage:
 	$(PYTHON) -m venv .venv-vision
-	.venv-vision/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[vision]"
-	.venv-vision/bin/python benchmarks/coverage.py
+	.venv-vision/bin/python -m pip install --disable-pip-version-check --quiet "$(TORCH)" --editable ".[vision]"
+	.venv-vision/bin/python benchmarks/coverage.py $(if $(wildcard $(MODELS)),--models-dir $(MODELS) --data-dir $(DATA))
 
 # Needs ResNet-20 weights and CIFAR-10: make bench WEIGHTS=resnet20.safetensors DATA=folder. The VGG-16 runs
 # with seeded weights, or with VGG_WEIGHTS=vgg16.safetensors as trained by

@@ -1,13 +1,21 @@
 """Which torchvision and timm networks convert: writes docs/coverage.md (``make coverage``).
 
-Every network has seeded random weights and statistics calibrated on seeded smooth images, so that its outputs differ
-from sample to sample; nothing is downloaded. What is measured is told in the table's header.
+Every network of the first table has seeded random weights and statistics calibrated on seeded smooth images, so that its
+outputs differ from sample to sample; nothing is downloaded. With ``--models-dir`` a second table has the networks whose
+trained weights are there. What is measured is told in the tables' headers.
+
+Each row is kept in ``--folder`` when it is done, and a run that was stopped goes on there. Rows of other operators or
+other versions are made again.
 """
 
 import argparse
 import collections
+import ctypes
 import dataclasses
+import functools
 import hashlib
+import importlib.util
+import json
 import platform
 import signal
 import sys
@@ -15,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +36,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "docs" / "coverage.md"
 SEED, TIMESTEPS = 0, 1024
 STREAMING, THRESHOLDS = 16, 12  # of sigma-delta, for the networks that rates cannot represent
-CALIBRATION, TEST = 128, 32  # images
-LIMIT = 300  # seconds for one network
+CALIBRATION, TEST = 64, 16  # images
+LIMIT = 600  # seconds of the processor for one network
 SHIFT = 0.75  # mean of the random β: with it random weights do not amplify small errors from layer to layer
 LARGEST_ERROR, LEAST_COSINE = 5e-5, 0.99
 
@@ -44,12 +53,31 @@ class Network:
     def build(self) -> nn.Module:
         options = dict(self.options)
         if self.source == "timm":
+            torchvision()  # which it imports
             import timm
 
             return timm.create_model(self.name, pretrained=False, num_classes=100, **options)
-        from torchvision import models
+        return torchvision().models.get_model(self.name, weights=None, **options)
 
-        return models.get_model(self.name, weights=None, **options)
+
+def torchvision() -> Any:
+    """The package, also where its compiled operators belong to another build of torch (with CUDA, and torch without).
+
+    Then it cannot be imported, because it registers shapes of two operators that do not exist. No network of the table
+    has them, so that a declaration is enough.
+    """
+    if "torchvision" not in sys.modules:
+        spec = importlib.util.find_spec("torchvision")
+        if spec is None or spec.origin is None:
+            raise SystemExit("torchvision is needed: pip install -e '.[vision]', or make coverage")
+        try:
+            ctypes.CDLL(str(Path(spec.origin).with_name("_C.so")))
+        except OSError:
+            for name in ("nms", "qnms"):
+                torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou) -> Tensor")
+    import torchvision
+
+    return torchvision
 
 
 def _torchvision(names: str, size: int = 32, **options: object) -> list[Network]:
@@ -135,6 +163,9 @@ def _layers(model: nn.Module) -> list[nn.Module]:
 
 def _standardise(generator: torch.Generator) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not bool(module.weight.any()):  # a head that begins with zeros answers the same to every image
+            module.weight.normal_(generator=generator)
+            output = module.forward(*inputs)
         axes = (0, 2, 3) if isinstance(module, nn.Conv2d) else tuple(range(output.ndim - 1))
         spread = output.var(axes).clamp(min=1e-12).mean().sqrt()
         module.weight.div_(spread)
@@ -170,7 +201,7 @@ class Row:
 @torch.no_grad()
 def measure(network: Network) -> Row:
     """One row of the table."""
-    start = time.perf_counter()
+    start = time.process_time()
     torch.manual_seed(SEED)
     calibration, test = images(CALIBRATION, network.size, SEED + 1), images(TEST, network.size, SEED + 2)
     model = network.build()
@@ -186,12 +217,12 @@ def measure(network: Network) -> Row:
         neurons = sum(layer.neurons for layer in free.activity.layers if layer.role == "neuron")
         cosines = _cosines(free.logits[-1], answer)
         return Row(network, parameters, len(snn.source.nodes), neurons, snn.total_steps(), error, snn.recipe.name,
-                   *cosines, exact=_exact(snn, test, answer), seconds=time.perf_counter() - start)  # fmt: skip
+                   *cosines, exact=_exact(snn, test, answer), seconds=time.process_time() - start)  # fmt: skip
     except UnsupportedOperator as problem:
         reason = ", ".join(_names(problem))
     except ts.TranspikeError as problem:
         reason = f"{type(problem).__name__}: {str(problem).splitlines()[0]}"
-    return Row(network, parameters, refused=reason, seconds=time.perf_counter() - start)
+    return Row(network, parameters, refused=reason, seconds=time.process_time() - start)
 
 
 def converted(model: nn.Module, calibration: Tensor, output: str | None = None) -> ts.SNN:
@@ -240,8 +271,8 @@ def _out_of_time(signum: int, frame: object) -> None:
 
 
 def limited(network: Network) -> Row:
-    signal.signal(signal.SIGALRM, _out_of_time)
-    signal.alarm(LIMIT)
+    signal.signal(signal.SIGPROF, _out_of_time)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)  # seconds of the processor, on a busy machine too
     try:
         return measure(network)
     except TimeoutError:
@@ -249,7 +280,27 @@ def limited(network: Network) -> Row:
     except Exception as problem:  # a defect of ours, told as one
         return Row(network, 0, refused=f"**crash**, {type(problem).__name__}: {str(problem).splitlines()[0]}")
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def versions() -> str:
+    installed = torchvision()
+    import timm
+
+    return (
+        f"transpike {ts.__version__}, torch {torch.__version__}, torchvision {installed.__version__}, "
+        f"timm {timm.__version__}, Python {platform.python_version()}"
+    )
+
+
+def kept(folder: Path, name: str, make: Callable[[], Any]) -> dict[str, Any]:
+    """The fields of a row, from an earlier run with the same operators and versions if there is one."""
+    file, now = folder / f"{name}.json", {"operators": operators_digest(), "versions": versions()}
+    if file.exists() and (found := json.loads(file.read_text()))["of"] == now:
+        return found["row"]
+    row = {key: value for key, value in vars(make()).items() if key != "network"}
+    file.write_text(json.dumps({"of": now, "row": row}, indent=1))
+    return json.loads(file.read_text())["row"]
 
 
 def _line(row: Row) -> str:
@@ -263,21 +314,14 @@ def _line(row: Row) -> str:
             f" {verdict} | {row.exact} | {row.seconds:.0f} |")  # fmt: skip
 
 
-def table(rows: list[Row], seconds: float, digest: str) -> str:
-    import timm
-    import torchvision
-
+def table(rows: list[Row], digest: str) -> list[str]:
     good = sum(row.converts for row in rows)
     refused = sum(bool(row.refused) for row in rows)
-    versions = (
-        f"transpike {ts.__version__}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
-        f"timm {timm.__version__}, Python {platform.python_version()}"
-    )
-    lines = [
+    return [
         "# Which networks convert", "",
         f"**{good} of {len(rows)} networks convert; {refused} are refused with the operators that stop them.**",
         "Generated by `make coverage` (`python benchmarks/coverage.py`); do not edit.", "",
-        f"- {versions}; seed {SEED}; CPU, {torch.get_num_threads()} thread; {seconds:.0f} s in all.",
+        f"- {versions()}; seed {SEED}; CPU, {torch.get_num_threads()} thread; {sum(row.seconds for row in rows):.0f} s in all.",
         f"- operators: `{digest}` (SHA-256 over the torch operators that capture accepts, and the role of each).",
         "- Weights are random, not trained. BatchNorm has random γ and β and statistics calibrated on smooth random images;",
         f"  networks without it have each layer standardised in the same way. The mean of β is {SHIFT}: where it is 0, random",
@@ -287,36 +331,49 @@ def table(rows: list[Row], seconds: float, digest: str) -> str:
         "  relative to the standard deviation of the outputs over them (root mean square over the outputs).",
         "- *Recipe*: ecc where rates represent every layer of the network, else sigma-delta.",
         f"- *Cosine*: logits of `ECC.paper(timesteps={TIMESTEPS}, schedule=LayerSynchronous())` (thresholds: each layer's maximum",
-        f"  over {CALIBRATION} images) or of `StreamingSigmaDelta(timesteps={STREAMING}, threshold_count={THRESHOLDS}, percentile=100)`,"
+        f"  over {CALIBRATION} images) or of `StreamingSigmaDelta(timesteps={STREAMING}, threshold_count={THRESHOLDS}, percentile=100)`,",
         "  both with `exact_grid=False`, against the model's on the new images, mean over the images; first as",
         "  they are, then after subtracting from both the model's mean over the images, so that a common offset counts for nothing.",
         f"- *Converts*: error ≤ {LARGEST_ERROR:g} and both cosines ≥ {LEAST_COSINE}. *Refused*: the operators that stop the network and how",
         "  often each occurs.",
         "- *Exact*: whether the power-of-two grid, on which every engine gives the same spikes, carries the steps in float32,",
-        "  and what it costs; a conversion falls back to floating point where it does not. *Steps* to the answer: one window a layer on the longest path. *Seconds*: everything in the row.",
+        "  and what it costs; a conversion falls back to floating point where it does not. *Steps* to the answer: one window a layer on the longest path. *Seconds*: of the processor, everything in the row.",
         "",
         "| network | from | million parameters | input | layers | neurons | steps | error | recipe | cosine, centred | result | exact | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         *map(_line, rows), "",
     ]  # fmt: skip
-    return "\n".join(lines)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="only these networks; the table is printed, not written")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="only these networks; the tables are printed, not written")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--models-dir", type=Path, help="trained weights")
+    parser.add_argument("--data-dir", type=Path, help="pictures for networks with trained weights")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "coverage", help="where rows are kept")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    import coverage_trained as trained
+
     chosen = [network for network in NETWORKS if not arguments.names or network.name in arguments.names]
-    start, rows, digest = time.perf_counter(), [], operators_digest()
+    rows = []
     for index, network in enumerate(chosen):
-        rows.append(limited(network))
-        print(f"{index + 1}/{len(chosen)} {_line(rows[-1])}", flush=True)
-    text = table(rows, time.perf_counter() - start, digest)
+        fields = kept(arguments.folder, f"{network.source}-{network.name}", lambda one=network: limited(one))
+        rows.append(Row(network, **fields))
+        print(f"{time.strftime('%H:%M:%S')} {index + 1}/{len(chosen)} {_line(rows[-1])}", flush=True)
+    own = []
+    for file, recipe in [] if arguments.models_dir is None else trained.names(arguments.models_dir):
+        if not arguments.names or Path(file).stem in arguments.names:
+            make = functools.partial(trained.measure, file, recipe, arguments.models_dir, arguments.data_dir)
+            own.append(trained.TrainedRow(**kept(arguments.folder, f"{Path(file).stem}-{recipe}", make)))
+            print(f"{time.strftime('%H:%M:%S')} {trained.line(own[-1])}", flush=True)
+    lines = [*table(rows, operators_digest()), *(trained.table(own) if own else [])]
     if arguments.names:
+        print("\n".join(lines))
         return 0
-    TABLE.write_text(text, encoding="utf-8")
+    TABLE.write_text("\n".join(lines), encoding="utf-8")
     print(f"{sum(row.converts for row in rows)} of {len(rows)} convert; wrote {TABLE.relative_to(ROOT)}")
     return 0
 

@@ -206,8 +206,8 @@ def test_adding_a_constant_is_no_multiplication():
 
 
 @pytest.mark.parametrize(
-    "norm", [lambda: torch.nn.LayerNorm(8), lambda: torch.nn.GroupNorm(2, 8)],
-    ids=["layer norm", "group norm"],
+    "norm", [lambda: torch.nn.LayerNorm(8), lambda: torch.nn.PReLU(8), lambda: torch.nn.GroupNorm(2, 8)],
+    ids=["layer norm", "prelu", "group norm"],
 )  # fmt: skip
 def test_kept_operators_with_weights_of_their_own_convert_and_are_saved(norm, tmp_path):
     torch.manual_seed(0)

@@ -13,7 +13,7 @@ from transpike.activations import LeakyReLU
 from transpike.core.cell import Neuron
 from transpike.core.op import Op
 from transpike.core.pass_ import Context
-from transpike.errors import SettingError, UnsupportedOperator
+from transpike.errors import DataError, SettingError, UnsupportedOperator
 from transpike.neurons import SigmaDelta
 from transpike.ops import Scale
 from transpike.passes import FoldBatchNorm, Rectify, RemoveDropout
@@ -84,7 +84,7 @@ def test_the_function_is_the_same_to_the_rounding_of_float64(label):
     kinds = [node.op for node in split if isinstance(node.op, Op) and node.op.role == "activation"]
     assert len(kinds) >= 7
     assert all(kind.rectifies for kind in kinds)
-    assert len(remarks) == 1
+    assert len(remarks) == 1 + (label in ("one slope", "slopes"))
     assert all(f"act{number}" in remarks[0] for number in (1, 2, 3))
 
 
@@ -134,6 +134,164 @@ def test_every_recipe_of_rates_converts_them(name, label):
     assert torch.allclose(a.logits, b.logits, rtol=1e-5, atol=1e-5)
     expected = model(x).detach()
     assert float((a.logits[-1] - expected).norm()) <= 0.12 * float(expected.norm())
+
+
+SILENT = (
+    *RATE,
+    "datta-beerel",
+    "deng-gu",
+    "snn-calibration",
+    "ltb",
+    "spike-norm",
+    "diehl-model",
+    "exact-mapping",
+    "linear-ttfs",
+)
+
+
+def one_sided(activation: nn.Module, sign: float) -> tuple[nn.Module, Tensor]:
+    """A network whose first activation only receives currents of one sign from inputs in [0, 1]."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = nn.Sequential(nn.Linear(6, 12), activation, nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 4)).eval()
+        x = torch.rand(128, 6)
+    with torch.no_grad():
+        model[0].weight.abs_().mul_(sign)
+        model[0].bias.abs_().mul_(sign)
+    return model, x
+
+
+@pytest.mark.parametrize("name", SILENT)
+@pytest.mark.parametrize("sign", [1.0, -1.0], ids=["positive", "negative"])
+def test_a_side_that_never_fires_has_the_threshold_of_the_other(name, sign):
+    model, x = one_sided(nn.LeakyReLU(0.5), sign)
+    steps = 1 if name == "exact-mapping" else 64
+    snn = ts.convert(model, recipes.table[name](timesteps=steps), x)
+    silent, other = ("1.negative", "1") if sign > 0 else ("1", "1.negative")
+    remarked = any("never fire" in remark and remark.endswith(f" {silent}") for remark in snn.remarks)
+    assert remarked == (name not in ("h-mt", "diehl-model"))  # which ask currents and weights, not activations
+    assert bool((snn.graph[silent].op.threshold > 0).all())
+    if name in ("ecc", "few-steps", "exact-mapping", "datta-beerel"):
+        assert torch.equal(snn.graph[silent].op.threshold, snn.graph[other].op.threshold)
+    layer = {one.name: one for one in snn.run(x).activity.layers}
+    assert not layer[silent].spikes.any()
+    assert layer[other].spikes.any()
+    expected = model(x).detach()
+    assert float((snn(x) - expected).norm()) <= 0.4 * float(expected.norm())  # Diehl's bounds are far from what occurs
+
+
+def test_a_side_that_calibration_never_saw_represents_new_inputs():
+    whole, x = one_sided(nn.PReLU(12), 1.0)
+    model = nn.Sequential(*whole[:2], whole[4])
+    snn = ts.convert(model, recipes.ECC(timesteps=256), x)
+    expected = model(-x).detach()
+    assert float((snn(-x) - expected).norm()) <= 0.03 * float(expected.norm())
+
+
+def test_the_threshold_of_another_side_is_not_above_the_bound_of_its_own():
+    model, x = one_sided(nn.Hardtanh(-0.125, 8.0), 1.0)
+    snn = ts.convert(model, recipes.ECC(timesteps=64), x)
+    assert bool((snn.graph["1.negative"].op.threshold == 0.125).all())
+    assert bool((snn.graph["1"].op.threshold > 0.125).all())
+
+
+def test_a_function_of_which_neither_side_fires_is_refused():
+    model, x = one_sided(nn.LeakyReLU(0.5), 1.0)
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.zero_()
+    for name in ("ecc", "datta-beerel", "exact-mapping"):
+        with pytest.raises(DataError, match="1 never fires on the calibration data"):
+            ts.convert(model, recipes.table[name](), x)
+    clip, x = one_sided(nn.ReLU6(), -1.0)
+    with pytest.raises(DataError, match="1 never fires on the calibration data"):
+        ts.convert(clip, recipes.DattaBeerel(), x)
+
+
+def test_a_rectification_of_the_negative_that_is_written_by_hand_is_a_side_too():
+    class Both(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([F.relu(x), F.relu(-x)], 1)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model, x = nn.Sequential(nn.Linear(6, 12), Both(), nn.Linear(24, 4)).eval(), torch.rand(32, 6)
+    with torch.no_grad():
+        model[0].weight.abs_()
+        model[0].bias.abs_()
+    snn = ts.convert(model, recipes.ECC(timesteps=64), x)
+    assert any("never fire" in remark and "1.relu_1" in remark for remark in snn.remarks)
+
+
+SLOPES = torch.linspace(0.05, 0.4, 12)
+BY_HAND: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "where": (lambda z: torch.where(z > 0, z, 0.1 * z), 1), "where not": (lambda z: torch.where(z < 0, z * 0.1, z), 1),
+    "slopes": (lambda z: torch.where(z >= 0, z, SLOPES * z), 1), "nested": (lambda z: torch.where(z > 0, z, 0.5 * (0.2 * z)), 1),
+    "maximum": (lambda z: torch.maximum(z, 0.1 * z), 1), "max": (lambda z: torch.max(z / 10, z), 1),
+    "maximum, steep": (lambda z: torch.maximum(z, 1.5 * z), 1), "slopes of a maximum": (lambda z: torch.maximum(z, SLOPES * z), 1),
+    "minimum": (lambda z: torch.minimum(z, 1.5 * z), 1), "both scaled": (lambda z: torch.where(z > 0, 2 * z, 0.1 * z), 1),
+    "absolute": (lambda z: torch.where(z > 0, z, -z), 1), "masks": (lambda z: z * (z > 0) + 0.1 * z * (z <= 0), 2),
+    "clamps": (lambda z: z.clamp(min=0) + 0.1 * z.clamp(max=0), 2), "least": (lambda z: F.relu(z) + 0.1 * torch.minimum(z, torch.zeros_like(z)), 2),
+    "negative part": (lambda z: z.clamp(-1, 0), 1), "scaled relu": (lambda z: torch.where(z > 0, 0.5 * z, 0), 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("label", BY_HAND)
+def test_leaky_functions_that_are_written_by_hand(label):
+    function, count = BY_HAND[label]
+
+    class ByHand(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            return function(z)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = nn.Sequential(nn.Linear(6, 12), ByHand(), nn.Linear(12, 4)).eval()
+        x = torch.randn(64, 6)
+    graph = ts.capture(model, x)
+    assert sum(getattr(node.op, "role", "") == "activation" for node in graph) == count
+    expected = model(x).detach()
+    assert torch.allclose(graph.run(x), expected, rtol=0, atol=1e-6)
+    answer = ts.convert(model, recipes.ECC(timesteps=512, percentile=100.0), x)(x)
+    assert float((answer - expected).norm()) <= 0.02 * float(expected.norm())
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (lambda z: torch.maximum(z, z.flip(1)), r"only max\(x, 0\) and max\(x, a · x\) are rectifications"),
+        (lambda z: torch.minimum(z, z.flip(1)), r"min\(a, b\) is a − relu\(a − b\)"),
+        (lambda z: torch.where(z > 0, z, z.flip(1)), r"only x where x > 0, else 0 or a · x, is a rectification"),
+        (lambda z: torch.where(z > 1, z, 0.1 * z), r"only x where x > 0, else 0 or a · x, is a rectification"),
+        (lambda z: torch.maximum(z * (SLOPES > 0.2), torch.zeros_like(z)) + z.clamp(0.5), "does not contain zero"),
+    ],
+    ids=["maximum", "minimum", "where", "bound", "clip"],
+)
+def test_functions_of_two_wires_or_with_a_jump_are_refused_with_the_reason(function, reason):
+    class ByHand(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            return function(z)
+
+    model = nn.Sequential(nn.Linear(6, 12), ByHand(), nn.Linear(12, 4)).eval()
+    with pytest.raises(UnsupportedOperator, match=reason):
+        ts.convert(model, recipes.ECC(timesteps=8), torch.randn(8, 6))
+
+
+def test_slopes_keep_their_name_or_a_remark_says_where_they_are():
+    model, x = made("slopes")
+    source = ts.capture(model, x)
+    for key, value in model.state_dict().items():
+        if key.startswith("act"):
+            assert torch.equal(source.parameters()[key], value)
+    snn = ts.convert(model, recipes.ECC(timesteps=8), x)
+    assert torch.equal(snn.graph.parameters()["act2.weight"], model.act2.weight)  # a sum reads it
+    (remark,) = (remark for remark in snn.remarks if remark.startswith("slopes that are part of other weights"))
+    for text in ("act1.weight in second.negative.weight", "act3.weight in last.negative.weight"):
+        assert text in remark
+        assert text.split(" in ")[1] in snn.graph.parameters()
+    again = Network(prelu).eval()
+    again.load_state_dict(source.to_module().state_dict(), strict=False)
+    assert torch.equal(again.act1.weight, model.act1.weight)
 
 
 def test_a_sigma_delta_neuron_stands_for_the_whole_function():

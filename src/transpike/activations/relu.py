@@ -10,6 +10,7 @@ from torch import Tensor
 from transpike.core.call import Call, Comparison, Refused, Wire
 from transpike.core.op import Captured, Op, Role, Shape, Shapes, check_finite
 from transpike.errors import SettingError
+from transpike.ops.scale import Scale, per_element
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,8 @@ class ReLU(Op):
         "threshold_.default",
         "maximum.default",
         "max.other",
+        "minimum.default",
+        "min.other",
         "where.self",
         "where.ScalarOther",
         "where.ScalarSelf",
@@ -42,12 +45,8 @@ class ReLU(Op):
             )
         if name in ("relu", "threshold"):
             return cls(), (call.wire("self"),)
-        if name in ("maximum", "max"):
-            pair = call["self"], call["other"]
-            positive, zero = pair if isinstance(pair[0], Wire) else pair[::-1]
-            if not isinstance(positive, Wire) or not _is_number(zero, 0):
-                raise Refused("it is the larger one of two values, and only max(x, 0) is a rectification")
-            return cls(), (positive,)
+        if name in ("maximum", "max", "minimum", "min"):
+            return _extreme(call["self"], call["other"], name.startswith("max"))
         if name == "where":
             condition, kept, other = call["condition"], call["self"], call["other"]
         else:
@@ -55,9 +54,10 @@ class ReLU(Op):
         if isinstance(condition, Comparison) and condition.bound == 0:
             if condition.relation in ("lt", "le"):
                 kept, other = other, kept
-            if kept == condition.wire and _is_number(other, 0):
-                return cls(), (condition.wire,)
-        raise Refused("it selects by a condition, and only x where x > 0, else 0, is a rectification")
+            above, below = _factor(kept, condition.wire), _factor(other, condition.wire)
+            if above is not None and below is not None:
+                return _two_lines(condition.wire, above, below)
+        raise Refused("it selects by a condition, and only x where x > 0, else 0 or a · x, is a rectification")
 
     def run(self, *inputs: Tensor) -> Tensor:
         return torch.relu(inputs[0])
@@ -83,6 +83,57 @@ def _is_number(value: Any, number: float) -> bool:
     return isinstance(value, (int, float)) and value == number
 
 
+def _factor(value: Any, x: Wire) -> Tensor | None:
+    """c of a value ``c · x``: (), or (*shape); None if it is another function of x."""
+    if _is_number(value, 0):
+        return torch.tensor(0.0)
+    factor = torch.tensor(1.0)
+    while isinstance(value, Wire) and value != x and value.multiple is not None:
+        value, scale = value.multiple
+        factor = scale.run(factor.expand(1, *x.shape))[0]
+    return factor if isinstance(value, Wire) and value == x else None
+
+
+def _extreme(first: Any, second: Any, largest: bool) -> Captured:
+    """The larger or smaller one of two multiples of the same wire."""
+    for x in (first, second):
+        if isinstance(x, Wire):
+            a, b = _factor(first, x), _factor(second, x)
+            if a is not None and b is not None:
+                above, below = torch.maximum(a, b), torch.minimum(a, b)
+                return _two_lines(x, above, below) if largest else _two_lines(x, below, above)
+    if largest:
+        raise Refused("it is the larger one of two values, and only max(x, 0) and max(x, a · x) are rectifications")
+    raise Refused(
+        "it is neither max(x, 0) nor linear; min(a, b) is a − relu(a − b), and min(max(x, 0), c) is clamp(x, 0, c)"
+    )
+
+
+def _two_lines(x: Wire, above: Tensor, below: Tensor) -> Captured:
+    """``above · x`` where x > 0, else ``below · x``; both are (), or (*shape)."""
+    if bool((above == 1).all()):
+        return (LeakyReLU(_compact(below)) if bool(below.any()) else ReLU()), (x,)
+    if not bool(above.any()):
+        negated = Scale(weight=torch.tensor(-1.0)), (x,)
+        return _times(-below, x), ((ReLU(), (negated,)),)
+    if not bool((above != 0).all()):
+        raise Refused("it is flat above zero in some channels only, which no rectification is")
+    return _times(above, x), ((LeakyReLU(_compact(below / above)), (x,)),)
+
+
+def _times(factor: Tensor, x: Wire) -> Scale:
+    weight, axis = per_element(factor, x.shape)
+    return Scale(weight=weight, axis=axis)
+
+
+def _compact(factor: Tensor) -> Tensor:
+    """The same values with size 1 on every axis along which they are equal; () for one value."""
+    for axis in range(factor.ndim):
+        first = factor.narrow(axis, 0, 1)
+        factor = first if bool((factor == first).all()) else factor
+    return factor.reshape(()).clone() if factor.numel() == 1 else factor.clone()
+
+
 def _single(value: Any) -> Any:
     """A constant tensor with equal values as a number; anything else unchanged."""
     if isinstance(value, torch.Tensor) and value.numel() and bool((value == value.flatten()[0]).all()):
@@ -94,9 +145,10 @@ def _single(value: Any) -> Any:
 class LeakyReLU(Op):
     """``a = min(max(z, 0), c) − slope · min(max(−z, 0), d)``: a rectified line on either side of zero.
 
-    Leaky and parametric ReLU; hardtanh and clamp to [−d, c] with slope 1; |z| with slope −1. ``slope`` is (), or
-    broadcasts against *shape: (channels, 1, 1) for images. ``ceiling`` c and ``floor`` d > 0 are None where there is
-    none. Every recipe of ReLUs converts it, as two of them (``passes.Rectify``).
+    Leaky and parametric ReLU; hardtanh and clamp to [−d, c] with slope 1; |z| with slope −1. ``slope`` is (), one value
+    per channel of axis 1 (channels,), as a PReLU stores it, or broadcasts against *shape: (channels, 1, 1) for images.
+    ``ceiling`` c and ``floor`` d > 0 are None where there is none. Every recipe of ReLUs converts it, as two of them
+    (``passes.Rectify``).
     """
 
     role: ClassVar[Role] = "activation"
@@ -132,8 +184,12 @@ class LeakyReLU(Op):
         return cls(torch.tensor(-1.0 if name == "abs" else float(call["negative_slope"]))), (x,)
 
     def run(self, *inputs: Tensor) -> Tensor:
-        z, slope = inputs[0], self.slope.to(inputs[0])
+        z, slope = inputs[0], self.slopes(inputs[0].ndim - 1).to(inputs[0])
         return z.clamp(0, self.ceiling) - slope * (-z).clamp(0, self.floor)
+
+    def slopes(self, rank: int) -> Tensor:
+        """The slopes as they broadcast against the ``rank`` axes of a value without its batch."""
+        return self.slope.reshape(-1, *(1,) * (rank - 1)) if self.slope.ndim == 1 and rank > 1 else self.slope
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
         whole = self.slope.device.type != "meta" and bool(((self.slope.abs() == 1) | (self.slope == 0)).all())
@@ -161,12 +217,12 @@ class LeakyReLU(Op):
 
 
 def _slope(weight: Tensor | None, x: Wire, name: str) -> Tensor:
-    """The slopes of a PReLU, (), or one for each element of axis 1."""
+    """The slopes of a PReLU, one for all or for each element of axis 1; its own tensor, which has a name."""
     assert weight is not None
-    if weight.numel() == 1:
-        return weight.reshape(())
     if name == "prelu":
-        return weight.reshape(-1, *(1,) * (len(x.shape) - 1))
+        return weight
+    if weight.ndim == 1 < len(x.shape):
+        return weight.reshape(*(1,) * (len(x.shape) - 1), -1)
     if weight.ndim > len(x.shape):
         if weight.shape[0] != 1:
             raise Refused("its slopes depend on the place in the batch")
@@ -205,6 +261,10 @@ class Clip(Op):
         low, high = _single(call.get("min", call.get("min_val", free))), _single(_ceiling(call))
         if isinstance(low, (torch.Tensor, Wire)) or isinstance(high, (torch.Tensor, Wire)):
             raise Refused(f"it clips to [{low}, {high}]; a neuron clips to numbers, as nn.Hardtanh(0, c) does")
+        if high == 0 and (low is None or low < 0):  # −min(max(−x, 0), −low)
+            negated = Scale(weight=torch.tensor(-1.0)), (call.wire("self"),)
+            negative = ReLU() if low is None else cls(ceiling=-float(low))
+            return Scale(weight=torch.tensor(-1.0)), ((negative, (negated,)),)
         if not (low is None or low <= 0) or not (high is None or high > 0):
             raise Refused(f"it clips to [{low}, {high}], which does not contain zero")
         if low != 0:

@@ -12,10 +12,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Wire:
-    """A value that depends on the network's input: the node that computes it, and its shape without the batch."""
+    """A value that depends on the network's input: the node that computes it, and its shape without the batch.
+
+    ``multiple``: the wire that it is a constant multiple of, and the layer that multiplies.
+    """
 
     name: str
     shape: tuple[int, ...]
+    multiple: "tuple[Wire, Any] | None" = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

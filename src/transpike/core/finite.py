@@ -10,8 +10,8 @@ from torch import Tensor
 from transpike.errors import DataError
 
 WHY = (
-    "a row of zeros has no normalised form with eps=0, a softmax needs a finite value in every row, and a mask needs a "
-    "large negative number instead of -inf"
+    "a row of zeros has no normalised form with eps=0, a softmax needs a finite value in every row, and a mask of "
+    "-inf is supported directly in front of a softmax only"
 )
 
 

@@ -193,13 +193,17 @@ class Graph:
         return values[self.output.name]
 
     def check_finite(self, x: Tensor, data: str) -> None:
-        """Raises DataError with the first layer whose output for x (batch, *shape), the ``data``, is not finite."""
+        """Raises DataError with the first layer whose output for x (batch, *shape), the ``data``, is not finite.
 
-        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            with at(f"{node.name}, on {data}"):
-                finite(output, node.op)
+        −inf counts only where there is nothing else: masks have it in front of a softmax.
+        """
+        for masks in (True, False):
 
-        self.run(x, observe=see)
+            def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor, masks: bool = masks) -> None:
+                with at(f"{node.name}, on {data}"):
+                    finite(output.masked_fill(output == -torch.inf, 0.0) if masks else output, node.op)
+
+            self.run(x, observe=see)
 
     def to_module(self) -> "GraphModule":
         """A trainable ``nn.Module`` under the source model's own parameter names."""

@@ -12,13 +12,17 @@ from transpike.errors import FileError
 from transpike.ops._parts import parts
 from transpike.ops.arithmetic import Arithmetic, arithmetic
 
+PREDICATES = ("condition", "mask")
+"""Arguments of torch's operators that are truth values."""
+
 
 @dataclass(frozen=True, eq=False)
 class AnalogueOp(Op):
     """An operator of torch, run unchanged: ``operator`` like "aten.silu.default".
 
     ``arguments`` and ``options`` are its positional and keyword arguments; ("input", i) and ("constant", i) stand for
-    tensors, the latter stored in ``constants``. Raises FileError for operators that change their input.
+    tensors, the latter stored in ``constants``. Wires carry real numbers, so that comparisons give 1 and 0, which
+    selections read. Raises FileError for operators that change their input.
     """
 
     operator: str = ""
@@ -72,7 +76,13 @@ class AnalogueOp(Op):
                 return inputs[a[1]] if a[0] == "input" else constants[a[1]]
             return [value(v) for v in a] if isinstance(a, tuple) else a
 
-        return resolve(self.operator)(*map(value, self.arguments), **{name: value(v) for name, v in self.options})
+        operator = resolve(self.operator)
+        arguments = [
+            _predicate(value(a), like) if known.name in PREDICATES else value(a)
+            for a, known in zip(self.arguments, operator._schema.arguments, strict=False)
+        ]
+        output = operator(*arguments, **{name: value(v) for name, v in self.options})
+        return output.to(like.dtype) if output.dtype == torch.bool and like.is_floating_point() else output
 
     def macs(self, inputs: Shapes, output: Shape) -> int | None:
         return self._arithmetic(inputs).multiplications
@@ -89,6 +99,11 @@ class AnalogueOp(Op):
 
     def describe(self) -> str:
         return f"{self.operator.split('.')[1]} (analogue)"
+
+
+def _predicate(value: Any, like: Tensor) -> Any:
+    """The truth values that a comparison on a wire stands for."""
+    return value > 0.5 if isinstance(value, Tensor) and value.dtype == like.dtype != torch.bool else value
 
 
 def resolve(operator: str) -> "torch._ops.OpOverload":

@@ -15,11 +15,12 @@ from transpike.errors import DataError
 class Embedding(Op):
     """``y = w[x]``: row x of ``weight`` (rows, features) for every whole number x, (batch, …) → (batch, …, features).
 
-    It reads an input of whole numbers, so that its output is a constant current: no spike, and no multiplication.
+    ``one_hot(x, n)`` looks up rows of the unit matrix. It reads an input of whole numbers, so that its output is a
+    constant current: no spike, and no multiplication.
     Raises DataError for numbers without a row.
     """
 
-    aten: ClassVar[tuple[str, ...]] = ("embedding.default",)
+    aten: ClassVar[tuple[str, ...]] = ("embedding.default", "one_hot.default")
     channel_axis: ClassVar[int] = -1
     is_look_up: ClassVar[bool] = True
     weight: Tensor
@@ -30,6 +31,10 @@ class Embedding(Op):
 
     @classmethod
     def capture(cls, call: Call) -> Captured:
+        if call.operator.startswith("one_hot"):
+            if call["num_classes"] < 1:
+                raise Refused("its number of classes is the largest number of the data: give it, one_hot(x, classes)")
+            return cls(weight=torch.eye(call["num_classes"])), (call.wire("self"),)
         weight = call.constant("weight")
         if weight is None:
             raise Refused("it has no table")

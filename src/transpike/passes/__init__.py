@@ -20,6 +20,7 @@ from transpike.passes.neurons.use_neurons import UseNeurons
 from transpike.passes.rewrites.clean import RemoveDropout
 from transpike.passes.rewrites.fold_batchnorm import FoldBatchNorm
 from transpike.passes.rewrites.hand_written import RecogniseFunctions
+from transpike.passes.rewrites.masks import JoinMasks
 from transpike.passes.rewrites.match_delays import MatchDelays
 from transpike.passes.rewrites.pooling import PoolBeforeActivation, PoolInTime
 from transpike.passes.rewrites.quantise_weights import QuantiseWeights

@@ -17,6 +17,7 @@ from transpike.core.plain import is_plain
 from transpike.core.stand_in import check_stand_ins
 from transpike.errors import DataError, SettingError
 from transpike.neurons import IntegrateAndFire
+from transpike.passes._sides import silent_sides
 
 Granularity = Literal["layer", "channel", "neuron"]
 
@@ -26,6 +27,7 @@ class Thresholds(Pass):
     """Every activation becomes an integrate-and-fire neuron with v(0) = 0 and θ from ``measure``, times ``scale``.
 
     One threshold per layer, channel or neuron. A channel whose statistic is 0 takes its layer's largest threshold.
+    A side of a two-sided function (``Rectify``) whose statistics are all 0 takes those of the other side.
     ``spiking_output`` adds a neuron behind the last layer. Raises DataError for a layer that never fires on the
     calibration data.
     """
@@ -46,9 +48,17 @@ class Thresholds(Pass):
         """Node → its statistic, one value per row (``rows``)."""
         raise TypeError(f"{type(self).__name__} must define measure()")
 
+    def measured(self, graph: Graph, context: Context) -> dict[str, Tensor]:
+        """``measure``; a side of a two-sided function that never fires has the statistic of the other side."""
+        found = self.measure(graph, context)
+        fires = {name: bool((values > 0).any()) for name, values in found.items()}
+        for name, other in silent_sides(graph, context, fires).items():
+            found[name] = found[other].clamp(max=getattr(graph[name].op, "ceiling", None) or float("inf"))
+        return found
+
     def apply(self, graph: Graph, context: Context) -> Graph:
         note_ranges(graph, context, self.spiking_output)
-        found = self.measure(graph, context)
+        found = self.measured(graph, context)
         silent = {name: int((values <= 0).sum()) for name, values in found.items()}
         if self.granularity != "layer" and any(silent.values()):
             where = ", ".join(f"{name} {count}" for name, count in silent.items() if count)

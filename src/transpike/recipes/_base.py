@@ -19,6 +19,7 @@ from transpike.passes import (
     FoldBatchNorm,
     Granularity,
     InitialPotential,
+    JoinMasks,
     LearnedInitialPotential,
     LearnedThresholds,
     PercentileThresholds,
@@ -140,6 +141,11 @@ class RateCoded(Recipe):
         return UseNeurons()
 
     @property
+    def recognitions(self) -> tuple[Pass, ...]:
+        """Passes that find functions in the network as it was written, before layers are folded into each other."""
+        return (JoinMasks(),)
+
+    @property
     def rewrites(self) -> tuple[Pass, ...]:
         """Passes that turn activations into those that the neurons stand for."""
         return (Rectify(),)
@@ -164,7 +170,7 @@ class RateCoded(Recipe):
         quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits),)
         share = (ShareThresholds(),) if self.residual == "shared" else ()
         made = (self.thresholds, *share, *self.shifts, self.neurons, self.pools)
-        first = (RemoveDropout(), FoldBatchNorm(), *self.rewrites, *self.checks)
+        first = (RemoveDropout(), *self.recognitions, FoldBatchNorm(), *self.rewrites, *self.checks)
         return (*first, *before, *average, *quantise, *made, *self.corrections)
 
 

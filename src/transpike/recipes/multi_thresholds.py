@@ -100,8 +100,12 @@ class DCGS(GaussianCoded):
     levels: int = setting(64, "Levels that the thresholds are fitted to.")
 
     @property
+    def recognitions(self) -> tuple[Pass, ...]:
+        return (*super().recognitions, RecogniseFunctions())
+
+    @property
     def rewrites(self) -> tuple[Pass, ...]:
-        return (RecogniseFunctions(), NeuronsForFunctions(), EncodeWires(behind="analogue"))
+        return (NeuronsForFunctions(), EncodeWires(behind="analogue"))
 
     @property
     def thresholds(self) -> Pass:

@@ -49,9 +49,13 @@ class StreamingSigmaDelta(PercentileThresholded):
     threshold_count: int = setting(8, "Number of thresholds per neuron.")
 
     @property
+    def recognitions(self) -> tuple[Pass, ...]:
+        return (*super().recognitions, RecogniseFunctions())
+
+    @property
     def rewrites(self) -> tuple[Pass, ...]:
         encode = EncodeWires(pooled=self.granularity != "neuron")
-        return (RecogniseFunctions(), ProductsOfWires(), NeuronsForFunctions(), encode)
+        return (ProductsOfWires(), NeuronsForFunctions(), encode)
 
     @property
     def thresholds(self) -> Pass:

@@ -30,7 +30,9 @@ from transpike.workflow.captured_values import (
     comparison,
     constant,
     masked,
+    multiplied,
     operator_name,
+    without_masks,
 )
 from transpike.workflow.exported import copied, exported, reference
 from transpike.workflow.last_functions import LAST, last_functions
@@ -83,7 +85,7 @@ def capture(
     module = copied(model)
     if not isinstance(module, fx.GraphModule) or not hasattr(module, "_guards_fn"):
         module.eval()
-    for key, value in (*module.named_parameters(), *module.named_buffers()):
+    for key, value in (*module.named_parameters(), *without_masks(module)):
         if value.is_floating_point():
             check_finite("the model", **{key: value})
     call = Example.of(module, example)
@@ -231,7 +233,8 @@ class _Reader:
                 f"{name} in {path or 'the model itself'} ({line}) has an output whose size depends on values: select "
                 "by positions instead of a mask, like x[:, [0, 2]]"
             ) from error
-        name, arguments = masked(name, arguments) or (name, arguments)
+        written = masked(name, arguments)
+        name, arguments = written or (name, arguments)
         compares = any(isinstance(leaf, Comparison) for leaf in pytree.tree_leaves(arguments))
         if compares and not name.startswith(SELECTIONS):
             self._layer(node, *self._compared(node))
@@ -248,9 +251,12 @@ class _Reader:
             except Refused as error:
                 reason = str(error)
         args, kwargs = self._compared(node)
+        kept_as = operator_name(node)
+        if written is not None and not compares:
+            kept_as, args, kwargs = name, tuple(arguments.values()), {}
         if (self.on_unsupported == "keep" or node in self.last) and isinstance(value, Tensor):
             try:
-                kept = AnalogueOp.of(f"aten.{operator_name(node)}", args, kwargs)
+                kept = AnalogueOp.of(f"aten.{kept_as}", args, kwargs)
                 self._place_node(node, kept, path, True, shapes)
                 return
             except Refused as error:
@@ -276,7 +282,9 @@ class _Reader:
 
     def _place_node(self, node: fx.Node, captured: Any, path: str, single: bool, shapes: tuple) -> None:
         outputs = captured if isinstance(captured, list) else [captured]
-        wires = [Wire(self._placed(node, part, path), shapes[index]) for index, part in enumerate(outputs)]
+        wires = [
+            Wire(self._placed(node, part, path), shapes[index], multiplied(part)) for index, part in enumerate(outputs)
+        ]
         self.values[node] = wires[0] if single else wires
 
     def _placed(self, node: fx.Node, part: Part, path: str, kind: str = "") -> str:

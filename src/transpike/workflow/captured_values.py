@@ -1,13 +1,16 @@
 """What ``capture`` computes while it reads a network: constants and comparisons."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from transpike.core.call import Comparison, Wire
+from transpike.core.op import Op, Part
+from transpike.core.plain import is_plain
+from transpike.ops import Scale
 
 SHAPE_ONLY = {
     "zeros_like": "self",
@@ -74,7 +77,16 @@ def comparison(name: str, arguments: Mapping[str, Any]) -> Comparison | None:
 
 
 def masked(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """A product of activations and a comparison, as the selection that it computes."""
+    """A product of activations and a comparison, or a mask of −inf, as the selection that it computes."""
+    if name == "where.self" and isinstance(arguments["condition"], Tensor):
+        hides = [
+            isinstance(a, Tensor) and bool((a == -torch.inf).all()) for a in (arguments["self"], arguments["other"])
+        ]
+        if any(hides):
+            wire, mask = arguments["other" if hides[0] else "self"], arguments["condition"]
+            return "masked_fill.Scalar", {"self": wire, "mask": mask if hides[0] else ~mask, "value": -torch.inf}
+    if name == "add.Tensor":
+        return _hidden(arguments["self"], arguments["other"]) or _hidden(arguments["other"], arguments["self"])
     if name != "mul.Tensor":
         return None
     first, second = arguments["self"], arguments["other"]
@@ -83,6 +95,30 @@ def masked(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]
     if not isinstance(first, Wire) or not isinstance(second, Comparison):
         return None
     return "where.ScalarOther", {"condition": second, "self": first, "other": 0.0}
+
+
+def multiplied(part: Part) -> tuple[Wire, Op] | None:
+    """(wire, layer) for a layer that multiplies one wire by constants, which an activation may read beside the wire."""
+    if isinstance(part, Wire) or not isinstance(part[0], Scale) or part[0].bias is not None:
+        return None
+    return (part[1][0], part[0]) if is_plain(part[0], Scale) and isinstance(part[1][0], Wire) else None
+
+
+def _hidden(wire: Any, mask: Any) -> tuple[str, dict[str, Any]] | None:
+    """The sum of activations and a constant of 0 and −inf."""
+    if not isinstance(wire, Wire) or not isinstance(mask, Tensor) or not bool((mask == -torch.inf).any()):
+        return None
+    hidden = mask == -torch.inf
+    if bool(mask.masked_fill(hidden, 0.0).any()):
+        return None
+    return "masked_fill.Scalar", {"self": wire, "mask": hidden, "value": -torch.inf}
+
+
+def without_masks(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The buffers by name; −inf, by which a buffer masks places of a softmax, is 0 there."""
+    for key, value in module.named_buffers():
+        masks = value.is_floating_point() and bool((value == -torch.inf).any())
+        yield key, value.masked_fill(value == -torch.inf, 0.0) if masks else value
 
 
 def operator_name(node: fx.Node) -> str:

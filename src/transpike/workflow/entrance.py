@@ -16,6 +16,7 @@ from transpike.core.structure import packed
 from transpike.data import Batches
 from transpike.errors import SettingError
 from transpike.workflow.call import called, several
+from transpike.workflow.exported import copied
 from transpike.workflow.whole_input import whole_input
 
 KEPT_RECORDINGS = 256  # with all their frames, for passes that simulate spikes
@@ -33,6 +34,7 @@ class Entrance:
     example: Inputs | None = None
     bytes = False
     """True if the network receives values 0..255."""
+    look_up: bool | None = None
 
     def __init__(
         self, model: nn.Module | Graph, recipe: Recipe, data: Any, preprocessing: PreprocessingGiven = None
@@ -59,7 +61,7 @@ class Entrance:
             self.preprocessing = None
 
     def __call__(self, x: Tensor | Inputs) -> Tensor:
-        if isinstance(x, Tensor) and is_packed(self.model, x):
+        if isinstance(x, Tensor) and x.dtype in WHOLE and self._looks_up(x):
             x = Inputs({(0,): x})
         x = self._packed(x) if isinstance(x, Inputs) else self._single(x)
         still = self.encoder.accumulate(x)
@@ -69,6 +71,11 @@ class Entrance:
         if len(self.recorded) < (KEPT_RECORDINGS if self.encoder.has_frames else 16):
             self.recorded = torch.cat([self.recorded, x.cpu()])[:KEPT_RECORDINGS]
         return still
+
+    def _looks_up(self, x: Tensor) -> bool:
+        if self.look_up is None:
+            self.look_up = is_packed(self.model, x)
+        return self.look_up
 
     def _single(self, x: Tensor) -> Tensor:
         if self.by_name:
@@ -139,14 +146,27 @@ class Entrance:
 
 def is_packed(model: nn.Module | Graph, x: Tensor | Inputs) -> bool:
     """Whether a batch enters as a packed tensor: several inputs, and one of whole numbers that are looked up."""
-    return isinstance(x, Inputs) or (x.dtype in WHOLE and _looks_up(model))
+    return isinstance(x, Inputs) or (x.dtype in WHOLE and _looks_up(model, x))
+
+
+def _looks_up(model: nn.Module | Graph, x: Tensor) -> bool:
+    """True if the network looks whole numbers up: it has an embedding, or does not take them as real ones."""
+    if isinstance(model, Graph):
+        return InputNames.of(model.inputs) is not None
+    if any(isinstance(part, (nn.Embedding, nn.EmbeddingBag)) for part in model.modules()):
+        return True
+    model, few = copied(model).eval(), x[:2].cpu()
+    return not _runs(model, few.float()) and _runs(model, few)
 
 
 def _unchanged(x: Tensor) -> Tensor:
     return x
 
 
-def _looks_up(model: nn.Module | Graph) -> bool:
-    if isinstance(model, Graph):
-        return InputNames.of(model.inputs) is not None
-    return any(isinstance(part, (nn.Embedding, nn.EmbeddingBag)) for part in model.modules())
+def _runs(model: nn.Module, x: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            model(x)
+    except Exception:  # whatever torch or the model's own code raises
+        return False
+    return True

@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from transpike.core.structure import children
 from transpike.errors import UnsupportedModel
+from transpike.workflow.batch_first import keep_batch_first, select_before_moving
 from transpike.workflow.call import Example
 
 LIBRARIES = (
@@ -62,6 +63,7 @@ def copied(model: nn.Module) -> nn.Module:
         for name, value in vars(part).items():  # constants that are no buffers
             if isinstance(value, Tensor):
                 vars(part)[name] = value.cpu().float() if value.is_floating_point() else value.cpu()
+    keep_batch_first(model)
     return model
 
 
@@ -114,6 +116,7 @@ def exported(model: nn.Module, example: Example) -> tuple[ExportedProgram, list[
             program = _program(model, example)
         except Exception as second:
             raise UnsupportedModel(_reason(model, example, second, False)) from second
+    select_before_moving(program.graph_module.graph)
     return program, [remark for remark in dict.fromkeys(_inline_regions(program.graph_module)) if remark]
 
 

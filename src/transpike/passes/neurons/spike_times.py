@@ -22,6 +22,7 @@ from transpike.ops import AdaptiveMaxPool, MaxPool
 from transpike.ops.scale import Scale, diagonal
 from transpike.ops.wiring import Selection
 from transpike.passes._base import Thresholds, behind, is_activation, note_ranges
+from transpike.passes._sides import silent_sides
 
 LARGEST_SUM = 0.99
 SMALLEST_SUM = -10.0
@@ -196,6 +197,8 @@ class ExactTimes(Pass):
                 largest[node.name] = torch.maximum(largest.get(node.name, peak), peak)
 
         context.observe(graph, see)
+        silent = silent_sides(graph, context, {name: bool(peak.any()) for name, peak in largest.items()})
+        largest |= {name: largest[other] for name, other in silent.items()}
         sums: dict[str, Tensor] = {}
         cells: dict[str, ExactReLU] = {}
         for node in graph:

@@ -24,7 +24,8 @@ class Rectify(Pass):
     p and n become activations of their own, and the factor −a goes into the weights of the layers that read f:
     ``W f + b = (W p + b) + (−W a) n``, so that weights add spikes. Wiring in between is repeated for n. A maximum
     pooling moves before a rising f. Where anything else reads f (a sum, a neuron, the output), it reads p − a n.
-    A remark names the layers.
+    Remarks name the layers, and where the slopes of the model are: where p − a n is computed, under their name in the
+    model's state_dict, else in the weights that they multiply.
     """
 
     exact: ClassVar[bool] = True
@@ -38,6 +39,8 @@ class Rectify(Pass):
         context.remark(
             f"two rectifications each, f(z) = relu(z) − a relu(−z), clipped where f is: {', '.join(split.found)}"
         )
+        if split.absorbed:
+            context.remark(f"slopes that are part of other weights: {', '.join(split.absorbed)}")
         return split.graph(graph.output.name)
 
 
@@ -56,6 +59,8 @@ class _Parts:
     current: str = ""
     op: LeakyReLU | None = None
     """The wire and the function, if f is the activation itself."""
+    key: str = ""
+    """The name of its slopes in the model's state_dict."""
 
 
 class _Split:
@@ -68,6 +73,7 @@ class _Split:
         self.parts: dict[str, _Parts] = {}
         self.sums: dict[str, str] = {}
         self.found: list[str] = []
+        self.absorbed: list[str] = []
 
     def graph(self, output: str) -> Graph:
         last = self._sum(output)
@@ -82,17 +88,17 @@ class _Split:
     def add(self, node: Node) -> None:
         if is_plain(node.op, LeakyReLU):
             self.found.append(node.name)
-            self._activation(node, self._sum(node.inputs[0]), node.op)
+            self._activation(node, self._sum(node.inputs[0]), node.op, dict(node.origin).get("slope", ""))
         elif self.parts.keys().isdisjoint(node.inputs) or not self._passed(node):
             self._place(dataclasses.replace(node, inputs=tuple(map(self._sum, node.inputs))))
 
-    def _activation(self, node: Node, current: str, op: LeakyReLU) -> None:
+    def _activation(self, node: Node, current: str, op: LeakyReLU, key: str) -> None:
         negated = self._new(node, "negated", Add(coefficients=(-1.0,)), current)
         positive = Node(node.name, _rectification(op.ceiling), (current,), node.path)
         self._place(positive)
         negative = self._new(node, "negative", _rectification(op.floor), negated)
-        factor = (-op.slope).expand(1, *self.shapes[node.name])
-        self.parts[node.name] = _Parts(node.name, negative, factor, current, op)
+        factor = -op.slopes(len(node.shape)).expand(1, *self.shapes[node.name])
+        self.parts[node.name] = _Parts(node.name, negative, factor, current, op, key)
 
     def _passed(self, node: Node) -> bool:
         """True if the node could be applied to the parts of what it reads."""
@@ -102,7 +108,7 @@ class _Split:
             return False
         parts = self.parts[node.inputs[0]]
         if isinstance(node.op, MaxPool):
-            return is_plain(node.op, MaxPool) and parts.op is not None and self._pooled(node, node.op, parts, parts.op)
+            return is_plain(node.op, MaxPool) and self._pooled(node, node.op, parts)
         if isinstance(node.op, Synapse):
             return self._weighted(node, parts, node.op)
         op = node.op
@@ -113,7 +119,7 @@ class _Split:
             return False
         self._place(dataclasses.replace(node, inputs=(parts.positive,)))
         negative = self._new(node, "negative", op, parts.negative)
-        self.parts[node.name] = _Parts(node.name, negative, factor)
+        self.parts[node.name] = _Parts(node.name, negative, factor, key=parts.key)
         return True
 
     def _weighted(self, node: Node, parts: _Parts, op: Synapse) -> bool:
@@ -123,14 +129,19 @@ class _Split:
         positive = self._new(node, "positive", op, parts.positive, node.origin)
         negative = self._new(node, "negative", dataclasses.replace(absorbed, bias=None), parts.negative)
         self._place(Node(node.name, Add(), (positive, negative), node.path))
+        if parts.key:
+            self.absorbed.append(f"{parts.key} in {negative}.weight")
         return True
 
-    def _pooled(self, node: Node, pool: MaxPool, parts: _Parts, op: LeakyReLU) -> bool:
-        uniform = op.slope.ndim == 0 or all(size == 1 for size in op.slope.shape[1:])
-        if not op.rises or not uniform:
+    def _pooled(self, node: Node, pool: MaxPool, parts: _Parts) -> bool:
+        op = parts.op
+        if op is None or not op.rises:
+            return False
+        uniform = all(size == 1 for size in op.slopes(len(node.shape)).shape[1:])
+        if not uniform:
             return False
         pooled = self._new(node, "current", pool, parts.current)
-        self._activation(node, pooled, op)
+        self._activation(node, pooled, op, parts.key)
         return True
 
     def _joined(self, node: Node, op: Cat) -> bool:
@@ -165,8 +176,12 @@ class _Split:
             return name
         if name not in self.sums:
             place = self.nodes[parts.positive]
-            weighted = self._new(place, "weighted", _scale(parts.factor), parts.negative)
-            self.sums[name] = self._new(place, "sum", Add(), parts.positive, weighted)
+            if parts.op is not None and parts.key:  # the slopes themselves, so that they keep their name
+                origin, sign = (("weight", parts.key),), -1.0
+                weighted = self._new(place, "weighted", Scale(weight=parts.op.slope), parts.negative, origin)
+            else:
+                weighted, sign = self._new(place, "weighted", _scale(parts.factor), parts.negative), 1.0
+            self.sums[name] = self._new(place, "sum", Add(coefficients=(1.0, sign)), parts.positive, weighted)
         return self.sums[name]
 
     def _place(self, node: Node) -> None:

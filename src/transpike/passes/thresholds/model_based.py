@@ -14,6 +14,7 @@ from transpike.core.plain import is_plain
 from transpike.errors import UnsupportedModel
 from transpike.ops import AdaptiveMaxPool, MaxPool
 from transpike.passes._base import Thresholds
+from transpike.passes._sides import other_sides
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class ModelBasedThresholds(Thresholds):
         largest = torch.stack([batch.abs().amax() for batch in context.batches]).amax()
         signed = any(bool((batch < 0).any()) for batch in context.batches)
         found: dict[str, Tensor] = {}
+        sides = other_sides(graph)
         bounds: dict[str, tuple[Tensor, Tensor]] = {}  # the bounds of a wire in one step
         for node in graph:
             if isinstance(node.op, Input):
@@ -42,6 +44,9 @@ class ModelBasedThresholds(Thresholds):
             inputs = [bounds[name] for name in node.inputs]
             low, high = _through(node.name, node.op, inputs)
             if self.fires(graph, node):
+                if node.name in sides and not bool((high > 0).any()):  # the bound of the other side, which can fire
+                    assert isinstance(node.op, Op)
+                    high = node.op.run(-inputs[0][0])
                 axis = graph.channel_axes[node.name]
                 found[node.name] = self.rows(high.clamp(min=0), axis).amax(1)
                 high = self.threshold(node, found[node.name], axis).expand(1, *node.shape)

@@ -11,6 +11,7 @@ from transpike.core.pass_ import Context
 from transpike.errors import SettingError
 from transpike.neurons import IntegrateAndFire
 from transpike.passes._base import Granularity, Thresholds, behind, is_activation, note_ranges, with_neurons
+from transpike.passes._sides import silent_sides
 
 BETAS = torch.arange(1, 201, dtype=torch.float64) / 100
 """Candidate factors β of the spike scale: 0.01 … 2."""
@@ -53,14 +54,14 @@ class PercentileScaleThresholds(Thresholds):
 
         for batch in context.first(self.samples):
             graph.run(batch, observe=see)
+        joined = {name: torch.cat(values) for name, values in parts.items()}
+        silent = silent_sides(graph, context, {name: bool(values.any()) for name, values in joined.items()})
         found = {}
-        for name, values in parts.items():
-            ceiling = getattr(graph[name].op, "ceiling", None)
-            top = torch.cat(values).max() if ceiling is None else torch.as_tensor(ceiling).max()
-            self.threshold(
-                graph[name], top.reshape(1), graph.channel_axes[name]
-            )  # raises DataError for a layer that never fires
-            found[name] = percentile_and_scale(torch.cat(values), float(top), context.timesteps)
+        for name in joined:
+            values, ceiling = joined[silent.get(name, name)], getattr(graph[name].op, "ceiling", None)
+            self.threshold(graph[name], values.max()[None], graph.channel_axes[name])  # DataError for a silent layer
+            top = values.max() if ceiling is None else torch.as_tensor(ceiling).max()
+            found[name] = percentile_and_scale(values, float(top), context.timesteps)
         spiking = with_neurons(graph, {n: torch.tensor(a * m) for n, (a, _, m) in found.items()})
         scales = {n if is_activation(graph[n]) else behind(graph[n]): b for n, (_, b, _) in found.items()}
 

@@ -53,7 +53,7 @@ class SearchBursts(ReplaceNeurons):
         thresholds = {}
         for gamma in gammas:
             rule = SquaredErrorThresholds("layer", gamma=gamma, shift=0.5, samples=self.samples)
-            thresholds[gamma] = rule.measure(analogue, context)
+            thresholds[gamma] = rule.measured(analogue, context)
         search = _Search(analogue, context, self.samples)
         table: dict[str, list[tuple[int, float, float]]] = {}
         reference = 0.0

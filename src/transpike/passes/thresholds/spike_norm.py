@@ -9,6 +9,7 @@ from transpike.core.pass_ import Context, Pass
 from transpike.errors import DataError, SettingError
 from transpike.lowering.layerwise import LayerInput, sequential
 from transpike.neurons import IntegrateAndFire
+from transpike.passes._sides import other_sides
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,15 @@ class SpikeNorm(Pass):
         if context.schedule.mode != "steps":
             raise SettingError("Spike-Norm measures the current of single steps: it needs schedule=Streaming()")
 
+        sides = other_sides(context.analogue[0]) if context.analogue else {}
+
         def visit(layer: LayerInput) -> Graph | None:
             node, cell = layer.node, layer.cell
             if not isinstance(cell, IntegrateAndFire):
                 return None
             largest = layer.current.amax()
+            if not float(largest) > 0 and node.name in sides:  # the current of the other side, which fires
+                largest = -layer.current.amin()
             if not float(largest) > 0:
                 raise DataError(
                     f"{node.name} receives no positive current in {context.timesteps} steps, so its threshold would be "

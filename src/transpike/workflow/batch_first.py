@@ -1,0 +1,113 @@
+"""Code that moves the batch away from the first axis, as code that computes the same without that.
+
+``nn.MultiheadAttention`` puts the sequence first and merges the batch with the heads, ``nn.EmbeddingBag`` merges the
+batch with the bag. The replacements have the same parameters under the same names. Where a call asks for more than they
+know, they do what the module of torch does, and the capture names what it cannot read.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+INFINITE = float("inf")
+
+
+class BatchFirstAttention(nn.MultiheadAttention):
+    """``softmax(q kᵀ / √d + mask) v`` for each head, (batch, tokens, features), and a linear layer behind it."""
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        extra = self.bias_k is not None or self.bias_v is not None or self.add_zero_attn
+        mask = attn_mask
+        if query.dim() != 3 or extra or key_padding_mask is not None or (mask is not None and mask.dim() != 2):
+            options = key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            return super().forward(query, key, value, *options)
+        q, k, v = (
+            one.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+            for one in self._projected(query, key, value)
+        )
+        scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)
+        if mask is not None and mask.is_floating_point():
+            hidden = mask == -INFINITE
+            scores, mask = scores + mask.masked_fill(hidden, 0.0), hidden
+        if mask is not None:
+            scores = scores.masked_fill(mask, -INFINITE)
+        weights = scores.softmax(-1)
+        answer = self.out_proj((weights @ v).transpose(1, 2).flatten(2))
+        if not need_weights:
+            return answer, None
+        return answer, weights.mean(1) if average_attn_weights else weights
+
+    def _projected(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+        if not self._qkv_same_embed_dim:
+            weights: tuple[Tensor, ...] = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        elif query is key is value:
+            return F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        else:
+            weights = self.in_proj_weight.chunk(3)
+        biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        return tuple(F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+
+
+class BatchFirstBag(nn.EmbeddingBag):
+    """The sum, mean or maximum of the rows that each sample looks up, (batch, count) → (batch, features)."""
+
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        extra = self.padding_idx is not None or self.max_norm is not None or per_sample_weights is not None
+        if input.dim() != 2 or offsets is not None or extra:
+            return super().forward(input, offsets, per_sample_weights)
+        rows = F.embedding(input, self.weight)
+        if self.mode == "max":
+            return rows.amax(1)
+        return rows.sum(1) if self.mode == "sum" else rows.mean(1)
+
+
+def keep_batch_first(model: nn.Module) -> None:
+    """Replace the modules in place."""
+    for part in model.modules():
+        if type(part) is nn.MultiheadAttention and part.batch_first:
+            part.__class__ = BatchFirstAttention
+        elif type(part) is nn.EmbeddingBag:
+            part.__class__ = BatchFirstBag
+
+
+def select_before_moving(graph: fx.Graph) -> None:
+    """Change ``x.permute(2, 0, …)[i]`` and its unbinding to ``x[:, :, i].permute(…)``, which keeps the batch first.
+
+    Attention is often written so, with queries, keys and values on the axis that becomes the first.
+    """
+    aten = torch.ops.aten
+    for node in list(graph.nodes):
+        if node.op != "call_function" or node.target is not aten.permute.default:
+            continue
+        source, (first, *rest) = node.args[0], (axis % len(node.args[1]) for axis in node.args[1])
+        order = [axis - (axis > first) for axis in rest]
+        if first == 0 or order[0] != 0:
+            continue
+        for user in list(node.users):
+            if user.target is aten.unbind.int and (*user.args[1:], 0)[0] == 0:
+                for item in list(user.users):
+                    _selected(graph, item, source, first, item.args[1], order)
+            elif user.target is aten.select.int and user.args[1] == 0:
+                _selected(graph, user, source, first, user.args[2], order)
+
+
+def _selected(graph: fx.Graph, old: fx.Node, source: fx.Node, axis: int, index: int, order: list[int]) -> None:
+    """Replace ``old`` by ``source.select(axis, index).permute(order)``."""
+    with graph.inserting_before(old):
+        value = source.meta["val"].select(axis, index)
+        picked = graph.call_function(torch.ops.aten.select.int, (source, axis, index))
+        picked.meta = old.meta | {"val": value}
+        moved = graph.call_function(torch.ops.aten.permute.default, (picked, order))
+        moved.meta = old.meta | {"val": value.permute(order)}
+    old.replace_all_uses_with(moved)
+    graph.erase_node(old)
