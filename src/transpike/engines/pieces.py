@@ -33,14 +33,16 @@ def taken(state: Any, part: slice) -> Any:
 def put(whole: Any, part: slice, value: Any, samples: int) -> Any:
     """``whole`` with ``value`` at the samples ``part``: a tensor (batch, …), or a tuple of such states of a cell.
 
-    Changed in place, and made where it is None. A piece that is everything is returned as it is.
+    Changed in place, and made where it is None or has another form, as a state that grows. A piece that is everything
+    is returned as it is.
     """
     if isinstance(value, tuple):
-        parts = [None] * len(value) if whole is None else whole
+        fits = isinstance(whole, tuple) and len(whole) == len(value)
+        parts = whole if fits else (None,) * len(value)
         return tuple(put(one, part, new, samples) for one, new in zip(parts, value, strict=True))
     if not isinstance(value, Tensor) or len(value) == samples:
         return value
-    if whole is None:
+    if not isinstance(whole, Tensor) or whole.shape[1:] != value.shape[1:] or whole.dtype != value.dtype:
         whole = value.new_empty((samples, *value.shape[1:]))
     whole[part] = value
     return whole
