@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from transpike.core.activity import Activity, Evaluations
+from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Cell
 from transpike.core.graph import Input
+from transpike.engines.pieces import pieces
 from transpike.engines.rows import Rows
 from transpike.errors import SettingError
 from transpike.lowering.activity import analogue_macs
@@ -44,17 +46,12 @@ class Counter:
         if name in self.record:
             self.trains[name].append(levels.clone())
         if name in self.fans:
-            alphabet = self.lowered.alphabets[name]
-            spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
-            if alphabet.kind == "bits" and alphabet.signed:  # of digits with signs; a phase code has one sign in all
-                spikes = _digits(spikes)
-            elif alphabet.kind in ("phase", "bits"):
-                spikes = _ones(spikes)
-            spikes = 2 * (spikes > 0).to(spikes.dtype) if alphabet.kind == "switch" else spikes
-            if alphabet.kind == "time":  # integer levels from 1 on, or real numbers at exact times
-                spikes = spikes.clamp(max=1) if alphabet.levels else (spikes > 0).to(spikes.dtype)
-            # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
-            per_neuron = spikes.movedim(2, -1).flatten(2).sum(1).double()
+            # in pieces, because finding the spikes of levels takes several tensors of their size
+            size = levels[:, 0].nbytes if levels.shape[1] else 0
+            per_neuron = torch.zeros((), dtype=torch.float64, device=levels.device)
+            for part in pieces(levels.shape[1], size):
+                here = None if spikes is None else spikes[part]
+                per_neuron = per_neuron + _per_neuron(levels[:, part], here, self.lowered.alphabets[name])
             self.sent[name].add(per_neuron.sum(1))
             operations = per_neuron @ self.fans[name]
             if name in self.state_fans:
@@ -130,6 +127,20 @@ class Counter:
 
 
 MANTISSA_BITS = 2**23 - 1  # of a float32: 0 for powers of two, and for 0
+
+
+def _per_neuron(levels: Tensor, spikes: Tensor | None, alphabet: Alphabet) -> Tensor:
+    """(time, neurons): the spikes of these samples; arguments as of ``Counter.add``."""
+    spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
+    if alphabet.kind == "bits" and alphabet.signed:  # of digits with signs; a phase code has one sign in all
+        spikes = _digits(spikes)
+    elif alphabet.kind in ("phase", "bits"):
+        spikes = _ones(spikes)
+    spikes = 2 * (spikes > 0).to(spikes.dtype) if alphabet.kind == "switch" else spikes
+    if alphabet.kind == "time":  # integer levels from 1 on, or real numbers at exact times
+        spikes = spikes.clamp(max=1) if alphabet.levels else (spikes > 0).to(spikes.dtype)
+    # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
+    return spikes.movedim(2, -1).flatten(2).sum(1).double()
 
 
 def _digits(levels: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from transpike.core.graph import Input, Node
 from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.native import sigma_delta
+from transpike.engines.pieces import linear
 from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
 
@@ -62,7 +63,7 @@ class Estimates:
         if all(value is None for value in inputs):
             return None
         if node.name in self.plan.constant_nodes:  # what depends on a constant input comes in the first step only
-            return self._first(node.op.linear(*(v[: len(self.run.x)] for v in inputs if v is not None)), steps)
+            return self._first(linear(node.op, [v[: len(self.run.x)] for v in inputs if v is not None]), steps)
         given = [self._zeros(name, steps) if v is None else v for v, name in zip(inputs, node.inputs, strict=True)]
         return self.narrow.linear(node.name, node.op, given)
 

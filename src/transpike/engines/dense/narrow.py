@@ -9,6 +9,7 @@ from transpike.core.channels import resolved, shaped
 from transpike.core.graph import Node
 from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
+from transpike.engines.pieces import linear
 from transpike.lowering.bounds import spans
 from transpike.lowering.exact_grid import MANTISSA
 from transpike.lowering.lowered import Lowered
@@ -44,7 +45,7 @@ class Narrow:
         """``op`` without its bias, in float64 or, where that is exact, in float32."""
         parts = self.parts.get(name)
         if not parts:
-            return op.linear(*(value.double() for value in inputs))
+            return linear(op, [value.double() for value in inputs])
         x = inputs[0].float()
         return parts[0].linear(x) if len(parts) == 1 else parts[0].linear(x).double().add_(parts[1].linear(x))
 

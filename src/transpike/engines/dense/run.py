@@ -1,7 +1,7 @@
 """A run of the dense engine: layer by layer, time folded into the batch, neurons scanned in place."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -10,10 +10,12 @@ from torch import Tensor
 from transpike.core.cell import Cell, NeuronSpec
 from transpike.core.finite import at
 from transpike.core.graph import Input, Node
+from transpike.engines.dense.cycles import Cycles
 from transpike.engines.dense.estimates import Estimates
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.modes.clocked import Clock, aligned, clocked, has_cycles
 from transpike.engines.modes.slots import Coder, has_closed_form
+from transpike.engines.pieces import linear
 from transpike.engines.run import Run, map_state
 from transpike.lowering.exact_grid import RANGE_CHECK_EVERY
 from transpike.lowering.lowered import Lowered
@@ -43,16 +45,19 @@ class FoldedRun(Run):
         self.wide = self.double or (self.exact and exactness is not None and exactness.wide)
         self.clock: Clock | None = None
         self.estimates: Estimates | None = None
-        constant = plan.constant_nodes and program.schedule.mode != "differences"
-        self.constant_values = self._evaluate_constants() if constant else {}
 
     def enter(self, x: Tensor) -> None:
         super().enter(x)
-        if self.constant_values:
-            self.constant_values = self._evaluate_constants()
+        self.__dict__.pop("constant_values", None)  # computed from the new input when they are next read
 
-    def _evaluate_constants(self) -> dict[str, Tensor]:
-        """The values of the constant nodes that others read, computed in float64, a few samples at a time."""
+    @cached_property
+    def constant_values(self) -> dict[str, Tensor]:
+        """The values of the constant nodes that others read, computed in float64, a few samples at a time.
+
+        Only when they are first read: differences, cycles and runs step by step do not need them.
+        """
+        if not self.plan.constant_nodes:
+            return {}
         parts = [self._constants_of(x) for x in self.x.split(CONSTANT_SAMPLES)]
         values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else parts[0]
         return {k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in values.items()}
@@ -217,7 +222,7 @@ class FoldedRun(Run):
                     count = partial(_counted, node.op, charges[1:], timesteps)
                     self.ties += _near(count, node.op.unit.threshold, charges[0], values[node.name])
             else:
-                values[node.name] = node.op.linear(*inputs)
+                values[node.name] = linear(node.op, inputs)
             spikes = self.program.spikes(node, self.x, timesteps)
             self.counter.add(node.name, values[node.name][None], spikes)
             for name in node.inputs:
@@ -248,7 +253,7 @@ class FoldedRun(Run):
                 values[node.name] = self._first_spikes(node, node.op, inputs, lowered, timesteps)
             else:
                 op = node.op if wide else plan.ops[node.name]
-                values[node.name] = op.linear(*inputs) if wide else op.run(*inputs)
+                values[node.name] = linear(op, inputs) if wide else op.run(*inputs)
             self.counter.add(node.name, values[node.name][None])
             for name in node.inputs:
                 if lowered.last_reader[name] == node.name:
@@ -301,36 +306,12 @@ class FoldedRun(Run):
         if not aligned(lowered) or not all(has_cycles(node.op) for node in lowered.nodes):
             clocked(self, lowered, self.x.double(), timesteps)
             return
-        states: dict[str, Any] = {}
-        period = self.program.schedule.period
-        for _ in range(timesteps // period):
-            values: dict[str, Tensor] = {}
-            self.t += period
-            for node in lowered.nodes:
-                inputs = [values[name] for name in node.inputs]
-                if isinstance(node.op, Input):
-                    x, ids = self.x, self.sample_ids
-                    constant = node.name in self.plan.constant_nodes
-                    charge = node.op.part(x) if constant else self.program.counts(node, x, ids, period)
-                    values[node.name] = charge.double()
-                elif isinstance(node.op, Cell):
-                    biases = lowered.biases[node.name]
-                    charges = [value + bias for value, bias in zip(inputs, biases, strict=True)]
-                    state = states[node.name] if node.name in states else node.op.init(*charges)
-                    states[node.name], values[node.name] = node.op.cycle(state, *charges)
-                else:
-                    values[node.name] = node.op.linear(*inputs)
-                if node.name in self.counter.wanted:
-                    self.counter.add(node.name, values[node.name][None])
-                for name in node.inputs:
-                    if lowered.last_reader[name] == node.name:
-                        values.pop(name, None)
-            answer = values[lowered.output.name] + lowered.biases[lowered.output.name][0]
-            self.read(answer * period, self.t)
+        Cycles(self, self.plan).advance(timesteps)
 
     def _keep(self, order: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
-        self.constant_values = {name: value[order] for name, value in self.constant_values.items()}
+        if "constant_values" in self.__dict__:
+            self.constant_values = {name: value[order] for name, value in self.constant_values.items()}
         for run in (self.clock, self.estimates):
             if run is not None:
                 run.keep(order)

@@ -11,6 +11,7 @@ from transpike.core.cell import Cell, Neuron
 from transpike.core.finite import at
 from transpike.core.graph import Input, Node
 from transpike.core.schedule import arrivals, depths
+from transpike.engines.pieces import linear, pieces, put, taken
 from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
 from transpike.lowering.lowered import Lowered
@@ -76,7 +77,7 @@ class Clock:
             elif isinstance(node.op, Cell):
                 values[node.name] = self._cell(node, node.op, values, own)
             else:
-                values[node.name] = node.op.linear(*(values[name] for name in node.inputs))
+                values[node.name] = linear(node.op, [values[name] for name in node.inputs])
             self._count(node, values[node.name], own, node.name in resting)
             for name in node.inputs:
                 if self.last[name] == node.name:
@@ -103,28 +104,40 @@ class Clock:
         return encoded if own <= self.timesteps else torch.zeros_like(encoded)
 
     def _cell(self, node: Node, cell: Cell, values: dict[str, Tensor], own: int) -> Tensor:
-        share, name = self.schedule.share(own, self.timesteps), node.name
-        biases = self.lowered.biases[name]
-        inputs = [values[i] + share * bias for i, bias in zip(node.inputs, biases, strict=True)]
-        if self.schedule.mode == "differences":
-            self.run.counter.hear(name, [x[None] for x in inputs], own)
-        state = self.states[name] if name in self.states else cell.init(*inputs)
-        output = torch.zeros((len(self.x), *node.shape), dtype=self.x.dtype, device=self.x.device)
-        if not isinstance(cell, Neuron):
-            with at(name, own):
-                state, output = cell.step(state, *inputs, t=max(own, 1))
-            self.run.note_undecided(node.name, cell.undecided(state))
-        elif own >= 1 and self.schedule.fires(own, self.timesteps):
-            with at(name, own):
-                state, output = cell.step(state, *inputs, t=self.schedule.slot(own, self.timesteps))
-            self.run.early += cell.early(output)
-            self.run.note_undecided(node.name, cell.undecided(state))
-        elif not self.period and (own >= 1 or not cell.is_delay):
-            state = cell.integrate(state, *inputs)
+        share, name, samples = self.schedule.share(own, self.timesteps), node.name, len(self.x)
+        biases, differences = self.lowered.biases[name], self.schedule.mode == "differences"
+        before = self.states.get(name)
+        state, output = before, None
+        # all at once where the counter needs everything that the cell hears
+        size = 0 if differences else max(values[i][0].nbytes for i in node.inputs)
+        for part in pieces(samples, size):
+            inputs = [values[i][part] + share * bias for i, bias in zip(node.inputs, biases, strict=True)]
+            if differences:
+                self.run.counter.hear(name, [x[None] for x in inputs], own)
+            here = cell.init(*inputs) if before is None else taken(before, part)
+            after, sent = self._step(node, cell, here, inputs, own)
+            state, output = put(state, part, after, samples), put(output, part, sent, samples)
+        assert output is not None
         self.states[name] = state
+        if not isinstance(cell, Neuron) or self._fires(own):
+            self.run.early += cell.early(output) if isinstance(cell, Neuron) else 0
+            self.run.note_undecided(name, cell.undecided(state))
         if self.observe is not None and cell.unit is not None:
             self.observe(node, cell.potential(state))
         return output
+
+    def _fires(self, own: int) -> bool:
+        return own >= 1 and self.schedule.fires(own, self.timesteps)
+
+    def _step(self, node: Node, cell: Cell, state: Any, inputs: list[Tensor], own: int) -> tuple[Any, Tensor]:
+        """The new state and the output of some samples."""
+        if not isinstance(cell, Neuron) or self._fires(own):
+            t = self.schedule.slot(own, self.timesteps) if isinstance(cell, Neuron) else max(own, 1)
+            with at(node.name, own):
+                return cell.step(state, *inputs, t=t)
+        if not self.period and (own >= 1 or not cell.is_delay):
+            state = cell.integrate(state, *inputs)
+        return state, self.x.new_zeros((len(inputs[0]), *node.shape))
 
     def _count(self, node: Node, levels: Tensor, own: int, resting: bool) -> None:
         counter = self.run.counter
