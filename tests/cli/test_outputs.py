@@ -48,6 +48,7 @@ OUTPUTS = {
     "evaluate": ("--report",),
     "exit": ("--report", "--output"),
     "explain": ("--report",),
+    "export": ("--output",),
     "finetune": ("--output", "--checkpoint"),
     "inspect": ("--report",),
     "report": ("--output",),
@@ -77,9 +78,10 @@ def test_every_output_of_every_command_is_listed_here():
 
 def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> click.testing.Result:
     words = [command] + (
-        [str(file)] if command in ("evaluate", "energy", "explain", "exit", "finetune", "report") else []
+        [str(file)] if command in ("evaluate", "energy", "explain", "exit", "export", "finetune", "report") else []
     )
     words += ["--recipe", "ecc"] if command == "convert" else []
+    words += ["--to", "onnx"] if command == "export" else []
     words += ["--pick", "max=accuracy"] if command == "compare" else []
     if command in ("exit", "train", "finetune") and flag != "--output":
         words += ["--output", str(folder / "out.safetensors")]

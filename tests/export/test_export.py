@@ -97,7 +97,7 @@ def test_a_planted_fault_exits_with_4_and_leaves_nothing(
     name: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(monkeypatch, Golden, name)
-    words = ("export", file, "--to", "golden:mem=no", "--out", tmp_path / "golden", "--samples", 3)
+    words = ("export", file, "--to", "golden:mem=no", "--output", tmp_path / "golden", "--samples", 3)
     text = run(*words, code=4).stderr
     assert ("golden differs from transpike in" in text) != ("although all spikes are equal" in text)
     assert not list(tmp_path.iterdir())
@@ -108,7 +108,7 @@ def test_every_law_of_exporters_holds_for_golden() -> None:
 
 
 def test_the_command_says_what_was_compared(file: Path, tmp_path: Path) -> None:
-    words = ("export", file, "--to", "golden", "--out", tmp_path / "golden", "--samples", 3, "--timesteps", 8)
+    words = ("export", file, "--to", "golden", "--output", tmp_path / "golden", "--samples", 3, "--timesteps", 8)
     assert "run back and equal" in run(*words).stdout
     found = json.loads(run(*words, "--json").stdout)  # over its own output
     assert found["verified"] and found["samples"] == 3 and found["timesteps"] == 8 and found["spikes"] > 1000
@@ -118,7 +118,7 @@ def test_what_cannot_be_run_back_is_never_called_equal(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Golden, "missing", lambda self: "numpy is not installed: pip install numpy")
-    words = ("export", file, "--to", "golden", "--out", tmp_path / "golden", "--samples", 2)
+    words = ("export", file, "--to", "golden", "--output", tmp_path / "golden", "--samples", 2)
     text = run(*words).stdout
     assert "not verified: numpy is not installed" in text and "equal" not in text
     found = json.loads(run(*words, "--json").stdout)
@@ -156,7 +156,7 @@ def test_formats_and_settings_have_names(file: Path, tmp_path: Path) -> None:
         ts.export(snn, tmp_path / "net", "goldn", samples=digits(2))
     with pytest.raises(SettingError, match="Golden has no setting 'memory'"):
         ts.export(snn, tmp_path / "net", "golden", samples=digits(2), memory=False)
-    assert "no setting" in run("export", file, "--to", "golden:memory=1", "--out", tmp_path / "net", code=2).stderr
+    assert "no setting" in run("export", file, "--to", "golden:memory=1", "--output", tmp_path / "net", code=2).stderr
 
 
 def test_samples_are_limited(file: Path, tmp_path: Path) -> None:

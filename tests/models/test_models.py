@@ -18,6 +18,7 @@ from transpike.core.preprocessing import Preprocessing
 from transpike.errors import CheckpointError, MissingExtra, SettingError
 
 ZOO = sorted(models.models)
+CLASSIFIERS = [name for name in ZOO if name != "fastestdet"]
 
 
 def test_every_module_of_the_folder_is_in_the_table():
@@ -32,7 +33,7 @@ def test_every_module_of_the_folder_is_in_the_table():
     assert all(name == spec.name for name, spec in models.models.items())
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_networks_have_the_asked_outputs_and_are_sensitive_to_their_input(name):
     torch.manual_seed(0)
     module, spec = models.build(f"zoo:{name}", num_classes=7)
@@ -45,11 +46,18 @@ def test_networks_have_the_asked_outputs_and_are_sensitive_to_their_input(name):
     assert logits.std(0).min() > 0
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_other_channels_get_fitting_preprocessing(name):
     module, spec = models.build(name, in_channels=2)
     assert spec.input_shape[0] == 2
     assert module(spec.preprocessing(torch.rand(1, *spec.input_shape))).shape == (1, spec.num_classes)
+
+
+def test_a_detector_answers_at_every_cell():
+    module, spec = models.build("zoo:fastestdet", num_classes=3, input_shape=(1, 64, 96))
+    answer = module(torch.rand(2, *spec.input_shape))
+    assert answer.shape == (2, 5 + 3, 4, 6)
+    assert bool((answer[:, 0] >= 0).all()) and torch.allclose(answer[:, 5:].sum(1), torch.ones(2, 4, 6))
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -13,6 +13,7 @@ from transpike import exporters
 from transpike.cli import _base, _inputs
 from transpike.cli._parts import settings_of
 from transpike.core.registry import family
+from transpike.workflow.export import check_output, exporter_named
 
 
 def _format(text: str) -> tuple[str, dict[str, Any]]:
@@ -29,9 +30,9 @@ def _format(text: str) -> tuple[str, dict[str, Any]]:
     "--to",
     "form",
     metavar=f"[{'|'.join(exporters.table)}][:setting=value…]",
-    help="Format, with its settings (default: that of the ending of --out).",
+    help="Format, with its settings (default: that of the ending of --output).",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="File or folder to write.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="File or folder to write.")
 @_base.data_options
 @_inputs.of_file
 @click.option("--samples", type=click.IntRange(1), default=16, show_default=True, help="Samples to prove it on.")
@@ -41,7 +42,7 @@ def _format(text: str) -> tuple[str, dict[str, Any]]:
 def command(
     file: Path,
     form: str | None,
-    out: Path,
+    output: Path,
     data_name: str,
     data_dir: Path | None,
     samples: int,
@@ -56,12 +57,13 @@ def command(
     """
     _base.with_threads(threads)
     name, settings = (None, {}) if form is None else _format(form)
+    check_output(exporter_named(name, output, settings), output)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     snn = _inputs.adapted(snn, dataset)
     split = dataset.test if len(dataset.test) else dataset.train
     x = split.batch(torch.arange(min(samples, len(split))))[0]
-    result = ts.export(snn, out, name, samples=x, timesteps=timesteps, limit=samples, **settings)
+    result = ts.export(snn, output, name, samples=x, timesteps=timesteps, limit=samples, **settings)
     if as_json:
         _base.print_json(result.to_json())
     else:

@@ -1,5 +1,6 @@
 """Golden vectors: the whole-number network with the expected spikes of every layer, for the authors of hardware."""
 
+import io
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ import numpy as np
 from transpike.errors import GateFailed
 from transpike.exporters.exporter import Exporter
 from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Trains, Whole
+from transpike.results.writing import write_atomically
 
 VERSION = 1
 _NUMBERS = ("bias", "threshold", "initial")
@@ -55,7 +57,7 @@ class Golden(Exporter):
         }
         if self.mem:
             text["mem"] = list(_memories(path / "mem", {**arrays, **vectors}))
-        (path / "net.json").write_text(json.dumps(text, indent=1), encoding="utf-8")
+        write_atomically(path / "net.json", json.dumps(text, indent=1).encode())
         shutil.copyfile(str(files("transpike.exporters") / "golden_check.py"), path / "check.py")
 
     def missing(self) -> str:
@@ -141,8 +143,9 @@ def _stored(arrays: dict[str, Integers], key: str, value: Integers) -> str:
 def _save(path: Path, arrays: dict[str, Integers]) -> None:
     """In the narrowest type of each array."""
     narrow: dict[str, Any] = {key: value.astype(_narrowest(value)) for key, value in arrays.items()}
-    with path.open("wb") as file:
-        np.savez_compressed(file, **narrow)
+    file = io.BytesIO()
+    np.savez_compressed(file, **narrow)
+    write_atomically(path, file.getvalue())
 
 
 def _narrowest(value: Integers) -> type:
@@ -164,5 +167,5 @@ def _memories(folder: Path, arrays: dict[str, Integers]) -> Iterator[dict[str, A
         words = (value.ravel() & ((1 << bits) - 1)).tolist()
         lines = [" ".join(f"{word:0{digits}x}" for word in words[k : k + 32]) for k in range(0, len(words), 32)]
         head = f"// {bits} bits, {'signed' if low < 0 else 'unsigned'}, {len(words)} words\n"
-        (folder / name).write_text(head + "\n".join(lines) + "\n", encoding="ascii")
+        write_atomically(folder / name, (head + "\n".join(lines) + "\n").encode("ascii"))
         yield {"array": key, "file": f"mem/{name}", "bits": bits, "signed": low < 0, "shape": value.shape}

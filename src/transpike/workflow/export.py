@@ -126,7 +126,7 @@ def export(
     the program that runs the format is not installed, the files are written and ``Export.missing`` says so.
     """
     exporter = exporter_named(format, path, settings)
-    _check_output(exporter, path)
+    check_output(exporter, path)
     steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
     whole = whole_form(snn.program, steps, None if snn.preprocessing is None else snn.preprocessing.whole)
     refuse(exporter, whole)
@@ -177,7 +177,8 @@ def refuse(exporter: Exporter, whole: Whole) -> None:
     exporter.refuse(whole)
 
 
-def _check_output(exporter: Exporter, path: str | Path) -> None:
+def check_output(exporter: Exporter, path: str | Path) -> None:
+    """Raise FileError where the output cannot be written, to be called before the work."""
     if exporter.suffix:
         check_writable(path, read_again=True)
     else:
