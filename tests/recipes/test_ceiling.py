@@ -109,3 +109,17 @@ def test_pairs_do_not_change_the_function():
 
 def test_the_threshold_pass_says_what_it_does():
     assert CeilingThresholds(percentile=100.0).describe() == "the ceiling where there is one, else maximum, per channel"
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_a_wire_that_is_never_negative_has_one_neuron(positive):
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()) if positive else nn.Sequential(nn.Conv2d(1, 4, 3))
+    pooled = nn.Sequential(nn.Conv2d(1, 1, 1), nn.ReLU(), first, nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Flatten())
+    model = nn.Sequential(*pooled, nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
+    x = torch.rand(32, 1, 10, 10)
+    graph = ts.capture(model, x)
+    context = Context(graph, (x,), timesteps=T, remarks=[])
+    encoded = EncodeWires(pairs=True, pooled=False).apply(graph, context)
+    names = [type(node.op).__name__ for node in encoded if node.name.endswith(".encoded")]
+    assert names == (["ReLU"] if positive else ["LeakyReLU"])

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from transpike.activations import Function, LeakyReLU, Unchanged
+from transpike.activations import Function, LeakyReLU, ReLU, Staircase, Unchanged
 from transpike.core.cell import Gain, Neuron
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
@@ -44,7 +44,8 @@ class EncodeWires(Pass):
     it arrives once. Maximum pooling of neurons sends whole levels if ``pooled``: where all positions of a channel have
     the same threshold. ``behind`` "analogue" only encodes what comes from analogue operators, and not sums, weights and
     maximum pooling. ``pairs``: the activation is a leaky ReLU with slope 1, which ``Rectify`` makes two ReLUs, one for
-    either sign, for neurons that send no negative spikes. A remark names the wires.
+    either sign, for neurons that send no negative spikes; on a wire that is never negative it is one ReLU. A remark
+    names the wires.
     """
 
     exact: ClassVar[bool] = True
@@ -62,15 +63,18 @@ class EncodeWires(Pass):
         nodes: list[Node] = []
         encoded: dict[str, str] = {}
         sources: set[str] = set()  # neurons, and pooling of their levels
+        positive: set[str] = set()  # wires that are never negative
         for node in graph:
             op = node.op
             for wire in [name for name in node.inputs if isinstance(op, Op) and _needs_spikes(op, carry[name])]:
                 if wire not in encoded:
                     encoded[wire] = f"{wire}.encoded"
-                    nodes.append(Node(encoded[wire], self._unchanged(), (wire,), node.path))
+                    nodes.append(Node(encoded[wire], self._unchanged(wire in positive), (wire,), node.path))
                     carry[encoded[wire]] = "levels"
                 node = dataclasses.replace(node, inputs=tuple(encoded.get(name, name) for name in node.inputs))
             nodes.append(node)
+            if is_plain(op, (ReLU, Staircase)) or (_keeps_signs(op) and positive.issuperset(node.inputs)):
+                positive.add(node.name)
             if isinstance(op, Input) or (isinstance(op, Op) and op.is_look_up):
                 carry[node.name] = "input"
             elif is_activation(node) or (self.pooled and _pools_levels(node, sources, axes)):
@@ -82,8 +86,10 @@ class EncodeWires(Pass):
             context.remark(f"neurons without a function encode the real numbers of {', '.join(encoded)} as spikes")
         return Graph(tuple(nodes)) if encoded else graph
 
-    def _unchanged(self) -> Op:
-        return LeakyReLU(torch.tensor(1.0)) if self.pairs else Unchanged()
+    def _unchanged(self, positive: bool) -> Op:
+        if not self.pairs:
+            return Unchanged()
+        return ReLU() if positive else LeakyReLU(torch.tensor(1.0))
 
     def _carried(self, node: Node, before: set[str]) -> str:
         """What the output of an op carries, if its inputs carry ``before``."""
@@ -95,6 +101,10 @@ class EncodeWires(Pass):
             return "reals" if "reals" in before else "levels"
         moved = isinstance(op, Op) and op.role == "wiring" and (not op.is_sum or len(node.inputs) == 1)
         return before.pop() if moved and len(before) == 1 else "reals"
+
+
+def _keeps_signs(op: object) -> bool:
+    return is_plain(op, (MaxPool, AdaptiveMaxPool)) or (isinstance(op, Op) and op.role == "wiring")
 
 
 def _needs_spikes(op: Op, carried: str) -> bool:
