@@ -141,11 +141,6 @@ def pooled(kernel: nn.Module, recipe: ts.core.recipe.Recipe) -> ts.SNN:
     return converted(recipe, Fork(), torch.rand(16, 2, 5, 5))
 
 
-def per_neuron() -> ts.SNN:
-    case = small_cnn()
-    return converted(DengGu(8, granularity="neuron"), case.graph, case.calibration)
-
-
 def silent(weight: float = -1.0) -> nn.Module:
     """Its second layer never hears a positive current; with ``weight`` one it hears what the first one sends."""
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -210,7 +205,6 @@ class Resting(Unscaled):
 REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     # θ/2 twice
     "θ/2 and θ/2T": (lambda: mixed(passes.InitialPotential(0.5), passes.BiasShift()), SettingError, "a second time; set beta=0"),
-    "θ/2T for each neuron": (per_neuron, UnsupportedModel, "one value per channel; use granularity="),
     # sigma-delta neurons and their gains
     "a gain of a schedule": (lambda: ts.schedules.Differences(gain="half"), SettingError, "'reciprocal' or 'unit'"),
     "a gain of an operator": (
@@ -451,7 +445,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
 # what only a conversion can see, or a step by itself; all else is refused where it is made
 CONVERSION = {
     "calibration in cycles", "calibration in held windows, in steps", "spike-norm, windows, in steps",
-    "θ/2 and θ/2T", "θ/2T for each neuron", "hard reset, v(0), in steps", "hard reset, calibrated potential",
+    "θ/2 and θ/2T", "hard reset, v(0), in steps", "hard reset, calibrated potential",
     "leak, calibrated potential", "bistable, streaming", "no clip was learned", "a dead layer",
     "a layer without input", "a pool that cannot move", "windows of many sizes", "more steps than frames",
     "more slots than trained", "another input than trained", "a longer window than converted",

@@ -195,13 +195,14 @@ class Graph:
     def check_finite(self, x: Tensor, data: str) -> None:
         """Raises DataError with the first layer whose output for x (batch, *shape), the ``data``, is not finite.
 
-        −inf counts only where there is nothing else: masks have it in front of a softmax.
+        Where all samples have −inf it counts only if there is nothing else: masks have it in front of a softmax.
         """
         for masks in (True, False):
 
             def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor, masks: bool = masks) -> None:
                 with at(f"{node.name}, on {data}"):
-                    finite(output.masked_fill(output == -torch.inf, 0.0) if masks else output, node.op)
+                    masked = (output == -torch.inf).all(0) if masks else torch.zeros((), dtype=torch.bool)
+                    finite(output.masked_fill(masked.to(output.device), 0.0), node.op)
 
             self.run(x, observe=see)
 
