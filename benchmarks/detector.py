@@ -1,4 +1,4 @@
-"""FastestDet, a detector with its COCO weights, as spiking networks: benchmarks/detector.json and detector.png.
+"""FastestDet, a detector with its COCO weights, as spiking networks: benchmarks/detector.json, detector.png and docs/detector.md.
 
     python benchmarks/detector.py --data-dir DATA --models-dir MODELS --folder FOLDER
 
@@ -232,9 +232,7 @@ def main() -> None:
                 "events per neuron": round(events / neurons, 3), "operations / MACs": round(operations / macs, 3),
             })  # fmt: skip
             print(rows[-1], flush=True)
-        rows[-1]["seconds / ANN's"] = round(
-            sum(s * one["seconds"] for s, one in zip(share, runs, strict=True)) / seconds, 1
-        )
+        rows[-1][SECONDS] = round(sum(s * one["seconds"] for s, one in zip(share, runs, strict=True)) / seconds, 1)
         rows[-1]["exact"] = all(one["exact"] for one in runs)
         if name == arguments.recipes[0]:
             shown = slice(0, min(SHOWN, len(tested["val2017"][0])))
@@ -246,6 +244,45 @@ def main() -> None:
         "machine": description(SEED), "rows": rows,
     }  # fmt: skip
     write_atomically(arguments.output, (json.dumps(content, indent=1) + "\n").encode())
+    if arguments.output == HERE / "detector.json":
+        write_atomically(PAGE, page(content).encode())
+
+
+PAGE = HERE.parent / "docs" / "detector.md"
+SECONDS = "seconds / ANN's"
+COLUMNS = ("T", "mAP 50", "mAP", "lost", "added", "relative error", "events per neuron", "operations / MACs")
+
+
+def page(content: dict[str, Any]) -> str:
+    """docs/detector.md."""
+    ann, *rows = content["rows"]
+    certain = rows[0]["certain boxes of the ANN"]
+    lines = [
+        "# A detector", "",
+        "FastestDet (`zoo:fastestdet`) with its COCO weights, 352×352 pictures, by `python benchmarks/detector.py`. Boxes are "
+        "decoded outside the network.", "",
+        f"{content['pictures']} COCO pictures with boxes; 26 of them are training pictures of the detector, so read the drop and "
+        "not the mean average precision. Thresholds come from the pictures that are not tested. *Lost*: of "
+        f"{certain} boxes that the ANN finds with a score of at least {CERTAIN}, those without a box of the same class, an IoU of at "
+        f"least {SAME} and half of that score; *added*: the other way round. Operations are additions of the spiking network "
+        "per multiplication of the ANN. Intervals would need many more pictures: differences of one or two points are chance.", "",
+        "| network | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|",
+        f"| ANN | | {ann['mAP 50']} | {ann['mAP']} | | | | | 1 |",
+    ]  # fmt: skip
+    lines += [f"| {row['network']} | " + " | ".join(str(row[key]) for key in COLUMNS) + " |" for row in rows]
+    last = [row for row in rows if "exact" in row]
+    lines += [
+        "", "Processor time of a whole run over that of the ANN (one run on a shared machine), and whether it lies on the exact grid: "
+        + "; ".join(
+            f"{row['network']} {row[SECONDS]} × ({'yes' if row['exact'] else 'no'})"
+            for row in last
+        ) + ".", "",
+        "`ecc` and `few-steps` stream binary spikes: the deep linear parts of the network settle in hundreds of steps. Window by "
+        "window ECC agrees with the ANN ([coverage](coverage.md)).", "",
+        "Boxes with a score of at least 0.4, given boxes in white:", "",
+        "![The same pictures with the boxes of the ANN and of the spiking network at several steps](../benchmarks/detector.png)",
+    ]  # fmt: skip
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
