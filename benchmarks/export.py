@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 import transpike as ts
+from transpike.errors import UnsupportedModel
 from transpike import exporters
 from transpike.exporters.exporter import Exporter
 from transpike.lowering.whole import Samples, Trains, Whole
@@ -139,7 +140,7 @@ def row(
         expected = run_whole(written, given)
     try:
         exporter.refuse(whole)
-    except ts.UnsupportedModel as error:
+    except UnsupportedModel as error:
         return {"refused": str(error)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"net{exporter.suffix}"
