@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 import transpike as ts
-from transpike.errors import UnsupportedModel
 from transpike import exporters
+from transpike.errors import UnsupportedModel
 from transpike.exporters.exporter import Exporter
 from transpike.lowering.whole import Samples, Trains, Whole
 from transpike.lowering.whole_form import samples_of, whole_form
