@@ -1,26 +1,16 @@
 """The native library's small functions against numpy, on words of any bits, for every instruction set."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instruction_sets import instructions  # noqa: F401 (a fixture of the whole module)
 from transpike.engines.native import library as _native
 
 LIBRARY, WHY = _native.load()
 # Without a C compiler the library is not built, and there is nothing to test.
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
-
-
-@pytest.fixture(params=("baseline", "AVX2", "AVX-512"), scope="module", autouse=True)
-def instructions(request) -> Iterator[None]:
-    chosen = LIBRARY.tp_instructions()
-    if not LIBRARY.tp_force(request.param.encode()):
-        pytest.skip(f"this machine has no {request.param}")
-    yield
-    assert LIBRARY.tp_force(chosen) or chosen == b"NEON"
 
 
 def words(seed: int, *shape: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Sigma-delta neurons of the native library against torch, bit by bit, for every instruction set."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import transpike as ts
+from instruction_sets import instructions  # noqa: F401 (a fixture of the whole module)
 from seeded import network
 from transpike.activations import Clip, LeakyReLU, ReLU, Unchanged
 from transpike.core.op import Op
@@ -22,19 +22,11 @@ from transpike.neurons import SigmaDelta
 from transpike.neurons.sigma_delta import FINE, NEAR, OFF_GRID
 
 LIBRARY, WHY = _native.load()
+# Without a C compiler the library is not built, and there is nothing to test.
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
 
 SOURCES: tuple[Op, ...] = (ReLU(), Clip(2.0), Unchanged(), LeakyReLU(torch.tensor(0.1)))
 SHAPES = ((5, 3, 7), (17, 2, 2), (1, 1, 1), (600,), (3, 11), (1100, 1, 2))
-
-
-@pytest.fixture(params=("baseline", "AVX2", "AVX-512"), scope="module", autouse=True)
-def instructions(request) -> Iterator[None]:
-    chosen = LIBRARY.tp_instructions()
-    if not LIBRARY.tp_force(request.param.encode()):
-        pytest.skip(f"this machine has no {request.param}")
-    yield
-    assert LIBRARY.tp_force(chosen) or chosen == b"NEON"
 
 
 def bits(value: Tensor) -> Tensor:
