@@ -25,6 +25,7 @@ from transpike.models import (
     small_cnn,
     vgg7,
     vgg16,
+    vit,
 )
 from transpike.models._base import Model
 from transpike.models._sources import elsewhere, from_file, from_python, from_timm, from_torchvision
