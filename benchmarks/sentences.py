@@ -10,6 +10,7 @@ padding. Thresholds come from sequences of tokens of the last pairs, which are n
 """
 
 import argparse
+import itertools
 import json
 import platform
 import time
@@ -84,7 +85,7 @@ class Features(MeasuredTask):
 def sentences(folder: Path) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]], np.ndarray]:
     with np.load(folder / FILE, allow_pickle=False) as found:
         sides = [
-            [tuple(found[f"{side}_ids"][a:b].tolist()) for a, b in zip(ends, ends[1:], strict=False)]
+            [tuple(found[f"{side}_ids"][a:b].tolist()) for a, b in itertools.pairwise(ends)]
             for side, ends in (("a", found["a_offsets"]), ("b", found["b_offsets"]))
         ]
         return sides[0], sides[1], found["scores"]
@@ -114,7 +115,7 @@ def measured(network: nn.Module, recipe: Recipe, kept: list[tuple[int, ...]], id
         activity = found.activities[answer.timesteps]
         counts.append(
             {
-                "operations": answer.synaptic_operations, "product operations": activity.product_operations,
+                "synaptic operations": answer.synaptic_operations, "product operations": activity.product_operations,
                 "remaining MACs": answer.macs, "spikes": answer.spikes,
                 "spikes of the step": sum(float(layer.spikes[answer.timesteps - 1]) for layer in neurons) / len(ids),
                 **{f"evaluated {name}": pair[1] for name, pair in activity.evaluated.items()},
@@ -166,7 +167,9 @@ def judged(cosines: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     return {"pairs": len(scores), "ANN": values[0], "steps": [{k: round(v, 5) for k, v in s.items()} for s in steps]}
 
 
-def summary(found: Mapping[int, dict[str, Any]], sides: list[list[tuple[int, ...]]], scores: np.ndarray) -> dict[str, Any]:
+def summary(
+    found: Mapping[int, dict[str, Any]], sides: list[list[tuple[int, ...]]], scores: np.ndarray
+) -> dict[str, Any]:
     answers: dict[tuple[int, ...], np.ndarray] = {}
     numbers = {length: sorted({s for side in sides for s in side if len(s) == length}) for length in found}
     for length, one in found.items():
@@ -177,7 +180,9 @@ def summary(found: Mapping[int, dict[str, Any]], sides: list[list[tuple[int, ...
     total = sum(one["sentences"] for one in found.values())
 
     def mean(key: str, t: int | None = None) -> float:
-        rows = [(one["counts"][t] if t is not None else one["ann"]).get(key, 0) * one["sentences"] for one in found.values()]
+        rows = [
+            (one["counts"][t] if t is not None else one["ann"]).get(key, 0) * one["sentences"] for one in found.values()
+        ]
         return sum(rows) / total
 
     ann = {key: mean(key) for key in next(iter(found.values()))["ann"]}
@@ -185,13 +190,11 @@ def summary(found: Mapping[int, dict[str, Any]], sides: list[list[tuple[int, ...
     for t, _ in enumerate(next(iter(found.values()))["counts"]):
         step = {key: mean(key, t) for key in next(iter(found.values()))["counts"][t]}
         ratios = {
-            "operations / MACs": step["operations"] / ann["MACs"],
+            "operations / MACs": step["synaptic operations"] / ann["MACs"],
             **{f"{model} / ANN": step[str(model)] / ann[f"ANN {model}"] for model in MODELS},
         }
         steps.append({"T": t + 1} | {k: float(f"{v:.5g}") for k, v in (step | ratios).items()})
-    error = [
-        float(f"{np.linalg.norm(v - vectors[0][0]) / np.linalg.norm(vectors[0][0]):.4g}") for v in vectors[0][1:]
-    ]
+    error = [float(f"{np.linalg.norm(v - vectors[0][0]) / np.linalg.norm(vectors[0][0]):.4g}") for v in vectors[0][1:]]
     return {
         "all": judged(cosines, scores), "first": judged(cosines[:, :FIRST], scores[:FIRST]),
         "relative error": error, "ann": {k: float(f"{v:.5g}") for k, v in ann.items()}, "steps": steps,

@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import re
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -40,6 +41,14 @@ def qualified(kind: type) -> str:
 def is_own_module(value: Any) -> bool:
     """True for a module object of transpike."""
     return isinstance(value, ModuleType) and is_ours(value.__name__)
+
+
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """The names, separated by commas; of many only the first ones and how many others there are."""
+    every = list(names)
+    if len(every) <= most + 1:
+        return ", ".join(every)
+    return f"{', '.join(every[:most])} and {len(every) - most} others"
 
 
 def title_of(thing: Any) -> str:

@@ -10,6 +10,7 @@ import torch
 from transpike.activations import Function, LeakyReLU, ReLU, Staircase, Unchanged
 from transpike.core.cell import Gain, Neuron
 from transpike.core.graph import Graph, Input, Node
+from transpike.core.naming import listed
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
@@ -83,7 +84,7 @@ class EncodeWires(Pass):
             else:
                 carry[node.name] = self._carried(node, {carry[name] for name in node.inputs})
         if encoded:
-            context.remark(f"neurons without a function encode the real numbers of {', '.join(encoded)} as spikes")
+            context.remark(f"neurons without a function encode the real numbers of {listed(encoded)} as spikes")
         return Graph(tuple(nodes)) if encoded else graph
 
     def _unchanged(self, positive: bool) -> Op:
@@ -139,8 +140,7 @@ class UseSigmaDelta(ReplaceNeurons):
         relus = [name for name, source in neurons if source.rectifies]
         if relus and len(relus) < len(neurons):
             context.remark(
-                "neurons of ReLUs are sigma-delta neurons too, because all messages are differences: "
-                + ", ".join(relus)
+                "neurons of ReLUs are sigma-delta neurons too, because all messages are differences: " + listed(relus)
             )
         return changed
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from transpike.activations import Clip, Function, LeakyReLU, ReLU
 from transpike.core.graph import Graph, Node
+from transpike.core.naming import listed
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
@@ -74,7 +75,7 @@ class RecogniseFunctions(Pass):
                     break
         if not found:
             return graph
-        context.remark(f"activations written by hand: {', '.join(reversed(names))}")
+        context.remark(f"activations written by hand: {listed(reversed(names))}")
         return graph.rewrite(lambda node: found.get(node.name))
 
 

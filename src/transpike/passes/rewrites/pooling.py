@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, get_args
 
 from transpike.core.cell import Cell, Gain
 from transpike.core.graph import Graph, Node
+from transpike.core.naming import listed
 from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
 from transpike.errors import SettingError, UnsupportedModel
@@ -97,8 +98,8 @@ class PoolInTime(Pass):
 
     ``period`` is the length of phase cycles, which support only lateral inhibition; after ``pre_simulation_steps``
     steps all cells restart. "differences" is for neurons that send differences of this ``gain``: products of spikes are
-    exact, and with "unit" so is the maximum of whole levels; with "reciprocal" pooling stays analogue. A remark names
-    each analogue layer. Raises SettingError for an unknown or unsupported rule.
+    exact, and with "unit" so is the maximum of whole levels; with "reciprocal" pooling stays analogue. Remarks name
+    the analogue layers. Raises SettingError for an unknown or unsupported rule.
     """
 
     rule: PoolingRule = "lateral-inhibition"
@@ -114,6 +115,7 @@ class PoolInTime(Pass):
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         shapes = {node.name: node.shape for node in graph}
+        analogue: dict[str, list[str]] = {}
 
         def change(node: Node) -> Node | None:
             op = node.op
@@ -128,12 +130,15 @@ class PoolInTime(Pass):
                 return dataclasses.replace(node, op=self._restarted(cell))
             if is_plain(op, MaxPool) and self.gain == "unit":
                 return dataclasses.replace(node, op=MaximumOfEstimates(op))
-            context.remark(f"{node.name} ({op.describe()}) stays analogue: its messages are real numbers")
+            analogue.setdefault(op.describe().removesuffix(" (analogue)"), []).append(node.name)
             if self.rule == "differences":
                 return dataclasses.replace(node, op=DifferentialOperator(op, self.gain), origin=())
             return dataclasses.replace(node, op=self._restarted(TemporalDifference(op)), origin=())
 
-        return graph.rewrite(change)
+        changed = graph.rewrite(change)
+        for kind, names in analogue.items():
+            context.remark(f"analogue, with real numbers as messages: {kind} ({listed(names)})")
+        return changed
 
     def _restarted(self, cell: Cell) -> Cell:
         """The cell, restarted after the pre-simulation where it has memory."""

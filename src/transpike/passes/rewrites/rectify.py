@@ -10,6 +10,7 @@ from torch import Tensor
 
 from transpike.activations import Clip, LeakyReLU, ReLU
 from transpike.core.graph import Graph, Node
+from transpike.core.naming import listed
 from transpike.core.op import Op, Synapse
 from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
@@ -40,7 +41,7 @@ class Rectify(Pass):
             f"two rectifications each, f(z) = relu(z) − a relu(−z), clipped where f is: {', '.join(split.found)}"
         )
         if split.absorbed:
-            context.remark(f"slopes that are part of other weights: {', '.join(split.absorbed)}")
+            context.remark(f"slopes that are part of other weights: {listed(split.absorbed)}")
         return split.graph(graph.output.name)
 
 

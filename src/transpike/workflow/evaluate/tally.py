@@ -11,6 +11,7 @@ from torch import Tensor
 from transpike import tasks
 from transpike.core.activity import Activity
 from transpike.core.graph import Graph
+from transpike.core.naming import listed
 from transpike.core.preprocessing import described
 from transpike.core.stand_in import NOTHING_SPIKES, has_neurons
 from transpike.core.task import Task
@@ -169,11 +170,14 @@ class Tally(ABC):
                 "largest value of input spikes, and were clipped: scale the input, or calibrate with such inputs"
             )
         if left_out := unpriced(snn.source) | activity.unpriced:
-            listed = "; ".join(f"{name} ({what})" for name, what in left_out.items())
-            found.append(f"neither MACs nor joules include the operations of these layers: {listed}")
+            layers: dict[str, list[str]] = {}
+            for name, what in left_out.items():
+                layers.setdefault(what, []).append(name)
+            groups = (f"{listed(names)} ({what}{' each' * (len(names) > 1)})" for what, names in layers.items())
+            found.append(f"neither MACs nor joules include the operations of these layers: {'; '.join(groups)}")
         silent = [row.name for row in activity.layers if row.role == "neuron" and not bool(row.spikes.any())]
         if silent:
-            found.append(f"no neuron of {', '.join(silent)} fired: use a lower threshold there, or more time steps")
+            found.append(f"no neuron of {listed(silent)} fired: use a lower threshold there, or more time steps")
         return tuple(found)
 
     def until(self, snn: SNN, t: int) -> Activity:
