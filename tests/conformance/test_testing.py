@@ -17,6 +17,7 @@ from transpike.chips import Chip
 from transpike.core import registry
 from transpike.core.alphabet import Alphabet
 from transpike.core.graph import Graph
+from transpike.core.marks import Box, Marks
 from transpike.core.pass_ import Context, Pass
 from transpike.energy import EnergyRow, Operations
 from transpike.neurons import Burst, IntegrateAndFire
@@ -233,6 +234,9 @@ def test_a_broken_energy_model_is_found(content, law):
     broken(testing.check_energy_model, made(Operations, name="broken", **content)(), law)
 
 
+BACKWARDS = Box(0.5, 0.0, 0.1, 1.0, 0, "cat")
+
+
 @pytest.mark.parametrize(
     ("content", "law"),
     [
@@ -245,6 +249,11 @@ def test_a_broken_energy_model_is_found(content, law):
             },
             "permuted samples have permuted outcomes",
         ),
+        ({"marks": lambda self, answer, size: Marks() if answer[0] > 0 else None}, "of all samples, or of none"),
+        ({"marks": lambda self, answer, size: Marks((BACKWARDS,))}, "a box ends after it begins"),
+        ({"marks": lambda self, answer, size: Marks(mask=torch.ones(2, 2))}, "whole numbers on a plane"),
+        ({"target_marks": lambda self, target, size: Marks(mask=target)}, "whole numbers on a plane"),
+        ({"picture": lambda self, sample: sample[:2]}, "one or three channels"),
     ],
 )
 def test_a_broken_task_is_found(content, law):

@@ -4,9 +4,7 @@ import dataclasses
 import html
 import json
 import re
-import shutil
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from click.testing import CliRunner
 
 import transpike as ts
 from networks import small_cnn
+from pages import Tags
 from stored import stored
 from transpike.cli import main
 from transpike.errors import SettingError
@@ -23,7 +22,6 @@ from transpike.schedules import LayerSynchronous
 from transpike.workflow.record import SpikeRecord
 from waiting import HANGS
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SAMPLES = 60
 
 
@@ -55,36 +53,8 @@ def found() -> Found:
     return Found(snn, test, results, ts.report.page(results, command="transpike report net.transpike"))
 
 
-class _Tags(HTMLParser):
-    """Opened and closed tags fit, ids are unique; collects addresses and text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open, self.ids, self.addresses, self.words = [], [], [], []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.ids += [given["id"]] if "id" in given else []
-        self.addresses += [given[key] for key in ("src", "href", "xlink:href") if key in given]
-        if tag not in ("meta", "link", "img", "br", "hr", "input"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        if self.open and self.open[-1] == tag:
-            self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-
 def test_the_page_is_well_formed_and_loads_nothing(found):
-    tags = _Tags(found.html)
+    tags = Tags(found.html)
     assert len(tags.ids) == len(set(tags.ids))
     assert all(address.startswith(("data:", "#")) for address in tags.addresses)
     assert all(address[1:] in tags.ids for address in tags.addresses if address.startswith("#"))
@@ -95,7 +65,7 @@ def test_the_page_is_well_formed_and_loads_nothing(found):
 
 
 def test_every_part_is_there_and_says_what_the_json_says(found):
-    text = " ".join(" ".join(_Tags(found.html).words).split())
+    text = " ".join(" ".join(Tags(found.html).words).split())
     report, _, cost, why, spikes, comparison = found.results
     for heading in (
         "Accuracy over time",
@@ -167,7 +137,7 @@ def test_names_and_remarks_are_text_and_never_markup(found):
     sample = dataclasses.replace(spikes.samples[0], layers=(layer,))
     text = ts.report.page(dataclasses.replace(spikes, samples=(sample,), classes=(evil,) * 10))
     assert "<script>alert" not in text
-    _Tags(text)
+    Tags(text)
 
 
 def test_what_cannot_be_on_a_page_is_refused(found, tmp_path):
@@ -191,7 +161,7 @@ def test_what_cannot_be_on_a_page_is_refused(found, tmp_path):
 def test_notebooks_show_each_result(found, number):
     text = found.results[number]._repr_html_()
     assert text.startswith('<div class="transpike">') and "<svg" in text and "<script" not in text
-    _Tags(text)
+    Tags(text)
 
 
 def test_a_notebook_without_matplotlib_shows_the_text(found, monkeypatch):
@@ -293,19 +263,6 @@ CLIPPED = """() => {
   }
   return found;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no Chromium is installed: make browser")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(
-            executable_path=BROWSER,
-            timeout=1000 * HANGS,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"],
-        )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -170,8 +170,11 @@ threads_option = click.option("--threads", type=click.IntRange(1), help="Number 
 
 
 def task_named(text: str | None, dataset: Dataset) -> tasks.Task | None:
-    """The task of --task, else that of the data set; None: classification."""
-    return dataset.task if text is None else part_named("task", text)
+    """The task of --task, else that of the data set; None: classification. Classes of pixels have the data's names."""
+    found = dataset.task if text is None else part_named("task", text)
+    if isinstance(found, tasks.PixelClassification) and not found.names:
+        return dataclasses.replace(found, names=tuple(dataset.classes))
+    return found
 
 
 def with_threads(threads: int | None) -> None:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from transpike.core.marks import Marks, as_picture
 from transpike.core.spelling import NamedSettings
 from transpike.errors import SettingError
 from transpike.results.statistics import paired_difference, percentiles, resampled, wilson
@@ -149,6 +150,25 @@ class Task(NamedSettings, ABC):
             f"{self} has no loss to train with: fine-tune for a task that has one, like Regression, or give the class "
             "of the task a method loss(output, target)"
         )
+
+    def marks(self, answer: Tensor, size: tuple[int, int]) -> Marks | None:
+        """What ``answer``, the output (*shape) for one picture of ``size`` (height, width), marks in it.
+
+        None, the default: answers of this task are not drawn. Otherwise reports show the first pictures with the marks
+        of the source network and of the spiking network at several time steps. The answer alone decides.
+        """
+        return None
+
+    def target_marks(self, target: Tensor, size: tuple[int, int]) -> Marks | None:
+        """What the checked ``target`` of one sample marks in the same way; None: it is not drawn."""
+        return None
+
+    def picture(self, sample: Tensor) -> Tensor | None:
+        """The picture (1 or 3 channels, height, width) in which ``marks`` are drawn, of one input; None: not a picture.
+
+        Colours are red, green and blue; reports stretch the values to their range.
+        """
+        return as_picture(sample)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transpike.report import picture, terminal
+from transpike.report import _page_pictures, picture, terminal
 from transpike.report._contents import details, early_exit, layers
 from transpike.report._numbers import change, short
 from transpike.report._section import Section, Table, Tile, drawing, of, rows
@@ -53,7 +53,8 @@ def summary(report: Report) -> str:
 def sections(reports: dict[str, Report]) -> list[Section]:
     first = next(iter(reports.values()))
     more = [Section(one.name, one.title, tables=(of(one),)) for one in details(first)]
-    return [_accuracy(reports), _latency(reports), _layers(first), *more]
+    drawn = _page_pictures.sections(first.pictures)
+    return [_accuracy(reports), _latency(reports), *drawn, _layers(first), *more]
 
 
 def _accuracy(reports: dict[str, Report]) -> Section:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from transpike.report import measurement, terminal
+from transpike.report import _page_pictures, measurement, terminal
 from transpike.report._contents import details, layers, metrics
 from transpike.report._section import Section, drawing, of
 from transpike.report._style import PAGE
@@ -27,6 +27,7 @@ def sections(result: Measurement, command: str | None, remarks: tuple[str, ...],
     kept += [f"Note: {remark}." for remark in remarks]
     return [
         Section("metrics", f"{result.task} over time", figures=(figure,), tables=(of(found, found.caption),)),
+        *_page_pictures.sections(result.pictures),
         Section(
             "layers", "Layers", (f"Per sample at T={result.timesteps}.",), tables=(of(layers(result), sortable=True),)
         ),

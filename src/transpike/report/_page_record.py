@@ -1,7 +1,5 @@
 """Spikes on a page: inputs, rate maps and raster plots."""
 
-import base64
-import io
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +8,10 @@ import torch
 from torch import Tensor
 
 from transpike.report._numbers import short
+from transpike.report._pixels import image, png
 from transpike.report._section import Drawing, Map, Sample, Section, drawing
 from transpike.report._style import PAGE, library, short_name
 from transpike.workflow.record import SampleRecord, SpikeRecord
-
-LEAST = 96  # pixels of a picture's longer side, to avoid blurring in browsers
 
 
 def section(result: SpikeRecord) -> Section:
@@ -46,7 +43,7 @@ def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> Sample:
     )
     right = one.label is None or one.label == one.answers[-1]
     words += f"; {spikes:,.0f} spikes and {short(operations / 1e6)} M SynOps in these layers"
-    return Sample(_image(_shown(one.input)), alt, words, right, maps, _raster(one, number) if result.steps else None)
+    return Sample(image(_shown(one.input)), alt, words, right, maps, _raster(one, number) if result.steps else None)
 
 
 def _answer(result: SpikeRecord, one: SampleRecord, named: Callable[[int], str]) -> str:
@@ -88,7 +85,7 @@ def _raster(one: SampleRecord, number: int) -> Drawing:
 def _heat(values: Tensor) -> str:
     top = float(values.max()) or 1.0
     colours = library().colormaps["viridis"]((values / top).numpy())
-    return _png(torch.from_numpy(colours[..., :3]))
+    return png(torch.from_numpy(colours[..., :3]))
 
 
 def _shown(given: Tensor | dict[str, Tensor]) -> Tensor:
@@ -96,24 +93,3 @@ def _shown(given: Tensor | dict[str, Tensor]) -> Tensor:
     if isinstance(given, Tensor):
         return given
     return next((value for value in given.values() if value.ndim == 3), next(iter(given.values())))
-
-
-def _image(values: Tensor) -> str:
-    """An input as a picture, in colour or grey: the mean frame of recordings, "" for signals."""
-    x = values.float().mean(0) if values.ndim == 4 else values.float()
-    if x.ndim != 3 or min(x.shape[1:]) < 2:
-        return ""
-    x = x if x.shape[0] == 3 else x.mean(0, keepdim=True).expand(3, *x.shape[1:])
-    low, high = float(x.min()), float(x.max())
-    return _png(((x - low) / ((high - low) or 1.0)).movedim(0, -1))
-
-
-def _png(pixels: Tensor) -> str:
-    """(height, width, 3) in [0, 1] as a data URL, enlarged by integer factors, more in height for a single row."""
-    height, width = pixels.shape[:2]
-    grow = max(1, -(-LEAST // max(height, width)))
-    tall = max(grow, -(-12 // height))
-    pixels = pixels.repeat_interleave(tall, 0).repeat_interleave(grow, 1)
-    buffer = io.BytesIO()
-    library().image.imsave(buffer, pixels.double().clamp(0, 1).numpy(), format="png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

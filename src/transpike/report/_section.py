@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from transpike.core.marks import Box
 from transpike.report._style import PAGE, figure, svg, theme
 from transpike.report._table import Table as Contents
 
@@ -79,8 +80,34 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A picture with marks: boxes with their colours, or a mask, as a data URL, over all of it."""
+
+    caption: str
+    boxes: tuple[tuple[Box, str], ...] = ()
+    mask: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One picture, a data URL that is on the page once, in several panels.
+
+    ``sharp``: its pixels are shown as squares. ``key``: names of classes and their colours.
+    """
+
+    name: str
+    alt: str
+    picture: str
+    width: int
+    height: int
+    sharp: bool
+    panels: tuple[Panel, ...]
+    key: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Section:
-    """In this order: sentences, figures, small figures, samples, tables, remarks, and code."""
+    """In this order: sentences, figures, small figures, samples, sheets, tables, remarks, and code."""
 
     id: str
     title: str
@@ -89,6 +116,7 @@ class Section:
     figures: tuple[Drawing, ...] = ()
     small: tuple[Drawing, ...] = ()
     samples: tuple[Sample, ...] = ()
+    sheets: tuple[Sheet, ...] = ()
     tables: tuple[Table, ...] = ()
     notes: tuple[str, ...] = ()
     code: str = field(default="")

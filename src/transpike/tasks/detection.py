@@ -9,12 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.constraints import check_settings, setting
+from transpike.core.marks import Box, Marks, class_name
 from transpike.core.task import MeasuredTask, Metric
 from transpike.errors import DataError, MissingExtra, SettingError
 
 FOUND, GIVEN = 6, 5  # numbers of a detection (box, score, label) and of a target (label, box)
 METRICS = {"mAP": "map", "mAP 50": "map_50", "mAP 75": "map_75"}
 """Name → key in torchmetrics: mean over IoU thresholds 0.5 to 0.95, and at 0.5 and 0.75."""
+DRAWN = 50
+"""Boxes in one picture of a report, at most."""
+FRACTIONS = 2.0
+"""A box whose numbers are all at most this counts in pictures as given in fractions of width and height, not pixels."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,6 +31,8 @@ class Detection(MeasuredTask):
     sample has fewer boxes. ``box_format``: xyxy, xywh or cxcywh. The ``most`` certain detections of a sample count.
     Intervals need a mean average precision for each resampling, which takes seconds for a thousand images: there are
     none unless ``resamplings`` is positive. Needs the extra ``detection`` (torchmetrics, pycocotools, torchvision).
+    Reports show pictures with boxes, in pixels or in fractions of width and height: those with a score of at least
+    ``least_drawn``, called by ``names``; ``colours`` is the order of the input's channels.
     Source: Lin et al. 2014 (COCO).
     """
 
@@ -34,10 +41,15 @@ class Detection(MeasuredTask):
     box_format: str = setting("xyxy", "Meaning of a box.", choices=("xyxy", "xywh", "cxcywh"))
     most: int = setting(100, "Number of detections of a sample that count.", low=1)
     resamplings: int = setting(0, "Number of resamplings for intervals.", low=0)
+    least_drawn: float = setting(0.4, "Smallest score of a box in the pictures of reports.", low=0.0)
+    names: tuple[str, ...] = ()
+    colours: str = setting("rgb", "Order of the colours of inputs, for pictures.", choices=("rgb", "bgr"))
 
     def __post_init__(self) -> None:
         if not callable(self.decode):
             raise SettingError(f"decode must be a function of the answers of a batch, not {self.decode!r}")
+        if not isinstance(self.names, tuple) or not all(isinstance(name, str) for name in self.names):
+            raise SettingError(f"names must be a tuple of the names of classes, not {self.names!r}")
         check_settings(self)
 
     def __str__(self) -> str:
@@ -142,6 +154,33 @@ class Detection(MeasuredTask):
         random = torch.Generator().manual_seed(0)
         drawn = (torch.randint(len(rows), (len(rows),), generator=random) for _ in range(self.resamplings))
         return torch.stack([self.from_rows(rows[chosen]) for chosen in drawn])
+
+    def marks(self, answer: Tensor, size: tuple[int, int]) -> Marks | None:
+        (found,) = self.decode(answer[None])
+        rows = self._boxes(found)
+        rows = rows[rows[:, 4] >= self.least_drawn][:DRAWN]
+        note = f"boxes with a score of at least {self.least_drawn:g}, at most {DRAWN} in a picture"
+        return Marks(tuple(self._drawn(row[:4], row[5], float(row[4]), size) for row in rows), note=note)
+
+    def target_marks(self, target: Tensor, size: tuple[int, int]) -> Marks | None:
+        rows = target[~target.isnan().any(-1)]
+        return Marks(tuple(self._drawn(row[1:], row[0], None, size) for row in rows))
+
+    def _drawn(self, box: Tensor, label: Tensor, score: float | None, size: tuple[int, int]) -> Box:
+        """A box as fractions of the picture."""
+        first, second, third, fourth = box.tolist()
+        if self.box_format == "cxcywh":
+            first, second = first - third / 2, second - fourth / 2
+        if self.box_format != "xyxy":
+            third, fourth = first + third, second + fourth
+        height, width = size if float(box.abs().max()) > FRACTIONS else (1, 1)
+        number = int(label)
+        edges = (first / width, second / height, third / width, fourth / height)
+        return Box(*edges, number, class_name(number, self.names), score)
+
+    def picture(self, sample: Tensor) -> Tensor | None:
+        found = super().picture(sample)
+        return found if found is None or self.colours == "rgb" else found.flip(0)
 
     def _average_precision(self) -> Any:
         """torchmetrics' metric; raises MissingExtra where it, or the COCO package that it needs, is not installed."""

@@ -1,6 +1,6 @@
 """One class per pixel: semantic segmentation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.constraints import check_settings, setting
+from transpike.core.marks import Marks
 from transpike.core.task import MeasuredTask, Metric
-from transpike.errors import DataError
+from transpike.errors import DataError, SettingError
 from transpike.tasks._base import in_range, returned
 
 
@@ -18,15 +19,25 @@ class PixelClassification(MeasuredTask):
     """Logits (samples, classes, *space) and class numbers (samples, *space) of the pixels.
 
     From one confusion matrix of all pixels of all samples, ``IoU_c = TP_c/(TP_c + FP_c + FN_c)``; the mean IoU is over
-    classes that occur in targets or answers. Pixels whose target is ``ignore_index`` count nowhere.
+    classes that occur in targets or answers. Pixels whose target is ``ignore_index`` count nowhere. Reports show
+    pictures with the classes of pixels, called by ``names``.
     """
 
     name: ClassVar[str] = "pixel-classification"
     classes: int | None = setting(None, "Number of classes; by default that of the output.", low=2)
     ignore_index: int | None = setting(None, "Target of pixels that do not count.", low=-(2**31))
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.names is not None and not (
+            isinstance(self.names, tuple) and all(isinstance(name, str) for name in self.names)
+        ):
+            raise SettingError(f"names must be a tuple of the names of classes, not {self.names!r}")
         check_settings(self)
+
+    def __str__(self) -> str:
+        """Without the names of classes, which change no number."""
+        return super().__str__() if self.names is None else str(replace(self, names=None))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -76,3 +87,13 @@ class PixelClassification(MeasuredTask):
     def values(self, sums: Tensor) -> Tensor:
         shared, either, targets = sums.unflatten(-1, (3, -1)).unbind(-2)
         return torch.stack([(shared / either).nanmean(-1), shared.sum(-1) / targets.sum(-1)], -1)
+
+    def marks(self, answer: Tensor, size: tuple[int, int]) -> Marks | None:
+        """Of outputs over a plane; others are not drawn."""
+        return Marks(mask=answer.argmax(0).cpu(), names=self.names or ()) if answer.ndim == 3 else None
+
+    def target_marks(self, target: Tensor, size: tuple[int, int]) -> Marks | None:
+        if target.ndim != 2:
+            return None
+        ignored = target == self.ignore_index if self.ignore_index is not None else target < 0
+        return Marks(mask=target.masked_fill(ignored, -1).cpu(), names=self.names or ())

@@ -33,6 +33,7 @@ def check_task(task: Task, output: Tensor | None = None, target: Tensor | None =
         _check_outcomes(task, output, raw, checked, law)
     elif isinstance(task, MeasuredTask):
         _check_measures(task, output[-1], raw, checked, law)
+    _check_marks(task, output[-1], checked, law)
 
 
 def _check_outcomes(task: OutcomeTask, output: Tensor, raw: Tensor, checked: Tensor, law: Law) -> None:
@@ -69,6 +70,27 @@ def _check_measures(task: MeasuredTask, output: Tensor, raw: Tensor, checked: Te
     law("no gain over itself", best is None or task.gain(found, found)[0] == 0)
     law("draws() gives one value per metric", drawn is None or drawn.shape[1:] == (measured,))
     law("room() is not negative", task.room(1.0) >= 0 and task.room(0.0) >= 0)
+
+
+def _check_marks(task: Task, output: Tensor, checked: Tensor, law: Law) -> None:
+    """What reports draw."""
+    size = (48, 64)
+    drawn = [task.marks(one, size) for one in output]
+    law("marks() draws the answers of all samples, or of none", len({marks is None for marks in drawn}) == 1)
+    targets = [task.target_marks(one, size) for one in checked] if task.needs_targets else []
+    for marks in (*drawn, *targets):
+        if marks is None:
+            continue
+        law("marks are boxes or a mask", marks.mask is None or not marks.boxes)
+        law("a mask has whole numbers on a plane", marks.mask is None or _plane(marks.mask))
+        edges = [(box.right - box.left, box.bottom - box.top) for box in marks.boxes]
+        law("a box ends after it begins", all(min(lengths) >= 0 for lengths in edges), edges)
+    picture = task.picture(random(3, *size))
+    law("a picture has one or three channels", picture is None or (picture.ndim == 3 and len(picture) in (1, 3)))
+
+
+def _plane(mask: Tensor) -> bool:
+    return mask.ndim == 2 and not mask.is_floating_point() and not mask.is_complex()
 
 
 def check_energy_model(model: EnergyModel, activity: Activity | None = None) -> None:

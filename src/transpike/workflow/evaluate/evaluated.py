@@ -11,6 +11,7 @@ from transpike.errors import DataError
 from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
 from transpike.workflow.evaluate.fidelity import Closeness
+from transpike.workflow.evaluate.pictures import Picture
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Evaluated(Shown, Generic[One]):
     joules include. ``evaluations``: function → its evaluations per sample in the ANN ("ann"), as the run executes them
     ("executed"), and only where an input changed ("changed"). ``fidelity``: closeness of every answer to the source
     network's, of the output that the task judges; ``outputs``: of each of several outputs by name. ``warnings``:
-    differences between these inputs and those of the calibration; every presentation begins with them.
+    differences between these inputs and those of the calibration; every presentation begins with them. ``pictures``:
+    the first samples with what the answers mark in them, for tasks that draw it (``Task.marks``); not in the JSON.
     """
 
     recipe: str
@@ -86,6 +88,7 @@ class Evaluated(Shown, Generic[One]):
     fidelity: tuple[Closeness, ...] = ()
     outputs: dict[str, tuple[Closeness, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = field(default=(), repr=False)
 
     @property
     def final(self) -> One:

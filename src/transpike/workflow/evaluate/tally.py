@@ -22,6 +22,7 @@ from transpike.snn import SNN
 from transpike.workflow.evaluate.evaluated import LayerRow
 from transpike.workflow.evaluate.fidelity import FidelityTally
 from transpike.workflow.evaluate.outputs import OutputTally
+from transpike.workflow.evaluate.pictures import PictureTally
 from transpike.workflow.judged import Judged
 
 
@@ -45,6 +46,7 @@ class Tally(ABC):
         self.samples = self.ties = self.early = self.beyond = self.elements = 0
         self.fidelity = FidelityTally(task.class_axis)
         self.judged, self.outputs = judged, OutputTally(judged, self.fidelity)
+        self.pictures = PictureTally(task, asked)
         self.activities: dict[int, Activity] = {}
         self.exact, self.why = True, ""
         self.kernels: dict[str, str] = {}
@@ -74,6 +76,7 @@ class Tally(ABC):
             logits = self.judged.part(whole)
             y = logits if y is None else self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
         self.judge_source(logits, y)
+        self.pictures.add_source(x, logits, y)
         for steps in runs:
             trace = snn.run_prepared(prepared, steps, engine, ids, (), True)
             # each run counts for its last answer only, although phase cycles give earlier ones too
@@ -83,6 +86,8 @@ class Tally(ABC):
                 self.outputs.add(t, trace.logits[place], whole)
             trace = dataclasses.replace(trace, logits=self.judged.part(trace.logits))
             self.judge(snn, Run(trace, kept, prepared, ids, logits, engine), y)
+            for place, t in kept:
+                self.pictures.add(t, trace.logits[place])
             before = self.activities.get(steps)
             self.activities[steps] = trace.activity if before is None else before + trace.activity
             self.ties += trace.ties
@@ -128,6 +133,7 @@ class Tally(ABC):
             "fidelity": tuple(self.fidelity.found(t) for t in self.asked),
             "outputs": self.outputs.found(self.asked),
             "warnings": warnings,
+            "pictures": tuple(self.pictures.found),
         }  # fmt: skip
 
     def per_answer(self, snn: SNN, t: int, activity: Activity, models: tuple[EnergyModel, ...]) -> dict[str, Any]:
