@@ -33,10 +33,10 @@ PICO = 1e-12
 
 def rows(seed: int) -> list[tuple[Recipe, int]]:
     """The recipes, each with the number of test images."""
-    every = 10_000 if seed == 0 else 2_000
-    found: list[tuple[Recipe, int]] = [(r.StreamingSigmaDelta(8), every), (r.BurstDigits(1), every)]
+    every = 2_000
+    found: list[tuple[Recipe, int]] = [(r.StreamingSigmaDelta(10), every), (r.BurstDigits(1), every)]
     if seed == 0:
-        found += [(r.StreamingSigmaDelta(8, threshold_count=count), 2_000) for count in (6, 4)]
+        found += [(r.StreamingSigmaDelta(10, threshold_count=count), 2_000) for count in (6, 4)]
         found += [(r.BurstDigits(1, threshold_count=6), 2_000)]
     return found
 

@@ -57,7 +57,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patches(x).flatten(2).transpose(1, 2)
-        x = torch.cat((self.token.expand(len(tokens), -1, -1), tokens), 1) + self.positions
+        x = torch.cat((self.token.expand(tokens.shape[0], -1, -1), tokens), 1) + self.positions
         return self.classifier(self.norm(self.blocks(x))[:, 0])
 
 
