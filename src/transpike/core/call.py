@@ -1,5 +1,6 @@
 """One operator call of an exported program, as passed to ``Op.capture``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +12,54 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where a tensor of torch has its batch: its ``axis`` is (outer, batch, inner) in row-major order.
+
+    A graph holds the same values with the batch first: (batch, axes before, outer, inner, axes behind), in which
+    ``outer`` and ``inner`` are left out where they are 1.
+    """
+
+    axis: int = 0
+    outer: int = 1
+    inner: int = 1
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """What is folded into the axis of the batch."""
+        return tuple(size for size in (self.outer, self.inner) if size > 1)
+
+    @property
+    def folded(self) -> int:
+        """The size of the axis for a batch of 1."""
+        return self.outer * self.inner
+
+    def held(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """The shape in a graph, without the batch, for torch's ``sizes``."""
+        return (*sizes[: self.axis], *self.parts, *sizes[self.axis + 1 :])
+
+    def __str__(self) -> str:
+        along = f" together with {self.folded} parts of each sample" if self.parts else ""
+        return f"the batch is on axis {self.axis}{along}"
+
+
+@dataclass(frozen=True)
 class Wire:
     """A value that depends on the network's input: the node that computes it, and its shape without the batch.
 
-    ``multiple``: the wire that it is a constant multiple of, and the layer that multiplies.
+    ``multiple``: the wire that it is a constant multiple of, and the layer that multiplies. ``layout``: how torch has
+    the value; ``Op.capture`` gets wires that have the batch first in torch too.
     """
 
     name: str
     shape: tuple[int, ...]
     multiple: "tuple[Wire, Any] | None" = field(default=None, compare=False, repr=False)
+    layout: Layout = Layout()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Torch's shape for a batch of 1."""
+        axis, behind = self.layout.axis, self.layout.axis + len(self.layout.parts)
+        return (*self.shape[:axis], self.layout.folded, *self.shape[behind:])
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Wiring that only moves elements: every output element is an input element, or padding."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,9 @@ class Permute(Selection):
         "moveaxis.intlist",
         "swapaxes.default",
         "swapdims.default",
+        "t.default",
+        "mT.default",
+        "numpy_T.default",
         "pixel_shuffle.default",
         "pixel_unshuffle.default",
         "channel_shuffle.default",
@@ -70,12 +73,10 @@ class Permute(Selection):
         name = call.operator.split(".")[0]
         if "shuffle" in name:
             return _shuffled(name, call, x)
-        marked = torch.empty(tuple(range(len(x.shape) + 1)), device="meta")  # axis i has the size i
-        settings = [value for key, value in call.arguments.items() if key != "self"]
-        axes = getattr(marked, name)(*settings).shape
+        axes = order(name, call.arguments, len(x.shape) + 1)
         if axes[0] != 0:
             raise Refused("it moves the batch axis")
-        return cls(axes=tuple(axes)), (x,)
+        return cls(axes=axes), (x,)
 
     def run(self, *inputs: Tensor) -> Tensor:
         return inputs[0].permute(self.axes)
@@ -237,6 +238,14 @@ class Identity(Selection):
 
     def run(self, *inputs: Tensor) -> Tensor:
         return inputs[0]
+
+
+def order(name: str, arguments: Mapping[str, Any], rank: int) -> tuple[int, ...]:
+    """The order into which an operator of torch ("permute", "movedim" …) brings the axes of a tensor."""
+    marked = torch.empty(tuple(range(rank)), device="meta")  # axis i has the size i
+    moved = getattr(marked, {"numpy_T": "T"}.get(name, name))
+    settings = [value for key, value in arguments.items() if key != "self"]
+    return tuple((moved(*settings) if callable(moved) else moved).shape)
 
 
 def with_shape(part: Part, shape: Sequence[int]) -> Part:

@@ -1,9 +1,9 @@
 """The call of a model: which of its arguments an input is."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +45,25 @@ class Example:
     @property
     def dynamic(self) -> Any:
         """The batch axis of every argument, in the form of torch.export."""
-        batch = {0: torch.export.Dim("batch", min=1)}
-        args, kwargs = pytree.tree_map(lambda v: batch if isinstance(v, Tensor) else None, (self.args, self.kwargs))
+        return self.sized(torch.export.Dim("batch", min=1))
+
+    def sized(self, batch: Any) -> Any:
+        """``batch`` as the first axis of every argument, in the form of torch.export."""
+        args, kwargs = self._each(lambda v: {0: batch})
         return args if not kwargs else kwargs if not args else None
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [one for one in pytree.tree_leaves((self.args, self.kwargs)) if isinstance(one, Tensor)]
+
+    def repeated(self, count: int) -> "Example":
+        """A call on ``count`` samples, the same again and again."""
+        args, kwargs = self._each(lambda v: v[torch.arange(count) % len(v)])
+        return Example(args, kwargs, self.inputs, self.positional)
+
+    def _each(self, change: Callable[[Tensor], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        changed = pytree.tree_map(lambda v: change(v) if isinstance(v, Tensor) else None, (self.args, self.kwargs))
+        return cast("tuple[tuple[Any, ...], dict[str, Any]]", changed)
 
     @property
     def text(self) -> str:

@@ -2,7 +2,8 @@
 
 import functools
 import operator
-import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -11,31 +12,37 @@ from torch.utils import _pytree as pytree
 
 from transpike import activations, ops  # noqa: F401 (registers the ops)
 from transpike.core import registry
-from transpike.core.call import Call, Comparison, Refused, Wire
+from transpike.core.call import Call, Comparison, Layout, Refused, Wire
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.inputs import Inputs, named
 from transpike.core.op import Op, Part, check_finite
 from transpike.core.precision import without_autocast
-from transpike.errors import SettingError, UnsupportedModel, UnsupportedOperator
-from transpike.ops.analogue import AnalogueOp
+from transpike.errors import NotExact, SettingError, TranspikeError, UnsupportedModel, UnsupportedOperator
+from transpike.ops.analogue import AnalogueOp, resolve
 from transpike.ops.pack import Pack
+from transpike.ops.shape import Reshape
 from transpike.workflow import unsupported
 from transpike.workflow.call import Example
 from transpike.workflow.captured_inputs import input_nodes, looked_up, places_of
-from transpike.workflow.captured_outputs import answers_of, check, structured
+from transpike.workflow.captured_outputs import answers_of, check, check_batch_first, structured
 from transpike.workflow.captured_values import (
     SELECTIONS,
     ancestors,
     bound,
+    changes,
     comparison,
     constant,
+    in_order,
     masked,
     multiplied,
     operator_name,
+    place_of,
     without_masks,
 )
 from transpike.workflow.exported import copied, exported, reference
 from transpike.workflow.last_functions import LAST, last_functions
+from transpike.workflow.layout_rules import with_batch_first
+from transpike.workflow.layouts import Held, is_batch_first, is_unknown, sizes_of, unknown, wires_of
 
 OnUnsupported = Literal["error", "keep"]
 
@@ -89,12 +96,19 @@ def capture(
         if value.is_floating_point():
             check_finite("the model", **{key: value})
     call = Example.of(module, example)
-    program, left_out = exported(module, call)
-    graph = _Reader(program, on_unsupported, call).read(output)
-    check(graph, reference(module, program, left_out, call), call, output)
-    if remarks is not None:
-        remarks += left_out
-    return graph
+    failure: TranspikeError | None = None
+    for program, left_out in exported(module, call):
+        try:
+            graph = _Reader(program, on_unsupported, call).read(output)
+            check(graph, reference(module, program, left_out, call), call, output)
+        except (UnsupportedModel, NotExact) as error:
+            failure = error
+        else:
+            if remarks is not None:
+                remarks += left_out
+            return graph
+    assert failure is not None
+    raise failure
 
 
 class _Reader:
@@ -118,12 +132,13 @@ class _Reader:
     def read(self, output: str | int | None) -> Graph:
         tree, answers = answers_of(self.program, output)
         wanted = ancestors(answers)
+        changed = changes(self.program.graph, wanted)
         self.last = last_functions(self.program.graph, answers, wanted)
         inputs = 0
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 inputs += self._placeholder(node)
-            elif node.op == "call_function" and node in wanted:
+            elif node.op == "call_function" and (node in wanted or (node in changed and self._is_constant(node))):
                 self._call(node)
         if inputs != 1 and self.inputs is None:
             raise UnsupportedModel(f"the model takes {inputs} inputs, and a batch of the data holds one tensor")
@@ -146,8 +161,10 @@ class _Reader:
             value = self.values[answers[0]]
             if not isinstance(value, Wire):
                 raise UnsupportedModel("the model's output does not depend on its input")
+            check_batch_first([value])
             return value.name
         structure, wires = structured(tree, self.values)
+        check_batch_first(wires)
         name = next(name for name in ("outputs", *(f"outputs_{k}" for k in range(1, 99))) if name not in self.taken)
         self.nodes.append(Node(name, Pack(structure), tuple(wire.name for wire in wires)))
         return name
@@ -159,7 +176,7 @@ class _Reader:
         elif (name := self.lifted.get(node.name)) is not None:
             self._constant(node, self.program.constants[name], None)
         elif isinstance(node.meta.get("val"), Tensor):
-            shape, name = _shape(node.meta["val"]), "input"
+            shape, name = tuple(node.meta["val"].shape[1:]), "input"
             if self.inputs is None:
                 self.nodes.insert(0, Node(name, Input(shape)))
             else:
@@ -184,7 +201,7 @@ class _Reader:
         if unread := [source.name for source in node.all_input_nodes if source not in self.values]:
             names = ", ".join(unread)
             reason = f"it reads {names}, which is not a tensor: a block of code, or a generator of random numbers"
-            self._refused(node, operator_name(node), *_place(node), reason)
+            self._refused(node, operator_name(node), *place_of(node), reason)
             return
         args, kwargs = self._arguments(node)
         leaves = pytree.tree_leaves((args, kwargs))
@@ -195,6 +212,11 @@ class _Reader:
             self.keepalive.append(self.values[node])
         else:
             self._layer(node, args, kwargs)
+
+    def _is_constant(self, node: fx.Node) -> bool:
+        """True if all that a call reads is known, and none of it depends on the network's input."""
+        values = [self.values.get(source, Wire("", ())) for source in node.all_input_nodes]
+        return not wires_of(values) and not any(isinstance(value, torch.SymInt) for value in values)
 
     def _arguments(self, node: fx.Node) -> tuple[tuple, dict]:
         return fx.map_arg((node.args, node.kwargs), lambda n: self.values[n])
@@ -209,11 +231,11 @@ class _Reader:
             self.values[node] = source[index]  # type: ignore[index]
         else:
             reason = f"output {index} of it (indices of a maximum, for example) is not computed"
-            self._refused(node, operator_name(call), *_place(call), reason)  # type: ignore[arg-type]
+            self._refused(node, operator_name(call), *place_of(call), reason)  # type: ignore[arg-type]
 
     def _layer(self, node: fx.Node, args: tuple, kwargs: dict) -> None:
         target: Any = node.target
-        path, line = _place(node)
+        path, line = place_of(node)
         if not isinstance(target, torch._ops.OpOverload):
             self._refused(node, str(target), path, line, "it is not an operator of torch")
             return
@@ -226,66 +248,93 @@ class _Reader:
             self.keepalive.append(known)
             return
         value = node.meta["val"]
-        try:
-            shapes = tuple(_shape(v) for v in ([value] if isinstance(value, Tensor) else value))
-        except RuntimeError as error:  # of torch's symbolic shapes
-            raise UnsupportedModel(
-                f"{name} in {path or 'the model itself'} ({line}) has an output whose size depends on values: select "
-                "by positions instead of a mask, like x[:, [0, 2]]"
-            ) from error
+        outputs = [value] if isinstance(value, Tensor) else value
         written = masked(name, arguments)
         name, arguments = written or (name, arguments)
         compares = any(isinstance(leaf, Comparison) for leaf in pytree.tree_leaves(arguments))
         if compares and not name.startswith(SELECTIONS):
             self._layer(node, *self._compared(node))
             return
-        call = Call(name, arguments, shapes)
+        try:
+            held = self._held(node, name, arguments, outputs)
+        except Refused as error:
+            if not is_unknown(arguments):
+                self._refused(node, operator_name(node), path, line, str(error))
+            else:
+                self._unknown(node)
+            return
+        except RuntimeError as error:  # of torch's symbolic shapes
+            raise UnsupportedModel(
+                f"{name} in {path or 'the model itself'} ({line}) has an output whose size depends on values: select "
+                "by positions instead of a mask, like x[:, [0, 2]]"
+            ) from error
+        if held.wire is not None:
+            self.values[node] = replace(held.wire, layout=held.layouts[0])
+            return
+        call = Call(held.name, held.arguments, held.shapes)
         reason = unsupported.reason(name)
         computed_once = node in self.last and operator_name(node) in LAST  # unless a plug-in has an op for it
-        for member in _claims(registry.generation()).get(name, []):
+        for member in _claims(registry.generation()).get(held.name, []):
             if computed_once and registry.is_ours(member.__module__):
                 continue
             try:
-                self._place_node(node, member.capture(call), path, isinstance(value, Tensor), shapes)
+                self._place_node(node, member.capture(call), path, held)
                 return
             except Refused as error:
                 reason = str(error)
+        keeps = (self.on_unsupported == "keep" or node in self.last) and isinstance(value, Tensor)
         args, kwargs = self._compared(node)
-        kept_as = operator_name(node)
-        if written is not None and not compares:
-            kept_as, args, kwargs = name, tuple(arguments.values()), {}
-        if (self.on_unsupported == "keep" or node in self.last) and isinstance(value, Tensor):
+        if compares and keeps:
+            self._layer(node, args, kwargs)
+            return
+        if written is not None or held.arguments is not arguments:
+            args, kwargs = in_order(resolve(f"aten.{held.name}"), held.arguments)
+        if keeps:
             try:
-                kept = AnalogueOp.of(f"aten.{kept_as}", args, kwargs)
-                self._place_node(node, kept, path, True, shapes)
+                self._place_node(node, AnalogueOp.of(f"aten.{held.name}", args, kwargs), path, held)
                 return
             except Refused as error:
                 reason = str(error)
         self._refused(node, operator_name(node), path, line, reason)
+
+    def _held(self, node: fx.Node, name: str, arguments: dict, outputs: Sequence[Tensor]) -> Held:
+        """The call on values that have the batch first. Raises Refused."""
+        if is_batch_first(arguments, outputs):
+            shapes = tuple(sizes_of(value)[1:] for value in outputs)
+            return Held(name, arguments, (Layout(),) * len(shapes), shapes)
+        target: Any = node.target
+
+        def reshape(wire: Wire, shape: tuple[int, ...]) -> Wire:
+            part = (Reshape(shape=shape), (wire,))
+            return wire if shape == wire.shape else Wire(self._placed(node, part, place_of(node)[0], "reshape"), shape)
+
+        return with_batch_first(name, torch.Tag.pointwise in target.tags, arguments, outputs, reshape)
 
     def _compared(self, node: fx.Node) -> tuple[tuple, dict]:
         """The arguments of a call that is no activation: comparisons among them become layers, or are refused."""
         for source in node.all_input_nodes:
             if isinstance(self.values[source], Comparison):
                 args, kwargs = self._compared(source)
-                path, line = _place(source)
+                path, line = place_of(source)
                 reason = "it compares activations, which is supported only as a part of a ReLU: where(x > 0, x, 0)"
                 if self.on_unsupported == "keep":
                     try:
-                        kept = AnalogueOp.of(f"aten.{operator_name(source)}", args, kwargs)
-                        self._place_node(source, kept, path, True, (_shape(source.meta["val"]),))
+                        wire = self.values[source].wire
+                        held = Held(operator_name(source), {}, (wire.layout,), (wire.shape,))
+                        self._place_node(source, AnalogueOp.of(f"aten.{held.name}", args, kwargs), path, held)
                         continue
                     except Refused as error:
                         reason = str(error)
                 self._refused(source, operator_name(source), path, line, reason)
         return self._arguments(node)
 
-    def _place_node(self, node: fx.Node, captured: Any, path: str, single: bool, shapes: tuple) -> None:
+    def _place_node(self, node: fx.Node, captured: Any, path: str, held: Held) -> None:
         outputs = captured if isinstance(captured, list) else [captured]
         wires = [
-            Wire(self._placed(node, part, path), shapes[index], multiplied(part)) for index, part in enumerate(outputs)
+            Wire(self._placed(node, part, path), held.shapes[index], multiplied(part), held.layouts[index])
+            for index, part in enumerate(outputs)
         ]
-        self.values[node] = wires[0] if single else wires
+        self.values[node] = wires[0] if isinstance(node.meta["val"], Tensor) else wires
 
     def _placed(self, node: fx.Node, part: Part, path: str, kind: str = "") -> str:
         """The name of the wire; an op becomes a node, behind the ops that it reads."""
@@ -321,9 +370,13 @@ class _Reader:
 
     def _refused(self, node: fx.Node, name: str, path: str, line: str, reason: str) -> None:
         self.refused.append((name, path, line, reason))
+        self._unknown(node)
+
+    def _unknown(self, node: fx.Node) -> None:
         value = node.meta["val"]
-        wires = [Wire(f"?{node.name}", _shape(v)) for v in ([value] if isinstance(value, Tensor) else value)]
-        self.values[node] = wires[0] if isinstance(value, Tensor) else wires
+        single = isinstance(value, Tensor)
+        wires = [unknown(node.name, v) for v in ([value] if single else value) if isinstance(v, Tensor)]
+        self.values[node] = wires[0] if single else wires
 
     def _refuse(self) -> None:
         if not self.refused:
@@ -339,16 +392,3 @@ class _Reader:
             "every time step.",
             tuple((name, path, line) for name, path, line, _ in self.refused),
         )
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(int(size) for size in value.shape[1:]) if isinstance(value, Tensor) else ()
-
-
-def _place(node: fx.Node) -> tuple[str, str]:
-    """(module path, source line) of a call; lines inside torch itself are skipped."""
-    stack = node.meta.get("nn_module_stack") or {}
-    path = next(reversed(list(stack.values())))[0] if stack else ""
-    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if "/torch/nn/" not in frame[0].replace("\\", "/")] or frames
-    return re.sub(r"@\d+$", "", path), f"{own[-1][0]}:{own[-1][1]}" if own else "source unknown"

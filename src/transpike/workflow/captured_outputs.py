@@ -1,5 +1,6 @@
 """What a captured model returns: one output, or several in a structure."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from transpike.core.call import Wire
+from transpike.core.call import Layout, Wire
 from transpike.core.graph import Graph
 from transpike.core.inputs import pack
 from transpike.core.structure import Branch, Fixed, Leaf, Structure, children, leaves
@@ -70,6 +71,16 @@ def structured(tree: Any, values: dict[fx.Node, Any]) -> tuple[Structure, list[W
     if not wires:
         raise UnsupportedModel("no output of the model depends on its input")
     return Structure(tuple(names), tuple(wire.shape for wire in wires), grown_tree), wires
+
+
+def check_batch_first(wires: Iterable[Wire]) -> None:
+    """Raises UnsupportedModel for an output whose first axis is not the batch alone."""
+    for wire in wires:
+        if wire.layout != Layout():
+            raise UnsupportedModel(
+                f"the model returns {wire.name} with another first axis than the batch: {wire.layout}. Return it with "
+                "the batch first, like y.transpose(0, 1), or view it as (batch, …)"
+            )
 
 
 def _not_returned(path: str, why: str) -> UnsupportedModel:

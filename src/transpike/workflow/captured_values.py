@@ -1,5 +1,6 @@
 """What ``capture`` computes while it reads a network: constants and comparisons."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -7,10 +8,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from transpike.core.call import Comparison, Wire
+from transpike.core.call import Comparison, Refused, Wire
 from transpike.core.op import Op, Part
 from transpike.core.plain import is_plain
 from transpike.ops import Scale
+from transpike.workflow.layouts import multiple
 
 SHAPE_ONLY = {
     "zeros_like": "self",
@@ -51,14 +53,17 @@ def _of_one_sample(leaf: Any) -> Any:
     if isinstance(leaf, Comparison):
         leaf = leaf.wire
     if isinstance(leaf, Wire):
-        return torch.zeros((1, *leaf.shape))
-    return 1 if isinstance(leaf, torch.SymInt) else leaf
+        return torch.zeros(leaf.sizes)
+    return multiple(leaf) if isinstance(leaf, torch.SymInt) else leaf
 
 
 def _sized_by_batch(arguments: Mapping[str, Any]) -> bool:
-    """True if the only unknown size among the arguments is the batch itself, not a multiple of it."""
+    """True if the only unknown sizes among the arguments are multiples of the batch."""
     sizes = [leaf for leaf in pytree.tree_leaves(dict(arguments)) if isinstance(leaf, torch.SymInt)]
-    return bool(sizes) and all(size.node.expr.is_symbol for size in sizes)
+    try:
+        return bool(sizes) and all(multiple(size) is not None for size in sizes)
+    except Refused:
+        return False
 
 
 def comparison(name: str, arguments: Mapping[str, Any]) -> Comparison | None:
@@ -129,6 +134,15 @@ def operator_name(node: fx.Node) -> str:
     return f"{target._schema.name.removeprefix('aten::')}.{target._overloadname}"
 
 
+def place_of(node: fx.Node) -> tuple[str, str]:
+    """(module path, source line) of a call; lines inside torch itself are skipped."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = next(reversed(list(stack.values())))[0] if stack else ""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [frame for frame in frames if "/torch/nn/" not in frame[0].replace("\\", "/")] or frames
+    return re.sub(r"@\d+$", "", path), f"{own[-1][0]}:{own[-1][1]}" if own else "source unknown"
+
+
 def bound(target: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
     """The arguments of a call by their names in torch's schema, with defaults."""
     found: dict[str, Any] = {}
@@ -138,6 +152,37 @@ def bound(target: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
         else:
             found[argument.name] = kwargs.get(argument.name, argument.default_value)
     return found
+
+
+def changes(graph: fx.Graph, wanted: set[fx.Node]) -> set[fx.Node]:
+    """The calls that change, in place, what a call of ``wanted`` made, and what they read: masks are filled so."""
+    found = set[fx.Node]()
+    for node in graph.nodes:
+        if node.op != "call_function" or node in wanted or not _writes(node):
+            continue
+        root = node.args[0]
+        while isinstance(root, fx.Node) and root.op == "call_function" and _is_view(root):
+            root = root.args[0]
+        if isinstance(root, fx.Node) and root.op == "call_function" and root in wanted:
+            found |= ancestors([node]) - wanted
+    return found
+
+
+def _writes(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _is_view(node: fx.Node) -> bool:
+    """True if the output of a call shares the memory of its first argument."""
+    first = node.target._schema.arguments[:1] if isinstance(node.target, torch._ops.OpOverload) else ()
+    return any(argument.alias_info is not None for argument in first)
+
+
+def in_order(target: Any, arguments: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The arguments of a call of ``target`` by position, and those that are given by name only."""
+    named = {one.name for one in target._schema.arguments if one.kwarg_only}
+    given = {name: value for name, value in arguments.items() if name in named}
+    return tuple(value for name, value in arguments.items() if name not in named), given
 
 
 def ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:

@@ -100,10 +100,11 @@ def reference(model: nn.Module, program: ExportedProgram, remarks: list[str], ex
         raise UnsupportedModel(_fault(model, example, fault)) from fault
 
 
-def exported(model: nn.Module, example: Example) -> tuple[ExportedProgram, list[str]]:
-    """The program of a copy of the model on inputs like ``example``, and remarks about what it leaves out.
+def exported(model: nn.Module, example: Example) -> Iterator[tuple[ExportedProgram, list[str]]]:
+    """Programs of a copy of the model on inputs like ``example``, with remarks about what they leave out.
 
-    Raises UnsupportedModel.
+    One, if it is for batches of any size. Otherwise first that for the example's, and then one from which the place of
+    the batch can be read, if there is one. Raises UnsupportedModel.
     """
     _register_classes(model, example)
     try:
@@ -116,8 +117,16 @@ def exported(model: nn.Module, example: Example) -> tuple[ExportedProgram, list[
             program = _program(model, example)
         except Exception as second:
             raise UnsupportedModel(_reason(model, example, second, False)) from second
+    yield program, _simplified(program)
+    if not _is_symbolic(program):
+        with contextlib.suppress(Exception):
+            program = _of_many(model, example)
+            yield program, _simplified(program)
+
+
+def _simplified(program: ExportedProgram) -> list[str]:
     select_before_moving(program.graph_module.graph)
-    return program, [remark for remark in dict.fromkeys(_inline_regions(program.graph_module)) if remark]
+    return [remark for remark in dict.fromkeys(_inline_regions(program.graph_module)) if remark]
 
 
 def _program(model: nn.Module, example: Example) -> ExportedProgram:
@@ -127,6 +136,52 @@ def _program(model: nn.Module, example: Example) -> ExportedProgram:
             return torch.export.export(model, args, kwargs, dynamic_shapes=example.dynamic)
         except Exception:  # a model with a fixed batch size can still be exported
             return torch.export.export(model, args, kwargs)
+
+
+def _of_many(model: nn.Module, example: Example) -> ExportedProgram:
+    """The program for a batch so large that no other size is a multiple of it.
+
+    Views may be copies for small batches, and len(x) is a number, so that torch.export has no program for all batches.
+    """
+    example = example.repeated(_unusual(model, example))
+    args, kwargs = example.args, example.kwargs or None
+    with quiet(), torch.no_grad():
+        program = torch.export.export(model, args, kwargs, dynamic_shapes=example.sized(torch.export.Dim.AUTO))
+        if not _is_symbolic(program):
+            _make_symbolic(program, len(next(iter(example.tensors))))
+    return program
+
+
+def _unusual(model: nn.Module, example: Example) -> int:
+    """A prime number that divides no size of the model's tensors and inputs."""
+    tensors = (*model.parameters(), *model.buffers())
+    sizes = {size for one in tensors for size in one.shape} | {size for x in example.tensors for size in x.shape[1:]}
+    primes = [61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127]
+    return next((prime for prime in primes if all(size % prime for size in sizes)), 131)
+
+
+def _is_symbolic(program: ExportedProgram) -> bool:
+    names = program.graph_signature.user_inputs
+    values = [node.meta.get("val") for node in program.graph.nodes if node.name in names]
+    return any(isinstance(size, torch.SymInt) for one in values if isinstance(one, Tensor) for size in one.shape)
+
+
+def _make_symbolic(program: ExportedProgram, count: int) -> None:
+    """Sizes that are multiples of ``count`` become multiples of a symbol."""
+    identity = torch.export.export(
+        nn.Identity(), (torch.zeros(count),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    batch = next(iter(identity.graph.nodes)).meta["val"].shape[0]
+
+    def symbolic(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not any(size and size % count == 0 for size in value.shape):
+            return value
+        sizes = [size // count * batch if size and size % count == 0 else size for size in value.shape]
+        return torch.empty(sizes, dtype=value.dtype, device="meta")
+
+    for node in program.graph.nodes:
+        if ("val" in node.meta and node.name in program.graph_signature.user_inputs) or node.op == "call_function":
+            node.meta["val"] = torch.utils._pytree.tree_map(symbolic, node.meta.get("val"))
 
 
 @contextlib.contextmanager
