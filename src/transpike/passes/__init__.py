@@ -19,6 +19,7 @@ from transpike.passes.neurons.use_neuron import UseNeuron
 from transpike.passes.neurons.use_neurons import UseNeurons
 from transpike.passes.rewrites.clean import RemoveDropout
 from transpike.passes.rewrites.fold_batchnorm import FoldBatchNorm
+from transpike.passes.rewrites.fold_layernorm import FoldLayerNorm
 from transpike.passes.rewrites.hand_written import RecogniseFunctions
 from transpike.passes.rewrites.masks import JoinMasks
 from transpike.passes.rewrites.match_delays import MatchDelays

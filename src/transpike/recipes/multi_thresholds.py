@@ -8,6 +8,7 @@ from transpike.core.schedule import Schedule
 from transpike.neurons.multi_threshold import check_threshold_count
 from transpike.passes import (
     EncodeWires,
+    FoldLayerNorm,
     GaussianThresholds,
     InitialPotential,
     NeuronsForFunctions,
@@ -105,7 +106,7 @@ class DCGS(GaussianCoded):
 
     @property
     def rewrites(self) -> tuple[Pass, ...]:
-        return (NeuronsForFunctions(), EncodeWires(behind="analogue"))
+        return (FoldLayerNorm(), NeuronsForFunctions(), EncodeWires(behind="analogue"))
 
     @property
     def thresholds(self) -> Pass:
