@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import transpike as ts
 from stored import stored
 from transpike.core.pass_ import Context
-from transpike.neurons import SigmaDelta
+from transpike.neurons import SigmaDelta, SpikeProduct
 from transpike.ops import Scale
 from transpike.ops.analogue import AnalogueOp
 from transpike.passes import FoldLayerNorm
@@ -149,18 +149,21 @@ def test_thresholds_are_per_feature_and_per_head(digits):
     size = FEATURES // HEADS
     shapes = {name: tuple(cell.threshold.shape) for name, cell in cells.items()}
     assert shapes["blocks.0.norm1.encoded"] == (1, FEATURES)
-    assert shapes["blocks.0.softmax.encoded"] == (HEADS, 1, 1)
-    assert shapes["blocks.0.mul.encoded"] == (HEADS, 1, size)  # queries
-    assert shapes["blocks.0.transpose.encoded"] == (HEADS, size, 1)  # keys
+    queries, keys, weights, values = tuple(
+        name for node in snn.graph if isinstance(node.op, SpikeProduct) for name in node.inputs
+    )[:4]
+    assert shapes[queries] == shapes[values] == (HEADS, 1, size)
+    assert shapes[keys] == (HEADS, size, 1)
+    assert shapes[weights] == (HEADS, 1, 1)
     assert shapes["select.encoded"] == (FEATURES,)
     seen: dict[str, Tensor] = {}
     snn.source.run(calibration, observe=lambda node, inputs, output: seen.__setitem__(node.name, output))
-    weights, queries = seen["blocks.0.softmax"].abs(), seen["blocks.0.mul"].abs()
-    assert weights.shape[1:] == (HEADS, TOKENS, TOKENS)
-    lowest = 2.0 ** (1 - 8)
-    for found, largest in (("softmax", weights.amax((0, 2, 3))), ("mul", queries.amax((0, 2)))):
-        # the threshold is of the graph with folded norms, in another order of float32 sums
-        assert torch.allclose(cells[f"blocks.0.{found}.encoded"].threshold.squeeze(), lowest * largest, rtol=1e-4)
+    found, lowest = seen["blocks.0.softmax"].abs(), 2.0 ** (1 - 8)
+    assert found.shape[1:] == (HEADS, TOKENS, TOKENS)
+    # thresholds are of the graph with folded norms, in another order of float32 sums
+    assert torch.allclose(cells[weights].threshold.flatten(), lowest * found.amax((0, 2, 3)), rtol=1e-4)
+    found = seen["blocks.0.select_2"].abs()  # values (batch, tokens, heads, d)
+    assert torch.allclose(cells[values].threshold[:, 0], lowest * found.amax((0, 1)), rtol=1e-4)
 
 
 class Shuffled(nn.Module):

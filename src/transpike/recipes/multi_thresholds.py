@@ -12,6 +12,7 @@ from transpike.passes import (
     GaussianThresholds,
     InitialPotential,
     NeuronsForFunctions,
+    ProductsOfWires,
     RecogniseFunctions,
     ReplaceNeurons,
     UseGroups,
@@ -106,7 +107,7 @@ class DCGS(GaussianCoded):
 
     @property
     def rewrites(self) -> tuple[Pass, ...]:
-        return (FoldLayerNorm(), NeuronsForFunctions(), EncodeWires(behind="analogue"))
+        return (FoldLayerNorm(), ProductsOfWires(), NeuronsForFunctions(), EncodeWires(behind="analogue"))
 
     @property
     def thresholds(self) -> Pass:
