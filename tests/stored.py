@@ -15,6 +15,7 @@ from torch import nn
 import transpike as ts
 from faults import small_network
 from networks import Residual
+from vision_transformer import VisionTransformer
 
 FOLDER = Path(__file__).parent / "weights"
 
@@ -86,6 +87,9 @@ NETWORKS = {
     "three-neuron-layers": Stored(three_neuron_layers, {"epochs": 6, **FAST, "learning_rate": 0.1}),
     "without-norms": Stored(without_norms, {"epochs": 8, **FAST, "learning_rate": 0.1}),
     "vgg": Stored(small_network, {"epochs": 12}),
+    "vision-transformer": Stored(
+        VisionTransformer, {"epochs": 30, **FAST, "optimiser": "adam", "learning_rate": 0.004, "weight_decay": 0.0}
+    ),
 }
 
 

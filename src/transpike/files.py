@@ -264,8 +264,7 @@ def _check_layers(graph: Graph, ranges: dict[str, Tensor], rates: dict[str, floa
     if unknown := sorted((ranges.keys() | rates.keys()) - names):
         raise FileError(f"its ranges and rates name {', '.join(unknown)[:200]}, which are not layers of the network")
     for name, value in ranges.items():
-        shape, axis = graph[name].shape, graph.channel_axes[name]
-        sizes = {1, shape[axis - 1]} if axis <= len(shape) else {1}
+        sizes = {1, *graph[name].shape}  # earlier versions had the features of products on other axes
         if not value.is_floating_point() or value.numel() not in sizes or not bool(torch.isfinite(value).all()):
             what = f"{value.dtype} {list(value.shape)}"
             raise FileError(f"the range of {name} is {what}, not one finite number for each of its channels")

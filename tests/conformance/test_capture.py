@@ -40,6 +40,7 @@ def batchnorm(kind: type, channels: int, **settings: object) -> nn.Module:
     return norm
 
 
+ZERO_POINT = torch.tensor([4], dtype=torch.int32)
 LINE, IMAGE, VOLUME = (4, 9), (4, 7, 8), (4, 5, 6, 7)
 ones, C, W = torch.linspace(-1, 1, 4).reshape(4, 1, 1), torch.linspace(0.5, 2, 4), torch.linspace(-1, 0.4, 8)
 
@@ -253,6 +254,13 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "clamp to constants": (lambda: Apply(lambda x: x.clamp(torch.tensor(0.0), torch.tensor(0.6))), IMAGE),
     "clamp_min to a constant": (lambda: Apply(lambda x: torch.clamp_min(x, torch.zeros(4, 1, 1))), IMAGE),
     "clip": (lambda: Apply(lambda x: torch.clip(x, 0, 0.6)), IMAGE),
+    "fake quantisation": (lambda: Apply(lambda x: torch.fake_quantize_per_tensor_affine(x, 0.13, 0, -8, 7)), IMAGE),
+    "fake quantisation with a zero point": (
+        lambda: Apply(lambda x: torch.fake_quantize_per_tensor_affine(x, torch.tensor([0.13]), ZERO_POINT, 0, 15)), IMAGE
+    ),
+    "fake quantisation of channels": (
+        lambda: Apply(lambda x: torch.fake_quantize_per_channel_affine(x, C / 9, ZERO_POINT.repeat(4), 1, 0, 15)), IMAGE
+    ),
     "a constant of the batch": (lambda: Apply(lambda x: x * torch.ones_like(x) + torch.full_like(x, 2.0)), IMAGE),
     "a constant of the batch, expanded": (lambda: Apply(lambda x: x + ones.expand(len(x), 4, 7, 8)), IMAGE),
 }  # fmt: skip

@@ -67,6 +67,7 @@ from transpike.recipes import (
     RueckauerLiu,
     SNNCalibration,
     SpikeNorm,
+    SpikeZIP,
     ThresholdBalancing,
     WeightNormalisation,
 )
@@ -424,6 +425,15 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "exact times of a sigmoid": (lambda: kept(ExactMapping()), UnsupportedModel, "no exact spike time; the mapping supports ReLUs"),
     "exact times of the maximum of sums": (lambda: pooled(nn.Sequential(nn.Conv2d(2, 2, 3), nn.MaxPool2d(3)), ExactMapping()), UnsupportedModel, "maximum of sums.*or pool after the activation"),
     "a dead layer, exact times": (lambda: converted(ExactMapping(), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
+    "an activation without levels": (
+        lambda: converted(SpikeZIP(), nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), torch.rand(8, 4)),
+        UnsupportedModel, "needs quantised activations",
+    ),
+    "a neuron without levels": (lambda: passes.UseQuantisedLevels().neuron(IntegrateAndFire(ReLU(), ONE, ZERO)), UnsupportedModel, "has no levels"),
+    "a value without levels": (
+        lambda: converted(SpikeZIP(), nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)), torch.rand(8, 4)),
+        UnsupportedModel, "read values that are not quantised",
+    ),
     "a potential that falls": (lambda: ExactReLU(ReLU(), ONE, ZERO, total=ONE), SettingError, "must stay below 1, .*raise the threshold"),
     "threshold of all": (lambda: S4NN(threshold=0.0), SettingError, "must be positive and below 1e30, not 0.0"),
     "delayed window, first crossings": (lambda: S4NN(readout=DelayedWindow(2)), SettingError, "read as one sum"),

@@ -23,7 +23,7 @@ def main(names: list[str]) -> None:
     for name in names or list(NETWORKS):
         torch.manual_seed(0)
         model = NETWORKS[name].build()
-        ts.train(model, data, seed=0, **NETWORKS[name].training)
+        ts.train(model, data, settings=ts.Training(seed=0, **NETWORKS[name].training))
         save_file(narrowed(model), FOLDER / f"{name}.safetensors")
         with torch.no_grad():
             right = (stored(name)(data.preprocessing(x)).argmax(1) == y).sum()

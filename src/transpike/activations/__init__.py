@@ -9,6 +9,7 @@ from transpike.activations.cq import ClampQuantise, ExpandedInput, ValueRange
 from transpike.activations.first_spike import FirstSpikeStaircase, TimeToFirstSpike
 from transpike.activations.function import Function, Unchanged
 from transpike.activations.qcfs import QuantisedClip, UniformQuantiser
+from transpike.activations.quantiser import Quantiser
 from transpike.activations.relu import Clip, LeakyReLU, ReLU
 from transpike.activations.staircase import Staircase
 from transpike.core.op import Op

@@ -17,8 +17,9 @@ from transpike.neurons.max_pooling import (
     MaximumOfEstimates,
     OrMaximum,
 )
-from transpike.neurons.multi_threshold import DifferentialMultiThreshold, MultiThreshold
+from transpike.neurons.multi_threshold import DifferentialMultiThreshold, MultiThreshold, SignedMultiThreshold
 from transpike.neurons.pre_simulated import OffsetCorrected, ResidualGate
+from transpike.neurons.rate_product import RateProduct
 from transpike.neurons.sigma_delta import SigmaDelta
 from transpike.neurons.signed import SignedIntegrateAndFire
 from transpike.neurons.spike_product import SpikeProduct

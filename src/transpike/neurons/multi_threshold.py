@@ -8,6 +8,7 @@ from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Gain, Mode, NeuronSpec, State
+from transpike.core.op import Op
 from transpike.core.spike import floor_clip
 from transpike.errors import SettingError
 from transpike.neurons._digits import check_threshold_count as check_threshold_count
@@ -84,6 +85,55 @@ class MultiThreshold(ThresholdNeuron):
 
     def describe(self) -> str:
         return f"{self.threshold_count} thresholds, {'any of them' if self.rule == 'any' else 'one a step'}"
+
+
+@dataclass(frozen=True, eq=False)
+class SignedMultiThreshold(ThresholdNeuron):
+    """The rule "one" for values of either sign: ``v += x;  s = Q(v);  v −= s``.
+
+    Q is ± the highest of θ, 2 θ … 2^{n−1} θ with ``|v| ≥ ¾ 2^i θ``, or 0; n = ``threshold_count``, ``threshold`` θ is
+    one level. A negative spike is not limited by what was sent, so that the mean of the spikes follows the mean of the
+    input: ``mean s = mean x − (v(T) − v(0)) / T``. It encodes a wire and stands for no function.
+    Source: Huang et al. 2024 (ECMT, MM), multi-threshold neuron.
+
+    >>> from transpike.activations import Unchanged
+    >>> cell = SignedMultiThreshold(Unchanged(), torch.tensor(0.25), torch.tensor(0.0), threshold_count=3)
+    >>> cell.window(torch.tensor([[-1.25], [0.375]])).flatten().tolist()
+    [-4.0, 0.0]
+    """
+
+    alphabet: ClassVar[Alphabet] = Alphabet("bits", 128, signed=True)
+    modes: ClassVar[tuple[Mode, ...]] = ("steps",)
+    single_steps: ClassVar[bool] = True
+    threshold_count: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_threshold_count(self.threshold_count)
+
+    @classmethod
+    def stands_for(cls, activation: Op) -> bool | str:
+        return activation.is_sum or "it encodes values of either sign, as they are"
+
+    @property
+    def most(self) -> int:
+        """The largest level of one step."""
+        return 2 ** (self.threshold_count - 1)
+
+    def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
+        return Alphabet("bits", self.most, signed=True)
+
+    def step(self, state: Tensor, *inputs: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        potential = state + inputs[0]
+        levels = nearest_threshold(potential / self.threshold, self.threshold_count)
+        return potential - levels * self.threshold, levels
+
+    @property
+    def peak(self) -> Tensor | None:
+        return self.most * self.threshold if self.spike_scale is None else self.most * self.spike_scale
+
+    def describe(self) -> str:
+        return f"{self.threshold_count} thresholds of either sign, one a step"
 
 
 @dataclass(frozen=True, eq=False)

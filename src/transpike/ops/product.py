@@ -1,5 +1,6 @@
 """Products of two wires: gates, and matrix products of activations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, Self
@@ -23,6 +24,13 @@ class Product(Op):
     @classmethod
     def example(cls) -> tuple[Self, tuple[Shape, ...]]:
         return cls(), ((3, 2, 2), (3, 1, 1))
+
+    def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
+        """Of matrices: the axis of features that is not summed; axis 1, for example of heads, if there is none."""
+        if not self.matrices:
+            return super().channel_axis_after(axes, shapes, shape)
+        rank = len(shape)
+        return rank if axes[1] == rank else rank - 1 if rank > 1 and axes[0] == rank - 1 else 1
 
     def run(self, *inputs: Tensor) -> Tensor:
         return inputs[0] @ inputs[1] if self.matrices else inputs[0] * inputs[1]

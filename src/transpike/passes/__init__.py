@@ -12,6 +12,7 @@ from transpike.passes.corrections.initial_potential import InitialPotential, Lea
 from transpike.passes.corrections.train_thresholds import SlackThresholds, TrainThresholds
 from transpike.passes.neurons.first_spikes import FirstSpikeThresholds, SpikesAtInput, TrainKernels, UseFirstSpikes
 from transpike.passes.neurons.products import ProductsOfWires
+from transpike.passes.neurons.quantised_levels import UseQuantisedLevels
 from transpike.passes.neurons.sigma_delta import EncodeWires, NeuronsForFunctions, UseSigmaDelta
 from transpike.passes.neurons.spike_times import ExactTimes, FixedThresholds, UseFirstCrossings, UseLatches
 from transpike.passes.neurons.use_cells import UseGates, UseGroups, UseMultiThresholds, UseOffsets, UseSwitches
@@ -19,11 +20,13 @@ from transpike.passes.neurons.use_neuron import UseNeuron
 from transpike.passes.neurons.use_neurons import UseNeurons
 from transpike.passes.rewrites.clean import RemoveDropout
 from transpike.passes.rewrites.fold_batchnorm import FoldBatchNorm
+from transpike.passes.rewrites.fold_layernorm import FoldLayerNorm
 from transpike.passes.rewrites.hand_written import RecogniseFunctions
 from transpike.passes.rewrites.masks import JoinMasks
 from transpike.passes.rewrites.match_delays import MatchDelays
 from transpike.passes.rewrites.pooling import PoolBeforeActivation, PoolInTime
 from transpike.passes.rewrites.quantise_weights import QuantiseWeights
+from transpike.passes.rewrites.quantisers import JoinQuantisers, RefuseUnquantised
 from transpike.passes.rewrites.rectify import Rectify
 from transpike.passes.rewrites.refuse import RefuseBiases, RefuseLevels
 from transpike.passes.rewrites.spiking_average import SpikingAverage

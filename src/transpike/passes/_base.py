@@ -1,6 +1,7 @@
 """Base classes of passes: thresholds from statistics, calibration on spikes, replacement of neurons."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -20,6 +21,7 @@ from transpike.neurons import IntegrateAndFire
 from transpike.passes._sides import silent_sides
 
 Granularity = Literal["layer", "channel", "neuron"]
+Axes = int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -66,25 +68,32 @@ class Thresholds(Pass):
                 f"on the calibration data the threshold statistic is 0, so the layer's largest threshold is used, "
                 f"for these {self.granularity}s: {where}"
             )
-        axes = graph.channel_axes
+        axes = self.axes(graph)
         thresholds = {
             name: self.scale * self.threshold(graph[name], values, axes[name]) for name, values in found.items()
         }
         return with_neurons(graph, thresholds)
 
+    def axes(self, graph: Graph) -> Mapping[str, Axes]:
+        """Node → the axis of its channels, or several axes if each of their combinations has its own threshold."""
+        return graph.channel_axes
+
     def fires(self, graph: Graph, node: Node) -> bool:
         """True where a neuron will be placed: at an activation, or behind the last layer."""
         return is_activation(node) or (self.spiking_output and node.name == graph.output.name)
 
-    def rows(self, output: Tensor, axis: int) -> Tensor:
+    def rows(self, output: Tensor, axis: Axes) -> Tensor:
         """(rows, values): one row for each threshold; the channels of ``output`` are on ``axis``."""
         if self.granularity == "layer":
             return output.reshape(1, -1)
-        if self.granularity == "channel":
+        if self.granularity == "channel" and isinstance(axis, int):
             return rows(output, axis)
+        if self.granularity == "channel" and isinstance(axis, tuple):
+            first = output.movedim(axis, tuple(range(len(axis))))
+            return first.flatten(len(axis)).flatten(0, len(axis) - 1)
         return output.flatten(1).T
 
-    def threshold(self, node: Node, values: Tensor, axis: int) -> Tensor:
+    def threshold(self, node: Node, values: Tensor, axis: Axes) -> Tensor:
         """θ from its statistic: (), the node's shape, or one value per channel with size 1 on every other axis."""
         largest = values.max()
         if not float(largest) > 0:
@@ -95,7 +104,11 @@ class Thresholds(Pass):
         values = torch.where(values <= 0, largest, values)
         if self.granularity == "layer":
             return values[0]
-        return values.reshape(node.shape) if self.granularity == "neuron" else shaped(values, axis, len(node.shape))
+        if self.granularity == "neuron":
+            return values.reshape(node.shape)
+        if isinstance(axis, int):
+            return shaped(values, axis, len(node.shape))
+        return values.reshape([size if a in axis else 1 for a, size in enumerate(node.shape, 1)])
 
 
 @dataclass(frozen=True)

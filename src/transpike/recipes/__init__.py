@@ -15,6 +15,7 @@ from transpike.recipes.cq import CQ, VR, CQPlus
 from transpike.recipes.datta_beerel import DattaBeerel
 from transpike.recipes.deng_gu import DengGu
 from transpike.recipes.ecc import ECC
+from transpike.recipes.ecmt import ECMT
 from transpike.recipes.few_steps import FewSteps
 from transpike.recipes.learned import OPI, QCFS, RNL, TCL, SlipReLU
 from transpike.recipes.local_balancing import LTB
@@ -26,6 +27,7 @@ from transpike.recipes.signed import PASCAL, SNM, ErrorCompensation, FastSNN
 from transpike.recipes.snn_calibration import SNNCalibration
 from transpike.recipes.spike_norm import RMP, SpikeNorm
 from transpike.recipes.spike_times import S4NN, ExactMapping, RueckauerLiu
+from transpike.recipes.spikezip import SpikeZIP
 from transpike.recipes.t2fsnn import T2FSNN
 from transpike.recipes.temporal_switch import TSC
 from transpike.recipes.threshold_balancing import ThresholdBalancing

@@ -8,9 +8,11 @@ from transpike.core.schedule import Schedule
 from transpike.neurons.multi_threshold import check_threshold_count
 from transpike.passes import (
     EncodeWires,
+    FoldLayerNorm,
     GaussianThresholds,
     InitialPotential,
     NeuronsForFunctions,
+    ProductsOfWires,
     RecogniseFunctions,
     ReplaceNeurons,
     UseGroups,
@@ -105,7 +107,7 @@ class DCGS(GaussianCoded):
 
     @property
     def rewrites(self) -> tuple[Pass, ...]:
-        return (NeuronsForFunctions(), EncodeWires(behind="analogue"))
+        return (FoldLayerNorm(), ProductsOfWires(), NeuronsForFunctions(), EncodeWires(behind="analogue"))
 
     @property
     def thresholds(self) -> Pass:

@@ -8,6 +8,7 @@ from transpike.core.schedule import Schedule
 from transpike.neurons.sigma_delta import SpikeRule
 from transpike.passes import (
     EncodeWires,
+    FoldLayerNorm,
     MagnitudeThresholds,
     NeuronsForFunctions,
     ProductsOfWires,
@@ -55,7 +56,7 @@ class StreamingSigmaDelta(PercentileThresholded):
     @property
     def rewrites(self) -> tuple[Pass, ...]:
         encode = EncodeWires(pooled=self.granularity != "neuron")
-        return (ProductsOfWires(), NeuronsForFunctions(), encode)
+        return (FoldLayerNorm(), ProductsOfWires(), NeuronsForFunctions(), encode)
 
     @property
     def thresholds(self) -> Pass:

@@ -19,6 +19,7 @@ from transpike.neurons import IntegrateAndFire, SigmaDelta
 from transpike.neurons.multi_threshold import check_threshold_count
 from transpike.neurons.sigma_delta import SpikeRule
 from transpike.ops import AdaptiveMaxPool, MaxPool, Scale
+from transpike.ops.wiring import Selection
 from transpike.passes._base import ReplaceNeurons, is_activation
 
 
@@ -60,7 +61,7 @@ class EncodeWires(Pass):
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         axes = graph.channel_axes
-        carry: dict[str, str] = {}  # wire → what it carries: "input", "levels" or "reals"
+        carry: dict[str, str] = {}  # wire → "input", "levels", "reals", or sums of weighted levels: "currents"
         nodes: list[Node] = []
         encoded: dict[str, str] = {}
         sources: set[str] = set()  # neurons, and pooling of their levels
@@ -99,9 +100,14 @@ class EncodeWires(Pass):
         if before == {"input"} and linear:
             return "input"
         if self.behind == "analogue" and (linear or is_plain(op, (MaxPool, AdaptiveMaxPool))):
-            return "reals" if "reals" in before else "levels"
+            return "reals" if "reals" in before else "levels" if before == {"levels"} and _moves(op) else "currents"
         moved = isinstance(op, Op) and op.role == "wiring" and (not op.is_sum or len(node.inputs) == 1)
         return before.pop() if moved and len(before) == 1 else "reals"
+
+
+def _moves(op: object) -> bool:
+    """Whether the op's outputs are single inputs of it."""
+    return is_plain(op, (MaxPool, AdaptiveMaxPool, Selection))
 
 
 def _keeps_signs(op: object) -> bool:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from transpike.activations import Clip, ReLU
+from transpike.activations import Clip, ReLU, Unchanged
 from transpike.core.cell import Gain, Neuron
 from transpike.core.plain import is_plain
 from transpike.errors import SettingError
@@ -17,6 +17,7 @@ from transpike.neurons import (
     MultiThreshold,
     OffsetCorrected,
     ResidualGate,
+    SignedMultiThreshold,
     Switched,
 )
 from transpike.neurons.multi_threshold import Followed, check_threshold_count
@@ -56,8 +57,9 @@ class UseMultiThresholds(ReplaceNeurons):
     """Neurons with ``threshold_count`` n thresholds, each half the next higher one, on an unchanged range.
 
     ``kind`` "any": several thresholds may fire in a step, and their sum is θ. "one" (one at a time) and "differences":
-    the highest threshold is θ. A neuron of "differences" in the place of anything but a ReLU follows its value. The
-    initial potential keeps its share of the lowest threshold.
+    the highest threshold is θ. A neuron of "one" that only encodes a wire sends spikes of either sign, and one of
+    "differences" in the place of anything but a ReLU follows its value. The initial potential keeps its share of the
+    lowest threshold.
     """
 
     threshold_count: int = 4
@@ -80,6 +82,8 @@ class UseMultiThresholds(ReplaceNeurons):
             return DifferentialMultiThreshold(
                 old.source, threshold, initial, self.threshold_count, follows, spike_scale=spike_scale
             )
+        if self.kind == "one" and is_plain(old.source, Unchanged):
+            return SignedMultiThreshold(old.source, threshold, initial, self.threshold_count, spike_scale=spike_scale)
         return MultiThreshold(old.source, threshold, initial, self.threshold_count, self.kind, spike_scale=spike_scale)
 
 

@@ -19,6 +19,7 @@ from transpike.neurons import (
     LateralInhibition,
     MaximumOfEstimates,
     OrMaximum,
+    RateProduct,
     SpikeProduct,
     TemporalDifference,
 )
@@ -125,6 +126,8 @@ class PoolInTime(Pass):
                 op = _fixed(op, shapes[node.inputs[0]], node.name)
             if isinstance(op, Product) and self.rule == "differences":
                 return dataclasses.replace(node, op=SpikeProduct(op, self.gain))
+            if isinstance(op, Product) and not self.period and not self.pre_simulation_steps:
+                return dataclasses.replace(node, op=RateProduct(op))
             if is_plain(op, MaxPool) and self.rule != "differences":
                 cell = LateralInhibition(op, self.period) if self.period else _CELLS[self.rule](op)
                 return dataclasses.replace(node, op=self._restarted(cell))

@@ -52,12 +52,13 @@ def percentiles(
     non_zero: bool = False,
 ) -> dict[str, Tensor]:
     """Node → the ``percentile`` of ``values(output)`` on all calibration data, one for each row of ``thresholds``."""
+    axes = thresholds.axes(graph)
     samples = sum(len(batch) for batch in context.batches)
     found: dict[str, Quantile] = {}
 
     def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if thresholds.fires(graph, node):
-            rows = thresholds.rows(values(output), graph.channel_axes[node.name])
+            rows = thresholds.rows(values(output), axes[node.name])
             if node.name not in found:
                 found[node.name] = Quantile(percentile, samples * rows.shape[1] // len(output), non_zero)
             found[node.name].add(rows)

@@ -1,6 +1,7 @@
 """Thresholds of least squared error for Gaussian currents."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,8 @@ from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.pass_ import Context
 from transpike.errors import SettingError
-from transpike.passes._base import Thresholds, is_activation
+from transpike.passes._base import Axes, Thresholds, is_activation
+from transpike.passes.thresholds._features import feature_axes
 from transpike.passes.thresholds._quantile import percentiles
 
 STARTS = tuple(k / 32 for k in range(31, 1, -1))
@@ -124,6 +126,14 @@ class GaussianThresholds(Thresholds):
         )
         measured = percentiles(self, graph, context, PERCENTILE, torch.abs)
         return {name: value for name, value in measured.items() if name in names}
+
+    def axes(self, graph: Graph) -> Mapping[str, Axes]:
+        """Activations that are no ReLUs have a threshold for each feature, as of MagnitudeThresholds."""
+        features, channels = feature_axes(graph), graph.channel_axes
+        return {
+            node.name: channels[node.name] if getattr(node.op, "rectifies", True) else features[node.name]
+            for node in graph
+        }
 
     def describe(self) -> str:
         return f"least squared error with {self.levels} levels under a Gaussian, per {self.granularity}"

@@ -10,7 +10,7 @@ from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.pass_ import Context
 from transpike.errors import UnsupportedModel
-from transpike.passes._base import Thresholds, is_activation
+from transpike.passes._base import Axes, Thresholds, is_activation
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LearnedThresholds(Thresholds):
                 found[node.name] = torch.as_tensor(ceiling, dtype=torch.float32).reshape(-1)
         return found
 
-    def threshold(self, node: Node, values: Tensor, axis: int) -> Tensor:
+    def threshold(self, node: Node, values: Tensor, axis: Axes) -> Tensor:
         if len(values) == 1:
             return values.reshape(())
         ceiling = torch.as_tensor(node.op.ceiling, dtype=torch.float32)  # type: ignore[union-attr]

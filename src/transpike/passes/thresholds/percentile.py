@@ -1,5 +1,6 @@
 """Thresholds from a percentile of the source network's activations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,8 @@ from torch import Tensor
 from transpike.core.graph import Graph
 from transpike.core.pass_ import Context
 from transpike.errors import SettingError
-from transpike.passes._base import Thresholds
+from transpike.passes._base import Axes, Thresholds
+from transpike.passes.thresholds._features import feature_axes
 from transpike.passes.thresholds._quantile import percentiles
 
 
@@ -64,7 +66,14 @@ class CeilingThresholds(PercentileThresholds):
 
 @dataclass(frozen=True)
 class MagnitudeThresholds(PercentileThresholds):
-    """``θ = percentile of |activation|``, for neurons with spikes of either sign."""
+    """``θ = percentile of |activation|``, for neurons with spikes of either sign.
+
+    A channel is a feature: of (batch, heads, tokens, d) each pair of a head and one of its d features, and of the
+    output of an attention's softmax, (batch, heads, queries, keys), a head.
+    """
+
+    def axes(self, graph: Graph) -> Mapping[str, Axes]:
+        return feature_axes(graph)
 
     def values(self, output: Tensor) -> Tensor:
         return output.abs()
