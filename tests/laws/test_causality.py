@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import nn
 
 import transpike as ts
 from decoders import Decoder
-from seeded import random
+from seeded import network, random
 from transpike.recipes import BurstDigits, StreamingSigmaDelta
 
 WORDS, LENGTH = 7, 5
@@ -29,8 +29,6 @@ def converted(recipe: str, form: int) -> ts.SNN:
         parameter.data = random(*parameter.shape) / 2
     calibration = torch.randint(0, WORDS, (16, LENGTH), generator=torch.Generator().manual_seed(form))
     return ts.convert(model.eval(), RECIPES[recipe], calibration)
-
-
 
 
 @pytest.mark.parametrize("engine", ["reference", "dense"])
@@ -58,3 +56,37 @@ def test_later_words_change_no_spike_of_earlier_positions(recipe, engine, form, 
     for name in hidden:
         assert torch.equal(a.trains[name][:, :, :first], b.trains[name][:, :, :first]), name
         assert waits[name][0].amax(1).tolist() == list(range(LENGTH)), name
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense"])
+def test_a_stream_of_differences_sends_what_changes(engine):
+    """An unchanged input costs nothing; another word costs its position and those after it."""
+    snn, steps = converted("sigma-delta", 0), 12
+    one = torch.tensor([[1, 2, 3, 4, 5], [0, 6, 5, 0, 1]])
+    other = one.clone()
+    other[:, 3:] = (other[:, 3:] + 2) % WORDS
+    stream = snn.start(2, engine=engine, count=True)
+    answers = [stream.step(one)] + [stream.step() for _ in range(steps - 1)]
+    assert torch.equal(torch.stack(answers), snn.run(one, steps, engine=engine).logits)
+    again = stream.step(one)
+    assert torch.equal(again, answers[-1])
+    changed = [stream.step(other)] + [stream.step() for _ in range(steps - 1)]
+    assert all(torch.equal(now[:, :3], again[:, :3]) for now in changed)
+    expected = snn.source.run(snn.prepare((other,)))
+    assert float((changed[-1] - expected).norm()) <= 0.05 * float(expected.norm())
+    spikes = torch.stack([layer.spikes for layer in stream.finish().activity.layers]).sum(0)
+    assert float(spikes[steps]) == 0 < float(spikes[steps + 1])
+    assert float(spikes[steps + 1 :].sum()) < 0.7 * float(spikes[:steps].sum())
+    assert float(spikes[-1]) == 0, "it has settled again"
+
+
+def test_both_engines_stream_the_same_images():
+    model = network(nn.Conv2d(2, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(64, 3))
+    snn = ts.convert(model, StreamingSigmaDelta(timesteps=4), random(16, 2, 6, 6))
+    frames = random(3, 2, 2, 6, 6)
+    found = []
+    for engine in ("reference", "dense"):
+        stream = snn.start(frames[0], engine=engine)
+        found.append(torch.stack([stream.step(), stream.step(), *(stream.step(f) for f in frames), stream.step()]))
+    assert torch.equal(*found)
+    assert float((found[0][-1] - model(frames[2]).detach()).norm()) < 0.2 * float(model(frames[2]).detach().norm())

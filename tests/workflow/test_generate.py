@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import transpike as ts
@@ -85,7 +86,9 @@ def test_messages_and_estimates_agree(recipe):
     for again in (other, third):
         for name in ("ids", "logits", "operations", "product_operations", "repeated", "macs", "macs_recomputed"):
             assert torch.equal(getattr(one, name), getattr(again, name)), name
-        assert {k: layers(v) for k, v in one.evaluations.items()} == {k: layers(v) for k, v in again.evaluations.items()}
+        assert {k: layers(v) for k, v in one.evaluations.items()} == {
+            k: layers(v) for k, v in again.evaluations.items()
+        }
     assert (recipe == "short") == bool(one.repeated.any()), "two steps are too few to settle"
 
 
@@ -127,6 +130,15 @@ def test_sampling_is_reproducible():
     assert "4 new after 2, 2 steps each" in str(greedy)
 
 
+class Pooled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder, self.head = decoder(), nn.Linear(5, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(F.max_pool1d(F.relu(self.decoder(ids)), 2))
+
+
 class Mean(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -141,6 +153,8 @@ def test_what_is_no_decoder_is_refused():
         ts.generate(ts.convert(decoder(causal=False), RECIPES["burst"], words(16)), words(1, 2), 1)
     with pytest.raises(UnsupportedModel, match=r"the answer is of shape \(11,\)"):
         ts.generate(ts.convert(Mean(), RECIPES["burst"], words(16)), words(1, 2), 1)
+    with pytest.raises(UnsupportedModel, match=r"max_pool1d \(.*\) cannot begin later at some positions"):
+        ts.generate(ts.convert(Pooled(), RECIPES["burst"], words(16)), words(1, 2), 1)
     images = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
     with pytest.raises(UnsupportedModel, match="single input is a sequence of whole numbers"):
         ts.generate(ts.convert(images, RECIPES["burst"], random(16, 4)), words(1, 2), 1)

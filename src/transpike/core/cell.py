@@ -162,14 +162,17 @@ class Cell(TensorFields):
         return self.takes_levels and all(same)
 
     def settled(self, *estimates: Tensor) -> Tensor:
-        """What the outputs of a cell of differences add up to for inputs that add up to these, before rounding."""
-        raise SettingError(f"{type(self).__name__} has no part in networks whose inputs come one after another")
+        """What the outputs of a cell of differences add up to for inputs that add up to these, before rounding.
+
+        Cells that define it and ``unsent`` can begin later than others.
+        """
+        raise TypeError(f"{type(self).__name__} must define settled()")
 
     def unsent(self, state: State, fresh: Tensor) -> tuple[State, Tensor | None]:
         """The state in which the outputs ``fresh`` (1, *shape) have not been sent yet, and what they have to send
         first, (batch, *shape), or None. For elements that begin later than others, in networks of differences.
         """
-        raise SettingError(f"{type(self).__name__} has no part in networks whose inputs come one after another")
+        raise TypeError(f"{type(self).__name__} must define unsent()")
 
     def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
         """The number of stored words that these events read, (batch, *shape) for each input; differentiable.

@@ -1,14 +1,16 @@
 """Counts of spikes and synaptic operations during a run."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from transpike.core.activity import Activity, Evaluations, LayerActivity
 from transpike.core.alphabet import Alphabet
-from transpike.core.cell import Cell
+from transpike.core.cell import Cell, Neuron
 from transpike.core.graph import Input
 from transpike.engines.pieces import pieces
 from transpike.engines.presence import Presence
@@ -39,6 +41,9 @@ class Counter:
         self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
         self.evaluating = {one.name: one for one in program.evaluations} if count else {}
         self.needed: dict[str, list[float]] = {name: [] for name in self.evaluating}
+        settling = [n for n in self.lowered.nodes if isinstance(n.op, Neuron) and len(n.shape) > 1]
+        settling = settling if program.schedule.mode == "differences" else []
+        self.active = {node.name: Rows() for node in settling if node.name in self.fans}
         self.wanted = self.record | self.fans.keys()
         self.steps = 0
         self.presence: Presence | None = None
@@ -91,6 +96,8 @@ class Counter:
             self.operations[name].add(operations)
             if self.presence is not None:
                 self.repeated[name].add(per_neuron @ self.old_fans[name])
+            if name in self.active:
+                self.active[name].add((levels != 0).any(1 + self.lowered.axes[name]).flatten(1).sum(1).double())
 
     def hear(self, name: str, trains: Sequence[Tensor], t: int) -> None:
         """What a cell receives from step t on, (time, batch, *shape) each, under a schedule of differences."""
@@ -116,6 +123,8 @@ class Counter:
             self.reads[name].add(torch.zeros_like(totals[1]))
         if self.presence is not None:
             self.repeated[name].add(torch.zeros_like(totals[1]))
+        if name in self.active:
+            self.active[name].add(torch.zeros_like(totals[1]))
 
     def activity(self) -> Activity:
         schedule, steps = self.program.schedule, self.steps
@@ -130,6 +139,7 @@ class Counter:
                 product_operations=self._reads(layer.name),
                 updates=self._updated(layer, steps) * self.samples,
                 biases=layer.biases * bias_times,
+                **self._active(layer.name),
             )
             for layer in self.program.layers
             if layer.name in self.fans
@@ -160,6 +170,13 @@ class Counter:
         if name not in self.reads:
             return torch.zeros(len(self.operations[name]), dtype=torch.float64)
         return self.reads[name].since().cpu()
+
+    def _active(self, name: str) -> dict[str, Any]:
+        """How many positions of a layer that settles sent spikes."""
+        if name not in self.active:
+            return {}
+        shape, axis = self.program.table[name].shape, self.lowered.axes[name]
+        return {"positions": math.prod(shape) // shape[axis - 1], "active": self.active[name].since().cpu()}
 
     def _updated(self, layer: LayerActivity, steps: int) -> int:
         """The membrane updates of a layer in one sample."""

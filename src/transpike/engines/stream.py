@@ -55,8 +55,8 @@ class Stream:
         """One time step: the logits after it, (batch, classes).
 
         ``frame`` (batch, *shape): the input from this step on, for recordings the spikes of this step only, which must
-        be given. Several inputs are a tuple or a dictionary of such tensors. Without it the last one goes on. Raises DataError for a frame of another shape, and SettingError
-        where there is none yet.
+        be given. Several inputs are a tuple or a dictionary of such tensors. Without it the last one goes on. Raises
+        DataError for a frame of another shape, and SettingError where there is none yet.
         """
         if frame is not None:
             x = self._prepare(frame)

@@ -35,9 +35,7 @@ def state_fans(lowered: Lowered, present: Mapping[str, Tensor] | None = None) ->
     return _gradients(lowered, products=True, present=present)
 
 
-def _gradients(
-    lowered: Lowered, products: bool, present: Mapping[str, Tensor] | None = None
-) -> dict[str, Tensor]:
+def _gradients(lowered: Lowered, products: bool, present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     sources = [n for n in lowered.nodes if isinstance(n.op, Cell) or not n.inputs]
     with torch.inference_mode(False), torch.enable_grad():  # in inference mode gradients would be 0
         leaves = {n.name: torch.zeros((1, *n.shape), dtype=torch.float64, requires_grad=True) for n in sources}

@@ -26,8 +26,14 @@ def positions(lowered: Lowered) -> dict[str, Tensor]:
     For networks of differences that look up one sequence of whole numbers, (batch, length), and have one answer for
     each position. Found by trial: the sequence is changed from each position on, and an element waits for the last
     position whose change reaches it. The look-ups are random numbers in this, so that no two words look alike.
-    Raises UnsupportedModel for other inputs or answers, and if an answer depends on a later position.
+    Raises UnsupportedModel for other inputs, answers or cells, and if an answer depends on a later position.
     """
+    for node in lowered.nodes:
+        if isinstance(node.op, Cell) and type(node.op).settled is Cell.settled:
+            raise UnsupportedModel(
+                f"{node.name} ({node.op.describe()}) cannot begin later at some positions than at others, as a sequence "
+                "that grows needs it; sigma-delta neurons, analogue operators and products can"
+            )
     length = _length(lowered)
     starts = {n.name: _looked_up(n.op, length) for n in lowered.nodes if isinstance(n.op, LookUp)}
     found = {node.name: torch.full((1, *node.shape), -1) for node in lowered.nodes}
@@ -80,14 +86,12 @@ def _try(
 ) -> None:
     """Runs one random sequence, changed from each of ``places`` on, and updates ``found``. The last is unchanged."""
     values: dict[str, Tensor] = {}
-    marks = places.reshape(-1, *[1] * 8)
     for node in lowered.nodes:
         if isinstance(node.op, LookUp):
             size = node.op.largest.double().clamp(min=2.0**-20).expand(1, *node.shape)
             one, other = (torch.randn(size.shape, generator=random, dtype=torch.float64) * size for _ in range(2))
-            rank = len(node.shape)
-            at = marks.reshape(-1, *[1] * rank)
-            values[node.name] = torch.where(starts[node.name] >= at, other, one)
+            marks = places.reshape(-1, *[1] * len(node.shape))
+            values[node.name] = torch.where(starts[node.name] >= marks, other, one)
             found[node.name] = starts[node.name]
             continue
         inputs = [values[name] for name in node.inputs]

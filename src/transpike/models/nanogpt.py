@@ -50,9 +50,9 @@ class NanoGPT(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
                 if isinstance(module, nn.Linear) and module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for block in self.blocks:  # of depth such sums the variance stays that of one
-            for layer in (block.out, block.down):
-                nn.init.normal_(layer.weight, std=0.02 / (2 * depth) ** 0.5)
+        for name, weight in self.named_parameters():
+            if name.endswith(("out.weight", "down.weight")):  # their sum over the depth varies as one of them
+                nn.init.normal_(weight, std=0.02 / (2 * depth) ** 0.5)
         self.head.weight = self.tokens.weight
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -82,7 +82,8 @@ class RoundedProduct(RoundedOperator):
     multiplies: ClassVar[bool] = True
 
     def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
-        return state_reads(self.op, *events, partners=partners)
+        first, second = events
+        return state_reads(self.op, first, second, partners)
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0

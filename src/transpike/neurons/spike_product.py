@@ -73,7 +73,8 @@ class SpikeProduct(Cell):
         return state, torch.where(fresh, self.op.run(*state), 0.0)
 
     def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
-        return state_reads(self.op, *events, partners=partners)
+        first, second = events
+        return state_reads(self.op, first, second, partners)
 
     def on_grid(self, largest: float) -> Cell:
         return RoundedProduct.of_range(self.op, largest) if self.gain == "unit" else self

@@ -91,16 +91,13 @@ def generate(
         growing.ids[:, position] = _chosen(logits[-1], temperature, random)
     macs = [multiplications(snn.program.lowered, {k: v < p for k, v in waits.items()}) for p in range(first, first + n)]
     once = torch.tensor([0.0, *macs[:-1]])
+    operations, products, repeated = (_each(count, n) / len(ids) for count in growing.counts())
+    evaluations = {name: _each(count, n) / len(ids) for name, count in growing.evaluations().items()}
+    exact, why = growing.exactness()
     return Generated(
-        growing.ids[:, : first + n],
-        torch.stack(logits, 1),
-        steps,
-        *(_each(count, n) / len(ids) for count in growing.counts()),
-        {name: _each(count, n) / len(ids) for name, count in growing.evaluations().items()},
-        torch.tensor(macs) - once,
-        torch.tensor(macs),
-        *growing.exactness(),
-    )
+        growing.ids[:, : first + n], torch.stack(logits, 1), steps, operations, products, repeated, evaluations,
+        torch.tensor(macs) - once, torch.tensor(macs), exact, why,
+    )  # fmt: skip
 
 
 class _Growing:
@@ -153,7 +150,7 @@ def _checked(ids: Tensor, n: int, length: int) -> Tensor:
     """The prompts, of which ``n`` more fit into ``length`` positions."""
     whole = isinstance(ids, Tensor) and not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
     if not whole or ids.ndim != 2 or not ids.numel():
-        form = f"{str(ids.dtype)} of shape {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
+        form = f"{ids.dtype!s} of shape {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
         raise DataError(f"ids must be whole numbers of shape (batch, length), at least one, not {form}")
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise SettingError(f"n must be a whole number of at least 1, not {n!r}")
