@@ -31,8 +31,8 @@ def positions(lowered: Lowered) -> dict[str, Tensor]:
     for node in lowered.nodes:
         if isinstance(node.op, Cell) and type(node.op).settled is Cell.settled:
             raise UnsupportedModel(
-                f"{node.name} ({node.op.describe()}) cannot begin later at some positions than at others, as a sequence "
-                "that grows needs it; sigma-delta neurons, analogue operators and products can"
+                f"{node.name} ({node.op.describe()}) cannot begin later at some positions than at others, as a "
+                "sequence that grows needs it; sigma-delta neurons, analogue operators and products can"
             )
     length = _length(lowered)
     starts = {n.name: _looked_up(n.op, length) for n in lowered.nodes if isinstance(n.op, LookUp)}
