@@ -102,6 +102,7 @@ ARGMAX = {
     "data/mitbih.py": "the beat with the largest lead",
     "workflow/early_exit.py": "the first checkpoint that stops, the best temperature",
     "workflow/evaluate/exit_report.py": "the first correct step",
+    "workflow/generate.py": "the next number of a sequence",
 }
 """Uses that do not judge answers."""
 

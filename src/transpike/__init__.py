@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.workflow.explain.run import explain
     from transpike.workflow.export import Export, export
     from transpike.workflow.finetune.run import finetune
+    from transpike.workflow.generate import Generated, generate
     from transpike.workflow.prepare import prepare
     from transpike.workflow.processor import run_processor
     from transpike.workflow.record import record
@@ -59,6 +60,7 @@ __all__ = [
     "ComparisonSettings",
     "Export",
     "FineTuning",
+    "Generated",
     "Graph",
     "Measurement",
     "Preprocessing",
@@ -84,6 +86,7 @@ __all__ = [
     "exporters",
     "finetune",
     "fit_exit",
+    "generate",
     "load",
     "models",
     "neurons",
@@ -109,6 +112,7 @@ _HOMES: dict[str, str] = {
     "ComparisonSettings": "workflow.compare.run",
     "Export": "workflow.export",
     "FineTuning": "training.spiking.finetuning",
+    "Generated": "workflow.generate",
     "Graph": "core.graph",
     "Measurement": "workflow.evaluate.measurement",
     "Preprocessing": "core.preprocessing",
@@ -128,6 +132,7 @@ _HOMES: dict[str, str] = {
     "export": "workflow.export",
     "finetune": "workflow.finetune.run",
     "fit_exit": "workflow.early_exit",
+    "generate": "workflow.generate",
     "load": "files",
     "prepare": "workflow.prepare",
     "record": "workflow.record",

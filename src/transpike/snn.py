@@ -277,19 +277,18 @@ class SNN(ModuleLike):
         trace = self.run_prepared(prepared, steps, runner, sample_ids, record, count)
         return replace(trace, warnings=warnings, structure=self.outputs)
 
-    def start(self, x: Tensor | int, *, engine: Engine | str | None = None, count: bool = False) -> Stream:
+    def start(self, x: Any, *, engine: Engine | str | None = None, count: bool = False) -> Stream:
         """A run whose inputs come step by step: ``run = snn.start(x); logits = run.step()``, or ``run.step(frame)``.
 
-        ``x``: the input (batch, *shape), which later frames may replace; or the number of samples. For recordings it is
-        the number, and each ``step(frame)`` takes one frame (batch, *shape). ``engine``: "dense" unless given;
-        ``count`` counts spikes for ``finish()``. Raises SettingError for networks that do not stream.
+        ``x``: the input (batch, *shape), or several as in a call, which later frames may replace; or the number of
+        samples. For recordings it is the number, and each ``step(frame)`` takes one frame (batch, *shape). Networks of
+        sigma-delta neurons send what changes: a frame that repeats the last one costs nothing. ``engine``: "dense"
+        unless given; ``count`` counts spikes for ``finish()``. Raises SettingError for networks that do not stream.
         """
-        if InputNames.of(self.source.inputs) is not None:
-            raise SettingError("start() is for networks with one input: use run()")
-        prepared = torch.zeros((x, *self.graph.input.shape)) if isinstance(x, int) else self._frame(x)
+        prepared = torch.zeros((x, *self.source.input_shape)) if isinstance(x, int) else self._frame(x)
         return opened(self.program, engine_given(engine or "dense"), prepared, self._frame, isinstance(x, int), count)
 
-    def _frame(self, frame: Tensor) -> Tensor:
+    def _frame(self, frame: Any) -> Tensor:
         return self.prepare(frame[:, None])[:, 0] if self.encoder.has_frames else self.prepare(frame)
 
     @without_autocast

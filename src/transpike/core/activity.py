@@ -22,6 +22,8 @@ class LayerActivity:
     exact in float64. Pooling in time and delays have the role "cell". Per sample: ``synapses`` non-zero connections
     that leave the layer, ``biases`` additions of a non-zero bias, ``resets`` subtractions or resets per spike (1 or
     0), ``payload_bits`` bits that a spike carries in addition to its address, ``code`` the code of first spikes.
+    ``positions``: places of a layer that sends differences, each with all features (tokens; pixels), and ``active`` how
+    many of them sent a spike in each step: a position that has settled is not active. 0 and empty for other layers.
     """
 
     name: str
@@ -38,6 +40,12 @@ class LayerActivity:
     payload_bits: int = 0
     code: TimeCode | None = None
     product_operations: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+    positions: int = 0
+    active: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+
+    def active_share(self, samples: int) -> tuple[float, ...]:
+        """The share of positions that are active in each step."""
+        return tuple((self.active / (self.positions * samples)).tolist()) if self.positions else ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ class Activity:
                 spikes=layer.spikes[:t],
                 synaptic_operations=layer.synaptic_operations[:t],
                 product_operations=layer.product_operations[:t],
+                active=layer.active[:t],
                 updates=layer.neurons * t * self.samples if layer.updates else 0,
                 biases=layer.biases if self.once else layer.biases * t // self.timesteps,
             )
@@ -135,6 +144,7 @@ class Activity:
                 spikes=a.spikes + b.spikes,
                 synaptic_operations=a.synaptic_operations + b.synaptic_operations,
                 product_operations=a.product_operations + b.product_operations,
+                active=a.active + b.active,
                 updates=a.updates + b.updates,
             )
             for a, b in zip(self.layers, other.layers, strict=True)

@@ -63,7 +63,7 @@ class Cell(TensorFields):
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
         "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
         "undecided", "gain", "accepts_levels", "state_reads", "grid_after",
-        "on_grid", "parts",
+        "on_grid", "parts", "settled", "unsent",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
@@ -161,10 +161,23 @@ class Cell(TensorFields):
         same = (scale is not None and spatially_uniform(scale, axis) is not None for scale in spike_scales)
         return self.takes_levels and all(same)
 
-    def state_reads(self, *events: Tensor) -> Tensor:
+    def settled(self, *estimates: Tensor) -> Tensor:
+        """What the outputs of a cell of differences add up to for inputs that add up to these, before rounding.
+
+        Cells that define it and ``unsent`` can begin later than others.
+        """
+        raise TypeError(f"{type(self).__name__} must define settled()")
+
+    def unsent(self, state: State, fresh: Tensor) -> tuple[State, Tensor | None]:
+        """The state in which the outputs ``fresh`` (1, *shape) have not been sent yet, and what they have to send
+        first, (batch, *shape), or None. For elements that begin later than others, in networks of differences.
+        """
+        raise TypeError(f"{type(self).__name__} must define unsent()")
+
+    def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
         """The number of stored words that these events read, (batch, *shape) for each input; differentiable.
 
-        For cells that multiply.
+        For cells that multiply. ``partners``: 1 where an element of an input exists, (1, *shape) each; else all do.
         """
         raise TypeError(f"{type(self).__name__} must define state_reads()")
 

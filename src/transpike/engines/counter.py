@@ -1,16 +1,19 @@
 """Counts of spikes and synaptic operations during a run."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from transpike.core.activity import Activity, Evaluations
+from transpike.core.activity import Activity, Evaluations, LayerActivity
 from transpike.core.alphabet import Alphabet
-from transpike.core.cell import Cell
+from transpike.core.cell import Cell, Neuron
 from transpike.core.graph import Input
 from transpike.engines.pieces import pieces
+from transpike.engines.presence import Presence
 from transpike.engines.rows import Rows
 from transpike.errors import SettingError
 from transpike.lowering.activity import analogue_macs
@@ -38,8 +41,40 @@ class Counter:
         self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
         self.evaluating = {one.name: one for one in program.evaluations} if count else {}
         self.needed: dict[str, list[float]] = {name: [] for name in self.evaluating}
+        settling = [n for n in self.lowered.nodes if isinstance(n.op, Neuron) and len(n.shape) > 1]
+        settling = settling if program.schedule.mode == "differences" else []
+        self.active = {node.name: Rows() for node in settling if node.name in self.fans}
         self.wanted = self.record | self.fans.keys()
         self.steps = 0
+        self.presence: Presence | None = None
+        self.updated: dict[str, int] = {}  # membrane updates of one sample, where elements begin later
+        self.old_fans: dict[str, Tensor] = {}  # fan-outs of the elements that had begun before the last ones
+        self.repeated = {name: Rows() for name in self.fans}  # their operations
+
+    def grow(self, presence: Presence) -> None:
+        """From now on only some elements exist, and only their states can be read."""
+        self.presence = presence
+        if not self.fans:
+            return
+        if self.state_fans:
+            present = {name: presence.present(name).cpu() for name in presence.waits}
+            found = self.program.state_fans_of(present)
+            self.state_fans = {name: found[name].to(fan.device) for name, fan in self.state_fans.items()}
+        for name, fan in self.fans.items():
+            old = (presence.waits[name] < presence.before).movedim(1, -1).flatten()
+            self.old_fans[name] = old * (fan + self.state_fans[name] if name in self.state_fans else fan)
+
+    def repetitions(self) -> Tensor:
+        """Per step: the synaptic operations of elements that had begun before the last ones, summed over samples."""
+        return torch.stack([rows.since().cpu() for rows in self.repeated.values()]).sum(0)
+
+    def add_steps(self, steps: int) -> None:
+        """That many steps have been simulated."""
+        self.steps += steps
+        if self.presence is not None:
+            for name in self.fans:
+                before = self.updated.get(name, 0)
+                self.updated[name] = before + self.presence.count(name) * self._updates(name, steps)
 
     def add(self, name: str, levels: Tensor, spikes: Tensor | None = None) -> None:
         """``levels``: (time, batch, *shape). ``spikes``: (batch, *shape) if signs cancel in the levels of a window."""
@@ -59,6 +94,10 @@ class Counter:
                 self.reads[name].add(reads)
                 operations = operations + reads
             self.operations[name].add(operations)
+            if self.presence is not None:
+                self.repeated[name].add(per_neuron @ self.old_fans[name])
+            if name in self.active:
+                self.active[name].add((levels != 0).any(1 + self.lowered.axes[name]).flatten(1).sum(1).double())
 
     def hear(self, name: str, trains: Sequence[Tensor], t: int) -> None:
         """What a cell receives from step t on, (time, batch, *shape) each, under a schedule of differences."""
@@ -67,8 +106,14 @@ class Counter:
         cell, one = self.program.table[name].op, self.evaluating[name]
         assert isinstance(cell, Cell)
         for k, now in enumerate(zip(*trains, strict=True)):
-            everything = one.parts * len(now[0])  # at first; later only what changes
-            self.needed[name].append(float(cell.parts(*(x != 0 for x in now)).sum()) if t + k > 1 else everything)
+            if self.presence is not None:
+                changed = self.presence.changed(self.program.table[name].inputs, now, first=k == 0)
+            elif t + k == 1:  # at first everything; later only what changes
+                self.needed[name].append(float(one.parts * len(now[0])))
+                continue
+            else:
+                changed = [x != 0 for x in now]
+            self.needed[name].append(float(cell.parts(*changed).sum()))
 
     def add_totals(self, name: str, totals: Tensor) -> None:
         """``totals`` (2, time): spikes per step, summed over the batch, and their operations, all at weights."""
@@ -76,6 +121,10 @@ class Counter:
         self.operations[name].add(totals[1])
         if name in self.reads:
             self.reads[name].add(torch.zeros_like(totals[1]))
+        if self.presence is not None:
+            self.repeated[name].add(torch.zeros_like(totals[1]))
+        if name in self.active:
+            self.active[name].add(torch.zeros_like(totals[1]))
 
     def activity(self) -> Activity:
         schedule, steps = self.program.schedule, self.steps
@@ -88,8 +137,9 @@ class Counter:
                 spikes=self.sent[layer.name].since().cpu(),
                 synaptic_operations=self.operations[layer.name].since().cpu(),
                 product_operations=self._reads(layer.name),
-                updates=layer.neurons * self._updates(layer.name, steps) * self.samples,
+                updates=self._updated(layer, steps) * self.samples,
                 biases=layer.biases * bias_times,
+                **self._active(layer.name),
             )
             for layer in self.program.layers
             if layer.name in self.fans
@@ -120,6 +170,19 @@ class Counter:
         if name not in self.reads:
             return torch.zeros(len(self.operations[name]), dtype=torch.float64)
         return self.reads[name].since().cpu()
+
+    def _active(self, name: str) -> dict[str, Any]:
+        """How many positions of a layer that settles sent spikes."""
+        if name not in self.active:
+            return {}
+        shape, axis = self.program.table[name].shape, self.lowered.axes[name]
+        return {"positions": math.prod(shape) // shape[axis - 1], "active": self.active[name].since().cpu()}
+
+    def _updated(self, layer: LayerActivity, steps: int) -> int:
+        """The membrane updates of a layer in one sample."""
+        if self.presence is not None:
+            return self.updated.get(layer.name, 0)
+        return layer.neurons * self._updates(layer.name, steps)
 
     def _updates(self, name: str, steps: int) -> int:
         op = self.program.table[name].op

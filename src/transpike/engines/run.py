@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.cell import Cell
+from transpike.core.graph import Input, Node
 from transpike.engines.counter import Counter
+from transpike.engines.presence import Presence
 from transpike.engines.rows import Rows
 from transpike.errors import SettingError
 from transpike.lowering.entrances import in_ranges
@@ -26,6 +28,8 @@ class Run:
         self.timesteps: list[int] = []
         self.t, self.ties, self.early = 0, 0, 0
         self.reading: Tensor | None = None
+        self.replaced: Tensor | None = None  # the input before the last ``enter``, until the next step
+        self.presence: Presence | None = None
         self.exact, self.why = _exact(program, x)
         self.kernels: dict[str, str] = {}
         self.double = any(isinstance(node.op, Cell) and node.op.sends_reals for node in program.lowered.nodes)
@@ -50,17 +54,50 @@ class Run:
             self._wait_window(steps)
         else:
             self._window(steps)
-        self.counter.steps += steps
+        self.counter.add_steps(steps)
         exactness = self.program.lowered.exactness
         if self.exact and exactness is not None and schedule.mode != "slots" and self.t > exactness.timesteps:
             self.exact, self.why = False, f"exact up to {exactness.timesteps} steps only: {exactness.reason}"
         return logits.since(before)
 
     def enter(self, x: Tensor) -> None:
-        """The input (batch, *shape) of the steps from now on, of a network that streams."""
+        """The input (batch, *shape) of the steps from now on, of a network that streams or sends differences."""
+        if self.program.schedule.mode == "differences" and self.t and self.replaced is None:
+            self.replaced = self.x
         self.x = x.to(self.x)
         if self.exact:
             self.exact, self.why = _exact(self.program, self.x)
+
+    def grow(self, x: Tensor, positions: int) -> None:
+        """``enter`` of a sequence of which the first ``positions`` have arrived; the rest does not exist yet.
+
+        Those that had arrived before must be the same.
+        """
+        self.enter(x)
+        if self.presence is None:
+            self.presence = Presence(self.program.positions).to(self.x.device)
+        self.presence.now = positions
+        self.counter.grow(self.presence)
+
+    def arriving(self, node: Node) -> Tensor | None:
+        """What a constant input sends in the next step of differences: at first all of it, later what ``enter`` has
+        changed; None if nothing.
+        """
+        assert isinstance(node.op, Input)
+        if self.t and self.replaced is None:
+            return None
+        value = whole = node.op.part(self.x)
+        if self.t and self.replaced is not None:
+            value = whole - node.op.part(self.replaced)
+        if self.presence is not None:
+            value = torch.where(self.presence.fresh(node.name), whole, value) * self.presence.present(node.name)
+        return value
+
+    def arrived(self) -> None:
+        """A step of differences is over, in which everything new has been sent."""
+        self.replaced = None
+        if self.presence is not None:
+            self.presence.arrived()
 
     def read(self, output: Tensor, t: int) -> None:
         """Pass the output's current of step t, bias included, to the readout."""
@@ -86,6 +123,7 @@ class Run:
         """
         order = compacted_order(mask)
         self.x, self.sample_ids = self.x[order], self.sample_ids[order]
+        self.replaced = None if self.replaced is None else self.replaced[order]
         self.reading = None if self.reading is None else self.reading[order]
         if len(mask) != len(order):
             self.logits.append(Rows())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -44,19 +44,19 @@ class Stream:
     ``t`` is the number of steps so far. Streams of the same inputs give the spikes and answers of ``snn.run``.
     """
 
-    def __init__(self, run: Run, prepare: Callable[[Tensor], Tensor], started: bool) -> None:
+    def __init__(self, run: Run, prepare: Callable[[Any], Tensor], started: bool) -> None:
         self._run, self._prepare, self._started = run, prepare, started
 
     @property
     def t(self) -> int:
         return self._run.t
 
-    def step(self, frame: Tensor | None = None) -> Tensor:
+    def step(self, frame: Any = None) -> Tensor:
         """One time step: the logits after it, (batch, classes).
 
         ``frame`` (batch, *shape): the input from this step on, for recordings the spikes of this step only, which must
-        be given. Without it the last one goes on. Raises DataError for a frame of another shape, and SettingError
-        where there is none yet.
+        be given. Several inputs are a tuple or a dictionary of such tensors. Without it the last one goes on. Raises
+        DataError for a frame of another shape, and SettingError where there is none yet.
         """
         if frame is not None:
             x = self._prepare(frame)
@@ -77,11 +77,11 @@ class Stream:
 
 
 def opened(
-    program: Program, engine: Engine, x: Tensor, prepare: Callable[[Tensor], Tensor], waits: bool, count: bool
+    program: Program, engine: Engine, x: Tensor, prepare: Callable[[Any], Tensor], waits: bool, count: bool
 ) -> Stream:
     """A stream that begins with prepared inputs ``x`` (batch, *shape), or ``waits`` for the first frame."""
     encoder = program.encoder
-    if program.schedule.mode != "steps":
+    if program.schedule.mode != "steps" and program.schedule.gain != "unit":
         raise SettingError(f"start() is for networks that stream, not for {program.schedule}: use run()")
     if encoder.has_frames:
         if not waits:

@@ -1,6 +1,7 @@
 """Static counts of the lowered form: fan-outs, multiplications and connections."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -24,14 +25,17 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
     return _gradients(lowered, products=False)
 
 
-def state_fans(lowered: Lowered) -> dict[str, Tensor]:
-    """For every wire that carries levels: the stored words of products that a spike of each element reads and adds."""
+def state_fans(lowered: Lowered, present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """For every wire that carries levels: the stored words of products that a spike of each element reads and adds.
+
+    ``present``: True where an element of a wire exists, (1, *shape) by name, if some do not yet.
+    """
     if not any(isinstance(node.op, Cell) and node.op.multiplies for node in lowered.nodes):
         return {}
-    return _gradients(lowered, products=True)
+    return _gradients(lowered, products=True, present=present)
 
 
-def _gradients(lowered: Lowered, products: bool) -> dict[str, Tensor]:
+def _gradients(lowered: Lowered, products: bool, present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     sources = [n for n in lowered.nodes if isinstance(n.op, Cell) or not n.inputs]
     with torch.inference_mode(False), torch.enable_grad():  # in inference mode gradients would be 0
         leaves = {n.name: torch.zeros((1, *n.shape), dtype=torch.float64, requires_grad=True) for n in sources}
@@ -42,7 +46,9 @@ def _gradients(lowered: Lowered, products: bool) -> dict[str, Tensor]:
         for node in lowered.nodes:
             if node.name in leaves:
                 if isinstance(node.op, Cell) and node.op.multiplies:
-                    reads = node.op.state_reads(*(weighted[name] + bare[name] for name in node.inputs))
+                    here = None if present is None else [present[name].double() for name in node.inputs]
+                    events = (weighted[name] + bare[name] for name in node.inputs)
+                    reads = node.op.state_reads(*events, partners=here)
                     total = total + reads if products else total
                 elif not products:
                     total = total + sum((weighted[name].sum() for name in node.inputs), torch.zeros(()))

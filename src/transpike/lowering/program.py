@@ -1,5 +1,6 @@
 """The input of an engine, and the counts that do not depend on a run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,7 @@ from transpike.errors import SettingError
 from transpike.lowering.activity import connections, fan_outs, state_fans, unpriced
 from transpike.lowering.entrances import LookUp, in_ranges, of_step, of_window
 from transpike.lowering.lowered import Lowered
+from transpike.lowering.positions import positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +99,18 @@ class Program:
     @cached_property
     def state_fans(self) -> dict[str, Tensor]:
         """The stored words of products that a spike reads, for the sources that have any; else as ``fans``."""
-        found = {name: fan.movedim(1, -1).flatten() for name, fan in state_fans(self.lowered).items()}
-        return {name: fan for name, fan in found.items() if name in self.fans and bool(fan.any())}
+        found = self.state_fans_of(None)
+        return {name: fan for name, fan in found.items() if bool(fan.any())}
+
+    def state_fans_of(self, present: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """The stored words of products that a spike reads where only the elements ``present`` exist."""
+        found = state_fans(self.lowered, present)
+        return {name: fan.movedim(1, -1).flatten() for name, fan in found.items() if name in self.fans}
+
+    @cached_property
+    def positions(self) -> dict[str, Tensor]:
+        """Wire → the position of the input sequence that each element waits for (``lowering.positions``)."""
+        return positions(self.lowered)
 
     @cached_property
     def table(self) -> dict[str, Node]:

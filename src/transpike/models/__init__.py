@@ -21,6 +21,7 @@ from transpike.models import (
     events_cnn,
     fastestdet,
     mobilenet,
+    nanogpt,
     resnet20,
     small_cnn,
     vgg7,

@@ -1,6 +1,7 @@
 """Operators between neurons whose values are rounded to a grid, on which all later sums are exact."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -50,6 +51,12 @@ class RoundedOperator(OperatorCell):
         value = (self.value(*sums) / self.grid).round_().mul_(self.grid)
         return (*sums, value), value - state[-1]
 
+    def settled(self, *estimates: Tensor) -> Tensor:
+        return self.value(*estimates)
+
+    def unsent(self, state: tuple[Tensor, ...], fresh: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        return (*state[:-1], state[-1].masked_fill(fresh, 0.0)), None
+
     def undecided(self, state: tuple[Tensor, ...]) -> int:
         parts = self.op.run(*state[:-1]).abs() / self.grid
         near = (parts - parts.floor() - 0.5).abs() < NEAR * (1 + parts)
@@ -74,13 +81,15 @@ class RoundedProduct(RoundedOperator):
 
     multiplies: ClassVar[bool] = True
 
-    def state_reads(self, *events: Tensor) -> Tensor:
-        return state_reads(self.op, *events)
+    def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
+        first, second = events
+        return state_reads(self.op, first, second, partners)
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0
 
 
-def state_reads(op: Op, first: Tensor, second: Tensor) -> Tensor:
-    """The words of the partner's state that events of both sides of a product read."""
-    return op.run(first, torch.ones_like(second)).sum() + op.run(torch.ones_like(first), second).sum()
+def state_reads(op: Op, first: Tensor, second: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
+    """The words of the partner's state that events of both sides of a product read; ``partners`` as of a cell."""
+    here, there = (torch.ones_like(first), torch.ones_like(second)) if partners is None else partners
+    return op.run(first, there.expand_as(second)).sum() + op.run(here.expand_as(first), second).sum()

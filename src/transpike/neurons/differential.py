@@ -39,6 +39,12 @@ class DifferentialOperator(OperatorCell):
         value = self.value(*sums)
         return (*sums, value), steps * (value - state[-1])
 
+    def settled(self, *estimates: Tensor) -> Tensor:
+        return self.value(*estimates)
+
+    def unsent(self, state: tuple[Tensor, ...], fresh: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        return (*state[:-1], state[-1].masked_fill(fresh, 0.0)), None
+
     def on_grid(self, largest: float) -> Cell:
         return RoundedOperator.of_range(self.op, largest) if self.gain == "unit" else self
 

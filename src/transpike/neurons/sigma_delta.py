@@ -114,6 +114,12 @@ class SigmaDelta(FunctionNeuron):
         rows = max(1, TOGETHER * like.shape[2] // max(1, like.numel()))
         return [(..., slice(start, start + rows), slice(None)) for start in range(0, like.shape[2], rows)]
 
+    def settled(self, *estimates: Tensor) -> Tensor:
+        return (self.source.run(estimates[0]) + self.initial) / self.threshold
+
+    def unsent(self, state: State, fresh: Tensor) -> tuple[State, Tensor | None]:
+        return (state[0], state[1].masked_fill(fresh, 0.0)), None
+
     def potential(self, state: State) -> Tensor:
         """``f(E) + v(0) − R``: what the receivers do not know yet."""
         value = (self._value(state[0]) - OFF_GRID) / FINE - state[1]

@@ -66,8 +66,15 @@ class SpikeProduct(Cell):
         first, second = inputs
         return None if first is None or second is None else self.op.of_scales(first, second)
 
-    def state_reads(self, *events: Tensor) -> Tensor:
-        return state_reads(self.op, *events)
+    def settled(self, *estimates: Tensor) -> Tensor:
+        return self.op.run(*estimates)
+
+    def unsent(self, state: tuple[Tensor, Tensor], fresh: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+        return state, torch.where(fresh, self.op.run(*state), 0.0)
+
+    def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
+        first, second = events
+        return state_reads(self.op, first, second, partners)
 
     def on_grid(self, largest: float) -> Cell:
         return RoundedProduct.of_range(self.op, largest) if self.gain == "unit" else self

@@ -31,6 +31,7 @@ class LayerTrain:
     ``map``: mean output of each place over channels and time steps, (height, width), (1, length) or (1, neurons), in
     units of the layer's spikes. ``neurons`` (k,): indices of the neurons in ``train``, the most active first.
     ``train``: their levels, (T, k), or (1, k) for schedules that give whole windows, slots or cycles at once.
+    ``active``: the share of positions (tokens, pixels) that sent a spike in each step, of layers that send differences.
     """
 
     name: str
@@ -40,6 +41,7 @@ class LayerTrain:
     map: Tensor
     neurons: Tensor
     train: Tensor
+    active: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +206,7 @@ def _recorded(
         layers.append(
             LayerTrain(
                 name, table[name].role, float(table[name].spikes.sum()), float(table[name].synaptic_operations.sum()),
-                place if place.ndim == 2 else place.reshape(1, -1), kept, flat[:, kept],
+                place if place.ndim == 2 else place.reshape(1, -1), kept, flat[:, kept], table[name].active_share(1),
             )
         )  # fmt: skip
     times, trains, answered = trace.timesteps, tuple(layers), judged.part(trace.logits)
@@ -223,5 +225,6 @@ def _plain(layer: LayerTrain) -> dict[str, Any]:
         "synaptic_operations": layer.synaptic_operations,
         "map": [[round(float(value), 6) for value in row] for row in layer.map],
         "neurons": layer.neurons.tolist(),
+        **({"active": list(layer.active)} if layer.active else {}),
         "train": [[t + 1, k, float(layer.train[t, k])] for t, k in layer.train.nonzero().tolist()],
     }  # fmt: skip

@@ -54,6 +54,7 @@ class Estimates:
                 if self.lowered.last_reader[name] == node.name:
                     values.pop(name, None)
         self._read(values[self.lowered.output.name], steps)
+        self.run.arrived()
 
     def _evaluate(self, node: Node, inputs: list[Wire], steps: int) -> Wire:
         if isinstance(node.op, Input):
@@ -71,7 +72,8 @@ class Estimates:
         program, x, t = self.run.program, self.run.x, self.run.t
         assert isinstance(node.op, Input)
         if program.encoder.is_constant or isinstance(node.op, LookUp):
-            return None if t else self._first(node.op.part(x).double(), steps)
+            new = self.run.arriving(node)
+            return None if new is None else self._first(new.double(), steps)
         return torch.cat([program.sent(node, x, self.run.sample_ids, t + k + 1).double() for k in range(steps)])
 
     def _first(self, value: Tensor, steps: int) -> Tensor:
@@ -85,20 +87,26 @@ class Estimates:
         return torch.zeros((), dtype=torch.float64, device=x.device).expand(steps * len(x), *shape)
 
     def _cell(self, node: Node, cell: Cell, inputs: list[Wire], steps: int) -> Wire:
-        t, name = self.run.t, node.name
-        if t and name in self.silent and all(value is None for value in inputs):
+        t, name, presence = self.run.t, node.name, self.run.presence
+        grows = presence is not None and presence.grows
+        if t and not grows and name in self.silent and all(value is None for value in inputs):
             self.run.counter.hear(name, [self._train(wire, None, steps) for wire in node.inputs], t + 1)
             return None
         trains = []
         for wire, bias, value in zip(node.inputs, self.lowered.biases[name], inputs, strict=True):
             train = self._train(wire, value, steps)
-            if t == 0 and bool(bias.any()):  # biases arrive in the first step
+            if (t == 0 or grows) and bool(bias.any()):  # biases arrive in the first step
                 train = train.to(torch.float64, copy=True)
-                train[0] += bias
+                train[0] += bias if presence is None else bias * presence.fresh(wire)
             trains.append(train)
         state = self.states[name] if name in self.states else cell.init(*(train[0].double() for train in trains))
         self.run.counter.hear(name, trains, t + 1)
+        state, owed = (state, None) if presence is None else presence.begin(name, cell, state)
         self.states[name], output, undecided = self._scan(name, cell, state, trains)
+        if presence is not None:
+            output = presence.sent(name, output, None)
+            if owed is not None:
+                output = torch.cat([presence.sent(name, output[:1], owed), output[1:]])
         self.run.note_undecided(name, undecided)
         self.run.early += cell.early(output)
         self.silent.discard(name)

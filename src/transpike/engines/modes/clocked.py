@@ -83,6 +83,7 @@ class Clock:
                 if self.last[name] == node.name:
                     values.pop(name, None)
         self._read(values[self.lowered.output.name], t - self.starts[self.lowered.output.name])
+        self.run.arrived()
 
     def _rests(self, node: Node, own: int) -> bool:
         """True if a node without input has no output: before its window, and after its last spike."""
@@ -96,6 +97,9 @@ class Clock:
         program, x = self.run.program, self.x
         assert isinstance(node.op, Input)
         if program.encoder.is_constant or isinstance(node.op, LookUp):
+            if self.run.replaced is not None or self.run.presence is not None:
+                new = self.run.arriving(node)
+                return x.new_zeros((len(x), *node.shape)) if new is None else new.to(x.dtype)
             return node.op.part(x) * self.schedule.share(own, self.timesteps)
         if self.period:
             cycle, phase = divmod(own - 1, self.period)
@@ -106,16 +110,21 @@ class Clock:
     def _cell(self, node: Node, cell: Cell, values: dict[str, Tensor], own: int) -> Tensor:
         share, name, samples = self.schedule.share(own, self.timesteps), node.name, len(self.x)
         biases, differences = self.lowered.biases[name], self.schedule.mode == "differences"
-        before = self.states.get(name)
+        before, presence = self.states.get(name), self.run.presence
         state, output = before, None
         # all at once where the counter needs everything that the cell hears
         size = 0 if differences else max(values[i][0].nbytes for i in node.inputs)
         for part in pieces(samples, size):
-            inputs = [values[i][part] + share * bias for i, bias in zip(node.inputs, biases, strict=True)]
+            inputs = [
+                values[i][part] + (share * bias if presence is None else presence.fresh(i) * bias)
+                for i, bias in zip(node.inputs, biases, strict=True)
+            ]
             if differences:
                 self.run.counter.hear(name, [x[None] for x in inputs], own)
             here = cell.init(*inputs) if before is None else taken(before, part)
+            here, owed = (here, None) if presence is None else presence.begin(name, cell, here)
             after, sent = self._step(node, cell, here, inputs, own)
+            sent = sent if presence is None else presence.sent(name, sent, owed)
             state, output = put(state, part, after, samples), put(output, part, sent, samples)
         assert output is not None
         self.states[name] = state

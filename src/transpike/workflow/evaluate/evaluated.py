@@ -19,6 +19,8 @@ class LayerRow:
     """Counts of one layer, per sample; ``spike_rate`` is spikes per neuron and time step.
 
     ``product_operations`` are those of the synaptic operations that read the state of a product of two wires.
+    ``active_positions``: the share of a layer's positions (tokens, pixels) that sent a spike in each step, of layers
+    that send differences: what has settled costs nothing.
     """
 
     name: str
@@ -31,6 +33,7 @@ class LayerRow:
     synaptic_operations: float
     membrane_updates: float
     product_operations: float = 0.0
+    active_positions: tuple[float, ...] = ()
 
 
 Score = tuple[float | None, float | None, float | None]

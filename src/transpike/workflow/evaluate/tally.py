@@ -222,6 +222,7 @@ def _rows(activity: Activity, timesteps: int) -> tuple[LayerRow, ...]:
             synaptic_operations=float(layer.synaptic_operations.sum()) / n,
             membrane_updates=layer.updates / n,
             product_operations=float(layer.product_operations.sum()) / n,
+            active_positions=layer.active_share(n),
         )
         for layer in activity.layers
     )
