@@ -58,8 +58,9 @@ class RateProduct(Cell):
         first, second = inputs
         return None if first is None or second is None else self.op.of_scales(first, second)
 
-    def state_reads(self, *events: Tensor) -> Tensor:
-        return state_reads(self.op, *events)
+    def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
+        first, second = events
+        return state_reads(self.op, first, second, partners)
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0
