@@ -225,10 +225,11 @@ def reference_trains(program: Program, whole: Whole, x: Tensor, ids: Tensor, tim
     with torch.no_grad():
         for start in range(0, len(x), 64):
             part = slice(start, start + 64)
-            run = Reference().start(program, x[part], ids[part], names, count=False)
-            run.advance(timesteps)
+            run = Reference(every_step=True).start(program, x[part], ids[part], names, count=False)
+            run.advance(whole.window or timesteps)
             for layer in neurons:
-                ends[layer.name].append(in_units(run.states[layer.name], layer))
+                state = run.states[layer.name]
+                ends[layer.name].append(in_units(state[0] if isinstance(state, tuple) else state, layer))
             trace = run.finish()
             if not trace.exact:
                 raise UnsupportedModel(f"the run is not exact, so spikes may depend on the engine: {trace.why}")
@@ -236,6 +237,8 @@ def reference_trains(program: Program, whole: Whole, x: Tensor, ids: Tensor, tim
                 trains[name].append(trace.trains[name].numpy().astype(np.int64))
             assert run.reading is not None
             reading = run.reading[:, 1] if isinstance(program.readout, DelayedWindow) else run.reading
+            if program.schedule.mode == "differences":  # read as the sum of equivalent rates
+                reading = reading / timesteps
             totals.append(in_units(reading, whole.readout))
     levels = {name: np.concatenate(parts, 1) for name, parts in trains.items()}
     return Trains(levels, np.concatenate(totals), {name: np.concatenate(parts) for name, parts in ends.items()})
