@@ -4,7 +4,6 @@ from transpike.core.schedule import depths
 from transpike.errors import SettingError, UnsupportedModel
 from transpike.lowering.program import Program
 from transpike.lowering.whole import Timing
-from transpike.schedules.layer_synchronous import LayerSynchronous
 
 
 class Times:

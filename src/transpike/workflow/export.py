@@ -174,6 +174,12 @@ def refuse(exporter: Exporter, whole: Whole) -> None:
             f"{exporter.name} reads all steps, and the readout of this network excludes the first "
             f"{whole.readout.start}: convert with readout=AccumulatedMembrane()"
         )
+    if not exporter.every_rule and not whole.is_plain:
+        name = next(layer.name for layer in whole.layers if not layer.rule.is_plain or layer.timing is not None)
+        raise UnsupportedModel(
+            f"{name} sends other levels than 0 and 1, or waits, which {exporter.name} cannot hold: convert with a "
+            "streaming recipe of integrate-and-fire neurons, such as ecc, or export to golden, onnx or c"
+        )
     exporter.refuse(whole)
 
 

@@ -32,9 +32,7 @@ def has_cycles(op: object) -> bool:
     return type(op).cycle is not Cell.cycle or type(op).counts is not Cell.counts
 
 
-def clocked(
-    run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None = None
-) -> dict[str, Any]:
+def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None = None) -> dict[str, Any]:
     """Simulate all steps of a run of T ``timesteps`` and read its answer; in phase cycles, one answer per round.
 
     ``lowered`` has the dtype and device of ``x``; ``observe`` gets the potentials after every step. Phase-weighted
