@@ -10,6 +10,7 @@ The readout adds its charge in every step and never fires. The charge of a term 
 order; its shape may be another one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -215,6 +216,10 @@ class Whole:
     divisor: int = 0
     window: int = 0
 
+    def sends(self, name: str, t: int) -> bool:
+        """False for a layer or an entrance that sends nothing in step t, from 0."""
+        return sends(self.table, self.window, name, t)
+
     @property
     def is_plain(self) -> bool:
         """True if every neuron sends at most one spike per step, and may in every step."""
@@ -235,6 +240,14 @@ class Whole:
     def table(self) -> dict[str, Layer | Entrance]:
         """Name → layer or entrance."""
         return {**{one.name: one for one in self.entrances}, **{one.name: one for one in self.layers}}
+
+
+def sends(table: Mapping[str, Layer | Entrance], window: int, name: str, t: int) -> bool:
+    """``Whole.sends``, for a part of a network."""
+    one = table[name]
+    if isinstance(one, Entrance):
+        return not window or t < window
+    return sends(table, window, one.source, t) if one.kind == "maximum" else one.active("fires", t)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from transpike.lowering.bounds import spans
 from transpike.lowering.lowered import Exactness, Lowered
 from transpike.lowering.program import Program
 from transpike.lowering.rounding_points import OnGrid
-from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Whole, Window
+from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Whole, Window, sends
 from transpike.lowering.whole_paths import paths, sends_levels
 from transpike.lowering.whole_rules import after_firing, check_width, unit_of
 from transpike.lowering.whole_terms import compact, extremes, front_of, integers, terms_of
@@ -212,6 +212,8 @@ class _Former:
     def _bounded(self, layer: Layer) -> Layer:
         """The layer with the largest |v| for any levels, by interval arithmetic step by step."""
         given = [(term.source, extremes(term, *self.ends[term.source], layer)) for term in layer.terms]
+        table: dict[str, Layer | Entrance] = {one.name: one for one in self.entrances}
+        table |= {one.name: one for one in self.layers}
         low = high = layer.initial
         bound = abs(layer.initial)
         for t in range(self.times.steps):
@@ -221,7 +223,7 @@ class _Former:
             if layer.active("currents", t):
                 low = low + sum(self.ends[name][0] for name in layer.currents)
                 high = high + sum(self.ends[name][1] for name in layer.currents)
-            for least, most in (ends for source, ends in given if self._sends(source, t)):
+            for least, most in (ends for source, ends in given if sends(table, self.times.window, source, t)):
                 low, high = low + least, high + most
             bound = np.maximum(bound, np.maximum(abs(high), abs(low)))
             if layer.kind != "readout" and layer.active("fires", t):
@@ -229,13 +231,6 @@ class _Former:
             if layer.timing is None and all(map(np.array_equal, before, (low, high))):
                 break
         return replace(layer, bound=compact(bound))
-
-    def _sends(self, name: str, t: int) -> bool:
-        """Whether a source of levels can send in step t."""
-        one = next((layer for layer in self.layers if layer.name == name), None)
-        if one is None:
-            return not self.times.window or t < self.times.window
-        return self._sends(one.source, t) if one.kind == "maximum" else one.active("fires", t)
 
 
 def _windows(pool: MaxPool, source: Node) -> tuple[int, ...]:

@@ -34,6 +34,7 @@ class C(Exporter):
     name: ClassVar[str] = "c"
     suffix: ClassVar[str] = ""
     reads_late: ClassVar[bool] = True
+    every_rule: ClassVar[bool] = True
     weight_bits: int | None = setting(None, "Bits of the weights (default: all that the grid has).", low=2, high=8)
 
     def __post_init__(self) -> None:
@@ -43,7 +44,7 @@ class C(Exporter):
         return whole if self.weight_bits is None else rounded(whole, self.weight_bits)
 
     def refuse(self, whole: Whole) -> None:
-        ends = [(one.name, one.low, one.high) for one in whole.entrances]
+        ends = [(one.name, one.low, one.high) for one in whole.entrances if one.kind != "charge"]
         ends += [(one.front.name, one.front.low, one.front.high) for one in whole.entrances if one.front]
         for name, low, high in ends:
             if not -(2**31) <= low <= high < 2**31:
@@ -60,7 +61,7 @@ class C(Exporter):
             if layer.pool is None:
                 continue
             source = whole.table[layer.source]
-            if isinstance(source, Entrance) and (source.kind != "spikes" or source.low < 0 or source.high > 1):
+            if isinstance(source, Entrance) and (source.kind != "spikes" or whole.ends(source.name) != (0, 1)):
                 raise UnsupportedModel(
                     f"{layer.name} pools the entrance {source.name}, whose levels are not only 0 and 1. {OTHERS}"
                 )
@@ -107,6 +108,8 @@ def manifest(plan: Plan, found: Costs) -> dict[str, Any]:
     return {
         "format": "c",
         "timesteps": whole.timesteps,
+        "divisor": whole.divisor,
+        "levels": bool(plan.level_type),
         "parameters": [
             {
                 "name": one.name,

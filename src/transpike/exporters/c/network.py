@@ -2,14 +2,17 @@
 
 import textwrap
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from transpike.exporters.c.front import ROUNDED, front_lines
 from transpike.exporters.c.layout import Array, narrowest_type
 from transpike.exporters.c.plan import Plan
+from transpike.exporters.c.rules import HELPERS, Numbers, level_lines
 from transpike.exporters.c.terms import WINDOWS, Constants, Events, Span, Target, Terms, comment, coordinates
 from transpike.lowering.whole import Entrance, Integers, Layer, Window
+from transpike.lowering.whole_rules import ENDLESS
 
 
 def indented(lines: list[str]) -> str:
@@ -38,6 +41,7 @@ class Network:
         name, kind = self.plan.identifier(readout.name), total_type(self.plan)
         windows = [WINDOWS] if "_window(" in start + step else []
         windows += [ROUNDED] if "rounded(" in start else []
+        windows += [text for call, text in HELPERS.items() if call in step]
         parts = [
             '/* Made by transpike: see net.h. */\n#include "net.h"\n#include <limits.h>\n#include <string.h>',
             "\n".join(self.constants.declarations),
@@ -65,6 +69,8 @@ class Network:
         ]
         readout = plan.whole.readout
         layers = [layer.name for layer in plan.whole.layers if layer.kind != "readout"]
+        level_type = f"typedef {plan.level_type} net_level;\n" if plan.level_type else ""
+        levels = ", and their\n   levels, or 0 where all are 1" if plan.level_type else ""
         return f"""/* Made by transpike: a spiking network in whole numbers, without allocation or libraries.
 
 {self._description()}
@@ -75,7 +81,7 @@ class Network:
    net_step runs one step. It returns 1, or 0 without doing anything after NET_STEPS steps: potentials and partial
    sums are proven to stay within their types for NET_STEPS steps.
    net_total is the charge of output k so far, in one unit for all; net_answer is the output with the largest.
-   With NET_WATCH defined, net_watch receives the events of each layer in each step. */
+   With NET_WATCH defined, net_watch receives the events of each layer in each step{levels}. */
 #ifndef NET_H
 #define NET_H
 #include <stdint.h>
@@ -85,7 +91,7 @@ class Network:
 #define NET_LAYERS {len(layers)}
 
 typedef {plan.index_type} net_index;
-
+{level_type}
 typedef struct {{
 {chr(10).join(members)}
 }} net_state;
@@ -95,7 +101,7 @@ int net_step({", ".join(step_parameters(plan))});
 {total_type(plan)} net_total(const net_state *s, uint32_t k);
 uint32_t net_answer(const net_state *s);
 #ifdef NET_WATCH
-void net_watch(uint32_t layer, const net_index *events, uint32_t count);
+{watch_signature(plan)};
 #endif
 #endif
 """
@@ -126,6 +132,11 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
         conditions.append(("index", f"{largest - 1}u <= (net_index)-1"))
         for layer in plan.whole.layers:
             name = plan.identifier(layer.name)
+            if layer.kind == "maximum" and plan.is_graded(layer.name):
+                largest = max(map(abs, plan.whole.ends(layer.name)))
+                kind = plan.sum_type(layer.name).removesuffix("_t").upper()
+                conditions.append((f"sum_{name}", f"NET_STEPS * INT64_C({largest}) <= {kind}_MAX"))
+                continue
             if layer.kind == "maximum":
                 conditions.append((f"count_{name}", f"NET_STEPS <= {plan.count_type.removesuffix('_t').upper()}_MAX"))
                 continue
@@ -196,10 +207,11 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
             level = f"const int32_t e = i, level = {self.plan.parameter(name).argument}[i];\nif (level == 0) continue;"
             return Events(f"for (int32_t i = 0; i < {self.plan.size(name)}; ++i) {{\n{level}", True)
         plain = self.plan.identifier(name)
-        graded = isinstance(source, Entrance) and (source.low < 0 or source.high > 1)
+        graded = self.plan.is_graded(name)
         head = f"for (uint32_t i = 0; i < n_{plain}; ++i) {{\nconst int32_t e = (int32_t)list_{plain}[i];"
         if graded:
-            head += f"\nconst int32_t level = {self.plan.parameter(name).argument}[e];"
+            levels = f"{self.plan.parameter(name).argument}[e]" if isinstance(source, Entrance) else f"level_{plain}[i]"
+            head += f"\nconst int32_t level = {levels};"
         return Events(head, graded)
 
     def _step(self) -> list[str]:
@@ -207,6 +219,8 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
         for name in plan.senders:
             place = f" + {plan.lists[name]}" if plan.lists[name] else ""
             lines.append(f"net_index *const list_{plan.identifier(name)} = s->list{place};")
+            if plan.is_graded(name) and not isinstance(plan.whole.table[name], Entrance):
+                lines.append(f"net_level *const level_{plan.identifier(name)} = s->level{place};")
         for entrance in plan.entrances("spikes"):
             plain = plan.identifier(entrance.name)
             lines += [
@@ -224,7 +238,8 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
             lines += self._maximum(layer) if layer.kind == "maximum" else self._neurons(layer)
             if layer.kind != "readout":
                 plain = plan.identifier(layer.name)
-                lines += ["#ifdef NET_WATCH", f"net_watch({number}, list_{plain}, n_{plain});", "#endif"]
+                levels = (f", level_{plain}" if plan.is_graded(layer.name) else ", 0") if plan.level_type else ""
+                lines += ["#ifdef NET_WATCH", f"net_watch({number}, list_{plain}{levels}, n_{plain});", "#endif"]
                 number += 1
         return [*lines, "return 1;"]
 
@@ -238,33 +253,84 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
             added.append(f"s->current_{name}[i]")
         elif layer.bias.any():
             values.append(self.terms.value(f"bias_{name}", array.spread(layer.bias), array, "i", "c"))
-            added.append(values[-1])
-        added += [f"s->{plan.charge(one)}[i]" for one in layer.currents]
+            added.append(self._when(layer, "bias", values[-1]))
+        added += [self._when(layer, "currents", f"s->{plan.charge(one)}[i]") for one in layer.currents]
         potential = " + ".join([f"s->v_{name}[i]", *added])
         if layer.kind == "readout":
             if not added:
                 return lines
             body = [f"s->v_{name}[i] = ({kind})({potential});"]
             return [*lines, *self._loops(array, values), *body, *self._ends(array, values)]
-        threshold = self.terms.value(f"threshold_{name}", array.spread(layer.threshold), array, "i", "c")
-        values.append(threshold)
-        after = "0" if layer.reset == "zero" else f"({kind})(u - {threshold})"
-        otherwise = [f"s->v_{name}[i] = ({kind})u;"] if added else []
+        numbers = self._numbers(layer, array, name)
+        values += [value for value in vars(numbers).values() if value]
+        waits = [] if self._when(layer, "fires", "") == "" else [
+            f"if (!({self._condition(layer, 'fires')})) {{", f"s->v_{name}[i] = ({kind})u;", "continue;", "}"
+        ]  # fmt: skip
+        fire = self._spike if layer.rule.is_plain else self._levels
         return [
             *lines,
             f"uint32_t n_{name} = 0;",
             *self._loops(array, values),
             f"const {wide} u = {potential};",
-            f"if (u >= {threshold}) {{",
+            *waits,
+            *fire(layer, name, kind, numbers, bool(added)),
+            *self._ends(array, values),
+        ]
+
+    def _numbers(self, layer: Layer, array: Array, name: str) -> Numbers:
+        """The numbers of a rule, as expressions."""
+        given = {"threshold": layer.threshold}
+        given |= {"below": layer.rule.below} if layer.rule.kind == "signed" else {}
+        if layer.rule.follow is not None:
+            given |= {key: value for key, value in vars(layer.rule.follow).items() if (abs(value) < ENDLESS).any()}
+        found = {
+            key: self.terms.value(f"{key}_{name}", array.spread(value), array, "i", "c") for key, value in given.items()
+        }
+        return Numbers(**found)
+
+    def _condition(self, layer: Layer, what: Literal["bias", "currents", "fires"]) -> str:
+        """Whether the current step is one of those that the layer's timing calls so."""
+        assert layer.timing is not None
+        begin, end = getattr(layer.timing, what)
+        return f"s->step > {begin} && s->step <= {end}" if begin else f"s->step <= {end}"
+
+    def _when(self, layer: Layer, what: Literal["bias", "currents", "fires"], value: str) -> str:
+        """``value`` in the steps of the timing, else 0."""
+        always = layer.timing is None or getattr(layer.timing, what) == (0, self.plan.whole.timesteps)
+        return value if always else f"({self._condition(layer, what)} ? {value} : 0)"
+
+    @staticmethod
+    def _spike(layer: Layer, name: str, kind: str, numbers: Numbers, added: bool) -> list[str]:
+        """One spike where u reaches the threshold."""
+        after = "0" if layer.reset == "zero" else f"({kind})(u - {numbers.threshold})"
+        otherwise = [f"s->v_{name}[i] = ({kind})u;"] if added else []
+        return [
+            f"if (u >= {numbers.threshold}) {{",
             f"s->v_{name}[i] = {after};",
             f"list_{name}[n_{name}++] = (net_index)i;",
             *(["} else {", *otherwise] if otherwise else []),
             "}",
-            *self._ends(array, values),
         ]
+
+    def _levels(self, layer: Layer, name: str, kind: str, numbers: Numbers, added: bool) -> list[str]:
+        """The level of the layer's rule, and what it leaves."""
+        sent = f"s->sent_{name}[i]"
+        lines = level_lines(layer, numbers, sent)
+        if layer.rule.follow is not None:
+            lines += [f"s->v_{name}[i] = ({kind})u;"] if added else []
+        elif layer.reset == "zero":
+            lines.append(f"s->v_{name}[i] = level != 0 ? 0 : ({kind})u;")
+        else:
+            lines.append(f"s->v_{name}[i] = ({kind})(u - level * {numbers.threshold});")
+        lines.append("if (level != 0) {")
+        if layer.rule.remembers:
+            lines.append(f"{sent} = ({self.plan.sum_type(layer.name)})({sent} + level);")
+        return [*lines, f"level_{name}[n_{name}] = (net_level)level;", f"list_{name}[n_{name}++] = (net_index)i;", "}"]
 
     def _maximum(self, layer: Layer) -> list[str]:
         """An output fires when an input of its window has fired more often than any of them before."""
+        if self.plan.is_graded(layer.name):
+            return self._maximum_of_sums(layer)
         plan, name = self.plan, self.plan.identifier(layer.name)
         source, array = plan.arrays[layer.source], plan.arrays[layer.name]
         assert layer.pool is not None
@@ -296,9 +362,53 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
             "}",
         ]
 
+    def _maximum_of_sums(self, layer: Layer) -> list[str]:
+        """An output sends the change of the largest sum of levels in its window."""
+        plan, name = self.plan, self.plan.identifier(layer.name)
+        source, array = plan.arrays[layer.source], plan.arrays[layer.name]
+        assert layer.pool is not None
+        channels, inner = source.shape[0], source.shape[1:]
+        places = np.empty(source.size, np.int64)  # in memory, for each position with features last
+        places[Array("", source.shape, source.shape, True).positions] = source.positions
+        place = "p"
+        if not np.array_equal(places, np.arange(source.size)):
+            place = f"{self.constants.add(f'order_{name}', places)}[p]"
+        kind, pool = plan.sum_type(layer.name), layer.pool
+        lines = [
+            self._events(layer.source).head, f"s->sum_{name}[e] = ({kind})(s->sum_{name}[e] + level);", "}",
+            f"uint32_t n_{name} = 0;", f"for (int32_t o = 0; o < {array.size}; ++o) {{",
+            "int32_t best = INT32_MIN;", *coordinates(array.shape[1:], channels, "o"),
+        ]  # fmt: skip
+        position = ""
+        for axis, size in enumerate(inner):
+            start = f"q{axis} * {pool.stride[axis]} - {pool.padding[axis]}"
+            lines += [
+                f"for (int32_t k{axis} = 0; k{axis} < {pool.kernel[axis]}; ++k{axis}) {{",
+                f"const int32_t x{axis} = {start} + k{axis};",
+                f"if (x{axis} < 0 || x{axis} >= {size}) continue;",
+            ]
+            position = f"({position} * {size} + x{axis})" if position else f"x{axis}"
+        return [
+            *lines,
+            f"const int32_t p = {position} * {channels} + c;",
+            f"if (s->sum_{name}[{place}] > best) best = s->sum_{name}[{place}];",
+            *["}"] * len(inner),
+            f"if (best == s->top_{name}[o]) continue;",
+            f"level_{name}[n_{name}] = (net_level)(best - s->top_{name}[o]);",
+            f"s->top_{name}[o] = ({kind})best;",
+            f"list_{name}[n_{name}++] = (net_index)o;",
+            "}",
+        ]
+
     @staticmethod
     def _span(pool: Window, axis: int, size: int) -> Span:
         return Span(pool.kernel[axis], pool.stride[axis], pool.padding[axis], 1, size, axis)
+
+
+def watch_signature(plan: Plan) -> str:
+    """The head of ``net_watch``."""
+    levels = "const net_level *levels, " if plan.level_type else ""
+    return f"void net_watch(uint32_t layer, const net_index *events, {levels}uint32_t count)"
 
 
 def paragraph(text: str, later: str = "   ") -> str:
