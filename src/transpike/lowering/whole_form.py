@@ -23,7 +23,7 @@ from transpike.lowering.program import Program
 from transpike.lowering.rounding_points import OnGrid
 from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Whole, Window, sends
 from transpike.lowering.whole_paths import paths, sends_levels
-from transpike.lowering.whole_rules import after_firing, check_width, unit_of
+from transpike.lowering.whole_rules import after_firing, check_cell, check_width, unit_of
 from transpike.lowering.whole_terms import compact, extremes, front_of, integers, terms_of
 from transpike.lowering.whole_timing import Times, check_schedule, check_steps
 from transpike.neurons.max_pooling import LateralInhibition, MaximumOfEstimates
@@ -140,6 +140,7 @@ class _Former:
         return Layer(node.name, "maximum", node.shape, 0, unit, pool=window, source=source.name)
 
     def _neurons(self, node: Node, cell: Cell) -> Layer:
+        check_cell(cell, node.name)
         axis, unit = self._unit(node)
         found = unit_of(cell, node.name, unit)
         given = self.lowered.biases[node.name][0].expand(1, *self.table[node.inputs[0]].shape)

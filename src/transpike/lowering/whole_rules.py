@@ -23,6 +23,7 @@ from transpike.neurons.maximum_in_time import MaximumInTime
 from transpike.neurons.multi_threshold import MultiThreshold
 from transpike.neurons.sigma_delta import OFF_GRID, SigmaDelta
 from transpike.neurons.signed import SignedIntegrateAndFire
+from transpike.neurons.switched import Switched
 
 WIDEST = 2**62
 """No number of a rule is larger, so that 64 bits hold it."""
@@ -40,16 +41,14 @@ class Unit:
 
 
 def unit_of(cell: Cell, where: str, grid: Tensor) -> Unit:
-    """The rule of a cell whose potentials are multiples of ``grid`` (*shape).
+    """The rule of a cell that ``check_cell`` accepts, whose potentials are multiples of ``grid`` (*shape).
 
-    Raises UnsupportedModel, which begins with ``where``, for a cell that has no such rule.
+    Raises UnsupportedModel, which begins with ``where``, for numbers that are not whole.
     """
-    if isinstance(cell, SigmaDelta) and is_plain(cell, SigmaDelta):
+    if is_plain(cell, SigmaDelta):
         rule = Rule(cell.rule, 2 ** (cell.threshold_count - 1), follow=_follow(cell, where, grid))
         return Unit(np.array([PARTS]), np.zeros(1, np.int64), rule)
     found = _rule(cell, where, grid)
-    if found is None:
-        raise UnsupportedModel(f"{where} ({cell.describe()}) has no whole-number form: {_reason(cell)}")
     assert cell.unit is not None
     threshold, initial = (
         compact(integers(value.expand(grid.shape), grid, where)) for value in (cell.unit.threshold, cell.unit.initial)
@@ -57,21 +56,28 @@ def unit_of(cell: Cell, where: str, grid: Tensor) -> Unit:
     return Unit(threshold, initial, found, cell.unit.reset == "hard")
 
 
-def _rule(cell: Cell, where: str, grid: Tensor) -> Rule | None:
-    """The rule of a neuron that subtracts what it sends; None for other cells."""
-    if is_plain(cell, IntegrateAndFire):
-        return Rule() if cell.leak == 1 else None
+def check_cell(cell: Cell, where: str) -> None:
+    """Raises UnsupportedModel, which begins with ``where``, for a cell that is no neuron with a rule."""
+    held = (IntegrateAndFire, Burst, MultiThreshold, SignedIntegrateAndFire, SigmaDelta)
+    leaks = isinstance(cell, IntegrateAndFire) and cell.leak != 1
+    settles = isinstance(cell, SignedIntegrateAndFire) and cell.rule == "pascal"
+    if not is_plain(cell, held) or leaks or settles:
+        raise UnsupportedModel(f"{where} ({cell.describe()}) has no whole-number form: {_reason(cell)}")
+
+
+def _rule(cell: Cell, where: str, grid: Tensor) -> Rule:
+    """The rule of a neuron that subtracts what it sends."""
     if is_plain(cell, Burst):
         return Rule("levels", cell.gamma)
     if is_plain(cell, MultiThreshold):
         return Rule("levels" if cell.rule == "any" else "nearest", cell.most)
-    if is_plain(cell, SignedIntegrateAndFire) and cell.rule != "pascal":
-        if cell.rule == "snm":
-            return Rule("signed", below=compact(integers(cell.threshold.expand(grid.shape), grid, where)))
-        depth = cell.depth if cell.rule == "dual" else 0.0
-        below = torch.floor((depth * cell.threshold.double()) / grid) + 1  # m < −d θ, of whole numbers
-        return Rule("signed", below=compact(below.numpy().astype(np.int64)))
-    return None
+    if not is_plain(cell, SignedIntegrateAndFire):
+        return Rule()
+    if cell.rule == "snm":
+        return Rule("signed", below=compact(integers(cell.threshold.expand(grid.shape), grid, where)))
+    depth = cell.depth if cell.rule == "dual" else 0.0
+    below = torch.floor((depth * cell.threshold.double()) / grid) + 1  # m < −d θ, of whole numbers
+    return Rule("signed", below=compact(below.numpy().astype(np.int64)))
 
 
 def _follow(cell: SigmaDelta, where: str, grid: Tensor) -> Follow:
@@ -179,6 +185,8 @@ def _reason(cell: Cell) -> str:
     """Why a cell has no whole-number form, and the way out."""
     if is_plain(cell, IntegrateAndFire):
         return "a leak multiplies its potential by a fraction in each step; convert with leak=1"
+    if isinstance(cell, Switched):
+        return "two spikes stand for a current that stays on; the recipe ecc in whole windows has the same counts"
     if isinstance(cell, SignedIntegrateAndFire):
         return "its spikes are corrected in silent steps; use a recipe with another rule, such as snm or fast-snn"
     if isinstance(cell, MaximumOfEstimates):

@@ -35,13 +35,15 @@ class Times:
 def check_schedule(program: Program) -> None:
     """Raises UnsupportedModel for a schedule that has no whole-number form."""
     schedule, readout = program.schedule, program.readout
-    whole = schedule.mode in ("steps", "windows") or (schedule.mode == "differences" and schedule.gain == "unit")
-    if not whole or getattr(schedule, "settle", False):
-        way = "convert with schedule=LayerSynchronous(), or " if schedule.mode == "windows" else ""
-        raise UnsupportedModel(
-            f"{schedule} has no whole-number form, only streaming, windows without settling, and differences of unit "
-            f"gain have: {way}use a streaming recipe, such as ecc or few-steps"
-        )
+    reason = ""
+    if schedule.gain == "reciprocal":
+        reason = "what a message of step t adds is divided by t: use a recipe with unit gain, such as sigma-delta"
+    elif getattr(schedule, "settle", False):
+        reason = "neurons correct their count in silent steps: use schedule=LayerSynchronous() and unsigned neurons"
+    elif schedule.mode not in ("steps", "windows", "differences"):
+        reason = "only streaming, windows and differences of unit gain have: use a recipe such as ecc or few-steps"
+    if reason:
+        raise UnsupportedModel(f"{schedule} has no whole-number form: {reason}")
     if schedule.mode != "steps" and readout.every_step:
         raise UnsupportedModel(
             f"the readout {type(readout).__name__} excludes single steps, which has no whole-number form under "

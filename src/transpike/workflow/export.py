@@ -130,7 +130,7 @@ def export(
     steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
     whole = whole_form(snn.program, steps, None if snn.preprocessing is None else snn.preprocessing.whole)
     refuse(exporter, whole)
-    given, expected = trains_of(snn, whole, samples, steps, limit)
+    given, expected = trains_of(snn, whole, samples, whole.timesteps, limit)
     _compare("the whole-number form", whole, expected, run_whole(whole, given))
     warnings, written = _weak(whole, expected), exporter.written(whole)
     if written is not whole:

@@ -53,6 +53,11 @@ class C(Exporter):
                     "network takes 32 bits: convert with input_bits=8"
                 )
         for layer in whole.layers:
+            if self.weight_bits is not None and not layer.rule.is_plain:
+                raise UnsupportedModel(
+                    f"{layer.name} sends other levels than 0 and 1, and weight_bits rounds networks of single spikes: "
+                    "export without weight_bits"
+                )
             if mixes_orders(whole, layer):
                 raise UnsupportedModel(
                     f"{layer.name} adds the outputs of layers of weights that lie in different orders in the C "
