@@ -20,6 +20,7 @@ from transpike.encoders import DeterministicCounts, EventFrames
 from transpike.lowering.whole import Entrance, Layer, Samples, Term, Trains, Whole, Window
 from transpike.lowering.whole_form import samples_of, whole_form
 from transpike.lowering.whole_run import run_whole
+from transpike.schedules import LayerSynchronous
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,7 @@ class Exported:
 
 def exported(snn: ts.SNN, x: Tensor, timesteps: int) -> Exported:
     whole = whole_form(snn.program, timesteps, None if snn.preprocessing is None else snn.preprocessing.whole)
-    samples = samples_of(snn.program, whole, snn.prepare(x), torch.arange(len(x)), timesteps)
+    samples = samples_of(snn.program, whole, snn.prepare(x), torch.arange(len(x)), whole.timesteps)
     return Exported(whole, samples, fires(run_whole(whole, samples)), snn, x)
 
 
@@ -197,6 +198,18 @@ NETWORKS: Mapping[str, Callable[[], Exported]] = {
     "bytes": bytes_of_pictures,
     "pixels": pixels,
     "counts": counts,
+    "sigma-delta": lambda: _digits("small-cnn", ts.recipes.StreamingSigmaDelta(timesteps=8), 8, 5),
+    "signed digits": lambda: _digits("residual", ts.recipes.BurstDigits(timesteps=3), 3, 5),
+    "bursts": lambda: _digits("residual", ts.recipes.BurstLIP(timesteps=6, percentile=80.0), 6, 5),
+    "several thresholds": lambda: _digits("residual", ts.recipes.HMT(timesteps=4, threshold_count=3), 4, 5),
+    "signed spikes": lambda: _digits("small-cnn", ts.recipes.FewSteps(timesteps=8, neuron="signed"), 8, 5),
+    "windows": lambda: _digits("small-cnn", ts.recipes.ECC(timesteps=8, schedule=LayerSynchronous()), 8, 5),
+    "wait steps": lambda: _digits(
+        "residual", ts.recipes.ECC(timesteps=8, schedule=LayerSynchronous(wait_steps=3)), 8, 5
+    ),
+    "windows of bursts": lambda: _digits(
+        "two-layers", ts.recipes.BurstLIP(timesteps=4, percentile=80.0, schedule=LayerSynchronous()), 4, 10
+    ),
 }
 """Name → a small network of one kind."""
 

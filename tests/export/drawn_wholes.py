@@ -2,10 +2,24 @@
 
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
-from transpike.lowering.whole import Entrance, Front, Layer, Samples, Term, Trains, Whole, Window
+from transpike.lowering.whole import (
+    PARTS,
+    Entrance,
+    Follow,
+    Front,
+    Layer,
+    Rule,
+    Samples,
+    Term,
+    Timing,
+    Trains,
+    Whole,
+    Window,
+)  # fmt: skip
 from transpike.lowering.whole_run import charge_of, run_whole
 from transpike.lowering.whole_terms import charge_shape
 
@@ -37,13 +51,13 @@ class Drawing:
             name, source, "conv", weight, shape, **{"stride": ones, "padding": zeros, "dilation": ones} | settings
         )
 
-    def layer(self, name: str, shape: tuple[int, ...], *terms: Term, reset: str = "subtract", threshold: int = 12, currents: tuple[str, ...] = (), kind: str = "integrate") -> str:  # fmt: skip
+    def layer(self, name: str, shape: tuple[int, ...], *terms: Term, reset: str = "subtract", threshold: int = 12, currents: tuple[str, ...] = (), kind: str = "integrate", **others: Any) -> str:  # fmt: skip
         channels = (shape[0], *[1] * (len(shape) - 1))
         self.layers.append(
             Layer(
                 name, kind, shape, 0, np.ones(shape[0]), terms, currents,  # type: ignore[arg-type]
                 bias=self.random.integers(-2, 3, channels), threshold=self.random.integers(threshold // 2, threshold * 2, channels),
-                initial=self.random.integers(0, 1 if kind == "readout" else threshold, shape if name == "each" else channels), reset=reset,  # type: ignore[arg-type]
+                initial=self.random.integers(0, 1 if kind == "readout" else threshold, shape if name == "each" else channels), reset=reset, **others,  # type: ignore[arg-type]
             )
         )  # fmt: skip
         return name
@@ -138,4 +152,62 @@ def bytes_in(seed: int) -> tuple[Whole, Samples, Trains]:
     return whole, samples, run_whole(whole, samples)
 
 
-DRAWN = {"bytes in": bytes_in, "pixels": pixels, "events": events, "charges": charges}
+def rules(seed: int) -> tuple[Whole, Samples, Trains]:
+    """Bursts, signed levels, powers of two, sigma-delta neurons of both kinds; maxima of signed sums with padding."""
+    d = Drawing(seed)
+    d.entrance("x", "spikes", (2, 6, 6), -3, 3)
+    d.layer(
+        "burst",
+        (2, 6, 6),
+        d.conv("c0", "x", (2, 6, 6), 2, (3, 3), padding=(1, 1)),
+        threshold=20,
+        rule=Rule("levels", 3),
+    )
+    signed = replace(
+        d.conv("c1", "burst", (2, 6, 6), 4, (3, 3), padding=(1, 1)), weight=d.random.integers(-9, 9, (4, 2, 3, 3))
+    )
+    d.layer("signed", (4, 6, 6), signed, threshold=40, rule=Rule("signed", below=d.random.integers(1, 30, (4, 1, 1))))
+    d.pool("pool", "signed", (4, 3, 3), (3, 3), (2, 2), (1, 1))
+    powers = replace(
+        d.conv("c2", "pool", (4, 3, 3), 4, (3, 3), padding=(1, 1)), weight=d.random.integers(-9, 10, (4, 4, 3, 3))
+    )
+    d.layer("powers", (4, 3, 3), powers, threshold=40, rule=Rule("nearest", 4))
+
+    def follow(falling: int) -> Follow:
+        given = {name: d.random.integers(*ends, (1,)) for name, ends in FOLLOWS.items()}
+        return Follow(**given, falling=np.array([falling]), low=np.array([-(2**60)]), high=np.array([9 * PARTS]))
+
+    flat = linear(d, "powers", 36, 12)
+    d.layer("one", (12,), flat, rule=Rule("one", 4, follow=follow(0)))
+    d.layer("all", (8,), linear(d, "one", 12, 8), rule=Rule("all", 8, follow=follow(-200)))
+    d.layers[-2:] = [
+        replace(layer, threshold=np.array([PARTS]), initial=np.zeros(1, np.int64)) for layer in d.layers[-2:]
+    ]
+    d.layer("out", (4,), linear(d, "all", 8, 4), linear(d, "pool", 36, 4), kind="readout")
+    return d.done()
+
+
+FOLLOWS = {"rising": (300, 400), "offset": (0, 5000), "divisor": (5, 9)}
+
+
+def waiting(seed: int) -> tuple[Whole, Samples, Trains]:
+    """Windows of two steps: layers add what is constant, and fire, in some steps only; a wire that skips a layer."""
+    d = Drawing(seed)
+    d.entrance("x", "charge", (3, 5), -10, 50)
+    d.entrance("spikes", "spikes", (3, 5), 0, 1)
+    d.entering["spikes"][2:] = 0
+    d.layer("first", (3, 5), Term("more", "spikes", "scale", np.array([7]), (3, 5)), currents=("x",), threshold=25, timing=Timing((0, 2), (0, 2), (2, 4)))  # fmt: skip
+    again = d.conv("c", "first", (3, 5), 4, (3,), padding=(1,))
+    d.layer("second", (4, 5), again, threshold=12, reset="zero", timing=Timing((2, 4), (0, 2), (4, 6)))
+    d.layer("out", (4,), linear(d, "second", 20, 4), linear(d, "first", 15, 4), kind="readout", timing=Timing((4, 6), (0, 2), (4, 6)))  # fmt: skip
+    return d.done()
+
+
+DRAWN = {
+    "rules": rules,
+    "waiting": waiting,
+    "bytes in": bytes_in,
+    "pixels": pixels,
+    "events": events,
+    "charges": charges,
+}

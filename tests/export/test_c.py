@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drawn_wholes import DRAWN, bytes_in, charges, events, pixels
+from drawn_wholes import DRAWN, charges, events, pixels
 
 import transpike as ts
 from stored import stored
@@ -152,7 +152,7 @@ def test_more_steps_than_were_proven_are_refused(tmp_path: Path) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("make", [bytes_in, pixels, events, charges])
+@pytest.mark.parametrize("make", DRAWN.values(), ids=list(DRAWN))
 def test_the_test_program_passes_with_sanitizers(make: Callable[[int], Formed], tmp_path: Path) -> None:
     sanitizers = "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
     (tmp_path / "empty.c").write_text("int main(void) { return 0; }\n")

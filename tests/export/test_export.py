@@ -69,8 +69,8 @@ def test_the_checker_is_short_and_needs_numpy_only(network: ts.SNN, images: Tens
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        (">= threshold", "> threshold + 1"),
-        ("- s[name] * threshold", ""),
+        ('u >= arrays[layer["threshold"]]', 'u > arrays[layer["threshold"]] + 1'),
+        ("- s * threshold", ""),
         ('arrays[layer["initial"]]', "0"),
         ("views.max(", "views.min("),
     ],

@@ -386,7 +386,6 @@ POOL = Layer("pool", "maximum", (1, 2), 0, np.ones(1), pool=Window((2,), (2,), (
         (_whole(Layer("n", "integrate", (2,), 0, np.ones(2))), "n receives nothing"),
         (_whole(Layer("n", "integrate", (2,), 0, np.ones(2), (WIDE,), bound=np.array(2**62))), "n: .*64 bits.*fewer"),
         (_whole(POOL, high=2**20, timesteps=17), "pool: counts up to 17,825,792 .*fewer time steps"),
-        (_whole(POOL, low=-1), "pool pools signed levels: use an encoder without signs"),
     ],
 )  # fmt: skip
 def test_what_a_file_cannot_hold_is_refused_by_name(whole: Whole, text: str, tmp_path: Path) -> None:

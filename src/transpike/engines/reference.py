@@ -17,7 +17,12 @@ from transpike.lowering.program import Program
 
 @dataclass(frozen=True)
 class Reference:
-    """Runs the lowered form step by step; every other engine must give the same spikes."""
+    """Runs the lowered form step by step; every other engine must give the same spikes.
+
+    ``every_step``: whole windows too are run step by step, and not in two parts, integrating and firing.
+    """
+
+    every_step: bool = False
 
     def start(
         self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str] = (), count: bool = True
@@ -26,14 +31,18 @@ class Reference:
         key = ("reference", x.device)
         if key not in program.prepared:
             program.prepared[key] = replace(program, lowered=program.lowered.to(dtype=torch.float64, device=x.device))
-        return ReferenceRun(program.prepared[key], x.double(), sample_ids, record, count)
+        run = ReferenceRun(program.prepared[key], x.double(), sample_ids, record, count)
+        run.every_step = self.every_step
+        return run
 
     def batch_limit(self, program: Program) -> int:
         return 64
 
 
 class ReferenceRun(Run):
-    """``states``: the state of each cell after the last step, of runs in steps."""
+    """``states``: the state of each cell after the last step, where the run was step by step."""
+
+    every_step = False
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -65,6 +74,9 @@ class ReferenceRun(Run):
 
     def _window(self, timesteps: int) -> None:
         """Every layer integrates the charge of its whole window, then fires for a window."""
+        if self.every_step:
+            self._wait_window(timesteps)
+            return
         program, lowered = self.program, self.program.lowered
         constant = lowered.time_invariant if program.encoder.is_constant else frozenset()
         values: dict[str, Tensor] = {}
@@ -95,13 +107,16 @@ class ReferenceRun(Run):
             self.clock = Clock(self, self.program.lowered, self.x, steps, None)
         for _ in range(steps):
             self.clock.tick(self.t + 1)
+        self.states = self.clock.states
 
     def _wait_window(self, timesteps: int) -> None:
-        clocked(self, self.program.lowered, self.x, timesteps)
+        self.states = clocked(self, self.program.lowered, self.x, timesteps)
 
     _cycles = _slots = _wait_window
 
     def _keep(self, order: Tensor) -> None:
-        self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
         if self.clock is not None:
             self.clock.keep(order)
+            self.states = self.clock.states
+        else:
+            self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}

@@ -20,6 +20,10 @@ class Exporter(NamedSettings, ABC):
     reads_late: ClassVar[bool] = False
     """True if it keeps ``Layer.start`` of the readout; networks with another start than 0 are else refused."""
 
+    every_rule: ClassVar[bool] = False
+    """True if it keeps every ``Rule`` and ``Timing`` of layers; networks with others than plain ones are else refused.
+    """
+
     def refuse(self, whole: Whole) -> None:
         """Raises UnsupportedModel, naming layer, reason and way out, for what this format cannot hold."""
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,11 +17,10 @@ import numpy as np
 
 from transpike.errors import GateFailed
 from transpike.exporters.exporter import Exporter
-from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Trains, Whole
+from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Timing, Trains, Whole
 from transpike.results.writing import write_atomically
 
-VERSION = 1
-_NUMBERS = ("bias", "threshold", "initial")
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -30,18 +29,20 @@ class Golden(Exporter):
 
     ``net.json`` holds the structure, ``net.npz`` its integers; ``samples.npz`` what enters, the expected spikes of
     every layer and step, the last potentials and the totals; ``mem/*.mem`` the same integers for $readmemh;
-    ``check.py`` runs all of it with NumPy alone. ``mem=False`` leaves out the .mem files, which are large.
+    ``check.py`` runs all of it with NumPy alone, with ``rules.py`` where neurons send more than one spike in a step.
+    ``mem=False`` leaves out the .mem files, which are large.
     """
 
     name: ClassVar[str] = "golden"
     suffix: ClassVar[str] = ""
     reads_late: ClassVar[bool] = True
+    every_rule: ClassVar[bool] = True
     mem: bool = True
 
     def write(self, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
         path.mkdir()
         arrays: dict[str, Integers] = {}
-        layers = [_layer(layer, arrays) for layer in whole.layers]
+        layers = [_layer(layer, arrays, whole.timesteps) for layer in whole.layers]
         entrances = [_entrance(one, arrays) for one in whole.entrances]
         vectors = _entering(samples)
         vectors |= {f"out.{name}": value for name, value in expected.levels.items()}
@@ -52,6 +53,7 @@ class Golden(Exporter):
             "format": "transpike golden",
             "version": VERSION,
             "timesteps": samples.timesteps,
+            "divisor": whole.divisor or samples.timesteps - whole.readout.start,
             "entrances": entrances,
             "layers": layers,
         }
@@ -59,6 +61,8 @@ class Golden(Exporter):
             text["mem"] = list(_memories(path / "mem", {**arrays, **vectors}))
         write_atomically(path / "net.json", json.dumps(text, indent=1).encode())
         shutil.copyfile(str(files("transpike.exporters") / "golden_check.py"), path / "check.py")
+        if not all(layer.rule.is_plain for layer in whole.layers):
+            shutil.copyfile(str(files("transpike.exporters") / "golden_rules.py"), path / "rules.py")
 
     def missing(self) -> str:
         return ""
@@ -101,7 +105,7 @@ def _entrance(entrance: Entrance, arrays: dict[str, Integers]) -> dict[str, Any]
     return found
 
 
-def _layer(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
+def _layer(layer: Layer, arrays: dict[str, Integers], timesteps: int) -> dict[str, Any]:
     """The structure of a layer as plain data; its integers go into ``arrays``."""
     found: dict[str, Any] = {"name": layer.name, "kind": layer.kind, "shape": layer.shape}
     if layer.pool is not None:
@@ -113,15 +117,27 @@ def _layer(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
     found |= {
         "axis": layer.axis, "unit_log2": np.log2(units).astype(int).tolist(), "currents": layer.currents,
         "bound": int(layer.bound.max()), "bias": _stored(arrays, f"{layer.name}.bias", layer.bias),
+        "timing": asdict(layer.timing or Timing(*[(0, timesteps)] * 3)),
     }  # fmt: skip
     if layer.kind == "readout":
         found["start"] = layer.start
     else:
         found["reset"] = layer.reset
-        for name in _NUMBERS[1:]:
+        for name in ("threshold", "initial"):
             found[name] = _stored(arrays, f"{layer.name}.{name}", getattr(layer, name))
+        found["rule"] = _rule(layer, arrays)
     found["terms"] = [_term(f"{layer.name}.{number}", term, arrays) for number, term in enumerate(layer.terms)]
     return found
+
+
+def _rule(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
+    """What neurons send, as plain data; its integers go into ``arrays``."""
+    rule = layer.rule
+    found: dict[str, Any] = {"kind": rule.kind, "most": rule.most}
+    numbers = {} if rule.follow is None else vars(rule.follow)
+    if rule.kind == "signed":
+        numbers = {"below": rule.below}
+    return found | {name: _stored(arrays, f"{layer.name}.{name}", value) for name, value in numbers.items()}
 
 
 def _term(key: str, term: Term, arrays: dict[str, Integers]) -> dict[str, Any]:

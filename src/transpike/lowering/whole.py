@@ -5,10 +5,12 @@ Every potential, weight, threshold and bias is an integer count of grid steps. I
     v += bias + Σ_terms W · levels[source](t) + Σ_currents charge
 
 (levels of sources earlier in the order, of the same step), then fires where v ≥ threshold and resets: ``subtract``
-takes the threshold off, ``zero`` clears v. The readout adds its charge in every step and never fires. The charge of a
-term has the elements of the layer in their order; its shape may be another one.
+takes the threshold off, ``zero`` clears v. Neurons of other kinds have another ``Rule``, layers that wait a ``Timing``.
+The readout adds its charge in every step and never fires. The charge of a term has the elements of the layer in their
+order; its shape may be another one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -86,6 +88,82 @@ class Window:
     padding: tuple[int, ...]
 
 
+PARTS = 2**10
+"""Parts of a level in which sigma-delta neurons compare."""
+
+
+@dataclass(frozen=True, eq=False)
+class Follow:
+    """The function of a sigma-delta neuron: of the estimate u it wants to have sent n parts of a level,
+
+    ``n = clip(⌊(a u + offset) / divisor⌋, low, high)``, a = ``rising`` where u ≥ 0, ``falling`` below 0.
+
+    All broadcast to the shape of the layer; ``a u + offset`` stays below 2⁶² for every u within the layer's bound.
+    """
+
+    rising: Integers
+    falling: Integers
+    offset: Integers
+    divisor: Integers
+    low: Integers
+    high: Integers
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """The level that a neuron sends for its potential u before the reset, θ the threshold, r the sum of its levels.
+
+    - "levels": ``clip(⌊u / θ⌋, 0, most)``; for ``most`` 1 a spike where u ≥ θ
+    - "signed": ``[u ≥ θ] − [u ≤ −below and r > 0]``
+    - "nearest": the sign of u times the largest power of two p ≤ ``most`` with ``4 |u| ≥ 3 p θ``, or 0; where u < 0
+      also ``p ≤ r``
+    - "one", "all": of sigma-delta neurons, whose u is never reset. With ``w = n − θ r`` for the n of ``follow``, in
+      parts of a level (θ = ``PARTS``), the sign of w times the largest power of two p ≤ ``most`` with
+      ``4 |w| ≥ 3 p θ``, or 0; for "all" such powers one after the other, from the largest down, of what is left of w
+
+    Every level times θ is taken off u, except for "one" and "all". ``below`` broadcasts to the shape of the layer.
+    """
+
+    kind: Literal["levels", "signed", "nearest", "one", "all"] = "levels"
+    most: int = 1
+    below: Integers = field(default_factory=lambda: np.ones(1, np.int64))
+    follow: Follow | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """True for one spike where the potential reaches the threshold."""
+        return self.kind == "levels" and self.most == 1
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The smallest and the largest level of one step."""
+        most = 2 * self.most - 1 if self.kind == "all" else self.most
+        return (0 if self.kind == "levels" else -most), most
+
+    @property
+    def remembers(self) -> bool:
+        """True if the sum of the levels decides."""
+        return self.kind != "levels"
+
+    @property
+    def powers(self) -> tuple[int, ...]:
+        """The powers of two up to ``most``, the largest first."""
+        return tuple(2**k for k in reversed(range(self.most.bit_length())))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The steps, counted from 0, of a layer that waits: from the first on, up to the one before the second.
+
+    ``bias`` and ``currents``: those that add the bias, and the constant currents; ``fires``: those in which neurons may
+    fire.
+    """
+
+    bias: tuple[int, int]
+    currents: tuple[int, int]
+    fires: tuple[int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class Layer:
     """Neurons ("integrate"), pooling by lateral inhibition ("maximum"), or the "readout".
@@ -94,7 +172,8 @@ class Layer:
     on ``axis`` (from 0, without the batch); one number for the readout. ``bias``, ``threshold``, ``initial`` broadcast
     to ``shape``. ``bound`` (broadcastable) is the largest |v| that can occur in the form's number of steps, before the
     reset, for any levels. ``pool`` and ``source`` are those of "maximum"; its rule is that of
-    ``neurons.LateralInhibition``. ``start``: the readout adds nothing in its first ``start`` steps.
+    ``neurons.LateralInhibition``, whose padding is below every sum. ``start``: the readout adds nothing in its first
+    ``start`` steps. ``timing`` None: in every step.
     """
 
     name: str
@@ -112,15 +191,46 @@ class Layer:
     pool: Window | None = None
     source: str = ""
     start: int = 0
+    rule: Rule = Rule()
+    timing: Timing | None = None
+
+    def active(self, what: Literal["bias", "currents", "fires"], t: int) -> bool:
+        """Whether step t, from 0, is one of those that ``Timing`` calls so."""
+        if self.timing is None:
+            return True
+        first, end = getattr(self.timing, what)
+        return first <= t < end
 
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """Entrances and layers in the order of execution; the last layer is the readout. ``timesteps``: the longest run."""
+    """Entrances and layers in the order of execution; the last layer is the readout. ``timesteps``: the longest run.
+
+    The logits are ``totals · unit / divisor``; ``divisor`` 0 is the number of steps that the readout has read. A
+    network with ``window`` T > 0 answers after all of its ``timesteps`` only, and inputs enter in the first T of them.
+    """
 
     entrances: tuple[Entrance, ...]
     layers: tuple[Layer, ...]
     timesteps: int
+    divisor: int = 0
+    window: int = 0
+
+    def sends(self, name: str, t: int) -> bool:
+        """False for a layer or an entrance that sends nothing in step t, from 0."""
+        return sends(self.table, self.window, name, t)
+
+    @property
+    def is_plain(self) -> bool:
+        """True if every neuron sends at most one spike per step, and may in every step."""
+        return all(layer.rule.is_plain and layer.timing is None for layer in self.layers)
+
+    def ends(self, name: str) -> tuple[int, int]:
+        """The smallest and the largest level that a layer or an entrance sends in one step."""
+        one = self.table[name]
+        if isinstance(one, Entrance):
+            return one.low, one.high
+        return self.ends(one.source) if one.kind == "maximum" else one.rule.ends
 
     @property
     def readout(self) -> Layer:
@@ -130,6 +240,14 @@ class Whole:
     def table(self) -> dict[str, Layer | Entrance]:
         """Name → layer or entrance."""
         return {**{one.name: one for one in self.entrances}, **{one.name: one for one in self.layers}}
+
+
+def sends(table: Mapping[str, Layer | Entrance], window: int, name: str, t: int) -> bool:
+    """``Whole.sends``, for a part of a network."""
+    one = table[name]
+    if isinstance(one, Entrance):
+        return not window or t < window
+    return sends(table, window, one.source, t) if one.kind == "maximum" else one.active("fires", t)
 
 
 @dataclass(frozen=True, eq=False)

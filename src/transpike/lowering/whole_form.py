@@ -16,17 +16,17 @@ from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
 from transpike.core.op import Op
 from transpike.core.plain import is_plain
-from transpike.errors import DataError, SettingError, UnsupportedModel
+from transpike.errors import DataError, UnsupportedModel
 from transpike.lowering.bounds import spans
 from transpike.lowering.lowered import Exactness, Lowered
 from transpike.lowering.program import Program
 from transpike.lowering.rounding_points import OnGrid
-from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Whole, Window
+from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Whole, Window, sends
 from transpike.lowering.whole_paths import paths, sends_levels
+from transpike.lowering.whole_rules import after_firing, check_cell, check_width, unit_of
 from transpike.lowering.whole_terms import compact, extremes, front_of, integers, terms_of
-from transpike.neurons.integrate_and_fire import IntegrateAndFire
-from transpike.neurons.max_pooling import LateralInhibition
-from transpike.neurons.maximum_in_time import MaximumInTime
+from transpike.lowering.whole_timing import Times, check_schedule, check_steps
+from transpike.neurons.max_pooling import LateralInhibition, MaximumOfEstimates
 from transpike.ops.maxpool import MaxPool
 from transpike.readouts.accumulated_membrane import AccumulatedMembrane
 from transpike.readouts.delayed_window import DelayedWindow
@@ -47,12 +47,7 @@ def _checked(program: Program, timesteps: int) -> Exactness:
     exactness = program.lowered.exactness
     if exactness is None:
         raise UnsupportedModel("the network has no exact grid, so no whole numbers; convert with exact_grid=True")
-    if program.schedule.mode != "steps":
-        way = "convert with schedule=Streaming(), or " if program.schedule.mode == "windows" else ""
-        raise UnsupportedModel(
-            f"{program.schedule} has no whole-number form, only streaming has: {way}use a streaming recipe, "
-            "such as ecc or few-steps"
-        )
+    check_schedule(program)
     if exactness.timesteps < timesteps:
         raise UnsupportedModel(
             f"the network is not on a grid for {timesteps} steps: {exactness.reason}; "
@@ -84,7 +79,7 @@ class _Former:
     """Walks the lowered form once."""
 
     def __init__(self, program: Program, exactness: Exactness, timesteps: int, whole: tuple[int, int] | None) -> None:
-        self.lowered, self.table, self.timesteps = program.lowered, program.table, timesteps
+        self.lowered, self.table, self.times = program.lowered, program.table, Times(program, timesteps)
         self.exactness, self.start, self.whole = exactness, _delay(program), whole
         self.entrances: list[Entrance] = []
         self.layers: list[Layer] = []
@@ -102,12 +97,13 @@ class _Former:
         for node in self.lowered.nodes:
             if isinstance(node.op, Input) and sends_levels(self.lowered, node):
                 self._spikes(node)
-            elif isinstance(node.op, LateralInhibition):
+            elif isinstance(node.op, (LateralInhibition, MaximumOfEstimates)):
                 self.layers.append(self._maximum(node, node.op))
             elif isinstance(node.op, Cell):
                 self.layers.append(self._neurons(node, node.op))
         self.layers.append(self._readout(output))
-        return Whole(tuple(self.entrances), tuple(self.layers), self.timesteps)
+        times = self.times
+        return Whole(tuple(self.entrances), tuple(self.layers), times.steps, times.divisor, times.window)
 
     def _spikes(self, node: Node) -> None:
         alphabet, scale = self.lowered.alphabets[node.name], self.lowered.spike_scales[node.name]
@@ -119,17 +115,16 @@ class _Former:
         unit = compact(scale[0].numpy())
         self.entrances.append(Entrance(node.name, node.shape, "spikes", low, alphabet.levels, unit))
 
-    def _maximum(self, node: Node, cell: LateralInhibition) -> Layer:
+    def _maximum(self, node: Node, cell: LateralInhibition | MaximumOfEstimates) -> Layer:
         pool, source, where = cell.pool, self.table[node.inputs[0]], f"{node.name} ({cell.describe()})"
-        if not is_plain(cell, LateralInhibition) or cell.period or cell.pre_simulation_steps:
+        plain = is_plain(cell, LateralInhibition) and not cell.period and not cell.pre_simulation_steps
+        if not plain and not is_plain(cell, MaximumOfEstimates):
             raise UnsupportedModel(f"{where} restarts during a run, which the whole-number form does not")
         if not sends_levels(self.lowered, source):
             raise UnsupportedModel(
                 f"{where} pools what {source.name} ({source.op.describe()}) makes of spikes, not the spikes of one "
                 "layer: put the pooling directly behind an activation"
             )
-        if self.ends[source.name][0] < 0:
-            raise UnsupportedModel(f"{where} pools signed spikes; use an encoder without signs")
         if (
             not is_plain(pool, MaxPool)
             or any(d != 1 for d in pool.dilation)
@@ -145,21 +140,20 @@ class _Former:
         return Layer(node.name, "maximum", node.shape, 0, unit, pool=window, source=source.name)
 
     def _neurons(self, node: Node, cell: Cell) -> Layer:
-        if not is_plain(cell, IntegrateAndFire) or cell.leak != 1:
-            raise UnsupportedModel(f"{node.name} ({cell.describe()}) has no whole-number form: {_reason(cell)}")
+        check_cell(cell, node.name)
         axis, unit = self._unit(node)
+        found = unit_of(cell, node.name, unit)
         given = self.lowered.biases[node.name][0].expand(1, *self.table[node.inputs[0]].shape)
         bias = compact(integers(given.reshape(node.shape), unit, node.name))
-        threshold, initial = (
-            compact(integers(value.expand(node.shape), unit, node.name)) for value in (cell.threshold, cell.initial)
-        )
         layer = Layer(
             node.name, "integrate", node.shape, axis, _along(unit, axis), self._terms(node, node.inputs[0], unit),
-            self._currents(node, node.inputs[0], unit), bias, threshold, initial,
-            "subtract" if cell.reset == "soft" else "zero",
+            self._currents(node, node.inputs[0], unit), bias, found.threshold, found.initial,
+            "zero" if found.zero else "subtract", rule=found.rule, timing=self.times.of(node.name),
         )  # fmt: skip
-        self.ends[node.name] = (0, 1)
-        return self._bounded(layer)
+        self.ends[node.name] = found.rule.ends
+        layer = self._bounded(layer)
+        check_width(layer, f"{node.name} ({cell.describe()})")
+        return layer
 
     def _unit(self, node: Node) -> tuple[int, Tensor]:
         """The axis of the channels, and the grid step of each element, equal within a channel; (*shape)."""
@@ -187,7 +181,7 @@ class _Former:
         currents = self._currents(node, node.name, unit)
         layer = Layer(
             node.name, "readout", shape, 0, np.array(fine * common), terms, currents, compact(bias_units // common),
-            start=self.start,
+            start=self.start, timing=self.times.of(node.name),
         )  # fmt: skip
         return self._bounded(layer)
 
@@ -218,26 +212,24 @@ class _Former:
 
     def _bounded(self, layer: Layer) -> Layer:
         """The layer with the largest |v| for any levels, by interval arithmetic step by step."""
-        least, most = layer.bias, layer.bias
-        for low, high in (extremes(term, *self.ends[term.source], layer) for term in layer.terms):
-            least, most = least + low, most + high
-        for name in layer.currents:
-            least, most = least + self.ends[name][0], most + self.ends[name][1]
-        if layer.kind == "readout":
-            return replace(layer, bound=compact(self.timesteps * np.maximum(abs(least), abs(most))))
+        given = [(term.source, extremes(term, *self.ends[term.source], layer)) for term in layer.terms]
+        table: dict[str, Layer | Entrance] = {one.name: one for one in self.entrances}
+        table |= {one.name: one for one in self.layers}
         low = high = layer.initial
-        bound, threshold = abs(layer.initial), layer.threshold
-        for _ in range(self.timesteps):
-            fired = high >= threshold
-            rest = np.where(low < threshold, np.where(fired, np.minimum(low, 0), low), 0)
-            kept = np.minimum(high, threshold - 1)
-            if layer.reset == "subtract":
-                high, low = np.where(fired, np.maximum(high - threshold, kept), high), rest
-            else:
-                high, low = np.where(fired, np.maximum(0, kept), high), rest
-            before, high, low = (high, low), high + most, low + least
+        bound = abs(layer.initial)
+        for t in range(self.times.steps):
+            before = low, high
+            if layer.active("bias", t):
+                low, high = low + layer.bias, high + layer.bias
+            if layer.active("currents", t):
+                low = low + sum(self.ends[name][0] for name in layer.currents)
+                high = high + sum(self.ends[name][1] for name in layer.currents)
+            for least, most in (ends for source, ends in given if sends(table, self.times.window, source, t)):
+                low, high = low + least, high + most
             bound = np.maximum(bound, np.maximum(abs(high), abs(low)))
-            if np.array_equal(before[0] + most, before[0]) and np.array_equal(low, before[1]):
+            if layer.kind != "readout" and layer.active("fires", t):
+                low, high = after_firing(layer, low, high)
+            if layer.timing is None and all(map(np.array_equal, before, (low, high))):
                 break
         return replace(layer, bound=compact(bound))
 
@@ -262,19 +254,6 @@ def _common_power(values: list[Integers]) -> int:
     return found & -found
 
 
-def _reason(cell: Cell) -> str:
-    """Why a cell has no whole-number form, and the way out."""
-    if isinstance(cell, IntegrateAndFire) and is_plain(cell, IntegrateAndFire):
-        return "a leak multiplies its potential by a fraction in each step; convert with leak=1"
-    if isinstance(cell, MaximumInTime):
-        return "its spikes or currents are no maximum of counts; convert with pooling='lateral-inhibition'"
-    if cell.is_delay:
-        return "it repeats its input later; use a recipe without delays"
-    if cell.unit is None:
-        return "only its step() defines it; use a recipe of plain integrate-and-fire neurons, such as ecc"
-    return "only integrate-and-fire neurons with one threshold have; use a recipe of these, such as ecc or few-steps"
-
-
 def onward(lowered: Lowered, known: Mapping[str, Tensor], *, magnitude: bool = False) -> dict[str, Tensor]:
     """``known`` values of constant currents, and what they are on the wires behind them while no neuron fires."""
     found = dict(known)
@@ -293,17 +272,17 @@ def onward(lowered: Lowered, known: Mapping[str, Tensor], *, magnitude: bool = F
 def samples_of(program: Program, whole: Whole, x: Tensor, sample_ids: Tensor, timesteps: int) -> Samples:
     """The integers that enter for prepared inputs ``x`` (batch, *shape), as the reference engine computes them.
 
-    ``sample_ids`` (batch,) are those of a run. Raises SettingError for more steps than the form has, and DataError for
-    inputs beyond the range that the grid covers.
+    ``sample_ids`` (batch,) are those of a run. Raises SettingError for more steps than the form has, for others than
+    it has in a network with windows, and DataError for inputs beyond the range that the grid covers.
     """
-    if not 1 <= timesteps <= whole.timesteps:
-        raise SettingError(f"timesteps must be from 1 to {whole.timesteps}, those of the whole-number form")
+    check_steps(program, whole.window, whole.timesteps, timesteps)
     lowered, x = program.lowered.to(dtype=torch.float64), x.double()
     currents: dict[str, Tensor] = {}
     entering: dict[str, Integers] = {}
     for node in lowered.nodes:
         if isinstance(node.op, Input) and sends_levels(lowered, node):
-            sent = [program.sent(node, x, sample_ids, t) for t in range(1, timesteps + 1)]
+            sent = [program.sent(node, x, sample_ids, t) for t in range(1, (whole.window or timesteps) + 1)]
+            sent += [torch.zeros_like(sent[0])] * (timesteps - len(sent))
             entering[node.name] = torch.stack(sent).numpy().astype(np.int64)
         elif node.name in lowered.time_invariant:
             given = isinstance(node.op, Input)

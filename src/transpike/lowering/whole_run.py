@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from transpike.lowering.whole import Front, Integers, Layer, Samples, Term, Trains, Whole, Window
+from transpike.lowering.whole import Follow, Front, Integers, Layer, Samples, Term, Trains, Whole, Window
 
 _CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -40,6 +40,9 @@ class _Run:
             for layer in whole.layers
             if layer.kind == "integrate"
         }
+        self.sent = {
+            layer.name: np.zeros((batch, *layer.shape), np.int64) for layer in whole.layers if layer.rule.remembers
+        }
         self.sums = {
             layer.name: np.zeros((batch, *whole.table[layer.source].shape), np.int64)
             for layer in whole.layers
@@ -67,13 +70,15 @@ class _Run:
                 assert layer.pool is not None
                 levels[layer.name] = maximum(self.sums[layer.name], layer.pool) - maximum(before, layer.pool)
                 continue
-            charge = self._charge(layer, levels)
-            levels[layer.name] = charge if layer.kind == "readout" else self._fire(layer, charge)
+            charge = self._charge(layer, levels, t)
+            levels[layer.name] = charge if layer.kind == "readout" else self._fire(layer, charge, t)
         return levels
 
-    def _charge(self, layer: Layer, levels: dict[str, Integers]) -> Integers:
-        charge = np.broadcast_to(layer.bias, (self.batch, *layer.shape)).copy()
-        for name in layer.currents:
+    def _charge(self, layer: Layer, levels: dict[str, Integers], t: int) -> Integers:
+        charge = np.zeros((self.batch, *layer.shape), np.int64)
+        if layer.active("bias", t):
+            charge += layer.bias
+        for name in layer.currents if layer.active("currents", t) else ():
             charge += levels[name]
         for term in layer.terms:
             x = torch.from_numpy(np.ascontiguousarray(rearranged(term, levels[term.source]))).double()
@@ -81,12 +86,45 @@ class _Run:
             charge += found.reshape(charge.shape).numpy().astype(np.int64)
         return charge
 
-    def _fire(self, layer: Layer, charge: Integers) -> Integers:
-        v = self.potentials[layer.name] + charge
-        self.peaks[layer.name] = max(self.peaks[layer.name], int(abs(v).max()))
-        spikes = (v >= layer.threshold).astype(np.int64)
-        self.potentials[layer.name] = v - spikes * layer.threshold if layer.reset == "subtract" else v * (1 - spikes)
-        return spikes
+    def _fire(self, layer: Layer, charge: Integers, t: int) -> Integers:
+        v, name = self.potentials[layer.name] + charge, layer.name
+        self.peaks[name] = max(self.peaks[name], int(abs(v).max()))
+        self.potentials[name] = v
+        if not layer.active("fires", t):
+            return np.zeros_like(v)
+        levels = sent_levels(layer, v, self.sent.get(name))
+        if layer.rule.remembers:
+            self.sent[name] += levels
+        if layer.rule.follow is None:
+            self.potentials[name] = v - levels * layer.threshold if layer.reset == "subtract" else v * (levels == 0)
+        return levels
+
+
+def sent_levels(layer: Layer, v: Integers, sent: Integers | None) -> Integers:
+    """What neurons with the potentials ``v`` send, by their rule; ``sent`` is the sum of what they have sent."""
+    rule, threshold = layer.rule, layer.threshold
+    if rule.is_plain:
+        return (v >= threshold).astype(np.int64)
+    if rule.kind == "levels":
+        return np.clip(v // threshold, 0, rule.most)
+    assert sent is not None
+    if rule.kind == "signed":
+        return (v >= threshold).astype(np.int64) - ((v <= -rule.below) & (sent > 0))
+    left = v if rule.follow is None else wanted(rule.follow, v) - threshold * sent
+    found = np.zeros_like(v)
+    for power in rule.powers:
+        rest = left - found * threshold
+        reached = 4 * abs(rest) >= 3 * power * threshold
+        reached &= (found == 0) | (rule.kind == "all")
+        reached &= (left >= 0) | (sent >= power) | (rule.kind != "nearest")
+        found += np.sign(rest) * reached * power
+    return found
+
+
+def wanted(follow: Follow, v: Integers) -> Integers:
+    """What neurons with the estimates ``v`` want to have sent, in parts of a level."""
+    product = np.where(v < 0, follow.falling, follow.rising) * v + follow.offset
+    return np.clip(product // follow.divisor, follow.low, follow.high)
 
 
 def charge_of(front: Front, raw: Integers) -> Integers:
@@ -116,8 +154,8 @@ def multiplied(term: Term, weight: Tensor, x: Tensor) -> Tensor:
 
 
 def maximum(sums: Integers, pool: Window) -> Integers:
-    """The largest sum of each window of (batch, channels, *space); sums are 0 or more, and so is the padding."""
-    padded = np.pad(sums, [(0, 0), (0, 0), *((p, p) for p in pool.padding)])
+    """The largest sum of each window of (batch, channels, *space); the padding is below every sum."""
+    padded = np.pad(sums, [(0, 0), (0, 0), *((p, p) for p in pool.padding)], constant_values=np.iinfo(np.int64).min)
     sizes = [(n - k) // s + 1 for n, k, s in zip(padded.shape[2:], pool.kernel, pool.stride, strict=True)]
     best = None
     for offset in product(*(range(k) for k in pool.kernel)):

@@ -130,7 +130,7 @@ def export(
     steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
     whole = whole_form(snn.program, steps, None if snn.preprocessing is None else snn.preprocessing.whole)
     refuse(exporter, whole)
-    given, expected = trains_of(snn, whole, samples, steps, limit)
+    given, expected = trains_of(snn, whole, samples, whole.timesteps, limit)
     _compare("the whole-number form", whole, expected, run_whole(whole, given))
     warnings, written = _weak(whole, expected), exporter.written(whole)
     if written is not whole:
@@ -173,6 +173,12 @@ def refuse(exporter: Exporter, whole: Whole) -> None:
         raise UnsupportedModel(
             f"{exporter.name} reads all steps, and the readout of this network excludes the first "
             f"{whole.readout.start}: convert with readout=AccumulatedMembrane()"
+        )
+    if not exporter.every_rule and not whole.is_plain:
+        name = next(layer.name for layer in whole.layers if not layer.rule.is_plain or layer.timing is not None)
+        raise UnsupportedModel(
+            f"{name} sends other levels than 0 and 1, or waits, which {exporter.name} cannot hold: convert with a "
+            "streaming recipe of integrate-and-fire neurons, such as ecc, or export to golden, onnx or c"
         )
     exporter.refuse(whole)
 
@@ -225,10 +231,11 @@ def reference_trains(program: Program, whole: Whole, x: Tensor, ids: Tensor, tim
     with torch.no_grad():
         for start in range(0, len(x), 64):
             part = slice(start, start + 64)
-            run = Reference().start(program, x[part], ids[part], names, count=False)
-            run.advance(timesteps)
+            run = Reference(every_step=True).start(program, x[part], ids[part], names, count=False)
+            run.advance(whole.window or timesteps)
             for layer in neurons:
-                ends[layer.name].append(in_units(run.states[layer.name], layer))
+                state = run.states[layer.name]
+                ends[layer.name].append(in_units(state[0] if isinstance(state, tuple) else state, layer))
             trace = run.finish()
             if not trace.exact:
                 raise UnsupportedModel(f"the run is not exact, so spikes may depend on the engine: {trace.why}")
@@ -236,6 +243,8 @@ def reference_trains(program: Program, whole: Whole, x: Tensor, ids: Tensor, tim
                 trains[name].append(trace.trains[name].numpy().astype(np.int64))
             assert run.reading is not None
             reading = run.reading[:, 1] if isinstance(program.readout, DelayedWindow) else run.reading
+            if program.schedule.mode == "differences":  # read as the sum of equivalent rates
+                reading = reading / timesteps
             totals.append(in_units(reading, whole.readout))
     levels = {name: np.concatenate(parts, 1) for name, parts in trains.items()}
     return Trains(levels, np.concatenate(totals), {name: np.concatenate(parts) for name, parts in ends.items()})

@@ -32,16 +32,17 @@ def has_cycles(op: object) -> bool:
     return type(op).cycle is not Cell.cycle or type(op).counts is not Cell.counts
 
 
-def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None = None) -> None:
+def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None = None) -> dict[str, Any]:
     """Simulate all steps of a run of T ``timesteps`` and read its answer; in phase cycles, one answer per round.
 
     ``lowered`` has the dtype and device of ``x``; ``observe`` gets the potentials after every step. Phase-weighted
-    levels are counted and recorded as sums over each round, others step by step.
+    levels are counted and recorded as sums over each round, others step by step. Returns the last state of each cell.
     """
     clock = Clock(run, lowered, x, timesteps, observe)
     for t in range(1, clock.total + 1):
         clock.tick(t)
     clock.finish()
+    return clock.states
 
 
 class Clock:

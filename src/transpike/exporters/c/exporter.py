@@ -34,6 +34,7 @@ class C(Exporter):
     name: ClassVar[str] = "c"
     suffix: ClassVar[str] = ""
     reads_late: ClassVar[bool] = True
+    every_rule: ClassVar[bool] = True
     weight_bits: int | None = setting(None, "Bits of the weights (default: all that the grid has).", low=2, high=8)
 
     def __post_init__(self) -> None:
@@ -43,7 +44,7 @@ class C(Exporter):
         return whole if self.weight_bits is None else rounded(whole, self.weight_bits)
 
     def refuse(self, whole: Whole) -> None:
-        ends = [(one.name, one.low, one.high) for one in whole.entrances]
+        ends = [(one.name, one.low, one.high) for one in whole.entrances if one.kind != "charge"]
         ends += [(one.front.name, one.front.low, one.front.high) for one in whole.entrances if one.front]
         for name, low, high in ends:
             if not -(2**31) <= low <= high < 2**31:
@@ -52,6 +53,11 @@ class C(Exporter):
                     "network takes 32 bits: convert with input_bits=8"
                 )
         for layer in whole.layers:
+            if self.weight_bits is not None and not layer.rule.is_plain:
+                raise UnsupportedModel(
+                    f"{layer.name} sends other levels than 0 and 1, and weight_bits rounds networks of single spikes: "
+                    "export without weight_bits"
+                )
             if mixes_orders(whole, layer):
                 raise UnsupportedModel(
                     f"{layer.name} adds the outputs of layers of weights that lie in different orders in the C "
@@ -60,7 +66,7 @@ class C(Exporter):
             if layer.pool is None:
                 continue
             source = whole.table[layer.source]
-            if isinstance(source, Entrance) and (source.kind != "spikes" or source.low < 0 or source.high > 1):
+            if isinstance(source, Entrance) and (source.kind != "spikes" or whole.ends(source.name) != (0, 1)):
                 raise UnsupportedModel(
                     f"{layer.name} pools the entrance {source.name}, whose levels are not only 0 and 1. {OTHERS}"
                 )
@@ -107,6 +113,8 @@ def manifest(plan: Plan, found: Costs) -> dict[str, Any]:
     return {
         "format": "c",
         "timesteps": whole.timesteps,
+        "divisor": whole.divisor,
+        "levels": bool(plan.level_type),
         "parameters": [
             {
                 "name": one.name,

@@ -3,13 +3,13 @@
 import textwrap
 from functools import cached_property
 
-import numpy as np
-
 from transpike.exporters.c.front import ROUNDED, front_lines
+from transpike.exporters.c.layers import Layers
 from transpike.exporters.c.layout import Array, narrowest_type
 from transpike.exporters.c.plan import Plan
-from transpike.exporters.c.terms import WINDOWS, Constants, Events, Span, Target, Terms, comment, coordinates
-from transpike.lowering.whole import Entrance, Integers, Layer, Window
+from transpike.exporters.c.rules import HELPERS
+from transpike.exporters.c.terms import WINDOWS, Constants, Target, Terms, comment
+from transpike.lowering.whole import Entrance, Integers
 
 
 def indented(lines: list[str]) -> str:
@@ -29,6 +29,7 @@ class Network:
         self.plan = plan
         self.constants = Constants()
         self.terms = Terms(self.constants)
+        self.layers = Layers(plan, self.constants, self.terms)
 
     @cached_property
     def source(self) -> str:
@@ -38,6 +39,7 @@ class Network:
         name, kind = self.plan.identifier(readout.name), total_type(self.plan)
         windows = [WINDOWS] if "_window(" in start + step else []
         windows += [ROUNDED] if "rounded(" in start else []
+        windows += [text for call, text in HELPERS.items() if call in step]
         parts = [
             '/* Made by transpike: see net.h. */\n#include "net.h"\n#include <limits.h>\n#include <string.h>',
             "\n".join(self.constants.declarations),
@@ -65,6 +67,8 @@ class Network:
         ]
         readout = plan.whole.readout
         layers = [layer.name for layer in plan.whole.layers if layer.kind != "readout"]
+        level_type = f"typedef {plan.level_type} net_level;\n" if plan.level_type else ""
+        levels = ", and their\n   levels, or 0 where all are 1" if plan.level_type else ""
         return f"""/* Made by transpike: a spiking network in whole numbers, without allocation or libraries.
 
 {self._description()}
@@ -75,7 +79,7 @@ class Network:
    net_step runs one step. It returns 1, or 0 without doing anything after NET_STEPS steps: potentials and partial
    sums are proven to stay within their types for NET_STEPS steps.
    net_total is the charge of output k so far, in one unit for all; net_answer is the output with the largest.
-   With NET_WATCH defined, net_watch receives the events of each layer in each step. */
+   With NET_WATCH defined, net_watch receives the events of each layer in each step{levels}. */
 #ifndef NET_H
 #define NET_H
 #include <stdint.h>
@@ -85,7 +89,7 @@ class Network:
 #define NET_LAYERS {len(layers)}
 
 typedef {plan.index_type} net_index;
-
+{level_type}
 typedef struct {{
 {chr(10).join(members)}
 }} net_state;
@@ -95,7 +99,7 @@ int net_step({", ".join(step_parameters(plan))});
 {total_type(plan)} net_total(const net_state *s, uint32_t k);
 uint32_t net_answer(const net_state *s);
 #ifdef NET_WATCH
-void net_watch(uint32_t layer, const net_index *events, uint32_t count);
+{watch_signature(plan)};
 #endif
 #endif
 """
@@ -126,6 +130,11 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
         conditions.append(("index", f"{largest - 1}u <= (net_index)-1"))
         for layer in plan.whole.layers:
             name = plan.identifier(layer.name)
+            if layer.kind == "maximum" and plan.is_graded(layer.name):
+                largest = max(map(abs, plan.whole.ends(layer.name)))
+                kind = plan.sum_type(layer.name).removesuffix("_t").upper()
+                conditions.append((f"sum_{name}", f"NET_STEPS * INT64_C({largest}) <= {kind}_MAX"))
+                continue
             if layer.kind == "maximum":
                 conditions.append((f"count_{name}", f"NET_STEPS <= {plan.count_type.removesuffix('_t').upper()}_MAX"))
                 continue
@@ -154,59 +163,20 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
                 if layer.bias.any():
                     lines += self._fill(f"s->current_{name}", f"bias_{name}", layer.bias, array)
                 target = Target(f"s->current_{name}", kind, array)
-                lines += self._charges(layer, target, from_values=True)
+                lines += self.layers.charges(layer, target, from_values=True)
         return lines
 
     def _fill(self, expression: str, name: str, values: Integers, array: Array) -> list[str]:
         value = self.terms.value(name, array.spread(values), array, "i", "c")
-        return [*self._loops(array, [value]), f"{expression}[i] = {value};", *self._ends(array, [value])]
-
-    def _loops(self, array: Array, values: list[str]) -> list[str]:
-        """Over all neurons i, and their features c if a value needs them."""
-        features = array.memory_shape[-1]
-        if any(value.endswith("[c]") for value in values):
-            return [
-                f"for (int32_t i = 0; i < {array.size};) {{",
-                f"for (int32_t c = 0; c < {features}; ++c, ++i) {{",
-            ]
-        return [f"for (int32_t i = 0; i < {array.size}; ++i) {{"]
-
-    def _ends(self, array: Array, values: list[str]) -> list[str]:
-        return ["}"] * len(self._loops(array, values))
-
-    def _charges(self, layer: Layer, target: Target, *, from_values: bool) -> list[str]:
-        """The terms of ``layer`` whose sources are constant levels, or events."""
-        lines = []
-        for k, term in enumerate(layer.terms):
-            source = self.plan.whole.table[term.source]
-            values = isinstance(source, Entrance) and source.kind == "values"
-            if values == from_values:
-                lines += self.terms.write(
-                    term,
-                    self.plan.terms[layer.name, k],
-                    self.plan.arrays[term.source],
-                    self._events(term.source),
-                    target,
-                )
-        return lines
-
-    def _events(self, name: str) -> Events:
-        source = self.plan.whole.table[name]
-        if isinstance(source, Entrance) and source.kind == "values":
-            level = f"const int32_t e = i, level = {self.plan.parameter(name).argument}[i];\nif (level == 0) continue;"
-            return Events(f"for (int32_t i = 0; i < {self.plan.size(name)}; ++i) {{\n{level}", True)
-        plain = self.plan.identifier(name)
-        graded = isinstance(source, Entrance) and (source.low < 0 or source.high > 1)
-        head = f"for (uint32_t i = 0; i < n_{plain}; ++i) {{\nconst int32_t e = (int32_t)list_{plain}[i];"
-        if graded:
-            head += f"\nconst int32_t level = {self.plan.parameter(name).argument}[e];"
-        return Events(head, graded)
+        return [*self.layers.loops(array, [value]), f"{expression}[i] = {value};", *self.layers.ends(array, [value])]
 
     def _step(self) -> list[str]:
         plan, lines = self.plan, ["if (s->step >= NET_STEPS) return 0;", "++s->step;"]
         for name in plan.senders:
             place = f" + {plan.lists[name]}" if plan.lists[name] else ""
             lines.append(f"net_index *const list_{plan.identifier(name)} = s->list{place};")
+            if plan.is_graded(name) and not isinstance(plan.whole.table[name], Entrance):
+                lines.append(f"net_level *const level_{plan.identifier(name)} = s->level{place};")
         for entrance in plan.entrances("spikes"):
             plain = plan.identifier(entrance.name)
             lines += [
@@ -221,84 +191,19 @@ void net_watch(uint32_t layer, const net_index *events, uint32_t count);
             lines += ["", f"/* {comment(layer.name)}: {layer.kind}, {order(plan.arrays[layer.name])} */"]
             if layer.start:
                 lines.append(f"if (s->step <= {layer.start}) return 1;")
-            lines += self._maximum(layer) if layer.kind == "maximum" else self._neurons(layer)
+            lines += self.layers.maximum(layer) if layer.kind == "maximum" else self.layers.neurons(layer)
             if layer.kind != "readout":
                 plain = plan.identifier(layer.name)
-                lines += ["#ifdef NET_WATCH", f"net_watch({number}, list_{plain}, n_{plain});", "#endif"]
+                levels = (f", level_{plain}" if plan.is_graded(layer.name) else ", 0") if plan.level_type else ""
+                lines += ["#ifdef NET_WATCH", f"net_watch({number}, list_{plain}{levels}, n_{plain});", "#endif"]
                 number += 1
         return [*lines, "return 1;"]
 
-    def _neurons(self, layer: Layer) -> list[str]:
-        plan, array, name = self.plan, self.plan.arrays[layer.name], self.plan.identifier(layer.name)
-        kind = plan.potential_type(layer)
-        wide = "int64_t" if kind == "int64_t" else "int32_t"
-        lines = self._charges(layer, Target(f"s->v_{name}", kind, array), from_values=False)
-        added, values = [], []
-        if plan.current_type(layer):
-            added.append(f"s->current_{name}[i]")
-        elif layer.bias.any():
-            values.append(self.terms.value(f"bias_{name}", array.spread(layer.bias), array, "i", "c"))
-            added.append(values[-1])
-        added += [f"s->{plan.charge(one)}[i]" for one in layer.currents]
-        potential = " + ".join([f"s->v_{name}[i]", *added])
-        if layer.kind == "readout":
-            if not added:
-                return lines
-            body = [f"s->v_{name}[i] = ({kind})({potential});"]
-            return [*lines, *self._loops(array, values), *body, *self._ends(array, values)]
-        threshold = self.terms.value(f"threshold_{name}", array.spread(layer.threshold), array, "i", "c")
-        values.append(threshold)
-        after = "0" if layer.reset == "zero" else f"({kind})(u - {threshold})"
-        otherwise = [f"s->v_{name}[i] = ({kind})u;"] if added else []
-        return [
-            *lines,
-            f"uint32_t n_{name} = 0;",
-            *self._loops(array, values),
-            f"const {wide} u = {potential};",
-            f"if (u >= {threshold}) {{",
-            f"s->v_{name}[i] = {after};",
-            f"list_{name}[n_{name}++] = (net_index)i;",
-            *(["} else {", *otherwise] if otherwise else []),
-            "}",
-            *self._ends(array, values),
-        ]
 
-    def _maximum(self, layer: Layer) -> list[str]:
-        """An output fires when an input of its window has fired more often than any of them before."""
-        plan, name = self.plan, self.plan.identifier(layer.name)
-        source, array = plan.arrays[layer.source], plan.arrays[layer.name]
-        assert layer.pool is not None
-        channels, inner = source.shape[0], source.shape[1:]
-        x = Array("", source.shape, source.shape, True)
-        order_of_source = np.empty(source.size, np.int64)
-        order_of_source[source.positions] = x.positions
-        lines = [f"uint32_t n_{name} = 0;", self._events(layer.source).head]
-        if np.array_equal(order_of_source, np.arange(source.size)):
-            lines.append("const int32_t p = e;")
-        else:
-            lines.append(f"const int32_t p = (int32_t){self.constants.add(f'order_{name}', order_of_source)}[e];")
-        lines += [f"const {plan.count_type} now = ++s->count_{name}[e];", *coordinates(inner, channels)]
-        offset, loops = "", 0
-        for axis, size in enumerate(array.shape[1:]):
-            span = self._span(layer.pool, axis, size)
-            opening, _ = span.loop()
-            lines += opening
-            loops += len([line for line in opening if line.startswith("for")])
-            offset = f"({offset} * {size} + {span.output})" if offset else span.output
-        return [
-            *lines,
-            f"const int32_t o = {offset} * {channels} + c;",
-            f"if (now > s->top_{name}[o]) {{",
-            f"s->top_{name}[o] = now;",
-            f"list_{name}[n_{name}++] = (net_index)o;",
-            "}",
-            *["}"] * loops,
-            "}",
-        ]
-
-    @staticmethod
-    def _span(pool: Window, axis: int, size: int) -> Span:
-        return Span(pool.kernel[axis], pool.stride[axis], pool.padding[axis], 1, size, axis)
+def watch_signature(plan: Plan) -> str:
+    """The head of ``net_watch``."""
+    levels = "const net_level *levels, " if plan.level_type else ""
+    return f"void net_watch(uint32_t layer, const net_index *events, {levels}uint32_t count)"
 
 
 def paragraph(text: str, later: str = "   ") -> str:

@@ -123,6 +123,23 @@ class Plan:
         found = self.ranges[layer.name]
         return signed_type(found.current_low, found.current_high)
 
+    def is_graded(self, name: str) -> bool:
+        """True for senders whose levels are not only 0 and 1."""
+        low, high = self.whole.ends(name)
+        return low < 0 or high > 1
+
+    @cached_property
+    def level_type(self) -> str:
+        """Of the levels of all layers; "" if they are 0 and 1."""
+        graded = [layer.name for layer in self.whole.layers[:-1] if self.is_graded(layer.name)]
+        ends = [self.whole.ends(name) for name in graded]
+        return signed_type(min(low for low, _ in ends), max(high for _, high in ends)) if ends else ""
+
+    def sum_type(self, name: str) -> str:
+        """Of the sum of the levels of a sender in a run."""
+        low, high = (self.whole.timesteps * end for end in self.whole.ends(name))
+        return signed_type(low, high)
+
     @property
     def count_type(self) -> str:
         """Of the number of spikes of one neuron in a run."""
@@ -182,11 +199,19 @@ class Plan:
         length = max((self.lists[name] + self.size(name) for name in self.senders), default=0)
         if length:
             fields.append(Field("list", self.index_type, length))
+        if self.level_type:
+            fields.append(Field("level", self.level_type, length))
         for entrance in self.entrances("charge"):
             kind, pointer = narrowest_type(entrance.low, entrance.high), entrance.front is None
             fields.append(Field(self.charge(entrance.name), kind, self.size(entrance.name), pointer))
         for layer in self.whole.layers:
             name, size = self.identifier(layer.name), self.size(layer.name)
+            if layer.kind == "maximum" and self.is_graded(layer.name):
+                kind = self.sum_type(layer.name)
+                fields += [Field(f"sum_{name}", kind, self.size(layer.source)), Field(f"top_{name}", kind, size)]
+                continue
+            if layer.rule.remembers:
+                fields.append(Field(f"sent_{name}", self.sum_type(layer.name), size))
             if layer.kind == "maximum":
                 fields.append(Field(f"count_{name}", self.count_type, self.size(layer.source)))
                 fields.append(Field(f"top_{name}", self.count_type, size))

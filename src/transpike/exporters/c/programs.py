@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transpike.exporters.c.layout import Array
-from transpike.exporters.c.network import total_type
+from transpike.exporters.c.network import total_type, watch_signature
 from transpike.exporters.c.plan import Parameter, Plan
 from transpike.exporters.c.terms import comment, literal
 from transpike.lowering.whole import Integers, Layer, Samples, Trains
@@ -30,12 +30,12 @@ def _numbers(array: Array) -> NDArray[np.uint64]:
 
 
 def hashes(levels: Integers, array: Array) -> Integers:
-    """Of levels (T, batch, *shape) of 0 and 1: (batch, T), the sum of the scrambled numbers of what fired.
+    """Of levels (T, batch, *shape): (batch, T), the sum of the scrambled numbers of what fired, times its level.
 
     A sum does not depend on the order of the events.
     """
-    fired = array.stored(levels) != 0
-    return (np.where(fired, scramble(_numbers(array)), 0).sum(-1) & WORD).T.astype(np.int64)
+    parts = array.stored(levels).astype(np.uint64) * scramble(_numbers(array))
+    return (parts.sum(-1) & WORD).T.astype(np.int64)
 
 
 def potential_hashes(values: Integers, array: Array) -> Integers:
@@ -55,7 +55,7 @@ TEST = Template("""/* Made by transpike. Runs the samples, and compares each lay
 #define STEPS $steps
 #define NEURON_LAYERS $neuron_layers
 $inputs
-/* [sample][step][layer]: sum of the scrambled numbers of what fired, in any order */
+/* [sample][step][layer]: sum of the scrambled numbers of what fired$levels, in any order */
 static const uint32_t expected[SAMPLES][STEPS][NET_LAYERS] = {
 $expected};
 static const $total totals[SAMPLES][NET_OUTPUTS] = {
@@ -75,9 +75,9 @@ static uint32_t scramble(uint32_t x) {
   return x ^ x >> 16;
 }
 
-void net_watch(uint32_t layer, const net_index *events, uint32_t count) {
+$watch {
   uint32_t sum = 0;
-  for (uint32_t i = 0; i < count; ++i) sum += scramble((uint32_t)events[i] + 1u);
+  for (uint32_t i = 0; i < count; ++i) sum += ${times}scramble((uint32_t)events[i] + 1u);
   seen[layer] = sum;
   spikes += count;
 }
@@ -116,10 +116,10 @@ int main(void) {
 """)
 
 TRACE = Template("""/* Made by transpike. Reads samples and writes every event, for comparison on a host. All numbers
-   have 32 bits in the order of bytes of this machine, totals and potentials 64. Input: the number of samples and of
-   steps, then for each sample the arguments of net_start, and for each step those of net_step. Output: for each
-   sample, step and layer the number of events and their positions, then the totals, and the potentials of each layer
-   of neurons.
+   have 32 bits in the order of bytes of this machine, totals, potentials and arguments of int64_t have 64. Input: the
+   number of samples and of steps, then for each sample the arguments of net_start, and for each step those of net_step.
+   Output: for each sample, step and layer the number of events and their positions$levels, then the totals, and
+   the potentials of each layer of neurons.
 
    $compile */
 #include "net.h"
@@ -134,17 +134,18 @@ static uint32_t next(void) {
   return value;
 }
 
+$wide
 static void put(const void *value, size_t size) {
   if (fwrite(value, size, 1, stdout) != 1) exit(5);
 }
 
-void net_watch(uint32_t layer, const net_index *events, uint32_t count) {
+$watch {
   (void)layer;
   put(&count, sizeof count);
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t event = events[i];
     put(&event, sizeof event);
-  }
+$put_level  }
 }
 
 int main(void) {
@@ -162,6 +163,18 @@ $potentials  }
   return fflush(stdout) == 0 ? 0 : 5;
 }
 """)
+
+
+WIDE = """
+static int64_t next_wide(void) {
+  int64_t value;
+  if (fread(&value, sizeof value, 1, stdin) != 1) exit(5);
+  return value;
+}
+"""
+LEVEL = """    const int32_t level = levels == 0 ? 1 : levels[i];
+    put(&level, sizeof level);
+"""
 
 
 def _input(parameter: Parameter, values: Integers) -> str:
@@ -195,6 +208,9 @@ def test_program(plan: Plan, samples: Samples, expected: Trains) -> str:
         samples=len(expected.totals),
         steps=samples.timesteps,
         inputs="\n".join(inputs),
+        watch=watch_signature(plan),
+        times="(uint32_t)(levels == 0 ? 1 : levels[i]) * " if plan.level_type else "",
+        levels=", times its level" if plan.level_type else "",
         expected=nested(found),
         potentials=nested(np.stack(kept, axis=1)),
         held="\n".join(held),
@@ -211,7 +227,7 @@ def trace_program(plan: Plan) -> str:
     """The text of ``trace.c``."""
 
     def read(one: Parameter, indentation: str) -> str:
-        body = f"{one.argument}[i] = ({one.type})next();"
+        body = f"{one.argument}[i] = {'next_wide()' if one.type == 'int64_t' else f'({one.type})next()'};"
         return f"{indentation}for (uint32_t i = 0; i < {one.array.size}; ++i) {body}\n"
 
     def write(layer: Layer) -> str:
@@ -220,6 +236,10 @@ def trace_program(plan: Plan) -> str:
 
     return TRACE.substitute(
         compile=COMPILE.format("trace", "trace"),
+        watch=watch_signature(plan),
+        wide=WIDE if any(one.type == "int64_t" for one in plan.parameters) else "",
+        put_level=LEVEL if plan.level_type else "",
+        levels=", each with its level" if plan.level_type else "",
         buffers="".join(f"static {one.type} {one.argument}[{one.array.size}];\n" for one in plan.parameters),
         potentials="".join(write(one) for one in plan.whole.layers if one.kind == "integrate"),
         read_start="".join(read(one, "    ") for one in plan.at_start),

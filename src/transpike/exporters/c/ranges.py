@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transpike.lowering.whole import Entrance, Integers, Layer, Term, Whole
+from transpike.lowering.whole_rules import after_firing
 from transpike.lowering.whole_terms import charge_shape
 
 
@@ -36,40 +37,37 @@ def _sums(term: Term, low: int, high: int, shape: tuple[int, ...]) -> tuple[Inte
 def range_of(whole: Whole, layer: Layer) -> Range:
     """The range of a layer's potentials within ``whole.timesteps`` steps.
 
-    Every step adds at least the sum of the negative and at most that of the positive contributions; a spike takes the
-    threshold off, or clears the potential. Borders are not considered: the range holds with and without them.
+    Every step adds at least the sum of the negative and at most that of the positive contributions; what follows is up
+    to the rule. Borders are not considered: the range holds with and without them.
     """
     low = high = np.broadcast_to(layer.initial, layer.shape).astype(np.int64)
-    down, up = np.zeros(layer.shape, np.int64), np.zeros(layer.shape, np.int64)
-    current = [np.broadcast_to(layer.bias, layer.shape).astype(np.int64)] * 2
-    partial = [np.minimum(current[0], 0), np.maximum(current[1], 0)]
+    bias = np.broadcast_to(layer.bias, layer.shape).astype(np.int64)
+    steady, partial, given = [0 * bias, 0 * bias], [np.minimum(bias, 0), np.maximum(bias, 0)], []
     for term in layer.terms:
         source = whole.table[term.source]
-        ends = (source.low, source.high) if isinstance(source, Entrance) else (0, 1)
-        least, most = _sums(term, *ends, layer.shape)
+        least, most = _sums(term, *whole.ends(term.source), layer.shape)
         if isinstance(source, Entrance) and source.kind == "values":
-            current = [current[0] + least, current[1] + most]
-            partial = [partial[0] + least, partial[1] + most]
+            steady, partial = [steady[0] + least, steady[1] + most], [partial[0] + least, partial[1] + most]
         else:
-            down, up = down + least, up + most
+            given.append((term.source, least, most))
     added = [0, 0]
     for name in layer.currents:
         entrance = whole.table[name]
         assert isinstance(entrance, Entrance)
         added = [added[0] + min(entrance.low, 0), added[1] + max(entrance.high, 0)]
     lowest, highest = int(low.min()), int(high.max())
-    threshold = np.broadcast_to(layer.threshold, layer.shape)
-    for _ in range(whole.timesteps):
-        lowest = min(lowest, int((low + down + partial[0] + added[0]).min()))
-        highest = max(highest, int((high + up + partial[1] + added[1]).max()))
-        low, high = low + down + current[0] + added[0], high + up + current[1] + added[1]
-        if layer.kind == "readout":
-            continue
-        fires = high >= threshold
-        after_low, after_high = (
-            (0, 0) if layer.reset == "zero" else (np.maximum(low, threshold) - threshold, high - threshold)
+    for t in range(whole.timesteps):
+        sent = [(least, most) for source, least, most in given if whole.sends(source, t)]
+        down, up = (low + sum(least for least, _ in sent), high + sum(most for _, most in sent))
+        if layer.active("currents", t):
+            down, up = down + added[0], up + added[1]
+        lowest, highest = (
+            min(lowest, int((down + partial[0]).min())),
+            max(highest, int((up + partial[1]).max())),
         )
-        silent_high = np.minimum(high, threshold - 1)
-        low = np.where(fires, np.where(low < threshold, np.minimum(low, after_low), after_low), low)
-        high = np.where(fires, np.maximum(silent_high, after_high), high)
+        low, high = down + steady[0], up + steady[1]
+        if layer.active("bias", t):
+            low, high = low + bias, high + bias
+        if layer.kind != "readout" and layer.active("fires", t):
+            low, high = after_firing(layer, low, high)
     return Range(lowest, highest, int(partial[0].min()), int(partial[1].max()))

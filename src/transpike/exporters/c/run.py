@@ -88,16 +88,17 @@ def _entering(about: dict[str, Any], samples: Samples) -> bytes:
         values = _values(one, samples)
         if values.min(initial=one["low"]) < one["low"] or values.max(initial=one["high"]) > one["high"]:
             raise FileError(f"the samples of {one['name']} are not within {one['low']} … {one['high']}")
-        stored = _stored(one).stored(values)
+        stored = _stored(one).stored(values).astype(np.int64)
+        stored = stored if one["type"] == "int64_t" else stored.astype(np.uint32)
         if one["kind"] == "spikes":
             spikes.append(stored.swapaxes(0, 1))
         else:
             constant.append(stored)
-    parts = [np.array([batch, samples.timesteps])]
+    parts: list[NDArray[Any]] = [np.array([batch, samples.timesteps], np.uint32)]
     for n in range(batch):
         parts += [one[n] for one in constant]
         parts += [one[n, t] for t in range(samples.timesteps) for one in spikes]
-    return b"".join(part.astype(np.int64).astype(np.uint32).tobytes() for part in parts)
+    return b"".join(part.tobytes() for part in parts)
 
 
 class _Output:
@@ -115,17 +116,21 @@ class _Output:
         for n in range(batch):
             for t in range(steps):
                 for levels in events.values():
-                    np.add.at(levels[t, n], self._events(), 1)
+                    positions, sent = self._events(bool(about.get("levels")))
+                    np.add.at(levels[t, n], positions, sent)
             for one in values.values():
                 one[n] = self._wide(one.shape[1])
         found = {one["name"]: _stored(one).read(events[one["name"]]) for one in layers}
         totals, *potentials = (_stored(one).read(values[one["name"]]) for one in kept)
         return Trains(found, totals, dict(zip([one["name"] for one in kept[1:]], potentials, strict=True)))
 
-    def _events(self) -> Integers:
-        count = int(self.words[self.place])
-        self.place += 1 + count
-        return self.words[self.place - count : self.place].astype(np.int64)
+    def _events(self, graded: bool) -> tuple[Integers, Integers]:
+        """The positions of events, and their levels: 1 if the network has no others."""
+        count, width = int(self.words[self.place]), 1 + graded
+        found = self.words[self.place + 1 : self.place + 1 + count * width].reshape(count, width)
+        self.place += 1 + count * width
+        levels = found[:, 1].copy().view(np.int32) if graded else np.ones(count, np.int64)
+        return found[:, 0].astype(np.int64), levels.astype(np.int64)
 
     def _wide(self, count: int) -> Integers:
         self.place += 2 * count

@@ -243,12 +243,12 @@ static inline int32_t last_window(int32_t l, int32_t stride, int32_t size) {
 }"""
 
 
-def coordinates(inner: Sequence[int], channels: int) -> list[str]:
-    """Lines that declare the feature c and the coordinates q0, q1 … of position p, whose features lie together."""
-    lines = [f"const int32_t c = p % {channels};"] if channels > 1 else ["const int32_t c = 0;"]
+def coordinates(inner: Sequence[int], channels: int, p: str = "p") -> list[str]:
+    """Lines that declare the feature c and the coordinates q0, q1 … of position ``p``, whose features lie together."""
+    lines = [f"const int32_t c = {p} % {channels};"] if channels > 1 else ["const int32_t c = 0;"]
     below = channels
     for axis in reversed(range(len(inner))):
-        over = f"p / {below}" if below > 1 else "p"
+        over = f"{p} / {below}" if below > 1 else p
         lines.append(f"const int32_t q{axis} = {over}{f' % {inner[axis]}' if axis else ''};")
         below *= inner[axis]
     return lines

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transpike.errors import UnsupportedModel
-from transpike.lowering.whole import Entrance, Integers, Layer, Term, Whole
+from transpike.lowering.whole import Integers, Layer, Term, Whole
 
 FLOAT_BITS = 24
 FLOAT_LIMIT = 2**FLOAT_BITS
@@ -24,17 +24,9 @@ def narrowest(low: int, high: int) -> np.dtype:
     return np.dtype(next(kind for kind in INTEGERS if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max))
 
 
-def span(whole: Whole, name: str) -> tuple[int, int]:
-    """The lowest and highest level that a layer or an entrance sends in one step."""
-    one = whole.table[name]
-    if isinstance(one, Entrance):
-        return one.low, one.high
-    return span(whole, one.source) if one.kind == "maximum" else (0, 1)
-
-
 def peak(whole: Whole, name: str) -> int:
     """The largest absolute level of a layer or an entrance."""
-    return max(map(abs, span(whole, name)))
+    return max(map(abs, whole.ends(name)))
 
 
 def reach(term: Term, level: int) -> float:
@@ -76,13 +68,13 @@ def digits(term: Term, level: int) -> list[tuple[Integers, int]]:
 
 
 def integer_type(whole: Whole, layer: Layer) -> np.dtype:
-    """int32 or int64: what holds every potential of a layer and every partial sum of its charge."""
+    """int32 or int64: what holds every potential of a layer and every partial sum of its charge, and its rule."""
     largest = sum(reach(term, peak(whole, term.source)) for term in layer.terms)
     largest += sum(peak(whole, name) for name in layer.currents)
     largest += sum(_largest(one) for one in (layer.bias, layer.bound, layer.threshold, layer.initial))
     if largest >= 2.0**62:
         raise UnsupportedModel(f"{layer.name}: its potentials do not fit into 64 bits; convert with fewer time steps")
-    return np.dtype(np.int32 if largest < 2**31 else np.int64)
+    return np.dtype(np.int32 if largest < 2**31 and layer.rule.is_plain else np.int64)
 
 
 def _largest(values: NDArray[np.int64]) -> float:

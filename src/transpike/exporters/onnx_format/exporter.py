@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from transpike.core.constraints import check_settings, setting
 from transpike.errors import UnsupportedModel
 from transpike.exporters.exporter import Exporter
-from transpike.exporters.onnx_format.arithmetic import FLOAT_LIMIT, digits, integer_type, peak, span
+from transpike.exporters.onnx_format.arithmetic import FLOAT_LIMIT, digits, integer_type, peak
 from transpike.exporters.onnx_format.models import WAY_OUT, loop_model, step_model
 from transpike.exporters.onnx_format.runtime import run_both
 from transpike.exporters.onnx_format.step import Step
@@ -28,6 +28,7 @@ class Onnx(Exporter):
     name: ClassVar[str] = "onnx"
     suffix: ClassVar[str] = ".onnx"
     reads_late: ClassVar[bool] = True
+    every_rule: ClassVar[bool] = True
     model: Literal["loop", "step"] = setting("loop", "All time steps in one run, or one step with states.")
 
     def __post_init__(self) -> None:
@@ -64,11 +65,8 @@ class Onnx(Exporter):
 
 
 def _check_maximum(whole: Whole, layer: Layer) -> None:
-    low, high = span(whole, layer.source)
-    if low < 0:
-        raise UnsupportedModel(f"{layer.name} pools signed levels: use an encoder without signs")
-    if whole.timesteps * high > FLOAT_LIMIT:
+    most = whole.timesteps * peak(whole, layer.source)
+    if most > FLOAT_LIMIT:
         raise UnsupportedModel(
-            f"{layer.name}: counts up to {whole.timesteps * high:,} are more than float32 holds; use fewer time steps "
-            "or input levels"
+            f"{layer.name}: counts up to {most:,} are more than float32 holds; use fewer time steps or input levels"
         )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from transpike.core.version import __version__
 from transpike.errors import FileError
-from transpike.exporters.onnx_format.step import Step
+from transpike.exporters.onnx_format.step import Step, sum_of
 from transpike.lowering.whole import Whole
 
 FORMAT = "1"
@@ -35,12 +35,14 @@ def metadata(step: Step, kind: str, after: Mapping[str, str]) -> dict[str, str]:
     for layer in whole.layers:
         found = {"kind": layer.kind, "unit": _units(layer.unit), "state": step.states[layer.name].name}
         found["after"] = after[layer.name]
+        if sum_of(layer.name) in step.states:
+            found |= {"sum": step.states[sum_of(layer.name)].name, "sum_after": after[sum_of(layer.name)]}
         if layer.name in step.levels:
             found["levels"] = step.levels[layer.name].name
         tables["layers"][layer.name] = found
     texts = {
         "format": FORMAT, "model": kind, "version": __version__, "timesteps": str(whole.timesteps),
-        "network": digest(whole), "tensors": json.dumps(tables),
+        "divisor": str(whole.divisor), "network": digest(whole), "tensors": json.dumps(tables),
     }  # fmt: skip
     return {PREFIX + key: text for key, text in texts.items()}
 
@@ -91,7 +93,8 @@ class Described:
     @property
     def states(self) -> dict[str, str]:
         """State → the output that holds it after the run."""
-        return {one["state"]: one["after"] for one in self.layers.values()}
+        sums = {one["sum"]: one["sum_after"] for one in self.layers.values() if "sum" in one}
+        return {one["state"]: one["after"] for one in self.layers.values()} | sums
 
     @property
     def potentials(self) -> dict[str, str]:

@@ -1,12 +1,14 @@
 """One time step of a whole-number network as a list of ONNX nodes."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transpike.exporters.onnx_format.arithmetic import digits, integer_type, narrowest, outcome, peak, span
+from transpike.exporters.onnx_format.arithmetic import digits, integer_type, narrowest, outcome, peak
+from transpike.exporters.onnx_format.firing import Firing
 from transpike.exporters.onnx_format.names import Names
 from transpike.lowering.whole import Entrance, Front, Layer, Term, Whole
 
@@ -34,7 +36,7 @@ class Tensor:
 
 @dataclass(eq=False)
 class Step:
-    """The nodes of one step: v += charge, fire, reset; layer by layer.
+    """The nodes of one step: v += charge, fire, reset; layer by layer; levels and resets by ``Firing``.
 
     ``once``: those whose values are the same in each step (charge of pixels and currents). ``states``: of a layer or of
     the totals, with the initial value (1, *shape); their new values are in ``next``. ``levels``: what layers sent.
@@ -122,15 +124,16 @@ class Step:
         value = self._add("Mul", self._cast(total, DOUBLE, f"{one.name}_wide"), parts, name=f"{one.name}_value")
         self._currents[one.name] = self._add("Round", value, name=f"{one.name}_rounded")
 
-    def _state(self, layer: Layer, name: str, kind: np.dtype, initial: NDArray, shape: tuple[int, ...]) -> str:
+    def _state(self, key: str, name: str, kind: np.dtype, initial: NDArray, shape: tuple[int, ...]) -> str:
+        """``key``: the name of the layer, or that of ``sum_of``."""
         tensor = Tensor(self.names.new(name), kind, shape)
-        self.states[layer.name] = tensor
-        self.initial[layer.name] = np.broadcast_to(initial, shape)[None].astype(kind)
+        self.states[key] = tensor
+        self.initial[key] = np.broadcast_to(initial, shape)[None].astype(kind)
         return tensor.name
 
     def _send(self, layer: Layer, levels: str) -> None:
         """``levels``: float32 for the next layers, or a truth value; the file gives them as narrow integers."""
-        kind = narrowest(*span(self.whole, layer.name))
+        kind = narrowest(*self.whole.ends(layer.name))
         sent = self._cast(levels, kind, f"s_{layer.name}")
         self.levels[layer.name] = Tensor(sent, kind, layer.shape)
 
@@ -143,7 +146,7 @@ class Step:
             "pads": [*layer.pool.padding, *layer.pool.padding],
         }
         source = self.whole.table[layer.source]
-        before = self._state(layer, f"c_{layer.name}", FLOAT, np.zeros(1), source.shape)
+        before = self._state(layer.name, f"c_{layer.name}", FLOAT, np.zeros(1), source.shape)
         after = self._add("Add", before, self._wires[layer.source], name=f"{before}_next")
         maxima = [self._add("MaxPool", one, name=f"{one}_maximum", **window) for one in (after, before)]
         levels = self._wires[layer.name] = self._add("Sub", *maxima, name=f"{layer.name}_levels")
@@ -153,10 +156,38 @@ class Step:
     def _integrate(self, layer: Layer) -> None:
         kind = integer_type(self.whole, layer)
         charge = self._charge(layer, kind)
-        before = self._state(layer, f"v_{layer.name}", kind, layer.initial, layer.shape)
+        before = self._state(layer.name, f"v_{layer.name}", kind, layer.initial, layer.shape)
         potential = self._add("Add", before, charge, name=f"{layer.name}_potential")
-        threshold = self._constant(f"{layer.name}_threshold", _lifted(layer.threshold, layer.shape, kind))
+        if layer.rule.is_plain:
+            self._spike(layer, kind, before, potential)
+            return
+        sent = ""
+        if layer.rule.remembers:
+            sent = self._state(sum_of(layer.name), f"r_{layer.name}", kind, np.zeros(1), layer.shape)
+        fixed = partial(self._number, layer, kind)
+        levels = Firing(layer, self._add, fixed).levels(potential, sent)
+        if on := self._when(layer, "fires"):
+            levels = self._add("Mul", levels, self._cast(on, kind, f"{layer.name}_on"), name=f"{layer.name}_if_on")
+        if sent:
+            self.next[sum_of(layer.name)] = self._add("Add", sent, levels, name=f"{sent}_next")
+        if layer.rule.follow is not None:
+            after = self._add("Identity", potential, name=f"{before}_next")
+        elif layer.reset == "subtract":
+            taken = self._add("Mul", levels, fixed("threshold", layer.threshold), name=f"{layer.name}_taken")
+            after = self._add("Sub", potential, taken, name=f"{before}_next")
+        else:
+            none = self._add("Equal", levels, fixed("none", np.zeros(1)), name=f"{layer.name}_none")
+            after = self._add("Where", none, potential, fixed("cleared", np.zeros(1)), name=f"{before}_next")
+        self.next[layer.name] = after
+        self._wires[layer.name] = self._cast(levels, FLOAT, f"{layer.name}_levels")
+        self._send(layer, levels)
+
+    def _spike(self, layer: Layer, kind: np.dtype, before: str, potential: str) -> None:
+        """One spike where the potential reaches the threshold."""
+        threshold = self._number(layer, kind, "threshold", layer.threshold)
         fires = self._add("GreaterOrEqual", potential, threshold, name=f"{layer.name}_fires")
+        if on := self._when(layer, "fires"):
+            fires = self._add("And", fires, on, name=f"{layer.name}_fires_now")
         if layer.reset == "subtract":
             fired = self._cast(fires, kind, f"{layer.name}_fired")
             taken = self._add("Mul", fired, threshold, name=f"{layer.name}_taken")
@@ -168,11 +199,37 @@ class Step:
         self._wires[layer.name] = self._cast(fires, FLOAT, f"{layer.name}_levels")
         self._send(layer, fires)
 
+    def _number(self, layer: Layer, kind: np.dtype, what: str, values: NDArray) -> str:
+        """A number of each neuron as a constant."""
+        return self._constant(f"{layer.name}_{what}", _lifted(values, layer.shape, kind))
+
+    def _when(self, layer: Layer, what: Literal["bias", "currents", "fires"]) -> str:
+        """A truth value: whether this step is one of the timing; "" for a layer that is always active."""
+        if layer.timing is None or getattr(layer.timing, what) == (0, self.whole.timesteps):
+            return ""
+        first, end = (
+            self._constant(f"{layer.name}_{what}_{name}", np.asarray(step, np.int64))
+            for name, step in zip(("first", "end"), getattr(layer.timing, what), strict=True)
+        )
+        late = self._add("GreaterOrEqual", "step", first, name=f"{layer.name}_{what}_late")
+        early = self._add("Less", "step", end, name=f"{layer.name}_{what}_early")
+        return self._add("And", late, early, name=f"{layer.name}_{what}_now")
+
+    def _in_time(self, layer: Layer, what: Literal["bias", "currents"], value: str, kind: np.dtype) -> str:
+        """``value`` in the steps of the timing, else 0."""
+        on = self._when(layer, what)
+        if not on:
+            return value
+        factor = self._cast(on, kind, f"{layer.name}_{what}_on")
+        return self._add("Mul", value, factor, name=f"{layer.name}_{what}_if")
+
     def _readout(self, layer: Layer) -> None:
-        """total += charge, from 0 again behind the excluded steps; the logits of a step are the mean since then."""
+        """total += charge, from 0 again behind the excluded steps; the logits of a step are the mean since then, or the
+        total over the divisor.
+        """
         kind = integer_type(self.whole, layer)
         charge = self._charge(layer, kind)
-        total = self._state(layer, "total", kind, layer.initial, layer.shape)
+        total = self._state(layer.name, "total", kind, layer.initial, layer.shape)
         steps = self._add("Add", "step", self._constant("one", np.ones((), np.int64)), name="steps_done")
         if layer.start:
             start = self._constant("start", np.asarray(layer.start, np.int64))
@@ -186,17 +243,22 @@ class Step:
         after = self.next[layer.name] = self._add("Add", total, charge, name="total_next")
         unit = self._constant("unit", layer.unit.astype(np.float64).reshape(()))
         value = self._add("Mul", self._cast(after, DOUBLE, "total_wide"), unit, name="total_value")
+        if self.whole.divisor:
+            steps = self._constant("divisor", np.asarray(self.whole.divisor, np.int64))
         mean = self._add("Div", value, self._cast(steps, DOUBLE, "steps_wide"), name="mean")
         self.nodes.append(Node("Cast", (mean,), "logits", {"to": FLOAT}))
         self.logits = Tensor("logits", FLOAT, layer.shape)
 
     def _charge(self, layer: Layer, kind: np.dtype) -> str:
         """What one step adds to the potentials; parts that never change are added first, and once."""
-        parts = [self._cast(self._currents[name], kind, f"{layer.name}_current") for name in layer.currents]
+        parts = [
+            self._in_time(layer, "currents", self._cast(self._currents[name], kind, f"{layer.name}_current"), kind)
+            for name in layer.currents
+        ]
         for term in layer.terms:
             parts += self._term(layer, term, kind)
         if layer.bias.any():
-            parts.append(self._constant(f"{layer.name}_bias", _lifted(layer.bias, layer.shape, kind)))
+            parts.append(self._in_time(layer, "bias", self._number(layer, kind, "bias", layer.bias), kind))
         parts.sort(key=lambda name: name not in self._fixed)
         total = parts[0]
         for part in parts[1:]:
@@ -255,6 +317,11 @@ class Step:
         """0 keeps the batch."""
         sizes = self._constant(f"{term.name}_shape", np.array([0, *shape], np.int64))
         return self._add("Reshape", tensor, sizes, name=f"{term.name}_reshaped")
+
+
+def sum_of(layer: str) -> str:
+    """The key of the sum of a layer's levels, next to that of its potentials."""
+    return f"{layer}, sum of levels"
 
 
 def _lifted(values: NDArray, shape: tuple[int, ...], kind: np.dtype) -> NDArray:

@@ -1,0 +1,202 @@
+"""From a neuron to its rule in the whole-number form: threshold, initial potential, and which level it sends."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor, lcm
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from transpike.activations.function import Unchanged
+from transpike.activations.relu import Clip, LeakyReLU, ReLU
+from transpike.core.cell import Cell
+from transpike.core.op import Op
+from transpike.core.plain import is_plain
+from transpike.errors import UnsupportedModel
+from transpike.lowering.whole import PARTS, Follow, Integers, Layer, Rule
+from transpike.lowering.whole_terms import compact, integers
+from transpike.neurons.burst import Burst
+from transpike.neurons.integrate_and_fire import IntegrateAndFire
+from transpike.neurons.max_pooling import MaximumOfEstimates
+from transpike.neurons.maximum_in_time import MaximumInTime
+from transpike.neurons.multi_threshold import MultiThreshold
+from transpike.neurons.sigma_delta import OFF_GRID, SigmaDelta
+from transpike.neurons.signed import SignedIntegrateAndFire
+from transpike.neurons.switched import Switched
+
+WIDEST = 2**62
+"""No number of a rule is larger, so that 64 bits hold it."""
+ENDLESS = 2**60
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """What a layer of neurons is in whole numbers, as the fields of ``Layer``."""
+
+    threshold: Integers
+    initial: Integers
+    rule: Rule = Rule()
+    zero: bool = False
+
+
+def unit_of(cell: Cell, where: str, grid: Tensor) -> Unit:
+    """The rule of a cell that ``check_cell`` accepts, whose potentials are multiples of ``grid`` (*shape).
+
+    Raises UnsupportedModel, which begins with ``where``, for numbers that are not whole.
+    """
+    if is_plain(cell, SigmaDelta):
+        rule = Rule(cell.rule, 2 ** (cell.threshold_count - 1), follow=_follow(cell, where, grid))
+        return Unit(np.array([PARTS]), np.zeros(1, np.int64), rule)
+    found = _rule(cell, where, grid)
+    assert cell.unit is not None
+    threshold, initial = (
+        compact(integers(value.expand(grid.shape), grid, where)) for value in (cell.unit.threshold, cell.unit.initial)
+    )
+    return Unit(threshold, initial, found, cell.unit.reset == "hard")
+
+
+def check_cell(cell: Cell, where: str) -> None:
+    """Raises UnsupportedModel, which begins with ``where``, for a cell that is no neuron with a rule."""
+    held = (IntegrateAndFire, Burst, MultiThreshold, SignedIntegrateAndFire, SigmaDelta)
+    leaks = isinstance(cell, IntegrateAndFire) and cell.leak != 1
+    settles = isinstance(cell, SignedIntegrateAndFire) and cell.rule == "pascal"
+    if not is_plain(cell, held) or leaks or settles:
+        raise UnsupportedModel(f"{where} ({cell.describe()}) has no whole-number form: {_reason(cell)}")
+
+
+def _rule(cell: Cell, where: str, grid: Tensor) -> Rule:
+    """The rule of a neuron that subtracts what it sends."""
+    if is_plain(cell, Burst):
+        return Rule("levels", cell.gamma)
+    if is_plain(cell, MultiThreshold):
+        return Rule("levels" if cell.rule == "any" else "nearest", cell.most)
+    if not is_plain(cell, SignedIntegrateAndFire):
+        return Rule()
+    if cell.rule == "snm":
+        return Rule("signed", below=compact(integers(cell.threshold.expand(grid.shape), grid, where)))
+    depth = cell.depth if cell.rule == "dual" else 0.0
+    below = torch.floor((depth * cell.threshold.double()) / grid) + 1  # m < −d θ, of whole numbers
+    return Rule("signed", below=compact(below.numpy().astype(np.int64)))
+
+
+def _follow(cell: SigmaDelta, where: str, grid: Tensor) -> Follow:
+    """The function of a sigma-delta neuron as a fraction, which is that of its steps in float64, in exact numbers."""
+    lines = _lines(cell.source, grid.ndim)
+    if lines is None:
+        raise UnsupportedModel(
+            f"{where} ({cell.describe()} of {cell.source.describe()}) has no whole-number form: only functions of one "
+            "or two lines have (ReLU, clips, leaky and parametric ReLU, the value itself); train with one of these"
+        )
+    given = [value.detach().double().expand(grid.shape).numpy() for value in (cell.threshold, cell.initial, *lines)]
+    small = [compact(value) for value in (grid.numpy(), *given)]
+    shape = np.broadcast_shapes(*(value.shape for value in small))
+    rows = zip(*(np.broadcast_to(value, shape).ravel().tolist() for value in small), strict=True)
+    found = np.array([_fraction(*row) for row in rows], dtype=object)
+    if max(abs(value) for value in found.ravel()) >= WIDEST:
+        raise UnsupportedModel(f"{where} ({cell.describe()}) {_TOO_WIDE}")
+    return Follow(*(compact(column.astype(np.int64).reshape(shape)) for column in found.T))
+
+
+_TOO_WIDE = (
+    "has no whole-number form: its function needs more than 62 bits; convert with fewer time steps, with input_bits=8, "
+    "or with a slope that is a power of two"
+)
+
+
+def check_width(layer: Layer, where: str) -> None:
+    """Raises UnsupportedModel if a sum of a rule may exceed 62 bits, for potentials within the layer's bound."""
+    largest = int(layer.bound.max())
+    if layer.rule.follow is None:
+        wide = 4 * max(largest, layer.rule.most * int(layer.threshold.max())) >= WIDEST
+    else:
+        follow = layer.rule.follow
+        slope = max(int(abs(follow.rising).max()), int(abs(follow.falling).max()))
+        wide = slope * largest + int(abs(follow.offset).max()) >= WIDEST
+    if wide:
+        raise UnsupportedModel(f"{where} {_TOO_WIDE}")
+
+
+def _lines(source: Op, rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+    """(slope above 0, slope below 0, lowest, highest value), broadcastable to *shape; infinite without an end."""
+    one, zero, endless = (torch.tensor(value, dtype=torch.float64) for value in (1.0, 0.0, torch.inf))
+    if is_plain(source, ReLU):
+        return one, zero, -endless, endless
+    if is_plain(source, Unchanged):
+        return one, one, -endless, endless
+    if is_plain(source, Clip):
+        return one, zero, -endless, torch.tensor(source.ceiling, dtype=torch.float64)
+    if is_plain(source, LeakyReLU):
+        slopes = source.slopes(rank).double()
+        if source.floor is not None and bool((slopes < 0).any()):
+            return None
+        low = -endless if source.floor is None else -slopes * source.floor
+        high = endless if source.ceiling is None else torch.tensor(source.ceiling, dtype=torch.float64)
+        if source.ceiling is not None and bool((slopes < 0).any()):
+            return None
+        return one, slopes, low, high
+    return None
+
+
+def _fraction(
+    grid: float, threshold: float, initial: float, above: float, below: float, low: float, high: float
+) -> tuple[int, int, int, int, int, int]:
+    """The numbers of ``Follow``: n is f(E) + v(0) in parts of a level, to which ½ and the offset of ``SigmaDelta`` are
+    added before it is rounded down.
+    """
+    part = PARTS / Fraction(threshold)
+    step, start = Fraction(grid) * part, Fraction(initial) * part
+    rising, falling = Fraction(above) * step, Fraction(below) * step
+    divisor = lcm(rising.denominator, falling.denominator, start.denominator)
+    half = Fraction(1, 2) + Fraction(OFF_GRID)
+
+    def end(value: float) -> int:
+        if abs(value) == float("inf"):
+            return ENDLESS if value > 0 else -ENDLESS
+        return floor(Fraction(value) * part + start + half)
+
+    return (
+        int(rising * divisor), int(falling * divisor), floor((start + half) * divisor), divisor, end(low), end(high),
+    )  # fmt: skip
+
+
+def after_firing(layer: Layer, low: Integers, high: Integers) -> tuple[Integers, Integers]:
+    """The range of potentials behind the reset, for potentials from ``low`` to ``high`` before it."""
+    rule, threshold = layer.rule, layer.threshold
+    if rule.follow is not None:
+        return low, high
+    if rule.kind == "nearest":  # leaves at most half of a power, on either side
+        reach = rule.most * threshold
+        up = np.maximum(np.minimum(high, reach), high - reach)
+        up = np.where(low < 0, np.maximum(up, (reach + 3) // 4), up)
+        return np.where(high > 0, np.minimum(low, -reach // 4), low), up
+    fired = high >= threshold
+    kept = np.minimum(high, threshold - 1)
+    if layer.reset == "zero":
+        return np.where(fired, np.minimum(low, 0), low), np.where(fired, np.maximum(0, kept), high)
+    least = np.where(low < threshold, np.minimum(low, 0), np.maximum(low - rule.most * threshold, 0))
+    down, up = np.where(fired, least, low), np.where(fired, np.maximum(high - rule.most * threshold, kept), high)
+    if rule.kind == "signed":
+        up = np.where(low <= -rule.below, np.maximum(up, threshold - rule.below), up)
+    return down, up
+
+
+def _reason(cell: Cell) -> str:
+    """Why a cell has no whole-number form, and the way out."""
+    if is_plain(cell, IntegrateAndFire):
+        return "a leak multiplies its potential by a fraction in each step; convert with leak=1"
+    if isinstance(cell, Switched):
+        return "two spikes stand for a current that stays on; the recipe ecc in whole windows has the same counts"
+    if isinstance(cell, SignedIntegrateAndFire):
+        return "its spikes are corrected in silent steps; use a recipe with another rule, such as snm or fast-snn"
+    if isinstance(cell, MaximumOfEstimates):
+        return "it takes the maximum of real numbers; use granularity='layer' or 'channel'"
+    if isinstance(cell, MaximumInTime):
+        return "its spikes or currents are no maximum of counts; convert with pooling='lateral-inhibition'"
+    if cell.gain == "reciprocal":
+        return "what it sends in step t is divided by t; use a recipe with unit gain, such as sigma-delta"
+    if cell.is_delay:
+        return "it repeats its input later; use a recipe without delays"
+    if cell.unit is None:
+        return "only its step() defines it; use a recipe of plain integrate-and-fire neurons, such as ecc"
+    return "its potential is no sum of whole charges with fixed thresholds; use a recipe such as ecc or few-steps"
