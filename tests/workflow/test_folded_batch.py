@@ -10,23 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import transpike as ts
+from sample_by_sample import TOLERANCE, check, rand
 from transpike.errors import UnsupportedModel, UnsupportedOperator
 
-TOLERANCE = 1e-5
 W = torch.linspace(-1, 1, 24).reshape(3, 8)
 C = torch.linspace(0.5, 1.5, 8)
 ROWS = torch.linspace(-1, 1, 6)[:, None]
 PARTS = torch.linspace(-2, 2, 4)[:, None, None]
-
-
-def rand(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def seeded(make: Callable[[], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        return make().eval()
 
 
 class Apply(nn.Module):
@@ -36,20 +26,6 @@ class Apply(nn.Module):
 
     def forward(self, x: Tensor) -> object:
         return self.function(x)
-
-
-def check(model: nn.Module, *shape: int) -> ts.Graph:
-    """The graph computes what the model does, for batches of several sizes, and no sample sees another."""
-    with torch.no_grad():
-        graph = ts.capture(model, rand(2, *shape), on_unsupported="keep")
-        x = rand(3, *shape, seed=1)
-        for count in (1, 2, 3):
-            expected, answer = model(x[:count]), graph.run(x[:count])
-            assert answer.shape == expected.shape
-            assert float((answer - expected).abs().max()) <= TOLERANCE * max(1.0, float(expected.abs().max()))
-        mixed = graph.run(torch.cat([x[1:2], 50 * x[:1]]))
-        assert torch.allclose(mixed[:1], graph.run(x[1:2]), rtol=1e-5, atol=TOLERANCE)
-    return graph
 
 
 LAYOUTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, int], Tensor]]] = {

@@ -1,19 +1,21 @@
-"""Code that moves the batch away from the first axis, as code that computes the same without that.
+"""Modules of torch that mix the batch with other axes, as modules that compute the same without that.
 
-``nn.MultiheadAttention`` puts the sequence first and merges the batch with the heads, ``nn.EmbeddingBag`` merges the
-batch with the bag. The replacements have the same parameters under the same names. Where a call asks for more than they
+``nn.MultiheadAttention`` adds its masks to heads of all samples at once, ``nn.EmbeddingBag`` merges the batch with the
+bag. The replacements have the same parameters under the same names. Where a call asks for more than they
 know, they do what the module of torch does, and the capture names what it cannot read.
 """
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 INFINITE = float("inf")
 
 
 class BatchFirstAttention(nn.MultiheadAttention):
-    """``softmax(q kᵀ / √d + mask) v`` for each head, (batch, tokens, features), and a linear layer behind it."""
+    """``softmax(q kᵀ / √d + mask) v`` for each head, and a linear layer behind it.
+
+    Its inputs are (batch, tokens, features), or (tokens, batch, features) where ``batch_first`` is not set.
+    """
 
     def forward(
         self,
@@ -32,7 +34,7 @@ class BatchFirstAttention(nn.MultiheadAttention):
             options = key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             return super().forward(query, key, value, *options)
         q, k, v = (
-            one.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+            (one if self.batch_first else one.transpose(0, 1)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for one in self._projected(query, key, value)
         )
         scores = (q * self.head_dim**-0.5) @ k.transpose(-2, -1)
@@ -43,6 +45,7 @@ class BatchFirstAttention(nn.MultiheadAttention):
             scores = scores.masked_fill(mask, -INFINITE)
         weights = scores.softmax(-1)
         answer = self.out_proj((weights @ v).transpose(1, 2).flatten(2))
+        answer = answer if self.batch_first else answer.transpose(0, 1)
         if not need_weights:
             return answer, None
         return answer, weights.mean(1) if average_attn_weights else weights
@@ -74,40 +77,7 @@ class BatchFirstBag(nn.EmbeddingBag):
 def keep_batch_first(model: nn.Module) -> None:
     """Replace the modules in place."""
     for part in model.modules():
-        if type(part) is nn.MultiheadAttention and part.batch_first:
+        if type(part) is nn.MultiheadAttention:
             part.__class__ = BatchFirstAttention
         elif type(part) is nn.EmbeddingBag:
             part.__class__ = BatchFirstBag
-
-
-def select_before_moving(graph: fx.Graph) -> None:
-    """Change ``x.permute(2, 0, …)[i]`` and its unbinding to ``x[:, :, i].permute(…)``, which keeps the batch first.
-
-    Attention is often written so, with queries, keys and values on the axis that becomes the first.
-    """
-    aten = torch.ops.aten
-    for node in list(graph.nodes):
-        if node.op != "call_function" or node.target is not aten.permute.default:
-            continue
-        source, (first, *rest) = node.args[0], (axis % len(node.args[1]) for axis in node.args[1])
-        order = [axis - (axis > first) for axis in rest]
-        if first == 0 or order[0] != 0:
-            continue
-        for user in list(node.users):
-            if user.target is aten.unbind.int and (*user.args[1:], 0)[0] == 0:
-                for item in list(user.users):
-                    _selected(graph, item, source, first, item.args[1], order)
-            elif user.target is aten.select.int and user.args[1] == 0:
-                _selected(graph, user, source, first, user.args[2], order)
-
-
-def _selected(graph: fx.Graph, old: fx.Node, source: fx.Node, axis: int, index: int, order: list[int]) -> None:
-    """Replace ``old`` by ``source.select(axis, index).permute(order)``."""
-    with graph.inserting_before(old):
-        value = source.meta["val"].select(axis, index)
-        picked = graph.call_function(torch.ops.aten.select.int, (source, axis, index))
-        picked.meta = old.meta | {"val": value}
-        moved = graph.call_function(torch.ops.aten.permute.default, (picked, order))
-        moved.meta = old.meta | {"val": value.permute(order)}
-    old.replace_all_uses_with(moved)
-    graph.erase_node(old)

@@ -302,13 +302,12 @@ class _Reader:
         if is_batch_first(arguments, outputs):
             shapes = tuple(sizes_of(value)[1:] for value in outputs)
             return Held(name, arguments, (Layout(),) * len(shapes), shapes)
-        target: Any = node.target
 
         def reshape(wire: Wire, shape: tuple[int, ...]) -> Wire:
             part = (Reshape(shape=shape), (wire,))
             return wire if shape == wire.shape else Wire(self._placed(node, part, place_of(node)[0], "reshape"), shape)
 
-        return with_batch_first(name, torch.Tag.pointwise in target.tags, arguments, outputs, reshape)
+        return with_batch_first(name, arguments, outputs, reshape)
 
     def _compared(self, node: fx.Node) -> tuple[tuple, dict]:
         """The arguments of a call that is no activation: comparisons among them become layers, or are refused."""

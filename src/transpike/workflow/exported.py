@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from transpike.core.structure import children
 from transpike.errors import UnsupportedModel
-from transpike.workflow.batch_first import keep_batch_first, select_before_moving
+from transpike.workflow.batch_first import keep_batch_first
 from transpike.workflow.call import Example
 
 LIBRARIES = (
@@ -125,7 +125,6 @@ def exported(model: nn.Module, example: Example) -> Iterator[tuple[ExportedProgr
 
 
 def _simplified(program: ExportedProgram) -> list[str]:
-    select_before_moving(program.graph_module.graph)
     return [remark for remark in dict.fromkeys(_inline_regions(program.graph_module)) if remark]
 
 

@@ -8,26 +8,26 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from transpike.core.call import Layout, Refused, Wire
+from transpike.ops.analogue import resolve
 from transpike.ops.shape import order
 from transpike.workflow.layouts import Held, Reading, Sizes, axes, batch_axis, sizes_of, wires_of
 
 
 def with_batch_first(
     name: str,
-    pointwise: bool,
     arguments: dict[str, Any],
     outputs: Sequence[Tensor],
     reshape: Callable[[Wire, Sizes], Wire],
 ) -> Held:
     """The call with the batch first; ``reshape`` gives a wire in another shape (without the batch).
 
-    ``pointwise``: the operator works element by element. Raises Refused where samples would be related, or where the
-    operator is not known along other axes.
+    Raises Refused where samples would be related, or where the operator is not known along other axes.
     """
-    call = Reading(name, arguments, outputs, reshape)
+    call, pointwise = Reading(name, arguments, outputs, reshape), torch.Tag.pointwise in resolve(f"aten.{name}").tags
     rule = _RULES.get(call.short)
     if rule is None or (rule is _along and pointwise):  # max(a, b)
         rule = _pointwise if pointwise else None
@@ -210,8 +210,8 @@ _GROUPS: dict[Callable[[Reading], Held], str] = {
     _repeat: "repeat tile",
     _interleave: "repeat_interleave",
     _along: (
-        "softmax _softmax log_softmax _log_softmax slice narrow select unbind split split_with_sizes chunk "
-        "tensor_split roll flip mean sum amax amin max min index_select unfold glu cumsum linalg_vector_norm "
+        "softmax _softmax _safe_softmax log_softmax _log_softmax slice narrow select unbind split split_with_sizes "
+        "chunk tensor_split roll flip mean sum amax amin max min index_select unfold glu cumsum linalg_vector_norm "
         "norm var std logsumexp"
     ),
     _join: "cat concat concatenate stack hstack",
