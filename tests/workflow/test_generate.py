@@ -1,6 +1,7 @@
 """Decoders continue sequences: a new number costs its own position, and earlier positions remain silent."""
 
 import functools
+from unittest import mock
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from transpike.core.inputs import Inputs
 from transpike.engines import Dense, engine_named
 from transpike.errors import DataError, SettingError, UnsupportedModel
 from transpike.lowering.positions import multiplications
+from transpike.neurons import SigmaDelta
 from transpike.recipes import ECC, BurstDigits, StreamingSigmaDelta
 
 WORDS, LENGTH = 11, 6
@@ -118,6 +120,17 @@ def test_multiplications_with_a_cache(form):
     assert float(again[-1]) < whole == float(sum(snn.source.macs(node) or 0 for node in snn.source))
     steps = made.macs[2:] - made.macs[1:-1]
     assert bool((steps == steps[0]).all()) and float(steps[0]) == 2 * (8 + 8 + 2), "two products, and their scale"
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense"])
+def test_long_runs_stay_exact_while_sums_are_small(engine):
+    """The grid has room for the sums of 63 steps, which a run whose input grows does not reach by its length."""
+    snn, ids = converted("sigma-delta"), words(2, 2)
+    assert not snn.run(words(2), 80, engine=engine).exact
+    made = ts.generate(snn, ids, 4, timesteps=20, engine=engine)
+    assert made.exact and made.why == ""
+    with mock.patch.object(SigmaDelta, "most", 1 / 4):  # as if neurons could have sent less in a step
+        assert "exact up to 63 steps only" in ts.generate(snn, ids, 4, timesteps=20, engine=engine).why
 
 
 def test_sampling_is_reproducible():

@@ -63,7 +63,7 @@ class Cell(TensorFields):
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
         "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
         "undecided", "gain", "accepts_levels", "state_reads", "grid_after",
-        "on_grid", "parts", "settled", "unsent",
+        "on_grid", "parts", "settled", "unsent", "steps_sent",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
@@ -222,10 +222,18 @@ class Cell(TensorFields):
         """The number of outputs that came before all inputs had arrived, for cells that should wait for them."""
         return 0
 
-    def undecided(self, state: State) -> int:
+    def steps_sent(self, state: State) -> int:
+        """The smallest number of steps in which a cell of differences can have sent what it has sent in sum.
+
+        For cells that send levels.
+        """
+        return 0
+
+    def undecided(self, state: State, present: Tensor | None = None) -> int:
         """The values in ``state`` that are so close to an edge that another order of arithmetic may round them apart.
 
-        For cells that round a function of real numbers; on a grid everything else is exact.
+        For cells that round a function of real numbers; on a grid everything else is exact. ``present`` (1, *shape):
+        the outputs that count, if not all.
         """
         return 0
 

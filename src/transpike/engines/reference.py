@@ -114,6 +114,10 @@ class ReferenceRun(Run):
 
     _cycles = _slots = _wait_window
 
+    @property
+    def cell_states(self) -> dict[str, Any]:
+        return {} if self.clock is None else self.clock.states
+
     def _keep(self, order: Tensor) -> None:
         if self.clock is not None:
             self.clock.keep(order)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ class Run:
         self.t, self.ties, self.early = 0, 0, 0
         self.reading: Tensor | None = None
         self.replaced: Tensor | None = None  # the input before the last ``enter``, until the next step
+        self.changes = False  # of differences: whether ``enter`` has changed the input
         self.presence: Presence | None = None
         self.exact, self.why = _exact(program, x)
         self.kernels: dict[str, str] = {}
@@ -56,14 +58,31 @@ class Run:
             self._window(steps)
         self.counter.add_steps(steps)
         exactness = self.program.lowered.exactness
-        if self.exact and exactness is not None and schedule.mode != "slots" and self.t > exactness.timesteps:
+        if (
+            self.exact
+            and exactness is not None
+            and schedule.mode != "slots"
+            and self.t > exactness.timesteps
+            and self._steps_spent(steps) > exactness.timesteps
+        ):
             self.exact, self.why = False, f"exact up to {exactness.timesteps} steps only: {exactness.reason}"
         return logits.since(before)
+
+    def _steps_spent(self, last: int) -> int:
+        """The steps t; if inputs change in a run of differences, those in which neurons can have sent their sums.
+
+        ``last``: the number of the last steps, within which a sum may have been larger.
+        """
+        if not self.changes:
+            return self.t
+        table = self.program.table
+        cells = ((table[name].op, state) for name, state in self.cell_states.items())
+        return last + max((cell.steps_sent(state) for cell, state in cells if isinstance(cell, Cell)), default=0)
 
     def enter(self, x: Tensor) -> None:
         """The input (batch, *shape) of the steps from now on, of a network that streams or sends differences."""
         if self.program.schedule.mode == "differences" and self.t and self.replaced is None:
-            self.replaced = self.x
+            self.replaced, self.changes = self.x, True
         self.x = x.to(self.x)
         if self.exact:
             self.exact, self.why = _exact(self.program, self.x)
@@ -167,6 +186,11 @@ class Run:
     def _cycles(self, timesteps: int) -> None:
         """Phase cycles; ``timesteps`` counts the steps in which a layer integrates."""
         raise TypeError(f"{type(self).__name__} must define _cycles()")
+
+    @property
+    def cell_states(self) -> dict[str, Any]:
+        """The states of cells after the last step, by name, of runs of differences."""
+        return {}
 
     def _keep(self, order: Tensor) -> None:
         """Reorder the engine's state to the samples ``order``."""

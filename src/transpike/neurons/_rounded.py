@@ -57,10 +57,11 @@ class RoundedOperator(OperatorCell):
     def unsent(self, state: tuple[Tensor, ...], fresh: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
         return (*state[:-1], state[-1].masked_fill(fresh, 0.0)), None
 
-    def undecided(self, state: tuple[Tensor, ...]) -> int:
+    def undecided(self, state: tuple[Tensor, ...], present: Tensor | None = None) -> int:
         parts = self.op.run(*state[:-1]).abs() / self.grid
         near = (parts - parts.floor() - 0.5).abs() < NEAR * (1 + parts)
-        return int((near | (parts > self.room / self.grid)).sum())
+        found = near | (parts > self.room / self.grid)
+        return int((found if present is None else found & present).sum())
 
     def bound(self, *inputs: Tensor) -> Tensor:
         return torch.tensor(2 * self.room, dtype=torch.float64)

@@ -1,5 +1,6 @@
 """Sigma-delta neurons: spikes correct the receiver's estimate of a function of the neuron's own estimate."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -120,19 +121,23 @@ class SigmaDelta(FunctionNeuron):
     def unsent(self, state: State, fresh: Tensor) -> tuple[State, Tensor | None]:
         return (state[0], state[1].masked_fill(fresh, 0.0)), None
 
+    def steps_sent(self, state: State) -> int:
+        return math.ceil(float(state[1].abs().max()) / self.most) if state[1].numel() else 0
+
     def potential(self, state: State) -> Tensor:
         """``f(E) + v(0) − R``: what the receivers do not know yet."""
         value = (self._value(state[0]) - OFF_GRID) / FINE - state[1]
         return value * self.threshold
 
-    def undecided(self, state: State) -> int:
-        return self._unclear(state[0], self._value(state[0]))
+    def undecided(self, state: State, present: Tensor | None = None) -> int:
+        return self._unclear(state[0], self._value(state[0]), present)
 
-    def _unclear(self, estimate: Tensor, value: Tensor) -> int:
+    def _unclear(self, estimate: Tensor, value: Tensor, present: Tensor | None = None) -> int:
         if self.source.rectifies or self.source.is_sum:  # exact on a grid
             return 0
         error = NEAR * (1 + value.abs() + (estimate / self.threshold * FINE).abs())
-        return int(((value - value.floor() - 0.5).abs() < error).sum())
+        found = (value - value.floor() - 0.5).abs() < error
+        return int((found if present is None else found & present).sum())
 
     def _value(self, estimate: Tensor) -> Tensor:
         """``f(E) + v(0)`` in parts of a level, off the grid."""

@@ -107,6 +107,8 @@ class Estimates:
             output = presence.sent(name, output, None)
             if owed is not None:
                 output = torch.cat([presence.sent(name, output[:1], owed), output[1:]])
+        if undecided and presence is not None:
+            undecided = self._undecided(cell, state, trains, presence.present(name))
         self.run.note_undecided(name, undecided)
         self.run.early += cell.early(output)
         self.silent.discard(name)
@@ -131,6 +133,14 @@ class Estimates:
                 with at(name, t + k):
                     state = cell.step(state, *(value.double() for value in now), t=t + k)[0]
             raise
+
+    def _undecided(self, cell: Cell, state: Any, trains: list[Tensor], present: Tensor) -> int:
+        """The sum of ``Cell.undecided`` over these steps, of outputs that are ``present`` only."""
+        total, t = 0, self.run.t + 1
+        for k, now in enumerate(zip(*trains, strict=True)):
+            state = cell.step(state, *(value.double() for value in now), t=t + k)[0]
+            total += cell.undecided(state, present)
+        return total
 
     def _count(self, node: Node, value: Wire, steps: int) -> None:
         counter = self.run.counter

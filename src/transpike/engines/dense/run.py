@@ -308,6 +308,10 @@ class FoldedRun(Run):
             return
         Cycles(self, self.plan).advance(timesteps)
 
+    @property
+    def cell_states(self) -> dict[str, Any]:
+        return {} if self.estimates is None else self.estimates.states
+
     def _keep(self, order: Tensor) -> None:
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
         if "constant_values" in self.__dict__:

@@ -131,7 +131,8 @@ class Clock:
         self.states[name] = state
         if not isinstance(cell, Neuron) or self._fires(own):
             self.run.early += cell.early(output) if isinstance(cell, Neuron) else 0
-            self.run.note_undecided(name, cell.undecided(state))
+            there = None if presence is None else presence.present(name)
+            self.run.note_undecided(name, cell.undecided(state, there))
         if self.observe is not None and cell.unit is not None:
             self.observe(node, cell.potential(state))
         return output
