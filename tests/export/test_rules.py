@@ -11,8 +11,8 @@ from transpike.activations.relu import Clip, LeakyReLU, ReLU
 from transpike.core.cell import Cell
 from transpike.errors import UnsupportedModel
 from transpike.lowering.whole import Entrance, Layer, Rule, Samples, Term, Whole
-from transpike.lowering.whole_rules import after_firing, check_cell, check_width, unit_of
-from transpike.lowering.whole_run import run_whole, sent_levels
+from transpike.lowering.whole_rules import ENDLESS, after_firing, check_cell, narrowed, unit_of
+from transpike.lowering.whole_run import run_whole, sent_levels, ties
 from transpike.neurons import Burst, IntegrateAndFire, MultiThreshold, SigmaDelta, SignedIntegrateAndFire
 from transpike.ops import Scale
 
@@ -47,7 +47,7 @@ CELLS: dict[str, Cell] = {
 def layer_of(cell: Cell) -> Layer:
     """A layer of this neuron that adds what enters."""
     check_cell(cell, "n")
-    unit = unit_of(cell, "n", torch.full((CHANNELS,), GRID, dtype=torch.float64))
+    unit = unit_of(cell, "n", torch.full((CHANNELS,), GRID, dtype=torch.float64), STEPS)
     term = Term("w", "x", "scale", np.array([1]), (CHANNELS,))
     return Layer(
         "n", "integrate", (CHANNELS,), 0, np.full(CHANNELS, GRID), (term,), (), np.zeros(1, np.int64), unit.threshold,
@@ -77,6 +77,22 @@ def test_a_rule_is_the_steps_of_its_neuron(name: str) -> None:
     assert np.array_equal(found.potentials["n"], potential.numpy())
 
 
+@pytest.mark.parametrize("rule", ["one", "all"])
+def test_estimates_beyond_the_reach_change_nothing(rule: str) -> None:
+    """Of a very large estimate every step sends the largest level, with and without the reach."""
+    layer = layer_of(SigmaDelta(LeakyReLU(SLOPES), FINE, torch.zeros(()), 4, rule))
+    assert layer.rule.follow is not None
+    reach = layer.rule.follow.reach
+    without = replace(layer, rule=replace(layer.rule, follow=replace(layer.rule.follow, reach=np.array([ENDLESS]))))
+    most = layer.rule.ends[1]
+    for sent in (-STEPS * most, 0, STEPS * most):
+        for u in (reach - 1, reach + 1, 3 * reach, -reach + 1, -reach - 1, -3 * reach):
+            known, u = np.full((1, CHANNELS), sent), np.broadcast_to(u, (1, CHANNELS))
+            levels = sent_levels(layer, u, known)
+            assert np.array_equal(levels, sent_levels(without, u, known))
+            assert (abs(u) < reach).any() or (levels[u > 0] == most).all()
+
+
 RULES = {
     "spikes": Rule(), "bursts": Rule("levels", 3), "signed": Rule("signed", below=np.array([4])),
     "deep": Rule("signed", below=np.array([12])), "powers": Rule("nearest", 4), "one power": Rule("nearest", 1),
@@ -104,6 +120,22 @@ def test_no_potential_leaves_its_range(name: str, reset: str) -> None:
             assert low[0] <= part.min() and part.max() <= high[0], (ends, low, high)
 
 
+TIES = {"spikes": 1, "bursts": 3, "signed": 2, "deep": 2, "powers": 6, "one power": 2}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_ties_are_potentials_at_an_edge(name: str) -> None:
+    """Of every potential from −70 to 70 with θ = 8: as many as there are edges, each next to another level."""
+    layer = Layer("n", "integrate", (1,), 0, np.ones(1), threshold=np.array([8]), rule=RULES[name])
+    potentials = np.arange(-70, 71)
+    sent = np.full_like(potentials, 5)
+    assert ties(layer, potentials, sent) == TIES[name]
+    levels = sent_levels(layer, potentials, sent)
+    for k in range(1, 140):
+        if ties(layer, potentials[k : k + 1], sent[:1]):
+            assert levels[k - 1] != levels[k] or levels[k] != levels[k + 1]
+
+
 def test_a_cell_of_others_and_numbers_that_are_too_wide_are_refused() -> None:
     class Mine(Burst):
         def step(self, state: torch.Tensor, *inputs: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,13 +144,16 @@ def test_a_cell_of_others_and_numbers_that_are_too_wide_are_refused() -> None:
     with pytest.raises(UnsupportedModel, match=r"^n \(burst.* has no whole-number form: only its step\(\) defines it"):
         check_cell(Mine(ReLU(), THETA, START), "n")
     narrow = layer_of(CELLS["sigma-delta of slopes"])
-    check_width(replace(narrow, bound=np.array([2**16])), "n")
+    assert narrow.rule.follow is not None and narrow.rule.follow.reach.max() < 2**40
+    assert narrowed(replace(narrow, bound=np.array([2**50])), "n").rule.follow is narrow.rule.follow
     with pytest.raises(UnsupportedModel, match="n has no whole-number form: its function needs more than 62 bits"):
-        check_width(replace(narrow, bound=np.array([2**50])), "n")
+        narrowed(replace(narrow, bound=np.array([2**61])), "n")
     with pytest.raises(
         UnsupportedModel, match=r"sigma-delta of gain\) has no whole-number form: only functions of one"
     ):
-        unit_of(SigmaDelta(Gain(weight=torch.ones(())), FINE, torch.zeros(()), 4), "n", torch.ones(CHANNELS).double())
+        unit_of(
+            SigmaDelta(Gain(weight=torch.ones(())), FINE, torch.zeros(()), 4), "n", torch.ones(CHANNELS).double(), STEPS
+        )
 
 
 class Gain(Scale):
