@@ -33,18 +33,24 @@ class RateProduct(Cell):
     def example(cls) -> tuple[Self, tuple[Shape, ...]]:
         return cls(Product()), ((3, 2, 2), (3, 1, 1))
 
+    @property
+    def hides_by_sample(self) -> bool:
+        return self.op.hides_by_sample
+
     def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
         return self.op.channel_axis_after(axes, shapes, shape)
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         sums = [torch.zeros_like(x) for x in inputs]
-        return (*sums, torch.zeros_like(self.op.run(*sums)), torch.zeros_like(self.op.run(*sums)))
+        nothing = torch.zeros_like(self.op.run(*sums))
+        return (*sums[:2], nothing, nothing)
 
     def step(self, state: tuple[Tensor, ...], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor]:
         first, second, product, before = state
-        product = product + self.op.run(inputs[0], second)
+        masks = inputs[2:]  # whose values do not change
+        product = product + self.op.run(inputs[0], second, *masks)
         first = first + inputs[0]
-        product = product + self.op.run(first, inputs[1])
+        product = product + self.op.run(first, inputs[1], *masks)
         mean = product / t
         return (first, second + inputs[1], product, mean), mean - before
 
@@ -52,15 +58,15 @@ class RateProduct(Cell):
         return self.op.run(*charges) / timesteps
 
     def accepts_levels(self, spike_scales: Sequence[Tensor | None], axis: int) -> bool:
-        return all(scale is not None for scale in spike_scales) and self.output_scale(*spike_scales) is not None
+        return all(scale is not None for scale in spike_scales[:2]) and self.output_scale(*spike_scales) is not None
 
     def output_scale(self, *inputs: Tensor | None) -> Tensor | None:
-        first, second = inputs
+        first, second = inputs[:2]
         return None if first is None or second is None else self.op.of_scales(first, second)
 
     def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
-        first, second = events
-        return state_reads(self.op, first, second, partners)
+        first, second, *masks = events
+        return state_reads(self.op, first, second, *masks, partners=partners)
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0
