@@ -362,8 +362,8 @@ def takes_snn(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
 
 def _described(op: PackedInput) -> str:
     """One of several inputs as text."""
-    if op.whole:
-        return "whole numbers, looked up"
+    if op.is_static:
+        return "whole numbers, looked up" if op.whole else op.describe()
     given = "none" if op.preprocessing is None else str(op.preprocessing)
     return f"preprocessing: {given}; calibrated on {op.statistics or 'unknown inputs'}"
 

@@ -59,7 +59,8 @@ def test_the_exact_steps_are_those_that_these_tests_know():
     changing |= {passes.Rectify}  # tests/laws/test_rectify.py
     changing |= {passes.FoldLayerNorm}  # tests/recipes/test_features.py
     changing |= {passes.JoinQuantisers}  # tests/recipes/test_transformers.py
-    changing |= {passes.JoinMasks}  # tests/recipes/test_attention.py
+    changing |= {passes.JoinMasks, passes.MaskProducts, passes.FoldFactors}  # tests/recipes/test_attention.py
+    changing |= {passes.RecogniseNorms}  # tests/recipes/test_norms_by_hand.py
     changing |= {passes.RecogniseFunctions}  # tests/recipes/test_functions.py
     assert set(EXACT) == changing | {
         passes.RefuseBiases,

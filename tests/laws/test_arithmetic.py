@@ -104,8 +104,8 @@ def test_the_products_of_attention_count_for_the_ann_and_for_the_snn(attention):
     counted = 0.1 * report.final.synaptic_operations + 0.3 * macs + 0.1 * updates
     assert report.final.energy_joule["operations"] == pytest.approx(1e-12 * counted)
     assert [answer.macs for answer in report.curve] == [
-        3 * 7 * 8 * 8 + t * (PRODUCTS + SCALE + 7 * 8 * 16) for t in range(1, STEPS + 1)
-    ]
+        3 * 7 * 8 * 8 + t * (PRODUCTS + 7 * 8 * 16) for t in range(1, STEPS + 1)
+    ]  # the factor 1/√d is a part of the weights of the queries
 
 
 def test_what_cannot_be_priced_is_named(attention):

@@ -81,7 +81,10 @@ def test_what_a_mask_hides_has_no_weight_and_is_not_computed():
     assert torch.equal(op.run(x.masked_fill(FUTURE, 7.0)), y)
     changed = torch.zeros(1, 5, 5, dtype=torch.bool)
     changed[0, 0, 3] = changed[0, 3, 2] = True  # the first place is hidden
-    assert op.parts(changed).tolist() == [[False, False, False, True, False]]
+    needed = torch.zeros(5, 5, dtype=torch.bool)
+    needed[3, :4] = True  # the places of a row that are not hidden
+    assert op.parts(changed).tolist() == [needed[~FUTURE].tolist()]
+    assert op.evaluations(((5, 5),), (5, 5)) == {"exp": 15, "division": 15}
 
 
 def test_a_row_that_a_mask_hides_entirely_is_an_error_that_names_it():
@@ -90,7 +93,7 @@ def test_a_row_that_a_mask_hides_entirely_is_an_error_that_names_it():
         rand(16, 5, 8),
     )
     with pytest.raises(
-        (DataError, UnsupportedModel), match=r"softmax, on the calibration data: softmax \(analogue\) gives NaN"
+        (DataError, UnsupportedModel), match=r"softmax, on the calibration data: softmax behind a mask gives NaN"
     ):
         ts.convert(model, StreamingSigmaDelta(timesteps=4), x)
 

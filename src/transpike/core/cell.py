@@ -63,7 +63,7 @@ class Cell(TensorFields):
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
         "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
         "undecided", "gain", "accepts_levels", "state_reads", "grid_after",
-        "on_grid", "parts", "settled", "unsent", "steps_sent",
+        "on_grid", "parts", "hides_by_sample", "settled", "unsent", "steps_sent",
     )  # fmt: skip
     alphabet: ClassVar[Alphabet]
     modes: ClassVar[tuple[Mode, ...]] = ("steps", "windows")
@@ -91,6 +91,11 @@ class Cell(TensorFields):
         setattr(cls, name, Cell.__dict__[name])
         if name == "counts" and "single_steps" not in cls.__dict__:
             cls.single_steps = True
+
+    @property
+    def hides_by_sample(self) -> bool:
+        """True if its last input is a mask: truth values that hide parts of each sample, which cost nothing."""
+        return False
 
     @property
     def gain(self) -> Gain:

@@ -103,6 +103,23 @@ class Graph:
         """Name → the axis of the node's output that holds its features, the batch being axis 0 (core.channels)."""
         return channel_axes(self.nodes)
 
+    @cached_property
+    def static(self) -> frozenset[str]:
+        """The nodes that depend on whole numbers and truth values only and look nothing up, like a mask of words.
+
+        Under any encoder their values come once and do not change; nothing between them sends spikes.
+        """
+        found: set[str] = set()
+        for node in self.nodes:
+            if isinstance(node.op, PackedInput):
+                static = node.op.is_static
+            else:
+                plain = isinstance(node.op, Op) and not isinstance(node.op, Input) and not node.op.is_look_up
+                static = plain and bool(node.inputs) and found.issuperset(node.inputs)
+            if static:
+                found.add(node.name)
+        return frozenset(found)
+
     def consumers(self) -> dict[str, list[Node]]:
         """Name → the nodes that read it."""
         return {name: [self[reader] for reader in readers] for name, readers in self.readers.items()}
@@ -200,6 +217,8 @@ class Graph:
         for masks in (True, False):
 
             def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor, masks: bool = masks) -> None:
+                if node.name in self.static:
+                    return  # a mask, which may hold −inf
                 with at(f"{node.name}, on {data}"):
                     masked = (output == -torch.inf).all(0) if masks else torch.zeros((), dtype=torch.bool)
                     finite(output.masked_fill(masked.to(output.device), 0.0), node.op)

@@ -152,8 +152,8 @@ class InputNames:
 def pack(inputs: Inputs, nodes: Iterable[Node]) -> Tensor:
     """The packed tensor (batch, N) in float32 that the graph with these input ``nodes`` takes.
 
-    Raises DataError for other inputs, other shapes, an empty batch, NaN or infinite values, and whole numbers that are
-    none or that float32 does not hold.
+    Raises DataError for other inputs, other shapes, an empty batch, NaN or infinite values, whole numbers that are none
+    or that float32 does not hold, and truth values other than 0 and 1.
     """
     parts = [(node, node.op) for node in nodes if isinstance(node.op, PackedInput)]
     values = []
@@ -168,6 +168,8 @@ def pack(inputs: Inputs, nodes: Iterable[Node]) -> Tensor:
             raise DataError("the batch is empty; give at least one sample")
         if op.whole:
             _check_whole(node.name, value)
+        if op.truth and not bool(((value == 0) | (value == 1)).all()):
+            raise DataError(f"the input {node.name} holds truth values, 0 and 1, and these are others")
         value = value.float()
         if not bool(torch.isfinite(value).all()):
             raise DataError(f"the input {node.name} holds NaN or infinite values, or values beyond float32")
@@ -185,7 +187,7 @@ def with_statistics(source: Graph, batches: Iterable[Tensor]) -> Graph:
     parts = tuple(batches)
 
     def change(node: Node) -> Node | None:
-        if not isinstance(node.op, PackedInput) or node.op.whole:
+        if not isinstance(node.op, PackedInput) or node.op.is_static:
             return None
         return replace(node, op=replace(node.op, statistics=InputStatistics.of(map(node.op.part, parts))))
 

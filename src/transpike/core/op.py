@@ -38,7 +38,7 @@ class Op(TensorFields):
     )  # fmt: skip
     free: ClassVar[tuple[str, ...]] = (
         "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw", "evaluations",
-        "example", "parts",
+        "example", "parts", "hides_by_sample",
     )  # fmt: skip
     role: ClassVar[Role] = "analogue"
     aten: ClassVar[tuple[str, ...]] = ()
@@ -129,6 +129,11 @@ class Op(TensorFields):
     def is_whole(self) -> bool:
         """False for wiring with fractional coefficients that are not tensors, which cannot be put on a grid."""
         return True
+
+    @property
+    def hides_by_sample(self) -> bool:
+        """True if its last input is a mask: truth values that hide parts of each sample, which are not computed."""
+        return False
 
     @property
     def rectifies(self) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,17 +16,16 @@ from transpike.engines.pieces import pieces
 from transpike.engines.presence import Presence
 from transpike.engines.rows import Rows
 from transpike.errors import SettingError
-from transpike.lowering.activity import analogue_macs
+from transpike.lowering.activity import analogue_macs, sample_masks, state_fans
 from transpike.lowering.program import Program
 
 
 class Counter:
     """Sums spikes and synaptic operations of each layer and step over the batch."""
 
-    def __init__(
-        self, program: Program, samples: int, device: torch.device, record: Iterable[str], count: bool
-    ) -> None:
-        self.program, self.lowered, self.samples = program, program.lowered, samples
+    def __init__(self, program: Program, x: Tensor, record: Iterable[str], count: bool) -> None:
+        device = x.device
+        self.program, self.lowered, self.samples = program, program.lowered, len(x)
         self.fans = {name: fan.to(device) for name, fan in program.fans.items()} if count else {}
         self.state_fans = {name: fan.to(device) for name, fan in program.state_fans.items()} if count else {}
         self.record = frozenset(record)
@@ -50,6 +49,24 @@ class Counter:
         self.updated: dict[str, int] = {}  # membrane updates of one sample, where elements begin later
         self.old_fans: dict[str, Tensor] = {}  # fan-outs of the elements that had begun before the last ones
         self.repeated = {name: Rows() for name in self.fans}  # their operations
+        self.masks: dict[str, Tensor] = {}  # by source: what it hides in each sample
+        self.hidden: dict[str, Tensor] = {}  # by cell: True where a mask of the sample hides
+        self.sample_fans: dict[str, Tensor] = {}  # (batch, neurons), where products depend on such masks
+        if count and any(isinstance(node.op, Cell) and node.op.hides_by_sample for node in self.lowered.nodes):
+            self.masks, cells = sample_masks(self.lowered, x)
+            self.hidden = {name: mask != 0 for name, mask in cells.items()}
+            self.sample_fans = self._fans_of_samples(None)
+
+    def _fans_of_samples(self, present: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        found = state_fans(self.lowered, self.masks, present) if self.state_fans else {}
+        flat = {name: fan.movedim(1, -1).flatten(1) for name, fan in found.items()}
+        return {name: flat[name].to(fan.device) for name, fan in self.state_fans.items()}
+
+    def keep(self, order: Tensor) -> None:
+        """Continue with the samples ``order``."""
+        self.masks = {name: mask[order] for name, mask in self.masks.items()}
+        self.hidden = {name: mask[order] for name, mask in self.hidden.items()}
+        self.sample_fans = {name: fan[order] for name, fan in self.sample_fans.items()}
 
     def grow(self, presence: Presence) -> None:
         """From now on only some elements exist, and only their states can be read."""
@@ -60,6 +77,7 @@ class Counter:
             present = {name: presence.present(name).cpu() for name in presence.waits}
             found = self.program.state_fans_of(present)
             self.state_fans = {name: found[name].to(fan.device) for name, fan in self.state_fans.items()}
+            self.sample_fans = self._fans_of_samples(present) if self.masks else {}
         for name, fan in self.fans.items():
             old = (presence.waits[name] < presence.before).movedim(1, -1).flatten()
             self.old_fans[name] = old * (fan + self.state_fans[name] if name in self.state_fans else fan)
@@ -84,13 +102,18 @@ class Counter:
             # in pieces, because finding the spikes of levels takes several tensors of their size
             size = levels[:, 0].nbytes if levels.shape[1] else 0
             per_neuron = torch.zeros((), dtype=torch.float64, device=levels.device)
+            masked = torch.zeros((), dtype=torch.float64, device=levels.device)
+            fans = self.sample_fans.get(name)
             for part in pieces(levels.shape[1], size):
                 here = None if spikes is None else spikes[part]
-                per_neuron = per_neuron + _per_neuron(levels[:, part], here, self.lowered.alphabets[name])
+                sent = _of_neurons(levels[:, part], here, self.lowered.alphabets[name])
+                # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
+                per_neuron = per_neuron + sent.sum(1).double()
+                masked = masked if fans is None else masked + (sent.double() * fans[part]).sum((1, 2))
             self.sent[name].add(per_neuron.sum(1))
             operations = per_neuron @ self.fans[name]
             if name in self.state_fans:
-                reads = per_neuron @ self.state_fans[name]
+                reads = per_neuron @ self.state_fans[name] if fans is None else masked
                 self.reads[name].add(reads)
                 operations = operations + reads
             self.operations[name].add(operations)
@@ -103,16 +126,15 @@ class Counter:
         """What a cell receives from step t on, (time, batch, *shape) each, under a schedule of differences."""
         if name not in self.evaluating:
             return
-        cell, one = self.program.table[name].op, self.evaluating[name]
+        cell = self.program.table[name].op
         assert isinstance(cell, Cell)
+        hidden = self.hidden.get(name)
         for k, now in enumerate(zip(*trains, strict=True)):
             if self.presence is not None:
                 changed = self.presence.changed(self.program.table[name].inputs, now, first=k == 0)
-            elif t + k == 1:  # at first everything; later only what changes
-                self.needed[name].append(float(one.parts * len(now[0])))
-                continue
             else:
-                changed = [x != 0 for x in now]
+                changed = [x != 0 if t + k > 1 else torch.ones_like(x, dtype=torch.bool) for x in now]  # at first all
+            changed = changed if hidden is None else [*changed[:-1], hidden]
             self.needed[name].append(float(cell.parts(*changed).sum()))
 
     def add_totals(self, name: str, totals: Tensor) -> None:
@@ -192,8 +214,8 @@ class Counter:
 MANTISSA_BITS = 2**23 - 1  # of a float32: 0 for powers of two, and for 0
 
 
-def _per_neuron(levels: Tensor, spikes: Tensor | None, alphabet: Alphabet) -> Tensor:
-    """(time, neurons): the spikes of these samples; arguments as of ``Counter.add``."""
+def _of_neurons(levels: Tensor, spikes: Tensor | None, alphabet: Alphabet) -> Tensor:
+    """(time, batch, neurons): the spikes of these samples; arguments as of ``Counter.add``."""
     spikes = (levels.abs() if alphabet.signed else levels) if spikes is None else spikes[None]
     if alphabet.kind == "bits" and alphabet.signed:  # of digits with signs; a phase code has one sign in all
         spikes = _digits(spikes)
@@ -202,8 +224,7 @@ def _per_neuron(levels: Tensor, spikes: Tensor | None, alphabet: Alphabet) -> Te
     spikes = 2 * (spikes > 0).to(spikes.dtype) if alphabet.kind == "switch" else spikes
     if alphabet.kind == "time":  # integer levels from 1 on, or real numbers at exact times
         spikes = spikes.clamp(max=1) if alphabet.levels else (spikes > 0).to(spikes.dtype)
-    # counts of one neuron over a batch stay far below 2^24, so float32 is exact here
-    return spikes.movedim(2, -1).flatten(2).sum(1).double()
+    return spikes.movedim(2, -1).flatten(2)
 
 
 def _digits(levels: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class Run:
 
     def __init__(self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str], count: bool) -> None:
         self.program, self.x, self.sample_ids = program, x, sample_ids
-        self.counter = Counter(program, len(x), x.device, record, count)
+        self.counter = Counter(program, x, record, count)
         self.logits = [Rows()]  # others after samples have left
         self.timesteps: list[int] = []
         self.t, self.ties, self.early = 0, 0, 0
@@ -144,6 +144,7 @@ class Run:
         self.x, self.sample_ids = self.x[order], self.sample_ids[order]
         self.replaced = None if self.replaced is None else self.replaced[order]
         self.reading = None if self.reading is None else self.reading[order]
+        self.counter.keep(order)
         if len(mask) != len(order):
             self.logits.append(Rows())
         self._keep(order)

@@ -11,6 +11,7 @@ from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Synapse
 from transpike.core.plain import is_plain
+from transpike.lowering.entrances import LookUp
 from transpike.lowering.lowered import Lowered
 from transpike.ops.scale import Scale
 
@@ -25,20 +26,47 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
     return _gradients(lowered, products=False)
 
 
-def state_fans(lowered: Lowered, present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+def state_fans(
+    lowered: Lowered, masks: Mapping[str, Tensor] | None = None, present: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """For every wire that carries levels: the stored words of products that a spike of each element reads and adds.
 
-    ``present``: True where an element of a wire exists, (1, *shape) by name, if some do not yet.
+    ``masks``: what the sources of masks hide in each sample of a batch, (batch, *shape); the result then is of each
+    sample too. Without it nothing is hidden but by constant masks, and the batch is 1. ``present``: True where an
+    element of a wire exists, (1, *shape) by name, if some do not yet.
     """
     if not any(isinstance(node.op, Cell) and node.op.multiplies for node in lowered.nodes):
         return {}
-    return _gradients(lowered, products=True, present=present)
+    return _gradients(lowered, products=True, masks=masks, present=present)
 
 
-def _gradients(lowered: Lowered, products: bool, present: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+def sample_masks(lowered: Lowered, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What is hidden in the samples x: by the name of the source, and by that of each cell that a source masks."""
+    table = {node.name: node for node in lowered.nodes}
+    sources: dict[str, Tensor] = {}
+    cells: dict[str, Tensor] = {}
+    for node in lowered.nodes:
+        if isinstance(node.op, Cell) and node.op.hides_by_sample:
+            name = node.inputs[-1]
+            while table[name].inputs:  # a rounding point
+                name = table[name].inputs[0]
+            source = table[name].op
+            assert isinstance(source, LookUp)
+            sources[name] = cells[node.name] = source.part(x).double()
+    return sources, cells
+
+
+def _gradients(
+    lowered: Lowered,
+    products: bool,
+    masks: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    masks = masks or {}
+    batch = len(next(iter(masks.values()))) if masks else 1
     sources = [n for n in lowered.nodes if isinstance(n.op, Cell) or not n.inputs]
     with torch.inference_mode(False), torch.enable_grad():  # in inference mode gradients would be 0
-        leaves = {n.name: torch.zeros((1, *n.shape), dtype=torch.float64, requires_grad=True) for n in sources}
+        leaves = {n.name: torch.zeros((batch, *n.shape), dtype=torch.float64, requires_grad=True) for n in sources}
         total = torch.zeros((), dtype=torch.float64)
         # each wire has two values: paths that contain a synapse, and paths that do not yet
         weighted: dict[str, Tensor] = {}
@@ -52,7 +80,8 @@ def _gradients(lowered: Lowered, products: bool, present: Mapping[str, Tensor] |
                     total = total + reads if products else total
                 elif not products:
                     total = total + sum((weighted[name].sum() for name in node.inputs), torch.zeros(()))
-                bare[node.name], weighted[node.name] = leaves[node.name], torch.zeros_like(leaves[node.name])
+                bare[node.name] = masks[node.name].cpu() if node.name in masks else leaves[node.name]
+                weighted[node.name] = torch.zeros_like(leaves[node.name])
                 continue
             op = node.op.paths().to(dtype=torch.float64)  # type: ignore[union-attr]
             met = op.linear(*(weighted[name] for name in node.inputs))

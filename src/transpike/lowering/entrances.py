@@ -11,14 +11,16 @@ from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph, Input, Node, PackedInput
 from transpike.core.op import Op
 from transpike.core.plain import is_plain
+from transpike.lowering.truth import largest
 from transpike.ops.embedding import Embedding
 
 
 @dataclass(frozen=True, eq=False)
 class LookUp(Input):
-    """A source of constant currents in a lowered form: the input of whole numbers and its look-up in one.
+    """A source of constant currents in a lowered form: whole numbers and their look-up, or truth values and the mask
+    that is computed from them, in one.
 
-    ``layers`` is the network from the packed input to the rows; ``largest`` (1, *shape) bounds |row|.
+    ``layers`` is the network from the packed input to the value; ``largest`` (1, *shape) bounds its size.
     """
 
     layers: Graph
@@ -32,34 +34,45 @@ class LookUp(Input):
         return self.layers.output.op.describe()
 
 
-class WholeNumbers:
-    """Finds the wires of whole numbers while a graph is lowered."""
+class StaticParts:
+    """Takes what depends on whole numbers and truth values only out of a graph while it is lowered.
 
-    def __init__(self) -> None:
+    Where other layers read such a value, a source takes its place that computes it from the inputs.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
         self.nodes: dict[str, Node] = {}
+        self.placed: set[str] = set()
 
-    def take(self, node: Node) -> Node | None:
-        """The node if it is none of whole numbers, as a source if it looks them up; None if it carries them."""
-        whole = isinstance(node.op, PackedInput) and node.op.whole
-        if whole or (node.inputs and all(name in self.nodes for name in node.inputs)):
-            if is_plain(node.op, Embedding):
-                weight = node.op.weight
-                bound = weight.double().abs().amax(0).expand(1, *node.shape)
-                return Node(
-                    node.name, LookUp(node.shape, self._until(node), bound.clone()), (), node.path, (), node.shape
-                )
+    def take(self, node: Node) -> list[Node]:
+        """The nodes of the lowered form that come in the place of this one: none for a part of a mask, a source for a
+        look-up; before a layer that reads a mask, the source of the mask.
+        """
+        if node.name in self.graph.static:
             self.nodes[node.name] = node
-            return None
-        return node
+            return [self._source(node)] if node.name == self.graph.output.name else []
+        if is_plain(node.op, Embedding) and all(name in self.nodes for name in node.inputs):
+            return [self._source(node)]
+        new = [name for name in node.inputs if name in self.nodes and name not in self.placed]
+        self.placed.update(new)
+        return [*(self._source(self.nodes[name]) for name in dict.fromkeys(new)), node]
 
-    def _until(self, last: Node) -> Graph:
+    def _source(self, last: Node) -> Node:
         wanted, stack = {last.name: last}, [last]
         while stack:
             for name in stack.pop().inputs:
                 if name not in wanted:
                     wanted[name] = self.nodes[name]
                     stack.append(self.nodes[name])
-        return Graph((*(node for name, node in self.nodes.items() if name in wanted), last))
+        nodes = tuple(node for name, node in self.nodes.items() if name in wanted and name != last.name)
+        layers = Graph((*nodes, last))
+        if is_plain(last.op, Embedding):
+            most = last.op.weight.double().abs().amax(0)
+        else:
+            most = torch.tensor(largest(self.graph, last.name), dtype=torch.float64)
+        bound = most.expand(1, *last.shape).clone()
+        return Node(last.name, LookUp(last.shape, layers, bound), (), last.path, (), last.shape)
 
 
 def bound_of(node: Node, input_bound: float) -> float | Tensor:
@@ -71,7 +84,7 @@ def bound_of(node: Node, input_bound: float) -> float | Tensor:
 
 def scale_of(op: Op, encoder_scale: float | None) -> float | None:
     """The charge of one level of an input node; None for currents."""
-    if encoder_scale is None or isinstance(op, LookUp) or (isinstance(op, PackedInput) and op.whole):
+    if encoder_scale is None or isinstance(op, LookUp) or (isinstance(op, PackedInput) and op.is_static):
         return None
     return encoder_scale * op.largest if isinstance(op, PackedInput) else encoder_scale
 
@@ -83,7 +96,7 @@ def in_ranges(nodes: Iterable[Node], x: Tensor) -> Tensor:
         return x
     ranges = torch.full(x.shape[1:], torch.inf, dtype=torch.float64)
     for op in parts:
-        if isinstance(op, PackedInput) and not op.whole:
+        if isinstance(op, PackedInput) and not op.is_static:
             ranges[op.start : op.start + op.size] = op.largest
     return x.double() / ranges.to(x.device)  # in float64, as an encoder divides: engines must round alike
 
@@ -101,7 +114,7 @@ def of_window(encoder: Encoder, nodes: Iterable[Node], node: Node, x: Tensor, id
 def _sent(encoder: Encoder, nodes: Iterable[Node], node: Node, x: Tensor, encode: Any, times: int = 1) -> Tensor:
     op = node.op
     assert isinstance(op, Input)
-    if isinstance(op, LookUp) or (isinstance(op, PackedInput) and op.whole):
+    if isinstance(op, LookUp) or (isinstance(op, PackedInput) and op.is_static):
         found = op.part(x)
         return found if times == 1 else found * times
     if not isinstance(op, PackedInput):

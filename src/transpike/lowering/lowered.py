@@ -14,7 +14,7 @@ from transpike.core.channels import shaped
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, spatially_uniform
 from transpike.errors import UnsupportedModel
-from transpike.lowering.entrances import WholeNumbers, scale_of
+from transpike.lowering.entrances import StaticParts, scale_of
 from transpike.ops.scale import Scale, diagonal
 
 
@@ -100,10 +100,9 @@ def lower(
     once. Raises UnsupportedModel for an op that is neither linear nor a cell.
     """
     builder = _Builder(input_spike_scale, input_alphabet, dict(graph.channel_axes if axes is None else axes))
-    whole = WholeNumbers()
+    static = StaticParts(graph)
     for node in graph:
-        entering = whole.take(dataclasses.replace(node, op=node.op.to(dtype=torch.float64)))
-        if entering is not None:
+        for entering in static.take(dataclasses.replace(node, op=node.op.to(dtype=torch.float64))):
             builder.add(entering)
     return builder.finish(graph.output.name)
 

@@ -132,7 +132,8 @@ def multiplications(lowered: Lowered, present: Mapping[str, Tensor]) -> float:
         op = node.op
         if isinstance(op, Cell) and op.multiplies:
             here = [present[name].double() for name in node.inputs]
-            total += float(op.state_reads(here[0], torch.zeros_like(here[1]), partners=here))
+            nothing = [torch.zeros_like(one) for one in here[1:]]
+            total += float(op.state_reads(here[0], *nothing, partners=here))
         elif node.inputs and "→" not in node.name:
             macs = op.macs(tuple(shapes[name] for name in node.inputs), node.shape) or 0
             total += macs * float(present[node.name].double().mean())

@@ -10,6 +10,7 @@ from transpike.neurons.exact_relu import ExactReLU
 from transpike.neurons.first_crossing import FirstCrossing, Integrator, Latched, PendingInput
 from transpike.neurons.first_spike import FirstSpike, Retimed
 from transpike.neurons.integrate_and_fire import IntegrateAndFire
+from transpike.neurons.masked import Masked
 from transpike.neurons.max_pooling import (
     CurrentMaximum,
     GatedMaximum,

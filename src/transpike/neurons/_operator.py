@@ -22,6 +22,10 @@ class OperatorCell(Cell):
     alphabet: ClassVar[Alphabet] = GRADED
     op: Op
 
+    @property
+    def hides_by_sample(self) -> bool:
+        return self.op.hides_by_sample
+
     def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
         return self.op.channel_axis_after(axes, shapes, shape)
 

@@ -83,14 +83,28 @@ class RoundedProduct(RoundedOperator):
     multiplies: ClassVar[bool] = True
 
     def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
-        first, second = events
-        return state_reads(self.op, first, second, partners)
+        first, second, *masks = events
+        return state_reads(self.op, first, second, *masks, partners=partners)
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0
 
 
-def state_reads(op: Op, first: Tensor, second: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
-    """The words of the partner's state that events of both sides of a product read; ``partners`` as of a cell."""
-    here, there = (torch.ones_like(first), torch.ones_like(second)) if partners is None else partners
-    return op.run(first, there.expand_as(second)).sum() + op.run(here.expand_as(first), second).sum()
+@dataclass(frozen=True, eq=False)
+class RoundedMask(RoundedOperator):
+    """What a mask lets through of real numbers. They are exact sums, which every engine rounds alike."""
+
+    def undecided(self, state: tuple[Tensor, ...]) -> int:
+        return int((state[-1].abs() > self.room).sum())
+
+
+def state_reads(
+    op: Op, first: Tensor, second: Tensor, *masks: Tensor, partners: Sequence[Tensor] | None = None
+) -> Tensor:
+    """The words of the partner's state that events of both sides of a product read; a mask hides pairs.
+
+    ``partners`` as of a cell.
+    """
+    here, there = (torch.ones_like(first), torch.ones_like(second)) if partners is None else partners[:2]
+    of_first = op.run(first, there.expand_as(second), *masks)
+    return of_first.sum() + op.run(here.expand_as(first), second, *masks).sum()

@@ -33,6 +33,10 @@ class RateProduct(Cell):
     def example(cls) -> tuple[Self, tuple[Shape, ...]]:
         return cls(Product()), ((3, 2, 2), (3, 1, 1))
 
+    @property
+    def hides_by_sample(self) -> bool:
+        return self.op.hides_by_sample
+
     def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
         return self.op.channel_axis_after(axes, shapes, shape)
 
@@ -61,8 +65,8 @@ class RateProduct(Cell):
         return None if first is None or second is None else self.op.of_scales(first, second)
 
     def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
-        first, second = events
-        return state_reads(self.op, first, second, partners)
+        first, second, *masks = events
+        return state_reads(self.op, first, second, *masks, partners=partners)
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0

@@ -26,7 +26,8 @@ class SpikeProduct(Cell):
     step. An event of one side adds the partner's state, once for each product in which its element has a part; nothing
     is multiplied, because a difference is a signed power of two, and the charge of a level is a factor of the stored
     states. With ``gain`` "reciprocal" a difference of step t counts 1/t, and what is sent t times as much. The messages
-    are sums of several levels, which reports list as analogue.
+    are sums of several levels, which reports list as analogue. A third input of truth values, which come before or with
+    the first differences, hides pairs (``Product.by_sample``).
     """
 
     alphabet: ClassVar[Alphabet] = GRADED
@@ -45,42 +46,48 @@ class SpikeProduct(Cell):
     def example(cls) -> tuple[Self, tuple[Shape, ...]]:
         return cls(Product()), ((3, 2, 2), (3, 1, 1))
 
+    @property
+    def hides_by_sample(self) -> bool:
+        return self.op.hides_by_sample
+
     def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
         return self.op.channel_axis_after(axes, shapes, shape)
 
-    def init(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.zeros_like(inputs[0]), torch.zeros_like(inputs[1])
+    def init(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.zeros_like(x) for x in inputs)
 
-    def step(self, state: tuple[Tensor, Tensor], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    def step(self, state: tuple[Tensor, ...], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor]:
         steps = t if self.gain == "reciprocal" else 1
-        first, second = (x if steps == 1 else x / steps for x in inputs)
-        change = self.op.run(first, state[1])
+        first, second, *masks = (x if steps == 1 else x / steps for x in inputs)
+        hidden = [before + x for before, x in zip(state[2:], masks, strict=True)]
+        change = self.op.run(first, state[1], *hidden)
         sums = state[0] + first, state[1] + second
-        change = change + self.op.run(sums[0], second)
-        return sums, steps * change
+        change = change + self.op.run(sums[0], second, *hidden)
+        return (*sums, *hidden), steps * change
 
     def accepts_levels(self, spike_scales: Sequence[Tensor | None], axis: int) -> bool:
-        return all(scale is not None for scale in spike_scales) and self.output_scale(*spike_scales) is not None
+        return all(scale is not None for scale in spike_scales[:2]) and self.output_scale(*spike_scales) is not None
 
     def output_scale(self, *inputs: Tensor | None) -> Tensor | None:
-        first, second = inputs
+        first, second = inputs[:2]
         return None if first is None or second is None else self.op.of_scales(first, second)
 
     def settled(self, *estimates: Tensor) -> Tensor:
         return self.op.run(*estimates)
 
-    def unsent(self, state: tuple[Tensor, Tensor], fresh: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+    def unsent(self, state: tuple[Tensor, ...], fresh: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
         return state, torch.where(fresh, self.op.run(*state), 0.0)
 
     def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
-        first, second = events
-        return state_reads(self.op, first, second, partners)
+        first, second, *masks = events
+        return state_reads(self.op, first, second, *masks, partners=partners)
 
     def on_grid(self, largest: float) -> Cell:
         return RoundedProduct.of_range(self.op, largest) if self.gain == "unit" else self
 
     def bound(self, *inputs: Tensor) -> Tensor:
-        return 2 * STATE_STEPS * self.op.run(*inputs)
+        first, second, *masks = inputs
+        return 2 * STATE_STEPS * self.op.run(first, second, *map(torch.zeros_like, masks))
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0

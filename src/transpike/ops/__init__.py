@@ -12,6 +12,7 @@ from transpike.ops.conv import Conv
 from transpike.ops.dropout import Dropout
 from transpike.ops.embedding import Embedding
 from transpike.ops.linear import Linear
+from transpike.ops.mask import Mask
 from transpike.ops.masked_softmax import MaskedSoftmax
 from transpike.ops.maxpool import AdaptiveMaxPool, MaxPool
 from transpike.ops.pack import Pack

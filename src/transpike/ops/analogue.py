@@ -55,7 +55,8 @@ class AnalogueOp(Op):
 
         arguments, options = keep(args), tuple((name, keep(value)) for name, value in kwargs.items())
         name, _, overload = operator.removeprefix("aten.").partition(".")
-        pure = f"aten.{name.removesuffix('_')}.{overload}"
+        pure = name if name.endswith("__") else name.removesuffix("_")  # relu_ changes its input, __and__ does not
+        pure = f"aten.{pure}.{overload}"
         return cls(operator=pure, arguments=arguments, options=options, constants=tuple(constants)), tuple(wires)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -78,11 +79,13 @@ class AnalogueOp(Op):
 
         operator = resolve(self.operator)
         arguments = [
-            _predicate(value(a), like) if known.name in PREDICATES else value(a)
+            _predicate(value(a)) if known.name in PREDICATES else value(a)
             for a, known in zip(self.arguments, operator._schema.arguments, strict=False)
         ]
         output = operator(*arguments, **{name: value(v) for name, v in self.options})
-        return output.to(like.dtype) if output.dtype == torch.bool and like.is_floating_point() else output
+        if output.dtype != torch.bool:
+            return output
+        return output.to(like.dtype if like.is_floating_point() else torch.get_default_dtype())
 
     def macs(self, inputs: Shapes, output: Shape) -> int | None:
         return self._arithmetic(inputs).multiplications
@@ -101,9 +104,9 @@ class AnalogueOp(Op):
         return f"{self.operator.split('.')[1]} (analogue)"
 
 
-def _predicate(value: Any, like: Tensor) -> Any:
+def _predicate(value: Any) -> Any:
     """The truth values that a comparison on a wire stands for."""
-    return value > 0.5 if isinstance(value, Tensor) and value.dtype == like.dtype != torch.bool else value
+    return value > 0.5 if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def resolve(operator: str) -> "torch._ops.OpOverload":

@@ -20,9 +20,11 @@ from transpike.passes.neurons.use_neuron import UseNeuron
 from transpike.passes.neurons.use_neurons import UseNeurons
 from transpike.passes.rewrites.clean import RemoveDropout
 from transpike.passes.rewrites.fold_batchnorm import FoldBatchNorm
+from transpike.passes.rewrites.fold_factors import FoldFactors
 from transpike.passes.rewrites.fold_layernorm import FoldLayerNorm
 from transpike.passes.rewrites.hand_written import RecogniseFunctions
-from transpike.passes.rewrites.masks import JoinMasks
+from transpike.passes.rewrites.hand_written_norms import RecogniseNorms
+from transpike.passes.rewrites.masks import JoinMasks, MaskProducts
 from transpike.passes.rewrites.match_delays import MatchDelays
 from transpike.passes.rewrites.pooling import PoolBeforeActivation, PoolInTime
 from transpike.passes.rewrites.quantise_weights import QuantiseWeights

@@ -167,6 +167,8 @@ def note_ranges(graph: Graph, context: Context, spiking_output: bool) -> None:
     """
 
     def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if node.name in graph.static:
+            return  # a mask, which may hold −inf
         with at(f"{node.name}, on the calibration data"):
             finite(output, node.op)
         values = {}

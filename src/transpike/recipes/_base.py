@@ -17,15 +17,18 @@ from transpike.passes import (
     CalibrateBias,
     CalibratePotential,
     FoldBatchNorm,
+    FoldFactors,
     Granularity,
     InitialPotential,
     JoinMasks,
     LearnedInitialPotential,
     LearnedThresholds,
+    MaskProducts,
     PercentileThresholds,
     PoolBeforeActivation,
     PoolInTime,
     QuantiseWeights,
+    RecogniseNorms,
     Rectify,
     RemoveDropout,
     ReplaceNeurons,
@@ -143,7 +146,7 @@ class RateCoded(Recipe):
     @property
     def recognitions(self) -> tuple[Pass, ...]:
         """Passes that find functions in the network as it was written, before layers are folded into each other."""
-        return (JoinMasks(),)
+        return (JoinMasks(), MaskProducts(), FoldFactors(), RecogniseNorms())
 
     @property
     def rewrites(self) -> tuple[Pass, ...]:

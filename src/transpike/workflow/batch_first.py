@@ -30,7 +30,7 @@ class BatchFirstAttention(nn.MultiheadAttention):
     ) -> tuple[Tensor, Tensor | None]:
         extra = self.bias_k is not None or self.bias_v is not None or self.add_zero_attn
         mask = attn_mask
-        if query.dim() != 3 or extra or key_padding_mask is not None or (mask is not None and mask.dim() != 2):
+        if query.dim() != 3 or extra or (mask is not None and mask.dim() != 2):
             options = key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             return super().forward(query, key, value, *options)
         q, k, v = (
@@ -43,6 +43,9 @@ class BatchFirstAttention(nn.MultiheadAttention):
             scores, mask = scores + mask.masked_fill(hidden, 0.0), hidden
         if mask is not None:
             scores = scores.masked_fill(mask, -INFINITE)
+        if key_padding_mask is not None:
+            hidden = key_padding_mask[:, None, None]
+            scores = scores + hidden if hidden.is_floating_point() else scores.masked_fill(hidden, -INFINITE)
         weights = scores.softmax(-1)
         answer = self.out_proj((weights @ v).transpose(1, 2).flatten(2))
         answer = answer if self.batch_first else answer.transpose(0, 1)
@@ -59,6 +62,41 @@ class BatchFirstAttention(nn.MultiheadAttention):
             weights = self.in_proj_weight.chunk(3)
         biases = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         return tuple(F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+
+
+class PlainEncoder(nn.TransformerEncoder):
+    """The layers one after the other; torch first looks at the values of masks, which a capture does not have."""
+
+    def forward(
+        self,
+        src: Tensor,
+        mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        is_causal: bool | None = None,
+    ) -> Tensor:
+        for layer in self.layers:
+            src = layer(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask)
+        return src if self.norm is None else self.norm(src)
+
+
+class PlainDecoder(nn.TransformerDecoder):
+    """The layers one after the other, as ``PlainEncoder``."""
+
+    def forward(
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        padding = {"tgt_key_padding_mask": tgt_key_padding_mask, "memory_key_padding_mask": memory_key_padding_mask}
+        for layer in self.layers:
+            tgt = layer(tgt, memory, tgt_mask=tgt_mask, memory_mask=memory_mask, **padding)
+        return tgt if self.norm is None else self.norm(tgt)
 
 
 class BatchFirstBag(nn.EmbeddingBag):
@@ -79,5 +117,9 @@ def keep_batch_first(model: nn.Module) -> None:
     for part in model.modules():
         if type(part) is nn.MultiheadAttention:
             part.__class__ = BatchFirstAttention
+        elif type(part) is nn.TransformerEncoder:
+            part.__class__ = PlainEncoder
+        elif type(part) is nn.TransformerDecoder:
+            part.__class__ = PlainDecoder
         elif type(part) is nn.EmbeddingBag:
             part.__class__ = BatchFirstBag

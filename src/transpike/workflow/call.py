@@ -76,7 +76,7 @@ class Example:
 
 def _small(x: Tensor) -> Tensor:
     x = x.detach().cpu()
-    x = x if x.dtype in WHOLE else x.float()
+    x = x if x.dtype in (torch.bool, *WHOLE) else x.float()
     return torch.cat([x] * 2) if len(x) == 1 else x[:8]
 
 

@@ -21,10 +21,13 @@ from transpike.errors import NotExact, SettingError, TranspikeError, Unsupported
 from transpike.ops.analogue import AnalogueOp, resolve
 from transpike.ops.pack import Pack
 from transpike.ops.shape import Reshape
+from transpike.passes.rewrites.masks import behind_masks
 from transpike.workflow import unsupported
+from transpike.workflow.attention_calls import ATTENTION, write_out
 from transpike.workflow.call import Example
 from transpike.workflow.captured_inputs import input_nodes, looked_up, places_of
 from transpike.workflow.captured_outputs import answers_of, check, check_batch_first, structured
+from transpike.workflow.captured_samples import Samples, own_rows, samples
 from transpike.workflow.captured_values import (
     SELECTIONS,
     ancestors,
@@ -39,6 +42,7 @@ from transpike.workflow.captured_values import (
     place_of,
     without_masks,
 )
+from transpike.workflow.entrance import is_packed
 from transpike.workflow.exported import copied, exported, reference
 from transpike.workflow.last_functions import LAST, last_functions
 from transpike.workflow.layout_rules import with_batch_first
@@ -95,11 +99,15 @@ def capture(
     for key, value in (*module.named_parameters(), *without_masks(module)):
         if value.is_floating_point():
             check_finite("the model", **{key: value})
+    example = Inputs.of((example,)) if isinstance(example, Tensor) and is_packed(module, example) else example
     call = Example.of(module, example)
+    writes = on_unsupported == "keep" and ATTENTION not in _claims(registry.generation())
     failure: TranspikeError | None = None
     for program, left_out in exported(module, call):
         try:
-            graph = _Reader(program, on_unsupported, call).read(output)
+            if writes:
+                write_out(program.graph_module.graph)
+            graph = behind_masks(_Reader(program, on_unsupported, call).read(output))
             check(graph, reference(module, program, left_out, call), call, output)
         except (UnsupportedModel, NotExact) as error:
             failure = error
@@ -122,7 +130,7 @@ class _Reader:
         self.lifted = signature.inputs_to_lifted_tensor_constants
         self.values: dict[fx.Node, Any] = {}
         self.names: dict[int, str] = {}
-        self.keepalive: list[Tensor] = []
+        self.keepalive: list[Any] = []
         self.nodes = [] if self.inputs is None else input_nodes(self.inputs)
         self.taken = {"input", *(node.name for node in self.nodes)}
         self.numbers: dict[str, int] = {}
@@ -143,7 +151,7 @@ class _Reader:
         if inputs != 1 and self.inputs is None:
             raise UnsupportedModel(f"the model takes {inputs} inputs, and a batch of the data holds one tensor")
         self._refuse()
-        self.nodes = looked_up(self.nodes)
+        self.nodes = looked_up(self.nodes, self.inputs)
         answer = self._answer(tree, answers)
         if self.nodes[-1].name != answer:
             self.nodes = [n for n in self.nodes if n.name != answer] + [n for n in self.nodes if n.name == answer]
@@ -207,7 +215,7 @@ class _Reader:
         leaves = pytree.tree_leaves((args, kwargs))
         if not isinstance(value, (Tensor, list, tuple)):
             self.values[node] = value  # sizes and comparisons of sizes
-        elif not any(isinstance(leaf, (Wire, Comparison, torch.SymInt)) for leaf in leaves):
+        elif not any(isinstance(leaf, (Wire, Comparison, Samples, torch.SymInt)) for leaf in leaves):
             self.values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
             self.keepalive.append(self.values[node])
         else:
@@ -216,7 +224,7 @@ class _Reader:
     def _is_constant(self, node: fx.Node) -> bool:
         """True if all that a call reads is known, and none of it depends on the network's input."""
         values = [self.values.get(source, Wire("", ())) for source in node.all_input_nodes]
-        return not wires_of(values) and not any(isinstance(value, torch.SymInt) for value in values)
+        return not wires_of(values) and not any(isinstance(value, (torch.SymInt, Samples)) for value in values)
 
     def _arguments(self, node: fx.Node) -> tuple[tuple, dict]:
         return fx.map_arg((node.args, node.kwargs), lambda n: self.values[n])
@@ -240,16 +248,14 @@ class _Reader:
             self._refused(node, str(target), path, line, "it is not an operator of torch")
             return
         name, arguments = operator_name(node), bound(target, args, kwargs)
-        known = constant(name, target, arguments)
-        if known is None:
-            known = comparison(name, arguments)  # type: ignore[assignment]
-        if known is not None:
-            self.values[node] = known
-            self.keepalive.append(known)
-            return
+        for known in (constant(name, target, arguments), comparison(name, arguments), samples(name, arguments)):
+            if known is not None:
+                self.values[node] = known
+                self.keepalive.append(known)
+                return
         value = node.meta["val"]
         outputs = [value] if isinstance(value, Tensor) else value
-        written = masked(name, arguments)
+        written = masked(name, arguments, node)
         name, arguments = written or (name, arguments)
         compares = any(isinstance(leaf, Comparison) for leaf in pytree.tree_leaves(arguments))
         if compares and not name.startswith(SELECTIONS):
@@ -299,6 +305,7 @@ class _Reader:
 
     def _held(self, node: fx.Node, name: str, arguments: dict, outputs: Sequence[Tensor]) -> Held:
         """The call on values that have the batch first. Raises Refused."""
+        arguments = own_rows(name, arguments)
         if is_batch_first(arguments, outputs):
             shapes = tuple(sizes_of(value)[1:] for value in outputs)
             return Held(name, arguments, (Layout(),) * len(shapes), shapes)

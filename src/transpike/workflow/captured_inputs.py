@@ -2,16 +2,19 @@
 
 import dataclasses
 
+import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from transpike.core.graph import Node, PackedInput
 from transpike.core.inputs import WHOLE, Inputs, Place, named
-from transpike.core.op import Op
+from transpike.core.op import Op, Synapse
 from transpike.core.structure import children
 from transpike.errors import UnsupportedModel
+from transpike.lowering.truth import is_predicate
 from transpike.ops.embedding import Embedding
+from transpike.ops.scale import Scale
 
 
 def places_of(program: ExportedProgram, positional: tuple[str | int, ...]) -> dict[fx.Node, Place]:
@@ -43,29 +46,45 @@ def input_nodes(inputs: Inputs) -> list[Node]:
     return nodes
 
 
-def looked_up(nodes: list[Node]) -> list[Node]:
-    """The nodes, in which an input of whole numbers that no look-up reads is one of real numbers.
+def looked_up(nodes: list[Node], inputs: Inputs | None) -> list[Node]:
+    """The nodes with the kind of each input: whole numbers that a look-up reads, truth values, or real numbers.
 
-    Raises UnsupportedModel for one that is also used in another way.
+    Truth values are bool, or whole numbers of which the example has 0 and 1 only and that no weights read. Comparisons
+    may read the whole numbers of a look-up too, for a mask of the places that hold a word.
+    Raises UnsupportedModel for whole numbers that are looked up and also used in another way.
     """
     found = []
     for node in nodes:
-        if isinstance(node.op, PackedInput) and node.op.whole:
-            wires, readers = {node.name}, list[Node]()
-            for one in nodes:
-                if not wires.isdisjoint(one.inputs):
-                    moves = isinstance(one.op, Op) and one.op.role == "wiring" and wires.issuperset(one.inputs)
-                    if moves:
-                        wires.add(one.name)
-                    else:
-                        readers.append(one)
-            others = [one for one in readers if not isinstance(one.op, Embedding)]
-            if others and len(others) < len(readers):
-                raise UnsupportedModel(
-                    f"the input {node.name} holds whole numbers, which a look-up reads and also {others[0].name} "
-                    f"({others[0].op.describe()}): give that what it needs as an input of its own, in real numbers"
-                )
-            if others:
-                node = dataclasses.replace(node, op=dataclasses.replace(node.op, whole=False))
+        if isinstance(node.op, PackedInput) and inputs is not None:
+            whole, truth = _kind(node, node.op, inputs.values[node.op.place], _readers(node.name, nodes))
+            node = dataclasses.replace(node, op=dataclasses.replace(node.op, whole=whole, truth=truth))
         found.append(node)
     return found
+
+
+def _kind(node: Node, op: PackedInput, value: Tensor, readers: list[Node]) -> tuple[bool, bool]:
+    """Whether an input holds whole numbers that are looked up, and whether truth values."""
+    others = [one for one in readers if not isinstance(one.op, Embedding)]
+    if not op.whole or not others:
+        return op.whole, value.dtype == torch.bool
+    if len(others) == len(readers):
+        weighted = any(isinstance(one.op, Synapse) and not isinstance(one.op, Scale) for one in others)
+        return False, not weighted and bool(((value == 0) | (value == 1)).all())
+    if misread := [one for one in others if not is_predicate(one.op)]:
+        raise UnsupportedModel(
+            f"the input {node.name} holds whole numbers, which a look-up reads and also {misread[0].name} "
+            f"({misread[0].op.describe()}): give that what it needs as an input of its own, in real numbers"
+        )
+    return True, False
+
+
+def _readers(name: str, nodes: list[Node]) -> list[Node]:
+    """The nodes that read an input, also behind wiring that only moves it."""
+    wires, readers = {name}, list[Node]()
+    for one in nodes:
+        if not wires.isdisjoint(one.inputs):
+            if isinstance(one.op, Op) and one.op.role == "wiring" and wires.issuperset(one.inputs):
+                wires.add(one.name)
+            else:
+                readers.append(one)
+    return readers

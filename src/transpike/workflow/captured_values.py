@@ -32,7 +32,17 @@ FOR_EACH_SAMPLE = ("expand", "full", "ones", "repeat", "zeros", *SHAPE_ONLY)
 """Operators whose result is the same for each sample if a size among their arguments is that of the batch."""
 SELECTIONS = ("where.", "masked_fill.")
 """Operators that may read a comparison: the forms of a ReLU."""
+CASTS = ("to", "_to_copy", "type_as")
+COUNTING = (torch.int16, torch.int32, torch.int64)
+"""Types that hold truth values, and whole numbers of inputs, as they are."""
 RELATIONS = ("gt", "ge", "lt", "le")
+LOGICAL = {
+    "__and__": "logical_and", "bitwise_and": "logical_and", "logical_and": "logical_and",
+    "__or__": "logical_or", "bitwise_or": "logical_or", "logical_or": "logical_or",
+    "__xor__": "logical_xor", "bitwise_xor": "logical_xor", "logical_xor": "logical_xor",
+    "bitwise_not": "logical_not", "logical_not": "logical_not",
+}  # fmt: skip
+"""Operators of truth values, and those that read 0 and 1 in their place."""
 
 
 def constant(name: str, target: Any, arguments: Mapping[str, Any]) -> Tensor | None:
@@ -70,7 +80,7 @@ def comparison(name: str, arguments: Mapping[str, Any]) -> Comparison | None:
     """The comparison of activations with one number that this call computes, or its conversion to numbers."""
     short, first = name.split(".")[0], arguments.get("self")
     if isinstance(first, Comparison):
-        return first if short in ("to", "_to_copy", "type_as") else None
+        return first if short in CASTS else None
     other = arguments.get("other")
     if short not in RELATIONS or not isinstance(first, Wire):
         return None
@@ -81,8 +91,18 @@ def comparison(name: str, arguments: Mapping[str, Any]) -> Comparison | None:
     return Comparison(first, short, float(other))
 
 
-def masked(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """A product of activations and a comparison, or a mask of −inf, as the selection that it computes."""
+def masked(name: str, arguments: Mapping[str, Any], node: fx.Node) -> tuple[str, dict[str, Any]] | None:
+    """A product of activations and a comparison, or a mask of −inf, as the selection that it computes; truth values by
+    the operators that also read numbers 0 and 1, which wires carry.
+    """
+    kind = getattr(node.meta["val"], "dtype", None)
+    if kind == torch.bool:
+        return _truth(name, arguments)
+    if name.split(".")[0] in CASTS and isinstance(arguments["self"], Wire) and kind in COUNTING:
+        before = node.all_input_nodes[0].meta["val"].dtype
+        return ("alias.default", {"self": arguments["self"]}) if before in (torch.bool, *COUNTING) else None
+    if name == "where.self" and isinstance(arguments["condition"], Wire):
+        return _chosen(arguments)
     if name == "where.self" and isinstance(arguments["condition"], Tensor):
         hides = [
             isinstance(a, Tensor) and bool((a == -torch.inf).all()) for a in (arguments["self"], arguments["other"])
@@ -100,6 +120,33 @@ def masked(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]
     if not isinstance(first, Wire) or not isinstance(second, Comparison):
         return None
     return "where.ScalarOther", {"condition": second, "self": first, "other": 0.0}
+
+
+def _truth(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """Truth values of a call as an operator that reads wires, which carry 1 and 0 for them."""
+    short = name.split(".")[0]
+    if short in CASTS and isinstance(arguments["self"], Wire):
+        return "ne.Scalar", {"self": arguments["self"], "other": 0}
+    if short not in LOGICAL:
+        return None
+    kept = {key: arguments[key] for key in ("self", "other") if key in arguments}
+    tensors = all(isinstance(value, (Wire, Comparison, Tensor)) for value in kept.values())
+    return (f"{LOGICAL[short]}.default", kept) if tensors else None
+
+
+def _chosen(arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """``where(condition, a, b)`` with constants of one value each as numbers, which may be −inf."""
+
+    def number(value: Any) -> Any:
+        same = isinstance(value, Tensor) and value.numel() and bool((value == value.flatten()[0]).all())
+        return float(value.flatten()[0]) if same else value
+
+    first, second = number(arguments["self"]), number(arguments["other"])
+    kinds = {(True, True): "Scalar", (True, False): "ScalarSelf", (False, True): "ScalarOther"}
+    kind = kinds.get((isinstance(first, float), isinstance(second, float)))
+    if kind is None:
+        return None
+    return f"where.{kind}", {"condition": arguments["condition"], "self": first, "other": second}
 
 
 def multiplied(part: Part) -> tuple[Wire, Op] | None:

@@ -136,8 +136,8 @@ class Entrance:
             op = dataclasses.replace(
                 op,
                 preprocessing=self.by_name.get(node.name),
-                largest=1.0 if op.whole or self.encoder.largest is not None else largest,
-                statistics=None if op.whole else InputStatistics.of(parts),
+                largest=1.0 if op.is_static or self.encoder.largest is not None else largest,
+                statistics=None if op.is_static else InputStatistics.of(parts),
             )
             return dataclasses.replace(node, op=op)
 

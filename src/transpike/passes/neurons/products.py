@@ -7,7 +7,8 @@ from typing import ClassVar
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Shapes
 from transpike.core.pass_ import Context, Pass
-from transpike.ops import Product, Slice
+from transpike.lowering.truth import TRUTH, possible_values
+from transpike.ops import Mask, Product, Slice
 from transpike.ops.analogue import AnalogueOp
 
 MATRICES = {"aten.mul.Tensor": False, "aten.matmul.default": True, "aten.bmm.default": True}
@@ -18,7 +19,7 @@ MATRICES = {"aten.mul.Tensor": False, "aten.matmul.default": True, "aten.bmm.def
 class ProductsOfWires(Pass):
     """Every analogue product of two wires (squeeze-and-excitation, gated units) becomes a product for spikes.
 
-    ``glu`` is taken apart.
+    ``glu`` is taken apart. A product with truth values that are an input selects, and takes no multiplication.
     """
 
     exact: ClassVar[bool] = True
@@ -27,6 +28,9 @@ class ProductsOfWires(Pass):
         graph = _without_glu(graph)
 
         def change(node: Node) -> Node | None:
+            static = [name for name in node.inputs if name in graph.static]
+            if static and len(set(node.inputs)) == 2:
+                return _selected(graph, node, static)
             product = _product(node.op, tuple(graph[name].shape for name in node.inputs))
             return None if product is None else dataclasses.replace(node, op=product, origin=())
 
@@ -41,6 +45,17 @@ def _product(op: object, inputs: Shapes) -> Product | None:
         return None
     matrices = MATRICES[op.operator]
     return None if matrices and len(inputs[0]) < 2 else Product(matrices)
+
+
+def _selected(graph: Graph, node: Node, static: list[str]) -> Node | None:
+    """A product with truth values of an input as the selection that it is; None for others, which stay analogue."""
+    product = _product(node.op, tuple(graph[name].shape for name in node.inputs))
+    if product is None or product.matrices or len(static) > 1 or possible_values(graph, static[0]) != TRUTH:
+        return None
+    (signal,) = (name for name in node.inputs if name not in static)
+    if graph[signal].shape != node.shape:
+        return None
+    return dataclasses.replace(node, op=Mask(), inputs=(signal, static[0]), origin=())
 
 
 def _without_glu(graph: Graph) -> Graph:

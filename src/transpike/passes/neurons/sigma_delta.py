@@ -18,7 +18,7 @@ from transpike.errors import SettingError
 from transpike.neurons import IntegrateAndFire, SigmaDelta
 from transpike.neurons.multi_threshold import check_threshold_count
 from transpike.neurons.sigma_delta import SpikeRule
-from transpike.ops import AdaptiveMaxPool, MaxPool, Scale
+from transpike.ops import AdaptiveMaxPool, MaxPool, Pick, Product, Scale
 from transpike.ops.wiring import Selection
 from transpike.passes._base import ReplaceNeurons, is_activation
 
@@ -31,7 +31,9 @@ class NeuronsForFunctions(Pass):
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
-            function = Function.of_analogue(node.op) if isinstance(node.op, Op) else None
+            if not isinstance(node.op, Op) or node.name in graph.static:
+                return None
+            function = Function.of_analogue(node.op)
             return None if function is None else dataclasses.replace(node, op=function, origin=())
 
         return graph.rewrite(change)
@@ -68,7 +70,8 @@ class EncodeWires(Pass):
         positive: set[str] = set()  # wires that are never negative
         for node in graph:
             op = node.op
-            for wire in [name for name in node.inputs if isinstance(op, Op) and _needs_spikes(op, carry[name])]:
+            entering = node.inputs[:2] if isinstance(op, Product) else node.inputs  # a third one is a mask
+            for wire in [name for name in entering if isinstance(op, Op) and _needs_spikes(op, carry[name])]:
                 if wire not in encoded:
                     encoded[wire] = f"{wire}.encoded"
                     nodes.append(Node(encoded[wire], self._unchanged(wire in positive), (wire,), node.path))
@@ -77,7 +80,7 @@ class EncodeWires(Pass):
             nodes.append(node)
             if is_plain(op, (ReLU, Staircase)) or (_keeps_signs(op) and positive.issuperset(node.inputs)):
                 positive.add(node.name)
-            if isinstance(op, Input) or (isinstance(op, Op) and op.is_look_up):
+            if isinstance(op, Input) or (isinstance(op, Op) and op.is_look_up) or node.name in graph.static:
                 carry[node.name] = "input"
             elif is_activation(node) or (self.pooled and _pools_levels(node, sources, axes)):
                 carry[node.name] = "levels"
@@ -86,7 +89,7 @@ class EncodeWires(Pass):
                 carry[node.name] = self._carried(node, {carry[name] for name in node.inputs})
         if encoded:
             context.remark(f"neurons without a function encode the real numbers of {listed(encoded)} as spikes")
-        return Graph(tuple(nodes)) if encoded else graph
+        return _before_copies(Graph(tuple(nodes)), list(encoded.values())) if encoded else graph
 
     def _unchanged(self, positive: bool) -> Op:
         if not self.pairs:
@@ -108,6 +111,45 @@ class EncodeWires(Pass):
 def _moves(op: object) -> bool:
     """Whether the op's outputs are single inputs of it."""
     return is_plain(op, (MaxPool, AdaptiveMaxPool, Selection))
+
+
+def _before_copies(graph: Graph, encoded: list[str]) -> Graph:
+    """The graph in which a wire is encoded before its elements are repeated, as heads of keys are for several queries.
+
+    One neuron then sends the spikes of all copies.
+    """
+    for name in encoded:
+        source, moved = graph[name].inputs[0], list[str]()
+        while isinstance(graph[source].op, Selection) and len(graph.readers[source]) == 1:
+            moved.append(source)
+            source = graph[source].inputs[0]
+        while moved and not _repeats(graph[moved[-1]].op):
+            moved.pop()
+        if moved:
+            graph = _encoded_at(graph, name, moved[-1], graph[moved[-1]].inputs[0], moved[0])
+    return graph
+
+
+def _encoded_at(graph: Graph, encoder: str, copies: str, source: str, last: str) -> Graph:
+    """The graph whose ``encoder`` reads the ``source`` of the ``copies``, and whose readers read the ``last`` move."""
+    old, nodes, name = graph[encoder], list[Node](), f"{source}.encoded"
+    exists = any(node.name == name for node in graph)
+    for node in graph:
+        if node.name == encoder:
+            continue
+        if node.name == copies:
+            if not exists:
+                nodes.append(dataclasses.replace(old, name=name, inputs=(source,)))
+            node = dataclasses.replace(node, inputs=(name,))
+        nodes.append(dataclasses.replace(node, inputs=tuple(last if one == encoder else one for one in node.inputs)))
+    return Graph(tuple(nodes))
+
+
+def _repeats(op: object) -> bool:
+    if not is_plain(op, Pick):
+        return False
+    assert isinstance(op, Pick)
+    return len(set(op.positions)) < len(op.positions)
 
 
 def _keeps_signs(op: object) -> bool:

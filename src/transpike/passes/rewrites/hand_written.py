@@ -63,6 +63,8 @@ class RecogniseFunctions(Pass):
         inside: set[str] = set()
         names = []
         for node in reversed(graph.nodes):
+            if node.name in graph.static:
+                continue
             for root in roots[node.name][:-1]:
                 cone = [] if node.name in inside else _cone(graph, node, root)
                 if len(cone) < 2 or all(isinstance(one.op, Op) and one.op.is_linear for one in cone):

@@ -17,13 +17,14 @@ from transpike.neurons import (
     DifferentialOperator,
     GatedMaximum,
     LateralInhibition,
+    Masked,
     MaximumOfEstimates,
     OrMaximum,
     RateProduct,
     SpikeProduct,
     TemporalDifference,
 )
-from transpike.ops import AdaptiveMaxPool, MaxPool, Product
+from transpike.ops import AdaptiveMaxPool, Mask, MaxPool, Product
 from transpike.ops.wiring import Selection
 
 PoolingRule = Literal["lateral-inhibition", "before-neuron", "gated", "gated-exponential", "or", "differences"]
@@ -120,7 +121,7 @@ class PoolInTime(Pass):
 
         def change(node: Node) -> Node | None:
             op = node.op
-            if isinstance(op, Cell) or op.is_linear or op.is_look_up:
+            if isinstance(op, Cell) or op.is_linear or op.is_look_up or node.name in graph.static:
                 return None
             if is_plain(op, AdaptiveMaxPool):
                 op = _fixed(op, shapes[node.inputs[0]], node.name)
@@ -128,6 +129,8 @@ class PoolInTime(Pass):
                 return dataclasses.replace(node, op=SpikeProduct(op, self.gain))
             if isinstance(op, Product) and not self.period and not self.pre_simulation_steps:
                 return dataclasses.replace(node, op=RateProduct(op))
+            if is_plain(op, Mask) and self.rule == "differences":
+                return dataclasses.replace(node, op=Masked(op, self.gain))
             if is_plain(op, MaxPool) and self.rule != "differences":
                 cell = LateralInhibition(op, self.period) if self.period else _CELLS[self.rule](op)
                 return dataclasses.replace(node, op=self._restarted(cell))

@@ -9,7 +9,7 @@ from transpike.core.cell import Neuron
 from transpike.core.graph import Node
 from transpike.core.op import Synapse
 from transpike.core.plain import is_plain
-from transpike.neurons import DifferentialOperator, SpikeProduct, TemporalDifference
+from transpike.neurons import DifferentialOperator, Masked, SpikeProduct, TemporalDifference
 from transpike.neurons.maximum_in_time import MaximumInTime
 from transpike.ops import AdaptiveMaxPool, Conv, Linear, MaxPool
 from transpike.ops.scale import Scale
@@ -77,7 +77,7 @@ def _operators(snn: SNN, chip: Chip) -> Found:
         if kind not in (chip.operators or ()) and not convolves:
             yield c.name, f"of {kind}", ", ".join(chip.operators or ()), "use another layer there"
     for node in snn.graph:
-        if isinstance(node.op, (SpikeProduct, DifferentialOperator, TemporalDifference)):
+        if isinstance(node.op, (SpikeProduct, DifferentialOperator, TemporalDifference, Masked)):
             change = "train without it, for example without gates and with batch normalisation"
             yield node.name, f"of {node.op.op.describe()} between neurons", ", ".join(chip.operators or ()), change
 
