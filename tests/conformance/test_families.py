@@ -38,6 +38,9 @@ POOL = ops.MaxPool()
 # Settings for which much happens on few values (two groups, weights of both signs, three periods). They are made for
 # these tests; a new class that needs more than defaults has a classmethod `example` (transpike.testing.example).
 EXAMPLES: dict[type, tuple[object, tuple[tuple[int, ...], ...]]] = {
+    neurons.SignedMultiThreshold: (
+        neurons.SignedMultiThreshold(activations.Unchanged(), torch.tensor(0.0625), torch.zeros(()), 5), ((4,),)
+    ),
     ops.Add: (ops.Add(coefficients=(1.0, -2.0)), ((2, 3), (2, 3))),
     ops.AdaptiveMaxPool: (ops.AdaptiveMaxPool(size=(2, 2)), ((2, 4, 4),)),
     ops.AvgPool: (ops.AvgPool(kernel=(3, 3), stride=(2, 2), padding=(1, 1)), ((2, 5, 5),)),
@@ -239,6 +242,7 @@ def _without_biases() -> tuple[ts.Graph, Tensor]:
 
 NETWORKS = {
     passes.LearnedThresholds: _learned, passes.RefuseLevels: _learned, passes.RefuseBiases: _without_biases,
+    passes.RefuseUnquantised: _learned, passes.UseQuantisedLevels: _learned,
 }  # fmt: skip
 AFTER = {passes.SpikeNorm: (passes.RemoveDropout(), passes.FoldBatchNorm(), passes.PercentileThresholds())}
 
@@ -330,7 +334,7 @@ def fitting(recipe: Recipe, case: Case) -> ts.Graph:
 
     def change(node: Node) -> Node | None:
         op = node.op
-        if isinstance(recipe, recipes.PASCAL) and isinstance(op, activations.Clip):
+        if isinstance(recipe, recipes.PASCAL | recipes.SpikeZIP) and isinstance(op, activations.Clip):
             return dataclasses.replace(node, op=activations.Staircase(torch.tensor([op.ceiling]), recipe.timesteps))
         if isinstance(recipe, recipes.Cao) and isinstance(op, ops.BatchNorm):
             return dataclasses.replace(node, op=dataclasses.replace(op, bias=0 * op.bias, mean=0 * op.mean))

@@ -37,25 +37,27 @@ class RateProduct(Cell):
         return self.op.channel_axis_after(axes, shapes, shape)
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        sums = [torch.zeros_like(x) for x in inputs]
-        return (*sums, torch.zeros_like(self.op.run(*sums)), torch.zeros_like(self.op.run(*sums)))
+        product = torch.zeros_like(self.op.run(*inputs))
+        return torch.zeros_like(inputs[0]), torch.zeros_like(inputs[1]), product, product
 
     def step(self, state: tuple[Tensor, ...], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor]:
         first, second, product, before = state
-        product = product + self.op.run(inputs[0], second)
-        first = first + inputs[0]
-        product = product + self.op.run(first, inputs[1])
+        a, b, *masks = inputs
+        product = product + self.op.run(a, second, *masks)
+        first = first + a
+        product = product + self.op.run(first, b, *masks)
         mean = product / t
-        return (first, second + inputs[1], product, mean), mean - before
+        return (first, second + b, product, mean), mean - before
 
     def counts(self, *charges: Tensor, timesteps: int) -> Tensor:
-        return self.op.run(*charges) / timesteps
+        first, second, *masks = charges
+        return self.op.run(first, second, *masks) / timesteps
 
     def accepts_levels(self, spike_scales: Sequence[Tensor | None], axis: int) -> bool:
-        return all(scale is not None for scale in spike_scales) and self.output_scale(*spike_scales) is not None
+        return all(scale is not None for scale in spike_scales[:2]) and self.output_scale(*spike_scales) is not None
 
     def output_scale(self, *inputs: Tensor | None) -> Tensor | None:
-        first, second = inputs
+        first, second = inputs[:2]
         return None if first is None or second is None else self.op.of_scales(first, second)
 
     def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:

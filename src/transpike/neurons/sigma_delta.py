@@ -141,4 +141,5 @@ class SigmaDelta(FunctionNeuron):
 
     def describe(self) -> str:
         rule = "one a step" if self.rule == "one" else "all in a step"
-        return f"{self.threshold_count} thresholds, {rule}, sigma-delta"
+        count = f"{self.threshold_count} threshold{'s' if self.threshold_count > 1 else ''}"
+        return f"{count}, {rule}, sigma-delta"
