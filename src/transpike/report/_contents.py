@@ -216,6 +216,26 @@ def models(result: Cost) -> Table:
     return Table("energy", title, columns, rows(_model(one) for one in result.models), notes)
 
 
+def operations(result: Cost) -> Table:
+    """Operations per sample of the spiking network, its burst twin and the quantised ANN, and their functions."""
+    functions = list(dict.fromkeys(name for one in result.operations for name in one.evaluations))
+    columns = (
+        Column("network", name=True), Column("weights read", show=short), Column("states read", show=short),
+        Column("multiplications", show=short), *(Column(name, "evaluations", short) for name in functions),
+        Column(result.metric.name, show=result.metric.text),
+    )  # fmt: skip
+    found = rows(
+        (one.network, one.weights, one.products, one.multiplications,
+         *(one.evaluations.get(name, 0.0) for name in functions), one.value)
+        for one in result.operations
+    )  # fmt: skip
+    notes = notes_of(
+        result.samples, *_origin(result), "spikes times fan-out, and products without a zero of the ANN",
+        "functions: where an input changed",
+    )  # fmt: skip
+    return Table("operations", "Operations per sample", columns, found, notes)
+
+
 def _origin(result: Cost) -> tuple[Any, ...]:
     """What is known of the network of a cost, as the further arguments of ``notes_of``."""
     return ({},) if result.report is None else (result.report.provenance, result.report.recipe)

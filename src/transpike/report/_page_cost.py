@@ -3,6 +3,7 @@
 from typing import Any
 
 from transpike.report import energy_card
+from transpike.report._numbers import short
 from transpike.report._section import Drawing, Section, Table, Tile, drawing, rows
 from transpike.report._style import PAGE, short_name
 from transpike.workflow.cost.result import Cost, ModelCost
@@ -33,7 +34,10 @@ def section(result: Cost) -> Section:
         figures.append(drawing("ratios", caption, lambda axes: energy_card.ratios(axes, result, PAGE), 4.8, height))
     return Section(
         "energy", "Energy compared with the quantised ANN", lead, figures=tuple(figures), small=tuple(_fronts(result)),
-        tables=(_models(result), _sensitivity(result), _advice(advice, result), _constants(result.models)),
+        tables=(
+            _models(result), _operations(result), _sensitivity(result), _advice(advice, result),
+            _constants(result.models),
+        ),
         notes=tuple(line for line in shown if line not in lead and line[0] != "*"),
     )  # fmt: skip
 
@@ -66,6 +70,19 @@ def _models(result: Cost) -> Table:
         f"All models, {result.snn_name} and {result.ann_name}",
         note=note,
     )
+
+
+def _operations(result: Cost) -> Table:
+    functions = list(dict.fromkeys(name for one in result.operations for name in one.evaluations))
+    found = [
+        (one.network, *map(short, (one.weights, one.products, one.multiplications)),
+         *(short(one.evaluations.get(name, 0.0)) for name in functions),
+         "-" if one.value is None else result.metric.text(one.value))
+        for one in result.operations
+    ]  # fmt: skip
+    headings = ("network", "weights read", "states read", "multiplications", *functions, result.metric.name)
+    note = "Spikes times fan-out, and products without a zero of the ANN; functions where an input changed."
+    return Table(headings, rows(found), "Operations per sample", note=note)
 
 
 def _sensitivity(result: Cost) -> Table:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from transpike.report._contents import models
+from transpike.report._contents import models, operations
 from transpike.report._lines import draw as draw_table
 from transpike.report._numbers import short
 from transpike.report._style import PAPER, Palette, figure, log_ticks, short_name, theme, write_picture
@@ -17,8 +17,9 @@ DRAWN = 4  # models in the picture
 
 
 def show(result: Cost, console: Console) -> None:
-    """Print the table of models and the sentences."""
+    """Print the tables of models and of operations, and the sentences."""
     draw_table(models(result), console)
+    draw_table(operations(result), console)
     console.print(text(result), soft_wrap=True, highlight=False, markup=False)
 
 
@@ -38,6 +39,7 @@ def text(result: Cost) -> str:
         f"{result.spike_rate:.1%}); published break-even points: "
         + "; ".join(f"{text} ({source})" for text, source in THRESHOLDS)
         + ".",
+        *([f"{result.burst_advice}."] if result.burst_advice else []),
         *(f"{line}." for line in advice(result)),
     ]
     missing: dict[str, list[str]] = {}

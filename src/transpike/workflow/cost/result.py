@@ -9,6 +9,7 @@ from typing import Any
 from transpike.core.task import ACCURACY, Metric
 from transpike.files import write_atomically
 from transpike.results.notebook import Shown
+from transpike.workflow.cost.operations import NetworkOperations, recommendation
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 
@@ -84,7 +85,7 @@ class Cost(Shown):
     measured activation bits that is at most ``room`` worse in ``metric`` than the SNN's last answer (of an accuracy
     half a percentage point), or the best one. ``report`` and values are None where nothing was measured; the pair is
     then the SNN at its last step and the ANN with as many levels. ``spike_rate`` and ``spikes_per_synapse``
-    are those at ``timesteps``.
+    are those at ``timesteps``. ``operations``: of the SNN, of its burst twin if there is one, and of the quantised ANN.
     """
 
     report: Report | Measurement | None
@@ -102,6 +103,7 @@ class Cost(Shown):
     points: tuple[Point, ...]
     notes: tuple[str, ...] = field(default=())
     warnings: tuple[str, ...] = ()
+    operations: tuple[NetworkOperations, ...] = ()
     metric: Metric = ACCURACY
     room: float = 0.005
 
@@ -126,6 +128,11 @@ class Cost(Shown):
         """The models that count for the verdict and price both networks; none where nothing spikes."""
         found = (one for one in self.models if one.ratio is not None and one.judges)
         return tuple(found) if self.spike_rate > 0 else ()
+
+    @property
+    def burst_advice(self) -> str:
+        """One sentence: the SNN or its burst twin; "" if there is no such twin."""
+        return recommendation(*self.operations[:2]) if len(self.operations) == 3 else ""
 
     @property
     def cheaper(self) -> int:
@@ -236,6 +243,8 @@ class Cost(Shown):
             "points": [{key if n == "value" else n: v for n, v in vars(point).items()} for point in self.points],
             "front": {name: [str(point) for point in self.front(name)] for name in names},
             "advice": [self.advice(name) for name in names],
+            "operations": [dataclasses.asdict(one) | {"total": one.total} for one in self.operations],
+            "burst_advice": self.burst_advice,
             "notes": list(self.notes), "warnings": list(self.warnings),
             "snn": None if self.report is None else self.report.to_json(),
         }  # fmt: skip

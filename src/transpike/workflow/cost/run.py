@@ -16,8 +16,10 @@ from transpike.core.task import ACCURACY, Metric, Task
 from transpike.data.batches import with_targets
 from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
+from transpike.lowering.activity import evaluations
 from transpike.results.quantity import Quantity
 from transpike.snn import SNN, takes_snn
+from transpike.workflow.cost.operations import ann_operations, burst_twin, spiking_operations
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, ModelCost, Point
 from transpike.workflow.evaluate.measurement import Measurement
@@ -58,8 +60,9 @@ def cost(
     uniform weights of that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are
     counted as 8 bits wide. ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``output``, ``task`` are as for
     ``evaluate``. Without targets, or for outputs that are not logits of classes, energy is measured at the last step,
-    and no accuracy, unless ``task`` gives the metric. ``progress(done, total)`` counts the networks. Raises as
-    ``evaluate`` does, and SettingError for invalid bits and for a network without weights.
+    and no accuracy, unless ``task`` gives the metric. Operations of a network of ``sigma-delta`` stand next to those of
+    its burst twin. ``progress(done, total)`` counts the networks. Raises as ``evaluate`` does, and SettingError for
+    invalid bits and for a network without weights.
     """
     chosen = tuple(kind() for kind in members) if models is None else checked(models)
     if not chosen:
@@ -70,7 +73,8 @@ def cost(
     if not any(isinstance(node.op, Synapse) or snn.source.macs(node) for node in snn.source):
         raise SettingError("the network has no layer with weights: there are no operations to compare")
     steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
-    networks = 3 + 2 * len(weights) + len(activations) * max(1, len(weights))
+    burst = burst_twin(snn)
+    networks = 3 + (burst is not None) + 2 * len(weights) + len(activations) * max(1, len(weights))
     done = 0
 
     def advance() -> None:
@@ -117,6 +121,12 @@ def cost(
     activity = last if report is None else report.activities[early]
     activity = dataclasses.replace(activity, weight_bits=weight_bits_ or WEIGHT_BITS)
     rate = _rate(activity)
+    counted = [spiking_operations(f"SNN at T={early}", activity, _value(report, early))]
+    if burst is not None:
+        found, once = run.spiking(burst, 1)
+        counted.append(spiking_operations(f"burst twin at T=1 ({burst.recipe.name})", once, _value(found, 1)))
+        advance()
+    counted.append(ann_operations(snn, pair.ann, evaluations(snn.source), pair.value))
     left_out = _left_out(snn, activity, pair.ann)
     priced = tuple(_priced(model, activity, pair.ann, rate, left_out) for model in chosen)
     notes = [f"accuracy was not measured, because {why}"] if why else []
@@ -149,6 +159,7 @@ def cost(
         points=tuple(points),
         notes=tuple(notes),
         warnings=warnings if report is None else report.warnings,
+        operations=tuple(counted),
         metric=run.metric,
         room=0.0 if report is None or run.task is None else run.task.room(report.final.score[0] or 0.0),
     )
@@ -302,6 +313,11 @@ class _Runs:
             self.task,
             torch.cat(judged).cpu() if judged else None,
         )
+
+
+def _value(report: Report | Measurement | None, timesteps: int) -> float | None:
+    """The value of the metric at an answer."""
+    return None if report is None else next(a.score[0] for a in report.curve if a.timesteps == timesteps)
 
 
 def _rate(activity: Activity) -> float:
