@@ -49,3 +49,12 @@ class FunctionOfAnswer(Readout):
         for function in self.functions:
             answer = function.run(answer)
         return answer if self.network is None else self.network.to(device=answer.device, dtype=answer.dtype).run(answer)
+
+
+@dataclass(frozen=True, eq=False)
+class AnalogueRest(FunctionOfAnswer):
+    """The analogue part of a hybrid network, behind its spiking part: ``network`` of the accumulated answer.
+
+    The layers of the source network that do not spike, in float64, computed once for each answer. Their inputs are what
+    the readout inside makes of the spikes that cross the boundary: rate times scale, or the sum of differences.
+    """

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from transpike.report import _hybrid
 from transpike.report._columns import (
     INTERVAL,
     count,
@@ -135,8 +136,10 @@ def layers(report: Evaluated) -> Table:
 
 
 def details(report: Evaluated) -> tuple[Table, ...]:
-    """The tables of an evaluation that not every network has: its outputs, and what it evaluates besides sums."""
-    return (*([outputs(report)] if report.outputs else []), *([functions(report)] if report.evaluations else []))
+    """The tables that not every network has: outputs, what it evaluates besides sums, the boundary of a hybrid one."""
+    boundary = [] if report.hybrid is None else [_hybrid.table(report.hybrid)]
+    outer = [outputs(report)] if report.outputs else []
+    return (*outer, *([functions(report)] if report.evaluations else []), *boundary)
 
 
 def outputs(report: Evaluated) -> Table:

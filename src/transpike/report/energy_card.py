@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from transpike.report import _hybrid
 from transpike.report._contents import models
 from transpike.report._lines import draw as draw_table
 from transpike.report._numbers import short
@@ -39,6 +40,7 @@ def text(result: Cost) -> str:
         + "; ".join(f"{text} ({source})" for text, source in THRESHOLDS)
         + ".",
         *(f"{line}." for line in advice(result)),
+        *_hybrid.lines(result.hybrid),
     ]
     missing: dict[str, list[str]] = {}
     for one in result.models:

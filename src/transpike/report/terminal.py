@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.text import Text
 
 from transpike.errors import printable
-from transpike.report import comparison, energy_card, explanation, measurement
+from transpike.report import _hybrid, comparison, energy_card, explanation, measurement
 from transpike.report._console import escaping, standard
 from transpike.report._contents import curve, details, layers, metrics
 from transpike.report._lines import draw
@@ -78,7 +78,7 @@ def _text(report: Result) -> str:
 
 def _run(report: Report | Measurement) -> list[str]:
     """Exactness, energy, exit, kernels and remarks of a run, in sentences."""
-    last, lines = report.final, list[str]()
+    last, lines = report.final, _hybrid.lines(report.hybrid)
     if report.exact:
         grid = report.grid
         lines.append(

@@ -9,6 +9,7 @@ from typing import Any
 from transpike.core.task import ACCURACY, Metric
 from transpike.files import write_atomically
 from transpike.results.notebook import Shown
+from transpike.workflow.evaluate.hybrid import Hybrid
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 
@@ -84,7 +85,7 @@ class Cost(Shown):
     measured activation bits that is at most ``room`` worse in ``metric`` than the SNN's last answer (of an accuracy
     half a percentage point), or the best one. ``report`` and values are None where nothing was measured; the pair is
     then the SNN at its last step and the ANN with as many levels. ``spike_rate`` and ``spikes_per_synapse``
-    are those at ``timesteps``.
+    are those at ``timesteps``, as is ``hybrid``: both sides of a hybrid network, None if all of the network spikes.
     """
 
     report: Report | Measurement | None
@@ -104,6 +105,7 @@ class Cost(Shown):
     warnings: tuple[str, ...] = ()
     metric: Metric = ACCURACY
     room: float = 0.005
+    hybrid: Hybrid | None = None
 
     @property
     def quantised_baseline_accuracy(self) -> float | None:
@@ -236,6 +238,7 @@ class Cost(Shown):
             "points": [{key if n == "value" else n: v for n, v in vars(point).items()} for point in self.points],
             "front": {name: [str(point) for point in self.front(name)] for name in names},
             "advice": [self.advice(name) for name in names],
+            **({} if self.hybrid is None else {"hybrid": self.hybrid.to_json()}),
             "notes": list(self.notes), "warnings": list(self.warnings),
             "snn": None if self.report is None else self.report.to_json(),
         }  # fmt: skip

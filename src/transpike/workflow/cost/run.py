@@ -20,6 +20,7 @@ from transpike.results.quantity import Quantity
 from transpike.snn import SNN, takes_snn
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, ModelCost, Point
+from transpike.workflow.evaluate.hybrid import Hybrid
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
@@ -118,8 +119,10 @@ def cost(
     activity = dataclasses.replace(activity, weight_bits=weight_bits_ or WEIGHT_BITS)
     rate = _rate(activity)
     left_out = _left_out(snn, activity, pair.ann)
-    priced = tuple(_priced(model, activity, pair.ann, rate, left_out) for model in chosen)
+    if snn.is_hybrid:
+        left_out = (*left_out, "transport between the spiking and the analogue part")
     notes = [f"accuracy was not measured, because {why}"] if why else []
+    priced = tuple(_priced(model, activity, pair.ann, rate, left_out) for model in chosen)
     if weight_bits_ is None:
         notes.append(f"both networks have real weights, which are counted as {WEIGHT_BITS} bits wide")
     if not pair.bits:
@@ -150,13 +153,14 @@ def cost(
         notes=tuple(notes),
         warnings=warnings if report is None else report.warnings,
         metric=run.metric,
+        hybrid=Hybrid.of(snn, activity, chosen),
         room=0.0 if report is None or run.task is None else run.task.room(report.final.score[0] or 0.0),
     )
 
 
 def _without_accuracy(snn: SNN, judged: Judged, data: Any) -> str:
     """Why no accuracy can be measured without a task; "" where it can."""
-    shape = judged.shape(snn.graph.output.shape)
+    shape = judged.shape(snn.source.output.shape)
     if snn.outputs is not None and judged.name is None:
         return "the network has several outputs"
     if len(shape) != 1 or shape[0] < 2:
