@@ -45,7 +45,10 @@ class FunctionOfAnswer(Readout):
         return self.inside.update(state, output, t)
 
     def logits(self, state: Tensor, t: int) -> Tensor:
-        answer = self.inside.logits(state, t)
+        return self.functions_of(self.inside.logits(state, t))
+
+    def functions_of(self, answer: Tensor) -> Tensor:
+        """The functions of an accumulated answer."""
         for function in self.functions:
             answer = function.run(answer)
         return answer if self.network is None else self.network.to(device=answer.device, dtype=answer.dtype).run(answer)

@@ -39,6 +39,8 @@ class Counter:
         self.reads = {name: Rows() for name in self.state_fans}
         self.boundary = {name: fan.to(device) for name, fan in program.boundary_fans.items()} if count else {}
         self.crossed = {name: Rows() for name in self.boundary}
+        self.watched = {name: columns.to(device) for name, columns in program.watched.items()} if count else {}
+        self.seen = {name: Rows() for name in self.watched}
         self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
         found = program.evaluations if count else ()
         self.evaluating = {one.name: one for one in found if not one.once}
@@ -103,6 +105,8 @@ class Counter:
                 self.active[name].add((levels != 0).any(1 + self.lowered.axes[name]).flatten(1).sum(1).double())
             if name in self.boundary:
                 self.crossed[name].add(per_neuron @ self.boundary[name])
+            if name in self.watched:
+                self.seen[name].add(per_neuron @ self.watched[name])
 
     def hear(self, name: str, trains: Sequence[Tensor], t: int) -> None:
         """What a cell receives from step t on, (time, batch, *shape) each, under a schedule of differences."""
@@ -135,6 +139,8 @@ class Counter:
             self.active[name].add(torch.zeros_like(totals[1]))
         if name in self.crossed:
             self.crossed[name].add(torch.zeros_like(totals[1]) if crossed is None else crossed)
+        if name in self.seen:
+            self.seen[name].add(totals.new_zeros((totals.shape[1], self.watched[name].shape[1])))
 
     def activity(self) -> Activity:
         schedule, steps = self.program.schedule, self.steps

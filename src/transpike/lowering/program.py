@@ -146,6 +146,13 @@ class Program:
         return {name: fan.movedim(1, -1).flatten() for name, fan in found.items()}
 
     @cached_property
+    def watched(self) -> dict[str, Tensor]:
+        """Layer → (neurons, columns): each column is a weight of every spike, and a run sums them. Not by all engines:
+        the native kernels count without them.
+        """
+        return {}
+
+    @cached_property
     def crossings(self) -> tuple[Crossing, ...]:
         """The boundaries of a hybrid network, before a run."""
         return crossings(self.lowered, self.before, self.rest)

@@ -41,11 +41,14 @@ class Hybrid:
     @classmethod
     def of(cls, snn: SNN, activity: Activity, models: Iterable[EnergyModel] = ()) -> "Hybrid | None":
         """The sides of ``snn`` in a run; None if all of it spikes."""
-        if not snn.is_hybrid:
-            return None
+        return cls.counted(snn.spiking, activity, models) if snn.is_hybrid else None
+
+    @classmethod
+    def counted(cls, spiking: tuple[str, ...], activity: Activity, models: Iterable[EnergyModel]) -> "Hybrid":
+        """The sides of any network in a run."""
         once, n = activity.computed_once, activity.samples
         return cls(
-            snn.spiking,
+            spiking,
             activity.timesteps,
             activity.events,
             sum(macs for name, macs in activity.macs.items() if name not in once),
