@@ -25,7 +25,7 @@ PAGE = HERE.parent / "docs" / "hybrid.md"
 BEGIN, END = "<!-- cuts of {}: made by benchmarks/hybrid.py -->\n", "<!-- end of the cuts of {} -->\n"
 SEED, EPOCHS, BATCH = 0, 20, 3
 MODELS = (ts.energy.Operations(), ts.energy.Lemaire())
-SHOWN = ("spikes until", "T", "accuracy (%)", "mAP (%)", "spiking (M SynOps)", "analogue MACs (million)",
+SHOWN = ("spikes until", "T", "accuracy (%)", "mAP (%)", "spiking (M SynOps)", "spiking MACs (million)", "analogue MACs (million)",
          "bits across (k)", "operations (µJ)", "lemaire (µJ)", "front")  # fmt: skip
 
 

@@ -224,7 +224,14 @@ def _try_out(snn: SNN) -> None:
         return
     _ = str(snn), snn.program
     with torch.no_grad():
-        snn.source.run(torch.zeros(1, *snn.source.input_shape))
+        nothing = torch.zeros(1, *snn.source.input_shape)
+        answer = snn.source.run(nothing)
+        if snn.before is not None and snn.entering(nothing).shape[1:] != snn.graph.input_shape:
+            raise FileError("its analogue part before the spiking one does not fit it")
+        if snn.rest is not None:
+            fits = snn.rest.input_shape == snn.graph.output.shape
+            if not fits or snn.rest.output.shape != answer.shape[1:]:
+                raise FileError("its analogue part behind the spiking one does not fit it")
 
 
 def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:

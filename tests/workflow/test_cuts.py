@@ -59,16 +59,16 @@ def test_batches_do_not_matter_and_the_limit_counts_samples(digits):
 
 
 class Branches(nn.Module):
-    """A shortcut passes by a layer, and two layers have one output each that are joined."""
+    """A shortcut passes by a layer, and the outputs of three layers are joined, of which one has been cut before."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.left, self.right = nn.Linear(8, 16), nn.Linear(16, 6), nn.Linear(16, 6)
-        self.body, self.head = nn.Linear(12, 12), nn.Linear(12, 5)
+        self.body, self.head = nn.Linear(28, 28), nn.Linear(28, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.stem(x))
-        x = torch.cat([torch.relu(self.left(x)), torch.relu(self.right(x))], 1)
+        x = torch.cat([x, torch.relu(self.left(x)), torch.relu(self.right(x))], 1)
         x = torch.relu(x + self.body(x))
         return self.head(x).softmax(1)
 
@@ -81,14 +81,14 @@ def test_a_network_is_cut_where_one_wire_leaves_the_spiking_part():
     assert [place.name for place in found] == ["relu", "cat", "relu_3", "head"]
     assert found[1].snn.spiking == ("stem", "relu", "left", "relu_1", "right", "relu_2", "cat")
     result = ts.cuts(snn, x, task=ts.tasks.Fidelity())
-    for place, row in zip(found, result.rows[1:], strict=True):
-        made = place.snn if row.kind == "spiking" else ts.convert(
-            Branches(), ts.recipes.ECC(timesteps=STEPS), x, spiking=row.sides.spiking
-        )  # fmt: skip
-        assert row.timesteps == STEPS and made.is_hybrid == (row.kind == "cut")
-    measured = ts.evaluate(found[1].snn, x, task=ts.tasks.Fidelity())
-    assert result.rows[2].value == pytest.approx(measured.final.score[0], rel=1e-5)
-    assert result.rows[2].sides.events == measured.hybrid.events
+    assert [row.kind for row in result.rows] == ["analogue", "cut", "cut", "cut", "spiking"]
+    for place, row in zip(found[:-1], result.rows[1:-1], strict=True):
+        made = ts.convert(Branches(), ts.recipes.ECC(timesteps=STEPS), x, spiking=row.sides.spiking)
+        assert {node.name for node in made.graph} == {node.name for node in place.snn.graph}
+        measured = ts.evaluate(place.snn, x, task=ts.tasks.Fidelity(), energy=ts.energy.Operations())
+        assert row.value == pytest.approx(measured.final.score[0], rel=1e-5)
+        assert row.sides == measured.hybrid
+    assert [one.layer for one in result.rows[2].sides.boundaries] == ["relu", "relu_1", "relu_2"]
 
 
 def test_patterns_are_whole_modules_where_they_can(digits):

@@ -1,14 +1,20 @@
 """Hybrid networks: a part that spikes, and analogue parts before and behind it."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import transpike as ts
 from stored import stored
+from transpike.cli import main
 from transpike.core.answer import AnalogueRest
 from transpike.engines import engine_named
-from transpike.errors import SettingError, UnsupportedModel
+from transpike.errors import FileError, SettingError, UnsupportedModel
 from transpike.ops.pack import Pack
 
 STEM = ("conv1", "bn1", "relu", "conv2", "bn2", "add", "relu_1", "pool")
@@ -158,6 +164,23 @@ def test_a_hybrid_network_is_saved_and_loaded(digits, tmp_path):
         assert ts.evaluate(again, (x, y)).hybrid == ts.evaluate(snn, (x, y)).hybrid
 
 
+def test_parts_that_do_not_fit_together_are_found_in_a_file(digits, tmp_path):
+    x, _ = digits
+    early, late = hybrid(x, STEM[:3]), hybrid(x, TAIL)
+    other = hybrid(x, ("conv2", "bn2", "add", "relu_1", "pool", *TAIL, "relu"))
+    ends = ts.convert(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.ReLU(), nn.Linear(10, 1)), "ecc", x, spiking=("1", "2")
+    )
+    for number, wrong in enumerate((
+        replace(late, before=other.before),
+        replace(early, calibrated_readout=replace(early.readout, network=ends.rest)),
+        replace(early, calibrated_readout=replace(early.readout, network=hybrid(x, STEM).rest)),
+    )):  # fmt: skip
+        path = ts.save(wrong, tmp_path / f"{number}.transpike")
+        with pytest.raises(FileError, match="does not fit"):
+            ts.load(path)
+
+
 def test_its_spiking_part_is_exported(digits, tmp_path):
     x, _ = digits
     snn = hybrid(x, STEM[:4])
@@ -246,3 +269,38 @@ def test_a_chip_is_asked_about_the_spiking_part(digits):
     found = ts.chip_fit(hybrid(digits[0], STEM), "loihi2")
     assert "conv3" in found.analogue and "run elsewhere" in str(found)
     assert not any(misfit.place == "conv3" for misfit in found.misfits)
+
+
+def test_the_commands_take_hybrid_networks(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def told(*words: str) -> dict:
+        done = CliRunner().invoke(main, [*words, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    save_file(stored("small-cnn").state_dict(), "weights.safetensors")
+    model = ["--model", "zoo:small-cnn", "--weights", "weights.safetensors", "--data", "digits"]
+    flags = [word for name in STEM for word in ("--spiking", name)]
+    made = told(
+        "convert", *model, *flags, "--timesteps", "8", "--calibration-samples", "60", "--output", "net.transpike"
+    )
+    assert any("hybrid network: 8 layers spike (conv1, bn1" in remark for remark in made["remarks"])
+    assert [row["name"] for row in told("inspect", "net.transpike")["analogue"]["rest"]][1:] == list(TAIL)
+    report = told("evaluate", "net.transpike", "--data", "digits", "--limit", "40")
+    assert report["hybrid"]["spiking"] == list(STEM) and report["hybrid"]["boundaries"][0]["layer"] == "pool"
+    assert told("energy", "net.transpike", "--data", "digits", "--limit", "20")["hybrid"]["events"] > 0
+    assert told("explain", "net.transpike", "--data", "digits", "--samples", "10", "--no-changes")["layers"]
+    compared = told("compare", *model, *flags, "--recipes", "ecc", "--timesteps", "4", "--limit", "20")
+    assert any("hybrid network" in remark for remark in compared["rows"][0]["remarks"])
+    refused = CliRunner().invoke(main, ["convert", *model, "--spiking", "conv4", "--output", "other.transpike"])
+    assert (
+        refused.exit_code == 2 and "selects no layer" in refused.stderr and not (tmp_path / "other.transpike").exists()
+    )
+    told("convert", *model, "--timesteps", "8", "--calibration-samples", "60", "--output", "plain.transpike")
+    found = told(
+        "cuts", "plain.transpike", "--data", "digits", "--limit", "20", "--answers", "4,8", "--report", "cuts.html"
+    )
+    assert len(found["rows"]) == 1 + 2 * 4 and (tmp_path / "cuts.html").stat().st_size > 10_000
+    refused = CliRunner().invoke(main, ["cuts", "net.transpike", "--data", "digits"])
+    assert refused.exit_code == 2 and "cuts does not support hybrid networks" in refused.stderr

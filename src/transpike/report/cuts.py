@@ -121,7 +121,7 @@ def front(axis: Any, result: Cuts, palette: Palette) -> dict[str, str]:
     axis.set_xlabel(f"µJ per sample, {short_name(name)}")
     axis.set_ylabel(result.metric.axis_label)
     axis.grid(alpha=0.5)
-    axis.legend(loc="best", fontsize=8)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8)
     return tips
 
 
@@ -153,7 +153,7 @@ def sides(axis: Any, result: Cuts, palette: Palette) -> dict[str, str]:
     axis.margins(x=0.15)
     axis.set_xlabel(f"µJ per sample at T={result.timesteps}, {short_name(name)}; text: what crosses")
     axis.grid(axis="x", alpha=0.5)
-    axis.legend(loc="best", fontsize=8)
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8)
     return tips
 
 

@@ -33,7 +33,7 @@ class Selection:
             raise SettingError("spiking=() selects nothing: give patterns of modules that spike, like 'backbone.*'")
         if wrong := [one for one in patterns if not isinstance(one, str) or not one]:
             raise SettingError(f"spiking= takes patterns of module paths, like 'backbone.*', not {wrong[0]!r}")
-        return cls(patterns)
+        return cls(tuple(dict.fromkeys(patterns)))
 
     @property
     def spikes(self) -> Callable[[str], bool] | None:
@@ -179,11 +179,15 @@ def _before(graph: Graph, spiking: set[str], ahead: list[Node]) -> tuple[Graph |
 
 
 def _remark(selection: Selection, spiking: set[str], ahead: list[Node], behind: set[str]) -> str:
-    sides = [f"{len(part)} layers {side} them" for part, side in ((ahead, "before"), (behind, "behind")) if part]
+    sides = [f"{_layers(len(part))} {side} them" for part, side in ((ahead, "before"), (behind, "behind")) if part]
     return (
-        f"hybrid network: {len(spiking)} layers spike ({selection}); {' and '.join(sides)} are those of the source "
-        "network, computed once for each answer"
+        f"hybrid network: {_layers(len(spiking))} spike ({selection}); {' and '.join(sides)} as in the source network, "
+        "computed once for each answer"
     )
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'s' * (count > 1)}"
 
 
 def _listed(nodes: Sequence[Node]) -> str:
