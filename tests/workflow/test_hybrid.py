@@ -231,6 +231,7 @@ def test_functions_for_networks_that_spike_as_a_whole_refuse_hybrids(digits):
         lambda: ts.finetune(snn, (x, y), epochs=1),
         lambda: ts.fit_exit(snn, (x, y)),
         lambda: ts.run_processor(snn, x),
+        lambda: ts.generate(snn, x, 1),
     ):
         with pytest.raises(
             SettingError, match=r"does not support hybrid networks: .* conv3, bn3, relu_2, mean, linear"

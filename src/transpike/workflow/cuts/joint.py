@@ -152,6 +152,8 @@ class Joint:
             found.operations[name].add(of(name, "operations"))
             if name in found.reads:
                 found.reads[name].add(of(name, "reads"))
+            if name in found.active:
+                found.active[name].add(run.active[name].since()[:t])
             if name in found.crossed:
                 found.crossed[name].add(of(name, "crossed"))
         found.needed = {name: run.needed[name][:t] for name in found.needed}
