@@ -40,6 +40,8 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.workflow.compare.run import Comparison, ComparisonSettings, compare
     from transpike.workflow.convert import convert
     from transpike.workflow.cost.run import cost
+    from transpike.workflow.cuts.result import Cuts
+    from transpike.workflow.cuts.run import cuts
     from transpike.workflow.early_exit import answer_early, fit_exit
     from transpike.workflow.evaluate.measurement import Measurement
     from transpike.workflow.evaluate.report import Report
@@ -58,6 +60,7 @@ __all__ = [
     "SNN",
     "Comparison",
     "ComparisonSettings",
+    "Cuts",
     "Export",
     "FineTuning",
     "Generated",
@@ -76,6 +79,7 @@ __all__ = [
     "compare",
     "convert",
     "cost",
+    "cuts",
     "data",
     "encoders",
     "energy",
@@ -110,6 +114,7 @@ __all__ = [
 _HOMES: dict[str, str] = {
     "Comparison": "workflow.compare.run",
     "ComparisonSettings": "workflow.compare.run",
+    "Cuts": "workflow.cuts.result",
     "Export": "workflow.export",
     "FineTuning": "training.spiking.finetuning",
     "Generated": "workflow.generate",
@@ -127,6 +132,7 @@ _HOMES: dict[str, str] = {
     "compare": "workflow.compare.run",
     "convert": "workflow.convert",
     "cost": "workflow.cost.run",
+    "cuts": "workflow.cuts.run",
     "evaluate": "workflow.evaluate.run",
     "explain": "workflow.explain.run",
     "export": "workflow.export",

@@ -17,7 +17,7 @@ from torch import Tensor
 from transpike.codes.time_code import TimeCode
 from transpike.core import format1, registry
 from transpike.core.annotated import fits, wrong_fields
-from transpike.core.answer import FunctionOfAnswer
+from transpike.core.answer import AnalogueRest, FunctionOfAnswer
 from transpike.core.codec import classes_in, decode, encode, not_known
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
@@ -63,8 +63,9 @@ _KINDS: dict[str, Any] = {
     "readout": Readout | None,
     "exit": ExitPolicy | None,
     "inputs": InputStatistics | None,
+    "before": Graph | None,
 }
-_OPTIONAL = ("readout", "exit", "inputs")  # files without them have none, or are older
+_OPTIONAL = ("readout", "exit", "inputs", "before")  # files without them have none, or are older
 PROVENANCE: dict[str, type] = {
     "seed": int,
     "calibration_samples": int,
@@ -76,8 +77,8 @@ PROVENANCE: dict[str, type] = {
 """Entries of the provenance that are read again, and their types."""
 _FIELDS = ("graph", "source", "recipe", "encoder", "preprocessing", "exact_grid", "ranges", "grid_timesteps")
 for _part in (
-    Graph, Node, Input, PackedInput, Preprocessing, TimeCode, ExitPolicy, FunctionOfAnswer, InputStatistics, Structure,
-    Branch, Fixed, Leaf,
+    Graph, Node, Input, PackedInput, Preprocessing, TimeCode, ExitPolicy, FunctionOfAnswer, AnalogueRest,
+    InputStatistics, Structure, Branch, Fixed, Leaf,
 ):  # fmt: skip
     registry.families["part"].add(_part)
 
@@ -117,7 +118,7 @@ def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | Non
         raise FileError(f"a file holds an SNN, not a {type(snn).__name__}")
     parts = {name: getattr(snn, name) for name in _FIELDS}
     parts |= {"readout": snn.calibrated_readout} if snn.calibrated_readout is not None else {}
-    parts |= {name: value for name in ("exit", "inputs") if (value := getattr(snn, name)) is not None}
+    parts |= {name: value for name in ("exit", "inputs", "before") if (value := getattr(snn, name)) is not None}
     kinds = sorted(classes_in(parts), key=qualified)
     if unregistered := [kind for kind in kinds if registry.file_name(kind) is None]:
         names = ", ".join(f"{kind.__qualname__} of {kind.__module__}" for kind in unregistered)
@@ -131,6 +132,7 @@ def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | Non
     return content | {
         "rates": snn.rates,
         "remarks": list(snn.remarks),
+        **({"spiking": list(snn.spiking)} if snn.spiking else {}),
         "provenance": provenance,
         "plugins": {module.partition(".")[0]: list(distribution_of(module) or ()) for module in outside},
     }
@@ -222,7 +224,14 @@ def _try_out(snn: SNN) -> None:
         return
     _ = str(snn), snn.program
     with torch.no_grad():
-        snn.source.run(torch.zeros(1, *snn.source.input_shape))
+        nothing = torch.zeros(1, *snn.source.input_shape)
+        answer = snn.source.run(nothing)
+        if snn.before is not None and snn.entering(nothing).shape[1:] != snn.graph.input_shape:
+            raise FileError("its analogue part before the spiking one does not fit it")
+        if snn.rest is not None:
+            fits = snn.rest.input_shape == snn.graph.output.shape
+            if not fits or snn.rest.output.shape != answer.shape[1:]:
+                raise FileError("its analogue part behind the spiking one does not fit it")
 
 
 def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
@@ -242,6 +251,8 @@ def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
         "calibrated_readout": fields.pop("readout", None),
         "exit": fields.pop("exit", None),
         "inputs": fields.pop("inputs", None),
+        "before": fields.pop("before", None),
+        "spiking": tuple(content.get("spiking", ())),
         **fields,
         "rates": content["rates"],
         "remarks": tuple(content["remarks"]),

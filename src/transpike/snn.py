@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transpike.core.answer import AnalogueRest
 from transpike.core.cell import Cell, Neuron
 from transpike.core.channels import extreme, shaped
 from transpike.core.encoder import Encoder
@@ -26,7 +27,7 @@ from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import Schedule
 from transpike.core.structure import Structure
-from transpike.core.table import lines
+from transpike.core.table import analogue_lines, lines
 from transpike.engines import Engine, Program, engine_given
 from transpike.engines.stream import Stream, opened
 from transpike.errors import DataError, SettingError, one_line, printable
@@ -35,7 +36,7 @@ from transpike.lowering.entrances import in_ranges
 from transpike.lowering.exact_grid import MANTISSA, WIDE_MANTISSA, put_on_grid, sums_mantissa
 from transpike.lowering.lowered import Exactness, Lowered, lower
 from transpike.lowering.scaling import scaled, unit_scale
-from transpike.lowering.trace import Trace
+from transpike.lowering.trace import Trace, joined
 from transpike.neurons.spike_product import STATE_STEPS
 from transpike.ops.pack import structure_of
 
@@ -59,6 +60,9 @@ class SNN(ModuleLike):
     early-exit policy, or None. ``preprocessing`` None: unknown, inputs are used as they are. ``inputs`` are the
     statistics of the calibration inputs after preprocessing, which every run is checked against; None: unknown, for
     networks of older files.
+
+    Of a hybrid network ``graph`` is the part that spikes, which the patterns ``spiking`` select; ``before`` is the
+    analogue part in front of it, computed once, whose output is its input, and ``rest`` the one behind it.
     """
 
     graph: Graph
@@ -75,6 +79,8 @@ class SNN(ModuleLike):
     grid_timesteps: int | None = None
     exit: ExitPolicy | None = None
     inputs: InputStatistics | None = None
+    before: Graph | None = None
+    spiking: tuple[str, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the forms that are made from it once: they hold what an engine has prepared, and are made again."""
@@ -93,12 +99,28 @@ class SNN(ModuleLike):
         return self.calibrated_readout or self.recipe.readout
 
     @property
+    def rest(self) -> Graph | None:
+        """The analogue part of a hybrid network behind its spiking part; None if there is none."""
+        return self.readout.network if isinstance(self.readout, AnalogueRest) else None
+
+    @property
+    def is_hybrid(self) -> bool:
+        """True if a part of the network is computed as in the source network, once for each answer."""
+        return self.before is not None or self.rest is not None
+
+    def entering(self, prepared: Tensor) -> Tensor:
+        """What enters the spiking part for prepared inputs: what the analogue part before it makes of them, if any."""
+        if self.before is None:
+            return prepared
+        return self.before.to(device=prepared.device).run(prepared.double()).float()
+
+    @property
     def sample_shape(self) -> tuple[int, ...] | InputNames | None:
         """The shape of one input, or the names of several; None for recordings, which have any number of frames."""
         names = InputNames.of(self.source.inputs)
         if names is not None:
             return names
-        return None if self.encoder.has_frames else self.graph.input.shape
+        return None if self.encoder.has_frames else self.source.input.shape
 
     @property
     def outputs(self) -> Structure | None:
@@ -142,7 +164,7 @@ class SNN(ModuleLike):
             else:
                 mantissa = WIDE_MANTISSA if self.schedule.mode == "cycles" else MANTISSA
                 lowered = put_on_grid(lowered, steps, 1.25 * largest, ranges, mantissa)
-        return Program(lowered, self.encoder, self.schedule, self.readout)
+        return Program(lowered, self.encoder, self.schedule, self.readout, before=self.before)
 
     def _on_estimates_grid(self, lowered: Lowered, steps: int, input_bound: float) -> Lowered:
         """Estimates are sums over all steps of a run, without range check: they fit for any input of the bound."""
@@ -215,7 +237,7 @@ class SNN(ModuleLike):
             line = "; write torch.from_numpy(x)" if kind == "ndarray" else ""
             raise DataError(f"inputs must be a tensor of real numbers, (batch, …), not a {kind}{line}")
         x = x if self.preprocessing is None else self.preprocessing(x)
-        expected, lead = self.graph.input.shape, 2 if self.encoder.has_frames else 1
+        expected, lead = self.source.input.shape, 2 if self.encoder.has_frames else 1
         if x.ndim != len(expected) + lead or tuple(x.shape[lead:]) != expected:
             axes = ("batch", "frames")[:lead]
             single = "; for one sample write x[None]" if tuple(x.shape[lead - 1 :]) == expected else ""
@@ -245,7 +267,7 @@ class SNN(ModuleLike):
 
     def beyond(self, prepared: Tensor) -> int:
         """The number of prepared input values that are clipped, because they exceed the largest level."""
-        return self.encoder.beyond(in_ranges(self.graph.inputs, prepared))
+        return self.encoder.beyond(in_ranges(self.graph.inputs, self.entering(prepared)))
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "SNN":
         """A copy that applies ``preprocessing`` to its inputs, for networks converted on preprocessed data."""
@@ -285,11 +307,11 @@ class SNN(ModuleLike):
         sigma-delta neurons send what changes: a frame that repeats the last one costs nothing. ``engine``: "dense"
         unless given; ``count`` counts spikes for ``finish()``. Raises SettingError for networks that do not stream.
         """
-        prepared = torch.zeros((x, *self.source.input_shape)) if isinstance(x, int) else self._frame(x)
+        prepared = torch.zeros((x, *self.graph.input_shape)) if isinstance(x, int) else self._frame(x)
         return opened(self.program, engine_given(engine or "dense"), prepared, self._frame, isinstance(x, int), count)
 
     def _frame(self, frame: Any) -> Tensor:
-        return self.prepare(frame[:, None])[:, 0] if self.encoder.has_frames else self.prepare(frame)
+        return self.prepare(frame[:, None])[:, 0] if self.encoder.has_frames else self.entering(self.prepare(frame))
 
     @without_autocast
     def run_prepared(
@@ -304,12 +326,13 @@ class SNN(ModuleLike):
         ids = sample_ids.to(x.device)
         limit, traces = engine.batch_limit(self.program), []
         with torch.no_grad():
+            x = self.entering(x)
             for start in range(0, len(x), limit):
                 part = slice(start, start + limit)
                 run = engine.start(self.program, x[part], ids[part], record, count)
                 run.advance(steps)
                 traces.append(run.finish())
-        return _joined(traces)
+        return joined(traces)
 
     def __call__(self, *inputs: Any, timesteps: int | None = None, return_all: bool = False, **named: Any) -> Any:
         """Logits (batch, classes); with ``return_all`` the logits at every answer, (answers, batch, classes).
@@ -338,7 +361,8 @@ class SNN(ModuleLike):
         notes = [f"input {name}: {_described(op)}" for name, op in parts] if parts else notes
         notes += [f"note: {one_line(remark)}" for remark in self.remarks]
         notes += [] if self.exit is None else [f"exit: {self.exit}"]
-        return "\n".join([printable(head), *lines(self.graph, rates, "spike rate"), *notes])
+        before, rest = analogue_lines("before", self.before), analogue_lines("rest", self.rest)
+        return "\n".join([printable(head), *before, *lines(self.graph, rates, "spike rate"), *rest, *notes])
 
 
 def takes_snn(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -366,25 +390,3 @@ def _described(op: PackedInput) -> str:
         return "whole numbers, looked up" if op.whole else op.describe()
     given = "none" if op.preprocessing is None else str(op.preprocessing)
     return f"preprocessing: {given}; calibrated on {op.statistics or 'unknown inputs'}"
-
-
-def _joined(traces: list[Trace]) -> Trace:
-    """Merge the traces of the parts of a batch."""
-    first = traces[0]
-    if len(traces) == 1:
-        return first
-    activity = first.activity
-    for trace in traces[1:]:
-        activity = activity + trace.activity
-    inexact = next((trace for trace in traces if not trace.exact), None)
-    return Trace(
-        torch.cat([trace.logits for trace in traces], 1),
-        first.timesteps,
-        activity,
-        {name: torch.cat([trace.trains[name] for trace in traces], 1) for name in first.trains},
-        inexact is None,
-        "" if inexact is None else inexact.why,
-        sum(trace.ties for trace in traces),
-        first.kernels,
-        sum(trace.early for trace in traces),
-    )

@@ -43,6 +43,7 @@ COMMANDS = {name: main.get_command(None, name) for name in main.list_commands(No
 OUTPUTS = {
     "compare": ("--report", "--output", "--store"),
     "convert": ("--output",),
+    "cuts": ("--report",),
     "demo": ("--output-dir",),
     "energy": ("--report",),
     "evaluate": ("--report",),
@@ -78,7 +79,9 @@ def test_every_output_of_every_command_is_listed_here():
 
 def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> click.testing.Result:
     words = [command] + (
-        [str(file)] if command in ("evaluate", "energy", "explain", "exit", "export", "finetune", "report") else []
+        [str(file)]
+        if command in ("evaluate", "cuts", "energy", "explain", "exit", "export", "finetune", "report")
+        else []
     )
     words += ["--recipe", "ecc"] if command == "convert" else []
     words += ["--to", "onnx"] if command == "export" else []

@@ -80,3 +80,14 @@ def test_the_transport_alone_breaks_even_where_its_own_bound_says(timesteps, bit
     ann = AnnActivity((AnnLayer("a", 0, 0, 1, outputs, 1, bits, bits),))
     dense = [row for row in model.ann_rows(ann, True) if "transport" in row.cause]
     assert dense[0].joule / one[0].joule / (outputs * timesteps) == pytest.approx(published, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("macs", "weights", "fan"), [(400, 4, 1), (4000, 40, 10)], ids=["a scale", "a layer on tokens"]
+)
+def test_an_event_of_lemaire_computes_an_address_for_each_of_its_own_weights(macs, weights, fan):
+    """Not for every output of the layer: a scale has one weight for an input, a layer on 100 tokens those of its token."""
+    one = Connection("c", ("in",), "out", macs, macs, weights, weights, 400, macs * 100 // 400, 10, 1)
+    activity = Activity((layer(1, 0, 30.0, 400, 0, "in"),), 1, {}, (one,), 1)
+    counts = {row.cause: row.count for row in Lemaire().rows(activity)}
+    assert counts["address"] == 30 * fan

@@ -33,6 +33,7 @@ COMMANDS = {
     "compare": "Compare recipes on one network; select the best one.",
     "energy": "Energy, compared with the quantised ANN.",
     "explain": "Causes of the accuracy drop, layer by layer.",
+    "cuts": "Cut a network: spikes before, the ANN behind; compare all cuts.",
     "exit": "Fit an early exit with a guaranteed bound.",
     "export": "Write a network for other tools, proven spike for spike.",
     "report": "Write all results as one page.",

@@ -116,6 +116,12 @@ capture_options = options(
         help="Unsupported layers: stop with an error, or keep them analogue (real numbers, multiplied in every step).",
     ),
 )
+spiking_option = click.option(
+    "--spiking",
+    multiple=True,
+    help="Modules that spike, like 'backbone.*'; the rest runs as the ANN, once for each answer. Repeatable (default: "
+    "all).",
+)
 calibration_option = click.option(
     "--calibration-samples",
     type=click.IntRange(1),

@@ -115,7 +115,8 @@ def _type(field: dataclasses.Field, hint: Any) -> tuple[Any, bool]:
         return STAGES, False
     if tuple in origins:
         member = typing.get_args(kinds[origins.index(tuple)])[0]
-        return {int: (NUMBERS, False), energy.EnergyModel: (ENERGY, True), exits.Exit: (EXIT, True)}[member]
+        repeated: dict[type, Any] = {energy.EnergyModel: ENERGY, exits.Exit: EXIT, str: str}
+        return (NUMBERS, False) if member is int else (repeated[member], True)
     if field.metadata.get("unit") == "bytes":
         return MEMORY, False
     if kinds == [int]:

@@ -17,6 +17,7 @@ from transpike.cli._recipes import recipe_options
 @recipe_options
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")
 @_base.capture_options
+@_base.spiking_option
 @_base.conversion_options
 @click.option("--input-bits", type=click.IntRange(1, 16), help="Round inputs to whole numbers of as many bits.")
 @click.option("--allow-no-neurons", is_flag=True, help="Also convert a network in which nothing can spike.")
@@ -31,6 +32,7 @@ def command(
     output: Path,
     output_name: str | None,
     on_unsupported: Any,
+    spiking: tuple[str, ...],
     calibration_samples: int,
     seed: int,
     exact_grid: bool,
@@ -52,6 +54,7 @@ def command(
             recipe,
             _base.calibration(dataset, calibration_samples, seed),
             preprocessing=preprocessing,
+            spiking=spiking or None,
             output=output_name,
             on_unsupported=on_unsupported,
             allow_no_neurons=allow_no_neurons,

@@ -63,6 +63,9 @@ def command(
             "preprocessing": "unknown" if snn.preprocessing is None else dataclasses.asdict(snn.preprocessing),
             "calibration_inputs": "unknown" if snn.inputs is None else dataclasses.asdict(snn.inputs),
         }
+        if snn.is_hybrid:
+            known["spiking"] = list(snn.spiking)
+            known["analogue"] = {n: _rows(part) for n in ("before", "rest") if (part := getattr(snn, n)) is not None}
         fits = [ts.chip_fit(snn, chip) for chip in chips]
         for path in reports:
             report.save_tables(fits, path)

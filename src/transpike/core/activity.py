@@ -78,13 +78,38 @@ class Connection:
     times: int = 1
 
 
+VALUE_BITS = 32
+"""Of a number that crosses a boundary: sums and activations, which nothing rounds there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Crossing:
+    """What crosses a boundary of a hybrid network at the layer ``name`` with ``elements`` outputs.
+
+    ``kind``: "spikes" of a layer, of ``bits`` bits each (address and payload), ``events`` (timesteps,) of them, summed
+    over samples; "sums" (into the analogue part) and "values" (out of it), real numbers that cross once for each
+    answer, all ``elements`` with ``bits`` bits each, where ``events`` is empty.
+    """
+
+    name: str
+    kind: Literal["spikes", "sums", "values"]
+    elements: int
+    bits: int
+    events: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+
+    def number(self, samples: int) -> float:
+        """Events per sample; of numbers that cross once their elements."""
+        return float(self.events.sum()) / samples if self.kind == "spikes" else float(self.elements)
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluations:
     """Functions (exp, rsqrt, silu) that a layer evaluates, as analogue operators and as neurons with such functions.
 
     ``each``: function → evaluations of one sample when all is computed, which the run does ``times`` times. ``parts``
     are computed apart: rows of a normalisation, single values of a function. ``needed`` (timesteps,), summed over
-    samples: the parts of which an input changed since the step before; in the first step all.
+    samples: the parts of which an input changed since the step before; in the first step all. ``once``: of the
+    analogue part of a hybrid network, computed once for each answer.
     """
 
     name: str
@@ -92,6 +117,7 @@ class Evaluations:
     times: int
     parts: int
     needed: Tensor
+    once: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +138,10 @@ class Activity:
     """True if biases are added in the first step only."""
     unpriced: dict[str, str] = field(default_factory=dict)
     evaluations: tuple[Evaluations, ...] = ()
+    crossings: tuple[Crossing, ...] = ()
+    """The boundaries of a hybrid network; none if all of it spikes."""
+    computed_once: frozenset[str] = frozenset()
+    """The layers of ``macs`` that the analogue part of a hybrid network computes once for each answer."""
 
     def until(self, t: int, macs: dict[str, int]) -> "Activity":
         """The counts of the first t steps of a run with counts per step; ``macs`` are those of t steps."""
@@ -131,10 +161,14 @@ class Activity:
             dataclasses.replace(c, times=macs[c.name] // c.macs if c.macs else 1) if c.analogue else c
             for c in self.connections
         )
-        found = tuple(dataclasses.replace(one, times=t, needed=one.needed[:t]) for one in self.evaluations)
-        return dataclasses.replace(
-            self, layers=layers, macs=macs, connections=connections, timesteps=t, evaluations=found
+        found = tuple(
+            one if one.once else dataclasses.replace(one, times=t, needed=one.needed[:t]) for one in self.evaluations
         )
+        crossings = tuple(dataclasses.replace(one, events=one.events[:t]) for one in self.crossings)
+        return dataclasses.replace(
+            self, layers=layers, macs=macs, connections=connections, timesteps=t, evaluations=found,
+            crossings=crossings,
+        )  # fmt: skip
 
     def __add__(self, other: "Activity") -> "Activity":
         """Counts of two runs of the same network over different samples."""
@@ -153,7 +187,13 @@ class Activity:
             dataclasses.replace(a, needed=a.needed + b.needed)
             for a, b in zip(self.evaluations, other.evaluations, strict=True)
         )
-        return dataclasses.replace(self, layers=layers, samples=self.samples + other.samples, evaluations=found)
+        crossings = tuple(
+            dataclasses.replace(a, events=a.events + b.events)
+            for a, b in zip(self.crossings, other.crossings, strict=True)
+        )
+        return dataclasses.replace(
+            self, layers=layers, samples=self.samples + other.samples, evaluations=found, crossings=crossings
+        )
 
     @property
     def neurons(self) -> int:
@@ -212,4 +252,5 @@ class Activity:
             )
             for layer in self.layers
         )
-        return dataclasses.replace(self, layers=layers)
+        crossings = tuple(dataclasses.replace(one, events=one.events * factor) for one in self.crossings)
+        return dataclasses.replace(self, layers=layers, crossings=crossings)

@@ -45,7 +45,19 @@ class FunctionOfAnswer(Readout):
         return self.inside.update(state, output, t)
 
     def logits(self, state: Tensor, t: int) -> Tensor:
-        answer = self.inside.logits(state, t)
+        return self.functions_of(self.inside.logits(state, t))
+
+    def functions_of(self, answer: Tensor) -> Tensor:
+        """The functions of an accumulated answer."""
         for function in self.functions:
             answer = function.run(answer)
         return answer if self.network is None else self.network.to(device=answer.device, dtype=answer.dtype).run(answer)
+
+
+@dataclass(frozen=True, eq=False)
+class AnalogueRest(FunctionOfAnswer):
+    """The analogue part of a hybrid network, behind its spiking part: ``network`` of the accumulated answer.
+
+    The layers of the source network that do not spike, in float64, computed once for each answer. Their inputs are what
+    the readout inside makes of the spikes that cross the boundary: rate times scale, or the sum of differences.
+    """

@@ -56,3 +56,8 @@ def lines(graph: Printable, extra: dict[str, str] | None = None, heading: str | 
     rows = [tuple(map(one_line, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def analogue_lines(title: str, part: Printable | None) -> list[str]:
+    """An analogue part of a hybrid network; nothing without one."""
+    return [] if part is None else [f"{title}: analogue, computed once for each answer", *lines(part)]

@@ -41,7 +41,7 @@ class Lemaire(EnergyModel):
             fan, taken = _fans(c)
             outputs = activity.timesteps * c.outputs
             accesses = received + sent + 3 * received * fan + 3 * outputs
-            addresses = received * (math.prod(c.kernel) if c.kernel else c.outputs)
+            addresses = received * (math.prod(c.kernel) if c.kernel else fan)
             found += self._costs(c.name, 0, received * taken + outputs + sent, addresses, accesses)
             if c.kernel:
                 found.append(row(c.name, "address product", 2 * received, self.multiply.value + self.add.value))

@@ -16,7 +16,7 @@ from transpike.engines.pieces import pieces
 from transpike.engines.presence import Presence
 from transpike.engines.rows import Rows
 from transpike.errors import SettingError
-from transpike.lowering.activity import analogue_macs, sample_masks, state_fans
+from transpike.lowering.activity import sample_masks, state_fans
 from transpike.lowering.program import Program
 
 
@@ -37,8 +37,14 @@ class Counter:
         self.sent = {name: Rows() for name in self.fans}
         self.operations = {name: Rows() for name in self.fans}
         self.reads = {name: Rows() for name in self.state_fans}
+        self.boundary = {name: fan.to(device) for name, fan in program.boundary_fans.items()} if count else {}
+        self.crossed = {name: Rows() for name in self.boundary}
+        self.watched = {name: columns.to(device) for name, columns in program.watched.items()} if count else {}
+        self.seen = {name: Rows() for name in self.watched}
         self.trains: dict[str, list[Tensor]] = {name: [] for name in self.record}
-        self.evaluating = {one.name: one for one in program.evaluations} if count else {}
+        found = program.evaluations if count else ()
+        self.evaluating = {one.name: one for one in found if not one.once}
+        self.evaluated_once = [dataclasses.replace(one, needed=one.needed * len(x)) for one in found if one.once]
         self.needed: dict[str, list[float]] = {name: [] for name in self.evaluating}
         settling = [n for n in self.lowered.nodes if isinstance(n.op, Neuron) and len(n.shape) > 1]
         settling = settling if program.schedule.mode == "differences" else []
@@ -121,6 +127,10 @@ class Counter:
                 self.repeated[name].add(per_neuron @ self.old_fans[name])
             if name in self.active:
                 self.active[name].add((levels != 0).any(1 + self.lowered.axes[name]).flatten(1).sum(1).double())
+            if name in self.boundary:
+                self.crossed[name].add(per_neuron @ self.boundary[name])
+            if name in self.watched:
+                self.seen[name].add(per_neuron @ self.watched[name])
 
     def hear(self, name: str, trains: Sequence[Tensor], t: int) -> None:
         """What a cell receives from step t on, (time, batch, *shape) each, under a schedule of differences."""
@@ -137,8 +147,11 @@ class Counter:
             changed = changed if hidden is None else [*changed[:-1], hidden]
             self.needed[name].append(float(cell.parts(*changed).sum()))
 
-    def add_totals(self, name: str, totals: Tensor) -> None:
-        """``totals`` (2, time): spikes per step, summed over the batch, and their operations, all at weights."""
+    def add_totals(self, name: str, totals: Tensor, crossed: Tensor | None = None) -> None:
+        """``totals`` (2, time): spikes per step, summed over the batch, and their operations, all at weights.
+
+        ``crossed`` (time,): those that leave the spiking part; not needed where there are no spikes.
+        """
         self.sent[name].add(totals[0])
         self.operations[name].add(totals[1])
         if name in self.reads:
@@ -147,6 +160,10 @@ class Counter:
             self.repeated[name].add(torch.zeros_like(totals[1]))
         if name in self.active:
             self.active[name].add(torch.zeros_like(totals[1]))
+        if name in self.crossed:
+            self.crossed[name].add(torch.zeros_like(totals[1]) if crossed is None else crossed)
+        if name in self.seen:
+            self.seen[name].add(totals.new_zeros((totals.shape[1], self.watched[name].shape[1])))
 
     def activity(self) -> Activity:
         schedule, steps = self.program.schedule, self.steps
@@ -166,10 +183,14 @@ class Counter:
             for layer in self.program.layers
             if layer.name in self.fans
         )
-        macs = analogue_macs(self.lowered, times, self.program.encoder.is_constant)
+        macs = self.program.macs(times)
         joined = tuple(
             dataclasses.replace(c, times=macs[c.name] // c.macs) if c.analogue and c.macs else c
             for c in self.program.connections
+        )
+        crossings = tuple(
+            dataclasses.replace(one, events=self.crossed[one.name].since().cpu()) if one.name in self.crossed else one
+            for one in self.program.crossings
         )
         once = schedule.mode == "differences"
         left_out = self.program.unpriced
@@ -178,8 +199,10 @@ class Counter:
         )
         joined = joined if self.fans else ()
         return Activity(
-            layers, self.samples, macs, joined, steps, once=once, unpriced=left_out, evaluations=evaluations
-        )
+            layers, self.samples, macs, joined, steps, once=once, unpriced=left_out,
+            evaluations=(*evaluations, *self.evaluated_once), crossings=crossings,
+            computed_once=frozenset(self.program.macs_once),
+        )  # fmt: skip
 
     def _needed(self, one: Evaluations, times: int) -> Tensor:
         """Per step: the parts of a cell that had to be computed; all of them where time brings no differences."""

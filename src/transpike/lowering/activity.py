@@ -193,30 +193,39 @@ def connections(lowered: Lowered) -> tuple[Connection, ...]:
         from_[node.name] = sources
         if not isinstance(op, Synapse) or node.name in scales:
             continue
-        entering = table[node.inputs[0]]
-        ones = torch.ones((1, *entering.shape), dtype=torch.float64)
-        paths = op.paths().to(dtype=torch.float64).linear(ones)
-        dense = op.macs((entering.shape,), node.shape) or 0
+        axis, analogue = lowered.axes[node.name], node.name in graded
         found.append(
-            Connection(
-                node.name,
-                sources,
-                _target(lowered, node.name),
-                dense,
-                int(torch.round(paths.sum())),
-                op.weight.numel(),
-                int((op.weight != 0).sum()),
-                math.prod(entering.shape),
-                math.prod(node.shape),
-                node.shape[lowered.axes[node.name] - 1],
-                _magnitudes(op),
-                getattr(op, "groups", 1),
-                tuple(op.weight.shape[2:]) if hasattr(op, "stride") else (),
-                tuple(getattr(op, "stride", ())),
-                node.name in graded,
-            )
+            connection(node, sources, _target(lowered, node.name), table[node.inputs[0]].shape, axis, analogue=analogue)
         )
     return tuple(found)
+
+
+def connection(
+    node: Node, sources: tuple[str, ...], target: str, entering: tuple[int, ...], axis: int, *, analogue: bool
+) -> Connection:
+    """The layer of weights ``node`` for an input of shape ``entering``; its channels are on ``axis``."""
+    op = node.op
+    assert isinstance(op, Synapse)
+    ones = torch.ones((1, *entering), dtype=torch.float64)
+    paths = op.paths().to(dtype=torch.float64).linear(ones)
+    dense = op.macs((entering,), node.shape) or 0
+    return Connection(
+        node.name,
+        sources,
+        target,
+        dense,
+        int(torch.round(paths.sum())),
+        op.weight.numel(),
+        int((op.weight != 0).sum()),
+        math.prod(entering),
+        math.prod(node.shape),
+        node.shape[axis - 1],
+        _magnitudes(op),
+        getattr(op, "groups", 1),
+        tuple(op.weight.shape[2:]) if hasattr(op, "stride") else (),
+        tuple(getattr(op, "stride", ())),
+        analogue,
+    )
 
 
 def _magnitudes(op: Synapse) -> int:

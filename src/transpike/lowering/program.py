@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transpike.core.activity import Connection, Evaluations, LayerActivity, Role
+from transpike.core.activity import Connection, Crossing, Evaluations, LayerActivity, Role
+from transpike.core.answer import AnalogueRest
 from transpike.core.cell import Cell, Neuron
 from transpike.core.encoder import Encoder
-from transpike.core.graph import Input, Node
+from transpike.core.graph import Graph, Input, Node
 from transpike.core.plain import is_plain
 from transpike.core.readout import Readout
 from transpike.core.schedule import Schedule
 from transpike.errors import SettingError
-from transpike.lowering.activity import connections, fan_outs, state_fans, unpriced
+from transpike.lowering.activity import analogue_macs, connections, fan_outs, state_fans, unpriced
+from transpike.lowering.boundary import boundary_fans, connections_once, crossings, evaluations_once, macs_once
 from transpike.lowering.entrances import LookUp, in_ranges, of_step, of_window
 from transpike.lowering.lowered import Lowered
 from transpike.lowering.positions import positions
@@ -32,6 +34,8 @@ class Program:
     readout: Readout
     prepared: dict[Any, Any] = field(default_factory=dict)
     """Cache of what engines derive from the program, by engine and device."""
+    before: Graph | None = None
+    """The analogue part in front of the spiking one; its output is the input of the run. It is only counted here."""
 
     def __post_init__(self) -> None:
         for kind, mode, text in (("phase", "cycles", "phase cycles"), ("time", "slots", "time slots")):
@@ -116,15 +120,58 @@ class Program:
     def table(self) -> dict[str, Node]:
         return {node.name: node for node in self.lowered.nodes}
 
+    @property
+    def rest(self) -> Graph | None:
+        """The analogue part behind the spiking one, which the readout computes; None if there is none."""
+        return self.readout.network if isinstance(self.readout, AnalogueRest) else None
+
+    @cached_property
+    def analogue(self) -> tuple[Graph, ...]:
+        """The parts of a hybrid network that are computed once for each answer."""
+        return tuple(part for part in (self.before, self.rest) if part is not None)
+
+    @cached_property
+    def macs_once(self) -> dict[str, int]:
+        """Layer → multiplications per sample of the analogue parts."""
+        return {name: macs for part in self.analogue for name, macs in macs_once(part).items()}
+
+    def macs(self, times: int) -> dict[str, int]:
+        """The remaining multiplications per sample of a run whose analogue layers are executed ``times`` times."""
+        return analogue_macs(self.lowered, times, self.encoder.is_constant) | self.macs_once
+
+    @cached_property
+    def boundary_fans(self) -> dict[str, Tensor]:
+        """Of the layers whose spikes leave the spiking part of a hybrid network, as ``fans``."""
+        found = {} if self.rest is None else boundary_fans(self.lowered)
+        return {name: fan.movedim(1, -1).flatten() for name, fan in found.items()}
+
+    @cached_property
+    def watched(self) -> dict[str, Tensor]:
+        """Layer → (neurons, columns): each column is a weight of every spike, and a run sums them. Not by all engines:
+        the native kernels count without them.
+        """
+        return {}
+
+    @cached_property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """The boundaries of a hybrid network, before a run."""
+        return crossings(self.lowered, self.before, self.rest)
+
+    @cached_property
+    def spiking_connections(self) -> tuple[Connection, ...]:
+        """The layers of weights of the spiking part, which is all of a network that is no hybrid."""
+        return connections(self.lowered)
+
     @cached_property
     def connections(self) -> tuple[Connection, ...]:
         """The layers of weights."""
-        return connections(self.lowered)
+        return (*self.spiking_connections, *(one for part in self.analogue for one in connections_once(part)))
 
     @cached_property
     def unpriced(self) -> dict[str, str]:
         """Layer → its operations per step other than multiplications and additions."""
-        return unpriced(self.lowered)
+        found = unpriced(self.lowered)
+        return found | {name: text for part in self.analogue for name, text in unpriced(part).items()}
 
     @cached_property
     def evaluations(self) -> tuple[Evaluations, ...]:
@@ -137,7 +184,7 @@ class Program:
                 ones = [torch.ones((1, *shape), dtype=torch.bool) for shape in shapes]
                 nothing = torch.zeros(0, dtype=torch.float64)
                 found.append(Evaluations(node.name, each, 1, node.op.parts(*ones).shape[1], nothing))
-        return tuple(found)
+        return (*found, *(one for part in self.analogue for one in evaluations_once(part)))
 
     @cached_property
     def layers(self) -> tuple[LayerActivity, ...]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from transpike.core.activity import Activity
@@ -42,3 +43,25 @@ class Trace:
     def answer(self) -> Any:
         """The last answer, (batch, *shape), in the structure of the source model."""
         return self.logits[-1] if self.structure is None else self.structure.filled(self.logits[-1])
+
+
+def joined(traces: list[Trace]) -> Trace:
+    """Merge the traces of the parts of a batch."""
+    first = traces[0]
+    if len(traces) == 1:
+        return first
+    activity = first.activity
+    for trace in traces[1:]:
+        activity = activity + trace.activity
+    inexact = next((trace for trace in traces if not trace.exact), None)
+    return Trace(
+        torch.cat([trace.logits for trace in traces], 1),
+        first.timesteps,
+        activity,
+        {name: torch.cat([trace.trains[name] for trace in traces], 1) for name in first.trains},
+        inexact is None,
+        "" if inexact is None else inexact.why,
+        sum(trace.ties for trace in traces),
+        first.kernels,
+        sum(trace.early for trace in traces),
+    )

@@ -94,8 +94,9 @@ class RoundedProduct(RoundedOperator):
 class RoundedMask(RoundedOperator):
     """What a mask lets through of real numbers. They are exact sums, which every engine rounds alike."""
 
-    def undecided(self, state: tuple[Tensor, ...]) -> int:
-        return int((state[-1].abs() > self.room).sum())
+    def undecided(self, state: tuple[Tensor, ...], present: Tensor | None = None) -> int:
+        beyond = state[-1].abs() > self.room
+        return int((beyond if present is None else beyond & present).sum())
 
 
 def state_reads(

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from transpike.report import _hybrid
+from transpike.report import cuts as cut_table
 from transpike.report._columns import (
     INTERVAL,
     count,
@@ -22,6 +24,7 @@ from transpike.report._table import Column, Table, rows
 from transpike.workflow.chip_fit.run import ChipFit
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.result import Cost, ModelCost
+from transpike.workflow.cuts.result import Cuts
 from transpike.workflow.evaluate.evaluated import Evaluated
 from transpike.workflow.evaluate.exit_report import ExitReport
 from transpike.workflow.evaluate.measurement import Measurement
@@ -135,8 +138,10 @@ def layers(report: Evaluated) -> Table:
 
 
 def details(report: Evaluated) -> tuple[Table, ...]:
-    """The tables of an evaluation that not every network has: its outputs, and what it evaluates besides sums."""
-    return (*([outputs(report)] if report.outputs else []), *([functions(report)] if report.evaluations else []))
+    """The tables that not every network has: outputs, what it evaluates besides sums, the boundary of a hybrid one."""
+    boundary = [] if report.hybrid is None else [_hybrid.table(report.hybrid)]
+    outer = [outputs(report)] if report.outputs else []
+    return (*outer, *([functions(report)] if report.evaluations else []), *boundary)
 
 
 def outputs(report: Evaluated) -> Table:
@@ -348,6 +353,7 @@ def spikes(result: SpikeRecord) -> Table:
 _KINDS: dict[type, Callable[[Any], Iterable[Table]]] = {
     Comparison: of_comparison,
     Cost: lambda result: (models(result), points(result)),
+    Cuts: lambda result: (cut_table.table(result),),
     Explanation: _explanation,
     ChipFit: lambda result: (misfits(result),),
     SpikeRecord: lambda result: (spikes(result),),

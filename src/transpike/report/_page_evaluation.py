@@ -152,7 +152,7 @@ def provenance(reports: dict[str, Report], command: str | None, remarks: tuple[s
         if value not in (None, ""):
             found.append((name.replace("_", " "), str(value)))
     sentences = terminal.text(report).splitlines()
-    kept = tuple(line for line in sentences if line.startswith(("Exact", "Not exact", "Engine", "Note")))
+    kept = tuple(line for line in sentences if line.startswith(("Hybrid", "Exact", "Not exact", "Engine", "Note")))
     kept += tuple(f"Note: {remark}." for remark in remarks)
     table = Table(("", ""), rows(found), wrap=(1,))
     return Section("provenance", "Provenance", kept, tables=(table,), code=command or "")

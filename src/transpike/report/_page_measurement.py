@@ -22,7 +22,9 @@ def sections(result: Measurement, command: str | None, remarks: tuple[str, ...],
     )
     found = metrics(result)
     kept = [
-        line for line in terminal.text(result).splitlines() if line.startswith(("Exact", "Not exact", "Engine", "Note"))
+        line
+        for line in terminal.text(result).splitlines()
+        if line.startswith(("Hybrid", "Exact", "Not exact", "Engine", "Note"))
     ]
     kept += [f"Note: {remark}." for remark in remarks]
     return [

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from transpike.report import _hybrid
 from transpike.report._contents import models, operations
 from transpike.report._lines import draw as draw_table
 from transpike.report._numbers import short
@@ -41,6 +42,7 @@ def text(result: Cost) -> str:
         + ".",
         *([f"{result.burst_advice}."] if result.burst_advice else []),
         *(f"{line}." for line in advice(result)),
+        *_hybrid.lines(result.hybrid),
     ]
     missing: dict[str, list[str]] = {}
     for one in result.models:

@@ -6,15 +6,17 @@ from typing import Any
 
 from transpike.errors import MissingExtra, SettingError, printable
 from transpike.report._section import Section, Tile
+from transpike.report.cuts import text as cut_text
 from transpike.report.terminal import Result, text
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.result import Cost
+from transpike.workflow.cuts.result import Cuts
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SpikeRecord
 
-KINDS = (Report, Measurement, Comparison, Cost, Explanation, SpikeRecord)
+KINDS = (Report, Measurement, Comparison, Cost, Cuts, Explanation, SpikeRecord)
 
 
 def page(
@@ -73,6 +75,7 @@ def _filled(
     from transpike.report import (
         _page_comparison,
         _page_cost,
+        _page_cuts,
         _page_evaluation,
         _page_explanation,
         _page_measurement,
@@ -102,6 +105,9 @@ def _filled(
     if Explanation in found:
         sections.append(_page_explanation.section(found[Explanation], alone))
         sentences += _page_explanation.lead(found[Explanation], alone)[:1]
+    if Cuts in found:
+        sections.append(_page_cuts.section(found[Cuts]))
+        sentences += cut_text(found[Cuts]).splitlines()[:1] if alone else []
     if SpikeRecord in found:
         sections.append(_page_record.section(found[SpikeRecord]))
     if Comparison in found:

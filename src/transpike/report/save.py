@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transpike.errors import SettingError
-from transpike.report import _exports, comparison, energy_card, explanation, measurement
+from transpike.report import _exports, comparison, cuts, energy_card, explanation, measurement
 from transpike.report._contents import tables
 from transpike.report._style import library
 from transpike.report.page import KINDS, page
@@ -15,6 +15,7 @@ from transpike.report.terminal import Result, text
 from transpike.results.writing import check_writable, write_atomically
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.result import Cost
+from transpike.workflow.cuts.result import Cuts
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
@@ -22,7 +23,7 @@ from transpike.workflow.record import SpikeRecord
 
 NAMES = {
     Report: "report", Comparison: "comparison", Cost: "cost", Explanation: "explanation", SpikeRecord: "spikes",
-    Measurement: "measurement",
+    Measurement: "measurement", Cuts: "cuts",
 }  # fmt: skip
 
 
@@ -128,6 +129,8 @@ def _picture(result: Result, path: Path) -> None:
         energy_card.draw(result, path)
     elif isinstance(result, Explanation):
         explanation.draw(result, path)
+    elif isinstance(result, Cuts):
+        cuts.draw(result, path)
     elif isinstance(result, Measurement):
         measurement.draw(result, path)
     elif isinstance(result, Report):

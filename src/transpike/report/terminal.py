@@ -4,20 +4,21 @@ from rich.console import Console
 from rich.text import Text
 
 from transpike.errors import printable
-from transpike.report import comparison, energy_card, explanation, measurement
+from transpike.report import _hybrid, comparison, cuts, energy_card, explanation, measurement
 from transpike.report._console import escaping, standard
 from transpike.report._contents import curve, details, layers, metrics
 from transpike.report._lines import draw
 from transpike.report._numbers import change, short
 from transpike.workflow.compare.run import Comparison
 from transpike.workflow.cost.result import Cost
+from transpike.workflow.cuts.result import Cuts
 from transpike.workflow.evaluate.evaluated import Evaluated
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SampleRecord, SpikeRecord
 
-Result = Report | Measurement | Comparison | Cost | Explanation | SpikeRecord
+Result = Report | Measurement | Comparison | Cost | Cuts | Explanation | SpikeRecord
 
 
 def show(report: Result, console: Console | None = None) -> None:
@@ -31,6 +32,8 @@ def show(report: Result, console: Console | None = None) -> None:
             energy_card.show(report, console)
         elif isinstance(report, Explanation):
             explanation.show(report, console)
+        elif isinstance(report, Cuts):
+            cuts.show(report, console)
         else:
             if isinstance(report, Evaluated):
                 head = f"{report.recipe}, {report.schedule}, {report.encoder} input, {report.readout} readout"
@@ -58,6 +61,8 @@ def _text(report: Result) -> str:
         return energy_card.text(report)
     if isinstance(report, Explanation):
         return explanation.text(report)
+    if isinstance(report, Cuts):
+        return cuts.text(report)
     if isinstance(report, SpikeRecord):
         return "\n".join(_sample(report, number, one) for number, one in enumerate(report.samples, 1))
     if isinstance(report, Measurement):
@@ -78,7 +83,7 @@ def _text(report: Result) -> str:
 
 def _run(report: Report | Measurement) -> list[str]:
     """Exactness, energy, exit, kernels and remarks of a run, in sentences."""
-    last, lines = report.final, list[str]()
+    last, lines = report.final, _hybrid.lines(report.hybrid)
     if report.exact:
         grid = report.grid
         lines.append(

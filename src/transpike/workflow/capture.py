@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -36,6 +36,7 @@ from transpike.workflow.captured_values import (
     comparison,
     constant,
     in_order,
+    keeper,
     masked,
     multiplied,
     operator_name,
@@ -69,13 +70,15 @@ def capture(
     output: str | int | None = None,
     on_unsupported: OnUnsupported = "error",
     remarks: list[str] | None = None,
+    spikes: Callable[[str], bool] | None = None,
 ) -> Graph:
     """The network as a Graph that computes the same function in eval mode; checked on ``example``.
 
     ``example`` is an input (batch, *shape) of the network, or several by their places in its call; the graph takes
     those packed (``core.inputs``). Several outputs are packed into one, whose ``Pack`` knows the model's structure;
     ``output`` (key, attribute or index) selects one of them.
-    ``on_unsupported="keep"`` keeps unknown operators analogue.
+    ``on_unsupported="keep"`` keeps unknown operators analogue. ``spikes(path)``: whether a module is to spike; where it
+    is not, unknown operators are always kept.
     The graph is made from a copy of the model in eval mode and float32; the model itself is not changed. ``remarks``
     gets sentences about what the graph does not take over from the model.
 
@@ -107,7 +110,7 @@ def capture(
         try:
             if writes:
                 write_out(program.graph_module.graph)
-            graph = behind_masks(_Reader(program, on_unsupported, call).read(output))
+            graph = behind_masks(_Reader(program, keeper(on_unsupported, spikes), call).read(output))
             check(graph, reference(module, program, left_out, call), call, output)
         except (UnsupportedModel, NotExact) as error:
             failure = error
@@ -122,8 +125,8 @@ def capture(
 class _Reader:
     """Traverses an exported program once and makes a node of every relevant call."""
 
-    def __init__(self, program: torch.export.ExportedProgram, on_unsupported: OnUnsupported, call: Example) -> None:
-        self.program, self.on_unsupported, self.inputs = program, on_unsupported, call.inputs
+    def __init__(self, program: torch.export.ExportedProgram, keeps: Callable[[fx.Node], bool], call: Example) -> None:
+        self.program, self.keeps, self.inputs = program, keeps, call.inputs
         self.places = {} if call.inputs is None else places_of(program, call.positional)
         signature = program.graph_signature
         self.origins = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -288,7 +291,7 @@ class _Reader:
                 return
             except Refused as error:
                 reason = str(error)
-        keeps = (self.on_unsupported == "keep" or node in self.last) and isinstance(value, Tensor)
+        keeps = (self.keeps(node) or node in self.last) and isinstance(value, Tensor)
         args, kwargs = self._compared(node)
         if compares and keeps:
             self._layer(node, args, kwargs)
@@ -323,7 +326,7 @@ class _Reader:
                 args, kwargs = self._compared(source)
                 path, line = place_of(source)
                 reason = "it compares activations, which is supported only as a part of a ReLU: where(x > 0, x, 0)"
-                if self.on_unsupported == "keep":
+                if self.keeps(source):
                     try:
                         wire = self.values[source].wire
                         held = Held(operator_name(source), {}, (wire.layout,), (wire.shape,))

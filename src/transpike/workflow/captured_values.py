@@ -1,7 +1,7 @@
 """What ``capture`` computes while it reads a network: constants and comparisons."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -241,3 +241,13 @@ def ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:
                 seen.add(parent)
                 stack.append(parent)
     return seen
+
+
+def keeper(on_unsupported: str, spikes: Callable[[str], bool] | None) -> Callable[[fx.Node], bool]:
+    """Whether an operator that is not known is kept analogue: always, or where its module is not to spike."""
+
+    def keeps(node: fx.Node) -> bool:
+        path, call = place_of(node)[0], operator_name(node).split(".")[0].rstrip("_")
+        return spikes is not None and not spikes(path) and not spikes(f"{path}.{call}".lstrip("."))
+
+    return (lambda _: True) if on_unsupported == "keep" else keeps

@@ -226,7 +226,7 @@ class _Part:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.judged.shape(self.snn.graph.output.shape)
+        return self.judged.shape(self.snn.source.output.shape)
 
     @property
     def classes(self) -> int:

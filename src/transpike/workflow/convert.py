@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,8 +25,8 @@ from transpike.ops.pack import structure_of
 from transpike.recipes import recipe_given
 from transpike.snn import SNN
 from transpike.workflow.capture import OnUnsupported, capture
+from transpike.workflow.cut import Cut, Selection, parts
 from transpike.workflow.entrance import Entrance, PreprocessingGiven
-from transpike.workflow.last_functions import split_answer
 
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
 
@@ -45,6 +45,7 @@ def convert(
     calibration: Any = None,
     *,
     preprocessing: PreprocessingGiven = None,
+    spiking: str | Sequence[str] | None = None,
     output: str | int | None = None,
     on_unsupported: OnUnsupported = "error",
     allow_no_neurons: bool = False,
@@ -61,7 +62,9 @@ def convert(
     N. Recordings (samples, frames, *shape) need an encoder with frames; the source network receives their mean.
     A batch of several inputs is ((first, second), target) or ({"name": first, …}, target), and ``preprocessing`` a
     dictionary by their names; whole numbers are looked up. Several outputs are converted together and come back in the
-    model's own structure, unless ``output`` selects one. ``on_unsupported="keep"`` keeps unknown operators analogue:
+    model's own structure, unless ``output`` selects one. ``spiking``: patterns of module paths or layer names, like
+    "backbone.*", of a hybrid network: these layers spike, those before and behind them run as in the model, once for
+    each answer (docs/hybrid.md); by default all spike. ``on_unsupported="keep"`` keeps unknown operators analogue:
     they compute with real numbers, and the layers behind them multiply in every time step. A network in which nothing
     can spike is refused, unless ``allow_no_neurons``.
     ``exact_grid`` rounds weights and thresholds to a power-of-two grid, so that all engines give the same spikes.
@@ -75,6 +78,7 @@ def convert(
     for name, value in (("seed", seed), ("calibration_samples", calibration_samples or 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise SettingError(f"{name} must be a whole number from 0 on, not {value!r}")
+    selection = Selection.of(spiking)
     entrance = Entrance(model, recipe, calibration, preprocessing)
     batches = calibration_batches(calibration, entrance, limit=calibration_samples, names=entrance.names)
     batches = tuple(batch.cpu() for batch in batches)
@@ -82,15 +86,18 @@ def convert(
         remarks: list[str] = []
         on_unsupported = "keep" if recipe.keeps_operators else on_unsupported
         example = batches[0] if entrance.example is None else entrance.example
-        source = capture(model, example, output=output, on_unsupported=on_unsupported, remarks=remarks)
+        how: dict[str, Any] = {"on_unsupported": on_unsupported, "spikes": selection.spikes}
+        source = capture(model, example, output=output, remarks=remarks, **how)
         if source.input_shape != tuple(batches[0].shape[1:]):  # a captured Graph knows its own input
             calibration_batches(without_targets(batches), lambda x: x, source.input_shape)
         if input_bits is not None:
             source, batches = entrance.made_whole(input_bits, source, batches)
         source, largest = entrance.described(source, batches)
-        split = split_answer(source)
-        layers = split.layers
-        if structure_of(source.output.op) is not None and recipe.readout.spiking_output:
+        split = parts(source, selection)
+        layers, before, entering = split.layers, split.before if isinstance(split, Cut) else None, batches
+        if before is not None:
+            entering, largest = _behind(before, entrance, batches, input_bits)
+        if structure_of(layers.output.op) is not None and recipe.readout.spiking_output:
             raise SettingError(
                 f"{recipe.readout} counts spikes of the last layer, and several outputs are integrated: choose another "
                 "readout, like transpike.readouts.AccumulatedMembrane(), or one output with output=… (--output-name)"
@@ -98,15 +105,15 @@ def convert(
         remarks += split.remarks
         remarks += [BYTES] if entrance.bytes and not recipe.encoder.has_frames else []
         encoder = recipe.encoder.suited(layers).calibrated(largest)
-        recorded = entrance.recorded if encoder.has_frames else None
-        context = Context(layers, batches, recipe.timesteps, seed, encoder, recipe.schedule, recorded, remarks)
+        frames = entrance.recorded if encoder.has_frames else None
+        context = Context(layers, entering, recipe.timesteps, seed, encoder, recipe.schedule, frames, remarks)
         graph = _converted(layers, recipe.passes, context, progress)
         check_stand_ins(graph)
         check_ceilings(graph, context)
         readout = recipe.readout.calibrated(graph, context)
     if not has_neurons(graph):
         if not allow_no_neurons:
-            raise UnsupportedModel(_without_neurons(source))
+            raise UnsupportedModel(_without_neurons(layers, selection))
         remarks.append(NOTHING_SPIKES)
     provenance = {
         "source_sha256": _digest(source.parameters()),
@@ -128,14 +135,35 @@ def convert(
         provenance,
         split.readout(readout),
         inputs=InputStatistics.of(batches) if entrance.example is None else None,
+        before=before,
+        spiking=selection.patterns if isinstance(split, Cut) else (),
     )
     snn.rates.update(spike_rates(snn, entrance.recorded))
     return snn
 
 
-def _without_neurons(source: Graph) -> str:
+def _behind(
+    before: Graph, entrance: Entrance, batches: tuple[Tensor, ...], input_bits: int | None
+) -> tuple[tuple[Tensor, ...], float]:
+    """What an analogue part before the spiking one makes of the calibration inputs, and its largest |value|."""
+    if entrance.encoder.has_frames or input_bits is not None:
+        what = f"input_bits={input_bits}" if input_bits is not None else str(entrance.encoder)
+        raise SettingError(
+            f"{what} is about the input of the spiking part, and {before.output.name} before it is analogue: it would "
+            "be computed in every time step. Let spiking= begin at the input"
+        )
+    found = tuple(before.run(batch.double()).float() for batch in batches)
+    return found, max(float(batch.abs().max()) for batch in found)
+
+
+def _without_neurons(layers: Graph, selection: Selection) -> str:
     """The reason of the refusal, with the operators that stay analogue."""
-    kept = [node for node in source if isinstance(node.op, AnalogueOp)]
+    if selection.patterns:
+        return (
+            f"nothing would spike: spiking={str(selection)!r} selects no activation that a neuron can represent, only "
+            f"{', '.join(node.name for node in layers.nodes[1:9])}"
+        )
+    kept = [node for node in layers if isinstance(node.op, AnalogueOp)]
     listed = ", ".join(f"{node.name} ({node.op.describe()})" for node in kept)
     why = f"without a neuron in place of {listed}" if kept else "because the network has no activation"
     return (

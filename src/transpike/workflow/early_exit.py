@@ -23,6 +23,7 @@ from transpike.exits import Conformal
 from transpike.results.statistics import binomial_at_most
 from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification, exit_task
+from transpike.workflow.hybrid import refuse_hybrid
 from transpike.workflow.judged import Judged
 from transpike.workflow.judged import asked as judgement
 
@@ -101,6 +102,10 @@ def fit_exit(
         raise SettingError(f"score must be an exit score or the name of one ({', '.join(exits.table)}), not {score!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise SettingError(f"seed must be a whole number from 0 on, not {seed!r}")
+    if snn.rest is not None:
+        refuse_hybrid(
+            snn, "fit_exit", "an exit needs an answer after every step, for which the analogue part runs again"
+        )
     if not snn.schedule.every_step:
         raise SettingError(
             f"early exit needs an answer after every step, but {type(snn.schedule).__name__} gives one per window: "

@@ -32,6 +32,7 @@ from transpike.results.writing import (
 )
 from transpike.snn import SNN, takes_snn
 from transpike.tasks.fidelity import Fidelity
+from transpike.workflow.hybrid import analogue_layers, spiking_program
 
 SCHEMA = 1
 MARK = "transpike-export.json"
@@ -61,6 +62,7 @@ class Export:
     compared. ``warnings``: what weakens the statement. ``about``: what the format says, such as the memory needed.
     ``ties``: how often a potential of the samples was exactly at a threshold. If never, the comparison cannot tell a
     network that fires at its threshold from one that fires above it.
+    ``analogue``: the layers of a hybrid network that are not in the files, which hold its spiking part only.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class Export:
     warnings: tuple[str, ...] = ()
     about: str = ""
     ties: int = 0
+    analogue: tuple[str, ...] = ()
 
     @property
     def spikes(self) -> int:
@@ -82,7 +85,10 @@ class Export:
     def to_json(self) -> dict[str, Any]:
         """Every number, as plain data."""
         found = asdict(self) | {"path": str(self.path), "layers": [asdict(layer) for layer in self.layers]}
-        return {"schema": SCHEMA, **found, "warnings": list(self.warnings), "spikes": self.spikes}
+        return {
+            "schema": SCHEMA, **found, "warnings": list(self.warnings), "analogue": list(self.analogue),
+            "spikes": self.spikes,
+        }  # fmt: skip
 
     def save(self, path: str | Path) -> None:
         """Write the JSON to ``path``, whole or not at all."""
@@ -106,6 +112,8 @@ class Export:
             lines.append(
                 "note: no potential was ever exactly at a threshold on these samples, so > and ≥ were not told apart"
             )
+        if self.analogue:
+            lines.append(f"the spiking part only; analogue, and not written: {', '.join(self.analogue)}")
         return "\n".join([*lines, *(f"warning: {one}" for one in self.warnings)])
 
 
@@ -126,7 +134,8 @@ def export(
     ``format``: "golden", "onnx", "c", "nir" or the name of a registered exporter; None takes it from the ending of
     ``path``. ``samples``: inputs in any form that ``evaluate`` takes, of which the first ``limit`` are run for
     ``timesteps`` steps (the recipe's); golden vectors and tests in the output are made of them. ``settings`` are those
-    of the format. The files appear at ``path`` only when they are complete and have not been found wrong.
+    of the format. Of a hybrid network the spiking part is written (docs/hybrid.md). The files appear at ``path`` only
+    when they are complete and have not been found wrong.
 
     Raises UnsupportedModel for a network, or a part of it, that whole numbers or the format cannot hold; GateFailed
     where a spike or a total differs; SettingError, DataError, and FileError where the output cannot be written. Where
@@ -135,7 +144,7 @@ def export(
     exporter = exporter_named(format, path, settings)
     check_output(exporter, path)
     steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
-    whole = whole_form(snn.program, steps, None if snn.preprocessing is None else snn.preprocessing.whole)
+    whole = whole_form(spiking_program(snn), steps, None if snn.preprocessing is None else snn.preprocessing.whole)
     refuse(exporter, whole)
     given, expected = trains_of(snn, whole, samples, whole.timesteps, limit)
     own = run_whole(whole, given)
@@ -157,7 +166,7 @@ def export(
             _compare(exporter.name, whole, expected, exporter.run(inside, given))
         result = Export(
             Path(path), exporter.name, not missing, missing, steps, len(expected.totals), layers, tuple(warnings),
-            exporter.about(inside), own.ties,
+            exporter.about(inside), own.ties, analogue_layers(snn),
         )  # fmt: skip
         _place(inside, Path(path), result)
     return result
@@ -212,7 +221,8 @@ def trains_of(snn: SNN, whole: Whole, samples: Any, timesteps: int, limit: int =
     """What enters for the first ``limit`` samples, and the reference engine's trains and totals for it."""
     x = _prepared(snn, samples, limit)
     snn.checked(x)
-    program, ids = snn.program, torch.arange(len(x))
+    x = snn.entering(x)
+    program, ids = spiking_program(snn), torch.arange(len(x))
     expected = reference_trains(program, whole, x, ids, timesteps)
     return samples_of(program, whole, x, ids, timesteps), expected
 

@@ -10,6 +10,7 @@ from transpike.engines import Engine, engine_given
 from transpike.errors import DataError, SettingError
 from transpike.lowering.positions import multiplications
 from transpike.snn import SNN, takes_snn
+from transpike.workflow.hybrid import refuse_hybrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +76,7 @@ def generate(
     Raises UnsupportedModel for a network that is no such decoder, or whose answers depend on later positions,
     SettingError for another code or more than L numbers, DataError for ids that are no whole numbers of its table.
     """
+    refuse_hybrid(snn, "generate", "the cache of a sequence is the states of neurons")
     steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
     if snn.schedule.gain != "unit":
         raise SettingError(

@@ -96,6 +96,11 @@ def split_answer(graph: Graph) -> Split:
     if chain == last:
         start = len(graph.nodes) - len(chain)
         return Split(Graph(graph.nodes[:start]), tuple(n.op for n in graph.nodes[start:] if isinstance(n.op, Op)))
+    return divided(graph, last)
+
+
+def divided(graph: Graph, last: set[str]) -> Split:
+    """The network up to the nodes ``last``, and these as a network of their own; nothing else follows them."""
     rest = [node for node in graph if node.name not in last]
     between = {name for node in graph if node.name in last for name in node.inputs} - last
     wires = [node for node in rest if node.name in between]

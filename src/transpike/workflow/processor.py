@@ -21,6 +21,7 @@ from transpike.neurons.delay import Delay
 from transpike.neurons.maximum_in_time import MaximumInTime
 from transpike.snn import SNN, takes_snn
 from transpike.weights import LogarithmicWeights, ProcessingElement
+from transpike.workflow.hybrid import refuse_hybrid
 
 SHIFTED = (1, 2, 4, 8, 16, 32, 64)  # τ
 POOLED = 2**16  # averages over powers of two are integer multiples of 1 / POOLED
@@ -73,6 +74,7 @@ def run_processor(snn: SNN, x: Tensor, *, table_bits: int = 12, guard: int = 12)
 
     Raises SettingError and UnsupportedModel where a network does not match the processor, DataError for wrong inputs.
     """
+    refuse_hybrid(snn, "run_processor", "the processor runs spikes only")
     codes = {node.name: node.op.code for node in snn.graph if is_plain(node.op, FirstSpike)}
     if not codes or not snn.schedule.whole_windows:
         raise SettingError(

@@ -137,7 +137,7 @@ def record(
     inputs = snn.input_check()
     classes, (asked, judged) = tuple(classes), judgement(snn.outputs, task, output)
     for x, targets in with_targets(data, snn.sample_shape):
-        labels = _labels(judged.shape(snn.graph.output.shape), len(x), judged.picked(targets), classes, asked)
+        labels = _labels(judged.shape(snn.source.output.shape), len(x), judged.picked(targets), classes, asked)
         x = x[: samples - len(found)]
         inputs.add(snn.prepare(x))
         for index in range(len(x)):

@@ -72,6 +72,11 @@ class EventPlan:
             for name, fan in program.fans.items()
             if name in self.choice.layers
         }
+        self.boundary = {
+            name: _rows_of_fans(fan, self.folded.table[name])
+            for name, fan in program.boundary_fans.items()
+            if name in self.choice.layers
+        }
         self.reads = self._readers()
         """Node → the wires that it reads, packed or as numbers."""
         self.last = {wire: name for name, wires in self.reads.items() for wire in wires}
@@ -257,7 +262,15 @@ class EventRun(FoldedRun):
             )
         if node.name not in counter.fans:
             return
-        fan, totals = self.event.fans[node.name], torch.zeros((2, steps), dtype=torch.int64)
+        totals = self._totals(fired, self.event.fans[node.name], steps, threads)
+        crossed = None
+        if node.name in counter.boundary:
+            crossed = self._totals(fired, self.event.boundary[node.name], steps, threads)[1]
+        counter.add_totals(node.name, totals, crossed)
+
+    def _totals(self, fired: Tensor, fan: Tensor, steps: int, threads: int) -> Tensor:
+        """(2, steps): spikes, and their sums of ``fan``."""
+        totals = torch.zeros((2, steps), dtype=torch.int64)
         self.library.tp_count(
             fired.data_ptr(),
             fan.data_ptr(),
@@ -268,7 +281,7 @@ class EventRun(FoldedRun):
             totals[0].data_ptr(),
             totals[1].data_ptr(),
         )
-        counter.add_totals(node.name, totals.double())
+        return totals.double()
 
     def _sum(self, node: Node, plane: Tensor, steps: int) -> Tensor:
         """The sum of all positions, (steps · batch, channels, 1 …)."""

@@ -28,7 +28,7 @@ def spiking_neurons(snn: SNN) -> list[tuple[Node, Neuron]]:
 
 
 def _weights(snn: SNN) -> tuple[Connection, ...]:
-    return snn.program.connections
+    return snn.program.spiking_connections
 
 
 def _op(snn: SNN, connection: Connection) -> Synapse:

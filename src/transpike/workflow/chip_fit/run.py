@@ -9,6 +9,7 @@ from transpike import chips
 from transpike.chips import Chip
 from transpike.snn import SNN, takes_snn
 from transpike.workflow.chip_fit.checks import CHECKS, spiking_neurons
+from transpike.workflow.hybrid import analogue_layers
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class ChipFit:
     misfits: tuple[Misfit, ...]
     checked: tuple[str, ...]
     unknown: tuple[str, ...]
+    analogue: tuple[str, ...] = ()
+    """The layers of a hybrid network that do not spike: they were not checked, and run elsewhere."""
 
     @property
     def fits(self) -> bool:
@@ -49,6 +52,8 @@ class ChipFit:
         lines = [head, *(f"  {misfit}" for misfit in self.misfits)]
         if self.unknown:
             lines.append(f"  limits without a public source: {', '.join(self.unknown)}")
+        if self.analogue:
+            lines.append(f"  not checked, because they do not spike and run elsewhere: {', '.join(self.analogue)}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -57,6 +62,7 @@ class ChipFit:
             "target": self.target.name, "title": self.target.title, "fits": self.fits,
             "misfits": [dataclasses.asdict(misfit) for misfit in self.misfits],
             "checked": list(self.checked), "unknown": list(self.unknown),
+            **({"analogue": list(self.analogue)} if self.analogue else {}),
         }  # fmt: skip
 
 
@@ -82,4 +88,4 @@ def chip_fit(snn: SNN, target: str | Path | Chip) -> ChipFit:
         source = chip.source(limit)
         for place, has, allows, change in check(snn, chip):
             found.append(Misfit(place, limit, has, allows, change, source.kind if source is not None else "no source"))
-    return ChipFit(chip, tuple(found), tuple(checked), tuple(unknown))
+    return ChipFit(chip, tuple(found), tuple(checked), tuple(unknown), analogue_layers(snn))

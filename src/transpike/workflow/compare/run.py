@@ -45,6 +45,7 @@ from transpike.workflow.compare.pool import check_jobs, one_thread, run_units
 from transpike.workflow.compare.rows import Cost, Difference, Entry, MeasuredRow, Refusal, Row, Scored, front
 from transpike.workflow.compare.units import Unit, Work, named, outside_code, plan, rows
 from transpike.workflow.convert import convert
+from transpike.workflow.cut import Selection
 from transpike.workflow.entrance import PreprocessingGiven
 from transpike.workflow.judged import asked as judgement
 
@@ -173,9 +174,9 @@ class Comparison(Shown):
 class ComparisonSettings(NamedSettings):
     """Settings of ``transpike.compare``; printable, hashable; each is a flag of ``transpike compare``.
 
-    ``output``, ``on_unsupported``, ``exact_grid``, ``calibration_samples`` and ``seed`` are those of ``convert``,
-    ``judged_output`` is the ``output`` of ``evaluate``,
-    ``engine``, ``memory`` (in bytes, of a process), ``energy``, ``task`` and ``limit`` those of ``evaluate``.
+    ``output``, ``spiking``, ``on_unsupported``, ``exact_grid``, ``calibration_samples`` and ``seed`` are those of
+    ``convert``, ``judged_output`` is the ``output`` of ``evaluate``, ``engine``, ``memory`` (in bytes, of a process),
+    ``energy``, ``task`` and ``limit`` are its settings too.
     ``exits`` (transpike.exits.Exit) add rows: each network that answers step by step, at its largest T, with an early
     exit fitted on ``exit_data``, labelled samples that are in neither ``data`` nor the training set.
     ``any_input``: see ``SNN.accepting_any_input``.
@@ -191,6 +192,7 @@ class ComparisonSettings(NamedSettings):
     engine: str = setting("auto", "Simulation engine.", choices=sorted(engines.table))
     memory: int | None = setting(None, "Memory limit per process, like 2GiB.", low=1, unit="bytes")
     output: str | int | None = setting(None, "Output to use, for models with several.", flag="output-name")
+    spiking: tuple[str, ...] = setting((), "Modules that spike, of a hybrid network; repeatable (default: all).")
     on_unsupported: OnUnsupported = setting("error", "Unsupported layers: stop with an error, or keep them analogue.")
     energy: tuple[EnergyModel, ...] = setting((), "Energy model, for joules per sample; repeatable.")
     exits: tuple[Exit, ...] = setting(
@@ -209,6 +211,7 @@ class ComparisonSettings(NamedSettings):
         if isinstance(self.timesteps, int):
             raise SettingError(f"timesteps must be a tuple or a list, not {self.timesteps!r}")
         object.__setattr__(self, "timesteps", tuple(sorted({check_timesteps(t) for t in self.timesteps})))
+        object.__setattr__(self, "spiking", Selection.of(self.spiking or None).patterns)
         if not self.timesteps:
             raise SettingError("a comparison needs at least one time-step count")
         if self.task is not None:
@@ -271,6 +274,7 @@ def compare(
     entered = Entered.of(
         model, calibration, chosen.calibration_samples, encoder, preprocessing, chosen.any_input,
         output=chosen.output, on_unsupported=chosen.on_unsupported,
+        spikes=Selection.of(chosen.spiking or None).spikes,
     )  # fmt: skip
     source, raw = entered.source, entered.raw
     task, judged = judgement(structure_of(source.output.op), chosen.task, chosen.judged_output)
@@ -291,7 +295,7 @@ def compare(
         inputs = write_inputs(folder, source, raw, batches, fitting)
         work = Work(
             folder, scratch, inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed,
-            chosen.energy, chosen.exits, task, chosen.any_input, judged.name,
+            chosen.energy, chosen.exits, task, chosen.any_input, judged.name, chosen.spiking,
         )  # fmt: skip
         codes = {
             name: outside_code(recipe, source, preprocessing, chosen.energy, chosen.exits, task)
@@ -326,7 +330,7 @@ def compare(
             "versions": {"torch": torch.__version__},
         },
         convert=functools.partial(
-            _convert, source, raw, preprocessing, chosen.exact_grid, chosen.seed, chosen.any_input
+            _convert, source, raw, preprocessing, chosen.exact_grid, chosen.seed, chosen.any_input, chosen.spiking
         ),
         warnings=warnings,
         task=task,
@@ -385,9 +389,11 @@ def _convert(
     exact_grid: bool,
     seed: int,
     any_input: bool,
+    spiking: tuple[str, ...],
     recipe: Recipe,
 ) -> SNN:
     with one_thread():
         data = without_targets(calibration)
-        snn = convert(source, recipe, data, preprocessing=preprocessing, exact_grid=exact_grid, seed=seed)
+        how: dict[str, Any] = {"preprocessing": preprocessing, "exact_grid": exact_grid, "seed": seed}
+        snn = convert(source, recipe, data, spiking=spiking or None, **how)
     return snn.accepting_any_input() if any_input else snn

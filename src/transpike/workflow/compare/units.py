@@ -82,6 +82,7 @@ class Work:
     task: Task = field(default_factory=Classification)
     any_input: bool = False
     output: str | None = None
+    spiking: tuple[str, ...] = ()
 
     def key(self, unit: Unit) -> dict[str, Any]:
         """Everything that the results of the unit depend on."""
@@ -103,6 +104,7 @@ class Work:
             "task": repr(self.task),
             "any_input": self.any_input,
             "output": self.output,
+            "spiking": list(self.spiking),
             "torch": torch.__version__,
             "transpike": code_digest(),
         }
@@ -144,6 +146,7 @@ def measure(work: Work, unit: Unit) -> None:
             unit.recipe,
             without_targets(calibration),
             preprocessing=work.preprocessing,
+            spiking=work.spiking or None,
             exact_grid=work.exact_grid,
             seed=work.seed,
         )

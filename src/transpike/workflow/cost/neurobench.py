@@ -7,6 +7,7 @@ from torch import Tensor
 
 from transpike.core.op import Synapse
 from transpike.snn import SNN
+from transpike.workflow.hybrid import refuse_hybrid
 from transpike.workflow.simulate import simulate
 
 
@@ -18,6 +19,7 @@ def neurobench_counts(snn: SNN, x: Tensor, timesteps: int | None = None, *, engi
     connections in every step, without bias and padding. Equal to the harness on the lowered form where no average pool
     lies between neurons and weights: the harness counts pooled fractions as products. Source: NeuroBench 2.3.
     """
+    refuse_hybrid(snn, "neurobench", "its rules count networks that spike as a whole")
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
     activity = simulate(snn, x, steps, engine=engine).activity
     lowered = snn.program.lowered

@@ -12,6 +12,7 @@ from transpike.core.cell import Cell, Neuron
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op, Role, Shape, Shapes
 from transpike.snn import SNN
+from transpike.workflow.hybrid import joined
 
 POINTS = 257
 """Currents, from the smallest to the largest of the calibration, at which the range of a function is found."""
@@ -66,7 +67,7 @@ def quantised_functions(snn: SNN, activation_bits: int | None) -> tuple[Graph, d
         op = QuantisedFunction(node.op.source, step.float(), first.float(), (first + levels).float())
         return dataclasses.replace(node, op=op, origin=())
 
-    return snn.graph.rewrite(change), bits
+    return joined(snn, snn.graph.rewrite(change)).to(dtype=torch.float32), bits
 
 
 def _charge(cell: Neuron) -> Tensor:

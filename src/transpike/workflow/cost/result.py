@@ -10,6 +10,7 @@ from transpike.core.task import ACCURACY, Metric
 from transpike.files import write_atomically
 from transpike.results.notebook import Shown
 from transpike.workflow.cost.operations import NetworkOperations, recommendation
+from transpike.workflow.evaluate.hybrid import Hybrid
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 
@@ -85,7 +86,8 @@ class Cost(Shown):
     measured activation bits that is at most ``room`` worse in ``metric`` than the SNN's last answer (of an accuracy
     half a percentage point), or the best one. ``report`` and values are None where nothing was measured; the pair is
     then the SNN at its last step and the ANN with as many levels. ``spike_rate`` and ``spikes_per_synapse``
-    are those at ``timesteps``. ``operations``: of the SNN, of its burst twin if there is one, and of the quantised ANN.
+    are those at ``timesteps``, as is ``hybrid``: both sides of a hybrid network, None if all of the network spikes.
+    ``operations``: of the SNN, of its burst twin if there is one, and of the quantised ANN.
     """
 
     report: Report | Measurement | None
@@ -106,6 +108,7 @@ class Cost(Shown):
     operations: tuple[NetworkOperations, ...] = ()
     metric: Metric = ACCURACY
     room: float = 0.005
+    hybrid: Hybrid | None = None
 
     @property
     def quantised_baseline_accuracy(self) -> float | None:
@@ -245,6 +248,7 @@ class Cost(Shown):
             "advice": [self.advice(name) for name in names],
             "operations": [dataclasses.asdict(one) | {"total": one.total} for one in self.operations],
             "burst_advice": self.burst_advice,
+            **({} if self.hybrid is None else {"hybrid": self.hybrid.to_json()}),
             "notes": list(self.notes), "warnings": list(self.warnings),
             "snn": None if self.report is None else self.report.to_json(),
         }  # fmt: skip

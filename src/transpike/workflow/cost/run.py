@@ -22,6 +22,7 @@ from transpike.snn import SNN, takes_snn
 from transpike.workflow.cost.operations import ann_operations, burst_twin, spiking_operations
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, ModelCost, Point
+from transpike.workflow.evaluate.hybrid import Hybrid
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
@@ -128,8 +129,10 @@ def cost(
         advance()
     counted.append(ann_operations(snn, pair.ann, evaluations(snn.source), pair.value))
     left_out = _left_out(snn, activity, pair.ann)
-    priced = tuple(_priced(model, activity, pair.ann, rate, left_out) for model in chosen)
+    if snn.is_hybrid:
+        left_out = (*left_out, "transport between the spiking and the analogue part")
     notes = [f"accuracy was not measured, because {why}"] if why else []
+    priced = tuple(_priced(model, activity, pair.ann, rate, left_out) for model in chosen)
     if weight_bits_ is None:
         notes.append(f"both networks have real weights, which are counted as {WEIGHT_BITS} bits wide")
     if not pair.bits:
@@ -161,13 +164,14 @@ def cost(
         warnings=warnings if report is None else report.warnings,
         operations=tuple(counted),
         metric=run.metric,
+        hybrid=Hybrid.of(snn, activity, chosen),
         room=0.0 if report is None or run.task is None else run.task.room(report.final.score[0] or 0.0),
     )
 
 
 def _without_accuracy(snn: SNN, judged: Judged, data: Any) -> str:
     """Why no accuracy can be measured without a task; "" where it can."""
-    shape = judged.shape(snn.graph.output.shape)
+    shape = judged.shape(snn.source.output.shape)
     if snn.outputs is not None and judged.name is None:
         return "the network has several outputs"
     if len(shape) != 1 or shape[0] < 2:

@@ -11,6 +11,7 @@ from transpike.errors import DataError
 from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
 from transpike.workflow.evaluate.fidelity import Closeness
+from transpike.workflow.evaluate.hybrid import Hybrid
 from transpike.workflow.evaluate.pictures import Picture
 
 
@@ -65,6 +66,7 @@ class Evaluated(Shown, Generic[One]):
     network's, of the output that the task judges; ``outputs``: of each of several outputs by name. ``warnings``:
     differences between these inputs and those of the calibration; every presentation begins with them. ``pictures``:
     the first samples with what the answers mark in them, for tasks that draw it (``Task.marks``); not in the JSON.
+    ``hybrid``: both sides of a hybrid network at the last answer, None if all of the network spikes.
     """
 
     recipe: str
@@ -92,6 +94,7 @@ class Evaluated(Shown, Generic[One]):
     outputs: dict[str, tuple[Closeness, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = field(default=(), repr=False)
+    hybrid: Hybrid | None = None
 
     @property
     def final(self) -> One:
@@ -139,6 +142,7 @@ class Evaluated(Shown, Generic[One]):
             "evaluations": self.evaluations,
             "encoder": self.encoder,
             "readout": self.readout,
+            **({} if self.hybrid is None else {"hybrid": self.hybrid.to_json()}),
             "exact": {"holds": self.exact, "why": self.exact_why, "ties": self.ties, **self.grid},
             "warnings": list(self.warnings),
             "remarks": list(self.remarks),

@@ -38,7 +38,7 @@ class MeasuredTally(Tally):
         known = self._named(values, drawn)
         changes = self._named(values - values[:1], None if drawn is None else drawn - drawn[:, :1])
         ignored = (f"the exit was ignored, because it is about correct answers, and {self.task} has none",)
-        common = self.common(snn, engine, () if snn.exit is None else ignored)
+        common = self.common(snn, engine, () if snn.exit is None else ignored, models)
         curve = tuple(
             MeasuredAnswer(
                 metrics=known[place],

@@ -44,7 +44,7 @@ class OutcomeTally(Tally):
             self.exits.add(snn, run.prepared, target, run.ids, logits, run.reference, run.engine)
 
     def report(self, snn: SNN, engine: str, models: tuple[EnergyModel, ...] = ()) -> Report:
-        common = self.common(snn, engine, self._judged(snn))
+        common = self.common(snn, engine, self._judged(snn), models)
         outcomes = {t: torch.cat(self.correct[t]) for t in self.asked}
         ann_outcomes = torch.cat(self.ann_correct)
         ann_correct = int(ann_outcomes.sum())

@@ -16,11 +16,12 @@ from transpike.core.preprocessing import described
 from transpike.core.stand_in import NOTHING_SPIKES, has_neurons
 from transpike.core.task import Task
 from transpike.energy import EnergyModel
-from transpike.lowering.activity import analogue_macs, evaluations, multiplications, unpriced
+from transpike.lowering.activity import evaluations, multiplications, unpriced
 from transpike.lowering.trace import Trace
 from transpike.snn import SNN
 from transpike.workflow.evaluate.evaluated import LayerRow
 from transpike.workflow.evaluate.fidelity import FidelityTally
+from transpike.workflow.evaluate.hybrid import Hybrid
 from transpike.workflow.evaluate.outputs import OutputTally
 from transpike.workflow.evaluate.pictures import PictureTally
 from transpike.workflow.judged import Judged
@@ -97,7 +98,9 @@ class Tally(ABC):
                 self.exact, self.why = False, trace.why
         self.samples += len(x)
 
-    def common(self, snn: SNN, engine: str, remarks: tuple[str, ...]) -> dict[str, Any]:
+    def common(
+        self, snn: SNN, engine: str, remarks: tuple[str, ...], models: tuple[EnergyModel, ...]
+    ) -> dict[str, Any]:
         """The fields of ``Evaluated``; ``remarks``: those of the subclass."""
         warnings = self.inputs.finished()
         exactness, activity = snn.exactness, self.activities[max(self.activities)]
@@ -134,6 +137,7 @@ class Tally(ABC):
             "outputs": self.outputs.found(self.asked),
             "warnings": warnings,
             "pictures": tuple(self.pictures.found),
+            "hybrid": Hybrid.of(snn, self.until(snn, max(self.asked)), models),
         }  # fmt: skip
 
     def per_answer(self, snn: SNN, t: int, activity: Activity, models: tuple[EnergyModel, ...]) -> dict[str, Any]:
@@ -190,8 +194,7 @@ class Tally(ABC):
         """Activity of the first t steps: streaming counts step by step, windows and cycles have separate runs."""
         if not snn.schedule.every_step:
             return self.activities[t]
-        macs = analogue_macs(snn.program.lowered, t, snn.encoder.is_constant)
-        return self.activities[max(self.activities)].until(t, macs)
+        return self.activities[max(self.activities)].until(t, snn.program.macs(t))
 
 
 def function_evaluations(source: Graph, activity: Activity) -> dict[str, dict[str, float]]:

@@ -25,6 +25,7 @@ from transpike.passes.rewrites.rectify import rectified
 from transpike.snn import SNN
 from transpike.workflow.convert import convert
 from transpike.workflow.explain.layer_errors import LayerSums
+from transpike.workflow.hybrid import behind_before
 from transpike.workflow.judged import Judged
 
 BATCH = 32
@@ -67,6 +68,7 @@ class Case:
             raise DataError("there are no samples to explain")
         x = torch.cat(inputs)
         warnings = snn.checked(x)
+        snn, x = behind_before(snn, x)
         shown = snn.encoder.accumulate(x)
         context = Context(snn.source, (), snn.timesteps)
         source = rectified(FoldBatchNorm().apply(snn.source, context), snn.recipe.passes, context)
@@ -142,7 +144,9 @@ class Case:
         made_by = dataclasses.replace(recipe or self.snn.recipe, timesteps=self.timesteps)  # type: ignore[type-var]
         packed = InputNames.of(self.snn.source.inputs) is not None
         samples = [(unpacked(self.x, self.snn.source.inputs), None)] if packed else self.x
-        return convert(self.snn.source, made_by, samples, exact_grid=False, allow_no_neurons=True).graph
+        return convert(
+            self.snn.source, made_by, samples, spiking=self.snn.spiking or None, exact_grid=False, allow_no_neurons=True
+        ).graph
 
     def renewed(self, name: str, reconverted: Graph) -> dict[str, Graph]:
         """Graphs with one layer replaced: with reconverted weights, or with reconverted neurons.

@@ -15,6 +15,7 @@ from transpike.training.source.loop import using_threads
 from transpike.training.spiking.finetuning import FineTuning, fine_tuning
 from transpike.workflow.finetune.loop import Notify, Tuning
 from transpike.workflow.finetune.stages import Stagewise
+from transpike.workflow.hybrid import refuse_hybrid
 from transpike.workflow.judged import Tasks
 from transpike.workflow.judged import asked as judgement
 
@@ -50,6 +51,7 @@ def finetune(
     Raises SettingError (as for a task without a loss), DataError (no labels, a loss that is not finite),
     CheckpointError.
     """
+    refuse_hybrid(snn, "finetune", "it trains layers that spike")
     chosen = fine_tuning(settings, changes)
     check_writable(checkpoint, make_folder=True, read_again=True)
     asked, judged = judgement(snn.outputs, getattr(data, "task", None) if task is None else task, output)
