@@ -19,6 +19,7 @@ from transpike.errors import (
 )
 from transpike.models._base import Model
 from transpike.models.onnx_file import elementwise, layers, shapes
+from transpike.models.onnx_file.layer_norms import joined_norms, used
 from transpike.models.onnx_file.reading import library, read, version_of
 from transpike.models.onnx_file.values import Constant, Node, Steps, Unknown, Value
 
@@ -27,7 +28,7 @@ FOLDED = frozenset(
     (
         *OPERATORS, "Shape", "Size", "Constant", "ConstantOfShape", "Range", "Where", "Equal", "Greater", "Less", "Not",
         "And", "Or", "Floor", "Ceil", "Round", "Mod", "Tile", "NonZero", "ScatterND", "Sign", "GreaterOrEqual",
-        "LessOrEqual", "Trilu", "CumSum",
+        "LessOrEqual", "Trilu", "CumSum", "ReduceProd",
     )
 )  # fmt: skip
 """Operators that are computed once if their inputs are constants."""
@@ -163,6 +164,7 @@ class _Reader:
             if not isinstance(found, Value):
                 raise UnsupportedModel(f"{self.path}: the output {value.name!r} does not depend on the input")
             self.outputs[value.name] = found
+        self.steps.layers = used(joined_norms(self.steps), {one.name for one in self.outputs.values()})
         network = OnnxNetwork(self.steps, self.names, {name: one.name for name, one in self.outputs.items()})
         self._check(network)
         return network
