@@ -243,7 +243,7 @@ REFUSED = {
         helper.make_node("QuantizeLinear", ["x", "s"], ["y"]), {"s": np.float32(0.1)}, "before it is quantised",
     ),
     "growing": (
-        helper.make_node("ConstantOfShape", ["s"], ["y"]), {"s": integers(10**6, 10**6)}, "a constant of 1e",
+        helper.make_node("ConstantOfShape", ["s"], ["y"]), {"s": integers(10**6, 10**6)}, "its result has 1e",
     ),
     "weights from data": (helper.make_node("Conv", ["x", "x"], ["y"]), {}, "depends on the data"),
     "the batch mixed": (helper.make_node("Reshape", ["x", "s"], ["y"]), {"s": integers(2, 6)}, "another batch size"),

@@ -21,6 +21,10 @@ Layer = tuple[str, nn.Module, tuple[str, ...], tuple[str, ...]]
 """Name of the operator, its layer, and the names of its inputs and outputs."""
 
 
+FEW, GROWTH = 2**24, 2**10
+"""Numbers that every result may have, and how many times as many as the input larger ones may have."""
+
+
 class Unknown(Exception):
     """An operator, or a setting of it, that is not read; the message is the reason."""
 
@@ -134,6 +138,12 @@ class Steps:
         self.where = ""
         self.count = 0
         self.shapes: dict[str, tuple[int, ...]] = {}  # of the example, by name
+        self.limit = FEW
+
+    def check_size(self, count: float) -> None:
+        """Raises Unknown for a result that no network of this input needs, and that memory may not hold."""
+        if not count <= self.limit:
+            raise Unknown(f"its result has {count:.3g} numbers; for this input at most {self.limit:,} are computed")
 
     def run(self, layer: nn.Module, inputs: Sequence[Value], axis: int | None) -> Value:
         """The output of one layer."""
@@ -142,6 +152,7 @@ class Steps:
     def run_all(self, layer: nn.Module, inputs: Sequence[Value], axes: Sequence[int | None]) -> list[Value]:
         layer.eval()
         with torch.no_grad():
+            self.check_size(_size(layer, inputs))
             found = layer(*(one.tensor for one in inputs))
         tensors = [found] if isinstance(found, Tensor) else list(found)
         names = []
@@ -187,6 +198,16 @@ class Steps:
         if len(rest) == 1 and value.tensor.ndim > 1:
             return self.run(nn.Flatten(), [value], axis)
         return self.run(Call(reshape_each, rest), [value], axis)
+
+
+def _size(layer: nn.Module, inputs: Sequence[Value]) -> int:
+    """The number of elements of a layer's outputs, without memory for them; 0 where torch cannot tell."""
+    state = {name: one.to("meta") for name, one in (*layer.named_parameters(), *layer.named_buffers())}
+    try:
+        found = torch.func.functional_call(layer, state, tuple(one.tensor.to("meta") for one in inputs))
+    except Exception:  # the run itself tells what does not fit
+        return 0
+    return sum(one.numel() for one in ([found] if isinstance(found, Tensor) else found))
 
 
 def reshape_each(x: Tensor, rest: tuple[int, ...]) -> Tensor:
