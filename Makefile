@@ -58,7 +58,7 @@ sanitize: install
 	TRANSPIKE_NATIVE=$(CURDIR)/build/sanitize/libtranspike_events.so \
 	$(BIN)/python -m pytest tests/laws/test_event_laws.py tests/laws/test_native_laws.py tests/hostile/test_native_library.py
 
-# 38,000 mutated files: each is read or refused, without traceback, hang, 1 GiB of memory or code that runs.
+# 40,000 mutated files: each is read or refused, without traceback, hang, 1 GiB of memory or code that runs.
 # Others: make fuzz SEED=7 FUZZ="--mutations 500 --only data"
 SEED ?= 0
 fuzz: install

@@ -2,6 +2,7 @@
 
 import functools
 import gzip
+import importlib.util
 import io
 import json
 import pickle
@@ -532,6 +533,25 @@ def _torch_files() -> list[Subject]:
     return [single("weights of torch", "checkpoint", "w.pth", _torch_file, mutate, use_weights)]
 
 
+def _onnx_files() -> list[Subject]:
+    """Networks of Keras and TensorFlow, where the package onnx is installed."""
+    if importlib.util.find_spec("onnx") is None:
+        return []
+    import onnx_files
+
+    return [
+        single(
+            f"onnx {name}",
+            "onnx",
+            "net.onnx",
+            lambda name=name: onnx_files.content(name),
+            onnx_files.mutated,
+            onnx_files.use,
+        )
+        for name in onnx_files.FILES
+    ]
+
+
 @functools.cache
 def subjects() -> tuple[Subject, ...]:
     """All subjects."""
@@ -549,6 +569,7 @@ def subjects() -> tuple[Subject, ...]:
             for n in chips.NAMES
         ),
         *_constants(),
+        *_onnx_files(),
     )
 
 

@@ -16,53 +16,9 @@ from transpike.models.onnx_file import from_onnx
 from transpike.models.onnx_file import importer as importing
 
 onnx = pytest.importorskip("onnx", reason="the package onnx is not installed: pip install 'transpike[onnx]'")
+from onnx_made import array, check, file_of, integers  # noqa: E402  it needs onnx
+
 helper = onnx.helper
-FLOAT = onnx.TensorProto.FLOAT
-
-
-def array(*shape):
-    return np.random.default_rng(len(shape) + sum(shape)).normal(size=shape).astype(np.float32)
-
-
-def integers(*values):
-    return np.asarray(values, np.int64)
-
-
-def file_of(folder, nodes, constants, *, shape, batch=1, opset=17, outputs=("y",), dtype=FLOAT, name="net.onnx"):
-    """An ONNX file of these nodes, whose input is x and whose outputs have shapes that nobody wrote down."""
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", dtype, [batch, *shape])],
-        [helper.make_tensor_value_info(one, FLOAT, None) for one in outputs],
-        [onnx.numpy_helper.from_array(value, key) for key, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    path = folder / name
-    onnx.save(model, path)
-    return path
-
-
-def reference(path, x, outputs):
-    """What ONNX's reference gives for each sample of a batch."""
-    from onnx.reference import ReferenceEvaluator
-
-    evaluator = ReferenceEvaluator(str(path))
-    rows = [evaluator.run(list(outputs), {"x": x[k : k + 1].numpy()}) for k in range(len(x))]
-    return [torch.from_numpy(np.stack([np.asarray(row[k]) for row in rows])) for k in range(len(outputs))]
-
-
-def check(path, shape, outputs=("y",), x=None):
-    network, _ = from_onnx(path)
-    x = torch.randn((3, *shape), generator=torch.Generator().manual_seed(1)) if x is None else x
-    with torch.no_grad():
-        found = network(x)
-    found = found if isinstance(found, dict) else {outputs[0]: found}
-    for ours, theirs in zip(found.values(), reference(path, x, outputs), strict=True):
-        assert ours.numel() == theirs.numel()
-        assert torch.allclose(ours.reshape(-1).double(), theirs.reshape(-1).double(), rtol=1e-5, atol=1e-5)
-    return network
-
 
 IMAGE, ROW = (4, 6, 8), (6,)
 CASES = {
@@ -81,6 +37,12 @@ CASES = {
     "transposed, more pads in front": (
         "ConvTranspose", IMAGE, [array(4, 3, 3, 3)], {"strides": [2, 2], "pads": [1, 1, 0, 0]},
     ),
+    "transposed, more pads at the end": (
+        "ConvTranspose", IMAGE, [array(4, 3, 3, 3), array(3)], {"strides": [2, 1], "pads": [0, 0, 1, 2]},
+    ),
+    "transposed, same upper": ("ConvTranspose", IMAGE, [array(4, 3, 3, 4)], {"strides": [2, 3], "auto_pad": "SAME_UPPER"}),
+    "transposed, same lower": ("ConvTranspose", IMAGE, [array(4, 3, 4, 3)], {"strides": [3, 2], "auto_pad": "SAME_LOWER"}),
+    "transposed, valid": ("ConvTranspose", IMAGE, [array(4, 3, 3, 3)], {"auto_pad": "VALID"}),
     "gemm": ("Gemm", ROW, [array(7, 6), array(7)], {"transB": 1}),
     "gemm, factors": ("Gemm", ROW, [array(6, 7), array(1)], {"alpha": 0.5, "beta": 2.0}),
     "matmul": ("MatMul", ROW, [array(6, 5)], {}),
@@ -92,6 +54,10 @@ CASES = {
     "max pool": ("MaxPool", IMAGE, [], {"kernel_shape": [2, 3], "strides": [2, 2], "pads": [0, 1, 1, 1]}),
     "max pool, ceil": ("MaxPool", IMAGE, [], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
     "average pool": ("AveragePool", IMAGE, [], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "average pool, uneven pads": (
+        "AveragePool", IMAGE, [], {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [0, 1, 1, 0]},
+    ),
+    "average pool, same": ("AveragePool", IMAGE, [], {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}),
     "average pool, counts": (
         "AveragePool", IMAGE, [], {"kernel_shape": [3, 3], "pads": [1, 1, 0, 1], "count_include_pad": 1},
     ),
@@ -154,6 +120,8 @@ CASES = {
     "join": ("Concat", IMAGE, [array(1, 2, 6, 8)], {"axis": 1}),
     "join along the batch": ("Concat", (4,), [array(2, 4)], {"axis": 0}),
     "pad": ("Pad", IMAGE, [integers(0, 1, 0, 2, 0, 0, 1, 0), np.float32(0.5)], {}),
+    "tile": ("Tile", IMAGE, [integers(1, 2, 1, 3)], {}),
+    "tile along the batch": ("Tile", (4,), [integers(3, 2)], {}),
     "pad, reflect": ("Pad", IMAGE, [integers(0, 0, 1, 2, 0, 0, 1, 0)], {"mode": "reflect"}),
     "mean": ("ReduceMean", IMAGE, [], {"axes": [2, 3], "keepdims": 0}),
     "mean of everything": ("ReduceMean", IMAGE, [], {}),
@@ -275,7 +243,7 @@ REFUSED = {
         helper.make_node("QuantizeLinear", ["x", "s"], ["y"]), {"s": np.float32(0.1)}, "before it is quantised",
     ),
     "growing": (
-        helper.make_node("ConstantOfShape", ["s"], ["y"]), {"s": integers(10**6, 10**6)}, "a constant of 1e",
+        helper.make_node("ConstantOfShape", ["s"], ["y"]), {"s": integers(10**6, 10**6)}, "its result has 1e",
     ),
     "weights from data": (helper.make_node("Conv", ["x", "x"], ["y"]), {}, "depends on the data"),
     "the batch mixed": (helper.make_node("Reshape", ["x", "s"], ["y"]), {"s": integers(2, 6)}, "another batch size"),

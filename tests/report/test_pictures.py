@@ -1,8 +1,12 @@
 """Answers drawn in pictures: what tasks mark, what an evaluation keeps of it, and what a page shows."""
 
+import base64
 import dataclasses
+import io
 import re
 
+import matplotlib.image
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +18,7 @@ from transpike import report
 from transpike.core.marks import Box, Marks, as_picture
 from transpike.errors import SettingError
 from transpike.report._page_pictures import common
+from transpike.report._pixels import photograph
 from transpike.tasks import Detection, PixelClassification
 from transpike.workflow.evaluate.pictures import Picture, shown_steps
 from waiting import HANGS
@@ -181,3 +186,13 @@ def test_pictures_fit_a_telephone(page, browser, tmp_path, scheme):
     )
     assert len(widths) == 32 and min(widths) >= 120
     shown.close()
+
+
+def test_values_between_0_and_1_are_shown_as_they_are_and_others_from_low_to_high():
+    def pixels(x: Tensor) -> np.ndarray:
+        return matplotlib.image.imread(io.BytesIO(base64.b64decode(photograph(x).partition(",")[2])))[::30, ::30, 0]
+
+    x = torch.tensor([[0.1, 0.9], [0.5, 0.3]]).repeat_interleave(60, 0).repeat_interleave(60, 1)[None]
+    assert pixels(x)[::2, ::2] == pytest.approx(np.array([[0.1, 0.9], [0.5, 0.3]]), abs=1 / 255)
+    assert pixels(x * 255)[::2, ::2] == pytest.approx(np.array([[0.0, 1.0], [0.5, 0.25]]), abs=1 / 255)
+    assert pixels(x / 10)[::2, ::2] == pytest.approx(np.array([[0.0, 1.0], [0.5, 0.25]]), abs=1 / 255)

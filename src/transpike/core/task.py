@@ -166,7 +166,7 @@ class Task(NamedSettings, ABC):
     def picture(self, sample: Tensor) -> Tensor | None:
         """The picture (1 or 3 channels, height, width) in which ``marks`` are drawn, of one input; None: not a picture.
 
-        Colours are red, green and blue; reports stretch the values to their range.
+        Colours are red, green and blue; reports stretch values that do not lie in 0 to 1.
         """
         return as_picture(sample)
 

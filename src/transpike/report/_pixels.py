@@ -12,6 +12,7 @@ from transpike.report._style import library
 
 LEAST = 96  # pixels of a picture's longer side, to avoid blurring in browsers
 MOST = 384  # of a photograph's longer side, so that a page of several stays below a megabyte
+CONTRAST = 0.5  # a smaller range in [0, 1] is stretched
 SHARP = 128  # a longer side up to which pixels are kept as they are
 
 
@@ -52,9 +53,11 @@ def png(pixels: Tensor) -> str:
 
 
 def _stretched(x: Tensor) -> Tensor:
-    """(height, width, 3) in [0, 1]."""
+    """(height, width, 3) in [0, 1]: as they are, if they lie there and use a good part of it, else from low to high."""
     x = x if x.shape[0] == 3 else x.mean(0, keepdim=True).expand(3, *x.shape[1:])
     low, high = float(x.min()), float(x.max())
+    if low >= 0 and high <= 1 and high - low > CONTRAST:
+        return x.movedim(0, -1)
     return ((x - low) / ((high - low) or 1.0)).movedim(0, -1)
 
 

@@ -10,7 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transpike.models.onnx_file.values import Call, Node, Steps, Unknown, Value, WithConstant, positive, tensor_of
+from transpike.models.onnx_file.values import (
+    Call,
+    Node,
+    Steps,
+    Unknown,
+    Value,
+    WithConstant,
+    positive,
+    reversed_operands,
+    tensor_of,
+)
 
 PAIRS: dict[str, Callable[[Any, Any], Any]] = {
     "Add": operator.add, "Sub": operator.sub, "Mul": operator.mul, "Div": operator.truediv, "Pow": operator.pow,
@@ -134,11 +144,7 @@ def _pair(steps: Steps, function: Callable[[Any, Any], Any], left: Any, right: A
 def _with_number(function: Callable[[Any, Any], Any], number: float, first: bool) -> nn.Module:
     if function in (torch.minimum, torch.maximum):
         return Call(torch.clamp, **{"max" if function is torch.minimum else "min": number})
-    return Call(_reversed, function, number) if first else Call(function, number)
-
-
-def _reversed(x: Tensor, function: Callable[[Any, Any], Any], number: float) -> Tensor:
-    return function(number, x)
+    return Call(reversed_operands, function, number) if first else Call(function, number)
 
 
 def softmax(steps: Steps, node: Node) -> Value:

@@ -1,6 +1,7 @@
 """Operators with weights or windows: convolutions, products of matrices, pooling, normalisation, resizing."""
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transpike.models.onnx_file.values import Call, Constant, Node, Steps, Unknown, Value, positive, tensor_of
+from transpike.models.onnx_file.values import (
+    Call,
+    Constant,
+    Node,
+    Steps,
+    Unknown,
+    Value,
+    WithConstant,
+    positive,
+    tensor_of,
+)
 
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -47,22 +58,47 @@ def transposed_convolution(steps: Steps, node: Node) -> Value:
         _sizes(node, "dilations", kernel),
         node.number("group", 1),
     )
-    if node.number("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise Unknown(f"its auto_pad is {node.attributes['auto_pad'].decode()}; give pads")
-    if "output_shape" in node.attributes:
-        raise Unknown("its output_shape is given instead of pads")
-    pads = node.number("pads", [0] * 2 * len(kernel))
     more = list(node.number("output_padding", [0] * len(kernel)))
-    first, last = pads[: len(kernel)], pads[len(kernel) :]
-    cut = [b - a for a, b in zip(first, last, strict=True)]  # pads of the end beyond those of the front
-    output = [m - c for m, c in zip(more, cut, strict=True)]
-    if any(p < 0 or p >= max(s, d) for p, s, d in zip(output, stride, dilation, strict=True)):
-        raise Unknown(f"its pads {list(pads)} differ between front and end")
+    first, last = _cut(node, x.shape[2:], kernel, stride, dilation, more)
+    output = [m + a - b for m, a, b in zip(more, first, last, strict=True)]
+    crops = any(p < 0 or p >= max(s, d) for p, s, d in zip(output, stride, dilation, strict=True))
+    padding, output = ([0] * len(kernel), more) if crops else (first, output)  # torch cuts the same from both ends
     layer = TRANSPOSED[len(kernel)](
-        len(weight), weight.shape[1] * groups, kernel, stride, tuple(first), tuple(output), groups, bias is not None,
+        len(weight), weight.shape[1] * groups, kernel, stride, tuple(padding), tuple(output), groups, bias is not None,
         dilation,
     )  # fmt: skip
-    return steps.run(_filled(layer, weight, bias), [x], 0)
+    found = steps.run(_filled(layer, weight, bias), [x], 0)
+    for axis, (front, end) in enumerate(zip(first, last, strict=True), 2) if crops else ():
+        if front or end:
+            found = steps.run(Call(_narrowed, axis, front, found.shape[axis] - front - end), [found], 0)
+    return found
+
+
+def _narrowed(x: Tensor, axis: int, start: int, length: int) -> Tensor:
+    return x.narrow(axis, start, length)
+
+
+def _cut(
+    node: Node, sizes: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...],
+    more: list[int],
+) -> tuple[list[int], list[int]]:  # fmt: skip
+    """What a transposed convolution cuts from the front and the end of each axis."""
+    auto, wanted = node.number("auto_pad", b"NOTSET").decode(), node.attributes.get("output_shape")
+    if wanted is None and auto in ("NOTSET", "VALID"):
+        pads = list(node.number("pads", [0] * 2 * len(kernel))) if auto == "NOTSET" else [0] * 2 * len(kernel)
+        return pads[: len(kernel)], pads[len(kernel) :]
+    wanted = (
+        [size * s for size, s in zip(sizes, stride, strict=True)] if wanted is None else list(wanted)[-len(kernel) :]
+    )
+    first, last = [], []
+    for size, k, s, d, m, w in zip(sizes, kernel, stride, dilation, more, wanted, strict=True):
+        total = s * (size - 1) + m + (k - 1) * d + 1 - w
+        if total < 0:
+            raise Unknown(f"its output of {w} positions is longer than what its window reaches")
+        small, large = total // 2, total - total // 2
+        first.append(small if auto == "SAME_UPPER" else large)
+        last.append(large if auto == "SAME_UPPER" else small)
+    return first, last
 
 
 def gemm(steps: Steps, node: Node) -> Value:
@@ -208,10 +244,15 @@ def average_pool(steps: Steps, node: Node) -> Value:
         raise Unknown("its windows are dilated")
     before = x
     x, padding = _padded(steps, node, x, kernel, stride, (1,) * len(kernel), 0.0, half=True)
-    if x is not before and not counts:
-        raise Unknown("its pads differ between front and end, and padding is not counted")
-    ceil = bool(node.number("ceil_mode", 0))
-    return steps.run(AVERAGE[len(kernel)](kernel, stride, padding, ceil, counts), [x], 0)
+    ceil, uncounted = bool(node.number("ceil_mode", 0)), x is not before and not counts
+    if uncounted and ceil:
+        raise Unknown("its pads differ between front and end, padding is not counted, and ceil_mode is set")
+    pool = AVERAGE[len(kernel)](kernel, stride, padding, ceil, counts or uncounted)
+    found = steps.run(pool, [x], 0)
+    if not uncounted:
+        return found
+    ones = steps.layers[-2][1](torch.ones_like(before.tensor[:1, :1]))  # the same padding
+    return steps.run(WithConstant(operator.mul, 1 / pool(ones), False), [found], 0)
 
 
 def global_pool(steps: Steps, node: Node) -> Value:

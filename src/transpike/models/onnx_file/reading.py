@@ -40,6 +40,7 @@ def read(path: Path) -> Any:
         raise _damaged(path, error) from error
     if not model.graph.node or not model.graph.output:
         raise CheckpointError(f"{path} is not an ONNX file, or holds an empty network")
+    _texts(model, path)
     _external(model, path)
     for output in model.graph.output:
         output.type.tensor_type.shape.SetInParent()  # the checker asks for it, some writers leave it out
@@ -71,6 +72,29 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path} is not an ONNX file, or is damaged ({type(error).__name__}: {first})")
 
 
+def array(tensor: Any, path: Path) -> Any:
+    """A tensor of the file as an array. Raises CheckpointError where its bytes do not fit its shape or type."""
+    try:
+        return library().numpy_helper.to_array(tensor)
+    except Exception as error:  # of numpy, of ONNX
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise CheckpointError(
+            f"{path}: the tensor {tensor.name!r} of shape {list(tensor.dims)} cannot be read ({type(error).__name__}: "
+            f"{first})"
+        ) from error
+
+
+def _texts(model: Any, path: Path) -> None:
+    """Raises CheckpointError for names that are not UTF-8, which protobuf returns as bytes."""
+    graph = model.graph
+    texts = [one.name for one in (*graph.initializer, *graph.input, *graph.output)]
+    for node in graph.node:
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        texts += [one.name for one in node.attribute]
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise CheckpointError(f"{path} is damaged: the name {wrong[0]!r} is not UTF-8")
+
+
 def _external(model: Any, path: Path) -> None:
     """Raises CheckpointError for external data that do not lie, whole, in the folder of the file."""
     onnx, folder = library(), path.parent.resolve()
@@ -80,8 +104,11 @@ def _external(model: Any, path: Path) -> None:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entry = {one.key: one.value for one in tensor.external_data}
-        place = folder / entry.get("location", "")
-        inside = place.resolve().is_relative_to(folder) and not place.is_symlink()
+        try:
+            place = folder / entry.get("location", "")
+            inside = place.resolve().is_relative_to(folder) and not place.is_symlink()
+        except (OSError, ValueError, TypeError) as error:  # a null byte, a name that is too long or not UTF-8
+            raise _damaged(path, error) from error
         if not inside:
             raise CheckpointError(
                 f"{path}: the tensor {tensor.name!r} refers to {entry.get('location')!r}, outside the folder of the "

@@ -16,6 +16,7 @@ REDUCTIONS: dict[str, Any] = {
     "ReduceMax": torch.amax,
     "ReduceMin": torch.amin,
 }
+LONGEST = 2**20  # positions of an axis that Tile makes
 LAST = 2**31 - 1  # larger ends of slices mean "to the end"
 
 
@@ -112,6 +113,20 @@ def _indexed(steps: Steps, x: Value, axis: int, index: list[int]) -> Value:
 
 def _selected(x: Tensor, axis: int, index: tuple[int, ...]) -> Tensor:
     return torch.index_select(x, axis, torch.tensor(index))
+
+
+def tile(steps: Steps, node: Node) -> Value:
+    """Tile: every position of an axis again and again."""
+    x, repeats = node.value(0), node.integers(1, "repeats") or []
+    for axis, times in enumerate(repeats):
+        if times == 1:
+            continue
+        if times < 1 or x.shape[axis] * times > LONGEST:
+            raise Unknown(f"it repeats axis {axis} {times} times")
+        if axis == x.axis:
+            x = steps.whole(x)
+        x = _indexed(steps, x, axis, list(range(x.shape[axis])) * times)
+    return x
 
 
 def split(steps: Steps, node: Node) -> list[Value]:
@@ -260,6 +275,7 @@ OPERATORS = {
     "Unsqueeze": unsqueeze,
     "Slice": slices,
     "Split": split,
+    "Tile": tile,
     "Gather": gather,
     "Concat": join,
     "Pad": pad,

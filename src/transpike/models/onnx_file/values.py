@@ -17,6 +17,12 @@ from torch import Tensor, nn
 from transpike.errors import UnsupportedModel
 
 Constant = np.ndarray
+Layer = tuple[str, nn.Module, tuple[str, ...], tuple[str, ...]]
+"""Name of the operator, its layer, and the names of its inputs and outputs."""
+
+
+FEW, GROWTH = 2**24, 2**10
+"""Numbers that every result may have, and how many times as many as the input larger ones may have."""
 
 
 class Unknown(Exception):
@@ -128,9 +134,16 @@ class Steps:
     """The layers made so far; runs each on its example, so that every shape is known."""
 
     def __init__(self) -> None:
-        self.layers: list[tuple[str, nn.Module, tuple[str, ...], tuple[str, ...]]] = []
+        self.layers: list[Layer] = []
         self.where = ""
         self.count = 0
+        self.shapes: dict[str, tuple[int, ...]] = {}  # of the example, by name
+        self.limit = FEW
+
+    def check_size(self, count: float) -> None:
+        """Raises Unknown for a result that no network of this input needs, and that memory may not hold."""
+        if not count <= self.limit:
+            raise Unknown(f"its result has {count:.3g} numbers; for this input at most {self.limit:,} are computed")
 
     def run(self, layer: nn.Module, inputs: Sequence[Value], axis: int | None) -> Value:
         """The output of one layer."""
@@ -139,6 +152,7 @@ class Steps:
     def run_all(self, layer: nn.Module, inputs: Sequence[Value], axes: Sequence[int | None]) -> list[Value]:
         layer.eval()
         with torch.no_grad():
+            self.check_size(_size(layer, inputs))
             found = layer(*(one.tensor for one in inputs))
         tensors = [found] if isinstance(found, Tensor) else list(found)
         names = []
@@ -146,6 +160,8 @@ class Steps:
             self.count += 1
             names.append(f"v{self.count}")
         self.layers.append((self.where, layer, tuple(one.name for one in inputs), tuple(names)))
+        self.shapes |= {one.name: tuple(one.tensor.shape) for one in inputs}
+        self.shapes |= {name: tuple(tensor.shape) for name, tensor in zip(names, tensors, strict=True)}
         return [Value(name, tensor, axis) for name, tensor, axis in zip(names, tensors, axes, strict=True)]
 
     def whole(self, value: Value) -> Value:
@@ -169,7 +185,7 @@ class Steps:
             return value
         if value.axis is None:
             shape = (1,) * missing + value.shape
-            return self.run(Call(_reshape, shape[1:]), [value], 0)
+            return self.run(Call(reshape_each, shape[1:]), [value], 0)
         return self.with_axes(self.whole(value), count)
 
     def reshaped(self, value: Value, shape: Sequence[int]) -> Value:
@@ -179,13 +195,29 @@ class Steps:
         rest = shape if axis is None else shape[:axis] + shape[axis + 1 :]
         if tuple(value.tensor.shape[1:]) == rest:
             return Value(value.name, value.tensor, axis)
-        if len(rest) == 1:
+        if len(rest) == 1 and value.tensor.ndim > 1:
             return self.run(nn.Flatten(), [value], axis)
-        return self.run(Call(_reshape, rest), [value], axis)
+        return self.run(Call(reshape_each, rest), [value], axis)
 
 
-def _reshape(x: Tensor, rest: tuple[int, ...]) -> Tensor:
+def _size(layer: nn.Module, inputs: Sequence[Value]) -> int:
+    """The number of elements of a layer's outputs, without memory for them; 0 where torch cannot tell."""
+    state = {name: one.to("meta") for name, one in (*layer.named_parameters(), *layer.named_buffers())}
+    try:
+        found = torch.func.functional_call(layer, state, tuple(one.tensor.to("meta") for one in inputs))
+    except Exception:  # the run itself tells what does not fit
+        return 0
+    return sum(one.numel() for one in ([found] if isinstance(found, Tensor) else found))
+
+
+def reshape_each(x: Tensor, rest: tuple[int, ...]) -> Tensor:
+    """Each sample in another shape."""
     return x.reshape(x.shape[0], *rest)
+
+
+def reversed_operands(x: Tensor, function: Callable[[Any, Any], Any], number: float) -> Tensor:
+    """A function of a number and ``x``, in this order."""
+    return function(number, x)
 
 
 def tensor_of(constant: Constant) -> Tensor:
