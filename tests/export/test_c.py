@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,6 +66,15 @@ def check(form: Formed, folder: Path) -> None:
 @pytest.mark.parametrize("kind", DRAWN)
 def test_drawn_networks_give_every_spike(kind: str, seed: int, tmp_path: Path) -> None:
     check(DRAWN[kind](seed), tmp_path / "net")
+
+
+@pytest.mark.parametrize("command", ["gcc", "clang"])
+@pytest.mark.parametrize("kind", DRAWN)
+def test_compilers_agree(kind: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which(command) is None:
+        pytest.skip(f"{command} is not installed")
+    monkeypatch.setenv("CC", command)
+    check(DRAWN[kind](3), tmp_path / "net")
 
 
 @needs_compiler

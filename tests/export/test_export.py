@@ -126,6 +126,19 @@ def test_what_cannot_be_run_back_is_never_called_equal(
     assert json.loads((tmp_path / "golden" / "transpike-export.json").read_text())["verified"] is False
 
 
+def test_a_comparison_that_cannot_tell_thresholds_apart_says_so(file: Path, tmp_path: Path) -> None:
+    """In the coarse network potentials often equal a threshold; with thresholds between the grid steps they never do."""
+    words = ("export", file, "--to", "golden:mem=no", "--output", tmp_path / "golden", "--samples", 3)
+    assert "note: no potential" not in run(*words).stdout and json.loads(run(*words, "--json").stdout)["ties"] > 100
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)).eval()
+    x = torch.rand(16, 4)
+    snn = ts.convert(model, ts.recipes.ECC(timesteps=4), x)
+    result = ts.export(snn, tmp_path / "fine", "golden", samples=x[:2])
+    assert result.verified and result.ties == 0 and not result.warnings
+    assert "note: no potential was ever exactly at a threshold on these samples, so > and ≥ were not" in str(result)
+
+
 def test_silence_is_no_proof(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)).eval()

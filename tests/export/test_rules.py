@@ -12,7 +12,7 @@ from transpike.core.cell import Cell
 from transpike.errors import UnsupportedModel
 from transpike.lowering.whole import Entrance, Layer, Rule, Samples, Term, Whole
 from transpike.lowering.whole_rules import after_firing, check_cell, check_width, unit_of
-from transpike.lowering.whole_run import run_whole, sent_levels
+from transpike.lowering.whole_run import run_whole, sent_levels, ties
 from transpike.neurons import Burst, IntegrateAndFire, MultiThreshold, SigmaDelta, SignedIntegrateAndFire
 from transpike.ops import Scale
 
@@ -102,6 +102,22 @@ def test_no_potential_leaves_its_range(name: str, reset: str) -> None:
             low, high = after_firing(layer, *ends)
             part = rest[:, first : last + 1]
             assert low[0] <= part.min() and part.max() <= high[0], (ends, low, high)
+
+
+TIES = {"spikes": 1, "bursts": 3, "signed": 2, "deep": 2, "powers": 6, "one power": 2}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_ties_are_potentials_at_an_edge(name: str) -> None:
+    """Of every potential from −70 to 70 with θ = 8: as many as there are edges, each next to another level."""
+    layer = Layer("n", "integrate", (1,), 0, np.ones(1), threshold=np.array([8]), rule=RULES[name])
+    potentials = np.arange(-70, 71)
+    sent = np.full_like(potentials, 5)
+    assert ties(layer, potentials, sent) == TIES[name]
+    levels = sent_levels(layer, potentials, sent)
+    for k in range(1, 140):
+        if ties(layer, potentials[k : k + 1], sent[:1]):
+            assert levels[k - 1] != levels[k] or levels[k] != levels[k + 1]
 
 
 def test_a_cell_of_others_and_numbers_that_are_too_wide_are_refused() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import transpike as ts
 from networks import STEPS, Case, cases, converted, recipes
+from stored import stored
 from transpike.core.recipe import Recipe
 from transpike.core.version import __version__
 from transpike.errors import DataError, FileError, GateFailed, MissingExtra, SettingError, UnsupportedModel
@@ -134,6 +135,18 @@ def test_whole_numbers_become_currents_as_in_transpike(model: str, tmp_path: Pat
     wide = replace(front, high=2**23)
     with pytest.raises(UnsupportedModel, match="first: 2 inputs of up to 8388608 levels"):
         Onnx().refuse(replace(whole, entrances=(replace(entrance, front=wide),)))
+
+
+def test_a_longer_run_of_the_loop_is_that_of_transpike(tmp_path: Path) -> None:
+    """T is an input of the file: exported for 8 steps and run for 24, the same network gives the same spikes."""
+    data = ts.data.load("digits")
+    snn = ts.convert(stored("residual"), ts.recipes.ECC(timesteps=24), data.train.images[:100])
+    longer = whole_form(snn.program, 24)
+    samples, expected = trains_of(snn, longer, data.test.images[:4], 24)
+    ts.export(snn, tmp_path / "net.onnx", samples=data.test.images[:4], timesteps=8)
+    about = {one.key: one.value for one in onnx.load(tmp_path / "net.onnx").metadata_props}
+    assert about["transpike.timesteps"] == "8"
+    assert differences(expected, Onnx().run(tmp_path / "net.onnx", samples)) == 0
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -267,8 +267,10 @@ class Trains:
     """What a run gives: levels of each spiking layer (T, batch, *shape), and the readout's totals (batch, *shape).
 
     ``potentials``: those of neuron layers after the last step and its reset (batch, *shape), where a format tells them.
+    ``ties``: how often a potential was exactly at the edge of another level, where the run tells it.
     """
 
     levels: dict[str, Integers]
     totals: Integers
     potentials: dict[str, Integers] = field(default_factory=dict)
+    ties: int = 0

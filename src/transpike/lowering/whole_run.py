@@ -31,6 +31,7 @@ class _Run:
         entering = samples.entering[first.name]
         batch = len(entering[0] if first.kind == "spikes" else entering)
         self.whole, self.samples, self.batch = whole, samples, batch
+        self.ties = 0
         self.peaks = {layer.name: 0 for layer in whole.layers if layer.kind == "integrate"}
         self.weights = {
             id(term): torch.from_numpy(term.weight).double() for layer in whole.layers for term in layer.terms
@@ -55,7 +56,7 @@ class _Run:
         readout = self.whole.readout
         totals = sum(levels[readout.name] for levels in steps[readout.start :])
         trains = {name: np.stack([levels[name] for levels in steps]) for name in names}
-        return Trains(trains, np.asarray(totals), dict(self.potentials))
+        return Trains(trains, np.asarray(totals), dict(self.potentials), self.ties)
 
     def _step(self, t: int) -> dict[str, Integers]:
         """The levels of every layer in step t, from 0; of the readout its charge."""
@@ -93,6 +94,7 @@ class _Run:
         if not layer.active("fires", t):
             return np.zeros_like(v)
         levels = sent_levels(layer, v, self.sent.get(name))
+        self.ties += ties(layer, v, self.sent.get(name))
         if layer.rule.remembers:
             self.sent[name] += levels
         if layer.rule.follow is None:
@@ -119,6 +121,18 @@ def sent_levels(layer: Layer, v: Integers, sent: Integers | None) -> Integers:
         reached &= (left >= 0) | (sent >= power) | (rule.kind != "nearest")
         found += np.sign(rest) * reached * power
     return found
+
+
+def ties(layer: Layer, v: Integers, sent: Integers | None) -> int:
+    """How many potentials are exactly at an edge of their rule, where > and ≥ differ."""
+    rule, threshold = layer.rule, layer.threshold
+    if rule.kind == "levels":
+        return int(((v > 0) & (v % np.maximum(threshold, 1) == 0) & (v <= rule.most * threshold)).sum())
+    if rule.kind == "signed":
+        return int(((v == threshold) | (v == -rule.below)).sum())
+    assert sent is not None
+    left = v if rule.follow is None else wanted(rule.follow, v) - threshold * sent
+    return sum(int((4 * abs(left) == 3 * power * threshold).sum()) for power in rule.powers)
 
 
 def wanted(follow: Follow, v: Integers) -> Integers:

@@ -59,6 +59,8 @@ class Export:
     ``verified``: the written network was run from its files, and every spike of every layer and step and all totals
     were equal to those of the reference engine; else ``missing`` says what was not installed, and nothing was
     compared. ``warnings``: what weakens the statement. ``about``: what the format says, such as the memory needed.
+    ``ties``: how often a potential of the samples was exactly at a threshold. If never, the comparison cannot tell a
+    network that fires at its threshold from one that fires above it.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class Export:
     layers: tuple[ExportedLayer, ...]
     warnings: tuple[str, ...] = ()
     about: str = ""
+    ties: int = 0
 
     @property
     def spikes(self) -> int:
@@ -99,6 +102,10 @@ class Export:
         else:
             lines.append(f"{self.path}: {self.format}, not verified: {self.missing}")
         lines += [self.about] if self.about else []
+        if not self.ties:
+            lines.append(
+                "note: no potential was ever exactly at a threshold on these samples, so > and ≥ were not told apart"
+            )
         return "\n".join([*lines, *(f"warning: {one}" for one in self.warnings)])
 
 
@@ -131,12 +138,13 @@ def export(
     whole = whole_form(snn.program, steps, None if snn.preprocessing is None else snn.preprocessing.whole)
     refuse(exporter, whole)
     given, expected = trains_of(snn, whole, samples, whole.timesteps, limit)
-    _compare("the whole-number form", whole, expected, run_whole(whole, given))
+    own = run_whole(whole, given)
+    _compare("the whole-number form", whole, expected, own)
     warnings, written = _weak(whole, expected), exporter.written(whole)
     if written is not whole:
         other = run_whole(written, given)
         warnings.append(_change(whole, expected, written, other))
-        whole, expected = written, other
+        whole, expected, own = written, other, other
     layers = tuple(
         ExportedLayer(name, train[0, 0].size, int(abs(train).sum()), float((train != 0).mean()))
         for name, train in expected.levels.items()
@@ -149,7 +157,7 @@ def export(
             _compare(exporter.name, whole, expected, exporter.run(inside, given))
         result = Export(
             Path(path), exporter.name, not missing, missing, steps, len(expected.totals), layers, tuple(warnings),
-            exporter.about(inside),
+            exporter.about(inside), own.ties,
         )  # fmt: skip
         _place(inside, Path(path), result)
     return result
