@@ -175,7 +175,13 @@ def rules(seed: int) -> tuple[Whole, Samples, Trains]:
 
     def follow(falling: int) -> Follow:
         given = {name: d.random.integers(*ends, (1,)) for name, ends in FOLLOWS.items()}
-        return Follow(**given, falling=np.array([falling]), low=np.array([-(2**60)]), high=np.array([9 * PARTS]))
+        return Follow(
+            **given,
+            falling=np.array([falling]),
+            low=np.array([-(2**60)]),
+            high=np.array([9 * PARTS]),
+            reach=np.array([200]),
+        )
 
     flat = linear(d, "powers", 36, 12)
     d.layer("one", (12,), flat, rule=Rule("one", 4, follow=follow(0)))

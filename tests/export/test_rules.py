@@ -11,7 +11,7 @@ from transpike.activations.relu import Clip, LeakyReLU, ReLU
 from transpike.core.cell import Cell
 from transpike.errors import UnsupportedModel
 from transpike.lowering.whole import Entrance, Layer, Rule, Samples, Term, Whole
-from transpike.lowering.whole_rules import after_firing, check_cell, check_width, unit_of
+from transpike.lowering.whole_rules import ENDLESS, after_firing, check_cell, narrowed, unit_of
 from transpike.lowering.whole_run import run_whole, sent_levels, ties
 from transpike.neurons import Burst, IntegrateAndFire, MultiThreshold, SigmaDelta, SignedIntegrateAndFire
 from transpike.ops import Scale
@@ -47,7 +47,7 @@ CELLS: dict[str, Cell] = {
 def layer_of(cell: Cell) -> Layer:
     """A layer of this neuron that adds what enters."""
     check_cell(cell, "n")
-    unit = unit_of(cell, "n", torch.full((CHANNELS,), GRID, dtype=torch.float64))
+    unit = unit_of(cell, "n", torch.full((CHANNELS,), GRID, dtype=torch.float64), STEPS)
     term = Term("w", "x", "scale", np.array([1]), (CHANNELS,))
     return Layer(
         "n", "integrate", (CHANNELS,), 0, np.full(CHANNELS, GRID), (term,), (), np.zeros(1, np.int64), unit.threshold,
@@ -75,6 +75,22 @@ def test_a_rule_is_the_steps_of_its_neuron(name: str) -> None:
     assert len(np.unique(expected)) >= min(3, high - low + 1) and 0.05 < (expected != 0).mean() < 0.9
     potential = (state[0] if isinstance(state, tuple) else state) / GRID
     assert np.array_equal(found.potentials["n"], potential.numpy())
+
+
+@pytest.mark.parametrize("rule", ["one", "all"])
+def test_estimates_beyond_the_reach_change_nothing(rule: str) -> None:
+    """Of a very large estimate every step sends the largest level, with and without the reach."""
+    layer = layer_of(SigmaDelta(LeakyReLU(SLOPES), FINE, torch.zeros(()), 4, rule))
+    assert layer.rule.follow is not None
+    reach = layer.rule.follow.reach
+    without = replace(layer, rule=replace(layer.rule, follow=replace(layer.rule.follow, reach=np.array([ENDLESS]))))
+    most = layer.rule.ends[1]
+    for sent in (-STEPS * most, 0, STEPS * most):
+        for u in (reach - 1, reach + 1, 3 * reach, -reach + 1, -reach - 1, -3 * reach):
+            known, u = np.full((1, CHANNELS), sent), np.broadcast_to(u, (1, CHANNELS))
+            levels = sent_levels(layer, u, known)
+            assert np.array_equal(levels, sent_levels(without, u, known))
+            assert (abs(u) < reach).any() or (levels[u > 0] == most).all()
 
 
 RULES = {
@@ -128,13 +144,16 @@ def test_a_cell_of_others_and_numbers_that_are_too_wide_are_refused() -> None:
     with pytest.raises(UnsupportedModel, match=r"^n \(burst.* has no whole-number form: only its step\(\) defines it"):
         check_cell(Mine(ReLU(), THETA, START), "n")
     narrow = layer_of(CELLS["sigma-delta of slopes"])
-    check_width(replace(narrow, bound=np.array([2**16])), "n")
+    assert narrow.rule.follow is not None and narrow.rule.follow.reach.max() < 2**40
+    assert narrowed(replace(narrow, bound=np.array([2**50])), "n").rule.follow is narrow.rule.follow
     with pytest.raises(UnsupportedModel, match="n has no whole-number form: its function needs more than 62 bits"):
-        check_width(replace(narrow, bound=np.array([2**50])), "n")
+        narrowed(replace(narrow, bound=np.array([2**61])), "n")
     with pytest.raises(
         UnsupportedModel, match=r"sigma-delta of gain\) has no whole-number form: only functions of one"
     ):
-        unit_of(SigmaDelta(Gain(weight=torch.ones(())), FINE, torch.zeros(()), 4), "n", torch.ones(CHANNELS).double())
+        unit_of(
+            SigmaDelta(Gain(weight=torch.ones(())), FINE, torch.zeros(()), 4), "n", torch.ones(CHANNELS).double(), STEPS
+        )
 
 
 class Gain(Scale):

@@ -5,7 +5,8 @@ import numpy as np
 
 def wanted(rule, u, arrays):  # of sigma-delta neurons with the estimates u: what they want to have sent, in 1/1024
     slope = np.where(u < 0, arrays[rule["falling"]], arrays[rule["rising"]])
-    n = (slope * u + arrays[rule["offset"]]) // arrays[rule["divisor"]]  # rounded down
+    w = np.clip(u, -arrays[rule["reach"]], arrays[rule["reach"]])
+    n = (slope * w + arrays[rule["offset"]]) // arrays[rule["divisor"]]  # rounded down
     return np.clip(n, arrays[rule["low"]], arrays[rule["high"]])
 
 def powers(rule, u, threshold, sent):  # powers of two, the largest first: the first one that fits, or all that fit

@@ -96,9 +96,11 @@ PARTS = 2**10
 class Follow:
     """The function of a sigma-delta neuron: of the estimate u it wants to have sent n parts of a level,
 
-    ``n = clip(⌊(a u + offset) / divisor⌋, low, high)``, a = ``rising`` where u ≥ 0, ``falling`` below 0.
+    ``n = clip(⌊(a w + offset) / divisor⌋, low, high)``, w = ``clip(u, −reach, reach)``, a = ``rising`` where u ≥ 0,
+    ``falling`` below 0.
 
-    All broadcast to the shape of the layer; ``a u + offset`` stays below 2⁶² for every u within the layer's bound.
+    All broadcast to the shape of the layer; ``a w + offset`` stays below 2⁶² for every u within the layer's bound. Of
+    estimates beyond ``reach`` the neuron sends its largest level in every step, whatever it has sent.
     """
 
     rising: Integers
@@ -107,6 +109,7 @@ class Follow:
     divisor: Integers
     low: Integers
     high: Integers
+    reach: Integers
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from transpike.lowering.program import Program
 from transpike.lowering.rounding_points import OnGrid
 from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Whole, Window, sends
 from transpike.lowering.whole_paths import paths, sends_levels
-from transpike.lowering.whole_rules import after_firing, check_cell, check_width, unit_of
+from transpike.lowering.whole_rules import after_firing, check_cell, narrowed, unit_of
 from transpike.lowering.whole_terms import compact, extremes, front_of, integers, terms_of
 from transpike.lowering.whole_timing import Times, check_schedule, check_steps
 from transpike.neurons.max_pooling import LateralInhibition, MaximumOfEstimates
@@ -142,7 +142,7 @@ class _Former:
     def _neurons(self, node: Node, cell: Cell) -> Layer:
         check_cell(cell, node.name)
         axis, unit = self._unit(node)
-        found = unit_of(cell, node.name, unit)
+        found = unit_of(cell, node.name, unit, self.times.timesteps)
         given = self.lowered.biases[node.name][0].expand(1, *self.table[node.inputs[0]].shape)
         bias = compact(integers(given.reshape(node.shape), unit, node.name))
         layer = Layer(
@@ -151,9 +151,7 @@ class _Former:
             "zero" if found.zero else "subtract", rule=found.rule, timing=self.times.of(node.name),
         )  # fmt: skip
         self.ends[node.name] = found.rule.ends
-        layer = self._bounded(layer)
-        check_width(layer, f"{node.name} ({cell.describe()})")
-        return layer
+        return narrowed(self._bounded(layer), f"{node.name} ({cell.describe()})")
 
     def _unit(self, node: Node) -> tuple[int, Tensor]:
         """The axis of the channels, and the grid step of each element, equal within a channel; (*shape)."""

@@ -1,6 +1,6 @@
 """From a neuron to its rule in the whole-number form: threshold, initial potential, and which level it sends."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import floor, lcm
 
@@ -40,13 +40,16 @@ class Unit:
     zero: bool = False
 
 
-def unit_of(cell: Cell, where: str, grid: Tensor) -> Unit:
-    """The rule of a cell that ``check_cell`` accepts, whose potentials are multiples of ``grid`` (*shape).
+def unit_of(cell: Cell, where: str, grid: Tensor, timesteps: int) -> Unit:
+    """The rule of a cell that ``check_cell`` accepts, whose potentials are multiples of ``grid`` (*shape), for runs of
+    up to ``timesteps`` steps.
 
     Raises UnsupportedModel, which begins with ``where``, for numbers that are not whole.
     """
     if is_plain(cell, SigmaDelta):
-        rule = Rule(cell.rule, 2 ** (cell.threshold_count - 1), follow=_follow(cell, where, grid))
+        rule = Rule(cell.rule, 2 ** (cell.threshold_count - 1))
+        beyond = PARTS * (timesteps * rule.ends[1] + 2 * rule.most)  # more than all levels of a run
+        rule = replace(rule, follow=_follow(cell, where, grid, beyond))
         return Unit(np.array([PARTS]), np.zeros(1, np.int64), rule)
     found = _rule(cell, where, grid)
     assert cell.unit is not None
@@ -80,8 +83,11 @@ def _rule(cell: Cell, where: str, grid: Tensor) -> Rule:
     return Rule("signed", below=compact(below.numpy().astype(np.int64)))
 
 
-def _follow(cell: SigmaDelta, where: str, grid: Tensor) -> Follow:
-    """The function of a sigma-delta neuron as a fraction, which is that of its steps in float64, in exact numbers."""
+def _follow(cell: SigmaDelta, where: str, grid: Tensor, beyond: int) -> Follow:
+    """The function of a sigma-delta neuron as a fraction, which is that of its steps in float64, in exact numbers.
+
+    ``beyond``: a number of parts of a level that are more than the neuron can send.
+    """
     lines = _lines(cell.source, grid.ndim)
     if lines is None:
         raise UnsupportedModel(
@@ -92,7 +98,7 @@ def _follow(cell: SigmaDelta, where: str, grid: Tensor) -> Follow:
     small = [compact(value) for value in (grid.numpy(), *given)]
     shape = np.broadcast_shapes(*(value.shape for value in small))
     rows = zip(*(np.broadcast_to(value, shape).ravel().tolist() for value in small), strict=True)
-    found = np.array([_fraction(*row) for row in rows], dtype=object)
+    found = np.array([_fraction(beyond, *row) for row in rows], dtype=object)
     if max(abs(value) for value in found.ravel()) >= WIDEST:
         raise UnsupportedModel(f"{where} ({cell.describe()}) {_TOO_WIDE}")
     return Follow(*(compact(column.astype(np.int64).reshape(shape)) for column in found.T))
@@ -104,17 +110,21 @@ _TOO_WIDE = (
 )
 
 
-def check_width(layer: Layer, where: str) -> None:
-    """Raises UnsupportedModel if a sum of a rule may exceed 62 bits, for potentials within the layer's bound."""
-    largest = int(layer.bound.max())
-    if layer.rule.follow is None:
-        wide = 4 * max(largest, layer.rule.most * int(layer.threshold.max())) >= WIDEST
-    else:
-        follow = layer.rule.follow
+def narrowed(layer: Layer, where: str) -> Layer:
+    """The layer without a reach that lies beyond its bound.
+
+    Raises UnsupportedModel if a sum of its rule may exceed 62 bits, for potentials within the bound.
+    """
+    largest, follow = int(layer.bound.max()), layer.rule.follow
+    wide = 4 * max(largest, layer.rule.most * int(layer.threshold.max())) >= WIDEST
+    if follow is not None:
         slope = max(int(abs(follow.rising).max()), int(abs(follow.falling).max()))
-        wide = slope * largest + int(abs(follow.offset).max()) >= WIDEST
+        wide |= slope * min(largest, int(follow.reach.max())) + int(abs(follow.offset).max()) >= WIDEST
     if wide:
         raise UnsupportedModel(f"{where} {_TOO_WIDE}")
+    if follow is None or largest > int(follow.reach.min()):
+        return layer
+    return replace(layer, rule=replace(layer.rule, follow=replace(follow, reach=np.array([ENDLESS]))))
 
 
 def _lines(source: Op, rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
@@ -139,8 +149,8 @@ def _lines(source: Op, rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | Non
 
 
 def _fraction(
-    grid: float, threshold: float, initial: float, above: float, below: float, low: float, high: float
-) -> tuple[int, int, int, int, int, int]:
+    beyond: int, grid: float, threshold: float, initial: float, above: float, below: float, low: float, high: float
+) -> tuple[int, ...]:
     """The numbers of ``Follow``: n is f(E) + v(0) in parts of a level, to which ½ and the offset of ``SigmaDelta`` are
     added before it is rounded down.
     """
@@ -155,9 +165,10 @@ def _fraction(
             return ENDLESS if value > 0 else -ENDLESS
         return floor(Fraction(value) * part + start + half)
 
-    return (
-        int(rising * divisor), int(falling * divisor), floor((start + half) * divisor), divisor, end(low), end(high),
-    )  # fmt: skip
+    slopes = [abs(int(slope * divisor)) for slope in (rising, falling) if slope]
+    offset = floor((start + half) * divisor)
+    reach = max(((beyond * divisor + abs(offset)) // slope + 1 for slope in slopes), default=1)
+    return int(rising * divisor), int(falling * divisor), offset, divisor, end(low), end(high), min(reach, ENDLESS)
 
 
 def after_firing(layer: Layer, low: Integers, high: Integers) -> tuple[Integers, Integers]:

@@ -137,7 +137,8 @@ def ties(layer: Layer, v: Integers, sent: Integers | None) -> int:
 
 def wanted(follow: Follow, v: Integers) -> Integers:
     """What neurons with the estimates ``v`` want to have sent, in parts of a level."""
-    product = np.where(v < 0, follow.falling, follow.rising) * v + follow.offset
+    kept = np.clip(v, -follow.reach, follow.reach)
+    product = np.where(v < 0, follow.falling, follow.rising) * kept + follow.offset
     return np.clip(product // follow.divisor, follow.low, follow.high)
 
 

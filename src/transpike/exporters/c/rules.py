@@ -46,6 +46,7 @@ class Numbers:
     divisor: str = ""
     low: str = ""
     high: str = ""
+    reach: str = ""
 
 
 def level_lines(layer: Layer, numbers: Numbers, sent: str) -> list[str]:
@@ -57,11 +58,15 @@ def level_lines(layer: Layer, numbers: Numbers, sent: str) -> list[str]:
             f"if (u >= {theta}) level = u / {theta} > {rule.most} ? {rule.most} : (int32_t)(u / {theta});",
         ]
     if rule.kind == "signed":
-        return [f"const int32_t level = (u >= {theta}) - (u <= -{numbers.below} && {sent} > 0);"]
+        return [f"const int32_t level = (u >= {theta}) - (u <= -(int64_t){numbers.below} && {sent} > 0);"]
     if rule.follow is None:
         return [f"const int32_t level = nearest(u, {theta}, {rule.most}, {sent});"]
     slope = numbers.rising if numbers.rising == numbers.falling else f"(u < 0 ? {numbers.falling} : {numbers.rising})"
-    lines = [f"int64_t left = floored((int64_t){slope} * u + {numbers.offset}, {numbers.divisor});"]
+    lines, estimate = [], "u"
+    if numbers.reach:
+        lines = [f"const int64_t reach = {numbers.reach};"]
+        estimate = "(u > reach ? reach : u < -reach ? -reach : u)"
+    lines += [f"int64_t left = floored((int64_t){slope} * {estimate} + {numbers.offset}, {numbers.divisor});"]
     lines += [f"if (left < {numbers.low}) left = {numbers.low};"] if numbers.low else []
     lines += [f"if (left > {numbers.high}) left = {numbers.high};"] if numbers.high else []
     lines.append(f"left -= (int64_t){theta} * {sent};")

@@ -61,7 +61,7 @@ class Firing:
         if not np.array_equal(follow.rising, follow.falling):
             negative = self._new("Less", estimate, self._zero, name="negative")
             slope = self._new("Where", negative, self.number("falling", follow.falling), slope, name="slope")
-        product = self._new("Mul", slope, estimate, name="product")
+        product = self._new("Mul", slope, self._between(estimate, -follow.reach, follow.reach), name="product")
         product = self._new("Add", product, self.number("offset", follow.offset), name="shifted")
         divisor = self.number("divisor", follow.divisor)
         product = self._new("Sub", product, self._new("Mod", product, divisor, name="rest"), name="multiple")
