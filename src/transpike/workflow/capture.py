@@ -17,7 +17,7 @@ from transpike.core.graph import Graph, Input, Node
 from transpike.core.inputs import Inputs, named
 from transpike.core.op import Op, Part, check_finite
 from transpike.core.precision import without_autocast
-from transpike.errors import NotExact, SettingError, TranspikeError, UnsupportedModel, UnsupportedOperator
+from transpike.errors import NotExact, SettingError, TranspikeError, UnsupportedModel
 from transpike.ops.analogue import AnalogueOp, resolve
 from transpike.ops.pack import Pack
 from transpike.ops.shape import Reshape
@@ -153,7 +153,8 @@ class _Reader:
                 self._call(node)
         if inputs != 1 and self.inputs is None:
             raise UnsupportedModel(f"the model takes {inputs} inputs, and a batch of the data holds one tensor")
-        self._refuse()
+        if self.refused:
+            raise unsupported.refusal(self.refused)
         self.nodes = looked_up(self.nodes, self.inputs)
         answer = self._answer(tree, answers)
         if self.nodes[-1].name != answer:
@@ -386,18 +387,3 @@ class _Reader:
         single = isinstance(value, Tensor)
         wires = [unknown(node.name, v) for v in ([value] if single else value) if isinstance(v, Tensor)]
         self.values[node] = wires[0] if single else wires
-
-    def _refuse(self) -> None:
-        if not self.refused:
-            return
-        rows = [
-            f"  {name} in {path or 'the model itself'} ({line}): {reason}" for name, path, line, reason in self.refused
-        ]
-        raise UnsupportedOperator(
-            f"{len(rows)} place{'s' * (len(rows) > 1)} cannot be converted:\n"
-            + "\n".join(rows)
-            + '\nReplace them, or keep them analogue with on_unsupported="keep" (--on-unsupported keep). '
-            "Analogue operators compute with real numbers: they send no spikes, and the layers behind them multiply in "
-            "every time step.",
-            tuple((name, path, line) for name, path, line, _ in self.refused),
-        )

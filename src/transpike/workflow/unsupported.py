@@ -1,7 +1,14 @@
 """Why operators of torch cannot be converted, and what can be used instead."""
 
-_SAMPLE = "it normalises each sample by its own mean and variance, which spikes do not compute: train with nn.BatchNorm"
+from collections.abc import Sequence
+
+from transpike.errors import UnsupportedOperator
+
 _DIFFERENCES = "a recipe of differences (sigma-delta, burst-digits, dcgs)"
+_SAMPLE = (
+    "it normalises each sample by its own mean and variance, which firing rates do not compute: use "
+    f"{_DIFFERENCES}, or train with nn.BatchNorm"
+)
 _GATE = (
     "with this recipe it is supported behind the last layer only, where it is computed once on the answer; inside the "
     f"network use {_DIFFERENCES}, or train with nn.ReLU and without gates"
@@ -11,10 +18,10 @@ _CURVED = (
     f"{_DIFFERENCES}, whose neurons follow any function of one value, or train with nn.ReLU"
 )
 _RECURRENT = "a recurrent layer multiplies activations by activations; spiking networks of transpike are feed-forward"
-_PRODUCT = "it multiplies two activations, or an activation by itself"
+_PRODUCT = f"it multiplies two activations, or an activation by itself: use {_DIFFERENCES}"
 _ORDER = "it sorts activations, which needs all of them at once: compute it on the answer, outside the network"
 _RANDOM = "it draws random numbers: remove it in eval mode"
-_ATTENTION = "attention multiplies activations by activations: use convolutions or fully connected layers over tokens"
+_ATTENTION = f"attention multiplies activations by activations: use {_DIFFERENCES}"
 
 _FAMILIES: dict[str, str] = {
     _CURVED: "elu celu selu gelu silu mish hardswish softplus softshrink hardshrink log_sigmoid glu",
@@ -48,3 +55,16 @@ def reason(operator: str) -> str:
     if operator in ("mean.default", "sum.default", "max.default"):
         return "it works across the batch; name the other axes (dim=…)"
     return _REASONS.get(name, _REASONS.get(name.rstrip("_"), "transpike has no layer for it"))
+
+
+def refusal(places: Sequence[tuple[str, str, str, str]]) -> UnsupportedOperator:
+    """The error that names every place: operator, module path, source line and reason."""
+    rows = [f"  {name} in {path or 'the model itself'} ({line}): {reason}" for name, path, line, reason in places]
+    return UnsupportedOperator(
+        f"{len(rows)} place{'s' * (len(rows) > 1)} cannot be converted:\n"
+        + "\n".join(rows)
+        + '\nReplace them, or keep them analogue with on_unsupported="keep" (--on-unsupported keep). '
+        "Analogue operators compute with real numbers: they send no spikes, and the layers behind them multiply in "
+        "every time step.",
+        tuple((name, path, line) for name, path, line, _ in places),
+    )
