@@ -60,7 +60,7 @@ class RateProduct(Cell):
 
     def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
         first, second = events
-        return state_reads(self.op, first, second, partners)
+        return state_reads(self.op, first, second, partners=partners)
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0

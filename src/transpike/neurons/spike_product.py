@@ -74,7 +74,7 @@ class SpikeProduct(Cell):
 
     def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
         first, second = events
-        return state_reads(self.op, first, second, partners)
+        return state_reads(self.op, first, second, partners=partners)
 
     def on_grid(self, largest: float) -> Cell:
         return RoundedProduct.of_range(self.op, largest) if self.gain == "unit" else self
