@@ -15,7 +15,7 @@ from transpike.core.inputs import Inputs
 from transpike.engines import Dense, engine_named
 from transpike.errors import DataError, SettingError, UnsupportedModel
 from transpike.lowering.positions import multiplications
-from transpike.neurons import SigmaDelta
+from transpike.neurons import SigmaDelta, SpikeProduct
 from transpike.recipes import ECC, BurstDigits, StreamingSigmaDelta
 
 WORDS, LENGTH = 11, 6
@@ -111,16 +111,22 @@ def test_what_does_not_exist_is_not_computed():
 
 @pytest.mark.parametrize("form", ["products", "no norm"])
 def test_multiplications_with_a_cache(form):
-    """Those of all positions are those of the source network; from one position to the next attention has more."""
+    """Those of all positions are those of a pass over everything; from one position to the next attention has more."""
     snn = converted("burst", form)
     made = ts.generate(snn, words(2, 2), 4)
     whole = multiplications(snn.program.lowered, {k: torch.ones_like(v) > 0 for k, v in snn.program.positions.items()})
     again = made.macs_recomputed
     assert torch.allclose(made.macs.cumsum(0), again)
-    factors = 3 * 4 * 8 if form == "products" else 0  # of three norms, which fold into the weights behind them
-    assert float(again[-1]) < whole == float(sum(snn.source.macs(node) or 0 for node in snn.source)) - factors
+    shapes = {node.name: node.shape for node in snn.graph}
+    passed = 0
+    for node in snn.graph:
+        op = node.op.op if isinstance(node.op, SpikeProduct) else node.op
+        passed += op.macs(tuple(shapes[name] for name in node.inputs), node.shape) or 0
+    assert float(again[-1]) < whole == float(passed)
     steps = made.macs[2:] - made.macs[1:-1]
-    assert bool((steps == steps[0]).all()) and float(steps[0]) == 2 * (8 + 8 + 2), "two products, and their scale"
+    assert bool((steps == steps[0]).all()) and float(steps[0]) == 2 * (8 + 8), (
+        "one more pair of positions in both products"
+    )
 
 
 @pytest.mark.parametrize("engine", ["reference", "dense"])

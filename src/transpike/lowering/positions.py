@@ -122,10 +122,10 @@ def _check_causal(lowered: Lowered, waits: Tensor, length: int) -> None:
 
 
 def multiplications(lowered: Lowered, present: Mapping[str, Tensor]) -> float:
-    """Multiplications of one pass of the source network over the elements that are ``present``, (1, *shape) by name.
+    """Multiplications of one pass without spikes over the elements that are ``present``, (1, *shape) by name.
 
-    Those of terms of products and weights whose elements all exist; what is masked is none of them. Factors that only
-    the lowered form has are left out.
+    Those of terms of products and weights whose elements all exist. Factors that only the lowered form has are left
+    out.
     """
     total, shapes = 0.0, {node.name: node.shape for node in lowered.nodes}
     for node in lowered.nodes:

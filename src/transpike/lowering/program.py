@@ -108,7 +108,7 @@ class Program:
 
     def state_fans_of(self, present: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """The stored words of products that a spike reads where only the elements ``present`` exist."""
-        found = state_fans(self.lowered, present)
+        found = state_fans(self.lowered, present=present)
         return {name: fan.movedim(1, -1).flatten() for name, fan in found.items() if name in self.fans}
 
     @cached_property

@@ -21,8 +21,9 @@ class Generated:
     ``operations``, synaptic operations of the ``timesteps`` steps in front of it, with ``product_operations``, those of
     them that read a state, and ``repeated``, those of positions that had been there before: 0 if they had settled. The
     first number's are those of the whole prompt. ``evaluations``: function → evaluations of parts whose inputs changed.
-    ``macs``: multiplications of the source network for the new position only, with the keys and values of the others in
-    a cache; ``macs_recomputed``: those of a pass over everything so far. ``exact`` and ``why`` as of a Trace.
+    ``macs``: multiplications of the network without spikes, constant factors folded, for the new position only, with
+    the keys and values of the others in a cache; ``macs_recomputed``: those of a pass over everything so far. ``exact``
+    and ``why`` as of a Trace.
     """
 
     ids: Tensor
