@@ -48,6 +48,9 @@ LOGICAL = {
 def constant(name: str, target: Any, arguments: Mapping[str, Any]) -> Tensor | None:
     """The value of a call that is the same for each sample, with a batch of 1; None if it is not."""
     short = name.split(".")[0]
+    table, index = arguments.get("self"), arguments.get("index")
+    if short == "gather" and isinstance(table, Tensor) and isinstance(index, Wire) and len(table.unique()) == 1:
+        return table.flatten()[:1].expand(1, *index.shape)  # whatever the index
     if short not in FOR_EACH_SAMPLE:
         return None
     free = SHAPE_ONLY.get(short)
