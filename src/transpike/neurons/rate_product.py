@@ -61,7 +61,7 @@ class RateProduct(Cell):
         return None if first is None or second is None else self.op.of_scales(first, second)
 
     def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
-        first, second = events
+        first, second = events[:2]
         return state_reads(self.op, first, second, partners)
 
     def macs(self, inputs: Shapes, output: Shape) -> int:
