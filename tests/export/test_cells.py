@@ -96,6 +96,30 @@ def test_onnx_gives_the_logits_of_transpike(model: str, name: str, tmp_path: Pat
     assert np.array_equal(logits, snn.run(x, engine="reference").logits[-1].numpy())
 
 
+LINES = {
+    "leaky": nn.LeakyReLU(0.01), "parametric": nn.PReLU(3), "clip": nn.ReLU6(), "two clips": nn.Hardtanh(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_sigma_delta_neurons_of_one_or_two_lines(name: str) -> None:
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(1, 3, 3, padding=1),
+        LINES[name],
+        nn.Conv2d(3, 3, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(108, 3),
+    ]
+    x = 3 * torch.rand(32, 1, 8, 8) - 1
+    snn = ts.convert(nn.Sequential(*layers).eval(), ts.recipes.StreamingSigmaDelta(timesteps=12), x)
+    whole = whole_form(snn.program, 12)
+    samples, expected = trains_of(snn, whole, x[:4], 12)
+    assert len(expected.levels) == 2 and differences(expected, run_whole(whole, samples)) == 0
+    assert expected.levels[next(iter(expected.levels))].min() < 0
+
+
 def of_layer(change: Callable[[Layer], Layer | None]) -> Callable[[Whole], Whole]:
     """The network with the first layer of neurons behind another one that ``change`` changes."""
 
