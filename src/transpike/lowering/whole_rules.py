@@ -100,8 +100,8 @@ def _follow(cell: SigmaDelta, where: str, grid: Tensor, beyond: int) -> Follow:
     if lines is None:
         raise UnsupportedModel(
             f"{where} ({cell.describe()} of {source.describe()}) has no whole-number form: only functions of one or "
-            "two lines have (ReLU, clips, leaky and parametric ReLU, the value itself), and quantised clips; use a network "
-            "of these"
+            "two lines have (ReLU, clips, leaky and parametric ReLU, the value itself), and quantised clips; use a "
+            "network of these"
         )
     given = [value.detach().double().expand(grid.shape).numpy() for value in (cell.threshold, cell.initial, *lines)]
     small = [compact(value) for value in (grid.numpy(), *given)]
