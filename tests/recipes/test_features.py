@@ -158,12 +158,12 @@ def test_thresholds_are_per_feature_and_per_head(digits):
     assert shapes["select.encoded"] == (FEATURES,)
     seen: dict[str, Tensor] = {}
     snn.source.run(calibration, observe=lambda node, inputs, output: seen.__setitem__(node.name, output))
-    found, lowest = seen["blocks.0.softmax"].abs(), 2.0 ** (1 - 8)
+    found, lowest = seen[snn.graph[weights].inputs[0]].abs(), 2.0 ** (1 - 8)
     assert found.shape[1:] == (HEADS, TOKENS, TOKENS)
     # thresholds are of the graph with folded norms, in another order of float32 sums
     assert torch.allclose(cells[weights].threshold.flatten(), lowest * found.amax((0, 2, 3)), rtol=1e-4)
-    found = seen["blocks.0.select_2"].abs()  # values (batch, tokens, heads, d)
-    assert torch.allclose(cells[values].threshold[:, 0], lowest * found.amax((0, 1)), rtol=1e-4)
+    found = seen[snn.graph[values].inputs[0]].abs()  # (batch, heads, tokens, d)
+    assert torch.allclose(cells[values].threshold[:, 0], lowest * found.amax((0, 2)), rtol=1e-4)
 
 
 class Shuffled(nn.Module):
