@@ -262,7 +262,7 @@ def characters() -> tuple[nn.Module, Tensor]:
 def test_perplexity_of_a_trained_decoder_after_four_steps():
     model, passages = characters()
     x, y = passages[:, :-1], passages[:, 1:]
-    calibration, test = slice(16, 40), slice(8)
+    calibration, test = slice(16, 28), slice(4)
     snn = ts.convert(model, StreamingSigmaDelta(timesteps=4), x[calibration])
     report = ts.evaluate(snn, ((x[test],), y[test]), task=ts.tasks.Sequence())
     ann = report.ann["perplexity"].value
