@@ -1,16 +1,19 @@
 """Decoders continue sequences: a new number costs its own position, and earlier positions remain silent."""
 
 import functools
+from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import transpike as ts
 from decoders import Decoder
 from seeded import random
+from stored import FOLDER
 from transpike.core.inputs import Inputs
 from transpike.engines import Dense, engine_named
 from transpike.errors import DataError, SettingError, UnsupportedModel
@@ -130,9 +133,7 @@ def test_multiplications_with_a_cache(form):
         passed += op.macs(tuple(shapes[name] for name in node.inputs), node.shape) or 0
     assert float(again[-1]) < whole == float(passed)
     steps = made.macs[2:] - made.macs[1:-1]
-    assert bool((steps == steps[0]).all()) and float(steps[0]) == 2 * (8 + 8), (
-        "one more pair of positions in both products"
-    )
+    assert steps.tolist() == [2 * 8, 2 * 8], "one more pair of positions in both products"
 
 
 @pytest.mark.parametrize("engine", ["reference", "dense"])
@@ -207,3 +208,89 @@ def test_what_is_no_decoder_is_refused():
 def test_settings_and_prompts_are_checked(ids, settings, error, says):
     with pytest.raises(error, match=says):
         ts.generate(converted("burst"), ids, **settings)
+
+
+def read_words(first: Tensor, second: Tensor, old: int, rows: bool) -> int:
+    """By a loop over spikes: the stored words that spikes of a causal product read, of position ``old`` and before.
+
+    ``first`` (batch, heads, i, k), ``second`` (batch, heads, k, j), as numbers of signed digits. ``rows``: queries and
+    keys, of which pairs with j > i are hidden; else weights and values.
+    """
+    found = 0
+    for (_, _, i, k), digits in zip(first.nonzero().tolist(), first[first != 0].tolist(), strict=True):
+        there = range(old) if rows else range(second.shape[3])
+        found += int(digits) * sum(1 for j in there if (j <= i if rows else k <= i))
+    for (_, _, k, j), digits in zip(second.nonzero().tolist(), second[second != 0].tolist(), strict=True):
+        found += int(digits) * sum(1 for i in range(old) if (j <= i if rows else k <= i))
+    return found
+
+
+def digits(levels: Tensor) -> Tensor:
+    whole = levels.abs().long()
+    return sum(((whole ^ (3 * whole)) >> k) & 1 for k in range(40))
+
+
+def test_operations_of_products_equal_a_loop_over_spikes_and_positions():
+    snn, ids = converted("burst", "no norm"), words(2, seed=4)
+    neurons = [layer.name for layer in snn.program.layers if layer.role == "neuron"]
+    products = [node for node in snn.graph if isinstance(node.op, SpikeProduct)]
+    assert [node.op.op.matrices for node in products] == [True, True, False]
+    x = snn.prepare(Inputs.of((ids,)))
+    run = engine_named("dense").start(snn.program, x, torch.arange(2), neurons)
+    for positions in (2, 3, 5):
+        run.grow(x, positions)
+        run.advance(1)
+    trace = run.finish()
+    for step, positions in enumerate((2, 3, 5)):
+        sides = [[digits(trace.trains[name][step]) for name in node.inputs] for node in products]
+        expected = read_words(*sides[0], positions, True) + read_words(*sides[1], positions, False)
+        expected += sum(int(side.sum()) for side in sides[2])  # of the gate each spike reads one word
+        assert sum(float(layer.product_operations[step]) for layer in trace.activity.layers) == expected > 0
+
+
+def characters() -> tuple[nn.Module, Tensor]:
+    """The decoder of benchmarks/characters.py with its stored weights, and passages (n, 64) of the licence."""
+    stored = {name: value.float() for name, value in load_file(FOLDER / "nanogpt.safetensors").items()}
+    model, spec = ts.models.build("zoo:nanogpt")
+    model.load_state_dict({**stored, "head.weight": stored["tokens.weight"]})
+    text = (Path(__file__).parents[2] / "LICENSE").read_text(encoding="ascii")
+    numbers = torch.tensor([0 if c == "\n" else ord(c) - 31 for c in text])
+    length = spec.input_shape[0] + 1
+    return model, numbers[: len(numbers) // length * length].reshape(-1, length)
+
+
+def test_perplexity_of_a_trained_decoder_after_four_steps():
+    model, passages = characters()
+    x, y = passages[:, :-1], passages[:, 1:]
+    calibration, test = slice(16, 28), slice(4)
+    snn = ts.convert(model, StreamingSigmaDelta(timesteps=4), x[calibration])
+    report = ts.evaluate(snn, ((x[test],), y[test]), task=ts.tasks.Sequence())
+    ann = report.ann["perplexity"].value
+    curve = [answer.metrics["perplexity"].value for answer in report.curve]
+    assert 3 < ann < 12, "it has learned: a guess is 96"
+    assert abs(curve[3] / ann - 1) < 0.01 < curve[0] / ann - 1
+
+
+def test_a_published_decoder_generates():
+    transformers = pytest.importorskip("transformers", reason="GPT-2 of Hugging Face needs transformers")
+    sizes = {"vocab_size": WORDS, "n_positions": LENGTH, "n_embd": 8, "n_layer": 1, "n_head": 2}
+
+    class GPT2(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            ends = {"bos_token_id": None, "eos_token_id": None}
+            self.inner = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, **ends))
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.inner(input_ids=ids, use_cache=False).logits
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GPT2().eval()
+    for parameter in model.parameters():
+        parameter.data *= 8 if parameter.ndim > 1 else 1
+    snn = ts.convert(model, BurstDigits(), words(16))
+    made = ts.generate(snn, words(2, 2), 4)
+    assert torch.equal(made.logits, snn(made.ids)[:, 1:-1]) and not bool(made.repeated.any())
+    expected = model(made.ids)[:, 1:-1].detach()
+    assert float((made.logits - expected).norm()) <= 0.05 * float(expected.norm())
