@@ -107,7 +107,10 @@ NETWORKS = (
     *_timm("cspresnet50 darknet53 ese_vovnet19b_dw ghostnet_100 skresnet18"),
     *_torchvision("regnet_y_400mf efficientnet_b0 mobilenet_v3_small convnext_tiny"),
     *_torchvision("vit_b_32", 32, image_size=32),
-    *_torchvision("swin_t"),
+    *_torchvision("swin_t swin_v2_t"),
+    *_timm("convnext_atto"),
+    *_timm("swin_tiny_patch4_window7_224 eva02_tiny_patch14_224", 56, img_size=56),
+    *_timm("vit_tiny_patch16_224 deit_tiny_distilled_patch16_224 maxvit_rmlp_pico_rw_256", 64, img_size=64),
 )  # fmt: skip
 
 

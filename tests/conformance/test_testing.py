@@ -249,11 +249,14 @@ BACKWARDS = Box(0.5, 0.0, 0.1, 1.0, 0, "cat")
             },
             "permuted samples have permuted outcomes",
         ),
-        ({"marks": lambda self, answer, size: Marks() if answer[0] > 0 else None}, "of all samples, or of none"),
+        (
+            {"marks": lambda self, answer, size: Marks() if answer[0] > 0 else None},
+            r"marks\(\) draws the answers of all samples, or of none",
+        ),
         ({"marks": lambda self, answer, size: Marks((BACKWARDS,))}, "a box ends after it begins"),
-        ({"marks": lambda self, answer, size: Marks(mask=torch.ones(2, 2))}, "whole numbers on a plane"),
-        ({"target_marks": lambda self, target, size: Marks(mask=target)}, "whole numbers on a plane"),
-        ({"picture": lambda self, sample: sample[:2]}, "one or three channels"),
+        ({"marks": lambda self, answer, size: Marks(mask=torch.ones(2, 2))}, "a mask has whole numbers on a plane"),
+        ({"target_marks": lambda self, target, size: Marks(mask=target)}, "a mask has whole numbers on a plane"),
+        ({"picture": lambda self, sample: sample[:2]}, "a picture has one or three channels"),
     ],
 )
 def test_a_broken_task_is_found(content, law):

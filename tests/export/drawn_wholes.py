@@ -55,7 +55,7 @@ class Drawing:
         channels = (shape[0], *[1] * (len(shape) - 1))
         self.layers.append(
             Layer(
-                name, kind, shape, 0, np.ones(shape[0]), terms, currents,  # type: ignore[arg-type]
+                name, kind, shape, 0, np.ones(()) if kind == "readout" else np.ones(shape[0]), terms, currents,  # type: ignore[arg-type]
                 bias=self.random.integers(-2, 3, channels), threshold=self.random.integers(threshold // 2, threshold * 2, channels),
                 initial=self.random.integers(0, 1 if kind == "readout" else threshold, shape if name == "each" else channels), reset=reset, **others,  # type: ignore[arg-type]
             )
@@ -183,9 +183,12 @@ def rules(seed: int) -> tuple[Whole, Samples, Trains]:
             reach=np.array([200]),
         )
 
-    flat = linear(d, "powers", 36, 12)
+    d.layer("either", (36,), linear(d, "powers", 36, 36), threshold=60, rule=Rule("either", 4))
+    flat = linear(d, "either", 36, 12)
     d.layer("one", (12,), flat, rule=Rule("one", 4, follow=follow(0)))
-    d.layer("all", (8,), linear(d, "one", 12, 8), rule=Rule("all", 8, follow=follow(-200)))
+    d.layer(
+        "all", (8,), linear(d, "one", 12, 8), rule=Rule("all", 8, follow=replace(follow(-200), times=np.array([3])))
+    )
     d.layers[-2:] = [
         replace(layer, threshold=np.array([PARTS]), initial=np.zeros(1, np.int64)) for layer in d.layers[-2:]
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_wholes import DRAWN
 from torch import nn
 
 import transpike as ts
@@ -71,6 +72,18 @@ def test_an_export_is_run_back(kind: type[Exporter], name: str, tmp_path: Path) 
     snn = converted(name)
     result = ts.export(snn, tmp_path / f"net{kind.suffix}", kind.name, samples=images(0, 3))
     assert result.verified and result.timesteps == snn.timesteps and len(result.layers) >= 5
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("kind", [kind for kind in members if kind.every_rule], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("name", ["rules", "waiting"])
+def test_drawn_networks_of_every_rule_come_back(name: str, kind: type[Exporter], seed: int, tmp_path: Path) -> None:
+    exporter = kind()
+    if exporter.missing():
+        pytest.skip(exporter.missing())
+    whole, samples, expected = DRAWN[name](seed)
+    exporter.write(whole, tmp_path / f"net{kind.suffix}", samples, expected)
+    assert differences(fires(expected), exporter.run(tmp_path / f"net{kind.suffix}", samples)) == 0
 
 
 @pytest.mark.parametrize("model", ["loop", "step"])

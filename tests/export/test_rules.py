@@ -8,12 +8,20 @@ import torch
 
 from transpike.activations.function import Unchanged
 from transpike.activations.relu import Clip, LeakyReLU, ReLU
+from transpike.activations.staircase import Staircase
 from transpike.core.cell import Cell
 from transpike.errors import UnsupportedModel
 from transpike.lowering.whole import Entrance, Layer, Rule, Samples, Term, Whole
 from transpike.lowering.whole_rules import ENDLESS, after_firing, check_cell, narrowed, unit_of
 from transpike.lowering.whole_run import run_whole, sent_levels, ties
-from transpike.neurons import Burst, IntegrateAndFire, MultiThreshold, SigmaDelta, SignedIntegrateAndFire
+from transpike.neurons import (
+    Burst,
+    IntegrateAndFire,
+    MultiThreshold,
+    SigmaDelta,
+    SignedIntegrateAndFire,
+    SignedMultiThreshold,
+)  # fmt: skip
 from transpike.ops import Scale
 
 CHANNELS, BATCH, STEPS, GRID = 6, 40, 30, 2.0**-6
@@ -30,6 +38,7 @@ CELLS: dict[str, Cell] = {
     "any thresholds": MultiThreshold(ReLU(), THETA, START, threshold_count=3),
     "one threshold": MultiThreshold(ReLU(), THETA, START, threshold_count=4, rule="one"),
     "one of one": MultiThreshold(ReLU(), THETA, START, threshold_count=1, rule="one"),
+    "either sign": SignedMultiThreshold(Unchanged(), THETA, START, threshold_count=4),
     "snm": SignedIntegrateAndFire(ReLU(), THETA, START),
     "fast-snn": SignedIntegrateAndFire(ReLU(), THETA, START, "fast-snn"),
     "dual": SignedIntegrateAndFire(ReLU(), THETA, START, "dual", 0.3),
@@ -39,6 +48,9 @@ CELLS: dict[str, Cell] = {
     "sigma-delta of a clip": SigmaDelta(Clip(1.7), FINE, torch.zeros(()), 5),
     "sigma-delta of slopes": SigmaDelta(LeakyReLU(SLOPES), FINE, torch.zeros(()), 5),
     "sigma-delta of two clips": SigmaDelta(LeakyReLU(torch.tensor(1.0), 2.0, 0.6), FINE, 0.1 * FINE, 5),
+    "sigma-delta of a learned clip": SigmaDelta(Staircase(2 * FINE, slope=1.0), FINE / 8, torch.zeros(()), 4),
+    "sigma-delta of stairs": SigmaDelta(Staircase(6 * FINE, 6), FINE, torch.zeros(()), 1),
+    "sigma-delta of fine stairs": SigmaDelta(Staircase(6 * FINE, 12, 0.25), FINE, torch.zeros(()), 3),
     "digits": SigmaDelta(ReLU(), FINE, torch.zeros(()), 6, "all"),
     "digits of slopes": SigmaDelta(LeakyReLU(torch.tensor(0.2)), FINE, torch.zeros(()), 4, "all"),
 }
@@ -96,6 +108,7 @@ def test_estimates_beyond_the_reach_change_nothing(rule: str) -> None:
 RULES = {
     "spikes": Rule(), "bursts": Rule("levels", 3), "signed": Rule("signed", below=np.array([4])),
     "deep": Rule("signed", below=np.array([12])), "powers": Rule("nearest", 4), "one power": Rule("nearest", 1),
+    "either sign": Rule("either", 4),
 }  # fmt: skip
 
 
@@ -120,7 +133,7 @@ def test_no_potential_leaves_its_range(name: str, reset: str) -> None:
             assert low[0] <= part.min() and part.max() <= high[0], (ends, low, high)
 
 
-TIES = {"spikes": 1, "bursts": 3, "signed": 2, "deep": 2, "powers": 6, "one power": 2}
+TIES = {"spikes": 1, "bursts": 3, "signed": 2, "deep": 2, "powers": 6, "one power": 2, "either sign": 6}
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -91,6 +91,13 @@ def test_a_network_is_cut_where_one_wire_leaves_the_spiking_part():
     assert [one.layer for one in result.rows[2].sides.boundaries] == ["relu", "relu_1", "relu_2"]
 
 
+def test_functions_behind_the_last_layers_are_no_part_to_cut_off():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 5), nn.ReLU(), nn.Softmax(1))
+    found = places(ts.convert(model, ts.recipes.ECC(timesteps=STEPS), torch.rand(40, 8)))
+    assert [(place.name, place.snn.is_hybrid) for place in found] == [("1", True), ("3", False)]
+
+
 def test_patterns_are_whole_modules_where_they_can(digits):
     source = ts.convert(stored("three-neuron-layers"), RECIPES["streaming"], digits[0]).source
     assert patterns(source, ("0", "1", "2")) == ("0", "1", "2")

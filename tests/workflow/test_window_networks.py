@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import transpike as ts
 from sample_by_sample import check, rand
+from transpike.ops import Normalise
 
 
 def seeded(make: Callable[[], nn.Module]) -> nn.Module:
@@ -104,7 +105,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_with_a_merged_batch_is_captured_whole(name):
     make, shape = NETWORKS[name]
-    check(seeded(make), *shape)
+    graph = check(seeded(make), *shape)
+    assert sum(isinstance(node.op, Normalise) for node in graph) == (4 if "cosines" in name else 0)
 
 
 def test_the_masks_of_shifted_windows_are_constants():
@@ -127,6 +129,56 @@ def test_a_network_with_a_merged_batch_converts(name, recipe):
     assert float((trace.logits[-1] - expected).norm()) < 0.05 * float((expected - expected.mean(0)).norm())
     alone = ts.simulate(snn, x[:1], timesteps=trace.logits.shape[0])
     assert torch.equal(alone.logits[-1], trace.logits[-1][:1]), "no sample sees another"
+
+
+class Cosines(nn.Module):
+    """Products of vectors of length 1, some of which are 0; ``norm`` gives these vectors."""
+
+    def __init__(self, norm: Callable[[Tensor, int], Tensor]) -> None:
+        super().__init__()
+        self.norm, self.layer, self.head = norm, nn.Linear(4, 4, bias=False), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return self.head(self.norm(y, -1) @ self.norm(y, 1).mT).mean(1)
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda y, axis: F.normalize(y, dim=axis),
+        lambda y, axis: y / y.norm(dim=axis, keepdim=True).clamp(min=1e-12),
+        lambda y, axis: y / torch.linalg.vector_norm(y, dim=axis, keepdim=True).clamp_min(1e-12),
+    ],
+    ids=["normalize", "norm", "vector_norm"],
+)
+def test_a_quotient_of_a_wire_and_its_length_is_one_operator(norm):
+    model, x = seeded(lambda: Cosines(norm)), rand(8, 3, 4)
+    x[:, 1] = 0.0  # padding: a length of 0
+    graph = ts.capture(model, x, on_unsupported="keep")
+    assert [node.op.axis for node in graph if isinstance(node.op, Normalise)] == [2, 1]
+    assert not [node for node in graph if "norm" in node.op.describe() and not isinstance(node.op, Normalise)]
+    with torch.no_grad():
+        expected = model(x)
+    assert torch.allclose(graph.run(x), expected, atol=1e-6)
+    snn = ts.convert(model, "sigma-delta", calibration=[x], on_unsupported="keep")
+    answer = ts.simulate(snn, x, timesteps=8).logits[-1]
+    assert float((answer - expected).norm()) < 0.02 * float(expected.norm())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda y: y / y.norm(dim=-1, keepdim=True).clamp(min=1e-12, max=2.0),
+        lambda y: y / y.norm(p=1, dim=-1, keepdim=True).clamp_min(1e-12),
+        lambda y: y / (2 * y).norm(dim=-1, keepdim=True).clamp_min(1e-12),
+        lambda y: y / y.norm(dim=(1, 2), keepdim=True).clamp_min(1e-12),
+    ],
+    ids=["a largest length", "a sum", "another wire", "two axes"],
+)
+def test_other_quotients_are_left_as_they_are(other):
+    graph = check(Cosines(lambda y, _: other(y)).eval(), 3, 4)
+    assert not [node for node in graph if isinstance(node.op, Normalise)]
 
 
 def library(name: str) -> object:

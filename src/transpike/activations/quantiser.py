@@ -1,7 +1,7 @@
 """Uniform quantisers of either sign, which quantisation-aware training puts on the wires of a network."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -9,6 +9,23 @@ from torch import Tensor
 from transpike.core.call import Call, Refused
 from transpike.core.op import Captured, Op, Role, Shape, Shapes, check_finite
 from transpike.errors import SettingError
+
+_KERNELS = torch.library.Library("aten", "IMPL", "Meta")
+"""Shapes of torch's fake quantisation, which some versions lack: without them torch.export needs a fixed batch."""
+
+
+def _shapes(x: Tensor, *settings: Any) -> tuple[Tensor, Tensor]:
+    """The quantised values and the mask of those that are not clipped."""
+    return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
+
+
+for _name in (
+    "fake_quantize_per_tensor_affine_cachemask",
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+    "fake_quantize_per_channel_affine_cachemask",
+):
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{_name}", "Meta"):
+        _KERNELS.impl(_name, _shapes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ class Presence:
 
     ``waits``: wire → the position that each element waits for, (1, *shape). ``now`` positions have arrived, ``before``
     of them before the last ones: elements of the others are fresh in the next step, and send then what they hold.
+    Constants (biases, additive masks) are there from the first step on, for all elements.
     """
 
     def __init__(self, waits: Mapping[str, Tensor]) -> None:

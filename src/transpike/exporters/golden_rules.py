@@ -7,7 +7,7 @@ def wanted(rule, u, arrays):  # of sigma-delta neurons with the estimates u: wha
     slope = np.where(u < 0, arrays[rule["falling"]], arrays[rule["rising"]])
     w = np.clip(u, -arrays[rule["reach"]], arrays[rule["reach"]])
     n = (slope * w + arrays[rule["offset"]]) // arrays[rule["divisor"]]  # rounded down
-    return np.clip(n, arrays[rule["low"]], arrays[rule["high"]])
+    return arrays[rule["times"]] * np.clip(n, arrays[rule["low"]], arrays[rule["high"]])
 
 def powers(rule, u, threshold, sent):  # powers of two, the largest first: the first one that fits, or all that fit
     found = 0 * u

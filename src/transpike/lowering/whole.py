@@ -96,8 +96,8 @@ PARTS = 2**10
 class Follow:
     """The function of a sigma-delta neuron: of the estimate u it wants to have sent n parts of a level,
 
-    ``n = clip(⌊(a w + offset) / divisor⌋, low, high)``, w = ``clip(u, −reach, reach)``, a = ``rising`` where u ≥ 0,
-    ``falling`` below 0.
+    ``n = times · clip(⌊(a w + offset) / divisor⌋, low, high)``, w = ``clip(u, −reach, reach)``, a = ``rising`` where
+    u ≥ 0, ``falling`` below 0; ``times`` is more than 1 for the stairs of a quantised function.
 
     All broadcast to the shape of the layer; ``a w + offset`` stays below 2⁶² for every u within the layer's bound. Of
     estimates beyond ``reach`` the neuron sends its largest level in every step, whatever it has sent.
@@ -110,6 +110,7 @@ class Follow:
     low: Integers
     high: Integers
     reach: Integers
+    times: Integers = field(default_factory=lambda: np.ones(1, np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +120,7 @@ class Rule:
     - "levels": ``clip(⌊u / θ⌋, 0, most)``; for ``most`` 1 a spike where u ≥ θ
     - "signed": ``[u ≥ θ] − [u ≤ −below and r > 0]``
     - "nearest": the sign of u times the largest power of two p ≤ ``most`` with ``4 |u| ≥ 3 p θ``, or 0; where u < 0
-      also ``p ≤ r``
+      also ``p ≤ r``; "either": without this limit
     - "one", "all": of sigma-delta neurons, whose u is never reset. With ``w = n − θ r`` for the n of ``follow``, in
       parts of a level (θ = ``PARTS``), the sign of w times the largest power of two p ≤ ``most`` with
       ``4 |w| ≥ 3 p θ``, or 0; for "all" such powers one after the other, from the largest down, of what is left of w
@@ -127,7 +128,7 @@ class Rule:
     Every level times θ is taken off u, except for "one" and "all". ``below`` broadcasts to the shape of the layer.
     """
 
-    kind: Literal["levels", "signed", "nearest", "one", "all"] = "levels"
+    kind: Literal["levels", "signed", "nearest", "either", "one", "all"] = "levels"
     most: int = 1
     below: Integers = field(default_factory=lambda: np.ones(1, np.int64))
     follow: Follow | None = None
@@ -146,7 +147,7 @@ class Rule:
     @property
     def remembers(self) -> bool:
         """True if the sum of the levels decides."""
-        return self.kind != "levels"
+        return self.kind not in ("levels", "either")
 
     @property
     def powers(self) -> tuple[int, ...]:

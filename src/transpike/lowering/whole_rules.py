@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from math import floor, lcm
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from transpike.activations.function import Unchanged
 from transpike.activations.relu import Clip, LeakyReLU, ReLU
+from transpike.activations.staircase import Staircase
 from transpike.core.cell import Cell
 from transpike.core.op import Op
 from transpike.core.plain import is_plain
@@ -20,7 +22,7 @@ from transpike.neurons.burst import Burst
 from transpike.neurons.integrate_and_fire import IntegrateAndFire
 from transpike.neurons.max_pooling import MaximumOfEstimates
 from transpike.neurons.maximum_in_time import MaximumInTime
-from transpike.neurons.multi_threshold import MultiThreshold
+from transpike.neurons.multi_threshold import MultiThreshold, SignedMultiThreshold
 from transpike.neurons.sigma_delta import OFF_GRID, SigmaDelta
 from transpike.neurons.signed import SignedIntegrateAndFire
 from transpike.neurons.switched import Switched
@@ -51,17 +53,16 @@ def unit_of(cell: Cell, where: str, grid: Tensor, timesteps: int) -> Unit:
         beyond = PARTS * (timesteps * rule.ends[1] + 2 * rule.most)  # more than all levels of a run
         rule = replace(rule, follow=_follow(cell, where, grid, beyond))
         return Unit(np.array([PARTS]), np.zeros(1, np.int64), rule)
-    found = _rule(cell, where, grid)
-    assert cell.unit is not None
+    tensors, found = cell.tensors(), _rule(cell, where, grid)
     threshold, initial = (
-        compact(integers(value.expand(grid.shape), grid, where)) for value in (cell.unit.threshold, cell.unit.initial)
+        compact(integers(tensors[name].expand(grid.shape), grid, where)) for name in ("threshold", "initial")
     )
-    return Unit(threshold, initial, found, cell.unit.reset == "hard")
+    return Unit(threshold, initial, found, is_plain(cell, IntegrateAndFire) and cell.reset == "hard")
 
 
 def check_cell(cell: Cell, where: str) -> None:
     """Raises UnsupportedModel, which begins with ``where``, for a cell that is no neuron with a rule."""
-    held = (IntegrateAndFire, Burst, MultiThreshold, SignedIntegrateAndFire, SigmaDelta)
+    held = (IntegrateAndFire, Burst, MultiThreshold, SignedMultiThreshold, SignedIntegrateAndFire, SigmaDelta)
     leaks = isinstance(cell, IntegrateAndFire) and cell.leak != 1
     settles = isinstance(cell, SignedIntegrateAndFire) and cell.rule == "pascal"
     if not is_plain(cell, held) or leaks or settles:
@@ -74,6 +75,8 @@ def _rule(cell: Cell, where: str, grid: Tensor) -> Rule:
         return Rule("levels", cell.gamma)
     if is_plain(cell, MultiThreshold):
         return Rule("levels" if cell.rule == "any" else "nearest", cell.most)
+    if is_plain(cell, SignedMultiThreshold):
+        return Rule("either", cell.most)
     if not is_plain(cell, SignedIntegrateAndFire):
         return Rule()
     if cell.rule == "snm":
@@ -88,20 +91,32 @@ def _follow(cell: SigmaDelta, where: str, grid: Tensor, beyond: int) -> Follow:
 
     ``beyond``: a number of parts of a level that are more than the neuron can send.
     """
-    lines = _lines(cell.source, grid.ndim)
+    source, numbers = cell.source, _fraction
+    if is_plain(source, Staircase) and source.slope == 0:
+        lines: tuple[Tensor, ...] | None = (source.threshold,)
+        numbers = partial(_stairs, source.levels, source.shift)
+    else:
+        lines = _lines(source, grid.ndim)
     if lines is None:
         raise UnsupportedModel(
-            f"{where} ({cell.describe()} of {cell.source.describe()}) has no whole-number form: only functions of one "
-            "or two lines have (ReLU, clips, leaky and parametric ReLU, the value itself); train with one of these"
+            f"{where} ({cell.describe()} of {source.describe()}) has no whole-number form: only functions of one or "
+            "two lines have (ReLU, clips, leaky and parametric ReLU, the value itself), and quantised clips; use a "
+            "network of these"
         )
     given = [value.detach().double().expand(grid.shape).numpy() for value in (cell.threshold, cell.initial, *lines)]
     small = [compact(value) for value in (grid.numpy(), *given)]
     shape = np.broadcast_shapes(*(value.shape for value in small))
     rows = zip(*(np.broadcast_to(value, shape).ravel().tolist() for value in small), strict=True)
-    found = np.array([_fraction(beyond, *row) for row in rows], dtype=object)
-    if max(abs(value) for value in found.ravel()) >= WIDEST:
+    found = [numbers(beyond, *row) for row in rows]
+    if not all(row[-1] for row in found):
+        raise UnsupportedModel(
+            f"{where} ({cell.describe()}) has no whole-number form: its levels are no whole parts of its threshold; "
+            "use a threshold that is the quantiser's step"
+        )
+    if max(abs(value) for row in found for value in row) >= WIDEST:
         raise UnsupportedModel(f"{where} ({cell.describe()}) {_TOO_WIDE}")
-    return Follow(*(compact(column.astype(np.int64).reshape(shape)) for column in found.T))
+    columns = (np.array(column, np.int64).reshape(shape) for column in zip(*found, strict=True))
+    return Follow(*map(compact, columns))
 
 
 _TOO_WIDE = (
@@ -136,6 +151,8 @@ def _lines(source: Op, rank: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | Non
         return one, one, -endless, endless
     if is_plain(source, Clip):
         return one, zero, -endless, torch.tensor(source.ceiling, dtype=torch.float64)
+    if is_plain(source, Staircase) and source.slope == 1 and source.offset == 0:
+        return one, zero, -endless, source.threshold.double()
     if is_plain(source, LeakyReLU):
         slopes = source.slopes(rank).double()
         if source.floor is not None and bool((slopes < 0).any()):
@@ -168,7 +185,27 @@ def _fraction(
     slopes = [abs(int(slope * divisor)) for slope in (rising, falling) if slope]
     offset = floor((start + half) * divisor)
     reach = max(((beyond * divisor + abs(offset)) // slope + 1 for slope in slopes), default=1)
-    return int(rising * divisor), int(falling * divisor), offset, divisor, end(low), end(high), min(reach, ENDLESS)
+    ends = end(low), end(high)
+    return int(rising * divisor), int(falling * divisor), offset, divisor, *ends, min(reach, ENDLESS), 1
+
+
+def _stairs(
+    levels: int, shift: float, beyond: int, grid: float, threshold: float, initial: float, ceiling: float
+) -> tuple[int, ...]:
+    """The numbers of ``Follow`` for ``ceiling / L · clip(⌊L z / ceiling + shift⌋, 0, L)``, L = ``levels``.
+
+    The last one, ``times``, is 0 if the stairs are no whole parts of the threshold.
+    """
+    slope, start = Fraction(grid) * levels / Fraction(ceiling), Fraction(shift)
+    stair = Fraction(ceiling) / levels / Fraction(threshold) * PARTS
+    added = Fraction(initial) / Fraction(threshold) * PARTS + Fraction(1, 2) + Fraction(OFF_GRID)
+    times = round(stair)
+    if any(floor(k * stair + added) != k * times for k in range(levels + 1)):
+        times = 0
+    divisor = lcm(slope.denominator, start.denominator)
+    rising, offset = int(slope * divisor), floor(start * divisor)
+    reach = ((beyond // max(times, 1) + 1) * divisor + abs(offset)) // max(rising, 1) + 1
+    return rising, rising, offset, divisor, 0, levels, min(reach, ENDLESS), times
 
 
 def after_firing(layer: Layer, low: Integers, high: Integers) -> tuple[Integers, Integers]:
@@ -176,7 +213,7 @@ def after_firing(layer: Layer, low: Integers, high: Integers) -> tuple[Integers,
     rule, threshold = layer.rule, layer.threshold
     if rule.follow is not None:
         return low, high
-    if rule.kind == "nearest":  # leaves at most half of a power, on either side
+    if rule.kind in ("nearest", "either"):  # leaves at most half of a power, on either side
         reach = rule.most * threshold
         up = np.maximum(np.minimum(high, reach), high - reach)
         up = np.where(low < 0, np.maximum(up, (reach + 3) // 4), up)

@@ -109,7 +109,7 @@ def sent_levels(layer: Layer, v: Integers, sent: Integers | None) -> Integers:
         return (v >= threshold).astype(np.int64)
     if rule.kind == "levels":
         return np.clip(v // threshold, 0, rule.most)
-    assert sent is not None
+    sent = np.zeros_like(v) if sent is None else sent
     if rule.kind == "signed":
         return (v >= threshold).astype(np.int64) - ((v <= -rule.below) & (sent > 0))
     left = v if rule.follow is None else wanted(rule.follow, v) - threshold * sent
@@ -130,7 +130,7 @@ def ties(layer: Layer, v: Integers, sent: Integers | None) -> int:
         return int(((v > 0) & (v % np.maximum(threshold, 1) == 0) & (v <= rule.most * threshold)).sum())
     if rule.kind == "signed":
         return int(((v == threshold) | (v == -rule.below)).sum())
-    assert sent is not None
+    sent = np.zeros_like(v) if sent is None else sent
     left = v if rule.follow is None else wanted(rule.follow, v) - threshold * sent
     return sum(int((4 * abs(left) == 3 * power * threshold).sum()) for power in rule.powers)
 
@@ -139,7 +139,7 @@ def wanted(follow: Follow, v: Integers) -> Integers:
     """What neurons with the estimates ``v`` want to have sent, in parts of a level."""
     kept = np.clip(v, -follow.reach, follow.reach)
     product = np.where(v < 0, follow.falling, follow.rising) * kept + follow.offset
-    return np.clip(product // follow.divisor, follow.low, follow.high)
+    return follow.times * np.clip(product // follow.divisor, follow.low, follow.high)
 
 
 def charge_of(front: Front, raw: Integers) -> Integers:

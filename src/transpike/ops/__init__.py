@@ -15,6 +15,7 @@ from transpike.ops.linear import Linear
 from transpike.ops.mask import Mask
 from transpike.ops.masked_softmax import MaskedSoftmax
 from transpike.ops.maxpool import AdaptiveMaxPool, MaxPool
+from transpike.ops.normalise import Normalise
 from transpike.ops.pack import Pack
 from transpike.ops.pick import Pick
 from transpike.ops.product import Product

@@ -14,6 +14,8 @@ from transpike.ops.arithmetic import Arithmetic, arithmetic
 
 PREDICATES = ("condition", "mask")
 """Arguments of torch's operators that are truth values."""
+INDICES = ("index", "indices")
+"""Arguments of torch's operators that are whole numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +81,7 @@ class AnalogueOp(Op):
 
         operator = resolve(self.operator)
         arguments = [
-            _predicate(value(a)) if known.name in PREDICATES else value(a)
-            for a, known in zip(self.arguments, operator._schema.arguments, strict=False)
+            _read_as(known.name, value(a)) for a, known in zip(self.arguments, operator._schema.arguments, strict=False)
         ]
         output = operator(*arguments, **{name: value(v) for name, v in self.options})
         if output.dtype != torch.bool:
@@ -104,9 +105,11 @@ class AnalogueOp(Op):
         return f"{self.operator.split('.')[1]} (analogue)"
 
 
-def _predicate(value: Any) -> Any:
-    """The truth values that a comparison on a wire stands for."""
-    return value > 0.5 if isinstance(value, Tensor) and value.is_floating_point() else value
+def _read_as(argument: str, value: Any) -> Any:
+    """The truth values, or the whole numbers of an index, that the real numbers of a wire stand for."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    return value > 0.5 if argument in PREDICATES else value.round().long() if argument in INDICES else value
 
 
 def resolve(operator: str) -> "torch._ops.OpOverload":

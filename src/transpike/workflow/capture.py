@@ -20,12 +20,12 @@ from transpike.core.precision import without_autocast
 from transpike.errors import NotExact, SettingError, TranspikeError, UnsupportedModel
 from transpike.ops.analogue import AnalogueOp, resolve
 from transpike.ops.pack import Pack
-from transpike.ops.shape import Reshape
 from transpike.passes.rewrites.masks import behind_masks
 from transpike.workflow import unsupported
 from transpike.workflow.attention_calls import ATTENTION, write_out
 from transpike.workflow.call import Example
 from transpike.workflow.captured_inputs import input_nodes, looked_up, places_of
+from transpike.workflow.captured_norms import with_norms
 from transpike.workflow.captured_outputs import answers_of, check, check_batch_first, structured
 from transpike.workflow.captured_samples import Samples, own_rows, samples
 from transpike.workflow.captured_values import (
@@ -47,7 +47,7 @@ from transpike.workflow.entrance import is_packed
 from transpike.workflow.exported import copied, exported, reference
 from transpike.workflow.last_functions import LAST, last_functions
 from transpike.workflow.layout_rules import with_batch_first
-from transpike.workflow.layouts import Held, is_batch_first, is_unknown, sizes_of, unknown, wires_of
+from transpike.workflow.layouts import Held, is_batch_first, is_unknown, moved_back, sizes_of, unknown, wires_of
 
 OnUnsupported = Literal["error", "keep"]
 
@@ -165,7 +165,7 @@ class _Reader:
         ]:  # a part of a split that no node reads
             self.nodes = [n for n in self.nodes if n not in unread]
             read = {name for node in self.nodes for name in node.inputs} | {answer}
-        return Graph(tuple(self.nodes))
+        return with_norms(Graph(tuple(self.nodes)))
 
     def _answer(self, tree: Any, answers: list[fx.Node]) -> str:
         """The name of the last node; several outputs are packed into one."""
@@ -281,7 +281,7 @@ class _Reader:
         if held.wire is not None:
             self.values[node] = replace(held.wire, layout=held.layouts[0])
             return
-        call = Call(held.name, held.arguments, held.shapes)
+        call = Call(held.name, held.arguments, held.inner or held.shapes)
         reason = unsupported.reason(name)
         computed_once = node in self.last and operator_name(node) in LAST  # unless a plug-in has an op for it
         for member in _claims(registry.generation()).get(held.name, []):
@@ -314,11 +314,12 @@ class _Reader:
             shapes = tuple(sizes_of(value)[1:] for value in outputs)
             return Held(name, arguments, (Layout(),) * len(shapes), shapes)
 
-        def reshape(wire: Wire, shape: tuple[int, ...]) -> Wire:
-            part = (Reshape(shape=shape), (wire,))
-            return wire if shape == wire.shape else Wire(self._placed(node, part, place_of(node)[0], "reshape"), shape)
+        def put(part: Part, shape: tuple[int, ...]) -> Wire:
+            kind = "" if isinstance(part, Wire) else type(part[0]).__name__.lower()
+            name = moved_back(part, self.nodes) or self._placed(node, part, place_of(node)[0], kind)
+            return Wire(name, shape)
 
-        return with_batch_first(name, arguments, outputs, reshape)
+        return with_batch_first(name, arguments, outputs, put)
 
     def _compared(self, node: fx.Node) -> tuple[tuple, dict]:
         """The arguments of a call that is no activation: comparisons among them become layers, or are refused."""
@@ -339,11 +340,12 @@ class _Reader:
         return self._arguments(node)
 
     def _place_node(self, node: fx.Node, captured: Any, path: str, held: Held) -> None:
-        outputs = captured if isinstance(captured, list) else [captured]
-        wires = [
-            Wire(self._placed(node, part, path), held.shapes[index], multiplied(part), held.layouts[index])
-            for index, part in enumerate(outputs)
-        ]
+        wires = []
+        for index, part in enumerate(captured if isinstance(captured, list) else [captured]):
+            name, multiple = self._placed(node, part, path), multiplied(part)
+            if held.last is not None:
+                name, multiple = self._placed(node, held.last(Wire(name, ())), path, "back"), None
+            wires.append(Wire(name, held.shapes[index], multiple, held.layouts[index]))
         self.values[node] = wires[0] if isinstance(node.meta["val"], Tensor) else wires
 
     def _placed(self, node: fx.Node, part: Part, path: str, kind: str = "") -> str:

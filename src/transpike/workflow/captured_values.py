@@ -28,7 +28,7 @@ SHAPE_ONLY = {
     "to": "other",
 }
 """Operators of which this argument gives a shape or a type only: the result does not depend on its values."""
-FOR_EACH_SAMPLE = ("expand", "full", "ones", "repeat", "zeros", *SHAPE_ONLY)
+FOR_EACH_SAMPLE = ("expand", "full", "ones", "repeat", "reshape", "view", "zeros", *SHAPE_ONLY)
 """Operators whose result is the same for each sample if a size among their arguments is that of the batch."""
 SELECTIONS = ("where.", "masked_fill.")
 """Operators that may read a comparison: the forms of a ReLU."""
@@ -48,6 +48,9 @@ LOGICAL = {
 def constant(name: str, target: Any, arguments: Mapping[str, Any]) -> Tensor | None:
     """The value of a call that is the same for each sample, with a batch of 1; None if it is not."""
     short = name.split(".")[0]
+    table, index = arguments.get("self"), arguments.get("index")
+    if short == "gather" and isinstance(table, Tensor) and isinstance(index, Wire) and len(table.unique()) == 1:
+        return table.flatten()[:1].expand(1, *index.shape)  # whatever the index
     if short not in FOR_EACH_SAMPLE:
         return None
     free = SHAPE_ONLY.get(short)
@@ -226,10 +229,23 @@ def _is_view(node: fx.Node) -> bool:
 
 
 def in_order(target: Any, arguments: Mapping[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """The arguments of a call of ``target`` by position, and those that are given by name only."""
-    named = {one.name for one in target._schema.arguments if one.kwarg_only}
-    given = {name: value for name, value in arguments.items() if name in named}
-    return tuple(value for name, value in arguments.items() if name not in named), given
+    """The arguments of a call of ``target`` by position, without defaults at the end, and those given by name only."""
+    known = {one.name: one for one in target._schema.arguments}
+    usual = {name for name, one in known.items() if one.has_default_value() and _same(arguments.get(name), one)}
+    named = [name for name, one in known.items() if one.kwarg_only and name in arguments and name not in usual]
+    first = [name for name, one in known.items() if not one.kwarg_only and name in arguments]
+    while first and first[-1] in usual:
+        first.pop()
+    return tuple(arguments[name] for name in first), {name: arguments[name] for name in named}
+
+
+def _same(value: Any, argument: Any) -> bool:
+    """True for the default of an argument."""
+    return (
+        type(value) is type(argument.default_value)
+        and not isinstance(value, Tensor)
+        and value == argument.default_value
+    )
 
 
 def ancestors(nodes: Iterable[fx.Node]) -> set[fx.Node]:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from transpike.core.call import Layout, Refused, Wire
+from transpike.core.op import Part
 from transpike.ops.analogue import resolve
 from transpike.ops.shape import order
+from transpike.workflow.frame_rules import FRAMES, frames
 from transpike.workflow.layouts import Held, Reading, Sizes, axes, batch_axis, sizes_of, wires_of
 
 
@@ -21,13 +23,13 @@ def with_batch_first(
     name: str,
     arguments: dict[str, Any],
     outputs: Sequence[Tensor],
-    reshape: Callable[[Wire, Sizes], Wire],
+    put: Callable[[Part, Sizes], Wire],
 ) -> Held:
-    """The call with the batch first; ``reshape`` gives a wire in another shape (without the batch).
+    """The call with the batch first; ``put`` gives the wire of an op that moves elements (its shape without the batch).
 
     Raises Refused where samples would be related, or where the operator is not known along other axes.
     """
-    call, pointwise = Reading(name, arguments, outputs, reshape), torch.Tag.pointwise in resolve(f"aten.{name}").tags
+    call, pointwise = Reading(name, arguments, outputs, put), torch.Tag.pointwise in resolve(f"aten.{name}").tags
     rule = _RULES.get(call.short)
     if rule is None or (rule is _along and pointwise):  # max(a, b)
         rule = _pointwise if pointwise else None
@@ -224,5 +226,6 @@ _GROUPS: dict[Callable[[Reading], Held], str] = {
     _pointwise: "where masked_fill hardswish _prelu_kernel",
     _matrices: "matmul bmm mm addmm",
     _attention: "scaled_dot_product_attention",
+    frames: " ".join(FRAMES),
 }
 _RULES = {name: rule for rule, names in _GROUPS.items() for name in names.split()}

@@ -13,19 +13,27 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from transpike.core.call import Comparison, Layout, Refused, Wire
+from transpike.core.node import Node
+from transpike.core.op import Part
+from transpike.ops.shape import Permute, with_axes, with_shape
 
 Sizes = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A call on tensors with the batch first, and how torch has its outputs; a ``wire`` where nothing is to compute."""
+    """A call on tensors with the batch first, and how torch has its outputs; a ``wire`` where nothing is to compute.
+
+    ``last`` makes the output of what the call computes, whose shapes are ``inner``, if they are not the same.
+    """
 
     name: str
     arguments: dict[str, Any]
     layouts: tuple[Layout, ...]
     shapes: tuple[Sizes, ...]
     wire: Wire | None = None
+    last: Callable[[Part], Part] | None = None
+    inner: tuple[Sizes, ...] | None = None
 
 
 def multiple(size: Any) -> int | None:
@@ -102,14 +110,22 @@ class Reading:
     """One call, and what its rule asks."""
 
     def __init__(
-        self, name: str, arguments: dict[str, Any], outputs: Sequence[Tensor], reshape: Callable[[Wire, Sizes], Wire]
+        self, name: str, arguments: dict[str, Any], outputs: Sequence[Tensor], put: Callable[[Part, Sizes], Wire]
     ) -> None:
-        self.name, self.arguments, self.outputs, self.reshape = name, arguments, outputs, reshape
+        self.name, self.arguments, self.outputs, self._put = name, arguments, outputs, put
         self.short = name.split(".")[0].rstrip("_")
         self.wires = wires_of(arguments)
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
+
+    def reshape(self, wire: Wire, shape: Sizes) -> Wire:
+        """The wire in another shape (without the batch)."""
+        return wire if shape == wire.shape else self._put(with_shape(wire, shape), shape)
+
+    def permute(self, wire: Wire, order: Sequence[int]) -> Wire:
+        """The wire with its axes in another order; the batch is axis 0."""
+        return self._put(with_axes(wire, order), tuple(wire.shape[axis - 1] for axis in order[1:]))
 
     @property
     def x(self) -> Wire:
@@ -168,6 +184,16 @@ class Reading:
             return constant_with(leaf, layout, rank) if isinstance(leaf, Tensor) else leaf
 
         return pytree.tree_map(fit, part), layout
+
+
+def moved_back(part: Part, nodes: Sequence[Node]) -> str | None:
+    """The node that ``part`` would give again: it undoes the order of axes that one of ``nodes`` makes of that node."""
+    if isinstance(part, Wire) or not isinstance(part[0], Permute) or not isinstance(part[1][0], Wire):
+        return None
+    wire = part[1][0].name
+    before = next(node for node in reversed(nodes) if node.name == wire)
+    undone = isinstance(before.op, Permute) and [before.op.axes[a] for a in part[0].axes] == sorted(before.op.axes)
+    return before.inputs[0] if undone else None
 
 
 def axes(layout: Layout, rank: int) -> list[tuple[int, ...]]:

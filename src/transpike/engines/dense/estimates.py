@@ -95,9 +95,9 @@ class Estimates:
         trains = []
         for wire, bias, value in zip(node.inputs, self.lowered.biases[name], inputs, strict=True):
             train = self._train(wire, value, steps)
-            if (t == 0 or grows) and bool(bias.any()):  # biases arrive in the first step
+            if t == 0 and bool(bias.any()):  # biases arrive in the first step
                 train = train.to(torch.float64, copy=True)
-                train[0] += bias if presence is None else bias * presence.fresh(wire)
+                train[0] += bias
             trains.append(train)
         state = self.states[name] if name in self.states else cell.init(*(train[0].double() for train in trains))
         self.run.counter.hear(name, trains, t + 1)

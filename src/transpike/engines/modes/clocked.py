@@ -116,10 +116,7 @@ class Clock:
         # all at once where the counter needs everything that the cell hears
         size = 0 if differences else max(values[i][0].nbytes for i in node.inputs)
         for part in pieces(samples, size):
-            inputs = [
-                values[i][part] + (share * bias if presence is None else presence.fresh(i) * bias)
-                for i, bias in zip(node.inputs, biases, strict=True)
-            ]
+            inputs = [values[i][part] + share * bias for i, bias in zip(node.inputs, biases, strict=True)]
             if differences:
                 self.run.counter.hear(name, [x[None] for x in inputs], own)
             here = cell.init(*inputs) if before is None else taken(before, part)

@@ -47,6 +47,7 @@ class Numbers:
     low: str = ""
     high: str = ""
     reach: str = ""
+    times: str = "1"
 
 
 def level_lines(layer: Layer, numbers: Numbers, sent: str) -> list[str]:
@@ -60,7 +61,8 @@ def level_lines(layer: Layer, numbers: Numbers, sent: str) -> list[str]:
     if rule.kind == "signed":
         return [f"const int32_t level = (u >= {theta}) - (u <= -(int64_t){numbers.below} && {sent} > 0);"]
     if rule.follow is None:
-        return [f"const int32_t level = nearest(u, {theta}, {rule.most}, {sent});"]
+        room = sent if rule.kind == "nearest" else rule.most
+        return [f"const int32_t level = nearest(u, {theta}, {rule.most}, {room});"]
     slope = numbers.rising if numbers.rising == numbers.falling else f"(u < 0 ? {numbers.falling} : {numbers.rising})"
     lines, estimate = [], "u"
     if numbers.reach:
@@ -69,6 +71,7 @@ def level_lines(layer: Layer, numbers: Numbers, sent: str) -> list[str]:
     lines += [f"int64_t left = floored((int64_t){slope} * {estimate} + {numbers.offset}, {numbers.divisor});"]
     lines += [f"if (left < {numbers.low}) left = {numbers.low};"] if numbers.low else []
     lines += [f"if (left > {numbers.high}) left = {numbers.high};"] if numbers.high else []
+    lines += [f"left *= {numbers.times};"] if numbers.times != "1" else []
     lines.append(f"left -= (int64_t){theta} * {sent};")
     if rule.kind == "all":
         return [*lines, f"const int32_t level = digits(left, {theta}, {rule.most});"]

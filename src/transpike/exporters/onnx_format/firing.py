@@ -56,7 +56,7 @@ class Firing:
         return value
 
     def _wanted(self, follow: Follow, estimate: str) -> str:
-        """``clip(⌊(a u + offset) / divisor⌋, low, high)``; Mod has the sign of the divisor, which is positive."""
+        """``times · clip(⌊(a w + offset) / divisor⌋, low, high)``; Mod has the sign of the divisor, above 0."""
         slope = self.number("rising", follow.rising)
         if not np.array_equal(follow.rising, follow.falling):
             negative = self._new("Less", estimate, self._zero, name="negative")
@@ -65,7 +65,10 @@ class Firing:
         product = self._new("Add", product, self.number("offset", follow.offset), name="shifted")
         divisor = self.number("divisor", follow.divisor)
         product = self._new("Sub", product, self._new("Mod", product, divisor, name="rest"), name="multiple")
-        return self._between(self._new("Div", product, divisor, name="wanted"), follow.low, follow.high)
+        wanted = self._between(self._new("Div", product, divisor, name="wanted"), follow.low, follow.high)
+        if (follow.times == 1).all():
+            return wanted
+        return self._new("Mul", wanted, self.number("times", follow.times), name="parts")
 
     def _reaches(self, left: str, power: int) -> str:
         """Whether ``4 |left| ≥ 3 · power · threshold``."""
