@@ -37,7 +37,7 @@ def rows(seed: int) -> list[tuple[Recipe, int]]:
     found: list[tuple[Recipe, int]] = [(r.StreamingSigmaDelta(10), every), (r.BurstDigits(1), every)]
     if seed == 0:
         found += [(r.StreamingSigmaDelta(10, threshold_count=count), 2_000) for count in (6, 4)]
-        found += [(r.BurstDigits(1, threshold_count=6), 2_000)]
+        found += [(r.BurstDigits(1, threshold_count=6), 2_000), (r.ECMT(32), 500), (r.DCGS(8), 500)]
     return found
 
 
