@@ -1,5 +1,6 @@
 """A network for tests of exporters, and the faults that are planted into what they write."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from transpike.activations import QuantisedClip
 from transpike.exporters.exporter import Exporter
 from transpike.lowering.whole import Samples, Trains, Whole
 from transpike.snn import SNN
-from transpike.testing.faults import FAULTS
+from transpike.testing.faults import FAULTS, Fault
 
 STEPS = 8
 
@@ -49,17 +50,35 @@ def coarse(average: bool = False) -> SNN:
     return ts.convert(Coarse(average).eval(), recipe, x, preprocessing=ts.Preprocessing((0.0,), (128 / 255,)))
 
 
+def coarse_first_spikes() -> SNN:
+    """``Coarse`` with neurons that fire once above their threshold, which potentials often equal."""
+    x = ts.data.load("digits").train.batch(torch.arange(64))[0]
+    model = Coarse(False).eval()
+    model.clips = nn.ModuleList([nn.ReLU(), nn.ReLU()])
+    recipe = ts.recipes.S4NN(timesteps=STEPS, threshold=1.5, readout=ts.readouts.AccumulatedMembrane())
+    return ts.convert(model, recipe, x, preprocessing=ts.Preprocessing((0.0,), (1.0,)))
+
+
+def coarse_falling() -> SNN:
+    """``Coarse`` with neurons whose thresholds fall from slot to slot."""
+    x = ts.data.load("digits").train.batch(torch.arange(64))[0]
+    recipe = ts.recipes.LinearTTFS(timesteps=4, learned=True)
+    return ts.convert(Coarse(False).eval(), recipe, x, preprocessing=ts.Preprocessing((0.0,), (128 / 255,)))
+
+
 def digits(number: int) -> Tensor:
     """The first test images of digits."""
     return ts.data.load("digits").test.batch(torch.arange(number))[0]
 
 
-def plant(monkeypatch: pytest.MonkeyPatch, exporter: type[Exporter], name: str) -> None:
-    """From now on ``exporter`` writes a network with this fault of ``FAULTS``."""
+def plant(
+    monkeypatch: pytest.MonkeyPatch, exporter: type[Exporter], name: str, faults: Mapping[str, Fault] = FAULTS
+) -> None:
+    """From now on ``exporter`` writes a network with this fault of ``faults``."""
     write = exporter.write
 
     def faulty(self: Exporter, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
-        changed = FAULTS[name](whole)
+        changed = faults[name](whole)
         assert changed is not None, f"{name} has nothing to change"
         write(self, changed, path, samples, expected)
 

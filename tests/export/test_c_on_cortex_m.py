@@ -5,11 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from drawn_wholes import DRAWN
+from drawn_slots import DRAWN as FIRST_SPIKES
+from drawn_wholes import DRAWN as STREAMING
 
 from transpike.exporters import C
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples/cortex_m/run.sh"
+DRAWN = {**STREAMING, **{f"first spikes of {name}": make for name, make in FIRST_SPIKES.items()}}
 NEEDED = ("arm-none-eabi-gcc", "qemu-system-arm")
 missing = [name for name in NEEDED if shutil.which(name) is None]
 pytestmark = pytest.mark.skipif(bool(missing), reason=f"needs {' and '.join(missing)}")
@@ -30,7 +32,7 @@ def test_every_spike_is_equal(kind: str, target: tuple[str, ...], tmp_path: Path
 
 
 def test_a_fault_is_found(tmp_path: Path) -> None:
-    whole, samples, expected = DRAWN["pixels"](3)
+    whole, samples, expected = STREAMING["pixels"](3)
     C().write(whole, tmp_path, samples, expected)
     source = tmp_path / "net.c"
     source.write_text(source.read_text().replace("if (u >= ", "if (u > "))

@@ -99,7 +99,7 @@ def test_what_has_no_form_is_named(name: str) -> None:
 
 HELD = {
     "ecmt", "spikezip",
-    "adafire", "burst", "burst-digits", "ceiling", "error-compensation", "fast-snn", "group-neuron", "h-mt", "sigma-delta", "vr", "cq", "cq-plus", "datta-beerel", "deng-gu", "diehl-model", "ecc", "few-steps", "ltb", "opi", "qcfs", "rmp", "rnl",
+    "cat", "linear-ttfs", "s4nn", "t2fsnn", "yoso", "adafire", "burst", "burst-digits", "ceiling", "error-compensation", "fast-snn", "group-neuron", "h-mt", "sigma-delta", "vr", "cq", "cq-plus", "datta-beerel", "deng-gu", "diehl-model", "ecc", "few-steps", "ltb", "opi", "qcfs", "rmp", "rnl",
     "rueckauer", "slip-relu", "snn-calibration", "spike-norm", "tcl", "threshold-balancing", "weight-normalisation",
 }  # fmt: skip
 NEITHER = {"cao", "exact-mapping", "pascal", "snm"}

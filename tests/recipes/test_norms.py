@@ -83,7 +83,7 @@ class Applied(nn.Module):
 
 UNDEFINED = {
     "layer_norm": nn.LayerNorm(4, eps=0.0),
-    "rsqrt": Applied(lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True))),
+    "rms_norm": Applied(lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True))),
     "log": Applied(torch.log),
     "sqrt": Applied(torch.sqrt),
 }

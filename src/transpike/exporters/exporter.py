@@ -24,6 +24,9 @@ class Exporter(NamedSettings, ABC):
     """True if it keeps every ``Rule`` and ``Timing`` of layers; networks with others than plain ones are else refused.
     """
 
+    first_spikes: ClassVar[bool] = False
+    """True if it writes networks of first spikes (``Whole.first_spikes``); they are else refused."""
+
     def refuse(self, whole: Whole) -> None:
         """Raises UnsupportedModel, naming layer, reason and way out, for what this format cannot hold."""
 

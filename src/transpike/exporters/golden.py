@@ -17,7 +17,7 @@ import numpy as np
 
 from transpike.errors import GateFailed
 from transpike.exporters.exporter import Exporter
-from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Timing, Trains, Whole
+from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Slots, Term, Timing, Trains, Whole, Window
 from transpike.results.writing import write_atomically
 
 VERSION = 2
@@ -30,19 +30,22 @@ class Golden(Exporter):
     ``net.json`` holds the structure, ``net.npz`` its integers; ``samples.npz`` what enters, the expected spikes of
     every layer and step, the last potentials and the totals; ``mem/*.mem`` the same integers for $readmemh;
     ``check.py`` runs all of it with NumPy alone, with ``rules.py`` where neurons send more than one spike in a step.
-    ``mem=False`` leaves out the .mem files, which are large.
+    ``mem=False`` leaves out the .mem files, which are large. A network of first spikes has slots in place of
+    thresholds and resets, and another checker; its .mem files hold the step of each spike, 0 for none, not trains.
     """
 
     name: ClassVar[str] = "golden"
     suffix: ClassVar[str] = ""
     reads_late: ClassVar[bool] = True
     every_rule: ClassVar[bool] = True
+    first_spikes: ClassVar[bool] = True
     mem: bool = True
 
     def write(self, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
         path.mkdir()
         arrays: dict[str, Integers] = {}
-        layers = [_layer(layer, arrays, whole.timesteps) for layer in whole.layers]
+        make = _slot_layer if whole.first_spikes else _layer
+        layers = [make(layer, arrays, whole.timesteps) for layer in whole.layers]
         entrances = [_entrance(one, arrays) for one in whole.entrances]
         vectors = _entering(samples)
         vectors |= {f"out.{name}": value for name, value in expected.levels.items()}
@@ -53,14 +56,17 @@ class Golden(Exporter):
             "format": "transpike golden",
             "version": VERSION,
             "timesteps": samples.timesteps,
+            "window": whole.window,
             "divisor": whole.divisor or samples.timesteps - whole.readout.start,
             "entrances": entrances,
             "layers": layers,
         }
         if self.mem:
-            text["mem"] = list(_memories(path / "mem", {**arrays, **vectors}))
+            sent = _as_times(whole, vectors) if whole.first_spikes else vectors
+            text["mem"] = list(_memories(path / "mem", {**arrays, **sent}))
         write_atomically(path / "net.json", json.dumps(text, indent=1).encode())
-        shutil.copyfile(str(files("transpike.exporters") / "golden_check.py"), path / "check.py")
+        checker = "golden_slots_check.py" if whole.first_spikes else "golden_check.py"
+        shutil.copyfile(str(files("transpike.exporters") / checker), path / "check.py")
         if not all(layer.rule.is_plain for layer in whole.layers):
             shutil.copyfile(str(files("transpike.exporters") / "golden_rules.py"), path / "rules.py")
 
@@ -83,6 +89,19 @@ class Golden(Exporter):
                 return Trains(kinds["out."], arrays["totals"].astype(np.int64), kinds["v."])
 
 
+def _as_times(whole: Whole, vectors: dict[str, Integers]) -> dict[str, Integers]:
+    """With the step of each spike, from 1, in place of trains: "when.NAME" (batch, *shape), 0 where none comes."""
+    trains = {f"in.{one.name}": one.name for one in whole.entrances if one.kind == "spikes"}
+    trains |= {f"out.{layer.name}": layer.name for layer in whole.layers}
+    found = {}
+    for key, value in vectors.items():
+        if key in trains:
+            found[f"when.{trains[key]}"] = np.tensordot(np.arange(1, len(value) + 1), value != 0, 1)  # fires once
+        else:
+            found[key] = value
+    return found
+
+
 def _entering(samples: Samples) -> dict[str, Integers]:
     """What enters, and the whole numbers of inputs: the checker makes the currents of these itself."""
     raw = {f"raw.{name}": value for name, value in samples.raw.items()}
@@ -95,6 +114,8 @@ def _entrance(entrance: Entrance, arrays: dict[str, Integers]) -> dict[str, Any]
         "name": entrance.name, "kind": entrance.kind, "shape": entrance.shape, "low": entrance.low,
         "high": entrance.high,
     }  # fmt: skip
+    if entrance.slots is not None:
+        found["levels"] = entrance.slots.levels.tolist()
     if entrance.front is not None:
         front = entrance.front
         found["front"] = {
@@ -107,18 +128,9 @@ def _entrance(entrance: Entrance, arrays: dict[str, Integers]) -> dict[str, Any]
 
 def _layer(layer: Layer, arrays: dict[str, Integers], timesteps: int) -> dict[str, Any]:
     """The structure of a layer as plain data; its integers go into ``arrays``."""
-    found: dict[str, Any] = {"name": layer.name, "kind": layer.kind, "shape": layer.shape}
     if layer.pool is not None:
-        pool = layer.pool
-        return found | {
-            "source": layer.source, "kernel": pool.kernel, "stride": pool.stride, "padding": pool.padding,
-        }  # fmt: skip
-    units = np.atleast_1d(layer.unit)
-    found |= {
-        "axis": layer.axis, "unit_log2": np.log2(units).astype(int).tolist(), "currents": layer.currents,
-        "bound": int(layer.bound.max()), "bias": _stored(arrays, f"{layer.name}.bias", layer.bias),
-        "timing": asdict(layer.timing or Timing(*[(0, timesteps)] * 3)),
-    }  # fmt: skip
+        return _pooling(layer, layer.pool)
+    found = _sum(layer, arrays) | {"timing": asdict(layer.timing or Timing(*[(0, timesteps)] * 3))}
     if layer.kind == "readout":
         found["start"] = layer.start
     else:
@@ -126,8 +138,36 @@ def _layer(layer: Layer, arrays: dict[str, Integers], timesteps: int) -> dict[st
         for name in ("threshold", "initial"):
             found[name] = _stored(arrays, f"{layer.name}.{name}", getattr(layer, name))
         found["rule"] = _rule(layer, arrays)
-    found["terms"] = [_term(f"{layer.name}.{number}", term, arrays) for number, term in enumerate(layer.terms)]
     return found
+
+
+def _slot_layer(layer: Layer, arrays: dict[str, Integers], timesteps: int) -> dict[str, Any]:
+    """The structure of a layer of first spikes as plain data; its integers go into ``arrays``."""
+    slots = layer.slots or Slots(0, np.zeros(0, np.int64))
+    found: dict[str, Any] = {"before": slots.before, "levels": slots.levels.tolist(), "wait": slots.wait}
+    if layer.pool is not None:
+        return _pooling(layer, layer.pool) | found
+    if layer.kind == "delay":
+        return {"name": layer.name, "kind": layer.kind, "shape": layer.shape, "source": layer.source} | found
+    found["initial"] = _stored(arrays, f"{layer.name}.initial", layer.initial)
+    if layer.slots is not None:
+        found["thresholds"] = _stored(arrays, f"{layer.name}.thresholds", slots.thresholds)
+    return _sum(layer, arrays) | found
+
+
+def _pooling(layer: Layer, pool: Window) -> dict[str, Any]:
+    found = {"name": layer.name, "kind": layer.kind, "shape": layer.shape, "source": layer.source}
+    return found | {"kernel": pool.kernel, "stride": pool.stride, "padding": pool.padding}
+
+
+def _sum(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
+    """What a layer adds up."""
+    terms = [_term(f"{layer.name}.{number}", term, arrays) for number, term in enumerate(layer.terms)]
+    return {
+        "name": layer.name, "kind": layer.kind, "shape": layer.shape, "axis": layer.axis,
+        "unit_log2": np.log2(np.atleast_1d(layer.unit)).astype(int).tolist(), "currents": layer.currents,
+        "bound": int(layer.bound.max()), "bias": _stored(arrays, f"{layer.name}.bias", layer.bias), "terms": terms,
+    }  # fmt: skip
 
 
 def _rule(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:

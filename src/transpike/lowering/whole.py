@@ -8,6 +8,10 @@ Every potential, weight, threshold and bias is an integer count of grid steps. I
 takes the threshold off, ``zero`` clears v. Neurons of other kinds have another ``Rule``, layers that wait a ``Timing``.
 The readout adds its charge in every step and never fires. The charge of a term has the elements of the layer in their
 order; its shape may be another one.
+
+In a network of first spikes (``Whole.first_spikes``) a step is a time slot. Bias and currents are added once, before
+the first step; after that v += Σ_terms W · levels in every step. A layer fires only in the steps of its ``Slots``, each
+neuron at most once, where v reaches the threshold of the slot; it then sends the level of the slot, and v remains.
 """
 
 from collections.abc import Mapping
@@ -38,6 +42,25 @@ class Front:
 
 
 @dataclass(frozen=True, eq=False)
+class Slots:
+    """The slots of what sends first spikes: slot k = 1, 2 … is step ``before + k`` of a run.
+
+    ``levels`` (slots,): what a spike in each slot sends, above 0 and never rising. ``thresholds`` (slots, …), those of
+    neurons, broadcast to (slots, *shape). ``wait``: a delay repeats what it received this number of steps ago.
+    """
+
+    before: int
+    levels: Integers
+    thresholds: Integers = field(default_factory=lambda: np.zeros((0, 1), np.int64))
+    wait: int = 0
+
+    def level(self, step: int) -> int:
+        """What a spike in a step, from 1, sends; 0 if none can come."""
+        slot = step - self.before
+        return int(self.levels[slot - 1]) if 1 <= slot <= len(self.levels) else 0
+
+
+@dataclass(frozen=True, eq=False)
 class Entrance:
     """What enters: one array of integers for each sample.
 
@@ -45,6 +68,7 @@ class Entrance:
     in the layer's ``currents``, with its ``front`` if the input is whole numbers; "values": (batch, *shape), levels
     that are the same in every step, the source of terms; "spikes": (T, batch, *shape), levels of each step, the source
     of terms. ``low`` and ``high`` bound the integers; ``unit`` is the real value of 1 (broadcastable to shape).
+    ``slots``: those of "spikes" that are first spikes.
     """
 
     name: str
@@ -54,6 +78,7 @@ class Entrance:
     high: int
     unit: NDArray[np.float64]
     front: Front | None = None
+    slots: Slots | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,16 +197,19 @@ class Timing:
 class Layer:
     """Neurons ("integrate"), pooling by lateral inhibition ("maximum"), or the "readout".
 
+    In a network of first spikes neurons are "first-spike", and a "delay" repeats the spikes of its ``source`` later;
+    all but the readout have ``slots``. Of first spikes, a maximum sends the earliest of each window.
+
     ``unit`` is the real value of 1 in charge and potentials, a power of two for each channel: as many as ``shape`` has
     on ``axis`` (from 0, without the batch); one number for the readout. ``bias``, ``threshold``, ``initial`` broadcast
     to ``shape``. ``bound`` (broadcastable) is the largest |v| that can occur in the form's number of steps, before the
-    reset, for any levels. ``pool`` and ``source`` are those of "maximum"; its rule is that of
+    reset, for any levels. ``pool`` is that of "maximum" and ``source`` what it pools; its rule is that of
     ``neurons.LateralInhibition``, whose padding is below every sum. ``start``: the readout adds nothing in its first
     ``start`` steps. ``timing`` None: in every step.
     """
 
     name: str
-    kind: Literal["integrate", "maximum", "readout"]
+    kind: Literal["integrate", "maximum", "readout", "first-spike", "delay"]
     shape: tuple[int, ...]
     axis: int
     unit: NDArray[np.float64]
@@ -197,6 +225,12 @@ class Layer:
     start: int = 0
     rule: Rule = Rule()
     timing: Timing | None = None
+    slots: Slots | None = None
+
+    @property
+    def integrates(self) -> bool:
+        """True for neurons."""
+        return self.kind in ("integrate", "first-spike")
 
     def active(self, what: Literal["bias", "currents", "fires"], t: int) -> bool:
         """Whether step t, from 0, is one of those that ``Timing`` calls so."""
@@ -225,6 +259,11 @@ class Whole:
         return sends(self.table, self.window, name, t)
 
     @property
+    def first_spikes(self) -> bool:
+        """True if a step is a time slot, and each neuron fires once or never."""
+        return any(layer.slots is not None for layer in self.layers)
+
+    @property
     def is_plain(self) -> bool:
         """True if every neuron sends at most one spike per step, and may in every step."""
         return all(layer.rule.is_plain and layer.timing is None for layer in self.layers)
@@ -234,6 +273,8 @@ class Whole:
         one = self.table[name]
         if isinstance(one, Entrance):
             return one.low, one.high
+        if one.slots is not None:
+            return 0, int(one.slots.levels.max())
         return self.ends(one.source) if one.kind == "maximum" else one.rule.ends
 
     @property

@@ -3,7 +3,6 @@
 Refuses by name what has no such form, and says what to change.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil, floor, log2
 
@@ -18,18 +17,20 @@ from transpike.core.op import Op
 from transpike.core.plain import is_plain
 from transpike.errors import DataError, UnsupportedModel
 from transpike.lowering.bounds import spans
-from transpike.lowering.lowered import Exactness, Lowered
+from transpike.lowering.lowered import Exactness
 from transpike.lowering.program import Program
 from transpike.lowering.rounding_points import OnGrid
-from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Whole, Window, sends
-from transpike.lowering.whole_paths import paths, sends_levels
+from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Slots, Term, Whole, Window, sends
+from transpike.lowering.whole_paths import onward, paths, sends_levels
 from transpike.lowering.whole_rules import after_firing, check_cell, narrowed, unit_of
+from transpike.lowering.whole_slots import Slotting, check_slots
 from transpike.lowering.whole_terms import compact, extremes, front_of, integers, terms_of
 from transpike.lowering.whole_timing import Times, check_schedule, check_steps
 from transpike.neurons.max_pooling import LateralInhibition, MaximumOfEstimates
 from transpike.ops.maxpool import MaxPool
 from transpike.readouts.accumulated_membrane import AccumulatedMembrane
 from transpike.readouts.delayed_window import DelayedWindow
+from transpike.readouts.earliest_spike import EarliestSpike
 from transpike.readouts.spike_count import SpikeCount
 
 
@@ -48,12 +49,14 @@ def _checked(program: Program, timesteps: int) -> Exactness:
     if exactness is None:
         raise UnsupportedModel("the network has no exact grid, so no whole numbers; convert with exact_grid=True")
     check_schedule(program)
+    if program.schedule.mode == "slots":
+        check_slots(program, timesteps)
     if exactness.timesteps < timesteps:
         raise UnsupportedModel(
             f"the network is not on a grid for {timesteps} steps: {exactness.reason}; "
             + ("export fewer steps" if exactness.timesteps else "use a smaller T or other thresholds")
         )
-    if not is_plain(program.readout, (AccumulatedMembrane, SpikeCount, DelayedWindow)):
+    if not is_plain(program.readout, (AccumulatedMembrane, SpikeCount, DelayedWindow, EarliestSpike)):
         raise UnsupportedModel(
             f"the readout {type(program.readout).__name__} has no whole-number form, only totals over steps have: "
             "convert with readout=AccumulatedMembrane()"
@@ -80,6 +83,7 @@ class _Former:
 
     def __init__(self, program: Program, exactness: Exactness, timesteps: int, whole: tuple[int, int] | None) -> None:
         self.lowered, self.table, self.times = program.lowered, program.table, Times(program, timesteps)
+        self.slotting = Slotting(program.encoder, self.times) if program.schedule.mode == "slots" else None
         self.exactness, self.start, self.whole = exactness, _delay(program), whole
         self.entrances: list[Entrance] = []
         self.layers: list[Layer] = []
@@ -99,6 +103,9 @@ class _Former:
                 self._spikes(node)
             elif isinstance(node.op, (LateralInhibition, MaximumOfEstimates)):
                 self.layers.append(self._maximum(node, node.op))
+            elif isinstance(node.op, Cell) and self.slotting is not None:
+                make = self._delay if node.op.is_delay else self._first_spikes
+                self.layers.append(make(node, node.op, self.slotting))
             elif isinstance(node.op, Cell):
                 self.layers.append(self._neurons(node, node.op))
         self.layers.append(self._readout(output))
@@ -107,13 +114,14 @@ class _Former:
 
     def _spikes(self, node: Node) -> None:
         alphabet, scale = self.lowered.alphabets[node.name], self.lowered.spike_scales[node.name]
-        if not alphabet.levels or alphabet.kind not in ("binary", "ternary", "levels"):
+        if not alphabet.levels or alphabet.kind not in ("binary", "ternary", "levels", "time"):
             raise UnsupportedModel(f"{node.name} sends {alphabet} spikes, which have no whole-number form")
         assert scale is not None
         low = -alphabet.levels if alphabet.signed else 0
         self.ends[node.name] = (low, alphabet.levels)
         unit = compact(scale[0].numpy())
-        self.entrances.append(Entrance(node.name, node.shape, "spikes", low, alphabet.levels, unit))
+        slots = None if self.slotting is None else self.slotting.entering()
+        self.entrances.append(Entrance(node.name, node.shape, "spikes", low, alphabet.levels, unit, slots=slots))
 
     def _maximum(self, node: Node, cell: LateralInhibition | MaximumOfEstimates) -> Layer:
         pool, source, where = cell.pool, self.table[node.inputs[0]], f"{node.name} ({cell.describe()})"
@@ -136,22 +144,48 @@ class _Former:
             )
         self.ends[node.name] = self.ends[source.name]
         window = Window(pool.kernel, pool.stride, pool.padding)
-        unit = np.ones(node.shape[0])
-        return Layer(node.name, "maximum", node.shape, 0, unit, pool=window, source=source.name)
+        unit, slots = np.ones(node.shape[0]), self._slots(source.name)
+        return Layer(node.name, "maximum", node.shape, 0, unit, pool=window, source=source.name, slots=slots)
+
+    def _slots(self, name: str) -> Slots | None:
+        """Those of an entrance or a layer before."""
+        before: tuple[Entrance | Layer, ...] = (*self.entrances, *self.layers)
+        return next((one.slots for one in before if one.name == name), None)
+
+    def _delay(self, node: Node, cell: Cell, slotting: Slotting) -> Layer:
+        layer = slotting.delay(node, cell, self.table[node.inputs[0]], self._slots(node.inputs[0]))
+        self.ends[node.name] = self.ends[layer.source]
+        return layer
 
     def _neurons(self, node: Node, cell: Cell) -> Layer:
         check_cell(cell, node.name)
         axis, unit = self._unit(node)
         found = unit_of(cell, node.name, unit, self.times.timesteps)
-        given = self.lowered.biases[node.name][0].expand(1, *self.table[node.inputs[0]].shape)
-        bias = compact(integers(given.reshape(node.shape), unit, node.name))
         layer = Layer(
             node.name, "integrate", node.shape, axis, _along(unit, axis), self._terms(node, node.inputs[0], unit),
-            self._currents(node, node.inputs[0], unit), bias, found.threshold, found.initial,
+            self._currents(node, node.inputs[0], unit), self._bias(node, unit), found.threshold, found.initial,
             "zero" if found.zero else "subtract", rule=found.rule, timing=self.times.of(node.name),
         )  # fmt: skip
         self.ends[node.name] = found.rule.ends
         return narrowed(self._bounded(layer), f"{node.name} ({cell.describe()})")
+
+    def _first_spikes(self, node: Node, cell: Cell, slotting: Slotting) -> Layer:
+        """In the coarsest unit of its weights: the grid of early firing is finer than most weights are."""
+        axis, unit = self._unit(node)
+        terms, currents = self._terms(node, node.inputs[0], unit), self._currents(node, node.inputs[0], unit)
+        bias = self._bias(node, unit)
+        common = 1 if currents else max(1, _common_power([*(term.weight for term in terms), bias]))
+        terms, unit = tuple(replace(term, weight=term.weight // common) for term in terms), unit * common
+        slots = slotting.first_spikes(node, cell, unit)
+        layer = Layer(
+            node.name, "first-spike", node.shape, axis, _along(unit, axis), terms, currents, bias // common, slots=slots
+        )
+        self.ends[node.name] = (0, int(slots.levels.max()))
+        return self._bounded(layer)
+
+    def _bias(self, node: Node, unit: Tensor) -> Integers:
+        given = self.lowered.biases[node.name][0].expand(1, *self.table[node.inputs[0]].shape)
+        return compact(integers(given.reshape(node.shape), unit, node.name))
 
     def _unit(self, node: Node) -> tuple[int, Tensor]:
         """The axis of the channels, and the grid step of each element, equal within a channel; (*shape)."""
@@ -211,6 +245,13 @@ class _Former:
     def _bounded(self, layer: Layer) -> Layer:
         """The layer with the largest |v| for any levels, by interval arithmetic step by step."""
         given = [(term.source, extremes(term, *self.ends[term.source], layer)) for term in layer.terms]
+        if self.slotting is not None:  # everything enters once
+            low = high = layer.bias
+            for name in layer.currents:
+                low, high = low + self.ends[name][0], high + self.ends[name][1]
+            for _, (least, most) in given:
+                low, high = low + least, high + most
+            return replace(layer, bound=compact(np.maximum(abs(low), abs(high))))
         table: dict[str, Layer | Entrance] = {one.name: one for one in self.entrances}
         table |= {one.name: one for one in self.layers}
         low = high = layer.initial
@@ -250,21 +291,6 @@ def _common_power(values: list[Integers]) -> int:
     for value in values:
         found |= int(np.bitwise_or.reduce(np.abs(value).ravel(), initial=0))
     return found & -found
-
-
-def onward(lowered: Lowered, known: Mapping[str, Tensor], *, magnitude: bool = False) -> dict[str, Tensor]:
-    """``known`` values of constant currents, and what they are on the wires behind them while no neuron fires."""
-    found = dict(known)
-    shapes = {node.name: node.shape for node in lowered.nodes}
-    for node in lowered.nodes:
-        if node.name in found or isinstance(node.op, (Cell, Input)) or not any(name in found for name in node.inputs):
-            continue
-        first = next(found[name] for name in node.inputs if name in found)
-        inputs = [
-            found[name] if name in found else first.new_zeros((len(first), *shapes[name])) for name in node.inputs
-        ]
-        found[node.name] = (node.op.magnitude() if magnitude else node.op).linear(*inputs)
-    return found
 
 
 def samples_of(program: Program, whole: Whole, x: Tensor, sample_ids: Tensor, timesteps: int) -> Samples:

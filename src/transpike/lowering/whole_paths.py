@@ -168,3 +168,18 @@ def matrix(table: Mapping[str, Node], path: Path, most: int) -> Tensor | None:
             value = applied(table, node, place, value)
         columns.append(value.flatten(1))
     return torch.cat(columns).T.contiguous()
+
+
+def onward(lowered: Lowered, known: Mapping[str, Tensor], *, magnitude: bool = False) -> dict[str, Tensor]:
+    """``known`` values of constant currents, and what they are on the wires behind them while no neuron fires."""
+    found = dict(known)
+    shapes = {node.name: node.shape for node in lowered.nodes}
+    for node in lowered.nodes:
+        if node.name in found or isinstance(node.op, (Cell, Input)) or not any(name in found for name in node.inputs):
+            continue
+        first = next(found[name] for name in node.inputs if name in found)
+        inputs = [
+            found[name] if name in found else first.new_zeros((len(first), *shapes[name])) for name in node.inputs
+        ]
+        found[node.name] = (node.op.magnitude() if magnitude else node.op).linear(*inputs)
+    return found

@@ -1,5 +1,6 @@
 """The run of a whole-number network: the specification of every exporter, in integers."""
 
+from dataclasses import replace
 from itertools import product
 from math import prod
 
@@ -15,14 +16,18 @@ _CONVS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 def run_whole(whole: Whole, samples: Samples) -> Trains:
     """Every spike of every layer and step, and the totals of the readout."""
-    return _Run(whole, samples).trains()
+    return _run_of(whole, samples).trains()
 
 
 def peaks(whole: Whole, samples: Samples) -> dict[str, int]:
     """The largest |v| of each neuron layer before its reset; never above ``Layer.bound``."""
-    run = _Run(whole, samples)
+    run = _run_of(whole, samples)
     run.trains()
     return run.peaks
+
+
+def _run_of(whole: Whole, samples: Samples) -> "_Run":
+    return _FirstSpikes(whole, samples) if whole.first_spikes else _Run(whole, samples)
 
 
 class _Run:
@@ -32,14 +37,14 @@ class _Run:
         batch = len(entering[0] if first.kind == "spikes" else entering)
         self.whole, self.samples, self.batch = whole, samples, batch
         self.ties = 0
-        self.peaks = {layer.name: 0 for layer in whole.layers if layer.kind == "integrate"}
+        self.peaks = {layer.name: 0 for layer in whole.layers if layer.integrates}
         self.weights = {
             id(term): torch.from_numpy(term.weight).double() for layer in whole.layers for term in layer.terms
         }
         self.potentials = {
             layer.name: np.broadcast_to(layer.initial, (batch, *layer.shape)).copy()
             for layer in whole.layers
-            if layer.kind == "integrate"
+            if layer.integrates
         }
         self.sent = {
             layer.name: np.zeros((batch, *layer.shape), np.int64) for layer in whole.layers if layer.rule.remembers
@@ -82,10 +87,12 @@ class _Run:
         for name in layer.currents if layer.active("currents", t) else ():
             charge += levels[name]
         for term in layer.terms:
-            x = torch.from_numpy(np.ascontiguousarray(rearranged(term, levels[term.source]))).double()
-            found = multiplied(term, self.weights[id(term)], x)
-            charge += found.reshape(charge.shape).numpy().astype(np.int64)
+            charge += self._product(term, levels[term.source]).reshape(charge.shape)
         return charge
+
+    def _product(self, term: Term, levels: Integers) -> Integers:
+        x = torch.from_numpy(np.ascontiguousarray(rearranged(term, levels))).double()
+        return multiplied(term, self.weights[id(term)], x).numpy().astype(np.int64)
 
     def _fire(self, layer: Layer, charge: Integers, t: int) -> Integers:
         v, name = self.potentials[layer.name] + charge, layer.name
@@ -140,6 +147,59 @@ def wanted(follow: Follow, v: Integers) -> Integers:
     kept = np.clip(v, -follow.reach, follow.reach)
     product = np.where(v < 0, follow.falling, follow.rising) * kept + follow.offset
     return follow.times * np.clip(product // follow.divisor, follow.low, follow.high)
+
+
+class _FirstSpikes(_Run):
+    """A network of time slots: biases and currents enter once, and a neuron fires at most once."""
+
+    def __init__(self, whole: Whole, samples: Samples) -> None:
+        super().__init__(whole, samples)
+        self.fired = {name: np.zeros(v.shape, bool) for name, v in self.potentials.items()}
+        self.steps: list[dict[str, Integers]] = []
+        for name in self.potentials:
+            layer = whole.table[name]
+            assert isinstance(layer, Layer)
+            self.potentials[name] = self.potentials[name] + self._once(layer)
+
+    def trains(self) -> Trains:
+        found = super().trains()
+        return replace(found, totals=found.totals + self._once(self.whole.readout))
+
+    def _once(self, layer: Layer) -> Integers:
+        """What enters before the first step."""
+        return sum((self.samples.entering[name] for name in layer.currents), layer.bias)
+
+    def _step(self, t: int) -> dict[str, Integers]:
+        levels = super()._step(t)
+        self.steps.append(levels)
+        return levels
+
+    def _charge(self, layer: Layer, levels: dict[str, Integers], t: int) -> Integers:
+        charge = np.zeros((self.batch, *layer.shape), np.int64)
+        if layer.kind == "delay":
+            assert layer.slots is not None
+            then = t - layer.slots.wait
+            return (levels if then == t else self.steps[then])[layer.source] if then >= 0 else charge
+        for term in layer.terms:
+            if levels[term.source].any():
+                charge += self._product(term, levels[term.source]).reshape(charge.shape)
+        return charge
+
+    def _fire(self, layer: Layer, charge: Integers, t: int) -> Integers:
+        slots = layer.slots
+        assert slots is not None
+        if layer.kind == "delay":
+            return charge
+        v = self.potentials[layer.name] = self.potentials[layer.name] + charge
+        self.peaks[layer.name] = max(self.peaks[layer.name], int(abs(v).max()))
+        level = slots.level(t + 1)
+        if not level:
+            return np.zeros_like(v)
+        limit, before = slots.thresholds[t - slots.before], self.fired[layer.name]
+        self.ties += int(((v == limit) & ~before).sum())
+        now = (v >= limit) & ~before
+        self.fired[layer.name] |= now
+        return now * np.int64(level)
 
 
 def charge_of(front: Front, raw: Integers) -> Integers:

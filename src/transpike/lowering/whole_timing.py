@@ -11,7 +11,7 @@ class Times:
 
     def __init__(self, program: Program, timesteps: int) -> None:
         self.schedule, self.timesteps = program.schedule, timesteps
-        self.steps, self.divisor, self.window = timesteps, 0, 0
+        self.steps, self.divisor, self.window, self.lag = timesteps, 0, 0, 0
         self.starts = dict.fromkeys(program.table, 0)
         if self.schedule.mode == "differences":
             self.divisor = 1
@@ -20,9 +20,16 @@ class Times:
             self.starts = {name: depth * lag for name, depth in depths(program.lowered.nodes).items()}
             self.steps = self.starts[program.lowered.output.name] + timesteps
             self.divisor = self.window = timesteps
+        if self.schedule.mode == "slots":
+            self.lag = self.schedule.lag(timesteps)
+            self.starts = {name: depth * self.lag for name, depth in depths(program.lowered.nodes).items()}
+            self.steps = self.starts[program.lowered.output.name] + timesteps
+            self.divisor, self.window = 1, timesteps
 
     def of(self, name: str) -> Timing | None:
-        """The timing of the layer ``name``; None if it is always active."""
+        """The timing of the layer ``name``; None if it is always active, or has slots."""
+        if self.schedule.mode == "slots":
+            return None
         if self.schedule.mode == "differences":  # what is constant arrives once
             found = Timing((0, 1), (0, 1), (0, self.steps))
         else:
@@ -40,8 +47,8 @@ def check_schedule(program: Program) -> None:
         reason = "what a message of step t adds is divided by t: use a recipe with unit gain, such as sigma-delta"
     elif getattr(schedule, "settle", False):
         reason = "neurons correct their count in silent steps: use schedule=LayerSynchronous() and unsigned neurons"
-    elif schedule.mode not in ("steps", "windows", "differences"):
-        reason = "only streaming, windows and differences of unit gain have: use a recipe such as ecc or few-steps"
+    elif schedule.mode not in ("steps", "windows", "differences", "slots"):
+        reason = "only streaming, windows, time slots and differences of unit gain have: use a recipe such as ecc"
     if reason:
         raise UnsupportedModel(f"{schedule} has no whole-number form: {reason}")
     if schedule.mode != "steps" and readout.every_step:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ from torch import Tensor, nn
 
 from transpike.errors import UnsupportedModel
 from transpike.exporters.exporter import Exporter
-from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Term, Trains, Whole, Window
+from transpike.lowering.whole import Entrance, Integers, Layer, Samples, Slots, Term, Trains, Whole, Window
 from transpike.lowering.whole_form import whole_form
 from transpike.lowering.whole_run import run_whole
 from transpike.recipes import ECC
 from transpike.snn import SNN
 from transpike.testing._law import Law, check_member
 from transpike.testing._networks import network
-from transpike.testing.faults import FAULTS
+from transpike.testing.faults import FAULTS, FIRST_SPIKE_FAULTS
 from transpike.workflow.convert import convert
 from transpike.workflow.export import refuse, trains_of
 
@@ -86,16 +87,42 @@ def small_integers() -> tuple[Whole, Samples]:
     return Whole((entrance,), layers, STEPS), Samples({"first.current": numbers(-2, 4, 3, 2, 6, 6)}, STEPS)
 
 
+def small_first_spikes() -> tuple[Whole, Samples]:
+    """A network of first spikes of small integers, and three samples for it.
+
+    Neurons with a constant current, maximum pooling, a convolution with a delayed residual, and a readout; the windows
+    of three slots begin two steps after one another.
+    """
+    whole = small_integers()[0]
+    first, pool, second, output = whole.layers
+    draw, slots = np.random.default_rng(3), np.array([[[[5]], [[4]]], [[[3]], [[2]]], [[[1]], [[1]]]])
+    entering = draw.integers(-2, 5, (3, 2, 6, 6), endpoint=True)
+    entrance = replace(whole.entrances[0], high=5)
+    conv, residual = second.terms
+
+    def fires(layer: Layer, depth: int, thresholds: Integers) -> Layer:
+        return replace(layer, kind="first-spike", slots=Slots(2 * depth, np.array([4, 2, 1]), thresholds))
+
+    neurons = fires(first, 1, slots)
+    late = Layer("late", "delay", pool.shape, 0, pool.unit, source="pool", slots=Slots(4, np.array([4, 2, 1]), wait=2))
+    layers = (
+        neurons, replace(pool, slots=neurons.slots), late,
+        fires(replace(second, terms=(conv, replace(residual, source="late"))), 2, 4 * slots), output,
+    )  # fmt: skip
+    return Whole((entrance,), layers, 7, 1, 3), Samples({"first.current": entering}, 7)
+
+
 def check_exporter(exporter: Exporter, only: Iterable[str] = CASES) -> None:
     """Writes small networks, runs what it wrote, and gives every spike and total, also of networks with faults.
 
-    ``only``: those of ``CASES`` that the format holds; the others must be refused with UnsupportedModel. Without what
-    the format needs to be run (``missing``) the spikes are not compared.
+    ``only``: those of ``CASES`` that the format holds; the others must be refused with UnsupportedModel, and so must
+    first spikes unless the format declares them (``Exporter.first_spikes``). Without what the format needs to be run
+    (``missing``) the spikes are not compared.
     """
     check_member(exporter)
-    law, wanted = Law(exporter), set(only)
+    law, wanted = Law(exporter), {*only, *(["first spikes"] if exporter.first_spikes else [])}
     law("its suffix is an ending or nothing", exporter.suffix == "" or exporter.suffix.startswith("."))
-    cases = {"small integers": small_integers()}
+    cases = {"small integers": small_integers(), "first spikes": small_first_spikes()}
     for name, (snn, x) in examples().items():
         whole = whole_form(snn.program, STEPS)
         cases[name] = (whole, trains_of(snn, whole, x, STEPS)[0])
@@ -113,9 +140,9 @@ def _check_network(exporter: Exporter, law: Law, name: str, whole: Whole, sample
     expected = run_whole(whole, samples)
     found = _written_and_run(exporter, law, whole, samples, expected)
     law(f"{name}: every spike and total comes back", exporter.missing() != "" or _equal(expected, found))
-    if exporter.missing() or name != "small integers":
+    if exporter.missing() or name not in ("small integers", "first spikes"):
         return
-    for fault, change in FAULTS.items():
+    for fault, change in (FIRST_SPIKE_FAULTS if whole.first_spikes else FAULTS).items():
         changed = change(whole)
         assert changed is not None
         spikes = run_whole(changed, samples)

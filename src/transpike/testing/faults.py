@@ -74,3 +74,63 @@ FAULTS: dict[str, Fault] = {
     "dropped residual": _residual,
     "pooling window": _pool,
 }
+
+
+def _comparison_of_slots(whole: Whole) -> Whole | None:
+    """Fires one unit below the threshold, in all slots: where v > θ is asked, also at v = θ."""
+
+    def change(layer: Layer) -> Layer:
+        if layer.kind != "first-spike" or layer.slots is None:
+            return layer
+        return replace(layer, slots=replace(layer.slots, thresholds=layer.slots.thresholds - 1))
+
+    return replace(whole, layers=tuple(map(change, whole.layers)))
+
+
+def _later(whole: Whole) -> Whole | None:
+    """Of the first neurons, those that fire in the second slot or after it fire one slot later."""
+
+    def change(layer: Layer) -> Layer | None:
+        assert layer.slots is not None
+        limits = layer.slots.thresholds
+        return replace(layer, slots=replace(layer.slots, thresholds=np.concatenate([limits[:1], limits[:-1]])))
+
+    return _changed(whole, "first-spike", change)
+
+
+def _level(whole: Whole) -> Whole | None:
+    """A spike of the first neurons in the first slot sends 1 more, also through pooling and delays."""
+    layers: list[Layer] = []
+    higher: set[str] = set()
+    for layer in whole.layers:
+        if layer.slots is not None and (not higher or layer.source in higher):
+            higher.add(layer.name)
+            levels = layer.slots.levels.copy()
+            levels[0] += 1
+            layer = replace(layer, slots=replace(layer.slots, levels=levels))
+        layers.append(layer)
+    return replace(whole, layers=tuple(layers))
+
+
+def _bias(whole: Whole) -> Whole | None:
+    return _changed(
+        whole, "first-spike", lambda one: replace(one, bias=np.zeros_like(one.bias)) if one.bias.any() else None
+    )
+
+
+def _shortcut(whole: Whole) -> Whole | None:
+    return _changed(
+        whole, "first-spike", lambda one: replace(one, terms=one.terms[:-1]) if len(one.terms) > 1 else None
+    )
+
+
+FIRST_SPIKE_FAULTS: dict[str, Fault] = {
+    "comparison": _comparison_of_slots,
+    "slot": _later,
+    "level of a slot": _level,
+    "bias": _bias,
+    "one weight": _weight,
+    "dropped residual": _shortcut,
+    "pooling window": _pool,
+}
+"""Those of networks of first spikes."""

@@ -38,14 +38,14 @@ SCHEMA = 1
 MARK = "transpike-export.json"
 """In every exported folder: what was exported, and whether it was verified."""
 LEAST, MOST = 0.01, 0.6
-"""Spikes per neuron and step between which equal spikes mean something."""
+"""Spikes per neuron and step between which equal spikes mean something; of first spikes at least, per neuron."""
 LIMIT = 64
 """The most samples that are run, unless asked for more: every spike of every layer and step is kept."""
 
 
 @dataclass(frozen=True)
 class ExportedLayer:
-    """One spiking layer: ``spikes`` of all samples and steps, ``rate`` per neuron and step."""
+    """One spiking layer: ``spikes`` of all samples, ``rate`` per neuron and step (of first spikes per neuron)."""
 
     name: str
     neurons: int
@@ -63,6 +63,7 @@ class Export:
     ``ties``: how often a potential of the samples was exactly at a threshold. If never, the comparison cannot tell a
     network that fires at its threshold from one that fires above it.
     ``analogue``: the layers of a hybrid network that are not in the files, which hold its spiking part only.
+    ``first_spikes``: a step is a time slot, of which each layer has ``timesteps``.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class Export:
     about: str = ""
     ties: int = 0
     analogue: tuple[str, ...] = ()
+    first_spikes: bool = False
 
     @property
     def spikes(self) -> int:
@@ -95,9 +97,9 @@ class Export:
         write_atomically(path, json.dumps(self.to_json(), indent=1).encode())
 
     def __str__(self) -> str:
-        what = f"{self.samples} samples, T={self.timesteps}"
+        what, per = f"{self.samples} samples, T={self.timesteps}", "neurons" if self.first_spikes else "steps"
         lines = [
-            f"{layer.name:30} {layer.neurons:8,} neurons {layer.spikes:12,} spikes  {layer.rate:6.1%} of all steps"
+            f"{layer.name:30} {layer.neurons:8,} neurons {layer.spikes:12,} spikes  {layer.rate:6.1%} of all {per}"
             for layer in self.layers
         ]
         if self.verified:
@@ -155,7 +157,7 @@ def export(
         warnings.append(_change(whole, expected, written, other))
         whole, expected, own = written, other, other
     layers = tuple(
-        ExportedLayer(name, train[0, 0].size, int(abs(train).sum()), float((train != 0).mean()))
+        ExportedLayer(name, train[0, 0].size, _spikes(whole, train), _rate(whole, train))
         for name, train in expected.levels.items()
     )
     with scratch_folder() as folder:
@@ -166,7 +168,7 @@ def export(
             _compare(exporter.name, whole, expected, exporter.run(inside, given))
         result = Export(
             Path(path), exporter.name, not missing, missing, steps, len(expected.totals), layers, tuple(warnings),
-            exporter.about(inside), own.ties, analogue_layers(snn),
+            exporter.about(inside), own.ties, analogue_layers(snn), whole.first_spikes,
         )  # fmt: skip
         _place(inside, Path(path), result)
     return result
@@ -186,6 +188,12 @@ def exporter_named(format: str | None, path: str | Path, settings: dict[str, Any
 
 def refuse(exporter: Exporter, whole: Whole) -> None:
     """Raises UnsupportedModel for what the format cannot hold."""
+    if whole.first_spikes and not exporter.first_spikes:
+        able = " or ".join(name for name, one in exporters.table.items() if one.first_spikes)
+        raise UnsupportedModel(
+            f"{exporter.name} cannot hold networks of first spikes, in which a step is a time slot: export to {able}, "
+            "or convert with a recipe of spikes in every step, such as ecc or few-steps"
+        )
     if whole.readout.start and not exporter.reads_late:
         raise UnsupportedModel(
             f"{exporter.name} reads all steps, and the readout of this network excludes the first "
@@ -243,7 +251,7 @@ def reference_trains(program: Program, whole: Whole, x: Tensor, ids: Tensor, tim
     """The levels of every layer and step, and the totals of the readout, from the reference engine, as integers."""
     names = [node.name for node in program.lowered.nodes if isinstance(node.op, Cell)]
     trains: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    neurons = [layer for layer in whole.layers if layer.kind == "integrate"]
+    neurons = [layer for layer in whole.layers if layer.integrates]
     ends: dict[str, list[Integers]] = {layer.name: [] for layer in neurons}
     totals = []
     with torch.no_grad():
@@ -263,6 +271,8 @@ def reference_trains(program: Program, whole: Whole, x: Tensor, ids: Tensor, tim
             reading = run.reading[:, 1] if isinstance(program.readout, DelayedWindow) else run.reading
             if program.schedule.mode == "differences":  # read as the sum of equivalent rates
                 reading = reading / timesteps
+            if whole.first_spikes:  # read as the sum of a window, times its slots
+                reading = reading / whole.window
             totals.append(in_units(reading, whole.readout))
     levels = {name: np.concatenate(parts, 1) for name, parts in trains.items()}
     return Trains(levels, np.concatenate(totals), {name: np.concatenate(parts) for name, parts in ends.items()})
@@ -339,14 +349,31 @@ def _change(whole: Whole, expected: Trains, written: Whole, other: Trains) -> st
     )
 
 
+def _spikes(whole: Whole, train: Integers) -> int:
+    """The number of spikes of a layer; a level above 1 counts as several spikes, except that of a first spike."""
+    return int(((train != 0) if whole.first_spikes else abs(train)).sum())
+
+
+def _rate(whole: Whole, train: Integers) -> float:
+    """The share of neurons and steps, of a train (T, batch, *shape), with a spike; of first spikes that of neurons."""
+    return float((train != 0).mean()) * (len(train) if whole.first_spikes else 1)
+
+
 def _weak(whole: Whole, expected: Trains) -> list[str]:
     """Why equal spikes say less than they seem to."""
-    rates = {name: float((train != 0).mean()) for name, train in expected.levels.items()}
+    rates = {name: _rate(whole, train) for name, train in expected.levels.items()}
+    places = sum(train[0].size for train in expected.levels.values()) if whole.first_spikes else _size(expected)
+    total = sum(int((train != 0).sum()) for train in expected.levels.values()) / max(1, places)
+    if whole.first_spikes:
+        where, most, range_ = "neurons", 1.0, "at least 1 %"
+        same = [name for name, train in expected.levels.items() if len(np.unique(np.nonzero(train)[0])) < 2]
+        fires = "never or all in one slot"
+    else:
+        where, most, range_ = "neurons and steps", MOST, "1 to 60 %"
+        same, fires = [name for name, rate in rates.items() if rate in (0.0, 1.0)], "never or always"
     found = []
-    total = sum(int((train != 0).sum()) for train in expected.levels.values()) / max(1, _size(expected))
-    if not LEAST <= total <= MOST:
-        found.append(f"{total:.2%} of neurons and steps spike, not 1 to 60 %, so equal spikes say little")
-    silent = [name for name, rate in rates.items() if rate in (0.0, 1.0)]
-    if silent:
-        found.append(f"{', '.join(silent)} fire never or always on these samples, so their equality says nothing")
+    if not LEAST <= total <= most:
+        found.append(f"{total:.2%} of {where} spike, not {range_}, so equal spikes say little")
+    if same:
+        found.append(f"{', '.join(same)} fire {fires} on these samples, so their equality says nothing")
     return found

@@ -19,7 +19,8 @@ class Costs:
 
     ``flash``: constants; ``ram``: the state on a 32-bit core. ``additions``: of weights to potentials, measured on the
     samples; those with graded levels, and those of an input of whole numbers, are multiplications as well.
-    ``updates``: additions and comparisons of neurons, one of each in every step. ``ann_macs``: multiplications of the
+    ``updates``: additions and comparisons of neurons, one of each in every step; of first spikes comparisons, one in
+    every slot in which a layer may fire. ``ann_macs``: multiplications of the
     network without spikes behind the same entrance, sums of windows not counted.
     """
 
@@ -58,7 +59,10 @@ def costs(plan: Plan, flash: int, samples: Samples, trains: Trains) -> Costs:
     at_start = sum(prod(charge_shape(term)) * term.weight[0].size for term in fronts)
     macs += sum(map(multiplications, fronts))
     for layer in whole.layers:
-        updates += plan.size(layer.name) if layer.kind == "integrate" else 0
+        firing = samples.timesteps if layer.kind == "integrate" else 0
+        if layer.kind == "first-spike" and layer.slots is not None:
+            firing = len(layer.slots.levels)
+        updates += plan.size(layer.name) * firing
         weights = {term.weight.tobytes(): term for term in layer.terms}  # sums of windows are terms of equal weights
         macs += sum(multiplications(term) for term in weights.values())
         for term in layer.terms:
@@ -69,7 +73,7 @@ def costs(plan: Plan, flash: int, samples: Samples, trains: Trains) -> Costs:
                 events = events[layer.start :]
             fired = source.stored((events != 0).astype(np.int64)).reshape(-1, source.size).sum(0)
             additions += int(fired @ fan_out(term, source, plan.arrays[layer.name]))
-    return Costs(flash, plan.ram, additions / len(trains.totals) + at_start, updates * samples.timesteps, macs)
+    return Costs(flash, plan.ram, additions / len(trains.totals) + at_start, updates, macs)
 
 
 def fan_out(term: Term, source: Array, target: Array) -> Integers:

@@ -14,8 +14,9 @@ from transpike.exporters.c.plan import Plan
 from transpike.exporters.c.programs import test_program, trace_program
 from transpike.exporters.c.rounding import rounded
 from transpike.exporters.c.run import compiler, read_manifest, run_files
+from transpike.exporters.c.slots import SlotNetwork, SlotPlan
 from transpike.exporters.exporter import Exporter
-from transpike.lowering.whole import Entrance, Samples, Trains, Whole
+from transpike.lowering.whole import Entrance, Layer, Samples, Trains, Whole
 from transpike.results.writing import write_atomically
 
 OTHERS = "Export to golden or onnx instead, or change the network"
@@ -35,13 +36,21 @@ class C(Exporter):
     suffix: ClassVar[str] = ""
     reads_late: ClassVar[bool] = True
     every_rule: ClassVar[bool] = True
+    first_spikes: ClassVar[bool] = True
     weight_bits: int | None = setting(None, "Bits of the weights (default: all that the grid has).", low=2, high=8)
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     def written(self, whole: Whole) -> Whole:
-        return whole if self.weight_bits is None else rounded(whole, self.weight_bits)
+        if self.weight_bits is None:
+            return whole
+        if whole.first_spikes:
+            raise UnsupportedModel(
+                "the C network rounds weights of networks that spike in every step only, and this one sends first "
+                f"spikes: convert it with weight_bits={self.weight_bits}, which is a setting of its recipe"
+            )
+        return rounded(whole, self.weight_bits)
 
     def refuse(self, whole: Whole) -> None:
         ends = [(one.name, one.low, one.high) for one in whole.entrances if one.kind != "charge"]
@@ -66,7 +75,8 @@ class C(Exporter):
             if layer.pool is None:
                 continue
             source = whole.table[layer.source]
-            if isinstance(source, Entrance) and (source.kind != "spikes" or whole.ends(source.name) != (0, 1)):
+            binary = whole.first_spikes or whole.ends(source.name) == (0, 1)
+            if isinstance(source, Entrance) and not (source.kind == "spikes" and binary):
                 raise UnsupportedModel(
                     f"{layer.name} pools the entrance {source.name}, whose levels are not only 0 and 1. {OTHERS}"
                 )
@@ -78,8 +88,8 @@ class C(Exporter):
 
     def write(self, whole: Whole, path: Path, samples: Samples, expected: Trains) -> None:
         self.refuse(whole)
-        plan = Plan(whole)
-        network = Network(plan)
+        plan = SlotPlan(whole) if whole.first_spikes else Plan(whole)
+        network = SlotNetwork(plan) if isinstance(plan, SlotPlan) else Network(plan)
         source = network.source
         found = costs(plan, network.constants.bytes, samples, expected)
         texts = {
@@ -107,6 +117,11 @@ def _order(array: Array) -> dict[str, Any]:
     return {"shape": list(array.shape), "view": list(array.view), "features_last": array.features_last}
 
 
+def _sent(layer: Layer, steps: int) -> dict[str, Any]:
+    """What a spike of each step sends, of first spikes."""
+    return {} if layer.slots is None else {"sent": [layer.slots.level(step) for step in range(1, steps + 1)]}
+
+
 def manifest(plan: Plan, found: Costs) -> dict[str, Any]:
     """The content of ``net.json``."""
     whole = plan.whole
@@ -127,6 +142,9 @@ def manifest(plan: Plan, found: Costs) -> dict[str, Any]:
             }
             for one in plan.parameters
         ],
-        "layers": [{"name": one.name, "kind": one.kind, **_order(plan.arrays[one.name])} for one in whole.layers],
+        "layers": [
+            {"name": one.name, "kind": one.kind, **_order(plan.arrays[one.name]), **_sent(one, whole.timesteps)}
+            for one in whole.layers
+        ],
         "costs": found.to_json(),
     }

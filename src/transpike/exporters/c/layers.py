@@ -56,12 +56,20 @@ class Layers:
             level = f"const int32_t e = i, level = {self.plan.parameter(name).argument}[i];\nif (level == 0) continue;"
             return Events(f"for (int32_t i = 0; i < {self.plan.size(name)}; ++i) {{\n{level}", True)
         plain = self.plan.identifier(name)
-        graded = self.plan.is_graded(name)
-        head = f"for (uint32_t i = 0; i < n_{plain}; ++i) {{\nconst int32_t e = (int32_t)list_{plain}[i];"
+        graded, head = self.plan.is_graded(name), self.each(name)
         if graded:
             levels = f"{self.plan.parameter(name).argument}[e]" if isinstance(source, Entrance) else f"level_{plain}[i]"
             head += f"\nconst int32_t level = {levels};"
         return Events(head, graded)
+
+    def each(self, name: str) -> str:
+        """What begins a loop over the events e of a list."""
+        plain = self.plan.identifier(name)
+        return f"for (uint32_t i = 0; i < n_{plain}; ++i) {{\nconst int32_t e = (int32_t)list_{plain}[i];"
+
+    def step(self, layer: Layer) -> list[str]:
+        """Lines that compute a layer in a step, and list its events."""
+        return self.maximum(layer) if layer.kind == "maximum" else self.neurons(layer)
 
     def neurons(self, layer: Layer) -> list[str]:
         plan, array, name = self.plan, self.plan.arrays[layer.name], self.plan.identifier(layer.name)
@@ -158,12 +166,13 @@ class Layers:
         x = Array("", source.shape, source.shape, True)
         order_of_source = np.empty(source.size, np.int64)
         order_of_source[source.positions] = x.positions
-        lines = [f"uint32_t n_{name} = 0;", self.events(layer.source).head]
+        counted, wins = self.winner(name)
+        lines = [f"uint32_t n_{name} = 0;", self.each(layer.source)]
         if np.array_equal(order_of_source, np.arange(source.size)):
             lines.append("const int32_t p = e;")
         else:
             lines.append(f"const int32_t p = (int32_t){self.constants.add(f'order_{name}', order_of_source)}[e];")
-        lines += [f"const {plan.count_type} now = ++s->count_{name}[e];", *coordinates(inner, channels)]
+        lines += [*counted, *coordinates(inner, channels)]
         offset, loops = "", 0
         for axis, size in enumerate(array.shape[1:]):
             span = self._span(layer.pool, axis, size)
@@ -174,13 +183,17 @@ class Layers:
         return [
             *lines,
             f"const int32_t o = {offset} * {channels} + c;",
-            f"if (now > s->top_{name}[o]) {{",
-            f"s->top_{name}[o] = now;",
+            *wins,
             f"list_{name}[n_{name}++] = (net_index)o;",
             "}",
             *["}"] * loops,
             "}",
         ]
+
+    def winner(self, name: str) -> tuple[list[str], list[str]]:
+        """Lines for an input e, and those that begin what an output o does that it makes fire."""
+        counted = f"const {self.plan.count_type} now = ++s->count_{name}[e];"
+        return [counted], [f"if (now > s->top_{name}[o]) {{", f"s->top_{name}[o] = now;"]
 
     def _maximum_of_sums(self, layer: Layer) -> list[str]:
         """An output sends the change of the largest sum of levels in its window."""

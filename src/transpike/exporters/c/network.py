@@ -1,7 +1,9 @@
 """The text of ``net.h`` and ``net.c``."""
 
 import textwrap
+from collections.abc import Mapping
 from functools import cached_property
+from typing import ClassVar
 
 from transpike.exporters.c.front import ROUNDED, front_lines
 from transpike.exporters.c.layers import Layers
@@ -9,7 +11,7 @@ from transpike.exporters.c.layout import Array, narrowest_type
 from transpike.exporters.c.plan import Plan
 from transpike.exporters.c.rules import HELPERS
 from transpike.exporters.c.terms import WINDOWS, Constants, Target, Terms, comment
-from transpike.lowering.whole import Entrance, Integers
+from transpike.lowering.whole import Entrance, Integers, Layer
 
 
 def indented(lines: list[str]) -> str:
@@ -25,11 +27,24 @@ def indented(lines: list[str]) -> str:
 class Network:
     """Writes a plan as C99: integers only, no allocation, no function of another library but memset."""
 
+    usage: ClassVar[str] = """net_start begins a run; arrays of charges must exist until its end.
+   net_step runs one step. It returns 1, or 0 without doing anything after NET_STEPS steps: potentials and partial
+   sums are proven to stay within their types for NET_STEPS steps.
+   net_total is the charge of output k so far, in one unit for all; net_answer is the output with the largest."""
+    meanings: ClassVar[Mapping[str, str]] = {
+        "charge": "charge of every step",
+        "input": "whole numbers, which give the charge of every step",
+        "values": "levels that stay the same during a run",
+        "spikes": "levels of one step",
+    }
+    coded: ClassVar[bool] = False
+    writer: ClassVar[type[Layers]] = Layers
+
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.constants = Constants()
-        self.terms = Terms(self.constants)
-        self.layers = Layers(plan, self.constants, self.terms)
+        self.terms = Terms(self.constants, self.coded)
+        self.layers = self.writer(plan, self.constants, self.terms)
 
     @cached_property
     def source(self) -> str:
@@ -75,10 +90,7 @@ class Network:
 
 {paragraph(costs)}
 
-   net_start begins a run; arrays of charges must exist until its end.
-   net_step runs one step. It returns 1, or 0 without doing anything after NET_STEPS steps: potentials and partial
-   sums are proven to stay within their types for NET_STEPS steps.
-   net_total is the charge of output k so far, in one unit for all; net_answer is the output with the largest.
+   {self.usage}
    With NET_WATCH defined, net_watch receives the events of each layer in each step{levels}. */
 #ifndef NET_H
 #define NET_H
@@ -107,14 +119,8 @@ uint32_t net_answer(const net_state *s);
     def _description(self) -> str:
         """The order of the inputs and outputs."""
         lines = []
-        meanings = {
-            "charge": "charge of every step",
-            "input": "whole numbers, which give the charge of every step",
-            "values": "levels that stay the same during a run",
-            "spikes": "levels of one step",
-        }
         for one in self.plan.parameters:
-            lines.append(f"{one.argument}: {meanings[one.kind]}, {one.low} to {one.high}, {order(one.array)}")
+            lines.append(f"{one.argument}: {self.meanings[one.kind]}, {one.low} to {one.high}, {order(one.array)}")
         lines.append(f"outputs: {order(self.plan.arrays[self.plan.whole.readout.name])}")
         return "\n".join(paragraph(line, "     ") for line in lines)
 
@@ -128,20 +134,21 @@ uint32_t net_answer(const net_state *s);
         ]
         largest = max((plan.size(name) for name in plan.senders), default=1)
         conditions.append(("index", f"{largest - 1}u <= (net_index)-1"))
-        for layer in plan.whole.layers:
-            name = plan.identifier(layer.name)
-            if layer.kind == "maximum" and plan.is_graded(layer.name):
-                largest = max(map(abs, plan.whole.ends(layer.name)))
-                kind = plan.sum_type(layer.name).removesuffix("_t").upper()
-                conditions.append((f"sum_{name}", f"NET_STEPS * INT64_C({largest}) <= {kind}_MAX"))
-                continue
-            if layer.kind == "maximum":
-                conditions.append((f"count_{name}", f"NET_STEPS <= {plan.count_type.removesuffix('_t').upper()}_MAX"))
-                continue
-            found, kind = plan.ranges[layer.name], plan.potential_type(layer).removesuffix("_t").upper()
-            low = f"{found.low}" if found.low > -(2**63) else "INT64_MIN"
-            conditions.append((f"v_{name}", f"{low} >= {kind}_MIN && {found.high} <= {kind}_MAX"))
+        conditions += map(self._proof, plan.whole.layers)
         return [f"typedef char net_check_{name}[({condition}) ? 1 : -1];" for name, condition in conditions]
+
+    def _proof(self, layer: Layer) -> tuple[str, str]:
+        """Name and condition of what the type of a layer's state must hold."""
+        plan, name = self.plan, self.plan.identifier(layer.name)
+        if layer.kind == "maximum" and plan.is_graded(layer.name):
+            largest = max(map(abs, plan.whole.ends(layer.name)))
+            kind = plan.sum_type(layer.name).removesuffix("_t").upper()
+            return f"sum_{name}", f"NET_STEPS * INT64_C({largest}) <= {kind}_MAX"
+        if layer.kind == "maximum":
+            return f"count_{name}", f"NET_STEPS <= {plan.count_type.removesuffix('_t').upper()}_MAX"
+        found, kind = plan.ranges[layer.name], plan.potential_type(layer).removesuffix("_t").upper()
+        low = f"{found.low}" if found.low > -(2**63) else "INT64_MIN"
+        return f"v_{name}", f"{low} >= {kind}_MIN && {found.high} <= {kind}_MAX"
 
     def _start(self) -> list[str]:
         lines = ["memset(s, 0, sizeof *s);"]
@@ -178,26 +185,29 @@ uint32_t net_answer(const net_state *s);
             if plan.is_graded(name) and not isinstance(plan.whole.table[name], Entrance):
                 lines.append(f"net_level *const level_{plan.identifier(name)} = s->level{place};")
         for entrance in plan.entrances("spikes"):
-            plain = plan.identifier(entrance.name)
-            lines += [
-                f"/* {comment(entrance.name)}: what is not zero in this step */",
-                f"uint32_t n_{plain} = 0;",
-                f"for (int32_t i = 0; i < {plan.size(entrance.name)}; ++i) {{",
-                f"if ({plan.parameter(entrance.name).argument}[i] != 0) list_{plain}[n_{plain}++] = (net_index)i;",
-                "}",
-            ]
+            lines += [f"/* {comment(entrance.name)}: what is not zero in this step */", *self._entering(entrance)]
         number = 0
         for layer in plan.whole.layers:
             lines += ["", f"/* {comment(layer.name)}: {layer.kind}, {order(plan.arrays[layer.name])} */"]
             if layer.start:
                 lines.append(f"if (s->step <= {layer.start}) return 1;")
-            lines += self.layers.maximum(layer) if layer.kind == "maximum" else self.layers.neurons(layer)
+            lines += self.layers.step(layer)
             if layer.kind != "readout":
                 plain = plan.identifier(layer.name)
                 levels = (f", level_{plain}" if plan.is_graded(layer.name) else ", 0") if plan.level_type else ""
                 lines += ["#ifdef NET_WATCH", f"net_watch({number}, list_{plain}{levels}, n_{plain});", "#endif"]
                 number += 1
         return [*lines, "return 1;"]
+
+    def _entering(self, entrance: Entrance) -> list[str]:
+        """Lines that list the events of an entrance of spikes."""
+        plain = self.plan.identifier(entrance.name)
+        return [
+            f"uint32_t n_{plain} = 0;",
+            f"for (int32_t i = 0; i < {self.plan.size(entrance.name)}; ++i) {{",
+            f"if ({self.plan.parameter(entrance.name).argument}[i] != 0) list_{plain}[n_{plain}++] = (net_index)i;",
+            "}",
+        ]
 
 
 def watch_signature(plan: Plan) -> str:

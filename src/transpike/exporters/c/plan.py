@@ -123,6 +123,10 @@ class Plan:
         found = self.ranges[layer.name]
         return signed_type(found.current_low, found.current_high)
 
+    def watched(self, levels: Integers) -> Integers:
+        """The levels of a layer as ``net_watch`` receives them."""
+        return levels
+
     def is_graded(self, name: str) -> bool:
         """True for senders whose levels are not only 0 and 1."""
         low, high = self.whole.ends(name)
@@ -160,12 +164,12 @@ class Plan:
         """Sender → where its list begins in the array that all lists share.
 
         Two lists may lie in one place if one is read for the last time before the other is written. A neuron layer
-        writes its list after it has read those of its sources, pooling while it reads.
+        and a delay write their list after they have read those of their sources, pooling while it reads.
         """
         layers = {layer.name: k for k, layer in enumerate(self.whole.layers, 1)}
         life = {}
         for name in self.senders:
-            born = 0 if name not in layers else 2 * layers[name] + (self._layer(name).kind == "integrate")
+            born = 0 if name not in layers else 2 * layers[name] + (self._layer(name).kind != "maximum")
             readers = [2 * k for other, k in layers.items() if name in self._sources(self._layer(other))]
             life[name] = born, max(readers, default=born)
         placed: dict[str, int] = {}

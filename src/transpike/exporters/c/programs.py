@@ -191,9 +191,10 @@ def nested(values: Integers) -> str:
 def test_program(plan: Plan, samples: Samples, expected: Trains) -> str:
     """The text of ``test.c``."""
     layers = [layer for layer in plan.whole.layers if layer.kind != "readout"]
-    found = np.stack([hashes(expected.levels[one.name], plan.arrays[one.name]) for one in layers], axis=2)
+    sent = {name: plan.watched(levels) for name, levels in expected.levels.items()}
+    found = np.stack([hashes(sent[one.name], plan.arrays[one.name]) for one in layers], axis=2)
     inputs = [_input(one, one.values(samples)) for one in plan.parameters]
-    neurons = [layer for layer in layers if layer.kind == "integrate"]
+    neurons = [layer for layer in layers if layer.integrates]
     kept = [potential_hashes(expected.potentials[one.name], plan.arrays[one.name]) for one in neurons]
     held = [
         f"    case {k}: for (uint32_t i = 0; i < {plan.size(one.name)}; ++i) "
@@ -241,7 +242,7 @@ def trace_program(plan: Plan) -> str:
         put_level=LEVEL if plan.level_type else "",
         levels=", each with its level" if plan.level_type else "",
         buffers="".join(f"static {one.type} {one.argument}[{one.array.size}];\n" for one in plan.parameters),
-        potentials="".join(write(one) for one in plan.whole.layers if one.kind == "integrate"),
+        potentials="".join(write(one) for one in plan.whole.layers if one.integrates),
         read_start="".join(read(one, "    ") for one in plan.at_start),
         read_step="".join(read(one, "      ") for one in plan.at_step),
         start=", ".join(["&state", *(one.argument for one in plan.at_start)]),

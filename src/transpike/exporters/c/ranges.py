@@ -71,3 +71,19 @@ def range_of(whole: Whole, layer: Layer) -> Range:
         if layer.kind != "readout" and layer.active("fires", t):
             low, high = after_firing(layer, low, high)
     return Range(lowest, highest, int(partial[0].min()), int(partial[1].max()))
+
+
+def in_one_run(whole: Whole, layer: Layer) -> Range:
+    """The range of the potentials of a network of first spikes, in which every source sends once."""
+    constant = np.broadcast_to(layer.bias + layer.initial, layer.shape)
+    low, high = np.minimum(constant, 0), np.maximum(constant, 0)
+    for name in layer.currents:
+        entrance = whole.table[name]
+        assert isinstance(entrance, Entrance)
+        low, high = low + min(entrance.low, 0), high + max(entrance.high, 0)
+    for term in layer.terms:
+        slots = whole.table[term.source].slots
+        assert slots is not None
+        least, most = _sums(term, 0, int(slots.levels.max()), layer.shape)
+        low, high = low + least, high + most
+    return Range(int(low.min()), int(high.max()))

@@ -111,15 +111,15 @@ class _Output:
         *layers, readout = about["layers"]
         batch, steps = _batch(about, samples), samples.timesteps
         events = {one["name"]: np.zeros((steps, batch, prod(one["shape"])), np.int64) for one in layers}
-        kept = [readout, *(one for one in layers if one["kind"] == "integrate")]
+        kept = [readout, *(one for one in layers if one["kind"] in ("integrate", "first-spike"))]
         values = {one["name"]: np.zeros((batch, prod(one["shape"])), np.int64) for one in kept}
         for n in range(batch):
             for t in range(steps):
-                for levels in events.values():
+                for one in layers:
                     positions, sent = self._events(bool(about.get("levels")))
-                    np.add.at(levels[t, n], positions, sent)
-            for one in values.values():
-                one[n] = self._wide(one.shape[1])
+                    np.add.at(events[one["name"]][t, n], positions, one["sent"][t] if "sent" in one else sent)
+            for end in values.values():
+                end[n] = self._wide(end.shape[1])
         found = {one["name"]: _stored(one).read(events[one["name"]]) for one in layers}
         totals, *potentials = (_stored(one).read(values[one["name"]]) for one in kept)
         return Trains(found, totals, dict(zip([one["name"] for one in kept[1:]], potentials, strict=True)))

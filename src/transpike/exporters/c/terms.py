@@ -20,6 +20,8 @@ from transpike.exporters.c.layout import (
 from transpike.lowering.whole import Integers, Term
 
 PER_LINE = 24
+CODES = 256
+"""The most values that codes of 8 bits stand for."""
 
 
 def literal(values: Integers) -> str:
@@ -36,6 +38,8 @@ class Constants:
     types: dict[str, str] = field(default_factory=dict)
     names: dict[bytes, str] = field(default_factory=dict)
     checks: list[tuple[str, str]] = field(default_factory=list)
+    tables: dict[str, str] = field(default_factory=dict)
+    """Name of codes → that of the values which they stand for."""
     bytes: int = 0
 
     def add(self, name: str, values: Integers, length: str = "") -> str:
@@ -53,6 +57,16 @@ class Constants:
         if length:
             self.checks.append((f"length_{name}", f"sizeof {name} / sizeof {name}[0] == {length}"))
         return name
+
+    def add_weights(self, name: str, values: Integers, length: str) -> str:
+        """As ``add``; few different values become codes of 8 bits and a table, where that is smaller."""
+        known, codes = np.unique(values, return_inverse=True)
+        wide = BYTES[type_of(values)]
+        if len(known) > CODES or codes.size + known.size * wide >= codes.size * wide:
+            return self.add(name, values, length)
+        coded = self.add(f"{name}_code", codes.reshape(values.shape), length)
+        self.tables[coded] = self.add(f"{name}_value", known)
+        return coded
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +87,14 @@ class Target:
 
 
 class Terms:
-    """Writes terms; remembers the constants, and the functions that add rows."""
+    """Writes terms; remembers the constants, and the functions that add rows.
 
-    def __init__(self, constants: Constants) -> None:
+    ``coded``: weights of few different values, such as those of a logarithmic scale, are stored as codes.
+    """
+
+    def __init__(self, constants: Constants, coded: bool = False) -> None:
         self.constants = constants
+        self.weights = constants.add_weights if coded else constants.add
         self.adders: dict[str, str] = {}
 
     def write(self, term: Term, name: str, source: Array, events: Events, target: Target) -> list[str]:
@@ -111,14 +129,21 @@ class Terms:
         """One call that adds ``count`` weights from ``row`` on to the potentials from ``offset`` on."""
         kind = self.constants.types[weights]
         wide = target.kind if BYTES[target.kind] >= 4 else "int32_t"
-        name = f"add_{kind.removesuffix('_t')}_to_{target.kind.removesuffix('_t')}{'_times' if events.graded else ''}"
-        level, product = (", int32_t level", f"({wide})level * w[k]") if events.graded else ("", "w[k]")
+        table = self.constants.tables.get(weights)
+        values = self.constants.types[table] if table else ""
+        words = ["add", kind, *(["codes_of", values] if table else []), "to", target.kind]
+        name = "_".join(word.removesuffix("_t") for word in words) + ("_times" if events.graded else "")
+        weight = "value[w[k]]" if table else "w[k]"
+        known = f", const {values} *restrict value" if table else ""
+        level, product = (", int32_t level", f"({wide})level * {weight}") if events.graded else ("", weight)
         self.adders[name] = (
-            f"static inline void {name}({target.kind} *restrict v, const {kind} *restrict w, int32_t n{level}) {{\n"
+            f"static inline void {name}("
+            f"{target.kind} *restrict v, const {kind} *restrict w{known}, int32_t n{level}) {{\n"
             f"  for (int32_t k = 0; k < n; ++k) v[k] = ({target.kind})(v[k] + {product});\n}}"
         )
         to = f"{target.expression} + {offset}" if offset else target.expression
-        return f"{name}({to}, {weights} + {row}, {count}{', level' if events.graded else ''});"
+        given = f"{weights} + {row}{f', {table}' if table else ''}"
+        return f"{name}({to}, {given}, {count}{', level' if events.graded else ''});"
 
     def _linear(
         self, term: Term, name: str, found: Integers, source: Array, events: Events, target: Target
@@ -134,16 +159,16 @@ class Terms:
         if unique.size * BYTES[type_of(unique)] + which.size * BYTES[unsigned_type(len(unique))] >= (
             columns.size * BYTES[type_of(columns)]
         ):
-            weights = self.constants.add(f"w_{name}", columns, f"{source.size} * {outputs}")
+            weights = self.weights(f"w_{name}", columns, f"{source.size} * {outputs}")
             return [self._row(events, target, weights, "", f"e * {outputs}", outputs)]
-        weights = self.constants.add(f"w_{name}", unique, f"{len(unique)} * {outputs}")
+        weights = self.weights(f"w_{name}", unique, f"{len(unique)} * {outputs}")
         rows = self.constants.add(f"row_{name}", which, str(source.size))
         return [self._row(events, target, weights, "", f"(int32_t){rows}[e] * {outputs}", outputs)]
 
     def _rows(self, term: Term, name: str, x: Array, events: Events, target: Target) -> list[str]:
         """A linear layer on the last axis of several positions."""
         outputs, inputs = term.weight.shape
-        weights = self.constants.add(f"w_{name}", term.weight.T, f"{inputs} * {outputs}")
+        weights = self.weights(f"w_{name}", term.weight.T, f"{inputs} * {outputs}")
         return [self._row(events, target, weights, f"p / {inputs} * {outputs}", f"p % {inputs} * {outputs}", outputs)]
 
     def _scale(self, term: Term, name: str, x: Array, events: Events, target: Target) -> list[str]:
@@ -178,7 +203,7 @@ class Terms:
             slices, which = flat, np.arange(taps)
         # row (channel of x, kernel position) → the weights of its group's outputs
         grouped = slices.reshape(term.groups, count, per_group, -1).transpose(0, 2, 3, 1)
-        weights = self.constants.add(f"w_{name}", grouped, f"{channels} * {slices.shape[2]} * {count}")
+        weights = self.weights(f"w_{name}", grouped, f"{channels} * {slices.shape[2]} * {count}")
         lines = coordinates(inner, channels)
         offset, tap, closing = "", "", 0
         for axis, size in enumerate(target.array.view[1:]):
