@@ -219,6 +219,29 @@ def test_evaluation_and_cost_take_several_inputs(branches):
     assert float((alone(IMAGE, VECTOR) - model(IMAGE, VECTOR)["aux"]).abs().max()) < 1
 
 
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.inner, self.outer = nn.Embedding(9, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, ids):
+        return self.outer(torch.relu(self.inner(self.table(ids))).mean(1))
+
+
+def test_whole_numbers_are_given_as_any_other_input():
+    """Every form that data of one input have, with targets and without; no batch is taken for a target."""
+    ids = torch.randint(0, 9, (40, 5), generator=torch.Generator().manual_seed(0))
+    snn = ts.convert(Words().eval(), StreamingSigmaDelta(), ids)
+    y = snn(ids).argmax(1)
+    halves, labels = ids.split(20), y.split(20)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(ids, y), 16)
+    for data in ((ids, y), [((ids,), y)], list(zip(halves, labels, strict=True)), loader):
+        assert ts.evaluate(snn, data).final.accuracy == 1.0
+    bare = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(ids), 16)
+    for data in (ids, [ids], [(ids,)], list(halves), [(half,) for half in halves], bare):
+        assert ts.evaluate(snn, data, task=ts.tasks.Fidelity()).samples == 40
+
+
 def test_what_cannot_be_an_input_is_refused_by_name(branches):
     model, snn = branches
     for given, reason in (

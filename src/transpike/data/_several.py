@@ -17,10 +17,11 @@ def batches(data: Any, names: InputNames) -> Iterator[tuple[Inputs, Any]]:
     """(inputs, target) of data for a network with the inputs ``names``; target None where there is none.
 
     A batch, or all data in arrays, is (inputs, target), where the inputs are a tuple in the order of the model's
-    arguments or a dictionary by name; all in one dictionary; or all in one tuple, inputs first. A torch Dataset gives
+    arguments or a dictionary by name; all in one dictionary; or all in one tuple, inputs first. A single input may also
+    be given as it is, or with its target. A torch Dataset gives
     single samples in these forms, other iterables give batches. Raises DataError for other forms.
     """
-    whole = _taken(data, names)
+    whole = _taken(data, names) or (None if isinstance(data, list) else _single(data, names))
     if whole is not None:
         inputs, target = _inputs(whole[0], names), whole[1]
         for start in range(0, len(inputs), PART):
@@ -37,7 +38,7 @@ def batches(data: Any, names: InputNames) -> Iterator[tuple[Inputs, Any]]:
     if not isinstance(data, Iterable):
         raise _unclear(data, names)
     for batch in data:
-        taken = _taken(batch, names)
+        taken = _taken(batch, names) or _single(batch, names)
         if taken is None:
             raise _unclear(batch, names)
         yield _inputs(taken[0], names), taken[1]
@@ -66,9 +67,24 @@ def _taken(batch: Any, names: InputNames) -> tuple[Any, Any] | None:
     if count > 1 and len(batch) >= count and all(map(_is_value, batch[:count])):
         return tuple(batch[:count]), batch[count] if len(batch) > count else None
     structure = isinstance(first, (tuple, list, Mapping)) and _holds(first, names)
-    if structure and len(batch) <= 2 and not (isinstance(batch, list) and rest and _taken(rest[0], names)):
+    if structure and len(batch) <= 2 and not (isinstance(batch, list) and rest and _is_batch(rest[0], names)):
         return first, rest[0] if rest else None
     return None
+
+
+def _is_batch(value: Any, names: InputNames) -> bool:
+    """Whether the second of two values is another batch, and not the target of the first."""
+    return bool(_taken(value, names) or (isinstance(value, (tuple, list)) and _single(value, names)))
+
+
+def _single(batch: Any, names: InputNames) -> tuple[Any, Any] | None:
+    """The input and the target of a network of one input, such as token ids, given as for other networks."""
+    if len(names.places) > 1:
+        return None
+    parts = batch if isinstance(batch, (tuple, list)) else (batch,)
+    if len(parts) not in (1, 2) or not is_array(parts[0]):
+        return None
+    return (parts[0],), parts[1] if len(parts) > 1 else None
 
 
 def _holds(first: Any, names: InputNames) -> bool:
@@ -105,7 +121,7 @@ def _collated(samples: Iterable[Any], names: InputNames) -> Iterator[tuple[Input
             joined = torch.utils.data.default_collate(waiting)
         except (TypeError, RuntimeError) as error:
             raise DataError(f"the samples of the data cannot be joined to a batch: {error}") from error
-        taken = _taken(joined, names)
+        taken = _taken(joined, names) or _single(joined, names)
         if taken is None:
             raise _unclear(joined, names)
         return _inputs(taken[0], names), taken[1]
