@@ -182,10 +182,10 @@ def test_spikes_and_sources_of_recipes_are_those_of_the_page_of_methods() -> Non
     [
         (["--spikes", "phase"], {"bsnn"}),
         (["--spikes", "ternary", "--training-free"], {"snm"}),
-        (["--schedule", "differences"], {"dcgs", "sigma-delta", "burst-digits"}),
+        (["--schedule", "differences"], {"dcgs", "sigma-delta", "burst-digits", "spikezip"}),
         (["--source", "stanojevic"], {"exact-mapping"}),
         (["--since", 2026], {"h-mt"}),
-        (["--signed", "--spikes", "bits"], {"dcgs", "sigma-delta", "burst-digits"}),
+        (["--signed", "--spikes", "bits"], {"dcgs", "ecmt", "sigma-delta", "burst-digits", "spikezip"}),
         (["--one-timestep", "--source", "Datta"], {"datta-beerel"}),
     ],
 )

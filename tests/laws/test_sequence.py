@@ -13,14 +13,16 @@ from torch import Tensor
 
 import transpike as ts
 from networks import Case, cases, neurons, small_cnn
+from transpike.activations import ReLU
 from transpike.core.cell import Neuron
-from transpike.core.graph import Node
+from transpike.core.graph import Graph, Input, Node
 from transpike.core.pass_ import Context
 from transpike.core.recipe import Recipe
 from transpike.encoders import ConstantCurrent, DeterministicCounts, Poisson, SignedEventFrames
 from transpike.errors import SettingError
 from transpike.lowering import layerwise as sequence
 from transpike.lowering.layerwise import LayerInput, Visit, sequential
+from transpike.ops import Scale
 from transpike.passes.shift import only_synapse, shifted
 from transpike.recipes import BSNN, ECC, SNM, T2FSNN, YOSO, BurstLIP, FewSteps, LinearTTFS, Rueckauer
 from transpike.schedules import LayerSynchronous, PhaseCycles, Streaming
@@ -221,6 +223,20 @@ def test_memory_does_not_matter(schedule, encoder, monkeypatch):
     ]
     for name, train in few.items():
         assert train.shape[1] == sequence.FEWEST_SAMPLES and torch.equal(train, whole[name][:, : train.shape[1]])
+
+
+@pytest.mark.parametrize("bias", [(), (3,), (3, 1, 2)], ids=str)
+def test_a_shift_of_channels_reaches_every_bias_of_a_scale(bias):
+    """A scale has one bias, one for each channel, or one for each element."""
+    nodes = (
+        Node("input", Input((3, 1, 2))),
+        Node("scale", Scale(torch.tensor(1.0), bias=torch.rand(bias)), ("input",)),
+        Node("act", ReLU(), ("scale",)),
+    )
+    graph, delta, x = Graph(nodes), torch.tensor([0.25, 0.5, 0.75]), torch.rand(4, 3, 1, 2)
+    with floats(torch.float32):
+        moved = shifted(graph, graph["scale"], delta)
+        assert torch.allclose(moved.run(x), graph.run(x) + delta[:, None, None])
 
 
 def test_no_more_samples_are_heard_than_were_recorded():

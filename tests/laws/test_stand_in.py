@@ -15,7 +15,7 @@ from transpike.codes.time_code import TimeCode
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op, Role
 from transpike.errors import UnsupportedModel
-from transpike.neurons import Burst, FirstSpike, IntegrateAndFire, members
+from transpike.neurons import Burst, FirstSpike, IntegrateAndFire, SignedMultiThreshold, members
 from transpike.ops import Linear
 from transpike.passes import ReplaceNeurons, UseNeurons
 
@@ -135,6 +135,9 @@ def test_a_neuron_that_says_what_it_stands_for_is_taken():
 @pytest.mark.parametrize("kind", [k for k in members if hasattr(k, "stands_for")], ids=lambda kind: kind.__name__)
 def test_every_neuron_says_which_activations_it_stands_for(kind):
     level = torch.tensor([0.5])
+    if kind is SignedMultiThreshold:
+        assert kind.stands_for(activations.Unchanged()) is True and isinstance(kind.stands_for(ReLU()), str)
+        return
     for activation in (ReLU(), Clip(ceiling=1.0), Staircase(level, 4), Staircase(level, 4, slope=0.5)):
         assert kind.stands_for(activation) is True
     assert isinstance(kind.stands_for(Staircase(level, 4, slope=0.5, offset=0.25)), str)
@@ -143,7 +146,12 @@ def test_every_neuron_says_which_activations_it_stands_for(kind):
 
 
 def test_every_activation_of_the_package_says_what_it_is():
-    functions = {activations.Function, activations.LeakyReLU, activations.Unchanged}  # of sigma-delta neurons only
+    functions = {
+        activations.Function,
+        activations.LeakyReLU,
+        activations.Quantiser,
+        activations.Unchanged,
+    }  # of sigma-delta neurons only
     assert set(activations.members) == {Clip, FirstSpikeStaircase, ReLU, Staircase, *functions}
 
 

@@ -17,7 +17,7 @@ CONVERSIONS = [
     recipe(timesteps=T, weight_bits=bits, **({"period": T} if recipe.name == "bsnn" else {}))
     for recipe in ts.recipes.members
     # which want a network trained for them, or one without batch normalisation
-    if not issubclass(recipe, LearnedCoded | ts.recipes.OPI | ts.recipes.CAT | ts.recipes.Cao)
+    if not issubclass(recipe, LearnedCoded | ts.recipes.OPI | ts.recipes.CAT | ts.recipes.Cao | ts.recipes.SpikeZIP)
     and "weight_bits" in recipe.__dataclass_fields__
     for bits in (None, 5)
 ]

@@ -9,14 +9,15 @@ import click
 import torch
 
 from transpike import recipes, schedules
-from transpike.activations import ReLU
+from transpike.activations import ReLU, Staircase
 from transpike.cli import _base
 from transpike.cli._recipe_help import default_of, title_of
 from transpike.cli._recipes import flags_of
 from transpike.cli._settings import recipe_kind
 from transpike.core.alphabet import Alphabet
+from transpike.core.op import Op
 from transpike.core.recipe import Recipe, source_of
-from transpike.errors import SettingError
+from transpike.errors import SettingError, UnsupportedModel
 from transpike.neurons import IntegrateAndFire
 from transpike.passes import ReplaceNeurons
 
@@ -58,15 +59,22 @@ def properties(kind: type[Recipe]) -> Properties:
 
 
 def _spikes(recipe: Recipe) -> Alphabet | None:
-    """The alphabet of the neuron that the recipe puts in the place of a ReLU."""
-    old = IntegrateAndFire(ReLU(), torch.ones(()), torch.zeros(()))
+    """The alphabet of the neuron that the recipe puts in the place of a ReLU, or of a quantised one."""
     for one in recipe.passes:
         if isinstance(one, ReplaceNeurons):
             try:
-                return one.neuron(old).output_alphabet(recipe.encoder.alphabet)
+                try:
+                    cell = one.neuron(_old(ReLU()))
+                except UnsupportedModel:  # it needs levels
+                    cell = one.neuron(_old(Staircase(torch.ones(1), 4)))
             except TypeError:  # it chooses the neuron of each layer by calibration
                 return None
+            return cell.output_alphabet(recipe.encoder.alphabet)
     return Alphabet("time", recipe.timesteps) if recipe.schedule.mode == "slots" else None
+
+
+def _old(source: Op) -> IntegrateAndFire:
+    return IntegrateAndFire(source, torch.ones(()), torch.zeros(()))
 
 
 @click.command("recipes")

@@ -4,7 +4,7 @@ import dataclasses
 
 from torch import Tensor
 
-from transpike.core.channels import resolved, rows
+from transpike.core.channels import resolved, rows, shaped
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Synapse
 from transpike.core.plain import is_plain
@@ -40,6 +40,8 @@ def shifted(graph: Graph, synapse: Node, delta: Tensor) -> Graph:
     """The graph with ``delta`` (channels) added to the synapse's bias."""
     op = synapse.op
     assert isinstance(op, Synapse)
+    if op.bias is not None and op.bias.ndim > 1 and delta.ndim == 1:  # a scale with a bias for each element
+        delta = shaped(delta, graph.channel_axes[synapse.name], len(synapse.shape))
     bias = delta.to(op.weight.dtype) if op.bias is None else op.bias + delta.to(op.bias)
     new = dataclasses.replace(synapse, op=dataclasses.replace(op, bias=bias), origin=())
     return graph.replaced(new)
