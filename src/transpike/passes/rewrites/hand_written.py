@@ -66,7 +66,7 @@ class RecogniseFunctions(Pass):
             if node.name in graph.static:
                 continue
             for root in roots[node.name][:-1]:
-                cone = [] if node.name in inside else _cone(graph, node, root)
+                cone = [] if node.name in inside else between(graph, node, root)
                 if len(cone) < 2 or all(isinstance(one.op, Op) and one.op.is_linear for one in cone):
                     continue
                 match = _match(cone, root)
@@ -94,7 +94,7 @@ def _is_elementwise(graph: Graph, node: Node) -> bool:
     return scalar and is_plain(op, (Add, Scale, ReLU, Clip, LeakyReLU))
 
 
-def _cone(graph: Graph, node: Node, root: str) -> list[Node]:
+def between(graph: Graph, node: Node, root: str) -> list[Node]:
     """The nodes between a wire and the node that depends on it only, in order."""
     wanted, stack = {node.name}, [node]
     while stack:

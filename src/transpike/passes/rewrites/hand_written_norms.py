@@ -14,6 +14,7 @@ from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
 from transpike.ops import Add, Mean, Product, Scale
 from transpike.ops.analogue import AnalogueOp
+from transpike.passes.rewrites.hand_written import between
 
 PARTS = frozenset(("add", "div", "mul", "pow", "reciprocal", "rsqrt", "sqrt", "square", "sub", "var"))
 """Operators of torch, without overload, of which a norm may be written."""
@@ -73,7 +74,7 @@ def _norm(graph: Graph, node: Node, root: str) -> AnalogueOp | None:
     shape = graph[root].shape
     if node.shape != shape or not shape or shape[-1] < 2:
         return None
-    cone = _cone(graph, node, root)
+    cone = between(graph, node, root)
     if not any(one.shape == (*shape[:-1], 1) for one in cone):
         return None
     sizes = torch.logspace(-4, 1, ROWS, dtype=torch.float64).reshape(-1, *(1,) * len(shape))
@@ -89,17 +90,6 @@ def _norm(graph: Graph, node: Node, root: str) -> AnalogueOp | None:
         if _close(answer, F.layer_norm(probe, (width,), None, None, eps)):
             return AnalogueOp("aten.layer_norm.default", (("input", 0), (width,), None, None, eps))
     return None
-
-
-def _cone(graph: Graph, node: Node, root: str) -> list[Node]:
-    """The nodes between a wire and the node that depends on it only, in order."""
-    wanted, stack = {node.name}, [node]
-    while stack:
-        for name in stack.pop().inputs:
-            if name != root and name not in wanted:
-                wanted.add(name)
-                stack.append(graph[name])
-    return [one for one in graph if one.name in wanted]
 
 
 def _numbers(cone: list[Node]) -> list[float]:
