@@ -124,6 +124,16 @@ class Graph:
         """Name → the nodes that read it."""
         return {name: [self[reader] for reader in readers] for name, readers in self.readers.items()}
 
+    def between(self, root: str, end: str) -> list[Node]:
+        """The nodes that ``end`` depends on, and itself, in order; without the wire ``root`` and what lies before it."""
+        wanted, stack = {end}, [end]
+        while stack:
+            for name in self[stack.pop()].inputs:
+                if name != root and name not in wanted:
+                    wanted.add(name)
+                    stack.append(name)
+        return [node for node in self if node.name in wanted]
+
     def replaced(self, new: Node) -> "Graph":
         """The graph with ``new`` instead of the node of the same name. Raises SettingError if there is none.
 

@@ -66,7 +66,7 @@ class RecogniseFunctions(Pass):
             if node.name in graph.static:
                 continue
             for root in roots[node.name][:-1]:
-                cone = [] if node.name in inside else between(graph, node, root)
+                cone = [] if node.name in inside else graph.between(root, node.name)
                 if len(cone) < 2 or all(isinstance(one.op, Op) and one.op.is_linear for one in cone):
                     continue
                 match = _match(cone, root)
@@ -92,17 +92,6 @@ def _is_elementwise(graph: Graph, node: Node) -> bool:
         return op.operator.split(".")[1] in ELEMENTWISE and all(value.numel() == 1 for value in op.constants)
     scalar = all(value.numel() == 1 for value in op.tensors().values())
     return scalar and is_plain(op, (Add, Scale, ReLU, Clip, LeakyReLU))
-
-
-def between(graph: Graph, node: Node, root: str) -> list[Node]:
-    """The nodes between a wire and the node that depends on it only, in order."""
-    wanted, stack = {node.name}, [node]
-    while stack:
-        for name in stack.pop().inputs:
-            if name != root and name not in wanted:
-                wanted.add(name)
-                stack.append(graph[name])
-    return [one for one in graph if one.name in wanted]
 
 
 def _match(cone: list[Node], root: str) -> tuple[str, Op] | None:

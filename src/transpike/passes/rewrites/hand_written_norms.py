@@ -14,7 +14,6 @@ from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
 from transpike.ops import Add, Mean, Product, Scale
 from transpike.ops.analogue import AnalogueOp
-from transpike.passes.rewrites.hand_written import between
 
 PARTS = frozenset(("add", "div", "mul", "pow", "reciprocal", "rsqrt", "sqrt", "square", "sub", "var"))
 """Operators of torch, without overload, of which a norm may be written."""
@@ -74,7 +73,7 @@ def _norm(graph: Graph, node: Node, root: str) -> AnalogueOp | None:
     shape = graph[root].shape
     if node.shape != shape or not shape or shape[-1] < 2:
         return None
-    cone = between(graph, node, root)
+    cone = graph.between(root, node.name)
     if not any(one.shape == (*shape[:-1], 1) for one in cone):
         return None
     sizes = torch.logspace(-4, 1, ROWS, dtype=torch.float64).reshape(-1, *(1,) * len(shape))
