@@ -125,7 +125,7 @@ class Graph:
         return {name: [self[reader] for reader in readers] for name, readers in self.readers.items()}
 
     def between(self, root: str, end: str) -> list[Node]:
-        """The nodes that ``end`` depends on, and itself, in order; without the wire ``root`` and what lies before it."""
+        """The nodes that ``end`` depends on, and itself, in order, without the wire ``root`` and all before it."""
         wanted, stack = {end}, [end]
         while stack:
             for name in self[stack.pop()].inputs:
