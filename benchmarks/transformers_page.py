@@ -32,6 +32,15 @@ become a part of the next weights. Thresholds are one per feature, and one per h
 adds, for each spike, the partner's accumulated state: operations that read states are counted apart, those of pairs that a
 mask hides do not exist.
 
+**Which ones.** Captured whole, with the same outputs for batches of one and more samples: torchvision ViT, Swin, Swin v2, MaxViT,
+ConvNeXt; timm ViT, DeiT, EVA-02 (rotary positions), Swin, MaxViT, ConvNeXt, MLP-Mixer ([coverage](coverage.md));
+`transformers` BERT (ids alone, or with `attention_mask`; pooler; eager and sdpa), DistilBERT, RoBERTa, GPT-2, Qwen2 (RMSNorm,
+rotary positions, grouped heads), ViT; `nn.MultiheadAttention`, `nn.TransformerEncoder`, `nn.TransformerDecoder` and
+`nn.Transformer`, with the batch or the sequence first and padding masks; nanoGPT. Tests:
+`tests/recipes/test_published_transformers.py`, `tests/workflow/test_window_networks.py`, `tests/workflow/test_folded_batch.py`.
+Recurrent layers, models whose control flow depends on values, and operators across samples are refused with operator, module
+and line.
+
 **What it costs.** Where its answers are those of the ANN, a transformer of spikes executes 2 to 6 additions for each
 multiplication of the ANN. An addition of 8 bits costs about a quarter of a multiply-accumulate of 8 bits, so that **the 8-bit
 transformer needs less energy in every row below that agrees with the ANN on 98 % of the images or more**. The burst twin (all
