@@ -23,6 +23,7 @@ from transpike.core.recipe import Recipe
 from transpike.energy.operations import Operations, Operations32Float
 from transpike.results.statistics import paired_difference
 from transpike.results.writing import write_atomically
+from transpike.workflow.train import Progress
 
 CONTENT = Path(__file__).resolve().with_suffix(".json")
 NETWORK, DATA, SEEDS = "zoo:vit-tiny", "fashion-mnist", (0, 1, 2)
@@ -49,7 +50,7 @@ def train(folder: Path, data: ts.data.Dataset) -> None:
     for seed in SEEDS:
         torch.manual_seed(seed)
         network, spec = ts.models.build(NETWORK, num_classes=len(data.classes), input_shape=data.image_shape)
-        settings = ts.training.Training(
+        settings = ts.Training(
             epochs=EPOCHS, optimiser="adam", learning_rate=0.002, warmup_epochs=1, weight_decay=1e-5,
             label_smoothing=0.1, augment="crop", seed=seed,
         )  # fmt: skip
@@ -59,7 +60,7 @@ def train(folder: Path, data: ts.data.Dataset) -> None:
 
 
 def shown(state: Any) -> None:
-    if not isinstance(state, ts.training.Progress):
+    if not isinstance(state, Progress):
         print(state, flush=True)
 
 
