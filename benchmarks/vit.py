@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from any_activation import MODELS, joule_ratio
 from torch import nn
 
 import transpike as ts
 from transpike import recipes as r
 from transpike.core.recipe import Recipe
-from transpike.energy.operations import Operations, Operations32Float
 from transpike.results.statistics import paired_difference
 from transpike.results.writing import write_atomically
 from transpike.workflow.train import Progress
@@ -28,8 +28,6 @@ from transpike.workflow.train import Progress
 CONTENT = Path(__file__).resolve().with_suffix(".json")
 NETWORK, DATA, SEEDS = "zoo:vit-tiny", "fashion-mnist", (0, 1, 2)
 BATCH, CALIBRATION, EPOCHS = 100, 512, 12
-MODELS = (Operations(), Operations32Float())
-PICO = 1e-12
 
 
 def rows(seed: int) -> list[tuple[Recipe, int]]:
@@ -94,7 +92,7 @@ def measured(folder: Path, seed: int, data: ts.data.Dataset, recipe: Recipe, sam
             "product operations": activity.product_operations,
             "remaining MACs / MACs": answer.macs / found.ann_macs,
             "evaluations": {name: list(pair) for name, pair in activity.evaluated.items()},
-            **{f"{model} / ANN": ratio(model, answer, found.ann_macs) for model in MODELS},
+            **{f"{model} / ANN": joule_ratio(model, answer, found.ann_macs) for model in MODELS},
             "spikes of the step per image": float(spikes[answer.timesteps - 1]) / samples,
         }  # fmt: skip
         steps.append({key: rounded(value) for key, value in step.items()})
@@ -104,12 +102,6 @@ def measured(folder: Path, seed: int, data: ts.data.Dataset, recipe: Recipe, sam
         "ann_macs": found.ann_macs, "ties": found.ties, "exact": found.exact, "why": found.exact_why,
         "last step with a spike": last[0] if last else 0, "remarks": list(found.remarks), "steps": steps,
     }  # fmt: skip
-
-
-def ratio(model: Operations, answer: Any, macs: int) -> float | None:
-    """Joules of the spiking network by those of the ANN, of whose products none is skipped, in the same widths."""
-    joule = answer.energy_joule[str(model)]
-    return None if joule is None else joule / (macs * (model.multiply.value + model.add.value) * PICO)
 
 
 def rounded(value: Any) -> Any:

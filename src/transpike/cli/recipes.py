@@ -15,7 +15,6 @@ from transpike.cli._recipe_help import default_of, title_of
 from transpike.cli._recipes import flags_of
 from transpike.cli._settings import recipe_kind
 from transpike.core.alphabet import Alphabet
-from transpike.core.op import Op
 from transpike.core.recipe import Recipe, source_of
 from transpike.errors import SettingError, UnsupportedModel
 from transpike.neurons import IntegrateAndFire
@@ -62,19 +61,15 @@ def _spikes(recipe: Recipe) -> Alphabet | None:
     """The alphabet of the neuron that the recipe puts in the place of a ReLU, or of a quantised one."""
     for one in recipe.passes:
         if isinstance(one, ReplaceNeurons):
-            try:
+            for source in (ReLU(), Staircase(torch.ones(1), 4)):
                 try:
-                    cell = one.neuron(_old(ReLU()))
+                    cell = one.neuron(IntegrateAndFire(source, torch.ones(()), torch.zeros(())))
+                except TypeError:  # it chooses the neuron of each layer by calibration
+                    return None
                 except UnsupportedModel:  # it needs levels
-                    cell = one.neuron(_old(Staircase(torch.ones(1), 4)))
-            except TypeError:  # it chooses the neuron of each layer by calibration
-                return None
-            return cell.output_alphabet(recipe.encoder.alphabet)
+                    continue
+                return cell.output_alphabet(recipe.encoder.alphabet)
     return Alphabet("time", recipe.timesteps) if recipe.schedule.mode == "slots" else None
-
-
-def _old(source: Op) -> IntegrateAndFire:
-    return IntegrateAndFire(source, torch.ones(()), torch.zeros(()))
 
 
 @click.command("recipes")

@@ -1,25 +1,22 @@
 """Products of two spike trains that carry differences."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from transpike.core.alphabet import GRADED, Alphabet
 from transpike.core.cell import Cell, Gain, Mode
-from transpike.core.op import Shape, Shapes
 from transpike.errors import SettingError
-from transpike.neurons._rounded import RoundedProduct, state_reads
-from transpike.ops.product import Product
+from transpike.neurons._product import ProductCell
+from transpike.neurons._rounded import RoundedProduct
 
 STATE_STEPS = 63
 """Steps for which the grid has room: a sum of received levels is at most so many times the largest of one step."""
 
 
 @dataclass(frozen=True, eq=False)
-class SpikeProduct(Cell):
+class SpikeProduct(ProductCell):
     """``P += a · S_b;  S_a += a;  P += S_a · b;  S_b += b`` for received differences a, b; it sends the changes of P.
 
     S_a and S_b are the sums of the received differences, so that P = S_a · S_b, the product of the estimates, at every
@@ -30,28 +27,13 @@ class SpikeProduct(Cell):
     the first differences, hides pairs (``Product.by_sample``).
     """
 
-    alphabet: ClassVar[Alphabet] = GRADED
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
-    multiplies: ClassVar[bool] = True
-    takes_levels: ClassVar[bool] = True
     settles: ClassVar[bool] = True
-    op: Product
     gain: Gain = "unit"
 
     def __post_init__(self) -> None:
         if self.gain not in ("reciprocal", "unit"):
             raise SettingError(f"gain must be 'reciprocal' or 'unit', not {self.gain!r}")
-
-    @classmethod
-    def example(cls) -> tuple[Self, tuple[Shape, ...]]:
-        return cls(Product()), ((3, 2, 2), (3, 1, 1))
-
-    @property
-    def hides_by_sample(self) -> bool:
-        return self.op.hides_by_sample
-
-    def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
-        return self.op.channel_axis_after(axes, shapes, shape)
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return tuple(torch.zeros_like(x) for x in inputs)
@@ -65,22 +47,11 @@ class SpikeProduct(Cell):
         change = change + self.op.run(sums[0], second, *hidden)
         return (*sums, *hidden), steps * change
 
-    def accepts_levels(self, spike_scales: Sequence[Tensor | None], axis: int) -> bool:
-        return all(scale is not None for scale in spike_scales[:2]) and self.output_scale(*spike_scales) is not None
-
-    def output_scale(self, *inputs: Tensor | None) -> Tensor | None:
-        first, second = inputs[:2]
-        return None if first is None or second is None else self.op.of_scales(first, second)
-
     def settled(self, *estimates: Tensor) -> Tensor:
         return self.op.run(*estimates)
 
     def unsent(self, state: tuple[Tensor, ...], fresh: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
         return state, torch.where(fresh, self.op.run(*state), 0.0)
-
-    def state_reads(self, *events: Tensor, partners: Sequence[Tensor] | None = None) -> Tensor:
-        first, second, *masks = events
-        return state_reads(self.op, first, second, *masks, partners=partners)
 
     def on_grid(self, largest: float) -> Cell:
         return RoundedProduct.of_range(self.op, largest) if self.gain == "unit" else self
@@ -88,9 +59,6 @@ class SpikeProduct(Cell):
     def bound(self, *inputs: Tensor) -> Tensor:
         first, second, *masks = inputs
         return 2 * STATE_STEPS * self.op.run(first, second, *map(torch.zeros_like, masks))
-
-    def macs(self, inputs: Shapes, output: Shape) -> int:
-        return 0
 
     def describe(self) -> str:
         return f"{self.op.describe()} of spikes"

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from transpike.core.graph import Graph, Node
+from transpike.core.naming import listed
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
@@ -52,7 +53,7 @@ class RecogniseNorms(Pass):
                     break
         if not found:
             return graph
-        context.remark(f"norms written by hand: {', '.join(names)}")
+        context.remark(f"norms written by hand: {listed(names)}")
         return graph.rewrite(lambda node: found.get(node.name))
 
 

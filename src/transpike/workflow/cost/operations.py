@@ -1,4 +1,4 @@
-"""NetworkOperations of a spiking network, of its burst twin and of the quantised ANN, next to each other."""
+"""Operations of a spiking network, of its burst twin and of the quantised ANN, next to each other."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ class NetworkOperations:
 
     ``weights``: spikes times fan-out, or products of an ANN that are not 0; each reads a weight. ``products``: those
     of products of two wires; in a spiking network each reads a stored word of the other side. ``multiplications`` are
-    those that remain in a spiking network, or all products of an ANN. ``evaluations``: function → its evaluations; a
-    spiking network evaluates only what an input of changed. ``value`` of the task's first metric, None if it was not
+    those that remain in a spiking network, or all products of an ANN. ``evaluations``: function → its evaluations, of a
+    spiking network only those of parts whose inputs changed. ``value`` of the task's first metric, None if it was not
     measured.
     """
 
@@ -33,7 +33,7 @@ class NetworkOperations:
 
     @property
     def total(self) -> float:
-        """NetworkOperations that read a weight or a state."""
+        """Operations that read a weight or a state."""
         return self.weights + self.products
 
 
