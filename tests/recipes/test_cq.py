@@ -25,7 +25,7 @@ def test_the_published_levels_of_value_range_encoding():
     assert one(ValueRange(8, 10), VR(timesteps=8), X).tolist() == [0, 3, 7, 8, 8, 0]
 
 
-@pytest.mark.parametrize("steps", [10, 100, 600, 1000])
+@pytest.mark.parametrize("steps", [10, 100, 129, 600, 1000])
 @pytest.mark.parametrize("schedule", [WINDOWS, ts.schedules.Streaming()])
 def test_inputs_on_the_edges_of_levels_lose_no_spike(steps, schedule):
     # float32 sums of k/T at θ = 1 lose 2, 45, 289 and 496 of them

@@ -10,15 +10,17 @@ from transpike.core.call import Call
 from transpike.core.op import Captured, Op, Role, Shape, Shapes, check_finite
 from transpike.errors import SettingError
 
+FLOOR = 2.0**-10  # of a level: large against the rounding of float32, and seen by one value in 1024
+
 
 def tie(levels: int) -> float:
-    """The shift of the floor's steps to the left, in levels: ``max(2⁻¹⁰, L² 2⁻²³)``, at most ½.
+    """The shift of the floor's steps to the left, in levels: ``max(2⁻¹⁰, L 2⁻²²)``, at most ½.
 
     Values after average pooling or from a quantised input lie exactly on the steps of the staircase, where rounding
-    would decide. With this shift the network's output and the count of a neuron with this v(0)/θ agree, also if L steps
-    of a current are summed that was rounded to the exact grid (24 bits for the largest sum).
+    would decide. With this shift the network's output and the count of a neuron with this v(0)/θ agree. Long
+    windows sum many rounded currents: the exact grid then rounds those on a step upwards (``lowering/ties.py``).
     """
-    return min(0.5, max(2.0**-10, levels**2 * 2.0**-23))
+    return min(0.5, max(FLOOR, levels * 2.0**-22))
 
 
 @torch.library.custom_op("transpike::staircase", mutates_args=())

@@ -20,6 +20,7 @@ from transpike.lowering.bounds import Span, growth, offset, spans
 from transpike.lowering.entrances import bound_of
 from transpike.lowering.lowered import Exactness, Lowered
 from transpike.lowering.rounding_points import OnGrid, with_rounding_points
+from transpike.lowering.ties import step_of_floor
 from transpike.ops.pack import Pack
 from transpike.ops.scale import Scale
 
@@ -63,7 +64,7 @@ def put_on_grid(
             if n.name not in prepared.time_invariant
         )
         tries = [
-            _Rounding(prepared, wanted, input_bound, bits, mantissa, found)
+            _Rounding(prepared, wanted, input_bound, bits, mantissa, found, timesteps)
             for bits in INNER_BITS[: None if inner else 1]
         ]
         rounded, rounding = min(((one.apply(), one) for one in tries), key=lambda pair: pair[1].change)
@@ -202,7 +203,9 @@ class _Rounding:
         bits: int,
         mantissa: float,
         found: Mapping[str, Span],
+        timesteps: int,
     ) -> None:
+        self.timesteps = timesteps
         self.lowered, self.wanted, self.input_bound, self.inner_bits = lowered, wanted, input_bound, bits
         self.mantissa, self.found = mantissa, found
         self.estimates = any(isinstance(node.op, Cell) and node.op.gain == "unit" for node in lowered.nodes)
@@ -234,7 +237,7 @@ class _Rounding:
                 if self.estimates:
                     coarse = _power(self.found[node.name].largest.amax()) * 2.0**-ESTIMATE_BITS
                 self.steps[node.name] = full * coarse if step is None else step
-                op = OnGrid(self.steps[node.name])
+                op = OnGrid(self.steps[node.name], step_of_floor(self.lowered, node, self.timesteps))
             elif isinstance(op, Synapse):
                 op = self._rounded_synapse(node, op, full)
             else:

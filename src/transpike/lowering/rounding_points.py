@@ -10,17 +10,24 @@ from torch import Tensor
 from transpike.core.graph import Node
 from transpike.core.op import Op, Role
 from transpike.lowering.lowered import Lowered
+from transpike.lowering.ties import rounded_up_on_steps
 from transpike.ops.scale import Scale
 
 
 @dataclass(frozen=True, eq=False)
 class OnGrid(Op):
-    """Rounds to multiples of ``grid`` (1, *shape), where the current of the analogue input enters the neurons."""
+    """Rounds to multiples of ``grid`` (1, *shape), where the current of the analogue input enters the neurons.
+
+    Multiples of ``step``, if there is one, are rounded upwards (``ties.py``).
+    """
 
     role: ClassVar[Role] = "wiring"
     grid: Tensor
+    step: Tensor | None = None
 
     def run(self, *inputs: Tensor) -> Tensor:
+        if self.step is not None:
+            return rounded_up_on_steps(inputs[0], self.grid, self.step)
         return (inputs[0] / self.grid).round_().mul_(self.grid)
 
     def paths(self) -> Op:
