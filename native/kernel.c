@@ -27,7 +27,6 @@
 typedef float vf __attribute__((vector_size(4 * TP_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * TP_LANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * TP_LANES)));
-typedef int16_t vs __attribute__((vector_size(2 * TP_LANES)));
 typedef uint8_t b32 __attribute__((vector_size(32)));
 typedef uint64_t q32 __attribute__((vector_size(32)));
 typedef uint16_t h16 __attribute__((vector_size(16)));
@@ -35,11 +34,6 @@ typedef uint16_t h32 __attribute__((vector_size(32)));
 
 INLINE vf load(const float *p) {
     vf v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-INLINE vs load_narrow(const int16_t *p) {
-    vs v;
     memcpy(&v, p, sizeof v);
     return v;
 }
@@ -200,8 +194,7 @@ typedef struct {
 } place;
 
 /* acc += the weights of the inputs that fired. Four at a time; the last group is padded with rows of zeros, because a
- * mispredicted end of the loop costs more than an addition. Narrow weights are integers of at most 13 bits, so that the
- * sum of four fits into 16 bits: this halves the memory traffic, which limits wide layers. */
+ * mispredicted end of the loop costs more than an addition. */
 #define DEFINE_GATHER(UNITS)                                                                                       \
     INLINE void gather_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
         enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
@@ -217,28 +210,6 @@ typedef struct {
                 acc[v] += (load(a + v * TP_LANES) + load(b + v * TP_LANES)) +                                      \
                           (load(c + v * TP_LANES) + load(d + v * TP_LANES));                                       \
         }                                                                                                          \
-    }                                                                                                              \
-    INLINE void gather_narrow_##UNITS(vf *acc, const place *p, int64_t t) {                                        \
-        enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
-        const uint16_t *list = p->list + t * p->entries;                                                           \
-        int64_t i = p->begin[t];                                                                                   \
-        const int64_t end = p->end[t];                                                                             \
-        vi sum[N];                                                                                                 \
-        for (int v = 0; v < N; ++v)                                                                                \
-            sum[v] = (vi){0};                                                                                      \
-        for (; i < end; i += 4) {                                                                                  \
-            const int16_t *a = p->narrow + (int64_t)list[i] * ROW;                                                 \
-            const int16_t *b = p->narrow + (i + 1 < end ? (int64_t)list[i + 1] : p->nothing) * ROW;                \
-            const int16_t *c = p->narrow + (i + 2 < end ? (int64_t)list[i + 2] : p->nothing) * ROW;                \
-            const int16_t *d = p->narrow + (i + 3 < end ? (int64_t)list[i + 3] : p->nothing) * ROW;                \
-            for (int v = 0; v < N; ++v)                                                                            \
-                sum[v] += __builtin_convertvector(                                                                 \
-                    (load_narrow(a + v * TP_LANES) + load_narrow(b + v * TP_LANES)) +                              \
-                        (load_narrow(c + v * TP_LANES) + load_narrow(d + v * TP_LANES)),                           \
-                    vi);                                                                                           \
-        }                                                                                                          \
-        for (int v = 0; v < N; ++v)                                                                                \
-            acc[v] += __builtin_convertvector(sum[v], vf) * load(p->unit + v * TP_LANES);                          \
     }
 
 /* acc += one row of a table for every eight channels of every tap. */
@@ -284,11 +255,14 @@ typedef struct {
             }                                                                                                      \
     }
 
+#include "narrow.h"
+
 INLINE vf magnitude(vf v) { return (vf)((vi)v & 0x7fffffff); }
 
 /* All steps of one position and one block of channels. */
 #define DEFINE_POSITION(UNITS)                                                                                     \
     DEFINE_GATHER(UNITS)                                                                                           \
+    DEFINE_NARROW(UNITS)                                                                                           \
     DEFINE_LOOKUP(UNITS)                                                                                           \
     DEFINE_MASKED(UNITS)                                                                                           \
     static void position_##UNITS(const tp_layer *layer, const place *places, uint32_t check, int64_t sample,       \

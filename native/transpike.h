@@ -8,10 +8,11 @@
 
 #include <stdint.h>
 
-#define TP_ABI 4     /* increased with every change of a struct or a meaning below */
+#define TP_ABI 5     /* increased with every change of a struct or a meaning below */
 #define TP_UNIT 16   /* channels that are always computed together */
 #define TP_STEPS 32  /* steps of one call at most: the bits of a word */
 #define TP_TABLE 259 /* rows of a look-up table, 256 of them used: a power of two would cause cache conflicts */
+#define TP_LOW 8192  /* added to the 16-bit weights of the first 8 of 16 outputs, see native/narrow.h */
 #define TP_LIST 65535 /* inputs of one window, and of one row of windows, at most: list entries have 16 bits */
 
 #if defined(_WIN32)

@@ -14,6 +14,7 @@ from transpike.ops import Conv
 GATHER, LOOKUP, MASKED, NARROW = 0, 1, 2, 3
 BLOCK = 4  # units of channels whose potentials fit into registers
 NARROW_PEAK = 2.0**13 - 1  # of a 16-bit weight: the sum of four must fit into 16 bits
+LOW = 2.0**13  # added to the narrow weights of the first half of every unit, native/narrow.h
 TABLE_ROWS = 259  # 256 are used; three more avoid conflicts between tables in the cache
 
 
@@ -80,7 +81,10 @@ def block_weights(dense: Tensor, kind: int, groups: int, start: int, units: int,
     part = dense[start : start + units * UNIT]
     if kind != LOOKUP:  # [kx][ky][in], and one row of zeros
         table = part.permute(3, 2, 1, 0).reshape(-1, units * UNIT)
-        return F.pad(table, (0, 0, 0, 1))
+        table = F.pad(table, (0, 0, 0, 1))
+        if kind == NARROW:  # [row][unit][k][half]: output k of a unit is next to output k + 8
+            table = table.reshape(-1, units, 2, UNIT // 2).transpose(2, 3) + torch.tensor([LOW, 0.0])
+        return table.reshape(-1, units * UNIT)
     halves = part.permute(2, 3, 1, 0).reshape(*part.shape[2:], 2, 8, units * UNIT).double()  # [ky][kx][half][in]
     bits = (torch.arange(256)[:, None] >> torch.arange(8) & 1).double()
     return F.pad(bits @ halves, (0, 0, 0, TABLE_ROWS - 256))

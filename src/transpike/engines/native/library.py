@@ -9,7 +9,7 @@ import sys
 from ctypes import POINTER, c_char_p, c_double, c_int64, c_void_p
 from pathlib import Path
 
-ABI = 4
+ABI = 5
 UNIT = 16  # channels that are always computed together
 STEPS = 32  # time steps of one call at most
 NAME = {"win32": "transpike_events.dll", "darwin": "libtranspike_events.dylib"}.get(

@@ -1,0 +1,86 @@
+/* Gathering 16-bit weights. Included by kernel.c, once for every instruction set.
+ *
+ * A row of 16 outputs is stored as 8 words of 32 bits: output k in the low half of word k, output k + 8 in the high
+ * half. The low halves hold weight + TP_LOW, which is not negative, so that additions of words never carry into the high
+ * halves; the sum of four rows fits into a half. For every four rows, `high` adds the high halves and `both` the whole
+ * words modulo 2^32; afterwards the sum of the low halves is both - 2^16 · high. This takes half the loads and two
+ * thirds of the additions of sums that widen every half by itself.
+ */
+#ifndef TRANSPIKE_NARROW_H
+#define TRANSPIKE_NARROW_H
+
+#if TP_LANES < 16
+#define HALF (VECTORS / 2) /* vectors of 8 outputs */
+#define DEFINE_OUTPUTS(UNITS)                                                                                      \
+    INLINE void add_narrow_##UNITS(vf *acc, const vu *low, const vu *high, const float *unit) {                    \
+        for (int v = 0; v < UNITS * HALF; ++v) {                                                                   \
+            const int at = v / HALF * VECTORS + v % HALF;                                                          \
+            acc[at] += __builtin_convertvector((vi)low[v], vf) * load(unit + at * TP_LANES);                       \
+            acc[at + HALF] += __builtin_convertvector((vi)high[v], vf) * load(unit + (at + HALF) * TP_LANES);      \
+        }                                                                                                          \
+    }
+#define DEFINE_NARROW(UNITS) DEFINE_OUTPUTS(UNITS) DEFINE_GATHER_NARROW(UNITS, vu, vi)
+#else
+/* A vector holds two units, or one where their number is odd. */
+typedef uint32_t vu8 __attribute__((vector_size(32)));
+typedef int32_t vi8 __attribute__((vector_size(32)));
+#define DEFINE_OUTPUTS_EVEN(UNITS)                                                                                 \
+    INLINE void add_narrow_##UNITS(vf *acc, const vu *low, const vu *high, const float *unit) {                    \
+        for (int v = 0; v < UNITS / 2; ++v) {                                                                      \
+            const vi first = (vi)__builtin_shufflevector(low[v], high[v], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19,  \
+                                                         20, 21, 22, 23);                                          \
+            const vi second = (vi)__builtin_shufflevector(low[v], high[v], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25,   \
+                                                          26, 27, 28, 29, 30, 31);                                 \
+            acc[2 * v] += __builtin_convertvector(first, vf) * load(unit + 2 * v * TP_LANES);                      \
+            acc[2 * v + 1] += __builtin_convertvector(second, vf) * load(unit + (2 * v + 1) * TP_LANES);           \
+        }                                                                                                          \
+    }
+#define DEFINE_OUTPUTS_ODD(UNITS)                                                                                  \
+    INLINE void add_narrow_##UNITS(vf *acc, const vu8 *low, const vu8 *high, const float *unit) {                  \
+        for (int v = 0; v < UNITS; ++v) {                                                                          \
+            const vi all = (vi)__builtin_shufflevector(low[v], high[v], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,  \
+                                                       13, 14, 15);                                                \
+            acc[v] += __builtin_convertvector(all, vf) * load(unit + v * TP_LANES);                                \
+        }                                                                                                          \
+    }
+#define DEFINE_NARROW_1 DEFINE_OUTPUTS_ODD(1) DEFINE_GATHER_NARROW(1, vu8, vi8)
+#define DEFINE_NARROW_2 DEFINE_OUTPUTS_EVEN(2) DEFINE_GATHER_NARROW(2, vu, vi)
+#define DEFINE_NARROW_3 DEFINE_OUTPUTS_ODD(3) DEFINE_GATHER_NARROW(3, vu8, vi8)
+#define DEFINE_NARROW_4 DEFINE_OUTPUTS_EVEN(4) DEFINE_GATHER_NARROW(4, vu, vi)
+#define DEFINE_NARROW(UNITS) DEFINE_NARROW_##UNITS
+#endif
+
+/* acc += the weights of the inputs that fired, times the units. Four rows at a time, as in gather_*. */
+#define DEFINE_GATHER_NARROW(UNITS, words, integers)                                                               \
+    INLINE words words_##UNITS(const int16_t *row, int v) {                                                        \
+        words some;                                                                                                \
+        memcpy(&some, (const char *)row + v * sizeof some, sizeof some);                                           \
+        return some;                                                                                               \
+    }                                                                                                              \
+    INLINE void gather_narrow_##UNITS(vf *acc, const place *p, int64_t t) {                                        \
+        enum { ROW = UNITS * TP_UNIT, N = ROW * 2 / sizeof(words) };                                               \
+        const uint16_t *list = p->list + t * p->entries;                                                           \
+        int64_t i = p->begin[t];                                                                                   \
+        const int64_t end = p->end[t];                                                                             \
+        const uint32_t added = (uint32_t)(end - i + 3) / 4 * 4 * TP_LOW;                                           \
+        words both[N], high[N];                                                                                    \
+        for (int v = 0; v < N; ++v)                                                                                \
+            both[v] = high[v] = (words){0};                                                                        \
+        for (; i < end; i += 4) {                                                                                  \
+            const int16_t *a = p->narrow + (int64_t)list[i] * ROW;                                                 \
+            const int16_t *b = p->narrow + (i + 1 < end ? (int64_t)list[i + 1] : p->nothing) * ROW;                \
+            const int16_t *c = p->narrow + (i + 2 < end ? (int64_t)list[i + 2] : p->nothing) * ROW;                \
+            const int16_t *d = p->narrow + (i + 3 < end ? (int64_t)list[i + 3] : p->nothing) * ROW;                \
+            for (int v = 0; v < N; ++v) {                                                                          \
+                const words four = (words_##UNITS(a, v) + words_##UNITS(b, v)) +                                   \
+                                   (words_##UNITS(c, v) + words_##UNITS(d, v));                                    \
+                both[v] += four;                                                                                   \
+                high[v] += (words)((integers)four >> 16);                                                          \
+            }                                                                                                      \
+        }                                                                                                          \
+        for (int v = 0; v < N; ++v)                                                                                \
+            both[v] -= (high[v] << 16) + added;                                                                    \
+        add_narrow_##UNITS(acc, both, high, p->unit);                                                              \
+    }
+
+#endif
