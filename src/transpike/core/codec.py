@@ -75,11 +75,16 @@ def decode(value: Any, tensors: dict[str, Tensor], unknown: Callable[[str], str]
         fields = {key: decode(field, tensors, unknown) for key, field in value["fields"].items()}
         if wrong := wrong_fields(kind, fields):
             raise FileError(f"the file's {name} cannot be read: {'; '.join(wrong)}")
-        return kind(**fields)
+        return kind(**(_absent(kind) | fields))
     except (TranspikeError, RecursionError):
         raise
     except Exception as error:  # a class may do anything with values that it does not expect
         raise FileError(f"the file's {name} cannot be read: {error}") from error
+
+
+def _absent(kind: Any) -> dict[str, Any]:
+    """The values of fields that are younger than a file without them, where they differ from the defaults."""
+    return {f.name: f.metadata["absent"] for f in dataclasses.fields(kind) if "absent" in f.metadata}
 
 
 def not_known(name: Any) -> str:

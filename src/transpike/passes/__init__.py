@@ -26,6 +26,7 @@ from transpike.passes.rewrites.hand_written import RecogniseFunctions
 from transpike.passes.rewrites.hand_written_norms import RecogniseNorms
 from transpike.passes.rewrites.masks import JoinMasks, MaskProducts
 from transpike.passes.rewrites.match_delays import MatchDelays
+from transpike.passes.rewrites.merge_weights import MergeWeights
 from transpike.passes.rewrites.pooling import PoolBeforeActivation, PoolInTime
 from transpike.passes.rewrites.quantise_weights import QuantiseWeights
 from transpike.passes.rewrites.quantisers import JoinQuantisers, RefuseUnquantised

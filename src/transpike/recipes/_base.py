@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from transpike.core.constraints import setting
 from transpike.core.encoder import Encoder
@@ -16,6 +16,7 @@ from transpike.errors import SettingError
 from transpike.passes import (
     CalibrateBias,
     CalibratePotential,
+    EncodeWires,
     FoldBatchNorm,
     FoldFactors,
     Granularity,
@@ -24,6 +25,7 @@ from transpike.passes import (
     LearnedInitialPotential,
     LearnedThresholds,
     MaskProducts,
+    MergeWeights,
     PercentileThresholds,
     PoolBeforeActivation,
     PoolInTime,
@@ -177,6 +179,44 @@ class RateCoded(Recipe):
         return (*first, *before, *average, *quantise, *made, *self.corrections)
 
 
+LinearWires = Literal["pairs", "merge", "none"]
+
+
+def linear_wires(default: LinearWires, absent: LinearWires = "none") -> Any:
+    """The setting of ``LinearWired``; ``absent`` is what files that are older than it hold."""
+    text = (
+        "Real numbers between two layers of weights, as in linear bottlenecks: sent as spikes by pairs of neurons, "
+        "avoided by merging the two layers, or multiplied (none)."
+    )
+    return setting(default, text, absent=absent)
+
+
+@dataclass(frozen=True)
+class LinearWired(RateCoded):
+    """Rate-coded, with a choice for the real numbers that one layer of weights sends to the next one.
+
+    "pairs": two neurons for either sign send them as spikes, ``z = relu(z) − relu(−z)``. "merge": both layers become
+    one. "none": the second layer multiplies real numbers, which is the source network's arithmetic; a spike then takes
+    every path through both layers, and both share the 24 bits of the exact grid.
+    """
+
+    linear_wires: LinearWires = linear_wires("none")
+
+    def __post_init__(self) -> None:
+        if self.linear_wires not in get_args(LinearWires):
+            raise SettingError(
+                f"linear_wires must be one of {', '.join(map(repr, get_args(LinearWires)))}, not {self.linear_wires!r}"
+            )
+        super().__post_init__()
+
+    @property
+    def rewrites(self) -> tuple[Pass, ...]:
+        own: dict[str, tuple[Pass, ...]] = {
+            "pairs": (EncodeWires(pairs=True),), "merge": (MergeWeights(),), "none": ()
+        }  # fmt: skip
+        return (*own[self.linear_wires], *super().rewrites)
+
+
 @dataclass(frozen=True)
 class PercentileThresholded(RateCoded):
     """Thresholds are a percentile of the activations."""
@@ -189,7 +229,7 @@ class PercentileThresholded(RateCoded):
 
 
 @dataclass(frozen=True)
-class PercentileCoded(PercentileThresholded):
+class PercentileCoded(LinearWired, PercentileThresholded):
     """Integrate-and-fire neurons with percentile thresholds.
 
     ``beta`` is the initial potential as a share of the threshold; None is ½ for a soft reset and 0 for a hard one.

@@ -5,13 +5,13 @@ from typing import ClassVar
 
 from transpike.core.pass_ import Pass
 from transpike.core.schedule import Schedule
-from transpike.passes import CeilingThresholds, EncodeWires, InitialPotential
-from transpike.recipes._base import PercentileThresholded, setting
+from transpike.passes import CeilingThresholds, InitialPotential
+from transpike.recipes._base import LinearWired, LinearWires, PercentileThresholded, linear_wires, setting
 from transpike.schedules import LayerSynchronous
 
 
 @dataclass(frozen=True)
-class Ceiling(PercentileThresholded):
+class Ceiling(LinearWired, PercentileThresholded):
     """θ = the ceiling of the activation, v(0) = θ/2, window by window, and pairs of neurons between weights.
 
     For networks of ReLU6 and other clips that were not trained for a conversion, such as MobileNetV2: a threshold from
@@ -33,10 +33,7 @@ class Ceiling(PercentileThresholded):
     percentile: float = setting(
         100.0, "Percentile of activations without a ceiling used as threshold; 100 is the maximum."
     )
-
-    @property
-    def rewrites(self) -> tuple[Pass, ...]:
-        return (EncodeWires(pairs=True), *super().rewrites)
+    linear_wires: LinearWires = linear_wires("pairs", absent="pairs")
 
     @property
     def thresholds(self) -> Pass:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from transpike.core.recipe import ThresholdScale
-from transpike.recipes._base import PercentileCoded
+from transpike.recipes._base import LinearWires, PercentileCoded, linear_wires
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class ECC(PercentileCoded):
     threshold_scale: ClassVar[ThresholdScale] = 128.0
 
     name: ClassVar[str] = "ecc"
+    linear_wires: LinearWires = linear_wires("pairs")
 
     @classmethod
     def paper(cls, **settings: object) -> "ECC":

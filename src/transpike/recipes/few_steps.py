@@ -16,11 +16,11 @@ from transpike.passes import (
 )
 from transpike.passes.neurons.use_neurons import NeuronKind
 from transpike.readouts import DelayedWindow
-from transpike.recipes._base import RateCoded, setting
+from transpike.recipes._base import LinearWired, LinearWires, linear_wires, setting
 
 
 @dataclass(frozen=True)
-class FewSteps(RateCoded):
+class FewSteps(LinearWired):
     """Thresholds of least squared error, v(0) = θ/2, calibrated biases and potentials, and a delayed readout.
 
     Biases, then initial potentials are calibrated on simulated spikes; the readout excludes the first quarter of the
@@ -41,6 +41,7 @@ class FewSteps(RateCoded):
     gamma: int = setting(4, "Maximum number of spikes per burst and time step.")
     calibrate: Literal["both", "bias", "potential", "none"] = setting("both", "Correction on simulated spikes.")
     samples: int = setting(128, "Number of simulated calibration inputs.")
+    linear_wires: LinearWires = linear_wires("pairs")
 
     def __post_init__(self) -> None:
         if self.neuron == "bistable":

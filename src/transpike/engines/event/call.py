@@ -54,12 +54,13 @@ class LayerCall:
         """The structure to pass, and the objects that must stay alive meanwhile; ``wires``: planes of each source."""
         call, sources = _native.Layer.from_buffer_copy(self.call), type(self.sources).from_buffer_copy(self.sources)
         alive: list[Any] = [sources, wires]
-        for struct, planes in zip(sources, wires, strict=False):
-            addresses = (ctypes.c_void_p * len(planes))(*(plane.data_ptr() for plane in planes))
+        for struct, source, planes in zip(sources, self.layer.sources, wires, strict=False):
+            first = source.first * planes[0].element_size()
+            addresses = (ctypes.c_void_p * len(planes))(*(plane.data_ptr() + first for plane in planes))
             alive.append(addresses)
             struct.planes, struct.plane_count = ctypes.addressof(addresses), len(planes)
             struct.sample_words, struct.row_words, struct.column_words = planes[0].stride()[:3]
-            struct.height, struct.width, struct.channels = planes[0].shape[1:]
+            struct.height, struct.width, struct.channels = *planes[0].shape[1:3], source.channels
         call.sources, call.words = ctypes.addressof(sources), fired.data_ptr()
         call.constant, call.potential = constant.data_ptr(), potential.data_ptr()
         call.constant_sample, call.constant_position = stride(constant, 0), stride(constant, 1)

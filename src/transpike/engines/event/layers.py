@@ -49,9 +49,15 @@ MOST_SOURCES = 64
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One synapse into a layer: the wire that it reads, its native kernel, weights in blocks, and geometry."""
+    """One synapse into a layer: the wire that it reads, its native kernel, weights in blocks, and geometry.
+
+    It reads ``channels`` padded channels of the wire from ``first`` on: those of a wide wire are divided among several
+    sources, because list entries have 16 bits.
+    """
 
     wire: str
+    first: int
+    channels: int
     kind: int
     weights: Tensor
     units: Tensor
@@ -189,6 +195,11 @@ def _dense_nodes(
     return frozenset(needed)
 
 
+def _longest(width: int, kernel: tuple[int, int]) -> int:
+    """The most channels of which a list can hold a row of windows; a multiple of ``UNIT``."""
+    return (LONGEST_LIST - 1) // ((width + kernel[1]) * kernel[0]) // UNIT * UNIT
+
+
 class _Compiler:
     """Analyses the input of one cell."""
 
@@ -209,14 +220,16 @@ class _Compiler:
         terms = list(self._terms(node.inputs[0], 1.0, node.shape))
         constant_wires = tuple((name, factor) for name, factor in terms if name in self.constant)
         synapses = [(self.table[name], factor) for name, factor in terms if name not in self.constant]
-        if len(synapses) > MOST_SOURCES:
-            raise UnfitError(f"more than {MOST_SOURCES} synapses feed it")
         shapes = [self._shape(synapse, channels) for synapse, _ in synapses]
-        starts, units = blocks_of(channels, [groups for _, groups in shapes])
-        sources = tuple(
-            self._source(synapse, factor, kind, groups, starts, units, channels)
-            for (synapse, factor), (kind, groups) in zip(synapses, shapes, strict=True)
-        )
+        starts, units = blocks_of(channels, [groups for _, groups, _ in shapes])
+        parts = [
+            (*synapse, kind, groups, first, size)
+            for synapse, (kind, groups, size) in zip(synapses, shapes, strict=True)
+            for first in range(0, padded(image(self.table[synapse[0].inputs[0]].shape)[0]), size)
+        ]
+        if len(parts) > MOST_SOURCES:
+            raise UnfitError(f"more than {MOST_SOURCES} synapses, or parts of wide ones, feed it")
+        sources = tuple(self._source(*part, starts, units, channels) for part in parts)
         exactness = self.lowered.exactness
         room = None if exactness is None else exactness.rooms.get(node.name)
         return EventLayer(
@@ -246,40 +259,54 @@ class _Compiler:
             what = node.op.describe() if isinstance(node.op, (Op, Cell)) else "input"
             raise UnfitError(f"{what} lies between the synapse and the neuron")
 
-    def _shape(self, node: Node, channels: int) -> tuple[int, int]:
-        """(kernel, groups) for a synapse. Raises UnfitError with the reason if there is no kernel."""
+    def _shape(self, node: Node, channels: int) -> tuple[int, int, int]:
+        """(kernel, groups, channels that one source reads). Raises UnfitError with the reason if there is no kernel."""
         op, wire = node.op, node.inputs[0]
         if wire not in self.planes:
             raise UnfitError(f"{wire} does not carry binary spikes")
         inputs = image(self.table[wire].shape)[0]
+        every = padded(inputs)
         if is_plain(op, Scale):
             if op.weight.ndim > 1:
                 raise UnfitError("its synapse has one weight per element")
             if op.weight.ndim and resolved(op.channel_axis, len(node.shape)) != 1:
                 raise UnfitError("its channels are not the first axis")
-            return MASKED, 1
+            return MASKED, 1, every
         if is_plain(op, Linear):
             if len(node.shape) > 1:
                 raise UnfitError("a linear layer over several positions has no kernel")
-            return GATHER, 1
+            return GATHER, 1, min(every, _longest(1, (1, 1)))
         if not is_plain(op, Conv) or op.transposed or op.dimensions > 2:
             raise UnfitError(f"{op.describe() if isinstance(op, Op) else '?'} has no kernel")
         if op.groups == inputs == channels and prod(op.weight.shape[2:]) * self.planes[wire] <= MOST_TAPS:
-            return MASKED, 1
+            return MASKED, 1, every
         groups = op.groups
         while groups > 1 and (inputs // groups % UNIT or channels // groups % UNIT or op.groups % groups):
             groups -= 1
         width = image(self.table[wire].shape)[2]
         kernel = pair(op.weight.shape[2:], 1)
         table = kernel[0] * kernel[1] * 2 * 256 * min(padded(channels), BLOCK * UNIT) * 4
-        if padded(inputs) == UNIT and self.planes[wire] == 1 and kernel[0] <= TALLEST and table <= LARGEST_TABLE:
-            return LOOKUP, 1
-        if (width + kernel[1]) * kernel[0] * padded(inputs // groups) >= LONGEST_LIST:
-            raise UnfitError(f"a row of its windows has more than {LONGEST_LIST} inputs")
-        return GATHER, groups
+        longest = _longest(width, kernel)
+        tabled = self.planes[wire] == 1 and kernel[0] <= TALLEST and table <= LARGEST_TABLE
+        if tabled and (every == UNIT or (groups == 1 and not longest)):
+            return LOOKUP, 1, UNIT
+        if groups == 1 and longest:
+            return GATHER, 1, min(every, longest)
+        if padded(inputs // groups) > longest:
+            raise UnfitError(f"a row of its windows has more than {LONGEST_LIST} inputs of one group or 16 channels")
+        return GATHER, groups, every
 
     def _source(
-        self, node: Node, factor: float, kind: int, groups: int, starts: list[int], units: list[int], channels: int
+        self,
+        node: Node,
+        factor: float,
+        kind: int,
+        groups: int,
+        first: int,
+        size: int,
+        starts: list[int],
+        units: list[int],
+        channels: int,
     ) -> Source:
         op, wire = node.op, node.inputs[0]
         assert isinstance(op, Synapse)
@@ -299,6 +326,7 @@ class _Compiler:
             parts = [taps[:, start : start + count * UNIT] for start, count in blocks]
         else:
             dense = ungrouped(op, groups, inputs, channels) * factor  # (out, in of a group, y, x)
+            dense = dense[:, first : first + size]
             if kind == GATHER and (found := narrow_units(dense)) is not None:
                 kind, units_of, dense = (
                     NARROW,
@@ -310,7 +338,8 @@ class _Compiler:
         weights = torch.cat([part.to(kept).reshape(-1) for part in parts])
         sizes = [0, *(part.numel() for part in parts)]
         offsets = torch.tensor(sizes).cumsum(0)[:-1].contiguous()
-        return Source(wire, kind, weights, units_of, offsets, groups, kernel, stride, padding, dilation)
+        size = min(size, padded(inputs) - first)
+        return Source(wire, first, size, kind, weights, units_of, offsets, groups, kernel, stride, padding, dilation)
 
     def _pool(self, node: Node, cell: LateralInhibition) -> EventPool:
         wire, pool = node.inputs[0], cell.pool
