@@ -179,6 +179,17 @@ class RateCoded(Recipe):
         return (*first, *before, *average, *quantise, *made, *self.corrections)
 
 
+Calibrate = Literal["both", "bias", "potential", "none"]
+
+
+def calibrations(calibrate: str, samples: int) -> tuple[Pass, ...]:
+    """The passes that correct a network layer by layer on the spikes that it sends for ``samples`` inputs."""
+    if calibrate not in get_args(Calibrate):
+        raise SettingError(f"calibrate must be 'both', 'bias', 'potential' or 'none', not {calibrate!r}")
+    bias, potential = (CalibrateBias(samples),), (CalibratePotential(samples),)
+    return {"both": (*bias, *potential), "bias": bias, "potential": potential, "none": ()}[calibrate]
+
+
 LinearWires = Literal["pairs", "merge", "none"]
 
 
@@ -282,13 +293,9 @@ class LearnedCoded(RateCoded):
 
     @property
     def corrections(self) -> tuple[Pass, ...]:
-        potential = CalibratePotential(samples=self.samples)
-        return {
-            "none": (),
-            "thresholds": (TrainThresholds(samples=self.samples),),
-            "potential": (potential,),
-            "both": (CalibrateBias(samples=self.samples), potential),
-        }[self.calibrate]
+        if self.calibrate == "thresholds":
+            return (TrainThresholds(samples=self.samples),)
+        return calibrations(self.calibrate, self.samples)
 
     @property
     def thresholds(self) -> Pass:

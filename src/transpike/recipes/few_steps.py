@@ -1,14 +1,12 @@
 """A combination of methods for few binary spikes."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from transpike.core.pass_ import Pass
 from transpike.core.readout import Readout
 from transpike.errors import SettingError
 from transpike.passes import (
-    CalibrateBias,
-    CalibratePotential,
     InitialPotential,
     ReplaceNeurons,
     SquaredErrorThresholds,
@@ -16,7 +14,7 @@ from transpike.passes import (
 )
 from transpike.passes.neurons.use_neurons import NeuronKind
 from transpike.readouts import DelayedWindow
-from transpike.recipes._base import LinearWired, LinearWires, linear_wires, setting
+from transpike.recipes._base import Calibrate, LinearWired, LinearWires, calibrations, linear_wires, setting
 
 
 @dataclass(frozen=True)
@@ -39,15 +37,13 @@ class FewSteps(LinearWired):
     readout: Readout = setting(DelayedWindow(share=0.25), "Output readout.")
     neuron: NeuronKind = setting("integrate-and-fire", "Neuron: integrate-and-fire, signed or burst.")
     gamma: int = setting(4, "Maximum number of spikes per burst and time step.")
-    calibrate: Literal["both", "bias", "potential", "none"] = setting("both", "Correction on simulated spikes.")
+    calibrate: Calibrate = setting("both", "Correction on simulated spikes.")
     samples: int = setting(128, "Number of simulated calibration inputs.")
     linear_wires: LinearWires = linear_wires("pairs")
 
     def __post_init__(self) -> None:
         if self.neuron == "bistable":
             raise SettingError("bistable neurons need phase cycles: use the recipe bsnn")
-        if self.calibrate not in ("both", "bias", "potential", "none"):
-            raise SettingError(f"calibrate must be 'both', 'bias', 'potential' or 'none', not {self.calibrate!r}")
         super().__post_init__()
         if not 1 <= self.gamma <= 255:
             raise SettingError(f"gamma must be between 1 and 255, not {self.gamma}")
@@ -72,5 +68,4 @@ class FewSteps(LinearWired):
 
     @property
     def corrections(self) -> tuple[Pass, ...]:
-        bias, potential = (CalibrateBias(self.samples),), (CalibratePotential(self.samples),)
-        return {"both": (*bias, *potential), "bias": bias, "potential": potential, "none": ()}[self.calibrate]
+        return calibrations(self.calibrate, self.samples)
