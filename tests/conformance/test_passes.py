@@ -62,6 +62,7 @@ def test_the_exact_steps_are_those_that_these_tests_know():
     changing |= {passes.JoinMasks, passes.MaskProducts, passes.FoldFactors}  # tests/recipes/test_attention.py
     changing |= {passes.RecogniseNorms}  # tests/recipes/test_norms_by_hand.py
     changing |= {passes.RecogniseFunctions}  # tests/recipes/test_functions.py
+    changing |= {passes.MergeWeights}  # tests/recipes/test_linear_wires.py
     assert set(EXACT) == changing | {
         passes.RefuseBiases,
         passes.RefuseLevels,

@@ -78,7 +78,7 @@ def test_windows_round_activations_and_sums_also_beyond_what_calibration_reached
 def test_the_pairs_let_every_layer_of_weights_add_spikes():
     model, x = Bottleneck().eval(), data(4.0)
     with_pairs, without = (ts.convert(model, recipe, x) for recipe in (
-        Ceiling(timesteps=T), ECC(timesteps=T, schedule=ts.schedules.LayerSynchronous(), percentile=100.0)))  # fmt: skip
+        Ceiling(timesteps=T), ECC(timesteps=T, schedule=ts.schedules.LayerSynchronous(), percentile=100.0, linear_wires="none")))  # fmt: skip
     paired, bare = (snn.program.fans for snn in (with_pairs, without))
     first = next(name for name in bare if "relu6" in name)
     assert set(bare[first].tolist()) == {6.0 * 8}  # two layers of three, each times eight

@@ -206,9 +206,10 @@ def linear_wires(default: LinearWires, absent: LinearWires = "none") -> Any:
 class LinearWired(RateCoded):
     """Rate-coded, with a choice for the real numbers that one layer of weights sends to the next one.
 
-    "pairs": two neurons for either sign send them as spikes, ``z = relu(z) − relu(−z)``. "merge": both layers become
-    one. "none": the second layer multiplies real numbers, which is the source network's arithmetic; a spike then takes
-    every path through both layers, and both share the 24 bits of the exact grid.
+    "pairs": two neurons for either sign send them as spikes, ``z = relu(z) − relu(−z)``: one more stage of neurons, and
+    the fewest additions. "merge": both layers become one, and no stage is added. "none": the second layer multiplies
+    real numbers; a spike then takes every path through both layers, and both share the 24 bits of the exact grid.
+    Source: benchmarks/networks224.py compares them (docs/imagenet.md).
     """
 
     linear_wires: LinearWires = linear_wires("none")

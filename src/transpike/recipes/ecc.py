@@ -27,7 +27,7 @@ class ECC(PercentileCoded):
     threshold_scale: ClassVar[ThresholdScale] = 128.0
 
     name: ClassVar[str] = "ecc"
-    linear_wires: LinearWires = linear_wires("pairs")
+    linear_wires: LinearWires = linear_wires("merge")
 
     @classmethod
     def paper(cls, **settings: object) -> "ECC":

@@ -39,7 +39,7 @@ class FewSteps(LinearWired):
     gamma: int = setting(4, "Maximum number of spikes per burst and time step.")
     calibrate: Calibrate = setting("both", "Correction on simulated spikes.")
     samples: int = setting(128, "Number of simulated calibration inputs.")
-    linear_wires: LinearWires = linear_wires("pairs")
+    linear_wires: LinearWires = linear_wires("merge")
 
     def __post_init__(self) -> None:
         if self.neuron == "bistable":

@@ -14,7 +14,7 @@ from transpike.core.pass_ import Context, Pass
 from transpike.core.plain import is_plain
 from transpike.ops import Add, Conv, Linear
 
-MOST_TERMS = 64  # of one merged sum, so that chains of residual blocks cannot grow without limit
+DEAREST = 8  # times the multiplications of the layers apart; a narrow layer between wide ones is not merged
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class MergeWeights(Pass):
 
     The second layer is a linear layer or a 1×1 convolution without groups and padding, the first one of the same kind,
     a convolution of any kernel included. Behind a sum every term is merged by itself: ``W₂ (W₁ x + y)`` becomes
-    ``(W₂ W₁) x + W₂ y``. A layer of which one term cannot be merged remains as it is. A bottleneck then costs
-    c_in · c_out weights for each position instead of c (c_in + c_out), and each spike that many additions. A remark
-    names the layers.
+    ``(W₂ W₁) x + W₂ y``. A layer of which one term cannot be merged remains as it is, and so does one that would cost
+    more than ``DEAREST`` times the multiplications: a bottleneck costs c_in · c_out for each position, and c (c_in +
+    c_out) in two layers. A remark names the layers.
     """
 
     exact: ClassVar[bool] = True
@@ -58,9 +58,15 @@ def _parts(table: Mapping[str, Node], node: Node) -> list[tuple[str, Synapse]]:
         return []
     terms = _terms(table, node.inputs[0])
     merged = [_merged(second, first, factor) for _, first, factor in terms]
-    if all(first is None for _, first, _ in terms) or None in merged or len(terms) > MOST_TERMS:
+    if all(first is None for _, first, _ in terms) or None in merged:
         return []
     found = [(wire, op) for (wire, _, _), op in zip(terms, merged, strict=True) if op is not None]
+    entering = table[node.inputs[0]].shape
+    apart = second.macs((entering,), node.shape) + sum(
+        first.macs((table[wire].shape,), entering) for wire, first, _ in terms if first is not None
+    )
+    if sum(op.macs((table[wire].shape,), node.shape) for wire, op in found) > DEAREST * apart:
+        return []
     wire, op = found[0]
     return [(wire, dataclasses.replace(op, bias=_bias(second, terms))), *found[1:]]
 
