@@ -62,10 +62,9 @@ def _parts(table: Mapping[str, Node], node: Node) -> list[tuple[str, Synapse]]:
         return []
     found = [(wire, op) for (wire, _, _), op in zip(terms, merged, strict=True) if op is not None]
     entering = table[node.inputs[0]].shape
-    apart = second.macs((entering,), node.shape) + sum(
-        first.macs((table[wire].shape,), entering) for wire, first, _ in terms if first is not None
-    )
-    if sum(op.macs((table[wire].shape,), node.shape) for wire, op in found) > DEAREST * apart:
+    apart = second.macs((entering,), node.shape) or 0
+    apart += sum(first.macs((table[wire].shape,), entering) or 0 for wire, first, _ in terms if first is not None)
+    if sum(op.macs((table[wire].shape,), node.shape) or 0 for wire, op in found) > DEAREST * apart:
         return []
     wire, op = found[0]
     return [(wire, dataclasses.replace(op, bias=_bias(second, terms))), *found[1:]]
@@ -82,7 +81,7 @@ def _terms(table: Mapping[str, Node], wire: str, factor: float = 1.0) -> list[Te
         pairs = zip(node.inputs, node.op.coefficients, strict=True)
         return [term for name, own in pairs for term in _terms(table, name, factor * own)]
     if is_plain(node.op, (Conv, Linear)):
-        return [(node.inputs[0], node.op, factor)]  # type: ignore[list-item]
+        return [(node.inputs[0], node.op, factor)]
     return [(wire, None, factor)]
 
 
