@@ -33,7 +33,7 @@ __attribute__((constructor)) static void choose(void) {
 
 int64_t tp_abi(void) { return TP_ABI; }
 int64_t tp_struct_bytes(int64_t which) {
-    const size_t sizes[] = {sizeof(tp_source), sizeof(tp_layer), sizeof(tp_scan)};
+    const size_t sizes[] = {sizeof(tp_source), sizeof(tp_layer), sizeof(tp_scan), sizeof(tp_part), sizeof(tp_section)};
     return (int64_t)sizes[which];
 }
 const char *tp_instructions(void) { return instructions; }

@@ -68,8 +68,31 @@ typedef struct {
     int64_t unclear, broken; /* out: values near an edge, for TP_GIVEN; 1 if a value is NaN or infinite */
 } tp_scan;
 
+/* One node of a network whose wires have fixed places in memory: neurons, maximum pooling, or wiring that copies words
+ * from places in a sample's input. */
+enum { TP_FIRE = 0, TP_POOL = 1, TP_MOVE = 2 };
+typedef struct {
+    tp_layer *layer;        /* TP_FIRE: all but batch, steps, first_step, threads and count_ties is given */
+    const uint32_t *source; /* TP_POOL, TP_MOVE */
+    uint32_t *to;
+    const int64_t *taps;    /* TP_POOL: as in tp_pool_max */
+    const int32_t *places;  /* TP_MOVE: [outputs], the word of the input; -1: none */
+    int32_t *counts, *largest;
+    const uint32_t *fan_out, *boundary; /* [neurons], as in tp_count; NULL: not counted */
+    int64_t *totals;        /* [3][TP_STEPS], out: spikes, and their sums of fan_out and boundary */
+    int64_t kind, source_sample, inputs, outputs, window, channels, neurons;
+    int64_t joins;          /* TP_MOVE: leave the words without a place as they are; else they become 0 */
+    int64_t work;           /* multiplications of a sample and step, to choose the number of threads */
+} tp_part;
+
+typedef struct {
+    const tp_part *parts;
+    int64_t part_count, batch, steps, first_step, threads, count_ties;
+    int64_t ties, left;     /* out: near ties; the part whose potentials left their exact range, or -1 */
+} tp_section;
+
 TP_API int64_t tp_abi(void);
-TP_API int64_t tp_struct_bytes(int64_t which); /* 0: tp_source, 1: tp_layer, 2: tp_scan */
+TP_API int64_t tp_struct_bytes(int64_t which); /* 0: tp_source, 1: tp_layer, 2: tp_scan, 3: tp_part, 4: tp_section */
 TP_API const char *tp_instructions(void);      /* the instruction set chosen at run time */
 /* Use "baseline", "AVX2" or "AVX-512" instead, for tests. Returns 0 if this machine does not support it. */
 TP_API int64_t tp_force(const char *name);
@@ -80,6 +103,9 @@ TP_API int64_t tp_scratch_bytes(const tp_layer *layer);
 /* 0, or -1 where tp_scratch_bytes returns -1. */
 TP_API int64_t tp_run(tp_layer *layer, void *scratch);
 
+/* The parts one after another; the scratch memory is enough for each. 0, or -1 for a layer that tp_run refuses. */
+TP_API int64_t tp_run_section(tp_section *section, void *scratch);
+
 /* spikes[t] += the spikes of step t; operations[t] += the same, each times its neuron's fan_out [neurons],
  * which is below 2^24. */
 TP_API void tp_count(const uint32_t *words, const uint32_t *fan_out, int64_t batch, int64_t neurons, int64_t steps,
@@ -89,6 +115,11 @@ TP_API void tp_unpack(const uint32_t *words, int64_t count, int64_t first, int64
                       float *values);
 /* The inverse, for steps 0 … steps − 1. Returns the number of values that are neither 0 nor 1. */
 TP_API int64_t tp_pack(const float *values, int64_t count, int64_t steps, int64_t threads, uint32_t *words);
+/* The same for a wire in any order: values[t · batch + sample][position][channel] by their strides in floats, to
+ * words [batch][positions][padded channels]. */
+TP_API int64_t tp_pack_wire(const float *values, int64_t steps, int64_t batch, int64_t positions, int64_t channels,
+                            int64_t padded, int64_t value_sample, int64_t value_position, int64_t value_channel,
+                            uint32_t *words);
 /* sums[t][sample][channel] = the number of positions that fired in step t. */
 TP_API void tp_sum_positions(const uint32_t *words, int64_t batch, int64_t positions, int64_t channels, int64_t steps,
                              int64_t threads, float *sums);

@@ -18,6 +18,7 @@ from click.shell_completion import CompletionItem
 from transpike.cli._common import add_common
 from transpike.cli._completion import stand_in
 from transpike.cli._errors import ClosedPipe, State, outcome
+from transpike.cli._threads import sleep_while_waiting
 from transpike.core.spelling import nearest
 from transpike.core.version import __version__
 from transpike.results.terminal import printable_streams
@@ -112,6 +113,7 @@ class _Group(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
+        sleep_while_waiting()  # before a command imports torch
         words = (sys.argv[1:] if args is None else list(args)) or ["--help"]
         state = extra.setdefault("obj", State("--json" in words))
         run: Callable[[], Any] = lambda: super(_Group, self).main(words, prog_name, complete_var, False, **extra)  # noqa: E731

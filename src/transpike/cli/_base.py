@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from transpike import data, engines, models, recipes, report, tasks
-from transpike.cli import _inputs
+from transpike.cli import _inputs, _threads
 from transpike.cli._common import timed
 from transpike.cli._common import typed as typed
 from transpike.cli._parts import TABLES, Part, part_named, settings_of
@@ -172,7 +173,10 @@ engine_option = click.option(
     show_default=True,
     help="Simulation engine.",
 )
-threads_option = click.option("--threads", type=click.IntRange(1), help="Number of CPU threads (default: PyTorch's).")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), envvar="TRANSPIKE_THREADS", show_envvar=True,
+    help="Number of CPU threads (default: OMP_NUM_THREADS, else those of this machine or container).",
+)  # fmt: skip
 
 
 def task_named(text: str | None, dataset: Dataset) -> tasks.Task | None:
@@ -184,6 +188,10 @@ def task_named(text: str | None, dataset: Dataset) -> tasks.Task | None:
 
 
 def with_threads(threads: int | None) -> None:
+    """Use this number of threads; None: PyTorch's choice, but not more than a container's quota is worth."""
+    if threads is None and not os.environ.get("OMP_NUM_THREADS"):
+        quota = _threads.granted()
+        threads = None if quota is None else min(quota, torch.get_num_threads())
     if threads is not None:
         torch.set_num_threads(threads)
 

@@ -9,6 +9,7 @@ import torch
 
 import transpike as ts
 from transpike import engines
+from transpike.cli import _base, _threads
 from transpike.core import registry
 from transpike.core.naming import GROUP, is_ours
 
@@ -20,10 +21,13 @@ _EXTRAS = {
 @click.command("doctor")
 def command() -> None:
     """Show the features of this installation, and how to install missing ones."""
+    _base.with_threads(None)
     click.echo(
         f"transpike {ts.__version__}, Python {platform.python_version()}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads"
     )
+    quota = _threads.granted()
+    click.echo(f"threads: {_threads.waiting()}" + ("" if quota is None else f"; the container's quota: {quota} CPUs"))
     click.echo(f"engines: {', '.join(sorted(engines.table))}")
     click.echo(f"native library of the event engine: {engines.event_status()[1]}")
     for extra, package in _EXTRAS.items():

@@ -18,10 +18,18 @@ from transpike.errors import GateFailed
 @click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="Samples to simulate.")
 @click.option("--timesteps", type=click.IntRange(1), help="Time steps to simulate (default: the recipe's, at most 32).")
 @_base.json_option
+@_base.threads_option
 def command(
-    file: Path, data_name: str, data_dir: Path | None, samples: int, timesteps: int | None, as_json: bool
+    file: Path,
+    data_name: str,
+    data_dir: Path | None,
+    samples: int,
+    timesteps: int | None,
+    as_json: bool,
+    threads: int | None,
 ) -> None:
     """Verify a file's checksum, and compare the spikes of every layer between the fast engines and the reference."""
+    _base.with_threads(threads)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     snn = _inputs.adapted(snn, dataset)

@@ -3,6 +3,10 @@
 "sorted" supports only networks with exact spike times or first crossings.
 """
 
+import os
+
+import torch
+
 from transpike.core.renamed import ENGINES, old_names
 from transpike.core.spelling import unknown
 from transpike.engines.auto import Auto
@@ -25,6 +29,10 @@ table: dict[str, type[Engine]] = {
 }
 members: tuple[type[Engine], ...] = tuple(table.values())
 __getattr__ = old_names(__name__)
+
+if hasattr(os, "register_at_fork"):
+    # OpenMP's threads do not exist in the child of a fork, and PyTorch or a kernel would wait for them forever
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def engine_named(name: str, memory: int | None = None) -> Engine:

@@ -14,8 +14,9 @@ from transpike.core.graph import Graph, Input, Node
 from transpike.encoders import ConstantCurrent
 from transpike.engines.dense.engine import Dense
 from transpike.engines.event.layers import EventLayer
-from transpike.engines.event.run import Event, EventPlan, EventRun
-from transpike.engines.event.run import plan as full_plan
+from transpike.engines.event.plan import EventPlan
+from transpike.engines.event.plan import plan as full_plan
+from transpike.engines.event.run import Event, EventRun
 from transpike.engines.event.weights import GATHER, NARROW
 from transpike.engines.native import library as _native
 from transpike.engines.run import Run
@@ -97,6 +98,7 @@ def _rates(program: Program, plan: EventPlan, x: Tensor, sample_ids: Tensor, mem
     """Gathering layer → events per input and step, measured on a few samples."""
     run = EventRun(program, plan, x[:PROBE_SAMPLES], sample_ids[:PROBE_SAMPLES], (), True, memory)
     run.advance(min(_native.STEPS, program.encoder.most_steps(x) or _native.STEPS))
+    run.counter.settle()
     slots = {name: rows.numel() * run.counter.samples * run.counter.steps for name, rows in run.counter.fans.items()}
     sent = {name: float(rows.since().sum()) / slots[name] for name, rows in run.counter.sent.items() if len(rows)}
     rates = {}

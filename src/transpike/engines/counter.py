@@ -34,6 +34,7 @@ class Counter:
             raise SettingError(
                 f"no spiking layer is called {', '.join(sorted(unknown))}; choose from {', '.join(sorted(names))}"
             )
+        self.later: dict[tuple[str, ...], Rows] = {}
         self.sent = {name: Rows() for name in self.fans}
         self.operations = {name: Rows() for name in self.fans}
         self.reads = {name: Rows() for name in self.state_fans}
@@ -165,7 +166,20 @@ class Counter:
         if name in self.seen:
             self.seen[name].add(totals.new_zeros((totals.shape[1], self.watched[name].shape[1])))
 
+    def add_later(self, names: tuple[str, ...], totals: Tensor) -> None:
+        """``add_totals`` of several layers, (names, 3, time): spikes, operations, crossings; see ``settle``."""
+        self.later.setdefault(names, Rows()).add(totals.movedim(2, 0))
+
+    def settle(self) -> None:
+        """Sort what came by ``add_later`` into the layers: once, because steps of a stream are short."""
+        for names, rows in self.later.items():
+            found = rows.since().double()
+            for k, name in enumerate(names):
+                self.add_totals(name, found[:, k, :2].t(), found[:, k, 2])
+        self.later = {}
+
     def activity(self) -> Activity:
+        self.settle()
         schedule, steps = self.program.schedule, self.steps
         cycles = steps // (schedule.period or 1)
         bias_times = {"steps": steps, "differences": 1, "windows": steps, "slots": 1, "cycles": cycles}[schedule.mode]

@@ -7,9 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from transpike.engines.event.layers import EventLayer
-from transpike.engines.event.weights import image, padded
+from transpike.engines.event.weights import LOOKUP, image, padded
 from transpike.engines.native import library as _native
 from transpike.lowering.exact_grid import RANGE_CHECK_EVERY
+
+TABLE_BYTES = 32  # a table has 256 rows for the weights of 8 inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +21,8 @@ class LayerCall:
     layer: EventLayer
     call: _native.Layer
     sources: Any
+    work: int
+    """Multiplications of a sample and step, if every input fired."""
 
     @classmethod
     def of(cls, layer: EventLayer) -> "LayerCall":
@@ -46,7 +50,8 @@ class LayerCall:
             hard_reset=layer.hard,
             range_check_every=RANGE_CHECK_EVERY,
         )
-        return cls(layer, call, sources)
+        each = sum(s.weights.numel() // (TABLE_BYTES if s.kind == LOOKUP else 1) for s in layer.sources)
+        return cls(layer, call, sources, each * height * width)
 
     def filled(
         self, wires: list[list[Tensor]], constant: Tensor, potential: Tensor, fired: Tensor, steps: int, first_step: int

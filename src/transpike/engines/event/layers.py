@@ -133,7 +133,11 @@ def choose(lowered: Lowered, constant: frozenset[str], unwanted: frozenset[str] 
     kernels: dict[str, str] = {}
     planes: dict[str, int] = {}  # wires available as packed spikes → their number of planes
     for node in lowered.nodes:
-        if node.name in constant or isinstance(node.op, Input):
+        if node.name in constant:
+            continue
+        if isinstance(node.op, Input):
+            if lowered.alphabets[node.name] == BINARY and len(node.shape) <= 3:  # spikes, as of a recording
+                planes[node.name] = 1
             continue
         if not isinstance(node.op, Cell):
             count = _planes(node, planes)
@@ -154,7 +158,9 @@ def choose(lowered: Lowered, constant: frozenset[str], unwanted: frozenset[str] 
     wanted = [wire for layer in layers.values() for wire in layer.wires]
     while wanted:
         node = table[wanted.pop()]
-        if not isinstance(node.op, Cell) and node.name not in moved:
+        if isinstance(node.op, Input):
+            dense |= {node.name}
+        elif not isinstance(node.op, Cell) and node.name not in moved:
             moved.add(node.name)
             wanted.extend(node.inputs)
     return Choice(layers, frozenset(moved), dense, kernels)

@@ -3,8 +3,6 @@
 import ctypes
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import prod
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,20 +10,17 @@ from torch import Tensor
 
 from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
-from transpike.core.plain import is_plain
-from transpike.engines.dense.plan import Plan, bytes_per_sample
-from transpike.engines.dense.run import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, FoldedRun
-from transpike.engines.event.call import LayerCall
-from transpike.engines.event.layers import EventLayer, EventPool, choose
-from transpike.engines.event.weights import image, padded, pair
+from transpike.engines.dense.plan import bytes_per_sample
+from transpike.engines.dense.run import LARGEST_TENSOR, LIVE_WIRES, FoldedRun
+from transpike.engines.event.layers import EventLayer, EventPool
+from transpike.engines.event.network import LARGEST, Network, Section
+from transpike.engines.event.plan import EventPlan, is_global, plan
+from transpike.engines.event.weights import image, padded
+from transpike.engines.event.wires import Planes, moved, of_one_stride
 from transpike.engines.native import library as _native
 from transpike.engines.run import Run, map_state
 from transpike.errors import SettingError
 from transpike.lowering.program import Program
-from transpike.ops import AvgPool, Mean
-
-Planes = list[Tensor]
-"""A wire as packed spikes: the sum of planes (batch, height, width, padded channels) of 32-bit words."""
 
 
 @dataclass(frozen=True)
@@ -54,67 +49,6 @@ class Event:
         return plan(program).batch_limit(self.memory)
 
 
-class EventPlan:
-    """A program prepared for the native kernels. ``unwanted`` layers run dense."""
-
-    def __init__(self, program: Program, unwanted: frozenset[str] = frozenset()) -> None:
-        library, why = _native.load()
-        if library is None:
-            raise SettingError(f"the event engine's native library is {why}")
-        self.library = library
-        self.folded = Plan(program, torch.device("cpu"))
-        self.choice = choose(self.folded.lowered, self.folded.constant_nodes, unwanted)
-        self.calls = {
-            n: LayerCall.of(layer) for n, layer in self.choice.layers.items() if isinstance(layer, EventLayer)
-        }
-        self.fans = {
-            name: _rows_of_fans(fan, self.folded.table[name])
-            for name, fan in program.fans.items()
-            if name in self.choice.layers
-        }
-        self.boundary = {
-            name: _rows_of_fans(fan, self.folded.table[name])
-            for name, fan in program.boundary_fans.items()
-            if name in self.choice.layers
-        }
-        self.reads = self._readers()
-        """Node → the wires that it reads, packed or as numbers."""
-        self.last = {wire: name for name, wires in self.reads.items() for wire in wires}
-        """Wire → its last reader."""
-        wanted = {w for layer in self.choice.layers.values() for w in layer.wires}
-        wanted |= {w for name in self.choice.moved for w in self.folded.table[name].inputs}
-        self.packed = {
-            name for name in wanted if isinstance(self.folded.table[name].op, Cell) and name not in self.choice.layers
-        }
-        nodes = self.folded.table
-        self.all_native = len(self.choice.layers) == sum(isinstance(n.op, Cell) for n in nodes.values())
-        read = {i for name in self.choice.dense for i in nodes[name].inputs if not _is_global(nodes[name])}
-        unpacked = [n for n in self.choice.dense if n not in self.choice.layers or n in read]
-        self.dense_bytes = max((4 * prod(nodes[name].shape) for name in unpacked), default=4)
-
-    def _readers(self) -> dict[str, tuple[str, ...]]:
-        choice, found = self.choice, dict[str, tuple[str, ...]]()
-        for node in self.folded.lowered.nodes:
-            if node.name in choice.layers:
-                found[node.name] = choice.layers[node.name].wires
-            elif node.name in choice.moved or node.name in choice.dense:
-                found[node.name] = node.inputs
-        return found
-
-    def batch_limit(self, memory: int) -> int:
-        """The number of samples whose membranes, spikes and dense images fit into the memory limit and the cache."""
-        state, largest = self.folded.state, self.folded.largest
-        most = min(memory // (2 * state + LIVE_WIRES * largest), LARGEST_TENSOR // (_native.STEPS * self.dense_bytes))
-        return max(1, most if self.all_native else min(most, FOLDED_IMAGES // _native.STEPS))
-
-
-def plan(program: Program) -> EventPlan:
-    """The program's plan with every supported layer native; cached."""
-    if "event" not in program.prepared:
-        program.prepared["event"] = EventPlan(program)
-    return program.prepared["event"]
-
-
 class EventRun(FoldedRun):
     """Like the dense run, but wires between native layers are packed spikes."""
 
@@ -132,12 +66,14 @@ class EventRun(FoldedRun):
         self.event, self.library = event, event.library
         self.scratch = torch.empty(0, dtype=torch.uint8)
         self.constants: dict[str, Tensor] = {}
+        self.network: Network | None = None
         synchronous = dict.fromkeys(event.choice.kernels, "dense: windows, cycles and differences are dense passes")
         self.kernels = event.choice.kernels if program.schedule.mode == "steps" else synchronous
 
     def enter(self, x: Tensor) -> None:
         super().enter(x)
-        self.constants = {}
+        layers = self.event.choice.layers
+        self.constants = {n: value for n, value in self.constants.items() if not layers[n].constant_wires}  # type: ignore[union-attr]
 
     def _steps(self, steps: int) -> None:
         dense = len(self.x) * self.event.dense_bytes  # per step
@@ -150,6 +86,9 @@ class EventRun(FoldedRun):
     def _chunk(self, steps: int) -> None:
         choice, lowered = self.event.choice, self.plan.lowered
         values: dict[str, Tensor] = {}
+        if (network := self._fixed()) is not None:
+            self._sections(network, values, steps)
+            return
         words: dict[str, Planes] = {}
         for node in lowered.nodes:
             name = node.name
@@ -166,7 +105,7 @@ class EventRun(FoldedRun):
                 self._count(node, fire, steps)
             elif name in choice.moved:
                 shapes = [self.plan.table[i].shape for i in node.inputs]
-                words[name] = _moved(node, [words[i] for i in node.inputs], shapes)
+                words[name] = moved(node, [words[i] for i in node.inputs], shapes)
             if name in choice.dense and name not in choice.layers:
                 self._dense(node, values, words, steps)
             for source in self.event.reads.get(name, ()):
@@ -177,9 +116,44 @@ class EventRun(FoldedRun):
                 words.pop(name, None)
         self._answer(values.get(lowered.output.name), steps)
 
+    def _fixed(self) -> Network | None:
+        """The chunk as few calls, for small batches; trains are recorded node by node."""
+        batch = len(self.x)
+        if self.counter.record or batch * self.event.wire_bytes > LARGEST:
+            return None
+        layers = [layer for layer in self.event.choice.layers.values() if isinstance(layer, EventLayer)]
+        changed = [layer for layer in layers if layer.node.name not in self.constants]
+        for layer in changed:
+            self.constants[layer.node.name] = self._constant(layer)
+        found = self.network
+        if found is None or (found.batch, found.threads) != (batch, torch.get_num_threads()):
+            for one in self.event.choice.layers.values():
+                self._ready(one)
+            self.network = found = Network(self.event, batch, self.states, self.constants, self.counter)
+            return found
+        for layer in changed:
+            found.set_constant(layer.node.name, self.constants[layer.node.name])
+        return found
+
+    def _sections(self, network: Network, values: dict[str, Tensor], steps: int) -> None:
+        for one in network.steps:
+            if isinstance(one, Section):
+                ties, left = network.run(one, steps, self.t, not self.exact)
+                self.ties += ties
+                if left:
+                    self._left_the_grid(self.plan.table[left])
+                continue
+            self._dense(one, values, network.words, steps)
+            for source in self.event.reads.get(one.name, ()):
+                if self.event.last.get(source) == one.name:
+                    values.pop(source, None)
+        if network.counted:
+            self.counter.add_later(network.counted, network.totals[:, :, :steps])
+        self._answer(values.get(self.plan.lowered.output.name), steps)
+
     def _dense(self, node: Node, values: dict[str, Tensor], words: dict[str, Planes], steps: int) -> None:
         """Evaluate a node on real values, and pack the result if a kernel needs it."""
-        if _is_global(node) and len(words.get(node.inputs[0], ())) == 1:
+        if is_global(node) and len(words.get(node.inputs[0], ())) == 1:
             values[node.name] = self._sum(node, words[node.inputs[0]][0], steps)
             return
         for name in node.inputs:
@@ -189,22 +163,35 @@ class EventRun(FoldedRun):
         if isinstance(node.op, (Cell, Input)):
             self.counter.add(node.name, values[node.name].unflatten(0, (steps, len(self.x))))
         if node.name in self.event.packed:
-            words[node.name] = [self._pack(values[node.name], node.shape, steps)]
+            into = words[node.name][0] if node.name in words else None
+            words[node.name] = [self._pack(values[node.name], node.shape, steps, into)]
 
     # -- the native library ------------------------------------------------------------------------------------
+
+    def _ready(self, layer: EventLayer | EventPool) -> None:
+        """The layer has a state."""
+        name, batch = layer.node.name, len(self.x)
+        if name in self.states:
+            return
+        channels, height, width = image(layer.node.shape)
+        if isinstance(layer, EventLayer):
+            shape = (batch, height * width, padded(channels))
+            self.states[name] = layer.initial.expand(shape).clone(memory_format=torch.contiguous_format)
+            return
+        _, rows, columns = image(self.plan.table[layer.node.inputs[0]].shape)
+        counts = torch.zeros((batch, rows * columns, padded(channels)), dtype=torch.int32)
+        self.states[name] = (counts, torch.zeros((batch, len(layer.taps), padded(channels)), dtype=torch.int32))
 
     def _fire(self, layer: EventLayer, words: dict[str, Planes], steps: int) -> Tensor:
         """One layer of neurons over ``steps`` steps: packed spikes (batch, height, width, padded channels)."""
         name, batch = layer.node.name, len(self.x)
         channels, height, width = image(layer.node.shape)
-        shape = (batch, height * width, padded(channels))
-        if name not in self.states:
-            self.states[name] = layer.initial.expand(shape).clone(memory_format=torch.contiguous_format)
+        self._ready(layer)
         if name not in self.constants:
             self.constants[name] = self._constant(layer)
         constant, potential = self.constants[name], self.states[name]
         fired = torch.empty((batch, height, width, padded(channels)), dtype=torch.int32)
-        wires = [_of_one_stride(words[source.wire]) for source in layer.sources]
+        wires = [of_one_stride(words[source.wire]) for source in layer.sources]
         call, alive = self.event.calls[name].filled(wires, constant, potential, fired, steps, self.t)
         call.count_ties, call.threads = not self.exact, torch.get_num_threads()
         needed = self.library.tp_scratch_bytes(ctypes.byref(call))
@@ -233,9 +220,7 @@ class EventRun(FoldedRun):
         plane = words[node.inputs[0]][0].contiguous()
         inputs, channels = plane.shape[1] * plane.shape[2], plane.shape[3]
         outputs, window = layer.taps.shape
-        if node.name not in self.states:
-            counts = torch.zeros((batch, inputs, channels), dtype=torch.int32)
-            self.states[node.name] = (counts, torch.zeros((batch, outputs, channels), dtype=torch.int32))
+        self._ready(layer)
         counts, largest = self.states[node.name]
         fired = torch.empty((batch, *image(node.shape)[1:], channels), dtype=torch.int32)
         self.library.tp_pool_max(
@@ -306,14 +291,22 @@ class EventRun(FoldedRun):
         assert total is not None
         return total[..., : shape[0]].flatten(0, 1).movedim(-1, 1).reshape(-1, *shape)
 
-    def _pack(self, values: Tensor, shape: tuple[int, ...], steps: int) -> Tensor:
-        lanes = _lanes(values, shape)
-        packed = torch.empty((len(self.x), *lanes.shape[1:]), dtype=torch.int32)
-        odd = self.library.tp_pack(lanes.data_ptr(), packed.numel(), steps, torch.get_num_threads(), packed.data_ptr())
+    def _pack(self, values: Tensor, shape: tuple[int, ...], steps: int, into: Tensor | None = None) -> Tensor:
+        """(steps · batch, *shape) → packed spikes, in any memory layout of channels and positions."""
+        channels, height, width = image(shape)
+        values = values.float().reshape(len(values), channels, height * width)
+        packed = (
+            torch.empty((len(self.x), height, width, padded(channels)), dtype=torch.int32) if into is None else into
+        )
+        odd = self.library.tp_pack_wire(
+            values.data_ptr(), steps, len(self.x), height * width, channels, padded(channels),
+            values.stride(0), values.stride(2), values.stride(1), packed.data_ptr(),
+        )  # fmt: skip
         assert not odd, "a binary wire carried other values than 0 and 1"
         return packed
 
     def _keep(self, order: Tensor) -> None:
+        self.network = None
         native = {name: self.states.pop(name) for name in self.event.choice.layers if name in self.states}
         super()._keep(order)
         repeated = {name: value for name, value in self.constants.items() if len(value) > 1}
@@ -326,59 +319,3 @@ class EventRun(FoldedRun):
 
         self.states |= {name: map_state(state, close_up) for name, state in native.items()}
         self.constants |= {name: close_up(value) for name, value in repeated.items()}
-
-
-def _of_one_stride(planes: Planes) -> Planes:
-    """The planes in a form that the kernels can read: channels contiguous, all with the same strides."""
-    first = planes[0].stride()
-    same = all(plane.stride() == first for plane in planes) and first[3] == 1
-    return planes if same else [plane.contiguous() for plane in planes]
-
-
-def _rows_of_fans(fan: Tensor, node: Node) -> Tensor:
-    """Fan-outs (positions · channels) as 32-bit numbers with padded channels."""
-    if fan.numel() and float(fan.max()) >= 2**24:
-        raise SettingError(f"a spike of {node.name} reaches more than 2^24 neurons; use engine='dense'")
-    channels = node.shape[0]
-    lanes = fan.reshape(-1, channels).to(torch.int32)
-    return F.pad(lanes, (0, padded(channels) - channels)).contiguous()
-
-
-def _is_global(node: Node) -> bool:
-    """True for the sum over all positions."""
-    op = node.op
-    return is_plain(op, Mean) and not op.divide and prod(node.shape) == node.shape[0] and 1 not in op.axes
-
-
-def _moved(node: Node, inputs: list[Planes], shapes: list[tuple[int, ...]]) -> Planes:
-    """Wiring on packed spikes: it moves words instead of numbers; a sum over a window gives more planes."""
-    op: Any = node.op
-    if is_plain(op, AvgPool):
-        return [window for plane in inputs[0] for window in _windows(op, plane, node.shape)]
-    outputs = []
-    for index in range(max(map(len, inputs))):
-        parts = [planes[index] if index < len(planes) else torch.zeros_like(planes[0]) for planes in inputs]
-        plain = [
-            part[..., : shape[0]].movedim(-1, 1).reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)
-        ]
-        outputs.append(_lanes(op.run(*plain), node.shape))
-    return outputs
-
-
-def _lanes(value: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(…, *shape) → (…, height, width, padded channels)."""
-    channels, height, width = image(shape)
-    lanes = value.reshape(-1, channels, height, width).movedim(1, -1)
-    return F.pad(lanes, (0, padded(channels) - channels)).contiguous()
-
-
-def _windows(op: AvgPool, plane: Tensor, shape: tuple[int, ...]) -> Planes:
-    """One plane for each position in the pooling window."""
-    _, height, width = image(shape)
-    (ky, kx), (sy, sx), (py, px) = pair(op.kernel, 1), pair(op.stride, 1), pair(op.padding, 0)
-    below = max(0, (height - 1) * sy + ky - py - plane.shape[1])
-    right = max(0, (width - 1) * sx + kx - px - plane.shape[2])
-    if py or px or below or right:
-        plane = F.pad(plane, (0, 0, px, right, py, below))
-    rows, columns = (height - 1) * sy + 1, (width - 1) * sx + 1
-    return [plane[:, y : y + rows : sy, x : x + columns : sx] for y in range(ky) for x in range(kx)]

@@ -57,6 +57,27 @@ class Scan(ctypes.Structure):
     ]
 
 
+class Part(ctypes.Structure):
+    """native/transpike.h: tp_part."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("layer", "source", "to", "taps", "places", "counts", "largest")),
+        *((name, c_void_p) for name in ("fan_out", "boundary", "totals")),
+        *((name, c_int64) for name in ("kind", "source_sample", "inputs", "outputs", "window", "channels", "neurons")),
+        *((name, c_int64) for name in ("joins", "work")),
+    ]
+
+
+class Section(ctypes.Structure):
+    """native/transpike.h: tp_section."""
+
+    _fields_ = [
+        ("parts", c_void_p),
+        *((name, c_int64) for name in ("part_count", "batch", "steps", "first_step", "threads", "count_ties")),
+        *((name, c_int64) for name in ("ties", "left")),
+    ]
+
+
 _SIGNATURES = {  # name → (argument types, result type), as in native/transpike.h
     "tp_abi": ([], c_int64),
     "tp_struct_bytes": ([c_int64], c_int64),
@@ -65,6 +86,8 @@ _SIGNATURES = {  # name → (argument types, result type), as in native/transpik
     "tp_force": ([c_char_p], c_int64),
     "tp_scratch_bytes": ([POINTER(Layer)], c_int64),
     "tp_run": ([POINTER(Layer), c_void_p], c_int64),
+    "tp_run_section": ([POINTER(Section), c_void_p], c_int64),
+    "tp_pack_wire": ([c_void_p] + [c_int64] * 8 + [c_void_p], c_int64),
     "tp_count": ([c_void_p] * 2 + [c_int64] * 4 + [c_void_p] * 2, None),
     "tp_unpack": ([c_void_p] + [c_int64] * 4 + [c_void_p], None),
     "tp_pack": ([c_void_p] + [c_int64] * 3 + [c_void_p], c_int64),
@@ -115,7 +138,7 @@ def load() -> tuple[ctypes.CDLL | None, str]:
             function.argtypes, function.restype = arguments, answer
     except (OSError, AttributeError) as error:
         return None, f"cannot be loaded ({error}), the dense engine is used instead: {HOW}"
-    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan)]
+    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan, Part, Section)]
     if library.tp_abi() != ABI or sizes != [library.tp_struct_bytes(i) for i in range(len(sizes))]:
         return None, f"{file} has another version than the Python files, the dense engine is used instead: {HOW}"
     threads = "OpenMP" if library.tp_has_threads() else "one thread"

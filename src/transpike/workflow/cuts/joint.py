@@ -122,6 +122,7 @@ class Joint:
                     run = self.engine.start(self.program, x[part], ids[part], (), True)
                 run.advance(t - run.t)
                 assert run.reading is not None
+                run.counter.settle()
                 crossed = self.structure.split(self.inside.logits(run.reading, t))
                 answers = [self._answer(place, value) for place, value in zip(self.places, crossed, strict=True)]
                 counts = [self._counts(number, run.counter, run.x, t) for number in range(len(self.places))]

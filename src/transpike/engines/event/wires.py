@@ -1,0 +1,56 @@
+"""Wires as packed spikes: words of 32 time steps, and the wiring that moves them."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transpike.core.graph import Node
+from transpike.core.plain import is_plain
+from transpike.engines.event.weights import image, padded, pair
+from transpike.ops import AvgPool
+
+Planes = list[Tensor]
+"""A wire as packed spikes: the sum of planes (batch, height, width, padded channels) of 32-bit words."""
+
+
+def of_one_stride(planes: Planes) -> Planes:
+    """The planes in a form that the kernels can read: channels contiguous, all with the same strides."""
+    first = planes[0].stride()
+    same = all(plane.stride() == first for plane in planes) and first[3] == 1
+    return planes if same else [plane.contiguous() for plane in planes]
+
+
+def moved(node: Node, inputs: list[Planes], shapes: list[tuple[int, ...]]) -> Planes:
+    """Wiring on packed spikes: it moves words instead of numbers; a sum over a window gives more planes."""
+    op: Any = node.op
+    if is_plain(op, AvgPool):
+        return [window for plane in inputs[0] for window in windows(op, plane, node.shape)]
+    outputs = []
+    for index in range(max(map(len, inputs))):
+        parts = [planes[index] if index < len(planes) else torch.zeros_like(planes[0]) for planes in inputs]
+        plain = [
+            part[..., : shape[0]].movedim(-1, 1).reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)
+        ]
+        outputs.append(_lanes(op.run(*plain), node.shape))
+    return outputs
+
+
+def _lanes(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(…, *shape) → (…, height, width, padded channels)."""
+    channels, height, width = image(shape)
+    lanes = value.reshape(-1, channels, height, width).movedim(1, -1)
+    return F.pad(lanes, (0, padded(channels) - channels)).contiguous()
+
+
+def windows(op: AvgPool, plane: Tensor, shape: tuple[int, ...]) -> Planes:
+    """One plane for each position in the pooling window."""
+    _, height, width = image(shape)
+    (ky, kx), (sy, sx), (py, px) = pair(op.kernel, 1), pair(op.stride, 1), pair(op.padding, 0)
+    below = max(0, (height - 1) * sy + ky - py - plane.shape[1])
+    right = max(0, (width - 1) * sx + kx - px - plane.shape[2])
+    if py or px or below or right:
+        plane = F.pad(plane, (0, 0, px, right, py, below))
+    rows, columns = (height - 1) * sy + 1, (width - 1) * sx + 1
+    return [plane[:, y : y + rows : sy, x : x + columns : sx] for y in range(ky) for x in range(kx)]
