@@ -79,7 +79,7 @@ def point(settings: dict[str, int], arguments: argparse.Namespace) -> dict:
         "ann_best": min(timings[ANN].seconds, default=None),
         "added_mib": memory(snn, images, [ENGINE], arguments.memory_repeats).get(ENGINE),
         "neurons": sum(layer.neurons for layer in neurons),
-        "synaptic_operations": activity.synaptic_operations,
+        "synaptic_operations": sum(float(layer.synaptic_operations.sum()) for layer in activity.layers) / batch,
         "mean_spike_rate": sum(float(n.spikes.sum()) for n in neurons) / sum(n.updates for n in neurons),
         "samples": len(timings[ENGINE].seconds), "dropped": sum(t.dropped for t in timings.values()),
     }  # fmt: skip
