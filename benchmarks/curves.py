@@ -136,6 +136,7 @@ def picture(curves: dict[str, list[dict]], path: Path) -> None:
             axis.set_xticks([row[moved] for row in rows], [str(row[moved]) for row in rows], minor=False)
             axis.set_xticks([], minor=True)
             axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.yaxis.set_minor_formatter(lambda value, _: "")
             axis.grid(True, which="major", alpha=0.25)
             axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("ms of a run")
