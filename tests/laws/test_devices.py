@@ -21,9 +21,7 @@ RECIPES = (
     r.SNM(timesteps=STEPS), r.HMT(timesteps=4), r.DCGS(timesteps=8), r.table["sigma-delta"](timesteps=8), r.BSNN(timesteps=8),
     r.TSC(timesteps=8), r.AdaFire(timesteps=4), r.S4NN(),
 )  # fmt: skip
-ENGINES = (
-    [("dense", recipe) for recipe in RECIPES] + [("reference", recipe) for recipe in RECIPES] + [("sorted", r.S4NN())]
-)
+ENGINES = [(engine, recipe) for engine in ("dense", "reference") for recipe in RECIPES]
 ON = pytest.mark.parametrize(
     ("engine", "recipe"), ENGINES, ids=[f"{e} {i} {one.name}" for i, (e, one) in enumerate(ENGINES)]
 )
@@ -55,6 +53,13 @@ def test_no_tensor_is_left_on_the_cpu(engine, recipe):
     assert [one.spikes.tolist() for one in there.activity.layers] == [
         one.spikes.tolist() for one in here.activity.layers
     ]
+
+
+@pytest.mark.parametrize(("engine", "recipe"), [("event", r.ECC(timesteps=STEPS)), ("sorted", r.S4NN())])
+def test_engines_of_the_cpu_say_so(engine, recipe):
+    snn, x = _converted(recipe)
+    with pretended_gpu(), pytest.raises(ts.TranspikeError, match="engine='dense'"):
+        ts.simulate(snn, x.to(GPU), engine=engine)
 
 
 def test_evaluations_and_streams_stay_on_the_device():

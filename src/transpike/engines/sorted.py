@@ -26,7 +26,8 @@ class Sorted:
 
     For networks of first-crossing neurons (S4NN) and of exact spike times: ``Trace.early`` counts the neurons that
     reached their threshold before the window in which they should fire. The weights of a layer are stored as rows, one
-    per neuron. Raises SettingError for other neurons and for schedules without slots.
+    per neuron. Raises SettingError for other neurons, for schedules without slots, and for inputs
+    that are not on the CPU.
     """
 
     def start(

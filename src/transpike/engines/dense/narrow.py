@@ -29,11 +29,12 @@ class Narrow:
     def __init__(self, lowered: Lowered | None = None) -> None:
         """``lowered``: the float64 form. Nothing is narrow without it, or if it is not on the exact grid."""
         self.parts: dict[str, tuple[Synapse, ...]] = {}
-        if lowered is None or lowered.exactness is None or not lowered.exactness.timesteps:
+        exactness = None if lowered is None else lowered.exactness
+        if lowered is None or exactness is None or not exactness.timesteps:
             return
         device = next((op.weight.device for n in lowered.nodes if isinstance(op := n.op, Synapse)), torch.device("cpu"))
         lowered = lowered.to(device="cpu")
-        found = spans(lowered, lowered.exactness.input_bound)
+        found = spans(lowered, exactness.input_bound)
         whole: set[str] = set()  # wires of levels that float32 holds
         for node in lowered.nodes:
             alphabet, op = lowered.alphabets[node.name], node.op
