@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-matrix check install browser sanitize fuzz networks kills memory clean coverage bench reproduce
+.PHONY: demo test test-matrix check install browser sanitize fuzz networks kills memory clean coverage bench gpu reproduce
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -87,10 +87,15 @@ coverage:
 WEIGHTS ?= resnet20-cifar10-jpeg.safetensors
 DATA ?= data
 TRAINED ?= trained
+NETWORKS = --weights $(WEIGHTS) --data-dir $(DATA) $(if $(VGG_WEIGHTS),--vgg-weights $(VGG_WEIGHTS))
 bench:
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[bench,images,report]"
-	.venv-bench/bin/python benchmarks/speed.py --weights $(WEIGHTS) --data-dir $(DATA) $(if $(VGG_WEIGHTS),--vgg-weights $(VGG_WEIGHTS))
+	.venv-bench/bin/python benchmarks/speed.py $(NETWORKS)
+	.venv-bench/bin/python benchmarks/speed.py $(NETWORKS) --isa AVX2 --parts rows --timesteps 8 32 --engines transpike "hand-built, single"
+	.venv-bench/bin/python benchmarks/floor.py $(NETWORKS)
+	.venv-bench/bin/python benchmarks/floor.py $(NETWORKS) --isa AVX2
+	.venv-bench/bin/python benchmarks/curves.py
 	.venv-bench/bin/python benchmarks/accuracy.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/first_spike.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/grid.py --weights $(WEIGHTS) --data-dir $(DATA)
@@ -98,6 +103,14 @@ bench:
 	.venv-bench/bin/python benchmarks/methods.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/methods_page.py
 	.venv-bench/bin/python benchmarks/tables.py
+	.venv-bench/bin/python benchmarks/speed_page.py
+
+# On a machine with a GPU, under ten minutes: the tests of devices and of the fused scan, then benchmarks/gpu.json.
+# Elsewhere it says that there is none. The torch of your GPU: make gpu TORCH="torch" VENV=.venv-gpu
+gpu: install
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet triton
+	$(BIN)/python -m pytest -q -m "not slow" tests/laws/test_devices.py tests/laws/test_fused_scan.py
+	$(BIN)/python benchmarks/gpu.py $(if $(wildcard $(WEIGHTS)),--weights $(WEIGHTS) --data-dir $(DATA))
 
 reproduce: install
 	$(BIN)/python reproductions/ecc/run.py $(if $(wildcard $(WEIGHTS)),--weights $(WEIGHTS) --data-dir $(DATA))

@@ -1,5 +1,6 @@
 """Timing on a machine that others use too: which samples count, interleaved repeats, memory, what machine it is."""
 
+import argparse
 import contextlib
 import ctypes
 import importlib.metadata
@@ -20,6 +21,7 @@ from transpike.engines import event_status
 
 TICKS = os.sysconf("SC_CLK_TCK")
 QUIET = 0.12  # cores of other processes, above which a sample is dropped
+SMOKE = "a smoke test: samples that other processes disturbed count"
 LEAST, MOST = 3, 15  # samples of one function
 BETWEEN = 2  # the reference is timed once before this many functions of a round, and at its end
 LEAST_SPEED = 0.8  # of the reference's best: samples next to a slower one are dropped: the whole machine was slow then
@@ -81,6 +83,16 @@ class Timing:
         return kept < most and tries < 2 * most
 
 
+def smoke(arguments: argparse.Namespace) -> str:
+    """What ``--smoke`` asks for: short samples, all of which count. Returns why nothing of it must be quoted, or ""."""
+    global QUIET, LEAST_SPEED
+    if not arguments.smoke:
+        return ""
+    QUIET, LEAST_SPEED = math.inf, 0.0
+    arguments.budget, arguments.sample_seconds = 0.1, 0.01
+    return SMOKE
+
+
 def _seconds(function: Function) -> float:
     start = time.perf_counter()
     function()
@@ -106,7 +118,7 @@ def interleaved(
         if reference:
             timings[reference].sample(functions[reference])
     nearby = list(timings[reference].seconds) if reference else []
-    if nearby:
+    if nearby and LEAST_SPEED:
         slowest = min(nearby) / LEAST_SPEED
         timings[reference].marks = list(range(len(nearby)))
         timings[reference].keep(lambda mark: nearby[mark] <= slowest)

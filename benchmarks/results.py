@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transpike.results.writing import write_atomically
 
-KEY = ("network", "timesteps", "batch", "engine")
+KEY = ("network", "recipe", "timesteps", "batch", "engine", "isa")
 PEER_RANGE = (1.0, 2.2)  # SpikingJelly's best, in T forward passes of the ANN at batch 32; else something was wrong
 LEAST_ANN_SPEED = 0.8  # of the fastest sample
 
@@ -47,13 +47,13 @@ def _identity(machine: dict) -> tuple:
     return machine["cpu"], f"{machine['threads']} threads", f"torch {machine['versions']['torch']}"
 
 
-def judge(rows: list[dict], fastest: dict[tuple[str, int], float]) -> None:
+def judge(rows: list[dict], fastest: dict[tuple[str, int], float], why: str = "") -> None:
     """Give a ``void`` to what must not be quoted; ``fastest`` is the ANN's fastest sample by network and batch.
 
-    It may come from a later group, so all rows of a process are judged again after each.
+    It may come from a later group, so all rows of a process are judged again after each. ``why`` holds for all.
     """
     for row in rows:
-        ann, peer, reasons = row["ann_seconds"], row["peer_seconds"], []
+        ann, peer, reasons = row["ann_seconds"], row["peer_seconds"], [why] if why else []
         row.pop("void", None)
         if not ann or not row["seconds"]:
             reasons.append("no undisturbed sample")

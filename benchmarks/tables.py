@@ -13,6 +13,10 @@ SHOWN = ("8", "16", "32", "64", "128", "256")
 MARKS = ("<!-- results -->", "<!-- end of results -->")
 
 
+INT8 = "ANN, ONNX Runtime int8"
+SETS = ("AVX-512", "AVX2", "NEON", "baseline")  # the first that was measured is shown; docs/speed.md has all
+
+
 SHOWN_METHODS = (
     "few-steps", "ecc", "snn-calibration(calibrate='advanced')", "snn-calibration", "rueckauer", "few-steps(neuron='signed')",
     "few-steps(neuron='burst')",
@@ -74,21 +78,30 @@ def accuracy() -> list[str]:
 
 def speed() -> list[str]:
     content = json.loads((HERE / "results.json").read_text())
-    rows, machine = content["rows"], content["machine"]
+    machine, isa = content["machine"], next(isa for isa in SETS if any(row["isa"] == isa for row in content["rows"]))
+    rows = [row for row in content["rows"] if row["recipe"] == "ecc" and row["isa"] == isa]
     lines = [
         "",
-        f"Speed on a CPU ({machine['native_library'].split(',')[0]}, {machine['threads']} threads, torch {machine['versions']['torch']}): "
+        f"Speed on a CPU ({isa}, {machine['threads']} threads, torch {machine['versions']['torch']}): "
         "every engine and library runs the same",
         "converted graph; milliseconds, and in brackets time / (T × ANN forward) of the same run (`benchmarks/speed.py`):",
     ]
     for network in dict.fromkeys(row["network"] for row in rows):
         for batch in sorted({row["batch"] for row in rows}, reverse=True):
-            part = [
-                row for row in rows if (row["network"], row["batch"]) == (network, batch) and row["graph"] != "source"
-            ]
+            part = [row for row in rows if (row["network"], row["batch"]) == (network, batch)]
+            part = [_of_int8(row) for row in part if row["graph"] != "source" or row["engine"] == INT8]
             if part:
                 lines += ["", *_speed_of(f"{network}, batch {batch}", part)]
-    return [*lines, *_notes(content)]
+    return [*lines, *_notes(content, rows)]
+
+
+def _of_int8(row: dict) -> dict:
+    """One forward pass of the ANN in int8 beside T steps of the others."""
+    return (
+        row
+        if row["engine"] != INT8 or not row["ratio_to_ann"]
+        else row | {"ratio_to_ann": row["ratio_to_ann"] / row["timesteps"]}
+    )
 
 
 def _speed_of(title: str, rows: list[dict]) -> list[str]:
@@ -109,8 +122,7 @@ def _cell(row: dict | None) -> str:
     return f"{1000 * row['seconds']:.{digits}f} ({row['ratio_to_ann']:.2f}){void}"
 
 
-def _notes(content: dict) -> list[str]:
-    rows = content["rows"]
+def _notes(content: dict, rows: list[dict]) -> list[str]:
     lines = [""]
     for network in dict.fromkeys(row["network"] for row in rows):
         ours = [row for row in rows if (row["network"], row["engine"], row["batch"]) == (network, "transpike auto", 32)]
@@ -127,7 +139,9 @@ def _notes(content: dict) -> list[str]:
                 f"T={row['timesteps']}: {ratio}, spike rate {100 * row['mean_spike_rate']:.1f} %{accuracy}{added}"
             )
         lines.append(f"- {network} ({ours[0]['weights']} weights), auto, batch 32: {'; '.join(facts)}.")
-    exact = [row for row in rows if row["engine"].startswith("transpike") and row["differing_counts"] is not None]
+    exact = [
+        row for row in content["rows"] if row["engine"].startswith("transpike") and row["differing_counts"] is not None
+    ]
     differing = sum(row["differing_counts"] for row in exact)
     lines.append(
         f"- Spike counts that differ from the float64 reference, all transpike rows together: {differing:,} of "

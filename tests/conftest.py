@@ -12,6 +12,8 @@ from transpike.core import naming, registry
 # One thread, so that workers of pytest do not fight; `make test-matrix` asks for two. No result may depend on it.
 THREADS = int(os.environ.get("TRANSPIKE_TEST_THREADS") or 1)
 torch.set_num_threads(THREADS)
+if not torch.cuda.is_available():  # Triton reads it when it is imported: kernels for GPUs run in its interpreter
+    os.environ["TRITON_INTERPRET"] = "1"
 # A failing network prints in one line, so no minutes go into shrinking it. No clock decides: without `deadline` an
 # example may take any time, without `too_slow` drawing one may, on a machine that does ten other things.
 hypothesis.settings.register_profile(

@@ -138,6 +138,11 @@ def test_the_readme_shows_what_the_benchmarks_wrote() -> None:
     assert _benchmark("tables").results() in (ROOT / "README.md").read_text()
 
 
+def test_the_page_of_speed_says_what_was_measured() -> None:
+    page = _benchmark("speed_page").page()
+    assert page == (ROOT / "docs/speed.md").read_text(encoding="utf-8"), "run benchmarks/speed_page.py"
+
+
 def test_the_page_of_methods_says_what_the_recipes_are_and_what_was_measured() -> None:
     page = _benchmark("methods_page").page()
     assert page == (ROOT / "docs/methods.md").read_text(encoding="utf-8"), "run benchmarks/methods_page.py"

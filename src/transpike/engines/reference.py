@@ -31,7 +31,7 @@ class Reference:
         key = ("reference", x.device)
         if key not in program.prepared:
             program.prepared[key] = replace(program, lowered=program.lowered.to(dtype=torch.float64, device=x.device))
-        run = ReferenceRun(program.prepared[key], x.double(), sample_ids, record, count)
+        run = ReferenceRun(program.prepared[key], x.double(), sample_ids, record, count, program)
         run.every_step = self.every_step
         return run
 

@@ -22,9 +22,16 @@ from transpike.lowering.trace import Trace
 class Run:
     """One simulation in progress. ``advance(n)`` gives the logits of the next n steps, (answers, batch, classes)."""
 
-    def __init__(self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str], count: bool) -> None:
+    def __init__(
+        self, program: Program, x: Tensor, sample_ids: Tensor, record: Iterable[str], count: bool,
+        origin: Program | None = None,
+    ) -> None:  # fmt: skip
+        """``origin``: the same program on the CPU, if ``program`` lies on the device of x; what is counted before a run
+        is counted there.
+        """
         self.program, self.x, self.sample_ids = program, x, sample_ids
-        self.counter = Counter(program, x, record, count)
+        self.origin = program if origin is None else origin
+        self.counter = Counter(self.origin, x, record, count)
         self.logits = [Rows()]  # others after samples have left
         self.timesteps: list[int] = []
         self.t, self.ties, self.early = 0, 0, 0
@@ -94,7 +101,7 @@ class Run:
         """
         self.enter(x)
         if self.presence is None:
-            self.presence = Presence(self.program.positions).to(self.x.device)
+            self.presence = Presence(self.origin.positions).to(self.x.device)
         self.presence.now = positions
         self.counter.grow(self.presence)
 

@@ -26,7 +26,8 @@ class Sorted:
 
     For networks of first-crossing neurons (S4NN) and of exact spike times: ``Trace.early`` counts the neurons that
     reached their threshold before the window in which they should fire. The weights of a layer are stored as rows, one
-    per neuron. Raises SettingError for other neurons and for schedules without slots.
+    per neuron. Raises SettingError for other neurons, for schedules without slots, and for inputs
+    that are not on the CPU.
     """
 
     def start(
@@ -41,8 +42,10 @@ class Sorted:
                 )
         if program.schedule.mode != "slots":
             raise SettingError(f"events are sorted within a window of slots, which {program.schedule} does not have")
+        if x.device.type != "cpu":
+            raise SettingError(f"events are sorted on the CPU, and the input lies on {x.device}; use engine='dense'")
         if "sorted" not in program.prepared:
-            double = replace(program, lowered=program.lowered.to(dtype=torch.float64, device=x.device), prepared={})
+            double = replace(program, lowered=program.lowered.to(dtype=torch.float64), prepared={})
             program.prepared["sorted"] = double, {}
         double, rows = program.prepared["sorted"]
         return _SortedRun(double, rows, x.double(), sample_ids, record, count)

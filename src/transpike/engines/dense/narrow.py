@@ -29,9 +29,12 @@ class Narrow:
     def __init__(self, lowered: Lowered | None = None) -> None:
         """``lowered``: the float64 form. Nothing is narrow without it, or if it is not on the exact grid."""
         self.parts: dict[str, tuple[Synapse, ...]] = {}
-        if lowered is None or lowered.exactness is None or not lowered.exactness.timesteps:
+        exactness = None if lowered is None else lowered.exactness
+        if lowered is None or exactness is None or not exactness.timesteps:
             return
-        found = spans(lowered, lowered.exactness.input_bound)
+        device = next((op.weight.device for n in lowered.nodes if isinstance(op := n.op, Synapse)), torch.device("cpu"))
+        lowered = lowered.to(device="cpu")
+        found = spans(lowered, exactness.input_bound)
         whole: set[str] = set()  # wires of levels that float32 holds
         for node in lowered.nodes:
             alphabet, op = lowered.alphabets[node.name], node.op
@@ -39,7 +42,8 @@ class Narrow:
                 if bool((found[node.name].largest < MANTISSA).all()):
                     whole.add(node.name)
             elif isinstance(op, Synapse) and is_plain(op, (Conv, Linear)) and node.inputs[0] in whole:
-                self.parts[node.name] = _parts(node, op, found[node.inputs[0]].largest)
+                parts = _parts(node, op, found[node.inputs[0]].largest)
+                self.parts[node.name] = tuple(part.to(device=device) for part in parts)
 
     def linear(self, name: str, op: Op, inputs: list[Tensor]) -> Tensor:
         """``op`` without its bias, in float64 or, where that is exact, in float32."""

@@ -11,6 +11,7 @@ from transpike.core.cell import Cell
 from transpike.core.channels import resolved
 from transpike.core.node import Node
 from transpike.core.op import Op, Synapse
+from transpike.engines.dense.fused import Row
 from transpike.engines.dense.narrow import Narrow
 from transpike.lowering.program import Program
 
@@ -67,6 +68,9 @@ class Plan:
         self.rooms = (
             {} if exactness is None else {n: r.flatten().float().to(device) for n, r in exactness.rooms.items()}
         )
+        self.rows: dict[
+            tuple[str, bool], Row
+        ] = {}  # by layer, and whether on the grid; made when they are first needed
         self.table = {node.name: node for node in self.lowered.nodes}
         self.readers = readers
         self.ops: dict[str, Op] = {n.name: _channels_last(n.op) for n in self.lowered.nodes if isinstance(n.op, Op)}

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from transpike.core.cell import Cell, NeuronSpec
+from transpike.core.channels import shaped
 from transpike.core.finite import at
 from transpike.core.graph import Input, Node
+from transpike.engines.dense import fused
 from transpike.engines.dense.cycles import Cycles
 from transpike.engines.dense.estimates import Estimates
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
@@ -165,6 +167,9 @@ class FoldedRun(Run):
             layout = torch.channels_last if spikes.ndim == 4 else torch.contiguous_format
             potential = unit.initial.to(spikes).expand_as(spikes[:batch]).clone(memory_format=layout)
             self.states[node.name] = potential
+        scan = fused.scan_on(spikes.device.type)
+        if scan is not None and spikes.dtype == potential.dtype == torch.float32:
+            return self._scan_fused(scan, node, unit, spikes, current)
         scalar = unit.threshold.numel() == 1
         threshold: Any = float(unit.threshold) if scalar else unit.threshold.to(spikes)
         for k in range(steps):
@@ -184,6 +189,25 @@ class FoldedRun(Run):
             if self.exact and (self.t + k + 1) % RANGE_CHECK_EVERY == 0:
                 self._check_range(node, potential)
         return spikes
+
+    def _scan_fused(
+        self, scan: fused.Scan, node: Node, unit: NeuronSpec, train: Tensor, current: Tensor | None
+    ) -> Tensor:
+        """The same in one kernel."""
+        train, name, key = fused.in_order(train), node.name, (node.name, self.exact)
+        if key not in self.plan.rows:
+            limit = NEAR * unit.threshold
+            if self.exact:
+                limit = shaped(self.plan.rooms[name], self.plan.lowered.axes[name], train.ndim - 1)
+            self.plan.rows[key] = fused.row(train, unit.threshold, self.plan.biases[name][0], limit)
+        self.states[name] = potential = fused.in_order(self.states[name])
+        current = None if current is None else fused.in_order(current)
+        found = scan(train, current, potential, self.plan.rows[key], unit.reset, self.exact, self.t)
+        if found and self.exact:
+            self._left_the_grid(node)
+        elif found:
+            self.ties += found
+        return train
 
     def _check_range(self, node: Node, potential: Tensor) -> None:
         """Potentials beyond their exact range may be rounded: the run is then marked as not exact."""
