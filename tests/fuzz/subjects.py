@@ -33,8 +33,8 @@ from transpike.data.mitbih import DS1, DS2
 from transpike.errors import CheckpointError, FileError
 from transpike.files import VERSION, _digest
 from transpike.training import checkpoint
+from transpike.workflow.compare.executors import Local
 from transpike.workflow.compare.inputs import _opened, inputs_path, open_inputs, sha256, write_inputs
-from transpike.workflow.compare.units import Work
 
 GOLDEN = Path(__file__).parents[1] / "golden/format1"
 NETWORKS = ("ecc", "few-steps", "bsnn", "cos", "ecc-exit", "h-mt", "rueckauer-liu", "srp", "yoso")
@@ -436,15 +436,13 @@ def results_of(content: bytes, random: Random) -> bytes:
     return json.dumps(signed).encode("utf-8", "surrogatepass")
 
 
-def _refuse(work: Work, units: Sequence[Any], jobs: int, done: Any) -> dict[int, str]:
-    if units:
-        raise FileError("the results are damaged, and would be measured again")
-    return {}
+def _refuse(self: Local, work: Any, units: Sequence[Any], inputs: Path) -> Any:
+    raise FileError("the results are damaged, and would be measured again")
 
 
 def use_results(folder: Path) -> str:
     """Show a comparison with a store, as an interrupted one that is called again."""
-    with mock.patch("transpike.workflow.compare.run.run_units", _refuse):  # damaged results are measured again
+    with mock.patch.object(Local, "run", _refuse):  # damaged results are measured again
         found = _comparison(folder)
     text = json.dumps(found.to_json()) + str(found.front()) + str(found.ann)
     for row in found.measured:
