@@ -17,7 +17,7 @@ from transpike.results.writing import scratch_folder
 from transpike.workflow.compare.comparison import Comparison
 from transpike.workflow.compare.executors import Executor, Local, executor_named
 from transpike.workflow.compare.settings import ComparisonSettings
-from transpike.workflow.compare.store import enter, store_at
+from transpike.workflow.compare.store import Folder, enter, store_at
 from transpike.workflow.compare.sweep import Sweep
 from transpike.workflow.compare.units import named
 from transpike.workflow.entrance import PreprocessingGiven
@@ -93,7 +93,9 @@ def planned(
     if kept is not None:
         enter(kept, together, begun)
     with scratch_folder() as scratch:
-        yield Sweep.of(model, by_name, calibration, chosen, data, preprocessing, exit_data, kept, scratch)
+        # of many runs at once each would write the same inputs
+        folder = kept.path if isinstance(kept, Folder) and not together else scratch
+        yield Sweep.of(model, by_name, calibration, chosen, data, preprocessing, exit_data, kept, folder)
 
 
 def _executor(given: str | Executor | None, chosen: ComparisonSettings) -> Executor:

@@ -25,7 +25,7 @@ from transpike.workflow.compare.inputs import inputs_path, write_inputs
 from transpike.workflow.compare.kept import keep, kept, rows
 from transpike.workflow.compare.rows import Refusal, Scored
 from transpike.workflow.compare.settings import ComparisonSettings
-from transpike.workflow.compare.store import Folder, Store
+from transpike.workflow.compare.store import Store
 from transpike.workflow.compare.threads import one_thread
 from transpike.workflow.compare.units import Unit, Work, outside_code, plan
 from transpike.workflow.convert import convert
@@ -58,9 +58,9 @@ class Sweep:
     @classmethod
     def of(
         cls, model: nn.Module | Graph, by_name: dict[str, Recipe], calibration: Any, chosen: ComparisonSettings,
-        data: Any, preprocessing: PreprocessingGiven, exit_data: Any, store: Store | None, scratch: Path,
+        data: Any, preprocessing: PreprocessingGiven, exit_data: Any, store: Store | None, folder: Path,
     ) -> "Sweep":  # fmt: skip
-        """Checks inputs as ``compare`` does, and writes them to the store if it is a folder, else to ``scratch``."""
+        """Checks inputs as ``compare`` does, and writes them to ``folder``."""
         encoder = next(iter(by_name.values())).encoder
         entered = Entered.of(
             model, calibration, chosen.calibration_samples, encoder, preprocessing, chosen.any_input,
@@ -80,7 +80,6 @@ class Sweep:
         for where, found in (("data", batches), ("exit_data", fitting)):  # else every recipe would be refused
             for x, y in found:
                 task.check(judged.shape(source.output.shape), len(x), y, f"a batch of {where}")
-        folder = store.path if isinstance(store, Folder) else scratch
         inputs = write_inputs(folder, source, raw, batches, fitting)
         work = Work(
             inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed, chosen.energy,

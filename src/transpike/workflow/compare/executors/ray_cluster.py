@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import sys
 import time
 import warnings
 from collections import Counter
@@ -63,7 +64,8 @@ class Ray(Executor):
             task = ray.remote(_task()).options(
                 num_cpus=self.cpus, num_gpus=self.gpus, memory=self.memory, max_retries=0, name="transpike"
             )
-            submit = lambda index: task.remote(versions(), [shared], _packed(ray, units[index]), self.gpus > 0)  # noqa: E731
+            told = (versions(), [*sys.path], [shared])
+            submit = lambda index: task.remote(*told, ray.cloudpickle.dumps(units[index]), self.gpus > 0)  # noqa: E731
             yield from self._followed(ray, submit, len(units))
 
     def _followed(self, ray: Any, submit: Callable[[int], Any], count: int) -> Iterator[Finished]:
@@ -121,9 +123,12 @@ def _put(ray: Any, work: Work, inputs: Path) -> Any:
 def _task() -> Callable[..., dict[str, Any]]:
     """The function that runs on a worker. It is sent as code, because another transpike may not have it."""
 
-    def transpike_unit(expected: str, shared: list[Any], unit: bytes, gpu: bool) -> dict[str, Any]:
+    def transpike_unit(expected: str, folders: list[str], shared: list[Any], unit: bytes, gpu: bool) -> dict[str, Any]:
         import importlib
+        import sys
 
+        # modules next to a script, as other processes of one machine find them; what is installed here comes first
+        sys.path += [folder for folder in folders if folder not in sys.path]
         try:
             found = importlib.import_module("transpike.workflow.compare.units").versions()
         except Exception as error:
@@ -169,10 +174,6 @@ def _finished(index: int, found: dict[str, Any], lost: int) -> Finished:
         raise FileError(found["damaged"])
     remark = f"measured again, because its worker or node was lost ({lost} of its runs)" if lost else ""
     return Finished(index, found.get("content"), found.get("failed", ""), remark)
-
-
-def _packed(ray: Any, unit: Unit) -> bytes:
-    return ray.cloudpickle.dumps(unit)
 
 
 def _on(x: Any, device: str) -> Any:
