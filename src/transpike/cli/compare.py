@@ -1,5 +1,7 @@
 """transpike compare."""
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from transpike.data import Dataset
 from transpike.errors import GateFailed, SettingError
 from transpike.tasks import Classification, Fidelity, metrics_of
 from transpike.workflow.compare.comparison import Comparison
-from transpike.workflow.compare.executors import Executor, SlurmArray, executor_named
+from transpike.workflow.compare.executors import Executor, Ray, SlurmArray, executor_named
 from transpike.workflow.compare.pick import parse
 from transpike.workflow.compare.rows import Scored
 from transpike.workflow.compare.run import planned
@@ -119,7 +121,9 @@ def command(
         return
     with _base.progress_bar("comparing") as progress:
         more: dict[str, Any] = {"progress": progress, "executor": executor, "unit": unit, "collect": collect}
-        found = ts.compare(module, chosen, calibrated, settings, **given, **more)
+        # threads of Ray print on stdout what happens to nodes
+        with contextlib.redirect_stdout(sys.stderr) if isinstance(executor, Ray) else contextlib.nullcontext():
+            found = ts.compare(module, chosen, calibrated, settings, **given, **more)
     if unit is not None:
         told(found, unit, store)
         return
