@@ -35,6 +35,7 @@ from transpike.files import VERSION, _digest
 from transpike.training import checkpoint
 from transpike.workflow.compare.executors import Local
 from transpike.workflow.compare.inputs import _opened, inputs_path, open_inputs, sha256, write_inputs
+from transpike.workflow.compare.store import MARK
 
 GOLDEN = Path(__file__).parents[1] / "golden/format1"
 NETWORKS = ("ecc", "few-steps", "bsnn", "cos", "ecc-exit", "h-mt", "rueckauer-liu", "srp", "yoso")
@@ -417,6 +418,11 @@ def _results(folder: Path) -> Path:
     return next((folder / "store").glob("ecc-*.json"))
 
 
+def _mark(folder: Path) -> Path:
+    _comparison(folder)
+    return folder / "store" / MARK
+
+
 def results_of(content: bytes, random: Random) -> bytes:
     """Edits of bytes, or of results behind a checksum that fits again."""
     if random.random() < 0.2:
@@ -561,6 +567,7 @@ def subjects() -> tuple[Subject, ...]:
         *_torch_files(),
         single("training", "checkpoint", "c.safetensors", _checkpoint, mutations.weights_of, use_checkpoint),
         several("results", "store", _results, results_of, use_results),
+        several("mark", "store", _mark, mutations.bytes_of, lambda folder: str(_comparison(folder))),
         several("inputs", "store", _stored_inputs, mutations.weights_of, use_inputs),
         *(
             single(f"chip {n}", "chip", "x.toml", lambda n=n: _chip(n), mutations.text_of, use_chip)
