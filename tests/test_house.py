@@ -149,6 +149,12 @@ def test_the_page_of_methods_says_what_the_recipes_are_and_what_was_measured() -
     assert all(f"| `{recipe.name}` |" in page for recipe in ts.recipes.members)
 
 
+def test_the_page_of_scale_says_what_was_measured() -> None:
+    assert _benchmark("scale").table() in (ROOT / "docs/scale.md").read_text(encoding="utf-8"), (
+        "run benchmarks/scale.py --page"
+    )
+
+
 def test_the_page_of_smooth_activations_says_what_was_measured() -> None:
     page = _benchmark("any_activation_page").page()
     assert page == (ROOT / "docs/any-activation.md").read_text(encoding="utf-8"), (

@@ -37,7 +37,9 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.training.spiking.finetuning import FineTuning
     from transpike.workflow.capture import capture
     from transpike.workflow.chip_fit.run import chip_fit
-    from transpike.workflow.compare.run import Comparison, ComparisonSettings, compare
+    from transpike.workflow.compare.comparison import Comparison
+    from transpike.workflow.compare.run import compare
+    from transpike.workflow.compare.settings import ComparisonSettings
     from transpike.workflow.convert import convert
     from transpike.workflow.cost.run import cost
     from transpike.workflow.cuts.result import Cuts
@@ -112,8 +114,8 @@ __all__ = [
 ]
 
 _HOMES: dict[str, str] = {
-    "Comparison": "workflow.compare.run",
-    "ComparisonSettings": "workflow.compare.run",
+    "Comparison": "workflow.compare.comparison",
+    "ComparisonSettings": "workflow.compare.settings",
     "Cuts": "workflow.cuts.result",
     "Export": "workflow.export",
     "FineTuning": "training.spiking.finetuning",

@@ -33,8 +33,9 @@ from transpike.data.mitbih import DS1, DS2
 from transpike.errors import CheckpointError, FileError
 from transpike.files import VERSION, _digest
 from transpike.training import checkpoint
+from transpike.workflow.compare.executors import Local
 from transpike.workflow.compare.inputs import _opened, inputs_path, open_inputs, sha256, write_inputs
-from transpike.workflow.compare.units import Work
+from transpike.workflow.compare.store import MARK
 
 GOLDEN = Path(__file__).parents[1] / "golden/format1"
 NETWORKS = ("ecc", "few-steps", "bsnn", "cos", "ecc-exit", "h-mt", "rueckauer-liu", "srp", "yoso")
@@ -417,6 +418,11 @@ def _results(folder: Path) -> Path:
     return next((folder / "store").glob("ecc-*.json"))
 
 
+def _mark(folder: Path) -> Path:
+    _comparison(folder)
+    return folder / "store" / MARK
+
+
 def results_of(content: bytes, random: Random) -> bytes:
     """Edits of bytes, or of results behind a checksum that fits again."""
     if random.random() < 0.2:
@@ -436,15 +442,13 @@ def results_of(content: bytes, random: Random) -> bytes:
     return json.dumps(signed).encode("utf-8", "surrogatepass")
 
 
-def _refuse(work: Work, units: Sequence[Any], jobs: int, done: Any) -> dict[int, str]:
-    if units:
-        raise FileError("the results are damaged, and would be measured again")
-    return {}
+def _refuse(self: Local, work: Any, units: Sequence[Any], inputs: Path) -> Any:
+    raise FileError("the results are damaged, and would be measured again")
 
 
 def use_results(folder: Path) -> str:
     """Show a comparison with a store, as an interrupted one that is called again."""
-    with mock.patch("transpike.workflow.compare.run.run_units", _refuse):  # damaged results are measured again
+    with mock.patch.object(Local, "run", _refuse):  # damaged results are measured again
         found = _comparison(folder)
     text = json.dumps(found.to_json()) + str(found.front()) + str(found.ann)
     for row in found.measured:
@@ -563,6 +567,7 @@ def subjects() -> tuple[Subject, ...]:
         *_torch_files(),
         single("training", "checkpoint", "c.safetensors", _checkpoint, mutations.weights_of, use_checkpoint),
         several("results", "store", _results, results_of, use_results),
+        several("mark", "store", _mark, mutations.bytes_of, lambda folder: str(_comparison(folder))),
         several("inputs", "store", _stored_inputs, mutations.weights_of, use_inputs),
         *(
             single(f"chip {n}", "chip", "x.toml", lambda n=n: _chip(n), mutations.text_of, use_chip)

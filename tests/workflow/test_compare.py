@@ -24,7 +24,7 @@ from transpike.errors import DataError, GateFailed, SettingError
 from transpike.recipes import BSNN, ECC, WeightNormalisation
 from transpike.results.statistics import paired_difference
 from transpike.schedules import LayerSynchronous
-from transpike.workflow.compare.pool import DEATH
+from transpike.workflow.compare.executors import DEATH
 from waiting import HANGS, wait_until
 
 T = (2, 4, 8)

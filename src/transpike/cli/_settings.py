@@ -12,6 +12,7 @@ from transpike.cli._parts import TABLES, Part, click_type, part_named
 from transpike.core.constraints import alternatives, choices_of
 from transpike.core.recipe import Recipe
 from transpike.core.registry import hint
+from transpike.core.size import bytes_of
 from transpike.core.spelling import nearest, unknown
 from transpike.errors import SettingError
 
@@ -62,17 +63,6 @@ def exit_named(text: str) -> exits.Exit:
         return exits.Exit(score, float(drop or 0.5))
     except ValueError:
         raise SettingError(f"an exit is SCORE:DROP like gap:0.5, not {text!r}") from None
-
-
-def bytes_of(text: str) -> int:
-    """2GiB, 500MB, 64MiB or plain bytes."""
-    units = {"gib": 2**30, "mib": 2**20, "kib": 2**10, "gb": 10**9, "mb": 10**6, "kb": 10**3, "b": 1, "": 1}
-    number = text.strip().lower().rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text.strip().lower()[len(number) :]
-    try:
-        return int(float(number) * units[unit])
-    except (ValueError, KeyError, OverflowError):
-        raise SettingError(f"memory is a size like 2GiB or 500MB, not {text!r}") from None
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:

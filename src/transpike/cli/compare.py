@@ -1,5 +1,7 @@
 """transpike compare."""
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,16 @@ import click
 import transpike as ts
 from transpike import recipes, report
 from transpike.cli import _base, _settings
+from transpike.cli._array import part_of, told, write_array
 from transpike.data import Dataset
 from transpike.errors import GateFailed, SettingError
-from transpike.results.writing import check_folder
 from transpike.tasks import Classification, Fidelity, metrics_of
+from transpike.workflow.compare.comparison import Comparison
+from transpike.workflow.compare.executors import Executor, Ray, SlurmArray, executor_named
 from transpike.workflow.compare.pick import parse
-from transpike.workflow.compare.run import Comparison, Scored
+from transpike.workflow.compare.rows import Scored
+from transpike.workflow.compare.run import planned
+from transpike.workflow.compare.store import store_at
 
 
 @click.command("compare")
@@ -35,11 +41,20 @@ from transpike.workflow.compare.run import Comparison, Scored
 )  # fmt: skip
 @click.option(
     "--store",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs/compare"),
+    metavar="FOLDER|URL",
+    default="runs/compare",
     show_default=True,
-    help="Folder for finished results; rerun to resume.",
+    help="Folder, or address like s3://bucket/folder, for finished results; rerun to resume.",
 )
+@click.option(
+    "--executor", type=_settings.Read("NAME[:…]", executor_named),
+    help="Where conversions run: local:N (processes), ray[:ADDRESS][;cpus=N;gpus=N;memory=SIZE] (a cluster), "
+    "slurm-array[:N] (writes a job array, and submits it where sbatch is). Default: local:JOBS.",
+)  # fmt: skip
+@click.option(
+    "--unit", type=_settings.Read("K/N", part_of), help="Measure each N-th conversion, from the K-th on, into --store."
+)
+@click.option("--collect", is_flag=True, help="Measure nothing: read what all --unit runs have stored.")
 @_base.report_option
 @click.option(
     "--pick", help='Select the best row, like "drop<=1 steps<=32 min=synops"; exit code 4 if no row satisfies it.'
@@ -57,7 +72,10 @@ def command(
     batch_size: int,
     calibration_samples: int,
     exit_samples: int,
-    store: Path,
+    store: str,
+    executor: Executor | None,
+    unit: tuple[int, int] | None,
+    collect: bool,
     reports: tuple[Path, ...],
     pick: str | None,
     place: Path | None,
@@ -66,7 +84,7 @@ def command(
 ) -> None:
     """Compare recipes on one network: accuracy, total time steps, synaptic operations; select the best one."""
     _base.check_outputs(place, reports=reports)
-    check_folder(store)
+    store_at(store)
     if place is not None and pick is None:
         raise SettingError("--output writes the network selected by --pick: give --pick too")
     task = flags.pop("task")
@@ -92,18 +110,23 @@ def command(
         )
     fitting = dataset.test.batches(batch_size, indices=list(range(first, len(dataset.test)))) if wishes else None
     module, preprocessing = _base.load_trained(model_name, weights, dataset)
+    given: dict[str, Any] = {
+        "data": dataset.test.batches(batch_size, limit=limit), "preprocessing": preprocessing,
+        "exit_data": fitting, "store": store,
+    }  # fmt: skip
+    calibrated = _base.calibration(dataset, calibration_samples, settings.seed)
+    if isinstance(executor, SlurmArray) and unit is None and not collect:
+        with planned(module, chosen, calibrated, settings, **given, together=True) as sweep:
+            write_array(executor, sweep)
+        return
     with _base.progress_bar("comparing") as progress:
-        found = ts.compare(
-            module,
-            chosen,
-            _base.calibration(dataset, calibration_samples, settings.seed),
-            settings,
-            data=dataset.test.batches(batch_size, limit=limit),
-            preprocessing=preprocessing,
-            exit_data=fitting,
-            store=store,
-            progress=progress,
-        )
+        more: dict[str, Any] = {"progress": progress, "executor": executor, "unit": unit, "collect": collect}
+        # threads of Ray print on stdout what happens to nodes
+        with contextlib.redirect_stdout(sys.stderr) if isinstance(executor, Ray) else contextlib.nullcontext():
+            found = ts.compare(module, chosen, calibrated, settings, **given, **more)
+    if unit is not None:
+        told(found, unit, store)
+        return
     for path in reports:
         report.save(found, path, command=_base.typed())
     if not as_json:

@@ -16,8 +16,8 @@ from transpike.report._columns import (
 from transpike.report._numbers import change, short, signed
 from transpike.report._table import Column, Table, rows
 from transpike.tasks import metrics_of
+from transpike.workflow.compare.comparison import Comparison
 from transpike.workflow.compare.rows import MeasuredRow, Refusal, Row, Scored
-from transpike.workflow.compare.run import Comparison
 
 
 def comparison(result: Comparison, refused: bool = True) -> Table:

@@ -22,7 +22,7 @@ from transpike.report._comparison_tables import of_comparison
 from transpike.report._numbers import change, short, signed, value
 from transpike.report._table import Column, Table, rows
 from transpike.workflow.chip_fit.run import ChipFit
-from transpike.workflow.compare.run import Comparison
+from transpike.workflow.compare.comparison import Comparison
 from transpike.workflow.cost.result import Cost, ModelCost
 from transpike.workflow.cuts.result import Cuts
 from transpike.workflow.evaluate.evaluated import Evaluated

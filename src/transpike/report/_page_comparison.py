@@ -7,7 +7,7 @@ from transpike.report._comparison_tables import comparison as comparison_table
 from transpike.report._comparison_tables import joules
 from transpike.report._section import Section, Table, drawing, of, rows
 from transpike.report._style import PAGE
-from transpike.workflow.compare.run import Comparison
+from transpike.workflow.compare.comparison import Comparison
 
 
 def summary(result: Comparison) -> str:

@@ -17,7 +17,8 @@ from transpike.report._lines import draw as draw_table
 from transpike.report._numbers import digits, short
 from transpike.report._style import PAPER, Palette, figure, library, log_ticks, theme, write_picture
 from transpike.results.statistics import percent
-from transpike.workflow.compare.run import Comparison, Cost, Row, Scored
+from transpike.workflow.compare.comparison import Comparison
+from transpike.workflow.compare.rows import Cost, Row, Scored
 
 COSTS: dict[Cost, str] = {"total_steps": "steps", "synaptic_operations": "ops"}
 TITLES: dict[Cost, str] = {

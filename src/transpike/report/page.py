@@ -8,7 +8,7 @@ from transpike.errors import MissingExtra, SettingError, printable
 from transpike.report._section import Section, Tile
 from transpike.report.cuts import text as cut_text
 from transpike.report.terminal import Result, text
-from transpike.workflow.compare.run import Comparison
+from transpike.workflow.compare.comparison import Comparison
 from transpike.workflow.cost.result import Cost
 from transpike.workflow.cuts.result import Cuts
 from transpike.workflow.evaluate.measurement import Measurement

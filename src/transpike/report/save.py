@@ -13,7 +13,7 @@ from transpike.report.page import KINDS, page
 from transpike.report.picture import draw
 from transpike.report.terminal import Result, text
 from transpike.results.writing import check_writable, write_atomically
-from transpike.workflow.compare.run import Comparison
+from transpike.workflow.compare.comparison import Comparison
 from transpike.workflow.cost.result import Cost
 from transpike.workflow.cuts.result import Cuts
 from transpike.workflow.evaluate.measurement import Measurement

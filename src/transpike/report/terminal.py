@@ -9,7 +9,7 @@ from transpike.report._console import escaping, standard
 from transpike.report._contents import curve, details, layers, metrics
 from transpike.report._lines import draw
 from transpike.report._numbers import change, short
-from transpike.workflow.compare.run import Comparison
+from transpike.workflow.compare.comparison import Comparison
 from transpike.workflow.cost.result import Cost
 from transpike.workflow.cuts.result import Cuts
 from transpike.workflow.evaluate.evaluated import Evaluated

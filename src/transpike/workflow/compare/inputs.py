@@ -4,7 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ from transpike.errors import FileError
 from transpike.results.writing import tensor_bytes, write_atomically
 
 FITTING = "fitting."
+Batches = Iterable[tuple[Any, Tensor]]
+"""Labelled batches that can be read several times."""
+Opened = tuple[Graph, tuple[Any, ...], Batches, Batches]
+"""Source network, calibration batches, test batches and batches for exits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +73,13 @@ def write_inputs(
     return digest
 
 
-def open_inputs(path: Path) -> tuple[Graph, tuple[Any, ...], Stored, Stored]:
-    """Source network, calibration batches, test batches and batches for exits of an inputs file."""
+def open_inputs(path: Path) -> Opened:
+    """The content of an inputs file; its test batches are read one at a time."""
     return _opened(path, registry.generation())
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(path: Path, generation: int) -> tuple[Graph, tuple[Any, ...], Stored, Stored]:
+def _opened(path: Path, generation: int) -> Opened:
     """``generation``: a class that is registered again must be decoded again, even from the same file."""
     with _reading(path) as file:
         content = json.loads(file.metadata()["content"])

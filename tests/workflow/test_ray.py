@@ -1,0 +1,167 @@
+"""Comparisons on a Ray cluster of this machine: two nodes of one core each."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import transpike as ts
+from compared import GATE, LOG, Told, ToldForEach
+from transpike.errors import SettingError
+from transpike.workflow.compare.executors import ray_cluster
+from waiting import wait_until
+
+ray = pytest.importorskip("ray", reason="the extra cluster is not installed")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
+SIX = [ToldForEach(number=n) for n in range(6)]  # two units each, and those from the third recipe on wait for a file
+MEMORY = 80 * 2**20
+
+
+class Machines:
+    """A cluster whose second node can be killed; its processes have the log and the gate of the tests."""
+
+    def __init__(self, folder: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.log, self.gate = folder / "log", folder / "gate"
+        os.environ |= {LOG: str(self.log), GATE: str(self.gate)}
+        try:
+            head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": MEMORY}
+            self.cluster = Cluster(initialize_head=True, head_node_args=head)
+            self.second = self.cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+        finally:
+            del os.environ[LOG], os.environ[GATE]
+
+    @property
+    def executor(self) -> str:
+        return f"ray:{self.cluster.address};retries=1"
+
+    def begun(self) -> int:
+        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    found = Machines(tmp_path_factory.mktemp("ray"))
+    yield found
+    found.cluster.shutdown()
+
+
+def compared(recipes: list, samples: int = 40, task: ts.tasks.Task | None = None, **given: object) -> ts.Comparison:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+    x, y = torch.rand(samples, 6), torch.arange(samples) % 3
+    settings = ts.ComparisonSettings(timesteps=(2, 4), task=task)
+    halves = [(x[: samples // 2], y[: samples // 2]), (x[samples // 2 :], y[samples // 2 :])]
+    return ts.compare(model, recipes, x[:40], settings, data=halves, **given)
+
+
+def content(comparison: ts.Comparison) -> dict:
+    """The JSON without what a clock decides, and without remarks."""
+    found = comparison.to_json() | {"remarks": []}
+    for row in found["rows"]:
+        row.pop("seconds", None)
+    return found
+
+
+def test_a_node_that_is_killed_changes_nothing_but_a_remark(machines: Machines, tmp_path: Path) -> None:
+    """Four of twelve units end; when the next two have begun, one on each node, the second node is killed."""
+    expected = content(compared(SIX))
+
+    def kill() -> None:
+        wait_until(lambda: machines.begun() == 6)
+        machines.cluster.remove_node(machines.second, allow_graceful=False)
+        machines.gate.touch()
+
+    killer, counted = threading.Thread(target=kill), []
+    killer.start()
+    found = compared(
+        SIX, executor=machines.executor, store=tmp_path, progress=lambda done, total: counted.append((done, total))
+    )
+    killer.join()
+    assert content(found) == expected and len(found.measured) == 12
+    assert counted == [(done, 12) for done in range(13)]
+    (remark,) = found.remarks
+    assert (
+        remark.startswith("told-for-each(number=2) at T=")
+        and "measured again, because its worker or node was lost" in remark
+    )
+    assert machines.begun() == 13 and content(compared(SIX, store=tmp_path)) == expected  # from the store
+    machines.second = machines.cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+
+
+def test_the_object_store_holds_the_inputs_and_few_results(machines: Machines) -> None:
+    """A result has 1.3 MB: all twelve would be 15 MB, and those that other nodes made are there twice."""
+    from ray._private.internal_api import node_stats
+
+    used: list[int] = []
+
+    def look(done: int, total: int | None) -> None:
+        if done:
+            alive = [node for node in ray.nodes() if node["Alive"]]
+            stats = [node_stats(node["NodeManagerAddress"], node["NodeManagerPort"]).store_stats for node in alive]
+            used.append(sum(one.object_store_bytes_used for one in stats))
+
+    task = ts.tasks.Fidelity()
+    machines.gate.touch()
+    found = compared(SIX, 20_000, task, executor=machines.executor, progress=look)
+    assert len(found.measured) == 12 and len(used) == 12
+    assert 1e6 < max(used) < 10e6, used  # two units run, two wait, and one result is read
+
+
+def test_a_worker_that_always_dies_is_a_row_and_the_others_go_on(machines: Machines) -> None:
+    found = compared([Told(ending="die"), Told(), Told(ending="break")], executor=machines.executor)
+    reasons = {row.recipe: row.reason for row in found.refused}
+    assert "was lost 2 times" in reasons["told(ending='die')"] and all(row.failed for row in found.refused)
+    assert reasons["told(ending='break')"] == "RuntimeError: told to break" and len(found.measured) == 2
+
+
+def test_a_worker_with_another_transpike_is_named(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster, "versions", lambda: "transpike 9.8.7 (code 0), torch 0.0.1")
+    with pytest.raises(
+        SettingError, match=rf"has transpike {ts.__version__} \(code \w+\), torch .*has transpike 9.8.7"
+    ):
+        compared(SIX[:1], executor=machines.executor)
+    assert not ray.is_initialized()
+
+
+def test_what_no_node_has_is_named(machines: Machines) -> None:
+    with pytest.raises(
+        SettingError, match=r"no node of the Ray cluster has 1 CPU, 3 GPU,.*the largest has 1 CPU, 0 GPU"
+    ):
+        compared(SIX[:1], executor=f"{machines.executor};gpus=3;patience=0")
+
+
+@pytest.mark.parametrize("answer", [None, b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_what_does_not_answer_is_no_cluster(answer: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens; something else does; somebody listens and is silent."""
+    assert ray_cluster.ANSWER < 10
+    monkeypatch.setattr(ray_cluster, "ANSWER", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if answer is None:
+            server.close()
+        elif answer:
+            threading.Thread(target=lambda: server.accept()[0].sendall(answer), daemon=True).start()
+        with pytest.raises(SettingError, match=f"no Ray cluster answers at 127.0.0.1:{port}.*`ray status`"):
+            compared(SIX, executor=f"ray:127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("address", ["head", "head:port", ":1", "host:99999999"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(SettingError, match=r"HOST:PORT|no Ray cluster answers"):
+        compared(SIX, executor=f"ray:address={address}")
+
+
+def test_without_ray_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ts.TranspikeError, match=r"transpike\[cluster\]"):
+        compared(SIX, executor="ray")
