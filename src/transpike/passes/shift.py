@@ -36,6 +36,17 @@ def only_synapse(graph: Graph, name: str) -> Node | None:
         node = through[0]
 
 
+def passes_unchanged(graph: Graph, synapse: str, name: str) -> bool:
+    """True if what is added to the output of the synapse reaches this neuron with a factor of 1."""
+    while synapse != name:
+        (reader,) = graph.readers[synapse]
+        coefficients = getattr(graph[reader].op, "coefficients", None)
+        if coefficients is not None and coefficients[graph[reader].inputs.index(synapse)] != 1:
+            return False
+        synapse = reader
+    return True
+
+
 def shifted(graph: Graph, synapse: Node, delta: Tensor) -> Graph:
     """The graph with ``delta`` (channels) added to the synapse's bias."""
     op = synapse.op

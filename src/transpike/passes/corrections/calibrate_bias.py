@@ -10,9 +10,9 @@ from transpike.core.channels import shaped
 from transpike.core.graph import Graph
 from transpike.core.pass_ import Context
 from transpike.errors import SettingError
-from transpike.lowering.layerwise import LayerInput, sequential
+from transpike.lowering.layerwise import LayerInput, Shift, sequential
 from transpike.passes._base import Calibration
-from transpike.passes.shift import channel_mean, only_synapse, shifted
+from transpike.passes.shift import channel_mean, only_synapse, passes_unchanged, shifted
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class CalibrateBias(Calibration):
     asks: ClassVar[str] = "spikes"
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        def visit(layer: LayerInput) -> Graph | None:
+        def visit(layer: LayerInput) -> Graph | Shift | None:
             synapse = only_synapse(layer.graph, layer.node.name)
             if synapse is None:
                 context.remark(f"the bias before {layer.node.name} reaches other layers too, so it was not calibrated")
@@ -35,9 +35,11 @@ class CalibrateBias(Calibration):
             axis, rank = layer.graph.channel_axes[layer.node.name], len(layer.node.shape)
             delta = torch.zeros(layer.node.shape[axis - 1])
             for _ in range(self.rounds):
-                sent = layer.sent(layer.cell, layer.current + shaped(delta, axis, rank))
+                sent = layer.sent(layer.cell, shaped(delta, axis, rank))
                 delta = delta + channel_mean(layer.analogue - sent, axis)
-            return shifted(layer.graph, synapse, delta)
+            changed = shifted(layer.graph, synapse, delta)
+            whole = passes_unchanged(layer.graph, synapse.name, layer.node.name)
+            return Shift(changed, shaped(delta, axis, rank)) if whole else changed
 
         return sequential(graph, context, self.samples, visit)
 
