@@ -14,7 +14,7 @@ from transpike.lowering.trains import Train, Values
 
 CACHED = 2**17
 """Neurons that are stepped together, so that their state stays in the cache."""
-PART = 2**25
+PART = 2**22
 """Bytes of one wire's values over time that are computed together."""
 KEPT = 2**28
 """Bytes of a layer's currents that are kept while its correction is found; larger ones are computed again."""

@@ -15,7 +15,7 @@ from transpike.core.schedule import Schedule
 from transpike.errors import SettingError
 from transpike.lowering.currents import CACHED, PART, Currents, Reach, folded, reach_of
 from transpike.lowering.entrances import of_step, of_window, scale_of
-from transpike.lowering.trains import Recorder, Sent, Train, Values, is_binary, scanned
+from transpike.lowering.trains import Kernel, Recorder, Sent, Train, Values, is_binary, scanned
 
 BUDGET = 2**30
 """Bytes of the trains that are needed at the same time; fewer samples are used if they would not fit."""
@@ -48,6 +48,7 @@ class LayerInput:
     timesteps: int
     windows: bool
     per: int
+    kernel: Kernel | None = None
 
     def sent(self, cell: Neuron, shift: Tensor | None = None) -> Tensor:
         """(batch, *shape): the mean over time of what ``cell`` sends for the current plus ``shift``, in charge."""
@@ -55,6 +56,8 @@ class LayerInput:
 
     def fired(self, cell: Neuron, shift: Tensor | None = None, keep: bool = True) -> Sent:
         """What ``cell`` sends for the current plus ``shift`` in each step; its train only if ``keep``."""
+        if self.kernel is not None and (native := self.kernel(cell, shift)) is not None:
+            return native
         found = Recorder(1 if self.windows else self.timesteps, cell.output_scale(), is_binary(cell), keep)
         for part in self.currents:
             current = part if shift is None else part + shift
@@ -84,13 +87,15 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     x = _samples(graph, context, samples, reach, steps)
     source = _Source(graph, context.analogue[0], x)
     trains: dict[str, Train] = {}
+    compiled = context.kernels or (lambda *given: None)
     names = [node.name for node in graph]
     neurons, done = sum(isinstance(node.op, Neuron) for node in graph), 0
     for index, name in enumerate(names):
         node = graph[name]
         if isinstance(node.op, Neuron):
             currents = Currents(graph, node.inputs[0], trains, len(x), steps)
-            layer = LayerInput(graph, node, node.op, currents, source.at(node), timesteps, windows, per)
+            kernel = None if windows else compiled(graph, node, currents, timesteps)
+            layer = LayerInput(graph, node, node.op, currents, source.at(node), timesteps, windows, per, kernel)
             changed, shift = visit(layer), None
             if isinstance(changed, Shift):
                 graph, shift = changed.graph, changed.delta
@@ -98,10 +103,12 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
                 _recompute(trains, graph, changed, len(x), steps)
                 if any(changed[one.name].op is not one.op for one in currents.nodes):
                     currents = Currents(changed, changed[name].inputs[0], trains, len(x), steps)
+                    kernel = None if windows else compiled(changed, changed[name], currents, timesteps)
+                    layer = replace(layer, currents=currents, kernel=kernel)
                 graph = changed
             node = graph[name]
             assert isinstance(node.op, Neuron)
-            trains[name] = replace(layer, currents=currents).fired(node.op, shift).train
+            trains[name] = layer.fired(node.op, shift).train
             done += 1
             context.progress(done, neurons)
         elif isinstance(node.op, Cell):

@@ -35,13 +35,13 @@ class Sent(Protocol):
     def mean(self) -> Tensor: ...
 
 
-class Kernels(Protocol):
-    """Compiled kernels that simulate single layers of neurons."""
+class Kernel(Protocol):
+    """A compiled kernel that simulates one layer of neurons on the trains in front of it."""
 
-    def fire(self, name: str, cell: Neuron, shift: Tensor | None, trains: "dict[str, Train]") -> Sent | None:
-        """What layer ``name`` sends over all steps if its neurons are ``cell``; None if there is no kernel for it.
+    def __call__(self, cell: Neuron, shift: Tensor | None) -> Sent | None:
+        """What the layer sends over all steps if its neurons are ``cell``; None if the kernel does not run them.
 
-        ``trains``: those of the cells before it. ``shift`` is added to its current in each step.
+        ``shift`` is added to its current in each step.
         """
 
 

@@ -166,7 +166,7 @@ class EventRun(FoldedRun):
                 self._count(node, fire, steps)
             elif name in choice.moved:
                 shapes = [self.plan.table[i].shape for i in node.inputs]
-                words[name] = _moved(node, [words[i] for i in node.inputs], shapes)
+                words[name] = moved(node, [words[i] for i in node.inputs], shapes)
             if name in choice.dense and name not in choice.layers:
                 self._dense(node, values, words, steps)
             for source in self.event.reads.get(name, ()):
@@ -204,7 +204,7 @@ class EventRun(FoldedRun):
             self.constants[name] = self._constant(layer)
         constant, potential = self.constants[name], self.states[name]
         fired = torch.empty((batch, height, width, padded(channels)), dtype=torch.int32)
-        wires = [_of_one_stride(words[source.wire]) for source in layer.sources]
+        wires = [of_one_stride(words[source.wire]) for source in layer.sources]
         call, alive = self.event.calls[name].filled(wires, constant, potential, fired, steps, self.t)
         call.count_ties, call.threads = not self.exact, torch.get_num_threads()
         needed = self.library.tp_scratch_bytes(ctypes.byref(call))
@@ -307,7 +307,7 @@ class EventRun(FoldedRun):
         return total[..., : shape[0]].flatten(0, 1).movedim(-1, 1).reshape(-1, *shape)
 
     def _pack(self, values: Tensor, shape: tuple[int, ...], steps: int) -> Tensor:
-        lanes = _lanes(values, shape)
+        lanes = lanes_of(values, shape)
         packed = torch.empty((len(self.x), *lanes.shape[1:]), dtype=torch.int32)
         odd = self.library.tp_pack(lanes.data_ptr(), packed.numel(), steps, torch.get_num_threads(), packed.data_ptr())
         assert not odd, "a binary wire carried other values than 0 and 1"
@@ -328,7 +328,7 @@ class EventRun(FoldedRun):
         self.constants |= {name: close_up(value) for name, value in repeated.items()}
 
 
-def _of_one_stride(planes: Planes) -> Planes:
+def of_one_stride(planes: Planes) -> Planes:
     """The planes in a form that the kernels can read: channels contiguous, all with the same strides."""
     first = planes[0].stride()
     same = all(plane.stride() == first for plane in planes) and first[3] == 1
@@ -350,7 +350,7 @@ def _is_global(node: Node) -> bool:
     return is_plain(op, Mean) and not op.divide and prod(node.shape) == node.shape[0] and 1 not in op.axes
 
 
-def _moved(node: Node, inputs: list[Planes], shapes: list[tuple[int, ...]]) -> Planes:
+def moved(node: Node, inputs: list[Planes], shapes: list[tuple[int, ...]]) -> Planes:
     """Wiring on packed spikes: it moves words instead of numbers; a sum over a window gives more planes."""
     op: Any = node.op
     if is_plain(op, AvgPool):
@@ -361,11 +361,11 @@ def _moved(node: Node, inputs: list[Planes], shapes: list[tuple[int, ...]]) -> P
         plain = [
             part[..., : shape[0]].movedim(-1, 1).reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)
         ]
-        outputs.append(_lanes(op.run(*plain), node.shape))
+        outputs.append(lanes_of(op.run(*plain), node.shape))
     return outputs
 
 
-def _lanes(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+def lanes_of(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     """(…, *shape) → (…, height, width, padded channels)."""
     channels, height, width = image(shape)
     lanes = value.reshape(-1, channels, height, width).movedim(1, -1)
