@@ -10,7 +10,7 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
-from transpike.lowering.trains import Train, Values
+from transpike.lowering.trains import Train, Values, joined
 
 CACHED = 2**17
 """Neurons that are stepped together, so that their state stays in the cache."""
@@ -50,7 +50,7 @@ class Currents:
 
     def train(self) -> Train:
         """The currents of all samples as a train of real numbers."""
-        return Values(torch.cat(list(self), 1))
+        return Values(joined(list(self), 1))
 
     def of(self, rows: slice) -> dict[str, Tensor]:
         """The values of the wires before the layer for some samples."""

@@ -58,7 +58,9 @@ class LayerInput:
         """What ``cell`` sends for the current plus ``shift`` in each step; its train only if ``keep``."""
         if self.kernel is not None and (native := self.kernel(cell, shift)) is not None:
             return native
-        found = Recorder(1 if self.windows else self.timesteps, cell.output_scale(), is_binary(cell), keep)
+        found = Recorder(
+            self.currents.samples, 1 if self.windows else self.timesteps, cell.output_scale(), is_binary(cell), keep
+        )
         for part in self.currents:
             current = part if shift is None else part + shift
             if self.windows:
@@ -218,7 +220,8 @@ def _counts(cell: Cell, charges: list[Tensor], timesteps: int) -> Tensor:
 
 def _cell_train(cell: Cell, inputs: list[Currents], timesteps: int, windows: bool, per: int) -> Train:
     """What a cell that is not a neuron sends."""
-    samples, few, found = inputs[0].samples, min(one.few for one in inputs), Recorder(1 if windows else timesteps)
+    samples, few = inputs[0].samples, min(one.few for one in inputs)
+    found = Recorder(samples, 1 if windows else timesteps)
     for start in range(0, samples, few):
         rows = slice(start, min(start + few, samples))
         values = [one.of(rows)[one.name] for one in inputs]
@@ -268,7 +271,7 @@ def _entering(context: Context, graph: Graph, node: Node, x: Tensor) -> Train:
     """What an input node sends to the samples ``x``."""
     if _spike_scale(context, node) is None or context.schedule.mode in ("windows", "slots"):
         return Values(_encoded(context, graph, node, x))
-    found = Recorder(context.timesteps, torch.tensor(_spike_scale(context, node)))
+    found = Recorder(len(x), context.timesteps, torch.tensor(_spike_scale(context, node)))
     few = max(1, PART // (4 * context.timesteps * math.prod(node.shape)))
     for first in range(0, len(x), few):
         for t, levels in enumerate(_levels(context, graph, node, x[first : first + few], first)):

@@ -73,7 +73,7 @@ class Levels:
             if first < last:
                 found.append(self._charge(part[:, first:last]))
             start += part.shape[1]
-        return found[0] if len(found) == 1 else torch.cat(found, 1)
+        return joined(found, 1)
 
     def _charge(self, part: Tensor) -> Tensor:
         if self.bits:
@@ -86,32 +86,46 @@ class Levels:
 
 
 class Recorder:
-    """Collects what a cell sends, step by step and part by part: the mean over time, and the train if ``keep``."""
+    """Collects what a cell sends, step by step and part by part: the mean over time, and the train if ``keep``.
+
+    ``samples`` is the number of all samples.
+    """
 
     def __init__(
-        self, timesteps: int, spike_scale: Tensor | None = None, binary: bool = False, keep: bool = True
+        self,
+        samples: int,
+        timesteps: int,
+        spike_scale: Tensor | None = None,
+        binary: bool = False,
+        keep: bool = True,
     ) -> None:
-        self.timesteps, self.spike_scale, self.keep = timesteps, spike_scale, keep
+        self.samples, self.timesteps, self.spike_scale, self.keep = samples, timesteps, spike_scale, keep
         self._train = Levels(spike_scale, timesteps if binary and timesteps > 1 else 0)
-        self.sums: list[Tensor] = []
+        self.total: Tensor | None = None
+        self.seen = 0
+        self.sum = torch.empty(0)
         self.steps: list[Tensor] = []
 
     def step(self, t: int, levels: Tensor) -> None:
         """The levels (samples, *shape) of step t, from 0 on; the tensor may be reused afterwards."""
-        if t:
-            self.sums[-1].add_(levels)
-        else:
-            self.sums.append(levels.clone())
-        if not self.keep:
-            return
-        if not self._train.bits:
+        self.sum = self.sum.add_(levels) if t else levels.clone()
+        if self.keep and not self._train.bits:
             self.steps.append(levels.clone())
-        elif t % BYTE:
+        elif self.keep and t % BYTE:
             self.steps[-1].bitwise_or_(levels.to(torch.uint8).mul_(1 << t % BYTE))
-        else:
+        elif self.keep:
             self.steps.append(levels.to(torch.uint8))
         if t == self.timesteps - 1:
-            whole = torch.stack(self.steps)
+            self._end()
+
+    def _end(self) -> None:
+        """A part is complete."""
+        if self.total is None:
+            self.total = self.sum.new_empty((self.samples, *self.sum.shape[1:]))
+        self.total[self.seen : self.seen + len(self.sum)] = self.sum
+        self.seen += len(self.sum)
+        if self.keep:
+            whole = joined([one[None] for one in self.steps], 0)
             self._train.parts.append(whole if self._train.bits else _smallest(whole))
             self.steps = []
 
@@ -121,9 +135,19 @@ class Recorder:
 
     @property
     def mean(self) -> Tensor:
-        """(batch, *shape): the mean charge over time."""
-        total = torch.cat(self.sums).div_(self.timesteps)
-        return total if self.spike_scale is None else total.mul_(self.spike_scale)
+        """(batch, *shape): the mean charge over time; the caller may change it."""
+        assert self.total is not None
+        mean = self.total / self.timesteps
+        return mean if self.spike_scale is None else mean.mul_(self.spike_scale)
+
+
+def joined(parts: list[Tensor], axis: int) -> Tensor:
+    """The parts (time, batch, *shape) side by side, in their own layout of memory."""
+    if len(parts) == 1:
+        return parts[0]
+    if parts[0].ndim == 5 and not parts[0].is_contiguous() and parts[0].movedim(2, -1).is_contiguous():
+        return torch.cat([part.movedim(2, -1) for part in parts], axis).movedim(-1, 2)
+    return torch.cat(parts, axis)
 
 
 def is_binary(cell: Neuron) -> bool:
@@ -157,6 +181,7 @@ def scanned(cell: Neuron, current: Tensor, timesteps: int) -> Iterator[tuple[int
             state, levels = cell.step(state, current[t], t=t + 1)
             yield t, levels
         return
+    state = torch.empty_like(current[0]).copy_(state)  # in the layout of the currents
     threshold, spikes = cell.threshold.to(state), torch.empty_like(state)
     for t in range(timesteps):  # the same in place
         torch.ge(state.add_(current[t]), threshold, out=spikes)

@@ -5,6 +5,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -31,8 +32,8 @@ from transpike.workflow.entrance import Entrance, PreprocessingGiven
 
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
 
-RATED = 16
-"""Samples on which the firing rates of a new network are measured."""
+RATED_STEPS = 2**28
+"""Steps of neurons in which the firing rates of a new network are measured, on 4 to 16 samples."""
 BYTES = (
     "the calibration inputs are bytes and there is no preprocessing, so the network receives 0..255: if it was "
     "trained on 0..1, give preprocessing=transpike.Preprocessing()"
@@ -218,7 +219,9 @@ def spike_rates(snn: SNN, batch: Tensor) -> dict[str, float]:
     steps = (
         snn.timesteps if snn.schedule.mode == "slots" else min(snn.timesteps, 32)
     )  # a shorter window would be another code
-    activity = snn.run_prepared(batch[:RATED], steps, Dense(), None, (), True).activity
+    neurons = sum(prod(node.shape) for node in snn.graph.cells)
+    few = min(max(RATED_STEPS // (neurons * steps), 4), 16)
+    activity = snn.run_prepared(batch[:few], steps, Dense(), None, (), True).activity
     return {
         layer.name: float(layer.spikes.sum()) / (layer.neurons * steps * activity.samples) for layer in activity.layers
     }

@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from transpike.engines.native import library as _native
 from transpike.errors import UnsupportedModel
 from transpike.lowering.currents import Currents
 from transpike.lowering.lowered import Lowered, lower
-from transpike.lowering.trains import Kernel, Levels, Train, Values
+from transpike.lowering.trains import BYTE, Kernel, Levels, Train, Values, joined
 from transpike.neurons import IntegrateAndFire
 
 MOST_OFTEN = 0.25
@@ -31,6 +32,8 @@ MOST_OFTEN = 0.25
 TOGETHER = 2**22
 """Neurons that are simulated in one call."""
 CONSTANT_SAMPLES = 4
+BLOCK = 2**15
+"""Words whose ones are counted together, in the cache."""
 
 
 @dataclass(eq=False)
@@ -43,36 +46,43 @@ class Packed:
     spike_scale: Tensor | None
 
     def part(self, rows: slice) -> Tensor:
-        """The charge of the samples ``rows``, (time, samples, *shape)."""
+        """The charge of the samples ``rows``, (time, samples, *shape), channels last in memory."""
         found, library, channels = [], _library(), self.shape[0]
         for steps, words in zip(_steps(self.timesteps), self.words, strict=True):
             words = words[rows].contiguous()
             values = torch.empty((steps, *words.shape))
             library.tp_unpack(words.data_ptr(), words.numel(), 0, steps, torch.get_num_threads(), values.data_ptr())
-            found.append(values[..., :channels].movedim(-1, 2).reshape(steps, len(words), *self.shape))
-        charge = torch.cat(found)
+            found.append(values[..., :channels].movedim(-1, 2))
+        charge = joined(found, 0)
+        charge = charge.reshape(*charge.shape[:2], *self.shape)
         return charge if self.spike_scale is None else charge.mul_(self.spike_scale)
 
     @property
     def train(self) -> Train:
         return self
 
-    @cached_property
-    def counts(self) -> Tensor:
-        """(batch, *shape): the number of spikes."""
-        total = torch.stack([_ones(words) for words in self.words]).sum(0)
-        return total[..., : self.shape[0]].movedim(-1, 1).reshape(-1, *self.shape).float()
-
     @property
     def mean(self) -> Tensor:
-        """(batch, *shape): the mean charge over time."""
-        mean = self.counts / self.timesteps
-        return mean if self.spike_scale is None else mean * self.spike_scale
+        """(batch, *shape): the mean charge over time; the caller may change it."""
+        counts = torch.zeros(self.words[0].shape)
+        for words in self.words:
+            for few, total in zip(words.flatten().split(BLOCK), counts.view(-1).split(BLOCK), strict=True):
+                total.add_(_ones(few))
+        mean = counts[..., : self.shape[0]].movedim(-1, 1).reshape(-1, *self.shape) / self.timesteps
+        return mean if self.spike_scale is None else mean.mul_(self.spike_scale)
 
     @cached_property
     def rate(self) -> float:
         """Spikes per neuron and step."""
-        return float(self.counts.mean()) / self.timesteps
+        spikes, neurons = 0, self.words[0][0].numel()
+        fan, totals = torch.zeros(neurons, dtype=torch.int32), torch.zeros((2, _native.STEPS), dtype=torch.int64)
+        for steps, words in zip(_steps(self.timesteps), self.words, strict=True):
+            _library().tp_count(
+                words.data_ptr(), fan.data_ptr(), len(words), neurons, steps, torch.get_num_threads(),
+                totals[0].data_ptr(), totals[1].data_ptr(),
+            )  # fmt: skip
+        spikes = int(totals[0].sum())
+        return spikes / (len(self.words[0]) * prod(self.shape) * self.timesteps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +192,7 @@ def compiled(graph: Graph, node: Node, currents: Currents, timesteps: int) -> Ke
     for name in wires:
         train = trains[name]
         if isinstance(train, Levels) and train.bits and len(graph[name].shape) <= 3:
-            trains[name] = train = _packed(train, graph[name].shape, currents.samples)
+            trains[name] = train = _packed(train, graph[name].shape)
         constant = isinstance(train, Values) and len(train.values) == 1
         if not constant and not (isinstance(train, Packed) and train.rate <= MOST_OFTEN):
             return None
@@ -215,21 +225,15 @@ def _alone(graph: Graph, node: Node, between: list[Node], trains: Mapping[str, T
     return lower(Graph((*nodes, *between, node)), None, GRADED, axes).to(dtype=torch.float32)
 
 
-def _packed(train: Levels, shape: tuple[int, ...], samples: int) -> Packed:
-    """The same train as words."""
-    library, plain = _library(), replace(train, spike_scale=None)
-    channels, height, width = image(shape)
-    few = max(1, TOGETHER // (padded(channels) * height * width * train.bits))
+def _packed(train: Levels, shape: tuple[int, ...]) -> Packed:
+    """The same train as words: four bytes of eight steps each, channels last."""
     parts: list[list[Tensor]] = [[] for _ in _steps(train.bits)]
-    for first in range(0, samples, few):
-        values = plain.part(slice(first, min(first + few, samples)))
-        for number, (steps, found) in enumerate(zip(_steps(train.bits), parts, strict=True)):
-            here = values[number * _native.STEPS : number * _native.STEPS + steps]
-            lanes = lanes_of(here.flatten(0, 1), shape)
-            words = torch.empty((here.shape[1], *lanes.shape[1:]), dtype=torch.int32)
-            odd = library.tp_pack(lanes.data_ptr(), words.numel(), steps, torch.get_num_threads(), words.data_ptr())
-            assert not odd, "a binary wire carried other values than 0 and 1"
-            found.append(words)
+    for part in train.parts:
+        for found, four in zip(parts, part.split(_native.STEPS // BYTE), strict=True):
+            words = four[0].to(torch.int32)
+            for number, one in enumerate(four[1:], 1):
+                words |= one.to(torch.int32) << BYTE * number
+            found.append(lanes_of(words, shape))
     return Packed([torch.cat(found) for found in parts], shape, train.bits, train.spike_scale)
 
 
@@ -240,10 +244,10 @@ def _steps(timesteps: int) -> list[int]:
 
 def _ones(words: Tensor) -> Tensor:
     """The number of ones in each 32-bit word."""
-    pairs = words - (words >> 1 & 0x55555555)
-    fours = (pairs & 0x33333333) + (pairs >> 2 & 0x33333333)
-    bytes_ = (fours + (fours >> 4)) & 0x0F0F0F0F
-    return (bytes_ * 0x01010101) >> 24 & 0x3F
+    pairs = words - (words >> 1).bitwise_and_(0x55555555)
+    fours = (pairs >> 2).bitwise_and_(0x33333333).add_(pairs.bitwise_and_(0x33333333))
+    eights = fours.add_(fours >> 4).bitwise_and_(0x0F0F0F0F)
+    return (eights.mul_(0x01010101) >> 24).bitwise_and_(0x3F)
 
 
 def _library() -> ctypes.CDLL:

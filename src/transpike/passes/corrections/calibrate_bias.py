@@ -36,7 +36,7 @@ class CalibrateBias(Calibration):
             delta = torch.zeros(layer.node.shape[axis - 1])
             for _ in range(self.rounds):
                 sent = layer.sent(layer.cell, shaped(delta, axis, rank))
-                delta = delta + channel_mean(layer.analogue - sent, axis)
+                delta = delta - channel_mean(sent.sub_(layer.analogue), axis)
             changed = shifted(layer.graph, synapse, delta)
             whole = passes_unchanged(layer.graph, synapse.name, layer.node.name)
             return Shift(changed, shaped(delta, axis, rank)) if whole else changed
@@ -71,7 +71,7 @@ class CalibratePotential(Calibration):
             if unit.code is not None:
                 raise SettingError(f"{layer.node.name} ({cell.describe()}) always starts from v = 0: use CalibrateBias")
             for _ in range(self.rounds):
-                error = (layer.analogue - layer.sent(cell)).mean(0)
+                error = -layer.sent(cell).sub_(layer.analogue).mean(0)
                 cell = cell.with_tensors(initial=cell.tensors()["initial"] + context.timesteps * error)
             new = dataclasses.replace(layer.node, op=cell)
             return layer.graph.replaced(new)
