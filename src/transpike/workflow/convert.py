@@ -32,8 +32,8 @@ from transpike.workflow.entrance import Entrance, PreprocessingGiven
 
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
 
-RATED_STEPS = 2**28
-"""Steps of neurons in which the firing rates of a new network are measured, on 4 to 16 samples."""
+RATED = 2**24
+"""Neurons of all samples, 4 to 16, on which the firing rates of a new network are measured."""
 BYTES = (
     "the calibration inputs are bytes and there is no preprocessing, so the network receives 0..255: if it was "
     "trained on 0..1, give preprocessing=transpike.Preprocessing()"
@@ -219,8 +219,8 @@ def spike_rates(snn: SNN, batch: Tensor) -> dict[str, float]:
     steps = (
         snn.timesteps if snn.schedule.mode == "slots" else min(snn.timesteps, 32)
     )  # a shorter window would be another code
-    neurons = sum(prod(node.shape) for node in snn.graph.cells)
-    few = min(max(RATED_STEPS // (neurons * steps), 4), 16)
+    neurons = sum(prod(node.shape) for node in snn.graph.cells) or 1
+    few = min(max(RATED // neurons, 4), 16)
     activity = snn.run_prepared(batch[:few], steps, Dense(), None, (), True).activity
     return {
         layer.name: float(layer.spikes.sum()) / (layer.neurons * steps * activity.samples) for layer in activity.layers
