@@ -20,6 +20,7 @@ from transpike.core.pass_ import Context
 from transpike.core.recipe import Recipe
 from transpike.encoders import ConstantCurrent, DeterministicCounts, Poisson, SignedEventFrames
 from transpike.errors import SettingError
+from transpike.lowering import currents
 from transpike.lowering import layerwise as sequence
 from transpike.lowering.layerwise import LayerInput, Visit, sequential
 from transpike.ops import Scale
@@ -135,7 +136,8 @@ def frames(case: Case) -> Tensor:
 def levels(heard: LayerInput, delta: Tensor | float = 0.0, cell: object = None) -> Tensor:
     """What the layer sends, in levels instead of charge and counts instead of means."""
     used = heard.cell if cell is None else cell
-    train = heard.train(used, heard.current + delta) / used.output_scale()  # type: ignore[arg-type, attr-defined]
+    shift = torch.as_tensor(delta, dtype=torch.float64)
+    train = heard.fired(used, shift).train.part(slice(0, len(heard.analogue))) / used.output_scale()  # type: ignore[arg-type, attr-defined]
     return train * heard.per if heard.windows else train
 
 
@@ -215,6 +217,8 @@ def test_memory_does_not_matter(schedule, encoder, monkeypatch):
     whole = both.layer_by_layer()
     assert not both.context.remarks
     monkeypatch.setattr(sequence, "CACHED", 1)
+    monkeypatch.setattr(currents, "CACHED", 1)
+    monkeypatch.setattr(currents, "KEPT", 1)
     assert all(torch.equal(train, whole[name]) for name, train in both.layer_by_layer().items())
     monkeypatch.setattr(sequence, "BUDGET", 1)
     few = both.layer_by_layer()

@@ -1,8 +1,9 @@
 """Contract of passes: one stage of a conversion."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -10,6 +11,9 @@ from transpike.core.encoder import Encoder
 from transpike.core.graph import Graph, Node
 from transpike.core.renamed import CurrentSettings
 from transpike.core.schedule import Schedule
+
+OBSERVED = 2**20
+"""Values of the largest wire that are computed together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,8 @@ class Context:
     axes."""
     analogue: list[Graph] = field(default_factory=list)
     """The graph before its activations became neurons, with the same names; empty before that."""
+    kernels: Callable[..., Any] | None = None
+    """Compiles layers that are simulated one by one (``engines.event.one_layer.compiled``); None for PyTorch alone."""
     progress: Callable[[int, int], None] = lambda done, total: None
     """Called by slow passes with (parts done, all parts)."""
 
@@ -52,10 +58,15 @@ class Context:
         return tuple(found)
 
     def observe(self, graph: Graph, see: Callable[[Node, tuple[Tensor, ...], Tensor], None]) -> None:
-        """Run the calibration batches through a graph of ops; ``see(node, inputs, output)`` is called per layer."""
-        for done, batch in enumerate(self.batches, 1):
-            graph.run(batch, observe=see)
-            self.progress(done, len(self.batches))
+        """Run the calibration data through a graph of ops; ``see(node, inputs, output)`` is called per layer.
+
+        A few samples at a time, so that the values of a layer stay in the cache.
+        """
+        few = max(1, OBSERVED // max(math.prod(node.shape) for node in graph))
+        parts = [part for batch in self.batches for part in batch.split(few)]
+        for done, part in enumerate(parts, 1):
+            graph.run(part, observe=see)
+            self.progress(done, len(parts))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Base classes of passes: thresholds from statistics, calibration on spikes, replacement of neurons."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -22,6 +22,14 @@ from transpike.passes._sides import silent_sides
 
 Granularity = Literal["layer", "channel", "neuron"]
 Axes = int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """``see(node, inputs, output)`` reads every layer of a run; ``result()`` is node → statistic, one value per row."""
+
+    see: Callable[[Node, tuple[Tensor, ...], Tensor], None]
+    result: Callable[[], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -48,19 +56,31 @@ class Thresholds(Pass):
 
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         """Node → its statistic, one value per row (``rows``)."""
-        raise TypeError(f"{type(self).__name__} must define measure()")
+        watch = self.watch(graph, context)
+        if watch is None:
+            raise TypeError(f"{type(self).__name__} must define measure() or watch()")
+        context.observe(graph, watch.see)
+        return watch.result()
 
-    def measured(self, graph: Graph, context: Context) -> dict[str, Tensor]:
-        """``measure``; a side of a two-sided function that never fires has the statistic of the other side."""
-        found = self.measure(graph, context)
+    def watch(self, graph: Graph, context: Context) -> "Watch | None":
+        """What ``measure`` reads from one run of all calibration data; None if it needs other runs."""
+        return None
+
+    def measured(self, graph: Graph, context: Context, watch: "Watch | None" = None) -> dict[str, Tensor]:
+        """``measure``; a side of a two-sided function that never fires has the statistic of the other side.
+
+        ``watch``: that of a run which has already seen the data.
+        """
+        found = self.measure(graph, context) if watch is None else watch.result()
         fires = {name: bool((values > 0).any()) for name, values in found.items()}
         for name, other in silent_sides(graph, context, fires).items():
             found[name] = found[other].clamp(max=getattr(graph[name].op, "ceiling", None) or float("inf"))
         return found
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        note_ranges(graph, context, self.spiking_output)
-        found = self.measured(graph, context)
+        watch = self.watch(graph, context)
+        note_ranges(graph, context, self.spiking_output, watch)
+        found = self.measured(graph, context, watch)
         silent = {name: int((values <= 0).sum()) for name, values in found.items()}
         if self.granularity != "layer" and any(silent.values()):
             where = ", ".join(f"{name} {count}" for name, count in silent.items() if count)
@@ -160,10 +180,10 @@ def behind(node: Node) -> str:
     return f"{node.name}.neuron"
 
 
-def note_ranges(graph: Graph, context: Context, spiking_output: bool) -> None:
+def note_ranges(graph: Graph, context: Context, spiking_output: bool, watch: Watch | None = None) -> None:
     """Record the largest |current| at each future neuron, and the largest |output| of operators between neurons.
 
-    Also the graph before conversion to spikes.
+    Also the graph before conversion to spikes. ``watch`` reads the same run.
     """
 
     def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -178,11 +198,22 @@ def note_ranges(graph: Graph, context: Context, spiking_output: bool) -> None:
             values[behind(node)] = output
         for name, value in values.items():
             axis = graph.channel_axes[node.name]  # an activation and its current have the same axis
-            largest = shaped(rows(value.abs(), axis).amax(1), axis, len(node.shape))
+            largest = shaped(_largest(value, axis), axis, len(node.shape))
             context.ranges[name] = torch.maximum(context.ranges.get(name, largest), largest)
+
+        if watch is not None:
+            watch.see(node, inputs, output)
 
     context.observe(graph, see)
     context.analogue[:] = [graph]
+
+
+def _largest(value: Tensor, axis: int) -> Tensor:
+    """The largest |value| of each channel; without a copy for images."""
+    if axis == 1 and value.ndim > 2 and value.is_contiguous():
+        flat = value.flatten(2)
+        return torch.maximum(flat.amax(2).amax(0), -flat.amin(2).amin(0))
+    return rows(value.abs(), axis).amax(1)
 
 
 def with_neurons(graph: Graph, thresholds: dict[str, Tensor]) -> Graph:

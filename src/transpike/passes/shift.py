@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import torch
 from torch import Tensor
 
 from transpike.core.channels import resolved, rows, shaped
@@ -36,6 +37,17 @@ def only_synapse(graph: Graph, name: str) -> Node | None:
         node = through[0]
 
 
+def passes_unchanged(graph: Graph, synapse: str, name: str) -> bool:
+    """True if what is added to the output of the synapse reaches this neuron with a factor of 1."""
+    while synapse != name:
+        (reader,) = graph.readers[synapse]
+        coefficients = getattr(graph[reader].op, "coefficients", None)
+        if coefficients is not None and coefficients[graph[reader].inputs.index(synapse)] != 1:
+            return False
+        synapse = reader
+    return True
+
+
 def shifted(graph: Graph, synapse: Node, delta: Tensor) -> Graph:
     """The graph with ``delta`` (channels) added to the synapse's bias."""
     op = synapse.op
@@ -55,4 +67,6 @@ def per_channel(value: Tensor, shape: tuple[int, ...], axis: int) -> Tensor | No
 
 def channel_mean(value: Tensor, axis: int) -> Tensor:
     """(batch, *shape) with its channels on ``axis`` → (channels)."""
+    if axis == 1 and value.ndim > 2:  # without a copy
+        return (value.flatten(2).sum(2, dtype=torch.float64).sum(0) / (len(value) * value[0, 0].numel())).to(value)
     return rows(value, axis).mean(1)

@@ -5,6 +5,7 @@ import hashlib
 import platform
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from transpike.core.recipe import Recipe
 from transpike.core.stand_in import NOTHING_SPIKES, check_ceilings, check_stand_ins, has_neurons
 from transpike.data.batches import calibration_batches, without_targets
 from transpike.engines import Dense
+from transpike.engines.event.one_layer import compiled
 from transpike.errors import NotExact, SettingError, UnsupportedModel
 from transpike.ops.analogue import AnalogueOp
 from transpike.ops.pack import structure_of
@@ -30,6 +32,8 @@ from transpike.workflow.entrance import Entrance, PreprocessingGiven
 
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
 
+RATED = 2**24
+"""Neurons of all samples, 4 to 16, on which the firing rates of a new network are measured."""
 BYTES = (
     "the calibration inputs are bytes and there is no preprocessing, so the network receives 0..255: if it was "
     "trained on 0..1, give preprocessing=transpike.Preprocessing()"
@@ -106,7 +110,9 @@ def convert(
         remarks += [BYTES] if entrance.bytes and not recipe.encoder.has_frames else []
         encoder = recipe.encoder.suited(layers).calibrated(largest)
         frames = entrance.recorded if encoder.has_frames else None
-        context = Context(layers, entering, recipe.timesteps, seed, encoder, recipe.schedule, frames, remarks)
+        context = Context(
+            layers, entering, recipe.timesteps, seed, encoder, recipe.schedule, frames, remarks, kernels=compiled
+        )
         graph = _converted(layers, recipe.passes, context, progress)
         check_stand_ins(graph)
         check_ceilings(graph, context)
@@ -213,7 +219,9 @@ def spike_rates(snn: SNN, batch: Tensor) -> dict[str, float]:
     steps = (
         snn.timesteps if snn.schedule.mode == "slots" else min(snn.timesteps, 32)
     )  # a shorter window would be another code
-    activity = snn.run_prepared(batch, steps, Dense(), None, (), True).activity
+    neurons = sum(prod(node.shape) for node in snn.graph.cells) or 1
+    few = min(max(RATED // neurons, 4), 16)
+    activity = snn.run_prepared(batch[:few], steps, Dense(), None, (), True).activity
     return {
         layer.name: float(layer.spikes.sum()) / (layer.neurons * steps * activity.samples) for layer in activity.layers
     }

@@ -33,11 +33,11 @@ def moved(node: Node, inputs: list[Planes], shapes: list[tuple[int, ...]]) -> Pl
         plain = [
             part[..., : shape[0]].movedim(-1, 1).reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)
         ]
-        outputs.append(_lanes(op.run(*plain), node.shape))
+        outputs.append(lanes_of(op.run(*plain), node.shape))
     return outputs
 
 
-def _lanes(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+def lanes_of(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     """(…, *shape) → (…, height, width, padded channels)."""
     channels, height, width = image(shape)
     lanes = value.reshape(-1, channels, height, width).movedim(1, -1)

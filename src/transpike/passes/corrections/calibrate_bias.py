@@ -10,9 +10,9 @@ from transpike.core.channels import shaped
 from transpike.core.graph import Graph
 from transpike.core.pass_ import Context
 from transpike.errors import SettingError
-from transpike.lowering.layerwise import LayerInput, sequential
+from transpike.lowering.layerwise import LayerInput, Shift, sequential
 from transpike.passes._base import Calibration
-from transpike.passes.shift import channel_mean, only_synapse, shifted
+from transpike.passes.shift import channel_mean, only_synapse, passes_unchanged, shifted
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class CalibrateBias(Calibration):
     asks: ClassVar[str] = "spikes"
 
     def apply(self, graph: Graph, context: Context) -> Graph:
-        def visit(layer: LayerInput) -> Graph | None:
+        def visit(layer: LayerInput) -> Graph | Shift | None:
             synapse = only_synapse(layer.graph, layer.node.name)
             if synapse is None:
                 context.remark(f"the bias before {layer.node.name} reaches other layers too, so it was not calibrated")
@@ -35,9 +35,11 @@ class CalibrateBias(Calibration):
             axis, rank = layer.graph.channel_axes[layer.node.name], len(layer.node.shape)
             delta = torch.zeros(layer.node.shape[axis - 1])
             for _ in range(self.rounds):
-                sent = layer.sent(layer.cell, layer.current + shaped(delta, axis, rank))
-                delta = delta + channel_mean(layer.analogue - sent, axis)
-            return shifted(layer.graph, synapse, delta)
+                sent = layer.sent(layer.cell, shaped(delta, axis, rank))
+                delta = delta - channel_mean(sent.sub_(layer.analogue), axis)
+            changed = shifted(layer.graph, synapse, delta)
+            whole = passes_unchanged(layer.graph, synapse.name, layer.node.name)
+            return Shift(changed, shaped(delta, axis, rank)) if whole else changed
 
         return sequential(graph, context, self.samples, visit)
 
@@ -69,7 +71,7 @@ class CalibratePotential(Calibration):
             if unit.code is not None:
                 raise SettingError(f"{layer.node.name} ({cell.describe()}) always starts from v = 0: use CalibrateBias")
             for _ in range(self.rounds):
-                error = (layer.analogue - layer.sent(cell)).mean(0)
+                error = -layer.sent(cell).sub_(layer.analogue).mean(0)
                 cell = cell.with_tensors(initial=cell.tensors()["initial"] + context.timesteps * error)
             new = dataclasses.replace(layer.node, op=cell)
             return layer.graph.replaced(new)

@@ -41,7 +41,8 @@ class CalibrateWeights(Pass):
 
         def visit(layer: LayerInput) -> Graph | None:
             synapse = only_synapse(layer.graph, layer.node.name)
-            if synapse is None or synapse.inputs[0] not in layer.values or layer.cell.unit is None:
+            mean = None if synapse is None else layer.currents.mean(synapse.inputs[0])
+            if synapse is None or mean is None or layer.cell.unit is None:
                 context.remark(
                     f"the weights before {layer.node.name} reach other layers too, so they were not calibrated"
                 )
@@ -51,17 +52,20 @@ class CalibrateWeights(Pass):
                     f"CalibrateWeights needs equal level steps; {layer.node.name} is a {layer.cell.describe()}: leave "
                     "the pass out"
                 )
-            new = self._fitted(synapse, layer, context.timesteps, generator)
+            new = self._fitted(synapse, layer, mean, context.timesteps, generator)
             return layer.graph.replaced(new)
 
         return sequential(graph, context, self.samples, visit)
 
-    def _fitted(self, synapse: Node, layer: LayerInput, timesteps: int, generator: torch.Generator) -> Node:
+    def _fitted(
+        self, synapse: Node, layer: LayerInput, mean: Tensor, timesteps: int, generator: torch.Generator
+    ) -> Node:
         op, unit = synapse.op, layer.cell.unit
         assert isinstance(op, Synapse) and unit is not None
-        mean = layer.values[synapse.inputs[0]].mean(0)
         with torch.no_grad():
-            rest = layer.current.mean(0) - op.run(mean)
+            current = layer.currents.mean(layer.node.inputs[0])
+            assert current is not None
+            rest = current - op.run(mean)
         bias = torch.zeros(synapse.shape[layer.graph.channel_axes[synapse.name] - 1]) if op.bias is None else op.bias
         weight, bias = (value.detach().clone().requires_grad_() for value in (op.weight, bias))
         optimiser = torch.optim.Adam([weight, bias], lr=self.learning_rate)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from transpike.core.graph import Graph, Node
 from transpike.core.pass_ import Context
-from transpike.passes._base import Thresholds
+from transpike.passes._base import Thresholds, Watch
 
 
 class Quantile:
@@ -50,7 +50,7 @@ def percentiles(
     percentile: float,
     values: Callable[[Tensor], Tensor],
     non_zero: bool = False,
-) -> dict[str, Tensor]:
+) -> Watch:
     """Node → the ``percentile`` of ``values(output)`` on all calibration data, one for each row of ``thresholds``."""
     axes = thresholds.axes(graph)
     samples = sum(len(batch) for batch in context.batches)
@@ -63,5 +63,4 @@ def percentiles(
                 found[node.name] = Quantile(percentile, samples * rows.shape[1] // len(output), non_zero)
             found[node.name].add(rows)
 
-    context.observe(graph, see)
-    return {name: quantile.result() for name, quantile in found.items()}
+    return Watch(see, lambda: {name: quantile.result() for name, quantile in found.items()})

@@ -11,7 +11,7 @@ from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.pass_ import Context
 from transpike.errors import SettingError
-from transpike.passes._base import Axes, Thresholds, is_activation
+from transpike.passes._base import Axes, Thresholds, Watch, is_activation
 from transpike.passes.thresholds._features import feature_axes
 from transpike.passes.thresholds._quantile import percentiles
 
@@ -93,7 +93,7 @@ class GaussianThresholds(Thresholds):
         if self.granularity == "neuron":
             raise SettingError("one neuron has too few values for a variance: use granularity='channel'")
 
-    def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
+    def watch(self, graph: Graph, context: Context) -> Watch:
         moments: dict[str, Tensor] = {}
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -104,13 +104,15 @@ class GaussianThresholds(Thresholds):
             found = torch.stack([torch.full((len(rows),), float(rows.shape[1])), rows.sum(1), rows.square().sum(1)])
             moments[node.name] = moments.get(node.name, 0) + found
 
-        context.observe(graph, see)
-        found = {}
-        for name, (count, first, second) in moments.items():
-            mean = first / count
-            deviation = (second / count - mean.square()).clamp(min=0).sqrt()
-            found[name] = gaussian_threshold(mean, deviation, self.levels, self.iterations).float()
-        return found | self._others(graph, context)
+        def result() -> dict[str, Tensor]:
+            found = {}
+            for name, (count, first, second) in moments.items():
+                mean = first / count
+                deviation = (second / count - mean.square()).clamp(min=0).sqrt()
+                found[name] = gaussian_threshold(mean, deviation, self.levels, self.iterations).float()
+            return found | self._others(graph, context)
+
+        return Watch(see, result)
 
     def _others(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         """Percentiles for the activations that are no ReLUs, of which the Gaussian gives no threshold."""
@@ -124,7 +126,9 @@ class GaussianThresholds(Thresholds):
             f"no ReLUs, so that thresholds are percentiles of the absolute activations: {', '.join(sorted(names))}"
             + (f"; as ReLUs: {', '.join(relus)}" if relus else "")
         )
-        measured = percentiles(self, graph, context, PERCENTILE, torch.abs)
+        watch = percentiles(self, graph, context, PERCENTILE, torch.abs)
+        context.observe(graph, watch.see)
+        measured = watch.result()
         return {name: value for name, value in measured.items() if name in names}
 
     def axes(self, graph: Graph) -> Mapping[str, Axes]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transpike.core.graph import Graph
 from transpike.core.pass_ import Context
 from transpike.errors import SettingError
-from transpike.passes._base import Axes, Thresholds
+from transpike.passes._base import Axes, Thresholds, Watch
 from transpike.passes.thresholds._features import feature_axes
 from transpike.passes.thresholds._quantile import percentiles
 
@@ -37,7 +37,7 @@ class PercentileThresholds(Thresholds):
         """The values of an activation's output that count; negative ones do not."""
         return torch.relu(output)
 
-    def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
+    def watch(self, graph: Graph, context: Context) -> Watch:
         return percentiles(self, graph, context, self.percentile, self.values, self.of == "non-zero")
 
     def describe(self) -> str:
@@ -51,14 +51,19 @@ class CeilingThresholds(PercentileThresholds):
     percentile.
     """
 
-    def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
-        found, axes = super().measure(graph, context), graph.channel_axes
-        for name, values in found.items():
-            ceiling = getattr(graph[name].op, "ceiling", None)
-            if ceiling is not None:
-                everywhere = torch.as_tensor(ceiling).to(values).expand(1, *graph[name].shape)
-                found[name] = self.rows(everywhere, axes[name]).amax(1)
-        return found
+    def watch(self, graph: Graph, context: Context) -> Watch:
+        watch, axes = super().watch(graph, context), graph.channel_axes
+
+        def result() -> dict[str, Tensor]:
+            found = watch.result()
+            for name, values in found.items():
+                ceiling = getattr(graph[name].op, "ceiling", None)
+                if ceiling is not None:
+                    everywhere = torch.as_tensor(ceiling).to(values).expand(1, *graph[name].shape)
+                    found[name] = self.rows(everywhere, axes[name]).amax(1)
+            return found
+
+        return Watch(watch.see, result)
 
     def describe(self) -> str:
         return f"the ceiling where there is one, else {super().describe()}"

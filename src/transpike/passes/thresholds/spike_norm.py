@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from transpike.core.graph import Graph
 from transpike.core.pass_ import Context, Pass
 from transpike.errors import DataError, SettingError
@@ -40,9 +42,10 @@ class SpikeNorm(Pass):
             node, cell = layer.node, layer.cell
             if not isinstance(cell, IntegrateAndFire):
                 return None
-            largest = layer.current.amax()
+            parts = [part.aminmax() for part in layer.currents]
+            largest = torch.stack([part.max for part in parts]).amax()
             if not float(largest) > 0 and node.name in sides:  # the current of the other side, which fires
-                largest = -layer.current.amin()
+                largest = -torch.stack([part.min for part in parts]).amin()
             if not float(largest) > 0:
                 raise DataError(
                     f"{node.name} receives no positive current in {context.timesteps} steps, so its threshold would be "

@@ -1,0 +1,256 @@
+"""Single layers on the native kernels, for conversions that simulate a network layer by layer."""
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from transpike.activations import ReLU
+from transpike.core.alphabet import GRADED
+from transpike.core.cell import Cell, Neuron
+from transpike.core.graph import Graph, Input, Node, PackedInput
+from transpike.core.op import Op
+from transpike.core.plain import is_plain
+from transpike.engines.event.call import LayerCall
+from transpike.engines.event.layers import Choice, EventLayer, choose
+from transpike.engines.event.wires import Planes, lanes_of, moved, of_one_stride
+from transpike.engines.event.weights import image, padded, rows
+from transpike.engines.native import library as _native
+from transpike.errors import UnsupportedModel
+from transpike.lowering.currents import Currents
+from transpike.lowering.lowered import Lowered, lower
+from transpike.lowering.trains import BYTE, Kernel, Levels, Train, Values, joined
+from transpike.neurons import IntegrateAndFire
+
+MOST_OFTEN = 0.25
+"""Spikes per neuron and step of an input above which a layer runs dense: a fixed rate, independent of any clock."""
+TOGETHER = 2**22
+"""Neurons that are simulated in one call."""
+CONSTANT_SAMPLES = 4
+BLOCK = 2**15
+"""Words whose ones are counted together, in the cache."""
+
+
+@dataclass(eq=False)
+class Packed:
+    """A binary train as 32-bit words of as many steps: for each word (batch, height, width, padded channels)."""
+
+    words: list[Tensor]
+    shape: tuple[int, ...]
+    timesteps: int
+    spike_scale: Tensor | None
+
+    def part(self, rows: slice) -> Tensor:
+        """The charge of the samples ``rows``, (time, samples, *shape), channels last in memory."""
+        found, library, channels = [], _library(), self.shape[0]
+        for steps, words in zip(_steps(self.timesteps), self.words, strict=True):
+            words = words[rows].contiguous()
+            values = torch.empty((steps, *words.shape))
+            library.tp_unpack(words.data_ptr(), words.numel(), 0, steps, torch.get_num_threads(), values.data_ptr())
+            found.append(values[..., :channels].movedim(-1, 2))
+        charge = joined(found, 0)
+        charge = charge.reshape(*charge.shape[:2], *self.shape)
+        return charge if self.spike_scale is None else charge.mul_(self.spike_scale)
+
+    @property
+    def train(self) -> Train:
+        return self
+
+    @property
+    def mean(self) -> Tensor:
+        """(batch, *shape): the mean charge over time; the caller may change it."""
+        counts = torch.zeros(self.words[0].shape)
+        for words in self.words:
+            for few, total in zip(words.flatten().split(BLOCK), counts.view(-1).split(BLOCK), strict=True):
+                total.add_(_ones(few))
+        mean = counts[..., : self.shape[0]].movedim(-1, 1).reshape(-1, *self.shape) / self.timesteps
+        return mean if self.spike_scale is None else mean.mul_(self.spike_scale)
+
+    @cached_property
+    def rate(self) -> float:
+        """Spikes per neuron and step."""
+        spikes, neurons = 0, self.words[0][0].numel()
+        fan, totals = torch.zeros(neurons, dtype=torch.int32), torch.zeros((2, _native.STEPS), dtype=torch.int64)
+        for steps, words in zip(_steps(self.timesteps), self.words, strict=True):
+            _library().tp_count(
+                words.data_ptr(), fan.data_ptr(), len(words), neurons, steps, torch.get_num_threads(),
+                totals[0].data_ptr(), totals[1].data_ptr(),
+            )  # fmt: skip
+        spikes = int(totals[0].sum())
+        return spikes / (len(self.words[0]) * prod(self.shape) * self.timesteps)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerKernel:
+    """A layer of neurons whose inputs are ``trains``, over all steps."""
+
+    layer: EventLayer
+    choice: Choice
+    lowered: Lowered
+    trains: Mapping[str, Train]
+    samples: int
+    timesteps: int
+
+    def __call__(self, cell: Neuron, shift: Tensor | None) -> Packed | None:
+        if not isinstance(cell, IntegrateAndFire) or not is_plain(cell, IntegrateAndFire) or not cell.unit.is_plain:
+            return None
+        shape = self.layer.node.shape
+        bias = self.layer.bias if shift is None else self.layer.bias + rows(shift, shape, 0.0)
+        layer = replace(
+            self.layer,
+            bias=bias,
+            threshold=rows(cell.threshold, shape, torch.inf),
+            initial=rows(cell.initial, shape, 0.0),
+            hard=cell.reset == "hard",
+        )
+        channels, height, width = image(shape)
+        few = max(1, TOGETHER // (padded(channels) * height * width))
+        parts = [self._part(LayerCall.of(layer), slice(i, i + few)) for i in range(0, self.samples, few)]
+        return Packed([torch.cat(one) for one in zip(*parts, strict=True)], shape, self.timesteps, cell.output_scale())
+
+    def _part(self, prepared: LayerCall, samples: slice) -> list[Tensor]:
+        """The words that some samples send."""
+        layer, library = prepared.layer, _library()
+        channels, height, width = image(layer.node.shape)
+        constant = self._constant(layer, samples)
+        batch = min(samples.stop, self.samples) - samples.start
+        start = layer.initial.expand(batch, height * width, padded(channels))
+        potential, found, scratch = start.clone(memory_format=torch.contiguous_format), [], torch.empty(0)
+        for number, steps in enumerate(_steps(self.timesteps)):
+            fired = torch.empty((batch, height, width, padded(channels)), dtype=torch.int32)
+            wires = [of_one_stride(self._planes(source.wire, number, samples)) for source in layer.sources]
+            call, alive = prepared.filled(wires, constant, potential, fired, steps, number * _native.STEPS)
+            call.threads = torch.get_num_threads()
+            needed = library.tp_scratch_bytes(ctypes.byref(call))
+            if needed < 0:
+                raise UnsupportedModel(f"the native library refuses {layer.node.name}: set TRANSPIKE_NATIVE=off")
+            if needed > scratch.nbytes:
+                scratch = torch.empty(needed, dtype=torch.uint8)
+            library.tp_run(ctypes.byref(call), scratch.data_ptr())
+            del alive  # the kernel's inputs can be freed only now
+            found.append(fired)
+        return found
+
+    def _planes(self, wire: str, number: int, samples: slice) -> Planes:
+        """A wire as packed spikes of the word ``number``; wiring moves them."""
+        train = self.trains.get(wire)
+        if isinstance(train, Packed):
+            return [train.words[number][samples]]
+        table = {node.name: node for node in self.lowered.nodes}
+        node = table[wire]
+        shapes = [table[name].shape for name in node.inputs]
+        return moved(node, [self._planes(name, number, samples) for name in node.inputs], shapes)
+
+    def _constant(self, layer: EventLayer, samples: slice) -> Tensor:
+        """The current of every step, (batch or 1, positions or 1, padded channels): bias and constant wires."""
+        total = layer.bias[None]
+        if not layer.constant_wires:
+            return total.contiguous()
+        values = self._constant_values(samples)
+        channels, height, width = image(layer.node.shape)
+        for name, factor in layer.constant_wires:
+            current = values[name].reshape(-1, channels, height * width).movedim(1, -1) * factor
+            total = total + F.pad(current, (0, padded(channels) - channels))
+        return total.contiguous()
+
+    def _constant_values(self, samples: slice) -> dict[str, Tensor]:
+        """The constant wires, computed in float64, a few samples at a time."""
+        wanted = {name for name, _ in self.layer.constant_wires}
+        parts: dict[str, list[Tensor]] = {name: [] for name in wanted}
+        for first in range(samples.start, min(samples.stop, self.samples), CONSTANT_SAMPLES):
+            few = slice(first, min(first + CONSTANT_SAMPLES, samples.stop))
+            values: dict[str, Tensor] = {}
+            for node in self.lowered.nodes:
+                if isinstance(node.op, Input):
+                    if node.name in self.trains:
+                        values[node.name] = self.trains[node.name].part(few)[0].double()
+                elif isinstance(node.op, Op) and all(name in values for name in node.inputs):
+                    values[node.name] = node.op.to(dtype=torch.float64).linear(*(values[name] for name in node.inputs))
+            for name in wanted:
+                parts[name].append(values[name].float())
+        return {name: torch.cat(found) for name, found in parts.items()}
+
+
+def compiled(graph: Graph, node: Node, currents: Currents, timesteps: int) -> Kernel | None:
+    """The native kernel of one layer of neurons behind ``currents``; None where there is none, or it would be slower.
+
+    Its sums of weights in float32 have another order than those of a convolution in PyTorch.
+    """
+    if (
+        _native.load()[0] is None
+        or not is_plain(node.op, IntegrateAndFire)
+        or torch.get_default_dtype() != torch.float32
+    ):
+        return None
+    trains = currents.trains
+    wires = list(dict.fromkeys(i for one in currents.nodes for i in one.inputs if i in trains))
+    for name in wires:
+        train = trains[name]
+        if isinstance(train, Levels) and train.bits and len(graph[name].shape) <= 3:
+            trains[name] = train = _packed(train, graph[name].shape)
+        constant = isinstance(train, Values) and len(train.values) == 1
+        if not constant and not (isinstance(train, Packed) and train.rate <= MOST_OFTEN):
+            return None
+    if not wires:
+        return None
+    lowered = _alone(graph, node, currents.nodes, {name: trains[name] for name in wires})
+    choice = choose(lowered, lowered.time_invariant)
+    layer = choice.layers.get(node.name)
+    if not isinstance(layer, EventLayer):
+        return None
+    return LayerKernel(layer, choice, lowered, dict(trains), currents.samples, timesteps)
+
+
+def _alone(graph: Graph, node: Node, between: list[Node], trains: Mapping[str, Train]) -> Lowered:
+    """The lowered form of a layer alone: cells that send the ``trains`` stand for the network in front of it."""
+    nodes: list[Node] = []
+    axes, start = dict(graph.channel_axes), 0
+    for name, train in trains.items():
+        shape = graph[name].shape
+        entry = PackedInput(shape, start)
+        start += entry.size
+        if not isinstance(train, Packed):
+            nodes.append(Node(name, entry))
+            continue
+        scale = torch.ones(()) if train.spike_scale is None else train.spike_scale
+        before = f"{name} before"
+        axes[before] = axes[name]
+        nodes += [Node(before, entry), Node(name, IntegrateAndFire(ReLU(), scale, torch.zeros(())), (before,))]
+    nodes.sort(key=lambda one: isinstance(one.op, Cell))  # inputs come first
+    return lower(Graph((*nodes, *between, node)), None, GRADED, axes).to(dtype=torch.float32)
+
+
+def _packed(train: Levels, shape: tuple[int, ...]) -> Packed:
+    """The same train as words: four bytes of eight steps each, channels last."""
+    parts: list[list[Tensor]] = [[] for _ in _steps(train.bits)]
+    for part in train.parts:
+        for found, four in zip(parts, part.split(_native.STEPS // BYTE), strict=True):
+            words = four[0].to(torch.int32)
+            for number, one in enumerate(four[1:], 1):
+                words |= one.to(torch.int32) << BYTE * number
+            found.append(lanes_of(words, shape))
+    return Packed([torch.cat(found) for found in parts], shape, train.bits, train.spike_scale)
+
+
+def _steps(timesteps: int) -> list[int]:
+    """The number of steps of each word."""
+    return [min(_native.STEPS, timesteps - first) for first in range(0, timesteps, _native.STEPS)]
+
+
+def _ones(words: Tensor) -> Tensor:
+    """The number of ones in each 32-bit word."""
+    pairs = words - (words >> 1).bitwise_and_(0x55555555)
+    fours = (pairs >> 2).bitwise_and_(0x33333333).add_(pairs.bitwise_and_(0x33333333))
+    eights = fours.add_(fours >> 4).bitwise_and_(0x0F0F0F0F)
+    return (eights.mul_(0x01010101) >> 24).bitwise_and_(0x3F)
+
+
+def _library() -> ctypes.CDLL:
+    library = _native.load()[0]
+    assert library is not None
+    return library
