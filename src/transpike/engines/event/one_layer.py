@@ -18,8 +18,8 @@ from transpike.core.op import Op
 from transpike.core.plain import is_plain
 from transpike.engines.event.call import LayerCall
 from transpike.engines.event.layers import Choice, EventLayer, choose
-from transpike.engines.event.wires import Planes, lanes_of, moved, of_one_stride
 from transpike.engines.event.weights import image, padded, rows
+from transpike.engines.event.wires import Planes, lanes_of, moved, of_one_stride
 from transpike.engines.native import library as _native
 from transpike.errors import UnsupportedModel
 from transpike.lowering.currents import Currents
