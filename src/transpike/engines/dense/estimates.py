@@ -9,9 +9,11 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.finite import NotFinite, at
 from transpike.core.graph import Input, Node
+from transpike.engines.dense.levels import Levels, Placed
 from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.native import sigma_delta
+from transpike.engines.native.delta import Totals, last, rows
 from transpike.engines.pieces import linear
 from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
@@ -33,6 +35,10 @@ class Estimates:
         self.narrow = plan.narrow if run.exact else Narrow()  # a device may round sums in float32
         self.states: dict[str, Any] = {}
         self.silent: set[str] = set()  # cells that send nothing until they hear something
+        self.plain = Levels.none(self.lowered)
+        self.levels = plan.levels if run.exact else self.plain
+        self.totals: dict[str, Totals] = {}  # of these steps, by layers of the library
+        self.counted = run.counter.simple
         self.answer: Wire = None
         self.native = sigma_delta.Scans()
 
@@ -47,12 +53,21 @@ class Estimates:
 
     def _chunk(self, steps: int) -> None:
         values: dict[str, Wire] = {}
+        levels = self.levels if self.run.presence is None else self.plain
         for node in self.lowered.nodes:
-            values[node.name] = self._evaluate(node, [values[name] for name in node.inputs], steps)
-            self._count(node, values[node.name], steps)
-            for name in node.inputs:
-                if self.lowered.last_reader[name] == node.name:
+            if node.name in levels.passed:
+                continue
+            if node.name in levels.placed:
+                for name, value in self._layer(levels.placed[node.name], values, steps).items():
+                    values[name] = value
+                    self._count(self.run.program.table[name], value, steps)
+            else:
+                values[node.name] = self._evaluate(node, [values[name] for name in node.inputs], steps)
+                self._count(node, values[node.name], steps)
+            for name in levels.reads[node.name]:
+                if levels.last[name] == node.name:
                     values.pop(name, None)
+                    self.totals.pop(name, None)
         self._read(values[self.lowered.output.name], steps)
         self.run.arrived()
 
@@ -67,6 +82,49 @@ class Estimates:
             return self._first(linear(node.op, [v[: len(self.run.x)] for v in inputs if v is not None]), steps)
         given = [self._zeros(name, steps) if v is None else v for v, name in zip(inputs, node.inputs, strict=True)]
         return self.narrow.linear(node.name, node.op, given)
+
+    def _layer(self, placed: Placed, values: dict[str, Wire], steps: int) -> dict[str, Wire]:
+        """A layer of the library: its output wires."""
+        layer, name, t, batch = placed.layer, placed.neuron, self.run.t, len(self.run.x)
+        value, made = values[placed.reads], dict[str, Wire]()
+        if value is None and (not name or (t and name in self.silent)):
+            return {one: None for one in (placed.synapse, name) if one}
+        levels = added = None
+        if value is not None and layer.weights is not None:
+            levels = last(value, placed.axis).to(torch.int16)
+        elif value is not None:
+            added = last(value, placed.axis)
+            added = added if added.dtype in (torch.float32, torch.float64) else added.double()
+        heard = self.totals[placed.reads].events if placed.reads in self.totals else None
+        state = self.states.get(name)
+        if state is not None:
+            state = tuple(last(part, placed.axis_after) for part in state)
+            state = state if layer.weights is not None else tuple(part.clone() for part in state)
+        fan = self._fan(placed) if name in self.counted else None
+        found = layer.run(steps, batch, levels, heard, added, None if t else placed.first, state, fan)
+        if found is None:  # never a sum of levels: those are finite
+            node = self.run.program.table[name]
+            return {name: self._cell(node, node.op, [value], steps)}
+        out, currents, after, totals = found
+        if placed.synapse and currents is not None:
+            made[placed.synapse] = currents.movedim(-1, placed.axis_after)
+        if out is not None and after is not None and totals is not None:
+            self.states[name] = tuple(part.movedim(-1, placed.axis_after) for part in after)
+            self.silent.discard(name)
+            self.totals[name] = totals
+            if not bool(totals.events[-1].any()):
+                self.silent.add(name)
+            made[name] = out.movedim(-1, placed.axis_after) if bool(totals.events.any()) else None
+        return made
+
+    def _fan(self, placed: Placed) -> Tensor:
+        """The operations of a spike of each neuron, (positions or 1, features)."""
+        key, prepared = ("fan", placed.neuron), self.run.program.prepared
+        if key not in prepared:
+            shape = self.run.program.table[placed.neuron].shape
+            fan = self.run.counter.fans[placed.neuron].reshape(*shape[1:], shape[0]).movedim(-1, 0)
+            prepared[key] = rows(fan, shape, placed.axis_after).to(torch.int32)
+        return prepared[key]
 
     def _input(self, node: Node, steps: int) -> Wire:
         program, x, t = self.run.program, self.run.x, self.run.t
@@ -120,6 +178,7 @@ class Estimates:
 
     def _train(self, wire: str, value: Wire, steps: int) -> Tensor:
         """The messages of a wire, (time, batch, *shape)."""
+        value = value.float() if value is not None and value.dtype == torch.int16 else value
         return (self._zeros(wire, steps) if value is None else value).unflatten(0, (steps, len(self.run.x)))
 
     def _scan(self, name: str, cell: Cell, state: Any, trains: list[Tensor]) -> tuple[Any, Tensor, int]:
@@ -149,7 +208,11 @@ class Estimates:
         if value is None and node.name not in counter.record:
             counter.add_totals(node.name, torch.zeros((2, steps), dtype=torch.float64, device=self.run.x.device))
             return
+        if node.name in self.totals and node.name in self.counted:
+            counter.add_totals(node.name, self.totals[node.name].steps[:2], active=self.totals[node.name].steps[2])
+            return
         value = self._zeros(node.name, steps) if value is None else value
+        value = value.float() if value.dtype == torch.int16 else value
         counter.add(node.name, value.unflatten(0, (steps, len(self.run.x))))
 
     def _read(self, value: Wire, steps: int) -> None:

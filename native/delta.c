@@ -1,0 +1,396 @@
+/* Layers of weights that read levels of several steps, and the sigma-delta neurons behind them.
+ *
+ * Weights and levels are 16-bit integers, and sums 32-bit ones, which Python has bounded: they are exact in any order.
+ * Behind a convolution, only the levels that are not 0 are looked at. Numbers are those of sigma_delta.c, bit by bit.
+ */
+#include <string.h>
+
+#include "kernel.h"
+
+#ifndef TP_LANES
+#define TP_LANES 4
+#endif
+#ifndef TP_DELTA
+#define TP_DELTA tp_delta_baseline
+#endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h> /* for one instruction that compilers do not find: see ``pairs`` */
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+enum { WIDE = TP_LANES / 2, SHORTS = 2 * TP_LANES, BLOCK = TP_DELTA_BLOCK };
+
+typedef double vd __attribute__((vector_size(4 * TP_LANES)));
+typedef int64_t vl __attribute__((vector_size(4 * TP_LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * TP_LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * TP_LANES)));
+typedef int16_t vs __attribute__((vector_size(4 * TP_LANES)));
+typedef int32_t half __attribute__((vector_size(2 * TP_LANES)));
+typedef float narrow __attribute__((vector_size(2 * TP_LANES)));
+typedef int16_t quarter __attribute__((vector_size(TP_LANES)));
+
+#define SIGN ((int64_t)((uint64_t)1 << 63))
+INLINE vd size_of(vd v) { return (vd)((vl)v & ~SIGN); }
+INLINE vd with_sign_of(vd size, vd other) { return (vd)((vl)size | ((vl)other & SIGN)); }
+INLINE vd chosen(vl mask, vd yes, vd no) { return (vd)((mask & (vl)yes) | (~mask & (vl)no)); }
+
+/* ``n`` numbers; the others are ``rest``. */
+INLINE vd load(const double *p, int64_t n, double rest) {
+    vd v = {0};
+    v += rest;
+    memcpy(&v, p, (size_t)n * sizeof *p);
+    return v;
+}
+INLINE vd load_narrow(const float *p, int64_t n) {
+    narrow v = {0};
+    memcpy(&v, p, (size_t)n * sizeof *p);
+    return __builtin_convertvector(v, vd);
+}
+INLINE void store(double *p, vd v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof *p); }
+INLINE vs load_shorts(const int16_t *p) {
+    vs v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* a[0] b[0] + a[1] b[1], a[2] b[2] + a[3] b[3] … */
+INLINE vi pairs(vs a, vs b) {
+#if TP_LANES == 16 && defined(__AVX512BW__)
+    return (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif TP_LANES == 8 && defined(__AVX2__)
+    return (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif TP_LANES == 4 && defined(__SSE2__)
+    return (vi)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+    const vi first = ((vi)((vu)a << 16) >> 16) * ((vi)((vu)b << 16) >> 16);
+    return first + ((vi)a >> 16) * ((vi)b >> 16);
+#endif
+}
+
+typedef struct { /* two levels of neighbouring channels, and the number of the pair */
+    int32_t value, at;
+} entry;
+
+/* The part of a layer's outputs that is computed together: rows × columns, of one sample. */
+typedef struct {
+    int64_t sample, y, x, rows, columns;     /* outputs */
+    int64_t top, left, rows_in, columns_in;  /* inputs that they read, which may begin outside */
+} tile;
+
+/* The lists of all pairs that are not 0, of all steps and inputs of the tile; starts [steps][inputs + 1]. */
+static void list(const tp_delta *s, const tile *t, entry *entries, int64_t *starts) {
+    const int64_t channels = s->channels_in, count = channels / 2;
+    const int64_t inputs = t->rows_in * t->columns_in;
+    int64_t n = 0;
+    for (int64_t k = 0; k < s->steps; ++k) {
+        const int64_t image = k * s->batch + t->sample;
+        const int16_t *levels = s->levels + image * s->height_in * s->width_in * channels;
+        const int64_t silent = s->heard && !s->heard[image];
+        int64_t *start = starts + k * (inputs + 1);
+        for (int64_t i = 0; i < inputs; ++i) {
+            const int64_t y = t->top + i / t->columns_in, x = t->left + i % t->columns_in;
+            start[i] = n;
+            if (silent || y < 0 || y >= s->height_in || x < 0 || x >= s->width_in)
+                continue;
+            const int16_t *own = levels + (y * s->width_in + x) * channels;
+            for (int64_t c = 0; c < count; ++c) {
+                int32_t value;
+                memcpy(&value, own + 2 * c, sizeof value);
+                entries[n] = (entry){value, (int32_t)c};
+                n += value != 0;
+            }
+        }
+        start[inputs] = n;
+    }
+}
+
+/* Sums of ``vectors`` vectors of channels at one output position; a row of weights has ``row`` numbers. */
+INLINE void gather(const tp_delta *s, const tile *t, const entry *entries, const int64_t *start, const int16_t *weights,
+                   int64_t row, int64_t y, int64_t x, int64_t vectors, int32_t *sums) {
+    vi sum[4] = {{0}};
+    const int64_t tap = s->channels_in / 2 * row;
+    for (int64_t v = 0; v < vectors; ++v)
+        sum[v] = (vi){0};
+    for (int64_t ky = 0; ky < s->kernel_y; ++ky)
+        for (int64_t kx = 0; kx < s->kernel_x; ++kx) {
+            const int64_t from = (y * s->stride_y + ky * s->dilation_y) * t->columns_in + x * s->stride_x + kx * s->dilation_x;
+            const int16_t *w = weights + (ky * s->kernel_x + kx) * tap;
+            for (int64_t i = start[from]; i < start[from + 1]; ++i) {
+                const vs value = (vs)((vi){0} + entries[i].value);
+                const int16_t *here = w + entries[i].at * row;
+                for (int64_t v = 0; v < vectors; ++v)
+                    sum[v] += pairs(value, load_shorts(here + v * SHORTS));
+            }
+        }
+    for (int64_t v = 0; v < vectors; ++v)
+        memcpy(sums + v * TP_LANES, &sum[v], sizeof sum[v]);
+}
+
+/* The sums of ``width`` channels, a multiple of 16, of one block. Returns whether anything was heard. */
+INLINE int64_t of_block(const tp_delta *s, const tile *t, const entry *entries, const int64_t *start,
+                        const int16_t *weights, int64_t width, int64_t y, int64_t x, int32_t *sums) {
+    int64_t heard = 0;
+    for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
+        const int64_t from = (y * s->stride_y + ky * s->dilation_y) * t->columns_in + x * s->stride_x;
+        heard |= start[from + (s->kernel_x - 1) * s->dilation_x + 1] - start[from];
+    }
+    if (!heard)
+        return 0;
+    for (int64_t c = 0; c < width; c += 4 * TP_LANES) {
+        const int64_t vectors = (width - c) / TP_LANES;
+        const int16_t *w = weights + 2 * c;
+        if (vectors >= 4)
+            gather(s, t, entries, start, w, 2 * width, y, x, 4, sums + c);
+        else if (vectors == 3)
+            gather(s, t, entries, start, w, 2 * width, y, x, 3, sums + c);
+        else if (vectors == 2)
+            gather(s, t, entries, start, w, 2 * width, y, x, 2, sums + c);
+        else
+            gather(s, t, entries, start, w, 2 * width, y, x, 1, sums + c);
+    }
+    return 1;
+}
+
+/* Two vectors with the numbers of a and b in turn. */
+INLINE void in_turn(vs a, vs b, vs *low, vs *high) {
+#if TP_LANES == 16
+    *low = __builtin_shufflevector(a, b, 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42,
+                                   11, 43, 12, 44, 13, 45, 14, 46, 15, 47);
+    *high = __builtin_shufflevector(a, b, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25,
+                                    57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63);
+#elif TP_LANES == 8
+    *low = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    *high = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#else
+    *low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    *high = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#endif
+}
+
+/* The same where each channel has weights of its own, [pairs of taps][width][2]; ``c`` is the block's first channel. */
+INLINE int64_t depthwise(const tp_delta *s, const tile *t, int64_t k, const int16_t *weights, int64_t c, int64_t width,
+                         int64_t y, int64_t x, int32_t *sums) {
+    static const int16_t nothing[BLOCK];
+    const int64_t image = k * s->batch + t->sample, channels = s->channels_in;
+    const int16_t *taps[TP_TAPS + 1], *levels = s->levels + image * s->height_in * s->width_in * channels + c;
+    int64_t count = 0;
+    if (s->heard && !s->heard[image])
+        return 0;
+    for (int64_t ky = 0; ky < s->kernel_y; ++ky)
+        for (int64_t kx = 0; kx < s->kernel_x; ++kx) {
+            const int64_t row = t->top + y * s->stride_y + ky * s->dilation_y;
+            const int64_t column = t->left + x * s->stride_x + kx * s->dilation_x;
+            const int64_t inside = row >= 0 && row < s->height_in && column >= 0 && column < s->width_in;
+            taps[count++] = inside ? levels + (row * s->width_in + column) * channels : nothing;
+        }
+    if (count % 2)
+        taps[count++] = nothing;
+    for (int64_t i = 0; i < width; i += SHORTS) {
+        const int64_t left = channels - c - i, n = left < SHORTS ? left : SHORTS;
+        vi low = {0}, high = {0};
+        for (int64_t pair = 0; pair < count; pair += 2) {
+            vs a = {0}, b = {0}, first, second;
+            if (n == SHORTS) {
+                a = load_shorts(taps[pair] + i), b = load_shorts(taps[pair + 1] + i);
+            } else {
+                memcpy(&a, taps[pair] + i, (size_t)n * sizeof(int16_t));
+                memcpy(&b, taps[pair + 1] + i, (size_t)n * sizeof(int16_t));
+            }
+            in_turn(a, b, &first, &second);
+            const int16_t *w = weights + (pair / 2 * width + i) * 2;
+            low += pairs(first, load_shorts(w));
+            high += pairs(second, load_shorts(w + SHORTS));
+        }
+        memcpy(sums + i, &low, sizeof low);
+        memcpy(sums + i + TP_LANES, &high, sizeof high);
+    }
+    return 1;
+}
+
+/* The nearest whole number, ties to even. */
+INLINE vd nearest(vd v) {
+    const vd size = size_of(v);
+    return with_sign_of(chosen(size < 0x1p52, (size + 0x1p52) - 0x1p52, size), v);
+}
+/* As in sigma_delta.c. */
+INLINE vd digit(vd left, double top) {
+    const int64_t half_range = (int64_t)1 << 51, exponent = (int64_t)0x7FF << 52;
+    const vd none = {0};
+    vd size = (vd)(((vl)size_of(left) + half_range) & exponent);
+    size = chosen(size > top, none + top, size);
+    return with_sign_of((vd)((vl)size & (size >= 1.0)), left);
+}
+
+/* One step of ``n`` neurons at place ``at`` of the layer's sample, ``here`` of all steps: the levels, or currents only. */
+INLINE vd some(const tp_delta *s, int64_t k, int64_t at, int64_t here, int64_t position, int64_t c, int64_t n,
+               int64_t source, const int32_t *sums, vl *wrong) {
+    const vd none = {0};
+    vd x = none;
+    if (sums) {
+        half whole;
+        memcpy(&whole, sums, sizeof whole);
+        x = __builtin_convertvector(whole, vd) * load(s->units + c, WIDE, 0.0);
+    }
+    if (s->wide)
+        x += load(s->wide + here, n, 0.0);
+    else if (s->narrow)
+        x += load_narrow(s->narrow + here, n);
+    if (s->currents)
+        store(s->currents + here, x, n);
+    if (!s->out)
+        return none;
+    if (k == 0 && s->first)
+        x += load(s->first + position * s->first_position + c, n, 0.0);
+    const int64_t own = position * s->neuron_position + c;
+    const int64_t fresh = s->fresh && k == 0;
+    const vd estimate = (fresh ? none : load(s->estimate + at, n, 0.0)) + x;
+    const vd sent = fresh ? none : load(s->sent + at, n, 0.0);
+    vd y = estimate;
+    if (source == TP_CLIP) {
+        y = chosen(y < 0.0, none, y);
+        y = chosen(y > s->ceiling, none + s->ceiling, y);
+    }
+    *wrong |= ~(y - y == 0.0); /* NaN or infinite */
+    y = (y + load(s->initial + own, n, 0.0)) / load(s->threshold + own, n, 1.0) * s->fine + s->off_grid;
+    const vd left = nearest(y) / s->fine - sent;
+    vd level = digit(left, s->top);
+    if (s->all_digits)
+        for (double top = s->top / 2; top >= 1.0; top /= 2)
+            level += digit(left - level, top);
+    store(s->estimate + at, estimate, n);
+    store(s->sent + at, sent + level, n);
+    const quarter levels = __builtin_convertvector(level, quarter);
+    memcpy(s->out + here, &levels, (size_t)n * sizeof(int16_t));
+    return level;
+}
+
+/* Step k of the channels c … c + width − 1 at one position. Returns whether anything was sent. */
+INLINE int64_t neurons(const tp_delta *s, int64_t sample, int64_t k, int64_t position, int64_t c, int64_t width,
+                       int64_t source, const int32_t *sums, vl *wrong) {
+    const int64_t positions = s->height * s->width, channels = s->channels;
+    const int64_t at = (sample * positions + position) * channels + c;
+    const int64_t here = k * s->batch * positions * channels + at;
+    const int64_t last = c + width < channels ? width : channels - c;
+    vl any = {0};
+    int64_t i = 0;
+    for (; i + WIDE <= last; i += WIDE)
+        any |= (vl)some(s, k, at + i, here + i, position, c + i, WIDE, source, sums ? sums + i : sums, wrong);
+    if (i < last)
+        any |= (vl)some(s, k, at + i, here + i, position, c + i, last - i, source, sums ? sums + i : sums, wrong);
+    int64_t sent = 0;
+    for (int64_t lane = 0; lane < WIDE; ++lane)
+        sent |= any[lane] & ~SIGN;
+    return sent != 0;
+}
+
+/* Spikes of one level: 1, or the digits of n in which n and 3 n differ, of which there are fewest. */
+INLINE int64_t spikes_of(int64_t level, int64_t all_digits) {
+    const int64_t size = level < 0 ? -level : level;
+    return all_digits ? __builtin_popcountll((uint64_t)(size ^ 3 * size)) : size != 0;
+}
+
+/* Spikes, operations and active positions of the tile in step k. */
+static void count(const tp_delta *s, const tile *t, int64_t k, int64_t *totals, int64_t *sent) {
+    const int64_t positions = s->height * s->width, channels = s->channels;
+    for (int64_t y = 0; y < t->rows; ++y)
+        for (int64_t x = 0; x < t->columns; ++x) {
+            const int64_t position = (t->y + y) * s->width + t->x + x;
+            const int16_t *levels = s->out + ((k * s->batch + t->sample) * positions + position) * channels;
+            const int32_t *fan = s->fan + position * s->fan_position;
+            int64_t spikes = 0, operations = 0;
+            if (s->all_digits) {
+                for (int64_t c = 0; c < channels; ++c) {
+                    const int64_t n = spikes_of(levels[c], 1);
+                    spikes += n, operations += n * fan[c];
+                }
+            } else {
+                int32_t some_spikes = 0, some_operations = 0; /* Python has bounded them */
+                for (int64_t c = 0; c < channels; ++c) {
+                    some_spikes += levels[c] != 0;
+                    some_operations += levels[c] != 0 ? fan[c] : 0;
+                }
+                spikes = some_spikes, operations = some_operations;
+            }
+            totals[0] += spikes, totals[1] += operations, totals[2] += spikes != 0;
+            *sent += spikes;
+        }
+}
+
+INLINE void of_source(const tp_delta *s, const tile *t, int64_t c, int64_t width, int64_t source, const int32_t *sums,
+                      const uint8_t *heard, uint8_t *live, vl *wrong) {
+    const int64_t outputs = t->rows * t->columns, positions = s->height * s->width;
+    const int64_t skips = !s->wide && !s->narrow && !s->currents;
+    for (int64_t i = 0; i < outputs; ++i)
+        live[i] = 1; /* what was sent before is not known */
+    for (int64_t k = 0; k < s->steps; ++k)
+        for (int64_t i = 0; i < outputs; ++i) {
+            const int64_t position = (t->y + i / t->columns) * s->width + t->x + i % t->columns;
+            const int64_t place = k * outputs + i;
+            if (skips && !heard[place] && !live[i]) { /* it has settled */
+                const int64_t last = c + width < s->channels ? width : s->channels - c;
+                memset(s->out + ((k * s->batch + t->sample) * positions + position) * s->channels + c, 0,
+                       (size_t)last * sizeof(int16_t));
+                continue;
+            }
+            const int32_t *own = heard[place] ? sums + place * BLOCK : NULL;
+            live[i] = (uint8_t)neurons(s, t->sample, k, position, c, width, source, own, wrong);
+        }
+}
+
+/* All steps of the outputs of one tile. */
+static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan, char *scratch, int64_t *totals,
+                    int64_t *broken) {
+    entry *entries = (entry *)(scratch + plan->entries);
+    int64_t *starts = (int64_t *)(scratch + plan->starts);
+    int32_t *sums = (int32_t *)(scratch + plan->sums);
+    uint8_t *heard = (uint8_t *)(scratch + plan->heard), *live = (uint8_t *)(scratch + plan->live);
+    const int64_t outputs = t->rows * t->columns, inputs = t->rows_in * t->columns_in;
+    const int64_t taps = s->kernel_y * s->kernel_x;
+    vl wrong = {0};
+    if (s->levels && !s->depthwise)
+        list(s, t, entries, starts);
+    for (int64_t c = 0; c < s->channels; c += BLOCK) {
+        const int64_t left = (s->channels - c + 15) / 16 * 16, width = left < BLOCK ? left : BLOCK;
+        const int64_t per_channel = s->depthwise ? (taps + 1) / 2 * 2 : taps * s->channels_in;
+        const int16_t *weights = s->weights + c * per_channel;
+        for (int64_t k = 0; k < s->steps; ++k)
+            for (int64_t i = 0; i < outputs; ++i) {
+                const int64_t place = k * outputs + i, y = i / t->columns, x = i % t->columns;
+                int32_t *own = sums + place * BLOCK;
+                if (!s->levels)
+                    heard[place] = 0;
+                else if (s->depthwise)
+                    heard[place] = (uint8_t)depthwise(s, t, k, weights, c, width, y, x, own);
+                else
+                    heard[place] =
+                        (uint8_t)of_block(s, t, entries, starts + k * (inputs + 1), weights, width, y, x, own);
+            }
+        if (s->source == TP_CLIP)
+            of_source(s, t, c, width, TP_CLIP, sums, heard, live, &wrong);
+        else
+            of_source(s, t, c, width, TP_SAME, sums, heard, live, &wrong);
+    }
+    if (s->out && s->fan)
+        for (int64_t k = 0; k < s->steps; ++k) {
+            int64_t sent = 0;
+            count(s, t, k, totals + 3 * k, &sent);
+            if (s->events && sent) /* other threads have other tiles of this sample */
+                __atomic_fetch_add(s->events + k * s->batch + t->sample, sent, __ATOMIC_RELAXED);
+        }
+    for (int64_t i = 0; i < WIDE; ++i)
+        *broken |= wrong[i] != 0;
+}
+
+void TP_DELTA(const tp_delta *s, const tp_delta_plan *plan, int64_t number, char *scratch, int64_t *totals,
+              int64_t *broken) {
+    const int64_t across = (s->width + plan->columns - 1) / plan->columns;
+    const int64_t down = (s->height + plan->rows - 1) / plan->rows;
+    tile t = {.sample = number / (across * down)};
+    t.y = number / across % down * plan->rows, t.x = number % across * plan->columns;
+    t.rows = s->height - t.y < plan->rows ? s->height - t.y : plan->rows;
+    t.columns = s->width - t.x < plan->columns ? s->width - t.x : plan->columns;
+    t.top = t.y * s->stride_y - s->padding_y, t.left = t.x * s->stride_x - s->padding_x;
+    t.rows_in = (t.rows - 1) * s->stride_y + (s->kernel_y - 1) * s->dilation_y + 1;
+    t.columns_in = (t.columns - 1) * s->stride_x + (s->kernel_x - 1) * s->dilation_x + 1;
+    of_tile(s, &t, plan, scratch, totals, broken);
+}
