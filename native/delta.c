@@ -28,6 +28,8 @@ typedef int16_t vs __attribute__((vector_size(4 * TP_LANES)));
 typedef int32_t half __attribute__((vector_size(2 * TP_LANES)));
 typedef float narrow __attribute__((vector_size(2 * TP_LANES)));
 typedef int16_t quarter __attribute__((vector_size(TP_LANES)));
+typedef float vf __attribute__((vector_size(4 * TP_LANES)));
+typedef int16_t shorts __attribute__((vector_size(2 * TP_LANES)));
 
 #define SIGN ((int64_t)((uint64_t)1 << 63))
 INLINE vd size_of(vd v) { return (vd)((vl)v & ~SIGN); }
@@ -221,66 +223,161 @@ INLINE vd digit(vd left, double top) {
     return with_sign_of((vd)((vl)size & (size >= 1.0)), left);
 }
 
-/* One step of ``n`` neurons at place ``at`` of the layer's sample, ``here`` of all steps: the levels, or currents only. */
-INLINE vd some(const tp_delta *s, int64_t k, int64_t at, int64_t here, int64_t position, int64_t c, int64_t n,
-               int64_t source, const int32_t *sums, vl *wrong) {
+/* ``n`` neurons of one position, from channel c on, in the layer's sample; ``sums`` are those of the first step. */
+typedef struct {
+    int64_t at, position, c, n, step, outputs; /* step: neurons of one step in the layer; outputs: of the tile */
+    const int32_t *sums;
+    const uint8_t *heard;
+} group;
+
+/* All steps of at most WIDE neurons, in float64. */
+INLINE void exactly(const tp_delta *s, const group *g, int64_t from, int64_t n, int64_t source, vl *wrong) {
     const vd none = {0};
-    vd x = none;
-    if (sums) {
-        half whole;
-        memcpy(&whole, sums, sizeof whole);
-        x = __builtin_convertvector(whole, vd) * load(s->units + c, WIDE, 0.0);
+    const int64_t at = g->at + from, c = g->c + from, own = g->position * s->neuron_position + c;
+    const vd threshold = load(s->threshold + own, n, 1.0), initial = load(s->initial + own, n, 0.0);
+    const vd unit = s->levels ? load(s->units + c, WIDE, 0.0) : none;
+    const double fine = s->fine, part = 1.0 / s->fine, off_grid = s->off_grid, ceiling = s->ceiling, largest = s->top;
+    vd estimate = s->fresh ? none : load(s->estimate + at, n, 0.0), sent = s->fresh ? none : load(s->sent + at, n, 0.0);
+    for (int64_t k = 0; k < s->steps; ++k) {
+        const int64_t here = k * g->step + at;
+        vd x = none;
+        if (g->heard[k * g->outputs]) {
+            half whole;
+            memcpy(&whole, g->sums + k * g->outputs * BLOCK + from, sizeof whole);
+            x = __builtin_convertvector(whole, vd) * unit;
+        }
+        if (s->wide)
+            x += load(s->wide + here, n, 0.0);
+        else if (s->narrow)
+            x += load_narrow(s->narrow + here, n);
+        if (k == 0 && s->first)
+            x += load(s->first + g->position * s->first_position + c, n, 0.0);
+        estimate += x;
+        vd y = estimate;
+        if (source == TP_CLIP) {
+            y = chosen(y < 0.0, none, y);
+            y = chosen(y > ceiling, none + ceiling, y);
+        }
+        *wrong |= ~(y - y == 0.0); /* NaN or infinite */
+        y = (y + initial) / threshold * fine + off_grid;
+        const vd left = nearest(y) * part - sent;
+        vd level = digit(left, largest);
+        if (s->all_digits)
+            for (double top = largest / 2; top >= 1.0; top /= 2)
+                level += digit(left - level, top);
+        sent += level;
+        const quarter levels = __builtin_convertvector(level, quarter);
+        memcpy(s->out + here, &levels, (size_t)n * sizeof(int16_t));
     }
-    if (s->wide)
-        x += load(s->wide + here, n, 0.0);
-    else if (s->narrow)
-        x += load_narrow(s->narrow + here, n);
-    if (s->currents)
-        store(s->currents + here, x, n);
-    if (!s->out)
-        return none;
-    if (k == 0 && s->first)
-        x += load(s->first + position * s->first_position + c, n, 0.0);
-    const int64_t own = position * s->neuron_position + c;
-    const int64_t fresh = s->fresh && k == 0;
-    const vd estimate = (fresh ? none : load(s->estimate + at, n, 0.0)) + x;
-    const vd sent = fresh ? none : load(s->sent + at, n, 0.0);
-    vd y = estimate;
-    if (source == TP_CLIP) {
-        y = chosen(y < 0.0, none, y);
-        y = chosen(y > s->ceiling, none + s->ceiling, y);
-    }
-    *wrong |= ~(y - y == 0.0); /* NaN or infinite */
-    y = (y + load(s->initial + own, n, 0.0)) / load(s->threshold + own, n, 1.0) * s->fine + s->off_grid;
-    const vd left = nearest(y) / s->fine - sent;
-    vd level = digit(left, s->top);
-    if (s->all_digits)
-        for (double top = s->top / 2; top >= 1.0; top /= 2)
-            level += digit(left - level, top);
     store(s->estimate + at, estimate, n);
-    store(s->sent + at, sent + level, n);
-    const quarter levels = __builtin_convertvector(level, quarter);
-    memcpy(s->out + here, &levels, (size_t)n * sizeof(int16_t));
-    return level;
+    store(s->sent + at, sent, n);
 }
 
-/* Step k of the channels c … c + width − 1 at one position. Returns whether anything was sent. */
-INLINE int64_t neurons(const tp_delta *s, int64_t sample, int64_t k, int64_t position, int64_t c, int64_t width,
-                       int64_t source, const int32_t *sums, vl *wrong) {
-    const int64_t positions = s->height * s->width, channels = s->channels;
-    const int64_t at = (sample * positions + position) * channels + c;
-    const int64_t here = k * s->batch * positions * channels + at;
-    const int64_t last = c + width < channels ? width : channels - c;
-    vl any = {0};
-    int64_t i = 0;
-    for (; i + WIDE <= last; i += WIDE)
-        any |= (vl)some(s, k, at + i, here + i, position, c + i, WIDE, source, sums ? sums + i : sums, wrong);
-    if (i < last)
-        any |= (vl)some(s, k, at + i, here + i, position, c + i, last - i, source, sums ? sums + i : sums, wrong);
-    int64_t sent = 0;
-    for (int64_t lane = 0; lane < WIDE; ++lane)
-        sent |= any[lane] & ~SIGN;
-    return sent != 0;
+INLINE vf joined(narrow a, narrow b) {
+#if TP_LANES == 16
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif TP_LANES == 8
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+#else
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3);
+#endif
+}
+INLINE vf both(vd a, vd b) { return joined(__builtin_convertvector(a, narrow), __builtin_convertvector(b, narrow)); }
+INLINE vd wide_half(vf v, int64_t second) {
+    narrow part;
+    memcpy(&part, (const char *)&v + second * (int64_t)sizeof part, sizeof part);
+    return __builtin_convertvector(part, vd);
+}
+INLINE int64_t any(vi v) {
+#if TP_LANES == 16 && defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
+#elif TP_LANES == 8 && defined(__AVX2__)
+    return !_mm256_testz_si256((__m256i)v, (__m256i)v);
+#else
+    int32_t found = 0;
+    for (int64_t i = 0; i < TP_LANES; ++i)
+        found |= v[i];
+    return found != 0;
+#endif
+}
+INLINE vi picked(vi mask, vi yes, vi no) { return (mask & yes) | (~mask & no); }
+INLINE vf magnitude(vf v) { return (vf)((vi)v & INT32_MAX); }
+/* |digit| of a size that is not negative, as in ``digit``. */
+INLINE vi size_of_digit(vf size, float top) {
+    const vi none = {0};
+    const vi d = ((vi)size + ((int32_t)1 << 22)) & ((int32_t)0xFF << 23);
+    return picked((vi)(size >= 1.5f * top), (vi)((vf)none + top), d) & (vi)(size >= 0.75f);
+}
+
+/* All steps of TP_LANES neurons: estimates in float64, and decisions in float32 where its error cannot change them.
+ * Returns 0, and has changed nothing but ``out``, if one of them was too close. One digit in each step. */
+INLINE int64_t fast(const tp_delta *s, const group *g, int64_t from, int64_t source) {
+    const vd none = {0};
+    const vf zero = {0};
+    const int64_t at = g->at + from, c = g->c + from, own = g->position * s->neuron_position + c;
+    const vd unit = s->levels ? load(s->units + c, WIDE, 0.0) : none;
+    const vd unit_after = s->levels ? load(s->units + c + WIDE, WIDE, 0.0) : none;
+    const float ceiling = (float)s->ceiling, top = (float)s->top;
+    /* rounding to parts moves a value by half a part; the rest is more than the error of the sums and products below */
+    const float room = (float)(0.5 / s->fine) + 0x1p-17f, share = 0x1p-20f;
+    vf inverse, shift;
+    memcpy(&inverse, s->inverse + own, sizeof inverse);
+    memcpy(&shift, s->shift + own, sizeof shift);
+    vd estimate = none, after = none;
+    vf sent = zero;
+    if (!s->fresh) {
+        estimate = load(s->estimate + at, WIDE, 0.0), after = load(s->estimate + at + WIDE, WIDE, 0.0);
+        sent = both(load(s->sent + at, WIDE, 0.0), load(s->sent + at + WIDE, WIDE, 0.0));
+    }
+    const vf terms = magnitude(shift) + 1.0f;
+    vi close = {0}, broken = {0};
+    int64_t live = 1; /* what was sent before is not known */
+    for (int64_t k = 0; k < s->steps; ++k) {
+        const int64_t here = k * g->step + at, heard = g->heard[k * g->outputs];
+        if (heard) {
+            half low, high;
+            const int32_t *sums = g->sums + k * g->outputs * BLOCK + from;
+            memcpy(&low, sums, sizeof low);
+            memcpy(&high, sums + WIDE, sizeof high);
+            estimate += __builtin_convertvector(low, vd) * unit;
+            after += __builtin_convertvector(high, vd) * unit_after;
+        }
+        if (s->wide)
+            estimate += load(s->wide + here, WIDE, 0.0), after += load(s->wide + here + WIDE, WIDE, 0.0);
+        else if (s->narrow)
+            estimate += load_narrow(s->narrow + here, WIDE), after += load_narrow(s->narrow + here + WIDE, WIDE);
+        else if (!heard && !live) { /* it has settled */
+            memset(s->out + here, 0, TP_LANES * sizeof(int16_t));
+            continue;
+        }
+        if (k == 0 && s->first) {
+            const double *first = s->first + g->position * s->first_position + c;
+            estimate += load(first, WIDE, 0.0), after += load(first + WIDE, WIDE, 0.0);
+        }
+        vf y = both(estimate, after);
+        broken |= ~(vi)(y - y == 0.0f);
+        if (source == TP_CLIP) {
+            y = (vf)picked((vi)(y > 0.0f), (vi)y, (vi)zero);
+            y = (vf)picked((vi)(y > ceiling), (vi)(zero + ceiling), (vi)y);
+        }
+        y = y * inverse;
+        const vf left = y + shift - sent;
+        const vf size = magnitude(left), error = room + share * (size + magnitude(y) + terms);
+        const vi more = size_of_digit(size + error, top), less = size_of_digit(size - error, top);
+        close |= more ^ less;
+        const vf digits = (vf)(more | ((vi)left & ~INT32_MAX));
+        sent += digits;
+        live = any(more);
+        const shorts levels = __builtin_convertvector(digits, shorts);
+        memcpy(s->out + here, &levels, sizeof levels);
+    }
+    if (any(close | broken | (vi)(magnitude(sent) >= 0x1p23f)))
+        return 0;
+    store(s->estimate + at, estimate, WIDE);
+    store(s->estimate + at + WIDE, after, WIDE);
+    store(s->sent + at, wide_half(sent, 0), WIDE);
+    store(s->sent + at + WIDE, wide_half(sent, 1), WIDE);
+    return 1;
 }
 
 /* Spikes of one level: 1, or the digits of n in which n and 3 n differ, of which there are fewest. */
@@ -316,25 +413,37 @@ static void count(const tp_delta *s, const tile *t, int64_t k, int64_t *totals, 
         }
 }
 
+/* The currents of all steps, for other readers. */
+INLINE void currents(const tp_delta *s, const group *g) {
+    for (int64_t k = 0; k < s->steps; ++k) {
+        double *out = s->currents + k * g->step + g->at;
+        const int32_t *sums = g->sums + k * g->outputs * BLOCK;
+        for (int64_t i = 0; i < g->n; ++i)
+            out[i] = g->heard[k * g->outputs] ? sums[i] * s->units[g->c + i] : 0.0;
+    }
+}
+
 INLINE void of_source(const tp_delta *s, const tile *t, int64_t c, int64_t width, int64_t source, const int32_t *sums,
-                      const uint8_t *heard, uint8_t *live, vl *wrong) {
+                      const uint8_t *heard, vl *wrong) {
     const int64_t outputs = t->rows * t->columns, positions = s->height * s->width;
-    const int64_t skips = !s->wide && !s->narrow && !s->currents;
-    for (int64_t i = 0; i < outputs; ++i)
-        live[i] = 1; /* what was sent before is not known */
-    for (int64_t k = 0; k < s->steps; ++k)
-        for (int64_t i = 0; i < outputs; ++i) {
-            const int64_t position = (t->y + i / t->columns) * s->width + t->x + i % t->columns;
-            const int64_t place = k * outputs + i;
-            if (skips && !heard[place] && !live[i]) { /* it has settled */
-                const int64_t last = c + width < s->channels ? width : s->channels - c;
-                memset(s->out + ((k * s->batch + t->sample) * positions + position) * s->channels + c, 0,
-                       (size_t)last * sizeof(int16_t));
+    const int64_t n = c + width < s->channels ? width : s->channels - c;
+    for (int64_t i = 0; i < outputs; ++i) {
+        const int64_t position = (t->y + i / t->columns) * s->width + t->x + i % t->columns;
+        const group g = {(t->sample * positions + position) * s->channels + c, position, c, n,
+                         s->batch * positions * s->channels, outputs, sums + i * BLOCK, heard + i};
+        if (s->currents)
+            currents(s, &g);
+        if (!s->out)
+            continue;
+        for (int64_t from = 0; from < n; from += TP_LANES) {
+            const int64_t left = n - from;
+            if (left >= TP_LANES && !s->all_digits && fast(s, &g, from, source))
                 continue;
-            }
-            const int32_t *own = heard[place] ? sums + place * BLOCK : NULL;
-            live[i] = (uint8_t)neurons(s, t->sample, k, position, c, width, source, own, wrong);
+            exactly(s, &g, from, left < WIDE ? left : WIDE, source, wrong);
+            if (left > WIDE)
+                exactly(s, &g, from + WIDE, left - WIDE < WIDE ? left - WIDE : WIDE, source, wrong);
         }
+    }
 }
 
 /* All steps of the outputs of one tile. */
@@ -343,7 +452,7 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
     entry *entries = (entry *)(scratch + plan->entries);
     int64_t *starts = (int64_t *)(scratch + plan->starts);
     int32_t *sums = (int32_t *)(scratch + plan->sums);
-    uint8_t *heard = (uint8_t *)(scratch + plan->heard), *live = (uint8_t *)(scratch + plan->live);
+    uint8_t *heard = (uint8_t *)(scratch + plan->heard);
     const int64_t outputs = t->rows * t->columns, inputs = t->rows_in * t->columns_in;
     const int64_t taps = s->kernel_y * s->kernel_x;
     vl wrong = {0};
@@ -366,9 +475,9 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
                         (uint8_t)of_block(s, t, entries, starts + k * (inputs + 1), weights, width, y, x, own);
             }
         if (s->source == TP_CLIP)
-            of_source(s, t, c, width, TP_CLIP, sums, heard, live, &wrong);
+            of_source(s, t, c, width, TP_CLIP, sums, heard, &wrong);
         else
-            of_source(s, t, c, width, TP_SAME, sums, heard, live, &wrong);
+            of_source(s, t, c, width, TP_SAME, sums, heard, &wrong);
     }
     if (s->out && s->fan)
         for (int64_t k = 0; k < s->steps; ++k) {

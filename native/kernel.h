@@ -7,7 +7,7 @@
 /* Outputs that are computed together, and offsets of the scratch memory in bytes. */
 typedef struct {
     int64_t rows, columns, tiles, bytes;
-    int64_t entries, starts, sums, heard, live;
+    int64_t entries, starts, sums, heard;
 } tp_delta_plan;
 
 typedef struct {

@@ -327,7 +327,6 @@ static tp_delta_plan plan_delta(const tp_delta *s) {
     p.starts = at, at += align(lists ? s->steps * (inputs + 1) * 8 : 0);
     p.sums = at, at += align(s->steps * outputs * TP_DELTA_BLOCK * 4);
     p.heard = at, at += align(s->steps * outputs);
-    p.live = at, at += align(outputs);
     p.bytes = at + 64;
     return p;
 }

@@ -84,6 +84,7 @@ typedef struct {
     const double *first;     /* [positions][channels]: added in the first step, or NULL */
     double *currents;        /* out, without ``first``: [steps][batch][positions][channels], or NULL */
     const double *threshold, *initial; /* [positions][channels] */
+    const float *inverse, *shift; /* the same: 1 / threshold, and initial / threshold + off_grid / fine, rounded */
     double *estimate, *sent; /* [batch][positions][channels]: E and R, in and out */
     int16_t *out;            /* [steps][batch][positions][channels], or NULL without neurons */
     const int32_t *fan;      /* [positions][channels]: operations of a spike; the sum over channels is below 2^31 */

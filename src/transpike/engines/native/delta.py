@@ -85,11 +85,14 @@ def _pair(values: tuple[int, ...], missing: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    """Thresholds and initial potentials of sigma-delta neurons: (positions or 1, features)."""
+    """Thresholds and initial potentials of sigma-delta neurons, and what the library derives from them in float32:
+    (positions or 1, features)."""
 
     cell: SigmaDelta
     threshold: Tensor
     initial: Tensor
+    inverse: Tensor
+    shift: Tensor
 
     @classmethod
     def of(cls, cell: SigmaDelta, shape: tuple[int, ...], axis: int) -> "Neurons":
@@ -97,7 +100,8 @@ class Neurons:
         if len(threshold) != len(initial):
             positions = max(len(threshold), len(initial))
             threshold, initial = (one.expand(positions, -1).contiguous() for one in (threshold, initial))
-        return cls(cell, threshold, initial)
+        shift = initial / threshold + OFF_GRID / FINE
+        return cls(cell, threshold, initial, (1 / threshold).float(), shift.float())
 
     @property
     def source(self) -> tuple[int, float]:
@@ -211,6 +215,7 @@ class DeltaLayer:
         if self.neurons is not None:
             cell = self.neurons.cell
             call.threshold, call.initial = self.neurons.threshold.data_ptr(), self.neurons.initial.data_ptr()
+            call.inverse, call.shift = self.neurons.inverse.data_ptr(), self.neurons.shift.data_ptr()
             call.neuron_position = _stride(self.neurons.threshold)
             call.source, call.ceiling = self.neurons.source
             call.all_digits, call.top = cell.rule == "all", 2.0 ** (cell.threshold_count - 1)
