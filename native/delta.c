@@ -79,22 +79,19 @@ typedef struct {
     int64_t top, left, rows_in, columns_in;  /* inputs that they read, which may begin outside */
 } tile;
 
-/* The lists of all pairs that are not 0, of all steps and inputs of the tile; starts [steps][inputs + 1]. */
+/* The lists of all pairs that are not 0, of all inputs of the tile and steps; starts [inputs][steps] and the end. */
 static void list(const tp_delta *s, const tile *t, entry *entries, int64_t *starts) {
-    const int64_t channels = s->channels_in, count = channels / 2;
-    const int64_t inputs = t->rows_in * t->columns_in;
+    const int64_t channels = s->channels_in, count = channels / 2, steps = s->steps;
     int64_t n = 0;
-    for (int64_t k = 0; k < s->steps; ++k) {
-        const int64_t image = k * s->batch + t->sample;
-        const int16_t *levels = s->levels + image * s->height_in * s->width_in * channels;
-        const int64_t silent = s->heard && !s->heard[image];
-        int64_t *start = starts + k * (inputs + 1);
-        for (int64_t i = 0; i < inputs; ++i) {
-            const int64_t y = t->top + i / t->columns_in, x = t->left + i % t->columns_in;
-            start[i] = n;
-            if (silent || y < 0 || y >= s->height_in || x < 0 || x >= s->width_in)
+    for (int64_t i = 0; i < t->rows_in * t->columns_in; ++i) {
+        const int64_t y = t->top + i / t->columns_in, x = t->left + i % t->columns_in;
+        const int64_t inside = y >= 0 && y < s->height_in && x >= 0 && x < s->width_in;
+        const int64_t position = (t->sample * s->height_in + y) * s->width_in + x;
+        for (int64_t k = 0; k < steps; ++k) {
+            *starts++ = n;
+            if (!inside || (s->heard && !s->heard[k * s->batch + t->sample]))
                 continue;
-            const int16_t *own = levels + (y * s->width_in + x) * channels;
+            const int16_t *own = s->levels + (position * s->all_steps + k) * channels;
             for (int64_t c = 0; c < count; ++c) {
                 int32_t value;
                 memcpy(&value, own + 2 * c, sizeof value);
@@ -102,8 +99,8 @@ static void list(const tp_delta *s, const tile *t, entry *entries, int64_t *star
                 n += value != 0;
             }
         }
-        start[inputs] = n;
     }
+    *starts = n;
 }
 
 /* Sums of ``vectors`` vectors of channels at one output position; a row of weights has ``row`` numbers. */
@@ -117,7 +114,8 @@ INLINE void gather(const tp_delta *s, const tile *t, const entry *entries, const
         for (int64_t kx = 0; kx < s->kernel_x; ++kx) {
             const int64_t from = (y * s->stride_y + ky * s->dilation_y) * t->columns_in + x * s->stride_x + kx * s->dilation_x;
             const int16_t *w = weights + (ky * s->kernel_x + kx) * tap;
-            for (int64_t i = start[from]; i < start[from + 1]; ++i) {
+            const int64_t end = start[from * s->steps + 1];
+            for (int64_t i = start[from * s->steps]; i < end; ++i) {
                 const vs value = (vs)((vi){0} + entries[i].value);
                 const int16_t *here = w + entries[i].at * row;
                 for (int64_t v = 0; v < vectors; ++v)
@@ -134,7 +132,10 @@ INLINE int64_t of_block(const tp_delta *s, const tile *t, const entry *entries, 
     int64_t heard = 0;
     for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
         const int64_t from = (y * s->stride_y + ky * s->dilation_y) * t->columns_in + x * s->stride_x;
-        heard |= start[from + (s->kernel_x - 1) * s->dilation_x + 1] - start[from];
+        for (int64_t kx = 0; kx < s->kernel_x; ++kx) {
+            const int64_t *own = start + (from + kx * s->dilation_x) * s->steps;
+            heard |= own[1] - own[0];
+        }
     }
     if (!heard)
         return 0;
@@ -173,17 +174,18 @@ INLINE void in_turn(vs a, vs b, vs *low, vs *high) {
 INLINE int64_t depthwise(const tp_delta *s, const tile *t, int64_t k, const int16_t *weights, int64_t c, int64_t width,
                          int64_t y, int64_t x, int32_t *sums) {
     static const int16_t nothing[BLOCK];
-    const int64_t image = k * s->batch + t->sample, channels = s->channels_in;
-    const int16_t *taps[TP_TAPS + 1], *levels = s->levels + image * s->height_in * s->width_in * channels + c;
+    const int64_t channels = s->channels_in, place = s->all_steps * channels;
+    const int16_t *levels = s->levels + t->sample * s->height_in * s->width_in * place + k * channels + c;
+    const int16_t *taps[TP_TAPS + 1];
     int64_t count = 0;
-    if (s->heard && !s->heard[image])
+    if (s->heard && !s->heard[k * s->batch + t->sample])
         return 0;
     for (int64_t ky = 0; ky < s->kernel_y; ++ky)
         for (int64_t kx = 0; kx < s->kernel_x; ++kx) {
             const int64_t row = t->top + y * s->stride_y + ky * s->dilation_y;
             const int64_t column = t->left + x * s->stride_x + kx * s->dilation_x;
             const int64_t inside = row >= 0 && row < s->height_in && column >= 0 && column < s->width_in;
-            taps[count++] = inside ? levels + (row * s->width_in + column) * channels : nothing;
+            taps[count++] = inside ? levels + (row * s->width_in + column) * place : nothing;
         }
     if (count % 2)
         taps[count++] = nothing;
@@ -226,6 +228,7 @@ INLINE vd digit(vd left, double top) {
 /* ``n`` neurons of one position, from channel c on, in the layer's sample; ``sums`` are those of the first step. */
 typedef struct {
     int64_t at, position, c, n, step, outputs; /* step: neurons of one step in the layer; outputs: of the tile */
+    int16_t *out;
     const int32_t *sums;
     const uint8_t *heard;
 } group;
@@ -266,8 +269,8 @@ INLINE void exactly(const tp_delta *s, const group *g, int64_t from, int64_t n, 
             for (double top = largest / 2; top >= 1.0; top /= 2)
                 level += digit(left - level, top);
         sent += level;
-        const quarter levels = __builtin_convertvector(level, quarter);
-        memcpy(s->out + here, &levels, (size_t)n * sizeof(int16_t));
+        const quarter levels = __builtin_convertvector(__builtin_convertvector(level, half), quarter);
+        memcpy(g->out + k * s->channels + from, &levels, (size_t)n * sizeof(int16_t));
     }
     store(s->estimate + at, estimate, n);
     store(s->sent + at, sent, n);
@@ -347,7 +350,7 @@ INLINE int64_t fast(const tp_delta *s, const group *g, int64_t from, int64_t sou
         else if (s->narrow)
             estimate += load_narrow(s->narrow + here, WIDE), after += load_narrow(s->narrow + here + WIDE, WIDE);
         else if (!heard && !live) { /* it has settled */
-            memset(s->out + here, 0, TP_LANES * sizeof(int16_t));
+            memset(g->out + k * s->channels + from, 0, TP_LANES * sizeof(int16_t));
             continue;
         }
         if (k == 0 && s->first) {
@@ -368,8 +371,8 @@ INLINE int64_t fast(const tp_delta *s, const group *g, int64_t from, int64_t sou
         const vf digits = (vf)(more | ((vi)left & ~INT32_MAX));
         sent += digits;
         live = any(more);
-        const shorts levels = __builtin_convertvector(digits, shorts);
-        memcpy(s->out + here, &levels, sizeof levels);
+        const shorts levels = __builtin_convertvector(__builtin_convertvector(digits, vi), shorts); /* of equal length first */
+        memcpy(g->out + k * s->channels + from, &levels, sizeof levels);
     }
     if (any(close | broken | (vi)(magnitude(sent) >= 0x1p23f)))
         return 0;
@@ -392,7 +395,7 @@ static void count(const tp_delta *s, const tile *t, int64_t k, int64_t *totals, 
     for (int64_t y = 0; y < t->rows; ++y)
         for (int64_t x = 0; x < t->columns; ++x) {
             const int64_t position = (t->y + y) * s->width + t->x + x;
-            const int16_t *levels = s->out + ((k * s->batch + t->sample) * positions + position) * channels;
+            const int16_t *levels = s->out + ((t->sample * positions + position) * s->all_steps + k) * channels;
             const int32_t *fan = s->fan + position * s->fan_position;
             int64_t spikes = 0, operations = 0;
             if (s->all_digits) {
@@ -429,8 +432,9 @@ INLINE void of_source(const tp_delta *s, const tile *t, int64_t c, int64_t width
     const int64_t n = c + width < s->channels ? width : s->channels - c;
     for (int64_t i = 0; i < outputs; ++i) {
         const int64_t position = (t->y + i / t->columns) * s->width + t->x + i % t->columns;
-        const group g = {(t->sample * positions + position) * s->channels + c, position, c, n,
-                         s->batch * positions * s->channels, outputs, sums + i * BLOCK, heard + i};
+        const int64_t place = t->sample * positions + position;
+        const group g = {place * s->channels + c, position, c, n, s->batch * positions * s->channels, outputs,
+                         s->out ? s->out + place * s->all_steps * s->channels + c : NULL, sums + i * BLOCK, heard + i};
         if (s->currents)
             currents(s, &g);
         if (!s->out)
@@ -453,7 +457,7 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
     int64_t *starts = (int64_t *)(scratch + plan->starts);
     int32_t *sums = (int32_t *)(scratch + plan->sums);
     uint8_t *heard = (uint8_t *)(scratch + plan->heard);
-    const int64_t outputs = t->rows * t->columns, inputs = t->rows_in * t->columns_in;
+    const int64_t outputs = t->rows * t->columns;
     const int64_t taps = s->kernel_y * s->kernel_x;
     vl wrong = {0};
     if (s->levels && !s->depthwise)
@@ -462,8 +466,8 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
         const int64_t left = (s->channels - c + 15) / 16 * 16, width = left < BLOCK ? left : BLOCK;
         const int64_t per_channel = s->depthwise ? (taps + 1) / 2 * 2 : taps * s->channels_in;
         const int16_t *weights = s->weights + c * per_channel;
-        for (int64_t k = 0; k < s->steps; ++k)
-            for (int64_t i = 0; i < outputs; ++i) {
+        for (int64_t i = 0; i < outputs; ++i)
+            for (int64_t k = 0; k < s->steps; ++k) { /* all steps of an input are next to each other */
                 const int64_t place = k * outputs + i, y = i / t->columns, x = i % t->columns;
                 int32_t *own = sums + place * BLOCK;
                 if (!s->levels)
@@ -472,7 +476,7 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
                     heard[place] = (uint8_t)depthwise(s, t, k, weights, c, width, y, x, own);
                 else
                     heard[place] =
-                        (uint8_t)of_block(s, t, entries, starts + k * (inputs + 1), weights, width, y, x, own);
+                        (uint8_t)of_block(s, t, entries, starts + k, weights, width, y, x, own);
             }
         if (s->source == TP_CLIP)
             of_source(s, t, c, width, TP_CLIP, sums, heard, &wrong);

@@ -288,9 +288,9 @@ void tp_sigma_delta(tp_scan *scan) {
 static int64_t possible_delta(const tp_delta *s) {
     enum { SIZE = 1 << 24, STRIDE = 1 << 12 };
     const int64_t sums = s->levels && !s->depthwise;
-    if (!within(s->steps, 1, TP_DELTA_STEPS) || !within(s->batch, 1, INT32_MAX) || !within(s->height, 1, SIZE) ||
+    if (!within(s->steps, 1, TP_DELTA_STEPS) || !within(s->all_steps, s->steps, SIZE) || !within(s->batch, 1, INT32_MAX) || !within(s->height, 1, SIZE) ||
         !within(s->width, 1, SIZE) || !within(s->channels, 1, SIZE) || !within(s->threads, 1, STRIDE) ||
-        (double)s->batch * s->height * s->width * s->channels > 1e15)
+        (double)s->batch * s->height * s->width * s->channels * s->all_steps > 1e15)
         return 0;
     if (!s->levels)
         return s->kernel_y == 1 && s->kernel_x == 1;
@@ -299,7 +299,7 @@ static int64_t possible_delta(const tp_delta *s) {
            within(s->stride_x, 1, STRIDE) && within(s->padding_y, 0, STRIDE) && within(s->padding_x, 0, STRIDE) &&
            within(s->dilation_y, 1, STRIDE) && within(s->dilation_x, 1, STRIDE) && !(sums && s->channels_in % 2) &&
            (!s->depthwise || (s->channels == s->channels_in && s->kernel_y * s->kernel_x <= TP_TAPS)) &&
-           (double)s->batch * s->height_in * s->width_in * s->channels_in < 1e15 &&
+           (double)s->batch * s->height_in * s->width_in * s->channels_in * s->all_steps < 1e15 &&
            (double)s->kernel_y * s->dilation_y * s->kernel_x * s->dilation_x * s->channels_in * TP_DELTA_STEPS < 1e8;
 }
 
@@ -324,7 +324,7 @@ static tp_delta_plan plan_delta(const tp_delta *s) {
     p.tiles = s->batch * ((s->height + p.rows - 1) / p.rows) * ((s->width + p.columns - 1) / p.columns);
     int64_t at = 0;
     p.entries = at, at += align((entries + 1) * 8); /* one more is written, and not read */
-    p.starts = at, at += align(lists ? s->steps * (inputs + 1) * 8 : 0);
+    p.starts = at, at += align(lists ? (s->steps * inputs + 1) * 8 : 0);
     p.sums = at, at += align(s->steps * outputs * TP_DELTA_BLOCK * 4);
     p.heard = at, at += align(s->steps * outputs);
     p.bytes = at + 64;

@@ -69,12 +69,12 @@ typedef struct {
 } tp_scan;
 
 /* Steps of a layer of weights that reads levels, and of the sigma-delta neurons behind it, which may be missing.
- * Channels come last in every array, without gaps, and their number is even where ``channels_in`` are summed. A stride
+ * Levels have all steps of a position next to each other. Channels come last in every array, without gaps, and their number is even where ``channels_in`` are summed. A stride
  * of 0 between positions shares a row of values per channel. */
 #define TP_DELTA_STEPS 16 /* steps of one call at most */
 #define TP_DELTA_BLOCK 64 /* channels that are computed together at most */
 typedef struct {
-    const int16_t *levels;   /* [steps][batch][height_in][width_in][channels_in], or NULL */
+    const int16_t *levels;   /* [batch][height_in][width_in][all_steps][channels_in], or NULL */
     const int64_t *heard;    /* [steps][batch]: 0 where all of these levels are 0; or NULL */
     const int16_t *weights;  /* by blocks of channels: [taps][pairs of inputs][channels][2], or, if each channel has
                               * weights of its own, [pairs of taps][channels][2]; channels are padded to 16 */
@@ -86,11 +86,11 @@ typedef struct {
     const double *threshold, *initial; /* [positions][channels] */
     const float *inverse, *shift; /* the same: 1 / threshold, and initial / threshold + off_grid / fine, rounded */
     double *estimate, *sent; /* [batch][positions][channels]: E and R, in and out */
-    int16_t *out;            /* [steps][batch][positions][channels], or NULL without neurons */
+    int16_t *out;            /* [batch][positions][all_steps][channels], or NULL without neurons */
     const int32_t *fan;      /* [positions][channels]: operations of a spike; the sum over channels is below 2^31 */
     int64_t *totals;         /* [steps][3], out: spikes, operations, positions that sent; with ``fan`` only */
     int64_t *events;         /* [steps][batch], out: spikes; zeros before the call */
-    int64_t steps, batch, height, width, channels, height_in, width_in, channels_in;
+    int64_t steps, all_steps, batch, height, width, channels, height_in, width_in, channels_in;
     int64_t kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x;
     int64_t first_position, neuron_position, fan_position; /* strides in numbers */
     int64_t depthwise, source, all_digits, fresh, threads; /* fresh: E and R are 0, whatever they hold */

@@ -13,12 +13,12 @@ from transpike.engines.dense.levels import Levels, Placed
 from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.native import sigma_delta
-from transpike.engines.native.delta import Totals, last, rows
+from transpike.engines.native.delta import Sent, last, rows
 from transpike.engines.pieces import linear
 from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
 
-Wire = Tensor | None
+Wire = Tensor | Sent | None
 
 
 class Estimates:
@@ -37,7 +37,6 @@ class Estimates:
         self.silent: set[str] = set()  # cells that send nothing until they hear something
         self.plain = Levels.none(self.lowered)
         self.levels = plan.levels if run.exact else self.plain
-        self.totals: dict[str, Totals] = {}  # of these steps, by layers of the library
         self.counted = run.counter.simple
         self.answer: Wire = None
         self.native = sigma_delta.Scans()
@@ -62,12 +61,13 @@ class Estimates:
                     values[name] = value
                     self._count(self.run.program.table[name], value, steps)
             else:
-                values[node.name] = self._evaluate(node, [values[name] for name in node.inputs], steps)
+                inputs = [values[name] for name in node.inputs]
+                inputs = [value.train() if isinstance(value, Sent) else value for value in inputs]
+                values[node.name] = self._evaluate(node, inputs, steps)
                 self._count(node, values[node.name], steps)
             for name in levels.reads[node.name]:
                 if levels.last[name] == node.name:
                     values.pop(name, None)
-                    self.totals.pop(name, None)
         self._read(values[self.lowered.output.name], steps)
         self.run.arrived()
 
@@ -85,36 +85,38 @@ class Estimates:
 
     def _layer(self, placed: Placed, values: dict[str, Wire], steps: int) -> dict[str, Wire]:
         """A layer of the library: its output wires."""
-        layer, name, t, batch = placed.layer, placed.neuron, self.run.t, len(self.run.x)
-        value, made = values[placed.reads], dict[str, Wire]()
+        layer, name, t = placed.layer, placed.neuron, self.run.t
+        value = values[placed.reads]
         if value is None and (not name or (t and name in self.silent)):
             return {one: None for one in (placed.synapse, name) if one}
-        levels = added = None
-        if value is not None and layer.weights is not None:
-            levels = last(value, placed.axis).to(torch.int16)
+        levels = heard = added = None
+        if layer.weights is None:
+            value = value.train() if isinstance(value, Sent) else value
+            added = None if value is None else last(value, placed.axis)
+        elif isinstance(value, Sent):
+            levels, heard = value.levels, value.events
         elif value is not None:
-            added = last(value, placed.axis)
-            added = added if added.dtype in (torch.float32, torch.float64) else added.double()
-        heard = self.totals[placed.reads].events if placed.reads in self.totals else None
+            levels = Sent.of(value, steps, placed.axis)
         state = self.states.get(name)
         if state is not None:
-            state = tuple(last(part, placed.axis_after) for part in state)
-            state = state if layer.weights is not None else tuple(part.clone() for part in state)
+            copied = layer.weights is None  # what it hears may be too large, and the state is then needed once more
+            state = tuple(last(part.clone() if copied else part, layer.axis) for part in state)
         fan = self._fan(placed) if name in self.counted else None
-        found = layer.run(steps, batch, levels, heard, added, None if t else placed.first, state, fan)
-        if found is None:  # never a sum of levels: those are finite
+        found = layer.run(steps, len(self.run.x), levels, heard, added, None if t else placed.first, state, fan)
+        if found is None:
             node = self.run.program.table[name]
+            assert isinstance(node.op, Cell)
             return {name: self._cell(node, node.op, [value], steps)}
-        out, currents, after, totals = found
+        sent, currents, after = found
+        made: dict[str, Wire] = {}
         if placed.synapse and currents is not None:
-            made[placed.synapse] = currents.movedim(-1, placed.axis_after)
-        if out is not None and after is not None and totals is not None:
-            self.states[name] = tuple(part.movedim(-1, placed.axis_after) for part in after)
+            made[placed.synapse] = currents.movedim(-1, layer.axis)
+        if sent is not None and after is not None:
+            self.states[name] = tuple(part.movedim(-1, layer.axis) for part in after)
             self.silent.discard(name)
-            self.totals[name] = totals
-            if not bool(totals.events[-1].any()):
+            if not bool(sent.events[-1].any()):
                 self.silent.add(name)
-            made[name] = out.movedim(-1, placed.axis_after) if bool(totals.events.any()) else None
+            made[name] = sent if bool(sent.events.any()) else None
         return made
 
     def _fan(self, placed: Placed) -> Tensor:
@@ -123,7 +125,7 @@ class Estimates:
         if key not in prepared:
             shape = self.run.program.table[placed.neuron].shape
             fan = self.run.counter.fans[placed.neuron].reshape(*shape[1:], shape[0]).movedim(-1, 0)
-            prepared[key] = rows(fan, shape, placed.axis_after).to(torch.int32)
+            prepared[key] = rows(fan, shape, placed.layer.axis).to(torch.int32)
         return prepared[key]
 
     def _input(self, node: Node, steps: int) -> Wire:
@@ -178,7 +180,6 @@ class Estimates:
 
     def _train(self, wire: str, value: Wire, steps: int) -> Tensor:
         """The messages of a wire, (time, batch, *shape)."""
-        value = value.float() if value is not None and value.dtype == torch.int16 else value
         return (self._zeros(wire, steps) if value is None else value).unflatten(0, (steps, len(self.run.x)))
 
     def _scan(self, name: str, cell: Cell, state: Any, trains: list[Tensor]) -> tuple[Any, Tensor, int]:
@@ -208,11 +209,12 @@ class Estimates:
         if value is None and node.name not in counter.record:
             counter.add_totals(node.name, torch.zeros((2, steps), dtype=torch.float64, device=self.run.x.device))
             return
-        if node.name in self.totals and node.name in self.counted:
-            counter.add_totals(node.name, self.totals[node.name].steps[:2], active=self.totals[node.name].steps[2])
-            return
+        if isinstance(value, Sent):
+            if node.name in self.counted:
+                counter.add_totals(node.name, value.totals[:2], active=value.totals[2])
+                return
+            value = value.train()
         value = self._zeros(node.name, steps) if value is None else value
-        value = value.float() if value.dtype == torch.int16 else value
         counter.add(node.name, value.unflatten(0, (steps, len(self.run.x))))
 
     def _read(self, value: Wire, steps: int) -> None:

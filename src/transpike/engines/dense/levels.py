@@ -24,8 +24,8 @@ from transpike.ops.shape import Pad
 class Placed:
     """A layer of the library in the network: ``reads`` is the wire of its levels or, without weights, of currents.
 
-    ``synapse`` and ``neuron`` are the nodes that it stands for. ``axis`` is that of the features of what it reads and
-    ``axis_after`` that of its outputs; ``first``: the bias, (positions or 1, features).
+    ``synapse`` and ``neuron`` are the nodes that it stands for, or "". ``axis``: that of the features of what it reads.
+    ``first``: the bias, (positions or 1, features).
     """
 
     layer: DeltaLayer
@@ -33,7 +33,6 @@ class Placed:
     synapse: str
     neuron: str
     axis: int
-    axis_after: int
     first: Tensor | None
 
 
@@ -97,19 +96,15 @@ def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
 def _place(
     lowered: Lowered, node: Node, weights: Weights | None, source: str, axis: int, neuron: Node | None, others: bool
 ) -> Placed:
-    axis_after = axis
-    space = [*node.shape[: axis_after - 1], *node.shape[axis_after:], node.shape[axis_after - 1]]
+    space = [*node.shape[: axis - 1], *node.shape[axis:], node.shape[axis - 1]]
     neurons = first = None
     if neuron is not None:
         assert isinstance(neuron.op, SigmaDelta)
-        neurons = Neurons.of(neuron.op, node.shape, axis_after)
+        neurons = Neurons.of(neuron.op, node.shape, axis)
         bias = lowered.biases[neuron.name][0]
-        first = rows(bias, node.shape, axis_after) if bool(bias.any()) else None
-    layer = DeltaLayer(weights, neurons, tuple(space), others)
-    before = resolved(node.op.channel_axis, len(node.shape)) if isinstance(node.op, Synapse) else axis
-    return Placed(
-        layer, source, node.name if weights else "", neuron.name if neuron else "", before, axis_after, first
-    )  # fmt: skip
+        first = rows(bias, node.shape, axis) if bool(bias.any()) else None
+    layer = DeltaLayer(weights, neurons, tuple(space), axis, others)
+    return Placed(layer, source, node.name if weights else "", neuron.name if neuron else "", axis, first)
 
 
 def _fits(lowered: Lowered, node: Node, axis: int) -> bool:

@@ -124,25 +124,41 @@ def rows(value: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Totals:
-    """What a layer sent in some steps: ``steps`` (3, time) are spikes, operations and positions that sent, summed over
-    the batch; ``events`` (time, batch) the spikes of each sample.
+class Sent:
+    """What a layer sent in some steps: ``levels`` int16 (batch, …, time, features), the features being on ``axis`` of
+    the wire. ``totals`` (3, time): spikes, operations and positions that sent, summed over the batch; ``events`` (time,
+    batch): the spikes of each sample.
     """
 
-    steps: Tensor
+    levels: Tensor
+    axis: int
+    totals: Tensor
     events: Tensor
+
+    @classmethod
+    def of(cls, train: Tensor, steps: int, axis: int) -> Tensor:
+        """The ``levels`` of a train, (time · batch, *shape)."""
+        found = train.unflatten(0, (steps, -1)).movedim(axis + 1, -1).movedim(0, -2)
+        return torch.empty(found.shape, dtype=torch.int16).copy_(found)
+
+    def train(self) -> Tensor:
+        """(time · batch, *shape) in float32."""
+        found = self.levels.movedim(-2, 0)
+        return torch.empty(found.shape).copy_(found).flatten(0, 1).movedim(-1, self.axis)
 
 
 @dataclass(frozen=True, eq=False)
 class DeltaLayer:
-    """Weights, neurons, or neurons behind weights. Wires are (time · batch, …, features), without gaps.
+    """Weights, neurons, or neurons behind weights. Currents are (time · batch, …, features), levels as in ``Sent``.
 
-    ``shape``: spatial sizes and features of the output. ``currents``: other layers read the sums of the weights too.
+    ``shape``: spatial sizes and features of the output, these being on ``axis``. ``currents``: others read the sums of
+    the weights too.
     """
 
     weights: Weights | None
     neurons: Neurons | None
     shape: tuple[int, ...]
+    axis: int
     currents: bool
 
     def run(
@@ -155,8 +171,8 @@ class DeltaLayer:
         first: Tensor | None,
         state: tuple[Tensor, Tensor] | None,
         fan: Tensor | None,
-    ) -> "tuple[Tensor | None, Tensor | None, tuple[Tensor, Tensor] | None, Totals | None] | None":
-        """(levels, currents, state, totals), or None where a value is not finite.
+    ) -> tuple[Sent | None, Tensor | None, tuple[Tensor, Tensor] | None] | None:
+        """(what is sent, currents, state), or None where a value is not finite.
 
         ``levels`` int16 are read by the weights (None: there are none), ``heard`` (time, batch) is 0 where all of them
         are 0. ``added``: other currents; ``first`` (positions or 1, features) is added in the first step. ``state``
@@ -165,7 +181,7 @@ class DeltaLayer:
         library = _native.load()[0]
         assert library is not None
         size, features = prod(self.shape), self.shape[-1]
-        out = torch.empty((steps * batch, *self.shape), dtype=torch.int16) if self.neurons else None
+        out = torch.empty((batch, *self.shape[:-1], steps, features), dtype=torch.int16) if self.neurons else None
         fresh = state is None
         if self.neurons and state is None:
             empty = torch.empty((batch, *self.shape), dtype=torch.float64)
@@ -176,7 +192,7 @@ class DeltaLayer:
         zeros = torch.zeros((1, features), dtype=torch.int32)
         fan = zeros if fan is None else fan
         call = self._call(levels)
-        call.batch = batch
+        call.batch, call.all_steps = batch, steps
         call.threads = 1 if batch * size < SMALL else torch.get_num_threads()
         call.fan, call.fan_position = fan.data_ptr(), _stride(fan)
         if self.neurons and state is not None:
@@ -185,9 +201,9 @@ class DeltaLayer:
         for start in range(0, steps, _native.DELTA_STEPS):
             part = slice(start * batch, min(start + _native.DELTA_STEPS, steps) * batch)
             call.steps = min(_native.DELTA_STEPS, steps - start)
-            call.levels = None if levels is None else levels[part].data_ptr()
+            call.levels = None if levels is None else levels[..., start:, :].data_ptr()
             call.heard = None if heard is None else heard[start:].data_ptr()
-            call.out = None if out is None else out[part].data_ptr()
+            call.out = None if out is None else out[..., start:, :].data_ptr()
             call.currents = None if currents is None else currents[part].data_ptr()
             if added is not None:
                 place = added[part].data_ptr()
@@ -203,7 +219,8 @@ class DeltaLayer:
                 raise RuntimeError("the native library cannot run a layer that was planned for it")
             if call.broken:
                 return None
-        return out, currents, state, None if out is None else Totals(totals.t().double(), events)
+        sent = None if out is None else Sent(out, self.axis, totals.t().double(), events)
+        return sent, currents, state
 
     def _call(self, levels: Tensor | None) -> _native.Delta:
         *space, features = self.shape
@@ -221,7 +238,7 @@ class DeltaLayer:
             call.all_digits, call.top = cell.rule == "all", 2.0 ** (cell.threshold_count - 1)
         weights = self.weights
         if weights is not None and levels is not None:
-            *inside, features_in = levels.shape[1:]
+            *inside, _, features_in = levels.shape[1:]
             rows_in, columns_in = (1, prod(inside)) if len(inside) != 2 else inside
             if weights.is_spot:
                 height, width, rows_in, columns_in = 1, height * width, 1, rows_in * columns_in
