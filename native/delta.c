@@ -189,7 +189,7 @@ INLINE int64_t depthwise(const tp_delta *s, const tile *t, int64_t k, const int1
         }
     if (count % 2)
         taps[count++] = nothing;
-    for (int64_t i = 0; i < width; i += SHORTS) {
+    for (int64_t i = 0; i < width && c + i < channels; i += SHORTS) {
         const int64_t left = channels - c - i, n = left < SHORTS ? left : SHORTS;
         vi low = {0}, high = {0};
         for (int64_t pair = 0; pair < count; pair += 2) {

@@ -12,13 +12,14 @@ from transpike.core.graph import Input, Node
 from transpike.engines.dense.levels import Levels, Placed
 from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
-from transpike.engines.native import sigma_delta
+from transpike.engines.native import library, sigma_delta
 from transpike.engines.native.delta import Sent, last, rows
 from transpike.engines.pieces import linear
 from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
 
-Wire = Tensor | Sent | None
+Wire = Tensor | None
+Carried = Wire | Sent
 
 
 class Estimates:
@@ -36,14 +37,14 @@ class Estimates:
         self.states: dict[str, Any] = {}
         self.silent: set[str] = set()  # cells that send nothing until they hear something
         self.plain = Levels.none(self.lowered)
-        self.levels = plan.levels if run.exact else self.plain
+        self.levels = plan.levels if run.exact and library.load()[0] is not None else self.plain
         self.counted = run.counter.simple
         self.answer: Wire = None
         self.native = sigma_delta.Scans()
 
     def advance(self, steps: int) -> None:
         """Simulate ``steps`` more steps, as many at once as fit into the memory."""
-        batch, wire = len(self.run.x), self.plan.largest
+        batch, wire = len(self.run.x), (self.levels if self.run.presence is None else self.plain).largest
         spare = self.memory - batch * self.plan.state
         limits = FOLDED_IMAGES // batch, LARGEST_TENSOR // (batch * wire), spare // (LIVE_WIRES * batch * wire)
         most = max(1, min(limits))
@@ -51,7 +52,7 @@ class Estimates:
             self._chunk(min(most, steps - start))
 
     def _chunk(self, steps: int) -> None:
-        values: dict[str, Wire] = {}
+        values: dict[str, Carried] = {}
         levels = self.levels if self.run.presence is None else self.plain
         for node in self.lowered.nodes:
             if node.name in levels.passed:
@@ -61,14 +62,13 @@ class Estimates:
                     values[name] = value
                     self._count(self.run.program.table[name], value, steps)
             else:
-                inputs = [values[name] for name in node.inputs]
-                inputs = [value.train() if isinstance(value, Sent) else value for value in inputs]
+                inputs = [_train(values[name]) for name in node.inputs]
                 values[node.name] = self._evaluate(node, inputs, steps)
                 self._count(node, values[node.name], steps)
             for name in levels.reads[node.name]:
                 if levels.last[name] == node.name:
                     values.pop(name, None)
-        self._read(values[self.lowered.output.name], steps)
+        self._read(_train(values[self.lowered.output.name]), steps)
         self.run.arrived()
 
     def _evaluate(self, node: Node, inputs: list[Wire], steps: int) -> Wire:
@@ -83,7 +83,7 @@ class Estimates:
         given = [self._zeros(name, steps) if v is None else v for v, name in zip(inputs, node.inputs, strict=True)]
         return self.narrow.linear(node.name, node.op, given)
 
-    def _layer(self, placed: Placed, values: dict[str, Wire], steps: int) -> dict[str, Wire]:
+    def _layer(self, placed: Placed, values: dict[str, Carried], steps: int) -> dict[str, Carried]:
         """A layer of the library: its output wires."""
         layer, name, t = placed.layer, placed.neuron, self.run.t
         value = values[placed.reads]
@@ -91,7 +91,7 @@ class Estimates:
             return {one: None for one in (placed.synapse, name) if one}
         levels = heard = added = None
         if layer.weights is None:
-            value = value.train() if isinstance(value, Sent) else value
+            value = _train(value)
             added = None if value is None else last(value, placed.axis)
         elif isinstance(value, Sent):
             levels, heard = value.levels, value.events
@@ -106,9 +106,9 @@ class Estimates:
         if found is None:
             node = self.run.program.table[name]
             assert isinstance(node.op, Cell)
-            return {name: self._cell(node, node.op, [value], steps)}
+            return {name: self._cell(node, node.op, [_train(value)], steps)}
         sent, currents, after = found
-        made: dict[str, Wire] = {}
+        made: dict[str, Carried] = {}
         if placed.synapse and currents is not None:
             made[placed.synapse] = currents.movedim(-1, layer.axis)
         if sent is not None and after is not None:
@@ -202,7 +202,7 @@ class Estimates:
             total += cell.undecided(state, present)
         return total
 
-    def _count(self, node: Node, value: Wire, steps: int) -> None:
+    def _count(self, node: Node, value: Carried, steps: int) -> None:
         counter = self.run.counter
         if node.name not in counter.wanted:
             return
@@ -233,3 +233,8 @@ class Estimates:
         """Continue with the samples ``order``."""
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
         self.answer = None if self.answer is None else self.answer[order]
+
+
+def _train(value: Carried) -> Wire:
+    """Messages for layers that the library does not run."""
+    return value.train() if isinstance(value, Sent) else value

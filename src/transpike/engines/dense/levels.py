@@ -1,6 +1,7 @@
 """Which layers of a network of sigma-delta neurons the native library runs, and what they read."""
 
 from dataclasses import dataclass, field
+from math import prod
 
 import torch
 from torch import Tensor
@@ -11,7 +12,6 @@ from transpike.core.graph import Node
 from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
 from transpike.engines.dense.narrow import lowest_bits
-from transpike.engines.native import library as _native
 from transpike.engines.native.delta import DeltaLayer, Neurons, Weights, rows
 from transpike.lowering.bounds import Span, spans
 from transpike.lowering.lowered import Lowered
@@ -38,30 +38,32 @@ class Placed:
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """``placed``: by the node at whose place a layer runs. ``passed``: nodes that are not run, because such layers stand
-    for them. ``reads``: what every other node reads; ``last``: the last reader of each wire.
+    """``placed``: by the node at whose place a layer runs. ``passed``: nodes that are not run, as such layers stand for
+    them. ``reads``: what every other node reads; ``last``: the last reader of each wire. ``largest``: bytes of the
+    largest wire of one step.
     """
 
     placed: dict[str, Placed] = field(default_factory=dict)
     passed: frozenset[str] = frozenset()
     reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
     last: dict[str, str] = field(default_factory=dict)
+    largest: int = 0
 
     @classmethod
     def of(cls, lowered: Lowered, device: torch.device) -> "Levels":
         """``lowered``: the float64 form. Nothing is placed off the exact grid, where sums depend on their order."""
         exactness = lowered.exactness
         possible = exactness is not None and exactness.timesteps > 0 and device.type == "cpu"
-        if not possible or _native.load()[0] is None:
+        if not possible:
             return cls.none(lowered)
         assert exactness is not None
         return _placed(lowered, spans(lowered, exactness.input_bound))
 
-
     @classmethod
     def none(cls, lowered: Lowered) -> "Levels":
         """Every node runs by itself."""
-        return cls(reads={node.name: node.inputs for node in lowered.nodes}, last=lowered.last_reader)
+        reads = {node.name: node.inputs for node in lowered.nodes}
+        return cls(reads=reads, last=lowered.last_reader, largest=max(8 * prod(node.shape) for node in lowered.nodes))
 
 
 def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
@@ -90,7 +92,14 @@ def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
         if is_plain(node.op, Pad) and not any(node.name in reads[name] for name in readers[node.name]):
             passed.add(node.name)
     last = {name: node.name for node in lowered.nodes if node.name not in passed for name in reads[node.name]}
-    return Levels(placed, frozenset(passed), reads, last)
+    natively = {place.neuron for place in placed.values()}
+    sizes = []
+    for node in lowered.nodes:
+        at, alone = placed.get(node.name), all(name in placed for name in readers[node.name])
+        width = 2 if node.name in natively and alone else 8  # others read levels in float32, and add in float64
+        exists = node.name in natively or (node.name not in passed and (at is None or at.layer.currents))
+        sizes.append(width * prod(node.shape) if exists else 0)
+    return Levels(placed, frozenset(passed), reads, last, max(sizes))
 
 
 def _place(
@@ -115,7 +124,9 @@ def _fits(lowered: Lowered, node: Node, axis: int) -> bool:
     return lowered.axes[node.name] == axis and lowered.axes[node.inputs[0]] == axis and 0 not in node.shape
 
 
-def _weights(lowered: Lowered, table: dict[str, Node], node: Node, found: dict[str, Span]) -> tuple[Weights, str] | None:
+def _weights(
+    lowered: Lowered, table: dict[str, Node], node: Node, found: dict[str, Span]
+) -> tuple[Weights, str] | None:
     """The weights of a layer that reads levels, and the wire where they are sent, before zeros are put around them."""
     op = node.op
     assert isinstance(op, Synapse)
@@ -125,13 +136,22 @@ def _weights(lowered: Lowered, table: dict[str, Node], node: Node, found: dict[s
     source, before = table[node.inputs[0]], (0, 0)
     if isinstance(op, Conv):
         one_each = op.groups == channels == source.shape[0]
-        if op.transposed or op.dimensions > 2 or op.weight.ndim != len(node.shape) + 1 or not (one_each or op.groups == 1):
+        if (
+            op.transposed
+            or op.dimensions > 2
+            or op.weight.ndim != len(node.shape) + 1
+            or not (one_each or op.groups == 1)
+        ):
             return None
         while is_plain(source.op, Pad) and (zeros := _zeros(source.op, op.dimensions)) is not None:
             before = before[0] + zeros[0], before[1] + zeros[1]
             source = table[source.inputs[0]]
     alphabet, largest = lowered.alphabets[source.name], float(found[source.name].largest.max())
-    if not alphabet.is_spiking or alphabet.kind not in ("bits", "levels", "binary") or not isinstance(source.op, SigmaDelta):
+    if (
+        not alphabet.is_spiking
+        or alphabet.kind not in ("bits", "levels", "binary")
+        or not isinstance(source.op, SigmaDelta)
+    ):
         return None
     made = Weights.of(op, lowest_bits(op, channels), largest, before)
     return None if made is None else (made, source.name)

@@ -19,6 +19,7 @@ from transpike.ops import Conv
 SAME, CLIP = 0, 1  # native/transpike.h
 SMALL = 2**14  # neurons below which one thread is used
 LARGEST_LEVEL, LARGEST_WEIGHT, LARGEST_SUM = 2**15 - 1, 2**15 - 1, 2**31 - 1
+SPARE = 64  # numbers behind the weights, up to which vectors reach
 MOST_TAPS = 100  # of a convolution with one group for each channel
 
 
@@ -31,7 +32,7 @@ def last(value: Tensor, axis: int) -> Tensor:
 class Weights:
     """A convolution of levels in 16-bit integers, packed as native/transpike.h says; a linear layer is one of 1 × 1.
 
-    ``units`` is the value of a weight of 1, for each output channel. ``before``: the zeros in front of rows and columns.
+    ``units`` is the value of a weight of 1, for each output channel. ``before``: zeros in front of rows and columns.
     """
 
     packed: Tensor
@@ -68,7 +69,8 @@ class Weights:
                 values[name] = _pair(getattr(conv, name), missing)
         padding = values["padding"][0] + before[0], values["padding"][1] + before[1]
         return cls(
-            torch.cat(packed).to(torch.int16), F.pad(units.double(), (0, -outputs % _native.UNIT)).contiguous(),
+            F.pad(torch.cat(packed), (0, SPARE)).to(torch.int16),
+            F.pad(units.double(), (0, -outputs % _native.UNIT)).contiguous(),
             _pair(weight.shape[2:], 1), values["stride"], padding, values["dilation"], depthwise,
         )  # fmt: skip
 
@@ -86,7 +88,8 @@ def _pair(values: tuple[int, ...], missing: int) -> tuple[int, int]:
 @dataclass(frozen=True, eq=False)
 class Neurons:
     """Thresholds and initial potentials of sigma-delta neurons, and what the library derives from them in float32:
-    (positions or 1, features)."""
+    (positions or 1, features).
+    """
 
     cell: SigmaDelta
     threshold: Tensor
@@ -197,7 +200,7 @@ class DeltaLayer:
         call.fan, call.fan_position = fan.data_ptr(), _stride(fan)
         if self.neurons and state is not None:
             call.estimate, call.sent = state[0].data_ptr(), state[1].data_ptr()
-        scratch = None
+        scratch = torch.empty(0, dtype=torch.uint8)
         for start in range(0, steps, _native.DELTA_STEPS):
             part = slice(start * batch, min(start + _native.DELTA_STEPS, steps) * batch)
             call.steps = min(_native.DELTA_STEPS, steps - start)
@@ -212,9 +215,8 @@ class DeltaLayer:
             call.first = None if first is None or start else first.data_ptr()
             call.first_position = 0 if first is None else _stride(first)
             call.totals, call.events = totals[start:].data_ptr(), events[start:].data_ptr()
-            if scratch is None:
-                needed = library.tp_delta_scratch(ctypes.byref(call))
-                scratch = torch.empty(max(1, needed), dtype=torch.uint8)
+            needed = library.tp_delta_scratch(ctypes.byref(call))
+            scratch = scratch if len(scratch) >= needed else torch.empty(needed, dtype=torch.uint8)
             if library.tp_run_delta(ctypes.byref(call), scratch.data_ptr()):
                 raise RuntimeError("the native library cannot run a layer that was planned for it")
             if call.broken:

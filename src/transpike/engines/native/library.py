@@ -63,7 +63,21 @@ class Delta(ctypes.Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ("levels", "heard", "weights", "units", "wide", "narrow", "first", "currents")),
-        *((name, c_void_p) for name in ("threshold", "initial", "inverse", "shift", "estimate", "sent", "out", "fan", "totals", "events")),
+        *(
+            (name, c_void_p)
+            for name in (
+                "threshold",
+                "initial",
+                "inverse",
+                "shift",
+                "estimate",
+                "sent",
+                "out",
+                "fan",
+                "totals",
+                "events",
+            )
+        ),
         *((name, c_int64) for name in ("steps", "all_steps", "batch", "height", "width", "channels")),
         *((name, c_int64) for name in ("height_in", "width_in", "channels_in")),
         *((f"{name}_{axis}", c_int64) for name in ("kernel", "stride", "padding", "dilation") for axis in "yx"),
