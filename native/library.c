@@ -33,7 +33,8 @@ __attribute__((constructor)) static void choose(void) {
 
 int64_t tp_abi(void) { return TP_ABI; }
 int64_t tp_struct_bytes(int64_t which) {
-    const size_t sizes[] = {sizeof(tp_source), sizeof(tp_layer), sizeof(tp_scan), sizeof(tp_part), sizeof(tp_section)};
+    const size_t sizes[] = {sizeof(tp_source), sizeof(tp_layer), sizeof(tp_scan), sizeof(tp_part), sizeof(tp_section),
+                            sizeof(tp_delta)};
     return (int64_t)sizes[which];
 }
 const char *tp_instructions(void) { return instructions; }
@@ -283,4 +284,75 @@ void tp_sigma_delta(tp_scan *scan) {
             kernels->sigma_delta(scan, at, own, left < TP_TOGETHER ? left : TP_TOGETHER, &unclear, &broken);
     }
     scan->unclear = unclear, scan->broken = broken;
+}
+
+static int64_t possible_delta(const tp_delta *s) {
+    enum { SIZE = 1 << 24, STRIDE = 1 << 12 };
+    const int64_t sums = s->levels && !s->depthwise;
+    if (!within(s->steps, 1, TP_DELTA_STEPS) || !within(s->all_steps, s->steps, SIZE) || !within(s->batch, 1, INT32_MAX) || !within(s->height, 1, SIZE) ||
+        !within(s->width, 1, SIZE) || !within(s->channels, 1, SIZE) || !within(s->threads, 1, STRIDE) ||
+        (double)s->batch * s->height * s->width * s->channels * s->all_steps > 1e15)
+        return 0;
+    if (!s->levels)
+        return s->kernel_y == 1 && s->kernel_x == 1;
+    return within(s->height_in, 1, SIZE) && within(s->width_in, 1, SIZE) && within(s->channels_in, 1, SIZE) &&
+           within(s->kernel_y, 1, STRIDE) && within(s->kernel_x, 1, STRIDE) && within(s->stride_y, 1, STRIDE) &&
+           within(s->stride_x, 1, STRIDE) && within(s->padding_y, 0, STRIDE) && within(s->padding_x, 0, STRIDE) &&
+           within(s->dilation_y, 1, STRIDE) && within(s->dilation_x, 1, STRIDE) && !(sums && s->channels_in % 2) &&
+           (!s->depthwise || (s->channels == s->channels_in && s->kernel_y * s->kernel_x <= TP_TAPS)) &&
+           (double)s->batch * s->height_in * s->width_in * s->channels_in * s->all_steps < 1e15 &&
+           (double)s->kernel_y * s->dilation_y * s->kernel_x * s->dilation_x * s->channels_in * TP_DELTA_STEPS < 1e8;
+}
+
+/* As many outputs as the lists of their inputs stay in the cache, at least one. */
+static tp_delta_plan plan_delta(const tp_delta *s) {
+    enum { CACHE = 256 << 10, ACROSS = 16, DOWN = 4, SIDE = 8 };
+    const int64_t spot = s->kernel_y * s->kernel_x == 1, lists = s->levels && !s->depthwise;
+    tp_delta_plan p = {.rows = spot ? 1 : DOWN, .columns = spot ? ACROSS : SIDE};
+    int64_t inputs = 0, entries = 0;
+    for (;;) {
+        inputs = ((p.rows - 1) * s->stride_y + (s->kernel_y - 1) * s->dilation_y + 1) *
+                 ((p.columns - 1) * s->stride_x + (s->kernel_x - 1) * s->dilation_x + 1);
+        entries = lists ? s->steps * inputs * (s->channels_in / 2) : 0;
+        if (entries * 8 <= CACHE || (p.rows == 1 && p.columns == 1))
+            break;
+        if (p.columns >= p.rows)
+            p.columns = (p.columns + 1) / 2;
+        else
+            p.rows = (p.rows + 1) / 2;
+    }
+    const int64_t outputs = p.rows * p.columns;
+    p.tiles = s->batch * ((s->height + p.rows - 1) / p.rows) * ((s->width + p.columns - 1) / p.columns);
+    int64_t at = 0;
+    p.entries = at, at += align((entries + 1) * 8); /* one more is written, and not read */
+    p.starts = at, at += align(lists ? (s->steps * inputs + 1) * 8 : 0);
+    p.sums = at, at += align(s->steps * outputs * TP_DELTA_BLOCK * 4);
+    p.heard = at, at += align(s->steps * outputs);
+    p.bytes = at + 64;
+    return p;
+}
+
+int64_t tp_delta_scratch(const tp_delta *layer) {
+    return possible_delta(layer) ? plan_delta(layer).bytes * layer->threads : -1;
+}
+
+int64_t tp_run_delta(tp_delta *layer, void *scratch) {
+    if (!possible_delta(layer))
+        return -1;
+    const tp_delta_plan plan = plan_delta(layer);
+    int64_t broken = 0;
+    if (layer->totals)
+        memset(layer->totals, 0, (size_t)layer->steps * 3 * sizeof *layer->totals);
+#pragma omp parallel num_threads((int)layer->threads) reduction(| : broken)
+    {
+        int64_t totals[3 * TP_DELTA_STEPS] = {0};
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t number = 0; number < plan.tiles; ++number)
+            kernels->delta(layer, &plan, number, (char *)scratch + thread() * plan.bytes, totals, &broken);
+#pragma omp critical(tp_delta)
+        for (int64_t i = 0; layer->totals && i < 3 * layer->steps; ++i)
+            layer->totals[i] += totals[i];
+    }
+    layer->broken = broken;
+    return 0;
 }

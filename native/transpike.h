@@ -91,8 +91,38 @@ typedef struct {
     int64_t ties, left;     /* out: near ties; the part whose potentials left their exact range, or -1 */
 } tp_section;
 
+/* Steps of a layer of weights that reads levels, and of the sigma-delta neurons behind it, which may be missing.
+ * Levels have all steps of a position next to each other. Channels come last in every array, without gaps, and their number is even where ``channels_in`` are summed. A stride
+ * of 0 between positions shares a row of values per channel. */
+#define TP_DELTA_STEPS 16 /* steps of one call at most */
+#define TP_DELTA_BLOCK 64 /* channels that are computed together at most */
+typedef struct {
+    const int16_t *levels;   /* [batch][height_in][width_in][all_steps][channels_in], or NULL */
+    const int64_t *heard;    /* [steps][batch]: 0 where all of these levels are 0; or NULL */
+    const int16_t *weights;  /* by blocks of channels: [taps][pairs of inputs][channels][2], or, if each channel has
+                              * weights of its own, [pairs of taps][channels][2]; channels are padded to 16 */
+    const double *units;     /* [channels, padded]: the value of a weight of 1 */
+    const double *wide;      /* [steps][batch][positions][channels]: currents that are added, or NULL */
+    const float *narrow;     /* the same in float32 */
+    const double *first;     /* [positions][channels]: added in the first step, or NULL */
+    double *currents;        /* out, without ``first``: [steps][batch][positions][channels], or NULL */
+    const double *threshold, *initial; /* [positions][channels] */
+    const float *inverse, *shift; /* the same: 1 / threshold, and initial / threshold + off_grid / fine, rounded */
+    double *estimate, *sent; /* [batch][positions][channels]: E and R, in and out */
+    int16_t *out;            /* [batch][positions][all_steps][channels], or NULL without neurons */
+    const int32_t *fan;      /* [positions][channels]: operations of a spike; the sum over channels is below 2^31 */
+    int64_t *totals;         /* [steps][3], out: spikes, operations, positions that sent; with ``fan`` only */
+    int64_t *events;         /* [steps][batch], out: spikes; zeros before the call */
+    int64_t steps, all_steps, batch, height, width, channels, height_in, width_in, channels_in;
+    int64_t kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x;
+    int64_t first_position, neuron_position, fan_position; /* strides in numbers */
+    int64_t depthwise, source, all_digits, fresh, threads; /* fresh: E and R are 0, whatever they hold */
+    double ceiling, fine, off_grid, top;
+    int64_t broken;          /* out: 1 if a value is NaN or infinite */
+} tp_delta;
+
 TP_API int64_t tp_abi(void);
-TP_API int64_t tp_struct_bytes(int64_t which); /* 0: tp_source, 1: tp_layer, 2: tp_scan, 3: tp_part, 4: tp_section */
+TP_API int64_t tp_struct_bytes(int64_t which); /* tp_source, tp_layer, tp_scan, tp_part, tp_section, tp_delta */
 TP_API const char *tp_instructions(void);      /* the instruction set chosen at run time */
 /* Use "baseline", "AVX2" or "AVX-512" instead, for tests. Returns 0 if this machine does not support it. */
 TP_API int64_t tp_force(const char *name);
@@ -138,5 +168,9 @@ TP_API void tp_first_spikes(const float *charge, int64_t n, const float *slot_th
                             float *out);
 /* src/transpike/neurons/sigma_delta.py: SigmaDelta, for steps without an error. */
 TP_API void tp_sigma_delta(tp_scan *scan);
+/* Scratch memory that tp_run_delta needs, in bytes, or -1 for a layer that it cannot run. */
+TP_API int64_t tp_delta_scratch(const tp_delta *layer);
+/* 0, or -1 where tp_delta_scratch returns -1. */
+TP_API int64_t tp_run_delta(tp_delta *layer, void *scratch);
 
 #endif

@@ -148,10 +148,19 @@ class Counter:
             changed = changed if hidden is None else [*changed[:-1], hidden]
             self.needed[name].append(float(cell.parts(*changed).sum()))
 
-    def add_totals(self, name: str, totals: Tensor, crossed: Tensor | None = None) -> None:
+    @property
+    def simple(self) -> frozenset[str]:
+        """The cells of which ``add_totals`` is enough: their spikes are neither recorded nor weighed otherwise."""
+        others = (self.record, self.state_fans, self.boundary, self.watched, self.sample_fans)
+        return frozenset(self.fans) - frozenset(name for group in others for name in group)
+
+    def add_totals(
+        self, name: str, totals: Tensor, crossed: Tensor | None = None, active: Tensor | None = None
+    ) -> None:
         """``totals`` (2, time): spikes per step, summed over the batch, and their operations, all at weights.
 
-        ``crossed`` (time,): those that leave the spiking part; not needed where there are no spikes.
+        ``crossed`` (time,): those that leave the spiking part; ``active`` (time,): the positions that sent. They are
+        not needed where there are no spikes.
         """
         self.sent[name].add(totals[0])
         self.operations[name].add(totals[1])
@@ -160,7 +169,7 @@ class Counter:
         if self.presence is not None:
             self.repeated[name].add(torch.zeros_like(totals[1]))
         if name in self.active:
-            self.active[name].add(torch.zeros_like(totals[1]))
+            self.active[name].add(torch.zeros_like(totals[1]) if active is None else active)
         if name in self.crossed:
             self.crossed[name].add(torch.zeros_like(totals[1]) if crossed is None else crossed)
         if name in self.seen:

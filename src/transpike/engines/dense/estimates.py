@@ -9,14 +9,17 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.finite import NotFinite, at
 from transpike.core.graph import Input, Node
+from transpike.engines.dense.levels import Levels, Placed
 from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
-from transpike.engines.native import sigma_delta
+from transpike.engines.native import library, sigma_delta
+from transpike.engines.native.delta import Sent, last, rows
 from transpike.engines.pieces import linear
 from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
 
 Wire = Tensor | None
+Carried = Wire | Sent
 
 
 class Estimates:
@@ -33,12 +36,15 @@ class Estimates:
         self.narrow = plan.narrow if run.exact else Narrow()  # a device may round sums in float32
         self.states: dict[str, Any] = {}
         self.silent: set[str] = set()  # cells that send nothing until they hear something
+        self.plain = Levels.none(self.lowered)
+        self.levels = plan.levels if run.exact and library.load()[0] is not None else self.plain
+        self.counted = run.counter.simple
         self.answer: Wire = None
         self.native = sigma_delta.Scans()
 
     def advance(self, steps: int) -> None:
         """Simulate ``steps`` more steps, as many at once as fit into the memory."""
-        batch, wire = len(self.run.x), self.plan.largest
+        batch, wire = len(self.run.x), (self.levels if self.run.presence is None else self.plain).largest
         spare = self.memory - batch * self.plan.state
         limits = FOLDED_IMAGES // batch, LARGEST_TENSOR // (batch * wire), spare // (LIVE_WIRES * batch * wire)
         most = max(1, min(limits))
@@ -46,14 +52,23 @@ class Estimates:
             self._chunk(min(most, steps - start))
 
     def _chunk(self, steps: int) -> None:
-        values: dict[str, Wire] = {}
+        values: dict[str, Carried] = {}
+        levels = self.levels if self.run.presence is None else self.plain
         for node in self.lowered.nodes:
-            values[node.name] = self._evaluate(node, [values[name] for name in node.inputs], steps)
-            self._count(node, values[node.name], steps)
-            for name in node.inputs:
-                if self.lowered.last_reader[name] == node.name:
+            if node.name in levels.passed:
+                continue
+            if node.name in levels.placed:
+                for name, value in self._layer(levels.placed[node.name], values, steps).items():
+                    values[name] = value
+                    self._count(self.run.program.table[name], value, steps)
+            else:
+                inputs = [_train(values[name]) for name in node.inputs]
+                values[node.name] = self._evaluate(node, inputs, steps)
+                self._count(node, values[node.name], steps)
+            for name in levels.reads[node.name]:
+                if levels.last[name] == node.name:
                     values.pop(name, None)
-        self._read(values[self.lowered.output.name], steps)
+        self._read(_train(values[self.lowered.output.name]), steps)
         self.run.arrived()
 
     def _evaluate(self, node: Node, inputs: list[Wire], steps: int) -> Wire:
@@ -67,6 +82,51 @@ class Estimates:
             return self._first(linear(node.op, [v[: len(self.run.x)] for v in inputs if v is not None]), steps)
         given = [self._zeros(name, steps) if v is None else v for v, name in zip(inputs, node.inputs, strict=True)]
         return self.narrow.linear(node.name, node.op, given)
+
+    def _layer(self, placed: Placed, values: dict[str, Carried], steps: int) -> dict[str, Carried]:
+        """A layer of the library: its output wires."""
+        layer, name, t = placed.layer, placed.neuron, self.run.t
+        value = values[placed.reads]
+        if value is None and (not name or (t and name in self.silent)):
+            return {one: None for one in (placed.synapse, name) if one}
+        levels = heard = added = None
+        if layer.weights is None:
+            value = _train(value)
+            added = None if value is None else last(value, placed.axis)
+        elif isinstance(value, Sent):
+            levels, heard = value.levels, value.events
+        elif value is not None:
+            levels = Sent.of(value, steps, placed.axis)
+        state = self.states.get(name)
+        if state is not None:
+            copied = layer.weights is None  # what it hears may be too large, and the state is then needed once more
+            state = tuple(last(part.clone() if copied else part, layer.axis) for part in state)
+        fan = self._fan(placed) if name in self.counted else None
+        found = layer.run(steps, len(self.run.x), levels, heard, added, None if t else placed.first, state, fan)
+        if found is None:
+            node = self.run.program.table[name]
+            assert isinstance(node.op, Cell)
+            return {name: self._cell(node, node.op, [_train(value)], steps)}
+        sent, currents, after = found
+        made: dict[str, Carried] = {}
+        if placed.synapse and currents is not None:
+            made[placed.synapse] = currents.movedim(-1, layer.axis)
+        if sent is not None and after is not None:
+            self.states[name] = tuple(part.movedim(-1, layer.axis) for part in after)
+            self.silent.discard(name)
+            if not bool(sent.events[-1].any()):
+                self.silent.add(name)
+            made[name] = sent if bool(sent.events.any()) else None
+        return made
+
+    def _fan(self, placed: Placed) -> Tensor:
+        """The operations of a spike of each neuron, (positions or 1, features)."""
+        key, prepared = ("fan", placed.neuron), self.run.program.prepared
+        if key not in prepared:
+            shape = self.run.program.table[placed.neuron].shape
+            fan = self.run.counter.fans[placed.neuron].reshape(*shape[1:], shape[0]).movedim(-1, 0)
+            prepared[key] = rows(fan, shape, placed.layer.axis).to(torch.int32)
+        return prepared[key]
 
     def _input(self, node: Node, steps: int) -> Wire:
         program, x, t = self.run.program, self.run.x, self.run.t
@@ -142,13 +202,18 @@ class Estimates:
             total += cell.undecided(state, present)
         return total
 
-    def _count(self, node: Node, value: Wire, steps: int) -> None:
+    def _count(self, node: Node, value: Carried, steps: int) -> None:
         counter = self.run.counter
         if node.name not in counter.wanted:
             return
         if value is None and node.name not in counter.record:
             counter.add_totals(node.name, torch.zeros((2, steps), dtype=torch.float64, device=self.run.x.device))
             return
+        if isinstance(value, Sent):
+            if node.name in self.counted:
+                counter.add_totals(node.name, value.totals[:2], active=value.totals[2])
+                return
+            value = value.train()
         value = self._zeros(node.name, steps) if value is None else value
         counter.add(node.name, value.unflatten(0, (steps, len(self.run.x))))
 
@@ -168,3 +233,8 @@ class Estimates:
         """Continue with the samples ``order``."""
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
         self.answer = None if self.answer is None else self.answer[order]
+
+
+def _train(value: Carried) -> Wire:
+    """Messages for layers that the library does not run."""
+    return value.train() if isinstance(value, Sent) else value

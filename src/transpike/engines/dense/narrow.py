@@ -57,7 +57,7 @@ class Narrow:
 def _parts(node: Node, op: Synapse, levels: Tensor) -> tuple[Synapse, ...]:
     """The weights as one or two parts whose sums float32 holds; () if two are not enough."""
     channels = node.shape[resolved(op.channel_axis, len(node.shape)) - 1]
-    bit = _lowest_bits(op, channels)
+    bit = lowest_bits(op, channels)
     step = shaped(bit, resolved(op.channel_axis, len(node.shape)), len(node.shape))
     if _fits(op, levels, step):
         return (_in_float32(op),)
@@ -80,7 +80,7 @@ def _in_float32(op: Synapse) -> Synapse:
     return replace(op, weight=weight, bias=None)
 
 
-def _lowest_bits(op: Synapse, channels: int) -> Tensor:
+def lowest_bits(op: Synapse, channels: int) -> Tensor:
     """(channels,): the largest power of two of which all weights of an output channel are multiples."""
     mantissa, exponent = torch.frexp(op.weight)
     whole = (mantissa * 2.0**53).long()  # exact

@@ -12,6 +12,7 @@ from transpike.core.channels import resolved
 from transpike.core.node import Node
 from transpike.core.op import Op, Synapse
 from transpike.engines.dense.fused import Row
+from transpike.engines.dense.levels import Levels
 from transpike.engines.dense.narrow import Narrow
 from transpike.lowering.program import Program
 
@@ -56,6 +57,7 @@ class Plan:
     """
 
     def __init__(self, program: Program, device: torch.device) -> None:
+        self.device = device
         self.float64_form = program.lowered.to(dtype=torch.float64, device=device)
         self.lowered = program.lowered.to(dtype=torch.float32, device=device)
         self.state, self.largest = bytes_per_sample(program)
@@ -84,6 +86,11 @@ class Plan:
     def narrow(self) -> Narrow:
         """The layers that float32 adds exactly in runs in float64."""
         return Narrow(self.float64_form)
+
+    @cached_property
+    def levels(self) -> Levels:
+        """The layers of sigma-delta neurons that the native library runs."""
+        return Levels.of(self.float64_form, self.device)
 
     def _place_bias(self, name: str, bias: Tensor) -> Tensor | None:
         """Merge the bias into the synapse that alone feeds this wire; returns the bias if there is none."""

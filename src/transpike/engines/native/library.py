@@ -11,6 +11,7 @@ from pathlib import Path
 
 ABI = 5
 UNIT = 16  # channels that are always computed together
+DELTA_STEPS, DELTA_BLOCK = 16, 64  # of layers of sigma-delta neurons: time steps of one call, channels of a block
 STEPS = 32  # time steps of one call at most
 NAME = {"win32": "transpike_events.dll", "darwin": "libtranspike_events.dylib"}.get(
     sys.platform, "libtranspike_events.so"
@@ -78,6 +79,36 @@ class Section(ctypes.Structure):
     ]
 
 
+class Delta(ctypes.Structure):
+    """native/transpike.h: tp_delta."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("levels", "heard", "weights", "units", "wide", "narrow", "first", "currents")),
+        *(
+            (name, c_void_p)
+            for name in (
+                "threshold",
+                "initial",
+                "inverse",
+                "shift",
+                "estimate",
+                "sent",
+                "out",
+                "fan",
+                "totals",
+                "events",
+            )
+        ),
+        *((name, c_int64) for name in ("steps", "all_steps", "batch", "height", "width", "channels")),
+        *((name, c_int64) for name in ("height_in", "width_in", "channels_in")),
+        *((f"{name}_{axis}", c_int64) for name in ("kernel", "stride", "padding", "dilation") for axis in "yx"),
+        *((name, c_int64) for name in ("first_position", "neuron_position", "fan_position")),
+        *((name, c_int64) for name in ("depthwise", "source", "all_digits", "fresh", "threads")),
+        *((name, c_double) for name in ("ceiling", "fine", "off_grid", "top")),
+        ("broken", c_int64),
+    ]
+
+
 _SIGNATURES = {  # name → (argument types, result type), as in native/transpike.h
     "tp_abi": ([], c_int64),
     "tp_struct_bytes": ([c_int64], c_int64),
@@ -94,6 +125,8 @@ _SIGNATURES = {  # name → (argument types, result type), as in native/transpik
     "tp_sum_positions": ([c_void_p] + [c_int64] * 5 + [c_void_p], None),
     "tp_first_spikes": ([c_void_p, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p] + [c_int64] * 4 + [c_void_p], None),
     "tp_sigma_delta": ([POINTER(Scan)], None),
+    "tp_delta_scratch": ([POINTER(Delta)], c_int64),
+    "tp_run_delta": ([POINTER(Delta), c_void_p], c_int64),
     "tp_pool_max": ([c_void_p] * 2 + [c_int64] * 7 + [c_void_p] * 3, None),
 }
 
@@ -138,7 +171,7 @@ def load() -> tuple[ctypes.CDLL | None, str]:
             function.argtypes, function.restype = arguments, answer
     except (OSError, AttributeError) as error:
         return None, f"cannot be loaded ({error}), the dense engine is used instead: {HOW}"
-    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan, Part, Section)]
+    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan, Part, Section, Delta)]
     if library.tp_abi() != ABI or sizes != [library.tp_struct_bytes(i) for i in range(len(sizes))]:
         return None, f"{file} has another version than the Python files, the dense engine is used instead: {HOW}"
     threads = "OpenMP" if library.tp_has_threads() else "one thread"

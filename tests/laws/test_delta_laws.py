@@ -1,0 +1,197 @@
+"""Layers of sigma-delta neurons in the native library against torch and the reference engine, bit by bit."""
+
+import functools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import transpike as ts
+from instruction_sets import instructions  # noqa: F401 (a fixture of the whole module)
+from transpike.activations import Clip, ReLU, Unchanged
+from transpike.core.op import Synapse
+from transpike.engines.dense.engine import Dense
+from transpike.engines.native import library as _native
+from transpike.engines.native.delta import DeltaLayer, Neurons, Sent, Weights, last
+from transpike.neurons import SigmaDelta
+from transpike.ops import Conv, Linear
+from transpike.recipes import BurstDigits, StreamingSigmaDelta
+
+LIBRARY, WHY = _native.load()
+# Without a C compiler the library is not built, and there is nothing to test.
+pytestmark = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
+
+UNIT = 2.0**-9
+SYNAPSES = ("1x1", "3x3", "strided", "dilated", "depthwise", "depthwise 5x5", "1d", "tokens", "vector", "none")
+
+
+def synapse(
+    kind: str, channels: int, outputs: int, generator: torch.Generator
+) -> tuple[Synapse | None, tuple[int, ...]]:
+    """(weights on a grid, the shape that they read)."""
+
+    def weight(*shape: int) -> Tensor:
+        return torch.randint(-3000, 3000, shape, generator=generator).double() * UNIT
+
+    found = {
+        "1x1": lambda: (Conv(weight=weight(outputs, channels, 1, 1)), (channels, 5, 7)),
+        "3x3": lambda: (Conv(weight=weight(outputs, channels, 3, 3), padding=(1, 1)), (channels, 6, 9)),
+        "strided": lambda: (Conv(weight=weight(outputs, channels, 3, 2), stride=(2, 3), padding=(1, 0)), (channels, 7, 11)),
+        "dilated": lambda: (Conv(weight=weight(outputs, channels, 2, 3), dilation=(3, 2), padding=(0, 2)), (channels, 6, 5)),
+        "depthwise": lambda: (
+            Conv(weight=weight(channels, 1, 3, 3), padding=(1, 1), groups=channels), (channels, 5, 9),
+        ),
+        "depthwise 5x5": lambda: (
+            Conv(weight=weight(channels, 1, 5, 4), stride=(2, 2), padding=(2, 1), groups=channels), (channels, 8, 7),
+        ),
+        "1d": lambda: (Conv(weight=weight(outputs, channels, 3), stride=(2,), padding=(1,), dilation=(1,)), (channels, 9)),
+        "tokens": lambda: (Linear(weight=weight(outputs, channels)), (2, 9, channels)),
+        "vector": lambda: (Linear(weight=weight(outputs, channels)), (channels,)),
+        "none": lambda: (None, (channels, 4, 5)),
+    }  # fmt: skip
+    return found[kind]()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    kind=st.sampled_from(SYNAPSES),
+    channels=st.sampled_from([2, 6, 16, 34, 64, 82]),
+    outputs=st.sampled_from([1, 5, 16, 24, 48, 64, 71, 130]),
+    source=st.sampled_from([ReLU(), Clip(2.0), Unchanged()]),
+    rule=st.sampled_from(["one", "all"]),
+    granularity=st.sampled_from(["layer", "channel", "neuron"]),
+    batch=st.integers(1, 3),
+    density=st.sampled_from([0.0, 0.02, 0.3, 1.0]),
+    steps=st.sampled_from([1, 5, 19]),
+)
+def test_every_number_is_torchs(seed, kind, channels, outputs, source, rule, granularity, batch, density, steps):
+    generator = torch.Generator().manual_seed(seed)
+    op, shape = synapse(kind, channels, outputs, generator)
+    signs = torch.randint(0, 2, (steps * batch, *shape), generator=generator) * 2 - 1
+    levels = signs * 2.0 ** torch.randint(0, 8, signs.shape, generator=generator)
+    levels *= torch.rand(levels.shape, generator=generator) < density
+    levels[: batch * (steps // 2)] *= torch.rand((), generator=generator) < 0.7  # nothing is heard for a while
+    train = levels.double() if op is None else op.linear(levels.double())
+    axis = train.ndim - 1 if isinstance(op, Linear) else 1
+    ones = (1,) * (train.ndim - 1 - axis)
+    per = {"layer": (), "channel": (train.shape[axis], *ones), "neuron": train.shape[1:]}[granularity]
+    threshold = 0.2 + 3 * torch.rand(per, generator=generator).double()
+    threshold = 0.75 + 0 * threshold if seed % 5 == 0 else threshold  # values on the edges of a digit
+    cell = SigmaDelta(source, threshold, 0.5 * threshold * (seed % 2), 1 + seed % 8, rule)
+    weights = None if op is None else Weights.of(op, torch.full((train.shape[axis],), UNIT), 128.0, (0, 0))
+    assert op is None or weights is not None
+    space = last(train[:1], axis).shape[1:]
+    layer = DeltaLayer(weights, Neurons.of(cell, tuple(train.shape[1:]), axis), tuple(space), axis, seed % 3 == 0)
+    state, expected_state = None, cell.init(train[:batch])
+    first = torch.randn((1, space[-1]), generator=generator).double()
+    fan = torch.randint(0, 50, (space[:-1].numel(), space[-1]), generator=generator).to(torch.int32)
+    for k, part in enumerate((slice(0, batch * (steps // 2)), slice(batch * (steps // 2), None))):
+        inputs, currents = levels[part], train[part].unflatten(0, (-1, batch)).clone()
+        if not len(inputs):
+            continue
+        count = len(currents)
+        heard = inputs.unflatten(0, (count, batch)).flatten(2).count_nonzero(2)
+        sent = None if op is None else Sent.of(inputs, count, 1 if isinstance(op, Conv) else axis)
+        added = last(inputs if seed % 2 else inputs.double(), 1) if op is None else None
+        found = layer.run(count, batch, sent, heard, added, None if k else first, state, fan)
+        assert found is not None
+        out, sums, state = found
+        assert sums is None or torch.equal(sums.movedim(-1, axis), currents.flatten(0, 1) * (op is not None))
+        currents[0] += 0 if k else first.movedim(-1, 0).reshape(-1, *ones)
+        expected_state, expected, _ = cell.scan(expected_state, currents, t=1)
+        assert out is not None and torch.equal(out.train(), expected.flatten(0, 1))
+        assert state is not None
+        pairs = zip(state, expected_state, strict=True)
+        assert all(torch.equal(one.movedim(-1, axis), other) for one, other in pairs)
+        flat = last(expected.flatten(0, 1), axis).reshape(count, batch, -1, space[-1]).long().abs()
+        spikes = sum(((flat ^ 3 * flat) >> i) & 1 for i in range(12))
+        assert torch.equal(out.events, spikes.sum((2, 3)))
+        totals = [spikes.sum((1, 2, 3)), (spikes * fan).sum((1, 2, 3)), spikes.any(3).sum((1, 2))]
+        assert torch.equal(out.totals, torch.stack(totals).double())
+
+
+class Bottleneck(nn.Module):
+    """Inverted bottlenecks around a sum, as in networks for small devices."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels, 3, 2, 1)
+        self.expand = nn.ModuleList(nn.Conv2d(channels, hidden, 1) for _ in range(2))
+        self.depthwise = nn.ModuleList(nn.Conv2d(hidden, hidden, 3, 1, 1, groups=hidden) for _ in range(2))
+        self.project = nn.ModuleList(nn.Conv2d(hidden, channels, 1) for _ in range(2))
+        self.head = nn.Linear(channels, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        for expand, depthwise, project in zip(self.expand, self.depthwise, self.project, strict=True):
+            x = x + project(nn.functional.relu6(depthwise(nn.functional.relu6(expand(x)))))
+        return self.head(x.mean((2, 3)))
+
+
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.attention = nn.Conv2d(3, 12, 4, 4), nn.MultiheadAttention(12, 2, batch_first=True)
+        self.norm, self.norm2, self.head = nn.LayerNorm(12), nn.LayerNorm(12), nn.Linear(12, 5)
+        self.mlp = nn.Sequential(nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        y = self.norm(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        return self.head((x + self.mlp(self.norm2(x))).mean(1))
+
+
+MODELS = {
+    "bottleneck": lambda: Bottleneck(8, 18),
+    "odd": lambda: Bottleneck(7, 13),  # channels that do not come in pairs
+    "plain": lambda: nn.Sequential(
+        nn.Conv2d(3, 10, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 14, 3, 2, padding=1, groups=2), nn.ReLU(),
+        nn.ZeroPad2d((0, 1, 2, 0)), nn.Conv2d(14, 22, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(22 * 3 * 2, 5),
+    ),
+    "tokens": Tokens,
+}  # fmt: skip
+
+
+@functools.cache
+def converted(name: str, rule: str) -> tuple[ts.SNN, Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model, x = MODELS[name]().eval(), torch.rand(8, 3, 12, 12)
+    recipe = StreamingSigmaDelta(7) if rule == "one" else BurstDigits(2)
+    return ts.convert(model, recipe, x, on_unsupported="keep").accepting_any_input(), x[:5]
+
+
+every_network = pytest.mark.parametrize(("name", "rule"), [(m, r) for m in MODELS for r in ("one", "all")])
+
+
+@every_network
+def test_a_network_is_that_of_the_reference_engine(name, rule):
+    snn, x = converted(name, rule)
+    names = [layer.name for layer in snn.program.layers if layer.role == "neuron"]
+    steps = snn.timesteps + 2
+    expected = ts.simulate(snn, x, steps, engine="reference", record=names)
+    for record in ((), names):
+        found = ts.simulate(snn, x, steps, engine="dense", record=record)
+        assert torch.equal(found.logits, expected.logits)
+        assert all(torch.equal(found.trains[name], expected.trains[name]) for name in record)
+        for ours, others in zip(found.activity.layers, expected.activity.layers, strict=True):
+            assert torch.equal(ours.spikes, others.spikes)
+            assert torch.equal(ours.synaptic_operations, others.synaptic_operations)
+            assert (ours.active is None) == (others.active is None)
+            assert ours.active is None or torch.equal(ours.active, others.active)
+    assert sum(float(layer.spikes.sum()) for layer in expected.activity.layers) > 0
+
+
+@every_network
+def test_a_run_in_parts_from_which_samples_leave_is_the_same(name, rule):
+    snn, x = converted(name, rule)
+    whole = ts.simulate(snn, x, 7, engine="dense")
+    run = Dense().start(snn.program, snn.prepare(x), torch.arange(len(x)))
+    first = run.advance(2)
+    order = run.keep(torch.tensor([True, False, True, True, False]))
+    second = torch.cat([run.advance(1), run.advance(4)])
+    assert torch.equal(torch.cat([first[:, order], second]), whole.logits[:, order])
