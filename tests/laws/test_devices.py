@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import transpike as ts
 from networks import STEPS, cells, small_cnn
 from pretended_gpu import GPU, pretended_gpu
 from transpike import recipes as r
+from transpike.engines import exact_sums
 from transpike.engines.dense import fused
+from transpike.ops import conv
 
 NEEDS_GPU = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="there is no GPU: torch.cuda.is_available() is False"
@@ -80,6 +84,51 @@ def test_a_preprocessing_works_on_the_device():
         assert torch.equal(preprocessing(x.to(GPU)).cpu(), preprocessing(x))
 
 
+@pytest.mark.parametrize("schedule", [ts.schedules.Streaming(), WINDOWS])
+def test_a_convolution_that_rounds_is_replaced_by_a_product_of_matrices(schedule, monkeypatch):
+    """As one by Winograd, of which only its own attempt can tell."""
+
+    def rounding(convolution):
+        def run(x, weight, *settings):
+            narrow = x.device.type == GPU.type and x.dtype == torch.float32
+            return convolution(x, weight.bfloat16().float() if narrow else weight, *settings)
+
+        return run
+
+    snn, x = _converted(r.ECC(timesteps=STEPS, schedule=schedule))
+    here = ts.simulate(snn, x, engine="reference", record=cells(snn))
+    monkeypatch.setattr(conv, "_PLAIN", tuple(map(rounding, conv._PLAIN)))
+    with pretended_gpu():
+        there = ts.simulate(snn, x.to(GPU), engine="dense", record=cells(snn))
+        assert there.exact
+        _same(there, here)
+        monkeypatch.setattr(exact_sums, "unfolds", lambda op: False)
+        snn = _converted(r.ECC(timesteps=STEPS, schedule=schedule))[0]
+        rounded = ts.simulate(snn, x.to(GPU), engine="dense")
+    assert not rounded.exact and "rounds its sums" in rounded.why
+
+
+@given(st.data())
+def test_a_convolution_is_a_product_of_matrices(data):
+    dimensions, groups = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3))
+    numbers = {name: data.draw(st.tuples(*[st.integers(low, 3)] * dimensions)) for name, low in
+               (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1))}  # fmt: skip
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
+    weight = torch.randint(-9, 9, (2 * groups, 2, *numbers.pop("kernel")), generator=generator).float()
+    op = ts.ops.Conv(weight=weight, groups=groups, **numbers)
+    x = torch.randint(0, 2, (3, 2 * groups, *[9] * dimensions), generator=generator).float()
+    assert torch.equal(exact_sums.unfolded(op, x), op.linear(x))
+
+
+def test_settings_of_torch_are_restored():
+    places = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [place.fp32_precision for place in places]
+    with pytest.raises(KeyboardInterrupt), exact_sums.without_tf32("cuda"):
+        assert [place.fp32_precision for place in places] == ["ieee", "ieee"]
+        raise KeyboardInterrupt
+    assert [place.fp32_precision for place in places] == before
+
+
 def test_a_tensor_that_is_left_on_the_cpu_is_found():
     with pretended_gpu():
         x = torch.ones(3).to(GPU)
@@ -111,10 +160,14 @@ def test_the_kernel_for_gpus_is_there_and_used(monkeypatch):
 
 @pytest.mark.gpu
 @NEEDS_GPU
-def test_a_gpu_adds_exactly_unless_it_is_told_to_round(monkeypatch):
+@pytest.mark.parametrize("precision", ["highest", "high"])
+def test_a_gpu_adds_exactly_whatever_torch_is_set_to(precision):
     snn, x = _converted(r.ECC(timesteps=STEPS))
-    assert ts.simulate(snn, x.cuda(), engine="dense").exact
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    rounded = ts.simulate(snn, x.cuda(), engine="dense")
-    assert rounded.exact or "TF32" in rounded.why
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        trace = ts.simulate(snn, x.cuda(), engine="dense")
+        assert trace.exact, trace.why
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)

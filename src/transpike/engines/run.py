@@ -11,6 +11,7 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
 from transpike.engines.counter import Counter
+from transpike.engines.exact_sums import without_tf32
 from transpike.engines.presence import Presence
 from transpike.engines.rows import Rows
 from transpike.errors import SettingError
@@ -45,6 +46,10 @@ class Run:
 
     def advance(self, steps: int) -> Tensor:
         """Simulate ``steps`` more steps. Runs in windows, slots and cycles have a fixed length: one call only."""
+        with without_tf32(self.x.device.type):
+            return self._advance(steps)
+
+    def _advance(self, steps: int) -> Tensor:
         schedule, logits = self.program.schedule, self.logits[-1]
         before = len(logits)
         if schedule.mode == "steps":
@@ -206,18 +211,18 @@ class Run:
 
 
 @functools.cache
-def adds_exactly(device: str, settings: tuple[object, ...]) -> bool:
-    """True if this device's convolution and matrix product add multiples of one step without rounding.
+def adds_exactly(settings: tuple[object, ...]) -> bool:
+    """True if the CPU's convolution and matrix product add multiples of one step without rounding.
 
-    Winograd, TF32 and bfloat16 kernels do not. ``settings``: torch's settings for the choice of kernels, part of the
-    cache key only.
+    Winograd and bfloat16 kernels do not. ``settings``: torch's settings for the choice of kernels, part of the cache
+    key only. On other devices ``ExactSums`` tries each layer.
     """
     random = torch.Generator().manual_seed(0)
     spikes = torch.randint(0, 2, (8, 64, 16, 16), generator=random).double()
     weights = torch.randint(-(2**17), 2**17, (64, 64, 3, 3), generator=random).double()
     flat = weights.flatten(1)
-    images = F.conv2d(spikes.float().to(device), weights.float().to(device), padding=1).cpu().double()
-    rows = F.linear(spikes.flatten(1)[:, : flat.shape[1]].float().to(device), flat.float().to(device)).cpu().double()
+    images = F.conv2d(spikes.float(), weights.float(), padding=1).double()
+    rows = F.linear(spikes.flatten(1)[:, : flat.shape[1]].float(), flat.float()).double()
     same_images = torch.equal(images, F.conv2d(spikes, weights, padding=1))
     return same_images and torch.equal(rows, F.linear(spikes.flatten(1)[:, : flat.shape[1]], flat))
 
@@ -231,10 +236,10 @@ def _exact(program: Program, x: Tensor) -> tuple[bool, str]:
         return False, exactness.reason
     if program.encoder.spike_scale is None and largest > exactness.input_bound:
         return False, f"an input of {largest:.3g} lies beyond the calibrated range of {exactness.input_bound:.3g}"
-    tf32 = x.device.type == "cuda" and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
-    settings = (tf32, torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled)
-    if not adds_exactly(str(x.device), settings):
-        return False, f"the convolution on {x.device} rounds its sums (TF32 or Winograd)"
+    if x.device.type == "cpu":
+        settings = (torch.get_float32_matmul_precision(), torch.backends.mkldnn.enabled)
+        if not adds_exactly(settings):
+            return False, "the convolution of torch rounds its sums (Winograd or bfloat16)"
     return True, ""
 
 

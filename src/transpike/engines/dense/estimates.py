@@ -33,7 +33,8 @@ class Estimates:
     def __init__(self, run: Run, plan: Plan, memory: int) -> None:
         self.run: Run = weakref.proxy(run)  # a run keeps this: a cycle would keep its memory for a while
         self.plan, self.lowered, self.memory = plan, plan.float64_form, memory
-        self.narrow = plan.narrow if run.exact else Narrow()  # a device may round sums in float32
+        certain = run.exact and plan.sums is None  # other devices may round sums in float32
+        self.narrow = plan.narrow if certain else Narrow()
         self.states: dict[str, Any] = {}
         self.silent: set[str] = set()  # cells that send nothing until they hear something
         self.plain = Levels.none(self.lowered)

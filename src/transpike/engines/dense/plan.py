@@ -14,6 +14,7 @@ from transpike.core.op import Op, Synapse
 from transpike.engines.dense.fused import Row
 from transpike.engines.dense.levels import Levels
 from transpike.engines.dense.narrow import Narrow
+from transpike.engines.exact_sums import ExactSums
 from transpike.lowering.program import Program
 
 FOLDED_IMAGES = 128  # time steps × samples in one call: enough for the convolution, and they fit into the cache
@@ -73,6 +74,7 @@ class Plan:
         self.rows: dict[
             tuple[str, bool], Row
         ] = {}  # by layer, and whether on the grid; made when they are first needed
+        self.sums = None if device.type == "cpu" else ExactSums()
         self.table = {node.name: node for node in self.lowered.nodes}
         self.readers = readers
         self.ops: dict[str, Op] = {n.name: _channels_last(n.op) for n in self.lowered.nodes if isinstance(n.op, Op)}

@@ -11,6 +11,8 @@ from transpike.core.cell import Cell, NeuronSpec
 from transpike.core.channels import shaped
 from transpike.core.finite import at
 from transpike.core.graph import Input, Node
+from transpike.core.op import Op
+from transpike.core.plain import is_plain
 from transpike.engines.dense import fused
 from transpike.engines.dense.cycles import Cycles
 from transpike.engines.dense.estimates import Estimates
@@ -22,6 +24,7 @@ from transpike.engines.run import Run, map_state
 from transpike.lowering.exact_grid import RANGE_CHECK_EVERY
 from transpike.lowering.lowered import Lowered
 from transpike.lowering.program import Program
+from transpike.ops import Conv
 
 CONSTANT_SAMPLES = 4  # samples per computation of constant currents: float64 images that fit into the cache
 NEAR = 1e-5  # of a threshold: off the grid, engines may differ for a potential that is so close to it
@@ -111,7 +114,19 @@ class FoldedRun(Run):
         if isinstance(node.op, Cell):
             return self._scan(node, node.op, values, steps)
         inputs = [values[i] if i in values else _repeated(self.constant_values[i], steps) for i in node.inputs]
-        return self.plan.ops[node.name].run(*inputs)
+        op = self.plan.ops[node.name]
+        found = self._exact_sums(node, op, inputs)
+        return op.run(*inputs) if found is None else found
+
+    def _exact_sums(self, node: Node, op: Op, inputs: list[Tensor], biased: bool = True) -> Tensor | None:
+        """What a convolution gives that a GPU must not round; None for everything else."""
+        sums = self.plan.sums
+        if sums is None or not self.exact or not is_plain(op, Conv) or inputs[0].dtype != torch.float32:
+            return None
+        found = sums.linear(node.name, op, inputs[0])
+        if sums.rounds:
+            self.exact, self.why = False, f"the convolution {sums.rounds} rounds its sums on {self.x.device}"
+        return found if op.bias is None or not biased else found + op.bias.reshape(-1, *(1,) * op.dimensions)
 
     def _answer(self, answer: Tensor | None, steps: int) -> None:
         """Read the output's currents, (steps · batch, …), step by step; None if they are constant."""
@@ -246,7 +261,8 @@ class FoldedRun(Run):
                     count = partial(_counted, node.op, charges[1:], timesteps)
                     self.ties += _near(count, node.op.unit.threshold, charges[0], values[node.name])
             else:
-                values[node.name] = linear(node.op, inputs)
+                sums = self._exact_sums(node, node.op, inputs, biased=False)
+                values[node.name] = linear(node.op, inputs) if sums is None else sums
             spikes = self.program.spikes(node, self.x, timesteps)
             self.counter.add(node.name, values[node.name][None], spikes)
             for name in node.inputs:
@@ -261,7 +277,8 @@ class FoldedRun(Run):
         plan, wide = self.plan, self.wide
         lowered = plan.float64_form if wide else plan.lowered
         if not has_closed_form(lowered, self.program.schedule):
-            if not self.exact:  # in float64, as the reference: a neuron without a `unit` has no ties to be counted
+            # in float64, as the reference: a neuron without a `unit` has no ties to be counted, and a GPU may round
+            if not self.exact or plan.sums is not None:
                 lowered, wide = plan.float64_form, True
             clocked(self, lowered, self.x.double() if wide else self.x, timesteps)
             return
@@ -277,7 +294,8 @@ class FoldedRun(Run):
                 values[node.name] = self._first_spikes(node, node.op, inputs, lowered, timesteps)
             else:
                 op = node.op if wide else plan.ops[node.name]
-                values[node.name] = linear(op, inputs) if wide else op.run(*inputs)
+                sums = self._exact_sums(node, op, inputs)
+                values[node.name] = sums if sums is not None else linear(op, inputs) if wide else op.run(*inputs)
             self.counter.add(node.name, values[node.name][None])
             for name in node.inputs:
                 if lowered.last_reader[name] == node.name:
