@@ -108,6 +108,7 @@ def watched(run: EventRun, silent: bool) -> Clock:
             run.ties, run.exact, run.why = answered
         return kernel(layer, words, steps)
 
+    run._fixed = lambda: None  # type: ignore[method-assign]  # layer by layer, not several in one call
     run._fire = fire  # type: ignore[method-assign]
     for part in ("_pool", "_count", "_dense", "_answer"):
         setattr(run, part, timed(part.strip("_"), getattr(run, part)))
