@@ -87,14 +87,16 @@ coverage:
 WEIGHTS ?= resnet20-cifar10-jpeg.safetensors
 DATA ?= data
 TRAINED ?= trained
+# Rows of AVX2 too, on a machine with AVX-512.
+LESS := $(if $(shell grep -m1 -o avx512bw /proc/cpuinfo 2>/dev/null),AVX2)
 NETWORKS = --weights $(WEIGHTS) --data-dir $(DATA) $(if $(VGG_WEIGHTS),--vgg-weights $(VGG_WEIGHTS))
 bench:
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[bench,images,report]"
 	.venv-bench/bin/python benchmarks/speed.py $(NETWORKS)
-	.venv-bench/bin/python benchmarks/speed.py $(NETWORKS) --isa AVX2 --parts rows --timesteps 8 32 --engines transpike "hand-built, single"
+	$(if $(LESS),.venv-bench/bin/python benchmarks/speed.py $(NETWORKS) --isa $(LESS) --parts rows --timesteps 8 32 --engines transpike single-step)
 	.venv-bench/bin/python benchmarks/floor.py $(NETWORKS)
-	.venv-bench/bin/python benchmarks/floor.py $(NETWORKS) --isa AVX2
+	$(if $(LESS),.venv-bench/bin/python benchmarks/floor.py $(NETWORKS) --isa $(LESS))
 	.venv-bench/bin/python benchmarks/curves.py
 	.venv-bench/bin/python benchmarks/accuracy.py --weights $(WEIGHTS) --data-dir $(DATA)
 	.venv-bench/bin/python benchmarks/first_spike.py --weights $(WEIGHTS) --data-dir $(DATA)
@@ -106,8 +108,9 @@ bench:
 	.venv-bench/bin/python benchmarks/speed_page.py
 
 # On a machine with a GPU, under ten minutes: the tests of devices and of the fused scan, then benchmarks/gpu.json.
-# Elsewhere it says that there is none. The torch of your GPU: make gpu TORCH="torch" VENV=.venv-gpu
+# Elsewhere it says that there is none, and fails. The torch of your GPU: make gpu TORCH="torch" VENV=.venv-gpu
 gpu: install
+	@$(BIN)/python -c "import torch; torch.cuda.is_available() or exit('There is no GPU that torch can use: nothing was tested or measured.')"
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet triton
 	$(BIN)/python -m pytest -q -m "not slow" tests/laws/test_devices.py tests/laws/test_fused_scan.py
 	$(BIN)/python benchmarks/gpu.py $(if $(wildcard $(WEIGHTS)),--weights $(WEIGHTS) --data-dir $(DATA))

@@ -3,7 +3,7 @@
     python benchmarks/gpu.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA     (make gpu)
 
 Without --weights: seeded weights on noise. Medians of synchronised repeats in turn; every row is checked against the
-reference engine on the CPU. Writes benchmarks/gpu.json. Without a GPU it says so and ends with code 0: nothing is written.
+reference engine on the CPU. Writes benchmarks/gpu.json. Without a GPU it says so, and nothing is written.
 """
 
 import argparse
@@ -116,8 +116,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "gpu.json")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
-        print(f"There is no GPU that torch {torch.__version__} can use: nothing was measured and nothing is written.")
-        return
+        raise SystemExit(f"There is no GPU that torch {torch.__version__} can use: nothing was measured or written.")
     if fused.scan_on("cuda") is None:
         raise SystemExit("Triton is missing, which torch for GPUs brings on Linux: pip install triton")
     machine = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "python": platform.python_version()}

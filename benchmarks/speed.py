@@ -8,6 +8,7 @@ broken off loses little. A row with ``void`` says why it must not be quoted.
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import int8
 import kernels
 import safetensors.torch
 import torch
-from cases import ANN, ECC, NETWORKS, RECIPES, case, restrict
+from cases import ANN, CHOSEN, ECC, NETWORKS, RECIPES, case, restrict
 from facts import OURS, Facts, facts, ours
 from machine import added_memory, description, interleaved, smoke
 from results import KEY, Results, judge
@@ -125,7 +126,7 @@ def measure(arguments: argparse.Namespace, results: Results, dataset: ts.data.Da
     peers = (*SHARED, *CONVERTER)
     absent = {name: why for name in peers if (why := missing(name))}
     # ONNX Runtime chooses its instructions itself, and is therefore no row of a run with fewer
-    why = int8.missing() or ("" if arguments.isa is None else f"it cannot be told to use {isa}")
+    why = int8.missing() or (f"it cannot be told to use {isa}" if CHOSEN in os.environ else "")
     absent |= dict.fromkeys(ONNX, why) if why else {}
     if event_status()[0] is None:
         absent["transpike event, counting"] = event_status()[1]

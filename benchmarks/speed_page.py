@@ -107,7 +107,8 @@ def _chosen(part: list[dict]) -> list[dict]:
     kept: list[dict] = []
     for isa in dict.fromkeys(row["isa"] for row in part):
         here = [row for row in part if row["isa"] == isa]
-        kept += {row["engine"]: row for row in reversed(here) if row["graph"] == "source"}.values()
+        source = sorted((row for row in here if row["graph"] == "source"), key=lambda row: "void" in row)
+        kept += [next(r for r in source if r["engine"] == n) for n in dict.fromkeys(r["engine"] for r in source)]
         groups = dict.fromkeys((row["recipe"], row["timesteps"]) for row in here)
         for group in sorted(groups, key=lambda one: (list(dict.fromkeys(g[0] for g in groups)).index(one[0]), one[1])):
             run = [row for row in here if (row["recipe"], row["timesteps"]) == group and row["graph"] != "source"]
