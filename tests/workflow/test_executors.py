@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,8 +16,9 @@ import transpike as ts
 from compared import LOG, Told, ToldForEach
 from transpike.errors import DataError, FileError, MissingExtra, SettingError
 from transpike.workflow.compare import store as stores
-from transpike.workflow.compare.executors import Local, Ray, SlurmArray, executor_named, ranges
+from transpike.workflow.compare.executors import Executor, Finished, Local, Ray, SlurmArray, executor_named, ranges
 from transpike.workflow.compare.store import MARK, Folder, Remote, store_at
+from transpike.workflow.compare.units import Unit, Work
 
 RECIPES = [Told(), ToldForEach(), Told(number=1), Told(ending="refuse"), Told(multiple=4)]
 T = (2, 4)
@@ -117,6 +120,24 @@ if __name__ == "__main__":
 
 
 # --- the same table
+
+
+@dataclasses.dataclass(frozen=True)
+class Backwards(Executor):
+    """An executor of a user, which ends with the first unit."""
+
+    name: ClassVar[str] = "backwards"
+
+    def run(self, work: Work, units: Sequence[Unit], inputs: Path) -> Iterator[Finished]:
+        for index in reversed(range(len(units))):
+            (one,) = Local().run(work, [units[index]], inputs)
+            yield dataclasses.replace(one, index=index, remark="from the end" if index == 1 else "")
+
+
+def test_the_order_in_which_units_end_is_of_no_matter(whole: ts.Comparison) -> None:
+    found = compared(executor=Backwards())
+    assert found.remarks == ("told-for-each() at T=2: from the end",)
+    assert content(found) | {"remarks": []} == content(whole)
 
 
 def test_processes_give_the_same_table(whole: ts.Comparison) -> None:

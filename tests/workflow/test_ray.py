@@ -1,5 +1,6 @@
 """Comparisons on a Ray cluster of this machine: two nodes of one core each."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -30,13 +31,24 @@ class Machines:
         from ray.cluster_utils import Cluster
 
         self.log, self.gate = folder / "log", folder / "gate"
-        os.environ |= {LOG: str(self.log), GATE: str(self.gate)}
-        try:
+        with self.told():
             head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": MEMORY}
             self.cluster = Cluster(initialize_head=True, head_node_args=head)
-            self.second = self.cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+        self.second = self.added()
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """What starts here has the environment of the tests, and so have its workers."""
+        os.environ |= {LOG: str(self.log), GATE: str(self.gate)}
+        try:
+            yield
         finally:
             del os.environ[LOG], os.environ[GATE]
+
+    def added(self) -> object:
+        """A new second node."""
+        with self.told():
+            return self.cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
 
     @property
     def executor(self) -> str:
@@ -93,7 +105,27 @@ def test_a_node_that_is_killed_changes_nothing_but_a_remark(machines: Machines, 
         and "measured again, because its worker or node was lost" in remark
     )
     assert machines.begun() == 13 and content(compared(SIX, store=tmp_path)) == expected  # from the store
-    machines.second = machines.cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+    machines.second = machines.added()
+
+
+def test_an_interrupted_comparison_leaves_no_task(machines: Machines) -> None:
+    """Units from the third recipe on wait for a file that never comes: only the end of their comparison ends them."""
+    machines.gate.unlink(missing_ok=True)
+    machines.log.unlink(missing_ok=True)
+
+    def interrupt(done: int, total: int | None) -> None:
+        if done == 4:
+            wait_until(lambda: machines.begun() > 4)
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            compared(SIX, executor=machines.executor, progress=interrupt)
+        workers = {int(line.split()[0]) for line in machines.log.read_text().splitlines()}
+        assert not ray.is_initialized()
+        wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    finally:
+        machines.gate.touch()
 
 
 def test_the_object_store_holds_the_inputs_and_few_results(machines: Machines) -> None:

@@ -41,6 +41,7 @@ from transpike.workflow.compare.store import store_at
 )  # fmt: skip
 @click.option(
     "--store",
+    type=click.Path(path_type=str, file_okay=False),
     metavar="FOLDER|URL",
     default="runs/compare",
     show_default=True,
