@@ -2,9 +2,11 @@
 
     python benchmarks/imagenet_windows.py --data-dir DATA --models-dir MODELS --images 1000
 
-Thresholds of ReLU6 are its ceiling. ``ceiling`` puts pairs of neurons on the linear bottlenecks; ``qcfs`` leaves weights
-behind weights, so that a spike takes every path through both. Pictures and calibration as in imagenet.py. ``--folder``
-keeps the converted networks and what was measured of each batch; a rerun continues there.
+Thresholds of ReLU6 are its ceiling. ``ceiling`` puts pairs of neurons on the linear bottlenecks, ``merged`` makes one
+layer of both; ``qcfs`` leaves weights behind weights, so that a spike takes every path through both. ``calibrated-T`` is
+``ceiling`` with biases and initial potentials corrected for windows of T, which it alone runs, on all pictures. Pictures
+and calibration as in imagenet.py. ``--folder`` keeps the converted networks and what was measured of each batch; a rerun
+continues there.
 """
 
 import argparse
@@ -26,7 +28,19 @@ from transpike.schedules import LayerSynchronous
 
 CONTENT = Path(__file__).resolve().with_suffix(".json")
 BATCH, STEPS = 4, 32
-RECIPES = {"ceiling": Ceiling(timesteps=STEPS), "qcfs": QCFS(timesteps=STEPS, schedule=LayerSynchronous())}
+RECIPES = {
+    "ceiling": Ceiling(timesteps=STEPS),
+    "merged": Ceiling(timesteps=STEPS, linear_wires="merge"),
+    "qcfs": QCFS(timesteps=STEPS, schedule=LayerSynchronous()),
+    "calibrated-16": Ceiling(timesteps=16, calibrate="both"),
+    "calibrated-32": Ceiling(timesteps=32, calibrate="both"),
+}
+
+
+def runs(name: str, steps: int, first: bool) -> bool:
+    """Whether a network is run for so many steps, on the ``first`` pictures or on the others."""
+    recipe = RECIPES[name]
+    return steps == recipe.timesteps if recipe.depends_on_timesteps else first or steps == STEPS
 
 
 def measured(snn: ts.SNN, x: torch.Tensor, answers: torch.Tensor, steps: int) -> dict[str, Any]:
@@ -84,7 +98,7 @@ def main() -> None:
         file = arguments.folder / f"{name}.transpike"
         if not file.exists():
             used = calibration(arguments.data_dir)
-            ts.save(ts.convert(module, RECIPES[name], used, preprocessing=preprocessing), file)
+            ts.save(ts.convert(module, RECIPES[name], list(used.split(8)), preprocessing=preprocessing), file)
         networks[name] = ts.load(file)
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(SEED))[: arguments.images].tolist()
     picture = pictures(arguments.data_dir / PICTURES)
@@ -94,7 +108,7 @@ def main() -> None:
         chosen = order[start : start + BATCH]
         file = arguments.folder / f"batch-{start:04d}-{len(chosen)}.json"
         found = json.loads(file.read_text()) if file.exists() else {}
-        wanted = [(name, n) for name in networks for n in arguments.steps if n == STEPS or start < arguments.first]
+        wanted = [(name, n) for name in networks for n in arguments.steps if runs(name, n, start < arguments.first)]
         missing = [(name, steps) for name, steps in wanted if f"{name} {steps}" not in found]
         if missing:
             x = torch.stack([picture(i) for i in chosen])
@@ -112,7 +126,8 @@ def main() -> None:
         "order": f"the first {len(order)} of a permutation with seed {SEED}", "calibration": "53 pictures of COCO",
         "ann": {"accuracy": correct / len(ann), "interval": wilson(correct, len(ann))},
         "batch": BATCH, "torch": torch.__version__, "instructions": torch.backends.cpu.get_cpu_capability(),
-        "rows": [row(name, steps, networks[name], batches, labels) for name in networks for steps in arguments.steps],
+        "rows": [row(name, n, networks[name], batches, labels) for name in networks for n in arguments.steps
+                 if runs(name, n, True)],
     }  # fmt: skip
     write_atomically(arguments.output, (json.dumps(content, indent=1) + "\n").encode())
     print(json.dumps(content, indent=1))

@@ -1,4 +1,4 @@
-"""Rows of spikes that are too wide for one list of 16-bit entries are read in parts."""
+"""Wires that several sources read in parts: rows that are too wide for one list of 16-bit entries, and few channels."""
 
 import pytest
 import torch
@@ -82,3 +82,24 @@ def test_a_group_of_too_many_inputs_says_so():
     (reason,) = [text for text in EventPlan(snn.program).choice.kernels.values() if "dense" in text]
     assert "65535 inputs of one group" in reason
     assert_same_spikes(run(snn, x[:2], "event", STEPS), run(snn, x[:2], "reference", STEPS))
+
+
+@pytest.mark.parametrize("instructions", ["baseline", "AVX2", "AVX-512"])
+@pytest.mark.parametrize(("channels", "sources", "kernel"), [
+    (16, 1, "look-up"), (17, 2, "look-up"), (48, 3, "look-up"), (49, 1, "gather"),
+])  # fmt: skip
+def test_1x1_convolutions_of_few_channels_read_tables(instructions, channels, sources, kernel):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, 70, 1, stride=2), nn.ReLU(),
+                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(70, 3))  # fmt: skip
+    x = torch.rand(8, 2, 7, 5)
+    snn = ts.convert(settle(model, x), ts.recipes.ECC(timesteps=STEPS), x)
+    (layer,) = [layer for layer in EventPlan(snn.program).choice.layers.values() if layer.wires]
+    assert len(layer.sources) == sources and kernel in layer.kernel
+    chosen = LIBRARY.tp_instructions()
+    if not LIBRARY.tp_force(instructions.encode()):
+        pytest.skip(f"this machine has no {instructions}")
+    try:
+        assert_same_spikes(run(snn, x[:2], "event", STEPS), run(snn, x[:2], "reference", STEPS))
+    finally:
+        assert LIBRARY.tp_force(chosen) or chosen == b"NEON"

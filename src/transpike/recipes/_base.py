@@ -264,7 +264,7 @@ class PercentileCoded(LinearWired, PercentileThresholded):
 
 
 @dataclass(frozen=True)
-class LearnedCoded(RateCoded):
+class LearnedCoded(LinearWired):
     """Thresholds are the trained ceilings of the source activations.
 
     ``beta`` is the initial potential as a share of the threshold; None is the trained shift of a staircase, and ½ for

@@ -42,6 +42,7 @@ LONGEST_LIST = 65535
 LARGEST_TABLE = 2 * 2**20  # bytes of a look-up table that fits into the cache
 MOST_TAPS = 100  # of a masked synapse, summed over all planes
 MOST_PLANES = 64
+FEW = 48  # channels of a 1×1 convolution that reads tables: to write and read lists of so few takes longer
 TALLEST = 16  # rows of a convolution kernel that uses the look-up table
 FARTHEST = 4096  # largest stride, padding, dilation and number of kernel rows
 MOST_SOURCES = 64
@@ -294,7 +295,8 @@ class _Compiler:
         table = kernel[0] * kernel[1] * 2 * 256 * min(padded(channels), BLOCK * UNIT) * 4
         longest = _longest(width, kernel)
         tabled = self.planes[wire] == 1 and kernel[0] <= TALLEST and table <= LARGEST_TABLE
-        if tabled and (every == UNIT or (groups == 1 and not longest)):
+        few = every == UNIT or (groups == 1 and kernel == (1, 1) and every <= FEW)
+        if tabled and (few or (groups == 1 and not longest)):
             return LOOKUP, 1, UNIT
         if groups == 1 and longest:
             return GATHER, 1, min(every, longest)
