@@ -1,5 +1,10 @@
 """The scan for GPUs, of all steps in one kernel, is the scan of the dense engine: run here by Triton's interpreter."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -110,3 +115,33 @@ def test_ties_off_the_grid_are_counted_alike(monkeypatch, reset):
         traces.append(ts.simulate(snn, torch.ones((2, 1)).to(DEVICE), 16, engine="dense", record=cells(snn)))
     assert traces[0].ties == traces[1].ties == 2 * 8
     assert_same_spikes(*traces)
+
+
+COMPILED = """
+import itertools, sys
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from transpike.engines.dense import _triton_scan
+kernel = _triton_scan._steps
+types = {name: "*fp32" for name in kernel.arg_names[:6]} | {"found": "*i32"}
+types |= {name: "i32" for name in ("neurons", "sample", "steps", "before")}
+for constant, exact in itertools.product((False, True), repeat=2):
+    chosen = {"CONSTANT": constant, "BIASED": exact, "HARD": constant, "EXACT": exact, "EVERY": 8, "BLOCK": 1024}
+    source = ASTSource(kernel, signature=types | dict.fromkeys(chosen, "constexpr"), constexprs=chosen)
+    made = triton.compile(source, target=GPUTarget("cuda", 80, 32), options={"enable_fp_fusion": False})
+    print(len(made.asm["cubin"]) > 0, "add" in made.asm["ptx"], "fma" in made.asm["ptx"])
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("triton.backends.nvidia") is None, reason="this Triton does not compile for NVIDIA's GPUs"
+)
+def test_it_compiles_for_a_gpu_and_contracts_no_product_with_a_sum(tmp_path):
+    """The compiler for NVIDIA's GPUs needs none; only what it gives does."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    (tmp_path / "compiled.py").write_text(COMPILED)
+    command = [sys.executable, str(tmp_path / "compiled.py")]
+    answer = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert answer.stdout.split("\n")[:4] == ["True True False"] * 4, answer.stderr

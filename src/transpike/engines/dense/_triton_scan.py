@@ -10,7 +10,7 @@ from transpike.lowering.exact_grid import RANGE_CHECK_EVERY
 BLOCK = 1024  # neurons of one program
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps", "before"])  # which differ from call to call
 def _steps(  # every neuron keeps its potential in a register from the first step to the last
     train, current, potential, threshold, bias, limit, found, neurons, sample, steps, before, CONSTANT: tl.constexpr,
     BIASED: tl.constexpr, HARD: tl.constexpr, EXACT: tl.constexpr, EVERY: tl.constexpr, BLOCK: tl.constexpr,
@@ -56,9 +56,11 @@ def scan(
     """``transpike.engines.dense.fused.Scan``."""
     neurons, (threshold, bias, limit) = potential.numel(), row
     found = torch.zeros(1, dtype=torch.int32, device=train.device)
-    _steps[(triton.cdiv(neurons, BLOCK),)](
-        train, train if current is None else current, potential, threshold, threshold if bias is None else bias, limit,
-        found, neurons, len(threshold), train.numel() // neurons, before, CONSTANT=current is not None,
-        BIASED=bias is not None, HARD=reset == "hard", EXACT=exact, EVERY=RANGE_CHECK_EVERY, BLOCK=BLOCK,
-    )  # fmt: skip
+    with torch.cuda.device_of(train):  # a kernel starts on the current device
+        _steps[(triton.cdiv(neurons, BLOCK),)](
+            train, train if current is None else current, potential, threshold,
+            threshold if bias is None else bias, limit, found, neurons, len(threshold), train.numel() // neurons,
+            before, CONSTANT=current is not None, BIASED=bias is not None, HARD=reset == "hard", EXACT=exact,
+            EVERY=RANGE_CHECK_EVERY, BLOCK=BLOCK, enable_fp_fusion=False,
+        )  # fmt: skip
     return int(found)
