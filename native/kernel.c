@@ -5,7 +5,7 @@
  */
 #include <stddef.h>
 #include <string.h>
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -64,6 +64,19 @@ INLINE void by_step(const uint32_t *words, uint8_t *bytes) {
     memcpy(bytes, &q, 32);
 }
 
+/* The same for the first step only. */
+INLINE void by_one_step(const uint32_t *words, uint8_t *bytes) {
+#ifdef __AVX2__
+    bytes[0] = (uint8_t)_mm256_movemask_ps(
+        _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256((const __m256i *)words), 31)));
+#else
+    uint32_t found = 0;
+    for (int j = 0; j < 8; ++j)
+        found |= (words[j] & 1) << j;
+    bytes[0] = (uint8_t)found;
+#endif
+}
+
 /* ---- lists ---------------------------------------------------------------------------------------------------- */
 
 /* The lists of one row of pixels: for every step, the channels that fired, pixel by pixel and group by group. */
@@ -81,8 +94,13 @@ static void list_pixels(const tp_source *s, const tp_plan *plan, char *scratch, 
                                         x * s->column_words + g * group;
                 for (int64_t c = 0; c < group; c += TP_UNIT) {
                     uint8_t bytes[2][TP_STEPS];
-                    by_step(words + c, bytes[0]);
-                    by_step(words + c + 8, bytes[1]);
+                    if (steps == 1) {
+                        by_one_step(words + c, bytes[0]);
+                        by_one_step(words + c + 8, bytes[1]);
+                    } else {
+                        by_step(words + c, bytes[0]);
+                        by_step(words + c + 8, bytes[1]);
+                    }
                     const uint16_t c16 = (uint16_t)c;
                     const h16 low = {c16, c16, c16, c16, c16, c16, c16, c16}, high = low + 8;
                     for (int64_t t = 0; t < steps; ++t) {
@@ -156,7 +174,8 @@ static void list_windows(const tp_source *s, const tp_plan *plan, char *scratch,
 }
 
 /* The rows of spikes of a look-up source as bytes, [column with borders][half of the 16 channels][step]. */
-static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, int64_t sample, int64_t row) {
+static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, int64_t sample, int64_t row,
+                       int64_t steps) {
     int64_t *tags = (int64_t *)(scratch + plan->tags);
     for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
         const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y, slot = y % plan->slots;
@@ -166,8 +185,14 @@ static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, i
         uint8_t *bytes = (uint8_t *)(scratch + plan->pixel_lists) + (slot + 1) * plan->padded_width * 2 * TP_STEPS;
         const uint32_t *words = s->planes[0] + sample * s->sample_words + y * s->row_words;
         for (int64_t x = 0; x < least(s->width, plan->padded_width - s->padding_x); ++x)
-            for (int64_t half = 0; half < 2; ++half)
-                by_step(words + x * s->column_words + 8 * half, bytes + ((s->padding_x + x) * 2 + half) * TP_STEPS);
+            for (int64_t half = 0; half < 2; ++half) {
+                const uint32_t *from = words + x * s->column_words + 8 * half;
+                uint8_t *to = bytes + ((s->padding_x + x) * 2 + half) * TP_STEPS;
+                if (steps == 1)
+                    by_one_step(from, to);
+                else
+                    by_step(from, to);
+            }
     }
 }
 
@@ -425,7 +450,7 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
                 if (s->kind == TP_GATHER || s->kind == TP_NARROW)
                     list_windows(s, plans + i, scratch, r - start, r / layer->height, r % layer->height, layer->steps);
                 else if (s->kind == TP_LOOKUP)
-                    list_bytes(s, plans + i, scratch, r / layer->height, r % layer->height);
+                    list_bytes(s, plans + i, scratch, r / layer->height, r % layer->height, layer->steps);
             }
         for (int64_t b = block; b < last_block; ++b) {
             const int64_t channel = layer->block_start[b], units = layer->block_units[b];

@@ -14,12 +14,10 @@ static void move(const tp_part *part, int64_t batch) {
     for (int64_t sample = 0; sample < batch; ++sample) {
         const uint32_t *from = part->source + sample * part->source_sample;
         uint32_t *to = part->to + sample * part->outputs;
-        for (int64_t i = 0; i < part->outputs; ++i) {
-            const int32_t place = part->places[i];
-            if (place >= 0)
-                to[i] = from[place];
-            else if (!part->joins)
-                to[i] = 0;
+        for (int64_t i = 0; i < part->run_count; ++i) {
+            const int32_t *run = part->runs + 3 * i;
+            for (int32_t k = 0; k < run[2]; ++k)
+                to[run[0] + k] = from[run[1] + k];
         }
     }
 }

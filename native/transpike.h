@@ -68,20 +68,20 @@ typedef struct {
     int64_t unclear, broken; /* out: values near an edge, for TP_GIVEN; 1 if a value is NaN or infinite */
 } tp_scan;
 
-/* One node of a network whose wires have fixed places in memory: neurons, maximum pooling, or wiring that copies words
- * from places in a sample's input. */
+/* One node of a network whose wires have fixed places in memory: neurons, maximum pooling, or wiring that copies runs of
+ * words; words that no run reaches keep their values. */
 enum { TP_FIRE = 0, TP_POOL = 1, TP_MOVE = 2 };
 typedef struct {
     tp_layer *layer;        /* TP_FIRE: all but batch, steps, first_step, threads and count_ties is given */
     const uint32_t *source; /* TP_POOL, TP_MOVE */
     uint32_t *to;
     const int64_t *taps;    /* TP_POOL: as in tp_pool_max */
-    const int32_t *places;  /* TP_MOVE: [outputs], the word of the input; -1: none */
+    const int32_t *runs;    /* TP_MOVE: [run_count][3]: first word of the output, of the input, and their number */
     int32_t *counts, *largest;
     const uint32_t *fan_out, *boundary; /* [neurons], as in tp_count; NULL: not counted */
     int64_t *totals;        /* [3][TP_STEPS], out: spikes, and their sums of fan_out and boundary */
     int64_t kind, source_sample, inputs, outputs, window, channels, neurons;
-    int64_t joins;          /* TP_MOVE: leave the words without a place as they are; else they become 0 */
+    int64_t run_count;
     int64_t work;           /* multiplications of a sample and step, to choose the number of threads */
 } tp_part;
 

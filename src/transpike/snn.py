@@ -304,11 +304,13 @@ class SNN(ModuleLike):
 
         ``x``: the input (batch, *shape), or several as in a call, which later frames may replace; or the number of
         samples. For recordings it is the number, and each ``step(frame)`` takes one frame (batch, *shape). Networks of
-        sigma-delta neurons send what changes: a frame that repeats the last one costs nothing. ``engine``: "dense"
-        unless given; ``count`` counts spikes for ``finish()``. Raises SettingError for networks that do not stream.
+        sigma-delta neurons send what changes: a frame that repeats the last one costs nothing. ``engine``: unless
+        given, "event" on CPUs for networks that fire in every step, else "dense"; ``count`` counts spikes for
+        ``finish()``. Raises SettingError for networks that do not stream.
         """
         prepared = torch.zeros((x, *self.graph.input_shape)) if isinstance(x, int) else self._frame(x)
-        return opened(self.program, engine_given(engine or "dense"), prepared, self._frame, isinstance(x, int), count)
+        chosen = None if engine is None else engine_given(engine)
+        return opened(self.program, chosen, prepared, self._frame, isinstance(x, int), count)
 
     def _frame(self, frame: Any) -> Tensor:
         return self.prepare(frame[:, None])[:, 0] if self.encoder.has_frames else self.entering(self.prepare(frame))

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
 from transpike.core.encoder import Encoder
+from transpike.engines.dense.engine import Dense
+from transpike.engines.event.run import Event
+from transpike.engines.native import library as _native
 from transpike.engines.run import Run
 from transpike.errors import DataError, SettingError
 from transpike.lowering.program import Program
@@ -77,9 +80,15 @@ class Stream:
 
 
 def opened(
-    program: Program, engine: Engine, x: Tensor, prepare: Callable[[Any], Tensor], waits: bool, count: bool
+    program: Program, engine: Engine | None, x: Tensor, prepare: Callable[[Any], Tensor], waits: bool, count: bool
 ) -> Stream:
-    """A stream that begins with prepared inputs ``x`` (batch, *shape), or ``waits`` for the first frame."""
+    """A stream that begins with prepared inputs ``x`` (batch, *shape), or ``waits`` for the first frame.
+
+    Without an ``engine``: events where they are possible. "auto" would measure firing rates, and there may be no input.
+    """
+    if engine is None:
+        events = program.schedule.mode == "steps" and x.device.type == "cpu" and _native.load()[0] is not None
+        engine = Event() if events else Dense()
     encoder = program.encoder
     if program.schedule.mode != "steps" and program.schedule.gain != "unit":
         raise SettingError(f"start() is for networks that stream, not for {program.schedule}: use run()")

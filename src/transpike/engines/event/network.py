@@ -4,6 +4,7 @@ A call from Python takes longer than a small layer. Consecutive native nodes are
 """
 
 import ctypes
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from transpike.engines.event.call import stride
 from transpike.engines.event.layers import EventLayer, EventPool
 from transpike.engines.event.plan import EventPlan
 from transpike.engines.event.weights import image, padded
-from transpike.engines.event.wires import Planes, moved, of_one_stride
+from transpike.engines.event.wires import Copy, Planes, moved, numbers, of_one_stride
 from transpike.engines.native import library as _native
 from transpike.errors import SettingError
 from transpike.ops import AvgPool
@@ -52,11 +53,12 @@ class Network:
         self.totals = torch.zeros((len(self.counted), 3, _native.STEPS), dtype=torch.int64)
         self.boundary = counter.boundary.keys()
         self.words: dict[str, Planes] = {}
-        self.steps: list[Section | Node] = []
+        self.read: set[int] = set()  # memory of the wires that something reads
         self.calls: dict[str, _native.Layer] = {}
         self.alive: list[Any] = []  # what the structures point to
         self.scratch_bytes = 0
-        self._parts: list[tuple[str, _native.Part]] = []
+        order: list[tuple[str, _native.Part] | Node] = []
+        self._order = order
         for node in event.folded.lowered.nodes:
             name = node.name
             if name in event.folded.constant_nodes:
@@ -71,9 +73,9 @@ class Network:
             elif name in event.choice.moved:
                 self._move(node)
             if name in event.choice.dense and layer is None:
-                self._close()
-                self.steps.append(node)
-        self._close()
+                self.read |= {_memory(plane) for i in node.inputs for plane in self.words.get(i, ())}
+                order.append(node)
+        self.steps = self._sections(order)
         self.scratch = torch.empty(self.scratch_bytes, dtype=torch.uint8)
 
     def set_constant(self, name: str, constant: Tensor) -> None:
@@ -92,7 +94,7 @@ class Network:
 
     def _buffer(self, node: Node) -> Tensor:
         channels, height, width = image(node.shape)
-        return torch.empty((self.batch, height, width, padded(channels)), dtype=torch.int32)
+        return torch.zeros((self.batch, height, width, padded(channels)), dtype=torch.int32)  # what nobody writes is 0
 
     def _add(self, name: str, **fields: Any) -> None:
         """Count a layer of neurons or a pool where the counter wants it."""
@@ -103,17 +105,23 @@ class Network:
             part.totals = self.totals[self.counted.index(name)].data_ptr()
             if name in self.boundary:
                 part.boundary = self.event.boundary[name].data_ptr()
-        self._parts.append((name, part))
+        self._order.append((name, part))
 
-    def _close(self) -> None:
-        if not self._parts:
-            return
-        parts = (_native.Part * len(self._parts))(*(part for _, part in self._parts))
-        call = _native.Section(
-            parts=ctypes.addressof(parts), part_count=len(parts), batch=self.batch, threads=self.threads
-        )
-        self.steps.append(Section(parts, [name for name, _ in self._parts], call))
-        self._parts = []
+    def _sections(self, order: list[tuple[str, _native.Part] | Node]) -> list[Section | Node]:
+        """Without the copies that nothing reads, because others copy from where they come from."""
+        steps: list[Section | Node] = []
+        wanted = [one for one in order if isinstance(one, Node) or one[1].kind != MOVE or one[1].to in self.read]
+        for native, group in itertools.groupby(wanted, lambda one: not isinstance(one, Node)):
+            if not native:
+                steps += group  # type: ignore[arg-type]
+                continue
+            found: list[tuple[str, _native.Part]] = list(group)  # type: ignore[arg-type]
+            parts = (_native.Part * len(found))(*(part for _, part in found))
+            call = _native.Section(
+                parts=ctypes.addressof(parts), part_count=len(parts), batch=self.batch, threads=self.threads
+            )
+            steps.append(Section(parts, [name for name, _ in found], call))
+        return steps
 
     def _fire(self, layer: EventLayer, potential: Tensor, constant: Tensor) -> None:
         name, fired = layer.node.name, self._buffer(layer.node)
@@ -126,6 +134,7 @@ class Network:
         if needed < 0:
             raise SettingError(f"the native library refuses {name}; use engine='dense' and report this")
         self.scratch_bytes = max(self.scratch_bytes, needed)
+        self.read |= {_memory(plane) for planes in wires for plane in planes}
         self.alive += [call, alive, potential, fired]
         self.words[name], self.calls[name] = [fired], call
         self._add(name, kind=FIRE, layer=ctypes.addressof(call), to=fired.data_ptr(), work=prepared.work)
@@ -135,6 +144,7 @@ class Network:
         plane = self._solid(node.name, self.words[node.inputs[0]][0])
         fired, (counts, largest) = self._buffer(node), state
         outputs, window = layer.taps.shape
+        self.read.add(_memory(plane))
         self.alive += [plane, fired, state]
         self.words[node.name] = [fired]
         self._add(
@@ -144,61 +154,63 @@ class Network:
         )  # fmt: skip
 
     def _move(self, node: Node) -> None:
-        """Windows of a pool are views; other wiring copies words from their places."""
-        inputs, found = [self.words[name] for name in node.inputs], dict[int, Tensor]()
+        """Windows of a pool are views; other wiring copies words from the wires that neurons or inputs write."""
+        known = self.event.copies
+        if node.name not in known:
+            known[node.name] = self._copies(node)
+        if not known[node.name]:
+            self.words[node.name] = moved(node, [self.words[name] for name in node.inputs], [])
+            return
+        self.words[node.name] = []
+        for copies in known[node.name]:
+            to = self._buffer(node)
+            self.words[node.name].append(to)
+            for copy in copies:
+                self._copy(node.name, self.words[copy.wire][copy.index], to, copy)
+
+    def _copies(self, node: Node) -> list[list[Copy]]:
+        inputs, table = [self.words[name] for name in node.inputs], self.event.folded.table
         if is_plain(node.op, AvgPool):
             views = moved(node, inputs, [])
             if {_memory(view) for view in views} <= {_memory(plane) for plane in inputs[0]}:  # without a border
-                self.words[node.name] = views
-                return
-        for k, planes in enumerate(inputs):
+                return []
+        found: dict[int, list[Copy]] = {}
+        shapes = [table[name].shape for name in node.inputs]
+        for k, (wire, planes) in enumerate(zip(node.inputs, inputs, strict=True)):
             for index, plane in enumerate(planes):
-                places = self._places(node, k, index)
-                for to, part in enumerate(places, index * len(places)):
-                    joins = to in found
-                    found.setdefault(to, self._buffer(node))
-                    self._copy(node.name, plane, found[to], part, joins)
-        self.words[node.name] = [found[index] for index in range(len(found))]
+                numbered = [[numbers(plane) if j == k else torch.zeros_like(p[0][:1])] for j, p in enumerate(inputs)]
+                parts = moved(node, numbered, shapes)
+                for to, part in enumerate(parts, index * len(parts)):
+                    found.setdefault(to, []).extend(self._from(wire, index, (part - 1).flatten()))
+        return [found[index] for index in range(len(found))]
 
-    def _places(self, node: Node, k: int, index: int) -> list[Tensor]:
-        """For each plane that plane ``index`` of input ``k`` becomes: which of its words it copies, −1: none."""
-        key, known = (node.name, k, index), self.event.places
-        if key not in known:
-            numbered = [[_numbers(self.words[name][0])] for name in node.inputs]
-            for j, planes in enumerate(numbered):
-                planes[:] = [_numbers(self.words[node.inputs[k]][index]) if j == k else torch.zeros_like(planes[0])]
-            shapes = [self.event.folded.table[name].shape for name in node.inputs]
-            known[key] = [_places_of(plane) for plane in moved(node, numbered, shapes)]
-        return known[key]
+    def _from(self, wire: str, index: int, places: Tensor) -> list[Copy]:
+        """Copies from where the words of this plane come from, if it consists of copies."""
+        before = self.event.copies.get(wire)
+        if not before:
+            return [Copy.of(wire, index, places)]
+        return [
+            Copy.of(one.wire, one.index, torch.where(places >= 0, one.places[places.long().clamp(min=0)], -1))
+            for one in before[index]
+        ]
 
     def _solid(self, name: str, plane: Tensor) -> Tensor:
         """The plane, or a copy of it, whose words lie one after another."""
         if plane.is_contiguous():
             return plane
-        to = torch.empty(plane.shape, dtype=torch.int32)
-        self._copy(name, plane, to, _places_of(_numbers(plane)), joins=False)
+        to = torch.zeros(plane.shape, dtype=torch.int32)
+        self.read.add(_memory(to))
+        self._copy(name, plane, to, Copy.of("", 0, (numbers(plane) - 1).flatten()))
         return to
 
-    def _copy(self, name: str, source: Tensor, to: Tensor, places: Tensor, joins: bool) -> None:
-        self.alive += [source, to, places]
+    def _copy(self, name: str, source: Tensor, to: Tensor, copy: Copy) -> None:
+        self.read.add(_memory(source))
+        self.alive += [source, to, copy]
         self._add(
             name, kind=MOVE, source=source.data_ptr(), source_sample=source.stride(0), to=to.data_ptr(),
-            places=places.data_ptr(), outputs=places.numel(), joins=joins,
+            outputs=to[0].numel(), runs=copy.runs.data_ptr(), run_count=len(copy.runs),
         )  # fmt: skip
 
 
 def _memory(plane: Tensor) -> int:
     return plane.untyped_storage().data_ptr()
-
-
-def _numbers(plane: Tensor) -> Tensor:
-    """One sample's words, numbered from 1 on as they lie in memory."""
-    sample = plane[:1]
-    reach = sum((size - 1) * step for size, step in zip(sample.shape[1:], sample.stride()[1:], strict=True)) + 1
-    numbers = torch.arange(1, reach + 1, dtype=torch.int32)
-    return numbers.as_strided(sample.shape, (reach, *sample.stride()[1:]))
-
-
-def _places_of(numbers: Tensor) -> Tensor:
-    """Wiring has moved the numbers; 0 stands where it put none."""
-    return (numbers - 1).flatten().contiguous()

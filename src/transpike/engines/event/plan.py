@@ -13,6 +13,7 @@ from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIR
 from transpike.engines.event.call import LayerCall
 from transpike.engines.event.layers import EventLayer, choose
 from transpike.engines.event.weights import image, padded
+from transpike.engines.event.wires import Copy
 from transpike.engines.native import library as _native
 from transpike.errors import SettingError
 from transpike.lowering.program import Program
@@ -53,8 +54,8 @@ class EventPlan:
         wires = {*self.choice.layers, *self.choice.moved, *self.packed}
         self.wire_bytes = sum(4 * _words(nodes[name].shape) for name in wires)
         """Bytes of all packed wires of one sample."""
-        self.places: dict[tuple[str, int, int], list[Tensor]] = {}
-        """Which words wiring copies (event/network.py)."""
+        self.copies: dict[str, list[list[Copy]]] = {}
+        """Node → for each of its planes, what it copies; none for views. Found by the first network."""
         self.all_native = len(self.choice.layers) == sum(isinstance(n.op, Cell) for n in nodes.values())
         read = {i for name in self.choice.dense for i in nodes[name].inputs if not is_global(nodes[name])}
         unpacked = [n for n in self.choice.dense if n not in self.choice.layers or n in read]

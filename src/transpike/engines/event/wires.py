@@ -1,5 +1,6 @@
 """Wires as packed spikes: words of 32 time steps, and the wiring that moves them."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,38 @@ from transpike.ops import AvgPool
 
 Planes = list[Tensor]
 """A wire as packed spikes: the sum of planes (batch, height, width, padded channels) of 32-bit words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """Words that wiring copies from plane ``index`` of ``wire``.
+
+    ``places``: for each word of the output its place in one sample of that plane, or −1. ``runs`` are the same as rows:
+    first word of the output, of the input, number of words.
+    """
+
+    wire: str
+    index: int
+    places: Tensor
+    runs: Tensor
+
+    @classmethod
+    def of(cls, wire: str, index: int, places: Tensor) -> "Copy":
+        there = (places >= 0).nonzero()[:, 0]
+        source = places[there].long()
+        begins = torch.ones(len(there), dtype=torch.bool)
+        begins[1:] = (there.diff() != 1) | (source.diff() != 1)
+        first = begins.nonzero()[:, 0]
+        length = torch.diff(first, append=torch.tensor([len(there)]))
+        return cls(wire, index, places, torch.stack([there[first], source[first], length], 1).int().contiguous())
+
+
+def numbers(plane: Tensor) -> Tensor:
+    """One sample's words, numbered from 1 on as they lie in memory; wiring moves them and puts 0 where nothing is."""
+    sample = plane[:1]
+    reach = sum((size - 1) * step for size, step in zip(sample.shape[1:], sample.stride()[1:], strict=True)) + 1
+    found = torch.arange(1, reach + 1, dtype=torch.int32)
+    return found.as_strided(sample.shape, (reach, *sample.stride()[1:]))
 
 
 def of_one_stride(planes: Planes) -> Planes:

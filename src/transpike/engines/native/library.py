@@ -62,10 +62,10 @@ class Part(ctypes.Structure):
     """native/transpike.h: tp_part."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("layer", "source", "to", "taps", "places", "counts", "largest")),
+        *((name, c_void_p) for name in ("layer", "source", "to", "taps", "runs", "counts", "largest")),
         *((name, c_void_p) for name in ("fan_out", "boundary", "totals")),
         *((name, c_int64) for name in ("kind", "source_sample", "inputs", "outputs", "window", "channels", "neurons")),
-        *((name, c_int64) for name in ("joins", "work")),
+        *((name, c_int64) for name in ("run_count", "work")),
     ]
 
 
