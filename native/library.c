@@ -87,7 +87,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
         p->slots = (s->kernel_y - 1) * s->dilation_y + 1;
         p->tags = at;
         at += align(p->slots * 8);
-        if (s->kind == TP_LOOKUP) {
+        if (is_lookup(s)) {
             const int64_t reach = (layer->width - 1) * s->stride_x + (s->kernel_x - 1) * s->dilation_x + 1;
             p->padded_width = reach;
             p->pixel_lists = at;
@@ -111,7 +111,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
         together = 1;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (s->kind == TP_LOOKUP || s->kind == TP_MASKED)
+        if (is_lookup(s) || s->kind == TP_MASKED)
             continue;
         plans[i].window_starts = at;
         at += align(together * TP_STEPS * s->groups * (s->width + 1) * 4);
@@ -135,7 +135,7 @@ static int64_t possible(const tp_layer *layer) {
         return 0;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (!within(s->kind, TP_GATHER, TP_NARROW) || !within(s->plane_count, 1, SIZE) ||
+        if (!within(s->kind, TP_GATHER, TP_NARROW_LOOKUP) || !within(s->plane_count, 1, SIZE) ||
             !within(s->height, 1, SIZE) || !within(s->width, 1, SIZE) || !within(s->channels, TP_UNIT, SIZE) ||
             !within(s->groups, 1, SIZE) || s->channels % (s->groups * TP_UNIT) ||
             !within(s->kernel_y, 1, STRIDE) || !within(s->kernel_x, 1, SIZE) || !within(s->stride_y, 1, STRIDE) ||
@@ -146,7 +146,7 @@ static int64_t possible(const tp_layer *layer) {
             (s->channels != layer->channels || s->kernel_y * s->kernel_x > TP_TAPS ||
              s->kernel_y * s->kernel_x * s->plane_count > TP_TAPS))
             return 0;
-        if (s->kind == TP_LOOKUP && (s->channels != TP_UNIT || s->plane_count != 1 || s->kernel_y > TP_TALLEST))
+        if (is_lookup(s) && (s->channels != TP_UNIT || s->plane_count != 1 || s->kernel_y > TP_TALLEST))
             return 0;
         const int64_t gathers = s->kind == TP_GATHER || s->kind == TP_NARROW;
         /* entries have 16 bits, starts 32; plus one kernel width for the row of zeros */

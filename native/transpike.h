@@ -21,13 +21,13 @@
 #define TP_API __attribute__((visibility("default")))
 #endif
 
-enum { TP_GATHER = 0, TP_LOOKUP = 1, TP_MASKED = 2, TP_NARROW = 3 };
+enum { TP_GATHER = 0, TP_LOOKUP = 1, TP_MASKED = 2, TP_NARROW = 3, TP_NARROW_LOOKUP = 4 };
 
 /* One synapse into a layer: a convolution over spikes (a linear layer has a single position).
  * Rows and columns are those after pooling: a sum over windows is a sum of planes, all with the same strides. */
 typedef struct {
     const uint32_t *const *planes; /* [plane_count] */
-    const void *weights;          /* of all blocks: floats, or 16-bit integers for TP_NARROW */
+    const void *weights;          /* of all blocks: floats, or 16-bit integers for the narrow kinds */
     const float *units;           /* [channels of the layer]: the value of a narrow weight of 1 */
     const int64_t *block_weights; /* [blocks]: where a block's weights begin, in elements */
     int64_t kind, plane_count;
