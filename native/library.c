@@ -17,10 +17,11 @@ extern const tp_kernels tp_kernels_avx2, tp_kernels_avx512;
 #endif
 static const tp_kernels *kernels = &tp_kernels_baseline;
 #ifdef __aarch64__
-static const char *instructions = "NEON";
+#define BASELINE "NEON"
 #else
-static const char *instructions = "baseline";
+#define BASELINE "baseline"
 #endif
+static const char *instructions = BASELINE;
 
 __attribute__((constructor)) static void choose(void) {
     for (int byte = 0; byte < 256; ++byte)
@@ -46,11 +47,17 @@ int64_t tp_has_threads(void) {
 #endif
 }
 
+int64_t tp_compiled(const char *name) {
+#ifdef __aarch64__
+    return !strcmp(name, "NEON") || !strcmp(name, "baseline");
+#elif defined(TP_X86)
+    return !strcmp(name, "baseline") || !strcmp(name, "AVX2") || !strcmp(name, "AVX-512");
+#else
+    return !strcmp(name, "baseline");
+#endif
+}
+
 int64_t tp_force(const char *name) {
-    if (!strcmp(name, "baseline")) {
-        kernels = &tp_kernels_baseline, instructions = "baseline";
-        return 1;
-    }
 #ifdef TP_X86
     __builtin_cpu_init();
     const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -63,8 +70,13 @@ int64_t tp_force(const char *name) {
         kernels = &tp_kernels_avx512, instructions = "AVX-512";
         return 1;
     }
+    if (strcmp(name, "baseline"))
+        return 0;
 #endif
-    return 0;
+    if (!tp_compiled(name))
+        return 0;
+    kernels = &tp_kernels_baseline, instructions = BASELINE;
+    return 1;
 }
 
 static int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -124,7 +124,9 @@ typedef struct {
 TP_API int64_t tp_abi(void);
 TP_API int64_t tp_struct_bytes(int64_t which); /* tp_source, tp_layer, tp_scan, tp_part, tp_section, tp_delta */
 TP_API const char *tp_instructions(void);      /* the instruction set chosen at run time */
-/* Use "baseline", "AVX2" or "AVX-512" instead, for tests. Returns 0 if this machine does not support it. */
+/* Whether the library holds kernels for "baseline", "NEON", "AVX2" or "AVX-512"; the baseline of ARM is NEON. */
+TP_API int64_t tp_compiled(const char *name);
+/* Use these instead. Returns 0 if they are not compiled, or if this processor lacks them. */
 TP_API int64_t tp_force(const char *name);
 TP_API int64_t tp_has_threads(void);
 
