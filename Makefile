@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-matrix check install browser sanitize fuzz networks kills memory clean coverage bench gpu reproduce
+.PHONY: demo test test-matrix check install browser sanitize arm fuzz networks kills memory clean coverage bench gpu reproduce
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -57,6 +57,12 @@ sanitize: install
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	TRANSPIKE_NATIVE=$(CURDIR)/build/sanitize/libtranspike_events.so \
 	$(BIN)/python -m pytest tests/laws/test_event_laws.py tests/laws/test_native_laws.py tests/hostile/test_native_library.py
+
+# The kernels against plain loops on 64-bit ARM, emulated. Needs gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user.
+arm:
+	cmake -S . -B build/arm -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux.cmake -DTRANSPIKE_CHECK=ON
+	cmake --build build/arm
+	cd build/arm && ctest --output-on-failure --verbose
 
 # 40,000 mutated files: each is read or refused, without traceback, hang, 1 GiB of memory or code that runs.
 # Others: make fuzz SEED=7 FUZZ="--mutations 500 --only data"
