@@ -27,8 +27,9 @@ def choose(library: ctypes.CDLL, name: str) -> None:
     """Let the library use this set. Raises SettingError if the library or this processor does not have it."""
     if library.tp_force(name.encode()):
         return
-    lacks = "this processor lacks it" if library.tp_compiled(name.encode()) else "the native library was built without it"
-    raise SettingError(f"{VARIABLE} names {name}, but {lacks}; available: {', '.join(available(library))}")
+    built = name in compiled(library)
+    why = "this processor lacks it" if built else "the native library was built without it"
+    raise SettingError(f"{VARIABLE} names {name}, but {why}; available: {', '.join(available(library))}")
 
 
 def compiled(library: ctypes.CDLL) -> tuple[str, ...]:
