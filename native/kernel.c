@@ -26,6 +26,8 @@
 #define TP_CHAINS 4 /* vectors of neurons whose steps overlap */
 #define INLINE static inline __attribute__((always_inline))
 #define NEVER_INLINE __attribute__((noinline))
+/* The compiler moves no load across: it would start more loads of a loop than there are registers. */
+#define IN_ORDER __asm__ volatile("" ::: "memory")
 
 typedef float vf __attribute__((vector_size(4 * TP_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * TP_LANES)));

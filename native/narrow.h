@@ -51,7 +51,8 @@ typedef int32_t vi8 __attribute__((vector_size(32)));
 #endif
 
 /* acc += the weights of the inputs that fired, times the units. Four rows at a time, as in gather_*; or one row of a
- * table for every eight channels of every tap, whose low halves hold a sum of weights + 4 · TP_LOW. */
+ * table for every eight channels of every tap. The words of these tables are integers: a sum of weights + 2 · TP_LOW, and
+ * 2^16 times the other one, so that the halves of a single word may overlap, but not those of the sum of a tap's two. */
 #define DEFINE_NARROW_SUMS(UNITS, words, integers)                                                               \
     INLINE words words_##UNITS(const int16_t *row, int v) {                                                        \
         words some;                                                                                                \
@@ -96,15 +97,16 @@ typedef int32_t vi8 __attribute__((vector_size(32)));
                 const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * ROW;                         \
                 const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * ROW;                  \
                 for (int v = 0; v < N; ++v) {                                                                      \
-                    const words a = words_##UNITS(table + first + kx * 2 * TP_TABLE * ROW, v);                     \
-                    const words b = words_##UNITS(table + second + (kx * 2 + 1) * TP_TABLE * ROW, v);              \
-                    both[v] += a + b;                                                                              \
-                    high[v] += (words)((integers)a >> 16) + (words)((integers)b >> 16);                            \
+                    const words all = words_##UNITS(table + first + kx * 2 * TP_TABLE * ROW, v) +                  \
+                                      words_##UNITS(table + second + (kx * 2 + 1) * TP_TABLE * ROW, v);            \
+                    both[v] += all;                                                                                \
+                    high[v] += (words)((integers)all >> 16);                                                       \
                 }                                                                                                  \
             }                                                                                                      \
+            IN_ORDER;                                                                                              \
         }                                                                                                          \
         for (int v = 0; v < N; ++v)                                                                                \
-            both[v] -= (high[v] << 16) + (uint32_t)(kernel_y * kernel_x * 2 * 4 * TP_LOW);                         \
+            both[v] -= (high[v] << 16) + (uint32_t)(kernel_y * kernel_x * 4 * TP_LOW);                             \
         add_narrow_##UNITS(acc, both, high, p->unit);                                                              \
     }                                                                                                              \
     INLINE void lookup_narrow_##UNITS(vf *acc, const place *p, int64_t t) {                                        \

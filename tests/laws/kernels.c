@@ -32,9 +32,10 @@ typedef struct {
     int64_t inputs; /* of a group */
 } source;
 
-/* Place of output o of a row of words: o and o + 8 of 16 share one, native/narrow.h. */
-static int64_t half_of(int64_t o) { return o / 16 * 16 + o % 8 * 2 + o / 8 % 2; }
-static int16_t narrow(int64_t value, int64_t o, int64_t low) { return (int16_t)(uint16_t)(value + (o / 8 % 2 ? 0 : low)); }
+/* Adds to the words of a row of 16-bit weights: outputs o and o + 8 of 16 share one, native/narrow.h. */
+static void add_narrow(uint32_t *row, int64_t o, int64_t value, int64_t low) {
+    row[o / 16 * 8 + o % 8] += o / 8 % 2 ? (uint32_t)value << 16 : (uint32_t)(value + low);
+}
 
 static source random_source(int64_t kind, int64_t channels, int64_t height, int64_t width, int64_t batch,
                             const int64_t *start, const int64_t *units, int64_t blocks, int64_t groups) {
@@ -74,7 +75,7 @@ static source random_source(int64_t kind, int64_t channels, int64_t height, int6
     for (int64_t b = 0; b < blocks; ++b)
         offsets[b] = total, total += rows * units[b] * TP_UNIT;
     float *wide = narrow_ ? NULL : room_for(total * 4), *unit = room_for(channels * 4);
-    int16_t *thin = narrow_ ? room_for(total * 2) : NULL;
+    uint32_t *thin = narrow_ ? room_for(total * 2) : NULL;
     for (int64_t o = 0; o < channels; ++o)
         unit[o] = 1.0f;
     for (int64_t b = 0; b < blocks; ++b)
@@ -94,7 +95,7 @@ static source random_source(int64_t kind, int64_t channels, int64_t height, int6
                 }
                 const int64_t at = offsets[b] + row * units[b] * TP_UNIT;
                 if (narrow_)
-                    thin[at + half_of(o)] = narrow(value, o, kind == TP_NARROW ? TP_LOW : 4 * TP_LOW);
+                    add_narrow(thin + at / 2, o, value, kind == TP_NARROW ? TP_LOW : 2 * TP_LOW);
                 else
                     wide[at + o] = (float)value;
             }

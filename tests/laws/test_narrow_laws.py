@@ -53,18 +53,22 @@ def test_gathered_weights_of_the_largest_size_add_up(units):
 @pytest.mark.parametrize("units", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("kernel", [(3, 3), (1, 3)])
 def test_table_sums_at_the_edge_of_16_bits_add_up(units, kernel):
-    octet = torch.tensor([PEAK] * 4 + [EDGE - 4 * PEAK, 0, 0, 0], dtype=torch.float32)
+    """The 8 inputs of a table and those of the next one add up to the edges, of equal or of opposite signs."""
+    at_edge = torch.tensor([PEAK] * 4 + [EDGE - 4 * PEAK, 0, 0, 0], dtype=torch.float32)
     generator = torch.Generator().manual_seed(units)
     signs = torch.randint(0, 2, (16 * units, 2, 1, *kernel), generator=generator) * 2.0 - 1
-    signs[:4], signs[8:12] = 1, -1
-    weight = (signs * octet[:, None, None]).flatten(1, 2)
-    assert_sums_are_right(weight, "event: look-up, 16 bits")
+    signs[:4, 0], signs[8:12, 0] = 1, -1
+    signs[::2, 1] = -signs[::2, 0]
+    weight = signs * at_edge[:, None, None]
+    weight[1::2, 1] = 0  # equal signs would add up beyond the edge
+    assert_sums_are_right(weight.flatten(1, 2), "event: look-up, 16 bits")
 
 
 def test_table_sums_beyond_16_bits_stay_floats():
     weight = torch.zeros(16, 16, 3, 3)
-    weight[5, 8:12], weight[5, 12] = -PEAK, -(EDGE + 1 - 4 * PEAK)
+    weight[5, 4:8], weight[5, 8] = -PEAK, -(EDGE - 4 * PEAK)
     assert narrow_units(weight) is not None
+    assert sums_are_narrow(weight)
+    weight[5, 8] -= 1
     assert not sums_are_narrow(weight)
-    assert sums_are_narrow(weight.roll(4, 1))  # the same weights in two octets
     assert_sums_are_right(weight, "event: look-up")

@@ -76,9 +76,8 @@ def narrow_units(dense: Tensor) -> Tensor | None:
 
 
 def sums_are_narrow(whole: Tensor) -> bool:
-    """True if every sum of weights that the rows of a look-up table hold fits into 16 bits."""
-    octets = F.pad(whole, (0, 0, 0, 0, 0, UNIT - whole.shape[1])).unflatten(1, (2, 8))
-    return max(float(octets.clamp(min=0).sum(2).max()), float((-octets).clamp(min=0).sum(2).max())) < 4 * LOW
+    """True if every sum of weights of one tap of a look-up kernel fits into 16 bits."""
+    return max(float(sign.clamp(min=0).sum(1).max()) for sign in (whole, -whole)) < 4 * LOW
 
 
 def block_weights(dense: Tensor, kind: int, groups: int, start: int, units: int, total: int) -> Tensor:
@@ -92,13 +91,13 @@ def block_weights(dense: Tensor, kind: int, groups: int, start: int, units: int,
     halves = part.permute(2, 3, 1, 0).reshape(*part.shape[2:], 2, 8, units * UNIT).double()  # [ky][kx][half][in]
     bits = (torch.arange(256)[:, None] >> torch.arange(8) & 1).double()
     table = F.pad(bits @ halves, (0, 0, 0, TABLE_ROWS - 256))
-    return _as_words(table, units, 4 * LOW) if kind == NARROW_LOOKUP else table
+    return _as_words(table, units, 2 * LOW) if kind == NARROW_LOOKUP else table
 
 
 def _as_words(table: Tensor, units: int, low: float) -> Tensor:
-    """[row][unit][k][half]: output k of a unit, plus ``low``, is in the same word as its output k + 8."""
-    pairs = table.reshape(-1, units, 2, UNIT // 2).transpose(2, 3)
-    return (pairs + pairs.new_tensor([low, 0.0])).to(torch.int32)  # the low half is unsigned: 16 bits of 32
+    """Words of 32 bits, as 16-bit numbers: output k of a unit, plus ``low``, and 2¹⁶ times its output k + 8."""
+    first, second = table.double().reshape(-1, units, 2, UNIT // 2).unbind(2)
+    return (first + low + 2.0**16 * second).to(torch.int32).view(torch.int16)
 
 
 def rows(value: Tensor, shape: tuple[int, ...], fill: float) -> Tensor:
