@@ -12,6 +12,7 @@ from transpike.engines.native.library import UNIT
 from transpike.ops import Conv
 
 GATHER, LOOKUP, MASKED, NARROW, NARROW_LOOKUP = range(5)
+TABLES = (LOOKUP, NARROW_LOOKUP)
 BLOCK = 4  # units of channels whose potentials fit into registers
 NARROW_PEAK = 2.0**13 - 1  # of a 16-bit weight: the sum of four must fit into 16 bits
 LOW = 2.0**13  # added to the narrow weights of the first half of every unit, native/narrow.h
@@ -84,7 +85,7 @@ def block_weights(dense: Tensor, kind: int, groups: int, start: int, units: int,
     """The weights of one block in its kernel's layout: rows of ``units`` · 16 outputs."""
     dense = F.pad(dense, (0, 0, 0, 0, 0, padded(dense.shape[1]) - dense.shape[1], 0, total - dense.shape[0]))
     part = dense[start : start + units * UNIT]
-    if kind not in (LOOKUP, NARROW_LOOKUP):  # [kx][ky][in], and one row of zeros
+    if kind not in TABLES:  # [kx][ky][in], and one row of zeros
         table = part.permute(3, 2, 1, 0).reshape(-1, units * UNIT)
         table = F.pad(table, (0, 0, 0, 1))
         return _as_words(table, units, LOW) if kind == NARROW else table
