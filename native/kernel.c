@@ -1,7 +1,8 @@
 /* The kernels, written with vector extensions of the compiler; compiled once for every instruction set.
  *
- * A layer is computed output by output ("output stationary"): the potentials of one position and up to 64 channels
- * stay in registers, and time is the innermost loop; each step adds the weight rows of the inputs that fired.
+ * A layer is computed output by output ("output stationary"), for one position and up to 64 channels at a time. Time is the
+ * innermost loop: first every step adds the weight rows of the inputs that fired to its currents, which stay in the fastest
+ * cache; then the neurons integrate them, with potentials in registers.
  */
 #include <stddef.h>
 #include <string.h>
