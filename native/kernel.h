@@ -39,6 +39,8 @@ typedef struct {
     int64_t tags, pixel_lists, pixel_starts, window_lists, window_starts, columns; /* offsets in bytes */
 } tp_plan;
 
+static inline int is_lookup(const tp_source *s) { return s->kind == TP_LOOKUP || s->kind == TP_NARROW_LOOKUP; }
+
 /* Rows that are prepared together, and every source's offset in the scratch memory. Returns the bytes per thread. */
 int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows);
 

@@ -17,10 +17,11 @@ extern const tp_kernels tp_kernels_avx2, tp_kernels_avx512;
 #endif
 static const tp_kernels *kernels = &tp_kernels_baseline;
 #ifdef __aarch64__
-static const char *instructions = "NEON";
+#define BASELINE "NEON"
 #else
-static const char *instructions = "baseline";
+#define BASELINE "baseline"
 #endif
+static const char *instructions = BASELINE;
 
 __attribute__((constructor)) static void choose(void) {
     for (int byte = 0; byte < 256; ++byte)
@@ -46,11 +47,17 @@ int64_t tp_has_threads(void) {
 #endif
 }
 
+int64_t tp_compiled(const char *name) {
+#ifdef __aarch64__
+    return !strcmp(name, "NEON") || !strcmp(name, "baseline");
+#elif defined(TP_X86)
+    return !strcmp(name, "baseline") || !strcmp(name, "AVX2") || !strcmp(name, "AVX-512");
+#else
+    return !strcmp(name, "baseline");
+#endif
+}
+
 int64_t tp_force(const char *name) {
-    if (!strcmp(name, "baseline")) {
-        kernels = &tp_kernels_baseline, instructions = "baseline";
-        return 1;
-    }
 #ifdef TP_X86
     __builtin_cpu_init();
     const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
@@ -63,8 +70,13 @@ int64_t tp_force(const char *name) {
         kernels = &tp_kernels_avx512, instructions = "AVX-512";
         return 1;
     }
+    if (strcmp(name, "baseline"))
+        return 0;
 #endif
-    return 0;
+    if (!tp_compiled(name))
+        return 0;
+    kernels = &tp_kernels_baseline, instructions = BASELINE;
+    return 1;
 }
 
 static int64_t align(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -87,7 +99,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
         p->slots = (s->kernel_y - 1) * s->dilation_y + 1;
         p->tags = at;
         at += align(p->slots * 8);
-        if (s->kind == TP_LOOKUP) {
+        if (is_lookup(s)) {
             const int64_t reach = (layer->width - 1) * s->stride_x + (s->kernel_x - 1) * s->dilation_x + 1;
             p->padded_width = reach;
             p->pixel_lists = at;
@@ -111,7 +123,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
         together = 1;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (s->kind == TP_LOOKUP || s->kind == TP_MASKED)
+        if (is_lookup(s) || s->kind == TP_MASKED)
             continue;
         plans[i].window_starts = at;
         at += align(together * TP_STEPS * s->groups * (s->width + 1) * 4);
@@ -135,7 +147,7 @@ static int64_t possible(const tp_layer *layer) {
         return 0;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (!within(s->kind, TP_GATHER, TP_NARROW) || !within(s->plane_count, 1, SIZE) ||
+        if (!within(s->kind, TP_GATHER, TP_NARROW_LOOKUP) || !within(s->plane_count, 1, SIZE) ||
             !within(s->height, 1, SIZE) || !within(s->width, 1, SIZE) || !within(s->channels, TP_UNIT, SIZE) ||
             !within(s->groups, 1, SIZE) || s->channels % (s->groups * TP_UNIT) ||
             !within(s->kernel_y, 1, STRIDE) || !within(s->kernel_x, 1, SIZE) || !within(s->stride_y, 1, STRIDE) ||
@@ -146,7 +158,7 @@ static int64_t possible(const tp_layer *layer) {
             (s->channels != layer->channels || s->kernel_y * s->kernel_x > TP_TAPS ||
              s->kernel_y * s->kernel_x * s->plane_count > TP_TAPS))
             return 0;
-        if (s->kind == TP_LOOKUP && (s->channels != TP_UNIT || s->plane_count != 1 || s->kernel_y > TP_TALLEST))
+        if (is_lookup(s) && (s->channels != TP_UNIT || s->plane_count != 1 || s->kernel_y > TP_TALLEST))
             return 0;
         const int64_t gathers = s->kind == TP_GATHER || s->kind == TP_NARROW;
         /* entries have 16 bits, starts 32; plus one kernel width for the row of zeros */

@@ -1,4 +1,4 @@
-/* Gathering 16-bit weights. Included by kernel.c, once for every instruction set.
+/* Sums of 16-bit weights. Included by kernel.c, once for every instruction set.
  *
  * A row of 16 outputs is stored as 8 words of 32 bits: output k in the low half of word k, output k + 8 in the high
  * half. The low halves hold weight + TP_LOW, which is not negative, so that additions of words never carry into the high
@@ -19,7 +19,7 @@
             acc[at + HALF] += __builtin_convertvector((vi)high[v], vf) * load(unit + (at + HALF) * TP_LANES);      \
         }                                                                                                          \
     }
-#define DEFINE_NARROW(UNITS) DEFINE_OUTPUTS(UNITS) DEFINE_GATHER_NARROW(UNITS, vu, vi)
+#define DEFINE_NARROW(UNITS) DEFINE_OUTPUTS(UNITS) DEFINE_NARROW_SUMS(UNITS, vu, vi)
 #else
 /* A vector holds two units, or one where their number is odd. */
 typedef uint32_t vu8 __attribute__((vector_size(32)));
@@ -43,15 +43,17 @@ typedef int32_t vi8 __attribute__((vector_size(32)));
             acc[v] += __builtin_convertvector(all, vf) * load(unit + v * TP_LANES);                                \
         }                                                                                                          \
     }
-#define DEFINE_NARROW_1 DEFINE_OUTPUTS_ODD(1) DEFINE_GATHER_NARROW(1, vu8, vi8)
-#define DEFINE_NARROW_2 DEFINE_OUTPUTS_EVEN(2) DEFINE_GATHER_NARROW(2, vu, vi)
-#define DEFINE_NARROW_3 DEFINE_OUTPUTS_ODD(3) DEFINE_GATHER_NARROW(3, vu8, vi8)
-#define DEFINE_NARROW_4 DEFINE_OUTPUTS_EVEN(4) DEFINE_GATHER_NARROW(4, vu, vi)
+#define DEFINE_NARROW_1 DEFINE_OUTPUTS_ODD(1) DEFINE_NARROW_SUMS(1, vu8, vi8)
+#define DEFINE_NARROW_2 DEFINE_OUTPUTS_EVEN(2) DEFINE_NARROW_SUMS(2, vu, vi)
+#define DEFINE_NARROW_3 DEFINE_OUTPUTS_ODD(3) DEFINE_NARROW_SUMS(3, vu8, vi8)
+#define DEFINE_NARROW_4 DEFINE_OUTPUTS_EVEN(4) DEFINE_NARROW_SUMS(4, vu, vi)
 #define DEFINE_NARROW(UNITS) DEFINE_NARROW_##UNITS
 #endif
 
-/* acc += the weights of the inputs that fired, times the units. Four rows at a time, as in gather_*. */
-#define DEFINE_GATHER_NARROW(UNITS, words, integers)                                                               \
+/* acc += the weights of the inputs that fired, times the units. Four rows at a time, as in gather_*; or one row of a
+ * table for every eight channels of every tap. The words of these tables are integers: a sum of weights + 2 · TP_LOW, and
+ * 2^16 times the other one, so that the halves of a single word may overlap, but not those of the sum of a tap's two. */
+#define DEFINE_NARROW_SUMS(UNITS, words, integers)                                                               \
     INLINE words words_##UNITS(const int16_t *row, int v) {                                                        \
         words some;                                                                                                \
         memcpy(&some, (const char *)row + v * sizeof some, sizeof some);                                           \
@@ -81,6 +83,38 @@ typedef int32_t vi8 __attribute__((vector_size(32)));
         for (int v = 0; v < N; ++v)                                                                                \
             both[v] -= (high[v] << 16) + added;                                                                    \
         add_narrow_##UNITS(acc, both, high, p->unit);                                                              \
+    }                                                                                                              \
+    INLINE void lookup_narrow_taps_##UNITS(vf *acc, const place *p, int64_t t, const int64_t kernel_y,             \
+                                           const int64_t kernel_x, const int64_t dilation) {                       \
+        enum { ROW = UNITS * TP_UNIT, N = ROW * 2 / sizeof(words) };                                               \
+        words both[N], high[N];                                                                                    \
+        for (int v = 0; v < N; ++v)                                                                                \
+            both[v] = high[v] = (words){0};                                                                        \
+        for (int64_t ky = 0; ky < kernel_y; ++ky) {                                                                \
+            const uint8_t *line = p->lines[ky] + t;                                                                \
+            const int16_t *table = p->narrow + ky * kernel_x * 2 * TP_TABLE * ROW;                                 \
+            for (int64_t kx = 0; kx < kernel_x; ++kx) {                                                            \
+                const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * ROW;                         \
+                const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * ROW;                  \
+                for (int v = 0; v < N; ++v) {                                                                      \
+                    const words all = words_##UNITS(table + first + kx * 2 * TP_TABLE * ROW, v) +                  \
+                                      words_##UNITS(table + second + (kx * 2 + 1) * TP_TABLE * ROW, v);            \
+                    both[v] += all;                                                                                \
+                    high[v] += (words)((integers)all >> 16);                                                       \
+                }                                                                                                  \
+            }                                                                                                      \
+            IN_ORDER;                                                                                              \
+        }                                                                                                          \
+        for (int v = 0; v < N; ++v)                                                                                \
+            both[v] -= (high[v] << 16) + (uint32_t)(kernel_y * kernel_x * 4 * TP_LOW);                             \
+        add_narrow_##UNITS(acc, both, high, p->unit);                                                              \
+    }                                                                                                              \
+    INLINE void lookup_narrow_##UNITS(vf *acc, const place *p, int64_t t) {                                        \
+        const tp_source *s = p->source;                                                                            \
+        if (s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1)                                            \
+            lookup_narrow_taps_##UNITS(acc, p, t, 3, 3, 1); /* for loop unrolling */                               \
+        else                                                                                                       \
+            lookup_narrow_taps_##UNITS(acc, p, t, s->kernel_y, s->kernel_x, s->dilation_x);                        \
     }
 
 #endif

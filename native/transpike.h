@@ -21,13 +21,13 @@
 #define TP_API __attribute__((visibility("default")))
 #endif
 
-enum { TP_GATHER = 0, TP_LOOKUP = 1, TP_MASKED = 2, TP_NARROW = 3 };
+enum { TP_GATHER = 0, TP_LOOKUP = 1, TP_MASKED = 2, TP_NARROW = 3, TP_NARROW_LOOKUP = 4 };
 
 /* One synapse into a layer: a convolution over spikes (a linear layer has a single position).
  * Rows and columns are those after pooling: a sum over windows is a sum of planes, all with the same strides. */
 typedef struct {
     const uint32_t *const *planes; /* [plane_count] */
-    const void *weights;          /* of all blocks: floats, or 16-bit integers for TP_NARROW */
+    const void *weights;          /* of all blocks: floats, or 16-bit integers for the narrow kinds */
     const float *units;           /* [channels of the layer]: the value of a narrow weight of 1 */
     const int64_t *block_weights; /* [blocks]: where a block's weights begin, in elements */
     int64_t kind, plane_count;
@@ -124,7 +124,9 @@ typedef struct {
 TP_API int64_t tp_abi(void);
 TP_API int64_t tp_struct_bytes(int64_t which); /* tp_source, tp_layer, tp_scan, tp_part, tp_section, tp_delta */
 TP_API const char *tp_instructions(void);      /* the instruction set chosen at run time */
-/* Use "baseline", "AVX2" or "AVX-512" instead, for tests. Returns 0 if this machine does not support it. */
+/* Whether the library holds kernels for "baseline", "NEON", "AVX2" or "AVX-512"; the baseline of ARM is NEON. */
+TP_API int64_t tp_compiled(const char *name);
+/* Use these instead. Returns 0 if they are not compiled, or if this processor lacks them. */
 TP_API int64_t tp_force(const char *name);
 TP_API int64_t tp_has_threads(void);
 

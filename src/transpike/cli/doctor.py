@@ -12,6 +12,8 @@ from transpike import engines
 from transpike.cli import _base, _threads
 from transpike.core import registry
 from transpike.core.naming import GROUP, is_ours
+from transpike.engines.native import instructions
+from transpike.errors import SettingError
 
 _EXTRAS = {
     "report": "matplotlib", "images": "PIL", "vision": "torchvision", "onnx": "onnxruntime", "bench": "spikingjelly",
@@ -29,7 +31,16 @@ def command() -> None:
     quota = _threads.granted()
     click.echo(f"threads: {_threads.waiting()}" + ("" if quota is None else f"; the container's quota: {quota} CPUs"))
     click.echo(f"engines: {', '.join(sorted(engines.table))}")
-    click.echo(f"native library of the event engine: {engines.event_status()[1]}")
+    try:
+        library, status = engines.event_status()
+    except SettingError as error:
+        library, status = None, f"not used: {error}"
+    click.echo(f"native library of the event engine: {status}")
+    if library is not None:
+        click.echo(
+            f"instruction sets: {', '.join(instructions.compiled(library))} compiled, "
+            f"{', '.join(instructions.available(library))} available; {instructions.VARIABLE} chooses one"
+        )
     for extra, package in _EXTRAS.items():
         found = importlib.util.find_spec(package) is not None
         click.echo(

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from transpike.engines.event.layers import EventLayer
-from transpike.engines.event.weights import LOOKUP, image, padded
+from transpike.engines.event.weights import TABLES, image, padded
 from transpike.engines.native import library as _native
 from transpike.lowering.exact_grid import RANGE_CHECK_EVERY
 
@@ -50,7 +50,7 @@ class LayerCall:
             hard_reset=layer.hard,
             range_check_every=RANGE_CHECK_EVERY,
         )
-        each = sum(s.weights.numel() // (TABLE_BYTES if s.kind == LOOKUP else 1) for s in layer.sources)
+        each = sum(s.weights.numel() // (TABLE_BYTES if s.kind in TABLES else 1) for s in layer.sources)
         return cls(layer, call, sources, each * height * width)
 
     def filled(

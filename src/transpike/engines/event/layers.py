@@ -20,6 +20,7 @@ from transpike.engines.event.weights import (
     LOOKUP,
     MASKED,
     NARROW,
+    NARROW_LOOKUP,
     UnfitError,
     block_weights,
     blocks_of,
@@ -28,6 +29,7 @@ from transpike.engines.event.weights import (
     padded,
     pair,
     rows,
+    sums_are_narrow,
     ungrouped,
 )
 from transpike.engines.native.library import UNIT
@@ -37,7 +39,8 @@ from transpike.ops import Add, AvgPool, Conv, Linear, MaxPool, Pad
 from transpike.ops.scale import Scale
 from transpike.ops.wiring import Selection
 
-KINDS = {GATHER: "gather", LOOKUP: "look-up", MASKED: "masked", NARROW: "gather, 16 bits"}
+KINDS = {GATHER: "gather", LOOKUP: "look-up", MASKED: "masked", NARROW: "gather, 16 bits",
+         NARROW_LOOKUP: "look-up, 16 bits"}  # fmt: skip
 LONGEST_LIST = 65535
 LARGEST_TABLE = 2 * 2**20  # bytes of a look-up table that fits into the cache
 MOST_TAPS = 100  # of a masked synapse, summed over all planes
@@ -335,14 +338,13 @@ class _Compiler:
         else:
             dense = ungrouped(op, groups, inputs, channels) * factor  # (out, in of a group, y, x)
             dense = dense[:, first : first + size]
-            if kind == GATHER and (found := narrow_units(dense)) is not None:
-                kind, units_of, dense = (
-                    NARROW,
-                    F.pad(found, (0, padded(channels) - channels)),
-                    dense / found[:, None, None, None],
-                )
+            found = narrow_units(dense)
+            if found is not None and (kind == GATHER or sums_are_narrow(dense / found[:, None, None, None])):
+                kind = NARROW if kind == GATHER else NARROW_LOOKUP
+                units_of = F.pad(found, (0, padded(channels) - channels))
+                dense = dense / found[:, None, None, None]
             parts = [block_weights(dense, kind, groups, start, count, padded(channels)) for start, count in blocks]
-        kept = torch.int16 if kind == NARROW else torch.float32
+        kept = torch.int16 if kind in (NARROW, NARROW_LOOKUP) else torch.float32
         weights = torch.cat([part.to(kept).reshape(-1) for part in parts])
         sizes = [0, *(part.numel() for part in parts)]
         offsets = torch.tensor(sizes).cumsum(0)[:-1].contiguous()

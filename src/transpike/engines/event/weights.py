@@ -11,7 +11,8 @@ from transpike.core.plain import is_plain
 from transpike.engines.native.library import UNIT
 from transpike.ops import Conv
 
-GATHER, LOOKUP, MASKED, NARROW = 0, 1, 2, 3
+GATHER, LOOKUP, MASKED, NARROW, NARROW_LOOKUP = range(5)
+TABLES = (LOOKUP, NARROW_LOOKUP)
 BLOCK = 4  # units of channels whose potentials fit into registers
 NARROW_PEAK = 2.0**13 - 1  # of a 16-bit weight: the sum of four must fit into 16 bits
 LOW = 2.0**13  # added to the narrow weights of the first half of every unit, native/narrow.h
@@ -75,19 +76,29 @@ def narrow_units(dense: Tensor) -> Tensor | None:
     return units if bool((whole == whole.round()).all()) else None
 
 
+def sums_are_narrow(whole: Tensor) -> bool:
+    """True if every sum of weights of one tap of a look-up kernel fits into 16 bits."""
+    return max(float(sign.clamp(min=0).sum(1).max()) for sign in (whole, -whole)) < 4 * LOW
+
+
 def block_weights(dense: Tensor, kind: int, groups: int, start: int, units: int, total: int) -> Tensor:
     """The weights of one block in its kernel's layout: rows of ``units`` · 16 outputs."""
     dense = F.pad(dense, (0, 0, 0, 0, 0, padded(dense.shape[1]) - dense.shape[1], 0, total - dense.shape[0]))
     part = dense[start : start + units * UNIT]
-    if kind != LOOKUP:  # [kx][ky][in], and one row of zeros
+    if kind not in TABLES:  # [kx][ky][in], and one row of zeros
         table = part.permute(3, 2, 1, 0).reshape(-1, units * UNIT)
         table = F.pad(table, (0, 0, 0, 1))
-        if kind == NARROW:  # [row][unit][k][half]: output k of a unit is next to output k + 8
-            table = table.reshape(-1, units, 2, UNIT // 2).transpose(2, 3) + torch.tensor([LOW, 0.0])
-        return table.reshape(-1, units * UNIT)
+        return _as_words(table, units, LOW) if kind == NARROW else table
     halves = part.permute(2, 3, 1, 0).reshape(*part.shape[2:], 2, 8, units * UNIT).double()  # [ky][kx][half][in]
     bits = (torch.arange(256)[:, None] >> torch.arange(8) & 1).double()
-    return F.pad(bits @ halves, (0, 0, 0, TABLE_ROWS - 256))
+    table = F.pad(bits @ halves, (0, 0, 0, TABLE_ROWS - 256))
+    return _as_words(table, units, 2 * LOW) if kind == NARROW_LOOKUP else table
+
+
+def _as_words(table: Tensor, units: int, low: float) -> Tensor:
+    """Words of 32 bits, as 16-bit numbers: output k of a unit, plus ``low``, and 2¹⁶ times its output k + 8."""
+    first, second = table.double().reshape(-1, units, 2, UNIT // 2).unbind(2)
+    return (first + low + 2.0**16 * second).to(torch.int32).view(torch.int16)
 
 
 def rows(value: Tensor, shape: tuple[int, ...], fill: float) -> Tensor:

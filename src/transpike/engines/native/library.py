@@ -9,6 +9,8 @@ import sys
 from ctypes import POINTER, c_char_p, c_double, c_int64, c_void_p
 from pathlib import Path
 
+from transpike.engines.native import instructions
+
 ABI = 5
 UNIT = 16  # channels that are always computed together
 DELTA_STEPS, DELTA_BLOCK = 16, 64  # of layers of sigma-delta neurons: time steps of one call, channels of a block
@@ -114,6 +116,7 @@ _SIGNATURES = {  # name → (argument types, result type), as in native/transpik
     "tp_struct_bytes": ([c_int64], c_int64),
     "tp_instructions": ([], c_char_p),
     "tp_has_threads": ([], c_int64),
+    "tp_compiled": ([c_char_p], c_int64),
     "tp_force": ([c_char_p], c_int64),
     "tp_scratch_bytes": ([POINTER(Layer)], c_int64),
     "tp_run": ([POINTER(Layer), c_void_p], c_int64),
@@ -156,8 +159,11 @@ def _is_cut_off(file: Path) -> bool:
 
 @functools.cache
 def load() -> tuple[ctypes.CDLL | None, str]:
-    """(the library or None, one line that describes it or states why it is missing)."""
-    file = path()
+    """(the library or None, one line that describes it or states why it is missing).
+
+    Raises SettingError if TRANSPIKE_ISA names no instruction set, or one that cannot be used here.
+    """
+    wanted, file = instructions.wanted(), path()
     if file is None:
         return None, f"not built, the dense engine is used instead: {HOW}"
     if str(file) in ("off", ""):
@@ -174,5 +180,7 @@ def load() -> tuple[ctypes.CDLL | None, str]:
     sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan, Part, Section, Delta)]
     if library.tp_abi() != ABI or sizes != [library.tp_struct_bytes(i) for i in range(len(sizes))]:
         return None, f"{file} has another version than the Python files, the dense engine is used instead: {HOW}"
+    if wanted is not None:
+        instructions.choose(library, wanted)
     threads = "OpenMP" if library.tp_has_threads() else "one thread"
     return library, f"{library.tp_instructions().decode()}, {threads}"
