@@ -249,10 +249,8 @@ INLINE void exactly(const tp_delta *s, const group *g, int64_t from, int64_t n, 
             memcpy(&whole, g->sums + k * g->outputs * BLOCK + from, sizeof whole);
             x = __builtin_convertvector(whole, vd) * unit;
         }
-        if (s->wide)
-            x += load(s->wide + here, n, 0.0);
-        else if (s->narrow)
-            x += load_narrow(s->narrow + here, n);
+        if (k < s->added_steps)
+            x += s->wide ? load(s->wide + here, n, 0.0) : load_narrow(s->narrow + here, n);
         if (k == 0 && s->first)
             x += load(s->first + g->position * s->first_position + c, n, 0.0);
         estimate += x;
@@ -345,9 +343,9 @@ INLINE int64_t fast(const tp_delta *s, const group *g, int64_t from, int64_t sou
             estimate += __builtin_convertvector(low, vd) * unit;
             after += __builtin_convertvector(high, vd) * unit_after;
         }
-        if (s->wide)
+        if (k < s->added_steps && s->wide)
             estimate += load(s->wide + here, WIDE, 0.0), after += load(s->wide + here + WIDE, WIDE, 0.0);
-        else if (s->narrow)
+        else if (k < s->added_steps)
             estimate += load_narrow(s->narrow + here, WIDE), after += load_narrow(s->narrow + here + WIDE, WIDE);
         else if (!heard && !live) { /* it has settled */
             memset(g->out + k * s->channels + from, 0, TP_LANES * sizeof(int16_t));
