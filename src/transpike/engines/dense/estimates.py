@@ -10,6 +10,7 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.finite import NotFinite, at
 from transpike.core.graph import Input, Node
+from transpike.core.op import Op
 from transpike.engines.dense.levels import Levels, Placed
 from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
@@ -20,7 +21,6 @@ from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
 
 Wire = Tensor | None
-
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,9 @@ class Estimates:
         if isinstance(node.op, Input):
             return self._input(node, steps)
         once = [value.value for value in carried if isinstance(value, Once)]
-        if once and node.name in self.plan.constant_nodes:  # what depends on a constant input comes in the first step
+        if (
+            once and isinstance(node.op, Op) and node.name in self.plan.constant_nodes
+        ):  # what depends on a constant input comes in the first step
             return Once(linear(node.op, once), steps)
         inputs = [_train(value) for value in carried]
         if isinstance(node.op, Cell):
@@ -223,10 +225,9 @@ class Estimates:
         if value is None and node.name not in counter.record:
             counter.add_totals(node.name, torch.zeros((2, steps), dtype=torch.float64, device=self.run.x.device))
             return
-        if isinstance(value, Sent):
-            if node.name in self.counted:
-                counter.add_totals(node.name, value.totals[:2], active=value.totals[2])
-                return
+        if isinstance(value, Sent) and node.name in self.counted:
+            counter.add_totals(node.name, value.totals[:2], active=value.totals[2])
+            return
         value = _train(value)
         value = self._zeros(node.name, steps) if value is None else value
         counter.add(node.name, value.unflatten(0, (steps, len(self.run.x))))
