@@ -1,27 +1,35 @@
 """Seconds of sigma-delta neurons in the native library and in torch, in turn in the same run.
 
     python benchmarks/sigma_delta.py [--network FILE --shape 3 224 224]
+    python benchmarks/sigma_delta.py --events [--models-dir MODELS --data-dir DATA]
 
 One thread, processor time, medians; equal spikes are checked. FILE is a network converted by ``sigma-delta``, as
 benchmarks/imagenet.py leaves in its folder; its input here is noise.
+
+``--events``: the time of each step against the spikes in it, and of a run of all steps at once, as multiples of the
+source network's time in the same run: networks of the zoo with seeded weights on noise and, with MODELS and DATA,
+EfficientNet-Lite0 on pictures.
 """
 
 import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import imagenet
 import torch
 from torch import nn
 
 import transpike as ts
 from transpike.activations import Clip, Function, Unchanged
+from transpike.engines.dense.engine import Dense
 from transpike.engines.native import library
 from transpike.engines.native.sigma_delta import Scans
 from transpike.neurons import SigmaDelta
+from transpike.recipes import StreamingSigmaDelta
 
 SHAPE, STEPS, BATCH, ROUNDS = (96, 56, 56), 8, 3, 5
 
@@ -89,12 +97,74 @@ def network(file: Path, shape: list[int]) -> dict[str, Any]:
     return row(f"network of {count:,} neurons, T = {snn.timesteps}", *pair, count * snn.timesteps * BATCH)
 
 
+def _networks(models: Path | None, data: Path | None) -> Iterator[tuple[str, ts.SNN, torch.Tensor]]:
+    """(name, converted network, samples)"""
+    for name, shape in (("small-cnn", (3, 32, 32)), ("vit-tiny", (1, 28, 28)), ("mobilenet", (3, 32, 32))):
+        torch.manual_seed(0)
+        module, spec = ts.models.build(f"zoo:{name}", num_classes=10, input_shape=shape)
+        x = torch.rand((64, *shape), generator=torch.Generator().manual_seed(1))
+        recipe = StreamingSigmaDelta(STEPS)
+        yield name, ts.convert(settled(module, x), recipe, x, preprocessing=spec.preprocessing), x
+    if models is not None and data is not None:
+        module, preprocessing = imagenet.network(models)
+        pictures = imagenet.pictures(data / imagenet.CALIBRATION[0], imagenet.RESIZED)
+        used = torch.stack([pictures(i) for i in range(8)])
+        snn = ts.convert(module, StreamingSigmaDelta(STEPS), used, preprocessing=preprocessing)
+        shown = imagenet.pictures(data / imagenet.PICTURES)
+        yield "efficientnet-lite0", snn, torch.stack([shown(i) for i in range(4)])
+
+
+def settled(module: nn.Module, x: torch.Tensor) -> nn.Module:
+    """The module with the batch statistics of ``x``: seeded weights alone leave most neurons silent."""
+    module.train()
+    with torch.no_grad():
+        module(x)
+    return module.eval()
+
+
+def against_events(name: str, snn: ts.SNN, samples: torch.Tensor, batch: int) -> dict[str, Any]:
+    """Spikes and time of every step, and the time of a run of all steps."""
+    snn, x = snn.accepting_any_input(), samples[:batch]
+    prepared, ids = snn.prepare(x), torch.arange(batch)
+    neurons = batch * sum(layer.neurons for layer in snn.program.layers if layer.role == "neuron")
+    steps: list[list[float]] = [[] for _ in range(snn.timesteps)]
+    ann, whole = [], []
+    for _ in range(ROUNDS):
+        with torch.no_grad():
+            start = time.process_time()
+            snn.source.run(prepared)
+            ann.append(time.process_time() - start)
+            start = time.process_time()
+            trace = ts.simulate(snn, x, engine="dense")
+            whole.append(time.process_time() - start)
+            run = Dense().start(snn.program, prepared, ids)
+            for taken in steps:
+                start = time.process_time()
+                run.advance(1)
+                taken.append(time.process_time() - start)
+    spikes = sum(layer.spikes for layer in trace.activity.layers if layer.role == "neuron")
+    return {
+        "network": name, "batch": batch, "T": snn.timesteps, "seconds of the ANN": round(min(ann), 5),
+        "all steps at once / ANN": round(min(whole) / min(ann), 2), "exact": trace.exact,
+        "events per neuron, by step": [round(float(one) / neurons, 4) for one in spikes],
+        "time / ANN, by step": [round(min(taken) / min(ann), 2) for taken in steps],
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", type=Path)
+    parser.add_argument("--events", action="store_true")
+    parser.add_argument("--models-dir", type=Path)
+    parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--shape", type=int, nargs="+", default=[3, 224, 224])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.events:
+        networks = _networks(arguments.models_dir, arguments.data_dir)
+        found = [against_events(*one, batch) for one in networks for batch in (1, 4)]
+        print(json.dumps({"library": library.load()[1], "rows": found}, indent=1))
+        return
     found = neurons() + ([] if arguments.network is None else [network(arguments.network, arguments.shape)])
     print(json.dumps({"library": library.load()[1], "rows": found}, indent=1))
 

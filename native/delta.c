@@ -170,45 +170,56 @@ INLINE void in_turn(vs a, vs b, vs *low, vs *high) {
 #endif
 }
 
-/* The same where each channel has weights of its own, [pairs of taps][width][2]; ``c`` is the block's first channel. */
-INLINE int64_t depthwise(const tp_delta *s, const tile *t, int64_t k, const int16_t *weights, int64_t c, int64_t width,
-                         int64_t y, int64_t x, int32_t *sums) {
+/* The same where each channel has weights of its own, [pairs of taps][width][2], for all steps of one output: the sums
+ * and ``heard`` of step k are k · outputs places later. ``c`` is the block's first channel. */
+INLINE void depthwise(const tp_delta *s, const tile *t, const int16_t *weights, int64_t c, int64_t width, int64_t y,
+                      int64_t x, int64_t outputs, int32_t *sums, uint8_t *heard) {
     static const int16_t nothing[BLOCK];
     const int64_t channels = s->channels_in, place = s->all_steps * channels;
-    const int16_t *levels = s->levels + t->sample * s->height_in * s->width_in * place + k * channels + c;
+    const int16_t *levels = s->levels + t->sample * s->height_in * s->width_in * place + c;
     const int16_t *taps[TP_TAPS + 1];
-    int64_t count = 0;
-    if (s->heard && !s->heard[k * s->batch + t->sample])
-        return 0;
+    int64_t moves[TP_TAPS + 1], count = 0; /* from one step to the next */
     for (int64_t ky = 0; ky < s->kernel_y; ++ky)
-        for (int64_t kx = 0; kx < s->kernel_x; ++kx) {
+        for (int64_t kx = 0; kx < s->kernel_x; ++kx, ++count) {
             const int64_t row = t->top + y * s->stride_y + ky * s->dilation_y;
             const int64_t column = t->left + x * s->stride_x + kx * s->dilation_x;
             const int64_t inside = row >= 0 && row < s->height_in && column >= 0 && column < s->width_in;
-            taps[count++] = inside ? levels + (row * s->width_in + column) * place : nothing;
+            taps[count] = inside ? levels + (row * s->width_in + column) * place : nothing;
+            moves[count] = inside ? channels : 0;
         }
     if (count % 2)
-        taps[count++] = nothing;
-    for (int64_t i = 0; i < width && c + i < channels; i += SHORTS) {
-        const int64_t left = channels - c - i, n = left < SHORTS ? left : SHORTS;
-        vi low = {0}, high = {0};
-        for (int64_t pair = 0; pair < count; pair += 2) {
-            vs a = {0}, b = {0}, first, second;
-            if (n == SHORTS) {
-                a = load_shorts(taps[pair] + i), b = load_shorts(taps[pair + 1] + i);
-            } else {
-                memcpy(&a, taps[pair] + i, (size_t)n * sizeof(int16_t));
-                memcpy(&b, taps[pair + 1] + i, (size_t)n * sizeof(int16_t));
+        taps[count] = nothing, moves[count++] = 0;
+    for (int64_t k = 0; k < s->steps; ++k) {
+        heard[k * outputs] = !s->heard || s->heard[k * s->batch + t->sample];
+        if (!heard[k * outputs])
+            continue;
+        int32_t *own = sums + k * outputs * BLOCK;
+        for (int64_t i = 0; i < width && c + i < channels; i += SHORTS) {
+            const int64_t left = channels - c - i, n = left < SHORTS ? left : SHORTS;
+            vi low = {0}, high = {0};
+            for (int64_t pair = 0; pair < count; pair += 2) {
+                const int16_t *one = taps[pair] + k * moves[pair] + i, *two = taps[pair + 1] + k * moves[pair + 1] + i;
+                const int16_t *w = weights + (pair / 2 * width + i) * 2;
+                vs a, b, first, second;
+                if (n == SHORTS) {
+                    a = load_shorts(one), b = load_shorts(two);
+                } else if (n == SHORTS / 2) { /* of known length */
+                    a = b = (vs){0};
+                    memcpy(&a, one, SHORTS / 2 * sizeof(int16_t));
+                    memcpy(&b, two, SHORTS / 2 * sizeof(int16_t));
+                } else {
+                    a = b = (vs){0};
+                    memcpy(&a, one, (size_t)n * sizeof(int16_t));
+                    memcpy(&b, two, (size_t)n * sizeof(int16_t));
+                }
+                in_turn(a, b, &first, &second);
+                low += pairs(first, load_shorts(w));
+                high += pairs(second, load_shorts(w + SHORTS));
             }
-            in_turn(a, b, &first, &second);
-            const int16_t *w = weights + (pair / 2 * width + i) * 2;
-            low += pairs(first, load_shorts(w));
-            high += pairs(second, load_shorts(w + SHORTS));
+            memcpy(own + i, &low, sizeof low);
+            memcpy(own + i + TP_LANES, &high, sizeof high);
         }
-        memcpy(sums + i, &low, sizeof low);
-        memcpy(sums + i + TP_LANES, &high, sizeof high);
     }
-    return 1;
 }
 
 /* The nearest whole number, ties to even. */
@@ -249,10 +260,8 @@ INLINE void exactly(const tp_delta *s, const group *g, int64_t from, int64_t n, 
             memcpy(&whole, g->sums + k * g->outputs * BLOCK + from, sizeof whole);
             x = __builtin_convertvector(whole, vd) * unit;
         }
-        if (s->wide)
-            x += load(s->wide + here, n, 0.0);
-        else if (s->narrow)
-            x += load_narrow(s->narrow + here, n);
+        if (k < s->added_steps)
+            x += s->wide ? load(s->wide + here, n, 0.0) : load_narrow(s->narrow + here, n);
         if (k == 0 && s->first)
             x += load(s->first + g->position * s->first_position + c, n, 0.0);
         estimate += x;
@@ -345,9 +354,9 @@ INLINE int64_t fast(const tp_delta *s, const group *g, int64_t from, int64_t sou
             estimate += __builtin_convertvector(low, vd) * unit;
             after += __builtin_convertvector(high, vd) * unit_after;
         }
-        if (s->wide)
+        if (k < s->added_steps && s->wide)
             estimate += load(s->wide + here, WIDE, 0.0), after += load(s->wide + here + WIDE, WIDE, 0.0);
-        else if (s->narrow)
+        else if (k < s->added_steps)
             estimate += load_narrow(s->narrow + here, WIDE), after += load_narrow(s->narrow + here + WIDE, WIDE);
         else if (!heard && !live) { /* it has settled */
             memset(g->out + k * s->channels + from, 0, TP_LANES * sizeof(int16_t));
@@ -466,18 +475,18 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
         const int64_t left = (s->channels - c + 15) / 16 * 16, width = left < BLOCK ? left : BLOCK;
         const int64_t per_channel = s->depthwise ? (taps + 1) / 2 * 2 : taps * s->channels_in;
         const int16_t *weights = s->weights + c * per_channel;
-        for (int64_t i = 0; i < outputs; ++i)
-            for (int64_t k = 0; k < s->steps; ++k) { /* all steps of an input are next to each other */
-                const int64_t place = k * outputs + i, y = i / t->columns, x = i % t->columns;
-                int32_t *own = sums + place * BLOCK;
-                if (!s->levels)
-                    heard[place] = 0;
-                else if (s->depthwise)
-                    heard[place] = (uint8_t)depthwise(s, t, k, weights, c, width, y, x, own);
-                else
-                    heard[place] =
-                        (uint8_t)of_block(s, t, entries, starts + k, weights, width, y, x, own);
+        for (int64_t i = 0; i < outputs; ++i) {
+            const int64_t y = i / t->columns, x = i % t->columns;
+            if (s->levels && s->depthwise) {
+                depthwise(s, t, weights, c, width, y, x, outputs, sums + i * BLOCK, heard + i);
+                continue;
             }
+            for (int64_t k = 0; k < s->steps; ++k) {
+                int32_t *own = sums + (k * outputs + i) * BLOCK;
+                heard[k * outputs + i] =
+                    s->levels && of_block(s, t, entries, starts + k, weights, width, y, x, own);
+            }
+        }
         if (s->source == TP_CLIP)
             of_source(s, t, c, width, TP_CLIP, sums, heard, &wrong);
         else
@@ -494,8 +503,8 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
         *broken |= wrong[i] != 0;
 }
 
-void TP_DELTA(const tp_delta *s, const tp_delta_plan *plan, int64_t number, char *scratch, int64_t *totals,
-              int64_t *broken) {
+/* Tile ``number`` of the layer. */
+static tile of_number(const tp_delta *s, const tp_delta_plan *plan, int64_t number) {
     const int64_t across = (s->width + plan->columns - 1) / plan->columns;
     const int64_t down = (s->height + plan->rows - 1) / plan->rows;
     tile t = {.sample = number / (across * down)};
@@ -505,5 +514,28 @@ void TP_DELTA(const tp_delta *s, const tp_delta_plan *plan, int64_t number, char
     t.top = t.y * s->stride_y - s->padding_y, t.left = t.x * s->stride_x - s->padding_x;
     t.rows_in = (t.rows - 1) * s->stride_y + (s->kernel_y - 1) * s->dilation_y + 1;
     t.columns_in = (t.columns - 1) * s->stride_x + (s->kernel_x - 1) * s->dilation_x + 1;
+    return t;
+}
+
+/* Fetches the levels of the tile that comes next: short pieces of memory, which no processor fetches ahead by itself. */
+static void fetch(const tp_delta *s, const tile *t) {
+    const int64_t place = s->all_steps * s->channels_in, used = s->steps * s->channels_in * (int64_t)sizeof(int16_t);
+    for (int64_t i = 0; i < t->rows_in * t->columns_in; ++i) {
+        const int64_t y = t->top + i / t->columns_in, x = t->left + i % t->columns_in;
+        if (y < 0 || y >= s->height_in || x < 0 || x >= s->width_in)
+            continue;
+        const char *own = (const char *)(s->levels + ((t->sample * s->height_in + y) * s->width_in + x) * place);
+        for (int64_t at = 0; at < used; at += 64)
+            __builtin_prefetch(own + at, 0, 2);
+    }
+}
+
+void TP_DELTA(const tp_delta *s, const tp_delta_plan *plan, int64_t number, char *scratch, int64_t *totals,
+              int64_t *broken) {
+    const tile t = of_number(s, plan, number);
+    if (s->levels && number + 1 < plan->tiles) {
+        const tile next = of_number(s, plan, number + 1);
+        fetch(s, &next);
+    }
     of_tile(s, &t, plan, scratch, totals, broken);
 }

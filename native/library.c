@@ -301,7 +301,8 @@ void tp_sigma_delta(tp_scan *scan) {
 static int64_t possible_delta(const tp_delta *s) {
     enum { SIZE = 1 << 24, STRIDE = 1 << 12 };
     const int64_t sums = s->levels && !s->depthwise;
-    if (!within(s->steps, 1, TP_DELTA_STEPS) || !within(s->all_steps, s->steps, SIZE) || !within(s->batch, 1, INT32_MAX) || !within(s->height, 1, SIZE) ||
+    if (!within(s->steps, 1, TP_DELTA_STEPS) || !within(s->all_steps, s->steps, SIZE) ||
+        !within(s->added_steps, 0, s->wide || s->narrow ? s->steps : 0) || !within(s->batch, 1, INT32_MAX) || !within(s->height, 1, SIZE) ||
         !within(s->width, 1, SIZE) || !within(s->channels, 1, SIZE) || !within(s->threads, 1, STRIDE) ||
         (double)s->batch * s->height * s->width * s->channels * s->all_steps > 1e15)
         return 0;

@@ -102,7 +102,7 @@ typedef struct {
     const int16_t *weights;  /* by blocks of channels: [taps][pairs of inputs][channels][2], or, if each channel has
                               * weights of its own, [pairs of taps][channels][2]; channels are padded to 16 */
     const double *units;     /* [channels, padded]: the value of a weight of 1 */
-    const double *wide;      /* [steps][batch][positions][channels]: currents that are added, or NULL */
+    const double *wide;      /* [added_steps][batch][positions][channels]: currents that are added, or NULL */
     const float *narrow;     /* the same in float32 */
     const double *first;     /* [positions][channels]: added in the first step, or NULL */
     double *currents;        /* out, without ``first``: [steps][batch][positions][channels], or NULL */
@@ -113,7 +113,7 @@ typedef struct {
     const int32_t *fan;      /* [positions][channels]: operations of a spike; the sum over channels is below 2^31 */
     int64_t *totals;         /* [steps][3], out: spikes, operations, positions that sent; with ``fan`` only */
     int64_t *events;         /* [steps][batch], out: spikes; zeros before the call */
-    int64_t steps, all_steps, batch, height, width, channels, height_in, width_in, channels_in;
+    int64_t steps, all_steps, added_steps, batch, height, width, channels, height_in, width_in, channels_in;
     int64_t kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x;
     int64_t first_position, neuron_position, fan_position; /* strides in numbers */
     int64_t depthwise, source, all_digits, fresh, threads; /* fresh: E and R are 0, whatever they hold */

@@ -1,6 +1,7 @@
 """Differences with unit gain in the dense engine: layer by layer, several steps at once."""
 
 import weakref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from transpike.core.cell import Cell
 from transpike.core.finite import NotFinite, at
 from transpike.core.graph import Input, Node
+from transpike.core.op import Op
 from transpike.engines.dense.levels import Levels, Placed
 from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
@@ -19,7 +21,23 @@ from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
 
 Wire = Tensor | None
-Carried = Wire | Sent
+
+
+@dataclass(frozen=True, eq=False)
+class Once:
+    """What comes in the first of some steps only, (batch, *shape)."""
+
+    value: Tensor
+    steps: int
+
+    def train(self) -> Tensor:
+        """(time · batch, *shape)"""
+        train = self.value.new_zeros((self.steps * len(self.value), *self.value.shape[1:]))
+        train[: len(self.value)] = self.value
+        return train
+
+
+Carried = Wire | Sent | Once
 
 
 class Estimates:
@@ -63,8 +81,7 @@ class Estimates:
                     values[name] = value
                     self._count(self.run.program.table[name], value, steps)
             else:
-                inputs = [_train(values[name]) for name in node.inputs]
-                values[node.name] = self._evaluate(node, inputs, steps)
+                values[node.name] = self._evaluate(node, [values[name] for name in node.inputs], steps)
                 self._count(node, values[node.name], steps)
             for name in levels.reads[node.name]:
                 if levels.last[name] == node.name:
@@ -72,15 +89,19 @@ class Estimates:
         self._read(_train(values[self.lowered.output.name]), steps)
         self.run.arrived()
 
-    def _evaluate(self, node: Node, inputs: list[Wire], steps: int) -> Wire:
+    def _evaluate(self, node: Node, carried: list[Carried], steps: int) -> Carried:
         if isinstance(node.op, Input):
             return self._input(node, steps)
+        once = [value.value for value in carried if isinstance(value, Once)]
+        if (
+            once and isinstance(node.op, Op) and node.name in self.plan.constant_nodes
+        ):  # what depends on a constant input comes in the first step
+            return Once(linear(node.op, once), steps)
+        inputs = [_train(value) for value in carried]
         if isinstance(node.op, Cell):
             return self._cell(node, node.op, inputs, steps)
         if all(value is None for value in inputs):
             return None
-        if node.name in self.plan.constant_nodes:  # what depends on a constant input comes in the first step only
-            return self._first(linear(node.op, [v[: len(self.run.x)] for v in inputs if v is not None]), steps)
         given = [self._zeros(name, steps) if v is None else v for v, name in zip(inputs, node.inputs, strict=True)]
         return self.narrow.linear(node.name, node.op, given)
 
@@ -92,12 +113,12 @@ class Estimates:
             return {one: None for one in (placed.synapse, name) if one}
         levels = heard = added = None
         if layer.weights is None:
-            value = _train(value)
-            added = None if value is None else last(value, placed.axis)
+            now = value.value if isinstance(value, Once) else _train(value)
+            added = None if now is None else last(now, placed.axis)
         elif isinstance(value, Sent):
             levels, heard = value.levels, value.events
-        elif value is not None:
-            levels = Sent.of(value, steps, placed.axis)
+        elif (train := _train(value)) is not None:
+            levels = Sent.of(train, steps, placed.axis)
         state = self.states.get(name)
         if state is not None:
             copied = layer.weights is None  # what it hears may be too large, and the state is then needed once more
@@ -129,19 +150,13 @@ class Estimates:
             prepared[key] = rows(fan, shape, placed.layer.axis).to(torch.int32)
         return prepared[key]
 
-    def _input(self, node: Node, steps: int) -> Wire:
+    def _input(self, node: Node, steps: int) -> Carried:
         program, x, t = self.run.program, self.run.x, self.run.t
         assert isinstance(node.op, Input)
         if program.encoder.is_constant or isinstance(node.op, LookUp):
             new = self.run.arriving(node)
-            return None if new is None else self._first(new.double(), steps)
+            return None if new is None else Once(new.double(), steps)
         return torch.cat([program.sent(node, x, self.run.sample_ids, t + k + 1).double() for k in range(steps)])
-
-    def _first(self, value: Tensor, steps: int) -> Tensor:
-        """``value`` in the first step, then nothing."""
-        train = value.new_zeros((steps * len(value), *value.shape[1:]))
-        train[: len(value)] = value
-        return train
 
     def _zeros(self, name: str, steps: int) -> Tensor:
         x, shape = self.run.x, self.run.program.table[name].shape
@@ -210,11 +225,10 @@ class Estimates:
         if value is None and node.name not in counter.record:
             counter.add_totals(node.name, torch.zeros((2, steps), dtype=torch.float64, device=self.run.x.device))
             return
-        if isinstance(value, Sent):
-            if node.name in self.counted:
-                counter.add_totals(node.name, value.totals[:2], active=value.totals[2])
-                return
-            value = value.train()
+        if isinstance(value, Sent) and node.name in self.counted:
+            counter.add_totals(node.name, value.totals[:2], active=value.totals[2])
+            return
+        value = _train(value)
         value = self._zeros(node.name, steps) if value is None else value
         counter.add(node.name, value.unflatten(0, (steps, len(self.run.x))))
 
@@ -238,4 +252,4 @@ class Estimates:
 
 def _train(value: Carried) -> Wire:
     """Messages for layers that the library does not run."""
-    return value.train() if isinstance(value, Sent) else value
+    return value.train() if isinstance(value, Sent | Once) else value

@@ -93,10 +93,11 @@ def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
             passed.add(node.name)
     last = {name: node.name for node in lowered.nodes if node.name not in passed for name in reads[node.name]}
     natively = {place.neuron for place in placed.values()}
+    opened = {name for node in lowered.nodes if node.name not in passed | placed.keys() for name in reads[node.name]}
     sizes = []
     for node in lowered.nodes:
-        at, alone = placed.get(node.name), all(name in placed for name in readers[node.name])
-        width = 2 if node.name in natively and alone else 8  # others read levels in float32, and add in float64
+        at = placed.get(node.name)  # others read levels in float32, and add in float64
+        width = 2 if node.name in natively and node.name not in opened else 8
         exists = node.name in natively or (node.name not in passed and (at is None or at.layer.currents))
         sizes.append(width * prod(node.shape) if exists else 0)
     return Levels(placed, frozenset(passed), reads, last, max(sizes))

@@ -178,8 +178,9 @@ class DeltaLayer:
         """(what is sent, currents, state), or None where a value is not finite.
 
         ``levels`` int16 are read by the weights (None: there are none), ``heard`` (time, batch) is 0 where all of them
-        are 0. ``added``: other currents; ``first`` (positions or 1, features) is added in the first step. ``state``
-        (batch, …, features) in float64 is changed; None: that of a new run. ``fan`` (positions or 1, features) int32.
+        are 0. ``added``: other currents, of all steps or of the first ones; ``first`` (positions or 1, features) is
+        added in the first step. ``state`` (batch, …, features) in float64 is changed; None: that of a new run. ``fan``
+        (positions or 1, features) int32.
         """
         library = _native.load()[0]
         assert library is not None
@@ -208,9 +209,11 @@ class DeltaLayer:
             call.heard = None if heard is None else heard[start:].data_ptr()
             call.out = None if out is None else out[..., start:, :].data_ptr()
             call.currents = None if currents is None else currents[part].data_ptr()
-            if added is not None:
-                place = added[part].data_ptr()
-                call.wide, call.narrow = (place, None) if added.dtype == torch.float64 else (None, place)
+            call.added_steps = 0 if added is None else len(added[part]) // batch
+            place = added[part].data_ptr() if added is not None and call.added_steps else None
+            call.wide, call.narrow = (
+                (place, None) if added is not None and added.dtype == torch.float64 else (None, place)
+            )
             call.fresh = fresh and start == 0
             call.first = None if first is None or start else first.data_ptr()
             call.first_position = 0 if first is None else _stride(first)

@@ -101,7 +101,7 @@ class Delta(ctypes.Structure):
                 "events",
             )
         ),
-        *((name, c_int64) for name in ("steps", "all_steps", "batch", "height", "width", "channels")),
+        *((name, c_int64) for name in ("steps", "all_steps", "added_steps", "batch", "height", "width", "channels")),
         *((name, c_int64) for name in ("height_in", "width_in", "channels_in")),
         *((f"{name}_{axis}", c_int64) for name in ("kernel", "stride", "padding", "dilation") for axis in "yx"),
         *((name, c_int64) for name in ("first_position", "neuron_position", "fan_position")),
