@@ -22,7 +22,7 @@ from transpike.ops import Add, Linear
 from transpike.passes import PercentileThresholds, SquaredErrorThresholds
 from transpike.passes.shift import passes_unchanged
 from transpike.passes.thresholds import squared_error
-from transpike.workflow.convert import spike_rates
+from transpike.workflow.convert import sharing, spike_rates
 
 KINDS = {
     "binary": lambda x: (x > 0.3).float(),
@@ -134,3 +134,21 @@ def test_a_shift_behind_a_weighted_sum_is_no_shift_of_the_current():
     )
     graph = Graph(nodes)
     assert passes_unchanged(graph, "a", "act") and not passes_unchanged(graph, "b", "act")
+
+
+def test_conversions_for_several_lengths_share_what_does_not_depend_on_them(monkeypatch):
+    case, runs = small_cnn(), []
+    observe = Context.observe
+    monkeypatch.setattr(Context, "observe", lambda self, *given: runs.append(self.timesteps) or observe(self, *given))
+    recipes = [ts.recipes.FewSteps(t, samples=16) for t in (4, 8)] + [ts.recipes.SNNCalibration(4, samples=16)]
+    alone = [ts.convert(case.graph, recipe, case.calibration) for recipe in recipes]
+    assert runs == [4, 8, 4]
+    found: dict = {}
+    with sharing(found):
+        together = [ts.convert(case.graph, recipe, case.calibration) for recipe in recipes]
+        other = ts.convert(case.graph, recipes[0], 0.5 * case.calibration)
+    assert runs == [4, 8, 4, 4, 4]  # once for each set of data
+    for one, same in zip(alone, together, strict=True):
+        expected, given = one.graph.parameters() | one.ranges, same.graph.parameters() | same.ranges
+        assert expected.keys() == given.keys() and all(torch.equal(given[name], expected[name]) for name in given)
+    assert any(not torch.equal(value, other.ranges[name]) for name, value in together[0].ranges.items())
