@@ -15,7 +15,7 @@ def test_the_time_left_is_that_of_the_stage(monkeypatch):
 
     monkeypatch.setattr(_base, "Progress", Timed)
     with _base.progress_bar("converting", shown=False) as update:
-        for stage, seconds in (("thresholds", 1.0), ("biases", 10.0)):
+        for stage, seconds in (("thresholds", 1.0), ("biases", 3.0)):
             for done in range(5):
                 update(stage, done, 10)
                 now[0] += seconds
