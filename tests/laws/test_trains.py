@@ -140,7 +140,9 @@ def test_conversions_for_several_lengths_share_what_does_not_depend_on_them(monk
     case, runs = small_cnn(), []
     observe = Context.observe
     monkeypatch.setattr(Context, "observe", lambda self, *given: runs.append(self.timesteps) or observe(self, *given))
-    recipes = [ts.recipes.FewSteps(t, samples=16) for t in (4, 8)] + [ts.recipes.SNNCalibration(4, samples=16)]
+    recipes = [ts.recipes.FewSteps(t, samples=16) for t in (4, 8)] + [
+        ts.recipes.FewSteps(4, granularity="layer", samples=16)
+    ]
     alone = [ts.convert(case.graph, recipe, case.calibration) for recipe in recipes]
     assert runs == [4, 8, 4]
     found: dict = {}
