@@ -317,15 +317,21 @@ def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> 
 
 @contextlib.contextmanager
 def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr if it is a terminal. It is called with (done, total) or (name, done, total)."""
+    """A progress bar on stderr if it is a terminal, with the time left.
+
+    It is called with (done, total), or (name, done, total) for the stages of a conversion.
+    """
     console = Console(file=terminal.beneath(sys.stderr))
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     hidden = not shown or not sys.stderr.isatty()
     with timed(text), Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(text, total=None)
+        task, stage = bar.add_task(text, total=None), list[str]()
 
         def update(*what: Any) -> None:
             *names, done, total = what
+            if names != stage:  # the time left is that of this stage, from its own speed
+                stage[:] = names
+                bar.reset(task, total=total)
             description = terminal.shown(": ".join([text, *names]), console.encoding)
             bar.update(task, completed=done, total=total, description=description)
 

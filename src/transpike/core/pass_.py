@@ -38,6 +38,8 @@ class Context:
     axes."""
     analogue: list[Graph] = field(default_factory=list)
     """The graph before its activations became neurons, with the same names; empty before that."""
+    shared: dict[Any, Any] = field(default_factory=dict)
+    """What this pass may keep for other conversions, of the same graph and data with other settings (``compare``)."""
     kernels: Callable[..., Any] | None = None
     """Compiles layers that are simulated one by one (``engines.event.one_layer.compiled``); None for PyTorch alone."""
     progress: Callable[[int, int], None] = lambda done, total: None

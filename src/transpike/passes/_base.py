@@ -183,8 +183,14 @@ def behind(node: Node) -> str:
 def note_ranges(graph: Graph, context: Context, spiking_output: bool, watch: Watch | None = None) -> None:
     """Record the largest |current| at each future neuron, and the largest |output| of operators between neurons.
 
-    Also the graph before conversion to spikes. ``watch`` reads the same run.
+    Also the graph before conversion to spikes. ``watch`` reads the same run; without it, what another conversion found
+    for the same graph and data is taken from ``context.shared``.
     """
+    context.analogue[:] = [graph]
+    key = "ranges", spiking_output
+    if watch is None and key in context.shared:
+        context.ranges.update(context.shared[key])
+        return
 
     def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if node.name in graph.static:
@@ -205,7 +211,7 @@ def note_ranges(graph: Graph, context: Context, spiking_output: bool, watch: Wat
             watch.see(node, inputs, output)
 
     context.observe(graph, see)
-    context.analogue[:] = [graph]
+    context.shared[key] = dict(context.ranges)
 
 
 def _largest(value: Tensor, axis: int) -> Tensor:

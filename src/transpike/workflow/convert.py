@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from math import prod
 from typing import Any
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from transpike.core.graph import Graph, Node
 from transpike.core.input_statistics import InputStatistics
+from transpike.core.naming import qualified
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
 from transpike.core.precision import without_autocast
@@ -38,6 +41,22 @@ BYTES = (
     "the calibration inputs are bytes and there is no preprocessing, so the network receives 0..255: if it was "
     "trained on 0..1, give preprocessing=transpike.Preprocessing()"
 )
+
+_shared: ContextVar[dict[Any, dict[Any, Any]] | None] = ContextVar("shared", default=None)
+
+
+@contextmanager
+def sharing(found: dict[Any, dict[Any, Any]]) -> Iterator[None]:
+    """Conversions inside it keep in ``found``, and take from it, what a pass finds in the same graph and data.
+
+    Only what does not depend on other settings, like the number of time steps: networks are the same as without it.
+    """
+    before = _shared.set(found)
+    try:
+        yield
+    finally:
+        _shared.reset(before)
+
 
 Notify = Callable[[str, int, int], None]
 
@@ -182,7 +201,13 @@ def _without_neurons(layers: Graph, selection: Selection) -> str:
 def _converted(graph: Graph, passes: tuple[Pass, ...], context: Context, progress: Notify | None) -> Graph:
     """The graph after all passes; each pass with ``exact`` is checked on calibration data."""
     probe, answer = context.batches[0][:16].double(), None
+    found, place = _shared.get(), ""
+    if found is not None:  # the key: the graph, the data, and all passes up to this one
+        place = _digest(graph.parameters()) + _digest({str(i): x for i, x in enumerate(context.batches)}) + str(graph)
     for one in passes:
+        if found is not None:
+            context = dataclasses.replace(context, shared=found.setdefault(place, {}))
+            place += f"\n{qualified(type(one))} {one}"
         if progress is not None:
             context = dataclasses.replace(context, progress=partial(progress, type(one).__name__))
         changed = one.apply(graph, context)

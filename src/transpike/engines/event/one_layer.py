@@ -192,7 +192,7 @@ def compiled(graph: Graph, node: Node, currents: Currents, timesteps: int) -> Ke
     for name in wires:
         train = trains[name]
         if isinstance(train, Levels) and train.bits and len(graph[name].shape) <= 3:
-            trains[name] = train = _packed(train, graph[name].shape)
+            trains[name] = train = packed(train, graph[name].shape)
         constant = isinstance(train, Values) and len(train.values) == 1
         if not constant and not (isinstance(train, Packed) and train.rate <= MOST_OFTEN):
             return None
@@ -225,7 +225,7 @@ def _alone(graph: Graph, node: Node, between: list[Node], trains: Mapping[str, T
     return lower(Graph((*nodes, *between, node)), None, GRADED, axes).to(dtype=torch.float32)
 
 
-def _packed(train: Levels, shape: tuple[int, ...]) -> Packed:
+def packed(train: Levels, shape: tuple[int, ...]) -> Packed:
     """The same train as words: four bytes of eight steps each, channels last."""
     parts: list[list[Tensor]] = [[] for _ in _steps(train.bits)]
     for part in train.parts:

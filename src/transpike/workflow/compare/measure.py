@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import time
 from typing import Any
 
@@ -16,7 +17,7 @@ from transpike.snn import SNN
 from transpike.workflow.compare.inputs import Batches, Opened
 from transpike.workflow.compare.kept import packed
 from transpike.workflow.compare.units import Unit, Work
-from transpike.workflow.convert import convert
+from transpike.workflow.convert import convert, sharing
 from transpike.workflow.early_exit import fit_exit
 from transpike.workflow.evaluate.measurement import Estimate, Measurement
 from transpike.workflow.evaluate.report import Report
@@ -31,15 +32,16 @@ def measure(work: Work, unit: Unit, opened: Opened) -> dict[str, Any]:
     source, calibration, data, fitting = opened
     start = time.perf_counter()
     try:
-        snn = convert(
-            source,
-            unit.recipe,
-            without_targets(calibration),
-            preprocessing=work.preprocessing,
-            spiking=work.spiking or None,
-            exact_grid=work.exact_grid,
-            seed=work.seed,
-        )
+        with sharing(_shared(work.inputs)):
+            snn = convert(
+                source,
+                unit.recipe,
+                without_targets(calibration),
+                preprocessing=work.preprocessing,
+                spiking=work.spiking or None,
+                exact_grid=work.exact_grid,
+                seed=work.seed,
+            )
         snn = snn.accepting_any_input() if work.any_input else snn
         report = evaluate(
             snn,
@@ -64,6 +66,12 @@ def measure(work: Work, unit: Unit, opened: Opened) -> dict[str, Any]:
     except REFUSALS as error:
         content = {"refused": str(error)}
     return {**content, "seconds": round(time.perf_counter() - start, 3)}
+
+
+@functools.lru_cache(maxsize=1)
+def _shared(inputs: str) -> dict[Any, dict[Any, Any]]:
+    """What the conversions of this process found on the same network and data."""
+    return {}
 
 
 def _found(snn: SNN, report: Report | Measurement, task: Task) -> dict[str, Any]:
