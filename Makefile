@@ -56,7 +56,7 @@ sanitize: install
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	TRANSPIKE_NATIVE=$(CURDIR)/build/sanitize/libtranspike_events.so \
-	$(BIN)/python -m pytest tests/laws/test_event_laws.py tests/laws/test_native_laws.py tests/hostile/test_native_library.py
+	$(BIN)/python -m pytest tests/laws/test_event_laws.py tests/laws/test_level_laws.py tests/laws/test_native_laws.py tests/hostile/test_native_library.py
 
 # 40,000 mutated files: each is read or refused, without traceback, hang, 1 GiB of memory or code that runs.
 # Others: make fuzz SEED=7 FUZZ="--mutations 500 --only data"
