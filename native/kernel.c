@@ -84,21 +84,55 @@ INLINE void by_one_step(const uint32_t *words, uint8_t *bytes) {
 
 /* ---- lists ---------------------------------------------------------------------------------------------------- */
 
+enum { FEW_STEPS = 16 }; /* with events, out of 32: then it is faster to find them than to go through all steps */
+
+/* The steps in which any channel of a unit fired. */
+INLINE uint32_t steps_of(const uint32_t *words) {
+    vu some = load_words(words);
+    for (int v = 1; v < VECTORS; ++v)
+        some |= load_words(words + v * TP_LANES);
+    uint32_t any = 0;
+    for (int i = 0; i < TP_LANES; ++i)
+        any |= some[i];
+    return any;
+}
+
+/* Append the channels of a unit that fired in step t. */
+INLINE void list_unit(uint8_t bytes[2][TP_STEPS], int64_t t, h16 low, h16 high, uint16_t *list, int32_t *at) {
+    const uint8_t a = bytes[0][t], b = bytes[1][t];
+    uint16_t *to = list + *at;
+    h16 first, second;
+    memcpy(&first, tp_expand[a], 16);
+    memcpy(&second, tp_expand[b], 16);
+    first += low;
+    second += high;
+    memcpy(to, &first, 16);
+    memcpy(to + tp_bits[a], &second, 16);
+    *at += tp_bits[a] + tp_bits[b];
+}
+
 /* The lists of one row of pixels: for every step, the channels that fired, pixel by pixel and group by group. */
 static void list_pixels(const tp_source *s, const tp_plan *plan, char *scratch, int64_t slot, int64_t sample,
                         int64_t row, int64_t steps) {
     uint16_t *list = (uint16_t *)(scratch + plan->pixel_lists) + slot * TP_STEPS * plan->pixel_entries;
     const int64_t width = s->width * s->groups, group = s->channels / s->groups;
     int32_t *starts = (int32_t *)(scratch + plan->pixel_starts) + slot * TP_STEPS * (width + 1);
+    uint32_t *steps_with_events = (uint32_t *)(scratch + plan->pixel_steps) + slot * width;
+    const uint32_t every = ~(uint32_t)0 >> (TP_STEPS - steps);
     int32_t at[TP_STEPS] = {0};
     for (int64_t x = 0; x < s->width; ++x)
         for (int64_t g = 0; g < s->groups; ++g) {
+            uint32_t active = 0;
             memcpy(starts + (x * s->groups + g) * TP_STEPS, at, sizeof at);
             for (int64_t p = 0; p < s->plane_count; ++p) {
                 const uint32_t *words = s->planes[p] + sample * s->sample_words + row * s->row_words +
                                         x * s->column_words + g * group;
                 for (int64_t c = 0; c < group; c += TP_UNIT) {
                     uint8_t bytes[2][TP_STEPS];
+                    uint32_t some = steps_of(words + c) & every;
+                    active |= some;
+                    if (!some)
+                        continue;
                     if (steps == 1) {
                         by_one_step(words + c, bytes[0]);
                         by_one_step(words + c + 8, bytes[1]);
@@ -108,22 +142,33 @@ static void list_pixels(const tp_source *s, const tp_plan *plan, char *scratch, 
                     }
                     const uint16_t c16 = (uint16_t)c;
                     const h16 low = {c16, c16, c16, c16, c16, c16, c16, c16}, high = low + 8;
-                    for (int64_t t = 0; t < steps; ++t) {
-                        const uint8_t a = bytes[0][t], b = bytes[1][t];
-                        uint16_t *to = list + t * plan->pixel_entries + at[t];
-                        h16 first, second;
-                        memcpy(&first, tp_expand[a], 16);
-                        memcpy(&second, tp_expand[b], 16);
-                        first += low;
-                        second += high;
-                        memcpy(to, &first, 16);
-                        memcpy(to + tp_bits[a], &second, 16);
-                        at[t] += tp_bits[a] + tp_bits[b];
-                    }
+                    if (__builtin_popcount(some) > FEW_STEPS)
+                        for (int64_t t = 0; t < steps; ++t)
+                            list_unit(bytes, t, low, high, list + t * plan->pixel_entries, at + t);
+                    else
+                        for (; some; some &= some - 1) {
+                            const int64_t t = __builtin_ctz(some);
+                            list_unit(bytes, t, low, high, list + t * plan->pixel_entries, at + t);
+                        }
                 }
             }
+            steps_with_events[x * s->groups + g] = active;
         }
     memcpy(starts + width * TP_STEPS, at, sizeof at);
+}
+
+/* Append the entries of a pixel in one step. Whole vectors: surplus elements are overwritten or never read. */
+INLINE void list_pixel(const uint16_t *source, int32_t entries, h32 offset, uint16_t *list, int32_t *at) {
+    uint16_t *to = list + *at;
+    int32_t i = 0;
+    do {
+        h32 some;
+        memcpy(&some, source + i, 32);
+        some += offset;
+        memcpy(to + i, &some, 32);
+        i += 16;
+    } while (i < entries);
+    *at += entries;
 }
 
 /* Join the lists of the rows that a window spans, column by column, so that a window is one stretch of the list.
@@ -135,6 +180,7 @@ static void list_windows(const tp_source *s, const tp_plan *plan, char *scratch,
     int64_t *tags = (int64_t *)(scratch + plan->tags);
     uint16_t *list = (uint16_t *)(scratch + plan->window_lists) + index * TP_STEPS * plan->window_entries;
     int32_t *starts = (int32_t *)(scratch + plan->window_starts) + index * TP_STEPS * s->groups * (s->width + 1);
+    uint32_t *window_steps = (uint32_t *)(scratch + plan->window_steps) + index * s->groups * s->width;
     int32_t at[TP_STEPS] = {0};
     const int64_t top = row * s->stride_y - s->padding_y;
     for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
@@ -146,6 +192,7 @@ static void list_windows(const tp_source *s, const tp_plan *plan, char *scratch,
     }
     for (int64_t g = 0; g < s->groups; ++g) {
         for (int64_t j = 0; j < s->width; ++j) {
+            uint32_t steps_of_column = 0;
             memcpy(starts + (g * (s->width + 1) + j) * TP_STEPS, at, sizeof at);
             for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
                 const int64_t y = top + ky * s->dilation_y, slot = y % plan->slots;
@@ -158,21 +205,20 @@ static void list_windows(const tp_source *s, const tp_plan *plan, char *scratch,
                 const uint16_t shift = (uint16_t)((j * s->kernel_y + ky) * group);
                 const h32 offset = {shift, shift, shift, shift, shift, shift, shift, shift,
                                     shift, shift, shift, shift, shift, shift, shift, shift};
-                for (int64_t t = 0; t < steps; ++t) {
-                    const uint16_t *source = from + t * plan->pixel_entries + pixel[t];
-                    uint16_t *to = list + t * plan->window_entries + at[t];
-                    const int32_t entries = pixel[TP_STEPS + t] - pixel[t];
-                    int32_t i = 0;
-                    do { /* whole vectors: surplus elements are overwritten or never read */
-                        h32 some;
-                        memcpy(&some, source + i, 32);
-                        some += offset;
-                        memcpy(to + i, &some, 32);
-                        i += 16;
-                    } while (i < entries);
-                    at[t] += entries;
-                }
+                uint32_t active = ((const uint32_t *)(scratch + plan->pixel_steps))[slot * width + columns[j] * s->groups + g];
+                steps_of_column |= active;
+                if (__builtin_popcount(active) > FEW_STEPS)
+                    for (int64_t t = 0; t < steps; ++t)
+                        list_pixel(from + t * plan->pixel_entries + pixel[t], pixel[TP_STEPS + t] - pixel[t], offset,
+                                   list + t * plan->window_entries, at + t);
+                else
+                    for (; active; active &= active - 1) {
+                        const int64_t t = __builtin_ctz(active);
+                        list_pixel(from + t * plan->pixel_entries + pixel[t], pixel[TP_STEPS + t] - pixel[t], offset,
+                                   list + t * plan->window_entries, at + t);
+                    }
             }
+            window_steps[g * s->width + j] = steps_of_column;
         }
         memcpy(starts + (g * (s->width + 1) + s->width) * TP_STEPS, at, sizeof at);
     }
@@ -189,7 +235,9 @@ static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, i
         tags[slot] = sample * s->height + y;
         uint8_t *bytes = (uint8_t *)(scratch + plan->pixel_lists) + (slot + 1) * plan->padded_width * 2 * TP_STEPS;
         const uint32_t *words = s->planes[0] + sample * s->sample_words + y * s->row_words;
-        for (int64_t x = 0; x < least(s->width, plan->padded_width - s->padding_x); ++x)
+        uint32_t *pixel_steps = (uint32_t *)(scratch + plan->pixel_steps) + (slot + 1) * plan->padded_width;
+        for (int64_t x = 0; x < least(s->width, plan->padded_width - s->padding_x); ++x) {
+            pixel_steps[s->padding_x + x] = steps_of(words + x * s->column_words);
             for (int64_t half = 0; half < 2; ++half) {
                 const uint32_t *from = words + x * s->column_words + 8 * half;
                 uint8_t *to = bytes + ((s->padding_x + x) * 2 + half) * TP_STEPS;
@@ -198,6 +246,7 @@ static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, i
                 else
                     by_step(from, to);
             }
+        }
     }
 }
 
@@ -206,6 +255,7 @@ static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, i
 /* The inputs of one position from one source. */
 typedef struct {
     int64_t kind;
+    uint32_t active; /* the steps in which anything may have fired */
     /* gather: where the window's entries begin and end in every step, and row 0 of its weights */
     const int32_t *begin, *end;
     const uint16_t *list;
@@ -215,9 +265,11 @@ typedef struct {
     const int16_t *narrow;
     const float *unit;
     const int32_t *starts;            /* gather: of the row of windows */
+    const uint32_t *column_steps;     /* gather: the steps with events of every column */
     const int64_t *index_of;          /* gather: column → its index in the list */
     const uint8_t *rows[TP_TALLEST];  /* look-up: the bytes of the window's rows, */
-    const uint8_t *lines[TP_TALLEST]; /* starting at its left end */
+    const uint8_t *lines[TP_TALLEST]; /* starting at its left end, */
+    const uint32_t *steps[TP_TALLEST]; /* and the steps with events of every column */
     const tp_source *source;
     int64_t taps; /* masked: the taps of all planes that lie inside, and their weights */
     const uint32_t *pixels[TP_TAPS];
@@ -294,8 +346,12 @@ INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, i
                         int64_t block_units) {
     const tp_source *s = p->source;
     if (is_lookup(s)) {
-        for (int64_t ky = 0; ky < s->kernel_y; ++ky)
+        p->active = 0;
+        for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
             p->lines[ky] = p->rows[ky] + column * s->stride_x * 2 * TP_STEPS;
+            for (int64_t kx = 0; kx < s->kernel_x; ++kx)
+                p->active |= p->steps[ky][column * s->stride_x + kx * s->dilation_x];
+        }
         return;
     }
     if (s->kind == TP_MASKED) {
@@ -324,6 +380,9 @@ INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, i
     const int64_t begin = first < last ? p->index_of[left + first * s->dilation_x] : 0;
     p->begin = p->starts + begin * TP_STEPS;
     p->end = p->begin + (last - first) * TP_STEPS;
+    p->active = 0;
+    for (int64_t k = begin; k < begin + last - first; ++k)
+        p->active |= p->column_steps[k];
     const int64_t shift = (begin - first) * s->kernel_y * p->group; /* the entry of the window's first input */
     p->nothing = shift + s->kernel_x * s->kernel_y * p->group;
     const int64_t at = p->first_weight - shift * p->row_of_weights;
@@ -472,8 +531,16 @@ DEFINE_POSITION(2)
 DEFINE_POSITION(3)
 DEFINE_POSITION(4)
 
+#include "levels.h"
+
+DEFINE_LEVELS(1)
+DEFINE_LEVELS(2)
+DEFINE_LEVELS(3)
+DEFINE_LEVELS(4)
+
 typedef void positions(const tp_layer *, place *, uint32_t, int64_t, int64_t, int64_t, int64_t, vi *, vi *);
-static positions *const positions_of[] = {positions_1, positions_2, positions_3, positions_4};
+static positions *const positions_of[2][4] = {{positions_1, positions_2, positions_3, positions_4},
+                                              {levels_1, levels_2, levels_3, levels_4}};
 
 /* ---- a group of rows  ----------------------------------------------------------------------------------------- */
 
@@ -482,6 +549,7 @@ static void find_row(place *p, const tp_source *s, const tp_plan *plan, const ch
                      int64_t block, int64_t channel, int64_t block_units, int64_t layer_channels) {
     p->kind = s->kind;
     p->source = s;
+    p->active = ~(uint32_t)0;
     if (s->kind == TP_MASKED)
         return;
     p->unit = s->kind == TP_NARROW || s->kind == TP_NARROW_LOOKUP ? s->units + channel : NULL;
@@ -493,6 +561,7 @@ static void find_row(place *p, const tp_source *s, const tp_plan *plan, const ch
         for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
             const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y;
             const int64_t slot = y >= 0 && y < s->height ? y % plan->slots + 1 : 0; /* 0: a row of zeros */
+            p->steps[ky] = (const uint32_t *)(scratch + plan->pixel_steps) + slot * plan->padded_width;
             p->rows[ky] = (const uint8_t *)(scratch + plan->pixel_lists) + slot * plan->padded_width * 2 * TP_STEPS;
         }
         return;
@@ -501,6 +570,7 @@ static void find_row(place *p, const tp_source *s, const tp_plan *plan, const ch
     p->index_of = (const int64_t *)(scratch + plan->columns) + s->width;
     p->starts = (const int32_t *)(scratch + plan->window_starts) +
                 (index * s->groups + g) * (s->width + 1) * TP_STEPS;
+    p->column_steps = (const uint32_t *)(scratch + plan->window_steps) + (index * s->groups + g) * s->width;
     p->list = (const uint16_t *)(scratch + plan->window_lists) + index * TP_STEPS * plan->window_entries;
     p->entries = plan->window_entries;
     p->group = group;
@@ -526,6 +596,7 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
         for (int64_t k = 0; k < plans[i].slots; ++k)
             tags[k] = -1;
         if (is_lookup(s)) {
+            memset(scratch + plans[i].pixel_steps, 0, (size_t)((plans[i].slots + 1) * plans[i].padded_width * 4));
             memset(scratch + plans[i].pixel_lists, 0, (size_t)((plans[i].slots + 1) * plans[i].padded_width * 2 * TP_STEPS));
             continue;
         }
@@ -551,7 +622,8 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
                 for (int64_t i = 0; i < layer->source_count; ++i)
                     find_row(places + i, layer->sources + i, plans + i, scratch, r - start, row, b, channel, units,
                              layer->channels);
-                positions_of[units - 1](layer, places, check, sample, row, b, channel, &near_ties, &too_far);
+                positions_of[layer->rule != TP_ONE][units - 1](layer, places, check, sample, row, b, channel, &near_ties,
+                                                               &too_far);
             }
         }
     }

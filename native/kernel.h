@@ -36,7 +36,7 @@ typedef struct {
     int64_t pixel_entries; /* capacity for the entries of one row and step */
     int64_t window_entries;
     int64_t padded_width;  /* look-up: columns with borders */
-    int64_t tags, pixel_lists, pixel_starts, window_lists, window_starts, columns; /* offsets in bytes */
+    int64_t tags, pixel_lists, pixel_starts, pixel_steps, window_lists, window_starts, window_steps, columns; /* offsets in bytes */
 } tp_plan;
 
 static inline int is_lookup(const tp_source *s) { return s->kind == TP_LOOKUP || s->kind == TP_NARROW_LOOKUP; }
@@ -48,6 +48,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows);
 #define TP_TALLEST 16 /* rows of a look-up kernel at most */
 #define TP_COMPARED 31 /* slot thresholds at most that are all compared with every charge */
 #define TP_TOGETHER 1024 /* sigma-delta neurons that are computed together at most: they fit into the fastest cache */
+#define TP_PLANES (2 * TP_FACTORS) /* of one layer's spikes at most */
 #define TP_TAPS 100   /* taps of a masked source at most, over all planes */
 
 extern uint16_t tp_expand[256][8]; /* the positions of the bits that are set */

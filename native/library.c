@@ -102,6 +102,8 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
         if (is_lookup(s)) {
             const int64_t reach = (layer->width - 1) * s->stride_x + (s->kernel_x - 1) * s->dilation_x + 1;
             p->padded_width = reach;
+            p->pixel_steps = at;
+            at += align((p->slots + 1) * reach * 4);
             p->pixel_lists = at;
             at += align((p->slots + 1) * reach * 2 * TP_STEPS);
             together = 1; /* its rows of bytes are not stored */
@@ -113,6 +115,8 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
         at += align(2 * s->width * 8);
         p->pixel_starts = at;
         at += align(p->slots * TP_STEPS * (s->width * s->groups + 1) * 4);
+        p->pixel_steps = at;
+        at += align(p->slots * s->width * s->groups * 4);
         p->pixel_lists = at;
         at += align(p->slots * TP_STEPS * p->pixel_entries * 2);
         row_bytes += TP_STEPS * (p->window_entries * 2 + s->groups * (s->width + 1) * 4);
@@ -127,6 +131,8 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
             continue;
         plans[i].window_starts = at;
         at += align(together * TP_STEPS * s->groups * (s->width + 1) * 4);
+        plans[i].window_steps = at;
+        at += align(together * s->groups * s->width * 4);
         plans[i].window_lists = at;
         at += align(together * TP_STEPS * plans[i].window_entries * 2);
     }
@@ -142,6 +148,7 @@ static int64_t possible(const tp_layer *layer) {
     if (!within(layer->source_count, 0, TP_SOURCES) || !within(layer->steps, 1, TP_STEPS) ||
         !within(layer->batch, 1, INT32_MAX) || !within(layer->height, 1, SIZE) || !within(layer->width, 1, SIZE) ||
         !within(layer->channels, TP_UNIT, SIZE) || layer->channels % TP_UNIT || !within(layer->blocks, 0, SIZE) ||
+        !within(layer->rule, TP_ONE, TP_NEAREST) || !within(layer->factor_count, 1, TP_FACTORS) ||
         !within(layer->range_check_every, 1, SIZE) || !within(layer->threads, 1, STRIDE) ||
         (double)layer->batch * layer->height * layer->width * layer->channels > 1e15)
         return 0;

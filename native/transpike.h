@@ -21,7 +21,14 @@
 #define TP_API __attribute__((visibility("default")))
 #endif
 
+#define TP_FACTORS 16 /* of the levels of one sign at most */
+
 enum { TP_GATHER = 0, TP_LOOKUP = 1, TP_MASKED = 2, TP_NARROW = 3, TP_NARROW_LOOKUP = 4 };
+
+/* What a neuron with potential m sends in a step (levels.h). One spike if m >= threshold; the largest sum of factors
+ * times the threshold that m reaches; 1 if m >= threshold or -1 if m < edge; or the largest factor that |m| / edge
+ * reaches, with the sign of m and, if negative, at most as large as what was sent. */
+enum { TP_ONE = 0, TP_SEVERAL = 1, TP_SIGNED = 2, TP_NEAREST = 3 };
 
 /* One synapse into a layer: a convolution over spikes (a linear layer has a single position).
  * Rows and columns are those after pooling: a sum over windows is a sum of planes, all with the same strides. */
@@ -37,19 +44,25 @@ typedef struct {
 } tp_source;
 
 /* A layer of integrate-and-fire neurons over a chunk of steps.
- * A stride of 0 words between positions shares a row of per-channel values; channels are padded everywhere. */
+ * A stride of 0 words between positions shares a row of per-channel values; channels are padded everywhere. Under every
+ * rule but TP_ONE thresholds are finite, also those of padding, and the potential is multiplied by the leak first. */
 typedef struct {
     const tp_source *sources;
     const float *constant;  /* current of every step */
     const float *threshold, *room;
+    const float *edge;      /* as threshold; not for TP_ONE */
+    const float *factors;   /* [factor_count], the largest first: levels of the planes; not for TP_ONE */
     float *potential;       /* [batch][positions][channels], in and out */
-    uint32_t *words;        /* [batch][positions][channels], out */
+    float *sent;            /* the sum of levels so far, likewise; NULL for TP_ONE and TP_SEVERAL */
+    uint32_t *words;        /* [planes][batch][positions][channels], out */
     const int64_t *block_start, *block_units; /* [blocks]: first channel, and number of units */
     int64_t source_count, blocks;
     int64_t batch, height, width, channels, steps;
     int64_t constant_sample, constant_position, threshold_position, room_position; /* strides in floats */
     int64_t first_step;     /* steps simulated before this chunk */
     int64_t hard_reset, count_ties, range_check_every, threads;
+    int64_t rule, factor_count, remembers; /* remembers: TP_SIGNED sends -1 only while `sent` is positive */
+    double leak;
     int64_t ties, beyond;   /* out: near ties; 1 if a potential left its exact range */
 } tp_layer;
 

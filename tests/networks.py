@@ -339,6 +339,14 @@ def assert_same_spikes(a: Trace, b: Trace) -> None:
     assert torch.equal(a.logits, b.logits), "logits differ"
 
 
+def assert_same_counts(a: Trace, b: Trace) -> None:
+    """The spikes and operations of every layer and step."""
+    for one, other in zip(a.activity.layers, b.activity.layers, strict=True):
+        assert (one.name, one.neurons, one.updates) == (other.name, other.neurons, other.updates)
+        assert torch.equal(one.spikes, other.spikes), one.name
+        assert torch.equal(one.synaptic_operations, other.synaptic_operations), one.name
+
+
 def single_neuron(weight: float, threshold: float = 1.0, initial: float = 0.0, *, exact_grid: bool = True,
                   timesteps: int = 16, reset: str = "soft") -> SNN:  # fmt: skip
     """One input, one integrate-and-fire neuron, one output of weight one: worked by hand, without calibration."""

@@ -139,7 +139,7 @@ static int one_layer(int64_t number) {
     layer.batch = 1 + below(2), layer.height = 1 + below(5), layer.width = 1 + below(6), layer.channels = channels;
     layer.steps = below(2) ? TP_STEPS : 1 + below(TP_STEPS), layer.blocks = blocks, layer.block_start = start;
     layer.block_units = units, layer.range_check_every = 8, layer.threads = 1 + below(2), layer.hard_reset = below(2);
-    layer.count_ties = below(2), layer.source_count = below(4);
+    layer.count_ties = below(2), layer.source_count = below(4), layer.factor_count = 1, layer.leak = 1;
     for (int64_t i = 0; i < layer.source_count; ++i) {
         sources[i] = random_source(below(TP_NARROW_LOOKUP + 1), channels, layer.height, layer.width, layer.batch, start,
                                    units, blocks, groups);

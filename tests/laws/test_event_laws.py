@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import transpike as ts
-from networks import STEPS, assert_fires, assert_same_spikes, cases, cells, converted, recipes, run, wide_network
+from networks import (
+    STEPS,
+    assert_fires,
+    assert_same_counts,
+    assert_same_spikes,
+    cases,
+    cells,
+    converted,
+    recipes,
+    run,
+    wide_network,
+)
 from transpike.activations import ReLU
 from transpike.core.graph import Graph, Input, Node
 from transpike.engines import Event
@@ -39,13 +50,6 @@ def threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def assert_same_counts(a: ts.Trace, b: ts.Trace) -> None:
-    for one, other in zip(a.activity.layers, b.activity.layers, strict=True):
-        assert (one.name, one.neurons, one.updates) == (other.name, other.neurons, other.updates)
-        assert torch.equal(one.spikes, other.spikes), one.name
-        assert torch.equal(one.synaptic_operations, other.synaptic_operations), one.name
 
 
 def assert_is_the_reference(snn: ts.SNN, x: Tensor, timesteps: int = STEPS) -> ts.Trace:

@@ -150,7 +150,7 @@ def test_spikes_of_recordings_are_read_by_kernels(frames):
     found = simulated(snn, x[:2], [12])
     assert_same(found, expected)
     first = next(iter(found.kernels.values()))
-    assert first.startswith("event" if frames == "binary" else "dense: input does not carry binary spikes")
+    assert first.startswith("event" if frames == "binary" else "dense: input does not carry spikes")
     stream = snn.start(2, engine="event", count=True)
     assert torch.equal(torch.stack([stream.step(x[:2, t]) for t in range(12)]), expected.logits)
     assert_same(stream.finish(), expected)

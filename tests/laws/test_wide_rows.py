@@ -6,7 +6,7 @@ from torch import nn
 
 import transpike as ts
 from networks import assert_same_spikes, run, settle
-from transpike.engines.event import layers
+from transpike.engines.event import weights
 from transpike.engines.event.run import EventPlan
 from transpike.engines.native import library as _native
 
@@ -67,7 +67,7 @@ def test_one_list_reads_what_fits(monkeypatch):
     expected = run(snn, x, "event", STEPS)
     counts = set()
     for longest in (500, 1500, 3000, 65535):
-        monkeypatch.setattr(layers, "LONGEST_LIST", longest)
+        monkeypatch.setattr(weights, "LONGEST_LIST", longest)
         snn.program.prepared.clear()
         plan = EventPlan(snn.program)
         counts |= {len(layer.sources) for layer in plan.choice.layers.values()}

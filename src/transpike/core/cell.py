@@ -28,7 +28,9 @@ class NeuronSpec:
 
     ``threshold`` θ and ``initial`` v(0): tensors that broadcast to (batch, *shape). ``reset``: "soft" subtracts θ,
     "hard" sets the potential to 0. ``leak`` multiplies the potential in each step. ``levels``: the largest level of
-    one step. ``negative``: the rule for negative spikes, "" for none. ``period``: the steps of a phase cycle.
+    one step. ``negative``: the rule for negative spikes, "" for none. ``depth``: the negative threshold of the rule
+    "dual", as a share of θ. ``differential``: levels are differences, divided by their step number. ``period``: the
+    steps of a phase cycle.
     ``code``: the neuron fires once in a window, in the slot whose threshold times ``threshold`` is reached.
     ``pre_simulation_steps``: steps that it runs first, before it restarts with a correction.
     """
@@ -42,6 +44,8 @@ class NeuronSpec:
     period: int = 0
     code: TimeCode | None = None
     pre_simulation_steps: int = 0
+    depth: float = 0.0
+    differential: bool = False
 
     @property
     def is_plain(self) -> bool:

@@ -100,7 +100,8 @@ def _rates(program: Program, plan: EventPlan, x: Tensor, sample_ids: Tensor, mem
     run.advance(min(_native.STEPS, program.encoder.most_steps(x) or _native.STEPS))
     run.counter.settle()
     slots = {name: rows.numel() * run.counter.samples * run.counter.steps for name, rows in run.counter.fans.items()}
-    sent = {name: float(rows.since().sum()) / slots[name] for name, rows in run.counter.sent.items() if len(rows)}
+    spikes = {name: float(rows.since().sum()) for name, rows in run.counter.sent.items() if len(rows)}
+    sent = {name: run.events.get(name, number) / slots[name] for name, number in spikes.items()}
     rates = {}
     for name, layer in plan.choice.layers.items():
         if isinstance(layer, EventLayer):

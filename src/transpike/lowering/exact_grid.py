@@ -50,6 +50,7 @@ def put_on_grid(
     """
     prepared = with_rounding_points(lowered)
     found = spans(prepared, input_bound)
+    leaky = next((node for node in prepared.nodes if _leaks(node)), None)
     endless = next((name for name, span in found.items() if not bool(torch.isfinite(span.radius).all())), None)
     uneven = next((node for node in prepared.nodes if isinstance(node.op, Op) and not node.op.is_whole), None)
     if endless is not None:
@@ -69,6 +70,11 @@ def put_on_grid(
         ]
         rounded, rounding = min(((one.apply(), one) for one in tries), key=lambda pair: pair[1].change)
         exactness = rounding.exactness(rounded, ranges)
+        if leaky is not None:  # weights are on the grid all the same, so that sums are the same everywhere
+            reason = f"the potentials of {leaky.name} leak, so that they lie on no grid"
+            return dataclasses.replace(
+                rounded, exactness=dataclasses.replace(exactness, timesteps=0, window=0, reason=reason)
+            )
         if rounding.change > COARSEST:
             reason = (
                 f"float32 is too narrow for {timesteps} steps: the grid would change weights by {rounding.change:.1%}"
@@ -178,6 +184,11 @@ def _fit(step: Tensor, value: Tensor) -> Tensor:
 def _round_to(value: Tensor, step: Tensor) -> Tensor:
     grid = _fit(step, value)
     return torch.round(value / grid) * grid
+
+
+def _leaks(node: Node) -> bool:
+    unit = node.op.unit if isinstance(node.op, Cell) else None
+    return unit is not None and unit.leak != 1
 
 
 def _is_product(node: Node) -> bool:

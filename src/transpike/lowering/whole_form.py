@@ -51,6 +51,9 @@ def _checked(program: Program, timesteps: int) -> Exactness:
     check_schedule(program)
     if program.schedule.mode == "slots":
         check_slots(program, timesteps)
+    for node in program.lowered.nodes:  # a leak keeps potentials off every grid
+        if isinstance(node.op, Cell) and node.op.unit is not None and node.op.unit.leak != 1:
+            check_cell(node.op, node.name)
     if exactness.timesteps < timesteps:
         raise UnsupportedModel(
             f"the network is not on a grid for {timesteps} steps: {exactness.reason}; "

@@ -216,7 +216,7 @@ class DifferentialMultiThreshold(FunctionNeuron):
         if self.follows == "value":
             return None
         levels = 2 ** (self.threshold_count - 1)
-        return NeuronSpec(self.threshold, self.initial, "soft", levels=levels, negative="nearest")
+        return NeuronSpec(self.threshold, self.initial, "soft", levels=levels, negative="nearest", differential=True)
 
     def describe(self) -> str:
         what = self.source.describe() if self.follows == "value" else "differences"

@@ -70,7 +70,8 @@ class SignedIntegrateAndFire(ThresholdNeuron):
 
     @property
     def unit(self) -> NeuronSpec:
-        return NeuronSpec(self.threshold, self.initial, "soft", negative=self.rule)
+        depth = self.depth if self.rule == "dual" else 0.0
+        return NeuronSpec(self.threshold, self.initial, "soft", negative=self.rule, depth=depth)
 
     def describe(self) -> str:
         where = f" at {f'−{self.depth:g} θ' if self.depth else '0'}" if self.rule == "dual" else ""

@@ -4,6 +4,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from transpike.engines.event.layers import EventLayer
@@ -23,10 +24,12 @@ class LayerCall:
     sources: Any
     work: int
     """Multiplications of a sample and step, if every input fired."""
+    factors: Tensor
 
     @classmethod
     def of(cls, layer: EventLayer) -> "LayerCall":
         channels, height, width = image(layer.node.shape)
+        factors = torch.tensor(layer.firing.factors, dtype=torch.float32)
         sources = (_native.Source * max(1, len(layer.sources)))()
         for struct, source in zip(sources, layer.sources, strict=False):
             struct.weights, struct.block_weights = source.weights.data_ptr(), source.block_weights.data_ptr()
@@ -38,6 +41,12 @@ class LayerCall:
         call = _native.Layer(
             threshold=layer.threshold.data_ptr(),
             room=layer.room.data_ptr(),
+            edge=layer.edge.data_ptr(),
+            factors=factors.data_ptr(),
+            rule=layer.firing.rule,
+            factor_count=len(factors),
+            remembers=layer.firing.remembers,
+            leak=layer.leak,
             block_start=layer.block_start.data_ptr(),
             block_units=layer.block_units.data_ptr(),
             source_count=len(layer.sources),
@@ -51,12 +60,16 @@ class LayerCall:
             range_check_every=RANGE_CHECK_EVERY,
         )
         each = sum(s.weights.numel() // (TABLE_BYTES if s.kind in TABLES else 1) for s in layer.sources)
-        return cls(layer, call, sources, each * height * width)
+        return cls(layer, call, sources, each * height * width, factors)
 
     def filled(
-        self, wires: list[list[Tensor]], constant: Tensor, potential: Tensor, fired: Tensor, steps: int, first_step: int
+        self, wires: list[list[Tensor]], constant: Tensor, state: Any, fired: Tensor, steps: int, first_step: int
     ) -> tuple[_native.Layer, Any]:
-        """The structure to pass, and the objects that must stay alive meanwhile; ``wires``: planes of each source."""
+        """The structure to pass, and the objects that must stay alive meanwhile; ``wires``: planes of each source.
+
+        ``state``: the potential, or (potential, sum of the levels so far).
+        """
+        potential, sent = state if isinstance(state, tuple) else (state, None)
         call, sources = _native.Layer.from_buffer_copy(self.call), type(self.sources).from_buffer_copy(self.sources)
         alive: list[Any] = [sources, wires]
         for struct, source, planes in zip(sources, self.layer.sources, wires, strict=False):
@@ -68,6 +81,7 @@ class LayerCall:
             struct.height, struct.width, struct.channels = *planes[0].shape[1:3], source.channels
         call.sources, call.words = ctypes.addressof(sources), fired.data_ptr()
         call.constant, call.potential = constant.data_ptr(), potential.data_ptr()
+        call.sent = None if sent is None else sent.data_ptr()
         call.constant_sample, call.constant_position = stride(constant, 0), stride(constant, 1)
         call.batch, call.steps, call.first_step = len(potential), steps, first_step
         return call, alive

@@ -1,5 +1,6 @@
 """Preparation for the event engine: which layers the native kernels run, and their weights."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
@@ -14,9 +15,11 @@ from transpike.core.channels import resolved
 from transpike.core.graph import Input, Node
 from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
+from transpike.engines.event.firing import FINITE, ONE, SIGNED, Factors, Firing, joined, of_alphabet
 from transpike.engines.event.weights import (
     BLOCK,
     GATHER,
+    LONGEST_LIST,
     LOOKUP,
     MASKED,
     NARROW,
@@ -25,6 +28,7 @@ from transpike.engines.event.weights import (
     block_weights,
     blocks_of,
     image,
+    most_listed,
     narrow_units,
     padded,
     pair,
@@ -41,7 +45,6 @@ from transpike.ops.wiring import Selection
 
 KINDS = {GATHER: "gather", LOOKUP: "look-up", MASKED: "masked", NARROW: "gather, 16 bits",
          NARROW_LOOKUP: "look-up, 16 bits"}  # fmt: skip
-LONGEST_LIST = 65535
 LARGEST_TABLE = 2 * 2**20  # bytes of a look-up table that fits into the cache
 MOST_TAPS = 100  # of a masked synapse, summed over all planes
 MOST_PLANES = 64
@@ -53,13 +56,15 @@ MOST_SOURCES = 64
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One synapse into a layer: the wire that it reads, its native kernel, weights in blocks, and geometry.
+    """One synapse into a layer: the planes of a wire that have one factor, its native kernel, weights times that factor
+    in blocks, and geometry.
 
     It reads ``channels`` padded channels of the wire from ``first`` on: those of a wide wire are divided among several
     sources, because list entries have 16 bits.
     """
 
     wire: str
+    planes: tuple[int, ...]
     first: int
     channels: int
     kind: int
@@ -88,6 +93,9 @@ class EventLayer:
     initial: Tensor
     room: Tensor
     hard: bool
+    firing: Firing
+    edge: Tensor
+    leak: float
     block_start: Tensor
     block_units: Tensor
 
@@ -102,6 +110,11 @@ class EventLayer:
         kinds = sorted({KINDS[source.kind] for source in self.sources})
         return "event: " + (" + ".join(kinds) or "constant current")
 
+    @property
+    def planes(self) -> Factors:
+        """The factors of the planes that it sends."""
+        return self.firing.planes
+
 
 @dataclass(frozen=True, eq=False)
 class EventPool:
@@ -110,6 +123,7 @@ class EventPool:
     node: Node
     taps: Tensor
     kernel: str = "event: lateral inhibition"
+    planes: Factors = (1,)
 
     @property
     def wires(self) -> tuple[str, ...]:
@@ -122,12 +136,14 @@ class Choice:
     """The assignment of kernels. ``layers`` are native; ``moved`` is wiring on packed spikes; the rest is dense.
 
     ``dense`` are the nodes whose real values are needed; ``kernels`` lists the kernel of every cell and the reason.
+    ``planes`` are the factors of the planes of wires that are packed, or can be.
     """
 
     layers: dict[str, EventLayer | EventPool]
     moved: frozenset[str]
     dense: frozenset[str]
     kernels: dict[str, str] = field(default_factory=dict)
+    planes: dict[str, Factors] = field(default_factory=dict)
 
 
 def choose(lowered: Lowered, constant: frozenset[str], unwanted: frozenset[str] = frozenset()) -> Choice:
@@ -135,28 +151,28 @@ def choose(lowered: Lowered, constant: frozenset[str], unwanted: frozenset[str] 
     table = {node.name: node for node in lowered.nodes}
     layers: dict[str, EventLayer | EventPool] = {}
     kernels: dict[str, str] = {}
-    planes: dict[str, int] = {}  # wires available as packed spikes → their number of planes
+    planes: dict[str, Factors] = {}  # wires that are available as packed spikes
     for node in lowered.nodes:
         if node.name in constant:
             continue
         if isinstance(node.op, Input):
             if lowered.alphabets[node.name] == BINARY and len(node.shape) <= 3:  # spikes, as of a recording
-                planes[node.name] = 1
+                planes[node.name] = (1,)
             continue
         if not isinstance(node.op, Cell):
-            count = _planes(node, planes)
-            if count:
-                planes[node.name] = count
+            if found := _planes(node, planes):
+                planes[node.name] = found
             continue
         try:
             if node.name in unwanted:
                 raise UnfitError("its inputs fire too often for events to be faster")
             layer = _Compiler(lowered, table, constant, planes).cell(node, node.op)
-            layers[node.name], kernels[node.name] = layer, layer.kernel
+            layers[node.name], kernels[node.name], planes[node.name] = layer, layer.kernel, layer.planes
         except UnfitError as reason:
             kernels[node.name] = f"dense: {reason}"
-        if lowered.alphabets[node.name] == BINARY and len(node.shape) <= 3:
-            planes[node.name] = 1
+            whole = of_alphabet(lowered.alphabets[node.name])
+            if whole and len(node.shape) <= 3:
+                planes[node.name] = whole
     dense = _dense_nodes(lowered, table, constant, layers)
     moved: set[str] = set()
     wanted = [wire for layer in layers.values() for wire in layer.wires]
@@ -167,23 +183,21 @@ def choose(lowered: Lowered, constant: frozenset[str], unwanted: frozenset[str] 
         elif not isinstance(node.op, Cell) and node.name not in moved:
             moved.add(node.name)
             wanted.extend(node.inputs)
-    return Choice(layers, frozenset(moved), dense, kernels)
+    return Choice(layers, frozenset(moved), dense, kernels, planes)
 
 
-def _planes(node: Node, planes: dict[str, int]) -> int:
-    """The number of planes of packed spikes whose sum is the wire; 0 if it is not available in this form."""
+def _planes(node: Node, planes: dict[str, Factors]) -> Factors:
+    """The planes of packed spikes whose sum is the wire; none if it is not available in this form."""
     if len(node.shape) > 3 or not all(name in planes for name in node.inputs):
-        return 0
-    most = max(planes[name] for name in node.inputs)
-    op = node.op
+        return ()
+    op, found = node.op, Factors()
     if is_plain(op, Pad) and op.mode != "constant":
-        return 0
+        return ()
     if is_plain(op, Selection):
-        return most
-    if is_plain(op, AvgPool) and not op.divide and len(op.kernel) <= 2:
-        count = most * prod(op.kernel)
-        return count if count <= MOST_PLANES else 0
-    return 0
+        found = joined([planes[name] for name in node.inputs])
+    elif is_plain(op, AvgPool) and not op.divide and len(op.kernel) <= 2:
+        found = tuple(factor for factor in planes[node.inputs[0]] for _ in range(prod(op.kernel)))
+    return found if len(found) <= MOST_PLANES else ()
 
 
 def _dense_nodes(
@@ -205,16 +219,11 @@ def _dense_nodes(
     return frozenset(needed)
 
 
-def _longest(width: int, kernel: tuple[int, int]) -> int:
-    """The most channels of which a list can hold a row of windows; a multiple of ``UNIT``."""
-    return (LONGEST_LIST - 1) // ((width + kernel[1]) * kernel[0]) // UNIT * UNIT
-
-
 class _Compiler:
     """Analyses the input of one cell."""
 
     def __init__(
-        self, lowered: Lowered, table: dict[str, Node], constant: frozenset[str], planes: dict[str, int]
+        self, lowered: Lowered, table: dict[str, Node], constant: frozenset[str], planes: dict[str, Factors]
     ) -> None:
         self.lowered, self.table, self.constant, self.planes = lowered, table, constant, planes
 
@@ -222,10 +231,9 @@ class _Compiler:
         if is_plain(cell, LateralInhibition):
             return self._pool(node, cell)
         unit = cell.unit
-        if unit is None or not unit.is_plain:
+        if unit is None or len(node.inputs) != 1:
             raise UnfitError(f"{cell.describe()} has no kernel")
-        if len(node.inputs) != 1 or self.lowered.alphabets[node.name] != BINARY:
-            raise UnfitError("its spikes are not binary")
+        firing = Firing.of(unit, self.lowered.alphabets[node.name])
         channels = image(node.shape)[0]
         terms = list(self._terms(node.inputs[0], 1.0, node.shape))
         constant_wires = tuple((name, factor) for name, factor in terms if name in self.constant)
@@ -239,7 +247,10 @@ class _Compiler:
         ]
         if len(parts) > MOST_SOURCES:
             raise UnfitError(f"more than {MOST_SOURCES} synapses, or parts of wide ones, feed it")
-        sources = tuple(self._source(*part, starts, units, channels) for part in parts)
+        sources = tuple(source for part in parts for source in self._sources(*part, starts, units, channels))
+        if len(sources) > MOST_SOURCES:
+            raise UnfitError(f"more than {MOST_SOURCES} planes of levels feed it")
+        fill = torch.inf if firing.rule == ONE else FINITE
         exactness = self.lowered.exactness
         room = None if exactness is None else exactness.rooms.get(node.name)
         return EventLayer(
@@ -247,10 +258,13 @@ class _Compiler:
             sources,
             constant_wires,
             rows(self.lowered.biases[node.name][0], node.shape, 0.0),
-            rows(unit.threshold, node.shape, torch.inf),
+            rows(unit.threshold, node.shape, fill),
             rows(unit.initial, node.shape, 0.0),
             rows(torch.tensor(torch.inf) if room is None else room, node.shape, torch.inf),
             unit.reset == "hard",
+            firing,
+            rows(firing.edge, node.shape, -FINITE if firing.rule == SIGNED else FINITE),
+            unit.leak,
             torch.tensor(starts),
             torch.tensor(units),
         )
@@ -273,7 +287,8 @@ class _Compiler:
         """(kernel, groups, channels that one source reads). Raises UnfitError with the reason if there is no kernel."""
         op, wire = node.op, node.inputs[0]
         if wire not in self.planes:
-            raise UnfitError(f"{wire} does not carry binary spikes")
+            raise UnfitError(f"{wire} does not carry spikes of whole levels")
+        planes = max(Counter(self.planes[wire]).values())  # of one factor
         inputs = image(self.table[wire].shape)[0]
         every = padded(inputs)
         if is_plain(op, Scale):
@@ -285,10 +300,10 @@ class _Compiler:
         if is_plain(op, Linear):
             if len(node.shape) > 1:
                 raise UnfitError("a linear layer over several positions has no kernel")
-            return GATHER, 1, min(every, _longest(1, (1, 1)))
+            return GATHER, 1, min(every, most_listed(1, (1, 1)))
         if not is_plain(op, Conv) or op.transposed or op.dimensions > 2:
             raise UnfitError(f"{op.describe() if isinstance(op, Op) else '?'} has no kernel")
-        if op.groups == inputs == channels and prod(op.weight.shape[2:]) * self.planes[wire] <= MOST_TAPS:
+        if op.groups == inputs == channels and prod(op.weight.shape[2:]) * planes <= MOST_TAPS:
             return MASKED, 1, every
         groups = op.groups
         while groups > 1 and (inputs // groups % UNIT or channels // groups % UNIT or op.groups % groups):
@@ -296,8 +311,9 @@ class _Compiler:
         width = image(self.table[wire].shape)[2]
         kernel = pair(op.weight.shape[2:], 1)
         table = kernel[0] * kernel[1] * 2 * 256 * min(padded(channels), BLOCK * UNIT) * 4
-        longest = _longest(width, kernel)
-        tabled = self.planes[wire] == 1 and kernel[0] <= TALLEST and table <= LARGEST_TABLE
+        longest = most_listed(width, kernel)
+        single = planes == 1 or (planes == 2 and len(set(self.planes[wire])) > 1)  # two equal factors of a burst
+        tabled = single and kernel[0] <= TALLEST and table <= LARGEST_TABLE
         few = every == UNIT or (groups == 1 and kernel == (1, 1) and every <= FEW)
         if tabled and (few or (groups == 1 and not longest)):
             return LOOKUP, 1, UNIT
@@ -307,7 +323,7 @@ class _Compiler:
             raise UnfitError(f"a row of its windows has more than {LONGEST_LIST} inputs of one group or 16 channels")
         return GATHER, groups, every
 
-    def _source(
+    def _sources(
         self,
         node: Node,
         factor: float,
@@ -318,7 +334,7 @@ class _Compiler:
         starts: list[int],
         units: list[int],
         channels: int,
-    ) -> Source:
+    ) -> list[Source]:
         op, wire = node.op, node.inputs[0]
         assert isinstance(op, Synapse)
         inputs = image(self.table[wire].shape)[0]
@@ -338,24 +354,32 @@ class _Compiler:
         else:
             dense = ungrouped(op, groups, inputs, channels) * factor  # (out, in of a group, y, x)
             dense = dense[:, first : first + size]
-            found = narrow_units(dense)
-            if found is not None and (kind == GATHER or sums_are_narrow(dense / found[:, None, None, None])):
+            narrow = narrow_units(dense)
+            if narrow is not None and (kind == GATHER or sums_are_narrow(dense / narrow[:, None, None, None])):
                 kind = NARROW if kind == GATHER else NARROW_LOOKUP
-                units_of = F.pad(found, (0, padded(channels) - channels))
-                dense = dense / found[:, None, None, None]
+                units_of = F.pad(narrow, (0, padded(channels) - channels))
+                dense = dense / narrow[:, None, None, None]
             parts = [block_weights(dense, kind, groups, start, count, padded(channels)) for start, count in blocks]
         kept = torch.int16 if kind in (NARROW, NARROW_LOOKUP) else torch.float32
         weights = torch.cat([part.to(kept).reshape(-1) for part in parts])
         sizes = [0, *(part.numel() for part in parts)]
         offsets = torch.tensor(sizes).cumsum(0)[:-1].contiguous()
-        size = min(size, padded(inputs) - first)
-        return Source(wire, first, size, kind, weights, units_of, offsets, groups, kernel, stride, padding, dilation)
+        size, found, planes = min(size, padded(inputs) - first), list[Source](), self.planes[wire]
+        for each in sorted(set(planes), reverse=True):
+            own = tuple(index for index, one in enumerate(planes) if one == each)
+            scaled = (weights, units_of * each) if kind in (NARROW, NARROW_LOOKUP) else (weights * each, units_of)
+            tables = kind in (LOOKUP, NARROW_LOOKUP)  # they read one plane
+            for part in [(index,) for index in own] if tables else [own]:
+                found.append(
+                    Source(wire, part, first, size, kind, *scaled, offsets, groups, kernel, stride, padding, dilation)
+                )
+        return found
 
     def _pool(self, node: Node, cell: LateralInhibition) -> EventPool:
         wire, pool = node.inputs[0], cell.pool
         if not is_plain(pool, MaxPool) or cell.pre_simulation_steps:
             raise UnfitError(f"{cell.describe()} has no kernel")
-        if self.planes.get(wire) != 1 or self.lowered.alphabets[node.name] != BINARY:
+        if self.planes.get(wire) != (1,) or self.lowered.alphabets[node.name] != BINARY:
             raise UnfitError(f"{wire} does not carry binary spikes")
         if bool(self.lowered.biases[node.name][0].any()):
             raise UnfitError("its input has a bias")

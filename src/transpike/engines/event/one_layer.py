@@ -17,6 +17,7 @@ from transpike.core.graph import Graph, Input, Node, PackedInput
 from transpike.core.op import Op
 from transpike.core.plain import is_plain
 from transpike.engines.event.call import LayerCall
+from transpike.engines.event.firing import ONE
 from transpike.engines.event.layers import Choice, EventLayer, choose
 from transpike.engines.event.weights import image, padded, rows
 from transpike.engines.event.wires import Planes, lanes_of, moved, of_one_stride
@@ -201,7 +202,7 @@ def compiled(graph: Graph, node: Node, currents: Currents, timesteps: int) -> Ke
     lowered = _alone(graph, node, currents.nodes, {name: trains[name] for name in wires})
     choice = choose(lowered, lowered.time_invariant)
     layer = choice.layers.get(node.name)
-    if not isinstance(layer, EventLayer):
+    if not isinstance(layer, EventLayer) or layer.firing.rule != ONE:  # a leak
         return None
     return LayerKernel(layer, choice, lowered, dict(trains), currents.samples, timesteps)
 

@@ -11,6 +11,7 @@ from transpike.core.graph import Input, Node
 from transpike.core.plain import is_plain
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.event.call import LayerCall
+from transpike.engines.event.firing import ONE
 from transpike.engines.event.layers import EventLayer, choose
 from transpike.engines.event.weights import image, padded
 from transpike.engines.event.wires import Copy
@@ -56,6 +57,9 @@ class EventPlan:
         """Bytes of all packed wires of one sample."""
         self.copies: dict[str, list[list[Copy]]] = {}
         """Node → for each of its planes, what it copies; none for views. Found by the first network."""
+        rules = {layer.firing.rule for layer in self.choice.layers.values() if isinstance(layer, EventLayer)}
+        self.binary = rules <= {ONE} and all(set(self.choice.planes[name]) == {1} for name in wires)
+        """Whether all wires carry spikes of level 1, and sums of them."""
         self.all_native = len(self.choice.layers) == sum(isinstance(n.op, Cell) for n in nodes.values())
         read = {i for name in self.choice.dense for i in nodes[name].inputs if not is_global(nodes[name])}
         unpacked = [n for n in self.choice.dense if n not in self.choice.layers or n in read]
@@ -72,7 +76,8 @@ class EventPlan:
 
     def batch_limit(self, memory: int) -> int:
         """The number of samples whose membranes, spikes and dense images fit into the memory limit and the cache."""
-        state, largest = self.folded.state, self.folded.largest
+        planes = max((len(layer.planes) for layer in self.choice.layers.values()), default=1)
+        state, largest = self.folded.state, planes * self.folded.largest
         most = min(memory // (2 * state + LIVE_WIRES * largest), LARGEST_TENSOR // (_native.STEPS * self.dense_bytes))
         return max(1, most if self.all_native else min(most, FOLDED_IMAGES // _native.STEPS))
 

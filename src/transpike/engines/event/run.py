@@ -67,6 +67,7 @@ class EventRun(FoldedRun):
         self.scratch = torch.empty(0, dtype=torch.uint8)
         self.constants: dict[str, Tensor] = {}
         self.network: Network | None = None
+        self.events: dict[str, int] = {}  # bits of several planes, which readers gather weights for
         synchronous = dict.fromkeys(event.choice.kernels, "dense: windows, cycles and differences are dense passes")
         self.kernels = event.choice.kernels if program.schedule.mode == "steps" else synchronous
 
@@ -96,16 +97,15 @@ class EventRun(FoldedRun):
                 continue
             if name in choice.layers:
                 layer = choice.layers[name]
-                fire = (
-                    self._fire(layer, words, steps)
-                    if isinstance(layer, EventLayer)
-                    else self._pool(layer, words, steps)
-                )
-                words[name] = [fire]
-                self._count(node, fire, steps)
+                if isinstance(layer, EventLayer):
+                    words[name] = self._fire(layer, words, steps)
+                else:
+                    words[name] = [self._pool(layer, words, steps)]
+                self._count(node, words[name], steps)
             elif name in choice.moved:
                 shapes = [self.plan.table[i].shape for i in node.inputs]
-                words[name] = moved(node, [words[i] for i in node.inputs], shapes)
+                factors = [choice.planes[i] for i in node.inputs]
+                words[name] = moved(node, [words[i] for i in node.inputs], shapes, factors)
             if name in choice.dense and name not in choice.layers:
                 self._dense(node, values, words, steps)
             for source in self.event.reads.get(name, ()):
@@ -117,9 +117,9 @@ class EventRun(FoldedRun):
         self._answer(values.get(lowered.output.name), steps)
 
     def _fixed(self) -> Network | None:
-        """The chunk as few calls, for small batches; trains are recorded node by node."""
+        """The chunk as few calls, for small batches of binary spikes; trains are recorded node by node."""
         batch = len(self.x)
-        if self.counter.record or batch * self.event.wire_bytes > LARGEST:
+        if not self.event.binary or self.counter.record or batch * self.event.wire_bytes > LARGEST:
             return None
         layers = [layer for layer in self.event.choice.layers.values() if isinstance(layer, EventLayer)]
         changed = [layer for layer in layers if layer.node.name not in self.constants]
@@ -153,18 +153,17 @@ class EventRun(FoldedRun):
 
     def _dense(self, node: Node, values: dict[str, Tensor], words: dict[str, Planes], steps: int) -> None:
         """Evaluate a node on real values, and pack the result if a kernel needs it."""
-        if is_global(node) and len(words.get(node.inputs[0], ())) == 1:
-            values[node.name] = self._sum(node, words[node.inputs[0]][0], steps)
+        if is_global(node) and node.inputs[0] in words:
+            values[node.name] = self._sum(node, words[node.inputs[0]], steps)
             return
         for name in node.inputs:
             if name not in values and name in words:
-                values[name] = self._unpack(words[name], self.plan.table[name].shape, steps)
+                values[name] = self._unpack(name, words[name], steps)
         values[node.name] = self._evaluate(node, values, steps)
         if isinstance(node.op, (Cell, Input)):
             self.counter.add(node.name, values[node.name].unflatten(0, (steps, len(self.x))))
         if node.name in self.event.packed:
-            into = words[node.name][0] if node.name in words else None
-            words[node.name] = [self._pack(values[node.name], node.shape, steps, into)]
+            words[node.name] = self._pack(node, values[node.name], steps, words.get(node.name))
 
     # -- the native library ------------------------------------------------------------------------------------
 
@@ -176,23 +175,24 @@ class EventRun(FoldedRun):
         channels, height, width = image(layer.node.shape)
         if isinstance(layer, EventLayer):
             shape = (batch, height * width, padded(channels))
-            self.states[name] = layer.initial.expand(shape).clone(memory_format=torch.contiguous_format)
+            potential = layer.initial.expand(shape).clone(memory_format=torch.contiguous_format)
+            self.states[name] = (potential, torch.zeros(shape)) if layer.firing.counts_sent else potential
             return
         _, rows, columns = image(self.plan.table[layer.node.inputs[0]].shape)
         counts = torch.zeros((batch, rows * columns, padded(channels)), dtype=torch.int32)
         self.states[name] = (counts, torch.zeros((batch, len(layer.taps), padded(channels)), dtype=torch.int32))
 
-    def _fire(self, layer: EventLayer, words: dict[str, Planes], steps: int) -> Tensor:
-        """One layer of neurons over ``steps`` steps: packed spikes (batch, height, width, padded channels)."""
+    def _fire(self, layer: EventLayer, words: dict[str, Planes], steps: int) -> Planes:
+        """One layer of neurons over ``steps`` steps."""
         name, batch = layer.node.name, len(self.x)
         channels, height, width = image(layer.node.shape)
         self._ready(layer)
         if name not in self.constants:
             self.constants[name] = self._constant(layer)
-        constant, potential = self.constants[name], self.states[name]
-        fired = torch.empty((batch, height, width, padded(channels)), dtype=torch.int32)
-        wires = [of_one_stride(words[source.wire]) for source in layer.sources]
-        call, alive = self.event.calls[name].filled(wires, constant, potential, fired, steps, self.t)
+        constant, state = self.constants[name], self.states[name]
+        fired = torch.empty((len(layer.planes), batch, height, width, padded(channels)), dtype=torch.int32)
+        wires = [of_one_stride([words[source.wire][i] for i in source.planes]) for source in layer.sources]
+        call, alive = self.event.calls[name].filled(wires, constant, state, fired, steps, self.t)
         call.count_ties, call.threads = not self.exact, torch.get_num_threads()
         needed = self.library.tp_scratch_bytes(ctypes.byref(call))
         if needed < 0:
@@ -204,7 +204,7 @@ class EventRun(FoldedRun):
         self.ties += call.ties
         if self.exact and call.beyond:
             self._left_the_grid(layer.node)
-        return fired
+        return list(fired)
 
     def _constant(self, layer: EventLayer) -> Tensor:
         """The current of every step, (batch or 1, positions or 1, padded channels): bias and constant wires."""
@@ -239,70 +239,80 @@ class EventRun(FoldedRun):
         )
         return fired
 
-    def _count(self, node: Node, fired: Tensor, steps: int) -> None:
-        counter, threads = self.counter, torch.get_num_threads()
+    def _count(self, node: Node, fired: Planes, steps: int) -> None:
+        counter = self.counter
         if node.name in counter.record:
-            counter.trains[node.name].append(
-                self._unpack([fired], node.shape, steps).unflatten(0, (steps, len(self.x)))
-            )
+            train = self._unpack(node.name, fired, steps)
+            counter.trains[node.name].append(train.unflatten(0, (steps, len(self.x))))
         if node.name not in counter.fans:
             return
-        totals = self._totals(fired, self.event.fans[node.name], steps, threads)
+        totals, bits = self._totals(node, fired, self.event.fans[node.name], steps)
+        self.events[node.name] = self.events.get(node.name, 0) + bits
         crossed = None
         if node.name in counter.boundary:
-            crossed = self._totals(fired, self.event.boundary[node.name], steps, threads)[1]
+            crossed = self._totals(node, fired, self.event.boundary[node.name], steps)[0][1]
         counter.add_totals(node.name, totals, crossed)
 
-    def _totals(self, fired: Tensor, fan: Tensor, steps: int, threads: int) -> Tensor:
-        """(2, steps): spikes, and their sums of ``fan``."""
-        totals = torch.zeros((2, steps), dtype=torch.int64)
-        self.library.tp_count(
-            fired.data_ptr(),
-            fan.data_ptr(),
-            len(fired),
-            fan.numel(),
-            steps,
-            threads,
-            totals[0].data_ptr(),
-            totals[1].data_ptr(),
-        )
-        return totals.double()
+    def _totals(self, node: Node, fired: Planes, fan: Tensor, steps: int) -> tuple[Tensor, int]:
+        """(2, steps): spikes, and their sums of ``fan``; and the number of bits in all planes."""
+        every = self.plan.lowered.alphabets[node.name].kind == "levels"  # a burst is as many spikes as its level
+        found, bits, threads = torch.zeros((2, steps), dtype=torch.int64), 0, torch.get_num_threads()
+        for factor, plane in zip(self.event.choice.planes[node.name], fired, strict=True):
+            totals = torch.zeros((2, steps), dtype=torch.int64)
+            self.library.tp_count(
+                plane.data_ptr(), fan.data_ptr(), len(plane), fan.numel(), steps, threads, totals[0].data_ptr(),
+                totals[1].data_ptr(),
+            )  # fmt: skip
+            found += totals * factor if every else totals
+            bits += int(totals[0].sum())
+        return found.double(), bits
 
-    def _sum(self, node: Node, plane: Tensor, steps: int) -> Tensor:
+    def _sum(self, node: Node, planes: Planes, steps: int) -> Tensor:
         """The sum of all positions, (steps · batch, channels, 1 …)."""
-        plane, batch = plane.contiguous(), len(self.x)
-        positions, channels = plane.shape[1] * plane.shape[2], plane.shape[3]
-        sums = torch.empty((steps, batch, channels))
-        self.library.tp_sum_positions(
-            plane.data_ptr(), batch, positions, channels, steps, torch.get_num_threads(), sums.data_ptr()
-        )
-        return sums[..., : node.shape[0]].reshape(steps * batch, *node.shape)
+        batch, total = len(self.x), None
+        for factor, plane in zip(self.event.choice.planes[node.inputs[0]], planes, strict=True):
+            plane = plane.contiguous()
+            positions, channels = plane.shape[1] * plane.shape[2], plane.shape[3]
+            sums = torch.empty((steps, batch, channels))
+            self.library.tp_sum_positions(
+                plane.data_ptr(), batch, positions, channels, steps, torch.get_num_threads(), sums.data_ptr()
+            )
+            total = _added(total, sums, factor)
+        assert total is not None
+        return total[..., : node.shape[0]].reshape(steps * batch, *node.shape)
 
-    def _unpack(self, planes: Planes, shape: tuple[int, ...], steps: int) -> Tensor:
-        """Packed spikes → (steps · batch, *shape), channels last in memory."""
-        total: Tensor | None = None
-        for plane in planes:
+    def _unpack(self, name: str, planes: Planes, steps: int) -> Tensor:
+        """The packed spikes of a wire → (steps · batch, *shape), channels last in memory."""
+        shape, total = self.plan.table[name].shape, None
+        for factor, plane in zip(self.event.choice.planes[name], planes, strict=True):
             plane = plane.contiguous()
             values = torch.empty((steps, *plane.shape))
             self.library.tp_unpack(
                 plane.data_ptr(), plane.numel(), 0, steps, torch.get_num_threads(), values.data_ptr()
             )
-            total = values if total is None else total.add_(values)
+            total = _added(total, values, factor)
         assert total is not None
         return total[..., : shape[0]].flatten(0, 1).movedim(-1, 1).reshape(-1, *shape)
 
-    def _pack(self, values: Tensor, shape: tuple[int, ...], steps: int, into: Tensor | None = None) -> Tensor:
+    def _pack(self, node: Node, values: Tensor, steps: int, into: Planes | None = None) -> Planes:
         """(steps · batch, *shape) → packed spikes, in any memory layout of channels and positions."""
-        channels, height, width = image(shape)
-        values = values.float().reshape(len(values), channels, height * width)
-        packed = (
-            torch.empty((len(self.x), height, width, padded(channels)), dtype=torch.int32) if into is None else into
-        )
-        odd = self.library.tp_pack_wire(
-            values.data_ptr(), steps, len(self.x), height * width, channels, padded(channels),
-            values.stride(0), values.stride(2), values.stride(1), packed.data_ptr(),
-        )  # fmt: skip
-        assert not odd, "a binary wire carried other values than 0 and 1"
+        channels, height, width = image(node.shape)
+        left = values.float().reshape(len(values), channels, height * width)
+        planes, shape = self.event.choice.planes[node.name], (len(self.x), height, width, padded(channels))
+        packed = [torch.empty(shape, dtype=torch.int32) for _ in planes] if into is None else into
+        if planes != (1,):
+            left = left.clone()
+        for factor, plane in zip(planes, packed, strict=True):
+            ones = left
+            if planes != (1,):  # the largest factor first, of each sign
+                ones = (left * (1 if factor > 0 else -1) >= abs(factor)).float()
+                left.sub_(ones, alpha=factor)
+            odd = self.library.tp_pack_wire(
+                ones.data_ptr(), steps, len(self.x), height * width, channels, padded(channels),
+                ones.stride(0), ones.stride(2), ones.stride(1), plane.data_ptr(),
+            )  # fmt: skip
+            assert not odd, "a binary wire carried other values than 0 and 1"
+        assert planes == (1,) or not bool(left.any()), f"{node.name} sent a level outside its alphabet"
         return packed
 
     def _keep(self, order: Tensor) -> None:
@@ -319,3 +329,10 @@ class EventRun(FoldedRun):
 
         self.states |= {name: map_state(state, close_up) for name, state in native.items()}
         self.constants |= {name: close_up(value) for name, value in repeated.items()}
+
+
+def _added(total: Tensor | None, values: Tensor, factor: int) -> Tensor:
+    """``total + factor values``, in the memory of one of them."""
+    if total is not None:
+        return total.add_(values, alpha=factor)
+    return values if factor == 1 else values.mul_(factor)

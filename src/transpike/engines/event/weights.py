@@ -16,6 +16,7 @@ TABLES = (LOOKUP, NARROW_LOOKUP)
 BLOCK = 4  # units of channels whose potentials fit into registers
 NARROW_PEAK = 2.0**13 - 1  # of a 16-bit weight: the sum of four must fit into 16 bits
 LOW = 2.0**13  # added to the narrow weights of the first half of every unit, native/narrow.h
+LONGEST_LIST = 65535  # entries have 16 bits
 TABLE_ROWS = 259  # 256 are used; three more avoid conflicts between tables in the cache
 
 
@@ -113,3 +114,8 @@ def rows(value: Tensor, shape: tuple[int, ...], fill: float) -> Tensor:
     else:
         flat = value.expand(shape).reshape(channels, height * width).t()
     return F.pad(flat, (0, padded(channels) - channels), value=fill).contiguous()
+
+
+def most_listed(width: int, kernel: tuple[int, int]) -> int:
+    """The most channels of which a list can hold a row of windows; a multiple of ``UNIT``."""
+    return (LONGEST_LIST - 1) // ((width + kernel[1]) * kernel[0]) // UNIT * UNIT

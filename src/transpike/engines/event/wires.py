@@ -1,5 +1,6 @@
 """Wires as packed spikes: words of 32 time steps, and the wiring that moves them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,14 @@ from torch import Tensor
 
 from transpike.core.graph import Node
 from transpike.core.plain import is_plain
+from transpike.engines.event.firing import Factors, joined, places
 from transpike.engines.event.weights import image, padded, pair
 from transpike.ops import AvgPool
 
 Planes = list[Tensor]
-"""A wire as packed spikes: the sum of planes (batch, height, width, padded channels) of 32-bit words."""
+"""A wire as packed spikes: planes (batch, height, width, padded channels) of 32-bit words, whose sum it is, each times
+its factor in ``Choice.planes``.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +59,20 @@ def of_one_stride(planes: Planes) -> Planes:
     return planes if same else [plane.contiguous() for plane in planes]
 
 
-def moved(node: Node, inputs: list[Planes], shapes: list[tuple[int, ...]]) -> Planes:
-    """Wiring on packed spikes: it moves words instead of numbers; a sum over a window gives more planes."""
+def moved(node: Node, inputs: list[Planes], shapes: list[tuple[int, ...]], factors: Sequence[Factors] = ()) -> Planes:
+    """Wiring on packed spikes: it moves words instead of numbers; a sum over a window gives more planes.
+
+    ``factors`` of the planes of each input: by default 1.
+    """
     op: Any = node.op
     if is_plain(op, AvgPool):
         return [window for plane in inputs[0] for window in windows(op, plane, node.shape)]
-    outputs = []
-    for index in range(max(map(len, inputs))):
-        parts = [planes[index] if index < len(planes) else torch.zeros_like(planes[0]) for planes in inputs]
+    factors = factors or [(1,) * len(planes) for planes in inputs]
+    outputs, wanted = [], joined(factors)
+    found = [places(own, wanted) for own in factors]
+    for index in range(len(wanted)):
+        here = [(planes, at[index]) for planes, at in zip(inputs, found, strict=True)]
+        parts = [torch.zeros_like(planes[0]) if at is None else planes[at] for planes, at in here]
         plain = [
             part[..., : shape[0]].movedim(-1, 1).reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)
         ]

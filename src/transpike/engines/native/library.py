@@ -39,12 +39,15 @@ class Layer(ctypes.Structure):
     """native/transpike.h: tp_layer."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("sources", "constant", "threshold", "room", "potential", "words")),
-        *((name, c_void_p) for name in ("block_start", "block_units")),
+        *((name, c_void_p) for name in ("sources", "constant", "threshold", "room", "edge", "factors")),
+        *((name, c_void_p) for name in ("potential", "sent", "words", "block_start", "block_units")),
         *((name, c_int64) for name in ("source_count", "blocks", "batch", "height", "width", "channels", "steps")),
         *((name, c_int64) for name in ("constant_sample", "constant_position")),
         *((name, c_int64) for name in ("threshold_position", "room_position", "first_step", "hard_reset")),
-        *((name, c_int64) for name in ("count_ties", "range_check_every", "threads", "ties", "beyond")),
+        *((name, c_int64) for name in ("count_ties", "range_check_every", "threads")),
+        *((name, c_int64) for name in ("rule", "factor_count", "remembers")),
+        ("leak", c_double),
+        *((name, c_int64) for name in ("ties", "beyond")),
     ]
 
 
