@@ -42,6 +42,7 @@ from safetensors.torch import load_file
 import transpike as ts
 from transpike.cli import main as transpike
 from transpike.training.checkpoint import save_weights
+from transpike.workflow.compare.store import MARK
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from stored import stored
@@ -240,7 +241,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 def is_temporary(path: Path) -> bool:
     """A file that is being written, under a name that no command reads; or a temporary folder."""
-    return path.name.startswith((".", "transpike-"))
+    return path.name.startswith((".", "transpike-")) and path.name != MARK
 
 
 def torn(folder: Path) -> list[str]:
