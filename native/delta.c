@@ -3,13 +3,8 @@
  * Weights and levels are 16-bit integers, and sums 32-bit ones, which Python has bounded: they are exact in any order.
  * Behind a convolution, only the levels that are not 0 are looked at. Numbers are those of sigma_delta.c, bit by bit.
  */
-#include <string.h>
+#include "estimates.h"
 
-#include "kernel.h"
-
-#ifndef TP_LANES
-#define TP_LANES 4
-#endif
 #ifndef TP_DELTA
 #define TP_DELTA tp_delta_baseline
 #endif
@@ -17,38 +12,16 @@
 #include <immintrin.h> /* for one instruction that compilers do not find: see ``pairs`` */
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
-enum { WIDE = TP_LANES / 2, SHORTS = 2 * TP_LANES, BLOCK = TP_DELTA_BLOCK };
+enum { SHORTS = 2 * TP_LANES, BLOCK = TP_DELTA_BLOCK };
 
-typedef double vd __attribute__((vector_size(4 * TP_LANES)));
-typedef int64_t vl __attribute__((vector_size(4 * TP_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * TP_LANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * TP_LANES)));
 typedef int16_t vs __attribute__((vector_size(4 * TP_LANES)));
 typedef int32_t half __attribute__((vector_size(2 * TP_LANES)));
-typedef float narrow __attribute__((vector_size(2 * TP_LANES)));
 typedef int16_t quarter __attribute__((vector_size(TP_LANES)));
 typedef float vf __attribute__((vector_size(4 * TP_LANES)));
 typedef int16_t shorts __attribute__((vector_size(2 * TP_LANES)));
 
-#define SIGN ((int64_t)((uint64_t)1 << 63))
-INLINE vd size_of(vd v) { return (vd)((vl)v & ~SIGN); }
-INLINE vd with_sign_of(vd size, vd other) { return (vd)((vl)size | ((vl)other & SIGN)); }
-INLINE vd chosen(vl mask, vd yes, vd no) { return (vd)((mask & (vl)yes) | (~mask & (vl)no)); }
-
-/* ``n`` numbers; the others are ``rest``. */
-INLINE vd load(const double *p, int64_t n, double rest) {
-    vd v = {0};
-    v += rest;
-    memcpy(&v, p, (size_t)n * sizeof *p);
-    return v;
-}
-INLINE vd load_narrow(const float *p, int64_t n) {
-    narrow v = {0};
-    memcpy(&v, p, (size_t)n * sizeof *p);
-    return __builtin_convertvector(v, vd);
-}
-INLINE void store(double *p, vd v, int64_t n) { memcpy(p, &v, (size_t)n * sizeof *p); }
 INLINE vs load_shorts(const int16_t *p) {
     vs v;
     memcpy(&v, p, sizeof v);
@@ -220,20 +193,6 @@ INLINE void depthwise(const tp_delta *s, const tile *t, const int16_t *weights, 
             memcpy(own + i + TP_LANES, &high, sizeof high);
         }
     }
-}
-
-/* The nearest whole number, ties to even. */
-INLINE vd nearest(vd v) {
-    const vd size = size_of(v);
-    return with_sign_of(chosen(size < 0x1p52, (size + 0x1p52) - 0x1p52, size), v);
-}
-/* As in sigma_delta.c. */
-INLINE vd digit(vd left, double top) {
-    const int64_t half_range = (int64_t)1 << 51, exponent = (int64_t)0x7FF << 52;
-    const vd none = {0};
-    vd size = (vd)(((vl)size_of(left) + half_range) & exponent);
-    size = chosen(size > top, none + top, size);
-    return with_sign_of((vd)((vl)size & (size >= 1.0)), left);
 }
 
 /* ``n`` neurons of one position, from channel c on, in the layer's sample; ``sums`` are those of the first step. */

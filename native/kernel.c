@@ -665,18 +665,6 @@ static void unpack(const uint32_t *words, int64_t count_, int64_t first, int64_t
             values[t * stride + n] = (float)(int32_t)(words[n] >> (first + t) & 1);
 }
 
-static int64_t pack(const float *values, int64_t count_, int64_t stride, int64_t steps, uint32_t *words) {
-    int64_t odd = 0;
-    memset(words, 0, (size_t)count_ * 4);
-    for (int64_t t = 0; t < steps; ++t)
-        for (int64_t n = 0; n < count_; ++n) {
-            const float value = values[t * stride + n];
-            words[n] |= (uint32_t)(value == 1.0f) << t;
-            odd += value != 1.0f && value != 0.0f;
-        }
-    return odd;
-}
-
 static void sum_positions(const uint32_t *words, int64_t positions, int64_t channels, int64_t steps, float *sums,
                           int64_t stride) {
     for (int64_t c = 0; c < channels; c += TP_LANES) {
@@ -796,5 +784,5 @@ static void look_up(const float *charge, int64_t n, const float *slot_thresholds
 void TP_SIGMA_DELTA(const tp_scan *, int64_t, int64_t, int64_t, int64_t *, int64_t *); /* sigma_delta.c */
 void TP_DELTA(const tp_delta *, const tp_delta_plan *, int64_t, char *, int64_t *, int64_t *);       /* delta.c */
 
-const tp_kernels TP_NAME = {rows,        count,   unpack,         pack,    sum_positions, pool_max,
+const tp_kernels TP_NAME = {rows,        count,   unpack,         sum_positions, pool_max,
                             compare_all, look_up, TP_SIGMA_DELTA, TP_DELTA};

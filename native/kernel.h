@@ -15,7 +15,6 @@ typedef struct {
                  int64_t *ties, int64_t *beyond);
     void (*count)(const uint32_t *, const uint32_t *, int64_t, int64_t, int64_t *, int64_t *);
     void (*unpack)(const uint32_t *, int64_t, int64_t, int64_t, float *, int64_t);
-    int64_t (*pack)(const float *, int64_t, int64_t, int64_t, uint32_t *);
     void (*sum_positions)(const uint32_t *, int64_t, int64_t, int64_t, float *, int64_t);
     void (*pool_max)(const uint32_t *, const int64_t *, int64_t, int64_t, int64_t, int64_t, int32_t *, int32_t *,
                      uint32_t *);

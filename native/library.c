@@ -247,14 +247,6 @@ void tp_unpack(const uint32_t *words, int64_t count, int64_t first, int64_t step
         kernels->unpack(words + start, start + PART < count ? PART : count - start, first, steps, values + start, count);
 }
 
-int64_t tp_pack(const float *values, int64_t count, int64_t steps, int64_t threads, uint32_t *words) {
-    int64_t odd = 0;
-#pragma omp parallel for schedule(static) num_threads((int)(threads < 1 ? 1 : threads)) reduction(+ : odd)
-    for (int64_t start = 0; start < count; start += PART)
-        odd += kernels->pack(values + start, start + PART < count ? PART : count - start, count, steps, words + start);
-    return odd;
-}
-
 void tp_sum_positions(const uint32_t *words, int64_t batch, int64_t positions, int64_t channels, int64_t steps,
                       int64_t threads, float *sums) {
 #pragma omp parallel for schedule(static) num_threads((int)(threads < 1 ? 1 : threads))

@@ -158,10 +158,8 @@ TP_API void tp_count(const uint32_t *words, const uint32_t *fan_out, int64_t bat
 /* values[t][n] = bit first + t of words[n]. */
 TP_API void tp_unpack(const uint32_t *words, int64_t count, int64_t first, int64_t steps, int64_t threads,
                       float *values);
-/* The inverse, for steps 0 … steps − 1. Returns the number of values that are neither 0 nor 1. */
-TP_API int64_t tp_pack(const float *values, int64_t count, int64_t steps, int64_t threads, uint32_t *words);
-/* The same for a wire in any order: values[t · batch + sample][position][channel] by their strides in floats, to
- * words [batch][positions][padded channels]. */
+/* The inverse, for a wire in any order: values[t · batch + sample][position][channel] by their strides in floats, to
+ * words [batch][positions][padded channels]. Returns the number of values that are neither 0 nor 1. */
 TP_API int64_t tp_pack_wire(const float *values, int64_t steps, int64_t batch, int64_t positions, int64_t channels,
                             int64_t padded, int64_t value_sample, int64_t value_position, int64_t value_channel,
                             uint32_t *words);

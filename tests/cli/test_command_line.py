@@ -303,7 +303,7 @@ def test_an_interruption_is_one_line_and_130(network: Path, monkeypatch: pytest.
     assert error == {"type": "Interrupted", "message": "interrupted", "exit_code": 130}
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_an_interrupted_process_exits_with_130() -> None:
     code = (
         "import signal\nfrom transpike.cli import main\n"
@@ -315,7 +315,7 @@ def test_an_interrupted_process_exits_with_130() -> None:
     assert answer.returncode == 128 + signal.SIGINT and answer.stderr.split() == ["interrupted"] and not answer.stdout
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pipes")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
 @pytest.mark.parametrize("words", ["--help", "recipes", "convert --help", "doctor", "evaluate FILE --limit 5"])
 def test_a_closed_pipe_is_quiet(words: str, network: Path) -> None:
     command = [sys.executable, "-m", "transpike", *words.replace("FILE", str(network)).split()]

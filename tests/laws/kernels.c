@@ -218,7 +218,7 @@ static int small_kernels(int64_t number) {
     int64_t spikes[TP_STEPS] = {0}, operations[TP_STEPS] = {0}, wrong = 0;
     tp_count(words, fan, batch, all, steps, 2, spikes, operations);
     tp_unpack(words, count, 0, steps, 2, values);
-    wrong += tp_pack(values, count, steps, 2, packed) != 0 || memcmp(words, packed, (size_t)count * 4);
+    wrong += tp_pack_wire(values, steps, 1, 1, count, count, count, count, 1, packed) != 0 || memcmp(words, packed, (size_t)count * 4);
     tp_sum_positions(words, batch, positions, channels, steps, 2, sums);
     for (int64_t t = 0; t < steps; ++t) {
         for (int64_t n = 0; n < count; ++n) {

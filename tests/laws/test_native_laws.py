@@ -55,15 +55,16 @@ def test_unpacking_and_packing(seed, count, steps, first):
     values = np.full((steps, count), np.nan, dtype=np.float32)
     LIBRARY.tp_unpack(word.ctypes, count, first, steps, 2, values.ctypes)
     assert np.array_equal(values, bits(word, steps, first))
-    packed = np.zeros(count, dtype=np.uint32)
-    assert LIBRARY.tp_pack(values.ctypes, count, steps, 2, packed.ctypes) == 0
-    assert np.array_equal(packed, word >> np.uint32(first) & np.uint32(2**steps - 1))
+    packed = np.zeros(count + 3, dtype=np.uint32)  # one position with some channels of padding
+    assert LIBRARY.tp_pack_wire(values.ctypes, steps, 1, 1, count, count + 3, count, 0, 1, packed.ctypes) == 0
+    assert not packed[count:].any()
+    assert np.array_equal(packed[:count], word >> np.uint32(first) & np.uint32(2**steps - 1))
 
 
 def test_packing_tells_what_is_no_spike():
     values = np.array([[0, 1, 2], [0.5, 1, np.nan]], dtype=np.float32)
     packed = np.zeros(3, dtype=np.uint32)
-    assert LIBRARY.tp_pack(values.ctypes, 3, 2, 1, packed.ctypes) == 3
+    assert LIBRARY.tp_pack_wire(values.ctypes, 2, 1, 3, 1, 1, 3, 1, 0, packed.ctypes) == 3
     assert packed.tolist() == [0, 3, 0]
 
 

@@ -93,9 +93,8 @@ class Estimates:
         if isinstance(node.op, Input):
             return self._input(node, steps)
         once = [value.value for value in carried if isinstance(value, Once)]
-        if (
-            once and isinstance(node.op, Op) and node.name in self.plan.constant_nodes
-        ):  # what depends on a constant input comes in the first step
+        constant = isinstance(node.op, Op) and node.name in self.plan.constant_nodes
+        if constant and len(once) == len(carried):  # what depends on a constant input comes in the first step
             return Once(linear(node.op, once), steps)
         inputs = [_train(value) for value in carried]
         if isinstance(node.op, Cell):

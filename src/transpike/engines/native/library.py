@@ -127,7 +127,6 @@ _SIGNATURES = {  # name → (argument types, result type), as in native/transpik
     "tp_pack_wire": ([c_void_p] + [c_int64] * 8 + [c_void_p], c_int64),
     "tp_count": ([c_void_p] * 2 + [c_int64] * 4 + [c_void_p] * 2, None),
     "tp_unpack": ([c_void_p] + [c_int64] * 4 + [c_void_p], None),
-    "tp_pack": ([c_void_p] + [c_int64] * 3 + [c_void_p], c_int64),
     "tp_sum_positions": ([c_void_p] + [c_int64] * 5 + [c_void_p], None),
     "tp_first_spikes": ([c_void_p, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p] + [c_int64] * 4 + [c_void_p], None),
     "tp_sigma_delta": ([POINTER(Scan)], None),

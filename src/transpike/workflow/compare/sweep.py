@@ -18,6 +18,7 @@ from transpike.errors import DataError, FileError, SettingError
 from transpike.ops.pack import structure_of
 from transpike.snn import SNN
 from transpike.tasks import remarks as task_remarks
+from transpike.training.source.loop import using_threads
 from transpike.workflow.compare.comparison import Comparison
 from transpike.workflow.compare.entered import Entered
 from transpike.workflow.compare.executors import Executor, ranges
@@ -26,7 +27,6 @@ from transpike.workflow.compare.kept import keep, kept, rows
 from transpike.workflow.compare.rows import Refusal, Scored
 from transpike.workflow.compare.settings import ComparisonSettings
 from transpike.workflow.compare.store import Store
-from transpike.workflow.compare.threads import one_thread
 from transpike.workflow.compare.units import Unit, Work, outside_code, plan
 from transpike.workflow.convert import convert
 from transpike.workflow.cut import Selection
@@ -221,7 +221,7 @@ def _convert(
     spiking: tuple[str, ...],
     recipe: Recipe,
 ) -> SNN:
-    with one_thread():
+    with using_threads(1):  # sums off the grid, as in calibration, depend on the number of threads
         data = without_targets(calibration)
         how: dict[str, Any] = {"preprocessing": preprocessing, "exact_grid": exact_grid, "seed": seed}
         snn = convert(source, recipe, data, spiking=spiking or None, **how)

@@ -18,10 +18,10 @@ import torch
 from transpike.core.constraints import check_settings, setting
 from transpike.core.task import Task
 from transpike.errors import FileError, SettingError
+from transpike.training.source.loop import using_threads
 from transpike.workflow.compare.executors._base import DEATH, Executor, Finished, reason_of
 from transpike.workflow.compare.inputs import open_inputs
 from transpike.workflow.compare.measure import measure
-from transpike.workflow.compare.threads import one_thread
 from transpike.workflow.compare.units import Unit, Work
 
 
@@ -60,7 +60,7 @@ class Local(Executor):
 
 def _alone(work: Work, unit: Unit, index: int, inputs: Path) -> Finished:
     try:
-        with one_thread():
+        with using_threads(1):  # sums off the grid, as in calibration, depend on the number of threads
             return Finished(index, _measured(work, unit, inputs))
     except FileError:
         raise

@@ -18,10 +18,10 @@ from transpike.core.constraints import check_settings, setting
 from transpike.core.inputs import Inputs
 from transpike.core.task import Task
 from transpike.errors import FileError, MissingExtra, SettingError
+from transpike.training.source.loop import using_threads
 from transpike.workflow.compare.executors._base import Executor, Finished, reason_of
 from transpike.workflow.compare.inputs import open_inputs
 from transpike.workflow.compare.measure import measure
-from transpike.workflow.compare.threads import one_thread
 from transpike.workflow.compare.units import Unit, Work, versions
 
 ANSWER = 8.0
@@ -154,7 +154,7 @@ def on_worker(shared: Sequence[Any], packed: bytes, gpu: bool) -> dict[str, Any]
         work, source, calibration = ray.get(network)
         device = "cuda" if gpu else "cpu"
         opened = (source, calibration, _Objects(data, device), _Objects(fitting, device))
-        with one_thread():
+        with using_threads(1):  # sums off the grid, as in calibration, depend on the number of threads
             return {"content": measure(work, ray.cloudpickle.loads(packed), opened)}
     except ray.exceptions.RayError:
         raise
