@@ -93,8 +93,8 @@ class Estimates:
         if isinstance(node.op, Input):
             return self._input(node, steps)
         once = [value.value for value in carried if isinstance(value, Once)]
-        constant = isinstance(node.op, Op) and node.name in self.plan.constant_nodes
-        if constant and len(once) == len(carried):  # what depends on a constant input comes in the first step
+        if isinstance(node.op, Op) and node.name in self.plan.constant_nodes and len(once) == len(carried):
+            # what depends on a constant input comes in the first step
             return Once(linear(node.op, once), steps)
         inputs = [_train(value) for value in carried]
         if isinstance(node.op, Cell):
