@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -129,22 +130,32 @@ def test_an_interrupted_comparison_leaves_no_task(machines: Machines) -> None:
 
 
 def test_the_object_store_holds_the_inputs_and_few_results(machines: Machines) -> None:
-    """A result has 1.3 MB: all twelve would be 15 MB, and those that other nodes made are there twice."""
+    """A result has 1.28 MB: all twelve would be 15.4 MB, and those that other nodes made are there twice.
+
+    At most two units run and two wait, so that there are the inputs (below 0.9 MB) and five results, one of them being
+    read, in two places: 13.7 MB.
+    """
+    grpc = pytest.importorskip("grpc", reason="Ray tells what its store holds by grpc: pip install 'ray[default]'")
     from ray._private.internal_api import node_stats
 
     used: list[int] = []
 
+    def held(node: dict[str, Any]) -> int:
+        try:
+            stats = node_stats(node["NodeManagerAddress"], node["NodeManagerPort"]).store_stats
+        except grpc.RpcError:  # killed by an earlier test, and Ray has not noticed it yet
+            return 0
+        return int(stats.object_store_bytes_used)
+
     def look(done: int, total: int | None) -> None:
         if done:
-            alive = [node for node in ray.nodes() if node["Alive"]]
-            stats = [node_stats(node["NodeManagerAddress"], node["NodeManagerPort"]).store_stats for node in alive]
-            used.append(sum(one.object_store_bytes_used for one in stats))
+            used.append(sum(held(node) for node in ray.nodes() if node["Alive"]))
 
     task = ts.tasks.Fidelity()
     machines.gate.touch()
     found = compared(SIX, 20_000, task, executor=machines.executor, progress=look)
     assert len(found.measured) == 12 and len(used) == 12
-    assert 1e6 < max(used) < 10e6, used  # two units run, two wait, and one result is read
+    assert 1e6 < max(used) <= 13.7e6, used
 
 
 def test_a_worker_that_always_dies_is_a_row_and_the_others_go_on(machines: Machines) -> None:
