@@ -1,9 +1,10 @@
 """Every recipe, and SpikingJelly's, on one network: accuracy against total steps and synaptic operations.
 
-    python benchmarks/methods.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --samples 2000 --jobs 2
+    python benchmarks/methods.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --jobs 2
+    python benchmarks/methods.py --weights … --data-dir DATA --only shown "shown levels" --output benchmarks/methods_shown.json
 
 Finished parts lie in --store; a rerun resumes an interrupted run. Writes benchmarks/methods.json and methods.png;
-``benchmarks/methods_page.py`` makes docs/methods.md of them.
+``benchmarks/methods_page.py`` makes docs/methods.md of them. The second call measures the rows of the README alone.
 """
 
 import argparse
@@ -23,6 +24,10 @@ from transpike.results.writing import write_atomically
 HERE = Path(__file__).parent
 WINDOWS = ts.schedules.LayerSynchronous()
 SIGNED = {"rule": "fast-snn", "granularity": "channel", "percentile": 99.9, "beta": 0.5}
+SHOWN = {  # in the README
+    "shown": ((8, 16, 32, 64), [r.FewSteps(), r.ECC(), r.SNNCalibration(calibrate="advanced"), r.SNNCalibration(), r.Rueckauer()]),
+    "shown levels": ((8, 16), [r.FewSteps(neuron="signed"), r.FewSteps(neuron="burst")]),
+}  # fmt: skip
 # recipes, and the steps that they are asked for: what is stepped densely takes minutes, and is asked for less
 GROUPS = {
     "binary": ((8, 16, 32, 64), [
@@ -93,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--samples", type=int, default=10_000, help="Test images.")
     parser.add_argument("--calibration-samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
@@ -117,7 +122,8 @@ def main() -> None:
         content = {"settings": settings, "made_with": made_with, "rows": rows, "peers": peers}
         write_atomically(arguments.output, json.dumps(content, indent=1).encode())
 
-    for group, (timesteps, recipes) in GROUPS.items():
+    asked = (GROUPS | SHOWN).items() if arguments.only else GROUPS.items()
+    for group, (timesteps, recipes) in asked:
         if arguments.only and group not in arguments.only:
             continue
         comparison = ts.compare(

@@ -8,7 +8,7 @@ Writes result.json and tables.md next to this file. Needs nothing.
 import argparse
 import json
 import platform
-import tomllib
+import sys
 from pathlib import Path
 
 import torch
@@ -17,6 +17,10 @@ import transpike as ts
 from transpike.core.activity import Activity, LayerActivity
 from transpike.energy import AnnActivity, AnnLayer, EnergyModel, MemoryHierarchy, SpatialDataflow
 from transpike.results.writing import write_atomically
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from judging import Measured
+from judging import rows as judged
 
 HERE = Path(__file__).parent
 INPUTS, NEURONS = 2395, 1000  # the paper's average fan-in; any number of neurons
@@ -55,17 +59,8 @@ def main() -> None:
         "sparsity-t16-classical": 100 * break_even(classical, 16), "best-ratio": ratio(spatial, 6, 0.9419),
     }  # fmt: skip
     versions = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}
-    rows = []
-    for claim in tomllib.loads((HERE / "claims.toml").read_text())["claim"]:
-        value = found[claim["id"]]
-        holds = abs(value - claim["value"]) <= claim["tolerance"]
-        rows.append(
-            {
-                "id": claim["id"], "claim": claim["claim"], "unit": claim["unit"], "tolerance": claim["tolerance"],
-                "published": claim["value"], "measured": value, "status": "holds" if holds else "explained",
-                "reason": "" if holds else claim["explanation"], "setting": "full", "samples": 0, "seed": 0, "versions": versions,
-            }
-        )  # fmt: skip
+    measured = {name: Measured(value) for name, value in found.items()}
+    rows = judged(HERE, measured, {"seed": 0, "versions": versions})
     lines = ["# Energy by the formulas of arXiv 2409.08290 v1", "", "Made by `python reproductions/energy/run.py`.", "",
              "| claim | published | by the formulas | |", "|---|---:|---:|---|"]  # fmt: skip
     for row in rows:

@@ -16,7 +16,7 @@ import argparse
 import copy
 import json
 import platform
-import tomllib
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -28,6 +28,9 @@ from transpike.training import FineTuning
 from transpike.training.spiking.losses import Distillation
 from transpike.training.spiking.surrogates import Rectangular
 from transpike.workflow.train import Row
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from judging import Measured, claims, rows
 
 HERE = Path(__file__).parent
 TIMESTEPS, CALIBRATION, CHOOSING = 2, 500, 1000
@@ -110,26 +113,22 @@ def converted(module, preprocessing, dataset, work: Path, seed: int, start: str)
     return best, tried
 
 
-def judged(content: dict, settings: dict) -> list[dict]:
-    """result.json's rows: each claim with its measurement."""
-    rows = []
-    for claim in tomllib.loads((HERE / "claims.toml").read_text())["claim"]:
-        value = content.get(claim["start"], {}).get("points", {}).get(claim["against"])
-        holds = value is not None and value <= claim["value"] + claim["tolerance"]
-        status = "not measured" if value is None else "holds" if holds else "explained"
-        rows.append({"id": claim["id"], "claim": claim["claim"], "published": claim["value"], "measured": value,
-                     "unit": claim["unit"], "tolerance": claim["tolerance"], "status": status,
-                     "reason": claim.get("reason", "") if status == "explained" else "", "setting": "cpu-sized",
-                     **settings})  # fmt: skip
-    return rows
+def values(starts: dict) -> dict[str, Measured]:
+    """Claim → what was measured for it."""
+    return {
+        claim["id"]: Measured(part["points"][claim["against"]], part["samples"]["test"])
+        for claim in claims(HERE)
+        if (part := starts.get(claim["start"])) is not None
+    }
 
 
 def tables(content: dict) -> str:
     parts = ["# Fine-tuning at T=2: what was measured", "",
              "Made by `python reproductions/finetune/run.py`; numbers are in result.json. ResNet-20 on the JPEG copy of CIFAR-10.", "",
-             "| claim | measured | |", "|---|---:|---|"]  # fmt: skip
-    parts += [f"| {r['claim']} | {'' if r['measured'] is None else format(r['measured'], '.2f')} | {r['status']}"
-              f"{': ' if r['reason'] else ''}{r['reason']} |" for r in content["rows"]]  # fmt: skip
+             "| claim | measured | n | |", "|---|---:|---:|---|"]  # fmt: skip
+    parts += [f"| {r['claim']} | {'' if r['measured'] is None else format(r['measured'], '.2f')} | "
+              f"{'' if r['n'] is None else format(r['n'], ',')} | {r['status']}{': ' if r['reason'] else ''}{r['reason']} |"
+              for r in content["rows"]]  # fmt: skip
     for start, part in content["starts"].items():
         parts += ["", f"## {start}, {part['total_steps']} total steps", "",
                   f"{part['samples']['test']:,} test images, {part['samples']['train']:,} training images.", "",
@@ -191,14 +190,22 @@ def tuned_from(start: str, module, spec, dataset, trained, ann, arguments) -> di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--work", type=Path, default=Path("finetune-checkpoints"))
     parser.add_argument("--start", action="append", choices=list(RECIPES), help="Default: all.")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--test-images", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--judge", action="store_true", help="Measure nothing; judge what result.json holds.")
     arguments = parser.parse_args()
+    path = HERE / "result.json"
+    stored = json.loads(path.read_text()) if path.exists() else {"starts": {}}
+    if arguments.judge:
+        write(stored["starts"], stored["rows"][0]["versions"], arguments.seed)
+        return
+    if arguments.weights is None:
+        parser.error("give --weights, or --judge")
     torch.set_num_threads(1)
     arguments.work.mkdir(parents=True, exist_ok=True)
     dataset = ts.data.load("cifar10", arguments.data_dir)
@@ -219,16 +226,20 @@ def main() -> None:
         preprocessing=spec.preprocessing,
         checkpoint=arguments.work / "ann.safetensors",
     )
-    path = HERE / "result.json"
-    starts = json.loads(path.read_text())["starts"] if path.exists() else {}
+    starts = stored["starts"]
     for start in arguments.start or RECIPES:
         starts[start] = tuned_from(start, module, spec, dataset, trained, ann, arguments)
+        versions = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}
+        write(starts, versions, arguments.seed)
+    print((HERE / "tables.md").read_text())
+
+
+def write(starts: dict, versions: dict, seed: int) -> None:
+    """result.json and tables.md, with the starts in the order of RECIPES."""
     starts = {name: starts[name] for name in RECIPES if name in starts}
-    versions = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}
-    content = {"rows": judged(starts, {"seed": arguments.seed, "versions": versions}), "starts": starts}
-    write_atomically(path, json.dumps(content, indent=1).encode())
+    content = {"rows": rows(HERE, values(starts), {"seed": seed, "versions": versions}), "starts": starts}
+    write_atomically(HERE / "result.json", json.dumps(content, indent=1).encode())
     write_atomically(HERE / "tables.md", tables(content).encode())
-    print(tables(content))
 
 
 if __name__ == "__main__":

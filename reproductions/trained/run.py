@@ -10,7 +10,7 @@ before stay as they are with --keep. Writes result.json and tables.md next to th
 import argparse
 import json
 import platform
-import tomllib
+import sys
 from pathlib import Path
 
 import torch
@@ -22,6 +22,10 @@ from transpike.core.recipe import Recipe
 from transpike.passes import FoldBatchNorm, RemoveDropout
 from transpike.results.writing import write_atomically
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from judging import Measured, asked, spaced
+from judging import rows as judged
+
 HERE = Path(__file__).parent
 WINDOWS = ts.schedules.LayerSynchronous()
 R = ts.recipes
@@ -30,7 +34,10 @@ EXACT = 64
 MEASURED: dict[str, dict[str, Recipe]] = {
     "qcfs": {
         "streaming": R.QCFS(timesteps=32),
-        "streaming, potentials calibrated for T = 8": R.QCFS(timesteps=8, calibrate="potential"),
+        **{
+            f"streaming, potentials calibrated for T = {t}": R.QCFS(timesteps=t, calibrate="potential")
+            for t in (4, 8, 16, 32)
+        },
         "streaming, thresholds calibrated for T = 8": R.QCFS(timesteps=8, calibrate="thresholds"),
         "averaging neurons, T = L": R.QCFS(timesteps=4, schedule=WINDOWS),
     },
@@ -53,7 +60,12 @@ MEASURED: dict[str, dict[str, Recipe]] = {
         "plain neurons, T = 50": R.CQ(timesteps=50),
         "plain neurons, threshold training, T = 50": R.CQPlus(timesteps=50),
         "plain neurons, threshold training, T = 58": R.CQPlus(timesteps=58),
-        "plain neurons, biases and potentials calibrated, T = 58": R.CQ(timesteps=58, calibrate="both", samples=256),
+        **{
+            f"plain neurons, biases and potentials calibrated, T = {t}": R.CQ(
+                timesteps=t, calibrate="both", samples=256
+            )
+            for t in (50, 58)
+        },
     },
 }
 
@@ -116,7 +128,7 @@ def measured(name: str, arguments: argparse.Namespace, before: dict) -> dict:
     found: dict = {"epochs": plan.epochs, "learning_rate": plan.learning_rate, "seed": plan.seed, "rows": []}
     kind = group(name)
     if kind is None:
-        images = data.test.subset(torch.arange(arguments.samples))
+        images = data.test.subset(spaced(len(data.test), arguments.samples))
         right = sum(int((module(preprocessing(x)).argmax(1) == y).sum()) for x, y in images.batches(200))
         return {**found, "ann": right / len(images), "samples": len(images)}
     wanted = {
@@ -126,9 +138,8 @@ def measured(name: str, arguments: argparse.Namespace, before: dict) -> dict:
         found |= before | {"rows": [row for row in before.get("rows", []) if row["recipe"] not in wanted]}
     for label, recipe in wanted.items():
         long = recipe.timesteps > 100 and recipe.schedule.mode == "steps"
-        images = data.test.subset(
-            torch.arange(min(arguments.samples, arguments.long_samples if long else len(data.test)))
-        )
+        limit = min(arguments.samples, arguments.long_samples if long else len(data.test))
+        images = data.test.subset(spaced(len(data.test), limit))
         snn = ts.convert(module, recipe, calibration.batches(200), preprocessing=preprocessing)
         answers = tuple(t for t in (1, 2, 4, 8, 16, 32, 50, 64, 600) if t <= recipe.timesteps)
         if recipe.schedule.mode == "windows" or snn.recipe.depends_on_timesteps:
@@ -147,48 +158,59 @@ def measured(name: str, arguments: argparse.Namespace, before: dict) -> dict:
     return {**found, "ann": found["rows"][0]["ann"], "samples": found["rows"][0]["samples"]}
 
 
-def lost(found: dict, name: str, recipe: str, timesteps: int) -> float | None:
-    """Points that a network loses to its own source network."""
-    rows = [r for r in found.get(name, {}).get("rows", []) if (r["recipe"], r["timesteps"]) == (recipe, timesteps)]
-    return 100 * (rows[0]["ann"] - rows[0]["accuracy"]) if rows else None
+def most_lost(found: dict, name: str, recipes: dict[int, str]) -> Measured:
+    """The most points lost at any of these T; decides nothing while some of them were not run."""
+    part = found.get(name, {}).get("rows", [])
+    by = {t: row for t, recipe in recipes.items() for row in part if (row["recipe"], row["timesteps"]) == (recipe, t)}
+    if not by:
+        return Measured()
+    points = {str(t): 100 * (row["ann"] - row["accuracy"]) for t, row in by.items()}
+    left = [str(t) for t in recipes if t not in by]
+    why = f"measured at T={', '.join(points)} alone, and not at {', '.join(left)}" if left else ""
+    return Measured(max(points.values()), min(row["samples"] for row in by.values()), by=points, not_judged=why)
 
 
-def accuracy(found: dict, name: str, recipe: str, timesteps: int) -> float | None:
-    rows = [r for r in found.get(name, {}).get("rows", []) if (r["recipe"], r["timesteps"]) == (recipe, timesteps)]
-    return 100 * rows[0]["accuracy"] if rows else None
-
-
-def values(found: dict) -> dict[str, float | None]:
+def values(found: dict) -> dict[str, Measured]:
     """Claim → what was measured for it."""
-    got: dict[str, float | None] = {}
+    got: dict[str, Measured] = {}
+
+    def row(name: str, recipe: str, t: int) -> dict | None:
+        rows = [r for r in found.get(name, {}).get("rows", []) if (r["recipe"], r["timesteps"]) == (recipe, t)]
+        return rows[0] if rows else None
+
+    def counts(claim: str, name: str) -> None:
+        if one := found.get(name, {}).get("exact"):
+            got[claim] = Measured(one["differing"], one["neurons"])
+
     for net in ("resnet20", "vgg7"):
-        got[f"qcfs-32-{net}"] = lost(found, f"{net}-qcfs", "streaming", 32)
-        got[f"qcfs-8-plain-{net}"] = lost(found, f"{net}-qcfs", "streaming", 8)
-        got[f"qcfs-8-{net}"] = lost(found, f"{net}-qcfs", "streaming, potentials calibrated for T = 8", 8)
+        got[f"qcfs-{net}"] = most_lost(found, f"{net}-qcfs", dict.fromkeys((8, 16, 32), "streaming"))
+        calibrated = {t: f"streaming, potentials calibrated for T = {t}" for t in (4, 8, 16, 32)}
+        got[f"qcfs-calibrated-{net}"] = most_lost(found, f"{net}-qcfs", calibrated)
         for end in ("", "-fine"):
-            relu, vr = found.get(f"{net}-relu"), found.get(f"{net}-vr{end}")
-            same = relu and vr and relu["samples"] == vr["samples"]
-            own = accuracy(found, f"{net}-vr{end}", "averaging neurons, T = 8", 8)
-            got[f"vr-8-{net}{end}"] = 100 * relu["ann"] - own if same else None
-            got[f"exact-vr-{net}{end}"] = found.get(f"{net}-vr{end}", {}).get("exact", {}).get("differing")
-    got["twin-resnet20"] = 100 * found["resnet20-relu"]["ann"] if "resnet20-relu" in found else None
-    seeds = [accuracy(found, f"mnist-vr-{s}", "averaging neurons, T = 1", 1) for s in range(3)]
-    got["mnist-vr"] = sum(seeds) / 3 if None not in seeds else None
-    got["mnist-analogue"] = max(
-        (r["analogue_share"] for s in range(3) for r in found.get(f"mnist-vr-{s}", {}).get("rows", [])), default=None
-    )
+            relu, own = found.get(f"{net}-relu"), row(f"{net}-vr{end}", "averaging neurons, T = 8", 8)
+            if relu and own and relu["samples"] == own["samples"]:
+                got[f"vr-8-{net}{end}"] = Measured(100 * (relu["ann"] - own["accuracy"]), own["samples"])
+            counts(f"exact-vr-{net}{end}", f"{net}-vr{end}")
+    if relu := found.get("resnet20-relu"):
+        got["twin-resnet20"] = Measured(100 * relu["ann"], relu["samples"])
+    seeds = [row(f"mnist-vr-{s}", "averaging neurons, T = 1", 1) for s in range(3)]
+    if None not in seeds:
+        by = {f"seed {s}": 100 * one["accuracy"] for s, one in enumerate(seeds)}
+        got["mnist-vr"] = Measured(sum(by.values()) / 3, min(one["samples"] for one in seeds), by=by)
     for net in ("vgg7", "vgg19"):
-        got[f"exact-cq-{net}"] = found.get(f"{net}-cq", {}).get("exact", {}).get("differing")
-        got[f"plain-600-{net}"] = lost(found, f"{net}-cq", "plain neurons, T = 600", 600)
+        counts(f"exact-cq-{net}", f"{net}-cq")
+        got[f"plain-600-{net}"] = most_lost(found, f"{net}-cq", {600: "plain neurons, T = 600"})
     for name, steps in WEIGHTS.items():
-        full = accuracy(found, name, f"averaging neurons, T = {steps}", steps)
+        full = row(name, f"averaging neurons, T = {steps}", steps)
         for bits in (9, 8):
-            less = accuracy(found, name, f"averaging neurons, {bits}-bit weights", steps)
-            got[f"weights-{bits}-{name}"] = None if full is None or less is None else full - less
+            less = row(name, f"averaging neurons, {bits}-bit weights", steps)
+            if full and less:
+                got[f"weights-{bits}-{name}"] = Measured(100 * (full["accuracy"] - less["accuracy"]), less["samples"])
     for block in BLOCKS:
-        calibrated = "plain neurons, biases and potentials calibrated, T = 58"
-        got[f"calibrated-{block}"] = lost(found, f"{block}-cq", calibrated, 58)
-        got[f"block-{block}"] = lost(found, f"{block}-cq", "plain neurons, threshold training, T = 58", 58)
+        calibrated = {t: f"plain neurons, biases and potentials calibrated, T = {t}" for t in (50, 58)}
+        got[f"calibrated-{block}"] = most_lost(found, f"{block}-cq", calibrated)
+        trained = {t: f"plain neurons, threshold training, T = {t}" for t in (50, 58)}
+        got[f"block-{block}"] = most_lost(found, f"{block}-cq", trained)
     return got
 
 
@@ -196,33 +218,17 @@ WEIGHTS = {"vgg19-cq": 600, "vgg7-cq": 600, "resnet20-vr": 8, "vgg7-vr": 8, "vgg
 BLOCKS = ("residual", "mobilenet-v1", "mobilenet-v2", "dense")
 
 
-def judged(found: dict, settings: dict) -> list[dict]:
-    got, rows = values(found), []
-    for claim in tomllib.loads((HERE / "claims.toml").read_text())["claim"]:
-        value = got[claim["id"]]
-        least = claim["unit"].endswith("at least")
-        bound = claim["value"] - claim["tolerance"] if least else claim["value"] + claim["tolerance"]
-        holds = value is not None and (value >= bound - 1e-9 if least else value <= bound + 1e-9)
-        status = "not measured" if value is None else "holds" if holds else "explained"
-        rows.append({"id": claim["id"], "claim": claim["claim"], "published": claim["value"], "measured": value, "unit": claim["unit"],
-                     "tolerance": claim["tolerance"], "status": status, "setting": "cpu-sized",
-                     "reason": claim.get("reason", "") if status == "explained" else "", **settings})  # fmt: skip
-    return rows
-
-
 def tables(found: dict, rows: list[dict]) -> str:
     parts = [
         "# Networks trained for conversion: what was measured", "",
         "Made by `python reproductions/trained/run.py`; numbers and intervals are in result.json. CIFAR-10 is the JPEG copy.", "",
-        "## Claims", "", "| claim | bound | measured | |", "|---|---:|---:|---|",
+        "## Claims", "", "| claim | bound | measured | n | |", "|---|---:|---:|---:|---|",
     ]  # fmt: skip
     for row in rows:
-        sign = "≥" if row["unit"].endswith("at least") else "≤"
-        bound = row["published"] - row["tolerance"] if sign == "≥" else row["published"] + row["tolerance"]
         value = "" if row["measured"] is None else f"{row['measured']:.4g}"
-        parts.append(
-            f"| {row['claim']} | {sign} {bound:g} | {value} | {row['status']}{': ' if row['reason'] else ''}{row['reason']} |"
-        )
+        n = "" if row["n"] is None else f"{row['n']:,}"
+        status = row["status"] + (f": {row['reason']}" if row["reason"] else "")
+        parts.append(f"| {row['claim']} | {asked(row)} | {value} | {n} | {status} |")
     parts += [
         "",
         "## Networks",
@@ -251,19 +257,21 @@ def main() -> None:
         "names", nargs="*", choices=[*sorted(PLANS), []], help="Networks to measure (default: all there)."
     )
     parser.add_argument("--samples", type=int, default=10_000, help="Test images.")
-    parser.add_argument("--long-samples", type=int, default=1000, help="Test images of runs of more than 100 steps.")
+    parser.add_argument("--long-samples", type=int, default=10_000, help="Test images of runs of more than 100 steps.")
     parser.add_argument("--keep", action="store_true", help="Keep what result.json holds of the other networks.")
     parser.add_argument("--recipe", action="append", help="Measure this one only, of networks measured with --keep.")
     parser.add_argument("--judge", action="store_true", help="Measure nothing; judge what result.json holds.")
     arguments = parser.parse_args()
     path = HERE / "result.json"
     stored = json.loads(path.read_text())["networks"] if (arguments.keep or arguments.judge) and path.exists() else {}
-    there = [name for name in PLANS if (arguments.folder / f"{name}.safetensors").exists()]
+    there = [name for name in PLANS if arguments.folder and (arguments.folder / f"{name}.safetensors").exists()]
     for name in () if arguments.judge else arguments.names or there:
         stored[name] = measured(name, arguments, stored.get(name, {}))
     found = {name: stored[name] for name in PLANS if name in stored}
     versions = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}
-    rows = judged(found, {"versions": versions, "data": "CIFAR-10 (JPEG copy), MNIST"})
+    if arguments.judge:  # nothing was measured with these
+        versions = json.loads(path.read_text())["rows"][0]["versions"]
+    rows = judged(HERE, values(found), {"versions": versions, "data": "CIFAR-10 (JPEG copy), MNIST"})
     write_atomically(path, json.dumps({"rows": rows, "networks": found}, indent=1).encode())
     write_atomically(HERE / "tables.md", tables(found, rows).encode())
     print(tables(found, rows))

@@ -175,7 +175,7 @@ def dataset(plan: Plan, arguments: argparse.Namespace) -> Dataset:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", type=Path, required=True, help="Where trained networks lie.")
+    parser.add_argument("--folder", type=Path, help="Where trained networks lie.")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--weights", type=Path, help="ResNet-20 with ReLU, trained on the JPEG copy.")
     parser.add_argument("--vgg-weights", type=Path, help="VGG-7 with ReLU, as in reproductions/bsnn.")
@@ -186,6 +186,8 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=sorted(PLANS))
     options(parser)
     arguments = parser.parse_args()
+    if arguments.folder is None:
+        parser.error("give --folder")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.names:
         plan = PLANS[name]
