@@ -66,8 +66,9 @@ def page() -> str:
         f"nothing and say why, {counts['not measured']} are not measured and say what is missing. Bounds of our own, which no paper claims,",
         "are among those with a run, and marked “ours”. Numbers that come from memory or from a third party say so.", "",
         "**How they are judged** (`tests/test_claims.py` checks it). n is the number of samples; a bound that is finer than one",
-        "sample decides nothing. A value rests on all T that were run, unless the paper gives the T, the network was trained for",
-        "it, or it is the length of a recording. A gain over 0 needs a 95 % interval above 0. What is equal by construction is a",
+        "sample decides nothing. A value rests on several T, which its row names, unless the paper gives the T, the network was trained for",
+        "it, or it is the length of a recording. In brackets: the 95 % interval, paired where outcomes were kept, else unpaired,",
+        "which is wider; it must be above 0 for a gain over 0, and is for the reader elsewhere. What is equal by construction is a",
         "law, listed apart: a run checks the code, and no claim. “Reconstructed” is what stands in for a part of the paper.", "",
     ]  # fmt: skip
     for folder, rows in runs.items():
@@ -126,7 +127,11 @@ def _samples(row: dict[str, Any]) -> str:
     if row["measured"] is None:
         return ""
     return (
-        "by the formula" if row["kind"] == "formula" else "counted" if row["n"] is None else f"{row['n']:,} {row['of']}"
+        "by the formula"
+        if row["kind"] == "formula"
+        else "counted"
+        if row["n"] is None
+        else f"{row['n']:,} {row['of']}{', ' if row['images'] else ''}{row['images']}"
     )
 
 

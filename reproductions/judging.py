@@ -34,7 +34,8 @@ STATIC = ("kind", "sense", "of", "times", "times_from", "reconstructed", "differ
 class Measured:
     """``value`` in the claim's unit on ``n`` samples; ``low`` and ``high`` are 95 % bounds, ``by`` the parts of a mean.
 
-    ``reason`` is for a value that does not hold, ``not_judged`` for one that decides nothing.
+    ``images`` says which samples of the test set they are, where they are not all. ``reason`` is for a value that does not
+    hold, ``not_judged`` for one that decides nothing.
     """
 
     value: float | None = None
@@ -42,6 +43,7 @@ class Measured:
     low: float | None = None
     high: float | None = None
     by: Mapping[str, float] = field(default_factory=dict)
+    images: str = ""
     reason: str = ""
     not_judged: str = ""
 
@@ -105,7 +107,7 @@ def rows(folder: Path, found: Mapping[str, Measured], settings: Mapping[str, Any
         row = {
             "id": claim["id"], "claim": claim["claim"], "published": claim["value"], "tolerance": claim["tolerance"], "unit": claim["unit"],
             **{name: claim[name] for name in STATIC if name in claim},
-            "measured": one.value, "n": one.n, "low": one.low, "high": one.high, "status": verdict, "reason": reason,
+            "measured": one.value, "n": one.n, "images": one.images, "low": one.low, "high": one.high, "status": verdict, "reason": reason,
             "setting": claim.get("setting", "cpu-sized"), **settings,
         }  # fmt: skip
         made.append(row | ({"by": dict(one.by)} if one.by else {}))
@@ -135,10 +137,21 @@ def unpaired(first: float, second: float, n: int) -> tuple[float, float, float]:
     )
 
 
+def lost(before: float, after: float, n: int, **more: Any) -> Measured:
+    """Points between two accuracies in [0, 1] on the same n samples, with unpaired 95 % bounds."""
+    value, low, high = (100 * part for part in unpaired(before, after, n))
+    return Measured(value, n, low, high, **more)
+
+
 def mean_of(differences: list[tuple[float, float, float]]) -> tuple[float, float, float]:
     """The mean of (value, low, high); the mean of the bounds is too wide, because errors are not all on one side."""
     value, low, high = (sum(part) / len(differences) for part in zip(*differences, strict=True))
     return value, low, high
+
+
+def part_of(n: int, total: int, images: str = "the first") -> str:
+    """For ``Measured.images``: stored numbers that do not say which samples they are of took the first ones."""
+    return "" if n == total else images
 
 
 def spaced(total: int, count: int) -> list[int]:

@@ -71,11 +71,11 @@ def not_true_by_construction(row: Row) -> str:
     return "" if exact == (row["kind"] == "law") else "an equality is a law, and nothing else is"
 
 
-RECONSTRUCTIONS = ("BSNN", "bistable", "ReLU-CM", "ReLU-SC", "CAT", "YOSO", "first spikes without training")
+RECONSTRUCTIONS = ("BSNN", "bistable", "ReLU-CM", "ReLU-SC", "CAT", "YOSO")
 
 
 def says_what_is_reconstructed(row: Row) -> str:
-    named = any(name.lower() in row["claim"].lower() for name in RECONSTRUCTIONS)
+    named = any(re.search(rf"\b{name}\b", row["claim"], re.IGNORECASE) for name in RECONSTRUCTIONS)
     needed = (named or row["kind"] == "formula") and row["measured"] is not None
     return "" if not needed or row.get("reconstructed") else "a reconstruction is not called one"
 

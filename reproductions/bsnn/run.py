@@ -156,7 +156,12 @@ def values(found: dict[str, dict]) -> dict[str, Measured]:
         if "bsnn" in part:
             ours, theirs = near(part["bsnn"]), near(part["rueckauer"])
             reason = waiting(part) if ours else "no period measured comes within a point"
-            got[f"steps-{key}"] = Measured(ours / theirs if ours and theirs else None, part["samples"], reason=reason)
+            got[f"steps-{key}"] = Measured(
+                ours / theirs if ours and theirs else None,
+                part["samples"],
+                images=part["images"].removeprefix("all"),
+                reason=reason,
+            )
         wrong = part.get("inactivated", {})
         by = {str(k): wrong[label]["ann"] for k, label in BY_DEFAULT.items() if label in wrong}
         if by:

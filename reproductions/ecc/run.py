@@ -243,9 +243,16 @@ def values(content: dict) -> dict[str, Measured]:
             reason = f"{value:.2f} points on average ({low:.2f} to {high:.2f}), from {worst[0]:.2f} to {max(found)[0]:.2f} at single T"
             if name == "CMB":
                 reason += "; ε is 1e-5 here, and a variance of a thousand times that makes both foldings alike"
-            got[row] = Measured(value, n, low, high, reason=reason)
+            got[row] = Measured(value, n, low, high, images=part["images"].removeprefix("all"), reason=reason)
         value, low, high = part["at 256"]["streaming"]
-        got[f"near-zero-loss-{key}"] = Measured(value, n, low, high, reason="one threshold a layer, at its maximum")
+        got[f"near-zero-loss-{key}"] = Measured(
+            value,
+            n,
+            low,
+            high,
+            images=part["images"].removeprefix("all"),
+            reason="one threshold a layer, at its maximum",
+        )
     return got
 
 

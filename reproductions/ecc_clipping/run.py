@@ -28,7 +28,7 @@ from transpike.models._weights import load_weights
 from transpike.results.writing import write_atomically
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from judging import Measured, mean_of, spaced, unpaired
+from judging import Measured, lost, mean_of, part_of, spaced, unpaired
 from judging import rows as judged_rows
 
 matplotlib.use("Agg")
@@ -40,6 +40,7 @@ NETWORKS = ("ReLU", "ReLU6", "ReLU-CM", "ReLU-SC")
 LABELS = {"ReLU-CM": "ReLU-CM (reconstructed)", "ReLU-SC": "ReLU-SC (reconstructed)"}
 BETAS = {"TRE": 0.5, "no TRE": 0.0}
 PERCENTILE = 99.9
+TEST_IMAGES = 10_000
 CALIBRATION = 250  # of the training images whose histogram is drawn
 BINS, HIGHEST = 80, 8.0
 ONE_EPOCH = "a network of 20 layers of neurons, fine-tuned for one epoch; see the tables"
@@ -160,16 +161,18 @@ def mean_accuracy(part: dict, label: str) -> float:
 def judged(found: dict[str, dict], settings: dict) -> list[dict]:
     """result.json's rows. Gains are means over all T; their bounds are those of unpaired shares, which are wider."""
     relu, n = found["ReLU"], settings["samples"]
+    which = part_of(n, TEST_IMAGES, settings.get("which", "the first"))
 
     def ahead(part: dict) -> tuple[float, float, float]:
         pairs = zip(accuracies(relu, "TRE"), accuracies(part, "no TRE"), strict=True)
         value, low, high = mean_of([unpaired(ours, theirs, n) for ours, theirs in pairs])
         return 100 * value, 100 * low, 100 * high
 
-    lost = 100 * (relu["ann_accuracy"] - relu["curves"]["TRE"][-1]["accuracy"])
-    values = {"near-zero-loss": Measured(lost, n, reason=ONE_EPOCH)}
+    values = {
+        "near-zero-loss": lost(relu["ann_accuracy"], accuracies(relu, "TRE")[-1], n, images=which, reason=ONE_EPOCH)
+    }
     value, low, high = ahead(relu)
-    values["tre-without-clip"] = Measured(value, n, low, high, reason=ONE_EPOCH)
+    values["tre-without-clip"] = Measured(value, n, low, high, images=which, reason=ONE_EPOCH)
     for network in NETWORKS[1:]:
         value, low, high = ahead(found[network])
         reason = (
@@ -177,7 +180,7 @@ def judged(found: dict[str, dict], settings: dict) -> list[dict]:
             f"{mean_accuracy(found[network], 'no TRE'):.2f} %, with {mean_accuracy(found[network], 'TRE'):.2f} %; the clip lowers "
             f"the first threshold from {relu['histogram']['maximum']:.2f} to {found[network]['histogram']['maximum']:.2f}"
         )
-        values[f"tre-beats-{network.lower()}"] = Measured(value, n, low, high, reason=reason)
+        values[f"tre-beats-{network.lower()}"] = Measured(value, n, low, high, images=which, reason=reason)
     return judged_rows(HERE, values, settings)
 
 
@@ -275,7 +278,8 @@ def main() -> None:
     if arguments.judge:
         stored = json.loads((HERE / "result.json").read_text())
         found = stored["networks"]
-        settings = {key: stored["rows"][0][key] for key in ("samples", "epochs", "seed", "versions", "data")}
+        kept = ("samples", "epochs", "seed", "versions", "data", "which")
+        settings = {key: stored["rows"][0][key] for key in kept if key in stored["rows"][0]}
     else:
         if arguments.weights is None or arguments.store is None:
             parser.error("give --weights and --store, or --judge")
@@ -307,7 +311,7 @@ def measured_networks(arguments: argparse.Namespace) -> tuple[dict, dict]:
         found[network] = json.loads(path.read_text())
     versions = {"torch": torch.__version__, "python": platform.python_version(), "transpike": ts.__version__}
     settings = {"samples": arguments.samples, "epochs": arguments.epochs, "seed": arguments.seed, "versions": versions,
-                "data": data.note}  # fmt: skip
+                "data": data.note, "which": "evenly spaced"}  # fmt: skip
     return found, settings
 
 

@@ -20,7 +20,7 @@ import transpike as ts
 from transpike.results.writing import write_atomically
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from judging import Measured, rows
+from judging import Measured, lost, rows
 
 HERE = Path(__file__).parent
 LEVELS = 8
@@ -98,9 +98,7 @@ def values(deap: dict[str, dict], eyes: dict, constant: float) -> dict[str, Meas
         f"the network is right on {ann:.1%} of windows, and always the same answer on {constant:.1%}: it has learnt nothing that a "
         "conversion could lose"
     )
-    found["eye-state-conversion"] = Measured(
-        100 * (ann - snn), eyes["samples"], not_judged=useless if ann <= constant else ""
-    )
+    found["eye-state-conversion"] = lost(ann, snn, eyes["samples"], not_judged=useless if ann <= constant else "")
     return found
 
 

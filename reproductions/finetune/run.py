@@ -30,10 +30,11 @@ from transpike.training.spiking.surrogates import Rectangular
 from transpike.workflow.train import Row
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from judging import Measured, claims, rows
+from judging import Measured, claims, lost, rows
 
 HERE = Path(__file__).parent
 TIMESTEPS, CALIBRATION, CHOOSING = 2, 500, 1000
+AGAINST = {"source": 0, "tuned": 1}  # of the accuracies
 WINDOWS, READ = ts.schedules.LayerSynchronous(), ts.readouts.AccumulatedMembrane()
 RECIPES = {
     "streaming": {
@@ -116,7 +117,11 @@ def converted(module, preprocessing, dataset, work: Path, seed: int, start: str)
 def values(starts: dict) -> dict[str, Measured]:
     """Claim → what was measured for it."""
     return {
-        claim["id"]: Measured(part["points"][claim["against"]], part["samples"]["test"])
+        claim["id"]: lost(
+            list(part["accuracies"].values())[AGAINST[claim["against"]]]["accuracy"],
+            part["accuracies"][f"fine-tuned, T={TIMESTEPS}"]["accuracy"],
+            part["samples"]["test"],
+        )
         for claim in claims(HERE)
         if (part := starts.get(claim["start"])) is not None
     }

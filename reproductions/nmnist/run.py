@@ -22,7 +22,7 @@ from transpike.data.named import directory
 from transpike.results.writing import write_atomically
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from judging import Measured, rows
+from judging import Measured, lost, rows
 
 HERE = Path(__file__).parent
 CANDIDATES = (10, 20, 40)
@@ -99,13 +99,13 @@ def values(content: dict) -> dict[str, Measured]:
     last = {name: curve[-1] for name, curve in content["over_time"].items()}
     n = content["samples"]["test"]
 
-    def lost(name: str) -> Measured:
-        return Measured(100 * (content["ann"]["accuracy"] - last[name]["accuracy"]), n)
+    def loss(name: str) -> Measured:
+        return lost(content["ann"]["accuracy"], last[name]["accuracy"], n)
 
     return {
-        "ecc-loses-little": lost("ECC, layer-synchronous"),
-        "streaming-ecc-loses-little": lost("ECC, streaming"),
-        "signed-streaming-loses-little": lost("few-steps with signed neurons, streaming"),
+        "ecc-loses-little": loss("ECC, layer-synchronous"),
+        "streaming-ecc-loses-little": loss("ECC, streaming"),
+        "signed-streaming-loses-little": loss("few-steps with signed neurons, streaming"),
         "fewer-operations-than-the-ann": Measured(
             last["ECC, layer-synchronous"]["synaptic_operations"] / content["ann"]["macs"], n
         ),

@@ -23,12 +23,13 @@ from transpike.passes import FoldBatchNorm, RemoveDropout
 from transpike.results.writing import write_atomically
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from judging import Measured, asked, spaced
+from judging import Measured, asked, lost, part_of, spaced
 from judging import rows as judged
 
 HERE = Path(__file__).parent
 WINDOWS = ts.schedules.LayerSynchronous()
 R = ts.recipes
+TEST_IMAGES = 10_000
 EXACT = 64
 """Images on which every neuron's count is compared with its source's level."""
 MEASURED: dict[str, dict[str, Recipe]] = {
@@ -148,7 +149,7 @@ def measured(name: str, arguments: argparse.Namespace, before: dict) -> dict:
         for answer in report.curve:
             found["rows"].append({"recipe": label, "timesteps": answer.timesteps, "total_steps": answer.total_steps,
                                   "accuracy": answer.accuracy, "low": answer.low, "high": answer.high,
-                                  "ann": report.ann_accuracy, "samples": report.samples, "spike_rate": answer.spike_rate,
+                                  "ann": report.ann_accuracy, "samples": report.samples, "images": "evenly spaced", "spike_rate": answer.spike_rate,
                                   "analogue_share": answer.macs / report.ann_macs})  # fmt: skip
         print(name, label, found["rows"][-1], flush=True)
         if "averaging" in label and "weights" not in label:
@@ -165,9 +166,14 @@ def most_lost(found: dict, name: str, recipes: dict[int, str]) -> Measured:
     if not by:
         return Measured()
     points = {str(t): 100 * (row["ann"] - row["accuracy"]) for t, row in by.items()}
+    worst = max(by.values(), key=lambda row: row["ann"] - row["accuracy"])
     left = [str(t) for t in recipes if t not in by]
     why = f"measured at T={', '.join(points)} alone, and not at {', '.join(left)}" if left else ""
-    return Measured(max(points.values()), min(row["samples"] for row in by.values()), by=points, not_judged=why)
+    return lost(worst["ann"], worst["accuracy"], worst["samples"], by=points, images=which(worst), not_judged=why)
+
+
+def which(row: dict) -> str:
+    return part_of(row["samples"], TEST_IMAGES, row.get("images", "the first"))
 
 
 def values(found: dict) -> dict[str, Measured]:
@@ -189,7 +195,7 @@ def values(found: dict) -> dict[str, Measured]:
         for end in ("", "-fine"):
             relu, own = found.get(f"{net}-relu"), row(f"{net}-vr{end}", "averaging neurons, T = 8", 8)
             if relu and own and relu["samples"] == own["samples"]:
-                got[f"vr-8-{net}{end}"] = Measured(100 * (relu["ann"] - own["accuracy"]), own["samples"])
+                got[f"vr-8-{net}{end}"] = lost(relu["ann"], own["accuracy"], own["samples"])
             counts(f"exact-vr-{net}{end}", f"{net}-vr{end}")
     if relu := found.get("resnet20-relu"):
         got["twin-resnet20"] = Measured(100 * relu["ann"], relu["samples"])
@@ -205,7 +211,9 @@ def values(found: dict) -> dict[str, Measured]:
         for bits in (9, 8):
             less = row(name, f"averaging neurons, {bits}-bit weights", steps)
             if full and less:
-                got[f"weights-{bits}-{name}"] = Measured(100 * (full["accuracy"] - less["accuracy"]), less["samples"])
+                got[f"weights-{bits}-{name}"] = lost(
+                    full["accuracy"], less["accuracy"], less["samples"], images=which(less)
+                )
     for block in BLOCKS:
         calibrated = {t: f"plain neurons, biases and potentials calibrated, T = {t}" for t in (50, 58)}
         got[f"calibrated-{block}"] = most_lost(found, f"{block}-cq", calibrated)

@@ -34,7 +34,7 @@ from transpike.results.statistics import wilson
 from transpike.results.writing import write_atomically
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from judging import Measured, asked
+from judging import Measured, asked, lost
 from judging import rows as judged
 
 HERE = Path(__file__).parent
@@ -268,7 +268,7 @@ def values(measured: dict[str, dict]) -> dict[str, Measured]:
 
     def cost(claim: str, before: dict | None, after: dict | None) -> None:
         if before and after:
-            found[claim] = Measured(before["accuracy"] - after["accuracy"], after["samples"], reason=REASON)
+            found[claim] = lost(before["accuracy"] / 100, after["accuracy"] / 100, after["samples"], reason=REASON)
 
     for part, name in (("cat", "cat"), ("input", "cat-input"), ("tiny", "tiny")):
         if part not in measured:

@@ -103,6 +103,10 @@ def test_what_is_written_down_is_what_was_measured(run):
     stored = json.loads((FOLDER / "result.json").read_text())
     claims = tomllib.loads((FOLDER / "claims.toml").read_text())["claim"]
     assert [row["id"] for row in stored["rows"]] == [claim["id"] for claim in claims]
-    settings = {key: stored["rows"][0][key] for key in ("samples", "epochs", "seed", "versions", "data")}
+    settings = {
+        key: stored["rows"][0][key]
+        for key in ("samples", "epochs", "seed", "versions", "data", "which")
+        if key in stored["rows"][0]
+    }
     assert run.judged(stored["networks"], settings) == stored["rows"]
     assert run.tables(stored["networks"], settings["samples"]) == (FOLDER / "tables.md").read_text()

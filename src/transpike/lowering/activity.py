@@ -20,8 +20,9 @@ def fan_outs(lowered: Lowered) -> dict[str, Tensor]:
     """For every wire that carries levels: the non-zero weighted paths from each element to the next cells.
 
     Computed as the gradient of the chain of wiring and synapses with non-zero weights set to one; borders, stride and
-    groups are included. A path without a synapse (a spike that is only moved or pooled) costs no operation, and one to
-    a product is not counted here (``state_fans``). Shapes (1, *shape).
+    groups are included. An identity shortcut between layers of different scale is a diagonal synapse: one operation a
+    spike. A path without a synapse (a spike that is only moved or pooled) costs no operation, and one to a product is
+    not counted here (``state_fans``). Shapes (1, *shape).
     """
     return _gradients(lowered, products=False)
 
