@@ -1,7 +1,7 @@
 """Every recipe, and SpikingJelly's, on one network: accuracy against total steps and synaptic operations.
 
     python benchmarks/methods.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --jobs 2
-    python benchmarks/methods.py --weights … --data-dir DATA --only shown "shown levels" --output benchmarks/methods_shown.json
+    python benchmarks/methods.py --weights … --data-dir DATA --only shown --output benchmarks/methods_shown.json
 
 Finished parts lie in --store; a rerun resumes an interrupted run. Writes benchmarks/methods.json and methods.png;
 ``benchmarks/methods_page.py`` makes docs/methods.md of them. The second call measures the rows of the README alone.
@@ -24,9 +24,14 @@ from transpike.results.writing import write_atomically
 HERE = Path(__file__).parent
 WINDOWS = ts.schedules.LayerSynchronous()
 SIGNED = {"rule": "fast-snn", "granularity": "channel", "percentile": 99.9, "beta": 0.5}
-SHOWN = {  # in the README
-    "shown": ((8, 16, 32, 64), [r.FewSteps(), r.ECC(), r.SNNCalibration(calibrate="advanced"), r.SNNCalibration(), r.Rueckauer()]),
-    "shown levels": ((8, 16), [r.FewSteps(neuron="signed"), r.FewSteps(neuron="burst")]),
+SHOWN = {  # in the README: one group a row
+    "few-steps": ((8, 16, 32, 64), [r.FewSteps()]),
+    "signed": ((8, 16), [r.FewSteps(neuron="signed")]),
+    "burst": ((8, 16), [r.FewSteps(neuron="burst")]),
+    "ecc": ((8, 16, 32, 64), [r.ECC()]),
+    "calibration advanced": ((8, 16, 32, 64), [r.SNNCalibration(calibrate="advanced")]),
+    "calibration": ((8, 16, 32, 64), [r.SNNCalibration()]),
+    "rueckauer": ((8, 16, 32, 64), [r.Rueckauer()]),
 }  # fmt: skip
 # recipes, and the steps that they are asked for: what is stepped densely takes minutes, and is asked for less
 GROUPS = {
@@ -102,7 +107,7 @@ def main() -> None:
     parser.add_argument("--calibration-samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", nargs="*", help="Groups to run; stored rows of other groups are kept.")
+    parser.add_argument("--only", nargs="*", help="Groups to run, or shown; other stored rows stay.")
     parser.add_argument("--store", type=Path, default=Path("runs/methods"))
     parser.add_argument("--output", type=Path, default=HERE / "methods.json")
     arguments = parser.parse_args()
@@ -122,9 +127,9 @@ def main() -> None:
         content = {"settings": settings, "made_with": made_with, "rows": rows, "peers": peers}
         write_atomically(arguments.output, json.dumps(content, indent=1).encode())
 
-    asked = (GROUPS | SHOWN).items() if arguments.only else GROUPS.items()
-    for group, (timesteps, recipes) in asked:
-        if arguments.only and group not in arguments.only:
+    only = [*SHOWN] if arguments.only == ["shown"] else arguments.only
+    for group, (timesteps, recipes) in (GROUPS | SHOWN if only else GROUPS).items():
+        if only and group not in only:
             continue
         comparison = ts.compare(
             zoo,
@@ -145,7 +150,7 @@ def main() -> None:
         if group == "binary":
             report.save(comparison, HERE / "methods.png")
     for kind in PEERS:
-        if kind in peers or (arguments.only and "peers" not in arguments.only):
+        if kind in peers or (only and "peers" not in only):
             continue
         images = [x for x, _ in data.train.batches(250, indices=order)]
         made_with[kind] = versions

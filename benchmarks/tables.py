@@ -34,7 +34,7 @@ def methods() -> list[str]:
     rows = _of_methods(content, ("binary", "signed and burst"))
     path = HERE / "methods_shown.json"
     shown = json.loads(path.read_text()) if path.exists() else {"rows": {}, "settings": {"samples": first}}
-    whole = _of_methods(shown, ("shown", "shown levels"))
+    whole = _of_methods(shown, tuple(shown["rows"]))
     lines = [
         f"Which recipe? ResNet-20 (16-32-64), {content['settings']['data']}, {_images(rows, whole)}; accuracy in %",
         "after T time steps, streaming, no training (`benchmarks/methods.py`; every recipe, intervals, operations, windows and",

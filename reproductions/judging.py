@@ -156,4 +156,5 @@ def part_of(n: int, total: int, images: str = "the first") -> str:
 
 def spaced(total: int, count: int) -> list[int]:
     """``count`` of ``total`` test images, evenly spaced, in order: the first ones need not be like the others."""
-    return [k * total // count for k in range(min(count, total))]
+    count = min(count, total)
+    return [k * total // count for k in range(count)]

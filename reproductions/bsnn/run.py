@@ -150,7 +150,7 @@ def waiting(part: dict) -> str:
 def values(found: dict[str, dict]) -> dict[str, Measured]:
     """Claim → what was measured for it: over all periods, and over all T of streaming neurons."""
     got: dict[str, Measured] = {}
-    streamed: list[tuple[float, int]] = []
+    streamed: list[tuple[str, dict]] = []
     for name, key in (("resnet20-16-32-64", "resnet"), ("vgg7", "vgg")):
         part = found.get(name, {})
         if "bsnn" in part:
@@ -167,9 +167,11 @@ def values(found: dict[str, dict]) -> dict[str, Measured]:
         if by:
             looked = min(wrong[label]["neurons"] for label in BY_DEFAULT.values() if label in wrong)
             got[f"inactivated-{key}"] = Measured(max(by.values()), looked, by=by, reason=charged_otherwise(wrong, by))
-        streamed += [(wrong[label]["ann"], wrong[label]["neurons"]) for label in STREAMING.values() if label in wrong]
+        if all(label in wrong for label in STREAMING.values()):
+            streamed += [(f"{key}, T={t}", wrong[label]) for t, label in STREAMING.items()]
     if streamed:
-        got["streaming-has-them"] = Measured(min(value for value, _ in streamed), min(n for _, n in streamed))
+        by = {label: one["ann"] for label, one in streamed}
+        got["streaming-has-them"] = Measured(min(by.values()), min(one["neurons"] for _, one in streamed), by=by)
     return got
 
 
