@@ -110,7 +110,8 @@ def rows(folder: Path, found: Mapping[str, Measured], settings: Mapping[str, Any
             "measured": one.value, "n": one.n, "images": one.images, "low": one.low, "high": one.high, "status": verdict, "reason": reason,
             "setting": claim.get("setting", "cpu-sized"), **settings,
         }  # fmt: skip
-        made.append(row | ({"by": dict(one.by)} if one.by else {}))
+        parts = "by_seed" if all(name.startswith("seed") for name in one.by) else "by"
+        made.append(row | ({parts: dict(one.by)} if one.by else {}))
     return made
 
 
