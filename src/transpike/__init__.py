@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.files import load, save
     from transpike.lowering.trace import Trace
     from transpike.snn import SNN
+    from transpike.training.ranks import distributed_samples
     from transpike.training.settings import Training
     from transpike.training.spiking.finetuning import FineTuning
     from transpike.workflow.capture import capture
@@ -83,6 +84,7 @@ __all__ = [
     "cost",
     "cuts",
     "data",
+    "distributed_samples",
     "encoders",
     "energy",
     "evaluate",
@@ -136,6 +138,7 @@ _HOMES: dict[str, str] = {
     "cost": "workflow.cost.run",
     "cuts": "workflow.cuts.run",
     "evaluate": "workflow.evaluate.run",
+    "distributed_samples": "training.ranks",
     "explain": "workflow.explain.run",
     "export": "workflow.export",
     "finetune": "workflow.finetune.run",

@@ -9,6 +9,7 @@
     ├── CheckpointError          weights do not fit the network, or cannot be read         (5)
     ├── FileError                a file is damaged, foreign, of another version, not there (5)
     ├── MissingExtra             an optional package is needed                             (2)
+    ├── LostProcess              another process of a distributed run ended, or is silent  (5)
     └── GateFailed               a bound given by the user was not met                     (4)
 
 The command line exits with these codes; an OSError, such as a full disk, is 5 as well, an interruption 130.
@@ -86,6 +87,12 @@ class FileError(TranspikeError):
 
 class MissingExtra(TranspikeError, ImportError):
     """An optional package is needed; the message says which extra installs it."""
+
+
+class LostProcess(TranspikeError):
+    """Another process of a distributed run ended, or does not answer."""
+
+    exit_code = 5
 
 
 class GateFailed(TranspikeError):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -30,6 +31,7 @@ from transpike.data import Dataset, NamedSplit
 from transpike.errors import CheckpointError, DataError, FileError, SettingError
 from transpike.results import terminal, writing
 from transpike.snn import SNN
+from transpike.training.ranks import distributed_samples, sharing
 
 TRUST = f"{__name__}.trust"
 
@@ -315,6 +317,29 @@ def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> 
     return dataset.train.batches(batch, indices=order)
 
 
+def shares_samples(callback: Callable) -> Callable:
+    """The function of a command whose samples the processes of torchrun share; the first one prints and writes."""
+
+    @functools.wraps(callback)
+    def run(*values: Any, **options: Any) -> Any:
+        with distributed_samples():
+            return callback(*values, **options)
+
+    return run
+
+
+def deliver(result: Any, reports: tuple[Path, ...], as_json: bool) -> None:
+    """Write the reports of a result and show it; of several processes only in the first one."""
+    if not sharing().first:
+        return
+    for path in reports:
+        report.save(result, path, command=typed())
+    if as_json:
+        print_json(result.to_json())
+    else:
+        report.show(result)
+
+
 @contextlib.contextmanager
 def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]:
     """A progress bar on stderr if it is a terminal, with the time left.
@@ -323,7 +348,7 @@ def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]
     """
     console = Console(file=terminal.beneath(sys.stderr))
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = not shown or not sys.stderr.isatty()
+    hidden = not (shown and sharing().first and sys.stderr.isatty())
     with timed(text), Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task, stage = bar.add_task(text, total=None), list[str]()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 import transpike as ts
-from transpike import energy, report
+from transpike import energy
 from transpike.cli import _base, _inputs
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.core.task import Task
@@ -36,6 +36,7 @@ from transpike.workflow.judged import asked as judgement
 )
 @_base.json_option
 @_base.threads_option
+@_base.shares_samples
 def command(
     file: Path,
     data_name: str,
@@ -54,7 +55,10 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Accuracy or errors over time, latency and activity of a converted network, compared with its source network."""
+    """Accuracy or errors over time, latency and activity of a converted network, compared with its source network.
+
+    On several processes, with the same result: torchrun --no-python --nproc-per-node 2 transpike evaluate …
+    """
     _base.with_threads(threads)
     _base.check_outputs(reports=reports)
     if max_drop is not None and not math.isfinite(max_drop):
@@ -76,12 +80,7 @@ def command(
             energy=energies,
             progress=lambda done, _: progress(done, min(limit or 10**12, len(dataset.test))),
         )
-    for path in reports:
-        report.save(result, path, command=_base.typed())
-    if as_json:
-        _base.print_json(result.to_json())
-    else:
-        report.show(result)
+    _base.deliver(result, reports, as_json)
     if max_drop is not None:
         _gate(result, asked, max_drop)
 

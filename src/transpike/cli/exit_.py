@@ -10,6 +10,7 @@ from transpike.cli import _base, _inputs
 from transpike.cli._settings import NUMBERS
 from transpike.errors import DataError, SettingError
 from transpike.tasks import exit_task
+from transpike.training.ranks import sharing
 from transpike.workflow.early_exit import fit_exit
 
 
@@ -48,6 +49,7 @@ from transpike.workflow.early_exit import fit_exit
 @_base.energy_option
 @_base.json_option
 @_base.threads_option
+@_base.shares_samples
 def command(
     file: Path,
     data_name: str,
@@ -110,6 +112,8 @@ def command(
             task=asked,
             progress=lambda done, _: bar(done, len(rest)),
         )
+    if not sharing().first:
+        return
     ts.save(fitted, output)
     for path in reports:
         report.save(result, path, command=_base.typed())

@@ -1,5 +1,6 @@
 """Whether the inputs of a run look like those of the calibration."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from transpike.core.encoder import Encoder
 from transpike.core.graph import Node, PackedInput
-from transpike.core.input_statistics import InputStatistics, Values, by_channel, parts
+from transpike.core.input_statistics import InputStatistics, Observed, Values, by_channel, parts
 from transpike.core.preprocessing import Preprocessing
 from transpike.errors import DataError
 
@@ -50,11 +51,22 @@ class InputCheck:
 
     def add(self, prepared: Tensor) -> None:
         """Count a preprocessed batch; DataError where enough samples are clearly different."""
+        self.count(self.observe(prepared))
+
+    def observe(self, prepared: Tensor) -> list[Observed]:
+        """What a preprocessed batch looks like, for ``count``, also that of another process."""
+        known = self.calibrated
+        if known is None:
+            return []
+        return [self._observed(known, part) for part in parts(self.encoder.accumulate(prepared))]
+
+    def count(self, observed: list[Any]) -> None:
+        """Count the batch of ``observe``; DataError where enough samples are clearly different."""
         known = self.calibrated
         if known is None:
             return
-        for part in parts(self.encoder.accumulate(prepared)):
-            self._count(known, part)
+        for one in observed:
+            self._count(known, one)
         count = self.values.samples
         if (count >= FEW and self._is_far) or (count >= ENOUGH and self._is_clear):
             self._refuse()
@@ -76,25 +88,30 @@ class InputCheck:
         self.add(prepared)
         return self.finished()
 
-    def _count(self, known: InputStatistics, x: Tensor) -> None:
-        features = self.values.add(x)
-        if features.shape[2] != len(known.low):
+    @staticmethod
+    def _observed(known: InputStatistics, x: Tensor) -> Observed:
+        seen = Observed.of(x)
+        if seen.features.shape[2] != len(known.low):
             raise DataError(
                 f"the statistics of the calibration inputs are of {len(known.low)} channels, and the inputs have "
-                f"{features.shape[2]}: convert the network again"
+                f"{seen.features.shape[2]}: convert the network again"
             )
-        std, width = _floored(known.std), _floored(b - a for a, b in zip(known.low, known.high, strict=True))
-        counts = []
-        for feature, bounds in zip(features, (known.smallest, known.average, known.largest), strict=True):
-            low, high = torch.tensor(bounds, dtype=torch.float64).T
-            # float32 preprocessing rounds differently in another program
-            counts += [(feature < low - 1e-3 * std).sum(0), (feature > high + 1e-3 * std).sum(0)]
-        self.beyond = torch.stack(counts) + (self.beyond if self.beyond.shape[1] else 0)
+        width = _floored(b - a for a, b in zip(known.low, known.high, strict=True))
         values, reach = by_channel(x), FAR * width
         low, high = torch.tensor(known.low) - reach, torch.tensor(known.high) + reach
         low, high = (bound.to(values.device)[:, None] for bound in (low, high))
         far = ((values < low) | (values > high)).double().mean(2) >= FAR_VALUES
-        self.far += int(far.any(1).sum())
+        return dataclasses.replace(seen, far=int(far.any(1).sum()))
+
+    def _count(self, known: InputStatistics, seen: Observed) -> None:
+        self.values.count_observed(seen)
+        std, counts = _floored(known.std), []
+        for feature, bounds in zip(seen.features, (known.smallest, known.average, known.largest), strict=True):
+            low, high = torch.tensor(bounds, dtype=torch.float64).T
+            # float32 preprocessing rounds differently in another program
+            counts += [(feature < low - 1e-3 * std).sum(0), (feature > high + 1e-3 * std).sum(0)]
+        self.beyond = torch.stack(counts) + (self.beyond if self.beyond.shape[1] else 0)
+        self.far += seen.far
 
     def finished(self) -> tuple[str, ...]:
         """The warnings of the whole run, one or none; DataError where its samples are clearly different."""
@@ -232,6 +249,17 @@ class InputChecks:
     def add(self, prepared: Tensor) -> None:
         """As that of ``InputCheck``, of a packed batch."""
         self._each(lambda check, part: check.add(part), prepared)
+
+    def observe(self, prepared: Tensor) -> list[list[Observed]]:
+        """As that of ``InputCheck``, of a packed batch."""
+        found: list[list[Observed]] = []
+        self._each(lambda check, part: found.append(check.observe(part)), prepared)
+        return found
+
+    def count(self, observed: list[Any]) -> None:
+        """As that of ``InputCheck``, of all inputs."""
+        waiting = iter(observed)
+        self._each(lambda check, _: check.count(next(waiting)), None)
 
     def single(self, prepared: Tensor) -> tuple[str, ...]:
         """As that of ``InputCheck``, of a packed batch."""

@@ -71,6 +71,28 @@ class InputStatistics:
         return f"{self.samples:,} samples from {min(self.low):.3g} to {max(self.high):.3g}"
 
 
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """One part of a batch: ``features`` (3, samples, channels), smallest, mean and largest value of each sample.
+
+    ``count`` values of each channel with their ``mean`` and the sum of their ``squares`` around it; ``far`` samples
+    are far outside of the calibrated range.
+    """
+
+    features: Tensor
+    count: int
+    mean: Tensor
+    squares: Tensor
+    far: int = 0
+
+    @classmethod
+    def of(cls, batch: Tensor) -> "Observed":
+        values = by_channel(batch)
+        features = torch.stack([values.amin(2), values.mean(2), values.amax(2)]).cpu()
+        count = len(batch) * values.shape[2]
+        return cls(features, count, values.mean((0, 2)).cpu(), values.var((0, 2), correction=0).cpu() * count)
+
+
 class Values:
     """Running range, mean and deviation of each channel over batches, in float64."""
 
@@ -81,11 +103,14 @@ class Values:
 
     def add(self, batch: Tensor) -> Tensor:
         """Count a batch; returns the features of its samples, (3, batch, channels): smallest, mean, largest."""
-        values = by_channel(batch)
-        features = torch.stack([values.amin(2), values.mean(2), values.amax(2)]).cpu()
-        count = len(batch) * values.shape[2]
-        mean, squares = values.mean((0, 2)).cpu(), values.var((0, 2), correction=0).cpu() * count
-        low, high = features[0].amin(0), features[2].amax(0)
+        seen = Observed.of(batch)
+        self.count_observed(seen)
+        return seen.features
+
+    def count_observed(self, seen: Observed) -> None:
+        """Count what was observed of a batch, here or in another process."""
+        count, mean, squares = seen.count, seen.mean, seen.squares
+        low, high = seen.features[0].amin(0), seen.features[2].amax(0)
         if not self.samples:
             self.low, self.high, self.mean, self.squares = low, high, mean, squares
         else:
@@ -93,8 +118,7 @@ class Values:
             shift, total = mean - self.mean, self.count + count
             self.mean = self.mean + shift * count / total
             self.squares = self.squares + squares + shift**2 * self.count * count / total
-        self.samples, self.count = self.samples + len(batch), self.count + count
-        return features
+        self.samples, self.count = self.samples + seen.features.shape[1], self.count + count
 
     @property
     def std(self) -> Tensor:

@@ -4,13 +4,15 @@ import atexit
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from transpike.errors import SettingError
+from transpike.errors import LostProcess, SettingError
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,23 @@ class Ranks:
         tensor = torch.tensor(values, dtype=torch.float64, device=device)
         distributed.all_reduce(tensor)
         return tensor.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes in their order, the same in each of them.
+
+        Raises LostProcess where another process ended, or did not answer within the time of the process group.
+        """
+        if self.count == 1:
+            return [value]
+        found: list[Any] = [None] * self.count
+        try:
+            distributed.all_gather_object(found, value)
+        except RuntimeError as error:
+            raise LostProcess(
+                f"process {self.rank} of {self.count} cannot go on, because another one ended or does not answer: see "
+                f"its error, and start all of them again ({str(error).splitlines()[0]})"
+            ) from error
+        return found
 
     def agree(self, value: int) -> bool:
         """True if all processes have the same number."""
@@ -100,6 +119,30 @@ def join(device: str | torch.device) -> Ranks:
         # not at the end of a training: the same processes may train again, and the group is initialised once
         atexit.register(_leave)
     return Ranks(distributed.get_rank(), distributed.get_world_size(), device)
+
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+_SHARING: ContextVar[Ranks] = ContextVar("sharing", default=ALONE)
+
+
+def sharing() -> Ranks:
+    """The processes that share the samples of an evaluation: those of ``distributed_samples``, else this one alone."""
+    return _SHARING.get()
+
+
+@contextlib.contextmanager
+def distributed_samples() -> Iterator[Ranks]:
+    """Context in which evaluations share their samples among the processes that torchrun has started.
+
+    Every process calls the same functions with the same network, data and settings, takes every n-th batch, and gets
+    the same result, which is that of a single process bit for bit. ``first`` of the value is True in the process that
+    should print and write. With one process nothing changes. Raises SettingError where the processes do not meet.
+    """
+    token = _SHARING.set(join("cpu"))
+    try:
+        yield _SHARING.get()
+    finally:
+        _SHARING.reset(token)
 
 
 def usable(device: str | torch.device) -> torch.device:

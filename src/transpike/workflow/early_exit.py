@@ -16,16 +16,17 @@ from transpike.core.spelling import unknown
 from transpike.core.structure import Structure
 from transpike.core.task import AnyTask, OutcomeTask
 from transpike.data import Batches
-from transpike.data.batches import with_targets
 from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.exits import Conformal
 from transpike.results.statistics import binomial_at_most
 from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification, exit_task
+from transpike.training.ranks import sharing
 from transpike.workflow.hybrid import refuse_hybrid
 from transpike.workflow.judged import Judged
 from transpike.workflow.judged import asked as judgement
+from transpike.workflow.shared_batches import Batch, numbered, shared
 
 CANDIDATES = 400
 COUNTS, SHORTEST = (6, 16), 8  # checkpoints of short and of long runs, in chunks of 8 steps or more
@@ -88,6 +89,7 @@ def fit_exit(
     counts samples that are correct at T and not at their stop, an upper bound of the accuracy drop; ``task`` (of
     ``transpike.tasks``, default: classification) defines correct. Of several outputs the exit is about the one called
     ``output``; all of them stop together. ``score``: one of ``transpike.exits`` or its name.
+    Samples are shared among processes inside of ``distributed_samples``.
     Source of the test: Angelopoulos et al. 2021 (Learn then Test), fixed-sequence testing with exact binomial tails.
     Raises SettingError where answers do not come step by step, DataError for too few samples for this bound.
     """
@@ -183,19 +185,29 @@ def _answers(
     chosen, parts, targets = engine_named(engine), [], []
     rows = torch.tensor([*policy.checkpoints, policy.timesteps]) - 1
     total = len(data.indices) if isinstance(data, Batches) else None
-    done, inputs = 0, snn.input_check()
-    for x, given in with_targets(data, snn.sample_shape):
+    done, inputs, ranks = 0, snn.input_check(), sharing()
+
+    def run(batch: Batch) -> tuple[Any, Tensor, Tensor]:
+        assert batch.content is not None
+        x, given = batch.content
         y = judged.target(given)
         if y is None:
             raise DataError("an exit needs targets: give batches of (input, target)")
-        ids = torch.arange(done, done + len(x))
+        ids = torch.arange(batch.first, batch.first + len(x))
         prepared = snn.prepare(x)
-        inputs.add(prepared)
+        seen = inputs.observe(prepared)
+        if ranks.count == 1:  # before the run
+            inputs.count(seen)
         trace = snn.run_prepared(prepared, policy.timesteps, chosen, ids, (), False)
         logits = judged.part(trace.logits[rows].double().cpu())
+        return seen, logits, task.check(tuple(logits.shape[2:]), len(x), y.cpu())
+
+    for seen, logits, y in shared(ranks, numbered(data, snn.sample_shape, ranks), run):
+        if ranks.count > 1:
+            inputs.count(seen)
         parts.append(logits)
-        targets.append(task.check(tuple(logits.shape[2:]), len(x), y.cpu()))
-        done += len(x)
+        targets.append(y)
+        done += len(y)
         if progress is not None:
             progress(done, total)
     if not parts:

@@ -114,6 +114,19 @@ class Counted:
 
     def add(self, x: Tensor) -> Tensor:
         """Run a batch (batch, *shape), count its products with nonzero inputs, and return the logits."""
+        logits, products = self.run(x)
+        self.count(len(x), products)
+        return logits
+
+    def count(self, samples: int, products: dict[str, float]) -> None:
+        """Count a batch that ``run`` ran, here or in another process."""
+        self.samples += samples
+        for name, number in products.items():
+            self.effective[name] = self.effective.get(name, 0.0) + number
+
+    def run(self, x: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The logits of a batch, and by layer its products with nonzero inputs, which are integers."""
+        products: dict[str, float] = {}
 
         def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if node.name in self.paths or getattr(node.op, "role", "") == "product":
@@ -121,12 +134,11 @@ class Counted:
                 with torch.no_grad():
                     path = self.paths.get(node.name)
                     found = path.linear(*nonzero) if path is not None else node.op.run(*nonzero)  # type: ignore[union-attr]
-                self.effective[node.name] = self.effective.get(node.name, 0.0) + float(found.double().sum())
+                products[node.name] = products.get(node.name, 0.0) + float(found.double().sum())
 
         with torch.no_grad():
             logits = self.quantised_baseline.graph.run(x, observe=see)
-        self.samples += len(x)
-        return logits
+        return logits, products
 
     def activity(self, weight_bits: int) -> AnnActivity:
         """Counts per sample; ``weight_bits`` applies where the baseline has real weights."""

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from transpike.errors import DataError, SettingError
 from transpike.lowering.activity import evaluations
 from transpike.results.quantity import Quantity
 from transpike.snn import SNN, takes_snn
+from transpike.training.ranks import sharing
 from transpike.workflow.cost.operations import ann_operations, burst_twin, spiking_operations
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, ModelCost, Point
@@ -29,8 +30,10 @@ from transpike.workflow.evaluate.run import evaluate
 from transpike.workflow.evaluate.tally import function_evaluations
 from transpike.workflow.judged import Judged, Tasks
 from transpike.workflow.judged import asked as judgement
+from transpike.workflow.shared_batches import Batch, numbered, shared
 from transpike.workflow.simulate import engine_named
 
+Result = TypeVar("Result")
 WEIGHT_BITS = 8
 SENSITIVITY = 2.0
 """Each constant is divided and multiplied by this factor for the sensitivity of the ratio."""
@@ -250,22 +253,24 @@ class _Runs:
     def metric(self) -> Metric:
         return ACCURACY if self.task is None else self.task.first
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        seen = 0
+    def each(self, run: Callable[[int, Tensor, Tensor | None], Result]) -> Iterator[Result]:
+        """``run(number of the first sample, x, y)`` of each batch, shared among processes (``distributed_samples``)."""
         wanted = self.task is not None and self.task.needs_targets
-        for x, given in with_targets(self.data, self.snn.sample_shape):
+
+        def one(batch: Batch) -> Result:
+            assert batch.content is not None
+            x, given = batch.content
             y = self.judged.target(given) if wanted else None
-            kept = len(x) if self.limit is None else min(len(x), self.limit - seen)
-            if kept < 1:
-                return
-            yield x[:kept], None if y is None else y[:kept]
-            seen += kept
+            return run(batch.first, x, None if y is None else y[: batch.size])
+
+        ranks = sharing()
+        return shared(ranks, numbered(self.data, self.snn.sample_shape, ranks, self.limit), one)
 
     def warnings(self) -> tuple[str, ...]:
         """How the inputs differ from those of the calibration; for runs that ``evaluate`` does not check."""
         inputs = self.snn.input_check()
-        for x, _ in self.batches():
-            inputs.add(self.snn.prepare(x))
+        for seen in self.each(lambda _, x, y: inputs.observe(self.snn.prepare(x))):
+            inputs.count(seen)
         return inputs.finished()
 
     def spiking(self, snn: SNN, timesteps: int | None) -> tuple[Report | Measurement | None, Activity]:
@@ -274,11 +279,14 @@ class _Runs:
             given: dict[str, Any] = {"engine": self.engine, "memory": self.memory, "limit": self.limit}
             report = evaluate(snn, self.data, timesteps=timesteps, output=self.judged.name, task=self.task, **given)
             return report, report.activities[report.final.timesteps]
-        engine, total, seen = engine_named(self.engine, self.memory), None, 0
-        for x, _ in self.batches():
-            ids = torch.arange(seen, seen + len(x))
-            found = snn.run_prepared(snn.prepare(x), self.steps, engine, ids, (), True).activity
-            total, seen = found if total is None else total + found, seen + len(x)
+        engine, total = engine_named(self.engine, self.memory), None
+
+        def run(first: int, x: Tensor, y: Tensor | None) -> Activity:
+            ids = torch.arange(first, first + len(x))
+            return snn.run_prepared(snn.prepare(x), self.steps, engine, ids, (), True).activity
+
+        for found in self.each(run):
+            total = found if total is None else total + found
         if total is None:
             raise DataError("there are no samples to run")
         return None, total
@@ -298,16 +306,23 @@ class _Runs:
         """The quantised ANN with the levels of ``steps`` time steps, or with these bits."""
         network = quantised(self.snn, steps, activation_bits, weight_bits)
         counted, judged = Counted(network), list[Tensor]()
-        for x, y in self.batches():
-            logits = self.judged.part(counted.add(self.snn.encoder.accumulate(self.snn.prepare(x))))
+
+        def run(_: int, x: Tensor, y: Tensor | None) -> tuple[int, dict[str, float], Tensor | None]:
+            entering = self.snn.encoder.accumulate(self.snn.prepare(x))
+            whole, products = counted.run(entering)
+            logits, rows = self.judged.part(whole), None
             if self.task is not None and self.task.needs_targets:
                 if y is None:
                     raise DataError(f"{self.metric.name} needs targets: give batches of (input, target)")
-                judged.append(self.task.rows(logits, self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))))
+                rows = self.task.rows(logits, self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device)))
             elif self.task is not None:
-                source = self.snn.source.to(device=x.device)
-                whole = source.run(self.snn.encoder.accumulate(self.snn.prepare(x)))
-                judged.append(self.task.rows(logits, self.judged.part(whole)))
+                source = self.snn.source.to(device=x.device).run(entering)
+                rows = self.task.rows(logits, self.judged.part(source))
+            return len(x), products, rows
+
+        for samples, products, rows in self.each(run):
+            counted.count(samples, products)
+            judged += [] if rows is None else [rows]
         ann = counted.activity(network.weight_bits or WEIGHT_BITS)
         return _Baseline(
             network.bits,

@@ -94,6 +94,13 @@ class ExitTally:
             activity = snn.run_prepared(part, step, engine, ids[chosen], (), True).activity
             self.activities[step] = self.activities[step] + activity if step in self.activities else activity
 
+    def merge(self, part: "ExitTally") -> None:
+        """Add the tally of the next batch."""
+        self.stops, self.early, self.right = self.stops + part.stops, self.early + part.early, self.right + part.right
+        self.same += part.same
+        for step, activity in part.activities.items():
+            self.activities[step] = self.activities[step] + activity if step in self.activities else activity
+
     def report(self, snn: SNN, models: tuple[EnergyModel, ...]) -> ExitReport:
         stops, early, right = torch.cat(self.stops), torch.cat(self.early), torch.cat(self.right, 1)
         n, policy, full = len(stops), self.policy, right[-1]

@@ -39,6 +39,12 @@ class FidelityTally:
         most = float((answer.double() - reference.double()).abs().max()) if answer.numel() else 0.0
         self.largest[timesteps] = max(self.largest.get(timesteps, 0.0), most)
 
+    def merge(self, part: "FidelityTally") -> None:
+        """Add the tally of the next batch."""
+        for t, found in part.sums.items():
+            self.sums[t] = self.sums.get(t, torch.zeros_like(found)) + found
+            self.largest[t] = max(self.largest.get(t, 0.0), part.largest[t])
+
     def found(self, timesteps: int) -> Closeness:
         error, cosine, agreement = map(finite, self.task.values(self.sums[timesteps]).tolist())
         return Closeness(timesteps, error, cosine, self.largest[timesteps], agreement)

@@ -31,6 +31,11 @@ class MeasuredTally(Tally):
         for place, t in run.kept:
             self.found.setdefault(t, []).append(self.task.statistics(run.trace.logits[place], target).cpu())
 
+    def merge_judged(self, part: "MeasuredTally") -> None:
+        self.ann += part.ann
+        for t, rows in part.found.items():
+            self.found.setdefault(t, []).extend(rows)
+
     def report(self, snn: SNN, engine: str, models: tuple[EnergyModel, ...] = ()) -> Measurement:
         # (samples, 1 + answers, k), the source network first
         rows = torch.stack([torch.cat(self.ann), *(torch.cat(self.found[t]) for t in self.asked)], 1)

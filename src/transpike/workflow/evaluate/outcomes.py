@@ -43,6 +43,14 @@ class OutcomeTally(Tally):
         if self.exits is not None:
             self.exits.add(snn, run.prepared, target, run.ids, logits, run.reference, run.engine)
 
+    def merge_judged(self, part: "OutcomeTally") -> None:
+        self.ann_correct += part.ann_correct
+        for t, rows in part.correct.items():
+            self.correct.setdefault(t, []).extend(rows)
+            self.agree[t] = self.agree.get(t, 0) + part.agree[t]
+        if self.exits is not None and part.exits is not None:
+            self.exits.merge(part.exits)
+
     def report(self, snn: SNN, engine: str, models: tuple[EnergyModel, ...] = ()) -> Report:
         common = self.common(snn, engine, self._judged(snn), models)
         outcomes = {t: torch.cat(self.correct[t]) for t in self.asked}

@@ -22,6 +22,12 @@ class OutputTally:
             for name, value in self.judged.structure.named(answer).items():
                 self.tallies[name].add(timesteps, value, others[name])
 
+    def merge(self, part: "OutputTally") -> None:
+        """Add the tally of the next batch."""
+        self.all.merge(part.all)
+        for name, tally in self.tallies.items():
+            tally.merge(part.tallies[name])
+
     def found(self, timesteps: tuple[int, ...]) -> dict[str, tuple[Closeness, ...]]:
         """Output → its closeness after each number of steps."""
         return {name: tuple(map(tally.found, timesteps)) for name, tally in self.tallies.items()}

@@ -60,6 +60,12 @@ class PictureTally:
                 if marks is not None:
                     one.answers[timesteps] = marks
 
+    def merge(self, part: "PictureTally") -> None:
+        """Add the pictures of the next batch, as long as there are too few."""
+        if self.open:
+            self.found += part.found[: SAMPLES - len(self.found)]
+            self.open = part.open
+
     def _picture(self, x: Tensor | Inputs, index: int) -> Tensor | None:
         """Of several inputs the first one that is a picture."""
         parts = [value[index] for value in x.values.values()] if isinstance(x, Inputs) else [x[index]]

@@ -4,17 +4,18 @@ from collections.abc import Callable, Iterable
 from typing import Any, overload
 
 from transpike.core.task import MeasuredTask, OutcomeTask
-from transpike.data.batches import with_targets
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN, takes_snn
+from transpike.training.ranks import sharing
 from transpike.workflow.evaluate.measured import MeasuredTally
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.outcomes import OutcomeTally
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.judged import Tasks
 from transpike.workflow.judged import asked as judgement
+from transpike.workflow.shared_batches import Batch, numbered, shared
 
 
 @overload
@@ -78,6 +79,7 @@ def evaluate(
     the metrics of all. Without both, ``Fidelity`` of all is measured; ``outputs`` of the result has each.
     Samples that stop early by the network's ``exit`` are run again, to count their activity; ``progress(done, total)``
     is called after each batch. Intervals of accuracies are Wilson's, those of metrics from resampled samples, 95 %.
+    Among the processes of torchrun inside of ``distributed_samples``.
     Deterministic for a given seed; on the exact grid independent of the batch size.
 
     Raises DataError for data without targets or samples, for targets or outputs that do not match the task, and for
@@ -97,25 +99,45 @@ def evaluate(
     asked_task, judged = judgement(snn.outputs, task, output)
     policy = snn.exit if snn.schedule.every_step and snn.exit and snn.exit.timesteps <= steps else None
     policy = policy if policy is None or policy.output == (judged.name or "") else None
-    if isinstance(asked_task, MeasuredTask):
-        tally: MeasuredTally | OutcomeTally = MeasuredTally(snn, asked_task, judged, asked)
-    else:
+
+    def empty() -> MeasuredTally | OutcomeTally:
+        if isinstance(asked_task, MeasuredTask):
+            return MeasuredTally(snn, asked_task, judged, asked)
         assert isinstance(asked_task, OutcomeTask)
-        tally = OutcomeTally(snn, asked_task, judged, asked, policy)
-    for x, given in with_targets(data, snn.sample_shape):
-        if limit is not None and tally.samples >= limit:
-            break
+        return OutcomeTally(snn, asked_task, judged, asked, policy)
+
+    def run(batch: Batch, into: MeasuredTally | OutcomeTally, part_from: int | None = None) -> None:
+        assert batch.content is not None
+        x, given = batch.content
         y = judged.target(given) if asked_task.needs_targets else None
         if y is None and asked_task.needs_targets:
             raise DataError(
                 "evaluation needs targets: give batches of (input, target); without targets, "
                 "task=transpike.tasks.Fidelity() compares the answers with those of the source network"
             )
-        if limit is not None:
-            x, y = x[: limit - tally.samples], None if y is None else y[: limit - tally.samples]
-        tally.add(snn, x, y, runs, engine_)
+        into.add(snn, x, None if y is None else y[: batch.size], runs, engine_, part_from)
+
+    def alone(batch: Batch) -> MeasuredTally | OutcomeTally:
+        part = empty()
+        part.source, part.device = tally.source, tally.device
+        run(batch, part, batch.first)
+        tally.source, tally.device = part.source, part.device
+        return part
+
+    def tell() -> None:
         if progress is not None:
             progress(tally.samples, limit if limit is not None else total)
+
+    tally, ranks = empty(), sharing()
+    batches = numbered(data, snn.sample_shape, ranks, limit)
+    if ranks.count == 1:
+        for batch in batches:
+            run(batch, tally)
+            tell()
+    else:
+        for found in shared(ranks, batches, alone):
+            tally.merge(found)
+            tell()
     if not tally.samples:
         raise DataError("there are no samples to evaluate")
     return tally.report(snn, engine, models)

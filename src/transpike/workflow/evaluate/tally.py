@@ -23,7 +23,7 @@ from transpike.workflow.evaluate.evaluated import LayerRow
 from transpike.workflow.evaluate.fidelity import FidelityTally
 from transpike.workflow.evaluate.hybrid import Hybrid
 from transpike.workflow.evaluate.outputs import OutputTally
-from transpike.workflow.evaluate.pictures import PictureTally
+from transpike.workflow.evaluate.pictures import SAMPLES, PictureTally
 from transpike.workflow.judged import Judged
 
 
@@ -53,6 +53,7 @@ class Tally(ABC):
         self.kernels: dict[str, str] = {}
         self.source: Graph | None = None
         self.device = torch.device("cpu")
+        self.observed: Any = None
 
     @abstractmethod
     def judge_source(self, logits: Tensor, target: Tensor) -> None:
@@ -62,14 +63,24 @@ class Tally(ABC):
     def judge(self, snn: SNN, run: "Run", target: Tensor) -> None:
         """Judge the answers of a run."""
 
-    def add(self, snn: SNN, x: Tensor, y: Tensor | None, runs: tuple[int, ...], engine: Any) -> None:
-        """Run the batch in both networks; ``y`` None: the task needs no targets."""
-        ids = torch.arange(self.samples, self.samples + len(x))
+    def add(
+        self, snn: SNN, x: Tensor, y: Tensor | None, runs: tuple[int, ...], engine: Any, part_from: int | None = None
+    ) -> None:
+        """Run the batch in both networks; ``y`` None: the task needs no targets.
+
+        ``part_from``: this tally holds only this batch, whose first sample has this number, and is merged by another,
+        which checks the inputs.
+        """
+        first = self.samples if part_from is None else part_from
+        ids = torch.arange(first, first + len(x))
         with torch.no_grad():
             if self.source is None or x.device != self.device:
                 self.source, self.device = snn.source.to(device=x.device), x.device
             prepared = snn.prepare(x)
-            self.inputs.add(prepared)
+            if part_from is None:
+                self.inputs.add(prepared)
+            else:
+                self.observed, self.pictures.open = self.inputs.observe(prepared), part_from < SAMPLES
             self.beyond, self.elements = self.beyond + snn.beyond(prepared), self.elements + prepared.numel()
             whole = self.source.run(snn.encoder.accumulate(prepared))
             if not bool(torch.isfinite(whole).all()):
@@ -97,6 +108,29 @@ class Tally(ABC):
             if not trace.exact:
                 self.exact, self.why = False, trace.why
         self.samples += len(x)
+
+    def merge(self, part: "Tally") -> None:
+        """Add the tally of the next batch, in the order of the samples: sums are those of ``add``, bit for bit."""
+        self.inputs.count(part.observed)
+        for name in ("samples", "ties", "early", "beyond", "elements"):
+            setattr(self, name, getattr(self, name) + getattr(part, name))
+        self.outputs.merge(part.outputs)
+        self.pictures.merge(part.pictures)
+        for steps, activity in part.activities.items():
+            before = self.activities.get(steps)
+            self.activities[steps] = activity if before is None else before + activity
+        self.kernels = part.kernels
+        if not part.exact:
+            self.exact, self.why = False, part.why
+        self.merge_judged(part)
+
+    @abstractmethod
+    def merge_judged(self, part: Any) -> None:
+        """Add what a tally of the same class has judged."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the networks and the check of inputs, which every process has."""
+        return {name: value for name, value in vars(self).items() if name not in ("source", "inputs")}
 
     def common(
         self, snn: SNN, engine: str, remarks: tuple[str, ...], models: tuple[EnergyModel, ...]

@@ -1,0 +1,229 @@
+"""Several processes, as torchrun starts them, share the samples of an evaluation: the result is that of one process."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import transpike as ts
+from stored import stored
+from transpike import data
+from transpike.errors import DataError, TranspikeError
+from transpike.training import ranks
+from transpike.workflow.shared_batches import Batch, numbered, shared
+from waiting import HANGS
+
+SAMPLES, SIZE = 90, 20
+"""Five batches, the last one of 10: three of them belong to the first process, two to the second."""
+
+
+def images() -> data.Split:
+    return data.load("digits").test
+
+
+def results(folder: Path) -> dict[str, str]:
+    """What each process, or one alone, finds, as text that shows every bit."""
+    snn, split = ts.load(folder / "network.transpike"), images()
+    counted: list[tuple[int, int | None]] = []
+    found = {"evaluate": ts.evaluate(snn, split.batches(SIZE, limit=SAMPLES), progress=lambda *n: counted.append(n))}
+    x, y = split.batch(range(SAMPLES))
+    found["fidelity"] = ts.evaluate(snn, [x[:50], x[50:57], x[57:]], task=ts.tasks.Fidelity(), limit=70)
+    targets = torch.nn.functional.one_hot(y, 10).float()
+    found["regression"] = ts.evaluate(snn, (x, targets), task=ts.tasks.Regression(), timesteps=4)
+    found["single"] = ts.evaluate(snn, split.batches(SIZE, limit=7), timesteps=3)  # one process has no batch
+    found["cost"] = ts.cost(snn, split.batches(SIZE, limit=SAMPLES), activation_bits=(2,))
+    found["cost without targets"] = ts.cost(snn, x)
+    fitted = ts.fit_exit(snn, split.batches(SIZE, indices=range(90, 500)), drop=5, score="entropy", checkpoints=(2, 4))
+    found["exit"] = ts.evaluate(fitted, split.batches(SIZE, limit=SAMPLES))
+    texts = {name: json.dumps(one.to_json()) for name, one in found.items()}
+    outcomes = [found["evaluate"].outcomes[t].int().tolist() for t in sorted(found["evaluate"].outcomes)]
+    texts |= {"outcomes": str(outcomes), "policy": repr(fitted.exit), "progress": str(counted)}
+    return texts
+
+
+def refusals(folder: Path, rank: int) -> list[str]:
+    """Errors that one process alone meets, as every process reports them."""
+    snn, (x, y) = ts.load(folder / "network.transpike"), images().batch(range(SAMPLES))
+    batches = [(x[k : k + SIZE], y[k : k + SIZE]) for k in range(0, SAMPLES, SIZE)]
+    broken = [*batches[:3], (batches[3][0], batches[3][1][:-1]), batches[4]]  # of the second process
+
+    def unreadable():
+        yield from batches[:2]
+        raise TranspikeError("the third batch cannot be read")
+
+    told = []
+    own = batches[rank:]
+    for given in (broken, unreadable(), own, batches[: len(batches) - rank]):
+        try:
+            ts.evaluate(snn, given, timesteps=2)
+            told.append("nothing")
+        except TranspikeError as error:
+            told.append(f"{type(error).__name__}: {error}")
+    return told
+
+
+def work(folder: Path) -> None:
+    with ts.distributed_samples() as group:
+        texts, refused = results(folder), refusals(folder, group.rank)
+    assert ranks.sharing().count == 1
+    (folder / f"found-{group.rank}.json").write_text(json.dumps({"texts": texts, "refused": refused}))
+
+
+def lose(folder: Path) -> None:
+    """The second process ends while it reads its second batch."""
+    with ts.distributed_samples() as group:
+        x, y = images().batch(range(SAMPLES))
+
+        def batches():
+            for k in range(0, SAMPLES, SIZE):
+                if group.rank and k == 2 * SIZE:
+                    os._exit(9)
+                yield x[k : k + SIZE], y[k : k + SIZE]
+
+        ts.evaluate(ts.load(folder / "network.transpike"), batches(), timesteps=2)
+
+
+def environment(**more: str) -> dict[str, str]:
+    helpers = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": helpers, "OMP_NUM_THREADS": "1", **more}
+
+
+LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def launched(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run((*LAUNCH, *words), capture_output=True, text=True, timeout=HANGS, env=environment())
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        pytest.skip("this torch has no Gloo")
+    folder = tmp_path_factory.mktemp("shared")
+    snn = ts.convert(
+        stored("fully-connected"),
+        ts.recipes.WeightNormalisation(timesteps=8),
+        data.load("digits").train.batches(64, limit=128),
+    )
+    ts.save(snn, folder / "network.transpike")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(network: Path) -> list[dict]:
+    answer = launched(__file__, str(network))
+    # Gloo's threads may abort a process that is about to end, its work done: what it found is the last that it writes
+    aborted = "terminate called without an active exception" in answer.stderr
+    files = [network / f"found-{rank}.json" for rank in (0, 1)]
+    assert answer.returncode == 0 or (aborted and all(map(Path.exists, files))), answer.stderr[-20000:]
+    return [json.loads(file.read_text()) for file in files]
+
+
+def test_two_processes_find_what_one_finds_bit_for_bit(network, found):
+    alone = results(network)
+    for rank in (0, 1):
+        for name, text in alone.items():
+            assert found[rank]["texts"][name] == text, (rank, name)
+    assert alone["progress"] == str([(20, None), (40, None), (60, None), (80, None), (90, None)])
+
+
+def test_every_process_raises_the_error_of_one(found):
+    assert found[0]["refused"] == found[1]["refused"]
+    targets, read, sampler, shorter = found[0]["refused"]
+    assert targets.startswith("DataError") and "19" in targets
+    assert read == "TranspikeError: the third batch cannot be read"
+    assert "given different samples" in sampler and "given different samples" in shorter
+
+
+def test_the_command_prints_once_what_one_process_prints(network):
+    words = ("evaluate", str(network / "network.transpike"), "--limit", "50", "--batch-size", "16", "--json")
+    alone = subprocess.run(
+        (sys.executable, "-m", "transpike", *words), capture_output=True, text=True, timeout=HANGS, env=environment()
+    )
+    report = network / "report.json"
+    answer = launched("-m", "transpike", *words, "--report", str(report))
+    assert answer.returncode == 0 or "terminate called" in answer.stderr, answer.stderr[-5000:]
+    assert answer.stdout == alone.stdout and json.loads(report.read_text())["samples"] == 50
+
+
+def test_a_process_that_ends_is_an_error_in_the_others(network):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        subprocess.Popen(
+            (sys.executable, __file__, str(network), "lose"), stderr=subprocess.PIPE, text=True,
+            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **group),
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    errors = [one.communicate(timeout=HANGS)[1] for one in started]
+    assert started[1].returncode == 9
+    assert "LostProcess: process 0 of 2 cannot go on, because another one ended" in errors[0]
+
+
+class Apart(data.Split):
+    """Remembers what is read."""
+
+    def __init__(self, split: data.Split) -> None:
+        super().__init__(split.images, split.labels)
+        self.read: list[int] = []
+
+    def batch(self, indices):
+        self.read += torch.as_tensor(indices).tolist()
+        return super().batch(indices)
+
+
+def test_a_process_reads_only_its_own_batches_of_a_data_set():
+    for rank, mine in ((0, [*range(4), 8, 9]), (1, [*range(4, 8)])):
+        split = Apart(images())
+        found = list(numbered(split.batches(4, limit=10), (1, 8, 8), ranks.Ranks(rank, 2, torch.device("cpu"))))
+        assert split.read == mine
+        assert [(one.first, one.size, one.content is None) for one in found] == [
+            (0, 4, rank == 1), (4, 4, rank == 0), (8, 2, rank == 1)
+        ]  # fmt: skip
+
+
+class Scripted(ranks.Ranks):
+    """The first of two processes; what the other one sends is given."""
+
+    def gather(self, value):
+        return [value, OTHER.pop(0)]
+
+
+OTHER: list = []
+
+
+def test_the_error_of_the_earliest_batch_is_raised():
+    import pickle
+
+    group = Scripted(0, 2, torch.device("cpu"))
+    batches = [Batch(0, 1, (torch.zeros(1, 1), None)), Batch(1, 1, (torch.zeros(1, 1), None))]
+    OTHER[:] = [([(1, 0), (1, 0)], b"", pickle.dumps(DataError("of the second batch")))]
+    results = []
+    with pytest.raises(DataError, match="of the second batch"):
+        for result in shared(group, iter(batches), lambda batch: batch.first):
+            results.append(result)
+    assert results == [0]
+    OTHER[:] = [([(1, 0), (1, 0)], b"", pickle.dumps(DataError("of the second batch")))]
+
+    def fails(batch):
+        raise DataError("of the first batch")
+
+    with pytest.raises(DataError, match="of the first batch"):
+        list(shared(group, iter(batches), fails))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if len(sys.argv) > 2:
+        lose(Path(sys.argv[1]))
+    else:
+        work(Path(sys.argv[1]))
+        torch.distributed.barrier()  # so that neither leaves while the other still speaks
