@@ -17,17 +17,16 @@ from transpike.data.batches import with_targets
 from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
 from transpike.lowering.activity import evaluations
-from transpike.results.quantity import Quantity
 from transpike.snn import SNN, takes_snn
 from transpike.training.ranks import sharing
 from transpike.workflow.cost.operations import ann_operations, burst_twin, spiking_operations
+from transpike.workflow.cost.pricing import left_out, priced
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
-from transpike.workflow.cost.result import Cost, ModelCost, Point
+from transpike.workflow.cost.result import Cost, Point
 from transpike.workflow.evaluate.hybrid import Hybrid
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
-from transpike.workflow.evaluate.tally import function_evaluations
 from transpike.workflow.judged import Judged, Tasks
 from transpike.workflow.judged import asked as judgement
 from transpike.workflow.shared_batches import Batch, numbered, shared
@@ -35,8 +34,6 @@ from transpike.workflow.simulate import engine_named
 
 Result = TypeVar("Result")
 WEIGHT_BITS = 8
-SENSITIVITY = 2.0
-"""Each constant is divided and multiplied by this factor for the sensitivity of the ratio."""
 
 
 @takes_snn
@@ -131,11 +128,11 @@ def cost(
         counted.append(spiking_operations(f"burst twin at T=1 ({burst.recipe.name})", once, _value(found, 1)))
         advance()
     counted.append(ann_operations(snn, pair.ann, evaluations(snn.source), pair.value))
-    left_out = _left_out(snn, activity, pair.ann)
+    excluded = left_out(snn, activity, pair.ann)
     if snn.is_hybrid:
-        left_out = (*left_out, "transport between the spiking and the analogue part")
+        excluded = (*excluded, "transport between the spiking and the analogue part")
     notes = [f"accuracy was not measured, because {why}"] if why else []
-    priced = tuple(_priced(model, activity, pair.ann, rate, left_out) for model in chosen)
+    prices = tuple(priced(model, activity, pair.ann, rate, excluded) for model in chosen)
     if weight_bits_ is None:
         notes.append(f"both networks have real weights, which are counted as {WEIGHT_BITS} bits wide")
     if not pair.bits:
@@ -147,7 +144,7 @@ def cost(
             f"no quantised ANN that was measured reaches {reached}; the verdict is about the {best} one: "
             "give more activation_bits"
         )
-    if free := [one.model for one in priced if one.ann_joule == 0 and one.snn_joule is not None]:
+    if free := [one.model for one in prices if one.ann_joule == 0 and one.snn_joule is not None]:
         notes.append(f"without a ratio, because the ANN, which skips zeros, costs nothing: {', '.join(free)}")
     return Cost(
         report=report,
@@ -161,7 +158,7 @@ def cost(
         density=pair.ann.density,
         spike_rate=rate,
         spikes_per_synapse=activity.spikes_per_synapse,
-        models=priced,
+        models=prices,
         points=tuple(points),
         notes=tuple(notes),
         warnings=warnings if report is None else report.warnings,
@@ -344,68 +341,3 @@ def _rate(activity: Activity) -> float:
     slots = activity.neurons * activity.samples * activity.timesteps
     fired = sum(float(layer.spikes.sum()) for layer in activity.layers if layer.role == "neuron")
     return fired / slots if slots else 0.0
-
-
-def _left_out(snn: SNN, activity: Activity, ann: AnnActivity) -> tuple[str, ...]:
-    """What no model prices: functions, by their name, and layers with an unknown number of multiplications."""
-    found = []
-    for name, counts in function_evaluations(snn.source, activity).items():
-        often = f"SNN {counts['executed']:,.0f}, of which {counts['changed']:,.0f} where an input changed"
-        found.append(f"evaluations of {name} ({often}; ANN {counts['ann']:,.0f})")
-    layers = ann.unpriced | activity.unpriced
-    unknown = [name for name, what in layers.items() if "unknown" in what]
-    return (*found, f"multiplications of {', '.join(unknown)}, of unknown number") if unknown else tuple(found)
-
-
-def _priced(
-    model: EnergyModel, activity: Activity, ann: AnnActivity, rate: float, left_out: tuple[str, ...]
-) -> ModelCost:
-    snn, skipping, dense = model.joule(activity), model.ann_joule(ann, True), model.ann_joule(ann, False)
-    ratio = None if snn is None or not skipping else snn / skipping
-    break_even, missing = _break_even(model, activity, snn, skipping)
-    return ModelCost(
-        model=str(model),
-        snn_joule=snn,
-        ann_joule=skipping,
-        dense_joule=dense,
-        ratio=ratio,
-        dense_ratio=None if snn is None or not dense else snn / dense,
-        break_even_rate=None if break_even is None else break_even * rate,
-        break_even_spikes_per_synapse=None if break_even is None else break_even * activity.spikes_per_synapse,
-        break_even_missing=missing,
-        sensitivity={} if ratio is None else _sensitivity(model, activity, ann),
-        judges=model.judges,
-        excluded=(*model.excluded, *left_out),
-        constants={name: str(value) for name, value in model.constants.items()},
-    )
-
-
-def _break_even(
-    model: EnergyModel, activity: Activity, snn: float | None, ann: float | None
-) -> tuple[float | None, str]:
-    """(factor on the spikes at which the SNN costs as much as the ANN, reason where there is none)."""
-    if snn is None or ann is None:
-        return None, f"the model does not price the {'spiking network' if snn is None else 'ANN'}"
-    if not any(bool(layer.spikes.any()) for layer in activity.layers):
-        return None, "there are no spikes"
-    still = model.joule(activity.busier(0.0)) or 0.0
-    if still > ann:
-        return None, "the spiking network costs more than the ANN even without spikes"
-    if snn <= still:
-        return None, "spikes cost nothing under this model"
-    return (ann - still) / (snn - still), ""
-
-
-def _sensitivity(model: EnergyModel, activity: Activity, ann: AnnActivity) -> dict[str, tuple[float, float]]:
-    """Constant → the ratios with half and twice its value."""
-    found = {}
-    for name, value in model.constants.items():
-        pair = []
-        for factor in (1 / SENSITIVITY, SENSITIVITY):
-            changed = dataclasses.replace(model, **{name: Quantity(value.value * factor, value.unit, value.source)})
-            snn, other = changed.joule(activity), changed.ann_joule(ann, True)
-            if snn is not None and other:
-                pair.append(snn / other)
-        if len(pair) == 2:
-            found[name] = (pair[0], pair[1])
-    return found
