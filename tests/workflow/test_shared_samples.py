@@ -38,6 +38,7 @@ def results(folder: Path) -> dict[str, str]:
     found["single"] = ts.evaluate(snn, split.batches(SIZE, limit=7), timesteps=3)  # one process has no batch
     found["cost"] = ts.cost(snn, split.batches(SIZE, limit=SAMPLES), activation_bits=(2,))
     found["cost without targets"] = ts.cost(snn, x)
+    found["explain"] = ts.explain(snn, (x, y), samples=70)
     fitted = ts.fit_exit(snn, split.batches(SIZE, indices=range(90, 500)), drop=5, score="entropy", checkpoints=(2, 4))
     found["exit"] = ts.evaluate(fitted, split.batches(SIZE, limit=SAMPLES))
     texts = {name: json.dumps(one.to_json()) for name, one in found.items()}

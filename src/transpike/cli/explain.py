@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 import transpike as ts
-from transpike import report
 from transpike.cli import _base, _inputs
 from transpike.workflow.explain.run import SAMPLES
 
@@ -26,6 +25,7 @@ from transpike.workflow.explain.run import SAMPLES
 @_base.report_option
 @_base.json_option
 @_base.threads_option
+@_base.shares_samples
 def command(
     file: Path,
     data_name: str,
@@ -60,9 +60,4 @@ def command(
             task=_base.task_named(task, dataset),
             progress=progress,
         )
-    for path in reports:
-        report.save(result, path, command=_base.typed())
-    if as_json:
-        _base.print_json(result.to_json())
-    else:
-        report.show(result)
+    _base.deliver(result, reports, as_json)

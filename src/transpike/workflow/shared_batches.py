@@ -29,7 +29,7 @@ class Batch:
 
     first: int
     size: int
-    content: tuple[Any, Any] | None
+    content: Any
     mark: int = 0
 
 

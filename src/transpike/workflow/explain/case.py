@@ -2,9 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,15 +23,28 @@ from transpike.lowering.layerwise import layer_by_layer
 from transpike.passes import FoldBatchNorm
 from transpike.passes.rewrites.rectify import rectified
 from transpike.snn import SNN
+from transpike.training.ranks import sharing
 from transpike.workflow.convert import convert
 from transpike.workflow.explain.layer_errors import LayerSums
 from transpike.workflow.hybrid import behind_before
 from transpike.workflow.judged import Judged
+from transpike.workflow.shared_batches import Batch, shared
 
+Result = TypeVar("Result")
 BATCH = 32
 PARTS = ("weights", "neurons")  # of a layer, which are replaced separately
 BUDGET = 2**30  # bytes per batch
 ALL = Judged()
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Of one batch: judged samples of the network, of changed networks, and the sums of each layer."""
+
+    right: Tensor
+    sums: dict[str, LayerSums]
+    originals: dict[str, Tensor] = field(default_factory=dict)
+    renewed: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,37 +120,60 @@ class Case:
         ``oracle``: also replace each layer by its original. ``reconverted``: the source converted again, to replace
         each of ``PARTS`` of each layer by its counterpart.
         """
-        graph, right = self.snn.graph, list[Tensor]()
+        right = list[Tensor]()
         originals: dict[str, list[Tensor]] = {name: [] for name in sums}
         renewed: dict[tuple[str, str], list[Tensor]] = {(part, name): [] for part in PARTS for name in sums}
-        after = {name: behind(graph, name) for name in sums}
-        for context, shown, y in self._parts(self._held, self.timesteps):
-            trains: dict[str, Tensor] = {}
+        alone = sharing().count == 1
+        after = {name: behind(self.snn.graph, name) for name in sums}
 
-            def see(node: Node, train: Tensor, trains: dict[str, Tensor] = trains) -> None:
-                if isinstance(node.op, Cell):
-                    trains[node.name] = train
+        def run(context: Context, shown: Tensor, y: Tensor) -> Compared:
+            return self._compared(context, shown, y, after, oracle, reconverted, advance if alone else lambda: None)
 
-            right.append(self._judged(layer_by_layer(graph, context, shown, {}, see), y))
-            sent = {name: train.mean(0) for name, train in trains.items()}
-            self._add(graph, sums, self.timesteps, shown, trains, sent)
-            advance()
-            output: Tensor | None
-            for name in sums:
-                given = {other: train for other, train in trains.items() if other not in after[name]}
-                if oracle:
-                    original = self._original(name, shown, sent)
-                    sums[name].compare(sent[name], original)
-                    output = layer_by_layer(graph, context, shown, given | {name: original[None]})
-                    originals[name].append(self._judged(output, y))
+        for found in self._each(run, self._held, self.timesteps):
+            right.append(found.right)
+            for name, part in found.sums.items():
+                sums[name].merge(part)
+            for name, rows in found.originals.items():
+                originals[name].append(rows)
+            for key, rows in found.renewed.items():
+                renewed[key].append(rows)
+            for _ in range(0 if alone else 1 + len(found.originals) + len(found.renewed)):
+                advance()
+        joined = {name: torch.cat(rows) for name, rows in originals.items() if rows}
+        return torch.cat(right), joined, {key: torch.cat(rows) for key, rows in renewed.items() if rows}
+
+    def _compared(
+        self, context: Context, shown: Tensor, y: Tensor, after: dict[str, set[str]], oracle: bool,
+        reconverted: Graph | None, advance: Callable[[], None],
+    ) -> Compared:  # fmt: skip
+        """One batch; ``after``: the layers behind each layer."""
+        graph, trains = self.snn.graph, dict[str, Tensor]()
+
+        def see(node: Node, train: Tensor) -> None:
+            if isinstance(node.op, Cell):
+                trains[node.name] = train
+
+        found = Compared(
+            self._judged(layer_by_layer(graph, context, shown, {}, see), y), {name: LayerSums() for name in after}
+        )
+        sent = {name: train.mean(0) for name, train in trains.items()}
+        self._add(graph, found.sums, self.timesteps, shown, trains, sent)
+        advance()
+        output: Tensor | None
+        for name, sums in found.sums.items():
+            given = {other: train for other, train in trains.items() if other not in after[name]}
+            if oracle:
+                original = self._original(name, shown, sent)
+                sums.compare(sent[name], original)
+                output = layer_by_layer(graph, context, shown, given | {name: original[None]})
+                found.originals[name] = self._judged(output, y)
+                advance()
+            if reconverted is not None:
+                for part, other in self.renewed(name, reconverted).items():
+                    output = self._with_layer(name, other, context, shown, given, trains[name])
+                    found.renewed[part, name] = found.right if output is None else self._judged(output, y)
                     advance()
-                if reconverted is not None:
-                    for part, other in self.renewed(name, reconverted).items():
-                        output = self._with_layer(name, other, context, shown, given, trains[name])
-                        renewed[part, name].append(right[-1] if output is None else self._judged(output, y))
-                        advance()
-        joined = {name: torch.cat(found) for name, found in originals.items() if found}
-        return torch.cat(right), joined, {key: torch.cat(found) for key, found in renewed.items() if found}
+        return found
 
     def reconverted(self, recipe: Recipe | None = None) -> Graph:
         """The source converted again, by the same or another recipe, calibrated on these samples."""
@@ -162,28 +198,29 @@ class Case:
     def run(self, graph: Graph, timesteps: int | None = None, schedule: Schedule | None = None) -> Tensor:
         """Judged samples of a changed network."""
         largest, steps = max(math.prod(node.shape) for node in graph), timesteps or self.timesteps
-        right = [
-            self._judged(layer_by_layer(graph, context, shown, {}), y)
-            for context, shown, y in self._parts(largest, steps, schedule)
-        ]
-        return torch.cat(right)
+
+        def one(context: Context, shown: Tensor, y: Tensor) -> Tensor:
+            return self._judged(layer_by_layer(graph, context, shown, {}), y)
+
+        return torch.cat(list(self._each(one, largest, steps, schedule)))
 
     def with_layer(self, name: str, other: Graph) -> Tensor:
         """Judged samples with one layer, or the output, of another conversion of the source."""
-        graph, right = self.snn.graph, list[Tensor]()
-        after = behind(graph, name)
-        for context, shown, y in self._parts(self._held, self.timesteps):
+        graph, after = self.snn.graph, behind(self.snn.graph, name)
+
+        def one(context: Context, shown: Tensor, y: Tensor) -> Tensor:
             given: dict[str, Tensor] = {}
 
-            def see(node: Node, train: Tensor, given: dict[str, Tensor] = given) -> None:
+            def see(node: Node, train: Tensor) -> None:
                 if isinstance(node.op, Cell) and node.name not in after:
                     given[node.name] = train
 
             layer_by_layer(graph, context, shown, {}, see, until=name)
             output = self._with_layer(name, other, context, shown, given)
             assert output is not None
-            right.append(self._judged(output, y))
-        return torch.cat(right)
+            return self._judged(output, y)
+
+        return torch.cat(list(self._each(one, self._held, self.timesteps)))
 
     def points(self, rows: Tensor, other: Tensor) -> tuple[float | None, float | None, float | None]:
         """``Task.gain`` as it is shown: of an accuracy in percentage points."""
@@ -220,6 +257,18 @@ class Case:
         for t, current in enumerate(output, 1):
             state = readout.update(state, current, t)
         return self.task.rows(self.judged.part(readout.logits(state, len(output))), y)
+
+    def _each(
+        self, run: Callable[[Context, Tensor, Tensor], Result], elements: int, steps: int,
+        schedule: Schedule | None = None,
+    ) -> Iterator[Result]:  # fmt: skip
+        """``run`` of each batch of ``_parts``, which processes share (``distributed_samples``)."""
+        parts, first = self._parts(elements, steps, schedule), 0
+        batches = []
+        for part in parts:
+            batches.append(Batch(first, len(part[1]), part))
+            first += len(part[1])
+        return shared(sharing(), batches, lambda batch: run(*batch.content))
 
     def _parts(
         self, elements: int, steps: int, schedule: Schedule | None = None

@@ -106,9 +106,29 @@ class LayerSums:
         fired, wanted = (sent > 0).any(0), (a > 0).any(0)
         self.fired = fired if self.fired is None else self.fired | fired
         self.wanted = wanted if self.wanted is None else self.wanted | wanted
-        if sum(len(pair[0]) for pair in self.pairs) < KEPT:
-            step = max(1, a.numel() // 500)
-            self.pairs.append((a.flatten()[::step].float(), sent.flatten()[::step].float()))
+        step = max(1, a.numel() // 500)
+        self._keep((a.flatten()[::step].float(), sent.flatten()[::step].float()))
+
+    def _keep(self, pair: tuple[Tensor, Tensor]) -> None:
+        if sum(len(one[0]) for one in self.pairs) < KEPT:
+            self.pairs.append(pair)
+
+    def merge(self, part: "LayerSums") -> None:
+        """Add the sums of the next batch: bit for bit as if it had been added here."""
+        for name in ("count", "spikes", "idle", "residual", "full", "a", "p", "aa", "pp", "ap", "strange", "original",
+                     "sparseness", "active_samples"):  # fmt: skip
+            setattr(self, name, getattr(self, name) + getattr(part, name))
+        for own, other in ((self.parts, part.parts), (self.sizes, part.sizes)):
+            for key, value in other.items():
+                own[key] += value
+        for t, value in part.fitted.items():
+            self.fitted[t] = self.fitted.get(t, 0.0) + value
+        if part.lacking is not None and part.fired is not None and part.wanted is not None:
+            self.lacking = part.lacking if self.lacking is None else self.lacking + part.lacking
+            self.fired = part.fired if self.fired is None else self.fired | part.fired
+            self.wanted = part.wanted if self.wanted is None else self.wanted | part.wanted
+        for pair in part.pairs:
+            self._keep(pair)
 
     def compare(self, sent: Tensor, original: Tensor) -> None:
         """Add the difference between the output of the layer and of its original."""

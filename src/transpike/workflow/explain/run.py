@@ -144,7 +144,8 @@ def explain(
     its weights (with biases and pools), and then its neurons, by those of the source converted again by the recipe,
     calibrated on these inputs: what is recovered in this way is an error of the layer, not a cost of spiking.
     ``changes`` tries more time steps, windows, other thresholds and biases where most accuracy was recovered. ``data``,
-    ``output`` and ``task`` as for ``evaluate``; ``progress(done, total)`` counts simulations.
+    ``output`` and ``task`` as for ``evaluate``; processes share the simulations inside of ``distributed_samples``.
+    ``progress(done, total)`` counts simulations.
     Raises DataError for data without targets, SettingError for phase cycles, windows with wait steps and early firing,
     whose layers cannot run one by one, and for pools before neurons. Changes are chosen and measured on the same
     samples, which overestimates small gains.
