@@ -33,7 +33,6 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.files import load, save
     from transpike.lowering.trace import Trace
     from transpike.snn import SNN
-    from transpike.training.ranks import distributed_samples
     from transpike.training.settings import Training
     from transpike.training.spiking.finetuning import FineTuning
     from transpike.workflow.capture import capture
@@ -45,6 +44,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.workflow.cost.run import cost
     from transpike.workflow.cuts.result import Cuts
     from transpike.workflow.cuts.run import cuts
+    from transpike.workflow.distributed import distributed_samples
     from transpike.workflow.early_exit import answer_early, fit_exit
     from transpike.workflow.evaluate.measurement import Measurement
     from transpike.workflow.evaluate.report import Report
@@ -138,7 +138,7 @@ _HOMES: dict[str, str] = {
     "cost": "workflow.cost.run",
     "cuts": "workflow.cuts.run",
     "evaluate": "workflow.evaluate.run",
-    "distributed_samples": "training.ranks",
+    "distributed_samples": "workflow.distributed",
     "explain": "workflow.explain.run",
     "export": "workflow.export",
     "finetune": "workflow.finetune.run",

@@ -138,8 +138,8 @@ def test_a_shift_behind_a_weighted_sum_is_no_shift_of_the_current():
 
 def test_conversions_for_several_lengths_share_what_does_not_depend_on_them(monkeypatch):
     case, runs = small_cnn(), []
-    observe = Context.observe
-    monkeypatch.setattr(Context, "observe", lambda self, *given: runs.append(self.timesteps) or observe(self, *given))
+    measure = Context.measure
+    monkeypatch.setattr(Context, "measure", lambda self, *given: runs.append(self.timesteps) or measure(self, *given))
     recipes = [ts.recipes.FewSteps(t, samples=16) for t in (4, 8)] + [
         ts.recipes.FewSteps(4, granularity="layer", samples=16)
     ]

@@ -10,13 +10,13 @@ from torch import Tensor
 
 import transpike as ts
 from compared import Told
+from transpike.core.installation import sources
 from transpike.errors import DataError, GateFailed, SettingError
 from transpike.recipes import ECC
 from transpike.report._numbers import short
 from transpike.results.statistics import paired_difference
 from transpike.workflow.compare.pick import pick
 from transpike.workflow.compare.rows import Row, front
-from transpike.workflow.compare.units import sources
 
 
 def row(

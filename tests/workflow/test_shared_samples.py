@@ -1,5 +1,7 @@
-"""Several processes, as torchrun starts them, share the samples of an evaluation: the result is that of one process."""
+"""Several processes, as torchrun starts them, share the samples of a call: the result is that of one process."""
 
+import dataclasses
+import hashlib
 import json
 import os
 import socket
@@ -11,10 +13,13 @@ import pytest
 import torch
 
 import transpike as ts
+from commands import run
 from stored import stored
 from transpike import data
-from transpike.errors import DataError, TranspikeError
+from transpike.core.graph import Graph
+from transpike.errors import DataError, LostProcess, SettingError, TranspikeError
 from transpike.training import ranks
+from transpike.workflow.distributed import check_alike, processes
 from transpike.workflow.shared_batches import Batch, numbered, shared
 from waiting import HANGS
 
@@ -44,7 +49,43 @@ def results(folder: Path) -> dict[str, str]:
     texts = {name: json.dumps(one.to_json()) for name, one in found.items()}
     outcomes = [found["evaluate"].outcomes[t].int().tolist() for t in sorted(found["evaluate"].outcomes)]
     texts |= {"outcomes": str(outcomes), "policy": repr(fitted.exit), "progress": str(counted)}
-    return texts
+    return texts | conversions(folder)
+
+
+RECIPES = {
+    "ecc": {},  # per layer
+    "weight-normalisation": {"percentile": 99.0},  # per channel
+    "dcgs": {},  # moments
+    "few-steps": {"samples": 64},  # corrected on spikes
+    "linear-ttfs": {},  # largest activations
+}
+
+
+def conversions(folder: Path) -> dict[str, str]:
+    """The bytes of the files of converted networks, by their checksum."""
+    model, train, found = stored("small-cnn"), data.load("digits").train, {}
+    for name, settings in RECIPES.items():
+        recipe = ts.recipes.table[name](timesteps=4, **settings)
+        file = folder / f"{name}-{os.environ.get('RANK', 'alone')}.transpike"
+        ts.save(ts.convert(model, recipe, train.batches(32, limit=144)), file)
+        found[f"file of {name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
+
+
+def runs_of_a_conversion() -> int:
+    """How often this process runs the source network for the statistics of one conversion."""
+    counted, original = [], Graph.run
+
+    def count(self, x, observe=None):
+        counted.append(observe is not None)
+        return original(self, x, observe=observe)
+
+    Graph.run = count
+    try:
+        ts.convert(stored("small-cnn"), "ecc", data.load("digits").train.batches(32, limit=144))
+    finally:
+        Graph.run = original
+    return sum(counted)
 
 
 def refusals(folder: Path, rank: int) -> list[str]:
@@ -68,11 +109,46 @@ def refusals(folder: Path, rank: int) -> list[str]:
     return told
 
 
+def unlike(folder: Path, group: ranks.Ranks) -> list[str]:
+    """Errors about processes that were not started alike, as every process reports them."""
+    snn, split, told, own = ts.load(folder / "network.transpike"), images(), [], group.rank
+    x, y = split.batch(range(40))
+    other = dataclasses.replace(snn, exit=None, recipe=dataclasses.replace(snn.recipe, timesteps=8 + own))
+    train = data.load("digits").train.batches(32, limit=64 + 32 * own)
+    for call in (
+        lambda: ts.evaluate(snn, (x, y), timesteps=2 + own),
+        lambda: ts.evaluate(other, (x, y)),
+        lambda: ts.evaluate(snn, split.batches(SIZE, indices=range(own, 40 + own))),
+        lambda: ts.explain(snn, (x + own, y), samples=10),
+        lambda: ts.convert(stored("two-layers"), "ecc", train),
+        lambda: ts.compare(stored("two-layers"), ["ecc"], x, data=(x, y)),
+    ):
+        try:
+            call()
+            told.append("nothing")
+        except (SettingError, DataError) as error:
+            told.append(str(error))
+    file = folder / "network.transpike"
+    told.append(run("evaluate", file, "--limit", 20 + own, code=2).output)
+    told.append(run("evaluate", file, "--limit", 20, "--report", folder / "no" / "report.json", code=5).output)
+    told.append(run("evaluate", file, "--limit", 20, "--max-drop=-101", code=4).output[-200:])
+    true = ranks.versions
+    ranks.versions = lambda: f"transpike 0.{own}"
+    try:
+        with ts.distributed_samples():
+            told.append("nothing")
+    except SettingError as error:
+        told.append(str(error))
+    ranks.versions = true
+    return told
+
+
 def work(folder: Path) -> None:
     with ts.distributed_samples() as group:
-        texts, refused = results(folder), refusals(folder, group.rank)
-    assert ranks.sharing().count == 1
-    (folder / f"found-{group.rank}.json").write_text(json.dumps({"texts": texts, "refused": refused}))
+        runs, texts, refused = runs_of_a_conversion(), results(folder), refusals(folder, group.rank)
+        found = {"runs": runs, "texts": texts, "refused": refused, "unlike": unlike(folder, group)}
+    assert processes().count == 1
+    (folder / f"found-{group.rank}.json").write_text(json.dumps(found))
 
 
 def lose(folder: Path) -> None:
@@ -133,6 +209,26 @@ def test_two_processes_find_what_one_finds_bit_for_bit(network, found):
     assert alone["progress"] == str([(20, None), (40, None), (60, None), (80, None), (90, None)])
 
 
+def test_processes_share_the_calibration_data(found):
+    alone = runs_of_a_conversion()
+    assert alone == 5  # batches of 32
+    assert [one["runs"] for one in found] == [3, 2]
+
+
+def test_processes_that_are_not_started_alike_say_so(found):
+    assert found[0]["unlike"][:-4] == found[1]["unlike"][:-4] and found[0]["unlike"][-1] == found[1]["unlike"][-1]
+    settings, network, samples, inputs, calibration, comparison, words, report, _, version = found[0]["unlike"]
+    assert "timesteps is (2,) in process 0, and (3,) in process 1 of 2" in settings
+    assert "the network is that with the checksum" in network and "given different samples" in samples
+    assert "samples is that with the checksum" in inputs and "calibration is that with the checksum" in calibration
+    assert "call compare() outside of distributed_samples()" in comparison
+    assert "the version is transpike 0.0 in process 0, and transpike 0.1 in process 1 of 2" in version
+    for one in found:
+        words, report, gate = one["unlike"][6:9]
+        assert "the command is" in words and "--limit 21' in process 1 of 2" in words
+        assert "report.json" in report and "beyond --max-drop" in gate
+
+
 def test_every_process_raises_the_error_of_one(found):
     assert found[0]["refused"] == found[1]["refused"]
     targets, read, sampler, shorter = found[0]["refused"]
@@ -167,6 +263,41 @@ def test_a_process_that_ends_is_an_error_in_the_others(network):
     errors = [one.communicate(timeout=HANGS)[1] for one in started]
     assert started[1].returncode == 9
     assert "LostProcess: process 0 of 2 cannot go on, because another one ended" in errors[0]
+
+
+def test_a_group_that_nobody_opens_is_an_error_in_time(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        for name, value in {
+            "WORLD_SIZE": "2",
+            "RANK": "1",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free.getsockname()[1]),
+        }.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv(ranks.PATIENCE, "0.5")
+        with pytest.raises(SettingError, match=r"process group cannot be initialised.*unset WORLD_SIZE"):
+            ranks.join("cpu")
+        for wrong in ("soon", "0", "-1", "nan", "inf"):
+            monkeypatch.setenv(ranks.PATIENCE, wrong)
+            with pytest.raises(SettingError, match=f"TRANSPIKE_PATIENCE is the number of seconds.*'{wrong}'"):
+                ranks.patience()
+        monkeypatch.setenv(ranks.PATIENCE, "")
+        assert ranks.patience() == ranks.USUAL
+
+
+def test_only_errors_of_the_group_are_lost_processes():
+    group = ranks.Ranks(0, 2, torch.device("cpu"))
+    with pytest.raises(LostProcess, match=r"process 0 of 2 .*Connection closed by peer"), group.answering():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1")
+    with pytest.raises(RuntimeError, match="out of memory"), group.answering():
+        raise RuntimeError("out of memory")
+    with pytest.raises(RuntimeError, match="Connection"), ranks.Ranks(0, 1, torch.device("cpu")).answering():
+        raise RuntimeError("Connection closed by peer")
+
+
+def test_one_process_is_not_asked_for_its_settings():
+    check_alike(ranks.Ranks(0, 1, torch.device("cpu")), None)  # computes nothing
 
 
 class Apart(data.Split):

@@ -31,7 +31,7 @@ from transpike.data import Dataset, NamedSplit
 from transpike.errors import CheckpointError, DataError, FileError, SettingError
 from transpike.results import terminal, writing
 from transpike.snn import SNN
-from transpike.training.ranks import distributed_samples, sharing
+from transpike.workflow.distributed import distributed_samples, processes
 
 TRUST = f"{__name__}.trust"
 
@@ -322,7 +322,8 @@ def shares_samples(callback: Callable) -> Callable:
 
     @functools.wraps(callback)
     def run(*values: Any, **options: Any) -> Any:
-        with distributed_samples():
+        with distributed_samples() as group:
+            group.check_same({"the command": f"'{typed().splitlines()[-1]}'"})
             return callback(*values, **options)
 
     return run
@@ -330,14 +331,16 @@ def shares_samples(callback: Callable) -> Callable:
 
 def deliver(result: Any, reports: tuple[Path, ...], as_json: bool) -> None:
     """Write the reports of a result and show it; of several processes only in the first one."""
-    if not sharing().first:
-        return
-    for path in reports:
-        report.save(result, path, command=typed())
-    if as_json:
-        print_json(result.to_json())
-    else:
-        report.show(result)
+
+    def work() -> None:
+        for path in reports:
+            report.save(result, path, command=typed())
+        if as_json:
+            print_json(result.to_json())
+        else:
+            report.show(result)
+
+    processes().in_first(work)
 
 
 @contextlib.contextmanager
@@ -348,7 +351,7 @@ def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]
     """
     console = Console(file=terminal.beneath(sys.stderr))
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = not (shown and sharing().first and sys.stderr.isatty())
+    hidden = not (shown and processes().first and sys.stderr.isatty())
     with timed(text), Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task, stage = bar.add_task(text, total=None), list[str]()
 
@@ -366,13 +369,20 @@ def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]
 def check_outputs(*paths: Path | None, reports: tuple[Path, ...] = (), **forms: bool) -> None:
     """Raise before the work where an output cannot be written; ``reports`` also by their extension (``report.check``).
 
-    Standard output is refused, because it carries the text or the JSON of the command.
+    Standard output is refused, because it carries the text or the JSON of the command. The first of several processes
+    checks for all.
     """
-    report.check(*reports, **forms)
-    writing.check_writable(*reports, *paths)
-    for path in (*reports, *paths):
-        if path is not None and writing.goes_to_stdout(path):
-            raise FileError(f"{path} also carries the text of this command: give the name of a file or of a named pipe")
+
+    def check() -> None:
+        report.check(*reports, **forms)
+        writing.check_writable(*reports, *paths)
+        for path in (*reports, *paths):
+            if path is not None and writing.goes_to_stdout(path):
+                raise FileError(
+                    f"{path} also carries the text of this command: give the name of a file or of a named pipe"
+                )
+
+    processes().in_first(check)
 
 
 def checkpoint_of(output: Path, checkpoint: Path | None) -> Path:

@@ -81,9 +81,15 @@ def _told(kind: str, message: str, code: int, state: State) -> int:
     if state.json:
         text = json.dumps({"error": {"type": kind, "message": message, "exit_code": code}})
     else:
-        text = message if kind == "Interrupted" else f"error: {message}"
+        text = message if kind == "Interrupted" else f"error{_place()}: {message}"
     click.echo(text, err=True)
     return code
+
+
+def _place() -> str:
+    """Of several processes that torchrun has started the number of this one."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    return "" if count == "1" else f" in process {os.environ.get('RANK', '0')} of {count}"
 
 
 def _usage(error: click.ClickException) -> str:

@@ -9,6 +9,7 @@ import transpike as ts
 from transpike.cli import _base
 from transpike.cli._recipe_help import WithRecipes
 from transpike.cli._recipes import recipe_options
+from transpike.workflow.distributed import processes
 
 
 @click.command("convert", cls=WithRecipes)
@@ -23,6 +24,7 @@ from transpike.cli._recipes import recipe_options
 @click.option("--allow-no-neurons", is_flag=True, help="Also convert a network in which nothing can spike.")
 @_base.json_option
 @_base.threads_option
+@_base.shares_samples
 def command(
     model_name: str,
     weights: Path | None,
@@ -42,7 +44,10 @@ def command(
     threads: int | None,
     **settings: Any,
 ) -> None:
-    """Convert a trained network to a spiking one and save it."""
+    """Convert a trained network to a spiking one and save it.
+
+    On several processes, to the same file: torchrun --no-python --nproc-per-node 2 transpike convert …
+    """
     _base.with_threads(threads)
     _base.check_outputs(output)
     dataset = _base.load_data(data_name, data_dir)
@@ -64,20 +69,24 @@ def command(
             progress=progress,
         )
     _base.note_origin(snn, model_name, weights, dataset)
-    ts.save(snn, output)
-    if as_json:
-        exactness = snn.exactness
-        _base.print_json(
-            {
-                "file": str(output),
-                "recipe": str(recipe),
-                "timesteps": snn.timesteps,
-                "total_steps": snn.total_steps(),
-                "exact_up_to": exactness.timesteps if exactness else 0,
-                "remarks": list(snn.remarks),
-                "provenance": snn.provenance,
-            }
-        )
-    else:
-        click.echo(str(snn))
-        click.echo(f"wrote {output}")
+
+    def deliver() -> None:
+        ts.save(snn, output)
+        if as_json:
+            exactness = snn.exactness
+            _base.print_json(
+                {
+                    "file": str(output),
+                    "recipe": str(recipe),
+                    "timesteps": snn.timesteps,
+                    "total_steps": snn.total_steps(),
+                    "exact_up_to": exactness.timesteps if exactness else 0,
+                    "remarks": list(snn.remarks),
+                    "provenance": snn.provenance,
+                }
+            )
+        else:
+            click.echo(str(snn))
+            click.echo(f"wrote {output}")
+
+    processes().in_first(deliver)

@@ -10,7 +10,7 @@ from transpike.cli import _base, _inputs
 from transpike.cli._settings import NUMBERS
 from transpike.errors import DataError, SettingError
 from transpike.tasks import exit_task
-from transpike.training.ranks import sharing
+from transpike.workflow.distributed import processes
 from transpike.workflow.early_exit import fit_exit
 
 
@@ -112,13 +112,15 @@ def command(
             task=asked,
             progress=lambda done, _: bar(done, len(rest)),
         )
-    if not sharing().first:
-        return
-    ts.save(fitted, output)
-    for path in reports:
-        report.save(result, path, command=_base.typed())
-    if as_json:
-        _base.print_json(result.to_json())
-    else:
-        click.echo(report.text(result))
-        click.echo(f"wrote {output}")
+
+    def deliver() -> None:
+        ts.save(fitted, output)
+        for path in reports:
+            report.save(result, path, command=_base.typed())
+        if as_json:
+            _base.print_json(result.to_json())
+        else:
+            click.echo(report.text(result))
+            click.echo(f"wrote {output}")
+
+    processes().in_first(deliver)

@@ -7,6 +7,7 @@ import click
 
 import transpike as ts
 from transpike.cli import _base, _inputs, _settings
+from transpike.training import ranks
 from transpike.training.spiking.finetuning import FineTuning, presets
 from transpike.workflow.train import Progress, Row
 
@@ -44,14 +45,18 @@ def command(
     threads: int | None,
     **settings: Any,
 ) -> None:
-    """Fine-tune the converted network in FILE with surrogate gradients, and write it to OUTPUT; rerun to resume."""
+    """Fine-tune the converted network in FILE with surrogate gradients, and write it to OUTPUT; rerun to resume.
+
+    On several processes: torchrun --no-python --nproc-per-node 2 transpike finetune …
+    """
     _base.with_threads(threads)
     checkpoint = _base.checkpoint_of(output, checkpoint)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     snn = _inputs.adapted(snn, dataset)
     given = _settings.given(FineTuning, settings)
-    with _base.progress_bar("fine-tuning") as bar:
+    group = ranks.join(device)
+    with _base.progress_bar("fine-tuning", group.first) as bar:
 
         def progress(where: Progress | Row) -> None:
             if isinstance(where, Progress):
@@ -76,16 +81,20 @@ def command(
             task=_base.task_named(task, dataset),
             **given,
         )
-    ts.save(tuned, output)
-    facts = tuned.provenance["fine_tuning"][-1]
-    if as_json:
-        _base.print_json({"file": str(output), **facts})
-        return
-    grid = facts["grid"]
-    name = grid.get("metric", "accuracy")
-    key, form = ("accuracy", ".2%") if name == "accuracy" else ("value", ".4g")
-    before, after = (format(grid[f"{key}_{end}"], form) for end in ("off", "on"))
-    click.echo(
-        f"wrote {output}: parameters of epoch {facts['best_epoch']}, {name} on {grid['samples']} held-out samples "
-        f"{after} ({before} before the grid)"
-    )
+
+    def deliver() -> None:
+        ts.save(tuned, output)
+        facts = tuned.provenance["fine_tuning"][-1]
+        if as_json:
+            _base.print_json({"file": str(output), **facts})
+            return
+        grid = facts["grid"]
+        name = grid.get("metric", "accuracy")
+        key, form = ("accuracy", ".2%") if name == "accuracy" else ("value", ".4g")
+        before, after = (format(grid[f"{key}_{end}"], form) for end in ("off", "on"))
+        click.echo(
+            f"wrote {output}: parameters of epoch {facts['best_epoch']}, {name} on {grid['samples']} held-out samples "
+            f"{after} ({before} before the grid)"
+        )
+
+    group.in_first(deliver)

@@ -1,7 +1,7 @@
 """Contract of passes: one stage of a conversion."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,6 +14,24 @@ from transpike.core.schedule import Schedule
 
 OBSERVED = 2**20
 """Values of the largest wire that are computed together."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A statistic of the layers of the source network, from calibration data that are run in parts.
+
+    ``read(node, inputs, output)`` is what a part says about a layer, or None; several processes read different parts.
+    ``add(name, found)`` receives what was read, part by part in their order; ``result()`` is node → statistic.
+    """
+
+    read: Callable[[Node, tuple[Tensor, ...], Tensor], Any]
+    add: Callable[[str, Any], None]
+    result: Callable[[], dict[str, Tensor]]
+
+
+def one_by_one(run: Callable[[Tensor], Any], parts: Sequence[Tensor]) -> Iterator[Any]:
+    """``run`` of each part."""
+    return map(run, parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +62,8 @@ class Context:
     """Compiles layers that are simulated one by one (``engines.event.one_layer.compiled``); None for PyTorch alone."""
     progress: Callable[[int, int], None] = lambda done, total: None
     """Called by slow passes with (parts done, all parts)."""
+    each: Callable[[Callable[[Tensor], Any], Sequence[Tensor]], Iterator[Any]] = one_by_one
+    """The results of a function of each part, in their order; several processes share the parts."""
 
     def remark(self, text: str) -> None:
         """Add a note to the reports: information for the user that needs no action."""
@@ -59,16 +79,32 @@ class Context:
                 taken += len(found[-1])
         return tuple(found)
 
-    def observe(self, graph: Graph, see: Callable[[Node, tuple[Tensor, ...], Tensor], None]) -> None:
-        """Run the calibration data through a graph of ops; ``see(node, inputs, output)`` is called per layer.
+    def measure(self, graph: Graph, *watches: Watch) -> None:
+        """Run the calibration data through a graph of ops; each watch reads the layers that depend on the data."""
 
-        A few samples at a time, so that the values of a layer stay in the cache.
-        """
-        few = max(1, OBSERVED // max(math.prod(node.shape) for node in graph))
-        parts = [part for batch in self.batches for part in batch.split(few)]
-        for done, part in enumerate(parts, 1):
+        def run(part: Tensor) -> list[tuple[int, str, Any]]:
+            found: list[tuple[int, str, Any]] = []
+
+            def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                if node.name in graph.static:
+                    return  # a mask, which may hold −inf
+                for place, watch in enumerate(watches):
+                    if (read := watch.read(node, inputs, output)) is not None:
+                        found.append((place, node.name, read))
+
             graph.run(part, observe=see)
+            return found
+
+        parts = self._parts(graph)
+        for done, found in enumerate(self.each(run, parts), 1):
+            for place, name, read in found:
+                watches[place].add(name, read)
             self.progress(done, len(parts))
+
+    def _parts(self, graph: Graph) -> list[Tensor]:
+        """The calibration data, a few samples at a time, so that the values of a layer stay in the cache."""
+        few = max(1, OBSERVED // max(math.prod(node.shape) for node in graph))
+        return [part for batch in self.batches for part in batch.split(few)]
 
 
 @dataclass(frozen=True)

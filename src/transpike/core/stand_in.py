@@ -6,7 +6,7 @@ from torch import Tensor
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
-from transpike.core.pass_ import Context
+from transpike.core.pass_ import Context, Watch
 from transpike.errors import UnsupportedModel
 
 TOLERANCE = 1e-3
@@ -47,16 +47,20 @@ def check_ceilings(graph: Graph, context: Context) -> None:
         return
     lost, total = dict.fromkeys(places, 0.0), dict.fromkeys(places, 0.0)
 
-    def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if node.name in places:
-            cell = places[node.name].op
-            assert isinstance(cell, Neuron)
-            most, ceiling = _limits(cell)
-            sent = torch.minimum(inputs[0], most.to(inputs[0]))
-            lost[node.name] += float((sent - ceiling.to(sent)).clamp(min=0).sum())
-            total[node.name] += float(output.abs().sum())
+    def read(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> tuple[float, float] | None:
+        if node.name not in places:
+            return None
+        cell = places[node.name].op
+        assert isinstance(cell, Neuron)
+        most, ceiling = _limits(cell)
+        sent = torch.minimum(inputs[0], most.to(inputs[0]))
+        return float((sent - ceiling.to(sent)).clamp(min=0).sum()), float(output.abs().sum())
 
-    context.observe(context.analogue[0], see)
+    def add(name: str, found: tuple[float, float]) -> None:
+        lost[name] += found[0]
+        total[name] += found[1]
+
+    context.measure(context.analogue[0], Watch(read, add, dict))
     for name, node in places.items():
         share = lost[name] / total[name] if total[name] else 0.0
         if share > LOST:

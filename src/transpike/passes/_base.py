@@ -1,7 +1,7 @@
 """Base classes of passes: thresholds from statistics, calibration on spikes, replacement of neurons."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,7 +13,7 @@ from transpike.core.channels import rows, shaped
 from transpike.core.finite import at, finite
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
-from transpike.core.pass_ import Context, Pass
+from transpike.core.pass_ import Context, Pass, Watch
 from transpike.core.plain import is_plain
 from transpike.core.stand_in import check_stand_ins
 from transpike.errors import DataError, SettingError
@@ -22,14 +22,6 @@ from transpike.passes._sides import silent_sides
 
 Granularity = Literal["layer", "channel", "neuron"]
 Axes = int | tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Watch:
-    """``see(node, inputs, output)`` reads every layer of a run; ``result()`` is node → statistic, one value per row."""
-
-    see: Callable[[Node, tuple[Tensor, ...], Tensor], None]
-    result: Callable[[], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ class Thresholds(Pass):
         watch = self.watch(graph, context)
         if watch is None:
             raise TypeError(f"{type(self).__name__} must define measure() or watch()")
-        context.observe(graph, watch.see)
+        context.measure(graph, watch)
         return watch.result()
 
     def watch(self, graph: Graph, context: Context) -> "Watch | None":
@@ -192,9 +184,7 @@ def note_ranges(graph: Graph, context: Context, spiking_output: bool, watch: Wat
         context.ranges.update(context.shared[key])
         return
 
-    def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if node.name in graph.static:
-            return  # a mask, which may hold −inf
+    def read(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> dict[str, Tensor]:
         with at(f"{node.name}, on the calibration data"):
             finite(output, node.op)
         values = {}
@@ -202,15 +192,15 @@ def note_ranges(graph: Graph, context: Context, spiking_output: bool, watch: Wat
             values[node.name] = inputs[0] if is_activation(node) else output
         if spiking_output and node.name == graph.output.name and not is_activation(node):
             values[behind(node)] = output
-        for name, value in values.items():
-            axis = graph.channel_axes[node.name]  # an activation and its current have the same axis
-            largest = shaped(_largest(value, axis), axis, len(node.shape))
+        axis = graph.channel_axes[node.name]  # an activation and its current have the same axis
+        return {name: shaped(_largest(value, axis), axis, len(node.shape)) for name, value in values.items()}
+
+    def add(node: str, found: dict[str, Tensor]) -> None:
+        for name, largest in found.items():
             context.ranges[name] = torch.maximum(context.ranges.get(name, largest), largest)
 
-        if watch is not None:
-            watch.see(node, inputs, output)
-
-    context.observe(graph, see)
+    ranges = Watch(read, add, lambda: context.ranges)
+    context.measure(graph, *([ranges] if watch is None else [ranges, watch]))
     context.shared[key] = dict(context.ranges)
 
 

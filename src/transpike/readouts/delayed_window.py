@@ -9,7 +9,7 @@ from torch import Tensor
 from transpike.core.cell import Neuron
 from transpike.core.channels import rows
 from transpike.core.graph import Graph, Node
-from transpike.core.pass_ import Context
+from transpike.core.pass_ import Context, Watch
 from transpike.core.readout import Readout
 from transpike.errors import SettingError
 
@@ -45,11 +45,13 @@ class DelayedWindow(Readout):
         means: dict[str, Tensor] = {}
         samples, analogue = sum(len(batch) for batch in context.batches), context.analogue[0]
 
-        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            mean = rows(output, analogue.channel_axes[node.name]).mean(1)
-            means[node.name] = means.get(node.name, 0) + mean * len(output) / samples
+        def read(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            return rows(output, analogue.channel_axes[node.name]).mean(1) * len(output) / samples
 
-        context.observe(analogue, see)
+        def add(name: str, mean: Tensor) -> None:
+            means[name] = means.get(name, 0) + mean
+
+        context.measure(analogue, Watch(read, add, lambda: means))
         steps = 0.0
         for node in graph:
             unit = node.op.unit if isinstance(node.op, Neuron) else None

@@ -1,7 +1,6 @@
 """From a trained network to a spiking one."""
 
 import dataclasses
-import hashlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from transpike.core.digest import digest
 from transpike.core.graph import Graph, Node
 from transpike.core.input_statistics import InputStatistics
 from transpike.core.naming import qualified
@@ -29,9 +29,12 @@ from transpike.ops.analogue import AnalogueOp
 from transpike.ops.pack import structure_of
 from transpike.recipes import recipe_given
 from transpike.snn import SNN
+from transpike.training.ranks import Ranks
 from transpike.workflow.capture import OnUnsupported, capture
 from transpike.workflow.cut import Cut, Selection, parts
+from transpike.workflow.distributed import check_alike, processes
 from transpike.workflow.entrance import Entrance, PreprocessingGiven
+from transpike.workflow.shared_batches import Batch, shared
 
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
 
@@ -93,7 +96,9 @@ def convert(
     ``exact_grid`` rounds weights and thresholds to a power-of-two grid, so that all engines give the same spikes.
     ``input_bits`` rounds inputs to whole numbers of as many bits: pixels of 8 bits stay what they are, other inputs
     become multiples of a power of two; an exported network then takes them (docs/export.md).
-    ``progress(name, done, total)`` is called by passes that take long.
+    ``progress(name, done, total)`` is called by passes that take long. Inside of ``distributed_samples`` the processes
+    of torchrun share the calibration data for thresholds from activations; corrections that simulate spikes run whole
+    in each of them.
 
     Raises UnsupportedModel, DataError, SettingError and NotExact; a message names the place and the remedy.
     """
@@ -116,6 +121,9 @@ def convert(
         if input_bits is not None:
             source, batches = entrance.made_whole(input_bits, source, batches)
         source, largest = entrance.described(source, batches)
+        ranks = processes()
+        given = {"recipe": recipe, "spiking": selection.patterns, "seed": seed, "exact grid": exact_grid}
+        check_alike(ranks, source, calibration={str(i): batch for i, batch in enumerate(batches)}, **given)
         split = parts(source, selection)
         layers, before, entering = split.layers, split.before if isinstance(split, Cut) else None, batches
         if before is not None:
@@ -130,8 +138,9 @@ def convert(
         encoder = recipe.encoder.suited(layers).calibrated(largest)
         frames = entrance.recorded if encoder.has_frames else None
         context = Context(
-            layers, entering, recipe.timesteps, seed, encoder, recipe.schedule, frames, remarks, kernels=compiled
-        )
+            layers, entering, recipe.timesteps, seed, encoder, recipe.schedule, frames, remarks, kernels=compiled,
+            each=lambda run, parts: shared(ranks, map(Batch.of, parts), lambda batch: run(batch.content)),
+        )  # fmt: skip
         graph = _converted(layers, recipe.passes, context, progress)
         check_stand_ins(graph)
         check_ceilings(graph, context)
@@ -141,8 +150,8 @@ def convert(
             raise UnsupportedModel(_without_neurons(layers, selection))
         remarks.append(NOTHING_SPIKES)
     provenance = {
-        "source_sha256": _digest(source.parameters()),
-        "calibration_sha256": _digest({str(i): batch for i, batch in enumerate(batches)}),
+        "source_sha256": digest(source.parameters()),
+        "calibration_sha256": digest({str(i): batch for i, batch in enumerate(batches)}),
         "calibration_samples": sum(len(batch) for batch in batches),
         "seed": seed,
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
@@ -164,7 +173,15 @@ def convert(
         spiking=selection.patterns if isinstance(split, Cut) else (),
     )
     snn.rates.update(spike_rates(snn, entrance.recorded))
-    return snn
+    return _of_all(ranks, snn)
+
+
+def _of_all(ranks: Ranks, snn: SNN) -> SNN:
+    """The network of the first process, where another kind of processor has rounded another one differently."""
+    if ranks.count == 1:
+        return snn
+    found = ranks.gather((digest({**snn.graph.parameters(), **snn.ranges}), snn.rates))
+    return snn if all(one == found[0] for one in found) else ranks.gather(snn if ranks.first else None)[0]
 
 
 def _behind(
@@ -203,7 +220,7 @@ def _converted(graph: Graph, passes: tuple[Pass, ...], context: Context, progres
     probe, answer = context.batches[0][:16].double(), None
     found, place = _shared.get(), ""
     if found is not None:  # the key: the graph, the data, and all passes up to this one
-        place = _digest(graph.parameters()) + _digest({str(i): x for i, x in enumerate(context.batches)}) + str(graph)
+        place = digest(graph.parameters()) + digest({str(i): x for i, x in enumerate(context.batches)}) + str(graph)
     for one in passes:
         if found is not None:
             context = dataclasses.replace(context, shared=found.setdefault(place, {}))
@@ -250,11 +267,3 @@ def spike_rates(snn: SNN, batch: Tensor) -> dict[str, float]:
     return {
         layer.name: float(layer.spikes.sum()) / (layer.neurons * steps * activity.samples) for layer in activity.layers
     }
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

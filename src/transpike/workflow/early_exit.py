@@ -22,7 +22,7 @@ from transpike.exits import Conformal
 from transpike.results.statistics import binomial_at_most
 from transpike.snn import SNN, takes_snn
 from transpike.tasks import Classification, exit_task
-from transpike.training.ranks import sharing
+from transpike.workflow.distributed import check_alike, processes
 from transpike.workflow.hybrid import refuse_hybrid
 from transpike.workflow.judged import Judged
 from transpike.workflow.judged import asked as judgement
@@ -89,7 +89,7 @@ def fit_exit(
     counts samples that are correct at T and not at their stop, an upper bound of the accuracy drop; ``task`` (of
     ``transpike.tasks``, default: classification) defines correct. Of several outputs the exit is about the one called
     ``output``; all of them stop together. ``score``: one of ``transpike.exits`` or its name.
-    Samples are shared among processes inside of ``distributed_samples``.
+    Inside of ``distributed_samples`` the processes of torchrun share the batches.
     Source of the test: Angelopoulos et al. 2021 (Learn then Test), fixed-sequence testing with exact binomial tails.
     Raises SettingError where answers do not come step by step, DataError for too few samples for this bound.
     """
@@ -132,6 +132,7 @@ def fit_exit(
     wanted = ExitPolicy(
         score, steps, places, (1.0,) * len(places), never, drop / 100, confidence, 0, str(asked), judged.name or ""
     )
+    check_alike(processes(), snn, policy=wanted, engine=engine, seed=seed)
     logits, y, warnings = _answers(snn, data, wanted, engine, asked, judged, progress)
     fitted = fit_policy(wanted, logits, y, seed=seed, thin=checkpoints is None, task=asked)
     remarks = tuple(f"the early exit was fitted although {warning}" for warning in warnings)
@@ -185,7 +186,7 @@ def _answers(
     chosen, parts, targets = engine_named(engine), [], []
     rows = torch.tensor([*policy.checkpoints, policy.timesteps]) - 1
     total = len(data.indices) if isinstance(data, Batches) else None
-    done, inputs, ranks = 0, snn.input_check(), sharing()
+    done, inputs, ranks = 0, snn.input_check(), processes()
 
     def run(batch: Batch) -> tuple[Any, Tensor, Tensor]:
         assert batch.content is not None

@@ -14,7 +14,8 @@ from transpike.core.inputs import InputNames, Inputs
 from transpike.data import Batches, Split
 from transpike.data.batches import PART, with_targets
 from transpike.errors import DataError
-from transpike.training.ranks import Ranks
+from transpike.training.ranks import Ranks, packed
+from transpike.workflow.distributed import alone
 
 Result = TypeVar("Result")
 
@@ -32,6 +33,11 @@ class Batch:
     content: Any
     mark: int = 0
 
+    @classmethod
+    def of(cls, part: Tensor) -> "Batch":
+        """A part of samples that every process has."""
+        return cls(0, len(part), part)
+
 
 def numbered(data: Any, shape: Any, ranks: Ranks, limit: int | None = None) -> Iterator[Batch]:
     """The batches of ``data`` (see with_targets), the last one cut so that there are ``limit`` samples.
@@ -39,14 +45,16 @@ def numbered(data: Any, shape: Any, ranks: Ranks, limit: int | None = None) -> I
     Of a data set with batches that can be read apart a process reads only its own; it goes through all other data.
     """
     first = 0
+    if limit is not None and limit < 1:
+        return
     for size, mark, content in _entries(data, shape, ranks):
         kept = size if limit is None else min(size, limit - first)
-        if limit is not None and kept < 1:
-            return
         if content is not None and kept < size:
             content = content[0][:kept], content[1]
         yield Batch(first, kept, content, mark)
         first += kept
+        if first == limit:
+            return
 
 
 def _entries(data: Any, shape: Any, ranks: Ranks) -> Iterator[tuple[int, int, tuple[Any, Any] | None]]:
@@ -56,31 +64,36 @@ def _entries(data: Any, shape: Any, ranks: Ranks) -> Iterator[tuple[int, int, tu
         if isinstance(data, Batches):
             for number, chosen in enumerate(data.indices.split(data.size)):
                 own = Batches(data.split, chosen, data.size) if number % ranks.count == ranks.rank else None
-                yield len(chosen), 0, None if own is None else next(with_targets(own, shape))
+                # of samples that were not read only the place and the label are known
+                mark = _mark(chosen, torch.as_tensor(data.split.labels[chosen]))
+                yield len(chosen), mark, None if own is None else next(with_targets(own, shape))
             return
     for x, given in with_targets(data, shape):
-        yield len(x), _mark(x) if ranks.count > 1 else 0, (x, given)
+        parts = tuple(x.values.values()) if isinstance(x, Inputs) else (x,)
+        yield len(x), _mark(*parts) if ranks.count > 1 else 0, (x, given)
 
 
 def shared(ranks: Ranks, batches: Iterable[Batch], run: Callable[[Batch], Result]) -> Iterator[Result]:
     """``run(batch)`` of all batches in their order, each computed in its process and given to all of them.
 
     An error in one process is raised in all of them, after the results of the batches before it. Raises DataError where
-    the processes were given different batches, LostProcess where one of them ended.
+    the processes were given different batches, LostProcess where one of them ended. A list has the same length in all
+    of them.
     """
     if ranks.count == 1:
         yield from map(run, batches)
         return
-    waiting = iter(batches)
-    while True:
+    waiting, left = iter(batches), len(batches) if isinstance(batches, list) else None
+    while left is None or left > 0:
         marks, result, failed = list[tuple[int, int]](), b"", b""
         try:
             for place, batch in enumerate(itertools.islice(waiting, ranks.count)):
                 marks.append((batch.size, batch.mark))
                 if place == ranks.rank:
-                    result = pickle.dumps(run(batch))
+                    with alone():
+                        result = pickle.dumps(run(batch))
         except Exception as error:
-            failed = _sent(error)
+            failed = packed(error)
         # a process whose batch failed has not read on
         found = ranks.gather((marks, result, failed))
         known = max((told[0] for told in found), key=len)
@@ -97,23 +110,14 @@ def shared(ranks: Ranks, batches: Iterable[Batch], run: Callable[[Batch], Result
                 yield pickle.loads(result)
             if failed:
                 raise pickle.loads(failed)
+        left = None if left is None else left - len(known)
         if len(known) < ranks.count:
             return
 
 
-def _sent(error: Exception) -> bytes:
-    """The error as bytes; as its text where it cannot leave the process."""
-    try:
-        sent = pickle.dumps(error)
-        pickle.loads(sent)
-        return sent
-    except Exception:
-        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-
-
-def _mark(x: Tensor | Inputs) -> int:
-    """A checksum of the values of a batch."""
+def _mark(*tensors: Tensor) -> int:
+    """A checksum of values."""
     found = 0
-    for value in x.values.values() if isinstance(x, Inputs) else (x,):
+    for value in tensors:
         found = zlib.crc32(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes(), found)
     return found

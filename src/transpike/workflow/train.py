@@ -86,7 +86,8 @@ def train(
     data set; never on the test images. Recordings are trained on the mean of their frames, without preprocessing.
 
     Processes: under torchrun each process trains on a part of every batch (DistributedDataParallel), and the first
-    one writes files.
+    one writes files; all of them get the same arguments. LostProcess where one of them ends or is silent: start all of
+    them again, to resume from the checkpoint.
     Files: ``checkpoint`` is replaced after every epoch, and a line is added to the .jsonl file next to it; with
     ``resume``, a run continues from an existing checkpoint and ends bit-identical to an uninterrupted run of the same
     seed (on CPUs, with the same ``threads``). ``weights`` is written at the end, by default next to the checkpoint as
@@ -140,9 +141,13 @@ def train(
         weights = path.with_suffix(".weights.safetensors")
     if path and weights and path.resolve() == Path(weights).resolve():
         raise SettingError(f"checkpoint and weights are the same file, {path}")
-    if group.first:
+    group.check_same({name: repr(value) for name, value in facts.items()})
+
+    def check_files() -> None:
         check_writable(path, make_folder=True, read_again=True)
         check_writable(path, weights, make_folder=True)
+
+    group.in_first(check_files)
     module.to(group.device)
     for name, tensor in module.state_dict().items():
         check_finite(f"{type(module).__name__} before training", **{name: tensor})
@@ -172,6 +177,7 @@ def train(
     else:
         validation = dataset.train.subset(order[:held_out]) if held_out else None
     with contextlib.ExitStack() as stack:
+        stack.enter_context(group.answering())
         stack.enter_context(loop.using_threads(threads))
         stack.callback(penalties.forget, module)
         stack.enter_context(learners.alone(module, chosen.learn, parameters))
@@ -217,9 +223,8 @@ def train(
     result = TrainingResult(
         state.best_epoch, tuple(state.history), accuracy, len(dataset.test), facts, target, task.first, other
     )
-    if target and group.first:
-        _write(module, target, result, dataset)
-    group.wait()
+    if target:
+        group.in_first(lambda: _write(module, target, result, dataset))
     return result
 
 

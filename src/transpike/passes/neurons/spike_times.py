@@ -12,7 +12,7 @@ from transpike.core.cell import Cell
 from transpike.core.channels import rows, shaped
 from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
-from transpike.core.pass_ import Context, Pass
+from transpike.core.pass_ import Context, Pass, Watch
 from transpike.core.plain import is_plain
 from transpike.core.stand_in import check_stand_ins
 from transpike.errors import DataError, SettingError, UnsupportedModel
@@ -188,15 +188,17 @@ class ExactTimes(Pass):
                     f"an input of {lowest:.3g} has no spike time; give inputs from 0 on, or leave the input analogue"
                 )
             graph = _with_input_neuron(graph)
-        note_ranges(graph, context, False)
         largest: dict[str, Tensor] = {}
 
-        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if is_activation(node):
-                peak = rows(torch.relu(output), graph.channel_axes[node.name]).amax(1).double()
-                largest[node.name] = torch.maximum(largest.get(node.name, peak), peak)
+        def read(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+            if not is_activation(node):
+                return None
+            return rows(torch.relu(output), graph.channel_axes[node.name]).amax(1).double()
 
-        context.observe(graph, see)
+        def add(name: str, peak: Tensor) -> None:
+            largest[name] = torch.maximum(largest.get(name, peak), peak)
+
+        note_ranges(graph, context, False, Watch(read, add, lambda: largest))
         silent = silent_sides(graph, context, {name: bool(peak.any()) for name, peak in largest.items()})
         largest |= {name: largest[other] for name, other in silent.items()}
         sums: dict[str, Tensor] = {}

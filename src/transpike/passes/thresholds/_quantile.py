@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from transpike.core.graph import Graph, Node
-from transpike.core.pass_ import Context
-from transpike.passes._base import Thresholds, Watch
+from transpike.core.pass_ import Context, Watch
+from transpike.passes._base import Thresholds
 
 
 class Quantile:
@@ -23,12 +23,18 @@ class Quantile:
         self.tail: Tensor | None = None
         self.positive: Tensor | None = None
 
-    def add(self, values: Tensor) -> None:
-        """``values`` is (rows, any number)."""
-        positive = (values > 0).sum(1)
+    def read(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``add`` needs of ``values`` (rows, any number): the largest ones, and the number of positive ones."""
+        return self._largest(values), (values > 0).sum(1)
+
+    def add(self, found: tuple[Tensor, Tensor]) -> None:
+        """Count what ``read`` found in a batch."""
+        tail, positive = found
         self.positive = positive if self.positive is None else self.positive + positive
-        tail = values if self.tail is None else torch.cat([self.tail, values], 1)
-        self.tail = tail.topk(min(self.keep, tail.shape[1]), 1, sorted=True).values
+        self.tail = tail if self.tail is None else self._largest(torch.cat([self.tail, tail], 1))
+
+    def _largest(self, values: Tensor) -> Tensor:
+        return values.topk(min(self.keep, values.shape[1]), 1, sorted=True).values
 
     def result(self) -> Tensor:
         assert self.tail is not None and self.positive is not None
@@ -56,11 +62,17 @@ def percentiles(
     samples = sum(len(batch) for batch in context.batches)
     found: dict[str, Quantile] = {}
 
-    def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if thresholds.fires(graph, node):
-            rows = thresholds.rows(values(output), axes[node.name])
-            if node.name not in found:
-                found[node.name] = Quantile(percentile, samples * rows.shape[1] // len(output), non_zero)
-            found[node.name].add(rows)
+    def read(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> tuple[int, Tensor, Tensor] | None:
+        if not thresholds.fires(graph, node):
+            return None
+        rows = thresholds.rows(values(output), axes[node.name])
+        total = samples * rows.shape[1] // len(output)
+        return total, *Quantile(percentile, total, non_zero).read(rows)
 
-    return Watch(see, lambda: {name: quantile.result() for name, quantile in found.items()})
+    def add(name: str, given: tuple[int, Tensor, Tensor]) -> None:
+        total, tail, positive = given
+        if name not in found:
+            found[name] = Quantile(percentile, total, non_zero)
+        found[name].add((tail, positive))
+
+    return Watch(read, add, lambda: {name: quantile.result() for name, quantile in found.items()})

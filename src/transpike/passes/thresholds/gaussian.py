@@ -9,9 +9,9 @@ from torch import Tensor
 
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
-from transpike.core.pass_ import Context
+from transpike.core.pass_ import Context, Watch
 from transpike.errors import SettingError
-from transpike.passes._base import Axes, Thresholds, Watch, is_activation
+from transpike.passes._base import Axes, Thresholds, is_activation
 from transpike.passes.thresholds._features import feature_axes
 from transpike.passes.thresholds._quantile import percentiles
 
@@ -96,13 +96,15 @@ class GaussianThresholds(Thresholds):
     def watch(self, graph: Graph, context: Context) -> Watch:
         moments: dict[str, Tensor] = {}
 
-        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def read(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if not self.fires(graph, node):
-                return
+                return None
             behind = node.name == graph.output.name and self.spiking_output
             rows = self.rows(output if behind else inputs[0], graph.channel_axes[node.name]).double()
-            found = torch.stack([torch.full((len(rows),), float(rows.shape[1])), rows.sum(1), rows.square().sum(1)])
-            moments[node.name] = moments.get(node.name, 0) + found
+            return torch.stack([torch.full((len(rows),), float(rows.shape[1])), rows.sum(1), rows.square().sum(1)])
+
+        def add(name: str, found: Tensor) -> None:
+            moments[name] = moments.get(name, 0) + found
 
         def result() -> dict[str, Tensor]:
             found = {}
@@ -112,7 +114,7 @@ class GaussianThresholds(Thresholds):
                 found[name] = gaussian_threshold(mean, deviation, self.levels, self.iterations).float()
             return found | self._others(graph, context)
 
-        return Watch(see, result)
+        return Watch(read, add, result)
 
     def _others(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         """Percentiles for the activations that are no ReLUs, of which the Gaussian gives no threshold."""
@@ -127,7 +129,7 @@ class GaussianThresholds(Thresholds):
             + (f"; as ReLUs: {', '.join(relus)}" if relus else "")
         )
         watch = percentiles(self, graph, context, PERCENTILE, torch.abs)
-        context.observe(graph, watch.see)
+        context.measure(graph, watch)
         measured = watch.result()
         return {name: value for name, value in measured.items() if name in names}
 

@@ -1,5 +1,6 @@
 """Thresholds from a percentile of the source network's activations."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +9,9 @@ import torch
 from torch import Tensor
 
 from transpike.core.graph import Graph
-from transpike.core.pass_ import Context
+from transpike.core.pass_ import Context, Watch
 from transpike.errors import SettingError
-from transpike.passes._base import Axes, Thresholds, Watch
+from transpike.passes._base import Axes, Thresholds
 from transpike.passes.thresholds._features import feature_axes
 from transpike.passes.thresholds._quantile import percentiles
 
@@ -63,7 +64,7 @@ class CeilingThresholds(PercentileThresholds):
                     found[name] = self.rows(everywhere, axes[name]).amax(1)
             return found
 
-        return Watch(watch.see, result)
+        return dataclasses.replace(watch, result=result)
 
     def describe(self) -> str:
         return f"the ceiling where there is one, else {super().describe()}"

@@ -42,6 +42,9 @@ class FineTuning(NamedSettings):
     momentum: float = setting(0.9, "Momentum of SGD.", below=1)
     warmup_epochs: int = setting(0, "Epochs of learning rate warm-up.")
     batch_size: int = setting(64, "Samples per optimiser step.", low=1)
+    batch_parts: int | None = setting(
+        None, "Parts of a batch, whose gradients are added; default: one for each process.", low=1
+    )
     augment: str = setting("auto", "Image augmentation.", choices=MODES)
     padding: str = setting("zero", "Padding of shifted images.", choices=augmentation.PADDINGS)
     validation_fraction: float = setting(0.1, "Share of the training samples used to select the best epoch.", below=1)

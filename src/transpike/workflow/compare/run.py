@@ -20,6 +20,7 @@ from transpike.workflow.compare.settings import ComparisonSettings
 from transpike.workflow.compare.store import Folder, enter, store_at
 from transpike.workflow.compare.sweep import Sweep
 from transpike.workflow.compare.units import named
+from transpike.workflow.distributed import processes
 from transpike.workflow.entrance import PreprocessingGiven
 
 
@@ -62,6 +63,11 @@ def compare(
     Raises what ``convert`` raises before a recipe's passes, DataError for data without targets and for
     conversions that ``collect`` misses, FileError for a store that another version wrote, SettingError.
     """
+    if processes().count > 1:
+        raise SettingError(
+            "a comparison shares conversions, not samples: call compare() outside of distributed_samples(), in one "
+            "process, and give it an executor (docs/scale.md)"
+        )
     chosen = settings_given(ComparisonSettings, settings)
     runner = _executor(executor, chosen)
     runner.check(chosen.task)

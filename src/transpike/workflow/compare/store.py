@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from transpike.core.installation import code_digest
 from transpike.core.version import __version__
 from transpike.errors import FileError, MissingExtra, SettingError
 from transpike.results.writing import check_folder, write_atomically
-from transpike.workflow.compare.units import FORMAT, code_digest
+from transpike.workflow.compare.units import FORMAT
 
 MARK = "transpike-store.json"
 """The file that says which versions wrote a store."""

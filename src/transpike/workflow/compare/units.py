@@ -1,25 +1,21 @@
 """Units of work of a comparison: a conversion and an evaluation, planned for the requested numbers of steps."""
 
 import dataclasses
-import functools
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from transpike import errors
 from transpike.core.codec import encode
 from transpike.core.exit import Exit
 from transpike.core.fingerprint import Code, code_of
 from transpike.core.graph import Graph
+from transpike.core.installation import code_digest
 from transpike.core.naming import qualified
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.core.task import Task
-from transpike.core.version import __version__
 from transpike.energy import EnergyModel
 from transpike.errors import SettingError, TranspikeError
 from transpike.exits import table
@@ -135,27 +131,6 @@ def _in_order(given: PreprocessingGiven) -> Any:
 
 def _each(given: PreprocessingGiven) -> tuple[Preprocessing | None, ...]:
     return tuple(given.values()) if isinstance(given, Mapping) else (given,)
-
-
-def sources() -> dict[str, Path]:
-    """The package's Python sources by their path in it, except those that only show results."""
-    root = Path(errors.__file__).parent
-    found = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*.py"))}
-    return {name: path for name, path in found.items() if not name.startswith(("cli/", "report/"))}
-
-
-@functools.cache
-def code_digest() -> str:
-    """Digest of the package's sources: results depend on the code."""
-    digest = hashlib.sha256()
-    for name, path in sources().items():
-        digest.update(f"{name}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def versions() -> str:
-    """What the bits of results depend on: versions of transpike and torch, and the code of this installation."""
-    return f"transpike {__version__} (code {code_digest()[:12]}), torch {torch.__version__}"
 
 
 def named(recipes: Iterable[Recipe | str]) -> dict[str, Recipe]:

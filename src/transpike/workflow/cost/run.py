@@ -18,11 +18,11 @@ from transpike.energy import AnnActivity, EnergyModel, checked, members
 from transpike.errors import DataError, SettingError
 from transpike.lowering.activity import evaluations
 from transpike.snn import SNN, takes_snn
-from transpike.training.ranks import sharing
 from transpike.workflow.cost.operations import ann_operations, burst_twin, spiking_operations
 from transpike.workflow.cost.pricing import left_out, priced
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, Point
+from transpike.workflow.distributed import check_alike, processes
 from transpike.workflow.evaluate.hybrid import Hybrid
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
@@ -87,6 +87,9 @@ def cost(
     asked, judged = judgement(snn.outputs, task, output)
     why = _without_accuracy(snn, judged, data) if task is None else ""
     run = _Runs(snn, data, steps, limit, engine, memory, None if why else asked, judged, chosen)
+    check_alike(
+        processes(), snn, timesteps=steps, limit=limit, engine=engine, models=chosen, bits=(activations, weights)
+    )
     warnings = run.warnings() if why else ()
     report, last = run.spiking(snn, timesteps)
     advance()
@@ -260,7 +263,7 @@ class _Runs:
             y = self.judged.target(given) if wanted else None
             return run(batch.first, x, None if y is None else y[: batch.size])
 
-        ranks = sharing()
+        ranks = processes()
         return shared(ranks, numbered(self.data, self.snn.sample_shape, ranks, self.limit), one)
 
     def warnings(self) -> tuple[str, ...]:

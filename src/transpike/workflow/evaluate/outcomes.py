@@ -38,7 +38,7 @@ class OutcomeTally(Tally):
         logits = run.trace.logits
         right, same = self.task.outcomes(logits, target).cpu(), self.task.agrees(logits, run.reference).sum(-1)
         for place, t in run.kept:
-            self.correct.setdefault(t, []).append(right[place])
+            self.correct.setdefault(t, []).append(right[place].clone())  # alone in its memory, as it may be sent
             self.agree[t] = self.agree.get(t, 0) + int(same[place])
         if self.exits is not None:
             self.exits.add(snn, run.prepared, target, run.ids, logits, run.reference, run.engine)

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
+from torch import Tensor
+
+from transpike.core.graph import Graph
 from transpike.core.task import MeasuredTask, OutcomeTask
 from transpike.energy import EnergyModel, checked
 from transpike.engines import engine_named
 from transpike.errors import DataError, SettingError
 from transpike.snn import SNN, takes_snn
-from transpike.training.ranks import sharing
+from transpike.workflow.distributed import check_alike, processes
 from transpike.workflow.evaluate.measured import MeasuredTally
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.outcomes import OutcomeTally
@@ -79,7 +82,7 @@ def evaluate(
     the metrics of all. Without both, ``Fidelity`` of all is measured; ``outputs`` of the result has each.
     Samples that stop early by the network's ``exit`` are run again, to count their activity; ``progress(done, total)``
     is called after each batch. Intervals of accuracies are Wilson's, those of metrics from resampled samples, 95 %.
-    Among the processes of torchrun inside of ``distributed_samples``.
+    Inside of ``distributed_samples`` the processes of torchrun share the batches.
     Deterministic for a given seed; on the exact grid independent of the batch size.
 
     Raises DataError for data without targets or samples, for targets or outputs that do not match the task, and for
@@ -106,8 +109,14 @@ def evaluate(
         assert isinstance(asked_task, OutcomeTask)
         return OutcomeTally(snn, asked_task, judged, asked, policy)
 
-    def run(batch: Batch, into: MeasuredTally | OutcomeTally, part_from: int | None = None) -> None:
-        assert batch.content is not None
+    def see(prepared: Tensor) -> Any:
+        """Of several processes the inputs are counted in their order, of one before they are run."""
+        seen = tally.inputs.observe(prepared)
+        if ranks.count > 1:
+            return seen
+        return tally.inputs.count(seen)
+
+    def run(batch: Batch) -> MeasuredTally | OutcomeTally:
         x, given = batch.content
         y = judged.target(given) if asked_task.needs_targets else None
         if y is None and asked_task.needs_targets:
@@ -115,29 +124,18 @@ def evaluate(
                 "evaluation needs targets: give batches of (input, target); without targets, "
                 "task=transpike.tasks.Fidelity() compares the answers with those of the source network"
             )
-        into.add(snn, x, None if y is None else y[: batch.size], runs, engine_, part_from)
-
-    def alone(batch: Batch) -> MeasuredTally | OutcomeTally:
-        part = empty()
-        part.source, part.device = tally.source, tally.device
-        run(batch, part, batch.first)
-        tally.source, tally.device = part.source, part.device
+        if x.device not in sources:
+            sources[x.device] = snn.source.to(device=x.device)
+        part, y = empty(), None if y is None else y[: batch.size]
+        part.add(snn, x, y, runs, engine_, batch.first, sources[x.device], see)
         return part
 
-    def tell() -> None:
+    tally, ranks, sources = empty(), processes(), dict[Any, Graph]()
+    check_alike(ranks, snn, timesteps=runs, answers=asked, engine=engine, limit=limit, task=asked_task, output=output)
+    for part in shared(ranks, numbered(data, snn.sample_shape, ranks, limit), run):
+        tally.merge(part)
         if progress is not None:
             progress(tally.samples, limit if limit is not None else total)
-
-    tally, ranks = empty(), sharing()
-    batches = numbered(data, snn.sample_shape, ranks, limit)
-    if ranks.count == 1:
-        for batch in batches:
-            run(batch, tally)
-            tell()
-    else:
-        for found in shared(ranks, batches, alone):
-            tally.merge(found)
-            tell()
     if not tally.samples:
         raise DataError("there are no samples to evaluate")
     return tally.report(snn, engine, models)

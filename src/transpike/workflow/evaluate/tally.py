@@ -2,6 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +52,6 @@ class Tally(ABC):
         self.activities: dict[int, Activity] = {}
         self.exact, self.why = True, ""
         self.kernels: dict[str, str] = {}
-        self.source: Graph | None = None
-        self.device = torch.device("cpu")
         self.observed: Any = None
 
     @abstractmethod
@@ -64,27 +63,22 @@ class Tally(ABC):
         """Judge the answers of a run."""
 
     def add(
-        self, snn: SNN, x: Tensor, y: Tensor | None, runs: tuple[int, ...], engine: Any, part_from: int | None = None
-    ) -> None:
-        """Run the batch in both networks; ``y`` None: the task needs no targets.
+        self, snn: SNN, x: Tensor, y: Tensor | None, runs: tuple[int, ...], engine: Any, first: int, source: Graph,
+        see: Callable[[Tensor], Any],
+    ) -> None:  # fmt: skip
+        """Run a batch, the only one of this tally, in both networks; ``y`` None: the task needs no targets.
 
-        ``part_from``: this tally holds only this batch, whose first sample has this number, and is merged by another,
-        which checks the inputs.
+        ``first``: number of its first sample; ``source``: the source network on the device of x. ``see`` looks at the
+        prepared inputs, and returns what the tally of all batches has to count.
         """
-        first = self.samples if part_from is None else part_from
         ids = torch.arange(first, first + len(x))
         with torch.no_grad():
-            if self.source is None or x.device != self.device:
-                self.source, self.device = snn.source.to(device=x.device), x.device
             prepared = snn.prepare(x)
-            if part_from is None:
-                self.inputs.add(prepared)
-            else:
-                self.observed, self.pictures.open = self.inputs.observe(prepared), part_from < SAMPLES
+            self.observed, self.pictures.open = see(prepared), first < SAMPLES
             self.beyond, self.elements = self.beyond + snn.beyond(prepared), self.elements + prepared.numel()
-            whole = self.source.run(snn.encoder.accumulate(prepared))
+            whole = source.run(snn.encoder.accumulate(prepared))
             if not bool(torch.isfinite(whole).all()):
-                self.source.check_finite(snn.encoder.accumulate(prepared), "the test data")
+                source.check_finite(snn.encoder.accumulate(prepared), "the test data")
             logits = self.judged.part(whole)
             y = logits if y is None else self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device))
         self.judge_source(logits, y)
@@ -110,8 +104,9 @@ class Tally(ABC):
         self.samples += len(x)
 
     def merge(self, part: "Tally") -> None:
-        """Add the tally of the next batch, in the order of the samples: sums are those of ``add``, bit for bit."""
-        self.inputs.count(part.observed)
+        """Add the tally of the next batch, in the order of the samples, so that sums do not depend on who ran it."""
+        if part.observed is not None:
+            self.inputs.count(part.observed)
         for name in ("samples", "ties", "early", "beyond", "elements"):
             setattr(self, name, getattr(self, name) + getattr(part, name))
         self.outputs.merge(part.outputs)
@@ -129,8 +124,8 @@ class Tally(ABC):
         """Add what a tally of the same class has judged."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the networks and the check of inputs, which every process has."""
-        return {name: value for name, value in vars(self).items() if name not in ("source", "inputs")}
+        """Without the check of inputs, which every process has."""
+        return {name: value for name, value in vars(self).items() if name != "inputs"}
 
     def common(
         self, snn: SNN, engine: str, remarks: tuple[str, ...], models: tuple[EnergyModel, ...]

@@ -23,8 +23,8 @@ from transpike.lowering.layerwise import layer_by_layer
 from transpike.passes import FoldBatchNorm
 from transpike.passes.rewrites.rectify import rectified
 from transpike.snn import SNN
-from transpike.training.ranks import sharing
 from transpike.workflow.convert import convert
+from transpike.workflow.distributed import processes
 from transpike.workflow.explain.layer_errors import LayerSums
 from transpike.workflow.hybrid import behind_before
 from transpike.workflow.judged import Judged
@@ -123,7 +123,7 @@ class Case:
         right = list[Tensor]()
         originals: dict[str, list[Tensor]] = {name: [] for name in sums}
         renewed: dict[tuple[str, str], list[Tensor]] = {(part, name): [] for part in PARTS for name in sums}
-        alone = sharing().count == 1
+        alone = processes().count == 1
         after = {name: behind(self.snn.graph, name) for name in sums}
 
         def run(context: Context, shown: Tensor, y: Tensor) -> Compared:
@@ -268,7 +268,7 @@ class Case:
         for part in parts:
             batches.append(Batch(first, len(part[1]), part))
             first += len(part[1])
-        return shared(sharing(), batches, lambda batch: run(*batch.content))
+        return shared(processes(), batches, lambda batch: run(*batch.content))
 
     def _parts(
         self, elements: int, steps: int, schedule: Schedule | None = None

@@ -21,6 +21,7 @@ from transpike.results.notebook import Shown
 from transpike.results.writing import write_atomically
 from transpike.schedules import LayerSynchronous
 from transpike.snn import SNN, takes_snn
+from transpike.workflow.distributed import check_alike, processes
 from transpike.workflow.explain.case import PARTS, Case, explained
 from transpike.workflow.explain.layer_errors import LayerError, LayerSums
 from transpike.workflow.judged import Tasks
@@ -144,7 +145,7 @@ def explain(
     its weights (with biases and pools), and then its neurons, by those of the source converted again by the recipe,
     calibrated on these inputs: what is recovered in this way is an error of the layer, not a cost of spiking.
     ``changes`` tries more time steps, windows, other thresholds and biases where most accuracy was recovered. ``data``,
-    ``output`` and ``task`` as for ``evaluate``; processes share the simulations inside of ``distributed_samples``.
+    ``output`` and ``task`` as for ``evaluate``; inside of ``distributed_samples`` processes share the simulations.
     ``progress(done, total)`` counts simulations.
     Raises DataError for data without targets, SettingError for phase cycles, windows with wait steps and early firing,
     whose layers cannot run one by one, and for pools before neurons. Changes are chosen and measured on the same
@@ -155,13 +156,10 @@ def explain(
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
     layerwise(snn.graph, snn.schedule, steps, "explanations")
     with torch.no_grad():
-        return _explained_case(
-            Case.of(snn, data, samples, steps, *judgement(snn.outputs, task, output)),
-            oracle,
-            renew,
-            changes,
-            progress,
-        )
+        case = Case.of(snn, data, samples, steps, *judgement(snn.outputs, task, output))
+        given = {"timesteps": steps, "task": case.task, "oracle": oracle, "renew": renew, "changes": changes}
+        check_alike(processes(), snn, samples={"inputs": case.x, "targets": case.y}, **given)
+        return _explained_case(case, oracle, renew, changes, progress)
 
 
 def _explained_case(

@@ -5,10 +5,11 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +17,15 @@ from torch import Tensor, nn
 
 from transpike.core.cell import Neuron
 from transpike.core.channels import rows, shaped
-from transpike.core.input_statistics import InputStatistics
-from transpike.core.inputs import InputNames, Inputs, with_statistics
 from transpike.core.task import OutcomeTask, Task
-from transpike.data import Split
 from transpike.engines import Auto
-from transpike.errors import DataError, SettingError
+from transpike.errors import CheckpointError, DataError, SettingError
 from transpike.snn import SNN
 from transpike.tasks import task_given
 from transpike.training import checkpoint as files
 from transpike.training import schedule
-from transpike.training.samples import Pairs, Samples
+from transpike.training.ranks import Ranks
+from transpike.training.samples import Samples
 from transpike.training.settings import fingerprint, origins
 from transpike.training.source import augmentation
 from transpike.training.source.loop import diverged, generator_of, is_better
@@ -36,8 +35,19 @@ from transpike.training.spiking.packing import PackSpikes
 from transpike.training.spiking.tandem import Tandem
 from transpike.training.spiking.unrolled import Unrolled
 from transpike.workflow.convert import spike_rates
-from transpike.workflow.finetune.facts import LEAST, bounds, digest, loss_json
+from transpike.workflow.distributed import ALONE
+from transpike.workflow.finetune.facts import (
+    LEAST,
+    augmentation_of,
+    bounds,
+    checked_samples,
+    digest,
+    input_fields,
+    loss_json,
+)
+from transpike.workflow.finetune.parts import gradients, shares
 from transpike.workflow.judged import Judged
+from transpike.workflow.shared_batches import Batch, shared
 from transpike.workflow.train import Progress, Row
 
 MEASURED = 512
@@ -45,6 +55,7 @@ MEASURED = 512
 ON_GRID = 1000
 """Validation samples on which the accuracy change by the grid is measured."""
 
+Result = TypeVar("Result")
 Notify = Callable[[Progress | Row], None]
 
 
@@ -60,12 +71,14 @@ class Tuning:
         device: torch.device,
         task: Task | None = None,
         judged: Judged | None = None,
+        group: Ranks = ALONE,
     ) -> None:
+        self.group, self.parts = group, settings.batch_parts or group.count
         task, self.output = task_given(task), judged or Judged()
         if len(samples) < 2:
             raise DataError(f"training needs at least two samples, there are {len(samples)}")
         self.task, self.criterion = task, loss_for(settings.loss, task)
-        samples = _checked(samples, self.output.shape(snn.graph.output.shape), task)
+        samples = checked_samples(samples, self.output.shape(snn.graph.output.shape), task)
         self.snn, self.samples, self.settings, self.timesteps, self.device = snn, samples, settings, timesteps, device
         kind = Tandem if settings.gradients == "counts" else Unrolled
         if kind is Tandem and (settings.normalise or settings.train != ("weights",)):
@@ -75,7 +88,7 @@ class Tuning:
             detach_reset=settings.detach_reset,
         ).to(device)  # fmt: skip
         self.source = snn.source.to(device=device) if self.criterion.needs_teacher else None
-        self.augment = self._augmentation()
+        self.augment = augmentation_of(snn, samples, settings, task)
         order = torch.randperm(len(samples), generator=generator_of(settings.seed, 0))
         share = settings.validation_fraction
         held_out = min(len(order) - 1, max(1, round(len(order) * share))) if share else 0
@@ -95,21 +108,6 @@ class Tuning:
         for part in indices.split(128):
             check.add(self.snn.prepare(self.samples.batch(part)[0]))
         return check.finished()
-
-    def _augmentation(self) -> str:
-        x = self.samples.batch(torch.arange(1))[0]
-        self.snn.prepare(x)  # DataError for samples of a wrong shape
-        if isinstance(x, Inputs):
-            if self.settings.augment not in ("auto", "none"):
-                raise SettingError(
-                    f"augment={self.settings.augment!r} moves the pixels of one image, and the network has several "
-                    "inputs: augment the data"
-                )
-            return "none"
-        usual = "crop-flip" if x.ndim == 4 and x.shape[1] > 1 else "crop"
-        usual = "none" if x.ndim < 4 or x.shape[-2] < 16 else usual
-        classes, targets = isinstance(self.task, OutcomeTask), self.samples.labels
-        return augmentation.for_targets(self.settings.augment, usual, classes, targets)
 
     def _choose(self) -> dict[str, nn.Parameter]:
         """Mark and return the trained parameters; all others are frozen."""
@@ -145,7 +143,7 @@ class Tuning:
         """Everything that must match to resume from a checkpoint."""
         preprocessing = self.snn.preprocessing
         return (
-            self.settings.to_json()
+            {name: value for name, value in self.settings.to_json().items() if name != "batch_parts"}
             | loss_json(self.criterion, self.task)
             | ({} if self.output.name is None else {"output": self.output.name})
             | {
@@ -153,6 +151,7 @@ class Tuning:
                 "augment": self.augment,
                 "recipe": str(self.snn.recipe),
                 "labels": hashlib.sha256(self.samples.labels.contiguous().numpy().tobytes()).hexdigest()[:16],
+                **({} if self.parts == 1 else {"batch_parts": self.parts}),
                 **origins(
                     getattr(self.samples, "images", getattr(self.samples, "inputs", None)),
                     *dict.fromkeys(type(node.op) for node in self.snn.graph),
@@ -170,9 +169,13 @@ class Tuning:
 
     def run(self, path: Path | None, resume: bool, progress: Notify | None) -> files.State:
         state = files.State([], 0, {})
+        self.group.check_same({name: repr(value) for name, value in self.facts.items()})
+        self.group.wait()  # the first process may still be writing the checkpoint of an earlier run
         self.before = self.measure(self.validation) if len(self.validation) else (None, None)
         if path and resume and path.exists():
             state = files.load(path, self.facts, self.module, self.optimiser, self.trained)
+        if not self.group.agree(len(state.history)):
+            raise CheckpointError(f"processes read different versions of {path}: put it where all machines can read it")
         while not self.ready(state):
             epoch, start = len(state.history) + 1, time.perf_counter()
             numbers = self.epoch(epoch, progress)
@@ -184,9 +187,9 @@ class Tuning:
                 state.best_epoch = epoch
                 state.best = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
             state.history.append(row)
-            if path:
+            if path and self.group.first:
                 files.save(path, self.facts, self.module, self.optimiser, self.trained, state)
-            if progress:
+            if progress and self.group.first:
                 progress(row)
         return state
 
@@ -211,33 +214,48 @@ class Tuning:
         parts = order.split(settings.batch_size)
         self.module.train()
         steps, loss_sum, judged, factor = len(parts), 0.0, list[Tensor](), 1.0
+        tensors, trained = self.module.tensors(), [p for p in self.trained.values() if p.requires_grad]
+        running = [
+            tensors[f"{name}.norm.{one}"] for name in sorted(self.module.normalised) for one in ("mean", "variance")
+        ]
         for step, indices in enumerate(parts):
-            inputs, labels = self.samples.batch(indices)
-            inputs = self.snn.prepare(self.augmented(inputs, generator)).to(self.device)
-            labels, ids = labels.to(self.device), indices.to(self.device)
             factor = self.factor(epoch, step, steps)
             for group in self.optimiser.param_groups:
                 group["lr"] = group["initial_lr"] * factor
-            self.optimiser.zero_grad()
-            loss, answer = self.loss(inputs, labels, ids)
-            value = loss.item()
-            if not math.isfinite(value):
-                where = f"the loss is {value} in epoch {epoch}, step {step + 1} of {steps}"
-                raise diverged(where, settings.learning_rate)
-            loss.backward()
+            where = f"epoch {epoch}, step {step + 1} of {steps}"
+            run = partial(self.part, indices, generator, generator.get_state(), where)
+            value, found = gradients(trained, running, self.group, shares(len(indices), self.parts), run)
+            generator.set_state(found[0][1])
             self.optimiser.step()
             self.constrain()
             loss_sum += value * len(indices)
-            judged.append(self.judged(answer, labels))
-            if progress:
+            judged += [each for each, _ in found]
+            if progress and self.group.first:
                 progress(Progress(epoch, self.epochs, step + 1, steps, value))
         return settings.learning_rate * factor, loss_sum / len(order), self.accuracy(judged)
 
-    def augmented(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+    def part(
+        self, indices: Tensor, generator: torch.Generator, state: Tensor, where: str, start: int, end: int
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The loss of the samples [start, end) of a batch; rows of the task, and the state of the generator behind it.
+
+        The generator draws for the whole batch, from ``state`` on.
+        """
+        generator.set_state(state)
+        chosen = indices[start:end]
+        inputs, labels = self.samples.batch(chosen)
+        inputs = self.snn.prepare(self.augmented(inputs, generator, (start, len(indices)))).to(self.device)
+        labels = labels.to(self.device)
+        loss, answer = self.loss(inputs, labels, chosen.to(self.device))
+        if not math.isfinite(value := loss.item()):
+            raise diverged(f"the loss is {value} in {where}", self.settings.learning_rate)
+        return loss, (self.judged(answer, labels), generator.get_state())
+
+    def augmented(self, inputs: Tensor, generator: torch.Generator, place: tuple[int, int]) -> Tensor:
         if self.augment == "none":
             return inputs
         images = inputs.flatten(1, -3)  # the frames of a recording are shifted together
-        changed = augmentation.augment(images, self.augment, generator, self.settings.padding)
+        changed = augmentation.augment(images, self.augment, generator, self.settings.padding, place=place)
         return changed.reshape(inputs.shape)
 
     def loss(self, inputs: Tensor, labels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -270,15 +288,24 @@ class Tuning:
     def measure(self, indices: Tensor) -> tuple[float, float | None]:
         """Mean loss of the task and accuracy."""
         self.module.eval()
-        loss, judged, entropy = 0.0, list[Tensor](), isinstance(loss_for(None, self.task), CrossEntropy)
-        for part in indices.split(256):
-            answer, labels = self.answer(part)
-            if entropy:
-                loss += F.cross_entropy(answer, labels, reduction="sum").item()
-            else:
-                loss += self.task.loss(answer, labels).item() * len(part)
-            judged.append(self.judged(answer, labels))
+        loss, judged = 0.0, list[Tensor]()
+        for value, each in self.each(self.measured, indices.split(256)):
+            loss += value
+            judged.append(each)
         return loss / len(indices), self.accuracy(judged)
+
+    def measured(self, part: Tensor) -> tuple[float, Tensor]:
+        """The sum of the loss over some samples, and what the task needs of each of them."""
+        answer, labels = self.answer(part)
+        if isinstance(loss_for(None, self.task), CrossEntropy):
+            loss = F.cross_entropy(answer, labels, reduction="sum").item()
+        else:
+            loss = self.task.loss(answer, labels).item() * len(part)
+        return loss, self.judged(answer, labels)
+
+    def each(self, run: Callable[[Tensor], Result], parts: Sequence[Tensor]) -> Iterator[Result]:
+        """``run`` of each part of some indices, in their order; the processes share them."""
+        return shared(self.group, map(Batch.of, parts), lambda batch: run(batch.content))
 
     def judged(self, answer: Tensor, labels: Tensor) -> Tensor:
         """What the task needs of each sample, without gradients."""
@@ -306,7 +333,7 @@ class Tuning:
         shown = self.training[:MEASURED]
         tuned = dataclasses.replace(
             self.snn, graph=self.module.to_graph(), recipe=recipe, ranges=self.ranges(shown), rates={},
-            provenance=dict(self.snn.provenance), exit=None, **self.inputs(shown),
+            provenance=dict(self.snn.provenance), exit=None, **input_fields(self.snn, self.samples, shown),
         )  # fmt: skip
         tuned.rates.update(spike_rates(tuned, tuned.prepare(self.samples.batch(shown[:16])[0])))
         facts = {
@@ -324,26 +351,21 @@ class Tuning:
         remarks = (*self.snn.remarks, *(f"fine-tuned although {one}" for one in self.warnings), remark)
         return dataclasses.replace(tuned, remarks=remarks)
 
-    def inputs(self, indices: Tensor) -> dict[str, Any]:
-        """Statistics of the training inputs, as the calibration inputs of the tuned network: fields of an SNN."""
-        parts = [self.snn.prepare(self.samples.batch(part)[0]) for part in indices.split(128)]
-        if InputNames.of(self.snn.source.inputs) is not None:
-            return {"source": with_statistics(self.snn.source, parts)}
-        return {"inputs": InputStatistics.of(map(self.snn.encoder.accumulate, parts))}
-
     @torch.no_grad()
     def ranges(self, indices: Tensor) -> dict[str, Tensor]:
         """The largest |mean current| of each neuron layer, one value per channel, with size 1 on its other axes."""
         found: dict[str, Tensor] = {}
         graph = self.module.source_graph
         before, axes = {n.name: n.inputs[0] for n in graph if isinstance(n.op, Neuron)}, graph.channel_axes
-        for part in indices.split(128):
+
+        def run(part: Tensor) -> dict[str, Tensor]:
             inputs = self.snn.prepare(self.samples.batch(part)[0]).to(self.device)
             seen = self.module.watched(inputs, before.values())
-            for name, source in before.items():
-                current = seen[source].charge
-                axis, mean = axes[source], current.mean(0).abs()
-                largest = shaped(rows(mean, axis).amax(1).cpu(), axis, mean.ndim - 1)
+            means = {name: (axes[source], seen[source].charge.mean(0).abs()) for name, source in before.items()}
+            return {n: shaped(rows(mean, axis).amax(1).cpu(), axis, mean.ndim - 1) for n, (axis, mean) in means.items()}
+
+        for part in self.each(run, indices.split(128)):
+            for name, largest in part.items():
                 found[name] = torch.maximum(found.get(name, largest), largest)
         return found
 
@@ -351,28 +373,19 @@ class Tuning:
         """First metric and change of outputs on held-out samples (else training samples), off the grid and on it."""
         shown = (self.validation if len(self.validation) else self.training)[:ON_GRID]
         judged, change = (list[Tensor](), list[Tensor]()), 0.0
-        for part in shown.split(100):
+
+        def run(part: Tensor) -> tuple[float, tuple[Tensor, ...]]:
             off, labels = (value.cpu() for value in self.answer(part))
             inputs = tuned.prepare(self.samples.batch(part)[0])
             on = self.output.part(tuned.run_prepared(inputs, self.timesteps, Auto(), part, (), False).logits[-1])
-            change = max(change, float((off - on).abs().max()))
-            for found, answer in zip(judged, (off, on), strict=True):
-                found.append(self.judged(answer, labels))
+            return float((off - on).abs().max()), tuple(self.judged(answer, labels) for answer in (off, on))
+
+        for largest, both in self.each(run, shown.split(100)):
+            change = max(change, largest)
+            for found, one in zip(judged, both, strict=True):
+                found.append(one)
         before, after = (self.task.value(torch.cat(found)) for found in judged)
         name = {} if isinstance(self.task, OutcomeTask) else {"metric": self.task.first.name}
         key = "value" if name else "accuracy"
         numbers = {f"{key}_off": before, f"{key}_on": after, "largest_logit_change": change}
         return {"samples": len(shown), **name, **numbers}
-
-
-def _checked(samples: Samples, shape: tuple[int, ...], task: Task) -> Samples:
-    """The samples, with targets in the form of the task. Raises DataError for others."""
-    labels = task.check(shape, len(samples), samples.labels, "the training data")
-    if isinstance(samples, Pairs):
-        return dataclasses.replace(samples, labels=labels)
-    same = labels.dtype == samples.labels.dtype and torch.equal(labels, samples.labels)
-    return (
-        samples
-        if same or not isinstance(samples, Split)
-        else Split(samples.images, labels, samples.source, any_targets=True)
-    )

@@ -48,12 +48,15 @@ def finetune(
     of the first metric, settings and history. ``checkpoint`` is replaced after every epoch; with ``resume``, a run
     continues from it and ends bit-identical to an uninterrupted run. ``progress`` receives a Progress every step and a
     Row every epoch.
+    Under torchrun (docs/scale.md) each process computes the gradients of a part of every batch, and the first one
+    writes and reports; the result is bit for bit that of one process with as many ``batch_parts``.
     Raises SettingError (as for a task without a loss), DataError (no labels, a loss that is not finite),
     CheckpointError.
     """
     refuse_hybrid(snn, "finetune", "it trains layers that spike")
     chosen = fine_tuning(settings, changes)
-    check_writable(checkpoint, make_folder=True, read_again=True)
+    group = ranks.join(device)
+    group.in_first(lambda: check_writable(checkpoint, make_folder=True, read_again=True))
     asked, judged = judgement(snn.outputs, getattr(data, "task", None) if task is None else task, output)
     if not asked.needs_targets:
         raise SettingError(f"{asked} has no targets to train with: give the task of the targets{_and_output(snn)}")
@@ -61,7 +64,7 @@ def finetune(
     timesteps = snn.schedule.check(chosen.timesteps if chosen.timesteps is not None else snn.timesteps)
     with using_threads(threads):
         tuning = (Tuning if chosen.layerwise is None else Stagewise)(
-            snn, samples, chosen, timesteps, ranks.usable(device), asked, judged
+            snn, samples, chosen, timesteps, group.device, asked, judged, group
         )
         state = tuning.run(Path(checkpoint) if checkpoint else None, resume, progress)
         return tuning.result(state)

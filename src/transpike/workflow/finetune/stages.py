@@ -122,20 +122,14 @@ class Stagewise(Tuning):
             total = total + self.criterion(self.output.part(currents), answer, labels, teacher)
         return total, answer
 
-    @torch.no_grad()
-    def measure(self, indices: Tensor) -> tuple[float, float | None]:
-        """The stage's objective, and the accuracy of the network in this stage."""
+    def measured(self, part: Tensor) -> tuple[float, Tensor]:
+        """The stage's objective, and what the task needs of the answers of the network in this stage."""
         if self.plan.objective == "task":
-            return super().measure(indices)
-        self.module.eval()
-        total, judged = 0.0, list[Tensor]()
-        for part in indices.split(256):
-            inputs, labels = self.samples.batch(part)
-            inputs, labels = self.snn.prepare(inputs).to(self.device), labels.to(self.device)
-            loss, answer = self.loss(inputs, labels, part.to(self.device))
-            total += loss.item() * len(part)
-            judged.append(self.judged(answer, labels))
-        return total / len(indices), self.accuracy(judged)
+            return super().measured(part)
+        inputs, labels = self.samples.batch(part)
+        inputs, labels = self.snn.prepare(inputs).to(self.device), labels.to(self.device)
+        loss, answer = self.loss(inputs, labels, part.to(self.device))
+        return loss.item() * len(part), self.judged(answer, labels)
 
 
 def _step(op: Synapse, bits: int) -> Tensor:

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from transpike.core.constraints import check_settings, setting
 from transpike.core.inputs import Inputs
+from transpike.core.installation import versions
 from transpike.core.task import Task
 from transpike.errors import FileError, MissingExtra, SettingError
 from transpike.training.source.loop import using_threads
 from transpike.workflow.compare.executors._base import Executor, Finished, reason_of
 from transpike.workflow.compare.inputs import open_inputs
 from transpike.workflow.compare.measure import measure
-from transpike.workflow.compare.units import Unit, Work, versions
+from transpike.workflow.compare.units import Unit, Work
 
 ANSWER = 8.0
 """Seconds in which a cluster answers; Ray itself would wait for minutes and then end the process."""
@@ -130,7 +131,7 @@ def _task() -> Callable[..., dict[str, Any]]:
         # modules next to a script, as other processes of one machine find them; what is installed here comes first
         sys.path += [folder for folder in folders if folder not in sys.path]
         try:
-            found = importlib.import_module("transpike.workflow.compare.units").versions()
+            found = importlib.import_module("transpike.core.installation").versions()
         except Exception as error:
             try:
                 found = f"transpike {importlib.import_module('transpike').__version__}"
