@@ -54,7 +54,7 @@ def work(folder: Path) -> None:
     plain = {**SETTINGS["plain"], "checkpoint": folder / "shared.safetensors"}
     ts.finetune(network(), samples(), **plain, progress=news.append)
     refused = []
-    for change in ({"learning_rate": 1e30, "epochs": 3}, {"learning_rate": 1e-3 * (1 + own)}, {"batch_parts": 3}):
+    for change in ({"learning_rate": 1e30, "optimiser": "sgd"}, {"learning_rate": 1e-3 * (1 + own)}, {"batch_parts": 3}):
         try:
             ts.finetune(network(), samples(), **{**plain, "checkpoint": None, **change})
             refused.append("nothing")
