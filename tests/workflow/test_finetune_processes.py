@@ -1,6 +1,7 @@
 """Several processes fine-tune one network, as torchrun starts them: to the bits of one process."""
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import transpike as ts
 from stored import stored
 from transpike.errors import DataError, LostProcess, SettingError
 from transpike.training import ranks
+from transpike.training.spiking.losses import Loss
 from transpike.workflow.finetune.parts import gradients, shares
 from waiting import HANGS
 
@@ -27,6 +29,13 @@ SETTINGS = {
     # the last batch has one sample: one of two processes has nothing to do
     "rest": {"epochs": 1, "batch_size": 62, "loss": "distil", "train": ("thresholds", "leaks")},
 }
+
+
+class BrokenInSecond(Loss):
+    """A loss that is not finite in the second process."""
+
+    def __call__(self, currents, answer, labels, teacher):
+        return currents.square().mean() * (math.nan if os.environ.get("RANK") == "1" else 1.0)
 
 
 def samples() -> ts.data.Split:
@@ -54,7 +63,7 @@ def work(folder: Path) -> None:
     plain = {**SETTINGS["plain"], "checkpoint": folder / "shared.safetensors"}
     ts.finetune(network(), samples(), **plain, progress=news.append)
     refused = []
-    for change in ({"learning_rate": 1e30, "optimiser": "sgd"}, {"learning_rate": 1e-3 * (1 + own)}, {"batch_parts": 3}):
+    for change in ({"loss": BrokenInSecond()}, {"learning_rate": 1e-3 * (1 + own)}, {"batch_parts": 3}):
         try:
             ts.finetune(network(), samples(), **{**plain, "checkpoint": None, **change})
             refused.append("nothing")
@@ -187,8 +196,9 @@ def test_gradients_of_parts_are_added_in_their_order():
 def test_only_the_first_process_reports_and_both_refuse_the_same(folder):
     assert facts(folder, 0)["news"] == 2 * (3 + 1) and facts(folder, 1)["news"] == 0
     assert facts(folder, 0)["refused"] == facts(folder, 1)["refused"]
-    diverged, settings, parts = facts(folder, 0)["refused"]
-    assert "diverged" in diverged and "learning_rate is 0.001 in process 0, and 0.002 in process 1 of 2" in settings
+    broken, settings, parts = facts(folder, 0)["refused"]
+    assert "the loss is nan in epoch 1, step 1 of 3" in broken
+    assert "learning_rate is 0.001 in process 0, and 0.002 in process 1 of 2" in settings
     assert parts == "nothing"  # more parts than processes
 
 
