@@ -1,7 +1,9 @@
 """Tar files of pictures that are damaged, or not what they say: refused by name, and nothing is written."""
 
+import bz2
 import gzip
 import io
+import lzma
 import struct
 import tarfile
 from collections.abc import Callable
@@ -65,10 +67,18 @@ def test_what_is_no_tar_file(content: bytes, tmp_path: Path) -> None:
         loaded(tmp_path)
 
 
-def test_a_packed_shard_says_what_unpacks_it(tmp_path: Path) -> None:
-    path = changed(tar(tmp_path / "train.tar", samples(range(2))), gzip.compress)
-    with pytest.raises(DataError, match=r"packed as a whole.*gunzip"):
+@pytest.mark.parametrize(
+    ("pack", "tool"), [(gzip.compress, "gunzip"), (bz2.compress, "bunzip2"), (lzma.compress, "unxz")]
+)
+def test_a_packed_shard_says_what_unpacks_it(pack: Callable, tool: str, tmp_path: Path) -> None:
+    path = changed(tar(tmp_path / "train.tar", samples(range(2))), pack)
+    with pytest.raises(DataError, match=f"packed as a whole.*{tool}"):
         loaded(path)
+
+
+def test_a_name_that_begins_as_a_packed_file_does(tmp_path: Path) -> None:
+    path = tar(tmp_path / "train.tar", {"BZh91.png": picture(3), "BZh91.cls": b"0"})
+    assert len(loaded(path).train) == 1
 
 
 BAD: dict[str, tuple[list[tuple[str, bytes]], str]] = {

@@ -21,8 +21,10 @@ LONGEST_LABEL = 2**20
 """Bytes of a .cls or .json file."""
 LARGEST_PICTURE = 2**28
 """Bytes of a packed picture, which is in memory while it is decoded."""
-PACKED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"(\xb5": "unzstd"}
-"""First two bytes of packed files → what unpacks them."""
+PACKED = {
+    rb"\x1f\x8b\x08": "gunzip", rb"BZh[1-9]1AY&SY": "bunzip2", rb"\xfd7zXZ\x00": "unxz", rb"\x28\xb5\x2f\xfd": "unzstd",
+}  # fmt: skip
+"""How packed files begin → what unpacks them."""
 DAMAGE = (tarfile.TarError, EOFError, OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError,
           MemoryError, AttributeError)  # fmt: skip
 """What the standard library raises for damaged tar files."""
@@ -84,7 +86,8 @@ def name_at(shard: Shard, offset: int) -> str:
 def members(shard: Shard, file: BinaryIO) -> Iterator[Member]:
     """Every member but folders. Raises DataError where the archive ends early or is damaged."""
     size = shard.size()
-    if tool := PACKED.get(file.read(2)):
+    first = file.read(10)
+    if tool := next((tool for magic, tool in PACKED.items() if re.match(magic, first)), None):
         raise DataError(
             f"{shard} is packed as a whole, so that single samples cannot be read from it: unpack it with {tool}"
         )
