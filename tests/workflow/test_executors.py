@@ -200,7 +200,7 @@ def test_progress_counts_the_samples_of_units_that_run_in_other_processes(
             (tmp_path / "gate").touch()
 
     settings = ts.ComparisonSettings(timesteps=T, task=Waiting(), jobs=2)
-    data = [(x[:24], torch.zeros(24)), (x[24:], torch.zeros(16))]
+    data = [(x[:24], torch.arange(24) % 3), (x[24:], torch.arange(16) % 3)]
     ts.compare(model, [Told()], x, settings, data=data, progress=progress)
     assert heard.counted == [(0, 40), (24, 40), (40, 40)]
 

@@ -125,7 +125,7 @@ def test_progress_counts_the_samples_of_units_that_run(machines: Machines) -> No
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
     x = torch.rand(40, 6)
-    data = [(x[:24], torch.zeros(24)), (x[24:], torch.zeros(16))]
+    data = [(x[:24], torch.arange(24) % 3), (x[24:], torch.arange(16) % 3)]
     settings = ts.ComparisonSettings(timesteps=(2,), task=Waiting())
     try:
         ts.compare(model, ["ecc"], x, settings, data=data, executor=machines.executor, progress=progress)

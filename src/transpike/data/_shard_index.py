@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def _marks(shards: Sequence[Shard]) -> list[str]:
 
 
 def _packed(names: list[str], sizes: list[int], listed: list[Samples]) -> bytes:
-    columns = {column: np.concatenate([getattr(one, column) for one in listed]) for column in COLUMNS}
+    columns: dict[str, Any] = {column: np.concatenate([getattr(one, column) for one in listed]) for column in COLUMNS}
     file = io.BytesIO()
     np.savez(
         file, format=np.array(FORMAT), shards=np.array(names), bytes=np.array(sizes),

@@ -40,7 +40,7 @@ class StoredArray:
         wanted = list(indices)
         found = np.empty((len(wanted), *self.shape[1:]), self.dtype)
         step = found.itemsize * prod(self.shape[1:])
-        content = memoryview(found.reshape(-1).view(np.uint8))
+        content = memoryview(found.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         try:
             with self.path.open("rb", buffering=0) as file:
                 for place, index in enumerate(wanted if step else ()):

@@ -97,7 +97,7 @@ def members(shard: Shard, file: BinaryIO) -> Iterator[Member]:
         # without a compression, which open would look for
         archive = tarfile.TarFile(fileobj=_Headers(file), mode="r")  # type: ignore[arg-type]
         while (info := archive.next()) is not None:
-            archive.members = []  # which would grow with the archive
+            archive.members = []  # type: ignore[attr-defined] # which would grow with the archive
             if info.size < 0 or archive.offset <= at:
                 raise DataError(f"{shard} is damaged: {info.name} has a size of {info.size} bytes")
             if info.offset_data + info.size > size:
@@ -135,7 +135,7 @@ def _check_end(shard: Shard, file: BinaryIO, offset: int) -> None:
     file.seek(offset)
     first = file.read(tarfile.BLOCKSIZE)
     if len(first) < tarfile.BLOCKSIZE or any(first):
-        what = "damaged" if any(first) else "truncated"
+        what = "truncated" if len(first) < tarfile.BLOCKSIZE else "damaged"
         raise DataError(f"{shard} is {what} at byte {offset:,}: there is neither a file nor the end of the archive")
     while part := file.read(2**16):
         if part.count(0) < len(part):

@@ -58,7 +58,7 @@ def load(
         tested = held_out(everything.labels, test_fraction, split_seed)
         note = note or f"{test_fraction:g} of each class of {len(found)} shards held out, drawn with seed {split_seed}"
     else:
-        of_sample = np.repeat(splits, [len(one) for one in listed])
+        of_sample = np.repeat([str(split) for split in splits], [len(one) for one in listed])
         tested = of_sample == ("test" if "test" in splits else "val")
         everything, tested = everything[tested | (of_sample == "train")], tested[tested | (of_sample == "train")]
     train, test = everything[~tested], everything[tested]

@@ -29,7 +29,7 @@ REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
 
 
 def measure(
-    work: Work, unit: Unit, opened: Opened, tell: Callable[[int], object] = lambda samples: None
+    work: Work, unit: Unit, opened: Opened, tell: Callable[[int], None] = lambda samples: None
 ) -> dict[str, Any]:
     """Convert and evaluate; returns the results, or the reason of a refusal, as plain data.
 

@@ -11,7 +11,7 @@ from transpike.core.task import Task
 from transpike.workflow.compare.units import Unit, Work
 
 DEATH = "its process died (out of memory, or killed)"
-Told = Callable[[int, int], object]
+Told = Callable[[int, int], None]
 """Is called with the index of a unit and the number of samples that it has evaluated so far."""
 
 
