@@ -1,21 +1,24 @@
-"""What a sweep over ResNet-50 costs on 1, 8 and 64 nodes, by what one unit costs here: benchmarks/scale.json.
+"""What a sweep over ResNet-50, and one evaluation, cost on 1, 8 and 64 nodes, by what they cost here: scale.json.
 
     python benchmarks/scale.py --images 4          # measures (minutes), writes the file and docs/scale.md
     python benchmarks/scale.py --page              # writes the table of docs/scale.md again
 
 Measured on one core: conversion and evaluation of a ResNet-50 with seeded weights on seeded pictures, the bytes that its
-units read and write, the start of a process and of a Ray cluster. Computed: everything about more pictures and nodes.
+units read and write, the start of a process, of a Ray cluster and of two processes of torchrun, and what these two
+exchange. Computed: everything about more pictures and nodes.
 """
 
 import argparse
 import json
 import math
+import pickle
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -30,6 +33,20 @@ BEGIN, END = "<!-- benchmarks/scale.py -->\n", "<!-- end -->\n"
 T, SIZE, CLASSES, CALIBRATION, SEED = 8, 224, 1000, 8, 0
 PICTURES, UNITS, CORES, NODES = 50_000, 200, 16, (1, 8, 64)
 NETWORK = 10e9 / 8  # bytes per second between nodes
+BATCH = 8  # pictures that a process evaluates before the processes exchange their results
+GROUP = """
+import statistics, sys, time
+import torch.distributed as dist
+import transpike.workflow.evaluate.run
+dist.init_process_group("gloo")
+mine, found, seconds = bytes(int(sys.argv[1])), [None] * dist.get_world_size(), []
+for _ in range(20):
+    start = time.perf_counter()
+    dist.all_gather_object(found, mine)
+    seconds.append(time.perf_counter() - start)
+if dist.get_rank() == 0:
+    print(statistics.median(seconds))
+"""
 
 
 class Bottleneck(nn.Module):
@@ -106,6 +123,45 @@ def result_bytes() -> int:
         return next(Path(folder).glob("ecc-*.json")).stat().st_size
 
 
+def group_seconds(exchanged: int) -> tuple[float, float]:
+    """Of two processes of torchrun: seconds from their start to their end, and of one exchange of so many bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "group.py"
+        script.write_text(GROUP)
+        words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(exchanged)]
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True)
+        return time.perf_counter() - start, float(done.stdout)
+
+
+def processor_seconds(work: Callable[[], object], times: int = 1) -> float:
+    """CPU seconds of ``work``, the median of some times."""
+    found = []
+    for _ in range(times):
+        begun = time.process_time()
+        work()
+        found.append(time.process_time() - begun)
+    return statistics.median(found)
+
+
+def one_evaluation(snn: ts.SNN, x: Tensor) -> dict[str, float]:
+    """What the processes of torchrun do in addition: load the network, and exchange the results of their batches."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = ts.save(snn, Path(folder) / "net.transpike")
+        size, load = file.stat().st_size, processor_seconds(lambda: ts.load(file))
+    report = ts.evaluate(snn, [(x[:1], torch.zeros(1, dtype=torch.int64))])
+    result = pickle.dumps((report.activities, report.outcomes, report.ann_outcomes))
+    start, gather = group_seconds(len(result))
+    return {
+        "file_bytes": size,
+        "load_seconds": load,
+        "exchange_bytes": len(result),
+        "unpack_seconds": processor_seconds(lambda: pickle.loads(result), 20),
+        "group_seconds": start,
+        "gather_seconds": gather,
+    }
+
+
 def measured(images: int) -> dict:
     from machine import description  # next to this file; the page is made without it
 
@@ -135,6 +191,7 @@ def measured(images: int) -> dict:
         "result_bytes": result_bytes(),
         "start_seconds": started("import transpike.workflow.compare.run"),
         "cluster_seconds": cluster_seconds(),
+        "one_evaluation": one_evaluation(snn, x),
     }
 
 
@@ -153,6 +210,54 @@ def computed(found: dict, nodes: int) -> dict[str, float]:
     }
 
 
+def computed_evaluation(found: dict, nodes: int) -> dict[str, float]:
+    """Seconds of one evaluation of all pictures, one process on a core, each with every N-th batch."""
+    one, processes = found["one_evaluation"], nodes * CORES
+    rounds = math.ceil(math.ceil(PICTURES / BATCH) / processes)
+    return {
+        "pictures of a process": rounds * BATCH,
+        "evaluation": rounds * BATCH * found["seconds_per_image"],
+        # as bytes, from a storage that is as fast as the network of all nodes
+        "pictures": PICTURES / nodes * found["picture_bytes"] / 4 / NETWORK,
+        "start": one["group_seconds"] + one["load_seconds"] + one["file_bytes"] / NETWORK,
+        # the results of all go round all processes, and into each of them through the network of its node
+        "exchange": rounds
+        * (
+            (processes - 1) * one["gather_seconds"]
+            + processes * one["unpack_seconds"]
+            + (CORES * processes * one["exchange_bytes"] / NETWORK if nodes > 1 else 0.0)
+        ),
+    }
+
+
+PARTS = ("evaluation", "pictures", "start", "exchange")
+
+
+def evaluation_lines(found: dict) -> list[str]:
+    """The table of one evaluation."""
+    one = found["one_evaluation"]
+    lines = [
+        f"One evaluation of the {PICTURES:,} pictures on processes of torchrun. Measured, with two processes here: start "
+        f"{one['group_seconds']:.1f} s, loading the network ({one['file_bytes'] / 1e6:.0f} MB) {one['load_seconds']:.1f} "
+        f"s of CPU, an exchange {1e3 * one['gather_seconds']:.1f} ms, of results of {one['exchange_bytes'] / 1e3:.0f} kB, "
+        f"which take {1e3 * one['unpack_seconds']:.1f} ms to unpack. Computed: {CORES} processes on a node, batches of "
+        f"{BATCH}, pictures read as bytes:",
+        "",
+        "| nodes | processes | pictures of a process | their time | pictures read | start | exchanges | in all | faster | dominates |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    alone = sum(computed_evaluation(found, 1)[part] for part in PARTS)
+    for nodes in NODES:
+        row = computed_evaluation(found, nodes)
+        total = sum(row[part] for part in PARTS)
+        lines.append(
+            f"| {nodes} | {nodes * CORES:,} | {row['pictures of a process']:,.0f} | "
+            f"{' | '.join(hours(row[part]) for part in PARTS)} | {hours(total)} | {alone / total:.1f} × | "
+            f"{max(PARTS, key=lambda part: row[part])} |"
+        )
+    return lines
+
+
 def hours(seconds: float) -> str:
     return (
         f"{seconds / 3600:,.1f} h"
@@ -163,9 +268,9 @@ def hours(seconds: float) -> str:
     )
 
 
-def table() -> str:
+def table(found: dict | None = None) -> str:
     """The tables of docs/scale.md."""
-    found = json.loads((HERE / "scale.json").read_text())
+    found = json.loads((HERE / "scale.json").read_text()) if found is None else found
     cluster = found["cluster_seconds"]
     one = computed(found, 1)
     lines = [
@@ -199,6 +304,8 @@ def table() -> str:
             f"{hours(row['move'])} | {hours(row['start'])} | {row['results'] / 1e6:.0f} MB | {hours(total)} | "
             f"{alone / total:.1f} × |"
         )
+    if "one_evaluation" in found:
+        lines += ["", *evaluation_lines(found)]
     return "\n".join((*lines, ""))
 
 

@@ -59,6 +59,13 @@ class Stream(IterableDataset):
         return ((x, int(y)) for x, y in zip(X, Y, strict=True))
 
 
+class BatchStream(IterableDataset):
+    """As a pipeline of WebDataset: a torch Dataset that makes batches itself."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
+        return ((X[start : start + 9], Y[start : start + 9].tolist()) for start in range(0, len(X), 9))
+
+
 class Batch(NamedTuple):
     image: Tensor
     target: Tensor
@@ -106,6 +113,7 @@ LABELLED = {
     "a TensorDataset": TensorDataset(X, Y),
     "a loader": DataLoader(TensorDataset(X, Y), batch_size=9),
     "a stream": Stream(),
+    "a stream of batches": BatchStream(),
     "an indexed object": Indexed(),
     **{form: Samples(form) for form in ("pair", "dictionary", "hf", "meta", "array", "target (1,)")},
     **{f"loader of {form}": DataLoader(Samples(form), 9) for form in ("dictionary", "hf", "array", "target (1,)")},

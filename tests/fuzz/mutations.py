@@ -281,6 +281,29 @@ def weights_of(data: bytes, random: Random) -> bytes:
     return safetensors.torch.save(tensors, {key: str(value) for key, value in metadata.items()})
 
 
+def tar_of(data: bytes, random: Random) -> bytes:
+    """A tar file with other bytes, or with a header of other values that has a valid checksum, or in another order."""
+    kind = random.randrange(3)
+    blocks = [data[at : at + 512] for at in range(0, len(data), 512)]
+    heads = [at for at, block in enumerate(blocks) if block[257:262] == b"ustar"]
+    if kind == 0:
+        return bytes_of(data, random)
+    if kind == 1:
+        cut, other = sorted(random.choices(heads, k=2))
+        return b"".join(random.choice((blocks[:cut] + blocks[other:], blocks[:other] + blocks[cut:])))
+    chosen = random.choice(heads)
+    block = bytearray(blocks[chosen])
+    place, length = random.choice(((0, 100), (124, 12), (156, 1), (157, 100), (257, 8), (345, 155)))
+    values = (
+        b"\0", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"\xff" * 11 + b"\0", b"77777777777\0", b"-0000000001", b"x" * length,
+        random.randbytes(length), random.choice(b"0123456789xgLKSAVNDM\0").to_bytes(1, "big"), b"../../etc/passwd\0",
+    )  # fmt: skip
+    block[place : place + length] = random.choice(values)[:length].ljust(length, b"\0")
+    block[148:156] = f"{sum(block[:148]) + 8 * 32 + sum(block[156:]):06o}\0 ".encode()
+    blocks[chosen] = bytes(block)
+    return b"".join(blocks)
+
+
 def archive_of(data: bytes, random: Random) -> bytes:
     """A NumPy archive with other bytes, or with mutated members that have a valid checksum."""
     kind = random.randrange(4)

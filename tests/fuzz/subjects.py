@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import event_files
 import transpike as ts
+from shards import tar
 from transpike import chips, data, energy, models
 from transpike.cli import _prepared, main
 from transpike.core import registry
@@ -262,6 +263,20 @@ def _pictures(folder: Path, kind: str) -> Path:
     return folder / f"train/a/x.{end}"
 
 
+def _shard(folder: Path) -> Path:
+    picture, other = _picture("PNG", 1), _picture("JPEG", 2)
+    long = "n" * 150
+    return tar(folder / "train.tar", {
+        "0.png": picture, "0.cls": b"0", f"{long}/1.jpg": other, f"{long}/1.json": b'{"label": 1}', "2.cls": b"1",
+        "2.png": picture,
+    })  # fmt: skip
+
+
+def _shard_index(folder: Path) -> Path:
+    data.load(f"webdataset:{_shard(folder)}", index=folder / "transpike-index.npz", size=8)
+    return folder / "transpike-index.npz"
+
+
 def _annotations(folder: Path) -> Path:
     _write(folder, {"train/a/x.png": _picture("PNG"), "val/images/z.png": _picture("PNG", 2)})
     _write(folder, {"val/val_annotations.txt": b"z.png\ta\t0\t0\t1\t1\n"})
@@ -327,6 +342,8 @@ def _data() -> list[Subject]:
           for name, how in (("u.aedat", raw), ("u_labels.csv", text), ("trials_to_train.txt", text))),
         *(several(f"picture {kind}", "data", lambda f, kind=kind: _pictures(f, kind), mutations.png_of if kind == "PNG" else raw,
                   from_folder("imagefolder:{folder}", size=8)) for kind in ("JPEG", "PNG", "BMP", "WEBP", "PPM")),
+        several("shard", "data", _shard, mutations.tar_of, from_folder("webdataset:{folder}", size=8)),
+        several("shard index", "data", _shard_index, archive, from_folder("webdataset:{folder}", size=8)),
         several("annotations", "data", _annotations, text, from_folder("imagefolder:{folder}", size=8)),
     ]  # fmt: skip
 
@@ -442,7 +459,7 @@ def results_of(content: bytes, random: Random) -> bytes:
     return json.dumps(signed).encode("utf-8", "surrogatepass")
 
 
-def _refuse(self: Local, work: Any, units: Sequence[Any], inputs: Path) -> Any:
+def _refuse(self: Local, work: Any, units: Sequence[Any], inputs: Path, told: Any) -> Any:
     raise FileError("the results are damaged, and would be measured again")
 
 
@@ -454,6 +471,11 @@ def use_results(folder: Path) -> str:
     for row in found.measured:
         found.snn(row)
     return text + str(found)
+
+
+def _stored_part(folder: Path) -> Path:
+    head = _stored_inputs(folder)
+    return next(path for path in sorted(folder.glob("inputs-*")) if path != head)
 
 
 def _stored_inputs(folder: Path) -> Path:
@@ -569,6 +591,7 @@ def subjects() -> tuple[Subject, ...]:
         several("results", "store", _results, results_of, use_results),
         several("mark", "store", _mark, mutations.bytes_of, lambda folder: str(_comparison(folder))),
         several("inputs", "store", _stored_inputs, mutations.weights_of, use_inputs),
+        several("inputs part", "store", _stored_part, mutations.weights_of, use_inputs),
         *(
             single(f"chip {n}", "chip", "x.toml", lambda n=n: _chip(n), mutations.text_of, use_chip)
             for n in chips.NAMES

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,10 +13,19 @@ import pytest
 import torch
 
 import transpike as ts
-from compared import LOG, Told, ToldForEach
+from compared import GATE, LOG, Told, ToldForEach, Waiting
 from transpike.errors import DataError, FileError, MissingExtra, SettingError
 from transpike.workflow.compare import store as stores
-from transpike.workflow.compare.executors import Executor, Finished, Local, Ray, SlurmArray, executor_named, ranges
+from transpike.workflow.compare.executors import (
+    Executor,
+    Finished,
+    Local,
+    Ray,
+    SlurmArray,
+    executor_named,
+    ranges,
+    untold,
+)
 from transpike.workflow.compare.store import MARK, Folder, Remote, store_at
 from transpike.workflow.compare.units import Unit, Work
 
@@ -128,9 +137,11 @@ class Backwards(Executor):
 
     name: ClassVar[str] = "backwards"
 
-    def run(self, work: Work, units: Sequence[Unit], inputs: Path) -> Iterator[Finished]:
+    def run(
+        self, work: Work, units: Sequence[Unit], inputs: Path, told: Callable[[int, int], object] = untold
+    ) -> Iterator[Finished]:
         for index in reversed(range(len(units))):
-            (one,) = Local().run(work, [units[index]], inputs)
+            (one,) = Local().run(work, [units[index]], inputs, lambda _, samples, index=index: told(index, samples))
             yield dataclasses.replace(one, index=index, remark="from the end" if index == 1 else "")
 
 
@@ -142,6 +153,56 @@ def test_the_order_in_which_units_end_is_of_no_matter(whole: ts.Comparison) -> N
 
 def test_processes_give_the_same_table(whole: ts.Comparison) -> None:
     assert content(compared(executor="local:2")) == content(whole) and len(whole.measured) == 7
+
+
+class Progress:
+    """What ``progress`` was called with."""
+
+    def __init__(self) -> None:
+        self.counted: list[tuple[int, int | None]] = []
+
+    def __call__(self, done: int, total: int | None) -> None:
+        self.counted.append((done, total))
+
+    @property
+    def done(self) -> list[int]:
+        return [done for done, _ in self.counted]
+
+
+@pytest.mark.parametrize("executor", ["local:1", Backwards()], ids=str)
+def test_progress_counts_the_samples_of_all_units(executor: object, tmp_path: Path) -> None:
+    """Each of six units reads 40 samples in batches of 24 and 16; the one that refuses counts when it ends."""
+    heard = Progress()
+    compared(executor=executor, progress=heard)
+    assert {total for _, total in heard.counted} == {UNITS * 40}
+    assert heard.done == sorted(
+        {*range(0, 241, 40), *range(24, 241, 40)} - {4 * 40 + 24 if executor == "local:1" else 64}
+    )
+    again = Progress()
+    compared(store=tmp_path, unit=(1, 2))
+    compared(store=tmp_path, progress=again)
+    assert again.done[0] == 120 and again.done[-1] == 240  # what the store holds is done
+
+
+def test_progress_counts_the_samples_of_units_that_run_in_other_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second batch waits for a file, which is written when the samples of the first one have been counted."""
+    heard = Progress()
+    x = torch.rand(40, 6)
+    monkeypatch.setenv(GATE, str(tmp_path / "gate"))
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+
+    def progress(done: int, total: int | None) -> None:
+        heard(done, total)
+        if 0 < done < 40:
+            (tmp_path / "gate").touch()
+
+    settings = ts.ComparisonSettings(timesteps=T, task=Waiting(), jobs=2)
+    data = [(x[:24], torch.arange(24) % 3), (x[24:], torch.arange(16) % 3)]
+    ts.compare(model, [Told()], x, settings, data=data, progress=progress)
+    assert heard.counted == [(0, 40), (24, 40), (40, 40)]
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])

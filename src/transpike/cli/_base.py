@@ -61,7 +61,9 @@ data_options = options(
         show_default=True,
         metavar="NAME",
         help="digits, mnist, fashion-mnist, cifar10, cifar100, tiny-imagenet, imagenet, mitbih, deap, eeg-eye-state, "
-        "npz:FILE, imagefolder:DIR, events:DIR" + "".join(f", {name}" for name in data.table) + ".",
+        "npz:FILE, imagefolder:DIR, webdataset:SHARDS or SHARDS.tar, events:DIR"
+        + "".join(f", {name}" for name in data.table)
+        + ".",
     ),
     click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of data sets (default: TRANSPIKE_DATA)."),
     click.option(

@@ -21,6 +21,7 @@ from transpike.data import (
     named,
     npz,
     torchvision_sets,
+    webdataset,
 )
 from transpike.data._base import Batches, Dataset, Split
 from transpike.data._named_arrays import NamedSplit
@@ -47,7 +48,7 @@ sources: dict[str, Callable[..., Dataset]] = {
     if is_own_module(module) and hasattr(module, "load")
 }
 """Name of a module of this folder, with dashes → its ``load``."""
-names = ("digits", *named.sets, "npz:FILE", "imagefolder:DIR", "events:DIR")
+names = ("digits", *named.sets, "npz:FILE", "imagefolder:DIR", "webdataset:SHARDS", "events:DIR")
 PLACES = frozenset({"path", "paths", "directory", "files", "root", "kind", "download"})
 """Arguments of readers that the name of a data set determines; they are no options."""
 table: Mapping[str, Callable[..., Dataset]] = family(
@@ -57,11 +58,13 @@ table: Mapping[str, Callable[..., Dataset]] = family(
 
 
 def load(name: str | Path = "digits", data_dir: str | Path | None = None, **options: Any) -> Dataset:
-    """The data set ``name``: digits, a well-known name, ``npz:FILE``, ``imagefolder:DIR``, ``events:DIR``, or FILE.npz.
+    """The data set ``name``: digits, a well-known name, ``npz:FILE``, ``imagefolder:DIR``, ``webdataset:SHARDS``,
+    ``events:DIR``, FILE.npz or SHARDS.tar, like shards/{000..099}.tar.
 
     Well-known sets are searched in ``data_dir``, else in the directory TRANSPIKE_DATA. Archives may contain images or
-    recordings of event cameras. Options: ``size`` and ``resize`` for image folders; ``bins``, ``span`` and ``frames``
-    for recordings, ``test_fraction`` and ``split_seed`` if they have no official split; the options of mitbih, deap and
+    recordings of event cameras. Options: ``size`` and ``resize`` for image folders and shards, ``index`` for shards;
+    ``bins``, ``span`` and ``frames`` for recordings; ``test_fraction`` and ``split_seed`` if recordings or shards have
+    no official split; the options of mitbih, deap and
     eeg-eye-state are the arguments of their ``load`` (docs/biosignals.md).
     A data set of a plug-in (``@transpike.register(kind="data", name="my-set")``) is a function that returns a Dataset;
     in ``my-set:PLACE`` its first argument is PLACE, and it gets ``data_dir`` if it has such an argument.
@@ -81,6 +84,8 @@ def load(name: str | Path = "digits", data_dir: str | Path | None = None, **opti
         if kind == "events" or event_archive.is_event_archive(file):
             return _call("event-archive", name, {"path": file, **options})
         return _call("npz", name, {"paths": file, **options})
+    if (name.endswith(".tar") and kind not in table) or (kind == "webdataset" and place):
+        return _call("webdataset", name, {"paths": place if kind == "webdataset" else name, **options})
     if kind == "events" and place:
         return _call("event-folder", name, {"path": place, **options})
     if kind == "imagefolder" and place:

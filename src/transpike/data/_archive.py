@@ -8,9 +8,11 @@ import zlib
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
+from transpike.data._stored import StoredArray
 from transpike.errors import DataError
 
 # errors of zipfile and numpy for a damaged archive; numpy's reader of headers raises what Python's parser raises
@@ -23,6 +25,10 @@ MOST_PACKED = 1100
 """Bytes that a packed byte can stand for at most, rounded up."""
 LONGEST_ITEM = 2**16
 """Bytes of one element: a text of 16,384 characters."""
+LARGE = 2**28
+"""Bytes from which on an array that is not compressed remains in its file."""
+LOCAL_HEADER = 30
+"""Bytes of a zip member's header before its name; the lengths of name and extra field are its last two numbers."""
 
 
 def keys(path: Path) -> list[str]:
@@ -32,7 +38,12 @@ def keys(path: Path) -> list[str]:
 
 def read(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray]:
     """The arrays whose names are ``wanted``; raises DataError if the archive is damaged or holds Python objects."""
-    return _open(path, wanted)[0]
+    return _open(path, wanted)[0]  # type: ignore[return-value]
+
+
+def read_partly(path: Path, wanted: Callable[[str], bool]) -> dict[str, np.ndarray | StoredArray]:
+    """As ``read``; large arrays that are not compressed are checked, and remain in the file."""
+    return _open(path, wanted, partly=True)[0]
 
 
 def is_split(key: str) -> bool:
@@ -40,7 +51,9 @@ def is_split(key: str) -> bool:
     return key.partition("_")[0] in ("train", "test", "val")
 
 
-def _open(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, np.ndarray], list[str]]:
+def _open(
+    path: Path, wanted: Callable[[str], bool], partly: bool = False
+) -> tuple[dict[str, np.ndarray | StoredArray], list[str]]:
     if not path.is_file():
         raise DataError(f"no data at {path}")
     try:
@@ -49,14 +62,15 @@ def _open(path: Path, wanted: Callable[[str], bool]) -> tuple[dict[str, np.ndarr
                 raise DataError(f"{path} is a single array; give an archive written by numpy.savez")
             with zipfile.ZipFile(file) as archive:
                 members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-                return {key: _array(archive, info) for key, info in members.items() if wanted(key)}, list(members)
+                arrays = {key: _array(archive, info, path, partly) for key, info in members.items() if wanted(key)}
+                return arrays, list(members)
     except DataError:
         raise
     except DAMAGE as error:
         raise DataError(f"{path} is not a readable .npz archive, or is truncated: {error}") from error
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, partly: bool) -> np.ndarray | StoredArray:
     """One array, in this machine's byte order. Raises ValueError for anything except numbers, texts and dates.
 
     The header is checked before memory is reserved: it states a shape of any size.
@@ -68,7 +82,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
         if read is None:
             raise ValueError(f"{info.filename} is an array of format {version}, which numbers do not need")
-        shape, _, dtype = read(file)
+        shape, by_columns, dtype = read(file)
         if dtype.kind == "O":
             raise ValueError(
                 f"{info.filename} holds Python objects; write the arrays as numbers, not as Python objects"
@@ -80,6 +94,24 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         there, needed = info.file_size - file.tell(), prod(shape) * dtype.itemsize
         if needed != there or len(shape) > 32:
             raise ValueError(f"{info.filename} of shape {shape} needs {needed:,} bytes, and {there:,} are there")
+        if partly and needed >= LARGE and info.compress_type == zipfile.ZIP_STORED and shape and not by_columns:
+            begin = file.tell()
+            _read_through(file)
+            return StoredArray(path, _begin(path, info) + begin, shape, dtype)
     with archive.open(info) as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _read_through(file: IO[bytes]) -> None:
+    """Read to the end, where the library compares the checksum."""
+    while file.read(2**20):
+        pass
+
+
+def _begin(path: Path, info: zipfile.ZipInfo) -> int:
+    """Where in the archive the content of a member begins."""
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        name, extra = struct.unpack("<HH", file.read(LOCAL_HEADER)[-4:])
+    return info.header_offset + LOCAL_HEADER + name + extra

@@ -231,6 +231,21 @@ def balanced(labels: Tensor, strength: float) -> Tensor:
     return torch.arange(len(labels)).repeat_interleave(times[labels])
 
 
+def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Which samples (N,) are held out for tests: a ``fraction`` of each class, drawn with ``seed``.
+
+    Raises SettingError for a fraction outside (0, 1).
+    """
+    if not 0 < fraction < 1:
+        raise SettingError(f"test_fraction lies between 0 and 1, not {fraction}")
+    found = np.zeros(len(labels), bool)
+    for label in np.unique(labels).tolist():
+        places = np.flatnonzero(labels == label)
+        order = np.random.default_rng((seed, label)).permutation(len(places))
+        found[places[order[: round(len(places) * fraction)]]] = True
+    return found
+
+
 def class_names(named: np.ndarray | None, *labels: np.ndarray, place: str) -> tuple[str, ...]:
     """The names of the classes in an archive, else the numbers from 0 to the largest of the ``labels``.
 

@@ -1,13 +1,23 @@
 """Pictures from files, decoded to RGB within limits."""
 
 import io
+import os
 import struct
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from transpike.errors import DataError, MissingExtra
+import numpy as np
+import torch
+from torch import Tensor
+
+from transpike.errors import DataError, MissingExtra, SettingError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
+"""Ends of the names of pictures."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 """Formats that are decoded, whatever the file is called: some other decoders of Pillow start other programs."""
@@ -45,3 +55,32 @@ def rgb(source: Path | bytes | memoryview, place: str) -> Any:
         raise
     except (*DAMAGE, library.DecompressionBombError, library.DecompressionBombWarning) as error:
         raise DataError(f"{place} cannot be read as a picture: {error}") from error
+
+
+def sides(size: int, resize: int | None) -> tuple[int, int]:
+    """Side of the pictures, and that to which the shorter one is scaled before: by default size / 0.875."""
+    if size < 1 or (resize is not None and resize < size):
+        raise SettingError(f"size must be at least 1, and resize at least size; not size={size}, resize={resize}")
+    return size, resize or round(size / 0.875)
+
+
+def cropped(source: Path | bytes, place: str, size: int, resize: int) -> Tensor:
+    """The centre of the picture, uint8 (3, size, size): its shorter side is scaled to ``resize``. Raises as ``rgb``."""
+    image = rgb(source, place)
+    width, height = image.size
+    scale = resize / min(width, height)
+    wanted = (max(size, round(width * scale)), max(size, round(height * scale)))
+    if wanted[0] * wanted[1] > MOST_PIXELS:
+        raise DataError(f"{place} has {width} × {height} pixels, which is too long and narrow to be scaled")
+    picture = image.resize(wanted, pillow().Resampling.BILINEAR)
+    left, top = (wanted[0] - size) // 2, (wanted[1] - size) // 2
+    return torch.from_numpy(np.array(picture.crop((left, top, left + size, top + size)))).permute(2, 0, 1)
+
+
+def decoded(indices: Tensor, decode: Callable[[int], Tensor], size: int) -> Tensor:
+    """Pictures (n, 3, size, size) of ``decode`` for each index, by several threads."""
+    if not len(indices):
+        return torch.empty(0, 3, size, size, dtype=torch.uint8)
+    pillow()
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return torch.stack(list(pool.map(decode, indices.tolist())))

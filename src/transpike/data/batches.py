@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset
 
 from transpike.core.inputs import InputNames, Inputs
 from transpike.core.preprocessing import Preprocessing
@@ -120,7 +121,7 @@ def with_targets(data: Any, shape: Sample = None) -> Iterator[tuple[Any, Any]]:
         yield from _parts(*_chosen(data, "data"))
     else:
         samples, single = _iterated(data, shape)
-        yield from _grouped(map(_entry, samples), shape, single)
+        yield from _grouped(map(_entry, samples), shape, single, isinstance(data, IterableDataset))
 
 
 def without_targets(batches: Iterable[Any]) -> list[tuple[Any, None]]:
@@ -269,9 +270,9 @@ def _entry(batch: Any) -> tuple[Any, Any]:
 
 
 def _grouped(
-    entries: Iterable[tuple[Tensor, Any]], shape: tuple[int, ...] | None, single: bool
+    entries: Iterable[tuple[Tensor, Any]], shape: tuple[int, ...] | None, single: bool, stream: bool
 ) -> Iterator[tuple[Tensor, Any]]:
-    """Batches as they are; consecutive single samples of one shape as batches."""
+    """Batches as they are; consecutive single samples of one shape as batches. A ``stream`` of torch gives either."""
     waiting: list[tuple[Tensor, Any]] = []
     for x, target in entries:
         if isinstance(x, Inputs):
@@ -282,7 +283,7 @@ def _grouped(
                 )
             yield x, target
             continue
-        sample = single or _is_sample(x, target, shape)
+        sample = (single and not (stream and _is_batch(x, target, shape))) or _is_sample(x, target, shape)
         if waiting and not (sample and len(waiting) < PART and waiting[0][0].shape == x.shape):
             yield _joined(waiting)
             waiting = []
@@ -301,6 +302,14 @@ def _is_sample(x: Tensor, target: Any, shape: tuple[int, ...] | None) -> bool:
     if shape is not None and shape in (tuple(x.shape), tuple(x.shape[1:])):
         return tuple(x.shape) == shape
     return x.ndim > 0 and target is not None and is_scalar(target)
+
+
+def _is_batch(x: Tensor, target: Any, shape: tuple[int, ...] | None) -> bool:
+    """A batch has samples of the shape that the network takes, or as many targets as samples."""
+    if shape is not None:
+        return tuple(x.shape[1:]) == shape
+    several = isinstance(target, (list, tuple)) or rank(target) > 0
+    return x.ndim > 1 and several and len(target) == len(x)
 
 
 def _joined(samples: list[tuple[Tensor, Any]]) -> tuple[Tensor, Any]:

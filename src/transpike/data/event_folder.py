@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from transpike.data._base import Dataset
+from transpike.data._base import Dataset, held_out
 from transpike.data._event_files import read_aedat2, read_aedat3, read_bin
 from transpike.data._names import read_lines, within
 from transpike.data._recordings import BINS, Events, Kind, Recordings, dataset
-from transpike.errors import DataError, SettingError
+from transpike.errors import DataError
 
 Labelled = tuple["Files | Recordings | None", np.ndarray]
 GESTURES = (
@@ -49,8 +49,6 @@ def load(
     """
     root = Path(path).expanduser()
     root = root / "DvsGesture" if (root / "DvsGesture").is_dir() else root  # the folder in its archive
-    if not 0 < test_fraction < 1:
-        raise SettingError(f"test_fraction lies between 0 and 1, not {test_fraction}")
     name = f"events:{root}"
     if (root / "trials_to_train.txt").is_file():
         train, test = (_gestures(root, f"trials_to_{which}.txt") for which in ("train", "test"))
@@ -106,18 +104,14 @@ def _digit(path: Path) -> Events:
 
 def _drawn(found: dict[str, list[Path]], test_fraction: float, seed: int) -> tuple[Labelled, Labelled]:
     """Training and test files, drawn class by class."""
-    parts: tuple[list[tuple[Path, int]], list[tuple[Path, int]]] = ([], [])
-    for label, paths in enumerate(found.values()):
-        order = np.random.default_rng((seed, label)).permutation(len(paths))
-        held_out = set(order[: round(len(paths) * test_fraction)].tolist())
-        for index, path in enumerate(paths):
-            parts[index in held_out].append((path, label))
+    paths = [path for files in found.values() for path in files]
+    labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
+    tested = held_out(labels, test_fraction, seed)
     train, test = (
-        (
-            Files(tuple(path for path, _ in part), _object, SIDE_DVS128, SIDE_DVS128) if part else None,
-            np.array([label for _, label in part], np.int64),
-        )
-        for part in parts
+        (Files(tuple(paths[i] for i in np.flatnonzero(part)), _object, SIDE_DVS128, SIDE_DVS128), labels[part])
+        if part.any()
+        else (None, labels[part])
+        for part in (~tested, tested)
     )
     return train, test
 

@@ -3,22 +3,18 @@
 The layout of Tiny-ImageNet is supported too: images in subfolders of a class folder, and ``val/val_annotations.txt``.
 """
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from transpike.core.preprocessing import Preprocessing
 from transpike.data._base import Dataset, Split, statistics
 from transpike.data._names import read_lines, within
-from transpike.data._pictures import MOST_PIXELS, pillow, rgb
-from transpike.errors import DataError, SettingError
+from transpike.data._pictures import SUFFIXES, cropped, decoded, sides
+from transpike.errors import DataError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 STATISTICS_IMAGES = 256
 
 
@@ -35,10 +31,8 @@ def load(
     ``resize`` defaults to size / 0.875 (256 for 224). Without ``preprocessing``, mean and deviation come from 256
     training images. Raises DataError if a folder is missing, empty, or has a class that train/ does not have.
     """
-    if size < 1 or (resize is not None and resize < size):
-        raise SettingError(f"size must be at least 1, and resize at least size; not size={size}, resize={resize}")
+    size, resize = sides(size, resize)
     root = Path(directory).expanduser()
-    resize = resize or round(size / 0.875)
     train = _pictures(root / "train")
     held_out = next((root / n for n in ("val", "test") if (root / n).is_dir()), root / "val")
     test = _annotated(held_out) if (held_out / "val_annotations.txt").is_file() else _pictures(held_out)
@@ -83,22 +77,7 @@ class FolderImages:
         return (len(self.paths), 3, self.size, self.size)
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        if not len(indices):
-            return torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
-        pillow()
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            return torch.stack(list(pool.map(self._decode, indices.tolist())))
+        return decoded(indices, self._decode, self.size)
 
     def _decode(self, index: int) -> Tensor:
-        image = rgb(self.paths[index], str(self.paths[index]))
-        width, height = image.size
-        scale = self.resize / min(width, height)
-        wanted = (max(self.size, round(width * scale)), max(self.size, round(height * scale)))
-        if wanted[0] * wanted[1] > MOST_PIXELS:
-            raise DataError(
-                f"{self.paths[index]} has {width} × {height} pixels, which is too long and narrow to be scaled"
-            )
-        picture = image.resize(wanted, pillow().Resampling.BILINEAR)
-        left, top = (wanted[0] - self.size) // 2, (wanted[1] - self.size) // 2
-        cropped = picture.crop((left, top, left + self.size, top + self.size))
-        return torch.from_numpy(np.array(cropped)).permute(2, 0, 1)
+        return cropped(self.paths[index], str(self.paths[index]), self.size, self.resize)

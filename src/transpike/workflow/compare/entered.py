@@ -1,6 +1,6 @@
 """Network, calibration inputs and samples of a comparison, checked before the work."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,22 +60,13 @@ class Entered:
         check = lambda: InputCheck(known, preprocessing, encoder)  # noqa: E731
         return cls(source, raw, sample, prepare, prepared[0].shape[1:], check)
 
-    def warnings(self, data: Iterable[Batch]) -> tuple[str, ...]:
-        """Differences between ``data`` and the calibration; DataError, before the work, for clear ones."""
-        check = self.check()
-        for x, _ in data:
-            prepared = self.prepare(x)
-            if prepared.shape[1:] == self.shape:  # the evaluation refuses others
-                check.add(prepared.cpu())
-        return check.finished()
-
-    def labelled(self, data: Any, limit: int | None, judged: Judged, needs_targets: bool = True) -> list[Batch]:
+    def labelled(self, data: Any, limit: int | None, judged: Judged, needs_targets: bool = True) -> Iterator[Batch]:
         """Batches of (input, target) with at most ``limit`` samples; DataError without targets or samples.
 
         A task that needs no targets gets zeros, which it does not read.
         """
-        batches = []
         found = ((x, judged.target(given) if needs_targets else None) for x, given in with_targets(data, self.sample))
+        some = False
         for x, y in _limited(found, limit):
             if not needs_targets:
                 y = torch.zeros(len(x))
@@ -83,10 +74,38 @@ class Entered:
                 raise DataError("a comparison needs targets: give data as batches of (input, target)")
             if len(x) != len(y):
                 raise DataError(f"a batch has {len(x)} inputs and {len(y)} targets")
-            batches.append((x, y))
-        if not batches:
+            some = True
+            yield x, y
+        if not some:
             raise DataError("there are no samples to compare with")
-        return batches
+
+
+@dataclass(eq=False)
+class Checked:
+    """Batches that are checked while they are read, once; then ``samples`` and ``warnings`` are those of all.
+
+    ``judge`` raises for a batch that the task cannot judge, ``enough`` for the number of all samples. Clear differences
+    from the calibration inputs are a DataError, others are ``warnings``.
+    """
+
+    entered: Entered
+    batches: Iterable[Batch]
+    judge: Callable[[Any, Tensor], object]
+    enough: Callable[[int], None] = lambda samples: None
+    samples: int = 0
+    warnings: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Batch]:
+        check = self.entered.check()
+        for x, y in self.batches:
+            prepared = self.entered.prepare(x)
+            if prepared.shape[1:] == self.entered.shape:  # the evaluation refuses others
+                check.add(prepared.cpu())
+            self.judge(x, y)
+            self.samples += len(x)
+            yield x, y
+        self.warnings = check.finished()
+        self.enough(self.samples)
 
 
 def _packed(

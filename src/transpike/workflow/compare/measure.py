@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from transpike.core.cell import Neuron
@@ -27,8 +28,13 @@ REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
 """Errors that recur for a recipe, and are stored; others may be temporary."""
 
 
-def measure(work: Work, unit: Unit, opened: Opened) -> dict[str, Any]:
-    """Convert and evaluate; returns the results, or the reason of a refusal, as plain data."""
+def measure(
+    work: Work, unit: Unit, opened: Opened, tell: Callable[[int], None] = lambda samples: None
+) -> dict[str, Any]:
+    """Convert and evaluate; returns the results, or the reason of a refusal, as plain data.
+
+    ``tell`` is called with the number of samples that have been evaluated.
+    """
     source, calibration, data, fitting = opened
     start = time.perf_counter()
     try:
@@ -53,6 +59,7 @@ def measure(work: Work, unit: Unit, opened: Opened) -> dict[str, Any]:
             energy=work.energy,
             output=work.output,
             task=work.task,
+            progress=lambda done, _: tell(done),
         )
         content = _found(snn, report, work.task)
         if snn.schedule.every_step and max(unit.answers) > 1:

@@ -54,7 +54,8 @@ def compare(
     call, also after an interruption, only adds missing results. Several runs may write to one store. Results depend on
     settings, network, samples, versions of transpike and torch, and the code of custom recipes, neurons and energy
     models. Where that code cannot be read, as in a notebook or for a class made by a function, nothing is stored, and a
-    remark states it. ``progress(done, total)`` counts conversions.
+    remark states it. ``progress(done, total)`` counts the samples of all conversions, wherever they
+    run.
 
     ``executor``: where conversions run, "local:4" (processes), "ray" or "ray:ADDRESS" (a cluster), by default
     ``settings.jobs`` processes; results do not depend on it. ``unit=(K, N)`` measures each N-th conversion, from the

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from transpike.core.fingerprint import Code
 from transpike.core.graph import Graph
@@ -20,10 +20,11 @@ from transpike.snn import SNN
 from transpike.tasks import remarks as task_remarks
 from transpike.training.source.loop import using_threads
 from transpike.workflow.compare.comparison import Comparison
-from transpike.workflow.compare.entered import Entered
+from transpike.workflow.compare.entered import Checked, Entered
 from transpike.workflow.compare.executors import Executor, ranges
 from transpike.workflow.compare.inputs import inputs_path, write_inputs
 from transpike.workflow.compare.kept import keep, kept, rows
+from transpike.workflow.compare.progress import Progress, Samples
 from transpike.workflow.compare.rows import Refusal, Scored
 from transpike.workflow.compare.settings import ComparisonSettings
 from transpike.workflow.compare.store import Store
@@ -33,7 +34,6 @@ from transpike.workflow.cut import Selection
 from transpike.workflow.entrance import PreprocessingGiven
 from transpike.workflow.judged import asked as judgement
 
-Progress = Callable[[int, int | None], None] | None
 NAMED = 10
 """Missing units whose recipes an error names; of all of them it gives the numbers."""
 
@@ -69,18 +69,19 @@ class Sweep:
         )  # fmt: skip
         source, raw = entered.source, entered.raw
         task, judged = judgement(structure_of(source.output.op), chosen.task, chosen.judged_output)
-        batches = entered.labelled(data, chosen.limit, judged, task.needs_targets)
         if chosen.exits and exit_data is None:
             raise DataError("exits are fitted on separate samples: pass exit_data, labelled and not in data")
-        fitting = entered.labelled(exit_data, None, judged) if chosen.exits else []
-        for wish in chosen.exits:  # before the work: later every recipe would be refused
-            wish.check_samples(sum(len(x) for x, _ in fitting))
-        warnings = entered.warnings(batches)
-        entered.warnings(fitting)
-        for where, found in (("data", batches), ("exit_data", fitting)):  # else every recipe would be refused
-            for x, y in found:
-                task.check(judged.shape(source.output.shape), len(x), y, f"a batch of {where}")
-        inputs = write_inputs(folder, source, raw, batches, fitting)
+
+        def judge(where: str) -> Callable[[Any, Tensor], object]:  # else every recipe would be refused
+            return lambda x, y: task.check(judged.shape(source.output.shape), len(x), y, f"a batch of {where}")
+
+        def enough(samples: int) -> None:
+            for wish in chosen.exits:
+                wish.check_samples(samples)
+
+        tests = Checked(entered, entered.labelled(data, chosen.limit, judged, task.needs_targets), judge("data"))
+        fitting = entered.labelled(exit_data, None, judged) if chosen.exits else iter(())
+        inputs = write_inputs(folder, source, raw, tests, Checked(entered, fitting, judge("exit_data"), enough))
         work = Work(
             inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed, chosen.energy,
             chosen.exits, task, chosen.any_input, judged.name, chosen.spiking,
@@ -99,7 +100,7 @@ class Sweep:
         how = (preprocessing, chosen.exact_grid, chosen.seed, chosen.any_input, chosen.spiking)
         return cls(
             work, inputs_path(folder, inputs), store, chosen, by_name, codes, tuple(units), tuple(impossible),
-            sum(len(x) for x, _ in batches), sum(len(x) for x in raw), warnings,
+            tests.samples, sum(len(x) for x in raw), tests.warnings,
             functools.partial(_convert, source, raw, *how),
         )  # fmt: skip
 
@@ -126,11 +127,13 @@ class Sweep:
         found, remarks = self.stored(indices)
         found = {index: content for index, content in found.items() if "failed" not in content}
         missing = [index for index in indices if index not in found]
-        told = progress or (lambda done, total: None)
-        told(len(found), len(indices))
+        counted = Samples(progress, len(indices), self.samples)
+        counted.ended(*found)
         with contextlib.ExitStack() as stack:
             if missing:
-                running = executor.run(self.work, [self.units[index][1] for index in missing], self.inputs)
+                units = [self.units[index][1] for index in missing]
+                told = lambda place, samples: counted.told(missing[place], samples)  # noqa: E731
+                running = executor.run(self.work, units, self.inputs, told)
                 stack.callback(getattr(running, "close", lambda: None))
                 for one in running:
                     index = missing[one.index]
@@ -141,7 +144,7 @@ class Sweep:
                     found[index] = content
                     if one.remark:
                         remarks.append(f"{_named(name, unit)}: {one.remark}")
-                    told(len(found), len(indices))
+                    counted.ended(index)
         return self._table({index: found[index] for index in indices}, remarks, whole=part is None)
 
     def collected(self) -> Comparison:

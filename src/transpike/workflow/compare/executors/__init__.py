@@ -8,7 +8,7 @@ from transpike.core.constraints import alternatives
 from transpike.core.size import bytes_of
 from transpike.core.spelling import nearest, unknown
 from transpike.errors import SettingError
-from transpike.workflow.compare.executors._base import DEATH, Executor, Finished
+from transpike.workflow.compare.executors._base import DEATH, Executor, Finished, Told, untold
 from transpike.workflow.compare.executors.job_array import SlurmArray, ranges
 from transpike.workflow.compare.executors.local import Local
 from transpike.workflow.compare.executors.ray_cluster import Ray

@@ -1,7 +1,7 @@
 """The contract of executors."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +11,12 @@ from transpike.core.task import Task
 from transpike.workflow.compare.units import Unit, Work
 
 DEATH = "its process died (out of memory, or killed)"
+Told = Callable[[int, int], None]
+"""Is called with the index of a unit and the number of samples that it has evaluated so far."""
+
+
+def untold(index: int, samples: int) -> None:
+    """Nobody asks how far a unit is."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,10 @@ class Executor(NamedSettings, ABC):
         """Raise, before any work, where units could not run: a service that does not answer, a missing package."""
 
     @abstractmethod
-    def run(self, work: Work, units: Sequence[Unit], inputs: Path) -> Iterator[Finished]:
+    def run(self, work: Work, units: Sequence[Unit], inputs: Path, told: Told = untold) -> Iterator[Finished]:
         """Each unit once, in the order in which they end; ``inputs`` is the file with network and data.
 
+        ``told`` may be called at any time with what units have evaluated, by the process that iterates.
         Closing the iterator cancels what runs. Raises FileError for damaged inputs, SettingError where no unit can run.
         """
 

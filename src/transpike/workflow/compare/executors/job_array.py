@@ -9,7 +9,7 @@ from typing import ClassVar
 from transpike.core.constraints import check_settings, setting
 from transpike.core.task import Task
 from transpike.errors import SettingError
-from transpike.workflow.compare.executors._base import Executor, Finished
+from transpike.workflow.compare.executors._base import Executor, Finished, Told, untold
 from transpike.workflow.compare.units import Unit, Work
 
 LARGEST = 1000
@@ -44,7 +44,7 @@ class SlurmArray(Executor):
             "start compare(…, unit=(K, N)) in each job, and compare(…, collect=True) at the end"
         )
 
-    def run(self, work: Work, units: Sequence[Unit], inputs: Path) -> Iterator[Finished]:
+    def run(self, work: Work, units: Sequence[Unit], inputs: Path, told: Told = untold) -> Iterator[Finished]:
         self.check(work.task)
         yield from ()
 

@@ -1,5 +1,6 @@
 """Units in this process, or in processes of this machine, each with one thread."""
 
+import functools
 import multiprocessing
 import os
 import pickle
@@ -19,10 +20,13 @@ from transpike.core.constraints import check_settings, setting
 from transpike.core.task import Task
 from transpike.errors import FileError, SettingError
 from transpike.training.source.loop import using_threads
-from transpike.workflow.compare.executors._base import DEATH, Executor, Finished, reason_of
+from transpike.workflow.compare.executors._base import DEATH, Executor, Finished, Told, reason_of, untold
 from transpike.workflow.compare.inputs import open_inputs
 from transpike.workflow.compare.measure import measure
 from transpike.workflow.compare.units import Unit, Work
+
+POLL = 0.5
+"""Seconds after which running processes are asked how far they are."""
 
 
 @dataclass(frozen=True)
@@ -45,35 +49,42 @@ class Local(Executor):
                 "module, or use jobs=1"
             ) from error
 
-    def run(self, work: Work, units: Sequence[Unit], inputs: Path) -> Iterator[Finished]:
+    def run(self, work: Work, units: Sequence[Unit], inputs: Path, told: Told = untold) -> Iterator[Finished]:
         if self.jobs == 1:
             for index, unit in enumerate(units):
-                yield _alone(work, unit, index, inputs)
+                yield _alone(work, unit, index, inputs, told)
             return
         waiting = list(range(len(units)))
         while waiting:
             # a broken pool does not name the unit of the lost process, so all that were running are repeated alone
-            for index in (yield from _pool(work, units, waiting, self.jobs, inputs)):
-                if (yield from _pool(work, units, [index], 1, inputs)):
+            for index in (yield from _pool(work, units, waiting, self.jobs, inputs, told)):
+                if (yield from _pool(work, units, [index], 1, inputs, told)):
                     yield Finished(index, reason=DEATH)
 
 
-def _alone(work: Work, unit: Unit, index: int, inputs: Path) -> Finished:
+def _alone(work: Work, unit: Unit, index: int, inputs: Path, told: Told) -> Finished:
     try:
         with using_threads(1):  # sums off the grid, as in calibration, depend on the number of threads
-            return Finished(index, _measured(work, unit, inputs))
+            return Finished(index, measure(work, unit, open_inputs(inputs), functools.partial(told, index)))
     except FileError:
         raise
     except Exception as error:
         return Finished(index, reason=reason_of(error))
 
 
-def _measured(work: Work, unit: Unit, inputs: Path) -> dict[str, Any]:
-    return measure(work, unit, open_inputs(inputs))
+_evaluated: Any = None
+"""Of a process of a pool: the samples that each unit has evaluated so far, in memory of all processes."""
+
+
+def _measured(work: Work, unit: Unit, inputs: Path, index: int) -> dict[str, Any]:
+    def tell(samples: int) -> None:
+        _evaluated[index] = samples
+
+    return measure(work, unit, open_inputs(inputs), tell)
 
 
 def _pool(
-    work: Work, units: Sequence[Unit], indices: list[int], jobs: int, inputs: Path
+    work: Work, units: Sequence[Unit], indices: list[int], jobs: int, inputs: Path, told: Told
 ) -> Generator[Finished, None, list[int]]:
     """Measure these units in ``jobs`` processes; returns those that were running when a process died.
 
@@ -82,7 +93,8 @@ def _pool(
     """
     context = multiprocessing.get_context("spawn")
     watched, held = context.Pipe(duplex=False)
-    executor = ProcessPoolExecutor(min(jobs, len(indices)), context, _begin, (watched,))
+    evaluated = context.RawArray("q", len(units))
+    executor = ProcessPoolExecutor(min(jobs, len(indices)), context, _begin, (watched, evaluated))
     running: dict[Future[dict[str, Any]], int] = {}
     lost: list[int] = []
     try:
@@ -90,10 +102,13 @@ def _pool(
             while indices and len(running) < jobs and not lost:
                 index = indices.pop(0)
                 try:
-                    running[executor.submit(_measured, work, units[index], inputs)] = index
+                    running[executor.submit(_measured, work, units[index], inputs, index)] = index
                 except BrokenProcessPool:
                     lost.append(index)
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            done = wait(running, POLL, FIRST_COMPLETED).done
+            for index in running.values():
+                told(index, evaluated[index])
+            for future in done:
                 index, error = running.pop(future), future.exception()
                 if isinstance(error, BrokenProcessPool):
                     lost.append(index)
@@ -114,8 +129,10 @@ def _pool(
     return lost
 
 
-def _begin(watched: Connection) -> None:
+def _begin(watched: Connection, evaluated: Any) -> None:
     """Initialise a process: one thread, end with the parent, leave Ctrl-C to the parent."""
+    global _evaluated
+    _evaluated = evaluated
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(watched,), daemon=True).start()

@@ -20,7 +20,7 @@ from transpike.core.installation import versions
 from transpike.core.task import Task
 from transpike.errors import FileError, MissingExtra, SettingError
 from transpike.training.source.loop import using_threads
-from transpike.workflow.compare.executors._base import Executor, Finished, reason_of
+from transpike.workflow.compare.executors._base import Executor, Finished, Told, reason_of, untold
 from transpike.workflow.compare.inputs import open_inputs
 from transpike.workflow.compare.measure import measure
 from transpike.workflow.compare.units import Unit, Work
@@ -29,6 +29,8 @@ ANSWER = 8.0
 """Seconds in which a cluster answers; Ray itself would wait for minutes and then end the process."""
 SPARE = 2
 """Tasks that wait per running one, so that no worker waits for this process."""
+TELL = 1.0
+"""Seconds after which a worker says again how far it is."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,20 @@ class Ray(Executor):
         if address not in ("", "auto", "local"):
             _reach(address)
 
-    def run(self, work: Work, units: Sequence[Unit], inputs: Path) -> Iterator[Finished]:
+    def run(self, work: Work, units: Sequence[Unit], inputs: Path, told: Told = untold) -> Iterator[Finished]:
         ray = _library()
         with _connected(ray, self.address):
             shared = _put(ray, work, inputs)
             task = ray.remote(_task()).options(
                 num_cpus=self.cpus, num_gpus=self.gpus, memory=self.memory, max_retries=0, name="transpike"
             )
-            told = (versions(), [*sys.path], [shared])
-            submit = lambda index: task.remote(*told, ray.cloudpickle.dumps(units[index]), self.gpus > 0)  # noqa: E731
-            yield from self._followed(ray, submit, len(units))
+            board = _Board(ray, told)
+            given = (versions(), [*sys.path], [shared], board.actor)
+            packed = ray.cloudpickle.dumps
+            submit = lambda index: task.remote(*given, index, packed(units[index]), self.gpus > 0)  # noqa: E731
+            yield from self._followed(ray, submit, len(units), board)
 
-    def _followed(self, ray: Any, submit: Callable[[int], Any], count: int) -> Iterator[Finished]:
+    def _followed(self, ray: Any, submit: Callable[[int], Any], count: int, board: "_Board") -> Iterator[Finished]:
         """Keep few tasks in flight, and read each result as it comes, which frees it in the object store."""
         waiting, running, lost = list(range(count)), dict[Any, int](), Counter[int]()
         able = time.monotonic()
@@ -82,6 +86,7 @@ class Ray(Executor):
                 while waiting and len(running) < SPARE * max(slots, 1):
                     index = waiting.pop(0)
                     running[submit(index)] = index
+                board.read()
                 for ref in ray.wait([*running], num_returns=1, timeout=1)[0]:
                     index = running.pop(ref)
                     try:
@@ -97,6 +102,40 @@ class Ray(Executor):
             for ref in running:
                 with contextlib.suppress(Exception):
                     ray.cancel(ref, force=True)
+
+
+class _Board:
+    """How far the units are: an ``actor`` that workers tell and this process asks, without waiting for it."""
+
+    def __init__(self, ray: Any, told: Told) -> None:
+        class Board:
+            """Travels as code, like the task: it needs no transpike on its node, which is this one."""
+
+            def __init__(self) -> None:
+                self.samples: dict[int, int] = {}
+
+            def tell(self, index: int, samples: int) -> None:
+                self.samples[index] = samples
+
+            def read(self) -> dict[int, int]:
+                return self.samples
+
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        self.actor = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.ray, self.told = ray, told
+        self.answer: Any = None
+
+    def read(self) -> None:
+        """Pass on what the actor has answered, and ask again; a lost actor tells nothing more."""
+        with contextlib.suppress(self.ray.exceptions.RayError):
+            if self.answer is not None and self.ray.wait([self.answer], timeout=0)[0]:
+                answer, self.answer = self.answer, None
+                for index, samples in self.ray.get(answer).items():
+                    self.told(index, samples)
+            if self.answer is None:
+                self.answer = self.actor.read.remote()
 
 
 @dataclass(frozen=True)
@@ -124,7 +163,9 @@ def _put(ray: Any, work: Work, inputs: Path) -> Any:
 def _task() -> Callable[..., dict[str, Any]]:
     """The function that runs on a worker. It is sent as code, because another transpike may not have it."""
 
-    def transpike_unit(expected: str, folders: list[str], shared: list[Any], unit: bytes, gpu: bool) -> dict[str, Any]:
+    def transpike_unit(
+        expected: str, folders: list[str], shared: list[Any], board: Any, index: int, unit: bytes, gpu: bool
+    ) -> dict[str, Any]:
         import importlib
         import sys
 
@@ -141,14 +182,27 @@ def _task() -> Callable[..., dict[str, Any]]:
             import socket
 
             return {"versions": found, "node": socket.gethostname()}
-        return importlib.import_module("transpike.workflow.compare.executors.ray_cluster").on_worker(shared, unit, gpu)
+        module = importlib.import_module("transpike.workflow.compare.executors.ray_cluster")
+        return module.on_worker(shared, unit, gpu, board, index)
 
     return transpike_unit
 
 
-def on_worker(shared: Sequence[Any], packed: bytes, gpu: bool) -> dict[str, Any]:
-    """Measure a unit on a worker; a failure is a result, so that an exception means a lost worker."""
+def on_worker(shared: Sequence[Any], packed: bytes, gpu: bool, board: Any, index: int) -> dict[str, Any]:
+    """Measure a unit on a worker; a failure is a result, so that an exception means a lost worker.
+
+    ``board`` is told how far unit ``index`` is.
+    """
     import ray
+
+    last = 0.0
+
+    def tell(samples: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= TELL:
+            last = time.monotonic()
+            with contextlib.suppress(Exception):  # only a display waits for it
+                board.tell.remote(index, samples)
 
     try:
         network, data, fitting = ray.get(shared[0])
@@ -156,7 +210,7 @@ def on_worker(shared: Sequence[Any], packed: bytes, gpu: bool) -> dict[str, Any]
         device = "cuda" if gpu else "cpu"
         opened = (source, calibration, _Objects(data, device), _Objects(fitting, device))
         with using_threads(1):  # sums off the grid, as in calibration, depend on the number of threads
-            return {"content": measure(work, ray.cloudpickle.loads(packed), opened)}
+            return {"content": measure(work, ray.cloudpickle.loads(packed), opened, tell)}
     except ray.exceptions.RayError:
         raise
     except FileError as error:
