@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.workflow.prepare import prepare
     from transpike.workflow.processor import run_processor
     from transpike.workflow.record import record
+    from transpike.workflow.reproduce.run import reproduce
     from transpike.workflow.simulate import simulate
     from transpike.workflow.train import train
 
@@ -104,6 +105,7 @@ __all__ = [
     "record",
     "register",
     "report",
+    "reproduce",
     "run_processor",
     "save",
     "schedules",
@@ -145,6 +147,7 @@ _HOMES: dict[str, str] = {
     "prepare": "workflow.prepare",
     "record": "workflow.record",
     "register": "core.registry",
+    "reproduce": "workflow.reproduce.run",
     "run_processor": "workflow.processor",
     "save": "files",
     "simulate": "workflow.simulate",

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import transpike as ts
 from stored import stored
-from transpike.cli import main
+from transpike.cli import main, reproduce
 from transpike.results import writing
 
 
@@ -36,6 +36,7 @@ def no_work(monkeypatch):
 
     monkeypatch.setattr(ts, "load", work)
     monkeypatch.setattr(ts.data, "load", work)
+    monkeypatch.setattr(reproduce, "calibration_seconds", work)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=work))
 
 
@@ -53,6 +54,7 @@ OUTPUTS = {
     "finetune": ("--output", "--checkpoint"),
     "inspect": ("--report",),
     "report": ("--output",),
+    "reproduce": ("--output-dir",),
     "train": ("--output", "--checkpoint", "--tensorboard"),
 }
 CASES = [(command, flag) for command, flags in OUTPUTS.items() for flag in flags if command != "inspect"]  # tables
@@ -74,7 +76,7 @@ def test_every_output_of_every_command_is_listed_here():
         if isinstance(option.type, click.Path) and isinstance(option, click.Option)
         for flag in option.opts
     }
-    assert paths <= {*WRITTEN, "--data-dir", "--weights", "--config"}
+    assert paths <= {*WRITTEN, "--data-dir", "--models-dir", "--weights", "--config"}
 
 
 def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> click.testing.Result:
@@ -84,6 +86,7 @@ def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> 
         else []
     )
     words += ["--recipe", "ecc"] if command == "convert" else []
+    words += ["energy"] if command == "reproduce" else []
     words += ["--to", "onnx"] if command == "export" else []
     words += ["--pick", "max=accuracy"] if command == "compare" else []
     if command in ("exit", "train", "finetune") and flag != "--output":

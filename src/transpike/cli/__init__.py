@@ -38,6 +38,7 @@ COMMANDS = {
     "exit": "Fit an early exit with a guaranteed bound.",
     "export": "Write a network for other tools, proven spike for spike.",
     "report": "Write all results as one page.",
+    "reproduce": "Measure the numbers of a paper again, next to the published ones.",
     "verify": "Compare the engines' spikes on a file.",
     "doctor": "Show the features of this installation.",
 }
