@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.snn import SNN
     from transpike.training.settings import Training
     from transpike.training.spiking.finetuning import FineTuning
+    from transpike.workflow.break_even.run import break_even
     from transpike.workflow.capture import capture
     from transpike.workflow.chip_fit.run import chip_fit
     from transpike.workflow.compare.comparison import Comparison
@@ -76,6 +77,7 @@ __all__ = [
     "TranspikeError",
     "activations",
     "answer_early",
+    "break_even",
     "capture",
     "chip_fit",
     "chips",
@@ -131,6 +133,7 @@ _HOMES: dict[str, str] = {
     "Training": "training.settings",
     "TranspikeError": "errors",
     "answer_early": "workflow.early_exit",
+    "break_even": "workflow.break_even.run",
     "capture": "workflow.capture",
     "chip_fit": "workflow.chip_fit.run",
     "compare": "workflow.compare.run",

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 import transpike as ts
 from transpike.cli import main
+from transpike.cli import reproduce as command
 from transpike.errors import DataError, FileError, MissingExtra, SettingError
 from transpike.results.statistics import wilson
 from transpike.workflow.reproduce import calibration, run
@@ -140,8 +142,8 @@ def made(tmp_path, monkeypatch):
     (folder / "papers.toml").write_text('[[claim]]\npaper = "Made again"\n[[claim]]\npaper = "Other"\n')
     (folder / "plans.toml").write_text(PLAN)
     monkeypatch.setattr(run, "plans", lambda: plans(folder))
-    monkeypatch.setattr("transpike.cli.reproduce.plans", lambda: plans(folder))
-    for place in (run, __import__("transpike.cli.reproduce", fromlist=["x"])):
+    monkeypatch.setattr(command, "plans", lambda: plans(folder))
+    for place in (run, command):
         monkeypatch.setattr(place, "calibration_seconds", lambda: 1.0)
     return folder
 
@@ -280,8 +282,6 @@ def test_the_command_lists_shows_and_runs(made, tmp_path, monkeypatch):
 
 
 def test_the_calibration_is_of_one_thread_and_restores_the_number(monkeypatch):
-    import torch
-
     threads = torch.get_num_threads()
     monkeypatch.setattr(calibration, "RUNS", 1)
     assert calibration.calibration_seconds() > 0 and torch.get_num_threads() == threads
