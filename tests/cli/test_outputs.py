@@ -42,6 +42,7 @@ def no_work(monkeypatch):
 
 COMMANDS = {name: main.get_command(None, name) for name in main.list_commands(None)}
 OUTPUTS = {
+    "break-even": ("--output",),
     "compare": ("--report", "--output", "--store"),
     "convert": ("--output",),
     "cuts": ("--report",),
@@ -85,7 +86,7 @@ def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> 
         if command in ("evaluate", "cuts", "energy", "explain", "exit", "export", "finetune", "report")
         else []
     )
-    words += ["--recipe", "ecc"] if command == "convert" else []
+    words += ["--recipe", "ecc"] if command in ("break-even", "convert") else []
     words += ["energy"] if command == "reproduce" else []
     words += ["--to", "onnx"] if command == "export" else []
     words += ["--pick", "max=accuracy"] if command == "compare" else []

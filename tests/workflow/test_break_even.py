@@ -6,15 +6,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 import transpike as ts
 from stored import stored
+from transpike.cli import main
 from transpike.errors import DataError, SettingError
 from transpike.training.source.penalties import Penalised
 from transpike.training.source.sparsity import hoyer_square, rectifiers, sparser
 from transpike.workflow.break_even import run
 from transpike.workflow.break_even.result import BreakEven, Round
+from transpike.workflow.train import save_weights
 
 
 def test_the_penalty_is_one_where_all_are_equal_and_one_by_n_where_one_is_active():
@@ -191,3 +194,17 @@ def test_a_strong_penalty_saves_spikes_of_a_real_network(digits, tmp_path):
 def test_rectifiers_are_modules_of_relus_and_source_activations():
     net = nn.Sequential(nn.ReLU(), nn.ReLU6(), ts.activations.QuantisedClip(levels=2), nn.Sigmoid())
     assert list(rectifiers(net)) == ["0", "1", "2"]
+
+
+def test_the_command_writes_the_network_and_says_that_it_cannot(tmp_path, monkeypatch):
+    weights, out = tmp_path / "weights.safetensors", tmp_path / "net.transpike"
+    save_weights(stored("small-cnn"), weights)
+    monkeypatch.setattr(run, "cost", Told([(0.9, [2.0]), (0.5, [0.5])]))
+    words = ["break-even", "--weights", weights, "--recipe", "ecc:timesteps=4", "--strengths", "2", "--epochs", 1]
+    done = CliRunner().invoke(main, [*map(str, words), "--output", str(out), "--json"])
+    assert done.exit_code == 4 and "costs 2 times as much" in done.stderr, done.output
+    found = json.loads(done.stdout)
+    assert [one["strength"] for one in found["rounds"]] == [0.0, 2.0] and found["chosen"] == 0
+    assert ts.load(out).timesteps == 4 and (tmp_path / "net.rounds/round-1.safetensors").exists()
+    wrong = CliRunner().invoke(main, [*map(str, words), "--output", str(out), "--strengths", "a"])
+    assert wrong.exit_code == 2 and "comma-separated numbers" in wrong.stderr

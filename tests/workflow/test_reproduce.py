@@ -137,7 +137,11 @@ def made(tmp_path, monkeypatch):
     folder = tmp_path / "source"
     (folder / "made").mkdir(parents=True)
     for name in ("run.py", "other.py"):
-        (folder / "made" / name).write_text(FIRST)
+        (folder / "made" / name).write_text(
+            "import sys\nimport pathlib\nsys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))\nfrom shared import NAME\n"
+            + FIRST
+        )
+    (folder / "shared.py").write_text("NAME = 1\n")
     (folder / "made" / "claims.toml").write_text(CLAIMS)
     (folder / "papers.toml").write_text('[[claim]]\npaper = "Made again"\n[[claim]]\npaper = "Other"\n')
     (folder / "plans.toml").write_text(PLAN)
@@ -192,6 +196,19 @@ def test_other_scripts_are_measured_again_and_a_lost_result_too(made, tmp_path):
     (made / "made/other.py").write_text(FIRST + "\n# another version\n")
     ts.reproduce("made", out)
     assert len(_calls(out)) == 7 and "another version" in (out / "made/other.py").read_text()
+
+
+def test_rows_that_state_their_interval_sense_and_kind_are_shown_as_they_are(made, tmp_path):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    text = CLAIMS.replace('unit = "%"\n', 'unit = "points"\ndiffers = "a copy"\nreconstructed = "the clip"\n', 1)
+    (folder / "claims.toml").write_text(text)
+    row = {"id": "good", "published": 3.0, "tolerance": 0.5, "unit": "points", "sense": "at most", "measured": 2.0, "n": 10_000,
+           "of": "test images", "low": 1.5, "high": 2.5, "kind": "ours", "status": "explained", "reason": "few epochs"}  # fmt: skip
+    (folder / "result.json").write_text(json.dumps({"rows": [row]}))
+    good = compared(plans(made).named("made"), folder, made / "papers.toml").claims[0]
+    assert good.bound == "≤ 3.5 points" and good.ours == "2 (n = 10,000 test images; 1.5 to 2.5)"
+    assert good.differs == "reconstructed: the clip; a copy; few epochs" and good.kind == "ours"
 
 
 def test_in_its_own_folder_nothing_is_copied(made):

@@ -16,15 +16,18 @@ from transpike.workflow.reproduce.plans import Paper
 SCHEMA = 1
 OF_SAMPLES = ("%", "% at least", "%, at least")
 """Units that are shares of samples, whose interval is Wilson's."""
+SIGNS = {"at most": "≤", "at least": "≥", "above": ">", "below": "<"}
 
 
 @dataclass(frozen=True)
 class Claim:
     """A number of a paper, or a bound of ours, and what was measured for it.
 
-    ``published`` ± ``tolerance`` and ``measured`` are in ``unit``; ``measured`` is None where ``status`` is "not
-    measured". ``samples``: how many it was measured on, None where the run does not say. ``low``, ``high``: its 95 %
-    interval, None where it has none: Wilson's, of shares of samples. ``differs``: why it does not hold.
+    ``published`` ± ``tolerance`` and ``measured`` are in ``unit``; ``sense``, where it is known, says on which side of
+    it the number must be. ``measured`` is None where ``status`` is "not measured". ``samples``: the number of samples
+    ``of`` some kind, None where the run does not say. ``low``, ``high``: its 95 % interval, None where it has none: that
+    of the run, else Wilson's, of shares of samples. ``kind``: what stands behind it, as "published", "ours" or "law".
+    ``differs``: what was done in another way than in the paper, and why the claim does not hold.
     """
 
     id: str
@@ -39,19 +42,25 @@ class Claim:
     high: float | None
     status: str
     differs: str
+    sense: str = ""
+    of: str = ""
+    kind: str = ""
 
     @property
     def ours(self) -> str:
         """What was measured, with n and interval."""
         if self.measured is None:
             return "not measured"
-        details = [] if self.samples is None else [f"n = {self.samples:,}"]
+        details = [] if self.samples is None else [f"n = {self.samples:,} {self.of}".rstrip()]
         details += [] if self.low is None else [f"{self.low:.4g} to {self.high:.4g}"]
         return f"{self.measured:.4g}" + (f" ({'; '.join(details)})" if details else "")
 
     @property
     def bound(self) -> str:
         """The published number with the room that it is given, and its unit."""
+        if self.sense in SIGNS:
+            widened = {"at most": self.tolerance, "at least": -self.tolerance}.get(self.sense, 0.0)
+            return f"{SIGNS[self.sense]} {self.published + widened:g} {self.unit}"
         return f"{self.published:g}" + (f" ± {self.tolerance:g}" if self.tolerance else "") + f" {self.unit}"
 
 
@@ -142,6 +151,8 @@ def _claim(asked: dict[str, Any], row: dict[str, Any]) -> Claim:
     low, high = row.get("low"), row.get("high")
     if low is None and measured is not None and unit in OF_SAMPLES and samples and _of_one_run(row):
         low, high = (100 * bound for bound in wilson(round(measured * samples / 100), samples))
+    reconstructed = asked.get("reconstructed", "")
+    said = [f"reconstructed: {reconstructed}" if reconstructed else "", asked.get("differs", ""), row.get("reason", "")]
     return Claim(
         id=asked["id"],
         claim=asked["claim"],
@@ -154,7 +165,8 @@ def _claim(asked: dict[str, Any], row: dict[str, Any]) -> Claim:
         low=low,
         high=high,
         status=row.get("status", "not measured"),
-        differs=row.get("reason", ""),
+        differs="; ".join(filter(None, said)),
+        **{name: str(row.get(name, asked.get(name, ""))) for name in ("sense", "of", "kind")},
     )
 
 

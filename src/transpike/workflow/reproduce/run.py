@@ -187,9 +187,10 @@ def _digest(folder: Path) -> str:
 
 
 def _copy(source: Path, folder: Path) -> None:
-    """Scripts and claims, to where they may write; scripts write next to themselves."""
-    for path in (*source.glob("*.py"), source / "claims.toml"):
-        target, content = folder / path.name, path.read_bytes()
+    """Scripts and claims, to where they may write: scripts write next to themselves. What folders share lies above."""
+    for path in (*source.parent.glob("*.py"), *source.glob("*.py"), source / "claims.toml"):
+        target = (folder if path.parent == source else folder.parent) / path.name
+        content = path.read_bytes()
         if not target.exists() or target.read_bytes() != content:
             write_atomically(target, content)
 
