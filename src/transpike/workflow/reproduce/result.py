@@ -25,9 +25,9 @@ class Claim:
 
     ``published`` ± ``tolerance`` and ``measured`` are in ``unit``; ``sense``, where it is known, says on which side of
     it the number must be. ``measured`` is None where ``status`` is "not measured". ``samples``: the number of samples
-    ``of`` some kind, None where the run does not say. ``low``, ``high``: its 95 % interval, None where there is none: it
-    is that of the run, else Wilson's, of shares of samples. ``kind``: what stands behind it, as "published", "ours" or "law".
-    ``differs``: what was done in another way than in the paper, and why the claim does not hold.
+    ``of`` some kind, None where the run does not say. ``low``, ``high``: its 95 % interval, None where there is none:
+    that of the run, else Wilson's, of shares of samples. ``kind``: "published", "ours" or "law". ``differs``: what was
+    done in another way than in the paper, and why the claim does not hold.
     """
 
     id: str
