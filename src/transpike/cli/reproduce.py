@@ -33,7 +33,7 @@ ALL = "all"
     show_envvar=True,
     help="Folder of trained weights; those that are not there are trained first.",
 )
-@click.option("--restart", is_flag=True, help="Measure again what an earlier run has finished.")
+@click.option("--restart", is_flag=True, help="Run finished stages again; trained networks remain.")
 @_base.json_option
 @_base.threads_option
 def command(

@@ -86,16 +86,15 @@ def reproduce(
     ``paper``: a name of ``transpike reproduce --list``. Its scripts run in ``output_dir``, in a separate folder that
     also holds what is trained on the way, log.txt, result.json and tables.md of the scripts, and the comparison,
     report-PAPER.json and .md. A run that was stopped goes on behind its last finished stage, and inside a training
-    behind its last epoch; ``restart`` forgets finished stages. ``models_dir`` has files of weights; those that are
+    behind its last epoch; ``restart`` measures finished stages again, with the networks that were trained. ``models_dir`` has files of weights; those that are
     missing are trained. ``threads`` is the number of each process; ``scale`` as for ``planned``.
     ``begins(stage, number, of)`` is called before each stage, ``line(text)`` with each line that it prints.
     Raises DataError for missing data and MissingExtra for a missing package, before the work; SettingError for an
     unknown paper; FileError for a stage that fails, with its last lines.
     """
     found = plans()
-    plan = planned(
-        found.named(paper), output_dir, data_dir=data_dir, models_dir=models_dir, restart=restart, found=found
-    )
+    places: dict[str, Any] = {"data_dir": data_dir, "models_dir": models_dir}
+    plan = planned(found.named(paper), output_dir, **places, restart=restart, scale=scale, found=found)
     for error in plan.needs.missing:
         raise error
     check_folder(plan.folder / WORK)
@@ -136,7 +135,7 @@ def planned(
         scale = calibration_seconds() / found.calibration_seconds
     made_from = [__version__, _digest(found.folder / paper.folder), {name: _of(path) for name, path in _given(here)}]
     stages = []
-    for stage in (*(_training(one, here.weights[one.name]) for one in here.trained), *paper.stages):
+    for stage in (*map(_training, here.trained), *paper.stages):
         key = hashlib.sha256(json.dumps([made_from, stage.words]).encode()).hexdigest()[:16]
         old = before.get(stage.name)
         done = old is not None and old["key"] == key and (there or stage.words[0] != MEASURES)
@@ -157,8 +156,8 @@ def _given(here: Needs) -> list[tuple[str, Path]]:
     return [(name, path) for name, path in here.weights.items() if name not in trained]
 
 
-def _training(weights: Weights, path: Path) -> Stage:
-    words = ("transpike", *(word.replace("{file}", str(path)) for word in shlex.split(weights.train)))
+def _training(weights: Weights) -> Stage:
+    words = ("transpike", *shlex.split(weights.train.replace("{file}", "{" + weights.name + "}")))
     return Stage(f"train {weights.file}", words, weights.minutes)
 
 
