@@ -86,8 +86,9 @@ def reproduce(
     ``paper``: a name of ``transpike reproduce --list``. Its scripts run in ``output_dir``, in a separate folder that
     also holds what is trained on the way, log.txt, result.json and tables.md of the scripts, and the comparison,
     report-PAPER.json and .md. A run that was stopped goes on behind its last finished stage, and inside a training
-    behind its last epoch; ``restart`` measures finished stages again, with the networks that were trained. ``models_dir`` has files of weights; those that are
-    missing are trained. ``threads`` is the number of each process; ``scale`` as for ``planned``.
+    behind its last epoch; ``restart`` runs finished stages again, with the networks that were trained. ``models_dir``
+    has files of weights; those that are missing are trained. ``threads`` is the number of each process; ``scale`` as
+    for ``planned``.
     ``begins(stage, number, of)`` is called before each stage, ``line(text)`` with each line that it prints.
     Raises DataError for missing data and MissingExtra for a missing package, before the work; SettingError for an
     unknown paper; FileError for a stage that fails, with its last lines.
