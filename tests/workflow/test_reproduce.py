@@ -30,7 +30,10 @@ def _claims(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize(("paper", "stage"), STAGES, ids=lambda one: one.name)
 def test_a_stage_is_a_script_that_takes_its_options(paper, stage):
-    script = (PLANS.folder / paper.folder / stage.words[0]).read_text(encoding="utf-8")
+    folder = PLANS.folder / paper.folder
+    script = (folder / stage.words[0]).read_text(encoding="utf-8")
+    if "import" in script and "options(parser)" in script:  # those that its scripts share
+        script += (folder / "training.py").read_text(encoding="utf-8")
     options = set(re.findall(r'"(--[a-z-]+)"', script))
     assert {word for word in stage.words if word.startswith("--")} <= options
     assert set(re.findall(r"\{.*?\}", " ".join(stage.words))) <= PLACES

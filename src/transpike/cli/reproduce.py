@@ -1,6 +1,7 @@
 """transpike reproduce."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -59,7 +60,7 @@ def command(
     if not (listed or dry_run):
         check_folder(output_dir)
     scale = calibration_seconds() / found.calibration_seconds
-    places = {"data_dir": data_dir, "models_dir": models_dir, "restart": restart, "scale": scale}
+    places: dict[str, Any] = {"data_dir": data_dir, "models_dir": models_dir, "restart": restart, "scale": scale}
     plan = [planned(found.papers[name], output_dir, **places, found=found) for name in chosen]
     if listed or dry_run:
         if as_json:

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from transpike.training.source.sparsity import rectifiers, sparser
 from transpike.workflow.break_even.result import BreakEven, Round
 from transpike.workflow.convert import convert
 from transpike.workflow.cost.run import cost
+from transpike.workflow.evaluate.report import Report
 from transpike.workflow.prepare import prepare
 from transpike.workflow.train import train
 
@@ -76,12 +77,13 @@ def break_even(
         images = own.batches(BATCH, limit=CALIBRATION)
         snn = convert(copy.deepcopy(network), recipe, images, preprocessing=preprocessing)
         found = cost(snn, judges.batches(BATCH), models=energy)
-        if found.report is None or found.quantised_baseline_accuracy is None:
+        if found.quantised_baseline_accuracy is None:
             raise SettingError("break_even compares accuracies, and this task has none")
-        at = found.report.at(found.timesteps)
+        report = cast(Report, found.report)  # what has an accuracy
+        at = report.at(found.timesteps)
         ratios = {one.model: one.ratio for one in found.judged if one.ratio is not None}
         row = Round(
-            strength, found.report.ann_accuracy, at.accuracy, found.quantised_baseline_accuracy, found.timesteps,
+            strength, report.ann_accuracy, at.accuracy, found.quantised_baseline_accuracy, found.timesteps,
             found.spike_rate, found.spikes_per_synapse, found.density, ratios, found.samples,
         )  # fmt: skip
         if len(ratios) < models:

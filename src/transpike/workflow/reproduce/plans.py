@@ -101,7 +101,9 @@ def plans(folder: Path | None = None) -> Plans:
 
 def _paper(name: str, values: dict[str, Any], weights: Mapping[str, Weights]) -> Paper:
     stages = tuple(stage for one in values["stages"] for stage in _stages(one))
-    lists = {key: tuple(values[key]) for key in ("names", "claims", "data", "optional") if key in values}
+    lists: dict[str, Any] = {
+        key: tuple(values[key]) for key in ("names", "claims", "data", "optional") if key in values
+    }
     others = {key: values[key] for key in ("title", "differs", "files", "modules", "register") if key in values}
     needed = tuple(weights[one] for one in values.get("weights", ()))
     return Paper(name=name, folder=values.get("folder", name), stages=stages, weights=needed, **lists, **others)

@@ -129,7 +129,7 @@ def compared(paper: Paper, folder: Path, register: Path, cpu_seconds: float | No
         if any(fnmatchcase(one["id"], pattern) for pattern in paper.claims)
     )
     others = tomllib.loads(register.read_text(encoding="utf-8"))["claim"] if paper.register else []
-    versions = next((row["versions"] for row in rows.values() if "versions" in row), {})
+    versions: dict[str, str] = next((row["versions"] for row in rows.values() if "versions" in row), {})
     unmeasured = sum(one["paper"].startswith(paper.register) for one in others)
     return Reproduction(paper.name, paper.title, paper.differs, claims, unmeasured, cpu_seconds, versions)
 

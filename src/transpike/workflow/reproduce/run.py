@@ -220,23 +220,22 @@ def _run(
     start, cpu = time.perf_counter(), _cpu_of_children()
     with log.open("a", encoding="utf-8") as file:
         file.write(f"# {stage.name}: {' '.join(stage.command)}\n")
-        process = subprocess.Popen(
+        with subprocess.Popen(
             stage.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             env=environment, encoding="utf-8", errors="replace",
-        )  # fmt: skip
-        try:
-            assert process.stdout is not None
-            for text in process.stdout:
-                file.write(text)
-                file.flush()
-                last.append(text.rstrip())
-                if line is not None:
-                    line(text.rstrip("\n"))
-            code = process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+        ) as process:  # fmt: skip
+            try:
+                assert process.stdout is not None
+                for text in process.stdout:
+                    file.write(text)
+                    file.flush()
+                    last.append(text.rstrip())
+                    if line is not None:
+                        line(text.rstrip("\n"))
+                code = process.wait()
+            except BaseException:
+                process.terminate()
+                raise
     if code:
         raise FileError(
             f"stage {stage.name!r} ended with exit code {code}: {' | '.join(last)}. {log} has all of it; run the same "
