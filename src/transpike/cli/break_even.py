@@ -1,5 +1,6 @@
 """transpike break-even."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 @_base.model_options
 @_base.data_options
 @click.option("--recipe", required=True, metavar="NAME[:KEY=VALUE;…]", help="Conversion method, with its settings.")
+@click.option("--timesteps", type=click.IntRange(1), help="Time steps (default: the recipe's).")
 @_settings.settings_options(Training, leave_out=("validation_fraction", "task"), defaults=False)
 @click.option("--models", type=click.IntRange(1), default=1, show_default=True, help="Energy models to favour the SNN.")
 @click.option(
@@ -56,6 +58,7 @@ def command(
     data_name: str,
     data_dir: Path | None,
     recipe: str,
+    timesteps: int | None,
     models: int,
     max_drop: float,
     strengths: tuple[float, ...],
@@ -75,6 +78,8 @@ def command(
     dataset = _base.load_data(data_name, data_dir)
     module, preprocessing = _base.load_trained(model_name, weights, dataset)
     chosen = _base.recipe_named(recipe, dataset, settings.seed)
+    if timesteps is not None:
+        chosen = dataclasses.replace(chosen, timesteps=timesteps)  # type: ignore[type-var]
 
     def progress(row: Round) -> None:
         if not as_json:
