@@ -130,16 +130,9 @@ gpu: install
 	$(BIN)/python -m pytest -q -m "not slow" tests/laws/test_devices.py tests/laws/test_fused_scan.py
 	$(BIN)/python benchmarks/gpu.py $(if $(wildcard $(WEIGHTS)),--weights $(WEIGHTS) --data-dir $(DATA))
 
+# The numbers of all papers, or of some: make reproduce PAPERS="ecc energy" DATA=folder MODELS=folder. A run that was stopped goes on.
 reproduce: install
-	$(BIN)/python reproductions/ecc/run.py $(if $(wildcard $(WEIGHTS)),--weights $(WEIGHTS) --data-dir $(DATA))
-	$(if $(wildcard $(WEIGHTS)),$(BIN)/python reproductions/bsnn/run.py --weights $(WEIGHTS) $(if $(VGG7_WEIGHTS),--vgg-weights $(VGG7_WEIGHTS)) --data-dir $(DATA))
-	$(if $(wildcard $(DATA)/nmnist_small.npz),$(BIN)/python reproductions/nmnist/run.py --data-dir $(DATA))
-	$(if $(wildcard $(TRAINED)/*.safetensors),$(BIN)/python reproductions/trained/run.py --folder $(TRAINED) --weights $(WEIGHTS) $(if $(VGG7_WEIGHTS),--vgg-weights $(VGG7_WEIGHTS)) --data-dir $(DATA))
-	$(if $(wildcard $(WEIGHTS)),$(BIN)/python reproductions/ecc_clipping/run.py --weights $(WEIGHTS) --data-dir $(DATA) --store $(TRAINED)/clipping)
-	$(if $(wildcard $(WEIGHTS)),$(BIN)/python reproductions/finetune/run.py --weights $(WEIGHTS) --data-dir $(DATA) --work $(TRAINED)/finetune)
-	$(if $(wildcard $(TRAINED)/*-cat.safetensors),$(BIN)/python reproductions/ttfs/run.py --folder $(TRAINED) --weights $(WEIGHTS) --data-dir $(DATA) --keep $(TRAINED)/ttfs.json)
-	$(if $(wildcard $(DATA)/mitbih_arrhythmia.npz),$(BIN)/python reproductions/ecg/run.py --data-dir $(DATA))
-	$(if $(wildcard $(DATA)/eeg_eye_state.npz),$(BIN)/python reproductions/eeg/run.py --data-dir $(DATA))
+	$(BIN)/transpike reproduce $(if $(PAPERS),$(PAPERS),all) --output-dir reproductions $(if $(wildcard $(DATA)),--data-dir $(DATA)) $(if $(MODELS),--models-dir $(MODELS))
 
 clean:
 	rm -rf $(VENV) .venv-vision .venv-bench .venv-wheels build dist runs

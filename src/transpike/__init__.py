@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.snn import SNN
     from transpike.training.settings import Training
     from transpike.training.spiking.finetuning import FineTuning
+    from transpike.workflow.break_even.run import break_even
     from transpike.workflow.capture import capture
     from transpike.workflow.chip_fit.run import chip_fit
     from transpike.workflow.compare.comparison import Comparison
@@ -56,6 +57,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.workflow.prepare import prepare
     from transpike.workflow.processor import run_processor
     from transpike.workflow.record import record
+    from transpike.workflow.reproduce.run import reproduce
     from transpike.workflow.simulate import simulate
     from transpike.workflow.train import train
 
@@ -76,6 +78,7 @@ __all__ = [
     "TranspikeError",
     "activations",
     "answer_early",
+    "break_even",
     "capture",
     "chip_fit",
     "chips",
@@ -106,6 +109,7 @@ __all__ = [
     "record",
     "register",
     "report",
+    "reproduce",
     "run_processor",
     "save",
     "schedules",
@@ -131,6 +135,7 @@ _HOMES: dict[str, str] = {
     "Training": "training.settings",
     "TranspikeError": "errors",
     "answer_early": "workflow.early_exit",
+    "break_even": "workflow.break_even.run",
     "capture": "workflow.capture",
     "chip_fit": "workflow.chip_fit.run",
     "compare": "workflow.compare.run",
@@ -148,6 +153,7 @@ _HOMES: dict[str, str] = {
     "prepare": "workflow.prepare",
     "record": "workflow.record",
     "register": "core.registry",
+    "reproduce": "workflow.reproduce.run",
     "run_processor": "workflow.processor",
     "save": "files",
     "simulate": "workflow.simulate",

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import transpike as ts
 from stored import stored
-from transpike.cli import main
+from transpike.cli import main, reproduce
 from transpike.results import writing
 
 
@@ -36,11 +36,13 @@ def no_work(monkeypatch):
 
     monkeypatch.setattr(ts, "load", work)
     monkeypatch.setattr(ts.data, "load", work)
+    monkeypatch.setattr(reproduce, "calibration_seconds", work)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=work))
 
 
 COMMANDS = {name: main.get_command(None, name) for name in main.list_commands(None)}
 OUTPUTS = {
+    "break-even": ("--output",),
     "compare": ("--report", "--output", "--store"),
     "convert": ("--output",),
     "cuts": ("--report",),
@@ -53,6 +55,7 @@ OUTPUTS = {
     "finetune": ("--output", "--checkpoint"),
     "inspect": ("--report",),
     "report": ("--output",),
+    "reproduce": ("--output-dir",),
     "train": ("--output", "--checkpoint", "--tensorboard"),
 }
 CASES = [(command, flag) for command, flags in OUTPUTS.items() for flag in flags if command != "inspect"]  # tables
@@ -74,7 +77,7 @@ def test_every_output_of_every_command_is_listed_here():
         if isinstance(option.type, click.Path) and isinstance(option, click.Option)
         for flag in option.opts
     }
-    assert paths <= {*WRITTEN, "--data-dir", "--weights", "--config"}
+    assert paths <= {*WRITTEN, "--data-dir", "--models-dir", "--weights", "--config"}
 
 
 def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> click.testing.Result:
@@ -83,7 +86,8 @@ def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> 
         if command in ("evaluate", "cuts", "energy", "explain", "exit", "export", "finetune", "report")
         else []
     )
-    words += ["--recipe", "ecc"] if command == "convert" else []
+    words += ["--recipe", "ecc"] if command in ("break-even", "convert") else []
+    words += ["energy"] if command == "reproduce" else []
     words += ["--to", "onnx"] if command == "export" else []
     words += ["--pick", "max=accuracy"] if command == "compare" else []
     if command in ("exit", "train", "finetune") and flag != "--output":

@@ -27,6 +27,7 @@ COMMANDS = {
     "demo": "Quick demo: train, convert, evaluate and report on digits.",
     "recipes": "List the conversion methods, or show one.",
     "train": "Train a network, for example for a conversion.",
+    "break-even": "Train until the SNN costs less than its quantised baseline.",
     "inspect": "Print a network layer by layer; check whether it fits a chip.",
     "convert": "Convert a trained network to a spiking one.",
     "finetune": "Fine-tune a converted network.",
@@ -38,6 +39,7 @@ COMMANDS = {
     "exit": "Fit an early exit with a guaranteed bound.",
     "export": "Write a network for other tools, proven spike for spike.",
     "report": "Write all results as one page.",
+    "reproduce": "Measure the numbers of a paper again, next to the published ones.",
     "verify": "Compare the engines' spikes on a file.",
     "doctor": "Show the features of this installation.",
 }
@@ -64,7 +66,7 @@ class _Group(click.Group):
         if ctx is not None and ctx.resilient_parsing:  # a shell asks for completion
             return stand_in(cmd_name)
         if cmd_name not in self.commands:
-            module = "exit_" if cmd_name == "exit" else cmd_name  # exit is a function of Python
+            module = "exit_" if cmd_name == "exit" else cmd_name.replace("-", "_")  # exit is a function of Python
             found: click.Command = importlib.import_module(f"transpike.cli.{module}").command  # imports torch
             found.short_help = COMMANDS[cmd_name]
             self.commands[cmd_name] = add_common(found)

@@ -25,6 +25,7 @@ from transpike.models import (
     resnet20,
     small_cnn,
     vgg7,
+    vgg8,
     vgg16,
     vit,
 )
