@@ -42,7 +42,7 @@ def no_work(monkeypatch):
 COMMANDS = {name: main.get_command(None, name) for name in main.list_commands(None)}
 OUTPUTS = {
     "compare": ("--report", "--output", "--store"),
-    "convert": ("--output",),
+    "convert": ("--output", "--checkpoint"),
     "cuts": ("--report",),
     "demo": ("--output-dir",),
     "energy": ("--report",),
@@ -86,7 +86,7 @@ def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> 
     words += ["--recipe", "ecc"] if command == "convert" else []
     words += ["--to", "onnx"] if command == "export" else []
     words += ["--pick", "max=accuracy"] if command == "compare" else []
-    if command in ("exit", "train", "finetune") and flag != "--output":
+    if command in ("convert", "exit", "train", "finetune") and flag != "--output":
         words += ["--output", str(folder / "out.safetensors")]
     if command == "compare" and flag != "--store":
         words += ["--store", str(folder / "store")]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -44,6 +45,8 @@ class Context:
     """Compiles layers that are simulated one by one (``engines.event.one_layer.compiled``); None for PyTorch alone."""
     progress: Callable[[int, int], None] = lambda done, total: None
     """Called by slow passes with (parts done, all parts)."""
+    checkpoint: Path | None = None
+    """The file that a pass which trains writes again and again, and from which it resumes; None for none."""
 
     def remark(self, text: str) -> None:
         """Add a note to the reports: information for the user that needs no action."""

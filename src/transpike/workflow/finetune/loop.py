@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transpike.core.cell import Neuron
-from transpike.core.channels import rows, shaped
 from transpike.core.input_statistics import InputStatistics
 from transpike.core.inputs import InputNames, Inputs, with_statistics
 from transpike.core.task import OutcomeTask, Task
@@ -27,16 +25,17 @@ from transpike.tasks import task_given
 from transpike.training import checkpoint as files
 from transpike.training import schedule
 from transpike.training.samples import Pairs, Samples
-from transpike.training.settings import fingerprint, origins
+from transpike.training.settings import digest, fingerprint, origins
 from transpike.training.source import augmentation
 from transpike.training.source.loop import diverged, generator_of, is_better
 from transpike.training.spiking.finetuning import FineTuning
 from transpike.training.spiking.losses import CrossEntropy, loss_for
 from transpike.training.spiking.packing import PackSpikes
+from transpike.training.spiking.ranges import LEAST, bounds, current_ranges
 from transpike.training.spiking.tandem import Tandem
 from transpike.training.spiking.unrolled import Unrolled
 from transpike.workflow.convert import spike_rates
-from transpike.workflow.finetune.facts import LEAST, bounds, digest, loss_json
+from transpike.workflow.finetune.facts import loss_json
 from transpike.workflow.judged import Judged
 from transpike.workflow.train import Progress, Row
 
@@ -106,8 +105,7 @@ class Tuning:
                     "inputs: augment the data"
                 )
             return "none"
-        usual = "crop-flip" if x.ndim == 4 and x.shape[1] > 1 else "crop"
-        usual = "none" if x.ndim < 4 or x.shape[-2] < 16 else usual
+        usual = augmentation.usual(tuple(x.shape[1:]))
         classes, targets = isinstance(self.task, OutcomeTask), self.samples.labels
         return augmentation.for_targets(self.settings.augment, usual, classes, targets)
 
@@ -304,8 +302,10 @@ class Tuning:
         if self.timesteps != recipe.timesteps:
             recipe = dataclasses.replace(recipe, timesteps=self.timesteps)  # type: ignore[type-var]
         shown = self.training[:MEASURED]
+        inputs = (self.snn.prepare(self.samples.batch(part)[0]).to(self.device) for part in shown.split(128))
+        ranges = current_ranges(self.module, inputs)
         tuned = dataclasses.replace(
-            self.snn, graph=self.module.to_graph(), recipe=recipe, ranges=self.ranges(shown), rates={},
+            self.snn, graph=self.module.to_graph(), recipe=recipe, ranges=ranges, rates={},
             provenance=dict(self.snn.provenance), exit=None, **self.inputs(shown),
         )  # fmt: skip
         tuned.rates.update(spike_rates(tuned, tuned.prepare(self.samples.batch(shown[:16])[0])))
@@ -330,22 +330,6 @@ class Tuning:
         if InputNames.of(self.snn.source.inputs) is not None:
             return {"source": with_statistics(self.snn.source, parts)}
         return {"inputs": InputStatistics.of(map(self.snn.encoder.accumulate, parts))}
-
-    @torch.no_grad()
-    def ranges(self, indices: Tensor) -> dict[str, Tensor]:
-        """The largest |mean current| of each neuron layer, one value per channel, with size 1 on its other axes."""
-        found: dict[str, Tensor] = {}
-        graph = self.module.source_graph
-        before, axes = {n.name: n.inputs[0] for n in graph if isinstance(n.op, Neuron)}, graph.channel_axes
-        for part in indices.split(128):
-            inputs = self.snn.prepare(self.samples.batch(part)[0]).to(self.device)
-            seen = self.module.watched(inputs, before.values())
-            for name, source in before.items():
-                current = seen[source].charge
-                axis, mean = axes[source], current.mean(0).abs()
-                largest = shaped(rows(mean, axis).amax(1).cpu(), axis, mean.ndim - 1)
-                found[name] = torch.maximum(found.get(name, largest), largest)
-        return found
 
     def grid_cost(self, tuned: SNN) -> dict[str, Any]:
         """First metric and change of outputs on held-out samples (else training samples), off the grid and on it."""
