@@ -3,6 +3,8 @@
     python benchmarks/reconstruction.py --name resnet20 --model zoo:resnet20-16-32-64 --data cifar10 --data-dir DATA \\
         --weights resnet20-cifar10-jpeg.safetensors --timesteps 8 16 32
 
+    python benchmarks/reconstruction.py --page    # writes the tables of docs/few-steps.md again
+
 Every finished row is written to benchmarks/reconstruction.json; a rerun measures the others, and an interrupted
 reconstruction resumes from its checkpoint. Settings were chosen on training images; test images are only measured.
 """
@@ -20,7 +22,9 @@ import transpike as ts
 from transpike.recipes import FewSteps
 from transpike.results.writing import write_atomically
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs/few-steps.md"
+BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
 VARIANTS: dict[str, dict[str, Any]] = {
     "binary": {},
     "signed": {"neuron": "signed"},
@@ -60,12 +64,44 @@ def measured(recipe: FewSteps, model: torch.nn.Module, data: ts.data.Dataset, pr
     }
 
 
+def table() -> str:
+    """The tables of docs/few-steps.md."""
+    lines: list[str] = []
+    for name, stored in json.loads((HERE / "reconstruction.json").read_text()).items():
+        network, rows = stored["network"], stored["rows"]
+        lines += [
+            f"**{name}**: {network['weights']}, {network['data']}, {rows[0]['samples']:,} test images, ANN"
+            f" {100 * rows[0]['ann_accuracy']:.2f} %, {network['calibration_samples']:,} calibration images, seed {network['seed']}", "",
+            "| T | recipe | accuracy | M | CPU seconds |", "| ---: | --- | ---: | ---: | ---: |",
+        ]  # fmt: skip
+        for row in sorted(rows, key=lambda row: (row["timesteps"], -row["drop"])):
+            drop, low, high = (f"{100 * row[key]:.2f}".replace("-", "−") for key in ("drop", "drop_low", "drop_high"))
+            settings = (
+                row["recipe"]
+                .replace(f"timesteps={row['timesteps']}, ", "")
+                .replace(f"timesteps={row['timesteps']}", "")
+            )
+            lines.append(
+                f"| {row['timesteps']} | `{settings.removesuffix('()')}` | {100 * row['accuracy']:.2f} ({drop} [{low}, {high}]) |"
+                f" {row['synaptic_operations'] / 1e6:.1f} | {row['cpu_seconds']} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def write_page() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    head, _, rest = text.partition(BEGIN)
+    PAGE.write_text(f"{head}{BEGIN}\n\n{table()}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--page", action="store_true")
+    parser.add_argument("--name", default="resnet20")
+    parser.add_argument("--model", default="zoo:resnet20-16-32-64")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--data", default="cifar10")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--timesteps", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["binary"])
@@ -77,6 +113,11 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, default=Path("runs/reconstruction"))
     parser.add_argument("--output", type=Path, default=HERE / "reconstruction.json")
     arguments = parser.parse_args()
+    if arguments.page:
+        write_page()
+        return
+    if arguments.weights is None:
+        parser.error("--weights is needed: a file of trained weights")
     data = ts.data.load(arguments.data, arguments.data_dir)
     own = arguments.model.startswith("py:")
     model, spec = ts.models.build(

@@ -155,6 +155,11 @@ def test_the_page_of_scale_says_what_was_measured() -> None:
     )
 
 
+def test_the_page_of_few_steps_says_what_was_measured() -> None:
+    page = (ROOT / "docs/few-steps.md").read_text(encoding="utf-8")
+    assert _benchmark("reconstruction").table() in page, "run benchmarks/reconstruction.py --page"
+
+
 def test_the_page_of_smooth_activations_says_what_was_measured() -> None:
     page = _benchmark("any_activation_page").page()
     assert page == (ROOT / "docs/any-activation.md").read_text(encoding="utf-8"), (

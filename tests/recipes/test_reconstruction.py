@@ -156,6 +156,12 @@ def test_what_cannot_be_reconstructed_is_refused(digits):
         digits.converted(dataclasses.replace(SHORT, learning_rate=1e30))
 
 
+def test_an_explanation_does_not_train_again(digits, trained):
+    found = ts.explain(trained, (digits.images[:40], digits.labels[:40]))
+    assert any("its recipe trains all layers together" in remark for remark in found.remarks)
+    assert [layer.name for layer in found.layers if layer.regained is not None] and not found.faults
+
+
 def test_images_are_shifted_and_other_inputs_are_not():
     from transpike.training.source import augmentation
 
