@@ -14,6 +14,7 @@ from transpike.errors import CheckpointError, DataError, SettingError
 from transpike.readouts import AccumulatedMembrane
 from transpike.recipes import FewSteps
 from transpike.schedules import LayerSynchronous
+from transpike.training import Reconstruct
 
 FEW = FewSteps(timesteps=4, samples=64)
 SHORT = dataclasses.replace(FEW, reconstruct="network", iterations=60)
@@ -67,11 +68,13 @@ def test_answers_and_layers_follow_the_source_on_inputs_that_were_not_given(digi
         {"schedule": LayerSynchronous(), "readout": AccumulatedMembrane()},
         {"encoder": Poisson(), "timesteps": 8},
         {"calibrate": "none", "granularity": "layer"},
+        {"reconstruct": "layer"},
     ],
     ids=lambda changes: ", ".join(changes),
 )
 def test_every_neuron_schedule_and_encoder_gains(digits, changes):
-    before, after = (digits.converted(dataclasses.replace(one, **changes)) for one in (FEW, SHORT))
+    before = digits.converted(dataclasses.replace(FEW, **{k: v for k, v in changes.items() if k != "reconstruct"}))
+    after = digits.converted(dataclasses.replace(SHORT, **changes))
     assert distance(after, digits.images) < 0.9 * distance(before, digits.images)
 
 
@@ -152,6 +155,8 @@ def test_what_cannot_be_reconstructed_is_refused(digits):
         ts.convert(digits.model, SHORT, digits.calibration[:15])
     with pytest.raises(DataError, match="the same answer for all calibration inputs"):
         ts.convert(digits.model, SHORT, digits.calibration[:1].expand(20, -1, -1, -1))
+    with pytest.raises(SettingError, match="granularity must be 'network' or 'layer', not 'block'"):
+        Reconstruct("block")
     with pytest.raises(DataError, match="diverged"):
         digits.converted(dataclasses.replace(SHORT, learning_rate=1e30))
 

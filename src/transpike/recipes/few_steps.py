@@ -17,7 +17,7 @@ from transpike.readouts import DelayedWindow
 from transpike.recipes._base import Calibrate, LinearWired, LinearWires, calibrations, linear_wires, setting
 from transpike.training.spiking.reconstruction import Reconstruct
 
-Reconstruction = Literal["none", "network"]
+Reconstruction = Literal["none", "layer", "network"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class FewSteps(LinearWired):
     ``gamma`` spikes per step. The combination was selected on training images.
     ``reconstruct`` "network" then trains weights, thresholds and potentials end to end, without labels, so that the
     answers and the layers follow the source network on the calibration inputs (``training.Reconstruct``): minutes
-    instead of seconds, and about half the loss at 8 to 32 steps (docs/methods.md). 1,024 inputs are a good number.
+    instead of seconds, and about half the loss at 8 to 32 steps (docs/few-steps.md). 1,024 inputs are a good number.
     Checked: behind the first layer, whose input is exact, calibration removes more than two thirds of the mean error
     of a channel, and each of the two corrections alone removes less; thresholds fit the rounding staircase
     (tests/recipes/test_few_steps.py). benchmarks/methods.py measures the effect of each part (ablation;
@@ -46,21 +46,23 @@ class FewSteps(LinearWired):
     calibrate: Calibrate = setting("both", "Correction on simulated spikes.")
     samples: int = setting(128, "Number of simulated calibration inputs.")
     linear_wires: LinearWires = linear_wires("merge")
-    reconstruct: Reconstruction = setting("none", "Training to follow the source network, without labels (network).")
+    reconstruct: Reconstruction = setting(
+        "none", "Training without labels, to follow the source: each layer alone, or the network at once."
+    )
     iterations: int = setting(1200, "Optimiser steps of the reconstruction.")
     learning_rate: float = setting(3e-3, "Step of the reconstruction, relative to the size of a parameter.")
 
     def __post_init__(self) -> None:
         if self.neuron == "bistable":
             raise SettingError("bistable neurons need phase cycles: use the recipe bsnn")
-        super().__post_init__()
         if self.reconstruct not in get_args(Reconstruction):
-            raise SettingError(f"reconstruct must be 'none' or 'network', not {self.reconstruct!r}")
+            raise SettingError(f"reconstruct must be 'none', 'layer' or 'network', not {self.reconstruct!r}")
         if self.reconstruct != "none" and self.weight_bits is not None:
             raise SettingError(
                 "a reconstruction would undo the quantisation by weight_bits: use reconstruct='none', or "
                 "weight_bits=None"
             )
+        super().__post_init__()
         if not 1 <= self.gamma <= 255:
             raise SettingError(f"gamma must be between 1 and 255, not {self.gamma}")
 
@@ -84,5 +86,7 @@ class FewSteps(LinearWired):
 
     @property
     def corrections(self) -> tuple[Pass, ...]:
-        trained = Reconstruct(self.readout, self.iterations, self.learning_rate)
-        return (*calibrations(self.calibrate, self.samples), *((trained,) if self.reconstruct != "none" else ()))
+        corrected = calibrations(self.calibrate, self.samples)
+        if self.reconstruct == "none":
+            return corrected
+        return (*corrected, Reconstruct(self.reconstruct, self.readout, self.iterations, self.learning_rate))

@@ -5,7 +5,7 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,9 @@ HELD_OUT = 1 / 8
 STAGES = 20
 """Number of measurements on the held-out inputs; after each of them a checkpoint is written."""
 ROWS = 256
-"""Samples of a batch times time steps; a batch has 8 to 32 samples."""
+"""Samples of a batch times time steps; a batch has 8 to 32 samples, fewer where they do not fit into ``BUDGET``."""
+BUDGET = 2**31
+"""Bytes of the values that the backward pass needs, about."""
 TRAINED: tuple[Kind, ...] = ("weights", "thresholds", "initial")
 
 
@@ -49,16 +51,20 @@ class Reconstruct(Pass):
     worst those from before. Weights that are zero remain zero. No labels. Raises SettingError for schedules other than
     streaming and whole windows, DataError for fewer than 16 inputs.
     Source: transpike's own. Layers that follow the source's activations are the reconstruction of post-training
-    quantisation (Nagel et al. 2020; Li et al. 2021, BRECQ, which calls this granularity "network") with the surrogate
-    gradients of spiking networks (Neftci, Mostafa, Zenke 2019).
+    quantisation (Nagel et al. 2020; Li et al. 2021, BRECQ, which has these granularities) with the surrogate gradients
+    of spiking networks (Neftci, Mostafa, Zenke 2019). ``granularity`` "layer" passes no gradient from a layer to those
+    before it, as in local tandem learning (Yang et al. 2022).
     """
 
     asks: ClassVar[str] = "spikes"
+    granularity: Literal["network", "layer"] = "network"
     readout: Readout = AccumulatedMembrane()
     iterations: int = 1200
     learning_rate: float = 3e-3
 
     def __post_init__(self) -> None:
+        if self.granularity not in ("network", "layer"):
+            raise SettingError(f"granularity must be 'network' or 'layer', not {self.granularity!r}")
         if isinstance(self.iterations, bool) or not isinstance(self.iterations, int) or self.iterations < 1:
             raise SettingError(f"iterations must be a whole number of at least 1, not {self.iterations!r}")
         if not 0 < self.learning_rate < math.inf:
@@ -69,7 +75,7 @@ class Reconstruct(Pass):
             return _Reconstruction(self, graph, context).run(context.checkpoint)
 
     def describe(self) -> str:
-        return "reconstruction of the network"
+        return "reconstruction of the network" if self.granularity == "network" else "reconstruction of each layer"
 
 
 class _Reconstruction:
@@ -86,16 +92,19 @@ class _Reconstruction:
         self.source = context.analogue[0]
         readout = settings.readout.calibrated(graph, context)
         self.module = Unrolled(graph, context.encoder, context.schedule, readout, context.timesteps)
+        self.module.cut = settings.granularity == "layer"
         order = torch.randperm(len(self.x), generator=generator_of(context.seed, 0))
         held_out = round(len(order) * HELD_OUT)
         self.held_out, self.training = order[:held_out], order[held_out:]
-        self.size = min(max(8, ROWS // context.timesteps), 32, len(self.training))
+        kept = 4 * context.timesteps * sum(math.prod(node.shape) for node in graph)
+        self.size = max(1, min(max(8, ROWS // context.timesteps), 32, len(self.training), BUDGET // kept))
         images = context.recorded is None and len(graph.inputs) == 1
         self.augment = augmentation.usual(tuple(self.x.shape[1:])) if images else "none"
         names = {node.name for node in self.source}
         # a neuron behind the last layer follows the output in front of it
-        neurons = (node for node in graph if isinstance(node.op, Neuron))
-        self.followed = {node.name: node.name if node.name in names else node.inputs[0] for node in neurons}
+        neurons = [node for node in graph if isinstance(node.op, Neuron)]
+        found = {node.name: node.name if node.name in names else node.inputs[0] for node in neurons}
+        self.followed = {ours: theirs for ours, theirs in found.items() if theirs in names}
         self.trained = self._chosen()
         rate = settings.learning_rate
         groups = [{"params": [self.trained[name]], "lr": rate * unit} for name, unit in self._units().items()]
@@ -260,6 +269,7 @@ class _Reconstruction:
         inputs = self.x.detach().cpu().contiguous().numpy().tobytes()
         return {
             "pass": type(self.settings).__name__,
+            "granularity": self.settings.granularity,
             "iterations": self.settings.iterations,
             "learning_rate": self.settings.learning_rate,
             "readout": [type(self.module.readout).__name__, asdict(self.module.readout)],
