@@ -143,7 +143,7 @@ def test_an_interrupted_reconstruction_ends_with_the_same_bits(digits, trained, 
     assert same(resumed, trained) and resumed.remarks == trained.remarks
     assert [what[1] for what in heard if what[0] == "Reconstruct"] == list(range(40, 61))
     other = dataclasses.replace(SHORT, learning_rate=1e-3)
-    with pytest.raises(SettingError, match=r"learning_rate was 0.003, now 0.001.* delete the file to restart"):
+    with pytest.raises(SettingError, match=r"learning_rate was 0.01, now 0.001.* delete the file to restart"):
         ts.convert(digits.model, other, digits.calibration, checkpoint=path)
     Path(path).write_bytes(b"content")
     with pytest.raises(CheckpointError, match="is not a checkpoint, or is damaged"):
@@ -179,4 +179,4 @@ def test_a_network_of_vectors_is_reconstructed():
     model = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 3))
     x, test = torch.rand(200, 6), torch.rand(100, 6)
     before, after = (ts.convert(model, one, x) for one in (FEW, SHORT))
-    assert distance(after, test) < 0.9 * distance(before, test)
+    assert distance(after, test) < 0.8 * distance(before, test)

@@ -49,8 +49,8 @@ class FewSteps(LinearWired):
     reconstruct: Reconstruction = setting(
         "none", "Training without labels, to follow the source: each layer alone, or the network at once."
     )
-    iterations: int = setting(1200, "Optimiser steps of the reconstruction.")
-    learning_rate: float = setting(3e-3, "Step of the reconstruction, relative to the size of a parameter.")
+    iterations: int = setting(1000, "Optimiser steps of the reconstruction.")
+    learning_rate: float = setting(0.01, "Step of the reconstruction, relative to the size of a parameter.")
 
     def __post_init__(self) -> None:
         if self.neuron == "bistable":

@@ -59,8 +59,8 @@ class Reconstruct(Pass):
     asks: ClassVar[str] = "spikes"
     granularity: Literal["network", "layer"] = "network"
     readout: Readout = AccumulatedMembrane()
-    iterations: int = 1200
-    learning_rate: float = 3e-3
+    iterations: int = 1000
+    learning_rate: float = 0.01
 
     def __post_init__(self) -> None:
         if self.granularity not in ("network", "layer"):
