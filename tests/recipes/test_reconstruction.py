@@ -1,14 +1,17 @@
 """A reconstruction follows the source network more closely, never less, without labels, and resumes to the same bits."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 import transpike as ts
 from stored import stored
+from transpike.cli import main
 from transpike.encoders import Poisson
 from transpike.errors import CheckpointError, DataError, SettingError
 from transpike.readouts import AccumulatedMembrane
@@ -159,6 +162,19 @@ def test_what_cannot_be_reconstructed_is_refused(digits):
         Reconstruct("block")
     with pytest.raises(DataError, match="diverged"):
         digits.converted(dataclasses.replace(SHORT, learning_rate=1e30))
+
+
+def test_the_command_line_trains_and_keeps_a_checkpoint(tmp_path):
+    words = [
+        "convert", "--model", "zoo:small-cnn", "--data", "digits", "--recipe", "few-steps", "--timesteps", "4",
+        "--calibration-samples", "32", "--samples", "16", "--reconstruct", "network", "--iterations", "4",
+        "--checkpoint", str(tmp_path / "run.safetensors"), "--output", str(tmp_path / "net.transpike"), "--json",
+    ]  # fmt: skip
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    assert any("reconstruct" in remark for remark in json.loads(done.stdout)["remarks"])
+    assert (tmp_path / "run.safetensors").exists()
+    assert ts.load(tmp_path / "net.transpike").recipe.reconstruct == "network"
 
 
 def test_an_explanation_does_not_train_again(digits, trained):
