@@ -56,7 +56,7 @@ GROUPS = {
     ]),
     "long": ((64, 96, 128, 192, 256), [r.Rueckauer()]),
 }  # fmt: skip
-PEERS = ("max", "99.9%", "99.9% per channel", "local threshold balancing")
+PEERS = ("max", "99.9%", "99.9% per channel", "99% per channel", "local threshold balancing")
 PEER_TIMES = (8, 16, 32, 64)
 
 

@@ -64,18 +64,17 @@ def network(weights: Path) -> tuple[nn.Module, nn.Module, ts.Preprocessing]:
 
 
 def converted(peer_copy: nn.Module, kind: str, batches: list[Tensor]) -> nn.Module:
-    """SpikingJelly's conversion: "max", "99.9%", "99.9% per channel" (half-threshold start) or LTB."""
+    """SpikingJelly's conversion: "max", "99.9%", such a percentile "per channel" (half-threshold start), or LTB."""
     from spikingjelly.activation_based import ann2snn
 
-    recipes = {
-        "max": lambda: ann2snn.RateCodingRecipe(batches, mode="max"),
-        "99.9%": lambda: ann2snn.RateCodingRecipe(batches, mode="99.9%"),
-        "99.9% per channel": lambda: ann2snn.RateCodingRecipe(
-            batches, mode="99.9%", channel_wise=True, half_threshold=True
-        ),
-        "local threshold balancing": lambda: ann2snn.LocalThresholdBalancingRecipe(batches),
-    }
-    return ann2snn.Converter(recipes[kind]()).convert(copy.deepcopy(peer_copy)).eval()
+    mode, _, per = kind.partition(" ")
+    if kind == "local threshold balancing":
+        recipe = ann2snn.LocalThresholdBalancingRecipe(batches)
+    elif per == "per channel":
+        recipe = ann2snn.RateCodingRecipe(batches, mode=mode, channel_wise=True, half_threshold=True)
+    else:
+        recipe = ann2snn.RateCodingRecipe(batches, mode=mode)
+    return ann2snn.Converter(recipe).convert(copy.deepcopy(peer_copy)).eval()
 
 
 def steps(snn: nn.Module, x: Tensor, timesteps: int) -> Iterator[Tensor]:

@@ -31,7 +31,7 @@ def test_files_are_short() -> None:
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MOST = 12  # parameters of a function; one that needs more takes a settings object
-MORE = {"convert": 13}  # with spiking=, which decides what is converted
+MORE = {"convert": 14}  # with spiking=, which decides what is converted, and checkpoint=
 
 
 def test_public_names_are_those_that_the_pages_describe() -> None:  # ruff sorts them
@@ -153,6 +153,11 @@ def test_the_page_of_scale_says_what_was_measured() -> None:
     assert _benchmark("scale").table() in (ROOT / "docs/scale.md").read_text(encoding="utf-8"), (
         "run benchmarks/scale.py --page"
     )
+
+
+def test_the_page_of_few_steps_says_what_was_measured() -> None:
+    page = (ROOT / "docs/few-steps.md").read_text(encoding="utf-8")
+    assert _benchmark("reconstruction").table() in page, "run benchmarks/reconstruction.py --page"
 
 
 def test_the_page_of_smooth_activations_says_what_was_measured() -> None:

@@ -44,7 +44,7 @@ COMMANDS = {name: main.get_command(None, name) for name in main.list_commands(No
 OUTPUTS = {
     "break-even": ("--output",),
     "compare": ("--report", "--output", "--store"),
-    "convert": ("--output",),
+    "convert": ("--output", "--checkpoint"),
     "cuts": ("--report",),
     "demo": ("--output-dir",),
     "energy": ("--report",),
@@ -90,7 +90,7 @@ def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> 
     words += ["energy"] if command == "reproduce" else []
     words += ["--to", "onnx"] if command == "export" else []
     words += ["--pick", "max=accuracy"] if command == "compare" else []
-    if command in ("exit", "train", "finetune") and flag != "--output":
+    if command in ("convert", "exit", "train", "finetune") and flag != "--output":
         words += ["--output", str(folder / "out.safetensors")]
     if command == "compare" and flag != "--store":
         words += ["--store", str(folder / "store")]

@@ -280,6 +280,10 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "no bursts": (lambda: BurstLIP(gamma=0), SettingError, "gamma must be"),
     "long bursts": (lambda: BurstLIP(gamma=256), SettingError, "between 1 and 255, not 256"),
     "half bursts": (lambda: FewSteps(neuron="burst", gamma=2.5), SettingError, "gamma must be a whole number"),  # type: ignore[arg-type]
+    "a reconstruction in words": (lambda: FewSteps(reconstruct="all"), SettingError, "reconstruct must be .none., .layer. or .network., not .all."),  # type: ignore[arg-type]
+    "a reconstruction of quantised weights": (lambda: FewSteps(reconstruct="network", weight_bits=8), SettingError, "would undo the quantisation by weight_bits"),
+    "a reconstruction of no step": (lambda: FewSteps(reconstruct="network", iterations=0), SettingError, "iterations must be a whole number of at least 1, not 0"),
+    "a reconstruction that stands still": (lambda: FewSteps(reconstruct="network", learning_rate=0.0), SettingError, "learning_rate must be a positive number, not 0.0"),
     "long bursts, few steps": (lambda: FewSteps(neuron="burst", gamma=256), SettingError, "between 1 and 255, not 256"),
     "bursts of nothing": (lambda: FewSteps(neuron="burst", gamma=0), SettingError, "gamma"),
     "gamma of a neuron": (lambda: Burst(ReLU(), ONE, ZERO, 0), SettingError, "at least 1, not 0"),

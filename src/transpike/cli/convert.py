@@ -9,6 +9,7 @@ import transpike as ts
 from transpike.cli import _base
 from transpike.cli._recipe_help import WithRecipes
 from transpike.cli._recipes import recipe_options
+from transpike.results.writing import check_writable
 from transpike.workflow.distributed import processes
 
 
@@ -22,6 +23,11 @@ from transpike.workflow.distributed import processes
 @_base.conversion_options
 @click.option("--input-bits", type=click.IntRange(1, 16), help="Round inputs to whole numbers of as many bits.")
 @click.option("--allow-no-neurons", is_flag=True, help="Also convert a network in which nothing can spike.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Checkpoint of a reconstruction, from which it resumes.",
+)
 @_base.json_option
 @_base.threads_option
 @_base.shares_samples
@@ -40,6 +46,7 @@ def command(
     exact_grid: bool,
     input_bits: int | None,
     allow_no_neurons: bool,
+    checkpoint: Path | None,
     as_json: bool,
     threads: int | None,
     **settings: Any,
@@ -49,7 +56,8 @@ def command(
     On several processes, to the same file: torchrun --no-python --nproc-per-node 2 transpike convert …
     """
     _base.with_threads(threads)
-    _base.check_outputs(output)
+    _base.check_outputs(output, checkpoint)
+    check_writable(checkpoint, read_again=True)
     dataset = _base.load_data(data_name, data_dir)
     recipe = _base.make_recipe(recipe_name, _base.for_recordings(settings, dataset), seed)
     module, preprocessing = _base.load_trained(model_name, weights, dataset)
@@ -67,6 +75,7 @@ def command(
             input_bits=input_bits,
             seed=seed,
             progress=progress,
+            checkpoint=checkpoint,
         )
     _base.note_origin(snn, model_name, weights, dataset)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -64,6 +65,8 @@ class Context:
     """Called by slow passes with (parts done, all parts)."""
     each: Callable[[Callable[[Tensor], Any], Sequence[Tensor]], Iterator[Any]] = one_by_one
     """The results of a function of each part, in their order; several processes share the parts."""
+    checkpoint: Path | None = None
+    """The file that a pass which trains writes again and again, and from which it resumes; None for none."""
 
     def remark(self, text: str) -> None:
         """Add a note to the reports: information for the user that needs no action."""

@@ -16,11 +16,13 @@ from transpike.training.source.connectivity import Connectivity, connectivity
 from transpike.training.source.grad_r import GradR
 from transpike.training.spiking import finetuning, gain, layerwise, losses, surrogates
 from transpike.training.spiking.finetuning import FineTuning
+from transpike.training.spiking.reconstruction import Reconstruct
 
 __all__ = [
     "Connectivity",
     "FineTuning",
     "GradR",
+    "Reconstruct",
     "augmentation",
     "board",
     "checkpoint",

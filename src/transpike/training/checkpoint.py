@@ -99,8 +99,9 @@ def load(
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
     parameters: Mapping[str, nn.Parameter],
+    restart: str = "resume=False (--no-resume) to restart and overwrite it",
 ) -> State:
-    """Load a checkpoint into network and optimiser.
+    """Load a checkpoint into network and optimiser; ``restart`` is the way out that an error names.
 
     Raises SettingError for other settings, CheckpointError for a damaged file or an old version.
     """
@@ -108,7 +109,7 @@ def load(
     if metadata.get("version") != VERSION:
         raise CheckpointError(
             f"{path} is a checkpoint of version {metadata.get('version', '1')}, and this transpike resumes only "
-            f"version {VERSION}: finish it with the older transpike, or restart with resume=False (--no-resume)"
+            f"version {VERSION}: finish it with the older transpike, or use {restart}"
         )
     try:
         before, history = json.loads(metadata["settings"]), json.loads(metadata["history"])
@@ -128,7 +129,7 @@ def load(
         changes = ", ".join(f"{name} was {before.get(name)!r}, now {given.get(name)!r}" for name in names)
         raise SettingError(
             f"{path} belongs to a training with other settings: {changes or 'another seed scheme'}. Use the old "
-            "settings, another path, or resume=False (--no-resume) to restart and overwrite it"
+            f"settings, another path, or {restart}"
         )
     try:
         module.load_state_dict(_part(tensors, "model."))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from transpike.errors import NotExact, SettingError, UnsupportedModel
 from transpike.ops.analogue import AnalogueOp
 from transpike.ops.pack import structure_of
 from transpike.recipes import recipe_given
+from transpike.results.writing import check_writable
 from transpike.snn import SNN
 from transpike.training.ranks import Ranks
 from transpike.workflow.capture import OnUnsupported, capture
@@ -80,6 +82,7 @@ def convert(
     calibration_samples: int | None = None,
     seed: int = 0,
     progress: Notify | None = None,
+    checkpoint: str | Path | None = None,
 ) -> SNN:
     """Convert ``model`` to a spiking network by ``recipe``: one of ``transpike.recipes``, or its name (default: ECC).
 
@@ -98,7 +101,8 @@ def convert(
     become multiples of a power of two; an exported network then takes them (docs/export.md).
     ``progress(name, done, total)`` is called by passes that take long. Inside of ``distributed_samples`` the processes
     of torchrun share the calibration data for thresholds from activations; corrections that simulate spikes run whole
-    in each of them.
+    in each of them. ``checkpoint``: the file that a reconstruction replaces again and again, and from which it resumes,
+    with the same network as without an interruption.
 
     Raises UnsupportedModel, DataError, SettingError and NotExact; a message names the place and the remedy.
     """
@@ -106,6 +110,7 @@ def convert(
     for name, value in (("seed", seed), ("calibration_samples", calibration_samples or 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise SettingError(f"{name} must be a whole number from 0 on, not {value!r}")
+    check_writable(checkpoint, make_folder=True, read_again=True)
     selection = Selection.of(spiking)
     entrance = Entrance(model, recipe, calibration, preprocessing)
     batches = calibration_batches(calibration, entrance, limit=calibration_samples, names=entrance.names)
@@ -140,6 +145,7 @@ def convert(
         context = Context(
             layers, entering, recipe.timesteps, seed, encoder, recipe.schedule, frames, remarks, kernels=compiled,
             each=lambda run, parts: shared(ranks, map(Batch.of, parts), lambda batch: run(batch.content)),
+            checkpoint=None if checkpoint is None else Path(checkpoint),
         )  # fmt: skip
         graph = _converted(layers, recipe.passes, context, progress)
         check_stand_ins(graph)

@@ -35,6 +35,13 @@ def check(mode: str, padding: str, cutout: int, shape: tuple[int, ...], recordin
         policies.operations(mode, 0, channels)
 
 
+def usual(shape: tuple[int, ...]) -> str:
+    """The mode for samples of ``shape``, the last axes height and width: flips of colour images only, none below 16."""
+    if len(shape) < 3 or shape[-2] < LEAST_PIXELS:
+        return "none"
+    return "crop-flip" if len(shape) == 3 and shape[0] > 1 else "crop"
+
+
 def for_targets(mode: str, usual: str, classes: bool, targets: Tensor) -> str:
     """``mode``, where "auto" is the ``usual`` one of samples with classes, else "none".
 

@@ -23,6 +23,7 @@ from transpike.lowering.layerwise import layer_by_layer
 from transpike.passes import FoldBatchNorm
 from transpike.passes.rewrites.rectify import rectified
 from transpike.snn import SNN
+from transpike.training.spiking.reconstruction import Reconstruct
 from transpike.workflow.convert import convert
 from transpike.workflow.distributed import processes
 from transpike.workflow.explain.layer_errors import LayerSums
@@ -176,8 +177,13 @@ class Case:
         return found
 
     def reconverted(self, recipe: Recipe | None = None) -> Graph:
-        """The source converted again, by the same or another recipe, calibrated on these samples."""
+        """The source converted again, by the same or another recipe, calibrated on these samples.
+
+        Raises SettingError for a recipe that trains all layers together: one of them does not fit another conversion.
+        """
         made_by = dataclasses.replace(recipe or self.snn.recipe, timesteps=self.timesteps)  # type: ignore[type-var]
+        if any(isinstance(one, Reconstruct) for one in made_by.passes):
+            raise SettingError("its recipe trains all layers together, so that none fits into another conversion")
         packed = InputNames.of(self.snn.source.inputs) is not None
         samples = [(unpacked(self.x, self.snn.source.inputs), None)] if packed else self.x
         return convert(

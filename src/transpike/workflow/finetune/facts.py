@@ -1,13 +1,11 @@
-"""What a fine-tuning is described by: loss, samples, augmentation, bounds of parameters, a digest of its start."""
+"""What a fine-tuning is described by: loss, samples, augmentation, statistics of its inputs."""
 
 import dataclasses
-import hashlib
-import math
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from transpike.core.input_statistics import InputStatistics
 from transpike.core.inputs import InputNames, Inputs, with_statistics
@@ -20,10 +18,6 @@ from transpike.training.samples import Pairs, Samples
 from transpike.training.source import augmentation
 from transpike.training.spiking.finetuning import FineTuning
 from transpike.training.spiking.losses import Loss, OfTask
-from transpike.training.spiking.unrolled import Unrolled
-
-LEAST = 1e-3
-"""Lower bound of thresholds, relative to their initial values, and of leaks."""
 
 
 def loss_json(criterion: Loss, task: Task) -> dict[str, Any]:
@@ -32,29 +26,6 @@ def loss_json(criterion: Loss, task: Task) -> dict[str, Any]:
     if isinstance(criterion, OfTask):
         return {"loss": ["OfTask", {}], **known}
     return {"loss": [type(criterion).__name__, asdict(criterion)], **known}
-
-
-def bounds(module: Unrolled) -> dict[str, tuple[float, float]]:
-    """Name of a neuron's tensor → (smallest allowed value, unit of its learning rate)."""
-    bounds: dict[str, tuple[float, float]] = {}
-    parameters = dict(module.named_parameters())
-    for node in module.source_graph:
-        keys = node.keys()
-        if "threshold" in keys and keys["threshold"] in parameters:
-            threshold = parameters[keys["threshold"]].detach()
-            unit = float(threshold.mean())
-            bounds[keys["threshold"]] = LEAST * float(threshold.min()), unit
-            if "initial" in keys:
-                bounds[keys["initial"]] = -math.inf, unit
-    return bounds
-
-
-def digest(module: nn.Module) -> str:
-    """Sixteen hexadecimal digits of a hash of all tensors."""
-    digest = hashlib.sha256()
-    for value in module.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def checked_samples(samples: Samples, shape: tuple[int, ...], task: Task) -> Samples:
@@ -81,8 +52,7 @@ def augmentation_of(snn: SNN, samples: Samples, settings: FineTuning, task: Task
                 "augment the data"
             )
         return "none"
-    usual = "crop-flip" if x.ndim == 4 and x.shape[1] > 1 else "crop"
-    usual = "none" if x.ndim < 4 or x.shape[-2] < 16 else usual
+    usual = augmentation.usual(tuple(x.shape[1:]))
     return augmentation.for_targets(settings.augment, usual, isinstance(task, OutcomeTask), samples.labels)
 
 

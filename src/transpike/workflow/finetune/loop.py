@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transpike.core.cell import Neuron
-from transpike.core.channels import rows, shaped
 from transpike.core.task import OutcomeTask, Task
 from transpike.engines import Auto
 from transpike.errors import CheckpointError, DataError, SettingError
@@ -26,25 +24,18 @@ from transpike.training import checkpoint as files
 from transpike.training import schedule
 from transpike.training.ranks import Ranks
 from transpike.training.samples import Samples
-from transpike.training.settings import fingerprint, origins
+from transpike.training.settings import digest, fingerprint, origins
 from transpike.training.source import augmentation
 from transpike.training.source.loop import diverged, generator_of, is_better
 from transpike.training.spiking.finetuning import FineTuning
 from transpike.training.spiking.losses import CrossEntropy, loss_for
 from transpike.training.spiking.packing import PackSpikes
+from transpike.training.spiking.ranges import LEAST, bounds, current_ranges
 from transpike.training.spiking.tandem import Tandem
 from transpike.training.spiking.unrolled import Unrolled
 from transpike.workflow.convert import spike_rates
 from transpike.workflow.distributed import ALONE
-from transpike.workflow.finetune.facts import (
-    LEAST,
-    augmentation_of,
-    bounds,
-    checked_samples,
-    digest,
-    input_fields,
-    loss_json,
-)
+from transpike.workflow.finetune.facts import augmentation_of, checked_samples, input_fields, loss_json
 from transpike.workflow.finetune.parts import gradients, shares
 from transpike.workflow.judged import Judged
 from transpike.workflow.shared_batches import Batch, shared
@@ -351,18 +342,12 @@ class Tuning:
         remarks = (*self.snn.remarks, *(f"fine-tuned although {one}" for one in self.warnings), remark)
         return dataclasses.replace(tuned, remarks=remarks)
 
-    @torch.no_grad()
     def ranges(self, indices: Tensor) -> dict[str, Tensor]:
-        """The largest |mean current| of each neuron layer, one value per channel, with size 1 on its other axes."""
+        """The largest |mean current| of each neuron layer (``current_ranges``); the processes share the samples."""
         found: dict[str, Tensor] = {}
-        graph = self.module.source_graph
-        before, axes = {n.name: n.inputs[0] for n in graph if isinstance(n.op, Neuron)}, graph.channel_axes
 
         def run(part: Tensor) -> dict[str, Tensor]:
-            inputs = self.snn.prepare(self.samples.batch(part)[0]).to(self.device)
-            seen = self.module.watched(inputs, before.values())
-            means = {name: (axes[source], seen[source].charge.mean(0).abs()) for name, source in before.items()}
-            return {n: shaped(rows(mean, axis).amax(1).cpu(), axis, mean.ndim - 1) for n, (axis, mean) in means.items()}
+            return current_ranges(self.module, [self.snn.prepare(self.samples.batch(part)[0]).to(self.device)])
 
         for part in self.each(run, indices.split(128)):
             for name, largest in part.items():
