@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import sys
@@ -31,7 +30,7 @@ from transpike.data import Dataset, NamedSplit
 from transpike.errors import CheckpointError, DataError, FileError, SettingError
 from transpike.results import terminal, writing
 from transpike.snn import SNN
-from transpike.workflow.distributed import distributed_samples, processes
+from transpike.workflow.distributed import processes
 
 TRUST = f"{__name__}.trust"
 
@@ -317,32 +316,6 @@ def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> 
         raise DataError(f"{dataset.name} has no training images to calibrate on")
     order = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(seed))[:samples]
     return dataset.train.batches(batch, indices=order)
-
-
-def shares_samples(callback: Callable) -> Callable:
-    """The function of a command whose samples the processes of torchrun share; the first one prints and writes."""
-
-    @functools.wraps(callback)
-    def run(*values: Any, **options: Any) -> Any:
-        with distributed_samples() as group:
-            group.check_same({"the command": f"'{typed().splitlines()[-1]}'"})
-            return callback(*values, **options)
-
-    return run
-
-
-def deliver(result: Any, reports: tuple[Path, ...], as_json: bool) -> None:
-    """Write the reports of a result and show it; of several processes only in the first one."""
-
-    def work() -> None:
-        for path in reports:
-            report.save(result, path, command=typed())
-        if as_json:
-            print_json(result.to_json())
-        else:
-            report.show(result)
-
-    processes().in_first(work)
 
 
 @contextlib.contextmanager

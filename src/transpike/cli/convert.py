@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 import transpike as ts
-from transpike.cli import _base
+from transpike.cli import _base, _processes
 from transpike.cli._recipe_help import WithRecipes
 from transpike.cli._recipes import recipe_options
 from transpike.results.writing import check_writable
@@ -30,7 +30,7 @@ from transpike.workflow.distributed import processes
 )
 @_base.json_option
 @_base.threads_option
-@_base.shares_samples
+@_processes.shares_samples
 def command(
     model_name: str,
     weights: Path | None,

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import transpike as ts
-from transpike.cli import _base, _inputs
+from transpike.cli import _base, _inputs, _processes
 from transpike.cli._settings import ENERGY, MEMORY, NUMBERS
 from transpike.energy import EnergyModel
 
@@ -29,7 +29,7 @@ from transpike.energy import EnergyModel
 @_base.report_option
 @_base.json_option
 @_base.threads_option
-@_base.shares_samples
+@_processes.shares_samples
 def command(
     file: Path,
     data_name: str,
@@ -68,4 +68,4 @@ def command(
             task=_base.task_named(task, dataset),
             progress=progress,
         )
-    _base.deliver(result, reports, as_json)
+    _processes.deliver(result, reports, as_json)

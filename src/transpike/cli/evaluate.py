@@ -7,7 +7,7 @@ import click
 
 import transpike as ts
 from transpike import energy
-from transpike.cli import _base, _inputs
+from transpike.cli import _base, _inputs, _processes
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.core.task import Task
 from transpike.errors import GateFailed, SettingError
@@ -36,7 +36,7 @@ from transpike.workflow.judged import asked as judgement
 )
 @_base.json_option
 @_base.threads_option
-@_base.shares_samples
+@_processes.shares_samples
 def command(
     file: Path,
     data_name: str,
@@ -80,7 +80,7 @@ def command(
             energy=energies,
             progress=lambda done, _: progress(done, min(limit or 10**12, len(dataset.test))),
         )
-    _base.deliver(result, reports, as_json)
+    _processes.deliver(result, reports, as_json)
     if max_drop is not None:
         _gate(result, asked, max_drop)
 

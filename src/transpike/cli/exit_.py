@@ -6,7 +6,7 @@ import click
 
 import transpike as ts
 from transpike import energy, exits, report
-from transpike.cli import _base, _inputs
+from transpike.cli import _base, _inputs, _processes
 from transpike.cli._settings import NUMBERS
 from transpike.errors import DataError, SettingError
 from transpike.tasks import exit_task
@@ -49,7 +49,7 @@ from transpike.workflow.early_exit import fit_exit
 @_base.energy_option
 @_base.json_option
 @_base.threads_option
-@_base.shares_samples
+@_processes.shares_samples
 def command(
     file: Path,
     data_name: str,

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import transpike as ts
-from transpike.cli import _base, _inputs
+from transpike.cli import _base, _inputs, _processes
 from transpike.workflow.explain.run import SAMPLES
 
 
@@ -25,7 +25,7 @@ from transpike.workflow.explain.run import SAMPLES
 @_base.report_option
 @_base.json_option
 @_base.threads_option
-@_base.shares_samples
+@_processes.shares_samples
 def command(
     file: Path,
     data_name: str,
@@ -60,4 +60,4 @@ def command(
             task=_base.task_named(task, dataset),
             progress=progress,
         )
-    _base.deliver(result, reports, as_json)
+    _processes.deliver(result, reports, as_json)
