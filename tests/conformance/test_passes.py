@@ -15,6 +15,7 @@ from networks import Residual, cases, mlp, random_norm, settle, small_cnn
 from transpike import passes
 from transpike.core.op import Op
 from transpike.core.pass_ import Context
+from transpike.encoders import ConstantCurrent
 from transpike.errors import NotExact, SettingError, UnsupportedModel
 from transpike.neurons import CurrentMaximum, GatedMaximum, IntegrateAndFire, LateralInhibition, TemporalDifference
 from transpike.ops import AdaptiveMaxPool, BatchNorm, Dropout, Identity, MaxPool, Scale
@@ -27,7 +28,7 @@ from transpike.passes import (
     RemoveDropout,
     SpikingAverage,
 )
-from transpike.recipes import ECC, FewSteps
+from transpike.recipes import ECC
 
 EXACT = [step for step in passes.members if step.exact]
 # float32 weights multiplied out once, on answers of size one
@@ -386,15 +387,52 @@ def test_the_settings_of_a_step_cannot_change(step):
         made.anything = 1
 
 
-def test_progress_names_each_long_step_and_all_its_parts():
+LONG = {
+    "few-steps": ["SquaredErrorThresholds", "CalibrateBias", "CalibratePotential"],
+    "ecc": ["PercentileThresholds"],
+    "adafire": ["PercentileThresholds", "SearchBursts", "CalibrateBias"],
+    "t2fsnn": ["PercentileThresholds", "TrainKernels"],
+    "exact-mapping": ["ExactTimes"],
+    "ltb": ["LocalThresholdBalancing"],
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_progress_is_that_of_the_whole_conversion_and_never_falls(name):
     case, heard = small_cnn(), []
-    ts.convert(case.graph, FewSteps(timesteps=4), case.calibration, progress=lambda *what: heard.append(what))
-    neurons = sum(
-        isinstance(node.op, IntegrateAndFire) for node in ts.convert(case.graph, ECC(4), case.calibration).graph
-    )
-    for name in ("CalibrateBias", "CalibratePotential"):
-        assert [what[1:] for what in heard if what[0] == name] == [(n, neurons) for n in range(1, neurons + 1)]
-    assert {what[0] for what in heard} == {"SquaredErrorThresholds", "CalibrateBias", "CalibratePotential"}
+    recipe = ts.recipes.table[name]()
+    ts.convert(case.graph, recipe, case.calibration.abs(), progress=lambda *what: heard.append(what))
+    stages, done, totals = zip(*heard, strict=True)
+    assert list(dict.fromkeys(stages)) == [*LONG[name], "firing rates"]
+    assert list(done) == sorted(done) and done[0] == 0 and done[-1] == totals[0] and len(set(totals)) == 1
+    for stage in LONG[name]:  # each tells of its own parts, up to its share
+        told = [d for s, d, _ in heard if s == stage]
+        assert len(set(told)) > 1 and told[-1] > told[0]
+
+
+def test_the_work_of_layers_is_that_of_their_multiplications():
+    """Two layers, the second with ten times the weights: when the first is done, a tenth is."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 200), nn.ReLU(), nn.Linear(200, 2))
+    heard: list[tuple[float, float]] = []
+    graph = ts.convert(model, ECC(4), torch.rand(32, 20)).graph
+    source = ts.capture(model, torch.rand(1, 20))
+    encoder, told = ConstantCurrent(), lambda *what: heard.append(what)
+    given = Context(source, (torch.rand(32, 20),), 4, encoder=encoder, analogue=[source], progress=told)
+    passes.CalibrateBias(8).apply(graph, given)
+    first, second = [done / total for done, total in heard]
+    assert first == pytest.approx((400 + 20) / (400 + 20 + 4000 + 200)) and second == 1
+
+
+def test_parts_of_a_pass_report_the_progress_of_all():
+    heard: list[float] = []
+    source = small_cnn().graph
+    whole = Context(source, (), 4, progress=lambda done, total: heard.append(done / total))
+    first, second, third = whole.divided(1, 0, 3)
+    for part in (first, second, third):
+        part.progress(1, 2)
+        part.progress(2, 2)
+    assert heard == [0.125, 0.25, 0.25, 0.25, 0.625, 1.0]
 
 
 class Sums(nn.Module):

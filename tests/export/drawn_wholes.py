@@ -184,7 +184,8 @@ def rules(seed: int) -> tuple[Whole, Samples, Trains]:
         )
 
     d.layer("either", (36,), linear(d, "powers", 36, 36), threshold=60, rule=Rule("either", 4))
-    flat = linear(d, "either", 36, 12)
+    d.layer("both", (36,), linear(d, "either", 36, 36), threshold=50, rule=Rule("both"))
+    flat = linear(d, "both", 36, 12)
     d.layer("one", (12,), flat, rule=Rule("one", 4, follow=follow(0)))
     d.layer(
         "all", (8,), linear(d, "one", 12, 8), rule=Rule("all", 8, follow=replace(follow(-200), times=np.array([3])))

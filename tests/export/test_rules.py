@@ -19,6 +19,7 @@ from transpike.neurons import (
     IntegrateAndFire,
     MultiThreshold,
     SigmaDelta,
+    SignedEncoder,
     SignedIntegrateAndFire,
     SignedMultiThreshold,
 )  # fmt: skip
@@ -39,6 +40,7 @@ CELLS: dict[str, Cell] = {
     "one threshold": MultiThreshold(ReLU(), THETA, START, threshold_count=4, rule="one"),
     "one of one": MultiThreshold(ReLU(), THETA, START, threshold_count=1, rule="one"),
     "either sign": SignedMultiThreshold(Unchanged(), THETA, START, threshold_count=4),
+    "encoder": SignedEncoder(Unchanged(), THETA, START),
     "snm": SignedIntegrateAndFire(ReLU(), THETA, START),
     "fast-snn": SignedIntegrateAndFire(ReLU(), THETA, START, "fast-snn"),
     "dual": SignedIntegrateAndFire(ReLU(), THETA, START, "dual", 0.3),
@@ -108,7 +110,7 @@ def test_estimates_beyond_the_reach_change_nothing(rule: str) -> None:
 RULES = {
     "spikes": Rule(), "bursts": Rule("levels", 3), "signed": Rule("signed", below=np.array([4])),
     "deep": Rule("signed", below=np.array([12])), "powers": Rule("nearest", 4), "one power": Rule("nearest", 1),
-    "either sign": Rule("either", 4),
+    "either sign": Rule("either", 4), "both": Rule("both", below=np.array([1])),
 }  # fmt: skip
 
 
@@ -133,7 +135,7 @@ def test_no_potential_leaves_its_range(name: str, reset: str) -> None:
             assert low[0] <= part.min() and part.max() <= high[0], (ends, low, high)
 
 
-TIES = {"spikes": 1, "bursts": 3, "signed": 2, "deep": 2, "powers": 6, "one power": 2, "either sign": 6}
+TIES = {"spikes": 1, "bursts": 3, "signed": 2, "deep": 2, "powers": 6, "one power": 2, "either sign": 6, "both": 2}
 
 
 @pytest.mark.parametrize("name", RULES)

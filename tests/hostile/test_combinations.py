@@ -356,7 +356,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "calibrate": (lambda: SNNCalibration(calibrate="dark"), SettingError, "'none', 'light', 'advanced' or 'advanced-weights'"),  # type: ignore[arg-type]
     "calibrate few steps": (lambda: FewSteps(calibrate="light"), SettingError, "'both', 'bias', 'potential' or 'none'"),  # type: ignore[arg-type]
     "no samples": (lambda: FewSteps(samples=0), SettingError, "samples"),
-    "unknown linear wires": (lambda: ts.recipes.ECC(linear_wires="signed"), SettingError, "linear_wires must be one of .*, not 'signed'"),
+    "unknown linear wires": (lambda: ts.recipes.ECC(linear_wires="both"), SettingError, "linear_wires must be one of .*, not 'both'"),
     "no samples for biases": (lambda: passes.CalibrateBias(0), SettingError, "at least 1"),
     "potentials of first spikes": (lambda: applied(passes.CalibratePotential(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "starts from v = 0: use CalibrateBias"),
     "weights of first spikes": (lambda: applied(passes.CalibrateWeights(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "needs equal level steps.*leave the pass out"),

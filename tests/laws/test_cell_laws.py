@@ -10,12 +10,20 @@ from torch import Tensor
 
 import transpike as ts
 from networks import STEPS, Case, assert_same_spikes, cases, cells, network
-from transpike.activations import ReLU
+from transpike.activations import ReLU, Unchanged
 from transpike.core.cell import Neuron
 from transpike.core.graph import Graph
 from transpike.core.pass_ import Context
 from transpike.core.schedule import arrivals
-from transpike.neurons import Bistable, Burst, IntegrateAndFire, LateralInhibition, SignedIntegrateAndFire, Synchronous
+from transpike.neurons import (
+    Bistable,
+    Burst,
+    IntegrateAndFire,
+    LateralInhibition,
+    SignedEncoder,
+    SignedIntegrateAndFire,
+    Synchronous,
+)
 from transpike.ops import MaxPool
 from transpike.passes import MatchDelays
 from transpike.schedules import LayerSynchronous, PhaseCycles
@@ -37,7 +45,8 @@ def theta(sixteenths: int) -> Tensor:
 def soft_neurons(threshold: Tensor, initial: Tensor) -> list[Neuron]:
     plain = IntegrateAndFire(ReLU(), threshold, initial)
     bursts = [Burst(ReLU(), threshold, initial, gamma) for gamma in (1, 3)]
-    return [plain, *bursts, *(SignedIntegrateAndFire(ReLU(), threshold, initial, rule) for rule in RULES)]
+    encoder = SignedEncoder(Unchanged(), threshold, initial)
+    return [plain, *bursts, encoder, *(SignedIntegrateAndFire(ReLU(), threshold, initial, rule) for rule in RULES)]
 
 
 def scan(cell: Neuron, train: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from transpike.core.pass_ import Context
 from transpike.encoders import ConstantCurrent, Poisson
 from transpike.engines.event import one_layer
 from transpike.lowering.layerwise import LayerInput, sequential
-from transpike.neurons import IntegrateAndFire
+from transpike.neurons._threshold import ThresholdNeuron
 from transpike.ops import AvgPool
 
 SAMPLES = 5
@@ -26,6 +26,9 @@ RECIPES = (
     ts.recipes.ECC(40, percentile=97.0, granularity="neuron"),
     ts.recipes.ECC(33, percentile=98.0, reset="hard"),
     ts.recipes.ECC(9, percentile=99.0, average_pooling="spiking", residual="shared"),
+    ts.recipes.FewSteps(20, neuron="signed", calibrate="none"),
+    ts.recipes.SNM(16, granularity="channel"),
+    ts.recipes.ECC(20, linear_wires="signed"),
 )
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="the native library is not built")
 
@@ -37,7 +40,7 @@ def on_grid(graph: Graph) -> Graph:
         found = node.op.tensors()
         if not found:
             return None
-        if isinstance(node.op, IntegrateAndFire):
+        if isinstance(node.op, ThresholdNeuron):
             new = {name: torch.exp2(value.clamp(min=2**-6).log2().round()) for name, value in found.items()}
             new["initial"] = (found["initial"] * 64).round() / 64
         else:

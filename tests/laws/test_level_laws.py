@@ -16,7 +16,7 @@ from transpike.engines.event.layers import EventLayer
 from transpike.engines.event.run import EventPlan
 from transpike.engines.native import library as _native
 from transpike.errors import UnsupportedModel
-from transpike.neurons import Burst, IntegrateAndFire, MultiThreshold, SignedIntegrateAndFire
+from transpike.neurons import Burst, IntegrateAndFire, MultiThreshold, SignedEncoder, SignedIntegrateAndFire
 
 LIBRARY, WHY = _native.load()
 # Without a C compiler the library is not built, and there is nothing to test.
@@ -41,6 +41,7 @@ def several(count: int, rule: str) -> Made:
 
 RULES: dict[str, Made] = {
     "snm": signed("snm"), "fast-snn": signed("fast-snn"), "pascal": signed("pascal"), "dual": signed("dual", 0.3),
+    "encoder": lambda cell: SignedEncoder(cell.source, cell.threshold, cell.initial),
     "burst 1": burst(1), "burst 5": burst(5), "burst 12": burst(12), "any 1": several(1, "any"),
     "any 3": several(3, "any"), "any 4": several(4, "any"), "one 1": several(1, "one"), "one 4": several(4, "one"),
     "one 6": several(6, "one"),

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 import transpike as ts
 from measured import counts
+from networks import small_cnn
+from transpike.core.pass_ import Context
 from transpike.neurons import Burst
-from transpike.passes.thresholds.sensitivity import BINS, cheapest
+from transpike.passes.thresholds.sensitivity import BINS, cheapest, sensitivities
 from transpike.recipes import AdaFire
 
 LAYER = st.lists(st.tuples(st.floats(0, 10), st.integers(1, 40)), min_size=2, max_size=5)
@@ -110,14 +112,10 @@ def test_the_layer_that_the_answer_minds_gets_the_bursts(weights):
 
 
 def test_damage_is_the_symmetric_divergence():
-    from transpike.core.pass_ import Context
-    from transpike.passes.thresholds.sensitivity import _Search
-
     model, x = two_layers((2.0, 1.0))
     graph = ts.capture(model, x[:1])
     context = Context(graph, (x,), 2)
-    search = _Search(graph, context, 64)
-    damage, spikes = search.try_("0.neuron", torch.tensor(1.0), 1)
+    ((damage, spikes),) = sensitivities(graph, context, 64, {"0.neuron": [(torch.tensor(1.0), 1)]})["0.neuron"]
     levels = torch.floor(2 * x + 0.5).clamp(0, 2)
     both = torch.cat([2 * (levels / 2 - x) * torch.tensor([[1.0, -1.0]])], 1).sum(1)
     answers = model(x).detach().double()
@@ -127,6 +125,37 @@ def test_damage_is_the_symmetric_divergence():
     kl = lambda a, b: float((a * (a / b).log()).sum(1).mean())  # noqa: E731
     assert damage == pytest.approx(kl(p, q) + kl(q, p), rel=1e-4) and kl(p, q) != pytest.approx(kl(q, p), rel=1e-3)
     assert spikes == pytest.approx(float(levels.sum() / 64))
+
+
+def test_sensitivities_are_those_of_whole_runs_and_the_front_runs_once(monkeypatch):
+    """Through shortcuts too: a walk is a run in which one activation is replaced."""
+    case, steps = small_cnn(), 4
+    graph, batches = case.graph, tuple(case.calibration.split(24))
+    names = [node.name for node in graph if isinstance(node.op, ts.activations.ReLU)]
+    tried = {name: [(torch.tensor(theta), gamma) for theta, gamma in ((0.8, 1), (0.5, 3))] for name in names}
+    run, runs = ts.ops.Conv.run, []
+    monkeypatch.setattr(ts.ops.Conv, "run", lambda *given: runs.append(given[0]) or run(*given))
+    found = sensitivities(graph, Context(graph, batches, steps), 1000, tried)
+    places = {node.name: place for place, node in enumerate(graph)}
+    layers = [places[node.name] for node in graph if isinstance(node.op, ts.ops.Conv)]
+    behind = sum(place > places[name] for name in names for place in layers)
+    assert len(runs) == len(batches) * (2 * len(layers) + 2 * behind)  # two choices in each place
+    monkeypatch.undo()
+    for name in names:
+        for (theta, gamma), (damage, spikes) in zip(tried[name], found[name], strict=True):
+            expected = [0.0, 0.0]
+
+            def see(node, inputs, output, name=name, theta=theta, gamma=gamma, expected=expected):
+                if node.name != name:
+                    return None
+                levels = torch.floor(output * steps / theta + 0.5).clamp(0, gamma * steps)
+                expected[1] += float(levels.sum())
+                return levels * theta / steps
+
+            for batch in batches:
+                p, q = (graph.run(batch, observe=o).double().log_softmax(1) for o in (None, see))
+                expected[0] += float(((p.exp() - q.exp()) * (p - q)).sum())
+            assert [damage, spikes] == [one / len(case.calibration) for one in expected]
 
 
 def test_each_layer_has_its_own_threshold():

@@ -5,6 +5,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import transpike as ts
@@ -15,7 +17,8 @@ from transpike.codes.first_spike import first_levels
 from transpike.codes.time_code import TimeCode
 from transpike.core.cell import Neuron
 from transpike.neurons import FirstSpike
-from transpike.passes.neurons.first_spikes import trained_kernel
+from transpike.passes.neurons import first_spikes
+from transpike.passes.neurons.first_spikes import Shares, trained_kernel
 from transpike.recipes import CAT, CQ, S4NN, T2FSNN, YOSO, LinearTTFS
 from transpike.schedules import LayerSynchronous
 
@@ -164,10 +167,49 @@ def test_training_kernels_lowers_the_losses_that_its_rule_descends():
     tau, delay = 20.0, 0.0
     before = losses(tau, delay)
     for _ in range(200):
-        tau, delay = trained_kernel(share, 80, tau, delay)
+        tau, delay = trained_kernel(Shares.of(share), 80, tau, delay)
     after = losses(tau, delay)
     assert delay < 0 and after[1] < 0.5 * before[1]  # the first threshold falls to where values begin
     assert after[0] < before[0] * 1.5
+
+
+@given(st.integers(0, 2**31), st.floats(2.0, 40.0), st.floats(-4.0, 4.0), st.integers(2, 90), st.integers(1, 400))
+def test_a_kernel_is_trained_by_the_rule_on_every_single_share(seed, tau, delay, window, values):
+    generator = torch.Generator().manual_seed(seed)
+    share = torch.randn(5, values, generator=generator).double().clamp(min=0) * 0.6
+    found = trained_kernel(Shares.of(share), window, tau, delay)
+    if not bool((share > 0).any()):
+        assert found == (tau, delay)
+        return
+    slots = torch.ceil(delay - tau * torch.log(share.clamp(min=1e-30))).clamp(min=0)
+    fired, value = (share > 0) & (slots < window), torch.exp(-(slots - delay) / tau)
+    precise = ((share - value) * value * (slots - delay))[fired].sum() / max(int(fired.sum()), 1)
+    last, first = math.exp(-(window - delay) / tau), math.exp(delay / tau)
+    least = (float(torch.quantile(share[share > 0], 0.02)) - last) * last * (window - delay)
+    shift = float(((share.amax(1) - first) * first / tau).mean())
+    expected = tau + (10 * float(precise) + 100 * least) / tau**2, delay + shift
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_kernels_are_the_same_whether_all_activations_fit_into_memory_or_not(monkeypatch):
+    case, runs = small_cnn(), []
+    run = ts.ops.Conv.run
+    batches, epochs = list(case.calibration.abs().split(20)), 3
+    recipe = T2FSNN(timesteps=20, tau=6.0, epochs=epochs)
+
+    def codes() -> list[TimeCode]:
+        runs.clear()
+        return [
+            node.op.code for node in ts.convert(case.model, recipe, batches).graph if isinstance(node.op, FirstSpike)
+        ]
+
+    monkeypatch.setattr(ts.ops.Conv, "run", lambda *given: runs.append(given[0]) or run(*given))
+    together, few = codes(), len(runs)
+    monkeypatch.setattr(first_spikes, "TOGETHER", 0)
+    again, all_ = codes(), len(runs)
+    assert again == together and len(set(together)) > 1
+    convolutions = sum(isinstance(node.op, ts.ops.Conv) for node in ts.capture(case.model, batches[0]))
+    assert all_ - few == (epochs - 1) * convolutions * len(batches)
 
 
 def test_kernels_are_trained_for_each_layer_and_early_firing_costs_no_window(digits):

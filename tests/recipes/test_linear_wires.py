@@ -1,5 +1,6 @@
-"""Real numbers between two layers of weights: pairs of neurons, merged layers, or none of both."""
+"""Real numbers between two layers of weights: pairs of neurons, signed ones, merged layers, or none of these."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,14 +11,16 @@ from torch import Tensor, nn
 
 import transpike as ts
 from networks import ENGINES, assert_same_spikes, run, settle
+from transpike.activations import ReLU, Unchanged
 from transpike.core.codec import decode, encode
 from transpike.core.pass_ import Context
 from transpike.errors import SettingError
+from transpike.neurons import IntegrateAndFire, SignedEncoder
 from transpike.ops import Add, Conv, Linear
 from transpike.passes import MergeWeights
-from transpike.recipes import ECC, Ceiling, FewSteps
+from transpike.recipes import ECC, Ceiling, FewSteps, WeightNormalisation
 
-WIRES = ("pairs", "merge", "none")
+WIRES = ("pairs", "signed", "merge", "none")
 STEPS = 6
 
 
@@ -127,8 +130,57 @@ def test_files_without_the_setting_hold_what_these_recipes_did_before_it(kind):
 
 @pytest.mark.parametrize("kind", [ECC, FewSteps, Ceiling])
 def test_other_words_are_refused(kind):
-    with pytest.raises(SettingError, match="linear_wires must be one of 'pairs', 'merge', 'none', not 'both'"):
+    with pytest.raises(
+        SettingError, match="linear_wires must be one of 'pairs', 'signed', 'merge', 'none', not 'both'"
+    ):
         kind(linear_wires="both")
+
+
+@settings(max_examples=20)
+@given(bottlenecks(), st.sampled_from([ECC, FewSteps, Ceiling]))
+def test_signed_neurons_are_half_of_the_pairs_and_all_layers_add_spikes(case, kind):
+    model, x = case
+    signed, pairs, none = (
+        ts.convert(model, kind(timesteps=STEPS, linear_wires=w), x) for w in ("signed", "pairs", "none")
+    )
+    encoders = [node for node in signed.graph if isinstance(node.op, SignedEncoder)]
+    more = [len(snn.graph.cells) - len(none.graph.cells) for snn in (signed, pairs)]
+    assert len(encoders) == more[0] and more[0] <= more[1] <= 2 * more[0]
+    for node in encoders:
+        assert torch.equal(node.op.initial, node.op.threshold / 2) or kind is FewSteps  # which calibrates it
+    trace = ts.simulate(signed, x[:2], STEPS)
+    assert trace.exact == (signed.exactness.timesteps >= STEPS)
+    assert signed.schedule.mode != "steps" or not [one for one in trace.kernels.values() if one.startswith("dense")]
+
+
+def test_thresholds_of_signed_neurons_hold_values_of_either_sign():
+    """Of wires that are mostly negative; a ReLU's threshold would be that of the few positive values."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3), nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)
+    ).eval()
+    with torch.no_grad():
+        model[2].weight.copy_(-model[2].weight.abs())
+        model[2].bias.fill_(0.05)
+    x = torch.rand(200, 4)
+    with torch.no_grad():
+        values = model[:3](x)
+    assert bool((values < 0).double().mean() > 0.8)
+    largest = values.abs().amax(0)
+    for recipe in (ECC.paper(granularity="channel"), Ceiling(), FewSteps(timesteps=64), WeightNormalisation()):
+        recipe = dataclasses.replace(recipe, linear_wires="signed")
+        (cell,) = [node.op for node in ts.convert(model, recipe, x).graph if isinstance(node.op, SignedEncoder)]
+        ratio = cell.threshold.flatten() / largest
+        assert bool((ratio > 0.5).all()), (recipe, ratio)
+
+
+def test_signed_neurons_take_back_what_pairs_cannot():
+    """Of a charge that comes too early and is taken back later a pair keeps the first part."""
+    train = torch.tensor([1.0] * 6 + [-1.0] * 6)[:, None] / 2
+    one, half = torch.tensor(1.0), torch.tensor(0.5)
+    signed = SignedEncoder(Unchanged(), one, half).window(train).sum()
+    positive, negative = (IntegrateAndFire(ReLU(), one, half).window(sign * train).sum() for sign in (1, -1))
+    assert float(signed) == 0 and float(positive - negative) == 3
 
 
 def test_calibrated_ceilings_have_smaller_errors():

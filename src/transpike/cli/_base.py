@@ -13,7 +13,7 @@ from typing import Any
 import click
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from transpike import data, engines, models, recipes, report, tasks
@@ -319,21 +319,18 @@ def calibration(dataset: Dataset, samples: int, seed: int, batch: int = 250) -> 
 
 
 @contextlib.contextmanager
-def progress_bar(text: str, shown: bool = True) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr if it is a terminal, with the time left.
-
-    It is called with (done, total), or (name, done, total) for the stages of a conversion.
-    """
+def progress_bar(text: str, shown: bool = True, counted: bool = True) -> Iterator[Callable[..., None]]:
+    """A bar with the time left on a terminal's stderr; called with (done, total), or (name, done, total) for stages."""
     console = Console(file=terminal.beneath(sys.stderr))
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    number = MofNCompleteColumn() if counted else TaskProgressColumn()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), number, TimeRemainingColumn())
     hidden = not (shown and processes().first and sys.stderr.isatty())
     with timed(text), Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task, stage = bar.add_task(text, total=None), list[str]()
+        task = bar.add_task(text, total=None)
 
         def update(*what: Any) -> None:
             *names, done, total = what
-            if names != stage:  # the time left is that of this stage, from its own speed
-                stage[:] = names
+            if total != bar.tasks[0].total:
                 bar.reset(task, total=total)
             description = terminal.shown(": ".join([text, *names]), console.encoding)
             bar.update(task, completed=done, total=total, description=description)

@@ -61,7 +61,7 @@ def command(
     dataset = _base.load_data(data_name, data_dir)
     recipe = _base.make_recipe(recipe_name, _base.for_recordings(settings, dataset), seed)
     module, preprocessing = _base.load_trained(model_name, weights, dataset)
-    with _base.progress_bar("converting") as progress:
+    with _base.progress_bar("converting", counted=False) as progress:
         snn = ts.convert(
             module,
             recipe,

@@ -1,5 +1,6 @@
 """Contract of passes: one stage of a conversion."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from transpike.core.schedule import Schedule
 
 OBSERVED = 2**20
 """Values of the largest wire that are computed together."""
+STEP = 0.25
+"""About how much of a forward pass a time step takes."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,39 @@ class Context:
     axes."""
     analogue: list[Graph] = field(default_factory=list)
     """The graph before its activations became neurons, with the same names; empty before that."""
+    activations: list[dict[int, dict[str, Tensor]]] = field(default_factory=list)
+    """Number of the first samples → layer → its activations in ``analogue``: what passes keep for each other, and for
+    other conversions; empty as ``analogue`` is."""
     shared: dict[Any, Any] = field(default_factory=dict)
     """What this pass may keep for other conversions, of the same graph and data with other settings (``compare``)."""
     kernels: Callable[..., Any] | None = None
     """Compiles layers that are simulated one by one (``engines.event.one_layer.compiled``); None for PyTorch alone."""
-    progress: Callable[[int, int], None] = lambda done, total: None
-    """Called by slow passes with (parts done, all parts)."""
+    progress: Callable[[float, float], None] = lambda done, total: None
+    """Called by slow passes with (work done, all work), in any unit."""
     each: Callable[[Callable[[Tensor], Any], Sequence[Tensor]], Iterator[Any]] = one_by_one
     """The results of a function of each part, in their order; several processes share the parts."""
     checkpoint: Path | None = None
     """The file that a pass which trains writes again and again, and from which it resumes; None for none."""
+
+    @property
+    def samples(self) -> int:
+        """The number of calibration samples."""
+        return sum(map(len, self.batches))
+
+    def divided(self, *work: float) -> "tuple[Context, ...]":
+        """A context for each part of a pass, in the order in which they come, whose progress is that of all parts.
+
+        ``work``: that of each part, in any unit.
+        """
+        found, before, total = list[Context](), 0.0, sum(work) or 1.0
+        for part in work:
+
+            def progress(done: float, all_: float, before: float = before, part: float = part) -> None:
+                self.progress(before + part * done / all_, total)
+
+            found.append(dataclasses.replace(self, progress=progress))
+            before += part
+        return tuple(found)
 
     def remark(self, text: str) -> None:
         """Add a note to the reports: information for the user that needs no action."""
@@ -98,11 +124,11 @@ class Context:
             graph.run(part, observe=see)
             return found
 
-        parts = self._parts(graph)
-        for done, found in enumerate(self.each(run, parts), 1):
+        parts, done = self._parts(graph), 0
+        for part, found in zip(parts, self.each(run, parts), strict=True):
             for place, name, read in found:
                 watches[place].add(name, read)
-            self.progress(done, len(parts))
+            self.progress(done := done + len(part), self.samples)
 
     def _parts(self, graph: Graph) -> list[Tensor]:
         """The calibration data, a few samples at a time, so that the values of a layer stay in the cache."""
@@ -122,6 +148,16 @@ class Pass(CurrentSettings):
     """The calibration it needs: "activations", "spikes", "spikes of each input", or "" for none."""
     sets_thresholds: ClassVar[bool] = False
     """True if it sets the thresholds; other passes only modify them."""
+
+    def work(self, context: Context) -> float:
+        """About how long it takes, in forward passes of a sample through the source network; 0 for edits of the graph.
+
+        The progress of a conversion weights its passes by this number.
+        """
+        if self.asks == "activations":
+            return context.samples
+        samples = min(getattr(self, "samples", context.samples), context.samples)
+        return samples * (1 + 2 * STEP * context.timesteps) if self.asks == "spikes" else 0
 
     def describe(self) -> str:
         """A short text about the pass with its settings, for tables of methods; "" if it needs no mention."""

@@ -175,7 +175,7 @@ def _rule(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
     rule = layer.rule
     found: dict[str, Any] = {"kind": rule.kind, "most": rule.most}
     numbers = {} if rule.follow is None else vars(rule.follow)
-    if rule.kind == "signed":
+    if rule.takes_back:
         numbers = {"below": rule.below}
     return found | {name: _stored(arrays, f"{layer.name}.{name}", value) for name, value in numbers.items()}
 

@@ -26,8 +26,9 @@ def fire(layer, u, arrays, train):  # levels and rests of the potentials u; trai
         return powers(rule, wanted(rule, u, arrays) - threshold * sent, threshold, sent), u
     if rule["kind"] == "levels":
         s = np.clip(u // threshold, 0, rule["most"])
-    elif rule["kind"] == "signed":
-        s = (u >= threshold).astype(np.int64) - ((u <= -arrays[rule["below"]]) & (sent > 0))
+    elif rule["kind"] in ("signed", "both"):
+        takes_back = (u <= -arrays[rule["below"]]) & ((sent > 0) | (rule["kind"] == "both"))
+        s = (u >= threshold).astype(np.int64) - takes_back
     else:
         s = powers(rule, u, threshold, sent)
     return s, u - s * threshold if layer["reset"] == "subtract" else u * (s == 0)

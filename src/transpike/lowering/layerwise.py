@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from transpike.lowering.trains import Kernel, Recorder, Sent, Train, Values, is_
 BUDGET = 2**30
 """Bytes of the trains that are needed at the same time; fewer samples are used if they would not fit."""
 FEWEST_SAMPLES = 8
+KEPT_ACTIVATIONS = 2**27
+"""Bytes of the source's activations that are kept for other passes; more are computed again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +90,10 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
     steps = 1 if windows else timesteps
     reach = reach_of(graph)
     x = _samples(graph, context, samples, reach, steps)
-    source = _Source(graph, context.analogue[0], x)
+    source = _Source(graph, context, x)
     trains: dict[str, Train] = {}
     compiled = context.kernels or (lambda *given: None)
-    names = [node.name for node in graph]
-    neurons, done = sum(isinstance(node.op, Neuron) for node in graph), 0
+    names, work = [node.name for node in graph], _work(graph)
     for index, name in enumerate(names):
         node = graph[name]
         if isinstance(node.op, Neuron):
@@ -111,8 +113,7 @@ def sequential(graph: Graph, context: Context, samples: int, visit: Visit) -> Gr
             node = graph[name]
             assert isinstance(node.op, Neuron)
             trains[name] = layer.fired(node.op, shift).train
-            done += 1
-            context.progress(done, neurons)
+            context.progress(work[index], work[-1])
         elif isinstance(node.op, Cell):
             inputs = [Currents(graph, i, trains, len(x), steps) for i in node.inputs]
             trains[name] = _cell_train(node.op, inputs, timesteps, windows, per)
@@ -230,6 +231,13 @@ def _cell_train(cell: Cell, inputs: list[Currents], timesteps: int, windows: boo
     return found.train
 
 
+def _work(graph: Graph) -> list[float]:
+    """The multiplications and membrane updates of a step up to each layer, in order; the last is the last neuron."""
+    each = [math.prod(n.shape) if isinstance(n.op, Cell) else graph.macs(n) or 0 for n in graph]
+    last = max((index for index, node in enumerate(graph) if isinstance(node.op, Neuron)), default=0)
+    return list(accumulate(each[: last + 1]))
+
+
 def _recompute(trains: dict[str, Train], old: Graph, new: Graph, samples: int, steps: int) -> None:
     """Compute the stored currents of changed layers, and of the layers without memory after them, again."""
     stale = set[str]()
@@ -242,19 +250,27 @@ def _recompute(trains: dict[str, Train], old: Graph, new: Graph, samples: int, s
 
 
 class _Source:
-    """The source network's values at the places of the neurons, computed as far as they are needed."""
+    """The source network's values at the places of the neurons, computed as far as they are needed.
 
-    def __init__(self, graph: Graph, analogue: Graph, x: Tensor) -> None:
-        self.analogue = analogue
+    They are kept for other passes and conversions if they are no more than ``KEPT_ACTIVATIONS``.
+    """
+
+    def __init__(self, graph: Graph, context: Context, x: Tensor) -> None:
+        self.analogue = analogue = context.analogue[0]
         self.wanted = {node.name for node in graph if isinstance(node.op, Neuron)} | {analogue.output.name}
         self.found: dict[str, Tensor] = {}
         self.values: dict[str, Tensor] = {}
         self.last = {name: node.name for node in analogue for name in node.inputs}
         self.nodes, self.x = iter(analogue.nodes), x
+        size = 4 * len(x) * sum(math.prod(node.shape) for node in analogue if node.name in self.wanted)
+        self.keeps = bool(context.activations) and size <= KEPT_ACTIVATIONS
+        self.kept = context.activations[0].setdefault(len(x), {}) if self.keeps else {}
 
     def at(self, neuron: Node) -> Tensor:
         """The activation that a neuron stands for, or the output in front of a neuron behind the last layer."""
         name = neuron.name if neuron.name in self.last or neuron.name == self.analogue.output.name else neuron.inputs[0]
+        if name in self.kept:
+            return self.kept[name]
         while name not in self.found:
             node = next(self.nodes)
             inputs = tuple(self.values[i] for i in node.inputs) if node.inputs else (self.x,)
@@ -264,7 +280,10 @@ class _Source:
             for i in node.inputs:
                 if self.last[i] == node.name:
                     self.values.pop(i, None)
-        return self.found.pop(name) if name != self.analogue.output.name else self.found[name]
+        found = self.found.pop(name) if name != self.analogue.output.name else self.found[name]
+        if self.keeps:
+            self.kept[name] = found
+        return found
 
 
 def _entering(context: Context, graph: Graph, node: Node, x: Tensor) -> Train:

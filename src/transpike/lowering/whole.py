@@ -143,7 +143,7 @@ class Rule:
     """The level that a neuron sends for its potential u before the reset, θ the threshold, r the sum of its levels.
 
     - "levels": ``clip(⌊u / θ⌋, 0, most)``; for ``most`` 1 a spike where u ≥ θ
-    - "signed": ``[u ≥ θ] − [u ≤ −below and r > 0]``
+    - "signed": ``[u ≥ θ] − [u ≤ −below and r > 0]``; "both": without the condition on r
     - "nearest": the sign of u times the largest power of two p ≤ ``most`` with ``4 |u| ≥ 3 p θ``, or 0; where u < 0
       also ``p ≤ r``; "either": without this limit
     - "one", "all": of sigma-delta neurons, whose u is never reset. With ``w = n − θ r`` for the n of ``follow``, in
@@ -153,7 +153,7 @@ class Rule:
     Every level times θ is taken off u, except for "one" and "all". ``below`` broadcasts to the shape of the layer.
     """
 
-    kind: Literal["levels", "signed", "nearest", "either", "one", "all"] = "levels"
+    kind: Literal["levels", "signed", "both", "nearest", "either", "one", "all"] = "levels"
     most: int = 1
     below: Integers = field(default_factory=lambda: np.ones(1, np.int64))
     follow: Follow | None = None
@@ -172,7 +172,12 @@ class Rule:
     @property
     def remembers(self) -> bool:
         """True if the sum of the levels decides."""
-        return self.kind not in ("levels", "either")
+        return self.kind not in ("levels", "both", "either")
+
+    @property
+    def takes_back(self) -> bool:
+        """True for one negative spike where the potential is at most −``below``."""
+        return self.kind in ("signed", "both")
 
     @property
     def powers(self) -> tuple[int, ...]:

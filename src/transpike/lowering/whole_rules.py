@@ -25,6 +25,7 @@ from transpike.neurons.maximum_in_time import MaximumInTime
 from transpike.neurons.multi_threshold import MultiThreshold, SignedMultiThreshold
 from transpike.neurons.sigma_delta import OFF_GRID, SigmaDelta
 from transpike.neurons.signed import SignedIntegrateAndFire
+from transpike.neurons.signed_encoder import SignedEncoder
 from transpike.neurons.switched import Switched
 
 WIDEST = 2**62
@@ -62,7 +63,10 @@ def unit_of(cell: Cell, where: str, grid: Tensor, timesteps: int) -> Unit:
 
 def check_cell(cell: Cell, where: str) -> None:
     """Raises UnsupportedModel, which begins with ``where``, for a cell that is no neuron with a rule."""
-    held = (IntegrateAndFire, Burst, MultiThreshold, SignedMultiThreshold, SignedIntegrateAndFire, SigmaDelta)
+    held = (
+        IntegrateAndFire, Burst, MultiThreshold, SignedMultiThreshold, SignedIntegrateAndFire, SignedEncoder,
+        SigmaDelta,
+    )  # fmt: skip
     leaks = isinstance(cell, IntegrateAndFire) and cell.leak != 1
     settles = isinstance(cell, SignedIntegrateAndFire) and cell.rule == "pascal"
     if not is_plain(cell, held) or leaks or settles:
@@ -77,6 +81,8 @@ def _rule(cell: Cell, where: str, grid: Tensor) -> Rule:
         return Rule("levels" if cell.rule == "any" else "nearest", cell.most)
     if is_plain(cell, SignedMultiThreshold):
         return Rule("either", cell.most)
+    if is_plain(cell, SignedEncoder):
+        return Rule("both")  # m < 0, of whole numbers
     if not is_plain(cell, SignedIntegrateAndFire):
         return Rule()
     if cell.rule == "snm":
@@ -224,7 +230,7 @@ def after_firing(layer: Layer, low: Integers, high: Integers) -> tuple[Integers,
         return np.where(fired, np.minimum(low, 0), low), np.where(fired, np.maximum(0, kept), high)
     least = np.where(low < threshold, np.minimum(low, 0), np.maximum(low - rule.most * threshold, 0))
     down, up = np.where(fired, least, low), np.where(fired, np.maximum(high - rule.most * threshold, kept), high)
-    if rule.kind == "signed":
+    if rule.takes_back:
         up = np.where(low <= -rule.below, np.maximum(up, threshold - rule.below), up)
     return down, up
 

@@ -117,8 +117,8 @@ def sent_levels(layer: Layer, v: Integers, sent: Integers | None) -> Integers:
     if rule.kind == "levels":
         return np.clip(v // threshold, 0, rule.most)
     sent = np.zeros_like(v) if sent is None else sent
-    if rule.kind == "signed":
-        return (v >= threshold).astype(np.int64) - ((v <= -rule.below) & (sent > 0))
+    if rule.takes_back:
+        return (v >= threshold).astype(np.int64) - ((v <= -rule.below) & ((sent > 0) | (rule.kind == "both")))
     left = v if rule.follow is None else wanted(rule.follow, v) - threshold * sent
     found = np.zeros_like(v)
     for power in rule.powers:
@@ -135,7 +135,7 @@ def ties(layer: Layer, v: Integers, sent: Integers | None) -> int:
     rule, threshold = layer.rule, layer.threshold
     if rule.kind == "levels":
         return int(((v > 0) & (v % np.maximum(threshold, 1) == 0) & (v <= rule.most * threshold)).sum())
-    if rule.kind == "signed":
+    if rule.takes_back:
         return int(((v == threshold) | (v == -rule.below)).sum())
     sent = np.zeros_like(v) if sent is None else sent
     left = v if rule.follow is None else wanted(rule.follow, v) - threshold * sent

@@ -23,6 +23,7 @@ from transpike.neurons.pre_simulated import OffsetCorrected, ResidualGate
 from transpike.neurons.rate_product import RateProduct
 from transpike.neurons.sigma_delta import SigmaDelta
 from transpike.neurons.signed import SignedIntegrateAndFire
+from transpike.neurons.signed_encoder import SignedEncoder
 from transpike.neurons.spike_product import SpikeProduct
 from transpike.neurons.switched import Switched
 from transpike.neurons.temporal_difference import TemporalDifference

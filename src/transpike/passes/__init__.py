@@ -18,6 +18,7 @@ from transpike.passes.neurons.spike_times import ExactTimes, FixedThresholds, Us
 from transpike.passes.neurons.use_cells import UseGates, UseGroups, UseMultiThresholds, UseOffsets, UseSwitches
 from transpike.passes.neurons.use_neuron import UseNeuron
 from transpike.passes.neurons.use_neurons import UseNeurons
+from transpike.passes.neurons.use_signed_encoders import UseSignedEncoders
 from transpike.passes.rewrites.clean import RemoveDropout
 from transpike.passes.rewrites.fold_batchnorm import FoldBatchNorm
 from transpike.passes.rewrites.fold_factors import FoldFactors

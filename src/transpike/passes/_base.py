@@ -8,12 +8,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from transpike.activations import Unchanged
 from transpike.core.cell import Gain, Neuron
 from transpike.core.channels import rows, shaped
 from transpike.core.finite import at, finite
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
-from transpike.core.pass_ import Context, Pass, Watch
+from transpike.core.pass_ import STEP, Context, Pass, Watch
 from transpike.core.plain import is_plain
 from transpike.core.stand_in import check_stand_ins
 from transpike.errors import DataError, SettingError
@@ -69,10 +70,18 @@ class Thresholds(Pass):
             found[name] = found[other].clamp(max=getattr(graph[name].op, "ceiling", None) or float("inf"))
         return found
 
+    def measuring(self, context: Context) -> float:
+        """The part of ``work`` that ``measure`` does, in its own runs."""
+        return 0
+
+    def work(self, context: Context) -> float:
+        return context.samples + self.measuring(context)
+
     def apply(self, graph: Graph, context: Context) -> Graph:
         watch = self.watch(graph, context)
-        note_ranges(graph, context, self.spiking_output, watch)
-        found = self.measured(graph, context, watch)
+        ranges, measuring = context.divided(context.samples, self.measuring(context))
+        note_ranges(graph, ranges, self.spiking_output, watch)
+        found = self.measured(graph, measuring, watch)
         silent = {name: int((values <= 0).sum()) for name, values in found.items()}
         if self.granularity != "layer" and any(silent.values()):
             where = ", ".join(f"{name} {count}" for name, count in silent.items() if count)
@@ -93,6 +102,10 @@ class Thresholds(Pass):
     def fires(self, graph: Graph, node: Node) -> bool:
         """True where a neuron will be placed: at an activation, or behind the last layer."""
         return is_activation(node) or (self.spiking_output and node.name == graph.output.name)
+
+    def sizes(self, node: Node, output: Tensor) -> Tensor:
+        """What a neuron has to send for the output of an activation, without its sign."""
+        return output.abs() if encodes(node.op) else torch.relu(output)
 
     def rows(self, output: Tensor, axis: Axes) -> Tensor:
         """(rows, values): one row for each threshold; the channels of ``output`` are on ``axis``."""
@@ -134,6 +147,9 @@ class Calibration(Pass):
         if self.samples < 1 or self.rounds < 1:
             raise SettingError(f"samples and rounds must be at least 1, not {self.samples} and {self.rounds}")
 
+    def work(self, context: Context) -> float:
+        return min(self.samples, context.samples) * (1 + (self.rounds + 1) * STEP * context.timesteps)
+
 
 @dataclass(frozen=True)
 class ReplaceNeurons(Pass):
@@ -167,6 +183,11 @@ def is_activation(node: Node) -> bool:
     return isinstance(node.op, Op) and node.op.role == "activation"
 
 
+def encodes(op: object) -> bool:
+    """True for an activation that changes nothing: a neuron in its place encodes a wire, with values of either sign."""
+    return is_plain(op, Unchanged)
+
+
 def behind(node: Node) -> str:
     """The name of the neuron behind the last layer."""
     return f"{node.name}.neuron"
@@ -179,6 +200,7 @@ def note_ranges(graph: Graph, context: Context, spiking_output: bool, watch: Wat
     for the same graph and data is taken from ``context.shared``.
     """
     context.analogue[:] = [graph]
+    context.activations[:] = [context.shared.setdefault("activations of the analogue network", {})]
     key = "ranges", spiking_output
     if watch is None and key in context.shared:
         context.ranges.update(context.shared[key])

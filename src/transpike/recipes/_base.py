@@ -38,6 +38,7 @@ from transpike.passes import (
     SpikingAverage,
     TrainThresholds,
     UseNeurons,
+    UseSignedEncoders,
 )
 from transpike.passes.rewrites.pooling import PoolingRule
 from transpike.readouts import AccumulatedMembrane
@@ -161,6 +162,11 @@ class RateCoded(Recipe):
         return ()
 
     @property
+    def wire_neurons(self) -> tuple[Pass, ...]:
+        """Passes that place neurons on wires that are only encoded."""
+        return ()
+
+    @property
     def pools(self) -> PoolInTime:
         return PoolInTime(self.pooling, gain=self.schedule.gain or "reciprocal")
 
@@ -174,7 +180,7 @@ class RateCoded(Recipe):
         average = (SpikingAverage(),) if self.average_pooling == "spiking" else ()
         quantise = () if self.weight_bits is None else (QuantiseWeights(self.weight_bits),)
         share = (ShareThresholds(),) if self.residual == "shared" else ()
-        made = (self.thresholds, *share, *self.shifts, self.neurons, self.pools)
+        made = (self.thresholds, *share, *self.shifts, *self.wire_neurons, self.neurons, self.pools)
         first = (RemoveDropout(), *self.recognitions, FoldBatchNorm(), *self.rewrites, *self.checks)
         return (*first, *before, *average, *quantise, *made, *self.corrections)
 
@@ -190,14 +196,14 @@ def calibrations(calibrate: str, samples: int) -> tuple[Pass, ...]:
     return {"both": (*bias, *potential), "bias": bias, "potential": potential, "none": ()}[calibrate]
 
 
-LinearWires = Literal["pairs", "merge", "none"]
+LinearWires = Literal["pairs", "signed", "merge", "none"]
 
 
 def linear_wires(default: LinearWires, absent: LinearWires = "none") -> Any:
     """The setting of ``LinearWired``; ``absent`` is what files that are older than it hold."""
     text = (
-        "Real numbers between two layers of weights, as in linear bottlenecks: sent as spikes by pairs of neurons, "
-        "avoided by merging the two layers, or multiplied (none)."
+        "Real numbers between two layers of weights, as in linear bottlenecks: sent as spikes by pairs of neurons or "
+        "by signed ones, avoided by merging the two layers, or multiplied (none)."
     )
     return setting(default, text, absent=absent)
 
@@ -207,7 +213,8 @@ class LinearWired(RateCoded):
     """Rate-coded, with a choice for the real numbers that one layer of weights sends to the next one.
 
     "pairs": two neurons for either sign send them as spikes, ``z = relu(z) − relu(−z)``: one more stage of neurons, and
-    the fewest additions. "merge": both layers become one, and no stage is added. "none": the second layer multiplies
+    few additions. "signed": one neuron sends them as spikes of either sign, and takes back what it sent too early; half
+    the neurons of pairs. "merge": both layers become one, and no stage is added. "none": the second layer multiplies
     real numbers; a spike then takes every path through both layers, and both share the 24 bits of the exact grid.
     Source: benchmarks/networks224.py compares them (docs/imagenet.md).
     """
@@ -224,9 +231,13 @@ class LinearWired(RateCoded):
     @property
     def rewrites(self) -> tuple[Pass, ...]:
         own: dict[str, tuple[Pass, ...]] = {
-            "pairs": (EncodeWires(pairs=True),), "merge": (MergeWeights(),), "none": ()
+            "pairs": (EncodeWires(pairs=True),), "signed": (EncodeWires(),), "merge": (MergeWeights(),), "none": ()
         }  # fmt: skip
         return (*own[self.linear_wires], *super().rewrites)
+
+    @property
+    def wire_neurons(self) -> tuple[Pass, ...]:
+        return (UseSignedEncoders(),) if self.linear_wires == "signed" else ()
 
 
 @dataclass(frozen=True)

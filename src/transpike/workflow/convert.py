@@ -2,10 +2,7 @@
 
 import dataclasses
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import partial
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -33,37 +30,24 @@ from transpike.results.writing import check_writable
 from transpike.snn import SNN
 from transpike.training.ranks import Ranks
 from transpike.workflow.capture import OnUnsupported, capture
+from transpike.workflow.conversion_progress import ConversionProgress, Notify
 from transpike.workflow.cut import Cut, Selection, parts
 from transpike.workflow.distributed import check_alike, processes
 from transpike.workflow.entrance import Entrance, PreprocessingGiven
 from transpike.workflow.shared_batches import Batch, shared
+from transpike.workflow.sharing import current
 
 TOLERANCE = 1e-4  # of the largest output: allowed rounding of weights that are multiplied out and kept in float32
 
-RATED = 2**24
-"""Neurons of all samples, 4 to 16, on which the firing rates of a new network are measured."""
+RATED, RATED_SAMPLES, RATED_STEPS = 2**24, (4, 16), 32
+"""Neurons of all samples on which the firing rates of a new network are measured; the fewest and the most samples; the
+most steps."""
+RATES = "firing rates"
+CHECKED = "is exact"
 BYTES = (
     "the calibration inputs are bytes and there is no preprocessing, so the network receives 0..255: if it was "
     "trained on 0..1, give preprocessing=transpike.Preprocessing()"
 )
-
-_shared: ContextVar[dict[Any, dict[Any, Any]] | None] = ContextVar("shared", default=None)
-
-
-@contextmanager
-def sharing(found: dict[Any, dict[Any, Any]]) -> Iterator[None]:
-    """Conversions inside it keep in ``found``, and take from it, what a pass finds in the same graph and data.
-
-    Only what does not depend on other settings, like the number of time steps: networks are the same as without it.
-    """
-    before = _shared.set(found)
-    try:
-        yield
-    finally:
-        _shared.reset(before)
-
-
-Notify = Callable[[str, int, int], None]
 
 
 @without_autocast
@@ -99,10 +83,11 @@ def convert(
     ``exact_grid`` rounds weights and thresholds to a power-of-two grid, so that all engines give the same spikes.
     ``input_bits`` rounds inputs to whole numbers of as many bits: pixels of 8 bits stay what they are, other inputs
     become multiples of a power of two; an exported network then takes them (docs/export.md).
-    ``progress(name, done, total)`` is called by passes that take long. Inside of ``distributed_samples`` the processes
-    of torchrun share the calibration data for thresholds from activations; corrections that simulate spikes run whole
-    in each of them. ``checkpoint``: the file that a reconstruction replaces again and again, and from which it resumes,
-    with the same network as without an interruption.
+    ``progress(name, done, total)`` is called in stages that take long: the work of the whole conversion that is done,
+    in about as many forward passes of a sample through the source network, which never falls. Inside of
+    ``distributed_samples`` the processes of torchrun share the calibration data for thresholds from activations;
+    corrections that simulate spikes run whole in each of them. ``checkpoint``: the file that a reconstruction replaces
+    again and again, and from which it resumes, with the same network as without an interruption.
 
     Raises UnsupportedModel, DataError, SettingError and NotExact; a message names the place and the remedy.
     """
@@ -147,7 +132,11 @@ def convert(
             each=lambda run, parts: shared(ranks, map(Batch.of, parts), lambda batch: run(batch.content)),
             checkpoint=None if checkpoint is None else Path(checkpoint),
         )  # fmt: skip
-        graph = _converted(layers, recipe.passes, context, progress)
+        passes = recipe.passes
+        rating = (RATED_SAMPLES[1] + 1) * min(recipe.timesteps, RATED_STEPS)
+        told = ConversionProgress(progress, sum(one.work(context) for one in passes) + rating)
+        graph = _converted(layers, passes, context, told)
+        told.stage(RATES, rating)
         check_stand_ins(graph)
         check_ceilings(graph, context)
         readout = recipe.readout.calibrated(graph, context)
@@ -179,6 +168,7 @@ def convert(
         spiking=selection.patterns if isinstance(split, Cut) else (),
     )
     snn.rates.update(spike_rates(snn, entrance.recorded))
+    told.finish(RATES)
     return _of_all(ranks, snn)
 
 
@@ -221,20 +211,22 @@ def _without_neurons(layers: Graph, selection: Selection) -> str:
     )
 
 
-def _converted(graph: Graph, passes: tuple[Pass, ...], context: Context, progress: Notify | None) -> Graph:
+def _converted(graph: Graph, passes: tuple[Pass, ...], context: Context, progress: ConversionProgress) -> Graph:
     """The graph after all passes; each pass with ``exact`` is checked on calibration data."""
     probe, answer = context.batches[0][:16].double(), None
-    found, place = _shared.get(), ""
+    found, place = current(), ""
     if found is not None:  # the key: the graph, the data, and all passes up to this one
         place = digest(graph.parameters()) + digest({str(i): x for i, x in enumerate(context.batches)}) + str(graph)
     for one in passes:
-        if found is not None:
-            context = dataclasses.replace(context, shared=found.setdefault(place, {}))
-            place += f"\n{qualified(type(one))} {one}"
-        if progress is not None:
-            context = dataclasses.replace(context, progress=partial(progress, type(one).__name__))
+        kept = {} if found is None else found.of_pass(place)
+        place += f"\n{qualified(type(one))} {one}"
+        told = progress.stage(type(one).__name__, one.work(context))
+        context = dataclasses.replace(context, shared=kept, progress=told)
         changed = one.apply(graph, context)
-        if one.exact and changed is not graph:
+        told(1, 1)
+        if one.exact and changed is not graph and CHECKED in kept:
+            answer = None
+        elif one.exact and changed is not graph:
             before = _answer(graph, probe) if answer is None else answer
             if not bool(torch.isfinite(before).all()):
                 graph.to(dtype=torch.float64).check_finite(probe, "the calibration data")
@@ -246,9 +238,12 @@ def _converted(graph: Graph, passes: tuple[Pass, ...], context: Context, progres
                     f"{type(one).__name__} must keep the same function, and changed it by {error:.2g} of the largest "
                     "output; this is an error in the pass, please report it with the network"
                 )
+            kept[CHECKED] = True
         elif changed is not graph:
             answer = None
         graph = changed
+    if found is not None:
+        found.forget()
     return graph
 
 
@@ -265,10 +260,11 @@ def _answer(graph: Graph, probe: Tensor) -> Tensor:
 def spike_rates(snn: SNN, batch: Tensor) -> dict[str, float]:
     """Spikes per neuron and time step on a few calibration samples, already preprocessed."""
     steps = (
-        snn.timesteps if snn.schedule.mode == "slots" else min(snn.timesteps, 32)
+        snn.timesteps if snn.schedule.mode == "slots" else min(snn.timesteps, RATED_STEPS)
     )  # a shorter window would be another code
     neurons = sum(prod(node.shape) for node in snn.graph.cells) or 1
-    few = min(max(RATED // neurons, 4), 16)
+    fewest, most = RATED_SAMPLES
+    few = min(max(RATED // neurons, fewest), most)
     activity = snn.run_prepared(batch[:few], steps, Dense(), None, (), True).activity
     return {
         layer.name: float(layer.spikes.sum()) / (layer.neurons * steps * activity.samples) for layer in activity.layers

@@ -52,7 +52,7 @@ class Firing:
         elif signed:
             # m ≤ −θ is m < the next number above −θ
             edge = _above(-unit.threshold) if unit.negative == "snm" else _at_least(-unit.depth * double)
-            firing = cls(SIGNED, (1,), edge, unit.negative != "pascal")
+            firing = cls(SIGNED, (1,), edge, unit.negative not in ("pascal", "either"))
         else:
             plain = unit.levels == 1 and unit.leak == 1
             firing = cls(ONE if plain else SEVERAL, coins(unit.levels), unit.threshold)

@@ -108,7 +108,7 @@ class Layers:
     def _numbers(self, layer: Layer, array: Array, name: str) -> Numbers:
         """The numbers of a rule, as expressions."""
         given = {"threshold": layer.threshold}
-        given |= {"below": layer.rule.below} if layer.rule.kind == "signed" else {}
+        given |= {"below": layer.rule.below} if layer.rule.takes_back else {}
         if layer.rule.follow is not None:
             given |= {key: value for key, value in vars(layer.rule.follow).items() if (abs(value) < ENDLESS).any()}
         found = {

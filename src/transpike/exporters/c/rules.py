@@ -58,8 +58,9 @@ def level_lines(layer: Layer, numbers: Numbers, sent: str) -> list[str]:
             "int32_t level = 0;",
             f"if (u >= {theta}) level = u / {theta} > {rule.most} ? {rule.most} : (int32_t)(u / {theta});",
         ]
-    if rule.kind == "signed":
-        return [f"const int32_t level = (u >= {theta}) - (u <= -(int64_t){numbers.below} && {sent} > 0);"]
+    if rule.takes_back:
+        once = f" && {sent} > 0" if rule.remembers else ""
+        return [f"const int32_t level = (u >= {theta}) - (u <= -(int64_t){numbers.below}{once});"]
     if rule.follow is None:
         room = sent if rule.kind == "nearest" else rule.most
         return [f"const int32_t level = nearest(u, {theta}, {rule.most}, {room});"]

@@ -26,11 +26,12 @@ class Firing:
         if rule.kind == "levels":
             whole = self._new("Div", potential, threshold, name="quotient")  # rounds towards 0, and so never up above 0
             return self._between(whole, np.zeros(1, np.int64), np.array([rule.most]))
-        if rule.kind == "signed":
+        if rule.takes_back:
             fires = self._whole(self._new("GreaterOrEqual", potential, threshold, name="fires"))
             deep = self._new("GreaterOrEqual", self.number("below", -rule.below), potential, name="deep")
-            takes = self._new("And", deep, self._new("Greater", sent, self._zero, name="some"), name="takes_back")
-            return self._new("Sub", fires, self._whole(takes), name="level")
+            if rule.remembers:
+                deep = self._new("And", deep, self._new("Greater", sent, self._zero, name="some"), name="takes_back")
+            return self._new("Sub", fires, self._whole(deep), name="level")
         left = potential
         if rule.follow is not None:
             known = self._new("Mul", sent, threshold, name="known")

@@ -36,6 +36,9 @@ class CalibrateWeights(Pass):
             given = f"{self.samples}, {self.iterations}, {self.batch_size} and {self.learning_rate}"
             raise SettingError(f"samples, iterations, batch_size and learning_rate must be positive, not {given}")
 
+    def work(self, context: Context) -> float:
+        return super().work(context) + 3 * self.iterations * self.batch_size
+
     def apply(self, graph: Graph, context: Context) -> Graph:
         generator = torch.Generator().manual_seed(context.seed)
 

@@ -1,6 +1,8 @@
 """Passes that place neurons which fire once, with the time code of the source network or of the recipe."""
 
 import dataclasses
+import math
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,8 +20,13 @@ from transpike.encoders import FirstSpikes
 from transpike.encoders.first_spikes import receives_input
 from transpike.errors import SettingError
 from transpike.neurons import FirstSpike, IntegrateAndFire
-from transpike.passes.thresholds.squared_error import SquaredErrorThresholds
+from transpike.passes._walk import Walk
+from transpike.passes.thresholds.squared_error import SquaredErrorThresholds, candidates
 
+BLOCK = 2**16
+"""Activations whose error is computed together, in the cache."""
+TOGETHER = 2**29
+"""Bytes of the activations of all calibration data with which kernels are trained in a single run of the network."""
 TIED = 0.01  # share of a level: CQ's levels begin slightly early, so that float32 rounds no tie down
 
 
@@ -133,10 +140,17 @@ class FirstSpikeThresholds(SquaredErrorThresholds):
 
     code: TimeCode = TimeCode()
 
-    def _error(self, rows: Tensor, top: Tensor, timesteps: int) -> Tensor:
-        top = top.clamp(min=1e-30)[:, None]
-        values = first_levels(rows, top, self.code) * (top * self.code.spike_scale)
-        return (rows - values).square().sum(1, dtype=torch.float64)
+    def _errors(self, ordered: Tensor, largest: Tensor, timesteps: int) -> Tensor:
+        found = []
+        for share in candidates().tolist():
+            top = (share * largest).clamp(min=1e-30)[:, None]
+            parts = ordered.split(max(1, BLOCK // len(ordered)), 1)
+            found.append(torch.stack([self._error(part, top) for part in parts]).sum(0))
+        return torch.stack(found)
+
+    def _error(self, values: Tensor, top: Tensor) -> Tensor:
+        levels = first_levels(values, top, self.code) * (top * self.code.spike_scale)
+        return (values - levels).square().sum(1, dtype=torch.float64)
 
     def describe(self) -> str:
         return f"least squared error of φ, per {self.granularity}"
@@ -161,19 +175,34 @@ class TrainKernels(Pass):
         if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 0:
             raise SettingError(f"epochs must be a whole number from 0 on, not {self.epochs!r}")
 
+    def work(self, context: Context) -> float:
+        return context.samples * (1 + self.epochs / 4)
+
     def apply(self, graph: Graph, context: Context) -> Graph:
         cells = {n.name: n.op for n in graph if is_plain(n.op, FirstSpike) and n.op.code.kernel == "exponential"}
         state = {name: (cell.code.tau / _log(cell.code), cell.code.delay) for name, cell in cells.items()}
+        analogue, batches = context.analogue[0], context.batches
 
-        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if node.name in cells:
-                share = torch.relu(output).double() / cells[node.name].threshold.double()
-                state[node.name] = trained_kernel(share, cells[node.name].code.window, *state[node.name])
+        def train(outputs: Sequence[tuple[str, Tensor]], epochs: int) -> None:
+            """The kernel of one layer, with its activations of each batch in turn."""
+            name = outputs[0][0]
+            threshold, window = cells[name].threshold.double(), cells[name].code.window
+            shares = [Shares.of(torch.relu(output).double() / threshold) for _, output in outputs]
+            for _ in range(epochs):
+                for share in shares:
+                    state[name] = trained_kernel(share, window, *state[name])
 
-        for epoch in range(self.epochs):
-            for done, batch in enumerate(context.batches, 1):
-                context.analogue[0].run(batch, observe=see)
-                context.progress(epoch * len(context.batches) + done, self.epochs * len(context.batches))
+        if _bytes(analogue, cells) * sum(map(len, batches)) <= TOGETHER:
+            walks = [Walk(analogue, batch).to(cells) for batch in batches]
+            for done, outputs in enumerate(zip(*walks, strict=True), 1):
+                train(outputs, self.epochs)
+                context.progress(done, len(cells))
+        else:  # layers do not depend on each other: the network runs again for each epoch
+            for epoch in range(self.epochs):
+                for done, batch in enumerate(batches, 1):
+                    for one in Walk(analogue, batch).to(cells):
+                        train([one], 1)
+                    context.progress(epoch * len(batches) + done, self.epochs * len(batches))
 
         def change(node: Node) -> Node | None:
             if node.name not in cells:
@@ -188,23 +217,60 @@ class TrainKernels(Pass):
         return f"τ and delay of each layer, {self.epochs} epochs"
 
 
-def trained_kernel(share: Tensor, window: int, tau: float, delay: float) -> tuple[float, float]:
-    """One round of T2FSNN's rule on activations as shares of θ, (batch, …): the new τ' and td."""
-    slots = torch.ceil(delay - tau * torch.log(share.clamp(min=1e-30))).clamp(min=0)
-    fired = (share > 0) & (slots < window)
-    positive = share[share > 0]
-    if not len(positive):
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Activations of a batch as shares of θ: those above 0 in ascending order, the sums of the first 0, 1, 2 …, and
+    the largest one of each sample.
+    """
+
+    ordered: Tensor
+    sums: Tensor
+    top: Tensor
+
+    @classmethod
+    def of(cls, share: Tensor) -> "Shares":
+        """``share``: (batch, …)."""
+        ordered = share[share > 0].sort().values
+        sums = torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
+        return cls(ordered, sums, share.flatten(1).amax(1))
+
+    @property
+    def smallest(self) -> Tensor:
+        """The 2nd percentile."""
+        place = 0.02 * (len(self.ordered) - 1)
+        below = int(place)
+        return torch.lerp(self.ordered[below], self.ordered[min(below + 1, len(self.ordered) - 1)], place - below)
+
+
+def trained_kernel(shares: Shares, window: int, tau: float, delay: float) -> tuple[float, float]:
+    """One round of T2FSNN's rule: the new τ' and td."""
+    if not len(shares.ordered):
         return tau, delay
-    value = torch.exp(-(slots - delay) / tau)
-    precise = torch.where(fired, (share - value) * value * (slots - delay), 0.0).sum() / fired.sum().clamp(min=1)
-    smallest, last = torch.quantile(positive[:MOST_QUANTILE], 0.02), _exp(-(window - delay) / tau)
-    least = (smallest - last) * last * (window - delay)
-    top, first = share.flatten(1).amax(1), _exp(delay / tau)
-    shift = ((top - first) * first / tau).mean()
+    slots = torch.arange(window, dtype=torch.float64)
+    value = torch.exp(-(slots - delay) / tau)  # of a spike, and the smallest share that fires in or before its slot
+    below = torch.searchsorted(shares.ordered, value)
+    before = torch.cat([below.new_tensor([len(shares.ordered)]), below[:-1]])
+    fired, charge = before - below, shares.sums[before] - shares.sums[below]  # slot by slot
+    precise = ((charge - fired * value) * value * (slots - delay)).sum() / fired.sum().clamp(min=1)
+    last = _exp(-(window - delay) / tau)
+    least = (shares.smallest - last) * last * (window - delay)
+    first = _exp(delay / tau)
+    shift = ((shares.top - first) * first / tau).mean()
     return tau + float(10 * precise + 100 * least) / tau**2, delay + float(shift)
 
 
-MOST_QUANTILE = 2**24  # torch.quantile takes no more
+def _bytes(graph: Graph, cells: Container[str]) -> int:
+    """The largest number of bytes that a sample takes while the layers are trained one after the other."""
+    last = {name: index for index, node in enumerate(graph) for name in node.inputs}
+    live, most = 0, 0
+    ending: dict[int, int] = {}
+    for index, node in enumerate(graph):
+        size = math.prod(node.shape)
+        live += 4 * size
+        most = max(most, live + (24 * size if node.name in cells else 0))  # shares, in order, and their sums
+        ending[last.get(node.name, -1)] = ending.get(last.get(node.name, -1), 0) + 4 * size
+        live -= ending.pop(index, 0)
+    return most
 
 
 def _exp(value: float) -> Tensor:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from transpike.activations import Clip, ReLU
+from transpike.activations import Clip, ReLU, Unchanged
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Op
 from transpike.core.pass_ import Context, Pass
@@ -41,7 +41,7 @@ class SpikingAverage(Pass):
             nodes.append(node)
             op = node.op
             kept = isinstance(op, Op) and bool(node.inputs) and set(node.inputs) <= positive and _keeps_sign(op)
-            if kept or (isinstance(op, Op) and op.role == "activation"):
+            if kept or (isinstance(op, Op) and op.role == "activation" and not is_plain(op, Unchanged)):
                 positive.add(node.name)
                 ceiling = getattr(op, "ceiling", None)
                 if ceiling is not None:

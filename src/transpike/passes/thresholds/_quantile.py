@@ -7,7 +7,7 @@ from torch import Tensor
 
 from transpike.core.graph import Graph, Node
 from transpike.core.pass_ import Context, Watch
-from transpike.passes._base import Thresholds
+from transpike.passes._base import Thresholds, encodes
 
 
 class Quantile:
@@ -65,7 +65,7 @@ def percentiles(
     def read(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> tuple[int, Tensor, Tensor] | None:
         if not thresholds.fires(graph, node):
             return None
-        rows = thresholds.rows(values(output), axes[node.name])
+        rows = thresholds.rows(values(output.abs() if encodes(node.op) else output), axes[node.name])
         total = samples * rows.shape[1] // len(output)
         return total, *Quantile(percentile, total, non_zero).read(rows)
 

@@ -35,6 +35,9 @@ class LocalThresholdBalancing(Thresholds):
             given = f"{self.rate}, {self.updates} and {self.batch_size}"
             raise SettingError(f"rate must be in (0, 1], updates and batch_size at least 1, not {given}")
 
+    def measuring(self, context: Context) -> float:
+        return self.updates * self.batch_size
+
     def measure(self, graph: Graph, context: Context) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
 

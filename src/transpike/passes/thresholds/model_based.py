@@ -13,7 +13,7 @@ from transpike.core.pass_ import Context
 from transpike.core.plain import is_plain
 from transpike.errors import UnsupportedModel
 from transpike.ops import AdaptiveMaxPool, MaxPool
-from transpike.passes._base import Thresholds
+from transpike.passes._base import Thresholds, encodes
 from transpike.passes._sides import other_sides
 
 
@@ -44,13 +44,14 @@ class ModelBasedThresholds(Thresholds):
             inputs = [bounds[name] for name in node.inputs]
             low, high = _through(node.name, node.op, inputs)
             if self.fires(graph, node):
+                high = torch.maximum(high, -low) if encodes(node.op) else high
                 if node.name in sides and not bool((high > 0).any()):  # the bound of the other side, which can fire
                     assert isinstance(node.op, Op)
                     high = node.op.run(-inputs[0][0])
                 axis = graph.channel_axes[node.name]
                 found[node.name] = self.rows(high.clamp(min=0), axis).amax(1)
                 high = self.threshold(node, found[node.name], axis).expand(1, *node.shape)
-                low = torch.zeros_like(high)
+                low = -high if encodes(node.op) else torch.zeros_like(high)
             bounds[node.name] = low, high
         return found
 

@@ -1,7 +1,7 @@
 """Spike budgets and thresholds per layer, chosen by the sensitivity of the output."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from transpike.core.plain import is_plain
 from transpike.errors import DataError, SettingError
 from transpike.neurons import Burst, IntegrateAndFire
 from transpike.passes._base import ReplaceNeurons
+from transpike.passes._walk import Walk
 from transpike.passes.thresholds.squared_error import SquaredErrorThresholds
 
 REFERENCE = 4
@@ -46,26 +47,24 @@ class SearchBursts(ReplaceNeurons):
         if isinstance(self.gamma, bool) or not isinstance(self.gamma, int) or not 1 <= self.gamma <= 255:
             raise SettingError(f"gamma must be a whole number from 1 to 255, not {self.gamma!r}")
 
+    def _searching(self, context: Context) -> float:
+        return _work(context, self.samples, max(self.gamma, REFERENCE))
+
+    def work(self, context: Context) -> float:
+        return 2 * min(self.samples, context.samples) + self._searching(context)
+
     def apply(self, graph: Graph, context: Context) -> Graph:
         analogue = context.analogue[0]
         places = _places(graph, analogue)
         gammas = range(1, max(self.gamma, REFERENCE) + 1)
-        thresholds = {}
-        for gamma in gammas:
-            rule = SquaredErrorThresholds("layer", gamma=gamma, shift=0.5, samples=self.samples)
-            thresholds[gamma] = rule.measured(analogue, context)
-        search = _Search(analogue, context, self.samples)
-        table: dict[str, list[tuple[int, float, float]]] = {}
-        reference = 0.0
-        for done, name in enumerate(places, 1):
-            table[name] = []
-            for gamma in gammas:
-                damage, spikes = search.try_(name, thresholds[gamma][name].reshape(()), gamma)
-                reference += spikes if gamma == REFERENCE else 0.0
-                if gamma <= self.gamma:
-                    table[name].append((gamma, damage, spikes))
-            context.progress(done, len(places))
-        chosen = cheapest(list(table.values()), self.budget * reference)
+        rules = [SquaredErrorThresholds("layer", gamma=gamma, shift=0.5, samples=self.samples) for gamma in gammas]
+        rate, search = context.divided(rules[0].measuring(context), self._searching(context))
+        thresholds = {rule.gamma: rule.measured(analogue, rate) for rule in rules}
+        tried = {name: [(thresholds[gamma][name].reshape(()), gamma) for gamma in gammas] for name in places}
+        found = sensitivities(analogue, search, self.samples, tried)
+        reference = sum(found[name][REFERENCE - 1][1] for name in places)
+        table = [[(gamma, *found[name][gamma - 1]) for gamma in gammas if gamma <= self.gamma] for name in places]
+        chosen = cheapest(table, self.budget * reference)
         context.remark(f"bursts of up to {', '.join(map(str, chosen))} spikes, layer by layer")
         new = {}
         for name, most in zip(places, chosen, strict=True):
@@ -94,18 +93,20 @@ class SearchThresholds(Pass):
     def __post_init__(self) -> None:
         _check(self.budget, self.samples)
 
+    def work(self, context: Context) -> float:
+        return _work(context, self.samples, len(MULTIPLIERS))
+
     def apply(self, graph: Graph, context: Context) -> Graph:
         analogue = context.analogue[0]
-        places, search = _places(graph, analogue), _Search(analogue, context, self.samples)
-        table: list[list[tuple[float, float, float]]] = []
-        reference = 0.0
-        for done, name in enumerate(places, 1):
+        places = _places(graph, analogue)
+        tried: dict[str, list[tuple[Tensor, int]]] = {}
+        for name in places:
             unit = graph[name].op.unit  # type: ignore[union-attr]
             assert unit is not None
-            tried = [(k, *search.try_(name, unit.threshold * k, unit.levels)) for k in MULTIPLIERS]
-            reference += tried[0][2]
-            table.append(tried)
-            context.progress(done, len(places))
+            tried[name] = [(unit.threshold * k, unit.levels) for k in MULTIPLIERS]
+        found = sensitivities(analogue, context, self.samples, tried)
+        reference = sum(found[name][0][1] for name in places)
+        table = [[(k, *one) for k, one in zip(MULTIPLIERS, found[name], strict=True)] for name in places]
         chosen = dict(zip(places, cheapest(table, self.budget * reference), strict=True))
         context.remark(f"thresholds times {', '.join(f'{k:g}' for k in chosen.values())}, layer by layer")
 
@@ -122,34 +123,35 @@ class SearchThresholds(Pass):
         return f"× 1 … 10 by sensitivity, for {self.budget:g} of the spikes"
 
 
-class _Search:
-    """The source network with one activation replaced by its staircase, always on the same samples."""
+def _work(context: Context, samples: int, choices: int) -> float:
+    """That of ``sensitivities``: half of the network behind each activation, for each choice and sample."""
+    places = sum(getattr(node.op, "role", "") == "activation" for node in context.source)
+    return min(samples, context.samples) * (1 + choices * places / 2)
 
-    def __init__(self, analogue: Graph, context: Context, samples: int) -> None:
-        self.graph, self.timesteps = analogue, context.timesteps
-        self.batches = context.first(samples)
-        self.axis = analogue.channel_axes[analogue.output.name]  # of the classes
-        self.answers = [analogue.run(batch).double().log_softmax(self.axis) for batch in self.batches]
-        if self.answers[0].shape[self.axis] < 2:
+
+def sensitivities(
+    analogue: Graph, context: Context, samples: int, tried: Mapping[str, Sequence[tuple[Tensor, int]]]
+) -> dict[str, list[tuple[float, float]]]:
+    """Activation → (damage, spikes) per sample for each (θ, Γ) that is ``tried`` in its place, all others analogue.
+
+    One walk through the network: the layers in front of an activation, which no choice changes, are computed once.
+    """
+    batches, axis = context.first(samples), analogue.channel_axes[analogue.output.name]  # that of the classes
+    count, steps = sum(map(len, batches)), context.timesteps
+    found = {name: [[0.0, 0.0] for _ in choices] for name, choices in tried.items()}
+    for number, batch in enumerate(batches):
+        p = analogue.run(batch).double().log_softmax(axis)
+        if p.shape[axis] < 2:
             raise DataError("sensitivity compares the answers of classes, and this network has one output")
-
-    def try_(self, name: str, theta: Tensor, gamma: int) -> tuple[float, float]:
-        """(damage, spikes) per sample."""
-        damage, spikes, count = 0.0, 0.0, 0
-
-        def see(node: Node, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-            nonlocal spikes
-            if node.name != name:
-                return None
-            levels = torch.floor(output * self.timesteps / theta + 0.5).clamp(0, gamma * self.timesteps)
-            spikes += float(levels.sum())
-            return levels * theta / self.timesteps
-
-        for batch, p in zip(self.batches, self.answers, strict=True):
-            q = self.graph.run(batch, observe=see).double().log_softmax(self.axis)
-            damage += float(((p.exp() - q.exp()) * (p - q)).sum())
-            count += len(batch)
-        return damage / count, spikes / count
+        walk = Walk(analogue, batch)
+        for done, (name, output) in enumerate(walk.to(tried), 1):
+            for sums, (theta, gamma) in zip(found[name], tried[name], strict=True):
+                levels = torch.floor(output * steps / theta + 0.5).clamp(0, gamma * steps)
+                q = walk.answer(levels * theta / steps).double().log_softmax(axis)
+                sums[0] += float(((p.exp() - q.exp()) * (p - q)).sum())
+                sums[1] += float(levels.sum())
+            context.progress(number * len(tried) + done, len(batches) * len(tried))
+    return {name: [(damage / count, spikes / count) for damage, spikes in sums] for name, sums in found.items()}
 
 
 def cheapest(table: Sequence[Sequence[tuple[float, float, float]]], budget: float) -> list[float]:

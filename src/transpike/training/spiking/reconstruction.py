@@ -70,6 +70,10 @@ class Reconstruct(Pass):
         if not 0 < self.learning_rate < math.inf:
             raise SettingError(f"learning_rate must be a positive number, not {self.learning_rate!r}")
 
+    def work(self, context: Context) -> float:
+        batch = min(max(8, ROWS // context.timesteps), 32)
+        return 3 * self.iterations * batch * context.timesteps  # a backward pass is two of them
+
     def apply(self, graph: Graph, context: Context) -> Graph:
         with torch.enable_grad():
             return _Reconstruction(self, graph, context).run(context.checkpoint)

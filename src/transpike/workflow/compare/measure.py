@@ -18,11 +18,12 @@ from transpike.snn import SNN
 from transpike.workflow.compare.inputs import Batches, Opened
 from transpike.workflow.compare.kept import packed
 from transpike.workflow.compare.units import Unit, Work
-from transpike.workflow.convert import convert, sharing
+from transpike.workflow.convert import convert
 from transpike.workflow.early_exit import fit_exit
 from transpike.workflow.evaluate.measurement import Estimate, Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
+from transpike.workflow.sharing import Shared, sharing
 
 REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
 """Errors that recur for a recipe, and are stored; others may be temporary."""
@@ -48,19 +49,19 @@ def measure(
                 exact_grid=work.exact_grid,
                 seed=work.seed,
             )
-        snn = snn.accepting_any_input() if work.any_input else snn
-        report = evaluate(
-            snn,
-            data,
-            timesteps=max(unit.answers),
-            answers=unit.answers,
-            engine=work.engine,
-            memory=work.memory,
-            energy=work.energy,
-            output=work.output,
-            task=work.task,
-            progress=lambda done, _: tell(done),
-        )
+            snn = snn.accepting_any_input() if work.any_input else snn
+            report = evaluate(
+                snn,
+                data,
+                timesteps=max(unit.answers),
+                answers=unit.answers,
+                engine=work.engine,
+                memory=work.memory,
+                energy=work.energy,
+                output=work.output,
+                task=work.task,
+                progress=lambda done, _: tell(done),
+            )
         content = _found(snn, report, work.task)
         if snn.schedule.every_step and max(unit.answers) > 1:
             for wish in work.exits:
@@ -75,10 +76,15 @@ def measure(
     return {**content, "seconds": round(time.perf_counter() - start, 3)}
 
 
+def release() -> None:
+    """Frees what units keep for each other in this process."""
+    _shared.cache_clear()
+
+
 @functools.lru_cache(maxsize=1)
-def _shared(inputs: str) -> dict[Any, dict[Any, Any]]:
-    """What the conversions of this process found on the same network and data."""
-    return {}
+def _shared(inputs: str) -> Shared:
+    """What the conversions and evaluations of this process found on the same network and data."""
+    return Shared()
 
 
 def _found(snn: SNN, report: Report | Measurement, task: Task) -> dict[str, Any]:

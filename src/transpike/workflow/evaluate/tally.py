@@ -26,6 +26,7 @@ from transpike.workflow.evaluate.hybrid import Hybrid
 from transpike.workflow.evaluate.outputs import OutputTally
 from transpike.workflow.evaluate.pictures import SAMPLES, PictureTally
 from transpike.workflow.judged import Judged
+from transpike.workflow.sharing import answer_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ class Tally(ABC):
             prepared = snn.prepare(x)
             self.observed, self.pictures.open = see(prepared), first < SAMPLES
             self.beyond, self.elements = self.beyond + snn.beyond(prepared), self.elements + prepared.numel()
-            whole = source.run(snn.encoder.accumulate(prepared))
+            whole = answer_of(source, snn.encoder.accumulate(prepared))
             if not bool(torch.isfinite(whole).all()):
                 source.check_finite(snn.encoder.accumulate(prepared), "the test data")
             logits = self.judged.part(whole)

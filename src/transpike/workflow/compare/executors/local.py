@@ -22,7 +22,7 @@ from transpike.errors import FileError, SettingError
 from transpike.training.source.loop import using_threads
 from transpike.workflow.compare.executors._base import DEATH, Executor, Finished, Told, reason_of, untold
 from transpike.workflow.compare.inputs import open_inputs
-from transpike.workflow.compare.measure import measure
+from transpike.workflow.compare.measure import measure, release
 from transpike.workflow.compare.units import Unit, Work
 
 POLL = 0.5
@@ -51,8 +51,11 @@ class Local(Executor):
 
     def run(self, work: Work, units: Sequence[Unit], inputs: Path, told: Told = untold) -> Iterator[Finished]:
         if self.jobs == 1:
-            for index, unit in enumerate(units):
-                yield _alone(work, unit, index, inputs, told)
+            try:
+                for index, unit in enumerate(units):
+                    yield _alone(work, unit, index, inputs, told)
+            finally:
+                release()
             return
         waiting = list(range(len(units)))
         while waiting:
