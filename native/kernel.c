@@ -398,7 +398,8 @@ INLINE vf magnitude(vf v) { return (vf)((vi)v & 0x7fffffff); }
 typedef struct {
     const vf *currents;
     const float *threshold, *room;
-    float *potential;
+    const float *before; /* the potentials, and where they are stored, or NULL */
+    float *after;
     uint32_t *words;
 } neurons;
 
@@ -409,7 +410,7 @@ INLINE void fire_all(const tp_layer *layer, const neurons *n, const int count, c
     vu fired[TP_CHAINS], bit = {0};
     bit += 1;
     for (int i = 0; i < count; ++i) {
-        v[i] = load(n[i].potential);
+        v[i] = load(n[i].before);
         theta[i] = load(n[i].threshold);
         fired[i] = (vu){0};
     }
@@ -428,7 +429,8 @@ INLINE void fire_all(const tp_layer *layer, const neurons *n, const int count, c
                 *beyond |= magnitude(v[i]) > load(n[i].room);
     }
     for (int i = 0; i < count; ++i) {
-        store(n[i].potential, v[i]);
+        if (n[i].after)
+            store(n[i].after, v[i]);
         store_words(n[i].words, fired[i]);
     }
 }
@@ -511,10 +513,14 @@ INLINE void fire(const tp_layer *layer, const neurons *n, const int count, const
                                  position * layer->constant_position + channel, currents + k * N, ALL);            \
                 for (int i = 0; i < N; ++i) {                                                                      \
                     const int64_t lane = channel + i * TP_LANES;                                                   \
+                    float *potential = layer->potential ? layer->potential + at + i * TP_LANES : NULL;             \
                     n[k * N + i] = (neurons){currents + k * N + i,                                                 \
                                              layer->threshold + position * layer->threshold_position + lane,       \
                                              layer->room + position * layer->room_position + lane,                 \
-                                             layer->potential + at + i * TP_LANES, layer->words + at + i * TP_LANES}; \
+                                             layer->initial                                                        \
+                                                 ? layer->initial + position * layer->initial_position + lane      \
+                                                 : potential,                                                      \
+                                             potential, layer->words + at + i * TP_LANES};                         \
                 }                                                                                                  \
             }                                                                                                      \
             if (count == TOGETHER)                                                                                 \

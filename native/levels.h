@@ -111,13 +111,15 @@ INLINE vf nearest(vf m, vf edge, vf sent, int32_t count, vi *index) {
         const float *edge = layer->edge + position * layer->threshold_position + channel;                          \
         const float *room = layer->room + position * layer->room_position + channel;                               \
         const int64_t count = layer->rule == TP_SEVERAL ? layer->factor_count : 2 * layer->factor_count;           \
+        const float *initial =                                                                                     \
+            layer->initial ? layer->initial + position * layer->initial_position + channel : NULL;                 \
         const float leak = (float)layer->leak;                                                                     \
         vf v[N], sent[N], now[N];                                                                                  \
         vu planes[TP_PLANES * N];                                                                                  \
         memset(planes, 0, (size_t)(count * N) * sizeof *planes);                                                   \
         for (int i = 0; i < N; ++i) {                                                                              \
-            v[i] = load(layer->potential + at + i * TP_LANES);                                                     \
-            sent[i] = layer->sent ? load(layer->sent + at + i * TP_LANES) : (vf){0};                               \
+            v[i] = load(initial ? initial + i * TP_LANES : layer->potential + at + i * TP_LANES);                  \
+            sent[i] = layer->sent && !initial ? load(layer->sent + at + i * TP_LANES) : (vf){0};                   \
         }                                                                                                          \
         for (int64_t t = 0; t < layer->steps; ++t) {                                                               \
             for (int i = 0; i < N; ++i)                                                                            \
@@ -150,7 +152,8 @@ INLINE vf nearest(vf m, vf edge, vf sent, int32_t count, vi *index) {
                     *beyond |= magnitude(v[i]) > load(room + i * TP_LANES);                                        \
         }                                                                                                          \
         for (int i = 0; i < N; ++i) {                                                                              \
-            store(layer->potential + at + i * TP_LANES, v[i]);                                                     \
+            if (layer->potential)                                                                                  \
+                store(layer->potential + at + i * TP_LANES, v[i]);                                                 \
             if (layer->sent)                                                                                       \
                 store(layer->sent + at + i * TP_LANES, sent[i]);                                                   \
             for (int64_t p = 0; p < count; ++p)                                                                    \

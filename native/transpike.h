@@ -52,13 +52,15 @@ typedef struct {
     const float *threshold, *room;
     const float *edge;      /* as threshold; not for TP_ONE */
     const float *factors;   /* [factor_count], the largest first: levels of the planes; not for TP_ONE */
-    float *potential;       /* [batch][positions][channels], in and out */
+    const float *initial;   /* potentials before the first step; with it, `potential` and `sent` are not read */
+    float *potential;       /* [batch][positions][channels], in and out; NULL: not stored, with `initial` only */
     float *sent;            /* the sum of levels so far, likewise; NULL for TP_ONE and TP_SEVERAL */
     uint32_t *words;        /* [planes][batch][positions][channels], out */
     const int64_t *block_start, *block_units; /* [blocks]: first channel, and number of units */
     int64_t source_count, blocks;
     int64_t batch, height, width, channels, steps;
-    int64_t constant_sample, constant_position, threshold_position, room_position; /* strides in floats */
+    int64_t constant_sample, constant_position, threshold_position, room_position, initial_position; /* strides in
+                               floats */
     int64_t first_step;     /* steps simulated before this chunk */
     int64_t hard_reset, count_ties, range_check_every, threads;
     int64_t rule, factor_count, remembers; /* remembers: TP_SIGNED sends -1 only while `sent` is positive */

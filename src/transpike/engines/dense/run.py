@@ -16,6 +16,7 @@ from transpike.core.plain import is_plain
 from transpike.engines.dense import fused
 from transpike.engines.dense.cycles import Cycles
 from transpike.engines.dense.estimates import Estimates
+from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.modes.clocked import Clock, aligned, clocked, has_cycles
 from transpike.engines.modes.slots import Coder, has_closed_form
@@ -260,6 +261,8 @@ class FoldedRun(Run):
                 if not self.exact and node.op.unit is not None:
                     count = partial(_counted, node.op, charges[1:], timesteps)
                     self.ties += _near(count, node.op.unit.threshold, charges[0], values[node.name])
+            elif wide:
+                values[node.name] = self._narrow.linear(node.name, node.op, inputs, timesteps)
             else:
                 sums = self._exact_sums(node, node.op, inputs, biased=False)
                 values[node.name] = linear(node.op, inputs) if sums is None else sums
@@ -280,7 +283,8 @@ class FoldedRun(Run):
             # in float64, as the reference: a neuron without a `unit` has no ties to be counted, and a GPU may round
             if not self.exact or plan.sums is not None:
                 lowered, wide = plan.float64_form, True
-            clocked(self, lowered, self.x.double() if wide else self.x, timesteps)
+            step_of = self._narrow.linear if wide else None
+            clocked(self, lowered, self.x.double() if wide else self.x, timesteps, linear_of=step_of)
             return
         values: dict[str, Tensor] = {}
         for node in lowered.nodes:
@@ -340,15 +344,21 @@ class FoldedRun(Run):
     def _wait_window(self, timesteps: int) -> None:
         """Step by step in float64: float32 would round the current of an analogue input before it is on the grid."""
         check = self._check_range if self.exact else None
-        clocked(self, self.plan.float64_form, self.x.double(), timesteps, check)
+        clocked(self, self.plan.float64_form, self.x.double(), timesteps, check, self._narrow.linear)
+
+    @property
+    def _narrow(self) -> Narrow:
+        """The layers of weights that float32 adds exactly in this run."""
+        certain = self.exact and self.plan.sums is None  # other devices may round sums in float32
+        return self.plan.narrow if certain else Narrow()
 
     def _cycles(self, timesteps: int) -> None:
         """One pass per round in float64, because a cycle's charge needs more than 24 bits."""
         lowered = self.plan.float64_form
         if not aligned(lowered) or not all(has_cycles(node.op) for node in lowered.nodes):
-            clocked(self, lowered, self.x.double(), timesteps)
+            clocked(self, lowered, self.x.double(), timesteps, linear_of=self._narrow.linear)
             return
-        Cycles(self, self.plan).advance(timesteps)
+        Cycles(self, self.plan, self._narrow).advance(timesteps)
 
     @property
     def cell_states(self) -> dict[str, Any]:

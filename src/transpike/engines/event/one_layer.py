@@ -120,12 +120,14 @@ class LayerKernel:
         channels, height, width = image(layer.node.shape)
         constant = self._constant(layer, samples)
         batch = min(samples.stop, self.samples) - samples.start
-        start = layer.initial.expand(batch, height * width, padded(channels))
-        potential, found, scratch = start.clone(memory_format=torch.contiguous_format), [], torch.empty(0)
-        for number, steps in enumerate(_steps(self.timesteps)):
+        words, found, scratch = _steps(self.timesteps), [], torch.empty(0)
+        potential = torch.empty((batch, height * width, padded(channels))) if len(words) > 1 else None
+        for number, steps in enumerate(words):
             fired = torch.empty((batch, height, width, padded(channels)), dtype=torch.int32)
             wires = [of_one_stride(self._planes(source.wire, number, samples)) for source in layer.sources]
-            call, alive = prepared.filled(wires, constant, potential, fired, steps, number * _native.STEPS)
+            call, alive = prepared.filled(
+                wires, constant, potential, fired, steps, number * _native.STEPS, fresh=not number
+            )
             call.threads = torch.get_num_threads()
             needed = library.tp_scratch_bytes(ctypes.byref(call))
             if needed < 0:

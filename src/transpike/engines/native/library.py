@@ -40,10 +40,11 @@ class Layer(ctypes.Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ("sources", "constant", "threshold", "room", "edge", "factors")),
-        *((name, c_void_p) for name in ("potential", "sent", "words", "block_start", "block_units")),
+        *((name, c_void_p) for name in ("initial", "potential", "sent", "words", "block_start", "block_units")),
         *((name, c_int64) for name in ("source_count", "blocks", "batch", "height", "width", "channels", "steps")),
         *((name, c_int64) for name in ("constant_sample", "constant_position")),
-        *((name, c_int64) for name in ("threshold_position", "room_position", "first_step", "hard_reset")),
+        *((name, c_int64) for name in ("threshold_position", "room_position", "initial_position")),
+        *((name, c_int64) for name in ("first_step", "hard_reset")),
         *((name, c_int64) for name in ("count_ties", "range_check_every", "threads")),
         *((name, c_int64) for name in ("rule", "factor_count", "remembers")),
         ("leak", c_double),

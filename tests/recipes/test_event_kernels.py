@@ -1,0 +1,23 @@
+"""Every recipe that streams runs on event kernels, and the others say what their passes are."""
+
+import pytest
+
+from recipe_kernels import kernels
+from transpike import recipes
+from transpike.core.recipe import Recipe
+from transpike.engines import event_status
+
+WINDOW = "dense: a window is one pass over all its steps"
+CYCLE = "dense: a phase cycle is one pass over all its steps"
+EARLY = "dense: layers that fire before their window is complete run step by step"
+UNIT = "dense: sigma-delta layers have kernels of their own"
+RECIPROCAL = "dense: differences that are divided by their step number lie on no grid"
+REASONS: dict[str, str] = {}
+
+
+@pytest.mark.skipif(event_status()[0] is None, reason="the native library is not built")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("recipe", recipes.members, ids=lambda recipe: recipe.name)
+def test_the_kernels_of_a_recipe(recipe: type[Recipe]) -> None:
+    found = {text for text in kernels(recipe) if not text.startswith("event: ")}
+    assert found == ({REASONS[recipe.name]} if recipe.name in REASONS else set())
