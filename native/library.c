@@ -35,7 +35,7 @@ __attribute__((constructor)) static void choose(void) {
 int64_t tp_abi(void) { return TP_ABI; }
 int64_t tp_struct_bytes(int64_t which) {
     const size_t sizes[] = {sizeof(tp_source), sizeof(tp_layer), sizeof(tp_scan), sizeof(tp_part), sizeof(tp_section),
-                            sizeof(tp_delta)};
+                            sizeof(tp_delta), sizeof(tp_entrance)};
     return (int64_t)sizes[which];
 }
 const char *tp_instructions(void) { return instructions; }
@@ -295,6 +295,30 @@ void tp_sigma_delta(tp_scan *scan) {
             kernels->sigma_delta(scan, at, own, left < TP_TOGETHER ? left : TP_TOGETHER, &unclear, &broken);
     }
     scan->unclear = unclear, scan->broken = broken;
+}
+
+int64_t tp_entrance_scratch(const tp_entrance *e) {
+    enum { SIZE = 1 << 24, STRIDE = 1 << 12 };
+    if (!within(e->batch, 1, INT32_MAX) || !within(e->height, 1, SIZE) || !within(e->width, 1, SIZE) ||
+        !within(e->channels, TP_UNIT, SIZE) || e->channels % TP_UNIT || !within(e->height_in, 1, SIZE) ||
+        !within(e->width_in, 1, SIZE) || !within(e->channels_in, 1, SIZE) || !within(e->kernel_y, 1, STRIDE) ||
+        !within(e->kernel_x, 1, STRIDE) || !within(e->stride_y, 1, STRIDE) || !within(e->stride_x, 1, STRIDE) ||
+        !within(e->padding_y, 0, STRIDE) || !within(e->padding_x, 0, STRIDE) || !within(e->dilation_y, 1, STRIDE) ||
+        !within(e->dilation_x, 1, STRIDE) || !within(e->threads, 1, STRIDE))
+        return -1;
+    const double columns = (double)(e->width - 1) * e->stride_x + (double)(e->kernel_x - 1) * e->dilation_x + 1;
+    const double bytes = columns * e->kernel_y * e->channels_in * 8;
+    return bytes < 1e9 ? align((int64_t)bytes) * e->threads : -1;
+}
+
+int64_t tp_run_entrance(const tp_entrance *e, void *scratch) {
+    const int64_t bytes = tp_entrance_scratch(e) / (e->threads < 1 ? 1 : e->threads);
+    if (bytes <= 0)
+        return -1;
+#pragma omp parallel for schedule(static) num_threads((int)e->threads)
+    for (int64_t row = 0; row < e->batch * e->height; ++row)
+        kernels->entrance(e, row, (double *)((char *)scratch + thread() * bytes));
+    return 0;
 }
 
 static int64_t possible_delta(const tp_delta *s) {

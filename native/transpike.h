@@ -136,8 +136,22 @@ typedef struct {
     int64_t broken;          /* out: 1 if a value is NaN or infinite */
 } tp_delta;
 
+/* The current of a constant analogue input behind a convolution, bias + factor · (the sum, rounded to the grid). */
+typedef struct {
+    const float *x;        /* [batch][channels_in][height_in][width_in] */
+    const double *weights; /* [kernel_y][kernel_x][channels_in][channels]; channels are padded */
+    const double *grid;    /* [channels]: powers of two */
+    const float *bias;     /* [positions][channels] */
+    float *currents;       /* [batch][positions][channels], out */
+    int64_t batch, height, width, channels, height_in, width_in, channels_in;
+    int64_t kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x;
+    int64_t bias_position, threads; /* a stride in floats; 0 shares a row */
+    double factor;
+} tp_entrance;
+
 TP_API int64_t tp_abi(void);
-TP_API int64_t tp_struct_bytes(int64_t which); /* tp_source, tp_layer, tp_scan, tp_part, tp_section, tp_delta */
+TP_API int64_t tp_struct_bytes(int64_t which); /* tp_source, tp_layer, tp_scan, tp_part, tp_section, tp_delta,
+                                                  tp_entrance */
 TP_API const char *tp_instructions(void);      /* the instruction set chosen at run time */
 /* Whether the library holds kernels for "baseline", "NEON", "AVX2" or "AVX-512"; the baseline of ARM is NEON. */
 TP_API int64_t tp_compiled(const char *name);
@@ -183,6 +197,10 @@ TP_API void tp_first_spikes(const float *charge, int64_t n, const float *slot_th
                             float *out);
 /* src/transpike/neurons/sigma_delta.py: SigmaDelta, for steps without an error. */
 TP_API void tp_sigma_delta(tp_scan *scan);
+/* Scratch memory that tp_run_entrance needs, in bytes, or -1 for sizes that it does not take. */
+TP_API int64_t tp_entrance_scratch(const tp_entrance *entrance);
+/* 0, or -1 where tp_entrance_scratch returns -1. */
+TP_API int64_t tp_run_entrance(const tp_entrance *entrance, void *scratch);
 /* Scratch memory that tp_run_delta needs, in bytes, or -1 for a layer that it cannot run. */
 TP_API int64_t tp_delta_scratch(const tp_delta *layer);
 /* 0, or -1 where tp_delta_scratch returns -1. */

@@ -11,6 +11,7 @@ from transpike.core.graph import Input, Node
 from transpike.core.plain import is_plain
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.event.call import LayerCall
+from transpike.engines.event.entrance import Entrance
 from transpike.engines.event.firing import ONE
 from transpike.engines.event.layers import EventLayer, choose
 from transpike.engines.event.weights import image, padded
@@ -31,9 +32,10 @@ class EventPlan:
         self.library = library
         self.folded = Plan(program, torch.device("cpu"))
         self.choice = choose(self.folded.lowered, self.folded.constant_nodes, unwanted)
-        self.calls = {
-            n: LayerCall.of(layer) for n, layer in self.choice.layers.items() if isinstance(layer, EventLayer)
-        }
+        layers = {n: layer for n, layer in self.choice.layers.items() if isinstance(layer, EventLayer)}
+        found = {n: Entrance.of(layer, self.folded.float64_form) for n, layer in layers.items()}
+        self.calls = {n: LayerCall.of(layer) for n, layer in layers.items()}
+        self.entrances = {name: one for name, one in found.items() if one is not None}
         self.fans = {
             name: _rows_of_fans(fan, self.folded.table[name])
             for name, fan in program.fans.items()

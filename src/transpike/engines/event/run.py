@@ -218,6 +218,8 @@ class EventRun(FoldedRun):
 
     def _constant(self, layer: EventLayer) -> Tensor:
         """The current of every step, (batch or 1, positions or 1, padded channels): bias and constant wires."""
+        if layer.node.name in self.event.entrances:
+            return self.event.entrances[layer.node.name].current(self.library, self.x)
         total = layer.bias[None]
         for name, factor in layer.constant_wires:
             channels, height, width = image(layer.node.shape)
