@@ -66,12 +66,8 @@ class Entrance:
         """The current of every step for the inputs x, (batch, positions, padded channels), with the bias."""
         call, x = _native.Entrance.from_buffer_copy(self.call), x.contiguous()
         found = torch.empty((len(x), *self.shape))
-        call.x, call.currents, call.batch, call.threads = (
-            x.data_ptr(),
-            found.data_ptr(),
-            len(x),
-            torch.get_num_threads(),
-        )
+        call.x, call.currents = x.data_ptr(), found.data_ptr()
+        call.batch, call.threads = len(x), torch.get_num_threads()
         needed = library.tp_entrance_scratch(ctypes.byref(call))
         if needed < 0:
             raise SettingError("the native library refuses the first layer; use engine='dense' and report this")
