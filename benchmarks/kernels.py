@@ -255,4 +255,6 @@ if __name__ == "__main__":
     for row in levels():
         ratios = ", ".join(f"{name} {value:.2f}" for name, value in row["ratio_to_binary"].items() if name != "binary")
         where = f"{row['channels']} channels, {row['groups']} groups, {row['size']}²"
-        print(f"{where}, {100 * row['rate']:.0f} %: binary {row['binary_ms']:.2f} ms; times binary: {ratios}", flush=True)
+        print(
+            f"{where}, {100 * row['rate']:.0f} %: binary {row['binary_ms']:.2f} ms; times binary: {ratios}", flush=True
+        )

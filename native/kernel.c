@@ -644,21 +644,24 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
 
 static void count(const uint32_t *words, const uint32_t *fan_out, int64_t neurons, int64_t steps, int64_t *spikes,
                   int64_t *operations) {
-    enum { PART = 256 * TP_LANES }; /* a lane of 32 bits holds the sum of 256 fan-outs below 2^24 */
+    /* a lane of 32 bits holds the sum of 256 fan-outs below 2^24; few sums fit into registers */
+    enum { PART = 256 * TP_LANES, FEW = TP_LANES < 16 ? 4 : 8 };
     for (int64_t start = 0; start < neurons; start += PART) {
         const int64_t stop = least(start + PART, neurons), whole = start + (stop - start) / TP_LANES * TP_LANES;
-        vu sent[TP_STEPS] = {{0}}, done[TP_STEPS] = {{0}};
-        for (int64_t n = start; n < whole; n += TP_LANES) {
-            const vu word = load_words(words + n), fan = load_words(fan_out + n);
-            for (int t = 0; t < TP_STEPS; ++t) {
-                const vu fired = (vu)((vi)(word << (31 - t)) >> 31);
-                sent[t] -= fired;
-                done[t] += fired & fan;
+        for (int64_t first = 0; first < steps; first += FEW) {
+            vu sent[FEW] = {{0}}, done[FEW] = {{0}};
+            for (int64_t n = start; n < whole; n += TP_LANES) {
+                const vu word = load_words(words + n) >> (uint32_t)first, fan = load_words(fan_out + n);
+                for (int t = 0; t < FEW; ++t) {
+                    const vu fired = (vu)((vi)(word << (31 - t)) >> 31);
+                    sent[t] -= fired;
+                    done[t] += fired & fan;
+                }
             }
+            for (int64_t t = first; t < least(first + FEW, steps); ++t)
+                for (int i = 0; i < TP_LANES; ++i)
+                    spikes[t] += sent[t - first][i], operations[t] += done[t - first][i];
         }
-        for (int64_t t = 0; t < steps; ++t)
-            for (int i = 0; i < TP_LANES; ++i)
-                spikes[t] += sent[t][i], operations[t] += done[t][i];
         for (int64_t n = whole; n < stop; ++n)
             for (int64_t t = 0; t < steps; ++t)
                 if (words[n] >> t & 1)
