@@ -36,6 +36,8 @@ typedef int32_t vi __attribute__((vector_size(4 * TP_LANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * TP_LANES)));
 typedef uint8_t b32 __attribute__((vector_size(32)));
 typedef uint64_t q32 __attribute__((vector_size(32)));
+typedef uint32_t w4 __attribute__((vector_size(16)));
+typedef uint32_t w8 __attribute__((vector_size(32)));
 typedef uint16_t h16 __attribute__((vector_size(16)));
 typedef uint16_t h32 __attribute__((vector_size(32)));
 
@@ -92,10 +94,22 @@ INLINE uint32_t steps_of(const uint32_t *words) {
     vu some = load_words(words);
     for (int v = 1; v < VECTORS; ++v)
         some |= load_words(words + v * TP_LANES);
-    uint32_t any = 0;
-    for (int i = 0; i < TP_LANES; ++i)
-        any |= some[i];
-    return any;
+    uint64_t parts[TP_LANES / 2];
+#if TP_LANES == 16
+    const w8 halves = __builtin_shufflevector(some, some, 0, 1, 2, 3, 4, 5, 6, 7) |
+                      __builtin_shufflevector(some, some, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif TP_LANES == 8
+    const w8 halves = some;
+#endif
+#if TP_LANES > 4
+    const w4 quarters = __builtin_shufflevector(halves, halves, 0, 1, 2, 3) |
+                        __builtin_shufflevector(halves, halves, 4, 5, 6, 7);
+    memcpy(parts, &quarters, sizeof quarters);
+#else
+    memcpy(parts, &some, sizeof some);
+#endif
+    const uint64_t any = parts[0] | parts[1];
+    return (uint32_t)(any | any >> 32);
 }
 
 /* Append the channels of a unit that fired in step t. */
@@ -227,7 +241,7 @@ static void list_windows(const tp_source *s, const tp_plan *plan, char *scratch,
 
 /* The rows of spikes of a look-up source as bytes, [column with borders][half of the 16 channels][step]. */
 static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, int64_t sample, int64_t row,
-                       int64_t steps) {
+                       int64_t steps, int by_active_step) {
     int64_t *tags = (int64_t *)(scratch + plan->tags);
     for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
         const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y, slot = y % plan->slots;
@@ -238,7 +252,8 @@ static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, i
         const uint32_t *words = s->planes[0] + sample * s->sample_words + y * s->row_words;
         uint32_t *pixel_steps = (uint32_t *)(scratch + plan->pixel_steps) + (slot + 1) * plan->padded_width;
         for (int64_t x = 0; x < least(s->width, plan->padded_width - s->padding_x); ++x) {
-            pixel_steps[s->padding_x + x] = steps_of(words + x * s->column_words);
+            if (by_active_step)
+                pixel_steps[s->padding_x + x] = steps_of(words + x * s->column_words);
             for (int64_t half = 0; half < 2; ++half) {
                 const uint32_t *from = words + x * s->column_words + 8 * half;
                 uint8_t *to = bytes + ((s->padding_x + x) * 2 + half) * TP_STEPS;
@@ -256,7 +271,7 @@ static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, i
 /* The inputs of one position from one source. */
 typedef struct {
     int64_t kind;
-    uint32_t active; /* the steps in which anything may have fired */
+    uint32_t active; /* the steps in which anything may have fired; only for the rules of levels.h */
     /* gather: where the window's entries begin and end in every step, and row 0 of its weights */
     const int32_t *begin, *end;
     const uint16_t *list;
@@ -344,13 +359,13 @@ typedef struct {
 
 /* The source's window for one output of the row that find_row prepared. */
 INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, int64_t block, int64_t channel,
-                        int64_t block_units) {
+                        int64_t block_units, const int by_active_step) {
     const tp_source *s = p->source;
     if (is_lookup(s)) {
         p->active = 0;
         for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
             p->lines[ky] = p->rows[ky] + column * s->stride_x * 2 * TP_STEPS;
-            for (int64_t kx = 0; kx < s->kernel_x; ++kx)
+            for (int64_t kx = 0; by_active_step && kx < s->kernel_x; ++kx)
                 p->active |= p->steps[ky][column * s->stride_x + kx * s->dilation_x];
         }
         return;
@@ -382,7 +397,7 @@ INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, i
     p->begin = p->starts + begin * TP_STEPS;
     p->end = p->begin + (last - first) * TP_STEPS;
     p->active = 0;
-    for (int64_t k = begin; k < begin + last - first; ++k)
+    for (int64_t k = begin; by_active_step && k < begin + last - first; ++k)
         p->active |= p->column_steps[k];
     const int64_t shift = (begin - first) * s->kernel_y * p->group; /* the entry of the window's first input */
     p->nothing = shift + s->kernel_x * s->kernel_y * p->group;
@@ -509,7 +524,7 @@ INLINE void fire(const tp_layer *layer, const neurons *n, const int count, const
                 const int64_t position = row * layer->width + x + k;                                               \
                 const int64_t at = (sample * layer->height * layer->width + position) * layer->channels + channel; \
                 for (int64_t i = 0; i < layer->source_count; ++i)                                                  \
-                    find_column(places + i, sample, row, x + k, block, channel, UNITS);                            \
+                    find_column(places + i, sample, row, x + k, block, channel, UNITS, 0);                         \
                 currents_##UNITS(layer, places, layer->constant + sample * layer->constant_sample +                \
                                  position * layer->constant_position + channel, currents + k * N, ALL);            \
                 for (int i = 0; i < N; ++i) {                                                                      \
@@ -620,7 +635,8 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
                 if (s->kind == TP_GATHER || s->kind == TP_NARROW)
                     list_windows(s, plans + i, scratch, r - start, r / layer->height, r % layer->height, layer->steps);
                 else if (is_lookup(s))
-                    list_bytes(s, plans + i, scratch, r / layer->height, r % layer->height, layer->steps);
+                    list_bytes(s, plans + i, scratch, r / layer->height, r % layer->height, layer->steps,
+                               layer->rule != TP_ONE);
             }
         for (int64_t b = block; b < last_block; ++b) {
             const int64_t channel = layer->block_start[b], units = layer->block_units[b];

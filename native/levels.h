@@ -165,7 +165,7 @@ INLINE vf nearest(vf m, vf edge, vf sent, int32_t count, vi *index) {
                                int64_t block, int64_t channel, vi *near_ties, vi *beyond) {                        \
         for (int64_t x = 0; x < layer->width; ++x) {                                                               \
             for (int64_t i = 0; i < layer->source_count; ++i)                                                      \
-                find_column(places + i, sample, row, x, block, channel, UNITS);                                    \
+                find_column(places + i, sample, row, x, block, channel, UNITS, 1);                                 \
             position_##UNITS(layer, places, check, sample, row * layer->width + x, channel, near_ties, beyond);    \
         }                                                                                                          \
     }
