@@ -94,7 +94,7 @@ INLINE uint32_t steps_of(const uint32_t *words) {
     vu some = load_words(words);
     for (int v = 1; v < VECTORS; ++v)
         some |= load_words(words + v * TP_LANES);
-    uint64_t parts[TP_LANES / 2];
+    uint64_t parts[2];
 #if TP_LANES == 16
     const w8 halves = __builtin_shufflevector(some, some, 0, 1, 2, 3, 4, 5, 6, 7) |
                       __builtin_shufflevector(some, some, 8, 9, 10, 11, 12, 13, 14, 15);

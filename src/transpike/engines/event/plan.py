@@ -1,6 +1,7 @@
 """A program prepared for the event engine."""
 
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +63,8 @@ class EventPlan:
         rules = {layer.firing.rule for layer in self.choice.layers.values() if isinstance(layer, EventLayer)}
         self.binary = rules <= {ONE} and all(set(self.choice.planes[name]) == {1} for name in wires)
         """Whether all wires carry spikes of level 1, and sums of them."""
+        self.idle: dict[Any, Any] = {}
+        """The network of the last run, if it is small, by what it is made for (``event/network.py``)."""
         self.all_native = len(self.choice.layers) == sum(isinstance(n.op, Cell) for n in nodes.values())
         read = {i for name in self.choice.dense for i in nodes[name].inputs if not is_global(nodes[name])}
         unpacked = [n for n in self.choice.dense if n not in self.choice.layers or n in read]

@@ -13,7 +13,7 @@ from transpike.core.graph import Input, Node
 from transpike.engines.dense.plan import bytes_per_sample
 from transpike.engines.dense.run import LARGEST_TENSOR, LIVE_WIRES, FoldedRun
 from transpike.engines.event.layers import EventLayer, EventPool
-from transpike.engines.event.network import LARGEST, Network, Section
+from transpike.engines.event.network import LARGEST, Network, Section, begin, keep_idle, key
 from transpike.engines.event.plan import EventPlan, is_global, plan
 from transpike.engines.event.weights import image, padded
 from transpike.engines.event.wires import Planes, moved, of_one_stride
@@ -84,6 +84,9 @@ class EventRun(FoldedRun):
             chunk = min(max(1, room), steps)
             steps -= chunk
             self._chunk(chunk, self.over and not steps)
+        if self.over and self.network is not None:  # for the next run
+            keep_idle(self.network)
+            self.network, self.states = None, {}
 
     def _chunk(self, steps: int, last: bool = False) -> None:
         choice, lowered = self.event.choice, self.plan.lowered
@@ -128,10 +131,15 @@ class EventRun(FoldedRun):
             self.constants[layer.node.name] = self._constant(layer)
         found = self.network
         if found is None or (found.batch, found.threads) != (batch, torch.get_num_threads()):
-            for one in self.event.choice.layers.values():
-                self._ready(one)
-            self.network = found = Network(self.event, batch, self.states, self.constants, self.counter)
-            return found
+            found = None if self.states else self.event.idle.pop(key(batch, self.counter), None)
+            if found is None:
+                for one in self.event.choice.layers.values():
+                    self._ready(one)
+                self.network = Network(self.event, batch, self.states, self.constants, self.counter)
+                return self.network
+            self.network, self.states, changed = found, dict(found.states), layers
+            for name, state in self.states.items():
+                begin(self.event.choice.layers[name], state)
         for layer in changed:
             found.set_constant(layer.node.name, self.constants[layer.node.name])
         return found
@@ -175,8 +183,7 @@ class EventRun(FoldedRun):
             return
         channels, _, _ = image(layer.node.shape)
         if isinstance(layer, EventLayer):
-            for part, start in zip(self._allocate(layer), (layer.initial, torch.zeros(())), strict=False):
-                part.copy_(start)
+            begin(layer, self._allocate(layer))
             return
         _, rows, columns = image(self.plan.table[layer.node.inputs[0]].shape)
         counts = torch.zeros((batch, rows * columns, padded(channels)), dtype=torch.int32)
