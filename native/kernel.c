@@ -290,6 +290,10 @@ typedef struct {
     int64_t taps; /* masked: the taps of all planes that lie inside, and their weights */
     const uint32_t *pixels[TP_TAPS];
     const float *tap_weights[TP_TAPS];
+    const float *levels[TP_TAPS]; /* graded: of the taps that lie inside, in the ring of kept columns */
+    float *ring;
+    int64_t *kept; /* the column in each place of the ring */
+    int64_t span;  /* steps */
 } place;
 
 /* acc += the weights of the inputs that fired. Four at a time; the last group is padded with rows of zeros, because a
@@ -356,6 +360,7 @@ typedef struct {
     }
 
 #include "narrow.h"
+#include "graded.h"
 
 /* The source's window for one output of the row that find_row prepared. */
 INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, int64_t block, int64_t channel,
@@ -368,6 +373,10 @@ INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, i
             for (int64_t kx = 0; by_active_step && kx < s->kernel_x; ++kx)
                 p->active |= p->steps[ky][column * s->stride_x + kx * s->dilation_x];
         }
+        return;
+    }
+    if (s->kind == TP_GRADED) {
+        find_graded(p, sample, row, column, channel, block_units * TP_UNIT);
         return;
     }
     if (s->kind == TP_MASKED) {
@@ -482,11 +491,13 @@ INLINE void fire(const tp_layer *layer, const neurons *n, const int count, const
     DEFINE_NARROW(UNITS)                                                                                           \
     DEFINE_LOOKUP(UNITS)                                                                                           \
     DEFINE_MASKED(UNITS)                                                                                           \
+    DEFINE_GRADED(UNITS)                                                                                           \
     DEFINE_STEPS(gather, UNITS)                                                                                    \
     DEFINE_STEPS(gather_narrow, UNITS)                                                                             \
     DEFINE_STEPS(lookup, UNITS)                                                                                    \
     DEFINE_STEPS(lookup_narrow, UNITS)                                                                             \
     DEFINE_STEPS(masked, UNITS)                                                                                    \
+    DEFINE_STEPS(graded, UNITS)                                                                                    \
     static void currents_##UNITS(const tp_layer *layer, const place *places, const float *constant, vf *currents,  \
                                  int64_t stride) {                                                                 \
         enum { N = UNITS * VECTORS };                                                                              \
@@ -508,6 +519,8 @@ INLINE void fire(const tp_layer *layer, const neurons *n, const int count, const
                 lookup_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);           \
             else if (places[s].kind == TP_NARROW_LOOKUP)                                                           \
                 lookup_narrow_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);    \
+            else if (places[s].kind == TP_GRADED)                                                                  \
+                graded_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);           \
             else                                                                                                   \
                 masked_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);           \
         }                                                                                                          \
@@ -572,7 +585,7 @@ static void find_row(place *p, const tp_source *s, const tp_plan *plan, const ch
     p->kind = s->kind;
     p->source = s;
     p->active = ~(uint32_t)0;
-    if (s->kind == TP_MASKED)
+    if (is_depthwise(s))
         return;
     p->unit = s->kind == TP_NARROW || s->kind == TP_NARROW_LOOKUP ? s->units + channel : NULL;
     if (is_lookup(s)) {
@@ -612,7 +625,7 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
         check |= (uint32_t)((layer->first_step + t + 1) % layer->range_check_every == 0) << t;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (s->kind == TP_MASKED)
+        if (is_depthwise(s))
             continue;
         int64_t *tags = (int64_t *)(scratch + plans[i].tags);
         for (int64_t k = 0; k < plans[i].slots; ++k)
@@ -642,9 +655,12 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
             const int64_t channel = layer->block_start[b], units = layer->block_units[b];
             for (int64_t r = start; r < stop; ++r) {
                 const int64_t sample = r / layer->height, row = r % layer->height;
-                for (int64_t i = 0; i < layer->source_count; ++i)
+                for (int64_t i = 0; i < layer->source_count; ++i) {
                     find_row(places + i, layer->sources + i, plans + i, scratch, r - start, row, b, channel, units,
                              layer->channels);
+                    if (layer->sources[i].kind == TP_GRADED)
+                        find_graded_row(places + i, layer->sources + i, plans + i, scratch, b, layer->steps);
+                }
                 positions_of[layer->rule != TP_ONE][units - 1](layer, places, check, sample, row, b, channel, &near_ties,
                                                                &too_far);
             }

@@ -135,6 +135,8 @@ INLINE vf nearest(vf m, vf edge, vf sent, int32_t count, vi *index) {
                     lookup_##UNITS(now, places + s, t);                                                            \
                 else if (places[s].kind == TP_NARROW_LOOKUP)                                                       \
                     lookup_narrow_##UNITS(now, places + s, t);                                                     \
+                else if (places[s].kind == TP_GRADED)                                                              \
+                    graded_##UNITS(now, places + s, t);                                                            \
                 else                                                                                               \
                     masked_##UNITS(now, places + s, t);                                                            \
             }                                                                                                      \

@@ -94,7 +94,14 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
         const tp_source *s = layer->sources + i;
         tp_plan *p = plans + i;
         memset(p, 0, sizeof *p);
-        if (s->kind == TP_MASKED)
+        if (s->kind == TP_GRADED) { /* for runs of any number of steps */
+            p->slots = (s->kernel_x - 1) * s->dilation_x + 1;
+            p->tags = at;
+            at += align(p->slots * 8);
+            p->pixel_lists = at;
+            at += align(p->slots * s->kernel_y * TP_STEPS * TP_BLOCK * 4);
+        }
+        if (is_depthwise(s))
             continue;
         p->slots = (s->kernel_y - 1) * s->dilation_y + 1;
         p->tags = at;
@@ -127,7 +134,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
         together = 1;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (is_lookup(s) || s->kind == TP_MASKED)
+        if (is_lookup(s) || is_depthwise(s))
             continue;
         plans[i].window_starts = at;
         at += align(together * TP_STEPS * s->groups * (s->width + 1) * 4);
@@ -154,16 +161,19 @@ static int64_t possible(const tp_layer *layer) {
         return 0;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (!within(s->kind, TP_GATHER, TP_NARROW_LOOKUP) || !within(s->plane_count, 1, SIZE) ||
+        if (!within(s->kind, TP_GATHER, TP_GRADED) || !within(s->plane_count, 1, SIZE) ||
             !within(s->height, 1, SIZE) || !within(s->width, 1, SIZE) || !within(s->channels, TP_UNIT, SIZE) ||
             !within(s->groups, 1, SIZE) || s->channels % (s->groups * TP_UNIT) ||
             !within(s->kernel_y, 1, STRIDE) || !within(s->kernel_x, 1, SIZE) || !within(s->stride_y, 1, STRIDE) ||
             !within(s->stride_x, 1, STRIDE) || !within(s->padding_y, 0, STRIDE) || !within(s->padding_x, 0, STRIDE) ||
             !within(s->dilation_y, 1, STRIDE) || !within(s->dilation_x, 1, STRIDE))
             return 0;
-        if (s->kind == TP_MASKED &&
-            (s->channels != layer->channels || s->kernel_y * s->kernel_x > TP_TAPS ||
-             s->kernel_y * s->kernel_x * s->plane_count > TP_TAPS))
+        if (is_depthwise(s) && (s->channels != layer->channels || s->kernel_y * s->kernel_x > TP_TAPS))
+            return 0;
+        if (s->kind == TP_MASKED && s->kernel_y * s->kernel_x * s->plane_count > TP_TAPS)
+            return 0;
+        if (s->kind == TP_GRADED &&
+            (!s->factors || ((s->kernel_x - 1) * s->dilation_x + 1) * s->kernel_y > TP_KEPT))
             return 0;
         if (is_lookup(s) && (s->channels != TP_UNIT || s->plane_count != 1 || s->kernel_y > TP_TALLEST))
             return 0;

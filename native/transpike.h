@@ -23,7 +23,7 @@
 
 #define TP_FACTORS 16 /* of the levels of one sign at most */
 
-enum { TP_GATHER = 0, TP_LOOKUP = 1, TP_MASKED = 2, TP_NARROW = 3, TP_NARROW_LOOKUP = 4 };
+enum { TP_GATHER = 0, TP_LOOKUP = 1, TP_MASKED = 2, TP_NARROW = 3, TP_NARROW_LOOKUP = 4, TP_GRADED = 5 };
 
 /* What a neuron with potential m sends in a step (levels.h). One spike if m >= threshold; the largest sum of factors
  * times the threshold that m reaches; 1 if m >= threshold or -1 if m < edge; or the largest factor that |m| / edge
@@ -36,6 +36,7 @@ typedef struct {
     const uint32_t *const *planes; /* [plane_count] */
     const void *weights;          /* of all blocks: floats, or 16-bit integers for the narrow kinds */
     const float *units;           /* [channels of the layer]: the value of a narrow weight of 1 */
+    const float *factors;         /* [plane_count]: levels of the planes, for TP_GRADED */
     const int64_t *block_weights; /* [blocks]: where a block's weights begin, in elements */
     int64_t kind, plane_count;
     int64_t sample_words, row_words, column_words; /* strides */

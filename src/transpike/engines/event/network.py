@@ -17,8 +17,9 @@ from transpike.core.graph import Node
 from transpike.core.plain import is_plain
 from transpike.engines.counter import Counter
 from transpike.engines.event.call import stride
-from transpike.engines.event.layers import EventLayer, EventPool
+from transpike.engines.event.layers import EventLayer
 from transpike.engines.event.plan import EventPlan
+from transpike.engines.event.pools import EventPool
 from transpike.engines.event.weights import image, padded
 from transpike.engines.event.wires import Copy, Planes, moved, numbers, of_one_stride
 from transpike.engines.native import library as _native

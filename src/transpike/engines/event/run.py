@@ -12,9 +12,10 @@ from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
 from transpike.engines.dense.plan import bytes_per_sample
 from transpike.engines.dense.run import LARGEST_TENSOR, LIVE_WIRES, FoldedRun
-from transpike.engines.event.layers import EventLayer, EventPool
+from transpike.engines.event.layers import EventLayer
 from transpike.engines.event.network import LARGEST, Network, Section, begin, keep_idle, key
 from transpike.engines.event.plan import EventPlan, is_global, plan
+from transpike.engines.event.pools import EventPool
 from transpike.engines.event.weights import image, padded
 from transpike.engines.event.wires import Planes, moved, of_one_stride
 from transpike.engines.modes.reasons import why_dense

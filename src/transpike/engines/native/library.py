@@ -28,6 +28,7 @@ class Source(ctypes.Structure):
         ("planes", c_void_p),
         ("weights", c_void_p),
         ("units", c_void_p),
+        ("factors", c_void_p),
         ("block_weights", c_void_p),
         *((name, c_int64) for name in ("kind", "plane_count", "sample_words", "row_words", "column_words")),
         *((name, c_int64) for name in ("height", "width", "channels", "groups")),
