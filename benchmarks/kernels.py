@@ -62,7 +62,7 @@ def convolution(
 def once(program: Program, x: Tensor, engine: str, count: bool = False) -> ts.Trace:
     with torch.no_grad():
         run = engine_named(engine).start(program, x, torch.arange(len(x)), (), count)
-        run.advance(TIMESTEPS)
+        run.advance(TIMESTEPS, last=True)
         return run.finish()
 
 
