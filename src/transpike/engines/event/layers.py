@@ -63,7 +63,8 @@ class Source:
     in blocks, and geometry; for ``GRADED`` all planes, and their ``factors``.
 
     It reads ``channels`` padded channels of the wire from ``first`` on: those of a wide wire are divided among several
-    sources, because list entries have 16 bits.
+    sources, because list entries have 16 bits. With ``plane_channels``, all planes of a narrow wire are channels one
+    after another, whose weights are multiplied by the factors: one list instead of one for each factor.
     """
 
     wire: str
@@ -74,6 +75,7 @@ class Source:
     weights: Tensor
     units: Tensor
     factors: Tensor
+    plane_channels: int
     block_weights: Tensor
     groups: int
     kernel: tuple[int, int]
@@ -307,6 +309,9 @@ class _Compiler:
         longest = most_listed(width, kernel)
         single = planes == 1 or (planes == 2 and len(set(self.planes[wire])) > 1)  # two equal factors of a burst
         tabled = single and kernel[0] <= TALLEST and table <= LARGEST_TABLE
+        beside = len(self.planes[wire]) * every
+        if groups == 1 and every == UNIT and len(set(self.planes[wire])) > 1 and beside <= longest:
+            return GATHER, 1, beside
         few = every == UNIT or (groups == 1 and kernel == (1, 1) and every <= FEW)
         if tabled and (few or (groups == 1 and not longest)):
             return LOOKUP, 1, UNIT
@@ -337,7 +342,8 @@ class _Compiler:
             padding, dilation = pair(op.padding, 0), pair(op.dilation, 1)
         if max(kernel[0], *stride, *padding, *dilation) > FARTHEST:
             raise UnfitError(f"its stride, padding, dilation or kernel is beyond {FARTHEST}")
-        blocks = list(zip(starts, units, strict=True))
+        blocks, planes = list(zip(starts, units, strict=True)), self.planes[wire]
+        beside = size // len(planes) if size > padded(inputs) else 0  # the channels of planes one after another
         units_of = torch.zeros(0)
         if kind in (MASKED, GRADED):
             weight = op.weight.expand(channels) if op.weight.ndim == 0 else op.weight
@@ -347,6 +353,9 @@ class _Compiler:
         else:
             dense = ungrouped(op, groups, inputs, channels) * factor  # (out, in of a group, y, x)
             dense = dense[:, first : first + size]
+            if beside:
+                dense = F.pad(dense, (0, 0, 0, 0, 0, beside - inputs))
+                dense = torch.cat([dense * each for each in planes], 1)
             narrow = narrow_units(dense)
             if narrow is not None and (kind == GATHER or sums_are_narrow(dense / narrow[:, None, None, None])):
                 kind = NARROW if kind == GATHER else NARROW_LOOKUP
@@ -357,16 +366,15 @@ class _Compiler:
         weights = torch.cat([part.to(kept).reshape(-1) for part in parts])
         sizes = [0, *(part.numel() for part in parts)]
         offsets = torch.tensor(sizes).cumsum(0)[:-1].contiguous()
-        size, found, planes = min(size, padded(inputs) - first), list[Source](), self.planes[wire]
-        geometry = groups, kernel, stride, padding, dilation
-        if kind == GRADED:
+        size, found = size if beside else min(size, padded(inputs) - first), list[Source]()
+        geometry = offsets, groups, kernel, stride, padding, dilation
+        if kind == GRADED or beside:
             every, levels = tuple(range(len(planes))), torch.tensor(planes, dtype=torch.float32)
-            return [Source(wire, every, first, size, kind, weights, units_of, levels, offsets, *geometry)]
+            return [Source(wire, every, first, size, kind, weights, units_of, levels, beside, *geometry)]
         for each in sorted(set(planes), reverse=True):
             own = tuple(index for index, one in enumerate(planes) if one == each)
             scaled = (weights, units_of * each) if kind in (NARROW, NARROW_LOOKUP) else (weights * each, units_of)
-            scaled = *scaled, torch.zeros(0)
             tables = kind in (LOOKUP, NARROW_LOOKUP)  # they read one plane
             for part in [(index,) for index in own] if tables else [own]:
-                found.append(Source(wire, part, first, size, kind, *scaled, offsets, *geometry))
+                found.append(Source(wire, part, first, size, kind, *scaled, torch.zeros(0), 0, *geometry))
         return found
