@@ -40,6 +40,7 @@ typedef uint32_t w4 __attribute__((vector_size(16)));
 typedef uint32_t w8 __attribute__((vector_size(32)));
 typedef uint16_t h16 __attribute__((vector_size(16)));
 typedef uint16_t h32 __attribute__((vector_size(32)));
+typedef uint16_t h64 __attribute__((vector_size(64)));
 
 INLINE vf load(const float *p) {
     vf v;
@@ -240,16 +241,17 @@ static void list_windows(const tp_source *s, const tp_plan *plan, char *scratch,
     }
 }
 
-/* The rows of spikes of a look-up source as bytes, [column with borders][half of the 16 channels][step]. */
-static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, int64_t sample, int64_t row,
-                       int64_t steps, int by_active_step) {
+/* The rows of spikes of a look-up source as numbers of table rows, [column with borders][half of the 16 channels][step]:
+ * a byte of spikes times TP_UNIT, so that the address of a row of outputs needs no shift. */
+static void list_places(const tp_source *s, const tp_plan *plan, char *scratch, int64_t sample, int64_t row,
+                        int64_t steps, int by_active_step) {
     int64_t *tags = (int64_t *)(scratch + plan->tags);
     for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
         const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y, slot = y % plan->slots;
         if (y < 0 || y >= s->height || tags[slot] == sample * s->height + y)
             continue;
         tags[slot] = sample * s->height + y;
-        uint8_t *bytes = (uint8_t *)(scratch + plan->pixel_lists) + (slot + 1) * plan->padded_width * 2 * TP_STEPS;
+        uint16_t *places = (uint16_t *)(scratch + plan->pixel_lists) + (slot + 1) * plan->padded_width * 2 * TP_STEPS;
         const uint32_t *words = s->planes[0] + sample * s->sample_words + y * s->row_words;
         uint32_t *pixel_steps = (uint32_t *)(scratch + plan->pixel_steps) + (slot + 1) * plan->padded_width;
         for (int64_t x = 0; x < least(s->width, plan->padded_width - s->padding_x); ++x) {
@@ -257,11 +259,18 @@ static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, i
                 pixel_steps[s->padding_x + x] = steps_of(words + x * s->column_words);
             for (int64_t half = 0; half < 2; ++half) {
                 const uint32_t *from = words + x * s->column_words + 8 * half;
-                uint8_t *to = bytes + ((s->padding_x + x) * 2 + half) * TP_STEPS;
-                if (steps == 1)
-                    by_one_step(from, to);
-                else
-                    by_step(from, to);
+                uint16_t *to = places + ((s->padding_x + x) * 2 + half) * TP_STEPS;
+                uint8_t bytes[TP_STEPS];
+                if (steps == 1) {
+                    by_one_step(from, bytes);
+                    to[0] = (uint16_t)(bytes[0] * TP_UNIT);
+                } else {
+                    b32 all;
+                    by_step(from, bytes);
+                    memcpy(&all, bytes, sizeof all);
+                    const h64 wide = __builtin_convertvector(all, h64) * TP_UNIT;
+                    memcpy(to, &wide, sizeof wide);
+                }
             }
         }
     }
@@ -284,8 +293,8 @@ typedef struct {
     const int32_t *starts;            /* gather: of the row of windows */
     const uint32_t *column_steps;     /* gather: the steps with events of every column */
     const int64_t *index_of;          /* gather: column → its index in the list */
-    const uint8_t *rows[TP_TALLEST];  /* look-up: the bytes of the window's rows, */
-    const uint8_t *lines[TP_TALLEST]; /* starting at its left end, */
+    const uint16_t *rows[TP_TALLEST];  /* look-up: the places of the window's rows, */
+    const uint16_t *lines[TP_TALLEST]; /* starting at its left end, */
     const uint32_t *steps[TP_TALLEST]; /* and the steps with events of every column */
     const tp_source *source;
     int64_t taps; /* masked: the taps of all planes that lie inside, and their weights */
@@ -317,21 +326,21 @@ typedef struct {
     }
 
 /* acc += one row of a table for every eight channels of every tap. The offset of a table is a constant of the load and
- * that of its row is one multiplication of a byte: address arithmetic would otherwise cost more than the additions. */
+ * that of its row is scaled by it: address arithmetic would otherwise cost more than the additions. */
 #define DEFINE_LOOKUP(UNITS)                                                                                       \
     INLINE void lookup_taps_##UNITS(vf *acc, const place *p, int64_t t, const int64_t kernel_y,                    \
                                     const int64_t kernel_x, const int64_t dilation) {                              \
         enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
         for (int64_t ky = 0; ky < kernel_y; ++ky) {                                                                \
-            const uint8_t *line = p->lines[ky] + t;                                                                \
+            const uint16_t *line = p->lines[ky] + t;                                                               \
             const float *table = p->weights + ky * kernel_x * 2 * TP_TABLE * ROW;                                  \
             vf sum[N];                                                                                             \
             for (int v = 0; v < N; ++v)                                                                            \
-                sum[v] = load(table + (uint64_t)line[0] * ROW + v * TP_LANES) +                                    \
-                         load(table + (uint64_t)line[TP_STEPS] * ROW + (TP_TABLE * ROW + v * TP_LANES));           \
+                sum[v] = load(table + (uint64_t)line[0] * UNITS + v * TP_LANES) +                                  \
+                         load(table + (uint64_t)line[TP_STEPS] * UNITS + (TP_TABLE * ROW + v * TP_LANES));         \
             for (int64_t kx = 1; kx < kernel_x; ++kx) {                                                            \
-                const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * ROW;                         \
-                const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * ROW;                  \
+                const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * UNITS;                       \
+                const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * UNITS;                \
                 for (int v = 0; v < N; ++v)                                                                        \
                     sum[v] += load(table + first + (kx * 2 * TP_TABLE * ROW + v * TP_LANES)) +                     \
                               load(table + second + ((kx * 2 + 1) * TP_TABLE * ROW + v * TP_LANES));               \
@@ -598,7 +607,7 @@ static void find_row(place *p, const tp_source *s, const tp_plan *plan, const ch
             const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y;
             const int64_t slot = y >= 0 && y < s->height ? y % plan->slots + 1 : 0; /* 0: a row of zeros */
             p->steps[ky] = (const uint32_t *)(scratch + plan->pixel_steps) + slot * plan->padded_width;
-            p->rows[ky] = (const uint8_t *)(scratch + plan->pixel_lists) + slot * plan->padded_width * 2 * TP_STEPS;
+            p->rows[ky] = (const uint16_t *)(scratch + plan->pixel_lists) + slot * plan->padded_width * 2 * TP_STEPS;
         }
         return;
     }
@@ -633,7 +642,7 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
             tags[k] = -1;
         if (is_lookup(s)) {
             memset(scratch + plans[i].pixel_steps, 0, (size_t)((plans[i].slots + 1) * plans[i].padded_width * 4));
-            memset(scratch + plans[i].pixel_lists, 0, (size_t)((plans[i].slots + 1) * plans[i].padded_width * 2 * TP_STEPS));
+            memset(scratch + plans[i].pixel_lists, 0, (size_t)((plans[i].slots + 1) * plans[i].padded_width * 4 * TP_STEPS));
             continue;
         }
         int64_t *columns = (int64_t *)(scratch + plans[i].columns), *index_of = columns + s->width, j = 0;
@@ -649,8 +658,8 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
                 if (s->kind == TP_GATHER || s->kind == TP_NARROW)
                     list_windows(s, plans + i, scratch, r - start, r / layer->height, r % layer->height, layer->steps);
                 else if (is_lookup(s))
-                    list_bytes(s, plans + i, scratch, r / layer->height, r % layer->height, layer->steps,
-                               layer->rule != TP_ONE);
+                    list_places(s, plans + i, scratch, r / layer->height, r % layer->height, layer->steps,
+                                layer->rule != TP_ONE);
             }
         for (int64_t b = block; b < last_block; ++b) {
             const int64_t channel = layer->block_start[b], units = layer->block_units[b];

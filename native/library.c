@@ -112,8 +112,8 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
             p->pixel_steps = at;
             at += align((p->slots + 1) * reach * 4);
             p->pixel_lists = at;
-            at += align((p->slots + 1) * reach * 2 * TP_STEPS);
-            together = 1; /* its rows of bytes are not stored */
+            at += align((p->slots + 1) * reach * 4 * TP_STEPS);
+            together = 1; /* its rows of places are not stored */
             continue;
         }
         p->pixel_entries = with_room(s->width * s->channels * entries_of(s));

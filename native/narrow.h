@@ -91,11 +91,11 @@ typedef int32_t vi8 __attribute__((vector_size(32)));
         for (int v = 0; v < N; ++v)                                                                                \
             both[v] = high[v] = (words){0};                                                                        \
         for (int64_t ky = 0; ky < kernel_y; ++ky) {                                                                \
-            const uint8_t *line = p->lines[ky] + t;                                                                \
+            const uint16_t *line = p->lines[ky] + t;                                                               \
             const int16_t *table = p->narrow + ky * kernel_x * 2 * TP_TABLE * ROW;                                 \
             for (int64_t kx = 0; kx < kernel_x; ++kx) {                                                            \
-                const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * ROW;                         \
-                const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * ROW;                  \
+                const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * UNITS;                       \
+                const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * UNITS;                \
                 for (int v = 0; v < N; ++v) {                                                                      \
                     const words all = words_##UNITS(table + first + kx * 2 * TP_TABLE * ROW, v) +                  \
                                       words_##UNITS(table + second + (kx * 2 + 1) * TP_TABLE * ROW, v);            \
